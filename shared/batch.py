@@ -1,0 +1,111 @@
+"""A batch is columns: what a Kafka door hands in and what it is given to send.
+
+Law: rows keep log order, and a row is only ever addressed by its index, never copied into an object of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """n byte strings joined end to end.
+
+    data   : bytes               all values, joined
+    bounds : int64 (n + 1,)      value i is data[bounds[i]:bounds[i + 1]]
+    """
+
+    data: bytes
+    bounds: npt.NDArray[np.int64]
+
+    @classmethod
+    def join(cls, values: Sequence[bytes | None]) -> Blob:
+        """Join values; None counts as empty, and costs a second pass."""
+        try:
+            data = b"".join(values)  # type: ignore[arg-type]  # a None among them is what the except is for
+        except TypeError:
+            return cls.join([value or b"" for value in values])
+        bounds = np.zeros(len(values) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=bounds[1:])  # type: ignore[arg-type]
+        return cls(data, bounds)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def __getitem__(self, row: int) -> bytes:
+        return self.data[self.bounds[row] : self.bounds[row + 1]]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records of one partition in log order.
+
+    values    : Blob of n            record values; empty where the record had none (a tombstone)
+    keys      : Blob of n            record keys; empty where there was none
+    offsets   : int64 (n,)           strictly increasing, gaps allowed
+    broker_ms : int64 (n,)           Kafka's record timestamp, ms since 1970 UTC; never enters a score
+    headers   : {row: headers}       only the rows that had headers
+    """
+
+    topic: str
+    partition: int
+    values: Blob
+    keys: Blob
+    offsets: npt.NDArray[np.int64]
+    broker_ms: npt.NDArray[np.int64]
+    headers: Mapping[int, Headers] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.offsets)
+
+    def rows(self, start: int, stop: int) -> Batch:
+        """Return rows start..stop as a batch of their own (bytes are shared where nothing is cut)."""
+        if start == 0 and stop == len(self):
+            return self
+        return Batch(
+            self.topic,
+            self.partition,
+            _cut(self.values, start, stop),
+            _cut(self.keys, start, stop),
+            self.offsets[start:stop],
+            self.broker_ms[start:stop],
+            {row - start: h for row, h in self.headers.items() if start <= row < stop},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """Records to be sent to one topic, in order.
+
+    values  : Blob of n           encoded record values
+    keys    : Blob of n           record keys; the partitioner (murmur2_random) decides by them
+    headers : {row: headers}      only the rows that have headers
+    """
+
+    topic: str
+    values: Blob
+    keys: Blob
+    headers: Mapping[int, Headers] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a partition has been processed: the next offset to read, and the metadata committed with it."""
+
+    offset: int
+    metadata: str = ""
+
+
+def _cut(blob: Blob, start: int, stop: int) -> Blob:
+    low, high = int(blob.bounds[start]), int(blob.bounds[stop])
+    return Blob(blob.data[low:high], blob.bounds[start : stop + 1] - low)

@@ -1,0 +1,88 @@
+"""The error tree; whether a failed call may be tried again is said once, by ``retriable`` on the root.
+
+LapwingError
+├── ConfigError            a setting that is wrong: which, and what is allowed            exit 2
+├── DataError              a file that cannot be read: which file, which line             exit 2
+├── TransportError         broker or registry did not answer (``retriable`` by its code)
+│   ├── TransactionAborted     the transaction must be aborted and rebuilt
+│   ├── TransactionUndecided   nobody knows whether it was committed: the producer is thrown away
+│   └── ProducerFenced         a newer producer owns this transactional.id
+├── GuardError             going on would give silently wrong results, so the service stops
+│   ├── TopicMismatch          a topic is missing or has another partition count
+│   └── HistoryGone            records that the state needs are no longer in the topic
+├── ArtifactMissing        no model has been published yet
+├── ArtifactRefused        a model failed a check; the last good one goes on
+└── SnapshotRefused        a snapshot failed a check; an older one or a replay takes its place
+
+A bad *record* is not in this tree: it is a value (``shared.events.Reason``) and goes to the dead letters.
+"""
+
+from __future__ import annotations
+
+
+class LapwingError(Exception):
+    """Root of everything Lapwing raises on purpose."""
+
+    retriable = False
+    exit_code = 1
+
+
+class ConfigError(LapwingError):
+    """A setting is unknown, impossible or contradicts another one."""
+
+    exit_code = 2
+
+
+class DataError(LapwingError):
+    """An input file cannot be used; the message names the file and the line."""
+
+    exit_code = 2
+
+
+class TransportError(LapwingError):
+    """A broker or registry call failed; ``retriable`` says whether it may be tried again."""
+
+    def __init__(self, message: str, *, retriable: bool = True) -> None:
+        super().__init__(message)
+        self.retriable = retriable
+
+
+class TransactionAborted(TransportError):
+    """The open transaction cannot be committed: abort it, drop the state, rebuild."""
+
+
+class TransactionUndecided(TransportError):
+    """A commit, abort or send_offsets ended without an answer: the producer must be thrown away."""
+
+
+class ProducerFenced(TransportError):
+    """A newer producer with the same transactional.id has taken over; this process must end."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retriable=False)
+
+
+class GuardError(LapwingError):
+    """Going on would be silently wrong; the service stops and says why."""
+
+
+class TopicMismatch(GuardError):
+    """A topic is missing or does not look as it must; the message says what to run."""
+
+
+class HistoryGone(GuardError):
+    """Input records that the state depends on were deleted by retention."""
+
+
+class ArtifactMissing(LapwingError):
+    """No model has been published: wait, visibly."""
+
+    retriable = True
+
+
+class ArtifactRefused(LapwingError):
+    """A model artefact failed a check; the message says which file and which check."""
+
+
+class SnapshotRefused(LapwingError):
+    """A snapshot failed a check; it is passed over."""

@@ -1,0 +1,150 @@
+"""The words of the records: states, reasons, severity classes; plain values that every service shares.
+
+Law: nothing here is computed from a clock or from anything outside the record and its place in the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum, StrEnum
+
+STATE_VERSION = 1
+"""Changes only when the bytes that the fold produces change; stands in every activation and snapshot."""
+
+DEFAULT_MIN_TIME_MS = 946_684_800_000
+DEFAULT_MAX_TIME_MS = 4_102_444_800_000
+"""2000-01-01 and 2100-01-01 UTC: event times outside are rejected."""
+
+
+class Detector(StrEnum):
+    """What decides: the name stands in every verdict as ``detector_id``."""
+
+    ISOLATION_FOREST = "isolation_forest"
+    ONE_CLASS_SVM = "one_class_svm"
+
+
+class State(IntEnum):
+    """How far an entity is from being judged; the name is what the record carries."""
+
+    WARMING = 0
+    READY = 1
+    STALE = 2
+
+
+class SeverityClass(StrEnum):
+    """Severity in words: an alarm is at least .5."""
+
+    INFO = "info"
+    MINOR = "minor"
+    MAJOR = "major"
+    CRITICAL = "critical"
+
+
+MINOR, MAJOR, CRITICAL = 0.5, 0.7, 0.85
+"""Smallest severity of each class that is an alarm."""
+
+
+def severity_class(severity: float) -> SeverityClass:
+    """Return the class of a severity in 0..1."""
+    if severity >= CRITICAL:
+        return SeverityClass.CRITICAL
+    if severity >= MAJOR:
+        return SeverityClass.MAJOR
+    return SeverityClass.MINOR if severity >= MINOR else SeverityClass.INFO
+
+
+class Reason(IntEnum):
+    """Why a record was rejected; its lower-case name is the reason code in the dead letter's headers."""
+
+    ACCEPTED = 0
+    EMPTY = 1
+    TOO_LARGE = 2
+    NOT_AVRO = 3
+    UNKNOWN_SCHEMA = 4
+    SCHEMA_UNFIT = 5
+    TRUNCATED = 6
+    TRAILING_BYTES = 7
+    MALFORMED = 8
+    NOT_FINITE = 9
+    TIME_OUT_OF_RANGE = 10
+    ENTITY_INVALID = 11
+    TOO_MANY_ENTITIES = 12
+
+    @property
+    def code(self) -> str:
+        """The reason code as it stands in headers and metrics."""
+        return self.name.lower()
+
+    @property
+    def sentence(self) -> str:
+        """One plain sentence for a person who looks at the dead letter."""
+        return _SENTENCES[self]
+
+
+_SENTENCES = {
+    Reason.ACCEPTED: "the record was accepted",
+    Reason.EMPTY: "the record has no value",
+    Reason.TOO_LARGE: "the record is larger than input.max_record_bytes",
+    Reason.NOT_AVRO: "the record does not start with the magic byte 0 and a 4-byte schema id",
+    Reason.UNKNOWN_SCHEMA: "the registry does not know the record's schema id",
+    Reason.SCHEMA_UNFIT: "the writer schema lacks an entity field, a timestamp-millis field or numeric fields",
+    Reason.TRUNCATED: "the bytes end before the last field",
+    Reason.TRAILING_BYTES: "bytes are left over after the last field",
+    Reason.MALFORMED: "the bytes are not a valid encoding of the writer schema",
+    Reason.NOT_FINITE: "a metric is NaN or infinite",
+    Reason.TIME_OUT_OF_RANGE: "the event time lies outside input.min_time..input.max_time",
+    Reason.ENTITY_INVALID: "the entity is empty, longer than 256 bytes, not UTF-8 or holds control characters",
+    Reason.TOO_MANY_ENTITIES: "the partition already holds predict.max_entities entities",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """Which model scores a partition from which offset on.
+
+    sha256 : 64 hex digits, the artefact's folder
+    offset : first input offset that this model scores
+    """
+
+    sha256: str
+    offset: int
+    model_version: str = ""
+    state_version: int = STATE_VERSION
+
+    @property
+    def model_id(self) -> str:
+        """First 16 digits of sha256, as results carry it."""
+        return self.sha256[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """One alarm, with why; field for field what ``schemas/anomaly_event.avsc`` describes."""
+
+    event_id: str
+    detector_id: str
+    model_id: str
+    model_version: str
+    kind: str
+    entity: str
+    metric: str
+    event_time: int
+    value: float | None
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    direction: str | None
+    score: float
+    severity: float
+    threshold: float
+    state: State
+    top_feature: str
+    attributions: Mapping[str, float]
+    reason: str
+    imputed: bool
+    late_by_ms: int | None
+    source_topic: str
+    source_partition: int
+    source_offset: int
+    traceparent: bytes | None = None

@@ -1,0 +1,81 @@
+"""Settings: who wins, and what a wrong one is told."""
+
+import pytest
+
+from shared.errors import ConfigError
+from shared.settings import load_settings
+
+
+def test_flags_win_over_environment_over_file_over_default(tmp_path):
+    file = tmp_path / "lapwing.toml"
+    file.write_text('detector = "one_class_svm"\n[predict]\ngroup = "file"\ncommit_interval_ms = 7\n[train]\ntrees = 9\n')
+    environ = {"LAPWING_PREDICT__GROUP": "environment", "LAPWING_PREDICT__COMMIT_INTERVAL_MS": "8", "LAPWING_CONFIG": str(file)}
+    settings = load_settings({"predict": {"commit_interval_ms": 9}}, environ=environ)
+    assert settings.predict.commit_interval_ms == 9
+    assert settings.predict.group == "environment"
+    assert settings.train.trees == 9
+    assert settings.detector == "one_class_svm"
+    assert settings.train.samples == 256
+
+
+def test_names_of_the_field_are_understood_and_ours_win():
+    environ = {"KAFKA_BOOTSTRAP_SERVERS": "a:1", "SCHEMA_REGISTRY_URL": "http://r:2"}
+    settings = load_settings(environ=environ)
+    assert (settings.bootstrap, settings.registry.url) == ("a:1", "http://r:2")
+    assert load_settings(environ=environ | {"LAPWING_KAFKA__BOOTSTRAP_SERVERS": "b:1"}).bootstrap == "b:1"
+
+
+def test_any_librdkafka_setting_passes_through():
+    settings = load_settings(environ={"LAPWING_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"})
+    assert settings.kafka == {"bootstrap.servers": "localhost:9092", "security.protocol": "SASL_SSL"}
+
+
+def test_topics_follow_the_dataset():
+    topics = load_settings({"topics": {"dataset": "fleet", "anomalies": "mine"}}, environ={}).topics
+    assert topics.input == "metrics.fleet.raw"
+    assert topics.dead_letters == "metrics.fleet.raw.dlq"
+    assert topics.anomalies == "mine"
+
+
+def test_lists_may_be_written_with_commas():
+    settings = load_settings(environ={"LAPWING_INPUT__ENTITY_FIELDS": "region, host", "LAPWING_FEATURES__BUSINESS_DAYS": "6,0"})
+    assert settings.input.entity_fields == ("region", "host")
+    assert settings.features.business_days == (0, 6)
+    assert load_settings(environ={"LAPWING_INPUT__INCLUDE": '["cpu"]'}).input.include == ("cpu",)
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"LAPWING_NONSENSE": "1"}, "LAPWING_NONSENSE: no such setting"),
+        ({"LAPWING_PREDICT__NONSENSE": "1"}, r"predict.nonsense \(LAPWING_PREDICT__NONSENSE\): no such setting"),
+        ({"LAPWING_PREDICT__MAX_BATCH_RECORDS": "0"}, "greater than or equal to 1; got '0'"),
+        ({"LAPWING_FEATURES__TIMEZONE": "Mars"}, "IANA time zone"),
+        ({"LAPWING_FEATURES__BUSINESS_START": "18"}, "before features.business_end"),
+        ({"LAPWING_FEATURES__BUSINESS_DAYS": "7"}, "0 .Monday. to 6 .Sunday."),
+        ({"LAPWING_DETECTOR": "oracle"}, "isolation_forest"),
+        ({"LAPWING_TRAIN__EVERY": "often"}, "train.every"),
+        ({"LAPWING_TRAIN__GAMMA": "-1"}, "gamma must be > 0"),
+        ({"LAPWING_TRAIN__EVERY": "1h", "LAPWING_TRAIN__CRON": "* * * * *"}, "exclude each other"),
+        ({"LAPWING_INPUT__MIN_TIME": "2101-01-01"}, "input.min_time must be before"),
+        ({"LAPWING_INPUT": "x"}, "valid dictionary"),
+        ({"LAPWING_CONFIG": "/nowhere.toml"}, "/nowhere.toml does not exist"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(environ, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_settings(environ=environ)
+    assert caught.value.exit_code == 2
+
+
+def test_a_file_that_is_no_toml_is_named(tmp_path):
+    file = tmp_path / "bad.toml"
+    file.write_text("a = = b")
+    with pytest.raises(ConfigError, match=r"bad\.toml"):
+        load_settings(file=file, environ={})
+
+
+def test_settings_cannot_be_changed():
+    settings = load_settings(environ={})
+    with pytest.raises(Exception, match="frozen"):
+        settings.predict.group = "other"

@@ -1,0 +1,189 @@
+"""Avro schemas as a graph of types, parsed from their JSON text.
+
+Law: a schema that Avro's specification forbids is refused here, with the place in it; what is parsed is never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_FULL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*\Z")
+
+
+class SchemaInvalid(ValueError):
+    """The text is not an Avro schema; the message says where and why."""
+
+
+@dataclass(eq=False, slots=True)
+class Field:
+    """A field of a record; ``default`` counts only where ``has_default``."""
+
+    name: str
+    type: AvroType
+    aliases: tuple[str, ...] = ()
+    has_default: bool = False
+    default: Any = None
+    doc: str = ""
+
+
+@dataclass(eq=False, slots=True)
+class AvroType:
+    """One type; a reference to a named type is the same object again, so a recursive schema is a cycle.
+
+    kind           : a primitive's name, or record, enum, fixed, array, map, union
+    name, aliases  : full names; of record, enum and fixed
+    logical        : logicalType, empty if none
+    fields         : of a record;  symbols, default_symbol: of an enum;  size: of a fixed
+    items          : element type of an array, value type of a map
+    branches       : of a union
+    """
+
+    kind: str
+    name: str = ""
+    aliases: tuple[str, ...] = ()
+    logical: str = ""
+    fields: tuple[Field, ...] = ()
+    symbols: tuple[str, ...] = ()
+    default_symbol: str | None = None
+    size: int = 0
+    items: AvroType | None = None
+    branches: tuple[AvroType, ...] = ()
+
+    def __str__(self) -> str:
+        if self.kind == "union":
+            return "[" + ", ".join(str(branch) for branch in self.branches) + "]"
+        if self.items is not None:
+            return f"{self.kind} of {self.items}"
+        return f"{self.kind} {self.name}".strip() + (f" ({self.logical})" if self.logical else "")
+
+
+def parse_schema(text: str) -> AvroType:
+    """Parse an Avro schema; SchemaInvalid if it is none."""
+    try:
+        return _Parser().parse(json.loads(text), "", "schema")
+    except SchemaInvalid:
+        raise
+    except ValueError as error:
+        raise SchemaInvalid(f"not JSON: {error}") from error
+    except RecursionError as error:
+        raise SchemaInvalid("nested too deeply") from error
+
+
+class _Parser:
+    def __init__(self) -> None:
+        self.named: dict[str, AvroType] = {}
+
+    def parse(self, schema: Any, namespace: str, place: str) -> AvroType:
+        """Parse what stands at ``place``, inside ``namespace``."""
+        if isinstance(schema, str):
+            return self._named_or_primitive(schema, namespace, place)
+        if isinstance(schema, list):
+            return self._union(schema, namespace, place)
+        if not isinstance(schema, dict) or "type" not in schema:
+            raise SchemaInvalid(f"{place}: {json.dumps(schema)[:80]} is not a type")
+        kind = schema["type"]
+        if kind in ("record", "error"):
+            return self._record(schema, namespace, place)
+        if kind == "enum":
+            return self._enum(schema, namespace, place)
+        if kind == "fixed":
+            return self._fixed(schema, namespace, place)
+        if kind in ("array", "map"):
+            inner = "items" if kind == "array" else "values"
+            if inner not in schema:
+                raise SchemaInvalid(f"{place}: {kind} without {inner!r}")
+            return AvroType(kind, items=self.parse(schema[inner], namespace, f"{place}.{inner}"))
+        if isinstance(kind, str) and kind in PRIMITIVES:
+            return AvroType(kind, logical=_text(schema.get("logicalType")))
+        return self.parse(kind, namespace, place)
+
+    def _named_or_primitive(self, name: str, namespace: str, place: str) -> AvroType:
+        if name in PRIMITIVES:
+            return AvroType(name)
+        found = self.named.get(_full_name(name, namespace)) or self.named.get(name)
+        if found is None:
+            raise SchemaInvalid(f"{place}: type {name!r} is not defined here (references to other subjects are not followed)")
+        return found
+
+    def _union(self, schema: list[Any], namespace: str, place: str) -> AvroType:
+        branches = tuple(self.parse(branch, namespace, f"{place}[{i}]") for i, branch in enumerate(schema))
+        keys = [branch.name or branch.kind for branch in branches]
+        if len(set(keys)) != len(keys) or "union" in keys:
+            raise SchemaInvalid(f"{place}: a union holds no union and no type twice, got {', '.join(keys)}")
+        if not branches:
+            raise SchemaInvalid(f"{place}: a union without branches")
+        return AvroType("union", branches=branches)
+
+    def _record(self, schema: dict[str, Any], namespace: str, place: str) -> AvroType:
+        record, inner = self._define("record", schema, namespace, place)
+        if not isinstance(schema.get("fields"), list):
+            raise SchemaInvalid(f"{place}: record {record.name} without a list of fields")
+        fields = tuple(self._field(field, inner, record.name) for field in schema["fields"])
+        names = [field.name for field in fields]
+        if len(set(names)) != len(names):
+            raise SchemaInvalid(f"{place}: record {record.name} has a field twice: {', '.join(names)}")
+        record.fields = fields
+        return record
+
+    def _field(self, schema: Any, namespace: str, record: str) -> Field:
+        if not isinstance(schema, dict) or "type" not in schema or not _NAME.match(_text(schema.get("name"))):
+            raise SchemaInvalid(
+                f"{record}: a field needs a name of letters, digits and _ and a type, got {json.dumps(schema)[:80]}"
+            )
+        return Field(
+            schema["name"],
+            self.parse(schema["type"], namespace, f"{record}.{schema['name']}"),
+            _texts(schema.get("aliases")),
+            "default" in schema,
+            schema.get("default"),
+            _text(schema.get("doc")),
+        )
+
+    def _enum(self, schema: dict[str, Any], namespace: str, place: str) -> AvroType:
+        enum, _ = self._define("enum", schema, namespace, place)
+        symbols = _texts(schema.get("symbols"))
+        if not symbols or not all(map(_NAME.match, symbols)) or len(set(symbols)) != len(symbols):
+            raise SchemaInvalid(f"{place}: enum {enum.name} needs different symbols of letters, digits and _")
+        enum.symbols = symbols
+        enum.default_symbol = schema.get("default")
+        if enum.default_symbol is not None and enum.default_symbol not in enum.symbols:
+            raise SchemaInvalid(f"{place}: enum {enum.name} has no symbol {enum.default_symbol!r}, its default")
+        return enum
+
+    def _fixed(self, schema: dict[str, Any], namespace: str, place: str) -> AvroType:
+        fixed, _ = self._define("fixed", schema, namespace, place)
+        size = schema.get("size")
+        if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**31:
+            raise SchemaInvalid(f"{place}: fixed {fixed.name} needs a size of 0 or more bytes, got {size!r}")
+        fixed.size = size
+        return fixed
+
+    def _define(self, kind: str, schema: dict[str, Any], namespace: str, place: str) -> tuple[AvroType, str]:
+        """Enter a named type; returns it and the namespace that its inside lives in."""
+        own = _text(schema.get("namespace")) if "namespace" in schema else namespace
+        name = _full_name(_text(schema.get("name")), own)
+        if not _FULL_NAME.match(name) or name in PRIMITIVES:
+            raise SchemaInvalid(f"{place}: {kind} needs a name of letters, digits and _, got {schema.get('name')!r}")
+        if name in self.named:
+            raise SchemaInvalid(f"{place}: type {name} is defined twice")
+        inner = name.rpartition(".")[0]
+        aliases = tuple(_full_name(alias, inner) for alias in _texts(schema.get("aliases")))
+        defined = self.named[name] = AvroType(kind, name, aliases, _text(schema.get("logicalType")))
+        return defined, inner
+
+
+def _full_name(name: str, namespace: str) -> str:
+    return name if "." in name or not namespace else f"{namespace}.{name}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(_text(item) for item in value) if isinstance(value, list) else ()

@@ -1,0 +1,146 @@
+"""Names to dense indices, in order of first appearance.
+
+Law: what ``to_arrays`` gives depends on the names and their order alone, never on capacity, batch or hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.kernels.directory import EMPTY, fill_table, find_name, intern_names
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+UNKNOWN = EMPTY
+"""Index of a name that is not there."""
+
+
+class Directory:
+    """A growing set of names (any text), each with the index at which it first appeared.
+
+    Arrays: a bytes arena and its bounds hold the names, an open-addressing table finds them. All grow by doubling, and only
+    between two runs of a kernel.
+    """
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._table = np.full(16, EMPTY, np.int32)
+        self._hashes = np.zeros(7, np.uint64)
+        self._bounds = np.zeros(8, np.int64)
+        self._arena = np.zeros(256, np.uint8)
+        self._decoded: list[str] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    @property
+    def arena(self) -> npt.NDArray[np.uint8]:
+        """All names joined, UTF-8; a view that is valid until the next name is added."""
+        return self._arena[: self._bounds[self._count]]
+
+    @property
+    def bounds(self) -> npt.NDArray[np.int64]:
+        """int64 (len + 1,): name i is arena[bounds[i]:bounds[i + 1]]; a view like ``arena``."""
+        return self._bounds[: self._count + 1]
+
+    def name(self, index: int) -> str:
+        """Return the name at an index; IndexError if there is none."""
+        if not 0 <= index < self._count:
+            raise IndexError(f"no name has index {index}; there are {self._count}")
+        return self._decode()[index]
+
+    def names(self) -> list[str]:
+        """Return all names by index."""
+        return list(self._decode())
+
+    def find(self, name: str) -> int:
+        """Return the index of a name, UNKNOWN (-1) if it is not there."""
+        data = np.frombuffer(name.encode(), np.uint8)
+        return int(find_name(data, 0, len(data), self._table, self._hashes, self._arena, self._bounds))
+
+    def add(self, name: str) -> int:
+        """Return the index of a name, which is new if it was not there."""
+        data = np.frombuffer(name.encode(), np.uint8)
+        return int(self.intern(data, np.array([0, len(data)], np.int64))[0])
+
+    def intern(
+        self, data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], most: int | None = None
+    ) -> npt.NDArray[np.int32]:
+        """Return the index of each name, adding the new ones in their order.
+
+        data, bounds : uint8, int64 (n + 1,)  name i is data[bounds[i]:bounds[i + 1]], UTF-8
+        most         : add none beyond so many names; None = no limit
+        returns      : int32 (n,)             UNKNOWN (-1) where a new name found no room
+        """
+        indices = np.empty(len(bounds) - 1, np.int32)
+        limit = self._count + len(indices) if most is None else most
+        done = 0
+        while True:
+            self._count, done = intern_names(
+                data, bounds, done, self._count, limit, self._table, self._hashes, self._arena, self._bounds, indices
+            )
+            if done == len(indices):
+                return indices
+            self.reserve(1, int(bounds[done + 1] - bounds[done]))
+
+    def reserve(self, names: int, size_bytes: int) -> None:
+        """Make room for so many further names and bytes of names."""
+        wanted = self._count + names
+        if wanted > len(self._hashes):
+            capacity = _doubled(len(self._hashes), wanted)
+            self._hashes = _grown(self._hashes, capacity)
+            self._bounds = _grown(self._bounds, capacity + 1)
+            self._table = np.full(_doubled(len(self._table), 2 * capacity + 1), EMPTY, np.int32)
+            fill_table(self._hashes, self._count, self._table)
+        wanted_bytes = int(self._bounds[self._count]) + size_bytes
+        if wanted_bytes > len(self._arena):
+            self._arena = _grown(self._arena, _doubled(len(self._arena), wanted_bytes))
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the names as copies of ``arena`` (uint8) and ``bounds`` (int64 (len + 1,)): just what is used."""
+        return {"arena": self.arena.copy(), "bounds": self.bounds.copy()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Directory:
+        """Build a directory from ``to_arrays``; ValueError where the arrays cannot have come from there."""
+        arena, bounds = arrays["arena"], arrays["bounds"]
+        if arena.dtype != np.uint8 or bounds.dtype != np.int64 or arena.ndim != 1 or bounds.ndim != 1:
+            raise ValueError("a directory is an arena of uint8 and bounds of int64, one dimension each")
+        bounds = np.ascontiguousarray(bounds, np.int64)
+        if len(bounds) == 0 or bounds[0] != 0 or bounds[-1] != len(arena) or (np.diff(bounds) < 0).any():
+            raise ValueError("the directory's bounds do not cut its arena into names")
+        directory = cls()
+        directory.intern(np.ascontiguousarray(arena, np.uint8), bounds)
+        if len(directory) != len(bounds) - 1:
+            raise ValueError("the directory holds a name twice")
+        try:
+            directory._decode()
+        except UnicodeDecodeError as error:
+            raise ValueError("the directory holds a name that is not UTF-8") from error
+        return directory
+
+    def _decode(self) -> list[str]:
+        """Decode the names that were added since the last call."""
+        known = len(self._decoded)
+        if known < self._count:
+            data = self.arena.tobytes()
+            bounds = self._bounds[known : self._count + 1].tolist()
+            self._decoded += [data[low:high].decode() for low, high in pairwise(bounds)]
+        return self._decoded
+
+
+def _doubled(capacity: int, wanted: int) -> int:
+    while capacity < wanted:
+        capacity *= 2
+    return capacity
+
+
+def _grown(array: npt.NDArray[Scalar], capacity: int) -> npt.NDArray[Scalar]:
+    grown = np.zeros(capacity, array.dtype)
+    grown[: len(array)] = array
+    return grown

@@ -1,0 +1,1 @@
+"""Loops over arrays, compiled by numba: no meaning of their own, no I/O, a slow twin in the tests for each."""

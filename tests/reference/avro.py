@@ -1,0 +1,291 @@
+"""Avro read one record at a time, straight from the schema's JSON; and score events as fastavro wants them."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from shared.directory import Directory
+from shared.encoding import Scores
+from shared.events import Reason, State
+from shared.settings import InputSettings
+from tests.reference.hashing import event_id
+
+SIZES = {"null": 0, "float": 4, "double": 8}
+
+
+class Rejected(Exception):
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class Cursor:
+    """Bytes that are read from left to right."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, size: int) -> bytes:
+        if size < 0:
+            raise Rejected(Reason.MALFORMED)
+        if self.at + size > len(self.data):
+            raise Rejected(Reason.TRUNCATED)
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def long(self) -> int:
+        word = 0
+        for i in range(10):
+            byte = self.take(1)[0]
+            word |= (byte & 127) << 7 * i
+            if byte < 128:
+                break
+        else:
+            raise Rejected(Reason.MALFORMED)
+        if word >= 1 << 64:
+            raise Rejected(Reason.MALFORMED)
+        return word >> 1 if word % 2 == 0 else -(word >> 1) - 1
+
+    def index(self, count: int) -> int:
+        found = self.long()
+        if not 0 <= found < count:
+            raise Rejected(Reason.MALFORMED)
+        return found
+
+
+class Text(bytes):
+    """The bytes of a string, valid or not."""
+
+
+class Reader:
+    """Reads values of one schema. A value is None, a number, Text, an enum's symbol as bytes, or Ellipsis for all else."""
+
+    def __init__(self, schema: Any) -> None:
+        self.schema = schema
+        self.named: dict[str, Any] = {}
+
+    def read(self, schema: Any, source: Cursor) -> Any:
+        if isinstance(schema, list):
+            return self.read(schema[source.index(len(schema))], source)
+        if isinstance(schema, str) and schema in self.named:
+            return self.read(self.named[schema], source)
+        kind = schema if isinstance(schema, str) else schema["type"]
+        if kind in ("record", "enum", "fixed"):
+            self.named[schema["name"]] = schema
+        match kind:
+            case "null":
+                return None
+            case "int" | "long":
+                value = source.long()
+                if kind == "int" and not -(2**31) <= value < 2**31:
+                    raise Rejected(Reason.MALFORMED)
+                return value
+            case "float" | "double":
+                return struct.unpack("<f" if kind == "float" else "<d", source.take(SIZES[kind]))[0]
+            case "boolean":
+                _check(source.take(1) in (b"\0", b"\1"))
+            case "string":
+                return Text(source.take(source.long()))
+            case "bytes":
+                source.take(source.long())
+            case "fixed":
+                source.take(schema["size"])
+            case "enum":
+                return schema["symbols"][source.index(len(schema["symbols"]))].encode()
+            case "array":
+                self.blocks(schema["items"], source, keyed=False)
+            case "map":
+                self.blocks(schema["values"], source, keyed=True)
+            case "record":
+                for one in schema["fields"]:
+                    self.walk(one["type"], source)
+            case _:
+                return self.read(kind, source)
+        return ...
+
+    def walk(self, schema: Any, source: Cursor) -> Any:
+        """Read a value whose text, if it is one, must be UTF-8."""
+        value = self.read(schema, source)
+        _check(not isinstance(value, Text) or _is_utf8(value))
+        return value
+
+    def blocks(self, items: Any, source: Cursor, *, keyed: bool) -> None:
+        while count := source.long():
+            end = None
+            if count < 0:
+                size = source.long()
+                if size < 0 or count == -(2**63):
+                    raise Rejected(Reason.MALFORMED)
+                if size > len(source.data) - source.at:
+                    raise Rejected(Reason.TRUNCATED)
+                count, end = -count, source.at + size
+            for _ in range(count):
+                start = source.at
+                if keyed:
+                    _check(_is_utf8(source.take(source.long())))
+                self.walk(items, source)
+                if source.at == start:
+                    break  # items without bytes: however many there are, nothing more is read
+            if end is not None and source.at != end:
+                raise Rejected(Reason.MALFORMED)
+
+
+def _check(holds: bool) -> None:
+    if not holds:
+        raise Rejected(Reason.MALFORMED)
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+@dataclass
+class Decoded:
+    """What ``decode`` should have made of a batch."""
+
+    accepted: list[int] = field(default_factory=list)
+    entity: list[int] = field(default_factory=list)
+    time_ms: list[int] = field(default_factory=list)
+    values: list[dict[str, float]] = field(default_factory=list)
+    rejected: list[int] = field(default_factory=list)
+    reasons: list[Reason] = field(default_factory=list)
+
+
+def decode_rows(
+    values: Sequence[bytes],
+    schemas: Mapping[int, str],
+    time_fields: Mapping[int, str],
+    metric_names: Mapping[int, Sequence[str]],
+    settings: InputSettings,
+    entities: list[str],
+    metrics: list[str],
+    max_entities: int,
+) -> Decoded:
+    """Decode records one by one; ids without a schema are unknown. ``entities`` and ``metrics`` grow as in the kernel."""
+    out = Decoded()
+    for row, value in enumerate(values):
+        try:
+            schema_id = _schema_id(value, settings, schemas)
+            entity, time_ms, found = _decode(
+                value[5:], schemas[schema_id], time_fields[schema_id], metric_names[schema_id], settings
+            )
+            if entity not in entities and len(entities) >= max_entities:
+                raise Rejected(Reason.TOO_MANY_ENTITIES)
+        except Rejected as rejection:
+            out.rejected.append(row)
+            out.reasons.append(rejection.reason)
+            continue
+        if entity not in entities:
+            entities.append(entity)
+        metrics += [name for name in metric_names[schema_id] if name not in metrics]
+        out.accepted.append(row)
+        out.entity.append(entities.index(entity))
+        out.time_ms.append(time_ms)
+        out.values.append(found)
+    return out
+
+
+def _schema_id(value: bytes, settings: InputSettings, schemas: Mapping[int, str]) -> int:
+    if not value:
+        raise Rejected(Reason.EMPTY)
+    if len(value) > settings.max_record_bytes:
+        raise Rejected(Reason.TOO_LARGE)
+    if len(value) < 5 or value[0] != 0:
+        raise Rejected(Reason.NOT_AVRO)
+    schema_id = int.from_bytes(value[1:5], "big")
+    if schema_id not in schemas:
+        raise Rejected(Reason.UNKNOWN_SCHEMA)
+    return schema_id
+
+
+def _decode(
+    body: bytes, schema_text: str, time_field: str, metric_names: Sequence[str], settings: InputSettings
+) -> tuple[str, int, dict[str, float]]:
+    schema = json.loads(schema_text)
+    source, reader = Cursor(body), Reader(schema)
+    record: dict[str, Any] = {}
+    for one in schema["fields"]:
+        read = reader.read if one["name"] in settings.entity_fields else reader.walk
+        record[one["name"]] = read(one["type"], source)
+    if source.at < len(body):
+        raise Rejected(Reason.TRAILING_BYTES)
+    found = {name: float(record[name]) for name in metric_names if record[name] is not None}
+    if not all(math.isfinite(value) for value in found.values()):
+        raise Rejected(Reason.NOT_FINITE)
+    time = record[time_field]
+    if time is not None and "timestamp-micros" in json.dumps(next(f for f in schema["fields"] if f["name"] == time_field)):
+        time //= 1000
+    if time is None or not settings.min_time_ms <= time <= settings.max_time_ms:
+        raise Rejected(Reason.TIME_OUT_OF_RANGE)
+    return _entity([record[name] for name in settings.entity_fields]), time, found
+
+
+def _entity(parts: Sequence[bytes | int | None]) -> str:
+    texts = [str(part).encode() if isinstance(part, int) else part for part in parts]
+    joined = b"/".join(text or b"" for text in texts)
+    if not all(texts) or len(joined) > 256 or not _is_utf8(joined):
+        raise Rejected(Reason.ENTITY_INVALID)
+    name = joined.decode()
+    if any(unicodedata.category(character) == "Cc" for character in name):
+        raise Rejected(Reason.ENTITY_INVALID)
+    return name
+
+
+def score_records(scores: Scores, entities: Directory) -> list[dict[str, Any]]:
+    """Score events as records for fastavro."""
+
+    def optional(value: float) -> float | None:
+        return None if np.isnan(value) else float(value)
+
+    records = []
+    for row in range(len(scores)):
+        entity, offset, top = entities.name(int(scores.entity[row])), int(scores.offsets[row]), int(scores.top_metric[row])
+        records.append(
+            {
+                "event_id": event_id(
+                    scores.source_topic, scores.source_partition, offset, scores.detector_id, "score", entity, ""
+                ),
+                "detector_id": scores.detector_id,
+                "model_id": scores.model_id,
+                "entity": entity,
+                "event_time": int(scores.time_ms[row]),
+                "score": optional(scores.score[row]),
+                "severity": optional(scores.severity[row]),
+                "threshold": optional(scores.threshold),
+                "is_anomaly": bool(scores.is_anomaly[row]),
+                "state": State(int(scores.state[row])).name,
+                "warmup_percent": optional(scores.warmup_percent[row]),
+                "top_metric": scores.metrics[top] if top >= 0 else None,
+                "late": bool(scores.late[row]),
+                "duplicate": bool(scores.duplicate[row]),
+                "imputed": bool(scores.imputed[row]),
+                "source_topic": scores.source_topic,
+                "source_partition": scores.source_partition,
+                "source_offset": offset,
+                "metrics": [
+                    {
+                        "name": name,
+                        "value": optional(scores.metric_value[row, column]),
+                        "expected": optional(scores.metric_expected[row, column]),
+                        "lower": optional(scores.metric_lower[row, column]),
+                        "upper": optional(scores.metric_upper[row, column]),
+                        "severity": optional(scores.metric_severity[row, column]),
+                    }
+                    for column, name in enumerate(scores.metrics)
+                    if scores.known[row, column]
+                ],
+            }
+        )
+    return records

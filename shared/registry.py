@@ -1,0 +1,237 @@
+"""The door to the Schema Registry: schemas by id, ids by schema.
+
+Law: only the registry's own "there is no such schema" is an answer and kept; all else is a TransportError, so that an outage,
+a wrong URL or a proxy's error page never turns a good record into a dead letter.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+import schemas
+from shared.errors import ConfigError, TransportError
+from shared.settings import RegistrySettings
+
+if TYPE_CHECKING:
+    from confluent_kafka.schema_registry import SchemaRegistryClient
+
+T = TypeVar("T")
+
+LARGEST_ID = 2**31 - 1
+"""Registries number schemas by positive 32-bit integers; other ids are unknown without asking."""
+
+_SUBJECT_UNKNOWN = (40401, 40402, 40408)
+_SCHEMA_UNKNOWN = 40403
+_REGISTRY_404 = (*_SUBJECT_UNKNOWN, _SCHEMA_UNKNOWN)
+_RETRIABLE_STATUS = (408, 429)
+_REFUSED_STATUS = (401, 403)
+
+
+class Registry:
+    """A Schema Registry that speaks Confluent's REST API; every call ends within ``timeout_s``.
+
+    The client is imported and connected at the first call.
+    """
+
+    def __init__(self, settings: RegistrySettings) -> None:
+        self.settings = settings
+        self._texts: dict[int, str | None] = {}
+        self._opened: SchemaRegistryClient | None = None
+
+    @property
+    def address(self) -> str:
+        """The URL as messages may show it: without user and password."""
+        return ",".join(_without_secret(url) for url in self.settings.url.split(","))
+
+    def schema(self, schema_id: int) -> str | None:
+        """Return the text of a schema, None if the registry says that there is none of this id; asked once per id.
+
+        raises : TransportError where the registry gives no such answer
+        """
+        if not 0 < schema_id <= LARGEST_ID:
+            return None
+        if schema_id not in self._texts:
+            try:
+                found = self._call(f"schema {schema_id}", lambda client: client.get_schema(schema_id))
+            except _NotFound:
+                found = None
+            self._texts[schema_id] = None if found is None else found.schema_str
+        return self._texts[schema_id]
+
+    def ids(self) -> list[int]:
+        """Return the ids that ``schema`` has found so far, increasing."""
+        return sorted(schema_id for schema_id, text in self._texts.items() if text is not None)
+
+    def subjects(self) -> list[str]:
+        """Return the subjects; the cheapest question to see whether the registry answers."""
+        return list(self._call("subjects", lambda client: client.get_subjects()))
+
+    def register(self, subject: str, schema_text: str, compatibility: str) -> int:
+        """Give the subject its compatibility level and register a schema; return its id. Harmless when both are there already.
+
+        compatibility : BACKWARD, FULL, ... as the registry names them
+        raises        : ConfigError where the registry refuses the schema or the level; TransportError
+        """
+        schema = _library().Schema(schema_text, "AVRO")
+        levelled = self._set_level(subject, compatibility)
+        doing = f"registering {_origin(schema_text)} under {subject}"
+        try:
+            schema_id = self._call(doing, lambda client: client.register_schema(subject, schema))
+        except _Refused as error:
+            raise ConfigError(f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}") from error
+        if not levelled and not self._set_level(subject, compatibility):
+            raise TransportError(f"{self.address}: {subject} cannot be set to {compatibility}", retriable=False)
+        return int(schema_id)
+
+    def lookup(self, subject: str, schema_text: str) -> int:
+        """Return the id of exactly this schema under a subject.
+
+        raises : ConfigError where it is not registered; TransportError
+        """
+        schema = _library().Schema(schema_text, "AVRO")
+        doing = f"looking up {_origin(schema_text)} under {subject}"
+        try:
+            found = self._call(doing, lambda client: client.lookup_schema(subject, schema))
+        except _NotFound as error:
+            raise ConfigError(
+                f"{subject}: {self.address} does not have {_origin(schema_text)} ({error.reason}); run `lapwing topics ensure`"
+            ) from error
+        except _Refused as error:
+            raise ConfigError(f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}") from error
+        if found.schema_id is None:
+            raise TransportError(f"{self.address}: {doing}: the answer has no id", retriable=False)
+        return found.schema_id
+
+    def _set_level(self, subject: str, level: str) -> bool:
+        """Set a subject's compatibility level where it differs; False if the registry first wants a schema in the subject."""
+        try:
+            current = self._call(f"config of {subject}", lambda client: client.get_compatibility(subject))
+        except _NotFound:
+            current = None
+        if current == level:
+            return True
+        try:
+            self._call(f"setting {subject} to {level}", lambda client: client.set_compatibility(subject, level))
+        except _NotFound:
+            return False
+        except _Refused as error:
+            raise ConfigError(f"{subject}: {self.address} refuses the compatibility level {level}: {error.reason}") from error
+        return True
+
+    def _client(self) -> SchemaRegistryClient:
+        if self._opened is None:
+            for url in self.settings.url.split(","):
+                if not re.match(r"https?://[^/]", url.strip()):
+                    raise ConfigError(f"registry.url: {_without_secret(url)!r} is not a URL such as http://localhost:8081")
+            conf: dict[str, Any] = {"url": self.settings.url, "timeout": self.settings.timeout_s, "max.retries": 0}
+            if self.settings.basic_auth:
+                conf["basic.auth.user.info"] = self.settings.basic_auth
+            try:
+                self._opened = _library().SchemaRegistryClient(conf)
+            except ValueError as error:
+                raise ConfigError(f"registry.url and registry.basic_auth: {error}") from error
+        return self._opened
+
+    def _call(self, doing: str, ask: Callable[[SchemaRegistryClient], T]) -> T:
+        """Ask the registry; what goes wrong becomes an error of ours that names the address and what was being done."""
+        client = self._client()
+        try:
+            return _within(self.settings.timeout_s, lambda: ask(client))
+        except _library().SchemaRegistryError as error:
+            raise self._translate(doing, error.http_status_code, error.error_code, str(error.error_message)) from error
+        except TimeoutError as error:
+            self._opened = None  # whatever hangs keeps the old client
+            raise TransportError(f"{self.address}: {doing}: no answer within {self.settings.timeout_s:g} s") from error
+        except _http_errors() as error:
+            raise TransportError(f"{self.address}: {doing}: {error or type(error).__name__}") from error
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            message = f"{self.address}: {doing}: the answer is not a schema registry's ({error})"
+            raise TransportError(message, retriable=False) from error
+
+    def _translate(self, doing: str, status: int, code: int | None, reason: str) -> TransportError:
+        where = f"{self.address}: {doing}"
+        if status == 404 and code in _REGISTRY_404:
+            return _NotFound(where, reason)
+        if status in (409, 422):
+            return _Refused(where, reason)
+        if status in _REFUSED_STATUS:
+            hint = "set registry.basic_auth" if not self.settings.basic_auth else "registry.basic_auth is not accepted"
+            return TransportError(f"{where}: HTTP {status}, {reason}; {hint}", retriable=False)
+        if status == 404:
+            hint = "is there a path missing, such as /apis/ccompat/v7?"
+            return TransportError(f"{where}: HTTP 404, no schema registry answers here; {hint}", retriable=False)
+        return TransportError(f"{where}: HTTP {status}, {reason}", retriable=status >= 500 or status in _RETRIABLE_STATUS)
+
+
+class _Answer(TransportError):
+    """The registry answered, but no; ``reason`` is what it said."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        super().__init__(f"{where}: {reason}", retriable=False)
+        self.reason = reason
+
+
+class _NotFound(_Answer):
+    """It does not have the subject, version or schema."""
+
+
+class _Refused(_Answer):
+    """It does not take the schema or setting."""
+
+
+def _library() -> Any:
+    """Import the registry client at its first use: it takes half a second, and warns of its own dependencies."""
+    with warnings.catch_warnings(record=True):
+        import confluent_kafka.schema_registry as library
+    return library
+
+
+def _within(timeout_s: float, ask: Callable[[], T]) -> T:
+    """Run a call in a thread of its own, so that not even a hanging name lookup takes longer; TimeoutError if it does."""
+    outcome: list[T] = []
+    failure: list[Exception] = []
+
+    def run() -> None:
+        try:
+            outcome.append(ask())
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            failure.append(error)
+
+    thread = threading.Thread(target=run, name="schema-registry", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if failure:
+        raise failure[0]
+    if not outcome:
+        raise TimeoutError
+    return outcome[0]
+
+
+def _http_errors() -> tuple[type[Exception], ...]:
+    """Return the root of the HTTP client's errors; the registry client loads one library or its successor."""
+    return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
+
+
+def _origin(schema_text: str) -> str:
+    """Return which schema a text is: our file, or else the record's name."""
+    for name in schemas.ALL:
+        if schemas.text(name) == schema_text:
+            return f"schemas/{name}.avsc"
+    try:
+        schema = json.loads(schema_text)
+    except ValueError:
+        return "a text that is not JSON"
+    return f"the record {schema['name']}" if isinstance(schema, dict) and "name" in schema else "a schema without a name"
+
+
+def _without_secret(url: str) -> str:
+    parts = urlsplit(url.strip())
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

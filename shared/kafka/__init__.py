@@ -1,0 +1,27 @@
+"""The Kafka door: everything that speaks to a broker, and nothing else does.
+
+Law: batches of columns come in and go out; every error that leaves is one of ``shared.errors``.
+"""
+
+from shared.kafka.admin import Admin, ConfigDifference, TopicReport, TopicSpec, topic_specs
+from shared.kafka.client import client_config, translate
+from shared.kafka.publisher import Counts, Publisher
+from shared.kafka.reader import Reader
+from shared.kafka.sink import AtLeastOnceSink, TransactionalSink
+from shared.kafka.source import GroupSource
+
+__all__ = [
+    "Admin",
+    "AtLeastOnceSink",
+    "ConfigDifference",
+    "Counts",
+    "GroupSource",
+    "Publisher",
+    "Reader",
+    "TopicReport",
+    "TopicSpec",
+    "TransactionalSink",
+    "client_config",
+    "topic_specs",
+    "translate",
+]

@@ -1,0 +1,279 @@
+"""Topics as they should be and as they are, and where groups stand.
+
+Law: what is missing is made, what exists is never altered; a difference is reported. Every call answers within 10 s or raises.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]  # not in its stubs
+
+from shared.batch import Position
+from shared.errors import LapwingError, TopicMismatch, TransportError
+from shared.kafka.client import CALL_TIMEOUT_S, client_config, open_client, translate
+from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
+from shared.settings import Settings
+
+Answer = TypeVar("Answer")
+
+_EMBEDDED = "mockCluster"
+"""How the cluster id of librdkafka's mock cluster begins; it has no controller, and whoever waits for one waits in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it should be."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigDifference:
+    """A topic setting that is not what the specification says; nobody has changed it."""
+
+    topic: str
+    name: str
+    wanted: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicReport:
+    """What ``ensure_topics`` did and saw; ``compared`` is False where the broker cannot tell its topic settings."""
+
+    created: tuple[str, ...]
+    existing: tuple[str, ...]
+    differences: tuple[ConfigDifference, ...]
+    compared: bool = True
+
+
+def topic_specs(settings: Settings) -> list[TopicSpec]:
+    """Return the topics of one dataset: input, scores, anomalies, activations, dead letters.
+
+    Anomalies and dead letters stay as long as the input that explains them; activations stay for ever (compaction would
+    delete what an older snapshot needs). A dead letter may be larger than the largest input record by the headers added to it.
+    """
+    topics = settings.topics
+    explained = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
+    kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    shown = {"cleanup.policy": "delete", "retention.ms": _hours(topics.scores_retention_hours)}
+    input_limit = {"max.message.bytes": str(input_limit_bytes(settings))}
+    dead_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
+    return [
+        TopicSpec(topics.input, topics.partitions, topics.replication, explained | input_limit),
+        TopicSpec(topics.scores, topics.partitions, topics.replication, shown),
+        TopicSpec(topics.anomalies, 1, topics.replication, explained),
+        TopicSpec(topics.activations, 1, topics.replication, kept),
+        TopicSpec(topics.dead_letters, topics.partitions, topics.replication, explained | dead_limit),
+    ]
+
+
+def _hours(hours: float) -> str:
+    return str(round(hours * 3_600_000))
+
+
+class Admin:
+    """Asks the cluster and makes topics.
+
+    timeout_s : longest wait for the answer to one call
+    """
+
+    def __init__(self, settings: Settings, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.address = settings.bootstrap
+        self.timeout_s = timeout_s
+        self._settings = settings
+        self._client = open_client(AdminClient, client_config(settings, "admin"))
+        self._watcher: Consumer | None = None
+
+    def ensure_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
+        """Create what is missing and compare what exists.
+
+        raises : TopicMismatch when an existing topic has another partition count, ConfigError when the broker refuses a
+                 setting, TransportError
+        """
+        found = self._partition_counts()
+        _check_counts(specs, found)
+        missing = [spec for spec in specs if spec.name not in found]
+        created = self._create(missing)
+        if len(created) < len(missing):
+            _check_counts(missing, self._partition_counts())
+        existing = [spec for spec in specs if spec.name not in created]
+        differences = self._differences(existing)
+        return TopicReport(
+            tuple(created), tuple(spec.name for spec in existing), tuple(differences or ()), compared=differences is not None
+        )
+
+    def partitions(self, topic: str) -> int:
+        """Return how many partitions a topic has; raises TopicMismatch when there is no such topic."""
+        count = self._partition_counts().get(topic)
+        if count is None:
+            raise TopicMismatch(f"there is no topic {topic} at {self.address}; `lapwing topics ensure` makes it")
+        return count
+
+    def start_offsets(self, topic: str) -> dict[int, int]:
+        """Return the first offset that each partition still holds."""
+        return {partition: low for partition, (low, _) in self._bounds(topic).items()}
+
+    def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return the last stable offset of each partition: nothing at or beyond it is decided and readable yet."""
+        return {partition: high for partition, (_, high) in self._bounds(topic).items()}
+
+    def cluster_id(self) -> str:
+        """Return the cluster's id; "" where it has none."""
+        return str(self._metadata(None).cluster_id or "")
+
+    def topic_id(self, topic: str) -> str:
+        """Return the id that a topic keeps until it is deleted; "" on the embedded broker, which has none."""
+        if self.partitions(topic) and self._is_embedded():
+            return ""
+        described = self._client.describe_topics(TopicCollection([topic]), request_timeout=self.timeout_s)
+        return str(self._wait(described[topic], f"describing topic {topic}").topic_id)
+
+    def committed(self, group: str, topic: str) -> dict[int, Position]:
+        """Return a group's committed positions; partitions without one are left out."""
+        places = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
+        consumer = self._consumer(group)
+        try:
+            answer = self._call(
+                f"asking for the positions of group {group} in {topic}", lambda: consumer.committed(places, self.timeout_s)
+            )
+        finally:
+            consumer.close()
+        for place in answer:
+            if place.error:
+                raise translate(place.error, f"asking for the position of group {group} in {topic}[{place.partition}]")
+        return {place.partition: Position(place.offset, place.metadata or "") for place in answer if place.offset >= 0}
+
+    def lag(self, group: str, topic: str) -> dict[int, int]:
+        """Return how many offsets a group is behind in each partition; without a position it is behind the whole log."""
+        committed = self.committed(group, topic)
+        bounds = self._bounds(topic)
+        return {p: max(0, high - (committed[p].offset if p in committed else low)) for p, (low, high) in bounds.items()}
+
+    def close(self) -> None:
+        """Let go of the connections that are kept open between calls."""
+        if self._watcher is not None:
+            self._watcher.close()
+            self._watcher = None
+
+    # -- inside ------------------------------------------------------------------------------------------------------------
+
+    def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
+        if not specs:
+            return []
+        if self._is_embedded():
+            raise TopicMismatch(f"the embedded broker has no topic {specs[0].name}, and topics are made only when it starts")
+        wanted = [NewTopic(s.name, s.partitions, s.replication, config=dict(s.config)) for s in specs]
+        futures = self._client.create_topics(wanted, operation_timeout=self.timeout_s, request_timeout=self.timeout_s)
+        created = []
+        for name, future in futures.items():
+            try:
+                future.result(self.timeout_s + 0.5)
+                created.append(name)
+            except (KafkaException, TimeoutError) as error:
+                if not _says(error, KafkaError.TOPIC_ALREADY_EXISTS):
+                    raise _translated(error, f"creating topic {name} at {self.address}") from error
+        self._await_leaders(list(futures))
+        return created
+
+    def _await_leaders(self, names: Sequence[str]) -> None:
+        """Wait until every new partition has a leader, so that the next client finds it."""
+        deadline = time.monotonic() + self.timeout_s
+        for name in names:
+            while True:
+                topic = self._metadata(name).topics.get(name)
+                if topic and topic.error is None and topic.partitions and all(p.leader >= 0 for p in topic.partitions.values()):
+                    break
+                if time.monotonic() >= deadline:
+                    raise TransportError(
+                        f"topic {name} at {self.address} has no leaders {self.timeout_s:g} s after its creation"
+                    )
+                time.sleep(0.02)
+
+    def _differences(self, specs: Sequence[TopicSpec]) -> list[ConfigDifference] | None:
+        """Return what differs, or None where the broker does not tell."""
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs if spec.config]
+        if not resources:
+            return []
+        if self._is_embedded():
+            return None
+        answers = self._client.describe_configs(resources, request_timeout=self.timeout_s)
+        found = {r.name: self._wait(future, f"reading the settings of topic {r.name}") for r, future in answers.items()}
+        return [
+            ConfigDifference(spec.name, name, wanted, found[spec.name][name].value)
+            for spec in specs
+            for name, wanted in spec.config.items()
+            if name in found.get(spec.name, {}) and found[spec.name][name].value != wanted
+        ]
+
+    def _partition_counts(self) -> dict[str, int]:
+        """Return all topics and their partition counts; to ask for one of them may create it."""
+        return {name: len(found.partitions) for name, found in self._metadata(None).topics.items() if found.error is None}
+
+    def _is_embedded(self) -> bool:
+        return self.cluster_id().startswith(_EMBEDDED)
+
+    def _metadata(self, topic: str | None) -> Any:
+        return self._call("asking for the topics", lambda: self._client.list_topics(topic, timeout=self.timeout_s))
+
+    def _bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        count = self.partitions(topic)
+        if self._watcher is None:
+            self._watcher = self._consumer("lapwing-admin")
+        watcher, deadline = self._watcher, time.monotonic() + self.timeout_s
+        found = {}
+        for partition in range(count):
+            place = TopicPartition(topic, partition)
+            left_s = max(0.1, deadline - time.monotonic())
+            bounds = self._call(
+                f"asking where {topic}[{partition}] ends", partial(watcher.get_watermark_offsets, place, left_s)
+            )
+            if bounds is None:
+                raise TransportError(
+                    f"asking {self.address} where {topic}[{partition}] ends: no answer in {self.timeout_s:g} s"
+                )
+            found[partition] = bounds
+        return found
+
+    def _consumer(self, group: str) -> Consumer:
+        required = {"group.id": group, "enable.auto.commit": "false", "isolation.level": "read_committed"}
+        return open_client(Consumer, client_config(self._settings, "consumer", required=required))
+
+    def _wait(self, future: Future[Answer], doing: str) -> Answer:
+        try:
+            return future.result(self.timeout_s + 0.5)
+        except (KafkaException, TimeoutError) as error:
+            raise _translated(error, f"{doing} at {self.address}") from error
+
+    def _call(self, doing: str, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except KafkaException as error:
+            raise translate(error, f"{doing} at {self.address}") from error
+
+
+def _check_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> None:
+    for spec in specs:
+        if found.get(spec.name, spec.partitions) != spec.partitions:
+            raise TopicMismatch(
+                f"topic {spec.name} has {found[spec.name]} partitions, the settings say {spec.partitions}: state and keys "
+                "belong to partitions, so set topics.partitions to what is there, or start a new dataset (topics.dataset)"
+            )
+
+
+def _says(error: Exception, code: int) -> bool:
+    return isinstance(error, KafkaException) and bool(error.args[0].code() == code)
+
+
+def _translated(error: KafkaException | TimeoutError, doing: str) -> LapwingError:
+    return translate(error, doing) if isinstance(error, KafkaException) else TransportError(f"{doing}: no answer")

@@ -1,0 +1,202 @@
+"""Where a service's results go together with its input positions: in transactions, or at least once.
+
+Law: after an error that leaves it open whether something was committed, the sink is dead; the caller throws it away and makes
+a new one under the same transactional.id, whose initialisation decides the open transaction.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException
+
+from shared.batch import Outgoing, Position
+from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.kafka.client import CALL_TIMEOUT_S, translate
+from shared.kafka.outbox import Outbox
+from shared.kafka.source import GroupSource
+from shared.settings import Settings
+
+_TUNING = {
+    "linger.ms": "5",
+    "batch.num.messages": "10000",
+    "queue.buffering.max.messages": "200000",
+    "queue.buffering.max.kbytes": "131072",
+}
+
+
+class TransactionalSink:
+    """``shared.ports.Sink`` on Kafka transactions.
+
+    transactional_id       : stable per slot; whoever takes it fences its predecessor and aborts what that left open
+    source                 : the member whose positions are committed along
+    transaction_timeout_ms : after so long the broker aborts what a dead process left; default predict.transaction_timeout_ms
+    timeout_s              : longest wait for one answer
+    raises                 : TransportError, ProducerFenced, ConfigError
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        transactional_id: str,
+        source: GroupSource,
+        *,
+        transaction_timeout_ms: int | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> None:
+        self.transactional_id = transactional_id
+        self.source = source
+        self.timeout_s = timeout_s
+        self._name = f"transaction of {transactional_id} at {settings.bootstrap}"
+        timeout_ms = transaction_timeout_ms or settings.predict.transaction_timeout_ms
+        # The client wants the wait for one answer to fit into a transaction.
+        tuning = _TUNING | {"socket.timeout.ms": str(min(10_000, timeout_ms))}
+        required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
+        self._make = partial(Outbox, settings, tuning, required)
+        self._open = False
+        self._damaged = False
+        self._dead: TransportError | None = None
+        self._outbox = self._make()
+        self._initialise()
+
+    def send(self, records: Outgoing) -> None:
+        """Queue records within the open transaction; see Sink."""
+        self._begin()
+        try:
+            row = self._outbox.put(records, 0, self.timeout_s)
+        except KafkaException as error:
+            raise self._failure(error, "sending to " + records.topic) from error
+        if row < len(records):
+            raise TransactionAborted(f"{self._name}: no room in the queue for {self.timeout_s:g} s, the broker takes nothing")
+
+    def commit(self, positions: Mapping[int, Position]) -> None:
+        """Make the records since the last commit and the input positions visible together; see Sink."""
+        if not positions and not self._open:
+            return
+        self._begin()
+        producer = self._outbox.producer
+        if positions:
+            membership = self.source.group_metadata()
+            offsets = self.source.offsets(positions)
+            self._decide("sending positions", lambda: producer.send_offsets_to_transaction(offsets, membership, self.timeout_s))
+        self._decide("committing", lambda: producer.commit_transaction(self.timeout_s))
+        self._open = False
+
+    def abort(self) -> None:
+        """Drop everything since the last commit; see Sink."""
+        self._check_alive()
+        if self._open:
+            self._decide("aborting", lambda: self._outbox.producer.abort_transaction(self.timeout_s))
+            self._open = False
+        if self._damaged:
+            # After a record that was not delivered the client's sequence numbers have a gap, and its next transaction fails.
+            self._outbox.close()
+            self._outbox = self._make()
+            self._initialise()
+            self._damaged = False
+
+    def close(self) -> None:
+        """Let go; what is open is decided by the next owner of the id, or aborted by the broker after the timeout."""
+        self._dead = self._dead or TransactionUndecided(f"{self._name}: the sink was closed")
+        self._outbox.close()
+
+    def _initialise(self) -> None:
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                self._outbox.producer.init_transactions(max(0.1, deadline - time.monotonic()))
+                return
+            except KafkaException as error:
+                failure = translate(error, f"{self._name}: initialising")
+                if not failure.retriable or time.monotonic() >= deadline:
+                    self._dead = TransactionUndecided(str(failure))
+                    self._outbox.close()
+                    raise failure from error
+                time.sleep(0.05)
+
+    def _begin(self) -> None:
+        self._check_alive()
+        if not self._open:
+            self._decide("beginning", self._outbox.producer.begin_transaction)
+            self._open = True
+
+    def _check_alive(self) -> None:
+        if self._dead is not None:
+            raise self._dead
+
+    def _decide(self, doing: str, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except KafkaException as error:
+            raise self._failure(error, doing) from error
+
+    def _failure(self, error: KafkaException, doing: str) -> TransportError:
+        """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else; remember the last two."""
+        failure = translate(self._outbox.cause(error), f"{self._name}: {doing}")
+        if isinstance(failure, ProducerFenced):
+            self._dead = failure
+            return failure
+        if isinstance(failure, TransactionAborted) or _is_refusal(error.args[0]):
+            self._damaged = True
+            return TransactionAborted(str(failure))
+        self._dead = TransactionUndecided(str(failure))
+        return self._dead
+
+
+class AtLeastOnceSink:
+    """``shared.ports.Sink`` without transactions: positions follow once every record is acknowledged.
+
+    Nothing is lost; after a failure some records come twice, with the same event id.
+
+    raises : ConfigError
+    """
+
+    def __init__(self, settings: Settings, source: GroupSource, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self.source = source
+        self.timeout_s = timeout_s
+        self._address = settings.bootstrap
+        self._outbox = Outbox(settings, _TUNING)
+
+    def send(self, records: Outgoing) -> None:
+        """Queue records; see Sink."""
+        try:
+            row = self._outbox.put(records, 0, self.timeout_s)
+        except KafkaException as error:
+            raise translate(error, f"sending to {records.topic} at {self._address}") from error
+        if row < len(records):
+            raise TransportError(
+                f"sending to {records.topic} at {self._address}: no room in the queue for {self.timeout_s:g} s"
+            )
+
+    def commit(self, positions: Mapping[int, Position]) -> None:
+        """Wait until every record is acknowledged, then commit the positions; see Sink."""
+        try:
+            waiting = self._outbox.flush(self.timeout_s)
+        except KafkaException as error:
+            raise translate(error, f"sending to {self._address}") from error
+        self._check_delivered()
+        if waiting:
+            raise TransportError(f"{waiting} records are not acknowledged by {self._address} after {self.timeout_s:g} s")
+        self.source.commit(positions)
+
+    def abort(self) -> None:
+        """Drop what is queued; what the broker already has stays and will come again."""
+        self._outbox.drop()
+        self._outbox.first_error = None
+
+    def close(self) -> None:
+        """Let go without committing anything."""
+        self._outbox.close()
+
+    def _check_delivered(self) -> None:
+        error = self._outbox.first_error
+        if error is not None:
+            raise translate(error, f"{self._outbox.failed} records were not delivered to {self._address}; the first")
+
+
+def _is_refusal(error: KafkaError) -> bool:
+    """Tell whether the client itself refused the record, so that the transaction's end is still open to decide."""
+    return error.code() in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}

@@ -1,0 +1,377 @@
+"""A member of a consumer group that hands over batches and tells a listener of every change of ownership.
+
+Law: no record is lost between the client and the caller. Nothing ever raises inside a rebalance callback (the client would
+throw away what it had just read): failures and new partitions wait until the call is over. A partition starts only after
+``assigned`` said where.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from shared.batch import Batch, Position
+from shared.errors import HistoryGone, ProducerFenced, TransactionAborted, TransportError
+from shared.kafka.client import CONSUMER_REQUIRED, CONSUMER_TUNING, LOG, Hearing, client_config, open_client, translate
+from shared.kafka.membership import is_member
+from shared.kafka.messages import to_batches
+from shared.ports import RebalanceListener
+from shared.settings import Settings
+
+Answer = TypeVar("Answer")
+
+SLICE_S = 0.1
+"""The client's own wait cannot be interrupted, so it is cut into slices of this length."""
+
+PROBE_EVERY_S = 1.0
+RETRY_S = 0.5
+TAKEOVER_S = 3.0
+"""Longest wait for the broker while partitions are taken over; then the owned ones get their turn again."""
+
+REJOIN_S = 60.0
+"""How long after its partitions were lost a member may have fenced itself."""
+
+_REQUIRED = CONSUMER_REQUIRED | {"enable.partition.eof": "false"}
+
+
+class GroupSource:
+    """``shared.ports.Source`` on a real consumer group.
+
+    group, topic       : default to predict.group and topics.input
+    instance_id        : static membership; a member that comes back with it gets its partitions without a rebalance
+    session_timeout_ms : default predict.session_timeout_ms; heartbeats go out six times as often
+    protocol           : "classic" (cooperative-sticky) or "consumer" (KIP-848, which the embedded broker needs, and where the
+                         broker alone decides about sessions); default: what kafka.group.protocol says, else classic
+    raises             : ConfigError
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        group: str | None = None,
+        topic: str | None = None,
+        *,
+        instance_id: str | None = None,
+        session_timeout_ms: int | None = None,
+        protocol: str | None = None,
+    ) -> None:
+        self.topic = topic or settings.topics.input
+        self.group = group or settings.predict.group
+        self.address = settings.bootstrap
+        protocol = protocol or settings.kafka.get("group.protocol", "classic")
+        required = _REQUIRED | {"group.id": self.group, "group.protocol": protocol}
+        if instance_id:
+            required["group.instance.id"] = instance_id
+        session_ms = session_timeout_ms or settings.predict.session_timeout_ms
+        if protocol == "classic":
+            required |= {
+                "partition.assignment.strategy": "cooperative-sticky",
+                "session.timeout.ms": str(session_ms),
+                "heartbeat.interval.ms": str(session_ms // 6),
+            }
+        tuning = CONSUMER_TUNING | {"max.poll.interval.ms": str(max(300_000, session_ms))}
+        self._hearing = Hearing()
+        self._config = client_config(settings, "consumer", tuning=tuning, required=required) | {"error_cb": self._hearing}
+        self._consumer = open_client(Consumer, self._config)
+        self._listener: RebalanceListener | None = None
+        self._told: set[int] = set()
+        self._owned: set[int] = set()
+        self._pending: set[int] = set()
+        self._tried: set[int] = set()
+        self._refusal: TransportError | None = None
+        self._retry_s = 0.0
+        self._held: list[Message[bytes, bytes]] = []
+        self._stale = False
+        self._failure: BaseException | None = None
+        self._paused = False
+        self._closed = False
+        self._probed_s = 0.0
+        self._lost_s = self._rejoined_s = -REJOIN_S
+
+    def subscribe(self, listener: RebalanceListener) -> None:
+        """Join the group; see Source."""
+        self._listener = listener
+        self._join()
+
+    def _join(self) -> None:
+        self._consumer.subscribe([self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
+        """Return what has arrived; see Source.
+
+        raises : TransportError, ProducerFenced (another process has the group.instance.id), HistoryGone, TopicMismatch, and
+                 whatever the listener raised. After a failed takeover of partitions the next call tries it again.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            failure = self._try_take_over()
+            messages = self._receive(max_records, max(0.0, min(SLICE_S, deadline - time.monotonic())))
+            if messages:
+                self._hearing.latest = None
+                return to_batches(messages)
+            if time.monotonic() >= deadline and not self._pending - self._tried:
+                if failure is not None:
+                    raise failure
+                self._probe()
+                return []
+
+    def seek(self, partition: int, offset: int) -> None:
+        """Read on from offset; see Source.
+
+        raises : TransportError, ValueError for a partition that is not owned
+        """
+        if partition not in self._owned:
+            raise ValueError(f"{self.topic}[{partition}] is not owned by this member, it cannot seek there")
+        self._stop([partition])
+        self._start({partition: offset})
+
+    def rewind(self) -> None:
+        """Go through ``assigned`` again with every owned partition; see Source."""
+        owned = sorted(self._owned)
+        self._stop(owned)
+        self._pending.update(owned)
+        self._tried.clear()
+        failure = self._try_take_over()
+        if failure is not None:
+            raise failure
+
+    def pause(self) -> None:
+        """Deliver nothing, also not from partitions that are assigned meanwhile; heartbeats go on in ``poll``."""
+        if not self._paused:
+            self._paused = True
+            self._call("pausing", lambda: self._consumer.pause(self._places(self._owned)))
+
+    def resume(self) -> None:
+        """Deliver again after ``pause``."""
+        if self._paused:
+            self._paused = False
+            self._call("resuming", lambda: self._consumer.resume(self._places(self._owned)))
+
+    def commit(self, positions: Mapping[int, Position]) -> None:
+        """Commit positions with their metadata outside any transaction, and wait for the answer.
+
+        raises : TransportError; nobody knows then whether it was committed
+        """
+        if not positions:
+            return
+        answer = self._call("committing", lambda: self._consumer.commit(offsets=self.offsets(positions), asynchronous=False))
+        for place in answer:
+            if place.error:
+                raise translate(
+                    place.error, f"committing {self.topic}[{place.partition}]@{place.offset} for group {self.group}"
+                )
+
+    def offsets(self, positions: Mapping[int, Position]) -> list[TopicPartition]:
+        """Return positions as the client wants them."""
+        return [TopicPartition(self.topic, p, position.offset, position.metadata) for p, position in sorted(positions.items())]
+
+    def group_metadata(self) -> Any:
+        """Return the membership as it is now, for send_offsets_to_transaction.
+
+        raises : TransactionAborted when this process is no longer a member: the broker would accept such a commit unchecked
+        """
+        metadata = self._call("asking for the membership", self._consumer.consumer_group_metadata)
+        if not is_member(metadata):
+            raise TransactionAborted(
+                f"this process is no longer a member of group {self.group}; its positions must not be committed"
+            )
+        return metadata
+
+    def close(self) -> None:
+        """Leave the group (a static member only stops). The listener is not called: what was to be committed has been."""
+        if not self._closed:
+            self._closed = True
+            self._held.clear()
+            self._consumer.close()
+
+    # -- what the client calls, from within consume() or close() ----------------------------------------------------------
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._pending.update(place.partition for place in places)
+        self._guarded(lambda: consumer.incremental_assign([]))
+
+    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._give_up(consumer, places, lost=False)
+
+    def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._give_up(consumer, places, lost=True)
+
+    def _give_up(self, consumer: Consumer, places: list[TopicPartition], *, lost: bool) -> None:
+        gone = {place.partition for place in places}
+        if lost:
+            self._lost_s = time.monotonic()
+        self._tell(gone, lost=lost)
+        started = gone & self._owned
+        self._pending -= gone
+        self._owned -= gone
+        self._stale = True
+        self._guarded(lambda: consumer.incremental_unassign(self._places(started)))
+
+    def _tell(self, gone: set[int], *, lost: bool) -> None:
+        """Tell the listener about those partitions that it was given."""
+        known = sorted(gone & self._told)
+        self._told -= gone
+        if known and self._listener and not self._closed:
+            tell = self._listener.lost if lost else self._listener.revoked
+            self._guarded(lambda: tell(known))
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        """Keep what goes wrong for the end of poll()."""
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - raised again by _receive, also a KeyboardInterrupt
+            self._failure = self._failure or error
+
+    # -- inside ------------------------------------------------------------------------------------------------------------
+
+    def _receive(self, max_records: int, wait_s: float) -> list[Message[bytes, bytes]]:
+        """Return messages of owned partitions without errors, from what was held back first."""
+        if self._paused or not self._held:
+            self._hold(1, wait_s)
+        if self._held and not self._paused:
+            self._hold(max_records - len(self._held), 0.0)
+        messages, self._held = self._held, []
+        troubled = any(map(Message.error, messages))
+        good = messages
+        if troubled or self._stale:
+            self._stale = False
+            good = [m for m in messages if m.error() is None and m.partition() in self._owned]
+        failure, self._failure = self._failure, None
+        if failure is None and troubled:
+            failure = self._first_trouble(messages)
+            if isinstance(failure, ProducerFenced):
+                self._rejoin(failure)
+                return []
+        if failure is not None or self._paused:
+            self._held, good = good, []
+        if failure is not None:
+            raise failure
+        self._held = self._held or good[max_records:]
+        return good[:max_records]
+
+    def _hold(self, count: int, wait_s: float) -> None:
+        """Add what has arrived to what is held."""
+        if count > 0:
+            self._held += self._call("reading", lambda: self._consumer.consume(count, wait_s))
+
+    def _rejoin(self, fenced: ProducerFenced) -> None:
+        """Join anew after an outage in which this member fenced itself: a request under its old id, overtaken by the new one.
+
+        raises : the same ProducerFenced where no outage explains it, or when it happens again soon: then there is a twin
+        """
+        now_s = time.monotonic()
+        if now_s >= self._lost_s + REJOIN_S or now_s < self._rejoined_s + REJOIN_S or self._closed:
+            raise fenced
+        LOG.warning("group %s took this member for a second one of its name after an outage; it joins again", self.group)
+        self._rejoined_s = now_s
+        self._tell(set(self._told), lost=True)
+        for partitions in (self._owned, self._pending, self._tried):
+            partitions.clear()
+        self._held.clear()
+        self._consumer.close()
+        self._consumer = open_client(Consumer, self._config)
+        self._join()
+
+    def _first_trouble(self, messages: Iterable[Message[bytes, bytes]]) -> BaseException | None:
+        for message in messages:
+            error = message.error()
+            if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                place = f"{message.topic() or self.topic}[{message.partition()}]"
+                return translate(error, f"reading {place} of {self.address}")
+        return None
+
+    def _try_take_over(self) -> TransportError | None:
+        """Take over new partitions; return why it does not work yet, so that owned partitions go on meanwhile."""
+        if not self._pending or self._listener is None or self._closed:
+            return None
+        if self._pending <= self._tried and time.monotonic() < self._retry_s:
+            return self._refusal
+        self._tried = set(self._pending)
+        try:
+            self._take_over(self._listener, sorted(self._pending))
+        except TransportError as refusal:
+            if not refusal.retriable:
+                raise
+            self._refusal, self._retry_s = refusal, time.monotonic() + RETRY_S
+            return refusal
+        self._told |= self._pending
+        self._pending.clear()
+        self._tried.clear()
+        return None
+
+    def _take_over(self, listener: RebalanceListener, partitions: Sequence[int]) -> None:
+        """Ask for the committed positions, tell the listener, and start the partitions where it says."""
+        deadline = time.monotonic() + TAKEOVER_S
+        committed = self._committed(partitions, deadline)
+        start = {partition: self._log_start(partition, deadline) for partition in partitions}
+        offsets = listener.assigned(committed, start)
+        if set(offsets) != set(partitions):
+            raise ValueError(f"assigned() was asked for partitions {partitions} and answered for {sorted(offsets)}")
+        for partition, offset in offsets.items():
+            if offset < start[partition]:
+                raise HistoryGone(
+                    f"{self.topic}[{partition}] must be read from offset {offset} on, but begins at {start[partition]}: "
+                    "retention has deleted what the state needs"
+                )
+        self._start(offsets)
+
+    def _committed(self, partitions: Sequence[int], deadline: float) -> dict[int, Position | None]:
+        """Return committed positions; the broker withholds them while a transaction that moves them is open."""
+        places, doing = self._places(partitions), "asking for the committed positions"
+        answer = self._call(doing, lambda: self._consumer.committed(places, _left_s(deadline)))
+        found: dict[int, Position | None] = {}
+        for place in answer:
+            if place.error:
+                raise translate(place.error, f"{doing} of {self.topic}[{place.partition}] for group {self.group}")
+            found[place.partition] = Position(place.offset, place.metadata or "") if place.offset >= 0 else None
+        return found
+
+    def _log_start(self, partition: int, deadline: float) -> int:
+        place, doing = TopicPartition(self.topic, partition), f"asking where {self.topic}[{partition}] begins"
+        answer = self._call(doing, lambda: self._consumer.get_watermark_offsets(place, _left_s(deadline)))
+        if answer is None:
+            raise TransportError(f"{doing} at {self.address}: no answer")
+        return answer[0]
+
+    def _start(self, offsets: Mapping[int, int]) -> None:
+        places = [TopicPartition(self.topic, p, offset) for p, offset in sorted(offsets.items())]
+        self._call("starting partitions", lambda: self._consumer.incremental_assign(places))
+        self._owned.update(offsets)
+        if self._paused:
+            self._call("pausing", lambda: self._consumer.pause(self._places(offsets)))
+
+    def _stop(self, partitions: Sequence[int]) -> None:
+        self._held = [message for message in self._held if message.partition() not in partitions]
+        if partitions:
+            self._call("stopping partitions", lambda: self._consumer.incremental_unassign(self._places(partitions)))
+        self._owned.difference_update(partitions)
+
+    def _probe(self) -> None:
+        """Find out, after the client complained and nothing arrived, whether the broker answers at all."""
+        trouble = self._hearing.latest
+        if trouble is None or time.monotonic() < self._probed_s + PROBE_EVERY_S:
+            return
+        try:
+            self._consumer.list_topics(self.topic, timeout=PROBE_EVERY_S)
+            self._hearing.latest = None
+        except KafkaException as error:
+            LOG.debug("probe of %s: %s", self.address, error)
+            raise translate(trouble, f"reading {self.topic} of {self.address}") from error
+        finally:
+            self._probed_s = time.monotonic()
+
+    def _places(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self.topic, partition) for partition in sorted(partitions)]
+
+    def _call(self, doing: str, call: Callable[[], Answer]) -> Answer:
+        try:
+            return call()
+        except KafkaException as error:
+            raise translate(error, f"{doing} ({self.topic}, group {self.group}, at {self.address})") from error
+
+
+def _left_s(deadline: float) -> float:
+    return max(0.1, deadline - time.monotonic())

@@ -1,0 +1,306 @@
+"""The Kafka door without a broker: its configuration, its translation of errors, its columns."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+
+from lapwing.embedded_broker import find_library
+from shared.errors import (
+    ConfigError,
+    HistoryGone,
+    LapwingError,
+    ProducerFenced,
+    TopicMismatch,
+    TransactionAborted,
+    TransportError,
+)
+from shared.kafka import GroupSource, Publisher, client_config, topic_specs, translate
+from shared.kafka.client import LOG, REPEAT_S, open_client
+from shared.kafka.membership import is_member
+from shared.kafka.messages import to_batches
+from shared.kafka.outbox import split
+from shared.kafka.properties import CONSUMER_ONLY, PRODUCER_ONLY
+from shared.settings import Settings
+
+FATAL, RETRIABLE, ABORT = (True, False, False), (False, True, False), (False, False, True)
+PLAIN = (False, False, False)
+
+
+def settings(**kafka: str) -> Settings:
+    return Settings.model_validate({"kafka": {"bootstrap_servers": "127.0.0.1:1"} | kafka})
+
+
+# -- configuration --------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_user_sets_wins_over_tuning_and_reaches_the_right_clients() -> None:
+    given = settings(
+        security_protocol="SASL_SSL", linger_ms="77", fetch_wait_max_ms="3", group_protocol="consumer", compression_type="lz4"
+    )
+    producer = client_config(given, "producer", tuning={"linger.ms": "5", "retries": "3"})
+    consumer = client_config(given, "consumer", tuning={"fetch.wait.max.ms": "10"})
+    admin = client_config(given)
+    assert producer["linger.ms"] == "77"
+    assert (producer["retries"], producer["compression.type"]) == ("3", "lz4")
+    assert (consumer["fetch.wait.max.ms"], consumer["group.protocol"]) == ("3", "consumer")
+    assert {config["security.protocol"] for config in (producer, consumer, admin)} == {"SASL_SSL"}
+    assert {config["bootstrap.servers"] for config in (producer, consumer, admin)} == {"127.0.0.1:1"}
+    assert not set(producer) & CONSUMER_ONLY
+    assert not set(consumer) & PRODUCER_ONLY
+    assert not set(admin) & (CONSUMER_ONLY | PRODUCER_ONLY)
+    assert all(config["logger"] is LOG for config in (producer, consumer, admin))
+
+
+def test_a_name_belongs_to_one_kind_of_client_only() -> None:
+    assert not CONSUMER_ONLY & PRODUCER_ONLY
+    assert "bootstrap.servers" not in CONSUMER_ONLY | PRODUCER_ONLY
+
+
+def test_each_setting_is_listed_for_the_kind_of_client_that_librdkafka_says(tmp_path: Path) -> None:
+    shown = tmp_path / "properties.md"
+    library, system = ctypes.CDLL(str(find_library())), ctypes.CDLL(None)
+    system.fopen.restype, system.fclose.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    library.rd_kafka_conf_properties_show.argtypes = [ctypes.c_void_p]
+    file = system.fopen(str(shown).encode(), b"w")
+    library.rd_kafka_conf_properties_show(file)
+    system.fclose(file)
+    rows = [
+        [cell.strip() for cell in line.split("|")] for line in shown.read_text("utf-8").splitlines() if line.count("|") >= 4
+    ]
+    kinds = {name: {row[1] for row in rows if row[0] == name} for name in CONSUMER_ONLY | PRODUCER_ONLY}
+    assert {name for name in CONSUMER_ONLY if kinds[name] != {"C"}} == set()
+    assert {name for name in PRODUCER_ONLY if kinds[name] != {"P"}} == set()
+
+
+@pytest.mark.parametrize(
+    ("role", "name", "value", "required"),
+    [
+        ("consumer", "enable.auto.commit", "true", "false"),
+        ("consumer", "isolation.level", "read_uncommitted", "read_committed"),
+        ("consumer", "auto.offset.reset", "latest", "error"),
+        ("consumer", "group.id", "mine", "lapwing-prediction"),
+        ("producer", "enable.idempotence", "false", "true"),
+        ("producer", "acks", "1", "all"),
+        ("producer", "partitioner", "random", "murmur2_random"),
+    ],
+)
+def test_what_correctness_needs_cannot_be_changed(role: str, name: str, value: str, required: str) -> None:
+    wrong = settings(**{name.replace(".", "_"): value})
+    with pytest.raises(ConfigError) as refused:
+        (GroupSource if role == "consumer" else Publisher)(wrong)
+    variable = "LAPWING_KAFKA__" + name.upper().replace(".", "_")
+    assert f"kafka.{name} ({variable}): must be {required!r}" in str(refused.value)
+    assert repr(value) in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("acks", "-1"),
+        ("acks", "ALL"),
+        ("enable_idempotence", "True"),
+        ("enable_auto_commit", "0"),
+        ("isolation_level", "READ_COMMITTED"),
+    ],
+)
+def test_the_right_value_may_be_spelt_in_any_way(name: str, value: str) -> None:
+    GroupSource(settings(**{name: value})).close()
+    Publisher(settings(**{name: value})).close()
+
+
+def test_an_alias_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"request\.required\.acks.*write 'acks'"):
+        Publisher(settings(request_required_acks="1"))
+
+
+def test_a_setting_that_librdkafka_does_not_know_is_named() -> None:
+    with pytest.raises(ConfigError, match=r'"securty\.protocol"'):
+        GroupSource(settings(securty_protocol="SSL"))
+    with pytest.raises(ConfigError, match=r'"zip" for configuration property "compression\.'):
+        Publisher(settings(compression_type="zip"))
+
+
+def test_a_static_member_and_its_session_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, object]] = []
+
+    def spy(make: type, config: dict[str, object]) -> object:
+        seen.append(config)
+        return open_client(make, config)
+
+    monkeypatch.setattr("shared.kafka.source.open_client", spy)
+    GroupSource(settings(), "g", "t", instance_id="slot-1", session_timeout_ms=12_000).close()
+    GroupSource(settings(group_protocol="consumer"), "g", "t").close()
+    classic, modern = seen
+    assert (classic["group.instance.id"], classic["session.timeout.ms"]) == ("slot-1", "12000")
+    assert int(str(classic["heartbeat.interval.ms"])) <= 12_000 / 3
+    assert classic["partition.assignment.strategy"] == "cooperative-sticky"
+    assert not {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"} & set(modern)
+
+
+def test_complaints_about_a_connection_are_logged_sparsely(caplog: pytest.LogCaptureFixture) -> None:
+    def say(facility: str, client: str, at_s: float) -> None:
+        record = LOG.makeRecord(LOG.name, logging.ERROR, "f", 1, "%s [%s] %s", (facility, client, f"line at {at_s}"), None)
+        record.created = at_s
+        LOG.handle(record)
+
+    for at_s in (0, 1, 2, REPEAT_S + 1, REPEAT_S + 2):
+        say("FAIL", "one", 1000.0 + at_s)
+    say("FAIL", "two", 1002.0)
+    say("MAXPOLL", "one", 1002.0)
+    say("MAXPOLL", "one", 1002.0)
+    LOG.error("a line of our own")
+    assert [line.split("] ")[-1] for line in caplog.messages] == [
+        "line at 1000.0",
+        f"line at {1000 + REPEAT_S + 1}",
+        "line at 1002.0",
+        "line at 1002.0",
+        "line at 1002.0",
+        "a line of our own",
+    ]
+
+
+# -- errors ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "flags", "kind", "retriable"),
+    [
+        ("_TRANSPORT", PLAIN, TransportError, True),
+        ("_ALL_BROKERS_DOWN", PLAIN, TransportError, True),
+        ("_TIMED_OUT", PLAIN, TransportError, True),
+        ("_RESOLVE", PLAIN, TransportError, True),
+        ("_MSG_TIMED_OUT", PLAIN, TransportError, True),
+        ("LEADER_NOT_AVAILABLE", PLAIN, TransportError, True),
+        ("NOT_ENOUGH_REPLICAS", PLAIN, TransportError, True),
+        ("COORDINATOR_LOAD_IN_PROGRESS", PLAIN, TransportError, True),
+        ("UNSTABLE_OFFSET_COMMIT", PLAIN, TransportError, True),
+        ("_FAIL", RETRIABLE, TransportError, True),
+        ("_FAIL", PLAIN, TransportError, False),
+        ("_TRANSPORT", FATAL, TransportError, False),
+        ("_AUTHENTICATION", PLAIN, TransportError, False),
+        ("TOPIC_AUTHORIZATION_FAILED", PLAIN, TransportError, False),
+        ("MSG_SIZE_TOO_LARGE", PLAIN, TransportError, False),
+        ("UNKNOWN_TOPIC_OR_PART", PLAIN, TopicMismatch, False),
+        ("_UNKNOWN_PARTITION", PLAIN, TopicMismatch, False),
+        ("OFFSET_OUT_OF_RANGE", PLAIN, HistoryGone, False),
+        ("_AUTO_OFFSET_RESET", PLAIN, HistoryGone, False),
+        ("_INVALID_ARG", PLAIN, ConfigError, False),
+        ("INVALID_REPLICATION_FACTOR", PLAIN, ConfigError, False),
+        ("_FENCED", FATAL, ProducerFenced, False),
+        ("PRODUCER_FENCED", ABORT, ProducerFenced, False),
+        ("FENCED_INSTANCE_ID", FATAL, ProducerFenced, False),
+        ("ILLEGAL_GENERATION", ABORT, TransactionAborted, True),
+        ("_MSG_TIMED_OUT", ABORT, TransactionAborted, True),
+    ],
+)
+def test_errors_are_translated(code: str, flags: tuple[bool, bool, bool], kind: type[LapwingError], retriable: bool) -> None:
+    error = KafkaError(getattr(KafkaError, code), "because", *flags)
+    for given in (error, KafkaException(error)):
+        found = translate(given, "reading t of host:9092")
+        assert type(found) is kind
+        assert found.retriable is retriable
+        assert str(found).startswith("reading t of host:9092: because (")
+        assert code in str(found)
+
+
+def test_a_consumer_says_in_words_only_that_its_slot_was_taken() -> None:
+    reason = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+    fatal = KafkaError(KafkaError._FATAL, f"Fatal error: {reason}: more", True)
+    assert isinstance(translate(fatal, "reading"), ProducerFenced)
+    assert not isinstance(translate(KafkaError(KafkaError._FATAL, "Fatal error: other", True), "reading"), ProducerFenced)
+
+
+def test_an_exception_without_a_kafka_error_is_no_reason_to_try_again() -> None:
+    found = translate(KafkaException("odd"), "reading")
+    assert isinstance(found, TransportError)
+    assert not found.retriable
+
+
+@pytest.mark.parametrize(
+    ("generation", "member", "expected"), [(3, b"m-1", True), (-1, b"m-1", False), (3, b"", False), (-1, b"", False)]
+)
+def test_only_a_member_with_a_generation_may_commit(generation: int, member: bytes, expected: bool) -> None:
+    metadata = b"CGMDv2:" + struct.pack("=i", generation) + b"group\0" + member + b"\0\0instance\0"
+    assert is_member(metadata) is expected
+
+
+def test_the_client_still_writes_membership_as_is_member_reads_it() -> None:
+    client = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "some-group", "logger": LOG})
+    metadata = client.consumer_group_metadata()
+    client.close()
+    assert metadata.startswith(b"CGMDv2:" + struct.pack("=i", -1) + b"some-group\0\0")
+    assert not is_member(metadata)
+
+
+# -- columns --------------------------------------------------------------------------------------------------------------
+
+
+def message(partition: int, offset: int, value: bytes | None, key: bytes | None = None, headers: object = None) -> Message:
+    return Message("t", partition, offset, key, value, headers, timestamp=(1, 5_000 + offset))
+
+
+def test_messages_become_one_batch_per_partition_in_log_order() -> None:
+    messages = [
+        message(2, 10, b"a", b"k1"),
+        message(2, 11, None, b"k2"),
+        message(0, 5, b"bb"),
+        message(2, 14, b"", b""),
+        message(0, 9, b"ccc", b"k3", [("h", b"1"), ("n", None), ("s", "text")]),
+    ]
+    two, zero = to_batches(messages)
+    assert (two.topic, two.partition, zero.partition) == ("t", 2, 0)
+    assert two.offsets.tolist() == [10, 11, 14]
+    assert zero.offsets.tolist() == [5, 9]
+    assert (two.offsets.dtype, two.broker_ms.dtype) == (np.dtype(np.int64), np.dtype(np.int64))
+    assert two.broker_ms.tolist() == [5_010, 5_011, 5_014]
+    assert split(two.values) == [b"a", b"", b""]
+    assert split(two.keys) == [b"k1", b"k2", b""]
+    assert split(zero.values) == [b"bb", b"ccc"]
+    assert two.headers == {}
+    assert zero.headers == {1: (("h", b"1"), ("n", b""), ("s", b"text"))}
+
+
+def test_no_messages_are_no_batches() -> None:
+    assert to_batches([]) == []
+
+
+# -- topics ---------------------------------------------------------------------------------------------------------------
+
+
+def test_the_topics_are_those_of_the_contract() -> None:
+    given = Settings.model_validate(
+        {
+            "topics": {
+                "dataset": "web",
+                "partitions": 4,
+                "replication": 3,
+                "input_retention_hours": 48,
+                "scores_retention_hours": 1,
+            },
+            "input": {"max_record_bytes": 2_000_000},
+        }
+    )
+    specs = {spec.name: spec for spec in topic_specs(given)}
+    assert {name: (spec.partitions, spec.replication) for name, spec in specs.items()} == {
+        "metrics.web.raw": (4, 3),
+        "metrics.web.scores": (4, 3),
+        "anomalies.web.events": (1, 3),
+        "models.web.activations": (1, 3),
+        "metrics.web.raw.dlq": (4, 3),
+    }
+    assert {spec.config["cleanup.policy"] for spec in specs.values()} == {"delete"}
+    assert specs["metrics.web.raw"].config["retention.ms"] == "172800000"
+    assert specs["metrics.web.scores"].config["retention.ms"] == "3600000"
+    kept = specs["models.web.activations"].config
+    assert (kept["retention.ms"], kept["retention.bytes"]) == ("-1", "-1")
+    largest = int(specs["metrics.web.raw"].config["max.message.bytes"])
+    assert largest >= 2_000_000
+    assert int(specs["metrics.web.raw.dlq"].config["max.message.bytes"]) == largest + 65_536
+    assert int(topic_specs(Settings())[0].config["max.message.bytes"]) == 1_048_588

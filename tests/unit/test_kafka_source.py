@@ -1,0 +1,392 @@
+"""GroupSource against a scripted client: what happens when the group and the records come in an awkward order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from shared.batch import Batch, Position
+from shared.errors import HistoryGone, ProducerFenced, TopicMismatch, TransactionAborted, TransportError
+from shared.kafka import GroupSource
+from shared.settings import Settings
+
+
+def record(partition: int, offset: int) -> Message:
+    return Message("t", partition, offset, b"k", b"%d/%d" % (partition, offset), timestamp=(1, 0))
+
+
+def trouble(code: int, text: str = "because", fatal: bool = False) -> Message:
+    return Message("t", 0, -1001, error=KafkaError(code, text, fatal))
+
+
+def places(*partitions: int) -> list[TopicPartition]:
+    return [TopicPartition("t", p) for p in partitions]
+
+
+class ScriptedConsumer:
+    """Plays one step per call of consume: a list of messages, or a function that calls back and returns some."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.steps: list[Any] = []
+        self.positions: dict[int, Position] = {}
+        self.starts: dict[int, int] = {}
+        self.assigned: dict[int, int] = {}
+        self.paused: set[int] = set()
+        self.unavailable: KafkaError | None = None
+        self.asked: list[str] = []
+        self.closed = 0
+        self.error_cb = config["error_cb"]
+
+    def subscribe(self, topics: list[str], **callbacks: Callable[..., None]) -> None:
+        self.callbacks = callbacks
+
+    def assign(self, *partitions: int) -> list[Message]:
+        self.callbacks["on_assign"](self, places(*partitions))
+        return []
+
+    def revoke(self, *partitions: int) -> list[Message]:
+        self.callbacks["on_revoke"](self, places(*partitions))
+        return []
+
+    def lose(self, *partitions: int) -> list[Message]:
+        self.callbacks["on_lost"](self, places(*partitions))
+        return []
+
+    def consume(self, count: int, wait_s: float) -> list[Message]:
+        if not self.steps:
+            return []
+        step = self.steps.pop(0)
+        messages = step() if callable(step) else step
+        if len(messages) > count:
+            self.steps.insert(0, messages[count:])
+        return messages[:count]
+
+    def incremental_assign(self, wanted: list[TopicPartition]) -> None:
+        assert not {place.partition for place in wanted} & set(self.assigned)
+        self.assigned |= {place.partition: place.offset for place in wanted}
+
+    def incremental_unassign(self, unwanted: list[TopicPartition]) -> None:
+        for place in unwanted:
+            del self.assigned[place.partition]
+
+    def committed(self, wanted: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
+        self.asked.append("committed")
+        if self.unavailable:
+            raise KafkaException(self.unavailable)
+        known = [place.partition for place in wanted if place.partition in self.positions]
+        unknown = [TopicPartition("t", place.partition, -1001) for place in wanted if place.partition not in known]
+        return unknown + [TopicPartition("t", p, self.positions[p].offset, self.positions[p].metadata) for p in known]
+
+    def get_watermark_offsets(self, place: TopicPartition, timeout_s: float) -> tuple[int, int]:
+        return self.starts.get(place.partition, 0), 1000
+
+    def list_topics(self, topic: str, timeout: float) -> None:
+        self.asked.append("topics")
+        if self.unavailable:
+            raise KafkaException(self.unavailable)
+
+    def pause(self, wanted: list[TopicPartition]) -> None:
+        self.paused |= {place.partition for place in wanted}
+
+    def resume(self, wanted: list[TopicPartition]) -> None:
+        self.paused -= {place.partition for place in wanted}
+
+    def close(self) -> None:
+        self.closed += 1
+        if self.assigned:
+            self.revoke(*self.assigned)
+
+
+class Listener:
+    def __init__(self) -> None:
+        self.told: list[tuple[str, list[int]]] = []
+        self.committed: dict[int, Position | None] = {}
+        self.answer: dict[int, int] = {}
+        self.fail: dict[str, Exception] = {}
+
+    def _hear(self, what: str, partitions: Sequence[int]) -> None:
+        self.told.append((what, sorted(partitions)))
+        if what in self.fail:
+            raise self.fail.pop(what)
+
+    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+        self._hear("assigned", list(committed))
+        self.committed = dict(committed)
+        return {p: self.answer.get(p, position.offset if position else start[p]) for p, position in committed.items()}
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        self._hear("revoked", partitions)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        self._hear("lost", partitions)
+
+
+class Stage:
+    """A source on a scripted client, with a clock that the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.clients: list[ScriptedConsumer] = []
+        self.now_s = 100.0
+
+        def make(kind: type, config: dict[str, Any]) -> ScriptedConsumer:
+            self.clients.append(ScriptedConsumer(config))
+            return self.clients[-1]
+
+        monkeypatch.setattr("shared.kafka.source.open_client", make)
+        monkeypatch.setattr("shared.kafka.source.time.monotonic", self._tick)
+        self.listener = Listener()
+        self.source = GroupSource(Settings(), "g", "t")
+        self.source.subscribe(self.listener)
+
+    def _tick(self) -> float:
+        self.now_s += 0.001
+        return self.now_s
+
+    @property
+    def client(self) -> ScriptedConsumer:
+        return self.clients[-1]
+
+    def poll(self, *steps: Any, count: int = 100) -> list[tuple[int, list[int]]]:
+        self.client.steps += steps
+        return seen(self.source.poll(count, 0.02))
+
+    def own(self, *partitions: int) -> None:
+        assert self.poll(lambda: self.client.assign(*partitions)) == []
+
+
+def seen(batches: Sequence[Batch]) -> list[tuple[int, list[int]]]:
+    return [(batch.partition, batch.offsets.tolist()) for batch in batches]
+
+
+@pytest.fixture
+def stage(monkeypatch: pytest.MonkeyPatch) -> Stage:
+    return Stage(monkeypatch)
+
+
+def test_partitions_start_where_the_listener_says(stage: Stage) -> None:
+    stage.client.positions = {1: Position(40, "model")}
+    stage.client.starts = {0: 7, 1: 30}
+    stage.listener.answer = {1: 35}
+    stage.own(0, 1)
+    assert stage.listener.committed == {0: None, 1: Position(40, "model")}
+    assert stage.client.assigned == {0: 7, 1: 35}
+    assert stage.poll([record(1, 35), record(0, 7), record(1, 36)]) == [(1, [35, 36]), (0, [7])]
+
+
+def test_a_start_before_the_log_is_refused(stage: Stage) -> None:
+    stage.client.starts = {0: 50}
+    stage.listener.answer = {0: 49}
+    with pytest.raises(HistoryGone, match=r"t\[0\] must be read from offset 49 on, but begins at 50"):
+        stage.own(0)
+    assert stage.client.assigned == {}
+
+
+def test_an_answer_for_other_partitions_is_a_bug(stage: Stage) -> None:
+    stage.listener.answer = {}
+    stage.listener.assigned = lambda committed, start: {0: 0, 5: 0}  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"asked for partitions \[0, 1\] and answered for \[0, 5\]"):
+        stage.own(0, 1)
+
+
+def test_records_of_a_partition_that_goes_in_the_same_call_are_dropped(stage: Stage) -> None:
+    stage.own(0, 1)
+
+    def revoke_in_the_middle() -> list[Message]:
+        stage.client.revoke(1)
+        return [record(1, 1), record(0, 1), record(1, 2)]
+
+    assert stage.poll([record(1, 0)], revoke_in_the_middle) == [(0, [1])]
+    assert stage.listener.told[-1] == ("revoked", [1])
+    assert stage.client.assigned == {0: 0}
+
+
+def test_a_partition_that_goes_and_comes_back_starts_at_its_committed_position(stage: Stage) -> None:
+    stage.own(0)
+
+    def go_and_come() -> list[Message]:
+        stage.client.revoke(0)
+        stage.client.positions = {0: Position(5)}
+        stage.client.assign(0)
+        return [record(0, 6), record(0, 7)]
+
+    assert stage.poll(go_and_come) == []
+    assert stage.client.assigned == {0: 5}
+    assert stage.poll([record(0, 5)]) == [(0, [5])]
+    assert [what for what, _ in stage.listener.told] == ["assigned", "revoked", "assigned"]
+
+
+@pytest.mark.parametrize("how", ["revoked", "lost"])
+def test_what_a_listener_raises_comes_out_and_other_records_wait(stage: Stage, how: str) -> None:
+    stage.own(0, 1)
+    stage.listener.fail[how] = TransactionAborted("asked to")
+    go = stage.client.revoke if how == "revoked" else stage.client.lose
+    with pytest.raises(TransactionAborted, match="asked to"):
+        stage.poll([record(0, 0)], lambda: [*go(1), record(0, 1), record(1, 0)])
+    assert stage.client.assigned == {0: 0}
+    assert stage.poll([record(0, 2)]) == [(0, [0, 1, 2])]
+
+
+def test_a_takeover_that_fails_is_tried_again_and_the_others_go_on(stage: Stage) -> None:
+    stage.own(0)
+    stage.client.unavailable = KafkaError(KafkaError._TIMED_OUT, "no coordinator")
+    assert stage.poll([record(0, 0)], lambda: stage.client.assign(1)) == [(0, [0])]
+    with pytest.raises(TransportError, match="no coordinator") as refusal:
+        stage.poll()
+    assert refusal.value.retriable
+    assert stage.poll([record(0, 1)]) == [(0, [1])]
+    assert stage.client.asked == ["committed"] * 2, "tried again at once"
+    stage.client.unavailable = None
+    stage.now_s += 1.0
+    assert stage.poll([record(0, 2)]) == [(0, [2])]
+    assert stage.client.assigned == {0: 0, 1: 0}
+    assert stage.listener.told == [("assigned", [0]), ("assigned", [1])]
+
+
+def test_a_partition_that_goes_before_it_was_taken_over_is_not_spoken_of(stage: Stage) -> None:
+    stage.client.unavailable = KafkaError(KafkaError._TIMED_OUT, "no coordinator")
+    with pytest.raises(TransportError):
+        stage.own(0, 1)
+    with pytest.raises(TransportError):
+        stage.poll(lambda: stage.client.revoke(1))
+    stage.client.unavailable = None
+    stage.now_s += 1.0
+    stage.poll()
+    assert stage.listener.told == [("assigned", [0])]
+    assert stage.client.assigned == {0: 0}
+
+
+def test_a_partition_that_goes_during_a_rewind_is_spoken_of(stage: Stage) -> None:
+    stage.own(0, 1)
+    stage.client.unavailable = KafkaError(KafkaError._TIMED_OUT, "no coordinator")
+    with pytest.raises(TransportError):
+        stage.source.rewind()
+    assert stage.client.assigned == {}
+    with pytest.raises(TransportError):
+        stage.poll(lambda: stage.client.revoke(1))
+    assert stage.listener.told[-1] == ("revoked", [1])
+    stage.client.unavailable = None
+    stage.client.positions = {0: Position(3)}
+    stage.source.rewind()
+    assert stage.client.assigned == {0: 3}
+
+
+def test_a_rewind_forgets_what_was_held(stage: Stage) -> None:
+    stage.own(0)
+    assert stage.poll([record(0, n) for n in range(5)], count=2) == [(0, [0, 1])]
+    stage.source.pause()
+    assert stage.poll() == []
+    stage.source.rewind()
+    stage.source.resume()
+    assert stage.poll([record(0, 0)]) == [(0, [0])]
+
+
+def test_paused_partitions_deliver_nothing_also_new_ones(stage: Stage) -> None:
+    stage.own(0)
+    stage.source.pause()
+    stage.own(1)
+    assert stage.client.paused == {0, 1}
+    assert stage.poll([record(0, 0)]) == []
+    stage.source.resume()
+    assert stage.client.paused == set()
+    assert stage.poll([record(0, 1)]) == [(0, [0, 1])]
+
+
+def test_what_was_held_does_not_outlive_its_ownership(stage: Stage) -> None:
+    stage.own(0, 1)
+    stage.source.pause()
+    stage.poll([record(1, 0)])
+    stage.poll(lambda: stage.client.revoke(1))
+    stage.client.positions = {1: Position(9)}
+    stage.own(1)
+    stage.source.resume()
+    assert stage.poll([record(1, 9)]) == [(1, [9])]
+
+
+def test_partitions_are_taken_over_in_the_call_that_learns_of_them(stage: Stage) -> None:
+    stage.client.steps.append(lambda: stage.client.assign(0))
+    assert stage.source.poll(10, 0.0) == []
+    assert stage.client.assigned == {0: 0}
+
+
+def test_a_seek_drops_what_is_held_of_that_partition(stage: Stage) -> None:
+    stage.own(0, 1)
+    stage.source.pause()
+    stage.poll([record(0, 0)])
+    stage.poll([record(1, 0)])
+    stage.source.seek(1, 70)
+    stage.source.resume()
+    assert stage.client.assigned == {0: 0, 1: 70}
+    assert stage.poll() == [(0, [0])]
+
+
+def test_an_error_between_records_loses_none_of_them(stage: Stage) -> None:
+    stage.own(0)
+    with pytest.raises(TransportError, match=r"reading t\[0\] of localhost:9092: because"):
+        stage.poll([record(0, 0)], [trouble(KafkaError._FAIL), record(0, 1)])
+    assert stage.poll() == [(0, [0, 1])]
+    for code, kind in ((KafkaError._AUTO_OFFSET_RESET, HistoryGone), (KafkaError.UNKNOWN_TOPIC_OR_PART, TopicMismatch)):
+        with pytest.raises(kind):
+            stage.poll([trouble(code)])
+    assert stage.poll([trouble(KafkaError._PARTITION_EOF)]) == []
+
+
+def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: Stage) -> None:
+    stage.own(0)
+    stage.client.error_cb(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    assert stage.poll() == []
+    stage.client.unavailable = KafkaError(KafkaError._TRANSPORT)
+    stage.now_s += 2.0
+    assert stage.poll() == []
+    assert stage.client.asked == ["committed", "topics"], "asked again without a new complaint"
+    stage.client.error_cb(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    stage.now_s += 2.0
+    with pytest.raises(TransportError, match="reading t of localhost:9092: 1/1 brokers are down") as outage:
+        stage.poll()
+    assert outage.value.retriable
+    stage.now_s += 2.0
+    assert stage.poll([record(0, 0)]) == [(0, [0])]
+
+
+def twin() -> Message:
+    return trouble(KafkaError._FATAL, f"Fatal error: {KafkaError(KafkaError.FENCED_INSTANCE_ID).str()}", fatal=True)
+
+
+def test_a_twin_ends_this_member(stage: Stage) -> None:
+    stage.own(0)
+    with pytest.raises(ProducerFenced):
+        stage.poll([twin()])
+    assert len(stage.clients) == 1
+
+
+def test_a_member_that_fenced_itself_in_an_outage_joins_again_once(stage: Stage) -> None:
+    stage.own(0, 1)
+    stage.poll(lambda: stage.client.lose(0, 1))
+    stage.own(0)
+    assert stage.poll([record(0, 0), twin()]) == []
+    assert stage.listener.told[-1] == ("lost", [0])
+    assert (len(stage.clients), stage.clients[0].closed) == (2, 1)
+    stage.own(0, 1)
+    assert stage.poll([record(0, 0)]) == [(0, [0])]
+    with pytest.raises(ProducerFenced):
+        stage.poll([twin()])
+    assert len(stage.clients) == 2
+
+
+def test_a_fenced_transaction_in_a_callback_is_no_reason_to_join_again(stage: Stage) -> None:
+    stage.own(0, 1)
+    stage.poll(lambda: stage.client.lose(0))
+    stage.listener.fail["revoked"] = ProducerFenced("a newer producer")
+    with pytest.raises(ProducerFenced, match="a newer producer"):
+        stage.poll(lambda: stage.client.revoke(1))
+    assert len(stage.clients) == 1
+
+
+def test_closing_tells_nobody(stage: Stage) -> None:
+    stage.own(0)
+    stage.source.close()
+    stage.source.close()
+    assert stage.client.closed == 1
+    assert stage.listener.told == [("assigned", [0])]

@@ -1,0 +1,267 @@
+"""Rolling features of each (entity, metric), folded over rows in log order.
+
+Law: a row's output depends only on its own entity's earlier rows; sums are recomputed from the ring, oldest first, so that
+no cut of the log into batches changes a bit.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+Flags = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int32]
+Ints = npt.NDArray[np.int64]
+
+RING = 64
+"""Samples remembered per (entity, metric); the largest window a model may ask for."""
+
+LIMIT = 1e100
+"""Features are clipped to +-LIMIT, so that sums of their squares stay finite."""
+
+BAND_SPREADS = 3.0
+"""Half width of the expected band in spreads of the window before."""
+
+
+@njit("i8(i4[::1], f8[:, ::1], i4[:, ::1])", cache=True)
+def count_new_slots(entity: Indices, values: Floats, slots: Indices) -> int:
+    """Count the (row, metric) cells that may need a slot: an upper bound, for reserving room.
+
+    entity  : int32 (n,)      entity index
+    values  : float64 (n, M)  NaN = missing
+    slots   : int32 (E, M)    slot of each (entity, metric), -1 = none
+    """
+    count = 0
+    for row in range(entity.shape[0]):
+        for metric in range(values.shape[1]):
+            if slots[entity[row], metric] < 0 and not math.isnan(values[row, metric]):
+                count += 1
+    return count
+
+
+@njit(cache=True)
+def _window_mean_spread(ring: Floats, pushed: int, window: int, value: float, with_value: bool) -> tuple[float, float]:
+    """Mean and population spread of the newest samples of one ring, oldest first, optionally with one more value at the end.
+
+    With ``with_value`` the window holds that value and up to window - 1 samples before it; without, up to window samples.
+    """
+    before = min(pushed, window - 1 if with_value else window)
+    samples = before + 1 if with_value else before
+    if samples == 0:
+        return 0.0, 0.0
+    mean = 0.0
+    for back in range(before, 0, -1):
+        mean += ring[(pushed - back) % RING] / samples
+    if with_value:
+        mean += value / samples
+    square = 0.0
+    for back in range(before, 0, -1):
+        deviation = ring[(pushed - back) % RING] - mean
+        square += deviation * deviation / samples
+    if with_value:
+        square += (value - mean) * (value - mean) / samples
+    return mean, math.sqrt(square)
+
+
+@njit(cache=True)
+def _clip(value: float) -> float:
+    return min(max(value, -LIMIT), LIMIT)
+
+
+@njit(cache=True)
+def _features_of(
+    value: float,
+    missing: bool,
+    slot: int,
+    window: int,
+    ring: Floats,
+    pushed: Ints,
+    rolling: Floats,
+    expected: Floats,
+    lower: Floats,
+    upper: Floats,
+    metric: int,
+) -> None:
+    for k in range(4):
+        rolling[k] = math.nan
+    expected[metric] = lower[metric] = upper[metric] = math.nan
+    samples = pushed[slot] if slot >= 0 else 0
+    history = ring[max(slot, 0)]
+    if samples >= window:
+        mean, spread = _window_mean_spread(history, samples, window, 0.0, False)
+        expected[metric] = _clip(mean)
+        lower[metric] = _clip(mean - BAND_SPREADS * spread)
+        upper[metric] = _clip(mean + BAND_SPREADS * spread)
+    if missing:
+        return
+    mean, spread = _window_mean_spread(history, samples, window, value, True)
+    rolling[0] = _clip(value)
+    rolling[1] = _clip(mean)
+    rolling[2] = _clip(spread)
+    rolling[3] = _clip(value - history[(samples - 1) % RING]) if samples > 0 else 0.0
+
+
+@njit(
+    "void(i4[::1], i8[::1], f8[:, ::1], i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1],"
+    " f8[:, :, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[:, ::1])",
+    cache=True,
+)
+def fold_rows(
+    entity: Indices,
+    time_ms: Ints,
+    values: Floats,
+    window: int,
+    slots: Indices,
+    used: Ints,
+    newest_ms: Ints,
+    events: Ints,
+    ring: Floats,
+    pushed: Ints,
+    newest: Floats,
+    rolling: Floats,
+    expected: Floats,
+    lower: Floats,
+    upper: Floats,
+    late_by_ms: Ints,
+    duplicate: Flags,
+    imputed: Flags,
+    known: Flags,
+) -> None:
+    """Fold rows into the state and write each row's features.
+
+    entity     : int32 (n,)          entity index, any order
+    time_ms    : int64 (n,)          event time
+    values     : float64 (n, M)      finite or NaN = missing
+    window     : 2..RING             samples in mean and spread
+    slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet; filled here
+    used       : int64 (1,)          slots in use; raised here, the caller has reserved room
+    newest_ms  : int64 (E,)          newest event time of each entity
+    events     : int64 (E,)          rows folded of each entity
+    ring       : float64 (S, RING)   newest samples of each slot, at index pushed % RING
+    pushed     : int64 (S,)          samples ever pushed into each slot
+    newest     : float64 (S,)        value in the entity's newest event, NaN = missing there
+    rolling    : float64 (n, M, 4)   out: value, mean, spread, difference; all NaN where the metric is missing
+    expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until that window is full
+    late_by_ms : int64 (n,)          out: how far behind the entity's newest event, 0 = not late
+    duplicate  : bool (n,)           out: same time and values as the entity's newest event
+    imputed    : bool (n,)           out: a metric that the entity has reported before is missing
+    known      : bool (n, M)         out: the entity has reported this metric, now or before
+
+    A late or duplicate row gets features as if it came next, and leaves the state untouched.
+    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
+    """
+    metrics = values.shape[1]
+    for row in range(entity.shape[0]):
+        e = entity[row]
+        first = events[e] == 0
+        late = not first and time_ms[row] < newest_ms[e]
+        late_by_ms[row] = newest_ms[e] - time_ms[row] if late else 0
+        same = not first and time_ms[row] == newest_ms[e]
+        imputed[row] = False
+        for metric in range(metrics):
+            value = values[row, metric]
+            slot = slots[e, metric]
+            missing = math.isnan(value)
+            before = newest[slot] if slot >= 0 else math.nan
+            if missing != math.isnan(before) or (not missing and value != before):
+                same = False
+            known[row, metric] = slot >= 0 or not missing
+            if missing and slot >= 0:
+                imputed[row] = True
+            _features_of(
+                value, missing, slot, window, ring, pushed,
+                rolling[row, metric], expected[row], lower[row], upper[row], metric,
+            )  # fmt: skip
+        duplicate[row] = same
+        if late or same:
+            continue
+        newest_ms[e] = time_ms[row]
+        events[e] += 1
+        for metric in range(metrics):
+            value = values[row, metric]
+            slot = slots[e, metric]
+            if slot < 0:
+                if math.isnan(value):
+                    continue
+                slot = used[0]
+                slots[e, metric] = slot
+                used[0] = slot + 1
+            newest[slot] = value
+            if not math.isnan(value):
+                ring[slot, pushed[slot] % RING] = value
+                pushed[slot] += 1
+
+
+@njit("void(i4[::1], b1[::1], b1[::1], i8[::1], i8[::1])", cache=True)
+def follow_runs(entity: Indices, anomalous: Flags, counts: Flags, run: Ints, out: Ints) -> None:
+    """Count consecutive anomalous rows of each entity, in log order.
+
+    entity    : int32 (n,)
+    anomalous : bool (n,)
+    counts    : bool (n,)    whether the row moves the state (neither late nor duplicate)
+    run       : int64 (E,)   state: anomalous rows in a row so far
+    out       : int64 (n,)   the run that this row belongs to, 0 = not anomalous
+    """
+    for row in range(entity.shape[0]):
+        e = entity[row]
+        length = run[e] + 1 if anomalous[row] else 0
+        out[row] = length
+        if counts[row]:
+            run[e] = length
+
+
+@njit(
+    "void(f8[:, :, ::1], i4[::1], i8[::1], f8[:, :, ::1], f8[:, :, ::1], i8[::1], i8[::1], i8[::1], b1[::1], f8[:, ::1])",
+    cache=True,
+)
+def build_vectors(
+    rolling: Floats,
+    entity_row: Indices,
+    time_ms: Ints,
+    centre: Floats,
+    spread: Floats,
+    transitions_ms: Ints,
+    offsets_ms: Ints,
+    business_minutes: Ints,
+    business_days: Flags,
+    X: Floats,
+) -> None:
+    """Scale rolling features per entity and add time features and missing flags.
+
+    rolling          : float64 (n, M, 4)   in the model's metric order, NaN = missing
+    entity_row       : int32 (n,) >= 0     row of the entity in centre and spread
+    time_ms          : int64 (n,)          event time, UTC
+    centre, spread   : float64 (E, M, 4)   NaN where the entity never reported the metric; spread > 0
+    transitions_ms   : int64 (k,)          UTC instants from which offsets_ms[i] holds, increasing, first = smallest int64
+    offsets_ms       : int64 (k,)          local time minus UTC
+    business_minutes : int64 (2,)          start and exclusive end, minutes of the local day
+    business_days    : bool (7,)           Monday first
+    X                : float64 (n, 5M + 3) out: 4M scaled features clipped to +-1e6, M missing flags, hour as sine and cosine,
+                       business hour; never NaN
+
+    Twin: tests/reference/rolling.py::build_vectors.  Cost: O(n (M + log k)).
+    """
+    metrics = rolling.shape[1]
+    for row in range(rolling.shape[0]):
+        e = entity_row[row]
+        for metric in range(metrics):
+            missing = math.isnan(rolling[row, metric, 0]) or math.isnan(centre[e, metric, 0])
+            X[row, 4 * metrics + metric] = 1.0 if missing else 0.0
+            for k in range(4):
+                scaled = 0.0
+                if not missing:
+                    scaled = (rolling[row, metric, k] - centre[e, metric, k]) / spread[e, metric, k]
+                X[row, 4 * metric + k] = min(max(scaled, -1e6), 1e6)
+        period = np.searchsorted(transitions_ms, time_ms[row], side="right") - 1
+        local_min = (time_ms[row] + offsets_ms[period]) // 60_000
+        minute = local_min % 1440
+        weekday = (local_min // 1440 + 3) % 7
+        angle = 2.0 * math.pi * minute / 1440.0
+        X[row, 5 * metrics] = math.sin(angle)
+        X[row, 5 * metrics + 1] = math.cos(angle)
+        inside = business_minutes[0] <= minute < business_minutes[1]
+        X[row, 5 * metrics + 2] = 1.0 if inside and business_days[weekday] else 0.0

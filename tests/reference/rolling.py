@@ -1,0 +1,95 @@
+"""Slow and obviously right: rolling features with Python lists, one event at a time."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, timedelta
+from statistics import fmean
+
+import numpy as np
+
+LIMIT = 1e100
+
+
+def clip(value: float) -> float:
+    return min(max(value, -LIMIT), LIMIT)
+
+
+class Series:
+    """All that one entity's metric has ever reported."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.newest = math.nan
+
+
+class Entity:
+    def __init__(self) -> None:
+        self.newest_ms: int | None = None
+        self.series: dict[int, Series] = {}
+
+
+def spread_of(values: list[float]) -> float:
+    mean = fmean(values)
+    return math.sqrt(fmean([(value - mean) ** 2 for value in values]))
+
+
+def fold_rows(entity, time_ms, values, window):
+    """Return (rolling, expected, lower, upper, late_by_ms, duplicate, imputed, known) row by row."""
+    entities: dict[int, Entity] = {}
+    rows = []
+    for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
+        me = entities.setdefault(e, Entity())
+        late_by = max(0, me.newest_ms - t) if me.newest_ms is not None else 0
+        before = [me.series[m].newest if m in me.series else math.nan for m in range(len(row))]
+        same = me.newest_ms == t and all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(before, row, strict=True))
+        out = {"rolling": [], "expected": [], "lower": [], "upper": [], "known": []}
+        for m, value in enumerate(row):
+            past = me.series[m].values if m in me.series else []
+            known = past[-window:]
+            if len(known) == window:
+                level, width = fmean(known), 3 * spread_of(known)
+                band = [clip(level), clip(level - width), clip(level + width)]
+            else:
+                band = [math.nan] * 3
+            for name, number in zip(("expected", "lower", "upper"), band, strict=True):
+                out[name].append(number)
+            out["known"].append(m in me.series or not math.isnan(value))
+            if math.isnan(value):
+                out["rolling"].append([math.nan] * 4)
+                continue
+            inside = [*past, value][-window:]
+            step = value - past[-1] if past else 0.0
+            out["rolling"].append([clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)])
+        imputed = any(math.isnan(value) and m in me.series for m, value in enumerate(row))
+        rows.append((out, late_by, same, imputed))
+        if late_by or same:
+            continue
+        me.newest_ms = t
+        for m, value in enumerate(row):
+            if not math.isnan(value):
+                me.series.setdefault(m, Series()).values.append(value)
+            if m in me.series:
+                me.series[m].newest = value
+    gathered = {name: np.array([out[name] for out, *_ in rows]) for name in ("rolling", "expected", "lower", "upper", "known")}
+    return (
+        gathered["rolling"], gathered["expected"], gathered["lower"], gathered["upper"],
+        np.array([late for _, late, _, _ in rows]), np.array([same for _, _, same, _ in rows]),
+        np.array([imputed for *_, imputed in rows]), gathered["known"],
+    )  # fmt: skip
+
+
+def build_vector(rolling, centre, spread, time_ms, zone, start_hour, end_hour, days):
+    """Return one row's vector: rolling, centre, spread are (M, 4)."""
+    scaled, flags = [], []
+    for features, middle, width in zip(rolling, centre, spread, strict=True):
+        missing = math.isnan(features[0]) or math.isnan(middle[0])
+        flags.append(1.0 if missing else 0.0)
+        for feature, c, s in zip(features, middle, width, strict=True):
+            scaled.append(0.0 if missing else min(max((feature - c) / s, -1e6), 1e6))
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(time_ms))
+    local = moment.astimezone(zone)
+    minute = local.hour * 60 + local.minute
+    angle = 2 * math.pi * minute / 1440
+    business = start_hour * 60 <= minute < end_hour * 60 and local.weekday() in days
+    return [*scaled, *flags, math.sin(angle), math.cos(angle), 1.0 if business else 0.0]

@@ -1,0 +1,107 @@
+"""The battery that every detector passes: river's and scikit-learn's habits, once for all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from consumer_training.estimators import fit
+from shared import artifacts
+from shared.events import Detector
+from shared.model import Model
+from shared.settings import TrainSettings
+from tests.models import DETECTORS, SETTINGS, trained
+
+pytestmark = pytest.mark.parametrize("detector", DETECTORS)
+
+
+def cloud(rows: int, features: int = 13, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, features))
+
+
+def model_of(detector: Detector) -> Model:
+    return trained(detector).model
+
+
+def test_scores_are_finite_even_far_out(detector: Detector) -> None:
+    model = model_of(detector)
+    far = np.concatenate([cloud(20) * 10.0**power for power in range(7)])
+    extremes = np.concatenate([far, np.full((1, 13), 1e6), np.full((1, 13), -1e6), np.zeros((1, 13))])
+    for X in (extremes, -extremes):
+        scores = model.score(X)
+        assert scores.dtype == np.float64
+        assert scores.shape == (len(X),)
+        assert np.isfinite(scores).all()
+        assert ((model.severity(scores) >= 0) & (model.severity(scores) <= 1)).all()
+
+
+def test_same_seed_same_model(detector: Detector) -> None:
+    X = cloud(400)
+    twice = [fit(detector, X, SETTINGS)[1].score(X).tobytes() for _ in range(2)]
+    assert twice[0] == twice[1]
+
+
+def test_other_seed_other_model(detector: Detector) -> None:
+    X = cloud(400)
+    first, second = (fit(detector, X, SETTINGS.model_copy(update={"seed": seed}))[1].score(X) for seed in (0, 1))
+    assert not np.array_equal(first, second)
+
+
+def test_subset_and_order_do_not_matter(detector: Detector) -> None:
+    model, X = model_of(detector), cloud(90)
+    whole = model.score(X)
+    order = np.random.default_rng(1).permutation(len(X))
+    assert model.score(X[order]).tobytes() == whole[order].tobytes()
+    assert model.score(X[::3]).tobytes() == whole[::3].tobytes()
+    assert model.score(np.asfortranarray(X)).tobytes() == whole.tobytes()
+
+
+def test_batch_of_one_equals_the_row_of_many(detector: Detector) -> None:
+    model, X = model_of(detector), cloud(70)
+    assert b"".join(model.score(X[row : row + 1]).tobytes() for row in range(len(X))) == model.score(X).tobytes()
+    shares, top = model.attribute(X)
+    for row in range(0, len(X), 11):
+        share, feature = model.attribute(X[row : row + 1])
+        assert share.tobytes() == shares[row].tobytes()
+        assert feature[0] == top[row]
+
+
+def test_higher_is_odder(detector: Detector) -> None:
+    X = cloud(1_000, seed=3)
+    _, member = fit(detector, X, TrainSettings(trees=50, samples=128, svm_rows=300, nu=0.05))
+    usual, outlier = member.score(cloud(200, seed=4)), member.score(np.full((1, 13), 8.0))
+    assert outlier[0] > usual.max()
+
+
+def test_input_is_left_alone_and_may_be_read_only(detector: Detector) -> None:
+    model, X = model_of(detector), cloud(10)
+    X.setflags(write=False)
+    before = X.tobytes()
+    model.score(X)
+    model.attribute(X)
+    assert X.tobytes() == before
+
+
+def test_wrong_number_of_features_is_an_error(detector: Detector) -> None:
+    with pytest.raises(ValueError, match=r"X has shape \(5, 12\), the model takes \(n, 13\)"):
+        model_of(detector).score(cloud(5, 12))
+
+
+def test_survives_save_and_load_bit_for_bit(detector: Detector, tmp_path: Path) -> None:
+    result = trained(detector)
+    published = artifacts.publish(tmp_path, result.model, result.facts, result.canary)
+    loaded = artifacts.load(tmp_path, published.sha256)
+    X = cloud(50)
+    scores = result.model.score(X)
+    assert loaded.score(X).tobytes() == scores.tobytes()
+    assert loaded.severity(scores).tobytes() == result.model.severity(scores).tobytes()
+    assert loaded.attribute(X)[0].tobytes() == result.model.attribute(X)[0].tobytes()
+    assert (loaded.threshold, loaded.metrics, loaded.window) == (
+        result.model.threshold,
+        result.model.metrics,
+        result.model.window,
+    )
+    assert loaded.scale.centre.tobytes() == result.model.scale.centre.tobytes()
+    assert loaded.entity_rows(["host-1", "nobody"]).tolist() == result.model.entity_rows(["host-1", "nobody"]).tolist()

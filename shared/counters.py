@@ -1,0 +1,169 @@
+"""What a service counts, as plain numbers; names, units and labels stand in one catalogue.
+
+Law: counting is adding to a number, once per batch and never per event; no clock, no I/O, no reader is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+Labels = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One name of the catalogue.
+
+    buckets : upper edges in seconds, increasing; histograms only
+    """
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    text: str
+    labels: Labels = ()
+    buckets: tuple[float, ...] = ()
+
+
+_BATCH_EDGES_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+_LATENCY_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_FIT_EDGES_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+
+EVENTS_PRODUCED = Metric("lapwing_events_produced_total", "counter", "Events that the broker acknowledged", ("topic",))
+EVENTS_CONSUMED = Metric("lapwing_events_consumed_total", "counter", "Records read from the input", ("topic", "partition"))
+EVENTS_SCORED = Metric("lapwing_events_scored_total", "counter", "Events with a verdict", ("detector", "state"))
+ANOMALIES = Metric("lapwing_anomalies_total", "counter", "Events judged anomalous", ("detector", "severity"))
+DEAD_LETTERS = Metric("lapwing_dead_letters_total", "counter", "Records sent to the dead-letter topic", ("reason",))
+BATCH_SECONDS = Metric(
+    "lapwing_batch_seconds", "histogram", "Time to decode, score and encode one batch", buckets=_BATCH_EDGES_S
+)
+END_TO_END_SECONDS = Metric(
+    "lapwing_end_to_end_seconds",
+    "histogram",
+    "From the input record's Kafka timestamp to the moment its result is committed",
+    buckets=_LATENCY_EDGES_S,
+)
+CONSUMER_LAG = Metric(
+    "lapwing_consumer_lag_records", "gauge", "Records between the position and the end of the partition", ("topic", "partition")
+)
+MODEL_INFO = Metric("lapwing_model_info", "gauge", "1 for the model that scores now", ("version", "model_id", "detector"))
+MODEL_AGE_SECONDS = Metric("lapwing_model_age_seconds", "gauge", "Time since the model that scores now was written")
+MODEL_RELOADS = Metric("lapwing_model_reloads_total", "counter", "Attempts to take up a new model", ("result",))
+FIT_SECONDS = Metric("lapwing_fit_seconds", "histogram", "Time to fit one model", buckets=_FIT_EDGES_S)
+GATE_RESULTS = Metric("lapwing_gate_results_total", "counter", "Trained candidates accepted or refused", ("result",))
+ENTITIES = Metric("lapwing_entities", "gauge", "Entities that this process remembers", ("state",))
+REBALANCES = Metric("lapwing_rebalances_total", "counter", "Changes of partition ownership", ("kind",))
+COMMITS = Metric("lapwing_commits_total", "counter", "Commits of results together with their input positions", ("result",))
+SNAPSHOTS = Metric("lapwing_snapshots_total", "counter", "Snapshots of the state", ("result",))
+OUTAGE_SECONDS = Metric("lapwing_outage_seconds", "gauge", "How long broker or registry have not answered; 0 = they do")
+BUILD_INFO = Metric("lapwing_build_info", "gauge", "1; the labels say what runs", ("version", "python"))
+
+CATALOGUE: tuple[Metric, ...] = (
+    EVENTS_PRODUCED,
+    EVENTS_CONSUMED,
+    EVENTS_SCORED,
+    ANOMALIES,
+    DEAD_LETTERS,
+    BATCH_SECONDS,
+    END_TO_END_SECONDS,
+    CONSUMER_LAG,
+    MODEL_INFO,
+    MODEL_AGE_SECONDS,
+    MODEL_RELOADS,
+    FIT_SECONDS,
+    GATE_RESULTS,
+    ENTITIES,
+    REBALANCES,
+    COMMITS,
+    SNAPSHOTS,
+    OUTAGE_SECONDS,
+    BUILD_INFO,
+)
+
+
+class Histogram:
+    """How many observations fell into each bucket, and their sum.
+
+    counts : int64 (b + 1,)   per bucket, not cumulative; the last holds what is above every edge
+    total  : float            sum of all observations, same unit as the edges
+    """
+
+    __slots__ = ("counts", "edges", "total")
+
+    def __init__(self, edges: tuple[float, ...]) -> None:
+        self.edges = np.array(edges, np.float64)
+        self.counts = np.zeros(len(edges) + 1, np.int64)
+        self.total = 0.0
+
+    def add(self, values: npt.NDArray[np.float64]) -> None:
+        """Add observations: float64 (n,), without NaN; an edge belongs to the bucket below it.  Cost: O(n log b)."""
+        self.counts += np.bincount(np.searchsorted(self.edges, values, side="left"), minlength=len(self.counts))
+        self.total += float(values.sum())
+
+
+class Counters:
+    """The numbers of one process; a metric has one number, or one histogram, per set of labels.
+
+    One thread writes, any thread reads.  A counter that would decrease and a wrong number of labels are a ValueError.
+    """
+
+    def __init__(self) -> None:
+        self._numbers: dict[Metric, dict[Labels, float]] = {m: {} for m in CATALOGUE if m.kind != "histogram"}
+        self._histograms: dict[Metric, dict[Labels, Histogram]] = {m: {} for m in CATALOGUE if m.kind == "histogram"}
+
+    def add(self, metric: Metric, amount: float = 1, *labels: object) -> None:
+        """Add to a counter or gauge, labels in the order of the catalogue: ``add(EVENTS_CONSUMED, 512, topic, partition)``."""
+        if metric.kind == "counter" and amount < 0:
+            raise ValueError(f"{metric.name} only grows; got {amount}")
+        key = _key(metric, labels)
+        row = self._numbers[metric]
+        row[key] = row.get(key, 0) + amount
+
+    def set(self, metric: Metric, value: float, *labels: object) -> None:
+        """Set a gauge."""
+        if metric.kind != "gauge":
+            raise ValueError(f"{metric.name} is a {metric.kind}, only a gauge can be set")
+        self._numbers[metric][_key(metric, labels)] = value
+
+    def forget(self, metric: Metric, *labels: object) -> None:
+        """Drop what a gauge says for one set of labels, or, without labels, for all of them."""
+        if labels:
+            self._numbers[metric].pop(_key(metric, labels), None)
+        else:
+            self._numbers[metric].clear()
+
+    def observe(self, metric: Metric, values: float | npt.NDArray[np.float64], *labels: object) -> None:
+        """Add one observation, or an array of them, to a histogram."""
+        key = _key(metric, labels)
+        row = self._histograms[metric]
+        if key not in row:
+            row[key] = Histogram(metric.buckets)
+        row[key].add(np.atleast_1d(np.asarray(values, np.float64)))
+
+    def value(self, metric: Metric, *labels: object) -> float:
+        """Return one number; 0 where nothing has been counted yet."""
+        return self._numbers[metric].get(_key(metric, labels), 0)
+
+    def total(self, metric: Metric) -> float:
+        """Return the sum over all labels."""
+        return sum(list(self._numbers[metric].values()))
+
+    def numbers(self) -> Iterator[tuple[Metric, list[tuple[Labels, float]]]]:
+        """Walk counters and gauges; each list is a copy of its own."""
+        for metric, row in self._numbers.items():
+            yield metric, list(row.items())
+
+    def histograms(self) -> Iterator[tuple[Metric, list[tuple[Labels, Histogram]]]]:
+        """Walk histograms."""
+        for metric, row in self._histograms.items():
+            yield metric, list(row.items())
+
+
+def _key(metric: Metric, labels: tuple[object, ...]) -> Labels:
+    if len(labels) != len(metric.labels):
+        raise ValueError(f"{metric.name} has the labels {metric.labels}; got {labels}")
+    return tuple(str(label) for label in labels)

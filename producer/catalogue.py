@@ -1,0 +1,215 @@
+"""Says which series make up a host and what their metrics are called, by a catalogue file.
+
+Law: every file that was read ends up in exactly one host; what was joined or renamed is said in a note.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+import data
+from producer.series import ColumnRules, Series, metric_name, read_series
+from shared.errors import ConfigError, DataError
+
+
+def _avro_name(name: str) -> str:
+    if not name or metric_name(name) != name:
+        raise ValueError(f"{name!r} is not a metric name: letters, digits and underscores, not beginning with a digit")
+    return name
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class HostPart(_Part):
+    """A host that is joined from several files."""
+
+    name: str = Field(min_length=1, max_length=256)
+    join: Literal["position", "time"]
+    metrics: dict[str, str] = Field(min_length=1)
+    optional: bool = False
+    note: str = ""
+
+    @field_validator("metrics")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        return {_avro_name(name): file for name, file in value.items()}
+
+
+class MetricPart(_Part):
+    """What the column ``value`` means in files whose name matches."""
+
+    name: str
+    files: Annotated[tuple[str, ...], Field(min_length=1)]
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return _avro_name(value)
+
+
+class ColumnPart(_Part):
+    """What the columns of wide files mean."""
+
+    timestamp: Annotated[tuple[str, ...], Field(min_length=1)] = ("timestamp", "time", "datetime")
+    entity: tuple[str, ...] = ("entity", "host")
+    ignore: tuple[str, ...] = ()
+    rename: dict[str, str] = Field(default_factory=dict)
+
+    @field_validator("rename")
+    @classmethod
+    def _names(cls, value: dict[str, str]) -> dict[str, str]:
+        return {column: _avro_name(name) for column, name in value.items()}
+
+
+class Catalogue(_Part):
+    """The whole file; see ``data/catalogue.toml`` for what each part means."""
+
+    folders: tuple[str, ...] = ()
+    host: tuple[HostPart, ...] = ()
+    metric: tuple[MetricPart, ...] = ()
+    columns: ColumnPart = ColumnPart()
+
+    @property
+    def rules(self) -> ColumnRules:
+        """The column rules as the CSV reader takes them."""
+        part = self.columns
+        return ColumnRules(part.timestamp, part.entity, part.ignore, dict(part.rename))
+
+
+def load_catalogue(path: Path | None = None) -> Catalogue:
+    """Read a catalogue file, or the one that comes with Lapwing.
+
+    raises : ConfigError that names the file, the key and what is allowed
+    """
+    name = str(path) if path else "catalogue.toml"
+    try:
+        text = path.read_text("utf-8") if path else data.text(name)
+        return Catalogue.model_validate(tomllib.loads(text))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{name}: {error}") from error
+    except ValidationError as error:
+        raise ConfigError("\n".join(f"{name}: {_sentence(e['loc'], e['msg'])}" for e in error.errors())) from error
+
+
+def _sentence(place: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(str(part) for part in place)}: {message.removeprefix('Value error, ')}"
+
+
+def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
+    """List the CSV files of a folder (or the one file given), by their name relative to it and without .csv, in sorted order.
+
+    folders : where SOURCE or SOURCE/data holds one of these, only that folder is taken
+    raises  : DataError when there is none
+    """
+    if source.is_file():
+        return {source.stem: source}
+    if not source.is_dir():
+        raise DataError(f"{source}: no such file or folder")
+    for root in (source / "data", source):
+        for folder in folders:
+            if (root / folder).is_dir():
+                return find_files(root / folder)
+    found = {
+        path.relative_to(source).with_suffix("").as_posix(): path for path in source.rglob("*") if path.suffix.lower() == ".csv"
+    }
+    if not found:
+        raise DataError(f"{source}: no .csv file in it")
+    return dict(sorted(found.items()))
+
+
+def read_folder(source: Path, catalogue: Catalogue, *, skip_bad: bool = False) -> tuple[list[Series], list[str]]:
+    """Read all CSV files of a folder (or one file) and make hosts of them.
+
+    returns : one Series per host or wide file; notes for the person who watches
+    raises  : DataError
+    """
+    files = find_files(source, catalogue.folders)
+    read = [read_series(path, name, catalogue.rules, skip_bad=skip_bad) for name, path in files.items()]
+    return assemble(read, catalogue)
+
+
+def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series], list[str]]:
+    """Join files to hosts and name the rest.
+
+    files   : as read; ``source`` is the name that the catalogue speaks of
+    returns : hosts joined by the catalogue first, then every other file in the given order; notes
+    raises  : DataError when a host that is not optional lacks a file, or a file cannot be joined
+    """
+    by_name = {series.source: series for series in files}
+    hosts: list[Series] = []
+    notes: list[str] = []
+    joined: set[str] = set()
+    for part in catalogue.host:
+        missing = [file for file in part.metrics.values() if file not in by_name]
+        if missing and not part.optional:
+            raise DataError(
+                f"catalogue: host {part.name} needs {', '.join(f'{file}.csv' for file in missing)}, which is not there"
+            )
+        if missing:
+            if len(missing) < len(part.metrics):
+                notes.append(f"{part.name} is left out, for {', '.join(f'{file}.csv' for file in missing)} is not there")
+            continue
+        host = _join(part, by_name)
+        hosts.append(host)
+        joined.update(part.metrics.values())
+        files_text = ", ".join(f"{metric} = {file}" for metric, file in part.metrics.items())
+        notes.append(f"{part.name} joins {files_text} by {part.join}" + (f": {part.note}" if part.note else ""))
+    hosts += [_name(series, catalogue) for series in files if series.source not in joined]
+    return hosts, notes
+
+
+def _name(series: Series, catalogue: Catalogue) -> Series:
+    metrics = series.metrics
+    if metrics == ("value",):
+        stem = series.source.rsplit("/", 1)[-1]
+        matches = (part.name for part in catalogue.metric if any(fnmatchcase(stem, pattern) for pattern in part.files))
+        metrics = (next(matches, "value"),)
+    return replace(series, metrics=metrics, entities=(series.source,) if series.entities == ("",) else series.entities)
+
+
+def _join(part: HostPart, files: Mapping[str, Series]) -> Series:
+    members = [files[file] for file in part.metrics.values()]
+    for member in members:
+        if len(member.metrics) != 1 or member.entities != ("",):
+            raise DataError(
+                f"catalogue: host {part.name} cannot join {member.source}.csv: it has more than a timestamp and one metric"
+            )
+    times, rows = _rows_by_time(members) if part.join == "time" else _rows_by_position(members)
+    values = np.full((len(times), len(members)), np.nan)
+    for column, (member, row) in enumerate(zip(members, rows, strict=True)):
+        values[row, column] = member.values[:, 0]
+    skipped = sum(member.skipped for member in members)
+    return Series(part.name, (part.name,), tuple(part.metrics), np.zeros(len(times), np.int32), times, values, skipped)
+
+
+_Rows = tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[np.ndarray[tuple[int], np.dtype[np.int64]]]]
+
+
+def _rows_by_position(members: Sequence[Series]) -> _Rows:
+    longest = max(members, key=len)
+    return longest.time_ms, [np.arange(len(member), dtype=np.int64) for member in members]
+
+
+def _rows_by_time(members: Sequence[Series]) -> _Rows:
+    """Give equal times one row; a time that a file names twice has two rows, and the k-th of each file belong together."""
+    keys = []
+    for member in members:
+        order = np.argsort(member.time_ms, kind="stable")
+        time = member.time_ms[order]
+        first = np.searchsorted(time, time, side="left")
+        repeat = np.empty(len(member), np.int64)
+        repeat[order] = np.arange(len(member)) - first
+        keys.append(np.stack([member.time_ms, repeat], axis=1))
+    distinct, inverse = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
+    ends = np.cumsum([len(member) for member in members])[:-1]
+    return distinct[:, 0].copy(), [part.astype(np.int64) for part in np.split(inverse.reshape(-1), ends)]

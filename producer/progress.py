@@ -1,0 +1,103 @@
+"""Shows how far the replay is: a bar on a terminal, otherwise a log line every few seconds.
+
+Law: it is told figures and shows them; nothing waits for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from producer.times import format_time
+from shared.telemetry import Logger
+
+LINE_EVERY_S = 5.0
+BAR_EVERY_S = 0.1
+READERS_EVERY_S = 10.0
+
+
+class Progress(Protocol):
+    """What the replay reports to."""
+
+    def show(self, sent: int, acknowledged: int, time_ms: int | None, now_s: float) -> None:
+        """Take note of how far it is; time_ms is the event time of the last record sent."""
+        ...
+
+    def readers(self, behind: Mapping[tuple[str, str], int], now_s: float) -> None:
+        """Take note that the replay waits for its readers: records that each (group, topic) is behind."""
+        ...
+
+
+class Lines:
+    """A log line every five seconds."""
+
+    def __init__(self, log: Logger, total: int | None, started_s: float) -> None:
+        self._log = log
+        self._total = total
+        self._started_s = self._shown_s = started_s
+        self._waits_s: float | None = None
+        self._sent = 0
+
+    def show(self, sent: int, acknowledged: int, time_ms: int | None, now_s: float) -> None:
+        """See Progress."""
+        if sent != self._sent:
+            self._sent, self._waits_s = sent, None
+        if now_s - self._shown_s < LINE_EVERY_S:
+            return
+        self._shown_s = now_s
+        share = {} if self._total is None else {"percent": round(100 * sent / max(self._total, 1), 1)}
+        rate = round(acknowledged / (now_s - self._started_s), 1)
+        at = {} if time_ms is None else {"event_time": format_time(time_ms)}
+        self._log.info("produced", sent=sent, acknowledged=acknowledged, **share, events_per_s=rate, **at)
+
+    def readers(self, behind: Mapping[tuple[str, str], int], now_s: float) -> None:
+        """See Progress; said when nothing could be sent for ten seconds."""
+        if self._waits_s is None:
+            self._waits_s = now_s
+        elif now_s - self._waits_s >= READERS_EVERY_S:
+            self._waits_s = now_s
+            named = ", ".join(f"{group} is {count} behind in {topic}" for (group, topic), count in behind.items())
+            self._log.info("waiting for readers", because=named)
+
+
+class Bar(Lines):
+    """A progress bar on standard error; lines only for what a bar cannot say."""
+
+    def __init__(self, log: Logger, total: int | None, started_s: float) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Rich
+
+        super().__init__(log, total, started_s)
+        columns = (
+            TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f}/s"),
+            TextColumn("{task.fields[time]}"), TimeElapsedColumn(),
+        )  # fmt: skip
+        self.rich = Rich(*columns, console=Console(stderr=True), refresh_per_second=10)
+        self._task = self.rich.add_task("replay", total=total, rate=0.0, time="")
+
+    def show(self, sent: int, acknowledged: int, time_ms: int | None, now_s: float) -> None:
+        """See Progress."""
+        if sent != self._sent:
+            self._sent, self._waits_s = sent, None
+        if now_s - self._shown_s >= BAR_EVERY_S or sent == self._total:
+            self._shown_s = now_s
+            rate = acknowledged / max(now_s - self._started_s, 1e-3)
+            time = "" if time_ms is None else format_time(time_ms)
+            self.rich.update(self._task, completed=acknowledged, rate=rate, time=time)
+
+
+@contextmanager
+def open_progress(log: Logger, total: int | None, started_s: float) -> Iterator[Progress]:
+    """Show a bar while inside if standard error is a terminal, else write lines.
+
+    total : records of the whole replay; None = endless
+    """
+    if not sys.stderr.isatty():
+        yield Lines(log, total, started_s)
+        return
+    bar = Bar(log, total, started_s)
+    with bar.rich:
+        yield bar

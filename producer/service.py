@@ -1,0 +1,240 @@
+"""Replays a stream into the input topic: at the pace of its schedule, of its readers and of the broker.
+
+Law: what is counted as acknowledged, the broker has confirmed; a stop flushes, an outage is waited for and named.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from producer.loop import Patience, Replay
+from producer.pacing import ReaderPace, parse_groups
+from producer.progress import open_progress
+from producer.records import ENTITY_FIELD, RecordMaker, event_schema
+from producer.replay import Stream, plan
+from producer.sources import Source, SourceOptions, open_source
+from producer.times import format_time
+from shared.counters import Counters
+from shared.errors import ConfigError, TopicMismatch, TransportError
+from shared.settings import Settings
+from shared.telemetry import Logger, TelemetryServer, logger
+
+if TYPE_CHECKING:
+    from shared.kafka import Admin
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """What is replayed and how fast.
+
+    start, stop, backfill : shares of the events: where to begin and end, and what goes at full speed first
+    speed                 : event seconds per second; inf = as fast as the broker takes it
+    pace_groups           : ``GROUP`` or ``GROUP@TOPIC``: readers that may be at most pace_records behind
+    labels                : where to write the anomalies of a generated fleet
+    resume                : leave out as many events as the input topic has received; it must hold this replay and nothing else
+    """
+
+    source: SourceOptions = field(default_factory=SourceOptions)
+    start: float = 0.0
+    stop: float = 1.0
+    backfill: float = 0.0
+    speed: float = 300.0
+    loop: bool = False
+    pace_groups: tuple[str, ...] = ()
+    pace_records: int = 20_000
+    labels: Path | None = None
+    resume: bool = False
+
+    def check(self) -> None:
+        """Raise ConfigError when the options contradict each other."""
+        shares = {"--from": self.start, "--to": self.stop, "--backfill": self.backfill}
+        for name, share in shares.items():
+            if not 0 <= share <= 1:
+                raise ConfigError(f"{name} {share:g}: a share of the events from 0 to 1")
+        if self.start > self.stop:
+            raise ConfigError(f"--from {self.start:g} lies behind --to {self.stop:g}")
+        if self.loop and self.stop < 1:
+            raise ConfigError("--loop and --to exclude each other")
+        if not self.speed > 0:
+            raise ConfigError(f"--speed {self.speed:g}: event seconds per second, more than 0, or max")
+        if self.pace_records < 1:
+            raise ConfigError(f"--pace-records {self.pace_records}: at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What was done; ``produced`` = handed over, ``acknowledged`` = confirmed by the broker, times are event times."""
+
+    produced: int
+    acknowledged: int
+    entities: int
+    metrics: tuple[str, ...]
+    first_event_time: str | None
+    last_event_time: str | None
+    seconds: float
+    events_per_s: float
+    skipped_bad: int
+    source: str
+    stopped: bool
+
+    def to_json(self) -> str:
+        """Return one line of JSON."""
+        return json.dumps(asdict(self))
+
+
+def run(settings: Settings, options: ReplayOptions, counters: Counters, stopping: Callable[[], bool]) -> Summary:
+    """Read the series, find topic and schema, replay.
+
+    raises : ConfigError, DataError before any connection; TopicMismatch; TransportError
+    """
+    log = logger()
+    options.check()
+    if ENTITY_FIELD not in settings.input.entity_fields:
+        named = ", ".join(settings.input.entity_fields)
+        raise ConfigError(f"input.entity_fields is {named}: the replay writes the entity into the field {ENTITY_FIELD!r}")
+    groups = parse_groups(options.pace_groups, settings.topics.input)
+    source = open_source(options.source)
+    for note in source.notes:
+        log.info("series", because=note)
+    for name, count in source.skipped.items():
+        log.warning("bad rows left out", file=name, rows=count)
+    if options.labels is not None:
+        _write_labels(options.labels, source)
+    _warn_of_times(source.stream, settings, log)
+    text = event_schema(source.stream.metrics)
+    patience = Patience(settings, counters, log, stopping)
+    with TelemetryServer(settings.telemetry, counters, lambda: ""):
+        return _replay(settings, options, source, text, groups, patience, counters, log)
+
+
+def _replay(
+    settings: Settings,
+    options: ReplayOptions,
+    source: Source,
+    schema_text: str,
+    groups: Sequence[tuple[str, str]],
+    patience: Patience,
+    counters: Counters,
+    log: Logger,
+) -> Summary:
+    from shared.kafka import Admin, Publisher
+
+    topic, stream = settings.topics.input, source.stream
+    admin = Admin(settings)
+    patience(partial(_check_topic, admin, settings))
+    received = patience(partial(admin.end_offsets, topic)) if options.resume else None
+    schedule = plan(
+        stream, start=options.start, stop=options.stop, backfill=options.backfill, speed=options.speed, loop=options.loop,
+        sent_before=sum((received or {}).values()),
+    )  # fmt: skip
+    schema_id = patience(partial(_schema_id, settings, schema_text, log))
+    lag = partial(_lag, admin, patience)
+    publisher = Publisher(_with_patience(settings), stopping=patience.stopping)
+    started_s = patience.clock()
+    log.info(
+        "replay begins", topic=topic, source=source.name, entities=len(stream.entities), metrics=",".join(stream.metrics),
+        events="endless" if schedule.stop is None else schedule.stop - schedule.start, from_event=schedule.start,
+        speed=options.speed,
+        first=format_time(int(stream.time_ms[0])), last=format_time(int(stream.time_ms[-1])),
+    )  # fmt: skip
+    total = None if schedule.stop is None else schedule.stop - schedule.start
+    maker = RecordMaker(topic, schema_id or 0, stream.entities)
+    with open_progress(log, total, started_s) as progress:
+        replay = Replay(
+            stream, schedule, maker, publisher, ReaderPace(groups, options.pace_records, lag), patience, counters, progress
+        )
+        gc.freeze()
+        try:
+            if schema_id is not None:
+                replay.run()
+        finally:
+            summary = _summary(replay, source, patience.clock() - started_s, patience.stopping())
+            publisher.close()
+            admin.close()
+            log.info("replay ends", **{name: value for name, value in asdict(summary).items() if value is not None})
+    if summary.acknowledged < summary.produced:
+        raise TransportError(
+            f"{settings.bootstrap} acknowledged {summary.acknowledged} of {summary.produced} records", retriable=False
+        )
+    return summary
+
+
+def _check_topic(admin: Admin, settings: Settings) -> None:
+    topics = settings.topics
+    found = admin.partitions(topics.input)
+    if found != topics.partitions:
+        raise TopicMismatch(
+            f"topic {topics.input} has {found} partitions, topics.partitions says {topics.partitions}:"
+            " set it to what is there, or name another topic (`lapwing topics ensure` makes it)"
+        )
+
+
+def _schema_id(settings: Settings, text: str, log: Logger) -> int:
+    """Return the id of the schema; one that the subject lacks is registered, which the registry refuses if it does not fit."""
+    from shared.registry import Registry
+
+    registry, subject = Registry(settings.registry), f"{settings.topics.input}-value"
+    try:
+        return registry.lookup(subject, text)
+    except ConfigError:
+        schema_id = registry.register(subject, text, "BACKWARD")
+    log.info("schema registered", subject=subject, schema_id=schema_id)
+    return schema_id
+
+
+def _lag(admin: Admin, patience: Patience, group: str, topic: str) -> int:
+    behind = patience(partial(admin.lag, group, topic))
+    return sum(behind.values()) if behind else 0
+
+
+def _with_patience(settings: Settings) -> Settings:
+    """Let the client keep records for as long as this service is patient; its own default would drop them after 5 minutes."""
+    if {"message.timeout.ms", "delivery.timeout.ms"} & set(settings.kafka):
+        return settings
+    timeout_ms = min(int((settings.predict.outage_deadline_s + 60) * 1000), 2**31 - 1)
+    return settings.model_copy(update={"kafka": settings.kafka | {"message.timeout.ms": str(timeout_ms)}})
+
+
+def _write_labels(path: Path, source: Source) -> None:
+    if source.labels is None:
+        raise ConfigError("--labels: only a generated fleet has labels (--fleet N)")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(source.labels, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise ConfigError(f"--labels {path}: {error.strerror or error}") from error
+
+
+def _warn_of_times(stream: Stream, settings: Settings, log: Logger) -> None:
+    low, high = settings.input.min_time_ms, settings.input.max_time_ms
+    outside = int(((stream.time_ms < low) | (stream.time_ms > high)).sum())
+    if outside:
+        log.warning(
+            "event times out of range", events=outside,
+            because="they lie outside input.min_time..input.max_time and will become dead letters",
+        )  # fmt: skip
+
+
+def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> Summary:
+    stream, schedule, sender = replay.stream, replay.schedule, replay.sender
+    first = format_time(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0])) if replay.sent else None
+    last_ms = replay.last_ms
+    return Summary(
+        produced=replay.sent,
+        acknowledged=sender.acknowledged,
+        entities=len(stream.entities),
+        metrics=stream.metrics,
+        first_event_time=first,
+        last_event_time=None if last_ms is None else format_time(last_ms),
+        seconds=round(seconds, 3),
+        events_per_s=round(sender.acknowledged / seconds, 1) if seconds > 0 else 0.0,
+        skipped_bad=sum(source.skipped.values()),
+        source=source.name,
+        stopped=stopped,
+    )

@@ -1,0 +1,113 @@
+"""Chooses what is replayed and makes one stream of it: a folder of CSV files, a generated fleet, or what was fetched.
+
+Law: reading files is the only I/O here; whatever was shifted, joined, skipped or generated is said in a note.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from producer.catalogue import load_catalogue, read_folder
+from producer.fetch import DEFAULT_DIR, is_complete
+from producer.fleet import generate, label_document
+from producer.replay import Stream, align, merge, rebase
+from producer.series import Series
+from producer.times import format_time
+from shared.errors import ConfigError
+
+DEFAULT_FLEET = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """Which series, and at which times.
+
+    data, catalogue : folder or file of series; catalogue file, None = the shipped one
+    fleet           : hosts to generate instead
+    original_times  : do not shift series to one common start
+    last_ms         : where the last event is moved to, ms since 1970 UTC; None = it stays
+    """
+
+    data: Path | None = None
+    catalogue: Path | None = None
+    skip_bad: bool = False
+    fleet: int | None = None
+    days: float = 14.0
+    seed: int = 0
+    step_s: int = 300
+    original_times: bool = False
+    last_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A stream and where it comes from.
+
+    labels  : document of a generated fleet's anomalies at the stream's times; None for files
+    skipped : {source: bad rows left out}, only sources that have some
+    """
+
+    stream: Stream
+    name: str
+    notes: tuple[str, ...]
+    skipped: dict[str, int]
+    labels: dict[str, Any] | None = None
+
+
+def open_source(options: SourceOptions, fetched: Path = DEFAULT_DIR) -> Source:
+    """Read or generate the series and merge them.
+
+    fetched : where `lapwing data fetch` puts NAB; used when neither a folder nor a fleet is asked for
+    raises  : ConfigError, DataError
+    """
+    if options.data is not None and options.fleet is not None:
+        raise ConfigError("--data and --fleet exclude each other")
+    folder, notes = options.data, []
+    if folder is None and options.fleet is None:
+        if is_complete(fetched):
+            folder = fetched
+        else:
+            notes.append(
+                f"no series were named and {fetched} does not hold NAB (`lapwing data fetch` gets it): "
+                f"a fleet of {DEFAULT_FLEET} hosts is generated instead"
+            )
+    if folder is None:
+        return _fleet(options, notes)
+    series, said = read_folder(folder, load_catalogue(options.catalogue), skip_bad=options.skip_bad)
+    stream, moved = _stream(series, options)
+    skipped = {one.source: one.skipped for one in series if one.skipped}
+    return Source(stream, str(folder), (*notes, *said, *moved), skipped)
+
+
+def _fleet(options: SourceOptions, notes: Sequence[str]) -> Source:
+    hosts = DEFAULT_FLEET if options.fleet is None else options.fleet
+    series, labels = generate(hosts, options.days, options.seed, options.step_s)
+    stream, moved = _stream([series], options)
+    said = f"generated fleet: {hosts} hosts, {options.days:g} days every {options.step_s} s, seed {options.seed}"
+    shift_ms = int(stream.time_ms[0]) - int(series.time_ms[0])
+    return Source(stream, "fleet", (*notes, said, *moved), {}, label_document(labels, series.entities, shift_ms))
+
+
+def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, list[str]]:
+    notes = []
+    if not options.original_times:
+        series, weeks = align(series)
+        if any(weeks):
+            moved = sorted(week for week in weeks if week)
+            notes.append(
+                f"{len(moved)} of {len(weeks)} series were shifted by whole weeks ({moved[0]} to {moved[-1]}), so that"
+                " all begin within one week; hour and weekday stay (--original-times leaves them where they were)"
+            )
+    stream = merge(series)
+    if options.last_ms is not None:
+        last_ms = int(stream.time_ms[-1])
+        stream = rebase(stream, options.last_ms)
+        days = (options.last_ms - last_ms) / 86_400_000
+        notes.append(
+            f"all times were shifted by {days:+.3f} days, so that the last event is at {format_time(options.last_ms)};"
+            " this is not a whole number of weeks, so hour and weekday change"
+        )
+    return stream, notes

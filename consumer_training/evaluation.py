@@ -1,0 +1,153 @@
+"""How a trained model does on rows it has not seen: plain figures, and hits and misses where labels are given.
+
+Law: pure; the figures are JSON values and depend on the rows, the model and the labels alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from consumer_training.training import TEST, TRAIN, Trained
+from shared.errors import DataError
+
+Windows = Mapping[str, Sequence[tuple[int, int]]]
+"""Entity -> labelled anomalies, each from its first to its last event time (ms since 1970 UTC), both included."""
+
+LEVELS = (0.0, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
+_DAY_MS = 86_400_000
+
+
+def parse_labels(text: str, source: str) -> Windows:
+    """Read labels: ``{"windows": {entity: [[start, end], ...]}}``, or that inner mapping alone, as NAB writes it.
+
+    source : name of the file, for messages
+    times  : ISO 8601, UTC where no zone is given, or ms since 1970
+    raises : DataError naming the entity that cannot be read
+    """
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"{source}: it is not JSON: {error}") from error
+    windows = document.get("windows", document) if isinstance(document, dict) else None
+    if not isinstance(windows, dict):
+        raise DataError(f'{source}: it is neither {{"windows": {{entity: [[start, end], ...]}}}} nor that inner mapping')
+    labels: dict[str, list[tuple[int, int]]] = {}
+    for entity, pairs in windows.items():
+        try:
+            labels[entity] = [(_time_ms(start), _time_ms(end)) for start, end in pairs]
+        except (TypeError, ValueError) as error:
+            raise DataError(f"{source}: the windows of {entity!r} cannot be read: {error}") from error
+    return labels
+
+
+def evaluate(trained: Trained, labels: Windows | None = None) -> dict[str, Any]:
+    """Return the figures; ``per_entity`` holds those of each entity, all else is small.
+
+    An alarm is an unbroken run of rows above the threshold. Only windows that overlap an entity's test part are judged; an
+    alarm that touches no window of its entity is false.
+    """
+    part, scores = trained.part, trained.scores
+    flagged = scores > trained.model.threshold
+    per_entity = _per_entity(trained, flagged, labels)
+    figures: dict[str, Any] = {
+        "rows": {"train": int((part == TRAIN).sum()), "test": int((part == TEST).sum())},
+        "entities": len(per_entity),
+        "threshold": trained.model.threshold,
+        "flagged_share": {"train": _share(flagged, part == TRAIN), "test": _share(flagged, part == TEST)},
+        "alarms_per_entity_and_day": {
+            name: _rate(sum(e[name]["alarms"] for e in per_entity.values()), sum(e[name]["days"] for e in per_entity.values()))
+            for name in ("train", "test")
+        },
+        "score_quantiles": {
+            "levels": list(LEVELS),
+            "train": _quantiles(scores[part == TRAIN]),
+            "test": _quantiles(scores[part == TEST]),
+        },
+        "labels": _label_totals(per_entity) if labels is not None else None,
+        "per_entity": per_entity,
+    }
+    return figures
+
+
+def runs(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Start and exclusive end of each unbroken run of marks, int64 (k, 2)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8)))
+    return edges.reshape(-1, 2)
+
+
+def _per_entity(trained: Trained, flagged: npt.NDArray[np.bool_], labels: Windows | None) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    rows, model = trained.rows, trained.model
+    for (name, _), low, high in zip(rows.series, rows.bounds[:-1].tolist(), rows.bounds[1:].tolist(), strict=True):
+        used = low + np.flatnonzero(trained.part[low:high])
+        if not len(used):
+            continue
+        entry = found.setdefault(name, {"train": _nothing(), "test": _nothing(), "peak_severity": 0.0})
+        for key, wanted in (("train", TRAIN), ("test", TEST)):
+            chosen = used[trained.part[used] == wanted]
+            _add_part(entry[key], rows.time_ms[chosen], flagged[chosen])
+        test = used[trained.part[used] == TEST]
+        if len(test):
+            peak = float(model.severity(trained.scores[test]).max())
+            entry["peak_severity"] = max(entry["peak_severity"], round(peak, 4))
+        if labels is not None:
+            _add_labels(entry, rows.time_ms[test], flagged[test], labels.get(name, ()))
+    return found
+
+
+def _nothing() -> dict[str, float]:
+    return {"rows": 0, "flagged": 0, "alarms": 0, "days": 0.0}
+
+
+def _add_part(entry: dict[str, float], time_ms: npt.NDArray[np.int64], flagged: npt.NDArray[np.bool_]) -> None:
+    entry["rows"] += len(time_ms)
+    entry["flagged"] += int(flagged.sum())
+    entry["alarms"] += len(runs(flagged))
+    entry["days"] += round(float(time_ms[-1] - time_ms[0]) / _DAY_MS, 6) if len(time_ms) else 0.0
+
+
+def _add_labels(
+    entry: dict[str, Any], time_ms: npt.NDArray[np.int64], flagged: npt.NDArray[np.bool_], windows: Sequence[tuple[int, int]]
+) -> None:
+    judged = entry.setdefault("labels", {"windows": 0, "hit": 0, "missed": 0, "false_alarms": 0})
+    inside = np.zeros(len(time_ms), np.bool_)
+    for start, end in windows:
+        within = (time_ms >= start) & (time_ms <= end)
+        if within.any():
+            judged["windows"] += 1
+            judged["hit" if flagged[within].any() else "missed"] += 1
+            inside |= within
+    judged["false_alarms"] += sum(not inside[low:high].any() for low, high in runs(flagged))
+
+
+def _label_totals(per_entity: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    totals = {
+        key: sum(entry["labels"][key] for entry in per_entity.values()) for key in ("windows", "hit", "missed", "false_alarms")
+    }
+    days = sum(entry["test"]["days"] for entry in per_entity.values())
+    return totals | {"false_alarms_per_entity_and_day": _rate(totals["false_alarms"], days)}
+
+
+def _share(flagged: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
+    return round(float(flagged[of].mean()), 6) if of.any() else 0.0
+
+
+def _rate(count: float, days: float) -> float:
+    return round(count / days, 4) if days > 0 else 0.0
+
+
+def _quantiles(scores: npt.NDArray[np.float64]) -> list[float]:
+    return [float(value) for value in np.quantile(scores, LEVELS)] if len(scores) else []
+
+
+def _time_ms(value: str | float) -> int:
+    if isinstance(value, int | float):
+        return int(value)
+    moment = datetime.fromisoformat(value)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

@@ -1,0 +1,351 @@
+"""Reads the input, waits until there is enough to learn from, trains, publishes; once or by a schedule.
+
+Law: what is learnt is decided in ``training``; here are the doors, the waiting and the clock. A model is published before its
+report is drawn, and a failed run leaves the last model in place.
+"""
+
+from __future__ import annotations
+
+import io
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Protocol
+
+import joblib
+import structlog
+
+from consumer_training import pictures
+from consumer_training.evaluation import Windows, evaluate, parse_labels
+from consumer_training.history import History
+from consumer_training.report import MAX_PICTURES, choose_entities, entities_csv, file_names, report_json, views
+from consumer_training.schedule import Schedule
+from consumer_training.topic import KafkaTopic, RegistrySchemas
+from consumer_training.training import TooFewRows, Trained, train
+from shared import artifacts
+from shared.batch import Batch
+from shared.codec import Plans, schema_ids
+from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
+from shared.errors import ArtifactRefused, DataError, LapwingError, TransportError
+from shared.model import Model
+from shared.settings import Settings
+from shared.telemetry import TelemetryServer
+
+log = structlog.get_logger()
+
+POLL_S = 2.0
+SAY_AGAIN_S = 30.0
+SAY_AFTER_S = 10.0
+SAY_OUTAGE_AFTER_S = 8.0
+"""A call to a broker that does not answer ends after 9 s: the first one is said."""
+
+OUTAGE_ATTEMPT_S = 30.0
+"""A run that lasted longer before it failed was not part of the same outage: no call waits so long."""
+
+GROWING = 0.02
+"""A topic that grows by this share between two looks is still being filled: the first model waits for it."""
+
+_LIBRARIES = ("lapwing", "numpy", "scikit-learn", "numba")
+
+
+class InputTopic(Protocol):
+    """The topic that is learnt from."""
+
+    def ends(self) -> Mapping[int, int]:
+        """Offset behind the last record of each partition."""
+        ...
+
+    def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
+        """Yield what lies between; start None = where the log begins."""
+        ...
+
+
+class WriterSchemas(Protocol):
+    """Writer schemas by id."""
+
+    def plans(self, ids: Sequence[int]) -> Plans:
+        """Return a plan, a SchemaUnfit or None for each id."""
+        ...
+
+    def fingerprints(self, ids: Sequence[int]) -> list[str]:
+        """Return the SHA-256 of each schema's parsing canonical form."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the service needs of the outside world.
+
+    schemas   : opened anew for each run
+    now_s     : wall clock, seconds since 1970 UTC; only the schedule looks at it
+    monotonic : seconds, for durations
+    """
+
+    topic: InputTopic
+    schemas: Callable[[], WriterSchemas]
+    now_s: Callable[[], float]
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How one call of the service differs from another.
+
+    once   : train once and end, on what lies in the topic at the start
+    wait_s : give up when there is too little to learn from after so long; None = wait for ever
+    labels : file with labelled anomalies, for the evaluation
+    """
+
+    once: bool = False
+    wait_s: float | None = None
+    labels: Path | None = None
+
+
+def run(settings: Settings, options: Options, counters: Counters, stopping: Callable[[], bool]) -> None:
+    """Train once or by the schedule, until stopping() says so.
+
+    raises : LapwingError; the supervisor starts the process again
+    """
+    topic = KafkaTopic(settings)
+    doors = Doors(topic, lambda: RegistrySchemas(settings), time.time, time.monotonic, time.sleep)
+    try:
+        with TelemetryServer(settings.telemetry, counters, lambda: ""):
+            TrainingService(settings, options, doors, counters, stopping).run()
+    finally:
+        topic.close()
+
+
+class TrainingService:
+    """The loop of runs."""
+
+    def __init__(
+        self, settings: Settings, options: Options, doors: Doors, counters: Counters, stopping: Callable[[], bool]
+    ) -> None:
+        self.settings = settings
+        self.options = options
+        self.doors = doors
+        self.counters = counters
+        self.stopping = stopping
+        self.schedule = None if options.once else Schedule.from_settings(settings.train)
+        self.labels = _read_labels(options.labels)
+
+    def run(self) -> None:
+        """Train now, then as the schedule says; without one, end.
+
+        With a cron line and a model in place the first run waits for its time as well. The first run's failure is raised; a
+        later one's is logged, and the next run comes as planned.
+        """
+        first_s = self.doors.now_s()
+        if self.schedule is None or self.schedule.cron is None or not self._has_model():
+            self.train_patiently()
+        while self.schedule is not None and not self.stopping():
+            next_s = self.schedule.next_s(first_s, self.doors.now_s())
+            log.info("next training", in_s=round(next_s - self.doors.now_s(), 1))
+            while not self.stopping() and self.doors.now_s() < next_s:
+                self.doors.sleep(min(1.0, max(next_s - self.doors.now_s(), 0.0)))
+            if not self.stopping():
+                try:
+                    self.train_patiently()
+                except Exception as error:
+                    log.error(
+                        "training failed, the last model stays", why=str(error), exc_info=not isinstance(error, LapwingError)
+                    )
+
+    def train_patiently(self) -> Model | None:
+        """Train, and begin again as long as an outage of broker or registry lasts, up to predict.outage_deadline_s.
+
+        returns : None when it was asked to stop
+        """
+        deadline_s, down_s, said = self.settings.predict.outage_deadline_s, float("inf"), False
+        while not self.stopping():
+            attempt_s = self.doors.monotonic()
+            try:
+                return self.train_once()
+            except TransportError as error:
+                now_s = self.doors.monotonic()
+                if now_s - attempt_s > OUTAGE_ATTEMPT_S:  # it was up meanwhile
+                    attempt_s, down_s, said = now_s, float("inf"), False
+                down_s = min(down_s, attempt_s)
+                if not error.retriable or now_s - down_s >= deadline_s:
+                    raise
+                if not said and now_s - down_s >= SAY_OUTAGE_AFTER_S:
+                    said = True
+                    log.warning("waiting for it to come up", error=str(error), give_up_after_s=deadline_s)
+                self.doors.sleep(POLL_S / 4)
+        return None
+
+    def train_once(self) -> Model | None:
+        """Read, wait for enough data, train, publish, report.
+
+        returns : None when it was asked to stop
+        raises  : LapwingError
+        """
+        artifacts.check_writable(self.settings.models_dir)
+        history, schemas = History(self.settings.input, self.settings.predict.max_entities), self.doors.schemas()
+        trained = self._collect(history, schemas)
+        if trained is None:
+            return None
+        figures = evaluate(trained, self.labels)
+        summary = {name: value for name, value in figures.items() if name != "per_entity"}
+        fingerprints = sorted(set(schemas.fingerprints(sorted(history.schema_ids))))
+        facts = trained.facts | {
+            "input": {"topic": self.settings.topics.input, "partitions": history.facts(), "schema_sha256": fingerprints},
+            "libraries": _libraries(),
+            "evaluation": summary,
+        }
+        model = artifacts.publish(
+            self.settings.models_dir, trained.model, facts, trained.canary, {"estimator.joblib": _joblib(trained.estimator)}
+        )
+        self.counters.forget(MODEL_INFO)
+        self.counters.set(MODEL_INFO, 1, model.version, model.model_id, model.detector.value)
+        log.info(
+            "model published",
+            model=model.model_id,
+            version=model.version,
+            detector=model.detector.value,
+            threshold=model.threshold,
+            flagged_test_share=figures["flagged_share"]["test"],
+            left_out=len(trained.left_out),
+        )
+        removed = artifacts.prune(self.settings.models_dir, self.settings.train.keep)
+        if removed:
+            log.info("old models removed", count=len(removed))
+        self._report(model.sha256, trained, figures)
+        return model
+
+    def _has_model(self) -> bool:
+        try:
+            return artifacts.current(self.settings.models_dir) is not None
+        except ArtifactRefused:
+            return False
+
+    def _collect(self, history: History, schemas: WriterSchemas) -> Trained | None:
+        """Read up to the end as it is now; while that is too little, wait and read on."""
+        began_s, said_s = self.doors.monotonic(), float("-inf")
+        position: Mapping[int, int] | None = None
+        filling = not self.options.once and not self._has_model()
+        while not self.stopping():
+            ends = self.doors.topic.ends()
+            if ends != position:
+                if not self._read(history, schemas, position, ends):
+                    return None
+                position = ends
+                if filling and self._still_growing(ends):
+                    continue
+                try:
+                    return self._fit(history)
+                except TooFewRows as few:
+                    rows, needed = few.rows, few.needed
+            waited_s = self.doors.monotonic() - began_s
+            if self.options.wait_s is not None and waited_s >= self.options.wait_s:
+                raise LapwingError(
+                    f"{self.settings.topics.input} holds {rows} training rows after {waited_s:.0f} s, "
+                    f"train.min_rows wants {needed}: {needed - rows} are missing"
+                )
+            if self.doors.monotonic() - said_s >= SAY_AGAIN_S:
+                said_s = self.doors.monotonic()
+                log.info(
+                    "waiting for data",
+                    missing_training_rows=needed - rows,
+                    training_rows=rows,
+                    needed=needed,
+                    events_read=len(history),
+                )
+            self.doors.sleep(POLL_S)
+        return None
+
+    def _read(self, history: History, schemas: WriterSchemas, start: Mapping[int, int] | None, end: Mapping[int, int]) -> bool:
+        """Read up to an end; False when it was asked to stop."""
+        began_s = said_s = self.doors.monotonic()
+        count = 0
+        for batch in self.doors.topic.read(start, end):
+            history.add(batch, schemas.plans(schema_ids(batch)))
+            count += len(batch)
+            self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
+            if self.stopping():
+                return False
+            if self.doors.monotonic() - said_s >= SAY_AFTER_S:
+                said_s = self.doors.monotonic()
+                log.info("reading", records=count, events_read=len(history))
+        seconds = round(self.doors.monotonic() - began_s, 2)
+        log.info("input read", records=count, events_read=len(history), rejected=history.rejected, seconds=seconds)
+        return True
+
+    def _still_growing(self, ends: Mapping[int, int]) -> bool:
+        """Look again after a moment: a backfill under way would leave the first model without half of the entities."""
+        self.doors.sleep(POLL_S / 2)
+        now = self.doors.topic.ends()
+        grown = sum(now.values()) - sum(ends.values())
+        if grown > GROWING * sum(ends.values()):
+            log.info("input is still being filled, reading on", new_records=grown)
+            return True
+        return False
+
+    def _fit(self, history: History) -> Trained:
+        began_s = self.doors.monotonic()
+        trained = train(history.rows(), self.settings.detector, self.settings.features, self.settings.train)
+        seconds = self.doors.monotonic() - began_s
+        self.counters.observe(FIT_SECONDS, seconds)
+        said = trained.facts["training"]
+        log.info(
+            "model trained",
+            detector=self.settings.detector.value,
+            rows=said["rows"],
+            entities=said["entities"],
+            metrics=len(trained.model.metrics),
+            seconds=round(seconds, 2),
+        )
+        return trained
+
+    def _report(self, sha256: str, trained: Trained, figures: Mapping[str, Any]) -> None:
+        """Draw and attach the report; without matplotlib it holds the figures alone."""
+        began_s = self.doors.monotonic()
+        chosen = choose_entities(figures, MAX_PICTURES) if pictures.installed() else []
+        drawn: dict[str, bytes] = {}
+        for view in views(trained, chosen, self.labels):
+            if self.stopping():
+                return
+            drawn[view.title] = pictures.draw(view)
+        names = file_names(list(drawn))
+        without = len(figures["per_entity"]) - len(chosen)
+        files = {names[title]: picture for title, picture in drawn.items()}
+        files["report.json"] = report_json(figures, names, without)
+        files["entities.csv"] = entities_csv(figures)
+        artifacts.attach(self.settings.models_dir, sha256, "report", files)
+        log.info(
+            "report written",
+            folder=str(self.settings.models_dir / sha256 / "report"),
+            pictures=len(drawn),
+            entities_without_picture=without,
+            seconds=round(self.doors.monotonic() - began_s, 2),
+            **({} if pictures.installed() else {"because": "matplotlib is not installed: pip install 'lapwing[report]'"}),
+        )
+
+
+def _read_labels(path: Path | None) -> Windows | None:
+    if path is None:
+        return None
+    try:
+        return parse_labels(path.read_text("utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: it cannot be read: {error}") from error
+
+
+def _joblib(estimator: Any) -> bytes:
+    target = io.BytesIO()
+    joblib.dump(estimator, target, compress=3)
+    return target.getvalue()
+
+
+def _libraries() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "unknown"
+    return found

@@ -1,0 +1,108 @@
+"""Figures of the test part by hand, and how labels are read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from consumer_training.evaluation import evaluate, parse_labels, runs
+from consumer_training.training import TEST, TRAIN, Trained
+from shared.errors import DataError
+from shared.events import Detector
+from tests.models import START_MS, rows_of, trained
+
+HOUR_MS = 3_600_000
+
+
+def judged(flags: dict[str, str]) -> Trained:
+    """Hourly rows: . or ! in the training part, then after a | the same in the test part; ! is above the threshold."""
+    base = trained(Detector.ISOLATION_FOREST)
+    threshold = base.model.threshold
+    marks = {name: text.replace("|", "") for name, text in flags.items()}
+    rows = rows_of({name: np.zeros((len(text), 1)) for name, text in marks.items()}, ("cpu",), HOUR_MS)
+    part, scores = [], []
+    for name in sorted(flags):
+        before = flags[name].index("|")
+        part += [TRAIN] * before + [TEST] * (len(marks[name]) - before)
+        scores += [threshold + (0.1 if mark == "!" else -0.1) for mark in marks[name]]
+    return replace(base, rows=rows, part=np.array(part, np.uint8), scores=np.array(scores))
+
+
+def at(hour: int) -> int:
+    return START_MS + hour * HOUR_MS
+
+
+def test_figures_by_hand() -> None:
+    figures = evaluate(judged({"a": "....!!...|.!!.!", "b": "..!|...."}))
+    assert figures["rows"] == {"train": 12, "test": 9}
+    assert figures["entities"] == 2
+    assert figures["flagged_share"] == {"train": round(3 / 12, 6), "test": round(3 / 9, 6)}
+    assert figures["per_entity"]["a"]["test"] == {"rows": 5, "flagged": 3, "alarms": 2, "days": round(4 / 24, 6)}
+    assert figures["per_entity"]["b"]["train"] == {"rows": 3, "flagged": 1, "alarms": 1, "days": round(2 / 24, 6)}
+    assert figures["alarms_per_entity_and_day"]["test"] == pytest.approx(2 / (7 / 24), abs=1e-3)
+    assert figures["labels"] is None
+    assert "labels" not in figures["per_entity"]["a"]
+    assert figures["per_entity"]["a"]["peak_severity"] > 0.5 > figures["per_entity"]["b"]["peak_severity"]
+    assert len(figures["score_quantiles"]["levels"]) == len(figures["score_quantiles"]["test"])
+    json.dumps(figures, allow_nan=False)
+
+
+def test_hits_misses_and_false_alarms() -> None:
+    labels = {
+        "a": [(at(10), at(11)), (at(13), at(13)), (at(2), at(3)), (at(90), at(99))],
+        "b": [(at(0), at(1))],
+        "stranger": [],
+    }
+    figures = evaluate(judged({"a": ".........|.!!..!", "b": "..|.!."}), labels)
+    assert figures["per_entity"]["a"]["labels"] == {"windows": 2, "hit": 1, "missed": 1, "false_alarms": 1}
+    assert figures["per_entity"]["b"]["labels"] == {"windows": 0, "hit": 0, "missed": 0, "false_alarms": 1}
+    assert figures["labels"]["hit"] == 1
+    assert figures["labels"]["false_alarms_per_entity_and_day"] == pytest.approx(2 / (7 / 24), abs=1e-3)
+
+
+def test_alarm_that_reaches_into_a_window_is_not_false() -> None:
+    figures = evaluate(judged({"a": "..|!!!!."}), {"a": [(at(5), at(6))]})
+    assert figures["labels"] == {"windows": 1, "hit": 1, "missed": 0, "false_alarms": 0, "false_alarms_per_entity_and_day": 0.0}
+
+
+def test_without_a_test_part() -> None:
+    figures = evaluate(judged({"a": "...!|"}))
+    assert figures["rows"]["test"] == 0
+    assert figures["flagged_share"]["test"] == 0.0
+    assert figures["score_quantiles"]["test"] == []
+    assert figures["alarms_per_entity_and_day"]["test"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("marks", "expected"),
+    [("", []), ("...", []), ("!", [[0, 1]]), ("!!.!", [[0, 2], [3, 4]]), (".!!.", [[1, 3]])],
+)
+def test_runs(marks: str, expected: list[list[int]]) -> None:
+    assert runs(np.array([mark == "!" for mark in marks], np.bool_)).tolist() == expected
+
+
+def test_labels_as_the_fleet_and_as_nab_write_them() -> None:
+    windows = {"a": [["2024-01-01 01:00:00.000000", "2024-01-01T02:00:00+00:00"]], "b": []}
+    expected = {"a": [(at(1), at(2))], "b": []}
+    assert parse_labels(json.dumps({"windows": windows, "anomalies": []}), "x") == expected
+    assert parse_labels(json.dumps(windows), "x") == expected
+    assert parse_labels(json.dumps({"a": [[at(1), at(2)]]}), "x") == {"a": [(at(1), at(2))]}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("{", "labels.json: it is not JSON"),
+        ("[]", "labels.json: it is neither"),
+        ('{"windows": 3}', "labels.json: it is neither"),
+        ('{"a": [["yesterday", "today"]]}', "labels.json: the windows of 'a' cannot be read"),
+        ('{"a": [["2024-01-01"]]}', "labels.json: the windows of 'a'"),
+        ('{"a": 3}', "labels.json: the windows of 'a'"),
+    ],
+)
+def test_labels_that_cannot_be_read_name_the_place(text: str, complaint: str) -> None:
+    with pytest.raises(DataError, match=complaint):
+        parse_labels(text, "labels.json")

@@ -1,0 +1,383 @@
+"""The prediction loop: poll, score, send, commit; one thread, one transaction at a time.
+
+Law: input position, scores, anomalies, dead letters and activations of a transaction become visible together or not at all.
+After anything undecided the state is dropped and rebuilt by the same path as an assignment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from consumer_prediction.counting import count_committed
+from consumer_prediction.outgoing import Encoder
+from consumer_prediction.ownership import History, Owned, metadata, take_over
+from shared.batch import Batch, Outgoing, Position
+from shared.codec import Plans, schema_ids
+from shared.counters import COMMITS, OUTAGE_SECONDS, REBALANCES, SNAPSHOTS, Counters
+from shared.errors import LapwingError, ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.events import Activation
+from shared.features import iso
+from shared.model import Model
+from shared.ports import Sink, Source
+from shared.scoring import Outcome, Rules
+from shared.settings import PredictSettings
+from shared.snapshots import SnapshotFolder
+
+log = structlog.get_logger()
+
+IDLE_POLL_S = 0.2
+RETRY_S = 0.5
+SAY_AFTER_S = 10.0
+CALM_S = 5.0
+"""An outage is over after so long without an error: between two probes, a broker that is gone looks like an idle topic."""
+
+
+class Schemas(Protocol):
+    """Writer schemas by id."""
+
+    def plans(self, ids: Sequence[int]) -> Plans:
+        """Return a plan for each id; raises TransportError while the registry does not answer."""
+        ...
+
+
+class Models(Protocol):
+    """Models on the shared volume."""
+
+    def newest(self) -> Model | None:
+        """Return the newest good model, None before the first; never raises for a bad candidate."""
+        ...
+
+    def load(self, sha256: str) -> Model:
+        """Return one artefact; raises ArtifactMissing or ArtifactRefused."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Everything outside that the loop touches.
+
+    open_sink : makes a new sink; whatever an earlier one of the same identity left open is fenced and aborted by it
+    clock     : monotonic seconds
+    now_ms    : wall clock, ms since 1970 UTC; for what is measured, never for what is computed
+    """
+
+    source: Source
+    open_sink: Callable[[], Sink]
+    schemas: Schemas
+    models: Models
+    history: History
+    snapshots: SnapshotFolder
+    clock: Callable[[], float]
+    now_ms: Callable[[], int]
+    sleep: Callable[[float], None]
+
+
+class PredictionLoop:
+    """Scores the partitions that the group hands to it; a RebalanceListener of its own source."""
+
+    def __init__(self, doors: Doors, rules: Rules, encoder: Encoder, settings: PredictSettings, counters: Counters) -> None:
+        self.doors = doors
+        self.rules = rules
+        self.encoder = encoder
+        self.settings = settings
+        self.counters = counters
+        self.owned: dict[int, Owned] = {}
+        self.model: Model | None = None
+        self._sink = doors.open_sink()
+        self._new_sink = False
+        self._held: list[Batch] = []
+        self._paused = False
+        self._opened_s: float | None = None
+        self._open: list[Outcome] = []
+        self._broken = False
+        self._outage_s: float | None = None
+        self._trouble_s = 0.0
+        self._outage_said = False
+
+    def run(self, stopping: Callable[[], bool]) -> None:
+        """Go on until asked to stop; then commit, snapshot and leave.
+
+        raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts predict.outage_deadline_s
+        """
+        self.doors.source.subscribe(self)
+        while not stopping():
+            self.step()
+        self.drain()
+
+    def step(self) -> None:
+        """Poll once, process what came, and commit when it is time."""
+        try:
+            if self._broken:
+                self._start_over()
+            self._look_for_model()
+            self._take_all(self._arrivals())
+            if self._due():
+                self._commit()
+            if not self._held:
+                self._outage_over()
+        except TransactionAborted as error:
+            self._break("transaction aborted", error)
+        except TransactionUndecided as error:
+            self._break("transaction undecided", error, new_sink=True)
+        except ProducerFenced:
+            raise
+        except TransportError as error:
+            self._endure(error)
+            self.doors.sleep(RETRY_S)
+
+    def drain(self) -> None:
+        """Commit what is open, snapshot, and leave the group."""
+        try:
+            if not self._broken:
+                self._commit()
+                for partition, owned in self.owned.items():
+                    self._snapshot(partition, owned)
+        except TransportError as error:
+            log.warning("left without committing; the records will be scored again", error=str(error))
+        finally:
+            self.owned.clear()
+            self.doors.source.close()
+            self._sink.close()
+
+    # -- ownership ------------------------------------------------------------------------------------------------------
+
+    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+        """Take over partitions; see RebalanceListener."""
+        for partition, position in committed.items():
+            self._take_over(partition, position, start[partition])
+        return {partition: self.owned[partition].state.next_offset for partition in committed}
+
+    def _take_over(self, partition: int, position: Position | None, log_start: int) -> None:
+        owned, refused = take_over(partition, position, log_start, self.doors.snapshots, self.doors.history, self.rules)
+        for why in refused:
+            log.warning("snapshot passed over", partition=partition, why=why)
+        if owned.state.activation:
+            owned.scorer.use(self.doors.models.load(owned.state.activation.sha256))
+        owned.saved_at_s = self.doors.clock()
+        self.owned[partition] = owned
+        self.counters.add(REBALANCES, 1, "assigned")
+        log.info(
+            "partition taken over",
+            partition=partition,
+            from_offset=owned.state.next_offset,
+            replay_until=owned.replay_until,
+            entities=len(owned.state.entities),
+        )
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Commit what is open, then give partitions up; see RebalanceListener."""
+        try:
+            if not self._broken:
+                self._commit()
+        except TransportError as error:
+            self._break("revoked, and the open transaction did not commit", error, new_sink=True)
+        self._drop(partitions, snapshot=not self._broken)
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """Forget partitions that belong to somebody else already; see RebalanceListener."""
+        self._drop(partitions, snapshot=False)
+        self._break("partitions lost", None)
+
+    def _drop(self, partitions: Sequence[int], *, snapshot: bool) -> None:
+        for partition in partitions:
+            owned = self.owned.pop(partition, None)
+            if owned and snapshot:
+                self._snapshot(partition, owned)
+            self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
+        self._held = [batch for batch in self._held if batch.partition not in partitions]
+        log.info("partitions given up", partitions=sorted(partitions))
+
+    # -- records --------------------------------------------------------------------------------------------------------
+
+    def _arrivals(self) -> list[Batch]:
+        if not self._held:
+            return self.doors.source.poll(self.settings.max_batch_records, self._patience_s())
+        late = self.doors.source.poll(self.settings.max_batch_records, RETRY_S)
+        held, self._held = self._held, []
+        return held + late
+
+    def _take_all(self, batches: Sequence[Batch]) -> None:
+        held = False
+        for place, batch in enumerate(batches if not self._broken else ()):
+            try:
+                self._take(batch)
+            except (TransactionAborted, TransactionUndecided, ProducerFenced):
+                raise
+            except TransportError as error:
+                self._held = list(batches[place:])
+                self.doors.source.pause()
+                self._endure(error)
+                held = True
+                break
+        if not held and self._paused:
+            self.doors.source.resume()
+        self._paused = held
+
+    def _take(self, batch: Batch) -> None:
+        owned = self.owned.get(batch.partition)
+        if owned is None:
+            return
+        batch = owned.unseen(batch)
+        if not len(batch):
+            return
+        plans = self.doors.schemas.plans(schema_ids(batch))
+        for segment, replayed in owned.segments(batch):
+            if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:
+                self._activate(owned, owned.ahead.pop(0), self.doors.models)
+            if replayed:
+                owned.scorer.process(segment, plans)
+            else:
+                self._score(owned, segment, plans)
+
+    def _score(self, owned: Owned, batch: Batch, plans: Plans) -> None:
+        if self.model and (owned.state.activation is None or owned.state.activation.sha256 != self.model.sha256):
+            activation = Activation(self.model.sha256, int(batch.offsets[0]), self.model.version)
+            owned.state.activation = activation
+            owned.scorer.use(self.model)
+            self._send_all([self.encoder.activation(batch.partition, activation, self.model.detector.value)])
+            log.info("model activated", model=self.model.model_id, partition=batch.partition, offset=activation.offset)
+        outcome = owned.scorer.process(batch, plans)
+        self._send_all(self.encoder.outcome(outcome, owned.state))
+        owned.dirty = True
+        self._open.append(outcome)
+
+    @staticmethod
+    def _activate(owned: Owned, activation: Activation, models: Models) -> None:
+        owned.scorer.use(models.load(activation.sha256))
+        owned.state.activation = activation
+
+    def _send_all(self, records: Sequence[Outgoing]) -> None:
+        if self._opened_s is None:
+            self._opened_s = self.doors.clock()
+        for outgoing in records:
+            self._or_abort(partial(self._sink.send, outgoing))
+
+    @staticmethod
+    def _or_abort(call: Callable[[], None]) -> None:
+        """Whatever keeps a sink from taking records or positions, they have to come again."""
+        try:
+            call()
+        except (TransactionAborted, TransactionUndecided, ProducerFenced):
+            raise
+        except TransportError as error:
+            raise TransactionAborted(str(error)) from error
+
+    # -- transactions ---------------------------------------------------------------------------------------------------
+
+    def _patience_s(self) -> float:
+        if self._opened_s is None:
+            return IDLE_POLL_S
+        return max(0.0, self._opened_s + self.settings.commit_interval_ms / 1000 - self.doors.clock())
+
+    def _due(self) -> bool:
+        return self._opened_s is not None and self._patience_s() == 0.0
+
+    def _commit(self) -> None:
+        positions = {
+            partition: Position(owned.state.next_offset, metadata(owned.state))
+            for partition, owned in self.owned.items()
+            if owned.dirty
+        }
+        if positions:
+            self._or_abort(partial(self._sink.commit, positions))
+            self.counters.add(COMMITS, 1, "committed")
+        outcomes, self._open = self._open, []
+        self._opened_s = None
+        self._report(outcomes)
+        now_s = self.doors.clock()
+        for partition in positions:
+            owned = self.owned[partition]
+            owned.dirty = False
+            if now_s - owned.saved_at_s >= self.settings.snapshot_interval_s:
+                self._snapshot(partition, owned)
+
+    def _snapshot(self, partition: int, owned: Owned) -> None:
+        """Save a committed state; a snapshot that cannot be written costs a longer replay and nothing else."""
+        owned.saved_at_s = self.doors.clock()
+        if owned.dirty or owned.replaying or owned.saved == owned.state.next_offset:
+            return
+        try:
+            self.doors.snapshots.write(partition, owned.state)
+            owned.saved = owned.state.next_offset
+            self.counters.add(SNAPSHOTS, 1, "written")
+        except LapwingError as error:
+            self.counters.add(SNAPSHOTS, 1, "failed")
+            log.warning("snapshot not written", partition=partition, error=str(error))
+
+    def _break(self, what: str, error: Exception | None, *, new_sink: bool = False) -> None:
+        """Drop all state; the next step rebuilds it from what was committed."""
+        log.warning(what, error=str(error) if error else None, partitions=sorted(self.owned))
+        self.counters.add(COMMITS, 1, "undecided" if new_sink else "aborted")
+        self._broken = True
+        self._new_sink = self._new_sink or new_sink
+        self.owned.clear()
+        self._held.clear()
+        self._open.clear()
+        self._opened_s = None
+
+    def _start_over(self) -> None:
+        if self._new_sink:
+            self._sink.close()
+            self._sink = self.doors.open_sink()
+            self._new_sink = False
+        else:
+            self._sink.abort()
+        self.owned.clear()
+        self._broken = False
+        try:
+            self.doors.source.rewind()
+        except TransportError:
+            self._broken = True
+            raise
+
+    # -- models and outages ---------------------------------------------------------------------------------------------
+
+    def _look_for_model(self) -> None:
+        """Pick up a newer model, but only between transactions."""
+        if self._opened_s is None:
+            self.model = self.doors.models.newest()
+
+    def _endure(self, error: TransportError) -> None:
+        now_s = self.doors.clock()
+        if not error.retriable:
+            raise error
+        self._trouble_s = now_s
+        if self._outage_s is None:
+            self._outage_s, self._outage_said = now_s, False
+        lasted_s = now_s - self._outage_s
+        self.counters.set(OUTAGE_SECONDS, lasted_s)
+        if lasted_s >= self.settings.outage_deadline_s:
+            raise error
+        if lasted_s >= SAY_AFTER_S and not self._outage_said:
+            self._outage_said = True
+            log.warning("waiting for it to come back", error=str(error), give_up_after_s=self.settings.outage_deadline_s)
+
+    def _outage_over(self) -> None:
+        now_s = self.doors.clock()
+        if self._outage_s is None or now_s - self._trouble_s < CALM_S:
+            return
+        if self._outage_said:
+            log.info("it is back", lasted_s=round(self._trouble_s - self._outage_s, 1))
+        self.counters.set(OUTAGE_SECONDS, 0)
+        self._outage_s = None
+
+    # -- what is said ---------------------------------------------------------------------------------------------------
+
+    def _report(self, outcomes: Sequence[Outcome]) -> None:
+        """Count and log what has just been committed."""
+        count_committed(self.counters, outcomes, self.doors.now_ms())
+        entity_field = "/".join(self.rules.input.entity_fields)
+        for outcome in outcomes:
+            for anomaly in outcome.anomalies:
+                log.info(
+                    "anomaly",
+                    at=iso(anomaly.event_time),
+                    **{entity_field: anomaly.entity},
+                    score=anomaly.score,
+                    because=anomaly.reason,
+                )

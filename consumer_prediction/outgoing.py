@@ -1,0 +1,147 @@
+"""What a batch's outcome looks like on the wire: scores, anomalies, dead letters, activations.
+
+Law: bodies, keys and ``ce_*`` headers are a function of the log prefix, the state version and the activations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+import schemas
+from shared.batch import Blob, Headers, Outgoing
+from shared.dead_letters import dead_letters
+from shared.encoding import Scores, encode_scores
+from shared.events import Activation, Anomaly, severity_class
+from shared.records import encode_records
+from shared.scoring import Outcome
+from shared.settings import TopicSettings
+from shared.state import PartitionState
+
+CLOUDEVENTS_TYPE = "io.lapwing.anomaly.v1"
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaIds:
+    """Registry ids of the schemas that results are written with."""
+
+    score: int
+    anomaly: int
+    activation: int
+
+
+class Encoder:
+    """Encodes outcomes for their topics."""
+
+    def __init__(self, topics: TopicSettings, ids: SchemaIds, group: str, max_record_bytes: int) -> None:
+        self.topics = topics
+        self.ids = ids
+        self.group = group
+        self.max_record_bytes = max_record_bytes
+        self._anomaly_schema = schemas.text(schemas.ANOMALY_EVENT)
+        self._activation_schema = schemas.text(schemas.MODEL_ACTIVATION)
+
+    def outcome(self, outcome: Outcome, state: PartitionState) -> list[Outgoing]:
+        """Encode one batch's results; topics without a record are left out."""
+        outgoing = []
+        if len(outcome.columns.accepted):
+            values, keys = encode_scores(self.scores(outcome, state), state.entities, self.ids.score)
+            outgoing.append(Outgoing(self.topics.scores, values, keys))
+        if outcome.anomalies:
+            outgoing.append(self.anomalies(outcome.anomalies))
+        if len(outcome.columns.rejected):
+            outgoing.append(
+                dead_letters(
+                    self.topics.dead_letters,
+                    outcome.batch,
+                    outcome.columns.rejected,
+                    outcome.columns.reasons,
+                    outcome.plans,
+                    self.group,
+                    self.max_record_bytes,
+                )
+            )
+        return outgoing
+
+    def scores(self, outcome: Outcome, state: PartitionState) -> Scores:
+        """Lay an outcome out as the columns of schemas/score_event.avsc."""
+        columns, folded, verdicts, model = outcome.columns, outcome.folded, outcome.verdicts, outcome.model
+        unknown = np.full(columns.values.shape, np.nan)
+        return Scores(
+            detector_id=outcome.detector_id,
+            model_id=model.model_id if model else None,
+            source_topic=outcome.batch.topic,
+            source_partition=outcome.batch.partition,
+            threshold=model.threshold if model else float("nan"),
+            entity=columns.entity,
+            time_ms=columns.time_ms,
+            score=verdicts.score,
+            severity=verdicts.severity,
+            is_anomaly=verdicts.is_anomaly,
+            state=verdicts.state,
+            warmup_percent=np.full(len(columns.entity), np.nan),
+            top_metric=verdicts.top_metric,
+            late=folded.late_by_ms > 0,
+            duplicate=folded.duplicate,
+            imputed=folded.imputed,
+            offsets=outcome.batch.offsets[columns.accepted],
+            metrics=tuple(state.metrics[: columns.values.shape[1]]),
+            known=folded.known,
+            metric_value=columns.values,
+            metric_expected=folded.expected,
+            metric_lower=folded.lower,
+            metric_upper=folded.upper,
+            metric_severity=unknown,
+        )
+
+    def anomalies(self, anomalies: Sequence[Anomaly]) -> Outgoing:
+        """Encode alarms with their CloudEvents headers (binary mode)."""
+        values = encode_records(self._anomaly_schema, self.ids.anomaly, [_record(anomaly) for anomaly in anomalies])
+        keys = Blob.join([anomaly.entity.encode() for anomaly in anomalies])
+        return Outgoing(self.topics.anomalies, values, keys, {row: _headers(anomaly) for row, anomaly in enumerate(anomalies)})
+
+    def activation(self, partition: int, activation: Activation, detector_id: str) -> Outgoing:
+        """Encode the record that says which model scores a partition from where on."""
+        record = {
+            "group": self.group,
+            "source_topic": self.topics.input,
+            "source_partition": partition,
+            "source_offset": activation.offset,
+            "detector_id": detector_id,
+            "model_sha256": activation.sha256,
+            "model_version": activation.model_version,
+            "state_version": activation.state_version,
+        }
+        key = f"{self.group}/{partition}/{activation.offset}".encode()
+        return Outgoing(
+            self.topics.activations, encode_records(self._activation_schema, self.ids.activation, [record]), Blob.join([key])
+        )
+
+
+def _record(anomaly: Anomaly) -> Mapping[str, Any]:
+    record = asdict(anomaly)
+    del record["traceparent"]
+    return record | {
+        "severity_class": severity_class(anomaly.severity).value,
+        "is_anomaly": True,
+        "state": anomaly.state.name,
+    }
+
+
+def _headers(anomaly: Anomaly) -> Headers:
+    moment = datetime.fromtimestamp(anomaly.event_time / 1000, UTC)
+    named = {
+        "ce_specversion": "1.0",
+        "ce_id": anomaly.event_id,
+        "ce_type": CLOUDEVENTS_TYPE,
+        "ce_source": f"/kafka/{anomaly.source_topic}/{anomaly.source_partition}",
+        "ce_subject": anomaly.entity,
+        "ce_time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "content-type": "application/avro",
+    }
+    headers = [(name, text.encode()) for name, text in named.items()]
+    return [*headers, ("traceparent", anomaly.traceparent)] if anomaly.traceparent else headers

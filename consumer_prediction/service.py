@@ -1,0 +1,229 @@
+"""Puts the prediction loop together with the real doors and runs it until SIGTERM.
+
+Law: wiring only; what is computed is in ``shared`` and what is decided in ``loop``.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import structlog
+
+import schemas
+from consumer_prediction.loop import Doors, PredictionLoop
+from consumer_prediction.models import ModelVolume
+from consumer_prediction.outgoing import Encoder, SchemaIds
+from shared.codec import Plans, SchemaUnfit, WriterPlan, compile_plan
+from shared.counters import Counters
+from shared.errors import TopicMismatch, TransportError
+from shared.events import Activation
+from shared.kafka import Admin, AtLeastOnceSink, GroupSource, Reader, TransactionalSink
+from shared.ports import Sink
+from shared.records import decode_records
+from shared.registry import Registry
+from shared.scoring import Rules
+from shared.settings import InputSettings, Settings
+from shared.snapshots import SnapshotFolder
+from shared.telemetry import TelemetryServer
+
+log = structlog.get_logger()
+T = TypeVar("T")
+
+SAY_AFTER_S = 10.0
+RETRY_S = 0.5
+UNKNOWN_FOR_S = 30.0
+
+
+class WriterSchemas:
+    """Compiled writer schemas by id, fetched once; an unknown id is asked for again after a while."""
+
+    def __init__(self, registry: Registry, settings: InputSettings, clock: Callable[[], float]) -> None:
+        self.registry = registry
+        self.settings = settings
+        self.clock = clock
+        self._plans: dict[int, WriterPlan | SchemaUnfit] = {}
+        self._unknown: dict[int, float] = {}
+
+    def plans(self, ids: Sequence[int]) -> Plans:
+        """Return a plan, a SchemaUnfit or None for each id.
+
+        raises : TransportError while the registry does not answer
+        """
+        return {schema_id: self._plan(schema_id) for schema_id in ids}
+
+    def _plan(self, schema_id: int) -> WriterPlan | SchemaUnfit | None:
+        if schema_id in self._plans:
+            return self._plans[schema_id]
+        if self.clock() < self._unknown.get(schema_id, 0.0):
+            return None
+        text = self.registry.schema(schema_id)
+        if text is None:
+            self._unknown[schema_id] = self.clock() + UNKNOWN_FOR_S
+            return None
+        try:
+            self._plans[schema_id] = compile_plan(text, self.settings)
+        except SchemaUnfit as unfit:
+            self._plans[schema_id] = unfit
+            log.warning("schema does not fit", schema_id=schema_id, why=str(unfit))
+        return self._plans[schema_id]
+
+
+class ActivationLog:
+    """Reads which models have scored a partition, from the topic that keeps all activations."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def __call__(self, partition: int, after: int, newest: Activation) -> list[Activation]:
+        """Return the activations beyond an offset up to the newest one, oldest first.
+
+        raises : TransportError when the topic does not hold the newest one yet
+        """
+        topic, group = self.settings.topics.activations, self.settings.predict.group
+        admin, reader = Admin(self.settings), Reader(self.settings)
+        values = [
+            batch.values[row]
+            for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
+            for row in range(len(batch))
+        ]
+        text = schemas.text(schemas.MODEL_ACTIVATION)
+        found = [
+            Activation(r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"])
+            for r in decode_records(values, [text] * len(values))
+            if r["group"] == group
+            and r["source_topic"] == self.settings.topics.input
+            and r["source_partition"] == partition
+            and after < r["source_offset"] <= newest.offset
+        ]
+        if newest not in found:
+            raise TransportError(
+                f"{topic} does not show activation {newest.model_id} of {topic}[{partition}]@{newest.offset} yet"
+            )
+        return sorted(found, key=lambda activation: activation.offset)
+
+
+def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
+    """Score until stopping() says so.
+
+    raises : LapwingError; the supervisor starts the process again
+    """
+    patient = _Patience(settings.predict.outage_deadline_s, stopping)
+    admin = Admin(settings)
+    partitions = patient(lambda: _checked_partitions(admin, settings))
+    ids = patient(lambda: result_schemas(settings))
+    if partitions is None or ids is None:
+        return
+    source = GroupSource(
+        settings,
+        settings.predict.group,
+        settings.topics.input,
+        instance_id=f"{settings.predict.group}-{settings.slot}" if settings.slot else None,
+        session_timeout_ms=settings.predict.session_timeout_ms,
+    )
+    doors = Doors(
+        source=source,
+        open_sink=lambda: _open_sink(settings, source),
+        schemas=WriterSchemas(Registry(settings.registry), settings.input, time.monotonic),
+        models=ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters),
+        history=ActivationLog(settings),
+        snapshots=SnapshotFolder(
+            settings.state_dir,
+            patient(admin.cluster_id) or "",
+            settings.topics.input,
+            patient(lambda: admin.topic_id(settings.topics.input)) or "",
+            settings.predict.group,
+            settings.predict.snapshots_kept,
+        ),
+        clock=time.monotonic,
+        now_ms=lambda: time.time_ns() // 1_000_000,
+        sleep=time.sleep,
+    )
+    rules = Rules(settings.input, settings.detector.value, settings.features.window, settings.predict.max_entities)
+    encoder = Encoder(settings.topics, ids, settings.predict.group, settings.input.max_record_bytes)
+    loop = patient(lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters))
+    if loop is None:
+        return
+    with TelemetryServer(settings.telemetry, counters, _Readiness(loop, counters)):
+        log.info("predicting", topic=settings.topics.input, partitions=partitions, delivery=settings.predict.delivery)
+        gc.freeze()
+        loop.run(stopping)
+    log.info("stopped in good order")
+
+
+class _Patience:
+    """Tries a call again while an outage lasts: says so after 10 s, gives up after predict.outage_deadline_s."""
+
+    def __init__(self, deadline_s: float, stopping: Callable[[], bool]) -> None:
+        self.deadline_s = deadline_s
+        self.stopping = stopping
+
+    def __call__(self, call: Callable[[], T]) -> T | None:
+        began_s, said = time.monotonic(), False
+        while not self.stopping():
+            try:
+                return call()
+            except TransportError as error:
+                waited_s = time.monotonic() - began_s
+                if not error.retriable or waited_s >= self.deadline_s:
+                    raise
+                if waited_s >= SAY_AFTER_S and not said:
+                    said = True
+                    log.warning("waiting for it to come up", error=str(error), give_up_after_s=self.deadline_s)
+                time.sleep(RETRY_S)
+        return None
+
+
+class _Readiness:
+    """Answers the readiness probe, and brings the gauges up to date while it is at it."""
+
+    def __init__(self, loop: PredictionLoop, counters: Counters) -> None:
+        self.loop = loop
+        self.counters = counters
+
+    def __call__(self) -> str:
+        owned = dict(self.loop.owned)
+        if not owned:
+            return "no partition is assigned; with more replicas than partitions that is normal"
+        behind = [partition for partition, one in owned.items() if one.replaying]
+        return f"partitions {behind} are being replayed" if behind else ""
+
+
+def _checked_partitions(admin: Admin, settings: Settings) -> int:
+    """Check that every topic is there and the input has the partitions that the settings say."""
+    topics = settings.topics
+    for topic in (topics.scores, topics.anomalies, topics.activations, topics.dead_letters):
+        admin.partitions(topic)
+    partitions = admin.partitions(topics.input)
+    if partitions != topics.partitions:
+        raise TopicMismatch(
+            f"{topics.input} has {partitions} partitions, topics.partitions says {topics.partitions}: "
+            "state belongs to a partition, so say which is meant"
+        )
+    return partitions
+
+
+def result_schemas(settings: Settings) -> SchemaIds:
+    """Look up the schemas that results are written with; ConfigError says what to run where one is missing."""
+    registry, topics = Registry(settings.registry), settings.topics
+    return SchemaIds(
+        score=registry.lookup(f"{topics.scores}-value", schemas.text(schemas.SCORE_EVENT)),
+        anomaly=registry.lookup(f"{topics.anomalies}-value", schemas.text(schemas.ANOMALY_EVENT)),
+        activation=registry.lookup(f"{topics.activations}-value", schemas.text(schemas.MODEL_ACTIVATION)),
+    )
+
+
+def _open_sink(settings: Settings, source: GroupSource) -> Sink:
+    if settings.predict.delivery == "at-least-once":
+        return AtLeastOnceSink(settings, source)
+    identity = settings.slot or f"{socket.gethostname()}-{os.getpid()}"
+    return TransactionalSink(
+        settings,
+        f"{settings.predict.group}-{identity}",
+        source,
+        transaction_timeout_ms=settings.predict.transaction_timeout_ms,
+    )

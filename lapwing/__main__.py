@@ -1,0 +1,23 @@
+"""``lapwing`` and ``python -m lapwing``: check the Python, then hand over to the command line.
+
+Law: this file can be read by any Python 3, so that one that is too old is told so and not shown a traceback.
+"""
+
+import sys
+
+OLDEST = (3, 11)
+
+
+def main() -> int:
+    """Run the command line; return the exit code."""
+    if sys.version_info[:2] < OLDEST:
+        found = sys.version.partition(" ")[0]
+        sys.stderr.write("lapwing needs Python 3.11, 3.12 or 3.13; this is {} ({})\n".format(found, sys.executable))  # noqa: UP032
+        return 2
+    from lapwing.app import run
+
+    return run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

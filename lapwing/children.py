@@ -1,0 +1,136 @@
+"""The services that the demo starts: started with a log file each, watched, and stopped in order.
+
+Law: no child outlives this process (``lapwing.child``); one that ends before it should is an error that shows its last words.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from shared.errors import LapwingError
+
+LAST_LINES = 15
+
+
+class ChildError(LapwingError):
+    """A service of the demo ended with an error, or before it should."""
+
+
+class Child:
+    """One running service; standard output and error go to ``log``."""
+
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.name = name
+        self.process = process
+        self.log = log
+        self.asked_to_end = False
+        self._read_bytes = 0
+
+    @property
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self.process.poll() is None
+
+    def last_lines(self, count: int = LAST_LINES) -> list[str]:
+        """Return the end of the log."""
+        return self.log.read_text("utf-8", "replace").splitlines()[-count:]
+
+    def has_said(self, event: str) -> bool:
+        """Return whether its log holds such an event."""
+        return f'{{"event": "{event}"'.encode() in self.log.read_bytes()
+
+    def new_events(self) -> list[dict[str, object]]:
+        """Return the log's JSON lines since the last call; other lines are passed over."""
+        with self.log.open("rb") as file:
+            file.seek(self._read_bytes)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        self._read_bytes += len(whole)
+        events = []
+        for raw in whole.splitlines():
+            try:
+                event = json.loads(raw)
+            except ValueError:
+                continue
+            if isinstance(event, dict):
+                events.append(event)
+        return events
+
+    def failure(self) -> ChildError:
+        """Say how it ended, with its last lines."""
+        code = self.process.poll()
+        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        said = "\n".join(f"  {text}" for text in self.last_lines()) or "  (it said nothing)"
+        return ChildError(f"{self.name} {how}; its last lines:\n{said}")
+
+
+class Children:
+    """Starts services and takes them down again, newest first.
+
+    environ : what they get instead of this process's environment
+    folder  : where their logs go
+    """
+
+    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
+        self.environ = dict(environ)
+        self.folder = folder
+        self.all: list[Child] = []
+        self._lifeline, self._held_open = os.pipe()
+
+    def start(self, name: str, module: str, arguments: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Child:
+        """Start ``python -m module`` in a session of its own, so that Ctrl-C reaches only this process."""
+        log = self.folder / f"{name}.log"
+        with log.open("ab") as out:
+            process = subprocess.Popen(  # noqa: S603 - our own modules
+                [sys.executable, "-m", "lapwing.child", str(self._lifeline), module, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=self.environ | dict(environ or {}),
+                pass_fds=(self._lifeline,),
+                start_new_session=True,
+            )
+        child = Child(name, process, log)
+        self.all.append(child)
+        return child
+
+    def check(self) -> None:
+        """Raise ChildError if one ended with an error before it was asked to end."""
+        for child in self.all:
+            if child.process.poll() and not child.asked_to_end:
+                raise child.failure()
+
+    def stop(self, child: Child, patience_s: float = 10.0) -> int:
+        """Ask a child to end, wait, and end it by force if it does not; return its exit code."""
+        self._ask(child)
+        try:
+            return child.process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+            return child.process.wait()
+
+    @staticmethod
+    def _ask(child: Child) -> None:
+        if child.running and not child.asked_to_end:
+            child.asked_to_end = True
+            child.process.send_signal(signal.SIGTERM)
+
+    def close(self, patience_s: float = 5.0) -> None:
+        """End all that still run: everybody is asked first, then waited for together; after that the pipe is closed."""
+        running = [child for child in reversed(self.all) if child.running]
+        for child in running:
+            self._ask(child)
+        deadline_s = time.monotonic() + patience_s
+        for child in running:
+            self.stop(child, max(0.0, deadline_s - time.monotonic()))
+        for end in (self._lifeline, self._held_open):
+            if end >= 0:
+                os.close(end)
+        self._lifeline = self._held_open = -1

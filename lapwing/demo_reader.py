@@ -1,0 +1,184 @@
+"""Reads what goes into the embedded broker and what comes out, and enters it in the ledger.
+
+Law: everything is read from its first record on; a record that the broker dropped before it was read ends the demo.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+import schemas
+from lapwing.demo_view import AnomalyLine
+from lapwing.ledger import DEAD, SCORED, Ledger
+from shared.batch import Batch, Position
+from shared.codec import compile_plan, decode
+from shared.dead_letters import PREFIX
+from shared.directory import Directory
+from shared.errors import HistoryGone, LapwingError
+from shared.events import SeverityClass
+from shared.kafka import GroupSource, Reader
+from shared.records import decode_records
+from shared.settings import Settings
+
+GROUP = "lapwing-demo"
+"""Commits an input record when its result was seen, so that the replay can wait for this process too."""
+
+KEPT_ANOMALIES = 12
+"""Entities whose newest anomaly is kept for the view."""
+
+CLOSE_S = 2.0
+
+
+class _FromTheStart:
+    """Takes every partition from offset 0 on."""
+
+    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+        for partition, low in start.items():
+            if low > 0 and committed[partition] is None:
+                raise HistoryGone(f"the embedded broker dropped {low} records of partition {partition} before they were read")
+        return {p: position.offset if position else 0 for p, position in committed.items()}
+
+    def revoked(self, partitions: Sequence[int]) -> None:
+        """Nothing is held for a partition."""
+
+    def lost(self, partitions: Sequence[int]) -> None:
+        """Nothing is held for a partition."""
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen beside the books.
+
+    unscored       : records that got no score because there was no model yet
+    first_at_s     : when the first anomaly was read, by the clock given
+    """
+
+    anomalies: int = 0
+    unscored: int = 0
+    first_at_s: float | None = None
+    event_ms: int | None = None
+
+
+class ResultReader:
+    """One client per topic: the input in this thread, as a group that commits; the results in threads of their own.
+
+    score_ids : schema ids of score events
+    clock     : monotonic seconds
+    newest    : the newest anomaly of each entity, the latest to come last
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, score_ids: Sequence[int], clock: Callable[[], float]) -> None:
+        self.settings = settings
+        self.ledger = ledger
+        self.seen = Seen()
+        self.newest: dict[str, AnomalyLine] = {}
+        self._clock = clock
+        wanted = {"entity_fields": ("entity",), "include": ("source_partition", "source_offset", "score"), "exclude": ()}
+        self._input = settings.input.model_copy(update=wanted)
+        plan = compile_plan(schemas.text(schemas.SCORE_EVENT), self._input)
+        self._plans = dict.fromkeys(score_ids, plan)
+        self._entities, self._metrics = Directory(), ["source_partition", "source_offset", "score"]
+        self._anomaly_schema = schemas.text(schemas.ANOMALY_EVENT)
+        self._anomalous: set[tuple[int, int]] = set()
+        self._committed: dict[int, int] = {}
+        self._committed_s = 0.0
+        self._arrived: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
+        self._closed = False
+        self._source = GroupSource(settings, GROUP, settings.topics.input)
+        self._source.subscribe(_FromTheStart())
+        topics = settings.topics
+        self._take = {topics.scores: self._scores, topics.anomalies: self._anomalies, topics.dead_letters: self._dead_letters}
+        names = {topic: f"read {topic}" for topic in self._take}
+        self._threads = [threading.Thread(target=self._follow, args=(t,), name=n, daemon=True) for t, n in names.items()]
+        for thread in self._threads:
+            thread.start()
+
+    def poll(self, timeout_s: float) -> None:
+        """Enter what has arrived; wait at most timeout_s for input records.
+
+        raises : HistoryGone when the broker dropped what was not read yet; TransportError
+        """
+        for batch in self._source.poll(20_000, timeout_s):
+            self.ledger.books[batch.partition].sent(batch.offsets, batch.broker_ms)
+        while not self._arrived.empty():
+            batch_or_error = self._arrived.get()
+            if isinstance(batch_or_error, BaseException):
+                raise batch_or_error
+            self._take[batch_or_error.topic](batch_or_error)
+        self._commit()
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._closed = True
+        for thread in self._threads:
+            thread.join(CLOSE_S)
+        self._source.close()
+
+    def _follow(self, topic: str) -> None:
+        try:
+            start = dict.fromkeys(range(self.settings.topics.partitions), 0)
+            first = start if topic != self.settings.topics.anomalies else {0: 0}
+            for batch in Reader(self.settings, max_records=20_000).follow(topic, first, stopping=lambda: self._closed):
+                self._arrived.put(batch)
+        except LapwingError as error:
+            if not self._closed:
+                self._arrived.put(error)
+
+    def _commit(self) -> None:
+        now_s = self._clock()
+        if now_s - self._committed_s < 0.05:
+            return
+        moved = {p: offset for p, offset in self.ledger.frontiers().items() if offset > self._committed.get(p, 0)}
+        if moved:
+            self._source.commit({partition: Position(offset) for partition, offset in moved.items()})
+            self._committed |= moved
+            self._committed_s = now_s
+
+    def _scores(self, batch: Batch) -> None:
+        columns = decode(batch, self._plans, self._input, self._entities, self._metrics, 2**31 - 1)
+        if len(columns.rejected):
+            row = int(columns.rejected[0])
+            raise LapwingError(
+                f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])} is not a score event of this version"
+            )
+        values = columns.values[:, [self._metrics.index(name) for name in self._input.include]]
+        partitions, offsets = values[:, 0].astype(np.int64), values[:, 1].astype(np.int64)
+        broker_ms = batch.broker_ms[columns.accepted]
+        for partition in np.unique(partitions).tolist():
+            rows = np.flatnonzero(partitions == partition)
+            fresh = rows[self.ledger.books[partition].answered(offsets[rows], broker_ms[rows], SCORED)]
+            self.seen.unscored += int(np.isnan(values[fresh, 2]).sum())
+        if len(columns.time_ms):
+            self.seen.event_ms = max(self.seen.event_ms or 0, int(columns.time_ms.max()))
+
+    def _anomalies(self, batch: Batch) -> None:
+        if len(batch) and self.seen.first_at_s is None:
+            self.seen.first_at_s = self._clock()
+        values = [batch.values[row] for row in range(len(batch))]
+        for record in decode_records(values, [self._anomaly_schema] * len(values)):
+            place = (record["source_partition"], record["source_offset"])
+            if place not in self._anomalous:
+                self._anomalous.add(place)
+                self.newest.pop(record["entity"], None)
+                self.newest[record["entity"]] = _line(record)
+        while len(self.newest) > KEPT_ANOMALIES:
+            del self.newest[next(iter(self.newest))]
+        self.seen.anomalies = len(self._anomalous)
+
+    def _dead_letters(self, batch: Batch) -> None:
+        for row in range(len(batch)):
+            headers = dict(batch.headers.get(row, ()))
+            partition, offset = int(headers[PREFIX + "partition"]), int(headers[PREFIX + "offset"])
+            one = np.array([offset], np.int64)
+            self.ledger.books[partition].answered(one, batch.broker_ms[row : row + 1], DEAD)
+
+
+def _line(record: Mapping[str, Any]) -> AnomalyLine:
+    severity = SeverityClass(record["severity_class"])
+    return AnomalyLine(record["event_time"], record["entity"], record["score"], severity, record["reason"])

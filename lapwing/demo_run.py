@@ -1,0 +1,303 @@
+"""One run of the demo, from its first child process to its last: backfill, train, live, and the books at the end.
+
+Law: what the summary says was counted by an independent reader of the topics, and compared with what the replay says.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from lapwing.children import Child, ChildError, Children
+from lapwing.demo_plan import DemoOptions, DemoPlan, arguments
+from lapwing.demo_reader import GROUP, ResultReader
+from lapwing.demo_screen import Screen
+from lapwing.demo_view import Frame, Phase, Summary
+from lapwing.ledger import DEAD, SCORED, Ledger
+from lapwing.topics import ensure
+from shared import artifacts
+from shared.kafka import Admin
+from shared.settings import Settings
+
+STALL_S = 120.0
+"""No child, no record and no phase has moved for so long: something is broken. A first run compiles kernels meanwhile."""
+
+WATCHABLE_SPEED = 3000.0
+FRAME_S = 0.1
+RATE_S = 0.5
+RECENT = 2_000
+"""Records per partition that the view's latency is computed from; the summary takes all of the live part."""
+
+
+class Stopped(Exception):
+    """The user has seen enough."""
+
+
+@dataclass(slots=True)
+class _Progress:
+    """What the phases have come to so far.
+
+    sent_before : records acknowledged by replays that have ended
+    live_from   : end offsets at the beginning of the live part
+    wrong       : what does not agree, in words
+    """
+
+    phases: dict[str, Phase] = field(default_factory=dict)
+    sent_before: int = 0
+    live_from: dict[int, int] = field(default_factory=dict)
+    model: str = ""
+    rates: list[float] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+
+
+class Demo:
+    """One run, from the first child to the last."""
+
+    def __init__(
+        self,
+        options: DemoOptions,
+        plan: DemoPlan,
+        settings: Settings,
+        children: Children,
+        screen: Screen,
+        asked: Callable[[], bool],
+        started_s: float,
+    ) -> None:
+        self.options = options
+        self.plan = plan
+        self.settings = settings
+        self.children = children
+        self.screen = screen
+        self.asked = asked
+        self.started_s = started_s
+        self.ledger = Ledger(plan.partitions)
+        self.admin = Admin(settings)
+        self.predictors: list[Child] = []
+        self.reader: ResultReader | None = None
+        self.source = ""
+        self.at = _Progress({name: Phase(name) for name in ("backfill", "train", "live")})
+        self._rated = (time.monotonic(), 0)
+        self._shown_s = 0.0
+        self._moved = (time.monotonic(), 0)
+
+    def describe(self, name: str, hosts: int, notes: tuple[str, ...]) -> None:
+        """Say what is replayed, and what was done to it."""
+        said = "generated fleet" if name == "fleet" else f"series of {Path(name).name}"
+        count = self.options.predictors
+        self.source = f"{said}, {hosts} hosts, {count} predictor{'' if count == 1 else 's'}, {self.plan.partitions} partitions"
+        self.screen.begin(self.source, notes)
+
+    def play(self) -> Summary:
+        """Run all phases; return what came of them."""
+        ids = ensure(self.settings, schemas_only=True).schemas
+        for number in range(self.options.predictors):
+            self.predictors.append(self.children.start(f"predictor-{number}", "consumer_prediction"))
+        self.reader = ResultReader(self.settings, self.ledger, [ids[f"{self.settings.topics.scores}-value"]], time.monotonic)
+        try:
+            try:
+                self._backfill()
+                self._train()
+                self._live()
+            except Stopped:
+                self._stop_replay()
+            return self._finish()
+        finally:
+            self.reader.close()
+            self.admin.close()
+
+    # -- phases ------------------------------------------------------------------------------------------------------------
+
+    def _backfill(self) -> None:
+        self._phase("backfill", "running", f"{self.plan.backfill:,} events at full speed", 0.0)
+        self._replay("backfill", ["--to", repr(self.options.backfill), "--speed", "max"], self.plan.backfill)
+        self._phase("backfill", "done", f"{self.at.sent_before:,} events")
+
+    def _train(self) -> None:
+        began_s = time.monotonic()
+        self._phase("train", "running", "reads the backfill, fits, evaluates")
+        trainer = self.children.start("training", "consumer_training", ["--once"])
+        self._until(lambda: artifacts.current(self.settings.models_dir) is not None or not trainer.running)
+        sha256 = artifacts.current(self.settings.models_dir)
+        if sha256 is None:
+            raise trainer.failure()
+        read = sum(int(str(event["records"])) for event in trainer.new_events() if event.get("event") == "input read")
+        if read != self.at.sent_before:
+            self.at.wrong.append(f"the training read {read:,} of {self.at.sent_before:,} records")
+        manifest = artifacts.manifest(self.settings.models_dir, sha256)
+        self.at.model = f"{sha256[:16]}, {self.settings.detector}, trained up to {manifest['version']}"
+        waiting = set(self.predictors)
+
+        def loaded() -> bool:
+            for child in list(waiting):
+                if any(e.get("event") == "model loaded" and e.get("model") == sha256[:16] for e in child.new_events()):
+                    waiting.discard(child)
+            return not waiting
+
+        self._until(loaded)
+        self._phase("train", "done", f"{time.monotonic() - began_s:.1f} s, all predictors have the model")
+
+    def _live(self) -> None:
+        total = self.plan.events - self.plan.backfill
+        wanted = self.options.speed or (math.inf if self.options.once else WATCHABLE_SPEED)
+        speed = "max" if math.isinf(wanted) else repr(wanted)
+        pace = "at full speed" if speed == "max" else f"{wanted:,.0f} times as fast as it happened"
+        self.at.live_from = self.admin.end_offsets(self.settings.topics.input)
+        self._phase("live", "running", f"{total:,} events {pace}", 0.0)
+        loop = [] if self.options.once else ["--loop"]
+        self._replay("live", ["--from", repr(self.options.backfill), "--speed", speed, *loop], total)
+        self._phase("live", "done", f"{self.ledger.sent - sum(self.at.live_from.values()):,} events")
+
+    def _replay(self, phase: str, given: list[str], total: int) -> None:
+        groups = [self.settings.predict.group, GROUP]
+        pace = [part for group in groups for part in ("--pace-group", group)]
+        pace += ["--pace-records", str(self.plan.pace_records)]
+        child = self.children.start(f"replay-{phase}", "producer", [*arguments(self.options.source), *given, *pace, "--json"])
+        before = self.ledger.sent
+
+        def ended() -> bool:
+            share = min(1.0, (self.ledger.sent - before) / max(1, total))
+            self.at.phases[phase] = replace(self.at.phases[phase], share=share)
+            return not child.running
+
+        self._until(ended)
+        self._count(child)
+        self._until(lambda: self.ledger.answered >= self.at.sent_before)
+
+    def _count(self, child: Child) -> None:
+        """Take the replay's word for what the broker has acknowledged; the books are compared with it."""
+        said = [event for event in child.new_events() if "acknowledged" in event and "produced" in event]
+        if not said:
+            raise child.failure()
+        self.at.sent_before += int(str(said[-1]["acknowledged"]))
+
+    def _stop_replay(self) -> None:
+        """End replay and training in their course: a replay flushes and says what was acknowledged; that is still scored."""
+        for child in self.children.all:
+            if child in self.predictors or not child.running:
+                continue
+            self.children.stop(child)
+            if child.has_said("replay begins"):
+                self._count(child)
+        self.asked = lambda: False
+        self._until(lambda: self.ledger.answered >= self.at.sent_before)
+
+    def _finish(self) -> Summary:
+        ends = self.admin.end_offsets(self.settings.topics.input)
+        for child in self.children.all:
+            if child.name == "training":
+                self._until(lambda: not child.running)  # noqa: B023 - it draws its report while the live part runs
+        for child in self.predictors:
+            if self.children.stop(child) != 0 and child.has_said("predicting"):
+                raise child.failure()
+        quiet_s = time.monotonic() + 0.5
+        while time.monotonic() < quiet_s:
+            self._pump()
+        return self._summary(ends)
+
+    # -- watching ----------------------------------------------------------------------------------------------------------
+
+    def _until(self, done: Callable[[], bool]) -> None:
+        """Read results and draw until done.
+
+        raises : Stopped, ChildError, HistoryGone; ChildError also when nothing has moved for STALL_S
+        """
+        self._moved = (time.monotonic(), self._mark())
+        while not done():
+            if self.asked():
+                raise Stopped
+            self._pump()
+            self.children.check()
+            for child in self.predictors:
+                if not child.running:
+                    raise child.failure()
+            now_s, mark = time.monotonic(), self._mark()
+            if mark != self._moved[1]:
+                self._moved = (now_s, mark)
+            elif now_s - self._moved[0] > STALL_S:
+                raise ChildError(f"nothing has moved for {STALL_S:.0f} s\n" + self._last_words())
+
+    def _mark(self) -> int:
+        said = sum(child.log.stat().st_size for child in self.children.all if not child.name.startswith("replay"))
+        return self.ledger.sent + self.ledger.answered + said
+
+    def _last_words(self) -> str:
+        parts = []
+        for child in self.children.all:
+            parts += [f"{child.name}:", *(f"  {text}" for text in child.last_lines(5))]
+        return "\n".join(parts)
+
+    def _pump(self) -> None:
+        assert self.reader is not None  # noqa: S101 - play() has made it
+        self.reader.poll(0.02)
+        now_s = time.monotonic()
+        if now_s - self._rated[0] >= RATE_S:
+            answered = self.ledger.answered
+            self.at.rates.append((answered - self._rated[1]) / (now_s - self._rated[0]))
+            del self.at.rates[:-120]
+            self._rated = (now_s, answered)
+        if now_s - self._shown_s >= FRAME_S:
+            self._shown_s = now_s
+            self.screen.show(self.frame())
+
+    def _phase(self, name: str, state: str, said: str, share: float = math.nan) -> None:
+        self.at.phases[name] = Phase(name, state, said, share)
+        self.screen.say(f"{name}: {said}")
+
+    def frame(self) -> Frame:
+        """Return the picture of this moment."""
+        seen = self.reader.seen if self.reader else None
+        books = enumerate(self.ledger.books)
+        recent = {p: max(self.at.live_from[p], book.end - RECENT) for p, book in books} if self.at.live_from else {}
+        p50, p99 = self._latency_ms(recent)
+        return Frame(
+            source=self.source,
+            predictors=self.options.predictors,
+            elapsed_s=time.monotonic() - self.started_s,
+            phases=tuple(self.at.phases.values()),
+            sent=self.ledger.sent,
+            scored=self.ledger.scored,
+            dead=self.ledger.dead,
+            anomalies=seen.anomalies if seen else 0,
+            rates=tuple(self.at.rates),
+            lag=tuple(max(0, book.end - int((book.kind[: book.end] != 0).sum())) for book in self.ledger.books),
+            event_ms=seen.event_ms if seen else None,
+            p50_ms=p50,
+            p99_ms=p99,
+            model=self.at.model,
+            newest=tuple(reversed(self.reader.newest.values())) if self.reader else (),
+        )
+
+    def _latency_ms(self, since: dict[int, int]) -> tuple[float, float]:
+        latency_ms = self.ledger.latency_ms(since) if since else np.zeros(0)
+        return tuple(np.quantile(latency_ms, [0.5, 0.99]).tolist()) if len(latency_ms) else (math.nan, math.nan)
+
+    def _summary(self, ends: dict[int, int]) -> Summary:
+        assert self.reader is not None  # noqa: S101
+        seen, produced = self.reader.seen, sum(ends.values())
+        wrong = self.at.wrong + self.ledger.disagreements(ends)
+        if produced != self.at.sent_before:
+            wrong.append(f"the replay says {self.at.sent_before:,} records were acknowledged, the topic holds {produced:,}")
+        p50, p99 = self._latency_ms(self.at.live_from)
+        live, live_s = self.ledger.span_s(self.at.live_from) if self.at.live_from else (0, 0.0)
+        books = {p: (ends.get(p, 0), book.count(SCORED), book.count(DEAD)) for p, book in enumerate(self.ledger.books)}
+        return Summary(
+            produced=produced,
+            scored=self.ledger.scored,
+            dead_letters=self.ledger.dead,
+            anomalies=seen.anomalies,
+            first_anomaly_s=None if seen.first_at_s is None else seen.first_at_s - self.started_s,
+            events_per_s=live / live_s if live_s > 0 else 0.0,
+            p50_ms=p50,
+            p99_ms=p99,
+            live=live,
+            repeats=self.ledger.repeats,
+            unscored=seen.unscored,
+            model=self.at.model,
+            partitions=books,
+            disagreements=tuple(wrong),
+        )

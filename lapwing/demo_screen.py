@@ -1,0 +1,106 @@
+"""Where the demo shows itself: a live view on a terminal, plain lines elsewhere, and a picture on request.
+
+Law: it shows what it is given; with ``--json`` nothing but the summary reaches standard output.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+
+from rich.console import Console
+from rich.live import Live
+
+from lapwing.demo_view import IN_MEMORY, AnomalyLine, Frame, Summary, minute, picture, plain, render, render_summary
+from shared.errors import ConfigError
+from shared.telemetry import line
+
+LINE_EVERY_S, LINE_AT_LEAST_S = 2.0, 10.0
+LINES_OF_ANOMALIES = 25
+PLAIN_WIDTH = 120
+PICTURE_AT = 0.6
+"""Share of the live part at which the frame for the picture is taken."""
+
+
+class Screen:
+    """One demo's output."""
+
+    def __init__(self, as_json: bool) -> None:
+        terminal = Console(stderr=as_json).is_terminal
+        self.console = Console(stderr=as_json, soft_wrap=not terminal, width=None if terminal else PLAIN_WIDTH)
+        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self._said_s = 0.0
+        self._moved = (0, 0, 0, 0)
+        self._anomalies: set[AnomalyLine] = set()
+        self._kept: Frame | None = None
+        self._summary: Summary | None = None
+
+    def __enter__(self) -> Screen:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live is not None:
+            self.live.stop()
+
+    def begin(self, source: str, notes: tuple[str, ...]) -> None:
+        """Say what is about to be shown."""
+        for note in notes:
+            self.console.print(f"note: {note}", style="grey58", highlight=False)
+        if self.live is None:
+            self.console.print(f"lapwing demo: {source}", highlight=False)
+            self.console.print(IN_MEMORY, highlight=False)
+        else:
+            self.live.start()
+
+    def say(self, text: str) -> None:
+        """Say a step; on a terminal the view shows it."""
+        if self.live is None:
+            self.console.print(text, highlight=False)
+
+    def show(self, frame: Frame) -> None:
+        """Show a moment."""
+        live = next((phase for phase in frame.phases if phase.name == "live" and phase.state == "running"), None)
+        if live and not math.isnan(live.share) and (self._kept is None or live.share <= PICTURE_AT):
+            self._kept = frame
+        if self.live is not None:
+            self.live.update(render(frame, max(3, min(12, self.console.height - 20))), refresh=True)
+            return
+        for one in reversed(frame.newest):
+            if one not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:
+                self._anomalies.add(one)
+                fields = {"at": minute(one.time_ms), "host": one.entity, "score": one.score, "because": one.reason}
+                self.console.print(line("anomaly", fields), highlight=False, markup=False)
+                if len(self._anomalies) == LINES_OF_ANOMALIES:
+                    self.console.print("further anomalies are counted only", highlight=False)
+        self._status(frame)
+
+    def _status(self, frame: Frame) -> None:
+        """Print a line when something has moved, and now and then when nothing has."""
+        waited_s, moved = time.monotonic() - self._said_s, (frame.sent, frame.scored, frame.dead, frame.anomalies)
+        if waited_s >= LINE_AT_LEAST_S or (waited_s >= LINE_EVERY_S and moved != self._moved):
+            self._said_s, self._moved = time.monotonic(), moved
+            self.console.print(plain(frame), highlight=False)
+
+    def finish(self, frame: Frame, summary: Summary) -> None:
+        """Show the end."""
+        self._summary = summary
+        if self.live is not None:
+            self.live.update(render(frame), refresh=True)
+            self.live.stop()
+        self.console.print(render_summary(summary))
+
+    def save(self, path: Path) -> None:
+        """Write the picture: a moment of the live part, and the summary.
+
+        raises : ConfigError when the file cannot be written
+        """
+        if self._kept is None:
+            raise ConfigError(f"--svg {path}: there was no live part to draw")
+        text = picture(self._kept, self._summary)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, "utf-8")
+        except OSError as error:
+            raise ConfigError(f"--svg {path}: {error.strerror or error}") from error

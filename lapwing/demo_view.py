@@ -1,0 +1,316 @@
+"""How the demo looks in a terminal: a frozen picture of the moment goes in, lines come out.
+
+Law: pure; the same frame gives the same picture, and no number is shown that the frame does not hold.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from shared.events import SeverityClass
+
+ACCENT = "#2a9d8f"
+MARKS = {
+    SeverityClass.INFO: ("·", "grey58"),
+    SeverityClass.MINOR: ("○", "#d9a441"),
+    SeverityClass.MAJOR: ("▲", "#e07a2f"),
+    SeverityClass.CRITICAL: ("◆", "#c2418f"),
+}
+"""Severity is never colour alone: the shape grows with it."""
+
+IN_MEMORY = "embedded broker: data in memory only, no transactions, so delivery is at-least-once"
+_TICKS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """One step of the demo; share 0..1, NaN = not known."""
+
+    name: str
+    state: str = "waiting"
+    said: str = ""
+    share: float = math.nan
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalyLine:
+    """One anomaly as it is shown."""
+
+    time_ms: int
+    entity: str
+    score: float
+    severity: SeverityClass
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One moment of the demo.
+
+    rates      : events per second with a result, oldest first, one per half second
+    lag        : records without a result, per partition
+    event_ms   : newest event time that was scored; None before the first
+    p50_ms ... : latency of the live part; NaN = none yet
+    """
+
+    source: str
+    predictors: int
+    elapsed_s: float
+    phases: tuple[Phase, ...] = ()
+    sent: int = 0
+    scored: int = 0
+    dead: int = 0
+    anomalies: int = 0
+    rates: tuple[float, ...] = ()
+    lag: tuple[int, ...] = ()
+    event_ms: int | None = None
+    p50_ms: float = math.nan
+    p99_ms: float = math.nan
+    model: str = ""
+    newest: tuple[AnomalyLine, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is left to say at the end; ``disagreements`` is empty when all counts agree."""
+
+    produced: int
+    scored: int
+    dead_letters: int
+    anomalies: int
+    first_anomaly_s: float | None
+    events_per_s: float
+    p50_ms: float | None
+    p99_ms: float | None
+    live: int
+    repeats: int
+    unscored: int
+    model: str
+    partitions: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
+    disagreements: tuple[str, ...] = ()
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every count agrees."""
+        return not self.disagreements
+
+    def document(self) -> dict[str, Any]:
+        """Return what ``--json`` prints; the first eight keys are promised."""
+        return {
+            "produced": self.produced,
+            "scored": self.scored,
+            "dead_letters": self.dead_letters,
+            "anomalies": self.anomalies,
+            "first_anomaly_s": _rounded(self.first_anomaly_s, 2),
+            "events_per_s": _rounded(self.events_per_s, 1),
+            "p50_ms": _rounded(self.p50_ms, 1),
+            "p99_ms": _rounded(self.p99_ms, 1),
+            "agrees": self.agrees,
+            "disagreements": list(self.disagreements),
+            "live": self.live,
+            "repeats": self.repeats,
+            "scored_before_the_model": self.unscored,
+            "model": self.model,
+            "delivery": "at-least-once",
+            "partitions": {
+                str(partition): {"produced": sent, "scored": scored, "dead_letters": dead}
+                for partition, (sent, scored, dead) in self.partitions.items()
+            },
+        }
+
+
+def render(frame: Frame, rows: int = 8) -> RenderableType:
+    """Draw a frame; rows is how many anomalies are listed."""
+    parts: list[RenderableType] = [
+        _head(frame),
+        Text(IN_MEMORY, "grey58"),
+        Text(),
+        _phases(frame.phases),
+        Text(),
+        _figures(frame),
+        Text(),
+        Text.assemble(("anomalies ", "bold"), (f"{frame.anomalies:,}", "bold"), ("  newest of each host", "grey58")),
+    ]
+    parts.append(_anomalies(frame.newest[:rows]) if frame.newest else Text("none so far", "grey58"))
+    return Padding(Group(*parts), (1, 2))
+
+
+def render_summary(summary: Summary) -> RenderableType:
+    """Draw the end: the counts by partition, whether they agree, and the figures."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("partition", style="grey58")
+    for name in ("produced", "scored", "dead letters"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for partition, (sent, scored, dead) in sorted(summary.partitions.items()):
+        table.add_row(str(partition), f"{sent:,}", f"{scored:,}", f"{dead:,}", _verdict(sent == scored + dead))
+    totals = (f"{summary.produced:,}", f"{summary.scored:,}", f"{summary.dead_letters:,}")
+    table.add_row("all", *totals, _verdict(summary.agrees), style="bold")
+    facts = _pairs(
+        [
+            ("anomalies", f"{summary.anomalies:,}, the first {_seconds(summary.first_anomaly_s)} after the start"),
+            ("model", summary.model or "none"),
+            ("before it", f"{summary.unscored:,} events scored as WARMING, by no model"),
+            ("live part", f"{summary.live:,} events, {summary.events_per_s:,.0f} a second"),
+            ("latency", f"event to result p50 {_ms(summary.p50_ms)}, p99 {_ms(summary.p99_ms)} by Kafka's timestamps"),
+            ("delivery", f"at-least-once; {summary.repeats:,} results came twice and count once"),
+        ]
+    )
+    parts: list[RenderableType] = [table, Text(), facts]
+    parts += [Text(f"does not agree: {said}", "bold red") for said in summary.disagreements]
+    return Padding(Group(*parts), (1, 2))
+
+
+def plain(frame: Frame) -> str:
+    """Say a frame in one line, for logs."""
+    now = next((phase for phase in frame.phases if phase.state == "running"), None)
+    where = f"{now.name} {now.share:.0%}" if now and not math.isnan(now.share) else now.name if now else "done"
+    behind = sum(frame.lag)
+    rate = f"{frame.rates[-1]:,.0f}/s" if frame.rates else "-"
+    return (
+        f"{frame.elapsed_s:6.1f} s  {where}: {frame.sent:,} in, {frame.scored:,} scored, {frame.dead:,} dead letters, "
+        f"{behind:,} behind, {rate}, {frame.anomalies:,} anomalies"
+    )
+
+
+def anomaly_mark(severity: SeverityClass) -> Text:
+    """Return the sign of a severity."""
+    mark, colour = MARKS[severity]
+    return Text(mark, colour)
+
+
+def minute(time_ms: int) -> str:
+    """Write a time as 2014-04-16 03:35 (UTC)."""
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
+
+
+def spark(values: Sequence[float], width: int) -> str:
+    """Draw the last values as ticks of eight heights, scaled to the largest."""
+    shown = list(values[-width:])
+    top = max(shown, default=0.0)
+    return "".join(_TICKS[min(7, int(7.999 * value / top))] if top > 0 else _TICKS[0] for value in shown)
+
+
+def picture(frame: Frame, summary: Summary | None, width: int = 118) -> str:
+    """Draw the frame, and the summary if there is one, as an SVG that needs nothing from outside."""
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(render(frame))
+    if summary is not None:
+        console.rule(style="grey30")
+        console.print(render_summary(summary))
+    return console.export_svg(title="lapwing demo", code_format=_SVG, unique_id="lapwing")
+
+
+_SVG = """\
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="lapwing demo">
+  <style>
+    .{unique_id}-matrix {{
+      font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
+      font-size: {char_height}px; line-height: {line_height}px; white-space: pre;
+    }}
+    {styles}
+  </style>
+  <defs>
+    <clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
+    {lines}
+  </defs>
+  <rect x="1" y="1" width="{terminal_width}" height="{terminal_height}" rx="10" fill="#16191d" transform="translate(8, 28)"/>
+  <g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+    {backgrounds}
+    <g class="{unique_id}-matrix">
+    {matrix}
+    </g>
+  </g>
+</svg>
+"""
+
+
+def _head(frame: Frame) -> RenderableType:
+    grid = Table.grid(expand=True)
+    grid.add_column()
+    grid.add_column(justify="right")
+    left = Text.assemble(("lapwing", f"bold {ACCENT}"), (" demo", "bold"), (f"   {frame.source}", ""))
+    grid.add_row(left, Text(f"{int(frame.elapsed_s) // 60:02d}:{int(frame.elapsed_s) % 60:02d}", "grey58"))
+    return grid
+
+
+def _phases(phases: Sequence[Phase]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=11)
+    grid.add_column(width=26)
+    grid.add_column()
+    for phase in phases:
+        sign, style = {"done": ("✓", ACCENT), "running": ("●", "bold"), "waiting": (" ", "grey58")}[phase.state]
+        name = Text.assemble((f"{sign} ", ACCENT), (phase.name, style if phase.state != "done" else ""))
+        grid.add_row(name, _bar(phase, 24), Text(phase.said, "grey58" if phase.state != "running" else ""))
+    return grid
+
+
+def _bar(phase: Phase, width: int) -> Text:
+    share = 1.0 if phase.state == "done" else 0.0 if phase.state == "waiting" or math.isnan(phase.share) else phase.share
+    full = min(width, int(share * width + 0.5))
+    return Text.assemble(("━" * full, ACCENT), ("─" * (width - full), "grey30"))
+
+
+def _figures(frame: Frame) -> RenderableType:
+    rate = f"{frame.rates[-1]:,.0f} / s" if frame.rates else "-"
+    lag = "   ".join(f"{count:,}" for count in frame.lag)
+    return _pairs(
+        [
+            ("events", f"{frame.sent:,} in   {frame.scored:,} scored   {frame.dead:,} dead letters"),
+            ("rate", Text.assemble((f"{rate:<12}", ""), (spark(frame.rates, 40), ACCENT))),
+            ("behind", f"{sum(frame.lag):,}" + (f"   by partition: {lag}" if len(frame.lag) <= 16 else "")),
+            ("latency", f"p50 {_ms(frame.p50_ms)}   p99 {_ms(frame.p99_ms)}"),
+            ("model", frame.model or "none yet: events are scored as WARMING"),
+            ("event time", minute(frame.event_ms) + " UTC" if frame.event_ms is not None else "-"),
+        ]
+    )
+
+
+def _pairs(pairs: Sequence[tuple[str, str | Text]]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=11, style="grey58")
+    grid.add_column()
+    for name, value in pairs:
+        grid.add_row(name, value)
+    return grid
+
+
+def _anomalies(newest: Sequence[AnomalyLine]) -> RenderableType:
+    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+    grid.add_column(min_width=1)
+    grid.add_column(min_width=16, no_wrap=True, style="grey58")
+    grid.add_column(min_width=12, max_width=28, no_wrap=True, overflow="ellipsis")
+    grid.add_column(min_width=4, no_wrap=True, justify="right")
+    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for one in newest:
+        grid.add_row(anomaly_mark(one.severity), minute(one.time_ms), Text(one.entity), f"{one.score:.2f}", Text(one.reason))
+    return grid
+
+
+def _verdict(good: bool) -> Text:
+    return Text("agrees", ACCENT) if good else Text("does not agree", "bold red")
+
+
+def _ms(value: float | None) -> str:
+    if value is None or math.isnan(value):
+        return "-"
+    return f"{value:,.0f} ms" if value < 10_000 else f"{value / 1000:,.1f} s"
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} s"
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None or math.isnan(value) else round(value, digits)

@@ -1,0 +1,144 @@
+"""Which input record has a result: the books that the demo keeps about every partition, by source coordinates.
+
+Law: a record counts once, however often its result arrives; what is said at the end is computed from these books alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Ints = npt.NDArray[np.int64]
+
+SCORED, DEAD = 1, 2
+
+
+@dataclass(slots=True)
+class PartitionBook:
+    """One input partition; row i is the record at offset i.
+
+    sent_ms   : int64   Kafka timestamp of the input record, -1 = not seen
+    result_ms : int64   Kafka timestamp of its first result, -1 = none yet
+    kind      : uint8   bits SCORED and DEAD
+    flagged   : bool    judged anomalous
+    """
+
+    sent_ms: Ints = field(default_factory=lambda: np.full(1024, -1, np.int64))
+    result_ms: Ints = field(default_factory=lambda: np.full(1024, -1, np.int64))
+    kind: npt.NDArray[np.uint8] = field(default_factory=lambda: np.zeros(1024, np.uint8))
+    end: int = 0
+    frontier: int = 0
+    repeats: int = 0
+
+    def _reserve(self, size: int) -> None:
+        have = len(self.kind)
+        if size > have:
+            more = max(size, 2 * have) - have
+            self.sent_ms = np.concatenate([self.sent_ms, np.full(more, -1, np.int64)])
+            self.result_ms = np.concatenate([self.result_ms, np.full(more, -1, np.int64)])
+            self.kind = np.concatenate([self.kind, np.zeros(more, np.uint8)])
+
+    def sent(self, offsets: Ints, broker_ms: Ints) -> None:
+        """Enter input records."""
+        if len(offsets):
+            self._reserve(int(offsets.max()) + 1)
+            self.sent_ms[offsets] = broker_ms
+            self.end = max(self.end, int(offsets.max()) + 1)
+
+    def answered(self, offsets: Ints, broker_ms: Ints, kind: int) -> Ints:
+        """Enter results; return the places (in offsets) of those that are the first of their kind for their record."""
+        if not len(offsets):
+            return np.zeros(0, np.int64)
+        self._reserve(int(offsets.max()) + 1)
+        _, first = np.unique(offsets, return_index=True)
+        fresh = np.sort(first[(self.kind[offsets[first]] & kind) == 0])
+        self.repeats += len(offsets) - len(fresh)
+        new = offsets[fresh]
+        unanswered = self.result_ms[new] < 0
+        self.result_ms[new[unanswered]] = broker_ms[fresh][unanswered]
+        self.kind[new] |= kind
+        self._advance()
+        return fresh
+
+    def _advance(self) -> None:
+        open_rows = np.flatnonzero(self.kind[self.frontier :] == 0)
+        self.frontier += int(open_rows[0]) if len(open_rows) else len(self.kind) - self.frontier
+
+    def count(self, kind: int) -> int:
+        """Return how many records have a result of this kind."""
+        return int(((self.kind & kind) != 0).sum())
+
+
+class Ledger:
+    """The books of all partitions of the input."""
+
+    def __init__(self, partitions: int) -> None:
+        self.books = [PartitionBook() for _ in range(partitions)]
+
+    @property
+    def sent(self) -> int:
+        """How many input records were seen."""
+        return sum(book.end for book in self.books)
+
+    @property
+    def scored(self) -> int:
+        """How many of them have a score."""
+        return sum(book.count(SCORED) for book in self.books)
+
+    @property
+    def dead(self) -> int:
+        """How many of them have a dead letter."""
+        return sum(book.count(DEAD) for book in self.books)
+
+    @property
+    def repeats(self) -> int:
+        """How many results came again."""
+        return sum(book.repeats for book in self.books)
+
+    @property
+    def answered(self) -> int:
+        """How many of them have a result of either kind."""
+        return sum(int((book.kind != 0).sum()) for book in self.books)
+
+    def frontiers(self) -> dict[int, int]:
+        """Return for each partition the first offset without a result: everything before has one."""
+        return {partition: book.frontier for partition, book in enumerate(self.books)}
+
+    def latency_ms(self, since: dict[int, int] | None = None) -> npt.NDArray[np.float64]:
+        """Return result time - input time in ms of every answered record from the given offsets on: float64 (n,)."""
+        parts = []
+        for partition, book in enumerate(self.books):
+            rows = slice((since or {}).get(partition, 0), book.end)
+            known = (book.sent_ms[rows] >= 0) & (book.result_ms[rows] >= 0)
+            parts.append((book.result_ms[rows][known] - book.sent_ms[rows][known]).astype(np.float64))
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def span_s(self, since: dict[int, int]) -> tuple[int, float]:
+        """Return how many records from the given offsets on have a result, and first input to last result in seconds."""
+        first, last, count = [], [], 0
+        for partition, book in enumerate(self.books):
+            rows = slice(since.get(partition, 0), book.end)
+            known = (book.sent_ms[rows] >= 0) & (book.result_ms[rows] >= 0)
+            if known.any():
+                first.append(int(book.sent_ms[rows][known].min()))
+                last.append(int(book.result_ms[rows][known].max()))
+                count += int(known.sum())
+        return count, (max(last) - min(first)) / 1000 if first else 0.0
+
+    def disagreements(self, ends: dict[int, int]) -> list[str]:
+        """Compare with the input's end offsets; say for each partition what does not agree, in words."""
+        said = []
+        for partition, book in enumerate(self.books):
+            end = ends.get(partition, 0)
+            scored, dead = book.count(SCORED), book.count(DEAD)
+            both = int((book.kind == (SCORED | DEAD)).sum())
+            beyond = int((book.kind[end:] != 0).sum())
+            if scored + dead != end or both or beyond:
+                missing = int((book.kind[:end] == 0).sum())
+                said.append(
+                    f"partition {partition}: {end} records, {scored} scored, {dead} dead letters "
+                    f"({missing} without a result, {both} with both, {beyond} results of records that are not there)"
+                )
+        return said

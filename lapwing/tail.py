@@ -1,0 +1,148 @@
+"""Follows scores, anomalies or dead letters and prints each record as one line, or as JSON.
+
+Law: what is printed comes from the record alone; a record that cannot be decoded is said so and does not end the command.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from shared.batch import Batch
+from shared.dead_letters import PREFIX, REASON
+from shared.kafka import Reader
+from shared.records import decode_records
+from shared.registry import Registry
+from shared.settings import Settings
+from shared.telemetry import line
+
+SHOWN_BYTES = 32
+
+
+def follow(
+    settings: Settings,
+    stream: str,
+    *,
+    from_beginning: bool = False,
+    limit: int | None = None,
+    timeout_s: float | None = None,
+    as_json: bool = False,
+    out: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Print records as they come; return how many.
+
+    stream    : scores, anomalies or dlq
+    limit     : end after so many records
+    timeout_s : end when none came for so long; None = go on for ever
+    raises    : TransportError, TopicMismatch
+    """
+    topics = settings.topics
+    topic = {"scores": topics.scores, "anomalies": topics.anomalies, "dlq": topics.dead_letters}[stream]
+    schemas_by_id = Registry(settings.registry)
+    entity_name = "/".join(settings.input.entity_fields)
+    target = out or sys.stdout
+    shown, heard_s = 0, clock()
+    silent = lambda: timeout_s is not None and clock() - heard_s >= timeout_s  # noqa: E731
+    for batch in Reader(settings).follow(topic, "beginning" if from_beginning else "end", stopping=silent):
+        heard_s = clock()
+        for document in documents(batch, stream, schemas_by_id.schema):
+            target.write((to_json(document) if as_json else to_line(stream, document, entity_name)) + "\n")
+            shown += 1
+            if shown == limit:
+                target.flush()
+                return shown
+        target.flush()
+    return shown
+
+
+def documents(batch: Batch, stream: str, schema: Callable[[int], str | None]) -> Iterator[dict[str, Any]]:
+    """Decode a batch, one mapping per record."""
+    for row in range(len(batch)):
+        yield dead_letter(batch, row) if stream == "dlq" else _decoded(batch, row, schema)
+
+
+def dead_letter(batch: Batch, row: int) -> dict[str, Any]:
+    """Say what a dead letter's headers say, and show the first bytes of the record."""
+    headers = {name: value.decode("utf-8", "replace") for name, value in batch.headers.get(row, ())}
+    value = batch.values[row]
+    return {
+        "reason": headers.get(REASON, "unknown"),
+        "source_topic": headers.get(PREFIX + "topic", ""),
+        "source_partition": _number(headers.get(PREFIX + "partition")),
+        "source_offset": _number(headers.get(PREFIX + "offset")),
+        "message": headers.get(PREFIX + "exception.message", ""),
+        "key": batch.keys[row].decode("utf-8", "replace"),
+        "size_bytes": len(value),
+        "first_bytes": value[:SHOWN_BYTES].hex(" "),
+    }
+
+
+def to_json(document: Mapping[str, Any]) -> str:
+    """Write a record as one line of JSON; its event time as ISO 8601 UTC."""
+    shown = {name: _iso(value) if name == "event_time" else value for name, value in document.items()}
+    return json.dumps(shown, ensure_ascii=False)
+
+
+def to_line(stream: str, document: Mapping[str, Any], entity_name: str) -> str:
+    """Write a record as one line for a person."""
+    if "undecodable" in document:
+        return line("undecodable", document)
+    if stream == "dlq":
+        source = f"{document['source_topic']}[{document['source_partition']}]@{document['source_offset']}"
+        fields = {
+            "source": source,
+            "key": document["key"],
+            "size_bytes": document["size_bytes"],
+            "bytes": document["first_bytes"],
+        }
+        return line(f"dead letter {document['reason']}", fields | {"because": document["message"]})
+    fields = {"at": _minute(document["event_time"]), entity_name: document["entity"]}
+    if stream == "anomalies":
+        fields |= {"score": document["score"], "severity": document["severity_class"]}
+        return line(document["kind"], fields | {"because": document["reason"]})
+    fields |= {"state": document["state"]}
+    fields |= {name: document[name] for name in ("score", "severity") if document[name] is not None}
+    fields |= {mark: "yes" for mark in ("is_anomaly", "late", "duplicate", "imputed") if document[mark]}
+    fields |= {metric["name"]: _measured(metric) for metric in document["metrics"]}
+    return line("score", fields)
+
+
+def _measured(metric: Mapping[str, Any]) -> str:
+    value = "missing" if metric["value"] is None else f"{metric['value']:.4g}"
+    if metric["lower"] is None or metric["upper"] is None:
+        return value
+    return f"{value}({metric['lower']:.4g}..{metric['upper']:.4g})"
+
+
+def _decoded(batch: Batch, row: int, schema: Callable[[int], str | None]) -> dict[str, Any]:
+    value = batch.values[row]
+    place = f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])}"
+    text = schema(int.from_bytes(value[1:5], "big")) if len(value) >= 5 and value[0] == 0 else None
+    if text is None:
+        return {"undecodable": place, "bytes": value[:SHOWN_BYTES].hex(" ")}
+    try:
+        (document,) = decode_records([value], [text])
+    except ValueError as error:
+        return {"undecodable": place, "bytes": value[:SHOWN_BYTES].hex(" "), "because": str(error)}
+    return document
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.lstrip("-").isdigit() else None
+
+
+def _moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
+
+
+def _minute(time_ms: int) -> str:
+    return f"{_moment(time_ms):%Y-%m-%d %H:%M}"
+
+
+def _iso(time_ms: int) -> str:
+    return _moment(time_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,205 @@
+"""Each thing that can be wrong is found, and comes with a next step; nobody outside is asked."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from lapwing import doctor
+from shared.errors import ConfigError, TopicMismatch, TransportError
+from shared.kafka import topic_specs
+from shared.settings import Settings
+
+
+class FakeCluster:
+    def __init__(self, settings):
+        self.counts = {spec.name: spec.partitions for spec in topic_specs(settings)}
+        self.down = False
+        self.member_count = 2
+        self.behind = {0: 3, 1: 4}
+
+    def cluster_id(self):
+        if self.down:
+            raise TransportError("asking for the topics at nowhere:1: no answer")
+        return "abc"
+
+    def partitions(self, topic):
+        if topic not in self.counts:
+            raise TopicMismatch(f"there is no topic {topic}")
+        return self.counts[topic]
+
+    def lag(self, group, topic):
+        return self.behind
+
+    def members(self, group):
+        return self.member_count
+
+
+class FakeRegistry:
+    error = None
+
+    def lookup(self, subject, schema_text):
+        if self.error:
+            raise self.error
+        return 7
+
+
+@pytest.fixture
+def settings(tmp_path):
+    (tmp_path / "models").mkdir()
+    return Settings(models_dir=tmp_path / "models", state_dir=tmp_path / "state")
+
+
+@pytest.fixture
+def run(settings):
+    cluster, registry = FakeCluster(settings), FakeRegistry()
+
+    def found(theirs=1000.0, ours=1001.0):
+        listed = list(doctor.findings(settings, lambda: cluster, lambda: registry, lambda _: theirs, lambda: ours))
+        for finding in listed:
+            assert finding.result in ("ok", "skipped") or finding.remedy, finding
+        return {finding.check: finding for finding in listed}
+
+    found.cluster, found.registry = cluster, registry
+    return found
+
+
+def test_a_healthy_stack(run):
+    found = run()
+    assert list(found) == ["broker", "topics", "group", "registry", "schemas", "clock", "model", "models_dir", "state_dir"]
+    assert {check: f.result for check, f in found.items()} == dict.fromkeys(found, "ok") | {"model": "warning"}
+    assert "7 records behind" in found["group"].said
+    assert "cluster abc" in found["broker"].said
+
+
+def test_no_broker_skips_what_needs_it(run):
+    run.cluster.down = True
+    found = run()
+    assert found["broker"].result == "failed"
+    assert "KAFKA_BOOTSTRAP_SERVERS" in found["broker"].remedy
+    assert (found["topics"].result, found["group"].result) == ("skipped", "skipped")
+    assert found["schemas"].result == "ok"
+
+
+def test_a_missing_topic_is_named(run, settings):
+    del run.cluster.counts[settings.topics.dead_letters]
+    found = run()
+    assert found["topics"].result == "failed"
+    assert settings.topics.dead_letters in found["topics"].said
+    assert found["topics"].remedy == "lapwing topics ensure"
+    assert found["group"].result == "skipped"
+
+
+def test_another_partition_count_is_named(run, settings):
+    run.cluster.counts[settings.topics.input] = 4
+    finding = run()["topics"]
+    assert finding.result == "failed"
+    assert "metrics.cloudwatch.raw has 4 partitions, the settings say 6" in finding.said
+
+
+@pytest.mark.parametrize(
+    ("members", "result", "word"),
+    [
+        (7, "warning", "1 of them idle"),
+        (0, "warning", "0 predictors"),
+        (6, "ok", "6 predictors"),
+        (None, "ok", "unknown number"),
+    ],
+)
+def test_members_of_the_group(run, members, result, word):
+    run.cluster.member_count = members
+    finding = run()["group"]
+    assert finding.result == result
+    assert word in finding.said
+
+
+def test_no_registry(run):
+    run.registry.error = TransportError("no answer")
+    found = run()
+    assert (found["registry"].result, found["schemas"].result) == ("failed", "skipped")
+    assert "SCHEMA_REGISTRY_URL" in found["registry"].remedy
+
+
+def test_a_schema_that_is_not_registered(run):
+    run.registry.error = ConfigError("metrics.cloudwatch.raw-value: not registered")
+    found = run()
+    assert (found["registry"].result, found["schemas"].result) == ("ok", "failed")
+    assert found["schemas"].remedy == "lapwing topics ensure"
+
+
+def test_a_clock_that_is_wrong(run):
+    assert run(theirs=1000.0, ours=1090.0)["clock"].said == "90 s apart from the registry's"
+    assert run(theirs=None)["clock"].result == "skipped"
+
+
+def test_a_damaged_current(run, settings):
+    (settings.models_dir / "CURRENT").write_text("../../etc/passwd")
+    finding = run()["model"]
+    assert finding.result == "failed"
+    assert "64 hex digits" in finding.said
+
+
+def test_a_model_that_is_gone(run, settings):
+    (settings.models_dir / "CURRENT").write_text("ab" * 32)
+    assert run()["model"].result == "failed"
+
+
+def test_folders_without_rights(run, settings, monkeypatch):
+    def refuse(dir, prefix):  # noqa: A002
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    found = run()
+    assert (found["models_dir"].result, found["state_dir"].result) == ("warning", "failed")
+    assert "Permission denied" in found["state_dir"].said
+
+
+def test_a_folder_that_is_a_file(run, settings):
+    settings.state_dir.write_text("in the way")
+    finding = run()["state_dir"]
+    assert finding.result == "failed"
+    assert "LAPWING_STATE_DIR" in finding.remedy
+
+
+def test_nothing_is_left_in_the_folders(run, settings, tmp_path):
+    run()
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["models"]
+
+
+def test_what_is_printed(settings, monkeypatch, capsys):
+    cluster = FakeCluster(settings)
+    monkeypatch.setattr(doctor, "Observer", lambda _: cluster)
+    monkeypatch.setattr(doctor, "Registry", lambda _: FakeRegistry())
+    monkeypatch.setattr(doctor, "registry_time_s", lambda _: None)
+    assert doctor.examine(settings, as_json=False) == 0
+    out = capsys.readouterr().out
+    assert "✓ broker" in out
+    assert out.endswith("all 9 checks passed\n")
+    cluster.counts.clear()
+    assert doctor.examine(settings, as_json=True) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"] is False
+    assert {"check": "topics", "result": "failed"}.items() <= document["findings"][1].items()
+    assert doctor.examine(settings, as_json=False) == 1
+    assert "→ lapwing topics ensure" in capsys.readouterr().out
+
+
+def test_the_registry_clock_is_its_date_header():
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response_only(404)
+            self.send_header("Date", "Wed, 16 Apr 2014 03:35:00 GMT")
+            self.end_headers()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    try:
+        settings = Settings(registry={"url": f"http://127.0.0.1:{server.server_port}", "timeout_s": 2})
+        assert doctor.registry_time_s(settings) == 1_397_619_300
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert doctor.registry_time_s(settings) is None

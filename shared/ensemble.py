@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.kernels.ensemble import Limits, Verdicts, fold_ensemble
-from shared.kernels.layout import ENTITY_DTYPE, MEMBERS, METRIC_DTYPE, PARTS, Knobs
+from shared.kernels.ensemble import fold_ensemble
+from shared.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, Knobs
+from shared.kernels.verdicts import CELL_DTYPE, ROW_DTYPE, Limits, Verdicts, to_verdicts
+
+__all__ = ["MEMBER_NAMES", "PART_NAMES", "EnsembleState", "Knobs", "Limits", "Verdicts", "fold", "knobs_for", "limits_for"]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 MEMBER_NAMES = ("novelty", "neighbours", "time_of_day", "burst")
 PART_NAMES = (*MEMBER_NAMES, "absence", "combination")
+_WEIGHTS = {"novelty": "weight_long", "burst": "weight_short", "neighbours": "weight_neighbours", "time_of_day": "weight_time"}
 
 
 class EnsembleState:
@@ -61,6 +65,27 @@ class EnsembleState:
         return state
 
 
+def knobs_for(detector: str, threshold: float) -> Knobs:
+    """Build the knobs of a detector: all parts together, or one of them alone.
+
+    detector  : ensemble, one of MEMBER_NAMES, or combination; a part alone has neither absence nor a trained member
+    threshold : finite, > 0; compared with Z as ever: that of a member alone is its own rarity, smoothed; that of the
+                combination its rarity times the weight that it has in the ensemble, as without it a tenth of all rows is above
+    raises    : ValueError naming what is allowed
+    """
+    if not (np.isfinite(threshold) and threshold > 0.0):
+        raise ValueError(f"threshold is {threshold}, not finite and > 0")
+    knobs = Knobs(threshold=float(threshold))
+    if detector == "ensemble":
+        return knobs
+    alone = knobs._replace(**dict.fromkeys(_WEIGHTS.values(), 0.0), absence=0.0, weight_cross=0.0, weight_trained=0.0)
+    if detector == "combination":
+        return alone._replace(weight_cross=knobs.weight_cross, cross_floor=0.0, choice=0.0)
+    if detector in _WEIGHTS:
+        return alone._replace(**{_WEIGHTS[detector]: 1.0})
+    raise ValueError(f"detector is {str(detector)!r}, not one of {', '.join(('ensemble', *_WEIGHTS, 'combination'))}")
+
+
 def limits_for(
     metrics: int,
     warmup: int = 0,
@@ -96,42 +121,48 @@ def fold(
     knobs: Knobs | None = None,
     trained: Floats | None = None,
     counts: Flags | None = None,
+    order: npt.NDArray[np.int32] | None = None,
+    forgotten: Flags | None = None,
 ) -> Verdicts:
     """Fold rows into the state and judge them; see ``kernels.ensemble.fold_ensemble``.
 
-    slots : int32 (E, M); the state has room for all slots and entities that occur
+    slots     : int32 (E, M)  the state has room for all slots and entities that occur
+    values    : float64 (n, M)
+    trained   : float64 (n,)  default: NaN, no trained member
+    counts    : bool (n,)     default: every row moves the state
+    order     : int32 (M,)    default: columns from left to right; columns sorted by the metrics' names make an entity's
+                              verdicts independent of the places of the columns
+    forgotten : bool (n,)     default: no entity starts anew
+
+    raises : ValueError when order is not a permutation of the columns
     """
     rows, metrics = values.shape
-    out = _verdicts(rows, metrics)
+    places = np.arange(metrics, dtype=np.int32) if order is None else _plain(order, np.int32)
+    if not np.array_equal(np.sort(places), np.arange(metrics)):
+        raise ValueError(f"order is {places.tolist()}, not each of the {metrics} columns once")
+    verdicts, cells = np.zeros(rows, ROW_DTYPE), np.zeros((rows, metrics), CELL_DTYPE)
     fold_ensemble(
-        entity,
-        time_ms,
-        np.ascontiguousarray(values),
-        np.full(rows, np.nan) if trained is None else trained,
-        np.ones(rows, np.bool_) if counts is None else counts,
-        slots,
+        _plain(entity, np.int32),
+        _plain(time_ms, np.int64),
+        _plain(values, np.float64),
+        np.full(rows, np.nan) if trained is None else _plain(trained, np.float64),
+        np.ones(rows, np.bool_) if counts is None else _plain(counts, np.bool_),
+        np.zeros(rows, np.bool_) if forgotten is None else _plain(forgotten, np.bool_),
+        _plain(slots, np.int32),
+        places,
         state.entities,
         state.metrics,
-        knobs or Knobs(),
-        limits,
-        out,
+        Knobs(*map(float, knobs or Knobs())),
+        Limits(int(limits[0]), float(limits[1]), bool(limits[2]), *(_plain(column, np.float64) for column in limits[3:])),
+        verdicts,
+        cells,
     )
-    return out
+    return to_verdicts(verdicts, cells)
 
 
-def _verdicts(rows: int, metrics: int) -> Verdicts:
-    row = {name: np.zeros(rows) for name in ("joint", "score", "effective", "severity", "threshold", "warmup")}
-    cells = {name: np.zeros((rows, metrics)) for name in ("expected", "lower", "upper")}
-    return Verdicts(
-        **row,
-        **cells,
-        alarm=np.zeros(rows, np.bool_),
-        cold=np.zeros(rows, np.bool_),
-        rarity=np.zeros((rows, metrics, MEMBERS)),
-        combination=np.zeros(rows),
-        shares=np.zeros((rows, metrics, PARTS)),
-        trained=np.zeros(rows),
-    )
+def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Return the array as the kernel's one signature takes it; a copy only where it is not so already."""
+    return np.require(array, dtype, ("C", "A", "W"))
 
 
 def _grown(records: npt.NDArray[np.void], size: int) -> npt.NDArray[np.void]:

@@ -1,6 +1,7 @@
 """``python -m shared.kernels``: compile every kernel into numba's cache, so that services start at once.
 
-Every kernel that is called from outside has an explicit signature, so importing its module compiles it.
+Every kernel that is called from outside has an explicit signature, so importing its module compiles it, and with it what it
+calls: the members, forecast, calibration, policy and combination of the ensemble have none and come with ``ensemble``.
 """
 
 from __future__ import annotations

@@ -23,6 +23,9 @@ REGULAR = 0.1
 MARGIN = 1.1
 """A silence is unusual when it is longer than the longest by this factor."""
 
+LONG_HOURS = 12.0
+"""Shorter silences are the business of the other members: this one is for what happens a few times a day at most."""
+
 MEMORY = 100
 
 
@@ -36,7 +39,7 @@ def watch_silence(state: Record, active: bool, time_ms: int, shortest: int, knob
                        those seen in T hours is exceeded about once in T hours and longer ones fall off as a power of their
                        length (the Hill estimate of the earlier ones, at least ``knobs.absence_slope``); 0 while it is usual
 
-    Cost: O(1).
+    Twin: tests/reference/absence.py::silences.  Cost: O(1).
     """
     state["absence"] = 0.0
     state["longest"] -= state["longest"] / (2.0 * knobs.rank_memory * state["warmup"] * state["fold"])
@@ -52,7 +55,7 @@ def watch_silence(state: Record, active: bool, time_ms: int, shortest: int, knob
     state["quiet"] += 1
     length = np.float64(state["quiet"])
     longest = state["longest"]
-    if longest <= 0.0 or length <= MARGIN * longest:
+    if longest <= 0.0 or length <= MARGIN * longest or length * state["interval_ms"] < LONG_HOURS * HOUR_MS:
         return
     hours = min((time_ms - state["origin_ms"]) / HOUR_MS, MAX_HOURS)
     typical = math.log(longest) - state["mean_log"]

@@ -13,6 +13,9 @@ from numba import njit
 
 from shared.kernels.layout import EXACT, SKETCH, Record
 
+USUAL = 0.4343
+"""Mean rarity of a score like any other: 1 / ln 10."""
+
 SHARE = 0.1
 """An interval heavier than this share of all from it upward is split."""
 
@@ -114,6 +117,12 @@ def rank(sketch: Record, score: float) -> float:
 
 
 @njit(cache=True)
+def exceeds_all(sketch: Record, score: float) -> bool:
+    """Whether the sketch remembers something, and nothing as high."""
+    return bool(sketch["size"] > 0 and np.float32(score) > sketch["high"][sketch["size"] - 1])
+
+
+@njit(cache=True)
 def _split(sketch: Record, at: int, value: np.float32) -> None:
     """Cut an interval in two at a value, so that one which comes again and again ends at a border; else in the middle."""
     low = sketch["low"]
@@ -179,3 +188,22 @@ def add(sketch: Record, score: float, memory: float) -> None:
             weight[at - 1] = np.float64(weight[at - 1]) + gain
             return
     _insert(sketch, at, value, value, gain)
+
+
+@njit(cache=True)
+def recalibrate(entity: Record, rarity: float) -> float:
+    """Say what a trained member's rarity is worth to an entity that the training may have known otherwise.
+
+    rarity  : >= 0, -log10 of the tail rank among the scores of the training
+    returns : rarity, divided by how many times too high it is on average: rarities of an honest member fall off as an
+              exponential of mean USUAL, those of one that calls everything rare as one of the larger mean that is found here
+
+    The mean is over about one warm-up of rows; the first row starts it, so that it is worth no more than USUAL.
+    Twin: tests/reference/calibration.py::recalibrated.  Cost: O(1).
+    """
+    seen = entity["trained_seen"] + 1
+    if entity["warmup"] > 0:
+        seen = min(seen, entity["warmup"])
+    entity["trained_seen"] = seen
+    entity["trained_usual"] += (rarity - entity["trained_usual"]) / seen
+    return rarity * USUAL / max(np.float64(entity["trained_usual"]), USUAL)

@@ -1,29 +1,25 @@
 """The ensemble: rows of columns folded into the state, one verdict per row.
 
-Law: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts of the log; a late or
-duplicate row is judged on a copy of the state and leaves no trace.
+Law: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts of the log or the places of
+its metrics' columns; a late or duplicate row is judged on a copy of the state and leaves no trace.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from numba import njit
+from numba import njit, typeof, types
 
-from shared.kernels.forecast import BAND_ERRORS, deviate, forecast
+from shared.kernels.calibration import recalibrate
+from shared.kernels.forecast import BAND_ERRORS, DAY, RECENT, SHIFTED, deviate, forecast
 from shared.kernels.layout import (
-    ABSENCE,
-    COMBINATION,
+    ENTITY_DTYPE,
     LIBRARY,
-    LONG,
     MEMBERS,
-    NEIGHBOURS,
+    METRIC_DTYPE,
     SHAPE,
-    SHORT,
-    TIME_OF_DAY,
     WIDTH,
     Floats,
     Floats32,
@@ -31,113 +27,28 @@ from shared.kernels.layout import (
     Knobs,
     Record,
 )
-from shared.kernels.members import fold_value
-from shared.kernels.policy import decide, follow_budget, knows_peaks
+from shared.kernels.members import fold_value, progress
+from shared.kernels.policy import decide, decide_cold, follow_budget, is_extreme, knows_peaks
 from shared.kernels.policy import severity as severity_of
-from shared.kernels.residual import fold_cross, join_fit
+from shared.kernels.residual import fold_combination, join_fit
 from shared.kernels.scale import rescale
+from shared.kernels.sharing import share_out
+from shared.kernels.verdicts import CELL_DTYPE, ROW_DTYPE, Flags, Ints32, Limits, clear_cell
 
-USUAL = 0.4343
-"""Mean rarity of a score like any other: 1 / ln 10."""
-
-FIRST_COLD = 30
-COLD_SPREADS = 8.0
-COLD_QUIET = 50
-"""Rows without a further cold alarm."""
-
-
-class Verdicts(NamedTuple):
-    """What comes out, one entry per row.
-
-    joint       : float64 (n,)        S, the strongest metric's weighted mean of rarities
-    score       : float64 (n,)        Z; NaN before the first metric is ready
-    effective   : float64 (n,)        Z less habituation, what the threshold is compared with
-    severity    : float64 (n,)        0..1, .5 at the threshold; NaN before
-    threshold   : float64 (n,)        in force for the row
-    alarm       : bool (n,)
-    cold        : bool (n,)           an alarm of the robust band, before the warm-up has ended
-    warmup      : float64 (n,)        share of the warm-up done, 1 = ready (the metric that is farthest)
-    rarity      : float64 (n, M, 4)   calibrated score of each member; NaN = not judged
-    combination : float64 (n,)        rarity of the cross-metric residual, smoothed; 0 = none
-    shares      : float64 (n, M, 6)   of the four members, absence and combination; with `trained` they sum to 1
-    trained     : float64 (n,)        share of the trained member
-    expected, lower, upper : float64 (n, M)   NaN = not known
-    """
-
-    joint: Floats
-    score: Floats
-    effective: Floats
-    severity: Floats
-    threshold: Floats
-    alarm: npt.NDArray[np.bool_]
-    cold: npt.NDArray[np.bool_]
-    warmup: Floats
-    rarity: Floats
-    combination: Floats
-    shares: Floats
-    trained: Floats
-    expected: Floats
-    lower: Floats
-    upper: Floats
-
-
-class Limits(NamedTuple):
-    """What a user asks for.
-
-    warmup       : samples; 0 = three days, 150 to 1024
-    per_day      : alarm budget, alarms per entity and day; 0 = the fixed threshold of the knobs
-    cold_start   : whether extreme values raise alarms before the warm-up has ended
-    direction    : float64 (M,)  +1 up only, -1 down only, 0 both
-    min_absolute : float64 (M,)  least deviation from the expected value, in the metric's unit
-    min_relative : float64 (M,)  the same as a share of |expected|
-    """
-
-    warmup: int
-    per_day: float
-    cold_start: bool
-    direction: Floats
-    min_absolute: Floats
-    min_relative: Floats
+FARTHEST = 1e9
+"""Expected values are clipped to so many spreads."""
 
 
 @njit(cache=True)
-def _expect(state: Record, time_ms: int) -> tuple[float, float]:
-    """Expected value and half band in the metric's unit."""
-    if state["phase"] < 2:
-        return math.nan, math.nan
-    expected, width = forecast(state, time_ms)
-    return min(max(expected, -1e9), 1e9) * state["spread"] + state["centre"], min(width, 1e9) * state["spread"]
-
-
-@njit(cache=True)
-def _is_extreme(state: Record, value: float) -> bool:
-    """Whether a value of the warm-up lies far outside everything so far."""
-    n = state["count"]
-    if state["phase"] == 2 or n < FIRST_COLD:
-        return False
-    warm = state["warm"]
-    low = np.float64(warm[0, 2])
-    high = np.float64(warm[0, 1])
-    for i in range(n):
-        low = min(low, np.float64(warm[i, 2]))
-        high = max(high, np.float64(warm[i, 1]))
-    beyond = max(low - value, value - high)
-    if beyond <= high - low:
-        return False
-    ordered = np.sort(warm[:n, 0].copy())
-    centre = np.float64(ordered[n // 2])
-    spread = max((np.float64(ordered[int(n * 0.9)]) - np.float64(ordered[int(n * 0.1)])) / 2.56, 0.01 * abs(centre))
-    return bool(spread > 0.0 and abs(value - centre) > COLD_SPREADS * spread)
-
-
-@njit(cache=True)
-def _is_wanted(state: Record, expected: float, direction: float, min_absolute: float, min_relative: float) -> bool:
-    """Whether the newest deviations point the way and are of the size that the user asked for."""
-    if direction == 0.0 and min_absolute == 0.0 and min_relative == 0.0:
+def _is_wanted(state: Record, expected: float, width: float, direction: float, absolute: float, relative: float) -> bool:
+    """Whether the newest deviations point the way and are of the size that the user asked for, and outside the band."""
+    if direction == 0.0 and absolute == 0.0 and relative == 0.0:
         return True
-    least = max(min_absolute, min_relative * abs(expected)) if not math.isnan(expected) else min_absolute
+    least = max(absolute, relative * abs(expected)) if not math.isnan(expected) else absolute
     error = state["error"]
-    least = max(least, BAND_ERRORS * min(error[0], error[1], error[2]) * state["spread"])  # outside the band
+    if math.isnan(width):
+        width = BAND_ERRORS * min(error[RECENT], error[DAY], error[SHIFTED]) * state["spread"]
+    least = max(least, width)
     up = direction >= 0.0 and state["run_up"] * state["spread"] >= least
     down = direction <= 0.0 and state["run_down"] * state["spread"] >= least
     return up or down
@@ -152,91 +63,111 @@ def _score_metric(state: Record, since_alarm: int) -> float:
 
 
 @njit(cache=True)
-def _write_shares(state: Record, silent: bool, weight: float, knobs: Knobs, shares: Floats) -> float:
-    """Parts of one metric, not normalised; returned: their sum."""
-    rarity = state["rarity"]
-    shares[LONG] = weight * knobs.weight_long * max(rarity[LONG] - USUAL, 0.0)
-    shares[NEIGHBOURS] = weight * knobs.weight_neighbours * max(rarity[NEIGHBOURS] - USUAL, 0.0)
-    shares[TIME_OF_DAY] = weight * knobs.weight_time * max(rarity[TIME_OF_DAY] - USUAL, 0.0)
-    shares[SHORT] = weight * knobs.weight_short * max(rarity[SHORT] - USUAL, 0.0)
-    if silent:
-        shares[ABSENCE] = weight * 3.0 * state["absence"]
-    total = 0.0
-    for k in range(ABSENCE + 1):
-        total += shares[k]
-    return total
-
-
-@njit(cache=True)
-def _fold_combination(
-    entity: Record, metrics: Record, slots: npt.NDArray[np.int32], values: Floats, vector: Floats, knobs: Knobs
-) -> None:
-    """Judge the combination when all metrics of the fit that still report are there; else it says nothing."""
-    entity["cross"] = 0.0
-    if entity["metrics"] < 2:
-        return
-    for k in range(entity["metrics"]):
-        column = entity["columns"][k]
-        value = values[column]
-        if math.isnan(value):
-            if entity["rows"] - entity["seen"][k] <= entity["warmup"]:
-                return
-            vector[k] = 0.0
-            continue
-        entity["seen"][k] = entity["rows"]
-        state = metrics[slots[column]]
-        vector[k] = rescale(value, state["centre"], state["spread"])
-    fold_cross(entity, vector, knobs.rank_memory * entity["warmup"], knobs)
-
-
-@njit(cache=True)
-def _fold_row(
-    row: int,
-    entity: Record,
-    metrics: Record,
-    slots: npt.NDArray[np.int32],
+def _fold_metric(
+    state: Record,
     time_ms: int,
-    values: Floats,
-    trained: float,
+    value: float,
+    warmup: int,
+    asked: Floats,
     knobs: Knobs,
-    limits: Limits,
-    out: Verdicts,
+    cell: Record,
     shape: Floats32,
     distances: Floats32,
-    vector: Floats,
-) -> None:
-    columns = values.shape[0]
-    entity["rows"] += 1
+) -> bool:
+    """Fold one value into its metric, missing or not, and write what does not depend on the threshold.
+
+    asked   : float64 (3,)  direction, least deviation, least relative deviation
+    returns : whether the value deviates so
+    """
+    expected = width = math.nan
+    if state["phase"] == 2:
+        centre, spread = state["centre"], state["spread"]
+        likely, half, level, weekly, season = forecast(state, time_ms)
+        expected = min(max(likely, -FARTHEST), FARTHEST) * spread + centre
+        width = min(half, FARTHEST) * spread
+        cell["expected"] = expected
+        cell["lower"] = expected - width
+        cell["upper"] = expected + width
+        cell["level"] = min(max(level, -FARTHEST), FARTHEST) * spread + centre
+        cell["weekly"] = weekly
+        if not math.isnan(value):
+            deviate(state, likely, season, rescale(value, centre, spread))
+    if not math.isnan(value):
+        fold_value(state, time_ms, value, warmup, knobs, shape, distances)
+    if state["seen"] > 0:
+        cell["history_ms"] = max(np.float64(time_ms - state["origin_ms"]), 0.0)
+    if state["phase"] < 2:
+        return False
+    if state["last_active"] == 1:
+        cell["quiet_ms"] = np.float64(state["quiet"]) * state["interval_ms"]
+        cell["longest_ms"] = np.float64(state["longest"]) * state["interval_ms"]
+    if math.isnan(value):
+        return False
+    for k in range(MEMBERS):
+        cell["rarity"][k] = state["rarity"][k]
+        cell["unseen"][k] = state["unseen"][k]
+    return _is_wanted(state, expected, width, asked[0], asked[1], asked[2])
+
+
+@njit(cache=True)
+def _judged(metrics: Record, slots: Ints32, values: Floats) -> int:
+    """Count the metrics that have a say in a row."""
+    count = 0
+    for column in range(slots.shape[0]):
+        if slots[column] >= 0 and metrics[slots[column]]["phase"] == 2 and not math.isnan(values[column]):
+            count += 1
+    return count
+
+
+@njit(cache=True)
+def _fold_metrics(
+    entity: Record,
+    metrics: Record,
+    slots: Ints32,
+    order: Ints32,
+    time_ms: int,
+    values: Floats,
+    warmup: int,
+    cold_start: bool,
+    asked: Floats,
+    knobs: Knobs,
+    verdict: Record,
+    cells: Record,
+    shape: Floats32,
+    distances: Floats32,
+) -> tuple[float, bool, int, float]:
+    """Fold a row's values, each into its metric.
+
+    The strongest of M metrics is chosen, which by chance alone is M times as often rare: log10 M is taken off (Bonferroni), so
+    that a threshold means as many alarms for an entity of ten metrics as for one of a single metric.
+
+    returns : Z of the strongest metric (-inf = none was judged), whether any deviates as asked, the first extreme column of a
+              cold start (-1 = none), the longest interval
+    """
     since = entity["rows"] - entity["alarm"] if entity["alarm"] > 0 else entity["rows"]
+    choice = knobs.choice * math.log10(max(_judged(metrics, slots, values), 1))
     strongest = -math.inf
     interval_ms = 0.0
-    extreme = False
+    wanted = False
+    extreme = -1
     done = 0.0
-    for column in range(columns):
-        for k in range(MEMBERS):
-            out.rarity[row, column, k] = math.nan
-        out.expected[row, column] = out.lower[row, column] = out.upper[row, column] = math.nan
-        slot = slots[column]
-        if slot < 0:
+    for i in range(order.shape[0]):
+        column = order[i]
+        cell = cells[column]
+        clear_cell(cell)
+        if slots[column] < 0:
             continue
-        state = metrics[slot]
+        state = metrics[slots[column]]
         value = values[column]
-        expected, width = _expect(state, time_ms)
-        out.expected[row, column] = expected
-        out.lower[row, column] = expected - width
-        out.upper[row, column] = expected + width
-        if not math.isnan(value):
-            extreme = extreme or (limits.cold_start and _is_extreme(state, value))
-            if state["phase"] == 2:
-                deviate(state, time_ms, rescale(value, state["centre"], state["spread"]))
-            fold_value(state, time_ms, value, limits.warmup, knobs, shape, distances)
+        if cold_start and extreme < 0 and not math.isnan(value) and is_extreme(state, time_ms, value):
+            extreme = column
+        deviates = _fold_metric(state, time_ms, value, warmup, asked[column], knobs, cell, shape, distances)
+        share, minutes = progress(state, warmup)
+        if share > done:
+            done = share
+            verdict["minutes_left"] = minutes
         if state["phase"] < 2:
-            if state["warmup"] > 0:
-                done = max(done, (state["count"] + state["in_fold"] / max(state["fold"], 1)) / state["warmup"])
-            else:
-                done = max(done, 0.01)
             continue
-        done = 1.0
         if state["joined"] == 0:
             state["joined"] = 1
             entity["warmup"] = max(entity["warmup"], state["warmup"] * state["fold"])
@@ -244,127 +175,173 @@ def _fold_row(
         interval_ms = max(interval_ms, state["interval_ms"])
         if math.isnan(value):
             continue
-        for k in range(MEMBERS):
-            out.rarity[row, column, k] = state["rarity"][k]
-        if _is_wanted(state, expected, limits.direction[column], limits.min_absolute[column], limits.min_relative[column]):
-            z = _score_metric(state, since)
-            if z > strongest:
-                strongest = z
-                out.joint[row] = state["joint"]
-    out.warmup[row] = min(done, 1.0)
-    out.cold[row] = False
-    out.alarm[row] = False
-    entity["threshold"] = entity["threshold"] if limits.per_day > 0.0 and entity["threshold"] > 0.0 else knobs.threshold
-    out.threshold[row] = entity["threshold"]
-    out.score[row] = out.effective[row] = out.severity[row] = math.nan
-    out.combination[row] = 0.0
-    if entity["warmup"] == 0:
-        out.joint[row] = math.nan
-        if extreme and (entity["alarm"] == 0 or since > COLD_QUIET):
-            entity["alarm"] = entity["rows"]
-            out.alarm[row] = out.cold[row] = True
-        return
-    _fold_combination(entity, metrics, slots, values, vector, knobs)
-    entity["cross_smooth"] += knobs.smoothing * (entity["cross"] - entity["cross_smooth"])
-    out.combination[row] = 0.5 * (entity["cross"] + entity["cross_smooth"])
-    if strongest == -math.inf:
-        out.joint[row] = math.nan
-        return
-    z = strongest + knobs.weight_cross * max(out.combination[row] - knobs.cross_floor, 0.0)
-    if not math.isnan(trained):
-        z += knobs.weight_trained * max(trained - knobs.cross_floor, 0.0)
-    entity["score"] = z
-    out.alarm[row] = decide(entity, z, limits.per_day > 0.0 and knows_peaks(entity), knobs)
-    out.score[row] = z
-    out.effective[row] = entity["effective"]
-    out.severity[row] = severity_of(entity["effective"], entity["threshold"])
-    if limits.per_day > 0.0:
-        follow_budget(entity, entity["effective"], out.alarm[row], limits.per_day, interval_ms, knobs)
+        z = _score_metric(state, since) - choice
+        if not deviates:
+            z = min(z, 0.0)
+        wanted = wanted or deviates
+        cell["severity_metric"] = severity_of(z, entity["threshold"])
+        if z > strongest:
+            strongest = z
+            verdict["joint"] = state["joint"]
+    verdict["warmup"] = done
+    return strongest, wanted, extreme, interval_ms
 
 
 @njit(cache=True)
-def _share_out(
-    row: int, entity: Record, metrics: Record, slots: npt.NDArray[np.int32], trained: float, knobs: Knobs, out: Verdicts
+def _judge_row(
+    entity: Record,
+    strongest: float,
+    wanted: bool,
+    trained: float,
+    per_day: float,
+    interval_ms: float,
+    knobs: Knobs,
+    verdict: Record,
 ) -> None:
-    """Attribute a row: a metric counts the more, the stronger it is itself."""
-    total = 0.0
-    columns = slots.shape[0]
-    for column in range(columns):
-        for k in range(COMBINATION + 1):
-            out.shares[row, column, k] = 0.0
-        if math.isnan(out.rarity[row, column, 0]):
-            continue
-        state = metrics[slots[column]]
-        silent = state["absence"] > state["score"]
-        total += _write_shares(state, silent, 10.0 ** min(state["score"], 3.0), knobs, out.shares[row, column])
-    strength = 10.0 ** min(max(out.score[row], 0.0), 3.0) if not math.isnan(out.score[row]) else 0.0
-    column = entity["cross_metric"]
-    part = 3.0 * strength * knobs.weight_cross * max(out.combination[row] - knobs.cross_floor, 0.0)
-    if part > 0.0 and not math.isnan(out.rarity[row, column, 0]):
-        out.shares[row, column, COMBINATION] = part
-        total += part
-    part = 0.0
-    if not math.isnan(trained):
-        part = 3.0 * strength * knobs.weight_trained * max(trained - knobs.cross_floor, 0.0)
-        total += part
-    out.trained[row] = part / total if total > 0.0 else 0.0
-    for column in range(columns):
-        for k in range(COMBINATION + 1):
-            out.shares[row, column, k] = out.shares[row, column, k] / total if total > 0.0 else 0.0
+    """Join the strongest metric, the combination and the trained member, and decide."""
+    z = strongest
+    if wanted:
+        z += knobs.weight_cross * max(verdict["combination"] - knobs.cross_floor, 0.0)
+        if not math.isnan(trained):
+            z += knobs.weight_trained * max(trained - knobs.cross_floor, 0.0)
+    entity["score"] = z
+    alarm = decide(entity, z, per_day > 0.0 and knows_peaks(entity), knobs)
+    verdict["alarm"] = alarm
+    verdict["score"] = z
+    verdict["effective"] = entity["effective"]
+    verdict["severity"] = severity_of(entity["effective"], entity["threshold"])
+    if per_day > 0.0:
+        follow_budget(entity, entity["effective"], alarm, per_day, interval_ms, knobs)
 
 
 @njit(cache=True)
+def _fold_row(
+    entity: Record,
+    metrics: Record,
+    slots: Ints32,
+    order: Ints32,
+    time_ms: int,
+    values: Floats,
+    trained: float,
+    warmup: int,
+    per_day: float,
+    cold_start: bool,
+    asked: Floats,
+    knobs: Knobs,
+    verdict: Record,
+    cells: Record,
+    shape: Floats32,
+    distances: Floats32,
+    vector: Floats,
+    usual: Floats,
+) -> None:
+    entity["rows"] += 1
+    if per_day <= 0.0 or entity["threshold"] <= 0.0:
+        entity["threshold"] = knobs.threshold
+    verdict["threshold"] = entity["threshold"]
+    verdict["joint"] = verdict["score"] = verdict["effective"] = verdict["severity"] = verdict["minutes_left"] = math.nan
+    verdict["alarm"] = verdict["cold"] = False
+    verdict["combination"] = verdict["trained"] = 0.0
+    verdict["top"] = -1
+    strongest, wanted, extreme, interval_ms = _fold_metrics(
+        entity, metrics, slots, order, time_ms, values, warmup, cold_start, asked, knobs, verdict, cells, shape, distances
+    )
+    if not math.isnan(trained):
+        trained = recalibrate(entity, trained)
+    if entity["warmup"] == 0:
+        if decide_cold(entity, extreme >= 0):
+            verdict["alarm"] = verdict["cold"] = True
+            verdict["top"] = extreme
+        return
+    fold_combination(entity, metrics, slots, time_ms, values, vector, usual, knobs)
+    entity["cross_smooth"] += knobs.smoothing * (entity["cross"] - entity["cross_smooth"])
+    verdict["combination"] = 0.5 * (entity["cross"] + entity["cross_smooth"])
+    if strongest > -math.inf:
+        _judge_row(entity, strongest, wanted, trained, per_day, interval_ms, knobs, verdict)
+        share_out(entity, metrics, slots, order, trained, knobs, verdict, cells)
+
+
+def _signature() -> Any:
+    """Types of the one call that there is: other arrays would compile it anew, in the middle of a run."""
+    cell, row, flag = np.zeros((1, 1)), np.zeros(1), np.zeros(1, np.bool_)
+    place, places = np.zeros(1, np.int32), np.zeros((1, 1), np.int32)
+    limits = Limits(0, 0.0, True, row, row, row)
+    state = np.zeros(1, ENTITY_DTYPE), np.zeros(1, METRIC_DTYPE)
+    out = np.zeros(1, ROW_DTYPE), np.zeros((1, 1), CELL_DTYPE)
+    call = (place, np.zeros(1, np.int64), cell, row, flag, flag, places, place, *state, Knobs(), limits, *out)
+    return types.void(*map(typeof, call))
+
+
+@njit(_signature(), cache=True)
 def fold_ensemble(
-    entity: npt.NDArray[np.int32],
+    entity: Ints32,
     time_ms: Ints,
     values: Floats,
     trained: Floats,
-    counts: npt.NDArray[np.bool_],
-    slots: npt.NDArray[np.int32],
+    counts: Flags,
+    forgotten: Flags,
+    slots: Ints32,
+    order: Ints32,
     entities: Record,
     metrics: Record,
     knobs: Knobs,
     limits: Limits,
-    out: Verdicts,
+    verdicts: Record,
+    cells: Record,
 ) -> None:
     """Fold rows and write their verdicts.
 
-    entity   : int32 (n,)             entity index, any order
-    time_ms  : int64 (n,)             event time
-    values   : float64 (n, M)         finite or NaN = missing
-    trained  : float64 (n,)           rarity of the trained member, -log10 of its tail rank; NaN = none
-    counts   : bool (n,)              whether the row moves the state (neither late nor duplicate)
-    slots    : int32 (E, M)           slot of each (entity, metric), -1 = never reported
-    entities : ENTITY_DTYPE (>= E,)
-    metrics  : METRIC_DTYPE (>= slots used,)
-    out      : Verdicts, all rows are written
+    entity    : int32 (n,)             entity index, any order
+    time_ms   : int64 (n,)             event time
+    values    : float64 (n, M)         finite or NaN = missing
+    trained   : float64 (n,)           rarity of the trained member, -log10 of its tail rank; NaN = none
+    counts    : bool (n,)              whether the row moves the state (neither late nor duplicate)
+    forgotten : bool (n,)              whether the entity and all its metrics start anew with this row
+    slots     : int32 (E, M)           slot of each (entity, metric), -1 = never reported
+    order     : int32 (M,)             columns in the order in which they are visited: it alone breaks ties
+    entities  : ENTITY_DTYPE (>= E,)
+    metrics   : METRIC_DTYPE (>= slots used,)
+    verdicts  : ROW_DTYPE (n,) out     all rows are written
+    cells     : CELL_DTYPE (n, M) out
 
-    Twins: of the parts, tests/reference/{calibration,novelty,season,residual,policy}.py.  Cost: 3 us per value.
+    Twins: of the parts, tests/reference/{absence,budget,calibration,forecast,novelty,policy,residual,season}.py.
+    Cost: 3 us per value.
     """
     shape = np.zeros(SHAPE, np.float32)
     distances = np.zeros(LIBRARY, np.float32)
     vector = np.zeros(WIDTH)
+    usual = np.ones(WIDTH)
     columns = values.shape[1]
+    asked = np.zeros((columns, 3))
+    asked[:, 0] = limits.direction
+    asked[:, 1] = limits.min_absolute
+    asked[:, 2] = limits.min_relative
+    empty_entity = np.zeros(1, entities.dtype)
+    empty_metric = np.zeros(1, metrics.dtype)
     spare_entity = np.zeros(1, entities.dtype)
     spare_metrics = np.zeros(columns, metrics.dtype)
     spare_slots = np.full(columns, -1, np.int32)
     for row in range(entity.shape[0]):
         e = entity[row]
-        if counts[row]:
-            _fold_row(
-                row, entities[e], metrics, slots[e], time_ms[row], values[row], trained[row], knobs, limits, out,
-                shape, distances, vector,
-            )  # fmt: skip
-            _share_out(row, entities[e], metrics, slots[e], trained[row], knobs, out)
-            continue
-        spare_entity[0] = entities[e]
-        for column in range(columns):
-            spare_slots[column] = -1
-            if slots[e, column] >= 0:
-                spare_slots[column] = column
-                spare_metrics[column] = metrics[slots[e, column]]
+        mine, records, places = entities[e], metrics, slots[e]
+        if not counts[row]:
+            spare_entity[0] = entities[e]
+            for column in range(columns):
+                spare_slots[column] = -1
+                if slots[e, column] >= 0:
+                    spare_slots[column] = column
+                    spare_metrics[column] = metrics[slots[e, column]]
+            mine, records, places = spare_entity[0], spare_metrics, spare_slots
+        if forgotten[row]:
+            if counts[row]:
+                entities[e] = empty_entity[0]
+            else:
+                spare_entity[0] = empty_entity[0]
+            for column in range(columns):
+                if places[column] >= 0:
+                    records[places[column]] = empty_metric[0]
         _fold_row(
-            row, spare_entity[0], spare_metrics, spare_slots, time_ms[row], values[row], trained[row], knobs, limits, out,
-            shape, distances, vector,
+            mine, records, places, order, time_ms[row], values[row], trained[row],
+            limits.warmup, limits.per_day, limits.cold_start, asked, knobs, verdicts[row], cells[row], shape, distances,
+            vector, usual,
         )  # fmt: skip
-        _share_out(row, spare_entity[0], spare_metrics, spare_slots, trained[row], knobs, out)

@@ -58,6 +58,9 @@ MEMBERS = 4
 PARTS = MEMBERS + 2
 """Where an alarm comes from: the members, the absence of a usual event, the combination of metrics."""
 
+FORECASTS = 4
+"""Recent level, time of day, time of day with the recent offset, time of the week."""
+
 ABSENCE, COMBINATION = MEMBERS, MEMBERS + 1
 LONG, NEIGHBOURS, TIME_OF_DAY, SHORT = range(MEMBERS)
 
@@ -112,17 +115,19 @@ BINS_DTYPE = np.dtype(
         ("week_seen", "f4", (WEEK_BINS,)),
         ("plain", "f4", (TIME_BINS,)),
         ("plain_seen", "f4", (TIME_BINS,)),
+        ("week_plain", "f4", (WEEK_BINS,)),
+        ("week_plain_seen", "f4", (WEEK_BINS,)),
     ],
     align=True,
 )
 
-_WARM = 4 * WARMUP * 8
 _LONG_AT = 512
 _SHORT_AT = _LONG_AT + LONG_DTYPE.itemsize
 _SEASON_AT = _SHORT_AT + SHORT_DTYPE.itemsize
 _BINS_AT = _SEASON_AT + SEASON_DTYPE.itemsize
 _MEDIAN_AT = _BINS_AT + BINS_DTYPE.itemsize
 _SKETCH_AT = _MEDIAN_AT + MEDIAN_DTYPE.itemsize
+_APART_AT = _SKETCH_AT + MEMBERS * SKETCH_DTYPE.itemsize
 
 METRIC_FIELDS: dict[str, tuple[Any, int]] = {
     "phase": ("i8", 0),  # 0 = measuring the interval, 1 = warming up, 2 = ready
@@ -140,11 +145,9 @@ METRIC_FIELDS: dict[str, tuple[Any, int]] = {
     "open_sum": ("f8", 96),
     "open_high": ("f8", 104),
     "open_low": ("f8", 112),
-    "smooth": ("f8", (120)),  # EWMA of the joint score
+    "smooth": ("f8", 120),  # EWMA of the joint score
     "score": ("f8", 128),  # newest Z of the metric
-    "last_ms": ("i8", 136),
     "level": ("f8", 144),  # recent level, scaled
-    "error": (("f8", (3,)), 152),  # running absolute error of the three forecasts
     "rarity": (("f8", (MEMBERS,)), 176),  # newest -log10 tail rank per member
     "offset": ("f8", 208),  # recent distance from the level of the time of day, scaled
     "run_up": ("f8", 216),  # largest recent deviations upward and downward
@@ -159,12 +162,16 @@ METRIC_FIELDS: dict[str, tuple[Any, int]] = {
     "joined": ("i8", 296),  # 1 once the entity knows that the metric is ready
     "raw": (("f8", (MEMBERS,)), 304),  # newest score of each member before calibration
     "absence": ("f8", 264),  # Z of the silence
+    "error": (("f8", (FORECASTS,)), 336),  # running absolute error of each forecast
+    "unseen": (("u1", (MEMBERS,)), 376),  # whether the newest score of each member is higher than all that it remembers
+    "week_learned": ("f8", 368),  # values that the error of the time of the week has seen
     "long": (LONG_DTYPE, _LONG_AT),
     "short": (SHORT_DTYPE, _SHORT_AT),
     "season": (SEASON_DTYPE, _SEASON_AT),
     "bins": (BINS_DTYPE, _BINS_AT),
     "median": (MEDIAN_DTYPE, _MEDIAN_AT),
     "sketch": ((SKETCH_DTYPE, (MEMBERS,)), _SKETCH_AT),
+    "apart": (("f4", (TIME_BINS,)), _APART_AT),  # usual size of the cross-metric residual at each time of day
     # while warming up, the members' room holds the samples
     "warm_ms": (("i8", (WARMUP,)), _LONG_AT),
     "warm": (("f8", (WARMUP, 3)), _LONG_AT + 8 * WARMUP),
@@ -175,7 +182,7 @@ METRIC_DTYPE = np.dtype(
         "names": list(METRIC_FIELDS),
         "formats": [kind for kind, _ in METRIC_FIELDS.values()],
         "offsets": [offset for _, offset in METRIC_FIELDS.values()],
-        "itemsize": _SKETCH_AT + MEMBERS * SKETCH_DTYPE.itemsize,
+        "itemsize": _APART_AT + 4 * TIME_BINS,
     }
 )
 """State of one (entity, metric): what the warm-up buffers and what the members remember share the same bytes."""
@@ -198,6 +205,8 @@ ENTITY_DTYPE = np.dtype(
         ("period", "i8"),  # rows in it
         ("surplus", "f8"),  # alarms given less alarms asked for, bounded
         ("effective", "f8"),  # newest Z less habituation
+        ("trained_usual", "f8"),  # running mean of the trained member's rarity
+        ("trained_seen", "i8"),  # rows in it, at most one warm-up
         ("columns", "i4", (CROSS,)),
         ("seen", "i8", (CROSS,)),  # row in which a metric of the fit was last there
         ("gram", "f8", (PACKED,)),
@@ -244,6 +253,8 @@ class Knobs(NamedTuple):
     weight_cross: float = 0.6
     cross_floor: float = 1.5
     weight_trained: float = 0.6
-    threshold: float = 1.3
+    threshold: float = 1.4
     cross_memory: float = 1000.0
     cross_ridge: float = 1e-3
+    cross_usual: float = 2.0
+    choice: float = 1.0

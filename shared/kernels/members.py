@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from shared.kernels.absence import watch_silence
-from shared.kernels.calibration import add, rank
+from shared.kernels.calibration import add, exceeds_all, rank
 from shared.kernels.forecast import follow
 from shared.kernels.layout import (
     LONG,
@@ -32,6 +32,7 @@ from shared.kernels.scale import chomp, push_median, rescale, robust_scale
 from shared.kernels.season import (
     DAY_MS,
     WEEK_MS,
+    WEEKS,
     expect_time_of_day,
     expect_time_of_week,
     push_season,
@@ -39,6 +40,7 @@ from shared.kernels.season import (
     score_neighbours,
 )
 
+MINUTE_MS = 60_000
 MEASURE = 150
 """Values whose median interval is the sampling interval."""
 
@@ -46,9 +48,6 @@ FIRST_RANK = 20
 """Samples before a rank says anything."""
 
 WARMUP_DAYS = 3
-WEEKS = 3
-"""Weeks of history after which the residual is taken from the time of the week."""
-
 PREFILL = 64
 
 
@@ -87,19 +86,44 @@ def _median_interval(times: Ints, n: int) -> float:
 
 
 @njit(cache=True)
+def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
+    """Return the samples of a warm-up and the values in each of them."""
+    if warmup > 0:
+        return warmup, 1
+    samples = WARMUP_DAYS * DAY_MS / interval_ms
+    fold = max(1, math.ceil(samples / WARMUP - 1e-9))
+    return int(min(max(samples / fold, np.float64(MEASURE)), np.float64(WARMUP))), fold
+
+
+@njit(cache=True)
+def progress(state: Record, warmup: int) -> tuple[float, float]:
+    """Return the share of the warm-up that is done, and the minutes left at the metric's interval.
+
+    warmup : as for ``fold_value``; while the interval is being measured, that of the values so far is taken
+    NaN    : minutes, before the second value
+    """
+    if state["phase"] == 2:
+        return 1.0, 0.0
+    seen = state["seen"]
+    interval_ms = np.float64(state["interval_ms"])
+    samples, fold = state["warmup"], state["fold"]
+    if state["phase"] == 0:
+        interval_ms = np.float64(_median_interval(state["warm_ms"], seen))
+        samples, fold = _plan(interval_ms, warmup)
+    values = samples * fold
+    left_min = max(values - seen, 1) * interval_ms / MINUTE_MS if seen >= 2 else math.nan
+    return min(seen / values, 1.0), left_min
+
+
+@njit(cache=True)
 def _measure(state: Record, warmup: int) -> None:
     """Set interval, warm-up length and fold from the buffered values, and group them."""
     n = state["count"]
     state["interval_ms"] = _median_interval(state["warm_ms"], n)
     state["phase"] = 1
-    if warmup > 0:
-        state["warmup"] = warmup
-        state["fold"] = 1
-        return
-    samples = WARMUP_DAYS * DAY_MS / state["interval_ms"]
-    fold = max(1, math.ceil(samples / WARMUP - 1e-9))
+    samples, fold = _plan(state["interval_ms"], warmup)
     state["fold"] = fold
-    state["warmup"] = int(min(max(samples / fold, np.float64(MEASURE)), np.float64(WARMUP)))
+    state["warmup"] = samples
     if fold > 1:
         state["count"] = 0
         for i in range(n):
@@ -141,6 +165,7 @@ def _judge(state: Record, member: int, score: float, count: int, knobs: Knobs) -
     state["raw"][member] = score
     sketch = state["sketch"][member]
     state["rarity"][member] = rank(sketch, score) if count >= FIRST_RANK else 0.0
+    state["unseen"][member] = 1 if count >= FIRST_RANK and exceeds_all(sketch, score) else 0
     add(sketch, score, knobs.rank_memory * state["warmup"])
 
 
@@ -210,15 +235,17 @@ def _widen(state: Record, x: float, knobs: Knobs) -> None:
 
 @njit(cache=True)
 def _join(state: Record, knobs: Knobs) -> float:
-    """Weighted mean of the members' rarities, smoothed, per unit of time."""
+    """Weighted mean of the members' rarities (0 where none has a weight), smoothed, per unit of time."""
     rarity = state["rarity"]
     weights = knobs.weight_long + knobs.weight_neighbours + knobs.weight_time + knobs.weight_short
-    joint = (
-        knobs.weight_long * rarity[LONG]
-        + knobs.weight_neighbours * rarity[NEIGHBOURS]
-        + knobs.weight_time * rarity[TIME_OF_DAY]
-        + knobs.weight_short * rarity[SHORT]
-    ) / weights
+    joint = 0.0
+    if weights > 0.0:
+        joint = (
+            knobs.weight_long * rarity[LONG]
+            + knobs.weight_neighbours * rarity[NEIGHBOURS]
+            + knobs.weight_time * rarity[TIME_OF_DAY]
+            + knobs.weight_short * rarity[SHORT]
+        ) / weights
     state["joint"] = joint
     state["smooth"] += knobs.smoothing * (joint - state["smooth"])
     smoothed: float = 0.5 * (joint + state["smooth"])
@@ -279,9 +306,9 @@ def fold_value(
     state["seen"] += 1
     if state["phase"] < 2:
         _buffer(state, time_ms, value)
-        if state["phase"] == 0 and state["count"] == (min(MEASURE, warmup) if warmup > 0 else MEASURE):
+        if state["phase"] == 0 and state["count"] >= (min(MEASURE, warmup) if warmup > 0 else MEASURE):
             _measure(state, warmup)
-        if state["phase"] == 1 and state["count"] == state["warmup"]:
+        if state["phase"] == 1 and state["count"] >= state["warmup"]:
             _start(state, knobs, shape, distances)
         return
     centre = state["centre"]

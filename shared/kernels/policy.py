@@ -23,6 +23,46 @@ CORRECTION = 0.25
 SURPLUS = 8.0
 """At most so many alarms above or below the budget are remembered."""
 
+FIRST_COLD = 30
+COLD_SPREADS = 8.0
+FIRST_DAY = 10.0
+COLD_QUIET = 50
+"""Rows without a further cold alarm."""
+
+
+@njit(cache=True)
+def is_extreme(state: Record, time_ms: int, value: float) -> bool:
+    """Whether a value of the warm-up lies far outside everything so far: robust spreads and the range that was seen.
+
+    Before a whole day has been seen, a job that runs once a day would look so; it takes FIRST_DAY times as much then.
+    """
+    n = state["count"]
+    if state["phase"] == 2 or n < FIRST_COLD:
+        return False
+    warm = state["warm"]
+    low = np.float64(warm[0, 2])
+    high = np.float64(warm[0, 1])
+    for i in range(n):
+        low = min(low, np.float64(warm[i, 2]))
+        high = max(high, np.float64(warm[i, 1]))
+    beyond = max(low - value, value - high)
+    times = 1.0 if time_ms - state["origin_ms"] >= DAY_MS else FIRST_DAY
+    if beyond <= times * (high - low):
+        return False
+    ordered = np.sort(warm[:n, 0].copy())
+    centre = np.float64(ordered[n // 2])
+    spread = max((np.float64(ordered[int(n * 0.9)]) - np.float64(ordered[int(n * 0.1)])) / 2.56, 0.01 * abs(centre))
+    return bool(spread > 0.0 and abs(value - centre) > times * COLD_SPREADS * spread)
+
+
+@njit(cache=True)
+def decide_cold(entity: Record, extreme: bool) -> bool:
+    """Say whether a row of the warm-up is an alarm; the row must be counted in ``rows`` already."""
+    if not extreme or (entity["alarm"] > 0 and entity["rows"] - entity["alarm"] <= COLD_QUIET):
+        return False
+    entity["alarm"] = entity["rows"]
+    return True
+
 
 @njit(cache=True)
 def severity(z: float, threshold: float) -> float:
@@ -71,7 +111,10 @@ def decide(entity: Record, z: float, budgeted: bool, knobs: Knobs) -> bool:
 
 @njit(cache=True)
 def exceeded(sketch: Record, share: float) -> float:
-    """Value that a share of the remembered weight lies above."""
+    """Value that a share of the remembered weight lies above; the sketch holds something.
+
+    Twin: tests/reference/budget.py::exceeded.  Cost: O(entries above).
+    """
     wanted = share * sketch["total"]
     above = 0.0
     for i in range(sketch["size"] - 1, -1, -1):
@@ -91,7 +134,7 @@ def follow_budget(entity: Record, z: float, alarm: bool, per_day: float, interva
     per_day : > 0, asked alarms per day; the bar is where that share of the entity's own peaks lies above, one peak
               per quiet time; beyond the largest peaks an exponential tail; corrected by the alarms given so far
 
-    Cost: O(1), at the end of a period O(SKETCH).
+    Twin: tests/reference/budget.py::thresholds.  Cost: O(1), at the end of a period O(SKETCH).
     """
     length = max(1.0, knobs.refractory * np.float64(entity["warmup"]))
     rows_per_day = DAY_MS / interval_ms

@@ -8,10 +8,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import numpy.typing as npt
 from numba import njit
 
 from shared.kernels.calibration import add, rank
-from shared.kernels.layout import CROSS, Floats, Knobs, Record
+from shared.kernels.layout import CROSS, TIME_BINS, Floats, Knobs, Record
+from shared.kernels.scale import rescale
+from shared.kernels.season import DAY_MS
 
 FIRST_SCORE = 50
 OFTEN = 64
@@ -23,6 +26,10 @@ CLIP = 4.0
 
 SLOW = 0.002
 FAR = 1e3
+APART_DAYS = 5.0
+"""Days that a time of day remembers how far a metric usually is off."""
+
+FARTHEST_APART = 16.0
 
 
 @njit(cache=True)
@@ -58,7 +65,10 @@ def invert(packed: Floats, size: int, ridge: float, inverse: Floats) -> None:
 
 @njit(cache=True)
 def join_fit(entity: Record, column: int) -> None:
-    """Let a metric into the fit, which starts anew; beyond CROSS metrics nothing happens."""
+    """Let a metric into the fit, which starts anew; beyond CROSS metrics nothing happens.
+
+    The order in which metrics come in is that of the fit: of those that are ready in the same row, the caller's.
+    """
     metrics = entity["metrics"]
     if metrics == CROSS:
         return
@@ -93,12 +103,13 @@ def _learn(entity: Record, vector: Floats, size: int, weight: float, knobs: Knob
 
 
 @njit(cache=True)
-def fold_cross(entity: Record, vector: Floats, memory: float, knobs: Knobs) -> None:
+def fold_cross(entity: Record, vector: Floats, usual: Floats, memory: float, knobs: Knobs) -> None:
     """Judge the combination of an entity's scaled metrics, and learn it.
 
     vector               : float64 (>= metrics + 1,)  scaled values in the order of ``columns``, all present; changed here
+    usual                : float64 (>= metrics,)      >= 1, how many deviations are usual for each metric now
     memory               : rows, of the ranks
-    entity["cross"]      : out: rarity of the largest mean residual of three rows, each in its running deviation
+    entity["cross"]      : out: rarity of the largest mean residual of three rows, each in its running deviation times ``usual``
 
     Cost: O(metrics^2), every EVERY rows O(metrics^3).
     """
@@ -119,7 +130,7 @@ def fold_cross(entity: Record, vector: Floats, memory: float, knobs: Knobs) -> N
                 total += np.float64(precision[i, j]) * vector[j]
             variance = np.float64(entity["variance"][i])
             residual = total / np.float64(precision[i, i]) / math.sqrt(variance)
-            mean = (residual + np.float64(before[0, i]) + np.float64(before[1, i])) / 3.0
+            mean = (residual + np.float64(before[0, i]) + np.float64(before[1, i])) / (3.0 * usual[i])
             if abs(mean) > largest:
                 largest = abs(mean)
                 entity["cross_metric"] = entity["columns"][i]
@@ -134,3 +145,64 @@ def fold_cross(entity: Record, vector: Floats, memory: float, knobs: Knobs) -> N
         add(entity["sketch"], largest, memory)
     weight = min(1.0, CLIP * CLIP / (worst * worst)) if worst > 0.0 else 1.0
     _learn(entity, vector, size, weight, knobs)
+
+
+@njit(cache=True)
+def usual_apart(state: Record, time_ms: int, knobs: Knobs) -> float:
+    """Return how many deviations the metric is usually off at this time of day, half an hour more or less; at least 1.
+
+    So a job that runs every night, which the other metrics do not account for, is nothing new.
+    """
+    at = time_ms % DAY_MS * TIME_BINS // DAY_MS
+    largest = 0.0
+    for k in range(-1, 2):
+        largest = max(largest, np.float64(state["apart"][(at + k) % TIME_BINS]))
+    return max(1.0, knobs.cross_usual * largest)
+
+
+@njit(cache=True)
+def learn_apart(state: Record, time_ms: int, residual: float) -> None:
+    """Learn how far a metric is off at this time of day; residual in its running deviations."""
+    at = time_ms % DAY_MS * TIME_BINS // DAY_MS
+    rate = min(state["interval_ms"] * TIME_BINS / (APART_DAYS * DAY_MS), 0.2)
+    old = np.float64(state["apart"][at])
+    state["apart"][at] = old + (min(abs(residual), FARTHEST_APART) - old) * rate
+
+
+@njit(cache=True)
+def fold_combination(
+    entity: Record,
+    metrics: Record,
+    slots: npt.NDArray[np.int32],
+    time_ms: int,
+    values: Floats,
+    vector: Floats,
+    usual: Floats,
+    knobs: Knobs,
+) -> None:
+    """Judge the combination when all metrics of the fit that still report are there; else it says nothing.
+
+    vector, usual : float64 (WIDTH,)  scratch
+    """
+    entity["cross"] = 0.0
+    if entity["metrics"] < 2:
+        return
+    judged = entity["fitted"] > 0
+    for k in range(entity["metrics"]):
+        column = entity["columns"][k]
+        value = values[column]
+        if math.isnan(value):
+            if entity["rows"] - entity["seen"][k] <= entity["warmup"]:
+                return
+            vector[k] = 0.0
+            usual[k] = 1.0
+            continue
+        entity["seen"][k] = entity["rows"]
+        state = metrics[slots[column]]
+        vector[k] = rescale(value, state["centre"], state["spread"])
+        usual[k] = usual_apart(state, time_ms, knobs)
+    fold_cross(entity, vector, usual, knobs.rank_memory * entity["warmup"], knobs)
+    for k in range(entity["metrics"] if judged else 0):
+        column = entity["columns"][k]
+        if not math.isnan(values[column]):
+            learn_apart(metrics[slots[column]], time_ms, np.float64(entity["before"][0, k]))

@@ -17,6 +17,9 @@ WEEK_MS = 7 * DAY_MS
 MONDAY_MS = 4 * DAY_MS
 """1970-01-05 was a Monday."""
 
+WEEKS = 3
+"""Weeks of history after which the time of the week is trusted."""
+
 
 @njit(cache=True)
 def _write_mean(season: Record, block: int) -> None:

@@ -33,3 +33,13 @@ def ranks(scores, memory):
         above = weight[older > values[i]].sum() + 0.5 * weight[older == values[i]].sum()
         out[i] = -math.log10((above + 1.0) / (weight.sum() + 1.0))
     return out
+
+
+def recalibrated(rarities, warmup):
+    """What each rarity of a trained member is worth: divided by how many times their mean is above 1 / ln 10."""
+    out, usual = [], 0.0
+    for row, rarity in enumerate(rarities, start=1):
+        memory = min(row, warmup)
+        usual = usual * (1 - 1 / memory) + rarity / memory
+        out.append(rarity / max(usual / 0.4343, 1.0))
+    return out

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -15,57 +14,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.ensemble import EnsembleState, fold, limits_for
+from shared.kernels.ensemble import fold_ensemble
 from shared.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, Knobs
-
-SLOW = os.environ.get("NUMBA_DISABLE_JIT") == "1"
-EXAMPLES = 2 if SLOW else 8
-ROWS = 130 if SLOW else 700
-WARMUP = 40 if SLOW else 100
-START = 1_700_000_000_000
-STEP = 300_000
-
-
-def one_slot_each(entities, metrics):
-    return np.arange(entities * metrics, dtype=np.int32).reshape(entities, metrics)
-
-
-def new_state(entities, metrics):
-    state = EnsembleState()
-    state.reserve(entities, entities * metrics)
-    return state
-
-
-def log_of(seed, rows=ROWS, entities=3, metrics=2):
-    """A log of several entities with season, spikes, missing values, late and repeated rows."""
-    random = np.random.default_rng(seed)
-    entity = random.integers(0, entities, rows).astype(np.int32)
-    time_ms = START + np.arange(rows) * (STEP // entities) + random.integers(0, 1000, rows)
-    phase = 2 * np.pi * (time_ms % 86_400_000) / 86_400_000
-    values = np.sin(phase)[:, None] * random.uniform(0, 5, metrics) + random.normal(0, 0.3, (rows, metrics))
-    values[random.random(rows) < 0.01] *= 30
-    values[random.random((rows, metrics)) < 0.02] = np.nan
-    counts = random.random(rows) > 0.03
-    return entity, time_ms.astype(np.int64), values, counts
-
-
-def run(log, cuts=(), entities=3, restart=False, limits=None):
-    entity, time_ms, values, counts = log
-    metrics = values.shape[1]
-    state, slots = new_state(entities, metrics), one_slot_each(entities, metrics)
-    limits = limits or limits_for(metrics, WARMUP, per_day=1.0)
-    parts = []
-    edges = [0, *sorted(cuts), len(entity)]
-    for a, b in pairwise(edges):
-        parts.append(fold(state, slots, entity[a:b], time_ms[a:b], values[a:b], limits, counts=counts[a:b]))
-        if restart:
-            state = EnsembleState.from_arrays(state.to_arrays(entities, entities * metrics))
-    joined = [np.concatenate([p[k] for p in parts]) for k in range(len(parts[0]))]
-    return joined, state
-
-
-def assert_same(a, b):
-    for x, y in zip(a, b, strict=True):
-        assert x.tobytes() == y.tobytes()
+from tests.ensembles import (
+    EXAMPLES,
+    ROWS,
+    SLOW,
+    START,
+    STEP,
+    WARMUP,
+    assert_same,
+    day_series,
+    judge_one,
+    log_of,
+    needs_speed,
+    new_state,
+    one_slot_each,
+    run,
+)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -120,92 +86,86 @@ def test_the_future_is_not_known(seed, at):
     assert_same([x[:at] for x in whole], [x[:at] for x in other])
 
 
-def awkward(name, rows):
-    random = np.random.default_rng(3)
-    steps = np.arange(rows, dtype=float)
-    return {
-        "constant": np.full(rows, 7.0),
-        "zero": np.zeros(rows),
-        "huge": random.normal(0, 1, rows) * 1e300,
-        "denormal": random.integers(0, 9, rows) * 5e-324,
-        "integer steps": np.floor(steps / 50),
-        "rising": steps * 1e3,
-        "falling": -(steps**2),
-        "negative": random.normal(-1e6, 5, rows),
-        "two levels": (steps // 20 % 2) * 4.0,
-        "rare ones": (random.random(rows) < 0.02).astype(float),
-        "counts": random.poisson(0.3, rows).astype(float),
-        "heavy tail": random.pareto(1.0, rows),
-        "noise": random.normal(0, 1, rows),
-        "all missing": np.full(rows, np.nan),
-        "mostly missing": np.where(random.random(rows) < 0.9, np.nan, random.normal(0, 1, rows)),
-        "two points": np.where(steps < 2, 1.0, np.nan),
-        "extremes": np.where(steps % 2 == 0, 1.7e308, -1.7e308),
-        "constant then jump": np.where(steps < rows // 2, 3.0, 4.0),
-    }[name]
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(seed=st.integers(0, 10_000), shuffle=st.permutations(range(4)))
+def test_the_places_of_columns_do_not_matter(seed, shuffle):
+    entity, time_ms, values, counts = log_of(seed, entities=1, metrics=4)
+    values = np.where(np.isnan(values), 0.0, values)  # all are ready in the same row, so that only the order decides
+    values[:, 3] = values[:, 1]
+    limits = limits_for(4, WARMUP, direction=[0, 1, -1, 0], min_absolute=[0, 0.5, 0, 0])
+    slots = one_slot_each(1, 4)
+    state, other_state = new_state(1, 4), new_state(1, 4)
+    expected = fold(state, slots, entity, time_ms, values, limits, counts=counts)
+    place = np.argsort(shuffle).astype(np.int32)  # where the column that was i is now
+    moved = limits._replace(**{name: getattr(limits, name)[shuffle] for name in ("direction", "min_absolute", "min_relative")})
+    found = fold(other_state, slots[:, shuffle].copy(), entity, time_ms, values[:, shuffle], moved, counts=counts, order=place)
+    assert state.entities["columns"][0, :4].tolist() == np.array(shuffle)[other_state.entities["columns"][0, :4]].tolist()
+    for name in ("gram", "precision", "variance", "sketch"):
+        assert state.entities[name].tobytes() == other_state.entities[name].tobytes()
+    for name in expected._fields:
+        one, other = getattr(expected, name), getattr(found, name)
+        if name == "top":
+            other = np.where(other < 0, -1, np.array(shuffle)[other])
+        assert (one if one.ndim == 1 else one[:, shuffle]).tobytes() == other.astype(one.dtype).tobytes(), name
 
 
-NAMES = [
-    "constant", "zero", "huge", "denormal", "integer steps", "rising", "falling", "negative", "two levels", "rare ones",
-    "counts", "heavy tail", "noise", "all missing", "mostly missing", "two points", "extremes", "constant then jump",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("per_day", [0.0, 0.5])
-def test_awkward_series_are_finite_and_quiet(name, per_day):
-    rows = 260 if SLOW else 4000
-    values = awkward(name, rows)[:, None]
-    time_ms = START + STEP * np.arange(rows, dtype=np.int64)
-    limits = limits_for(1, 100 if SLOW else 0, per_day=per_day)
-    out = fold(new_state(1, 1), one_slot_each(1, 1), np.zeros(rows, np.int32), time_ms, values, limits)
-    judged = np.isfinite(out.score)
-    assert not np.isinf(out.score).any()
-    assert ((out.severity[judged] >= 0) & (out.severity[judged] <= 1)).all()
-    assert not np.isinf(out.rarity).any()
-    assert not (np.isinf(out.expected) | np.isinf(out.lower) | np.isinf(out.upper)).any() or name in ("huge", "extremes")
-    assert out.alarm.sum() <= max(6, rows * STEP / 86_400_000 * 1.2)
+def test_ties_go_to_the_first_in_order():
+    time_ms = START + STEP * np.arange(ROWS)
+    values = np.repeat(np.random.default_rng(0).normal(0, 1, (ROWS, 1)), 2, 1)
+    tops = []
+    for order in ([0, 1], [1, 0]):
+        state, asked = new_state(1, 2), limits_for(2, WARMUP)
+        out = fold(state, one_slot_each(1, 2), np.zeros(ROWS), time_ms, values, asked, order=np.array(order))
+        tops.append(set(out.top[out.top >= 0].tolist()))
+    assert tops == [{0}, {1}]
+    for order in ([0, 0], [0], [1, 2]):
+        with pytest.raises(ValueError, match="order is"):
+            fold(state, one_slot_each(1, 2), np.zeros(ROWS), time_ms, values, asked, order=np.array(order))
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(
-    values=st.lists(
-        st.one_of(st.floats(allow_nan=True, allow_infinity=False), st.integers(-3, 3).map(float)), min_size=60, max_size=160
-    ),
-    gaps=st.lists(st.sampled_from([0, 1, 1000, STEP, STEP, STEP, 86_400_000, 40 * 86_400_000]), min_size=60, max_size=160),
-)
-def test_any_finite_values_and_any_gaps_give_finite_scores(values, gaps):
-    rows = min(len(values), len(gaps))
-    time_ms = START + np.cumsum(np.array(gaps[:rows], np.int64))
-    out = fold(
-        new_state(1, 1),
-        one_slot_each(1, 1),
-        np.zeros(rows, np.int32),
-        time_ms,
-        np.array(values[:rows])[:, None],
-        limits_for(1, 30),
-    )
-    assert not np.isinf(out.score).any()
-    judged = np.isfinite(out.severity)
-    assert ((out.severity[judged] >= 0) & (out.severity[judged] <= 1)).all()
-    assert (np.isfinite(out.score) == np.isfinite(out.severity)).all()
+@given(seed=st.integers(0, 10_000), at=st.integers(5, ROWS - 2))
+def test_a_forgotten_entity_starts_anew(seed, at):
+    entity, time_ms, values, counts = log_of(seed)
+    at += int(np.flatnonzero((entity[at:] == 1) & counts[at:])[0]) if ((entity[at:] == 1) & counts[at:]).any() else 0
+    who, forgotten = entity[at], np.arange(ROWS) == at
+    counts[at] = True
+    limits = limits_for(2, WARMUP)
+    state = new_state(3, 2)
+    whole = fold(state, one_slot_each(3, 2), entity, time_ms, values, limits, counts=counts, forgotten=forgotten)
+    mine = (entity == who) & (np.arange(ROWS) >= at)
+    fresh = new_state(3, 2)
+    anew = fold(fresh, one_slot_each(3, 2), entity[mine], time_ms[mine], values[mine], limits, counts=counts[mine])
+    assert_same([x[mine] for x in whole], anew)
+    assert state.entities[who].tobytes() == fresh.entities[who].tobytes()
+    assert state.metrics[2 * who : 2 * who + 2].tobytes() == fresh.metrics[2 * who : 2 * who + 2].tobytes()
+    others = entity != who
+    plain, _ = run((entity, time_ms, values, counts), limits=limits)
+    assert_same([x[others] for x in whole], [x[others] for x in plain])
+    counts[at] = False  # a late row forgets nothing
+    _, kept = run((entity, time_ms, values, counts), limits=limits)
+    state = new_state(3, 2)
+    fold(state, one_slot_each(3, 2), entity, time_ms, values, limits, counts=counts, forgotten=forgotten)
+    assert state.metrics.tobytes() == kept.metrics.tobytes()
 
 
-def day_series(days, seed=0, noise=0.1):
-    rows = days * 288
-    time_ms = START // 86_400_000 * 86_400_000 + STEP * np.arange(rows, dtype=np.int64)
-    phase = 2 * np.pi * (np.arange(rows) % 288) / 288
-    return time_ms, 10 + 4 * np.sin(phase) + np.random.default_rng(seed).normal(0, noise, rows)
+def test_arrays_of_other_kinds_give_the_same_bits_and_compile_nothing():
+    entity, time_ms, values, counts = log_of(5, rows=120)
+    expected, _ = run((entity, time_ms, values, counts))
+    values.setflags(write=False)
+    found, _ = run((entity.astype(np.int64), time_ms, np.asfortranarray(values)[:, :], counts.astype(np.uint8)))
+    assert_same(expected, found)
+    assert SLOW or len(fold_ensemble.signatures) == 1
 
 
-def judge_one(time_ms, values, **asked):
-    values = values[:, None] if values.ndim == 1 else values
-    limits = limits_for(values.shape[1], **asked)
-    state = new_state(1, values.shape[1])
-    return fold(state, one_slot_each(1, values.shape[1]), np.zeros(len(values), np.int32), time_ms, values, limits), state
-
-
-needs_speed = pytest.mark.skipif(SLOW, reason="long series, compiled only")
+def test_a_warm_up_that_gets_shorter_on_the_way_ends():
+    time_ms = START + STEP * np.arange(200)
+    values = np.random.default_rng(0).normal(0, 1, (200, 1))
+    state, slots = new_state(1, 1), one_slot_each(1, 1)
+    fold(state, slots, np.zeros(100), time_ms[:100], values[:100], limits_for(1))
+    out = fold(state, slots, np.zeros(100), time_ms[100:], values[100:], limits_for(1, 20))
+    assert out.warmup[0] == 1.0
+    assert np.isfinite(out.score).all()
 
 
 @needs_speed
@@ -272,29 +232,87 @@ def test_what_only_the_combination_shows_is_found():
 
 
 @needs_speed
-def test_weekends_are_learned_after_three_weeks():
-    rows = 8 * 7 * 48
-    time_ms = 1_704_067_200_000 + 1_800_000 * np.arange(rows, dtype=np.int64)
-    day = np.arange(rows) // 48 % 7
-    phase = 2 * np.pi * (np.arange(rows) % 48) / 48
-    values = np.where(day < 5, 10 + 5 * np.sin(phase), 6.0) + np.random.default_rng(0).normal(0, 0.2, rows)
+def test_cold_start_says_only_extremes():
+    time_ms, values = day_series(2)
+    values[400] += 100
     out, _ = judge_one(time_ms, values)
-    late = np.arange(rows) > 4 * 7 * 48
-    assert out.alarm[late].sum() <= 1
-    weekend = late & (day >= 5)
-    assert out.rarity[weekend, 0, 2].mean() < 0.8
+    assert np.flatnonzero(out.alarm).tolist() == [400]
+    assert out.cold[400]
+    assert np.isnan(out.score[400])
+    assert not judge_one(time_ms, values, cold_start=False)[0].alarm.any()
+    assert 0 < out.warmup[300] < 1
+
+
+def test_on_the_first_day_only_the_absurd_is_said():
+    """A job that runs once a day has not been seen yet."""
+    time_ms, values = day_series(2)
+    wide = np.ptp(values[:200])
+    for beyond, said in ((8 * wide, False), (40 * wide, True)):
+        changed = values.copy()
+        changed[200] += beyond
+        assert judge_one(time_ms, changed)[0].alarm[200] == said
 
 
 @needs_speed
-def test_cold_start_says_only_extremes():
-    time_ms, values = day_series(2)
-    values[200] += 100
-    out, _ = judge_one(time_ms, values)
-    assert np.flatnonzero(out.alarm).tolist() == [200]
-    assert out.cold[200]
-    assert np.isnan(out.score[200])
-    assert not judge_one(time_ms, values, cold_start=False)[0].alarm.any()
-    assert 0 < out.warmup[300] < 1
+def test_a_threshold_means_as_much_for_many_metrics_as_for_one():
+    random = np.random.default_rng(5)
+    rows, metrics = 20 * 288, 9
+    time_ms = START + STEP * np.arange(rows)
+    values = np.sin(2 * np.pi * (time_ms % 86_400_000) / 86_400_000)[:, None] + random.normal(0, 0.3, (rows, metrics))
+
+    def alarms(columns):
+        state, entity = new_state(1, columns), np.zeros(rows, np.int32)
+        knobs = Knobs(weight_cross=0.0)
+        return fold(state, one_slot_each(1, columns), entity, time_ms, values[:, :columns], limits_for(columns), knobs)
+
+    one, nine = alarms(1), alarms(9)
+    assert nine.alarm.sum() <= 3 * max(one.alarm.sum(), 1)
+    assert np.nanmean(nine.score > 1.0) < 3 * max(np.nanmean(one.score > 1.0), 1e-3)
+
+
+@needs_speed
+def test_a_job_that_the_other_metrics_do_not_account_for_is_nothing_new_after_some_nights():
+    random, days = np.random.default_rng(6), 25
+    rows = days * 288
+    time_ms = START - START % 86_400_000 + STEP * np.arange(rows)
+    load = np.sin(2 * np.pi * np.arange(rows) / 288) + 2 + random.normal(0, 0.1, rows)
+    values = np.stack([load + random.normal(0, 0.05, rows), 3 * load + random.normal(0, 0.1, rows)], axis=1)
+    for day in range(days):
+        start = day * 288 + 36 + random.integers(-2, 3)
+        values[start : start + 8, 1] += 6
+    out = fold(new_state(1, 2), one_slot_each(1, 2), np.zeros(rows, np.int32), time_ms, values, limits_for(2))
+    night = (np.arange(rows) % 288 >= 30) & (np.arange(rows) % 288 < 54) & (np.arange(rows) > 12 * 288)
+    assert out.alarm[night].sum() <= 2
+    before = out.combination[18 * 288 + 150]
+    values[18 * 288 + 150 :, 1][:4] += 6
+    odd = fold(new_state(1, 2), one_slot_each(1, 2), np.zeros(rows, np.int32), time_ms, values, limits_for(2))
+    assert odd.alarm[18 * 288 + 150 : 18 * 288 + 160].any()
+    assert odd.combination[18 * 288 + 151] > before + 1
+
+
+@needs_speed
+def test_a_trained_member_that_has_drifted_pages_nobody():
+    time_ms, values = day_series(40, noise=0.3)
+    rows, random = len(values), np.random.default_rng(3)
+    honest = random.exponential(0.4343, rows)
+
+    def scores(trained):
+        state = new_state(1, 1)
+        column, entity = values[:, None], np.zeros(rows, np.int32)
+        return fold(state, one_slot_each(1, 1), entity, time_ms, column, limits_for(1), trained=trained)
+
+    without = scores(None)
+    late = np.arange(rows) > 10 * 288
+    always = scores(np.full(rows, 3.0))
+    assert always.score[late].tobytes() == without.score[late].tobytes()
+    lone = honest.copy()
+    lone[9000] = 4.0
+    assert scores(lone).score[9000] - without.score[9000] > 1.0
+    assert scores(lone).trained[9000] > 0.5
+    often = np.where(random.random(rows) < 0.1, 3.0, honest)
+    assert scores(often).alarm.sum() <= without.alarm.sum() + 6
+    quiet = scores(np.full(rows, np.nan))
+    assert_same(quiet, without)
 
 
 @needs_speed

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba import njit
 
-from shared.kernels.calibration import add, rank
+from shared.kernels.calibration import add, rank, recalibrate
 from shared.kernels.layout import ENTITY_DTYPE, LIBRARY, METRIC_DTYPE, SHAPE, SKETCH_DTYPE, WIDTH, Knobs
 from shared.kernels.novelty import push_block, score_novelty
 from shared.kernels.policy import decide, exceeded, severity
-from shared.kernels.residual import fold_cross, join_fit
+from shared.kernels.residual import fold_cross, join_fit, learn_apart, usual_apart
 from shared.kernels.scale import chomp, push_median, rescale, robust_scale
 from shared.kernels.season import (
     expect_time_of_day,
@@ -67,6 +68,17 @@ def test_ranks_forget():
     scores = np.concatenate([np.full(400, 10.0), np.random.default_rng(0).random(4000)])
     found, _ = sketch_ranks(np.append(scores, 5.0), 200.0)
     assert found[-1] > 2.0
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0, 3.0])
+def test_trained_rarities_are_worth_what_their_mean_allows(shift):
+    rarities = np.random.default_rng(1).exponential(0.4343, 400) + shift
+    entity = np.zeros(1, ENTITY_DTYPE)[0]
+    entity["warmup"] = 100
+    found = [recalibrate(entity, rarity) for rarity in rarities]
+    np.testing.assert_allclose(found, calibration.recalibrated(rarities.tolist(), 100), rtol=1e-9)
+    assert found[0] <= 0.4344
+    assert 0.3 < np.mean(found[100:]) < 0.5
 
 
 @settings(max_examples=5, deadline=None)
@@ -140,7 +152,7 @@ def test_residuals_equal_regressions(metrics):
         vector[:metrics] = row
         spread = np.sqrt(entity["variance"][:metrics].astype(float))
         solved = i <= 64
-        fold_cross(entity, vector, 1000.0, knobs)
+        fold_cross(entity, vector, np.ones(WIDTH), 1000.0, knobs)
         scaled = entity["before"][0, :metrics].astype(float)
         if i > 5 and solved:
             expected = residual.residuals(rows[: i + 1], np.array(weights), knobs.cross_memory, knobs.cross_ridge) / spread
@@ -154,11 +166,34 @@ def test_a_fit_without_excitement_does_not_wind_up():
     for column in range(3):
         join_fit(entity, column)
     for _ in range(3000):
-        fold_cross(entity, np.array([1.0, 1.0, 0.0, 0.0] + [0.0] * 13), 1000.0, Knobs())
+        fold_cross(entity, np.array([1.0, 1.0, 0.0, 0.0] + [0.0] * 13), np.ones(WIDTH), 1000.0, Knobs())
     assert np.isfinite(entity["precision"]).all()
     assert abs(entity["precision"]).max() < 1e3
-    fold_cross(entity, np.array([1.0, 3.0, 0.0, 0.0] + [0.0] * 13), 1000.0, Knobs())
+    fold_cross(entity, np.array([1.0, 3.0, 0.0, 0.0] + [0.0] * 13), np.ones(WIDTH), 1000.0, Knobs())
     assert entity["cross"] > 1.0
+
+
+@njit
+def learn_first(states, time_ms, residual):
+    learn_apart(states[0], time_ms, residual)
+
+
+@njit
+def usual_of_first(states, time_ms, knobs):
+    return usual_apart(states[0], time_ms, knobs)
+
+
+def test_what_is_usual_at_a_time_of_day_is_that_much_less_odd():
+    """Twice the faded mean of the deviations at this half hour or at a neighbour's, at least 1."""
+    states, night, step_ms = np.zeros(1, METRIC_DTYPE), 3 * 3_600_000, 300_000
+    states["interval_ms"] = step_ms
+    mean, rate = 0.0, 48 * step_ms / (5 * 86_400_000)
+    for day in range(20):
+        for k in range(6):
+            learn_first(states, day * 86_400_000 + night + k * step_ms, -8.0 if k < 3 else 40.0)
+            mean += ((8.0 if k < 3 else 16.0) - mean) * rate
+    for minutes, usual in ((0, 2 * mean), (29, 2 * mean), (-10, 2 * mean), (59, 2 * mean), (-31, 1.0), (60, 1.0)):
+        assert abs(usual_of_first(states, night + minutes * 60_000, Knobs()) - usual) < 1e-4
 
 
 @settings(deadline=None)

@@ -1,0 +1,40 @@
+"""Slow and obviously right: the silences of a series from the list of all that ended."""
+
+from __future__ import annotations
+
+import math
+
+
+def silences(active, times, shortest, keep, knobs, interval_ms):
+    """Z of the silence at each value, 0 while it is usual; ``keep`` is what a silence's length keeps per value.
+
+    Silences of less than 12 hours say nothing.
+    """
+    out, ended, quiet, ever = [], [], 0, False
+    for row, (is_active, time_ms) in enumerate(zip(active, times, strict=True)):
+        if is_active:
+            if ever and quiet >= shortest:
+                ended.append((row, quiet))
+            quiet, ever = 0, True
+            out.append(0.0)
+            continue
+        quiet += 1
+        out.append(
+            _judge(row, quiet, (time_ms - times[0]) / 3_600_000, ended, keep, knobs)
+            if quiet * interval_ms >= 12 * 3_600_000
+            else 0.0
+        )
+    return out
+
+
+def _judge(row, quiet, hours, ended, keep, knobs):
+    if not ended or hours < 7 * 24:
+        return 0.0
+    assert len(ended) <= 100  # beyond, the mean of the logarithms fades
+    longest = max(length * keep ** (row - end) for end, length in ended)
+    typical = math.log(longest) - sum(math.log(length) for _, length in ended) / len(ended)
+    enough = len(ended) >= 20 or (len(ended) >= 5 and typical <= 0.1)
+    if not enough or quiet <= 1.1 * longest:
+        return 0.0
+    slope = max(knobs.absence_slope, 1 / (max(typical, 0.0) + 0.05))
+    return knobs.absence * (math.log10(min(hours, 60 * 24)) + slope * math.log10(quiet / longest))

@@ -6,10 +6,11 @@ Law: nothing here is computed from a clock or from anything outside the record a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from hashlib import sha256
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 """Changes only when the bytes that the fold produces change; stands in every activation and snapshot."""
 
 DEFAULT_MIN_TIME_MS = 946_684_800_000
@@ -18,10 +19,35 @@ DEFAULT_MAX_TIME_MS = 4_102_444_800_000
 
 
 class Detector(StrEnum):
-    """What decides: the name stands in every verdict as ``detector_id``."""
+    """What decides: all members together, a trained model, or one member alone; the name stands in every verdict."""
 
+    ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
+    NOVELTY = "novelty"
+    BURST = "burst"
+    NEIGHBOURS = "neighbours"
+    TIME_OF_DAY = "time_of_day"
+    COMBINATION = "combination"
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether it is a model that training fits and nothing else."""
+        return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
+
+
+class Kind(StrEnum):
+    """What an event in the anomaly topic is about: an alarm, or a data-quality verdict."""
+
+    ANOMALY = "anomaly"
+    MISSING = "missing"
+    GAP = "gap"
+    LATE = "late"
+    OUT_OF_ORDER = "out_of_order"
+    DUPLICATE = "duplicate"
+    REPEATED_TIME = "repeated_time"
+    FLAT_LINE = "flat_line"
+    STOPPED = "stopped"
 
 
 class State(IntEnum):
@@ -101,45 +127,53 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """Which model scores a partition from which offset on.
+    """What judges a partition from which offset on.
 
-    sha256 : 64 hex digits, the artefact's folder
-    offset : first input offset that this model scores
+    model_sha256 : 64 hex digits, the artefact's folder; empty = no trained model
+    offset       : first input offset that is judged so
+    settings     : the configuration, see ``configuration.Configuration.text``; empty where only its id is known
+    settings_id  : first 16 digits of its SHA-256
     """
 
-    sha256: str
+    model_sha256: str
     offset: int
     model_version: str = ""
     state_version: int = STATE_VERSION
+    settings: str = field(default="", compare=False)
+    settings_id: str = ""
+
+    def __post_init__(self) -> None:
+        if self.settings and not self.settings_id:
+            object.__setattr__(self, "settings_id", sha256(self.settings.encode()).hexdigest()[:16])
 
     @property
     def model_id(self) -> str:
-        """First 16 digits of sha256, as results carry it."""
-        return self.sha256[:16]
+        """First 16 digits of the model's SHA-256, as results carry it; empty = no trained model."""
+        return self.model_sha256[:16]
 
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """One alarm, with why; field for field what ``schemas/anomaly_event.avsc`` describes."""
+    """One alarm or data-quality verdict, with why; field for field what ``schemas/anomaly_event.avsc`` describes."""
 
     event_id: str
     detector_id: str
-    model_id: str
-    model_version: str
-    kind: str
+    model_id: str | None
+    model_version: str | None
+    kind: Kind
     entity: str
-    metric: str
+    metric: str | None
     event_time: int
     value: float | None
     expected: float | None
     lower: float | None
     upper: float | None
     direction: str | None
-    score: float
-    severity: float
-    threshold: float
+    score: float | None
+    severity: float | None
+    threshold: float | None
     state: State
-    top_feature: str
+    top_feature: str | None
     attributions: Mapping[str, float]
     reason: str
     imputed: bool
@@ -148,3 +182,6 @@ class Anomaly:
     source_partition: int
     source_offset: int
     traceparent: bytes | None = None
+    is_anomaly: bool = True
+    cold_start: bool = False
+    since: int | None = None

@@ -148,9 +148,57 @@ class FeatureSettings(Section):
         return self
 
 
+class MetricRule(Section):
+    """Which deviations of one metric matter; what is not given is taken from ``detection``."""
+
+    direction: Literal["both", "up", "down"] | None = Field(None, description="deviations that matter")
+    min_absolute: float | None = Field(None, ge=0, allow_inf_nan=False, description="least deviation, in the metric's unit")
+    min_relative: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="least deviation, as a share of the expected"
+    )
+
+
+class DetectionSettings(Section):
+    """How the ensemble and its members decide."""
+
+    threshold: float = Field(1.4, gt=0, le=10, description="score of an alarm: how rare, in powers of ten of an hour")
+    alarms_per_day: float | None = Field(
+        None, gt=0, le=1000, description="instead of the threshold: about so many alarms per entity and day in the long run"
+    )
+    warmup_samples: int = Field(0, ge=0, le=1024, description="before the first verdict; 0 = three days' worth, 150 to 1024")
+    cold_start: bool = Field(True, description="alarm on extreme values before the warm-up has ended")
+    direction: Literal["both", "up", "down"] = Field("both", description="deviations that matter")
+    min_absolute: float = Field(0, ge=0, allow_inf_nan=False, description="least deviation from the expected value, own unit")
+    min_relative: float = Field(0, ge=0, allow_inf_nan=False, description="least deviation, as a share of the expected value")
+    metrics: dict[str, MetricRule] = Field(
+        default_factory=dict, description='rules of single metrics, e.g. {"cpu": {"direction": "up"}}'
+    )
+
+    @field_validator("warmup_samples")
+    @classmethod
+    def _enough(cls, value: int) -> int:
+        if 0 < value < 20:
+            raise ValueError("warmup_samples must be 0 or 20 to 1024")
+        return value
+
+
+class QualitySettings(Section):
+    """What is said about the data itself, apart from anomalies."""
+
+    events: bool = Field(True, description="write data-quality verdicts to the anomaly topic")
+    gap_intervals: float = Field(5, ge=2, le=1e6, description="a silence of so many usual intervals is a gap")
+    stopped_intervals: float = Field(12, ge=3, le=1e6, description="nothing for so many usual intervals: stopped reporting")
+    flat_hours: float = Field(24, gt=0, le=8760, description="a metric that varied has had one value for so long: flat line")
+    repeat_hours: float = Field(24, ge=0, le=8760, description="the same verdict on the same entity comes at most once in")
+    forget_days: float = Field(30, gt=0, le=3650, description="an entity that returns after so long starts anew")
+
+
 class TrainSettings(Section):
     """What training learns from, how, and when."""
 
+    member: Literal["isolation_forest", "one_class_svm"] = Field(
+        "isolation_forest", description="what is fitted as a member of the ensemble; a trained `detector` is fitted itself"
+    )
     split: float = Field(0.6, gt=0, lt=1, description="first part of each entity's time that the model learns from")
     contamination: float = Field(0.02, gt=0, le=0.5, description="share of training rows above the threshold")
     threshold: float | None = Field(None, description="fixed score threshold instead of the contamination's")
@@ -225,7 +273,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__")
 
-    detector: Detector = Field(Detector.ISOLATION_FOREST, description="what training fits; predictors follow the model")
+    detector: Detector = Field(Detector.ENSEMBLE, description="what decides: all members, a trained model, or one member alone")
     slot: str = Field("", pattern=r"^[A-Za-z0-9_-]*$", description="stable name of this replica; empty = host name")
     models_dir: Path = Field(Path("models"), description="shared by training and predictors")
     state_dir: Path = Field(Path("state"), description="snapshots of predictors; may be shared")
@@ -234,6 +282,8 @@ class Settings(BaseSettings):
     topics: TopicSettings = TopicSettings()
     input: InputSettings = InputSettings()
     features: FeatureSettings = FeatureSettings()
+    detection: DetectionSettings = DetectionSettings()
+    quality: QualitySettings = QualitySettings()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     produce: ProduceSettings = ProduceSettings()
@@ -256,6 +306,11 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Take what is passed in and nothing else; ``load_settings`` adds environment and file."""
         return (init_settings,)
+
+    @property
+    def trained_detector(self) -> Detector:
+        """What training fits."""
+        return self.detector if self.detector.is_trained else Detector(self.train.member)
 
     @property
     def bootstrap(self) -> str:

@@ -1,0 +1,52 @@
+"""Numbers and times as a person would say them."""
+
+import pytest
+
+from shared.wording import against, days, duration, short, time_of_day
+
+TUESDAY_0310 = 1_397_531_400_000
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [
+        (0, "0 s"),
+        (0.25, "0.25 ms"),
+        (45_000, "45 s"),
+        (300_000, "5 min"),
+        (330_000, "5 min 30 s"),
+        (11_400_000, "3 h 10 min"),
+        (93_600_000, "1 d 2 h"),
+        (14 * 86_400_000, "14 d"),
+    ],
+)
+def test_durations_have_two_units_at_most(ms, text):
+    assert duration(ms) == text
+
+
+def test_days_are_whole_from_two_on():
+    assert days(14.9 * 86_400_000) == "14 days"
+    assert days(1.5 * 86_400_000) == "1 d 12 h"
+
+
+def test_the_time_of_day_names_its_half_hour():
+    assert time_of_day(TUESDAY_0310, weekly=False) == "03:00"
+    assert time_of_day(TUESDAY_0310 + 25 * 60_000, weekly=True) == "Tuesdays 03:30"
+
+
+@pytest.mark.parametrize(
+    ("value", "usual", "text"),
+    [
+        (3.1, 1.0, "3.1x its usual 1"),
+        (0.2, 1.0, "0.2 of its usual 1"),
+        (1.0, 1.0, "usually 1"),
+        (-1.0, 5.0, "usually 5"),
+        (1.0, float("nan"), "never seen before"),
+    ],
+)
+def test_values_are_compared_with_the_usual(value, usual, text):
+    assert against(value, usual) == text
+
+
+def test_numbers_are_short():
+    assert [short(value) for value in (0.0, 1234.5, 2e-5, 3e14)] == ["0", "1,234", "2.00e-05", "3.00e+14"]

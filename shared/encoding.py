@@ -47,31 +47,35 @@ _LONG_BYTES, _OPTIONAL_BYTES = 10, 9
 class Scores:
     """The verdicts on n records of one partition, as columns; NaN = null in every float.
 
-    entity         : int32 (n,)       index into the partition's Directory
-    time_ms        : int64 (n,)       event time
-    score          : float64 (n,)     the detector's own unit, higher = odder
-    severity       : float64 (n,)     0..1
-    threshold      : float            score above which a record is an anomaly
-    is_anomaly     : bool (n,)
-    state          : uint8 (n,)       events.State
-    warmup_percent : float64 (n,)     0..100
-    top_metric     : int32 (n,)       index into metrics, -1 = null
+    entity              : int32 (n,)    index into the partition's Directory
+    time_ms             : int64 (n,)    event time
+    score               : float64 (n,)  the detector's own unit, higher = odder
+    severity            : float64 (n,)  0..1
+    threshold           : float64 (n,)  in force for the record, same unit as score
+    is_anomaly          : bool (n,)
+    cold_start          : bool (n,)     an alarm of the robust band, before the warm-up has ended
+    state               : uint8 (n,)    events.State
+    warmup_percent      : float64 (n,)  0..100
+    warmup_minutes_left : float64 (n,)
+    top_metric          : int32 (n,)    index into metrics, -1 = null
     late, duplicate, imputed : bool (n,)
-    offsets        : int64 (n,)       of the input records
-    known          : bool (n, M)      which metrics the record lists
+    offsets             : int64 (n,)    of the input records
+    known               : bool (n, M)   which metrics the record lists
     metric_value, metric_expected, metric_lower, metric_upper, metric_severity : float64 (n, M)
-    metrics        : M names
-    model_id       : 16 hex digits, None before the first model
+    metrics             : M names
+    model_id            : 16 hex digits, None where no trained model is involved
     """
 
     entity: npt.NDArray[np.int32]
     time_ms: npt.NDArray[np.int64]
     score: Floats
     severity: Floats
-    threshold: float
+    threshold: Floats
     is_anomaly: Bools
+    cold_start: Bools
     state: npt.NDArray[np.uint8]
     warmup_percent: Floats
+    warmup_minutes_left: Floats
     top_metric: npt.NDArray[np.int32]
     late: Bools
     duplicate: Bools
@@ -193,7 +197,10 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
     longest = sum(map(len, pieces[: kernels.METRICS])) + sum(metric_sizes) + max(metric_sizes, default=0)
     row_bytes = (
-        longest + kernels.ID_DIGITS + 8 * _LONG_BYTES + (3 + kernels.METRIC_NUMBERS * len(metric_sizes)) * _OPTIONAL_BYTES
+        longest
+        + kernels.ID_DIGITS
+        + 8 * _LONG_BYTES
+        + (kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)) * _OPTIONAL_BYTES
     )
     out, bounds = np.empty(int(name_sizes.sum()) + len(entity) * row_bytes, np.uint8), np.empty(len(entity) + 1, np.int64)
     joined = Blob.join(pieces)
@@ -207,8 +214,8 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
         _column(scores.offsets),
         _rows(scores.state, len(State), "state"),
         _rows(scores.top_metric, len(scores.metrics), "top_metric", lowest=-1),
-        _bits(scores.score, scores.severity, scores.warmup_percent),
-        np.stack([scores.is_anomaly, scores.late, scores.duplicate, scores.imputed], axis=-1).astype(np.uint8),
+        _bits(scores.score, scores.severity, scores.threshold, scores.warmup_percent, scores.warmup_minutes_left),
+        np.stack([getattr(scores, name) for name in _FLAGS], axis=-1).astype(np.uint8),
         _bits(scores.metric_value, scores.metric_expected, scores.metric_lower, scores.metric_upper, scores.metric_severity),
         np.ascontiguousarray(scores.known, np.uint8),
         np.empty(sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES, np.uint8),
@@ -220,14 +227,12 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
 
 def _score_pieces(schema_id: int, scores: Scores) -> list[bytes]:
     """Return what all score events of a batch have in common, in the order of ``kernels.HEADER`` ... ``METRICS``."""
-    threshold = np.float64(scores.threshold)
     id_head = f"{scores.source_topic}\0{scores.source_partition}\0"
     id_middle = f"\0{scores.detector_id}\0{SCORE_KIND}\0"
     return [
         wire_header(schema_id),
         _string(scores.detector_id),
         b"\0" if scores.model_id is None else b"\x02" + _string(scores.model_id),
-        b"\0" if np.isnan(threshold) else b"\x02" + threshold.tobytes(),
         _string(scores.source_topic) + _long(scores.source_partition),
         id_head.encode(),
         id_middle.encode(),
@@ -255,9 +260,10 @@ def _bytes(data: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
+_FLAGS = ("is_anomaly", "cold_start", "late", "duplicate", "imputed")
 _ROW_COLUMNS = (
-    "entity", "time_ms", "score", "severity", "is_anomaly", "state", "warmup_percent", "top_metric",
-    "late", "duplicate", "imputed", "offsets",
+    "entity", "time_ms", "score", "severity", "threshold", "state", "warmup_percent", "warmup_minutes_left", "top_metric",
+    "offsets", *_FLAGS,
 )  # fmt: skip
 _METRIC_COLUMNS = ("known", "metric_value", "metric_expected", "metric_lower", "metric_upper", "metric_severity")
 

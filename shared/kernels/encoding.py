@@ -27,12 +27,13 @@ from shared.kernels.wire import (
 Uint64s = npt.NDArray[np.uint64]
 
 # where the constant pieces of score events stand among ``pieces``; those of the states and of the metrics follow
-HEADER, DETECTOR, MODEL, THRESHOLD, SOURCE, ID_HEAD, ID_MIDDLE, ID_TAIL, STATES = range(9)
+HEADER, DETECTOR, MODEL, SOURCE, ID_HEAD, ID_MIDDLE, ID_TAIL, STATES = range(8)
 STATE_COUNT = 3
 METRICS = STATES + STATE_COUNT
 
-SCORE, SEVERITY, WARMUP = range(3)
-IS_ANOMALY, LATE, DUPLICATE, IMPUTED = range(4)
+ROW_NUMBERS = 5
+SCORE, SEVERITY, THRESHOLD, WARMUP_PERCENT, WARMUP_MINUTES_LEFT = range(ROW_NUMBERS)
+IS_ANOMALY, COLD_START, LATE, DUPLICATE, IMPUTED = range(5)
 METRIC_NUMBERS = 5
 """value, expected, lower, upper, severity"""
 
@@ -178,8 +179,8 @@ def encode_score_rows(
     pieces, piece_bounds : what is the same in every row, see HEADER ... METRICS
     names, name_bounds   : uint8, int64 (k + 1,)  entities
     entity ... top_metric: int64 (n,)             top_metric -1 = null
-    numbers              : uint64 (n, 3)          bits of score, severity and warm-up; NaN = null
-    flags                : uint8 (n, 4)           is_anomaly, late, duplicate, imputed
+    numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up percent, minutes; NaN = null
+    flags                : uint8 (n, 5)           is_anomaly, cold_start, late, duplicate, imputed
     metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity; NaN = null
     known                : uint8 (n, M)           which metrics the record lists
     scratch              : uint8                  room for what an event id is the hash of
@@ -198,10 +199,11 @@ def encode_score_rows(
         at = write_long(time_ms[row], out, at)
         at = write_optional(numbers[row, SCORE], out, at)
         at = write_optional(numbers[row, SEVERITY], out, at)
-        at = write_piece(pieces, piece_bounds, THRESHOLD, out, at)
-        out[at] = flags[row, IS_ANOMALY]
-        at = write_piece(pieces, piece_bounds, STATES + state[row], out, at + 1)
-        at = write_optional(numbers[row, WARMUP], out, at)
+        at = write_optional(numbers[row, THRESHOLD], out, at)
+        out[at], out[at + 1] = flags[row, IS_ANOMALY], flags[row, COLD_START]
+        at = write_piece(pieces, piece_bounds, STATES + state[row], out, at + 2)
+        at = write_optional(numbers[row, WARMUP_PERCENT], out, at)
+        at = write_optional(numbers[row, WARMUP_MINUTES_LEFT], out, at)
         out[at] = NULL if top_metric[row] < 0 else PRESENT
         at += 1
         if top_metric[row] >= 0:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import fastavro
@@ -11,19 +15,27 @@ import pytest
 
 import schemas
 from lapwing.embedded_registry import EmbeddedRegistry, serve
+from lapwing.schema_compatibility import violations, wrong_defaults
+from lapwing.topics import subjects
 from shared.avro_types import AvroType, Field, parse_schema
 from shared.codec import compile_plan
 from shared.errors import ConfigError
+from shared.events import Detector, Kind
 from shared.registry import Registry
-from shared.settings import InputSettings, RegistrySettings
+from shared.settings import InputSettings, RegistrySettings, Settings
 
 LEVELS = {
     schemas.METRIC_EVENT: "BACKWARD",
     schemas.SCORE_EVENT: "FULL",
     schemas.ANOMALY_EVENT: "FULL",
-    schemas.MODEL_ACTIVATION: "BACKWARD",
+    schemas.MODEL_ACTIVATION: "FULL",
 }
 """The level that each file must be able to live under: FULL for what others read."""
+
+EARLIER = {
+    path.name.removesuffix(".avsc"): path.read_text("utf-8") for path in (Path(__file__).parent / "earlier_schemas").iterdir()
+}
+"""<name>.<version> -> a version that records in topics were written with; these files never change."""
 
 
 def fields_of(avro: AvroType) -> Iterator[Field]:
@@ -114,6 +126,83 @@ def test_a_breaking_change_is_refused(registry: Registry, name: str, change: Any
 def test_a_nullable_field_may_come_later(registry: Registry, name: str) -> None:
     first = registry.register("s", schemas.text(name), LEVELS[name])
     assert registry.register("s", changed(name, append_nullable), LEVELS[name]) != first
+
+
+# ---- earlier versions ----
+
+
+def test_every_file_has_its_earlier_versions() -> None:
+    assert {name.partition(".")[0] for name in EARLIER} == set(schemas.ALL)
+
+
+def test_the_levels_are_those_that_are_registered() -> None:
+    assert {name: level for _, name, level in subjects(Settings())} == LEVELS
+
+
+@pytest.mark.parametrize("name", schemas.ALL)
+def test_defaults_fit_their_types(name: str) -> None:
+    assert wrong_defaults(parse_schema(schemas.text(name))) == []
+
+
+@pytest.mark.parametrize("version", EARLIER)
+def test_it_is_compatible_with_the_earlier_version(registry: Registry, version: str) -> None:
+    name = version.partition(".")[0]
+    new, old = schemas.text(name), EARLIER[version]
+    assert violations(f"{LEVELS[name]}_TRANSITIVE", parse_schema(new), [parse_schema(old)]) == []
+    registry.register("s", old, LEVELS[name])
+    assert registry.schema(registry.register("s", new, LEVELS[name])) is not None
+
+
+@pytest.mark.parametrize("version", EARLIER)
+def test_old_and_new_records_are_read_by_new_and_old_readers(version: str) -> None:
+    old, new = json.loads(EARLIER[version]), json.loads(schemas.text(version.partition(".")[0]))
+    before, after = sample(old), sample(new)
+    added = {field["name"]: field["default"] for field in new["fields"] if field["name"] not in before}
+    assert resolved(before, old, new) == before | added
+    assert resolved(after, new, old) == {name: after[name] for name in before}
+
+
+def sample(avro: Any) -> Any:
+    """A value of a type; of a union its last branch."""
+    if isinstance(avro, list):
+        return sample(avro[-1])
+    if isinstance(avro, dict):
+        if "logicalType" in avro:
+            return datetime(2014, 4, 16, 3, 35, tzinfo=UTC)
+        match avro["type"]:
+            case "record":
+                return {field["name"]: sample(field["type"]) for field in avro["fields"]}
+            case "array":
+                return [sample(avro["items"])] * 2
+            case "map":
+                return {"a": sample(avro["values"]), "b": sample(avro["values"])}
+    return {"string": "text", "int": 5, "long": 2**40, "double": 0.5, "boolean": True}[avro]
+
+
+def resolved(record: Any, written: Any, read: Any) -> Any:
+    out = BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(written), record)
+    out.seek(0)
+    found = fastavro.schemaless_reader(out, fastavro.parse_schema(written), fastavro.parse_schema(read))
+    assert out.read() == b""
+    return found
+
+
+# ---- what the fields say ----
+
+
+def words(name: str, field: str) -> set[str]:
+    (doc,) = (one.doc for one in parse_schema(schemas.text(name)).fields if one.name == field)
+    return set(re.findall(r"[a-z_]+", doc))
+
+
+def test_the_kinds_are_listed() -> None:
+    assert {kind.value for kind in Kind} <= words(schemas.ANOMALY_EVENT, "kind")
+
+
+@pytest.mark.parametrize("name", [schemas.SCORE_EVENT, schemas.ANOMALY_EVENT, schemas.MODEL_ACTIVATION])
+def test_the_detectors_are_listed(name: str) -> None:
+    assert {detector.value for detector in Detector} <= words(name, "detector_id")
 
 
 def test_the_metric_event_fits_the_default_settings() -> None:

@@ -127,10 +127,12 @@ def score_columns(draw: st.DrawFn) -> tuple[Scores, Directory]:
         time_ms=column(np.int64, TIMES),
         score=column(np.float64, DOUBLES),
         severity=column(np.float64, DOUBLES),
-        threshold=draw(DOUBLES),
+        threshold=column(np.float64, DOUBLES),
         is_anomaly=column(np.bool_, st.booleans()),
+        cold_start=column(np.bool_, st.booleans()),
         state=column(np.uint8, st.integers(0, len(State) - 1)),
         warmup_percent=column(np.float64, DOUBLES),
+        warmup_minutes_left=column(np.float64, DOUBLES),
         top_metric=column(np.int32, st.integers(-1, m - 1)),
         late=column(np.bool_, st.booleans()),
         duplicate=column(np.bool_, st.booleans()),
@@ -143,7 +145,7 @@ def score_columns(draw: st.DrawFn) -> tuple[Scores, Directory]:
         metric_upper=column(np.float64, DOUBLES, m),
         metric_severity=column(np.float64, DOUBLES, m),
         metrics=tuple(f"metric_{'x' * draw(st.integers(0, 70))}{i}" for i in range(m)),
-        detector_id=draw(st.sampled_from(["isolation_forest", "one_class_svm"])),
+        detector_id=draw(st.sampled_from(["ensemble", "isolation_forest", "one_class_svm"])),
         model_id=draw(st.none() | st.just("0123456789abcdef")),
         source_topic=draw(st.sampled_from(["metrics.cloudwatch.raw", "é" * 40])),
         source_partition=draw(st.integers(0, 10_000)),
@@ -186,6 +188,9 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     ("column", "value", "error"),
     [
         ("offsets", np.arange(2), ValueError),
+        ("threshold", np.array(0.5), ValueError),
+        ("cold_start", np.zeros(4, np.bool_), ValueError),
+        ("warmup_minutes_left", np.zeros(2), ValueError),
         ("known", np.ones((3, 1), np.bool_), ValueError),
         ("metric_lower", np.ones((2, 3)), ValueError),
         ("entity", np.array([0, 1, 3], np.int32), IndexError),
@@ -206,10 +211,11 @@ def full_scores(n: int) -> tuple[Scores, Directory]:
         entities.add(f"host-{i}")
     rng = np.random.default_rng(1)
     numbers = {f"metric_{name}": rng.normal(size=(n, 2)) for name in ("value", "expected", "lower", "upper", "severity")}
-    marks = {name: rng.random(n) < 0.5 for name in ("is_anomaly", "late", "duplicate", "imputed")}
+    marks = {name: rng.random(n) < 0.5 for name in ("is_anomaly", "cold_start", "late", "duplicate", "imputed")}
     return Scores(
         entity=(np.arange(n) % 3).astype(np.int32), time_ms=T0 + np.arange(n), score=rng.normal(size=n), severity=rng.random(n),
-        threshold=0.5, state=np.full(n, State.READY, np.uint8), warmup_percent=np.full(n, np.nan),
-        top_metric=np.zeros(n, np.int32), offsets=np.arange(n) * 10, known=np.ones((n, 2), np.bool_), metrics=("cpu", "mem"),
+        threshold=rng.random(n), state=np.full(n, State.READY, np.uint8), warmup_percent=np.full(n, np.nan),
+        warmup_minutes_left=rng.random(n), top_metric=np.zeros(n, np.int32), offsets=np.arange(n) * 10,
+        known=np.ones((n, 2), np.bool_), metrics=("cpu", "mem"),
         detector_id="isolation_forest", model_id="0" * 16, source_topic="t", source_partition=1, **numbers, **marks,
     ), entities  # fmt: skip

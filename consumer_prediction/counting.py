@@ -1,16 +1,21 @@
-"""What the predictor counts of each outcome, per batch and never per event.
+"""What the predictor counts and logs of each outcome that was committed, per batch and never per event.
 
 Law: counting changes nothing; only what was committed is counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
+import structlog
 
+from consumer_prediction.ownership import Owned
 from shared.counters import (
+    ALARM_BUDGET,
     ANOMALIES,
+    DATA_QUALITY,
     DEAD_LETTERS,
     END_TO_END_SECONDS,
     EVENTS_CONSUMED,
@@ -18,7 +23,14 @@ from shared.counters import (
     Counters,
 )
 from shared.events import Reason, State, severity_class
+from shared.features import iso
 from shared.scoring import Outcome
+
+log = structlog.get_logger()
+
+DAY_MS = 86_400_000
+LONGEST_STEP_MS = DAY_MS
+"""A longer silence of an entity is not time in which it could have alarmed."""
 
 
 def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int) -> None:
@@ -34,7 +46,37 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
             counters.add(DEAD_LETTERS, int(count), Reason(int(reason)).code)
         for anomaly in outcome.anomalies:
-            counters.add(ANOMALIES, 1, outcome.detector_id, severity_class(anomaly.severity).value)
+            if anomaly.is_anomaly and anomaly.severity is not None:
+                counters.add(ANOMALIES, 1, outcome.detector_id, severity_class(anomaly.severity).value)
+            else:
+                counters.add(DATA_QUALITY, 1, anomaly.kind.value)
         stamped = batch.broker_ms[batch.broker_ms > 0]
         if len(stamped):
             counters.observe(END_TO_END_SECONDS, np.maximum(now_ms - stamped, 0) / 1000.0)
+
+
+def measure_budget(counters: Counters, owned: Mapping[int, Owned], outcomes: Sequence[Outcome], asked: float | None) -> None:
+    """Compare the alarms per entity and day since partitions were taken over with those asked for."""
+    for outcome in outcomes:
+        if one := owned.get(outcome.batch.partition):
+            one.alarms += sum(anomaly.is_anomaly for anomaly in outcome.anomalies)
+            one.entity_days += float(np.minimum(outcome.folded.step_ms, LONGEST_STEP_MS).sum()) / DAY_MS
+    days = sum(one.entity_days for one in owned.values())
+    if days > 0:
+        counters.set(ALARM_BUDGET, sum(one.alarms for one in owned.values()) / days, "achieved")
+        counters.set(ALARM_BUDGET, math.nan if asked is None else asked, "asked")
+
+
+def report(counters: Counters, outcomes: Sequence[Outcome], now_ms: int, entity_field: str) -> None:
+    """Count and log what has just been committed; now_ms as for ``count_committed``."""
+    count_committed(counters, outcomes, now_ms)
+    for outcome in outcomes:
+        for anomaly in outcome.anomalies:
+            severity = {} if anomaly.severity is None else {"severity": severity_class(anomaly.severity).value}
+            log.info(
+                anomaly.kind.value,
+                at=iso(anomaly.event_time),
+                **{entity_field: anomaly.entity},
+                **severity,
+                because=anomaly.reason,
+            )

@@ -13,28 +13,27 @@ from typing import Protocol
 
 import structlog
 
-from consumer_prediction.counting import count_committed
+from consumer_prediction.counting import measure_budget, report
+from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import History, Owned, metadata, take_over
 from shared.batch import Batch, Outgoing, Position
 from shared.codec import Plans, schema_ids
-from shared.counters import COMMITS, OUTAGE_SECONDS, REBALANCES, SNAPSHOTS, Counters
-from shared.errors import LapwingError, ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.configuration import Configuration
+from shared.counters import COMMITS, REBALANCES, SNAPSHOTS, Counters
+from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
 from shared.events import Activation
-from shared.features import iso
+from shared.failpoints import failpoint
 from shared.model import Model
 from shared.ports import Sink, Source
 from shared.scoring import Outcome, Rules
 from shared.settings import PredictSettings
-from shared.snapshots import SnapshotFolder
+from shared.snapshots import SnapshotWriter
 
 log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
 RETRY_S = 0.5
-SAY_AFTER_S = 10.0
-CALM_S = 5.0
-"""An outage is over after so long without an error: between two probes, a broker that is gone looks like an idle topic."""
 
 
 class Schemas(Protocol):
@@ -71,7 +70,7 @@ class Doors:
     schemas: Schemas
     models: Models
     history: History
-    snapshots: SnapshotFolder
+    snapshots: SnapshotWriter
     clock: Callable[[], float]
     now_ms: Callable[[], int]
     sleep: Callable[[float], None]
@@ -95,9 +94,8 @@ class PredictionLoop:
         self._opened_s: float | None = None
         self._open: list[Outcome] = []
         self._broken = False
-        self._outage_s: float | None = None
-        self._trouble_s = 0.0
-        self._outage_said = False
+        self._outage = Outage(settings.outage_deadline_s, doors.clock, counters)
+        self._unfit = ""
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
@@ -119,7 +117,7 @@ class PredictionLoop:
             if self._due():
                 self._commit()
             if not self._held:
-                self._outage_over()
+                self._outage.calm()
         except TransactionAborted as error:
             self._break("transaction aborted", error)
         except TransactionUndecided as error:
@@ -127,7 +125,7 @@ class PredictionLoop:
         except ProducerFenced:
             raise
         except TransportError as error:
-            self._endure(error)
+            self._outage.endure(error)
             self.doors.sleep(RETRY_S)
 
     def drain(self) -> None:
@@ -135,12 +133,14 @@ class PredictionLoop:
         try:
             if not self._broken:
                 self._commit()
-                for partition, owned in self.owned.items():
-                    self._snapshot(partition, owned)
+                for owned in self.owned.values():
+                    self._snapshot(owned, last=True)
         except TransportError as error:
             log.warning("left without committing; the records will be scored again", error=str(error))
         finally:
             self.owned.clear()
+            self.doors.snapshots.close()
+            self._report_snapshots()
             self.doors.source.close()
             self._sink.close()
 
@@ -153,13 +153,15 @@ class PredictionLoop:
         return {partition: self.owned[partition].state.next_offset for partition in committed}
 
     def _take_over(self, partition: int, position: Position | None, log_start: int) -> None:
-        owned, refused = take_over(partition, position, log_start, self.doors.snapshots, self.doors.history, self.rules)
+        folder = self.doors.snapshots.folder
+        owned, refused = take_over(partition, position, log_start, folder, self.doors.history, self.rules)
         for why in refused:
             log.warning("snapshot passed over", partition=partition, why=why)
         if owned.state.activation:
-            owned.scorer.use(self.doors.models.load(owned.state.activation.sha256))
-        owned.saved_at_s = self.doors.clock()
+            self._judge_by(owned, owned.state.activation)
+        owned.trail.captured_at_s = self.doors.clock()
         self.owned[partition] = owned
+        failpoint("in_takeover")
         self.counters.add(REBALANCES, 1, "assigned")
         log.info(
             "partition taken over",
@@ -171,12 +173,14 @@ class PredictionLoop:
 
     def revoked(self, partitions: Sequence[int]) -> None:
         """Commit what is open, then give partitions up; see RebalanceListener."""
+        failpoint("in_revoke")
         try:
             if not self._broken:
                 self._commit()
         except TransportError as error:
             self._break("revoked, and the open transaction did not commit", error, new_sink=True)
         self._drop(partitions, snapshot=not self._broken)
+        failpoint("after_revoke")
 
     def lost(self, partitions: Sequence[int]) -> None:
         """Forget partitions that belong to somebody else already; see RebalanceListener."""
@@ -187,7 +191,7 @@ class PredictionLoop:
         for partition in partitions:
             owned = self.owned.pop(partition, None)
             if owned and snapshot:
-                self._snapshot(partition, owned)
+                self._snapshot(owned, last=True)
             self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
         self._held = [batch for batch in self._held if batch.partition not in partitions]
         log.info("partitions given up", partitions=sorted(partitions))
@@ -211,7 +215,7 @@ class PredictionLoop:
             except TransportError as error:
                 self._held = list(batches[place:])
                 self.doors.source.pause()
-                self._endure(error)
+                self._outage.endure(error)
                 held = True
                 break
         if not held and self._paused:
@@ -225,30 +229,61 @@ class PredictionLoop:
         batch = owned.unseen(batch)
         if not len(batch):
             return
+        failpoint("after_poll")
         plans = self.doors.schemas.plans(schema_ids(batch))
         for segment, replayed in owned.segments(batch):
             if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:
-                self._activate(owned, owned.ahead.pop(0), self.doors.models)
+                self._judge_by(owned, owned.ahead.pop(0))
             if replayed:
-                owned.scorer.process(segment, plans)
+                self._process(owned, segment, plans)
+                failpoint("in_replay")
             else:
                 self._score(owned, segment, plans)
 
     def _score(self, owned: Owned, batch: Batch, plans: Plans) -> None:
-        if self.model and (owned.state.activation is None or owned.state.activation.sha256 != self.model.sha256):
-            activation = Activation(self.model.sha256, int(batch.offsets[0]), self.model.version)
-            owned.state.activation = activation
-            owned.scorer.use(self.model)
-            self._send_all([self.encoder.activation(batch.partition, activation, self.model.detector.value)])
-            log.info("model activated", model=self.model.model_id, partition=batch.partition, offset=activation.offset)
-        outcome = owned.scorer.process(batch, plans)
+        self._activate(owned, batch)
+        outcome = self._process(owned, batch, plans)
+        failpoint("after_process")
         self._send_all(self.encoder.outcome(outcome, owned.state))
+        failpoint("after_produce")
         owned.dirty = True
         self._open.append(outcome)
 
-    @staticmethod
-    def _activate(owned: Owned, activation: Activation, models: Models) -> None:
-        owned.scorer.use(models.load(activation.sha256))
+    def _process(self, owned: Owned, batch: Batch, plans: Plans) -> Outcome:
+        """Move the state, and remember how long it took: so long would a replay."""
+        began_s = self.doors.clock()
+        outcome = owned.scorer.process(batch, plans)
+        owned.trail.work_s += self.doors.clock() - began_s
+        return outcome
+
+    def _activate(self, owned: Owned, batch: Batch) -> None:
+        """Write into the log what judges from this batch on, where that changes."""
+        configuration = self.rules.configuration
+        model = self.model or owned.scorer.model
+        if model is not None and not configuration.takes(model.detector):
+            model = None
+        wanted = Activation(
+            model.sha256 if model else "", int(batch.offsets[0]), model.version if model else "", settings=configuration.text
+        )
+        now = owned.state.activation
+        if now is not None and (now.model_sha256, now.settings_id) == (wanted.model_sha256, wanted.settings_id):
+            return
+        owned.state.activation = wanted
+        owned.scorer.use(model, configuration)
+        self._send_all([self.encoder.activation(batch.partition, wanted, configuration.detector.value)])
+        failpoint("after_activation")
+        log.info(
+            "activated",
+            detector=configuration.detector.value,
+            model=wanted.model_id or None,
+            partition=batch.partition,
+            offset=wanted.offset,
+        )
+
+    def _judge_by(self, owned: Owned, activation: Activation) -> None:
+        """Judge as the log says."""
+        model = self.doors.models.load(activation.model_sha256) if activation.model_sha256 else None
+        owned.scorer.use(model, Configuration.from_text(activation.settings))
         owned.state.activation = activation
 
     def _send_all(self, records: Sequence[Outgoing]) -> None:
@@ -287,27 +322,32 @@ class PredictionLoop:
             self._or_abort(partial(self._sink.commit, positions))
             self.counters.add(COMMITS, 1, "committed")
         outcomes, self._open = self._open, []
+        measure_budget(self.counters, self.owned, outcomes, self.rules.configuration.detection.alarms_per_day)
         self._opened_s = None
-        self._report(outcomes)
-        now_s = self.doors.clock()
+        report(self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields))
         for partition in positions:
-            owned = self.owned[partition]
-            owned.dirty = False
-            if now_s - owned.saved_at_s >= self.settings.snapshot_interval_s:
-                self._snapshot(partition, owned)
+            self.owned[partition].dirty = False
+        self._snapshot_due()
 
-    def _snapshot(self, partition: int, owned: Owned) -> None:
+    def _snapshot_due(self) -> None:
+        """Save one partition's committed state when it is time."""
+        savable = {owned.trail.partition: owned for owned in self.owned.values() if owned.savable}
+        trails = (owned.trail for owned in savable.values())
+        if due := self.doors.snapshots.next_due(trails, self.settings.snapshot_interval_s):
+            self._snapshot(savable[due.partition])
+        self._report_snapshots()
+
+    def _snapshot(self, owned: Owned, *, last: bool = False) -> None:
         """Save a committed state; a snapshot that cannot be written costs a longer replay and nothing else."""
-        owned.saved_at_s = self.doors.clock()
-        if owned.dirty or owned.replaying or owned.saved == owned.state.next_offset:
-            return
-        try:
-            self.doors.snapshots.write(partition, owned.state)
-            owned.saved = owned.state.next_offset
-            self.counters.add(SNAPSHOTS, 1, "written")
-        except LapwingError as error:
-            self.counters.add(SNAPSHOTS, 1, "failed")
-            log.warning("snapshot not written", partition=partition, error=str(error))
+        if owned.savable:
+            failpoint("before_snapshot")
+            self.doors.snapshots.write(owned.trail, owned.state, last=last)
+
+    def _report_snapshots(self) -> None:
+        for done in self.doors.snapshots.finished():
+            self.counters.add(SNAPSHOTS, 1, "failed" if done.error else "written")
+            if done.error:
+                log.warning("snapshot not written", partition=done.partition, error=str(done.error))
 
     def _break(self, what: str, error: Exception | None, *, new_sink: bool = False) -> None:
         """Drop all state; the next step rebuilds it from what was committed."""
@@ -335,49 +375,21 @@ class PredictionLoop:
             self._broken = True
             raise
 
-    # -- models and outages ---------------------------------------------------------------------------------------------
+    # -- models ---------------------------------------------------------------------------------------------
 
     def _look_for_model(self) -> None:
         """Pick up a newer model, but only between transactions."""
-        if self._opened_s is None:
-            self.model = self.doors.models.newest()
-
-    def _endure(self, error: TransportError) -> None:
-        now_s = self.doors.clock()
-        if not error.retriable:
-            raise error
-        self._trouble_s = now_s
-        if self._outage_s is None:
-            self._outage_s, self._outage_said = now_s, False
-        lasted_s = now_s - self._outage_s
-        self.counters.set(OUTAGE_SECONDS, lasted_s)
-        if lasted_s >= self.settings.outage_deadline_s:
-            raise error
-        if lasted_s >= SAY_AFTER_S and not self._outage_said:
-            self._outage_said = True
-            log.warning("waiting for it to come back", error=str(error), give_up_after_s=self.settings.outage_deadline_s)
-
-    def _outage_over(self) -> None:
-        now_s = self.doors.clock()
-        if self._outage_s is None or now_s - self._trouble_s < CALM_S:
+        if self._opened_s is not None:
             return
-        if self._outage_said:
-            log.info("it is back", lasted_s=round(self._trouble_s - self._outage_s, 1))
-        self.counters.set(OUTAGE_SECONDS, 0)
-        self._outage_s = None
-
-    # -- what is said ---------------------------------------------------------------------------------------------------
-
-    def _report(self, outcomes: Sequence[Outcome]) -> None:
-        """Count and log what has just been committed."""
-        count_committed(self.counters, outcomes, self.doors.now_ms())
-        entity_field = "/".join(self.rules.input.entity_fields)
-        for outcome in outcomes:
-            for anomaly in outcome.anomalies:
-                log.info(
-                    "anomaly",
-                    at=iso(anomaly.event_time),
-                    **{entity_field: anomaly.entity},
-                    score=anomaly.score,
-                    because=anomaly.reason,
+        newest = self.doors.models.newest()
+        if newest is not None and not self.rules.configuration.takes(newest.detector):
+            if newest.sha256 != self._unfit:
+                self._unfit = newest.sha256
+                log.warning(
+                    "model passed over: it is of another detector",
+                    model=newest.model_id,
+                    of=newest.detector.value,
+                    detector=self.rules.configuration.detector.value,
                 )
+            newest = None
+        self.model = newest

@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-
 import schemas
 from shared.batch import Blob, Headers, Outgoing
 from shared.dead_letters import dead_letters
@@ -22,7 +20,7 @@ from shared.scoring import Outcome
 from shared.settings import TopicSettings
 from shared.state import PartitionState
 
-CLOUDEVENTS_TYPE = "io.lapwing.anomaly.v1"
+ALARM_TYPE, QUALITY_TYPE = "io.lapwing.anomaly.v1", "io.lapwing.data_quality.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +68,21 @@ class Encoder:
     def scores(self, outcome: Outcome, state: PartitionState) -> Scores:
         """Lay an outcome out as the columns of schemas/score_event.avsc."""
         columns, folded, verdicts, model = outcome.columns, outcome.folded, outcome.verdicts, outcome.model
-        unknown = np.full(columns.values.shape, np.nan)
         return Scores(
             detector_id=outcome.detector_id,
             model_id=model.model_id if model else None,
             source_topic=outcome.batch.topic,
             source_partition=outcome.batch.partition,
-            threshold=model.threshold if model else float("nan"),
+            threshold=verdicts.threshold,
             entity=columns.entity,
             time_ms=columns.time_ms,
             score=verdicts.score,
             severity=verdicts.severity,
             is_anomaly=verdicts.is_anomaly,
             state=verdicts.state,
-            warmup_percent=np.full(len(columns.entity), np.nan),
+            cold_start=verdicts.cold,
+            warmup_percent=verdicts.warmup_percent,
+            warmup_minutes_left=verdicts.warmup_minutes_left,
             top_metric=verdicts.top_metric,
             late=folded.late_by_ms > 0,
             duplicate=folded.duplicate,
@@ -92,29 +91,30 @@ class Encoder:
             metrics=tuple(state.metrics[: columns.values.shape[1]]),
             known=folded.known,
             metric_value=columns.values,
-            metric_expected=folded.expected,
-            metric_lower=folded.lower,
-            metric_upper=folded.upper,
-            metric_severity=unknown,
+            metric_expected=verdicts.expected,
+            metric_lower=verdicts.lower,
+            metric_upper=verdicts.upper,
+            metric_severity=verdicts.metric_severity,
         )
 
     def anomalies(self, anomalies: Sequence[Anomaly]) -> Outgoing:
-        """Encode alarms with their CloudEvents headers (binary mode)."""
+        """Encode alarms and data-quality verdicts with their CloudEvents headers (binary mode)."""
         values = encode_records(self._anomaly_schema, self.ids.anomaly, [_record(anomaly) for anomaly in anomalies])
         keys = Blob.join([anomaly.entity.encode() for anomaly in anomalies])
         return Outgoing(self.topics.anomalies, values, keys, {row: _headers(anomaly) for row, anomaly in enumerate(anomalies)})
 
     def activation(self, partition: int, activation: Activation, detector_id: str) -> Outgoing:
-        """Encode the record that says which model scores a partition from where on."""
+        """Encode the record that says what judges a partition from where on."""
         record = {
             "group": self.group,
             "source_topic": self.topics.input,
             "source_partition": partition,
             "source_offset": activation.offset,
             "detector_id": detector_id,
-            "model_sha256": activation.sha256,
+            "model_sha256": activation.model_sha256,
             "model_version": activation.model_version,
             "state_version": activation.state_version,
+            "settings": activation.settings,
         }
         key = f"{self.group}/{partition}/{activation.offset}".encode()
         return Outgoing(
@@ -126,8 +126,8 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
     record = asdict(anomaly)
     del record["traceparent"]
     return record | {
-        "severity_class": severity_class(anomaly.severity).value,
-        "is_anomaly": True,
+        "kind": anomaly.kind.value,
+        "severity_class": None if anomaly.severity is None else severity_class(anomaly.severity).value,
         "state": anomaly.state.name,
     }
 
@@ -137,7 +137,7 @@ def _headers(anomaly: Anomaly) -> Headers:
     named = {
         "ce_specversion": "1.0",
         "ce_id": anomaly.event_id,
-        "ce_type": CLOUDEVENTS_TYPE,
+        "ce_type": ALARM_TYPE if anomaly.is_anomaly else QUALITY_TYPE,
         "ce_source": f"/kafka/{anomaly.source_topic}/{anomaly.source_partition}",
         "ce_subject": anomaly.entity,
         "ce_time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

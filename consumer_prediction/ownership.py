@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
@@ -16,10 +16,10 @@ from shared.batch import Batch, Position
 from shared.errors import HistoryGone, LapwingError
 from shared.events import STATE_VERSION, Activation
 from shared.scoring import Rules, Scorer
-from shared.snapshots import SnapshotFolder
+from shared.snapshots import SnapshotFolder, Trail
 from shared.state import PartitionState
 
-METADATA_VERSION = 1
+METADATA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Checkpoint:
     """What the metadata of a committed position says.
 
     base       : first offset of the history that the state is made of
-    activation : model that scores at the position, None before the first
+    activation : what judges at the position, by its settings' id; None before the first
     """
 
     base: int
@@ -36,7 +36,7 @@ class Checkpoint:
 
 def metadata(state: PartitionState) -> str:
     """Write the checkpoint that is committed with a position (far below the broker's 4096 bytes)."""
-    activation = asdict(state.activation) if state.activation else None
+    activation = asdict(replace(state.activation, settings="")) if state.activation else None
     return json.dumps({"v": METADATA_VERSION, "base": state.base, "activation": activation}, separators=(",", ":"))
 
 
@@ -65,18 +65,19 @@ class Owned:
     """A partition in our hands.
 
     replay_until : rows below were committed before
+    trail        : its snapshots
     ahead        : activations that the replay has yet to reach, by offset
+    alarms, entity_days : alarms since the take-over, and the time that they were given in
     dirty        : something was sent since the last commit
-    saved        : offset of the newest snapshot
-    saved_at_s   : when it was written, monotonic
     """
 
     scorer: Scorer
     replay_until: int
+    trail: Trail
     ahead: list[Activation] = field(default_factory=list)
     dirty: bool = False
-    saved: int = -1
-    saved_at_s: float = 0.0
+    alarms: int = 0
+    entity_days: float = 0.0
 
     @property
     def state(self) -> PartitionState:
@@ -87,6 +88,11 @@ class Owned:
     def replaying(self) -> bool:
         """Whether the committed position has not been reached yet."""
         return self.state.next_offset < self.replay_until
+
+    @property
+    def savable(self) -> bool:
+        """Whether the state is committed and beyond its snapshots."""
+        return not (self.dirty or self.replaying or self.trail.offset == self.state.next_offset)
 
     def unseen(self, batch: Batch) -> Batch:
         """Cut off rows that have been processed already."""
@@ -119,16 +125,15 @@ def take_over(
     raises  : HistoryGone when neither a snapshot nor the log reaches back far enough
     """
     if committed is None:
-        return Owned(Scorer(PartitionState(log_start), rules), log_start), []
+        return Owned(Scorer(PartitionState(log_start), rules), log_start, Trail(partition)), []
     known = checkpoint(committed, folder.topic, partition)
     if log_start > committed.offset:
         raise HistoryGone(
             f"{folder.topic}[{partition}]: records {committed.offset} to {log_start - 1} were removed by retention before they "
             f"were scored; raise topics.input_retention_hours, and reset the group's offset to go on without them"
         )
-    state, refused = folder.newest(partition, committed.offset, known.base)
-    if state is None:
-        state = PartitionState(known.base)
+    restored = folder.restore(partition, committed.offset, known.base)
+    state = restored.state or PartitionState(known.base)
     if log_start > state.next_offset and state.next_offset < committed.offset:
         raise HistoryGone(
             f"{folder.topic}[{partition}]: the state needs records from offset {state.next_offset}, but retention has removed "
@@ -137,8 +142,7 @@ def take_over(
     ahead: Sequence[Activation] = ()
     if known.activation and known.activation != state.activation:
         ahead = history(partition, state.activation.offset if state.activation else -1, known.activation)
-    owned = Owned(Scorer(state, rules), committed.offset, list(ahead), saved=state.next_offset)
-    return owned, refused
+    return Owned(Scorer(state, rules), committed.offset, Trail.after(partition, restored), list(ahead)), restored.refused
 
 
 def state_version_note(activation: Activation | None) -> str | None:

@@ -19,16 +19,17 @@ from consumer_prediction.loop import Doors, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.codec import Plans, SchemaUnfit, WriterPlan, compile_plan
+from shared.configuration import Configuration
 from shared.counters import Counters
-from shared.errors import TopicMismatch, TransportError
+from shared.errors import LapwingError, TopicMismatch, TransportError
 from shared.events import Activation
 from shared.kafka import Admin, AtLeastOnceSink, GroupSource, Reader, TransactionalSink
 from shared.ports import Sink
-from shared.records import decode_records
+from shared.records import decode_records, schema_id_of
 from shared.registry import Registry
 from shared.scoring import Rules
 from shared.settings import InputSettings, Settings
-from shared.snapshots import SnapshotFolder
+from shared.snapshots import SnapshotFolder, SnapshotWriter
 from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
@@ -74,10 +75,18 @@ class WriterSchemas:
 
 
 class ActivationLog:
-    """Reads which models have scored a partition, from the topic that keeps all activations."""
+    """Reads what has judged a partition, from the topic that keeps all activations."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._registry = Registry(settings.registry)
+
+    def _writer_schema(self, topic: str, value: bytes) -> str:
+        schema_id = schema_id_of(value)
+        text = None if schema_id is None else self._registry.schema(schema_id)
+        if text is None:
+            raise LapwingError(f"{topic}: a record has the schema id {schema_id}, which the registry does not know")
+        return text
 
     def __call__(self, partition: int, after: int, newest: Activation) -> list[Activation]:
         """Return the activations beyond an offset up to the newest one, oldest first.
@@ -91,10 +100,10 @@ class ActivationLog:
             for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
             for row in range(len(batch))
         ]
-        text = schemas.text(schemas.MODEL_ACTIVATION)
+        texts = [self._writer_schema(topic, value) for value in values]
         found = [
-            Activation(r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"])
-            for r in decode_records(values, [text] * len(values))
+            Activation(r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"], r.get("settings", ""))
+            for r in decode_records(values, texts)
             if r["group"] == group
             and r["source_topic"] == self.settings.topics.input
             and r["source_partition"] == partition
@@ -131,19 +140,21 @@ def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) ->
         schemas=WriterSchemas(Registry(settings.registry), settings.input, time.monotonic),
         models=ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters),
         history=ActivationLog(settings),
-        snapshots=SnapshotFolder(
-            settings.state_dir,
-            patient(admin.cluster_id) or "",
-            settings.topics.input,
-            patient(lambda: admin.topic_id(settings.topics.input)) or "",
-            settings.predict.group,
-            settings.predict.snapshots_kept,
+        snapshots=SnapshotWriter(
+            SnapshotFolder(
+                settings.state_dir,
+                patient(admin.cluster_id) or "",
+                settings.topics.input,
+                patient(lambda: admin.topic_id(settings.topics.input)) or "",
+                settings.predict.group,
+                settings.predict.snapshots_kept,
+            )
         ),
         clock=time.monotonic,
         now_ms=lambda: time.time_ns() // 1_000_000,
         sleep=time.sleep,
     )
-    rules = Rules(settings.input, settings.detector.value, settings.features.window, settings.predict.max_entities)
+    rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
     encoder = Encoder(settings.topics, ids, settings.predict.group, settings.input.max_record_bytes)
     loop = patient(lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters))
     if loop is None:

@@ -287,13 +287,13 @@ class TrainingService:
 
     def _fit(self, history: History) -> Trained:
         began_s = self.doors.monotonic()
-        trained = train(history.rows(), self.settings.detector, self.settings.features, self.settings.train)
+        trained = train(history.rows(), self.settings.trained_detector, self.settings.features, self.settings.train)
         seconds = self.doors.monotonic() - began_s
         self.counters.observe(FIT_SECONDS, seconds)
         said = trained.facts["training"]
         log.info(
             "model trained",
-            detector=self.settings.detector.value,
+            detector=self.settings.trained_detector.value,
             rows=said["rows"],
             entities=said["entities"],
             metrics=len(trained.model.metrics),

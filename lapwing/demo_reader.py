@@ -55,11 +55,13 @@ class _FromTheStart:
 class Seen:
     """What was seen beside the books.
 
-    unscored       : records that got no score because there was no model yet
+    data_quality   : verdicts on the data itself
+    unscored       : records that got no score, because their entity was still warming up or had no model yet
     first_at_s     : when the first anomaly was read, by the clock given
     """
 
     anomalies: int = 0
+    data_quality: int = 0
     unscored: int = 0
     first_at_s: float | None = None
     event_ms: int | None = None
@@ -85,7 +87,7 @@ class ResultReader:
         self._plans = dict.fromkeys(score_ids, plan)
         self._entities, self._metrics = Directory(), ["source_partition", "source_offset", "score"]
         self._anomaly_schema = schemas.text(schemas.ANOMALY_EVENT)
-        self._anomalous: set[tuple[int, int]] = set()
+        self._known: set[str] = set()
         self._committed: dict[int, int] = {}
         self._committed_s = 0.0
         self._arrived: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
@@ -158,18 +160,21 @@ class ResultReader:
             self.seen.event_ms = max(self.seen.event_ms or 0, int(columns.time_ms.max()))
 
     def _anomalies(self, batch: Batch) -> None:
-        if len(batch) and self.seen.first_at_s is None:
-            self.seen.first_at_s = self._clock()
         values = [batch.values[row] for row in range(len(batch))]
         for record in decode_records(values, [self._anomaly_schema] * len(values)):
-            place = (record["source_partition"], record["source_offset"])
-            if place not in self._anomalous:
-                self._anomalous.add(place)
-                self.newest.pop(record["entity"], None)
-                self.newest[record["entity"]] = _line(record)
+            if record["event_id"] in self._known:
+                continue
+            self._known.add(record["event_id"])
+            if not record["is_anomaly"]:
+                self.seen.data_quality += 1
+                continue
+            self.seen.anomalies += 1
+            if self.seen.first_at_s is None:
+                self.seen.first_at_s = self._clock()
+            self.newest.pop(record["entity"], None)
+            self.newest[record["entity"]] = _line(record)
         while len(self.newest) > KEPT_ANOMALIES:
             del self.newest[next(iter(self.newest))]
-        self.seen.anomalies = len(self._anomalous)
 
     def _dead_letters(self, batch: Batch) -> None:
         for row in range(len(batch)):

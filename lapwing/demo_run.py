@@ -129,7 +129,7 @@ class Demo:
         if read != self.at.sent_before:
             self.at.wrong.append(f"the training read {read:,} of {self.at.sent_before:,} records")
         manifest = artifacts.manifest(self.settings.models_dir, sha256)
-        self.at.model = f"{sha256[:16]}, {self.settings.detector}, trained up to {manifest['version']}"
+        self.at.model = f"{sha256[:16]}, {manifest['detector']}, trained up to {manifest['version']}"
         waiting = set(self.predictors)
 
         def loaded() -> bool:
@@ -290,6 +290,7 @@ class Demo:
             scored=self.ledger.scored,
             dead_letters=self.ledger.dead,
             anomalies=seen.anomalies,
+            data_quality=seen.data_quality,
             first_anomaly_s=None if seen.first_at_s is None else seen.first_at_s - self.started_s,
             events_per_s=live / live_s if live_s > 0 else 0.0,
             p50_ms=p50,

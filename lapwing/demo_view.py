@@ -48,7 +48,7 @@ class AnomalyLine:
 
     time_ms: int
     entity: str
-    score: float
+    score: float | None
     severity: SeverityClass
     reason: str
 
@@ -88,6 +88,7 @@ class Summary:
     scored: int
     dead_letters: int
     anomalies: int
+    data_quality: int
     first_anomaly_s: float | None
     events_per_s: float
     p50_ms: float | None
@@ -119,7 +120,8 @@ class Summary:
             "disagreements": list(self.disagreements),
             "live": self.live,
             "repeats": self.repeats,
-            "scored_before_the_model": self.unscored,
+            "data_quality": self.data_quality,
+            "warming_up": self.unscored,
             "model": self.model,
             "delivery": "at-least-once",
             "partitions": {
@@ -160,7 +162,7 @@ def render_summary(summary: Summary) -> RenderableType:
         [
             ("anomalies", f"{summary.anomalies:,}, the first {_seconds(summary.first_anomaly_s)} after the start"),
             ("model", summary.model or "none"),
-            ("before it", f"{summary.unscored:,} events scored as WARMING, by no model"),
+            ("data", f"{summary.data_quality:,} data-quality verdicts; {summary.unscored:,} events while WARMING"),
             ("live part", f"{summary.live:,} events, {summary.events_per_s:,.0f} a second"),
             ("latency", f"event to result p50 {_ms(summary.p50_ms)}, p99 {_ms(summary.p99_ms)} by Kafka's timestamps"),
             ("delivery", f"at-least-once; {summary.repeats:,} results came twice and count once"),
@@ -294,8 +296,12 @@ def _anomalies(newest: Sequence[AnomalyLine]) -> RenderableType:
     grid.add_column(min_width=4, no_wrap=True, justify="right")
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for one in newest:
-        grid.add_row(anomaly_mark(one.severity), minute(one.time_ms), Text(one.entity), f"{one.score:.2f}", Text(one.reason))
+        grid.add_row(anomaly_mark(one.severity), minute(one.time_ms), Text(one.entity), _score(one), Text(one.reason))
     return grid
+
+
+def _score(one: AnomalyLine) -> str:
+    return "cold" if one.score is None else f"{one.score:.2f}"
 
 
 def _verdict(good: bool) -> Text:

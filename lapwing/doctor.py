@@ -232,14 +232,17 @@ def _model(settings: Settings) -> Finding:
     try:
         sha256 = artifacts.current(folder)
         if sha256 is None:
-            return Finding("model", "warning", f"none in {folder} yet; events are scored as WARMING", "lapwing train --once")
+            without = "events are scored as WARMING" if settings.detector.is_trained else "the online members judge alone"
+            return Finding("model", "warning", f"none in {folder} yet; {without}", "lapwing train --once")
         model = artifacts.load(folder, sha256)
     except (ArtifactMissing, ArtifactRefused) as error:
         remedy = "lapwing train --once publishes a new one; predictors go on with the last good one meanwhile"
         return Finding("model", "failed", str(error), remedy)
-    if model.detector != settings.detector:
+    if model.detector != settings.trained_detector:
         remedy = "lapwing train --once with this setting, or set `detector` to what the model is"
-        return Finding("model", "failed", f"it is of {model.detector}, the setting `detector` says {settings.detector}", remedy)
+        return Finding(
+            "model", "failed", f"it is of {model.detector}, the settings ask for {settings.trained_detector}", remedy
+        )
     return Finding("model", "ok", f"{model.model_id} loads: {model.detector}, trained up to {model.version}")
 
 

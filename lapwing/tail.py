@@ -84,7 +84,8 @@ def dead_letter(batch: Batch, row: int) -> dict[str, Any]:
 
 def to_json(document: Mapping[str, Any]) -> str:
     """Write a record as one line of JSON; its event time as ISO 8601 UTC."""
-    shown = {name: _iso(value) if name == "event_time" else value for name, value in document.items()}
+    times = ("event_time", "since")
+    shown = {name: _iso(value) if name in times and value is not None else value for name, value in document.items()}
     return json.dumps(shown, ensure_ascii=False)
 
 
@@ -103,11 +104,15 @@ def to_line(stream: str, document: Mapping[str, Any], entity_name: str) -> str:
         return line(f"dead letter {document['reason']}", fields | {"because": document["message"]})
     fields = {"at": _minute(document["event_time"]), entity_name: document["entity"]}
     if stream == "anomalies":
-        fields |= {"score": document["score"], "severity": document["severity_class"]}
+        given = {"score": document["score"], "severity": document["severity_class"]}
+        fields |= {name: value for name, value in given.items() if value is not None}
         return line(document["kind"], fields | {"because": document["reason"]})
     fields |= {"state": document["state"]}
     fields |= {name: document[name] for name in ("score", "severity") if document[name] is not None}
-    fields |= {mark: "yes" for mark in ("is_anomaly", "late", "duplicate", "imputed") if document[mark]}
+    if document["state"] == "WARMING" and document.get("warmup_percent") is not None:
+        fields |= {"warmup": f"{document['warmup_percent']:.0f}%"}
+    marks = ("is_anomaly", "cold_start", "late", "duplicate", "imputed")
+    fields |= {mark: "yes" for mark in marks if document.get(mark)}
     fields |= {metric["name"]: _measured(metric) for metric in document["metrics"]}
     return line("score", fields)
 

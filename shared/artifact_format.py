@@ -134,8 +134,8 @@ def decode_manifest(sha256: str, manifest: bytes) -> dict[str, Any]:
 
 
 def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]]:
-    if facts.get("detector") not in tuple(Detector):
-        _refuse_manifest(f"detector: {facts.get('detector')!r} is none of {', '.join(Detector)}")
+    if facts.get("detector") not in tuple(_MEMBERS):
+        _refuse_manifest(f"detector: {facts.get('detector')!r} is none of {', '.join(_MEMBERS)}")
     if facts.get("feature_version") != FEATURE_VERSION:
         _refuse_manifest(f"feature_version: {facts.get('feature_version')!r}, this code makes version {FEATURE_VERSION}")
     metrics: Any = facts.get("metrics")

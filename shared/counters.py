@@ -37,6 +37,13 @@ EVENTS_PRODUCED = Metric("lapwing_events_produced_total", "counter", "Events tha
 EVENTS_CONSUMED = Metric("lapwing_events_consumed_total", "counter", "Records read from the input", ("topic", "partition"))
 EVENTS_SCORED = Metric("lapwing_events_scored_total", "counter", "Events with a verdict", ("detector", "state"))
 ANOMALIES = Metric("lapwing_anomalies_total", "counter", "Events judged anomalous", ("detector", "severity"))
+DATA_QUALITY = Metric("lapwing_data_quality_total", "counter", "Data-quality verdicts", ("kind",))
+ALARM_BUDGET = Metric(
+    "lapwing_alarms_per_entity_day",
+    "gauge",
+    "Alarms per entity and day of event time: asked for (detection.alarms_per_day) and achieved since this process took over",
+    ("which",),
+)
 DEAD_LETTERS = Metric("lapwing_dead_letters_total", "counter", "Records sent to the dead-letter topic", ("reason",))
 BATCH_SECONDS = Metric(
     "lapwing_batch_seconds", "histogram", "Time to decode, score and encode one batch", buckets=_BATCH_EDGES_S
@@ -67,6 +74,8 @@ CATALOGUE: tuple[Metric, ...] = (
     EVENTS_CONSUMED,
     EVENTS_SCORED,
     ANOMALIES,
+    DATA_QUALITY,
+    ALARM_BUDGET,
     DEAD_LETTERS,
     BATCH_SECONDS,
     END_TO_END_SECONDS,

@@ -11,13 +11,13 @@ import numpy.typing as npt
 from shared.batch import Batch
 from shared.codec import Columns
 from shared.encoding import event_id
-from shared.events import Anomaly, State
+from shared.events import Anomaly, Kind, State
 from shared.features import ROLLING, feature_names
 from shared.model import Model
 from shared.state import Folded, PartitionState
 from shared.verdicts import Verdicts
+from shared.wording import against, short
 
-ANOMALY = "anomaly"
 TIME = "time_of_day"
 """The share of the time features in ``attributions``."""
 
@@ -64,20 +64,20 @@ def _anomaly(
     metric = model.metrics[column]
     place = state.metrics.index(metric) if metric in state.metrics else -1
     value, expected, lower, upper = (
-        _number_or_none(array[row, place]) if place >= 0 else None
-        for array in (columns.values, folded.expected, folded.lower, folded.upper)
+        number_or_none(array[row, place]) if place >= 0 else None
+        for array in (columns.values, verdicts.expected, verdicts.lower, verdicts.upper)
     )
     centre = model.scale.centre[model.entity_rows([entity])[0], column]
     feature = top_feature.removeprefix(f"{metric}.") if top_feature.startswith(f"{metric}.") else "value"
     rolling = folded.rolling[row, place] if place >= 0 else np.full(len(ROLLING), np.nan)
-    usual = _number_or_none(centre[0])
+    usual = number_or_none(centre[0])
     traceparent = dict(batch.headers.get(source, ())).get("traceparent")
     return Anomaly(
-        event_id=event_id(batch.topic, batch.partition, offset, detector_id, ANOMALY, entity, metric),
+        event_id=event_id(batch.topic, batch.partition, offset, detector_id, Kind.ANOMALY, entity, metric),
         detector_id=detector_id,
         model_id=model.model_id,
         model_version=model.version,
-        kind=ANOMALY,
+        kind=Kind.ANOMALY,
         entity=entity,
         metric=metric,
         event_time=int(columns.time_ms[row]),
@@ -85,7 +85,7 @@ def _anomaly(
         expected=expected,
         lower=lower,
         upper=upper,
-        direction=_direction(value, usual if expected is None else expected),
+        direction=direction_of(value, usual if expected is None else expected),
         score=float(verdicts.score[row]),
         severity=float(verdicts.severity[row]),
         threshold=model.threshold,
@@ -115,47 +115,25 @@ def _sentence(
     if feature == "missing" or np.isnan(value):
         said = f"{metric} is missing"
     elif feature == "mean":
-        said = f"{metric} averages {_short(mean)} over {window} samples, {_against(mean, float(centre[1]))}"
+        said = f"{metric} averages {short(mean)} over {window} samples, {against(mean, float(centre[1]))}"
     elif feature == "spread":
-        said = f"{metric} varies by {_short(spread)} over {window} samples, {_against(spread, float(centre[2]))}"
+        said = f"{metric} varies by {short(spread)} over {window} samples, {against(spread, float(centre[2]))}"
     elif feature == "difference":
-        said = f"{metric} {'rose' if difference > 0 else 'fell'} by {_short(abs(difference))} in one step to {_short(value)}"
+        said = f"{metric} {'rose' if difference > 0 else 'fell'} by {short(abs(difference))} in one step to {short(value)}"
     else:
-        said = f"{metric} is {_short(value)}, {_against(value, float(centre[0]))}"
+        said = f"{metric} is {short(value)}, {against(value, float(centre[0]))}"
     if time_share >= 0.4:
         said += ", at an unusual hour"
     return said + (f"; {run} in a row" if run > 1 else "")
 
 
-def _against(value: float, usual: float) -> str:
-    if np.isnan(usual):
-        return "never seen before"
-    if usual > 0 and value > 0:
-        ratio = value / usual
-        if ratio >= 1.1:
-            return f"{_ratio(ratio)}x its usual {_short(usual)}"
-        if ratio <= 0.9:
-            return f"{ratio:.2g} of its usual {_short(usual)}"
-    return f"usually {_short(usual)}"
-
-
-def _ratio(ratio: float) -> str:
-    return f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.1e}"
-
-
-def _short(value: float) -> str:
-    """Write a number as a person would: three digits, thousands grouped."""
-    size = abs(value)
-    if size >= 1e12 or (0 < size < 1e-3):
-        return f"{value:.2e}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
-
-
-def _direction(value: float | None, expected: float | None) -> str | None:
+def direction_of(value: float | None, expected: float | None) -> str | None:
+    """Say where a value lies from the expected one."""
     if value is None or expected is None or value == expected:
         return None
     return "up" if value > expected else "down"
 
 
-def _number_or_none(value: float) -> float | None:
+def number_or_none(value: float) -> float | None:
+    """Turn NaN into None."""
     return None if np.isnan(value) else float(value)

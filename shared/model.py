@@ -26,6 +26,9 @@ Indices = npt.NDArray[np.int32]
 KNOTS_PER_DECADE = 32
 """How densely the calibration samples the tail of the training scores."""
 
+RAREST = 8.0
+"""Powers of ten beyond which a rarity is not extrapolated."""
+
 MAX_DEPTH = 64
 
 
@@ -194,7 +197,7 @@ class Model:
         features = (len(ROLLING) + 1) * len(self.metrics) + len(TIME_FEATURES)
         if self.member.features != features:
             raise ValueError(f"the detector takes {self.member.features} features, {len(self.metrics)} metrics make {features}")
-        if isinstance(self.member, Forest) != (self.detector is Detector.ISOLATION_FOREST):
+        if not self.detector.is_trained or isinstance(self.member, Forest) != (self.detector is Detector.ISOLATION_FOREST):
             raise ValueError(f"detector is {self.detector}, but the arrays are of another kind")
         if not 2 <= self.window <= RING:
             raise ValueError(f"window is {self.window}, not 2..{RING}")
@@ -243,6 +246,14 @@ class Model:
         below = 0.5 * rarity / at_threshold if at_threshold > 0 else np.zeros_like(rarity)
         below = np.minimum(below, np.nextafter(0.5, 0.0))
         return np.where(scores > self.threshold, np.maximum(above, 0.5), np.where(scores == self.threshold, 0.5, below))
+
+    def rarity(self, scores: Floats) -> Floats:
+        """Say how rare scores were among the training rows.
+
+        scores  : float64 (n,)
+        returns : float64 (n,), -log10 of the share of training rows that reach the score, at most RAREST
+        """
+        return np.minimum(self._rarity(scores) / KNOTS_PER_DECADE, RAREST)
 
     def attribute(self, X: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Say which metric made rows odd.

@@ -15,13 +15,16 @@ import numpy.typing as npt
 
 from shared.codec import Columns
 from shared.directory import Directory
+from shared.ensemble import EnsembleState
 from shared.events import Activation
 from shared.features import ROLLING
 from shared.kernels.rolling import RING, count_new_slots, fold_rows
+from shared.quality import QualityState
 
 _ENTITY_ARRAYS: dict[str, type[np.generic]] = {"newest_ms": np.int64, "events": np.int64, "run": np.int64}
 _SLOT_ARRAYS: dict[str, type[np.generic]] = {"pushed": np.int64, "newest": np.float64}
 _ROOM = 64
+NEVER_MS = 1 << 62
 
 
 class PartitionState:
@@ -36,9 +39,11 @@ class PartitionState:
     ring        : float64 (S, RING)  newest samples of each slot
     pushed      : int64 (S,)         samples ever pushed into each slot
     newest      : float64 (S,)       value in the entity's newest event, NaN = missing there
+    ensemble    : what the online members remember; takes room only while they judge
+    quality     : what the data-quality verdicts remember
     base        : first offset that was folded
     next_offset : first offset that was not
-    activation  : the model that scores from its offset on, None before the first
+    activation  : what judges from its offset on, None before the first
     """
 
     newest_ms: npt.NDArray[np.int64]
@@ -53,6 +58,8 @@ class PartitionState:
         self.activation: Activation | None = None
         self.entities = Directory()
         self.metrics: list[str] = []
+        self.ensemble = EnsembleState()
+        self.quality = QualityState()
         self._used = np.zeros(1, np.int64)
         self._allocate(0, 0, 0)
 
@@ -77,6 +84,7 @@ class PartitionState:
         arrays = {name: getattr(self, name)[:entities] for name in _ENTITY_ARRAYS}
         arrays |= {name: getattr(self, name)[:slots] for name in (*_SLOT_ARRAYS, "ring")}
         arrays["slots"] = self.slots[:entities, : len(self.metrics)]
+        arrays |= self.ensemble.to_arrays(entities, slots) | self.quality.to_arrays(entities, slots)
         return {name: np.ascontiguousarray(a) for name, a in (arrays | self.entities.to_arrays()).items()}
 
     @classmethod
@@ -111,6 +119,12 @@ class PartitionState:
         for name in (*_ENTITY_ARRAYS, *_SLOT_ARRAYS, "ring"):
             getattr(state, name)[: len(arrays[name])] = arrays[name]
         state.slots[:entities, : len(metrics)] = table
+        state.ensemble = EnsembleState.from_arrays(arrays)
+        if len(state.ensemble.entities) > entities or len(state.ensemble.metrics) > slots:
+            raise ValueError("the ensemble remembers more entities or metrics than there are")
+        state.quality = QualityState.from_arrays(arrays)
+        if len(state.quality.entities) != entities or len(state.quality.series) != slots:
+            raise ValueError("the quality arrays do not have a row for each entity and slot")
         return state
 
     def _allocate(self, entities: int, metrics: int, slots: int) -> None:
@@ -133,6 +147,8 @@ class Folded:
     duplicate  : bool (n,)
     imputed    : bool (n,)            a metric that the entity has reported before is missing
     known      : bool (n, M)          the entity has reported this metric, now or before
+    forgotten  : bool (n,)            the entity returned after so long that it starts anew
+    step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first, or it does not count
     """
 
     rolling: npt.NDArray[np.float64]
@@ -143,6 +159,8 @@ class Folded:
     duplicate: npt.NDArray[np.bool_]
     imputed: npt.NDArray[np.bool_]
     known: npt.NDArray[np.bool_]
+    forgotten: npt.NDArray[np.bool_]
+    step_ms: npt.NDArray[np.int64]
 
     @property
     def counted(self) -> npt.NDArray[np.bool_]:
@@ -151,11 +169,12 @@ class Folded:
         return moved
 
 
-def fold(state: PartitionState, columns: Columns, window: int) -> Folded:
+def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = NEVER_MS) -> Folded:
     """Fold decoded rows into the state and return their features.
 
-    window : 2..RING, samples in the rolling mean and spread
-    Cost   : O(n M window) time
+    window    : 2..RING, samples in the rolling mean and spread
+    forget_ms : an entity that returns after longer starts anew
+    Cost      : O(n M window) time
     """
     n, metrics = columns.values.shape
     state.reserve(len(state.entities), metrics, 0)
@@ -170,12 +189,14 @@ def fold(state: PartitionState, columns: Columns, window: int) -> Folded:
         np.empty(n, np.bool_),
         np.empty(n, np.bool_),
         np.empty((n, metrics), np.bool_),
+        np.empty(n, np.bool_),
+        np.empty(n, np.int64),
     )
     fold_rows(
-        columns.entity, columns.time_ms, columns.values, window,
+        columns.entity, columns.time_ms, columns.values, window, forget_ms,
         state.slots, state._used, state.newest_ms, state.events, state.ring, state.pushed, state.newest,
         folded.rolling, folded.expected, folded.lower, folded.upper,
-        folded.late_by_ms, folded.duplicate, folded.imputed, folded.known,
+        folded.late_by_ms, folded.duplicate, folded.imputed, folded.known, folded.forgotten, folded.step_ms,
     )  # fmt: skip
     return folded
 

@@ -11,22 +11,36 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Flags = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Verdicts:
-    """One verdict per accepted row.
+    """One verdict per accepted row; metric columns follow ``PartitionState.metrics``.
 
-    score, severity : float64 (n,)   NaN while WARMING
-    is_anomaly      : bool (n,)
-    state           : uint8 (n,)     events.State
-    top_metric      : int32 (n,)     metric that deviates most, -1 = none known
-    run             : int64 (n,)     anomalous rows of the entity in a row, this one included
+    score, severity, threshold : float64 (n,)   NaN while WARMING
+    is_anomaly          : bool (n,)             an alarm; a detector with a policy holds repetitions back
+    cold                : bool (n,)             an alarm of the robust band, before the warm-up has ended
+    state               : uint8 (n,)            events.State
+    warmup_percent      : float64 (n,)          0..100, NaN = not tracked
+    warmup_minutes_left : float64 (n,)          NaN = not known
+    top_metric          : int32 (n,)            metric that deviates most, -1 = none known
+    run                 : int64 (n,)            anomalous rows of the entity in a row, this one included
+    expected, lower, upper : float64 (n, M)     NaN = not known yet
+    metric_severity     : float64 (n, M)        NaN = the detector judges the entity as a whole, or nothing to judge
     """
 
     score: Floats
     severity: Floats
-    is_anomaly: npt.NDArray[np.bool_]
+    threshold: Floats
+    is_anomaly: Flags
+    cold: Flags
     state: npt.NDArray[np.uint8]
+    warmup_percent: Floats
+    warmup_minutes_left: Floats
     top_metric: npt.NDArray[np.int32]
     run: npt.NDArray[np.int64]
+    expected: Floats
+    lower: Floats
+    upper: Floats
+    metric_severity: Floats

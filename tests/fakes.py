@@ -255,6 +255,9 @@ class LinearModel:
     def severity(self, scores: np.ndarray) -> np.ndarray:
         return 1.0 - 0.5 ** np.maximum(scores / self.threshold, 0.0)
 
+    def rarity(self, scores: np.ndarray) -> np.ndarray:
+        return np.clip(scores, 0.0, 8.0)
+
     def attribute(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.tile([1.0, 0.0], (len(X), 1)), np.zeros(len(X), np.int64)
 

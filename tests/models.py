@@ -13,7 +13,7 @@ from shared.settings import FeatureSettings, TrainSettings
 
 START_MS = 1_704_067_200_000
 STEP_MS = 300_000
-DETECTORS = tuple(Detector)
+DETECTORS = tuple(detector for detector in Detector if detector.is_trained)
 SETTINGS = TrainSettings(trees=20, samples=64, min_rows=100, svm_rows=150, nu=0.1)
 
 

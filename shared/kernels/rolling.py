@@ -105,9 +105,18 @@ def _features_of(
     rolling[3] = _clip(value - history[(samples - 1) % RING]) if samples > 0 else 0.0
 
 
+@njit(cache=True)
+def _forget(e: int, slots: Indices, events: Ints, pushed: Ints, newest: Floats) -> None:
+    events[e] = 0
+    for metric in range(slots.shape[1]):
+        if slots[e, metric] >= 0:
+            pushed[slots[e, metric]] = 0
+            newest[slots[e, metric]] = math.nan
+
+
 @njit(
-    "void(i4[::1], i8[::1], f8[:, ::1], i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1],"
-    " f8[:, :, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[:, ::1])",
+    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1],"
+    " f8[:, :, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[:, ::1], b1[::1], i8[::1])",
     cache=True,
 )
 def fold_rows(
@@ -115,6 +124,7 @@ def fold_rows(
     time_ms: Ints,
     values: Floats,
     window: int,
+    forget_ms: int,
     slots: Indices,
     used: Ints,
     newest_ms: Ints,
@@ -130,6 +140,8 @@ def fold_rows(
     duplicate: Flags,
     imputed: Flags,
     known: Flags,
+    forgotten: Flags,
+    step_ms: Ints,
 ) -> None:
     """Fold rows into the state and write each row's features.
 
@@ -137,6 +149,7 @@ def fold_rows(
     time_ms    : int64 (n,)          event time
     values     : float64 (n, M)      finite or NaN = missing
     window     : 2..RING             samples in mean and spread
+    forget_ms  : > 0                 an entity that returns after longer starts anew
     slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet; filled here
     used       : int64 (1,)          slots in use; raised here, the caller has reserved room
     newest_ms  : int64 (E,)          newest event time of each entity
@@ -150,6 +163,8 @@ def fold_rows(
     duplicate  : bool (n,)           out: same time and values as the entity's newest event
     imputed    : bool (n,)           out: a metric that the entity has reported before is missing
     known      : bool (n, M)         out: the entity has reported this metric, now or before
+    forgotten  : bool (n,)           out: what was remembered of the entity has been dropped before this row
+    step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the first, or it does not count
 
     A late or duplicate row gets features as if it came next, and leaves the state untouched.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
@@ -157,6 +172,9 @@ def fold_rows(
     metrics = values.shape[1]
     for row in range(entity.shape[0]):
         e = entity[row]
+        forgotten[row] = events[e] > 0 and time_ms[row] - newest_ms[e] > forget_ms
+        if forgotten[row]:
+            _forget(e, slots, events, pushed, newest)
         first = events[e] == 0
         late = not first and time_ms[row] < newest_ms[e]
         late_by_ms[row] = newest_ms[e] - time_ms[row] if late else 0
@@ -177,8 +195,11 @@ def fold_rows(
                 rolling[row, metric], expected[row], lower[row], upper[row], metric,
             )  # fmt: skip
         duplicate[row] = same
+        step_ms[row] = 0
         if late or same:
             continue
+        if not first:
+            step_ms[row] = time_ms[row] - newest_ms[e]
         newest_ms[e] = time_ms[row]
         events[e] += 1
         for metric in range(metrics):
@@ -196,18 +217,21 @@ def fold_rows(
                 pushed[slot] += 1
 
 
-@njit("void(i4[::1], b1[::1], b1[::1], i8[::1], i8[::1])", cache=True)
-def follow_runs(entity: Indices, anomalous: Flags, counts: Flags, run: Ints, out: Ints) -> None:
+@njit("void(i4[::1], b1[::1], b1[::1], b1[::1], i8[::1], i8[::1])", cache=True)
+def follow_runs(entity: Indices, anomalous: Flags, counts: Flags, forgotten: Flags, run: Ints, out: Ints) -> None:
     """Count consecutive anomalous rows of each entity, in log order.
 
     entity    : int32 (n,)
     anomalous : bool (n,)
     counts    : bool (n,)    whether the row moves the state (neither late nor duplicate)
+    forgotten : bool (n,)    whether the entity starts anew with the row
     run       : int64 (E,)   state: anomalous rows in a row so far
     out       : int64 (n,)   the run that this row belongs to, 0 = not anomalous
     """
     for row in range(entity.shape[0]):
         e = entity[row]
+        if forgotten[row]:
+            run[e] = 0
         length = run[e] + 1 if anomalous[row] else 0
         out[row] = length
         if counts[row]:

@@ -7,6 +7,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import fastavro
 import pytest
@@ -125,18 +126,22 @@ def nothing_is_lost_or_doubled(stack: Stack) -> None:
     """Each input record has exactly one score or dead letter, seen as a reader of committed records sees it."""
     sent = Counter((message.partition(), message.offset()) for message in stack.read(INPUT))
     dead = Counter(coordinates(dict(message.headers() or ())) for message in stack.read(DEAD_LETTERS))
-    schema = fastavro.schema.load_schema(str(schemas.__path__[0]) + "/score_event.avsc")
     scored: Counter[tuple[int, int]] = Counter()
-    for message in stack.read(SCORES):
-        record = fastavro.schemaless_reader(io.BytesIO(message.value()[WIRE_PREFIX:]), schema, None)
+    for record in decoded(stack, SCORES, "score_event"):
         scored[record["source_partition"], record["source_offset"]] += 1
-    anomalies = sum(1 for _ in stack.read(ANOMALIES))
+    anomalies = sum(record["is_anomaly"] for record in decoded(stack, ANOMALIES, "anomaly_event"))
     print(f"{len(sent)} records in, {len(scored)} scored, {len(dead)} dead letters, {anomalies} anomalies")
     assert len(sent) > 50_000
     assert not repeated(scored + dead)
     assert set(scored) | set(dead) == set(sent)
     assert not dead
     assert anomalies
+
+
+def decoded(stack: Stack, topic: str, name: str) -> Iterator[dict[str, Any]]:
+    schema = fastavro.schema.load_schema(f"{schemas.__path__[0]}/{name}.avsc")
+    for message in stack.read(topic):
+        yield fastavro.schemaless_reader(io.BytesIO(message.value()[WIRE_PREFIX:]), schema, None)
 
 
 def coordinates(headers: dict[str, bytes]) -> tuple[int, int]:

@@ -34,12 +34,17 @@ def spread_of(values: list[float]) -> float:
     return math.sqrt(fmean([(value - mean) ** 2 for value in values]))
 
 
-def fold_rows(entity, time_ms, values, window):
-    """Return (rolling, expected, lower, upper, late_by_ms, duplicate, imputed, known) row by row."""
+def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
+    """Return (rolling, expected, lower, upper, late_by_ms, duplicate, imputed, known, forgotten, step_ms) row by row."""
     entities: dict[int, Entity] = {}
     rows = []
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
         me = entities.setdefault(e, Entity())
+        forgotten = me.newest_ms is not None and t - me.newest_ms > forget_ms
+        if forgotten:
+            known_before = set(me.series)
+            me = entities[e] = Entity()
+            me.series = {m: Series() for m in known_before}
         late_by = max(0, me.newest_ms - t) if me.newest_ms is not None else 0
         before = [me.series[m].newest if m in me.series else math.nan for m in range(len(row))]
         same = me.newest_ms == t and all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(before, row, strict=True))
@@ -62,7 +67,8 @@ def fold_rows(entity, time_ms, values, window):
             step = value - past[-1] if past else 0.0
             out["rolling"].append([clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)])
         imputed = any(math.isnan(value) and m in me.series for m, value in enumerate(row))
-        rows.append((out, late_by, same, imputed))
+        step = 0 if late_by or same or me.newest_ms is None else t - me.newest_ms
+        rows.append((out, late_by, same, imputed, forgotten, step))
         if late_by or same:
             continue
         me.newest_ms = t
@@ -74,8 +80,10 @@ def fold_rows(entity, time_ms, values, window):
     gathered = {name: np.array([out[name] for out, *_ in rows]) for name in ("rolling", "expected", "lower", "upper", "known")}
     return (
         gathered["rolling"], gathered["expected"], gathered["lower"], gathered["upper"],
-        np.array([late for _, late, _, _ in rows]), np.array([same for _, _, same, _ in rows]),
-        np.array([imputed for *_, imputed in rows]), gathered["known"],
+        np.array([late for _, late, *_ in rows]), np.array([same for _, _, same, *_ in rows]),
+        np.array([imputed for *_, imputed, _, _ in rows]), gathered["known"],
+        np.array([forgotten for *_, forgotten, _ in rows]),
+        np.array([step for *_, step in rows]),
     )  # fmt: skip
 
 

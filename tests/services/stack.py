@@ -21,6 +21,7 @@ from lapwing.topics import ensure
 from shared.artifacts import load as load_model
 from shared.batch import Blob, Outgoing
 from shared.codec import compile_plan, schema_ids
+from shared.configuration import Configuration
 from shared.kafka import Admin, Publisher, Reader
 from shared.records import decode_records
 from shared.registry import Registry
@@ -181,16 +182,17 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
     switches = {}
     for _, _, _, value, _ in stack.records(topics.activations):
         [record] = decode_records([value], [text])
-        switches[record["source_partition"], record["source_offset"]] = record["model_sha256"]
-    rules = Rules(settings.input, settings.detector.value, settings.features.window, settings.predict.max_entities)
+        switches[record["source_partition"], record["source_offset"]] = record
+    rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
     scorers: dict[int, Scorer] = {}
     out = {topics.scores: [], topics.anomalies: [], topics.dead_letters: []}
     for batch in Reader(settings).read(topics.input, admin.start_offsets(topics.input), admin.end_offsets(topics.input)):
         scorer = scorers.setdefault(batch.partition, Scorer(PartitionState(0), rules))
         for row in range(len(batch)):
             one = batch.rows(row, row + 1)
-            if sha256 := switches.get((batch.partition, int(one.offsets[0]))):
-                scorer.use(load_model(settings.models_dir, sha256))
+            if record := switches.get((batch.partition, int(one.offsets[0]))):
+                model = load_model(settings.models_dir, record["model_sha256"]) if record["model_sha256"] else None
+                scorer.use(model, Configuration.from_text(record["settings"]))
             plans = {i: compile_plan(t, settings.input) if (t := registry.schema(i)) else None for i in schema_ids(one)}
             for sent in encoder.outcome(scorer.process(one, plans), scorer.state):
                 out[sent.topic] += [(sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ()))) for i in range(len(sent))]

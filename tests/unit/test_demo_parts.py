@@ -177,7 +177,8 @@ def inputs(partition, offsets, broker_ms=1000):
 def scores(partition, offsets, score, broker_ms=1010):
     records = [
         {
-            "event_id": "0", "detector_id": "isolation_forest", "entity": "web-1", "event_time": 1_700_000_000_000 + row,
+            "event_id": f"{partition}-{offset}", "detector_id": "ensemble", "entity": "web-1",
+            "event_time": 1_700_000_000_000 + row,
             "score": score, "state": "READY", "source_topic": TOPICS.input, "source_partition": partition,
             "source_offset": offset, "metrics": [{"name": "cpu", "value": 1.0}],
         }
@@ -190,7 +191,8 @@ def scores(partition, offsets, score, broker_ms=1010):
 
 def anomaly(entity, partition, offset, time_ms=1_700_000_000_000):
     record = {
-        "event_id": "0", "detector_id": "isolation_forest", "kind": "anomaly", "entity": entity, "event_time": time_ms,
+        "event_id": f"{partition}-{offset}", "detector_id": "ensemble", "kind": "anomaly", "entity": entity,
+        "event_time": time_ms,
         "score": 0.7, "severity": 0.9, "severity_class": "critical", "is_anomaly": True, "state": "READY",
         "reason": f"because of {offset}",
         "source_topic": TOPICS.input, "source_partition": partition, "source_offset": offset,
@@ -210,7 +212,7 @@ def test_scores_are_entered_by_their_source_coordinates(reader):
     arrive(reader, scores(0, [0, 1], 0.4), scores(1, [0], None), scores(0, [1], 0.4))
     books = reader.ledger.books
     assert (reader.ledger.sent, reader.ledger.scored, reader.ledger.repeats) == (4, 3, 1)
-    assert reader.seen.unscored == 1, "null = no model yet"
+    assert reader.seen.unscored == 1, "null = still warming up"
     assert reader.ledger.latency_ms().tolist() == [10, 10, 10]
     assert (books[0].frontier, books[1].frontier) == (2, 1)
     assert reader._source.committed[-1] == {0: 2, 1: 1}
@@ -312,7 +314,7 @@ def test_the_picture_is_a_moment_of_the_live_part(screen, tmp_path):
         screen.save(tmp_path / "a.svg")
     for share, sent in ((0.1, 111), (0.55, 555), (0.9, 999)):
         screen.show(frame(share, sent=sent))
-    screen.finish(frame(1.0, sent=1000), Summary(1, 1, 0, 0, None, 0.0, None, None, 0, 0, 0, ""))
+    screen.finish(frame(1.0, sent=1000), Summary(1, 1, 0, 0, 0, None, 0.0, None, None, 0, 0, 0, ""))
     screen.save(tmp_path / "sub" / "a.svg")
     text = (tmp_path / "sub" / "a.svg").read_text()
     assert ">555&#160;in" in text

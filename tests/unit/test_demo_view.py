@@ -43,7 +43,7 @@ FRAME = Frame(
     ),
 )
 EMPTY = Frame("generated fleet", 1, 0.0)
-SUMMARY = Summary(15, 14, 1, 2, 22.31, 1234.4, 12.04, 99.0, 9, 3, 6, "3f2a", {0: (10, 10, 0), 1: (5, 4, 1)})
+SUMMARY = Summary(15, 14, 1, 2, 4, 22.31, 1234.4, 12.04, 99.0, 9, 3, 6, "3f2a", {0: (10, 10, 0), 1: (5, 4, 1)})
 
 
 def text(renderable, width=100):
@@ -94,14 +94,14 @@ def test_the_summary_as_json_has_the_promised_keys_first():
     ]  # fmt: skip
     assert list(document.values())[:8] == [15, 14, 1, 2, 22.31, 1234.4, 12.0, 99.0]
     assert document["agrees"] is True
-    empty = Summary(0, 0, 0, 0, None, 0.0, math.nan, None, 0, 0, 0, "").document()
+    empty = Summary(0, 0, 0, 0, 0, None, 0.0, math.nan, None, 0, 0, 0, "").document()
     assert (empty["first_anomaly_s"], empty["p50_ms"], empty["p99_ms"]) == (None, None, None)
 
 
 def test_the_summary_says_what_does_not_agree():
     assert "does not agree" not in text(render_summary(SUMMARY))
     wrong = Summary(
-        15, 13, 1, 2, None, 0.0, None, None, 0, 0, 0, "", {0: (10, 9, 0), 1: (5, 4, 1)}, ("partition 0: 10 records",)
+        15, 13, 1, 2, 0, None, 0.0, None, None, 0, 0, 0, "", {0: (10, 9, 0), 1: (5, 4, 1)}, ("partition 0: 10 records",)
     )
     assert not wrong.agrees
     assert text(render_summary(wrong)).count("does not agree") == 3

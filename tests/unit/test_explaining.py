@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from shared.explaining import _direction, _sentence, _short
+from shared.explaining import _sentence, direction_of
 
 NAN = float("nan")
 USUAL = np.array([40.0, 40.0, 2.0, 0.0])
@@ -37,15 +37,7 @@ def test_the_reason_says_what_a_person_would(arguments, sentence):
     assert said(**arguments) == sentence
 
 
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.0, "0"), (0.1234, "0.123"), (12.345, "12.3"), (1234.5, "1,234"), (2e-5, "2.00e-05"), (3e14, "3.00e+14")],
-)
-def test_numbers_are_short(value, text):
-    assert _short(value) == text
-
-
 def test_direction_needs_a_value_and_an_expectation():
-    assert [_direction(*pair) for pair in ((2.0, 1.0), (1.0, 2.0), (1.0, 1.0), (None, 1.0), (1.0, None))] == [
+    assert [direction_of(*pair) for pair in ((2.0, 1.0), (1.0, 2.0), (1.0, 1.0), (None, 1.0), (1.0, None))] == [
         "up", "down", None, None, None,
     ]  # fmt: skip

@@ -20,7 +20,7 @@ WORDS = {
     "schemas",
     "data",
     "shared",
-    *(f"shared.{name}" for name in ("errors", "events", "batch", "settings", "ports", "counters")),
+    *(f"shared.{name}" for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")),
 }
 
 OWNERS = {

@@ -29,14 +29,15 @@ class Arrays:
         self.pushed = np.zeros(slots, np.int64)
         self.newest = np.zeros(slots)
 
-    def fold(self, entity, time_ms, values, window):
+    def fold(self, entity, time_ms, values, window, forget_ms=1 << 62):
         n, metrics = values.shape
         out = (
             np.empty((n, metrics, 4)), np.empty((n, metrics)), np.empty((n, metrics)), np.empty((n, metrics)),
             np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty((n, metrics), np.bool_),
+            np.empty(n, np.bool_), np.empty(n, np.int64),
         )  # fmt: skip
         fold_rows(
-            entity, time_ms, values, window, self.slots, self.used, self.newest_ms, self.events,
+            entity, time_ms, values, window, forget_ms, self.slots, self.used, self.newest_ms, self.events,
             self.ring, self.pushed, self.newest, *out,
         )  # fmt: skip
         return out
@@ -49,13 +50,14 @@ def columns(rows):
 
 
 @settings(max_examples=150, deadline=None)
-@given(ROWS, st.integers(2, 6))
-def test_fold_equals_the_twin(rows, window):
+@given(ROWS, st.integers(2, 6), st.sampled_from([1 << 62, 5_000]))
+def test_fold_equals_the_twin(rows, window, forget_ms):
     entity, time_ms, values = columns(rows)
-    got = Arrays(3, 2).fold(entity, time_ms, values, window)
+    got = Arrays(3, 2).fold(entity, time_ms, values, window, forget_ms)
     if not rows:
         return
-    want = reference.fold_rows(entity, time_ms, np.where(np.abs(values) > LIMIT, np.sign(values) * LIMIT, values), window)
+    limited = np.where(np.abs(values) > LIMIT, np.sign(values) * LIMIT, values)
+    want = reference.fold_rows(entity, time_ms, limited, window, forget_ms)
     plain = ~(np.abs(values) > LIMIT).any()
     for mine, theirs in zip(got, want, strict=True) if plain else ():
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-6)
@@ -65,13 +67,13 @@ def test_fold_equals_the_twin(rows, window):
 
 
 @settings(max_examples=100, deadline=None)
-@given(ROWS, st.lists(st.integers(0, 60), max_size=5))
-def test_batch_cuts_change_no_bit(rows, cuts):
+@given(ROWS, st.lists(st.integers(0, 60), max_size=5), st.sampled_from([1 << 62, 5_000]))
+def test_batch_cuts_change_no_bit(rows, cuts, forget_ms):
     entity, time_ms, values = columns(rows)
     whole, pieces = Arrays(3, 2), Arrays(3, 2)
-    want = whole.fold(entity, time_ms, values, 5)
+    want = whole.fold(entity, time_ms, values, 5, forget_ms)
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
-    parts = [pieces.fold(entity[a:b], time_ms[a:b], values[a:b], 5) for a, b in itertools.pairwise(bounds)]
+    parts = [pieces.fold(entity[a:b], time_ms[a:b], values[a:b], 5, forget_ms) for a, b in itertools.pairwise(bounds)]
     for k in range(len(want)):
         got = np.concatenate([part[k] for part in parts]) if parts else want[k][:0]
         assert got.tobytes() == want[k].tobytes()
@@ -115,9 +117,22 @@ def test_runs_count_consecutive_anomalies_of_each_entity():
     entity = np.array([0, 1, 0, 0, 0, 1], np.int32)
     anomalous = np.array([True, True, True, True, False, True])
     counted = np.array([True, True, True, False, True, True])
-    follow_runs(entity, anomalous, counted, run, out)
+    follow_runs(entity, anomalous, counted, np.zeros(6, np.bool_), run, out)
     assert out.tolist() == [1, 1, 2, 3, 0, 2]
     assert run.tolist() == [0, 2]
+    anew = np.array([True, False])
+    follow_runs(np.array([1, 1], np.int32), np.ones(2, np.bool_), np.ones(2, np.bool_), anew, run, out[:2])
+    assert out[:2].tolist() == [1, 2]
+
+
+def test_an_entity_that_returns_after_long_starts_anew():
+    arrays = Arrays(1, 1)
+    arrays.fold(np.zeros(3, np.int32), np.array([10, 20, 30]), np.array([[1.0], [2.0], [3.0]]), 2, 50)
+    out = arrays.fold(np.zeros(2, np.int32), np.array([81, 90]), np.array([[7.0], [9.0]]), 2, 50)
+    assert out[8].tolist() == [True, False]
+    assert out[0][:, 0, 1].tolist() == [7.0, 8.0]
+    assert np.isnan(out[1]).all()
+    assert out[7].all()
 
 
 def test_rolling_features_are_those_of_pandas():

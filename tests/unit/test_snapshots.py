@@ -1,4 +1,8 @@
-"""Snapshots: the state law in bytes, and every kind of damage is passed over."""
+"""Snapshots as bytes: the state law, and whatever lies or is damaged is refused."""
+
+import hashlib
+import json
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -6,30 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared import snapshots
-from shared.codec import Columns
-from shared.errors import ConfigError, SnapshotRefused
-from shared.events import STATE_VERSION, Activation
-from shared.snapshots import SnapshotFolder
-from shared.state import PartitionState, fold
+from shared.batch import Batch, Blob
+from shared.codec import compile_plan
+from shared.configuration import Configuration
+from shared.encoding import encode_records, flat_schema
+from shared.errors import SnapshotRefused
+from shared.events import STATE_VERSION, Activation, Detector
+from shared.scoring import Rules, Scorer
+from shared.settings import DetectionSettings, InputSettings, QualitySettings
+from shared.snapshots.frames import Selection, overlay, parse, state_of
+from shared.state import PartitionState
+from tests.snapshot_logs import LOGS, NAMES, feed, log_of, marks_of
 
-NONE = np.zeros(0, np.int64), np.zeros(0, np.uint8)
-NAMES = ("alpha", "beta", "gamma", "delta")
 ROWS = st.lists(
     st.tuples(st.integers(0, 3), st.integers(0, 40), st.floats(-1e3, 1e3), st.one_of(st.just(float("nan")), st.floats(0, 1))),
     max_size=50,
 )
-
-
-def feed(state: PartitionState, rows, metrics=("cpu", "disk")):
-    for metric in metrics:
-        if metric not in state.metrics:
-            state.metrics.append(metric)
-    entity = np.array([state.entities.add(NAMES[row[0]]) for row in rows], np.int32)
-    values = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), 2)
-    time_ms = np.array([row[1] * 1000 for row in rows], np.int64)
-    folded = fold(state, Columns(np.arange(len(rows)), entity, time_ms, values, *NONE), window=5)
-    state.next_offset += len(rows)
-    return folded
 
 
 @settings(max_examples=100, deadline=None)
@@ -48,60 +44,19 @@ def test_fold_after_restore_equals_fold_without(prefix, suffix):
 def test_capacity_never_enters_the_bytes():
     small, large = PartitionState(0), PartitionState(0)
     large.reserve(5000, 9, 7000)
+    large.ensemble.reserve(50, 70)
+    large.quality.reserve(50, 70)
     rows = [(0, 1, 1.0, 2.0), (2, 1, 3.0, float("nan"))]
     feed(small, rows)
     feed(large, rows)
     assert snapshots.encode(small) == snapshots.encode(large)
 
 
-def state_at(offset: int) -> PartitionState:
+def state_at(offset: int, log: list[tuple] = LOGS[0]) -> PartitionState:
     state = PartitionState(0)
-    feed(state, [(k % 4, k, float(k), 1.0) for k in range(offset)])
+    feed(state, log[:offset])
     state.activation = Activation("ab" * 32, 2, "2014-04-10")
     return state
-
-
-@pytest.fixture
-def folder(tmp_path):
-    return SnapshotFolder(tmp_path, "cluster/1", "metrics.test.raw", "topic-id", "group", keep=2)
-
-
-def test_the_newest_at_or_below_the_committed_offset_is_restored(folder):
-    for offset in (5, 9, 14):
-        folder.write(0, state_at(offset))
-    state, refused = folder.newest(0, 13, base=0)
-    assert state.next_offset == 9
-    assert refused == []
-    assert snapshots.encode(state) == snapshots.encode(state_at(9))
-    assert folder.newest(1, 13, base=0) == (None, [])
-
-
-def test_only_the_newest_are_kept(folder):
-    for offset in (5, 9, 14):
-        folder.write(0, state_at(offset))
-    assert sorted(p.name for p in folder.partition(0).iterdir()) == [
-        f"v{STATE_VERSION}-{9:020d}.snapshot",
-        f"v{STATE_VERSION}-{14:020d}.snapshot",
-    ]
-
-
-def test_damage_is_passed_over_and_named(folder):
-    folder.write(0, state_at(5))
-    path = folder.write(0, state_at(9))
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(bytes(data))
-    state, refused = folder.newest(0, 100, base=0)
-    assert state.next_offset == 5
-    assert len(refused) == 1
-    assert "SHA-256" in refused[0]
-
-
-def test_a_snapshot_of_another_history_is_passed_over(folder):
-    folder.write(0, state_at(5))
-    state, refused = folder.newest(0, 100, base=3)
-    assert state is None
-    assert "begins at offset 0" in refused[0]
 
 
 @settings(max_examples=200, deadline=None)
@@ -122,18 +77,18 @@ def test_any_damage_is_refused(data):
         snapshots.decode(damaged)
 
 
-def resealed(header_change) -> bytes:
+def resealed(whole: bytes, header_change) -> bytes:
     """A snapshot whose checksum is right and whose header is not."""
-    import hashlib
-    import json
-
-    whole = snapshots.encode(state_at(7))
     size = int.from_bytes(whole[8:16], "big")
     header = json.loads(whole[16 : 16 + size])
     header_change(header)
     text = json.dumps(header).encode()
     body = whole[:8] + len(text).to_bytes(8, "big") + text + whole[16 + size : -32]
     return body + hashlib.sha256(body).digest()
+
+
+def entry(header, name):
+    return next(entry for entry in header["arrays"] if entry[0] == name)
 
 
 @pytest.mark.parametrize(
@@ -146,20 +101,59 @@ def resealed(header_change) -> bytes:
         (lambda h: h["arrays"].pop(), "left over"),
         (lambda h: h.update(metrics=["cpu"]), "does not fit together"),
         (lambda h: h.update(activation={"nonsense": 1}), "does not fit together"),
+        (lambda h: h.update(parent=None), "reach from"),
+        (lambda h: h.update(next_offset=-1), "reach from"),
+        (lambda h: h["arrays"][0].__setitem__(3, "@slots"), "does not fit together"),
     ],
 )
 def test_a_header_that_lies_is_refused(change, why):
     with pytest.raises(SnapshotRefused, match=why):
-        snapshots.decode(resealed(change))
+        snapshots.decode(resealed(snapshots.encode(state_at(7)), change))
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path):
-    (tmp_path / "file").write_text("in the way")
-    with pytest.raises(ConfigError, match="state_dir"):
-        SnapshotFolder(tmp_path / "file", "c", "t", "", "g").write(0, state_at(3))
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda h: entry(h, "ring").__setitem__(2, [10**9, 64]), "rows of array ring"),
+        (lambda h: entry(h, "ring").__setitem__(2, [1, 64]), "rows of array ring"),
+        (lambda h: entry(h, "ring").__setitem__(1, "<i8"), "does not fit the one before"),
+        (lambda h: entry(h, "ensemble_metrics").__setitem__(2, [5, 7]), "left over"),
+        (lambda h: h["arrays"].remove(entry(h, "slots")), "left over"),
+    ],
+)
+def test_a_delta_that_lies_is_refused(change, why):
+    state = state_at(44)
+    base, marks = parse(np.frombuffer(bytearray(snapshots.encode(state)), np.uint8)), marks_of(state)
+    feed(state, LOGS[0][44:45])
+    body = b"".join(bytes(piece) for piece in Selection.of(state, marks).frame(base.digest).pieces())
+    whole = body + hashlib.sha256(body).digest()
+    good = parse(np.frombuffer(whole, np.uint8))
+    assert snapshots.encode(state_of(good, overlay(overlay({}, base), good))) == snapshots.encode(state)
+    with pytest.raises(SnapshotRefused, match=why):
+        overlay(overlay({}, base), parse(np.frombuffer(resealed(whole, change), np.uint8)))
 
 
-def test_names_that_are_no_file_names_never_meet(tmp_path):
-    paths = {SnapshotFolder(tmp_path, c, "t", "", "g").partition(0) for c in ("a/b", "a_b", "..", "a b")}
-    assert len(paths) == 4
-    assert all(tmp_path in path.resolve().parents for path in paths)
+INPUT = InputSettings()
+PLANS = {1: compile_plan(flat_schema("lapwing.Metric", "host", ("cpu", "disk")), INPUT)}
+
+
+@pytest.mark.parametrize("detector", [Detector.ENSEMBLE, Detector.ISOLATION_FOREST])
+def test_the_marks_name_every_row_that_the_kernels_move(detector):
+    """Also with late rows, duplicates and entities that start anew; what stands still, they do not name."""
+    rows = [(NAMES[e], minute * 60_000, cpu, None if np.isnan(disk) else disk) for e, minute, cpu, disk in log_of(7, 200)]
+    rows = [{"host": h, "timestamp": 1_400_000_000_000 + t, "cpu": cpu, "disk": disk} for h, t, cpu, disk in rows]
+    values = [encode_records(flat_schema("lapwing.Metric", "host", ("cpu", "disk")), 1, [row])[0] for row in rows]
+    batch = Batch("in", 0, Blob.join(values), Blob.join([b""] * 200), np.arange(200), np.zeros(200, np.int64))
+    configuration = Configuration(detector, 5, DetectionSettings(warmup_samples=20), QualitySettings(forget_days=0.01))
+    scorer = Scorer(PartitionState(0), Rules(INPUT, configuration, 100))
+    state, named, moved = scorer.state, 0, 0
+    for start, stop in pairwise(range(0, 201, 4)):
+        marks, before = marks_of(state), {name: array.copy() for name, array in state.to_arrays().items()}
+        scorer.process(batch.rows(start, stop), PLANS)
+        arrays, changed = state.to_arrays(), marks.changed(state)
+        for name, index in marks.by_row(state, arrays).items():
+            was, now = before[name], arrays[name]
+            rows_moved = np.flatnonzero((was != now[: len(was)]).reshape(len(was), -1).any(axis=1)) if len(was) else []
+            assert set(rows_moved) | set(range(len(was), len(now))) <= set(changed[index])
+            named, moved = named + len(changed[index]), moved + len(rows_moved)
+    assert 0 < moved <= named < 200 * (3 if detector is Detector.ENSEMBLE else 2)

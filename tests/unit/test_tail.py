@@ -57,6 +57,20 @@ def test_an_anomaly():
     assert document["source_offset"] == 17
 
 
+def test_a_cold_alarm_has_no_score():
+    cold = ANOMALY | {"score": None, "severity_class": "minor", "cold_start": True}
+    assert " severity=minor because" in shown("anomalies", batch_of(schemas.ANOMALY_EVENT, [cold]))[0]
+    assert "score" not in shown("anomalies", batch_of(schemas.ANOMALY_EVENT, [cold]))[0]
+
+
+def test_a_data_quality_verdict():
+    late = {"reason": "no data", "since": TIME_MS - 60_000}
+    gap = ANOMALY | late | {"kind": "gap", "score": None, "severity": None, "severity_class": None, "is_anomaly": False}
+    text, document = shown("anomalies", batch_of(schemas.ANOMALY_EVENT, [gap]))
+    assert text == "gap at 2014-04-16 03:35 host=web-1 because no data"
+    assert document["since"] == "2014-04-16T03:34:00.000Z"
+
+
 def test_a_score():
     text, document = shown("scores", batch_of(schemas.SCORE_EVENT, [SCORE]))
     assert text == (
@@ -69,6 +83,8 @@ def test_a_score():
 def test_a_score_while_warming_shows_no_number():
     warming = SCORE | {"score": None, "severity": None, "state": "WARMING", "late": False, "metrics": []}
     assert shown("scores", batch_of(schemas.SCORE_EVENT, [warming]))[0] == "score at 2014-04-16 03:35 host=web-1 state=WARMING"
+    cold = warming | {"warmup_percent": 12.34, "warmup_minutes_left": 90.0, "is_anomaly": True, "cold_start": True}
+    assert shown("scores", batch_of(schemas.SCORE_EVENT, [cold]))[0].endswith("warmup=12% is_anomaly=yes cold_start=yes")
 
 
 def test_a_dead_letter():

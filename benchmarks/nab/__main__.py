@@ -1,49 +1,28 @@
-"""Score Lapwing's ensemble on NAB: ``python -m benchmarks.nab --data DIR --out OUT [--threshold T ...]``.
+"""Score Lapwing's ensemble on NAB: ``python -m benchmarks.nab --data DIR --out OUT``.
 
-Law: one configuration for every series; a row's score depends on its series' rows up to it. Of the benchmark itself only the
-length of the probation is known to the detector, as its warm-up; ``--product-warmup`` leaves it to the product's own rule.
+One configuration, the product's default, for every series; measured with the benchmark's probation as warm-up and with the
+product's own. Result files and the head of summary.json are those of the probation at the default threshold.
+
+Law: all figures of a run come from one corpus and one version of the detector; what takes long says how far it is on stderr.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from benchmarks.nab import ablation, robustness
 from benchmarks.nab.corpus import Series, read_corpus
-from benchmarks.nab.events import count_events
+from benchmarks.nab.detection import ALARM, DETECTOR, Scored, Warmup, default_knobs, score_corpus
+from benchmarks.nab.figures import line, plain, summarise
 from benchmarks.nab.results import write_results
-from benchmarks.nab.scoring import PROFILES, Ruler, measure, tally
-from benchmarks.nab.vus import mean_vus
-from lapwing import __version__
-from shared.ensemble import EnsembleState, fold, limits_for
+from benchmarks.nab.scoring import Ruler, measure
+from benchmarks.nab.windows import list_windows, show_windows
 from shared.errors import LapwingError
-from shared.kernels.layout import Knobs
-
-DETECTOR = "lapwing"
-ALARM = 0.5
-QUIET = 0.499
-"""Highest score of a row that is no alarm: policy may hold an alarm back although the severity is high."""
-
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What the detector says of every series: score >= ALARM where it alarms, severity (0 while warming up), seconds spent."""
-
-    scores: list[Floats]
-    severities: list[Floats]
-    seconds: float
 
 
 def main() -> int:
@@ -53,87 +32,111 @@ def main() -> int:
     except LapwingError as error:
         print(f"benchmarks.nab: {error}", file=sys.stderr)
         return error.exit_code
-    ruler = measure(corpus)
-    score_corpus(corpus[:1], Knobs(), product_warmup=options.product_warmup)  # compiles
-    summary = {}
-    for threshold in options.threshold:
-        knobs = Knobs()._replace(threshold=threshold)
-        scored = score_corpus(corpus, knobs, product_warmup=options.product_warmup)
-        summary = summarise(corpus, ruler, scored, knobs, options.product_warmup)
+    unlabelled = [one.key for one in corpus if not one.labelled]
+    if unlabelled:
+        _progress(f"no entry in combined_windows.json, so no anomalies: {', '.join(unlabelled)}")
+    ruler, knobs = measure(corpus), default_knobs()
+    score_corpus(corpus[:1], knobs)  # compiles
+    scored = {warmup: score_corpus(corpus, knobs, warmup) for warmup in Warmup}
+    runs = {warmup: summarise(corpus, ruler, scored[warmup], knobs, warmup) for warmup in Warmup}
+    for summary in runs.values():
         print(line(summary), flush=True)
-    paths = write_results(options.out, DETECTOR, corpus, scored.scores)
-    (options.out / "summary.json").write_text(json.dumps(_plain(summary), indent=1) + "\n", "utf-8")
-    print(f"{len(paths)} result files and summary.json of the last threshold are in {options.out}")
+    summary = {**runs[Warmup.PROBATION], "product_warmup": runs[Warmup.PRODUCT]}
+    summary |= _other_thresholds(corpus, ruler, options.threshold)
+    summary |= _studies(corpus, ruler, scored, options)
+    paths = write_results(options.out, DETECTOR, corpus, scored[Warmup.PROBATION].scores)
+    (options.out / "summary.json").write_text(json.dumps(plain(summary), indent=1) + "\n", "utf-8")
+    print(f"{len(paths)} result files and summary.json are in {options.out}")
     return 0
 
 
-def score_corpus(corpus: Sequence[Series], knobs: Knobs, *, product_warmup: bool) -> Scored:
-    """Run the detector over each series by itself."""
-    scores, severities, began_s = [], [], time.process_time()
-    for series in corpus:
-        state = EnsembleState()
-        state.reserve(1, 1)
-        limits = limits_for(1, 0 if product_warmup else min(max(series.probation, 2), 1024), cold_start=False)
-        rows = len(series)
-        verdicts = fold(
-            state, np.zeros((1, 1), np.int32), np.zeros(rows, np.int32), series.time_ms, series.values[:, None], limits, knobs
-        )
-        severity = np.where(np.isnan(verdicts.severity), 0.0, verdicts.severity)
-        scores.append(np.where(verdicts.alarm, np.maximum(severity, ALARM), np.minimum(severity, QUIET)))
-        severities.append(severity)
-    return Scored(scores, severities, time.process_time() - began_s)
+def _other_thresholds(corpus: Sequence[Series], ruler: Ruler, thresholds: Sequence[float]) -> dict[str, Any]:
+    """Measure at thresholds that are not the default, with both warm-ups."""
+    found = []
+    for threshold in thresholds:
+        knobs = default_knobs()._replace(threshold=threshold)
+        for warmup in Warmup:
+            found.append(summarise(corpus, ruler, score_corpus(corpus, knobs, warmup), knobs, warmup))
+            print(line(found[-1]), flush=True)
+    return {"other_thresholds": found} if found else {}
 
 
-def summarise(corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Knobs, product_warmup: bool) -> dict[str, Any]:
-    """Gather every figure of one run."""
-    counted = tally(ruler, scored.scores, ALARM)
-    events = count_events(corpus, scored.scores, ALARM)
-    rows = sum(len(series) for series in corpus)
-    return {
-        "version": __version__,
-        "settings": knobs._asdict(),
-        "warmup": "product" if product_warmup else "probation",
-        "threshold": knobs.threshold,
-        "series": len(corpus),
-        "profiles": {profile.name: counted.normalised(profile) for profile in PROFILES},
-        "by_category": {profile.name: counted.by_category(profile) for profile in PROFILES},
-        "events": {
-            "precision": events.precision,
-            "recall": events.recall,
-            "f1": events.f1,
-            "false_events_per_day_and_series": events.false_events_per_day,
-            "median_delay_min": events.median_delay_min,
-        },
-        "vus_pr": {name: mean_vus(corpus, scored.severities, name).pr for name in ("2022", "revised")},
-        "microseconds_per_value": 1e6 * scored.seconds / rows,
-    }
+def _studies(
+    corpus: Sequence[Series], ruler: Ruler, scored: dict[Warmup, Scored], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Make, print and return what was asked for beyond the figures."""
+    found: dict[str, Any] = {}
+    knobs = default_knobs()
+    default = f"the default threshold, {knobs.threshold:g}"
+    if options.windows:
+        found["windows"] = {warmup: list_windows(corpus, scored[warmup].scores, ALARM) for warmup in Warmup}
+        for warmup in Warmup:
+            print(f"\n{default}, {warmup} warm-up\n{show_windows(found['windows'][warmup])}", flush=True)
+    if options.ablation:
+        from benchmarks.nab.steps import CONTAMINATION, steps  # scikit-learn is loaded only where it is needed
+
+        parts = ablation.ablate(corpus, ruler, knobs, _progress)
+        print(f"\n{ablation.show('parts', parts, default, 'threshold')}", flush=True)
+        walked = steps(corpus, ruler, knobs, _progress)
+        usual = f"{default}; the forest's flags: contamination {CONTAMINATION:g}, margin 0"
+        print(f"\n{ablation.show('from the tutorial to the default', walked, usual, 'threshold or margin')}", flush=True)
+        found |= {"ablation": ablation.plain(parts), "steps": ablation.plain(walked)}
+    if options.perturb:
+        found["perturbation"] = {"draws": options.perturb}
+        for warmup in Warmup:
+            drawn = robustness.perturb(corpus, ruler, knobs, options.perturb, warmup, _progress)
+            found["perturbation"][warmup] = spread = robustness.spread_of(drawn)
+            print(f"\n{robustness.show_spread(spread, options.perturb, knobs.threshold, warmup)}", flush=True)
+    if options.leave_one_out:
+        for warmup in Warmup:
+            left_out = robustness.leave_one_out(corpus, ruler, knobs, warmup, _progress)
+            print(f"\n{robustness.show_left_out(left_out, warmup)}", flush=True)
+            found.setdefault("leave_one_category_out", {})[warmup] = robustness.plain(left_out)
+    return found
 
 
-def line(summary: dict[str, Any]) -> str:
-    """Say a run in one line."""
-    profiles = " / ".join(f"{figure:.1f}" for figure in summary["profiles"].values())
-    aws = summary["by_category"]["standard"].get("realAWSCloudwatch", math.nan)
-    events = summary["events"]
-    return (
-        f"threshold {summary['threshold']:.2f}  standard / low-FP / low-FN {profiles}  AWS {aws:.1f}  F1 {events['f1']:.2f} at "
-        f"{events['false_events_per_day_and_series']:.3f} false a day  VUS-PR {summary['vus_pr']['2022']:.2f} "
-        f"({summary['vus_pr']['revised']:.2f} revised)  {summary['microseconds_per_value']:.1f} us a value"
-    )
+def _progress(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def _plain(value: Any) -> Any:
-    """Replace what JSON cannot say by null."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError(f"{text} draws; 1 or more are allowed")
+    return count
+
+
+def _threshold(text: str) -> float:
+    threshold = float(text)
+    if not 0.0 < threshold <= 10.0:
+        raise argparse.ArgumentTypeError(f"a threshold of {text}; above 0 and at most 10 is allowed")
+    return threshold
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.nab", description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a NAB checkout, or its data folder")
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="a NAB checkout, or its data folder with labels"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="where result files and summary.json go")
-    parser.add_argument("--threshold", type=float, nargs="+", default=[Knobs().threshold], help="the detector is rerun at each")
-    parser.add_argument("--product-warmup", action="store_true", help="the product's warm-up instead of the probation's length")
+    parser.add_argument(
+        "--threshold",
+        type=_threshold,
+        nargs="+",
+        default=[],
+        metavar="T",
+        help="measure at these as well; the detector is rerun",
+    )
+    parser.add_argument(
+        "--windows", action="store_true", help="list every labelled window, hit or missed, and every false alarm"
+    )
+    parser.add_argument(
+        "--ablation", action="store_true", help="what each part is worth, and the way from the tutorial's pipeline"
+    )
+    parser.add_argument("--perturb", type=_count, metavar="N", help="rerun with every knob perturbed by up to 25 %%, N draws")
+    parser.add_argument(
+        "--leave-one-out", action="store_true", help="judge each category at the threshold that is best for all others"
+    )
     return parser.parse_args()
 
 

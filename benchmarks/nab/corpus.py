@@ -39,6 +39,7 @@ class Series:
     values     : float64 (n,)  NaN = missing
     windows    : int64 (w, 2)  first and last row of each labelled window, in order, no two share a row
     labels     : int64 (l,)    rows of the labelled anomalies, increasing
+    labelled   : whether the windows have an entry for the file; a series without one counts as one without anomalies
     """
 
     category: str
@@ -48,6 +49,7 @@ class Series:
     values: Floats
     windows: Ints
     labels: Ints
+    labelled: bool = True
 
     def __len__(self) -> int:
         return len(self.timestamps)
@@ -101,8 +103,10 @@ def read_corpus(folder: Path) -> tuple[Series, ...]:
     """Read every ``category/file.csv`` below ``folder/data`` (or ``folder``, if it has no data folder), sorted.
 
     The labels are ``combined_windows.json`` and, if it is there, ``combined_labels.json``, in ``folder`` or in
-    ``folder/labels``. Labels of files that are not there are ignored; a file without an entry in the windows is refused.
-    Raises DataError naming file and line, or file and label.
+    ``folder/labels``. Labels of files that are not there are ignored; a file without an entry in the windows has none, but
+    windows that have an entry for no file at all are another corpus's.
+
+    raises : DataError naming file and line, or file and label
     """
     data = folder / "data" if (folder / "data").is_dir() else folder
     paths = sorted(data.glob("*/*.csv"), key=lambda path: (path.parent.name, path.name))
@@ -112,7 +116,10 @@ def read_corpus(folder: Path) -> tuple[Series, ...]:
     if windows is None:
         raise DataError(f"{folder}: no combined_windows.json there or in its folder labels")
     labels = _read_labels(folder, "combined_labels.json") or {}
-    return tuple(_read_series(path, windows, labels) for path in paths)
+    corpus = tuple(_read_series(path, windows, labels) for path in paths)
+    if not any(one.labelled for one in corpus):
+        raise DataError(f"{folder}: combined_windows.json has no entry for any series of {data}, such as {corpus[0].key!r}")
+    return corpus
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
@@ -178,14 +185,12 @@ def _read_labels(folder: Path, name: str) -> Mapping[str, Any] | None:
 
 def _read_series(path: Path, windows: Mapping[str, Any], labels: Mapping[str, Any]) -> Series:
     key = f"{path.parent.name}/{path.name}"
-    if key not in windows:
-        raise DataError(f"{path}: combined_windows.json has no entry {key!r}")
     table = read_table(path, ("timestamp", "value"))
     if not table:
         raise DataError(f"{path}: no rows")
     timestamps, values = zip(*table, strict=True)
     time_ms = parse_times(path, timestamps)
-    bounds = [[_row_at(time_ms, edge, key) for edge in window] for window in windows[key]]
+    bounds = [[_row_at(time_ms, edge, key) for edge in window] for window in windows.get(key, ())]
     one = Series(
         category=path.parent.name,
         file=path.name,
@@ -194,6 +199,7 @@ def _read_series(path: Path, windows: Mapping[str, Any], labels: Mapping[str, An
         values=parse_numbers(path, "value", values),
         windows=np.array(bounds, np.int64).reshape(-1, 2),
         labels=np.array(sorted(_row_at(time_ms, label, key) for label in labels.get(key, ())), np.int64),
+        labelled=key in windows,
     )
     edges = one.windows.ravel()
     if (one.windows[:, 0] > one.windows[:, 1]).any() or (edges[2::2] <= edges[1:-1:2]).any():

@@ -54,6 +54,7 @@ class Events:
     days: float
     fates: tuple[WindowFate, ...]
     false_events_by_series: tuple[int, ...]
+    days_by_series: tuple[float, ...]
 
     @property
     def precision(self) -> float:
@@ -133,19 +134,28 @@ def count_events(corpus: Sequence[Series], scores: Sequence[Floats], threshold: 
         alarm[: one.probation] = False
         fates += [_fate(one, alarm, int(window)) for window in one.judged_windows]
         outside = alarm & (one.window_of < 0)
-        rows = int(np.count_nonzero(outside))
-        false_by_series.append(rows - int(np.count_nonzero(outside[1:] & outside[:-1])))
-        false_rows += rows
+        false_by_series.append(len(false_starts(one, alarm)))
+        false_rows += int(np.count_nonzero(outside))
+    days = tuple(map(judged_days, corpus))
     return Events(
         threshold=threshold,
         windows=len(fates),
         hits=sum(fate.alarm_row is not None for fate in fates),
         false_events=sum(false_by_series),
         false_rows=false_rows,
-        days=sum(map(judged_days, corpus)),
+        days=sum(days),
         fates=tuple(fates),
         false_events_by_series=tuple(false_by_series),
+        days_by_series=days,
     )
+
+
+def false_starts(series: Series, alarm: Flags) -> Ints:
+    """Return the first row of each false event, int64 (f,); alarms of the probation are ignored."""
+    outside = alarm & (series.window_of < 0)
+    outside[: series.probation] = False
+    starts: Ints = np.flatnonzero(outside & ~np.append(False, outside[:-1])).astype(np.int64)
+    return starts
 
 
 def sweep_events(corpus: Sequence[Series], scores: Sequence[Floats]) -> EventSweep:

@@ -79,7 +79,8 @@ def test_a_bad_file_is_named_with_its_place(folder, text, complaint):
 @pytest.mark.parametrize(
     ("windows", "complaint"),
     [
-        ({}, r"no entry 'a/b\.csv'"),
+        ({}, r"has no entry for any series of .*, such as 'a/b\.csv'"),
+        ({"b/a.csv": [WINDOW]}, r"has no entry for any series of .*, such as 'a/b\.csv'"),
         ("{", "not JSON"),
         ("[]", "expected an object"),
         ({"a/b.csv": [["2014-04-10 00:05:00", WINDOW[1]]]}, r"a/b\.csv: the label '2014-04-10 00:05:00' is not the timestamp"),
@@ -91,6 +92,13 @@ def test_a_bad_file_is_named_with_its_place(folder, text, complaint):
 def test_bad_windows_are_named(folder, windows, complaint):
     with pytest.raises(DataError, match=complaint):
         read_corpus(folder({"a/b.csv": ROWS}, windows))
+
+
+def test_a_series_without_an_entry_has_no_windows_and_says_so(folder):
+    labelled, unlabelled = read_corpus(folder({"a/b.csv": ROWS, "new/c.csv": ROWS}, {"a/b.csv": [WINDOW]}))
+    assert (labelled.labelled, unlabelled.labelled) == (True, False)
+    assert unlabelled.windows.shape == (0, 2)
+    assert unlabelled.labels.shape == (0,)
 
 
 def test_an_empty_folder_is_refused(tmp_path):

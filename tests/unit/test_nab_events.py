@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from benchmarks.nab.events import count_events, judged_days, sweep_events
+from benchmarks.nab.events import count_events, false_starts, judged_days, sweep_events
 from tests.nab_corpora import as_files, judged_corpora, make_series
 from tests.reference import nab as reference
 
@@ -33,6 +33,7 @@ def test_every_threshold_counts_what_the_twin_counts(made):
         assert counted.recall == pytest.approx(swept.recall[place])
         assert counted.days == swept.days == sum(map(judged_days, corpus))
         assert sum(counted.false_events_by_series) == counted.false_events <= counted.false_rows
+        assert counted.days_by_series == tuple(map(judged_days, corpus))
 
 
 def test_alarms_in_a_row_are_one_event_and_a_window_is_one_hit():
@@ -44,6 +45,7 @@ def test_alarms_in_a_row_are_one_event_and_a_window_is_one_hit():
     assert counted.f1 == pytest.approx(0.4)
     assert [fate.alarm_row for fate in counted.fates] == [41, None]
     assert counted.false_events_by_series == (2,)
+    assert false_starts(one, alarms_at([20, 21, 22, 30, 41, 43, 44]) > 0).tolist() == [20, 30]
 
 
 def test_a_run_is_cut_at_the_edges_of_a_window():

@@ -1,0 +1,159 @@
+"""What a run is worth: the few figures that a table shows, and the whole summary of a run.
+
+Law: the figures of several runs can be compared because all are taken here; none depends on what a category is called.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.nab.corpus import Floats, Series
+from benchmarks.nab.detection import ALARM, DETECTOR, Scored, Warmup, score_corpus
+from benchmarks.nab.events import count_events
+from benchmarks.nab.scoring import PROFILES, STANDARD, Ruler, sweep, tally
+from benchmarks.nab.vus import mean_vus
+from lapwing import __version__
+from shared.kernels.layout import Knobs
+
+GRID = (*(round(0.8 + 0.1 * step, 1) for step in range(13)), 2.25, 2.5, 3.0, 3.5)
+"""Thresholds at which variants are rerun; one member alone needs high ones, because a mean of several is never as extreme."""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What one run is worth.
+
+    profiles    : profile -> normalised score over the corpus
+    by_category : category -> profile -> score, the categories with windows to judge
+    """
+
+    profiles: Mapping[str, float]
+    by_category: Mapping[str, Mapping[str, float]]
+    f1: float
+    false_per_day: float
+
+    @property
+    def standard(self) -> float:
+        """The standard profile over the corpus; -inf where there is no window to judge by."""
+        score = self.profiles[STANDARD.name]
+        return score if math.isfinite(score) else -math.inf
+
+    def plain(self) -> dict[str, Any]:
+        """Return what JSON takes."""
+        return {
+            "profiles": dict(self.profiles),
+            "by_category": {name: dict(scores) for name, scores in self.by_category.items()},
+            "f1": self.f1,
+            "false_events_per_day_and_series": self.false_per_day,
+        }
+
+
+def figures_of(corpus: Sequence[Series], ruler: Ruler, scores: Sequence[Floats], threshold: float = ALARM) -> Figures:
+    """Judge scores at one threshold."""
+    counted = tally(ruler, scores, threshold)
+    events = count_events(corpus, scores, threshold)
+    by_profile = {profile.name: counted.by_category(profile) for profile in PROFILES}
+    judged = [name for name, score in by_profile[STANDARD.name].items() if math.isfinite(score)]
+    return Figures(
+        profiles={profile.name: counted.normalised(profile) for profile in PROFILES},
+        by_category={name: {profile: scores[name] for profile, scores in by_profile.items()} for name in judged},
+        f1=events.f1,
+        false_per_day=events.false_events_per_day,
+    )
+
+
+def run(corpus: Sequence[Series], ruler: Ruler, knobs: Knobs, warmup: Warmup = Warmup.PROBATION) -> Figures:
+    """Run the detector and judge it."""
+    return figures_of(corpus, ruler, score_corpus(corpus, knobs, warmup).scores)
+
+
+def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
+    """Return the run with the highest standard score, and its threshold; of equals the highest threshold."""
+    return max(runs, key=lambda one: (one[1].standard, one[0]))
+
+
+def summarise(corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Knobs, warmup: Warmup) -> dict[str, Any]:
+    """Gather every figure of one run.
+
+    ``optimised`` is what NAB's own optimiser finds in the written scores: the threshold between 0 and 1 that is best for each
+    profile. Below ALARM the policy has no say.
+    """
+    counted = tally(ruler, scored.scores, ALARM)
+    events = count_events(corpus, scored.scores, ALARM)
+    swept = sweep(ruler, scored.scores)
+    best = [swept.best(profile) for profile in PROFILES] if swept.windows else []
+    return {
+        "version": __version__,
+        "detector": DETECTOR,
+        "settings": knobs._asdict(),
+        "warmup": warmup.value,
+        "threshold": knobs.threshold,
+        "series": len(corpus),
+        "values": sum(map(len, corpus)),
+        "profiles": {profile.name: counted.normalised(profile) for profile in PROFILES},
+        "by_category": {profile.name: counted.by_category(profile) for profile in PROFILES},
+        "optimised": {one.profile.name: {"threshold": one.threshold, "score": one.score} for one in best},
+        "events": {
+            "windows": events.windows,
+            "hits": events.hits,
+            "false_events": events.false_events,
+            "precision": events.precision,
+            "recall": events.recall,
+            "f1": events.f1,
+            "false_events_per_day_and_series": events.false_events_per_day,
+            "median_delay_min": events.median_delay_min,
+            "median_wait_min": events.median_wait_min,
+        },
+        "vus_pr": {name: mean_vus(corpus, scored.severities, name).pr for name in ("2022", "revised")},
+        "microseconds_per_value": 1e6 * scored.seconds / sum(map(len, corpus)),
+    }
+
+
+def line(summary: Mapping[str, Any]) -> str:
+    """Say a run in one line."""
+    profiles = " / ".join(f"{figure:.1f}" for figure in summary["profiles"].values())
+    standard = summary["by_category"][STANDARD.name].items()
+    categories = ", ".join(f"{name} {score:.1f}" for name, score in standard if math.isfinite(score))
+    events = summary["events"]
+    return (
+        f"threshold {summary['threshold']:.2f}, {summary['warmup']} warm-up: standard / low-FP / low-FN {profiles}"
+        f" ({categories or 'no windows'}), F1 {events['f1']:.2f} at {events['false_events_per_day_and_series']:.3f} false a day"
+        f", VUS-PR {summary['vus_pr']['2022']:.2f} ({summary['vus_pr']['revised']:.2f} revised),"
+        f" {summary['microseconds_per_value']:.1f} us a value"
+    )
+
+
+def columns(found: Figures) -> list[str]:
+    """Head the columns of ``cells``."""
+    return ["all", *found.by_category, "F1", "false/day"]
+
+
+def cells(found: Figures) -> list[str]:
+    """Write figures as table cells: standard / low-FP / low-FN over all and per category, event F1, false events a day."""
+    scores = [found.profiles, *found.by_category.values()]
+    triples = [" / ".join(f"{score:.1f}" for score in one.values()) for one in scores]
+    return [*triples, f"{found.f1:.2f}", f"{found.false_per_day:.3f}"]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Align rows under their heads, the first column to the left."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+
+    def aligned(row: Sequence[str]) -> str:
+        first, *others = (text.ljust(width) if place == 0 else text.rjust(width) for place, (text, width) in
+                          enumerate(zip(row, widths, strict=True)))  # fmt: skip
+        return "  ".join([first, *others]).rstrip()
+
+    return "\n".join(map(aligned, [head, ["-" * width for width in widths], *rows]))
+
+
+def plain(value: Any) -> Any:
+    """Replace what JSON cannot say by null."""
+    if isinstance(value, Mapping):
+        return {name: plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,138 @@
+"""Whether the figures would hold elsewhere: knobs perturbed, thresholds chosen without the category that they are judged on.
+
+Law: draws are numbered and fixed, so that two versions are perturbed alike; a category never has a say in its own threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.nab.ablation import Progress
+from benchmarks.nab.corpus import Series
+from benchmarks.nab.detection import ALARM, Warmup, score_corpus
+from benchmarks.nab.events import count_events
+from benchmarks.nab.figures import Figures, run, table
+from benchmarks.nab.scoring import STANDARD, Ruler, Tally, tally
+from shared.kernels.layout import Knobs
+
+WIDTH = 0.25
+"""Each knob is multiplied by a factor drawn evenly from 1 - WIDTH to 1 + WIDTH."""
+
+VARIANTS = ("threshold kept", "threshold perturbed as well")
+F1, FALSE_PER_DAY = "event F1", "false events per day and series"
+THRESHOLDS = tuple(round(0.8 + 0.05 * step, 2) for step in range(25))
+
+
+Spread = Mapping[str, float]
+"""mean, lowest and highest of some draws."""
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """One category, judged at the threshold that is best for all others; NaN where there is nothing to judge by."""
+
+    category: str
+    series: int
+    threshold: float
+    standard: float
+    at_default: float
+    false_per_day: float
+
+
+def draws(base: Knobs, count: int) -> Iterator[Knobs]:
+    """Yield perturbed knobs; draw number i is the same whatever the count."""
+    for number in range(count):
+        factors = np.random.default_rng(number).uniform(1.0 - WIDTH, 1.0 + WIDTH, len(base))
+        yield Knobs(*(float(knob * factor) for knob, factor in zip(base, factors, strict=True)))
+
+
+def perturb(
+    corpus: Sequence[Series], ruler: Ruler, base: Knobs, count: int, warmup: Warmup, progress: Progress
+) -> dict[str, list[Figures]]:
+    """Run every draw twice: its threshold taken back to the base's, and as drawn."""
+    kept, drawn = VARIANTS
+    found: dict[str, list[Figures]] = {kept: [], drawn: []}
+    for number, knobs in enumerate(draws(base, count), start=1):
+        found[kept].append(run(corpus, ruler, knobs._replace(threshold=base.threshold), warmup))
+        found[drawn].append(run(corpus, ruler, knobs, warmup))
+        progress(
+            f"perturbed {number} of {count}, {warmup} warm-up: standard {found[kept][-1].profiles[STANDARD.name]:.1f},"
+            f" at its own threshold of {knobs.threshold:.2f} {found[drawn][-1].profiles[STANDARD.name]:.1f}"
+        )
+    return found
+
+
+def spread_of(perturbed: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, Spread]]:
+    """Return for each variant the spread of the standard score over all and per category, and of the events beside it."""
+    found = {}
+    for variant, runs in perturbed.items():
+        found[variant] = {
+            "all": _spread([one.profiles[STANDARD.name] for one in runs]),
+            **{name: _spread([one.by_category[name][STANDARD.name] for one in runs]) for name in runs[0].by_category},
+            F1: _spread([one.f1 for one in runs]),
+            FALSE_PER_DAY: _spread([one.false_per_day for one in runs]),
+        }
+    return found
+
+
+def show_spread(spread: Mapping[str, Mapping[str, Spread]], count: int, threshold: float, warmup: Warmup) -> str:
+    """Write the perturbation as a table."""
+    rows = [
+        [f"{what}, {variant}", *(f"{one[name]:.{3 if what in (F1, FALSE_PER_DAY) else 1}f}" for name in one)]
+        for variant, figures in spread.items()
+        for what, one in figures.items()
+    ]
+    said = f"{count} draws, every knob x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g}, {warmup} warm-up"
+    return f"{said}, standard profile\n{table(['', *_spread([0.0])], rows)}"
+
+
+def _spread(numbers: Sequence[float]) -> Spread:
+    return {"mean": float(np.mean(numbers)), "lowest": min(numbers), "highest": max(numbers)}
+
+
+def leave_one_out(corpus: Sequence[Series], ruler: Ruler, base: Knobs, warmup: Warmup, progress: Progress) -> list[LeftOut]:
+    """For each category take the threshold that is best for all others, of equals the highest, and judge it there."""
+    names = np.array([one.category for one in corpus])
+    thresholds = sorted({*THRESHOLDS, base.threshold})
+    tallies: dict[float, Tally] = {}
+    false_events: dict[float, tuple[tuple[int, ...], tuple[float, ...]]] = {}
+    for threshold in thresholds:
+        scores = score_corpus(corpus, base._replace(threshold=threshold), warmup).scores
+        tallies[threshold] = tally(ruler, scores, ALARM)
+        counted = count_events(corpus, scores, ALARM)
+        false_events[threshold] = (counted.false_events_by_series, counted.days_by_series)
+        progress(f"left out: threshold {threshold:g}")
+    found = []
+    for category in np.unique(names):
+        own, others = names == category, names != category
+        known = {threshold: one.normalised(STANDARD, others) for threshold, one in tallies.items()}
+        if not any(map(math.isfinite, known.values())):
+            continue
+        threshold = max(known, key=lambda at: (known[at], at))
+        events, days = (np.asarray(one, np.float64)[own].sum() for one in false_events[threshold])
+        standard, at_default = (tallies[at].normalised(STANDARD, own) for at in (threshold, base.threshold))
+        per_day = float(events / days) if days else 0.0
+        found.append(LeftOut(str(category), int(own.sum()), threshold, standard, at_default, per_day))
+    return found
+
+
+def show_left_out(found: Sequence[LeftOut], warmup: Warmup) -> str:
+    """Write the categories that were left out as a table."""
+    if not found:
+        return "leave one category out: there is no second category with windows to choose a threshold by"
+    head = [f"left out ({warmup} warm-up)", "series", "threshold of the others", "standard", "at the default", "false/day"]
+    rows = []
+    for one in found:
+        scores = [f"{score:.1f}" if math.isfinite(score) else "-" for score in (one.standard, one.at_default)]
+        rows.append([one.category, f"{one.series}", f"{one.threshold:g}", *scores, f"{one.false_per_day:.3f}"])
+    return table(head, rows)
+
+
+def plain(found: Sequence[LeftOut]) -> list[dict[str, Any]]:
+    """Return what JSON takes."""
+    return [vars(one) for one in found]

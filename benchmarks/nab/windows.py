@@ -1,0 +1,64 @@
+"""Every labelled window with what became of it, and every false alarm with its time.
+
+Law: what is listed adds up to what ``events`` counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.nab.corpus import Floats, Series
+from benchmarks.nab.events import WindowFate, count_events, false_starts
+
+
+def list_windows(corpus: Sequence[Series], scores: Sequence[Floats], threshold: float) -> list[dict[str, Any]]:
+    """Return one entry per series: its judged windows (hit or missed, delays in minutes) and the times of its false alarms."""
+    fates = count_events(corpus, scores, threshold).fates
+    found = []
+    for one, mine in zip(corpus, scores, strict=True):
+        starts = false_starts(one, mine >= threshold).tolist()
+        own = [fate for fate in fates if fate.series == one.key]
+        found.append(
+            {
+                "series": one.key,
+                "windows": [_window(one, fate) for fate in own],
+                "in_probation": len(one.windows) - len(own),
+                "false_alarms": [{"row": row, "time": one.timestamps[row]} for row in starts],
+            }
+        )
+    return found
+
+
+def show_windows(listed: Sequence[dict[str, Any]]) -> str:
+    """Write the list for a reader, a line per window and per false alarm."""
+    lines = []
+    for one in listed:
+        hits = sum(window["hit"] for window in one["windows"])
+        lines.append(f"{one['series']}: {hits} of {len(one['windows'])} windows hit, false alarms: {len(one['false_alarms'])}")
+        lines += [f"  {_line(window)}" for window in one["windows"]]
+        lines += [f"  false   {alarm['time']}" for alarm in one["false_alarms"]]
+    windows = [window for one in listed for window in one["windows"]]
+    false_alarms = sum(len(one["false_alarms"]) for one in listed)
+    lines.append(f"{sum(window['hit'] for window in windows)} of {len(windows)} windows hit, false alarms: {false_alarms}")
+    return "\n".join(lines)
+
+
+def _window(series: Series, fate: WindowFate) -> dict[str, Any]:
+    return {
+        "first": series.timestamps[fate.first_row],
+        "last": series.timestamps[fate.last_row],
+        "hit": fate.alarm_row is not None,
+        "alarm": None if fate.alarm_row is None else series.timestamps[fate.alarm_row],
+        "delay_min": fate.delay_min,
+        "wait_min": fate.wait_min,
+    }
+
+
+def _line(window: dict[str, Any]) -> str:
+    span = f"{window['first']} to {window['last']}"
+    if not window["hit"]:
+        return f"missed  {span}"
+    label = "" if math.isnan(window["delay_min"]) else f", {window['delay_min']:+.0f} min from its label"
+    return f"hit     {span}  at {window['alarm']}{label}, {window['wait_min']:.0f} min into the window"

@@ -1,0 +1,289 @@
+"""What a backtest says in figures: alarms, budget, labels, data quality, and what a second configuration changes.
+
+Law: the figures are JSON values and depend on the records, the configurations and the labels alone.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from lapwing.backtest_run import Judged, Series
+from shared.events import Anomaly, SeverityClass, State, severity_class
+from shared.features import iso
+from shared.labels import Fate, Judgement, Window, judge, runs
+from shared.reasons import TRAINED
+
+DAY_MS = 86_400_000
+TOP_ALARMS = 10
+TOLERANCE_INTERVALS = 6
+"""Two alarms of an entity are the same one if they lie within so many of its usual intervals."""
+
+TOGETHER = "all_together"
+"""What alarms are by metric, where the trained member judged all metrics of the entity."""
+
+Key = tuple[str, int]
+Since = Mapping[Key, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """Figures of one entity.
+
+    days       : observed time; a silence counts as one day at most
+    ready_days : of these, after the warm-up
+    judgement  : None without labels
+    """
+
+    series: Series
+    days: float
+    ready_days: float
+    alarms: tuple[Anomaly, ...]
+    quality: int
+    judgement: Judgement | None
+
+
+def count(judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since: Since) -> list[Entity]:
+    """Count what was said of each entity, those with most alarms, then those with most missed windows, first.
+
+    since : {(entity, partition): event time}, what is older is not counted; a model was trained on it
+    """
+    alarms: dict[Key, list[Anomaly]] = {}
+    for alarm in judged.alarms:
+        key = (alarm.entity, alarm.source_partition)
+        if alarm.event_time >= since.get(key, alarm.event_time):
+            alarms.setdefault(key, []).append(alarm)
+    quality = Counter((one.entity, one.source_partition) for one in judged.quality)
+    found = []
+    for series in judged.series:
+        rows = series.time_ms >= since.get(series.key, int(series.time_ms.min()))
+        ready = rows & (series.state != State.WARMING)
+        judgement = None
+        if windows is not None:
+            judgement = judge(series.time_ms[rows], series.alarm[rows], ready[rows], windows.get(series.entity, ()))
+        days, ready_days = observed_days(series, rows), observed_days(series, ready)
+        mine = tuple(alarms.get(series.key, ()))
+        found.append(Entity(series, days, ready_days, mine, quality[series.key], judgement))
+    return sorted(found, key=lambda one: (-len(one.alarms), -_missed(one), one.series.key))
+
+
+def observed_days(series: Series, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
+    """Return the time from record to record, those of ``rows`` only; a step counts as a day at most."""
+    chosen = rows & series.counted
+    steps = np.diff(series.time_ms[series.counted], prepend=series.time_ms[:1])
+    return float(np.minimum(steps[chosen[series.counted]], DAY_MS).sum()) / DAY_MS
+
+
+def interval_ms(series: Series) -> float:
+    """Return the usual step from record to record, 0 for a single one."""
+    steps = np.diff(series.time_ms[series.counted])
+    return float(np.median(steps)) if len(steps) else 0.0
+
+
+def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
+    """Gather the figures of one judge."""
+    alarms = sorted(chain.from_iterable(one.alarms for one in entities), key=lambda a: (a.event_time, a.entity))
+    days, ready_days = sum(one.days for one in entities), sum(one.ready_days for one in entities)
+    configuration, model = judged.judge.configuration, judged.judge.model
+    asked = None if configuration.detector.is_trained else configuration.detection.alarms_per_day
+    warm = [alarm for alarm in alarms if not alarm.cold_start]
+    achieved = _ratio(len(warm), ready_days)
+    times = [int(series.time_ms[at]) for series in judged.series for at in (series.time_ms.argmin(), series.time_ms.argmax())]
+    classes = Counter(severity_class(alarm.severity or 0.0) for alarm in alarms)
+    return {
+        "detector": configuration.detector.value,
+        "threshold": model.threshold if configuration.detector.is_trained and model else configuration.detection.threshold,
+        "model": (model.model_id or "trained here") if model else None,
+        "records": judged.rows,
+        "rejected": judged.rejected,
+        "late": judged.late,
+        "duplicates": judged.duplicates,
+        "entities": len({series.entity for series in judged.series}),
+        "entities_warming": sum(bool((series.state == State.WARMING).all()) for series in judged.series),
+        "entity_days": round(days, 3),
+        "first_event": iso(min(times)) if times else None,
+        "last_event": iso(max(times)) if times else None,
+        "alarms": {
+            "count": len(alarms),
+            "episodes": sum(_episodes(one) for one in entities),
+            "cold_start": len(alarms) - len(warm),
+            "per_entity_and_day": _ratio(len(alarms), days),
+            "by_severity": {name.value: classes[name] for name in reversed(SeverityClass)},
+            "by_metric": _shares(alarms, by_member=False),
+            "by_member": _shares(alarms, by_member=True),
+        },
+        "budget": None if asked is None else {"asked": asked, "achieved": achieved, "ratio": _ratio(achieved, asked)},
+        "data_quality": dict(sorted(Counter(one.kind.value for one in judged.quality).items())),
+        "labels": _labels(entities, days),
+        "top_alarms": [alarm_fields(alarm) for alarm in top(alarms)],
+        "per_entity": [_entity(one) for one in entities],
+    }
+
+
+def top(alarms: Sequence[Anomaly], limit: int = TOP_ALARMS) -> list[Anomaly]:
+    """Return the severest alarms."""
+    return sorted(alarms, key=lambda a: (-(a.severity or 0.0), -(a.score or 0.0), a.event_time, a.entity))[:limit]
+
+
+def alarm_fields(alarm: Anomaly) -> dict[str, Any]:
+    """Say an alarm, or a data-quality verdict, in plain values."""
+    return {
+        "time": iso(alarm.event_time),
+        "entity": alarm.entity,
+        "metric": alarm.metric,
+        "kind": alarm.kind.value,
+        "severity": None if alarm.severity is None else round(alarm.severity, 4),
+        "severity_class": None if alarm.severity is None else severity_class(alarm.severity).value,
+        "score": None if alarm.score is None else round(alarm.score, 4),
+        "value": alarm.value,
+        "expected": alarm.expected,
+        "cold_start": alarm.cold_start,
+        "reason": alarm.reason,
+        "partition": alarm.source_partition,
+        "offset": alarm.source_offset,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a second configuration does to the alarms.
+
+    kept : pairs of the first's alarm and the second's
+    """
+
+    kept: tuple[tuple[Anomaly, Anomaly], ...]
+    removed: tuple[Anomaly, ...]
+    added: tuple[Anomaly, ...]
+
+
+def compare(first: Sequence[Entity], second: Sequence[Entity], tolerance_ms: float | None = None) -> Change:
+    """Match the alarms of two judges, entity by entity, in order of time; each is matched once.
+
+    tolerance_ms : longest distance of a pair; None = TOLERANCE_INTERVALS of the entity's usual interval
+    """
+    kept: list[tuple[Anomaly, Anomaly]] = []
+    removed: list[Anomaly] = []
+    added: list[Anomaly] = []
+    others = {one.series.key: one for one in second}
+    for one in first:
+        other = others[one.series.key]
+        most_ms = TOLERANCE_INTERVALS * interval_ms(one.series) if tolerance_ms is None else tolerance_ms
+        left = sorted(one.alarms, key=lambda a: a.event_time)
+        right = sorted(other.alarms, key=lambda a: a.event_time)
+        i = j = 0
+        while i < len(left) and j < len(right):
+            distance = right[j].event_time - left[i].event_time
+            if abs(distance) <= most_ms:
+                kept.append((left[i], right[j]))
+                i, j = i + 1, j + 1
+            elif distance > 0:
+                removed.append(left[i])
+                i += 1
+            else:
+                added.append(right[j])
+                j += 1
+        removed += left[i:]
+        added += right[j:]
+    order = lambda a: (a.event_time, a.entity)  # noqa: E731
+    return Change(tuple(kept), tuple(sorted(removed, key=order)), tuple(sorted(added, key=order)))
+
+
+def _missed(one: Entity) -> int:
+    return sum(fate.fate is Fate.MISSED for fate in one.judgement.fates) if one.judgement else 0
+
+
+def _episodes(entity: Entity) -> int:
+    """Unbroken runs of alarms, record by record."""
+    offsets = {alarm.event_time for alarm in entity.alarms}
+    if not offsets:
+        return 0
+    marked = entity.series.alarm & (entity.series.time_ms >= min(offsets))
+    return runs(marked)
+
+
+def _shares(alarms: Sequence[Anomaly], *, by_member: bool) -> dict[str, float]:
+    """Share the alarms out to the metrics, or the members, by their attributions; the sum is the number of alarms.
+
+    Attributions are called ``metric.member`` or ``trained``, which judges all metrics together; those of a trained model that
+    decides alone are called by metric, or time_of_day.
+    """
+    found: dict[str, float] = {}
+    for alarm in alarms:
+        if by_member and alarm.cold_start:
+            found["cold_start"] = found.get("cold_start", 0.0) + 1.0
+            continue
+        for name, share in (alarm.attributions or {alarm.metric or "unknown": 1.0}).items():
+            metric, dot, member = name.rpartition(".")
+            if by_member:
+                owner = member if dot or name == TRAINED else alarm.detector_id
+            else:
+                owner = metric if dot else TOGETHER if name == TRAINED else name
+            found[owner] = found.get(owner, 0.0) + share
+    return {name: round(share, 2) for name, share in sorted(found.items(), key=lambda item: (-item[1], item[0]))}
+
+
+def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
+    judgements = [one.judgement for one in entities if one.judgement is not None]
+    if not judgements:
+        return None
+    fates = [fate for one in judgements for fate in one.fates]
+    counted = Counter(fate.fate for fate in fates)
+    delays = [fate.delay_ms / 60_000 for fate in fates if fate.fate is Fate.HIT and fate.delay_ms is not None]
+    hits, missed, false = counted[Fate.HIT], counted[Fate.MISSED], sum(one.false_alarms for one in judgements)
+    kinds = sorted({fate.window.kind for fate in fates if fate.window.kind})
+    return {
+        "windows": hits + missed,
+        "hits": hits,
+        "missed": missed,
+        "in_warm_up": counted[Fate.WARMING],
+        "without_data": counted[Fate.NO_DATA],
+        "false_alarms": false,
+        "false_alarm_records": sum(one.false_rows for one in judgements),
+        "false_alarms_per_entity_and_day": _ratio(false, days),
+        "precision": _ratio(hits, hits + false),
+        "recall": _ratio(hits, hits + missed),
+        "f1": _ratio(2 * hits, 2 * hits + false + missed),
+        "median_delay_min": round(float(np.median(delays)), 1) if delays else None,
+        "by_kind": {
+            kind: {
+                name: sum(fate.window.kind == kind and fate.fate is wanted for fate in fates)
+                for name, wanted in (("hits", Fate.HIT), ("missed", Fate.MISSED))
+            }
+            for kind in kinds
+        },
+    }
+
+
+def _entity(one: Entity) -> dict[str, Any]:
+    said: dict[str, Any] = {
+        "entity": one.series.entity,
+        "partition": one.series.partition,
+        "records": len(one.series),
+        "days": round(one.days, 3),
+        "alarms": len(one.alarms),
+        "alarms_per_day": _ratio(len(one.alarms), one.days),
+        "severest": max((round(alarm.severity or 0.0, 4) for alarm in one.alarms), default=None),
+        "data_quality": one.quality,
+    }
+    if one.judgement is not None:
+        said["false_alarms"] = one.judgement.false_alarms
+        said["windows"] = [
+            {
+                "window": fate.window.name,
+                "start": iso(fate.window.start_ms),
+                "end": iso(fate.window.end_ms),
+                "fate": fate.fate.value,
+                "first_alarm": None if fate.alarm_ms is None else iso(fate.alarm_ms),
+            }
+            for fate in one.judgement.fates
+        ]
+    return said
+
+
+def _ratio(part: float, whole: float) -> float:
+    return round(part / whole, 4) if whole else 0.0

@@ -1,0 +1,101 @@
+"""What a backtest leaves in a folder: result files as NAB keeps them, a summary, the alarms as a table, the report.
+
+Law: the files depend on what was judged alone; none is written into a folder that holds something else.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lapwing.backtest_figures import Change, alarm_fields
+from lapwing.backtest_report import Report, page
+from lapwing.backtest_run import Judged, Series
+from shared.errors import ConfigError
+from shared.events import Anomaly
+from shared.labels import Window, result_csv, result_scores
+
+RESULTS = "results/lapwing"
+_OURS = {"summary.json", "alarms.csv", "report.html", "results"}
+_COLUMNS = (
+    "time", "entity", "kind", "metric", "severity_class", "severity", "score", "value", "expected", "cold_start",
+    "configuration", "reason", "partition", "offset",
+)  # fmt: skip
+
+
+def check_folder(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier backtest.
+
+    raises : ConfigError
+    """
+    if out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: that is a file; name a folder")
+    others = sorted({path.name for path in out.iterdir()} - _OURS) if out.is_dir() else []
+    if others:
+        raise ConfigError(f"--out {out}: it holds {others[0]}, which is not of a backtest; name a new or empty folder")
+
+
+def write_files(out: Path, report: Report, windows: Mapping[str, Sequence[Window]], second: Judged | None) -> list[Path]:
+    """Write everything; return the files for people.
+
+    raises : ConfigError when the folder cannot be written
+    """
+    files = {
+        "summary.json": json.dumps(report.summary, indent=1, ensure_ascii=False) + "\n",
+        "alarms.csv": alarms_csv(report.judged, report.change, second),
+        "report.html": page(report),
+    }
+    try:
+        for name, text in files.items():
+            _write(out / name, text)
+        for name, text in result_files(report.judged.series, windows):
+            _write(out / RESULTS / name, text)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: it cannot be written: {error.strerror or error}") from error
+    return [out / name for name in files]
+
+
+def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> str:
+    """Write alarms and data-quality verdicts in order of time; ``configuration`` says which one gave an alarm."""
+    removed = {id(alarm) for alarm in change.removed} if change else set()
+    rows: list[tuple[Anomaly, str]] = [(one, "") for one in judged.quality]
+    rows += [(one, "" if second is None else "first" if id(one) in removed else "both") for one in judged.alarms]
+    rows += [(one, "second") for one in (change.added if change else ())]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for one, who in sorted(rows, key=lambda row: (row[0].event_time, row[0].entity, row[0].source_offset)):
+        writer.writerow(alarm_fields(one) | {"configuration": who})
+    return text.getvalue()
+
+
+def result_files(series: Sequence[Series], windows: Mapping[str, Sequence[Window]]) -> Iterator[tuple[str, str]]:
+    """Yield name and content of each series' result file, one per metric; the score is the entity's."""
+    taken: set[str] = set()
+    for one in series:
+        scores = result_scores(one.severity, one.alarm)
+        folder, name = _place(one.entity)
+        for column, metric in enumerate(one.metrics):
+            file = f"{name}.{metric}" if len(one.metrics) > 1 else name
+            if f"{folder}/{file}".lower() in taken:
+                file = f"{file}.{hashlib.sha256(f'{one.key}'.encode()).hexdigest()[:8]}"
+            taken.add(f"{folder}/{file}".lower())
+            text = result_csv(one.time_ms, one.values[:, column], scores, windows.get(one.entity, ()))
+            yield f"{folder}/lapwing_{file}.csv", text
+
+
+def _place(entity: str) -> tuple[str, str]:
+    """Folder and file name of an entity that every system can bear; what stands before its last slash is the folder."""
+    parts = [re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip(".")[:80] for part in entity.split("/")]
+    *folders, name = [part or "_" for part in parts]
+    return "/".join(folders) or "series", name
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, "utf-8", newline="\n")

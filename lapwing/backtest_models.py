@@ -1,0 +1,97 @@
+"""The trained model of a backtest: a published one, or one that is fitted to the first part of the data at hand.
+
+Law: what is fitted here is never published; nothing of what it is judged on enters it.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from lapwing.backtest_input import Feed
+from shared.configuration import Configuration
+from shared.errors import ArtifactMissing, ConfigError, DataError
+from shared.events import Detector
+from shared.model import Model
+from shared.settings import Settings
+
+_DIGITS = re.compile(r"[0-9a-f]{8,64}")
+
+
+def find_model(models_dir: Path, wish: str | None) -> Model | None:
+    """Load the model that was asked for.
+
+    wish   : CURRENT, 64 hex digits, or the first 8 or more of them; None or ``none`` = no model
+    raises : ConfigError, ArtifactMissing, ArtifactRefused
+    """
+    from shared.artifacts import current, load
+
+    if wish is None or wish == "none":
+        return None
+    if wish == "CURRENT":
+        sha256 = current(models_dir)
+        if sha256 is None:
+            raise ArtifactMissing(f"--model CURRENT: {models_dir} holds no model; `lapwing train --once` publishes one")
+        return load(models_dir, sha256)
+    if not _DIGITS.fullmatch(wish):
+        raise ConfigError(f"--model {wish}: CURRENT, or the SHA-256 of an artefact (or its first 8 digits or more)")
+    found = sorted(path.name for path in models_dir.glob(f"{wish}*") if path.is_dir())
+    if len(found) != 1:
+        raise ConfigError(f"--model {wish}: {len(found) or 'no'} artefacts of that name in {models_dir}")
+    return load(models_dir, found[0])
+
+
+def check_fit(
+    configuration: Configuration, model: Model | None, threshold: float | None = None, alarms_per_day: float | None = None
+) -> None:
+    """Refuse a detector without its model, and options that a trained detector does not take.
+
+    raises : ConfigError
+    """
+    detector = configuration.detector
+    if not detector.is_trained:
+        return
+    if model is None:
+        raise ConfigError(f"detector {detector.value} needs a model: --model SHA256, --model CURRENT or --train")
+    if model.detector is not detector:
+        raise ConfigError(f"detector is {detector.value}, but the model is of {model.detector.value}")
+    given = [name for name, value in (("--threshold", threshold), ("--alarms-per-day", alarms_per_day)) if value is not None]
+    if given:
+        raise ConfigError(f"{given[0]} is for the ensemble and its members; the threshold of {detector.value} is in its model")
+
+
+class Trainer:
+    """Fits models to the first ``train.split`` of each entity's time.
+
+    since : {(entity, partition): event time} at which the rest begins
+    """
+
+    def __init__(self, feed: Feed, settings: Settings) -> None:
+        from consumer_training.history import History
+
+        history = History(settings.input, settings.predict.max_entities)
+        for batch, plans in feed.batches():
+            history.add(batch, plans)
+        self._rows = history.rows()
+        self._fitted: dict[Detector, Model] = {}
+        self.since: dict[tuple[str, int], int] = {}
+
+    def fit(self, settings: Settings) -> Model:
+        """Fit what the settings ask for.
+
+        raises : DataError when there is too little to learn from
+        """
+        from consumer_training.training import TEST, TRAIN, TooFewRows, train
+
+        if settings.trained_detector not in self._fitted:
+            try:
+                trained = train(self._rows, settings.trained_detector, settings.features, settings.train)
+            except TooFewRows as error:
+                raise DataError(f"--train: {error}") from error
+            self._fitted[settings.trained_detector] = trained.model
+            for key, low, high in zip(self._rows.series, self._rows.bounds[:-1], self._rows.bounds[1:], strict=True):
+                times, part = self._rows.time_ms[low:high], trained.part[low:high]
+                if (part == TRAIN).any():
+                    rest = times[part == TEST]
+                    self.since[key] = int(rest.min()) if len(rest) else int(times.max()) + 1
+        return self._fitted[settings.trained_detector]

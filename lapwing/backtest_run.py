@@ -1,0 +1,200 @@
+"""Judges a feed as the predictor does, by one configuration or two side by side, and keeps what was said.
+
+Law: a record is judged by ``Scorer.process`` and by nothing else; what is kept of it depends on the partition's log alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lapwing.backtest_input import Feed
+from shared.configuration import Configuration
+from shared.directory import Directory
+from shared.events import Anomaly, Reason
+from shared.model import Model
+from shared.scoring import Outcome, Rules, Scorer
+from shared.settings import InputSettings
+from shared.state import PartitionState
+
+Floats = npt.NDArray[np.float64]
+Times = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+_ROW = ("entity", "time_ms", "severity", "alarm", "cold", "state", "counted")
+_CELL = ("values", "expected", "lower", "upper")
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """What judges: a configuration and, where it needs one or is given one, a trained model."""
+
+    name: str
+    configuration: Configuration
+    model: Model | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What was said of one entity's records in one partition, in log order.
+
+    metrics  : (M,)             those that it reported
+    severity : float64 (n,)     NaN = not judged
+    alarm, cold, counted : bool (n,)   cold = before the warm-up has ended; counted = neither late nor duplicate
+    state    : uint8 (n,)       events.State
+    values, expected, lower, upper : float64 (n, M)   NaN = missing, not known yet
+    """
+
+    entity: str
+    partition: int
+    metrics: tuple[str, ...]
+    time_ms: Times
+    severity: Floats
+    alarm: Flags
+    cold: Flags
+    state: npt.NDArray[np.uint8]
+    counted: Flags
+    values: Floats
+    expected: Floats
+    lower: Floats
+    upper: Floats
+
+    def __len__(self) -> int:
+        return len(self.time_ms)
+
+    @property
+    def key(self) -> tuple[str, int]:
+        """Entity and partition."""
+        return self.entity, self.partition
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All that one judge said.
+
+    alarms, quality : in the order in which they came
+    rejected        : {reason: records} that could not be read
+    """
+
+    judge: Judge
+    series: tuple[Series, ...]
+    alarms: tuple[Anomaly, ...]
+    quality: tuple[Anomaly, ...]
+    rejected: dict[str, int]
+    late: int
+    duplicates: int
+
+    @property
+    def rows(self) -> int:
+        """Records that were judged."""
+        return sum(map(len, self.series))
+
+
+@dataclass(slots=True)
+class _Partition:
+    entities: Directory
+    metrics: list[str]
+    rows: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {name: [] for name in _ROW})
+    cells: dict[str, list[Floats]] = field(default_factory=lambda: {name: [] for name in _CELL})
+
+
+class Keeper:
+    """Keeps the outcomes of one judge.  Memory: 25 + 32 M bytes a record."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.alarms: list[Anomaly] = []
+        self.quality: list[Anomaly] = []
+        self.rejected: dict[str, int] = {}
+        self.late = self.duplicates = 0
+        self._partitions: dict[int, _Partition] = {}
+
+    def add(self, outcome: Outcome, state: PartitionState) -> None:
+        """Keep what a batch led to."""
+        partition = self._partitions.setdefault(outcome.batch.partition, _Partition(state.entities, state.metrics))
+        columns, folded, verdicts = outcome.columns, outcome.folded, outcome.verdicts
+        late = folded.late_by_ms > 0
+        kept: dict[str, npt.NDArray[Any]] = {
+            "entity": columns.entity, "time_ms": columns.time_ms, "severity": verdicts.severity,
+            "alarm": verdicts.is_anomaly & ~folded.duplicate, "cold": verdicts.cold, "state": verdicts.state,
+            "counted": ~late & ~folded.duplicate,
+        }  # fmt: skip
+        for name, column in kept.items():
+            partition.rows[name].append(column)
+        for name, cells in zip(_CELL, (columns.values, verdicts.expected, verdicts.lower, verdicts.upper), strict=True):
+            partition.cells[name].append(cells)
+        self.late += int(late.sum())
+        self.duplicates += int(folded.duplicate.sum())
+        for anomaly in outcome.anomalies:
+            (self.alarms if anomaly.is_anomaly else self.quality).append(anomaly)
+        for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
+            code = Reason(int(reason)).code
+            self.rejected[code] = self.rejected.get(code, 0) + int(count)
+
+    def judged(self) -> Judged:
+        """Put it in order by series."""
+        series = [one for number in sorted(self._partitions) for one in _series(number, self._partitions[number])]
+        return Judged(
+            self.judge, tuple(sorted(series, key=lambda one: one.key)), tuple(self.alarms), tuple(self.quality),
+            dict(sorted(self.rejected.items())), self.late, self.duplicates,
+        )  # fmt: skip
+
+
+def run(
+    feed: Feed,
+    judges: Sequence[Judge],
+    settings: InputSettings,
+    max_entities: int,
+    told: Callable[[int, int], object] = lambda rows, alarms: None,
+) -> list[Judged]:
+    """Judge every record of a feed by each judge; the feed is read once.
+
+    told : is called after each batch with the records so far and the first judge's alarms
+    """
+    keepers = [Keeper(judge) for judge in judges]
+    scorers: list[dict[int, Scorer]] = [{} for _ in judges]
+    rows = 0
+    for batch, plans in feed.batches():
+        for judge, keeper, of_partition in zip(judges, keepers, scorers, strict=True):
+            scorer = of_partition.get(batch.partition)
+            if scorer is None:
+                scorer = Scorer(PartitionState(int(batch.offsets[0])), Rules(settings, judge.configuration, max_entities))
+                scorer.use(judge.model, judge.configuration)
+                of_partition[batch.partition] = scorer
+            keeper.add(scorer.process(batch, plans), scorer.state)
+        rows += len(batch)
+        told(rows, len(keepers[0].alarms))
+    return [keeper.judged() for keeper in keepers]
+
+
+def _series(number: int, partition: _Partition) -> list[Series]:
+    metrics, names = partition.metrics, partition.entities.names()
+    rows = {name: np.concatenate(chunks) for name, chunks in partition.rows.items()}
+    order = np.argsort(rows["entity"], kind="stable")
+    bounds = np.searchsorted(rows["entity"][order], np.arange(len(names) + 1))
+    cells = {name: _joined(chunks, len(metrics))[order] for name, chunks in partition.cells.items()}
+    made = []
+    for index, (low, high) in enumerate(pairwise(bounds.tolist())):
+        if low == high:
+            continue
+        values = cells["values"][low:high]
+        shown = np.flatnonzero(~np.isnan(values).all(axis=0))
+        mine: dict[str, Any] = {name: rows[name][order[low:high]] for name in _ROW[1:]}
+        mine |= {name: np.ascontiguousarray(cells[name][low:high][:, shown]) for name in _CELL}
+        made.append(Series(names[index], number, tuple(metrics[column] for column in shown), **mine))
+    return made
+
+
+def _joined(chunks: Sequence[Floats], metrics: int) -> Floats:
+    """Join cells of batches that came before and after further metrics were known."""
+    joined = np.full((sum(map(len, chunks)), metrics), np.nan)
+    low = 0
+    for chunk in chunks:
+        joined[low : low + len(chunk), : chunk.shape[1]] = chunk
+        low += len(chunk)
+    return joined

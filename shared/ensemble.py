@@ -44,10 +44,10 @@ class EnsembleState:
             self.metrics = _grown(self.metrics, max(slots, 2 * len(self.metrics)))
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
-        """Return what is in use as bytes, (n, record size) each."""
+        """Return what is in use as bytes, (n, record size) each: views, which the next row changes."""
         return {
-            "ensemble_entities": _as_bytes(self.entities)[:entities].copy(),
-            "ensemble_metrics": _as_bytes(self.metrics)[:slots].copy(),
+            "ensemble_entities": _as_bytes(self.entities)[:entities],
+            "ensemble_metrics": _as_bytes(self.metrics)[:slots],
         }
 
     @classmethod

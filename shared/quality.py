@@ -82,7 +82,7 @@ class QualityState:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""
         self.reserve(entities, slots)
         used = {"entities": entities, "series": slots, "clock": 1}
-        return {f"quality_{name}": _as_bytes(getattr(self, name))[:count].copy() for name, count in used.items()}
+        return {f"quality_{name}": _as_bytes(getattr(self, name))[:count] for name, count in used.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> QualityState:

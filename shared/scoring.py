@@ -72,24 +72,32 @@ class _Trained(NamedTuple):
 
 
 class Scorer:
-    """One partition's state, and what judges it from its activation on."""
+    """One partition's state, and what judges it from its activation on.
+
+    A state may come from a snapshot in the middle of the log: until ``use`` says what the log says, nothing of it is dropped.
+    """
 
     def __init__(self, state: PartitionState, rules: Rules) -> None:
         self.state = state
         self.rules = rules
-        self.use(None, rules.configuration)
+        self.model: Model | None = None
+        self._rows = np.empty(0, np.int32)
+        self._configure(rules.configuration)
 
     def use(self, model: Model | None, configuration: Configuration | None = None) -> None:
         """Judge by another model, and perhaps another configuration, from the next row on."""
         self.model = model
         self._rows = np.empty(0, np.int32)
         if configuration is not None:
-            self.configuration = configuration
+            self._configure(configuration)
             if configuration.detector.is_trained:
                 self.state.ensemble = EnsembleState()
-            else:
-                self._knobs = knobs_for(configuration.detector.value, configuration.detection.threshold)
-            self._limits = _limits(configuration.detection, [])
+
+    def _configure(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        if not configuration.detector.is_trained:
+            self._knobs = knobs_for(configuration.detector.value, configuration.detection.threshold)
+        self._limits = _limits(configuration.detection, [])
 
     @property
     def detector_id(self) -> str:

@@ -139,7 +139,8 @@ def _fold_metrics(
     """Fold a row's values, each into its metric.
 
     The strongest of M metrics is chosen, which by chance alone is M times as often rare: log10 M is taken off (Bonferroni), so
-    that a threshold means as many alarms for an entity of ten metrics as for one of a single metric.
+    that a threshold means as many alarms for an entity of ten metrics as for one of a single metric; never more than half, so
+    that a budget still finds a threshold where alarms are to come every day.
 
     returns : Z of the strongest metric (-inf = none was judged), whether any deviates as asked, the first extreme column of a
               cold start (-1 = none), the longest interval
@@ -175,7 +176,8 @@ def _fold_metrics(
         interval_ms = max(interval_ms, state["interval_ms"])
         if math.isnan(value):
             continue
-        z = _score_metric(state, since) - choice
+        z = _score_metric(state, since)
+        z -= min(choice, 0.5 * max(z, 0.0))
         if not deviates:
             z = min(z, 0.0)
         wanted = wanted or deviates

@@ -89,14 +89,15 @@ def decide(entity: Record, z: float, budgeted: bool, knobs: Knobs) -> bool:
     A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times that of the alarm; and each
     alarm raises the bar by ``habituation``, which fades over ``habituation_memory`` warm-ups; beyond ``habit_often``
     alarms in that time the bar rises with their square, so that a series that is always new does not alarm for ever
-    (``budgeted``: the budget sees to that).
+    (``budgeted``: it rises by those at most, and the budget sees to the rest).
 
     Twin: tests/reference/policy.py::alarms.
     """
     warmup = np.float64(entity["warmup"])
     entity["habit"] *= math.exp(-1.0 / (knobs.habituation_memory * warmup))
     habit = entity["habit"]
-    effective = z - knobs.habituation * habit * (1.0 if budgeted else max(1.0, habit / knobs.habit_often))
+    worth = min(habit, knobs.habit_often) if budgeted else habit * max(1.0, habit / knobs.habit_often)
+    effective = z - knobs.habituation * worth
     entity["effective"] = effective
     if effective < entity["threshold"]:
         return False

@@ -238,17 +238,17 @@ def test_exceeded_is_a_quantile():
 
 
 @settings(max_examples=15, deadline=None)
-@given(seed=st.integers(0, 10_000), warmup=st.integers(10, 60))
-def test_policy_equals_the_list_of_alarms(seed, warmup):
+@given(seed=st.integers(0, 10_000), warmup=st.integers(10, 60), budgeted=st.booleans())
+def test_policy_equals_the_list_of_alarms(seed, warmup, budgeted):
     scores = np.random.default_rng(seed).exponential(0.6, 400)
     entity = np.zeros(1, ENTITY_DTYPE)[0]
     entity["warmup"], entity["threshold"] = warmup, 1.2
     found, levels = [], []
     for row, z in enumerate(scores, start=1):
         entity["rows"] = row
-        if decide(entity, z, False, Knobs()):
+        if decide(entity, z, budgeted, Knobs()):
             found.append(row)
         levels.append(float(entity["effective"]))
-    expected, expected_levels = policy.alarms(scores, warmup, 1.2, Knobs())
+    expected, expected_levels = policy.alarms(scores, warmup, 1.2, Knobs(), budgeted)
     assert found == expected
     np.testing.assert_allclose(levels, expected_levels, atol=1e-9)

@@ -197,7 +197,7 @@ class TrainSettings(Section):
     """What training learns from, how, and when."""
 
     member: Literal["isolation_forest", "one_class_svm"] = Field(
-        "isolation_forest", description="what is fitted as a member of the ensemble; a trained `detector` is fitted itself"
+        "one_class_svm", description="what is fitted as a member of the ensemble; a trained `detector` is fitted itself"
     )
     split: float = Field(0.6, gt=0, lt=1, description="first part of each entity's time that the model learns from")
     contamination: float = Field(0.02, gt=0, le=0.5, description="share of training rows above the threshold")

@@ -29,6 +29,7 @@ TESTED_BY = {
     "lapwing predict": "tests/integration/test_readme_commands.py",
     "lapwing tail": "tests/integration/test_readme_commands.py",
     "lapwing doctor": "tests/integration/test_readme_commands.py",
+    "lapwing backtest": "tests/unit/test_backtest.py",
     "lapwing --set": "tests/unit/test_cli.py",
     "lapwing --config": "tests/unit/test_cli.py",
     "docker-compose": "tests/compose/test_compose.py",
@@ -106,7 +107,12 @@ def test_the_settings_table_names_variables_that_work():
 def test_variables_in_the_text_are_settings():
     names = set(re.findall(r"`(LAPWING_[A-Z_]+)(?:=([^`]*))?`", README))
     assert len(names) > 5
-    values = {"LAPWING_TRAIN__TREES": "200", "LAPWING_TOPICS__PARTITIONS": "4", "LAPWING_TELEMETRY__PORT": "9100"}
+    values = {
+        "LAPWING_DETECTOR": "novelty",
+        "LAPWING_TRAIN__TREES": "200",
+        "LAPWING_TOPICS__PARTITIONS": "4",
+        "LAPWING_TELEMETRY__PORT": "9100",
+    }
     for name, value in names:
         load_settings(environ={name: value or values.get(name, "x")})
 

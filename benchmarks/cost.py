@@ -1,0 +1,115 @@
+"""What the ensemble costs: ``python -m benchmarks.cost [--hosts N --repeats N] [--json FILE]``.
+
+Law: processor time of the fold alone, of one thread, after compilation; every repeat folds the same rows from a copy of the
+same state. A microsecond means something on one machine; that it does not grow with the history means something on all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.fleet.hosts import DAY_ROWS, Fleet, generate
+from shared.ensemble import EnsembleState, fold, limits_for
+from shared.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE
+
+WARMUP_ROWS = 3 * DAY_ROWS
+"""The product's warm-up at five minutes a row."""
+
+HISTORIES = (1, 4, 16)
+"""Warm-ups that lie behind an entity when the clock starts."""
+
+PER_DAY = 0.5
+GOAL_US, GOAL_METRIC_KIB, GOAL_ENTITY_KIB = 10.0, 64.0, 8.0
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Microseconds per value over the repeats."""
+
+    metrics: int
+    history: int
+    values: int
+    best_us: float
+    median_us: float
+
+
+def measure(fleet: Fleet, metrics: int, history: int, repeats: int) -> Cost:
+    """Fold one warm-up of rows of all hosts after so many warm-ups of history, with combination and budget.
+
+    The hosts' rows come in turn, as they do from a topic.
+    """
+    before, after = history * WARMUP_ROWS, (history + 1) * WARMUP_ROWS
+    hosts = len(fleet.values)
+    state = EnsembleState()
+    state.reserve(hosts, hosts * metrics)
+    slots = np.arange(hosts * metrics, dtype=np.int32).reshape(hosts, metrics)
+    limits = limits_for(metrics, per_day=PER_DAY)
+    fold(state, slots, *_rows(fleet, metrics, 0, before), limits)
+    entity, time_ms, values = _rows(fleet, metrics, before, after)
+    spent = []
+    for _ in range(repeats):
+        copy = EnsembleState.from_arrays(state.to_arrays(hosts, hosts * metrics))
+        began_s = time.process_time()
+        fold(copy, slots, entity, time_ms, values, limits)
+        spent.append((time.process_time() - began_s) / values.size * 1e6)
+    return Cost(metrics, history, values.size, min(spent), float(np.median(spent)))
+
+
+def _rows(fleet: Fleet, metrics: int, low: int, high: int) -> tuple[npt.NDArray[np.int32], Ints, Floats]:
+    """Rows low..high of all hosts in order of time, their first metrics."""
+    hosts = len(fleet.values)
+    values = np.ascontiguousarray(fleet.values[:, low:high, :metrics].transpose(1, 0, 2).reshape(-1, metrics))
+    entity = np.tile(np.arange(hosts, dtype=np.int32), high - low)
+    return entity, np.repeat(fleet.time_ms[low:high], hosts), values
+
+
+def main() -> int:
+    options = _options()
+    days = -(-(max(HISTORIES) + 1) * WARMUP_ROWS // DAY_ROWS)
+    fleet = generate(options.hosts, days, options.seed, anomalies=False)
+    measure(fleet, 1, 1, 1)  # compiles
+    costs = []
+    versions = f"Python {platform.python_version()}, numpy {np.__version__}, numba {numba.__version__}"
+    print(f"{options.hosts} hosts, {WARMUP_ROWS} rows each after the history, best and median of {options.repeats}; {versions}")
+    print("metrics  history  us a value: best  median")
+    for metrics in (1, 3):
+        for history in HISTORIES:
+            cost = measure(fleet, metrics, history, options.repeats)
+            costs.append(cost)
+            print(f"{metrics:7d} {history:7d}x {cost.best_us:16.2f} {cost.median_us:7.2f}", flush=True)
+    metric_kib, entity_kib = METRIC_DTYPE.itemsize / 1024, ENTITY_DTYPE.itemsize / 1024
+    print(f"state: {METRIC_DTYPE.itemsize:,} bytes ({metric_kib:.1f} KiB) per entity and metric, goal {GOAL_METRIC_KIB:g}")
+    print(f"       {ENTITY_DTYPE.itemsize:,} bytes ({entity_kib:.1f} KiB) per entity, goal {GOAL_ENTITY_KIB:g}")
+    slowest = max(cost.median_us for cost in costs)
+    met = slowest <= GOAL_US and metric_kib <= GOAL_METRIC_KIB and entity_kib <= GOAL_ENTITY_KIB
+    print(f"goals ({GOAL_US:g} us in the median): {'met' if met else 'not met'}")
+    if options.json:
+        document = {"metric_bytes": METRIC_DTYPE.itemsize, "entity_bytes": ENTITY_DTYPE.itemsize, "goals_met": met}
+        options.json.write_text(json.dumps(document | {"costs": [asdict(cost) for cost in costs]}, indent=1) + "\n", "utf-8")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__.splitlines()[0])
+    parser.add_argument("--hosts", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

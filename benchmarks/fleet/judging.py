@@ -1,0 +1,123 @@
+"""Hits and false alarms at one rate for all: the lowest threshold at which false alarms stay below what is allowed.
+
+Law: an event is hit by an alarm from its first row until AFTER_ROWS behind its last; an alarm in no such range is false, and
+every one counts. Only rows from the fleet's border on are judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numba import njit
+
+from benchmarks.fleet.hosts import DAY_ROWS, KINDS, STEP_MS, Fleet
+from shared.kernels.layout import ENTITY_DTYPE, Floats, Knobs, Record
+from shared.kernels.policy import decide
+
+Flags = npt.NDArray[np.bool_]
+Alarms = Callable[[float], list[Flags]]
+"""Threshold -> alarms of each host, bool (n,)."""
+
+AFTER_ROWS = 12
+"""An hour: what a change leaves behind in a rolling window is still that change."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What one detector does at one threshold.
+
+    hits          : per kind, events hit
+    events        : per kind, all of them
+    false_per_day : false alarms per judged day and host
+    delay_min     : median time from an event's first row to its first alarm, minutes; NaN = no hit
+    """
+
+    threshold: float
+    hits: dict[str, int]
+    events: dict[str, int]
+    false_per_day: float
+    delay_min: float
+
+    def recall(self, *kinds: str) -> float:
+        """Share of the events of these kinds (all by default) that were hit."""
+        chosen = kinds or KINDS
+        return sum(self.hits[kind] for kind in chosen) / max(sum(self.events[kind] for kind in chosen), 1)
+
+
+def judge(fleet: Fleet, alarms: list[Flags], threshold: float) -> Judgement:
+    """Count hits and false alarms; an alarm that hits an event is not false, however many there are."""
+    hits, events = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
+    wrong = np.stack(alarms)[:, fleet.border :].copy()
+    delays = []
+    for event in fleet.events:
+        low, high = event.first - fleet.border, event.last + 1 + AFTER_ROWS - fleet.border
+        found = np.flatnonzero(alarms[event.host][fleet.border :][low:high])
+        events[event.kind] += 1
+        hits[event.kind] += len(found) > 0
+        delays += [float(found[0]) * STEP_MS / 60_000] if len(found) else []
+        wrong[event.host, low:high] = False
+    days = len(fleet.values) * (len(fleet.time_ms) - fleet.border) / DAY_ROWS
+    return Judgement(threshold, hits, events, float(wrong.sum()) / days, float(np.median(delays)) if delays else np.nan)
+
+
+def sweep(fleet: Fleet, alarms: Alarms, thresholds: Floats, allowed: float) -> Judgement:
+    """Judge at the lowest threshold from which upward at most ``allowed`` false alarms come per day and host.
+
+    thresholds : increasing
+    """
+    best = judge(fleet, alarms(float(thresholds[-1])), float(thresholds[-1]))
+    for threshold in thresholds[-2::-1].tolist():
+        found = judge(fleet, alarms(threshold), threshold)
+        if found.false_per_day > allowed:
+            break
+        best = found
+    return best
+
+
+@njit(cache=True)
+def replay_policy(score: Floats, entities: Record, warmup: int, threshold: float, knobs: Knobs, alarm: Flags) -> None:
+    """Write which rows of one host the product's policy makes alarms.
+
+    score    : float64 (n,)   Z of each row, NaN = not judged
+    entities : ENTITY_DTYPE (1,), zero
+    warmup   : rows
+    alarm    : bool (n,)      out
+    """
+    entity = entities[0]
+    entity["warmup"] = warmup
+    entity["threshold"] = threshold
+    for row in range(score.shape[0]):
+        entity["rows"] += 1
+        alarm[row] = False if np.isnan(score[row]) else decide(entity, score[row], False, knobs)
+
+
+def with_policy(scores: list[Floats], warmup: int, knobs: Knobs) -> Alarms:
+    """Alarms of recorded scores through the product's policy."""
+
+    def alarms(threshold: float) -> list[Flags]:
+        out = []
+        for score in scores:
+            alarm = np.zeros(len(score), np.bool_)
+            replay_policy(score, np.zeros(1, ENTITY_DTYPE), warmup, threshold, knobs, alarm)
+            out.append(alarm)
+        return out
+
+    return alarms
+
+
+def each_row(scores: list[Floats]) -> Alarms:
+    """Every row above the threshold is an alarm."""
+    return lambda threshold: [score > threshold for score in scores]
+
+
+def row_threshold(fleet: Fleet, scores: list[Floats], allowed: float) -> float:
+    """Lowest threshold for ``each_row`` with at most ``allowed`` false alarms per judged day and host."""
+    quiet = np.stack(scores)[:, fleet.border :].copy()
+    for event in fleet.events:
+        quiet[event.host, event.first - fleet.border : event.last + 1 + AFTER_ROWS - fleet.border] = -np.inf
+    days = len(fleet.values) * (len(fleet.time_ms) - fleet.border) / DAY_ROWS
+    ordered = np.sort(np.where(np.isnan(quiet), -np.inf, quiet).ravel())
+    return float(ordered[-1 - int(allowed * days)])

@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from lapwing import __version__
+from lapwing.dlq_commands import dlq_app
 from shared.errors import ConfigError, LapwingError
 
 app = typer.Typer(
@@ -31,6 +32,8 @@ app = typer.Typer(
 )
 topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Create and describe topics and schemas.")
 app.add_typer(topics_app, name="topics")
+
+app.add_typer(dlq_app, name="dlq")
 
 data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Get series to replay.")
 app.add_typer(data_app, name="data")

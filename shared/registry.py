@@ -42,7 +42,7 @@ class Registry:
 
     def __init__(self, settings: RegistrySettings) -> None:
         self.settings = settings
-        self._texts: dict[int, str | None] = {}
+        self._texts: dict[int, str] = {}
         self._opened: SchemaRegistryClient | None = None
 
     @property
@@ -51,7 +51,7 @@ class Registry:
         return ",".join(_without_secret(url) for url in self.settings.url.split(","))
 
     def schema(self, schema_id: int) -> str | None:
-        """Return the text of a schema, None if the registry says that there is none of this id; asked once per id.
+        """Return the text of a schema, asked for once; None if the registry says that there is none of this id as yet.
 
         raises : TransportError where the registry gives no such answer
         """
@@ -61,13 +61,15 @@ class Registry:
             try:
                 found = self._call(f"schema {schema_id}", lambda client: client.get_schema(schema_id))
             except _NotFound:
-                found = None
-            self._texts[schema_id] = None if found is None else found.schema_str
+                return None
+            if found.schema_str is None:
+                return None
+            self._texts[schema_id] = found.schema_str
         return self._texts[schema_id]
 
     def ids(self) -> list[int]:
         """Return the ids that ``schema`` has found so far, increasing."""
-        return sorted(schema_id for schema_id, text in self._texts.items() if text is not None)
+        return sorted(self._texts)
 
     def subjects(self) -> list[str]:
         """Return the subjects; the cheapest question to see whether the registry answers."""

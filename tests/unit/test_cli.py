@@ -23,7 +23,7 @@ from shared.errors import ConfigError, TransportError
 from shared.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {"backtest", "demo", "produce", "train", "predict", "tail", "topics", "data", "doctor"}
+COMMANDS = {"backtest", "demo", "produce", "train", "predict", "tail", "topics", "data", "doctor", "dlq"}
 HEAVY = ("numpy", "numba", "pydantic", "confluent_kafka", "fastavro", "structlog", "sklearn", "pandas", "matplotlib")
 
 
@@ -63,7 +63,14 @@ def test_every_command_of_the_contract_and_no_other():
 
 
 @pytest.mark.parametrize(
-    "command", [(), *((name,) for name in sorted(COMMANDS)), ("topics", "ensure"), ("topics", "describe"), ("data", "fetch")]
+    "command",
+    [
+        (),
+        *((name,) for name in sorted(COMMANDS)),
+        *(("topics", name) for name in ("ensure", "describe")),
+        ("data", "fetch"),
+        *(("dlq", name) for name in ("list", "show", "replay")),
+    ],
 )
 def test_every_command_has_help(command, monkeypatch, capsys):
     assert as_user(monkeypatch, *command, "--help") == 0

@@ -125,12 +125,16 @@ def test_a_level_that_does_not_exist_is_refused(embedded: EmbeddedRegistry) -> N
         door(embedded.url).register("a-value", EVENT, "SIDEWAYS")
 
 
-def test_an_unknown_id_is_an_answer_and_asked_once() -> None:
-    with answering(lambda _: (404, b'{"error_code": 40403, "message": "Schema 5 not found"}')) as (url, asked):
+def test_an_unknown_id_is_an_answer_and_may_be_known_later() -> None:
+    unknown = (404, b'{"error_code": 40403, "message": "Schema 5 not found"}')
+    answers = iter([unknown, unknown, (200, json.dumps({"schema": EVENT}).encode())])
+    with answering(lambda _: next(answers)) as (url, asked):
         registry = door(url)
-        assert [registry.schema(5) for _ in range(3)] == [None] * 3
-        assert asked == ["/schemas/ids/5"]
+        assert [registry.schema(5) for _ in range(2)] == [None, None]
         assert registry.ids() == []
+        assert [registry.schema(5) for _ in range(2)] == [EVENT, EVENT]
+        assert asked == ["/schemas/ids/5"] * 3
+        assert registry.ids() == [5]
 
 
 @pytest.mark.parametrize("schema_id", [0, 2**31, 2**32 - 1])

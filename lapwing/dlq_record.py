@@ -1,0 +1,280 @@
+"""The bytes of a record for a person: its fields as far as they can be read, a dump, and corrected fields as bytes again.
+
+Law: ``read_fields`` and ``fit`` are opposites for every record that can be read whole; whether a record is good is for
+``shared.codec`` alone to say.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from producer.times import parse_time
+from shared.avro_types import AvroType
+from shared.batch import Batch, Blob
+from shared.codec import SchemaUnfit, WriterPlan, compile_plan, decode, schema_ids
+from shared.directory import Directory
+from shared.events import Reason
+from shared.records import HEADER_BYTES, schema_id_of
+from shared.registry import Registry
+from shared.settings import InputSettings
+
+_FLOATS = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
+_LIMITS = {"int": 2**31, "long": 2**63}
+_PER_MS = {"timestamp-millis": 1, "timestamp-micros": 1000}
+_NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+
+class Broken(ValueError):
+    """The bytes cannot be read on; ``at`` is where they stand."""
+
+    def __init__(self, at: int, why: str) -> None:
+        super().__init__(why)
+        self.at = at
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """What could be read of a record.
+
+    values  : the fields before the problem, in schema order; bytes as text with a character each, as Avro's JSON has them
+    problem : field, byte and what is wrong; empty where the record could be read whole
+    """
+
+    values: dict[str, Any]
+    problem: str
+
+
+def read_fields(value: bytes, record: AvroType) -> Fields:
+    """Read a record in Confluent's wire format field by field, as far as its bytes can be read."""
+    cursor = _Cursor(value, HEADER_BYTES)
+    found: dict[str, Any] = {}
+    for field in record.fields:
+        start = cursor.at
+        try:
+            found[field.name] = cursor.read(field.type)
+        except Broken as broken:
+            return Fields(found, f"field {field.name!r} ({field.type}), byte {broken.at}: {broken}")
+        except RecursionError:
+            return Fields(found, f"field {field.name!r} ({field.type}), byte {start}: it is nested too deeply")
+    left = len(value) - cursor.at
+    return Fields(found, f"byte {cursor.at}: {left} bytes are left over after the last field" if left else "")
+
+
+class _Cursor:
+    """Bytes that are read from left to right."""
+
+    def __init__(self, data: bytes, at: int) -> None:
+        self.data, self.at = data, at
+
+    def take(self, size: int) -> bytes:
+        if size < 0:
+            raise Broken(self.at, f"a length of {size}")
+        if size > len(self.data) - self.at:
+            raise Broken(self.at, f"{size} bytes are needed, {len(self.data) - self.at} are left")
+        self.at += size
+        return self.data[self.at - size : self.at]
+
+    def long(self) -> int:
+        word, start = 0, self.at
+        for shift in range(0, 70, 7):
+            byte = self.take(1)[0]
+            word |= (byte & 127) << shift
+            if byte < 128:
+                break
+        else:
+            raise Broken(start, "a number of more than 10 bytes")
+        if word >= 1 << 64:
+            raise Broken(start, "a number of more than 64 bits")
+        return (word >> 1) ^ -(word & 1)
+
+    def index(self, count: int, of: str) -> int:
+        start, found = self.at, self.long()
+        if not 0 <= found < count:
+            raise Broken(start, f"{of} {found}; there are {count}")
+        return found
+
+    def read(self, avro: AvroType) -> Any:
+        match avro.kind:
+            case "null":
+                return None
+            case "boolean":
+                byte = self.take(1)[0]
+                if byte > 1:
+                    raise Broken(self.at - 1, f"a boolean of {byte}")
+                return byte == 1
+            case "int" | "long":
+                start, number = self.at, self.long()
+                if not -_LIMITS[avro.kind] <= number < _LIMITS[avro.kind]:
+                    raise Broken(start, f"{number} is no {avro.kind}")
+                return number
+            case "float" | "double":
+                return _FLOATS[avro.kind].unpack(self.take(_FLOATS[avro.kind].size))[0]
+            case "string":
+                return self.text()
+            case "bytes":
+                return self.take(self.long()).decode("latin-1")
+            case "fixed":
+                return self.take(avro.size).decode("latin-1")
+            case "enum":
+                return avro.symbols[self.index(len(avro.symbols), "symbol")]
+            case "union":
+                return self.read(avro.branches[self.index(len(avro.branches), "branch")])
+            case "record":
+                return {field.name: self.read(field.type) for field in avro.fields}
+            case _:
+                return self.items(avro)
+
+    def text(self) -> str:
+        size = self.long()
+        start, data = self.at, self.take(size)
+        try:
+            return data.decode()
+        except UnicodeDecodeError as error:
+            raise Broken(start + error.start, "it is not UTF-8") from error
+
+    def items(self, avro: AvroType) -> list[Any] | dict[str, Any]:
+        assert avro.items is not None  # noqa: S101 - the parser gives every array and map its items
+        found: list[tuple[str, Any]] = []
+        while True:
+            start, count = self.at, self.long()
+            if count == 0:
+                break
+            if count < 0:
+                self.long()
+            if abs(count) > len(self.data):
+                raise Broken(start, f"{abs(count)} items in a record of {len(self.data)} bytes")
+            found += [(self.text() if avro.kind == "map" else "", self.read(avro.items)) for _ in range(abs(count))]
+        return dict(found) if avro.kind == "map" else [value for _, value in found]
+
+
+def plain(value: Any) -> Any:
+    """Return a value that JSON can carry: what is not finite as text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {name: plain(inner) for name, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, list) else value
+
+
+def fit(avro: AvroType, value: Any, place: str) -> Any:
+    """Return a JSON value as the encoder takes it: times also as ISO 8601, bytes as text with a character each.
+
+    place  : what to call it in an error, e.g. the record's name
+    raises : ValueError that names the field and what is allowed
+    """
+    match avro.kind:
+        case "record" if isinstance(value, Mapping):
+            return _fit_record(avro, value, place)
+        case "union":
+            for branch in avro.branches:
+                try:
+                    return fit(branch, value, place)
+                except ValueError:
+                    continue
+        case "array" if isinstance(value, list) and avro.items is not None:
+            return [fit(avro.items, inner, f"{place}[{i}]") for i, inner in enumerate(value)]
+        case "map" if isinstance(value, Mapping) and avro.items is not None:
+            return {name: fit(avro.items, inner, f"{place}.{name}") for name, inner in value.items()}
+        case "float" | "double" if isinstance(value, str) and value in _NOT_FINITE:
+            return _NOT_FINITE[value]
+        case "float" | "double" if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        case "int" | "long":
+            number = _time(avro, value) if isinstance(value, str) else value
+            if isinstance(number, int) and not isinstance(number, bool) and -_LIMITS[avro.kind] <= number < _LIMITS[avro.kind]:
+                return number
+        case "bytes" | "fixed" if isinstance(value, str) and max(map(ord, value), default=0) < 256:
+            if avro.kind == "bytes" or len(value) == avro.size:
+                return value.encode("latin-1")
+        case "null" if value is None:
+            return None
+        case "boolean" if isinstance(value, bool):
+            return value
+        case "string" if isinstance(value, str):
+            return value
+        case "enum" if value in avro.symbols:
+            return value
+    allowed = f" ({', '.join(avro.symbols)})" if avro.symbols else ""
+    raise ValueError(f"{place} is {avro}{allowed}, not {value!r}")
+
+
+def _fit_record(avro: AvroType, value: Mapping[str, Any], place: str) -> dict[str, Any]:
+    names = [field.name for field in avro.fields]
+    for name in value:
+        if name not in names:
+            raise ValueError(f"{place} has no field {name!r}; it has {', '.join(names)}")
+    missing = [field.name for field in avro.fields if field.name not in value and not field.has_default]
+    if missing:
+        raise ValueError(f"{place} lacks {', '.join(missing)}")
+    return {f.name: fit(f.type, value[f.name], f"{place}.{f.name}") for f in avro.fields if f.name in value}
+
+
+def _time(avro: AvroType, text: str) -> int | None:
+    time_ms = parse_time(text) if avro.logical in _PER_MS else None
+    return None if time_ms is None else time_ms * _PER_MS[avro.logical]
+
+
+def dump(data: bytes, limit: int) -> list[str]:
+    """Write the first bytes as lines of offset, hexadecimal and ASCII."""
+    lines = []
+    for at in range(0, min(len(data), limit), 16):
+        row = data[at : min(at + 16, limit)]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        lines.append(f"{at:08x}  {row[:8].hex(' '):<23}  {row[8:].hex(' '):<23}  |{shown}|")
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a predictor with these settings would make of a record.
+
+    detail  : which schema, and what is wrong with it; may be empty
+    entity  : empty where it is rejected
+    time_ms : event time; 0 where it is rejected
+    """
+
+    reason: Reason
+    detail: str = ""
+    entity: str = ""
+    time_ms: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """Why it is rejected."""
+        return self.reason.sentence + (f": {self.detail}" if self.detail else "")
+
+
+def judge(values: Sequence[bytes], registry: Registry, settings: InputSettings) -> list[Verdict]:
+    """Decode records as the predictor does, with the registry as it is now.
+
+    Room for a further entity in its partition is not looked at: that is the partition's state.
+
+    raises : TransportError where the registry does not answer
+    """
+    n = len(values)
+    batch = Batch("", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64))
+    plans = {schema_id: _plan(registry.schema(schema_id), settings) for schema_id in schema_ids(batch)}
+    entities = Directory()
+    columns = decode(batch, plans, settings, entities, [], n + 1)
+    found = {}
+    for row, entity, time_ms in zip(columns.accepted.tolist(), columns.entity.tolist(), columns.time_ms.tolist(), strict=True):
+        found[row] = Verdict(Reason.ACCEPTED, "", entities.name(entity), time_ms)
+    for row, code in zip(columns.rejected.tolist(), columns.reasons.tolist(), strict=True):
+        schema_id, reason = schema_id_of(values[row]), Reason(code)
+        unfit = plans.get(schema_id) if schema_id is not None else None
+        detail = f"schema id {schema_id}" if reason in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT) else ""
+        found[row] = Verdict(reason, f"{detail}: {unfit}" if isinstance(unfit, SchemaUnfit) else detail)
+    return [found[row] for row in range(n)]
+
+
+def _plan(text: str | None, settings: InputSettings) -> WriterPlan | SchemaUnfit | None:
+    try:
+        return None if text is None else compile_plan(text, settings)
+    except SchemaUnfit as unfit:
+        return unfit

@@ -80,6 +80,9 @@ _COMMON_TUNING = {
     "socket.keepalive.enable": "true",
     "reconnect.backoff.max.ms": "1000",
     "log.connection.close": "false",
+    # With "rebootstrap", the default, one broken connection to the only known broker makes the client forget its transaction
+    # coordinator, and a call on the open transaction then waits for ever, whatever its timeout (librdkafka 2.16).
+    "metadata.recovery.strategy": "none",
 }
 
 _ALIASES = {

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from shared.batch import Outgoing, Position
 from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
 from shared.kafka.outbox import Outbox
 from shared.kafka.source import GroupSource
@@ -34,7 +35,7 @@ class TransactionalSink:
     transactional_id       : stable per slot; whoever takes it fences its predecessor and aborts what that left open
     source                 : the member whose positions are committed along
     transaction_timeout_ms : after so long the broker aborts what a dead process left; default predict.transaction_timeout_ms
-    timeout_s              : longest wait for one answer
+    timeout_s              : longest wait for room in the queue and for the first answer; for the others 0.8 socket.timeout.ms
     raises                 : TransportError, ProducerFenced, ConfigError
     """
 
@@ -53,7 +54,14 @@ class TransactionalSink:
         self._name = f"transaction of {transactional_id} at {settings.bootstrap}"
         timeout_ms = transaction_timeout_ms or settings.predict.transaction_timeout_ms
         # The client wants the wait for one answer to fit into a transaction.
-        tuning = _TUNING | {"socket.timeout.ms": str(min(10_000, timeout_ms))}
+        socket_timeout_ms = settings.kafka.get("socket.timeout.ms", str(min(10_000, timeout_ms)))
+        retry_backoff_ms = settings.kafka.get("retry.backoff.ms", "500")
+        tuning = _TUNING | {"socket.timeout.ms": socket_timeout_ms, "retry.backoff.ms": retry_backoff_ms}
+        # The client by itself repeats a request that was not answered or whose connection broke. Were the first copy only late,
+        # it would end the next transaction as well. So an answer is given up before it is repeated for want of time, and
+        # after one that took so long that it may have been repeated the next transaction gets an epoch of its own.
+        self._repeated_s = 0.0005 * int(retry_backoff_ms)
+        self._decide_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
         required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
         self._make = partial(Outbox, settings, tuning, required)
         self._open = False
@@ -78,25 +86,23 @@ class TransactionalSink:
             return
         self._begin()
         producer = self._outbox.producer
+        failpoint("before_offsets")
         if positions:
             membership = self.source.group_metadata()
             offsets = self.source.offsets(positions)
-            self._decide("sending positions", lambda: producer.send_offsets_to_transaction(offsets, membership, self.timeout_s))
-        self._decide("committing", lambda: producer.commit_transaction(self.timeout_s))
+            self._decide("sending positions", lambda: producer.send_offsets_to_transaction(offsets, membership, self._decide_s))
+        failpoint("after_offsets")
+        self._decide("committing", lambda: producer.commit_transaction(self._decide_s))
+        failpoint("after_commit")
         self._open = False
 
     def abort(self) -> None:
         """Drop everything since the last commit; see Sink."""
         self._check_alive()
         if self._open:
-            self._decide("aborting", lambda: self._outbox.producer.abort_transaction(self.timeout_s))
+            self._decide("aborting", lambda: self._outbox.producer.abort_transaction(self._decide_s))
             self._open = False
-        if self._damaged:
-            # After a record that was not delivered the client's sequence numbers have a gap, and its next transaction fails.
-            self._outbox.close()
-            self._outbox = self._make()
-            self._initialise()
-            self._damaged = False
+        self._renew()
 
     def close(self) -> None:
         """Let go; what is open is decided by the next owner of the id, or aborted by the broker after the timeout."""
@@ -117,9 +123,19 @@ class TransactionalSink:
                     raise failure from error
                 time.sleep(0.05)
 
+    def _renew(self) -> None:
+        """Take a new producer of the same transactional.id where the old one must not begin another transaction."""
+        if self._damaged:
+            # Also after a record that was not delivered: the sequence numbers have a gap, and the next transaction fails.
+            self._outbox.close()
+            self._outbox = self._make()
+            self._initialise()
+            self._damaged = False
+
     def _begin(self) -> None:
         self._check_alive()
         if not self._open:
+            self._renew()
             self._decide("beginning", self._outbox.producer.begin_transaction)
             self._open = True
 
@@ -128,10 +144,12 @@ class TransactionalSink:
             raise self._dead
 
     def _decide(self, doing: str, call: Callable[[], Any]) -> None:
+        began_s = time.monotonic()
         try:
             call()
         except KafkaException as error:
             raise self._failure(error, doing) from error
+        self._damaged = self._damaged or time.monotonic() - began_s >= self._repeated_s
 
     def _failure(self, error: KafkaException, doing: str) -> TransportError:
         """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else; remember the last two."""

@@ -7,16 +7,18 @@ throw away what it had just read): failures and new partitions wait until the ca
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from shared.batch import Batch, Position
 from shared.errors import HistoryGone, ProducerFenced, TransactionAborted, TransportError
 from shared.kafka.client import CONSUMER_REQUIRED, CONSUMER_TUNING, LOG, Hearing, client_config, open_client, translate
-from shared.kafka.membership import is_member
+from shared.kafka.membership import is_member, unowned
 from shared.kafka.messages import to_batches
 from shared.ports import RebalanceListener
 from shared.settings import Settings
@@ -30,6 +32,9 @@ PROBE_EVERY_S = 1.0
 RETRY_S = 0.5
 TAKEOVER_S = 3.0
 """Longest wait for the broker while partitions are taken over; then the owned ones get their turn again."""
+
+LOOK_AFTER, LOOK_AGAIN_AFTER = 1.5, 4.0
+"""Sessions after a rebalance until a member looks whether a partition was left over; and until one that has some acts."""
 
 REJOIN_S = 60.0
 """How long after its partitions were lost a member may have fenced itself."""
@@ -90,6 +95,10 @@ class GroupSource:
         self._closed = False
         self._probed_s = 0.0
         self._lost_s = self._rejoined_s = -REJOIN_S
+        self._session_s = session_ms / 1000 if protocol == "classic" else math.inf
+        self._silence_s = self._session_s + 1.0 if instance_id else 0.0
+        self._look_s = self._patient_s = math.inf
+        self._settings = settings
 
     def subscribe(self, listener: RebalanceListener) -> None:
         """Join the group; see Source."""
@@ -106,6 +115,7 @@ class GroupSource:
                  whatever the listener raised. After a failed takeover of partitions the next call tries it again.
         """
         deadline = time.monotonic() + timeout_s
+        self._look_for_unowned()
         while True:
             failure = self._try_take_over()
             messages = self._receive(max_records, max(0.0, min(SLICE_S, deadline - time.monotonic())))
@@ -191,6 +201,8 @@ class GroupSource:
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._pending.update(place.partition for place in places)
+        self._look_s = time.monotonic() + LOOK_AFTER * self._session_s
+        self._patient_s = time.monotonic() + LOOK_AGAIN_AFTER * self._session_s
         self._guarded(lambda: consumer.incremental_assign([]))
 
     def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
@@ -267,11 +279,34 @@ class GroupSource:
             raise fenced
         LOG.warning("group %s took this member for a second one of its name after an outage; it joins again", self.group)
         self._rejoined_s = now_s
+        self._join_anew(0.0)
+
+    def _look_for_unowned(self) -> None:
+        """See to it that the group shares its partitions out again where one was left over.
+
+        A member with an instance id that died after it had given partitions up, and before it had told the group, is let in
+        again without a rebalance; what it had given up is then nobody's until somebody joins or leaves. So one of those who
+        were told of their partitions last leaves for a while, first of all one that has none.
+        """
+        now_s = time.monotonic()
+        if now_s < self._look_s or self._closed:
+            return
+        self._look_s = math.inf
+        left = unowned(open_client(AdminClient, client_config(self._settings, "admin")), self.group, self.topic)
+        if left and self._told and now_s < self._patient_s:
+            self._look_s = self._patient_s
+        elif left:
+            LOG.warning("%s: nobody in group %s has partitions %s; this member leaves and joins", self.topic, self.group, left)
+            self._join_anew(self._silence_s)
+
+    def _join_anew(self, silent_s: float) -> None:
+        """Leave, by being silent for longer than a session where the group would not take notice otherwise, and join."""
         self._tell(set(self._told), lost=True)
         for partitions in (self._owned, self._pending, self._tried):
             partitions.clear()
         self._held.clear()
         self._consumer.close()
+        time.sleep(silent_s)
         self._consumer = open_client(Consumer, self._config)
         self._join()
 

@@ -44,25 +44,40 @@ def controller_settings(port: int) -> dict[str, str]:
     }
 
 
-def broker_settings(port: int, controller_port: int) -> dict[str, str]:
-    """Return what a broker of either kind is set to."""
-    return controller_settings(controller_port) | {
-        "process.roles": "broker",
-        "node.id": "1",
-        "listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
-        "inter.broker.listener.name": "PLAINTEXT",
-        "auto.create.topics.enable": "false",
-        "offsets.topic.replication.factor": "1",
-        "offsets.topic.num.partitions": "8",
-        "transaction.state.log.replication.factor": "1",
-        "transaction.state.log.min.isr": "1",
-        "transaction.state.log.num.partitions": "8",
-        "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-        "share.coordinator.state.topic.replication.factor": "1",
-        "share.coordinator.state.topic.min.isr": "1",
-        "group.initial.rebalance.delay.ms": "0",
-    }
+def broker_settings(port: int, controller_port: int, proxied: tuple[int, int] | None = None) -> dict[str, str]:
+    """Return what a broker of either kind is set to.
+
+    proxied : (port of a second listener, the proxy's port that it tells clients to connect to)
+    """
+    second = {}
+    if proxied:
+        behind, before = proxied
+        second = {
+            "listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{before}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
+        }
+    return (
+        controller_settings(controller_port)
+        | {
+            "process.roles": "broker",
+            "node.id": "1",
+            "listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "auto.create.topics.enable": "false",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "8",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "8",
+            "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+        }
+        | second
+    )
 
 
 def broker_answers(bootstrap: str) -> bool:
@@ -170,13 +185,13 @@ def image() -> str:
     return f"{IMAGE}:{maven.version('kafka')}"
 
 
-def new_kafka(kind: str) -> Kafka:
-    """Return a node that is not started yet; kind is "container" or "maven"."""
+def new_kafka(kind: str, proxied: tuple[int, int] | None = None) -> Kafka:
+    """Return a node that is not started yet; kind is "container" or "maven", proxied as for ``broker_settings``."""
     node = ContainerNode if kind == "container" else JavaNode
     port, controller_port = free_port(), free_port()
     return Kafka(
         node("kafka-controller", controller_settings(controller_port), controller_port),
-        node("kafka-broker", broker_settings(port, controller_port), port),
+        node("kafka-broker", broker_settings(port, controller_port, proxied), port),
     )
 
 

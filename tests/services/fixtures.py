@@ -29,7 +29,7 @@ def kafka_service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """The broker of this session, to be killed and brought back; skips where the broker was given from outside."""
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         pytest.skip("KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill")
-    service = broker.new_kafka(_kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS"))
+    service = broker.new_kafka(kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS"))
     try:
         service.start()
         yield service
@@ -54,8 +54,8 @@ def registry_service(request: pytest.FixtureRequest) -> Iterator[MavenRegistry |
     """The registry of this session, to be killed and brought back; skips where it was given from outside."""
     if os.environ.get("SCHEMA_REGISTRY_URL"):
         pytest.skip("SCHEMA_REGISTRY_URL names a registry that is not ours to kill")
-    kind = _kind("schema registry", REGISTRY_IMAGE, "SCHEMA_REGISTRY_URL")
-    service = ContainerRegistry(request.getfixturevalue("kafka")) if kind == "container" else MavenRegistry()
+    chosen = kind("schema registry", REGISTRY_IMAGE, "SCHEMA_REGISTRY_URL")
+    service = ContainerRegistry(request.getfixturevalue("kafka")) if chosen == "container" else MavenRegistry()
     try:
         service.start()
         yield service
@@ -113,16 +113,16 @@ def settings_for(bootstrap: str, dataset: str, folder: Path, partitions: int = 3
     )
 
 
-def _kind(what: str, image: str, variable: str) -> str:
+def kind(what: str, image: str, variable: str) -> str:
     """Return "container" or "maven"; skip, or fail, where neither is to be had."""
     wanted = os.environ.get("TEST_SERVICES", "")
     reasons = {
-        kind: "not asked for" if wanted not in ("", kind) else lacking()
-        for kind, lacking in (("container", lambda: container.lacking(image)), ("maven", maven.lacking))
+        choice: "not asked for" if wanted not in ("", choice) else lacking()
+        for choice, lacking in (("container", lambda: container.lacking(image)), ("maven", maven.lacking))
     }
-    for kind, reason in reasons.items():
+    for choice, reason in reasons.items():
         if not reason:
-            return kind
+            return choice
     why = f"no {what} for tests (containers: {reasons['container']}; Maven: {reasons['maven']}); {variable} can name one"
     if os.environ.get("REQUIRE_KAFKA") == "1":
         pytest.fail(f"REQUIRE_KAFKA=1, but there is {why}", pytrace=False)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from shared.batch import Batch, Position
 from shared.errors import HistoryGone, ProducerFenced, TopicMismatch, TransactionAborted, TransportError
@@ -127,18 +128,24 @@ class Listener:
 class Stage:
     """A source on a scripted client, with a clock that the test moves."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, instance_id: str | None = None) -> None:
         self.clients: list[ScriptedConsumer] = []
         self.now_s = 100.0
 
-        def make(kind: type, config: dict[str, Any]) -> ScriptedConsumer:
+        def make(kind: type, config: dict[str, Any]) -> Any:
+            if kind is AdminClient:
+                return None
             self.clients.append(ScriptedConsumer(config))
             return self.clients[-1]
 
+        self.unowned: set[int] = set()
+        self.slept_s: list[float] = []
         monkeypatch.setattr("shared.kafka.source.open_client", make)
+        monkeypatch.setattr("shared.kafka.source.unowned", lambda *_: self.unowned)
+        monkeypatch.setattr("shared.kafka.source.time.sleep", self.slept_s.append)
         monkeypatch.setattr("shared.kafka.source.time.monotonic", self._tick)
         self.listener = Listener()
-        self.source = GroupSource(Settings(), "g", "t")
+        self.source = GroupSource(Settings(), "g", "t", instance_id=instance_id)
         self.source.subscribe(self.listener)
 
     def _tick(self) -> float:
@@ -381,6 +388,41 @@ def test_a_fenced_transaction_in_a_callback_is_no_reason_to_join_again(stage: St
     stage.listener.fail["revoked"] = ProducerFenced("a newer producer")
     with pytest.raises(ProducerFenced, match="a newer producer"):
         stage.poll(lambda: stage.client.revoke(1))
+    assert len(stage.clients) == 1
+
+
+@pytest.mark.parametrize(("instance_id", "silent_s"), [(None, 0.0), ("g-a", 7.0)])
+def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(monkeypatch, instance_id, silent_s) -> None:
+    stage = Stage(monkeypatch, instance_id)
+    stage.own()
+    stage.unowned = {2}
+    stage.poll()
+    assert len(stage.clients) == 1
+    stage.now_s += 9.0
+    stage.poll()
+    assert (len(stage.clients), stage.clients[0].closed, stage.slept_s) == (2, 1, [silent_s])
+    stage.own(0, 1, 2)
+    stage.unowned = set()
+    stage.now_s += 60.0
+    assert stage.poll([record(2, 0)]) == [(2, [0])]
+    assert len(stage.clients) == 2
+
+
+def test_a_member_with_partitions_leaves_that_to_one_without_for_a_while(stage: Stage) -> None:
+    stage.own(0, 1)
+    stage.unowned = {2}
+    stage.now_s += 9.0
+    stage.poll()
+    assert (len(stage.clients), stage.listener.told) == (1, [("assigned", [0, 1])])
+    stage.now_s += 15.0
+    stage.poll()
+    assert (len(stage.clients), stage.listener.told[-1]) == (2, ("lost", [0, 1]))
+
+
+def test_nothing_is_done_where_every_partition_has_an_owner(stage: Stage) -> None:
+    stage.own(0)
+    stage.now_s += 600.0
+    stage.poll()
     assert len(stage.clients) == 1
 
 

@@ -55,8 +55,8 @@ integration: $(DEV) $(WARM) ## on a real Kafka and registry; skipped, loudly, wi
 	@$(PYTEST) tests/integration $(ARGS)
 
 .PHONY: faults
-faults: $(DEV) $(WARM) ## services killed in the middle of their work, on a real Kafka (as integration)
-	@$(PYTEST) tests/faults $(ARGS)
+faults: $(DEV) $(WARM) ## predictors killed in the middle, on a real Kafka; ARGS="--quick --json FILE": the fault table
+	@$(if $(ARGS),$(BIN)/python -m tests.faults $(ARGS),$(PYTEST) tests/faults/test_kill.py)
 
 .PHONY: bench
 bench: $(DEV) $(WARM) ## speed and memory: kernels against scikit-learn, the services on a real Kafka

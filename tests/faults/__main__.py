@@ -1,0 +1,90 @@
+"""``python -m tests.faults``: the fault suite on a real Kafka, its table, and its JSON.
+
+Without options a subset of a few minutes, as in CI; ``--quick`` carries out every row once, ``--full`` often enough for some
+hundred kills. A seed repeats the same faults at the same moments of the same stream.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from shared.events import Detector
+from tests.faults.ground import Ground
+from tests.faults.suite import carry_out, chosen, versions
+from tests.faults.table import ROWS, Level, as_text
+
+
+def main() -> int:
+    options = _parser().parse_args()
+    level: Level = "full" if options.full else "quick" if options.quick else "ci"
+    rows = chosen(level, options.row)
+    if options.list or not rows:
+        print("\n".join(row.name for row in ROWS))
+        return 0 if options.list else 2
+    folder = Path(tempfile.mkdtemp(prefix="lapwing-faults-"))
+    records: list[dict[str, object]] = []
+    keep = options.keep
+    try:
+        ground = Ground(folder, Detector(options.detector), options.seed)
+        try:
+            for record in carry_out(ground, rows, level, lambda text: print(text, file=sys.stderr, flush=True)):
+                records.append(record)
+                _write(options.json, records, options, level)
+        finally:
+            ground.close()
+    except pytest.skip.Exception as skipped:
+        print(f"SKIPPED: {skipped}", file=sys.stderr)
+        return 0
+    except pytest.fail.Exception as failed:
+        print(failed, file=sys.stderr)
+        return 1
+    finally:
+        if not keep:
+            shutil.rmtree(folder, ignore_errors=True)
+    print(as_text(records))
+    kills = sum(int(str(record["kills"])) for record in records)
+    print(f"\n{len(records)} rows, {kills} kills, detector {options.detector}, seed {options.seed}, {versions()}")
+    for record in records:
+        for problem in record["problems"]:  # type: ignore[attr-defined]
+            print(f"\n{record['row']}: {problem}")
+    figures = ("lost", "duplicates", "wrong", "disorder")
+    return int(any(record["problems"] or any(record[name] for name in figures) for record in records))
+
+
+def _write(path: Path | None, records: list[dict[str, object]], options: argparse.Namespace, level: str) -> None:
+    """Write what is known so far, so that a run that is broken off has not been in vain."""
+    if path is not None:
+        whole = {"rows": records, "seed": options.seed, "level": level, "versions": versions()}
+        path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Break things, and count what is wrong then.")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="every row once")
+    size.add_argument("--full", action="store_true", help="every row often, 300 kills and more; takes about an hour")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there")
+    parser.add_argument("--seed", type=int, default=_seed(), help="decides the stream and every moment (default: %(default)s)")
+    parser.add_argument("--detector", default="ensemble", choices=[one.value for one in Detector], help="what judges")
+    parser.add_argument("--row", action="append", default=[], metavar="WORD", help="only rows with this word in their name")
+    parser.add_argument("--list", action="store_true", help="print the names of all rows")
+    parser.add_argument("--keep", action="store_true", help="keep logs, states and models in their temporary folder")
+    return parser
+
+
+def _seed() -> int:
+    """The same in CI every time, so that red means a change; else another one each time."""
+    return 1 if os.environ.get("CI") else random.SystemRandom().randrange(2**31)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

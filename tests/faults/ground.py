@@ -1,0 +1,175 @@
+"""What all rows stand on: one broker behind a proxy, one registry, two models, and the streams with their oracles.
+
+Law: one broker for the whole suite; a run has topics, a group and folders of its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from consumer_prediction.outgoing import Encoder
+from consumer_prediction.service import result_schemas
+from consumer_training.training import train
+from lapwing.topics import ensure
+from shared import artifacts
+from shared.events import Detector
+from shared.kafka import Admin, topic_specs
+from shared.registry import Registry
+from shared.settings import FeatureSettings, Settings, TrainSettings, load_settings
+from tests.faults.content import Content, Mix, Oracle, Switch, evolved_schemas
+from tests.models import rows_of, series
+from tests.services import broker, fixtures
+from tests.services.auditor import Coordinates
+from tests.services.proxy import Proxy
+from tests.services.registry import IMAGE, ContainerRegistry, MavenRegistry
+from tests.services.service import free_port
+
+DATASET, PARTITIONS = "faults", 6
+METRICS = ("cpu", "network_in", "disk_write")
+
+
+class Ground:
+    """Services that are started once, and everything that is computed once.
+
+    folder   : for models, states and logs
+    detector : what judges in every run
+    seed     : decides the streams
+    capacity : records per second of one predictor, once a row has measured it
+    """
+
+    def __init__(self, folder: Path, detector: Detector, seed: int) -> None:
+        self.folder, self.detector, self.seed = folder, detector, seed
+        behind, before = free_port(), free_port()
+        self.kafka = broker.new_kafka(fixtures.kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS"), (behind, before))
+        kind = fixtures.kind("schema registry", IMAGE, "SCHEMA_REGISTRY_URL")
+        self.registry = ContainerRegistry(self.kafka.address) if kind == "container" else MavenRegistry()
+        self.proxy = Proxy(before, behind)
+        self.capacity: float | None = None
+        self._contents: dict[str, Content] = {}
+        self._oracles: dict[str, Oracle] = {}
+        self._runs = 0
+        try:
+            self.kafka.start()
+            self.registry.start()
+            self.models = self._train()
+            self.ids = self._register()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self.proxy.close()
+        self.registry.close()
+        self.kafka.close()
+
+    def settings(self, **environ: str) -> Settings:
+        """Return the settings of a run: the environment that its predictors get."""
+        return load_settings(environ=self.environ(**environ))
+
+    def environ(self, **more: str) -> dict[str, str]:
+        """Return the environment of a predictor, as a user would set it."""
+        return {
+            "KAFKA_BOOTSTRAP_SERVERS": self.kafka.address,
+            "SCHEMA_REGISTRY_URL": self.registry.url,
+            "LAPWING_DETECTOR": self.detector.value,
+            "LAPWING_TOPICS__DATASET": DATASET,
+            "LAPWING_TOPICS__PARTITIONS": str(PARTITIONS),
+            "LAPWING_PREDICT__SNAPSHOT_INTERVAL_S": "1",
+            "LAPWING_TELEMETRY__LOG_FORMAT": "json",
+        } | more
+
+    def new_name(self) -> str:
+        self._runs += 1
+        return f"run{self._runs}"
+
+    def fresh_topics(self, settings: Settings) -> None:
+        """Make all topics anew, empty."""
+        admin, names = AdminClient({"bootstrap.servers": settings.bootstrap}), [spec.name for spec in topic_specs(settings)]
+        for future in admin.delete_topics(names, operation_timeout=10).values():
+            try:
+                future.result(15)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    raise
+        deadline = time.monotonic() + 15
+        while set(names) & set(admin.list_topics(timeout=10).topics) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        # A topic of the same name that comes too soon may take its first records into the log that is being deleted.
+        time.sleep(1.0)
+        Admin(settings).ensure_topics(topic_specs(settings))
+
+    def content(self, mix: Mix) -> Content:
+        key = repr(mix)
+        if key not in self._contents:
+            self._contents[key] = Content(self.seed, self.ids, PARTITIONS, mix)
+        return self._contents[key]
+
+    def oracle(self, content: Content, switches: Mapping[Coordinates, Switch], folder: Path) -> Oracle:
+        """Return the oracle of a stream under these switches; the one without any surprise is kept and grows."""
+        key = repr((content.mix, sorted(switches.items())))
+        usual = all(offset == 0 for _, offset in switches)
+        if not usual or key not in self._oracles:
+            settings = self.settings(LAPWING_MODELS_DIR=str(folder))
+            encoder = Encoder(settings.topics, result_schemas(settings), "oracle", settings.input.max_record_bytes)
+            oracle = Oracle(content, settings, encoder, switches)
+            if not usual:
+                return oracle
+            self._oracles[key] = oracle
+        return self._oracles[key]
+
+    def copy_models(self, target: Path, count: int) -> list[str]:
+        """Lay the first ``count`` models into a run's folder, the last of them as the current one; return their SHA-256."""
+        target.mkdir(parents=True, exist_ok=True)
+        return [self.publish_next(target, number) for number in range(count)]
+
+    def publish_next(self, target: Path, number: int) -> str:
+        """Make one of the first two models the current one of a run's folder, as training does; return its SHA-256."""
+        sha256 = self.models[number]
+        if not (target / sha256).exists():
+            shutil.copytree(self.folder / "models" / sha256, target / sha256)
+        point(target, sha256)
+        return sha256
+
+    def restore(self) -> None:
+        """Undo what a run that broke off may have left: everything answers again."""
+        self.proxy.mend()
+        self.proxy.delay_s = 0.0
+        for service in (self.kafka, self.registry):
+            service.thaw() if service.alive() else service.start()
+
+    def _train(self) -> list[str]:
+        """Publish two models of the stream's hosts and one of other features; return their SHA-256 in this order."""
+        member = self.detector if self.detector.is_trained else Detector.ISOLATION_FOREST
+        options = TrainSettings(trees=20, samples=64, min_rows=100, svm_rows=150)
+        published = []
+        for seed, metrics in ((1, METRICS), (2, METRICS), (3, ("temperature", "humidity"))):
+            hosts = {f"host-{k}": series(300, len(metrics), seed=100 * seed + k) * 30.0 for k in range(12)}
+            made = train(rows_of(hosts, metrics), member, FeatureSettings(), options.model_copy(update={"seed": seed}))
+            published.append(artifacts.publish(self.folder / "models", made.model, made.facts, made.canary).sha256)
+        assert len(set(published)) == 3
+        assert np.isfinite(made.canary).all()
+        return published
+
+    def _register(self) -> dict[str, int]:
+        settings = self.settings()
+        self.fresh_topics(settings)
+        ids = {"v1": ensure(settings).schemas[f"{settings.topics.input}-value"]}
+        registry = Registry(settings.registry)
+        for name, text in evolved_schemas().items():
+            subject = f"{settings.topics.input}-{'value' if name != 'unfit' else 'note'}"
+            ids.setdefault(name, registry.register(subject, text, "BACKWARD"))
+        return ids
+
+
+def point(target: Path, sha256: str) -> None:
+    """Replace CURRENT as training does."""
+    scratch = target / ".CURRENT.new"
+    scratch.write_text(f"{sha256}\n")
+    scratch.replace(target / artifacts.CURRENT)

@@ -1,0 +1,108 @@
+"""A predictor as a process under a supervisor that a row can kill, freeze and starve.
+
+Law: what it said is kept, and each of its ends is counted by its exit code.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO
+
+STOP_S = 25.0
+KILLED, TOLD = -signal.SIGKILL, -signal.SIGTERM
+"""Exit codes; the second one is of a process that was told to end before it had begun."""
+
+
+class Slot:
+    """A predictor that a supervisor keeps alive: whatever ends it, it is started again at once, unless told otherwise."""
+
+    def __init__(self, name: str, log: Path, environ: Mapping[str, str]) -> None:
+        self.name, self.log, self.environ = name, log, environ
+        self.exits: Counter[int] = Counter()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.wanted = False
+        self.next: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def start(self) -> None:
+        with self._lock:
+            self.wanted = True
+            self._launch()
+
+    def arm(self, failpoint: str) -> None:
+        """Have the next process that is started here die at a fail point."""
+        self.next = {"LAPWING_FAILPOINT": failpoint}
+
+    def tend(self) -> None:
+        """Start it again if it has ended."""
+        with self._lock:
+            if self.process is not None and (code := self.process.poll()) is not None:
+                self.exits[code] += 1
+                self.process = None
+                if self.wanted:
+                    self._launch()
+
+    def kill(self, *, again: bool = True) -> None:
+        """kill -9."""
+        self.wanted = self.wanted and again
+        self._signal(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def stop(self) -> int | None:
+        """SIGTERM; return the exit code, None where it had to be killed."""
+        self.wanted = False
+        self._signal(signal.SIGTERM)
+        process = self.process
+        if process is None:
+            return 0
+        try:
+            return process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            return None
+
+    def cap_files(self, size_bytes: int) -> None:
+        """Let no file grow beyond a size, as on a full volume."""
+        process = self.process
+        assert process is not None
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
+
+    def said(self, text: str) -> int:
+        """How often a text stands in its log."""
+        return self.log.read_text("utf-8", "replace").count(text) if self.log.exists() else 0
+
+    def _signal(self, number: signal.Signals) -> None:
+        process = self.process
+        if process is not None and process.poll() is None:
+            process.send_signal(number)
+
+    def _launch(self) -> None:
+        once, self.next = self.next, {}
+        # Through a pipe: its log must not become full with its volume.
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "consumer_prediction"],
+            env=os.environ | self.environ | once,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True).start()
+
+    def _listen(self, pipe: IO[bytes]) -> None:
+        with pipe, self.log.open("ab", buffering=0) as log:
+            for line in pipe:
+                log.write(line)

@@ -1,0 +1,87 @@
+"""Rows at a fifth of what one predictor can do on this machine: how long it takes until results come again."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from shared.kafka import Admin
+from tests.faults.ground import Ground
+from tests.faults.run import Run
+from tests.faults.table import Tally, row
+
+SHARE = 0.2
+BACKLOG = 20_000
+
+
+def _at_load(ground: Ground) -> Run:
+    """Return a run whose stream comes at a fifth of the rate at which a backlog was worked off."""
+    if ground.capacity is None:
+        with Run(ground) as run:
+            ground.capacity = _capacity(run)
+        print(f"one predictor works off {ground.capacity:,.0f} records/s", file=sys.stderr, flush=True)
+    return Run(ground, rate=SHARE * ground.capacity, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="10")
+
+
+def _capacity(run: Run) -> float:
+    """Return the records per second between the first commit and the last one of a backlog."""
+    run.pacer.send(BACKLOG)
+    run.slot("a").start()
+    admin, group, topic = Admin(run.settings), run.settings.predict.group, run.settings.topics.input
+    seen: list[tuple[float, int]] = []
+    deadline = time.monotonic() + 120
+    while (not seen or seen[-1][1] < BACKLOG) and time.monotonic() < deadline:
+        committed = sum(position.offset for position in admin.committed(group, topic).values())
+        if committed:
+            seen.append((time.monotonic(), committed))
+    admin.close()
+    run.finish()
+    (first_s, first), (last_s, last) = seen[0], seen[-1]
+    return (last - first) / (last_s - first_s) if last > first else BACKLOG / 1.0
+
+
+@row("at 20 % load: restart of the same slot", quick=0, full=1)
+def restart_at_load(ground: Ground, tally: Tally) -> None:
+    with _at_load(ground) as run:
+        slot = run.slot("a")
+        slot.start()
+        run.pacer.start()
+        run.settled()
+        for _ in range(5):
+            time.sleep(tally.dice.uniform(0.5, 3.0))
+            mark = run.mark()
+            slot.kill()
+            run.recovered(mark)
+        tally.close(run, may_exit=False)
+
+
+@row("at 20 % load: failover", quick=0, full=2)
+def failover_at_load(ground: Ground, tally: Tally) -> None:
+    with _at_load(ground) as run:
+        slots = [run.slot(name) for name in "ab"]
+        for slot in slots:
+            slot.start()
+        run.pacer.start()
+        run.wait(lambda: all(slot.said("partition taken over") for slot in slots), 60, "sharing the partitions")
+        run.settled()
+        time.sleep(tally.dice.uniform(1.0, 3.0))
+        mark = run.mark()
+        tally.dice.choice(slots).kill(again=False)
+        run.recovered(mark)
+        tally.close(run, may_exit=False)
+
+
+@row("at 20 % load: broker kill -9 and return", quick=0, full=2)
+def broker_at_load(ground: Ground, tally: Tally) -> None:
+    """Recovery counts from when the broker answers again."""
+    with _at_load(ground) as run:
+        run.slot("a").start()
+        run.pacer.start()
+        run.settled()
+        time.sleep(tally.dice.uniform(0.5, 2.0))
+        mark = run.mark()
+        ground.kafka.kill()
+        tally.kills += 1
+        ground.kafka.start()
+        run.recovered(mark, since_s=time.monotonic())
+        tally.close(run, may_exit=False)

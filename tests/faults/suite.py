@@ -1,0 +1,49 @@
+"""Runs rows of the table and collects their records."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from shared.events import STATE_VERSION, Detector
+from tests.faults import rows_data, rows_load, rows_processes, rows_services
+from tests.faults.ground import Ground
+from tests.faults.table import ROWS, Level, Row
+from tests.services import maven
+
+MODULES = (rows_processes, rows_services, rows_data, rows_load)
+"""Imported for the rows that they enter."""
+
+
+def chosen(level: Level, words: Sequence[str] = ()) -> list[Row]:
+    """Return the rows of a level whose names hold one of the words, or all of them."""
+    return [row for row in ROWS if row.times[level] and (not words or any(word in row.name for word in words))]
+
+
+def carry_out(ground: Ground, rows: Sequence[Row], level: Level, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Carry out rows one after the other and yield their records."""
+    for row in rows:
+        began_s = time.monotonic()
+        tally = row.carry_out(ground, ground.seed, level)
+        record = row_record(row, tally, round(time.monotonic() - began_s, 1), ground.detector)
+        say(f"{row.name}: {'as it should be' if tally.clean else 'FAILED'}, {record['seconds']} s")
+        yield record
+
+
+def row_record(row: Row, tally: Any, seconds: float, detector: Detector) -> dict[str, Any]:
+    """Return a row's record with where and how long."""
+    return tally.record(row.name) | {"seconds": seconds, "detector": detector.value}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    libraries = {name: importlib.metadata.version(name) for name in ("confluent-kafka", "numpy", "numba")}
+    return libraries | {
+        "kafka": maven.version("kafka"),
+        "registry": maven.version("apicurio"),
+        "python": platform.python_version(),
+        "state_version": str(STATE_VERSION),
+    }

@@ -1,0 +1,142 @@
+"""The rows: what each is called, how often it runs at which level, and what came of it.
+
+Law: a row and a seed decide everything that a run does on purpose; what it finds is counted, never judged away.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Literal
+
+from tests.faults.ground import Ground
+from tests.faults.run import Counts, InputSpoilt, RowFailed, Run
+
+Level = Literal["ci", "quick", "full"]
+HEADINGS = ("row", "runs", "kills", "lost", "duplicates", "wrong", "disorder", "recovery_p50_s", "recovery_max_s")
+
+
+@dataclass
+class Tally:
+    """What came of a row so far.
+
+    repeated : runs that were carried out again because their input was spoilt on its way to the broker
+    """
+
+    level: Level
+    dice: random.Random
+    runs: int = 0
+    kills: int = 0
+    events: int = 0
+    counts: Counts = field(default_factory=Counts)
+    recoveries: list[float] = field(default_factory=list)
+    exits: dict[str, int] = field(default_factory=dict)
+    repeated: int = 0
+
+    def pick(self, ci: float, quick: float, full: float) -> float:
+        """Return what is meant for the level."""
+        return {"ci": ci, "quick": quick, "full": full}[self.level]
+
+    def close(self, run: Run, *, may_exit: bool = True) -> None:
+        """Finish a run and take its account.
+
+        may_exit : whether a predictor may end with an error, to be started again
+        """
+        self.counts.add(run.finish())
+        self.runs += 1
+        self.kills += run.kills()
+        self.events += sum(run.pacer.counts.values())
+        self.recoveries += run.recoveries
+        for code, times in run.exits().items():
+            self.exits[str(code)] = self.exits.get(str(code), 0) + times
+        if not may_exit and (ended := {code: n for code, n in run.exits().items() if code not in (0, -9)}):
+            self.counts.problems.append(f"{run.name}: predictors ended with {ended}\n{run.logs()}")
+
+    def require(self, true: bool, what: str) -> None:
+        """Note a problem unless something holds."""
+        if not true:
+            self.counts.problems.append(what)
+
+    @property
+    def clean(self) -> bool:
+        counts = self.counts
+        return not (counts.lost or counts.duplicates or counts.wrong or counts.disorder or counts.problems)
+
+    def record(self, name: str) -> dict[str, Any]:
+        """Return the row as it stands in the table."""
+        counts, times = self.counts, self.recoveries
+        figures = [self.runs, self.kills, counts.lost, counts.duplicates, counts.wrong, counts.disorder]
+        figures += [round(median(times), 1), round(max(times), 1)] if times else [None, None]
+        more = {
+            "events": self.events,
+            "recoveries": len(times),
+            "exits": self.exits,
+            "repeated": self.repeated,
+            "problems": counts.problems,
+        }
+        return dict(zip(HEADINGS, [name, *figures], strict=True)) | more
+
+
+Action = Callable[[Ground, Tally], None]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One fault.
+
+    times : how often it is carried out at each level; 0 = not at this one
+    """
+
+    name: str
+    action: Action
+    times: Mapping[Level, int]
+
+    def carry_out(self, ground: Ground, seed: int, level: Level) -> Tally:
+        """Carry it out as often as the level says; a run that breaks off is a problem, and the others go on."""
+        tally = Tally(level, random.Random(f"{seed} {self.name}"))
+        for _ in range(self.times[level]):
+            try:
+                self._once(ground, tally)
+            except RowFailed as failed:
+                tally.counts.problems.append(str(failed))
+        return tally
+
+    def _once(self, ground: Ground, tally: Tally) -> None:
+        for chance in range(3):
+            try:
+                self.action(ground, tally)
+                return
+            except InputSpoilt:
+                tally.repeated += 1
+                if chance == 2:
+                    raise
+            finally:
+                ground.restore()
+
+
+ROWS: list[Row] = []
+
+
+def row(name: str, *, ci: int = 0, quick: int = 1, full: int = 1) -> Callable[[Action], Action]:
+    """Put a function into the table."""
+
+    def enter(action: Action) -> Action:
+        ROWS.append(Row(name, action, {"ci": ci, "quick": quick, "full": full}))
+        return action
+
+    return enter
+
+
+def as_text(records: list[dict[str, Any]]) -> str:
+    """Return the table for people."""
+    cells = [list(HEADINGS)] + [["-" if one[h] is None else str(one[h]) for h in HEADINGS] for one in records]
+    widths = [max(len(line[k]) for line in cells) for k in range(len(HEADINGS))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in cells
+    ]
+    return "\n".join(line.rstrip() for line in lines)

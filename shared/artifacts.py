@@ -187,7 +187,8 @@ def _read(path: Path, limit: int) -> bytes:
     """Read a file of at most limit bytes."""
     try:
         with path.open("rb") as file:
-            data = file.read(limit + 1)
+            size_bytes = os.fstat(file.fileno()).st_size
+            data = file.read(min(size_bytes, limit) + 1)  # room for what is there, not for the most that is allowed
     except FileNotFoundError as error:
         raise ArtifactMissing(f"{path} does not exist") from error
     except OSError as error:

@@ -52,6 +52,7 @@ class MemoryLog:
         self.epochs: dict[str, int] = {}
         self.open: dict[str, Transaction] = {}
         self.down = False
+        self._stable: dict[tuple[str, int], int] = {}
 
     def check_up(self) -> None:
         if self.down:
@@ -81,8 +82,11 @@ class MemoryLog:
 
     def stable(self, topic: str, partition: int) -> int:
         """Last stable offset: nothing from the first undecided record on is shown to read_committed."""
-        records = self.topics[topic][partition]
-        return next((offset for offset, record in enumerate(records) if not record.decided), len(records))
+        records, offset = self.topics[topic][partition], self._stable.get((topic, partition), 0)
+        while offset < len(records) and records[offset].decided:
+            offset += 1
+        self._stable[topic, partition] = offset
+        return offset
 
     def visible(self, topic: str) -> list[tuple[int, int, Record]]:
         return [
@@ -144,8 +148,8 @@ class MemorySource:
 
     def _read(self, partition: int, start: int, room: int) -> tuple[Batch, int]:
         records = self.log.topics[self.topic][partition]
-        rows, offset = [], start
-        while offset < self.log.stable(self.topic, partition) and len(rows) < room:
+        rows, offset, stable = [], start, self.log.stable(self.topic, partition)
+        while offset < stable and len(rows) < room:
             if records[offset].visible:
                 rows.append((offset, records[offset]))
             offset += 1

@@ -6,10 +6,13 @@ reader has seen never goes away.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
 
 import schemas
 from consumer_prediction.loop import PredictionLoop
@@ -91,7 +94,7 @@ class MemberSink(MemorySink):
 
 
 class Account:
-    """What may be seen: recomputed record by record up to the committed positions, with nothing of the loop."""
+    """What may be seen: recomputed in one pass up to the committed positions, with nothing of the loop, cut otherwise."""
 
     def __init__(self, world: World) -> None:
         self.log = world.log
@@ -102,8 +105,17 @@ class Account:
         self.expected: Counter[Result] = Counter()
         self.positions = [0, 0]
         self.seen: dict[tuple[str, int, int], Result] = {}
+        self._checked: object = None
 
     def check(self) -> None:
+        """Compare what is visible with what may be; nothing to do where nothing was appended, for markers are records too."""
+        now = [len(records) for topic in (*RESULTS, TOPICS.activations) for records in self.log.topics[topic]]
+        if self._checked == (now, self.log.committed):
+            return
+        self._compare()
+        self._checked = now, dict(self.log.committed)
+
+    def _compare(self) -> None:
         switches = self.switches()
         for partition in range(2):
             position = self.log.committed.get((GROUP, TOPICS.input, partition))
@@ -142,9 +154,16 @@ class Account:
             )
         return found
 
-    def rows(self, partition: int, start: int, stop: int) -> list[Batch]:
-        batch, _ = MemorySource(self.log, "account", TOPICS.input)._read(partition, start, 100_000)
-        return [batch.rows(row, row + 1) for row in range(len(batch)) if batch.offsets[row] < stop]
+    def inputs(self, partition: int, start: int = 0) -> Batch:
+        """Return what stands in the input from an offset on, as far as it can be read."""
+        return MemorySource(self.log, "account", TOPICS.input)._read(partition, start, 1 << 60)[0]
+
+    def pieces(self, partition: int, start: int, stop: int, switches: dict[tuple[int, int], Activation]) -> list[Batch]:
+        """Return the rows of a range, cut where models change."""
+        batch = self.inputs(partition, start)
+        cuts = [offset for place, offset in switches if place == partition and start < offset < stop]
+        bounds = np.searchsorted(batch.offsets, [start, *sorted(cuts), stop])
+        return [batch.rows(int(low), int(high)) for low, high in itertools.pairwise(bounds) if low < high]
 
     def fold(self, scorer: Scorer, one: Batch, switches: dict[tuple[int, int], Activation]) -> list[Result]:
         activation = switches.get((one.partition, int(one.offsets[0])))
@@ -161,7 +180,7 @@ class Account:
 
     def _advance(self, partition: int, stop: int, switches: dict[tuple[int, int], Activation]) -> None:
         if stop > self.positions[partition]:
-            for one in self.rows(partition, self.positions[partition], stop):
+            for one in self.pieces(partition, self.positions[partition], stop, switches):
                 self.expected.update(self.fold(self.scorers[partition], one, switches))
             self.positions[partition] = stop
 
@@ -335,7 +354,7 @@ class Cluster(World):
         switches = self.account.switches()
         for partition in range(2):
             scorer = Scorer(PartitionState(0), self.account.rules)
-            for one in self.account.rows(partition, 0, 1 << 60):
+            for one in self.account.pieces(partition, 0, 1 << 60, switches):
                 self.account.fold(scorer, one, switches)
             if scorer.state.next_offset > self.account.positions[partition]:
                 SnapshotWriter(self.snapshots, behind=False).write(Trail(partition), scorer.state, last=True)
@@ -368,13 +387,13 @@ class Cluster(World):
                 break
         else:
             raise Wrong(f"not done: {self.log.committed} {[loop._broken for loop in self.alive.values()]} {self.log.open}")
-        inputs = sum(len(self.account.rows(partition, 0, 1 << 60)) for partition in range(2))
+        inputs = sum(len(self.account.inputs(partition)) for partition in range(2))
         topics = Counter(topic for topic, *_ in self.account.seen)
         if topics[TOPICS.scores] + topics[TOPICS.dead_letters] != inputs:
             raise Wrong(f"{inputs} records, {dict(topics)}")
 
     def is_done(self) -> bool:
-        ends = [max((int(b.offsets[0]) + 1 for b in self.account.rows(p, 0, 1 << 60)), default=0) for p in range(2)]
+        ends = [max((int(offset) + 1 for offset in self.account.inputs(p).offsets), default=0) for p in range(2)]
         return self.account.positions == ends and not self.log.open
 
 

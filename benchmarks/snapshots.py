@@ -162,7 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.snapshots", description=__doc__)
     parser.add_argument("--series", type=int, default=10_000)
     parser.add_argument("--partitions", type=int, default=1, help="that the series are spread over in the loop's part")
-    parser.add_argument("--interval", type=float, default=10.0, help="predict.snapshot_interval_s")
+    parser.add_argument("--interval", type=float, default=5.0, help="predict.snapshot_interval_s")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each loop runs; 0 = only the writes")
     parser.add_argument("--json", action="store_true", help="print one JSON object per row")
     given = parser.parse_args()

@@ -242,7 +242,9 @@ class PredictSettings(Section):
         5_000, ge=1_000, le=900_000, description="a dead predictor's open transaction is aborted after, plus the broker's sweep"
     )
     outage_deadline_s: float = Field(300, gt=0, description="exit after so long without broker or registry")
-    snapshot_interval_s: float = Field(10, gt=0, le=3600, description="least time between two snapshots of a partition")
+    snapshot_interval_s: float = Field(
+        5, gt=0, le=3600, description="least time between two snapshots of a partition, unless a restart would take long"
+    )
     snapshots_kept: int = Field(3, ge=1, le=100, description="whole ones per partition, each with its deltas")
     model_poll_s: float = Field(1.0, gt=0, le=3600, description="how often CURRENT is looked at")
     max_entities: int = Field(100_000, ge=1, description="per partition")

@@ -108,21 +108,25 @@ class SnapshotWriter:
         self._ended: list[Finished] = []
         self._copy_again_s = -float("inf")
         self._write_again_s = -float("inf")
+        self._failed_s = -float("inf")
 
     def next_due(self, trails: Iterable[Trail], interval_s: float) -> Trail | None:
         """Choose what to write now, given the partitions that are committed and beyond their snapshot.
 
         The loop's own part never takes more than SHARE of the time. All of it together, with what happens behind, takes no more
-        either, unless a restart would have to do more than REPLAY_S of work again.
+        either, and a partition is left alone for the interval - unless a restart would have to do more than REPLAY_S of work
+        again: a process that is killed more often than the interval would otherwise never write a snapshot, and each start
+        would have more to replay.
         """
         now_s = self._clock()
         trails = list(trails)
         if now_s < self._copy_again_s or self._is_busy():
             return None
         self._settle()
-        if now_s < self._write_again_s and sum(trail.work_s for trail in trails) < REPLAY_S:
+        urgent = now_s - self._failed_s >= interval_s and sum(trail.work_s for trail in trails) >= REPLAY_S
+        if now_s < self._write_again_s and not urgent:
             return None
-        ripe = [trail for trail in trails if now_s - trail.captured_at_s >= interval_s]
+        ripe = [trail for trail in trails if urgent or now_s - trail.captured_at_s >= interval_s]
         return max(ripe, key=lambda trail: (trail.work_s, -trail.captured_at_s), default=None)
 
     def write(self, trail: Trail, state: PartitionState, *, last: bool = False) -> None:
@@ -144,6 +148,7 @@ class SnapshotWriter:
         except MemoryError as error:
             trail.captured_at_s = began_s
             why = LapwingError(f"no memory for a copy of the state of partition {trail.partition}: {error}")
+            self._failed_s = began_s
             self._ended.append(Finished(trail.partition, 0, why))
             return
         copy_s = self._clock() - began_s
@@ -204,6 +209,7 @@ class SnapshotWriter:
                 digest, size_bytes, cpu_s = job.future.result()
             except LapwingError as failed:
                 error = failed
+                self._failed_s = job.began_s
                 trail.work_s += job.work_s
                 trail.tip = None if isinstance(failed, SnapshotRefused) else trail.tip
                 trail.offset = trail.tip.offset if trail.tip else -1

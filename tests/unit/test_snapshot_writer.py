@@ -7,6 +7,7 @@ import time
 import pytest
 
 from shared import snapshots
+from shared.errors import ConfigError
 from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail
 from shared.snapshots.folder import Tip
 from shared.snapshots.frames import Room, Selection
@@ -127,6 +128,7 @@ class Clocks:
     [
         (0.0, 0.0, 0.2, 10.0),  # cheap: at the interval
         (0.1, 0.1, 0.01, 10.0),
+        (0.0, 0.0, 0.6, REPLAY_S / 0.6),  # much to do again: before the interval
         (0.1, 1.0, 0.01, 1.1 / SHARE),  # nothing is pressing: all of it within the share
         (0.1, 1.0, 0.2, REPLAY_S / 0.2),  # a restart would have much to do: the loop's part within the share
         (0.4, 1.0, 0.2, 0.4 / SHARE),  # the share of the loop goes before the replay
@@ -138,6 +140,27 @@ def test_how_long_to_wait(folder, monkeypatch, copy_s, cpu_s, load, wait_s):
     clocks.write(writer, trail, state, monkeypatch)
     assert [done.error for done in writer.finished()] == [None]
     assert clocks.until_due(writer, [trail], load) == pytest.approx(wait_s - copy_s, abs=0.21)
+
+
+def test_a_process_that_never_lives_for_an_interval_writes_snapshots(folder):
+    """What it had to replay itself counts as well, else each of its starts would take longer than the one before."""
+    clocks = Clocks(0.0, 0.0)
+    writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
+    replayed = [Trail(number, captured_at_s=clocks.now_s, work_s=REPLAY_S / 2) for number in range(2)]
+    assert writer.next_due(replayed, 10.0) is replayed[0]
+    replayed[1].work_s -= 0.1
+    assert writer.next_due(replayed, 10.0) is None
+
+
+def test_after_a_failure_it_waits_for_the_interval(folder, monkeypatch):
+    """A full volume is tried again now and then, however much a restart would have to do."""
+    clocks, trail, state = Clocks(0.0, 0.0), Trail(0, work_s=2 * REPLAY_S), feeding(30)
+    writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotFolder, "store", lambda *_: (_ for _ in ()).throw(ConfigError("full")))
+        clocks.write(writer, trail, state, monkeypatch)
+    assert [str(done.error) for done in writer.finished()] == ["full"]
+    assert clocks.until_due(writer, [trail], 0.5) == pytest.approx(10.0, abs=0.21)
 
 
 def test_partitions_take_turns(folder, monkeypatch):

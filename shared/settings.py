@@ -331,7 +331,13 @@ class _Environment(EnvSettingsSource):
         return self.given
 
     def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
-        return json.loads(value) if value.lstrip()[:1] in ("[", "{") else value
+        if value.lstrip()[:1] not in ("[", "{"):
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            names = [name for name, text in self.given.items() if text is value]
+            raise ConfigError(f"{', '.join(names).upper() or field_name}: it begins as JSON and is none: {error}") from error
 
 
 def load_settings(

@@ -1,6 +1,7 @@
 """Models as the predictor sees them: the newest good one, and any that the log has activated.
 
-Law: a bad candidate is refused once, with its reason, and the last good model goes on.
+Law: a bad candidate is refused once, with its reason, and the last good model goes on. It may yet be repaired, and it may be
+large: it is looked at again after twenty times as long as refusing it took, at most after 15 s.
 """
 
 from __future__ import annotations
@@ -12,31 +13,46 @@ import structlog
 
 from shared.artifacts import current as current_model
 from shared.artifacts import load as load_model
+from shared.artifacts import trust as read_trust
 from shared.counters import MODEL_INFO, MODEL_RELOADS, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused
 from shared.model import Model
+from shared.settings import ModelSettings
 
 log = structlog.get_logger()
 
 REMEMBERED = 4
+PATIENCE = 20
+MOST_PATIENCE_S = 15.0
 
 
 class ModelVolume:
     """The models folder, looked at now and then.
 
-    poll_s : CURRENT is read at most this often
-    clock  : monotonic seconds
+    poll_s   : CURRENT is read at most this often
+    clock    : monotonic seconds
+    settings : which models are believed; None = the defaults
+
+    raises : ConfigError when a key that the settings name cannot be read
     """
 
-    def __init__(self, folder: Path, poll_s: float, clock: Callable[[], float], counters: Counters) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        poll_s: float,
+        clock: Callable[[], float],
+        counters: Counters,
+        settings: ModelSettings | None = None,
+    ) -> None:
         self.folder = folder
         self.poll_s = poll_s
         self.clock = clock
         self.counters = counters
+        self.trust = read_trust(settings or ModelSettings())
         self._loaded: dict[str, Model] = {}
         self._newest: Model | None = None
-        self._refused = ""
-        self._looked_s = float("-inf")
+        self._refused = self._refused_name = ""
+        self._patient_until_s = self._looked_s = float("-inf")
 
     def newest(self) -> Model | None:
         """Return the newest good model, None before the first."""
@@ -51,26 +67,31 @@ class ModelVolume:
         raises : ArtifactMissing, ArtifactRefused
         """
         if sha256 not in self._loaded:
-            while len(self._loaded) >= REMEMBERED:
+            self._loaded[sha256] = load_model(self.folder, sha256, self.trust)
+            while len(self._loaded) > REMEMBERED:
                 self._loaded.pop(next(iter(self._loaded)))
-            self._loaded[sha256] = load_model(self.folder, sha256)
         return self._loaded[sha256]
 
     def _look(self) -> None:
-        candidate = "CURRENT"
+        candidate, began_s = "CURRENT", self.clock()
         try:
             current = current_model(self.folder)
             if current is None or (self._newest and current == self._newest.sha256):
                 return
+            if current == self._refused_name and began_s < self._patient_until_s:
+                return
             candidate = current
             self._newest = self.load(current)
         except (ArtifactMissing, ArtifactRefused) as error:
+            ended_s = self.clock()
+            self._patient_until_s = ended_s + min(PATIENCE * (ended_s - began_s), MOST_PATIENCE_S)
+            self._refused_name = candidate
             if self._refused != f"{candidate} {error}":
                 self._refused = f"{candidate} {error}"
                 self.counters.add(MODEL_RELOADS, 1, "refused")
                 log.warning("model refused, the last good one goes on", candidate=candidate[:16], why=str(error))
         else:
-            self._refused = ""
+            self._refused = self._refused_name = ""
             self.counters.add(MODEL_RELOADS, 1, "loaded")
             self.counters.forget(MODEL_INFO)
             self.counters.set(MODEL_INFO, 1, self._newest.version, self._newest.model_id, self._newest.detector.value)

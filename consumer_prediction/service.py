@@ -119,14 +119,25 @@ class ActivationLog:
 def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
     """Score until stopping() says so.
 
-    raises : LapwingError; the supervisor starts the process again
+    raises : LapwingError; the supervisor starts the process again, which ends in the same way where a guard has stopped it
     """
+    try:
+        _run(settings, counters, stopping)
+    except GuardError as error:
+        log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
+        raise
+
+
+def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
     patient = _Patience(settings.predict.outage_deadline_s, stopping)
+    models = ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters, settings.models)
     admin = Admin(settings)
-    partitions = patient(lambda: _checked_partitions(admin, settings))
+    topic = patient(lambda: _checked_topic(admin, settings))
     ids = patient(lambda: result_schemas(settings))
-    if partitions is None or ids is None:
+    if topic is None or ids is None:
         return
+    looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
+    watch = TopicWatch(settings.topics.input, topic, partial(looking.identity, settings.topics.input))
     source = GroupSource(
         settings,
         settings.predict.group,
@@ -134,12 +145,14 @@ def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) ->
         instance_id=f"{settings.predict.group}-{settings.slot}" if settings.slot else None,
         session_timeout_ms=settings.predict.session_timeout_ms,
     )
+    history = ActivationLog(settings)
+    scored = history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
     doors = Doors(
-        source=source,
+        source=GuardedSource(source, watch, KeyCheck(settings.input.partitioner, topic.partitions), scored),
         open_sink=lambda: _open_sink(settings, source),
         schemas=WriterSchemas(Registry(settings.registry), settings.input, time.monotonic),
-        models=ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters),
-        history=ActivationLog(settings),
+        models=models,
+        history=history,
         snapshots=SnapshotWriter(
             SnapshotFolder(
                 settings.state_dir,

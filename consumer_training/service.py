@@ -185,6 +185,7 @@ class TrainingService:
         raises  : LapwingError
         """
         artifacts.check_writable(self.settings.models_dir)
+        key = artifacts.signing_key(self.settings.models)
         history, schemas = History(self.settings.input, self.settings.predict.max_entities), self.doors.schemas()
         trained = self._collect(history, schemas)
         if trained is None:
@@ -198,7 +199,13 @@ class TrainingService:
             "evaluation": summary,
         }
         model = artifacts.publish(
-            self.settings.models_dir, trained.model, facts, trained.canary, {"estimator.joblib": _joblib(trained.estimator)}
+            self.settings.models_dir,
+            trained.model,
+            facts,
+            trained.canary,
+            {"estimator.joblib": _joblib(trained.estimator)},
+            max_bytes=self.settings.models.max_bytes,
+            key=key,
         )
         self.counters.forget(MODEL_INFO)
         self.counters.set(MODEL_INFO, 1, model.version, model.model_id, model.detector.value)
@@ -210,6 +217,7 @@ class TrainingService:
             threshold=model.threshold,
             flagged_test_share=figures["flagged_share"]["test"],
             left_out=len(trained.left_out),
+            signed=key is not None,
         )
         removed = artifacts.prune(self.settings.models_dir, self.settings.train.keep)
         if removed:

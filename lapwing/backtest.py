@@ -91,7 +91,7 @@ def backtest(load: Callable[[Flags], Settings], options: BacktestOptions, out: T
     judges: list[Judge] = []
     for one, wish in ((settings, options.model), (changed, other.model if other and other.model else options.model)):
         if one is not None:
-            model = trainer.fit(one) if trainer and wish == options.model else find_model(one.models_dir, wish)
+            model = trainer.fit(one) if trainer and wish == options.model else find_model(one.models_dir, wish, one.models)
             configuration = Configuration.from_settings(one)
             check_fit(configuration, model, options.threshold, options.alarms_per_day)
             judges.append(Judge("first" if not judges else "second", configuration, model))

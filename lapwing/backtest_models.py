@@ -13,18 +13,19 @@ from shared.configuration import Configuration
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
 from shared.model import Model
-from shared.settings import Settings
+from shared.settings import ModelSettings, Settings
 
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")
 
 
-def find_model(models_dir: Path, wish: str | None) -> Model | None:
+def find_model(models_dir: Path, wish: str | None, believed: ModelSettings | None = None) -> Model | None:
     """Load the model that was asked for.
 
-    wish   : CURRENT, 64 hex digits, or the first 8 or more of them; None or ``none`` = no model
-    raises : ConfigError, ArtifactMissing, ArtifactRefused
+    wish     : CURRENT, 64 hex digits, or the first 8 or more of them; None or ``none`` = no model
+    believed : which models are; None = by the defaults
+    raises   : ConfigError, ArtifactMissing, ArtifactRefused
     """
-    from shared.artifacts import current, load
+    from shared.artifacts import current, load, trust
 
     if wish is None or wish == "none":
         return None
@@ -32,13 +33,13 @@ def find_model(models_dir: Path, wish: str | None) -> Model | None:
         sha256 = current(models_dir)
         if sha256 is None:
             raise ArtifactMissing(f"--model CURRENT: {models_dir} holds no model; `lapwing train --once` publishes one")
-        return load(models_dir, sha256)
+        return load(models_dir, sha256, trust(believed or ModelSettings()))
     if not _DIGITS.fullmatch(wish):
         raise ConfigError(f"--model {wish}: CURRENT, or the SHA-256 of an artefact (or its first 8 digits or more)")
     found = sorted(path.name for path in models_dir.glob(f"{wish}*") if path.is_dir())
     if len(found) != 1:
         raise ConfigError(f"--model {wish}: {len(found) or 'no'} artefacts of that name in {models_dir}")
-    return load(models_dir, found[0])
+    return load(models_dir, found[0], trust(believed or ModelSettings()))
 
 
 def check_fit(

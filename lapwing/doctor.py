@@ -234,7 +234,11 @@ def _model(settings: Settings) -> Finding:
         if sha256 is None:
             without = "events are scored as WARMING" if settings.detector.is_trained else "the online members judge alone"
             return Finding("model", "warning", f"none in {folder} yet; {without}", "lapwing train --once")
-        model = artifacts.load(folder, sha256)
+        model = artifacts.load(folder, sha256, artifacts.trust(settings.models))
+    except ConfigError as error:
+        return Finding(
+            "model", "failed", str(error), "a PEM file with an Ed25519 public key; docs/models.md says how to make one"
+        )
     except (ArtifactMissing, ArtifactRefused) as error:
         remedy = "lapwing train --once publishes a new one; predictors go on with the last good one meanwhile"
         return Finding("model", "failed", str(error), remedy)

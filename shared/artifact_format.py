@@ -1,66 +1,92 @@
 """A model as bytes: a JSON manifest, and an npz of plain arrays.
 
 Law: pure functions of bytes. Equal models give equal bytes; what is read is believed only after size, digest, feature set,
-structure and canary scores have been checked; nothing is unpickled, and nothing is allocated that the bytes do not hold.
+structure and canary scores have been checked; nothing is unpickled.
+
+Why a hostile file can neither crash the reader nor fill its memory:
+- Bytes read are bounded: the manifest by MAX_MANIFEST_BYTES, the arrays by the size that the manifest states, and that by a
+  setting. A file of another size is not read at all.
+- Allocations are bounded by bytes read: JSON makes objects of at most twenty times its text; ``shared.npz`` makes one copy of
+  each array, the checks of ``shared.model`` work on pieces, and a name of an entity costs a few times the rows of its scale,
+  whose number is compared before any name is made: together at most four times the arrays.
+- Loops are bounded by array lengths, the recursion of JSON by the interpreter, canary rows by MAX_CANARY_ROWS.
+- No kernel runs before ``shared.model`` has checked every index that it follows.
+What is refused says so in a sentence of bounded length; memory that the machine does not have is a refusal too.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import math
-import zipfile
+import re
+import reprlib
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
+from shared import npz
 from shared.errors import ArtifactRefused
 from shared.events import Detector
-from shared.features import FEATURE_VERSION, Calendar, Scale, feature_names
+from shared.features import FEATURE_VERSION, ROLLING, TIME_FEATURES, Calendar, Scale, feature_names
 from shared.model import Forest, Model, Svm
+from shared.npz import Arrays
 
 FORMAT = 1
-MAX_MANIFEST_BYTES = 4 << 20
-MAX_ARRAYS_BYTES = 512 << 20
+MAX_MANIFEST_BYTES = 2 << 20
+"""Ten thousand partitions with their offsets are about three quarters of it."""
 
-Arrays = dict[str, npt.NDArray[Any]]
+MAX_BRACKETS = 65_536
+"""Lists and objects, which cost many times their text, and time; ten thousand partitions have twenty thousand."""
+
+MAX_CANARY_ROWS = 64
+MAX_NAME_BYTES = 256
+"""Of an entity; a record with a longer one is a dead letter."""
+
+MAX_METRIC_BYTES = 1024
+_VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 _COMMON = {
-    "calendar.business_days": "|b1",
-    "calendar.business_minutes": "<i8",
-    "calendar.offsets_ms": "<i8",
-    "calendar.transitions_ms": "<i8",
-    "calibration": "<f8",
-    "canary": "<f8",
-    "scale.arena": "|u1",
-    "scale.bounds": "<i8",
-    "scale.centre": "<f8",
-    "scale.spread": "<f8",
+    "calendar.business_days": ("|b1", 1),
+    "calendar.business_minutes": ("<i8", 1),
+    "calendar.offsets_ms": ("<i8", 1),
+    "calendar.transitions_ms": ("<i8", 1),
+    "calibration": ("<f8", 1),
+    "canary": ("<f8", 2),
+    "scale.arena": ("|u1", 1),
+    "scale.bounds": ("<i8", 1),
+    "scale.centre": ("<f8", 3),
+    "scale.spread": ("<f8", 3),
 }
-_MEMBERS: Mapping[Detector, Mapping[str, str]] = {
+_MEMBERS: Mapping[Detector, Mapping[str, tuple[str, int]]] = {
     Detector.ISOLATION_FOREST: {
-        "forest.denominator": "<f8",
-        "forest.feature": "<i4",
-        "forest.left": "<i4",
-        "forest.offsets": "<i8",
-        "forest.path_length": "<f8",
-        "forest.threshold": "<f4",
+        "forest.denominator": ("<f8", 0),
+        "forest.feature": ("<i4", 1),
+        "forest.left": ("<i4", 1),
+        "forest.offsets": ("<i8", 1),
+        "forest.path_length": ("<f8", 1),
+        "forest.threshold": ("<f4", 1),
     },
-    Detector.ONE_CLASS_SVM: {"svm.coefficients": "<f8", "svm.gamma": "<f8", "svm.rho": "<f8", "svm.vectors": "<f8"},
+    Detector.ONE_CLASS_SVM: {
+        "svm.coefficients": ("<f8", 1),
+        "svm.gamma": ("<f8", 0),
+        "svm.rho": ("<f8", 0),
+        "svm.vectors": ("<f8", 2),
+    },
 }
+"""Name of an array -> its dtype and dimensions."""
 
 
 def encode(model: Model, facts: Mapping[str, Any], canary: npt.NDArray[np.float64]) -> tuple[bytes, bytes]:
     """Write a model as (manifest, arrays).
 
     facts  : further entries of the manifest; JSON values
-    canary : float64 (c, d), c >= 1   rows whose scores every reader recomputes
-    raises : ValueError when a fact has the name of one of the manifest's own entries, or a number is not finite
+    canary : float64 (c, d), 1 <= c <= MAX_CANARY_ROWS   rows whose scores every reader recomputes
+    raises : ValueError when a fact has the name of one of the manifest's own entries, a number is not finite, or there is more
+             than a reader takes
     """
-    arrays = _write_arrays(_to_arrays(model) | {"canary": np.ascontiguousarray(canary, np.float64)})
+    arrays = npz.write(_to_arrays(model) | {"canary": np.ascontiguousarray(canary, np.float64)})
     own = {
         "format": FORMAT,
         "detector": str(model.detector),
@@ -75,10 +101,10 @@ def encode(model: Model, facts: Mapping[str, Any], canary: npt.NDArray[np.float6
     }
     if taken := own.keys() & facts.keys():
         raise ValueError(f"facts {sorted(taken)} are the manifest's own")
-    text = json.dumps({**facts, **own}, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False)
-    if len(text.encode()) + 1 > MAX_MANIFEST_BYTES or len(arrays) > MAX_ARRAYS_BYTES:
-        raise ValueError(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes, or the arrays than {MAX_ARRAYS_BYTES}")
-    return text.encode() + b"\n", arrays
+    manifest = json.dumps({**facts, **own}, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    if len(manifest) > MAX_MANIFEST_BYTES or len(canary) > MAX_CANARY_ROWS:
+        raise ValueError(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes, or more than {MAX_CANARY_ROWS} canary rows")
+    return manifest, arrays
 
 
 def digest(manifest: bytes) -> str:
@@ -91,10 +117,25 @@ def decode(sha256: str, manifest: bytes, arrays: bytes) -> Model:
 
     raises : ArtifactRefused naming the file and the check
     """
-    facts = decode_manifest(sha256, manifest)
+    return decode_arrays(sha256, decode_manifest(sha256, manifest), arrays)
+
+
+def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model:
+    """Read a model of which the manifest has been read.
+
+    facts  : from ``decode_manifest``
+    raises : ArtifactRefused naming the file and the check
+    """
     detector, metrics = _check_manifest(facts)
-    members = _read_arrays(arrays, facts["arrays"], {**_COMMON, **_MEMBERS[detector]})
+    stated = facts["arrays"]
+    if len(arrays) != stated["size_bytes"]:
+        _refuse_arrays(f"size: {len(arrays)} bytes, the manifest says {stated['size_bytes']}")
+    if hashlib.sha256(arrays).hexdigest() != stated["sha256"]:
+        _refuse_arrays("digest: its SHA-256 is not the one in the manifest")
     try:
+        members = npz.read(arrays, {**_COMMON, **_MEMBERS[detector]})
+        del arrays  # where the caller has handed over its last hold of it, the copies alone are left
+        _check_canary_rows(members["canary"], len(facts["features"]))
         model = Model(
             sha256=sha256,
             version=facts["version"],
@@ -102,16 +143,16 @@ def decode(sha256: str, manifest: bytes, arrays: bytes) -> Model:
             metrics=metrics,
             window=facts["window"],
             calendar=Calendar.from_arrays(_part(members, "calendar")),
-            scale=Scale(
-                _names(members["scale.arena"], members["scale.bounds"]), members["scale.centre"], members["scale.spread"]
-            ),
+            scale=_scale(members, len(metrics)),
             member=_member(detector, members, len(facts["features"])),
             threshold=facts["threshold"],
             calibration=members["calibration"],
         )
     except ValueError as error:
-        raise ArtifactRefused(f"model.npz: {error}") from error
-    _check_canary(model, members["canary"], facts["canary_scores"])
+        _refuse_arrays(str(error))
+    scores = facts["canary_scores"]
+    if len(scores) != len(members["canary"]) or not np.array_equal(model.score(members["canary"]), np.array(scores)):
+        raise ArtifactRefused("manifest.json: canary_scores: the arrays score the canary rows otherwise")
     return model
 
 
@@ -124,8 +165,10 @@ def decode_manifest(sha256: str, manifest: bytes) -> dict[str, Any]:
         _refuse_manifest(f"size: {len(manifest)} bytes are more than {MAX_MANIFEST_BYTES}")
     if digest(manifest) != sha256:
         _refuse_manifest("digest: its SHA-256 is not the name of its folder")
+    if manifest.count(b"[") + manifest.count(b"{") > MAX_BRACKETS:
+        _refuse_manifest(f"syntax: more than {MAX_BRACKETS} lists and objects")
     try:
-        facts = json.loads(manifest, parse_constant=_refuse_constant)
+        facts = json.loads(manifest.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         _refuse_manifest(f"syntax: {error}")
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
@@ -133,29 +176,52 @@ def decode_manifest(sha256: str, manifest: bytes) -> dict[str, Any]:
     return facts
 
 
+def stated_bytes(facts: Mapping[str, Any], at_most: int) -> int:
+    """Return the size that a manifest states for the arrays; everything in it that a model is made of is checked before.
+
+    facts  : from ``decode_manifest``
+    raises : ArtifactRefused naming the check
+    """
+    _check_manifest(facts)
+    size_bytes: int = facts["arrays"]["size_bytes"]
+    if size_bytes > at_most:
+        _refuse_manifest(f"arrays: they are of {size_bytes} bytes, models.max_bytes allows {at_most}")
+    return size_bytes
+
+
 def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]]:
     if facts.get("detector") not in tuple(_MEMBERS):
-        _refuse_manifest(f"detector: {facts.get('detector')!r} is none of {', '.join(_MEMBERS)}")
+        _refuse_manifest(f"detector: {_short(facts.get('detector'))} is none of {', '.join(_MEMBERS)}")
     if facts.get("feature_version") != FEATURE_VERSION:
-        _refuse_manifest(f"feature_version: {facts.get('feature_version')!r}, this code makes version {FEATURE_VERSION}")
+        said = _short(facts.get("feature_version"))
+        _refuse_manifest(f"feature_version: {said}, this code makes version {FEATURE_VERSION}")
     metrics: Any = facts.get("metrics")
-    if not _is_list_of(metrics, str) or facts.get("features") != list(feature_names(metrics)):
+    features: Any = facts.get("features")
+    if (
+        not (_is_list_of(metrics, str) and _is_list_of(features, str) and metrics)
+        or len(features) != (len(ROLLING) + 1) * len(metrics) + len(TIME_FEATURES)
+        or features != list(feature_names(metrics))
+    ):
         _refuse_manifest("features: they are not the ones that this code makes of its metrics")
-    kinds: dict[str, type | tuple[type, ...]] = {"version": str, "window": int, "threshold": float, "arrays": dict}
-    for name, kind in kinds.items():
-        if not isinstance(facts.get(name), kind) or isinstance(facts[name], bool):
-            _refuse_manifest(f"{name}: {facts.get(name)!r} is of the wrong kind")
-    if not _is_list_of(facts.get("canary_scores"), float):
-        _refuse_manifest("canary_scores: they are not a list of numbers")
+    if not all(metric.isprintable() and len(metric.encode()) <= MAX_METRIC_BYTES for metric in metrics):
+        _refuse_manifest(f"metrics: a name is longer than {MAX_METRIC_BYTES} bytes or has control characters")
+    for name, kind in {"version": str, "window": int, "threshold": float, "arrays": dict}.items():
+        if type(facts.get(name)) is not kind:
+            _refuse_manifest(f"{name}: {_short(facts.get(name))} is of the wrong kind")
+    if not _VERSION.fullmatch(facts["version"]):
+        _refuse_manifest(f"version: {_short(facts['version'])} is not a time such as 2024-01-31T00:00:00Z")
+    stated = facts["arrays"]
+    if type(stated.get("size_bytes")) is not int or stated["size_bytes"] < 0 or type(stated.get("sha256")) is not str:
+        _refuse_manifest(f"arrays: {_short(stated)} is not a size and a digest")
+    if not _is_list_of(facts.get("canary_scores"), float) or len(facts["canary_scores"]) > MAX_CANARY_ROWS:
+        _refuse_manifest(f"canary_scores: they are not a list of at most {MAX_CANARY_ROWS} numbers")
     return Detector(facts["detector"]), tuple(metrics)
 
 
-def _check_canary(model: Model, canary: npt.NDArray[np.float64], scores: list[float]) -> None:
-    if canary.ndim != 2 or canary.shape[1] != model.member.features or not len(canary) or not np.isfinite(canary).all():
-        _refuse_arrays(f"canary: shape {canary.shape} is not (1 or more, {model.member.features}), or a value is not finite")
-    found = model.score(canary)
-    if len(scores) != len(canary) or not np.array_equal(found, np.array(scores)):
-        raise ArtifactRefused("manifest.json: canary_scores: the arrays score the canary rows otherwise")
+def _check_canary_rows(canary: npt.NDArray[np.float64], features: int) -> None:
+    rows, columns = canary.shape
+    if not 1 <= rows <= MAX_CANARY_ROWS or columns != features or not np.isfinite(canary).all():
+        raise ValueError(f"canary: shape {canary.shape} is not (1 to {MAX_CANARY_ROWS}, {features}), or a value is not finite")
 
 
 def _to_arrays(model: Model) -> Arrays:
@@ -176,79 +242,37 @@ def _to_arrays(model: Model) -> Arrays:
 def _member(detector: Detector, members: Arrays, features: int) -> Forest | Svm:
     if detector is Detector.ISOLATION_FOREST:
         part = _part(members, "forest")
-        return Forest(**part | {"denominator": _scalar(part, "denominator"), "features": features})
+        return Forest(**part | {"denominator": float(part["denominator"]), "features": features})
     part = _part(members, "svm")
-    return Svm(**part | {"gamma": _scalar(part, "gamma"), "rho": _scalar(part, "rho")})
+    return Svm(**part | {"gamma": float(part["gamma"]), "rho": float(part["rho"])})
 
 
 def _part(members: Arrays, prefix: str) -> dict[str, Any]:
     return {name.removeprefix(f"{prefix}."): array for name, array in members.items() if name.startswith(f"{prefix}.")}
 
 
-def _scalar(part: Mapping[str, npt.NDArray[Any]], name: str) -> float:
-    if part[name].shape != ():
-        raise ValueError(f"{name} has shape {part[name].shape}, not ()")
-    return float(part[name])
-
-
-def _names(arena: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]) -> tuple[str, ...]:
-    if arena.ndim != 1 or bounds.ndim != 1 or not len(bounds) or bounds[0] != 0 or bounds[-1] != len(arena):
-        raise ValueError("scale.bounds do not divide scale.arena")
-    if (bounds[1:] < bounds[:-1]).any():
-        raise ValueError("scale.bounds are not sorted")
-    data = arena.tobytes()
-    return tuple(data[low:high].decode() for low, high in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True))
-
-
-def _write_arrays(arrays: Arrays) -> bytes:
-    """Write an npz whose bytes depend on the arrays alone: sorted, stored, and dated 1980."""
-    target = io.BytesIO()
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(arrays):
-            member = io.BytesIO()
-            np.lib.format.write_array(member, arrays[name], version=(1, 0), allow_pickle=False)
-            info = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, member.getvalue())
-    return target.getvalue()
-
-
-def _read_arrays(data: bytes, stated: Mapping[str, Any], dtypes: Mapping[str, str]) -> Arrays:
-    if len(data) > MAX_ARRAYS_BYTES or len(data) != stated.get("size_bytes"):
-        _refuse_arrays(f"size: {len(data)} bytes, the manifest says {stated.get('size_bytes')!r}, at most {MAX_ARRAYS_BYTES}")
-    if hashlib.sha256(data).hexdigest() != stated.get("sha256"):
-        _refuse_arrays("digest: its SHA-256 is not the one in the manifest")
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            if sorted(info.filename for info in members) != sorted(f"{name}.npy" for name in dtypes):
-                _refuse_arrays("members: they are not the detector's arrays")
-            if any(info.compress_type != zipfile.ZIP_STORED for info in members):
-                _refuse_arrays("members: one is compressed")
-            if sum(info.file_size for info in members) > len(data):
-                _refuse_arrays("members: their sizes add up to more than the file's")
-            return {name: _read_array(archive.read(f"{name}.npy"), name, dtype) for name, dtype in dtypes.items()}
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError, OSError, ValueError) as error:
-        _refuse_arrays(f"members: {error}")
-
-
-def _read_array(data: bytes, name: str, dtype: str) -> npt.NDArray[Any]:
-    source = io.BytesIO(data)
-    if np.lib.format.read_magic(source) != (1, 0):
-        _refuse_arrays(f"{name}: it is not of npy version 1.0")
-    shape, fortran, found = np.lib.format.read_array_header_1_0(source)
-    if found != np.dtype(dtype) or fortran:
-        _refuse_arrays(f"{name}: it has dtype {found}{' in Fortran order' if fortran else ''}, not {dtype}")
-    body = data[source.tell() :]
-    if any(size < 0 for size in shape) or math.prod(shape) * found.itemsize != len(body):
-        _refuse_arrays(f"{name}: shape {shape} does not fit its {len(body)} bytes")
-    if dtype == "|b1" and max(body, default=0) > 1:
-        _refuse_arrays(f"{name}: a truth value is neither 0 nor 1")
-    return np.frombuffer(body, dtype).reshape(shape).copy()
+def _scale(members: Arrays, metrics: int) -> Scale:
+    centre, arena, bounds = members["scale.centre"], members["scale.arena"], members["scale.bounds"]
+    if centre.shape[1:] != (metrics, len(ROLLING)):
+        raise ValueError(f"scale.centre has shape {centre.shape}, not (entities, {metrics}, {len(ROLLING)})")
+    if len(bounds) != len(centre) + 1 or bounds[0] != 0 or bounds[-1] != len(arena):
+        raise ValueError(f"scale.bounds do not divide scale.arena into {len(centre)} names")
+    if (bounds[1:] < bounds[:-1]).any() or (bounds[1:] - bounds[:-1] > MAX_NAME_BYTES).any():
+        raise ValueError(f"scale.bounds are not sorted, or a name is longer than {MAX_NAME_BYTES} bytes")
+    data, names, low = arena.data, list[str](), 0
+    for high in bounds[1:].data:
+        names.append(str(data[low:high], "utf-8"))
+        low = high
+    return Scale(tuple(names), centre, members["scale.spread"])
 
 
 def _is_list_of(value: Any, kind: type) -> bool:
     return isinstance(value, list) and all(isinstance(item, kind) for item in value)
+
+
+def _short(value: Any) -> str:
+    """A value of unknown size and depth in a few words."""
+    return reprlib.repr(value)
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -1,10 +1,13 @@
 """Published models on a shared volume: ``models/<sha256>/`` is immutable, ``CURRENT`` names the one in use.
 
-Law: a folder appears under its name only when it is whole, and no file in it is ever changed; what is read is checked before it
-is believed, and nothing is unpickled.
+Law: a folder appears under its name only when it is whole, and no file in it is ever changed but a signature by another one of
+the same manifest. What is read is checked before it is believed: first the manifest's digest and signature, then the size of
+the arrays, then their digest, then each of them (``shared.artifact_format`` says why that cannot be made to crash or to fill
+the memory). Only regular files are read, never waited for and never mapped.
 
 Layout: <models>/CURRENT                       the 64 hex digits of the artefact in use
         <models>/<sha256>/manifest.json        what the model is; its SHA-256 is the folder's name
+                          manifest.sig         Ed25519 signature of manifest.json, 64 bytes, where models.sign_key is set
                           model.npz            the arrays; size and SHA-256 stand in the manifest
                           estimator.joblib       for people; never read here
                           report/                for people, added once it is drawn
@@ -15,25 +18,62 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.artifact_format import MAX_ARRAYS_BYTES, MAX_MANIFEST_BYTES, decode, decode_manifest, digest, encode
+from shared.artifact_format import MAX_MANIFEST_BYTES, decode_arrays, decode_manifest, digest, encode, stated_bytes
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError
 from shared.model import Model
+from shared.settings import ModelSettings
+from shared.signatures import MAX_KEY_BYTES, SIGNATURE_BYTES, Trust, is_signed, read_private, read_public
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 CURRENT = "CURRENT"
 MANIFEST = "manifest.json"
+SIGNATURE = "manifest.sig"
 ARRAYS = "model.npz"
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ABANDONED_AFTER_S = 3600.0
+_ANYBODY = Trust()
+
+Key = TypeVar("Key")
+
+
+def trust(settings: ModelSettings) -> Trust:
+    """Read the keys that the settings name.
+
+    raises : ConfigError naming setting and file
+    """
+    return Trust(
+        settings.max_bytes, tuple(_read_key("models.trusted_keys", name, read_public) for name in settings.trusted_keys)
+    )
+
+
+def signing_key(settings: ModelSettings) -> Ed25519PrivateKey | None:
+    """Read the key that published models are signed with, None where they are not signed.
+
+    raises : ConfigError naming setting and file, also when nobody with the same settings would load what is published
+    """
+    trusted = trust(settings).keys
+    if not settings.sign_key:
+        if trusted:
+            raise ConfigError("models.sign_key is empty, but models.trusted_keys is not: nobody would load an unsigned model")
+        return None
+    key = _read_key("models.sign_key", settings.sign_key, read_private)
+    if trusted and key.public_key() not in trusted:
+        raise ConfigError(f"models.sign_key: {settings.sign_key}: its public key is none of models.trusted_keys")
+    return key
 
 
 def current(models_dir: Path) -> str | None:
@@ -41,40 +81,39 @@ def current(models_dir: Path) -> str | None:
 
     raises : ArtifactRefused when CURRENT does not hold 64 hex digits
     """
-    path = models_dir / CURRENT
-    try:
-        text = _read(path, 4096).decode("ascii", "replace").strip()
-    except ArtifactMissing:
-        return None
-    if not _SHA256.fullmatch(text):
-        raise ArtifactRefused(f"{path}: it holds {text[:80]!r}, not 64 hex digits")
+    with _named(models_dir):
+        try:
+            text = _read(models_dir / CURRENT, 4096).decode("ascii", "replace").strip()
+        except ArtifactMissing:
+            return None
+        if not _SHA256.fullmatch(text):
+            raise ArtifactRefused(f"{CURRENT}: it holds {text[:80]!r}, not 64 hex digits")
     return text
 
 
-def load(models_dir: Path, sha256: str) -> Model:
+def load(models_dir: Path, sha256: str, trust: Trust = _ANYBODY) -> Model:
     """Read and check one model.
 
     raises : ArtifactMissing when its folder or a file in it is absent
              ArtifactRefused naming the file and the check
+
+    Memory: at most four times the arrays (at most ``trust.max_bytes`` of them) and twenty times the manifest.
     """
     folder = _folder(models_dir, sha256)
-    manifest, arrays = _read(folder / MANIFEST, MAX_MANIFEST_BYTES), _read(folder / ARRAYS, MAX_ARRAYS_BYTES)
-    try:
-        return decode(sha256, manifest, arrays)
-    except ArtifactRefused as error:
-        raise ArtifactRefused(f"{folder}: {error}") from error
+    with _named(folder):
+        facts = _manifest(folder, sha256, trust)
+        size_bytes = stated_bytes(facts, trust.max_bytes)
+        return decode_arrays(sha256, facts, _read(folder / ARRAYS, size_bytes, exactly=True))
 
 
-def manifest(models_dir: Path, sha256: str) -> Mapping[str, Any]:
+def manifest(models_dir: Path, sha256: str, trust: Trust = _ANYBODY) -> Mapping[str, Any]:
     """Read what one model says about itself, without its arrays.
 
     raises : as ``load``
     """
     folder = _folder(models_dir, sha256)
-    try:
-        return decode_manifest(sha256, _read(folder / MANIFEST, MAX_MANIFEST_BYTES))
-    except ArtifactRefused as error:
-        raise ArtifactRefused(f"{folder}: {error}") from error
+    with _named(folder):
+        return _manifest(folder, sha256, trust)
 
 
 def publish(
@@ -83,25 +122,37 @@ def publish(
     facts: Mapping[str, Any],
     canary: npt.NDArray[np.float64],
     extras: Mapping[str, bytes] | None = None,
+    *,
+    max_bytes: int = _ANYBODY.max_bytes,
+    key: Ed25519PrivateKey | None = None,
 ) -> Model:
-    """Write a model's folder if it is not there yet, and make it the current one.
+    """Write a model's folder if it is not there yet, sign it, and make it the current one.
 
     facts   : what the manifest says beside what the model itself holds; JSON values, no clock time among them
     canary  : float64 (c, d)   rows whose scores every reader recomputes
     extras  : {file name: content}   for people
+    key     : None = not signed
     returns : the model with its sha256
-    raises  : ConfigError when models_dir cannot be written
+    raises  : ConfigError when models_dir cannot be written, or the arrays are larger than max_bytes (models.max_bytes)
     """
     manifest_bytes, arrays_bytes = encode(model, facts, canary)
+    if len(arrays_bytes) > max_bytes:
+        raise ConfigError(
+            f"models.max_bytes allows {max_bytes} bytes, the model has {len(arrays_bytes)}: allow more in training and in every"
+            " predictor, or make it smaller (train.svm_rows, train.nu; train.trees, train.samples; fewer entities)"
+        )
     sha256 = digest(manifest_bytes)
     folder = models_dir / sha256
+    signature = {SIGNATURE: key.sign(manifest_bytes)} if key else {}
     try:
         models_dir.mkdir(parents=True, exist_ok=True)
-        if not _is_whole(models_dir, sha256):
-            files = {**(extras or {}), ARRAYS: arrays_bytes, MANIFEST: manifest_bytes}
-            _write_folder(models_dir, sha256, files)
+        if not _is_whole(models_dir, sha256, Trust(max_bytes)):
+            files = {**(extras or {}), ARRAYS: arrays_bytes, **signature, MANIFEST: manifest_bytes}
+            _write_folder(models_dir, sha256, files, max_bytes)
+        elif key and not _is_whole(models_dir, sha256, Trust(max_bytes, (key.public_key(),))):
+            _replace(models_dir, folder / SIGNATURE, signature[SIGNATURE])
         os.utime(folder)
-        _point(models_dir, sha256)
+        _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\n")
     except OSError as error:
         raise ConfigError(f"models_dir {models_dir} cannot be written: {error}") from error
     return replace(model, sha256=sha256)
@@ -166,39 +217,91 @@ def check_writable(models_dir: Path) -> None:
         raise ConfigError(f"models_dir {models_dir} cannot be written: {error}") from error
 
 
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Say of a refusal where it happened; too little memory is one as well."""
+    try:
+        yield
+    except ArtifactRefused as error:
+        raise ArtifactRefused(f"{folder}: {error}") from error
+    except MemoryError as error:
+        raise ArtifactRefused(f"{folder}: there is not enough memory to load it") from error
+
+
 def _folder(models_dir: Path, sha256: str) -> Path:
     if not _SHA256.fullmatch(sha256):
         raise ArtifactRefused(f"{sha256[:80]!r} is not an artefact's name: 64 hex digits")
     folder = models_dir / sha256
-    if not folder.is_dir():
+    try:
+        there = folder.is_dir()
+    except OSError as error:
+        raise ArtifactRefused(f"{folder}: it cannot be looked at: {error}") from error
+    if not there:
         raise ArtifactMissing(f"{folder} does not exist")
     return folder
 
 
-def _is_whole(models_dir: Path, sha256: str) -> bool:
+def _manifest(folder: Path, sha256: str, trust: Trust) -> dict[str, Any]:
+    """Read a manifest; nothing of it is parsed before its signature has been checked."""
+    data = _read(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    if trust.keys:
+        try:
+            signature = _read(folder / SIGNATURE, SIGNATURE_BYTES)
+        except ArtifactMissing as error:
+            raise ArtifactRefused(f"{SIGNATURE}: it does not exist, and models.trusted_keys asks for a signature") from error
+        if not is_signed(data, signature, trust.keys):
+            raise ArtifactRefused(f"{SIGNATURE}: no key of models.trusted_keys has signed {MANIFEST} as it is")
+    return decode_manifest(sha256, data)
+
+
+def _is_whole(models_dir: Path, sha256: str, trust: Trust) -> bool:
     try:
-        load(models_dir, sha256)
+        load(models_dir, sha256, trust)
     except (ArtifactMissing, ArtifactRefused):
         return False
     return True
 
 
-def _read(path: Path, limit: int) -> bytes:
-    """Read a file of at most limit bytes."""
+def _read(path: Path, limit: int, *, exactly: bool = False) -> bytes:
+    """Read a regular file of at most limit bytes, or of exactly so many; one of another size is not read."""
     try:
-        with path.open("rb") as file:
-            size_bytes = os.fstat(file.fileno()).st_size
-            data = file.read(min(size_bytes, limit) + 1)  # room for what is there, not for the most that is allowed
+        # without these flags, a pipe that nobody writes to would block, and a terminal could become ours
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        try:
+            about = os.fstat(handle)
+            _check_file(about, path.name, limit, exactly)
+            with open(handle, "rb", closefd=False) as file:
+                data = file.read(about.st_size + 1)
+        finally:
+            os.close(handle)
     except FileNotFoundError as error:
         raise ArtifactMissing(f"{path} does not exist") from error
     except OSError as error:
-        raise ArtifactRefused(f"{path}: it cannot be read: {error}") from error
-    if len(data) > limit:
-        raise ArtifactRefused(f"{path}: it is larger than {limit} bytes")
+        raise ArtifactRefused(f"{path.name}: it cannot be read: {error}") from error
+    if len(data) != about.st_size:
+        raise ArtifactRefused(f"{path.name}: its size changed while it was read")
     return data
 
 
-def _write_folder(models_dir: Path, sha256: str, files: Mapping[str, bytes]) -> None:
+def _check_file(about: os.stat_result, name: str, limit: int, exactly: bool) -> None:
+    if not stat.S_ISREG(about.st_mode):
+        raise ArtifactRefused(f"{name}: it is not a regular file")
+    if exactly and about.st_size != limit:
+        raise ArtifactRefused(f"{name}: size: {about.st_size} bytes, the manifest says {limit}")
+    if about.st_size > limit:
+        raise ArtifactRefused(f"{name}: it is larger than {limit} bytes")
+
+
+def _read_key(setting: str, name: str, parse: Callable[[bytes], Key]) -> Key:
+    try:
+        return parse(_read(Path(name), MAX_KEY_BYTES))
+    except ArtifactMissing as error:
+        raise ConfigError(f"{setting}: {error}") from error
+    except (ArtifactRefused, ValueError) as error:
+        raise ConfigError(f"{setting}: {name}: {error}") from error
+
+
+def _write_folder(models_dir: Path, sha256: str, files: Mapping[str, bytes], max_bytes: int) -> None:
     """Write a folder under a hidden name, then rename it; a damaged one of the final name is moved away first."""
     folder, temporary = models_dir / sha256, models_dir / f".{sha256}.{os.urandom(6).hex()}.tmp"
     try:
@@ -209,7 +312,7 @@ def _write_folder(models_dir: Path, sha256: str, files: Mapping[str, bytes]) -> 
         _sync_folder(models_dir)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not _is_whole(models_dir, sha256):  # else another process has published the same model meanwhile
+        if not _is_whole(models_dir, sha256, Trust(max_bytes)):  # else another process has published the same model meanwhile
             raise
 
 
@@ -220,14 +323,15 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     _sync_folder(folder)
 
 
-def _point(models_dir: Path, sha256: str) -> None:
-    temporary = models_dir / f".{CURRENT}.{os.urandom(6).hex()}.tmp"
+def _replace(models_dir: Path, path: Path, content: bytes) -> None:
+    """Give a file another content, whole or not at all."""
+    temporary = models_dir / f".{path.name}.{os.urandom(6).hex()}.tmp"
     try:
-        _write(temporary, sha256.encode() + b"\n")
-        temporary.replace(models_dir / CURRENT)
+        _write(temporary, content)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(models_dir)
+    _sync_folder(path.parent)
 
 
 def _write(path: Path, content: bytes) -> None:

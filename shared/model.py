@@ -1,14 +1,16 @@
 """A model is arrays: a forest or a support vector machine, the scale of every entity, a threshold and a calibration.
 
 Law: a row's score, severity and attribution are a function of that row and of the model's arrays alone; a value of these
-classes cannot exist with arrays that would lead a kernel astray.
+classes cannot exist with arrays that would lead a kernel astray, keep it for ever or give a score that is not a number. The
+checks take a fraction of the arrays' own memory, because the arrays may come from anybody.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +32,11 @@ RAREST = 8.0
 """Powers of ten beyond which a rarity is not extrapolated."""
 
 MAX_DEPTH = 64
+MAX_TREES = 1000
+MAX_KNOTS = 4096
+MAX_TRANSITIONS = 65_536
+LARGEST, SMALLEST = 1e100, 1e-200
+"""Beyond them, sums, differences and slopes of scores might overflow."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +67,10 @@ class Forest:
         for name, dtype in {"feature": np.int32, "threshold": np.float32, "left": np.int32, "path_length": np.float64}.items():
             _need_array(self, name, dtype, (nodes,))
         _need_array(self, "offsets", np.int64, (len(self.offsets),))
+        if not 1 <= len(self.offsets) - 1 <= MAX_TREES:
+            raise ValueError(f"offsets do not divide the nodes into 1 to {MAX_TREES} trees")
         sizes = np.diff(self.offsets)
-        if len(sizes) == 0 or self.offsets[0] != 0 or self.offsets[-1] != nodes or not (sizes > 0).all():
+        if self.offsets[0] != 0 or self.offsets[-1] != nodes or not (sizes > 0).all():
             raise ValueError("offsets do not divide the nodes into trees")
         if sizes.max() > MAX_TREE_NODES or not 0 < self.features <= MAX_FEATURES:
             raise ValueError(f"more than {MAX_TREE_NODES} nodes in a tree, or not 1 to {MAX_FEATURES} features")
@@ -76,41 +85,43 @@ class Forest:
             raise ValueError(f"denominator is {self.denominator}, not finite and > 0")
         if self.threshold[leaf].any() or self.path_length[~leaf].any():
             raise ValueError("a leaf has a threshold, or an inner node a path_length")
-        self._check_children(leaf, sizes)
-
-    def _check_children(self, leaf: npt.NDArray[np.bool_], sizes: npt.NDArray[np.int64]) -> None:
-        place = np.arange(len(leaf)) - np.repeat(self.offsets[:-1], sizes)
-        inner = (~leaf).astype(np.int64)
-        before = np.cumsum(inner) - inner
-        before -= np.repeat(before[self.offsets[:-1]], sizes)
-        expected = np.where(leaf, -1, 1 + 2 * before)
-        if not np.array_equal(self.left, expected) or not (leaf | (expected > place)).all():
-            raise ValueError("left: children are not in range and increasing")
-        if not np.array_equal(sizes, 1 + 2 * np.add.reduceat(inner, self.offsets[:-1])):
-            raise ValueError("left: children do not fill their tree")
+        for low, high in self._trees():
+            self._check_children(low, high)
         if self.depth > MAX_DEPTH:
             raise ValueError(f"a tree is deeper than {MAX_DEPTH}")
+
+    def _trees(self) -> Iterator[tuple[int, int]]:
+        """First node of each tree, and the one behind its last."""
+        return pairwise(self.offsets.tolist())
+
+    def _check_children(self, low: int, high: int) -> None:
+        leaf = self.feature[low:high] < 0
+        laid = 1 + 2 * np.cumsum(~leaf)  # nodes of the tree down to this one's children
+        expected = np.where(leaf, -1, laid - 2)
+        if not np.array_equal(self.left[low:high], expected) or not (leaf | (expected > np.arange(high - low))).all():
+            raise ValueError("left: children are not in range and increasing")
+        if laid[-1] != high - low:
+            raise ValueError("left: children do not fill their tree")
 
     @cached_property
     def depth(self) -> int:
         """Steps of the longest walk from a root to a leaf; stops counting beyond MAX_DEPTH."""
-        places, roots, depth = self.offsets[:-1], self.offsets[:-1], 0
-        while depth <= MAX_DEPTH:
-            inner = self.feature[places] >= 0
-            if not inner.any():
-                break
-            roots = np.repeat(roots[inner], 2)
-            places = np.repeat(self.left[places[inner]], 2) + roots
-            places[1::2] += 1
-            depth += 1
-        return depth
+        deepest = 0
+        for low, high in self._trees():
+            laid = 1 + 2 * np.cumsum(self.feature[low:high] >= 0)
+            level_end, depth = 1, 0  # the nodes stand level by level
+            while level_end < high - low and depth <= MAX_DEPTH:
+                level_end, depth = int(laid[level_end - 1]), depth + 1
+            deepest = max(deepest, depth)
+        return deepest
 
     @cached_property
     def _nodes(self) -> npt.NDArray[np.int64]:
-        place = np.arange(len(self.feature)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
-        left = np.where(self.feature < 0, place, self.left).astype(np.int32)
-        nodes = np.empty(len(left), np.int64)
-        pack_nodes(self.feature, self.threshold, left, nodes)
+        nodes = np.empty(len(self.feature), np.int64)
+        for low, high in self._trees():
+            feature = self.feature[low:high]
+            left = np.where(feature < 0, np.arange(high - low, dtype=np.int32), self.left[low:high])
+            pack_nodes(feature, self.threshold[low:high], left, nodes[low:high])
         return nodes
 
     def score(self, X: Floats) -> Floats:
@@ -147,6 +158,10 @@ class Svm:
             raise ValueError("vectors or coefficients are not finite")
         if not (np.isfinite(self.gamma) and self.gamma > 0 and np.isfinite(self.rho)):
             raise ValueError(f"gamma is {self.gamma}, not finite and > 0, or rho is {self.rho}, not finite")
+        with np.errstate(over="ignore"):
+            largest = float(np.abs(self.coefficients).sum()) + abs(self.rho)
+        if not largest <= LARGEST:
+            raise ValueError(f"coefficients and rho allow scores beyond {LARGEST}")
 
     @property
     def features(self) -> int:
@@ -155,9 +170,11 @@ class Svm:
 
     @cached_property
     def _columns(self) -> tuple[Floats, Floats]:
-        padding = -len(self.coefficients) % LANES
-        columns = np.pad(self.vectors, ((0, padding), (0, 0))).T
-        return np.ascontiguousarray(columns), np.pad(self.coefficients, (0, padding))
+        size = len(self.coefficients)
+        padding = -size % LANES
+        columns = np.zeros((self.features, size + padding))
+        columns[:, :size] = self.vectors.T
+        return columns, np.pad(self.coefficients, (0, padding))
 
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
@@ -204,8 +221,8 @@ class Model:
         if not np.isfinite(self.threshold):
             raise ValueError("threshold is not finite")
         _need_array(self, "calibration", np.float64, (len(self.calibration),))
-        if len(self.calibration) <= KNOTS_PER_DECADE or not np.isfinite(self.calibration).all():
-            raise ValueError(f"calibration has not more than {KNOTS_PER_DECADE} entries, or one is not finite")
+        if not KNOTS_PER_DECADE < len(self.calibration) <= MAX_KNOTS or not (np.abs(self.calibration) <= LARGEST).all():
+            raise ValueError(f"calibration has not {KNOTS_PER_DECADE + 1} to {MAX_KNOTS} entries, or one is not finite")
         if not (np.diff(self.calibration) >= 0).all():
             raise ValueError("calibration is not sorted")
         _check_scale(self.scale, len(self.metrics))
@@ -279,7 +296,7 @@ class Model:
         width = knots[knot + 1] - knots[knot]
         within = knot + np.clip((scores - knots[knot]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
         rise = float(knots[last] - knots[KNOTS_PER_DECADE])
-        slope = (last - KNOTS_PER_DECADE) / rise if rise > 0 and last > KNOTS_PER_DECADE else self._usual_slope
+        slope = (last - KNOTS_PER_DECADE) / rise if rise > SMALLEST and last > KNOTS_PER_DECADE else self._usual_slope
         return np.where(scores >= knots[last], last + (scores - knots[last]) * slope, within)
 
     @property
@@ -332,7 +349,12 @@ def _check_calendar(calendar: Calendar) -> None:
     for name, shape in shapes.items():
         _need_array(calendar, name, np.bool_ if name == "business_days" else np.int64, shape)
     transitions = calendar.transitions_ms
-    if not periods[0] or transitions[0] != np.iinfo(np.int64).min or not (np.diff(transitions.astype(np.float64)) > 0).all():
+    if not 1 <= periods[0] <= MAX_TRANSITIONS:
+        raise ValueError(f"calendar: {periods[0]} transitions, not 1 to {MAX_TRANSITIONS}")
+    if transitions[0] != np.iinfo(np.int64).min or not (transitions[1:] > transitions[:-1]).all():
         raise ValueError("calendar: transitions do not increase from the smallest number")
-    if not (np.abs(calendar.offsets_ms) <= 86_400_000).all():
+    if (calendar.offsets_ms < -86_400_000).any() or (calendar.offsets_ms > 86_400_000).any():
         raise ValueError("calendar: an offset is more than a day")
+    start, end = calendar.business_minutes.tolist()
+    if not 0 <= start <= end <= 1440:
+        raise ValueError(f"calendar: business minutes {start} to {end} are not within a day")

@@ -37,6 +37,9 @@ def _comma_list(value: Any) -> Any:
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 """Several names: a list in the file, ``a,b`` in the environment."""
+Fingerprint = Annotated[str, Field(pattern=r"^([0-9a-fA-F]{16}|[0-9a-fA-F]{64})$")]
+
+DEFAULT_MODEL_BYTES = 33_554_432
 
 
 class Section(BaseModel):
@@ -193,6 +196,18 @@ class QualitySettings(Section):
     forget_days: float = Field(30, gt=0, le=3650, description="an entity that returns after so long starts anew")
 
 
+class ModelSettings(Section):
+    """Which models are believed; the folder is ``models_dir``."""
+
+    max_bytes: int = Field(
+        DEFAULT_MODEL_BYTES, ge=65_536, le=536_870_912, description="a larger model is neither published nor loaded"
+    )
+    sign_key: str = Field("", description="PEM file with the Ed25519 private key that training signs with; empty = unsigned")
+    trusted_keys: Names = Field(
+        (), description="PEM files with Ed25519 public keys; if given, only models that one of them has signed are loaded"
+    )
+
+
 class TrainSettings(Section):
     """What training learns from, how, and when."""
 
@@ -286,6 +301,7 @@ class Settings(BaseSettings):
     features: FeatureSettings = FeatureSettings()
     detection: DetectionSettings = DetectionSettings()
     quality: QualitySettings = QualitySettings()
+    models: ModelSettings = ModelSettings()
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     produce: ProduceSettings = ProduceSettings()

@@ -98,7 +98,7 @@ def test_current_that_is_huge_or_a_folder_is_refused(tmp_path: Path) -> None:
         artifacts.current(tmp_path)
     (tmp_path / "CURRENT").unlink()
     (tmp_path / "CURRENT").mkdir()
-    with pytest.raises(ArtifactRefused, match="cannot be read"):
+    with pytest.raises(ArtifactRefused, match="not a regular file"):
         artifacts.current(tmp_path)
 
 
@@ -135,17 +135,11 @@ def test_truncated_files_are_refused(tmp_path: Path, name: str) -> None:
             artifacts.load(tmp_path, model.sha256)
 
 
-def test_size_limits_hold_before_anything_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path) -> None:
     model = publish(tmp_path)
-    for name, limit in (("manifest.json", artifact_format.MAX_MANIFEST_BYTES), ("model.npz", 1 << 20)):
-        monkeypatch.setattr(artifacts, "MAX_ARRAYS_BYTES", 1 << 20)
-        path = tmp_path / model.sha256 / name
-        content = path.read_bytes()
-        with path.open("ab") as file:
-            file.truncate(limit + 1)
-        with pytest.raises(ArtifactRefused, match=f"{name}: it is larger than {limit} bytes"):
-            artifacts.load(tmp_path, model.sha256)
-        path.write_bytes(content)
+    os.truncate(tmp_path / model.sha256 / "manifest.json", artifact_format.MAX_MANIFEST_BYTES + 1)
+    with pytest.raises(ArtifactRefused, match=r"manifest.json: it is larger than 2097152 bytes"):
+        artifacts.load(tmp_path, model.sha256)
 
 
 def test_half_written_folder_is_never_seen_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

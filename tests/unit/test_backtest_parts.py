@@ -328,7 +328,7 @@ def test_models_are_found_by_their_first_digits(tmp_path, monkeypatch):
     name = "ab12" * 16
     (tmp_path / name).mkdir()
     (tmp_path / ("cd34" * 16)).mkdir()
-    monkeypatch.setattr("shared.artifacts.load", lambda folder, sha256: (folder, sha256))
+    monkeypatch.setattr("shared.artifacts.load", lambda folder, sha256, trust: (folder, sha256))
     assert find_model(tmp_path, name[:9]) == (tmp_path, name)
     assert find_model(tmp_path, None) is None
     assert find_model(tmp_path, "none") is None

@@ -25,6 +25,7 @@ WORDS = {
 
 OWNERS = {
     "confluent_kafka": ("shared.kafka", "shared.registry", "lapwing.embedded_broker"),
+    "cryptography": ("shared.signatures", "shared.artifacts"),
     "joblib": ("consumer_training",),
     "sklearn": ("consumer_training",),
     "matplotlib": ("consumer_training",),

@@ -188,7 +188,7 @@ def nan_at(array: np.ndarray, *place: int) -> np.ndarray:
         ({"window": 1}, "window is 1"),
         ({"window": 65}, "window is 65"),
         ({"threshold": float("nan")}, "threshold"),
-        ({"calibration": FOREST.calibration[:5]}, "calibration has not more than"),
+        ({"calibration": FOREST.calibration[:5]}, "calibration has not 33 to 4096"),
         ({"calibration": FOREST.calibration[::-1].copy()}, "not sorted"),
         ({"calibration": FOREST.calibration.astype(np.float32)}, "calibration is float32"),
         ({"calibration": nan_at(FOREST.calibration, 3)}, "not finite"),
@@ -216,3 +216,16 @@ def test_metric_that_an_entity_never_reports_is_no_error() -> None:
     centre, spread = FOREST.scale.centre.copy(), FOREST.scale.spread.copy()
     centre[0, 1], spread[0, 1] = np.nan, np.nan
     replace(FOREST, scale=scale_with(centre=centre, spread=spread))
+
+
+@pytest.mark.parametrize("threshold", [-1e308, -1.0, 0.0, 0.6, 1.0, 1e308])
+@pytest.mark.parametrize("knots", [[-1e100, 1e100], [1.0 - 2**-53, 1.0], [0.0, 5e-324], [0.6, 0.6]])
+def test_severity_is_a_number_whatever_the_calibration(knots: list[float], threshold: float) -> None:
+    low, high = knots
+    model = replace(FOREST, threshold=threshold, calibration=np.array([low] * 39 + [high]))
+    scores = np.array([-1e100, -1.0, 0.0, low, high, 0.5, 1.0, 1e100])
+    with np.errstate(over="ignore"):
+        severity, rarity = model.severity(scores), model.rarity(scores)
+    assert ((severity >= 0) & (severity <= 1)).all()
+    assert (np.diff(severity[np.argsort(scores, kind="stable")]) >= 0).all()
+    assert np.isfinite(rarity).all()

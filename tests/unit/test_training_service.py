@@ -10,6 +10,8 @@ import joblib
 import numpy as np
 import pytest
 import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import schemas
 from consumer_training import pictures
@@ -22,7 +24,8 @@ from shared.codec import Plans, compile_plan
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
 from shared.encoding import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
-from shared.settings import Settings, TrainSettings
+from shared.settings import ModelSettings, Settings, TrainSettings
+from shared.signatures import Trust
 from tests.models import START_MS, STEP_MS, series
 
 DAY_S = 86_400.0
@@ -339,3 +342,33 @@ def test_schedule_that_makes_no_sense_names_the_setting(settings: dict[str, str]
 def test_cron_that_never_comes_true_names_the_setting() -> None:
     with pytest.raises(ConfigError, match="never comes true"):
         Schedule(cron="0 0 30 2 *").next_s(0.0, 1_704_067_200.0)
+
+
+def with_models(world: World, **models: object) -> World:
+    world.settings = world.settings.model_copy(update={"models": ModelSettings(**models)})  # type: ignore[arg-type]
+    world.up_to = 150
+    return world
+
+
+def test_published_model_is_signed_with_the_key_of_the_settings(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    world = with_models(World(tmp_path / "models"), sign_key=str(tmp_path / "key.pem"))
+    world.service(Options(once=True)).run()
+    name = artifacts.current(tmp_path / "models") or ""
+    artifacts.load(tmp_path / "models", name, Trust(keys=(key.public_key(),)))
+    assert events(said, "model published")[0]["signed"] is True
+
+
+def test_key_that_cannot_be_read_is_said_before_anything_is_learnt(tmp_path: Path) -> None:
+    world = with_models(World(tmp_path / "models"), sign_key=str(tmp_path / "absent.pem"))
+    with pytest.raises(ConfigError, match=r"models.sign_key: .*absent.pem does not exist"):
+        world.service(Options(once=True)).run()
+    assert world.reads == []
+
+
+def test_model_beyond_the_setting_is_not_published(tmp_path: Path) -> None:
+    world = with_models(World(tmp_path, trees=300, samples=256, member="isolation_forest"), max_bytes=65_536)
+    with pytest.raises(ConfigError, match=r"models.max_bytes allows 65536 bytes, the model has \d+: allow more"):
+        world.service(Options(once=True)).run()
+    assert artifacts.current(tmp_path) is None

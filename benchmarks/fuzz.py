@@ -1,6 +1,6 @@
 """Hostile input: ``python -m benchmarks.fuzz [--records N --models N --seed N] [--json FILE]``; exits 1 on a surprise.
 
-Law: a damaged record becomes a record or a named reject and changes no other record; one batch in twenty is read by the slow
+Law: a damaged record becomes a record or a named reject and changes no other record; one batch in so many is read by the slow
 twin of tests/reference/avro.py as well. A damaged model is refused, see ``benchmarks.fuzz_models``.
 """
 
@@ -15,7 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +60,7 @@ class Found:
     """What became of the records.
 
     surprises   : not a record and not a named reject, a neighbour that changed, or another answer than the twin's
-    twin_share  : of the records that the twin has read as well
+    twin        : records that the twin has read as well
     slowest_s   : of one batch of 2,000; grown_bytes: of the peak of resident memory
     """
 
@@ -171,7 +171,7 @@ DAMAGES: tuple[Damage, ...] = (_flip, _flip, _flip, _cut, _splice, _length, _len
 DAMAGES += (_rename, _grow)
 
 
-def fuzz_records(count: int, seed: int) -> Found:
+def fuzz_records(count: int, seed: int, twin_every: int = TWIN_EVERY) -> Found:
     """Decode damaged records with intact ones between them."""
     rng, found = random.Random(seed), Found()
     plans: dict[int, WriterPlan] = {}
@@ -194,7 +194,7 @@ def fuzz_records(count: int, seed: int) -> Found:
         number = found.records // BATCH
         found.records += size
         try:
-            _check(values, {row: alone[place] for row, place in intact.items()}, known, found, twin=number % TWIN_EVERY == 0)
+            _check(values, {row: alone[place] for row, place in intact.items()}, known, found, twin=number % twin_every == 0)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a surprise
             found.surprises.append(f"batch {number}: {type(error).__name__}: {error}")
     found.grown_bytes = _peak_bytes() - before_bytes
@@ -278,9 +278,10 @@ def main() -> int:
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--twin-every", type=int, default=TWIN_EVERY, help="batches of 2,000 of which the slow twin reads one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     options = parser.parse_args()
-    found = fuzz_records(options.records, options.seed)
+    found = fuzz_records(options.records, options.seed, options.twin_every)
     print(
         f"{found.records} damaged records between {found.intact} intact ones: {found.accepted} are records,"
         f" {found.rejected.total()} rejected, {len(found.surprises)} surprises"
@@ -296,7 +297,7 @@ def main() -> int:
     for line in models.lines():
         print(line)
     if options.json:
-        document = {"seed": options.seed, "records": asdict(found), "models": asdict(models)}
+        document = {"seed": options.seed, "records": vars(found), "models": vars(models) | {"grown_bytes": models.grown_bytes}}
         options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return 1 if found.surprises or models.failed else 0
 

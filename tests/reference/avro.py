@@ -122,10 +122,10 @@ class Reader:
             end = None
             if count < 0:
                 size = source.long()
-                if size < 0 or count == -(2**63):
-                    raise Rejected(Reason.MALFORMED)
+                _check(size >= 0)
                 if size > len(source.data) - source.at:
                     raise Rejected(Reason.TRUNCATED)
+                _check(count != -(2**63))
                 count, end = -count, source.at + size
             for _ in range(count):
                 start = source.at

@@ -18,6 +18,7 @@ import schemas
 from consumer_prediction.loop import Doors, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.outgoing import Encoder, SchemaIds
+from consumer_prediction.watchdog import Watchdog
 from shared.codec import Plans, SchemaUnfit, WriterPlan, compile_plan
 from shared.configuration import Configuration
 from shared.counters import Counters
@@ -172,10 +173,11 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
     loop = patient(lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters))
     if loop is None:
         return
-    with TelemetryServer(settings.telemetry, counters, _Readiness(loop, counters)):
-        log.info("predicting", topic=settings.topics.input, partitions=partitions, delivery=settings.predict.delivery)
+    with TelemetryServer(settings.telemetry, counters, _Readiness(loop, counters)), watch:
+        log.info("predicting", topic=settings.topics.input, partitions=topic.partitions, delivery=settings.predict.delivery)
         gc.freeze()
-        loop.run(stopping)
+        with Watchdog(settings.predict.outage_deadline_s, stopping) as watched:
+            loop.run(watched)
     log.info("stopped in good order")
 
 

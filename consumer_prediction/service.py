@@ -169,7 +169,7 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
         sleep=time.sleep,
     )
     rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
-    encoder = Encoder(settings.topics, ids, settings.predict.group, settings.input.max_record_bytes)
+    encoder = Encoder(settings.topics, ids, settings.predict.group, input_limit_bytes(settings))
     loop = patient(lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters))
     if loop is None:
         return

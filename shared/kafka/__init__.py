@@ -3,8 +3,9 @@
 Law: batches of columns come in and go out; every error that leaves is one of ``shared.errors``.
 """
 
-from shared.kafka.admin import Admin, ConfigDifference, TopicReport, TopicSpec, topic_specs
+from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity, TopicReport, TopicSpec, topic_specs
 from shared.kafka.client import client_config, translate
+from shared.kafka.outbox import input_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader
 from shared.kafka.sink import AtLeastOnceSink, TransactionalSink
@@ -18,10 +19,12 @@ __all__ = [
     "GroupSource",
     "Publisher",
     "Reader",
+    "TopicIdentity",
     "TopicReport",
     "TopicSpec",
     "TransactionalSink",
     "client_config",
+    "input_limit_bytes",
     "topic_specs",
     "translate",
 ]

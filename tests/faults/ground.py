@@ -20,7 +20,7 @@ from consumer_training.training import train
 from lapwing.topics import ensure
 from shared import artifacts
 from shared.events import Detector
-from shared.kafka import Admin, topic_specs
+from shared.kafka import Admin, input_limit_bytes, topic_specs
 from shared.registry import Registry
 from shared.settings import FeatureSettings, Settings, TrainSettings, load_settings
 from tests.faults.content import Content, Mix, Oracle, Switch, evolved_schemas
@@ -117,7 +117,7 @@ class Ground:
         usual = all(offset == 0 for _, offset in switches)
         if not usual or key not in self._oracles:
             settings = self.settings(LAPWING_MODELS_DIR=str(folder))
-            encoder = Encoder(settings.topics, result_schemas(settings), "oracle", settings.input.max_record_bytes)
+            encoder = Encoder(settings.topics, result_schemas(settings), "oracle", input_limit_bytes(settings))
             oracle = Oracle(content, settings, encoder, switches)
             if not usual:
                 return oracle

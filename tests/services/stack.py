@@ -22,7 +22,7 @@ from shared.artifacts import load as load_model
 from shared.batch import Blob, Outgoing
 from shared.codec import compile_plan, schema_ids
 from shared.configuration import Configuration
-from shared.kafka import Admin, Publisher, Reader
+from shared.kafka import Admin, Publisher, Reader, input_limit_bytes
 from shared.records import decode_records
 from shared.registry import Registry
 from shared.scoring import Rules, Scorer
@@ -177,7 +177,7 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
     """Recompute all results in this process, one plain pass per partition."""
     settings, topics = stack.settings, stack.settings.topics
     registry, admin = Registry(settings.registry), Admin(settings)
-    encoder = Encoder(topics, result_schemas(settings), settings.predict.group, settings.input.max_record_bytes)
+    encoder = Encoder(topics, result_schemas(settings), settings.predict.group, input_limit_bytes(settings))
     text = schemas.text(schemas.MODEL_ACTIVATION)
     switches = {}
     for _, _, _, value, _ in stack.records(topics.activations):

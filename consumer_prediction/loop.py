@@ -21,7 +21,7 @@ from shared.batch import Batch, Outgoing, Position
 from shared.codec import Plans, schema_ids
 from shared.configuration import Configuration
 from shared.counters import COMMITS, REBALANCES, SNAPSHOTS, Counters
-from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.errors import GuardError, ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
 from shared.events import Activation
 from shared.failpoints import failpoint
 from shared.model import Model
@@ -103,8 +103,12 @@ class PredictionLoop:
         raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts predict.outage_deadline_s
         """
         self.doors.source.subscribe(self)
-        while not stopping():
-            self.step()
+        try:
+            while not stopping():
+                self.step()
+        except GuardError:
+            self.drain(commit=False)
+            raise
         self.drain()
 
     def step(self) -> None:
@@ -128,10 +132,12 @@ class PredictionLoop:
             self._outage.endure(error)
             self.doors.sleep(RETRY_S)
 
-    def drain(self) -> None:
-        """Commit what is open, snapshot, and leave the group."""
+    def drain(self, *, commit: bool = True) -> None:
+        """Commit what is open and snapshot, or abort it; then leave the group."""
         try:
-            if not self._broken:
+            if not commit:
+                self._sink.abort()
+            elif not self._broken:
                 self._commit()
                 for owned in self.owned.values():
                     self._snapshot(owned, last=True)
@@ -314,7 +320,7 @@ class PredictionLoop:
 
     def _commit(self) -> None:
         positions = {
-            partition: Position(owned.state.next_offset, metadata(owned.state))
+            partition: Position(owned.state.next_offset, metadata(owned.state, self.doors.snapshots.folder.topic_id))
             for partition, owned in self.owned.items()
             if owned.dirty
         }
@@ -368,12 +374,8 @@ class PredictionLoop:
         else:
             self._sink.abort()
         self.owned.clear()
+        self.doors.source.rewind()
         self._broken = False
-        try:
-            self.doors.source.rewind()
-        except TransportError:
-            self._broken = True
-            raise
 
     # -- models ---------------------------------------------------------------------------------------------
 

@@ -13,13 +13,15 @@ from dataclasses import asdict, dataclass, field, replace
 import numpy as np
 
 from shared.batch import Batch, Position
-from shared.errors import HistoryGone, LapwingError
+from shared.errors import GuardError, HistoryGone, NewerVersion, TopicRecreated
 from shared.events import STATE_VERSION, Activation
 from shared.scoring import Rules, Scorer
 from shared.snapshots import SnapshotFolder, Trail
 from shared.state import PartitionState
 
-METADATA_VERSION = 2
+METADATA_VERSION = 3
+_READABLE = (2, METADATA_VERSION)
+"""Version 2 did not know the topic's id and the state version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,30 +36,49 @@ class Checkpoint:
     activation: Activation | None
 
 
-def metadata(state: PartitionState) -> str:
+def metadata(state: PartitionState, topic_id: str) -> str:
     """Write the checkpoint that is committed with a position (far below the broker's 4096 bytes)."""
-    activation = asdict(replace(state.activation, settings="")) if state.activation else None
-    return json.dumps({"v": METADATA_VERSION, "base": state.base, "activation": activation}, separators=(",", ":"))
+    content = {
+        "v": METADATA_VERSION,
+        "topic": topic_id,
+        "state": STATE_VERSION,
+        "base": state.base,
+        "activation": asdict(replace(state.activation, settings="")) if state.activation else None,
+    }
+    return json.dumps(content, separators=(",", ":"))
 
 
-def checkpoint(position: Position, topic: str, partition: int) -> Checkpoint:
+def checkpoint(position: Position, folder: SnapshotFolder, partition: int) -> Checkpoint:
     """Read a position's metadata; a position without any was set by hand, so history begins there.
 
-    raises : LapwingError when the metadata is not ours
+    raises : NewerVersion, TopicRecreated; GuardError when the metadata is not ours
     """
     if not position.metadata:
         return Checkpoint(position.offset, None)
+    place = f"{folder.topic}[{partition}]: the group's committed offset {position.offset}"
     try:
         content = json.loads(position.metadata)
-        if content["v"] != METADATA_VERSION:
+        if content["v"] > METADATA_VERSION:
+            raise NewerVersion(
+                f"{place} carries metadata of version {content['v']}, this code knows {METADATA_VERSION}{_NEWER}"
+            )
+        if content["v"] not in _READABLE:
             raise ValueError(f"version {content['v']}")
+        topic_id, version = content.get("topic", ""), int(content.get("state", 0))
+        if topic_id and folder.topic_id and topic_id != folder.topic_id:
+            raise TopicRecreated(f"{place} belongs to the topic of id {topic_id}, but now it has {folder.topic_id}{_RECREATED}")
         activation = Activation(**content["activation"]) if content["activation"] else None
+        version = max(version, activation.state_version if activation else 0)
+        if version > STATE_VERSION:
+            raise NewerVersion(f"{place} was reached with state version {version}, this code has {STATE_VERSION}{_NEWER}")
         return Checkpoint(int(content["base"]), activation)
     except (KeyError, TypeError, ValueError) as error:
-        raise LapwingError(
-            f"{topic}[{partition}]: the group's committed offset {position.offset} carries metadata that this version does not "
-            f"understand ({error}); use another predict.group or reset the group's offsets"
-        ) from error
+        raise GuardError(f"{place} carries metadata that this version does not understand ({error}); {_ANEW}") from error
+
+
+_ANEW = "to begin anew use another predict.group, or reset the group's offsets"
+_NEWER = f": a newer version has run before, so run that one; {_ANEW}"
+_RECREATED = f": it was deleted and made anew, and what is known is about other records; {_ANEW}"
 
 
 @dataclass(slots=True)
@@ -122,11 +143,22 @@ def take_over(
     """Rebuild a partition as it was at the committed position: newest snapshot, then a replay up to there.
 
     returns : (partition, why snapshots were passed over); reading begins at its ``state.next_offset``
-    raises  : HistoryGone when neither a snapshot nor the log reaches back far enough
+    raises  : HistoryGone when neither a snapshot nor the log reaches back far enough; TopicRecreated, NewerVersion
     """
     if committed is None:
+        # A broker that deletes a topic deletes the positions in it as well: only the snapshots tell then.
+        if earlier := folder.earlier_topic():
+            raise TopicRecreated(
+                f"{folder.topic}[{partition}]: the group has no position here, but snapshots of a topic of the same name with "
+                f"another id than {folder.topic_id} lie in {earlier}{_RECREATED}, or remove that folder"
+            )
         return Owned(Scorer(PartitionState(log_start), rules), log_start, Trail(partition)), []
-    known = checkpoint(committed, folder.topic, partition)
+    known = checkpoint(committed, folder, partition)
+    if newer := folder.newer(partition, known.base, committed.offset):
+        raise NewerVersion(
+            f"{folder.topic}[{partition}]: {newer} is of a newer state version than this code's {STATE_VERSION}{_NEWER}, "
+            "or remove that file to have the state rebuilt from the input"
+        )
     if log_start > committed.offset:
         raise HistoryGone(
             f"{folder.topic}[{partition}]: records {committed.offset} to {log_start - 1} were removed by retention before they "

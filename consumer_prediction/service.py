@@ -10,11 +10,13 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
 
 import schemas
+from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import Doors, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.outgoing import Encoder, SchemaIds
@@ -22,9 +24,10 @@ from consumer_prediction.watchdog import Watchdog
 from shared.codec import Plans, SchemaUnfit, WriterPlan, compile_plan
 from shared.configuration import Configuration
 from shared.counters import Counters
-from shared.errors import LapwingError, TopicMismatch, TransportError
+from shared.errors import GuardError, LapwingError, SchemaNotAllowed, TopicMismatch, TransportError
 from shared.events import Activation
-from shared.kafka import Admin, AtLeastOnceSink, GroupSource, Reader, TransactionalSink
+from shared.fingerprints import Fingerprint, fingerprint_of
+from shared.kafka import Admin, AtLeastOnceSink, GroupSource, Reader, TopicIdentity, TransactionalSink, input_limit_bytes
 from shared.ports import Sink
 from shared.records import decode_records, schema_id_of
 from shared.registry import Registry
@@ -39,6 +42,8 @@ T = TypeVar("T")
 SAY_AFTER_S = 10.0
 RETRY_S = 0.5
 UNKNOWN_FOR_S = 30.0
+LOOK_TIMEOUT_S = 2.0
+"""Longest wait of a look at the topic, as partitions may be waiting to be taken over."""
 
 
 class WriterSchemas:
@@ -54,7 +59,7 @@ class WriterSchemas:
     def plans(self, ids: Sequence[int]) -> Plans:
         """Return a plan, a SchemaUnfit or None for each id.
 
-        raises : TransportError while the registry does not answer
+        raises : TransportError while the registry does not answer; SchemaNotAllowed
         """
         return {schema_id: self._plan(schema_id) for schema_id in ids}
 
@@ -67,12 +72,23 @@ class WriterSchemas:
         if text is None:
             self._unknown[schema_id] = self.clock() + UNKNOWN_FOR_S
             return None
+        self._check_allowed(schema_id, fingerprint_of(text))
         try:
             self._plans[schema_id] = compile_plan(text, self.settings)
         except SchemaUnfit as unfit:
             self._plans[schema_id] = unfit
             log.warning("schema does not fit", schema_id=schema_id, why=str(unfit))
         return self._plans[schema_id]
+
+    def _check_allowed(self, schema_id: int, found: Fingerprint) -> None:
+        allowed = self.settings.schema_fingerprints
+        log.info("writer schema", schema_id=schema_id, crc64=found.crc64, sha256=found.sha256)
+        if allowed and not found.is_one_of(allowed):
+            raise SchemaNotAllowed(
+                f"a record is written with schema {schema_id} of {self.registry.address}, whose fingerprint {found} is not "
+                "among input.schema_fingerprints; add it there once its writer is known, or keep that producer off the topic "
+                "and set the group's offsets behind its records"
+            )
 
 
 class ActivationLog:
@@ -94,27 +110,35 @@ class ActivationLog:
 
         raises : TransportError when the topic does not hold the newest one yet
         """
-        topic, group = self.settings.topics.activations, self.settings.predict.group
-        admin, reader = Admin(self.settings), Reader(self.settings)
-        values = [
-            batch.values[row]
-            for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
-            for row in range(len(batch))
-        ]
-        texts = [self._writer_schema(topic, value) for value in values]
+        topic = self.settings.topics.activations
         found = [
             Activation(r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"], r.get("settings", ""))
-            for r in decode_records(values, texts)
-            if r["group"] == group
-            and r["source_topic"] == self.settings.topics.input
-            and r["source_partition"] == partition
-            and after < r["source_offset"] <= newest.offset
+            for r in self._records()
+            if r["source_partition"] == partition and after < r["source_offset"] <= newest.offset
         ]
         if newest not in found:
             raise TransportError(
                 f"{topic} does not show activation {newest.model_id} of {topic}[{partition}]@{newest.offset} yet"
             )
         return sorted(found, key=lambda activation: activation.offset)
+
+    def scored(self) -> dict[int, int]:
+        """Return the partitions that the group has results about, each with the newest record at which what judges changed."""
+        places = [(r["source_partition"], r["source_offset"]) for r in self._records()]
+        return dict(sorted(places))
+
+    def _records(self) -> list[dict[str, Any]]:
+        """Return all activations of the group in the input."""
+        topic = self.settings.topics.activations
+        admin, reader = Admin(self.settings), Reader(self.settings)
+        values = [
+            batch.values[row]
+            for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
+            for row in range(len(batch))
+        ]
+        mine = self.settings.predict.group, self.settings.topics.input
+        texts = [self._writer_schema(topic, value) for value in values]
+        return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == mine]
 
 
 def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
@@ -159,7 +183,7 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
                 settings.state_dir,
                 patient(admin.cluster_id) or "",
                 settings.topics.input,
-                patient(lambda: admin.topic_id(settings.topics.input)) or "",
+                topic.topic_id,
                 settings.predict.group,
                 settings.predict.snapshots_kept,
             )
@@ -219,18 +243,19 @@ class _Readiness:
         return f"partitions {behind} are being replayed" if behind else ""
 
 
-def _checked_partitions(admin: Admin, settings: Settings) -> int:
-    """Check that every topic is there and the input has the partitions that the settings say."""
+def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
+    """Return the input as it is; check that every topic is there and the input has the partitions that the settings say."""
     topics = settings.topics
     for topic in (topics.scores, topics.anomalies, topics.activations, topics.dead_letters):
         admin.partitions(topic)
-    partitions = admin.partitions(topics.input)
-    if partitions != topics.partitions:
+    admin.partitions(topics.input)
+    found = admin.identity(topics.input)
+    if found.partitions != topics.partitions:
         raise TopicMismatch(
-            f"{topics.input} has {partitions} partitions, topics.partitions says {topics.partitions}: "
+            f"{topics.input} has {found.partitions} partitions, topics.partitions says {topics.partitions}: "
             "state belongs to a partition, so say which is meant"
         )
-    return partitions
+    return found
 
 
 def result_schemas(settings: Settings) -> SchemaIds:

@@ -9,7 +9,12 @@ LapwingError
 │   └── ProducerFenced         a newer producer owns this transactional.id
 ├── GuardError             going on would give silently wrong results, so the service stops
 │   ├── TopicMismatch          a topic is missing or has another partition count
-│   └── HistoryGone            records that the state needs are no longer in the topic
+│   ├── TopicRecreated         the input was deleted and made anew under the same name
+│   ├── PositionGone           the group has results about a partition, but no position in it
+│   ├── HistoryGone            records that the state needs are no longer in the topic
+│   ├── ForeignPartitioner     a key lies in a partition where input.partitioner says it cannot be
+│   ├── SchemaNotAllowed       a writer schema is not in input.schema_fingerprints
+│   └── NewerVersion           a newer version of this code has left a position or a snapshot
 ├── ArtifactMissing        no model has been published yet
 ├── ArtifactRefused        a model failed a check; the last good one goes on
 └── SnapshotRefused        a snapshot failed a check; an older one or a replay takes its place
@@ -70,8 +75,28 @@ class TopicMismatch(GuardError):
     """A topic is missing or does not look as it must; the message says what to run."""
 
 
+class TopicRecreated(GuardError):
+    """The input topic was deleted and made anew: positions and snapshots are about records that are no longer there."""
+
+
+class PositionGone(GuardError):
+    """The group's position was removed: to begin at the start of the log would score records a second time."""
+
+
 class HistoryGone(GuardError):
     """Input records that the state depends on were deleted by retention."""
+
+
+class ForeignPartitioner(GuardError):
+    """A record lies in another partition than its key belongs to, so its entity may have two histories."""
+
+
+class SchemaNotAllowed(GuardError):
+    """A record was written with a schema that the settings do not allow."""
+
+
+class NewerVersion(GuardError):
+    """A position or a snapshot was written by a newer version of this code."""
 
 
 class ArtifactMissing(LapwingError):

@@ -94,6 +94,12 @@ class InputSettings(Section):
     min_time: datetime = Field(datetime.fromtimestamp(DEFAULT_MIN_TIME_MS / 1000, UTC), description="earliest event time")
     max_time: datetime = Field(datetime.fromtimestamp(DEFAULT_MAX_TIME_MS / 1000, UTC), description="latest event time")
     max_record_bytes: int = Field(65_536, ge=64, le=16_777_216, description="larger records become dead letters")
+    partitioner: Literal["murmur2", "crc32", "unchecked"] = Field(
+        "unchecked", description="stop at a key where Java (murmur2) or librdkafka (crc32) never put it; other producers may"
+    )
+    schema_fingerprints: Annotated[tuple[Fingerprint, ...], BeforeValidator(_comma_list)] = Field(
+        (), description="stop at any other writer schema; CRC-64-AVRO or SHA-256 of its canonical form, empty = take all"
+    )
 
     @field_validator("min_time", "max_time")
     @classmethod

@@ -57,6 +57,17 @@ class TopicReport:
     compared: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class TopicIdentity:
+    """What a topic keeps from its creation to its deletion, unless somebody adds partitions.
+
+    topic_id : "" on the embedded broker, which has none
+    """
+
+    partitions: int
+    topic_id: str
+
+
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return the topics of one dataset: input, scores, anomalies, activations, dead letters.
 
@@ -94,6 +105,7 @@ class Admin:
         self._settings = settings
         self._client = open_client(AdminClient, client_config(settings, "admin"))
         self._watcher: Consumer | None = None
+        self._embedded: bool | None = None
 
     def ensure_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
         """Create what is missing and compare what exists.
@@ -132,12 +144,20 @@ class Admin:
         """Return the cluster's id; "" where it has none."""
         return str(self._metadata(None).cluster_id or "")
 
+    def identity(self, topic: str) -> TopicIdentity:
+        """Return by what to know a topic again.
+
+        raises : TopicMismatch when there is no such topic, TransportError
+        """
+        if self._is_embedded():
+            return TopicIdentity(self.partitions(topic), "")
+        described = self._client.describe_topics(TopicCollection([topic]), request_timeout=self.timeout_s)
+        found = self._wait(described[topic], f"describing topic {topic}")
+        return TopicIdentity(len(found.partitions), str(found.topic_id))
+
     def topic_id(self, topic: str) -> str:
         """Return the id that a topic keeps until it is deleted; "" on the embedded broker, which has none."""
-        if self.partitions(topic) and self._is_embedded():
-            return ""
-        described = self._client.describe_topics(TopicCollection([topic]), request_timeout=self.timeout_s)
-        return str(self._wait(described[topic], f"describing topic {topic}").topic_id)
+        return self.identity(topic).topic_id
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
         """Return a group's committed positions; partitions without one are left out."""
@@ -221,7 +241,9 @@ class Admin:
         return {name: len(found.partitions) for name, found in self._metadata(None).topics.items() if found.error is None}
 
     def _is_embedded(self) -> bool:
-        return self.cluster_id().startswith(_EMBEDDED)
+        if self._embedded is None:
+            self._embedded = self.cluster_id().startswith(_EMBEDDED)
+        return self._embedded
 
     def _metadata(self, topic: str | None) -> Any:
         return self._call("asking for the topics", lambda: self._client.list_topics(topic, timeout=self.timeout_s))

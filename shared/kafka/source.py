@@ -349,7 +349,7 @@ class GroupSource:
             if offset < start[partition]:
                 raise HistoryGone(
                     f"{self.topic}[{partition}] must be read from offset {offset} on, but begins at {start[partition]}: "
-                    "retention has deleted what the state needs"
+                    "retention has deleted what the state needs; restore state_dir, or begin anew with another predict.group"
                 )
         self._start(offsets)
 

@@ -123,6 +123,21 @@ class SnapshotFolder:
                 refused.append(f"{newest.path.name}: {error}")
         return Restored(None, None, refused)
 
+    def newer(self, partition: int, base: int, at_most: int) -> Path | None:
+        """Return a snapshot that a newer version of this code has written of the history between base and an offset."""
+        found = [e for e in self._entries(partition) if e.version > STATE_VERSION and base < e.offset <= at_most]
+        return max(found, key=lambda entry: (entry.version, entry.offset, entry.digest)).path if found else None
+
+    def earlier_topic(self) -> Path | None:
+        """Return a folder with the group's snapshots of a deleted topic of the same name; None without topic ids."""
+        own = self.partition(0).parents[1]
+        name = re.compile(rf"{re.escape(self.topic)}-\w{{{len(self.topic_id)}}}(-[0-9a-f]{{8}})?")
+        for topic in sorted(own.parent.iterdir()) if self.topic_id and own.parent.is_dir() else ():
+            group = topic / _safe(self.group)
+            if topic != own and name.fullmatch(topic.name) and any(_NAME.fullmatch(path.name) for path in group.glob("*/*")):
+                return group
+        return None
+
     def _entries(self, partition: int) -> Iterator[_Entry]:
         folder = self.partition(partition)
         for path in folder.iterdir() if folder.is_dir() else ():

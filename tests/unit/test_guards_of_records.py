@@ -1,0 +1,119 @@
+"""Keys where their partitioner cannot have put them, and writer schemas that nobody has allowed, are named and refused."""
+
+from __future__ import annotations
+
+from zlib import crc32
+
+import numpy as np
+import pytest
+
+import schemas
+from consumer_prediction.guards import KeyCheck
+from consumer_prediction.service import WriterSchemas
+from shared.batch import Batch, Blob
+from shared.codec import WriterPlan
+from shared.errors import ForeignPartitioner, SchemaNotAllowed
+from shared.fingerprints import fingerprint_of
+from shared.settings import InputSettings
+from tests.loop_world import METRIC_SCHEMA
+from tests.reference.hashing import murmur2
+
+# -- keys -------------------------------------------------------------------------------------------------------------------
+
+
+def batch(partition: int, *keys: bytes) -> Batch:
+    count = len(keys)
+    blob = Blob.join(keys)
+    return Batch("t", partition, blob, blob, np.arange(10, 10 + count), np.zeros(count, np.int64))
+
+
+OWNERS = {"murmur2": lambda key, n: (murmur2(key) & 0x7FFFFFFF) % n, "crc32": lambda key, n: crc32(key) % n}
+
+
+@pytest.mark.parametrize("partitioner", ["murmur2", "crc32"])
+@pytest.mark.parametrize("count", [1, 2, 6, 7])
+def test_a_key_is_taken_where_its_partitioner_puts_it_and_nowhere_else(partitioner, count):
+    check = KeyCheck(partitioner, count)
+    keys = [f"host-{number}".encode() for number in range(200)]
+    for partition in range(count):
+        own = [key for key in keys if OWNERS[partitioner](key, count) == partition]
+        check.check(batch(partition, *own))
+        for key in keys:
+            if key not in own:
+                with pytest.raises(ForeignPartitioner):
+                    check.check(batch(partition, *own, key))
+
+
+def test_java_and_librdkafka_put_these_keys_there():
+    """A hash from Kafka's own tests of murmur2, and the check value of CRC-32."""
+    KeyCheck("murmur2", 1000).check(batch((-973932308 & 0x7FFFFFFF) % 1000, b"21"))
+    KeyCheck("crc32", 1000).check(batch(0xCBF43926 % 1000, b"123456789"))
+
+
+def test_a_foreign_key_is_named_with_its_place():
+    wrong = next(
+        k for k in (f"host-{n}".encode() for n in range(99)) if OWNERS["murmur2"](k, 6) == 4 and OWNERS["crc32"](k, 6) == 1
+    )
+    right = next(k for k in (f"host-{n}".encode() for n in range(99)) if OWNERS["murmur2"](k, 6) == 1)
+    said = (
+        rf"t\[1\]@12: the key {wrong!r} belongs in partition 4 of 6 by input.partitioner = murmur2 \(crc32 would put it here\)"
+    )
+    with pytest.raises(ForeignPartitioner, match=said):
+        KeyCheck("murmur2", 6).check(batch(1, right, right, wrong, wrong))
+
+
+def test_records_without_a_key_may_be_anywhere():
+    for partition in range(6):
+        for partitioner in ("murmur2", "crc32", "unchecked"):
+            KeyCheck(partitioner, 6).check(batch(partition, b"", b""))
+            KeyCheck(partitioner, 6).check(batch(partition))
+
+
+def test_unchecked_keys_may_be_anywhere():
+    for partition in range(6):
+        KeyCheck("unchecked", 6).check(batch(partition, b"host-1"))
+
+
+# -- schemas ------------------------------------------------------------------------------------------------------------------
+
+
+class Texts:
+    """A registry that knows two schemas."""
+
+    address = "http://registry"
+
+    def __init__(self) -> None:
+        self.texts = {7: METRIC_SCHEMA, 8: schemas.text(schemas.SCORE_EVENT)}
+
+    def schema(self, schema_id: int) -> str | None:
+        return self.texts.get(schema_id)
+
+
+FINGERPRINT = fingerprint_of(METRIC_SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        FINGERPRINT.crc64,
+        FINGERPRINT.crc64.upper(),
+        bytes.fromhex(FINGERPRINT.crc64)[::-1].hex(),
+        FINGERPRINT.sha256,
+    ],
+)
+def test_only_allowed_schemas_are_read(allowed):
+    found = WriterSchemas(Texts(), InputSettings(schema_fingerprints=("0" * 16, allowed)), lambda: 0.0)
+    assert isinstance(found.plans([7])[7], WriterPlan)
+    assert found.plans([9]) == {9: None}
+    other = fingerprint_of(schemas.text(schemas.SCORE_EVENT))
+    with pytest.raises(
+        SchemaNotAllowed, match=rf"schema 8 of http://registry.*{other.crc64}.*{other.sha256}.*input\.schema_fing"
+    ):
+        found.plans([7, 8])
+    with pytest.raises(SchemaNotAllowed):
+        found.plans([8])
+
+
+def test_without_a_list_every_schema_that_fits_is_read():
+    found = WriterSchemas(Texts(), InputSettings(), lambda: 0.0).plans([7, 8])
+    assert isinstance(found[7], WriterPlan)

@@ -6,9 +6,11 @@ a new one under the same transactional.id, whose initialisation decides the open
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -27,6 +29,10 @@ _TUNING = {
     "queue.buffering.max.messages": "200000",
     "queue.buffering.max.kbytes": "131072",
 }
+
+
+HANG_S = 1.0
+"""A call that returns so much later than it was told to never returns."""
 
 
 class TransactionalSink:
@@ -106,7 +112,9 @@ class TransactionalSink:
 
     def close(self) -> None:
         """Let go; what is open is decided by the next owner of the id, or aborted by the broker after the timeout."""
-        self._dead = self._dead or TransactionUndecided(f"{self._name}: the sink was closed")
+        # Not the one that was raised: its traceback holds the producer, and that its threads and connections.
+        dead = self._dead or TransactionUndecided(f"{self._name}: the sink was closed")
+        self._dead = type(dead)(str(dead))
         self._outbox.close()
 
     def _initialise(self) -> None:
@@ -146,10 +154,37 @@ class TransactionalSink:
     def _decide(self, doing: str, call: Callable[[], Any]) -> None:
         began_s = time.monotonic()
         try:
-            call()
+            self._within(call, doing)
         except KafkaException as error:
             raise self._failure(error, doing) from error
         self._damaged = self._damaged or time.monotonic() - began_s >= self._repeated_s
+
+    def _within(self, call: Callable[[], Any], doing: str) -> None:
+        """Make a call in a thread that is left behind where it does not return in time.
+
+        The client may wait for ever, whatever the timeout, for the answer of a coordinator that has left the cluster
+        (librdkafka 5456 and 5511).
+        """
+        ended: SimpleQueue[BaseException | None] = SimpleQueue()
+
+        def work() -> None:
+            try:
+                call()
+                ended.put(None)
+            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
+                ended.put(error)
+
+        threading.Thread(target=work, name="transaction", daemon=True).start()
+        try:
+            error = ended.get(timeout=self._decide_s + HANG_S)
+        except Empty:
+            self._dead = TransactionUndecided(f"{self._name}: {doing}: the client did not return")
+            raise self._dead from None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame, and that the producer
 
     def _failure(self, error: KafkaException, doing: str) -> TransportError:
         """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else; remember the last two."""

@@ -188,7 +188,7 @@ def test_complaints_about_a_connection_are_logged_sparsely(caplog: pytest.LogCap
         ("TOPIC_AUTHORIZATION_FAILED", PLAIN, TransportError, False),
         ("MSG_SIZE_TOO_LARGE", PLAIN, TransportError, False),
         ("UNKNOWN_TOPIC_OR_PART", PLAIN, TopicMismatch, False),
-        ("_UNKNOWN_PARTITION", PLAIN, TopicMismatch, False),
+        ("_UNKNOWN_PARTITION", PLAIN, TransportError, True),
         ("OFFSET_OUT_OF_RANGE", PLAIN, HistoryGone, False),
         ("_AUTO_OFFSET_RESET", PLAIN, HistoryGone, False),
         ("_INVALID_ARG", PLAIN, ConfigError, False),

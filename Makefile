@@ -55,8 +55,12 @@ integration: $(DEV) $(WARM) ## on a real Kafka and registry; skipped, loudly, wi
 	@$(PYTEST) tests/integration $(ARGS)
 
 .PHONY: faults
-faults: $(DEV) $(WARM) ## predictors killed in the middle, on a real Kafka; ARGS="--quick --json FILE": the fault table
-	@$(if $(ARGS),$(BIN)/python -m tests.faults $(ARGS),$(PYTEST) tests/faults/test_kill.py)
+faults: $(DEV) $(WARM) ## the fault table on a real Kafka: a part of it, or ARGS="--quick --json FILE", ARGS=--full
+	@$(BIN)/python -m tests.faults $(ARGS)
+
+.PHONY: mutants
+mutants: $(DEV) $(WARM) ## plant mistakes into a copy, one by one, and see which fault row notices (ARGS="--json FILE")
+	@$(BIN)/python -m tests.faults.mutants $(ARGS)
 
 .PHONY: bench
 bench: $(DEV) $(WARM) ## speed and memory: kernels against scikit-learn, the services on a real Kafka

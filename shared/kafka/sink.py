@@ -233,7 +233,9 @@ class AtLeastOnceSink:
         self._check_delivered()
         if waiting:
             raise TransportError(f"{waiting} records are not acknowledged by {self._address} after {self.timeout_s:g} s")
+        failpoint("before_offsets")
         self.source.commit(positions)
+        failpoint("after_commit")
 
     def abort(self) -> None:
         """Drop what is queued; what the broker already has stays and will come again."""

@@ -20,12 +20,14 @@ import pytest
 from shared.events import Detector
 from tests.faults.ground import Ground
 from tests.faults.suite import carry_out, chosen, versions
-from tests.faults.table import ROWS, Level, as_text
+from tests.faults.table import ROWS, SOAK_MINUTES, Level, as_text
+
+_SOAK = "random faults for so long (default: %(const)s), and what a predictor that is not killed takes up"
 
 
 def main() -> int:
     options = _parser().parse_args()
-    level: Level = "full" if options.full else "quick" if options.quick else "ci"
+    level: Level = "soak" if options.soak else "full" if options.full else "quick" if options.quick else "ci"
     rows = chosen(level, options.row)
     if options.list or not rows:
         print("\n".join(row.name for row in ROWS))
@@ -36,7 +38,7 @@ def main() -> int:
     try:
         ground = Ground(folder, Detector(options.detector), options.seed)
         try:
-            for record in carry_out(ground, rows, level, lambda text: print(text, file=sys.stderr, flush=True)):
+            for record in carry_out(ground, rows, level, _say, options.soak):
                 records.append(record)
                 _write(options.json, records, options, level)
         finally:
@@ -67,11 +69,16 @@ def _write(path: Path | None, records: list[dict[str, object]], options: argpars
         path.write_text(json.dumps(whole, indent=1) + "\n", "utf-8")
 
 
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Break things, and count what is wrong then.")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="every row once")
     size.add_argument("--full", action="store_true", help="every row often, 300 kills and more; takes about an hour")
+    size.add_argument("--soak", type=float, nargs="?", const=SOAK_MINUTES, default=0.0, metavar="MINUTES", help=_SOAK)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument("--seed", type=int, default=_seed(), help="decides the stream and every moment (default: %(default)s)")
     parser.add_argument("--detector", default="ensemble", choices=[one.value for one in Detector], help="what judges")

@@ -1,10 +1,11 @@
 """What all rows stand on: one broker behind a proxy, one registry, two models, and the streams with their oracles.
 
-Law: one broker for the whole suite; a run has topics, a group and folders of its own.
+Law: one broker for the whole suite, three others for the rows about several; a run has topics, a group and folders of its own.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Mapping
@@ -41,17 +42,25 @@ class Ground:
     folder   : for models, states and logs
     detector : what judges in every run
     seed     : decides the streams
+    brokers  : how many; the proxy stands before a single one only, and several keep every record on each of them
     capacity : records per second of one predictor, once a row has measured it
+    tree     : where predictors take the product from; None = where this is
+    patience_s : longest wait of a run for anything, however long a row would wait
     """
 
-    def __init__(self, folder: Path, detector: Detector, seed: int) -> None:
-        self.folder, self.detector, self.seed = folder, detector, seed
+    def __init__(self, folder: Path, detector: Detector, seed: int, *, brokers: int = 1) -> None:
+        self.folder, self.detector, self.seed, self.brokers = folder, detector, seed, brokers
+        self.folder.mkdir(exist_ok=True)
         behind, before = free_port(), free_port()
-        self.kafka = broker.new_kafka(fixtures.kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS"), (behind, before))
+        kafka_kind = fixtures.kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS")
+        self.kafka = broker.new_kafka(kafka_kind, (behind, before) if brokers == 1 else None, brokers=brokers)
+        self.cluster: Ground | None = None
         kind = fixtures.kind("schema registry", IMAGE, "SCHEMA_REGISTRY_URL")
         self.registry = ContainerRegistry(self.kafka.address) if kind == "container" else MavenRegistry()
         self.proxy = Proxy(before, behind)
         self.capacity: float | None = None
+        self.tree: Path | None = None
+        self.patience_s = math.inf
         self._contents: dict[str, Content] = {}
         self._oracles: dict[str, Oracle] = {}
         self._runs = 0
@@ -65,6 +74,8 @@ class Ground:
             raise
 
     def close(self) -> None:
+        if self.cluster is not None:
+            self.cluster.close()
         self.proxy.close()
         self.registry.close()
         self.kafka.close()
@@ -81,9 +92,17 @@ class Ground:
             "LAPWING_DETECTOR": self.detector.value,
             "LAPWING_TOPICS__DATASET": DATASET,
             "LAPWING_TOPICS__PARTITIONS": str(PARTITIONS),
+            "LAPWING_TOPICS__REPLICATION": str(self.brokers),
             "LAPWING_PREDICT__SNAPSHOT_INTERVAL_S": "1",
             "LAPWING_TELEMETRY__LOG_FORMAT": "json",
         } | more
+
+    def three_brokers(self) -> Ground:
+        """Return a ground of three brokers of its own, started when a row first asks for it and closed with this one."""
+        if self.cluster is None:
+            self.cluster = Ground(self.folder / "cluster", self.detector, self.seed, brokers=3)
+        self.cluster.tree, self.cluster.patience_s = self.tree, self.patience_s
+        return self.cluster
 
     def new_name(self) -> str:
         self._runs += 1
@@ -143,6 +162,8 @@ class Ground:
         self.proxy.delay_s = 0.0
         for service in (self.kafka, self.registry):
             service.thaw() if service.alive() else service.start()
+        if self.cluster is not None:
+            self.cluster.restore()
 
     def _train(self) -> list[str]:
         """Publish two models of the stream's hosts and one of other features; return their SHA-256 in this order."""

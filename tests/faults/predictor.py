@@ -17,15 +17,23 @@ from pathlib import Path
 from typing import IO
 
 STOP_S = 25.0
+INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+"""An installed service has its bytecode, and does not compile its sources at each start."""
+
 KILLED, TOLD = -signal.SIGKILL, -signal.SIGTERM
 """Exit codes; the second one is of a process that was told to end before it had begun."""
+
+
+def environ_of(tree: Path | None) -> dict[str, str]:
+    """Return the variables with which Python takes the product and its compiled kernels from a tree."""
+    return {} if tree is None else {"PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": ""}
 
 
 class Slot:
     """A predictor that a supervisor keeps alive: whatever ends it, it is started again at once, unless told otherwise."""
 
-    def __init__(self, name: str, log: Path, environ: Mapping[str, str]) -> None:
-        self.name, self.log, self.environ = name, log, environ
+    def __init__(self, name: str, log: Path, environ: Mapping[str, str], tree: Path | None = None) -> None:
+        self.name, self.log, self.environ, self.tree = name, log, environ, tree
         self.exits: Counter[int] = Counter()
         self.process: subprocess.Popen[bytes] | None = None
         self.wanted = False
@@ -95,7 +103,8 @@ class Slot:
         # Through a pipe: its log must not become full with its volume.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "consumer_prediction"],
-            env=os.environ | self.environ | once,
+            cwd=self.tree,
+            env=INSTALLED | environ_of(self.tree) | self.environ | once,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

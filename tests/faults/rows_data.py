@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from confluent_kafka import Producer
 
 import schemas
 from shared.artifact_format import digest
@@ -21,9 +22,10 @@ from shared.artifacts import load as load_model
 from shared.errors import ArtifactMissing, ArtifactRefused
 from shared.records import decode_records
 from tests.faults.content import POISON, Mix
-from tests.faults.ground import Ground, point
+from tests.faults.ground import PARTITIONS, Ground, point
 from tests.faults.run import RATE, Run
 from tests.faults.table import Tally, row
+from tests.services.broker import SILENT
 
 
 def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:
@@ -84,6 +86,42 @@ def schema_evolution(ground: Ground, tally: Tally) -> None:
 def duplicates_and_late(ground: Ground, tally: Tally) -> None:
     with Run(ground, mix=Mix(duplicates=0.1, late=0.1)) as run:
         _with_kills(run, tally, int(tally.pick(2, 3, 8)), 4_000)
+
+
+@row("aborted records at the end of the input", ci=1, full=2)
+def aborted_input(ground: Ground, tally: Tally) -> None:
+    """Whoever wrote them took them back: nothing comes of them, neither at once nor after a restart."""
+    with Run(ground) as run:
+        slot = run.slot("a")
+        slot.start()
+        run.pacer.start()
+        run.settled()
+        run.pacer.rate = 0.0
+        time.sleep(0.5)
+        ends = dict(run.pacer.counts)
+        run.wait(
+            lambda: all(run.auditor.account.reached_s(p, n - 1) is not None for p, n in ends.items()), 60, "the last result"
+        )
+        _write_and_abort(run, 300)
+        time.sleep(1.0)
+        slot.kill()
+        run.wait(lambda: slot.said("partition taken over") >= 2 * PARTITIONS, 60, "the restart")
+        time.sleep(1.0)
+        tally.close(run, may_exit=False)
+
+
+def _write_and_abort(run: Run, count: int) -> None:
+    """Write what would come next, in a transaction that is aborted once the broker has everything."""
+    content, sent = run.content, run.pacer.sent
+    content.need(sent + count)
+    config = {"bootstrap.servers": run.settings.bootstrap, "transactional.id": f"taken-back-{run.name}", "logger": SILENT}
+    producer = Producer(config)
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for (key, value), (partition, _) in zip(content.records[sent:], content.places[sent:], strict=True):
+        producer.produce(run.settings.topics.input, value, key, partition)
+    assert producer.flush(30) == 0
+    producer.abort_transaction(30)
 
 
 @row("slow consumer, long backlog", full=2)

@@ -20,7 +20,7 @@ def _at_load(ground: Ground) -> Run:
         with Run(ground) as run:
             ground.capacity = _capacity(run)
         print(f"one predictor works off {ground.capacity:,.0f} records/s", file=sys.stderr, flush=True)
-    return Run(ground, rate=SHARE * ground.capacity, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="10")
+    return Run(ground, rate=SHARE * ground.capacity, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="5")
 
 
 def _capacity(run: Run) -> float:

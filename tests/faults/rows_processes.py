@@ -92,16 +92,39 @@ def kill_at_fail_points(ground: Ground, tally: Tally) -> None:
             victim.arm(f"{name}:{times}")
             victim.kill()
             if name in IN_REBALANCE:
-                _wait_for_exits(run, victim, KILLED, died + 1)
-                run.settled()
-                other = run.nameless(f"second-{name}")
-                other.start()
+                _die_giving_up(run, victim, name, died, tally)
+                continue
             _wait_for_exits(run, victim, KILLED, died + 2)
             run.recovered(run.mark())
-            if name in IN_REBALANCE:
-                tally.require(other.stop() == 0, f"{run.name}: the second member did not leave in good order")
-                run.settled()
         tally.close(run, may_exit=False)
+
+
+@row("kill -9 while partitions are given up", quick=0, full=2)
+def kill_while_giving_up(ground: Ground, tally: Tally) -> None:
+    """The fail points of this moment, without the others."""
+    with Run(ground) as run:
+        victim = run.slot("a")
+        victim.start()
+        run.pacer.start()
+        run.settled()
+        for name in IN_REBALANCE:
+            died = victim.exits[KILLED]
+            victim.arm(name)
+            victim.kill()
+            _die_giving_up(run, victim, name, died, tally)
+        tally.close(run, may_exit=False)
+
+
+def _die_giving_up(run: Run, victim: Slot, name: str, died: int, tally: Tally) -> None:
+    """Let a second member come, to which the first one, killed once and armed since, has to give partitions up."""
+    _wait_for_exits(run, victim, KILLED, died + 1)
+    run.settled()
+    other = run.nameless(f"second-{name}")
+    other.start()
+    _wait_for_exits(run, victim, KILLED, died + 2)
+    run.recovered(run.mark())
+    tally.require(other.stop() == 0, f"{run.name}: the second member did not leave in good order")
+    run.settled()
 
 
 @row("SIGSTOP beyond the session: zombie", ci=1, full=6)
@@ -164,7 +187,8 @@ def drain(ground: Ground, tally: Tally) -> None:
 
 @row("rescale 1 -> 4 -> 2 under load", ci=1, full=3)
 def rescale(ground: Ground, tally: Tally) -> None:
-    with Run(ground) as run:
+    """Commits are rare, so that whoever gives partitions up has a transaction open that they are in."""
+    with Run(ground, LAPWING_PREDICT__COMMIT_INTERVAL_MS="2000") as run:
         slots = [run.slot(name) for name in "abcd"]
         slots[0].start()
         run.pacer.start()
@@ -183,7 +207,10 @@ def rescale(ground: Ground, tally: Tally) -> None:
 
 @row("rebalance storm", full=1)
 def storm(ground: Ground, tally: Tally) -> None:
-    """Members without a name come and go every second or two, in good order or not, while one stays."""
+    """Members without a name come and go every second or two, in good order or not, while one stays.
+
+    The account holds whole records against those of an undisturbed run, so the ids of all anomalies are the same as well.
+    """
     with Run(ground, rate=200) as run:
         stays = run.slot("stays")
         stays.start()
@@ -194,7 +221,10 @@ def storm(ground: Ground, tally: Tally) -> None:
         while time.monotonic() < until_s:
             member = tally.dice.choice(members)
             if member.process is None:
+                taken = member.said("partition taken over")
                 member.start()
+                if tally.dice.random() < 0.5:
+                    run.wait(lambda m=member, n=taken: m.said("partition taken over") > n, 30, "a share for the new member")
             elif tally.dice.random() < 0.3:
                 member.kill(again=False)
             else:

@@ -109,13 +109,14 @@ class Run:
 
     def slot(self, name: str, **environ: str) -> Slot:
         """Add a predictor with a slot of its own."""
-        slot = Slot(name, self.folder / f"{name}.log", self.environ | {"LAPWING_SLOT": name} | environ)
-        self.slots.append(slot)
-        return slot
+        return self._slot(name, {"LAPWING_SLOT": name} | environ)
 
     def nameless(self, name: str, **environ: str) -> Slot:
         """Add a predictor without a slot: a dynamic member, and a transactional.id that nobody takes over."""
-        slot = Slot(name, self.folder / f"{name}.log", self.environ | environ)
+        return self._slot(name, environ)
+
+    def _slot(self, name: str, environ: Mapping[str, str]) -> Slot:
+        slot = Slot(name, self.folder / f"{name}.log", self.environ | environ, self.ground.tree)
         self.slots.append(slot)
         return slot
 
@@ -139,6 +140,7 @@ class Run:
         self.recovered(self.mark(), timeout_s, count=False)
 
     def wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:
+        timeout_s = min(timeout_s, self.ground.patience_s)
         deadline = time.monotonic() + timeout_s
         while not done():
             if self.pacer.failure is not None:
@@ -205,6 +207,23 @@ class Run:
             problems.append(f"{self.name}: committed {committed}, sent {expected}")
         admin.close()
         self._check_input(counts)
+        account = self._settle(final, counts)
+        account.problems = problems + self.auditor.trouble + account.problems
+        return account
+
+    def finish_stopped(self) -> Counts:
+        """Settle the account of what was committed until a guard stopped every predictor for good; the rest is not expected."""
+        self.pacer.stop()
+        for slot in self.slots:
+            slot.stop()
+        problems = open_transactions(self.settings.bootstrap, list(self._partitions))
+        admin = Admin(self.settings)
+        final = read_again(self.settings, self._partitions, {topic: admin.end_offsets(topic) for topic in self._partitions})
+        counts = {p: steps[-1][1] + 1 if (steps := final.progress.get(p)) else 0 for p in range(PARTITIONS)}
+        committed = {p: at.offset for p, at in admin.committed(self.settings.predict.group, self.settings.topics.input).items()}
+        if any(counts.get(p) != offset for p, offset in committed.items()):
+            problems.append(f"{self.name}: committed {committed}, but the results are of {counts}")
+        admin.close()
         account = self._settle(final, counts)
         account.problems = problems + self.auditor.trouble + account.problems
         return account
@@ -276,7 +295,8 @@ def compare(expected: Mapping[Coordinates, list[Result]], found: Mapping[Coordin
             continue
         counts.lost += max(0, n_wanted - n_got)
         counts.duplicates += max(0, n_got - n_wanted)
-        counts.wrong += max(0, min(n_wanted, n_got) - (wanted & got).total())
+        foreign = sum(n for result, n in got.items() if result not in wanted)
+        counts.wrong += max(foreign, min(n_wanted, n_got) - (wanted & got).total())
     return counts
 
 

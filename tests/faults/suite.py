@@ -9,12 +9,32 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from shared.events import STATE_VERSION, Detector
-from tests.faults import rows_data, rows_load, rows_processes, rows_services
+from tests.faults import (
+    rows_at_least_once,
+    rows_cluster,
+    rows_data,
+    rows_guards,
+    rows_load,
+    rows_models,
+    rows_processes,
+    rows_services,
+    rows_soak,
+)
 from tests.faults.ground import Ground
-from tests.faults.table import ROWS, Level, Row
+from tests.faults.table import ROWS, SOAK_MINUTES, Level, Row
 from tests.services import maven
 
-MODULES = (rows_processes, rows_services, rows_data, rows_load)
+MODULES = (
+    rows_processes,
+    rows_services,
+    rows_data,
+    rows_models,
+    rows_at_least_once,
+    rows_load,
+    rows_cluster,
+    rows_guards,
+    rows_soak,
+)
 """Imported for the rows that they enter."""
 
 
@@ -23,13 +43,16 @@ def chosen(level: Level, words: Sequence[str] = ()) -> list[Row]:
     return [row for row in ROWS if row.times[level] and (not words or any(word in row.name for word in words))]
 
 
-def carry_out(ground: Ground, rows: Sequence[Row], level: Level, say: Callable[[str], None]) -> Iterator[dict[str, Any]]:
-    """Carry out rows one after the other and yield their records."""
+def carry_out(
+    ground: Ground, rows: Sequence[Row], level: Level, say: Callable[[str], None], minutes: float = SOAK_MINUTES
+) -> Iterator[dict[str, Any]]:
+    """Carry out rows one after the other and yield their records; minutes = how long a soak lasts."""
     for row in rows:
         began_s = time.monotonic()
-        tally = row.carry_out(ground, ground.seed, level)
+        tally = row.carry_out(ground, ground.seed, level, minutes)
         record = row_record(row, tally, round(time.monotonic() - began_s, 1), ground.detector)
-        say(f"{row.name}: {'as it should be' if tally.clean else 'FAILED'}, {record['seconds']} s")
+        found = f"SKIPPED, {tally.skipped}" if tally.skipped else "as it should be" if tally.clean else "FAILED"
+        say(f"{row.name}: {found}, {record['seconds']} s")
         yield record
 
 

@@ -13,8 +13,10 @@ from typing import Any, Literal
 
 from tests.faults.ground import Ground
 from tests.faults.run import Counts, InputSpoilt, RowFailed, Run
+from tests.services.service import ServiceFailed
 
-Level = Literal["ci", "quick", "full"]
+Level = Literal["ci", "quick", "full", "soak"]
+SOAK_MINUTES = 30.0
 HEADINGS = ("row", "runs", "kills", "lost", "duplicates", "wrong", "disorder", "recovery_p50_s", "recovery_max_s")
 
 
@@ -22,11 +24,15 @@ HEADINGS = ("row", "runs", "kills", "lost", "duplicates", "wrong", "disorder", "
 class Tally:
     """What came of a row so far.
 
+    minutes  : how long a soak lasts
     repeated : runs that were carried out again because their input was spoilt on its way to the broker
+    skipped  : why the row was not carried out here
+    more     : figures that only this row has
     """
 
     level: Level
     dice: random.Random
+    minutes: float = SOAK_MINUTES
     runs: int = 0
     kills: int = 0
     events: int = 0
@@ -34,17 +40,25 @@ class Tally:
     recoveries: list[float] = field(default_factory=list)
     exits: dict[str, int] = field(default_factory=dict)
     repeated: int = 0
+    skipped: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
 
     def pick(self, ci: float, quick: float, full: float) -> float:
         """Return what is meant for the level."""
-        return {"ci": ci, "quick": quick, "full": full}[self.level]
+        return {"ci": ci, "quick": quick}.get(self.level, full)
 
-    def close(self, run: Run, *, may_exit: bool = True) -> None:
+    def close(self, run: Run, *, may_exit: bool = True, stopped: bool = False, may_repeat: bool = False) -> None:
         """Finish a run and take its account.
 
         may_exit : whether a predictor may end with an error, to be started again
+        stopped  : a guard has stopped every predictor for good; only what was committed until then counts
+        may_repeat : whether the very same bytes may come again, and out of order then; such results are counted apart
         """
-        self.counts.add(run.finish())
+        counts = run.finish_stopped() if stopped else run.finish()
+        if may_repeat:
+            self.more["repeats"] = self.more.get("repeats", 0) + counts.duplicates
+            counts.duplicates = counts.disorder = 0
+        self.counts.add(counts)
         self.runs += 1
         self.kills += run.kills()
         self.events += sum(run.pacer.counts.values())
@@ -76,6 +90,7 @@ class Tally:
             "repeated": self.repeated,
             "problems": counts.problems,
         }
+        more |= self.more | ({"skipped": self.skipped} if self.skipped else {})
         return dict(zip(HEADINGS, [name, *figures], strict=True)) | more
 
 
@@ -86,20 +101,20 @@ Action = Callable[[Ground, Tally], None]
 class Row:
     """One fault.
 
-    times : how often it is carried out at each level; 0 = not at this one
+    times : how often it is carried out at each level; 0 = not at this one, as for all but the soak at its own
     """
 
     name: str
     action: Action
     times: Mapping[Level, int]
 
-    def carry_out(self, ground: Ground, seed: int, level: Level) -> Tally:
+    def carry_out(self, ground: Ground, seed: int, level: Level, minutes: float = SOAK_MINUTES) -> Tally:
         """Carry it out as often as the level says; a run that breaks off is a problem, and the others go on."""
-        tally = Tally(level, random.Random(f"{seed} {self.name}"))
+        tally = Tally(level, random.Random(f"{seed} {self.name}"), minutes)
         for _ in range(self.times[level]):
             try:
                 self._once(ground, tally)
-            except RowFailed as failed:
+            except (RowFailed, ServiceFailed) as failed:
                 tally.counts.problems.append(str(failed))
         return tally
 
@@ -119,11 +134,11 @@ class Row:
 ROWS: list[Row] = []
 
 
-def row(name: str, *, ci: int = 0, quick: int = 1, full: int = 1) -> Callable[[Action], Action]:
+def row(name: str, *, ci: int = 0, quick: int = 1, full: int = 1, soak: int = 0) -> Callable[[Action], Action]:
     """Put a function into the table."""
 
     def enter(action: Action) -> Action:
-        ROWS.append(Row(name, action, {"ci": ci, "quick": quick, "full": full}))
+        ROWS.append(Row(name, action, {"ci": ci, "quick": quick, "full": full, "soak": soak}))
         return action
 
     return enter

@@ -1,6 +1,6 @@
-"""One Apache Kafka node in KRaft mode with its controller beside it, from Maven's jars or from the official image.
+"""Apache Kafka in KRaft mode, one broker or several with a controller beside them, from Maven's jars or the official image.
 
-Law: ``kill`` kills the broker and leaves the controller alone. A node that is both, killed between a commit's answer and its
+Law: ``kill`` kills brokers and leaves the controller alone. A node that is both, killed between a commit's answer and its
 markers, comes back without ever writing them: up to Kafka 4.3.1 a coordinator that finds its own node still fenced takes the
 partitions for deleted ("Couldn't find leader endpoint ... likely deleted already"), and the last stable offset stands still for
 ever. With the controller alive the broker is fenced before it comes back, and the markers are written.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import time
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tests.services.service import ProcessService, Service, ServiceFailed, free_
 
 IMAGE = "apache/kafka"
 CLUSTER = "5L6g3nShT-eMCtK--X86sw"
+CONTROLLER_ID = 2
 SESSION_S = 2.0
 """How long the controller waits before it fences a silent broker."""
 
@@ -30,23 +32,32 @@ SILENT = logging.getLogger("lapwing.tests.broker")
 SILENT.setLevel(logging.CRITICAL + 1)
 
 
-def controller_settings(port: int) -> dict[str, str]:
-    """Return what a controller of either kind is set to."""
+def broker_ids(brokers: int) -> tuple[int, ...]:
+    """Return the numbers of so many brokers; the controller has another one."""
+    return (1, *range(CONTROLLER_ID + 1, CONTROLLER_ID + brokers))
+
+
+def controller_settings(port: int, brokers: int = 1) -> dict[str, str]:
+    """Return what a controller of either kind is set to; with several brokers every record is on all of them but one."""
     return {
         "process.roles": "controller",
-        "node.id": "2",
-        "controller.quorum.voters": f"2@127.0.0.1:{port}",
+        "node.id": str(CONTROLLER_ID),
+        "controller.quorum.voters": f"{CONTROLLER_ID}@127.0.0.1:{port}",
         "listeners": f"CONTROLLER://127.0.0.1:{port}",
         "controller.listener.names": "CONTROLLER",
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         "broker.session.timeout.ms": str(round(SESSION_S * 1000)),
         "broker.heartbeat.interval.ms": "400",
+        "min.insync.replicas": str(max(1, brokers - 1)),
     }
 
 
-def broker_settings(port: int, controller_port: int, proxied: tuple[int, int] | None = None) -> dict[str, str]:
+def broker_settings(
+    port: int, controller_port: int, proxied: tuple[int, int] | None = None, *, node: int = 1, brokers: int = 1
+) -> dict[str, str]:
     """Return what a broker of either kind is set to.
 
+    node    : its number, one of ``broker_ids``
     proxied : (port of a second listener, the proxy's port that it tells clients to connect to)
     """
     second = {}
@@ -57,23 +68,24 @@ def broker_settings(port: int, controller_port: int, proxied: tuple[int, int] | 
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{before}",
             "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
         }
+    replicas, in_sync = str(brokers), str(max(1, brokers - 1))
     return (
-        controller_settings(controller_port)
+        controller_settings(controller_port, brokers)
         | {
             "process.roles": "broker",
-            "node.id": "1",
+            "node.id": str(node),
             "listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "inter.broker.listener.name": "PLAINTEXT",
             "auto.create.topics.enable": "false",
-            "offsets.topic.replication.factor": "1",
+            "offsets.topic.replication.factor": replicas,
             "offsets.topic.num.partitions": "8",
-            "transaction.state.log.replication.factor": "1",
-            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.replication.factor": replicas,
+            "transaction.state.log.min.isr": in_sync,
             "transaction.state.log.num.partitions": "8",
             "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
-            "share.coordinator.state.topic.replication.factor": "1",
-            "share.coordinator.state.topic.min.isr": "1",
+            "share.coordinator.state.topic.replication.factor": replicas,
+            "share.coordinator.state.topic.min.isr": in_sync,
             "group.initial.rebalance.delay.ms": "0",
         }
         | second
@@ -90,54 +102,69 @@ def broker_answers(bootstrap: str) -> bool:
 
 
 class Kafka(Service):
-    """A broker to be broken, and a controller that is only started and closed."""
+    """Brokers to be broken, and a controller that is only started and closed.
+
+    brokers : by their numbers; the verbs are about all of them, and ``start`` brings back whichever is gone
+    """
 
     name = "kafka"
 
-    def __init__(self, controller: Service, broker: Service) -> None:
+    def __init__(self, controller: Service, brokers: Mapping[int, Service]) -> None:
         self._controller = controller
-        self._broker = broker
+        self.brokers = dict(brokers)
         self._killed_s = -SESSION_S
-        self.address = broker.address
+        self.address = ",".join(broker.address for broker in brokers.values())
 
     def prepare(self) -> None:
-        with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda node: node.prepare(), (self._controller, self._broker)))
+        with ThreadPoolExecutor(1 + len(self.brokers)) as pool:
+            list(pool.map(lambda node: node.prepare(), self._nodes()))
 
     def launch(self) -> None:
         time.sleep(max(0.0, self._killed_s + 1.5 * SESSION_S - time.monotonic()))
-        self._controller.launch()
-        self._broker.launch()
+        for node in self._nodes():
+            node.launch()
 
     def wait_ready(self) -> None:
-        self._controller.wait_ready()
-        self._broker.wait_ready()
+        for node in self._nodes():
+            node.wait_ready()
 
     def alive(self) -> bool:
-        return self._controller.alive() and self._broker.alive()
+        return all(node.alive() for node in self._nodes())
 
     def stop(self) -> None:
-        self._broker.stop()
+        for broker in self.brokers.values():
+            broker.stop()
 
     def kill(self) -> None:
-        self._broker.kill()
+        for node in self.brokers:
+            self.kill_broker(node)
+
+    def kill_broker(self, node: int) -> None:
+        """Kill one of several."""
+        self.brokers[node].kill()
         self._killed_s = time.monotonic()
 
     def freeze(self) -> None:
-        self._broker.freeze()
+        for broker in self.brokers.values():
+            broker.freeze()
 
     def thaw(self) -> None:
-        self._broker.thaw()
+        for broker in self.brokers.values():
+            broker.thaw()
 
     def close(self) -> None:
-        self._broker.close()
-        self._controller.close()
+        for node in reversed(self._nodes()):
+            node.close()
 
     def log(self, lines: int = 60) -> str:
-        return f"{self._broker.log(lines)}\n--- controller:\n{self._controller.log(lines // 3)}"
+        said = "\n".join(broker.log(lines) for broker in self.brokers.values())
+        return f"{said}\n--- controller:\n{self._controller.log(lines // 3)}"
 
     def answers(self) -> bool:
-        return self._broker.answers()
+        return all(broker.answers() for broker in self.brokers.values())
+
+    def _nodes(self) -> list[Service]:
+        return [self._controller, *self.brokers.values()]
 
 
 class JavaNode(ProcessService):
@@ -185,14 +212,18 @@ def image() -> str:
     return f"{IMAGE}:{maven.version('kafka')}"
 
 
-def new_kafka(kind: str, proxied: tuple[int, int] | None = None) -> Kafka:
-    """Return a node that is not started yet; kind is "container" or "maven", proxied as for ``broker_settings``."""
-    node = ContainerNode if kind == "container" else JavaNode
-    port, controller_port = free_port(), free_port()
-    return Kafka(
-        node("kafka-controller", controller_settings(controller_port), controller_port),
-        node("kafka-broker", broker_settings(port, controller_port, proxied), port),
-    )
+def new_kafka(kind: str, proxied: tuple[int, int] | None = None, *, brokers: int = 1) -> Kafka:
+    """Return brokers that are not started yet; kind is "container" or "maven", proxied as for ``broker_settings`` of one."""
+    if proxied and brokers > 1:
+        raise ValueError("a proxy can stand before one broker only")
+    made = ContainerNode if kind == "container" else JavaNode
+    controller_port = free_port()
+    nodes: dict[int, Service] = {}
+    for node in broker_ids(brokers):
+        port = free_port()
+        settings = broker_settings(port, controller_port, proxied, node=node, brokers=brokers)
+        nodes[node] = made(f"kafka-broker-{node}", settings, port)
+    return Kafka(made("kafka-controller", controller_settings(controller_port, brokers), controller_port), nodes)
 
 
 def java(*arguments: str) -> list[str]:

@@ -32,7 +32,6 @@ from tests.services.fixtures import settings_for
 
 HOSTS, DAYS = 12, 4
 EVENTS = HOSTS * DAYS * 288
-Results = dict[str, list[tuple[bytes, bytes, tuple]]]
 
 
 class Stack:
@@ -138,25 +137,6 @@ def poison(settings: Settings) -> None:
     assert publisher.flush(10) == 0
 
 
-def second_run(stack: Stack, name: str) -> Stack:
-    """The same input and models, results of their own."""
-    folder = stack.folder / name
-    folder.mkdir()
-    (folder / "models").symlink_to(stack.folder / "models")
-    dataset = stack.settings.topics.dataset
-    other = Stack(
-        stack.settings,
-        folder,
-        LAPWING_TOPICS__SCORES=f"metrics.{dataset}.scores.{name}",
-        LAPWING_TOPICS__ANOMALIES=f"anomalies.{dataset}.events.{name}",
-        LAPWING_TOPICS__ACTIVATIONS=f"models.{dataset}.activations.{name}",
-        LAPWING_TOPICS__DEAD_LETTERS=f"metrics.{dataset}.raw.dlq.{name}",
-        LAPWING_PREDICT__GROUP=f"{stack.settings.predict.group}-{name}",
-    )
-    ensure(other.settings)
-    return other
-
-
 def conserved(stack: Stack) -> None:
     """Every input record of every partition has exactly one result that points to it."""
     topics = stack.settings.topics
@@ -201,14 +181,3 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
         "anomalies": sorted(out[topics.anomalies]),
         "dead": sorted(out[topics.dead_letters]),
     }
-
-
-def wait_for_progress(stack: Stack, process: subprocess.Popen, records: int) -> None:
-    admin = Admin(stack.settings)
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        committed = admin.committed(stack.settings.predict.group, stack.settings.topics.input)
-        if records <= sum(position.offset for position in committed.values() if position) < EVENTS:
-            return
-        time.sleep(0.02)
-    raise AssertionError(f"it was not seen in the middle of its work; {log_of(process)}")

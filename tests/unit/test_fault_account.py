@@ -40,7 +40,7 @@ RIGHT = {A: [result(b"a")], B: [result(b"b1"), result(b"b2")], C: [result(b"c")]
         ({}, 4, 0, 0),
         (RIGHT | {B: RIGHT[B][:1]}, 1, 0, 0),
         (RIGHT | {A: [result(b"a")] * 2}, 0, 1, 0),
-        (RIGHT | {A: [result(b"a"), result(b"x")]}, 0, 1, 0),
+        (RIGHT | {A: [result(b"a"), result(b"x")]}, 0, 1, 1),
         (RIGHT | {A: [result(b"x")]}, 0, 0, 1),
         (RIGHT | {A: [(b"other", b"a", ())]}, 0, 0, 1),
         (RIGHT | {A: [result(b"a", ("more", b""))]}, 0, 0, 1),

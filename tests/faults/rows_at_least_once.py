@@ -1,0 +1,34 @@
+"""Rows about the second class of delivery: nothing is lost, and what comes again is the very same."""
+
+from __future__ import annotations
+
+import time
+
+from tests.faults.ground import Ground
+from tests.faults.predictor import KILLED
+from tests.faults.run import Run
+from tests.faults.table import Tally, row
+
+AT_LEAST_ONCE = {"LAPWING_PREDICT__DELIVERY": "at-least-once"}
+
+
+@row("at-least-once: kill -9, repeats counted apart", full=3)
+def killed_at_least_once(ground: Ground, tally: Tally) -> None:
+    """Killed at random, and between the acknowledgement of results and that of the position: there they must come again."""
+    with Run(ground, **AT_LEAST_ONCE) as run:
+        victim = run.slot("a")
+        victim.start()
+        run.pacer.start()
+        run.settled()
+        for _ in range(int(tally.pick(1, 2, 5))):
+            time.sleep(tally.dice.uniform(0.0, 1.5))
+            mark = run.mark()
+            victim.kill()
+            run.recovered(mark)
+            died = victim.exits[KILLED]
+            victim.arm(f"before_offsets:{tally.dice.randint(1, 4)}")
+            victim.kill()
+            run.wait(lambda died=died: victim.exits[KILLED] >= died + 2, 60, "the end at the fail point")
+            run.recovered(run.mark())
+        tally.close(run, may_exit=False, may_repeat=True)
+    tally.require(tally.more["repeats"] > 0, "no result came again, so the row has shown nothing")

@@ -35,7 +35,8 @@ MODULES = (
     rows_guards,
     rows_soak,
 )
-"""Imported for the rows that they enter."""
+"""Imported for the rows that they enter, which are carried out in this order."""
+ROWS.sort(key=lambda row: [module.__name__ for module in MODULES].index(row.action.__module__))
 
 
 def chosen(level: Level, words: Sequence[str] = ()) -> list[Row]:

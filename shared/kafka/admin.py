@@ -103,7 +103,7 @@ class Admin:
         self.address = settings.bootstrap
         self.timeout_s = timeout_s
         self._settings = settings
-        self._client = open_client(AdminClient, client_config(settings, "admin"))
+        self._client = self._connect()
         self._watcher: Consumer | None = None
         self._embedded: bool | None = None
 
@@ -271,11 +271,18 @@ class Admin:
         required = {"group.id": group, "enable.auto.commit": "false", "isolation.level": "read_committed"}
         return open_client(Consumer, client_config(self._settings, "consumer", required=required))
 
+    def _connect(self) -> AdminClient:
+        return open_client(AdminClient, client_config(self._settings, "admin"))
+
     def _wait(self, future: Future[Answer], doing: str) -> Answer:
         try:
             return future.result(self.timeout_s + 0.5)
         except (KafkaException, TimeoutError) as error:
-            raise _translated(error, f"{doing} at {self.address}") from error
+            failure = _translated(error, f"{doing} at {self.address}")
+            if failure.retriable:
+                # This one goes on waiting for the controller that it knows, and asks nobody whether there is another by now.
+                self._client = self._connect()
+            raise failure from error
 
     def _call(self, doing: str, call: Callable[[], Answer]) -> Answer:
         try:

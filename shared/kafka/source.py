@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -32,6 +33,9 @@ PROBE_EVERY_S = 1.0
 RETRY_S = 0.5
 TAKEOVER_S = 3.0
 """Longest wait for the broker while partitions are taken over; then the owned ones get their turn again."""
+
+LOOK_AROUND_S = 2.0
+"""Longest wait for the leaders of the topic's partitions."""
 
 LOOK_AFTER, LOOK_AGAIN_AFTER = 1.5, 4.0
 """Sessions after a rebalance until a member looks whether a partition was left over; and until one that has some acts."""
@@ -366,10 +370,19 @@ class GroupSource:
 
     def _log_start(self, partition: int, deadline: float) -> int:
         place, doing = TopicPartition(self.topic, partition), f"asking where {self.topic}[{partition}] begins"
-        answer = self._call(doing, lambda: self._consumer.get_watermark_offsets(place, _left_s(deadline)))
+        try:
+            answer = self._call(doing, lambda: self._consumer.get_watermark_offsets(place, _left_s(deadline)))
+        except TransportError:
+            self._look_around()
+            raise
         if answer is None:
             raise TransportError(f"{doing} at {self.address}: no answer")
         return answer[0]
+
+    def _look_around(self) -> None:
+        """Have the client ask who leads what; by itself it may go on for minutes with what it knew before a broker went."""
+        with suppress(KafkaException):
+            self._consumer.list_topics(self.topic, LOOK_AROUND_S)
 
     def _start(self, offsets: Mapping[int, int]) -> None:
         places = [TopicPartition(self.topic, p, offset) for p, offset in sorted(offsets.items())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from tests.services.proxy import ADD_OFFSETS_TO_TXN, END_TXN, INIT_PRODUCER_ID, 
 
 PATIENCE_S = 9.0
 """After so long without an answer a predictor gives up a request."""
+
+HEADER_BYTES = 4096
+"""A snapshot's header is about so long, or shorter."""
 
 
 @row("broker kill -9 and return", ci=1, full=8)
@@ -242,7 +246,7 @@ def state_full(ground: Ground, tally: Tally) -> None:
 
 @row("snapshots damaged", ci=0, full=3)
 def snapshots_damaged(ground: Ground, tally: Tally) -> None:
-    """While the predictor is dead, a bit of each is changed in some partitions; in the others each is cut short."""
+    """While the predictor is dead, some bits of each are changed in some partitions; in the others each is cut short."""
     with Run(ground) as run:
         slot = run.slot("a")
         slot.start()
@@ -257,7 +261,7 @@ def snapshots_damaged(ground: Ground, tally: Tally) -> None:
             for path in sorted((run.folder / "state").rglob("*.snapshot")):
                 data = bytearray(path.read_bytes())
                 if spoilt.setdefault(path.parent, tally.dice.random() < 0.5):
-                    data[tally.dice.randrange(len(data))] ^= 1 << tally.dice.randrange(8)
+                    _change_bits(data, tally.dice)
                 else:
                     del data[tally.dice.randrange(len(data)) :]
                 path.write_bytes(data)
@@ -265,3 +269,11 @@ def snapshots_damaged(ground: Ground, tally: Tally) -> None:
             run.recovered(mark)
         tally.require(slot.said("snapshot passed over") > 0, f"{run.name}: no damaged snapshot was noticed")
         tally.close(run, may_exit=False)
+
+
+def _change_bits(data: bytearray, dice: random.Random) -> None:
+    """Change one bit anywhere, and some of what is behind the header and not zero: a snapshot is mostly room for later."""
+    data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
+    filled = [place for place in range(HEADER_BYTES, len(data)) if data[place]]
+    for place in dice.sample(filled, min(32, len(filled))):
+        data[place] ^= 1 << dice.randrange(8)

@@ -1,0 +1,379 @@
+"""The mistakes that are planted into a copy of the product, to see whether a row of the table notices them.
+
+Law: a mutant names the exact text that it replaces, and that text stands once in its file: code that moved on is an error here
+and never a mutant that changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.faults.predictor import environ_of
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("shared", "schemas", "consumer_prediction")
+"""What a predictor and a publisher of models consist of."""
+
+PATIENCE_S = 30.0
+STUCK = "did not happen within"
+"""What a row says where something that must happen does not."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One replacement; ``old`` stands exactly once in the file."""
+
+    file: str
+    old: str
+    new: str
+
+    def apply(self, tree: Path) -> None:
+        path = tree / self.file
+        path.write_text(self.within(path.read_text("utf-8")), "utf-8")
+
+    def within(self, text: str) -> str:
+        """Return the text with the replacement made; ValueError unless there is just one place for it."""
+        if (found := text.count(self.old)) != 1:
+            raise ValueError(f"{self.file}: {found} places instead of one hold\n{self.old}")
+        return text.replace(self.old, self.new)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One mistake, and by what it should be noticed.
+
+    rows       : names of rows, the likeliest first
+    sign       : part of the problem that a row names, where results do not show the mistake
+    tries      : how often a row is carried out at most, each time with other dice
+    patience_s : longest wait of a row for anything
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    rows: tuple[str, ...]
+    sign: str = ""
+    tries: int = 2
+    patience_s: float = PATIENCE_S
+
+
+def copy_product(tree: Path) -> None:
+    """Copy the product with its compiled kernels, whose cache goes by the files' times, and compile what is not there."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tree / package)
+    _run(tree, "-m", "shared.kernels")
+
+
+def plant(mutant: Mutant, whole: Path, tree: Path) -> None:
+    """Copy a product, make the mutant's edits, and compile the kernels that they are in."""
+    shutil.copytree(whole, tree)
+    for edit in mutant.edits:
+        edit.apply(tree)
+    if any(edit.file.startswith("shared/kernels/") for edit in mutant.edits):
+        _run(tree, "-m", "shared.kernels")
+
+
+def _run(tree: Path, *arguments: str) -> None:
+    command = [sys.executable, *arguments]
+    subprocess.run(command, cwd=tree, env=os.environ | environ_of(tree), stdout=subprocess.DEVNULL, check=True)
+
+
+LOOP, SERVICE = "consumer_prediction/loop.py", "consumer_prediction/service.py"
+SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
+AVRO, ROLLING = "shared/kernels/avro.py", "shared/kernels/rolling.py"
+FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
+ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/artifact_format.py"
+
+KILLS, DRAIN, FAILOVER = "kill -9 at random, one predictor", "SIGTERM drains", "kill -9, nobody comes back: failover"
+HELD, BROKEN = "one request held back, delivered late", "one request held back, its connection broken"
+RESCALE, STORM, GIVEN_UP = "rescale 1 -> 4 -> 2 under load", "rebalance storm", "kill -9 while partitions are given up"
+POISON, REGISTRY = "poison: every kind at 1 %, bursts of 1000", "registry down in mid-stream"
+SNAPSHOTS = "snapshots damaged"
+MODELS, PUBLISHED = "model damaged, or of other features", "models published while predictors run"
+MIXED_UP, ABORTED = "model's files do not belong together", "aborted records at the end of the input"
+
+MUTANTS = (
+    # -- positions, transactions
+    Mutant(
+        "auto-commit on",
+        (
+            Edit(CLIENT, '"enable.auto.commit": "false",', '"enable.auto.commit": "true",'),
+            Edit(CLIENT, '"enable.auto.offset.store": "false",', '"enable.auto.offset.store": "true",'),
+        ),
+        (DRAIN, KILLS),
+    ),
+    Mutant(
+        "positions committed before the results",
+        (
+            Edit(
+                SINK,
+                "producer.send_offsets_to_transaction(offsets, membership, self._decide_s)",
+                "self.source.commit(positions)",
+            ),
+        ),
+        (HELD,),
+    ),
+    Mutant(
+        "no transactions",
+        (Edit(SERVICE, 'if settings.predict.delivery == "at-least-once":', "if True:"),),
+        (KILLS,),
+    ),
+    Mutant(
+        "read_uncommitted",
+        (Edit(CLIENT, '"isolation.level": "read_committed",', '"isolation.level": "read_uncommitted",'),),
+        (ABORTED,),
+    ),
+    Mutant(
+        "dead letters outside the transaction",
+        (
+            Edit(
+                SINK,
+                "        self._dead: TransportError | None = None\n",
+                "        self._dead: TransportError | None = None\n"
+                "        self._beside, self._letters = Outbox(settings, tuning), settings.topics.dead_letters\n",
+            ),
+            Edit(
+                SINK,
+                "        self._begin()\n        try:\n            row = self._outbox.put(",
+                "        if records.topic == self._letters:\n"
+                "            self._beside.put(records, 0, self.timeout_s)\n"
+                "            self._beside.flush(self.timeout_s)\n"
+                "            return\n"
+                "        self._begin()\n        try:\n            row = self._outbox.put(",
+            ),
+        ),
+        (POISON, KILLS),
+    ),
+    Mutant(
+        "dead letters dropped",
+        (Edit("consumer_prediction/outgoing.py", "if len(outcome.columns.rejected):", "if False:"),),
+        (DRAIN,),
+    ),
+    Mutant(
+        "a dead predictor's transaction stays open for minutes",
+        (Edit(SERVICE, "transaction_timeout_ms=settings.predict.transaction_timeout_ms,", "transaction_timeout_ms=300_000,"),),
+        (FAILOVER,),
+        sign=STUCK,
+    ),
+    Mutant(
+        "producer kept after an undecided commit",
+        (
+            Edit(
+                SINK,
+                "        self._dead = TransactionUndecided(str(failure))\n        return self._dead",
+                "        return TransactionAborted(str(failure))",
+            ),
+        ),
+        (HELD,),
+        sign=STUCK,
+    ),
+    Mutant(
+        "a late commit may end the next transaction",
+        (
+            Edit(
+                SINK,
+                "self._damaged = self._damaged or time.monotonic() - began_s >= self._repeated_s",
+                "self._damaged = self._damaged or time.monotonic() - began_s >= 60.0",
+            ),
+        ),
+        (BROKEN,),
+        tries=3,
+    ),
+    Mutant(
+        "coordinator forgotten with a broken connection",
+        (
+            Edit(CLIENT, '    "metadata.recovery.strategy": "none",\n', ""),
+            Edit(SINK, "            self._within(call, doing)\n", "            call()\n"),
+        ),
+        (BROKEN,),
+        sign=STUCK,
+        tries=6,
+    ),
+    # -- state
+    Mutant(
+        "state kept after an abort",
+        (
+            Edit(LOOP, "        self.owned.clear()\n        self._held.clear()\n", "        self._held.clear()\n"),
+            Edit(LOOP, "            self._sink.abort()\n        self.owned.clear()\n", "            self._sink.abort()\n"),
+            Edit(
+                LOOP,
+                "            self._take_over(partition, position, start[partition])\n",
+                "            if position and partition in self.owned:\n"
+                "                self.owned[partition].state.next_offset = position.offset\n"
+                "            else:\n"
+                "                self._take_over(partition, position, start[partition])\n",
+            ),
+        ),
+        (HELD,),
+    ),
+    Mutant(
+        "state kept from an earlier ownership",
+        (
+            Edit(LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"),
+            Edit(
+                LOOP,
+                "            self._take_over(partition, position, start[partition])\n",
+                "            if partition not in self.owned:\n"
+                "                self._take_over(partition, position, start[partition])\n",
+            ),
+        ),
+        (STORM, RESCALE),
+    ),
+    Mutant(
+        "positions of revoked partitions committed",
+        (
+            Edit(
+                LOOP,
+                '                self._commit()\n        except TransportError as error:\n            self._break("revoked,',
+                '                pass\n        except TransportError as error:\n            self._break("revoked,',
+            ),
+            Edit(LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"),
+        ),
+        (RESCALE, STORM),
+    ),
+    Mutant(
+        "partitions that nobody has are not looked for",
+        (Edit(SOURCE, "        self._look_for_unowned()\n", ""),),
+        (GIVEN_UP,),
+        sign=STUCK,
+        patience_s=60.0,
+    ),
+    Mutant(
+        "results sent again by a replay",
+        (Edit(LOOP, "            if replayed:\n", "            if False:\n"),),
+        (KILLS,),
+    ),
+    Mutant(
+        "position committed without its checkpoint",
+        (
+            Edit(
+                LOOP,
+                "partition: Position(owned.state.next_offset, metadata(",
+                "partition: Position(owned.state.next_offset, '' and metadata(",
+            ),
+        ),
+        (DRAIN,),
+    ),
+    Mutant(
+        "snapshot of what is not committed yet",
+        (
+            Edit(
+                LOOP,
+                "        positions = {\n            partition: Position(",
+                "        for owned in self.owned.values():\n"
+                "            if not owned.replaying and owned.trail.offset != owned.state.next_offset:\n"
+                "                self.doors.snapshots.write(owned.trail, owned.state)\n"
+                "        positions = {\n            partition: Position(",
+            ),
+            Edit(FOLDER, "            if newest.offset > at_most:\n", "            if False:\n"),
+        ),
+        (HELD,),
+    ),
+    Mutant(
+        "snapshot taken without its checksum",
+        (
+            Edit(FRAMES, "    if digest.digest() != data[-_HASH_BYTES:].tobytes():\n", "    if False:\n"),
+            Edit(FOLDER, "if not frame.digest.startswith(entry.digest) or frame.next_offset", "if frame.next_offset"),
+        ),
+        (SNAPSHOTS,),
+        tries=3,
+    ),
+    # -- the fold and its gates
+    Mutant(
+        "wall clock in the fold",
+        (
+            Edit(
+                "shared/scoring.py",
+                "        folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))\n",
+                "        import time\n"
+                "        before_s, self._at_s = getattr(self, '_at_s', time.monotonic()), time.monotonic()\n"
+                "        forget_ms = round(quality.forget_days * _DAY_MS) if self._at_s < before_s + 3.0 else 1\n"
+                "        folded = fold(state, columns, window, forget_ms)\n",
+            ),
+        ),
+        (REGISTRY,),
+    ),
+    Mutant(
+        "late and repeated records folded",
+        (Edit(ROLLING, "        if late or same:\n", "        if late and same:\n"),),
+        (DRAIN,),
+    ),
+    Mutant("no trailing-byte check", (Edit(AVRO, "elif end < stop:", "elif end > stop:"),), (POISON,)),
+    Mutant("NaN and infinity accepted", (Edit(AVRO, "elif found[_NOT_FINITE]:", "elif found[_NOT_FINITE] > 1:"),), (POISON,)),
+    Mutant(
+        "any event time accepted",
+        (Edit(AVRO, " or found[_TIME] < min_time or found[_TIME] > max_time:", ":"),),
+        (POISON,),
+    ),
+    Mutant(
+        "registry error treated as poison",
+        (
+            Edit(
+                "shared/registry.py",
+                "            except _NotFound:\n                return None\n            if found.schema_str is None:",
+                "            except TransportError:\n                return None\n            if found.schema_str is None:",
+            ),
+        ),
+        (REGISTRY,),
+    ),
+    Mutant(
+        "records dropped that a registry outage held up",
+        (Edit(LOOP, "self._held = list(batches[place:])", "self._held = list(batches[place + 1 :])"),),
+        (REGISTRY,),
+    ),
+    # -- models
+    Mutant(
+        "activation not written",
+        (Edit(LOOP, "self._send_all([self.encoder.activation(", "list([self.encoder.activation("),),
+        (DRAIN,),
+        sign=STUCK,
+    ),
+    Mutant(
+        "activation not replayed",
+        (Edit(LOOP, "if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:", "if False:"),),
+        (MODELS,),
+        tries=3,
+    ),
+    Mutant(
+        "in-place model write",
+        (
+            Edit(
+                ARTIFACTS,
+                '        _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\\n")\n',
+                '        (models_dir / CURRENT).write_bytes(sha256.encode() + b"\\n")\n',
+            ),
+        ),
+        (PUBLISHED,),
+        sign="is refused",
+        tries=3,
+    ),
+    Mutant(
+        "model named before it is whole",
+        (
+            Edit(
+                ARTIFACTS,
+                "            _write_folder(models_dir, sha256, files, max_bytes)\n",
+                '            _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\\n")\n'
+                "            _write_folder(models_dir, sha256, files, max_bytes)\n",
+            ),
+        ),
+        (PUBLISHED,),
+        sign="is refused",
+    ),
+    Mutant(
+        "model's arrays taken without their digest",
+        (Edit(FORMAT, 'if hashlib.sha256(arrays).hexdigest() != stated["sha256"]:', "if False:"),),
+        (MIXED_UP,),
+        sign=STUCK,
+    ),
+    Mutant(
+        "model's manifest taken without its digest",
+        (Edit(FORMAT, "if digest(manifest) != sha256:", "if False:"),),
+        (MIXED_UP,),
+        sign=STUCK,
+    ),
+)

@@ -151,8 +151,9 @@ class Admin:
         """
         if self._is_embedded():
             return TopicIdentity(self.partitions(topic), "")
-        described = self._client.describe_topics(TopicCollection([topic]), request_timeout=self.timeout_s)
-        found = self._wait(described[topic], f"describing topic {topic}")
+        client = self._client
+        described = client.describe_topics(TopicCollection([topic]), request_timeout=self.timeout_s)
+        found = self._wait(client, described[topic], f"describing topic {topic}")
         return TopicIdentity(len(found.partitions), str(found.topic_id))
 
     def topic_id(self, topic: str) -> str:
@@ -227,8 +228,9 @@ class Admin:
             return []
         if self._is_embedded():
             return None
-        answers = self._client.describe_configs(resources, request_timeout=self.timeout_s)
-        found = {r.name: self._wait(future, f"reading the settings of topic {r.name}") for r, future in answers.items()}
+        client = self._client
+        answers = client.describe_configs(resources, request_timeout=self.timeout_s)
+        found = {r.name: self._wait(client, future, f"reading the settings of topic {r.name}") for r, future in answers.items()}
         return [
             ConfigDifference(spec.name, name, wanted, found[spec.name][name].value)
             for spec in specs
@@ -274,13 +276,14 @@ class Admin:
     def _connect(self) -> AdminClient:
         return open_client(AdminClient, client_config(self._settings, "admin"))
 
-    def _wait(self, future: Future[Answer], doing: str) -> Answer:
+    def _wait(self, client: AdminClient, future: Future[Answer], doing: str) -> Answer:
         try:
             return future.result(self.timeout_s + 0.5)
         except (KafkaException, TimeoutError) as error:
             failure = _translated(error, f"{doing} at {self.address}")
-            if failure.retriable:
+            if failure.retriable and self._client is client:
                 # This one goes on waiting for the controller that it knows, and asks nobody whether there is another by now.
+                # Whoever else still waits for an answer of it holds it, so nothing is destroyed under its hands.
                 self._client = self._connect()
             raise failure from error
 

@@ -37,7 +37,7 @@ def kill_at_random(ground: Ground, tally: Tally) -> None:
         tally.close(run, may_exit=False)
 
 
-@row("kill -9 at random, three predictors", ci=1, full=6)
+@row("kill -9 at random, three predictors", ci=1, full=4)
 def kill_in_a_group(ground: Ground, tally: Tally) -> None:
     """One, two or all of them, often before they have found together again."""
     with Run(ground) as run:
@@ -59,7 +59,7 @@ def kill_in_a_group(ground: Ground, tally: Tally) -> None:
         tally.close(run)
 
 
-@row("kill -9, nobody comes back: failover", ci=1, full=10)
+@row("kill -9, nobody comes back: failover", ci=1, full=6)
 def failover(ground: Ground, tally: Tally) -> None:
     """The partitions of the dead one go to the other; its open transaction ends by its timeout."""
     with Run(ground) as run:
@@ -75,7 +75,7 @@ def failover(ground: Ground, tally: Tally) -> None:
         tally.close(run, may_exit=False)
 
 
-@row("kill -9 at each fail point", ci=1, full=4)
+@row("kill -9 at each fail point", ci=1, full=3)
 def kill_at_fail_points(ground: Ground, tally: Tally) -> None:
     with Run(ground) as run:
         victim = run.slot("a")
@@ -127,7 +127,7 @@ def _die_giving_up(run: Run, victim: Slot, name: str, died: int, tally: Tally) -
     run.settled()
 
 
-@row("SIGSTOP beyond the session: zombie", ci=1, full=6)
+@row("SIGSTOP beyond the session: zombie", ci=1, full=4)
 def zombie(ground: Ground, tally: Tally) -> None:
     """It wakes up in the middle of a transaction on partitions that are another's by now."""
     with Run(ground) as run:

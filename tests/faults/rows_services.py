@@ -19,7 +19,7 @@ HEADER_BYTES = 4096
 """A snapshot's header is about so long, or shorter."""
 
 
-@row("broker kill -9 and return", ci=1, full=8)
+@row("broker kill -9 and return", ci=1, full=5)
 def broker_killed(ground: Ground, tally: Tally) -> None:
     """Recovery counts from when the broker answers again."""
     with Run(ground) as run:
@@ -38,7 +38,7 @@ def broker_killed(ground: Ground, tally: Tally) -> None:
         tally.close(run, may_exit=False)
 
 
-@row("broker unreachable for 60 s (quick: 20 s)", full=4)
+@row("broker unreachable for 60 s (quick: 20 s)", full=2)
 def broker_unreachable(ground: Ground, tally: Tally) -> None:
     """The network is cut before the predictors only; recovery counts from when it is mended."""
     with Run(ground, rate=100) as run:

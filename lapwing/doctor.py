@@ -61,19 +61,6 @@ class Cluster(Protocol):
         ...
 
 
-class Observer(Admin):
-    """An Admin that also looks at who is in a group."""
-
-    def members(self, group: str) -> int | None:
-        """Return how many members a group has, 0 when nobody knows it.
-
-        raises : TransportError, also where the broker does not tell (the embedded one)
-        """
-        doing = f"describing group {group}"
-        asked = self._call(doing, lambda: self._client.describe_consumer_groups([group], request_timeout=self.timeout_s))
-        return len(self._call(doing, lambda: self._wait(asked[group], doing)).members)
-
-
 class Subjects(Protocol):
     """What the doctor asks of a registry."""
 
@@ -86,7 +73,7 @@ def examine(settings: Settings, *, as_json: bool) -> int:
     """Run all checks and print what they found; return 1 if any failed, else 0."""
     found = []
     for finding in findings(
-        settings, lambda: Observer(settings), lambda: Registry(settings.registry), registry_time_s, time.time
+        settings, lambda: Admin(settings), lambda: Registry(settings.registry), registry_time_s, time.time
     ):
         found.append(finding)
         if not as_json:

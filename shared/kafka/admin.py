@@ -175,6 +175,15 @@ class Admin:
                 raise translate(place.error, f"asking for the position of group {group} in {topic}[{place.partition}]")
         return {place.partition: Position(place.offset, place.metadata or "") for place in answer if place.offset >= 0}
 
+    def members(self, group: str) -> int:
+        """Return how many members a group has, 0 when nobody knows it.
+
+        raises : TransportError, also where the broker does not tell (the embedded one)
+        """
+        client, doing = self._client, f"describing group {group}"
+        asked = self._call(doing, lambda: client.describe_consumer_groups([group], request_timeout=self.timeout_s))
+        return len(self._wait(client, asked[group], doing).members)
+
     def lag(self, group: str, topic: str) -> dict[int, int]:
         """Return how many offsets a group is behind in each partition; without a position it is behind the whole log."""
         committed = self.committed(group, topic)

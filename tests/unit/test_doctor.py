@@ -171,7 +171,7 @@ def test_nothing_is_left_in_the_folders(run, settings, tmp_path):
 
 def test_what_is_printed(settings, monkeypatch, capsys):
     cluster = FakeCluster(settings)
-    monkeypatch.setattr(doctor, "Observer", lambda _: cluster)
+    monkeypatch.setattr(doctor, "Admin", lambda _: cluster)
     monkeypatch.setattr(doctor, "Registry", lambda _: FakeRegistry())
     monkeypatch.setattr(doctor, "registry_time_s", lambda _: None)
     assert doctor.examine(settings, as_json=False) == 0

@@ -192,10 +192,13 @@ class MemorySink:
         self.epoch = log.init_producer(identity)
         self.fail: dict[str, str] = {}
 
-    def _check(self, call: str) -> None:
+    def _check_owner(self) -> None:
         self.log.check_up()
         if self.log.epochs[self.identity] != self.epoch:
             raise ProducerFenced(f"{self.identity} has epoch {self.epoch}, the broker {self.log.epochs[self.identity]}")
+
+    def _check(self, call: str) -> None:
+        self._check_owner()
         how = self.fail.pop(call, None)
         if how == "abort":
             raise TransactionAborted("asked to fail")
@@ -217,6 +220,7 @@ class MemorySink:
             partitions[partition].append(Record(records.values[row], key, records.headers.get(row, ()), transaction))
 
     def commit(self, positions: Mapping[int, Position]) -> None:
+        self._check_owner()  # nothing of a fenced producer arrives
         transaction = self.log.open.setdefault(self.identity, Transaction(self.identity))
         transaction.positions |= {(self.group, self.topic, p): position for p, position in positions.items()}
         self._check("commit")

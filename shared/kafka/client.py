@@ -7,6 +7,8 @@ KafkaError or KafkaException leaves this package.
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
@@ -119,13 +121,16 @@ def client_config(
 
 
 class Hearing:
-    """The last thing that a client complained about through its error callback."""
+    """The last thing that a client complained about through its error callback, and when it last missed a broker."""
 
     latest: KafkaError | None = None
+    outage_s: float = -math.inf
 
     def __call__(self, error: KafkaError) -> None:
         """Take note of an error."""
         self.latest = error
+        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+            self.outage_s = time.monotonic()
 
 
 def open_client(make: Callable[[dict[str, Any]], Client], config: dict[str, Any]) -> Client:

@@ -41,7 +41,7 @@ LOOK_AFTER, LOOK_AGAIN_AFTER = 1.5, 4.0
 """Sessions after a rebalance until a member looks whether a partition was left over; and until one that has some acts."""
 
 REJOIN_S = 60.0
-"""How long after its partitions were lost a member may have fenced itself."""
+"""How long after it lost its partitions, or a broker, a member may have fenced itself."""
 
 _REQUIRED = CONSUMER_REQUIRED | {"enable.partition.eof": "false"}
 
@@ -278,8 +278,8 @@ class GroupSource:
 
         raises : the same ProducerFenced where no outage explains it, or when it happens again soon: then there is a twin
         """
-        now_s = time.monotonic()
-        if now_s >= self._lost_s + REJOIN_S or now_s < self._rejoined_s + REJOIN_S or self._closed:
+        now_s, outage_s = time.monotonic(), max(self._lost_s, self._hearing.outage_s)
+        if now_s >= outage_s + REJOIN_S or now_s < self._rejoined_s + REJOIN_S or self._closed:
             raise fenced
         LOG.warning("group %s took this member for a second one of its name after an outage; it joins again", self.group)
         self._rejoined_s = now_s

@@ -382,6 +382,17 @@ def test_a_member_that_fenced_itself_in_an_outage_joins_again_once(stage: Stage)
     assert len(stage.clients) == 2
 
 
+def test_a_member_whose_broker_went_may_have_fenced_itself_before_it_lost_anything(stage: Stage) -> None:
+    stage.own(0)
+    stage.client.error_cb(KafkaError(KafkaError._TRANSPORT))
+    assert stage.poll([twin()]) == []
+    assert stage.listener.told[-1] == ("lost", [0])
+    stage.own(0)
+    stage.client.error_cb(KafkaError(KafkaError._TRANSPORT))
+    with pytest.raises(ProducerFenced):
+        stage.poll([twin()])
+
+
 def test_a_fenced_transaction_in_a_callback_is_no_reason_to_join_again(stage: Stage) -> None:
     stage.own(0, 1)
     stage.poll(lambda: stage.client.lose(0))

@@ -72,9 +72,7 @@ class Subjects(Protocol):
 def examine(settings: Settings, *, as_json: bool) -> int:
     """Run all checks and print what they found; return 1 if any failed, else 0."""
     found = []
-    for finding in findings(
-        settings, lambda: Admin(settings), lambda: Registry(settings.registry), registry_time_s, time.time
-    ):
+    for finding in findings(settings, lambda: Admin(settings), lambda: Registry(settings.registry), registry_time_s, time.time):
         found.append(finding)
         if not as_json:
             print(to_line(finding), flush=True)  # noqa: T201 - this is the command's output

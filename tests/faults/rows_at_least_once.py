@@ -16,10 +16,7 @@ AT_LEAST_ONCE = {"LAPWING_PREDICT__DELIVERY": "at-least-once"}
 def killed_at_least_once(ground: Ground, tally: Tally) -> None:
     """Killed at random, and between the acknowledgement of results and that of the position: there they must come again."""
     with Run(ground, **AT_LEAST_ONCE) as run:
-        victim = run.slot("a")
-        victim.start()
-        run.pacer.start()
-        run.settled()
+        victim = run.begin("a")
         for _ in range(int(tally.pick(1, 2, 5))):
             time.sleep(tally.dice.uniform(0.0, 1.5))
             mark = run.mark()

@@ -40,7 +40,7 @@ def one_of_three(ground: Ground, tally: Tally) -> None:
     if three is None:
         return
     with Run(three) as run:
-        _begin(run)
+        run.begin_all("ab")
         for _ in range(int(tally.pick(1, 2, 6))):
             time.sleep(tally.dice.uniform(0.0, 1.5))
             _kill(run, tally, tally.dice.choice(list(three.kafka.brokers)))
@@ -54,7 +54,7 @@ def those_that_decide(ground: Ground, tally: Tally) -> None:
     if three is None:
         return
     with Run(three) as run:
-        _begin(run)
+        run.begin_all("ab")
         group, slot = run.settings.predict.group, run.slots[0].name
         places: list[tuple[str, str | int]] = [
             (TRANSACTIONS, f"{group}-{slot}"),
@@ -65,13 +65,6 @@ def those_that_decide(ground: Ground, tally: Tally) -> None:
             time.sleep(tally.dice.uniform(0.0, 1.5))
             _kill(run, tally, _leader(three, topic, what))
         tally.close(run)
-
-
-def _begin(run: Run) -> None:
-    for name in "ab":
-        run.slot(name).start()
-    run.pacer.start()
-    run.settled()
 
 
 def _kill(run: Run, tally: Tally, node: int) -> None:

@@ -30,10 +30,7 @@ from tests.services.broker import SILENT
 
 def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:
     """Let a predictor work through at least so many records, and be killed in between."""
-    slot = run.slot("a")
-    slot.start()
-    run.pacer.start()
-    run.settled()
+    slot = run.begin("a")
     for number in range(1, kills + 1):
         run.wait(lambda n=number: run.pacer.sent >= n * least / kills, 300, "the stream")
         mark = run.mark()
@@ -92,10 +89,7 @@ def duplicates_and_late(ground: Ground, tally: Tally) -> None:
 def aborted_input(ground: Ground, tally: Tally) -> None:
     """Whoever wrote them took them back: nothing comes of them, neither at once nor after a restart."""
     with Run(ground) as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         run.pacer.rate = 0.0
         time.sleep(0.5)
         ends = dict(run.pacer.counts)
@@ -223,10 +217,7 @@ DAMAGES = (_truncated, _flipped, _manifest_flipped, _half_written, _pickled, _pi
 def models_damaged(ground: Ground, tally: Tally) -> None:
     """Each is published while predictors run and refused with a reason; then good ones are taken, and kills come in between."""
     with Run(ground) as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         last = ""
         for damage in tally.dice.sample(DAMAGES, 3 if tally.level == "ci" else len(DAMAGES)):
             refused = slot.said("model refused")

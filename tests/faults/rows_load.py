@@ -43,10 +43,7 @@ def _capacity(run: Run) -> float:
 @row("at 20 % load: restart of the same slot", quick=0, full=1)
 def restart_at_load(ground: Ground, tally: Tally) -> None:
     with _at_load(ground) as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         for _ in range(5):
             time.sleep(tally.dice.uniform(0.5, 3.0))
             mark = run.mark()
@@ -58,12 +55,7 @@ def restart_at_load(ground: Ground, tally: Tally) -> None:
 @row("at 20 % load: failover", quick=0, full=2)
 def failover_at_load(ground: Ground, tally: Tally) -> None:
     with _at_load(ground) as run:
-        slots = [run.slot(name) for name in "ab"]
-        for slot in slots:
-            slot.start()
-        run.pacer.start()
-        run.wait(lambda: all(slot.said("partition taken over") for slot in slots), 60, "sharing the partitions")
-        run.settled()
+        slots = run.begin_all("ab")
         time.sleep(tally.dice.uniform(1.0, 3.0))
         mark = run.mark()
         tally.dice.choice(slots).kill(again=False)
@@ -75,9 +67,7 @@ def failover_at_load(ground: Ground, tally: Tally) -> None:
 def broker_at_load(ground: Ground, tally: Tally) -> None:
     """Recovery counts from when the broker answers again."""
     with _at_load(ground) as run:
-        run.slot("a").start()
-        run.pacer.start()
-        run.settled()
+        run.begin("a")
         time.sleep(tally.dice.uniform(0.5, 2.0))
         mark = run.mark()
         ground.kafka.kill()

@@ -47,10 +47,7 @@ for number in range(count):
 def models_published(ground: Ground, tally: Tally) -> None:
     """Whoever looks at any moment finds a whole model; each judges from where the log says, also after a kill."""
     with Run(ground, LAPWING_PREDICT__MODEL_POLL_S="0.05") as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         refused = _publish_and_look(run, int(tally.pick(100, 150, 300)))
         tally.require(not refused, f"{run.name}: {len(refused)} times a model is refused while it is published: {refused[:1]}")
         tally.require(not slot.said("model refused"), f"{run.name}: by the predictor a model is refused\n{run.logs()}")
@@ -104,10 +101,7 @@ MIX_UPS = (_other_arrays, _other_manifest)
 def models_mixed_up(ground: Ground, tally: Tally) -> None:
     """Everything in it can be read, and is another model than its name says: only the digests tell."""
     with Run(ground) as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         name = ground.models[1]
         model = load_model(ground.folder / "models", name)
         with np.load(ground.folder / "models" / name / ARRAYS) as arrays:

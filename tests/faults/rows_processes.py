@@ -20,10 +20,7 @@ IN_CI = ("after_produce", "after_offsets", "after_commit", "mid_snapshot", "in_r
 def kill_at_random(ground: Ground, tally: Tally) -> None:
     """Killed at any moment of its work, and sometimes again while it is only starting."""
     with Run(ground) as run:
-        victim = run.slot("a")
-        victim.start()
-        run.pacer.start()
-        run.settled()
+        victim = run.begin("a")
         for _ in range(int(tally.pick(5, 12, 20))):
             time.sleep(tally.dice.uniform(0.0, 1.5))
             mark = run.mark()
@@ -41,11 +38,7 @@ def kill_at_random(ground: Ground, tally: Tally) -> None:
 def kill_in_a_group(ground: Ground, tally: Tally) -> None:
     """One, two or all of them, often before they have found together again."""
     with Run(ground) as run:
-        slots = [run.slot(name) for name in "abc"]
-        for slot in slots:
-            slot.start()
-        run.pacer.start()
-        _share(run, slots)
+        slots = run.begin_all("abc")
         for _ in range(int(tally.pick(3, 8, 20))):
             time.sleep(tally.dice.uniform(0.0, 1.5))
             mark = run.mark()
@@ -63,12 +56,7 @@ def kill_in_a_group(ground: Ground, tally: Tally) -> None:
 def failover(ground: Ground, tally: Tally) -> None:
     """The partitions of the dead one go to the other; its open transaction ends by its timeout."""
     with Run(ground) as run:
-        slots = [run.slot(name) for name in "ab"]
-        for slot in slots:
-            slot.start()
-        run.pacer.start()
-        run.settled()
-        _share(run, slots)
+        slots = run.begin_all("ab")
         mark = run.mark()
         tally.dice.choice(slots).kill(again=False)
         run.recovered(mark)
@@ -78,10 +66,7 @@ def failover(ground: Ground, tally: Tally) -> None:
 @row("kill -9 at each fail point", ci=1, full=3)
 def kill_at_fail_points(ground: Ground, tally: Tally) -> None:
     with Run(ground) as run:
-        victim = run.slot("a")
-        victim.start()
-        run.pacer.start()
-        run.settled()
+        victim = run.begin("a")
         model = 1
         for name in IN_CI if tally.level == "ci" else NAMES:
             if name == "after_activation":
@@ -103,10 +88,7 @@ def kill_at_fail_points(ground: Ground, tally: Tally) -> None:
 def kill_while_giving_up(ground: Ground, tally: Tally) -> None:
     """The fail points of this moment, without the others."""
     with Run(ground) as run:
-        victim = run.slot("a")
-        victim.start()
-        run.pacer.start()
-        run.settled()
+        victim = run.begin("a")
         for name in IN_REBALANCE:
             died = victim.exits[KILLED]
             victim.arm(name)
@@ -131,12 +113,7 @@ def _die_giving_up(run: Run, victim: Slot, name: str, died: int, tally: Tally) -
 def zombie(ground: Ground, tally: Tally) -> None:
     """It wakes up in the middle of a transaction on partitions that are another's by now."""
     with Run(ground) as run:
-        slots = [run.slot(name) for name in "ab"]
-        for slot in slots:
-            slot.start()
-        run.pacer.start()
-        run.settled()
-        _share(run, slots)
+        slots = run.begin_all("ab")
         for _ in range(int(tally.pick(1, 1, 2))):
             time.sleep(tally.dice.uniform(0.0, 0.5))
             mark = run.mark()
@@ -153,10 +130,7 @@ def zombie(ground: Ground, tally: Tally) -> None:
 @row("SIGSTOP shorter than the session", full=4)
 def pause(ground: Ground, tally: Tally) -> None:
     with Run(ground) as run:
-        victim = run.slot("a")
-        victim.start()
-        run.pacer.start()
-        run.settled()
+        victim = run.begin("a")
         for _ in range(int(tally.pick(2, 3, 6))):
             time.sleep(tally.dice.uniform(0.2, 1.0))
             victim.freeze()
@@ -171,10 +145,7 @@ def pause(ground: Ground, tally: Tally) -> None:
 def drain(ground: Ground, tally: Tally) -> None:
     """It ends with 0, and leaves nothing open that the next one would have to wait for."""
     with Run(ground) as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         for _ in range(int(tally.pick(2, 3, 10))):
             time.sleep(tally.dice.uniform(0.1, 1.0))
             mark = run.mark()
@@ -195,7 +166,7 @@ def rescale(ground: Ground, tally: Tally) -> None:
         run.settled()
         for slot in slots[1:]:
             slot.start()
-        _share(run, slots)
+        run.shared(slots)
         time.sleep(1.0)
         mark = run.mark()
         for slot in tally.dice.sample(slots, 2):
@@ -212,10 +183,7 @@ def storm(ground: Ground, tally: Tally) -> None:
     The account holds whole records against those of an undisturbed run, so the ids of all anomalies are the same as well.
     """
     with Run(ground, rate=200) as run:
-        stays = run.slot("stays")
-        stays.start()
-        run.pacer.start()
-        run.settled()
+        run.begin("stays")
         members = [run.nameless(f"m{k}") for k in range(3)]
         until_s = time.monotonic() + tally.pick(15, 30, 300)
         while time.monotonic() < until_s:
@@ -239,9 +207,3 @@ def storm(ground: Ground, tally: Tally) -> None:
 
 def _wait_for_exits(run: Run, slot: Slot, code: int, count: int) -> None:
     run.wait(lambda: slot.exits[code] >= count, 60, f"end {count} of {slot.name}")
-
-
-def _share(run: Run, slots: list[Slot]) -> None:
-    """Wait until each of the members has taken partitions over."""
-    run.wait(lambda: all(slot.said("partition taken over") for slot in slots), 60, "sharing the partitions")
-    run.settled()

@@ -23,10 +23,7 @@ HEADER_BYTES = 4096
 def broker_killed(ground: Ground, tally: Tally) -> None:
     """Recovery counts from when the broker answers again."""
     with Run(ground) as run:
-        for name in "ab":
-            run.slot(name).start()
-        run.pacer.start()
-        run.settled()
+        run.begin_all("ab")
         for _ in range(int(tally.pick(1, 1, 2))):
             time.sleep(tally.dice.uniform(0.0, 1.0))
             mark = run.mark()
@@ -42,10 +39,7 @@ def broker_killed(ground: Ground, tally: Tally) -> None:
 def broker_unreachable(ground: Ground, tally: Tally) -> None:
     """The network is cut before the predictors only; recovery counts from when it is mended."""
     with Run(ground, rate=100) as run:
-        for name in "ab":
-            run.slot(name, KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address).start()
-        run.pacer.start()
-        run.settled()
+        run.begin_all("ab", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
         mark = run.mark()
         ground.proxy.cut("refuse" if tally.runs % 2 else "silence")
         time.sleep(tally.pick(20, 20, 60))
@@ -62,8 +56,7 @@ def one_cut_off(ground: Ground, tally: Tally) -> None:
         for slot in slots:
             slot.start()
         run.pacer.start()
-        run.wait(lambda: all(slot.said("partition taken over") for slot in slots), 60, "sharing the partitions")
-        run.settled()
+        run.shared(slots)
         mark = run.mark()
         ground.proxy.cut("silence" if tally.runs % 2 else "refuse")
         run.recovered(mark)
@@ -90,9 +83,7 @@ BROKEN = (("commit", END_TXN), ("positions", TXN_OFFSET_COMMIT), ("records", PRO
 def request_held(ground: Ground, tally: Tally) -> None:
     """Longer than the predictor waits: it goes on with a new producer before the old request reaches the broker."""
     with Run(ground) as run:
-        run.slot("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address).start()
-        run.pacer.start()
-        run.settled()
+        run.begin("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
         for what, api_key, *answer in HELD[:2] if tally.level == "ci" else HELD:
             hold = ground.proxy.hold(api_key, answer=bool(answer), skip=tally.dice.randrange(5))
             run.wait(hold.caught.is_set, 30, f"holding back the {what}")
@@ -107,9 +98,7 @@ def request_held(ground: Ground, tally: Tally) -> None:
 def request_overtaken(ground: Ground, tally: Tally) -> None:
     """The client repeats it at once on a new connection and goes on; the first copy comes later."""
     with Run(ground) as run:
-        run.slot("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address).start()
-        run.pacer.start()
-        run.settled()
+        run.begin("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
         for what, api_key in BROKEN * int(tally.pick(1, 2, 3)):
             hold = ground.proxy.hold(api_key, reset=True, skip=tally.dice.randrange(5))
             run.wait(hold.caught.is_set, 30, f"holding back the {what}")
@@ -124,10 +113,7 @@ def request_overtaken(ground: Ground, tally: Tally) -> None:
 def start_held(ground: Ground, tally: Tally) -> None:
     """The request that fences the predecessor is late."""
     with Run(ground) as run:
-        slot = run.slot("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
         mark = run.mark()
         hold = ground.proxy.hold(INIT_PRODUCER_ID)
         slot.kill()
@@ -142,10 +128,7 @@ def start_held(ground: Ground, tally: Tally) -> None:
 def slow_network(ground: Ground, tally: Tally) -> None:
     with Run(ground) as run:
         ground.proxy.delay_s = 0.1
-        slot = run.slot("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
         for _ in range(int(tally.pick(1, 1, 3))):
             mark = run.mark()
             slot.kill()
@@ -211,10 +194,7 @@ def state_unwritable(ground: Ground, tally: Tally) -> None:
     """No snapshot at all: each restart replays the log from its start."""
     with Run(ground) as run:
         (run.folder / "state").write_text("a file where the folder should be")
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         for _ in range(int(tally.pick(2, 2, 4))):
             run.wait(lambda: slot.said("snapshot not written") > 0, 30, "the complaint about snapshots")
             mark = run.mark()
@@ -227,10 +207,7 @@ def state_unwritable(ground: Ground, tally: Tally) -> None:
 def state_full(ground: Ground, tally: Tally) -> None:
     """Snapshots fail from some moment on; the restart takes the last good one."""
     with Run(ground) as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         time.sleep(2.0)
         written = list((run.folder / "state").rglob("*.snapshot"))
         tally.require(bool(written), f"{run.name}: no snapshot before the volume was full")
@@ -248,10 +225,7 @@ def state_full(ground: Ground, tally: Tally) -> None:
 def snapshots_damaged(ground: Ground, tally: Tally) -> None:
     """While the predictor is dead, some bits of each are changed in some partitions; in the others each is cut short."""
     with Run(ground) as run:
-        slot = run.slot("a")
-        slot.start()
-        run.pacer.start()
-        run.settled()
+        slot = run.begin("a")
         for _ in range(int(tally.pick(2, 2, 4))):
             time.sleep(2.0)
             mark = run.mark()

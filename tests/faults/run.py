@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import schemas
@@ -119,6 +119,24 @@ class Run:
         slot = Slot(name, self.folder / f"{name}.log", self.environ | environ, self.ground.tree)
         self.slots.append(slot)
         return slot
+
+    def begin(self, name: str, **environ: str) -> Slot:
+        """Start a predictor with a slot and the stream, and wait until it runs as usual."""
+        return self.begin_all([name], **environ)[0]
+
+    def begin_all(self, names: Iterable[str], **environ: str) -> list[Slot]:
+        """Start predictors with slots and the stream, and wait until each has a share and it runs as usual."""
+        slots = [self.slot(name, **environ) for name in names]
+        for slot in slots:
+            slot.start()
+        self.pacer.start()
+        self.shared(slots)
+        return slots
+
+    def shared(self, slots: Sequence[Slot]) -> None:
+        """Wait until each of the members has taken partitions over, and it runs as usual."""
+        self.wait(lambda: all(slot.said("partition taken over") for slot in slots), 60, "sharing the partitions")
+        self.settled()
 
     def mark(self) -> Mark:
         return Mark(time.monotonic(), dict(self.pacer.counts))

@@ -6,8 +6,6 @@ Law: wiring only; what is computed is in ``shared`` and what is decided in ``loo
 from __future__ import annotations
 
 import gc
-import os
-import socket
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,6 +17,7 @@ import schemas
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import Doors, PredictionLoop
 from consumer_prediction.models import ModelVolume
+from consumer_prediction.opening import Opening
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.watchdog import Watchdog
 from shared.codec import Plans, SchemaUnfit, WriterPlan, compile_plan
@@ -27,8 +26,7 @@ from shared.counters import Counters
 from shared.errors import GuardError, LapwingError, SchemaNotAllowed, TopicMismatch, TransportError
 from shared.events import Activation
 from shared.fingerprints import Fingerprint, fingerprint_of
-from shared.kafka import Admin, AtLeastOnceSink, GroupSource, Reader, TopicIdentity, TransactionalSink, input_limit_bytes
-from shared.ports import Sink
+from shared.kafka import Admin, Reader, TopicIdentity, input_limit_bytes
 from shared.records import decode_records, schema_id_of
 from shared.registry import Registry
 from shared.scoring import Rules
@@ -141,19 +139,19 @@ class ActivationLog:
         return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == mine]
 
 
-def run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
+def run(settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]) -> None:
     """Score until stopping() says so.
 
     raises : LapwingError; the supervisor starts the process again, which ends in the same way where a guard has stopped it
     """
     try:
-        _run(settings, counters, stopping)
+        _run(settings, counters, opening, stopping)
     except GuardError as error:
         log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
         raise
 
 
-def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -> None:
+def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]) -> None:
     patient = _Patience(settings.predict.outage_deadline_s, stopping)
     models = ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters, settings.models)
     admin = Admin(settings)
@@ -163,18 +161,11 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
         return
     looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
     watch = TopicWatch(settings.topics.input, topic, partial(looking.identity, settings.topics.input))
-    source = GroupSource(
-        settings,
-        settings.predict.group,
-        settings.topics.input,
-        instance_id=f"{settings.predict.group}-{settings.slot}" if settings.slot else None,
-        session_timeout_ms=settings.predict.session_timeout_ms,
-    )
     history = ActivationLog(settings)
     scored = history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
     doors = Doors(
-        source=GuardedSource(source, watch, KeyCheck(settings.input.partitioner, topic.partitions), scored),
-        open_sink=lambda: _open_sink(settings, source),
+        source=GuardedSource(opening.source, watch, KeyCheck(settings.input.partitioner, topic.partitions), scored),
+        open_sink=opening.sink,
         schemas=WriterSchemas(Registry(settings.registry), settings.input, time.monotonic),
         models=models,
         history=history,
@@ -265,16 +256,4 @@ def result_schemas(settings: Settings) -> SchemaIds:
         score=registry.lookup(f"{topics.scores}-value", schemas.text(schemas.SCORE_EVENT)),
         anomaly=registry.lookup(f"{topics.anomalies}-value", schemas.text(schemas.ANOMALY_EVENT)),
         activation=registry.lookup(f"{topics.activations}-value", schemas.text(schemas.MODEL_ACTIVATION)),
-    )
-
-
-def _open_sink(settings: Settings, source: GroupSource) -> Sink:
-    if settings.predict.delivery == "at-least-once":
-        return AtLeastOnceSink(settings, source)
-    identity = settings.slot or f"{socket.gethostname()}-{os.getpid()}"
-    return TransactionalSink(
-        settings,
-        f"{settings.predict.group}-{identity}",
-        source,
-        transaction_timeout_ms=settings.predict.transaction_timeout_ms,
     )

@@ -82,7 +82,7 @@ def _run(tree: Path, *arguments: str) -> None:
     subprocess.run(command, cwd=tree, env=os.environ | environ_of(tree), stdout=subprocess.DEVNULL, check=True)
 
 
-LOOP, SERVICE = "consumer_prediction/loop.py", "consumer_prediction/service.py"
+LOOP, OPENING = "consumer_prediction/loop.py", "consumer_prediction/opening.py"
 SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
 AVRO, ROLLING = "shared/kernels/avro.py", "shared/kernels/rolling.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
@@ -119,7 +119,7 @@ MUTANTS = (
     ),
     Mutant(
         "no transactions",
-        (Edit(SERVICE, 'if settings.predict.delivery == "at-least-once":', "if True:"),),
+        (Edit(OPENING, 'if self._settings.predict.delivery == "at-least-once":', "if True:"),),
         (KILLS,),
     ),
     Mutant(
@@ -155,7 +155,13 @@ MUTANTS = (
     ),
     Mutant(
         "a dead predictor's transaction stays open for minutes",
-        (Edit(SERVICE, "transaction_timeout_ms=settings.predict.transaction_timeout_ms,", "transaction_timeout_ms=300_000,"),),
+        (
+            Edit(
+                OPENING,
+                "transaction_timeout_ms=self._settings.predict.transaction_timeout_ms,",
+                "transaction_timeout_ms=300_000,",
+            ),
+        ),
         (FAILOVER,),
         sign=STUCK,
     ),

@@ -439,5 +439,5 @@ def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch)
 
     monkeypatch.setattr(service, "_run", stopped)
     with capture_logs() as said, pytest.raises(PositionGone):
-        service.run(Settings(), Counters(), lambda: False)
+        service.run(Settings(), Counters(), object(), lambda: False)
     assert said == [{"event": "stopped by a guard", "log_level": "error", "guard": "PositionGone", "why": "because"}]

@@ -1,0 +1,110 @@
+"""The doors that are opened while the kernels are loaded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from threading import Event
+from typing import Any
+
+import pytest
+
+from consumer_prediction import opening
+from consumer_prediction.opening import Opening
+from shared.errors import TransportError
+from shared.settings import Settings, load_settings
+
+
+class Doors:
+    """What stands in for the client: sinks that open when they are allowed to, or fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.allowed, self.asked, self.failure = Event(), [], None
+        monkeypatch.setattr(opening, "GroupSource", lambda *_, **named: ("source", named["instance_id"]))
+        monkeypatch.setattr(opening, "TransactionalSink", self._open)
+        monkeypatch.setattr(opening, "AtLeastOnceSink", lambda _, source: ("at least once", source))
+
+    asked: list[str]
+    failure: Exception | None
+
+    def _open(self, _: Settings, transactional_id: str, source: Any, *, transaction_timeout_ms: int) -> tuple[str, int]:
+        assert self.allowed.wait(10)
+        assert transaction_timeout_ms > 0
+        assert source[0] == "source"
+        self.asked.append(transactional_id)
+        if self.failure:
+            raise self.failure
+        return transactional_id, len(self.asked)
+
+
+@pytest.fixture
+def doors(monkeypatch: pytest.MonkeyPatch) -> Doors:
+    return Doors(monkeypatch)
+
+
+def _settings(**given: Any) -> Settings:
+    return load_settings({"predict": {"group": "g"}, "slot": "two"} | given)
+
+
+def test_the_first_sink_is_opened_beside_and_later_ones_when_they_are_asked_for(doors: Doors) -> None:
+    opened = Opening(_settings())
+    assert opened.source == ("source", "g-two")
+    doors.allowed.set()
+    assert opened.sink() == ("g-two", 1)
+    assert doors.asked == ["g-two"]
+    assert opened.sink() == ("g-two", 2)
+
+
+@pytest.mark.parametrize("failure", [TransportError("nobody there"), ValueError("not thought of")])
+def test_a_failure_is_raised_where_the_sink_is_asked_for_and_the_next_one_is_tried_again(
+    doors: Doors, failure: Exception
+) -> None:
+    doors.failure = failure
+    doors.allowed.set()
+    opened = Opening(_settings())
+    with pytest.raises(type(failure), match=str(failure)):
+        opened.sink()
+    doors.failure = None
+    assert opened.sink() == ("g-two", 2)
+
+
+def test_without_a_slot_the_name_is_that_of_the_process(doors: Doors) -> None:
+    doors.allowed.set()
+    opened = Opening(_settings(slot=""))
+    assert opened.source == ("source", None)
+    name, _ = opened.sink()  # type: ignore[misc]
+    assert name.startswith("g-")
+    assert name != "g-"
+
+
+def test_at_least_once_needs_no_transaction(doors: Doors) -> None:
+    opened = Opening(_settings(predict={"group": "g", "delivery": "at-least-once"}))
+    assert opened.sink() == ("at least once", opened.source)
+    assert not doors.asked
+
+
+def test_a_predictor_starts_without_what_it_does_not_need() -> None:
+    said = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(_START)], capture_output=True, text=True, timeout=300, check=True
+    )
+    assert said.stdout.split() == ["False", "True", "False", "True", "True"]
+
+
+_START = """
+    import gc
+    import sys
+
+    import consumer_prediction.opening
+    from consumer_prediction.__main__ import _quick_imports
+
+    print("numba" in sys.modules)  # nothing that loads kernels before the doors are being opened
+    with _quick_imports():
+        import consumer_prediction.service
+    print("numba" in sys.modules)
+    print("scipy" in sys.modules)
+    print(gc.isenabled())
+    import scipy
+
+    print(bool(scipy.__version__))  # hidden for that while only
+"""

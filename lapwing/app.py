@@ -18,7 +18,7 @@ from typing import Annotated
 import typer
 
 from lapwing import __version__
-from lapwing.dlq_commands import dlq_app
+from lapwing.dlq.commands import dlq_app
 from shared.errors import ConfigError, LapwingError
 
 app = typer.Typer(
@@ -127,8 +127,8 @@ def demo(
 
     The services run as processes of their own, on a broker and a registry in memory.
     """
-    from lapwing.demo import run
-    from lapwing.demo_plan import DemoOptions
+    from lapwing.demo.command import run
+    from lapwing.demo.plan import DemoOptions
     from producer.sources import SourceOptions
 
     options = DemoOptions(SourceOptions(data, fleet=fleet), predictors, _speed(speed), backfill, once, as_json, svg, keep)
@@ -250,9 +250,9 @@ def backtest(
 
     Files or a range of the topic run through the code of the predictor; nothing is written to Kafka.
     """
-    from lapwing.backtest import BacktestOptions
-    from lapwing.backtest import backtest as run_backtest
-    from lapwing.backtest_input import InputOptions
+    from lapwing.backtest.command import BacktestOptions
+    from lapwing.backtest.command import backtest as run_backtest
+    from lapwing.backtest.feeds import InputOptions
     from shared.settings import load_settings
 
     source = InputOptions(data, topic_range, fleet, days, seed, catalogue, skip_bad, partitions)

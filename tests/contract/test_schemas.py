@@ -14,8 +14,8 @@ import fastavro
 import pytest
 
 import schemas
-from lapwing.embedded_registry import EmbeddedRegistry, serve
-from lapwing.schema_compatibility import violations, wrong_defaults
+from lapwing.embedded.compatibility import violations, wrong_defaults
+from lapwing.embedded.registry import EmbeddedRegistry, serve
 from lapwing.topics import subjects
 from shared.avro_types import AvroType, Field, parse_schema
 from shared.codec import compile_plan

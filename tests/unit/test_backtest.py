@@ -14,9 +14,9 @@ import pytest
 from typer.testing import CliRunner
 
 from lapwing.app import app
-from lapwing.backtest import BacktestOptions, backtest, merged
-from lapwing.backtest_files import check_folder
-from lapwing.backtest_input import InputOptions, open_feed
+from lapwing.backtest.command import BacktestOptions, backtest, merged
+from lapwing.backtest.feeds import InputOptions, open_feed
+from lapwing.backtest.files import check_folder
 from producer.catalogue import load_catalogue, read_folder
 from producer.records import RecordMaker, event_schema
 from producer.replay import merge

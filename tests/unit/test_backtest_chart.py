@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.backtest_chart import Lines, Mark, Span, compact, draw, strip
+from lapwing.backtest.chart import Lines, Mark, Span, compact, draw, strip
 
 START_MS, STEP_MS = 1_700_000_100_000, 300_000
 

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.backtest import parse_changes, progress
-from lapwing.backtest_figures import compare, count, figures, observed_days
-from lapwing.backtest_files import result_files
-from lapwing.backtest_input import Feed, InputOptions, Joined, TopicRange, open_feed, parse_range, within
-from lapwing.backtest_models import check_fit, find_model
-from lapwing.backtest_run import Judge, Judged, Series, run
-from lapwing.backtest_text import to_text
+from lapwing.backtest.command import parse_changes, progress
+from lapwing.backtest.feeds import Feed, InputOptions, Joined, TopicRange, open_feed, parse_range, within
+from lapwing.backtest.figures import compare, count, figures, observed_days
+from lapwing.backtest.files import result_files
+from lapwing.backtest.models import check_fit, find_model
+from lapwing.backtest.run import Judge, Judged, Series, run
+from lapwing.backtest.text import to_text
 from producer.records import event_schema
 from shared.batch import Batch, Blob
 from shared.codec import compile_plan
@@ -385,7 +385,7 @@ def test_changes_are_read_as_settings():
 
 def test_long_runs_say_how_far_they_are(capsys, monkeypatch):
     now = iter([0.0, 1.0, 6.0, 7.0, 12.0])
-    monkeypatch.setattr("lapwing.backtest.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("lapwing.backtest.command.time.monotonic", lambda: next(now))
     with progress(400) as told:
         for rows in (100, 200, 300, 400):
             told(rows, rows // 10)

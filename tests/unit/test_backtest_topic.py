@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lapwing.backtest import BacktestOptions, backtest, merged
-from lapwing.backtest_input import InputOptions
-from lapwing.embedded_broker import EmbeddedBroker
-from lapwing.embedded_registry import serve
+from lapwing.backtest.command import BacktestOptions, backtest, merged
+from lapwing.backtest.feeds import InputOptions
+from lapwing.embedded.broker import EmbeddedBroker
+from lapwing.embedded.registry import serve
 from producer.catalogue import load_catalogue, read_folder
 from producer.records import RecordMaker, event_schema
 from producer.replay import merge

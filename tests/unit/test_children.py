@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from lapwing.children import ChildError, Children
+from lapwing.demo.children import ChildError, Children
 
 ROOT = Path(__file__).parents[2]
 SLEEPER = """
@@ -77,7 +77,7 @@ def test_an_early_death_shows_the_last_lines(tmp_path, environ):
 PARENT = """
 import os, sys, time
 from pathlib import Path
-from lapwing.children import Children
+from lapwing.demo.children import Children
 children = Children(dict(os.environ), Path(sys.argv[1]))
 print(children.start("sleeper", "sleeper").process.pid, children.start("stubborn", "stubborn").process.pid, flush=True)
 time.sleep(60)

@@ -11,13 +11,14 @@ import pytest
 from rich.console import Console
 
 import schemas
-from lapwing import demo, demo_reader
-from lapwing.demo_plan import SAFE_SHARE, DemoOptions, arguments, make_plan
-from lapwing.demo_reader import ResultReader
-from lapwing.demo_screen import LINES_OF_ANOMALIES, Screen
-from lapwing.demo_view import AnomalyLine, Frame, Phase, Summary
-from lapwing.embedded_broker import RETENTION_BYTES
-from lapwing.ledger import Ledger
+from lapwing.demo import command as demo
+from lapwing.demo import reader as demo_reader
+from lapwing.demo.ledger import Ledger
+from lapwing.demo.plan import SAFE_SHARE, DemoOptions, arguments, make_plan
+from lapwing.demo.reader import ResultReader
+from lapwing.demo.screen import LINES_OF_ANOMALIES, Screen
+from lapwing.demo.view import AnomalyLine, Frame, Phase, Summary
+from lapwing.embedded.broker import RETENTION_BYTES
 from producer.replay import Stream
 from producer.sources import Source, SourceOptions
 from shared.batch import Batch, Blob, Position
@@ -63,7 +64,7 @@ def test_one_host_that_does_not_fit_is_named():
 
 def test_sizes_are_not_underestimated():
     """The encoded records of the planned backfill, batch headers aside, stay below the estimate."""
-    from lapwing.demo_plan import _by_partition
+    from lapwing.demo.plan import _by_partition
     from shared.encoding import encode_metric_events
 
     stream = source(3, 50, name="a-host-with-a-rather-long-name-{:03d}").stream

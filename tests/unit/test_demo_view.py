@@ -9,7 +9,7 @@ import math
 import pytest
 from rich.console import Console
 
-from lapwing.demo_view import (
+from lapwing.demo.view import (
     AnomalyLine,
     Frame,
     Phase,

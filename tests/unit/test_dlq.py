@@ -19,13 +19,13 @@ from numba import config
 from typer.testing import CliRunner
 
 import schemas
-from lapwing import dlq_replay
 from lapwing.app import app
-from lapwing.dlq import summarize
-from lapwing.dlq_letters import Filters, Letter
-from lapwing.dlq_record import dump, fit, plain, read_fields
-from lapwing.embedded_broker import EmbeddedBroker
-from lapwing.embedded_registry import serve
+from lapwing.dlq import replay as dlq_replay
+from lapwing.dlq.letters import Filters, Letter
+from lapwing.dlq.look import summarize
+from lapwing.dlq.record import dump, fit, plain, read_fields
+from lapwing.embedded.broker import EmbeddedBroker
+from lapwing.embedded.registry import serve
 from shared.avro_types import parse_schema
 from shared.batch import Batch, Blob, Outgoing
 from shared.dead_letters import dead_letters
@@ -369,7 +369,7 @@ def test_nothing_is_sent_without_a_yes(world: Site, monkeypatch: pytest.MonkeyPa
     place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA)
     with pytest.raises(ConfigError, match="--yes sends, --dry-run only looks"):
         world.dlq("replay", *place)
-    monkeypatch.setattr("lapwing.dlq_commands._agreed", lambda question: False)
+    monkeypatch.setattr("lapwing.dlq.commands._agreed", lambda question: False)
     assert "nothing sent" in world.dlq("replay", *place, code=1)
     assert world.input() == []
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lapwing import embedded_broker
-from lapwing.embedded_broker import RETENTION_BYTES, EmbeddedBroker, find_library
+from lapwing.embedded import broker as embedded_broker
+from lapwing.embedded.broker import RETENTION_BYTES, EmbeddedBroker, find_library
 from shared.batch import Batch, Blob, Outgoing, Position
 from shared.errors import ConfigError, TopicMismatch
 from shared.kafka import Admin, AtLeastOnceSink, GroupSource, Publisher, Reader, TopicSpec, topic_specs

@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 import schemas
-from lapwing.embedded_registry import EmbeddedRegistry, serve
+from lapwing.embedded.registry import EmbeddedRegistry, serve
 from shared.errors import ConfigError
 
 EVENT = schemas.text(schemas.METRIC_EVENT)

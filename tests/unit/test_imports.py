@@ -24,7 +24,7 @@ WORDS = {
 }
 
 OWNERS = {
-    "confluent_kafka": ("shared.kafka", "shared.registry", "lapwing.embedded_broker"),
+    "confluent_kafka": ("shared.kafka", "shared.registry", "lapwing.embedded.broker"),
     "cryptography": ("shared.signatures", "shared.artifacts"),
     "joblib": ("consumer_training",),
     "sklearn": ("consumer_training",),
@@ -213,7 +213,7 @@ def test_every_service_is_known() -> None:
 
 
 SHARED = ("kernels", "kernels.wire", "events", "errors", "codec", "registry", "kafka", "kafka.client", "telemetry", "settings")
-INNER = ("producer.replay", "producer.service", "consumer_training.training", "lapwing.demo")
+INNER = ("producer.replay", "producer.service", "consumer_training.training", "lapwing.demo.command")
 SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *INNER], "")
 
 
@@ -240,15 +240,15 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         ("producer.service", "import importlib\nimportlib.import_module(name)", "be readable in the source"),
         ("producer.service", "import importlib\nimportlib.import_module(f'{name}.x')", "be readable in the source"),
         ("producer.service", "import importlib\nimportlib.import_module(f'lapwing.{name}')", "row 4 must not import row 5"),
-        ("producer.service", "import lapwing.demo", "row 4 must not import row 5"),
+        ("producer.service", "import lapwing.demo.command", "row 4 must not import row 5"),
         ("producer.service", "from sklearn.svm import OneClassSVM", "sklearn belongs to consumer_training"),
         ("consumer_prediction.service", "import joblib", "joblib belongs to consumer_training"),
         ("consumer_prediction.service", "import confluent_kafka", "confluent_kafka belongs to"),
-        ("lapwing.demo", "import confluent_kafka", "confluent_kafka belongs to"),
-        ("lapwing.demo", "from tests.reference import rolling", "tests belongs to nobody here"),
-        ("lapwing.demo", "import os\nx = os.environ['A']", "reads the environment"),
-        ("lapwing.demo", "import os\nos.getenv('A')", "reads the environment"),
-        ("lapwing.demo", "from os import environ", "reads the environment"),
+        ("lapwing.demo.command", "import confluent_kafka", "confluent_kafka belongs to"),
+        ("lapwing.demo.command", "from tests.reference import rolling", "tests belongs to nobody here"),
+        ("lapwing.demo.command", "import os\nx = os.environ['A']", "reads the environment"),
+        ("lapwing.demo.command", "import os\nos.getenv('A')", "reads the environment"),
+        ("lapwing.demo.command", "from os import environ", "reads the environment"),
         ("shared.settings", "import os\ndef other():\n    return os.environ", "reads the environment"),
     ],
 )
@@ -275,7 +275,7 @@ def test_a_circle_for_types_only_is_let_through() -> None:
         ("shared.codec", "import shared.kernels.wire, shared.events, fastavro, zlib"),
         ("shared.kafka.client", "from shared.kafka.client import x\nimport confluent_kafka, time"),
         ("consumer_training.training", "import sklearn, joblib, shared.codec, shared.kafka"),
-        ("lapwing.demo", "from producer import replay\nimport sharedness, rich"),
+        ("lapwing.demo.command", "from producer import replay\nimport sharedness, rich"),
         ("lapwing.__main__", "import os\nos.environ"),
         ("shared.settings", "import os\ndef load_settings():\n    return dict(os.environ)"),
     ],

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
-from lapwing.embedded_broker import find_library
+from lapwing.embedded.broker import find_library
 from shared.errors import (
     ConfigError,
     HistoryGone,

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.ledger import DEAD, SCORED, Ledger
+from lapwing.demo.ledger import DEAD, SCORED, Ledger
 
 
 def ints(*values):

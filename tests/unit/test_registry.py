@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import schemas
-from lapwing.embedded_registry import EmbeddedRegistry, serve
+from lapwing.embedded.registry import EmbeddedRegistry, serve
 from shared.errors import ConfigError, TransportError
 from shared.registry import Registry
 from shared.settings import RegistrySettings

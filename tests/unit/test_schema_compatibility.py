@@ -9,7 +9,7 @@ from typing import Any
 import fastavro
 import pytest
 
-from lapwing.schema_compatibility import LEVELS, unreadable, violations, wrong_defaults
+from lapwing.embedded.compatibility import LEVELS, unreadable, violations, wrong_defaults
 from shared.avro_types import AvroType, parse_schema
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from lapwing.backtest_input import Feed
+from lapwing.backtest.feeds import Feed
 from shared.configuration import Configuration
 from shared.directory import Directory
 from shared.events import Anomaly, Reason

@@ -13,9 +13,9 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from lapwing.backtest_figures import Change, alarm_fields
-from lapwing.backtest_report import Report, page
-from lapwing.backtest_run import Judged, Series
+from lapwing.backtest.figures import Change, alarm_fields
+from lapwing.backtest.report import Report, page
+from lapwing.backtest.run import Judged, Series
 from shared.errors import ConfigError
 from shared.events import Anomaly
 from shared.labels import Window, result_csv, result_scores

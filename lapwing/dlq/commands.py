@@ -35,8 +35,8 @@ def list_dead_letters(
     as_json: Json = False,
 ) -> None:
     """Count dead letters by reason; show the newest."""
-    from lapwing.dlq import list_letters
-    from lapwing.dlq_letters import Filters
+    from lapwing.dlq.letters import Filters
+    from lapwing.dlq.look import list_letters
     from shared.settings import load_settings
 
     filters = Filters.of(reason, key, since, round(time.time() * 1000))
@@ -51,7 +51,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one: why, headers, fields as far as they can be read, bytes."""
-    from lapwing.dlq import show_letter
+    from lapwing.dlq.look import show_letter
     from shared.settings import load_settings
 
     show_letter(load_settings(), partition, offset, raw=raw, as_json=as_json)
@@ -85,9 +85,9 @@ def replay(
 
     Each is decoded first; what would be rejected again is refused.  Exit code 1 when something was refused.
     """
-    from lapwing.dlq_letters import Filters
-    from lapwing.dlq_replay import ReplayOptions
-    from lapwing.dlq_replay import replay as send_back
+    from lapwing.dlq.letters import Filters
+    from lapwing.dlq.replay import ReplayOptions
+    from lapwing.dlq.replay import replay as send_back
     from shared.settings import load_settings
 
     options = ReplayOptions(

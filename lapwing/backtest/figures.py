@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lapwing.backtest_run import Judged, Series
+from lapwing.backtest.run import Judged, Series
 from shared.events import Anomaly, SeverityClass, State, severity_class
 from shared.features import iso
 from shared.labels import Fate, Judgement, Window, judge, runs

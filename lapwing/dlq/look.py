@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from lapwing.dlq_letters import Filters, Letter, find, moment, scan
-from lapwing.dlq_record import Fields, dump, judge, plain, read_fields
+from lapwing.dlq.letters import Filters, Letter, find, moment, scan
+from lapwing.dlq.record import Fields, dump, judge, plain, read_fields
 from shared.avro_types import SchemaInvalid, parse_schema
 from shared.errors import DataError, TransportError
 from shared.events import Reason

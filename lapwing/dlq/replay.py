@@ -15,8 +15,8 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from lapwing.dlq_letters import REPLAYED_FROM, Filters, Letter, find, moment, scan
-from lapwing.dlq_record import Verdict, fit, judge
+from lapwing.dlq.letters import REPLAYED_FROM, Filters, Letter, find, moment, scan
+from lapwing.dlq.record import Verdict, fit, judge
 from shared.avro_types import SchemaInvalid, parse_schema
 from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError, DataError, TransportError

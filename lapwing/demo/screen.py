@@ -13,7 +13,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
-from lapwing.demo_view import IN_MEMORY, AnomalyLine, Frame, Summary, minute, picture, plain, render, render_summary
+from lapwing.demo.view import IN_MEMORY, AnomalyLine, Frame, Summary, minute, picture, plain, render, render_summary
 from shared.errors import ConfigError
 from shared.telemetry import line
 

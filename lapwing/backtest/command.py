@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lapwing import __version__
-from lapwing.backtest_figures import TOLERANCE_INTERVALS, Change, Entity, alarm_fields, compare, count, figures, top
-from lapwing.backtest_files import check_folder, write_files
-from lapwing.backtest_input import Feed, InputOptions, open_feed, open_labels
-from lapwing.backtest_models import Trainer, check_fit, find_model
-from lapwing.backtest_report import Report
-from lapwing.backtest_run import Judge, Judged, run
-from lapwing.backtest_text import to_text
+from lapwing.backtest.feeds import Feed, InputOptions, open_feed, open_labels
+from lapwing.backtest.figures import TOLERANCE_INTERVALS, Change, Entity, alarm_fields, compare, count, figures, top
+from lapwing.backtest.files import check_folder, write_files
+from lapwing.backtest.models import Trainer, check_fit, find_model
+from lapwing.backtest.report import Report
+from lapwing.backtest.run import Judge, Judged, run
+from lapwing.backtest.text import to_text
 from shared.configuration import Configuration
 from shared.errors import ConfigError, DataError
 from shared.labels import Window, Windows, find

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from lapwing.backtest_chart import Lines, Mark, Span, draw, strip
-from lapwing.backtest_figures import Change, Entity, interval_ms, top
-from lapwing.backtest_run import Judged, Series
-from lapwing.backtest_style import style_sheet
+from lapwing.backtest.chart import Lines, Mark, Span, draw, strip
+from lapwing.backtest.figures import Change, Entity, interval_ms, top
+from lapwing.backtest.run import Judged, Series
+from lapwing.backtest.style import style_sheet
 from shared.events import Anomaly, SeverityClass, State, severity_class
 from shared.features import iso
 from shared.labels import Fate

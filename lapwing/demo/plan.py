@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from lapwing.embedded_broker import RETENTION_BYTES
+from lapwing.embedded.broker import RETENTION_BYTES
 from producer.replay import Stream
 from producer.sources import Source, SourceOptions
 from shared.batch import Blob

@@ -13,12 +13,12 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from lapwing.children import Children
-from lapwing.demo_plan import DemoOptions, DemoPlan, make_plan
-from lapwing.demo_run import Demo
-from lapwing.demo_screen import Screen
-from lapwing.embedded_broker import EmbeddedBroker
-from lapwing.embedded_registry import serve
+from lapwing.demo.children import Children
+from lapwing.demo.plan import DemoOptions, DemoPlan, make_plan
+from lapwing.demo.run import Demo
+from lapwing.demo.screen import Screen
+from lapwing.embedded.broker import EmbeddedBroker
+from lapwing.embedded.registry import serve
 from producer.sources import open_source
 from shared.errors import ConfigError
 from shared.kafka import topic_specs

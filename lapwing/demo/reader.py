@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 import schemas
-from lapwing.demo_view import AnomalyLine
-from lapwing.ledger import DEAD, SCORED, Ledger
+from lapwing.demo.ledger import DEAD, SCORED, Ledger
+from lapwing.demo.view import AnomalyLine
 from shared.batch import Batch, Position
 from shared.codec import compile_plan, decode
 from shared.dead_letters import PREFIX

@@ -1,6 +1,7 @@
 """The services that the demo starts: started with a log file each, watched, and stopped in order.
 
-Law: no child outlives this process (``lapwing.child``); one that ends before it should is an error that shows its last words.
+Law: no child outlives this process (``lapwing.demo.child``); one that ends before it should is an error that
+shows its last words.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Children:
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 - our own modules
-                [sys.executable, "-m", "lapwing.child", str(self._lifeline), module, *arguments],
+                [sys.executable, "-m", "lapwing.demo.child", str(self._lifeline), module, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from lapwing.schema_compatibility import LEVELS, violations, wrong_defaults
+from lapwing.embedded.compatibility import LEVELS, violations, wrong_defaults
 from shared.avro_types import AvroType, SchemaInvalid, parse_schema
 from shared.errors import ConfigError
 

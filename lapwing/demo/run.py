@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lapwing.children import Child, ChildError, Children
-from lapwing.demo_plan import DemoOptions, DemoPlan, arguments
-from lapwing.demo_reader import GROUP, ResultReader
-from lapwing.demo_screen import Screen
-from lapwing.demo_view import Frame, Phase, Summary
-from lapwing.ledger import DEAD, SCORED, Ledger
+from lapwing.demo.children import Child, ChildError, Children
+from lapwing.demo.ledger import DEAD, SCORED, Ledger
+from lapwing.demo.plan import DemoOptions, DemoPlan, arguments
+from lapwing.demo.reader import GROUP, ResultReader
+from lapwing.demo.screen import Screen
+from lapwing.demo.view import Frame, Phase, Summary
 from lapwing.topics import ensure
 from shared import artifacts
 from shared.kafka import Admin

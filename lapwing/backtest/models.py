@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from lapwing.backtest_input import Feed
+from lapwing.backtest.feeds import Feed
 from shared.configuration import Configuration
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector

@@ -1,0 +1,1 @@
+"""What would have been alarmed: the detector over recorded data, its figures and its report."""

@@ -1,0 +1,1 @@
+"""Dead letters for a person: listed, shown, corrected and sent back."""

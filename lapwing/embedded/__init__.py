@@ -1,0 +1,1 @@
+"""A broker and a Schema Registry inside this process."""

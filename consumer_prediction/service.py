@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,73 +20,28 @@ from consumer_prediction.models import ModelVolume
 from consumer_prediction.opening import Opening
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.watchdog import Watchdog
-from shared.codec import Plans, SchemaUnfit, WriterPlan, compile_plan
+from shared.codec import SchemaUnfit
 from shared.configuration import Configuration
 from shared.counters import Counters
-from shared.errors import GuardError, LapwingError, SchemaNotAllowed, TopicMismatch, TransportError
+from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
 from shared.events import Activation
-from shared.fingerprints import Fingerprint, fingerprint_of
+from shared.fingerprints import Fingerprint
 from shared.kafka import Admin, Reader, TopicIdentity, input_limit_bytes
 from shared.records import decode_records, schema_id_of
 from shared.registry import Registry
 from shared.scoring import Rules
-from shared.settings import InputSettings, Settings
+from shared.settings import Settings
 from shared.snapshots import SnapshotFolder, SnapshotWriter
 from shared.telemetry import TelemetryServer
+from shared.writer_schemas import WriterSchemas
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
 SAY_AFTER_S = 10.0
 RETRY_S = 0.5
-UNKNOWN_FOR_S = 30.0
 LOOK_TIMEOUT_S = 2.0
 """Longest wait of a look at the topic, as partitions may be waiting to be taken over."""
-
-
-class WriterSchemas:
-    """Compiled writer schemas by id, fetched once; an unknown id is asked for again after a while."""
-
-    def __init__(self, registry: Registry, settings: InputSettings, clock: Callable[[], float]) -> None:
-        self.registry = registry
-        self.settings = settings
-        self.clock = clock
-        self._plans: dict[int, WriterPlan | SchemaUnfit] = {}
-        self._unknown: dict[int, float] = {}
-
-    def plans(self, ids: Sequence[int]) -> Plans:
-        """Return a plan, a SchemaUnfit or None for each id.
-
-        raises : TransportError while the registry does not answer; SchemaNotAllowed
-        """
-        return {schema_id: self._plan(schema_id) for schema_id in ids}
-
-    def _plan(self, schema_id: int) -> WriterPlan | SchemaUnfit | None:
-        if schema_id in self._plans:
-            return self._plans[schema_id]
-        if self.clock() < self._unknown.get(schema_id, 0.0):
-            return None
-        text = self.registry.schema(schema_id)
-        if text is None:
-            self._unknown[schema_id] = self.clock() + UNKNOWN_FOR_S
-            return None
-        self._check_allowed(schema_id, fingerprint_of(text))
-        try:
-            self._plans[schema_id] = compile_plan(text, self.settings)
-        except SchemaUnfit as unfit:
-            self._plans[schema_id] = unfit
-            log.warning("schema does not fit", schema_id=schema_id, why=str(unfit))
-        return self._plans[schema_id]
-
-    def _check_allowed(self, schema_id: int, found: Fingerprint) -> None:
-        allowed = self.settings.schema_fingerprints
-        log.info("writer schema", schema_id=schema_id, crc64=found.crc64, sha256=found.sha256)
-        if allowed and not found.is_one_of(allowed):
-            raise SchemaNotAllowed(
-                f"a record is written with schema {schema_id} of {self.registry.address}, whose fingerprint {found} is not "
-                "among input.schema_fingerprints; add it there once its writer is known, or keep that producer off the topic "
-                "and set the group's offsets behind its records"
-            )
 
 
 class ActivationLog:
@@ -161,12 +116,12 @@ def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Cal
         return
     looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
     watch = TopicWatch(settings.topics.input, topic, partial(looking.identity, settings.topics.input))
-    history = ActivationLog(settings)
+    history, registry = ActivationLog(settings), Registry(settings.registry)
     scored = history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
     doors = Doors(
         source=GuardedSource(opening.source, watch, KeyCheck(settings.input.partitioner, topic.partitions), scored),
         open_sink=opening.sink,
-        schemas=WriterSchemas(Registry(settings.registry), settings.input, time.monotonic),
+        schemas=WriterSchemas(registry.schema, registry.address, settings.input, time.monotonic, _met),
         models=models,
         history=history,
         snapshots=SnapshotWriter(
@@ -247,6 +202,12 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
             "state belongs to a partition, so say which is meant"
         )
     return found
+
+
+def _met(schema_id: int, found: Fingerprint, unfit: SchemaUnfit | None) -> None:
+    log.info("writer schema", schema_id=schema_id, crc64=found.crc64, sha256=found.sha256)
+    if unfit is not None:
+        log.warning("schema does not fit", schema_id=schema_id, why=str(unfit))
 
 
 def result_schemas(settings: Settings) -> SchemaIds:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -23,16 +23,17 @@ from consumer_training.evaluation import Windows, evaluate, parse_labels
 from consumer_training.history import History
 from consumer_training.report import MAX_PICTURES, choose_entities, entities_csv, file_names, report_json, views
 from consumer_training.schedule import Schedule
-from consumer_training.topic import KafkaTopic, RegistrySchemas
+from consumer_training.topic import KafkaTopic, writer_schemas
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
-from shared.codec import Plans, schema_ids
+from shared.codec import schema_ids
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
 from shared.errors import ArtifactRefused, DataError, LapwingError, TransportError
 from shared.model import Model
 from shared.settings import Settings
 from shared.telemetry import TelemetryServer
+from shared.writer_schemas import WriterSchemas
 
 log = structlog.get_logger()
 
@@ -60,18 +61,6 @@ class InputTopic(Protocol):
 
     def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
         """Yield what lies between; start None = where the log begins."""
-        ...
-
-
-class WriterSchemas(Protocol):
-    """Writer schemas by id."""
-
-    def plans(self, ids: Sequence[int]) -> Plans:
-        """Return a plan, a SchemaUnfit or None for each id."""
-        ...
-
-    def fingerprints(self, ids: Sequence[int]) -> list[str]:
-        """Return the SHA-256 of each schema's parsing canonical form."""
         ...
 
 
@@ -111,7 +100,7 @@ def run(settings: Settings, options: Options, counters: Counters, stopping: Call
     raises : LapwingError; the supervisor starts the process again
     """
     topic = KafkaTopic(settings)
-    doors = Doors(topic, lambda: RegistrySchemas(settings), time.time, time.monotonic, time.sleep)
+    doors = Doors(topic, lambda: writer_schemas(settings), time.time, time.monotonic, time.sleep)
     try:
         with TelemetryServer(settings.telemetry, counters, lambda: ""):
             TrainingService(settings, options, doors, counters, stopping).run()
@@ -192,7 +181,7 @@ class TrainingService:
             return None
         figures = evaluate(trained, self.labels)
         summary = {name: value for name, value in figures.items() if name != "per_entity"}
-        fingerprints = sorted(set(schemas.fingerprints(sorted(history.schema_ids))))
+        fingerprints = sorted({found.sha256 for found in schemas.fingerprints(history.schema_ids)})
         facts = trained.facts | {
             "input": {"topic": self.settings.topics.input, "partitions": history.facts(), "schema_sha256": fingerprints},
             "libraries": _libraries(),

@@ -229,7 +229,7 @@ def _bound(side: str, by_time: bool, text: str) -> int | None:
 
 
 def _open_topic(settings: Settings, text: str) -> Feed:
-    from consumer_training.topic import RegistrySchemas
+    from consumer_training.topic import writer_schemas
     from shared.kafka import Admin, Reader
 
     wanted, topic = parse_range(text), settings.topics.input
@@ -246,7 +246,7 @@ def _open_topic(settings: Settings, text: str) -> Feed:
         start = {p: min(max(low[p], first), high[p]) for p in high}
         stop = {p: max(start[p], min(high[p], last)) for p in high}
         notes += [f"{topic}[{p}] begins at offset {low[p]}; what was before is gone" for p in sorted(low) if first < low[p]]
-    schemas = RegistrySchemas(settings)
+    schemas = writer_schemas(settings)
 
     def batches() -> Iterator[tuple[Batch, Plans]]:
         reader = Reader(settings, max_records=settings.predict.max_batch_records)

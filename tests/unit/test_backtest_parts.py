@@ -280,7 +280,7 @@ class Doors:
         monkeypatch.setattr("shared.kafka.Admin", lambda settings: self)
         monkeypatch.setattr("shared.kafka.Reader", lambda settings, max_records: self)
         schemas = SimpleNamespace(plans=lambda ids: {i: self.plan[i] for i in ids})
-        monkeypatch.setattr("consumer_training.topic.RegistrySchemas", lambda settings: schemas)
+        monkeypatch.setattr("consumer_training.topic.writer_schemas", lambda settings: schemas)
 
     def start_offsets(self, topic):
         return dict(self.low)

@@ -7,15 +7,9 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-import schemas
 from consumer_prediction.guards import KeyCheck
-from consumer_prediction.service import WriterSchemas
 from shared.batch import Batch, Blob
-from shared.codec import WriterPlan
-from shared.errors import ForeignPartitioner, SchemaNotAllowed
-from shared.fingerprints import fingerprint_of
-from shared.settings import InputSettings
-from tests.loop_world import METRIC_SCHEMA
+from shared.errors import ForeignPartitioner
 from tests.reference.hashing import murmur2
 
 # -- keys -------------------------------------------------------------------------------------------------------------------
@@ -75,45 +69,3 @@ def test_unchecked_keys_may_be_anywhere():
 
 
 # -- schemas ------------------------------------------------------------------------------------------------------------------
-
-
-class Texts:
-    """A registry that knows two schemas."""
-
-    address = "http://registry"
-
-    def __init__(self) -> None:
-        self.texts = {7: METRIC_SCHEMA, 8: schemas.text(schemas.SCORE_EVENT)}
-
-    def schema(self, schema_id: int) -> str | None:
-        return self.texts.get(schema_id)
-
-
-FINGERPRINT = fingerprint_of(METRIC_SCHEMA)
-
-
-@pytest.mark.parametrize(
-    "allowed",
-    [
-        FINGERPRINT.crc64,
-        FINGERPRINT.crc64.upper(),
-        bytes.fromhex(FINGERPRINT.crc64)[::-1].hex(),
-        FINGERPRINT.sha256,
-    ],
-)
-def test_only_allowed_schemas_are_read(allowed):
-    found = WriterSchemas(Texts(), InputSettings(schema_fingerprints=("0" * 16, allowed)), lambda: 0.0)
-    assert isinstance(found.plans([7])[7], WriterPlan)
-    assert found.plans([9]) == {9: None}
-    other = fingerprint_of(schemas.text(schemas.SCORE_EVENT))
-    with pytest.raises(
-        SchemaNotAllowed, match=rf"schema 8 of http://registry.*{other.crc64}.*{other.sha256}.*input\.schema_fing"
-    ):
-        found.plans([7, 8])
-    with pytest.raises(SchemaNotAllowed):
-        found.plans([8])
-
-
-def test_without_a_list_every_schema_that_fits_is_read():
-    found = WriterSchemas(Texts(), InputSettings(), lambda: 0.0).plans([7, 8])
-    assert isinstance(found[7], WriterPlan)

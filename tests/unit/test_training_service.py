@@ -17,13 +17,13 @@ import schemas
 from consumer_training import pictures
 from consumer_training.schedule import Schedule
 from consumer_training.service import Doors, Options, TrainingService
-from consumer_training.topic import schema_sha256
 from shared import artifacts
 from shared.batch import Batch, Blob
 from shared.codec import Plans, compile_plan
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
 from shared.encoding import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
+from shared.fingerprints import Fingerprint, fingerprint_of
 from shared.settings import ModelSettings, Settings, TrainSettings
 from shared.signatures import Trust
 from tests.models import START_MS, STEP_MS, series
@@ -74,8 +74,8 @@ class World:
     def plans(self, ids: Sequence[int]) -> Plans:
         return {one: compile_plan(schemas.text(schemas.METRIC_EVENT), self.settings.input) for one in ids}
 
-    def fingerprints(self, ids: Sequence[int]) -> list[str]:
-        return [schema_sha256(schemas.text(schemas.METRIC_EVENT)) for _ in ids]
+    def fingerprints(self, ids: Sequence[int]) -> list[Fingerprint]:
+        return [fingerprint_of(schemas.text(schemas.METRIC_EVENT)) for _ in ids]
 
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -140,7 +140,7 @@ def test_once_publishes_a_model_with_everything_beside_it(
         "0": {"first_offset": 0, "next_offset": 300, "accepted": 300, "rejected": {}},
         "1": {"first_offset": 0, "next_offset": 150, "accepted": 150, "rejected": {}},
     }
-    assert manifest["input"]["schema_sha256"] == [schema_sha256(schemas.text(schemas.METRIC_EVENT))]
+    assert manifest["input"]["schema_sha256"] == [fingerprint_of(schemas.text(schemas.METRIC_EVENT)).sha256]
     assert manifest["evaluation"]["rows"] == {"train": 270, "test": 180}
     assert manifest["evaluation"]["labels"]["windows"] == 1
     assert set(manifest["libraries"]) == {"python", "lapwing", "numpy", "scikit-learn", "numba"}

@@ -35,13 +35,13 @@ def main() -> int:
     options = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environ = services(stack) | {
+        environ = {**os.environ, **services(stack)} | {
             "LAPWING_TOPICS__DATASET": f"bench{uuid.uuid4().hex[:8]}",
             "LAPWING_MODELS_DIR": str(folder / "models"),
             "LAPWING_STATE_DIR": str(folder / "state"),
             "LAPWING_TELEMETRY__LOG_LEVEL": "warning",
         }
-        figures = measure(load_settings(environ=environ), {**os.environ, **environ}, options.hosts, options.days)
+        figures = measure(load_settings(environ=environ), environ, options.hosts, options.days)
     figures["lapwing_help_s"] = help_seconds()
     if options.json:
         print(json.dumps(figures))

@@ -165,7 +165,7 @@ def translate(error: KafkaError | KafkaException, doing: str) -> LapwingError:
     if code in _TOPIC:
         return TopicMismatch(f"{message}; `lapwing topics ensure` makes what is missing")
     if code in _HISTORY:
-        return HistoryGone(message)
+        return HistoryGone(f"{message}; records that were asked for are gone from the topic, docs/guards.md says how to go on")
     return TransportError(message, retriable=not cause.fatal() and (cause.retriable() or code in _RETRIABLE))
 
 

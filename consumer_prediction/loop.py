@@ -165,7 +165,8 @@ class PredictionLoop:
             log.warning("snapshot passed over", partition=partition, why=why)
         if owned.state.activation:
             self._judge_by(owned, owned.state.activation)
-        owned.trail.captured_at_s = self.doors.clock()
+        if not owned.replaying:  # else a snapshot is due: who is killed again soon should not replay the same again
+            owned.trail.captured_at_s = self.doors.clock()
         self.owned[partition] = owned
         failpoint("in_takeover")
         self.counters.add(REBALANCES, 1, "assigned")

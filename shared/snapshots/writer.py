@@ -36,14 +36,14 @@ class Trail:
 
     tip           : the newest durable one, None = the next one is a base
     offset        : what has been copied so far; -1 = nothing
-    captured_at_s : when
+    captured_at_s : when, -inf = never by this process, so that one is due
     work_s        : time that the loop spent on the partition's rows since: what a restart would have to do again
     """
 
     partition: int
     tip: Tip | None = None
     offset: int = -1
-    captured_at_s: float = 0.0
+    captured_at_s: float = -float("inf")
     work_s: float = 0.0
 
     @classmethod

@@ -60,6 +60,25 @@ def test_killed_in_mid_stream_and_started_again(world, steps, snapshots):
     world.assert_conserved()
 
 
+def test_what_a_start_replayed_the_next_one_does_not(world):
+    """Whoever is killed more often than the interval would replay more each time."""
+
+    def life(steps):
+        loop = world.predictor(snapshot_interval_s=3600.0)
+        loop.doors.source.give(0, 1)
+        world.step(loop)
+        began = sum(owned.state.next_offset for owned in loop.owned.values())
+        world.step(loop, steps)
+        return began, sum(position.offset for position in world.log.committed.values())
+
+    one_poll, first = life(10)
+    assert not any(path.is_file() for path in world.snapshots.root.rglob("*"))  # a fresh start waits for the interval
+    began, second = life(30)
+    assert began == one_poll
+    began, _ = life(0)
+    assert one_poll < first <= began <= second
+
+
 @pytest.mark.parametrize("call", ["send", "commit", "abort"])
 @pytest.mark.parametrize("how", FAILURES)
 def test_a_transaction_that_fails_is_rebuilt(world, call, how):

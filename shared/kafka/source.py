@@ -276,10 +276,12 @@ class GroupSource:
     def _rejoin(self, fenced: ProducerFenced) -> None:
         """Join anew after an outage in which this member fenced itself: a request under its old id, overtaken by the new one.
 
-        raises : the same ProducerFenced where no outage explains it, or when it happens again soon: then there is a twin
+        raises : the same ProducerFenced where no outage explains it, or when it happens again soon though no broker was missed
+                 since: then there is a twin
         """
         now_s, outage_s = time.monotonic(), max(self._lost_s, self._hearing.outage_s)
-        if now_s >= outage_s + REJOIN_S or now_s < self._rejoined_s + REJOIN_S or self._closed:
+        again = now_s < self._rejoined_s + REJOIN_S and self._hearing.outage_s <= self._rejoined_s
+        if now_s >= outage_s + REJOIN_S or again or self._closed:
             raise fenced
         LOG.warning("group %s took this member for a second one of its name after an outage; it joins again", self.group)
         self._rejoined_s = now_s

@@ -388,7 +388,16 @@ def test_a_member_whose_broker_went_may_have_fenced_itself_before_it_lost_anythi
     assert stage.poll([twin()]) == []
     assert stage.listener.told[-1] == ("lost", [0])
     stage.own(0)
-    stage.client.error_cb(KafkaError(KafkaError._TRANSPORT))
+    with pytest.raises(ProducerFenced):
+        stage.poll([twin()])
+
+
+def test_each_outage_explains_one_fencing(stage: Stage) -> None:
+    for joined in range(1, 4):
+        stage.own(0)
+        stage.client.error_cb(KafkaError(KafkaError._TRANSPORT))
+        assert stage.poll([twin()]) == []
+        assert len(stage.clients) == joined + 1
     with pytest.raises(ProducerFenced):
         stage.poll([twin()])
 

@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Break things, and count what is wrong then.")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="every row once")
-    size.add_argument("--full", action="store_true", help="every row often, 300 kills and more; takes about an hour")
+    size.add_argument("--full", action="store_true", help="every row often, some 600 kills; takes 75 minutes")
     size.add_argument("--soak", type=float, nargs="?", const=SOAK_MINUTES, default=0.0, metavar="MINUTES", help=_SOAK)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there")
     parser.add_argument("--seed", type=int, default=_seed(), help="decides the stream and every moment (default: %(default)s)")

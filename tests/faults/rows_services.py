@@ -223,7 +223,10 @@ def state_full(ground: Ground, tally: Tally) -> None:
 
 @row("snapshots damaged", ci=0, full=3)
 def snapshots_damaged(ground: Ground, tally: Tally) -> None:
-    """While the predictor is dead, some bits of each are changed in some partitions; in the others each is cut short."""
+    """While the predictor is dead, some bits of each are changed in some partitions; in the others each is cut short.
+
+    Recovery counts from its start again.
+    """
     with Run(ground) as run:
         slot = run.begin("a")
         for _ in range(int(tally.pick(2, 2, 4))):
@@ -240,7 +243,7 @@ def snapshots_damaged(ground: Ground, tally: Tally) -> None:
                     del data[tally.dice.randrange(len(data)) :]
                 path.write_bytes(data)
             slot.start()
-            run.recovered(mark)
+            run.recovered(mark, since_s=time.monotonic())
         tally.require(slot.said("snapshot passed over") > 0, f"{run.name}: no damaged snapshot was noticed")
         tally.close(run, may_exit=False)
 

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 @contextmanager
 def _quick_imports() -> Iterator[None]:
-    """Leave out what costs a third of the time that a killed predictor needs to be back.
+    """Import without what only costs time, for a killed predictor is waited for.
 
     That is the search for garbage where there is none, and scipy: numba loads it for a BLAS that no kernel calls.
     """

@@ -6,9 +6,9 @@ WORKDIR /src
 # The packages first: they change more rarely than the code.
 COPY requirements/ requirements/
 RUN python -m venv /opt/build \
- && /opt/build/bin/pip install --quiet --require-hashes --only-binary :all: -r requirements/build.txt
+ && /opt/build/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/build.txt
 RUN python -m venv /opt/lapwing \
- && /opt/lapwing/bin/pip install --quiet --require-hashes --only-binary :all: -r requirements/runtime.txt
+ && /opt/lapwing/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/runtime.txt
 
 COPY LICENSE README.md pyproject.toml ./
 COPY schemas/ schemas/

@@ -13,7 +13,8 @@ PYTHON ?=
 ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-INSTALL := $(PIP) install --quiet --require-hashes --only-binary :all:
+# The lock is complete, so nothing is left to resolve: a newer release of anything can never change what is installed.
+INSTALL := $(PIP) install --quiet --no-deps --require-hashes --only-binary :all:
 PYTEST := $(BIN)/python -m pytest
 LOCK := $(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
   --no-emit-index-url --custom-compile-command "make lock"

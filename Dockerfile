@@ -1,5 +1,6 @@
-# One image, a command per service: lapwing produce | train | predict | topics | tail | doctor.
-FROM python:3.11-slim AS build
+# A command per service: lapwing produce | train | predict | topics | tail | doctor. Two images of one build:
+# `full` (the default) has everything, `predict` leaves out what only training and its reports need.
+FROM python:3.11-slim AS build-predict
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 
@@ -8,7 +9,7 @@ COPY requirements/ requirements/
 RUN python -m venv /opt/build \
  && /opt/build/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/build.txt
 RUN python -m venv /opt/lapwing \
- && /opt/lapwing/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/runtime.txt
+ && /opt/lapwing/bin/pip install --quiet --no-deps --require-hashes --only-binary :all: -r requirements/core.txt
 
 COPY LICENSE README.md pyproject.toml ./
 COPY schemas/ schemas/
@@ -30,13 +31,15 @@ WORKDIR /
 RUN NUMBA_CACHE_DIR=/opt/lapwing/kernels /opt/lapwing/bin/python -m shared.kernels
 
 
-FROM python:3.11-slim
+FROM build-predict AS build-full
+RUN /usr/local/bin/python -m pip --python /opt/lapwing/bin/python install --quiet --no-deps --require-hashes --only-binary :all: -r /src/requirements/full.txt
+
+
+FROM python:3.11-slim AS base
 ARG NUMBA_CPU_NAME=generic
 RUN groupadd --gid 10001 lapwing \
  && useradd --uid 10001 --gid lapwing --no-create-home --home-dir /tmp --shell /usr/sbin/nologin lapwing \
  && install -d -o lapwing -g lapwing /models /state
-COPY --from=build /opt/lapwing /opt/lapwing
-COPY deploy/entrypoint.sh /opt/lapwing/bin/entrypoint
 
 ENV PATH=/opt/lapwing/bin:$PATH \
     HOME=/tmp \
@@ -56,3 +59,14 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=30s --retries=3 \
   CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['LAPWING_TELEMETRY__PORT'] + '/health/live', timeout=2)"]
 ENTRYPOINT ["/bin/sh", "/opt/lapwing/bin/entrypoint"]
 CMD ["lapwing", "--help"]
+
+
+FROM base AS predict
+COPY --from=build-predict /opt/lapwing /opt/lapwing
+COPY deploy/entrypoint.sh /opt/lapwing/bin/entrypoint
+CMD ["lapwing", "predict"]
+
+
+FROM base AS full
+COPY --from=build-full /opt/lapwing /opt/lapwing
+COPY deploy/entrypoint.sh /opt/lapwing/bin/entrypoint

@@ -13,67 +13,103 @@ PYTHON ?=
 ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
-# The lock is complete, so nothing is left to resolve: a newer release of anything can never change what is installed.
+# The lock is complete, so nothing is resolved: a later release of any package changes nothing.
 INSTALL := $(PIP) install --quiet --no-deps --require-hashes --only-binary :all:
 PYTEST := $(BIN)/python -m pytest
-LOCK := $(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
-  --no-emit-index-url --custom-compile-command "make lock"
-# One stamp per set of packages: written after the installation, older than the lock file as soon as that changes.
-RUNTIME := $(VENV)/.runtime
+# Unit tests know nothing of one another: one process for each core.
+SPREAD := --numprocesses=logical
+LOCK := $(BIN)/uv pip compile --quiet --no-annotate --universal --python-version 3.11 \
+  --fork-strategy fewest --generate-hashes --no-strip-extras --no-emit-index-url \
+  --custom-compile-command "make lock"
+# One stamp per set of packages: newer than its lock file once that is installed.
+CORE := $(VENV)/.core
+FULL := $(VENV)/.full
 DEV := $(VENV)/.dev
 WARM := $(VENV)/.warm
+# The kernels are compiled while the other packages are installed.
+READY := $(MAKE) --jobs=2 $(WARM)
+
+# Parts of a longer target, one after the other whatever fails; says the seconds of each.
+define parts
+@failed=0; table=; for part in $(1); do \
+  start=$$SECONDS; result=passed; \
+  $(MAKE) "$$part" || { result=FAILED; failed=1; }; \
+  table+=$$(printf '%-18s %5d s  %s' "$$part" $$((SECONDS - start)) "$$result")$$'\n'; \
+done; printf '\n%s' "$$table"; exit $$failed
+endef
 
 .PHONY: help
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: $(WARM) ## replay, train and predict on this machine, no Kafka needed (ARGS="--once --json")
+demo: ## replay, train and predict on this machine, no Kafka needed (ARGS="--once --json")
+	@$(READY) $(FULL)
 	@$(BIN)/lapwing demo $(ARGS)
 
 .PHONY: test
-test: $(DEV) $(WARM) ## every test: unit, unit-nojit, contract, integration, faults; says the seconds of each
-	@failed=0; table=; for part in unit unit-nojit contract integration faults; do \
-	  start=$$SECONDS; result=passed; \
-	  $(MAKE) $$part || { result=FAILED; failed=1; }; \
-	  table+=$$(printf '%-12s %5d s  %s' "$$part" $$((SECONDS - start)) "$$result")$$'\n'; \
-	done; printf '\n%s' "$$table"; exit $$failed
+test: install ## a few minutes: unit, contract, and on a real Kafka the pipeline and a few faults
+	$(call parts,unit contract pipeline few-faults)
+
+.PHONY: test-rest
+test-rest: install ## what `make test` leaves out: half an hour at most
+	$(call parts,locks unit-nojit machine integration faults)
+
+.PHONY: test-all
+test-all: ## every test there is, but for compose-test and mutants
+	$(call parts,test test-rest)
 
 .PHONY: unit
-unit: $(DEV) $(WARM) ## unit tests, compiled kernels (ARGS="-k codec")
-	@$(PYTEST) tests/unit $(ARGS)
+unit: install ## unit tests, compiled kernels (ARGS="-k codec")
+	@$(PYTEST) $(SPREAD) tests/unit $(ARGS)
 
 .PHONY: unit-nojit
-unit-nojit: $(DEV) ## unit tests, kernels as plain Python
-	@NUMBA_DISABLE_JIT=1 $(PYTEST) tests/unit $(ARGS)
+unit-nojit: install ## unit tests, kernels as plain Python
+	@NUMBA_DISABLE_JIT=1 $(PYTEST) $(SPREAD) tests/unit $(ARGS)
+
+.PHONY: machine
+machine: install ## the prediction loop under two thousand random sequences of events
+	@LAPWING_MACHINE_EXAMPLES=2000 $(PYTEST) $(SPREAD) tests/unit/test_loop_machine.py $(ARGS)
 
 .PHONY: contract
-contract: $(DEV) $(WARM) ## one battery over all detectors and all schemas
-	@$(PYTEST) tests/contract $(ARGS)
+contract: install ## one battery over all detectors and all schemas
+	@$(PYTEST) $(SPREAD) tests/contract $(ARGS)
+
+.PHONY: locks
+locks: install ## whether each pip installs the locked packages without resolving anything
+	@$(PYTEST) tests/locks $(ARGS)
+
+.PHONY: pipeline
+pipeline: install ## the whole job on a real Kafka and registry, each result compared byte for byte
+	@$(PYTEST) tests/integration/test_pipeline.py $(ARGS)
 
 .PHONY: integration
-integration: $(DEV) $(WARM) ## on a real Kafka and registry; skipped, loudly, without them (REQUIRE_KAFKA=1: an error)
+integration: install ## on a real Kafka and registry; skipped, loudly, without them (REQUIRE_KAFKA=1: an error)
 	@$(PYTEST) tests/integration $(ARGS)
 
+.PHONY: few-faults
+few-faults: install ## four rows of the fault table
+	@$(BIN)/python -m tests.faults --few $(ARGS)
+
 .PHONY: faults
-faults: $(DEV) $(WARM) ## the fault table on a real Kafka: a part of it, or ARGS="--quick --json FILE", ARGS=--full
+faults: install ## the fault table on a real Kafka: a part of it, or ARGS="--quick --json FILE", ARGS=--full
 	@$(BIN)/python -m tests.faults $(ARGS)
 
 .PHONY: mutants
-mutants: $(DEV) $(WARM) ## plant mistakes into a copy, one by one, and see which fault row notices (ARGS="--json FILE")
+mutants: install ## plant mistakes into a copy, one by one, and see which fault row notices (ARGS="--json FILE")
 	@$(BIN)/python -m tests.faults.mutants $(ARGS)
 
 .PHONY: bench
-bench: $(DEV) $(WARM) ## speed and memory: kernels against scikit-learn, the services on a real Kafka
+bench: install ## speed and memory: kernels against scikit-learn, the services on a real Kafka
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.services $(ARGS)
 
 .PHONY: coverage
-coverage: $(DEV) ## unit tests as plain Python, with the lines and branches that they miss
+coverage: install ## unit tests as plain Python, with the lines and branches that they miss
 	@NUMBA_DISABLE_JIT=1 $(PYTEST) tests/unit --cov --cov-report=term-missing:skip-covered $(ARGS)
 
 .PHONY: compose-test
-compose-test: $(DEV) ## build the image, run the compose stack, scale it, kill a part, restart it (needs a Docker engine)
+compose-test: install ## build the image, run the compose stack, scale it, kill a part, restart it (needs a Docker engine)
 	@COMPOSE_TEST=1 $(PYTEST) tests/compose -s $(ARGS)
 
 .PHONY: lint
@@ -91,14 +127,17 @@ types: $(DEV) ## mypy, strict
 	@$(BIN)/mypy
 
 .PHONY: install
-install: $(DEV) $(WARM) ## everything into .venv, for work on the code
+install: ## everything into .venv, for work on the code
+	@$(READY) $(DEV)
 
+# The larger set is resolved once; the others are parts of it.
 .PHONY: lock
-lock: $(DEV) ## write requirements/*.txt anew from pyproject.toml (ARGS=--upgrade for newer versions)
-	@$(LOCK) pyproject.toml --extra report --output-file requirements/runtime.txt $(ARGS)
-	@$(LOCK) --group build --constraint requirements/runtime.txt --output-file requirements/build.txt $(ARGS)
-	@$(LOCK) pyproject.toml --extra report --group build --group test --group dev --constraint requirements/runtime.txt \
-	  --constraint requirements/build.txt --output-file requirements/dev.txt $(ARGS)
+lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
+	@$(LOCK) pyproject.toml --extra train --group build --group test --group dev \
+	  --output-file requirements/dev.txt $(ARGS)
+	@$(LOCK) pyproject.toml --extra train --constraint requirements/dev.txt --output-file requirements/full.txt
+	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/core.txt
+	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 .PHONY: clean
 clean: ## remove what the targets above made (not models/, state/ and data/)
@@ -117,17 +156,22 @@ $(BIN)/python:
 	echo "creating $(VENV) with $$found ($$("$$found" -c 'import platform; print(platform.python_version())'))"; \
 	"$$found" -m venv --clear $(VENV)
 
-$(RUNTIME): requirements/runtime.txt requirements/build.txt pyproject.toml | $(BIN)/python
-	@echo "installing requirements/runtime.txt"
-	@$(INSTALL) -r requirements/build.txt -r requirements/runtime.txt
+$(CORE): requirements/core.txt requirements/build.txt pyproject.toml | $(BIN)/python
+	@echo "installing requirements/core.txt"
+	@$(INSTALL) -r requirements/build.txt -r requirements/core.txt
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(DEV): requirements/dev.txt $(RUNTIME) | $(BIN)/python
+$(FULL): requirements/full.txt $(CORE) | $(BIN)/python
+	@echo "installing requirements/full.txt"
+	@$(INSTALL) -r requirements/full.txt
+	@touch $@
+
+$(DEV): requirements/dev.txt $(FULL) | $(BIN)/python
 	@echo "installing requirements/dev.txt"
 	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
-$(WARM): $(wildcard shared/kernels/*.py) $(RUNTIME)
+$(WARM): $(wildcard shared/kernels/*.py) $(CORE)
 	@echo "compiling the kernels"; rm -rf shared/kernels/__pycache__; $(BIN)/python -m shared.kernels
 	@touch $@

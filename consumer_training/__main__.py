@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from consumer_training.packages import require_packages
 from shared.errors import LapwingError
 
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.SIG_DFL)  # who asks twice is not kept waiting
 
     try:
+        require_packages("lapwing train")
         from consumer_training.service import Options, run
         from shared.counters import Counters
         from shared.settings import load_settings

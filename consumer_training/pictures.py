@@ -1,4 +1,4 @@
-"""Draws one entity: its series, what was expected, and the anomalies; needs matplotlib (the extra ``report``).
+"""Draws one entity: its series, what was expected, and the anomalies; needs matplotlib.
 
 Law: matplotlib is imported here and nowhere else, only when a picture is drawn, and without its global state.
 """
@@ -29,15 +29,6 @@ _FONTS = (
 _TITLE = 70
 _CLASSES = (("minor", MINOR, MAJOR, "o", 16), ("major", MAJOR, CRITICAL, "D", 30), ("critical", CRITICAL, 1.01, "*", 95))
 """Name, severity from and below, marker, and its area in points."""
-
-
-def installed() -> bool:
-    """Whether matplotlib can be imported."""
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError:
-        return False
-    return True
 
 
 def draw(view: EntityView) -> bytes:

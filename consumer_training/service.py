@@ -299,9 +299,9 @@ class TrainingService:
         return trained
 
     def _report(self, sha256: str, trained: Trained, figures: Mapping[str, Any]) -> None:
-        """Draw and attach the report; without matplotlib it holds the figures alone."""
+        """Draw and attach the report."""
         began_s = self.doors.monotonic()
-        chosen = choose_entities(figures, MAX_PICTURES) if pictures.installed() else []
+        chosen = choose_entities(figures, MAX_PICTURES)
         drawn: dict[str, bytes] = {}
         for view in views(trained, chosen, self.labels):
             if self.stopping():
@@ -319,7 +319,6 @@ class TrainingService:
             pictures=len(drawn),
             entities_without_picture=without,
             seconds=round(self.doors.monotonic() - began_s, 2),
-            **({} if pictures.installed() else {"because": "matplotlib is not installed: pip install 'lapwing[report]'"}),
         )
 
 

@@ -69,7 +69,9 @@ class Trainer:
 
     def __init__(self, feed: Feed, settings: Settings) -> None:
         from consumer_training.history import History
+        from consumer_training.packages import require_packages
 
+        require_packages("--train")
         history = History(settings.input, settings.predict.max_entities)
         for batch, plans in feed.batches():
             history.add(batch, plans)

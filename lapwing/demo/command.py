@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from types import FrameType
 
+from consumer_training.packages import require_packages
 from lapwing.demo.children import Children
 from lapwing.demo.plan import DemoOptions, DemoPlan, make_plan
 from lapwing.demo.run import Demo
@@ -33,6 +34,7 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     raises    : LapwingError; by then everything that was started has ended
     """
     options.check()
+    require_packages("lapwing demo")
     source = open_source(options.source)
     wanted = load_settings(environ=environ)
     plan = make_plan(source, options.backfill, wanted.topics.partitions)

@@ -83,13 +83,13 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     found: dict[str, tuple[str, int]] = {}
     for entry in re.split(r"\n(?=\S)", (ROOT / "requirements" / name).read_text("utf-8")):
         if entry.strip() and not entry.startswith("#"):
-            pin = re.match(r"(\S+)==(\S+)", entry)
+            pin = re.match(r"([^\s\[]+)(?:\[\S+\])?==(\S+)", entry)
             assert pin, f"{name}: {entry.splitlines()[0]} is not pinned"
             found[canonicalize_name(pin[1])] = (pin[2], entry.count("--hash=sha256:"))
     return found
 
 
-@pytest.mark.parametrize("name", ["runtime.txt", "build.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["core.txt", "full.txt", "build.txt", "dev.txt"])
 def test_lock_has_hashes_and_names_no_place(name: str) -> None:
     assert [package for package, (_, hashes) in locked(name).items() if not hashes] == []
     text = (ROOT / "requirements" / name).read_text("utf-8")
@@ -100,10 +100,11 @@ def test_locks_hold_what_the_project_asks_for() -> None:
     about = project()
     groups, extras = about["dependency-groups"], about["project"]["optional-dependencies"]
     asked = {
-        "runtime.txt": about["project"]["dependencies"] + extras["report"],
+        "core.txt": about["project"]["dependencies"],
+        "full.txt": about["project"]["dependencies"] + extras["train"],
         "build.txt": about["build-system"]["requires"] + groups["build"],
     }
-    asked["dev.txt"] = [*asked["runtime.txt"], *asked["build.txt"], *groups["test"], *groups["dev"]]
+    asked["dev.txt"] = [*asked["full.txt"], *asked["build.txt"], *groups["test"], *groups["dev"]]
     for name, requirements in asked.items():
         pins = locked(name)
         for requirement in map(Requirement, requirements):
@@ -115,7 +116,7 @@ def test_locks_hold_what_the_project_asks_for() -> None:
 
 def test_locks_agree() -> None:
     dev = locked("dev.txt")
-    for name in ("runtime.txt", "build.txt"):
+    for name in ("core.txt", "full.txt", "build.txt"):
         assert {package: dev.get(package) for package in locked(name)} == locked(name)
 
 

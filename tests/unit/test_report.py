@@ -87,7 +87,6 @@ def test_metric_that_an_entity_never_reports_has_no_panel() -> None:
     assert set(view.at_metric.tolist()) <= {0}
 
 
-@pytest.mark.skipif(not pictures.installed(), reason="matplotlib is not installed")
 def test_picture_is_a_png_that_shows_ink_and_accent() -> None:
     from matplotlib.image import imread
 
@@ -100,7 +99,6 @@ def test_picture_is_a_png_that_shows_ink_and_accent() -> None:
     assert (pixels[..., :3].max(axis=-1) < 0.25).sum() > 1_000
 
 
-@pytest.mark.skipif(not pictures.installed(), reason="matplotlib is not installed")
 @pytest.mark.parametrize("rows", [0, 1, 2, 40])
 def test_odd_views_can_be_drawn(rows: int) -> None:
     (view,) = views(trained(Detector.ISOLATION_FOREST), ["host-0"])

@@ -14,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import schemas
-from consumer_training import pictures
+from consumer_training import service
+from consumer_training.report import MAX_PICTURES
 from consumer_training.schedule import Schedule
 from consumer_training.service import Doors, Options, TrainingService
 from shared import artifacts
@@ -104,13 +105,10 @@ class World:
         return happen
 
 
-MATPLOTLIB = pictures.installed()
-
-
 @pytest.fixture(autouse=True)
 def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pictures take time; one test draws them."""
-    monkeypatch.setattr(pictures, "installed", lambda: False)
+    monkeypatch.setattr(service, "MAX_PICTURES", 0)
 
 
 @pytest.fixture
@@ -126,7 +124,7 @@ def events(logs: list[Mapping[str, object]], name: str) -> list[Mapping[str, obj
 def test_once_publishes_a_model_with_everything_beside_it(
     tmp_path: Path, said: list[Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pictures, "installed", lambda: MATPLOTLIB)
+    monkeypatch.setattr(service, "MAX_PICTURES", MAX_PICTURES)
     world = World(tmp_path)
     world.up_to = 150
     labels = tmp_path / "labels.json"
@@ -147,7 +145,7 @@ def test_once_publishes_a_model_with_everything_beside_it(
     folder = tmp_path / str(sha256)
     assert joblib.load(folder / "estimator.joblib").n_features_in_ == 13
     report = json.loads((folder / "report" / "report.json").read_text())
-    drawn = {f"host-{k}.png" for k in range(3)} if MATPLOTLIB else set()
+    drawn = {f"host-{k}.png" for k in range(3)}
     assert {path.name for path in (folder / "report").iterdir()} == drawn | {"report.json", "entities.csv"}
     assert set(report["per_entity"]) == {"host-0", "host-1", "host-2"}
     assert world.counters.total(EVENTS_CONSUMED) == 450
@@ -280,12 +278,12 @@ def test_labels_that_cannot_be_read_are_an_error_before_anything_else(tmp_path: 
         world.service(Options(labels=tmp_path / "nowhere.json"))
 
 
-def test_without_matplotlib_the_report_is_the_figures(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_without_pictures_the_report_is_the_figures(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
     world = World(tmp_path)
     world.up_to = 150
     world.service().run()
     (log,) = events(said, "report written")
-    assert "matplotlib is not installed" in str(log["because"])
+    assert log["pictures"] == 0
     report = tmp_path / str(artifacts.current(tmp_path)) / "report"
     assert sorted(path.name for path in report.iterdir()) == ["entities.csv", "report.json"]
 

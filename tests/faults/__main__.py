@@ -1,6 +1,7 @@
 """``python -m tests.faults``: the fault suite on a real Kafka, its table, and its JSON.
 
-Without options a subset of a few minutes, as in CI; ``--quick`` carries out every row once, ``--full`` often enough for some
+Without options a subset of a few minutes, as in CI, and with ``--few`` four rows, as in `make test`; ``--quick`` carries out
+every row once, ``--full`` often enough for some
 hundred kills. A seed repeats the same faults at the same moments of the same stream.
 """
 
@@ -27,7 +28,8 @@ _SOAK = "random faults for so long (default: %(const)s), and what a predictor th
 
 def main() -> int:
     options = _parser().parse_args()
-    level: Level = "soak" if options.soak else "full" if options.full else "quick" if options.quick else "ci"
+    named: tuple[Level, ...] = ("soak", "full", "quick", "few")
+    level: Level = next((level for level in named if getattr(options, level)), "ci")
     rows = chosen(level, options.row)
     if options.list or not rows:
         print("\n".join(row.name for row in ROWS))
@@ -76,6 +78,7 @@ def _say(text: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Break things, and count what is wrong then.")
     size = parser.add_mutually_exclusive_group()
+    size.add_argument("--few", action="store_true", help="four rows, about a minute")
     size.add_argument("--quick", action="store_true", help="every row once")
     size.add_argument("--full", action="store_true", help="every row often, some 600 kills; takes 75 minutes")
     size.add_argument("--soak", type=float, nargs="?", const=SOAK_MINUTES, default=0.0, metavar="MINUTES", help=_SOAK)

@@ -40,10 +40,10 @@ def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:
     tally.close(run, may_exit=False)
 
 
-@row("poison: every kind at 1 %, bursts of 1000", ci=1, full=3)
+@row("poison: every kind at 1 %, bursts of 1000", few=1, ci=1, full=3)
 def poison(ground: Ground, tally: Tally) -> None:
     """The neighbours of bad records are what they would be without them, to the byte."""
-    mix = Mix(poison=len(POISON) / 100 if tally.level != "ci" else 0.05, bursts={300 + 500 * k: 1000 for k in range(3)})
+    mix = Mix(poison=len(POISON) / 100 if not tally.brief else 0.05, bursts={300 + 500 * k: 1000 for k in range(3)})
     with Run(ground, mix=mix, rate=3 * RATE) as run:
         _with_kills(run, tally, int(tally.pick(2, 3, 6)), 6_000)
         _compare_neighbours(ground, run, tally)
@@ -219,7 +219,7 @@ def models_damaged(ground: Ground, tally: Tally) -> None:
     with Run(ground) as run:
         slot = run.begin("a")
         last = ""
-        for damage in tally.dice.sample(DAMAGES, 3 if tally.level == "ci" else len(DAMAGES)):
+        for damage in tally.dice.sample(DAMAGES, 3 if tally.brief else len(DAMAGES)):
             refused = slot.said("model refused")
             scratch = run.folder / "scratch"
             shutil.copytree(ground.folder / "models" / ground.models[1], scratch)

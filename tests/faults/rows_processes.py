@@ -16,7 +16,7 @@ COUNTED = ("after_poll", "after_process", "after_produce", "before_offsets", "af
 IN_CI = ("after_produce", "after_offsets", "after_commit", "mid_snapshot", "in_replay")
 
 
-@row("kill -9 at random, one predictor", ci=1, full=5)
+@row("kill -9 at random, one predictor", few=1, ci=1, full=5)
 def kill_at_random(ground: Ground, tally: Tally) -> None:
     """Killed at any moment of its work, and sometimes again while it is only starting."""
     with Run(ground) as run:
@@ -68,7 +68,7 @@ def kill_at_fail_points(ground: Ground, tally: Tally) -> None:
     with Run(ground) as run:
         victim = run.begin("a")
         model = 1
-        for name in IN_CI if tally.level == "ci" else NAMES:
+        for name in IN_CI if tally.brief else NAMES:
             if name == "after_activation":
                 run.published.add(ground.publish_next(run.models_dir, model))
                 model = 1 - model
@@ -141,7 +141,7 @@ def pause(ground: Ground, tally: Tally) -> None:
         tally.close(run)
 
 
-@row("SIGTERM drains", ci=1, full=3)
+@row("SIGTERM drains", few=1, ci=1, full=3)
 def drain(ground: Ground, tally: Tally) -> None:
     """It ends with 0, and leaves nothing open that the next one would have to wait for."""
     with Run(ground) as run:

@@ -84,7 +84,7 @@ def request_held(ground: Ground, tally: Tally) -> None:
     """Longer than the predictor waits: it goes on with a new producer before the old request reaches the broker."""
     with Run(ground) as run:
         run.begin("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
-        for what, api_key, *answer in HELD[:2] if tally.level == "ci" else HELD:
+        for what, api_key, *answer in HELD[:2] if tally.brief else HELD:
             hold = ground.proxy.hold(api_key, answer=bool(answer), skip=tally.dice.randrange(5))
             run.wait(hold.caught.is_set, 30, f"holding back the {what}")
             mark = run.mark()
@@ -94,7 +94,7 @@ def request_held(ground: Ground, tally: Tally) -> None:
         tally.close(run)
 
 
-@row("one request held back, its connection broken", ci=1, full=3)
+@row("one request held back, its connection broken", few=1, ci=1, full=3)
 def request_overtaken(ground: Ground, tally: Tally) -> None:
     """The client repeats it at once on a new connection and goes on; the first copy comes later."""
     with Run(ground) as run:
@@ -180,7 +180,7 @@ def registry_down(ground: Ground, tally: Tally) -> None:
         tally.require(run.pacer.sent < evolve_at, f"{run.name}: the registry was killed too late")
         ground.registry.kill()
         run.wait(lambda: run.pacer.sent > evolve_at + RATE, 60, "the new schemas")
-        if tally.dice.random() < 0.5 and tally.level != "ci":
+        if tally.dice.random() < 0.5 and not tally.brief:
             slot.kill()
         time.sleep(tally.dice.uniform(1.0, 6.0))
         mark = run.mark()

@@ -15,7 +15,7 @@ from tests.faults.ground import Ground
 from tests.faults.run import Counts, InputSpoilt, RowFailed, Run
 from tests.services.service import ServiceFailed
 
-Level = Literal["ci", "quick", "full", "soak"]
+Level = Literal["few", "ci", "quick", "full", "soak"]
 SOAK_MINUTES = 30.0
 HEADINGS = ("row", "runs", "kills", "lost", "duplicates", "wrong", "disorder", "recovery_p50_s", "recovery_max_s")
 
@@ -43,9 +43,14 @@ class Tally:
     skipped: str = ""
     more: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def brief(self) -> bool:
+        """Whether a run is to take seconds, not minutes."""
+        return self.level in ("few", "ci")
+
     def pick(self, ci: float, quick: float, full: float) -> float:
         """Return what is meant for the level."""
-        return {"ci": ci, "quick": quick}.get(self.level, full)
+        return ci if self.brief else quick if self.level == "quick" else full
 
     def close(self, run: Run, *, may_exit: bool = True, stopped: bool = False, may_repeat: bool = False) -> None:
         """Finish a run and take its account.
@@ -134,11 +139,12 @@ class Row:
 ROWS: list[Row] = []
 
 
-def row(name: str, *, ci: int = 0, quick: int = 1, full: int = 1, soak: int = 0) -> Callable[[Action], Action]:
+def row(name: str, *, few: int = 0, ci: int = 0, quick: int = 1, full: int = 1, soak: int = 0) -> Callable[[Action], Action]:
     """Put a function into the table."""
 
     def enter(action: Action) -> Action:
-        ROWS.append(Row(name, action, {"ci": ci, "quick": quick, "full": full, "soak": soak}))
+        times: dict[Level, int] = {"few": few, "ci": ci, "quick": quick, "full": full, "soak": soak}
+        ROWS.append(Row(name, action, times))
         return action
 
     return enter

@@ -98,8 +98,9 @@ def test_the_table_shows_every_figure():
 
 def test_every_row_has_a_name_of_its_own_and_the_levels_grow():
     assert len({row.name for row in ROWS}) == len(ROWS) >= 20
+    assert all(row.times["few"] <= row.times["ci"] for row in ROWS)
     assert all(row.times["ci"] <= max(row.times["quick"], row.times["full"]) for row in ROWS)
-    assert 5 <= len(chosen("ci")) < len(chosen("quick")) <= len(chosen("full"))
+    assert 3 <= len(chosen("few")) < len(chosen("ci")) < len(chosen("quick")) <= len(chosen("full"))
 
 
 def test_the_stream_is_the_same_however_far_it_is_read():

@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.SIG_DFL)  # who asks twice is not kept waiting
 
     try:
-        require_packages("lapwing train")
+        require_packages("training")
         from consumer_training.service import Options, run
         from shared.counters import Counters
         from shared.settings import load_settings

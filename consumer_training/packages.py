@@ -19,7 +19,7 @@ NEEDED = {
 def require_packages(what: str) -> None:
     """Return if everything is there.
 
-    what   : the command that needs it, for the message
+    what   : who needs it, for the message
     raises : ConfigError that names the packages and the extra
     """
     missing = [package for module, package in NEEDED.items() if find_spec(module) is None]

@@ -34,7 +34,7 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     raises    : LapwingError; by then everything that was started has ended
     """
     options.check()
-    require_packages("lapwing demo")
+    require_packages("the demo")
     source = open_source(options.source)
     wanted = load_settings(environ=environ)
     plan = make_plan(source, options.backfill, wanted.topics.partitions)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -86,6 +87,7 @@ def test_once_on_a_fleet(start):
     assert code == 0, error
     assert len(out.splitlines()) == 1, "with --json nothing but the summary reaches standard output"
     check(json.loads(out), 12 * 14 * 288)
+    assert not re.search(r"\w+Warning\b", error), "no library's warning reaches the terminal"
     assert "in memory only" in error
     assert "anomaly at 20" in error
 

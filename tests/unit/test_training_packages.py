@@ -43,14 +43,14 @@ def test_nothing_is_missing_here() -> None:
 def test_train_ends_with_a_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     assert train(["--once"]) == 2
     error = capsys.readouterr().err
-    assert "lapwing train needs pandas, scikit-learn" in error
+    assert "training needs pandas, scikit-learn" in error
     assert "install lapwing[train]" in error
 
 
 @pytest.mark.usefixtures("core_only")
 def test_demo_is_refused() -> None:
     options = DemoOptions(SourceOptions(None, fleet=2), 1, None, 0.6, True, False, None, None)
-    with pytest.raises(ConfigError, match=r"lapwing demo needs pandas, scikit-learn"):
+    with pytest.raises(ConfigError, match=r"the demo needs pandas, scikit-learn"):
         demo(options, {}, 0.0)
 
 

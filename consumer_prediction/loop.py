@@ -79,7 +79,9 @@ class Doors:
 class PredictionLoop:
     """Scores the partitions that the group hands to it; a RebalanceListener of its own source."""
 
-    def __init__(self, doors: Doors, rules: Rules, encoder: Encoder, settings: PredictSettings, counters: Counters) -> None:
+    def __init__(
+        self, doors: Doors, rules: Rules, encoder: Encoder, settings: PredictSettings, counters: Counters, outage: Outage
+    ) -> None:
         self.doors = doors
         self.rules = rules
         self.encoder = encoder
@@ -94,13 +96,13 @@ class PredictionLoop:
         self._opened_s: float | None = None
         self._open: list[Outcome] = []
         self._broken = False
-        self._outage = Outage(settings.outage_deadline_s, doors.clock, counters)
+        self.outage = outage
         self._unfit = ""
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
 
-        raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts predict.outage_deadline_s
+        raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts outage_deadline_s
         """
         self.doors.source.subscribe(self)
         try:
@@ -121,7 +123,7 @@ class PredictionLoop:
             if self._due():
                 self._commit()
             if not self._held:
-                self._outage.calm()
+                self.outage.calm()
         except TransactionAborted as error:
             self._break("transaction aborted", error)
         except TransactionUndecided as error:
@@ -129,7 +131,7 @@ class PredictionLoop:
         except ProducerFenced:
             raise
         except TransportError as error:
-            self._outage.endure(error)
+            self.outage.endure(error)
             self.doors.sleep(RETRY_S)
 
     def drain(self, *, commit: bool = True) -> None:
@@ -222,7 +224,7 @@ class PredictionLoop:
             except TransportError as error:
                 self._held = list(batches[place:])
                 self.doors.source.pause()
-                self._outage.endure(error)
+                self.outage.endure(error)
                 held = True
                 break
         if not held and self._paused:

@@ -18,6 +18,7 @@ from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import Doors, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.opening import Opening
+from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.watchdog import Watchdog
 from shared.codec import SchemaUnfit
@@ -107,7 +108,7 @@ def run(settings: Settings, counters: Counters, opening: Opening, stopping: Call
 
 
 def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]) -> None:
-    patient = _Patience(settings.predict.outage_deadline_s, stopping)
+    patient = _Patience(settings.outage_deadline_s, stopping)
     models = ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters, settings.models)
     admin = Admin(settings)
     topic = patient(lambda: _checked_topic(admin, settings))
@@ -140,19 +141,20 @@ def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Cal
     )
     rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
     encoder = Encoder(settings.topics, ids, settings.predict.group, input_limit_bytes(settings))
-    loop = patient(lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters))
+    outage = Outage(settings.outage_deadline_s, doors.clock, counters)
+    loop = patient(lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters, outage))
     if loop is None:
         return
     with TelemetryServer(settings.telemetry, counters, _Readiness(loop, counters)), watch:
         log.info("predicting", topic=settings.topics.input, partitions=topic.partitions, delivery=settings.predict.delivery)
         gc.freeze()
-        with Watchdog(settings.predict.outage_deadline_s, stopping) as watched:
+        with Watchdog(settings.outage_deadline_s, stopping) as watched:
             loop.run(watched)
     log.info("stopped in good order")
 
 
 class _Patience:
-    """Tries a call again while an outage lasts: says so after 10 s, gives up after predict.outage_deadline_s."""
+    """Tries a call again while an outage lasts: says so after 10 s, gives up after outage_deadline_s."""
 
     def __init__(self, deadline_s: float, stopping: Callable[[], bool]) -> None:
         self.deadline_s = deadline_s

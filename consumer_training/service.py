@@ -145,11 +145,11 @@ class TrainingService:
                     )
 
     def train_patiently(self) -> Model | None:
-        """Train, and begin again as long as an outage of broker or registry lasts, up to predict.outage_deadline_s.
+        """Train, and begin again as long as an outage of broker or registry lasts, up to outage_deadline_s.
 
         returns : None when it was asked to stop
         """
-        deadline_s, down_s, said = self.settings.predict.outage_deadline_s, float("inf"), False
+        deadline_s, down_s, said = self.settings.outage_deadline_s, float("inf"), False
         while not self.stopping():
             attempt_s = self.doors.monotonic()
             try:

@@ -1,6 +1,6 @@
-"""Writes the table of all settings into README.md: ``python docs/settings_table.py``.
+"""Writes the table of all settings into docs/settings.md: ``python docs/settings_table.py``.
 
-Law: every word of the table comes from ``shared/settings.py``; a test fails when the README is not current.
+Law: every word of the table comes from ``shared/settings.py``; a test fails when the page is not current.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from shared.settings import ENV_PREFIX, Section, Settings  # noqa: E402
+from shared.settings import Section, Settings  # noqa: E402
 
 BEGIN, END = "<!-- settings: begin (docs/settings_table.py writes this) -->", "<!-- settings: end -->"
 
@@ -42,17 +42,12 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return the README's text with the table as it should be."""
+    """Return the page's text with the table as it should be."""
     before, _, rest = text.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
-        raise SystemExit(f"README.md lacks the lines {BEGIN!r} and {END!r}")
+        raise SystemExit(f"docs/settings.md lacks the lines {BEGIN!r} and {END!r}")
     return f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}"
-
-
-def variable(name: str) -> str:
-    """Return the environment variable of a setting."""
-    return ENV_PREFIX + name.replace(".", "__", 1).upper()
 
 
 def _shown(value: Any) -> str:
@@ -90,9 +85,9 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Bring README.md up to date."""
-    readme = ROOT / "README.md"
-    readme.write_text(with_table(readme.read_text("utf-8")), "utf-8")
+    """Bring docs/settings.md up to date."""
+    page = ROOT / "docs" / "settings.md"
+    page.write_text(with_table(page.read_text("utf-8")), "utf-8")
 
 
 if __name__ == "__main__":

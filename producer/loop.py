@@ -192,7 +192,7 @@ class Patience:
         self._sleep = sleep
         self._log = log
         self._counters = counters
-        self._outage = Outage(settings.predict.outage_deadline_s)
+        self._outage = Outage(settings.outage_deadline_s)
         self._said = False
 
     def __call__(self, call: Callable[[], T], *, since_s: float | None = None, why: str = "") -> T | None:

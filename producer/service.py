@@ -197,7 +197,7 @@ def _with_patience(settings: Settings) -> Settings:
     """Let the client keep records for as long as this service is patient; its own default would drop them after 5 minutes."""
     if {"message.timeout.ms", "delivery.timeout.ms"} & set(settings.kafka):
         return settings
-    timeout_ms = min(int((settings.predict.outage_deadline_s + 60) * 1000), 2**31 - 1)
+    timeout_ms = min(int((settings.outage_deadline_s + 60) * 1000), 2**31 - 1)
     return settings.model_copy(update={"kafka": settings.kafka | {"message.timeout.ms": str(timeout_ms)}})
 
 

@@ -35,8 +35,14 @@ def _comma_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _none(value: Any) -> Any:
+    return None if isinstance(value, str) and value.strip().lower() in ("", "none") else value
+
+
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 """Several names: a list in the file, ``a,b`` in the environment."""
+NoneAllowed = BeforeValidator(_none)
+"""Marks a setting that may be left out: ``none`` and the empty text say so, as TOML and .env have no null."""
 Fingerprint = Annotated[str, Field(pattern=r"^([0-9a-fA-F]{16}|[0-9a-fA-F]{64})$")]
 
 DEFAULT_MODEL_BYTES = 33_554_432
@@ -67,7 +73,9 @@ class TopicSettings(Section):
     dead_letters: str = Field("", description="records that could not be read, with reasons")
     partitions: int = Field(6, ge=1, le=10_000, description="of the input, the scores and the dead letters")
     replication: int = Field(1, ge=1, le=32_767, description="copies of each partition; at most as many as brokers")
-    input_retention_hours: float = Field(720, gt=0, description="bounds how far back `explain` can look")
+    input_retention_hours: float = Field(
+        720, gt=0, description="how long records stay; predictors that were away for longer stop (HistoryGone)"
+    )
     scores_retention_hours: float = Field(72, gt=0, description="how far back charts can look")
 
     @model_validator(mode="after")
@@ -170,8 +178,10 @@ class MetricRule(Section):
 class DetectionSettings(Section):
     """How the ensemble and its members decide."""
 
-    threshold: float = Field(1.4, gt=0, le=10, description="score of an alarm: how rare, in powers of ten of an hour")
-    alarms_per_day: float | None = Field(
+    threshold: float = Field(
+        1.4, gt=0, le=10, description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours"
+    )
+    alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None, gt=0, le=1000, description="instead of the threshold: about so many alarms per entity and day in the long run"
     )
     warmup_samples: int = Field(0, ge=0, le=1024, description="before the first verdict; 0 = three days' worth, 150 to 1024")
@@ -222,7 +232,9 @@ class TrainSettings(Section):
     )
     split: float = Field(0.6, gt=0, lt=1, description="first part of each entity's time that the model learns from")
     contamination: float = Field(0.02, gt=0, le=0.5, description="share of training rows above the threshold")
-    threshold: float | None = Field(None, description="fixed score threshold instead of the contamination's")
+    threshold: Annotated[float | None, NoneAllowed] = Field(
+        None, description="fixed score threshold instead of the contamination's"
+    )
     seed: int = Field(0, ge=0, le=2**32 - 1, description="same data, settings and seed, same model")
     trees: int = Field(100, ge=1, le=1000, description="Isolation Forest: n_estimators")
     samples: int = Field(256, ge=2, le=65_536, description="Isolation Forest: max_samples")
@@ -230,9 +242,13 @@ class TrainSettings(Section):
     gamma: float | Literal["scale", "auto"] = Field("scale", description="One-Class SVM: RBF width")
     svm_rows: int = Field(20_000, ge=100, description="One-Class SVM: at most this many seeded rows")
     min_rows: int = Field(500, ge=10, description="training rows needed over all entities")
-    window_days: float | None = Field(None, gt=0, description="use only the newest days of the input; none = all")
-    every: str | None = Field(None, pattern=r"^\d+(\.\d+)?[smhd]$", description="train again after, e.g. 24h")
-    cron: str | None = Field(None, description="train again by a cron line")
+    window_days: Annotated[float | None, NoneAllowed] = Field(
+        None, gt=0, description="use only the newest days of the input; none = all"
+    )
+    every: Annotated[str | None, NoneAllowed] = Field(
+        None, pattern=r"^\d+(\.\d+)?[smhd]$", description="train again after, e.g. 24h"
+    )
+    cron: Annotated[str | None, NoneAllowed] = Field(None, description="train again by a cron line, UTC, e.g. 0 3 * * *")
     keep: int = Field(10, ge=1, description="newest artefacts kept in the models folder")
 
     @field_validator("gamma")
@@ -262,7 +278,6 @@ class PredictSettings(Section):
     transaction_timeout_ms: int = Field(
         5_000, ge=1_000, le=900_000, description="a dead predictor's open transaction is aborted after, plus the broker's sweep"
     )
-    outage_deadline_s: float = Field(300, gt=0, description="exit after so long without broker or registry")
     snapshot_interval_s: float = Field(
         5, gt=0, le=3600, description="least time between two snapshots of a partition, unless a restart would take long"
     )
@@ -297,7 +312,18 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__")
 
     detector: Detector = Field(Detector.ENSEMBLE, description="what decides: all members, a trained model, or one member alone")
-    slot: str = Field("", pattern=r"^[A-Za-z0-9_-]*$", description="stable name of this replica; empty = host name")
+    slot: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]*$",
+        description="stable name of this predictor, another one for each; empty = host name and process id, and no static "
+        "membership",
+    )
+    outage_deadline_s: float = Field(
+        300,
+        gt=0,
+        description="a service without broker or registry for so long exits (a later run of a training schedule fails); "
+        "so does a predictor whose loop hangs",
+    )
     models_dir: Path = Field(Path("models"), description="shared by training and predictors")
     state_dir: Path = Field(Path("state"), description="snapshots of predictors; may be shared")
     kafka: dict[str, str] = Field(default_factory=dict, description="any librdkafka setting; '_' becomes '.'")
@@ -367,7 +393,7 @@ def load_settings(
 ) -> Settings:
     """Join flags, environment, file and defaults into one Settings.
 
-    flags   : nested mapping, e.g. {"predict": {"slot": "1"}}; wins over all else
+    flags   : nested mapping, e.g. {"slot": "1", "predict": {"group": "b"}}; wins over all else
     file    : TOML; None = the file that LAPWING_CONFIG names, if any
     environ : variables; None = the process's
     raises  : ConfigError that names every wrong setting and what is allowed
@@ -397,7 +423,15 @@ def load_settings(
         raise ConfigError(f"{file or 'environment'}: {error}") from error
 
 
+RENAMED = {"predict.outage_deadline_s": "outage_deadline_s"}
+"""Former names of settings, refused with the present one."""
+
 _NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}
+
+
+def variable_of(name: str) -> str:
+    """Return the environment variable of a setting, ``train.trees`` -> LAPWING_TRAIN__TREES."""
+    return ENV_PREFIX + name.replace(".", "__", 1).upper()
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -415,5 +449,7 @@ def _sentence(error: Any) -> str:
     name = ".".join(path) or "settings"
     variable = ENV_PREFIX + "__".join(path).upper()
     if error["type"] == "extra_forbidden":
+        if present := RENAMED.get(name.lower()):
+            return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
         return f"{name} ({variable}): no such setting"
     return f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}; got {error['input']!r}"

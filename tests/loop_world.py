@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import schemas
 from consumer_prediction.loop import Doors, PredictionLoop
+from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.codec import compile_plan
 from shared.configuration import Configuration
@@ -119,7 +120,14 @@ class World:
         )
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         settings = PredictSettings(max_batch_records=7, snapshot_interval_s=snapshot_interval_s)
-        loop = PredictionLoop(doors, Rules(INPUT, self.configuration, 100), encoder, settings, self.counters)
+        loop = PredictionLoop(
+            doors,
+            Rules(INPUT, self.configuration, 100),
+            encoder,
+            settings,
+            self.counters,
+            Outage(300.0, doors.clock, self.counters),
+        )
         source.subscribe(loop)
         return loop
 

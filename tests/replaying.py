@@ -112,7 +112,7 @@ def made(n=10, *, clock=None, stopping=lambda: False, pace=None, deadline_s=300.
     clock = clock or Clock()
     stream = small_stream(n)
     sender, log, counters = FakeSender(clock=clock), Log(), Counters()
-    configured = settings(predict={"outage_deadline_s": deadline_s})
+    configured = settings(outage_deadline_s=deadline_s)
     patience = Patience(configured, counters, log, stopping, clock, clock.sleep)
     pace = pace or ReaderPace((), 1, lambda *_: 0)
     progress = Lines(log, n, clock.now)

@@ -250,11 +250,21 @@ def test_env_example_gives_the_defaults() -> None:
     text = (ROOT / "docker-compose.yml").read_text("utf-8")
     for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text):
         assert example()[name] == default
-    given = {name: value for name, value in example().items() if name.startswith(ENV_PREFIX) and value and name in variables()}
+    given = {name: value for name, value in example().items() if name in variables()}
+    assert {"LAPWING_TRAIN__WINDOW_DAYS", "LAPWING_DETECTION__ALARMS_PER_DAY"} <= set(given)
     loaded, plain = load_settings(environ=given), load_settings(environ={})  # type: ignore[arg-type]
     expected = plain.model_dump()
     expected["telemetry"]["log_format"] = "human"
     assert loaded.model_dump() == expected
+
+
+def test_the_values_that_env_example_proposes_are_accepted() -> None:
+    text = (ROOT / ".env.example").read_text("utf-8")
+    proposed = dict(re.findall(r"^#(LAPWING_[A-Z_]+)=.*e\.g\. (\{.*\})$", text, re.MULTILINE))
+    assert set(proposed) == {"LAPWING_DETECTION__METRICS"}
+    lines = "\n".join(f"{name}={value}" for name, value in proposed.items())
+    read = dotenv_values(stream=StringIO(lines), interpolate=False)
+    assert load_settings(environ=read).detection.metrics["cpu"].direction == "up"  # type: ignore[arg-type]
 
 
 def test_images_are_pinned_and_the_broker_is_the_one_of_the_tests() -> None:

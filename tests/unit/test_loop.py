@@ -163,7 +163,7 @@ def test_an_outage_beyond_the_deadline_ends_the_service(tmp_path, quiet_polls):
     loop = begun(world)
     with pytest.raises(TransportError, match="does not answer"):
         outage(world, loop, quiet_polls)
-    assert world.now_s > loop.settings.outage_deadline_s
+    assert world.now_s > loop.outage.deadline_s
 
 
 def outage(world: World, loop: PredictionLoop, quiet_polls: int) -> None:

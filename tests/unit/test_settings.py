@@ -1,9 +1,12 @@
 """Settings: who wins, and what a wrong one is told."""
 
+import ast
+import re
+
 import pytest
 
 from shared.errors import ConfigError
-from shared.settings import load_settings
+from shared.settings import RENAMED, load_settings, variable_of
 
 
 def test_flags_win_over_environment_over_file_over_default(tmp_path):
@@ -49,6 +52,7 @@ def test_lists_may_be_written_with_commas():
     [
         ({"LAPWING_NONSENSE": "1"}, "LAPWING_NONSENSE: no such setting"),
         ({"LAPWING_PREDICT__NONSENSE": "1"}, r"predict.nonsense \(LAPWING_PREDICT__NONSENSE\): no such setting"),
+        ({"LAPWING_PREDICT__OUTAGE_DEADLINE_S": "9"}, r"it is called outage_deadline_s \(LAPWING_OUTAGE_DEADLINE_S\) now"),
         ({"LAPWING_PREDICT__MAX_BATCH_RECORDS": "0"}, "greater than or equal to 1; got '0'"),
         ({"LAPWING_FEATURES__TIMEZONE": "Mars"}, "IANA time zone"),
         ({"LAPWING_FEATURES__BUSINESS_START": "18"}, "before features.business_end"),
@@ -66,6 +70,42 @@ def test_a_wrong_setting_is_named_with_what_is_allowed(environ, said):
     with pytest.raises(ConfigError, match=said) as caught:
         load_settings(environ=environ)
     assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("former", RENAMED)
+def test_a_former_name_is_refused_with_the_present_one(former, tmp_path):
+    section, name = former.split(".")
+    present = RENAMED[former]
+    assert load_settings(environ={variable_of(present): "77"})
+    file = tmp_path / "lapwing.toml"
+    file.write_text(f"[{section}]\n{name} = 77\n")
+    for given in ({"environ": {variable_of(former): "77"}}, {"flags": {section: {name: 77}}, "environ": {}}):
+        with pytest.raises(ConfigError, match=rf"{former} \({variable_of(former)}\): it is called {present} "):
+            load_settings(**given)
+    with pytest.raises(ConfigError, match=f"it is called {present}"):
+        load_settings(file=file, environ={})
+
+
+@pytest.mark.parametrize("text", ["", "none", "None", " none "])
+def test_what_may_be_left_out_can_be_said_to_be(text, tmp_path):
+    plain = load_settings(environ={}).model_dump()
+    optional = [
+        f"{section}.{name}"
+        for section, values in plain.items()
+        if isinstance(values, dict)
+        for name, value in values.items()
+        if value is None
+    ]
+    assert {"train.window_days", "detection.alarms_per_day"} <= set(optional)
+    assert load_settings(environ={variable_of(name): text for name in optional}).model_dump() == plain
+    file = tmp_path / "lapwing.toml"
+    file.write_text("".join(f'{name} = "{text}"\n' for name in optional))
+    assert load_settings(file=file, environ={}).model_dump() == plain
+
+
+def test_the_example_of_flags_is_accepted():
+    (example,) = re.findall(r"e\.g\. (\{.*\}); wins", load_settings.__doc__)
+    assert load_settings(ast.literal_eval(example), environ={}).slot == "1"
 
 
 def test_a_file_that_is_no_toml_is_named(tmp_path):

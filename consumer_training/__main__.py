@@ -52,7 +52,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--every", metavar="24h", help="train.every: again after so long (s, m, h, d)")
     parser.add_argument("--cron", metavar="LINE", help="train.cron: again by a cron line, UTC, e.g. '0 3 * * *'")
     parser.add_argument("--wait-s", type=float, metavar="SECONDS", help="give up when there is too little data for so long")
-    parser.add_argument("--labels", type=Path, metavar="FILE", help="labelled anomalies, for hits and misses in the report")
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="labelled anomalies as `lapwing backtest --labels` takes them, JSON or CSV, for hits and misses in the report",
+    )
     parser.add_argument("--detector", choices=("isolation_forest", "one_class_svm"), help="detector")
     parser.add_argument("--window-days", type=float, metavar="DAYS", help="train.window_days: only the newest days")
     parser.add_argument("--models-dir", type=Path, help="models_dir")

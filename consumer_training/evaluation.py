@@ -5,45 +5,17 @@ Law: pure; the figures are JSON values and depend on the rows, the model and the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from consumer_training.training import TEST, TRAIN, Trained
-from shared.errors import DataError
-
-Windows = Mapping[str, Sequence[tuple[int, int]]]
-"""Entity -> labelled anomalies, each from its first to its last event time (ms since 1970 UTC), both included."""
+from shared.labels import Window, Windows, find
 
 LEVELS = (0.0, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 _DAY_MS = 86_400_000
-
-
-def parse_labels(text: str, source: str) -> Windows:
-    """Read labels: ``{"windows": {entity: [[start, end], ...]}}``, or that inner mapping alone, as NAB writes it.
-
-    source : name of the file, for messages
-    times  : ISO 8601, UTC where no zone is given, or ms since 1970
-    raises : DataError naming the entity that cannot be read
-    """
-    try:
-        document = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"{source}: it is not JSON: {error}") from error
-    windows = document.get("windows", document) if isinstance(document, dict) else None
-    if not isinstance(windows, dict):
-        raise DataError(f'{source}: it is neither {{"windows": {{entity: [[start, end], ...]}}}} nor that inner mapping')
-    labels: dict[str, list[tuple[int, int]]] = {}
-    for entity, pairs in windows.items():
-        try:
-            labels[entity] = [(_time_ms(start), _time_ms(end)) for start, end in pairs]
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{source}: the windows of {entity!r} cannot be read: {error}") from error
-    return labels
 
 
 def evaluate(trained: Trained, labels: Windows | None = None) -> dict[str, Any]:
@@ -97,7 +69,7 @@ def _per_entity(trained: Trained, flagged: npt.NDArray[np.bool_], labels: Window
             peak = float(model.severity(trained.scores[test]).max())
             entry["peak_severity"] = max(entry["peak_severity"], round(peak, 4))
         if labels is not None:
-            _add_labels(entry, rows.time_ms[test], flagged[test], labels.get(name, ()))
+            _add_labels(entry, rows.time_ms[test], flagged[test], find(labels, name) or ())
     return found
 
 
@@ -113,12 +85,12 @@ def _add_part(entry: dict[str, float], time_ms: npt.NDArray[np.int64], flagged: 
 
 
 def _add_labels(
-    entry: dict[str, Any], time_ms: npt.NDArray[np.int64], flagged: npt.NDArray[np.bool_], windows: Sequence[tuple[int, int]]
+    entry: dict[str, Any], time_ms: npt.NDArray[np.int64], flagged: npt.NDArray[np.bool_], windows: Sequence[Window]
 ) -> None:
     judged = entry.setdefault("labels", {"windows": 0, "hit": 0, "missed": 0, "false_alarms": 0})
     inside = np.zeros(len(time_ms), np.bool_)
-    for start, end in windows:
-        within = (time_ms >= start) & (time_ms <= end)
+    for window in windows:
+        within = (time_ms >= window.start_ms) & (time_ms <= window.end_ms)
         if within.any():
             judged["windows"] += 1
             judged["hit" if flagged[within].any() else "missed"] += 1
@@ -144,10 +116,3 @@ def _rate(count: float, days: float) -> float:
 
 def _quantiles(scores: npt.NDArray[np.float64]) -> list[float]:
     return [float(value) for value in np.quantile(scores, LEVELS)] if len(scores) else []
-
-
-def _time_ms(value: str | float) -> int:
-    if isinstance(value, int | float):
-        return int(value)
-    moment = datetime.fromisoformat(value)
-    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

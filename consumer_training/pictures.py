@@ -118,9 +118,9 @@ def _regions(axis: Any, view: EntityView, times: npt.NDArray[np.datetime64]) -> 
         axis.axvspan(times[0], warm, facecolor="none", edgecolor=MUTED, alpha=0.45, hatch="/////", linewidth=0)
     if view.boundary_ms is not None:
         axis.axvline(np.datetime64(view.boundary_ms, "ms"), color=MUTED, linewidth=1.1, linestyle=(0, (1, 2)))
-    for start, end in view.labels:
-        if len(times) and end >= view.time_ms[0] and start <= view.time_ms[-1]:
-            edges = np.array([start, end], "datetime64[ms]")
+    for window in view.labels:
+        if len(times) and window.end_ms >= view.time_ms[0] and window.start_ms <= view.time_ms[-1]:
+            edges = np.array([window.start_ms, window.end_ms], "datetime64[ms]")
             axis.plot(edges, [1.0, 1.0], transform=axis.get_xaxis_transform(), color=INK, linewidth=3, solid_capstyle="butt")
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumer_training.evaluation import Windows
 from consumer_training.training import TEST, TRAIN, Trained, feature_blocks
 from shared.features import iso
+from shared.labels import Window, Windows, find
 
 MAX_PICTURES = 30
 
@@ -38,7 +38,7 @@ class EntityView:
     at_value    : float64 (a,)  its value
     at_metric   : int64 (a,)    the metric that made it odd
     severity    : float64 (a,)
-    labels      : labelled anomalies, from and to in ms
+    labels      : labelled anomalies
     """
 
     entity: str
@@ -56,7 +56,7 @@ class EntityView:
     at_value: Floats
     at_metric: Times
     severity: Floats
-    labels: Sequence[tuple[int, int]]
+    labels: Sequence[Window]
 
 
 def report_json(figures: Mapping[str, Any], pictures: Mapping[str, str], left_out: int) -> bytes:
@@ -103,10 +103,10 @@ def views(trained: Trained, entities: Sequence[str], labels: Windows | None = No
         if name in entities and trained.part[trained.rows.bounds[number] : trained.rows.bounds[number + 1]].any():
             several = sum(one == name for one, _ in trained.rows.series) > 1
             title = f"{name} (partition {partition})" if several else name
-            yield _view(trained, number, title, (labels or {}).get(name, ()))
+            yield _view(trained, number, title, find(labels or {}, name) or ())
 
 
-def _view(trained: Trained, number: int, title: str, labels: Sequence[tuple[int, int]]) -> EntityView:
+def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -> EntityView:
     rows, model = trained.rows, trained.model
     low, high = int(rows.bounds[number]), int(rows.bounds[number + 1])
     part, scores = trained.part[low:high], trained.scores[low:high]

@@ -19,7 +19,7 @@ import joblib
 import structlog
 
 from consumer_training import pictures
-from consumer_training.evaluation import Windows, evaluate, parse_labels
+from consumer_training.evaluation import evaluate
 from consumer_training.history import History
 from consumer_training.report import MAX_PICTURES, choose_entities, entities_csv, file_names, report_json, views
 from consumer_training.schedule import Schedule
@@ -30,6 +30,7 @@ from shared.batch import Batch
 from shared.codec import schema_ids
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
 from shared.errors import ArtifactRefused, DataError, LapwingError, TransportError
+from shared.labels import Windows, find, read_labels
 from shared.model import Model
 from shared.settings import Settings
 from shared.telemetry import TelemetryServer
@@ -180,6 +181,13 @@ class TrainingService:
         if trained is None:
             return None
         figures = evaluate(trained, self.labels)
+        if self.labels is not None and not any(find(self.labels, name) for name in figures["per_entity"]):
+            log.warning(
+                "no label is about an entity of the input",
+                labels=str(self.options.labels),
+                keys=list(self.labels)[:3],
+                entities=list(figures["per_entity"])[:3],
+            )
         summary = {name: value for name, value in figures.items() if name != "per_entity"}
         fingerprints = sorted({found.sha256 for found in schemas.fingerprints(history.schema_ids)})
         facts = trained.facts | {
@@ -326,9 +334,9 @@ def _read_labels(path: Path | None) -> Windows | None:
     if path is None:
         return None
     try:
-        return parse_labels(path.read_text("utf-8"), str(path))
+        return read_labels(path.read_text("utf-8-sig"), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: it cannot be read: {error}") from error
+        raise DataError(f"--labels {path}: it cannot be read: {error}") from error
 
 
 def _joblib(estimator: Any) -> bytes:

@@ -1,4 +1,4 @@
-"""Figures of the test part by hand, and how labels are read."""
+"""Figures of the test part by hand."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from consumer_training.evaluation import evaluate, parse_labels, runs
+from consumer_training.evaluation import evaluate, runs
 from consumer_training.training import TEST, TRAIN, Trained
-from shared.errors import DataError
 from shared.events import Detector
+from shared.labels import Window
 from tests.models import START_MS, rows_of, trained
 
 HOUR_MS = 3_600_000
@@ -52,8 +52,8 @@ def test_figures_by_hand() -> None:
 
 def test_hits_misses_and_false_alarms() -> None:
     labels = {
-        "a": [(at(10), at(11)), (at(13), at(13)), (at(2), at(3)), (at(90), at(99))],
-        "b": [(at(0), at(1))],
+        "a": [Window(at(10), at(11)), Window(at(13), at(13)), Window(at(2), at(3)), Window(at(90), at(99))],
+        "b": [Window(at(0), at(1))],
         "stranger": [],
     }
     figures = evaluate(judged({"a": ".........|.!!..!", "b": "..|.!."}), labels)
@@ -63,8 +63,13 @@ def test_hits_misses_and_false_alarms() -> None:
     assert figures["labels"]["false_alarms_per_entity_and_day"] == pytest.approx(2 / (7 / 24), abs=1e-3)
 
 
+def test_a_label_that_names_a_file_is_that_of_the_entity_called_after_it() -> None:
+    figures = evaluate(judged({"cat/a": "..|.!."}), {"cat/a.csv": [Window(at(3), at(3))]})
+    assert figures["labels"]["hit"] == 1
+
+
 def test_alarm_that_reaches_into_a_window_is_not_false() -> None:
-    figures = evaluate(judged({"a": "..|!!!!."}), {"a": [(at(5), at(6))]})
+    figures = evaluate(judged({"a": "..|!!!!."}), {"a": [Window(at(5), at(6))]})
     assert figures["labels"] == {"windows": 1, "hit": 1, "missed": 0, "false_alarms": 0, "false_alarms_per_entity_and_day": 0.0}
 
 
@@ -82,27 +87,3 @@ def test_without_a_test_part() -> None:
 )
 def test_runs(marks: str, expected: list[list[int]]) -> None:
     assert runs(np.array([mark == "!" for mark in marks], np.bool_)).tolist() == expected
-
-
-def test_labels_as_the_fleet_and_as_nab_write_them() -> None:
-    windows = {"a": [["2024-01-01 01:00:00.000000", "2024-01-01T02:00:00+00:00"]], "b": []}
-    expected = {"a": [(at(1), at(2))], "b": []}
-    assert parse_labels(json.dumps({"windows": windows, "anomalies": []}), "x") == expected
-    assert parse_labels(json.dumps(windows), "x") == expected
-    assert parse_labels(json.dumps({"a": [[at(1), at(2)]]}), "x") == {"a": [(at(1), at(2))]}
-
-
-@pytest.mark.parametrize(
-    ("text", "complaint"),
-    [
-        ("{", "labels.json: it is not JSON"),
-        ("[]", "labels.json: it is neither"),
-        ('{"windows": 3}', "labels.json: it is neither"),
-        ('{"a": [["yesterday", "today"]]}', "labels.json: the windows of 'a' cannot be read"),
-        ('{"a": [["2024-01-01"]]}', "labels.json: the windows of 'a'"),
-        ('{"a": 3}', "labels.json: the windows of 'a'"),
-    ],
-)
-def test_labels_that_cannot_be_read_name_the_place(text: str, complaint: str) -> None:
-    with pytest.raises(DataError, match=complaint):
-        parse_labels(text, "labels.json")

@@ -15,6 +15,7 @@ from consumer_training.evaluation import evaluate
 from consumer_training.report import choose_entities, entities_csv, file_names, report_json, views
 from consumer_training.training import TRAIN
 from shared.events import Detector
+from shared.labels import Window
 from shared.settings import FeatureSettings
 from tests.models import DETECTORS, SETTINGS, START_MS, STEP_MS, rows_of, series, train, trained
 
@@ -60,7 +61,7 @@ def test_entities_csv_holds_the_figures_of_each_entity() -> None:
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_view_shows_the_rows_and_the_anomalies(detector: Detector) -> None:
     result = trained(detector)
-    (view,) = views(result, ["host-1"], {"host-1": [(START_MS, START_MS + STEP_MS)]})
+    (view,) = views(result, ["host-1"], {"host-1": [Window(START_MS, START_MS + STEP_MS)]})
     low, high = int(result.rows.bounds[1]), int(result.rows.bounds[2])
     flagged = np.flatnonzero(result.scores[low:high] > result.model.threshold)
     assert view.metrics == ("cpu", "network")
@@ -70,7 +71,7 @@ def test_view_shows_the_rows_and_the_anomalies(detector: Detector) -> None:
     boundary = low + int((result.part[low:high] == TRAIN).sum())
     assert view.boundary_ms == result.rows.time_ms[boundary]
     assert view.warm_ms == START_MS + result.model.window * STEP_MS
-    assert view.labels == [(START_MS, START_MS + STEP_MS)]
+    assert view.labels == [Window(START_MS, START_MS + STEP_MS)]
 
 
 def test_views_only_of_entities_that_the_model_knows() -> None:
@@ -108,7 +109,7 @@ def test_odd_views_can_be_drawn(rows: int) -> None:
     small = replace(
         view, title="a name " * 30, time_ms=time_ms, values=np.ones((rows, 2)), expected=view.expected[:rows],
         lower=view.lower[:rows], upper=view.upper[:rows], boundary_ms=None, warm_ms=int(view.time_ms[5]),
-        at_ms=view.time_ms[:0], at_value=empty, at_metric=empty.astype(np.int64), severity=empty, labels=[(0, 1)],
+        at_ms=view.time_ms[:0], at_value=empty, at_metric=empty.astype(np.int64), severity=empty, labels=[Window(0, 1)],
     )  # fmt: skip
     assert pictures.draw(small).startswith(b"\x89PNG")
     missing = replace(

@@ -18,6 +18,7 @@ from consumer_training import service
 from consumer_training.report import MAX_PICTURES
 from consumer_training.schedule import Schedule
 from consumer_training.service import Doors, Options, TrainingService
+from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
 from shared.codec import Plans, compile_plan
@@ -25,6 +26,7 @@ from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
 from shared.encoding import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.fingerprints import Fingerprint, fingerprint_of
+from shared.labels import find
 from shared.settings import ModelSettings, Settings, TrainSettings
 from shared.signatures import Trust
 from tests.models import START_MS, STEP_MS, series
@@ -127,8 +129,8 @@ def test_once_publishes_a_model_with_everything_beside_it(
     monkeypatch.setattr(service, "MAX_PICTURES", MAX_PICTURES)
     world = World(tmp_path)
     world.up_to = 150
-    labels = tmp_path / "labels.json"
-    labels.write_text(json.dumps({"host-0": [[START_MS, START_MS + 400 * STEP_MS]]}))
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"entity,start,end,kind\nhost-0,{START_MS},{START_MS + 400 * STEP_MS},spike\n")
     world.service(Options(once=True, labels=labels)).run()
     sha256 = artifacts.current(tmp_path)
     model, manifest = artifacts.load(tmp_path, sha256 or ""), artifacts.manifest(tmp_path, sha256 or "")
@@ -276,6 +278,33 @@ def test_labels_that_cannot_be_read_are_an_error_before_anything_else(tmp_path: 
     world = World(tmp_path)
     with pytest.raises(DataError, match=r"nowhere.json: it cannot be read"):
         world.service(Options(labels=tmp_path / "nowhere.json"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "entity,start,end\nhost-0,2024-01-01,2024-01-02T03:04:05Z\n",
+        '{"windows": {"host-0": [["2024-01-01", "2024-01-02"]]}}',
+        '{"realAWSCloudwatch/host-0.csv": [["2024-01-01 00:00:00.000000", "2024-01-02 00:00:00.000000"]]}',
+    ],
+)
+def test_training_and_backtest_read_the_same_label_files(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "labels"
+    file.write_text(f"\ufeff{text}", "utf-8")
+    service = World(tmp_path).service(Options(labels=file))
+    assert service.labels == open_labels(file)
+    assert len(find(service.labels or {}, "host-0") or ()) == 1
+
+
+def test_labels_about_nobody_here_are_said(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    labels = tmp_path / "labels.csv"
+    labels.write_text("entity,start,end\nweb-9,2024-01-01,2024-01-02\n")
+    world.service(Options(once=True, labels=labels)).run()
+    (log,) = events(said, "no label is about an entity of the input")
+    assert log["keys"] == ["web-9"]
+    assert log["entities"] == ["host-0", "host-1", "host-2"]
 
 
 def test_without_pictures_the_report_is_the_figures(tmp_path: Path, said: list[Mapping[str, object]]) -> None:

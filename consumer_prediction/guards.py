@@ -205,6 +205,10 @@ class GuardedSource:
         """Go through ``assigned`` again; see Source."""
         self.source.rewind()
 
+    def ends(self) -> Mapping[int, int]:
+        """Return where owned partitions end; see Source."""
+        return self.source.ends()
+
     def pause(self) -> None:
         """Deliver nothing; see Source."""
         self.source.pause()

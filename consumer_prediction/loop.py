@@ -7,73 +7,31 @@ After anything undecided the state is dropped and rebuilt by the same path as an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
 
 import structlog
 
 from consumer_prediction.counting import measure_budget, report
+from consumer_prediction.doors import Doors
+from consumer_prediction.gauges import Gauges
 from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder
-from consumer_prediction.ownership import History, Owned, metadata, take_over
+from consumer_prediction.ownership import Owned, metadata, take_over
 from shared.batch import Batch, Outgoing, Position
 from shared.codec import Plans, schema_ids
 from shared.configuration import Configuration
-from shared.counters import COMMITS, REBALANCES, SNAPSHOTS, Counters
+from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
 from shared.errors import GuardError, ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
 from shared.events import Activation
 from shared.failpoints import failpoint
 from shared.model import Model
-from shared.ports import Sink, Source
 from shared.scoring import Outcome, Rules
 from shared.settings import PredictSettings
-from shared.snapshots import SnapshotWriter
 
 log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
 RETRY_S = 0.5
-
-
-class Schemas(Protocol):
-    """Writer schemas by id."""
-
-    def plans(self, ids: Sequence[int]) -> Plans:
-        """Return a plan for each id; raises TransportError while the registry does not answer."""
-        ...
-
-
-class Models(Protocol):
-    """Models on the shared volume."""
-
-    def newest(self) -> Model | None:
-        """Return the newest good model, None before the first; never raises for a bad candidate."""
-        ...
-
-    def load(self, sha256: str) -> Model:
-        """Return one artefact; raises ArtifactMissing or ArtifactRefused."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Doors:
-    """Everything outside that the loop touches.
-
-    open_sink : makes a new sink; whatever an earlier one of the same identity left open is fenced and aborted by it
-    clock     : monotonic seconds
-    now_ms    : wall clock, ms since 1970 UTC; for what is measured, never for what is computed
-    """
-
-    source: Source
-    open_sink: Callable[[], Sink]
-    schemas: Schemas
-    models: Models
-    history: History
-    snapshots: SnapshotWriter
-    clock: Callable[[], float]
-    now_ms: Callable[[], int]
-    sleep: Callable[[float], None]
 
 
 class PredictionLoop:
@@ -97,6 +55,7 @@ class PredictionLoop:
         self._open: list[Outcome] = []
         self._broken = False
         self.outage = outage
+        self._gauges = Gauges(doors, encoder.topics.input, counters)
         self._unfit = ""
 
     def run(self, stopping: Callable[[], bool]) -> None:
@@ -115,6 +74,7 @@ class PredictionLoop:
 
     def step(self) -> None:
         """Poll once, process what came, and commit when it is time."""
+        self._gauges.refresh(self.owned, self.model)
         try:
             if self._broken:
                 self._start_over()
@@ -133,6 +93,11 @@ class PredictionLoop:
         except TransportError as error:
             self.outage.endure(error)
             self.doors.sleep(RETRY_S)
+
+    @property
+    def rebuilding(self) -> bool:
+        """Whether all state was dropped and has yet to be rebuilt from what was committed."""
+        return self._broken
 
     def drain(self, *, commit: bool = True) -> None:
         """Commit what is open and snapshot, or abort it; then leave the group."""
@@ -251,9 +216,12 @@ class PredictionLoop:
 
     def _score(self, owned: Owned, batch: Batch, plans: Plans) -> None:
         self._activate(owned, batch)
+        began_s = self.doors.clock()
         outcome = self._process(owned, batch, plans)
         failpoint("after_process")
-        self._send_all(self.encoder.outcome(outcome, owned.state))
+        results = self.encoder.outcome(outcome, owned.state)
+        self.counters.observe(BATCH_SECONDS, self.doors.clock() - began_s)
+        self._send_all(results)
         failpoint("after_produce")
         owned.dirty = True
         self._open.append(outcome)

@@ -13,8 +13,9 @@ import structlog
 
 from shared.artifacts import current as current_model
 from shared.artifacts import load as load_model
+from shared.artifacts import published_s
 from shared.artifacts import trust as read_trust
-from shared.counters import MODEL_INFO, MODEL_RELOADS, Counters
+from shared.counters import MODEL_RELOADS, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused
 from shared.model import Model
 from shared.settings import ModelSettings
@@ -72,6 +73,10 @@ class ModelVolume:
                 self._loaded.pop(next(iter(self._loaded)))
         return self._loaded[sha256]
 
+    def published_s(self, sha256: str) -> float | None:
+        """Return when an artefact was published last, seconds since 1970 UTC; None where that cannot be told."""
+        return published_s(self.folder, sha256)
+
     def _look(self) -> None:
         candidate, began_s = "CURRENT", self.clock()
         try:
@@ -93,8 +98,6 @@ class ModelVolume:
         else:
             self._refused = self._refused_name = ""
             self.counters.add(MODEL_RELOADS, 1, "loaded")
-            self.counters.forget(MODEL_INFO)
-            self.counters.set(MODEL_INFO, 1, self._newest.version, self._newest.model_id, self._newest.detector.value)
             log.info(
                 "model loaded", model=self._newest.model_id, version=self._newest.version, detector=self._newest.detector.value
             )

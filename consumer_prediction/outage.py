@@ -33,13 +33,15 @@ class Outage:
         self._began_s: float | None = None
         self._trouble_s = 0.0
         self._said = False
+        self._why = ""
+        counters.set(OUTAGE_SECONDS, 0)
 
     def endure(self, error: TransportError) -> None:
         """Note one more error; raises it when it may not be tried again or the deadline has passed."""
         now_s = self.clock()
         if not error.retriable:
             raise error
-        self._trouble_s = now_s
+        self._trouble_s, self._why = now_s, str(error)
         if self._began_s is None:
             self._began_s, self._said = now_s, False
         lasted_s = now_s - self._began_s
@@ -49,6 +51,11 @@ class Outage:
         if lasted_s >= SAY_AFTER_S and not self._said:
             self._said = True
             log.warning("waiting for it to come back", error=str(error), give_up_after_s=self.deadline_s)
+
+    def reason(self) -> str:
+        """Return since when there is an outage, and of what; an empty text without one. Any thread may ask."""
+        began_s = self._began_s
+        return "" if began_s is None else f"outage for {self.clock() - began_s:.0f} s: {self._why}"
 
     def calm(self) -> None:
         """Note that things went well; the outage is over after a while of that."""

@@ -158,6 +158,14 @@ def publish(
     return replace(model, sha256=sha256)
 
 
+def published_s(models_dir: Path, sha256: str) -> float | None:
+    """Return when a model was published last, seconds since 1970 UTC by the volume's clock; None where it is not there."""
+    try:
+        return (models_dir / sha256).stat().st_mtime
+    except OSError:
+        return None
+
+
 def attach(models_dir: Path, sha256: str, name: str, files: Mapping[str, bytes]) -> bool:
     """Add a folder for people to a published model, whole or not at all; what is there already stays.
 

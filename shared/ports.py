@@ -56,6 +56,10 @@ class Source(Protocol):
         """
         ...
 
+    def ends(self) -> Mapping[int, int]:
+        """Return where owned partitions end, as last heard and without waiting for anybody; unknown ones are left out."""
+        ...
+
     def pause(self) -> None:
         """Deliver nothing, but keep heartbeats going in ``poll``."""
         ...

@@ -67,16 +67,20 @@ class QualityState:
         clock = self.clock[0]
         return int(clock["second_ms"]) if clock["reporting"] >= 2 else -1
 
-    def stale(self, settings: QualitySettings) -> int:
-        """Count the entities that have stopped reporting; O(E)."""
+    def stopped(self, settings: QualitySettings) -> npt.NDArray[np.bool_]:
+        """Return which entities have stopped reporting by the partition's clock: bool (E,), in the order of their indices.
+
+        E    : those that ever reported
+        Cost : O(E)
+        """
         clock = self.clock[0]
         known = self.entities[: clock["entities"]]
-        known = known[known["intervals"] >= MIN_INTERVALS]
         if clock["reporting"] < 2:
-            return 0
+            return np.zeros(len(known), np.bool_)
         limit_ms = np.maximum(settings.stopped_intervals * known["interval_ms"], layout.USUAL_TWICE * known["pause_ms"])
         silent_ms = clock["second_ms"] - np.maximum(known["newest_ms"], known["clock_ms"])
-        return int((silent_ms > np.floor(limit_ms)).sum())
+        gone: npt.NDArray[np.bool_] = (known["intervals"] >= MIN_INTERVALS) & (silent_ms > np.floor(limit_ms))
+        return gone
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import math
+import platform
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TextIO, cast
 
 import structlog
@@ -22,8 +24,9 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
-from shared.counters import Counters, Histogram, Metric
+from shared.counters import BUILD_INFO, Counters, Histogram, Metric
 from shared.errors import ConfigError
+from shared.events import STATE_VERSION
 from shared.settings import TelemetrySettings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -172,6 +175,7 @@ class TelemetryServer:
                 f"telemetry.port (LAPWING_TELEMETRY__PORT): cannot listen on {settings.host}:{settings.port}: "
                 f"{error.strerror or error}; choose a free port, or 0 for none"
             ) from error
+        counters.set(BUILD_INFO, 1, _version(), STATE_VERSION, platform.python_version())
         threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="telemetry", daemon=True
         ).start()
@@ -188,6 +192,13 @@ class TelemetryServer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _version() -> str:
+    try:
+        return version("lapwing")
+    except PackageNotFoundError:
+        return "unknown"
 
 
 class _Server(ThreadingHTTPServer):

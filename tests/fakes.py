@@ -171,6 +171,9 @@ class MemorySource:
         self.log.check_up()
         self._assign(sorted(self.at))
 
+    def ends(self) -> dict[int, int]:
+        return {p: len(self.log.topics[self.topic][p]) for p in self.at}
+
     def pause(self) -> None:
         self.paused = True
 
@@ -279,6 +282,9 @@ class MemoryModels:
 
     def newest(self) -> LinearModel | None:
         return self.all[self.current] if self.current else None
+
+    def published_s(self, sha256: str) -> float | None:
+        return 0.0
 
     def load(self, sha256: str) -> LinearModel:
         if sha256 not in self.all:

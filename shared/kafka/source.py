@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient
 from shared.batch import Batch, Position
 from shared.errors import HistoryGone, ProducerFenced, TransactionAborted, TransportError
 from shared.kafka.client import CONSUMER_REQUIRED, CONSUMER_TUNING, LOG, Hearing, client_config, open_client, translate
+from shared.kafka.ends import PartitionEnds
 from shared.kafka.membership import is_member, unowned
 from shared.kafka.messages import to_batches
 from shared.ports import RebalanceListener
@@ -93,6 +94,7 @@ class GroupSource:
         self._refusal: TransportError | None = None
         self._retry_s = 0.0
         self._held: list[Message[bytes, bytes]] = []
+        self._ends = PartitionEnds(settings, self.topic)
         self._stale = False
         self._failure: BaseException | None = None
         self._paused = False
@@ -151,6 +153,12 @@ class GroupSource:
         failure = self._try_take_over()
         if failure is not None:
             raise failure
+
+    def ends(self) -> Mapping[int, int]:
+        """Return where owned partitions end; see Source. Paused ones are asked about, for nothing is fetched of them."""
+        if self._paused:
+            self._ends.ask(self._owned)
+        return self._ends.known(self._consumer, self._owned)
 
     def pause(self) -> None:
         """Deliver nothing, also not from partitions that are assigned meanwhile; heartbeats go on in ``poll``."""
@@ -223,6 +231,7 @@ class GroupSource:
         started = gone & self._owned
         self._pending -= gone
         self._owned -= gone
+        self._ends.forget(gone)
         self._stale = True
         self._guarded(lambda: consumer.incremental_unassign(self._places(started)))
 
@@ -308,6 +317,7 @@ class GroupSource:
     def _join_anew(self, silent_s: float) -> None:
         """Leave, by being silent for longer than a session where the group would not take notice otherwise, and join."""
         self._tell(set(self._told), lost=True)
+        self._ends.forget(self._owned)
         for partitions in (self._owned, self._pending, self._tried):
             partitions.clear()
         self._held.clear()
@@ -379,6 +389,7 @@ class GroupSource:
             raise
         if answer is None:
             raise TransportError(f"{doing} at {self.address}: no answer")
+        self._ends.hear(partition, answer[1])
         return answer[0]
 
     def _look_around(self) -> None:

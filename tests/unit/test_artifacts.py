@@ -71,6 +71,15 @@ def test_same_model_again_only_sets_current(tmp_path: Path) -> None:
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / first.sha256).iterdir()} == before
 
 
+def test_a_model_is_as_old_as_its_last_publication(tmp_path: Path) -> None:
+    assert artifacts.published_s(tmp_path, "ab" * 32) is None
+    model = publish(tmp_path)
+    os.utime(tmp_path / model.sha256, (1000.0, 1000.0))
+    assert artifacts.published_s(tmp_path, model.sha256) == 1000.0
+    publish(tmp_path)
+    assert abs((artifacts.published_s(tmp_path, model.sha256) or 0.0) - time.time()) < 60
+
+
 def test_same_model_replaces_a_damaged_folder(tmp_path: Path) -> None:
     model = publish(tmp_path)
     (tmp_path / model.sha256 / "model.npz").write_bytes(b"rotten")

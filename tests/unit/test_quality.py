@@ -254,7 +254,7 @@ def test_an_entity_that_stopped_is_said_once_and_marked_when_it_returns():
     assert rows[stopped[0]][:2] == (1, START + 62 * STEP)
     assert (gap[1:3], [row for row, mark in enumerate(stale) if mark]) == (("gap", 2), [gap[0]])
     assert state.clock_ms == START + 299 * STEP
-    assert state.stale(OFTEN) == 1
+    assert state.stopped(OFTEN).sum() == 1
 
 
 def test_a_wrong_clock_declares_nobody_dead():

@@ -1,0 +1,60 @@
+"""Everything outside that the prediction loop touches, as the shapes that it needs.
+
+Law: shapes only; the service puts the real ones together, and tests hand over those in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from consumer_prediction.ownership import History
+from shared.codec import Plans
+from shared.model import Model
+from shared.ports import Sink, Source
+from shared.snapshots import SnapshotWriter
+
+
+class Schemas(Protocol):
+    """Writer schemas by id."""
+
+    def plans(self, ids: Sequence[int]) -> Plans:
+        """Return a plan for each id; raises TransportError while the registry does not answer."""
+        ...
+
+
+class Models(Protocol):
+    """Models on the shared volume."""
+
+    def newest(self) -> Model | None:
+        """Return the newest good model, None before the first; never raises for a bad candidate."""
+        ...
+
+    def load(self, sha256: str) -> Model:
+        """Return one artefact; raises ArtifactMissing or ArtifactRefused."""
+        ...
+
+    def published_s(self, sha256: str) -> float | None:
+        """Return when an artefact was published last, seconds since 1970 UTC; None where that cannot be told."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Everything outside that the loop touches.
+
+    open_sink : makes a new sink; whatever an earlier one of the same identity left open is fenced and aborted by it
+    clock     : monotonic seconds
+    now_ms    : wall clock, ms since 1970 UTC; for what is measured, never for what is computed
+    """
+
+    source: Source
+    open_sink: Callable[[], Sink]
+    schemas: Schemas
+    models: Models
+    history: History
+    snapshots: SnapshotWriter
+    clock: Callable[[], float]
+    now_ms: Callable[[], int]
+    sleep: Callable[[float], None]

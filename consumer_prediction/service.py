@@ -8,18 +8,21 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 import schemas
+from consumer_prediction.doors import Doors
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
-from consumer_prediction.loop import Doors, PredictionLoop
+from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.opening import Opening
 from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
+from consumer_prediction.readiness import Readiness
 from consumer_prediction.watchdog import Watchdog
 from shared.codec import SchemaUnfit
 from shared.configuration import Configuration
@@ -27,6 +30,7 @@ from shared.counters import Counters
 from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
 from shared.events import Activation
 from shared.fingerprints import Fingerprint
+from shared.health import Health
 from shared.kafka import Admin, Reader, TopicIdentity, input_limit_bytes
 from shared.records import decode_records, schema_id_of
 from shared.registry import Registry
@@ -108,19 +112,67 @@ def run(settings: Settings, counters: Counters, opening: Opening, stopping: Call
 
 
 def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]) -> None:
-    patient = _Patience(settings.outage_deadline_s, stopping)
-    models = ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters, settings.models)
+    readiness = Readiness()
+    with TelemetryServer(settings.telemetry, counters, readiness):
+        patient = _Patience(settings.outage_deadline_s, stopping, readiness)
+        models = ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters, settings.models)
+        found = _found(settings, patient)
+        loop = None if found is None else _loop(settings, counters, opening, models, found, patient)
+        if found is None or loop is None:
+            return
+        readiness.loop = loop
+        with found.watch:
+            log.info(
+                "predicting",
+                topic=settings.topics.input,
+                partitions=found.topic.partitions,
+                delivery=settings.predict.delivery,
+            )
+            gc.freeze()
+            with Watchdog(settings.outage_deadline_s, stopping) as watched:
+                loop.run(watched)
+    log.info("stopped in good order")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What the cluster and the registry say before anything is read.
+
+    topic      : the input as it is
+    cluster_id : of the broker
+    ids        : of the schemas that results are written with
+    watch      : looks whether the input is still the same topic
+    """
+
+    topic: TopicIdentity
+    cluster_id: str
+    ids: SchemaIds
+    watch: TopicWatch
+
+
+def _found(settings: Settings, patient: _Patience) -> _Found | None:
+    """Ask broker and registry what has to be known; None when it was asked to stop meanwhile."""
+    broker, registry = f"the broker at {settings.bootstrap}", f"the registry at {Registry(settings.registry).address}"
     admin = Admin(settings)
-    topic = patient(lambda: _checked_topic(admin, settings))
-    ids = patient(lambda: result_schemas(settings))
-    if topic is None or ids is None:
-        return
+    topic = patient(broker, lambda: _checked_topic(admin, settings))
+    ids = patient(registry, lambda: result_schemas(settings))
+    cluster_id = patient(broker, admin.cluster_id)
+    if topic is None or ids is None or cluster_id is None:
+        return None
     looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
     watch = TopicWatch(settings.topics.input, topic, partial(looking.identity, settings.topics.input))
+    return _Found(topic, cluster_id, ids, watch)
+
+
+def _loop(
+    settings: Settings, counters: Counters, opening: Opening, models: ModelVolume, found: _Found, patient: _Patience
+) -> PredictionLoop | None:
+    """Put the loop together with its doors; None when it was asked to stop meanwhile."""
+    topic = found.topic
     history, registry = ActivationLog(settings), Registry(settings.registry)
     scored = history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
     doors = Doors(
-        source=GuardedSource(opening.source, watch, KeyCheck(settings.input.partitioner, topic.partitions), scored),
+        source=GuardedSource(opening.source, found.watch, KeyCheck(settings.input.partitioner, topic.partitions), scored),
         open_sink=opening.sink,
         schemas=WriterSchemas(registry.schema, registry.address, settings.input, time.monotonic, _met),
         models=models,
@@ -128,7 +180,7 @@ def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Cal
         snapshots=SnapshotWriter(
             SnapshotFolder(
                 settings.state_dir,
-                patient(admin.cluster_id) or "",
+                found.cluster_id,
                 settings.topics.input,
                 topic.topic_id,
                 settings.predict.group,
@@ -140,33 +192,31 @@ def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Cal
         sleep=time.sleep,
     )
     rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
-    encoder = Encoder(settings.topics, ids, settings.predict.group, input_limit_bytes(settings))
+    encoder = Encoder(settings.topics, found.ids, settings.predict.group, input_limit_bytes(settings))
     outage = Outage(settings.outage_deadline_s, doors.clock, counters)
-    loop = patient(lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters, outage))
-    if loop is None:
-        return
-    with TelemetryServer(settings.telemetry, counters, _Readiness(loop, counters)), watch:
-        log.info("predicting", topic=settings.topics.input, partitions=topic.partitions, delivery=settings.predict.delivery)
-        gc.freeze()
-        with Watchdog(settings.outage_deadline_s, stopping) as watched:
-            loop.run(watched)
-    log.info("stopped in good order")
+    return patient(
+        f"the broker at {settings.bootstrap}",
+        lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters, outage),
+    )
 
 
 class _Patience:
     """Tries a call again while an outage lasts: says so after 10 s, gives up after outage_deadline_s."""
 
-    def __init__(self, deadline_s: float, stopping: Callable[[], bool]) -> None:
+    def __init__(self, deadline_s: float, stopping: Callable[[], bool], health: Health) -> None:
         self.deadline_s = deadline_s
         self.stopping = stopping
+        self.health = health
 
-    def __call__(self, call: Callable[[], T]) -> T | None:
+    def __call__(self, whom: str, call: Callable[[], T]) -> T | None:
         began_s, said = time.monotonic(), False
+        self.health.waiting(f"waiting for {whom}")
         while not self.stopping():
             try:
                 return call()
             except TransportError as error:
                 waited_s = time.monotonic() - began_s
+                self.health.waiting(f"waiting for {whom} for {waited_s:.0f} s: {error}")
                 if not error.retriable or waited_s >= self.deadline_s:
                     raise
                 if waited_s >= SAY_AFTER_S and not said:
@@ -174,21 +224,6 @@ class _Patience:
                     log.warning("waiting for it to come up", error=str(error), give_up_after_s=self.deadline_s)
                 time.sleep(RETRY_S)
         return None
-
-
-class _Readiness:
-    """Answers the readiness probe, and brings the gauges up to date while it is at it."""
-
-    def __init__(self, loop: PredictionLoop, counters: Counters) -> None:
-        self.loop = loop
-        self.counters = counters
-
-    def __call__(self) -> str:
-        owned = dict(self.loop.owned)
-        if not owned:
-            return "no partition is assigned; with more replicas than partitions that is normal"
-        behind = [partition for partition, one in owned.items() if one.replaying]
-        return f"partitions {behind} are being replayed" if behind else ""
 
 
 def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:

@@ -28,8 +28,9 @@ from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
 from shared.codec import schema_ids
-from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
+from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, OUTAGE_SECONDS, Counters
 from shared.errors import ArtifactRefused, DataError, LapwingError, TransportError
+from shared.health import Health
 from shared.labels import Windows, find, read_labels
 from shared.model import Model
 from shared.settings import Settings
@@ -103,8 +104,9 @@ def run(settings: Settings, options: Options, counters: Counters, stopping: Call
     topic = KafkaTopic(settings)
     doors = Doors(topic, lambda: writer_schemas(settings), time.time, time.monotonic, time.sleep)
     try:
-        with TelemetryServer(settings.telemetry, counters, lambda: ""):
-            TrainingService(settings, options, doors, counters, stopping).run()
+        health = Health()
+        with TelemetryServer(settings.telemetry, counters, health):
+            TrainingService(settings, options, doors, counters, stopping, health).run()
     finally:
         topic.close()
 
@@ -113,7 +115,13 @@ class TrainingService:
     """The loop of runs."""
 
     def __init__(
-        self, settings: Settings, options: Options, doors: Doors, counters: Counters, stopping: Callable[[], bool]
+        self,
+        settings: Settings,
+        options: Options,
+        doors: Doors,
+        counters: Counters,
+        stopping: Callable[[], bool],
+        health: Health | None = None,
     ) -> None:
         self.settings = settings
         self.options = options
@@ -122,6 +130,8 @@ class TrainingService:
         self.stopping = stopping
         self.schedule = None if options.once else Schedule.from_settings(settings.train)
         self.labels = _read_labels(options.labels)
+        self.health = health or Health()
+        self.counters.set(OUTAGE_SECONDS, 0)
 
     def run(self) -> None:
         """Train now, then as the schedule says; without one, end.
@@ -132,6 +142,8 @@ class TrainingService:
         first_s = self.doors.now_s()
         if self.schedule is None or self.schedule.cron is None or not self._has_model():
             self.train_patiently()
+        else:
+            self.health.ready()
         while self.schedule is not None and not self.stopping():
             next_s = self.schedule.next_s(first_s, self.doors.now_s())
             log.info("next training", in_s=round(next_s - self.doors.now_s(), 1))
@@ -141,6 +153,7 @@ class TrainingService:
                 try:
                     self.train_patiently()
                 except Exception as error:
+                    self.health.waiting(f"the last training failed: {error}")
                     log.error(
                         "training failed, the last model stays", why=str(error), exc_info=not isinstance(error, LapwingError)
                     )
@@ -160,6 +173,8 @@ class TrainingService:
                 if now_s - attempt_s > OUTAGE_ATTEMPT_S:  # it was up meanwhile
                     attempt_s, down_s, said = now_s, float("inf"), False
                 down_s = min(down_s, attempt_s)
+                self.counters.set(OUTAGE_SECONDS, now_s - down_s)
+                self.health.waiting(f"waiting for the broker or the registry for {now_s - down_s:.0f} s: {error}")
                 if not error.retriable or now_s - down_s >= deadline_s:
                     raise
                 if not said and now_s - down_s >= SAY_OUTAGE_AFTER_S:
@@ -236,15 +251,20 @@ class TrainingService:
         while not self.stopping():
             ends = self.doors.topic.ends()
             if ends != position:
+                self._answered(first=position is None)
                 if not self._read(history, schemas, position, ends):
                     return None
                 position = ends
                 if filling and self._still_growing(ends):
                     continue
                 try:
-                    return self._fit(history)
+                    trained = self._fit(history)
                 except TooFewRows as few:
                     rows, needed = few.rows, few.needed
+                else:
+                    self.health.ready()
+                    return trained
+            self.health.waiting(f"waiting for data: {needed - rows} of the {needed} training rows needed are missing")
             waited_s = self.doors.monotonic() - began_s
             if self.options.wait_s is not None and waited_s >= self.options.wait_s:
                 raise LapwingError(
@@ -262,6 +282,12 @@ class TrainingService:
                 )
             self.doors.sleep(POLL_S)
         return None
+
+    def _answered(self, *, first: bool) -> None:
+        """Take note that the broker answers; while there is too little data, that alone does not make it ready."""
+        self.counters.set(OUTAGE_SECONDS, 0)
+        if first:
+            self.health.ready()
 
     def _read(self, history: History, schemas: WriterSchemas, start: Mapping[int, int] | None, end: Mapping[int, int]) -> bool:
         """Read up to an end; False when it was asked to stop."""

@@ -15,6 +15,7 @@ from producer.replay import Schedule, Stream
 from shared.batch import Outgoing
 from shared.counters import EVENTS_PRODUCED, OUTAGE_SECONDS, Counters
 from shared.errors import LapwingError, TransportError
+from shared.health import Health
 from shared.settings import Settings
 from shared.telemetry import Logger
 
@@ -185,6 +186,7 @@ class Patience:
         stopping: Callable[[], bool],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        health: Health | None = None,
     ) -> None:
         self.address = settings.bootstrap
         self.stopping = stopping
@@ -194,6 +196,8 @@ class Patience:
         self._counters = counters
         self._outage = Outage(settings.outage_deadline_s)
         self._said = False
+        self.health = health or Health()
+        counters.set(OUTAGE_SECONDS, 0)
 
     def __call__(self, call: Callable[[], T], *, since_s: float | None = None, why: str = "") -> T | None:
         """Return what the call returns, None when a stop came first.
@@ -211,6 +215,7 @@ class Patience:
                 if not error.retriable:
                     raise
                 since_s, why = started_s if since_s is None else since_s, str(error)
+                self.health.waiting(f"waiting for {self.clock() - since_s:.0f} s: {why}")
             else:
                 if since_s is not None:
                     self.alive()
@@ -227,11 +232,13 @@ class Patience:
         now_s = self.clock()
         if self._outage.must_say(since_s, now_s, why):
             self._said = True
+            self.health.waiting(f"waiting for {now_s - since_s:.0f} s: {why}")
             self._counters.set(OUTAGE_SECONDS, now_s - since_s)
             self._log.warning("no answer", seconds=round(now_s - since_s), because=why)
 
     def alive(self) -> None:
         """Take note of an answer."""
+        self.health.ready()
         if self._said:
             self._said = False
             self._counters.set(OUTAGE_SECONDS, 0)

@@ -22,6 +22,7 @@ from producer.sources import Source, SourceOptions, open_source
 from producer.times import format_time
 from shared.counters import Counters
 from shared.errors import ConfigError, TopicMismatch, TransportError
+from shared.health import Health
 from shared.settings import Settings
 from shared.telemetry import Logger, TelemetryServer, logger
 
@@ -108,8 +109,9 @@ def run(settings: Settings, options: ReplayOptions, counters: Counters, stopping
         _write_labels(options.labels, source)
     _warn_of_times(source.stream, settings, log)
     text = event_schema(source.stream.metrics)
-    patience = Patience(settings, counters, log, stopping)
-    with TelemetryServer(settings.telemetry, counters, lambda: ""):
+    health = Health()
+    patience = Patience(settings, counters, log, stopping, health=health)
+    with TelemetryServer(settings.telemetry, counters, health):
         return _replay(settings, options, source, text, groups, patience, counters, log)
 
 

@@ -13,11 +13,15 @@ import numpy.typing as npt
 from shared.batch import Batch, Blob, Headers, Outgoing
 from shared.codec import Plans, SchemaUnfit
 from shared.events import Reason
+from shared.misplaced import id_in_headers, misplaced
 
 PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
 ROOM_BYTES = 65_536
 """The dead-letter topic takes records this much larger than the input's limit: the original and its headers."""
+
+_UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
+"""A value without its schema's id may begin with 0 all the same; the rest is then read with somebody else's schema."""
 
 
 def dead_letters(
@@ -40,7 +44,7 @@ def dead_letters(
     values, headers = [], {}
     for place, (row, reason) in enumerate(zip(rejected.tolist(), reasons.tolist(), strict=True)):
         value = batch.values[row]
-        detail = _detail(value, Reason(reason), plans)
+        detail = _detail(value, batch.headers.get(row, ()), Reason(reason), plans)
         headers[place] = _headers(batch, row, Reason(reason), detail, stage, value, max_value_bytes)
         values.append(value[:max_value_bytes])
     return Outgoing(topic, Blob.join(values), Blob.join([batch.keys[row] for row in rejected.tolist()]), headers)
@@ -63,9 +67,13 @@ def _headers(batch: Batch, row: int, reason: Reason, detail: str, stage: str, va
     return [*batch.headers.get(row, ()), *((name, text.encode()) for name, text in ours)]
 
 
-def _detail(value: bytes, reason: Reason, plans: Plans) -> str:
+def _detail(value: bytes, headers: Headers, reason: Reason, plans: Plans) -> str:
+    if reason in _UNREADABLE:
+        known = misplaced(value, headers) if reason is Reason.NOT_AVRO else id_in_headers(headers)
+        return "" if known is None else str(known)
     if reason not in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT):
         return ""
     schema_id = int.from_bytes(value[1:5], "big")
     plan = plans.get(schema_id)
-    return f"schema id {schema_id}" + (f": {plan}" if isinstance(plan, SchemaUnfit) else "")
+    more = plan if isinstance(plan, SchemaUnfit) else misplaced(value, headers)
+    return f"schema id {schema_id}" + ("" if more is None else f": {more}")

@@ -1,0 +1,75 @@
+"""Values that are not in Confluent's wire format although their producer means well: what they are, and what helps.
+
+Law: it looks at a record's headers and first bytes and decides nothing; whether a record is good is for the decoder to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.batch import Headers
+
+CONFLUENT_HEADERS = ("__value_schema_id", "__key_schema_id")
+"""Where Confluent's header_schema_id_serializer and HeaderSchemaIdSerializer put a schema's GUID."""
+
+APICURIO_PREFIX = "apicurio.value."
+"""How the headers begin into which Apicurio's serializers put the id; ids go there by default up to version 2."""
+
+_CONFLUENT = (
+    "have the producer write it in front of the value: value.schema.id.serializer="
+    "io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer in Java, "
+    "'schema.id.serializer': prefix_schema_id_serializer in confluent-kafka for Python"
+)
+_AS_CONFLUENT = "apicurio.registry.as-confluent=true and apicurio.registry.use-id=contentId"
+_APICURIO = (
+    "have the producer write it in front of the value: apicurio.registry.headers.enabled=false, "
+    f"and with version 2 of its serializers {_AS_CONFLUENT} as well"
+)
+_EIGHT_BYTES = f"with version 2 of Apicurio's serializers {_AS_CONFLUENT} make the producer write 4"
+_WIRE_FORMAT = "have the producer write Avro with a schema registry's serializer"
+
+_BEGINNINGS = (
+    (b"{", "the value begins like JSON"),
+    (b"[", "the value begins like JSON"),
+    (b"\xc3\x01", "the value is Avro's single-object encoding, which names a schema by its fingerprint"),
+    (b"Obj\x01", "the value is a whole Avro file"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """Where the id of a record's schema is instead of in front of its value.
+
+    what   : a clause about the record
+    remedy : what to change, mostly settings of the producer by their names
+    """
+
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.remedy}"
+
+
+def id_in_headers(headers: Headers) -> Misplaced | None:
+    """Say in which header a record has its schema's id; None where it has none there."""
+    names = [name for name, _ in headers]
+    for name in CONFLUENT_HEADERS:
+        if name in names:
+            whose = "" if name == CONFLUENT_HEADERS[0] else " of its key"
+            return Misplaced(f"the schema id{whose} is in the header {name}, which is not read", _CONFLUENT)
+    found = next((name for name in names if name.startswith(APICURIO_PREFIX)), None)
+    return (
+        None if found is None else Misplaced(f"the schema id is in Apicurio's headers ({found}), which are not read", _APICURIO)
+    )
+
+
+def misplaced(value: bytes, headers: Headers) -> Misplaced | None:
+    """Say what a value without a readable schema id is; None where nothing is known of its kind."""
+    in_headers = id_in_headers(headers)
+    if in_headers is not None:
+        return in_headers
+    if value[:5] == bytes(5) and len(value) > 9:
+        return Misplaced("no registry has a schema 0, so the id has 8 bytes and not 4", _EIGHT_BYTES)
+    what = next((what for beginning, what in _BEGINNINGS if value.startswith(beginning)), None)
+    return None if what is None else Misplaced(what, _WIRE_FORMAT)

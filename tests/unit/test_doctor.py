@@ -8,7 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from lapwing import doctor
+import lapwing.doctor as doctor
+from lapwing.doctor import command, files
+from lapwing.doctor.findings import Finding, summary
+from lapwing.doctor.registry import registry_time_s
+from shared.batch import Position
 from shared.errors import ConfigError, TopicMismatch, TransportError
 from shared.kafka import topic_specs
 from shared.settings import Settings
@@ -37,6 +41,20 @@ class FakeCluster:
     def members(self, group):
         return self.member_count
 
+    def start_offsets(self, topic):
+        return {0: 0, 1: 0}
+
+    def end_offsets(self, topic):
+        return {0: 10, 1: 10}
+
+    def committed(self, group, topic):
+        return {0: Position(10), 1: Position(10)}
+
+
+class NoLetters:
+    def read(self, topic, start, end):
+        yield from ()
+
 
 class FakeRegistry:
     error = None
@@ -58,7 +76,10 @@ def run(settings):
     cluster, registry = FakeCluster(settings), FakeRegistry()
 
     def found(theirs=1000.0, ours=1001.0):
-        listed = list(doctor.findings(settings, lambda: cluster, lambda: registry, lambda _: theirs, lambda: ours))
+        doors = command.Doors(
+            lambda: cluster, NoLetters, lambda: registry, lambda _: theirs, lambda: ours, lambda: 0.0, lambda _: None
+        )
+        listed = list(command.findings(settings, doors))
         for finding in listed:
             assert finding.result in ("ok", "skipped") or finding.remedy, finding
         return {finding.check: finding for finding in listed}
@@ -69,7 +90,10 @@ def run(settings):
 
 def test_a_healthy_stack(run):
     found = run()
-    assert list(found) == ["broker", "topics", "group", "registry", "schemas", "clock", "model", "models_dir", "state_dir"]
+    assert list(found) == [
+        "broker", "topics", "group", "registry", "schemas", "clock", "model", "models_dir", "state_dir", "dead_letters",
+        "results",
+    ]  # fmt: skip
     assert {check: f.result for check, f in found.items()} == dict.fromkeys(found, "ok") | {"model": "warning"}
     assert "7 records behind" in found["group"].said
     assert "cluster abc" in found["broker"].said
@@ -80,7 +104,7 @@ def test_no_broker_skips_what_needs_it(run):
     found = run()
     assert found["broker"].result == "failed"
     assert "KAFKA_BOOTSTRAP_SERVERS" in found["broker"].remedy
-    assert (found["topics"].result, found["group"].result) == ("skipped", "skipped")
+    assert {found[check].result for check in ("topics", "group", "dead_letters", "results")} == {"skipped"}
     assert found["schemas"].result == "ok"
 
 
@@ -90,7 +114,7 @@ def test_a_missing_topic_is_named(run, settings):
     assert found["topics"].result == "failed"
     assert settings.topics.dead_letters in found["topics"].said
     assert found["topics"].remedy == "lapwing topics ensure"
-    assert found["group"].result == "skipped"
+    assert {found[check].result for check in ("group", "dead_letters", "results")} == {"skipped"}
 
 
 def test_another_partition_count_is_named(run, settings):
@@ -151,7 +175,7 @@ def test_folders_without_rights(run, settings, monkeypatch):
     def refuse(dir, prefix):  # noqa: A002
         raise PermissionError(13, "Permission denied", str(dir))
 
-    monkeypatch.setattr(doctor.tempfile, "NamedTemporaryFile", refuse)
+    monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", refuse)
     found = run()
     assert (found["models_dir"].result, found["state_dir"].result) == ("warning", "failed")
     assert "Permission denied" in found["state_dir"].said
@@ -171,17 +195,19 @@ def test_nothing_is_left_in_the_folders(run, settings, tmp_path):
 
 def test_what_is_printed(settings, monkeypatch, capsys):
     cluster = FakeCluster(settings)
-    monkeypatch.setattr(doctor, "Admin", lambda _: cluster)
-    monkeypatch.setattr(doctor, "Registry", lambda _: FakeRegistry())
-    monkeypatch.setattr(doctor, "registry_time_s", lambda _: None)
+    monkeypatch.setattr(command, "Admin", lambda _: cluster)
+    monkeypatch.setattr(command, "Reader", lambda _: NoLetters())
+    monkeypatch.setattr(command, "Registry", lambda _: FakeRegistry())
+    monkeypatch.setattr(command, "registry_time_s", lambda _: None)
+    monkeypatch.setattr(command.time, "sleep", lambda _: None)
     assert doctor.examine(settings, as_json=False) == 0
     out = capsys.readouterr().out
     assert "✓ broker" in out
-    assert out.endswith("all 9 checks passed\n")
+    assert out.endswith("none of 11 checks failed, 1 warning, 1 skipped\n")
     cluster.counts.clear()
     assert doctor.examine(settings, as_json=True) == 1
     document = json.loads(capsys.readouterr().out)
-    assert document["ok"] is False
+    assert (document["ok"], document["failed"], document["warnings"]) == (False, 1, 1)
     assert {"check": "topics", "result": "failed"}.items() <= document["findings"][1].items()
     assert doctor.examine(settings, as_json=False) == 1
     assert "→ lapwing topics ensure" in capsys.readouterr().out
@@ -198,8 +224,21 @@ def test_the_registry_clock_is_its_date_header():
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         settings = Settings(registry={"url": f"http://127.0.0.1:{server.server_port}", "timeout_s": 2})
-        assert doctor.registry_time_s(settings) == 1_397_619_300
+        assert registry_time_s(settings) == 1_397_619_300
     finally:
         server.shutdown()
         server.server_close()
-    assert doctor.registry_time_s(settings) is None
+    assert registry_time_s(settings) is None
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ("ok ok ok", "all 3 checks passed"),
+        ("ok warning warning", "none of 3 checks failed, 2 warnings"),
+        ("ok skipped ok", "none of 3 checks failed, 1 skipped"),
+        ("failed warning skipped failed", "2 of 4 checks failed, 1 warning, 1 skipped"),
+    ],
+)
+def test_the_last_line_says_what_there_was(results, said):
+    assert summary([Finding("x", result, "y") for result in results.split()]) == said

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import confluent_kafka.schema_registry as confluent
+from importlib import import_module
+
 import numpy as np
 import pytest
-from confluent_kafka.schema_registry import header_schema_id_serializer, prefix_schema_id_serializer
-from confluent_kafka.schema_registry.serde import SchemaId
 from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
@@ -15,7 +14,11 @@ from shared.codec import compile_plan, decode, schema_ids
 from shared.dead_letters import PREFIX, REASON, dead_letters
 from shared.directory import Directory
 from shared.misplaced import CONFLUENT_HEADERS, misplaced
+from shared.registry import _library
 from shared.settings import InputSettings
+
+confluent = _library()  # without its warning of its own dependencies
+serde = import_module("confluent_kafka.schema_registry.serde")
 
 # What io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final wrote for schemas/metric_event.avsc, host a, cpu 1.5.
 AVRO = bytes.fromhex("02 61 80 a0 ab fe f9 62 02 00 00 00 00 00 00 f8 3f 00 00")
@@ -69,19 +72,21 @@ def test_apicurio_as_it_should_be():
 @pytest.mark.parametrize(("field", "whose"), [(MessageField.VALUE, ""), (MessageField.KEY, " of its key")])
 def test_confluent_with_the_id_in_a_header(field, whose):
     headers = []
-    value = header_schema_id_serializer(
-        AVRO, SerializationContext("t", field, headers), SchemaId("AVRO", 1, "89791762-2336-4186-9674-299b90a802e2")
+    value = confluent.header_schema_id_serializer(
+        AVRO,
+        SerializationContext("t", field, headers),
+        serde.SchemaId("AVRO", 1, "89791762-2336-4186-9674-299b90a802e2"),
     )
     assert value == AVRO
     reason, said = message(value, tuple(headers))
     assert reason == "not_avro"
     assert f"the schema id{whose} is in the header {headers[0][0]}, which is not read" in said
     assert "value.schema.id.serializer=io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer" in said
-    assert f"'schema.id.serializer': {prefix_schema_id_serializer.__name__}" in said
+    assert f"'schema.id.serializer': {confluent.prefix_schema_id_serializer.__name__}" in said
 
 
 def test_confluent_with_the_id_where_it_is_read():
-    assert message(prefix_schema_id_serializer(AVRO, None, SchemaId("AVRO", 1))) is None
+    assert message(confluent.prefix_schema_id_serializer(AVRO, None, serde.SchemaId("AVRO", 1))) is None
 
 
 def test_the_headers_are_those_of_the_library():

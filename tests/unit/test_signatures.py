@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from consumer_prediction.models import ModelVolume
-from lapwing import doctor
+from lapwing.doctor.files import check_model
 from shared import artifacts
 from shared.counters import MODEL_RELOADS, Counters
 from shared.errors import ArtifactRefused, ConfigError
@@ -220,7 +220,7 @@ def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
         (str(tmp_path / "absent.pub"), "failed", "models.trusted_keys: "),
     ):
         flags = {"models_dir": tmp_path / "models", "detector": "isolation_forest", "models": {"trusted_keys": keys}}
-        found = doctor._model(load_settings(flags, environ={}))
+        found = check_model(load_settings(flags, environ={}))
         assert (found.result, said in found.said) == (result, True), found.said
 
 

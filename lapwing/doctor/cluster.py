@@ -1,0 +1,97 @@
+"""Checks of the broker, the topics and the consumer group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from lapwing.doctor.findings import Finding, count
+from shared.batch import Position
+from shared.errors import LapwingError, TopicMismatch, TransportError
+from shared.kafka import topic_specs
+from shared.settings import Settings
+
+
+class Cluster(Protocol):
+    """What the doctor asks of a broker."""
+
+    def cluster_id(self) -> str:
+        """Return the cluster's id."""
+        ...
+
+    def partitions(self, topic: str) -> int:
+        """Return the partition count; raises TopicMismatch when the topic is missing."""
+        ...
+
+    def start_offsets(self, topic: str) -> Mapping[int, int]:
+        """Return the first offset that each partition still holds."""
+        ...
+
+    def end_offsets(self, topic: str) -> Mapping[int, int]:
+        """Return the last stable offset of each partition."""
+        ...
+
+    def committed(self, group: str, topic: str) -> Mapping[int, Position]:
+        """Return a group's committed positions; partitions without one are left out."""
+        ...
+
+    def lag(self, group: str, topic: str) -> Mapping[int, int]:
+        """Return how far a group is behind in each partition."""
+        ...
+
+    def members(self, group: str) -> int | None:
+        """Return how many members a group has; None where the broker does not tell."""
+        ...
+
+
+def check_broker(settings: Settings, cluster: Cluster) -> Finding:
+    """Ask the broker who it is."""
+    try:
+        name = cluster.cluster_id()
+    except LapwingError as error:
+        remedy = (
+            f"start Kafka, or name it: KAFKA_BOOTSTRAP_SERVERS (now {settings.bootstrap}); "
+            "behind TLS or SASL set LAPWING_KAFKA__SECURITY_PROTOCOL and its kin"
+        )
+        return Finding("broker", "failed", str(error), remedy)
+    return Finding("broker", "ok", f"{settings.bootstrap} answers, cluster {name or 'without an id'}")
+
+
+def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
+    """Compare topics and their partitions with the settings, then look at the group."""
+    missing, wrong = [], []
+    for spec in topic_specs(settings):
+        try:
+            found = cluster.partitions(spec.name)
+        except TopicMismatch:
+            missing.append(spec.name)
+            continue
+        except TransportError as error:
+            wrong.append(str(error))
+            continue
+        if found != spec.partitions:
+            wrong.append(f"{spec.name} has {found} partitions, the settings say {spec.partitions}")
+    if missing:
+        yield Finding("topics", "failed", f"missing: {', '.join(missing)}", "lapwing topics ensure")
+    elif wrong:
+        remedy = "set topics.partitions to what is there, or begin a new dataset (topics.dataset)"
+        yield Finding("topics", "failed", "; ".join(wrong), remedy)
+    else:
+        yield Finding("topics", "ok", f"all {len(topic_specs(settings))} there, {settings.topics.partitions} partitions")
+    yield check_group(settings, cluster) if not missing else Finding("group", "skipped", "needs the topics")
+
+
+def check_group(settings: Settings, cluster: Cluster) -> Finding:
+    """Count the predictors and what they have not read."""
+    group, topic = settings.predict.group, settings.topics.input
+    try:
+        members, behind, partitions = cluster.members(group), sum(cluster.lag(group, topic).values()), cluster.partitions(topic)
+    except LapwingError as error:
+        return Finding("group", "warning", str(error), f"look at consumer group {group} with Kafka's own tools")
+    said = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
+    if members is not None and members > partitions:
+        remedy = f"stop {members - partitions}, or give the next dataset more partitions: {topic} has {partitions}"
+        return Finding("group", "warning", f"{said}; {members - partitions} of them idle", remedy)
+    if members == 0:
+        return Finding("group", "warning", said, "lapwing predict")
+    return Finding("group", "ok", said)

@@ -1,0 +1,98 @@
+"""Runs all checks in order and prints what they found.
+
+Law: a check that needs what is not there is skipped and says so; the exit code is 1 where one failed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from lapwing.doctor.cluster import Cluster, check_broker, check_topics
+from lapwing.doctor.files import check_folder, check_model
+from lapwing.doctor.findings import Finding, skipped, summary, to_line
+from lapwing.doctor.flow import Look, Topics, check_dead_letters, check_results, look
+from lapwing.doctor.registry import Subjects, check_clock, check_schemas, registry_time_s
+from shared.errors import LapwingError
+from shared.kafka import Admin, Reader
+from shared.registry import Registry
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """What the doctor needs of the outside world; ``clock`` is seconds since 1970, ``monotonic`` for durations."""
+
+    cluster: Callable[[], Cluster]
+    topics: Callable[[], Topics]
+    registry: Callable[[], Subjects]
+    registry_clock: Callable[[Settings], float | None]
+    clock: Callable[[], float]
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+
+
+def doors_of(settings: Settings) -> Doors:
+    """Return the real ones."""
+    return Doors(
+        lambda: Admin(settings),
+        lambda: Reader(settings),
+        lambda: Registry(settings.registry),
+        registry_time_s,
+        time.time,
+        time.monotonic,
+        time.sleep,
+    )
+
+
+def examine(settings: Settings, *, as_json: bool) -> int:
+    """Run all checks and print what they found; return 1 if any failed, else 0."""
+    found = []
+    for finding in findings(settings, doors_of(settings)):
+        found.append(finding)
+        if not as_json:
+            print(to_line(finding), flush=True)  # noqa: T201 - this is the command's output
+    failed, warnings = (sum(finding.result == result for finding in found) for result in ("failed", "warning"))
+    if as_json:
+        document = {"ok": not failed, "failed": failed, "warnings": warnings}
+        print(json.dumps(document | {"findings": [asdict(finding) for finding in found]}))  # noqa: T201
+    else:
+        print(f"\n{summary(found)}")  # noqa: T201
+    return 1 if failed else 0
+
+
+def findings(settings: Settings, doors: Doors) -> Iterator[Finding]:
+    """Run the checks in order; what moves is looked at twice, the other checks in between."""
+    cluster = doors.cluster()
+    broker = check_broker(settings, cluster)
+    yield broker
+    found = list(check_topics(settings, cluster)) if broker.result == "ok" else []
+    yield from found or skipped(("topics", "group"), "needs the broker")
+    first = _first_look(settings, cluster, doors, found)
+    yield from check_schemas(settings, doors.registry())
+    yield check_clock(settings, doors.registry_clock, doors.clock)
+    yield check_model(settings)
+    yield check_folder(
+        "models_dir", settings.models_dir, "`lapwing train` writes models there, predictors only read", needed=False
+    )
+    yield check_folder("state_dir", settings.state_dir, "predictors keep their snapshots there", needed=True)
+    if isinstance(first, str):
+        yield from skipped(("dead_letters", "results"), first)
+        return
+    topics = doors.topics()
+    yield check_dead_letters(settings, cluster, topics, first)
+    yield check_results(settings, cluster, topics, first, doors.sleep, doors.monotonic)
+
+
+def _first_look(settings: Settings, cluster: Cluster, doors: Doors, found: list[Finding]) -> Look | str:
+    """Look at what flows, or say why that cannot be done."""
+    if not found:
+        return "needs the broker"
+    if any(finding.result == "skipped" for finding in found):
+        return "needs the topics"
+    try:
+        return look(settings, cluster, doors.monotonic)
+    except LapwingError as error:
+        return str(error)

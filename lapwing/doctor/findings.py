@@ -1,0 +1,49 @@
+"""What a check found, and how it is written for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Result = Literal["ok", "warning", "failed", "skipped"]
+_SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "·"}
+_WIDTH = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; remedy = what to do, empty when there is nothing to do."""
+
+    check: str
+    result: Result
+    said: str
+    remedy: str = ""
+
+
+def skipped(checks: tuple[str, ...], why: str) -> Iterator[Finding]:
+    """Say of checks that they could not be made."""
+    for check in checks:
+        yield Finding(check, "skipped", why)
+
+
+def count(number: int | None, noun: str) -> str:
+    """Write a number with its noun; None = it is not known."""
+    return f"unknown number of {noun}s" if number is None else f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def to_line(finding: Finding) -> str:
+    """Write a finding for a person."""
+    text = f"{_SIGNS[finding.result]} {finding.check:<{_WIDTH}} {finding.said}"
+    return text + (f"\n  {'':<{_WIDTH}} → {finding.remedy}" if finding.remedy else "")
+
+
+def summary(findings: Sequence[Finding]) -> str:
+    """Say in one line how it stands; only where every check was made and found nothing did all pass."""
+    counts = {result: sum(finding.result == result for finding in findings) for result in _SIGNS}
+    said = [f"{counts['failed']} of {len(findings)} checks failed"] if counts["failed"] else []
+    said += [count(counts["warning"], "warning")] if counts["warning"] else []
+    said += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
+    if not said:
+        return f"all {len(findings)} checks passed"
+    return ", ".join(said if counts["failed"] else [f"none of {len(findings)} checks failed", *said])

@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
@@ -188,8 +189,12 @@ class _Refused(_Answer):
     """It does not take the schema or setting."""
 
 
+@cache
 def _library() -> Any:
-    """Import the registry client at its first use: it takes half a second, and warns of its own dependencies."""
+    """Import the registry client at its first use: it takes half a second, and warns of its own dependencies.
+
+    Warnings are touched once and no more: what replaces them for a while is not meant for several threads.
+    """
     with warnings.catch_warnings(record=True):
         import confluent_kafka.schema_registry as library
     return library

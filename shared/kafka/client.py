@@ -34,7 +34,11 @@ REPEAT_S = 30.0
 
 
 class _Sparse(logging.Filter):
-    """Lets a client's complaints about its connections through once in REPEAT_S."""
+    """Lets a client's complaints about its connections through once in REPEAT_S, and no word of what it repeats by itself.
+
+    A producer that has no id yet asks again until it has one: a new cluster makes it wait for a second,
+    and an outage is said by whoever waits for it.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,6 +48,8 @@ class _Sparse(logging.Filter):
         """Decide about one of librdkafka's lines, whose arguments are facility, client and text."""
         if not isinstance(record.args, tuple) or len(record.args) != 3 or record.args[0] not in ("FAIL", "ERROR", "GETPID"):
             return True
+        if record.args[0] == "GETPID" and str(record.args[2]).rstrip().endswith("retrying"):
+            return LOG.isEnabledFor(logging.DEBUG)
         name = (record.args[0], record.args[1])
         self._said_s = {one: at_s for one, at_s in self._said_s.items() if 0 <= record.created - at_s < REPEAT_S}
         if name in self._said_s:

@@ -48,12 +48,18 @@ class Shell:
             ["bash", "-c", line], cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=180, check=False
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert not from_libraries(done.stderr), line
         return done.stdout
 
     def close(self):
         for process in self.running:
             process.kill()
             process.communicate()
+
+
+def from_libraries(error):
+    """What libraries of ours say by themselves, which is nobody's business who runs a command."""
+    return re.findall(r".*\b\w*Warning\b.*|.*rdkafka#.*", error)
 
 
 @pytest.fixture
@@ -107,6 +113,7 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
     for process in (other, predictor):
         out, error = process.communicate(timeout=30)
         assert process.returncode == 0, out + error
+        assert not from_libraries(error)
 
 
 def wait_for_two_predictors(shell, patience_s=60):

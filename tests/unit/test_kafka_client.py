@@ -166,6 +166,13 @@ def test_complaints_about_a_connection_are_logged_sparsely(caplog: pytest.LogCap
     ]
 
 
+def test_what_a_producer_asks_again_by_itself_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    text = "[thrd:main]: Failed to acquire idempotence PID from broker b:1/1: Broker: Coordinator load in progress: retrying"
+    LOG.warning("%s [%s] %s", "GETPID", "producer-1", text)
+    LOG.warning("%s [%s] %s", "GETPID", "producer-1", "[thrd:main]: Failed to acquire idempotence PID: not authorised")
+    assert [line.rpartition(": ")[2] for line in caplog.messages] == ["not authorised"]
+
+
 # -- errors ---------------------------------------------------------------------------------------------------------------
 
 

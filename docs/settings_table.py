@@ -1,6 +1,7 @@
 """Writes the table of all settings into docs/settings.md: ``python docs/settings_table.py``.
 
-Law: every word of the table comes from ``shared/settings.py``; a test fails when the page is not current.
+Law: every word of the table comes from ``shared/settings.py``; a test fails when the page is not
+current.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def _none(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
 """Several names: a list in the file, ``a,b`` in the environment."""
 NoneAllowed = BeforeValidator(_none)
-"""Marks a setting that may be left out: ``none`` and the empty text say so, as TOML and .env have no null."""
+"""Marks a setting that may be left out: ``none`` and an empty text say so, as TOML has no null."""
 Fingerprint = Annotated[str, Field(pattern=r"^([0-9a-fA-F]{16}|[0-9a-fA-F]{64})$")]
 
 DEFAULT_MODEL_BYTES = 33_554_432
@@ -74,7 +74,9 @@ class TopicSettings(Section):
     partitions: int = Field(6, ge=1, le=10_000, description="of the input, the scores and the dead letters")
     replication: int = Field(1, ge=1, le=32_767, description="copies of each partition; at most as many as brokers")
     input_retention_hours: float = Field(
-        720, gt=0, description="how long records stay; predictors that were away for longer stop (HistoryGone)"
+        720,
+        gt=0,
+        description="how long records stay; predictors that were away for longer stop (HistoryGone)",
     )
     scores_retention_hours: float = Field(72, gt=0, description="how far back charts can look")
 
@@ -179,7 +181,10 @@ class DetectionSettings(Section):
     """How the ensemble and its members decide."""
 
     threshold: float = Field(
-        1.4, gt=0, le=10, description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours"
+        1.4,
+        gt=0,
+        le=10,
+        description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None, gt=0, le=1000, description="instead of the threshold: about so many alarms per entity and day in the long run"
@@ -248,7 +253,10 @@ class TrainSettings(Section):
     every: Annotated[str | None, NoneAllowed] = Field(
         None, pattern=r"^\d+(\.\d+)?[smhd]$", description="train again after, e.g. 24h"
     )
-    cron: Annotated[str | None, NoneAllowed] = Field(None, description="train again by a cron line, UTC, e.g. 0 3 * * *")
+    cron: Annotated[str | None, NoneAllowed] = Field(
+        None,
+        description="train again by a cron line, UTC, e.g. 0 3 * * *",
+    )
     keep: int = Field(10, ge=1, description="newest artefacts kept in the models folder")
 
     @field_validator("gamma")
@@ -315,14 +323,14 @@ class Settings(BaseSettings):
     slot: str = Field(
         "",
         pattern=r"^[A-Za-z0-9_-]*$",
-        description="stable name of this predictor, another one for each; empty = host name and process id, and no static "
-        "membership",
+        description="stable name of this predictor, another one for each; empty = host name and "
+        "process id, and no static membership",
     )
     outage_deadline_s: float = Field(
         300,
         gt=0,
-        description="a service without broker or registry for so long exits (a later run of a training schedule fails); "
-        "so does a predictor whose loop hangs",
+        description="a service without broker or registry for so long exits (a later run of a "
+        "training schedule fails); so does a predictor whose loop hangs",
     )
     models_dir: Path = Field(Path("models"), description="shared by training and predictors")
     state_dir: Path = Field(Path("state"), description="snapshots of predictors; may be shared")

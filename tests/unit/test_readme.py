@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import json
+import os
 import re
 import runpy
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
-from lapwing import __main__ as entry
+import schemas
+from consumer_prediction.outgoing import Encoder, SchemaIds
+from lapwing.backtest.feeds import InputOptions, open_feed
+from lapwing.tail import to_json, to_line
+from producer.times import parse_time
+from shared.configuration import Configuration
+from shared.records import decode_records, encode_records
+from shared.scoring import Rules, Scorer
 from shared.settings import load_settings, variable_of
+from shared.state import PartitionState
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
 SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
-MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 
 TESTED_BY = {
     "lapwing demo": "tests/integration/test_demo.py",
@@ -30,6 +36,7 @@ TESTED_BY = {
     "lapwing predict": "tests/integration/test_readme_commands.py",
     "lapwing tail": "tests/integration/test_readme_commands.py",
     "lapwing doctor": "tests/integration/test_readme_commands.py",
+    "lapwing dlq": "tests/unit/test_dlq.py",
     "lapwing backtest": "tests/unit/test_backtest.py",
     "lapwing --set": "tests/unit/test_cli.py",
     "lapwing --config": "tests/unit/test_cli.py",
@@ -55,43 +62,6 @@ def test_every_command_is_run_by_something(command):
     assert all((ROOT / file).is_file() for file in found)
 
 
-def help_of(words):
-    """Print the help of the command that words begin with; return it with the words that follow."""
-    words = list(words)
-    command = []
-    if "--set" not in words and "--config" not in words:
-        command = words[: 2 if words[0] in ("topics", "data") else 1]
-    out = io.StringIO()
-    before = sys.argv
-    sys.argv = ["lapwing", *command, "--help"]
-    try:
-        with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
-            entry.main()
-    finally:
-        sys.argv = before
-    return out.getvalue(), words[len(command) :]
-
-
-@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("lapwing ")])
-def test_lapwing_has_the_command_and_its_options(command, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "200")
-    words = shlex.split(command)[1:]
-    if not words or words[0].startswith("-"):
-        assert words[0] in help_of(["--help"])[0]
-        return
-    text, rest = help_of(words)
-    assert text, f"{command}: no such command"
-    for word in rest:
-        if word.startswith("--"):
-            assert re.search(rf"{re.escape(word.partition('=')[0])}\b", text), f"{command}: no option {word}"
-
-
-@pytest.mark.parametrize("command", [command for command in commands() if command.startswith("make ")])
-def test_make_has_the_target(command):
-    target = shlex.split(command)[1]
-    assert re.search(rf"^{re.escape(target)}:", MAKEFILE, re.MULTILINE)
-
-
 def test_the_settings_table_is_current():
     table = runpy.run_path(str(ROOT / "docs" / "settings_table.py"))
     assert table["with_table"](SETTINGS) == SETTINGS, "run `python docs/settings_table.py`"
@@ -105,25 +75,49 @@ def test_the_settings_table_names_variables_that_work():
     assert load_settings(environ=environ).model_dump() == load_settings(environ={}).model_dump()
 
 
-def test_variables_in_the_text_are_settings():
-    names = set(re.findall(r"`(LAPWING_[A-Z_]+)(?:=([^`]*))?`", README))
-    assert len(names) > 5
-    values = {
-        "LAPWING_DETECTOR": "novelty",
-        "LAPWING_TRAIN__TREES": "200",
-        "LAPWING_TOPICS__PARTITIONS": "4",
-        "LAPWING_TELEMETRY__PORT": "9100",
-    }
-    for name, value in names:
-        load_settings(environ={name: value or values.get(name, "x")})
-
-
 def test_services_of_the_compose_file_are_there():
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     for name in re.findall(r"--scale (\w+)=", README):
         assert name in services
 
 
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert target.startswith("http") or (ROOT / target).exists(), target
+# -- the record on the first screen --------------------------------------------------------------------------------------------
+
+
+def shown():
+    (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    return json.loads(block)
+
+
+def test_the_record_has_the_fields_of_its_schema():
+    schema = json.loads(schemas.text(schemas.ANOMALY_EVENT))
+    assert list(shown()) == [field["name"] for field in schema["fields"]]
+    record = shown() | {"event_time": parse_time(shown()["event_time"])}
+    (value,) = (encode_records(json.dumps(schema), 1, [record])[0],)
+    assert to_json(decode_records([value], [json.dumps(schema)])[0]) == json.dumps(shown(), ensure_ascii=False)
+
+
+def test_the_record_and_its_line_stand_on_the_first_screen():
+    top = README.partition("\n## ")[0]
+    assert "```json" in top
+    assert f"    {to_line('anomalies', shown() | {'event_time': parse_time(shown()['event_time'])}, 'host')}\n" in top
+    assert {"make demo\nmake test\n", "docker-compose up\n"} <= set(re.findall(r"```sh\n(.*?)```", top, re.DOTALL))
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="80,640 records")
+def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
+    """As after `lapwing produce --fleet 20 --days 14 --speed max` into new topics, without a model."""
+    settings = load_settings(environ={})
+    feed = open_feed(settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions))
+    rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
+    encoder, scorer = Encoder(settings.topics, SchemaIds(1, 2, 3), "g", 65_536), Scorer(PartitionState(0), rules)
+    found = []
+    for batch, plans in feed.batches():
+        if batch.partition == shown()["source_partition"]:
+            found += scorer.process(batch, plans).anomalies
+    (anomaly,) = (one for one in found if one.entity == shown()["entity"] and one.is_anomaly)
+    (record,) = decode_records([encoder.anomalies([anomaly]).values[0]], [schemas.text(schemas.ANOMALY_EVENT)])
+    made = json.loads(to_json(record))
+    for name, value in shown().items():
+        close = pytest.approx(value, rel=1e-9) if isinstance(value, float | dict) else value
+        assert made[name] == close, f"README shows another {name} than {json.dumps(made, ensure_ascii=False)}"

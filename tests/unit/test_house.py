@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-import os
 import re
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from io import StringIO
@@ -25,7 +22,6 @@ from shared.settings import ENV_PREFIX, Settings, load_settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shared", "schemas", "data", "producer", "consumer_training", "consumer_prediction", "lapwing")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 CODE = [path for top in (*PACKAGES, "tests", "benchmarks", "docs") for path in sorted((ROOT / top).rglob("*.py"))]
 LONGEST = 500
 NOT_IN_COMPOSE = {"LAPWING_SLOT", "LAPWING_KAFKA", "LAPWING_REGISTRY__BASIC_AUTH", "LAPWING_TOPICS__REPLICATION"}
@@ -146,61 +142,6 @@ def test_every_make_target_has_a_line_of_help() -> None:
     assert {"demo", "test", "lint", "types", "format", "clean", "compose-test", "lock"} <= named
 
 
-def spoken(document: str) -> Iterator[str]:
-    """Every line of code in a document: of its code blocks, and what stands between single back quotes."""
-    text = (ROOT / document).read_text("utf-8")
-    blocks = re.findall(r"^( *)```\w*\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
-    for _, block in blocks:
-        yield from re.sub(r"\\\n\s*", " ", block).splitlines()
-    yield from re.findall(r"(?<!`)`([^`\n]+)`(?!`)", re.sub(r"^( *)```.*?^\1```", "", text, flags=re.MULTILINE | re.DOTALL))
-
-
-def test_make_targets_in_documents_exist() -> None:
-    said = {
-        doc: {name for line in spoken(doc) for name in re.findall(r"(?:^|[;&$(] *)make ([a-z][a-z-]*)", line)}
-        for doc in DOCUMENTS
-    }
-    assert {"demo", "test"} <= said["README.md"]
-    assert {"unit", "integration", "compose-test"} <= said["CONTRIBUTING.md"]
-    assert set().union(*said.values()) <= set(make_targets())
-
-
-def commands_in(document: str) -> set[tuple[str, ...]]:
-    """(command, subcommand or "", options...) of every `lapwing ...` in a document."""
-    found = set()
-    for line in spoken(document):
-        for tail in re.findall(r"(?:^|[\s$|])lapwing((?: +[^\s|;&)]+)*)", line):
-            words = tail.split()
-            if words and re.fullmatch(r"[a-z]+", words[0]):
-                inner = words[1] if words[0] in ("topics", "data") and len(words) > 1 and words[1].isalpha() else ""
-                options = sorted({word.partition("=")[0] for word in words if re.match(r"--[a-z]", word)})
-                found.add((words[0], inner, *options))
-    return found
-
-
-def cli(*words: str) -> str:
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(ENV_PREFIX)}
-    ran = subprocess.run(
-        [sys.executable, "-m", "lapwing", *words], cwd=ROOT, env=plain | {"COLUMNS": "200", "NO_COLOR": "1"},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert ran.returncode == 0, f"lapwing {' '.join(words)}: {ran.stdout}{ran.stderr}"
-    return ran.stdout
-
-
-def test_commands_in_documents_exist() -> None:
-    asked: dict[tuple[str, ...], set[str]] = {}
-    for document in DOCUMENTS:
-        for command, inner, *options in commands_in(document):
-            asked.setdefault((command, inner) if inner else (command,), set()).update(options)
-    assert ("demo",) in asked
-    missing = []
-    for words, options in sorted(asked.items()):
-        said = cli(*words, "--help")
-        missing += [f"lapwing {' '.join(words)} {option}" for option in sorted(options) if option not in said]
-    assert missing == []
-
-
 # --- settings --------------------------------------------------------------------------------------------------
 
 
@@ -215,12 +156,6 @@ def variables() -> dict[str, Any]:
         else:
             found[f"{ENV_PREFIX}{name}".upper()] = field.default
     return found
-
-
-def test_settings_in_documents_exist() -> None:
-    known = set(variables()) | {"LAPWING_CONFIG", "LAPWING_NAB_DIR"}
-    said = {name for document in DOCUMENTS for line in spoken(document) for name in re.findall(r"LAPWING_[A-Z_]+[A-Z]", line)}
-    assert {name for name in said if name not in known and not name.startswith("LAPWING_KAFKA__")} == set()
 
 
 def compose() -> dict[str, Any]:

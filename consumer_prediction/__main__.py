@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", type=Path, help="settings file (TOML)")
     parser.add_argument("--delivery", choices=("exactly-once", "at-least-once"), help="predict.delivery")
     parser.add_argument("--group", help="predict.group: the consumer group")
-    parser.add_argument("--slot", help="stable name of this replica")
+    parser.add_argument("--slot", help="slot: stable name of this predictor, another one for each")
     parser.add_argument("--models-dir", type=Path, help="models_dir")
     parser.add_argument("--state-dir", type=Path, help="state_dir")
     return parser

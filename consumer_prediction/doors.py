@@ -36,7 +36,7 @@ class Models(Protocol):
         ...
 
     def published_s(self, sha256: str) -> float | None:
-        """Return when an artefact was published last, seconds since 1970 UTC; None where that cannot be told."""
+        """Return when an artefact was published last, seconds since 1970 UTC; None = unknown."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""What a predictor holds at the moment, as gauges: how far it is behind, entities by state, the model that judges.
+"""What a predictor holds at the moment, as gauges: its lag, entities by state, the model.
 
 Law: measuring changes nothing and waits for nobody; what is no longer owned is no longer shown.
 """
@@ -84,4 +84,5 @@ class Gauges:
         self._counters.set(MODEL_INFO, 1, model.version, model.model_id, model.detector.value)
         published_s = self._doors.models.published_s(model.sha256)
         if published_s is not None:
-            self._counters.set(MODEL_AGE_SECONDS, max(0.0, self._doors.now_ms() / 1000 - published_s))
+            age_s = self._doors.now_ms() / 1000 - published_s
+            self._counters.set(MODEL_AGE_SECONDS, max(0.0, age_s))

@@ -38,7 +38,13 @@ class PredictionLoop:
     """Scores the partitions that the group hands to it; a RebalanceListener of its own source."""
 
     def __init__(
-        self, doors: Doors, rules: Rules, encoder: Encoder, settings: PredictSettings, counters: Counters, outage: Outage
+        self,
+        doors: Doors,
+        rules: Rules,
+        encoder: Encoder,
+        settings: PredictSettings,
+        counters: Counters,
+        outage: Outage,
     ) -> None:
         self.doors = doors
         self.rules = rules
@@ -61,7 +67,8 @@ class PredictionLoop:
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
 
-        raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts outage_deadline_s
+        raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts
+                 outage_deadline_s
         """
         self.doors.source.subscribe(self)
         try:

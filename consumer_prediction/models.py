@@ -74,7 +74,7 @@ class ModelVolume:
         return self._loaded[sha256]
 
     def published_s(self, sha256: str) -> float | None:
-        """Return when an artefact was published last, seconds since 1970 UTC; None where that cannot be told."""
+        """Return when an artefact was published last, seconds since 1970 UTC; None = unknown."""
         return published_s(self.folder, sha256)
 
     def _look(self) -> None:

@@ -53,7 +53,7 @@ class Outage:
             log.warning("waiting for it to come back", error=str(error), give_up_after_s=self.deadline_s)
 
     def reason(self) -> str:
-        """Return since when there is an outage, and of what; an empty text without one. Any thread may ask."""
+        """Return since when there is an outage, and of what; empty without one. Any thread may ask."""
         began_s = self._began_s
         return "" if began_s is None else f"outage for {self.clock() - began_s:.0f} s: {self._why}"
 

@@ -115,7 +115,13 @@ def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Cal
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
         patient = _Patience(settings.outage_deadline_s, stopping, readiness)
-        models = ModelVolume(settings.models_dir, settings.predict.model_poll_s, time.monotonic, counters, settings.models)
+        models = ModelVolume(
+            settings.models_dir,
+            settings.predict.model_poll_s,
+            time.monotonic,
+            counters,
+            settings.models,
+        )
         found = _found(settings, patient)
         loop = None if found is None else _loop(settings, counters, opening, models, found, patient)
         if found is None or loop is None:
@@ -152,7 +158,8 @@ class _Found:
 
 def _found(settings: Settings, patient: _Patience) -> _Found | None:
     """Ask broker and registry what has to be known; None when it was asked to stop meanwhile."""
-    broker, registry = f"the broker at {settings.bootstrap}", f"the registry at {Registry(settings.registry).address}"
+    broker = f"the broker at {settings.bootstrap}"
+    registry = f"the registry at {Registry(settings.registry).address}"
     admin = Admin(settings)
     topic = patient(broker, lambda: _checked_topic(admin, settings))
     ids = patient(registry, lambda: result_schemas(settings))
@@ -165,14 +172,20 @@ def _found(settings: Settings, patient: _Patience) -> _Found | None:
 
 
 def _loop(
-    settings: Settings, counters: Counters, opening: Opening, models: ModelVolume, found: _Found, patient: _Patience
+    settings: Settings,
+    counters: Counters,
+    opening: Opening,
+    models: ModelVolume,
+    found: _Found,
+    patient: _Patience,
 ) -> PredictionLoop | None:
     """Put the loop together with its doors; None when it was asked to stop meanwhile."""
     topic = found.topic
     history, registry = ActivationLog(settings), Registry(settings.registry)
     scored = history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
+    keys = KeyCheck(settings.input.partitioner, topic.partitions)
     doors = Doors(
-        source=GuardedSource(opening.source, found.watch, KeyCheck(settings.input.partitioner, topic.partitions), scored),
+        source=GuardedSource(opening.source, found.watch, keys, scored),
         open_sink=opening.sink,
         schemas=WriterSchemas(registry.schema, registry.address, settings.input, time.monotonic, _met),
         models=models,
@@ -192,7 +205,8 @@ def _loop(
         sleep=time.sleep,
     )
     rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
-    encoder = Encoder(settings.topics, found.ids, settings.predict.group, input_limit_bytes(settings))
+    limit_bytes = input_limit_bytes(settings)
+    encoder = Encoder(settings.topics, found.ids, settings.predict.group, limit_bytes)
     outage = Outage(settings.outage_deadline_s, doors.clock, counters)
     return patient(
         f"the broker at {settings.bootstrap}",

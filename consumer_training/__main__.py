@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         "--labels",
         type=Path,
         metavar="FILE",
-        help="labelled anomalies as `lapwing backtest --labels` takes them, JSON or CSV, for hits and misses in the report",
+        help="labelled anomalies, JSON or CSV as for `lapwing backtest`: hits and misses in the report",
     )
     parser.add_argument("--detector", choices=("isolation_forest", "one_class_svm"), help="detector")
     parser.add_argument("--window-days", type=float, metavar="DAYS", help="train.window_days: only the newest days")

@@ -159,7 +159,7 @@ class TrainingService:
                     )
 
     def train_patiently(self) -> Model | None:
-        """Train, and begin again as long as an outage of broker or registry lasts, up to outage_deadline_s.
+        """Train, and begin again while broker or registry are away, up to outage_deadline_s.
 
         returns : None when it was asked to stop
         """
@@ -174,7 +174,8 @@ class TrainingService:
                     attempt_s, down_s, said = now_s, float("inf"), False
                 down_s = min(down_s, attempt_s)
                 self.counters.set(OUTAGE_SECONDS, now_s - down_s)
-                self.health.waiting(f"waiting for the broker or the registry for {now_s - down_s:.0f} s: {error}")
+                lasted_s = now_s - down_s
+                self.health.waiting(f"waiting for the broker or the registry for {lasted_s:.0f} s: {error}")
                 if not error.retriable or now_s - down_s >= deadline_s:
                     raise
                 if not said and now_s - down_s >= SAY_OUTAGE_AFTER_S:
@@ -196,12 +197,13 @@ class TrainingService:
         if trained is None:
             return None
         figures = evaluate(trained, self.labels)
-        if self.labels is not None and not any(find(self.labels, name) for name in figures["per_entity"]):
+        labels, entities = self.labels, figures["per_entity"]
+        if labels is not None and not any(find(labels, name) for name in entities):
             log.warning(
                 "no label is about an entity of the input",
                 labels=str(self.options.labels),
-                keys=list(self.labels)[:3],
-                entities=list(figures["per_entity"])[:3],
+                keys=list(labels)[:3],
+                entities=list(entities)[:3],
             )
         summary = {name: value for name, value in figures.items() if name != "per_entity"}
         fingerprints = sorted({found.sha256 for found in schemas.fingerprints(history.schema_ids)})
@@ -284,7 +286,7 @@ class TrainingService:
         return None
 
     def _answered(self, *, first: bool) -> None:
-        """Take note that the broker answers; while there is too little data, that alone does not make it ready."""
+        """Take note that the broker answers; with too little data, that alone is not ready."""
         self.counters.set(OUTAGE_SECONDS, 0)
         if first:
             self.health.ready()

@@ -24,7 +24,7 @@ from shared.errors import ConfigError, LapwingError
 app = typer.Typer(
     name="lapwing",
     help="Real-time anomaly detection for metric streams on Kafka.",
-    epilog="Settings: flags > environment (LAPWING_*) > file (--config) > defaults. See the README for all of them.",
+    epilog="Settings: flags > environment (LAPWING_*) > file (--config) > defaults; see docs/settings.md",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -266,7 +266,8 @@ def backtest(
 def doctor(as_json: Json = False) -> None:
     """Check everything that a service needs; say what to do.
 
-    Broker, registry, topics, schemas, consumer group, model, folders and clock.  Exit code 1 when a check failed.
+    Broker, registry, topics, schemas, consumer group, model, folders, clock, dead letters among the
+    newest records, and whether results come.  Changes nothing.  Exit code 1 when a check failed.
     """
     from lapwing.doctor import examine
     from shared.settings import load_settings

@@ -89,7 +89,8 @@ class Outage:
         """
         lasted_s = now_s - since_s
         if lasted_s >= self.deadline_s:
-            raise TransportError(f"{why}; gave up after {lasted_s:.0f} s (outage_deadline_s)", retriable=False)
+            gave_up = f"{why}; gave up after {lasted_s:.0f} s (outage_deadline_s)"
+            raise TransportError(gave_up, retriable=False)
         if lasted_s < SAY_BY_S or now_s - self._said_s < 10.0:
             return False
         self._said_s = now_s

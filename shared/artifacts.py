@@ -159,7 +159,10 @@ def publish(
 
 
 def published_s(models_dir: Path, sha256: str) -> float | None:
-    """Return when a model was published last, seconds since 1970 UTC by the volume's clock; None where it is not there."""
+    """Return when a model was published last, seconds since 1970 UTC by the volume's clock.
+
+    None : where it is not there
+    """
     try:
         return (models_dir / sha256).stat().st_mtime
     except OSError:

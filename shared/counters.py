@@ -57,19 +57,33 @@ END_TO_END_SECONDS = Metric(
 CONSUMER_LAG = Metric(
     "lapwing_consumer_lag_records",
     "gauge",
-    "Offsets between what was processed and the end of the partition (its high watermark), owned partitions only",
+    "Offsets between what was processed and the high watermark, owned partitions only",
     ("topic", "partition"),
 )
 MODEL_INFO = Metric("lapwing_model_info", "gauge", "1 for the model that scores now", ("version", "model_id", "detector"))
-MODEL_AGE_SECONDS = Metric("lapwing_model_age_seconds", "gauge", "Time since the model that scores now was last published")
+MODEL_AGE_SECONDS = Metric(
+    "lapwing_model_age_seconds",
+    "gauge",
+    "Time since the model that scores now was last published",
+)
 MODEL_RELOADS = Metric("lapwing_model_reloads_total", "counter", "Attempts to take up a new model", ("result",))
 FIT_SECONDS = Metric("lapwing_fit_seconds", "histogram", "Time to fit one model", buckets=_FIT_EDGES_S)
-ENTITIES = Metric("lapwing_entities", "gauge", "Entities of the owned partitions, counted every ten seconds", ("state",))
+ENTITIES = Metric(
+    "lapwing_entities",
+    "gauge",
+    "Entities of the owned partitions, counted every ten seconds",
+    ("state",),
+)
 REBALANCES = Metric("lapwing_rebalances_total", "counter", "Changes of partition ownership", ("kind",))
 COMMITS = Metric("lapwing_commits_total", "counter", "Commits of results together with their input positions", ("result",))
 SNAPSHOTS = Metric("lapwing_snapshots_total", "counter", "Snapshots of the state", ("result",))
 OUTAGE_SECONDS = Metric("lapwing_outage_seconds", "gauge", "How long broker or registry have not answered; 0 = they do")
-BUILD_INFO = Metric("lapwing_build_info", "gauge", "1; the labels say what runs", ("version", "state_version", "python"))
+BUILD_INFO = Metric(
+    "lapwing_build_info",
+    "gauge",
+    "1; the labels say what runs",
+    ("version", "state_version", "python"),
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     EVENTS_PRODUCED,

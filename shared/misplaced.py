@@ -1,6 +1,7 @@
-"""Values that are not in Confluent's wire format although their producer means well: what they are, and what helps.
+"""Values that are not in Confluent's wire format: what they are, and what helps.
 
-Law: it looks at a record's headers and first bytes and decides nothing; whether a record is good is for the decoder to say.
+Law: it looks at a record's headers and first bytes and decides nothing; whether a record is good is
+for the decoder to say.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from shared.batch import Headers
 
 CONFLUENT_HEADERS = ("__value_schema_id", "__key_schema_id")
-"""Where Confluent's header_schema_id_serializer and HeaderSchemaIdSerializer put a schema's GUID."""
+"""Where Confluent's header_schema_id_serializer, HeaderSchemaIdSerializer in Java, puts a GUID."""
 
 APICURIO_PREFIX = "apicurio.value."
-"""How the headers begin into which Apicurio's serializers put the id; ids go there by default up to version 2."""
+"""How the headers begin into which Apicurio's serializers put the id; version 2 does by default."""
 
 _CONFLUENT = (
     "have the producer write it in front of the value: value.schema.id.serializer="
@@ -31,7 +32,10 @@ _WIRE_FORMAT = "have the producer write Avro with a schema registry's serializer
 _BEGINNINGS = (
     (b"{", "the value begins like JSON"),
     (b"[", "the value begins like JSON"),
-    (b"\xc3\x01", "the value is Avro's single-object encoding, which names a schema by its fingerprint"),
+    (
+        b"\xc3\x01",
+        "the value is Avro's single-object encoding, which names a schema by its fingerprint",
+    ),
     (b"Obj\x01", "the value is a whole Avro file"),
 )
 
@@ -57,11 +61,13 @@ def id_in_headers(headers: Headers) -> Misplaced | None:
     for name in CONFLUENT_HEADERS:
         if name in names:
             whose = "" if name == CONFLUENT_HEADERS[0] else " of its key"
-            return Misplaced(f"the schema id{whose} is in the header {name}, which is not read", _CONFLUENT)
+            what = f"the schema id{whose} is in the header {name}, which is not read"
+            return Misplaced(what, _CONFLUENT)
     found = next((name for name in names if name.startswith(APICURIO_PREFIX)), None)
-    return (
-        None if found is None else Misplaced(f"the schema id is in Apicurio's headers ({found}), which are not read", _APICURIO)
-    )
+    if found is None:
+        return None
+    what = f"the schema id is in Apicurio's headers ({found}), which are not read"
+    return Misplaced(what, _APICURIO)
 
 
 def misplaced(value: bytes, headers: Headers) -> Misplaced | None:
@@ -70,6 +76,7 @@ def misplaced(value: bytes, headers: Headers) -> Misplaced | None:
     if in_headers is not None:
         return in_headers
     if value[:5] == bytes(5) and len(value) > 9:
-        return Misplaced("no registry has a schema 0, so the id has 8 bytes and not 4", _EIGHT_BYTES)
-    what = next((what for beginning, what in _BEGINNINGS if value.startswith(beginning)), None)
-    return None if what is None else Misplaced(what, _WIRE_FORMAT)
+        what = "no registry has a schema 0, so the id has 8 bytes and not 4"
+        return Misplaced(what, _EIGHT_BYTES)
+    kind = next((kind for beginning, kind in _BEGINNINGS if value.startswith(beginning)), None)
+    return None if kind is None else Misplaced(kind, _WIRE_FORMAT)

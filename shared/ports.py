@@ -57,7 +57,10 @@ class Source(Protocol):
         ...
 
     def ends(self) -> Mapping[int, int]:
-        """Return where owned partitions end, as last heard and without waiting for anybody; unknown ones are left out."""
+        """Return where owned partitions end, as last heard and without waiting for anybody.
+
+        One of which nothing was heard yet is left out.
+        """
         ...
 
     def pause(self) -> None:

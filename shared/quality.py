@@ -68,10 +68,10 @@ class QualityState:
         return int(clock["second_ms"]) if clock["reporting"] >= 2 else -1
 
     def stopped(self, settings: QualitySettings) -> npt.NDArray[np.bool_]:
-        """Return which entities have stopped reporting by the partition's clock: bool (E,), in the order of their indices.
+        """Return which entities have stopped reporting by the partition's clock.
 
-        E    : those that ever reported
-        Cost : O(E)
+        returns : bool (E,) by their indices; E = those that ever reported
+        Cost    : O(E)
         """
         clock = self.clock[0]
         known = self.entities[: clock["entities"]]
@@ -79,8 +79,8 @@ class QualityState:
             return np.zeros(len(known), np.bool_)
         limit_ms = np.maximum(settings.stopped_intervals * known["interval_ms"], layout.USUAL_TWICE * known["pause_ms"])
         silent_ms = clock["second_ms"] - np.maximum(known["newest_ms"], known["clock_ms"])
-        gone: npt.NDArray[np.bool_] = (known["intervals"] >= MIN_INTERVALS) & (silent_ms > np.floor(limit_ms))
-        return gone
+        gone: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
+        return gone & (known["intervals"] >= MIN_INTERVALS)
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""

@@ -191,9 +191,9 @@ class _Refused(_Answer):
 
 @cache
 def _library() -> Any:
-    """Import the registry client at its first use: it takes half a second, and warns of its own dependencies.
+    """Import the registry client at its first use: it takes half a second, and warns meanwhile.
 
-    Warnings are touched once and no more: what replaces them for a while is not meant for several threads.
+    Warnings are touched once and no more, as ``catch_warnings`` is not meant for several threads.
     """
     with warnings.catch_warnings(record=True):
         import confluent_kafka.schema_registry as library

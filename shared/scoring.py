@@ -105,8 +105,9 @@ class Scorer:
         return self.configuration.detector.value
 
     def entity_states(self) -> npt.NDArray[np.uint8]:
-        """Return the State of every entity of the partition as its arrays have it now: uint8 (E,), in their order.
+        """Return the State of every entity of the partition as its arrays have it now.
 
+        returns : uint8 (E,) in the order of the entities
         READY   : warmed up, or known to the model where a model alone decides
         STALE   : ready, and silent for so long that it has stopped reporting
         Cost    : O(E), some 0.1 us an entity
@@ -120,7 +121,8 @@ class Scorer:
             ready[:] = self._entity_rows(self.model) >= 0
         stopped = state.quality.stopped(self.configuration.quality)
         gone[: len(stopped)] = stopped
-        return np.where(ready, np.where(gone, State.STALE, State.READY), State.WARMING).astype(np.uint8)
+        known = np.where(gone, State.STALE, State.READY)
+        return np.where(ready, known, State.WARMING).astype(np.uint8)
 
     def process(self, batch: Batch, plans: Plans) -> Outcome:
         """Decode, fold and judge a batch of this partition; moves the state behind its last row.

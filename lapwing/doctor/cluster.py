@@ -54,7 +54,8 @@ def check_broker(settings: Settings, cluster: Cluster) -> Finding:
             "behind TLS or SASL set LAPWING_KAFKA__SECURITY_PROTOCOL and its kin"
         )
         return Finding("broker", "failed", str(error), remedy)
-    return Finding("broker", "ok", f"{settings.bootstrap} answers, cluster {name or 'without an id'}")
+    said = f"{settings.bootstrap} answers, cluster {name or 'without an id'}"
+    return Finding("broker", "ok", said)
 
 
 def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
@@ -77,17 +78,29 @@ def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
         remedy = "set topics.partitions to what is there, or begin a new dataset (topics.dataset)"
         yield Finding("topics", "failed", "; ".join(wrong), remedy)
     else:
-        yield Finding("topics", "ok", f"all {len(topic_specs(settings))} there, {settings.topics.partitions} partitions")
-    yield check_group(settings, cluster) if not missing else Finding("group", "skipped", "needs the topics")
+        yield Finding(
+            "topics",
+            "ok",
+            f"all {len(topic_specs(settings))} there, {settings.topics.partitions} partitions",
+        )
+    if missing:
+        yield Finding("group", "skipped", "needs the topics")
+    else:
+        yield check_group(settings, cluster)
 
 
 def check_group(settings: Settings, cluster: Cluster) -> Finding:
     """Count the predictors and what they have not read."""
     group, topic = settings.predict.group, settings.topics.input
     try:
-        members, behind, partitions = cluster.members(group), sum(cluster.lag(group, topic).values()), cluster.partitions(topic)
+        members, behind, partitions = (
+            cluster.members(group),
+            sum(cluster.lag(group, topic).values()),
+            cluster.partitions(topic),
+        )
     except LapwingError as error:
-        return Finding("group", "warning", str(error), f"look at consumer group {group} with Kafka's own tools")
+        remedy = f"look at consumer group {group} with Kafka's own tools"
+        return Finding("group", "warning", str(error), remedy)
     said = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
     if members is not None and members > partitions:
         remedy = f"stop {members - partitions}, or give the next dataset more partitions: {topic} has {partitions}"

@@ -1,6 +1,7 @@
 """Runs all checks in order and prints what they found.
 
-Law: a check that needs what is not there is skipped and says so; the exit code is 1 where one failed.
+Law: a check that needs what is not there is skipped and says so; the exit code is 1 where one
+failed.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass
 from lapwing.doctor.cluster import Cluster, check_broker, check_topics
 from lapwing.doctor.files import check_folder, check_model
 from lapwing.doctor.findings import Finding, skipped, summary, to_line
-from lapwing.doctor.flow import Look, Topics, check_dead_letters, check_results, look
+from lapwing.doctor.flow import Flow, Look, Topics
 from lapwing.doctor.registry import Subjects, check_clock, check_schemas, registry_time_s
 from shared.errors import LapwingError
 from shared.kafka import Admin, Reader
@@ -23,7 +24,11 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """What the doctor needs of the outside world; ``clock`` is seconds since 1970, ``monotonic`` for durations."""
+    """What the doctor needs of the outside world.
+
+    clock     : seconds since 1970
+    monotonic : seconds, for durations
+    """
 
     cluster: Callable[[], Cluster]
     topics: Callable[[], Topics]
@@ -54,10 +59,12 @@ def examine(settings: Settings, *, as_json: bool) -> int:
         found.append(finding)
         if not as_json:
             print(to_line(finding), flush=True)  # noqa: T201 - this is the command's output
-    failed, warnings = (sum(finding.result == result for finding in found) for result in ("failed", "warning"))
+    failed = sum(finding.result == "failed" for finding in found)
+    warnings = sum(finding.result == "warning" for finding in found)
     if as_json:
-        document = {"ok": not failed, "failed": failed, "warnings": warnings}
-        print(json.dumps(document | {"findings": [asdict(finding) for finding in found]}))  # noqa: T201
+        listed = [asdict(finding) for finding in found]
+        document = {"ok": not failed, "failed": failed, "warnings": warnings, "findings": listed}
+        print(json.dumps(document))  # noqa: T201
     else:
         print(f"\n{summary(found)}")  # noqa: T201
     return 1 if failed else 0
@@ -65,34 +72,33 @@ def examine(settings: Settings, *, as_json: bool) -> int:
 
 def findings(settings: Settings, doors: Doors) -> Iterator[Finding]:
     """Run the checks in order; what moves is looked at twice, the other checks in between."""
-    cluster = doors.cluster()
-    broker = check_broker(settings, cluster)
+    flow = Flow(settings, doors.cluster(), doors.topics())
+    broker = check_broker(settings, flow.cluster)
     yield broker
-    found = list(check_topics(settings, cluster)) if broker.result == "ok" else []
+    found = list(check_topics(settings, flow.cluster)) if broker.result == "ok" else []
     yield from found or skipped(("topics", "group"), "needs the broker")
-    first = _first_look(settings, cluster, doors, found)
+    first = _first_look(flow, doors.monotonic, found)
     yield from check_schemas(settings, doors.registry())
     yield check_clock(settings, doors.registry_clock, doors.clock)
     yield check_model(settings)
-    yield check_folder(
-        "models_dir", settings.models_dir, "`lapwing train` writes models there, predictors only read", needed=False
-    )
-    yield check_folder("state_dir", settings.state_dir, "predictors keep their snapshots there", needed=True)
+    trains = "`lapwing train` writes models there, predictors only read"
+    yield check_folder("models_dir", settings.models_dir, trains, needed=False)
+    saves = "predictors keep their snapshots there"
+    yield check_folder("state_dir", settings.state_dir, saves, needed=True)
     if isinstance(first, str):
         yield from skipped(("dead_letters", "results"), first)
         return
-    topics = doors.topics()
-    yield check_dead_letters(settings, cluster, topics, first)
-    yield check_results(settings, cluster, topics, first, doors.sleep, doors.monotonic)
+    yield flow.check_dead_letters(first)
+    yield flow.check_results(first, doors.sleep, doors.monotonic)
 
 
-def _first_look(settings: Settings, cluster: Cluster, doors: Doors, found: list[Finding]) -> Look | str:
+def _first_look(flow: Flow, clock: Callable[[], float], found: list[Finding]) -> Look | str:
     """Look at what flows, or say why that cannot be done."""
     if not found:
         return "needs the broker"
     if any(finding.result == "skipped" for finding in found):
         return "needs the topics"
     try:
-        return look(settings, cluster, doors.monotonic)
+        return flow.look(clock)
     except LapwingError as error:
         return str(error)

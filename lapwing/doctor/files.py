@@ -18,12 +18,18 @@ def check_model(settings: Settings) -> Finding:
     try:
         sha256 = artifacts.current(folder)
         if sha256 is None:
-            without = "events are scored as WARMING" if settings.detector.is_trained else "the online members judge alone"
-            return Finding("model", "warning", f"none in {folder} yet; {without}", "lapwing train --once")
+            without = "the online members judge alone"
+            if settings.detector.is_trained:
+                without = "events are scored as WARMING"
+            said = f"none in {folder} yet; {without}"
+            return Finding("model", "warning", said, "lapwing train --once")
         model = artifacts.load(folder, sha256, artifacts.trust(settings.models))
     except ConfigError as error:
         return Finding(
-            "model", "failed", str(error), "a PEM file with an Ed25519 public key; docs/models.md says how to make one"
+            "model",
+            "failed",
+            str(error),
+            "a PEM file with an Ed25519 public key; docs/models.md says how to make one",
         )
     except (ArtifactMissing, ArtifactRefused) as error:
         remedy = "lapwing train --once publishes a new one; predictors go on with the last good one meanwhile"
@@ -31,9 +37,13 @@ def check_model(settings: Settings) -> Finding:
     if model.detector != settings.trained_detector:
         remedy = "lapwing train --once with this setting, or set `detector` to what the model is"
         return Finding(
-            "model", "failed", f"it is of {model.detector}, the settings ask for {settings.trained_detector}", remedy
+            "model",
+            "failed",
+            f"it is of {model.detector}, the settings ask for {settings.trained_detector}",
+            remedy,
         )
-    return Finding("model", "ok", f"{model.model_id} loads: {model.detector}, trained up to {model.version}")
+    said = f"{model.model_id} loads: {model.detector}, trained up to {model.version}"
+    return Finding("model", "ok", said)
 
 
 def check_folder(name: str, folder: Path, purpose: str, *, needed: bool) -> Finding:
@@ -48,4 +58,4 @@ def check_folder(name: str, folder: Path, purpose: str, *, needed: bool) -> Find
         said = f"{folder} cannot be written by user {os.getuid()}: {error.strerror}; {purpose}"
         remedy = f"chown or chmod {place}, or set {name} (LAPWING_{name.upper()}) to a folder that can be written"
         return Finding(name, "failed" if needed else "warning", said, remedy)
-    return Finding(name, "ok", f"{folder} can be written" if place == folder else f"{folder} can be made")
+    return Finding(name, "ok", f"{folder} can be {'written' if place == folder else 'made'}")

@@ -29,7 +29,9 @@ def skipped(checks: tuple[str, ...], why: str) -> Iterator[Finding]:
 
 def count(number: int | None, noun: str) -> str:
     """Write a number with its noun; None = it is not known."""
-    return f"unknown number of {noun}s" if number is None else f"{number:,} {noun}{'' if number == 1 else 's'}"
+    if number is None:
+        return f"unknown number of {noun}s"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def to_line(finding: Finding) -> str:
@@ -39,11 +41,13 @@ def to_line(finding: Finding) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Say in one line how it stands; only where every check was made and found nothing did all pass."""
+    """Say in one line how it stands: all passed only where all were made and found nothing."""
     counts = {result: sum(finding.result == result for finding in findings) for result in _SIGNS}
     said = [f"{counts['failed']} of {len(findings)} checks failed"] if counts["failed"] else []
     said += [count(counts["warning"], "warning")] if counts["warning"] else []
     said += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
     if not said:
         return f"all {len(findings)} checks passed"
-    return ", ".join(said if counts["failed"] else [f"none of {len(findings)} checks failed", *said])
+    if not counts["failed"]:
+        said.insert(0, f"none of {len(findings)} checks failed")
+    return ", ".join(said)

@@ -1,6 +1,7 @@
-"""Checks of what flows: how many of the newest records became dead letters, and whether results come out.
+"""Checks of what flows: how many of the newest records became dead letters, whether results come.
 
-Law: a record counts where it lies between two offsets that are named; what is read is bounded, whatever the topics hold.
+Law: a record counts where it lies between two offsets that are named; what is read is bounded,
+whatever the topics hold.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ RECENT_RECORDS = 1_000
 """So many of the newest records that were read are looked at, over all partitions."""
 
 TAIL_OFFSETS = 2_000
-"""So many of the newest offsets of each partition of the dead letters are read; marks of transactions are among them."""
+"""So many of the newest offsets of each partition of the dead letters are read, marks included."""
 
 FAILED_SHARE = 0.1
 """A larger share of dead letters is a failure, a smaller one a warning."""
 
 WATCH_S = 3.0
 """Time between two looks at what moves."""
+
+MARKS_S = 1.0
+"""The marks of a transaction are written a little after it is committed."""
 
 
 class Topics(Protocol):
@@ -41,9 +45,11 @@ class Topics(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Where input and results stand at one moment: {partition: offset}, and sums over the partitions of the results.
+    """Where input and results stand at one moment.
 
-    committed : of the group, partitions without a position left out
+    start, end   : {partition: offset} of the input
+    committed    : {partition: offset} of the group, partitions without a position left out
+    scores, dead : end offsets of the results, summed over their partitions
     """
 
     at_s: float
@@ -61,26 +67,18 @@ class Look:
     @property
     def position(self) -> Mapping[int, int]:
         """Where the group goes on in each partition."""
-        return {partition: self.committed.get(partition, low) for partition, low in self.start.items()}
+        return {p: self.committed.get(p, low) for p, low in self.start.items()}
 
     @property
     def read(self) -> int:
         """Offsets that the group has read."""
         return sum(self.committed.values())
 
-
-def look(settings: Settings, cluster: Cluster, clock: Callable[[], float]) -> Look:
-    """Look at all of it; the group's position first, so that results that belong to it are there.
-
-    raises : LapwingError
-    """
-    topics = settings.topics
-    committed = {p: position.offset for p, position in cluster.committed(settings.predict.group, topics.input).items()}
-    scores, dead = (sum(cluster.end_offsets(topic).values()) for topic in (topics.scores, topics.dead_letters))
-    return Look(clock(), cluster.start_offsets(topics.input), cluster.end_offsets(topics.input), committed, scores, dead)
-
-
-# -- dead letters ------------------------------------------------------------------------------------------------------------
+    @property
+    def behind(self) -> Mapping[int, tuple[int, int]]:
+        """{partition: (position, end)} where the position is not the end."""
+        both = {p: (at, self.end[p]) for p, at in self.position.items() if p in self.end}
+        return {p: (at, end) for p, (at, end) in both.items() if at < end}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,53 +95,160 @@ class Recent:
     complete: bool
 
 
-def check_dead_letters(settings: Settings, cluster: Cluster, topics: Topics, now: Look) -> Finding:
-    """Count the dead letters among the newest records that the group has read."""
-    try:
-        recent = recent_letters(settings, cluster, topics, now)
-    except LapwingError as error:
-        return Finding("dead_letters", "warning", str(error), "lapwing dlq list")
-    if not recent.of:
-        return Finding("dead_letters", "skipped", f"group {settings.predict.group} has read no record yet")
-    number = len(recent.letters)
-    if not number:
-        older = f"; {settings.topics.dead_letters} holds older ones (`lapwing dlq list`)" if now.dead else ""
-        return Finding("dead_letters", "ok", f"none of the last {count(recent.of, 'record')} that were read{older}")
-    newest = recent.letters[-1]
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """The topics of the settings, to be looked at."""
+
+    settings: Settings
+    cluster: Cluster
+    topics: Topics
+
+    def look(self, clock: Callable[[], float]) -> Look:
+        """Look at all of it; positions first, so that the results that belong to them are there.
+
+        raises : LapwingError
+        """
+        topics, cluster = self.settings.topics, self.cluster
+        positions = cluster.committed(self.settings.predict.group, topics.input)
+        scores = sum(cluster.end_offsets(topics.scores).values())
+        dead = sum(cluster.end_offsets(topics.dead_letters).values())
+        return Look(
+            clock(),
+            cluster.start_offsets(topics.input),
+            cluster.end_offsets(topics.input),
+            {partition: position.offset for partition, position in positions.items()},
+            scores,
+            dead,
+        )
+
+    # -- dead letters ------------------------------------------------------------------------------
+
+    def check_dead_letters(self, now: Look) -> Finding:
+        """Count the dead letters among the newest records that the group has read."""
+        try:
+            recent = self.recent(now)
+        except LapwingError as error:
+            return Finding("dead_letters", "warning", str(error), "lapwing dlq list")
+        if not recent.of:
+            said = f"group {self.settings.predict.group} has read no record yet"
+            return Finding("dead_letters", "skipped", said)
+        if recent.letters:
+            return _of_letters(recent)
+        said = f"none of the last {count(recent.of, 'record')} that were read"
+        if now.dead:
+            said += f"; {self.settings.topics.dead_letters} holds older ones (`lapwing dlq list`)"
+        return Finding("dead_letters", "ok", said)
+
+    def recent(self, now: Look) -> Recent:
+        """Find the dead letters among the newest records that the group has read.
+
+        raises : LapwingError
+        """
+        share = max(1, RECENT_RECORDS // max(len(now.committed), 1))
+        window = {p: (max(now.start.get(p, 0), at - share), at) for p, at in now.committed.items()}
+        window = {p: (low, high) for p, (low, high) in window.items() if low < high}
+        source, topic = self.settings.topics.input, self.settings.topics.dead_letters
+        low, high = self.cluster.start_offsets(topic), self.cluster.end_offsets(topic)
+        start = {p: max(low[p], high[p] - TAIL_OFFSETS) for p in high}
+        found: dict[tuple[int, int], Letter] = {}
+        oldest: dict[int, Letter] = {}
+        for letter in _letters(self.topics.read(topic, start, high) if window else ()):
+            oldest.setdefault(letter.partition, letter)
+            if (place := _place(letter, source, window)) is not None:
+                found[place] = letter
+        cut = [p for p in high if start[p] > low[p] and p in oldest]
+        complete = not any(_place(oldest[p], source, window) for p in cut)
+        ordered = sorted(found.values(), key=lambda letter: (letter.time_ms, letter.offset))
+        return Recent(sum(high - low for low, high in window.values()), tuple(ordered), complete)
+
+    # -- results -----------------------------------------------------------------------------------
+
+    def check_results(self, first: Look, sleep: Callable[[float], None], clock: Callable[[], float]) -> Finding:
+        """Look a second time, and compare what was read with what was written."""
+        try:
+            sleep(max(0.0, WATCH_S - (clock() - first.at_s)))
+            second = self.look(clock)
+            if second.read > first.read and second.results == first.results:
+                sleep(MARKS_S)
+                second = self.look(clock)
+            return self._of_two(first, second)
+        except LapwingError as error:
+            remedy = "run this again when the broker answers"
+            return Finding("results", "warning", str(error), remedy)
+
+    def _of_two(self, first: Look, second: Look) -> Finding:
+        group, topic = self.settings.predict.group, self.settings.topics.input
+        seconds, moved = second.at_s - first.at_s, second.read - first.read
+        behind = sum(end - at for at, end in second.behind.values())
+        if moved > 0 and second.results > first.results:
+            rate = f"{moved / max(seconds, 1e-3):,.0f} records a second"
+            said = f"they come: {rate} read in the last {seconds:.0f} s, {behind:,} behind"
+            return Finding("results", "ok", said)
+        if moved > 0:
+            read = f"has read {count(moved, 'record')} of {topic} within {seconds:.0f} s"
+            return self._nothing_written(f"group {group} {read}")
+        if not second.committed and not any(second.end[p] > low for p, low in second.start.items()):
+            remedy = "lapwing produce, or let your producer write there; another topic: topics.input (LAPWING_TOPICS__INPUT)"
+            return Finding("results", "warning", f"none: {topic} holds no records", remedy)
+        if behind and self._readable(second):
+            return self._standing_still(behind, seconds)
+        if second.read and not second.results:
+            return self._nothing_written(f"group {group} has read {topic} up to its end")
+        said = f"group {group} has read all of {topic}, and nothing came for {seconds:.0f} s"
+        return Finding("results", "ok", f"up to date: {said}")
+
+    def _nothing_written(self, what: str) -> Finding:
+        topics = self.settings.topics
+        remedy = (
+            f"something else commits for group {self.settings.predict.group}, or the predictors "
+            "write to other topics: compare predict.group, topics.scores and topics.dead_letters "
+            "with their settings"
+        )
+        neither = f"neither {topics.scores} nor {topics.dead_letters} has got anything"
+        return Finding("results", "failed", f"none: {what}, but {neither}", remedy)
+
+    def _standing_still(self, behind: int, seconds: float) -> Finding:
+        group, topic = self.settings.predict.group, self.settings.topics.input
+        try:
+            members = self.cluster.members(group)
+        except LapwingError:
+            members = None
+        records = count(behind, "record")
+        said = f"none: {records} of {topic} lie beyond the position of group {group}"
+        if members == 0:
+            return Finding("results", "warning", f"{said}, and no predictor runs", "lapwing predict")
+        remedy = (
+            "/health/ready of the predictors and their logs say why; one that has just started "
+            "moves once it has replayed, so run this again"
+        )
+        said = f"{said}, which has not moved for {seconds:.0f} s"
+        return Finding("results", "failed", said, remedy)
+
+    def _readable(self, now: Look) -> bool:
+        """Whether there is a record beyond the position: marks of transactions take offsets too."""
+        start = {p: at for p, (at, _) in now.behind.items()}
+        end = {p: high for p, (_, high) in now.behind.items()}
+        return any(len(batch) for batch in self.topics.read(self.settings.topics.input, start, end))
+
+
+def _of_letters(recent: Recent) -> Finding:
+    """Say how many of how many, why, and which is the newest."""
+    newest, number = recent.letters[-1], len(recent.letters)
     reasons = Counter(letter.reason for letter in recent.letters).most_common()
     known = _known(newest)
     detail = f"{newest.reason}, {known.what}" if known else newest.said["message"] or newest.reason
     said = (
-        f"{'' if recent.complete else 'at least '}{number:,} of the last {count(recent.of, 'record')} that were read became "
-        f"dead letters: {', '.join(f'{times:,} {reason}' for reason, times in reasons)}; "
-        f"the newest, of {moment(newest.time_ms)}, is {newest.name} from {newest.source}: {detail}"
+        f"{'' if recent.complete else 'at least '}{number:,} of the last "
+        f"{count(recent.of, 'record')} that were read became dead letters: "
+        f"{', '.join(f'{times:,} {reason}' for reason, times in reasons)}; the newest, of "
+        f"{moment(newest.time_ms)}, is {newest.name} from {newest.source}: {detail}"
     )
-    show = f"`lapwing dlq show {newest.partition} {newest.offset}` shows it; docs/dead-letters.md says what helps"
+    remedy = (
+        f"{f'{known.remedy}; ' if known else ''}`lapwing dlq show {newest.partition} "
+        f"{newest.offset}` shows it; docs/dead-letters.md says what helps"
+    )
     result: Result = "failed" if number >= FAILED_SHARE * recent.of else "warning"
-    return Finding("dead_letters", result, said, f"{known.remedy}; {show}" if known else show)
-
-
-def recent_letters(settings: Settings, cluster: Cluster, topics: Topics, now: Look) -> Recent:
-    """Find the dead letters among the newest records that the group has read.
-
-    raises : LapwingError
-    """
-    share = max(1, RECENT_RECORDS // max(len(now.committed), 1))
-    window = {p: (max(now.start.get(p, 0), offset - share), offset) for p, offset in now.committed.items()}
-    window = {p: (low, high) for p, (low, high) in window.items() if low < high}
-    topic = settings.topics.dead_letters
-    low, high = cluster.start_offsets(topic), cluster.end_offsets(topic)
-    start = {p: max(low[p], high[p] - TAIL_OFFSETS) for p in high}
-    found: dict[tuple[int, int], Letter] = {}
-    oldest: dict[int, Letter] = {}
-    for letter in _letters(topics.read(topic, start, high) if window else ()):
-        oldest.setdefault(letter.partition, letter)
-        if (place := _place(letter, settings.topics.input, window)) is not None:
-            found[place] = letter
-    cut = [p for p in high if start[p] > low[p] and p in oldest]
-    complete = not any(_place(oldest[p], settings.topics.input, window) for p in cut)
-    ordered = sorted(found.values(), key=lambda letter: (letter.time_ms, letter.offset))
-    return Recent(sum(high - low for low, high in window.values()), tuple(ordered), complete)
+    return Finding("dead_letters", result, said, remedy)
 
 
 def _letters(batches: Iterable[Batch]) -> Iterator[Letter]:
@@ -166,79 +271,6 @@ def _known(letter: Letter) -> Misplaced | None:
     headers = letter.own_headers()
     if letter.reason in ("not_avro", "unknown_schema"):
         return misplaced(letter.value, headers)
-    return id_in_headers(headers) if letter.reason in ("truncated", "trailing_bytes", "malformed") else None
-
-
-# -- results -----------------------------------------------------------------------------------------------------------------
-
-
-def check_results(
-    settings: Settings,
-    cluster: Cluster,
-    topics: Topics,
-    first: Look,
-    sleep: Callable[[float], None],
-    clock: Callable[[], float],
-) -> Finding:
-    """Look a second time, and compare what was read with what was written."""
-    try:
-        sleep(max(0.0, WATCH_S - (clock() - first.at_s)))
-        second = look(settings, cluster, clock)
-        if second.read > first.read and second.results == first.results:
-            sleep(1.0)  # the marks of a transaction are written a little after it is committed
-            second = look(settings, cluster, clock)
-        return _of_two(settings, cluster, topics, first, second)
-    except LapwingError as error:
-        return Finding("results", "warning", str(error), "run this again when the broker answers")
-
-
-def _of_two(settings: Settings, cluster: Cluster, topics: Topics, first: Look, second: Look) -> Finding:
-    group, topic, seconds = settings.predict.group, settings.topics.input, second.at_s - first.at_s
-    moved, written = second.read - first.read, second.results - first.results
-    behind = sum(max(0, second.end[p] - position) for p, position in second.position.items() if p in second.end)
-    if moved > 0:
-        if written > 0:
-            rate = f"{moved / seconds:,.0f} records a second" if seconds > 0 else count(moved, "record")
-            return Finding("results", "ok", f"they come: {rate} read in the last {seconds:.0f} s, {behind:,} behind")
-        return _nothing_written(settings, f"group {group} has read {count(moved, 'record')} of {topic} within {seconds:.0f} s")
-    if not any(second.end[p] > low for p, low in second.start.items()) and not second.committed:
-        remedy = "lapwing produce, or let your producer write there; another topic: topics.input (LAPWING_TOPICS__INPUT)"
-        return Finding("results", "warning", f"none: {topic} holds no records", remedy)
-    if behind and _readable(settings, topics, second):
-        return _standing_still(settings, cluster, behind, seconds)
-    if second.read and not second.results:
-        return _nothing_written(settings, f"group {group} has read {topic} up to its end")
-    return Finding("results", "ok", f"up to date: group {group} has read all of {topic}, and nothing came for {seconds:.0f} s")
-
-
-def _nothing_written(settings: Settings, what: str) -> Finding:
-    topics = settings.topics
-    remedy = (
-        f"something else commits for group {settings.predict.group}, or the predictors write to other topics: compare "
-        "predict.group, topics.scores and topics.dead_letters with their settings"
-    )
-    said = f"none: {what}, but neither {topics.scores} nor {topics.dead_letters} has got anything"
-    return Finding("results", "failed", said, remedy)
-
-
-def _standing_still(settings: Settings, cluster: Cluster, behind: int, seconds: float) -> Finding:
-    group, topic = settings.predict.group, settings.topics.input
-    try:
-        members = cluster.members(group)
-    except LapwingError:
-        members = None
-    said = f"none: {count(behind, 'record')} of {topic} lie beyond the position of group {group}"
-    if members == 0:
-        return Finding("results", "warning", f"{said}, and no predictor runs", "lapwing predict")
-    remedy = (
-        "/health/ready of the predictors and their logs say why; one that has just started moves once it has replayed, "
-        "so run this again"
-    )
-    return Finding("results", "failed", f"{said}, which has not moved for {seconds:.0f} s", remedy)
-
-
-def _readable(settings: Settings, topics: Topics, now: Look) -> bool:
-    """Whether there is a record beyond the group's position: marks of transactions take offsets as well."""
-    start = {p: position for p, position in now.position.items() if p in now.end and position < now.end[p]}
-    end = {p: now.end[p] for p in start}
-    return any(len(batch) for batch in topics.read(settings.topics.input, start, end))
+    if letter.reason in ("truncated", "trailing_bytes", "malformed"):
+        return id_in_headers(headers)
+    return None

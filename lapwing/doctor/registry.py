@@ -44,11 +44,16 @@ def check_schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
     yield Finding("schemas", "ok", f"all {len(ids)} registered")
 
 
-def check_clock(settings: Settings, registry_clock: Callable[[Settings], float | None], clock: Callable[[], float]) -> Finding:
+def check_clock(
+    settings: Settings,
+    registry_clock: Callable[[Settings], float | None],
+    clock: Callable[[], float],
+) -> Finding:
     """Compare the clocks."""
     theirs = registry_clock(settings)
     if theirs is None:
-        return Finding("clock", "skipped", "nobody to compare with: the registry does not say what time it is")
+        said = "nobody to compare with: the registry does not say what time it is"
+        return Finding("clock", "skipped", said)
     apart_s = abs(clock() - theirs)
     if apart_s > CLOCK_WARN_S:
         remedy = "synchronise this machine (timedatectl, chrony); scores do not depend on it, latencies and ages do"
@@ -57,9 +62,13 @@ def check_clock(settings: Settings, registry_clock: Callable[[Settings], float |
 
 
 def registry_time_s(settings: Settings) -> float | None:
-    """Return the registry's clock in seconds since 1970 by its Date header, a second coarse; None = it does not tell."""
+    """Return the registry's clock in seconds since 1970 by its Date header, a second coarse.
+
+    None : it does not tell
+    """
     try:
-        with urllib.request.urlopen(settings.registry.url, timeout=settings.registry.timeout_s) as answer:  # noqa: S310
+        url, timeout_s = settings.registry.url, settings.registry.timeout_s
+        with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310
             said = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
         said = error.headers.get("Date")

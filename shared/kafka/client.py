@@ -34,10 +34,11 @@ REPEAT_S = 30.0
 
 
 class _Sparse(logging.Filter):
-    """Lets a client's complaints about its connections through once in REPEAT_S, and no word of what it repeats by itself.
+    """Lets a client's complaints about its connections through once in REPEAT_S.
 
-    A producer that has no id yet asks again until it has one: a new cluster makes it wait for a second,
-    and an outage is said by whoever waits for it.
+    Of what it tries again by itself it lets nothing through: a producer without an id asks again
+    until it has one, a new cluster makes it wait for a second, and an outage is said by whoever
+    waits for it.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Where the partitions that a member owns end, known without waiting for a broker.
 
-Law: what is fetched says so itself, at every fetch; only where fetching is paused is the broker asked, now and then, and nobody
-waits for its answer.
+Law: what is fetched says so itself, at every fetch; only where fetching is paused is the broker
+asked, now and then, and nobody waits for its answer.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # not in its stubs
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from shared.errors import LapwingError
 from shared.kafka.client import CALL_TIMEOUT_S, client_config, open_client
@@ -25,7 +25,7 @@ ASK_EVERY_S = 2.0
 class PartitionEnds:
     """The high watermarks of one topic's partitions, as far as they are known.
 
-    Records of an open transaction and the marks of ended ones count, as they do for Kafka's own tools.
+    Records of an open transaction and the marks of ended ones count, as for Kafka's own tools.
     """
 
     def __init__(self, settings: Settings, topic: str) -> None:
@@ -52,24 +52,32 @@ class PartitionEnds:
         for partition in partitions:
             # A partition that has just been started is unknown to the client for a moment.
             with suppress(KafkaException):
-                bounds = consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+                place = TopicPartition(self.topic, partition)
+                bounds = consumer.get_watermark_offsets(place, cached=True)
                 self.hear(partition, bounds[1] if bounds else -1)
         self._take_answers()
-        return {partition: self._heard[partition] for partition in partitions if partition in self._heard}
+        return {p: self._heard[p] for p in partitions if p in self._heard}
 
     def ask(self, partitions: Iterable[int]) -> None:
-        """Ask the broker, at most every ASK_EVERY_S and never twice at a time; ``known`` takes what it answers."""
+        """Ask the broker, at most every ASK_EVERY_S and never twice at a time.
+
+        ``known`` takes what it answers.
+        """
         now_s = time.monotonic()
         if self._asked or now_s - self._asked_s < ASK_EVERY_S:
             return
         self._asked_s = now_s
-        wanted = {TopicPartition(self.topic, partition): OffsetSpec.latest() for partition in partitions}  # type: ignore[no-untyped-call]
+        newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        wanted = {TopicPartition(self.topic, partition): newest for partition in partitions}
         if not wanted:
             return
         with suppress(KafkaException, LapwingError):
-            self._client = self._client or open_client(AdminClient, client_config(self._settings, "admin"))
+            config = client_config(self._settings, "admin")
+            self._client = self._client or open_client(AdminClient, config)
             found = self._client.list_offsets(
-                wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_TIMEOUT_S
+                wanted,
+                isolation_level=IsolationLevel.READ_UNCOMMITTED,
+                request_timeout=CALL_TIMEOUT_S,
             )
             self._asked = {place.partition: answer for place, answer in found.items()}
 

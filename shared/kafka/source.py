@@ -155,7 +155,10 @@ class GroupSource:
             raise failure
 
     def ends(self) -> Mapping[int, int]:
-        """Return where owned partitions end; see Source. Paused ones are asked about, for nothing is fetched of them."""
+        """Return where owned partitions end; see Source.
+
+        Paused ones are asked about, for nothing is fetched of them.
+        """
         if self._paused:
             self._ends.ask(self._owned)
         return self._ends.known(self._consumer, self._owned)

@@ -45,7 +45,10 @@ def doctor(stack: Stack, exit_code: int) -> dict[str, dict[str, str]]:
 def send_with_the_id_in_a_header(stack: Stack, count: int) -> None:
     """As a producer of confluent-kafka does whose schema.id.serializer is header_schema_id_serializer."""
     good = encode_metric_events(
-        1, ["host-001"] * count, [1_700_000_000_000 + 60_000 * k for k in range(count)], [[1.5]] * count
+        1,
+        ["host-001"] * count,
+        [1_700_000_000_000 + 60_000 * k for k in range(count)],
+        [[1.5]] * count,
     )
     values, rows = [], {}
     for row in range(count):

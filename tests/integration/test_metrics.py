@@ -96,7 +96,19 @@ def appears(samples: Samples) -> set[str]:
 
 def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
     began_s = time.time()
-    replay = Scraped(stack, "producer", "--fleet", str(HOSTS), "--days", "9", "--backfill", ".95", "--speed", "20000", "--loop")
+    replay = Scraped(
+        stack,
+        "producer",
+        "--fleet",
+        str(HOSTS),
+        "--days",
+        "9",
+        "--backfill",
+        ".95",
+        "--speed",
+        "20000",
+        "--loop",
+    )
     until(lambda: replay.why() == "")
     until(lambda: sum(Admin(stack.settings).end_offsets(stack.settings.topics.input).values()) > HOSTS * 8 * 288)
     trainer = Scraped(stack, "consumer_training", "--every", "1h")
@@ -112,14 +124,21 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
     declared = {metric.name for metric in CATALOGUE}
     others = appears(seen["produce"]) | appears(seen["train"])
     missing = set(declared)
-    until(lambda: missing.intersection_update(declared - others - appears(predictor.samples())) or not missing, 30, missing)
+    until(
+        lambda: missing.intersection_update(declared - others - appears(predictor.samples())) or not missing,
+        30,
+        missing,
+    )
     replay.stop()
     stack.wait_until_scored()
     until(lambda: sum(predictor.samples()["lapwing_consumer_lag_records"].values()) == 0, 30)
     time.sleep(2)  # so that all gauges are of now
     it = predictor.samples()
 
-    topic, ends = stack.settings.topics.input, Admin(stack.settings).end_offsets(stack.settings.topics.input)
+    topic, ends = (
+        stack.settings.topics.input,
+        Admin(stack.settings).end_offsets(stack.settings.topics.input),
+    )
     partitions = {(topic, str(partition)) for partition in range(6)}
     assert set(it["lapwing_consumer_lag_records"]) == partitions
     assert {k: v for k, v in it["lapwing_events_consumed_total"].items() if v} == {
@@ -154,7 +173,10 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
 
     second = Scraped(stack, "consumer_prediction", LAPWING_SLOT="second")
     until(lambda: second.why() == "", 60)
-    until(lambda: _lag(predictor) | _lag(second) == partitions and not _lag(predictor) & _lag(second), 30)
+    until(
+        lambda: _lag(predictor) | _lag(second) == partitions and not _lag(predictor) & _lag(second),
+        30,
+    )
     assert _lag(predictor)
     assert _lag(second)
     for service in (second, predictor, trainer):
@@ -172,7 +194,10 @@ def test_a_predictor_that_waits_says_for_whom(stack: Stack) -> None:
     no_registry = Scraped(stack, "consumer_prediction", SCHEMA_REGISTRY_URL=f"http://127.0.0.1:{nobody}")
     until(lambda: f"waiting for the registry at http://127.0.0.1:{nobody}" in no_registry.why(), 30)
     trainer = Scraped(stack, "consumer_training", "--every", "1h")
-    until(lambda: "waiting for data: 500 of the 500 training rows needed are missing" in trainer.why(), 30)
+    until(
+        lambda: "waiting for data: 500 of the 500 training rows needed are missing" in trainer.why(),
+        30,
+    )
     predictor = Scraped(stack, "consumer_prediction", LAPWING_DETECTOR="isolation_forest")
     until(lambda: predictor.why().startswith("no model, and detector isolation_forest needs one"), 60)
     for service in (alone, no_registry):

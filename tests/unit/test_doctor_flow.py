@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lapwing.doctor import flow
-from lapwing.doctor.flow import RECENT_RECORDS, TAIL_OFFSETS, check_dead_letters, check_results, look
+from lapwing.doctor.flow import RECENT_RECORDS, TAIL_OFFSETS, Flow
 from shared.batch import Batch, Blob, Position
 from shared.dead_letters import dead_letters
 from shared.errors import TransportError
@@ -31,6 +31,7 @@ class Kafka:
         self.meanwhile = []
         self.down = False
         self.asked = []
+        self.flow = Flow(SETTINGS, self, self)
 
     def start_offsets(self, topic):
         return dict(self.starts[topic])
@@ -77,7 +78,17 @@ class Kafka:
             blob = Blob.join([b"x"] * count)
             self.records[TOPICS.input][partition].append(Batch(TOPICS.input, partition, blob, blob, offsets, offsets))
 
-    def reject(self, offsets, partition=0, *, into=0, reason=Reason.NOT_AVRO, value=b"junk", headers=(), topic=TOPICS.input):
+    def reject(
+        self,
+        offsets,
+        partition=0,
+        *,
+        into=0,
+        reason=Reason.NOT_AVRO,
+        value=b"junk",
+        headers=(),
+        topic=TOPICS.input,
+    ):
         """Records of the input become dead letters."""
         rows = np.arange(len(offsets))
         values = Blob.join([value] * len(rows))
@@ -87,7 +98,15 @@ class Kafka:
         first = self.ends[TOPICS.dead_letters][into]
         numbers = np.arange(first, first + len(rows))
         self.records[TOPICS.dead_letters][into].append(
-            Batch(TOPICS.dead_letters, into, out.values, out.keys, numbers, 1_400_000_000_000 + numbers, out.headers)
+            Batch(
+                TOPICS.dead_letters,
+                into,
+                out.values,
+                out.keys,
+                numbers,
+                1_400_000_000_000 + numbers,
+                out.headers,
+            )
         )
         self.ends[TOPICS.dead_letters][into] += len(rows)
 
@@ -95,13 +114,13 @@ class Kafka:
         self.positions = {int(name[1:]): offset for name, offset in positions.items()}
 
     def look(self):
-        return look(SETTINGS, self, self.clock)
+        return self.flow.look(self.clock)
 
     def letters(self):
-        return check_dead_letters(SETTINGS, self, self, self.look())
+        return self.flow.check_dead_letters(self.look())
 
     def results(self):
-        return check_results(SETTINGS, self, self, self.look(), self.sleep, self.clock)
+        return self.flow.check_results(self.look(), self.sleep, self.clock)
 
 
 @pytest.fixture
@@ -115,13 +134,19 @@ def kafka():
 def test_before_anything_was_read(kafka):
     kafka.receive(10)
     finding = kafka.letters()
-    assert (finding.result, finding.said) == ("skipped", "group lapwing-prediction has read no record yet")
+    assert (finding.result, finding.said) == (
+        "skipped",
+        "group lapwing-prediction has read no record yet",
+    )
 
 
 def test_no_dead_letters(kafka):
     kafka.receive(300)
     kafka.commit(p0=300)
-    assert (kafka.letters().result, kafka.letters().said) == ("ok", "none of the last 300 records that were read")
+    assert (kafka.letters().result, kafka.letters().said) == (
+        "ok",
+        "none of the last 300 records that were read",
+    )
 
 
 def test_every_record_became_one(kafka):
@@ -176,7 +201,15 @@ def test_somebody_elses_record_in_the_topic_is_passed_over(kafka):
     kafka.commit(p0=100)
     blob = Blob.join([b"?"])
     kafka.records[TOPICS.dead_letters][0].append(
-        Batch(TOPICS.dead_letters, 0, blob, blob, np.array([0]), np.array([1]), {0: [(b"x".decode(), b"y")]})
+        Batch(
+            TOPICS.dead_letters,
+            0,
+            blob,
+            blob,
+            np.array([0]),
+            np.array([1]),
+            {0: [(b"x".decode(), b"y")]},
+        )
     )
     kafka.ends[TOPICS.dead_letters][0] = 1
     assert kafka.letters().result == "ok"
@@ -222,7 +255,7 @@ def test_a_broker_that_goes_away_meanwhile(kafka):
     kafka.commit(p0=10)
     now = kafka.look()
     kafka.down = True
-    finding = check_dead_letters(SETTINGS, kafka, kafka, now)
+    finding = kafka.flow.check_dead_letters(now)
     assert (finding.result, finding.said) == ("warning", "no answer from nowhere:1")
     assert finding.remedy
 
@@ -232,7 +265,10 @@ def test_a_broker_that_goes_away_meanwhile(kafka):
 
 def test_an_empty_input(kafka):
     finding = kafka.results()
-    assert (finding.result, finding.said) == ("warning", "none: metrics.cloudwatch.raw holds no records")
+    assert (finding.result, finding.said) == (
+        "warning",
+        "none: metrics.cloudwatch.raw holds no records",
+    )
     assert "LAPWING_TOPICS__INPUT" in finding.remedy
 
 
@@ -252,7 +288,7 @@ def test_the_other_checks_are_part_of_the_wait(kafka):
     kafka.ends[TOPICS.scores][0] = 100
     first = kafka.look()
     kafka.now_s += 60
-    check_results(SETTINGS, kafka, kafka, first, kafka.sleep, kafka.clock)
+    kafka.flow.check_results(first, kafka.sleep, kafka.clock)
     assert kafka.now_s == 160.0
 
 
@@ -260,9 +296,15 @@ def test_records_are_read_and_results_come(kafka):
     kafka.receive(1000)
     kafka.commit(p0=100)
     kafka.ends[TOPICS.scores][1] = 90
-    kafka.meanwhile = [lambda: kafka.commit(p0=400), lambda: kafka.ends[TOPICS.scores].update({1: 380})]
+    kafka.meanwhile = [
+        lambda: kafka.commit(p0=400),
+        lambda: kafka.ends[TOPICS.scores].update({1: 380}),
+    ]
     finding = kafka.results()
-    assert (finding.result, finding.said) == ("ok", "they come: 100 records a second read in the last 3 s, 600 behind")
+    assert (finding.result, finding.said) == (
+        "ok",
+        "they come: 100 records a second read in the last 3 s, 600 behind",
+    )
 
 
 def test_dead_letters_are_results(kafka):

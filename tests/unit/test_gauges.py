@@ -6,7 +6,14 @@ import pytest
 
 import schemas
 from consumer_prediction.gauges import COUNT_EVERY_S, MEASURE_EVERY_S
-from shared.counters import BATCH_SECONDS, CONSUMER_LAG, ENTITIES, MODEL_AGE_SECONDS, MODEL_INFO, OUTAGE_SECONDS
+from shared.counters import (
+    BATCH_SECONDS,
+    CONSUMER_LAG,
+    ENTITIES,
+    MODEL_AGE_SECONDS,
+    MODEL_INFO,
+    OUTAGE_SECONDS,
+)
 from shared.events import Detector
 from shared.records import decode_records
 from tests.loop_world import HOSTS, TOPICS, A, B, World, begun, configured, metric_event
@@ -98,7 +105,8 @@ def scored(world):
 
 
 @pytest.mark.parametrize(
-    ("records", "detector"), [(30, Detector.ENSEMBLE), (400, Detector.ENSEMBLE), (100, Detector.ISOLATION_FOREST)]
+    ("records", "detector"),
+    [(30, Detector.ENSEMBLE), (400, Detector.ENSEMBLE), (100, Detector.ISOLATION_FOREST)],
 )
 def test_entities_by_state_are_those_of_the_newest_scores(tmp_path, records, detector):
     world = World(tmp_path, records=records, configuration=configured(detector))

@@ -22,15 +22,29 @@ serde = import_module("confluent_kafka.schema_registry.serde")
 
 # What io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final wrote for schemas/metric_event.avsc, host a, cpu 1.5.
 AVRO = bytes.fromhex("02 61 80 a0 ab fe f9 62 02 00 00 00 00 00 00 f8 3f 00 00")
-BY_DEFAULT = (("apicurio.value.globalId", bytes(7) + b"\x01"), ("apicurio.value.encoding", b"BINARY"))
-WITH_USE_ID = (("apicurio.value.contentId", bytes(7) + b"\x01"), ("apicurio.value.encoding", b"BINARY"))
+BY_DEFAULT = (
+    ("apicurio.value.globalId", bytes(7) + b"\x01"),
+    ("apicurio.value.encoding", b"BINARY"),
+)
+WITH_USE_ID = (
+    ("apicurio.value.contentId", bytes(7) + b"\x01"),
+    ("apicurio.value.encoding", b"BINARY"),
+)
 HEADERS_DISABLED = bytes.fromhex("00 00 00 00 00 00 00 00 01") + AVRO
 AS_CONFLUENT = bytes.fromhex("00 00 00 00 01") + AVRO
 
 
 def message(value, headers=()):
     """What the dead letter of a record says, None where it is read."""
-    batch = Batch("t", 0, Blob.join([value]), Blob.join([b"k"]), np.array([7]), np.array([0]), {0: headers} if headers else {})
+    batch = Batch(
+        "t",
+        0,
+        Blob.join([value]),
+        Blob.join([b"k"]),
+        np.array([7]),
+        np.array([0]),
+        {0: headers} if headers else {},
+    )
     known = {1: compile_plan(schemas.text(schemas.METRIC_EVENT), InputSettings())}
     plans = {schema_id: known.get(schema_id) for schema_id in schema_ids(batch)}
     columns = decode(batch, plans, InputSettings(), Directory(), [], 10)

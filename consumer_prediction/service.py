@@ -26,7 +26,7 @@ from consumer_prediction.readiness import Readiness
 from consumer_prediction.watchdog import Watchdog
 from shared.codec import SchemaUnfit
 from shared.configuration import Configuration
-from shared.counters import Counters
+from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
 from shared.events import Activation
 from shared.fingerprints import Fingerprint
@@ -114,7 +114,7 @@ def run(settings: Settings, counters: Counters, opening: Opening, stopping: Call
 def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]) -> None:
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
-        patient = _Patience(settings.outage_deadline_s, stopping, readiness)
+        patient = _Patience(settings.outage_deadline_s, stopping, readiness, counters)
         models = ModelVolume(
             settings.models_dir,
             settings.predict.model_poll_s,
@@ -215,22 +215,31 @@ def _loop(
 
 
 class _Patience:
-    """Tries a call again while an outage lasts: says so after 10 s, gives up after outage_deadline_s."""
+    """Tries a call again in an outage: says so after 10 s, gives up after outage_deadline_s."""
 
-    def __init__(self, deadline_s: float, stopping: Callable[[], bool], health: Health) -> None:
+    def __init__(
+        self,
+        deadline_s: float,
+        stopping: Callable[[], bool],
+        health: Health,
+        counters: Counters,
+    ) -> None:
         self.deadline_s = deadline_s
         self.stopping = stopping
         self.health = health
+        self.counters = counters
 
     def __call__(self, whom: str, call: Callable[[], T]) -> T | None:
         began_s, said = time.monotonic(), False
         self.health.waiting(f"waiting for {whom}")
+        self.counters.set(OUTAGE_SECONDS, 0)
         while not self.stopping():
             try:
                 return call()
             except TransportError as error:
                 waited_s = time.monotonic() - began_s
                 self.health.waiting(f"waiting for {whom} for {waited_s:.0f} s: {error}")
+                self.counters.set(OUTAGE_SECONDS, waited_s)
                 if not error.retriable or waited_s >= self.deadline_s:
                     raise
                 if waited_s >= SAY_AFTER_S and not said:

@@ -11,7 +11,7 @@ import pytest
 from consumer_prediction import service
 from consumer_prediction.readiness import Readiness
 from consumer_training.service import Options
-from shared.counters import OUTAGE_SECONDS
+from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import TransportError
 from shared.events import Detector
 from shared.health import STARTING, Health
@@ -119,14 +119,14 @@ def test_what_is_rebuilt_after_an_abort_is_said(tmp_path):
 
 def test_patience_says_whom_it_waits_for(monkeypatch):
     monkeypatch.setattr(service, "RETRY_S", 0.01)
-    health, answers = Health(), []
+    health, answers, counters = Health(), [], Counters()
 
     def call():
         if not answers:
             raise TransportError("asking for the topics at nowhere:1: no answer")
         return answers[0]
 
-    patient = service._Patience(300, lambda: False, health)
+    patient = service._Patience(300, lambda: False, health, counters)
     thread = Thread(target=patient, args=("the broker at nowhere:1", call))
     thread.start()
     try:
@@ -134,6 +134,7 @@ def test_patience_says_whom_it_waits_for(monkeypatch):
         while "no answer" not in health() and time.monotonic() < until:
             time.sleep(0.01)
         assert health().startswith("waiting for the broker at nowhere:1 for 0 s: asking for the topics at nowhere:1")
+        assert 0 < counters.value(OUTAGE_SECONDS) < 5
     finally:
         answers.append(7)
         thread.join()

@@ -10,13 +10,16 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 import schemas
 from lapwing.embedded.registry import EmbeddedRegistry, serve
 from shared.errors import ConfigError
+from shared.registry import _library
 
 EVENT = schemas.text(schemas.METRIC_EVENT)
+
+_client = _library()  # without its warning of its own dependencies
+Schema, SchemaRegistryClient, SchemaRegistryError = _client.Schema, _client.SchemaRegistryClient, _client.SchemaRegistryError
 
 
 @pytest.fixture

@@ -277,23 +277,24 @@ def doctor(as_json: Json = False) -> None:
 @topics_app.command()
 def ensure(
     schemas_only: Annotated[
-        bool, typer.Option("--schemas-only", help="Register the schemas, create no topic (a broker may not allow it).")
+        bool, typer.Option("--schemas-only", help="Register the result schemas, create no topic (a broker may not allow it).")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Create the topics and schemas that are missing.
+    """Create the topics and result schemas that are missing.
 
-    Topics with their partitions, retention and limits; what exists is compared and never changed.
+    Topics with their partitions, retention and limits; what exists is compared and never changed, and the input's schemas are
+    left to whoever writes the input.  Exit code 0 when all is there that Lapwing needs.
     """
     from lapwing.topics import ensure_all
     from shared.settings import load_settings
 
-    ensure_all(load_settings(), schemas_only=schemas_only, as_json=as_json)
+    raise typer.Exit(ensure_all(load_settings(), schemas_only=schemas_only, as_json=as_json))
 
 
 @topics_app.command()
 def describe(as_json: Json = False) -> None:
-    """Show the topics as they are: partitions, records, schema."""
+    """Show the topics as they are: partitions, records, schemas."""
     from lapwing.topics import describe_all
     from shared.settings import load_settings
 

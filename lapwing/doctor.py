@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import schemas
-from lapwing.topics import subjects
+from lapwing.topics import result_subjects
 from shared import artifacts
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError, LapwingError, TopicMismatch, TransportError
 from shared.kafka import Admin, topic_specs
@@ -170,7 +170,7 @@ def _count(number: int | None, noun: str) -> str:
 
 def _schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
     ids: dict[str, int] = {}
-    for subject, name, _ in subjects(settings):
+    for subject, name, _ in result_subjects(settings):
         try:
             ids[subject] = registry.lookup(subject, schemas.text(name))
         except TransportError as error:
@@ -183,7 +183,7 @@ def _schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
             yield Finding("schemas", "failed", str(error), "lapwing topics ensure")
             return
     yield Finding("registry", "ok", f"{settings.registry.url} answers")
-    yield Finding("schemas", "ok", f"all {len(ids)} registered")
+    yield Finding("schemas", "ok", f"all {len(ids)} that results are written with are registered")
 
 
 def _clock(settings: Settings, registry_clock: Callable[[Settings], float | None], clock: Callable[[], float]) -> Finding:

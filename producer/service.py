@@ -21,7 +21,7 @@ from producer.replay import Stream, plan
 from producer.sources import Source, SourceOptions, open_source
 from producer.times import format_time
 from shared.counters import Counters
-from shared.errors import ConfigError, TopicMismatch, TransportError
+from shared.errors import ConfigError, SchemaRefused, TopicMismatch, TransportError
 from shared.settings import Settings
 from shared.telemetry import Logger, TelemetryServer, logger
 
@@ -176,14 +176,28 @@ def _check_topic(admin: Admin, settings: Settings) -> None:
 
 
 def _schema_id(settings: Settings, text: str, log: Logger) -> int:
-    """Return the id of the schema; one that the subject lacks is registered, which the registry refuses if it does not fit."""
+    """Return the id of the schema; one that the subject lacks is registered.
+
+    raises : SchemaRefused where the subject holds schemas that it does not go with; TransportError
+    """
     from shared.registry import Registry
 
-    registry, subject = Registry(settings.registry), f"{settings.topics.input}-value"
+    registry, topic = Registry(settings.registry), settings.topics.input
+    subject = f"{topic}-value"
     try:
         return registry.lookup(subject, text)
     except ConfigError:
+        pass
+    try:
         schema_id = registry.register(subject, text, "BACKWARD")
+    except SchemaRefused as error:
+        raise SchemaRefused(
+            f"{error}. The subject holds schemas of another producer, and the replay has changed nothing: send it to a topic of "
+            f"its own (topics.input, or topics.dataset for all topics), or, if {topic} is to hold both, set the subject's level "
+            "to NONE",
+            error.subject,
+            error.level,
+        ) from error
     log.info("schema registered", subject=subject, schema_id=schema_id)
     return schema_id
 

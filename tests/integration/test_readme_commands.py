@@ -86,7 +86,7 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
         else:
             said[words[1] if words[1] != "topics" else words[2]] = shell.run(shlex.join(words))
     assert "created" in said["ensure"]
-    assert said["ensure"].count("has id") == 4
+    assert said["ensure"].count("has id") == 3
     assert len(said["tail"].splitlines()) == 10
     line_of = re.compile(r"(anomaly|missing) at 20\d\d-\d\d-\d\d \d\d:\d\d host=\S+ .*because ")
     assert all(line_of.match(text) for text in said["tail"].splitlines()), said["tail"]

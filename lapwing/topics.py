@@ -52,9 +52,17 @@ class Ensured:
     @property
     def document(self) -> dict[str, Any]:
         """All of it, as JSON can carry it."""
-        made = {"created": self.created, "existing": self.existing, "differences": [asdict(one) for one in self.differences]}
+        made = {
+            "created": self.created,
+            "existing": self.existing,
+            "differences": [asdict(one) for one in self.differences],
+        }
         refused = {part: str(error) for part, error in self.refused.items()}
-        return made | {"schemas": dict(self.schemas), "left_alone": dict(self.left_alone), "refused": refused}
+        return made | {
+            "schemas": dict(self.schemas),
+            "left_alone": dict(self.left_alone),
+            "refused": refused,
+        }
 
 
 def input_subject(settings: Settings) -> str:
@@ -102,7 +110,13 @@ def _ensure_topics(settings: Settings) -> Ensured:
     finally:
         admin.close()
     untold = {topic: f"its settings cannot be compared: {error}" for topic, error in report.uncompared.items()}
-    return Ensured(report.created, report.existing, report.differences, left_alone=untold, refused=report.refused)
+    return Ensured(
+        report.created,
+        report.existing,
+        report.differences,
+        left_alone=untold,
+        refused=report.refused,
+    )
 
 
 def _with_advice(error: LapwingError, subject: str) -> LapwingError:

@@ -109,7 +109,9 @@ def test_a_level_that_was_given_in_advance_stays(embedded: EmbeddedRegistry) -> 
     assert registry.level("a-value") == "NONE"
 
 
-def test_a_registry_that_shows_its_own_level_as_the_subjects(embedded: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_registry_that_shows_its_own_level_as_the_subjects(
+    embedded: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Apicurio: no level before there is a subject, afterwards the global one, or what was given in advance."""
 
     def of_subject(store: SchemaStore, request: Request, subject: str) -> dict[str, str]:
@@ -155,7 +157,9 @@ def test_our_own_files_are_named(embedded: EmbeddedRegistry) -> None:
     ):
         registry.lookup("a-value", EVENT)
     registry.register("a-value", EVENT, "BACKWARD")
-    with pytest.raises(ConfigError, match=r"a-value: .* refuses schemas/score_event\.avsc, .* level BACKWARD: .*record lapwing\.ScoreEvent"):
+    with pytest.raises(
+        ConfigError, match=r"a-value: .* refuses schemas/score_event\.avsc, .* level BACKWARD: .*record lapwing\.ScoreEvent"
+    ):
         registry.register("a-value", SCORE, "BACKWARD")
     with pytest.raises(ConfigError, match=r"does not have schemas/score_event\.avsc"):
         registry.lookup("a-value", SCORE)

@@ -141,7 +141,10 @@ def test_the_level_of_a_result_subject_that_exists_is_said_and_kept(settings: Se
 
 
 def test_a_topic_that_is_refused_keeps_nothing_else_from_being_made(
-    settings: Settings, owner: SchemaRegistryClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    settings: Settings,
+    owner: SchemaRegistryClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     report = TopicReport(
         ("a",), ("b", "d"), (ConfigDifference("b", "retention.ms", "1", "2"),),
@@ -212,7 +215,10 @@ def test_describe_without_a_registry(server: EmbeddedRegistry, capsys: pytest.Ca
 def test_a_subject_without_an_avro_record(settings: Settings, owner: SchemaRegistryClient) -> None:
     owner.register_schema("x-value", Schema('"string"', "AVRO"))
     found = topics.describe_subjects(Registry(settings.registry), ["x-value", "y-value"])
-    assert (found["x-value"].text, found["y-value"].text) == ("no Avro record, version 1, BACKWARD", "none")
+    assert (found["x-value"].text, found["y-value"].text) == (
+        "no Avro record, version 1, BACKWARD",
+        "none",
+    )
 
 
 def test_the_bundled_producer_and_a_foreign_schema_in_both_orders(settings: Settings, owner: SchemaRegistryClient) -> None:
@@ -223,7 +229,7 @@ def test_the_bundled_producer_and_a_foreign_schema_in_both_orders(settings: Sett
         owner.register_schema(subject, Schema(FOREIGN, "AVRO"))
     assert caught.value.http_status_code == 409
     owner.register_schema("own-value", Schema(FOREIGN, "AVRO"))
-    with pytest.raises(SchemaRefused, match="own-value: .* level BACKWARD"):
+    with pytest.raises(SchemaRefused, match=r"own-value: .* level BACKWARD"):
         registry.register("own-value", schemas.text(schemas.METRIC_EVENT), "BACKWARD")
     with pytest.raises(SchemaRegistryError):
         owner.get_compatibility("own-value")

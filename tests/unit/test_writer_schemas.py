@@ -29,7 +29,7 @@ class Known:
             "http://registry",
             InputSettings(schema_fingerprints=allowed),
             lambda: self.now_s,
-            lambda schema_id, found, unfit: self.met.append((schema_id, found, unfit is not None)),
+            lambda schema_id, found, plan: self.met.append((schema_id, found, isinstance(plan, SchemaUnfit))),
         )
 
     def _text_of(self, schema_id: int) -> str | None:

@@ -266,12 +266,33 @@ def backtest(
 def doctor(as_json: Json = False) -> None:
     """Check everything that a service needs; say what to do.
 
-    Broker, registry, topics, schemas, consumer group, model, folders and clock.  Exit code 1 when a check failed.
+    Broker, registry, topics, schemas, how the newest records are read, consumer group, model, folders and clock.  Exit code 1
+    when a check failed.
     """
     from lapwing.doctor import examine
     from shared.settings import load_settings
 
     raise typer.Exit(examine(load_settings(), as_json=as_json))
+
+
+@app.command()
+def inspect(
+    topic: Annotated[str | None, typer.Option("--topic", metavar="T", help="Default: the input topic.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file, instead.")
+    ] = None,
+    records: Annotated[int, typer.Option("--records", min=1, max=100_000, metavar="N", help="Look at the newest N.")] = 1_000,
+    as_json: Json = False,
+) -> None:
+    """Show what is read of the newest records as entity, time and metrics, what is left out, and why.
+
+    Also what would become dead letters, and what may be misread.  Needs no group and changes nothing; exit code 1 when nothing
+    can be read.
+    """
+    from lapwing.inspect.command import inspect as show
+    from shared.settings import load_settings
+
+    raise typer.Exit(show(load_settings(), topic=topic, data=data, limit=records, as_json=as_json))
 
 
 @topics_app.command()

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import schemas
+from lapwing.inspect.command import inspect_topic
+from lapwing.inspect.reading import Inspection
 from lapwing.topics import result_subjects
 from shared import artifacts
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError, LapwingError, TopicMismatch, TransportError
@@ -26,6 +28,8 @@ from shared.registry import Registry
 from shared.settings import Settings
 
 CLOCK_WARN_S = 5.0
+LOOKED_AT = 500
+"""Newest records of the input that are looked at."""
 
 Result = Literal["ok", "warning", "failed", "skipped"]
 _SIGNS = {"ok": "✓", "warning": "!", "failed": "✗", "skipped": "·"}
@@ -72,7 +76,8 @@ class Subjects(Protocol):
 def examine(settings: Settings, *, as_json: bool) -> int:
     """Run all checks and print what they found; return 1 if any failed, else 0."""
     found = []
-    for finding in findings(settings, lambda: Admin(settings), lambda: Registry(settings.registry), registry_time_s, time.time):
+    doors = (lambda: Admin(settings), lambda: Registry(settings.registry), lambda: inspect_topic(settings, limit=LOOKED_AT))
+    for finding in findings(settings, *doors, registry_time_s, time.time):
         found.append(finding)
         if not as_json:
             print(to_line(finding), flush=True)  # noqa: T201 - this is the command's output
@@ -94,15 +99,22 @@ def findings(
     settings: Settings,
     open_cluster: Callable[[], Cluster],
     open_registry: Callable[[], Subjects],
+    look: Callable[[], Inspection],
     registry_clock: Callable[[Settings], float | None],
     clock: Callable[[], float],
 ) -> Iterator[Finding]:
-    """Run the checks in order; those that need a broker or registry are skipped when there is none."""
+    """Run the checks in order; those that need a broker or registry are skipped when there is none.
+
+    look : at the newest records of the input
+    """
     cluster = open_cluster()
     broker = _broker(settings, cluster)
     yield broker
     yield from _topics(settings, cluster) if broker.result == "ok" else _skipped(("topics", "group"), "needs the broker")
-    yield from _schemas(settings, open_registry())
+    registered = list(_schemas(settings, open_registry()))
+    yield from registered
+    both = broker.result == registered[0].result == "ok"
+    yield _input(settings, look) if both else Finding("input", "skipped", "needs the broker and the registry")
     yield _clock(settings, registry_clock, clock)
     yield _model(settings)
     yield _folder("models_dir", settings.models_dir, "`lapwing train` writes models there, predictors only read", needed=False)
@@ -184,6 +196,30 @@ def _schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
             return
     yield Finding("registry", "ok", f"{settings.registry.url} answers")
     yield Finding("schemas", "ok", f"all {len(ids)} that results are written with are registered")
+
+
+def _input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
+    try:
+        seen = look()
+    except TopicMismatch:
+        return Finding("input", "skipped", "needs the topics")
+    except LapwingError as error:
+        return Finding("input", "warning", str(error), "lapwing inspect, once broker and registry answer")
+    if not seen.rows and not seen.readings:
+        return Finding("input", "skipped", f"{settings.topics.input} has no records, and its subject no schema yet")
+    others = f"; {len(seen.readings) - 1} other schemas" if len(seen.readings) > 1 else ""
+    said = (seen.readings[0].line if seen.readings else "none of the newest records has a schema that is known") + others
+    if seen.rows > seen.read:
+        reasons = ", ".join(f"{one.reason} {one.count:,}" for one in seen.dead)
+        said += f"; {seen.rows - seen.read:,} of the newest {seen.rows:,} records would become dead letters: {reasons}"
+    unread = seen.rows > 0 and not seen.read
+    if unread or any(reading.unfit for reading in seen.readings[:1]):
+        return Finding("input", "failed", said, "lapwing inspect says which field or setting is missing")
+    hints = [*seen.warnings, *(hint for reading in seen.readings for hint in reading.warnings)]
+    if hints:
+        return Finding("input", "warning", f"{said}; {hints[0]}", "lapwing inspect shows all of it")
+    remedy = "lapwing inspect says why; repair the producer" if seen.rows > seen.read else ""
+    return Finding("input", "warning" if remedy else "ok", said, remedy)
 
 
 def _clock(settings: Settings, registry_clock: Callable[[Settings], float | None], clock: Callable[[], float]) -> Finding:

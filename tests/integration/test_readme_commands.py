@@ -92,7 +92,7 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
     assert all(line_of.match(text) for text in said["tail"].splitlines()), said["tail"]
     assert re.search(r"alarms +\d+ in ", said["backtest"])
     assert f"metrics.{registry_settings.topics.dataset}.raw" in said["describe"]
-    assert "all 9 checks passed" in said["doctor"]
+    assert "all 10 checks passed" in said["doctor"]
     assert "1 predictor," in said["doctor"]
 
     pandas_says = shell.run(f"python -c {shlex.quote(re.search(r'```python(.*?)```', SECTION, re.DOTALL)[1])}")

@@ -205,7 +205,7 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
 
 
 def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
-    how = {} if isinstance(plan, SchemaUnfit) else {"record": plan.record} | plan.fields.facts
+    how = {} if isinstance(plan, SchemaUnfit) else {"record": plan.record, "read_as": plan.fields.line}
     log.info("writer schema", schema_id=schema_id, **how, crc64=found.crc64, sha256=found.sha256)
     if isinstance(plan, SchemaUnfit):
         log.warning("schema does not fit", schema_id=schema_id, why=str(plan))

@@ -27,6 +27,14 @@ _EMBEDDED = "mockCluster"
 """How the cluster id of librdkafka's mock cluster begins; it has no controller, and whoever waits for one waits in vain."""
 
 
+_COORDINATOR_COMES = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+RETRY_S = 0.2
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic as it should be."""
@@ -187,15 +195,25 @@ class Admin:
         places = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
         consumer = self._consumer(group)
         try:
-            answer = self._call(
-                f"asking for the positions of group {group} in {topic}", lambda: consumer.committed(places, self.timeout_s)
-            )
+            answer = self._positions(consumer, places, f"asking for the positions of group {group} in {topic}")
         finally:
             consumer.close()
         for place in answer:
             if place.error:
                 raise translate(place.error, f"asking for the position of group {group} in {topic}[{place.partition}]")
         return {place.partition: Position(place.offset, place.metadata or "") for place in answer if place.offset >= 0}
+
+    def _positions(self, consumer: Consumer, places: Sequence[TopicPartition], doing: str) -> Sequence[TopicPartition]:
+        """Ask for positions; a broker that makes its topic of positions at this first question is given time for it."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            left_s = max(0.1, deadline - time.monotonic())
+            try:
+                return consumer.committed(list(places), left_s)
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_COMES or time.monotonic() + RETRY_S >= deadline:
+                    raise translate(error, f"{doing} at {self.address}") from error
+            time.sleep(RETRY_S)
 
     def members(self, group: str) -> int:
         """Return how many members a group has, 0 when nobody knows it.

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from lapwing.inspect.reading import Inspection, Reading
 from shared.avro_fields import listed
+from shared.events import Reason
 
 IN_FULL = 5
 """So many readings are shown in full; of more, each is a line."""
@@ -36,7 +37,9 @@ def lines(seen: Inspection) -> Iterator[str]:
         title = "dead letters" if seen.kind == "record" else "bad rows"
         yield from ("", f"{title}: {seen.rows - seen.read:,} of {seen.rows:,}")
         width = max(len(one.reason) for one in seen.dead)
-        yield from (f"  {one.reason:<{width}}  {one.count:>6,}  {one.why} ({one.place})" for one in seen.dead)
+        for one in seen.dead:
+            why = f"{one.why.partition(':')[0]}, see above" if one.reason == Reason.SCHEMA_UNFIT.code else one.why
+            yield f"  {one.reason:<{width}}  {one.count:>6,}  {why} ({one.place})"
     if seen.warnings:
         yield ""
         yield from (f"! {said}" for said in seen.warnings)

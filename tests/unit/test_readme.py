@@ -28,6 +28,7 @@ TESTED_BY = {
     "lapwing train": "tests/integration/test_readme_commands.py",
     "lapwing predict": "tests/integration/test_readme_commands.py",
     "lapwing tail": "tests/integration/test_readme_commands.py",
+    "lapwing inspect": "tests/integration/test_readme_commands.py",
     "lapwing doctor": "tests/integration/test_readme_commands.py",
     "lapwing backtest": "tests/unit/test_backtest.py",
     "lapwing --set": "tests/unit/test_cli.py",
@@ -109,6 +110,7 @@ def test_variables_in_the_text_are_settings():
     assert len(names) > 5
     values = {
         "LAPWING_DETECTOR": "novelty",
+        "LAPWING_INPUT__TIME_UNIT": "s",
         "LAPWING_TRAIN__TREES": "200",
         "LAPWING_TOPICS__PARTITIONS": "4",
         "LAPWING_TELEMETRY__PORT": "9100",

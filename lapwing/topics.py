@@ -1,7 +1,8 @@
 """Topics and schemas as they should be (``ensure``) and as they are (``describe``).
 
-Law: what is missing is made and what exists is never altered, so both may be run at any time, by anybody, twice. The input's
-subject belongs to whoever writes the input: nothing here registers there or sets its level.
+Invariant: what is missing is made and what exists is never altered, so both may be run at any time,
+by anybody, twice. The input's subject belongs to whoever writes the input: nothing here registers
+there or sets its level.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ FULL = "FULL"
 class Ensured:
     """What ``ensure`` did; schemas are {subject: id}.
 
-    left_alone : topics and subjects that are not as Lapwing would have made them, or not its own, with why
+    left_alone : topics and subjects that are not Lapwing's, or not as it would have made them, with why
     refused    : what Lapwing needs and could not get, with the error
     """
 
@@ -81,7 +82,10 @@ def result_subjects(settings: Settings) -> list[tuple[str, str, str]]:
 
 
 def ensure(settings: Settings, *, schemas_only: bool = False) -> Ensured:
-    """Create the topics and register the schemas that are missing; what is refused keeps nothing else from being made."""
+    """Create the topics and register the schemas that are missing.
+
+    What is refused is part of the answer, and keeps nothing else from being made.
+    """
     made = Ensured() if schemas_only else _ensure_topics(settings)
     ids, left_alone, refused = dict[str, int](), dict(made.left_alone), dict(made.refused)
     registry = Registry(settings.registry)
@@ -124,8 +128,8 @@ def _with_advice(error: LapwingError, subject: str) -> LapwingError:
         return error
     topic = subject.removesuffix("-value")
     return ConfigError(
-        f"{error}; Lapwing writes {topic} itself, so take another dataset (topics.dataset) if the subject is somebody else's, "
-        f"else delete it or set its level to NONE while you run this again"
+        f"{error}; Lapwing writes {topic} itself, so take another dataset (topics.dataset) if the "
+        "subject is somebody else's, else delete it or set its level to NONE while you run this again"
     )
 
 
@@ -135,9 +139,10 @@ def _said_of_input(settings: Settings, registry: Registry) -> str:
     try:
         versions = registry.versions(subject)
         if not versions:
-            return f"{owner}; it has no schema yet (`lapwing produce` registers its own when it writes)"
+            return f"{owner}; it has no schema yet (`lapwing produce` registers its own, and writes)"
         count = f"{len(versions)} version{'' if len(versions) == 1 else 's'}"
-        return f"{owner}; it has {count} at level {registry.level(subject)} (`lapwing inspect` shows how records are read)"
+        level = registry.level(subject)
+        return f"{owner}; it has {count} at level {level} (`lapwing inspect` shows how it is read)"
     except LapwingError as error:
         return f"{owner}; {error}"
 

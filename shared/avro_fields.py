@@ -1,8 +1,8 @@
-"""Which field of a writer schema is the entity, which the time, which are metrics, and why the others are left out.
+"""Which field of a writer schema is the entity, the time or a metric, and why others are left out.
 
-Law: a function of the schema and the input settings. A field is taken for what its type, its name or a setting
-says; where that leaves a choice the error names the fields and the setting. A number that is a time by its type or
-name is never a metric by itself.
+Invariant: a function of the schema and the input settings. A field is taken for what its type, its
+name or a setting says; where that leaves a choice the error names the fields and the setting. A
+number that is a time by its type or name is never a metric by itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ENVELOPE = {"before", "after", "op"}
 
 
 class SchemaUnfit(ValueError):
-    """Records of this schema cannot be used; the message names the field that is missing or does not fit."""
+    """Records of this schema cannot be used; the message names the field that does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ def listed(names: Sequence[str]) -> str:
 def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
     """Choose what the fields of a record are read as.
 
-    raises : SchemaUnfit that names the field which is missing, ambiguous or of the wrong type, and the setting that decides
+    raises : SchemaUnfit that names the field which is missing, ambiguous or of the wrong type, and
+             the setting that decides
     """
     entity = _choose_entity(record, settings)
     rest = [field for field in record.fields if field.name not in entity]
@@ -82,7 +83,7 @@ def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
     return FieldChoice(record.name, entity, time, unit, said, metrics, left_out)
 
 
-# -- the entity --------------------------------------------------------------------------------------------------------------
+# -- the entity ------------------------------------------------------------------------------------
 
 
 def _choose_entity(record: AvroType, settings: InputSettings) -> tuple[str, ...]:
@@ -121,7 +122,7 @@ def _instead(record: AvroType) -> str:
     return f"it has {listed(names)}{hint}"
 
 
-# -- the time ----------------------------------------------------------------------------------------------------------------
+# -- the time --------------------------------------------------------------------------------------
 
 
 class _Clock:
@@ -143,7 +144,8 @@ class _Clock:
         found = find(self.wanted, list(self.fields))
         if not found:
             raise SchemaUnfit(
-                f"{self.record.name} has no field {self.wanted!r} beside the entity, the event time by input.time_field; "
+                f"{self.record.name} has no field {self.wanted!r} beside the entity, "
+                "the event time by input.time_field; "
                 f"it has {listed(list(self.fields)) or 'no other field'}"
             )
         if len(found) > 1:
@@ -154,7 +156,7 @@ class _Clock:
         return self._read(name)
 
     def _by_rule(self) -> tuple[str, str, str]:
-        """By name among the timestamps, then among plain fields that input.time_unit can read; else the only one there is."""
+        """By name among the timestamps, then among what input.time_unit can read; else the only one."""
         first = [name for name, one in self.instants.items() if one.first]
         plain = [name for name in self.fields if name not in self.instants and self._is_plain(name)]
         readable = [name for name in plain if self._reads(name)]
@@ -187,7 +189,8 @@ class _Clock:
         kinds = [value.kind for value in values_of(field.type)]
         if calendar_of(field) or len(kinds) != 1 or kinds[0] not in (_PLAIN_TIMES | {"float", "string"}):
             raise SchemaUnfit(
-                f"{shown}; the event time (input.time_field) is a timestamp, or an int, long or double with input.time_unit "
+                f"{shown}; the event time (input.time_field) is a timestamp, "
+                "or an int, long or double with input.time_unit "
                 f"{', '.join(UNITS)}, or a string with input.time_unit {ISO}"
             )
         (kind,) = kinds
@@ -208,7 +211,9 @@ class _Clock:
     def _is_plain(self, name: str) -> bool:
         """Whether it is a number or text that could be a time if a setting said so."""
         field, values = self.fields[name], values_of(self.fields[name].type)
-        return len(values) == 1 and (values[0].kind in _PLAIN_TIMES or values[0].kind == "string") and not calendar_of(field)
+        if len(values) != 1 or calendar_of(field):
+            return False
+        return values[0].kind in _PLAIN_TIMES or values[0].kind == "string"
 
     def _is_text_time(self, name: str) -> bool:
         return values_of(self.fields[name].type)[0].meaning in _TEXT_TIMES
@@ -217,29 +222,36 @@ class _Clock:
         return self.unit == ISO if only(self.fields[name].type, frozenset({"string"})) else self.unit in UNITS
 
     def _ambiguous(self, names: Sequence[str]) -> SchemaUnfit:
-        shown = [f"{name} ({self.instants[name].said if name in self.instants else self.fields[name].type})" for name in names]
-        units = f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})" if set(names) - set(self.instants) else ""
+        types = {name: str(field.type) for name, field in self.fields.items()}
+        said = types | {name: one.said for name, one in self.instants.items()}
+        shown = [f"{name} ({said[name]})" for name in names]
+        is_plain = bool(set(names) - set(self.instants))
+        units = f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})" if is_plain else ""
         return SchemaUnfit(
             f"{self.record.name} has {_joined(shown)}: which is the event time? Set input.time_field to its name{units}"
         )
 
     def _nothing(self) -> str:
-        said = f"{self.record.name} has no timestamp field (a long of logicalType timestamp-millis, -micros or -nanos)"
-        numbers = [n for n in self.fields if self._is_plain(n) and says_time(n) and only(self.fields[n].type, NUMBERS)]
-        texts = [n for n in self.fields if self._is_plain(n) and (says_time(n) or self._is_text_time(n)) and n not in numbers]
+        name = self.record.name
+        said = f"{name} has no timestamp field (a long of logicalType timestamp-millis, -micros or -nanos)"
+        plain = [n for n in self.fields if self._is_plain(n)]
+        likely = [n for n in plain if says_time(n) or self._is_text_time(n)]
+        numbers = [n for n in likely if only(self.fields[n].type, NUMBERS)]
+        texts = [n for n in likely if n not in numbers]
         if numbers and self.unit not in UNITS:
-            said += f"; {_joined(numbers)} may be the event time: set input.time_unit to its unit ({', '.join(UNITS)})"
+            said += f"; {_joined(numbers)} may be the event time: set input.time_unit to its unit "
+            said += f"({', '.join(UNITS)})"
             return said + (" and input.time_field to its name" if len(numbers) > 1 else "")
         if texts and self.unit != ISO:
-            said += f"; {_joined(texts)} may be the event time: set input.time_unit={ISO} if it is text in ISO 8601"
+            said += f"; {_joined(texts)} may be the event time: "
+            said += f"set input.time_unit={ISO} if it is text in ISO 8601"
             return said + (", and input.time_field to its name" if len(texts) > 1 else "")
-        others = [name for name in self.fields if self._is_plain(name)]
-        if others:
-            return f"{said}; input.time_field and input.time_unit make it one of {listed(others)}"
+        if plain:
+            return f"{said}; input.time_field and input.time_unit make it one of {listed(plain)}"
         return f"{said} and no other field that could be the event time"
 
 
-# -- the metrics -------------------------------------------------------------------------------------------------------------
+# -- the metrics -----------------------------------------------------------------------------------
 
 
 def _choose_metrics(
@@ -280,8 +292,9 @@ def _no_metric(record: str, left_out: Sequence[tuple[str, str]], numeric: Sequen
     said = f"{record} has no numeric field to use as a metric"
     if numeric and all(why.startswith("input.") for name, why in left_out if name in numeric):
         return f"{said}; input.include and input.exclude leave none of {listed(numeric)}"
-    near = [(name, why) for name, why in left_out if name in numeric or "decimal" in why or "nested" in why]
-    return said + (f"; left out: {listed([f'{name} ({why})' for name, why in near])}" if near else "")
+    words = ("decimal", "nested")
+    near = [f"{name} ({why})" for name, why in left_out if name in numeric or any(word in why for word in words)]
+    return said + (f"; left out: {listed(near)}" if near else "")
 
 
 def _why_no_metric(field: Field) -> str:
@@ -298,8 +311,8 @@ def _why_no_metric(field: Field) -> str:
         return f"of several types: {', '.join(value.kind for value in values)}"
     (value,) = values
     if value.kind in ("bytes", "fixed"):
-        is_decimal = value.logical == "decimal" or field.logical == "decimal" or value.meaning.endswith(".data.Decimal")
-        return "a decimal is not read: write a double" if is_decimal else "bytes"
+        said = (value.logical, field.logical, value.meaning.rpartition(".")[2].lower())
+        return "a decimal is not read: write a double" if "decimal" in said else "bytes"
     if value.kind == "string":
         return "a time as text" if value.meaning in _TEXT_TIMES or says_time(field.name) else "text"
     return _KINDS[value.kind]

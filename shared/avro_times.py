@@ -1,7 +1,7 @@
 """What a field's type says about time: an instant in which unit, a date, a time of day, or nothing.
 
-Law: a type says what its logicalType says, else what Kafka Connect or Debezium note beside it; a logicalType that stands beside
-the type counts as if it stood in it.
+Invariant: a type says what its logicalType says, else what Kafka Connect or Debezium note beside
+it; a logicalType that stands beside the type counts as if it stood in it.
 """
 
 from __future__ import annotations
@@ -86,13 +86,14 @@ def instant_of(field: Field) -> Instant | None:
 
 
 def calendar_of(field: Field) -> str:
-    """Return "a date" or "a time of day" where the field's type says so, "a time" for an instant among others, else ""."""
+    """Return "a date", "a time of day" or "a time" where the field's type says so, else ""."""
     for value in values_of(field.type):
         for said in (value.logical, value.meaning, field.logical if value.kind in NUMBERS else ""):
             if said in _DAYS:
                 return "a date"
             if said in _CLOCKS or said.startswith("time-"):
                 return "a time of day"
-            if value.kind in NUMBERS and (said.startswith(("timestamp-", "local-timestamp-")) or said in _FURTHER):
+            is_instant = said.startswith(("timestamp-", "local-timestamp-")) or said in _FURTHER
+            if value.kind in NUMBERS and is_instant:
                 return f"a time ({said})"
     return ""

@@ -1,6 +1,6 @@
 """What the name of a field says: which field a setting means, and whether a number is a time.
 
-Law: names are compared without regard to case, yet a name that is written exactly so wins over all others.
+Invariant: names are compared without regard to case, yet a name that is written exactly so wins.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def find(wanted: str, names: Sequence[str]) -> tuple[str, ...]:
 
 
 def first_time_name(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the name that stands first in TIME_NAMES; those of equal letters if only their case tells them apart."""
+    """Return the name that stands first in TIME_NAMES; several if only their case tells them apart."""
     for wanted in TIME_NAMES:
         if wanted in names:
             return (wanted,)
@@ -104,7 +104,7 @@ def first_time_name(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def says_time(name: str) -> bool:
-    """Whether a number of this name is a moment (``created_at``, ``TS``, ``event_time_ms``), not a duration."""
+    """Whether a number of this name is a moment (``created_at``, ``TS``), not a duration."""
     words = [word.lower() for word in _WORD.findall(name)]
     while len(words) > 1 and words[-1] in _UNITS:
         words.pop()
@@ -117,6 +117,6 @@ def says_time(name: str) -> bool:
 
 
 def says_identifier(name: str) -> bool:
-    """Whether a number of this name tells things apart instead of measuring them (``id``, ``device_id``)."""
+    """Whether a number of this name tells things apart instead of measuring them (``device_id``)."""
     words = [word.lower() for word in _WORD.findall(name)]
     return bool(words) and words[-1] in _IDENTIFIERS

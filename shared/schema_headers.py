@@ -1,6 +1,6 @@
-"""Schema ids that a producer puts into a record's headers instead of before its value, and what to set there.
+"""Schema ids that a producer puts into a record's headers instead of before its value.
 
-Law: a record's own bytes decide how it is read; these headers only explain why one cannot be.
+Invariant: a record's own bytes decide how it is read; these headers only explain why one cannot be.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class HeaderId:
     @property
     def sentence(self) -> str:
         """Both, for a person."""
-        return f"the schema id stands in the header {self.name}, where it is not looked for; {self.advice}"
+        where = f"the schema id stands in the header {self.name}, where it is not looked for"
+        return f"{where}; {self.advice}"
 
 
 def header_id(headers: Headers) -> HeaderId | None:

@@ -1,1 +1,1 @@
-"""``lapwing inspect``: what is read of the newest records or rows as entity, time and metrics, and what is left out."""
+"""``lapwing inspect``: what is read of records or rows as entity, time and metrics, and what is not."""

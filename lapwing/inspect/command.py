@@ -1,6 +1,6 @@
 """``lapwing inspect``: looks, and prints what was seen.
 
-Law: wiring only.
+Invariant: wiring only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def inspect_topic(settings: Settings, topic: str | None = None, limit: int = DEF
 
     raises : TopicMismatch where there is no such topic, TransportError
     """
-    return inspect_sample(read_sample(settings, topic or settings.topics.input, limit), settings.input)
+    sample = read_sample(settings, topic or settings.topics.input, limit)
+    return inspect_sample(sample, settings.input)
 
 
 def inspect(
@@ -38,7 +39,7 @@ def inspect(
     as_json: bool,
     out: TextIO | None = None,
 ) -> int:
-    """Print what is read of a topic or a folder; return 1 where nothing that is there can be read, else 0.
+    """Print what is read of a topic or a folder; return 1 where nothing of it can be read, else 0.
 
     raises : ConfigError, DataError, TopicMismatch, TransportError
     """

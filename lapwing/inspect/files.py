@@ -1,6 +1,6 @@
 """From a folder of CSV files to what is read of them, file by file, as the producer reads it.
 
-Law: what a row becomes is what ``producer.series`` says; this only shows it.
+Invariant: what a row becomes is what ``producer.series`` says; this only shows it.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ def inspect_folder(folder: Path, settings: InputSettings, catalogue_file: Path |
         series.append(one)
         readings.append(_reading(path, one, catalogue.rules, settings))
         if one.skipped:
-            dead.append(DeadLetters("bad row", one.skipped, f"{problem}; --skip-bad leaves such rows out", "", name))
+            why = f"{problem}; --skip-bad leaves such rows out"
+            dead.append(DeadLetters("bad row", one.skipped, why, "", name))
     _, notes = assemble(series, catalogue) if series else ([], [])
     rows = sum(reading.rows for reading in readings)
     source = f"{folder}: {rows:,} rows of {len(files)} file{'' if len(files) == 1 else 's'}"
@@ -78,6 +79,7 @@ def _reading(path: Path, series: Series, rules: ColumnRules, settings: InputSett
     times, values = series.time_ms[newest], series.values[newest][:, kept]
     cells = _header(path)
     column = _named(cells, rules.entity) if series.entities != ("",) else ""
+    ignored = [(c, "columns.ignore names it") for c in cells if _named([c], rules.ignore)]
     said = warnings.metrics_that_are_none(plan.metrics, values, times)
     said += warnings.entities_of_rows((column,), entities) if column else []
     return Reading(
@@ -88,7 +90,7 @@ def _reading(path: Path, series: Series, rules: ColumnRules, settings: InputSett
         _named(cells, rules.timestamp),
         "a column of times",
         plan.metrics,
-        (*((cell, "columns.ignore names it") for cell in cells if _named([cell], rules.ignore)), *plan.fields.left_out),
+        (*ignored, *plan.fields.left_out),
         "",
         tuple(said),
         examples_of(entities, times.tolist(), values, plan.metrics),

@@ -1,6 +1,6 @@
-"""What is read of rows of one kind, and what of a whole source: the values that ``lapwing inspect`` shows.
+"""What is read of rows of one kind, and of a whole source: the values that ``lapwing inspect`` shows.
 
-Law: values only; whoever fills them has looked, whoever renders them adds nothing.
+Invariant: values only; whoever fills them has looked, whoever renders them adds nothing.
 """
 
 from __future__ import annotations
@@ -58,7 +58,15 @@ class Reading:
     @property
     def fields(self) -> FieldChoice:
         """What the fields are read as; of a reading that is not unfit."""
-        return FieldChoice("", self.entity, self.time, "", self.time_by, self.metrics, self.left_out)
+        return FieldChoice(
+            record="",
+            entity=self.entity,
+            time=self.time,
+            time_unit="",
+            time_by=self.time_by,
+            metrics=self.metrics,
+            left_out=self.left_out,
+        )
 
     @property
     def line(self) -> str:
@@ -131,4 +139,5 @@ def iso(time_ms: int) -> str:
         moment = _EPOCH + timedelta(milliseconds=time_ms)
     except OverflowError:
         return f"{time_ms} ms"
-    return moment.isoformat(timespec="milliseconds" if time_ms % 1000 else "seconds").replace("+00:00", "Z")
+    finest = "milliseconds" if time_ms % 1000 else "seconds"
+    return moment.isoformat(timespec=finest).replace("+00:00", "Z")

@@ -1,6 +1,7 @@
-"""From the newest records of a topic to what is read of them: decoded as a predictor decodes them, schema by schema.
+"""From the newest records of a topic to what is read of them, schema by schema.
 
-Law: pure; whether a record can be read is what ``shared.codec`` says, and nothing is guessed where it says why not.
+Invariant: pure; records are decoded as a predictor decodes them, and ``shared.codec`` alone says
+which of them can be read.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from shared.writer_schemas import plan_or_unfit
 
 _TEXTS = ("text", "one of several symbols")
 _ENTITY_IN_KEY = (
-    "the entity is read from the value; ksqlDB writes the key there as well with AS_VALUE, Flink SQL with "
-    "'value.fields-include'='ALL'"
+    "the entity is read from the value; ksqlDB writes the key there as well with AS_VALUE, "
+    "Flink SQL with 'value.fields-include'='ALL'"
 )
 
 
@@ -84,9 +85,15 @@ class _Read:
     columns: Columns | None = None
     rejected: list[tuple[Record, Reason]] = field(default_factory=list)
 
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """Entity and partition of each row."""
+        partitions = [record.partition for record in self.rows]
+        return list(zip(self.entities, partitions, strict=True))
+
 
 def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
-    """Say what is read of the newest records; of a topic without records, what its newest schema says."""
+    """Say what is read of the newest records; without records, what the newest schema says."""
     groups: dict[int | None, list[Record]] = {}
     for record in sorted(sample.records, key=lambda one: one.age, reverse=True):
         schema_id = schema_id_of(record.value)
@@ -95,28 +102,36 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
         schema_id: _decode(records, schema_id, sample.texts.get(schema_id or 0), settings)
         for schema_id, records in groups.items()
     }
-    readings = [_reading(id_, part, sample.texts[id_] or "", settings) for id_, part in parts.items() if id_ is not None]
+    readings = [
+        _reading(schema_id, part, sample.texts[schema_id] or "", settings)
+        for schema_id, part in parts.items()
+        if schema_id is not None
+    ]
     if not sample.records and sample.latest is not None:
         readings = [_of_schema("the newest schema of the subject", sample.latest, settings)]
-    places = [(e, r.partition) for part in parts.values() for e, r in zip(part.entities, part.rows, strict=True)]
+    places = [place for part in parts.values() for place in part.places]
     keyed = any(record.key for record in sample.records)
     said = warnings.entities_in_partitions(places, keyed)
     if readings:
-        names = [name for text in [*sample.texts.values(), sample.latest] if text for name in _field_names(text)]
+        texts = [text for text in (*sample.texts.values(), sample.latest) if text]
+        names = [name for text in texts for name in _field_names(text)]
         said += warnings.unknown_names(settings, names)
     return Inspection(
         sample.source,
         "record",
         len(sample.records),
         tuple(readings),
-        tuple(_dead_letters(sample.topic, [one for part in parts.values() for one in part.rejected], parts)),
+        tuple(_dead_letters(sample.topic, parts)),
         tuple(said),
         deciding_settings(settings),
     )
 
 
 def _decode(records: list[Record], schema_id: int | None, text: str | None, settings: InputSettings) -> _Read:
-    """Decode records of one schema; schema_id None: of none that is known, and each has an id of its own or none."""
+    """Decode records of one schema.
+
+    schema_id : None = of none that is known; each record has an id of its own, or none
+    """
     n = len(records)
     plan = plan_or_unfit(text, settings) if text else None
     found = _Read(records, plan)
@@ -250,20 +265,19 @@ def _field_names(text: str) -> list[str]:
     return [one.name for one in record.fields] if record else []
 
 
-# -- dead letters ------------------------------------------------------------------------------------------------------------
+# -- dead letters ----------------------------------------------------------------------------------
 
 
-def _dead_letters(
-    topic: str, rejected: Sequence[tuple[Record, Reason]], parts: Mapping[int | None, _Read]
-) -> list[DeadLetters]:
+def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLetters]:
     """Group rejected records by reason, and where a schema is to blame, by schema."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record, reason in rejected:
+    for record, reason in [one for part in parts.values() for one in part.rejected]:
         groups.setdefault(_why(record, reason, parts), []).append(record)
     found = []
     for (code, why, header), records in groups.items():
         newest = max(records, key=lambda one: one.age)
-        found.append(DeadLetters(code, len(records), why, header, f"{topic}[{newest.partition}]@{newest.offset}"))
+        place = f"{topic}[{newest.partition}]@{newest.offset}"
+        found.append(DeadLetters(code, len(records), why, header, place))
     return sorted(found, key=lambda one: (-one.count, one.reason, one.why))
 
 
@@ -285,8 +299,8 @@ def _why(record: Record, reason: Reason, parts: Mapping[int | None, _Read]) -> t
 
 
 _EIGHT_BYTES = (
-    "Apicurio's serializer writes 8 bytes where 4 are expected; set apicurio.registry.as-confluent=true there, "
-    "and apicurio.registry.use-id=contentId"
+    "Apicurio's serializer writes 8 bytes where 4 are expected; "
+    "set apicurio.registry.as-confluent=true there, and apicurio.registry.use-id=contentId"
 )
 
 

@@ -1,6 +1,6 @@
 """Writes what was seen for a person.
 
-Law: every word comes from the values; long lists are cut and say so.
+Invariant: every word comes from the values; long lists are cut and say so.
 """
 
 from __future__ import annotations
@@ -38,14 +38,16 @@ def lines(seen: Inspection) -> Iterator[str]:
         yield from ("", f"{title}: {seen.rows - seen.read:,} of {seen.rows:,}")
         width = max(len(one.reason) for one in seen.dead)
         for one in seen.dead:
-            why = f"{one.why.partition(':')[0]}, see above" if one.reason == Reason.SCHEMA_UNFIT.code else one.why
+            is_above = one.reason == Reason.SCHEMA_UNFIT.code
+            why = f"{one.why.partition(':')[0]}, see above" if is_above else one.why
             yield f"  {one.reason:<{width}}  {one.count:>6,}  {why} ({one.place})"
     if seen.warnings:
         yield ""
         yield from (f"! {said}" for said in seen.warnings)
     yield from ("", "settings that change it")
     width = max(map(len, seen.settings), default=0)
-    yield from (f"  {name:<{width}}  {value or _NOT_SET.get(name, '')}" for name, value in seen.settings.items())
+    for name, value in seen.settings.items():
+        yield f"  {name:<{width}}  {value or _NOT_SET.get(name, '')}"
 
 
 def _reading(one: Reading, kind: str) -> Iterator[str]:
@@ -58,7 +60,8 @@ def _reading(one: Reading, kind: str) -> Iterator[str]:
         yield f"  metrics   {listed(one.metrics)}"
         yield from _left_out(one.left_out)
         for place, row in enumerate(one.examples):
-            shown = " ".join(f"{name}={'-' if value is None else f'{value:.6g}'}" for name, value in row.values.items())
+            measured = {name: "-" if v is None else f"{v:.6g}" for name, v in row.values.items()}
+            shown = " ".join(f"{name}={text}" for name, text in measured.items())
             yield f"  {'' if place else 'newest':<9} {row.time}  {row.entity}  {shown}"
     yield from (f"  ! {said}" for said in one.warnings)
 

@@ -1,6 +1,6 @@
 """Reads the newest records of a topic and the schemas that they were written with.
 
-Law: it reads committed records without a group, and commits, registers and creates nothing.
+Invariant: it reads committed records without a group, and commits, registers and creates nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
     latest = None if records else registry.latest(f"{topic}-value")
     held = sum(high[p] - low[p] for p in high)
     partitions = f"{len(high)} partition{'' if len(high) == 1 else 's'}"
-    source = f"{topic}: the newest {len(records):,} of {held:,} records in {partitions}" if held else f"{topic}: no records"
+    counts = f"the newest {len(records):,} of {held:,} records in {partitions}"
+    source = f"{topic}: {counts if held else 'no records'}"
     return Sample(source, topic, records, texts, latest)
 
 

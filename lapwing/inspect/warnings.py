@@ -1,11 +1,11 @@
-"""What may be misread although every row can be read: each function looks at rows and returns sentences.
+"""What may be misread although every row can be read.
 
-Law: pure; a sentence says what was seen, what it may mean, and which setting changes it.
+Invariant: each function looks at rows and returns sentences; a sentence says what was seen, what it
+may mean, and which setting changes it.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -36,7 +36,7 @@ def long_form(
     entities: Sequence[str],
     texts: Mapping[str, Sequence[str | None]],
 ) -> list[str]:
-    """Warn where one number stands beside text that varies within an entity: that is one row per metric.
+    """Warn where one number stands beside text that varies within an entity: one row per metric.
 
     entities : of each row
     texts    : field -> its value in each row; text that is neither entity nor time
@@ -54,9 +54,9 @@ def long_form(
             shown = listed(list(found)[:5])
             wider = ",".join((*entity_fields, name))
             said.append(
-                f"{metrics[0]} is the only number, and {name} has {len(found)} values for the entity {entity!r} "
-                f"({shown}): if {name} says what was measured, these series are mixed into one; "
-                f"input.entity_fields={wider} keeps them apart"
+                f"{metrics[0]} is the only number, and {name} has {len(found)} values for the entity "
+                f"{entity!r} ({shown}): if {name} says what was measured, these series are mixed "
+                f"into one; input.entity_fields={wider} keeps them apart"
             )
     return said
 
@@ -67,18 +67,11 @@ def entities_of_rows(entity_fields: Sequence[str], entities: Sequence[str]) -> l
     if len(entities) < FEWEST_ROWS or 1 < distinct < len(entities):
         return []
     if distinct == 1:
-        return [
-            (
-                f"all {len(entities):,} rows are of one entity, {entities[0]!r}: "
-                f"is {fields} (input.entity_fields) what tells the sources apart?"
-            )
-        ]
-    return [
-        (
-            f"each of the {len(entities):,} rows has an entity of its own: {fields} (input.entity_fields) may name the row, "
-            "not its source; an entity needs many rows before it is judged"
-        )
-    ]
+        question = f"is {fields} (input.entity_fields) what tells the sources apart?"
+        return [f"all {len(entities):,} rows are of one entity, {entities[0]!r}: {question}"]
+    said = f"each of the {len(entities):,} rows has an entity of its own"
+    why = f"{fields} (input.entity_fields) may name the row, not its source"
+    return [f"{said}: {why}; an entity needs many rows before it is judged"]
 
 
 def entities_in_partitions(places: Sequence[tuple[str, int]], keyed: bool) -> list[str]:
@@ -94,10 +87,12 @@ def entities_in_partitions(places: Sequence[tuple[str, int]], keyed: bool) -> li
     if not spread:
         return []
     entity, found = next(iter(spread.items()))
-    key = "their keys are not the entity, or producers place them differently" if keyed else "they have no key"
+    other_keys = "their keys are not the entity, or producers place them differently"
+    key = other_keys if keyed else "they have no key"
     example = f"{entity!r} in {', '.join(map(str, found))}"
-    counts = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions, e.g. {example}"
-    return [f"{counts}: {key}; each partition keeps a history of its own, so use the entity as the record's key"]
+    counts = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions"
+    cure = "each partition keeps a history of its own, so use the entity as the record's key"
+    return [f"{counts}, e.g. {example}: {key}; {cure}"]
 
 
 def wrong_unit(raw: int | float, unit: str, said: str, by_setting: bool, broker_ms: int) -> list[str]:
@@ -112,42 +107,35 @@ def wrong_unit(raw: int | float, unit: str, said: str, by_setting: bool, broker_
         return []
     for other, time_ms in in_unit.items():
         if abs(time_ms - broker_ms) <= FAR_MS:
-            cure = (
-                f"input.time_unit={other} reads them so"
-                if by_setting
-                else "the producer writes them in another unit than it says"
-            )
-            return [
-                (
-                    f"the newest event time is {iso(in_unit[unit])} by {said}, the broker's {iso(broker_ms)}; "
-                    f"the numbers look like {_WORDS[other]} ({iso(time_ms)}): {cure}"
-                )
-            ]
+            cure = "the producer writes them in another unit than it says"
+            if by_setting:
+                cure = f"input.time_unit={other} reads them so"
+            far = f"the newest event time is {iso(in_unit[unit])} by {said}"
+            likely = f"the numbers look like {_WORDS[other]} ({iso(time_ms)})"
+            return [f"{far}, the broker's {iso(broker_ms)}; {likely}: {cure}"]
     return []
 
 
 def metrics_that_are_none(metrics: Sequence[str], values: Floats, time_ms: Int64s) -> list[str]:
     """Warn of metrics that are identifiers by their names, or times by their values.
 
-    values : float64 (n, M)   NaN = missing
-    time_ms : int64 (n,)      event time
+    values  : float64 (n, M)   NaN = missing
+    time_ms : int64 (n,)       event time
     """
     said = []
     named = [name for name in metrics if says_identifier(name)]
     if named:
-        said.append(
-            f"{listed(named)} may be an identifier, yet counts as a metric; input.exclude={','.join(named)} leaves it out"
-        )
+        cure = f"input.exclude={','.join(named)} leaves it out"
+        said.append(f"{listed(named)} may be an identifier, yet counts as a metric; {cure}")
     for column, name in enumerate(metrics):
         measured = values[:, column][~np.isnan(values[:, column])]
         times = time_ms[~np.isnan(values[:, column])]
         for unit, per in _NS.items():
             near = np.abs(measured * (per / 10**6) - times) <= EPOCH_NEAR_MS
             if len(near) > 1 and near.all():
-                said.append(
-                    f"{name} is close to the event time in every row, as {_WORDS[unit]}: it may be a time, yet counts as a "
-                    f"metric; input.exclude={name} leaves it out"
-                )
+                near_to = f"{name} is close to the event time in every row, as {_WORDS[unit]}"
+                cure = f"input.exclude={name} leaves it out"
+                said.append(f"{near_to}: it may be a time, yet counts as a metric; {cure}")
     return said
 
 
@@ -160,8 +148,3 @@ def unknown_names(settings: InputSettings, fields: Sequence[str]) -> list[str]:
         for name in names
         if not find(name, fields)
     ]
-
-
-def counted(reasons: Sequence[str]) -> list[tuple[str, int]]:
-    """Count equal texts, most frequent first."""
-    return sorted(Counter(reasons).items(), key=lambda one: (-one[1], one[0]))

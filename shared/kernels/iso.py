@@ -1,6 +1,6 @@
-"""Times as text: ISO 8601 in its extended form, a date and a time of day to the minute or finer; without an offset it is UTC.
+"""Times as text: ISO 8601 in its extended form, to the minute or finer; without an offset it is UTC.
 
-Law: a text means one instant or none; fractions of a millisecond are cut off, towards the past.
+Invariant: a text means one instant or none; fractions of a millisecond are cut off, towards the past.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def _is(data: Bytes, at: Int, stop: Int, byte: int) -> bool:
 
 @helper
 def _days(year: Int, month: Int, day: Int) -> Int:
-    """Return the days from 1970-01-01 to a date of the Gregorian calendar, NO_TIME if there is no such date."""
+    """Return the days from 1970-01-01 to a Gregorian date, NO_TIME if there is no such date."""
     if year < 1 or month < 1 or month > 12 or day < 1:
         return NO_TIME
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -46,14 +46,16 @@ def _days(year: Int, month: Int, day: Int) -> Int:
         return NO_TIME
     years = year - 1 if month <= 2 else year
     months = month + 9 if month <= 2 else month - 3  # since March, so that the leap day comes last
-    return 365 * years + years // 4 - years // 100 + years // 400 + (153 * months + 2) // 5 + day - 719_469
+    leap_days = years // 4 - years // 100 + years // 400
+    return 365 * years + leap_days + (153 * months + 2) // 5 + day - 719_469
 
 
 @helper
 def read_iso(data: Bytes, start: Int, stop: Int) -> Int:
     """Return the instant that data[start:stop] names, ms since 1970 UTC; NO_TIME if it names none.
 
-    ``2024-01-10T20:40``, ``2024-01-10 20:40:05.123Z``, ``2024-01-10T20:40:05+01:00``; an offset may also be +0100 or +01.
+    ``2024-01-10T20:40``, ``2024-01-10 20:40:05.123Z``, ``2024-01-10T20:40:05+01:00``; an offset may
+    also be +0100 or +01.
 
     Twin: tests/reference/avro.py::read_iso.  Cost: O(bytes), at most 64 of them.
     """
@@ -64,11 +66,14 @@ def read_iso(data: Bytes, start: Int, stop: Int) -> Int:
         _number(data, start + 5, stop, 2),
         _number(data, start + 8, stop, 2),
     )
-    if year < 0 or month < 0 or day < 0 or int(data[start + 4]) != _MINUS or int(data[start + 7]) != _MINUS:
+    if year < 0 or month < 0 or day < 0:
+        return NO_TIME
+    if int(data[start + 4]) != _MINUS or int(data[start + 7]) != _MINUS:
         return NO_TIME
     days = _days(year, month, day)
     at = start + 10
-    parted = _is(data, at, stop, _UPPER_T) or _is(data, at, stop, _LOWER_T) or _is(data, at, stop, _BLANK)
+    parted = _is(data, at, stop, _UPPER_T) or _is(data, at, stop, _LOWER_T)
+    parted = parted or _is(data, at, stop, _BLANK)
     hour, minute = _number(data, at + 1, stop, 2), _number(data, at + 4, stop, 2)
     if days == NO_TIME or not parted or hour < 0 or hour > 23 or minute < 0 or minute > 59:
         return NO_TIME

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from compose_stack import IMAGE, Stack, Stopwatch, lacking, wait_until
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupTopicPartitions, Producer
 from confluent_kafka.admin import NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
@@ -77,7 +77,8 @@ def write(stack: Stack, registry: SchemaRegistryClient) -> None:
     """What the owner does before anybody has heard of Lapwing."""
     registry.register_schema(SUBJECT, Schema(FLINK, "AVRO"))
     registry.set_compatibility(SUBJECT, LEVEL)
-    (made,) = stack.new_admin().create_topics([NewTopic(TOPIC, 3, 1)]).values()
+    stack.admin = stack.new_admin()
+    (made,) = stack.admin.create_topics([NewTopic(TOPIC, 3, 1)]).values()
     made.result(30)
     serializer = AvroSerializer(registry, FLINK)
     producer = Producer({"bootstrap.servers": f"localhost:{stack.kafka_port}", "partitioner": "murmur2_random"})
@@ -94,8 +95,6 @@ def lapwing(stack: Stack, *words: str) -> str:
 
 
 def committed(stack: Stack) -> int:
-    from confluent_kafka import ConsumerGroupTopicPartitions
-
     asked = ConsumerGroupTopicPartitions(GROUP)
     found = stack.admin.list_consumer_group_offsets([asked], request_timeout=10)[GROUP].result().topic_partitions
     return sum(one.offset for one in found or () if one.topic == TOPIC and one.offset > 0)

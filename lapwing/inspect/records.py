@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from lapwing.dlq.record import read_fields
 from lapwing.inspect import warnings
 from lapwing.inspect.reading import (
     EXAMPLES,
@@ -24,12 +25,12 @@ from lapwing.inspect.reading import (
     iso,
 )
 from shared.avro_plan import record_of
-from shared.avro_types import SchemaInvalid, parse_schema
+from shared.avro_types import AvroType, SchemaInvalid, parse_schema
 from shared.batch import Batch, Blob, Headers
 from shared.codec import Columns, SchemaUnfit, WriterPlan, decode
 from shared.directory import Directory
 from shared.events import Reason
-from shared.records import decode_records, schema_id_of
+from shared.records import schema_id_of
 from shared.schema_headers import header_id
 from shared.settings import InputSettings
 from shared.writer_schemas import plan_or_unfit
@@ -156,12 +157,13 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         return _with_key_hint(reading, part.records)
     chosen = plan.fields
     said = warnings.entities_of_rows(chosen.entity, part.entities)
-    decoded = _decoded(part, text)
+    written = parse_schema(text)
+    decoded = [read_fields(record.value, written).values for record in part.rows]
     texts = {name: [_text(row.get(name)) for row in decoded] for name, why in chosen.left_out if why in _TEXTS}
     said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
     values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
     said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
-    said += _unit_warnings(part, text, settings)
+    said += _unit_warnings(part, written)
     return Reading(
         f"schema {schema_id}, {plan.record}",
         len(part.records),
@@ -223,7 +225,7 @@ def examples_of(
     )
 
 
-def _unit_warnings(part: _Read, text: str, settings: InputSettings) -> list[str]:
+def _unit_warnings(part: _Read, written: AvroType) -> list[str]:
     """Look at the newest record that has a number for a time, whether or not it can be read."""
     assert isinstance(part.plan, WriterPlan)  # noqa: S101 - only a readable schema comes here
     chosen = part.plan.fields
@@ -233,24 +235,11 @@ def _unit_warnings(part: _Read, text: str, settings: InputSettings) -> list[str]
     known = {id(record) for record in (*part.rows, *far)}
     for record in part.records:
         if id(record) in known:
-            raw = _record(record.value, text).get(chosen.time)
+            raw = read_fields(record.value, written).values.get(chosen.time)
             if isinstance(raw, int | float) and math.isfinite(raw):
                 by_setting = "input.time_unit" in chosen.time_by
                 return warnings.wrong_unit(raw, chosen.time_unit, chosen.time_by, by_setting, record.broker_ms)
     return []
-
-
-def _decoded(part: _Read, text: str) -> list[Mapping[str, Any]]:
-    return [_record(record.value, text) for record in part.rows]
-
-
-def _record(value: bytes, text: str) -> Mapping[str, Any]:
-    """Return a record that is known to be whole, with its logical types left as they lie."""
-    try:
-        (found,) = decode_records([value], [text])
-    except ValueError:
-        return {}
-    return found
 
 
 def _text(value: Any) -> str | None:

@@ -66,7 +66,7 @@ def test_an_own_topic_with_a_schema_of_its_owner(stack: Stack) -> None:
     with watch("predictors"):
         stack("up", "--detach", "--no-deps", "consumer_prediction")
         wait_until("all records are judged", lambda: committed(stack) == ROWS, 120)
-    examined = lapwing(stack, "doctor")
+    examined = lapwing(stack, "doctor", service="consumer_prediction")
     assert "✓ input" in examined
     assert "entity=device, time=ts (long, ms by input.time_unit), metrics=value, left out=proc (text)" in examined
     assert before == (registry.get_versions(SUBJECT), registry.get_compatibility(SUBJECT))
@@ -88,10 +88,10 @@ def write(stack: Stack, registry: SchemaRegistryClient) -> None:
     assert producer.flush(30) == 0
 
 
-def lapwing(stack: Stack, *words: str) -> str:
-    """Run a command in a container of the stack, which must end well."""
+def lapwing(stack: Stack, *words: str, service: str = "topics") -> str:
+    """Run a command in a container of a service, with its folders; it must end well."""
     assert stack.environment["LAPWING_IMAGE"] == IMAGE
-    return stack("run", "--rm", "-T", "--no-deps", "topics", "lapwing", *words)
+    return stack("run", "--rm", "-T", "--no-deps", service, "lapwing", *words)
 
 
 def committed(stack: Stack) -> int:

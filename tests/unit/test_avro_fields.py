@@ -201,59 +201,6 @@ def test_the_answer_to_each_question_works() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("kind", "unit", "value", "time_ms"),
-    [
-        ("long", "s", T0 // 1000, T0),
-        ("int", "s", T0 // 1000, T0),
-        ("long", "ms", T0, T0),
-        ("long", "us", T0 * 1000 + 999, T0),
-        ("long", "ns", T0 * 10**6 + 999_999, T0),
-        ("double", "s", T0 / 1000 + 0.123, T0 + 123),
-        ("double", "ms", T0 + 0.6, T0 + 1),
-        ("double", "us", T0 * 1000.0, T0),
-        ("double", "ns", T0 * 1e6, T0),
-        ("string", "iso", "2014-04-09T00:53:20.123+01:00", None),
-    ],
-)  # fmt: skip
-def test_numbers_and_text_are_read_in_their_unit(kind: str, unit: str, value: Any, time_ms: int | None) -> None:
-    schema, settings = (
-        text(HOST="string", TS=["null", kind], CPU="double"),
-        InputSettings(time_unit=unit),
-    )
-    values = [encode(schema, 1, {"HOST": "a", "TS": one, "CPU": 1.0}) for one in (value, None)]
-    columns = decode(batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9)
-    assert columns.time_ms.tolist() == [1_397_001_200_123 if time_ms is None else time_ms]
-    assert columns.reasons.tolist() == [Reason.TIME_OUT_OF_RANGE]
-
-
-@pytest.mark.parametrize(
-    ("kind", "unit", "values", "reason"),
-    [
-        ("long", "s", [2**63 - 1, -(2**63), 2**60, 18_446_744_073_710], Reason.TIME_OUT_OF_RANGE),
-        ("double", "s", [1e300, -1e300, 5e-324], Reason.TIME_OUT_OF_RANGE),
-        ("double", "ns", [float("nan"), float("inf"), float("-inf")], Reason.TIME_INVALID),
-        (
-            "string",
-            "iso",
-            ["", "yesterday", "2024-01-10", "20:40", "1704920400", "2024-02-30T00:00Z"],
-            Reason.TIME_INVALID,
-        ),
-        (
-            "string",
-            "iso",
-            ["1969-12-31T23:59:59Z", "9999-12-31T23:59:59Z", "0001-01-01T00:00+23:59"],
-            Reason.TIME_OUT_OF_RANGE,
-        ),
-    ],
-)
-def test_times_that_are_none(kind: str, unit: str, values: list[Any], reason: Reason) -> None:
-    schema, settings = text(host="string", ts=kind, cpu="double"), InputSettings(time_unit=unit)
-    records = [encode(schema, 1, {"host": "a", "ts": value, "cpu": 1.0}) for value in values]
-    columns = decode(batch_of(records), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9)
-    assert columns.reasons.tolist() == [reason] * len(values)
-
-
 # --- the entity -------------------------------------------------------------------------------------------------------------
 
 

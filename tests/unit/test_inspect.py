@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import schemas
 from lapwing.inspect import warnings
@@ -15,7 +17,7 @@ from lapwing.inspect.records import Record, Sample, inspect_sample
 from lapwing.inspect.render import IN_FULL, lines
 from shared.schema_headers import header_id
 from shared.settings import InputSettings
-from tests.reference.records import T0, encode, event
+from tests.reference.records import T0, World, encode, event, worlds
 
 NOW = T0 + 5_000
 MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
@@ -42,10 +44,10 @@ def records(values: list[bytes], **more: Any) -> list[Record]:
 
 
 def seen(
-    found: list[Record], texts: dict[int, str | None] | None = None, *, latest: str | None = None, **settings: Any
+    found: list[Record], texts: dict[int, str | None] | None = None, *, latest: str | None = None, **given: Any
 ) -> Inspection:
     known = {1: schemas.text(schemas.METRIC_EVENT)} | (texts or {})
-    return inspect_sample(Sample("t: the newest", "t", found, known, latest), InputSettings(**settings))
+    return inspect_sample(Sample("t: the newest", "t", found, known, latest), InputSettings(**given))
 
 
 def plain(ts: list[float], schema: str = PLAIN, **record: Any) -> list[bytes]:
@@ -225,6 +227,22 @@ def test_an_unclear_time_is_a_question() -> None:
     found = seen(records([value]), {2: schema})
     assert (found.read, found.dead[0].reason) == (0, "schema_unfit")
     assert "Set input.time_field" in found.readings[0].unfit
+
+
+@settings(max_examples=60)
+@given(worlds(), st.lists(st.binary(max_size=40), max_size=6), st.data())
+def test_whatever_lies_in_the_topic_is_counted(world: World, junk: list[bytes], data: st.DataObject) -> None:
+    """Damaged records, other settings than the schema needs, ids that nobody knows: never an error, and every record counts."""
+    schema, input_, rows = world
+    if data.draw(st.booleans()):
+        input_ = InputSettings(entity_fields=input_.entity_fields)
+    values = [encode(schema, 1, row) for row in rows]
+    values += [value[: data.draw(st.integers(0, len(value)))] + data.draw(st.binary(max_size=3)) for value in values]
+    found = inspect_sample(Sample("t", "t", records([*values, *junk]), {1: schema}), input_)
+    assert found.rows == len(values) + len(junk)
+    assert found.rows - found.read == sum(one.count for one in found.dead)
+    assert list(lines(found))
+    json.dumps(found.document)
 
 
 # --- for a person -----------------------------------------------------------------------------------------------------------

@@ -207,7 +207,8 @@ def _input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
         return Finding("input", "warning", str(error), "lapwing inspect, once broker and registry answer")
     if not seen.rows and not seen.readings:
         return Finding("input", "skipped", f"{settings.topics.input} has no records, and its subject no schema yet")
-    others = f"; {len(seen.readings) - 1} other schemas" if len(seen.readings) > 1 else ""
+    further = len(seen.readings) - 1
+    others = f"; {further} other schema{'' if further == 1 else 's'}" if further > 0 else ""
     said = (seen.readings[0].line if seen.readings else "none of the newest records has a schema that is known") + others
     if seen.rows > seen.read:
         reasons = ", ".join(f"{one.reason} {one.count:,}" for one in seen.dead)

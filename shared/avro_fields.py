@@ -133,6 +133,8 @@ class _Clock:
         self.fields = {field.name: field for field in fields}
         self.unit = settings.time_unit
         self.wanted = settings.time_field
+        metrics = (*settings.include, *settings.exclude)
+        self.decided = {name for wanted in metrics for name in find(wanted, list(self.fields))}
         instants = {field.name: instant_of(field) for field in fields}
         self.instants: dict[str, Instant] = {name: one for name, one in instants.items() if one is not None}
 
@@ -166,7 +168,8 @@ class _Clock:
                 return self._read(named[0])
             if named:
                 raise self._ambiguous(named)
-        rivals = [name for name in plain if name.lower() in {one.lower() for one in TIME_NAMES}]
+        usual = {name.lower() for name in TIME_NAMES}
+        rivals = [name for name in plain if name.lower() in usual and name not in self.decided]
         for names in (first, list(self.instants)):
             if names and rivals:
                 raise self._ambiguous([*names, *rivals])

@@ -187,6 +187,15 @@ def test_an_unclear_time_is_a_question_that_a_setting_answers(
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("setting", ["exclude", "include"])
+def test_a_number_whose_use_is_decided_is_no_rival(setting: str) -> None:
+    """Who has excluded the plain field, or counts it as a metric, has said that it is not the time."""
+    both = text(host="string", ingested_at=MILLIS, TIMESTAMP="long", load="double")
+    given = {setting: "timestamp,load"} if setting == "include" else {setting: "timestamp"}
+    expected = ("TIMESTAMP", "load") if setting == "include" else ("load",)
+    assert read(both, **given)[1:4] == ("ingested_at", "timestamp-millis", expected)
+
+
 def test_the_answer_to_each_question_works() -> None:
     both = text(host="string", ingested_at=MILLIS, timestamp="long", load="double")
     assert read(both, time_field="timestamp", time_unit="ms")[1:4] == (

@@ -169,7 +169,7 @@ def test_how_the_input_is_read_in_one_line(run):
         ),
         (replace(SEEN, readings=(replace(READ, warnings=("odd",)),)), "warning", "; odd"),
         (replace(SEEN, warnings=("spread",)), "warning", "; spread"),
-        (replace(SEEN, readings=(READ, READ)), "ok", "1 other schemas"),
+        (replace(SEEN, readings=(READ, READ)), "ok", "; 1 other schema$"),
         (replace(SEEN, readings=(), dead=(DeadLetters("empty", 10, ""),)), "failed", "none of the newest"),
         (Inspection("t", "record", 0, (replace(READ, rows=0, read=0),)), "ok", "entity=host"),
         (Inspection("t", "record", 0, (Reading("schema", 0, 0, unfit="which time?"),)), "failed", "which time"),

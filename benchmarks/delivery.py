@@ -39,6 +39,7 @@ from shared.errors import TransportError
 from shared.kafka import Admin, Publisher, client_config
 from shared.kafka.client import CONSUMER_TUNING
 from shared.records import decode_records
+from shared.registry import Registry
 from shared.settings import Settings, load_settings
 from tests.faults.suite import versions
 from tests.services.records import murmur2
@@ -177,8 +178,9 @@ class Bench:
     def __init__(self, environ: dict[str, str], hosts: int) -> None:
         self.environ = environ
         self.settings = load_settings(environ=environ)
-        ids = ensure(self.settings).schemas
-        self.stream = Stream(self.settings, ids[f"{self.settings.topics.input}-value"], hosts)
+        ensure(self.settings).checked()
+        registry, subject = Registry(self.settings.registry), f"{self.settings.topics.input}-value"
+        self.stream = Stream(self.settings, registry.register(subject, schemas.text(schemas.METRIC_EVENT), "BACKWARD"), hosts)
         self._admin = Admin(self.settings)
 
     @contextmanager

@@ -16,6 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,7 @@ from shared.events import Reason
 from shared.settings import InputSettings
 from tests.reference.avro import decode_rows
 
-INPUT = InputSettings()
+INPUT = InputSettings(time_unit="iso")
 BATCH = 2_000
 INTACT_EVERY = 10
 TWIN_EVERY = 20
@@ -50,7 +51,18 @@ _RICH = [
     {"name": "inner", "type": {"type": "record", "name": "Inner", "fields": [{"name": "up", "type": "boolean"}]}},
     {"name": "key", "type": {"type": "fixed", "name": "Key", "size": 4}},
 ]
-TEXTS = {1: schemas.text(schemas.METRIC_EVENT), 2: json.dumps({"type": "record", "name": "Rich", "fields": _RICH})}
+_TEXT_TIME = [
+    {"name": "TS", "type": ["null", "string"]},
+    {"name": "HOST", "type": ["null", "string"]},
+    {"name": "CPU", "type": ["null", "double"]},
+]
+TEXTS = {
+    1: schemas.text(schemas.METRIC_EVENT),
+    2: json.dumps({"type": "record", "name": "Rich", "fields": _RICH}),
+    4: json.dumps(["null", {"type": "record", "name": "TextTime", "fields": _TEXT_TIME}]),
+}
+"""Three kinds of records; the third may be null as a whole, and its time is text. Nobody knows a schema 3."""
+
 LONG_VARINTS = (b"\xff" * 9 + b"\1", b"\xff" * 10 + b"\1", b"\x80" * 9 + b"\2", b"\x80" * 12, b"\xfe\xff\xff\xff\x0f", b"\1")
 ODD_FLOATS = tuple(struct.pack("<d", value) for value in (float("nan"), float("inf"), -0.0, 5e-324, 1e308))
 
@@ -77,11 +89,16 @@ class Found:
 
 
 def valid_records(rng: random.Random, count: int) -> list[bytes]:
-    """Records of both schemas that decode without a reject."""
+    """Records of all schemas that decode without a reject."""
     values = []
     for place in range(count):
         host, when = f"host-{rng.randrange(50)}-ä", T0 + rng.randrange(10**9)
-        if place % 2:
+        if place % 4 == 2:
+            text = datetime.fromtimestamp(when / 1000, UTC).isoformat(
+                timespec=rng.choice(("minutes", "seconds", "milliseconds"))
+            )
+            values += encode_records(TEXTS[4], 4, [{"TS": text, "HOST": host, "CPU": rng.random()}])
+        elif place % 2:
             row = {
                 "host": host,
                 "timestamp": when,
@@ -158,7 +175,7 @@ def _delete(value: bytearray, other: bytes, rng: random.Random) -> bytes:
 
 def _rename(value: bytearray, other: bytes, rng: random.Random) -> bytes:
     """Another schema's id before the same body."""
-    return b"\0" + rng.choice((1, 2, 3, 2**32 - 1)).to_bytes(4, "big") + bytes(value[5:])
+    return b"\0" + rng.choice((1, 2, 3, 4, 2**32 - 1)).to_bytes(4, "big") + bytes(value[5:])
 
 
 def _grow(value: bytearray, other: bytes, rng: random.Random) -> bytes:

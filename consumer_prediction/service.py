@@ -24,7 +24,7 @@ from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
 from consumer_prediction.watchdog import Watchdog
-from shared.codec import SchemaUnfit
+from shared.codec import SchemaUnfit, WriterPlan
 from shared.configuration import Configuration
 from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
@@ -264,10 +264,11 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     return found
 
 
-def _met(schema_id: int, found: Fingerprint, unfit: SchemaUnfit | None) -> None:
-    log.info("writer schema", schema_id=schema_id, crc64=found.crc64, sha256=found.sha256)
-    if unfit is not None:
-        log.warning("schema does not fit", schema_id=schema_id, why=str(unfit))
+def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
+    how = {} if isinstance(plan, SchemaUnfit) else {"record": plan.record, "read_as": plan.fields.line}
+    log.info("writer schema", schema_id=schema_id, **how, crc64=found.crc64, sha256=found.sha256)
+    if isinstance(plan, SchemaUnfit):
+        log.warning("schema does not fit", schema_id=schema_id, why=str(plan))
 
 
 def result_schemas(settings: Settings) -> SchemaIds:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import structlog
 
 from shared.batch import Batch
-from shared.codec import SchemaUnfit
+from shared.codec import SchemaUnfit, WriterPlan
 from shared.fingerprints import Fingerprint
 from shared.kafka import Admin, Reader
 from shared.registry import Registry
@@ -46,6 +46,6 @@ def writer_schemas(settings: Settings) -> WriterSchemas:
     return WriterSchemas(registry.schema, registry.address, settings.input, time.monotonic, _met)
 
 
-def _met(schema_id: int, _: Fingerprint, unfit: SchemaUnfit | None) -> None:
-    if unfit is not None:
-        log.warning("schema does not fit", schema_id=schema_id, why=str(unfit))
+def _met(schema_id: int, _: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
+    if isinstance(plan, SchemaUnfit):
+        log.warning("schema does not fit", schema_id=schema_id, why=str(plan))

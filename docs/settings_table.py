@@ -71,7 +71,7 @@ def _allowed(field: FieldInfo) -> str:
     said = []
     for part in (field.annotation, *get_args(field.annotation)):
         if get_origin(part) is Literal:
-            said += [f"`{value}`" for value in get_args(part)]
+            said += [f"`{value}`" for value in get_args(part) if value != ""]
         elif isinstance(part, type) and issubclass(part, Enum):
             said += [f"`{value.value}`" for value in part]
     words = ", ".join(dict.fromkeys(said))

@@ -266,8 +266,9 @@ def backtest(
 def doctor(as_json: Json = False) -> None:
     """Check everything that a service needs; say what to do.
 
-    Broker, registry, topics, schemas, consumer group, model, folders, clock, dead letters among the
-    newest records, and whether results come.  Changes nothing.  Exit code 1 when a check failed.
+    Broker, registry, topics, schemas, how the newest records are read, consumer group, model, folders,
+    clock, dead letters among the newest records, and whether results come.  Changes nothing.  Exit
+    code 1 when a check failed.
     """
     from lapwing.doctor import examine
     from shared.settings import load_settings
@@ -275,26 +276,47 @@ def doctor(as_json: Json = False) -> None:
     raise typer.Exit(examine(load_settings(), as_json=as_json))
 
 
+@app.command()
+def inspect(
+    topic: Annotated[str | None, typer.Option("--topic", metavar="T", help="Default: the input topic.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file, instead.")
+    ] = None,
+    records: Annotated[int, typer.Option("--records", min=1, max=100_000, metavar="N", help="Look at the newest N.")] = 1_000,
+    as_json: Json = False,
+) -> None:
+    """Show what is read of the newest records as entity, time and metrics, what is left out, and why.
+
+    Also what would become dead letters, and what may be misread.  Needs no group and changes nothing; exit code 1 when nothing
+    can be read.
+    """
+    from lapwing.inspect.command import inspect as show
+    from shared.settings import load_settings
+
+    raise typer.Exit(show(load_settings(), topic=topic, data=data, limit=records, as_json=as_json))
+
+
 @topics_app.command()
 def ensure(
     schemas_only: Annotated[
-        bool, typer.Option("--schemas-only", help="Register the schemas, create no topic (a broker may not allow it).")
+        bool, typer.Option("--schemas-only", help="Register the result schemas, create no topic (a broker may not allow it).")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Create the topics and schemas that are missing.
+    """Create the topics and result schemas that are missing.
 
-    Topics with their partitions, retention and limits; what exists is compared and never changed.
+    Topics with their partitions, retention and limits; what exists is compared and never changed, and the input's schemas are
+    left to whoever writes the input.  Exit code 0 when all is there that Lapwing needs.
     """
     from lapwing.topics import ensure_all
     from shared.settings import load_settings
 
-    ensure_all(load_settings(), schemas_only=schemas_only, as_json=as_json)
+    raise typer.Exit(ensure_all(load_settings(), schemas_only=schemas_only, as_json=as_json))
 
 
 @topics_app.command()
 def describe(as_json: Json = False) -> None:
-    """Show the topics as they are: partitions, records, schema."""
+    """Show the topics as they are: partitions, records, schemas."""
     from lapwing.topics import describe_all
     from shared.settings import load_settings
 

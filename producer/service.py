@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 from producer.loop import Patience, Replay
 from producer.pacing import ReaderPace, parse_groups
 from producer.progress import open_progress
-from producer.records import ENTITY_FIELD, RecordMaker, event_schema
+from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, plan
 from producer.sources import Source, SourceOptions, open_source
 from producer.times import format_time
 from shared.counters import Counters
-from shared.errors import ConfigError, TopicMismatch, TransportError
+from shared.errors import ConfigError, SchemaRefused, TopicMismatch, TransportError
 from shared.health import Health
 from shared.settings import Settings
 from shared.telemetry import Logger, TelemetryServer, logger
@@ -109,6 +109,7 @@ def run(settings: Settings, options: ReplayOptions, counters: Counters, stopping
         _write_labels(options.labels, source)
     _warn_of_times(source.stream, settings, log)
     text = event_schema(source.stream.metrics)
+    _check_readable(text, settings, log)
     health = Health()
     patience = Patience(settings, counters, log, stopping, health=health)
     with TelemetryServer(settings.telemetry, counters, health):
@@ -178,14 +179,28 @@ def _check_topic(admin: Admin, settings: Settings) -> None:
 
 
 def _schema_id(settings: Settings, text: str, log: Logger) -> int:
-    """Return the id of the schema; one that the subject lacks is registered, which the registry refuses if it does not fit."""
+    """Return the id of the schema; one that the subject lacks is registered.
+
+    raises : SchemaRefused where the subject holds schemas that it does not go with; TransportError
+    """
     from shared.registry import Registry
 
-    registry, subject = Registry(settings.registry), f"{settings.topics.input}-value"
+    registry, topic = Registry(settings.registry), settings.topics.input
+    subject = f"{topic}-value"
     try:
         return registry.lookup(subject, text)
     except ConfigError:
+        pass
+    try:
         schema_id = registry.register(subject, text, "BACKWARD")
+    except SchemaRefused as error:
+        raise SchemaRefused(
+            f"{error}. The subject holds schemas of another producer, and nothing was changed: send the replay to a "
+            "topic of its own (topics.input, or topics.dataset for all topics), or, if "
+            f"{topic} is to hold both, set the subject's level to NONE",
+            error.subject,
+            error.level,
+        ) from error
     log.info("schema registered", subject=subject, schema_id=schema_id)
     return schema_id
 
@@ -221,6 +236,24 @@ def _warn_of_times(stream: Stream, settings: Settings, log: Logger) -> None:
             "event times out of range", events=outside,
             because="they lie outside input.min_time..input.max_time and will become dead letters",
         )  # fmt: skip
+
+
+def _check_readable(text: str, settings: Settings, log: Logger) -> None:
+    """Say which columns predictors with these settings leave out.
+
+    raises : ConfigError where they would read no record at all
+    """
+    from shared.avro_plan import SchemaUnfit, compile_plan
+
+    try:
+        fields = compile_plan(text, settings.input).fields
+    except SchemaUnfit as unfit:
+        written = f"the replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
+        raise ConfigError(
+            f"predictors with these settings could not read what the replay writes: {unfit}; {written}"
+        ) from unfit
+    if fields.left_out:
+        log.warning("columns that predictors leave out", columns=fields.facts["left_out"])
 
 
 def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> Summary:

@@ -12,11 +12,12 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from shared.avro_types import AvroType, Field, SchemaInvalid, parse_schema
+from shared.avro_fields import FieldChoice, SchemaUnfit, choose_fields
+from shared.avro_times import values_of
+from shared.avro_types import AvroType, SchemaInvalid, parse_schema
 from shared.settings import InputSettings
 
-TIME_NAMES = ("timestamp", "event_time", "eventTime", "event_timestamp", "time", "ts")
-"""Of several timestamp fields the event time is the one whose name stands first here."""
+__all__ = ["FieldChoice", "Op", "Role", "SchemaUnfit", "WriterPlan", "compile_plan", "record_of"]
 
 MAX_STEPS = 65_536
 """Named types are written out where they are used; a schema that grows beyond this is refused."""
@@ -30,7 +31,7 @@ class Op(IntEnum):
     JUMP = 2  # go on at step a
     DOUBLE = 3  # a metric, or NONE
     FLOAT = 4  # a metric, or NONE
-    LONG = 5  # b what for (Role), a metric, entity part or divisor to ms
+    LONG = 5  # b what for (Role), a metric, entity part or units per ms
     INT = 6  # the same, 32 bits
     STRING = 7  # a entity part, or NONE
     BYTES = 8
@@ -39,10 +40,12 @@ class Op(IntEnum):
     ENUM = 11  # a symbols, b entity part or NONE, c its first symbol among the plan's
     BLOCK = 12  # of an array or map: a step after it, b 1 if its items have no bytes
     NEXT = 13  # end of an item: a first step of the items
+    TIME_DOUBLE = 14  # a units per ms
+    TIME_TEXT = 15  # ISO 8601
 
 
 class Role(IntEnum):
-    """What an int or long is for."""
+    """What a field is for."""
 
     SKIPPED = 0
     METRIC = 1
@@ -51,61 +54,68 @@ class Role(IntEnum):
 
 
 NONE = -1
-_NUMBERS = frozenset({"int", "long", "float", "double"})
-_PARTS = frozenset({"string", "int", "long", "enum"})
-_PER_MS = {"timestamp-millis": 1, "timestamp-micros": 1000}
-
-
-class SchemaUnfit(ValueError):
-    """Records of this schema cannot be used; the message names the field that is missing or does not fit."""
+_PER_MS = {"s": -1000, "ms": 1, "us": 1000, "ns": 1_000_000, "iso": 0}
+"""Units per millisecond; below 0: minus the milliseconds per unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterPlan:
     """How to read records of one writer schema.
 
-    record        : the schema's full name
-    metrics       : names of the numeric fields that are kept, in schema order
-    entity_parts  : how many fields make up the entity
-    time_field    : name of the field that is the event time
+    fields        : what its fields are read as
     steps         : int64 (k, 4)    what to do, see Op; step addresses count from 0
     depth         : how deeply arrays and maps are nested
     symbols       : text of the enum symbols that may name an entity, and its bounds
     """
 
-    record: str
-    metrics: tuple[str, ...]
-    entity_parts: int
-    time_field: str
+    fields: FieldChoice
     steps: npt.NDArray[np.int64]
     depth: int
     symbols: bytes
     symbol_bounds: npt.NDArray[np.int64]
 
+    @property
+    def record(self) -> str:
+        """The schema's full name."""
+        return self.fields.record
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the numeric fields that are kept, in schema order."""
+        return self.fields.metrics
+
+    @property
+    def entity_parts(self) -> int:
+        """How many fields make up the entity."""
+        return len(self.fields.entity)
+
+    @property
+    def time_field(self) -> str:
+        """Name of the field that is the event time."""
+        return self.fields.time
+
 
 def compile_plan(schema_text: str, input: InputSettings) -> WriterPlan:  # noqa: A002 - the section's name
     """Compile a writer schema.
 
-    input  : names the entity field(s) and which numeric fields are metrics
+    input  : names the entity field(s), the time and which numeric fields are metrics
     raises : SchemaUnfit that names the field which is missing, ambiguous or of the wrong type
     """
     try:
-        record = parse_schema(schema_text)
-        if record.kind != "record":
-            raise SchemaUnfit(f"the writer schema is a {record}, not a record")
-        roles, metrics, time_field = _choose_fields(record, input)
-        emitter = _Emitter(roles)
-        emitter.emit_record(record, at_top=True)
+        written = parse_schema(schema_text)
+        record = record_of(written)
+        if record is None:
+            raise SchemaUnfit(f"the writer schema is a {written}, not a record")
+        chosen = choose_fields(record, input)
+        emitter = _Emitter(_roles(chosen))
+        emitter.emit_top(written, record)
     except SchemaInvalid as error:
         raise SchemaUnfit(f"the writer schema is not valid Avro: {error}") from error
     except RecursionError as error:
         raise SchemaUnfit("the writer schema is nested too deeply") from error
     emitter.step(Op.END)
     return WriterPlan(
-        record.name,
-        metrics,
-        len(input.entity_fields),
-        time_field,
+        chosen,
         np.array(emitter.steps, np.int64).reshape(-1, 4),
         emitter.depth,
         "".join(emitter.symbols).encode(),
@@ -113,80 +123,20 @@ def compile_plan(schema_text: str, input: InputSettings) -> WriterPlan:  # noqa:
     )
 
 
+def record_of(written: AvroType) -> AvroType | None:
+    """Return the record that a schema is, or that it is beside null (Kafka Connect's optional struct); else None."""
+    values = values_of(written)
+    return values[0] if len(values) == 1 and values[0].kind == "record" else None
+
+
 Roles = dict[str, tuple[Role, int]]
 """Field of the record -> what it is for, and which metric, which entity part or how many units make a millisecond."""
 
 
-def _choose_fields(record: AvroType, settings: InputSettings) -> tuple[Roles, tuple[str, ...], str]:
-    fields = {field.name: field for field in record.fields}
-    roles: Roles = {}
-    for part, name in enumerate(settings.entity_fields):
-        if name in roles:
-            raise SchemaUnfit(f"input.entity_fields names {name!r} twice")
-        if name not in fields:
-            raise SchemaUnfit(
-                f"{record.name} has no field {name!r}, the entity by input.entity_fields; it has {', '.join(fields)}"
-            )
-        if not _only(fields[name].type, _PARTS):
-            raise SchemaUnfit(f"{record.name}.{name} is {fields[name].type}; an entity field is a string, int, long or enum")
-        roles[name] = (Role.PART, part)
-    time_field = _choose_time(record, roles)
-    roles[time_field.name] = (Role.TIME, _PER_MS[_valued(time_field.type)[0].logical])
-    metrics = _choose_metrics(record, roles, settings)
-    roles.update({name: (Role.METRIC, slot) for slot, name in enumerate(metrics)})
-    return roles, metrics, time_field.name
-
-
-def _choose_time(record: AvroType, taken: Roles) -> Field:
-    found = {field.name: field for field in record.fields if field.name not in taken and _is_time(field.type)}
-    if len(found) == 1:
-        return next(iter(found.values()))
-    for name in TIME_NAMES:
-        if name in found:
-            return found[name]
-    if found:
-        raise SchemaUnfit(
-            f"{record.name} has several timestamps ({', '.join(found)}) and none is named {', '.join(TIME_NAMES)}: "
-            "which is the event time?"
-        )
-    raise SchemaUnfit(f"{record.name} has no long field of logicalType timestamp-millis or timestamp-micros for the event time")
-
-
-def _choose_metrics(record: AvroType, taken: Roles, settings: InputSettings) -> tuple[str, ...]:
-    free = [field for field in record.fields if field.name not in taken]
-    for field in free:
-        if field.name in settings.include and not _is_metric(field.type):
-            raise SchemaUnfit(
-                f"{record.name}.{field.name} is {field.type}; a metric (input.include) is an int, long, float or double"
-            )
-    numeric = [field.name for field in free if _is_metric(field.type)]
-    wanted = [name for name in numeric if name in settings.include or not settings.include]
-    metrics = tuple(name for name in wanted if name not in settings.exclude)
-    if not metrics:
-        left = f"; input.include and input.exclude leave none of {', '.join(numeric)}" if numeric else ""
-        raise SchemaUnfit(f"{record.name} has no numeric field to use as a metric{left}")
-    return metrics
-
-
-def _valued(avro: AvroType) -> list[AvroType]:
-    """Return the types that a field's value may have, null left out."""
-    branches = avro.branches if avro.kind == "union" else (avro,)
-    return [branch for branch in branches if branch.kind != "null"]
-
-
-def _only(avro: AvroType, kinds: frozenset[str]) -> bool:
-    values = _valued(avro)
-    return bool(values) and all(value.kind in kinds for value in values)
-
-
-def _is_time(avro: AvroType) -> bool:
-    values = _valued(avro)
-    return len(values) == 1 and values[0].kind == "long" and values[0].logical in _PER_MS
-
-
-def _is_metric(avro: AvroType) -> bool:
-    calendar = ("date", "time-", "timestamp-", "local-timestamp-")
-    return _only(avro, _NUMBERS) and not any(value.logical.startswith(calendar) for value in _valued(avro))
+def _roles(chosen: FieldChoice) -> Roles:
+    roles: Roles = {name: (Role.PART, part) for part, name in enumerate(chosen.entity)}
+    roles[chosen.time] = (Role.TIME, _PER_MS[chosen.time_unit])
+    return roles | {name: (Role.METRIC, slot) for slot, name in enumerate(chosen.metrics)}
 
 
 class _Emitter:
@@ -206,6 +156,18 @@ class _Emitter:
             raise SchemaUnfit(f"the writer schema takes more than {MAX_STEPS} steps to read")
         self.steps.append([op, a, b, c])
         return len(self.steps) - 1
+
+    def emit_top(self, written: AvroType, record: AvroType) -> None:
+        """Append the outermost record, which may stand beside null."""
+        if written is record:
+            self.emit_record(record, at_top=True)
+            return
+        self.step(Op.UNION, len(written.branches))
+        jumps = [self.step(Op.JUMP) for _ in written.branches]
+        first = len(self.steps)
+        self.emit_record(record, at_top=True)
+        for jump, branch in zip(jumps, written.branches, strict=True):
+            self.steps[jump][1] = first if branch is record else len(self.steps)
 
     def emit_record(self, record: AvroType, *, at_top: bool = False) -> None:
         """Append the fields of a record; only those of the outermost have roles."""
@@ -227,6 +189,8 @@ class _Emitter:
                 self._emit_union(avro, role, target)
             case "array" | "map":
                 self._emit_blocks(avro)
+            case "double" | "string" if role == Role.TIME:
+                self.step(Op.TIME_DOUBLE if avro.kind == "double" else Op.TIME_TEXT, target)
             case "double" | "float":
                 self.step(Op.DOUBLE if avro.kind == "double" else Op.FLOAT, kept)
             case "long" | "int":

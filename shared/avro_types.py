@@ -21,7 +21,10 @@ class SchemaInvalid(ValueError):
 
 @dataclass(eq=False, slots=True)
 class Field:
-    """A field of a record; ``default`` counts only where ``has_default``."""
+    """A field of a record; ``default`` counts only where ``has_default``.
+
+    logical : logicalType written beside the type instead of in it, where the specification does not look; empty if none
+    """
 
     name: str
     type: AvroType
@@ -29,6 +32,7 @@ class Field:
     has_default: bool = False
     default: Any = None
     doc: str = ""
+    logical: str = ""
 
 
 @dataclass(eq=False, slots=True)
@@ -38,6 +42,7 @@ class AvroType:
     kind           : a primitive's name, or record, enum, fixed, array, map, union
     name, aliases  : full names; of record, enum and fixed
     logical        : logicalType, empty if none
+    meaning        : what Kafka Connect and Debezium note beside a primitive type (connect.name), empty if nothing
     fields         : of a record;  symbols, default_symbol: of an enum;  size: of a fixed
     items          : element type of an array, value type of a map
     branches       : of a union
@@ -47,6 +52,7 @@ class AvroType:
     name: str = ""
     aliases: tuple[str, ...] = ()
     logical: str = ""
+    meaning: str = ""
     fields: tuple[Field, ...] = ()
     symbols: tuple[str, ...] = ()
     default_symbol: str | None = None
@@ -59,7 +65,8 @@ class AvroType:
             return "[" + ", ".join(str(branch) for branch in self.branches) + "]"
         if self.items is not None:
             return f"{self.kind} of {self.items}"
-        return f"{self.kind} {self.name}".strip() + (f" ({self.logical})" if self.logical else "")
+        said = self.logical or self.meaning
+        return f"{self.kind} {self.name}".strip() + (f" ({said})" if said else "")
 
 
 def parse_schema(text: str) -> AvroType:
@@ -99,7 +106,7 @@ class _Parser:
                 raise SchemaInvalid(f"{place}: {kind} without {inner!r}")
             return AvroType(kind, items=self.parse(schema[inner], namespace, f"{place}.{inner}"))
         if isinstance(kind, str) and kind in PRIMITIVES:
-            return AvroType(kind, logical=_text(schema.get("logicalType")))
+            return AvroType(kind, logical=_text(schema.get("logicalType")), meaning=_text(schema.get("connect.name")))
         return self.parse(kind, namespace, place)
 
     def _named_or_primitive(self, name: str, namespace: str, place: str) -> AvroType:
@@ -142,6 +149,7 @@ class _Parser:
             "default" in schema,
             schema.get("default"),
             _text(schema.get("doc")),
+            _text(schema.get("logicalType")),
         )
 
     def _enum(self, schema: dict[str, Any], namespace: str, place: str) -> AvroType:

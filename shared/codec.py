@@ -205,7 +205,7 @@ class _Tables:
     def scratch(self) -> tuple[npt.NDArray[Any], ...]:
         """Return what ``decode_rows`` needs for entity parts, open loops, findings and a float's bytes."""
         parts, depth = (int(self.plans[:, column].max(initial=0)) for column in (3, 4))
-        return np.empty((parts, 3), np.int64), np.empty((depth, 2), np.int64), np.empty(3, np.int64), np.empty(1, np.uint64)
+        return np.empty((parts, 3), np.int64), np.empty((depth, 2), np.int64), np.empty(4, np.int64), np.empty(1, np.uint64)
 
 
 _NO_STEPS = np.zeros((0, 4), np.int64)

@@ -2,6 +2,7 @@
 
 LapwingError
 ├── ConfigError            a setting that is wrong: which, and what is allowed            exit 2
+│   └── SchemaRefused          the registry takes no such schema into the subject
 ├── DataError              a file that cannot be read: which file, which line             exit 2
 ├── TransportError         broker or registry did not answer (``retriable`` by its code)
 │   ├── TransactionAborted     the transaction must be aborted and rebuilt
@@ -36,6 +37,15 @@ class ConfigError(LapwingError):
     """A setting is unknown, impossible or contradicts another one."""
 
     exit_code = 2
+
+
+class SchemaRefused(ConfigError):
+    """The registry refuses a schema; ``subject`` holds others, and ``level`` is what they ask of a new one."""
+
+    def __init__(self, message: str, subject: str, level: str) -> None:
+        super().__init__(message)
+        self.subject = subject
+        self.level = level
 
 
 class DataError(LapwingError):

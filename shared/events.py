@@ -96,6 +96,7 @@ class Reason(IntEnum):
     TIME_OUT_OF_RANGE = 10
     ENTITY_INVALID = 11
     TOO_MANY_ENTITIES = 12
+    TIME_INVALID = 13
 
     @property
     def code(self) -> str:
@@ -114,13 +115,14 @@ _SENTENCES = {
     Reason.TOO_LARGE: "the record is larger than input.max_record_bytes",
     Reason.NOT_AVRO: "the record does not start with the magic byte 0 and a 4-byte schema id",
     Reason.UNKNOWN_SCHEMA: "the registry does not know the record's schema id",
-    Reason.SCHEMA_UNFIT: "the writer schema lacks an entity field, a timestamp-millis field or numeric fields",
+    Reason.SCHEMA_UNFIT: "the writer schema does not say which fields are the entity, the event time and metrics",
     Reason.TRUNCATED: "the bytes end before the last field",
     Reason.TRAILING_BYTES: "bytes are left over after the last field",
     Reason.MALFORMED: "the bytes are not a valid encoding of the writer schema",
     Reason.NOT_FINITE: "a metric is NaN or infinite",
     Reason.TIME_OUT_OF_RANGE: "the event time lies outside input.min_time..input.max_time",
     Reason.ENTITY_INVALID: "the entity is empty, longer than 256 bytes, not UTF-8 or holds control characters",
+    Reason.TIME_INVALID: "the event time is no time: not ISO 8601 (input.time_unit=iso), or a number that is not finite",
     Reason.TOO_MANY_ENTITIES: "the partition already holds predict.max_entities entities",
 }
 

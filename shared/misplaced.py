@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from shared.batch import Headers
 
-CONFLUENT_HEADERS = ("__value_schema_id", "__key_schema_id")
-"""Where Confluent's header_schema_id_serializer, HeaderSchemaIdSerializer in Java, puts a GUID."""
+VALUE_HEADER, KEY_HEADER = "__value_schema_id", "__key_schema_id"
+"""Where Confluent's header_schema_id_serializer, HeaderSchemaIdSerializer in Java, puts a GUID.
 
-APICURIO_PREFIX = "apicurio.value."
-"""How the headers begin into which Apicurio's serializers put the id; version 2 does by default."""
+Apicurio's serializers put ids into apicurio.value.* and apicurio.key.*; version 2 does by default.
+"""
 
 _CONFLUENT = (
     "have the producer write it in front of the value: value.schema.id.serializer="
@@ -46,28 +46,33 @@ class Misplaced:
 
     what   : a clause about the record
     remedy : what to change, mostly settings of the producer by their names
+    header : the header that holds the id; empty = none does
     """
 
     what: str
     remedy: str
+    header: str = ""
 
     def __str__(self) -> str:
         return f"{self.what}; {self.remedy}"
 
 
 def id_in_headers(headers: Headers) -> Misplaced | None:
-    """Say in which header a record has its schema's id; None where it has none there."""
+    """Say in which header a record has its schema's id; None where it has none there.
+
+    The value's goes before the key's, which alone hints that the value's is missing.
+    """
     names = [name for name, _ in headers]
-    for name in CONFLUENT_HEADERS:
-        if name in names:
-            whose = "" if name == CONFLUENT_HEADERS[0] else " of its key"
-            what = f"the schema id{whose} is in the header {name}, which is not read"
-            return Misplaced(what, _CONFLUENT)
-    found = next((name for name in names if name.startswith(APICURIO_PREFIX)), None)
-    if found is None:
-        return None
-    what = f"the schema id is in Apicurio's headers ({found}), which are not read"
-    return Misplaced(what, _APICURIO)
+    for part, confluent in (("value", VALUE_HEADER), ("key", KEY_HEADER)):
+        whose = "" if part == "value" else " of its key"
+        if confluent in names:
+            what = f"the schema id{whose} is in the header {confluent}, which is not read"
+            return Misplaced(what, _CONFLUENT, confluent)
+        found = next((name for name in names if name.startswith(f"apicurio.{part}.")), None)
+        if found is not None:
+            what = f"the schema id{whose} is in Apicurio's headers ({found}), which are not read"
+            return Misplaced(what, _APICURIO, found)
+    return None
 
 
 def misplaced(value: bytes, headers: Headers) -> Misplaced | None:

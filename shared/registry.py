@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import schemas
-from shared.errors import ConfigError, TransportError
+from shared.errors import ConfigError, SchemaRefused, TransportError
 from shared.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -76,22 +76,54 @@ class Registry:
         """Return the subjects; the cheapest question to see whether the registry answers."""
         return list(self._call("subjects", lambda client: client.get_subjects()))
 
-    def register(self, subject: str, schema_text: str, compatibility: str) -> int:
-        """Give the subject its compatibility level and register a schema; return its id. Harmless when both are there already.
+    def register(self, subject: str, schema_text: str, level: str) -> int:
+        """Register a schema and return its id; harmless when the subject has it already.
 
-        compatibility : BACKWARD, FULL, ... as the registry names them
-        raises        : ConfigError where the registry refuses the schema or the level; TransportError
+        Whoever makes a subject decides its compatibility level, so ``level`` is for a subject that this call has made, and
+        one that somebody has given a level in advance keeps it.
+
+        level  : BACKWARD, FULL, ... as the registry names them
+        raises : SchemaRefused where the registry refuses the schema, ConfigError where it refuses the level; TransportError
         """
         schema = _library().Schema(schema_text, "AVRO")
-        levelled = self._set_level(subject, compatibility)
+        is_new = not self.versions(subject)
+        in_advance = self._own_level(subject) if is_new else None
         doing = f"registering {_origin(schema_text)} under {subject}"
         try:
             schema_id = self._call(doing, lambda client: client.register_schema(subject, schema))
+        except _Incompatible as error:
+            held = self.level(subject)
+            raise SchemaRefused(
+                f"{subject}: {self.address} refuses {_origin(schema_text)}, for it does not go with the schemas that are there "
+                f"at the subject's compatibility level {held}: {error.reason}",
+                subject,
+                held,
+            ) from error
         except _Refused as error:
             raise ConfigError(f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}") from error
-        if not levelled and not self._set_level(subject, compatibility):
-            raise TransportError(f"{self.address}: {subject} cannot be set to {compatibility}", retriable=False)
+        if is_new and in_advance is None and len(self.versions(subject)) == 1:
+            self._set_first_level(subject, level)
         return int(schema_id)
+
+    def versions(self, subject: str) -> list[int]:
+        """Return the versions that a subject holds, none where there is no such subject; raises TransportError."""
+        try:
+            return sorted(self._call(f"versions of {subject}", lambda client: client.get_versions(subject)))
+        except _NotFound:
+            return []
+
+    def latest(self, subject: str) -> str | None:
+        """Return the text of a subject's newest Avro schema, None where there is none; raises TransportError."""
+        try:
+            found = self._call(f"newest version of {subject}", lambda client: client.get_latest_version(subject))
+        except _NotFound:
+            return None
+        return found.schema.schema_str if found.schema and found.schema.schema_type == "AVRO" else None
+
+    def level(self, subject: str) -> str:
+        """Return the compatibility level that holds for a subject: its own, else the registry's; raises TransportError."""
+        own = self._own_level(subject)
+        return self._global_level() if own is None else own
 
     def lookup(self, subject: str, schema_text: str) -> int:
         """Return the id of exactly this schema under a subject.
@@ -112,21 +144,24 @@ class Registry:
             raise TransportError(f"{self.address}: {doing}: the answer has no id", retriable=False)
         return found.schema_id
 
-    def _set_level(self, subject: str, level: str) -> bool:
-        """Set a subject's compatibility level where it differs; False if the registry first wants a schema in the subject."""
+    def _own_level(self, subject: str) -> str | None:
         try:
-            current = self._call(f"config of {subject}", lambda client: client.get_compatibility(subject))
+            return str(self._call(f"config of {subject}", lambda client: client.get_compatibility(subject)))
         except _NotFound:
-            current = None
-        if current == level:
-            return True
+            return None
+
+    def _global_level(self) -> str:
+        return str(self._call("config", lambda client: client.get_compatibility()))
+
+    def _set_first_level(self, subject: str, level: str) -> None:
+        """Give a subject that was just made its level, unless it has got one otherwise meanwhile."""
+        found = self._own_level(subject)
+        if found is not None and found != self._global_level():  # Apicurio shows its global level as every subject's own
+            return
         try:
             self._call(f"setting {subject} to {level}", lambda client: client.set_compatibility(subject, level))
-        except _NotFound:
-            return False
         except _Refused as error:
             raise ConfigError(f"{subject}: {self.address} refuses the compatibility level {level}: {error.reason}") from error
-        return True
 
     def _client(self) -> SchemaRegistryClient:
         if self._opened is None:
@@ -162,7 +197,9 @@ class Registry:
         where = f"{self.address}: {doing}"
         if status == 404 and code in _REGISTRY_404:
             return _NotFound(where, reason)
-        if status in (409, 422):
+        if status == 409:
+            return _Incompatible(where, reason)
+        if status == 422:
             return _Refused(where, reason)
         if status in _REFUSED_STATUS:
             hint = "set registry.basic_auth" if not self.settings.basic_auth else "registry.basic_auth is not accepted"
@@ -187,6 +224,10 @@ class _NotFound(_Answer):
 
 class _Refused(_Answer):
     """It does not take the schema or setting."""
+
+
+class _Incompatible(_Refused):
+    """The subject's level does not allow the schema beside those that it holds."""
 
 
 @cache

@@ -99,7 +99,11 @@ class InputSettings(Section):
     """How records of the input are read, and which are refused."""
 
     entity_fields: Names = Field(("host",), min_length=1, description="field(s) that name the entity, joined by '/'")
-    include: Names = Field((), description="metrics to use; empty = every numeric field")
+    time_field: str = Field("", description="field that is the event time; empty = found by type and name")
+    time_unit: Literal["", "s", "ms", "us", "ns", "iso"] = Field(
+        "", description="of a time that is a plain number, or iso for text; empty = only a logicalType says it"
+    )
+    include: Names = Field((), description="metrics to use; empty = every numeric field that is no time")
     exclude: Names = Field((), description="metrics to leave out")
     min_time: datetime = Field(datetime.fromtimestamp(DEFAULT_MIN_TIME_MS / 1000, UTC), description="earliest event time")
     max_time: datetime = Field(datetime.fromtimestamp(DEFAULT_MAX_TIME_MS / 1000, UTC), description="latest event time")

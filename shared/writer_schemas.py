@@ -15,8 +15,8 @@ from shared.settings import InputSettings
 UNKNOWN_FOR_S = 30.0
 """An id that the registry does not know is asked for again after so long."""
 
-Met = Callable[[int, Fingerprint, SchemaUnfit | None], None]
-"""Hears of each schema that is met and allowed: its id, its fingerprint, and why its records cannot be read."""
+Met = Callable[[int, Fingerprint, WriterPlan | SchemaUnfit], None]
+"""Hears of each schema that is met and allowed: its id, its fingerprint, and how its records are read or why they cannot be."""
 
 
 class WriterSchemas:
@@ -61,8 +61,8 @@ class WriterSchemas:
             return None
         found = fingerprint_of(text)
         self._check_allowed(schema_id, found)
-        plan = _compiled(text, self._settings)
-        self._met(schema_id, found, plan if isinstance(plan, SchemaUnfit) else None)
+        plan = plan_or_unfit(text, self._settings)
+        self._met(schema_id, found, plan)
         self._fingerprints[schema_id] = found
         self._plans[schema_id] = plan
         return plan
@@ -77,7 +77,8 @@ class WriterSchemas:
             )
 
 
-def _compiled(text: str, settings: InputSettings) -> WriterPlan | SchemaUnfit:
+def plan_or_unfit(text: str, settings: InputSettings) -> WriterPlan | SchemaUnfit:
+    """Return how records of a writer schema are read, or why they cannot be."""
     try:
         return compile_plan(text, settings)
     except SchemaUnfit as unfit:

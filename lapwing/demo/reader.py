@@ -81,7 +81,13 @@ class ResultReader:
         self.seen = Seen()
         self.newest: dict[str, AnomalyLine] = {}
         self._clock = clock
-        wanted = {"entity_fields": ("entity",), "include": ("source_partition", "source_offset", "score"), "exclude": ()}
+        wanted: dict[str, object] = {
+            "entity_fields": ("entity",),
+            "time_field": "",
+            "time_unit": "",
+            "include": ("source_partition", "source_offset", "score"),
+            "exclude": (),
+        }
         self._input = settings.input.model_copy(update=wanted)
         plan = compile_plan(schemas.text(schemas.SCORE_EVENT), self._input)
         self._plans = dict.fromkeys(score_ids, plan)

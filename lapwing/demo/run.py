@@ -94,7 +94,7 @@ class Demo:
 
     def play(self) -> Summary:
         """Run all phases; return what came of them."""
-        ids = ensure(self.settings, schemas_only=True).schemas
+        ids = ensure(self.settings, schemas_only=True).checked().schemas
         for number in range(self.options.predictors):
             self.predictors.append(self.children.start(f"predictor-{number}", "consumer_prediction"))
         self.reader = ResultReader(self.settings, self.ledger, [ids[f"{self.settings.topics.scores}-value"]], time.monotonic)

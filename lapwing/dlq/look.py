@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 from lapwing.dlq.letters import Filters, Letter, find, moment, scan
 from lapwing.dlq.record import Fields, dump, judge, plain, read_fields
+from shared.avro_plan import record_of
 from shared.avro_types import SchemaInvalid, parse_schema
 from shared.errors import DataError, TransportError
 from shared.events import Reason
@@ -195,9 +196,10 @@ def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight
         avro = parse_schema(text)
     except SchemaInvalid as error:
         return Insight(schema_id, f"not Avro: {error}", None, now)
-    if avro.kind != "record":
+    record = record_of(avro)
+    if record is None:
         return Insight(schema_id, f"{avro}, not a record", None, now)
-    return Insight(schema_id, avro.name, read_fields(letter.value, avro), now)
+    return Insight(schema_id, record.name, read_fields(letter.value, avro), now)
 
 
 def allowed(reason: str, settings: InputSettings) -> str:
@@ -208,8 +210,8 @@ def allowed(reason: str, settings: InputSettings) -> str:
         Reason.TOO_LARGE: f"at most {settings.max_record_bytes:,} bytes (input.max_record_bytes)",
         Reason.NOT_AVRO: "Confluent's wire format: byte 0, schema id in 4 bytes big-endian, Avro",
         Reason.UNKNOWN_SCHEMA: "an id that the registry (registry.url) knows",
-        Reason.SCHEMA_UNFIT: f"a record with {' and '.join(settings.entity_fields)} (input.entity_fields), one "
-        f"timestamp-millis or timestamp-micros and numeric fields{include}",
+        Reason.SCHEMA_UNFIT: f"a record with {' and '.join(settings.entity_fields)} (input.entity_fields), "
+        f"{_time_of(settings)} and numeric fields{include}",
         Reason.TRUNCATED: "all fields of the writer schema",
         Reason.TRAILING_BYTES: "nothing after the last field of the writer schema; mostly the schema id is wrong",
         Reason.MALFORMED: "an encoding of the writer schema; mostly the schema id is wrong",
@@ -217,9 +219,16 @@ def allowed(reason: str, settings: InputSettings) -> str:
         Reason.TIME_OUT_OF_RANGE: f"{_iso(settings.min_time_ms)} to {_iso(settings.max_time_ms)} "
         "(input.min_time, input.max_time); seconds instead of milliseconds are too early",
         Reason.ENTITY_INVALID: f"{'/'.join(settings.entity_fields)}: 1 to 256 bytes of UTF-8 without control characters",
+        Reason.TIME_INVALID: "a time in ISO 8601 such as 2024-01-10T20:40:00Z (input.time_unit=iso), or a finite number",
         Reason.TOO_MANY_ENTITIES: "room for a further entity in its partition (predict.max_entities)",
     }
     return next((text for one, text in rules.items() if one.code == reason), "")
+
+
+def _time_of(settings: InputSettings) -> str:
+    if settings.time_field:
+        return f"the time in {settings.time_field} (input.time_field)"
+    return f"a time in {settings.time_unit} (input.time_unit)" if settings.time_unit else "a timestamp"
 
 
 def show_letter(

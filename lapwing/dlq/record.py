@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from producer.times import parse_time
-from shared.avro_types import AvroType
+from shared.avro_times import instant_of
+from shared.avro_types import AvroType, Field
 from shared.batch import Batch, Blob
 from shared.codec import SchemaUnfit, WriterPlan, compile_plan, decode, schema_ids
 from shared.directory import Directory
@@ -26,7 +27,7 @@ from shared.settings import InputSettings
 
 _FLOATS = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
 _LIMITS = {"int": 2**31, "long": 2**63}
-_PER_MS = {"timestamp-millis": 1, "timestamp-micros": 1000}
+_PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
@@ -50,10 +51,18 @@ class Fields:
     problem: str
 
 
-def read_fields(value: bytes, record: AvroType) -> Fields:
-    """Read a record in Confluent's wire format field by field, as far as its bytes can be read."""
-    cursor = _Cursor(value, HEADER_BYTES)
+def read_fields(value: bytes, written: AvroType) -> Fields:
+    """Read a record in Confluent's wire format field by field, as far as its bytes can be read.
+
+    written : a record, or one beside null
+    """
+    cursor, record = _Cursor(value, HEADER_BYTES), written
     found: dict[str, Any] = {}
+    if written.kind == "union":
+        try:
+            record = written.branches[cursor.index(len(written.branches), "branch")]
+        except Broken as broken:
+            return Fields(found, f"byte {broken.at}: {broken}")
     for field in record.fields:
         start = cursor.at
         try:
@@ -216,8 +225,9 @@ def _fit_record(avro: AvroType, value: Mapping[str, Any], place: str) -> dict[st
 
 
 def _time(avro: AvroType, text: str) -> int | None:
-    time_ms = parse_time(text) if avro.logical in _PER_MS else None
-    return None if time_ms is None else time_ms * _PER_MS[avro.logical]
+    instant = instant_of(Field("", avro))
+    time_ms = parse_time(text) if instant is not None else None
+    return None if time_ms is None or instant is None else time_ms * _PER_MS[instant.unit]
 
 
 def dump(data: bytes, limit: int) -> list[str]:

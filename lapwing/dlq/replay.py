@@ -17,6 +17,7 @@ import numpy as np
 
 from lapwing.dlq.letters import REPLAYED_FROM, Filters, Letter, find, moment, scan
 from lapwing.dlq.record import Verdict, fit, judge
+from shared.avro_plan import record_of
 from shared.avro_types import SchemaInvalid, parse_schema
 from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError, DataError, TransportError
@@ -198,7 +199,8 @@ def _corrected(settings: Settings, options: ReplayOptions, letter: Letter, regis
         raise DataError(f"{place}: it is not JSON: {error}") from error
     schema_id, text = _writer_schema(settings, options, letter, registry)
     try:
-        avro = parse_schema(text)
+        written = parse_schema(text)
+        avro = record_of(written) or written
         return encode_records(text, schema_id, [fit(avro, record, avro.name)])[0]
     except SchemaInvalid as error:
         raise DataError(f"{place}: schema id {schema_id} is not Avro: {error}") from error

@@ -15,7 +15,10 @@ from lapwing.doctor.cluster import Cluster, check_broker, check_topics
 from lapwing.doctor.files import check_folder, check_model
 from lapwing.doctor.findings import Finding, skipped, summary, to_line
 from lapwing.doctor.flow import Flow, Look, Topics
+from lapwing.doctor.input import LOOKED_AT, check_input
 from lapwing.doctor.registry import Subjects, check_clock, check_schemas, registry_time_s
+from lapwing.inspect.command import inspect_topic
+from lapwing.inspect.reading import Inspection
 from shared.errors import LapwingError
 from shared.kafka import Admin, Reader
 from shared.registry import Registry
@@ -26,6 +29,7 @@ from shared.settings import Settings
 class Doors:
     """What the doctor needs of the outside world.
 
+    inspect   : looks at the newest records of the input
     clock     : seconds since 1970
     monotonic : seconds, for durations
     """
@@ -33,6 +37,7 @@ class Doors:
     cluster: Callable[[], Cluster]
     topics: Callable[[], Topics]
     registry: Callable[[], Subjects]
+    inspect: Callable[[], Inspection]
     registry_clock: Callable[[Settings], float | None]
     clock: Callable[[], float]
     monotonic: Callable[[], float]
@@ -45,6 +50,7 @@ def doors_of(settings: Settings) -> Doors:
         lambda: Admin(settings),
         lambda: Reader(settings),
         lambda: Registry(settings.registry),
+        lambda: inspect_topic(settings, limit=LOOKED_AT),
         registry_time_s,
         time.time,
         time.monotonic,
@@ -78,7 +84,12 @@ def findings(settings: Settings, doors: Doors) -> Iterator[Finding]:
     found = list(check_topics(settings, flow.cluster)) if broker.result == "ok" else []
     yield from found or skipped(("topics", "group"), "needs the broker")
     first = _first_look(flow, doors.monotonic, found)
-    yield from check_schemas(settings, doors.registry())
+    registered = list(check_schemas(settings, doors.registry()))
+    yield from registered
+    if broker.result == registered[0].result == "ok":
+        yield check_input(settings, doors.inspect)
+    else:
+        yield from skipped(("input",), "needs the broker and the registry")
     yield check_clock(settings, doors.registry_clock, doors.clock)
     yield check_model(settings)
     trains = "`lapwing train` writes models there, predictors only read"

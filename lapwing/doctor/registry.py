@@ -10,7 +10,7 @@ from typing import Protocol
 
 import schemas
 from lapwing.doctor.findings import Finding
-from lapwing.topics import subjects
+from lapwing.topics import result_subjects
 from shared.errors import ConfigError, TransportError
 from shared.settings import Settings
 
@@ -28,7 +28,7 @@ class Subjects(Protocol):
 def check_schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
     """Look up every schema."""
     ids: dict[str, int] = {}
-    for subject, name, _ in subjects(settings):
+    for subject, name, _ in result_subjects(settings):
         try:
             ids[subject] = registry.lookup(subject, schemas.text(name))
         except TransportError as error:
@@ -41,7 +41,7 @@ def check_schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
             yield Finding("schemas", "failed", str(error), "lapwing topics ensure")
             return
     yield Finding("registry", "ok", f"{settings.registry.url} answers")
-    yield Finding("schemas", "ok", f"all {len(ids)} registered")
+    yield Finding("schemas", "ok", f"all {len(ids)} that results are written with are registered")
 
 
 def check_clock(

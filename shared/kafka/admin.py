@@ -27,6 +27,14 @@ _EMBEDDED = "mockCluster"
 """How the cluster id of librdkafka's mock cluster begins; it has no controller, and whoever waits for one waits in vain."""
 
 
+_COORDINATOR_COMES = (
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+)
+RETRY_S = 0.2
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic as it should be."""
@@ -49,11 +57,18 @@ class ConfigDifference:
 
 @dataclass(frozen=True, slots=True)
 class TopicReport:
-    """What ``ensure_topics`` did and saw; ``compared`` is False where the broker cannot tell its topic settings."""
+    """What ``ensure_topics`` did and saw.
+
+    refused    : topics that are not as they must be, each with the error that says why
+    uncompared : topics whose settings the broker does not tell, each with its answer
+    compared   : False where the broker cannot tell the settings of any topic
+    """
 
     created: tuple[str, ...]
     existing: tuple[str, ...]
     differences: tuple[ConfigDifference, ...]
+    refused: Mapping[str, LapwingError] = field(default_factory=dict)
+    uncompared: Mapping[str, LapwingError] = field(default_factory=dict)
     compared: bool = True
 
 
@@ -111,18 +126,33 @@ class Admin:
         """Create what is missing and compare what exists.
 
         raises : TopicMismatch when an existing topic has another partition count, ConfigError when the broker refuses a
-                 setting, TransportError
+                 setting, TransportError; the other topics are there by then
+        """
+        report = self.try_topics(specs)
+        for error in report.refused.values():
+            raise error
+        return report
+
+    def try_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
+        """Create what is missing and compare what exists; a topic that is refused keeps no other from being made.
+
+        raises : TransportError when the broker does not answer at all
         """
         found = self._partition_counts()
-        _check_counts(specs, found)
         missing = [spec for spec in specs if spec.name not in found]
-        created = self._create(missing)
-        if len(created) < len(missing):
-            _check_counts(missing, self._partition_counts())
-        existing = [spec for spec in specs if spec.name not in created]
-        differences = self._differences(existing)
+        created, refused = self._create(missing)
+        if len(created) + len(refused) < len(missing):
+            found = self._partition_counts()
+        existing = [spec for spec in specs if spec.name not in created and spec.name not in refused]
+        refused = _wrong_counts(existing, found) | refused
+        differences, uncompared = self._differences(existing)
         return TopicReport(
-            tuple(created), tuple(spec.name for spec in existing), tuple(differences or ()), compared=differences is not None
+            tuple(created),
+            tuple(spec.name for spec in existing if spec.name not in refused),
+            tuple(differences),
+            refused,
+            uncompared,
+            compared=not self._is_embedded(),
         )
 
     def partitions(self, topic: str) -> int:
@@ -165,15 +195,25 @@ class Admin:
         places = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
         consumer = self._consumer(group)
         try:
-            answer = self._call(
-                f"asking for the positions of group {group} in {topic}", lambda: consumer.committed(places, self.timeout_s)
-            )
+            answer = self._positions(consumer, places, f"asking for the positions of group {group} in {topic}")
         finally:
             consumer.close()
         for place in answer:
             if place.error:
                 raise translate(place.error, f"asking for the position of group {group} in {topic}[{place.partition}]")
         return {place.partition: Position(place.offset, place.metadata or "") for place in answer if place.offset >= 0}
+
+    def _positions(self, consumer: Consumer, places: Sequence[TopicPartition], doing: str) -> Sequence[TopicPartition]:
+        """Ask for positions; a broker that makes its topic of positions at this first question is given time for it."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            left_s = max(0.1, deadline - time.monotonic())
+            try:
+                return consumer.committed(list(places), left_s)
+            except KafkaException as error:
+                if error.args[0].code() not in _COORDINATOR_COMES or time.monotonic() + RETRY_S >= deadline:
+                    raise translate(error, f"{doing} at {self.address}") from error
+            time.sleep(RETRY_S)
 
     def members(self, group: str) -> int:
         """Return how many members a group has, 0 when nobody knows it.
@@ -198,23 +238,24 @@ class Admin:
 
     # -- inside ------------------------------------------------------------------------------------------------------------
 
-    def _create(self, specs: Sequence[TopicSpec]) -> list[str]:
+    def _create(self, specs: Sequence[TopicSpec]) -> tuple[list[str], dict[str, LapwingError]]:
         if not specs:
-            return []
+            return [], {}
         if self._is_embedded():
-            raise TopicMismatch(f"the embedded broker has no topic {specs[0].name}, and topics are made only when it starts")
+            why = "topics of the embedded broker are made only when it starts"
+            return [], {s.name: TopicMismatch(f"the embedded broker has no topic {s.name}, and {why}") for s in specs}
         wanted = [NewTopic(s.name, s.partitions, s.replication, config=dict(s.config)) for s in specs]
         futures = self._client.create_topics(wanted, operation_timeout=self.timeout_s, request_timeout=self.timeout_s)
-        created = []
+        created, refused = [], dict[str, LapwingError]()
         for name, future in futures.items():
             try:
                 future.result(self.timeout_s + 0.5)
                 created.append(name)
             except (KafkaException, TimeoutError) as error:
                 if not _says(error, KafkaError.TOPIC_ALREADY_EXISTS):
-                    raise _translated(error, f"creating topic {name} at {self.address}") from error
-        self._await_leaders(list(futures))
-        return created
+                    refused[name] = _translated(error, f"creating topic {name} at {self.address}")
+        self._await_leaders([name for name in futures if name not in refused])
+        return created, refused
 
     def _await_leaders(self, names: Sequence[str]) -> None:
         """Wait until every new partition has a leader, so that the next client finds it."""
@@ -230,22 +271,26 @@ class Admin:
                     )
                 time.sleep(0.02)
 
-    def _differences(self, specs: Sequence[TopicSpec]) -> list[ConfigDifference] | None:
-        """Return what differs, or None where the broker does not tell."""
+    def _differences(self, specs: Sequence[TopicSpec]) -> tuple[list[ConfigDifference], dict[str, LapwingError]]:
+        """Return what differs, and the topics that nothing is told about, with why."""
         resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs if spec.config]
-        if not resources:
-            return []
-        if self._is_embedded():
-            return None
+        if not resources or self._is_embedded():
+            return [], {}
         client = self._client
         answers = client.describe_configs(resources, request_timeout=self.timeout_s)
-        found = {r.name: self._wait(client, future, f"reading the settings of topic {r.name}") for r, future in answers.items()}
-        return [
+        found, untold = dict[str, Any](), dict[str, LapwingError]()
+        for resource, future in answers.items():
+            try:
+                found[resource.name] = self._wait(client, future, f"reading the settings of topic {resource.name}")
+            except LapwingError as error:
+                untold[resource.name] = error
+        differences = [
             ConfigDifference(spec.name, name, wanted, found[spec.name][name].value)
             for spec in specs
             for name, wanted in spec.config.items()
             if name in found.get(spec.name, {}) and found[spec.name][name].value != wanted
         ]
+        return differences, untold
 
     def _partition_counts(self) -> dict[str, int]:
         """Return all topics and their partition counts; to ask for one of them may create it."""
@@ -303,13 +348,15 @@ class Admin:
             raise translate(error, f"{doing} at {self.address}") from error
 
 
-def _check_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> None:
-    for spec in specs:
-        if found.get(spec.name, spec.partitions) != spec.partitions:
-            raise TopicMismatch(
-                f"topic {spec.name} has {found[spec.name]} partitions, the settings say {spec.partitions}: state and keys "
-                "belong to partitions, so set topics.partitions to what is there, or start a new dataset (topics.dataset)"
-            )
+def _wrong_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> dict[str, LapwingError]:
+    return {
+        spec.name: TopicMismatch(
+            f"topic {spec.name} has {found[spec.name]} partitions, the settings say {spec.partitions}: state and keys "
+            "belong to partitions, so set topics.partitions to what is there, or start a new dataset (topics.dataset)"
+        )
+        for spec in specs
+        if found.get(spec.name, spec.partitions) != spec.partitions
+    }
 
 
 def _says(error: Exception, code: int) -> bool:

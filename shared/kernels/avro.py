@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from shared.kernels.iso import NO_TIME, read_iso
 from shared.kernels.text import MAX_NAME_BYTES, is_name, is_text
 from shared.kernels.wire import (
     BOUNDS,
@@ -36,20 +37,23 @@ Floats = npt.NDArray[np.float64]
 
 # the steps of a plan: shared.avro_plan.Op and Role, here as the constants that a compiled kernel can see
 END, UNION, JUMP, DOUBLE, FLOAT, LONG, INT, STRING, BYTES_, BOOLEAN, FIXED, ENUM, BLOCK, NEXT = range(14)
+TIME_DOUBLE, TIME_TEXT = range(14, 16)
 SKIPPED, METRIC, PART, TIME = range(4)
 NONE = -1
 
 # why a record is rejected: shared.events.Reason
 ACCEPTED, EMPTY, TOO_LARGE, NOT_AVRO, UNKNOWN_SCHEMA = 0, 1, 2, 3, 4
-TRAILING_BYTES, NOT_FINITE, TIME_OUT_OF_RANGE, ENTITY_INVALID = 7, 9, 10, 11
+TRAILING_BYTES, NOT_FINITE, TIME_OUT_OF_RANGE, ENTITY_INVALID, TIME_INVALID = 7, 9, 10, 11, 13
 
 HEADER_BYTES = 5
 """Magic byte 0 and the schema id, 4 bytes big-endian."""
 
 _ABSENT, _TEXT, _NUMBER, _SYMBOL = range(4)  # what an entity part turned out to be
-_TIME, _HAS_TIME, _NOT_FINITE = range(3)  # cells of ``found``
+_TIME, _HAS_TIME, _NOT_FINITE, _NO_TIME = range(4)  # cells of ``found``
 _LEFT, _BLOCK_END = range(2)  # cells of a loop: items left in the block, where the block ends or NONE
 _SLASH = 47
+_FAR = 2**53
+"""Units of time beyond which a number lies outside every range of event times, in whatever unit."""
 
 _I8S, _I8SS, _U1S = types.int64[::1], types.int64[:, ::1], types.uint8[::1]
 _F8SS, _U8S = types.float64[:, ::1], types.uint64[::1]
@@ -120,6 +124,33 @@ def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: I
 
 
 @helper
+def _to_ms(value: Int, per_ms: Int) -> Int:
+    """Return an integer time in ms; per_ms: units in a millisecond, or minus the milliseconds in a unit."""
+    return value // per_ms if per_ms > 0 else min(max(value, -_FAR), _FAR) * -per_ms
+
+
+@helper
+def _fraction_to_ms(value: float, per_ms: Int) -> Int:
+    """Return a finite time with a fraction in ms, rounded; per_ms as in ``_to_ms``."""
+    exact = value / per_ms if per_ms > 0 else value * -per_ms
+    return np.int64(math.floor(min(max(exact, -1e18), 1e18) + 0.5))
+
+
+@helper
+def _read_text_time(data: Bytes, at: Int, stop: int, found: Int64s) -> Int:
+    """Read a time as text into ``found``; return the next position or an error."""
+    size, at = _read_size(data, at, stop)
+    if at < 0:
+        return at
+    time_ms = read_iso(data, at, at + size)
+    if time_ms == NO_TIME and not is_text(data, at, at + size):
+        return MALFORMED
+    found[_TIME], found[_HAS_TIME] = time_ms, 1
+    found[_NO_TIME] = time_ms == NO_TIME
+    return at + size
+
+
+@helper
 def _walk(
     data: Bytes,
     at: Int,
@@ -140,7 +171,7 @@ def _walk(
 
     row_values : float64 (M,)   written: the metrics that are there
     parts      : int64 (P, 3)   written: kind of each entity part, and its span in data, value or symbol
-    found      : int64 (3,)     written: time, whether there is one, whether a metric is not finite
+    found      : int64 (4,)     written: time, whether there is one, whether a metric is not finite, whether the time is none
     loops      : int64 (D, 2)   the blocks that are open
     word       : one element, with ``number`` and ``single`` as its views: how bytes become floats
     """
@@ -180,7 +211,7 @@ def _walk(
                 return MALFORMED
             role = steps[this, 2]
             if role == TIME:
-                found[_TIME], found[_HAS_TIME] = value // a, 1
+                found[_TIME], found[_HAS_TIME] = _to_ms(value, a), 1
             elif role == METRIC:
                 row_values[np.uint64(columns[np.uint64(column_base + a)])] = value
             elif role == PART:
@@ -230,6 +261,18 @@ def _walk(
                 step -= 1
             else:
                 level += 1
+        elif op == TIME_TEXT:
+            at = _read_text_time(data, at, stop, found)
+            if at < 0:
+                return at
+        elif op == TIME_DOUBLE:
+            if stop - at < 8:
+                return TRUNCATED
+            word[0] = load_word(data, at)
+            found[_HAS_TIME], found[_NO_TIME] = 1, not math.isfinite(number[0])
+            if math.isfinite(number[0]):
+                found[_TIME] = _fraction_to_ms(number[0], a)
+            at += 8
         else:  # NEXT
             loops[level - 1, _LEFT] -= 1
             if loops[level - 1, _LEFT] > 0:
@@ -306,7 +349,7 @@ def decode_rows(
     accepted, time_ms, values, names, name_bounds   written: row, time, metrics (NaN = missing), entity name; room for all n,
                                             names for 256 n + 64 bytes
     rejected, reasons                       written: row and reason; room for all n
-    parts, loops, found, word               scratch: int64 (most parts, 3), int64 (deepest, 2), int64 (3,), uint64 (1,)
+    parts, loops, found, word               scratch: int64 (most parts, 3), int64 (deepest, 2), int64 (4,), uint64 (1,)
     returns        : how many were accepted, how many rejected
 
     Twin: tests/reference/avro.py::decode_rows.  Cost: O(bytes); ~35 ns for a record of 53 bytes.
@@ -346,6 +389,8 @@ def decode_rows(
                 reason = TRAILING_BYTES
             elif found[_NOT_FINITE]:
                 reason = NOT_FINITE
+            elif found[_NO_TIME]:
+                reason = TIME_INVALID
             elif not found[_HAS_TIME] or found[_TIME] < min_time or found[_TIME] > max_time:
                 reason = TIME_OUT_OF_RANGE
             else:

@@ -181,8 +181,9 @@ class Ground:
     def _register(self) -> dict[str, int]:
         settings = self.settings()
         self.fresh_topics(settings)
-        ids = {"v1": ensure(settings).schemas[f"{settings.topics.input}-value"]}
+        ensure(settings).checked()
         registry = Registry(settings.registry)
+        ids: dict[str, int] = {}
         for name, text in evolved_schemas().items():
             subject = f"{settings.topics.input}-{'value' if name != 'unfit' else 'note'}"
             ids.setdefault(name, registry.register(subject, text, "BACKWARD"))

@@ -92,13 +92,13 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
         else:
             said[words[1] if words[1] != "topics" else words[2]] = shell.run(shlex.join(words))
     assert "created" in said["ensure"]
-    assert said["ensure"].count("has id") == 4
+    assert said["ensure"].count("has id") == 3
     assert len(said["tail"].splitlines()) == 10
     line_of = re.compile(r"(anomaly|missing) at 20\d\d-\d\d-\d\d \d\d:\d\d host=\S+ .*because ")
     assert all(line_of.match(text) for text in said["tail"].splitlines()), said["tail"]
     assert re.search(r"alarms +\d+ in ", said["backtest"])
     assert f"metrics.{registry_settings.topics.dataset}.raw" in said["describe"]
-    assert "all 11 checks passed" in said["doctor"]
+    assert "all 12 checks passed" in said["doctor"]
     assert "1 predictor," in said["doctor"]
 
     pandas_says = shell.run(f"python -c {shlex.quote(re.search(r'```python(.*?)```', SECTION, re.DOTALL)[1])}")

@@ -79,7 +79,7 @@ class Place:
 def place(tmp_path: Path, kafka: str, registry_url: str, dataset: str) -> Iterator[Place]:
     settings = settings_for(kafka, dataset, tmp_path)
     settings = settings.model_copy(update={"registry": RegistrySettings(url=registry_url)})
-    ensure(settings)
+    ensure(settings).checked()
     made = Place(settings, tmp_path)
     yield made
     for process in made.running:

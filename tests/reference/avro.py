@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
@@ -213,23 +215,61 @@ def _schema_id(value: bytes, settings: InputSettings, schemas: Mapping[int, str]
 def _decode(
     body: bytes, schema_text: str, time_field: str, metric_names: Sequence[str], settings: InputSettings
 ) -> tuple[str, int, dict[str, float]]:
-    schema = json.loads(schema_text)
+    written = json.loads(schema_text)
+    schema = next(one for one in written if one != "null") if isinstance(written, list) else written
     source, reader = Cursor(body), Reader(schema)
-    record: dict[str, Any] = {}
-    for one in schema["fields"]:
-        read = reader.read if one["name"] in settings.entity_fields else reader.walk
+    is_there = not isinstance(written, list) or written[source.index(len(written))] != "null"
+    record: dict[str, Any] = {one["name"]: None for one in schema["fields"]}
+    in_lower_case = {name.lower(): name for name in record}
+    parts = [name if name in record else in_lower_case[name.lower()] for name in settings.entity_fields]
+    for one in schema["fields"] if is_there else ():
+        read = reader.read if one["name"] in parts else reader.walk
         record[one["name"]] = read(one["type"], source)
     if source.at < len(body):
         raise Rejected(Reason.TRAILING_BYTES)
     found = {name: float(record[name]) for name in metric_names if record[name] is not None}
     if not all(math.isfinite(value) for value in found.values()):
         raise Rejected(Reason.NOT_FINITE)
-    time = record[time_field]
-    if time is not None and "timestamp-micros" in json.dumps(next(f for f in schema["fields"] if f["name"] == time_field)):
-        time //= 1000
+    time = _time_ms(record[time_field], next(f for f in schema["fields"] if f["name"] == time_field), settings.time_unit)
     if time is None or not settings.min_time_ms <= time <= settings.max_time_ms:
         raise Rejected(Reason.TIME_OUT_OF_RANGE)
-    return _entity([record[name] for name in settings.entity_fields]), time, found
+    return _entity([record[name] for name in parts]), time, found
+
+
+def _time_ms(value: Any, field: Any, unit_of_plain: str) -> int | None:
+    """The unit is what the field's JSON says anywhere, else what the settings say."""
+    said = json.dumps(field).lower()
+    units = {"nano": "ns", "micro": "us", "timestamp-milli": "ms", "data.timestamp": "ms", "debezium.time.timestamp": "ms"}
+    unit = next((unit for word, unit in units.items() if word in said), unit_of_plain)
+    if value is None:
+        return None
+    if isinstance(value, Text):
+        return read_iso(bytes(value))
+    if isinstance(value, int):
+        return value * 1000 if unit == "s" else value // {"ms": 1, "us": 1000, "ns": 1_000_000}[unit]
+    if not math.isfinite(value):
+        raise Rejected(Reason.TIME_INVALID)
+    exact = value * 1000 if unit == "s" else value / {"ms": 1, "us": 1000, "ns": 1_000_000}[unit]
+    return math.floor(exact + 0.5)
+
+
+_ISO = re.compile(
+    rb"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d)(?:(:\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?([0-5]\d))?)?"
+)
+
+
+def read_iso(text: bytes) -> int:
+    """Return the ms since 1970 UTC that a text names, by the standard library's calendar."""
+    found = _ISO.fullmatch(text) if len(text) <= 64 else None
+    if found is None or int(found[6] or 0) > 23:
+        raise Rejected(Reason.TIME_INVALID)
+    day, minute, second, fraction, sign, hours, minutes = (part.decode() if part else "" for part in found.groups())
+    try:
+        local = datetime.fromisoformat(f"{day}T{minute}{second or ':00'}+00:00")
+    except ValueError:
+        raise Rejected(Reason.TIME_INVALID) from None
+    offset_ms = (int(hours or 0) * 60 + int(minutes or 0)) * 60_000 * (-1 if sign == "-" else 1)
+    return (local - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * 1000 + int(f"{fraction:0<3}"[:3]) - offset_ms
 
 
 def _entity(parts: Sequence[bytes | int | None]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from io import BytesIO
 from typing import Any
 
@@ -27,6 +28,45 @@ LONGS = st.integers(-(2**63), 2**63 - 1) | st.integers(-200, 200)
 INTS = st.integers(-(2**31), 2**31 - 1) | st.integers(-200, 200)
 FLOATS = mostly(st.floats(-1e9, 1e9, width=32), st.floats(width=32))
 ENTITY_TEXT = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=12)
+
+FACTORS = {"s": 0.001, "ms": 1, "us": 1000, "ns": 1_000_000}
+
+
+def _times(unit: str) -> st.SearchStrategy[int]:
+    """Integers that are mostly event times in their unit."""
+    return mostly(st.integers(T0, 2 * T0).map(lambda t: int(t * FACTORS[unit]) + 1), LONGS)
+
+
+def _long(unit: str, **more: str) -> tuple[Any, st.SearchStrategy[int], str]:
+    return {"type": "long"} | {name.replace("_", "."): value for name, value in more.items()}, _times(unit), ""
+
+
+def _iso() -> st.SearchStrategy[str]:
+    """Times in ISO 8601 in all the forms that are read, and near misses."""
+    moments = st.datetimes(datetime(1999, 1, 1), datetime(2101, 1, 1))
+    forms = st.sampled_from(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dt%H:%M:%S,%f", "%Y-%m-%d"])
+    ends = st.sampled_from(["", "Z", "z", "+01:00", "-0530", "+14", "+24:00", " UTC", "+1", "Z ", "+01:60"])
+    texts = st.tuples(moments, forms, ends).map(lambda one: one[0].strftime(one[1]) + one[2])
+    odd = ["", "2024-02-30T00:00", "2023-02-29T00:00Z", "2024-02-29T23:59:60", "0000-01-01T00:00", "2024-1-1T00:00", "x"]
+    return mostly(
+        texts, st.sampled_from([*odd, "2024-01-01T24:00", "2024-01-01T00:00:00.", "2024-01-01T00:00:0"]) | st.text(max_size=30)
+    )
+
+
+TIMES: list[tuple[Any, st.SearchStrategy[Any], str]] = [
+    *(
+        _long({"millis": "ms", "micros": "us", "nanos": "ns"}[u], logicalType=f"timestamp-{u}")
+        for u in ("millis", "micros", "nanos")
+    ),
+    _long("us", logicalType="local-timestamp-micros"),
+    _long("ms", connect_name="org.apache.kafka.connect.data.Timestamp"),
+    _long("ns", connect_name="io.debezium.time.NanoTimestamp"),
+    *(("long", _times(unit), unit) for unit in FACTORS),
+    ("int", mostly(st.integers(T0 // 1000, 2**31 - 1), INTS), "s"),
+    *(("double", mostly(st.floats(T0 * FACTORS[u], 2 * T0 * FACTORS[u]), st.floats()), u) for u in FACTORS),
+    ("string", _iso(), "iso"),
+]
+"""Types of an event time, their values, and input.time_unit."""
 
 World = tuple[str, InputSettings, list[dict[str, Any]]]
 """A writer schema, the settings that fit it, and records."""
@@ -94,11 +134,8 @@ def worlds(draw: st.DrawFn) -> World:
         kinds = [("string", ENTITY_TEXT), ("long", LONGS), ("int", INTS), (symbols, st.sampled_from(["eu", "us"]))]
         schema, values = optional(draw, *draw(st.sampled_from(kinds)))
         fields.append((f"part{part}", schema, values))
-    unit, factor = draw(st.sampled_from([("timestamp-millis", 1), ("timestamp-micros", 1000)]))
-    schema, values = optional(
-        draw, {"type": "long", "logicalType": unit}, mostly(st.integers(T0, 2 * T0).map(lambda t: t * factor + 1), LONGS)
-    )
-    fields.append(("when", schema, values))
+    schema, values, unit = draw(st.sampled_from(TIMES))
+    fields.append(("when", *optional(draw, schema, values)))
     for metric in range(draw(st.integers(1, 3))):
         kinds = [("double", FLOATS), ("float", FLOATS), ("long", LONGS), ("int", INTS)]
         schema, values = optional(draw, *draw(st.sampled_from(kinds)))
@@ -107,6 +144,8 @@ def worlds(draw: st.DrawFn) -> World:
         schema, values = draw(skipped(2, f"s{extra}"))
         fields.append((f"skipped{extra}", schema, values))
     fields = draw(st.permutations(fields))
-    text = json.dumps({"type": "record", "name": "R", "fields": [{"name": n, "type": t} for n, t, _ in fields]})
+    schema = {"type": "record", "name": "R", "fields": [{"name": n, "type": t} for n, t, _ in fields]}
+    text = json.dumps(draw(st.sampled_from([schema, schema, ["null", schema], [schema, "null"]])))
     records = draw(st.lists(st.fixed_dictionaries({n: v for n, _, v in fields}), min_size=1, max_size=6))
-    return text, InputSettings(entity_fields=tuple(f"part{part}" for part in range(parts))), records
+    parted = tuple(f"part{part}" for part in range(parts))
+    return text, InputSettings(entity_fields=parted, time_field="when", time_unit=unit), records

@@ -118,7 +118,7 @@ def replayed(tmp_path_factory: pytest.TempPathFactory, kafka: str, registry_url:
     folder = tmp_path_factory.mktemp("pipeline")
     base = settings_for(kafka, f"p{uuid.uuid4().hex[:10]}", folder)
     stack = Stack(base.model_copy(update={"registry": RegistrySettings(url=registry_url)}), folder)
-    ensure(stack.settings)
+    ensure(stack.settings).checked()
     summary = json.loads(
         stack.run("producer", "--fleet", str(HOSTS), "--days", str(DAYS), "--speed", "max", "--json").splitlines()[-1]
     )

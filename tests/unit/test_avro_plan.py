@@ -83,9 +83,17 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     (text(host="double", t=MILLIS, a="double"), {}, "n.R.host is double.*string, int, long or enum"),
     (text(host=["null"], t=MILLIS, a="double"), {}, "n.R.host is"),
     (text(host="string", t=MILLIS, a="double"), {"entity_fields": ("host", "host")}, "'host' twice"),
-    (text(host="string", t="long", a="double"), {}, "no long field of logicalType timestamp-millis"),
-    (text(host="string", t={"type": "string", "logicalType": "timestamp-millis"}, a="int"), {}, "no long field of logicalType"),
-    (text(host="string", x=MILLIS, y=MILLIS, a="double"), {}, r"several timestamps \(x, y\)"),
+    (
+        text(host="string", t="long", a="double"),
+        {},
+        "no timestamp field .*input.time_field and input.time_unit make it one of t, a",
+    ),
+    (text(host="string", t={"type": "string", "logicalType": "timestamp-millis"}, a="int"), {}, "no timestamp field"),
+    (
+        text(host="string", x=MILLIS, y=MILLIS, a="double"),
+        {},
+        r"has x \(timestamp-millis\) and y .*event time\? Set input.time_field",
+    ),
     (text(host="string", t=MILLIS, note="string"), {}, "no numeric field"),
     (text(host="string", t=MILLIS, a="double"), {"exclude": ("a",)}, "leave none of a"),
     (text(host="string", t=MILLIS, a="double", b="string"), {"include": ("a", "b")}, "n.R.b is string.*input.include"),
@@ -157,6 +165,7 @@ def test_the_kernel_means_the_same_by_its_numbers() -> None:
     for role in Role:
         assert getattr(kernel, role.name) == role
     assert (wire.TRUNCATED, wire.MALFORMED) == (-Reason.TRUNCATED, -Reason.MALFORMED)
+    assert kernel.TIME_INVALID == Reason.TIME_INVALID
     for name in ("ACCEPTED", "EMPTY", "TOO_LARGE", "NOT_AVRO", "UNKNOWN_SCHEMA", "TRAILING_BYTES", "NOT_FINITE"):
         assert getattr(kernel, name) == Reason[name]
     assert (kernel.TIME_OUT_OF_RANGE, kernel.ENTITY_INVALID) == (Reason.TIME_OUT_OF_RANGE, Reason.ENTITY_INVALID)

@@ -23,7 +23,7 @@ from shared.errors import ConfigError, TransportError
 from shared.settings import load_settings
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = {"backtest", "demo", "produce", "train", "predict", "tail", "topics", "data", "doctor", "dlq"}
+COMMANDS = {"backtest", "demo", "produce", "train", "predict", "tail", "topics", "data", "doctor", "dlq", "inspect"}
 HEAVY = ("numpy", "numba", "pydantic", "confluent_kafka", "fastavro", "structlog", "sklearn", "pandas", "matplotlib")
 
 

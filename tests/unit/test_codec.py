@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import struct
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
 from io import BytesIO
 from itertools import pairwise
 from typing import Any
@@ -72,14 +74,27 @@ def test_equals_fastavro(world: World) -> None:
     entities, metrics = Directory(), []
     columns = decode(batch_of(values), {1: plan}, input_, entities, metrics, 100)
     read = decode_records(values, [text] * len(values))
-    per_ms = 1000 if "timestamp-micros" in text else 1
     for place, row in enumerate(columns.accepted):
         record = read[row]
         assert entities.name(int(columns.entity[place])) == "/".join(str(record[part]) for part in input_.entity_fields)
-        assert columns.time_ms[place] == record["when"] // per_ms
+        assert columns.time_ms[place] == in_ms(record["when"], plan.fields.time_unit)
         expected = [np.nan if record[name] is None else float(record[name]) for name in metrics]
         np.testing.assert_array_equal(columns.values[place], expected)
-    assert set(columns.reasons) <= {Reason.NOT_FINITE, Reason.TIME_OUT_OF_RANGE, Reason.ENTITY_INVALID}
+    assert set(columns.reasons) <= {
+        Reason.NOT_FINITE, Reason.TIME_OUT_OF_RANGE, Reason.TIME_INVALID, Reason.ENTITY_INVALID
+    }  # fmt: skip
+
+
+def in_ms(value: Any, unit: str) -> int:
+    if unit == "iso":
+        moment = datetime.fromisoformat(value.upper())
+        return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
+    exact = Fraction(value) * {"s": 1000, "ms": 1, "us": Fraction(1, 1000), "ns": Fraction(1, 1_000_000)}[unit]
+    return math.floor(exact) if isinstance(value, int) else round_as_floats(value, unit)
+
+
+def round_as_floats(value: float, unit: str) -> int:
+    return math.floor((value * 1000 if unit == "s" else value / {"ms": 1, "us": 1e3, "ns": 1e6}[unit]) + 0.5)
 
 
 @settings(max_examples=EXAMPLES)

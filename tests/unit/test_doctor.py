@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -12,6 +14,7 @@ import lapwing.doctor as doctor
 from lapwing.doctor import command, files
 from lapwing.doctor.findings import Finding, summary
 from lapwing.doctor.registry import registry_time_s
+from lapwing.inspect.reading import DeadLetters, Inspection, Reading
 from shared.batch import Position
 from shared.errors import ConfigError, TopicMismatch, TransportError
 from shared.kafka import topic_specs
@@ -65,6 +68,10 @@ class FakeRegistry:
         return 7
 
 
+READ = Reading("schema 1, R", 10, 10, ("host",), "ts", "timestamp-millis", ("cpu",), (("note", "text"),))
+SEEN = Inspection("t: the newest 10", "record", 10, (READ,))
+
+
 @pytest.fixture
 def settings(tmp_path):
     (tmp_path / "models").mkdir()
@@ -75,9 +82,9 @@ def settings(tmp_path):
 def run(settings):
     cluster, registry = FakeCluster(settings), FakeRegistry()
 
-    def found(theirs=1000.0, ours=1001.0):
+    def found(theirs=1000.0, ours=1001.0, look=lambda: SEEN):
         doors = command.Doors(
-            lambda: cluster, NoLetters, lambda: registry, lambda _: theirs, lambda: ours, lambda: 0.0, lambda _: None
+            lambda: cluster, NoLetters, lambda: registry, look, lambda _: theirs, lambda: ours, lambda: 0.0, lambda _: None
         )
         listed = list(command.findings(settings, doors))
         for finding in listed:
@@ -91,8 +98,8 @@ def run(settings):
 def test_a_healthy_stack(run):
     found = run()
     assert list(found) == [
-        "broker", "topics", "group", "registry", "schemas", "clock", "model", "models_dir", "state_dir", "dead_letters",
-        "results",
+        "broker", "topics", "group", "registry", "schemas", "input", "clock", "model", "models_dir", "state_dir",
+        "dead_letters", "results",
     ]  # fmt: skip
     assert {check: f.result for check, f in found.items()} == dict.fromkeys(found, "ok") | {"model": "warning"}
     assert "7 records behind" in found["group"].said
@@ -154,6 +161,53 @@ def test_a_schema_that_is_not_registered(run):
     assert found["schemas"].remedy == "lapwing topics ensure"
 
 
+def test_how_the_input_is_read_in_one_line(run):
+    finding = run()["input"]
+    line = "schema 1, R: entity=host, time=ts (timestamp-millis), metrics=cpu, left out=note (text)"
+    assert (finding.result, finding.said) == ("ok", line)
+
+
+@pytest.mark.parametrize(
+    ("seen", "result", "says"),
+    [
+        (
+            replace(SEEN, rows=12, dead=(DeadLetters("not_avro", 2, "why"),)),
+            "warning",
+            "2 of the newest 12 records.*not_avro 2",
+        ),
+        (
+            replace(SEEN, readings=(replace(READ, read=0),), dead=(DeadLetters("empty", 10, ""),)),
+            "failed",
+            "10 of the newest 10",
+        ),
+        (replace(SEEN, readings=(replace(READ, warnings=("odd",)),)), "warning", "; odd"),
+        (replace(SEEN, warnings=("spread",)), "warning", "; spread"),
+        (replace(SEEN, readings=(READ, READ)), "ok", "; 1 other schema$"),
+        (replace(SEEN, readings=(), dead=(DeadLetters("empty", 10, ""),)), "failed", "none of the newest"),
+        (Inspection("t", "record", 0, (replace(READ, rows=0, read=0),)), "ok", "entity=host"),
+        (Inspection("t", "record", 0, (Reading("schema", 0, 0, unfit="which time?"),)), "failed", "which time"),
+        (Inspection("t", "record", 0, ()), "skipped", "no records, and its subject no schema"),
+    ],
+)
+def test_what_is_wrong_with_the_input(run, seen, result, says):
+    finding = run(look=lambda: seen)["input"]
+    assert finding.result == result
+    assert re.search(says, finding.said)
+
+
+def test_an_input_that_cannot_be_looked_at(run):
+    def failing(error):
+        def look():
+            raise error
+
+        return look
+
+    assert run(look=failing(TopicMismatch("there is no topic")))["input"].result == "skipped"
+    assert run(look=failing(TransportError("no answer")))["input"].result == "warning"
+    run.registry.error = TransportError("no answer")
+    assert run()["input"].result == "skipped"
+
+
 def test_a_clock_that_is_wrong(run):
     assert run(theirs=1000.0, ours=1090.0)["clock"].said == "90 s apart from the registry's"
     assert run(theirs=None)["clock"].result == "skipped"
@@ -199,11 +253,12 @@ def test_what_is_printed(settings, monkeypatch, capsys):
     monkeypatch.setattr(command, "Reader", lambda _: NoLetters())
     monkeypatch.setattr(command, "Registry", lambda _: FakeRegistry())
     monkeypatch.setattr(command, "registry_time_s", lambda _: None)
+    monkeypatch.setattr(command, "inspect_topic", lambda settings, limit: SEEN)
     monkeypatch.setattr(command.time, "sleep", lambda _: None)
     assert doctor.examine(settings, as_json=False) == 0
     out = capsys.readouterr().out
     assert "✓ broker" in out
-    assert out.endswith("none of 11 checks failed, 1 warning, 1 skipped\n")
+    assert out.endswith("none of 12 checks failed, 1 warning, 1 skipped\n")
     cluster.counts.clear()
     assert doctor.examine(settings, as_json=True) == 1
     document = json.loads(capsys.readouterr().out)

@@ -102,6 +102,10 @@ KNOWN_ELSEWHERE = {
         "header_schema_id_serializer", "prefix_schema_id_serializer", "__value_schema_id",
     },
     "docs/faults.md": {"send_offsets_to_transaction"},
+    "docs/input.md": {
+        "__source_ts_ms", "__ts_ms", "__value_schema_id", "created_at", "device_id", "event_ts", "event_timestamp",
+        "ingested_at", "measured_at", "recorded_at", "response_time", "seen_at", "start_time", "ts_ms", "window_start",
+    },
     "CONTRIBUTING.md": {"confluent_kafka", "_total", "time_ms", "timeout_s"},
     "data/README.md": {
         "ec2_cpu_utilization_c6585a", "ec2_disk_write_bytes_1ef3de", "ec2_disk_write_bytes_c0d644", "ec2_network_in_257a54",

@@ -13,7 +13,7 @@ from shared.batch import Batch, Blob
 from shared.codec import compile_plan, decode, schema_ids
 from shared.dead_letters import PREFIX, REASON, dead_letters
 from shared.directory import Directory
-from shared.misplaced import CONFLUENT_HEADERS, misplaced
+from shared.misplaced import KEY_HEADER, VALUE_HEADER, misplaced
 from shared.registry import _library
 from shared.settings import InputSettings
 
@@ -104,7 +104,7 @@ def test_confluent_with_the_id_where_it_is_read():
 
 
 def test_the_headers_are_those_of_the_library():
-    assert CONFLUENT_HEADERS == (confluent._VALUE_SCHEMA_ID, confluent._KEY_SCHEMA_ID)
+    assert (VALUE_HEADER, KEY_HEADER) == (confluent._VALUE_SCHEMA_ID, confluent._KEY_SCHEMA_ID)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ from producer.series import Series
 from producer.service import ReplayOptions, run
 from producer.sources import SourceOptions, open_source
 from shared.counters import Counters
-from shared.errors import ConfigError, DataError, TopicMismatch, TransportError
+from shared.errors import ConfigError, DataError, SchemaRefused, TopicMismatch, TransportError
 from tests.replaying import FakeSender, Log, settings
 
 INF = float("inf")
@@ -158,6 +158,7 @@ class FakeAdmin:
 class FakeRegistry:
     known: ClassVar = {}
     calls: ClassVar = []
+    refusal: ClassVar = None
 
     def __init__(self, configured):
         pass
@@ -168,6 +169,8 @@ class FakeRegistry:
         return self.known[text]
 
     def register(self, subject, text, compatibility):
+        if self.refusal:
+            raise self.refusal
         self.calls.append((subject, compatibility))
         self.known[text] = 8
         return 8
@@ -225,6 +228,19 @@ def test_a_schema_that_the_subject_lacks_is_registered(doors, tmp_path):
     assert FakeRegistry.calls == [("metrics.cloudwatch.raw-value", "BACKWARD")]
     assert doors.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x08"
     assert summary.metrics == ("cpu", "network_in", "disk_write", "temperature")
+
+
+def test_a_subject_of_another_producer_is_named_with_what_to_do(doors, monkeypatch):
+    monkeypatch.setattr(FakeRegistry, "known", {})
+    refused = SchemaRefused("s: http://r refuses schemas/metric_event.avsc, ... level FULL: why", "s", "FULL")
+    monkeypatch.setattr(FakeRegistry, "refusal", refused)
+    with pytest.raises(SchemaRefused) as raised:
+        run(settings(), FLEET, Counters(), lambda: False)
+    said = str(raised.value)
+    assert said.startswith(str(refused))
+    assert "schemas of another producer" in said
+    assert all(name in said for name in ("topics.input", "topics.dataset", "metrics.cloudwatch.raw", "level to NONE"))
+    assert (raised.value.exit_code, doors.sender) == (2, None)
 
 
 def test_a_wrong_partition_count_and_a_missing_topic_are_named(doors, monkeypatch):

@@ -35,6 +35,7 @@ TESTED_BY = {
     "lapwing train": "tests/integration/test_readme_commands.py",
     "lapwing predict": "tests/integration/test_readme_commands.py",
     "lapwing tail": "tests/integration/test_readme_commands.py",
+    "lapwing inspect": "tests/integration/test_readme_commands.py",
     "lapwing doctor": "tests/integration/test_readme_commands.py",
     "lapwing dlq": "tests/unit/test_dlq.py",
     "lapwing backtest": "tests/unit/test_backtest.py",

@@ -15,10 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from confluent_kafka.schema_registry import Schema
 
 import schemas
-from lapwing.embedded.registry import EmbeddedRegistry, serve
-from shared.errors import ConfigError, TransportError
+from lapwing.embedded import registry as registry_server
+from lapwing.embedded.registry import EmbeddedRegistry, Request, SchemaStore, serve
+from shared.errors import ConfigError, SchemaRefused, TransportError
 from shared.registry import Registry
 from shared.settings import RegistrySettings
 
@@ -31,6 +33,12 @@ SCORE = schemas.text(schemas.SCORE_EVENT)
 def embedded() -> Iterator[EmbeddedRegistry]:
     with serve() as server:
         yield server
+
+
+def with_a_metric(name: str) -> str:
+    schema = json.loads(EVENT)
+    schema["fields"].append({"name": name, "type": ["null", "double"], "default": None})
+    return json.dumps(schema)
 
 
 def door(url: str, **settings: object) -> Registry:
@@ -80,11 +88,51 @@ def test_register_look_up_and_read_back(embedded: EmbeddedRegistry) -> None:
     assert (client.get_compatibility("a-value"), client.get_compatibility("b-value")) == ("BACKWARD", "FULL")
 
 
-def test_a_level_is_changed_where_it_differs(embedded: EmbeddedRegistry) -> None:
+def test_the_level_of_a_subject_that_exists_is_never_changed(embedded: EmbeddedRegistry) -> None:
     registry = door(embedded.url)
     registry.register("a-value", EVENT, "FULL")
     registry.register("a-value", EVENT, "BACKWARD")
-    assert registry._client().get_compatibility("a-value") == "BACKWARD"
+    registry.register("a-value", with_a_metric("swap"), "BACKWARD")
+    assert (registry.level("a-value"), registry.versions("a-value")) == ("FULL", [1, 2])
+    owner = registry._client()
+    owner.register_schema("b-value", Schema(EVENT, "AVRO"))
+    registry.register("b-value", with_a_metric("swap"), "FULL")
+    assert registry.level("b-value") == registry.level("nobody-value") == "BACKWARD"
+    owner.set_compatibility(level="NONE")
+    assert registry.level("b-value") == "NONE"
+
+
+def test_a_level_that_was_given_in_advance_stays(embedded: EmbeddedRegistry) -> None:
+    registry = door(embedded.url)
+    registry._client().set_compatibility("a-value", "NONE")
+    registry.register("a-value", EVENT, "FULL")
+    assert registry.level("a-value") == "NONE"
+
+
+def test_a_registry_that_shows_its_own_level_as_the_subjects(
+    embedded: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apicurio: no level before there is a subject, afterwards the global one, or what was given in advance."""
+
+    def of_subject(store: SchemaStore, request: Request, subject: str) -> dict[str, str]:
+        store._of(subject)
+        return {"compatibilityLevel": store._levels.get(subject, store._level)}
+
+    table = [(m, p, of_subject if p.pattern == r"/config/([^/]+)" and m == "GET" else a) for m, p, a in registry_server._ROUTES]
+    monkeypatch.setattr(registry_server, "_ROUTES", table)
+    registry = door(embedded.url)
+    registry.register("a-value", EVENT, "FULL")
+    registry._client().set_compatibility("b-value", "NONE")
+    registry.register("b-value", EVENT, "FULL")
+    assert (registry.level("a-value"), registry.level("b-value")) == ("FULL", "NONE")
+
+
+def test_the_newest_schema_of_a_subject(embedded: EmbeddedRegistry) -> None:
+    registry = door(embedded.url)
+    assert (registry.latest("a-value"), registry.versions("a-value")) == (None, [])
+    registry.register("a-value", EVENT, "FULL")
+    registry.register("a-value", with_a_metric("swap"), "FULL")
+    assert door(embedded.url).latest("a-value") == with_a_metric("swap")
 
 
 def test_an_incompatible_schema_is_refused_with_the_reason(embedded: EmbeddedRegistry) -> None:
@@ -96,6 +144,9 @@ def test_an_incompatible_schema_is_refused_with_the_reason(embedded: EmbeddedReg
         registry.register("a-value", EVENT.replace('["null", "double"], "default": null', '"double"'), "BACKWARD")
     assert "a-value" in str(caught.value)
     assert "the record MetricEvent" in str(caught.value)
+    assert "the subject's compatibility level BACKWARD" in str(caught.value)
+    assert isinstance(caught.value, SchemaRefused)
+    assert (caught.value.subject, caught.value.level) == ("a-value", "BACKWARD")
     assert "MetricEvent.cpu: has no default" in str(caught.value)
 
 
@@ -106,7 +157,9 @@ def test_our_own_files_are_named(embedded: EmbeddedRegistry) -> None:
     ):
         registry.lookup("a-value", EVENT)
     registry.register("a-value", EVENT, "BACKWARD")
-    with pytest.raises(ConfigError, match=r"a-value: .* refuses schemas/score_event\.avsc: .*record lapwing\.ScoreEvent"):
+    with pytest.raises(
+        ConfigError, match=r"a-value: .* refuses schemas/score_event\.avsc, .* level BACKWARD: .*record lapwing\.ScoreEvent"
+    ):
         registry.register("a-value", SCORE, "BACKWARD")
     with pytest.raises(ConfigError, match=r"does not have schemas/score_event\.avsc"):
         registry.lookup("a-value", SCORE)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import schemas
+from consumer_prediction import service
 from shared.codec import SchemaUnfit, WriterPlan
 from shared.errors import SchemaNotAllowed, TransportError
 from shared.fingerprints import Fingerprint, fingerprint_of
 from shared.settings import InputSettings
-from shared.writer_schemas import UNKNOWN_FOR_S, WriterSchemas
+from shared.writer_schemas import UNKNOWN_FOR_S, WriterSchemas, plan_or_unfit
 
 FITS, OTHER = schemas.text(schemas.METRIC_EVENT), schemas.text(schemas.SCORE_EVENT)
 UNFIT = '{"type": "record", "name": "R", "fields": [{"name": "host", "type": "string"}]}'
@@ -29,7 +32,7 @@ class Known:
             "http://registry",
             InputSettings(schema_fingerprints=allowed),
             lambda: self.now_s,
-            lambda schema_id, found, unfit: self.met.append((schema_id, found, unfit is not None)),
+            lambda schema_id, found, plan: self.met.append((schema_id, found, isinstance(plan, SchemaUnfit))),
         )
 
     def _text_of(self, schema_id: int) -> str | None:
@@ -102,3 +105,17 @@ def test_only_allowed_schemas_are_read(allowed: str) -> None:
 def test_without_a_list_every_schema_is_looked_at() -> None:
     found = Known().schemas.plans([1, 8])
     assert isinstance(found[1], WriterPlan)
+
+
+def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, dict[str, object]]] = []
+    log = SimpleNamespace(info=lambda event, **facts: said.append((event, facts)))
+    log.warning = log.info
+    monkeypatch.setattr(service, "log", log)
+    for text in (FITS, UNFIT):
+        service._met(3, fingerprint_of(text), plan_or_unfit(text, InputSettings()))
+    read_as = "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left out=nothing"
+    assert [event for event, _ in said] == ["writer schema", "writer schema", "schema does not fit"]
+    assert (said[0][1]["record"], said[0][1]["read_as"]) == ("lapwing.MetricEvent", read_as)
+    assert "read_as" not in said[1][1]
+    assert "no timestamp field" in str(said[2][1]["why"])

@@ -1,0 +1,55 @@
+"""``lapwing inspect``: looks, and prints what was seen.
+
+Invariant: wiring only.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TextIO
+
+from lapwing.inspect.files import inspect_folder
+from lapwing.inspect.reading import Inspection
+from lapwing.inspect.records import inspect_sample
+from lapwing.inspect.render import lines
+from lapwing.inspect.topic import read_sample
+from shared.errors import ConfigError
+from shared.settings import Settings
+
+DEFAULT_RECORDS = 1_000
+
+
+def inspect_topic(settings: Settings, topic: str | None = None, limit: int = DEFAULT_RECORDS) -> Inspection:
+    """Look at the newest records of a topic, by default of the input.
+
+    raises : TopicMismatch where there is no such topic, TransportError
+    """
+    sample = read_sample(settings, topic or settings.topics.input, limit)
+    return inspect_sample(sample, settings.input)
+
+
+def inspect(
+    settings: Settings,
+    *,
+    topic: str | None,
+    data: Path | None,
+    limit: int,
+    as_json: bool,
+    out: TextIO | None = None,
+) -> int:
+    """Print what is read of a topic or a folder; return 1 where nothing of it can be read, else 0.
+
+    raises : ConfigError, DataError, TopicMismatch, TransportError
+    """
+    if topic is not None and data is not None:
+        raise ConfigError("--topic and --data exclude each other")
+    seen = inspect_topic(settings, topic, limit) if data is None else inspect_folder(data, settings.input)
+    target = out or sys.stdout
+    if as_json:
+        target.write(json.dumps(seen.document, ensure_ascii=False) + "\n")
+    else:
+        target.write("".join(f"{line}\n" for line in lines(seen)))
+    unread = seen.rows or any(reading.unfit for reading in seen.readings)
+    return 1 if unread and not seen.read else 0

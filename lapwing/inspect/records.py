@@ -1,0 +1,292 @@
+"""From the newest records of a topic to what is read of them, schema by schema.
+
+Invariant: pure; records are decoded as a predictor decodes them, and ``shared.codec`` alone says
+which of them can be read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from lapwing.dlq.record import read_fields
+from lapwing.inspect import warnings
+from lapwing.inspect.reading import (
+    EXAMPLES,
+    DeadLetters,
+    Example,
+    Inspection,
+    Reading,
+    deciding_settings,
+    iso,
+)
+from shared.avro_plan import record_of
+from shared.avro_types import AvroType, SchemaInvalid, parse_schema
+from shared.batch import Batch, Blob, Headers
+from shared.codec import Columns, SchemaUnfit, WriterPlan, decode
+from shared.directory import Directory
+from shared.events import Reason
+from shared.misplaced import misplaced
+from shared.records import schema_id_of
+from shared.settings import InputSettings
+from shared.writer_schemas import plan_or_unfit
+
+_TEXTS = ("text", "one of several symbols")
+_ENTITY_IN_KEY = (
+    "the entity is read from the value; ksqlDB writes the key there as well with AS_VALUE, "
+    "Flink SQL with 'value.fields-include'='ALL'"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record as it lies in the topic; broker_ms: Kafka's timestamp."""
+
+    partition: int
+    offset: int
+    broker_ms: int
+    key: bytes
+    value: bytes
+    headers: Headers = ()
+
+    @property
+    def age(self) -> tuple[int, int]:
+        """By what records are ordered: the newest is the largest."""
+        return self.broker_ms, self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The newest records of a topic.
+
+    source  : what was read, in words;  topic: its name
+    texts   : schema id -> text, None where the registry does not know it
+    latest  : newest schema of the topic's subject; None = there is none
+    """
+
+    source: str
+    topic: str
+    records: Sequence[Record]
+    texts: Mapping[int, str | None]
+    latest: str | None = None
+
+
+@dataclass(slots=True)
+class _Read:
+    """What was read of the records of one schema, and which were rejected."""
+
+    records: list[Record]
+    plan: WriterPlan | SchemaUnfit | None
+    rows: list[Record] = field(default_factory=list)
+    entities: list[str] = field(default_factory=list)
+    columns: Columns | None = None
+    rejected: list[tuple[Record, Reason]] = field(default_factory=list)
+
+    @property
+    def places(self) -> list[tuple[str, int]]:
+        """Entity and partition of each row."""
+        partitions = [record.partition for record in self.rows]
+        return list(zip(self.entities, partitions, strict=True))
+
+
+def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
+    """Say what is read of the newest records; without records, what the newest schema says."""
+    groups: dict[int | None, list[Record]] = {}
+    for record in sorted(sample.records, key=lambda one: one.age, reverse=True):
+        schema_id = schema_id_of(record.value)
+        groups.setdefault(schema_id if sample.texts.get(schema_id or 0) else None, []).append(record)
+    parts = {
+        schema_id: _decode(records, schema_id, sample.texts.get(schema_id or 0), settings)
+        for schema_id, records in groups.items()
+    }
+    readings = [
+        _reading(schema_id, part, sample.texts[schema_id] or "", settings)
+        for schema_id, part in parts.items()
+        if schema_id is not None
+    ]
+    if not sample.records and sample.latest is not None:
+        readings = [_of_schema("the newest schema of the subject", sample.latest, settings)]
+    places = [place for part in parts.values() for place in part.places]
+    keyed = any(record.key for record in sample.records)
+    said = warnings.entities_in_partitions(places, keyed)
+    if readings:
+        texts = [text for text in (*sample.texts.values(), sample.latest) if text]
+        names = [name for text in texts for name in _field_names(text)]
+        said += warnings.unknown_names(settings, names)
+    return Inspection(
+        sample.source,
+        "record",
+        len(sample.records),
+        tuple(readings),
+        tuple(_dead_letters(sample.topic, parts)),
+        tuple(said),
+        deciding_settings(settings),
+    )
+
+
+def _decode(records: list[Record], schema_id: int | None, text: str | None, settings: InputSettings) -> _Read:
+    """Decode records of one schema.
+
+    schema_id : None = of none that is known; each record has an id of its own, or none
+    """
+    n = len(records)
+    plan = plan_or_unfit(text, settings) if text else None
+    found = _Read(records, plan)
+    batch = Batch(
+        "", 0, Blob.join([record.value for record in records]), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
+    )  # fmt: skip
+    plans = {schema_id: plan} if schema_id is not None else {schema_id_of(one.value) or 0: None for one in records}
+    entities = Directory()
+    columns = decode(batch, plans, settings, entities, [], n + 1)
+    found.rows = [records[row] for row in columns.accepted.tolist()]
+    found.entities = [entities.name(number) for number in columns.entity.tolist()]
+    found.columns = columns
+    rejected = zip(columns.rejected.tolist(), columns.reasons.tolist(), strict=True)
+    found.rejected = [(records[row], Reason(code)) for row, code in rejected]
+    return found
+
+
+def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) -> Reading:
+    plan, columns = part.plan, part.columns
+    if not isinstance(plan, WriterPlan) or columns is None:
+        reading = _of_schema(f"schema {schema_id}", text, settings, rows=len(part.records))
+        return _with_key_hint(reading, part.records)
+    chosen = plan.fields
+    said = warnings.entities_of_rows(chosen.entity, part.entities)
+    written = parse_schema(text)
+    decoded = [read_fields(record.value, written).values for record in part.rows]
+    texts = {name: [_text(row.get(name)) for row in decoded] for name, why in chosen.left_out if why in _TEXTS}
+    said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
+    values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
+    said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
+    said += _unit_warnings(part, written)
+    return Reading(
+        f"schema {schema_id}, {plan.record}",
+        len(part.records),
+        len(part.rows),
+        chosen.entity,
+        chosen.time,
+        chosen.time_by,
+        plan.metrics,
+        chosen.left_out,
+        "",
+        tuple(said),
+        examples_of(part.entities, columns.time_ms.tolist(), values, plan.metrics),
+    )
+
+
+def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0) -> Reading:
+    """Say how records of a schema are read, none of which was read."""
+    plan = plan_or_unfit(text, settings)
+    if isinstance(plan, SchemaUnfit):
+        return Reading(source, rows, 0, unfit=str(plan))
+    one = plan.fields
+    return Reading(
+        f"{source}, {plan.record}",
+        rows,
+        0,
+        one.entity,
+        one.time,
+        one.time_by,
+        one.metrics,
+        one.left_out,
+    )
+
+
+def _with_key_hint(reading: Reading, records: Sequence[Record]) -> Reading:
+    """Add a warning where the entity is missing in the value and the records have keys."""
+    if "the entity by input.entity_fields" not in reading.unfit or not all(record.key for record in records):
+        return reading
+    said = f"the records have keys (the newest: {_shown(records[0].key)}): {_ENTITY_IN_KEY}"
+    return Reading(reading.source, reading.rows, 0, unfit=reading.unfit, warnings=(said,))
+
+
+def examples_of(
+    entities: Sequence[str],
+    times_ms: Sequence[int],
+    values: np.ndarray[Any, Any],
+    metrics: Sequence[str],
+) -> tuple[Example, ...]:
+    """Return the first rows decoded.
+
+    values : float64 (n, M)   NaN = missing
+    """
+    return tuple(
+        Example(
+            entities[row],
+            iso(times_ms[row]),
+            {name: None if math.isnan(value) else value for name, value in zip(metrics, values[row].tolist(), strict=True)},
+        )
+        for row in range(min(EXAMPLES, len(entities)))
+    )
+
+
+def _unit_warnings(part: _Read, written: AvroType) -> list[str]:
+    """Look at the newest record that has a number for a time, whether or not it can be read."""
+    assert isinstance(part.plan, WriterPlan)  # noqa: S101 - only a readable schema comes here
+    chosen = part.plan.fields
+    if chosen.time_unit == "iso":
+        return []
+    far = [record for record, reason in part.rejected if reason is Reason.TIME_OUT_OF_RANGE]
+    known = {id(record) for record in (*part.rows, *far)}
+    for record in part.records:
+        if id(record) in known:
+            raw = read_fields(record.value, written).values.get(chosen.time)
+            if isinstance(raw, int | float) and math.isfinite(raw):
+                by_setting = "input.time_unit" in chosen.time_by
+                return warnings.wrong_unit(raw, chosen.time_unit, chosen.time_by, by_setting, record.broker_ms)
+    return []
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _field_names(text: str) -> list[str]:
+    try:
+        record = record_of(parse_schema(text))
+    except SchemaInvalid:
+        return []
+    return [one.name for one in record.fields] if record else []
+
+
+# -- dead letters ----------------------------------------------------------------------------------
+
+
+def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLetters]:
+    """Group rejected records by reason, and where a schema is to blame, by schema."""
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record, reason in [one for part in parts.values() for one in part.rejected]:
+        groups.setdefault(_why(record, reason, parts), []).append(record)
+    found = []
+    for (code, why, header), records in groups.items():
+        newest = max(records, key=lambda one: one.age)
+        place = f"{topic}[{newest.partition}]@{newest.offset}"
+        found.append(DeadLetters(code, len(records), why, header, place))
+    return sorted(found, key=lambda one: (-one.count, one.reason, one.why))
+
+
+def _why(record: Record, reason: Reason, parts: Mapping[int | None, _Read]) -> tuple[str, str, str]:
+    """Return reason code, sentence and the header that holds the schema id, if that explains it."""
+    schema_id = schema_id_of(record.value)
+    if reason in (Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA):
+        known = misplaced(record.value, record.headers)
+        if known is not None:
+            return reason.code, f"{reason.sentence}: {known}", known.header
+        if reason is Reason.UNKNOWN_SCHEMA:
+            return reason.code, f"{reason.sentence}: schema id {schema_id}", ""
+    if reason is Reason.SCHEMA_UNFIT:
+        plan = parts[schema_id].plan
+        return reason.code, f"schema id {schema_id}: {plan}", ""
+    return reason.code, reason.sentence, ""
+
+
+def _shown(key: bytes) -> str:
+    try:
+        return repr(key.decode())
+    except UnicodeDecodeError:
+        return f"{len(key)} bytes"

@@ -1,0 +1,79 @@
+"""Writes what was seen for a person.
+
+Invariant: every word comes from the values; long lists are cut and say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from lapwing.inspect.reading import Inspection, Reading
+from shared.avro_fields import listed
+from shared.events import Reason
+
+IN_FULL = 5
+"""So many readings are shown in full; of more, each is a line."""
+
+_NOT_SET = {
+    "input.time_field": "not set: found by type and name",
+    "input.time_unit": "not set: a logicalType says it",
+    "input.include": "not set: every number that is no time",
+    "input.exclude": "not set",
+    "columns.ignore": "not set",
+}
+
+
+def lines(seen: Inspection) -> Iterator[str]:
+    """Yield the lines of an inspection."""
+    yield seen.source
+    if len(seen.readings) > IN_FULL:
+        yield ""
+        yield from (f"{one.line} ({_count(one, seen.kind)})" for one in seen.readings)
+        yield from (f"! {one.source}: {said}" for one in seen.readings for said in one.warnings)
+    else:
+        for reading in seen.readings:
+            yield from ("", *_reading(reading, seen.kind))
+    if seen.dead:
+        title = "dead letters" if seen.kind == "record" else "bad rows"
+        yield from ("", f"{title}: {seen.rows - seen.read:,} of {seen.rows:,}")
+        width = max(len(one.reason) for one in seen.dead)
+        for one in seen.dead:
+            is_above = one.reason == Reason.SCHEMA_UNFIT.code
+            why = f"{one.why.partition(':')[0]}, see above" if is_above else one.why
+            yield f"  {one.reason:<{width}}  {one.count:>6,}  {why} ({one.place})"
+    if seen.warnings:
+        yield ""
+        yield from (f"! {said}" for said in seen.warnings)
+    yield from ("", "settings that change it")
+    width = max(map(len, seen.settings), default=0)
+    for name, value in seen.settings.items():
+        yield f"  {name:<{width}}  {value or _NOT_SET.get(name, '')}"
+
+
+def _reading(one: Reading, kind: str) -> Iterator[str]:
+    yield f"{one.source}: {_count(one, kind)}"
+    if one.unfit:
+        yield f"  cannot be read: {one.unfit}"
+    else:
+        yield f"  entity    {'/'.join(one.entity)}"
+        yield f"  time      {one.time} ({one.time_by})"
+        yield f"  metrics   {listed(one.metrics)}"
+        yield from _left_out(one.left_out)
+        for place, row in enumerate(one.examples):
+            measured = {name: "-" if v is None else f"{v:.6g}" for name, v in row.values.items()}
+            shown = " ".join(f"{name}={text}" for name, text in measured.items())
+            yield f"  {'' if place else 'newest':<9} {row.time}  {row.entity}  {shown}"
+    yield from (f"  ! {said}" for said in one.warnings)
+
+
+def _left_out(fields: Sequence[tuple[str, str]]) -> Iterator[str]:
+    if not fields:
+        yield "  left out  nothing"
+    width = max((len(name) for name, _ in fields), default=0)
+    for place, (name, why) in enumerate(fields):
+        yield f"  {'' if place else 'left out':<9} {name:<{width}}  {why}"
+
+
+def _count(one: Reading, kind: str) -> str:
+    rows = f"{one.rows:,} {kind}{'' if one.rows == 1 else 's'}"
+    return rows if one.read == one.rows or one.unfit else f"{rows}, {one.read:,} of them can be read"

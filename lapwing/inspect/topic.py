@@ -1,0 +1,73 @@
+"""Reads the newest records of a topic and the schemas that they were written with.
+
+Invariant: it reads committed records without a group, and commits, registers and creates nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lapwing.inspect.records import Record, Sample
+from shared.batch import Batch
+from shared.kafka import Admin, Reader
+from shared.records import schema_id_of
+from shared.registry import Registry
+from shared.settings import Settings
+
+FURTHER_BACK, TRIES = 4, 6
+"""A window with too few records (transactions leave marks) grows so much, so often."""
+
+
+def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
+    """Read up to ``limit`` newest records of a topic, about as many of each partition.
+
+    raises : TopicMismatch where there is no such topic, TransportError
+    """
+    admin = Admin(settings)
+    try:
+        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
+    finally:
+        admin.close()
+    records = newest(_read(settings, topic, low, high, limit), limit)
+    registry = Registry(settings.registry)
+    ids = {i for record in records if (i := schema_id_of(record.value)) is not None}
+    texts = {schema_id: registry.schema(schema_id) for schema_id in sorted(ids)}
+    latest = None if records else registry.latest(f"{topic}-value")
+    held = sum(high[p] - low[p] for p in high)
+    partitions = f"{len(high)} partition{'' if len(high) == 1 else 's'}"
+    counts = f"the newest {len(records):,} of {held:,} records in {partitions}"
+    source = f"{topic}: {counts if held else 'no records'}"
+    return Sample(source, topic, records, texts, latest)
+
+
+def _read(settings: Settings, topic: str, low: Mapping[int, int], high: Mapping[int, int], limit: int) -> list[Record]:
+    """Read the end of each partition, further back until there are enough records or no more."""
+    reader = Reader(settings)
+    span = -(-limit // max(1, sum(high[p] > low[p] for p in high)))
+    for _ in range(TRIES):
+        start = {p: max(low[p], high[p] - span) for p in high}
+        found = [record for batch in reader.read(topic, start, high) for record in records_of(batch)]
+        if len(found) >= limit or start == dict(low):
+            break
+        span *= FURTHER_BACK
+    return found
+
+
+def newest(records: list[Record], limit: int) -> list[Record]:
+    """Return the newest by Kafka's timestamps."""
+    return sorted(records, key=lambda record: record.age)[-limit:]
+
+
+def records_of(batch: Batch) -> list[Record]:
+    """Take a batch apart."""
+    return [
+        Record(
+            batch.partition,
+            int(batch.offsets[row]),
+            int(batch.broker_ms[row]),
+            batch.keys[row],
+            batch.values[row],
+            tuple(batch.headers.get(row, ())),
+        )
+        for row in range(len(batch))
+    ]

@@ -145,10 +145,10 @@ def test_patience_says_whom_it_waits_for(monkeypatch):
 
 @pytest.fixture
 def training(tmp_path, monkeypatch):
-    from consumer_training import pictures
+    from consumer_training import service
     from tests.unit.test_training_service import World as TrainingWorld
 
-    monkeypatch.setattr(pictures, "installed", lambda: False)
+    monkeypatch.setattr(service, "MAX_PICTURES", 0)
 
     def of(**train):
         world = TrainingWorld(tmp_path, **train)

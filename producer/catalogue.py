@@ -5,6 +5,7 @@ Law: every file that was read ends up in exactly one host; what was joined or re
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +17,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import data
-from producer.series import ColumnRules, Series, metric_name, read_series
+from producer.columns import ColumnChoice, ColumnRules, metric_name
+from producer.series import Series, read_series
 from shared.errors import ConfigError, DataError
+
+_EXAMPLES = re.compile(r"\([^()]*\)|\d[\d,]*")
+"""What differs from file to file in notes of the same kind."""
 
 
 def _avro_name(name: str) -> str:
@@ -127,15 +132,44 @@ def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def read_folder(source: Path, catalogue: Catalogue, *, skip_bad: bool = False) -> tuple[list[Series], list[str]]:
+def read_files(
+    source: Path, catalogue: Catalogue, choice: ColumnChoice | None = None, *, skip_bad: bool = False
+) -> list[Series]:
+    """Read all CSV files of a folder (or one file), each as it is.
+
+    raises : DataError
+    """
+    files = find_files(source, catalogue.folders)
+    rules = catalogue.rules
+    return [read_series(path, name, rules, choice, skip_bad=skip_bad) for name, path in files.items()]
+
+
+def read_folder(
+    source: Path, catalogue: Catalogue, choice: ColumnChoice | None = None, *, skip_bad: bool = False
+) -> tuple[list[Series], list[str]]:
     """Read all CSV files of a folder (or one file) and make hosts of them.
 
     returns : one Series per host or wide file; notes for the person who watches
     raises  : DataError
     """
-    files = find_files(source, catalogue.folders)
-    read = [read_series(path, name, catalogue.rules, skip_bad=skip_bad) for name, path in files.items()]
-    return assemble(read, catalogue)
+    read = read_files(source, catalogue, choice, skip_bad=skip_bad)
+    hosts, notes = assemble(read, catalogue)
+    return hosts, [*column_notes(read), *notes]
+
+
+def column_notes(files: Sequence[Series]) -> list[str]:
+    """Return what was decided about the columns of files; what is the same of several is said once."""
+    first: dict[str, tuple[str, str]] = {}
+    count: dict[str, int] = {}
+    for series in files:
+        for note in series.columns.notes if series.columns else ():
+            kind = _EXAMPLES.sub("", note)
+            first.setdefault(kind, (series.source, note))
+            count[kind] = count.get(kind, 0) + 1
+    return [
+        f"{source}.csv{f' and {count[kind] - 1:,} more' if count[kind] > 1 else ''}: {note}"
+        for kind, (source, note) in first.items()
+    ]
 
 
 def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series], list[str]]:

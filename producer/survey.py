@@ -1,0 +1,174 @@
+"""Looks through a file before it is read, where the first rows do not say all: the form of its times, text, decimal commas.
+
+Invariant: whatever is decided here is decided from all rows; a file with ISO times and plain numbers needs no such look.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.columns import ColumnChoice, Doubt, Says, names_a_row, says
+from producer.csv_rows import line_of, read_blocks
+from producer.layout import Layout
+from producer.numbers import Decimals, is_comma_number, is_decorated_number, is_number
+from producer.time_choice import TimeColumn
+from producer.time_forms import ISO, Kind, TimeForm, find_form, kind_of
+from producer.times import Flags, Times
+from shared.errors import DataError
+
+_FIRST_ROWS = 50
+_WHOLE = re.compile(r"\d{1,18}(\.0*)?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A column whose cells are names rather than measurements, row by row.
+
+    codes  : int32 (n,)  index into values
+    values : distinct cells, in order of appearance
+    """
+
+    codes: npt.NDArray[np.int32]
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found out about a file.
+
+    form    : of its times
+    decimal : sign of its numbers
+    labels  : {column: its cells} of those that are text throughout or are named like identifiers
+    time_ms, timed : int64, bool (n,)  times of all rows and which rows have one; None where no label asks for them
+    entity  : int64 (n,)  which rows belong together by the columns that are named as the entity; None as above
+    """
+
+    form: TimeForm
+    decimal: str = "."
+    labels: dict[int, Label] | None = None
+    time_ms: Times | None = None
+    timed: Flags | None = None
+    entity: npt.NDArray[np.int64] | None = None
+
+
+def survey(
+    text: str,
+    layout: Layout,
+    path: Path,
+    choice: ColumnChoice,
+    ignored: Sequence[int] = (),
+    fixed: Sequence[int] = (),
+) -> Survey:
+    """Look at the first rows, and at all rows if those leave something open.
+
+    ignored : columns that are nothing
+    fixed   : columns that are metrics whatever they are called
+    raises  : DataError that names file and line where times or numbers can be read in two ways
+
+    Cost: nothing, or 0.3 us per cell where all rows are looked at.
+    """
+    asked = None if choice.time_format is None else find_form(choice.time_format)
+    named = {*layout.time, *(layout.entity or ()), *ignored}
+    rest = [place for place in range(len(layout.names)) if place not in named]
+    top = next(read_blocks(text, layout, path, _FIRST_ROWS), None)
+    if top is None:
+        return Survey(asked or ISO)
+    firsts = {place: next(filter(None, top.columns[place]), "") for place in rest}
+    numbered = [place for place in rest if place not in fixed and _may_tell_apart(layout.names[place])]
+    texts = [place for place in rest if place not in (*fixed, *numbered) and not is_number(firsts[place])]
+    signs = "," in text if layout.separator != "," else '"' in text
+    commas = signs and choice.decimal is None
+    kinds = filter(None, map(kind_of, time_cells(top.columns, layout.time)))
+    known = asked is not None or next(kinds, None) is Kind.ISO
+    if known and not numbered and not texts and not commas:
+        return Survey(asked or ISO, choice.decimal or ".")
+    return _look(text, layout, path, (asked, choice.decimal), rest, numbered, texts)
+
+
+def _may_tell_apart(name: str) -> bool:
+    return says(name) is not Says.NOTHING or names_a_row(name)
+
+
+def time_cells(columns: Sequence[list[str]], places: Sequence[int]) -> list[str]:
+    """Return the cells of the column of times; of several, joined by a blank."""
+    if len(places) == 1:
+        return columns[places[0]]
+    return [" ".join(parts).strip() for parts in zip(*(columns[place] for place in places), strict=True)]
+
+
+class _Codes:
+    """Gathers a column of names; ``dropped`` as soon as a cell shows that it is one of numbers."""
+
+    def __init__(self, keep: Callable[[str], bool]) -> None:
+        self._keep = keep
+        self._places: dict[str, int] = {}
+        self._parts: list[npt.NDArray[np.int32]] = []
+        self.dropped = False
+
+    def add(self, cells: Sequence[str]) -> None:
+        if self.dropped:
+            return
+        known, places = len(self._places), self._places
+        self._parts.append(np.array([places.setdefault(cell, len(places)) for cell in cells], np.int32))
+        self.dropped = not all(map(self._keep, islice(places, known, None)))
+
+    def label(self) -> Label:
+        return Label(np.concatenate(self._parts), tuple(self._places))
+
+
+def _is_text(cell: str) -> bool:
+    return not (is_number(cell) or is_comma_number(cell) or is_decorated_number(cell))
+
+
+def _is_text_or_whole(cell: str) -> bool:
+    return is_whole(cell) or _is_text(cell)
+
+
+def is_whole(cell: str) -> bool:
+    """Whether a cell is a whole number without sign: 7, 007, or 7.0 as pandas writes it beside a missing one."""
+    return _WHOLE.fullmatch(cell) is not None
+
+
+def _look(
+    text: str,
+    layout: Layout,
+    path: Path,
+    asked: tuple[TimeForm | None, str | None],
+    rest: Sequence[int],
+    numbered: Sequence[int],
+    texts: Sequence[int],
+) -> Survey:
+    column, decimals, entity = TimeColumn(asked[0]), Decimals(asked[1]), _Codes(lambda _: True)
+    codes = {place: _Codes(_is_text) for place in texts}
+    codes |= {place: _Codes(_is_text_or_whole) for place in numbered}
+    row = 0
+    for block in read_blocks(text, layout, path):
+        column.add(time_cells(block.columns, layout.time))
+        for place in rest:
+            decimals.add(block.columns[place], row)
+        for place, gathered in codes.items():
+            gathered.add(block.columns[place])
+        names = [block.columns[place] for place in layout.entity or ()]
+        entity.add(["/".join(parts) for parts in zip(*names, strict=True)] if names else [""] * len(block))
+        row += len(block)
+    form = column.choose()
+    if isinstance(form, Doubt):
+        raise _doubtful(text, layout, path, form)
+    if decimals.doubt is not None:
+        raise _doubtful(text, layout, path, decimals.doubt)
+    labels = {place: gathered.label() for place, gathered in codes.items() if not gathered.dropped}
+    if not labels:
+        return Survey(form, decimals.sign)
+    time_ms, timed = column.times(form)
+    return Survey(form, decimals.sign, labels, time_ms, timed, entity.label().codes.astype(np.int64))
+
+
+def _doubtful(text: str, layout: Layout, path: Path, doubt: Doubt) -> DataError:
+    return DataError(f"{path}, line {line_of(text, layout, path, doubt.row)}: {doubt.text}")

@@ -1,0 +1,667 @@
+"""What columns of a file are: identifiers, further times, text, long form, other tools' exports; read rightly or refused."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.catalogue import load_catalogue, read_folder
+from producer.columns import ColumnChoice, ColumnRules, Says, says
+from producer.series import read_series
+from producer.times import format_time
+from shared.errors import ConfigError, DataError
+
+START = datetime(2024, 3, 4)
+STEP = timedelta(minutes=5)
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(header, rows, rules=None, **choice):
+        path = tmp_path / "f.csv"
+        path.write_text(header + "\n" + "".join(f"{row}\n" for row in rows), "utf-8")
+        return read_series(path, "f", rules, ColumnChoice(**choice))
+
+    return read
+
+
+@pytest.fixture
+def refused(read):
+    def refused(header, rows, *says, **choice):
+        with pytest.raises(DataError) as raised:
+            read(header, rows, **choice)
+        assert "f.csv, line " in str(raised.value)
+        for part in says:
+            assert part in str(raised.value)
+
+    return refused
+
+
+def clock(n, step=STEP, start=START):
+    return [start + step * row for row in range(n)]
+
+
+def value(row):
+    return f"{50 + 10 * np.sin(row / 7) + row % 3 / 7:.3f}"
+
+
+def rows_of(times, *columns):
+    """Lines of a file: a time and cells, each a constant or a function of the row."""
+    return [
+        ",".join([str(time), *(str(one(row)) if callable(one) else str(one) for one in columns)])
+        for row, time in enumerate(times)
+    ]
+
+
+# -- identifiers -------------------------------------------------------------------------------------------------------------
+
+
+def equal_times(ids, n=60):
+    return [(time, one) for time in clock(n) for one in ids]
+
+
+def blocks(ids, n=60):
+    return [(time + timedelta(seconds=place), one) for place, one in enumerate(ids) for time in clock(n)]
+
+
+def turns(ids, n=60):
+    return [(time, ids[row % len(ids)]) for row, time in enumerate(clock(n * len(ids), timedelta(seconds=20)))]
+
+
+def jittered(ids, n=60):
+    random = np.random.default_rng(len(ids))
+    pairs = [(time + timedelta(seconds=37 * i + random.random() * 20), one) for i, one in enumerate(ids) for time in clock(n)]
+    return sorted(pairs)
+
+
+def events(ids, n=60):
+    random = np.random.default_rng(n)
+    seconds = np.sort(random.integers(0, 10**6, n * len(ids)))
+    return [(START + timedelta(seconds=int(s)), ids[random.integers(len(ids))]) for s in seconds]
+
+
+CERTAIN = [
+    "device_id",
+    "moteid",
+    "Device ID",
+    "nodeId",
+    "unit_number",
+    "sensor_no",
+    "station code",
+    "id",
+    "serial",
+    "host_id",
+]
+THINGS = ["node", "sensor", "station", "mote", "Machine", "wind turbine", "meter", "zone", "unit"]
+UNKNOWN = ["k", "reqs", "x1"]
+SHAPES = {
+    "equal times": equal_times,
+    "blocks": blocks,
+    "turns": turns,
+    "jittered": jittered,
+    "events": events,
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", CERTAIN + THINGS)
+def test_a_numeric_identifier_is_the_entity_or_at_least_a_note(read, name, shape):
+    pairs = SHAPES[shape]([101, 7, 13])
+    one = read(
+        f"timestamp,{name},temp",
+        [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(pairs)],
+    )
+    assert any(name in note and "--entity" in note for note in one.columns.notes)
+    if name in THINGS and shape == "events":  # nothing in the times tells: it may be a number of nodes
+        assert name in [column for column, _ in one.columns.metrics]
+        return
+    assert one.columns.entity == (name,)
+    assert set(one.entities) == {"101", "7", "13"}
+    assert one.metrics == ("temp",)
+    assert [one.entities[code] for code in one.entity] == [str(key) for _, key in pairs]
+
+
+@pytest.mark.parametrize("shape", ["equal times", "blocks"])
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_numbers_of_any_name_are_the_entity_where_the_times_prove_it(read, name, shape):
+    pairs = SHAPES[shape]([1, 2, 3])
+    rows = [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(pairs)]
+    one = read(f"timestamp,{name},temp", rows)
+    assert one.entities == ("1", "2", "3")
+    assert one.columns.notes[-1].startswith(f"column {name} holds whole numbers that tell apart the rows of one time")
+    alone = read(f"timestamp,{name},temp", rows, entity=())
+    assert alone.columns.entity == ()
+    assert alone.metrics == (name, "temp")
+
+
+def test_numbers_that_take_turns_are_said(read):
+    one = read(
+        "timestamp,k,temp",
+        [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(turns([1, 2, 3]))],
+    )
+    assert one.metrics == ("k", "temp")
+    assert one.columns.notes == ("each whole number of column k comes at even steps; if they tell things apart: --entity k",)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda row: row % 2,
+        lambda row: 3 if row < 150 else 5,
+        lambda row: [3, 1, 4, 1, 5, 9, 2, 6][row * row % 8],
+        lambda row: row % 7 * 100 + row,
+        lambda row: 8,
+    ],
+)
+def test_whole_numbers_that_measure_stay_metrics(read, make):
+    one = read("timestamp,errors,cpu", rows_of(clock(300), make, value))
+    assert one.metrics == ("errors", "cpu")
+    assert one.entities == ("",)
+
+
+def test_repeated_times_do_not_make_a_count_an_entity(read):
+    random = np.random.default_rng(1)
+    counts = random.integers(0, 4, 600)
+    wide = random.integers(0, 1000, 600)
+    times = [time for time in clock(300) for _ in (0, 1)]
+    one = read("timestamp,errors,bytes", rows_of(times, lambda row: counts[row], lambda row: wide[row]))
+    assert one.metrics == ("errors", "bytes")
+    (note,) = one.columns.notes
+    assert note.startswith("600 of 600 rows share their time with another row of the same entity; if a column tells")
+
+
+def test_an_identifier_that_varies_over_one_regular_series_is_asked_about(refused, read):
+    random = np.random.default_rng(3)
+    rows = rows_of(clock(300), lambda _: random.integers(50, 90), value)
+    refused(
+        "timestamp,id,wa",
+        rows,
+        "line 1: column id (4",
+        "--entity id takes it as the entity, --entity '' none",
+    )
+    assert read("timestamp,id,wa", rows, entity=()).metrics == ("wa",)
+    assert read("timestamp,id,wa", rows, entity=("id",)).metrics == ("wa",)
+    kept = read("timestamp,id,wa", rows, ColumnRules(rename={"id": "idle"}))
+    assert kept.metrics == ("idle", "wa")
+
+
+def test_an_identifier_that_is_the_same_throughout_names_the_file(read):
+    assert read("timestamp,device_id,temp", rows_of(clock(9), 7, value)).entities == ("7",)
+    one = read("timestamp,node,temp", rows_of(clock(9), 7, value))
+    assert one.metrics == ("node", "temp")
+    assert "--entity node" in one.columns.notes[0]
+
+
+def test_two_identifiers_are_joined_where_only_both_tell_rows_apart(read):
+    rows = [f"{t},{a},{b},{value(a * b)}" for t in clock(50) for a in (1, 2) for b in (1, 2, 3)]
+    one = read("timestamp,site_id,sensor_id,temp", rows)
+    assert one.entities == ("1/1", "1/2", "1/3", "2/1", "2/2", "2/3")
+    assert one.columns.entity == ("site_id", "sensor_id")
+    host = read("timestamp,host,disk_id,temp", rows)
+    assert host.columns.entity == ("host", "disk_id")
+    refused = [f"{t},{row % 2},{row % 3},{value(row)}" for row, t in enumerate(sorted(t for t, _ in events([1] * 3)))]
+    with pytest.raises(
+        DataError,
+        match="columns sensor_id and site_id may both name the entity; --entity sensor_id or",
+    ):
+        read("timestamp,site_id,sensor_id,temp", refused)
+
+
+def test_one_identifier_is_enough_where_it_tells_rows_apart(read):
+    rows = [f"{t},{key % 2},{key},dev-{key},{value(key)}" for t in clock(50) for key in (1, 2, 3)]
+    one = read("timestamp,site_id,device_id,device_name,temp", rows)
+    assert one.columns.entity == ("device_id",)
+    assert {left.column for left in one.columns.left_out} == {"site_id", "device_name"}
+
+
+def test_an_identifier_beside_a_named_entity_is_no_metric(read):
+    rows = [f"{t},{host},{400 + row // 20},{value(row)}" for row, t in enumerate(clock(50)) for host in "ab"]
+    one = read("timestamp,host,pid,used", rows)
+    assert one.metrics == ("used",)
+    assert one.columns.left_out[0].reason == "an identifier is no metric; --entity host,pid makes it part of the entity"
+
+
+def test_text_names_the_entity_by_its_column_or_by_the_times(read):
+    rows = [f"{t},web-{key},{value(key)},{value(2 * key)}" for t in clock(50) for key in (1, 2, 3)]
+    for name in ("server", "instance", "whatever", "name"):
+        one = read(f"timestamp,{name},cpu,mem", rows)
+        assert one.entities == ("web-1", "web-2", "web-3")
+        assert "--entity names another" in one.columns.notes[0]
+
+
+def test_text_that_tells_nothing_apart_is_left_out_and_said(read):
+    rows = [
+        f"{t},{host},{'eu' if host == 'a' else 'us'},Percent,{value(row)}" for row, t in enumerate(clock(9)) for host in "ab"
+    ]
+    one = read("timestamp,host,region,unit,cpu", rows)
+    assert one.metrics == ("cpu",)
+    assert [(left.column, left.reason) for left in one.columns.left_out] == [
+        ("region", "text ('eu', 'us')"),
+        ("unit", "text ('Percent')"),
+    ]
+    assert one.columns.notes == (
+        "column region is left out: text ('eu', 'us')",
+        "column unit is left out: text ('Percent')",
+    )
+
+
+def test_a_column_of_numbers_with_text_in_it_is_no_column_of_text(refused):
+    refused(
+        "timestamp,cpu,mem",
+        rows_of(clock(300), lambda row: "starting" if row < 200 else row, 1),
+        "line 2: cpu is 'starting'",
+    )
+    refused("timestamp,status", rows_of(clock(3), "ok"), "line 2: status is 'ok', which is not a number")
+
+
+def test_an_entity_without_a_name_is_refused(refused):
+    rows = [f"{t},{key},{value(row)}" for row, t in enumerate(clock(50)) for key in (1, 2, "")]
+    refused("timestamp,device_id,temp", rows, "line 4: the entity is empty")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("id", Says.IDENTIFIER),
+        ("DeviceID", Says.IDENTIFIER),
+        ("mote_id", Says.IDENTIFIER),
+        ("roomid", Says.IDENTIFIER),
+        ("unit nr", Says.IDENTIFIER),
+        ("station", Says.THING),
+        ("pump", Says.THING),
+        ("humid", Says.NOTHING),
+        ("grid", Says.NOTHING),
+        ("cpu", Says.NOTHING),
+        ("nodes", Says.NOTHING),
+        ("num_sensors", Says.NOTHING),
+        ("status_code", Says.NOTHING),
+        ("node_count", Says.NOTHING),
+        ("", Says.NOTHING),
+    ],
+)
+def test_what_names_say(name, said):
+    assert says(name) is said
+
+
+# -- further times -----------------------------------------------------------------------------------------------------------
+
+
+EPOCHS = [1, 10**3, 10**6, 10**9]
+WRITTEN = [(name, unit) for name in ("ingested_at", "received", "load_ts", "eventTime", "x") for unit in [*EPOCHS, "iso"]]
+WRITTEN += [("ingested_at", "digits"), ("load_date", "digits")]
+
+
+@pytest.mark.parametrize(("name", "unit"), WRITTEN)
+def test_a_second_column_of_times_is_left_out(read, name, unit):
+    def written(row):
+        late = timedelta(hours=6) if 100 < row < 130 else timedelta(seconds=row % 17)  # a backfill
+        time = START + STEP * row + late
+        if unit == "iso":
+            return time.isoformat()
+        return f"{time:%Y%m%d%H%M%S}" if unit == "digits" else int(time.replace(tzinfo=UTC).timestamp() * unit)
+
+    one = read(f"timestamp,{name},cpu", rows_of(clock(300), written, value))
+    assert one.metrics == ("cpu",)
+    assert one.values.shape == (300, 1)
+    assert one.columns.left_out[0].column == name
+    assert "a second column of times" in one.columns.notes[0]
+
+
+def test_a_constant_time_of_creation_is_left_out_and_zeros_stand_for_none(read):
+    one = read(
+        "timestamp,created_at,cpu",
+        rows_of(clock(50), lambda row: 0 if row % 9 == 0 else 1_700_000_000, value),
+    )
+    assert one.metrics == ("cpu",)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [
+        ("response_time", lambda row: 100 + row % 17),
+        ("uptime", lambda row: 300 * row),
+        ("memory", lambda row: 1_709_500_000 + row * row * 7919 % 9_000_000),
+        ("bytes_total", lambda row: 1_600_000_000 + 40_000 * row),
+        ("date_total", lambda row: row % 5),
+    ],
+)
+def test_numbers_that_are_no_times_stay_metrics(read, name, make):
+    assert read(f"timestamp,{name},cpu", rows_of(clock(300), make, value)).metrics == (name, "cpu")
+
+
+def test_a_file_of_times_alone_has_no_metric(refused):
+    refused(
+        "timestamp,ingested_at", rows_of(clock(9), lambda row: 1_709_500_000_000 + row),
+        "no metric column beside timestamp, ingested_at; column ingested_at is left out: a second column of times",
+    )  # fmt: skip
+
+
+# -- options -----------------------------------------------------------------------------------------------------------------
+
+
+def test_options_name_columns(read, refused):
+    rows = [f"{t},{t + timedelta(hours=1)},{key},{value(row)}" for row, t in enumerate(clock(20)) for key in "ab"]
+    header = "timestamp,When,Key,temp"
+    one = read(header, rows, entity=("key",), time=("when",))
+    assert (one.columns.time, one.columns.entity) == (("When",), ("Key",))
+    assert format_time(int(one.time_ms[0])) == "2024-03-04 01:00:00"
+    assert one.metrics == ("temp",)
+    refused(
+        header,
+        rows,
+        "--entity nope: there is no such column; it has timestamp, When, Key, temp",
+        entity=("nope",),
+    )
+    refused(
+        header,
+        rows,
+        "--time nope: there is no such column; it has timestamp, When, Key, temp",
+        time=("nope",),
+    )
+    refused(header, rows, "column 'Key' cannot be both time and entity", entity=("Key",), time=("Key",))
+
+
+def test_options_are_checked():
+    parsed = ColumnChoice.parse("a, b", "date,time", "s", "comma")
+    assert parsed == ColumnChoice(("a", "b"), ("date", "time"), "s", ",")
+    words = parsed.arguments()
+    assert words == [
+        "--entity",
+        "a,b",
+        "--time",
+        "date,time",
+        "--time-format",
+        "s",
+        "--decimal",
+        "comma",
+    ]
+    assert ColumnChoice.parse("", None, None, None).arguments() == ["--entity", ""]
+    assert ColumnChoice.parse(None, None, None, None).arguments() == []
+    with pytest.raises(ConfigError, match="--entity is about columns of files; --data names the files"):
+        ColumnChoice(entity=("a",)).check(files=False)
+    with pytest.raises(ConfigError, match="--time: name one column"):
+        ColumnChoice.parse(None, " , ", None, None).check(files=True)
+    with pytest.raises(ConfigError, match="--decimal dot: point or comma"):
+        ColumnChoice.parse(None, None, None, "dot")
+
+
+def test_the_form_that_was_asked_for_is_taken(read, refused):
+    rows = rows_of(["03/04/2024 00:00", "04/04/2024 00:00"], 1)
+    refused(
+        "timestamp,value",
+        rows,
+        "line 2: ",
+        "--time-format DD/MM/YYYY or --time-format MM/DD/YYYY decides",
+    )
+    assert format_time(int(read("timestamp,value", rows, time_format="dd/mm/yyyy").time_ms[0])) == "2024-04-03 00:00:00"
+    assert format_time(int(read("timestamp,value", rows, time_format="MM/DD/YYYY").time_ms[0])) == "2024-03-04 00:00:00"
+
+
+# -- separators, decimal signs, headers --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_separators(read, separator):
+    rows = [line.replace(",", separator) for line in rows_of(clock(3), "web-1", 1.5, "")]
+    one = read(separator.join(["timestamp", "host", "CPU (%)", "mem [MiB]"]), rows)
+    assert one.metrics == ("CPU", "mem_MiB")
+    assert one.entities == ("web-1",)
+    np.testing.assert_array_equal(one.values[0], [1.5, np.nan])
+
+
+def test_excel_says_its_separator_and_empty_rows_and_columns_are_nothing(read):
+    one = read(
+        "sep=;\ntimestamp;value;",
+        [f"{line.replace(',', ';')};" for line in rows_of(clock(3), 2)] + [";;", "; ;"],
+    )
+    assert one.values.tolist() == [[2], [2], [2]]
+    assert one.skipped == 0
+
+
+def test_decimal_commas(read, refused):
+    head = "timestamp;a;b"
+    assert read(head, ["2024-03-04 00:00;1,5;7", "2024-03-04 00:05;-0,25;1e3"]).values.tolist() == [
+        [1.5, 7],
+        [-0.25, 1000],
+    ]
+    assert read("timestamp,a", ['2024-03-04,"0,5"']).values.tolist() == [[0.5]]
+    doubtful = ["2024-03-04 00:00;1,500;7", "2024-03-04 00:05;22,250;8"]
+    refused(
+        head,
+        doubtful,
+        "line 2: '1,500' can be 1.500 with a decimal comma, or 1500",
+        "--decimal comma",
+    )
+    assert read(head, doubtful, decimal=",").values[:, 0].tolist() == [1.5, 22.25]
+    refused(head, doubtful, "line 2: a is '1,500': thousands separators are not read", decimal=".")
+    refused(head, ["2024-03-04 00:00;1,5;7.5"], "line 2: a is '1,5', which is not a number")
+    refused(
+        head,
+        ["2024-03-04 00:00;1.234,5;7,5"],
+        "line 2: a is '1.234,5': thousands separators are not read",
+    )
+    refused(
+        head,
+        ["2024-03-04 00:00;1,234,567;7,5"],
+        "line 2: a is '1,234,567': thousands separators are not read",
+    )
+    refused(
+        head,
+        ["2024-03-04 00:00;7,5;8", "2024-03-04 00:05;7,5;x"],
+        "line 3: b is 'x', which is not a number with a decimal comma",
+    )
+    refused(
+        "timestamp,a",
+        ['2024-03-04,"1,234.5"'],
+        "line 2: a is '1,234.5': thousands separators are not read",
+    )
+
+
+def test_headers_that_need_more(read, refused):
+    assert read("# made by a logger\n# timestamp, value", rows_of(clock(3), 1)).metrics == ("value",)
+    assert read("Time (UTC),value", rows_of(clock(3), 1)).columns.time == ("Time (UTC)",)
+    assert read(",timestamp,value", [f"{row},{time},1" for row, time in enumerate(clock(3))]).metrics == ("value",)
+    assert read("Unnamed: 0,timestamp,value", [f"{row},{time},1" for row, time in enumerate(clock(3))]).metrics == ("value",)
+    refused(
+        ",timestamp,value",
+        [f"{row * row},{time},1" for row, time in enumerate(clock(4))],
+        "column 1 has no name",
+    )
+    refused(
+        "2024-03-04 00:00:00,5",
+        ["2024-03-04 00:05:00,6"],
+        "line 1: ",
+        "there seems to be no header",
+    )
+    refused("when,value", ["20240304,6"], "found when, value; --time when names the column of times")
+    refused("Tag,Uhr,value", ["04.03.2024,00:05,6"], "--time Tag,Uhr names the column of times")
+    refused(
+        "Full label,x\nLabel,y\nTime,cpu",
+        rows_of(clock(3), 1),
+        "line 3 looks like the header, so remove the lines above it",
+    )
+
+
+def test_dates_and_times_of_day_in_two_columns(read, refused):
+    rows = [f"{time:%Y-%m-%d,%H:%M},1" for time in clock(600)]
+    one = read("Date,Time,value", rows, time=("Date", "Time"))
+    assert one.time_ms.tolist() == [int(time.replace(tzinfo=UTC).timestamp() * 1000) for time in clock(600)]
+    refused(
+        "Date,Time,value",
+        rows,
+        "line 2: '00:00' is a time of day without a date; --time DATE,TIME joins two columns",
+    )
+    refused(
+        "date,clock,value",
+        rows,
+        "column clock holds times of day; --time date,clock joins them to the dates",
+    )
+    refused(
+        "date,hour,value,other", [f"{time:%Y-%m-%d,%-H},1,2" for time in clock(600, timedelta(hours=1))],
+        "column hour tells apart the rows of one time, as a part of a time does",
+    )  # fmt: skip
+
+
+# -- one row per metric, and other tools' files ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["metric", "name", "__name__", "variable", "parameter", "field"])
+def test_one_row_per_metric_is_refused_with_what_is_possible(read, refused, name):
+    rows = [
+        f"{t},{host},{metric},{value(row)}" for row, t in enumerate(clock(40)) for host in "ab" for metric in ("cpu", "mem")
+    ]
+    header = f"timestamp,host,{name},value"
+    refused(header, rows, f"column {name} says which metric", "('cpu', 'mem')", f"--entity host,{name}")
+    assert read(header, rows, entity=("host", name)).entities == (
+        "a/cpu",
+        "a/mem",
+        "b/cpu",
+        "b/mem",
+    )
+    one = read(header, [row for row in rows if "cpu" in row])
+    assert one.entities == ("a", "b")
+
+
+def test_what_influxdb_exports(read, refused):
+    annotated = "#group,false,false\n#datatype,string,long\n#default,_result,\n,result,table,_time,_value,_field,host"
+    refused(
+        annotated,
+        [",,0,2024-03-04T00:00:00Z,1.5,usage,a"],
+        "line 1: this is InfluxDB's CSV",
+        "pivot(rowKey",
+    )
+    refused(
+        ",result,table,_time,_value,_field,host",
+        [",,0,2024-03-04T00:00:00Z,1.5,usage,a"],
+        "one row per field",
+    )
+    rows = [
+        f",_result,{place},2024-03-04T00:00:00Z,{time.isoformat()}Z,cpu,{host},1,2"
+        for place, host in enumerate("ab")
+        for time in clock(20)
+    ]
+    one = read(",result,table,_start,_time,_measurement,host,usage,idle", rows)
+    assert (one.entities, one.metrics) == (("a", "b"), ("usage", "idle"))
+    assert {left.column for left in one.columns.left_out} == {
+        "",
+        "result",
+        "table",
+        "_start",
+        "_measurement",
+    }
+
+
+def test_what_grafana_exports(read, refused):
+    header = '"Time","{__name__=""up"", instance=""a""}","cpu b"'
+    one = read(header, [f"{1_709_510_400_000 + 15_000 * row},1,{value(row)}" for row in range(20)])
+    assert one.metrics == ("name___up_instance_a", "cpu_b")
+    assert format_time(int(one.time_ms[0])) == "2024-03-04 00:00:00"
+    rows = [f"{name};{time.isoformat()}Z;{value(row)}" for name in ("cpu a", "cpu b") for row, time in enumerate(clock(20))]
+    assert read('"Series";"Time";"Value"', rows).entities == ("cpu a", "cpu b")
+    refused(
+        '"Time","cpu"',
+        ["2024-03-04 00:00:00,50.3 %"],
+        "line 2: cpu is '50.3 %', which is not a number",
+    )
+
+
+def test_what_cloudwatch_and_prometheus_export(read):
+    one = read(
+        "Timestamp,Average,Unit",
+        [f"{time.isoformat()}Z,{value(row)},Percent" for row, time in enumerate(clock(20))],
+    )
+    assert one.metrics == ("Average",)
+    rows = [f"up,{host}:9100,node,{1_709_510_400 + 15 * row},1" for row in range(40) for host in "ab"]
+    assert read("name,instance,job,timestamp,value", rows).entities == ("a:9100", "b:9100")
+
+
+# -- whole folders -----------------------------------------------------------------------------------------------------------
+
+
+def test_notes_of_many_files_are_said_once(tmp_path):
+    for number in range(5):
+        rows = rows_of(clock(20), number, value)
+        (tmp_path / f"f{number}.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(rows))
+    hosts, notes = read_folder(tmp_path, load_catalogue())
+    assert [host.entities for host in hosts] == [(str(number),) for number in range(5)]
+    assert notes == ["f0.csv and 4 more: column device_id ('0' throughout) is taken as the entity; --entity names another"]
+
+
+def test_what_was_read_how_is_a_value(read):
+    rows = [f"{t:%Y%m%d%H%M},{key},{1_709_500_000 + row},{value(row)}" for row, t in enumerate(clock(60)) for key in (1, 2)]
+    columns = read("time,node,seen_at,CPU %", rows, ColumnRules(ignore=("other",))).columns
+    assert columns.time == ("time",)
+    assert columns.time_form == "YYYYMMDDHHMM"
+    assert columns.entity == ("node",)
+    assert columns.metrics == (("CPU %", "CPU"),)
+    assert [left.column for left in columns.left_out] == ["seen_at"]
+    ignored = read("time,node,seen_at,CPU %", rows, ColumnRules(ignore=("seen_at",))).columns
+    assert ignored.left_out[0].reason == "the catalogue leaves it out"
+
+
+# -- generated files ---------------------------------------------------------------------------------------------------------
+
+FORMS = [
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%dT%H:%M:%SZ",
+    "%Y%m%d%H%M%S",
+    "%Y%m%d%H%M",
+    "%y%m%d%H%M",
+    "%d.%m.%Y %H:%M:%S",
+]
+FORMS += ["%m/%d/%Y %H:%M:%S", "s", "ms"]
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    form=st.sampled_from(FORMS),
+    name=st.sampled_from(CERTAIN + THINGS),
+    shape=st.sampled_from(["equal times", "blocks", "turns", "jittered"]),
+    ids=st.lists(st.integers(0, 5000), min_size=2, max_size=8, unique=True),
+    n=st.integers(12, 60),
+    separator=st.sampled_from([",", ";", "\t"]),
+    second=st.sampled_from([None, "ingested_at", "updated"]),
+    first=st.booleans(),
+)
+def test_a_generated_file_is_read_as_it_was_meant_or_refused(
+    tmp_path_factory, form, name, shape, ids, n, separator, second, first
+):
+    """No identifier and no epoch becomes a metric, no time becomes another one, and no row is lost."""
+    pairs = [(time.replace(microsecond=0), key) for time, key in SHAPES[shape](ids, n)]
+    if "%M" in form and "%S" not in form:
+        pairs = [(time.replace(second=0), key) for time, key in pairs]
+    lines = []
+    for row, (time, key) in enumerate(pairs):
+        seconds = int(time.replace(tzinfo=UTC).timestamp())
+        stamp = {"s": str(seconds), "ms": str(seconds * 1000)}.get(form) or time.strftime(form)
+        cells = [
+            stamp,
+            str(key),
+            value(row),
+            *([str(seconds * 1000 + row % 900)] if second else []),
+        ]
+        lines.append(separator.join(cells if first else [cells[1], cells[0], *cells[2:]]))
+    head = ["timestamp", name, "temp", *([second] if second else [])]
+    path = tmp_path_factory.mktemp("csv") / "x.csv"
+    path.write_text(separator.join(head if first else [head[1], head[0], *head[2:]]) + "\n" + "\n".join(lines))
+    try:
+        one = read_series(path, "x")
+    except DataError as error:
+        one, said = None, str(error)
+    if one is None:
+        assert "x.csv, line " in said
+        assert "--time-format" in said or "--entity" in said
+        return
+    assert len(one) == len(pairs)
+    assert one.time_ms.tolist() == [int(time.replace(tzinfo=UTC).timestamp()) * 1000 for time, _ in pairs]
+    assert second not in one.metrics
+    assert one.metrics[-1] == "temp"
+    if one.columns.entity:
+        assert [one.entities[code] for code in one.entity] == [str(key) for _, key in pairs]
+    else:
+        assert name in THINGS
+        assert any(f"--entity {name}" in note for note in one.columns.notes)

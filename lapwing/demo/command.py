@@ -19,7 +19,7 @@ from lapwing.demo.run import Demo
 from lapwing.demo.screen import Screen
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
-from producer.sources import open_source
+from producer.sources import check_times, open_source
 from shared.errors import ConfigError
 from shared.kafka import topic_specs
 from shared.settings import Settings, load_settings
@@ -35,6 +35,7 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     options.check()
     source = open_source(options.source)
     wanted = load_settings(environ=environ)
+    check_times(source, wanted.input)
     plan = make_plan(source, options.backfill, wanted.topics.partitions)
     with ExitStack() as stack, _signals() as asked:
         folder = stack.enter_context(_folder(options.keep))

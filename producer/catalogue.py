@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -154,7 +156,7 @@ def read_folder(
     """
     read = read_files(source, catalogue, choice, skip_bad=skip_bad)
     hosts, notes = assemble(read, catalogue)
-    return hosts, [*column_notes(read), *notes]
+    return hosts, [*column_notes(read), *shared_entities(read), *notes]
 
 
 def column_notes(files: Sequence[Series]) -> list[str]:
@@ -170,6 +172,33 @@ def column_notes(files: Sequence[Series]) -> list[str]:
         f"{source}.csv{f' and {count[kind] - 1:,} more' if count[kind] > 1 else ''}: {note}"
         for kind, (source, note) in first.items()
     ]
+
+
+def shared_entities(files: Sequence[Series]) -> list[str]:
+    """Say where entities of several files become one series: the same name, metric and time."""
+    named = [series for series in files if series.columns and series.columns.entity]
+    count = Counter(entity for series in named for entity in series.entities)
+    spans: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+    for series in named if max(count.values(), default=0) > 1 else ():
+        first = np.full(len(series.entities), np.iinfo(np.int64).max)
+        last = np.full(len(series.entities), np.iinfo(np.int64).min)
+        np.minimum.at(first, series.entity, series.time_ms)
+        np.maximum.at(last, series.entity, series.time_ms)
+        for code, entity in enumerate(series.entities):
+            for metric in series.metrics if count[entity] > 1 else ():
+                span = (int(first[code]), int(last[code]), series.source)
+                spans.setdefault((entity, metric), []).append(span)
+    shared: dict[str, tuple[str, str, str]] = {}
+    for (entity, metric), parts in spans.items():
+        for before, after in pairwise(sorted(parts)):
+            if after[0] < before[1]:
+                shared.setdefault(entity, (metric, before[2], after[2]))
+    if not shared:
+        return []
+    entity, (metric, one, other) = next(iter(shared.items()))
+    more = f" (and {len(shared) - 1:,} more)" if len(shared) > 1 else ""
+    note = f"entity {entity}{more} appears in {one}.csv and {other}.csv at the same time, with {metric} in both"
+    return [f"{note}: their rows become one series; things that differ need names that differ"]
 
 
 def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series], list[str]]:

@@ -185,6 +185,8 @@ _MOMENTS = {
     "unixtime",
     "when",
 }
+_STATES = {"on", "off", "true", "false", "yes", "no", "ok", "fail", "failed", "error", "open", "closed", "up", "down", ""}
+_STATES |= {"idle", "running", "stopped", "normal", "warning", "alarm", "active", "inactive", "enabled", "disabled", "none"}
 _CALENDAR = {"hour", "hours", "hr", "hh", "minute", "minutes", "second", "day", "month", "year", "week", "weekday", "dow"}
 _LONG = {
     "metric",
@@ -258,6 +260,11 @@ def names_a_thing(name: str) -> bool:
     """Whether text in a column of this name rather names what a row is about (server) than describes it (zone, unit)."""
     parts = words(name)
     return says(name) is Says.IDENTIFIER or bool(parts and parts[-1] in _THINGS)
+
+
+def are_states(values: Iterable[str]) -> bool:
+    """Whether cells say how something is (on, off) and not what it is."""
+    return all(value.lower() in _STATES for value in values)
 
 
 def names_a_moment(name: str) -> bool:

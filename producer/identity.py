@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from producer.columns import Says, listed, names_a_metric, names_a_row, names_a_thing, says
+from producer.columns import Says, are_states, listed, names_a_metric, names_a_row, names_a_thing, says
 from producer.layout import Layout
 from producer.survey import Label, Survey, is_whole
 from producer.time_forms import Kind, is_time_of_day, kind_of
@@ -143,7 +143,9 @@ class _Candidate:
 
     @property
     def certain(self) -> bool:
-        return says(self.name) is Says.IDENTIFIER or (self.may_name and not self.whole)
+        if says(self.name) is Says.IDENTIFIER:
+            return True
+        return self.may_name and not self.whole and not are_states(self.label.values)
 
     @property
     def shown(self) -> str:
@@ -194,7 +196,7 @@ def _plain_reason(names: Sequence[str], place: int, label: Label, timed: npt.NDA
     if not values:
         return "" if names[place] else "it has neither a name nor cells"
     if names_a_row(names[place]) and all(map(is_whole, values)) and len(label.values) == len(timed):
-        rows = [int(float(value)) for value in label.values]
+        rows = [int(value.partition(".")[0]) for value in label.values]
         if rows[0] in (0, 1) and rows == list(range(rows[0], rows[0] + len(rows))):
             return "it numbers the rows"
     if all(kind_of(value) in (Kind.ISO, Kind.LOCAL) for value in values):
@@ -271,21 +273,23 @@ class _Choice:
         return group if self.clock.resolved_by(codes) else []
 
     def _unproven(self) -> list[_Candidate] | str:
-        """Decide where no time tells: by certain names alone."""
-        certain = [one for one in self.candidates if one.certain and (one.distinct == 1 or self._recurs(one))]
-        varying = [one for one in certain if one.distinct > 1]
+        """Decide where no time tells: by certain names alone, and only by cells that vary."""
+        varying = [one for one in self.candidates if one.certain and one.distinct > 1 and self._recurs(one)]
         if not varying:
-            return certain[:1]
+            return []
         finest = max(varying, key=lambda one: one.distinct)
+        own = finest.codes.astype(np.int64)
         for one in varying:
-            if len(np.unique(_pairs(finest.codes.astype(np.int64), one.codes))) > finest.distinct:
+            if len(np.unique(_pairs(own, one.codes))) > finest.distinct:
                 return (
                     f"columns {finest.name} and {one.name} may both name the entity;"
                     f" --entity {finest.name} or --entity {finest.name},{one.name} decides"
                 )
-        share, _ = steady(self.clock.time_ms, self.clock.base)
-        own_share, _ = steady(self.clock.time_ms, finest.codes.astype(np.int64))
-        if finest.whole and share >= _STEADY > own_share:
+        if steady(self.clock.time_ms, self.clock.base)[0] < _STEADY:
+            return [finest]
+        if says(finest.name) is not Says.IDENTIFIER:
+            return []
+        if steady(self.clock.time_ms, own)[0] < _STEADY:
             return (
                 f"column {finest.counted} is named like an identifier, yet the rows together are one"
                 f" regular series; --entity {finest.name} takes it as the entity, --entity '' none"
@@ -294,7 +298,7 @@ class _Choice:
 
     def _recurs(self, one: _Candidate) -> bool:
         """Whether names come again often enough to be those of series, not of single rows."""
-        return 2 * one.distinct <= len(one.codes) or self.clock.resolved_by(one.codes)
+        return one.distinct == 1 or 2 * one.distinct <= len(one.codes) or self.clock.resolved_by(one.codes)
 
     def _taken(self, one: _Candidate, chosen: Sequence[_Candidate]) -> str:
         named = [self.names[place] for place in self.entity or ()]
@@ -320,11 +324,13 @@ class _Choice:
         """Return why a column is left out, "" where it stays a metric."""
         wanted = ",".join([*(self.names[place] for place in entity), one.name])
         varies = len(np.unique(after.joined(one.codes))) > len(np.unique(after.base))
-        hint = f"; --entity {wanted} makes it part of the entity" if varies and self._recurs(one) else ""
+        hint = ""
+        if (varies or one.certain) and self._recurs(one) and not are_states(one.label.values):
+            hint = f"; --entity {wanted} makes it part of the entity"
         if not one.whole:
             return f"text ({one.shown}){hint}"
         if one.certain:
-            return f"an identifier is no metric{hint}"
+            return f"an identifier ({one.shown}) is no metric{hint}"
         if says(one.name) is Says.NOTHING:
             return ""
         self.notes.append(

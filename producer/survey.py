@@ -24,7 +24,7 @@ from producer.times import Flags, Times
 from shared.errors import DataError
 
 _FIRST_ROWS = 50
-_WHOLE = re.compile(r"\d{1,18}(\.0*)?", re.ASCII)
+_WHOLE = re.compile(r"-?\d{1,40}(\.0*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _is_text_or_whole(cell: str) -> bool:
 
 
 def is_whole(cell: str) -> bool:
-    """Whether a cell is a whole number without sign: 7, 007, or 7.0 as pandas writes it beside a missing one."""
+    """Whether a cell is a whole number: 7, 007, -1, or 7.0 as pandas writes it beside a missing one."""
     return _WHOLE.fullmatch(cell) is not None
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from producer.catalogue import Catalogue, assemble, column_notes, load_catalogue, read_files
+from producer.catalogue import Catalogue, assemble, column_notes, load_catalogue, read_files, shared_entities
 from producer.columns import NOTHING_SAID, ColumnChoice
 from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
@@ -130,7 +130,7 @@ def _open_folder(settings: Settings, options: InputOptions, folder: Path) -> Fee
     catalogue = load_catalogue(options.catalogue)
     read = read_files(folder, catalogue, options.columns, skip_bad=options.skip_bad)
     hosts, joins = assemble(read, catalogue)
-    notes = [*column_notes(read), *joins]
+    notes = [*column_notes(read), *shared_entities(read), *joins]
     skipped = {one.source: one.skipped for one in hosts if one.skipped}
     notes += [f"bad rows of {name} that were left out: {count}" for name, count in skipped.items()]
     joined = tuple(_joined(catalogue, read, hosts))

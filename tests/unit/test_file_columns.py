@@ -189,11 +189,31 @@ def test_an_identifier_that_varies_over_one_regular_series_is_asked_about(refuse
     assert kept.metrics == ("idle", "wa")
 
 
-def test_an_identifier_that_is_the_same_throughout_names_the_file(read):
-    assert read("timestamp,device_id,temp", rows_of(clock(9), 7, value)).entities == ("7",)
+def test_what_is_the_same_throughout_tells_nothing_apart(read):
+    """A constant would make one entity of all files of a folder that have it."""
+    one = read("timestamp,device_id,server,temp", rows_of(clock(9), 7, "web-1", value))
+    assert one.entities == ("",)
+    assert one.metrics == ("temp",)
+    assert [left.reason for left in one.columns.left_out] == [
+        "an identifier ('7') is no metric; --entity device_id makes it part of the entity",
+        "text ('web-1'); --entity server makes it part of the entity",
+    ]
     one = read("timestamp,node,temp", rows_of(clock(9), 7, value))
     assert one.metrics == ("node", "temp")
     assert "--entity node" in one.columns.notes[0]
+
+
+def test_states_and_single_switches_are_no_entities(read):
+    state = read("timestamp,pump,flow", rows_of(clock(90), lambda row: "on" if row % 20 < 9 else "off", value))
+    assert state.columns.left_out[0].reason == "text ('on', 'off')"
+    switch = read("timestamp,server,flow", rows_of(clock(90), lambda row: "a" if row < 40 else "b", value))
+    assert switch.columns.left_out[0].reason == "text ('a', 'b'); --entity server makes it part of the entity"
+    assert read("timestamp,device_id,flow", rows_of(clock(90), lambda row: -1 if row < 40 else 2, value)).entities == (
+        "-1",
+        "2",
+    )
+    long = rows_of(clock(90), lambda row: 10**24 + row % 2, value)
+    assert len(read("timestamp,device_id,flow", long).entities) == 2
 
 
 def test_two_identifiers_are_joined_where_only_both_tell_rows_apart(read):
@@ -222,7 +242,10 @@ def test_an_identifier_beside_a_named_entity_is_no_metric(read):
     rows = [f"{t},{host},{400 + row // 20},{value(row)}" for row, t in enumerate(clock(50)) for host in "ab"]
     one = read("timestamp,host,pid,used", rows)
     assert one.metrics == ("used",)
-    assert one.columns.left_out[0].reason == "an identifier is no metric; --entity host,pid makes it part of the entity"
+    assert (
+        one.columns.left_out[0].reason
+        == "an identifier ('400', '401', '402') is no metric; --entity host,pid makes it part of the entity"
+    )
 
 
 def test_text_names_the_entity_by_its_column_or_by_the_times(read):
@@ -582,13 +605,32 @@ def test_what_cloudwatch_and_prometheus_export(read):
 # -- whole folders -----------------------------------------------------------------------------------------------------------
 
 
+def write_folder(folder, files):
+    for number in range(files):
+        rows = rows_of(clock(20 + number), lambda row, number=number: (row + number) % 2, value)
+        (folder / f"f{number}.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(rows))
+
+
 def test_notes_of_many_files_are_said_once(tmp_path):
-    for number in range(5):
-        rows = rows_of(clock(20), number, value)
-        (tmp_path / f"f{number}.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(rows))
+    write_folder(tmp_path, 5)
     hosts, notes = read_folder(tmp_path, load_catalogue())
-    assert [host.entities for host in hosts] == [(str(number),) for number in range(5)]
-    assert notes == ["f0.csv and 4 more: column device_id ('0' throughout) is taken as the entity; --entity names another"]
+    assert [set(host.entities) for host in hosts] == [{"0", "1"}] * 5
+    assert notes[0] == (
+        "f0.csv and 4 more: column device_id (2 distinct whole numbers) is taken as the entity; --entity names another"
+    )
+    assert len(notes) == 2
+
+
+def test_an_entity_of_several_files_is_said(tmp_path):
+    write_folder(tmp_path, 2)
+    _, notes = read_folder(tmp_path, load_catalogue())
+    assert notes[-1] == (
+        "entity 0 (and 1 more) appears in f0.csv and f1.csv at the same time, with cpu in both: their rows become one series;"
+        " things that differ need names that differ"
+    )
+    later = rows_of(clock(20, start=START + timedelta(days=9)), lambda row: row % 2, value)
+    (tmp_path / "f1.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(later))
+    assert len(read_folder(tmp_path, load_catalogue())[1]) == 1
 
 
 def test_what_was_read_how_is_a_value(read):

@@ -1,6 +1,6 @@
-"""What the columns of a file are: what somebody asked for, what they were read as, and what their names say.
+"""What the columns of a file are: as somebody asked for, as they were read, and as their names say.
 
-Invariant: names are compared without regard to case; what a name says is never enough, the cells decide as well.
+Invariant: names are compared without regard to case; a name is never enough, the cells decide too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _SIGNS = {"point": ".", "comma": ","}
 class ColumnChoice:
     """What the options say about columns; None where they say nothing.
 
-    entity      : columns that name the entity together, joined by '/'; () = none, the file is one entity
+    entity      : columns that name the entity together, joined by '/'; () = the file is one entity
     time        : columns that hold the time together, joined by a blank
     time_format : one of ``time_forms.FORMS``
     decimal     : the sign of numbers, "." or ","
@@ -55,7 +55,8 @@ class ColumnChoice:
         """
         if decimal is not None and decimal not in _SIGNS:
             raise ConfigError(f"--decimal {decimal}: {' or '.join(_SIGNS)}")
-        return ColumnChoice(_names(entity), _names(time), time_format, None if decimal is None else _SIGNS[decimal])
+        sign = None if decimal is None else _SIGNS[decimal]
+        return ColumnChoice(_names(entity), _names(time), time_format, sign)
 
     def check(self, files: bool) -> None:
         """Raise ConfigError when columns are named but no files, or ``--time`` names none."""
@@ -63,14 +64,15 @@ class ColumnChoice:
         if given and not files:
             raise ConfigError(f"{given[0]} is about columns of files; --data names the files")
         if self.time == ():
-            raise ConfigError("--time: name one column, or several that are joined by a blank: --time date,time")
+            raise ConfigError("--time: name one column, or two that are joined: --time date,time")
 
     def arguments(self) -> list[str]:
         """Return the options as a command line has them."""
         given = [("--entity", self.entity), ("--time", self.time)]
         words = [word for option, names in given if names is not None for word in (option, ",".join(names))]
         words += ["--time-format", self.time_format] if self.time_format is not None else []
-        return words + [word for name, sign in _SIGNS.items() if sign == self.decimal for word in ("--decimal", name)]
+        signs = [name for name, sign in _SIGNS.items() if sign == self.decimal]
+        return words + [word for name in signs for word in ("--decimal", name)]
 
 
 NOTHING_SAID = ColumnChoice()
@@ -93,10 +95,11 @@ class Columns:
     """What the columns of one file were read as.
 
     time      : columns that hold the time together
-    time_form : its form, for people: ``ISO 8601``, ``epoch seconds (9-10 digits)``, ``YYYYMMDDHH``
+    time_form : its form, for people: ``ISO 8601``, ``epoch seconds``, ``YYYYMMDDHH``
     entity    : columns that name the entity together; () = the file is one entity
     metrics   : (column, metric) pairs in file order
-    notes     : what was decided by more than the plain rules or stayed uncertain, sentences without the file's name
+    notes     : sentences about what was decided by more than the plain rules or stayed uncertain,
+                without the file's name
     """
 
     time: tuple[str, ...]
@@ -132,109 +135,53 @@ class Says(Enum):
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _ID_WORDS = {
-    "id",
-    "ids",
-    "uuid",
-    "guid",
-    "uid",
-    "pid",
-    "tid",
-    "gid",
-    "identifier",
-    "serial",
-    "imei",
-    "mac",
-}
+    "id", "ids", "uuid", "guid", "uid", "pid", "tid", "gid", "identifier", "serial", "imei", "mac",
+}  # fmt: skip
 _NUMBERING = {"no", "nr", "num", "number", "code", "idx", "index", "key", "name", "label", "tag"}
 _THINGS = {
-    "account", "appliance", "asset", "battery", "building", "camera", "car", "client", "container",
-    "controller", "customer", "detector", "device", "engine", "entity", "equipment", "gateway",
-    "host", "hostname", "instance", "inverter", "job", "location", "logger", "machine", "meter", "module",
-    "mote", "motor", "node", "panel", "pipeline", "plant", "player", "pod", "probe", "product", "pump",
+    "account", "appliance", "asset", "building", "camera", "car", "client", "container",
+    "controller", "customer", "device", "engine", "entity", "equipment", "gateway",
+    "host", "hostname", "instance", "inverter", "job", "location", "logger", "machine", "meter",
+    "module", "mote", "motor", "node", "panel", "pipeline", "plant", "player", "pod", "probe",
+    "product", "pump",
     "reactor", "robot", "room", "router", "sensor", "series", "server", "service", "shop", "site",
-    "source", "station", "store", "subject", "switch", "tank", "tenant", "tower", "truck",
+    "source", "station", "store", "subject", "tenant", "tower", "truck",
     "turbine", "user", "vehicle", "vm", "well", "worker",
 }  # fmt: skip
 _NUMBERED_THINGS = _THINGS | {
     "axis", "block", "cell", "channel", "circuit", "core", "floor", "group",
-    "house", "lane", "line", "loc", "port", "rack", "segment", "shard", "slot", "trip", "unit", "zone",
+    "house", "lane", "line", "loc", "port", "rack", "segment", "shard", "slot", "trip", "unit",
+    "zone",
 }  # fmt: skip
 _ROW_NAMES = {
-    "",
-    "#",
-    "index",
-    "idx",
-    "row",
-    "rownum",
-    "row number",
-    "row no",
-    "row id",
-    "seq",
-    "sequence",
+    "", "#", "index", "idx", "row", "rownum", "row number", "row no", "row id", "seq", "sequence",
     "line number",
-}
+}  # fmt: skip
 _MOMENTS = {
-    "timestamp",
-    "timestamps",
-    "ts",
-    "time",
-    "date",
-    "datetime",
-    "epoch",
-    "at",
-    "unixtime",
-    "when",
-}
-_STATES = {"on", "off", "true", "false", "yes", "no", "ok", "fail", "failed", "error", "open", "closed", "up", "down", ""}
-_STATES |= {"idle", "running", "stopped", "normal", "warning", "alarm", "active", "inactive", "enabled", "disabled", "none"}
-_CALENDAR = {"hour", "hours", "hr", "hh", "minute", "minutes", "second", "day", "month", "year", "week", "weekday", "dow"}
+    "timestamp", "timestamps", "ts", "time", "date", "datetime", "epoch", "at", "unixtime", "when",
+}  # fmt: skip
+_STATES = {
+    "on", "off", "true", "false", "yes", "no", "ok", "fail", "failed", "error", "open", "closed",
+    "up", "down", "", "idle", "running", "stopped", "normal", "warning", "alarm", "active",
+    "inactive", "enabled", "disabled", "none",
+}  # fmt: skip
+_CALENDAR = {
+    "hour", "hours", "hr", "hh", "minute", "minutes", "second", "day", "month", "year", "week",
+    "weekday", "dow",
+}  # fmt: skip
 _LONG = {
-    "metric",
-    "measurement",
-    "measure",
-    "variable",
-    "parameter",
-    "quantity",
-    "field",
-    "name",
-    "signal",
-    "indicator",
-}
-_LONG |= {"kpi", "attribute", "property", "item", "type", "kind", "statistic", "stat", "counter"}
+    "metric", "measurement", "measure", "variable", "parameter", "quantity", "field", "name",
+    "signal", "indicator", "kpi", "attribute", "property", "item", "type", "kind", "statistic",
+    "stat", "counter",
+}  # fmt: skip
 _TIME_NAMES = {
-    "date",
-    "ts",
-    "event time",
-    "date time",
-    "time stamp",
-    "event timestamp",
-    "unix time",
-    "unixtime",
-    "epoch",
-}
-_TIME_NAMES |= {
-    "timestamp",
-    "time",
-    "datetime",
-    "epoch time",
-    "start time",
-    "sample time",
-    "time period",
-}
+    "date", "ts", "event time", "date time", "time stamp", "event timestamp", "unix time",
+    "unixtime", "epoch", "timestamp", "time", "datetime", "epoch time", "start time",
+    "sample time", "time period",
+}  # fmt: skip
 _TIME_UNITS = {
-    "s",
-    "sec",
-    "seconds",
-    "ms",
-    "millis",
-    "milliseconds",
-    "us",
-    "ns",
-    "utc",
-    "gmt",
-    "iso",
-    "unix",
-}
+    "s", "sec", "seconds", "ms", "millis", "milliseconds", "us", "ns", "utc", "gmt", "iso", "unix",
+}  # fmt: skip
 
 
 def words(name: str) -> tuple[str, ...]:
@@ -249,15 +196,16 @@ def says(name: str) -> Says:
         return Says.NOTHING
     last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
     glued = last.removesuffix("id") if last.endswith("id") else ""
-    if last in _ID_WORDS or glued in _NUMBERED_THINGS or (parts[0] == "id" and last in _NUMBERED_THINGS):
+    thing = last in _NUMBERED_THINGS
+    if last in _ID_WORDS or glued in _NUMBERED_THINGS or (parts[0] == "id" and thing):
         return Says.IDENTIFIER
     if last in _NUMBERING and before in _NUMBERED_THINGS:
         return Says.IDENTIFIER
-    return Says.THING if last in _NUMBERED_THINGS else Says.NOTHING
+    return Says.THING if thing else Says.NOTHING
 
 
 def names_a_thing(name: str) -> bool:
-    """Whether text in a column of this name rather names what a row is about (server) than describes it (zone, unit)."""
+    """Whether text under this name names what a row is about (server) rather than describes it (zone)."""
     parts = words(name)
     return says(name) is Says.IDENTIFIER or bool(parts and parts[-1] in _THINGS)
 
@@ -268,7 +216,7 @@ def are_states(values: Iterable[str]) -> bool:
 
 
 def names_a_moment(name: str) -> bool:
-    """Whether numbers in a column of this name may be times: ``ingested_at``, ``eventTime``, ``created_ts_ms``."""
+    """Whether numbers under this name may be times: ``ingested_at``, ``eventTime``, ``created_ts_ms``."""
     parts = [word for word in words(name) if word not in _TIME_UNITS]
     return bool(parts) and (parts[-1] in _MOMENTS or parts[-1].endswith(("timestamp", "time")))
 
@@ -280,11 +228,13 @@ def names_a_calendar_part(name: str) -> bool:
 
 def names_a_row(name: str) -> bool:
     """Whether a column of this name may number the rows of the file."""
-    return name == "#" or " ".join(words(name)) in _ROW_NAMES or re.fullmatch(r"unnamed: \d+", name.lower()) is not None
+    if name == "#" or re.fullmatch(r"unnamed: \d+", name.lower()):
+        return True
+    return " ".join(words(name)) in _ROW_NAMES
 
 
 def names_a_metric(name: str) -> bool:
-    """Whether text in a column of this name may say which metric a row holds (one row per metric)."""
+    """Whether text under this name may say which metric a row holds (one row per metric)."""
     return bool(_LONG & set(words(name)[-1:])) or name.strip("_").lower() in ("name", "field")
 
 
@@ -302,7 +252,10 @@ def _plain(name: str) -> str:
 
 
 def metric_name(column: str) -> str:
-    """Turn a column name into an Avro name (letters, digits, underscores, no digit first); "" if nothing is left."""
+    """Turn a column name into an Avro name (letters, digits, underscores, no digit first).
+
+    returns : "" if nothing is left
+    """
     name = re.sub(r"[^A-Za-z0-9_]+", "_", column).strip("_")
     return f"m_{name}" if name[:1].isdigit() else name
 

@@ -1,6 +1,6 @@
 """Yields the rows of a CSV text in blocks, as columns, each row with its line.
 
-Invariant: a block is a number of rows and nothing more; whatever is read from a file is the same for any number.
+Invariant: a block is some rows and nothing more; what is read from a file is the same for any number.
 """
 
 from __future__ import annotations

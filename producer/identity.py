@@ -1,6 +1,6 @@
-"""Decides which columns say what a row is about, by their names and by what their cells do to the times.
+"""Decides which columns say what a row is about, by their names and by what they do to the times.
 
-Invariant: pure; an identifier is never a metric, and what is not certain is said in a note or refused.
+Invariant: pure; an identifier is never a metric, and what is uncertain is a note or a refusal.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _Codes = npt.NDArray[np.int64]
 
 SHOWN = 3
 RESOLVED = 0.05
-"""Share of repeated times, or of steps back, that may be left where a column is said to tell rows apart."""
+"""Share of repeated times, or of steps back, that may be left where a column tells rows apart."""
 
 TIME_OF_DAY = "times of day without a date"
 
@@ -104,7 +104,7 @@ class Clock:
         return _pairs(self.base, codes)
 
     def resolved_by(self, codes: npt.NDArray[np.integer]) -> bool:
-        """Whether telling rows apart by codes does away with equal times, or with times that go back."""
+        """Whether telling rows apart by codes removes equal times, or times that go back."""
         joined = self.joined(codes)
         if self.repeated >= _SUBSTANTIAL * len(self.time_ms) and self.repeated > 1:
             return repeated(self.time_ms, joined) <= RESOLVED * self.repeated
@@ -114,7 +114,7 @@ class Clock:
         return False
 
     def evened_by(self, codes: npt.NDArray[np.integer]) -> bool:
-        """Whether rows of one code come at even steps, which rows as a whole do not or only by taking turns."""
+        """Whether rows of one code come at even steps; all rows do not, or only by taking turns."""
         share, median = steady(self.time_ms, self.base)
         own_share, own_median = steady(self.time_ms, self.joined(codes))
         turns = own_median >= _TURNS * len(np.unique(codes)) * median > 0
@@ -149,7 +149,8 @@ class _Candidate:
 
     @property
     def shown(self) -> str:
-        return listed(repr(value) for value in self.label.values[:SHOWN]) + (", ..." if len(self.label.values) > SHOWN else "")
+        first = listed(repr(value) for value in self.label.values[:SHOWN])
+        return f"{first}, ..." if len(self.label.values) > SHOWN else first
 
     @property
     def counted(self) -> str:
@@ -178,7 +179,8 @@ def judge(layout: Layout, found: Survey, numbers: Sequence[int], asked: bool) ->
         reason = _plain_reason(names, place, label, found.timed)
         if reason == TIME_OF_DAY and clock.resolved_by(codes):
             joined = ",".join([*(names[i] for i in layout.time), names[place]])
-            return Roles((), refusal=f"column {names[place]} holds times of day; --time {joined} joins them to the dates")
+            said = f"column {names[place]} holds times of day; --time {joined} joins them to the dates"
+            return Roles((), refusal=said)
         if reason:
             left_out[place] = reason
         elif any(label.values) and names[place]:
@@ -243,8 +245,8 @@ class _Choice:
         return Roles(entity, left_out, tuple(self.notes), text=text)
 
     def _choose(self) -> list[_Candidate] | str:
-        """Return the columns that name the entity beside those named already, or why that cannot be decided."""
-        named = [one for one in self.candidates if one.may_name and one.distinct > 1 and self._recurs(one)]
+        """Return the columns that name the entity beside those named already, or why nothing decides."""
+        named = [one for one in self._varying() if one.may_name]
         resolving = [one for one in named if self.clock.resolved_by(one.codes)]
         resolving = resolving or [one for one in named if self.clock.evened_by(one.codes)]
         resolving.sort(key=lambda one: not one.certain)
@@ -254,7 +256,7 @@ class _Choice:
         if together:
             return together
         if not any(one.certain for one in named):
-            texts = [one for one in self.candidates if not one.whole and one.distinct > 1 and self._recurs(one)]
+            texts = [one for one in self._varying() if not one.whole]
             texts = [one for one in texts if not (names_a_metric(one.name) and self.measured == 1)]
             resolving = [one for one in texts if self.clock.resolved_by(one.codes)]
             if resolving:
@@ -274,7 +276,7 @@ class _Choice:
 
     def _unproven(self) -> list[_Candidate] | str:
         """Decide where no time tells: by certain names alone, and only by cells that vary."""
-        varying = [one for one in self.candidates if one.certain and one.distinct > 1 and self._recurs(one)]
+        varying = [one for one in self._varying() if one.certain]
         if not varying:
             return []
         finest = max(varying, key=lambda one: one.distinct)
@@ -296,28 +298,34 @@ class _Choice:
             )
         return [finest]
 
+    def _varying(self) -> list[_Candidate]:
+        return [one for one in self.candidates if one.distinct > 1 and self._recurs(one)]
+
     def _recurs(self, one: _Candidate) -> bool:
         """Whether names come again often enough to be those of series, not of single rows."""
-        return one.distinct == 1 or 2 * one.distinct <= len(one.codes) or self.clock.resolved_by(one.codes)
+        often = one.distinct == 1 or 2 * one.distinct <= len(one.codes)
+        return often or self.clock.resolved_by(one.codes)
 
     def _taken(self, one: _Candidate, chosen: Sequence[_Candidate]) -> str:
         named = [self.names[place] for place in self.entity or ()]
         whole = [*named, *(other.name for other in chosen)]
         if len(whole) > 1:
-            return f"column {one.counted} is taken as a part of the entity, {'/'.join(whole)}; --entity names other columns"
+            part = f"a part of the entity, {'/'.join(whole)}"
+            return f"column {one.counted} is taken as {part}; --entity names other columns"
         return f"column {one.counted} is taken as the entity; --entity names another"
 
     def _long_form(self, one: _Candidate, after: Clock, entity: Sequence[int]) -> str:
         """Return a refusal where a column says which metric the one number of its row is."""
-        if one.whole or not names_a_metric(one.name) or self.measured != 1 or one.distinct < 2 or one.place in entity:
+        if one.whole or one.distinct < 2 or not names_a_metric(one.name) or self.measured != 1:
             return ""
         per_entity = len(np.unique(after.joined(one.codes))) > len(np.unique(after.base))
         if not per_entity or not (self._recurs(one) or after.resolved_by(one.codes)):
             return ""
         wanted = ",".join([*(self.names[place] for place in entity), one.name])
         return (
-            f"column {one.name} says which metric the value of a row is ({one.shown}), and such files are not read"
-            f" as they are; write one column per metric, or take each as a series of its own: --entity {wanted}"
+            f"column {one.name} says which metric the value of a row is ({one.shown}), and such files"
+            " are not read as they are; write one column per metric, or take each as a series of its"
+            f" own: --entity {wanted}"
         )
 
     def _reason(self, one: _Candidate, after: Clock, entity: Sequence[int]) -> str:
@@ -331,10 +339,11 @@ class _Choice:
             return f"text ({one.shown}){hint}"
         if one.certain:
             return f"an identifier ({one.shown}) is no metric{hint}"
-        if says(one.name) is Says.NOTHING:
+        settled = bool(entity) and not after.repeated and not after.backward
+        if settled or says(one.name) is Says.NOTHING:
             return ""
         self.notes.append(
-            f"column {one.counted} is taken as a metric, though it is named like something that is numbered"
-            f"; if it is an identifier: --entity {wanted}"
+            f"column {one.counted} is taken as a metric, though it is named like something that is"
+            f" numbered; if it is an identifier: --entity {wanted}"
         )
         return ""

@@ -1,6 +1,6 @@
-"""Finds the header of a CSV file: what separates its cells, and which columns are named as time and entity.
+"""Finds the header of a CSV file: what separates cells, which columns are named as time and entity.
 
-Invariant: the first separator under which the header has a column of times is taken; a header without one is refused.
+Invariant: the first separator under which the header has a column of times is taken, or none.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Layout:
     line   : on which it ends
     names  : of its columns, without blanks around
     time   : columns that hold the time together
-    entity : columns that name the entity together; None where neither option nor catalogue names one
+    entity : columns that name the entity together; None where neither option nor catalogue do
     """
 
     separator: str
@@ -76,7 +76,7 @@ def find_layout(text: str, path: Path, rules: ColumnRules, choice: ColumnChoice)
 
 
 def _headers(text: str, separator: str, path: Path) -> Iterator[tuple[list[str], int]]:
-    """Yield rows that may be the header: comments at the top without their sign, and the first other row."""
+    """Yield rows that may be the header: comments at the top without their sign, the first other row."""
     reader = csv.reader(first_lines(text), delimiter=separator, strict=True)
     try:
         for row in reader:
@@ -176,7 +176,7 @@ def _rows_below(text: str, separator: str, line: int) -> Iterator[tuple[int, lis
 
 
 def _looks_like_times(names: Sequence[str], cells: Sequence[str]) -> str:
-    """Return what ``--time`` could be by the first cells, "" if nothing looks like it; numbers come last."""
+    """Return what ``--time`` could be by the first cells, "" if nothing; numbers come last."""
     pairs = [(name, cell) for name, cell in zip(names, cells, strict=False) if name]
     kinds = [(kind_of(cell), name) for name, cell in pairs]
     found = [name for kind, name in kinds if kind in (Kind.ISO, Kind.LOCAL)]

@@ -1,6 +1,6 @@
-"""Finds among columns of numbers those that measure nothing: further times, and numbers that tell rows apart.
+"""Finds among columns of numbers those that measure nothing: further times, numbers of things.
 
-Invariant: pure; a column is judged by all of its cells, its name helps where cells alone prove nothing.
+Invariant: pure; a column is judged by all of its cells, its name helps where these prove nothing.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def further_times(names: Sequence[str], values: Values, time_ms: Times) -> dict[
 
 
 def _epochs(column: Values, first: float) -> tuple[str, Values, float] | None:
-    """Return the unit, ms since 1970 (NaN where a cell is no time), and the share of cells that are times."""
+    """Return the unit, ms since 1970 (NaN where a cell is no time), the share of cells that are times."""
     for unit, factor in _UNITS.items():
         if DEFAULT_MIN_TIME_MS <= first * factor <= DEFAULT_MAX_TIME_MS:
             read_ms = column * factor
@@ -90,15 +90,13 @@ def _share(inside: npt.NDArray[np.bool_], column: Values) -> float:
 
 
 def _keeps_pace(read_ms: Values, time_ms: Times) -> bool:
-    """Whether times stay near those of the rows and grow as they do."""
+    """Whether times stay near those of the rows, and nearer than if they did not move with them."""
     rows = np.flatnonzero(np.isfinite(read_ms))
     if len(rows) < _FEWEST_ROWS:
         return False
-    rows = rows[np.argsort(time_ms[rows], kind="stable")]
-    read, own = read_ms[rows], time_ms[rows].astype(np.float64)
-    near = np.abs(read - own).max() <= _NEAR_MS
-    growing = np.mean(np.diff(read) >= 0) >= _MOSTLY
-    return bool(near and growing and 2 * (read[-1] - read[0]) >= own[-1] - own[0] > 0)
+    own = time_ms[rows].astype(np.float64)
+    apart = read_ms[rows] - own
+    return bool(np.abs(apart).max() <= _NEAR_MS and 2 * np.ptp(apart) <= np.ptp(own))
 
 
 # -- numbers that tell rows apart ------------------------------------------------------------------
@@ -117,13 +115,13 @@ def in_order(time_ms: Times, entity: npt.NDArray[np.int32]) -> bool:
 
 
 def telling_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32]) -> list[int]:
-    """Return the columns of few whole numbers, each of which alone does away with equal times or steps back in time.
+    """Return the columns of few whole numbers, each of which alone removes equal times or steps back.
 
     values : float64 (n, M)
     entity : int32 (n,)  which rows belong together so far
 
     Half of the rows must share their time with others, in groups about as large as there are
-    numbers; or the file must consist of one block per number, each beginning earlier than the last ended.
+    numbers; or the file must be one block per number, each beginning earlier than the last ended.
     """
     whole = [place for place in range(values.shape[1]) if _whole(values[:, place])]
     if not whole or len(values) < _FEWEST_ROWS:
@@ -141,7 +139,7 @@ def telling_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32
 
 
 def turning_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32]) -> list[int]:
-    """Return the columns of few whole numbers that each come at even steps, though no time tells that they name anything.
+    """Return the columns of few whole numbers that each come at even steps.
 
     Only the first rows are looked at: this is for a note.
     """
@@ -176,6 +174,6 @@ def _in_blocks(codes: npt.NDArray[np.integer], clock: Clock) -> bool:
 
 
 def crowded_rows(time_ms: Times, entity: npt.NDArray[np.int32]) -> int:
-    """Return how many rows share their time with another of the same entity, if that is half of all or more, else 0."""
+    """Return how many rows share their time with another of the same entity; 0 if less than half."""
     count = repeated(time_ms, entity.astype(np.int64))
     return count if count >= _CROWDED * len(time_ms) else 0

@@ -19,15 +19,16 @@ _GROUPS = re.compile(r"[+-]?[1-9]\d{0,2}([,.' ]\d{3})+([.,]\d+)?", re.ASCII)
 _ONE_GROUP = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}", re.ASCII)
 
 
+_NO_NUMBER = "-"
 _UNIT = (
-    r"%|°|°?[CFK]|[kKMGTP]?i?[Bb](it|yte)?s?(/s|ps)?|[munµ]?s|sec|min|h|[mkM]?(V|A|W|Wh|Hz|J|N|m|g|l|Pa)|hPa|bar|rpm"
-    r"|ppm|mm|cm|km|m/s|km/h|[a-z]+/s|[$€£]|EUR|USD"
+    r"%|°|°?[CFK]|[kKMGTP]?i?[Bb](it|yte)?s?(/s|ps)?|[munµ]?s|sec|min|h|hPa|bar|rpm|ppm"
+    r"|[mkM]?(V|A|W|Wh|Hz|J|N|m|g|l|Pa)|mm|cm|km|m/s|km/h|[a-z]+/s|[$€£]|EUR|USD"
 )
 _DECORATED = re.compile(rf"[$€£]? ?[+-]?(\d{{1,3}}([,.' ]\d{{3}})+|\d+)([.,]\d+)? ?({_UNIT})?", re.ASCII)
 
 
 def is_decorated_number(cell: str) -> bool:
-    """Whether a cell is a number with thousands separators or a usual unit (50.3 %, 1,234.5 MB), so that it is no name."""
+    """Whether a cell is a number with thousands separators or a usual unit: 50.3 %, 1,234.5 MB."""
     return _DECORATED.fullmatch(cell) is not None
 
 
@@ -100,11 +101,12 @@ def parse_numbers(cells: list[str], metric: str, bad: dict[int, str], decimal: s
     """Read a column of numbers, at once where all is usual, else cell by cell.
 
     cells   : n strings without surrounding blanks; "" = missing
-    bad     : gets {row: problem} of cells that are no finite number, unless the row has a problem already
+    bad     : gets {row: problem} of cells that are no finite number, unless the row has one already
     returns : float64 (n,)  NaN = missing or bad
     """
+    written = cells
     if decimal == ",":
-        cells = [cell.replace(",", ".", 1) if "." not in cell else f"?{cell}" for cell in cells]
+        cells = [_NO_NUMBER if "." in cell else cell.replace(",", ".", 1) for cell in cells]
     empty = cells.count("")
     try:
         values = np.array([float(cell) if cell else np.nan for cell in cells] if empty else list(map(float, cells)))
@@ -121,16 +123,16 @@ def parse_numbers(cells: list[str], metric: str, bad: dict[int, str], decimal: s
         if np.isfinite(value):
             values[row] = value
         else:
-            bad.setdefault(row, _problem(cell, metric, decimal, infinite=not np.isnan(value)))
+            problem = _problem(written[row], metric, decimal, infinite=not np.isnan(value))
+            bad.setdefault(row, problem)
     return values
 
 
 def _problem(cell: str, metric: str, decimal: str, *, infinite: bool) -> str:
-    shown = cell if decimal == "." else cell[1:] if cell.startswith("?") else cell.replace(".", ",")
     if infinite:
-        return f"{metric} is {shown!r}, which is infinite; an empty cell means missing"
-    if _GROUPS.fullmatch(shown):
-        return f"{metric} is {shown!r}: thousands separators are not read; an empty cell means missing"
+        return f"{metric} is {cell!r}, which is infinite; an empty cell means missing"
+    if _GROUPS.fullmatch(cell):
+        return f"{metric} is {cell!r}: thousands separators are not read; an empty cell means missing"
     if decimal == ",":
-        return f"{metric} is {shown!r}, which is not a number with a decimal comma, as the file has them"
-    return f"{metric} is {shown!r}, which is not a number; an empty cell means missing"
+        return f"{metric} is {cell!r}, which is not a number with a decimal comma, as the file has them"
+    return f"{metric} is {cell!r}, which is not a number; an empty cell means missing"

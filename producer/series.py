@@ -1,6 +1,6 @@
-"""Reads CSV files into columns: ``timestamp,value`` files and wide ones (``timestamp,metric...``, optional entity column).
+"""Reads CSV files into columns: ``timestamp,value`` and wide ones, with or without an entity column.
 
-Invariant: a row is read exactly or named with its file and line; what a column is, all of its cells decide.
+Invariant: a row is read exactly or named with its line; what a column is, all of its cells decide.
 """
 
 from __future__ import annotations
@@ -89,7 +89,8 @@ def read_series(
                ways, is an error all the same
     raises   : DataError that names file, line, column, what stands there and what is allowed
 
-    Twin: tests/reference/series.py::read_rows.  Cost: 0.5 us per cell; the text and the columns in memory.
+    Twin: tests/reference/series.py::read_rows.
+    Cost: 0.5 us per cell; the text and the columns in memory.
     """
     rules, choice = rules or ColumnRules(), choice or ColumnChoice()
     try:
@@ -151,7 +152,8 @@ def _plan(
 ) -> _Plan:
     """Name the metrics.
 
-    raises : DataError where a column has no name that could be a metric, two have the same, or none is left
+    raises : DataError where a column has no name that could be a metric, two have the same, or there
+             is none
     """
     names = layout.names
     taken = {*layout.time, *roles.entity, *ignored}
@@ -182,18 +184,19 @@ def _refuse_part_of_time(layout: Layout, column: int, where: str) -> None:
     if names_a_calendar_part(name):
         dates = listed(layout.names[i] for i in layout.time)
         raise DataError(
-            f"{where}: column {name} tells apart the rows of one time, as a part of a time does; write {dates} and"
-            f" {name} into one column, or into two that --time {dates},{name} joins: 2024-03-05 and 07:00"
+            f"{where}: column {name} tells apart the rows of one time, as a part of a time does; write"
+            f" {dates} and {name} into one column, or into two that --time {dates},{name} joins:"
+            " 2024-03-05 and 07:00"
         )
 
 
 def _told_apart(layout: Layout, roles: Roles, column: int) -> Roles:
-    """Take a column of whole numbers as (a part of) the entity, because it alone tells rows apart."""
+    """Take a column of whole numbers as (a part of) the entity: it alone tells rows apart."""
     entity = (*roles.entity, column)
     named = "/".join(layout.names[i] for i in entity)
     note = (
-        f"column {layout.names[column]} holds whole numbers that tell apart the rows of one time, so the"
-        f" entity is {named}; --entity names other columns, --entity '' none"
+        f"column {layout.names[column]} holds whole numbers that tell apart the rows of one time, so"
+        f" the entity is {named}; --entity names other columns, --entity '' none"
     )
     return replace(roles, entity=entity, notes=(*roles.notes, note))
 
@@ -216,8 +219,8 @@ def _describe(series: Series, plan: _Plan, roles: Roles, where: str, asked: bool
         crowded = crowded_rows(series.time_ms, series.entity)
         if crowded:
             notes.append(
-                f"{crowded:,} of {len(series):,} rows share their time with another row of the same entity;"
-                " if a column tells them apart, --entity COLUMN names it"
+                f"{crowded:,} of {len(series):,} rows share their time with another row of the same"
+                " entity; if a column tells them apart, --entity COLUMN names it"
             )
     elif not asked and len(kept) > 1:
         for i in turning_numbers(series.values, series.time_ms, series.entity):
@@ -291,7 +294,11 @@ def _read_rows(text: str, plan: _Plan, path: Path, source: str, skip_bad: bool) 
 def _parse_block(
     columns: list[list[str]], plan: _Plan, places: dict[str, int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64], dict[int, str]]:
-    """Turn cells into columns; places gets the names of good rows in order of appearance; {row: problem} of the bad ones."""
+    """Turn cells into columns.
+
+    places  : gets the names of good rows in order of appearance
+    returns : times, entities, values, {row: problem} of the bad rows
+    """
     n = len(columns[0])
     bad: dict[int, str] = {}
     stamps = time_cells(columns, plan.layout.time)

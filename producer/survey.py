@@ -1,6 +1,6 @@
-"""Looks through a file before it is read, where the first rows do not say all: the form of its times, text, decimal commas.
+"""Looks through a file before it is read: the form of its times, text, identifiers, decimal commas.
 
-Invariant: whatever is decided here is decided from all rows; a file with ISO times and plain numbers needs no such look.
+Invariant: what is decided here is decided from all rows; ISO times and plain numbers need no look.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class Survey:
     form    : of its times
     decimal : sign of its numbers
     labels  : {column: its cells} of those that are text throughout or are named like identifiers
-    time_ms, timed : int64, bool (n,)  times of all rows and which rows have one; None where no label asks for them
-    entity  : int64 (n,)  which rows belong together by the columns that are named as the entity; None as above
+    time_ms : int64 (n,)  times of all rows; None where there is no label
+    timed   : bool (n,)   which rows have a time; None as above
+    entity  : int64 (n,)  which rows belong together by the columns named as the entity; None as above
     """
 
     form: TimeForm
@@ -89,7 +90,8 @@ def survey(
     known = asked is not None or next(kinds, None) is Kind.ISO
     if known and not numbered and not texts and not commas:
         return Survey(asked or ISO, choice.decimal or ".")
-    return _look(text, layout, path, (asked, choice.decimal), rest, numbered, texts)
+    decimals = Decimals(choice.decimal)
+    return _look(text, layout, path, asked, decimals, rest if commas else (), numbered, texts)
 
 
 def _may_tell_apart(name: str) -> bool:
@@ -140,23 +142,31 @@ def _look(
     text: str,
     layout: Layout,
     path: Path,
-    asked: tuple[TimeForm | None, str | None],
-    rest: Sequence[int],
+    asked: TimeForm | None,
+    decimals: Decimals,
+    commas: Sequence[int],
     numbered: Sequence[int],
     texts: Sequence[int],
 ) -> Survey:
-    column, decimals, entity = TimeColumn(asked[0]), Decimals(asked[1]), _Codes(lambda _: True)
+    """Go through all rows.
+
+    commas   : columns whose numbers may have decimal commas
+    numbered : columns that are named like identifiers
+    texts    : columns that may be text
+    """
+    column, entity = TimeColumn(asked), _Codes(lambda _: True)
     codes = {place: _Codes(_is_text) for place in texts}
     codes |= {place: _Codes(_is_text_or_whole) for place in numbered}
     row = 0
     for block in read_blocks(text, layout, path):
         column.add(time_cells(block.columns, layout.time))
-        for place in rest:
+        for place in commas:
             decimals.add(block.columns[place], row)
         for place, gathered in codes.items():
             gathered.add(block.columns[place])
-        names = [block.columns[place] for place in layout.entity or ()]
-        entity.add(["/".join(parts) for parts in zip(*names, strict=True)] if names else [""] * len(block))
+        if codes:
+            named = [block.columns[place] for place in layout.entity or ()]
+            entity.add(["/".join(parts) for parts in zip(*named, strict=True)] if named else [""] * len(block))
         row += len(block)
     form = column.choose()
     if isinstance(form, Doubt):
@@ -167,7 +177,8 @@ def _look(
     if not labels:
         return Survey(form, decimals.sign)
     time_ms, timed = column.times(form)
-    return Survey(form, decimals.sign, labels, time_ms, timed, entity.label().codes.astype(np.int64))
+    owner = entity.label().codes.astype(np.int64)
+    return Survey(form, decimals.sign, labels, time_ms, timed, owner)
 
 
 def _doubtful(text: str, layout: Layout, path: Path, doubt: Doubt) -> DataError:

@@ -1,6 +1,6 @@
 """Decides in which form a column holds its times, from all of its cells.
 
-Invariant: the choice depends on the column as a whole and on nothing else; what two forms fit is refused with both.
+Invariant: the choice depends on the whole column alone; what two forms fit is refused with both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from shared.events import DEFAULT_MIN_TIME_MS
 
 _DAY_MS = 86_400_000
 _CONVINCING_DAYS = 3
-"""So many calendar days, every cell a date: an epoch would have to leave out 76 of every 100 hundreds of seconds."""
+"""On so many days, every cell a date: an epoch would leave out 76 of every 100 hundreds of seconds."""
 
 _NEARLY = 0.8
 """Where so many cells of an epoch are dates too, the rest may as well be wrong dates."""
@@ -55,7 +55,7 @@ class TimeColumn:
         self._local: list[Local] = []
 
     def add(self, cells: Sequence[str]) -> None:
-        """Take further cells; the first that could be a timestamp says whether numbers, ISO or local dates are read."""
+        """Take further cells; the first that could be a timestamp says of which kind all are."""
         if self._kind is None:
             self._kind = next(filter(None, map(kind_of, dict.fromkeys(cells))), None)
         if self._kind is Kind.DIGITS:
@@ -76,7 +76,9 @@ class TimeColumn:
             chosen = choose_digits(self._all_digits())
         elif self._local:
             chosen = choose_local(self._all_local())
-        return Doubt(chosen.row + self._skipped, chosen.text) if isinstance(chosen, Doubt) else chosen
+        if isinstance(chosen, Doubt):
+            return Doubt(chosen.row + self._skipped, chosen.text)
+        return chosen
 
     def times(self, form: TimeForm) -> _Read:
         """Return int64 (n,) ms since 1970 UTC and bool (n,) which cells have the form."""
@@ -118,7 +120,8 @@ def choose_digits(digits: Digits) -> TimeForm | Doubt:
     three days, or steps that are all equal in one reading only, decide; an epoch before 2000 or
     after 2032 then loses to a date.
     """
-    read = {form: read_digits(digits, form) for form in (*EPOCHS, *DATES) if np.isin(digits.width, form.widths).any()}
+    possible = [form for form in (*EPOCHS, *DATES) if np.isin(digits.width, form.widths).any()]
+    read = {form: read_digits(digits, form) for form in possible}
     fits = {form: int(valid.sum()) for form, (_, valid) in read.items()}
     most = max(fits.values(), default=0)
     if not most:
@@ -193,6 +196,5 @@ def choose_local(local: Local) -> TimeForm | Doubt:
     readings = f"{format_time(int(local.day_ms[row]))} or {format_time(int(local.month_ms[row]))}"
     return Doubt(
         row,
-        f"the date can be {readings}, for no cell of the column tells whether day or month come first"
-        + _ask((DAY_FIRST, MONTH_FIRST)),
+        f"the date can be {readings}, for no cell tells whether day or month come first" + _ask((DAY_FIRST, MONTH_FIRST)),
     )

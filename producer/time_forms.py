@@ -1,13 +1,13 @@
-"""Reads a whole column of times in one form: ISO 8601, an epoch, digits that are a date, day or month first.
+"""Reads a column of times in one form: ISO 8601, an epoch, digits that are a date, day or month first.
 
-Invariant: a form reads each cell by itself; which form a column has is decided elsewhere, from all of its cells.
+Invariant: a form reads each cell by itself; which form a column has, all of its cells decide.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
 
@@ -109,7 +109,7 @@ def find_form(name: str) -> TimeForm:
     """
     for form in FORMS.values():
         if form.name.lower() == name.strip().lower():
-            return TimeForm(form.name, form.text, form.kind, form.widths, form.unit, form.parts, asked=True)
+            return replace(form, asked=True)
     raise ConfigError(f"--time-format {name}: one of {', '.join(FORMS)}")
 
 
@@ -124,7 +124,7 @@ def kind_of(cell: str) -> Kind | None:
 
 
 def _has_form(sign: str, whole: str, fraction: str | None) -> bool:
-    """Whether a number is a timestamp in any form; the same as read_digits says, for one cell without arrays."""
+    """Whether a number is a timestamp in any form: read_digits for one cell, without arrays."""
     width = len(whole)
     begins_like_date = width >= 8 and FIRST_DOUBTFUL_YEAR <= int(whole[:4]) <= LAST_YEAR
     if not begins_like_date and any(width in form.widths for form in EPOCHS):
@@ -163,7 +163,8 @@ def explain(cell: str, form: TimeForm) -> str:
             return f"{cell!r} is a time of day without a date; --time DATE,TIME joins two columns"
         column = ALLOWED if form.kind is Kind.ISO else f"the other cells have the form {form.text}"
         return f"{cell!r} is not a timestamp: {column}{_as_epoch(cell)}"
-    return f"{cell!r} is not {form.text}, the form of this column; all of its cells must have one form{_as_epoch(cell)}"
+    one = "the form of this column; all of its cells must have one form"
+    return f"{cell!r} is not {form.text}, {one}{_as_epoch(cell)}"
 
 
 def _as_epoch(cell: str) -> str:
@@ -179,9 +180,10 @@ def parse_times(cells: Sequence[str], form: TimeForm = ISO) -> tuple[Times, Flag
     """Read a column.
 
     cells   : n strings without surrounding blanks
-    returns : int64 (n,) ms since 1970 UTC, fractions of a ms cut off; bool (n,) which cells have the form (time 0 where not)
+    returns : int64 (n,) ms since 1970 UTC, fractions of a ms cut off; bool (n,) which cells have the
+              form (time 0 where not)
 
-    Twin: tests/reference/times.py::read.  Cost: 0.2 us per cell; 3 us where day or month come first.
+    Twin: tests/reference/times.py::read.  Cost: 0.2 us per cell; 3 us with day or month first.
     """
     if form.kind is Kind.ISO:
         return parse_iso_times(cells)
@@ -252,7 +254,7 @@ def scan_digits(cells: Sequence[str]) -> Digits:
 
 
 def begins_with_year(digits: Digits) -> Flags:
-    """Say which numbers begin with a year from 1970 to 2099, so that they are rather a date than an epoch."""
+    """Say which numbers begin with a year from 1970 to 2099, so that they are no epoch."""
     excess = np.clip(digits.width.astype(np.int64) - 4, 0, None)
     first = digits.whole // 10**excess
     return (digits.width >= 8) & (first >= FIRST_DOUBTFUL_YEAR) & (first <= LAST_YEAR)
@@ -297,7 +299,7 @@ def _read_epoch(digits: Digits, form: TimeForm, valid: Flags) -> tuple[Times, Fl
 class Local:
     """Cells with the year last, in both readings.
 
-    day_ms, month_ms : int64 (n,)  ms since 1970 UTC with the day or the month first; 0 where that is no date
+    day_ms, month_ms : int64 (n,)  ms since 1970 UTC with the day or the month first; 0 where no date
     day, month       : bool (n,)   which readings are dates
     """
 

@@ -154,7 +154,7 @@ def _settle(digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _
     first, second = sorted(left, key=odd.__getitem__)[:2]
     if odd[first] < odd[second] and (not epochs or not odd[first]):
         return first
-    return _doubt(digits, [first, second], read, int(np.flatnonzero(both)[0]), "and so can the whole column")
+    return _doubt(digits, left, read, int(np.flatnonzero(both)[0]), "and so can the whole column")
 
 
 def _odd_steps(times: Times) -> int:
@@ -175,7 +175,7 @@ def _nearly(digits: Digits, epoch: TimeForm, date: TimeForm, read: Mapping[TimeF
 
 
 def _doubt(digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _Read], row: int, also: str) -> Doubt:
-    readings = " and ".join(f"{format_time(int(read[form][0][row]))} as {form.text}" for form in forms)
+    readings = " or ".join(f"{format_time(int(read[form][0][row]))} as {form.text}" for form in forms)
     return Doubt(row, f"{digits.whole[row]} can be {readings}, {also}{_ask(forms)}")
 
 

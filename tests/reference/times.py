@@ -122,7 +122,7 @@ def settle(best, times):
         return left[0]
     odd = {name: odd_steps(sets[name]) for name in left}
     first, second = sorted(left, key=odd.__getitem__)[:2]
-    return first if odd[first] < odd[second] and (not epochs or not odd[first]) else {first, second}
+    return first if odd[first] < odd[second] and (not epochs or not odd[first]) else set(left)
 
 
 def odd_steps(times):

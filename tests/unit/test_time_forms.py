@@ -64,6 +64,7 @@ def written(form, times):
     seed=st.integers(0, 9),
 )
 @example("YYMMDDHHMM", datetime(2020, 10, 12, 1), 3600, 20, 0.0, 0)
+@example("YYMMDDHHMM", datetime(2019, 1, 1, 1), 60, 1, 0.0, 0)
 @example("YYYYMMDDHH", datetime(2010, 12, 1), 3600, 300, 0.0, 0)
 @example("s", datetime(2024, 1, 1, 9, 6, 40), 1, 10, 0.0, 0)
 @example("DD/MM/YYYY", datetime(2024, 1, 1), 3600, 264, 0.0, 0)
@@ -216,11 +217,11 @@ def test_an_epoch_that_was_asked_for_is_taken_at_its_word():
     [
         (
             ["1704100000", "1704100001"],
-            "2024-01-01 09:06:40 as epoch seconds and 2017-04-10 00:00:00 as YYMMDDHHMM",
+            "2024-01-01 09:06:40 as epoch seconds or 2017-04-10 00:00:00 as YYMMDDHHMM",
         ),
         (
             ["2010120100", "2010120101"],
-            "2010-12-01 00:00:00 as YYYYMMDDHH and 2020-10-12 01:00:00 as YYMMDDHHMM",
+            "2010-12-01 00:00:00 as YYYYMMDDHH or 2020-10-12 01:00:00 as YYMMDDHHMM",
         ),
         (["03/04/2024", "04/04/2024"], "can be 2024-04-03 00:00:00 or 2024-03-04 00:00:00"),
         (

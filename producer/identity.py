@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from producer.columns import Says, are_states, listed, names_a_metric, names_a_row, names_a_thing, says
 from producer.layout import Layout
+from producer.numbers import is_number
 from producer.survey import Label, Survey, is_whole
 from producer.time_forms import Kind, is_time_of_day, kind_of
 from producer.times import Times
@@ -145,12 +146,18 @@ class _Candidate:
     def certain(self) -> bool:
         if says(self.name) is Says.IDENTIFIER:
             return True
-        return self.may_name and not self.whole and not are_states(self.label.values)
+        return self.may_name and not (self.whole or self.mixed or are_states(self.label.values))
+
+    @property
+    def mixed(self) -> bool:
+        """Whether numbers stand beside text, which may be numbers with bad cells."""
+        return not self.whole and any(map(is_number, self.label.values))
 
     @property
     def shown(self) -> str:
-        first = listed(repr(value) for value in self.label.values[:SHOWN])
-        return f"{first}, ..." if len(self.label.values) > SHOWN else first
+        values = [value for value in self.label.values if value]
+        first = listed(map(repr, values[:SHOWN]))
+        return f"{first}, ..." if len(values) > SHOWN else first
 
     @property
     def counted(self) -> str:
@@ -335,6 +342,8 @@ class _Choice:
         hint = ""
         if (varies or one.certain) and self._recurs(one) and not are_states(one.label.values):
             hint = f"; --entity {wanted} makes it part of the entity"
+        if one.mixed and not one.certain:
+            return ""
         if not one.whole:
             return f"text ({one.shown}){hint}"
         if one.certain:

@@ -175,7 +175,7 @@ def _plan(
 
 
 def _no_metric(names: Sequence[str], left_out: dict[int, str]) -> str:
-    why = [f"; column {names[place]} is left out: {reason}" for place, reason in left_out.items()]
+    why = [f"; column {names[place] or place + 1} is left out: {reason}" for place, reason in left_out.items()]
     return f"no metric column beside {listed(names)}{''.join(why)}"
 
 
@@ -307,7 +307,8 @@ def _parse_block(
         bad[row] = explain(stamps[row], plan.found.form)
     names = _entity_names(columns, plan.entity)
     if names is not None:
-        wrong = {name: problem for name in set(names) if (problem := _entity_problem(name))}
+        named = "/".join(plan.layout.names[i] for i in plan.entity)
+        wrong = {name: problem for name in set(names) if (problem := _entity_problem(name, named))}
         for row, name in enumerate(names) if wrong else ():
             if name in wrong:
                 bad.setdefault(row, wrong[name])
@@ -330,9 +331,9 @@ def _entity_names(columns: list[list[str]], places: Sequence[int]) -> list[str] 
     return ["/".join(parts) if all(parts) else "" for parts in zip(*(columns[i] for i in places), strict=True)]
 
 
-def _entity_problem(name: str) -> str | None:
+def _entity_problem(name: str, named: str) -> str | None:
     if not name:
-        return "the entity is empty"
+        return f"the entity is empty (column {named})"
     if len(name.encode()) > MAX_ENTITY_BYTES:
         return f"the entity is longer than {MAX_ENTITY_BYTES} bytes"
     return None if name.isprintable() else f"the entity {name!r} holds control characters"

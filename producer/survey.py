@@ -6,7 +6,7 @@ Invariant: what is decided here is decided from all rows; ISO times and plain nu
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from producer.times import Flags, Times
 from shared.errors import DataError
 
 _FIRST_ROWS = 50
+_MOST_NAMES = 100_000
 _WHOLE = re.compile(r"-?\d{1,40}(\.0*)?", re.ASCII)
 
 
@@ -106,31 +107,44 @@ def time_cells(columns: Sequence[list[str]], places: Sequence[int]) -> list[str]
 
 
 class _Codes:
-    """Gathers a column of names; ``dropped`` as soon as a cell shows that it is one of numbers."""
+    """Gathers a column of names; ``dropped`` when its cells show that they are numbers instead.
 
-    def __init__(self, keep: Callable[[str], bool]) -> None:
-        self._keep = keep
+    named : the column is named like an identifier, so whole numbers are names, and some others may be
+    """
+
+    def __init__(self, named: bool) -> None:
+        self._named = named
         self._places: dict[str, int] = {}
         self._parts: list[npt.NDArray[np.int32]] = []
-        self.dropped = False
+        self._text = self._numbers = 0
+        self._gave_up = False
 
     def add(self, cells: Sequence[str]) -> None:
-        if self.dropped:
+        """Take further cells."""
+        if self._gave_up:
             return
         known, places = len(self._places), self._places
         self._parts.append(np.array([places.setdefault(cell, len(places)) for cell in cells], np.int32))
-        self.dropped = not all(map(self._keep, islice(places, known, None)))
+        for cell in islice(places, known, None):
+            if cell and _is_text(cell):
+                self._text += 1
+            elif cell and not (self._named and is_whole(cell)):
+                self._numbers += 1
+        many = len(places) > _MOST_NAMES and not self._text
+        self._gave_up = self._numbers > 0 and (many or not self._named)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether the cells are numbers."""
+        return self._gave_up or self._numbers > self._text
 
     def label(self) -> Label:
+        """Return what was gathered."""
         return Label(np.concatenate(self._parts), tuple(self._places))
 
 
 def _is_text(cell: str) -> bool:
     return not (is_number(cell) or is_comma_number(cell) or is_decorated_number(cell))
-
-
-def _is_text_or_whole(cell: str) -> bool:
-    return is_whole(cell) or _is_text(cell)
 
 
 def is_whole(cell: str) -> bool:
@@ -154,9 +168,8 @@ def _look(
     numbered : columns that are named like identifiers
     texts    : columns that may be text
     """
-    column, entity = TimeColumn(asked), _Codes(lambda _: True)
-    codes = {place: _Codes(_is_text) for place in texts}
-    codes |= {place: _Codes(_is_text_or_whole) for place in numbered}
+    column, entity = TimeColumn(asked), _Codes(named=True)
+    codes = {place: _Codes(named=place in numbered) for place in (*texts, *numbered)}
     row = 0
     for block in read_blocks(text, layout, path):
         column.add(time_cells(block.columns, layout.time))

@@ -23,7 +23,7 @@ from producer.columns import ColumnChoice, ColumnRules, metric_name
 from producer.series import Series, read_series
 from shared.errors import ConfigError, DataError
 
-_EXAMPLES = re.compile(r"\([^()]*\)|\d[\d,]*")
+_EXAMPLES = re.compile(r"\([^()]*\)|\b\d[\d,]*\b")
 """What differs from file to file in notes of the same kind."""
 
 
@@ -161,17 +161,17 @@ def read_folder(
 
 def column_notes(files: Sequence[Series]) -> list[str]:
     """Return what was decided about the columns of files; what is the same of several is said once."""
-    first: dict[str, tuple[str, str]] = {}
-    count: dict[str, int] = {}
+    first: dict[tuple[str, int], tuple[str, str]] = {}
+    count: Counter[tuple[str, int]] = Counter()
     for series in files:
+        own: Counter[str] = Counter()
         for note in series.columns.notes if series.columns else ():
             kind = _EXAMPLES.sub("", note)
-            first.setdefault(kind, (series.source, note))
-            count[kind] = count.get(kind, 0) + 1
-    return [
-        f"{source}.csv{f' and {count[kind] - 1:,} more' if count[kind] > 1 else ''}: {note}"
-        for kind, (source, note) in first.items()
-    ]
+            own[kind] += 1  # two columns of one file are two notes
+            first.setdefault((kind, own[kind]), (series.source, note))
+            count[kind, own[kind]] += 1
+    more = {key: f" and {files - 1:,} more" if files > 1 else "" for key, files in count.items()}
+    return [f"{source}.csv{more[key]}: {note}" for key, (source, note) in first.items()]
 
 
 def shared_entities(files: Sequence[Series]) -> list[str]:

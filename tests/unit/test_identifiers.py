@@ -307,6 +307,19 @@ def test_notes_of_many_files_are_said_once(tmp_path):
     assert len(notes) == 2
 
 
+def test_notes_of_several_columns_of_a_file_are_all_said(tmp_path):
+    for name in "ab":
+        rows = rows_of(clock(9), "x", 1, "", "y", "")
+        (tmp_path / f"{name}.csv").write_text("timestamp,t1,cpu,,t2,\n" + "\n".join(rows))
+    notes = read_folder(tmp_path, load_catalogue())[1]
+    assert notes == [
+        "a.csv and 1 more: column t1 is left out: text ('x')",
+        "a.csv and 1 more: column 4 is left out: it has neither a name nor cells",
+        "a.csv and 1 more: column t2 is left out: text ('y')",
+        "a.csv and 1 more: column 6 is left out: it has neither a name nor cells",
+    ]
+
+
 def test_an_entity_of_several_files_is_said(tmp_path):
     write_folder(tmp_path, 2)
     _, notes = read_folder(tmp_path, load_catalogue())

@@ -41,6 +41,22 @@ app.add_typer(data_app, name="data")
 STARTED_S = time.monotonic()
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Decimal = Annotated[
+    str | None, typer.Option("--decimal", metavar="point|comma", help="Sign of numbers where a file does not tell.")
+]
+EntityColumn = Annotated[
+    str | None,
+    typer.Option("--entity", metavar="COLUMN", help="Column of files that names the entity; several: A,B; '' = none."),
+]
+TimeColumn = Annotated[
+    str | None, typer.Option("--time", metavar="COLUMN", help="Column of files that holds the time; two parts: date,time.")
+]
+TimeFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--time-format", metavar="FORM", help="Its form if it can be read in two ways: DD/MM/YYYY, YYMMDDHHMM, s, ..."
+    ),
+]
 
 
 def run() -> int:
@@ -106,6 +122,10 @@ def demo(
         Path | None,
         typer.Option("--data", metavar="DIR", help="Folder of CSV files, or a copy of NAB. Default: data/nab if it is there."),
     ] = None,
+    entity: EntityColumn = None,
+    time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
     fleet: Annotated[int | None, typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts instead.")] = None,
     once: Annotated[
         bool,
@@ -129,9 +149,11 @@ def demo(
     """
     from lapwing.demo.command import run
     from lapwing.demo.plan import DemoOptions
+    from producer.columns import ColumnChoice
     from producer.sources import SourceOptions
 
-    options = DemoOptions(SourceOptions(data, fleet=fleet), predictors, _speed(speed), backfill, once, as_json, svg, keep)
+    source = SourceOptions(data, fleet=fleet, columns=ColumnChoice.parse(entity, time_column, time_format, decimal))
+    options = DemoOptions(source, predictors, _speed(speed), backfill, once, as_json, svg, keep)
     raise typer.Exit(run(options, dict(os.environ), STARTED_S))
 
 
@@ -201,6 +223,10 @@ def tail(
 @app.command()
 def backtest(
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file.")] = None,
+    entity: EntityColumn = None,
+    time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
     topic_range: Annotated[
         str | None,
         typer.Option(
@@ -253,9 +279,11 @@ def backtest(
     from lapwing.backtest.command import BacktestOptions
     from lapwing.backtest.command import backtest as run_backtest
     from lapwing.backtest.feeds import InputOptions
+    from producer.columns import ColumnChoice
     from shared.settings import load_settings
 
-    source = InputOptions(data, topic_range, fleet, days, seed, catalogue, skip_bad, partitions)
+    columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
+    source = InputOptions(data, topic_range, fleet, days, seed, catalogue, skip_bad, partitions, columns)
     run_backtest(
         load_settings,
         BacktestOptions(source, detector, threshold, alarms_per_day, model, train, labels, compare, tolerance, out, as_json),
@@ -282,6 +310,10 @@ def inspect(
     data: Annotated[
         Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file, instead.")
     ] = None,
+    entity: EntityColumn = None,
+    time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
     records: Annotated[int, typer.Option("--records", min=1, max=100_000, metavar="N", help="Look at the newest N.")] = 1_000,
     as_json: Json = False,
 ) -> None:
@@ -291,9 +323,11 @@ def inspect(
     can be read.
     """
     from lapwing.inspect.command import inspect as show
+    from producer.columns import ColumnChoice
     from shared.settings import load_settings
 
-    raise typer.Exit(show(load_settings(), topic=topic, data=data, limit=records, as_json=as_json))
+    columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
+    raise typer.Exit(show(load_settings(), topic=topic, data=data, columns=columns, limit=records, as_json=as_json))
 
 
 @topics_app.command()

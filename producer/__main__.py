@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(given: argparse.Namespace) -> ReplayOptions:
+    from producer.columns import ColumnChoice
     from producer.service import ReplayOptions
     from producer.sources import SourceOptions
 
@@ -63,6 +64,7 @@ def _options(given: argparse.Namespace) -> ReplayOptions:
         given.step,
         given.original_times,
         last_ms,
+        ColumnChoice.parse(given.entity, given.time, given.time_format, given.decimal),
     )
     return ReplayOptions(
         source,
@@ -92,6 +94,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print the summary as one line of JSON at the end")
     what = parser.add_argument_group("what is replayed")
     what.add_argument("--data", type=Path, metavar="DIR", help="folder of CSV files (or one file), or a copy of NAB")
+    what.add_argument(
+        "--entity", metavar="COLUMN", help="column that names the entity; several: A,B (joined by '/'); '' = none"
+    )
+    what.add_argument("--time", metavar="COLUMN", help="column of times; two that belong together: date,time")
+    what.add_argument(
+        "--time-format",
+        metavar="FORM",
+        help="of times that can be read in two ways: iso, s, ms, us, ns, DD/MM/YYYY, MM/DD/YYYY, YYYYMMDDHH, YYMMDDHHMM, ...",
+    )
+    what.add_argument("--decimal", choices=("point", "comma"), help="sign of numbers where a file does not tell")
     what.add_argument("--catalogue", type=Path, metavar="FILE", help="which series make up a host (TOML)")
     what.add_argument(
         "--skip-bad", action="store_true", help="leave bad rows out and count them, instead of ending with an error"

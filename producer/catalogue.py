@@ -5,10 +5,13 @@ Law: every file that was read ends up in exactly one host; what was joined or re
 
 from __future__ import annotations
 
+import re
 import tomllib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,8 +19,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import data
-from producer.series import ColumnRules, Series, metric_name, read_series
+from producer.columns import ColumnChoice, ColumnRules, metric_name
+from producer.series import Series, read_series
 from shared.errors import ConfigError, DataError
+
+_EXAMPLES = re.compile(r"\([^()]*\)|\b\d[\d,]*\b")
+"""What differs from file to file in notes of the same kind."""
 
 
 def _avro_name(name: str) -> str:
@@ -127,15 +134,71 @@ def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def read_folder(source: Path, catalogue: Catalogue, *, skip_bad: bool = False) -> tuple[list[Series], list[str]]:
+def read_files(
+    source: Path, catalogue: Catalogue, choice: ColumnChoice | None = None, *, skip_bad: bool = False
+) -> list[Series]:
+    """Read all CSV files of a folder (or one file), each as it is.
+
+    raises : DataError
+    """
+    files = find_files(source, catalogue.folders)
+    rules = catalogue.rules
+    return [read_series(path, name, rules, choice, skip_bad=skip_bad) for name, path in files.items()]
+
+
+def read_folder(
+    source: Path, catalogue: Catalogue, choice: ColumnChoice | None = None, *, skip_bad: bool = False
+) -> tuple[list[Series], list[str]]:
     """Read all CSV files of a folder (or one file) and make hosts of them.
 
     returns : one Series per host or wide file; notes for the person who watches
     raises  : DataError
     """
-    files = find_files(source, catalogue.folders)
-    read = [read_series(path, name, catalogue.rules, skip_bad=skip_bad) for name, path in files.items()]
-    return assemble(read, catalogue)
+    read = read_files(source, catalogue, choice, skip_bad=skip_bad)
+    hosts, notes = assemble(read, catalogue)
+    return hosts, [*column_notes(read), *shared_entities(read), *notes]
+
+
+def column_notes(files: Sequence[Series]) -> list[str]:
+    """Return what was decided about the columns of files; what is the same of several is said once."""
+    first: dict[tuple[str, int], tuple[str, str]] = {}
+    count: Counter[tuple[str, int]] = Counter()
+    for series in files:
+        own: Counter[str] = Counter()
+        for note in series.columns.notes if series.columns else ():
+            kind = _EXAMPLES.sub("", note)
+            own[kind] += 1  # two columns of one file are two notes
+            first.setdefault((kind, own[kind]), (series.source, note))
+            count[kind, own[kind]] += 1
+    more = {key: f" and {files - 1:,} more" if files > 1 else "" for key, files in count.items()}
+    return [f"{source}.csv{more[key]}: {note}" for key, (source, note) in first.items()]
+
+
+def shared_entities(files: Sequence[Series]) -> list[str]:
+    """Say where entities of several files become one series: the same name, metric and time."""
+    named = [series for series in files if series.columns and series.columns.entity]
+    count = Counter(entity for series in named for entity in series.entities)
+    spans: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+    for series in named if max(count.values(), default=0) > 1 else ():
+        first = np.full(len(series.entities), np.iinfo(np.int64).max)
+        last = np.full(len(series.entities), np.iinfo(np.int64).min)
+        np.minimum.at(first, series.entity, series.time_ms)
+        np.maximum.at(last, series.entity, series.time_ms)
+        for code, entity in enumerate(series.entities):
+            for metric in series.metrics if count[entity] > 1 else ():
+                span = (int(first[code]), int(last[code]), series.source)
+                spans.setdefault((entity, metric), []).append(span)
+    shared: dict[str, tuple[str, str, str]] = {}
+    for (entity, metric), parts in spans.items():
+        for before, after in pairwise(sorted(parts)):
+            if after[0] < before[1]:
+                shared.setdefault(entity, (metric, before[2], after[2]))
+    if not shared:
+        return []
+    entity, (metric, one, other) = next(iter(shared.items()))
+    more = f" (and {len(shared) - 1:,} more)" if len(shared) > 1 else ""
+    note = f"entity {entity}{more} appears in {one}.csv and {other}.csv at the same time, with {metric} in both"
+    return [f"{note}: their rows become one series; things that differ need names that differ"]
 
 
 def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series], list[str]]:

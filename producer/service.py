@@ -17,8 +17,8 @@ from producer.loop import Patience, Replay
 from producer.pacing import ReaderPace, parse_groups
 from producer.progress import open_progress
 from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
-from producer.replay import Stream, plan
-from producer.sources import Source, SourceOptions, open_source
+from producer.replay import plan
+from producer.sources import Source, SourceOptions, check_times, open_source
 from producer.times import format_time
 from shared.counters import Counters
 from shared.errors import ConfigError, SchemaRefused, TopicMismatch, TransportError
@@ -107,7 +107,7 @@ def run(settings: Settings, options: ReplayOptions, counters: Counters, stopping
         log.warning("bad rows left out", file=name, rows=count)
     if options.labels is not None:
         _write_labels(options.labels, source)
-    _warn_of_times(source.stream, settings, log)
+    _warn_of_times(source, settings, log)
     text = event_schema(source.stream.metrics)
     _check_readable(text, settings, log)
     health = Health()
@@ -228,9 +228,8 @@ def _write_labels(path: Path, source: Source) -> None:
         raise ConfigError(f"--labels {path}: {error.strerror or error}") from error
 
 
-def _warn_of_times(stream: Stream, settings: Settings, log: Logger) -> None:
-    low, high = settings.input.min_time_ms, settings.input.max_time_ms
-    outside = int(((stream.time_ms < low) | (stream.time_ms > high)).sum())
+def _warn_of_times(source: Source, settings: Settings, log: Logger) -> None:
+    outside = check_times(source, settings.input)
     if outside:
         log.warning(
             "event times out of range", events=outside,

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from producer.catalogue import load_catalogue, read_folder
+from producer.columns import NOTHING_SAID, ColumnChoice
 from producer.fetch import DEFAULT_DIR, is_complete
 from producer.fleet import generate, label_document
 from producer.replay import Stream, align, merge, rebase
 from producer.series import Series
 from producer.times import format_time
-from shared.errors import ConfigError
+from shared.errors import ConfigError, DataError
+from shared.settings import InputSettings
 
 DEFAULT_FLEET = 20
 
@@ -27,6 +29,7 @@ class SourceOptions:
 
     data, catalogue : folder or file of series; catalogue file, None = the shipped one
     fleet           : hosts to generate instead
+    columns         : which columns of files are time and entity
     original_times  : do not shift series to one common start
     last_ms         : where the last event is moved to, ms since 1970 UTC; None = it stays
     """
@@ -40,6 +43,7 @@ class SourceOptions:
     step_s: int = 300
     original_times: bool = False
     last_ms: int | None = None
+    columns: ColumnChoice = NOTHING_SAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +69,7 @@ def open_source(options: SourceOptions, fetched: Path = DEFAULT_DIR) -> Source:
     """
     if options.data is not None and options.fleet is not None:
         raise ConfigError("--data and --fleet exclude each other")
+    options.columns.check(options.data is not None)
     folder, notes = options.data, []
     if folder is None and options.fleet is None:
         if is_complete(fetched):
@@ -76,7 +81,7 @@ def open_source(options: SourceOptions, fetched: Path = DEFAULT_DIR) -> Source:
             )
     if folder is None:
         return _fleet(options, notes)
-    series, said = read_folder(folder, load_catalogue(options.catalogue), skip_bad=options.skip_bad)
+    series, said = read_folder(folder, load_catalogue(options.catalogue), options.columns, skip_bad=options.skip_bad)
     stream, moved = _stream(series, options)
     skipped = {one.source: one.skipped for one in series if one.skipped}
     return Source(stream, str(folder), (*notes, *said, *moved), skipped)
@@ -111,3 +116,20 @@ def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, l
             " this is not a whole number of weeks, so hour and weekday change"
         )
     return stream, notes
+
+
+def check_times(source: Source, settings: InputSettings) -> int:
+    """Return how many events have times that no predictor takes.
+
+    raises : DataError when that is all of them
+    """
+    times = source.stream.time_ms
+    outside = int(((times < settings.min_time_ms) | (times > settings.max_time_ms)).sum())
+    if outside == len(times):
+        raise DataError(
+            f"{source.name}: all {outside:,} event times, {format_time(int(times[0]))} to"
+            f" {format_time(int(times[-1]))}, lie outside input.min_time..input.max_time"
+            f" ({format_time(settings.min_time_ms)} to {format_time(settings.max_time_ms)}),"
+            " so nothing could be judged; --time and --time-format say how files are read"
+        )
+    return outside

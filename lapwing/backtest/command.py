@@ -25,6 +25,7 @@ from lapwing.backtest.run import Judge, Judged, run
 from lapwing.backtest.text import to_text
 from shared.configuration import Configuration
 from shared.errors import ConfigError, DataError
+from shared.events import Reason
 from shared.labels import Window, Windows, find
 from shared.settings import DetectionSettings, QualitySettings, Section, Settings
 from shared.telemetry import line
@@ -99,8 +100,7 @@ def backtest(load: Callable[[Flags], Settings], options: BacktestOptions, out: T
     began_s = time.monotonic()
     with progress(feed.rows) as told:
         judged = run(feed, judges, settings.input, settings.predict.max_entities, told)
-    if not judged[0].rows and not judged[0].rejected:
-        raise DataError(f"{feed.name}: there is no record to judge")
+    check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
     if since:
         notes.append("the model was trained on the first part of each entity's time; only what came after is counted")
@@ -115,6 +115,17 @@ def backtest(load: Callable[[Flags], Settings], options: BacktestOptions, out: T
         said += f"; {', '.join(path.name for path in written)} and results/ are in {options.out}"
     print(said, file=sys.stderr)  # noqa: T201 - not part of the result
     return summary
+
+
+def check_judged(feed: Feed, judged: Judged) -> None:
+    """Raise DataError when not one record could be judged."""
+    if judged.rows:
+        return
+    if not judged.rejected:
+        raise DataError(f"{feed.name}: there is no record to judge")
+    reasons = (f"{count:,} because {Reason[code.upper()].sentence}" for code, count in judged.rejected.items())
+    total = sum(judged.rejected.values())
+    raise DataError(f"{feed.name}: none of its {total:,} records can be judged: {', '.join(reasons)}")
 
 
 def summarise(

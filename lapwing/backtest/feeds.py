@@ -14,10 +14,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from producer.catalogue import Catalogue, assemble, find_files, load_catalogue
+from producer.catalogue import Catalogue, assemble, column_notes, load_catalogue, read_files, shared_entities
+from producer.columns import NOTHING_SAID, ColumnChoice
 from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
-from producer.series import Series, read_series
+from producer.series import Series
 from producer.sources import SourceOptions, open_source
 from shared.batch import Batch, Blob
 from shared.codec import Plans, SchemaUnfit, compile_plan, decode, schema_ids
@@ -41,6 +42,7 @@ _RANGE_HELP = (
 class InputOptions:
     """Where the records come from: a folder, a topic's range, or a generated fleet.
 
+    columns    : which columns of files are time and entity
     partitions : that the records of a folder or fleet are spread over, as the producer's partitioner spreads them
     """
 
@@ -52,6 +54,7 @@ class InputOptions:
     catalogue: Path | None = None
     skip_bad: bool = False
     partitions: int = 1
+    columns: ColumnChoice = NOTHING_SAID
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,7 @@ def open_feed(settings: Settings, options: InputOptions) -> Feed:
     given = [name for name, value in named.items() if value is not None]
     if len(given) != 1:
         raise ConfigError(f"one of {', '.join(named)} says what to run; given: {', '.join(given) or 'none'}")
+    options.columns.check(options.data is not None)
     if options.partitions < 1:
         raise ConfigError(f"--partitions {options.partitions}: at least 1")
     if options.topic_range is not None:
@@ -124,9 +128,9 @@ def read_labels_of_fleet(document: Mapping[str, object]) -> Windows:
 
 def _open_folder(settings: Settings, options: InputOptions, folder: Path) -> Feed:
     catalogue = load_catalogue(options.catalogue)
-    files = find_files(folder, catalogue.folders)
-    read = [read_series(path, name, catalogue.rules, skip_bad=options.skip_bad) for name, path in files.items()]
-    hosts, notes = assemble(read, catalogue)
+    read = read_files(folder, catalogue, options.columns, skip_bad=options.skip_bad)
+    hosts, joins = assemble(read, catalogue)
+    notes = [*column_notes(read), *shared_entities(read), *joins]
     skipped = {one.source: one.skipped for one in hosts if one.skipped}
     notes += [f"bad rows of {name} that were left out: {count}" for name, count in skipped.items()]
     joined = tuple(_joined(catalogue, read, hosts))

@@ -20,7 +20,7 @@ from lapwing.demo.run import Demo
 from lapwing.demo.screen import Screen
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
-from producer.sources import open_source
+from producer.sources import check_times, open_source
 from shared.errors import ConfigError
 from shared.kafka import topic_specs
 from shared.settings import Settings, load_settings
@@ -37,6 +37,7 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     require_packages("the demo")
     source = open_source(options.source)
     wanted = load_settings(environ=environ)
+    check_times(source, wanted.input)
     plan = make_plan(source, options.backfill, wanted.topics.partitions)
     with ExitStack() as stack, _signals() as asked:
         folder = stack.enter_context(_folder(options.keep))

@@ -103,7 +103,8 @@ def make_plan(source: Source, backfill: float, partitions: int) -> DemoPlan:
 def arguments(options: SourceOptions) -> list[str]:
     """Return the replay's command line for these series."""
     given = [("--data", options.data), ("--fleet", options.fleet)]
-    return [part for name, value in given if value is not None for part in (name, str(value))]
+    words = [part for name, value in given if value is not None for part in (name, str(value))]
+    return words + options.columns.arguments()
 
 
 def _by_partition(stream: Stream, count: int, partitions: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:

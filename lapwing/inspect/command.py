@@ -15,6 +15,7 @@ from lapwing.inspect.reading import Inspection
 from lapwing.inspect.records import inspect_sample
 from lapwing.inspect.render import lines
 from lapwing.inspect.topic import read_sample
+from producer.columns import NOTHING_SAID, ColumnChoice
 from shared.errors import ConfigError
 from shared.settings import Settings
 
@@ -35,6 +36,7 @@ def inspect(
     *,
     topic: str | None,
     data: Path | None,
+    columns: ColumnChoice = NOTHING_SAID,
     limit: int,
     as_json: bool,
     out: TextIO | None = None,
@@ -45,7 +47,11 @@ def inspect(
     """
     if topic is not None and data is not None:
         raise ConfigError("--topic and --data exclude each other")
-    seen = inspect_topic(settings, topic, limit) if data is None else inspect_folder(data, settings.input)
+    if data is None:
+        columns.check(files=False)
+        seen = inspect_topic(settings, topic, limit)
+    else:
+        seen = inspect_folder(data, settings.input, columns)
     target = out or sys.stdout
     if as_json:
         target.write(json.dumps(seen.document, ensure_ascii=False) + "\n")

@@ -19,6 +19,10 @@ _NOT_SET = {
     "input.time_unit": "not set: a logicalType says it",
     "input.include": "not set: every number that is no time",
     "input.exclude": "not set",
+    "--entity": "not given: found by name and by what its cells do to the times",
+    "--time": "not given: found by name",
+    "--time-format": "not given: the one form that all cells have",
+    "--decimal": "not given",
     "columns.ignore": "not set",
 }
 

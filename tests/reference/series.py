@@ -7,26 +7,30 @@ import io
 import math
 import re
 
-from producer.times import parse_time
+from tests.reference import times
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def read_rows(text):
-    """Read ``timestamp,entity,v`` rows; return good ones as (time_ms, entity, value or None), and the lines of bad ones."""
-    good, bad = [], []
+    """Read ``timestamp,entity,v`` rows; return good ones as (time_ms, entity, value or None), and the lines of bad ones.
+
+    The form of the times is that of the whole column; where two forms fit it, the set of both is returned instead.
+    """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     next(reader)
-    for row in reader:
-        if not row or row == [""]:
-            continue
-        cells = [cell.strip() for cell in row]
-        time_ms = parse_time(cells[0])
+    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
+    form = times.choose([cells[0] for _, cells in rows if len(cells) == 3])
+    if isinstance(form, set):
+        return form
+    good, bad = [], []
+    for line, cells in rows:
+        time_ms = times.read(cells[0], form)
         fits = len(cells) == 3 and time_ms is not None and bool(cells[1]) and cells[1].isprintable()
         if fits and cells[2]:
             fits = NUMBER.fullmatch(cells[2]) is not None and math.isfinite(float(cells[2]))
         if fits:
             good.append((time_ms, cells[1], float(cells[2]) if cells[2] else None))
         else:
-            bad.append(reader.line_num)
+            bad.append(line)
     return good, bad

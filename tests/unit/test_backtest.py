@@ -372,6 +372,11 @@ def test_the_command(folder, labels):
         (("--data", "/nowhere"), "/nowhere: no such file or folder"),
         (("--data", "FOLDER", "--labels", "/nowhere.json"), "--labels /nowhere.json: it cannot be read"),
         (("--topic-range", "5"), "--topic-range 5: --topic-range FROM..TO"),
+        (("--data", "FOLDER", "--entity", "nope"), "--entity nope: there is no such column; it has timestamp, value"),
+        (("--data", "FOLDER", "--time", "nope"), "--time nope: there is no such column; it has timestamp, value"),
+        (("--data", "FOLDER", "--time-format", "nope"), "--time-format nope: one of iso, s, ms"),
+        (("--data", "FOLDER", "--time-format", "ms"), "of the form epoch milliseconds, which --time-format asks for"),
+        (("--fleet", "2", "--time", "t"), "--time is about columns of files; --data names the files"),
     ],
 )
 def test_what_the_command_refuses(arguments, said, folder):
@@ -379,6 +384,44 @@ def test_what_the_command_refuses(arguments, said, folder):
     assert isinstance(done.exception, ConfigError | DataError)
     assert done.exception.exit_code == 2
     assert said in str(done.exception)
+
+
+def write_devices(folder, form="%Y%m%d%H%M"):
+    """Two devices in one file, times as digits, and a second column of times."""
+    rows = [(START_MS + row * STEP_MS, device) for row in range(ROWS) for device in (1, 2)]
+    values = {device: wave(phase=device) for device in (1, 2)}
+    lines = [
+        f"{datetime.fromtimestamp(ms / 1000, UTC):{form}},{device},{ms + 250},{values[device][(ms - START_MS) // STEP_MS]:.6f}"
+        for ms, device in rows
+    ]
+    (folder / "devices.csv").write_text("timestamp,device_id,ingested_at,cpu\n" + "\n".join(lines))
+
+
+@pytest.mark.usefixtures("_own_environment")
+def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
+    write_devices(tmp_path)
+    command = ["--set", "detection.warmup_samples=40", "backtest", "--data", str(tmp_path), "--json"]
+    found = []
+    for asked in ([], ["--entity", "device_id", "--time", "timestamp", "--time-format", "YYYYMMDDHHMM"]):
+        done = CliRunner().invoke(app, [*command, *asked])
+        assert (done.exit_code, done.exception) == (0, None)
+        found.append(json.loads(done.stdout))
+    first = found[0]["first"]
+    assert {one["entity"] for one in first["per_entity"]} == {"1", "2"}
+    assert set(first["alarms"]["by_metric"]) == {"cpu"}
+    assert (first["records"], first["first_event"]) == (2 * ROWS, text_of(START_MS)[:-3])
+    assert [note.split(" is ")[0] for note in found[0]["notes"]] == [
+        "devices.csv: the times of column timestamp are read as YYYYMMDDHHMM, UTC",
+        "devices.csv: column device_id (2 distinct whole numbers)",
+        "devices.csv: column ingested_at",
+    ]
+    assert found[1]["first"] == first
+
+
+def test_files_whose_times_nobody_takes_are_an_error_not_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("timestamp,value\n" + "".join(f"{100_000_000 + 300 * row},1\n" for row in range(9)))
+    with pytest.raises(DataError, match="none of its 9 records can be judged: 9 because the event time lies outside input"):
+        run(input=of(tmp_path))
 
 
 def test_a_bad_row_is_named_or_left_out(tmp_path):

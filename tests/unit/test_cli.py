@@ -181,6 +181,8 @@ def test_variables_of_settings(name, wanted):
         (("demo", "--predictors", "0"), "--predictors 0"),
         (("demo", "--data", "/nowhere"), "/nowhere: no such file or folder"),
         (("demo", "--data", "/tmp", "--fleet", "3"), "exclude each other"),
+        (("demo", "--fleet", "3", "--entity", "node"), "--entity is about columns of files; --data names the files"),
+        (("demo", "--data", "/tmp", "--decimal", "dot"), "--decimal dot: point or comma"),
     ],
 )
 def test_a_wrong_setting_ends_with_one_message(arguments, said, monkeypatch, capsys):

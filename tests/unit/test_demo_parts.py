@@ -19,6 +19,7 @@ from lapwing.demo.reader import ResultReader
 from lapwing.demo.screen import LINES_OF_ANOMALIES, Screen
 from lapwing.demo.view import AnomalyLine, Frame, Phase, Summary
 from lapwing.embedded.broker import RETENTION_BYTES
+from producer.columns import ColumnChoice
 from producer.replay import Stream
 from producer.sources import Source, SourceOptions
 from shared.batch import Batch, Blob, Position
@@ -76,7 +77,15 @@ def test_sizes_are_not_underestimated():
 
 @pytest.mark.parametrize(
     ("options", "wanted"),
-    [(SourceOptions(), []), (SourceOptions(fleet=3), ["--fleet", "3"]), (SourceOptions(data=Path("d")), ["--data", "d"])],
+    [
+        (SourceOptions(), []),
+        (SourceOptions(fleet=3), ["--fleet", "3"]),
+        (SourceOptions(data=Path("d")), ["--data", "d"]),
+        (
+            SourceOptions(data=Path("d"), columns=ColumnChoice(("a", "b"), ("t",), "ms", ",")),
+            ["--data", "d", "--entity", "a,b", "--time", "t", "--time-format", "ms", "--decimal", "comma"],
+        ),
+    ],
 )
 def test_arguments_of_the_replay(options, wanted):
     assert arguments(options) == wanted

@@ -102,6 +102,7 @@ KNOWN_ELSEWHERE = {
         "header_schema_id_serializer", "prefix_schema_id_serializer", "__value_schema_id",
     },
     "docs/faults.md": {"send_offsets_to_transaction"},
+    "docs/files.md": {"load_ts"},
     "docs/input.md": {
         "__source_ts_ms", "__ts_ms", "__value_schema_id", "created_at", "device_id", "event_ts", "event_timestamp",
         "ingested_at", "measured_at", "recorded_at", "response_time", "seen_at", "start_time", "ts_ms", "window_start",

@@ -18,6 +18,7 @@ from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
 from lapwing.inspect.command import inspect, inspect_topic
 from lapwing.inspect.topic import read_sample
+from producer.columns import ColumnChoice
 from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError, TopicMismatch
 from shared.kafka import Admin, Publisher
@@ -171,16 +172,30 @@ def test_files(tmp_path: Path) -> None:
     code, out = shown(Settings(), data=folder)
     assert code == 0
     assert f"{folder}: 8 rows of 3 files" in out
-    assert "wide: 6 rows\n  entity    Host\n  time      Time (a column of times)\n  metrics   cpu, device_id\n" in out
-    assert "left out  updated_at  a time by its name" in out
-    assert "newest    2024-01-01T00:05:00Z  web-1  cpu=5 device_id=7" in out
-    assert "! device_id may be an identifier" in out
+    assert "wide: 6 rows\n  entity    Host\n  time      Time (ISO 8601)\n  metrics   cpu\n" in out
+    assert "left out  device_id   an identifier ('7') is no metric; --entity Host,device_id makes it" in out
+    assert "updated_at  a second column of times" in out
+    assert "! column" not in out
+    assert "newest    2024-01-01T00:05:00Z  web-1  cpu=5" in out
     assert "single: 2 rows, 1 of them can be read\n  entity    the file's name\n" in out
     assert "broken: 0 rows\n  cannot be read: " in out
     assert "no timestamp column" in out
     assert "bad rows: 1 of 8" in out
     assert "single.csv, line 3: 'soon' is not a timestamp" in out
     assert "columns.timestamp  timestamp,time,datetime" in out
+
+
+def test_options_say_what_the_columns_are(tmp_path: Path) -> None:
+    rows = "".join(f"{i % 2};2024-01-0{1 + i} 00:00:00;1,5\n" for i in range(6))
+    folder = files(tmp_path, a=f"rack;when;load\n{rows}")
+    choice = ColumnChoice.parse("rack", "when", None, "comma")
+    code, out = shown(Settings(), data=folder, columns=choice)
+    assert code == 0
+    assert "entity    rack\n  time      when (ISO 8601)\n  metrics   load\n" in out
+    assert "load=1.5" in out
+    assert "--entity           rack\n  --time             when\n" in out
+    with pytest.raises(ConfigError, match="--entity is about columns of files"):
+        shown(Settings(), topic=OWN, columns=choice)
 
 
 def test_files_as_json(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from producer.records import RecordMaker, event_schema
 from producer.replay import merge
 from producer.series import Series
 from producer.service import ReplayOptions, run
-from producer.sources import SourceOptions, open_source
+from producer.sources import SourceOptions, check_times, open_source
 from shared.counters import Counters
 from shared.errors import ConfigError, DataError, SchemaRefused, TopicMismatch, TransportError
 from tests.replaying import FakeSender, Log, settings
@@ -300,6 +300,30 @@ def test_skipped_rows_and_absurd_times_are_said(doors, tmp_path, monkeypatch):
     assert next(fields["events"] for event, fields in log.lines if event == "event times out of range") == 1
 
 
+def test_a_replay_of_times_that_nobody_takes_is_refused_before_any_connection(tmp_path):
+    (tmp_path / "a.csv").write_text("timestamp,value\n100000000,1\n100000300,2\n")
+    options = ReplayOptions(SourceOptions(tmp_path), speed=INF)
+    with pytest.raises(
+        DataError, match=r"all 2 event times, 1973-03-03 09:46:40 to 1973-03-03 09:51:40, lie outside input\.min"
+    ):
+        run(settings(), options, Counters(), lambda: False)
+    earlier = settings(input={"min_time": "1970-01-01"})
+    assert check_times(open_source(options.source), earlier.input) == 0
+
+
+def test_what_columns_were_read_as_is_logged(doors, tmp_path, monkeypatch):
+    log = Log()
+    monkeypatch.setattr("producer.service.logger", lambda: log)
+    rows = [f"20240304{hour:02},{node},{hour}\n" for hour in range(24) for node in (1, 2)]
+    (tmp_path / "a.csv").write_text("timestamp,node,cpu\n" + "".join(rows))
+    summary = run(settings(), ReplayOptions(SourceOptions(tmp_path), speed=INF), Counters(), lambda: False)
+    assert (summary.entities, summary.first_event_time) == (2, "2024-03-04 00:00:00")
+    assert [fields["because"] for event, fields in log.lines if event == "series"] == [
+        "a.csv: the times of column timestamp are read as YYYYMMDDHH, UTC",
+        "a.csv: column node (2 distinct whole numbers) is taken as the entity; --entity names another",
+    ]
+
+
 def test_a_users_own_message_timeout_stays(doors):
     run(settings(kafka={"message_timeout_ms": "5000"}), FLEET, Counters(), lambda: False)
     assert doors.sender.settings.kafka["message.timeout.ms"] == "5000"
@@ -334,6 +358,12 @@ def test_the_command(doors, signals, capsys, tmp_path, monkeypatch):
 def test_the_command_and_what_is_wrong(doors, signals, capsys, tmp_path):
     assert entry.main(["--data", str(tmp_path / "none")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
+    (tmp_path / "a.csv").write_text("timestamp,node,cpu\n2024-03-04 00:00:00,1,2\n")
+    columns = ["--time", "timestamp", "--time-format", "iso", "--decimal", "point"]
+    assert entry.main(["--data", str(tmp_path), "--entity", "nope", *columns]) == 2
+    assert "--entity nope: there is no such column; it has timestamp, node, cpu" in capsys.readouterr().err
+    assert entry.main(["--fleet", "3", "--entity", "node"]) == 2
+    assert "--data names the files" in capsys.readouterr().err
     with pytest.raises(SystemExit) as raised:
         entry.main(["--speed", "fast"])
     assert raised.value.code == 2

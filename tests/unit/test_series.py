@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producer import series as module
-from producer.series import ColumnRules, metric_name, read_series
-from producer.times import format_time, parse_time, parse_times
+from producer import csv_rows as module
+from producer.columns import ColumnRules, metric_name
+from producer.series import read_series
+from producer.times import format_time, parse_iso, parse_iso_times, parse_time
 from shared.errors import DataError
 from tests.reference import series as reference
 
@@ -100,7 +101,7 @@ HEAD = "timestamp,value\n2014-04-10 00:04:00,1\n"
         ("\n\n", "the file is empty"),
         ("timestamp,value\n", "there is a header but no row"),
         ("when,value\n1,2\n", "line 1: no timestamp column; one of timestamp, time, datetime is needed, found when, value"),
-        ("timestamp;value\n1;2\n", "cells are separated by commas"),
+        ("timestamp;value\n1;2\n", "line 2: '1' is not a timestamp"),
         ("timestamp,a,A\n1,2,3\n", "line 1: the header names column 'a' 2 times"),
         ("timestamp,a b,a-b\n1,2,3\n", "line 1: columns 'a b', 'a-b' would both be metric 'a_b'"),
         ("timestamp,value,\n1,2,3\n", "line 1: column 3 has no name"),
@@ -172,9 +173,32 @@ def test_metric_names_are_avro_names():
 )
 def test_timestamps(cell, time_ms):
     assert parse_time(cell) == time_ms
-    times, valid = parse_times([cell, "2014-04-10 00:04:00", cell])
-    assert valid.tolist() == [time_ms is not None, True, time_ms is not None]
-    assert times.tolist() == [time_ms or 0, START, time_ms or 0]
+
+
+@pytest.mark.parametrize(
+    ("cell", "time_ms"),
+    [
+        ("20140410", START - 240_000),
+        ("2014041000", START - 240_000),
+        ("201404100004", START),
+        ("20140410000400", START),
+        ("2014043100", None),
+        ("201404310004", None),
+        ("20140410123", None),
+        ("201404100004000", None),
+        ("9999", None),
+        ("1.5", None),
+        ("-1397088240", -1_397_088_240_000),
+        ("2014/04/10 00:04", START),
+        ("2014/4/10 0:04", START),
+        ("2014-04-10 00:04:00 UTC", START),
+        ("2014-04-10 02:04:00 +0200", START),
+        ("2014-04-10 02:04:00 CEST", None),
+        ("10/04/2014 00:04", None),
+    ],
+)
+def test_a_time_alone_is_a_date_where_it_begins_with_a_year(cell, time_ms):
+    assert parse_time(cell) == time_ms
 
 
 TIMES = st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30))
@@ -189,8 +213,8 @@ CELLS = st.one_of(
 
 @given(st.lists(CELLS, max_size=8))
 def test_whole_columns_of_times_equal_cell_by_cell(cells):
-    times, valid = parse_times(cells)
-    expected = [parse_time(cell) for cell in cells]
+    times, valid = parse_iso_times(cells)
+    expected = [parse_iso(cell) for cell in cells]
     assert [int(t) if ok else None for t, ok in zip(times, valid, strict=True)] == expected
 
 
@@ -202,11 +226,14 @@ def test_a_written_time_is_read_back(time):
 
 
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(repr)
+DAYS = st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1))
 ROWS = st.lists(
     st.tuples(
         st.one_of(
-            st.datetimes(datetime(2000, 1, 1), datetime(2099, 1, 1)).map(lambda t: t.isoformat(" ", "seconds")),
+            DAYS.map(lambda t: t.isoformat(" ", "seconds")),
             st.integers(10**9, 2 * 10**9).map(str),
+            DAYS.map(lambda t: t.strftime("%Y%m%d%H")),
+            DAYS.map(lambda t: t.strftime("%y%m%d%H%M")),
             st.just("soon"),
         ),
         st.sampled_from(["a", "b", "NA", "null", "host_1", " c", "ü", ""]),
@@ -222,14 +249,19 @@ def test_reading_in_blocks_equals_row_by_row(tmp_path_factory, rows, ends, last,
     path = tmp_path_factory.mktemp("csv") / "x.csv"
     text = ends.join(["timestamp,entity,v", *(",".join(row) for row in rows)]) + (ends if last else "")
     path.write_bytes(text.encode())
-    good, bad = reference.read_rows(text)
-    whole, module._BLOCK_ROWS = module._BLOCK_ROWS, block
+    truth = reference.read_rows(text)
+    whole, module.BLOCK_ROWS = module.BLOCK_ROWS, block
     try:
         one = read_series(path, "x", skip_bad=skip)
     except DataError as error:
         one, said = None, str(error)
     finally:
-        module._BLOCK_ROWS = whole
+        module.BLOCK_ROWS = whole
+    if isinstance(truth, set):
+        assert one is None
+        assert all(f"--time-format {form}" in said for form in truth)
+        return
+    good, bad = truth
     if one is None:
         assert (bad and not skip) or not good
         assert not bad or f"line {bad[0]}" in said
@@ -243,7 +275,7 @@ def test_reading_in_blocks_equals_row_by_row(tmp_path_factory, rows, ends, last,
 
 
 def test_lines_are_right_after_a_quoted_line_end_and_in_later_blocks(read, monkeypatch):
-    monkeypatch.setattr(module, "_BLOCK_ROWS", 2)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 2)
     good = "1397088240,a,1\n" * 3
     with pytest.raises(DataError, match="line 7: v is 'x'"):
         read('timestamp,entity,v\n1397088240,"a",1\n1397088240,"a",\n' + good + "1397088240,a,x\n")

@@ -8,7 +8,7 @@
 #   bidirectional by default). The assignors that come with the client are fine, only custom ones
 #   would be a problem. A trial with one member per assignor confirms it.
 # Instead: from its second rebalance on a cooperative-sticky member of librdkafka sends its
-#   generation as "user data", as an assignor of one's own would. The broker then refuses to convert
+#   previous assignment as "user data", as a custom assignor would. The broker then refuses to convert
 #   the group and says so in its own log only. The new member is told that the group id does not
 #   exist, and that is fatal. The group has to be stopped as a whole, or go to an eager assignor first.
 #

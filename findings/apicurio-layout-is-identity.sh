@@ -7,11 +7,11 @@
 #   step which registers the .avsc file and a producer whose library sends the schema without line
 #   breaks mean one version and one id. A producer that may not register (`auto.register.schemas`
 #   off) looks up and finds it.
-# Instead: the text's hash decides. The compact text is "not found" although the file is registered,
-#   and registering it makes version 2 with an id of its own. Ids stand in the records, so a consumer
-#   that allows the known ids only refuses records of an unchanged schema. A client that sends
-#   `normalize=true` is spared, and so is everybody where the registry's environment has
-#   ENABLE_CCOMPAT_CANONICAL_HASH_MODE=true.
+# Instead: the text's hash decides. The compact text is "not found" although the file is
+#   registered, and registering it makes version 2 with an id of its own. Ids stand in the
+#   records, so a consumer that allows the known ids only refuses records of an unchanged schema.
+#   A client that sends `normalize=true` is spared, and so is everybody where the registry's
+#   environment has ENABLE_CCOMPAT_CANONICAL_HASH_MODE=true.
 #
 # Seen:
 #   default   file: id 1; compact: look-up 404 40403, normalized id 1, registered id 2
@@ -19,8 +19,9 @@
 #   canonical file: id 1; compact: look-up id 1, normalized id 1, registered id 1
 #   canonical versions [1]
 #
-# Source: Apicurio/apicurio-registry issues 2279 and 4831, pull request 7439 (which changes look-ups
-#   in a later version); Confluent's Schema Registry parses what it is sent before it compares.
+# Source: Apicurio/apicurio-registry issues 2279 and 4831, pull request 7439 (which changes
+#   look-ups in a later version); Confluent's Schema Registry parses what it is sent before it
+#   compares.
 
 source "$(dirname "$0")/lib/setup.sh"
 

@@ -7,16 +7,16 @@
 # Expected: a producer whose serializer writes Confluent's frame (`headers.enabled=false`,
 #   `Legacy4ByteIdHandler`: byte 0, then a 4-byte id) can be read by any client of the same
 #   registry's /apis/ccompat/v7. It does work: on a fresh registry, with the first topic.
-# Instead: the serializer writes the *global id* (one per version of an artifact), ccompat resolves
-#   the *content id* (one per distinct text). Both count from 1 and agree until the producer is
-#   restarted: registering a schema that is already there (`auto-register`) uses up a content id and
-#   no global id. From then on the id of one schema is the id of another. The reader gets no error
-#   where the two schemas have the same types: here pressure is read as humidity.
-#   With `apicurio.registry.use-id=contentId` both sides mean the same.
+# Instead: the serializer writes the *global id* (one per version of an artifact), ccompat
+#   resolves the *content id* (one per distinct text). Both count from 1 and agree until the
+#   producer is restarted: registering a schema that is already there (`auto-register`) uses up a
+#   content id and no global id. From then on the id of one schema is the id of another. The
+#   reader gets no error where the two schemas have the same types: here pressure is read as
+#   humidity. With `apicurio.registry.use-id=contentId` both sides mean the same.
 #
-# Seen:
+# Seen (the error without its end):
 #   temperature  id 1: {'celsius': 20.5}
-#   humidity     id 2: No content with id/hash 'contentId-2' was found. (HTTP status code 404, SR code 40403)
+#   humidity     id 2: No content with id/hash 'contentId-2' was found.
 #   pressure     id 3: {'percent': 20.5}
 #   pressure, use-id=contentId  id 4: {'hectopascal': 20.5}
 #

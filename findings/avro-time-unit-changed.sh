@@ -4,9 +4,9 @@
 # Software: Apache Avro (Java) 1.12.0, fastavro 1.13.1, Apicurio Registry 2.6.13.Final.
 #
 # Expected: a subject at level BACKWARD refuses timestamp-millis -> timestamp-micros and decimal
-#   scale 2 -> 4, since a reader of the new schema would misread what is in the topic. For decimals
-#   the specification says so: schema resolution wants equal scale and precision. Or else, a reader
-#   that is given both schemas converts, as it does for int -> double.
+#   scale 2 -> 4, since a reader of the new schema would misread what is in the topic. For
+#   decimals the specification says so: schema resolution wants equal scale and precision. Or
+#   else, a reader that is given both schemas converts, as it does for int -> double.
 # Instead: the registry accepts both (it compares `long` with `long`, `bytes` with `bytes`). The
 #   Java library then applies the *reader's* logical type to the writer's number, so that 2023
 #   becomes 1970 and 123.45 becomes 1.2345; fastavro applies the *writer's* and is right. Neither
@@ -17,10 +17,9 @@
 #   java      {"at": "1970-01-20T16:13:20Z", "price": 1.2345}
 #   fastavro  {'at': '2023-11-14T22:13:20+00:00', 'price': '123.45'}
 #
-# Source: Avro specification 1.12.0, "Decimal" (resolution) and "Schema Resolution" (which does not
-#   mention timestamps); org.apache.avro.SchemaCompatibility never asks for a logical type, and
-#   org.apache.avro.generic.GenericDatumReader.read takes it from `expected`;
-#   fastavro/_read_py.py, read_data: `extract_logical_type(writer_schema)`.
+# Source: AVRO-2078 (decimals; the specification says nothing about timestamps);
+#   org.apache.avro.SchemaCompatibility never asks for a logical type, GenericDatumReader.read
+#   takes it from the reader's schema; fastavro/_read_py.py, read_data, from the writer's.
 
 source "$(dirname "$0")/lib/setup.sh"
 
@@ -54,7 +53,8 @@ public class Read {
         Schema reader = new Schema.Parser().parse(Path.of(files[1]).toFile());
         byte[] record = Files.readAllBytes(Path.of(files[2]));
         Decoder decoder = DecoderFactory.get().binaryDecoder(record, null);
-        System.out.println(new GenericDatumReader<Object>(writer, reader, data).read(null, decoder));
+        Object read = new GenericDatumReader<>(writer, reader, data).read(null, decoder);
+        System.out.println(read);
     }
 }
 JAVA
@@ -69,15 +69,17 @@ old, new = (json.loads((work / name).read_text()) for name in ("old.avsc", "new.
 
 def call(method, path, body):
     kind = {"Content-Type": "application/vnd.schemaregistry.v1+json"}
-    request = urllib.request.Request(registry + path, json.dumps(body).encode(), kind, method=method)
-    with urllib.request.urlopen(request) as answer:  # an incompatible schema is a 409, an error here
+    data = json.dumps(body).encode()
+    request = urllib.request.Request(registry + path, data, kind, method=method)
+    with urllib.request.urlopen(request) as answer:  # raises where the schema is refused
         return json.load(answer)
 
 
 call("POST", "/subjects/trades-value/versions", {"schema": json.dumps(old)})
 level = call("PUT", "/config/trades-value", {"compatibility": "BACKWARD"})
 call("POST", "/subjects/trades-value/versions", {"schema": json.dumps(new)})
-print("registry, level", level["compatibility"] + ": millis -> micros accepted, scale 2 -> 4 accepted")
+level = level["compatibility"]
+print(f"registry, level {level}: millis -> micros accepted, scale 2 -> 4 accepted")
 refused = json.loads(json.dumps(new).replace('"long"', '"string"'))
 try:
     call("POST", "/subjects/trades-value/versions", {"schema": json.dumps(refused)})

@@ -4,12 +4,12 @@
 # Software: scikit-learn 1.9.1 (numpy 2.4.6).
 #
 # Expected: a forest that was fitted to complete rows refuses NaN, as LocalOutlierFactor and
-#   OneClassSVM do ("Input contains NaN"), or at least finds a row without any value unusual: a dead
-#   sensor is what one wants to hear of.
+#   OneClassSVM do ("Input contains NaN"), or at least finds a row without any value unusual: a
+#   dead sensor is what one wants to hear of.
 # Instead: IsolationForest takes NaN silently. At a split that met no missing value in training it
-#   goes where most training rows went, each time, so it ends in the most crowded leaf: the path is
-#   longer, the row less anomalous, than that of any real one; missing values also make a row with a
-#   real outlier look better than average values would.
+#   goes where most training rows went, each time, so it ends in the most crowded leaf: the path
+#   is longer, the row less anomalous, than that of any real one; missing values also make a row
+#   with a real outlier look better than average values would.
 #
 # Seen:
 #   complete rows in training: 2000; more normal than a row of three NaN: 0
@@ -17,8 +17,8 @@
 #   predict: [nan nan nan] 1; others that raise ValueError: 2 of 2
 #   row (4, 0, 0): -0.556; row (4, nan, nan): -0.539
 #
-# Source: scikit-learn/scikit-learn pull request 30955 (a missing value goes to the child with the most
-#   samples); sklearn/ensemble/_iforest.py (ensure_all_finite=False).
+# Source: scikit-learn/scikit-learn pull request 30955 (a missing value goes to the child with the
+#   most samples); sklearn/ensemble/_iforest.py (ensure_all_finite=False).
 
 source "$(dirname "$0")/lib/setup.sh"
 
@@ -45,8 +45,9 @@ for other in (LocalOutlierFactor(novelty=True), OneClassSVM()):
         other.fit(X).predict(nothing)
     except ValueError:
         refuse += 1
-print(f"predict: [nan nan nan] {forest.predict(nothing)[0]}; others that raise ValueError: {refuse} of 2")
+label = forest.predict(nothing)[0]
+print(f"predict: [nan nan nan] {label}; others that raise ValueError: {refuse} of 2")
 print(f"row (4, 0, 0): {score(4, 0, 0):.3f}; row (4, nan, nan): {score(4, np.nan, np.nan):.3f}")
-assert more_normal == 0 and forest.predict(nothing)[0] == 1 and refuse == 2, "changed"
+assert more_normal == 0 and label == 1 and refuse == 2, "changed"
 assert score(4, np.nan, np.nan) > score(4, 0, 0)
 PY

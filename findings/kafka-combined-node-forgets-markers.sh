@@ -8,11 +8,12 @@
 #   the same process makes no difference to that.
 # Instead: the node starts with itself still fenced in its own metadata. The coordinator, loaded
 #   before that is over, finds no leader for the partitions, takes them for deleted and drops the
-#   markers; the transaction counts as complete. The partitions keep an open transaction that nobody
-#   ends: readers of committed data wait there for ever, while writers go on. A further restart does
-#   not help. A controller in a process of its own that is not killed along avoids it;
-#   `kafka-transactions.sh abort` ends such a transaction (and so turns the commit into an abort).
-#   Where the markers were written before the kill all is well: here up to eight attempts are made.
+#   markers; the transaction counts as complete. The partitions keep an open transaction that
+#   nobody ends: readers of committed data wait there for ever, while writers go on. A further
+#   restart does not help. A controller in a process of its own that is not killed along avoids
+#   it; `kafka-transactions.sh abort` ends such a transaction (and so turns the commit into an
+#   abort). Where the markers were written before the kill all is well: here up to eight attempts
+#   are made.
 #
 # Seen (in other runs the first attempt, or the first two, were all right):
 #   attempt 1: killed after the commit, 50 of 50 partitions stand still
@@ -20,8 +21,8 @@
 #   broker's log: Couldn't find leader endpoint for partitions ... while trying to send transaction
 #   markers for attempt-1, these partitions are likely deleted already and hence can be skipped
 #
-# Source: org.apache.kafka's TransactionMarkerChannelManager.addTxnMarkersToBrokerQueue (its comment
-#   takes a missing leader for a deleted partition). Seen first in Lapwing's fault table.
+# Source: kafka.coordinator.transaction.TransactionMarkerChannelManager,
+#   addTxnMarkersToBrokerQueue. Met in Lapwing's fault table, docs/faults.md.
 
 source "$(dirname "$0")/lib/setup.sh"
 
@@ -53,9 +54,10 @@ import logging, sys, time
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 kafka, name, patience = sys.argv[1], sys.argv[2], float(sys.argv[3])
-silent = logging.Logger("silent", logging.CRITICAL + 1)
+settings = {"bootstrap.servers": kafka, "group.id": "look"}
+settings["logger"] = logging.Logger("silent", logging.CRITICAL + 1)
 committed, all_records = (
-    Consumer({"bootstrap.servers": kafka, "group.id": "look", "isolation.level": level, "logger": silent})
+    Consumer(settings | {"isolation.level": level})
     for level in ("read_committed", "read_uncommitted")
 )
 
@@ -96,7 +98,7 @@ for attempt in 1 2 3 4 5 6 7 8; do
         echo "attempt $attempt: killed after the commit, $standing of 50 partitions stand still"
         break
     fi
-    echo "attempt $attempt: killed after the commit, all 50 partitions are readable after the restart"
+    echo "attempt $attempt: killed after the commit, all 50 partitions are readable again"
 done
 [[ $standing != 0 ]] || { echo "changed: no commit was forgotten" >&2; exit 1; }
 

@@ -3,13 +3,14 @@
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1.
 #
-# Expected: `group.instance.id` is for quick restarts: who comes back under the same id takes over the
-#   partitions of its predecessor at once, and a predecessor that still lives is fenced (KIP-345).
-#   Classic groups do so, killed or not. Moving on to `group.protocol=consumer` keeps that.
+# Expected: `group.instance.id` is for quick restarts: whoever comes back under the same id takes
+#   over the partitions of its predecessor at once, and a predecessor that still lives is fenced
+#   (KIP-345). Classic groups do so, killed or not. Moving on to `group.protocol=consumer` keeps
+#   that.
 # Instead: the newcomer is refused, not the predecessor, until the broker's session timeout has
 #   passed since the last heartbeat: 45 s by default, which a client can no longer set. For
 #   librdkafka the refusal is fatal, so a supervisor restarts the process over and over. Only a
-#   member that was closed in good order can come back at once.
+#   member that was shut down cleanly can come back at once.
 #
 # Seen (broker with group.consumer.session.timeout.ms=10000, so that this ends soon):
 #   classic, killed   back after 0.2 s, refused 0 times
@@ -18,13 +19,13 @@
 #     _FATAL, Fatal error: Broker: The instance ID is still used by another member in the consumer
 #     group: ...
 #
-# Source: confluentinc/librdkafka pull request 4994; Kafka's protocol errors, UNRELEASED_INSTANCE_ID
-#   (111); KIP-848, "Static Membership".
+# Source: confluentinc/librdkafka pull request 4994; PostHog/posthog pull request 65809 (what it
+#   does to a service); KIP-848 and KIP-345, static membership.
 
 source "$(dirname "$0")/lib/setup.sh"
 
 cat >"$WORK/member.py" <<'PY'
-"""Join a group under a fixed id; print "joined" or the fatal error. Then wait to be killed or closed."""
+"""Join a group under a fixed id and say how that went; then close, or stay until killed."""
 
 import sys, time
 from confluent_kafka import Consumer
@@ -75,8 +76,8 @@ def come_back(protocol, ended):
         assert time.monotonic() < began + 40
     waited = time.monotonic() - began
     again.wait()
-    print(f"{protocol}, {ended}".ljust(17), f"back after {waited:.1f} s, refused {len(refusals)} times",
-          flush=True)
+    print(f"{protocol}, {ended}".ljust(17), f"back after {waited:.1f} s,",
+          f"refused {len(refusals)} times", flush=True)
     for refusal in refusals[:1]:
         print(" ", refusal)
     return waited, refusals

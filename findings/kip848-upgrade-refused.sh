@@ -8,9 +8,10 @@
 #   bidirectional by default). The assignors that come with the client are fine, only custom ones
 #   would be a problem. A trial with one member per assignor confirms it.
 # Instead: from its second rebalance on a cooperative-sticky member of librdkafka sends its
-#   previous assignment as "user data", as a custom assignor would. The broker then refuses to convert
-#   the group and says so in its own log only. The new member is told that the group id does not
-#   exist, and that is fatal. The group has to be stopped as a whole, or go to an eager assignor first.
+#   previous assignment as "user data", as a custom assignor would. The broker then refuses to
+#   convert the group and says so in its own log only. The new member is told that the group id
+#   does not exist, and that is fatal. The group has to be stopped as a whole, or go to an eager
+#   assignor first.
 #
 # Seen:
 #   range               1 member : joined
@@ -19,8 +20,9 @@
 #   cooperative-sticky  2 members: Fatal error: Broker: The group id does not exist: ...
 #   broker's log: userData from a custom assignor would be lost
 #
-# Source: KIP-848, "Online Migration"; apache/kafka pull request 15662 (conversion);
-#   librdkafka, src/rdkafka_sticky_assignor.c, rd_kafka_sticky_assignor_get_metadata (user data).
+# Source: apache/kafka pull request 15662 (online upgrade) and ConsumerGroup.fromClassicGroup
+#   (what it refuses); librdkafka, src/rdkafka_sticky_assignor.c,
+#   rd_kafka_sticky_assignor_get_metadata.
 
 source "$(dirname "$0")/lib/setup.sh"
 
@@ -35,7 +37,7 @@ admin.create_topics([NewTopic("metrics", 4, 1)])["metrics"].result(20)
 
 
 def poll(members, newcomer):
-    """Poll all members in turn until the newcomer has partitions; return what it is told instead."""
+    """Poll all in turn until the newcomer has partitions; return what it is told instead."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline and not newcomer.assignment():
         for member in (*members, newcomer):

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
 # Asking the admin client about a topic that does not exist creates it.
 #
-# Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1 (auto.create.topics.enable
-#   at its default, true).
+# Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1
+#   (auto.create.topics.enable at its default, true).
 #
 # Expected: AdminClient.list_topics("name") reads metadata, so it is safe in a health check or a
 #   "does it exist?" before a deploy; Java's admin client never creates a topic by asking, and a
 #   Consumer of the same library does not either.
-# Instead: librdkafka's admin client is a producer inside, and `allow.auto.create.topics` is true for
-#   producers. The metadata request asks the broker to create the topic: with one partition and the
-#   broker's settings, in place of what the deploy would have made. The answer shows it as if it had
-#   always been there, so the check "it exists" passes from the first time on.
-#   describe_topics, list_topics() without a name, or "allow.auto.create.topics": False do not create.
+# Instead: librdkafka's admin client is a producer inside, and `allow.auto.create.topics` is true
+#   for producers. The metadata request asks the broker to create the topic: with one partition
+#   and the broker's settings, in place of what the deploy would have made. The answer shows it as
+#   if it had always been there, so the check "it exists" passes from the first time on.
+#   describe_topics, list_topics() without a name, or "allow.auto.create.topics": False do not
+#   create.
 #
 # Seen:
 #   Consumer.list_topics("a"): UNKNOWN_TOPIC_OR_PART; the cluster has: nothing
@@ -61,7 +62,7 @@ asked = {
 }
 for question, ask in asked.items():
     answer = ask()
-    topics = sorted(careful.list_topics(timeout=20).topics)
+    topics = sorted(name for name in careful.list_topics(timeout=20).topics if name[:2] != "__")
     print(f"{question}: {answer}; the cluster has: {' '.join(topics) or 'nothing'}")
 assert topics == ["d"], "changed"
 consumer.close()

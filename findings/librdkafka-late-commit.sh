@@ -3,31 +3,31 @@
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1.
 #
-# Expected: brokers since 4.0 guard transactions against old requests (KIP-890: each transaction has
-#   an epoch of its own, a request of an earlier one is refused), and `transaction.version` 2 is what
-#   a new cluster has. So a producer on such a broker is safe.
+# Expected: brokers since 4.0 guard transactions against old requests (KIP-890: each transaction
+#   has an epoch of its own, a request of an earlier one is refused), and `transaction.version` 2
+#   is what a new cluster has. So a producer on such a broker is safe.
 # Instead: the guard works only for clients that speak the new version of EndTxn. librdkafka sends
-#   version 1 and keeps one epoch for all transactions of a producer. Where a connection breaks, it
-#   repeats the request by itself; if the first copy is only late, the broker takes it for the end
-#   of the transaction that is open by then. Readers of committed data get what that one has sent so
-#   far, before its producer has decided, and keep it when it aborts. Sent again, it is there twice.
-#   Safe: give up a producer whose call took so long that it may have been repeated, and take a new
-#   one of the same transactional.id (which gets a new epoch).
+#   version 1 and keeps one epoch for all transactions of a producer. Where a connection breaks,
+#   it repeats the request by itself; if the first copy is only late, the broker takes it for the
+#   end of the transaction that is open by then. Readers of committed data get what that one has
+#   sent so far, before its producer has decided, and keep it when it aborts. Sent again, it is
+#   there twice. Safe: give up a producer whose call took so long that it may have been repeated,
+#   and take a new one of the same transactional.id (which gets a new epoch).
 #
-# Seen (a proxy breaks the connection as EndTxn passes, and delivers it during the next transaction):
+# Seen (a proxy breaks the connection at EndTxn, and delivers it during the next transaction):
 #   EndTxn version 1 held back, connection broken
 #   first transaction: committed
 #   late EndTxn delivered
 #   second transaction: abort refused, INVALID_TXN_STATE
 #   readers of committed data see: first-0 first-1 first-2 second-0 second-1 second-2
 #
-# Source: confluentinc/librdkafka issue 5423 (KIP-890 is asked for, not there); KIP-890, "Transactions
-#   Server-Side Defense".
+# Source: confluentinc/librdkafka issue 5423 (KIP-890 is asked for, not there); KIP-890,
+#   "Transactions Server-Side Defense".
 
 source "$(dirname "$0")/lib/setup.sh"
 
 cat >"$WORK/proxy.py" <<'PY'
-"""Pass everything on, except for the first EndTxn: that is delivered once the file `release` exists."""
+"""Pass everything on; the first EndTxn only once the file `release` exists."""
 
 import asyncio, os, sys
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # librdkafka's mock cluster answers every transactional request with success and keeps no promise.
 #
-# Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), whose mock cluster is `test.mock.num.brokers`
-#   and rd_kafka_mock_cluster_new.
+# Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), whose mock cluster is
+#   `test.mock.num.brokers` and rd_kafka_mock_cluster_new.
 #
-# Expected: its header lists "Transactional Producer" and consumer groups "with offset commits" under
-#   supported functionality, and says that it is for testing existing applications. So exactly-once
-#   code that passes on it has been tested, and where it fails the code is wrong.
+# Expected: its header lists "Transactional Producer" and consumer groups "with offset commits"
+#   under supported functionality, and says that it is for testing existing applications. So
+#   exactly-once code that passes on it has been tested, and where it fails the code is wrong.
 # Instead: each of these answers "fine" and does nothing. Readers of committed data get aborted
 #   records; positions sent with a committed transaction are not there; a fenced producer commits.
 #   And a partition keeps 5 MiB: what is older disappears without an error on either side. It is a
@@ -34,13 +34,14 @@ SILENT = {"logger": logging.Logger("silent", logging.CRITICAL + 1)}
 package = pathlib.Path(confluent_kafka.__file__).parent
 (path,) = package.with_name("confluent_kafka.libs").glob("librdkafka*.so*")
 library = ctypes.CDLL(str(path))
+pointer, text, integer, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int, ctypes.c_size_t
 for name, result, arguments in (
-    ("rd_kafka_conf_new", ctypes.c_void_p, []),
-    ("rd_kafka_conf_set", ctypes.c_int, [ctypes.c_void_p, *3 * [ctypes.c_char_p], ctypes.c_size_t]),
-    ("rd_kafka_new", ctypes.c_void_p, [ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]),
-    ("rd_kafka_mock_cluster_new", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_int]),
-    ("rd_kafka_mock_cluster_bootstraps", ctypes.c_char_p, [ctypes.c_void_p]),
-    ("rd_kafka_mock_topic_create", ctypes.c_int, [ctypes.c_void_p, ctypes.c_char_p, *2 * [ctypes.c_int]]),
+    ("rd_kafka_conf_new", pointer, []),
+    ("rd_kafka_conf_set", integer, [pointer, text, text, text, size]),
+    ("rd_kafka_new", pointer, [integer, pointer, text, size]),
+    ("rd_kafka_mock_cluster_new", pointer, [pointer, integer]),
+    ("rd_kafka_mock_cluster_bootstraps", text, [pointer]),
+    ("rd_kafka_mock_topic_create", integer, [pointer, text, integer, integer]),
 ):
     getattr(library, name).restype, getattr(library, name).argtypes = result, arguments
 reason = ctypes.create_string_buffer(256)
@@ -94,7 +95,8 @@ producer.commit_transaction()
 sent = member.committed([TopicPartition("results", 0)], 20)[0].offset
 member.commit(offsets=[TopicPartition("results", 0, 4)], asynchronous=False)
 plain = member.committed([TopicPartition("results", 0)], 20)[0].offset
-print(f"position sent with the transaction: {'none' if sent < 0 else sent}; committed without one: {plain}")
+print(f"position sent with the transaction: {'none' if sent < 0 else sent};",
+      f"committed without one: {plain}")
 assert sent < 0 and plain == 4, "changed: transactions commit positions"
 
 newer = transactional()  # fences the older one
@@ -108,10 +110,11 @@ zombie = "zombie-0" in read("results")
 print("fenced producer:", outcome + (", and the record is read" if zombie else ""))
 assert outcome == "committed" and zombie, "changed: a fenced producer is refused"
 
-plain, failed = Producer(kafka), []
+plain, outcomes = Producer(kafka), []
 for number in range(8000):
-    plain.produce("long", f"{number:8}" + "x" * 1016, on_delivery=lambda error, _: error and failed.append(error))
-assert plain.flush(60) == 0 and not failed
+    record = f"{number:8}" + "x" * 1016
+    plain.produce("long", record, on_delivery=lambda error, _: outcomes.append(error))
+assert plain.flush(60) == 0 and outcomes == [None] * 8000
 values = read("long")
 print(f"8000 records of 1 KiB acknowledged, reading from the beginning gives {len(values)},",
       f"from number {int(values[0][:8])} on")

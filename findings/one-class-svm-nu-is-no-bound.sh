@@ -3,15 +3,15 @@
 #
 # Software: scikit-learn 1.9.1 (numpy 2.4.6).
 #
-# Expected: nu is "an upper bound on the fraction of training errors", so nu=0.01 flags at most 1 %
-#   of the rows that it was fitted to, give or take a row; gauges that are flat or take a few values
-#   are the easiest case.
+# Expected: nu is "an upper bound on the fraction of training errors", so nu=0.01 flags at most 1
+#   % of the rows that it was fitted to, give or take a row; gauges that are flat or take a few
+#   values are the easiest case.
 # Instead: the bound is the optimum's, and the default tol=1e-3 stops short of it. Support vectors
-#   lie on the border, and predict() flags every one that the solver leaves a hair outside, or right
-#   on it (it asks for > 0, not for >= 0). Where rows repeat, so do these: a constant gauge is flagged
-#   as a whole (its decision value is exactly 0), of whole numbers a fifth or, with a tighter tol,
-#   more than half. A tighter tol mends continuous data only. The order of the scores is right: a
-#   threshold of one's own, a quantile of the training scores, does what nu promises.
+#   lie on the border, and predict() flags every one that the solver leaves a hair outside, or
+#   right on it (it asks for > 0, not for >= 0). Where rows repeat, so do these: a constant gauge
+#   is flagged as a whole (its decision value is exactly 0), of whole numbers a fifth or, with a
+#   tighter tol, more than half. A tighter tol mends continuous data only. The order of the scores
+#   is right: a threshold of one's own, a quantile of the training scores, does what nu promises.
 #
 # Seen: share of the training rows that predict() flags, nu=0.01
 #   rows                     tol=1e-3  tol=1e-8  own quantile
@@ -20,8 +20,8 @@
 #   whole numbers 0..9          0.201     0.598         0.000
 #   constant                    1.000     1.000         0.000
 #
-# Source: sklearn.svm.OneClassSVM, parameter nu; scikit-learn/scikit-learn issue 4195 (tiny data, tiny
-#   nu; the "soft constraint" of its answer is not in the documentation).
+# Source: sklearn.svm.OneClassSVM, parameter nu; scikit-learn/scikit-learn issue 4195 (tiny data,
+#   tiny nu; the "soft constraint" of its answer is not in the documentation).
 
 source "$(dirname "$0")/lib/setup.sh"
 

@@ -1,23 +1,25 @@
 #!/usr/bin/env bash
 # A complete, hash-locked list that uv wrote stops installing when one of its packages is released.
 #
-# Software: pip 23.2.1 (which `python3 -m venv` installs on Python 3.11.7 and 3.12.1) and 23.3.2, uv
-#   0.8.4.
+# Software: pip 23.2.1 (which `python3 -m venv` installs on Python 3.11.7 and 3.12.1) and 23.3.2,
+#   uv 0.8.4.
 #
 # Expected: every requirement of the list is pinned and has hashes, so an install resolves nothing
 #   and is the same today and in a year. It was tried when the list was written.
-# Instead: uv writes `coverage==7.10.6` where pytest-cov asks for `coverage[toml]`. pip before 23.3 takes the package with the extra for another one that the
-#   list does not pin, looks for the newest, and refuses that one for want of a hash. As long as the
-#   pinned version is the newest all is well; the next release of coverage breaks every install.
-#   `--no-deps` leaves nothing to resolve, and works with all versions.
+# Instead: uv writes `coverage==7.10.6` where pytest-cov asks for `coverage[toml]`. pip before
+#   23.3 takes the package with the extra for another one that the list does not pin, looks for
+#   the newest, and refuses that one for want of a hash. As long as the pinned version is the
+#   newest all is well; the next release of coverage breaks every install. `--no-deps` leaves
+#   nothing to resolve, and works with all versions.
 #
 # Seen:
 #   uv: 7 packages pinned, coverage without its extra
-#   pip 23.2.1            in --require-hashes mode, all requirements must have their versions pinned ...
+#   pip 23.2.1            in --require-hashes mode, all requirements must have their versions ...
 #   pip 23.2.1 --no-deps  would install
 #   pip 23.3.2            would install
 #
-# Source: pypa/pip issues 9644 and 12345, pytest-dev/pytest-cov issue 612; uv, `--no-strip-extras`.
+# Source: pypa/pip issues 9644 and 12345, pytest-dev/pytest-cov issue 612; uv,
+#   `--no-strip-extras`.
 
 source "$(dirname "$0")/lib/setup.sh"
 

@@ -3,13 +3,13 @@
 #
 # Software: confluent-kafka 2.16.1 (its schema registry client), Apicurio Registry 2.6.13.Final.
 #
-# Expected: `get_latest_version` asks the registry, since "latest" is what can change; schemas by id
-#   never do, so those are cached. A producer with `use.latest.version` writes by the new version
-#   within some time after it was registered, without a restart.
-# Instead: the answer is kept for the life of the client unless `cache.latest.ttl.sec` is set (it is
-#   None by default, and None means for ever). The producer goes on with the version that it met
-#   first, and silently drops the fields that came with the new one: fastavro ignores what the schema
-#   does not name. `get_versions` of the same client shows both versions meanwhile.
+# Expected: `get_latest_version` asks the registry, since "latest" is what can change; schemas by
+#   id never do, so those are cached. A producer with `use.latest.version` writes by the new
+#   version within some time after it was registered, without a restart.
+# Instead: the answer is kept for the life of the client unless `cache.latest.ttl.sec` is set (it
+#   is None by default, and None means for ever). The producer goes on with the version that it
+#   met first, and silently drops the fields that came with the new one: fastavro ignores what the
+#   schema does not name. `get_versions` of the same client shows both versions meanwhile.
 #
 # Seen:
 #   versions [1, 2]; latest by the client that asked before: 1, by a new client: 2
@@ -41,7 +41,8 @@ def schema(*names):
 
 def producer(**settings):
     client = SchemaRegistryClient({"url": url, **settings})
-    write = AvroSerializer(client, conf={"auto.register.schemas": False, "use.latest.version": True})
+    conf = {"auto.register.schemas": False, "use.latest.version": True}
+    write = AvroSerializer(client, conf=conf)
     return client, lambda: write(reading, context)
 
 

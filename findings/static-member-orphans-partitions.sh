@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
 # A static member that dies while it gives partitions up leaves them to nobody, for good.
 #
-# Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1, classic group protocol.
+# Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1, classic group
+#   protocol.
 #
-# Expected: static membership (`group.instance.id`, KIP-345) spares a rebalance when a member comes
-#   back in time, and cooperative-sticky (KIP-429) moves partitions in two steps: their owner gives
-#   them up, joins again, and that second rebalance hands them to the new member. Both together are
-#   what a stateful consumer wants. Whatever dies in between, the group notices: a stable group with
-#   live members has an owner for each partition.
-# Instead: the owner dies between the two steps. Its successor has the same id and subscription, so
-#   the broker lets it in without a rebalance and repeats the last assignment, which lacks the
+# Expected: static membership (`group.instance.id`, KIP-345) spares a rebalance when a member
+#   comes back in time, and cooperative-sticky (KIP-429) moves partitions in two steps: their
+#   owner gives them up, joins again, and that second rebalance hands them to the new member. Both
+#   together are what a stateful consumer wants. Whatever dies in between, the group notices: a
+#   stable group with live members has an owner for each partition.
+# Instead: the owner dies between the two steps. Its successor has the same id and subscription,
+#   so the broker lets it in without a rebalance and repeats the last assignment, which lacks the
 #   partitions that were given up. The second rebalance never comes. The group is "Stable", all
 #   members are healthy, and these partitions are read by nobody until somebody joins or leaves.
-#   Cure: compare the group's assignment with the topic's partitions once the group has settled, and
-#   have a member stay away for longer than its session where one is missing.
+#   Cure: compare the group's assignment with the topic's partitions once the group has settled,
+#   and have a member stay away for longer than its session where one is missing.
 #
 # Seen (four partitions, session.timeout.ms 6000, looked at for 20 s):
 #   first takes 0 1 2 3
@@ -21,8 +22,8 @@
 #   first is back after 0.3 s, owns 2 3; second owns nothing
 #   20 s later: group Stable, 2 members, nobody owns 0 1
 #
-# Source: KIP-345 ("a known member rejoining" gets the current assignment) and KIP-429 ("follow-up
-#   rebalance"); neither mentions the other. Seen first in Lapwing's fault table.
+# Source: KIP-345 (a returning static member gets the current assignment) and KIP-429 (revoked
+#   partitions are assigned by the rebalance after). Met in Lapwing's fault table, docs/faults.md.
 
 source "$(dirname "$0")/lib/setup.sh"
 
@@ -95,8 +96,8 @@ try:
     first.wait()
     began = time.monotonic()
     back = line(start("first"))
-    print(f"first is back after {time.monotonic() - began:.1f} s, {back}; second {line(second)} nothing",
-          flush=True)
+    print(f"first is back after {time.monotonic() - began:.1f} s, {back};",
+          f"second {line(second)} nothing", flush=True)
     time.sleep(20)
     group = admin.describe_consumer_groups(["group"])["group"].result(20)
     places = [place for member in group.members for place in member.assignment.topic_partitions]
@@ -104,7 +105,8 @@ try:
     print(f"20 s later: group {group.state.name.capitalize()}, {len(group.members)} members,",
           "nobody owns", *sorted(unowned))
     assert all(process.poll() is None for process in started[1:]), "a member has ended"
-    assert unowned == given_up and group.state.name == "STABLE", "changed: every partition has an owner"
+    stable = group.state.name == "STABLE"
+    assert unowned == given_up and stable, "changed: every partition has an owner"
 finally:
     for process in started:
         process.kill()

@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# A topic is deleted and created again; a consumer goes on at its old offset and skips records.
+# A topic is deleted and recreated; a consumer goes on at its old offset and skips records.
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1.
 #
 # Expected: topics have ids since Kafka 2.8 (KIP-516), metadata and fetch requests carry them, and
-#   the group's positions are deleted with the topic. So a consumer that meets the new topic notices:
-#   an error, or a start by auto.offset.reset.
+#   the group's positions are deleted with the topic. So a consumer that meets the new topic
+#   notices: an error, or a start by auto.offset.reset.
 # Instead: the consumer keeps its own position. If the new topic is longer by the time of the next
-#   fetch (here the partition is paused; a consumer that was frozen or cut off is alike), it reads on
-#   there, without an error, and everything before is never read. The position that it commits makes
-#   the loss last. Both group protocols do so. (A client that refreshes its metadata while there is no
-#   such topic reports UNKNOWN_TOPIC_OR_PART once, and skips all the same.) Only where the new topic is still shorter, the offset
-#   is out of range and auto.offset.reset acts.
+#   fetch (here the partition is paused; a consumer that was frozen or cut off is alike), it reads
+#   on there, without an error, and everything before is never read. The position that it commits
+#   makes the loss last. Both group protocols do so. (A client that refreshes its metadata while
+#   there is no such topic reports UNKNOWN_TOPIC_OR_PART once, and skips all the same.) Only where
+#   the new topic is still shorter, the offset is out of range and auto.offset.reset acts.
 #
 # Seen:
 #   classic   read 100 of the old topic, then 50 of 150 of the new one, from new-100; errors: none
 #   consumer  read 100 of the old topic, then 50 of 150 of the new one, from new-100; errors: none
 #
-# Source: confluentinc/librdkafka issue 3255 ("no way for a consumer to reliably detect" it, 2021) and
-#   confluentinc/confluent-kafka-javascript issue 274 (topic ids are to be used one day); KIP-516.
+# Source: confluentinc/librdkafka issue 3255 (a consumer has no means of telling, 2021) and
+#   confluentinc/confluent-kafka-javascript issue 274 (topic ids will be used one day); KIP-516.
 
 source "$(dirname "$0")/lib/setup.sh"
 
@@ -73,8 +73,8 @@ for protocol in ("classic", "consumer"):
     consumer.resume([TopicPartition(topic, 0)])
     after = read(consumer, 1, errors)
     consumer.close()
-    print(f"{protocol:9} read {len(before)} of the old topic, then {len(after)} of 150 of the new one,",
-          f"from {after[0]}; errors:", *errors or ["none"])
+    print(f"{protocol:9} read {len(before)} of the old topic, then {len(after)} of 150 of the new",
+          f"one, from {after[0]}; errors:", *errors or ["none"])
     changed = "changed: the consumer takes notice of the new topic"
     assert after == [f"new-{number}" for number in range(100, 150)], changed
 PY

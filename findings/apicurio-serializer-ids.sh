@@ -14,11 +14,12 @@
 #   reader gets no error where the two schemas have the same types: here pressure is read as
 #   humidity. With `apicurio.registry.use-id=contentId` both sides mean the same.
 #
-# Seen (the error without its end):
-#   temperature  id 1: {'celsius': 20.5}
-#   humidity     id 2: No content with id/hash 'contentId-2' was found.
-#   pressure     id 3: {'percent': 20.5}
-#   pressure, use-id=contentId  id 4: {'hectopascal': 20.5}
+# Seen (the second line after a restart of the producer; without the end of the error):
+#   temperature                id 1: {'celsius': 20.5}
+#   temperature                id 1: {'celsius': 20.5}
+#   humidity                   id 2: No content with id/hash 'contentId-2' was found.
+#   pressure                   id 3: {'percent': 20.5}
+#   pressure, use-id=contentId id 4: {'hectopascal': 20.5}
 #
 # Source: Apicurio/apicurio-registry issues 796 and 2151 (two kinds of ids, 404 from ccompat);
 #   io.apicurio.registry.serde.SerdeConfig (USE_ID, default globalId). The used-up content ids are
@@ -38,60 +39,60 @@ import java.util.*;
 import org.apache.avro.Schema;
 import org.apache.avro.generic.*;
 
-/** Write one record as a producer of a topic that has just been started; print it in hex. */
+/** Write one record per TOPIC:FIELD:USE_ID, each by a producer that has just been started. */
 public class Write {
     public static void main(String[] arguments) {
-        String topic = arguments[1], field = arguments[2];
+        for (String producer : List.of(arguments).subList(1, arguments.length)) {
+            String[] parts = producer.split(":");
+            byte[] record = write(arguments[0], parts[0], parts[1], parts[2]);
+            System.out.println(producer + ":" + HexFormat.of().formatHex(record));
+        }
+    }
+
+    static byte[] write(String registry, String topic, String field, String useId) {
         Map<String, Object> settings = new HashMap<>();
-        settings.put("apicurio.registry.url", arguments[0]);
+        settings.put("apicurio.registry.url", registry);
         settings.put("apicurio.registry.auto-register", true);
         settings.put("apicurio.registry.headers.enabled", false);
         settings.put("apicurio.registry.id-handler", Legacy4ByteIdHandler.class.getName());
-        settings.put("apicurio.registry.use-id", arguments[3]);
-        AvroKafkaSerializer<GenericRecord> serializer = new AvroKafkaSerializer<>();
-        serializer.configure(settings, false);
+        settings.put("apicurio.registry.use-id", useId);
         Schema schema = new Schema.Parser().parse("{'type': 'record', 'name': 'Reading', 'fields': "
             .concat("[{'name': '" + field + "', 'type': 'double'}]}").replace('\'', '"'));
         GenericRecord record = new GenericData.Record(schema);
         record.put(field, 20.5);
-        System.out.println(HexFormat.of().formatHex(serializer.serialize(topic, record)));
+        try (AvroKafkaSerializer<GenericRecord> serializer = new AvroKafkaSerializer<>()) {
+            serializer.configure(settings, false);
+            return serializer.serialize(topic, record);
+        }
     }
 }
 JAVA
 
-cat >"$WORK/read.py" <<'PY'
+# The second producer of the temperature topic is the first one, restarted.
+run_java serde "$WORK/Write.java" "$REGISTRY_URL/apis/registry/v2" temperature:celsius:globalId \
+    temperature:celsius:globalId humidity:percent:globalId pressure:hectopascal:globalId \
+    pressure:hectopascal:contentId >"$WORK/records"
+
+py - "$REGISTRY_URL/apis/ccompat/v7" "$WORK/records" <<'PY'
 import sys
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 
-registry, topic, record = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])
-read = AvroDeserializer(SchemaRegistryClient({"url": registry}))
-try:
-    print(read(record, SerializationContext(topic, MessageField.VALUE)))
-except Exception as error:
-    print(error)
+read = AvroDeserializer(SchemaRegistryClient({"url": sys.argv[1]}))
+seen = []
+for line in open(sys.argv[2]):
+    topic, _, use_id, record = line.strip().split(":")
+    record = bytes.fromhex(record)
+    try:
+        values = str(read(record, SerializationContext(topic, MessageField.VALUE)))
+    except Exception as error:
+        values = str(error).partition(" (HTTP")[0]
+    name = topic if use_id == "globalId" else f"{topic}, use-id={use_id}"
+    print(f"{name:26} id {int.from_bytes(record[1:5], 'big')}: {values}")
+    seen.append(values)
+assert seen[0] == seen[1] == "{'celsius': 20.5}", "changed"
+assert seen[2] == "No content with id/hash 'contentId-2' was found.", "changed: the ids agree"
+assert seen[3] == "{'percent': 20.5}", "changed: the ids agree"
+assert seen[4] == "{'hectopascal': 20.5}", "changed"
 PY
-
-# send TOPIC FIELD [USE_ID]: start a producer, send one record, read it as a Confluent client.
-send() {
-    local record
-    record=$(run_java serde "$WORK/Write.java" "$REGISTRY_URL/apis/registry/v2" \
-        "$1" "$2" "${3:-globalId}")
-    read_back=$(py "$WORK/read.py" "$REGISTRY_URL/apis/ccompat/v7" "$1" "$record")
-    printf '%-12s id %d: %s\n' "$1${3:+, use-id=$3 }" "0x${record:2:8}" "$read_back"
-}
-
-expect() {
-    [[ $read_back == $1 ]] || { echo "changed: expected $1" >&2; exit 1; }
-}
-
-send temperature celsius
-expect "{'celsius': 20.5}"
-send temperature celsius >/dev/null # the producer is restarted
-send humidity percent
-expect "No content with id/hash 'contentId-2' was found."*
-send pressure hectopascal
-expect "{'percent': 20.5}"
-send pressure hectopascal contentId
-expect "{'hectopascal': 20.5}"

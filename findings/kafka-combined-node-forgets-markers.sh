@@ -135,14 +135,14 @@ python_packages confluent-kafka==2.16.1
 proxy_port=$(free_port)
 prepare_kafka "$proxy_port"
 python3 "$WORK/proxy.py" "$proxy_port" "$KAFKA_PORT" "$WORK/lose" &
-STARTED+=($!)
+started $!
 wait_for_port "$proxy_port" $! /dev/null
 run_kafka
-for attempt in 1 2 3 4 5; do
+for attempt in 1 2 3 4 5 6 7 8; do
     name=attempt-$attempt
     touch "$WORK/lose"
     py "$WORK/commit.py" "127.0.0.1:$KAFKA_PORT" "$KAFKA_PID" "$name"
-    wait "$KAFKA_PID" 2>/dev/null || true
+    gone "$KAFKA_PID"
     rm "$WORK/lose"
     run_kafka
     forgotten=$(standing "$name" 8)
@@ -156,7 +156,7 @@ state=$(java "${JAVA_FLAGS[@]}" -cp "$WORK/kafka/*" org.apache.kafka.tools.Trans
     --bootstrap-server "127.0.0.1:$KAFKA_PORT" describe --transactional-id "$one" 2>/dev/null |
     grep -o 'Complete[A-Za-z]*')
 kill -9 "$KAFKA_PID"
-wait "$KAFKA_PID" 2>/dev/null || true
+gone "$KAFKA_PID"
 run_kafka
 later=$(standing "$name" 20)
 echo "transaction log on the first: $state; 20 s and one more restart later: $later"

@@ -124,6 +124,6 @@ proxy_port=$(free_port)
 prepare_kafka "$proxy_port"
 run_kafka
 python3 "$WORK/proxy.py" "$proxy_port" "$KAFKA_PORT" "$WORK/release" &
-STARTED+=($!)
+started $!
 wait_for_port "$proxy_port" $! /dev/null
 py "$WORK/producer.py" "127.0.0.1:$proxy_port" "$WORK/release"

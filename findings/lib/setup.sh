@@ -13,11 +13,24 @@ DEPENDENCY_PLUGIN=org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 JAVA_FLAGS=(-Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1)
 JAVA_FLAGS+=(-Dorg.slf4j.simpleLogger.defaultLogLevel=warn)
 
+# gone PID: wait until a process that was killed no longer exists.
+gone() {
+    while kill -0 "$1" 2>/dev/null; do
+        sleep 0.1
+    done
+}
+
+# started PID: have it killed at the end, and let bash not report that.
+started() {
+    disown "$1"
+    STARTED+=("$1")
+}
+
 clean_up() {
     local pid
     for pid in "${STARTED[@]}"; do
         kill -9 "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
+        gone "$pid"
     done
     rm -rf "$WORK"
 }
@@ -122,7 +135,7 @@ run_kafka() {
     java "${JAVA_FLAGS[@]}" -cp "$WORK/kafka/*" kafka.Kafka "$WORK/kafka.properties" \
         >>"$WORK/kafka.log" 2>&1 &
     KAFKA_PID=$!
-    STARTED+=("$KAFKA_PID")
+    started "$KAFKA_PID"
     wait_for_port "$KAFKA_PORT" "$KAFKA_PID" "$WORK/kafka.log"
 }
 
@@ -136,7 +149,7 @@ start_apicurio() {
     java "${JAVA_FLAGS[@]}" -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$port" \
         -jar "$jar" >"$WORK/apicurio.log" 2>&1 &
     pid=$!
-    STARTED+=("$pid")
+    started "$pid"
     REGISTRY_URL=http://127.0.0.1:$port
     wait_for_port "$port" "$pid" "$WORK/apicurio.log"
 }

@@ -203,18 +203,20 @@ def test_commands_in_documents_exist() -> None:
 # --- findings --------------------------------------------------------------------------------------------------
 
 
-def test_findings_have_their_form_and_are_in_the_index() -> None:
+def test_findings_are_in_the_index_and_have_their_form() -> None:
     folder = ROOT / "findings"
     scripts = sorted(folder.glob("*.sh"))
-    index = re.findall(r"^\| \[([\w-]+)\]\(([\w.-]+)\) \|", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    table = (folder / "README.md").read_text("utf-8")
+    index = re.findall(r"^\| \[([\w-]+)\]\(([\w.-]+)\) \|", table, re.MULTILINE)
     assert sorted(index) == [(script.stem, script.name) for script in scripts]
     for script in (*scripts, *folder.glob("lib/*.sh")):
-        parsed = subprocess.run(["bash", "-n", str(script)], capture_output=True, text=True, check=False)
+        command = ["bash", "-n", str(script)]
+        parsed = subprocess.run(command, capture_output=True, text=True, check=False)
         assert parsed.returncode == 0, parsed.stderr
     for script in scripts:
         head = script.read_text("utf-8").partition("\n\nsource ")[0]
-        assert re.findall(r"^# (\w+):", head, re.MULTILINE)[:3] == ["Software", "Expected", "Instead"], script.name
-        assert re.findall(r"^# (Seen|Source)\b", head, re.MULTILINE) == ["Seen", "Source"], script.name
+        parts = re.findall(r"^# (Software|Expected|Instead|Seen|Source)\b", head, re.MULTILINE)
+        assert parts == ["Software", "Expected", "Instead", "Seen", "Source"], script.name
         assert os.access(script, os.X_OK), f"{script.name} is not executable"
 
 

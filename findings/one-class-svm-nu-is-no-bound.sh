@@ -3,14 +3,14 @@
 #
 # Software: scikit-learn 1.9.1 (numpy 2.4.6).
 #
-# Expected: nu is "an upper bound on the fraction of training errors", so nu=0.01 flags at most 1
-#   % of the rows that it was fitted to, give or take a row; gauges that are flat or take a few
-#   values are the easiest case.
+# Expected: nu is "an upper bound on the fraction of training errors", so nu=0.01 flags at most
+#   one percent of the rows that it was fitted to, give or take a row; gauges that are flat or take
+#   a few values are the easiest case.
 # Instead: the bound is the optimum's, and the default tol=1e-3 stops short of it. Support vectors
 #   lie on the border, and predict() flags every one that the solver leaves a hair outside, or
 #   right on it (it asks for > 0, not for >= 0). Where rows repeat, so do these: a constant gauge
 #   is flagged as a whole (its decision value is exactly 0), of whole numbers a fifth or, with a
-#   tighter tol, more than half. A tighter tol mends continuous data only. The order of the scores
+#   tighter tol, more than half. A tighter tol helps with continuous data only. The order of the scores
 #   is right: a threshold of one's own, a quantile of the training scores, does what nu promises.
 #
 # Seen: share of the training rows that predict() flags, nu=0.01

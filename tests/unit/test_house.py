@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from io import StringIO
@@ -140,6 +142,26 @@ def test_every_make_target_has_a_line_of_help() -> None:
     assert named == set(make_targets())
     assert set(re.findall(r"^\.PHONY: ([a-z-]+)$", text, re.MULTILINE)) == named
     assert {"demo", "test", "lint", "types", "format", "clean", "compose-test", "lock"} <= named
+
+
+# --- findings --------------------------------------------------------------------------------------------------
+
+
+def test_findings_are_in_the_index_and_have_their_form() -> None:
+    folder = ROOT / "findings"
+    scripts = sorted(folder.glob("*.sh"))
+    table = (folder / "README.md").read_text("utf-8")
+    index = re.findall(r"^\| \[([\w-]+)\]\(([\w.-]+)\) \|", table, re.MULTILINE)
+    assert sorted(index) == [(script.stem, script.name) for script in scripts]
+    for script in (*scripts, *folder.glob("lib/*.sh")):
+        command = ["bash", "-n", str(script)]
+        parsed = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert parsed.returncode == 0, parsed.stderr
+    for script in scripts:
+        head = script.read_text("utf-8").partition("\n\nsource ")[0]
+        parts = re.findall(r"^# (Software|Expected|Instead|Seen|Source)\b", head, re.MULTILINE)
+        assert parts == ["Software", "Expected", "Instead", "Seen", "Source"], script.name
+        assert os.access(script, os.X_OK), f"{script.name} is not executable"
 
 
 # --- settings --------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ unit-nojit: install ## unit tests, kernels as plain Python
 
 .PHONY: machine
 machine: install ## the prediction loop under two thousand random sequences of events
-	@LAPWING_MACHINE_EXAMPLES=2000 $(PYTEST) $(SPREAD) tests/unit/test_loop_machine.py $(ARGS)
+	@LAPWING_MACHINE_EXAMPLES=2000 $(PYTEST) $(SPREAD) tests/unit/prediction/test_loop_machine.py $(ARGS)
 
 .PHONY: contract
 contract: install ## one battery over all detectors and all schemas
@@ -172,6 +172,8 @@ $(DEV): requirements/dev.txt $(FULL) | $(BIN)/python
 	@$(INSTALL) -r requirements/dev.txt
 	@touch $@
 
-$(WARM): $(wildcard shared/kernels/*.py) $(CORE)
-	@echo "compiling the kernels"; rm -rf shared/kernels/__pycache__; $(BIN)/python -m shared.kernels
+$(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py) $(CORE)
+	@echo "compiling the kernels"
+	@find shared benchmarks -name '*.nb[ci]' -delete  # the cache knows a kernel's own file only
+	@$(BIN)/python -m shared.kernels
 	@touch $@

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from benchmarks.fleet.hosts import generate
 from benchmarks.nab.corpus import read_corpus
-from shared.ensemble import EnsembleState, fold, limits_for
+from shared.ensemble.fold import EnsembleState, fold, limits_for
 from shared.errors import LapwingError
 
 Floats = npt.NDArray[np.float64]

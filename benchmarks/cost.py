@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.fleet.hosts import DAY_ROWS, Fleet, generate
-from shared.ensemble import EnsembleState, fold, limits_for
-from shared.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE
+from shared.ensemble.fold import EnsembleState, fold, limits_for
+from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE
 
 WARMUP_ROWS = 3 * DAY_ROWS
 """The product's warm-up at five minutes a row."""

@@ -34,15 +34,15 @@ import schemas
 from benchmarks.services import run, services, start
 from lapwing.topics import ensure
 from shared.batch import Blob, Outgoing
-from shared.encoding import encode_metric_events
+from shared.encode.avro_columns import encode_metric_events
+from shared.encode.records import decode_records
 from shared.errors import TransportError
 from shared.kafka import Admin, Publisher, client_config
 from shared.kafka.client import CONSUMER_TUNING
-from shared.records import decode_records
 from shared.registry import Registry
 from shared.settings import Settings, load_settings
 from tests.faults.suite import versions
-from tests.services.records import murmur2
+from tests.support.services.records import murmur2
 
 DELIVERIES = ("exactly-once", "at-least-once")
 COMMIT_MS = 100

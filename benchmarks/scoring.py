@@ -23,7 +23,7 @@ from consumer_training.history import Rows
 from consumer_training.training import TRAIN, UNUSED, feature_blocks, train
 from producer.fleet import generate
 from shared.events import Detector
-from shared.model import Forest, Svm
+from shared.models.model import Forest, Svm
 from shared.settings import FeatureSettings, TrainSettings
 
 ROWS = 10_000

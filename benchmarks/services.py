@@ -53,8 +53,8 @@ def main() -> int:
 
 def services(stack: ExitStack) -> dict[str, str]:
     """Return the addresses of a broker and a registry, started here unless they are given."""
-    from tests.services.broker import new_kafka
-    from tests.services.registry import MavenRegistry
+    from tests.support.services.broker import new_kafka
+    from tests.support.services.registry import MavenRegistry
 
     environ = {}
     if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ:

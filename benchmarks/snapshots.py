@@ -20,11 +20,11 @@ from typing import Any
 
 import numpy as np
 
-from shared.codec import Columns
+from shared.decode.avro.decoder import Columns
+from shared.scoring.state import PartitionState, fold
 from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail
 from shared.snapshots.frames import Marks, Room, Selection
 from shared.snapshots.writer import choose
-from shared.state import PartitionState, fold
 
 ROUNDS = 3
 DIRTY = (0.01, 0.2, 1.0)

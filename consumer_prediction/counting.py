@@ -23,8 +23,8 @@ from shared.counters import (
     Counters,
 )
 from shared.events import Reason, State, severity_class
-from shared.features import iso
-from shared.scoring import Outcome
+from shared.features.vectors import iso
+from shared.scoring.scorer import Outcome
 
 log = structlog.get_logger()
 

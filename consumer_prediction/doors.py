@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consumer_prediction.ownership import History
-from shared.codec import Plans
-from shared.model import Model
+from shared.decode.avro.decoder import Plans
+from shared.models.model import Model
 from shared.ports import Sink, Source
 from shared.snapshots import SnapshotWriter
 

@@ -15,7 +15,7 @@ from consumer_prediction.doors import Doors
 from consumer_prediction.ownership import Owned
 from shared.counters import CONSUMER_LAG, ENTITIES, MODEL_AGE_SECONDS, MODEL_INFO, Counters
 from shared.events import State
-from shared.model import Model
+from shared.models.model import Model
 
 MEASURE_EVERY_S = 1.0
 COUNT_EVERY_S = 10.0

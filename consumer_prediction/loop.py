@@ -18,14 +18,14 @@ from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
 from shared.batch import Batch, Outgoing, Position
-from shared.codec import Plans, schema_ids
-from shared.configuration import Configuration
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
+from shared.decode.avro.decoder import Plans, schema_ids
 from shared.errors import GuardError, ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
 from shared.events import Activation
 from shared.failpoints import failpoint
-from shared.model import Model
-from shared.scoring import Outcome, Rules
+from shared.models.model import Model
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Outcome, Rules
 from shared.settings import PredictSettings
 
 log = structlog.get_logger()

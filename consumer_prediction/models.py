@@ -17,7 +17,7 @@ from shared.artifacts import published_s
 from shared.artifacts import trust as read_trust
 from shared.counters import MODEL_RELOADS, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused
-from shared.model import Model
+from shared.models.model import Model
 from shared.settings import ModelSettings
 
 log = structlog.get_logger()

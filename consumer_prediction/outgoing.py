@@ -12,13 +12,13 @@ from typing import Any
 
 import schemas
 from shared.batch import Blob, Headers, Outgoing
-from shared.dead_letters import dead_letters
-from shared.encoding import Scores, encode_scores
+from shared.encode.avro_columns import Scores, encode_scores
+from shared.encode.dead_letters import dead_letters
+from shared.encode.records import encode_records
 from shared.events import Activation, Anomaly, severity_class
-from shared.records import encode_records
-from shared.scoring import Outcome
+from shared.scoring.scorer import Outcome
+from shared.scoring.state import PartitionState
 from shared.settings import TopicSettings
-from shared.state import PartitionState
 
 ALARM_TYPE, QUALITY_TYPE = "io.lapwing.anomaly.v1", "io.lapwing.data_quality.v1"
 

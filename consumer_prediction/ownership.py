@@ -15,9 +15,9 @@ import numpy as np
 from shared.batch import Batch, Position
 from shared.errors import GuardError, HistoryGone, NewerVersion, TopicRecreated
 from shared.events import STATE_VERSION, Activation
-from shared.scoring import Rules, Scorer
+from shared.scoring.scorer import Rules, Scorer
+from shared.scoring.state import PartitionState
 from shared.snapshots import SnapshotFolder, Trail
-from shared.state import PartitionState
 
 METADATA_VERSION = 3
 _READABLE = (2, METADATA_VERSION)

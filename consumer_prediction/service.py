@@ -24,21 +24,21 @@ from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
 from consumer_prediction.watchdog import Watchdog
-from shared.codec import SchemaUnfit, WriterPlan
-from shared.configuration import Configuration
 from shared.counters import OUTAGE_SECONDS, Counters
+from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
+from shared.decode.avro.fingerprints import Fingerprint
+from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.encode.records import decode_records, schema_id_of
 from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
 from shared.events import Activation
-from shared.fingerprints import Fingerprint
 from shared.health import Health
 from shared.kafka import Admin, Reader, TopicIdentity, input_limit_bytes
-from shared.records import decode_records, schema_id_of
 from shared.registry import Registry
-from shared.scoring import Rules
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Rules
 from shared.settings import Settings
 from shared.snapshots import SnapshotFolder, SnapshotWriter
 from shared.telemetry import TelemetryServer
-from shared.writer_schemas import WriterSchemas
 
 log = structlog.get_logger()
 T = TypeVar("T")

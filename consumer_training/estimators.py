@@ -13,7 +13,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.svm import OneClassSVM
 
 from shared.events import Detector
-from shared.model import Forest, Svm
+from shared.models.model import Forest, Svm
 from shared.settings import TrainSettings
 
 Floats = npt.NDArray[np.float64]

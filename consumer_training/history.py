@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.codec import Columns, Plans, WriterPlan, decode
+from shared.decode.avro.decoder import Columns, Plans, WriterPlan, decode
 from shared.directory import Directory
 from shared.events import Reason
+from shared.scoring.state import Folded, PartitionState, fold
 from shared.settings import InputSettings
-from shared.state import Folded, PartitionState, fold
 
 GROUP_ROWS = 200_000
 """Series are folded together up to so many rows, which bounds the memory that features take."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from consumer_training.training import TEST, TRAIN, Trained, feature_blocks
-from shared.features import iso
+from shared.features.vectors import iso
 from shared.labels import Window, Windows, find
 
 MAX_PICTURES = 30

@@ -27,15 +27,15 @@ from consumer_training.topic import KafkaTopic, writer_schemas
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
-from shared.codec import schema_ids
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, OUTAGE_SECONDS, Counters
+from shared.decode.avro.decoder import schema_ids
+from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.errors import ArtifactRefused, DataError, LapwingError, TransportError
 from shared.health import Health
 from shared.labels import Windows, find, read_labels
-from shared.model import Model
+from shared.models.model import Model
 from shared.settings import Settings
 from shared.telemetry import TelemetryServer
-from shared.writer_schemas import WriterSchemas
 
 log = structlog.get_logger()
 

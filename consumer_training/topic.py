@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 import structlog
 
 from shared.batch import Batch
-from shared.codec import SchemaUnfit, WriterPlan
-from shared.fingerprints import Fingerprint
+from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
+from shared.decode.avro.fingerprints import Fingerprint
+from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.kafka import Admin, Reader
 from shared.registry import Registry
 from shared.settings import Settings
-from shared.writer_schemas import WriterSchemas
 
 log = structlog.get_logger()
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 from consumer_training.estimators import fit
 from consumer_training.history import Rows
 from shared.events import Detector
-from shared.features import Calendar, Scale, feature_names, fit_scale, vectors
-from shared.model import Model, calibrate
+from shared.features.vectors import Calendar, Scale, feature_names, fit_scale, vectors
+from shared.models.model import Model, calibrate
 from shared.settings import FeatureSettings, TrainSettings
 
 Floats = npt.NDArray[np.float64]

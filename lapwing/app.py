@@ -149,7 +149,7 @@ def demo(
     """
     from lapwing.demo.command import run
     from lapwing.demo.plan import DemoOptions
-    from producer.columns import ColumnChoice
+    from producer.files.columns import ColumnChoice
     from producer.sources import SourceOptions
 
     source = SourceOptions(data, fleet=fleet, columns=ColumnChoice.parse(entity, time_column, time_format, decimal))
@@ -279,7 +279,7 @@ def backtest(
     from lapwing.backtest.command import BacktestOptions
     from lapwing.backtest.command import backtest as run_backtest
     from lapwing.backtest.feeds import InputOptions
-    from producer.columns import ColumnChoice
+    from producer.files.columns import ColumnChoice
     from shared.settings import load_settings
 
     columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
@@ -323,7 +323,7 @@ def inspect(
     can be read.
     """
     from lapwing.inspect.command import inspect as show
-    from producer.columns import ColumnChoice
+    from producer.files.columns import ColumnChoice
     from shared.settings import load_settings
 
     columns = ColumnChoice.parse(entity, time_column, time_format, decimal)

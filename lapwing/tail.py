@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from shared.batch import Batch
-from shared.dead_letters import PREFIX, REASON
+from shared.encode.dead_letters import PREFIX, REASON
+from shared.encode.records import decode_records
 from shared.kafka import Reader
-from shared.records import decode_records
 from shared.registry import Registry
 from shared.settings import Settings
 from shared.telemetry import line

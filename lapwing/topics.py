@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import schemas
-from shared.avro_types import SchemaInvalid, parse_schema
+from shared.decode.avro.schema import SchemaInvalid, parse_schema
 from shared.errors import ConfigError, LapwingError, SchemaRefused, TransportError
 from shared.kafka import Admin, ConfigDifference, topic_specs
 from shared.registry import Registry

@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(given: argparse.Namespace) -> ReplayOptions:
-    from producer.columns import ColumnChoice
+    from producer.files.columns import ColumnChoice
     from producer.service import ReplayOptions
     from producer.sources import SourceOptions
 

@@ -19,8 +19,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 import data
-from producer.columns import ColumnChoice, ColumnRules, metric_name
-from producer.series import Series, read_series
+from producer.files.columns import ColumnChoice, ColumnRules, metric_name
+from producer.files.series import Series, read_series
 from shared.errors import ConfigError, DataError
 
 _EXAMPLES = re.compile(r"\([^()]*\)|\b\d[\d,]*\b")

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from producer.series import Series
-from producer.times import format_time
+from producer.files.series import Series
+from producer.files.times import format_time
 from shared.errors import ConfigError
 
 Array = npt.NDArray[np.float64]

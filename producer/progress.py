@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from producer.times import format_time
+from producer.files.times import format_time
 from shared.telemetry import Logger
 
 LINE_EVERY_S = 5.0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import schemas
 from producer.replay import DEFAULT_METRICS, Stream
 from shared.batch import Blob, Outgoing
-from shared.encoding import encode_flat, select
+from shared.encode.avro_columns import encode_flat, select
 from shared.errors import ConfigError
 
 ENTITY_FIELD, TIME_FIELD = "host", "timestamp"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from producer.series import Series
+from producer.files.series import Series
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 DEFAULT_METRICS = ("cpu", "network_in", "disk_write")

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from producer.files.times import format_time
 from producer.loop import Patience, Replay
 from producer.pacing import ReaderPace, parse_groups
 from producer.progress import open_progress
 from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
 from producer.replay import plan
 from producer.sources import Source, SourceOptions, check_times, open_source
-from producer.times import format_time
 from shared.counters import Counters
 from shared.errors import ConfigError, SchemaRefused, TopicMismatch, TransportError
 from shared.health import Health
@@ -242,7 +242,7 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
 
     raises : ConfigError where they would read no record at all
     """
-    from shared.avro_plan import SchemaUnfit, compile_plan
+    from shared.decode.avro.plan import SchemaUnfit, compile_plan
 
     try:
         fields = compile_plan(text, settings.input).fields

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from producer.catalogue import load_catalogue, read_folder
-from producer.columns import NOTHING_SAID, ColumnChoice
 from producer.fetch import DEFAULT_DIR, is_complete
+from producer.files.columns import NOTHING_SAID, ColumnChoice
+from producer.files.series import Series
+from producer.files.times import format_time
 from producer.fleet import generate, label_document
 from producer.replay import Stream, align, merge, rebase
-from producer.series import Series
-from producer.times import format_time
 from shared.errors import ConfigError, DataError
 from shared.settings import InputSettings
 

@@ -2,8 +2,8 @@
 
 Law: a folder appears under its name only when it is whole, and no file in it is ever changed but a signature by another one of
 the same manifest. What is read is checked before it is believed: first the manifest's digest and signature, then the size of
-the arrays, then their digest, then each of them (``shared.artifact_format`` says why that cannot be made to crash or to fill
-the memory). Only regular files are read, never waited for and never mapped.
+the arrays, then their digest, then each of them (``shared.models.artifact_format`` says why that cannot be made to crash or to
+fill the memory). Only regular files are read, never waited for and never mapped.
 
 Layout: <models>/CURRENT                       the 64 hex digits of the artefact in use
         <models>/<sha256>/manifest.json        what the model is; its SHA-256 is the folder's name
@@ -29,11 +29,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from shared.artifact_format import MAX_MANIFEST_BYTES, decode_arrays, decode_manifest, digest, encode, stated_bytes
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError
-from shared.model import Model
+from shared.models.artifact_format import MAX_MANIFEST_BYTES, decode_arrays, decode_manifest, digest, encode, stated_bytes
+from shared.models.model import Model
+from shared.models.signatures import MAX_KEY_BYTES, SIGNATURE_BYTES, Trust, is_signed, read_private, read_public
 from shared.settings import ModelSettings
-from shared.signatures import MAX_KEY_BYTES, SIGNATURE_BYTES, Trust, is_signed, read_private, read_public
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from shared.kernels.directory import EMPTY, fill_table, find_name, intern_names
+from shared.kernels.interning import EMPTY, fill_table, find_name, intern_names
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 

@@ -1,6 +1,6 @@
 """What the prediction loop needs of the outside world, so that tests can hand it a log in memory.
 
-Law: the shell depends on these shapes only; ``shared.kafka`` and ``tests.fakes`` are two implementations.
+Law: the shell depends on these shapes only; ``shared.kafka`` and ``tests.support.fakes`` are two implementations.
 """
 
 from __future__ import annotations

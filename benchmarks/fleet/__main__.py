@@ -22,9 +22,9 @@ from benchmarks.fleet.hosts import COMBINATIONS, KINDS, METRICS, Fleet, generate
 from benchmarks.fleet.judging import Judgement, each_row, judge, row_threshold, sweep, with_policy
 from consumer_training.history import Rows
 from consumer_training.training import feature_blocks, train
-from shared.ensemble import EnsembleState, fold, knobs_for, limits_for
+from shared.ensemble.fold import EnsembleState, fold, knobs_for, limits_for
+from shared.ensemble.kernels.layout import Knobs
 from shared.events import Detector
-from shared.kernels.layout import Knobs
 from shared.settings import FeatureSettings, TrainSettings
 
 Floats = npt.NDArray[np.float64]

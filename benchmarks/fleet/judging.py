@@ -14,8 +14,8 @@ import numpy.typing as npt
 from numba import njit
 
 from benchmarks.fleet.hosts import DAY_ROWS, KINDS, STEP_MS, Fleet
-from shared.kernels.layout import ENTITY_DTYPE, Floats, Knobs, Record
-from shared.kernels.policy import decide
+from shared.ensemble.kernels.layout import ENTITY_DTYPE, Floats, Knobs, Record
+from shared.ensemble.kernels.policy import decide
 
 Flags = npt.NDArray[np.bool_]
 Alarms = Callable[[float], list[Flags]]

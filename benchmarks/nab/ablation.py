@@ -12,8 +12,8 @@ from typing import Any
 from benchmarks.nab.corpus import Series
 from benchmarks.nab.figures import GRID, Figures, best_of, cells, columns, run, table
 from benchmarks.nab.scoring import Ruler
-from shared.ensemble import knobs_for
-from shared.kernels.layout import Knobs
+from shared.ensemble.fold import knobs_for
+from shared.ensemble.kernels.layout import Knobs
 
 Progress = Callable[[str], None]
 

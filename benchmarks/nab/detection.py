@@ -15,9 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.nab.corpus import Floats, Series
-from shared.ensemble import EnsembleState, fold, knobs_for, limits_for
+from shared.ensemble.fold import EnsembleState, fold, knobs_for, limits_for
+from shared.ensemble.kernels.layout import WARMUP, Knobs
 from shared.events import Detector
-from shared.kernels.layout import WARMUP, Knobs
 from shared.settings import DetectionSettings
 
 DETECTOR = "lapwing"

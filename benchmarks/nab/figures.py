@@ -16,7 +16,7 @@ from benchmarks.nab.events import count_events
 from benchmarks.nab.scoring import PROFILES, STANDARD, Ruler, sweep, tally
 from benchmarks.nab.vus import mean_vus
 from lapwing import __version__
-from shared.kernels.layout import Knobs
+from shared.ensemble.kernels.layout import Knobs
 
 GRID = (*(round(0.8 + 0.1 * step, 1) for step in range(13)), 2.25, 2.5, 3.0, 3.5)
 """Thresholds at which variants are rerun; one member alone needs high ones, because a mean of several is never as extreme."""

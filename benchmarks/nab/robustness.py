@@ -18,7 +18,7 @@ from benchmarks.nab.detection import ALARM, Warmup, score_corpus
 from benchmarks.nab.events import count_events
 from benchmarks.nab.figures import Figures, run, table
 from benchmarks.nab.scoring import STANDARD, Ruler, Tally, tally
-from shared.kernels.layout import Knobs
+from shared.ensemble.kernels.layout import Knobs
 
 WIDTH = 0.25
 """Each knob is multiplied by a factor drawn evenly from 1 - WIDTH to 1 + WIDTH."""

@@ -21,10 +21,10 @@ from benchmarks.nab.detection import ALARM
 from benchmarks.nab.figures import GRID, Figures, figures_of, run
 from benchmarks.nab.scoring import Ruler
 from consumer_training.estimators import fit
+from shared.ensemble.kernels.calibration import add, rank
+from shared.ensemble.kernels.layout import ENTITY_DTYPE, SKETCH_DTYPE, Knobs, Record
+from shared.ensemble.kernels.policy import decide
 from shared.events import Detector
-from shared.kernels.calibration import add, rank
-from shared.kernels.layout import ENTITY_DTYPE, SKETCH_DTYPE, Knobs, Record
-from shared.kernels.policy import decide
 from shared.settings import FeatureSettings, TrainSettings
 
 CONTAMINATION = TrainSettings().contamination

@@ -23,10 +23,10 @@ from lapwing.backtest.models import Trainer, check_fit, find_model
 from lapwing.backtest.report import Report
 from lapwing.backtest.run import Judge, Judged, run
 from lapwing.backtest.text import to_text
-from shared.configuration import Configuration
 from shared.errors import ConfigError, DataError
 from shared.events import Reason
 from shared.labels import Window, Windows, find
+from shared.scoring.configuration import Configuration
 from shared.settings import DetectionSettings, QualitySettings, Section, Settings
 from shared.telemetry import line
 

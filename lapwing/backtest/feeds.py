@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.catalogue import Catalogue, assemble, column_notes, load_catalogue, read_files, shared_entities
-from producer.columns import NOTHING_SAID, ColumnChoice
+from producer.files.columns import NOTHING_SAID, ColumnChoice
+from producer.files.series import Series
 from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
-from producer.series import Series
 from producer.sources import SourceOptions, open_source
 from shared.batch import Batch, Blob
-from shared.codec import Plans, SchemaUnfit, compile_plan, decode, schema_ids
+from shared.decode.avro.decoder import Plans, SchemaUnfit, compile_plan, decode, schema_ids
 from shared.directory import Directory
-from shared.encoding import select
+from shared.encode.avro_columns import select
 from shared.errors import ConfigError, DataError, HistoryGone
 from shared.kernels.hashing import murmur2_partitions
 from shared.labels import Window, Windows, find, read_labels

@@ -15,9 +15,9 @@ import numpy as np
 
 from lapwing.backtest.run import Judged, Series
 from shared.events import Anomaly, SeverityClass, State, severity_class
-from shared.features import iso
+from shared.features.vectors import iso
 from shared.labels import Fate, Judgement, Window, judge, runs
-from shared.reasons import TRAINED
+from shared.scoring.reasons import TRAINED
 
 DAY_MS = 86_400_000
 TOP_ALARMS = 10

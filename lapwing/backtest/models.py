@@ -9,10 +9,10 @@ import re
 from pathlib import Path
 
 from lapwing.backtest.feeds import Feed
-from shared.configuration import Configuration
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
-from shared.model import Model
+from shared.models.model import Model
+from shared.scoring.configuration import Configuration
 from shared.settings import ModelSettings, Settings
 
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")

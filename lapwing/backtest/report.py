@@ -17,7 +17,7 @@ from lapwing.backtest.figures import Change, Entity, interval_ms, top
 from lapwing.backtest.run import Judged, Series
 from lapwing.backtest.style import style_sheet
 from shared.events import Anomaly, SeverityClass, State, severity_class
-from shared.features import iso
+from shared.features.vectors import iso
 from shared.labels import Fate
 from shared.wording import duration, short
 

@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from lapwing.backtest.feeds import Feed
-from shared.configuration import Configuration
 from shared.directory import Directory
 from shared.events import Anomaly, Reason
-from shared.model import Model
-from shared.scoring import Outcome, Rules, Scorer
+from shared.models.model import Model
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Outcome, Rules, Scorer
+from shared.scoring.state import PartitionState
 from shared.settings import InputSettings
-from shared.state import PartitionState
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]

@@ -17,13 +17,13 @@ import schemas
 from lapwing.demo.ledger import DEAD, SCORED, Ledger
 from lapwing.demo.view import AnomalyLine
 from shared.batch import Batch, Position
-from shared.codec import compile_plan, decode
-from shared.dead_letters import PREFIX
+from shared.decode.avro.decoder import compile_plan, decode
 from shared.directory import Directory
+from shared.encode.dead_letters import PREFIX
+from shared.encode.records import decode_records
 from shared.errors import HistoryGone, LapwingError
 from shared.events import SeverityClass
 from shared.kafka import GroupSource, Reader
-from shared.records import decode_records
 from shared.settings import Settings
 
 GROUP = "lapwing-demo"

@@ -12,9 +12,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lapwing.tail import dead_letter
-from producer.times import ALLOWED, parse_time
+from producer.files.times import ALLOWED, parse_time
 from shared.batch import Batch, Headers
-from shared.dead_letters import PREFIX, REASON
+from shared.encode.dead_letters import PREFIX, REASON
 from shared.errors import ConfigError
 from shared.events import Reason
 from shared.kafka import Admin, Reader

@@ -16,11 +16,11 @@ from typing import Any, TextIO
 
 from lapwing.dlq.letters import Filters, Letter, find, moment, scan
 from lapwing.dlq.record import Fields, dump, judge, plain, read_fields
-from shared.avro_plan import record_of
-from shared.avro_types import SchemaInvalid, parse_schema
+from shared.decode.avro.plan import record_of
+from shared.decode.avro.schema import SchemaInvalid, parse_schema
+from shared.encode.records import schema_id_of
 from shared.errors import DataError, TransportError
 from shared.events import Reason
-from shared.records import schema_id_of
 from shared.registry import Registry
 from shared.settings import InputSettings, Settings
 from shared.telemetry import line

@@ -1,7 +1,7 @@
 """The bytes of a record for a person: its fields as far as they can be read, a dump, and corrected fields as bytes again.
 
 Law: ``read_fields`` and ``fit`` are opposites for every record that can be read whole; whether a record is good is for
-``shared.codec`` alone to say.
+``shared.decode.avro.decoder`` alone to say.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Any
 
 import numpy as np
 
-from producer.times import parse_time
-from shared.avro_times import instant_of
-from shared.avro_types import AvroType, Field
+from producer.files.times import parse_time
 from shared.batch import Batch, Blob
-from shared.codec import SchemaUnfit, WriterPlan, compile_plan, decode, schema_ids
+from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, compile_plan, decode, schema_ids
+from shared.decode.avro.schema import AvroType, Field
+from shared.decode.avro.times import instant_of
 from shared.directory import Directory
+from shared.encode.records import HEADER_BYTES, schema_id_of
 from shared.events import Reason
-from shared.records import HEADER_BYTES, schema_id_of
 from shared.registry import Registry
 from shared.settings import InputSettings
 

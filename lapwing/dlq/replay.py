@@ -17,14 +17,14 @@ import numpy as np
 
 from lapwing.dlq.letters import REPLAYED_FROM, Filters, Letter, find, moment, scan
 from lapwing.dlq.record import Verdict, fit, judge
-from shared.avro_plan import record_of
-from shared.avro_types import SchemaInvalid, parse_schema
 from shared.batch import Blob, Outgoing
+from shared.decode.avro.plan import record_of
+from shared.decode.avro.schema import SchemaInvalid, parse_schema
+from shared.encode.records import encode_records, schema_id_of
 from shared.errors import ConfigError, DataError, TransportError
 from shared.events import Reason
 from shared.kafka import Admin, Publisher, Reader
 from shared.kernels.hashing import murmur2_partitions
-from shared.records import encode_records, schema_id_of
 from shared.registry import Registry
 from shared.settings import Settings
 

@@ -15,8 +15,8 @@ from lapwing.dlq.letters import Letter, moment
 from lapwing.doctor.cluster import Cluster
 from lapwing.doctor.findings import Finding, Result, count
 from shared.batch import Batch
+from shared.decode.misplaced import Misplaced, id_in_headers, misplaced
 from shared.errors import LapwingError
-from shared.misplaced import Misplaced, id_in_headers, misplaced
 from shared.settings import Settings
 
 RECENT_RECORDS = 1_000

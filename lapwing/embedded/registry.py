@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from lapwing.embedded.compatibility import LEVELS, violations, wrong_defaults
-from shared.avro_types import AvroType, SchemaInvalid, parse_schema
+from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.errors import ConfigError
 
 MAX_BODY_BYTES = 4 * 1024 * 1024

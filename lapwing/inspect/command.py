@@ -15,7 +15,7 @@ from lapwing.inspect.reading import Inspection
 from lapwing.inspect.records import inspect_sample
 from lapwing.inspect.render import lines
 from lapwing.inspect.topic import read_sample
-from producer.columns import NOTHING_SAID, ColumnChoice
+from producer.files.columns import NOTHING_SAID, ColumnChoice
 from shared.errors import ConfigError
 from shared.settings import Settings
 

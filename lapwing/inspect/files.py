@@ -1,6 +1,6 @@
 """From a folder of CSV files to what is read of them, file by file, as the producer reads it.
 
-Invariant: what a column is and what a row becomes is what ``producer.series`` says; this shows it.
+Invariant: what a column is and what a row becomes is what ``producer.files.series`` says; this shows it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from lapwing.inspect import warnings
 from lapwing.inspect.reading import DeadLetters, Inspection, Reading
 from lapwing.inspect.records import examples_of
 from producer.catalogue import Catalogue, assemble, find_files, load_catalogue, shared_entities
-from producer.columns import NOTHING_SAID, ColumnChoice, Columns
+from producer.files.columns import NOTHING_SAID, ColumnChoice, Columns
+from producer.files.series import Series, read_series
 from producer.records import event_schema
-from producer.series import Series, read_series
-from shared.codec import SchemaUnfit
+from shared.decode.avro.decoder import SchemaUnfit
+from shared.decode.avro.writer_schemas import plan_or_unfit
 from shared.errors import ConfigError, DataError
 from shared.settings import InputSettings
-from shared.writer_schemas import plan_or_unfit
 
 NEWEST = 1_000
 """Rows of a file that are looked at for warnings; all of them are read."""

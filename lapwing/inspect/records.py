@@ -1,6 +1,6 @@
 """From the newest records of a topic to what is read of them, schema by schema.
 
-Invariant: pure; records are decoded as a predictor decodes them, and ``shared.codec`` alone says
+Invariant: pure; records are decoded as a predictor decodes them, and ``shared.decode.avro.decoder`` alone says
 which of them can be read.
 """
 
@@ -24,16 +24,16 @@ from lapwing.inspect.reading import (
     deciding_settings,
     iso,
 )
-from shared.avro_plan import record_of
-from shared.avro_types import AvroType, SchemaInvalid, parse_schema
 from shared.batch import Batch, Blob, Headers
-from shared.codec import Columns, SchemaUnfit, WriterPlan, decode
+from shared.decode.avro.decoder import Columns, SchemaUnfit, WriterPlan, decode
+from shared.decode.avro.plan import record_of
+from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
+from shared.decode.avro.writer_schemas import plan_or_unfit
+from shared.decode.misplaced import misplaced
 from shared.directory import Directory
+from shared.encode.records import schema_id_of
 from shared.events import Reason
-from shared.misplaced import misplaced
-from shared.records import schema_id_of
 from shared.settings import InputSettings
-from shared.writer_schemas import plan_or_unfit
 
 _TEXTS = ("text", "one of several symbols")
 _ENTITY_IN_KEY = (

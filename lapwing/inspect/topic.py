@@ -9,8 +9,8 @@ from collections.abc import Mapping
 
 from lapwing.inspect.records import Record, Sample
 from shared.batch import Batch
+from shared.encode.records import schema_id_of
 from shared.kafka import Admin, Reader
-from shared.records import schema_id_of
 from shared.registry import Registry
 from shared.settings import Settings
 

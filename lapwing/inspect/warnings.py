@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lapwing.inspect.reading import iso
-from shared.avro_fields import listed
-from shared.field_names import find, says_identifier
+from shared.decode.avro.fields import listed
+from shared.decode.field_names import find, says_identifier
 from shared.settings import InputSettings
 
 FEWEST_ROWS = 20

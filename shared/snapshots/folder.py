@@ -22,8 +22,8 @@ import numpy as np
 from shared.errors import ConfigError, SnapshotRefused
 from shared.events import STATE_VERSION
 from shared.failpoints import failpoint
+from shared.scoring.state import PartitionState
 from shared.snapshots.frames import Array, Bytes, Frame, Marks, overlay, parse, state_of
-from shared.state import PartitionState
 
 _NAME = re.compile(r"v(\d+)-(\d{20})-([0-9a-f]{16})(?:-([0-9a-f]{16}))?\.snapshot")
 _DIGITS = 16

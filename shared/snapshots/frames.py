@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.ensemble import EnsembleState
+from shared.ensemble.fold import EnsembleState
 from shared.errors import SnapshotRefused
 from shared.events import STATE_VERSION, Activation
-from shared.state import PartitionState
+from shared.scoring.state import PartitionState
 
 Array = npt.NDArray[Any]
 Ints = npt.NDArray[np.int64]

@@ -14,9 +14,9 @@ from functools import partial
 from typing import NamedTuple
 
 from shared.errors import LapwingError, SnapshotRefused
+from shared.scoring.state import PartitionState
 from shared.snapshots.folder import Restored, SnapshotFolder, Tip
 from shared.snapshots.frames import Frame, Marks, Room, Selection
-from shared.state import PartitionState
 
 SHARE = 0.02
 """Most of the time that snapshots may take."""

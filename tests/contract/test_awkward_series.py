@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.ensemble import MEMBER_NAMES, PART_NAMES, EnsembleState, fold, knobs_for, limits_for
+from shared.ensemble.fold import MEMBER_NAMES, PART_NAMES, EnsembleState, fold, knobs_for, limits_for
 
 SLOW = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 ROWS = 130 if SLOW else 4000

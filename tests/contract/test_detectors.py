@@ -10,9 +10,9 @@ import pytest
 from consumer_training.estimators import fit
 from shared import artifacts
 from shared.events import Detector
-from shared.model import Model
+from shared.models.model import Model
 from shared.settings import TrainSettings
-from tests.models import DETECTORS, SETTINGS, trained
+from tests.support.models import DETECTORS, SETTINGS, trained
 
 pytestmark = pytest.mark.parametrize("detector", DETECTORS)
 

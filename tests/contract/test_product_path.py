@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 
 from shared import snapshots
 from shared.batch import Batch, Blob
-from shared.codec import compile_plan
-from shared.configuration import Configuration
-from shared.encoding import encode_records, flat_schema
+from shared.decode.avro.decoder import compile_plan
+from shared.encode.avro_columns import encode_records, flat_schema
 from shared.events import Detector, Kind, State
-from shared.scoring import Outcome, Rules, Scorer
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Outcome, Rules, Scorer
+from shared.scoring.state import PartitionState
+from shared.scoring.verdicts import Verdicts
 from shared.settings import DetectionSettings, InputSettings, QualitySettings
-from shared.state import PartitionState
-from shared.verdicts import Verdicts
-from tests.models import START_MS, STEP_MS, trained
+from tests.support.models import START_MS, STEP_MS, trained
 
 pytestmark = pytest.mark.parametrize("detector", tuple(Detector))
 

@@ -4,9 +4,9 @@ import numpy as np
 from numba import njit
 
 from benchmarks.nab.corpus import read_corpus
-from shared.kernels.calibration import add, rank
-from shared.kernels.layout import LIBRARY, MEMBERS, METRIC_DTYPE, SHAPE, SKETCH_DTYPE, Knobs
-from shared.kernels.members import fold_value
+from shared.ensemble.kernels.calibration import add, rank
+from shared.ensemble.kernels.layout import LIBRARY, MEMBERS, METRIC_DTYPE, SHAPE, SKETCH_DTYPE, Knobs
+from shared.ensemble.kernels.members import fold_value
 
 WITHIN = 0.05
 EVERY = 7

@@ -17,8 +17,8 @@ import schemas
 from lapwing.embedded.compatibility import violations, wrong_defaults
 from lapwing.embedded.registry import EmbeddedRegistry, serve
 from lapwing.topics import result_subjects
-from shared.avro_types import AvroType, Field, parse_schema
-from shared.codec import compile_plan
+from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.schema import AvroType, Field, parse_schema
 from shared.errors import ConfigError
 from shared.events import Detector, Kind
 from shared.registry import Registry
@@ -136,7 +136,7 @@ def test_every_file_has_its_earlier_versions() -> None:
 
 
 def test_the_levels_are_those_that_are_registered() -> None:
-    """The input's is the bundled producer's, see tests/unit/test_producer_service.py."""
+    """The input's is the bundled producer's, see tests/unit/producer/test_producer_service.py."""
     registered = {name: level for _, name, level in result_subjects(Settings())}
     assert registered | {schemas.METRIC_EVENT: "BACKWARD"} == LEVELS
 

@@ -20,14 +20,14 @@ import schemas
 from consumer_prediction.outgoing import Encoder
 from shared.artifacts import load as load_model
 from shared.batch import Batch, Blob
-from shared.codec import SchemaUnfit, WriterPlan, compile_plan, schema_ids
-from shared.configuration import Configuration
-from shared.records import encode_records, wire_header
-from shared.scoring import Rules, Scorer
+from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, compile_plan, schema_ids
+from shared.encode.records import encode_records, wire_header
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Rules, Scorer
+from shared.scoring.state import PartitionState
 from shared.settings import Settings
-from shared.state import PartitionState
-from tests.services.auditor import Coordinates, Result
-from tests.services.records import murmur2
+from tests.support.services.auditor import Coordinates, Result
+from tests.support.services.records import murmur2
 
 HOSTS = 12
 START_MS, STEP_MS, DAY_MS = 1_704_067_200_000, 300_000, 86_400_000

@@ -25,12 +25,12 @@ from shared.kafka import Admin, input_limit_bytes, topic_specs
 from shared.registry import Registry
 from shared.settings import FeatureSettings, Settings, TrainSettings, load_settings
 from tests.faults.content import Content, Mix, Oracle, Switch, evolved_schemas
-from tests.models import rows_of, series
-from tests.services import broker, fixtures
-from tests.services.auditor import Coordinates
-from tests.services.proxy import Proxy
-from tests.services.registry import IMAGE, ContainerRegistry, MavenRegistry
-from tests.services.service import free_port
+from tests.support.models import rows_of, series
+from tests.support.services import broker, fixtures
+from tests.support.services.auditor import Coordinates
+from tests.support.services.proxy import Proxy
+from tests.support.services.registry import IMAGE, ContainerRegistry, MavenRegistry
+from tests.support.services.service import free_port
 
 DATASET, PARTITIONS = "faults", 6
 METRICS = ("cpu", "network_in", "disk_write")

@@ -84,9 +84,9 @@ def _run(tree: Path, *arguments: str) -> None:
 
 LOOP, OPENING = "consumer_prediction/loop.py", "consumer_prediction/opening.py"
 SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
-AVRO, ROLLING = "shared/kernels/avro.py", "shared/kernels/rolling.py"
+AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
-ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/artifact_format.py"
+ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/models/artifact_format.py"
 
 KILLS, DRAIN, FAILOVER = "kill -9 at random, one predictor", "SIGTERM drains", "kill -9, nobody comes back: failover"
 HELD, BROKEN = "one request held back, delivered late", "one request held back, its connection broken"
@@ -293,7 +293,7 @@ MUTANTS = (
         "wall clock in the fold",
         (
             Edit(
-                "shared/scoring.py",
+                "shared/scoring/scorer.py",
                 "        folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))\n",
                 "        import time\n"
                 "        before_s, self._at_s = getattr(self, '_at_s', time.monotonic()), time.monotonic()\n"

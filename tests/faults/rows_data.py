@@ -16,16 +16,16 @@ import numpy as np
 from confluent_kafka import Producer
 
 import schemas
-from shared.artifact_format import digest
 from shared.artifacts import ARRAYS, MANIFEST
 from shared.artifacts import load as load_model
+from shared.encode.records import decode_records
 from shared.errors import ArtifactMissing, ArtifactRefused
-from shared.records import decode_records
+from shared.models.artifact_format import digest
 from tests.faults.content import POISON, Mix
 from tests.faults.ground import PARTITIONS, Ground, point
 from tests.faults.run import RATE, Run
 from tests.faults.table import Tally, row
-from tests.services.broker import SILENT
+from tests.support.services.broker import SILENT
 
 
 def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:

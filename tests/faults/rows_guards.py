@@ -17,16 +17,16 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # not in its stubs
 
 import schemas
+from shared.decode.avro.fingerprints import fingerprint_of
 from shared.events import STATE_VERSION
-from shared.fingerprints import fingerprint_of
 from shared.kafka import Admin, topic_specs
 from tests.faults.content import HOSTS, START_MS, Mix, evolved_schemas
 from tests.faults.ground import PARTITIONS, Ground
 from tests.faults.predictor import Slot
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
-from tests.services.broker import SILENT
-from tests.services.records import murmur2
+from tests.support.services.broker import SILENT
+from tests.support.services.records import murmur2
 
 STARTS = 2
 """So many starts in a row must end in the guard."""

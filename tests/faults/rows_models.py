@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from shared.artifact_format import encode
 from shared.artifacts import ARRAYS, MANIFEST, current
 from shared.artifacts import load as load_model
 from shared.errors import ArtifactMissing, ArtifactRefused
-from shared.model import Model
+from shared.models.artifact_format import encode
+from shared.models.model import Model
 from tests.faults.ground import Ground, point
 from tests.faults.predictor import environ_of
 from tests.faults.run import Run

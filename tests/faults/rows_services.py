@@ -10,7 +10,7 @@ from tests.faults.content import Mix
 from tests.faults.ground import Ground
 from tests.faults.run import RATE, Run
 from tests.faults.table import Tally, row
-from tests.services.proxy import ADD_OFFSETS_TO_TXN, END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT
+from tests.support.services.proxy import ADD_OFFSETS_TO_TXN, END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT
 
 PATIENCE_S = 9.0
 """After so long without an answer a predictor gives up a request."""

@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import schemas
+from shared.encode.records import decode_records
 from shared.kafka import Admin, Reader
-from shared.records import decode_records
 from tests.faults.content import Mix
 from tests.faults.ground import DATASET, PARTITIONS, Ground
 from tests.faults.pacer import NotSent, Pacer
 from tests.faults.predictor import KILLED, TOLD, Slot
-from tests.services.auditor import Account, Auditor, Coordinates, Result, read_again, topic_of
-from tests.services.transactions import open_transactions
+from tests.support.services.auditor import Account, Auditor, Coordinates, Result, read_again, topic_of
+from tests.support.services.transactions import open_transactions
 
 RATE = 300
 SETTLE_S = 90.0

@@ -22,7 +22,7 @@ from tests.faults import (
 )
 from tests.faults.ground import Ground
 from tests.faults.table import ROWS, SOAK_MINUTES, Level, Row
-from tests.services import maven
+from tests.support.services import maven
 
 MODULES = (
     rows_processes,

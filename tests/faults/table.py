@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from tests.faults.ground import Ground
 from tests.faults.run import Counts, InputSpoilt, RowFailed, Run
-from tests.services.service import ServiceFailed
+from tests.support.services.service import ServiceFailed
 
 Level = Literal["few", "ci", "quick", "full", "soak"]
 SOAK_MINUTES = 30.0

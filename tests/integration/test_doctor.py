@@ -14,10 +14,10 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 from lapwing.topics import ensure
 from shared.batch import Blob, Outgoing
-from shared.encoding import encode_metric_events
+from shared.encode.avro_columns import encode_metric_events
 from shared.kafka import Publisher
 from shared.registry import _library
-from tests.services.stack import Stack, log_of
+from tests.support.services.stack import Stack, log_of
 
 pytestmark = pytest.mark.integration
 confluent = _library()  # without its warning of its own dependencies

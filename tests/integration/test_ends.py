@@ -10,7 +10,7 @@ import pytest
 from shared.batch import Blob, Outgoing
 from shared.kafka import Admin, GroupSource, TransactionalSink
 from shared.settings import Settings
-from tests.services.records import Log, member, numbered, poll_records, poll_until, publish
+from tests.support.services.records import Log, member, numbered, poll_records, poll_until, publish
 
 pytestmark = pytest.mark.integration
 

@@ -30,7 +30,7 @@ from shared.kafka import (
     topic_specs,
 )
 from shared.settings import Settings
-from tests.services.records import (
+from tests.support.services.records import (
     Log,
     after,
     member,
@@ -42,7 +42,7 @@ from tests.services.records import (
     publish,
     shows,
 )
-from tests.services.service import free_port
+from tests.support.services.service import free_port
 
 pytestmark = pytest.mark.integration
 

@@ -17,7 +17,7 @@ from shared.errors import (
 )
 from shared.kafka import GroupSource, Publisher, TransactionalSink
 from shared.settings import Settings
-from tests.services.records import (
+from tests.support.services.records import (
     Log,
     after,
     member,
@@ -29,7 +29,7 @@ from tests.services.records import (
     shows,
     values,
 )
-from tests.services.service import Service
+from tests.support.services.service import Service
 
 pytestmark = pytest.mark.integration
 

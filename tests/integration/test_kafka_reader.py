@@ -18,7 +18,7 @@ from shared.errors import (
 )
 from shared.kafka import Admin, Reader, TransactionalSink
 from shared.settings import Settings
-from tests.services.records import (
+from tests.support.services.records import (
     Log,
     member,
     numbered,

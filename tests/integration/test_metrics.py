@@ -21,8 +21,8 @@ from shared.batch import Blob, Outgoing
 from shared.counters import CATALOGUE
 from shared.events import STATE_VERSION
 from shared.kafka import Admin, Publisher
-from tests.services.service import free_port
-from tests.services.stack import Stack, log_of
+from tests.support.services.service import free_port
+from tests.support.services.stack import Stack, log_of
 
 pytestmark = pytest.mark.integration
 

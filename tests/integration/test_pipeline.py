@@ -5,8 +5,8 @@ import signal
 import pytest
 
 import schemas
-from shared.records import decode_records
-from tests.services.stack import conserved, log_of, oracle
+from shared.encode.records import decode_records
+from tests.support.services.stack import conserved, log_of, oracle
 
 pytestmark = pytest.mark.integration
 

@@ -20,7 +20,7 @@ from shared import artifacts
 from shared.batch import Blob, Outgoing
 from shared.kafka import Admin, Publisher
 from shared.settings import RegistrySettings, Settings
-from tests.services.fixtures import settings_for
+from tests.support.services.fixtures import settings_for
 
 pytestmark = pytest.mark.integration
 

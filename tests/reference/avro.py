@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from shared.directory import Directory
-from shared.encoding import Scores
+from shared.encode.avro_columns import Scores
 from shared.events import Reason, State
 from shared.settings import InputSettings
 from tests.reference.hashing import event_id

@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from shared.model import Forest
+from shared.models.model import Forest
 
 
 def order_key(value: float) -> int:

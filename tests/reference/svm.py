@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from shared.model import Svm
+from shared.models.model import Svm
 
 
 def score_svm(svm: Svm, X: np.ndarray) -> np.ndarray:

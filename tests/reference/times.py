@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from producer.times import parse_iso
+from producer.files.times import parse_iso
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCHS = {

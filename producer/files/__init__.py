@@ -1,0 +1,1 @@
+"""CSV files as columns: which column is what, in which form its cells are."""

@@ -1,0 +1,335 @@
+"""Which field of a writer schema is the entity, the time or a metric, and why others are left out.
+
+Invariant: a function of the schema and the input settings. A field is taken for what its type, its
+name or a setting says; where that leaves a choice the error names the fields and the setting. A
+number that is a time by its type or name is never a metric by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from shared.decode.avro.schema import AvroType, Field
+from shared.decode.avro.times import ISO, NUMBERS, UNITS, Instant, calendar_of, instant_of, only, values_of
+from shared.decode.field_names import TIME_NAMES, find, first_time_name, says_time
+from shared.settings import InputSettings
+
+SHOWN_NAMES = 20
+"""A record of hundreds of fields is named by so many of them."""
+
+_PARTS = frozenset({"string", "int", "long", "enum"})
+_PLAIN_TIMES = frozenset({"int", "long", "double"})
+_TEXT_TIMES = {"io.debezium.time.ZonedTimestamp", "io.debezium.time.IsoTimestamp"}
+_ENVELOPE = {"before", "after", "op"}
+
+
+class SchemaUnfit(ValueError):
+    """Records of this schema cannot be used; the message names the field that does not fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChoice:
+    """What the fields of a record are read as; names as the schema writes them.
+
+    record    : the schema's full name
+    entity    : fields that are joined to the entity, in the order of input.entity_fields
+    time      : field of the event time;  time_unit: s, ms, us, ns or iso;  time_by: what says so
+    metrics   : numeric fields that are kept, in schema order
+    left_out  : (field, why) of all others, in schema order
+    """
+
+    record: str
+    entity: tuple[str, ...]
+    time: str
+    time_unit: str
+    time_by: str
+    metrics: tuple[str, ...]
+    left_out: tuple[tuple[str, str], ...]
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """The same in four short texts."""
+        return {
+            "entity": "/".join(self.entity),
+            "time": f"{self.time} ({self.time_by})",
+            "metrics": listed(self.metrics),
+            "left_out": listed([f"{name} ({why})" for name, why in self.left_out]) or "nothing",
+        }
+
+    @property
+    def line(self) -> str:
+        """The same in one line."""
+        return ", ".join(f"{name.replace('_', ' ')}={text}" for name, text in self.facts.items())
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write names in a row, the first twenty of them."""
+    more = len(names) - SHOWN_NAMES
+    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+
+
+def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
+    """Choose what the fields of a record are read as.
+
+    raises : SchemaUnfit that names the field which is missing, ambiguous or of the wrong type, and
+             the setting that decides
+    """
+    entity = _choose_entity(record, settings)
+    rest = [field for field in record.fields if field.name not in entity]
+    time, unit, said = _Clock(record, rest, settings).choose()
+    rest = [field for field in rest if field.name != time]
+    metrics, left_out = _choose_metrics(record, rest, settings)
+    return FieldChoice(record.name, entity, time, unit, said, metrics, left_out)
+
+
+# -- the entity ------------------------------------------------------------------------------------
+
+
+def _choose_entity(record: AvroType, settings: InputSettings) -> tuple[str, ...]:
+    fields = {field.name: field for field in record.fields}
+    chosen: list[str] = []
+    for wanted in settings.entity_fields:
+        found = find(wanted, list(fields))
+        if not found:
+            raise SchemaUnfit(f"{record.name} has no field {wanted!r}, the entity by input.entity_fields; {_instead(record)}")
+        if len(found) > 1:
+            raise SchemaUnfit(
+                f"{record.name} has {_joined(found)}: which is {wanted!r} of input.entity_fields? Write it exactly so"
+            )
+        (name,) = found
+        if name in chosen:
+            raise SchemaUnfit(f"input.entity_fields names {name!r} twice")
+        if not only(fields[name].type, _PARTS):
+            raise SchemaUnfit(
+                f"{record.name}.{name} is {fields[name].type}; an entity (input.entity_fields) is a string, int, long or enum"
+            )
+        chosen.append(name)
+    return tuple(chosen)
+
+
+def _instead(record: AvroType) -> str:
+    names = [field.name for field in record.fields]
+    if set(names) >= _ENVELOPE:
+        return (
+            "it is a change event of Debezium: unwrap it where it is made, by the transform "
+            "io.debezium.transforms.ExtractNewRecordState"
+        )
+    if not names:
+        return "it has no fields"
+    texts = [field.name for field in record.fields if only(field.type, frozenset({"string", "enum"}))]
+    hint = f"; text that may name the entity: {listed(texts)}" if texts else "; none of them is text"
+    return f"it has {listed(names)}{hint}"
+
+
+# -- the time --------------------------------------------------------------------------------------
+
+
+class _Clock:
+    """Looks for the event time among the fields that are not the entity."""
+
+    def __init__(self, record: AvroType, fields: Sequence[Field], settings: InputSettings) -> None:
+        self.record = record
+        self.fields = {field.name: field for field in fields}
+        self.unit = settings.time_unit
+        self.wanted = settings.time_field
+        metrics = (*settings.include, *settings.exclude)
+        self.decided = {name for wanted in metrics for name in find(wanted, list(self.fields))}
+        instants = {field.name: instant_of(field) for field in fields}
+        self.instants: dict[str, Instant] = {name: one for name, one in instants.items() if one is not None}
+
+    def choose(self) -> tuple[str, str, str]:
+        """Return the field, its unit and what says so."""
+        return self._by_setting() if self.wanted else self._by_rule()
+
+    def _by_setting(self) -> tuple[str, str, str]:
+        found = find(self.wanted, list(self.fields))
+        if not found:
+            raise SchemaUnfit(
+                f"{self.record.name} has no field {self.wanted!r} beside the entity, "
+                "the event time by input.time_field; "
+                f"it has {listed(list(self.fields)) or 'no other field'}"
+            )
+        if len(found) > 1:
+            raise SchemaUnfit(
+                f"{self.record.name} has {_joined(found)}: which is {self.wanted!r} of input.time_field? Write it exactly so"
+            )
+        (name,) = found
+        return self._read(name)
+
+    def _by_rule(self) -> tuple[str, str, str]:
+        """By name among the timestamps, then among what input.time_unit can read; else the only one."""
+        first = [name for name, one in self.instants.items() if one.first]
+        plain = [name for name in self.fields if name not in self.instants and self._is_plain(name)]
+        readable = [name for name in plain if self._reads(name)]
+        for names in (first, list(self.instants), readable):
+            named = first_time_name(names)
+            if len(named) == 1:
+                return self._read(named[0])
+            if named:
+                raise self._ambiguous(named)
+        usual = {name.lower() for name in TIME_NAMES}
+        rivals = [name for name in plain if name.lower() in usual and name not in self.decided]
+        for names in (first, list(self.instants)):
+            if names and rivals:
+                raise self._ambiguous([*names, *rivals])
+            if len(names) == 1:
+                return self._read(names[0])
+            if names:
+                raise self._ambiguous(names)
+        readable = [name for name in readable if says_time(name) or self._is_text_time(name)]
+        if len(readable) == 1:
+            return self._read(readable[0])
+        if readable:
+            raise self._ambiguous(readable)
+        raise SchemaUnfit(self._nothing())
+
+    def _read(self, name: str) -> tuple[str, str, str]:
+        """Return how a field is read as the time; SchemaUnfit that says what it lacks."""
+        if name in self.instants:
+            return name, self.instants[name].unit, self.instants[name].said
+        field, shown = self.fields[name], f"{self.record.name}.{name} is {self.fields[name].type}"
+        kinds = [value.kind for value in values_of(field.type)]
+        if calendar_of(field) or len(kinds) != 1 or kinds[0] not in (_PLAIN_TIMES | {"float", "string"}):
+            raise SchemaUnfit(
+                f"{shown}; the event time (input.time_field) is a timestamp, "
+                "or an int, long or double with input.time_unit "
+                f"{', '.join(UNITS)}, or a string with input.time_unit {ISO}"
+            )
+        (kind,) = kinds
+        if kind == "float":
+            raise SchemaUnfit(f"{shown}; as a time since 1970 it is good to two minutes at best: write a long or a double")
+        if kind == "string" and self.unit != ISO:
+            raise SchemaUnfit(f"{shown}; it is read as the event time with input.time_unit={ISO}, which is {self._set_unit}")
+        if kind != "string" and self.unit not in UNITS:
+            raise SchemaUnfit(
+                f"{shown} and does not say its unit: input.time_unit is one of {', '.join(UNITS)}, and is {self._set_unit}"
+            )
+        return name, str(self.unit), f"{kind}, {self.unit} by input.time_unit"
+
+    @property
+    def _set_unit(self) -> str:
+        return self.unit or "not set"
+
+    def _is_plain(self, name: str) -> bool:
+        """Whether it is a number or text that could be a time if a setting said so."""
+        field, values = self.fields[name], values_of(self.fields[name].type)
+        if len(values) != 1 or calendar_of(field):
+            return False
+        return values[0].kind in _PLAIN_TIMES or values[0].kind == "string"
+
+    def _is_text_time(self, name: str) -> bool:
+        return values_of(self.fields[name].type)[0].meaning in _TEXT_TIMES
+
+    def _reads(self, name: str) -> bool:
+        return self.unit == ISO if only(self.fields[name].type, frozenset({"string"})) else self.unit in UNITS
+
+    def _ambiguous(self, names: Sequence[str]) -> SchemaUnfit:
+        types = {name: str(field.type) for name, field in self.fields.items()}
+        said = types | {name: one.said for name, one in self.instants.items()}
+        shown = [f"{name} ({said[name]})" for name in names]
+        is_plain = bool(set(names) - set(self.instants))
+        units = f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})" if is_plain else ""
+        return SchemaUnfit(
+            f"{self.record.name} has {_joined(shown)}: which is the event time? Set input.time_field to its name{units}"
+        )
+
+    def _nothing(self) -> str:
+        name = self.record.name
+        said = f"{name} has no timestamp field (a long of logicalType timestamp-millis, -micros or -nanos)"
+        plain = [n for n in self.fields if self._is_plain(n)]
+        likely = [n for n in plain if says_time(n) or self._is_text_time(n)]
+        numbers = [n for n in likely if only(self.fields[n].type, NUMBERS)]
+        texts = [n for n in likely if n not in numbers]
+        if numbers and self.unit not in UNITS:
+            said += f"; {_joined(numbers)} may be the event time: set input.time_unit to its unit "
+            said += f"({', '.join(UNITS)})"
+            return said + (" and input.time_field to its name" if len(numbers) > 1 else "")
+        if texts and self.unit != ISO:
+            said += f"; {_joined(texts)} may be the event time: "
+            said += f"set input.time_unit={ISO} if it is text in ISO 8601"
+            return said + (", and input.time_field to its name" if len(texts) > 1 else "")
+        if plain:
+            return f"{said}; input.time_field and input.time_unit make it one of {listed(plain)}"
+        return f"{said} and no other field that could be the event time"
+
+
+# -- the metrics -----------------------------------------------------------------------------------
+
+
+def _choose_metrics(
+    record: AvroType, fields: Sequence[Field], settings: InputSettings
+) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    names = [field.name for field in fields]
+    included = {name for wanted in settings.include for name in find(wanted, names)}
+    excluded = {name for wanted in settings.exclude for name in find(wanted, names)}
+    metrics, left_out = list[str](), list[tuple[str, str]]()
+    for field in fields:
+        why = _why_no_metric(field)
+        if why and field.name in included:
+            raise SchemaUnfit(
+                f"{record.name}.{field.name} is {field.type}; "
+                "a metric (input.include) is an int, long, float or double, and no time"
+            )
+        if not why and field.name in excluded:
+            why = "input.exclude names it"
+        elif not why and settings.include and field.name not in included:
+            why = "input.include does not name it"
+        elif not why and says_time(field.name) and field.name not in included:
+            why = "a time by its name: input.include takes it"
+        if why:
+            left_out.append((field.name, why))
+        else:
+            metrics.append(field.name)
+    if not metrics:
+        numeric = [name for name in names if only(_type_of(record, name), NUMBERS)]
+        raise SchemaUnfit(_no_metric(record.name, left_out, numeric))
+    return tuple(metrics), tuple(left_out)
+
+
+def _type_of(record: AvroType, name: str) -> AvroType:
+    return next(field.type for field in record.fields if field.name == name)
+
+
+def _no_metric(record: str, left_out: Sequence[tuple[str, str]], numeric: Sequence[str]) -> str:
+    said = f"{record} has no numeric field to use as a metric"
+    if numeric and all(why.startswith("input.") for name, why in left_out if name in numeric):
+        return f"{said}; input.include and input.exclude leave none of {listed(numeric)}"
+    words = ("decimal", "nested")
+    near = [f"{name} ({why})" for name, why in left_out if name in numeric or any(word in why for word in words)]
+    return said + (f"; left out: {listed(near)}" if near else "")
+
+
+def _why_no_metric(field: Field) -> str:
+    """Return why a field's type makes it no metric; empty for a number."""
+    calendar = calendar_of(field)
+    if calendar:
+        return calendar
+    values = values_of(field.type)
+    if not values:
+        return "always null"
+    if only(field.type, NUMBERS):
+        return ""
+    if len(values) > 1:
+        return f"of several types: {', '.join(value.kind for value in values)}"
+    (value,) = values
+    if value.kind in ("bytes", "fixed"):
+        said = (value.logical, field.logical, value.meaning.rpartition(".")[2].lower())
+        return "a decimal is not read: write a double" if "decimal" in said else "bytes"
+    if value.kind == "string":
+        return "a time as text" if value.meaning in _TEXT_TIMES or says_time(field.name) else "text"
+    return _KINDS[value.kind]
+
+
+_KINDS = {
+    "boolean": "true or false",
+    "enum": "one of several symbols",
+    "array": "an array",
+    "map": "a map",
+    "record": "a nested record: only top-level fields are read",
+}
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Write names as a sentence has them."""
+    return listed(names) if len(names) < 2 else f"{listed(names[:-1])} and {names[-1]}"  # fmt: skip

@@ -1,0 +1,237 @@
+"""From an Avro writer schema to a plan: the flat list of steps that the decoding kernel walks over each record.
+
+Law: a plan is a function of the schema's text and the input settings; every field is walked, only what the settings ask for
+is kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.decode.avro.fields import FieldChoice, SchemaUnfit, choose_fields
+from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
+from shared.decode.avro.times import values_of
+from shared.settings import InputSettings
+
+__all__ = ["FieldChoice", "Op", "Role", "SchemaUnfit", "WriterPlan", "compile_plan", "record_of"]
+
+MAX_STEPS = 65_536
+"""Named types are written out where they are used; a schema that grows beyond this is refused."""
+
+
+class Op(IntEnum):
+    """What one step does; a step is four numbers: op, a, b, c."""
+
+    END = 0  # the record is complete
+    UNION = 1  # a branches; the next a steps are JUMPs, one per branch
+    JUMP = 2  # go on at step a
+    DOUBLE = 3  # a metric, or NONE
+    FLOAT = 4  # a metric, or NONE
+    LONG = 5  # b what for (Role), a metric, entity part or units per ms
+    INT = 6  # the same, 32 bits
+    STRING = 7  # a entity part, or NONE
+    BYTES = 8
+    BOOLEAN = 9
+    FIXED = 10  # a bytes
+    ENUM = 11  # a symbols, b entity part or NONE, c its first symbol among the plan's
+    BLOCK = 12  # of an array or map: a step after it, b 1 if its items have no bytes
+    NEXT = 13  # end of an item: a first step of the items
+    TIME_DOUBLE = 14  # a units per ms
+    TIME_TEXT = 15  # ISO 8601
+
+
+class Role(IntEnum):
+    """What a field is for."""
+
+    SKIPPED = 0
+    METRIC = 1
+    PART = 2
+    TIME = 3
+
+
+NONE = -1
+_PER_MS = {"s": -1000, "ms": 1, "us": 1000, "ns": 1_000_000, "iso": 0}
+"""Units per millisecond; below 0: minus the milliseconds per unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriterPlan:
+    """How to read records of one writer schema.
+
+    fields        : what its fields are read as
+    steps         : int64 (k, 4)    what to do, see Op; step addresses count from 0
+    depth         : how deeply arrays and maps are nested
+    symbols       : text of the enum symbols that may name an entity, and its bounds
+    """
+
+    fields: FieldChoice
+    steps: npt.NDArray[np.int64]
+    depth: int
+    symbols: bytes
+    symbol_bounds: npt.NDArray[np.int64]
+
+    @property
+    def record(self) -> str:
+        """The schema's full name."""
+        return self.fields.record
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of the numeric fields that are kept, in schema order."""
+        return self.fields.metrics
+
+    @property
+    def entity_parts(self) -> int:
+        """How many fields make up the entity."""
+        return len(self.fields.entity)
+
+    @property
+    def time_field(self) -> str:
+        """Name of the field that is the event time."""
+        return self.fields.time
+
+
+def compile_plan(schema_text: str, input: InputSettings) -> WriterPlan:  # noqa: A002 - the section's name
+    """Compile a writer schema.
+
+    input  : names the entity field(s), the time and which numeric fields are metrics
+    raises : SchemaUnfit that names the field which is missing, ambiguous or of the wrong type
+    """
+    try:
+        written = parse_schema(schema_text)
+        record = record_of(written)
+        if record is None:
+            raise SchemaUnfit(f"the writer schema is a {written}, not a record")
+        chosen = choose_fields(record, input)
+        emitter = _Emitter(_roles(chosen))
+        emitter.emit_top(written, record)
+    except SchemaInvalid as error:
+        raise SchemaUnfit(f"the writer schema is not valid Avro: {error}") from error
+    except RecursionError as error:
+        raise SchemaUnfit("the writer schema is nested too deeply") from error
+    emitter.step(Op.END)
+    return WriterPlan(
+        chosen,
+        np.array(emitter.steps, np.int64).reshape(-1, 4),
+        emitter.depth,
+        "".join(emitter.symbols).encode(),
+        np.cumsum([0] + [len(symbol) for symbol in emitter.symbols], dtype=np.int64),
+    )
+
+
+def record_of(written: AvroType) -> AvroType | None:
+    """Return the record that a schema is, or that it is beside null (Kafka Connect's optional struct); else None."""
+    values = values_of(written)
+    return values[0] if len(values) == 1 and values[0].kind == "record" else None
+
+
+Roles = dict[str, tuple[Role, int]]
+"""Field of the record -> what it is for, and which metric, which entity part or how many units make a millisecond."""
+
+
+def _roles(chosen: FieldChoice) -> Roles:
+    roles: Roles = {name: (Role.PART, part) for part, name in enumerate(chosen.entity)}
+    roles[chosen.time] = (Role.TIME, _PER_MS[chosen.time_unit])
+    return roles | {name: (Role.METRIC, slot) for slot, name in enumerate(chosen.metrics)}
+
+
+class _Emitter:
+    """Writes the steps of a record, types in the order in which their bytes lie."""
+
+    def __init__(self, roles: Roles) -> None:
+        self.roles = roles
+        self.steps: list[list[int]] = []
+        self.symbols: list[str] = []
+        self.depth = 0
+        self._open: list[str] = []
+        self._nesting = 0
+
+    def step(self, op: Op, a: int = 0, b: int = 0, c: int = 0) -> int:
+        """Append a step; return its address."""
+        if len(self.steps) >= MAX_STEPS:
+            raise SchemaUnfit(f"the writer schema takes more than {MAX_STEPS} steps to read")
+        self.steps.append([op, a, b, c])
+        return len(self.steps) - 1
+
+    def emit_top(self, written: AvroType, record: AvroType) -> None:
+        """Append the outermost record, which may stand beside null."""
+        if written is record:
+            self.emit_record(record, at_top=True)
+            return
+        self.step(Op.UNION, len(written.branches))
+        jumps = [self.step(Op.JUMP) for _ in written.branches]
+        first = len(self.steps)
+        self.emit_record(record, at_top=True)
+        for jump, branch in zip(jumps, written.branches, strict=True):
+            self.steps[jump][1] = first if branch is record else len(self.steps)
+
+    def emit_record(self, record: AvroType, *, at_top: bool = False) -> None:
+        """Append the fields of a record; only those of the outermost have roles."""
+        if record.name in self._open:
+            raise SchemaUnfit(f"{record.name} contains itself; recursive types are not supported")
+        self._open.append(record.name)
+        for field in record.fields:
+            role, target = self.roles.get(field.name, (Role.SKIPPED, NONE)) if at_top else (Role.SKIPPED, NONE)
+            self.emit(field.type, role, target)
+        self._open.pop()
+
+    def emit(self, avro: AvroType, role: Role, target: int) -> None:
+        """Append the steps of one value; null and empty types have none."""
+        kept = target if role in (Role.METRIC, Role.PART) else NONE
+        match avro.kind:
+            case "record":
+                self.emit_record(avro)
+            case "union":
+                self._emit_union(avro, role, target)
+            case "array" | "map":
+                self._emit_blocks(avro)
+            case "double" | "string" if role == Role.TIME:
+                self.step(Op.TIME_DOUBLE if avro.kind == "double" else Op.TIME_TEXT, target)
+            case "double" | "float":
+                self.step(Op.DOUBLE if avro.kind == "double" else Op.FLOAT, kept)
+            case "long" | "int":
+                self.step(Op.LONG if avro.kind == "long" else Op.INT, target, role)
+            case "string":
+                self.step(Op.STRING, kept)
+            case "bytes":
+                self.step(Op.BYTES)
+            case "boolean":
+                self.step(Op.BOOLEAN)
+            case "fixed" if avro.size:
+                self.step(Op.FIXED, avro.size)
+            case "enum":
+                self.step(Op.ENUM, len(avro.symbols), kept, len(self.symbols))
+                self.symbols += avro.symbols if role == Role.PART else ()
+
+    def _emit_union(self, union: AvroType, role: Role, target: int) -> None:
+        self.step(Op.UNION, len(union.branches))
+        jumps = [self.step(Op.JUMP) for _ in union.branches]
+        ends = []  # jumps to what follows the union
+        for jump, branch in zip(jumps, union.branches, strict=True):
+            first = len(self.steps)
+            self.emit(branch, role, target)
+            if len(self.steps) == first:
+                ends.append(jump)
+                continue
+            self.steps[jump][1] = first
+            if branch is not union.branches[-1]:
+                ends.append(self.step(Op.JUMP))
+        for end in ends:
+            self.steps[end][1] = len(self.steps)
+
+    def _emit_blocks(self, avro: AvroType) -> None:
+        self._nesting += 1
+        self.depth = max(self.depth, self._nesting)
+        block = self.step(Op.BLOCK)
+        if avro.kind == "map":
+            self.step(Op.STRING, NONE)
+        assert avro.items is not None  # noqa: S101 - the parser gives every array and map its items
+        self.emit(avro.items, Role.SKIPPED, NONE)
+        self.steps[block][2] = int(len(self.steps) == block + 1)
+        self.step(Op.NEXT, block + 1)
+        self.steps[block][1] = len(self.steps)
+        self._nesting -= 1

@@ -1,0 +1,1 @@
+"""From verdicts to bytes: scores, anomalies, activations and dead letters as Avro."""

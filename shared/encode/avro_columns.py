@@ -1,0 +1,298 @@
+"""Columns to records: what the producer and the predictors send, encoded once.
+
+Law: the bytes are a function of the columns alone, equal to what fastavro writes for the same records.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.batch import Blob
+from shared.directory import Directory
+from shared.encode.kernels import avro_values as kernels
+from shared.encode.records import decode_records, encode_records, wire_header
+from shared.events import State
+from shared.kernels.hashing import murmur3_128
+
+__all__ = [
+    "Scores",
+    "decode_records",
+    "encode_flat",
+    "encode_metric_events",
+    "encode_records",
+    "encode_scores",
+    "event_id",
+    "flat_schema",
+    "select",
+]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.integer]
+
+SCORE_KIND = "score"
+"""The kind that a score event's id is made with; an alarm's is ``anomaly``."""
+
+_AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_LONG_BYTES, _OPTIONAL_BYTES = 10, 9
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The verdicts on n records of one partition, as columns; NaN = null in every float.
+
+    entity              : int32 (n,)    index into the partition's Directory
+    time_ms             : int64 (n,)    event time
+    score               : float64 (n,)  the detector's own unit, higher = odder
+    severity            : float64 (n,)  0..1
+    threshold           : float64 (n,)  in force for the record, same unit as score
+    is_anomaly          : bool (n,)
+    cold_start          : bool (n,)     an alarm of the robust band, before the warm-up has ended
+    state               : uint8 (n,)    events.State
+    warmup_percent      : float64 (n,)  0..100
+    warmup_minutes_left : float64 (n,)
+    top_metric          : int32 (n,)    index into metrics, -1 = null
+    late, duplicate, imputed : bool (n,)
+    offsets             : int64 (n,)    of the input records
+    known               : bool (n, M)   which metrics the record lists
+    metric_value, metric_expected, metric_lower, metric_upper, metric_severity : float64 (n, M)
+    metrics             : M names
+    model_id            : 16 hex digits, None where no trained model is involved
+    """
+
+    entity: npt.NDArray[np.int32]
+    time_ms: npt.NDArray[np.int64]
+    score: Floats
+    severity: Floats
+    threshold: Floats
+    is_anomaly: Bools
+    cold_start: Bools
+    state: npt.NDArray[np.uint8]
+    warmup_percent: Floats
+    warmup_minutes_left: Floats
+    top_metric: npt.NDArray[np.int32]
+    late: Bools
+    duplicate: Bools
+    imputed: Bools
+    offsets: npt.NDArray[np.int64]
+    known: Bools
+    metric_value: Floats
+    metric_expected: Floats
+    metric_lower: Floats
+    metric_upper: Floats
+    metric_severity: Floats
+    metrics: Sequence[str]
+    detector_id: str
+    model_id: str | None
+    source_topic: str
+    source_partition: int
+
+    def __len__(self) -> int:
+        return len(self.entity)
+
+
+def event_id(topic: str, partition: int, offset: int, detector_id: str, kind: str, entity: str, metric: str) -> str:
+    """Return the id of a verdict: 32 hex digits, MurmurHash3 x64 128 of the parts joined by NUL.
+
+    The digits are the digest's bytes in order, both words little-endian.  Twin: tests/reference/hashing.py::event_id.
+    """
+    text = "\0".join((topic, str(partition), str(offset), detector_id, kind, entity, metric))
+    data = np.frombuffer(text.encode(), np.uint8)
+    return b"".join(int(word).to_bytes(8, "little") for word in murmur3_128(data, 0, len(data), 0)).hex()
+
+
+def select(names: Blob, index: Ints) -> Blob:
+    """Return the names that ``index`` (n,) picks, e.g. as record keys."""
+    rows = _rows(index, len(names), "index")
+    return _select(_bytes(names.data), names.bounds, rows)
+
+
+def flat_schema(name: str, entity_field: str, metrics: Sequence[str]) -> str:
+    """Write an Avro schema of the layout that ``encode_flat`` encodes.
+
+    name         : full name of the record, e.g. lapwing.Reading
+    entity_field : its string field; the event time is called timestamp
+    raises       : ValueError that names the field whose name Avro does not allow, or that stands twice
+    """
+    for field in (entity_field, *metrics, *name.split(".")):
+        if not _AVRO_NAME.match(field):
+            raise ValueError(f"{field!r} is no Avro name: letters, digits and _ only, no digit first")
+    names = [entity_field, "timestamp", *metrics]
+    if len(set(names)) != len(names):
+        raise ValueError(f"a field stands twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+    fields = [
+        {"name": entity_field, "type": "string", "doc": "Entity: who reports. UTF-8, 1 to 256 bytes, never null."},
+        {
+            "name": "timestamp",
+            "type": {"type": "long", "logicalType": "timestamp-millis"},
+            "doc": "Event time, ms since 1970 UTC, never null.",
+        },
+    ]
+    optional = {
+        "type": ["null", "double"],
+        "default": None,
+        "doc": "Measured value in the metric's own unit. Null = not measured.",
+    }
+    fields += [{"name": metric, **optional} for metric in metrics]
+    namespace, _, short = name.rpartition(".")
+    record = {
+        "type": "record",
+        "name": short,
+        "namespace": namespace,
+        "doc": "One sample of an entity's metrics.",
+        "fields": fields,
+    }
+    return json.dumps(record if namespace else {key: value for key, value in record.items() if key != "namespace"})
+
+
+def encode_flat(schema_id: int, names: Blob | Sequence[str], index: Ints, time_ms: Ints, values: Floats) -> Blob:
+    """Encode rows of a schema made by ``flat_schema``.
+
+    names   : the entities
+    index   : (n,)            each row's entity
+    time_ms : (n,)            event time
+    values  : float64 (n, M)  in the schema's order; NaN = null; infinite values are encoded as they are
+    raises  : ValueError where the shapes do not fit, IndexError where an entity does not exist
+    """
+    joined = names if isinstance(names, Blob) else Blob.join([name.encode() for name in names])
+    rows, times = _rows(index, len(joined), "index"), _column(time_ms)
+    matrix = np.ascontiguousarray(values, np.float64)
+    if matrix.ndim != 2 or not len(rows) == len(times) == len(matrix):
+        raise ValueError(f"index {rows.shape}, time_ms {times.shape} and values {matrix.shape} must be (n,), (n,) and (n, M)")
+    sizes = np.diff(joined.bounds)[rows]
+    most = int(sizes.sum()) + len(rows) * (5 + 2 * _LONG_BYTES + matrix.shape[1] * _OPTIONAL_BYTES)
+    out, bounds = np.empty(most, np.uint8), np.empty(len(rows) + 1, np.int64)
+    kernels.encode_flat_rows(
+        _bytes(wire_header(schema_id)), _bytes(joined.data), joined.bounds, rows, times, matrix.view(np.uint64), out, bounds
+    )
+    return Blob(out[: bounds[-1]].tobytes(), bounds)
+
+
+def encode_metric_events(schema_id: int, names: Blob | Sequence[str], time_ms: Ints, values: Floats) -> Blob:
+    """Encode rows of ``schemas/metric_event.avsc``, or of one with other metrics, as ``encode_flat`` does.
+
+    names : the entity of each row
+    """
+    return encode_flat(schema_id, names, np.arange(len(names)), time_ms, values)
+
+
+def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[Blob, Blob]:
+    """Encode score events (``schemas/score_event.avsc``); return their values and their keys, the entities' names.
+
+    raises : ValueError, IndexError that name the column of the wrong shape or range
+
+    Cost: ~0.3 us a row of three metrics.
+    """
+    _check_shapes(scores)
+    names, name_bounds = entities.arena, entities.bounds
+    entity = _rows(scores.entity, len(entities), "entity")
+    pieces = _score_pieces(schema_id, scores)
+    name_sizes = np.diff(name_bounds)[entity]
+    metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
+    longest = sum(map(len, pieces[: kernels.METRICS])) + sum(metric_sizes) + max(metric_sizes, default=0)
+    row_bytes = (
+        longest
+        + kernels.ID_DIGITS
+        + 8 * _LONG_BYTES
+        + (kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)) * _OPTIONAL_BYTES
+    )
+    out, bounds = np.empty(int(name_sizes.sum()) + len(entity) * row_bytes, np.uint8), np.empty(len(entity) + 1, np.int64)
+    joined = Blob.join(pieces)
+    kernels.encode_score_rows(
+        _bytes(joined.data),
+        joined.bounds,
+        names,
+        name_bounds,
+        entity,
+        _column(scores.time_ms),
+        _column(scores.offsets),
+        _rows(scores.state, len(State), "state"),
+        _rows(scores.top_metric, len(scores.metrics), "top_metric", lowest=-1),
+        _bits(scores.score, scores.severity, scores.threshold, scores.warmup_percent, scores.warmup_minutes_left),
+        np.stack([getattr(scores, name) for name in _FLAGS], axis=-1).astype(np.uint8),
+        _bits(scores.metric_value, scores.metric_expected, scores.metric_lower, scores.metric_upper, scores.metric_severity),
+        np.ascontiguousarray(scores.known, np.uint8),
+        np.empty(sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES, np.uint8),
+        out,
+        bounds,
+    )
+    return Blob(out[: bounds[-1]].tobytes(), bounds), _select(names, name_bounds, entity)
+
+
+def _score_pieces(schema_id: int, scores: Scores) -> list[bytes]:
+    """Return what all score events of a batch have in common, in the order of ``kernels.HEADER`` ... ``METRICS``."""
+    id_head = f"{scores.source_topic}\0{scores.source_partition}\0"
+    id_middle = f"\0{scores.detector_id}\0{SCORE_KIND}\0"
+    return [
+        wire_header(schema_id),
+        _string(scores.detector_id),
+        b"\0" if scores.model_id is None else b"\x02" + _string(scores.model_id),
+        _string(scores.source_topic) + _long(scores.source_partition),
+        id_head.encode(),
+        id_middle.encode(),
+        b"\0",
+        *(_string(state.name) for state in State),
+        *(_string(metric) for metric in scores.metrics),
+    ]
+
+
+def _string(text: str) -> bytes:
+    data = text.encode()
+    return _long(len(data)) + data
+
+
+def _long(value: int) -> bytes:
+    word = value << 1 if value >= 0 else ~(value << 1)
+    out = bytearray()
+    while word > 127:
+        out.append(word & 127 | 128)
+        word >>= 7
+    return bytes([*out, word])
+
+
+def _bytes(data: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(data, np.uint8)
+
+
+_FLAGS = ("is_anomaly", "cold_start", "late", "duplicate", "imputed")
+_ROW_COLUMNS = (
+    "entity", "time_ms", "score", "severity", "threshold", "state", "warmup_percent", "warmup_minutes_left", "top_metric",
+    "offsets", *_FLAGS,
+)  # fmt: skip
+_METRIC_COLUMNS = ("known", "metric_value", "metric_expected", "metric_lower", "metric_upper", "metric_severity")
+
+
+def _check_shapes(scores: Scores) -> None:
+    """Refuse columns of different lengths: the kernel does not look."""
+    for names, shape in ((_ROW_COLUMNS, (len(scores),)), (_METRIC_COLUMNS, (len(scores), len(scores.metrics)))):
+        for name in names:
+            if getattr(scores, name).shape != shape:
+                raise ValueError(f"scores.{name} has the shape {getattr(scores, name).shape}, not {shape}")
+
+
+def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:
+    """Return a column of indices below count; IndexError if one is not."""
+    rows = _column(values)
+    if len(rows) and not (lowest <= rows.min() and rows.max() < count):
+        raise IndexError(f"{name} holds {rows.min()} to {rows.max()}; allowed is {lowest} to {count - 1}")
+    return rows
+
+
+def _select(data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Blob:
+    out, out_bounds = np.empty(int(np.diff(bounds)[rows].sum()), np.uint8), np.empty(len(rows) + 1, np.int64)
+    kernels.select_names(data, bounds, rows, out, out_bounds)
+    return Blob(out.tobytes(), out_bounds)
+
+
+def _column(values: Ints) -> npt.NDArray[np.int64]:
+    return np.ascontiguousarray(values, np.int64)
+
+
+def _bits(*columns: Floats) -> npt.NDArray[np.uint64]:
+    return np.stack(columns, axis=-1).astype(np.float64, copy=False).view(np.uint64)

@@ -1,0 +1,79 @@
+"""Dead letters: the original bytes with the reason and the coordinates in Kafka Connect's headers.
+
+Law: nothing of the record is lost but what exceeds the topic's limit, and then its hash and length say so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.batch import Batch, Blob, Headers, Outgoing
+from shared.decode.avro.decoder import Plans, SchemaUnfit
+from shared.decode.misplaced import id_in_headers, misplaced
+from shared.events import Reason
+
+PREFIX = "__connect.errors."
+REASON = "lapwing.reason"
+ROOM_BYTES = 65_536
+"""The dead-letter topic takes records this much larger than the input's limit: the original and its headers."""
+
+_UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
+"""A value without its schema's id may begin with 0 all the same; another schema then reads it."""
+
+
+def dead_letters(
+    topic: str,
+    batch: Batch,
+    rejected: npt.NDArray[np.int64],
+    reasons: npt.NDArray[np.uint8],
+    plans: Plans,
+    stage: str,
+    max_value_bytes: int,
+) -> Outgoing:
+    """Turn rejected rows into records for the dead-letter topic.
+
+    rejected        : int64 (r,)  rows of the batch
+    reasons         : uint8 (r,)  events.Reason
+    plans           : what is known of the writer schemas, for the message
+    stage           : who rejected it, e.g. the consumer group
+    max_value_bytes : longer values are cut to this
+    """
+    values, headers = [], {}
+    for place, (row, reason) in enumerate(zip(rejected.tolist(), reasons.tolist(), strict=True)):
+        value = batch.values[row]
+        detail = _detail(value, batch.headers.get(row, ()), Reason(reason), plans)
+        headers[place] = _headers(batch, row, Reason(reason), detail, stage, value, max_value_bytes)
+        values.append(value[:max_value_bytes])
+    return Outgoing(topic, Blob.join(values), Blob.join([batch.keys[row] for row in rejected.tolist()]), headers)
+
+
+def _headers(batch: Batch, row: int, reason: Reason, detail: str, stage: str, value: bytes, max_value_bytes: int) -> Headers:
+    message = f"{reason.sentence}: {detail}" if detail else reason.sentence
+    ours = [
+        (REASON, reason.code),
+        (PREFIX + "topic", batch.topic),
+        (PREFIX + "partition", str(batch.partition)),
+        (PREFIX + "offset", str(int(batch.offsets[row]))),
+        (PREFIX + "connector.name", stage),
+        (PREFIX + "stage", "VALUE_CONVERTER"),
+        (PREFIX + "exception.class.name", f"lapwing.{reason.code}"),
+        (PREFIX + "exception.message", message),
+    ]
+    if len(value) > max_value_bytes:
+        ours += [("lapwing.cut.bytes", str(len(value))), ("lapwing.cut.sha256", hashlib.sha256(value).hexdigest())]
+    return [*batch.headers.get(row, ()), *((name, text.encode()) for name, text in ours)]
+
+
+def _detail(value: bytes, headers: Headers, reason: Reason, plans: Plans) -> str:
+    if reason in _UNREADABLE:
+        known = misplaced(value, headers) if reason is Reason.NOT_AVRO else id_in_headers(headers)
+        return "" if known is None else str(known)
+    if reason not in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT):
+        return ""
+    schema_id = int.from_bytes(value[1:5], "big")
+    plan = plans.get(schema_id)
+    more = plan if isinstance(plan, SchemaUnfit) else misplaced(value, headers)
+    return f"schema id {schema_id}" + ("" if more is None else f": {more}")

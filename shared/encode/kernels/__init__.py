@@ -1,0 +1,1 @@
+"""Loops that write Avro, compiled by numba."""

@@ -1,0 +1,215 @@
+"""Columns to records in Confluent's wire format: flat metric events and score events.
+
+Law: the bytes are those that fastavro writes for the same record; the layout of a score event is ``schemas/score_event.avsc``,
+field for field, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from numba import types
+
+from shared.kernels.hashing import murmur3_128
+from shared.kernels.wire import (
+    BOUNDS,
+    BYTES,
+    Bytes,
+    Int64s,
+    copy_bytes,
+    helper,
+    kernel,
+    store_word,
+    write_digits,
+    write_long,
+)
+
+Uint64s = npt.NDArray[np.uint64]
+
+# where the constant pieces of score events stand among ``pieces``; those of the states and of the metrics follow
+HEADER, DETECTOR, MODEL, SOURCE, ID_HEAD, ID_MIDDLE, ID_TAIL, STATES = range(8)
+STATE_COUNT = 3
+METRICS = STATES + STATE_COUNT
+
+ROW_NUMBERS = 5
+SCORE, SEVERITY, THRESHOLD, WARMUP_PERCENT, WARMUP_MINUTES_LEFT = range(ROW_NUMBERS)
+IS_ANOMALY, COLD_START, LATE, DUPLICATE, IMPUTED = range(5)
+METRIC_NUMBERS = 5
+"""value, expected, lower, upper, severity"""
+
+ID_DIGITS = 32
+NULL, PRESENT = 0, 2  # branches 0 and 1 of a ["null", x] union
+_MAGNITUDE, _INFINITY = np.uint64(0x7FFFFFFFFFFFFFFF), np.uint64(0x7FF0000000000000)
+
+_IDS = types.Array(types.int64, 1, "C", readonly=True)
+_NUMBERS = types.Array(types.uint64, 2, "C", readonly=True)
+_METRIC_NUMBERS = types.Array(types.uint64, 3, "C", readonly=True)
+_FLAGS = types.Array(types.uint8, 2, "C", readonly=True)
+_I8S, _U1S = types.int64[::1], types.uint8[::1]
+
+
+@helper
+def write_optional(bits: np.uint64, out: Bytes, at: int) -> int:
+    """Write a ["null", "double"]: null where the bits are those of a NaN; return the position after it."""
+    if bits & _MAGNITUDE > _INFINITY:
+        out[at] = NULL
+        return at + 1
+    out[at] = PRESENT
+    return store_word(out, at + 1, bits)
+
+
+@helper
+def write_text(data: Bytes, start: int, stop: int, out: Bytes, at: int) -> int:
+    """Write data[start:stop] as an Avro string; return the position after it."""
+    return copy_bytes(data, start, stop, out, write_long(stop - start, out, at))
+
+
+@helper
+def write_piece(pieces: Bytes, bounds: Int64s, piece: int, out: Bytes, at: int) -> int:
+    """Write a constant piece; return the position after it."""
+    return copy_bytes(pieces, bounds[piece], bounds[piece + 1], out, at)
+
+
+@helper
+def write_hex(word: np.uint64, out: Bytes, at: int) -> int:
+    """Write the 8 little-endian bytes of a word as 16 hex digits; return the position after them."""
+    for i in range(16):
+        nibble = np.uint8((word >> np.uint64(4 * (i ^ 1))) & np.uint64(15))
+        out[at + i] = nibble + np.uint8(48 if nibble < 10 else 87)
+    return at + 16
+
+
+@kernel(BYTES, BOUNDS, _IDS, _U1S, _I8S)
+def select_names(names: Bytes, name_bounds: Int64s, index: Int64s, out: Bytes, out_bounds: Int64s) -> None:
+    """Join the names that ``index`` picks.
+
+    names, name_bounds : uint8, int64 (k + 1,)
+    index              : int64 (n,)
+    out, out_bounds    : written: the bytes, int64 (n + 1,) where each name lies
+    """
+    out_bounds[0] = at = 0
+    for row in range(len(index)):
+        at = copy_bytes(names, name_bounds[index[row]], name_bounds[index[row] + 1], out, at)
+        out_bounds[row + 1] = at
+
+
+@kernel(BYTES, BYTES, BOUNDS, _IDS, _IDS, _NUMBERS, _U1S, _I8S)
+def encode_flat_rows(
+    header: Bytes,
+    names: Bytes,
+    name_bounds: Int64s,
+    index: Int64s,
+    time_ms: Int64s,
+    bits: Uint64s,
+    out: Bytes,
+    out_bounds: Int64s,
+) -> None:
+    """Encode rows of the schema (string, timestamp-millis, ["null", "double"]...).
+
+    header             : uint8 (5,)              magic byte and schema id
+    names, name_bounds : uint8, int64 (k + 1,)   entities
+    index, time_ms     : int64 (n,)              entity and event time of each row
+    bits               : uint64 (n, M)           the doubles; NaN = null
+    out, out_bounds    : written: the records, int64 (n + 1,) where each lies
+
+    Twin: fastavro, in tests/unit/encode/test_encoding.py.  Cost: O(bytes written).
+    """
+    out_bounds[0] = at = 0
+    for row in range(len(index)):
+        at = copy_bytes(header, 0, len(header), out, at)
+        at = write_text(names, name_bounds[index[row]], name_bounds[index[row] + 1], out, at)
+        at = write_long(time_ms[row], out, at)
+        for metric in range(bits.shape[1]):
+            at = write_optional(bits[row, metric], out, at)
+        out_bounds[row + 1] = at
+
+
+@helper
+def _write_event_id(
+    pieces: Bytes, bounds: Int64s, offset: int, names: Bytes, low: int, high: int, scratch: Bytes, out: Bytes, at: int
+) -> int:
+    end = write_piece(pieces, bounds, ID_HEAD, scratch, 0)
+    end = write_digits(offset, scratch, end)
+    end = write_piece(pieces, bounds, ID_MIDDLE, scratch, end)
+    end = copy_bytes(names, low, high, scratch, end)
+    end = write_piece(pieces, bounds, ID_TAIL, scratch, end)
+    first, second = murmur3_128(scratch, 0, end, 0)
+    at = write_long(ID_DIGITS, out, at)
+    return write_hex(second, out, write_hex(first, out, at))
+
+
+@helper
+def _write_metrics(pieces: Bytes, bounds: Int64s, known: Bytes, numbers: Uint64s, out: Bytes, at: int) -> int:
+    """Write the array of metrics as one block and its end."""
+    listed = 0
+    for metric in range(len(known)):
+        listed += known[metric]
+    if listed > 0:
+        at = write_long(listed, out, at)
+        for metric in range(len(known)):
+            if known[metric]:
+                at = write_piece(pieces, bounds, METRICS + metric, out, at)
+                for number in range(METRIC_NUMBERS):
+                    at = write_optional(numbers[metric, number], out, at)
+    out[at] = 0
+    return at + 1
+
+
+@kernel(BYTES, BOUNDS, BYTES, BOUNDS, _IDS, _IDS, _IDS, _IDS, _IDS, _NUMBERS, _FLAGS, _METRIC_NUMBERS, _FLAGS, _U1S, _U1S, _I8S)
+def encode_score_rows(
+    pieces: Bytes,
+    piece_bounds: Int64s,
+    names: Bytes,
+    name_bounds: Int64s,
+    entity: Int64s,
+    time_ms: Int64s,
+    offsets: Int64s,
+    state: Int64s,
+    top_metric: Int64s,
+    numbers: Uint64s,
+    flags: Bytes,
+    metric_numbers: Uint64s,
+    known: Bytes,
+    scratch: Bytes,
+    out: Bytes,
+    out_bounds: Int64s,
+) -> None:
+    """Encode score events, in the order of the schema's fields.
+
+    pieces, piece_bounds : what is the same in every row, see HEADER ... METRICS
+    names, name_bounds   : uint8, int64 (k + 1,)  entities
+    entity ... top_metric: int64 (n,)             top_metric -1 = null
+    numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up percent, minutes; NaN = null
+    flags                : uint8 (n, 5)           is_anomaly, cold_start, late, duplicate, imputed
+    metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity; NaN = null
+    known                : uint8 (n, M)           which metrics the record lists
+    scratch              : uint8                  room for what an event id is the hash of
+    out, out_bounds      : written: the records, int64 (n + 1,) where each lies
+
+    Twin: tests/reference/avro.py::score_records with fastavro.  Cost: O(bytes written), ~0.3 us a row of three metrics.
+    """
+    out_bounds[0] = at = 0
+    for row in range(len(entity)):
+        low, high = name_bounds[entity[row]], name_bounds[entity[row] + 1]
+        at = write_piece(pieces, piece_bounds, HEADER, out, at)
+        at = _write_event_id(pieces, piece_bounds, offsets[row], names, low, high, scratch, out, at)
+        at = write_piece(pieces, piece_bounds, DETECTOR, out, at)
+        at = write_piece(pieces, piece_bounds, MODEL, out, at)
+        at = write_text(names, low, high, out, at)
+        at = write_long(time_ms[row], out, at)
+        at = write_optional(numbers[row, SCORE], out, at)
+        at = write_optional(numbers[row, SEVERITY], out, at)
+        at = write_optional(numbers[row, THRESHOLD], out, at)
+        out[at], out[at + 1] = flags[row, IS_ANOMALY], flags[row, COLD_START]
+        at = write_piece(pieces, piece_bounds, STATES + state[row], out, at + 2)
+        at = write_optional(numbers[row, WARMUP_PERCENT], out, at)
+        at = write_optional(numbers[row, WARMUP_MINUTES_LEFT], out, at)
+        out[at] = NULL if top_metric[row] < 0 else PRESENT
+        at += 1
+        if top_metric[row] >= 0:
+            at = write_piece(pieces, piece_bounds, METRICS + top_metric[row], out, at)
+        out[at], out[at + 1], out[at + 2] = flags[row, LATE], flags[row, DUPLICATE], flags[row, IMPUTED]
+        at = write_piece(pieces, piece_bounds, SOURCE, out, at + 3)
+        at = write_long(offsets[row], out, at)
+        at = _write_metrics(pieces, piece_bounds, known[row], metric_numbers[row], out, at)
+        out_bounds[row + 1] = at

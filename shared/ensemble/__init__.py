@@ -1,0 +1,1 @@
+"""The online detector: rows folded into the state, one verdict for each."""

@@ -1,0 +1,1 @@
+"""The members of the ensemble, their calibration and policy, compiled by numba."""

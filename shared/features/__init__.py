@@ -1,0 +1,1 @@
+"""What trained models see of a row: a vector of values, rolling figures and the clock."""

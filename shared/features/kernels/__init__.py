@@ -1,0 +1,1 @@
+"""Rolling figures over a log's rows, compiled by numba."""

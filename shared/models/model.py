@@ -1,0 +1,360 @@
+"""A model is arrays: a forest or a support vector machine, the scale of every entity, a threshold and a calibration.
+
+Law: a row's score, severity and attribution are a function of that row and of the model's arrays alone; a value of these
+classes cannot exist with arrays that would lead a kernel astray, keep it for ever or give a score that is not a number. The
+checks take a fraction of the arrays' own memory, because the arrays may come from anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.events import Detector
+from shared.features.kernels.rolling import RING
+from shared.features.vectors import ROLLING, TIME_FEATURES, Calendar, Scale
+from shared.models.attribution import attribute
+from shared.models.kernels.forest import MAX_FEATURES, MAX_TREE_NODES, pack_nodes, score_forest
+from shared.models.kernels.svm import LANES, score_svm
+
+Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int32]
+
+KNOTS_PER_DECADE = 32
+"""How densely the calibration samples the tail of the training scores."""
+
+RAREST = 8.0
+"""Powers of ten beyond which a rarity is not extrapolated."""
+
+MAX_DEPTH = 64
+MAX_TREES = 1000
+MAX_KNOTS = 4096
+MAX_TRANSITIONS = 65_536
+LARGEST, SMALLEST = 1e100, 1e-200
+"""Beyond them, sums, differences and slopes of scores might overflow."""
+
+
+@dataclass(frozen=True, eq=False)
+class Forest:
+    """Isolation trees, each with its nodes in breadth-first order, so that the right child follows the left one.
+
+    feature     : int32 (N,)      -1 = leaf
+    threshold   : float32 (N,)    a row goes left if its feature, as float32, is <= this; 0 at leaves
+    left        : int32 (N,)      left child, counted from the tree's root; -1 at leaves
+    path_length : float64 (N,)    at leaves: depth + average path length of the training samples there; 0 elsewhere
+    offsets     : int64 (T + 1,)  first node of each tree
+    denominator : T times the average path length of the training samples
+    features    : d
+
+    raises : ValueError naming the array and what is wrong with it
+    """
+
+    feature: Indices
+    threshold: npt.NDArray[np.float32]
+    left: Indices
+    path_length: Floats
+    offsets: npt.NDArray[np.int64]
+    denominator: float
+    features: int
+
+    def __post_init__(self) -> None:
+        nodes = len(self.feature)
+        for name, dtype in {"feature": np.int32, "threshold": np.float32, "left": np.int32, "path_length": np.float64}.items():
+            _need_array(self, name, dtype, (nodes,))
+        _need_array(self, "offsets", np.int64, (len(self.offsets),))
+        if not 1 <= len(self.offsets) - 1 <= MAX_TREES:
+            raise ValueError(f"offsets do not divide the nodes into 1 to {MAX_TREES} trees")
+        sizes = np.diff(self.offsets)
+        if self.offsets[0] != 0 or self.offsets[-1] != nodes or not (sizes > 0).all():
+            raise ValueError("offsets do not divide the nodes into trees")
+        if sizes.max() > MAX_TREE_NODES or not 0 < self.features <= MAX_FEATURES:
+            raise ValueError(f"more than {MAX_TREE_NODES} nodes in a tree, or not 1 to {MAX_FEATURES} features")
+        leaf = self.feature < 0
+        if not ((self.feature >= -1) & (self.feature < self.features)).all():
+            raise ValueError(f"feature is outside -1..{self.features - 1}")
+        if not np.isfinite(self.threshold).all():
+            raise ValueError("threshold is not finite")
+        if not (np.isfinite(self.path_length) & (self.path_length >= 0)).all():
+            raise ValueError("path_length is not finite and >= 0")
+        if not (np.isfinite(self.denominator) and self.denominator > 0):
+            raise ValueError(f"denominator is {self.denominator}, not finite and > 0")
+        if self.threshold[leaf].any() or self.path_length[~leaf].any():
+            raise ValueError("a leaf has a threshold, or an inner node a path_length")
+        for low, high in self._trees():
+            self._check_children(low, high)
+        if self.depth > MAX_DEPTH:
+            raise ValueError(f"a tree is deeper than {MAX_DEPTH}")
+
+    def _trees(self) -> Iterator[tuple[int, int]]:
+        """First node of each tree, and the one behind its last."""
+        return pairwise(self.offsets.tolist())
+
+    def _check_children(self, low: int, high: int) -> None:
+        leaf = self.feature[low:high] < 0
+        laid = 1 + 2 * np.cumsum(~leaf)  # nodes of the tree down to this one's children
+        expected = np.where(leaf, -1, laid - 2)
+        if not np.array_equal(self.left[low:high], expected) or not (leaf | (expected > np.arange(high - low))).all():
+            raise ValueError("left: children are not in range and increasing")
+        if laid[-1] != high - low:
+            raise ValueError("left: children do not fill their tree")
+
+    @cached_property
+    def depth(self) -> int:
+        """Steps of the longest walk from a root to a leaf; stops counting beyond MAX_DEPTH."""
+        deepest = 0
+        for low, high in self._trees():
+            laid = 1 + 2 * np.cumsum(self.feature[low:high] >= 0)
+            level_end, depth = 1, 0  # the nodes stand level by level
+            while level_end < high - low and depth <= MAX_DEPTH:
+                level_end, depth = int(laid[level_end - 1]), depth + 1
+            deepest = max(deepest, depth)
+        return deepest
+
+    @cached_property
+    def _nodes(self) -> npt.NDArray[np.int64]:
+        nodes = np.empty(len(self.feature), np.int64)
+        for low, high in self._trees():
+            feature = self.feature[low:high]
+            left = np.where(feature < 0, np.arange(high - low, dtype=np.int32), self.left[low:high])
+            pack_nodes(feature, self.threshold[low:high], left, nodes[low:high])
+        return nodes
+
+    def score(self, X: Floats) -> Floats:
+        """Score rows; see ``Model.score``."""
+        X, scores = _fit_for_kernel(X, self.features), np.empty(len(X))
+        score_forest(X, self._nodes, self.path_length, self.offsets, self.depth, self.denominator, scores)
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class Svm:
+    """A One-Class SVM with the RBF kernel.
+
+    vectors      : float64 (S, d)  support vectors
+    coefficients : float64 (S,)    their weights
+    gamma        : > 0, kernel width
+    rho          : the estimator's ``offset_``
+
+    raises : ValueError naming the array and what is wrong with it
+    """
+
+    vectors: Floats
+    coefficients: Floats
+    gamma: float
+    rho: float
+
+    def __post_init__(self) -> None:
+        size = len(self.coefficients)
+        _need_array(self, "coefficients", np.float64, (size,))
+        if self.vectors.ndim != 2 or size == 0 or self.vectors.shape[1] == 0:
+            raise ValueError(f"vectors have shape {self.vectors.shape}, not (1 or more, 1 or more)")
+        _need_array(self, "vectors", np.float64, (size, self.features))
+        if not (np.isfinite(self.vectors).all() and np.isfinite(self.coefficients).all()):
+            raise ValueError("vectors or coefficients are not finite")
+        if not (np.isfinite(self.gamma) and self.gamma > 0 and np.isfinite(self.rho)):
+            raise ValueError(f"gamma is {self.gamma}, not finite and > 0, or rho is {self.rho}, not finite")
+        with np.errstate(over="ignore"):
+            largest = float(np.abs(self.coefficients).sum()) + abs(self.rho)
+        if not largest <= LARGEST:
+            raise ValueError(f"coefficients and rho allow scores beyond {LARGEST}")
+
+    @property
+    def features(self) -> int:
+        """Columns of a feature vector."""
+        return int(self.vectors.shape[1])
+
+    @cached_property
+    def _columns(self) -> tuple[Floats, Floats]:
+        size = len(self.coefficients)
+        padding = -size % LANES
+        columns = np.zeros((self.features, size + padding))
+        columns[:, :size] = self.vectors.T
+        return columns, np.pad(self.coefficients, (0, padding))
+
+    def score(self, X: Floats) -> Floats:
+        """Score rows; see ``Model.score``."""
+        X, scores = _fit_for_kernel(X, self.features), np.empty(len(X))
+        score_svm(X, *self._columns, self.gamma, self.rho, scores)
+        return scores
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """What scores an entity's feature vectors and says how odd, and why.
+
+    sha256      : 64 hex digits of the published artefact, "" before
+    version     : end of the training range, ISO 8601 UTC
+    metrics     : (M,) in the order of the feature vector
+    window      : samples in the rolling features
+    threshold   : a score above it is an anomaly
+    calibration : float64 (q,) increasing; entry k is the score that 10 ** (-k / KNOTS_PER_DECADE) of the training rows reach
+
+    raises : ValueError naming the part and what is wrong with it
+    """
+
+    sha256: str
+    version: str
+    detector: Detector
+    metrics: tuple[str, ...]
+    window: int
+    calendar: Calendar
+    scale: Scale
+    member: Forest | Svm
+    threshold: float
+    calibration: Floats
+
+    def __post_init__(self) -> None:
+        if not self.metrics or len(set(self.metrics)) != len(self.metrics) or not all(self.metrics):
+            raise ValueError("metrics are none, empty or named twice")
+        features = (len(ROLLING) + 1) * len(self.metrics) + len(TIME_FEATURES)
+        if self.member.features != features:
+            raise ValueError(f"the detector takes {self.member.features} features, {len(self.metrics)} metrics make {features}")
+        if not self.detector.is_trained or isinstance(self.member, Forest) != (self.detector is Detector.ISOLATION_FOREST):
+            raise ValueError(f"detector is {self.detector}, but the arrays are of another kind")
+        if not 2 <= self.window <= RING:
+            raise ValueError(f"window is {self.window}, not 2..{RING}")
+        if not np.isfinite(self.threshold):
+            raise ValueError("threshold is not finite")
+        _need_array(self, "calibration", np.float64, (len(self.calibration),))
+        if not KNOTS_PER_DECADE < len(self.calibration) <= MAX_KNOTS or not (np.abs(self.calibration) <= LARGEST).all():
+            raise ValueError(f"calibration has not {KNOTS_PER_DECADE + 1} to {MAX_KNOTS} entries, or one is not finite")
+        if not (np.diff(self.calibration) >= 0).all():
+            raise ValueError("calibration is not sorted")
+        _check_scale(self.scale, len(self.metrics))
+        _check_calendar(self.calendar)
+
+    @property
+    def model_id(self) -> str:
+        """First 16 digits of the artefact's SHA-256, as results carry it."""
+        return self.sha256[:16]
+
+    def entity_rows(self, names: Sequence[str]) -> Indices:
+        """Look up entities.
+
+        returns : int32 (n,), row in ``scale``; -1 = not in the training data
+        """
+        return np.array([self._rows.get(name, -1) for name in names], np.int32)
+
+    def score(self, X: Floats) -> Floats:
+        """Score feature vectors.
+
+        X       : float64 (n, d), no NaN
+        returns : float64 (n,), higher = odder; row by row the same bits in any batch
+        raises  : ValueError when X has another number of columns
+        Cost    : 100 trees of 256 samples about 0.7 us a row in batches, 1.6 us for a single one
+        """
+        return self.member.score(X)
+
+    def severity(self, scores: Floats) -> Floats:
+        """Turn scores into 0..1 by how rare they are among the training rows.
+
+        scores  : float64 (n,)
+        returns : float64 (n,), never falling with the score; .5 exactly at the threshold and below .5 under it. Above, the
+                  distance to 1 is .5 / (1 + v), where v counts the powers of ten by which such a score is rarer than the
+                  threshold: ten times rarer is .75
+        """
+        rarity, at_threshold = self._rarity(scores), self._threshold_rarity
+        above = 1.0 - 0.5 / (1.0 + np.maximum(rarity - at_threshold, 0.0) / KNOTS_PER_DECADE)
+        below = 0.5 * rarity / at_threshold if at_threshold > 0 else np.zeros_like(rarity)
+        below = np.minimum(below, np.nextafter(0.5, 0.0))
+        return np.where(scores > self.threshold, np.maximum(above, 0.5), np.where(scores == self.threshold, 0.5, below))
+
+    def rarity(self, scores: Floats) -> Floats:
+        """Say how rare scores were among the training rows.
+
+        scores  : float64 (n,)
+        returns : float64 (n,), -log10 of the share of training rows that reach the score, at most RAREST
+        """
+        return np.minimum(self._rarity(scores) / KNOTS_PER_DECADE, RAREST)
+
+    def attribute(self, X: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Say which metric made rows odd.
+
+        X       : float64 (n, d), no NaN
+        returns : shares float64 (n, M + 1) that sum to 1, last = time of day; int64 (n,) feature that stands out most
+        """
+        return attribute(self.score, X, len(self.metrics))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.scale.entities)}
+
+    @cached_property
+    def _threshold_rarity(self) -> float:
+        return float(self._rarity(np.array([self.threshold]))[0])
+
+    def _rarity(self, scores: Floats) -> Floats:
+        """Place among the calibration's entries, interpolated; beyond the last one at the upper decades' slope."""
+        knots = self.calibration
+        last = len(knots) - 1
+        knot = np.clip(np.searchsorted(knots, scores, side="right") - 1, 0, last - 1)
+        width = knots[knot + 1] - knots[knot]
+        within = knot + np.clip((scores - knots[knot]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        rise = float(knots[last] - knots[KNOTS_PER_DECADE])
+        slope = (last - KNOTS_PER_DECADE) / rise if rise > SMALLEST and last > KNOTS_PER_DECADE else self._usual_slope
+        return np.where(scores >= knots[last], last + (scores - knots[last]) * slope, within)
+
+    @property
+    def _usual_slope(self) -> float:
+        """Entries per unit of score where the tail shows no slope: a decade per tenth of the largest score."""
+        return 10 * KNOTS_PER_DECADE / max(abs(float(self.calibration[-1])), 1e-6)
+
+
+def calibrate(scores: Floats) -> Floats:
+    """Sample the tail of the training scores for ``Model.calibration``.
+
+    scores : float64 (n,), n >= 20
+    """
+    decades = max(np.log10(len(scores)), 1.0)
+    knots = int(decades * KNOTS_PER_DECADE) + 1
+    tail = 10.0 ** (-np.arange(max(knots, KNOTS_PER_DECADE + 2)) / KNOTS_PER_DECADE)
+    quantiles: Floats = np.quantile(scores, 1.0 - tail)
+    return np.maximum.accumulate(quantiles)
+
+
+def _fit_for_kernel(X: Floats, features: int) -> Floats:
+    """The rows as a kernel takes them: as many columns as it reads, contiguous, and (numba's signature) writable."""
+    if X.ndim != 2 or X.shape[1] != features:
+        raise ValueError(f"X has shape {X.shape}, the model takes (n, {features})")
+    return np.require(X, np.float64, ["C", "W"])
+
+
+def _need_array(owner: object, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
+    array = getattr(owner, name)
+    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
+        raise ValueError(f"{name} is {array.dtype} {array.shape}, not contiguous {np.dtype(dtype)} {shape}")
+
+
+def _check_scale(scale: Scale, metrics: int) -> None:
+    shape = (len(scale.entities), metrics, len(ROLLING))
+    for name in ("centre", "spread"):
+        _need_array(scale, name, np.float64, shape)
+    if not scale.entities or len(set(scale.entities)) != len(scale.entities):
+        raise ValueError("scale has no entities, or one twice")
+    absent = np.isnan(scale.centre)
+    if not np.array_equal(absent, np.isnan(scale.spread)) or (absent != absent[:, :, :1]).any():
+        raise ValueError("scale: a metric is absent in one place and present in another")
+    if np.isinf(scale.centre).any() or np.isinf(scale.spread).any() or not (absent | (scale.spread > 0)).all():
+        raise ValueError("scale: centre is not finite, or spread not finite and > 0")
+
+
+def _check_calendar(calendar: Calendar) -> None:
+    periods = (len(calendar.transitions_ms),)
+    shapes = {"transitions_ms": periods, "offsets_ms": periods, "business_minutes": (2,), "business_days": (7,)}
+    for name, shape in shapes.items():
+        _need_array(calendar, name, np.bool_ if name == "business_days" else np.int64, shape)
+    transitions = calendar.transitions_ms
+    if not 1 <= periods[0] <= MAX_TRANSITIONS:
+        raise ValueError(f"calendar: {periods[0]} transitions, not 1 to {MAX_TRANSITIONS}")
+    if transitions[0] != np.iinfo(np.int64).min or not (transitions[1:] > transitions[:-1]).all():
+        raise ValueError("calendar: transitions do not increase from the smallest number")
+    if (calendar.offsets_ms < -86_400_000).any() or (calendar.offsets_ms > 86_400_000).any():
+        raise ValueError("calendar: an offset is more than a day")
+    start, end = calendar.business_minutes.tolist()
+    if not 0 <= start <= end <= 1440:
+        raise ValueError(f"calendar: business minutes {start} to {end} are not within a day")

@@ -1,0 +1,208 @@
+"""All that a partition remembers, as arrays; a fold over its log.
+
+Law: the state is a pure function of the partition's log prefix, of the activations in it and of STATE_VERSION: no clock, no
+random number, no capacity, no batch cut enters its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.decode.avro.decoder import Columns
+from shared.directory import Directory
+from shared.ensemble.fold import EnsembleState
+from shared.events import Activation
+from shared.features.kernels.rolling import RING, count_new_slots, fold_rows
+from shared.features.vectors import ROLLING
+from shared.quality.checks import QualityState
+
+_ENTITY_ARRAYS: dict[str, type[np.generic]] = {"newest_ms": np.int64, "events": np.int64, "run": np.int64}
+_SLOT_ARRAYS: dict[str, type[np.generic]] = {"pushed": np.int64, "newest": np.float64}
+_ROOM = 64
+NEVER_MS = 1 << 62
+
+
+class PartitionState:
+    """What is known about the series of one partition.
+
+    entities    : Directory          name -> entity index
+    metrics     : list of str        metric index -> name, in order of first appearance
+    slots       : int32 (E, M)       slot of each (entity, metric), -1 = never reported
+    newest_ms   : int64 (E,)         newest event time
+    events      : int64 (E,)         rows folded
+    run         : int64 (E,)         anomalous rows in a row
+    ring        : float64 (S, RING)  newest samples of each slot
+    pushed      : int64 (S,)         samples ever pushed into each slot
+    newest      : float64 (S,)       value in the entity's newest event, NaN = missing there
+    ensemble    : what the online members remember; takes room only while they judge
+    quality     : what the data-quality verdicts remember
+    base        : first offset that was folded
+    next_offset : first offset that was not
+    activation  : what judges from its offset on, None before the first
+    """
+
+    newest_ms: npt.NDArray[np.int64]
+    events: npt.NDArray[np.int64]
+    run: npt.NDArray[np.int64]
+    pushed: npt.NDArray[np.int64]
+    newest: npt.NDArray[np.float64]
+
+    def __init__(self, base: int) -> None:
+        self.base = base
+        self.next_offset = base
+        self.activation: Activation | None = None
+        self.entities = Directory()
+        self.metrics: list[str] = []
+        self.ensemble = EnsembleState()
+        self.quality = QualityState()
+        self._used = np.zeros(1, np.int64)
+        self._allocate(0, 0, 0)
+
+    @property
+    def slots_used(self) -> int:
+        """How many (entity, metric) pairs have a slot."""
+        return int(self._used[0])
+
+    def reserve(self, entities: int, metrics: int, slots: int) -> None:
+        """Make room for so many entities, metrics and slots in all; capacity doubles and never enters the bytes."""
+        rows, columns = self.slots.shape
+        if entities > rows or metrics > columns or slots > len(self.ring):
+            self._allocate(
+                max(entities, 2 * rows if entities > rows else rows),
+                max(metrics, columns),
+                max(slots, 2 * len(self.ring) if slots > len(self.ring) else len(self.ring)),
+            )
+
+    def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Return what is in use; equal states give equal bytes."""
+        entities, slots = len(self.entities), self.slots_used
+        arrays = {name: getattr(self, name)[:entities] for name in _ENTITY_ARRAYS}
+        arrays |= {name: getattr(self, name)[:slots] for name in (*_SLOT_ARRAYS, "ring")}
+        arrays["slots"] = self.slots[:entities, : len(self.metrics)]
+        arrays |= self.ensemble.to_arrays(entities, slots) | self.quality.to_arrays(entities, slots)
+        return {name: np.ascontiguousarray(a) for name, a in (arrays | self.entities.to_arrays()).items()}
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Mapping[str, npt.NDArray[Any]],
+        metrics: list[str],
+        base: int,
+        next_offset: int,
+        activation: Activation | None,
+    ) -> PartitionState:
+        """Rebuild a state from ``to_arrays``.
+
+        raises : ValueError when the arrays do not fit together
+        """
+        state = cls(base)
+        state.next_offset, state.activation, state.metrics = next_offset, activation, list(metrics)
+        state.entities = Directory.from_arrays({name: arrays[name] for name in ("arena", "bounds")})
+        entities, slots = len(state.entities), len(arrays["ring"])
+        shapes: dict[str, tuple[int, ...]] = {"ring": (slots, RING), "slots": (entities, len(metrics))}
+        shapes.update(dict.fromkeys(_ENTITY_ARRAYS, (entities,)))
+        shapes.update(dict.fromkeys(_SLOT_ARRAYS, (slots,)))
+        dtypes = {**_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or arrays[name].dtype != dtypes[name]:
+                raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {np.dtype(dtypes[name])} {shape}")
+        table = arrays["slots"]
+        if not np.array_equal(np.sort(table[table >= 0]), np.arange(slots)) or (table < -1).any():
+            raise ValueError("slots do not number each (entity, metric) once")
+        state._used[0] = slots
+        state.reserve(entities, len(metrics), slots)
+        for name in (*_ENTITY_ARRAYS, *_SLOT_ARRAYS, "ring"):
+            getattr(state, name)[: len(arrays[name])] = arrays[name]
+        state.slots[:entities, : len(metrics)] = table
+        state.ensemble = EnsembleState.from_arrays(arrays)
+        if len(state.ensemble.entities) > entities or len(state.ensemble.metrics) > slots:
+            raise ValueError("the ensemble remembers more entities or metrics than there are")
+        state.quality = QualityState.from_arrays(arrays)
+        if len(state.quality.entities) != entities or len(state.quality.series) != slots:
+            raise ValueError("the quality arrays do not have a row for each entity and slot")
+        return state
+
+    def _allocate(self, entities: int, metrics: int, slots: int) -> None:
+        entities, metrics, slots = max(entities, _ROOM), max(metrics, 1), max(slots, _ROOM)
+        for name, dtype in _ENTITY_ARRAYS.items():
+            setattr(self, name, _grown(getattr(self, name, None), (entities,), dtype, 0))
+        for name, dtype in _SLOT_ARRAYS.items():
+            setattr(self, name, _grown(getattr(self, name, None), (slots,), dtype, 0))
+        self.ring = _grown(getattr(self, "ring", None), (slots, RING), np.float64, 0)
+        self.slots = _grown(getattr(self, "slots", None), (entities, metrics), np.int32, -1)
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What the fold says about each accepted row; metric columns follow ``PartitionState.metrics``.
+
+    rolling    : float64 (n, M, 4)    as features.ROLLING, NaN = missing
+    expected, lower, upper : float64 (n, M)   level and band of the window before, NaN = not known yet
+    late_by_ms : int64 (n,)           0 = not late
+    duplicate  : bool (n,)
+    imputed    : bool (n,)            a metric that the entity has reported before is missing
+    known      : bool (n, M)          the entity has reported this metric, now or before
+    forgotten  : bool (n,)            the entity returned after so long that it starts anew
+    step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first, or it does not count
+    """
+
+    rolling: npt.NDArray[np.float64]
+    expected: npt.NDArray[np.float64]
+    lower: npt.NDArray[np.float64]
+    upper: npt.NDArray[np.float64]
+    late_by_ms: npt.NDArray[np.int64]
+    duplicate: npt.NDArray[np.bool_]
+    imputed: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    forgotten: npt.NDArray[np.bool_]
+    step_ms: npt.NDArray[np.int64]
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """Rows that moved the state: neither late nor duplicate."""
+        moved: npt.NDArray[np.bool_] = (self.late_by_ms == 0) & ~self.duplicate
+        return moved
+
+
+def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = NEVER_MS) -> Folded:
+    """Fold decoded rows into the state and return their features.
+
+    window    : 2..RING, samples in the rolling mean and spread
+    forget_ms : an entity that returns after longer starts anew
+    Cost      : O(n M window) time
+    """
+    n, metrics = columns.values.shape
+    state.reserve(len(state.entities), metrics, 0)
+    new = count_new_slots(columns.entity, columns.values, state.slots)
+    state.reserve(len(state.entities), metrics, state.slots_used + int(new))
+    folded = Folded(
+        np.empty((n, metrics, len(ROLLING))),
+        np.empty((n, metrics)),
+        np.empty((n, metrics)),
+        np.empty((n, metrics)),
+        np.empty(n, np.int64),
+        np.empty(n, np.bool_),
+        np.empty(n, np.bool_),
+        np.empty((n, metrics), np.bool_),
+        np.empty(n, np.bool_),
+        np.empty(n, np.int64),
+    )
+    fold_rows(
+        columns.entity, columns.time_ms, columns.values, window, forget_ms,
+        state.slots, state._used, state.newest_ms, state.events, state.ring, state.pushed, state.newest,
+        folded.rolling, folded.expected, folded.lower, folded.upper,
+        folded.late_by_ms, folded.duplicate, folded.imputed, folded.known, folded.forgotten, folded.step_ms,
+    )  # fmt: skip
+    return folded
+
+
+def _grown(old: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: Any, fill: float) -> npt.NDArray[Any]:
+    new = np.full(shape, fill, dtype)
+    if old is not None:
+        new[tuple(slice(size) for size in old.shape)] = old
+    return new

@@ -1,0 +1,59 @@
+"""Loads the files of ``tests.fuzz.fuzz_models`` with no more around it than a predictor has.
+
+Law: it says of each file what became of it before it touches the next one.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from shared.artifacts import load
+from shared.errors import ArtifactRefused
+from shared.models.signatures import Trust, read_public
+
+LONGEST_REASON = 1000
+
+
+def main(root: Path) -> None:
+    """Load file after file; names.json says which, and how much room there is."""
+    listed = json.loads((root / "names.json").read_text())
+    trusts = {False: Trust(), True: Trust(keys=(read_public(listed["key"].encode()),))}
+    for place, sha256 in enumerate(listed["good"]):
+        for trust in trusts.values():
+            load(root / f"good-{place}", sha256, trust)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * resource.getpagesize() + listed["room_bytes"]
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    print(json.dumps({"idle_bytes": peak_bytes()}), flush=True)
+    for place in range(listed["start"], len(listed["names"])):
+        sha256, signed = listed["names"][place]
+        began_s = time.perf_counter()
+        outcome = outcome_of(root / str(place), sha256, trusts[signed])
+        took_s = time.perf_counter() - began_s
+        print(json.dumps({"place": place, "outcome": outcome, "took_s": took_s, "peak_bytes": peak_bytes()}), flush=True)
+
+
+def outcome_of(folder: Path, sha256: str, trust: Trust) -> str:
+    """Say loaded, refused, or the error; a refusal for want of memory and an endless reason are errors too."""
+    try:
+        load(folder, sha256, trust)
+    except ArtifactRefused as error:
+        said = str(error)
+        return said[:LONGEST_REASON] if "not enough memory" in said or len(said) > LONGEST_REASON else "refused"
+    except Exception as error:  # noqa: BLE001 - any other error is what is looked for
+        return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+    return "loaded"
+
+
+def peak_bytes() -> int:
+    """Peak of resident memory since the program began; what getrusage says is at least that of the parent at the fork."""
+    status = Path("/proc/self/status").read_text()
+    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

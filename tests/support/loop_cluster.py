@@ -1,0 +1,403 @@
+"""A world whose every fault can be called by name, and the account of what a reader of its results may see at any moment.
+
+Law: after each turn the committed results are those of an undisturbed pass up to the committed positions, each once, and what a
+reader has seen never goes away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+import schemas
+from consumer_prediction.loop import PredictionLoop
+from consumer_prediction.outgoing import Encoder, SchemaIds
+from shared.batch import Batch, Position
+from shared.decode.avro.decoder import compile_plan, schema_ids
+from shared.encode.records import decode_records
+from shared.errors import ProducerFenced, TransactionAborted, TransportError
+from shared.events import Activation
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Rules, Scorer
+from shared.scoring.state import PartitionState
+from shared.snapshots import SnapshotWriter, Trail
+from tests.support.fakes import MemoryLog, MemorySink, MemorySource, Record, Transaction
+from tests.support.loop_world import GROUP, HOSTS, INPUT, INPUT_ID, METRIC_SCHEMA, TOPICS, World, metric_event
+
+RESULTS = (TOPICS.scores, TOPICS.anomalies, TOPICS.dead_letters)
+PLAN = compile_plan(METRIC_SCHEMA, INPUT)
+POISON = (b"", b"\x01junk", b"\0\0\0\0\x63unknown", b"\0\0\0\0\7\2", b"\0\0\0\0\7" + b"\xff" * 11)
+SLOTS = ("a", "b")
+
+Result = tuple[str, bytes, bytes, tuple]
+"""Topic, key, value, headers."""
+
+
+class Wrong(AssertionError):
+    """The law does not hold."""
+
+
+class Member(MemorySource):
+    """A source of a group's member; one that was put out may not know it for some polls, and goes on with what it has."""
+
+    def __init__(self, log: MemoryLog) -> None:
+        super().__init__(log, GROUP, TOPICS.input)
+        self.out = False
+        self.deaf = 0
+
+    def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
+        self.log.check_up()
+        held: list[tuple[str, list[int]]] = []
+        if self.out and self.deaf:
+            self.deaf -= 1
+            held, self._news = self._news, []
+        elif self.out:
+            self._news, self.out = [("lose", sorted(self.at))] if self.at else [], False
+        else:
+            held = [news for news in self._news if self._must_wait(news)]
+            self._news = [news for news in self._news if not self._must_wait(news)]
+        given = [news for news in self._news if news[0] == "give"]
+        try:
+            return super().poll(max_records, timeout_s)
+        except TransportError:
+            self._news += [news for news in given if news[1][0] not in self.at]
+            raise
+        finally:
+            self._news += held
+
+    def expects(self, partition: int) -> bool:
+        return any(partition in named for _, named in self._news)
+
+    def _must_wait(self, news: tuple[str, list[int]]) -> bool:
+        """A broker does not tell a committed position while a transaction that moves it is undecided."""
+        pending = {place for transaction in self.log.open.values() for place in transaction.positions}
+        return any((GROUP, TOPICS.input, partition) in pending for partition in news[1])
+
+
+class MemberSink(MemorySink):
+    """A sink whose positions are refused once its member is out of the group."""
+
+    def __init__(self, log: MemoryLog, identity: str, member: Member) -> None:
+        super().__init__(log, identity, GROUP, TOPICS.input)
+        self.member = member
+
+    def commit(self, positions: dict[int, Position]) -> None:
+        self.log.check_up()
+        if self.member.out:
+            raise TransactionAborted("this process is not a member of the group")
+        super().commit(positions)
+
+
+class Account:
+    """What may be seen: recomputed in one pass up to the committed positions, with nothing of the loop, cut otherwise."""
+
+    def __init__(self, world: World) -> None:
+        self.log = world.log
+        self.models = world.models
+        self.encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
+        self.rules = Rules(INPUT, world.configuration, 100)
+        self.scorers = [Scorer(PartitionState(0), self.rules) for _ in range(2)]
+        self.expected: Counter[Result] = Counter()
+        self.positions = [0, 0]
+        self.seen: dict[tuple[str, int, int], Result] = {}
+        self._checked: object = None
+
+    def check(self) -> None:
+        """Compare what is visible with what may be; nothing to do where nothing was appended, for markers are records too."""
+        now = [len(records) for topic in (*RESULTS, TOPICS.activations) for records in self.log.topics[topic]]
+        if self._checked == (now, self.log.committed):
+            return
+        self._compare()
+        self._checked = now, dict(self.log.committed)
+
+    def _compare(self) -> None:
+        switches = self.switches()
+        for partition in range(2):
+            position = self.log.committed.get((GROUP, TOPICS.input, partition))
+            offset = position.offset if position else 0
+            if offset < self.positions[partition]:
+                raise Wrong(f"the position of {partition} went back from {self.positions[partition]} to {offset}")
+            self._advance(partition, offset, switches)
+        committed = Counter(
+            (topic, record.key, record.value, tuple(record.headers))
+            for topic in RESULTS
+            for records in self.log.topics[topic]
+            for record in records
+            if record.visible
+        )
+        if committed != self.expected:
+            surplus, missing = committed - self.expected, self.expected - committed
+            raise Wrong(f"results: {len(surplus)} wrong or doubled, {len(missing)} missing; positions {self.positions}")
+        now = {
+            (topic, partition, offset): (topic, record.key, record.value, tuple(record.headers))
+            for topic in RESULTS
+            for partition, offset, record in self.log.visible(topic)
+        }
+        if any(now.get(place) != result for place, result in self.seen.items()):
+            raise Wrong("a result that was visible has gone or changed")
+        self.seen = now
+
+    def switches(self) -> dict[tuple[int, int], Activation]:
+        values = [record.value for record in self.log.topics[TOPICS.activations][0] if record.visible]
+        found: dict[tuple[int, int], Activation] = {}
+        for r in decode_records(values, [schemas.text(schemas.MODEL_ACTIVATION)] * len(values)):
+            place = r["source_partition"], r["source_offset"]
+            if place in found:
+                raise Wrong(f"two activations at {place}")
+            found[place] = Activation(
+                r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"], r["settings"]
+            )
+        return found
+
+    def inputs(self, partition: int, start: int = 0) -> Batch:
+        """Return what stands in the input from an offset on, as far as it can be read."""
+        return MemorySource(self.log, "account", TOPICS.input)._read(partition, start, 1 << 60)[0]
+
+    def pieces(self, partition: int, start: int, stop: int, switches: dict[tuple[int, int], Activation]) -> list[Batch]:
+        """Return the rows of a range, cut where models change."""
+        batch = self.inputs(partition, start)
+        cuts = [offset for place, offset in switches if place == partition and start < offset < stop]
+        bounds = np.searchsorted(batch.offsets, [start, *sorted(cuts), stop])
+        return [batch.rows(int(low), int(high)) for low, high in itertools.pairwise(bounds) if low < high]
+
+    def fold(self, scorer: Scorer, one: Batch, switches: dict[tuple[int, int], Activation]) -> list[Result]:
+        activation = switches.get((one.partition, int(one.offsets[0])))
+        if activation:
+            model = self.models.load(activation.model_sha256) if activation.model_sha256 else None
+            scorer.use(model, Configuration.from_text(activation.settings))
+            scorer.state.activation = activation
+        outcome = scorer.process(one, {i: {INPUT_ID: PLAN}.get(i) for i in schema_ids(one)})
+        return [
+            (sent.topic, sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))
+            for sent in self.encoder.outcome(outcome, scorer.state)
+            for i in range(len(sent))
+        ]
+
+    def _advance(self, partition: int, stop: int, switches: dict[tuple[int, int], Activation]) -> None:
+        if stop > self.positions[partition]:
+            for one in self.pieces(partition, self.positions[partition], stop, switches):
+                self.expected.update(self.fold(self.scorers[partition], one, switches))
+            self.positions[partition] = stop
+
+
+class Cluster(World):
+    """Predictors in slots, a group that hands out two partitions, and everything that may happen to them."""
+
+    def __init__(self, folder: Path, configuration: Configuration) -> None:
+        super().__init__(folder, records=0, configuration=configuration)
+        self.alive: dict[str, PredictionLoop] = {}
+        self.asleep: dict[str, PredictionLoop] = {}
+        self.wanted = dict.fromkeys(range(2), "a")
+        self.holders: dict[int, Member | None] = dict.fromkeys(range(2))
+        self.minute = 0
+        self.last = {host: metric_event(host, 0, 1.0) for host in HOSTS}
+        self.appending: Transaction | None = None
+        self.cache = dict(self.registry.known)
+        self.account = Account(self)
+
+    # --- input ---
+
+    def add(self, kind: str, host: str, cpu: float) -> None:
+        partition = HOSTS.index(host) % 2
+        self.minute += {"good": 1, "gap": 40}.get(kind, 0)
+        value = {
+            "late": lambda: metric_event(host, max(0, self.minute - 7), cpu),
+            "same": lambda: self.last[host],
+            "poison": lambda: POISON[int(cpu) % len(POISON)],
+            "cut": lambda: self.last[host][:-1],
+        }.get(kind, lambda: metric_event(host, self.minute, cpu))()
+        if kind in ("good", "gap", "again"):
+            self.last[host] = value
+        self.log.topics[TOPICS.input][partition].append(Record(value, host.encode(), (), self.appending))
+
+    def begin_input(self) -> None:
+        self.appending = Transaction("writer")
+        self.log.open["writer"] = self.appending
+
+    def end_input(self, state: str) -> None:
+        self.log.decide("writer", state)
+        self.appending = None
+
+    # --- processes ---
+
+    def start(self, slot: str, snapshot_interval_s: float = 0.3) -> None:
+        """Start a predictor; one that lives in the slot is killed, one that sleeps there is put out by the group."""
+        for old in (self.alive.pop(slot, None), self.asleep.get(slot)):
+            if old:
+                self._put_out(old)
+        member = Member(self.log)
+        self.alive[slot] = self.predictor(
+            slot, snapshot_interval_s, member, lambda: MemberSink(self.log, f"{GROUP}-{slot}", member)
+        )
+        self.settle()
+
+    def crash(self, slot: str) -> None:
+        self._put_out(self.alive.pop(slot))
+        self.settle()
+
+    def suspend(self, slot: str) -> None:
+        self.asleep[slot] = self.alive.pop(slot)
+
+    def expire(self, slot: str, deaf: int) -> None:
+        """The session of a sleeping predictor ends."""
+        self._put_out(self.asleep[slot], deaf)
+        self.settle()
+
+    def wake(self, slot: str, turns: int) -> None:
+        """A sleeping predictor goes on, in its slot if nobody has taken it, else until it is fenced or sleeps again."""
+        zombie = self.asleep.pop(slot)
+        if slot not in self.alive:
+            self.alive[slot] = zombie
+            self.settle()
+            return
+        for _ in range(turns):
+            if not self.turn(zombie):
+                return
+
+    def leave(self, slot: str) -> None:
+        loop = self.alive.pop(slot)
+        try:
+            loop.drain()
+        except ProducerFenced:
+            self._check_fenced(loop)
+        self._put_out(loop)
+        self.settle()
+        self.account.check()
+
+    def abort_overdue(self, slot: str) -> None:
+        """The broker ends a transaction that was open for too long, and fences its producer."""
+        identity = f"{GROUP}-{slot}"
+        if identity in self.log.open:
+            self.log.decide(identity, "aborted")
+            self.log.epochs[identity] += 1
+
+    def want(self, partition: int, slot: str) -> None:
+        self.wanted[partition] = slot
+        self.settle()
+
+    def turn(self, loop: PredictionLoop) -> bool:
+        """One step of one predictor, and a look at what it made; False = it was fenced and is gone."""
+        fenced = False
+        try:
+            self.step(loop)
+        except ProducerFenced:
+            self._check_fenced(loop)
+            self.alive = {slot: other for slot, other in self.alive.items() if other is not loop}
+            self._put_out(loop)
+            fenced = True
+        self.settle()
+        self.account.check()
+        return not fenced
+
+    def settle(self) -> None:
+        """Let the group hand out what nobody holds, and take what somebody else should have."""
+        for partition, slot in self.wanted.items():
+            to = self.alive.get(slot) or next(iter(self.alive.values()), None)
+            target = to.doors.source if to else None
+            holder = self.holders[partition]
+            if holder and not holder.expects(partition):
+                if partition not in holder.at:
+                    holder = self.holders[partition] = None
+                elif target and holder is not target:
+                    holder.take(partition)
+            if holder is None and target and not target.out:
+                target.give(partition)
+                self.holders[partition] = target
+
+    def _put_out(self, loop: PredictionLoop, deaf: int = 0) -> None:
+        member = loop.doors.source
+        member.out, member.deaf = True, deaf
+        self.holders = {partition: None if holder is member else holder for partition, holder in self.holders.items()}
+
+    def _check_fenced(self, loop: PredictionLoop) -> None:
+        if self.log.epochs[loop._sink.identity] == loop._sink.epoch:
+            raise Wrong("fenced, and there is no newer producer")
+
+    # --- snapshots ---
+
+    def snapshot(self, slot: str) -> None:
+        loop = self.alive[slot]
+        for owned in loop.owned.values():
+            loop._snapshot(owned)
+
+    def snapshot_files(self) -> list[Path]:
+        return sorted(self.snapshots.root.rglob("*.snapshot"))
+
+    def damage(self, which: int, how: str) -> None:
+        files = self.snapshot_files()
+        if not files:
+            return
+        path = files[which % len(files)]
+        data = bytearray(path.read_bytes())
+        if how == "remove":
+            path.unlink()
+        elif how == "remove all":
+            for each in files:
+                each.unlink()
+        elif how == "cut":
+            path.write_bytes(data[: len(data) // 2])
+        elif how == "flip":
+            data[which % len(data)] ^= 1 << which % 8
+            path.write_bytes(data)
+        else:
+            version, offset, *digests = path.stem.split("-")
+            path.rename(path.with_name("-".join([version, f"{max(0, int(offset) - 1):020d}", *digests]) + ".snapshot"))
+
+    def restart_beside_a_snapshot_from_ahead(self, slot: str) -> None:
+        """Restart where the folder holds a state beyond the committed position, as one that was copied from elsewhere."""
+        before = set(self.snapshot_files())
+        switches = self.account.switches()
+        for partition in range(2):
+            scorer = Scorer(PartitionState(0), self.account.rules)
+            for one in self.account.pieces(partition, 0, 1 << 60, switches):
+                self.account.fold(scorer, one, switches)
+            if scorer.state.next_offset > self.account.positions[partition]:
+                SnapshotWriter(self.snapshots, behind=False).write(Trail(partition), scorer.state, last=True)
+        self.start(slot)
+        self.turn(self.alive[slot])
+        for path in set(self.snapshot_files()) - before:
+            path.unlink()
+
+    # --- the end ---
+
+    def finish_all(self) -> None:
+        """Repair everything, let the predictors finish, and settle the account."""
+        self.log.down = False
+        self.registry.down, self.registry.known = False, dict(self.cache)
+        if self.appending:
+            self.end_input("committed")
+        for slot in list(self.asleep):
+            self._put_out(self.asleep.pop(slot))
+        for slot in SLOTS:
+            if slot not in self.alive:
+                self.abort_overdue(slot)
+        for loop in self.alive.values():
+            loop._sink.fail.clear()
+        for _ in range(600):
+            if not self.alive:
+                self.start("a")
+            for loop in list(self.alive.values()):
+                self.turn(loop)
+            if self.is_done():
+                break
+        else:
+            raise Wrong(f"not done: {self.log.committed} {[loop._broken for loop in self.alive.values()]} {self.log.open}")
+        inputs = sum(len(self.account.inputs(partition)) for partition in range(2))
+        topics = Counter(topic for topic, *_ in self.account.seen)
+        if topics[TOPICS.scores] + topics[TOPICS.dead_letters] != inputs:
+            raise Wrong(f"{inputs} records, {dict(topics)}")
+
+    def is_done(self) -> bool:
+        ends = [max((int(offset) + 1 for offset in self.account.inputs(p).offsets), default=0) for p in range(2)]
+        return self.account.positions == ends and not self.log.open
+
+
+def drive(cluster: Cluster, rng: random.Random, kinds: Sequence[str], records: int) -> None:
+    """Append records of the kinds at random."""
+    for _ in range(records):
+        cluster.add(rng.choice(kinds), rng.choice(HOSTS), rng.choice([1.0, 2.0, 3.0, 40.0, rng.random()]))

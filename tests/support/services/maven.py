@@ -1,0 +1,62 @@
+"""Files of released services, fetched once by Maven as pom.xml says and kept under ~/.cache/lapwing/."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+POM = Path(__file__).with_name("pom.xml")
+CACHE = Path.home() / ".cache" / "lapwing"
+FETCH_S = 600
+
+
+class NotFetched(Exception):
+    """Maven could not fetch the files; the message says why."""
+
+
+def lacking() -> str:
+    """Return why Maven's files cannot be used here, "" if they can."""
+    absent = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
+    return f"{' and '.join(absent)} not on the PATH" if absent else ""
+
+
+def version(of: str) -> str:
+    """Return a version that pom.xml names."""
+    text = POM.read_text("utf-8")
+    return text.split(f"<{of}.version>")[1].split("<")[0]
+
+
+def fetch(profile: str) -> Path:
+    """Return the folder with all files of a profile of pom.xml; the folder's name holds version and pom."""
+    digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
+    folder = CACHE / f"{profile}-{version(_VERSIONS[profile])}-{digest}"
+    if folder.is_dir():
+        return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        shutil.copy(POM, scratch)
+        command = ["mvn", "-q", "-B", "-P", profile, "dependency:copy-dependencies"]
+        command += ["-DoutputDirectory=files", "-DincludeScope=runtime"]
+        ran = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=FETCH_S, check=False)
+        files = Path(scratch, "files")
+        if ran.returncode or not files.is_dir():
+            raise NotFetched(
+                f"mvn could not fetch {profile} (see tests/support/services/pom.xml):\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
+            )
+        unpack(files)
+        if not folder.is_dir():
+            files.rename(folder)
+    return folder
+
+
+def unpack(folder: Path) -> None:
+    """Unpack the archives in a folder in place."""
+    for archive in folder.glob("*.tar.gz"):
+        shutil.unpack_archive(archive, folder, filter="data")
+        archive.unlink()
+
+
+_VERSIONS = {"kafka": "kafka", "registry": "apicurio"}

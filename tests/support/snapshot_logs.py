@@ -1,0 +1,106 @@
+"""A log, processes that fold it, and their snapshots; what is moved is what the kernels move."""
+
+from pathlib import Path
+
+import numpy as np
+
+from shared.decode.avro.decoder import Columns
+from shared.errors import LapwingError
+from shared.scoring.state import Folded, PartitionState, fold
+from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail
+from shared.snapshots.frames import Marks
+
+NONE = np.zeros(0, np.int64), np.zeros(0, np.uint8)
+NAMES = ("alpha", "beta", "gamma", "delta")
+FORGET_MS = 8000
+
+
+def feed(state: PartitionState, rows: list[tuple], metrics: tuple[str, ...] = ("cpu", "disk")) -> Folded:
+    """Fold rows, and move the records of the online members and of the quality watch as their kernels do."""
+    for metric in metrics:
+        if metric not in state.metrics:
+            state.metrics.append(metric)
+    entity = np.array([state.entities.add(NAMES[row[0]]) for row in rows], np.int32)
+    values = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), 2)
+    time_ms = np.array([row[1] * 1000 for row in rows], np.int64)
+    folded = fold(state, Columns(np.arange(len(rows)), entity, time_ms, values, *NONE), 5, FORGET_MS)
+    entities, slots = len(state.entities), state.slots_used
+    state.ensemble.reserve(entities, slots)
+    state.quality.reserve(entities, slots)
+    for row in range(len(rows)):
+        state.quality.entities["said"][entity[row]] += 1
+        if folded.counted[row]:
+            state.ensemble.entities["score"][entity[row]] += values[row, 0]
+            for slot in state.slots[entity[row], :2][~np.isnan(values[row])]:
+                state.ensemble.metrics["centre"][slot] += time_ms[row]
+    state.quality.clock["reporting"] = entities
+    state.next_offset += len(rows)
+    return folded
+
+
+def log_of(seed: int, rows: int = 60) -> list[tuple]:
+    """Rows with new entities, late ones, duplicates, missing values and silences after which an entity starts anew."""
+    random = np.random.default_rng(seed)
+    log: list[tuple] = []
+    for place in range(rows):
+        known = 1 + 3 * place // rows
+        jump = int(random.choice([0, 1, 1, 2, 30], p=[0.2, 0.3, 0.3, 0.15, 0.05]))
+        minute = (log[-1][1] if log else 5) + jump - (5 if random.random() < 0.1 else 0)
+        row = (int(random.integers(0, known + 1)), max(0, minute), float(random.integers(0, 4)), float("nan"))
+        log.append((*row[:3], 1.0) if random.random() < 0.6 and place > rows // 3 else row)
+    return log
+
+
+LOGS = [log_of(seed) for seed in range(4)]
+
+
+def feeding(offset: int, log: list[tuple] = LOGS[0]) -> PartitionState:
+    state = PartitionState(0)
+    if offset:
+        feed(state, log[:offset])
+    return state
+
+
+class Writer:
+    """One process that folds the log and writes when told to."""
+
+    def __init__(self, folder: SnapshotFolder, log: list[tuple], at_most: int = 0) -> None:
+        self.log = log
+        self.writer = SnapshotWriter(folder, lambda: 0.0, lambda: 0.0, behind=False)
+        self.restored = folder.restore(0, at_most, 0)
+        self.state = self.restored.state or PartitionState(0)
+        self.trail = Trail.after(0, self.restored)
+
+    def fold(self, rows: int) -> None:
+        at = self.state.next_offset
+        feed(self.state, self.log[at : at + rows])
+
+    def write(self) -> LapwingError | None:
+        self.writer.write(self.trail, self.state)
+        [done] = self.writer.finished()
+        return done.error
+
+
+def put(folder: SnapshotFolder, *offsets: int) -> list[Path]:
+    """Write snapshots at these offsets, as one process would; returns their files."""
+    writer, paths = Writer(folder, LOGS[0]), []
+    for offset in offsets:
+        writer.fold(offset - writer.state.next_offset)
+        before = set(folder.partition(0).glob("*"))
+        assert writer.write() is None
+        paths += set(folder.partition(0).glob("*")) - before
+    return paths
+
+
+def marks_of(state: PartitionState) -> Marks:
+    return Marks.of(state, state.to_arrays())
+
+
+def is_delta(path: Path) -> bool:
+    return path.name.count("-") == 3
+
+
+def flip(path: Path, place: int | None = None, bit: int = 0) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 if place is None else place] ^= 1 << bit
+    path.write_bytes(bytes(data))

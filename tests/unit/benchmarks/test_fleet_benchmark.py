@@ -1,0 +1,145 @@
+"""The benchmarks on generated hosts: what is planted, what counts as a hit, and at which threshold detectors are compared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from benchmarks.budget import Given
+from benchmarks.cost import _rows
+from benchmarks.fleet.__main__ import THRESHOLDS, variants
+from benchmarks.fleet.hosts import APART_ROWS, COMBINATIONS, CPU, KINDS, NETWORK, ROWS, STEP_MS, Event, Fleet, generate
+from benchmarks.fleet.judging import AFTER_ROWS, each_row, judge, row_threshold, sweep, with_policy
+from shared.ensemble.kernels.layout import Knobs
+from tests.reference.policy import alarms as slow_alarms
+
+
+@pytest.fixture(scope="module")
+def fleet():
+    return generate(40, 28, 3)
+
+
+def flat_fleet(*events: Event, hosts: int = 2, rows: int = 576) -> Fleet:
+    return Fleet(STEP_MS * np.arange(rows), np.zeros((hosts, rows, 3)), events, rows // 2)
+
+
+def alarms_at(fleet: Fleet, *places: tuple[int, int]) -> list[np.ndarray]:
+    alarms = np.zeros(fleet.values.shape[:2], np.bool_)
+    for host, row in places:
+        alarms[host, row] = True
+    return list(alarms)
+
+
+def test_enough_events_of_every_kind_far_enough_apart_and_only_later(fleet):
+    counts = {kind: sum(event.kind == kind for event in fleet.events) for kind in KINDS}
+    assert set(counts) == set(ROWS)
+    assert min(counts.values()) >= 20
+    for event in fleet.events:
+        assert fleet.border < event.first <= event.last < len(fleet.time_ms)
+        assert event.last - event.first + 1 == ROWS[event.kind]
+    for host in range(40):
+        own = [event for event in fleet.events if event.host == host]
+        assert all(after.first - before.last >= APART_ROWS for before, after in pairwise(own))
+
+
+def test_a_fleet_is_the_same_again_and_a_host_does_not_depend_on_the_others(fleet):
+    again = generate(2, 28, 3)
+    np.testing.assert_array_equal(again.values, fleet.values[:2])
+    assert again.events == tuple(event for event in fleet.events if event.host < 2)
+    assert not np.array_equal(generate(2, 28, 4).values, again.values)
+
+
+def test_anomalies_change_their_own_rows_alone(fleet):
+    healthy = generate(40, 28, 3, anomalies=False)
+    assert healthy.events == ()
+    for host in range(40):
+        inside = np.zeros(len(fleet.time_ms), np.bool_)
+        for event in fleet.events:
+            if event.host == host:
+                inside[event.first : event.last + 1] = True
+                rows = slice(event.first, event.last + 1)
+                assert not np.array_equal(fleet.values[host, rows], healthy.values[host, rows], equal_nan=True), event
+        both = ~(np.isnan(fleet.values[host]) | np.isnan(healthy.values[host])).any(axis=1)
+        np.testing.assert_array_equal(fleet.values[host][both & ~inside], healthy.values[host][both & ~inside])
+
+
+def test_in_a_combination_the_metric_by_itself_is_usual(fleet):
+    for event in fleet.events:
+        if event.kind in COMBINATIONS:
+            changed = fleet.values[event.host, :, CPU if event.kind == "cpu_up_load_low" else NETWORK]
+            before, during = changed[: fleet.border], changed[event.first : event.last + 1]
+            assert np.nanmax(during) < np.nanmax(before)
+            assert np.nanmin(during) > np.nanmin(before)
+
+
+def test_too_few_days_are_refused():
+    with pytest.raises(ValueError, match="14 days have no room for 5 anomalies"):
+        generate(2, 14, 0)
+
+
+def test_a_hit_lies_between_the_first_row_and_an_hour_after_the_last():
+    event = Event(0, "drift", 400, 409)
+    fleet = flat_fleet(event)
+    for row, hit in ((399, False), (400, True), (409 + AFTER_ROWS, True), (410 + AFTER_ROWS, False)):
+        judged = judge(fleet, alarms_at(fleet, (0, row)), 1.0)
+        assert (judged.hits["drift"], judged.events["drift"]) == (int(hit), 1)
+        assert judged.false_per_day == (0.0 if hit else 0.5)  # one alarm in a day of two hosts
+    other = judge(fleet, alarms_at(fleet, (1, 400)), 1.0)
+    assert (other.recall(), other.false_per_day) == (0.0, 0.5)
+    several = judge(fleet, alarms_at(fleet, (0, 403), (0, 405), (0, 10)), 1.0)  # row 10 lies before the border
+    assert (several.recall("drift"), several.false_per_day, several.delay_min) == (1.0, 0.0, 15.0)
+
+
+def test_thresholds_are_as_low_as_the_false_alarms_allow():
+    event = Event(0, "spike", 400, 401)
+    fleet = flat_fleet(event)
+    scores = list(np.random.default_rng(0).permutation(np.arange(2 * 576.0)).reshape(2, 576))
+    scores[0][400] = 5000.0
+    at = row_threshold(fleet, scores, allowed=2.0)
+    judged = judge(fleet, each_row(scores)(at), at)
+    assert judged.false_per_day == 2.0
+    assert judged.recall("spike") == 1.0
+    assert judge(fleet, each_row(scores)(np.nextafter(at, 0)), at).false_per_day > 2.0
+    grid = np.arange(0.0, 6000.0)
+    swept = sweep(fleet, each_row(scores), grid, allowed=2.0)
+    assert swept == replace(judged, threshold=swept.threshold)
+    assert swept.threshold == at
+
+
+def test_replayed_policy_is_the_products():
+    knobs = Knobs()
+    scores = np.random.default_rng(1).exponential(0.6, 600)
+    for threshold in (0.8, 1.5, 2.5):
+        (alarm,) = with_policy([scores], 100, knobs)(threshold)
+        expected, _ = slow_alarms(scores, 100, threshold, knobs)
+        assert (np.flatnonzero(alarm) + 1).tolist() == expected
+        assert len(expected) > 1
+    assert not np.any(with_policy([np.full(50, np.nan)], 100, knobs)(0.04))
+
+
+def test_everything_is_compared():
+    found = {variant.name: variant.knobs for variant in variants()}
+    assert len(found) == len(variants()) == 18
+    full = found["ensemble, online members"]
+    for name, knobs in found.items():
+        differs = [field for field in Knobs._fields if getattr(knobs, field) != getattr(full, field)]
+        assert len(differs) == 1 or " - " not in name
+    assert np.all(np.diff(THRESHOLDS) > 0)
+
+
+def test_a_budget_is_kept_within_a_factor_overall_and_later():
+    given = Given(0.5, 300.0, 0.7, 0.4, (0.5,) * 4, 0.1, 1.0)
+    assert given.within
+    for wrong in ({"overall": 0.76}, {"overall": 0.33}, {"second_half": 0.76}, {"second_half": 0.33}):
+        assert not replace(given, **wrong).within
+
+
+def test_rows_of_hosts_come_in_turn():
+    fleet = generate(3, 2, 0, anomalies=False)
+    entity, time_ms, values = _rows(fleet, 2, 10, 12)
+    assert entity.tolist() == [0, 1, 2, 0, 1, 2]
+    assert time_ms.tolist() == [int(fleet.time_ms[10])] * 3 + [int(fleet.time_ms[11])] * 3
+    np.testing.assert_array_equal(values[4], fleet.values[1, 11, :2])

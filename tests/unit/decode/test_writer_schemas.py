@@ -1,0 +1,121 @@
+"""The writer schemas of the input: asked for once, checked against the list, compiled."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+import schemas
+from consumer_prediction import service
+from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
+from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.decode.avro.writer_schemas import UNKNOWN_FOR_S, WriterSchemas, plan_or_unfit
+from shared.errors import SchemaNotAllowed, TransportError
+from shared.settings import InputSettings
+
+FITS, OTHER = schemas.text(schemas.METRIC_EVENT), schemas.text(schemas.SCORE_EVENT)
+UNFIT = '{"type": "record", "name": "R", "fields": [{"name": "host", "type": "string"}]}'
+FINGERPRINT = fingerprint_of(FITS)
+
+
+class Known:
+    """A registry of three schemas; that it does not answer about the fourth is an outage."""
+
+    def __init__(self, *allowed: str) -> None:
+        self.texts = {1: FITS, 2: UNFIT, 8: OTHER}
+        self.asked: list[int] = []
+        self.met: list[tuple[int, Fingerprint, bool]] = []
+        self.now_s = 1000.0
+        self.schemas = WriterSchemas(
+            self._text_of,
+            "http://registry",
+            InputSettings(schema_fingerprints=allowed),
+            lambda: self.now_s,
+            lambda schema_id, found, plan: self.met.append((schema_id, found, isinstance(plan, SchemaUnfit))),
+        )
+
+    def _text_of(self, schema_id: int) -> str | None:
+        self.asked.append(schema_id)
+        if schema_id == 3:
+            raise TransportError("registry does not answer")
+        return self.texts.get(schema_id)
+
+
+def test_each_schema_is_asked_for_and_compiled_once() -> None:
+    known = Known()
+    first, again = known.schemas.plans([1, 2, 9]), known.schemas.plans([9, 1])
+    assert isinstance(first[1], WriterPlan)
+    assert isinstance(first[2], SchemaUnfit)
+    assert first[9] is None
+    assert again == {9: None, 1: first[1]}
+    assert known.asked == [1, 2, 9]
+    assert known.met == [(1, FINGERPRINT, False), (2, fingerprint_of(UNFIT), True)]
+
+
+def test_an_unknown_one_is_asked_for_again_after_a_while() -> None:
+    known = Known()
+    assert known.schemas.plans([9]) == {9: None}
+    known.texts[9] = FITS
+    known.now_s += UNKNOWN_FOR_S - 1
+    assert known.schemas.plans([9]) == {9: None}
+    known.now_s += 1
+    assert isinstance(known.schemas.plans([9])[9], WriterPlan)
+    assert known.asked == [9, 9]
+
+
+def test_an_outage_is_no_unknown_schema() -> None:
+    known = Known()
+    with pytest.raises(TransportError):
+        known.schemas.plans([1, 3])
+    with pytest.raises(TransportError):
+        known.schemas.plans([3])
+    assert set(known.schemas.plans([1])) == {1}
+
+
+def test_fingerprints_are_of_those_that_were_met() -> None:
+    known = Known()
+    known.schemas.plans([1, 2, 9])
+    assert known.schemas.fingerprints([1, 2, 8, 9]) == [FINGERPRINT, fingerprint_of(UNFIT)]
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        FINGERPRINT.crc64,
+        FINGERPRINT.crc64.upper(),
+        bytes.fromhex(FINGERPRINT.crc64)[::-1].hex(),
+        FINGERPRINT.sha256,
+    ],
+)
+def test_only_allowed_schemas_are_read(allowed: str) -> None:
+    known = Known("0" * 16, allowed)
+    assert isinstance(known.schemas.plans([1])[1], WriterPlan)
+    assert known.schemas.plans([9]) == {9: None}
+    other = fingerprint_of(OTHER)
+    with pytest.raises(
+        SchemaNotAllowed, match=rf"schema 8 of http://registry.*{other.crc64}.*{other.sha256}.*input\.schema_fing"
+    ):
+        known.schemas.plans([1, 8])
+    with pytest.raises(SchemaNotAllowed):
+        known.schemas.plans([8])
+    assert known.schemas.fingerprints([8]) == []
+
+
+def test_without_a_list_every_schema_is_looked_at() -> None:
+    found = Known().schemas.plans([1, 8])
+    assert isinstance(found[1], WriterPlan)
+
+
+def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, dict[str, object]]] = []
+    log = SimpleNamespace(info=lambda event, **facts: said.append((event, facts)))
+    log.warning = log.info
+    monkeypatch.setattr(service, "log", log)
+    for text in (FITS, UNFIT):
+        service._met(3, fingerprint_of(text), plan_or_unfit(text, InputSettings()))
+    read_as = "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left out=nothing"
+    assert [event for event, _ in said] == ["writer schema", "writer schema", "schema does not fit"]
+    assert (said[0][1]["record"], said[0][1]["read_as"]) == ("lapwing.MetricEvent", read_as)
+    assert "read_as" not in said[1][1]
+    assert "no timestamp field" in str(said[2][1]["why"])

@@ -1,0 +1,151 @@
+"""The rolling fold against its slow twin, in any batch cuts."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.features.kernels.rolling import LIMIT, RING, count_new_slots, fold_rows, follow_runs
+from tests.reference import rolling as reference
+
+VALUES = st.one_of(
+    st.just(float("nan")),
+    st.floats(-1e6, 1e6),
+    st.sampled_from([0.0, 1.0, 1e308, -1e308, 5e-324, 50.0]),
+)
+ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), VALUES, VALUES), max_size=60)
+
+
+class Arrays:
+    def __init__(self, entities: int, metrics: int) -> None:
+        slots = entities * metrics
+        self.slots = np.full((entities, metrics), -1, np.int32)
+        self.used = np.zeros(1, np.int64)
+        self.newest_ms = np.zeros(entities, np.int64)
+        self.events = np.zeros(entities, np.int64)
+        self.ring = np.zeros((slots, RING))
+        self.pushed = np.zeros(slots, np.int64)
+        self.newest = np.zeros(slots)
+
+    def fold(self, entity, time_ms, values, window, forget_ms=1 << 62):
+        n, metrics = values.shape
+        out = (
+            np.empty((n, metrics, 4)), np.empty((n, metrics)), np.empty((n, metrics)), np.empty((n, metrics)),
+            np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty((n, metrics), np.bool_),
+            np.empty(n, np.bool_), np.empty(n, np.int64),
+        )  # fmt: skip
+        fold_rows(
+            entity, time_ms, values, window, forget_ms, self.slots, self.used, self.newest_ms, self.events,
+            self.ring, self.pushed, self.newest, *out,
+        )  # fmt: skip
+        return out
+
+
+def columns(rows):
+    entity = np.array([row[0] for row in rows], np.int32)
+    time_ms = np.array([row[1] * 1000 for row in rows], np.int64)
+    return entity, time_ms, np.array([row[2:] for row in rows], np.float64).reshape(len(rows), 2)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS, st.integers(2, 6), st.sampled_from([1 << 62, 5_000]))
+def test_fold_equals_the_twin(rows, window, forget_ms):
+    entity, time_ms, values = columns(rows)
+    got = Arrays(3, 2).fold(entity, time_ms, values, window, forget_ms)
+    if not rows:
+        return
+    limited = np.where(np.abs(values) > LIMIT, np.sign(values) * LIMIT, values)
+    want = reference.fold_rows(entity, time_ms, limited, window, forget_ms)
+    plain = ~(np.abs(values) > LIMIT).any()
+    for mine, theirs in zip(got, want, strict=True) if plain else ():
+        np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-6)
+    for mine, theirs in zip(got[4:], want[4:], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert not np.isinf(got[0]).any()
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROWS, st.lists(st.integers(0, 60), max_size=5), st.sampled_from([1 << 62, 5_000]))
+def test_batch_cuts_change_no_bit(rows, cuts, forget_ms):
+    entity, time_ms, values = columns(rows)
+    whole, pieces = Arrays(3, 2), Arrays(3, 2)
+    want = whole.fold(entity, time_ms, values, 5, forget_ms)
+    bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
+    parts = [pieces.fold(entity[a:b], time_ms[a:b], values[a:b], 5, forget_ms) for a, b in itertools.pairwise(bounds)]
+    for k in range(len(want)):
+        got = np.concatenate([part[k] for part in parts]) if parts else want[k][:0]
+        assert got.tobytes() == want[k].tobytes()
+    for name in ("slots", "newest_ms", "events", "ring", "pushed", "newest"):
+        assert getattr(whole, name).tobytes() == getattr(pieces, name).tobytes()
+
+
+def test_a_window_longer_than_the_past_uses_what_there_is():
+    entity, values = np.zeros(3, np.int32), np.array([[1.0], [2.0], [6.0]])
+    rolling, expected, *_ = Arrays(1, 1).fold(entity, np.arange(3), values, 64)
+    np.testing.assert_allclose(rolling[:, 0, 1], [1.0, 1.5, 3.0])
+    np.testing.assert_allclose(rolling[:, 0, 3], [0.0, 1.0, 4.0])
+    assert np.isnan(expected).all()
+
+
+def test_late_and_duplicate_rows_leave_the_state_alone():
+    arrays = Arrays(1, 1)
+    arrays.fold(np.zeros(2, np.int32), np.array([10, 20]), np.array([[1.0], [2.0]]), 3)
+    before = (arrays.ring.tobytes(), arrays.pushed.tobytes(), arrays.newest_ms.tobytes(), arrays.events.tobytes())
+    out = arrays.fold(np.zeros(2, np.int32), np.array([20, 5]), np.array([[2.0], [9.0]]), 3)
+    assert out[5].tolist() == [True, False]
+    assert out[4].tolist() == [0, 15]
+    assert (arrays.ring.tobytes(), arrays.pushed.tobytes(), arrays.newest_ms.tobytes(), arrays.events.tobytes()) == before
+
+
+def test_equal_times_with_other_values_are_data():
+    arrays = Arrays(1, 1)
+    out = arrays.fold(np.zeros(2, np.int32), np.array([20, 20]), np.array([[2.0], [3.0]]), 3)
+    assert not out[5].any()
+    assert arrays.events[0] == 2
+
+
+def test_new_slots_are_counted_for_reported_values_only():
+    slots = np.array([[0, -1], [-1, -1]], np.int32)
+    values = np.array([[1.0, np.nan], [2.0, 3.0], [np.nan, 4.0]])
+    assert count_new_slots(np.array([0, 1, 1], np.int32), values, slots) == 3
+
+
+def test_runs_count_consecutive_anomalies_of_each_entity():
+    run, out = np.zeros(2, np.int64), np.empty(6, np.int64)
+    entity = np.array([0, 1, 0, 0, 0, 1], np.int32)
+    anomalous = np.array([True, True, True, True, False, True])
+    counted = np.array([True, True, True, False, True, True])
+    follow_runs(entity, anomalous, counted, np.zeros(6, np.bool_), run, out)
+    assert out.tolist() == [1, 1, 2, 3, 0, 2]
+    assert run.tolist() == [0, 2]
+    anew = np.array([True, False])
+    follow_runs(np.array([1, 1], np.int32), np.ones(2, np.bool_), np.ones(2, np.bool_), anew, run, out[:2])
+    assert out[:2].tolist() == [1, 2]
+
+
+def test_an_entity_that_returns_after_long_starts_anew():
+    arrays = Arrays(1, 1)
+    arrays.fold(np.zeros(3, np.int32), np.array([10, 20, 30]), np.array([[1.0], [2.0], [3.0]]), 2, 50)
+    out = arrays.fold(np.zeros(2, np.int32), np.array([81, 90]), np.array([[7.0], [9.0]]), 2, 50)
+    assert out[8].tolist() == [True, False]
+    assert out[0][:, 0, 1].tolist() == [7.0, 8.0]
+    assert np.isnan(out[1]).all()
+    assert out[7].all()
+
+
+def test_rolling_features_are_those_of_pandas():
+    rng = np.random.default_rng(3)
+    entity, values = rng.integers(0, 3, 400).astype(np.int32), rng.normal(50, 10, (400, 1))
+    values[rng.random(400) < 0.1] = np.nan
+    rolling, expected, *_ = Arrays(3, 1).fold(entity, np.arange(400), values, 12)
+    frame = pd.DataFrame({"entity": entity, "value": values[:, 0]}).dropna()
+    grouped = frame.groupby("entity").value
+    window = grouped.rolling(12, min_periods=1)
+    present = frame.index
+    np.testing.assert_allclose(rolling[present, 0, 1], window.mean().droplevel(0).sort_index(), rtol=1e-9)
+    np.testing.assert_allclose(rolling[present, 0, 2], window.std(ddof=0).droplevel(0).sort_index(), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(rolling[present, 0, 3], grouped.diff().fillna(0.0), rtol=1e-9, atol=1e-9)
+    before = grouped.apply(lambda series: series.rolling(12).mean().shift(1)).droplevel(0).sort_index()
+    np.testing.assert_allclose(expected[present, 0], before, rtol=1e-9)

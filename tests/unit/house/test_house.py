@@ -1,0 +1,252 @@
+"""House rules that a machine can check: docstrings, sizes, locks, and that what the documents name exists."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from dotenv import dotenv_values
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel
+
+from shared.settings import ENV_PREFIX, Settings, load_settings
+
+ROOT = Path(__file__).parents[3]
+PACKAGES = ("shared", "schemas", "data", "producer", "consumer_training", "consumer_prediction", "lapwing")
+CODE = [path for top in (*PACKAGES, "tests", "benchmarks", "docs") for path in sorted((ROOT / top).rglob("*.py"))]
+LONGEST = 500
+NOT_IN_COMPOSE = {"LAPWING_SLOT", "LAPWING_KAFKA", "LAPWING_REGISTRY__BASIC_AUTH", "LAPWING_TOPICS__REPLICATION"}
+NOT_IN_COMPOSE |= {"LAPWING_TELEMETRY__HOST", "LAPWING_TRAIN__EVERY", "LAPWING_TRAIN__CRON"}
+"""One per replica, one node, no password, or given by TRAIN_SCHEDULE."""
+
+
+def name_of(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def test_every_module_says_what_it_is() -> None:
+    modules = [path for path in CODE if name_of(path).split("/")[0] in PACKAGES]
+    assert len(modules) >= 40
+    said = {name_of(path): ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "" for path in modules}
+    assert [name for name, text in said.items() if not text.split("\n\n")[0].rstrip().endswith((".", ":"))] == []
+
+
+def test_every_file_can_be_read_in_one_sitting() -> None:
+    lengths = {name_of(path): path.read_text("utf-8").count("\n") for path in CODE}
+    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def fields_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    if isinstance(schema, list):
+        for branch in schema:
+            yield from fields_of(branch, path)
+    elif isinstance(schema, dict):
+        for field in schema.get("fields", ()):
+            yield f"{path}.{field['name']}", field
+            yield from fields_of(field["type"], f"{path}.{field['name']}")
+        for inner in ("items", "values", "type"):
+            if isinstance(schema.get(inner), dict | list):
+                yield from fields_of(schema[inner], path)
+
+
+def test_every_field_of_a_schema_has_a_doc() -> None:
+    fields = []
+    for path in sorted((ROOT / "schemas").glob("*.avsc")):
+        schema = json.loads(path.read_text("utf-8"))
+        fields += [(path.stem, schema), *fields_of(schema, path.stem)]
+    assert len(fields) >= 40
+    assert [name for name, field in fields if not str(field.get("doc", "")).strip()] == []
+
+
+# --- what is installed -----------------------------------------------------------------------------------------
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def locked(name: str) -> dict[str, tuple[str, int]]:
+    """Canonical name -> (version, number of hashes)."""
+    found: dict[str, tuple[str, int]] = {}
+    for entry in re.split(r"\n(?=\S)", (ROOT / "requirements" / name).read_text("utf-8")):
+        if entry.strip() and not entry.startswith("#"):
+            pin = re.match(r"([^\s\[]+)(?:\[\S+\])?==(\S+)", entry)
+            assert pin, f"{name}: {entry.splitlines()[0]} is not pinned"
+            found[canonicalize_name(pin[1])] = (pin[2], entry.count("--hash=sha256:"))
+    return found
+
+
+@pytest.mark.parametrize("name", ["core.txt", "full.txt", "build.txt", "dev.txt"])
+def test_lock_has_hashes_and_names_no_place(name: str) -> None:
+    assert [package for package, (_, hashes) in locked(name).items() if not hashes] == []
+    text = (ROOT / "requirements" / name).read_text("utf-8")
+    assert not re.search(r"://|--(extra-)?index|--find-links|--trusted| @ |^-e|\.\.?/", text, re.MULTILINE)
+
+
+def test_locks_hold_what_the_project_asks_for() -> None:
+    about = project()
+    groups, extras = about["dependency-groups"], about["project"]["optional-dependencies"]
+    asked = {
+        "core.txt": about["project"]["dependencies"],
+        "full.txt": about["project"]["dependencies"] + extras["train"],
+        "build.txt": about["build-system"]["requires"] + groups["build"],
+    }
+    asked["dev.txt"] = [*asked["full.txt"], *asked["build.txt"], *groups["test"], *groups["dev"]]
+    for name, requirements in asked.items():
+        pins = locked(name)
+        for requirement in map(Requirement, requirements):
+            version = pins.get(canonicalize_name(requirement.name), ("missing", 0))[0]
+            assert version in requirement.specifier, (
+                f"{name} has {requirement.name} {version}, pyproject.toml asks {requirement}"
+            )
+
+
+def test_locks_agree() -> None:
+    dev = locked("dev.txt")
+    for name in ("core.txt", "full.txt", "build.txt"):
+        assert {package: dev.get(package) for package in locked(name)} == locked(name)
+
+
+def test_wheel_holds_every_package() -> None:
+    tool = project()["tool"]
+    assert sorted(tool["hatch"]["build"]["targets"]["wheel"]["packages"]) == sorted(PACKAGES)
+    assert sorted(tool["mypy"]["packages"]) == sorted(PACKAGES)
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    for package in PACKAGES:
+        assert f"COPY {package}/ {package}/" in image
+        assert f"!{package}" in ignored
+
+
+# --- what the documents name -----------------------------------------------------------------------------------
+
+
+def make_targets() -> dict[str, str]:
+    return dict(re.findall(r"^([a-z][a-z-]*):.*?## (.+)$", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+
+
+def test_every_make_target_has_a_line_of_help() -> None:
+    text = (ROOT / "Makefile").read_text("utf-8")
+    named = set(re.findall(r"^([a-z][a-z-]*):(?!=)", text, re.MULTILINE))
+    assert named == set(make_targets())
+    assert set(re.findall(r"^\.PHONY: ([a-z-]+)$", text, re.MULTILINE)) == named
+    assert {"demo", "test", "lint", "types", "format", "clean", "compose-test", "lock"} <= named
+
+
+# --- findings --------------------------------------------------------------------------------------------------
+
+
+def test_findings_are_in_the_index_and_have_their_form() -> None:
+    folder = ROOT / "findings"
+    scripts = sorted(folder.glob("*.sh"))
+    table = (folder / "README.md").read_text("utf-8")
+    index = re.findall(r"^\| \[([\w-]+)\]\(([\w.-]+)\) \|", table, re.MULTILINE)
+    assert sorted(index) == [(script.stem, script.name) for script in scripts]
+    for script in (*scripts, *folder.glob("lib/*.sh")):
+        command = ["bash", "-n", str(script)]
+        parsed = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert parsed.returncode == 0, parsed.stderr
+    for script in scripts:
+        head = script.read_text("utf-8").partition("\n\nsource ")[0]
+        parts = re.findall(r"^# (Software|Expected|Instead|Seen|Source)\b", head, re.MULTILINE)
+        assert parts == ["Software", "Expected", "Instead", "Seen", "Source"], script.name
+        assert os.access(script, os.X_OK), f"{script.name} is not executable"
+
+
+# --- settings --------------------------------------------------------------------------------------------------
+
+
+def variables() -> dict[str, Any]:
+    """Every setting's environment name and its default."""
+    found: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            for inner, its in section.model_fields.items():
+                found[f"{ENV_PREFIX}{name}__{inner}".upper()] = its.default
+        else:
+            found[f"{ENV_PREFIX}{name}".upper()] = field.default
+    return found
+
+
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+    return loaded
+
+
+def test_compose_passes_every_setting_on() -> None:
+    passed = {name for name in compose()["x-settings"] if not name.startswith("LAPWING_KAFKA__")}
+    assert passed == set(variables()) - NOT_IN_COMPOSE
+
+
+def example() -> dict[str, str | None]:
+    """What .env.example says when every line is in force."""
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    return dotenv_values(stream=StringIO("\n".join(re.sub(r"^#(?=[A-Z_]+=)", "", line) for line in lines)), interpolate=False)
+
+
+def test_env_example_names_what_compose_reads() -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    fixed = {name for name, value in compose()["x-settings"].items() if value is not None and "${" not in str(value)}
+    read = set(re.findall(r"\$\{([A-Z_]+)", text)) | {name for name in compose()["x-settings"] if name not in fixed}
+    assert set(example()) == read
+
+
+def test_env_example_gives_the_defaults() -> None:
+    text = (ROOT / "docker-compose.yml").read_text("utf-8")
+    for name, default in re.findall(r"\$\{([A-Z_]+):-([^}]*)\}", text):
+        assert example()[name] == default
+    given = {name: value for name, value in example().items() if name in variables()}
+    assert {"LAPWING_TRAIN__WINDOW_DAYS", "LAPWING_DETECTION__ALARMS_PER_DAY"} <= set(given)
+    loaded, plain = load_settings(environ=given), load_settings(environ={})  # type: ignore[arg-type]
+    expected = plain.model_dump()
+    expected["telemetry"]["log_format"] = "human"
+    assert loaded.model_dump() == expected
+
+
+def test_the_values_that_env_example_proposes_are_accepted() -> None:
+    text = (ROOT / ".env.example").read_text("utf-8")
+    proposed = dict(re.findall(r"^#(LAPWING_[A-Z_]+)=.*e\.g\. (\{.*\})$", text, re.MULTILINE))
+    assert set(proposed) == {"LAPWING_DETECTION__METRICS"}
+    lines = "\n".join(f"{name}={value}" for name, value in proposed.items())
+    read = dotenv_values(stream=StringIO(lines), interpolate=False)
+    assert load_settings(environ=read).detection.metrics["cpu"].direction == "up"  # type: ignore[arg-type]
+
+
+def test_images_are_pinned_and_the_broker_is_the_one_of_the_tests() -> None:
+    services = compose()["services"]
+    kafka = services["kafka"]["image"].removeprefix("apache/kafka:")
+    assert re.fullmatch(r"\d+\.\d+\.\d+", kafka)
+    assert re.fullmatch(r"confluentinc/cp-schema-registry:\d+\.\d+\.\d+", services["schema-registry"]["image"])
+    poms = [path for path in ROOT.glob("tests/**/pom.xml") if "kafka" in path.read_text("utf-8")]
+    assert poms
+    assert all(kafka in path.read_text("utf-8") for path in poms)
+
+
+def test_predictors_can_be_scaled() -> None:
+    predictor = compose()["services"]["consumer_prediction"]
+    assert not {"container_name", "ports", "hostname"} & set(predictor)
+    assert "models:/models:ro" in predictor["volumes"]
+
+
+def test_our_containers_cannot_write_where_they_should_not() -> None:
+    services = compose()["services"]
+    ours = {name: service for name, service in services.items() if name not in ("kafka", "schema-registry")}
+    assert set(ours) == {"topics", "backfill", "producer", "consumer_training", "consumer_prediction"}
+    for service in ours.values():
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+    image = (ROOT / "Dockerfile").read_text("utf-8")
+    assert re.search(r"^USER lapwing$", image, re.MULTILINE)
+    assert not re.search(r"^# *syntax=|<<|--mount", image, re.MULTILINE)

@@ -1,0 +1,124 @@
+"""The README says what is so: its commands and options exist, its table is current, what it names is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+import shlex
+from pathlib import Path
+
+import pytest
+import yaml
+
+import schemas
+from consumer_prediction.outgoing import Encoder, SchemaIds
+from lapwing.backtest.feeds import InputOptions, open_feed
+from lapwing.tail import to_json, to_line
+from producer.files.times import parse_time
+from shared.encode.records import decode_records, encode_records
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Rules, Scorer
+from shared.scoring.state import PartitionState
+from shared.settings import load_settings, variable_of
+
+ROOT = Path(__file__).parents[3]
+README = (ROOT / "README.md").read_text("utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text("utf-8")
+
+TESTED_BY = {
+    "lapwing demo": "tests/integration/test_demo.py",
+    "lapwing data fetch": "tests/unit/lapwing/test_cli.py",
+    "lapwing topics": "tests/integration/test_readme_commands.py",
+    "lapwing produce": "tests/integration/test_readme_commands.py",
+    "lapwing train": "tests/integration/test_readme_commands.py",
+    "lapwing predict": "tests/integration/test_readme_commands.py",
+    "lapwing tail": "tests/integration/test_readme_commands.py",
+    "lapwing inspect": "tests/integration/test_readme_commands.py",
+    "lapwing doctor": "tests/integration/test_readme_commands.py",
+    "lapwing dlq": "tests/unit/lapwing/test_dlq.py",
+    "lapwing backtest": "tests/unit/lapwing/test_backtest.py",
+    "lapwing --set": "tests/unit/lapwing/test_cli.py",
+    "lapwing --config": "tests/unit/lapwing/test_cli.py",
+    "docker-compose": "tests/compose/test_compose.py",
+    "make": ".ci/run",
+    "export": "tests/integration/test_readme_commands.py",
+}
+"""Beginning of a command -> the file that runs commands of this kind."""
+
+
+def commands():
+    """Every line of the shell blocks, and every command in running text."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    spans = re.findall(r"`((?:lapwing|make|docker-compose) [^`]+)`", README)
+    return sorted({shlex.join(shlex.split(line, comments=True)) for line in lines + spans})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_is_run_by_something(command):
+    found = [file for begin, file in TESTED_BY.items() if command == begin or command.startswith(f"{begin} ")]
+    assert found, f"{command}: nothing runs it"
+    assert all((ROOT / file).is_file() for file in found)
+
+
+def test_the_settings_table_is_current():
+    table = runpy.run_path(str(ROOT / "docs" / "settings_table.py"))
+    assert table["with_table"](SETTINGS) == SETTINGS, "run `python docs/settings_table.py`"
+
+
+def test_the_settings_table_names_variables_that_work():
+    table = runpy.run_path(str(ROOT / "docs" / "settings_table.py"))
+    rows = [row for row in table["rows"]() if row[1] not in ("", "none") and not row[0].startswith("kafka")]
+    assert len(rows) > 40
+    environ = {variable_of(name): default for name, default, *_ in rows}
+    assert load_settings(environ=environ).model_dump() == load_settings(environ={}).model_dump()
+
+
+def test_services_of_the_compose_file_are_there():
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name in re.findall(r"--scale (\w+)=", README):
+        assert name in services
+
+
+# -- the record on the first screen --------------------------------------------------------------------------------------------
+
+
+def shown():
+    (block,) = re.findall(r"```json\n(.*?)```", README, re.DOTALL)
+    return json.loads(block)
+
+
+def test_the_record_has_the_fields_of_its_schema():
+    schema = json.loads(schemas.text(schemas.ANOMALY_EVENT))
+    assert list(shown()) == [field["name"] for field in schema["fields"]]
+    record = shown() | {"event_time": parse_time(shown()["event_time"])}
+    (value,) = (encode_records(json.dumps(schema), 1, [record])[0],)
+    assert to_json(decode_records([value], [json.dumps(schema)])[0]) == json.dumps(shown(), ensure_ascii=False)
+
+
+def test_the_record_and_its_line_stand_on_the_first_screen():
+    top = README.partition("\n## ")[0]
+    assert "```json" in top
+    assert f"    {to_line('anomalies', shown() | {'event_time': parse_time(shown()['event_time'])}, 'host')}\n" in top
+    assert {"make demo\nmake test\n", "docker-compose up\n"} <= set(re.findall(r"```sh\n(.*?)```", top, re.DOTALL))
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="80,640 records")
+def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
+    """As after `lapwing produce --fleet 20 --days 14 --speed max` into new topics, without a model."""
+    settings = load_settings(environ={})
+    feed = open_feed(settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions))
+    rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
+    encoder, scorer = Encoder(settings.topics, SchemaIds(1, 2, 3), "g", 65_536), Scorer(PartitionState(0), rules)
+    found = []
+    for batch, plans in feed.batches():
+        if batch.partition == shown()["source_partition"]:
+            found += scorer.process(batch, plans).anomalies
+    (anomaly,) = (one for one in found if one.entity == shown()["entity"] and one.is_anomaly)
+    (record,) = decode_records([encoder.anomalies([anomaly]).values[0]], [schemas.text(schemas.ANOMALY_EVENT)])
+    made = json.loads(to_json(record))
+    for name, value in shown().items():
+        close = pytest.approx(value, rel=1e-9) if isinstance(value, float | dict) else value
+        assert made[name] == close, f"README shows another {name} than {json.dumps(made, ensure_ascii=False)}"

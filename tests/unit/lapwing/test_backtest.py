@@ -1,0 +1,436 @@
+"""The backtest as a whole: the records' way through the live code, what is printed and written, what is refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from lapwing.app import app
+from lapwing.backtest.command import BacktestOptions, backtest, merged
+from lapwing.backtest.feeds import InputOptions, open_feed
+from lapwing.backtest.files import check_folder
+from producer.catalogue import load_catalogue, read_folder
+from producer.records import RecordMaker, event_schema
+from producer.replay import merge
+from shared.batch import Batch
+from shared.decode.avro.decoder import compile_plan
+from shared.errors import ConfigError, DataError
+from shared.scoring.configuration import Configuration
+from shared.scoring.scorer import Rules, Scorer
+from shared.scoring.state import PartitionState
+from shared.settings import DetectionSettings, load_settings
+
+START_MS = 1_700_000_100_000 - 1_700_000_100_000 % 300_000
+STEP_MS = 300_000
+ROWS, SPIKE = 160, 120
+
+
+def text_of(time_ms):
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def wave(n=ROWS, spike=SPIKE, phase=0.0):
+    """A calm curve whose every value is its own, and one value far outside."""
+    row = np.arange(n)
+    values = 10 + np.sin(row / 7 + phase) + 0.3 * np.sin(row * 2.399963)
+    values[spike] = 90
+    return values
+
+
+def write_series(folder, name, values):
+    rows = "".join(f"{text_of(START_MS + row * STEP_MS)},{value:.6f}\n" for row, value in enumerate(values))
+    path = folder / f"{name}.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("timestamp,value\n" + rows)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("series")
+    write_series(folder, "web/a_cpu_utilization", wave())
+    write_series(folder, "web/b_cpu_utilization", wave(spike=140, phase=2.0))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def labels(tmp_path_factory):
+    path = tmp_path_factory.mktemp("labels") / "labels.json"
+    near = [text_of(START_MS + (SPIKE - 5) * STEP_MS), text_of(START_MS + (SPIKE + 5) * STEP_MS)]
+    quiet = [text_of(START_MS + 100 * STEP_MS), text_of(START_MS + 105 * STEP_MS)]
+    early = [text_of(START_MS), text_of(START_MS + 3 * STEP_MS)]
+    path.write_text(json.dumps({"web/a_cpu_utilization.csv": [near, quiet, early], "elsewhere/c.csv": [near]}))
+    return path
+
+
+def load(flags):
+    return load_settings(merged({"detection": {"warmup_samples": 40}}, flags), environ={})
+
+
+def run(capsys=None, **options):
+    out = io.StringIO()
+    summary = backtest(load, BacktestOptions(**options), out)
+    return summary, out.getvalue()
+
+
+def of(folder, **more):
+    return InputOptions(data=folder, **more)
+
+
+# -- the way of a record -----------------------------------------------------------------------------------------------------
+
+
+def test_every_record_goes_through_its_avro_bytes_and_the_live_code(folder):
+    """The alarms are those of a scorer that is given the producer's own records in one batch."""
+    settings = load({})
+    hosts, _ = read_folder(folder, load_catalogue())
+    stream = merge(hosts)
+    made = RecordMaker(settings.topics.input, 1, stream.entities)(stream)
+    batch = Batch(made.topic, 0, made.values, made.keys, np.arange(len(stream)), np.zeros(len(stream), np.int64))
+    plans = {1: compile_plan(event_schema(stream.metrics), settings.input)}
+    scorer = Scorer(PartitionState(0), Rules(settings.input, Configuration.from_settings(settings), 100))
+    wanted = [one for one in scorer.process(batch, plans).anomalies if one.is_anomaly]
+    summary, _ = run(input=of(folder))
+    found = summary["first"]["top_alarms"]
+    assert len(wanted) == summary["first"]["alarms"]["count"] > 0
+    key = lambda one: (one["entity"], one["offset"])  # noqa: E731
+    assert sorted(map(key, found)) == sorted((one.entity, one.source_offset) for one in wanted)
+    assert {one["reason"] for one in found} == {one.reason for one in wanted}
+
+
+def test_how_the_records_are_cut_and_spread_changes_nothing(folder):
+    def alarms(partitions, batch):
+        settings = lambda flags: load(merged({"predict": {"max_batch_records": batch}}, flags))  # noqa: E731
+        summary = backtest(settings, BacktestOptions(of(folder, partitions=partitions)), io.StringIO())
+        return sorted((a["time"], a["entity"], a["severity"], a["reason"]) for a in summary["first"]["top_alarms"])
+
+    assert alarms(1, 5000) == alarms(1, 7) == alarms(3, 11)
+
+
+def test_entities_and_metrics_are_named_as_the_producer_names_them(folder):
+    summary, _ = run(input=of(folder))
+    assert {one["entity"] for one in summary["first"]["per_entity"]} == {"web/a_cpu_utilization", "web/b_cpu_utilization"}
+    assert set(summary["first"]["alarms"]["by_metric"]) == {"cpu"}
+
+
+def test_partitions_are_the_partitioners(folder):
+    def partitions(count):
+        return {batch.partition for batch, _ in open_feed(load({}), of(folder, partitions=count)).batches()}
+
+    assert partitions(1) == {0}
+    assert len(partitions(16)) == 2
+
+
+def test_files_need_the_field_that_the_producer_writes():
+    other = load_settings({"input": {"entity_fields": ["device"]}}, environ={})
+    with pytest.raises(ConfigError, match=r"with the entity in the field 'host'"):
+        open_feed(other, InputOptions(fleet=1, days=3))
+
+
+# -- what is said ------------------------------------------------------------------------------------------------------------
+
+
+def test_labels_are_judged(folder, labels):
+    summary, text = run(input=of(folder), labels=labels)
+    said = summary["first"]["labels"]
+    assert (said["hits"], said["missed"], said["in_warm_up"]) == (1, 1, 1)
+    fates = [w["fate"] for one in summary["first"]["per_entity"] for w in one["windows"]]
+    assert sorted(fates) == ["hit", "missed", "warming"]
+    assert "keys of the labels that name nothing here: 1, e.g. elsewhere/c.csv" in summary["notes"]
+    assert "1 of 2 windows hit, 1 missed" in text
+    assert said["f1"] == round(2 / (2 + said["false_alarms"] + 1), 4)
+
+
+def test_labels_of_other_entities_are_refused(folder, tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("entity,start,end\nnobody,2014-01-01,2014-01-02\n")
+    with pytest.raises(DataError, match=r"none of their 1 keys \(nobody"):
+        run(input=of(folder), labels=path)
+
+
+def test_a_second_configuration(folder):
+    summary, text = run(input=of(folder), compared="cold_start=false,threshold=9.9")
+    compared = summary["compare"]
+    assert compared["configuration"]["detection"]["threshold"] == 9.9
+    assert summary["configuration"]["detection"]["threshold"] == DetectionSettings().threshold
+    assert compared["configuration"]["detection"]["warmup_samples"] == 40
+    first, second = summary["first"]["alarms"]["count"], compared["second"]["alarms"]["count"]
+    assert (compared["kept"] + compared["removed"], compared["kept"] + compared["added"]) == (first, second)
+    assert first > second
+    assert "within 6 of its usual intervals" in compared["tolerance"]
+    assert f"with cold_start=false,threshold=9.9: {compared['added']} alarms added, {compared['removed']} removed" in text
+
+
+def test_the_same_configuration_changes_nothing(folder):
+    compared = run(input=of(folder), compared=f"threshold={DetectionSettings().threshold}", tolerance_min=0)[0]["compare"]
+    assert (compared["added"], compared["removed"]) == (0, 0)
+    assert compared["kept"] > 0
+    assert "within 0 min" in compared["tolerance"]
+
+
+def test_members_can_be_compared_with_the_ensemble(folder):
+    summary, _ = run(input=of(folder), compared="detector=novelty")
+    assert (summary["first"]["detector"], summary["compare"]["second"]["detector"]) == ("ensemble", "novelty")
+    assert {a["kind"] for a in summary["compare"]["alarms_added"]} <= {"anomaly"}
+
+
+def test_a_budget_is_compared_with_what_came(folder):
+    budget = run(input=of(folder), alarms_per_day=2.0)[0]["first"]["budget"]
+    assert budget["asked"] == 2.0
+    assert budget["ratio"] == pytest.approx(budget["achieved"] / 2.0, abs=1e-4)
+
+
+def test_a_generated_fleet_brings_its_labels():
+    labels = run(input=InputOptions(fleet=1, days=1))[0]["first"]["labels"]
+    assert labels["windows"] + labels["in_warm_up"] == 3
+    assert set(labels["by_kind"]) <= {"spike", "drop", "level_shift"}
+
+
+def test_the_summary_is_a_function_of_the_data(folder, labels):
+    assert run(input=of(folder), labels=labels)[0] == run(input=of(folder), labels=labels)[0]
+
+
+# -- models ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("detector", ["isolation_forest", "one_class_svm"])
+def test_a_model_is_fitted_and_what_it_learnt_from_is_not_counted(folder, detector):
+    flags = {"train": {"min_rows": 100, "trees": 5}}
+    options = BacktestOptions(of(folder), detector=detector, fit=True)
+    summary = backtest(lambda given: load(merged(flags, given)), options, io.StringIO())
+    first = summary["first"]
+    assert (first["detector"], first["model"], first["budget"]) == (detector, "trained here", None)
+    border = text_of(START_MS + int(0.6 * (ROWS - 12)) * STEP_MS)[:16]
+    assert first["alarms"]["count"] > 0
+    assert min(alarm["time"] for alarm in first["top_alarms"]) > border
+    assert 0.2 < first["entity_days"] / (2 * ROWS * STEP_MS / 86_400_000) < 0.5
+    assert any("only what came after is counted" in note for note in summary["notes"])
+
+
+def test_too_little_to_train_on_is_said(folder):
+    with pytest.raises(DataError, match=r"--train: .* training rows, 500 are needed \(train\.min_rows\)"):
+        run(input=of(folder), fit=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"detector": "isolation_forest"}, "detector isolation_forest needs a model: --model SHA256"),
+        ({"detector": "forest"}, "detector"),
+        ({"threshold": 0.0}, "detection.threshold"),
+        ({"model": "xyz"}, "--model xyz: CURRENT, or the SHA-256"),
+        ({"model": "0123456789"}, "--model 0123456789: no artefacts of that name in"),
+        ({"model": "CURRENT", "fit": True}, "--model and --train exclude each other"),
+        ({"compared": "threshold"}, "--compare threshold: write KEY=VALUE"),
+        ({"compared": "tresh=2"}, "--compare tresh: no such key; allowed are detector, model, window, threshold"),
+        ({"compared": "quality.threshold=2"}, "--compare quality.threshold: no such key"),
+        ({"compared": "threshold=99"}, "detection.threshold"),
+        ({"tolerance_min": 5.0}, "--tolerance 5: minutes, 0 or more, and only with --compare"),
+    ],
+)
+def test_impossible_wishes_are_refused(folder, options, said):
+    with pytest.raises(ConfigError) as caught:
+        run(input=of(folder), **options)
+    assert said in str(caught.value)
+
+
+# -- what is written ---------------------------------------------------------------------------------------------------------
+
+
+class Outline(HTMLParser):
+    """Tags that are open, and what is loaded from elsewhere."""
+
+    VOID = ("meta",)
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.loaded, self.ids, self.links, self.text = [], [], set(), set(), []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.loaded += [given[name] for name in ("src", "xlink:href") if name in given]
+        if tag == "link":
+            self.loaded.append(given)
+        if "id" in given:
+            assert given["id"] not in self.ids
+            self.ids.add(given["id"])
+        if given.get("href", "").startswith("#"):
+            self.links.add(given["href"][1:])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+
+
+def outline(path):
+    found = Outline()
+    found.feed(path.read_text("utf-8"))
+    found.close()
+    assert found.open == []
+    return found
+
+
+def test_files(folder, labels, tmp_path):
+    out = tmp_path / "made" / "out"
+    summary, _ = run(input=of(folder), labels=labels, out=out, compared="threshold=3")
+    assert json.loads((out / "summary.json").read_text()) == summary
+    rows = list(csv.DictReader((out / "alarms.csv").open()))
+    alarms = [row for row in rows if row["kind"] == "anomaly"]
+    assert {row["configuration"] for row in alarms} <= {"first", "second", "both"}
+    assert sum(row["configuration"] != "second" for row in alarms) == summary["first"]["alarms"]["count"]
+    assert len(rows) - len(alarms) == sum(summary["first"]["data_quality"].values())
+    result = out / "results/lapwing/web/lapwing_a_cpu_utilization.csv"
+    read = list(csv.DictReader(result.open()))
+    assert list(read[0]) == ["timestamp", "value", "anomaly_score", "label"]
+    assert [row["timestamp"] for row in read] == [text_of(START_MS + row * STEP_MS) for row in range(ROWS)]
+    assert float(read[SPIKE]["value"]) == 90.0
+    alarmed = [row["timestamp"] for row in read if float(row["anomaly_score"]) >= 0.5]
+    mine = [r for r in alarms if r["entity"] == "web/a_cpu_utilization" and r["configuration"] != "second"]
+    assert [time[:16] for time in alarmed] == [row["time"] for row in mine]
+    assert sum(int(row["label"]) for row in read) == 11 + 6 + 4
+    run(input=of(folder), out=out)  # an earlier backtest may be replaced
+
+
+def test_the_report_is_whole_and_loads_nothing(folder, labels, tmp_path):
+    summary, _ = run(input=of(folder), labels=labels, out=tmp_path, compared="cold_start=false,threshold=3")
+    page = outline(tmp_path / "report.html")
+    assert page.loaded == []
+    assert page.links <= page.ids
+    text = "".join(page.text)
+    assert "web/a_cpu_utilization" in text
+    assert "1 of 2" in text
+    assert all(alarm["reason"] in text for alarm in summary["first"]["top_alarms"])
+    assert "With cold_start=false,threshold=3" in text
+    html = (tmp_path / "report.html").read_text("utf-8")
+    assert "http" not in html
+    assert 'class="span label missed"' in html
+    assert 'class="band"' in html
+
+
+def test_names_from_outside_are_text_in_the_report(tmp_path):
+    rows = [
+        f"{text_of(START_MS + row * STEP_MS)},<script>alert(1)</script>,{value:.4f}" for row, value in enumerate(wave(60, 50))
+    ]
+    (tmp_path / "wide.csv").write_text("timestamp,host,cpu\n" + "\n".join(rows) + "\n")
+    run(input=of(tmp_path / "wide.csv"), out=tmp_path / "out")
+    assert "<script" not in (tmp_path / "out/report.html").read_text("utf-8")
+    outline(tmp_path / "out/report.html")
+    (written,) = (tmp_path / "out/results").rglob("*.csv")
+    assert written.name.startswith("lapwing_")
+
+
+def test_a_folder_of_other_things_is_left_alone(tmp_path, folder):
+    (tmp_path / "thesis.txt").write_text("x")
+    with pytest.raises(ConfigError, match=r"it holds thesis\.txt"):
+        run(input=of(folder), out=tmp_path)
+    with pytest.raises(ConfigError, match="that is a file"):
+        check_folder(tmp_path / "thesis.txt")
+
+
+# -- the command -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _own_environment():
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("_own_environment")
+def test_the_command(folder, labels):
+    command = ["--set", "detection.warmup_samples=40", "backtest", "--data", str(folder), "--labels", str(labels), "--json"]
+    done = CliRunner().invoke(app, [*command, "--threshold", "2"])
+    assert (done.exit_code, done.exception) == (0, None)
+    summary = json.loads(done.stdout)
+    assert summary["configuration"]["detection"]["threshold"] == 2
+    assert "records judged in" in done.stderr
+
+
+@pytest.mark.usefixtures("_own_environment")
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "one of --data, --topic-range, --fleet says what to run; given: none"),
+        (("--data", "x", "--fleet", "1"), "given: --data, --fleet"),
+        (("--data", "/nowhere"), "/nowhere: no such file or folder"),
+        (("--data", "FOLDER", "--labels", "/nowhere.json"), "--labels /nowhere.json: it cannot be read"),
+        (("--topic-range", "5"), "--topic-range 5: --topic-range FROM..TO"),
+        (("--data", "FOLDER", "--entity", "nope"), "--entity nope: there is no such column; it has timestamp, value"),
+        (("--data", "FOLDER", "--time", "nope"), "--time nope: there is no such column; it has timestamp, value"),
+        (("--data", "FOLDER", "--time-format", "nope"), "--time-format nope: one of iso, s, ms"),
+        (("--data", "FOLDER", "--time-format", "ms"), "of the form epoch milliseconds, which --time-format asks for"),
+        (("--fleet", "2", "--time", "t"), "--time is about columns of files; --data names the files"),
+    ],
+)
+def test_what_the_command_refuses(arguments, said, folder):
+    done = CliRunner().invoke(app, ["backtest", *(str(folder) if a == "FOLDER" else a for a in arguments)])
+    assert isinstance(done.exception, ConfigError | DataError)
+    assert done.exception.exit_code == 2
+    assert said in str(done.exception)
+
+
+def write_devices(folder, form="%Y%m%d%H%M"):
+    """Two devices in one file, times as digits, and a second column of times."""
+    rows = [(START_MS + row * STEP_MS, device) for row in range(ROWS) for device in (1, 2)]
+    values = {device: wave(phase=device) for device in (1, 2)}
+    lines = [
+        f"{datetime.fromtimestamp(ms / 1000, UTC):{form}},{device},{ms + 250},{values[device][(ms - START_MS) // STEP_MS]:.6f}"
+        for ms, device in rows
+    ]
+    (folder / "devices.csv").write_text("timestamp,device_id,ingested_at,cpu\n" + "\n".join(lines))
+
+
+@pytest.mark.usefixtures("_own_environment")
+def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
+    write_devices(tmp_path)
+    command = ["--set", "detection.warmup_samples=40", "backtest", "--data", str(tmp_path), "--json"]
+    found = []
+    for asked in ([], ["--entity", "device_id", "--time", "timestamp", "--time-format", "YYYYMMDDHHMM"]):
+        done = CliRunner().invoke(app, [*command, *asked])
+        assert (done.exit_code, done.exception) == (0, None)
+        found.append(json.loads(done.stdout))
+    first = found[0]["first"]
+    assert {one["entity"] for one in first["per_entity"]} == {"1", "2"}
+    assert set(first["alarms"]["by_metric"]) == {"cpu"}
+    assert (first["records"], first["first_event"]) == (2 * ROWS, text_of(START_MS)[:-3])
+    assert [note.split(" is ")[0] for note in found[0]["notes"]] == [
+        "devices.csv: the times of column timestamp are read as YYYYMMDDHHMM, UTC",
+        "devices.csv: column device_id (2 distinct whole numbers)",
+        "devices.csv: column ingested_at",
+    ]
+    assert found[1]["first"] == first
+
+
+def test_files_whose_times_nobody_takes_are_an_error_not_nothing(tmp_path):
+    (tmp_path / "a.csv").write_text("timestamp,value\n" + "".join(f"{100_000_000 + 300 * row},1\n" for row in range(9)))
+    with pytest.raises(DataError, match="none of its 9 records can be judged: 9 because the event time lies outside input"):
+        run(input=of(tmp_path))
+
+
+def test_a_bad_row_is_named_or_left_out(tmp_path):
+    write_series(tmp_path, "a", wave(40, 30))
+    text = (tmp_path / "a.csv").read_text().splitlines()
+    text[7] = "yesterday,1"
+    (tmp_path / "a.csv").write_text("\n".join(text))
+    with pytest.raises(DataError, match=r"a\.csv, line 8: .*'yesterday'"):
+        run(input=of(tmp_path))
+    summary, _ = run(input=of(tmp_path, skip_bad=True))
+    assert summary["first"]["records"] == 39
+    assert "bad rows of a that were left out: 1" in summary["notes"]

@@ -1,0 +1,270 @@
+"""The command line: what it offers, how settings reach the commands, how errors end it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+import types
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import lapwing
+from lapwing import __main__ as entry
+from lapwing.app import app, run, variable
+from shared.errors import ConfigError, TransportError
+from shared.settings import load_settings
+
+ROOT = Path(__file__).parents[3]
+COMMANDS = {"backtest", "demo", "produce", "train", "predict", "tail", "topics", "data", "doctor", "dlq", "inspect"}
+HEAVY = ("numpy", "numba", "pydantic", "confluent_kafka", "fastavro", "structlog", "sklearn", "pandas", "matplotlib")
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch):
+    """Flags become variables of this process: what a test sets is undone."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+def lapwing_process(*arguments, **environ):
+    return subprocess.run(
+        [sys.executable, "-m", "lapwing", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"} | environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def as_user(monkeypatch, *arguments):
+    """Run as the console script does."""
+    monkeypatch.setattr(sys, "argv", ["lapwing", *arguments])
+    try:
+        return entry.main()
+    except SystemExit as end:
+        return end.code or 0
+
+
+def test_every_command_of_the_contract_and_no_other():
+    names = {command.name or command.callback.__name__ for command in app.registered_commands}
+    assert names | {group.name for group in app.registered_groups} == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (),
+        *((name,) for name in sorted(COMMANDS)),
+        *(("topics", name) for name in ("ensure", "describe")),
+        ("data", "fetch"),
+        *(("dlq", name) for name in ("list", "show", "replay")),
+    ],
+)
+def test_every_command_has_help(command, monkeypatch, capsys):
+    assert as_user(monkeypatch, *command, "--help") == 0
+    assert len(capsys.readouterr().out) > 100
+
+
+def test_help_loads_nothing_heavy_and_answers_at_once():
+    code = (
+        "import sys; sys.argv = ['lapwing', '--help']\nfrom lapwing.__main__ import main\n"
+        f"try: main()\nexcept SystemExit: pass\nprint([name for name in {HEAVY} if name in sys.modules])"
+    )
+    started = time.perf_counter()
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    seconds = time.perf_counter() - started
+    assert ran.stdout.splitlines()[-1] == "[]"
+    assert seconds < 3, "0.3 s on an idle machine; this only finds a slow import on a busy one"
+
+
+def test_the_version_is_that_of_the_project(monkeypatch, capsys):
+    assert as_user(monkeypatch, "--version") == 0
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert capsys.readouterr().out == f"lapwing {declared}\n"
+    assert lapwing.__version__ == declared
+
+
+def test_an_unknown_command_is_a_usage_error():
+    ran = lapwing_process("fly")
+    assert ran.returncode == 2
+    assert "No such command 'fly'" in ran.stderr
+
+
+def test_a_python_that_is_too_old_is_told_so(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "version_info", (3, 9, 18, "final", 0))
+    monkeypatch.setattr(sys, "version", "3.9.18 (main)")
+    assert entry.main() == 2
+    assert "lapwing needs Python 3.11, 3.12 or 3.13; this is 3.9.18" in capsys.readouterr().err
+
+
+def test_the_entry_reads_as_old_python():
+    import ast
+
+    for name in ("__init__.py", "__main__.py"):
+        ast.parse((ROOT / "lapwing" / name).read_text(), feature_version=(3, 4))
+
+
+# -- settings ----------------------------------------------------------------------------------------------------------------
+
+
+def settings_seen(monkeypatch, *arguments):
+    seen = []
+    module = types.ModuleType("consumer_prediction.__main__")
+    module.main = lambda argv: seen.append((argv, load_settings())) or 0
+    monkeypatch.setitem(sys.modules, "consumer_prediction.__main__", module)
+    assert as_user(monkeypatch, *arguments) == 0
+    return seen[0]
+
+
+def test_flags_win_over_environment_over_file_over_default(monkeypatch, tmp_path):
+    file = tmp_path / "lapwing.toml"
+    file.write_text('[train]\ntrees = 1\nsamples = 2\nseed = 3\n[registry]\nurl = "http://file:1"\n')
+    monkeypatch.setenv("LAPWING_TRAIN__TREES", "10")
+    monkeypatch.setenv("LAPWING_TRAIN__SAMPLES", "20")
+    monkeypatch.setenv("SCHEMA_REGISTRY_URL", "http://environment:1")
+    argv, settings = settings_seen(
+        monkeypatch, "--config", str(file), "--set", "train.trees=100", "--registry", "http://flag:1", "predict"
+    )
+    assert (settings.train.trees, settings.train.samples, settings.train.seed, settings.train.nu) == (100, 20, 3, 0.02)
+    assert settings.registry.url == "http://flag:1"
+    assert argv == []
+
+
+def test_kafka_settings_pass_through(monkeypatch):
+    _, settings = settings_seen(
+        monkeypatch, "--bootstrap-servers", "a:1,b:2", "--set", "kafka.security.protocol=SASL_SSL", "predict"
+    )
+    assert settings.bootstrap == "a:1,b:2"
+    assert settings.kafka["security.protocol"] == "SASL_SSL"
+
+
+def test_options_of_a_service_are_passed_on(monkeypatch):
+    argv, _ = settings_seen(monkeypatch, "predict", "--slot", "1", "--delivery=at-least-once", "-x", "--help")
+    assert argv == ["--slot", "1", "--delivery=at-least-once", "-x", "--help"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("train.trees", "LAPWING_TRAIN__TREES"),
+        ("detector", "LAPWING_DETECTOR"),
+        ("kafka.sasl.mechanism", "LAPWING_KAFKA__SASL_MECHANISM"),
+    ],
+)
+def test_variables_of_settings(name, wanted):
+    assert variable(name) == wanted
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--set", "train.trees", "doctor"), "write NAME=VALUE"),
+        (("--set", "train.tree=1", "doctor"), "train.tree (LAPWING_TRAIN__TREE): no such setting"),
+        (("--set", "trees=1", "doctor"), "LAPWING_TREES: no such setting"),
+        (("--set", "train.trees=many", "tail"), "train.trees (LAPWING_TRAIN__TREES)"),
+        (("--config", "/nowhere.toml", "topics", "ensure"), "settings file /nowhere.toml does not exist"),
+        (("demo", "--speed", "fast"), "--speed fast"),
+        (("demo", "--speed", "0"), "--speed 0"),
+        (("demo", "--backfill", "1"), "--backfill 1"),
+        (("demo", "--predictors", "0"), "--predictors 0"),
+        (("demo", "--data", "/nowhere"), "/nowhere: no such file or folder"),
+        (("demo", "--data", "/tmp", "--fleet", "3"), "exclude each other"),
+        (("demo", "--fleet", "3", "--entity", "node"), "--entity is about columns of files; --data names the files"),
+        (("demo", "--data", "/tmp", "--decimal", "dot"), "--decimal dot: point or comma"),
+    ],
+)
+def test_a_wrong_setting_ends_with_one_message(arguments, said, monkeypatch, capsys):
+    assert as_user(monkeypatch, *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("lapwing: ")
+    assert said in error
+    assert "Traceback" not in error
+
+
+# -- errors ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("error", "code"), [(ConfigError("c"), 2), (TransportError("t"), 1)])
+def test_our_errors_become_one_message_and_their_exit_code(error, code, monkeypatch, capsys):
+    import lapwing.doctor
+
+    def examine(settings, as_json):
+        raise error
+
+    monkeypatch.setattr(lapwing.doctor, "examine", examine)
+    assert as_user(monkeypatch, "doctor") == code
+    assert capsys.readouterr().err == f"lapwing: {error}\n"
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    import lapwing.doctor
+
+    monkeypatch.setattr(lapwing.doctor, "examine", lambda settings, as_json: 1 // 0)
+    monkeypatch.setattr(sys, "argv", ["lapwing", "doctor"])
+    with pytest.raises(ZeroDivisionError):
+        run()
+
+
+def test_no_broker_is_said_within_ten_seconds_and_which():
+    started = time.perf_counter()
+    ran = lapwing_process("--bootstrap-servers", "127.0.0.1:1", "topics", "describe")
+    assert ran.returncode == 1
+    assert time.perf_counter() - started < 12
+    assert "127.0.0.1:1" in ran.stderr
+    assert "Traceback" not in ran.stderr
+
+
+# -- data fetch --------------------------------------------------------------------------------------------------------------
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def mirror(tmp_path, monkeypatch):
+    """A local server with two files, and the checksum list that pins them."""
+    served = tmp_path / "served"
+    served.mkdir()
+    sums = ""
+    for name in ("a.csv", "b.csv"):
+        (served / name).write_text(f"timestamp,value\n{name}")
+        sums += f"{hashlib.sha256((served / name).read_bytes()).hexdigest()}  {name}\n"
+    monkeypatch.setattr("data.text", lambda _: sums)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), lambda *a: Quiet(*a, directory=str(served)))
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}", served
+    server.shutdown()
+    server.server_close()
+
+
+def test_data_fetch(mirror, tmp_path):
+    url, _ = mirror
+    target = tmp_path / "nab"
+    done = CliRunner().invoke(app, ["data", "fetch", "--url", url, "--to", str(target)])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "2 files fetched, 0 were there" in done.output
+    assert (target / "b.csv").read_text() == "timestamp,value\nb.csv"
+    again = CliRunner().invoke(app, ["data", "fetch", "--url", url, "--to", str(target), "--json"])
+    assert '"written": [], "present": ["a.csv", "b.csv"]' in again.output
+
+
+def test_data_fetch_refuses_other_bytes(mirror, tmp_path, monkeypatch, capsys):
+    url, served = mirror
+    (served / "b.csv").write_text("not what was pinned")
+    assert as_user(monkeypatch, "data", "fetch", "--url", url, "--to", str(tmp_path / "nab")) == 2
+    assert "b.csv: its SHA-256 is" in capsys.readouterr().err
+    assert not (tmp_path / "nab" / "b.csv").exists()

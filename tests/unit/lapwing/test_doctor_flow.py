@@ -1,0 +1,371 @@
+"""What the doctor says of dead letters and of results, on topics in memory."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lapwing.doctor import flow
+from lapwing.doctor.flow import RECENT_RECORDS, TAIL_OFFSETS, Flow
+from shared.batch import Batch, Blob, Position
+from shared.encode.dead_letters import dead_letters
+from shared.errors import TransportError
+from shared.events import Reason
+from shared.settings import Settings
+
+SETTINGS = Settings()
+TOPICS = SETTINGS.topics
+AVRO = bytes.fromhex("0261 80a0abfef962 02000000000000f83f 0000")
+
+
+class Kafka:
+    """Topics as lists of batches by partition; committed positions; what happens while somebody sleeps."""
+
+    def __init__(self, partitions=2):
+        self.ends = {topic: dict.fromkeys(range(partitions), 0) for topic in (TOPICS.input, TOPICS.scores, TOPICS.dead_letters)}
+        self.starts = {topic: dict.fromkeys(range(partitions), 0) for topic in self.ends}
+        self.records = {topic: {p: [] for p in range(partitions)} for topic in self.ends}
+        self.positions = {}
+        self.member_count = 1
+        self.now_s = 100.0
+        self.meanwhile = []
+        self.down = False
+        self.asked = []
+        self.flow = Flow(SETTINGS, self, self)
+
+    def start_offsets(self, topic):
+        return dict(self.starts[topic])
+
+    def end_offsets(self, topic):
+        if self.down:
+            raise TransportError("no answer from nowhere:1")
+        return dict(self.ends[topic])
+
+    def committed(self, group, topic):
+        assert group == SETTINGS.predict.group
+        return {p: Position(offset) for p, offset in self.positions.items()}
+
+    def members(self, group):
+        if self.member_count is None:
+            raise TransportError("the embedded broker does not tell")
+        return self.member_count
+
+    def read(self, topic, start, end):
+        self.asked.append((topic, dict(start), dict(end)))
+        for partition, batches in self.records[topic].items():
+            for batch in batches:
+                low = int(np.searchsorted(batch.offsets, start.get(partition, 0)))
+                high = int(np.searchsorted(batch.offsets, end.get(partition, 0)))
+                if low < high:
+                    yield batch.rows(low, high)
+
+    def sleep(self, seconds):
+        self.now_s += seconds
+        for happen in self.meanwhile:
+            happen()
+
+    def clock(self):
+        return self.now_s
+
+    # -- what the tests put in -----------------------------------------------------------------------------------------------
+
+    def receive(self, count, partition=0, *, readable=True):
+        """Records arrive in the input; marks of transactions take offsets and cannot be read."""
+        first = self.ends[TOPICS.input][partition]
+        self.ends[TOPICS.input][partition] += count
+        if readable:
+            offsets = np.arange(first, first + count)
+            blob = Blob.join([b"x"] * count)
+            self.records[TOPICS.input][partition].append(Batch(TOPICS.input, partition, blob, blob, offsets, offsets))
+
+    def reject(
+        self,
+        offsets,
+        partition=0,
+        *,
+        into=0,
+        reason=Reason.NOT_AVRO,
+        value=b"junk",
+        headers=(),
+        topic=TOPICS.input,
+    ):
+        """Records of the input become dead letters."""
+        rows = np.arange(len(offsets))
+        values = Blob.join([value] * len(rows))
+        given = dict.fromkeys(rows.tolist(), headers) if headers else {}
+        source = Batch(topic, partition, values, values, np.array(offsets), rows, given)
+        out = dead_letters(TOPICS.dead_letters, source, rows, np.full(len(rows), reason, np.uint8), {}, "g", 1000)
+        first = self.ends[TOPICS.dead_letters][into]
+        numbers = np.arange(first, first + len(rows))
+        self.records[TOPICS.dead_letters][into].append(
+            Batch(
+                TOPICS.dead_letters,
+                into,
+                out.values,
+                out.keys,
+                numbers,
+                1_400_000_000_000 + numbers,
+                out.headers,
+            )
+        )
+        self.ends[TOPICS.dead_letters][into] += len(rows)
+
+    def commit(self, **positions):
+        self.positions = {int(name[1:]): offset for name, offset in positions.items()}
+
+    def look(self):
+        return self.flow.look(self.clock)
+
+    def letters(self):
+        return self.flow.check_dead_letters(self.look())
+
+    def results(self):
+        return self.flow.check_results(self.look(), self.sleep, self.clock)
+
+
+@pytest.fixture
+def kafka():
+    return Kafka()
+
+
+# -- dead letters ------------------------------------------------------------------------------------------------------------
+
+
+def test_before_anything_was_read(kafka):
+    kafka.receive(10)
+    finding = kafka.letters()
+    assert (finding.result, finding.said) == (
+        "skipped",
+        "group lapwing-prediction has read no record yet",
+    )
+
+
+def test_no_dead_letters(kafka):
+    kafka.receive(300)
+    kafka.commit(p0=300)
+    assert (kafka.letters().result, kafka.letters().said) == (
+        "ok",
+        "none of the last 300 records that were read",
+    )
+
+
+def test_every_record_became_one(kafka):
+    kafka.receive(300)
+    kafka.receive(50, 1)
+    kafka.commit(p0=300, p1=50)
+    kafka.reject(range(300), into=1)
+    kafka.reject(range(50), 1, reason=Reason.TRUNCATED)
+    finding = kafka.letters()
+    assert finding.result == "failed"
+    assert finding.said.startswith(
+        "350 of the last 350 records that were read became dead letters: 300 not_avro, 50 truncated; the newest, of 2014-05-13 "
+    )
+    assert "is dlq[1]@299 from metrics.cloudwatch.raw[0]@299: the record does not start with the magic byte" in finding.said
+    assert finding.remedy == "`lapwing dlq show 1 299` shows it; docs/dead-letters.md says what helps"
+
+
+@pytest.mark.parametrize(("bad", "result"), [(1, "warning"), (99, "warning"), (100, "failed")])
+def test_a_few_are_a_warning_and_a_tenth_is_a_failure(kafka, bad, result):
+    kafka.receive(1000)
+    kafka.commit(p0=1000)
+    kafka.reject(range(bad))
+    assert kafka.letters().result == result
+    assert f"{bad} of the last 1,000 records" in kafka.letters().said
+
+
+def test_only_the_newest_records_count_and_only_those_that_were_read(kafka):
+    kafka.receive(50_000)
+    kafka.commit(p0=40_000)
+    kafka.reject([0, 38_999, 40_000, 49_999])
+    finding = kafka.letters()
+    assert finding.result == "ok"
+    assert finding.said == (
+        "none of the last 1,000 records that were read; metrics.cloudwatch.raw.dlq holds older ones (`lapwing dlq list`)"
+    )
+    kafka.reject([39_000])
+    assert kafka.letters().said.startswith(f"1 of the last {RECENT_RECORDS:,} records")
+
+
+def test_repeats_and_letters_of_other_topics_do_not_count(kafka):
+    kafka.receive(100)
+    kafka.commit(p0=100)
+    kafka.reject([5])
+    kafka.reject([5], into=1)
+    kafka.reject([6], topic="metrics.other.raw")
+    kafka.reject([1], 7)
+    assert kafka.letters().said.startswith("1 of the last 100 records")
+
+
+def test_somebody_elses_record_in_the_topic_is_passed_over(kafka):
+    kafka.receive(100)
+    kafka.commit(p0=100)
+    blob = Blob.join([b"?"])
+    kafka.records[TOPICS.dead_letters][0].append(
+        Batch(
+            TOPICS.dead_letters,
+            0,
+            blob,
+            blob,
+            np.array([0]),
+            np.array([1]),
+            {0: [(b"x".decode(), b"y")]},
+        )
+    )
+    kafka.ends[TOPICS.dead_letters][0] = 1
+    assert kafka.letters().result == "ok"
+
+
+def test_what_is_read_is_bounded_and_that_is_said(kafka):
+    kafka.receive(1000)
+    kafka.commit(p0=1000)
+    kafka.reject(list(range(1000)) * 5)
+    finding = kafka.letters()
+    assert finding.said.startswith("at least 1,000 of the last 1,000 records")
+    (asked,) = [start for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
+    assert asked[0] == 5000 - TAIL_OFFSETS
+
+
+@pytest.mark.parametrize(
+    ("headers", "said", "remedy"),
+    [
+        (
+            (("__value_schema_id", b"\x01" + bytes(16)),),
+            "not_avro, the schema id is in the header __value_schema_id, which is not read",
+            "value.schema.id.serializer=io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer",
+        ),
+        (
+            (("apicurio.value.globalId", bytes(8)), ("apicurio.value.encoding", b"BINARY")),
+            "not_avro, the schema id is in Apicurio's headers (apicurio.value.globalId), which are not read",
+            "apicurio.registry.headers.enabled=false",
+        ),
+    ],
+)
+def test_schema_ids_in_headers_are_named_with_what_helps(kafka, headers, said, remedy):
+    kafka.receive(10)
+    kafka.commit(p0=10)
+    kafka.reject(range(10), value=AVRO, headers=headers)
+    finding = kafka.letters()
+    assert finding.said.endswith(f": {said}")
+    assert remedy in finding.remedy
+    assert finding.remedy.endswith("`lapwing dlq show 0 9` shows it; docs/dead-letters.md says what helps")
+
+
+def test_a_broker_that_goes_away_meanwhile(kafka):
+    kafka.receive(10)
+    kafka.commit(p0=10)
+    now = kafka.look()
+    kafka.down = True
+    finding = kafka.flow.check_dead_letters(now)
+    assert (finding.result, finding.said) == ("warning", "no answer from nowhere:1")
+    assert finding.remedy
+
+
+# -- results -----------------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_input(kafka):
+    finding = kafka.results()
+    assert (finding.result, finding.said) == (
+        "warning",
+        "none: metrics.cloudwatch.raw holds no records",
+    )
+    assert "LAPWING_TOPICS__INPUT" in finding.remedy
+
+
+def test_all_was_read_and_nothing_comes(kafka):
+    kafka.receive(100)
+    kafka.commit(p0=100)
+    kafka.ends[TOPICS.scores][0] = 100
+    finding = kafka.results()
+    assert finding.result == "ok"
+    assert finding.said.startswith("up to date: ")
+    assert kafka.now_s == 100.0 + flow.WATCH_S
+
+
+def test_the_other_checks_are_part_of_the_wait(kafka):
+    kafka.receive(100)
+    kafka.commit(p0=100)
+    kafka.ends[TOPICS.scores][0] = 100
+    first = kafka.look()
+    kafka.now_s += 60
+    kafka.flow.check_results(first, kafka.sleep, kafka.clock)
+    assert kafka.now_s == 160.0
+
+
+def test_records_are_read_and_results_come(kafka):
+    kafka.receive(1000)
+    kafka.commit(p0=100)
+    kafka.ends[TOPICS.scores][1] = 90
+    kafka.meanwhile = [
+        lambda: kafka.commit(p0=400),
+        lambda: kafka.ends[TOPICS.scores].update({1: 380}),
+    ]
+    finding = kafka.results()
+    assert (finding.result, finding.said) == (
+        "ok",
+        "they come: 100 records a second read in the last 3 s, 600 behind",
+    )
+
+
+def test_dead_letters_are_results(kafka):
+    kafka.receive(1000)
+    kafka.commit(p0=100)
+    kafka.meanwhile = [lambda: kafka.commit(p0=400), lambda: kafka.reject([200])]
+    assert kafka.results().result == "ok"
+
+
+def test_somebody_else_commits_for_the_group(kafka):
+    kafka.receive(1000)
+    kafka.commit(p0=100)
+    kafka.meanwhile = [lambda: kafka.commit(p0=400)]
+    finding = kafka.results()
+    assert finding.result == "failed"
+    assert (
+        "has read 300 records of metrics.cloudwatch.raw within 4 s, but neither metrics.cloudwatch.scores nor" in finding.said
+    )
+    assert "predict.group" in finding.remedy
+    kafka.meanwhile = []
+    kafka.commit(p0=1000)
+    finding = kafka.results()
+    assert finding.result == "failed"
+    assert "has read metrics.cloudwatch.raw up to its end" in finding.said
+
+
+@pytest.mark.parametrize(
+    ("members", "result", "said"),
+    [
+        (2, "failed", "which has not moved for 3 s"),
+        (None, "failed", "which has not moved for 3 s"),
+        (0, "warning", "no predictor runs"),
+    ],
+)
+def test_records_wait_and_nothing_moves(kafka, members, result, said):
+    kafka.member_count = members
+    kafka.receive(1000)
+    kafka.receive(5, 1)
+    kafka.commit(p0=400)
+    finding = kafka.results()
+    assert finding.result == result
+    assert finding.said.startswith("none: 605 records of metrics.cloudwatch.raw lie beyond the position of group lapwing-")
+    assert said in finding.said
+    assert finding.remedy
+
+
+def test_a_predictor_that_never_committed(kafka):
+    kafka.receive(10)
+    assert kafka.results().result == "failed"
+
+
+def test_marks_of_transactions_at_the_end_are_no_records(kafka):
+    kafka.receive(100)
+    kafka.receive(1, readable=False)
+    kafka.commit(p0=100)
+    kafka.ends[TOPICS.scores][0] = 100
+    assert kafka.results().result == "ok"
+
+
+def test_a_broker_that_goes_away_between_the_looks(kafka):
+    kafka.receive(10)
+    kafka.meanwhile = [lambda: setattr(kafka, "down", True)]
+    finding = kafka.results()
+    assert (finding.result, finding.said) == ("warning", "no answer from nowhere:1")

@@ -1,0 +1,259 @@
+"""A model as bytes: deterministic, and refused with a reason whenever a single thing in it is not as it must be."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shared.errors import ArtifactRefused
+from shared.events import Detector
+from shared.models import artifact_format, npz
+from shared.models.artifact_format import decode, digest, encode
+from shared.models.model import Model
+from tests.support.models import DETECTORS, trained
+
+RESULT = trained(Detector.ISOLATION_FOREST)
+FACTS = {"seed": 0, "training": {"rows": 270}}
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_same_model_same_bytes_same_name(detector: Detector) -> None:
+    result = trained(detector)
+    first = encode(result.model, FACTS, result.canary)
+    time.sleep(2.1 if detector is Detector.ISOLATION_FOREST else 0)  # zip members carry times in steps of 2 s
+    assert encode(result.model, dict(reversed(FACTS.items())), result.canary.copy()) == first
+    trained.cache_clear()
+    again = trained(detector)
+    assert again is not result
+    assert encode(again.model, FACTS, again.canary) == first
+
+
+def test_facts_may_not_take_the_manifests_own_names() -> None:
+    with pytest.raises(ValueError, match=r"facts \['threshold'\] are the manifest's own"):
+        encode(RESULT.model, {"threshold": 1.0}, RESULT.canary)
+
+
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_bit_flipped_anywhere_is_refused(detector: Detector) -> None:
+    result = trained(detector)
+    manifest, arrays = encode(result.model, FACTS, result.canary)
+    name = digest(manifest)
+    decode(name, manifest, arrays)
+    random = np.random.default_rng(0)
+    for which, content in (("manifest.json", manifest), ("model.npz", arrays)):
+        for place in random.integers(0, len(content), 120):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << random.integers(8)
+            parts = (bytes(damaged), arrays) if which == "manifest.json" else (manifest, bytes(damaged))
+            with pytest.raises(ArtifactRefused, match=f"^{which}: digest"):
+                decode(name, *parts)
+
+
+def forged(
+    change: Callable[[dict[str, Any], dict[str, np.ndarray]], None], detector: Detector = Detector.ISOLATION_FOREST
+) -> Model:
+    """Decode a model whose digests are right but whose content somebody has changed."""
+    result = trained(detector)
+    manifest, arrays = encode(result.model, FACTS, result.canary)
+    facts = json.loads(manifest)
+    with np.load(io.BytesIO(arrays)) as members:
+        content = dict(members)
+    change(facts, content)
+    data = facts.pop("_data", None) or npz.write(content)
+    if "arrays" in facts and facts["arrays"] == json.loads(manifest)["arrays"]:
+        facts["arrays"] = {"sha256": hashlib.sha256(data).hexdigest(), "size_bytes": len(data)}
+    text = json.dumps(facts).encode()
+    return decode(digest(text), text, data)
+
+
+def test_forging_without_a_change_is_accepted() -> None:
+    for detector in DETECTORS:
+        forged(lambda facts, arrays: None, detector)
+
+
+def put(name: str, place: Any, value: float) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
+    def change(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+        arrays[name] = arrays[name].copy()
+        arrays[name][place] = value
+
+    return change
+
+
+def swap(name: str, made: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
+    return lambda facts, arrays: arrays.update({name: made(arrays[name])})
+
+
+def fact(**changes: Any) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
+    return lambda facts, arrays: facts.update(changes)
+
+
+def pickled(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """An npz that an unpickler would run."""
+
+    class Bomb:
+        def __reduce__(self) -> Any:
+            return os.mkdir, ("/tmp/lapwing-must-never-exist",)
+
+    member = io.BytesIO()
+    np.lib.format.write_array(member, np.array([Bomb()], object), version=(1, 0), allow_pickle=True)
+    facts["_data"] = zipped(members_of(arrays) | {"calibration.npy": member.getvalue()})
+
+
+def compressed(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    target = io.BytesIO()
+    np.savez_compressed(target, **arrays)
+    facts["_data"] = target.getvalue()
+
+
+def bomb_by_header(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """A member whose npy header claims 2 TiB."""
+    members, member = members_of(arrays), io.BytesIO()
+    np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 38,)})
+    members["calibration.npy"] = member.getvalue() + bytes(64)
+    facts["_data"] = zipped(members)
+
+
+def bomb_by_zip_sizes(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """A directory that claims a member of 1 GiB in a file of 100 kB."""
+    data = bytearray(npz.write(arrays))
+    entry = data.index(b"PK\x01\x02")
+    data[entry + 20 : entry + 28] = (1 << 30).to_bytes(4, "little") * 2
+    facts["_data"] = bytes(data)
+
+
+def members_of(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(npz.write(arrays))) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def zipped(members: dict[str, bytes]) -> bytes:
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return target.getvalue()
+
+
+def not_a_zip(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    facts["_data"] = pickle.dumps(arrays)
+
+
+def drop(name: str) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
+    return lambda facts, arrays: arrays.__delitem__(name)
+
+
+def add(name: str) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
+    return lambda facts, arrays: arrays.update({name: np.zeros(3)})
+
+
+FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
+
+
+@pytest.mark.parametrize(
+    ("detector", "change", "reason"),
+    [
+        (FOREST, fact(format=2), "manifest.json: format"),
+        (FOREST, fact(detector="magic"), "manifest.json: detector: 'magic' is none of isolation_forest"),
+        (FOREST, fact(detector=[]), "manifest.json: detector"),
+        (FOREST, fact(feature_version=99), "manifest.json: feature_version: 99, this code makes version"),
+        (FOREST, fact(metrics=["cpu"]), "manifest.json: features"),
+        (FOREST, fact(metrics=["cpu", 3]), "manifest.json: features"),
+        (FOREST, fact(features=["cpu.value"]), "manifest.json: features"),
+        (FOREST, fact(metrics=["network", "cpu"]), "manifest.json: features"),
+        (FOREST, fact(window=12.0), "manifest.json: window"),
+        (FOREST, fact(window=True), "manifest.json: window"),
+        (FOREST, fact(window=1000), "model.npz: window is 1000"),
+        (FOREST, fact(threshold="high"), "manifest.json: threshold"),
+        (FOREST, fact(threshold=float("nan")), "manifest.json: syntax: NaN is not a number"),
+        (FOREST, fact(threshold=float("inf")), "manifest.json: syntax: Infinity is not a number"),
+        (FOREST, fact(version=None), "manifest.json: version"),
+        (FOREST, fact(arrays=None), "manifest.json: arrays"),
+        (FOREST, fact(arrays={}), "manifest.json: arrays: {} is not a size and a digest"),
+        (FOREST, fact(canary_scores=[0.5] * 16), "canary_scores: the arrays score the canary rows otherwise"),
+        (FOREST, fact(canary_scores=[0.5] * 15), "canary_scores: the arrays score"),
+        (FOREST, fact(canary_scores="none"), "canary_scores: they are not a list of at most 64 numbers"),
+        (FOREST, fact(detector="one_class_svm"), "model.npz: members: they are not the detector's arrays"),
+        (FOREST, pickled, r"model.npz: calibration: it has dtype \|O, not <f8"),
+        (FOREST, not_a_zip, "model.npz: members: there is none at byte 0"),
+        (FOREST, compressed, "model.npz: members: calendar.business_days.npy is compressed"),
+        (FOREST, bomb_by_header, "model.npz: calibration: shape .* its 64 bytes"),
+        (FOREST, bomb_by_zip_sizes, "model.npz: members: the directory says something else of calendar.business_days"),
+        (FOREST, drop("scale.centre"), "model.npz: members: they are not"),
+        (FOREST, add("surprise"), "model.npz: members: they are not"),
+        (FOREST, swap("forest.threshold", lambda a: a.astype(np.float64)), "forest.threshold: it has dtype <f8, not <f4"),
+        (FOREST, swap("forest.threshold", lambda a: a.astype(">f4")), "forest.threshold: it has dtype >f4, not <f4"),
+        (FOREST, swap("scale.centre", np.asfortranarray), "scale.centre: it has dtype <f8 in Fortran order"),
+        (FOREST, swap("forest.threshold", lambda a: a[:-1]), "model.npz: threshold is float32"),
+        (FOREST, put("forest.threshold", 0, np.inf), "model.npz: threshold is not finite"),
+        (FOREST, put("forest.feature", 0, 13), "model.npz: feature is outside -1..12"),
+        (FOREST, put("forest.left", 0, 0), "model.npz: left: children are not in range and increasing"),
+        (FOREST, put("forest.left", 0, 10**6), "model.npz: left: children are not in range and increasing"),
+        (FOREST, put("forest.path_length", 0, 1.0), "model.npz: a leaf has a threshold, or an inner node a path_length"),
+        (FOREST, put("forest.offsets", 0, 1), "model.npz: offsets do not divide"),
+        (FOREST, put("forest.denominator", (), 0.0), "model.npz: denominator is 0.0"),
+        (
+            FOREST,
+            swap("forest.denominator", lambda a: a.reshape(1)),
+            r"model.npz: forest.denominator: shape \(1,\) is not of 0 dim",
+        ),
+        (FOREST, put("forest.threshold", 0, -1e9), "canary_scores"),
+        (FOREST, put("calibration", 0, 99.0), "model.npz: calibration is not sorted"),
+        (FOREST, put("calibration", 0, np.nan), "model.npz: calibration .* not finite"),
+        (FOREST, put("scale.spread", (0, 0, 0), 0.0), "model.npz: scale: "),
+        (FOREST, put("scale.centre", (0, 0, 0), np.nan), "model.npz: scale: "),
+        (FOREST, put("scale.bounds", 1, 10**6), "model.npz: scale.bounds are not sorted"),
+        (FOREST, put("scale.bounds", 0, -1), "model.npz: scale.bounds do not divide"),
+        (FOREST, put("scale.arena", 0, 255), "model.npz: 'utf-8' codec"),
+        (FOREST, put("calendar.transitions_ms", 0, 0), "model.npz: calendar: transitions"),
+        (FOREST, put("canary", (0, 0), np.nan), "model.npz: canary: .* not finite"),
+        (FOREST, swap("canary", lambda a: a[:, :-1].copy()), r"model.npz: canary: shape \(16, 12\)"),
+        (FOREST, swap("canary", lambda a: a[:0]), r"model.npz: canary: shape \(0, 13\)"),
+        (SVM, put("svm.vectors", (0, 0), np.inf), "model.npz: vectors or coefficients are not finite"),
+        (SVM, put("svm.gamma", (), -1.0), "model.npz: gamma"),
+        (SVM, put("svm.rho", (), np.nan), "model.npz: gamma is .* or rho is nan"),
+        (SVM, put("svm.rho", (), 1e-9), "canary_scores"),
+        (SVM, put("svm.coefficients", 0, 1e-9), "canary_scores"),
+        (SVM, swap("svm.vectors", lambda a: a[:, :-1].copy()), "model.npz: the detector takes 12 features"),
+        (SVM, fact(detector="isolation_forest"), "model.npz: members: they are not the detector's arrays"),
+    ],
+)
+def test_forged_content_is_refused(detector: Detector, change: Any, reason: str) -> None:
+    with pytest.raises(ArtifactRefused, match=reason):
+        forged(change, detector)
+
+
+def test_nothing_was_unpickled() -> None:
+    assert not Path("/tmp/lapwing-must-never-exist").exists()
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"null", b'{"format": 1}', b"\xff\xfe", b"[" * 100_000, b'{"format": NaN}'])
+def test_manifest_that_is_none_is_refused(text: bytes) -> None:
+    with pytest.raises(ArtifactRefused, match=r"manifest.json: (syntax|format|detector)"):
+        decode(digest(text), text, b"")
+
+
+def test_manifest_of_too_many_parts_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    most = artifact_format.MAX_BRACKETS
+    within, beyond = (b"[" + b",".join([b"{}"] * count) + b"]" for count in (most - 1, most))
+    with pytest.raises(ArtifactRefused, match=r"manifest.json: format"):
+        decode(digest(within), within, b"")
+    monkeypatch.setattr(json, "loads", None)
+    with pytest.raises(ArtifactRefused, match=r"manifest.json: syntax: more than 65536 lists and objects"):
+        decode(digest(beyond), beyond, b"")
+
+
+def test_manifest_that_is_too_large_is_refused_before_it_is_parsed() -> None:
+    big = b" " * (artifact_format.MAX_MANIFEST_BYTES + 1)
+    with pytest.raises(ArtifactRefused, match=r"manifest.json: size"):
+        decode(digest(big), big, b"")

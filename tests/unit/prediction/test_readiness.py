@@ -1,0 +1,225 @@
+"""What a readiness probe is told: by a predictor in each of its states, by training and by the replay."""
+
+from __future__ import annotations
+
+import time
+from threading import Thread
+
+import numpy as np
+import pytest
+
+from consumer_prediction import service
+from consumer_prediction.readiness import Readiness
+from consumer_training.service import Options
+from shared.counters import OUTAGE_SECONDS, Counters
+from shared.errors import TransportError
+from shared.events import Detector
+from shared.health import STARTING, Health
+from tests.support.loop_world import TOPICS, A, World, begun, configured
+from tests.support.replaying import made
+
+
+def probe(loop):
+    readiness = Readiness()
+    readiness.loop = loop
+    return readiness()
+
+
+def test_a_predictor_without_a_loop_says_what_it_waits_for():
+    readiness = Readiness()
+    assert readiness() == STARTING
+    readiness.waiting("waiting for the broker at nowhere:1")
+    assert readiness() == "waiting for the broker at nowhere:1"
+
+
+def test_a_predictor_that_works_is_ready(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    loop = world.predictor()
+    assert "no partition is assigned" in probe(loop)
+    loop.doors.source.give(0, 1)
+    world.step(loop)
+    assert probe(loop) == ""
+    world.finish(loop)
+    assert probe(loop) == ""
+    loop.doors.source.take(0, 1)
+    world.step(loop)
+    assert "no partition is assigned" in probe(loop)
+
+
+def test_a_replay_is_named_with_its_offsets(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    world.finish(begun(world))
+    world.snapshots = type(world.snapshots)(tmp_path / "empty", "c", TOPICS.input, "id", world.snapshots.group)
+    loop = begun(world)
+    world.step(loop)
+    owned = loop.owned[0]
+    assert f"replaying partition 0 at offset {owned.state.next_offset} of {owned.replay_until}" in probe(loop)
+    assert "replaying partition 1 " in probe(loop)
+    world.step(loop, 60)
+    assert probe(loop) == ""
+
+
+def test_many_replays_are_counted(tmp_path):
+    world = World(tmp_path, records=0, configuration=configured(Detector.ENSEMBLE))
+    loop = begun(world)
+    world.step(loop)
+    for partition in range(9):
+        loop.owned[partition] = type(loop.owned[0])(loop.owned[0].scorer, 100, loop.owned[0].trail)
+    assert probe(loop).endswith("; replaying partition 2 at offset 0 of 100; and 6 partitions more")
+
+
+def test_a_model_that_the_detector_needs(tmp_path):
+    world = World(tmp_path)
+    loop = begun(world)
+    world.step(loop)
+    assert loop.rules.configuration.detector.is_trained
+    loop.model = None
+    assert probe(loop) == "no model, and detector isolation_forest needs one: `lapwing train --once` makes it"
+    world.models.current = A
+    world.finish(loop)
+    assert probe(loop) == ""
+    online = World(tmp_path / "online", configuration=configured(Detector.ENSEMBLE))
+    loop = begun(online)
+    online.finish(loop)
+    assert probe(loop) == ""
+
+
+def test_an_outage_is_named_with_its_cause_until_it_is_over(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    loop = begun(world)
+    world.finish(loop)
+    world.log.down = True
+    world.step(loop)
+    world.tick(20.0)
+    world.step(loop)
+    assert probe(loop).startswith("outage for 2")
+    assert "broker memory:1 does not answer" in probe(loop)
+    assert world.counters.value(OUTAGE_SECONDS) >= 20
+    world.log.down = False
+    world.tick(10.0)
+    world.step(loop)
+    world.tick(10.0)
+    world.step(loop)
+    assert probe(loop) == ""
+    assert world.counters.value(OUTAGE_SECONDS) == 0
+
+
+def test_what_is_rebuilt_after_an_abort_is_said(tmp_path):
+    world = World(tmp_path)
+    loop = begun(world)
+    world.step(loop, 2)
+    loop._sink.fail["commit"] = "abort"
+    while not loop.rebuilding:
+        world.step(loop)
+    assert "was not committed" in probe(loop)
+    assert "no partition" not in probe(loop)
+    world.step(loop, 2)
+    assert "was not committed" not in probe(loop)
+
+
+def test_patience_says_whom_it_waits_for(monkeypatch):
+    monkeypatch.setattr(service, "RETRY_S", 0.01)
+    health, answers, counters = Health(), [], Counters()
+
+    def call():
+        if not answers:
+            raise TransportError("asking for the topics at nowhere:1: no answer")
+        return answers[0]
+
+    patient = service._Patience(300, lambda: False, health, counters)
+    thread = Thread(target=patient, args=("the broker at nowhere:1", call))
+    thread.start()
+    try:
+        until = time.monotonic() + 5
+        while "no answer" not in health() and time.monotonic() < until:
+            time.sleep(0.01)
+        assert health().startswith("waiting for the broker at nowhere:1 for 0 s: asking for the topics at nowhere:1")
+        assert 0 < counters.value(OUTAGE_SECONDS) < 5
+    finally:
+        answers.append(7)
+        thread.join()
+
+
+# -- training ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    from consumer_training import service
+    from tests.unit.training.test_training_service import World as TrainingWorld
+
+    monkeypatch.setattr(service, "MAX_PICTURES", 0)
+
+    def of(**train):
+        world = TrainingWorld(tmp_path, **train)
+        world.heard = []
+        return world
+
+    return of
+
+
+def hears(world, service, at):
+    """Note what a probe would be told at these seconds."""
+    for second in at:
+        world.plan[second] = lambda: world.heard.append(service.health())
+
+
+def test_training_waits_for_data_and_says_how_much(training):
+    world = training()
+    world.up_to = 10
+    trainer = world.service()
+    assert trainer.health() == STARTING
+    hears(world, trainer, [2.0])
+    world.plan[4.0] = world.fill(150)
+    trainer.run()
+    assert world.heard == ["waiting for data: 100 of the 100 training rows needed are missing"]
+    assert trainer.health() == ""
+
+
+def test_training_names_an_outage(training):
+    world = training()
+    world.up_to = 150
+    world.down = TransportError("broker localhost:9092 does not answer")
+    trainer = world.service()
+    hears(world, trainer, [20.0])
+    seconds = []
+    world.plan[20.5] = lambda: seconds.append(world.counters.value(OUTAGE_SECONDS))
+    world.plan[30.0] = lambda: setattr(world, "down", None)
+    trainer.run()
+    (said,) = world.heard
+    assert said.startswith("waiting for the broker or the registry for ")
+    assert said.endswith("broker localhost:9092 does not answer")
+    assert 15 < seconds[0] < 25
+    assert (trainer.health(), world.counters.value(OUTAGE_SECONDS)) == ("", 0)
+
+
+def test_training_says_that_its_last_run_failed(training):
+    world = training(every="1h")
+    world.up_to = 150
+    trainer = world.service(Options())
+    hears(world, trainer, [100.0, 4000.0])
+    world.plan[1800.0] = lambda: setattr(world, "down", TransportError("no topic any more", retriable=False))
+    world.plan[4001.0] = world.stop
+    trainer.run()
+    assert world.heard == ["", "the last training failed: no topic any more"]
+
+
+# -- the replay --------------------------------------------------------------------------------------------------------------
+
+
+def test_the_replay_is_ready_while_its_broker_acknowledges():
+    it = made(1_000, speed=300, deadline_s=60)
+    heard = []
+    assert it.replay.patience.health() == STARTING
+    show = it.replay.progress.show
+    it.replay.progress.show = lambda *told: (show(*told), heard.append(it.replay.patience.health()))
+    it.sender.away = True
+    with pytest.raises(TransportError):
+        it.replay.run()
+    first = heard.index(next(text for text in heard if text))
+    assert set(heard[:first]) == {""}
+    assert all(text.startswith("waiting for ") and "localhost:9092 has acknowledged none" in text for text in heard[first:])
+    it = made(100, speed=float("inf"))
+    it.replay.run()
+    assert it.replay.patience.health() == ""
+    assert np.isfinite(it.counters.value(OUTAGE_SECONDS))

@@ -1,0 +1,68 @@
+"""docs/files.md says what is so: its forms are read as it says, its options exist, its example gives its notes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lapwing.app import app
+from producer.__main__ import _parser
+from producer.catalogue import load_catalogue, read_folder
+from producer.files.columns import ColumnChoice
+from producer.files.series import read_series
+from producer.files.time_forms import FORMS, find_form, parse_times
+from producer.files.times import format_time
+
+PAGE = (Path(__file__).parents[3] / "docs" / "files.md").read_text("utf-8")
+
+
+def table(title):
+    """Rows of the first table after a heading, without the table's own heading."""
+    text = PAGE.split(f"\n## {title}\n", 1)[1]
+    lines = re.search(r"(?:^\|.*\n)+", text, re.MULTILINE)[0].splitlines()[2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def forms():
+    found = []
+    for name, example, time in table("Times"):
+        found.append((name.strip("`") or found[-1][0], example.strip("`"), time))
+    return found
+
+
+@pytest.mark.parametrize(("name", "example", "time"), forms())
+def test_a_form_is_read_as_the_page_says(name, example, time):
+    time_ms, valid = parse_times([example], find_form(name))
+    assert valid.tolist() == [True]
+    assert format_time(int(time_ms[0])) == time
+
+
+def test_the_page_has_every_form():
+    assert list(dict.fromkeys(name for name, _, _ in forms())) == list(FORMS)
+
+
+def test_the_page_has_the_options_of_all_commands():
+    options = set(re.findall(r"`(--[a-z-]+)", "".join(row[0] for row in table("Options"))))
+    assert options == {"--entity", "--time", "--time-format", "--decimal", "--skip-bad", "--catalogue"}
+    produce = _parser().format_help()
+    for command, known in (("backtest", options), ("demo", options - {"--skip-bad", "--catalogue"})):
+        said = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+        assert [option for option in known if option not in said or option not in produce] == []
+
+
+def test_the_example_gives_the_notes(tmp_path):
+    (tmp_path / "readings.csv").write_text(re.search(r"```csv\n(.*?)```", PAGE, re.DOTALL)[1])
+    (one,), notes = read_folder(tmp_path, load_catalogue())
+    assert one.entities == ("11", "12")
+    assert notes == re.findall(r"^    (readings.*)$", PAGE, re.MULTILINE)
+
+
+def test_names_of_metrics_are_those_of_the_page(tmp_path):
+    pairs = re.findall(r"`([^`]+)` is `([A-Za-z_]+)`", PAGE.split("## Layout")[1].split("## Times")[0])
+    assert len(pairs) == 2
+    path = tmp_path / "a.csv"
+    path.write_text(f"time,{','.join(column for column, _ in pairs)}\n2024-03-05,1,2\n")
+    assert read_series(path, "a", choice=ColumnChoice()).metrics == tuple(metric for _, metric in pairs)

@@ -1,0 +1,75 @@
+"""A configuration's text says everything, and only what is allowed is read back."""
+
+import pytest
+
+from shared.errors import ConfigError, LapwingError
+from shared.events import Activation, Detector
+from shared.scoring.configuration import Configuration
+from shared.settings import load_settings
+
+GIVEN = {
+    "LAPWING_DETECTOR": "burst",
+    "LAPWING_DETECTION__THRESHOLD": "1.6",
+    "LAPWING_DETECTION__ALARMS_PER_DAY": "0.5",
+    "LAPWING_DETECTION__METRICS": '{"cpu": {"direction": "up", "min_absolute": 5}, "disk": {"min_relative": 0.2}}',
+    "LAPWING_QUALITY__FORGET_DAYS": "7",
+}
+
+
+def test_a_text_is_read_back():
+    for environ in ({}, GIVEN):
+        given = Configuration.from_settings(load_settings(environ=environ))
+        assert Configuration.from_text(given.text) == given
+        assert Configuration.from_text(given.text).text == given.text
+    assert given.detector is Detector.BURST
+    assert given.detection.metrics["cpu"].direction == "up"
+    assert given.detection.metrics["cpu"].min_relative is None
+
+
+def test_other_settings_have_another_id():
+    plain, other = (Configuration.from_settings(load_settings(environ=environ)) for environ in ({}, GIVEN))
+    ids = {Activation("", 0, settings=one.text).settings_id for one in (plain, other)}
+    assert len(ids) == 2
+    assert Activation("", 0, settings=plain.text) == Activation(
+        "", 0, settings_id=Activation("", 0, settings=plain.text).settings_id
+    )
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"detector": "oracle"}', "[1]"])
+def test_what_is_not_understood_is_shown(text):
+    with pytest.raises(LapwingError, match="not understood"):
+        Configuration.from_text(text)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("DETECTION__THRESHOLD", "0", "greater than 0"),
+        ("DETECTION__THRESHOLD", "11", "less than or equal to 10"),
+        ("DETECTION__ALARMS_PER_DAY", "-1", "greater than 0"),
+        ("DETECTION__WARMUP_SAMPLES", "7", "0 or 20 to 1024"),
+        ("DETECTION__WARMUP_SAMPLES", "2000", "less than or equal to 1024"),
+        ("DETECTION__DIRECTION", "sideways", "'both', 'up' or 'down'"),
+        ("DETECTION__METRICS", '{"cpu": {"direction": "left"}}', "'both', 'up' or 'down'"),
+        ("DETECTION__METRICS", '{"cpu": {"minimum": 1}}', "no such setting"),
+        ("DETECTION__MIN_ABSOLUTE", "inf", "finite"),
+        ("QUALITY__GAP_INTERVALS", "1", "greater than or equal to 2"),
+        ("DETECTOR", "oracle", "ensemble"),
+    ],
+)
+def test_impossible_settings_are_refused_with_what_is_allowed(name, value, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        load_settings(environ={f"LAPWING_{name}": value})
+    assert f"LAPWING_{name}" in str(caught.value)
+
+
+def test_a_trained_detector_takes_its_own_models_only():
+    def takes(detector):
+        return [
+            one.value for one in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
+            if Configuration.from_settings(load_settings(environ={"LAPWING_DETECTOR": detector})).takes(one)
+        ]  # fmt: skip
+
+    assert takes("ensemble") == ["isolation_forest", "one_class_svm"]
+    assert takes("one_class_svm") == ["one_class_svm"]
+    assert takes("novelty") == []

@@ -1,0 +1,192 @@
+"""When snapshots are written, and how little the loop sees of it."""
+
+import os
+import threading
+import time
+
+import pytest
+
+from shared import snapshots
+from shared.errors import ConfigError
+from shared.scoring.state import PartitionState
+from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail
+from shared.snapshots.folder import Tip
+from shared.snapshots.frames import Room, Selection
+from shared.snapshots.writer import REPLAY_S, SHARE
+from tests.support.snapshot_logs import LOGS, Writer, feed, feeding
+
+
+@pytest.fixture(autouse=True)
+def no_waiting_for_the_disk(monkeypatch):
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return SnapshotFolder(tmp_path, "cluster/1", "metrics.test.raw", "topic-id", "group", keep=2)
+
+
+class Gate:
+    """A disk that is as slow as the test wants."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.open = threading.Event()
+        monkeypatch.setattr(os, "fsync", lambda _: self.open.wait(10))
+
+
+def test_the_loop_goes_on_while_a_snapshot_is_written(folder, monkeypatch):
+    gate = Gate(monkeypatch)
+    writer = SnapshotWriter(folder, lambda: 0.0)
+    state, trail, other = feeding(30), Trail(0), Trail(1)
+    want = snapshots.encode(state)
+    writer.write(trail, state)
+    feed(state, LOGS[0][30:40])
+    assert writer.finished() == []
+    assert writer.next_due([trail, other], 0.0) is None
+    writer.write(other, state)
+    assert other.offset == -1
+    last = snapshots.encode(state)
+    writer.write(trail, state, last=True)
+    gate.open.set()
+    writer.close()
+    assert [(done.partition, done.error) for done in writer.finished()] == [(0, None), (0, None)]
+    assert snapshots.encode(folder.restore(0, 30, 0).state) == want
+    assert snapshots.encode(folder.restore(0, 40, 0).state) == last
+    assert trail.tip.offset == 40
+
+
+def test_much_memory_is_made_ready_before_the_copy(folder, monkeypatch):
+    monkeypatch.setattr("shared.snapshots.writer._MUCH_BYTES", 0)
+    writer, state, trail = SnapshotWriter(folder, lambda: 100.0), feeding(30), Trail(0)
+    writer.write(trail, state)
+    assert trail.offset == -1
+    while writer.next_due([trail], 10.0) is not trail:
+        time.sleep(0.001)
+    writer.write(trail, state)
+    assert trail.offset == 30
+    writer.close()
+    assert [done.error for done in writer.finished()] == [None]
+    assert snapshots.encode(folder.restore(0, 30, 0).state) == snapshots.encode(state)
+
+
+@pytest.mark.parametrize("much_bytes", [0, 1 << 30])
+def test_no_memory_for_a_copy_is_a_snapshot_less(folder, monkeypatch, much_bytes):
+    monkeypatch.setattr("shared.snapshots.writer._MUCH_BYTES", much_bytes)
+    writer, state, trail = SnapshotWriter(folder, lambda: 100.0), feeding(30), Trail(0, work_s=1.5)
+
+    def full(*_):
+        raise MemoryError("unable to allocate it")
+
+    monkeypatch.setattr(Room, "grow", full)
+    while not (ended := writer.finished()):
+        writer.write(trail, state)
+    assert "partition 0: unable to allocate it" in str(ended[0].error)
+    assert (trail.work_s, trail.tip, trail.captured_at_s) == (1.5, None, 100.0)
+    writer.write(trail, state, last=True)
+    writer.close()
+    assert folder.restore(0, 30, 0).state.next_offset == 30
+
+
+class Clocks:
+    """Time that stands still; a copy takes so long, and what happens behind so much of a processor."""
+
+    def __init__(self, copy_s: float, cpu_s: float) -> None:
+        self.now_s, self.cpu_s, self.copy_s, self.behind_s = 100.0, 0.0, copy_s, cpu_s
+
+    def wall(self) -> float:
+        return self.now_s
+
+    def cpu(self) -> float:
+        self.cpu_s += self.behind_s
+        return self.cpu_s
+
+    def write(self, writer: SnapshotWriter, trail: Trail, state: PartitionState, monkeypatch) -> None:
+        real = Selection.frame
+
+        def slow(*args):
+            self.now_s += self.copy_s
+            return real(*args)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Selection, "frame", slow)
+            state.next_offset += 1
+            writer.write(trail, state)
+
+    def until_due(self, writer: SnapshotWriter, trails: list[Trail], load: float, interval_s: float = 10.0) -> float:
+        began_s = self.now_s
+        while (due := writer.next_due(trails, interval_s)) is None:
+            self.now_s += 0.1
+            for trail in trails:
+                trail.work_s += 0.1 * load / len(trails)
+            assert self.now_s < began_s + 1000
+        assert due in trails
+        return self.now_s - began_s
+
+
+@pytest.mark.parametrize(
+    ("copy_s", "cpu_s", "load", "wait_s"),
+    [
+        (0.0, 0.0, 0.2, 10.0),  # cheap: at the interval
+        (0.1, 0.1, 0.01, 10.0),
+        (0.0, 0.0, 0.6, REPLAY_S / 0.6),  # much to do again: before the interval
+        (0.1, 1.0, 0.01, 1.1 / SHARE),  # nothing is pressing: all of it within the share
+        (0.1, 1.0, 0.2, REPLAY_S / 0.2),  # a restart would have much to do: the loop's part within the share
+        (0.4, 1.0, 0.2, 0.4 / SHARE),  # the share of the loop goes before the replay
+    ],
+)
+def test_how_long_to_wait(folder, monkeypatch, copy_s, cpu_s, load, wait_s):
+    clocks, trail, state = Clocks(copy_s, cpu_s), Trail(0), feeding(30)
+    writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
+    clocks.write(writer, trail, state, monkeypatch)
+    assert [done.error for done in writer.finished()] == [None]
+    assert clocks.until_due(writer, [trail], load) == pytest.approx(wait_s - copy_s, abs=0.21)
+
+
+def test_a_process_that_never_lives_for_an_interval_writes_snapshots(folder):
+    """What it had to replay itself counts as well, else each of its starts would take longer than the one before."""
+    clocks = Clocks(0.0, 0.0)
+    writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
+    replayed = [Trail(number, captured_at_s=clocks.now_s, work_s=REPLAY_S / 2) for number in range(2)]
+    assert writer.next_due(replayed, 10.0) is replayed[0]
+    replayed[1].work_s -= 0.1
+    assert writer.next_due(replayed, 10.0) is None
+
+
+def test_after_a_failure_it_waits_for_the_interval(folder, monkeypatch):
+    """A full volume is tried again now and then, however much a restart would have to do."""
+    clocks, trail, state = Clocks(0.0, 0.0), Trail(0, work_s=2 * REPLAY_S), feeding(30)
+    writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotFolder, "store", lambda *_: (_ for _ in ()).throw(ConfigError("full")))
+        clocks.write(writer, trail, state, monkeypatch)
+    assert [str(done.error) for done in writer.finished()] == ["full"]
+    assert clocks.until_due(writer, [trail], 0.5) == pytest.approx(10.0, abs=0.21)
+
+
+def test_partitions_take_turns(folder, monkeypatch):
+    """The one with most work to lose goes first, and together they keep within the share."""
+    clocks, states = Clocks(0.05, 0.0), {number: feeding(20) for number in range(4)}
+    writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
+    trails = [Trail(number, captured_at_s=clocks.now_s) for number in range(4)]
+    began_s, order = clocks.now_s, []
+    for _ in range(12):
+        clocks.until_due(writer, trails, 0.2)
+        due = writer.next_due(trails, 10.0)
+        order.append(due.partition)
+        clocks.write(writer, due, states[due.partition], monkeypatch)
+    assert sorted(order[:4]) == sorted(order[4:8]) == sorted(order[8:]) == [0, 1, 2, 3]
+    assert 12 * 0.05 / (clocks.now_s - began_s) <= SHARE
+
+
+def test_a_failed_write_gives_its_work_back(folder, monkeypatch):
+    writer = Writer(folder, LOGS[0])
+    writer.fold(10)
+    writer.trail.work_s = 1.5
+    with monkeypatch.context() as patched:
+        patched.setattr(Selection, "frame", lambda *_: (_ for _ in ()).throw(MemoryError))
+        assert "no memory" in str(writer.write())
+    assert writer.trail.work_s == 1.5
+    assert writer.trail.tip is None
+    assert writer.write() is None
+    assert isinstance(writer.trail.tip, Tip)
+    assert writer.trail.work_s == 0.0

@@ -1,0 +1,64 @@
+"""A small run of the fuzz benchmark: damaged records and damaged models, none of them a surprise."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from numba import config
+
+from shared.decode.avro.decoder import Columns
+from shared.events import Reason
+from tests.fuzz import records as fuzz
+from tests.fuzz.fuzz_damages import FORGED, PLACES, PLAIN, SIGNATURES
+from tests.fuzz.fuzz_models import MOST_BYTES, fuzz_models
+from tests.fuzz.records import TWIN_EVERY, fuzz_records, mutate, valid_records
+
+SLOW = bool(config.DISABLE_JIT)
+
+
+def test_damaged_records_are_records_or_named_rejects() -> None:
+    found = fuzz_records(2_000 if SLOW else 20_000, seed=1)
+    assert found.surprises == []
+    assert found.accepted + found.rejected.total() == found.records == (2_000 if SLOW else 20_000)
+    assert found.twin >= found.records // TWIN_EVERY
+    assert found.accepted > found.records // 20
+    usual = {Reason.MALFORMED, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA}
+    assert {reason.code for reason in usual} <= found.rejected.keys()
+
+
+def test_most_mutations_change_a_record() -> None:
+    rng = random.Random(0)
+    pool = valid_records(rng, 20)
+    assert len({mutate(rng.choice(pool), rng.choice(pool), rng) for _ in range(1000)} - set(pool)) > 800
+
+
+@pytest.mark.parametrize("wrong", ["a neighbour", "a lost row", "another answer"])
+def test_a_surprise_is_seen(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = fuzz.decode
+
+    def changed(*arguments):
+        columns = decode(*arguments)
+        if len(columns) < 100:
+            return columns
+        if wrong == "a neighbour":
+            columns.values[0] += 1.0
+        elif wrong == "a lost row":
+            kept = [getattr(columns, name)[:-1] for name in ("accepted", "entity", "time_ms", "values")]
+            return Columns(*kept, columns.rejected, columns.reasons)
+        else:
+            columns.reasons[columns.reasons == Reason.TRUNCATED] = Reason.MALFORMED
+        return columns
+
+    monkeypatch.setattr(fuzz, "decode", changed)
+    assert fuzz_records(2_000, seed=2).surprises
+
+
+def test_damaged_models_are_refused() -> None:
+    found = fuzz_models(60, seed=1)
+    assert (found.loaded, found.crashed, found.others) == ([], [], [])
+    assert found.refused + found.valid.total() == found.models == 60
+    assert found.refused >= 50
+    assert not found.failed
+    assert 0 < found.idle_bytes < found.peak_bytes <= found.idle_bytes + MOST_BYTES
+    assert len(found.kinds) > len([*PLAIN, *FORGED, *PLACES, *SIGNATURES]) // 3

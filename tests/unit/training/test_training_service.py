@@ -1,0 +1,401 @@
+"""The trainer's loop with a topic in memory and a clock of its own: waiting, schedules, failures, what is published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+import schemas
+from consumer_training import service
+from consumer_training.report import MAX_PICTURES
+from consumer_training.schedule import Schedule
+from consumer_training.service import Doors, Options, TrainingService
+from lapwing.backtest.feeds import open_labels
+from shared import artifacts
+from shared.batch import Batch, Blob
+from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
+from shared.decode.avro.decoder import Plans, compile_plan
+from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.encode.avro_columns import encode_metric_events
+from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
+from shared.labels import find
+from shared.models.signatures import Trust
+from shared.settings import ModelSettings, Settings, TrainSettings
+from tests.support.models import START_MS, STEP_MS, series
+
+DAY_S = 86_400.0
+
+
+class World:
+    """A topic of two partitions, a registry and a clock; things happen when somebody sleeps.
+
+    up_to : rows of each of the three hosts that are in the topic
+    plan  : {seconds on the clock: what happens then}
+    """
+
+    def __init__(self, folder: Path, **train: object) -> None:
+        self.settings = Settings(
+            models_dir=folder,
+            train={"trees": 10, "samples": 32, "min_rows": 100, **train},
+            input={"exclude": ("disk_write",)},
+        )
+        self.values = {f"host-{k}": np.column_stack([series(400, 2, k), np.zeros(400)]) for k in range(3)}
+        self.up_to = 0
+        self.time_s = 1_700_000_000.0
+        self.plan: dict[float, Callable[[], None]] = {}
+        self.slept: list[float] = []
+        self.down: TransportError | None = None
+        self.stopped = False
+        self.reads: list[dict[int, int]] = []
+
+    def ends(self) -> Mapping[int, int]:
+        if self.down:
+            raise self.down
+        return {0: 2 * self.up_to, 1: self.up_to}
+
+    def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
+        self.reads.append(dict(start or {}))
+        for partition, hosts in ((0, ("host-0", "host-1")), (1, ("host-2",))):
+            low, high = (start or {}).get(partition, 0), end[partition]
+            for first in range(low, high, 60):
+                offsets = np.arange(first, min(first + 60, high), dtype=np.int64)
+                rows, names = offsets // len(hosts), [hosts[k % len(hosts)] for k in offsets]
+                values = np.stack([self.values[name][row] for name, row in zip(names, rows, strict=True)])
+                blob = encode_metric_events(1, names, START_MS + rows * STEP_MS, values)
+                yield Batch(
+                    "metrics", partition, blob, Blob.join([b""] * len(offsets)), offsets, np.zeros(len(offsets), np.int64)
+                )
+
+    def plans(self, ids: Sequence[int]) -> Plans:
+        return {one: compile_plan(schemas.text(schemas.METRIC_EVENT), self.settings.input) for one in ids}
+
+    def fingerprints(self, ids: Sequence[int]) -> list[Fingerprint]:
+        return [fingerprint_of(schemas.text(schemas.METRIC_EVENT)) for _ in ids]
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.slept.append(seconds)
+        self.time_s += max(seconds, 1e-3)
+        for at in sorted(self.plan):
+            if at <= self.elapsed:
+                self.plan.pop(at)()
+
+    @property
+    def elapsed(self) -> float:
+        return self.time_s - 1_700_000_000.0
+
+    def stop(self) -> None:
+        self.stopped = True
+
+    def service(self, options: Options | None = None) -> TrainingService:
+        doors = Doors(self, lambda: self, lambda: self.time_s, lambda: self.time_s, self.sleep)
+        self.counters = Counters()
+        return TrainingService(self.settings, options or Options(once=True), doors, self.counters, lambda: self.stopped)
+
+    def fill(self, up_to: int) -> Callable[[], None]:
+        def happen() -> None:
+            self.up_to = up_to
+
+        return happen
+
+
+@pytest.fixture(autouse=True)
+def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures take time; one test draws them."""
+    monkeypatch.setattr(service, "MAX_PICTURES", 0)
+
+
+@pytest.fixture
+def said() -> Iterator[list[Mapping[str, object]]]:
+    with structlog.testing.capture_logs() as logs:
+        yield logs
+
+
+def events(logs: list[Mapping[str, object]], name: str) -> list[Mapping[str, object]]:
+    return [log for log in logs if log["event"] == name]
+
+
+def test_once_publishes_a_model_with_everything_beside_it(
+    tmp_path: Path, said: list[Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "MAX_PICTURES", MAX_PICTURES)
+    world = World(tmp_path)
+    world.up_to = 150
+    labels = tmp_path / "labels.csv"
+    labels.write_text(f"entity,start,end,kind\nhost-0,{START_MS},{START_MS + 400 * STEP_MS},spike\n")
+    world.service(Options(once=True, labels=labels)).run()
+    sha256 = artifacts.current(tmp_path)
+    model, manifest = artifacts.load(tmp_path, sha256 or ""), artifacts.manifest(tmp_path, sha256 or "")
+    assert model.scale.entities == ("host-0", "host-1", "host-2")
+    assert model.metrics == ("cpu", "network_in")
+    assert manifest["input"]["partitions"] == {
+        "0": {"first_offset": 0, "next_offset": 300, "accepted": 300, "rejected": {}},
+        "1": {"first_offset": 0, "next_offset": 150, "accepted": 150, "rejected": {}},
+    }
+    assert manifest["input"]["schema_sha256"] == [fingerprint_of(schemas.text(schemas.METRIC_EVENT)).sha256]
+    assert manifest["evaluation"]["rows"] == {"train": 270, "test": 180}
+    assert manifest["evaluation"]["labels"]["windows"] == 1
+    assert set(manifest["libraries"]) == {"python", "lapwing", "numpy", "scikit-learn", "numba"}
+    folder = tmp_path / str(sha256)
+    assert joblib.load(folder / "estimator.joblib").n_features_in_ == 13
+    report = json.loads((folder / "report" / "report.json").read_text())
+    drawn = {f"host-{k}.png" for k in range(3)}
+    assert {path.name for path in (folder / "report").iterdir()} == drawn | {"report.json", "entities.csv"}
+    assert set(report["per_entity"]) == {"host-0", "host-1", "host-2"}
+    assert world.counters.total(EVENTS_CONSUMED) == 450
+    assert [metric for metric, rows in world.counters.histograms() if rows] == [FIT_SECONDS]
+    assert [log["event"] for log in said] == ["input read", "model trained", "model published", "report written"]
+
+
+def test_same_input_same_artefact(tmp_path: Path) -> None:
+    published = []
+    for name in ("a", "b"):
+        world = World(tmp_path / name)
+        world.up_to = 150
+        world.time_s += 12_345.0 * len(published)
+        world.service().run()
+        published.append(artifacts.current(tmp_path / name))
+    assert published[0] == published[1]
+
+
+def test_waits_and_says_how_many_rows_are_missing(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path)
+    world.up_to = 20
+    world.plan = {5.0: world.fill(100), 11.0: world.fill(150)}
+    world.service().run()
+    waiting = events(said, "waiting for data")
+    assert waiting[0]["missing_training_rows"] == 100
+    assert waiting[0]["events_read"] == 60
+    assert events(said, "model trained")[0]["rows"] == 180
+    assert world.reads == [{}, {0: 40, 1: 20}]
+    assert 5.0 <= world.elapsed < 10.0
+
+
+def test_wait_has_a_limit(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.up_to = 20
+    with pytest.raises(
+        LapwingError, match=r"holds 0 training rows after 3\d s, train.min_rows wants 100: 100 are missing"
+    ) as caught:
+        world.service(Options(once=True, wait_s=30.0)).run()
+    assert caught.value.exit_code == 1
+    assert artifacts.current(tmp_path) is None
+
+
+def test_stop_ends_the_wait(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.plan = {20.0: world.stop}
+    world.service(Options()).run()
+    assert 20.0 <= world.elapsed < 23.0
+    assert artifacts.current(tmp_path) is None
+
+
+def test_first_scheduled_model_waits_until_the_backfill_is_over(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path, every="24h")
+    world.up_to = 100
+    world.plan = {0.5: world.fill(200), 1.5: world.fill(300), 2.5: world.fill(301), 60.0: world.stop}
+    world.service(Options()).run()
+    assert len(events(said, "input is still being filled, reading on")) == 2
+    assert len(events(said, "model trained")) == 1
+    assert events(said, "model trained")[0]["rows"] == 3 * 180
+
+
+def test_runs_every_so_often_by_the_wall_clock(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path, every="24h", keep=2)
+    world.up_to = 150
+    world.plan = {k * DAY_S + 0.5: world.fill(150 + 50 * (k + 1)) for k in range(4)}
+    world.plan[3.5 * DAY_S] = world.stop
+    world.service(Options()).run()
+    rows = [log["rows"] for log in events(said, "model trained")]
+    assert rows == [360, 360, 450, 540]
+    assert next(log["in_s"] for log in events(said, "next training")) == pytest.approx(DAY_S, abs=2)
+    assert len([path for path in tmp_path.iterdir() if len(path.name) == 64]) == 2
+
+
+def test_cron_line_waits_for_its_time_where_a_model_is_in_place(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    world.service().run()
+    said.clear()
+    world = World(tmp_path, cron="0 3 * * *")
+    world.up_to = 200
+    first = Schedule(cron="0 3 * * *").next_s(0.0, world.time_s) - world.time_s
+    world.plan = {first - 2: lambda: said.append({"event": "almost"}), first + 10: world.stop}
+    world.service(Options()).run()
+    assert [log["event"] for log in said][:4] == ["next training", "almost", "input read", "model trained"]
+
+
+def test_failed_run_is_logged_and_the_next_one_comes(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path, every="1h")
+    world.up_to = 150
+    world.plan = {
+        1800.0: lambda: setattr(world, "down", TopicMismatch("the topic has gone")),
+        4000.0: lambda: setattr(world, "down", None),
+        4001.0: world.fill(200),
+        7300.0: world.stop,
+    }
+    world.service(Options()).run()
+    assert [log["why"] for log in events(said, "training failed, the last model stays")] == ["the topic has gone"]
+    assert [log["rows"] for log in events(said, "model trained")] == [270, 360]
+
+
+def test_failure_of_the_first_run_is_raised(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    world = World(tmp_path / "file" / "models", every="1h")
+    with pytest.raises(ConfigError, match="models_dir"):
+        world.service(Options()).run()
+
+
+def test_outage_is_waited_out(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    world.down = TransportError("broker localhost:9092 does not answer")
+    world.plan = {100.0: lambda: setattr(world, "down", None)}
+    world.service().run()
+    (warning,) = events(said, "waiting for it to come up")
+    assert "localhost:9092" in str(warning["error"])
+    assert artifacts.current(tmp_path) is not None
+
+
+@pytest.mark.parametrize(("retriable", "lasted_s"), [(True, 300.0), (False, 0.0)])
+def test_outage_that_does_not_end_is_raised(tmp_path: Path, retriable: bool, lasted_s: float) -> None:
+    world = World(tmp_path)
+    world.down = TransportError("refused", retriable=retriable)
+    with pytest.raises(TransportError, match="refused"):
+        world.service().run()
+    assert lasted_s <= world.elapsed <= lasted_s + 5
+
+
+def test_labels_that_cannot_be_read_are_an_error_before_anything_else(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    with pytest.raises(DataError, match=r"nowhere.json: it cannot be read"):
+        world.service(Options(labels=tmp_path / "nowhere.json"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "entity,start,end\nhost-0,2024-01-01,2024-01-02T03:04:05Z\n",
+        '{"windows": {"host-0": [["2024-01-01", "2024-01-02"]]}}',
+        '{"realAWSCloudwatch/host-0.csv": [["2024-01-01 00:00:00.000000", "2024-01-02 00:00:00.000000"]]}',
+    ],
+)
+def test_training_and_backtest_read_the_same_label_files(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "labels"
+    file.write_text(f"\ufeff{text}", "utf-8")
+    service = World(tmp_path).service(Options(labels=file))
+    assert service.labels == open_labels(file)
+    assert len(find(service.labels or {}, "host-0") or ()) == 1
+
+
+def test_labels_about_nobody_here_are_said(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    labels = tmp_path / "labels.csv"
+    labels.write_text("entity,start,end\nweb-9,2024-01-01,2024-01-02\n")
+    world.service(Options(once=True, labels=labels)).run()
+    (log,) = events(said, "no label is about an entity of the input")
+    assert log["keys"] == ["web-9"]
+    assert log["entities"] == ["host-0", "host-1", "host-2"]
+
+
+def test_without_pictures_the_report_is_the_figures(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    world.service().run()
+    (log,) = events(said, "report written")
+    assert log["pictures"] == 0
+    report = tmp_path / str(artifacts.current(tmp_path)) / "report"
+    assert sorted(path.name for path in report.iterdir()) == ["entities.csv", "report.json"]
+
+
+def test_current_that_is_damaged_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "CURRENT").write_text("rubbish")
+    world = World(tmp_path, every="1d")
+    world.up_to = 150
+    world.plan = {30.0: world.stop}
+    world.service(Options()).run()
+    artifacts.load(tmp_path, artifacts.current(tmp_path) or "")
+
+
+# -- schedule ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("every", "seconds"), [("90s", 90.0), ("2m", 120.0), ("1.5h", 5400.0), ("24h", DAY_S), ("7d", 7 * DAY_S)]
+)
+def test_intervals(every: str, seconds: float) -> None:
+    schedule = Schedule.from_settings(TrainSettings(every=every))
+    assert schedule == Schedule(every_s=seconds)
+    assert schedule.next_s(1000.0, 1000.0) == 1000.0 + seconds
+    assert schedule.next_s(1000.0, 1000.0 + 2.5 * seconds) == 1000.0 + 3 * seconds
+    assert schedule.next_s(1000.0, 1000.0 + seconds) == 1000.0 + 2 * seconds
+
+
+def test_clock_that_was_set_back_does_not_put_the_next_run_off_for_ever() -> None:
+    assert Schedule(every_s=60.0).next_s(1_000_000.0, 500.0) == 560.0
+
+
+def test_cron_is_utc() -> None:
+    start_s = 1_704_067_200.0
+    assert Schedule(cron="30 3 * * *").next_s(0.0, start_s) == start_s + 3.5 * 3600
+    assert Schedule(cron="30 3 * * *").next_s(0.0, start_s + 3.5 * 3600) == start_s + 27.5 * 3600
+
+
+def test_no_schedule() -> None:
+    assert Schedule.from_settings(TrainSettings()) is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"cron": "every day"}, "train.cron: 'every day' is not a cron line"),
+        ({"every": "0s"}, "train.every: 0 s is no interval"),
+    ],
+)
+def test_schedule_that_makes_no_sense_names_the_setting(settings: dict[str, str], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        Schedule.from_settings(TrainSettings(**settings))
+
+
+def test_cron_that_never_comes_true_names_the_setting() -> None:
+    with pytest.raises(ConfigError, match="never comes true"):
+        Schedule(cron="0 0 30 2 *").next_s(0.0, 1_704_067_200.0)
+
+
+def with_models(world: World, **models: object) -> World:
+    world.settings = world.settings.model_copy(update={"models": ModelSettings(**models)})  # type: ignore[arg-type]
+    world.up_to = 150
+    return world
+
+
+def test_published_model_is_signed_with_the_key_of_the_settings(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+    key = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    world = with_models(World(tmp_path / "models"), sign_key=str(tmp_path / "key.pem"))
+    world.service(Options(once=True)).run()
+    name = artifacts.current(tmp_path / "models") or ""
+    artifacts.load(tmp_path / "models", name, Trust(keys=(key.public_key(),)))
+    assert events(said, "model published")[0]["signed"] is True
+
+
+def test_key_that_cannot_be_read_is_said_before_anything_is_learnt(tmp_path: Path) -> None:
+    world = with_models(World(tmp_path / "models"), sign_key=str(tmp_path / "absent.pem"))
+    with pytest.raises(ConfigError, match=r"models.sign_key: .*absent.pem does not exist"):
+        world.service(Options(once=True)).run()
+    assert world.reads == []
+
+
+def test_model_beyond_the_setting_is_not_published(tmp_path: Path) -> None:
+    world = with_models(World(tmp_path, trees=300, samples=256, member="isolation_forest"), max_bytes=65_536)
+    with pytest.raises(ConfigError, match=r"models.max_bytes allows 65536 bytes, the model has \d+: allow more"):
+        world.service(Options(once=True)).run()
+    assert artifacts.current(tmp_path) is None

@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
+# What is imported is compiled once and kept: packages are installed without bytecode, half of which nobody needs.
+unexport PYTHONDONTWRITEBYTECODE
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,7 +16,7 @@ ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 # The lock is complete, so nothing is resolved: a later release of any package changes nothing.
-INSTALL := $(PIP) install --quiet --no-deps --require-hashes --only-binary :all:
+INSTALL := $(PIP) install --quiet --no-compile --no-deps --require-hashes --only-binary :all:
 PYTEST := $(BIN)/python -m pytest
 # Unit tests know nothing of one another: one process for each core.
 SPREAD := --numprocesses=logical
@@ -170,6 +172,7 @@ $(FULL): requirements/full.txt $(CORE) | $(BIN)/python
 $(DEV): requirements/dev.txt $(FULL) | $(BIN)/python
 	@echo "installing requirements/dev.txt"
 	@$(INSTALL) -r requirements/dev.txt
+	@$(BIN)/python -m compileall -q --workers 0 $(VENV)/lib || true  # tests start hundreds of processes
 	@touch $@
 
 $(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py) $(CORE)

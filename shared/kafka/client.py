@@ -113,7 +113,8 @@ def client_config(
 
     tuning   : defaults that the user may override
     required : what correctness needs
-    returns  : a configuration for confluent-kafka, log lines going to ``LOG``
+    returns  : a configuration for confluent-kafka, log lines going to ``LOG``; no client of it makes a broker create a
+               topic by asking about it, as librdkafka's producers and admin clients do unless told otherwise
     raises   : ConfigError when the user set a required name to another value, or an alias of a name that is ours
     """
     foreign = {"consumer": PRODUCER_ONLY, "producer": CONSUMER_ONLY, "admin": PRODUCER_ONLY | CONSUMER_ONLY}[role]
@@ -124,7 +125,8 @@ def client_config(
             raise ConfigError(f"{_setting(name)}: write {_ALIASES[name]!r} instead of its alias")
         if name in wanted and _plain(value) != _plain(wanted[name]):
             raise ConfigError(f"{_setting(name)}: must be {wanted[name]!r}, results would be wrong otherwise; got {value!r}")
-    return _COMMON_TUNING | dict(tuning or {}) | given | wanted | {"logger": LOG}
+    asking = {} if role == "consumer" else {"allow.auto.create.topics": "false"}
+    return _COMMON_TUNING | asking | dict(tuning or {}) | given | wanted | {"logger": LOG}
 
 
 class Hearing:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from shared.batch import Blob, Outgoing, Position
 from shared.errors import (
@@ -29,6 +31,8 @@ from shared.kafka import (
     TransactionalSink,
     topic_specs,
 )
+from shared.kafka.client import client_config
+from shared.kafka.membership import unowned
 from shared.settings import Settings
 from tests.support.services.records import (
     Log,
@@ -70,6 +74,27 @@ def test_another_partition_count_is_refused_with_both_counts(ready: Settings) ->
         Admin(ready).partitions("nothing.here")
     with pytest.raises(ConfigError, match=r"creating topic .*x"):
         Admin(ready).ensure_topics([TopicSpec(f"{ready.topics.dataset}.x", 1, 1, {"cleanup.policy": "sometimes"})])
+
+
+def test_asking_about_a_topic_creates_none(ready: Settings, kafka: str) -> None:
+    """The broker creates topics by itself, as Kafka does unless told otherwise."""
+    missing = f"{ready.topics.dataset}-missing"
+    admin, watcher = Admin(ready), AdminClient(client_config(ready))
+    plain = AdminClient({"bootstrap.servers": kafka, "allow.auto.create.topics": False})
+    for ask in (admin.partitions, admin.identity, admin.end_offsets):
+        with pytest.raises(TopicMismatch, match=missing):
+            ask(missing)
+    assert unowned(watcher, "nobody", missing) == set()
+    publisher = Publisher(ready)
+    publisher.send(Outgoing(missing, Blob.join([b"v"]), Blob.join([b"k"])))
+    publisher.flush(2.0)
+    publisher.close()
+    time.sleep(1.0)
+    assert missing not in plain.list_topics(timeout=10).topics
+    plain.list_topics(f"{missing}-control", timeout=10)
+    Producer({"bootstrap.servers": kafka}).list_topics(f"{missing}-control", timeout=10)
+    time.sleep(1.0)
+    assert f"{missing}-control" in plain.list_topics(timeout=10).topics, "this broker creates none"
 
 
 def test_cluster_and_topic_are_identified(ready: Settings) -> None:

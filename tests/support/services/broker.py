@@ -77,7 +77,6 @@ def broker_settings(
             "listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
             "inter.broker.listener.name": "PLAINTEXT",
-            "auto.create.topics.enable": "false",
             "offsets.topic.replication.factor": replicas,
             "offsets.topic.num.partitions": "8",
             "transaction.state.log.replication.factor": replicas,

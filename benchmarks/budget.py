@@ -1,8 +1,10 @@
-"""Asked against given alarms: ``python -m benchmarks.budget [--hosts N --days N --seed N] [--data NAB_DIR] [--json FILE]``.
+"""Asked against given alarms: ``python -m benchmarks.budget [--hosts N --days N --seed N] [--data
+                            NAB_DIR] [--json FILE]``.
 
-Law: every entity is folded by itself, as the product does it; days count from the end of the warm-up, no row is left out
-after it. The generated hosts are those of ``benchmarks.fleet`` without anomalies; the AWS series of NAB are reported only, they
-are too short for a small budget.
+Law: every entity is folded by itself, as the product does it; days count from the end of the
+     warm-up, no row is left out
+after it. The generated hosts are those of ``benchmarks.fleet`` without anomalies; the AWS series of
+NAB are reported only, they are too short for a small budget.
 """
 
 from __future__ import annotations
@@ -64,7 +66,10 @@ class Given:
     @property
     def within(self) -> bool:
         """Whether both overall and second half are as asked, give or take FACTOR."""
-        return all(self.asked / FACTOR <= rate <= self.asked * FACTOR for rate in (self.overall, self.second_half))
+        return all(
+            self.asked / FACTOR <= rate <= self.asked * FACTOR
+            for rate in (self.overall, self.second_half)
+        )
 
 
 def measure(entities: Sequence[Entity], asked: float) -> Given:
@@ -75,7 +80,14 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
         state = EnsembleState()
         state.reserve(1, metrics)
         slots, rows = np.arange(metrics, dtype=np.int32)[None], np.zeros(n, np.int32)
-        verdicts = fold(state, slots, rows, entity.time_ms, entity.values, limits_for(metrics, per_day=asked, cold_start=False))
+        verdicts = fold(
+            state,
+            slots,
+            rows,
+            entity.time_ms,
+            entity.values,
+            limits_for(metrics, per_day=asked, cold_start=False),
+        )
         judged = np.flatnonzero(~np.isnan(verdicts.score))
         if not len(judged):
             continue
@@ -101,12 +113,16 @@ def line(given: Given) -> str:
     """Say one budget in one line."""
     quarters = " ".join(f"{rate:6.3f}" for rate in given.quarters)
     return (
-        f"{given.asked:5.2f} {given.expected:9.0f} {given.overall:8.3f} {given.second_half:12.3f}  {quarters}"
-        f" {given.spread:8.3f} {given.threshold:10.2f}  {'yes' if given.within else 'no'}"
+        f"{given.asked:5.2f} {given.expected:9.0f} {given.overall:8.3f} {given.second_half:12.3f} "
+        f" {quarters} {given.spread:8.3f} {given.threshold:10.2f} "
+        f" {'yes' if given.within else 'no'}"
     )
 
 
-HEAD = "asked  expected  overall  second half  quarters                    spread  threshold  within a factor 1.5"
+HEAD = (
+    "asked  expected  overall  second half  quarters                    spread  threshold  within a"
+    " factor 1.5"
+)
 
 
 def fleet_entities(hosts: int, days: int, seed: int) -> list[Entity]:
@@ -121,12 +137,18 @@ def nab_entities(folder: Path) -> list[Entity]:
     raises : DataError
     """
     corpus = read_corpus(folder)
-    return [Entity(series.time_ms, series.values[:, None]) for series in corpus if series.category == CATEGORY]
+    return [
+        Entity(series.time_ms, series.values[:, None])
+        for series in corpus
+        if series.category == CATEGORY
+    ]
 
 
 def main() -> int:
     options = _options()
-    generated = f"{options.hosts} generated hosts x 3 metrics, {options.days} days, seed {options.seed}"
+    generated = (
+        f"{options.hosts} generated hosts x 3 metrics, {options.days} days, seed {options.seed}"
+    )
     document: dict[str, Any] = {}
     try:
         groups = {generated: fleet_entities(options.hosts, options.days, options.seed)}
@@ -142,19 +164,29 @@ def main() -> int:
             given = measure(entities, asked)
             print(line(given), flush=True)
             document.setdefault(name, []).append(asdict(given) | {"within": given.within})
-            print(f"{time.process_time() - began_s:6.1f} s  asked {asked:g}", file=sys.stderr, flush=True)
+            print(
+                f"{time.process_time() - began_s:6.1f} s  asked {asked:g}",
+                file=sys.stderr,
+                flush=True,
+            )
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.budget", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.budget", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--hosts", type=int, default=32)
     parser.add_argument("--days", type=int, default=75)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--asked", type=float, nargs="+", default=list(ASKED), help="alarms per entity and day")
-    parser.add_argument("--data", type=Path, metavar="NAB_DIR", help="a NAB checkout, or its data folder")
+    parser.add_argument(
+        "--asked", type=float, nargs="+", default=list(ASKED), help="alarms per entity and day"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="NAB_DIR", help="a NAB checkout, or its data folder"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     return parser.parse_args()
 

@@ -1,7 +1,9 @@
 """What the ensemble costs: ``python -m benchmarks.cost [--hosts N --repeats N] [--json FILE]``.
 
-Law: processor time of the fold alone, of one thread, after compilation; every repeat folds the same rows from a copy of the
-same state. A microsecond means something on one machine; that it does not grow with the history means something on all.
+Law: processor time of the fold alone, of one thread, after compilation; every repeat folds the same
+     rows from a copy of the
+same state. A microsecond means something on one machine; that it does not grow with the history
+means something on all.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class Cost:
 
 
 def measure(fleet: Fleet, metrics: int, history: int, repeats: int) -> Cost:
-    """Fold one warm-up of rows of all hosts after so many warm-ups of history, with combination and budget.
+    """Fold one warm-up of rows of all hosts after so many warm-ups of history, with combination and
+    budget.
 
     The hosts' rows come in turn, as they do from a topic.
     """
@@ -68,10 +71,14 @@ def measure(fleet: Fleet, metrics: int, history: int, repeats: int) -> Cost:
     return Cost(metrics, history, values.size, min(spent), float(np.median(spent)))
 
 
-def _rows(fleet: Fleet, metrics: int, low: int, high: int) -> tuple[npt.NDArray[np.int32], Ints, Floats]:
+def _rows(
+    fleet: Fleet, metrics: int, low: int, high: int
+) -> tuple[npt.NDArray[np.int32], Ints, Floats]:
     """Rows low..high of all hosts in order of time, their first metrics."""
     hosts = len(fleet.values)
-    values = np.ascontiguousarray(fleet.values[:, low:high, :metrics].transpose(1, 0, 2).reshape(-1, metrics))
+    values = np.ascontiguousarray(
+        fleet.values[:, low:high, :metrics].transpose(1, 0, 2).reshape(-1, metrics)
+    )
     entity = np.tile(np.arange(hosts, dtype=np.int32), high - low)
     return entity, np.repeat(fleet.time_ms[low:high], hosts), values
 
@@ -82,28 +89,50 @@ def main() -> int:
     fleet = generate(options.hosts, days, options.seed, anomalies=False)
     measure(fleet, 1, 1, 1)  # compiles
     costs = []
-    versions = f"Python {platform.python_version()}, numpy {np.__version__}, numba {numba.__version__}"
-    print(f"{options.hosts} hosts, {WARMUP_ROWS} rows each after the history, best and median of {options.repeats}; {versions}")
+    versions = (
+        f"Python {platform.python_version()}, numpy {np.__version__}, numba {numba.__version__}"
+    )
+    print(
+        f"{options.hosts} hosts, {WARMUP_ROWS} rows each after the history, best and median of"
+        f" {options.repeats}; {versions}"
+    )
     print("metrics  history  us a value: best  median")
     for metrics in (1, 3):
         for history in HISTORIES:
             cost = measure(fleet, metrics, history, options.repeats)
             costs.append(cost)
-            print(f"{metrics:7d} {history:7d}x {cost.best_us:16.2f} {cost.median_us:7.2f}", flush=True)
+            print(
+                f"{metrics:7d} {history:7d}x {cost.best_us:16.2f} {cost.median_us:7.2f}", flush=True
+            )
     metric_kib, entity_kib = METRIC_DTYPE.itemsize / 1024, ENTITY_DTYPE.itemsize / 1024
-    print(f"state: {METRIC_DTYPE.itemsize:,} bytes ({metric_kib:.1f} KiB) per entity and metric, goal {GOAL_METRIC_KIB:g}")
-    print(f"       {ENTITY_DTYPE.itemsize:,} bytes ({entity_kib:.1f} KiB) per entity, goal {GOAL_ENTITY_KIB:g}")
+    print(
+        f"state: {METRIC_DTYPE.itemsize:,} bytes ({metric_kib:.1f} KiB) per entity and metric, goal"
+        f" {GOAL_METRIC_KIB:g}"
+    )
+    print(
+        f"       {ENTITY_DTYPE.itemsize:,} bytes ({entity_kib:.1f} KiB) per entity, goal"
+        f" {GOAL_ENTITY_KIB:g}"
+    )
     slowest = max(cost.median_us for cost in costs)
     met = slowest <= GOAL_US and metric_kib <= GOAL_METRIC_KIB and entity_kib <= GOAL_ENTITY_KIB
     print(f"goals ({GOAL_US:g} us in the median): {'met' if met else 'not met'}")
     if options.json:
-        document = {"metric_bytes": METRIC_DTYPE.itemsize, "entity_bytes": ENTITY_DTYPE.itemsize, "goals_met": met}
-        options.json.write_text(json.dumps(document | {"costs": [asdict(cost) for cost in costs]}, indent=1) + "\n", "utf-8")
+        document = {
+            "metric_bytes": METRIC_DTYPE.itemsize,
+            "entity_bytes": ENTITY_DTYPE.itemsize,
+            "goals_met": met,
+        }
+        options.json.write_text(
+            json.dumps(document | {"costs": [asdict(cost) for cost in costs]}, indent=1) + "\n",
+            "utf-8",
+        )
     return 0
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.cost", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.cost", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--hosts", type=int, default=8)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--repeats", type=int, default=7)

@@ -1,10 +1,12 @@
-"""What exactly-once costs against at-least-once: ``python -m benchmarks.delivery [--json FILE]``, about five minutes.
+"""What exactly-once costs against at-least-once: ``python -m benchmarks.delivery [--json FILE]``,
+                                               about five minutes.
 
-One predictor with the default detector and no trained model (the less there is to compute, the more delivery weighs;
-``--trained`` fits one) works off backlogs, in pairs side by side. Then events come steadily, and a reader in the process that
-sends them notes when it has each score: the time from handing a record to the producer to reading its score, read committed for
-exactly-once, read uncommitted for at-least-once. Everything happens on one stream whose hosts are past their warm-up. Kafka and
-registry as in ``benchmarks.services``.
+One predictor with the default detector and no trained model (the less there is to compute, the more
+delivery weighs; ``--trained`` fits one) works off backlogs, in pairs side by side. Then events come
+steadily, and a reader in the process that sends them notes when it has each score: the time from
+handing a record to the producer to reading its score, read committed for exactly-once, read
+uncommitted for at-least-once. Everything happens on one stream whose hosts are past their warm-up.
+Kafka and registry as in ``benchmarks.services``.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ INTERVALS_MS = (10, 25, 50, 250, 1000)
 SHARE, LOW_RATE = 0.2, 1_000.0
 START_MS, STEP_MS, DAY_STEPS = 1_767_225_600_000, 300_000, 288
 WARMUP_ROWS = 1_000
-"""Events of each host before anything is measured: more than the warm-up of three days at five minutes."""
+"""Events of each host before anything is measured: more than the warm-up of three days at five
+minutes.
+"""
 
 SETTLE_S = 2.0
 SLICE_S = 0.005
@@ -64,7 +68,8 @@ Moment = tuple[float, int, float]
 
 
 class Stream:
-    """A fleet without end, its hosts in turn, three metrics every five minutes; the only writer of its topic.
+    """A fleet without end, its hosts in turn, three metrics every five minutes; the only writer of
+    its topic.
 
     sent : events so far
     """
@@ -85,15 +90,21 @@ class Stream:
         self._publisher.send(Outgoing(self._topic, Blob.join(values), Blob.join(keys)))
         self._flush()
 
-    def pace(self, rate: float, seconds: float) -> tuple[list[Place], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Send at a steady rate; return where each event lies, when it was handed over, and how late that was, both in s."""
+    def pace(
+        self, rate: float, seconds: float
+    ) -> tuple[list[Place], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Send at a steady rate; return where each event lies, when it was handed over, and how
+        late that was, both in s.
+        """
         values, keys, places = self._next(round(rate * seconds))
         handed_s, began_s, row = np.empty(len(values)), time.monotonic(), 0
         while row < len(values):
             stop = min(len(values), int((time.monotonic() - began_s) * rate))
             if stop > row:
                 handed_s[row:stop] = time.monotonic()
-                self._publisher.send(Outgoing(self._topic, Blob.join(values[row:stop]), Blob.join(keys[row:stop])))
+                self._publisher.send(
+                    Outgoing(self._topic, Blob.join(values[row:stop]), Blob.join(keys[row:stop]))
+                )
                 row = stop
             time.sleep(SLICE_S)
         self._flush()
@@ -107,7 +118,9 @@ class Stream:
         number = np.arange(self.sent, self.sent + count)
         host, step = number % len(self._names), number // len(self._names)
         season = np.sin(2 * np.pi * (step / DAY_STEPS + host / len(self._names)))
-        metrics = np.stack([40 + 20 * season, 1e6 * (1 + 0.5 * season), np.full(count, 5e4)], axis=1)
+        metrics = np.stack(
+            [40 + 20 * season, 1e6 * (1 + 0.5 * season), np.full(count, 5e4)], axis=1
+        )
         metrics *= 1 + 0.05 * self._dice.normal(size=metrics.shape)
         names = [self._names[k] for k in host]
         blob = encode_metric_events(self._schema_id, names, START_MS + step * STEP_MS, metrics)
@@ -127,15 +140,25 @@ class Stream:
 
 
 class Watcher:
-    """Reads scores as they come, in a thread of its own, and notes when; they are decoded afterwards."""
+    """Reads scores as they come, in a thread of its own, and notes when; they are decoded
+    afterwards.
+    """
 
     def __init__(self, settings: Settings, isolation: str) -> None:
         self._seen: list[tuple[float, bytes]] = []
         self._closing = threading.Event()
         ends = Admin(settings).end_offsets(settings.topics.scores)
-        required = {"group.id": "lapwing-benchmark", "isolation.level": isolation, "enable.auto.commit": "false"}
-        self._consumer = Consumer(client_config(settings, "consumer", tuning=CONSUMER_TUNING, required=required))
-        self._consumer.assign([TopicPartition(settings.topics.scores, p, end) for p, end in ends.items()])
+        required = {
+            "group.id": "lapwing-benchmark",
+            "isolation.level": isolation,
+            "enable.auto.commit": "false",
+        }
+        self._consumer = Consumer(
+            client_config(settings, "consumer", tuning=CONSUMER_TUNING, required=required)
+        )
+        self._consumer.assign(
+            [TopicPartition(settings.topics.scores, p, end) for p, end in ends.items()]
+        )
         self._thread = threading.Thread(target=self._follow, name="watcher", daemon=True)
         self._thread.start()
 
@@ -145,7 +168,9 @@ class Watcher:
         while len(self._seen) < count:
             alive()
             if time.monotonic() > deadline:
-                raise RuntimeError(f"{len(self._seen):,} of {count:,} scores after {PATIENCE_S:g} s")
+                raise RuntimeError(
+                    f"{len(self._seen):,} of {count:,} scores after {PATIENCE_S:g} s"
+                )
             time.sleep(0.02)
 
     def take(self) -> dict[Place, float]:
@@ -169,7 +194,11 @@ class Watcher:
                 if messages:
                     messages += self._consumer.consume(5_000, 0.0)
                 at_s = time.monotonic()
-                self._seen += [(at_s, message.value() or b"") for message in messages if message.error() is None]
+                self._seen += [
+                    (at_s, message.value() or b"")
+                    for message in messages
+                    if message.error() is None
+                ]
 
 
 class Bench:
@@ -180,12 +209,19 @@ class Bench:
         self.settings = load_settings(environ=environ)
         ensure(self.settings).checked()
         registry, subject = Registry(self.settings.registry), f"{self.settings.topics.input}-value"
-        self.stream = Stream(self.settings, registry.register(subject, schemas.text(schemas.METRIC_EVENT), "BACKWARD"), hosts)
+        self.stream = Stream(
+            self.settings,
+            registry.register(subject, schemas.text(schemas.METRIC_EVENT), "BACKWARD"),
+            hosts,
+        )
         self._admin = Admin(self.settings)
 
     @contextmanager
     def predictor(self, delivery: str, commit_ms: int) -> Iterator[subprocess.Popen[str]]:
-        more = {"LAPWING_PREDICT__DELIVERY": delivery, "LAPWING_PREDICT__COMMIT_INTERVAL_MS": str(commit_ms)}
+        more = {
+            "LAPWING_PREDICT__DELIVERY": delivery,
+            "LAPWING_PREDICT__COMMIT_INTERVAL_MS": str(commit_ms),
+        }
         process = start(self.environ | more, "consumer_prediction")
         try:
             yield process
@@ -196,7 +232,9 @@ class Bench:
             raise RuntimeError(f"the predictor ended with {code}")
 
     def work_off(self, delivery: str, events: int) -> dict[str, float]:
-        """Let a predictor work off a backlog; rate and processor time count from its first commit to its last."""
+        """Let a predictor work off a backlog; rate and processor time count from its first commit
+        to its last.
+        """
         first, last = self.catch_up(delivery, events)
         if first is None:
             raise RuntimeError(f"{events:,} events were committed at once; ask for more")
@@ -204,7 +242,9 @@ class Bench:
         return {"events_per_s": worked / seconds, "cpu_s_per_million": 1e6 * spent_s / worked}
 
     def catch_up(self, delivery: str, events: int) -> tuple[Moment | None, Moment]:
-        """Send a backlog and let a predictor work it off; return its first commit, if it was not the only one, and its last."""
+        """Send a backlog and let a predictor work it off; return its first commit, if it was not
+        the only one, and its last.
+        """
         before = self.stream.sent
         self.stream.send(events)
         with self.predictor(delivery, COMMIT_MS) as process:
@@ -219,9 +259,13 @@ class Bench:
                 time.sleep(0.01)
             return first, (time.monotonic(), done, cpu_s(process))
 
-    def latencies(self, delivery: str, commit_ms: int, rates: list[float], seconds: float) -> Iterator[dict[str, Any]]:
+    def latencies(
+        self, delivery: str, commit_ms: int, rates: list[float], seconds: float
+    ) -> Iterator[dict[str, Any]]:
         """Measure one predictor at each of the rates."""
-        watcher = Watcher(self.settings, "read_committed" if delivery == "exactly-once" else "read_uncommitted")
+        watcher = Watcher(
+            self.settings, "read_committed" if delivery == "exactly-once" else "read_uncommitted"
+        )
         try:
             with self.predictor(delivery, commit_ms) as process:
                 self.stream.send(1)
@@ -233,7 +277,9 @@ class Bench:
         finally:
             watcher.close()
 
-    def _at_rate(self, process: subprocess.Popen[str], watcher: Watcher, rate: float, seconds: float) -> dict[str, Any]:
+    def _at_rate(
+        self, process: subprocess.Popen[str], watcher: Watcher, rate: float, seconds: float
+    ) -> dict[str, Any]:
         before, _, _ = self.stream.pace(rate, SETTLE_S)
         spent_s = cpu_s(process)
         places, handed_s, late_s = self.stream.pace(rate, seconds)
@@ -241,7 +287,10 @@ class Bench:
         spent_s = cpu_s(process) - spent_s
         seen_s = watcher.take()
         if missing := [place for place in places if place not in seen_s]:
-            raise RuntimeError(f"{len(missing):,} of {len(places):,} events have no score, the first at {missing[0]}")
+            raise RuntimeError(
+                f"{len(missing):,} of {len(places):,} events have no score, the first at"
+                f" {missing[0]}"
+            )
         taken_s = np.array([seen_s[place] for place in places]) - handed_s
         p50, p99, most = (1e3 * float(np.quantile(taken_s, share)) for share in (0.5, 0.99, 1.0))
         return {
@@ -279,7 +328,9 @@ def cpu_s(process: subprocess.Popen[str]) -> float:
 def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
     """Work off backlogs, exactly-once and at-least-once in turn; the ratios are of neighbours."""
     print(f"\nbacklogs of {events:,} events, commit interval {COMMIT_MS} ms")
-    print(f"{'pair':<8}{'exactly-once/s':>16}{'at-least-once/s':>17}{'ratio':>8}{'CPU s per million':>26}")
+    print(
+        f"{'pair':<8}{'exactly-once/s':>16}{'at-least-once/s':>17}{'ratio':>8}{'CPU s per million':>26}"
+    )
     found: list[dict[str, Any]] = []
     for number in range(pairs):
         once, least = (bench.work_off(delivery, events) for delivery in DELIVERIES)
@@ -287,7 +338,10 @@ def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
         found.append({"exactly_once": once, "at_least_once": least, "ratio": ratio})
         _say_pair(str(number + 1), once, least, ratio)
     names = ("exactly_once", "at_least_once")
-    middle = {name: {key: median(pair[name][key] for pair in found) for key in found[0][name]} for name in names}
+    middle = {
+        name: {key: median(pair[name][key] for pair in found) for key in found[0][name]}
+        for name in names
+    }
     ratio = median(pair["ratio"] for pair in found)
     _say_pair("median", middle["exactly_once"], middle["at_least_once"], ratio)
     return {"backlog": events, "pairs": found, "median": middle | {"ratio": ratio}}
@@ -295,14 +349,23 @@ def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
 
 def _say_pair(name: str, once: dict[str, float], least: dict[str, float], ratio: float) -> None:
     cpu = f"{once['cpu_s_per_million']:.1f} against {least['cpu_s_per_million']:.1f}"
-    print(f"{name:<8}{once['events_per_s']:>16,.0f}{least['events_per_s']:>17,.0f}{ratio:>8.3f}{cpu:>26}", flush=True)
+    print(
+        f"{name:<8}{once['events_per_s']:>16,.0f}{least['events_per_s']:>17,.0f}{ratio:>8.3f}{cpu:>26}",
+        flush=True,
+    )
 
 
 def latency(bench: Bench, rates: list[float], seconds: float) -> list[dict[str, Any]]:
-    """Measure both deliveries at the default commit interval side by side, then exactly-once at the others."""
-    settings = [(delivery, COMMIT_MS) for delivery in DELIVERIES] + [(DELIVERIES[0], one) for one in INTERVALS_MS]
+    """Measure both deliveries at the default commit interval side by side, then exactly-once at the
+    others.
+    """
+    settings = [(delivery, COMMIT_MS) for delivery in DELIVERIES] + [
+        (DELIVERIES[0], one) for one in INTERVALS_MS
+    ]
     print(f"\nfrom a record's hand-over to its score, {seconds:g} s each after {SETTLE_S:g} s")
-    print(f"{'delivery':<15}{'commit ms':>10}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'CPU s per million':>20}")
+    print(
+        f"{'delivery':<15}{'commit ms':>10}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'CPU s per million':>20}"
+    )
     found = []
     for delivery, commit_ms in settings:
         for row in bench.latencies(delivery, commit_ms, rates, seconds):
@@ -352,12 +415,25 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.delivery", description="What exactly-once costs.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.delivery", description="What exactly-once costs."
+    )
     parser.add_argument("--hosts", type=int, default=120)
-    parser.add_argument("--events", type=int, default=200_000, help="in each backlog (default: %(default)s)")
+    parser.add_argument(
+        "--events", type=int, default=200_000, help="in each backlog (default: %(default)s)"
+    )
     parser.add_argument("--pairs", type=int, default=3, help="of backlogs (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="of each latency measurement (default: %(default)s)")
-    parser.add_argument("--trained", action="store_true", help="fit a model for the ensemble before anything is measured")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=6.0,
+        help="of each latency measurement (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--trained",
+        action="store_true",
+        help="fit a model for the ensemble before anything is measured",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser
 

@@ -1,7 +1,8 @@
 """``python -m benchmarks.scoring``: the scoring kernels against scikit-learn, side by side in one run.
 
-Both sides score the same rows, all different from one another, of a generated fleet's feature vectors. A figure is the best
-of several alternating rounds; only the ratios mean anything beyond this machine.
+Both sides score the same rows, all different from one another, of a generated fleet's feature
+vectors. A figure is the best of several alternating rounds; only the ratios mean anything beyond
+this machine.
 """
 
 from __future__ import annotations
@@ -35,23 +36,39 @@ Floats = npt.NDArray[np.float64]
 
 
 def feature_vectors(hosts: int, days: float) -> tuple[Floats, Floats]:
-    """Feature vectors of a generated fleet: those to train on, and ROWS seeded ones of the test part."""
+    """Feature vectors of a generated fleet: those to train on, and ROWS seeded ones of the test
+    part.
+    """
     fleet, _ = generate(hosts, days)
     order = np.argsort(fleet.entity, kind="stable")
     bounds = np.searchsorted(fleet.entity[order], np.arange(len(fleet.entities) + 1))
     series = tuple((name, 0) for name in fleet.entities)
-    rows = Rows(series, bounds, tuple(fleet.metrics), fleet.time_ms[order], np.ascontiguousarray(fleet.values[order]))
-    trained = train(rows, Detector.ISOLATION_FOREST, FeatureSettings(), TrainSettings(trees=1, samples=2))
+    rows = Rows(
+        series,
+        bounds,
+        tuple(fleet.metrics),
+        fleet.time_ms[order],
+        np.ascontiguousarray(fleet.values[order]),
+    )
+    trained = train(
+        rows, Detector.ISOLATION_FOREST, FeatureSettings(), TrainSettings(trees=1, samples=2)
+    )
     kept, model = list(range(len(rows.metrics))), trained.model
     parts: list[list[Floats]] = [[], []]
-    for where, block in feature_blocks(rows, trained.part != UNUSED, model.window, kept, model.scale, model.calendar):
-        for number, chosen in enumerate((trained.part[where] == TRAIN, trained.part[where] != TRAIN)):
+    for where, block in feature_blocks(
+        rows, trained.part != UNUSED, model.window, kept, model.scale, model.calendar
+    ):
+        for number, chosen in enumerate(
+            (trained.part[where] == TRAIN, trained.part[where] != TRAIN)
+        ):
             parts[number].append(block[chosen])
     training, test = np.concatenate(parts[0]), np.concatenate(parts[1])
     return training, test[np.random.default_rng(0).choice(len(test), ROWS, replace=False)]
 
 
-def compare(detector: Detector, training: Floats, X: Floats, settings: TrainSettings) -> dict[str, Any]:
+def compare(
+    detector: Detector, training: Floats, X: Floats, settings: TrainSettings
+) -> dict[str, Any]:
     """Fit once; compare scores, flags and times of both sides."""
     estimator, member = fit(detector, training, settings)
     theirs = _their_score(detector, estimator)
@@ -63,7 +80,9 @@ def compare(detector: Detector, training: Floats, X: Floats, settings: TrainSett
     else:
         estimator.offset_ = -cut
         flags["predict"] = bool(np.array_equal(ours > cut, estimator.predict(X) == -1))
-    single = _alternating(lambda: _one_by_one(member.score, X), lambda: _one_by_one(theirs, X), SINGLES)
+    single = _alternating(
+        lambda: _one_by_one(member.score, X), lambda: _one_by_one(theirs, X), SINGLES
+    )
     batch = _alternating(lambda: member.score(X[:BATCH]), lambda: theirs(X[:BATCH]), BATCH)
     return {
         "detector": detector.value,
@@ -85,7 +104,10 @@ def _their_score(detector: Detector, estimator: Any) -> Callable[[Floats], Float
 
 def _size(member: Forest | Svm) -> str:
     if isinstance(member, Forest):
-        return f"{len(member.offsets) - 1} trees, {len(member.feature):,} nodes, {member.features} features"
+        return (
+            f"{len(member.offsets) - 1} trees, {len(member.feature):,} nodes, {member.features}"
+            " features"
+        )
     return f"{len(member.coefficients)} support vectors, {member.features} features"
 
 
@@ -94,7 +116,9 @@ def _one_by_one(score: Callable[[Floats], Floats], X: Floats) -> None:
         score(X[row : row + 1])
 
 
-def _alternating(ours: Callable[[], object], theirs: Callable[[], object], rows: int) -> dict[str, float]:
+def _alternating(
+    ours: Callable[[], object], theirs: Callable[[], object], rows: int
+) -> dict[str, float]:
     """Best time of each side per row, in microseconds, and their ratio."""
     best = [float("inf"), float("inf")]
     for _ in range(ROUNDS):
@@ -102,7 +126,11 @@ def _alternating(ours: Callable[[], object], theirs: Callable[[], object], rows:
             began_s = time.perf_counter()
             call()
             best[side] = min(best[side], (time.perf_counter() - began_s) / rows * 1e6)
-    return {"kernel": round(best[0], 3), "scikit_learn": round(best[1], 3), "ratio": round(best[1] / best[0], 1)}
+    return {
+        "kernel": round(best[0], 3),
+        "scikit_learn": round(best[1], 3),
+        "ratio": round(best[1] / best[0], 1),
+    }
 
 
 def main() -> None:
@@ -113,8 +141,17 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object per detector")
     given = parser.parse_args()
     training, X = feature_vectors(given.hosts, given.days)
-    versions = {"numpy": np.__version__, "numba": numba.__version__, "scikit-learn": sklearn.__version__}
-    where = ", ".join([f"Python {platform.python_version()}", *(f"{name} {version}" for name, version in versions.items())])
+    versions = {
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "scikit-learn": sklearn.__version__,
+    }
+    where = ", ".join(
+        [
+            f"Python {platform.python_version()}",
+            *(f"{name} {version}" for name, version in versions.items()),
+        ]
+    )
     if not given.json:
         print(f"{len(training):,} training rows, {len(X):,} rows scored; {where}, one thread")
     for detector in Detector:
@@ -123,11 +160,22 @@ def main() -> None:
             print(json.dumps(result))
             continue
         print(f"\n{detector.value}: {result['size']}")
-        print(f"  largest difference   {result['largest_difference']:.1e} on {result['rows']:,} rows")
-        print(f"  flags equal          {all(result['flags_equal'].values())} ({result['flagged']} flagged)")
-        for name, label in (("single_row_us", "single row"), (f"batch_of_{BATCH}_us_per_row", f"batch of {BATCH:,}")):
+        print(
+            f"  largest difference   {result['largest_difference']:.1e} on {result['rows']:,} rows"
+        )
+        print(
+            f"  flags equal          {all(result['flags_equal'].values())} ({result['flagged']}"
+            " flagged)"
+        )
+        for name, label in (
+            ("single_row_us", "single row"),
+            (f"batch_of_{BATCH}_us_per_row", f"batch of {BATCH:,}"),
+        ):
             times = result[name]
-            said = f"{times['kernel']:9.2f} us a row, scikit-learn {times['scikit_learn']:9.2f} us: {times['ratio']:,.0f}x"
+            said = (
+                f"{times['kernel']:9.2f} us a row, scikit-learn {times['scikit_learn']:9.2f} us:"
+                f" {times['ratio']:,.0f}x"
+            )
             print(f"  {label:<18} {said}")
 
 

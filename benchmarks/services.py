@@ -1,8 +1,9 @@
-"""Events per second and memory of the services on a real Kafka: ``python -m benchmarks.services [--hosts 500] [--days 14]``.
+"""Events per second and memory of the services on a real Kafka: ``python -m benchmarks.services
+[--hosts 500] [--days 14]``.
 
-A fleet is replayed at full speed, a model is trained on it, and one predictor scores all of it in transactions while its
-memory is sampled. Kafka and registry are those that KAFKA_BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL name, else they are
-started from Maven's jars.
+A fleet is replayed at full speed, a model is trained on it, and one predictor scores all of it in
+transactions while its memory is sampled. Kafka and registry are those that KAFKA_BOOTSTRAP_SERVERS
+and SCHEMA_REGISTRY_URL name, else they are started from Maven's jars.
 """
 
 from __future__ import annotations
@@ -47,7 +48,11 @@ def main() -> int:
         print(json.dumps(figures))
     else:
         for name, figure in figures.items():
-            print(f"{name:<32} {figure:>12,.2f}" if isinstance(figure, float) else f"{name:<32} {figure:>12,}")
+            print(
+                f"{name:<32} {figure:>12,.2f}"
+                if isinstance(figure, float)
+                else f"{name:<32} {figure:>12,}"
+            )
     return 0
 
 
@@ -70,10 +75,22 @@ def services(stack: ExitStack) -> dict[str, str]:
     return environ
 
 
-def measure(settings: Settings, environ: dict[str, str], hosts: int, days: int) -> dict[str, float | int]:
+def measure(
+    settings: Settings, environ: dict[str, str], hosts: int, days: int
+) -> dict[str, float | int]:
     run(environ, "lapwing", "topics", "ensure")
     replay, producer_mib, _ = watched(
-        start(environ, "producer", "--fleet", str(hosts), "--days", str(days), "--speed", "max", "--json")
+        start(
+            environ,
+            "producer",
+            "--fleet",
+            str(hosts),
+            "--days",
+            str(days),
+            "--speed",
+            "max",
+            "--json",
+        )
     )
     produced = json.loads(replay.splitlines()[-1])
     _, trainer_mib, train_s = watched(start(environ, "consumer_training", "--once"))
@@ -92,18 +109,26 @@ def measure(settings: Settings, environ: dict[str, str], hosts: int, days: int) 
         "trainer_max_rss_mib": trainer_mib,
         "predictor_events_per_s": events_per_s,
         "predictor_max_rss_mib": max(samples) / MIB,
-        "predictor_rss_growth_second_half_mib": (statistics.median(samples[-5:]) - samples[half]) / MIB,
+        "predictor_rss_growth_second_half_mib": (
+            (statistics.median(samples[-5:]) - samples[half]) / MIB
+        ),
     }
 
 
 def follow(settings: Settings, predictor: subprocess.Popen[str]) -> tuple[float, list[int]]:
-    """Sample the predictor's memory until it has committed all; the rate is taken between the first and the last commit."""
+    """Sample the predictor's memory until it has committed all; the rate is taken between the first
+    and the last commit.
+    """
     admin, topic = Admin(settings), settings.topics.input
     total, process = sum(admin.end_offsets(topic).values()), psutil.Process(predictor.pid)
     samples: list[int] = []
     first: tuple[float, int] | None = None
     while predictor.poll() is None:
-        done = sum(position.offset for position in admin.committed(settings.predict.group, topic).values() if position)
+        done = sum(
+            position.offset
+            for position in admin.committed(settings.predict.group, topic).values()
+            if position
+        )
         now_s = time.monotonic()
         if done and first is None:
             first = now_s, done
@@ -130,11 +155,18 @@ def watched(process: subprocess.Popen[str]) -> tuple[str, float, float]:
 
 
 def start(environ: dict[str, str], module: str, *arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-m", module, *arguments], env=environ, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *arguments], env=environ, stdout=subprocess.PIPE, text=True
+    )
 
 
 def run(environ: dict[str, str], module: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], env=environ, check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        env=environ,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
 
 
 def help_seconds() -> float:
@@ -142,7 +174,9 @@ def help_seconds() -> float:
     seconds = []
     for _ in range(5):
         began_s = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "lapwing", "--help"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "lapwing", "--help"], check=True, stdout=subprocess.DEVNULL
+        )
         seconds.append(time.perf_counter() - began_s)
     return statistics.median(seconds)
 

@@ -1,7 +1,8 @@
-"""``python -m benchmarks.snapshots``: what snapshots of many series cost, and what a restart has to do.
+"""``python -m benchmarks.snapshots``: what snapshots of many series cost, and what a restart has to
+                                    do.
 
-The state is that of ``--series`` entities with one metric each; a share of them moves between two snapshots. A figure is the
-median of several rounds; seconds mean something on this machine only.
+The state is that of ``--series`` entities with one metric each; a share of them moves between two
+snapshots. A figure is the median of several rounds; seconds mean something on this machine only.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def state_of(series: int) -> PartitionState:
     """A state with a full record for each series."""
     state = PartitionState(0)
     state.metrics.append("value")
-    entity = np.array([state.entities.add(f"series-{number:06}") for number in range(series)], np.int32)
+    entity = np.array(
+        [state.entities.add(f"series-{number:06}") for number in range(series)], np.int32
+    )
     none = np.zeros(0, np.int64), np.zeros(0, np.uint8)
     values = np.random.default_rng(0).normal(size=(series, 1))
     fold(state, Columns(np.arange(series), entity, np.full(series, 1000), values, *none), window=5)
@@ -52,7 +55,9 @@ def move(state: PartitionState, share: float, first: int = 0) -> None:
     series = len(state.entities)
     moved = (first + np.arange(max(1, round(share * series)))) % series
     state.events[moved] += 1
-    state.ensemble.metrics.view(np.uint8).reshape(len(state.ensemble.metrics), -1)[moved, :: 1 << 12] += 1
+    state.ensemble.metrics.view(np.uint8).reshape(len(state.ensemble.metrics), -1)[
+        moved, :: 1 << 12
+    ] += 1
     state.next_offset += len(moved)
 
 
@@ -61,7 +66,12 @@ def measure_writes(state: PartitionState) -> list[dict[str, Any]]:
     found = []
     for share in (None, *DIRTY):
         rounds = [_write(state, share) for _ in range(ROUNDS)]
-        found.append({"moved": share, **{name: statistics.median(each[name] for each in rounds) for name in rounds[0]}})
+        found.append(
+            {
+                "moved": share,
+                **{name: statistics.median(each[name] for each in rounds) for name in rounds[0]},
+            }
+        )
     return found
 
 
@@ -101,12 +111,20 @@ def _write(state: PartitionState, share: float | None) -> dict[str, float]:
 
 def _equal(one: PartitionState, other: PartitionState) -> bool:
     """Whether two states are the same to the bit."""
-    pairs = zip(Selection.of(one).frame().pieces(), Selection.of(other).frame().pieces(), strict=True)
-    return all(np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pairs)
+    pairs = zip(
+        Selection.of(one).frame().pieces(), Selection.of(other).frame().pieces(), strict=True
+    )
+    return all(
+        np.array_equal(np.frombuffer(a, np.uint8), np.frombuffer(b, np.uint8)) for a, b in pairs
+    )
 
 
-def measure_loop(states: list[PartitionState], load: float, interval_s: float, seconds: float) -> dict[str, Any]:
-    """Let a loop run with so much work per second in which every series moves once in the interval; its first base is there."""
+def measure_loop(
+    states: list[PartitionState], load: float, interval_s: float, seconds: float
+) -> dict[str, Any]:
+    """Let a loop run with so much work per second in which every series moves once in the interval;
+    its first base is there.
+    """
     with tempfile.TemporaryDirectory() as root:
         writer = SnapshotWriter(SnapshotFolder(Path(root), "cluster", "topic", "", "group"))
         trails = [Trail(number) for number in range(len(states))]
@@ -121,7 +139,11 @@ def measure_loop(states: list[PartitionState], load: float, interval_s: float, s
         while (now_s := time.monotonic()) < began_s + seconds:
             worked_s += _work(load * COMMIT_S)
             for number, (trail, state) in enumerate(zip(trails, states, strict=True)):
-                move(state, COMMIT_S / interval_s, int((now_s - began_s) / interval_s * len(state.entities)))
+                move(
+                    state,
+                    COMMIT_S / interval_s,
+                    int((now_s - began_s) / interval_s * len(state.entities)),
+                )
                 trail.work_s += load * COMMIT_S / len(states)
                 lost_s[number] += load * COMMIT_S / len(states)
             most_s = max(most_s, sum(lost_s))
@@ -149,7 +171,9 @@ def measure_loop(states: list[PartitionState], load: float, interval_s: float, s
 
 
 def _work(seconds: float) -> float:
-    """Keep the processor and the interpreter busy as scoring does; returns the processor time that it took."""
+    """Keep the processor and the interpreter busy as scoring does; returns the processor time that
+    it took.
+    """
     began_s, cpu_s = time.perf_counter(), time.thread_time()
     numbers = np.arange(4096.0)
     while time.perf_counter() < began_s + seconds:
@@ -161,32 +185,46 @@ def main() -> None:
     """Print what writes cost, and what a loop sees of them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.snapshots", description=__doc__)
     parser.add_argument("--series", type=int, default=10_000)
-    parser.add_argument("--partitions", type=int, default=1, help="that the series are spread over in the loop's part")
+    parser.add_argument(
+        "--partitions",
+        type=int,
+        default=1,
+        help="that the series are spread over in the loop's part",
+    )
     parser.add_argument("--interval", type=float, default=5.0, help="predict.snapshot_interval_s")
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long each loop runs; 0 = only the writes")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="how long each loop runs; 0 = only the writes"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object per row")
     given = parser.parse_args()
     if not given.json:
-        print(f"{given.series:,} series; Python {platform.python_version()}, numpy {np.__version__}, {os.cpu_count()} cores")
+        print(
+            f"{given.series:,} series; Python {platform.python_version()}, numpy {np.__version__},"
+            f" {os.cpu_count()} cores"
+        )
         print("\nmoved    written MB   copy s   behind s (cpu)   restore s (cpu)")
     for row in measure_writes(state_of(given.series)):
         moved = "base" if row["moved"] is None else f"{row['moved']:.0%}"
         said = (
-            f"{moved:>5} {row['mb']:13.1f} {row['copy_s']:8.3f} {row['behind_s']:10.3f} ({row['behind_cpu_s']:.3f}) "
-            f"{row['restore_s']:10.3f} ({row['restore_cpu_s']:.3f})"
+            f"{moved:>5} {row['mb']:13.1f} {row['copy_s']:8.3f} {row['behind_s']:10.3f}"
+            f" ({row['behind_cpu_s']:.3f}) {row['restore_s']:10.3f} ({row['restore_cpu_s']:.3f})"
         )
         print(json.dumps(row) if given.json else said, flush=True)
     if not given.seconds:
         return
     if not given.json:
         print(f"\n{given.partitions} partition(s), every series moves once in {given.interval:g} s")
-        print("load   snapshots     MB/s   loop's share   longest pause s   cpu of all   most to replay s")
+        print(
+            "load   snapshots     MB/s   loop's share   longest pause s   cpu of all   most to"
+            " replay s"
+        )
     states = [state_of(given.series // given.partitions) for _ in range(given.partitions)]
     for load in LOADS:
         row = measure_loop(states, load, given.interval, given.seconds)
         said = (
-            f"{load:4.0%} {row['snapshots']:11} {row['mb_per_s']:8.1f} {row['loop_share']:14.2%} "
-            f"{row['longest_pause_s']:17.3f} {row['cpu_share']:12.1%} {row['most_to_replay_s']:18.2f}"
+            f"{load:4.0%} {row['snapshots']:11} {row['mb_per_s']:8.1f} {row['loop_share']:14.2%}"
+            f" {row['longest_pause_s']:17.3f} {row['cpu_share']:12.1%}"
+            f" {row['most_to_replay_s']:18.2f}"
         )
         print(json.dumps(row) if given.json else said, flush=True)
 

@@ -1,1 +1,3 @@
-"""Prediction consumers: score every event in real time and write scores, anomalies and dead letters."""
+"""Prediction consumers: score every event in real time and write scores, anomalies and dead
+letters.
+"""

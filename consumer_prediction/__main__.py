@@ -1,4 +1,6 @@
-"""``python -m consumer_prediction``: score the input until SIGTERM; settings come from the environment or ``--config``."""
+"""``python -m consumer_prediction``: score the input until SIGTERM; settings come from the
+environment or ``--config``.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _quick_imports() -> Iterator[None]:
     """Import without what only costs time, for a killed predictor is waited for.
 
-    That is the search for garbage where there is none, and scipy: numba loads it for a BLAS that no kernel calls.
+    That is the search for garbage where there is none, and scipy: numba loads it for a BLAS that no
+    kernel calls.
     """
     gc.disable()
     hidden = sys.modules.setdefault("scipy", None) is None  # type: ignore[arg-type]
@@ -59,9 +62,13 @@ def _quick_imports() -> Iterator[None]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="lapwing predict", description="Score every event of the input topic, in real time.")
+    parser = argparse.ArgumentParser(
+        prog="lapwing predict", description="Score every event of the input topic, in real time."
+    )
     parser.add_argument("--config", type=Path, help="settings file (TOML)")
-    parser.add_argument("--delivery", choices=("exactly-once", "at-least-once"), help="predict.delivery")
+    parser.add_argument(
+        "--delivery", choices=("exactly-once", "at-least-once"), help="predict.delivery"
+    )
     parser.add_argument("--group", help="predict.group: the consumer group")
     parser.add_argument("--slot", help="slot: stable name of this predictor, another one for each")
     parser.add_argument("--models-dir", type=Path, help="models_dir")

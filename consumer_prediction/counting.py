@@ -1,4 +1,5 @@
-"""What the predictor counts and logs of each outcome that was committed, per batch and never per event.
+"""What the predictor counts and logs of each outcome that was committed, per batch and never per
+event.
 
 Law: counting changes nothing; only what was committed is counted.
 """
@@ -36,7 +37,8 @@ LONGEST_STEP_MS = DAY_MS
 def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int) -> None:
     """Count the outcomes of one committed transaction.
 
-    now_ms : wall clock, ms since 1970 UTC; the end-to-end time is measured against Kafka's record timestamps
+    now_ms : wall clock, ms since 1970 UTC; the end-to-end time is measured against Kafka's record
+             timestamps
     """
     for outcome in outcomes:
         batch, columns, verdicts = outcome.batch, outcome.columns, outcome.verdicts
@@ -47,7 +49,9 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
             counters.add(DEAD_LETTERS, int(count), Reason(int(reason)).code)
         for anomaly in outcome.anomalies:
             if anomaly.is_anomaly and anomaly.severity is not None:
-                counters.add(ANOMALIES, 1, outcome.detector_id, severity_class(anomaly.severity).value)
+                counters.add(
+                    ANOMALIES, 1, outcome.detector_id, severity_class(anomaly.severity).value
+                )
             else:
                 counters.add(DATA_QUALITY, 1, anomaly.kind.value)
         stamped = batch.broker_ms[batch.broker_ms > 0]
@@ -55,12 +59,16 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
             counters.observe(END_TO_END_SECONDS, np.maximum(now_ms - stamped, 0) / 1000.0)
 
 
-def measure_budget(counters: Counters, owned: Mapping[int, Owned], outcomes: Sequence[Outcome], asked: float | None) -> None:
+def measure_budget(
+    counters: Counters, owned: Mapping[int, Owned], outcomes: Sequence[Outcome], asked: float | None
+) -> None:
     """Compare the alarms per entity and day since partitions were taken over with those asked for."""
     for outcome in outcomes:
         if one := owned.get(outcome.batch.partition):
             one.alarms += sum(anomaly.is_anomaly for anomaly in outcome.anomalies)
-            one.entity_days += float(np.minimum(outcome.folded.step_ms, LONGEST_STEP_MS).sum()) / DAY_MS
+            one.entity_days += (
+                float(np.minimum(outcome.folded.step_ms, LONGEST_STEP_MS).sum()) / DAY_MS
+            )
     days = sum(one.entity_days for one in owned.values())
     if days > 0:
         counters.set(ALARM_BUDGET, sum(one.alarms for one in owned.values()) / days, "achieved")
@@ -72,7 +80,11 @@ def report(counters: Counters, outcomes: Sequence[Outcome], now_ms: int, entity_
     count_committed(counters, outcomes, now_ms)
     for outcome in outcomes:
         for anomaly in outcome.anomalies:
-            severity = {} if anomaly.severity is None else {"severity": severity_class(anomaly.severity).value}
+            severity = (
+                {}
+                if anomaly.severity is None
+                else {"severity": severity_class(anomaly.severity).value}
+            )
             log.info(
                 anomaly.kind.value,
                 at=iso(anomaly.event_time),

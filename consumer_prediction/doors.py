@@ -44,7 +44,8 @@ class Models(Protocol):
 class Doors:
     """Everything outside that the loop touches.
 
-    open_sink : makes a new sink; whatever an earlier one of the same identity left open is fenced and aborted by it
+    open_sink : makes a new sink; whatever an earlier one of the same identity left open is fenced
+                and aborted by it
     clock     : monotonic seconds
     now_ms    : wall clock, ms since 1970 UTC; for what is measured, never for what is computed
     """

@@ -1,6 +1,8 @@
-"""What stops the predictor because going on would be silently wrong: another topic behind the name, a foreign partitioner.
+"""What stops the predictor because going on would be silently wrong: another topic behind the name,
+a foreign partitioner.
 
-Law: a guard never changes a record or a result; what it finds is raised as a GuardError on the loop's own thread, before
+Law: a guard never changes a record or a result; what it finds is raised as a GuardError on the
+     loop's own thread, before
 anything of what was read is scored. That the broker does not answer is never a finding.
 """
 
@@ -32,11 +34,14 @@ log = structlog.get_logger()
 
 LOOK_EVERY_S = 10.0
 CONFIRM_S = 1.0
-"""A finding counts when a second look after this time has one as well: a broker may be behind with what it knows."""
+"""A finding counts when a second look after this time has one as well: a broker may be behind with
+what it knows.
+"""
 
 
 class TopicWatch:
-    """Looks every so often, in a thread of its own, whether a topic is still the one that the state belongs to.
+    """Looks every so often, in a thread of its own, whether a topic is still the one that the state
+    belongs to.
 
     first   : the topic as it was when the predictor started
     look    : asks the broker; raises TransportError, or TopicMismatch when there is no such topic
@@ -91,14 +96,16 @@ class TopicWatch:
             return gone
         if now.topic_id != self.first.topic_id:
             return TopicRecreated(
-                f"{self.topic} was deleted and made anew: it has the id {now.topic_id}, and had {self.first.topic_id} when "
-                "this predictor started; to begin anew use another predict.group"
+                f"{self.topic} was deleted and made anew: it has the id {now.topic_id}, and had"
+                f" {self.first.topic_id} when this predictor started; to begin anew use another"
+                " predict.group"
             )
         if now.partitions != self.first.partitions:
             return TopicMismatch(
-                f"{self.topic} has {now.partitions} partitions, and had {self.first.partitions} when this predictor started: "
-                "keys move to other partitions then, and state belongs to a partition; begin a new dataset (topics.dataset), "
-                "or set topics.partitions to what is there to have entities that moved warm up again"
+                f"{self.topic} has {now.partitions} partitions, and had {self.first.partitions}"
+                " when this predictor started: keys move to other partitions then, and state"
+                " belongs to a partition; begin a new dataset (topics.dataset), or set"
+                " topics.partitions to what is there to have entities that moved warm up again"
             )
         return None
 
@@ -139,10 +146,11 @@ class KeyCheck:
             return
         row = int(wrong[0])
         raise ForeignPartitioner(
-            f"{batch.topic}[{batch.partition}]@{batch.offsets[row]}: the key {batch.keys[row]!r} belongs in partition "
-            f"{owners[row]} of {self.partitions} by input.partitioner = {self.partitioner}{self._hint(batch, row)}; its entity "
-            "may have two histories, so give that producer the right partitioner and begin a new dataset (topics.dataset), or "
-            "set input.partitioner to what all producers use, or to unchecked"
+            f"{batch.topic}[{batch.partition}]@{batch.offsets[row]}: the key {batch.keys[row]!r}"
+            f" belongs in partition {owners[row]} of {self.partitions} by input.partitioner ="
+            f" {self.partitioner}{self._hint(batch, row)}; its entity may have two histories, so"
+            " give that producer the right partitioner and begin a new dataset (topics.dataset),"
+            " or set input.partitioner to what all producers use, or to unchecked"
         )
 
     def _hint(self, batch: Batch, row: int) -> str:
@@ -160,12 +168,16 @@ Scored = Callable[[], Mapping[int, int]]
 
 
 class GuardedSource:
-    """A Source that raises what its guards find, before a record is handed over or a partition taken over.
+    """A Source that raises what its guards find, before a record is handed over or a partition
+    taken over.
 
-    scored : what a partition without a committed position is compared with; None where results may come before positions
+    scored : what a partition without a committed position is compared with; None where results may
+             come before positions
     """
 
-    def __init__(self, source: Source, watch: TopicWatch, keys: KeyCheck, scored: Scored | None = None) -> None:
+    def __init__(
+        self, source: Source, watch: TopicWatch, keys: KeyCheck, scored: Scored | None = None
+    ) -> None:
         self.source = source
         self.watch = watch
         self.keys = keys
@@ -223,14 +235,20 @@ class GuardedSource:
 
 
 class _GuardedListener:
-    """Has the topic looked at before partitions of it are taken over; no answer puts that off, as any other does."""
+    """Has the topic looked at before partitions of it are taken over; no answer puts that off, as
+    any other does.
+    """
 
-    def __init__(self, listener: RebalanceListener, watch: TopicWatch, scored: Scored | None) -> None:
+    def __init__(
+        self, listener: RebalanceListener, watch: TopicWatch, scored: Scored | None
+    ) -> None:
         self.listener = listener
         self.watch = watch
         self.scored = scored
 
-    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+    def assigned(
+        self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+    ) -> Mapping[int, int]:
         """Take over partitions of the right topic; see RebalanceListener."""
         self.watch.look()
         bare = {partition for partition, position in committed.items() if position is None}
@@ -242,9 +260,10 @@ class _GuardedListener:
     def _check_bare(self, bare: Set[int], scored: Mapping[int, int]) -> None:
         for partition in sorted(bare & scored.keys()):
             raise PositionGone(
-                f"{self.watch.topic}[{partition}]: the group has a result about offset {scored[partition]}, but no committed "
-                "position: the topic was deleted and made anew, or the group's positions have expired or were removed; to "
-                "begin anew use another predict.group, or set the group's offsets to where it is to go on"
+                f"{self.watch.topic}[{partition}]: the group has a result about offset"
+                f" {scored[partition]}, but no committed position: the topic was deleted and made"
+                " anew, or the group's positions have expired or were removed; to begin anew use"
+                " another predict.group, or set the group's offsets to where it is to go on"
             )
 
     def revoked(self, partitions: Sequence[int]) -> None:
@@ -265,4 +284,6 @@ def _by_murmur2(keys: Blob, partitions: int) -> npt.NDArray[np.int64]:
 
 def _by_crc32(keys: Blob, partitions: int) -> npt.NDArray[np.int64]:
     """As librdkafka's ``consistent`` and ``consistent_random`` choose."""
-    return np.fromiter((crc32(keys[row]) % partitions for row in range(len(keys))), np.int64, len(keys))
+    return np.fromiter(
+        (crc32(keys[row]) % partitions for row in range(len(keys))), np.int64, len(keys)
+    )

@@ -1,6 +1,7 @@
 """The prediction loop: poll, score, send, commit; one thread, one transaction at a time.
 
-Law: input position, scores, anomalies, dead letters and activations of a transaction become visible together or not at all.
+Law: input position, scores, anomalies, dead letters and activations of a transaction become visible
+     together or not at all.
 After anything undecided the state is dropped and rebuilt by the same path as an assignment.
 """
 
@@ -20,7 +21,13 @@ from consumer_prediction.ownership import Owned, metadata, take_over
 from shared.batch import Batch, Outgoing, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
 from shared.decode.avro.decoder import Plans, schema_ids
-from shared.errors import GuardError, ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.errors import (
+    GuardError,
+    ProducerFenced,
+    TransactionAborted,
+    TransactionUndecided,
+    TransportError,
+)
 from shared.events import Activation
 from shared.failpoints import failpoint
 from shared.models.model import Model
@@ -116,7 +123,9 @@ class PredictionLoop:
                 for owned in self.owned.values():
                     self._snapshot(owned, last=True)
         except TransportError as error:
-            log.warning("left without committing; the records will be scored again", error=str(error))
+            log.warning(
+                "left without committing; the records will be scored again", error=str(error)
+            )
         finally:
             self.owned.clear()
             self.doors.snapshots.close()
@@ -124,9 +133,11 @@ class PredictionLoop:
             self.doors.source.close()
             self._sink.close()
 
-    # -- ownership ------------------------------------------------------------------------------------------------------
+    # -- ownership ---------------------------------------------------------------------------------
 
-    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+    def assigned(
+        self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+    ) -> Mapping[int, int]:
         """Take over partitions; see RebalanceListener."""
         for partition, position in committed.items():
             self._take_over(partition, position, start[partition])
@@ -134,12 +145,15 @@ class PredictionLoop:
 
     def _take_over(self, partition: int, position: Position | None, log_start: int) -> None:
         folder = self.doors.snapshots.folder
-        owned, refused = take_over(partition, position, log_start, folder, self.doors.history, self.rules)
+        owned, refused = take_over(
+            partition, position, log_start, folder, self.doors.history, self.rules
+        )
         for why in refused:
             log.warning("snapshot passed over", partition=partition, why=why)
         if owned.state.activation:
             self._judge_by(owned, owned.state.activation)
-        if not owned.replaying:  # else a snapshot is due: who is killed again soon should not replay the same again
+        # else a snapshot is due: who is killed again soon should not replay the same again
+        if not owned.replaying:
             owned.trail.captured_at_s = self.doors.clock()
         self.owned[partition] = owned
         failpoint("in_takeover")
@@ -177,7 +191,7 @@ class PredictionLoop:
         self._held = [batch for batch in self._held if batch.partition not in partitions]
         log.info("partitions given up", partitions=sorted(partitions))
 
-    # -- records --------------------------------------------------------------------------------------------------------
+    # -- records -----------------------------------------------------------------------------------
 
     def _arrivals(self) -> list[Batch]:
         if not self._held:
@@ -247,14 +261,21 @@ class PredictionLoop:
         if model is not None and not configuration.takes(model.detector):
             model = None
         wanted = Activation(
-            model.sha256 if model else "", int(batch.offsets[0]), model.version if model else "", settings=configuration.text
+            model.sha256 if model else "",
+            int(batch.offsets[0]),
+            model.version if model else "",
+            settings=configuration.text,
         )
         now = owned.state.activation
-        if now is not None and (now.model_sha256, now.settings_id) == (wanted.model_sha256, wanted.settings_id):
+        if now is not None and (now.model_sha256, now.settings_id) == (
+            wanted.model_sha256,
+            wanted.settings_id,
+        ):
             return
         owned.state.activation = wanted
         owned.scorer.use(model, configuration)
-        self._send_all([self.encoder.activation(batch.partition, wanted, configuration.detector.value)])
+        record = self.encoder.activation(batch.partition, wanted, configuration.detector.value)
+        self._send_all([record])
         failpoint("after_activation")
         log.info(
             "activated",
@@ -286,19 +307,23 @@ class PredictionLoop:
         except TransportError as error:
             raise TransactionAborted(str(error)) from error
 
-    # -- transactions ---------------------------------------------------------------------------------------------------
+    # -- transactions ------------------------------------------------------------------------------
 
     def _patience_s(self) -> float:
         if self._opened_s is None:
             return IDLE_POLL_S
-        return max(0.0, self._opened_s + self.settings.commit_interval_ms / 1000 - self.doors.clock())
+        return max(
+            0.0, self._opened_s + self.settings.commit_interval_ms / 1000 - self.doors.clock()
+        )
 
     def _due(self) -> bool:
         return self._opened_s is not None and self._patience_s() == 0.0
 
     def _commit(self) -> None:
         positions = {
-            partition: Position(owned.state.next_offset, metadata(owned.state, self.doors.snapshots.folder.topic_id))
+            partition: Position(
+                owned.state.next_offset, metadata(owned.state, self.doors.snapshots.folder.topic_id)
+            )
             for partition, owned in self.owned.items()
             if owned.dirty
         }
@@ -306,9 +331,13 @@ class PredictionLoop:
             self._or_abort(partial(self._sink.commit, positions))
             self.counters.add(COMMITS, 1, "committed")
         outcomes, self._open = self._open, []
-        measure_budget(self.counters, self.owned, outcomes, self.rules.configuration.detection.alarms_per_day)
+        measure_budget(
+            self.counters, self.owned, outcomes, self.rules.configuration.detection.alarms_per_day
+        )
         self._opened_s = None
-        report(self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields))
+        report(
+            self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields)
+        )
         for partition in positions:
             self.owned[partition].dirty = False
         self._snapshot_due()
@@ -322,7 +351,9 @@ class PredictionLoop:
         self._report_snapshots()
 
     def _snapshot(self, owned: Owned, *, last: bool = False) -> None:
-        """Save a committed state; a snapshot that cannot be written costs a longer replay and nothing else."""
+        """Save a committed state; a snapshot that cannot be written costs a longer replay and
+        nothing else.
+        """
         if owned.savable:
             failpoint("before_snapshot")
             self.doors.snapshots.write(owned.trail, owned.state, last=last)
@@ -355,7 +386,7 @@ class PredictionLoop:
         self.doors.source.rewind()
         self._broken = False
 
-    # -- models ---------------------------------------------------------------------------------------------
+    # -- models ------------------------------------------------------------------------------------
 
     def _look_for_model(self) -> None:
         """Pick up a newer model, but only between transactions."""

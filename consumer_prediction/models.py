@@ -1,6 +1,7 @@
 """Models as the predictor sees them: the newest good one, and any that the log has activated.
 
-Law: a bad candidate is refused once, with its reason, and the last good model goes on. It may yet be repaired, and it may be
+Law: a bad candidate is refused once, with its reason, and the last good model goes on. It may yet
+     be repaired, and it may be
 large: it is looked at again after twenty times as long as refusing it took, at most after 15 s.
 """
 
@@ -94,10 +95,17 @@ class ModelVolume:
             if self._refused != f"{candidate} {error}":
                 self._refused = f"{candidate} {error}"
                 self.counters.add(MODEL_RELOADS, 1, "refused")
-                log.warning("model refused, the last good one goes on", candidate=candidate[:16], why=str(error))
+                log.warning(
+                    "model refused, the last good one goes on",
+                    candidate=candidate[:16],
+                    why=str(error),
+                )
         else:
             self._refused = self._refused_name = ""
             self.counters.add(MODEL_RELOADS, 1, "loaded")
             log.info(
-                "model loaded", model=self._newest.model_id, version=self._newest.version, detector=self._newest.detector.value
+                "model loaded",
+                model=self._newest.model_id,
+                version=self._newest.version,
+                detector=self._newest.detector.value,
             )

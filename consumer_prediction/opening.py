@@ -1,7 +1,9 @@
 """A predictor's membership and its sink, opened while Python still loads the kernels.
 
-Law: nothing that loads a kernel is imported here. The broker takes half a second to end what a predecessor left open, and the
-kernels take a second of the processor: one beside the other, a killed predictor is back that much earlier.
+Law: nothing that loads a kernel is imported here. The broker takes half a second to end what a
+     predecessor left open, and the
+kernels take a second of the processor: one beside the other, a killed predictor is back that much
+earlier.
 """
 
 from __future__ import annotations

@@ -16,7 +16,9 @@ log = structlog.get_logger()
 
 SAY_AFTER_S = 10.0
 CALM_S = 5.0
-"""An outage is over after so long without an error: between two probes, a broker that is gone looks like an idle topic."""
+"""An outage is over after so long without an error: between two probes, a broker that is gone looks
+like an idle topic.
+"""
 
 
 class Outage:
@@ -50,7 +52,9 @@ class Outage:
             raise error
         if lasted_s >= SAY_AFTER_S and not self._said:
             self._said = True
-            log.warning("waiting for it to come back", error=str(error), give_up_after_s=self.deadline_s)
+            log.warning(
+                "waiting for it to come back", error=str(error), give_up_after_s=self.deadline_s
+            )
 
     def reason(self) -> str:
         """Return since when there is an outage, and of what; empty without one. Any thread may ask."""

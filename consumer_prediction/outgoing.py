@@ -1,6 +1,7 @@
 """What a batch's outcome looks like on the wire: scores, anomalies, dead letters, activations.
 
-Law: bodies, keys and ``ce_*`` headers are a function of the log prefix, the state version and the activations.
+Law: bodies, keys and ``ce_*`` headers are a function of the log prefix, the state version and the
+     activations.
 """
 
 from __future__ import annotations
@@ -35,7 +36,9 @@ class SchemaIds:
 class Encoder:
     """Encodes outcomes for their topics."""
 
-    def __init__(self, topics: TopicSettings, ids: SchemaIds, group: str, max_record_bytes: int) -> None:
+    def __init__(
+        self, topics: TopicSettings, ids: SchemaIds, group: str, max_record_bytes: int
+    ) -> None:
         self.topics = topics
         self.ids = ids
         self.group = group
@@ -47,7 +50,9 @@ class Encoder:
         """Encode one batch's results; topics without a record are left out."""
         outgoing = []
         if len(outcome.columns.accepted):
-            values, keys = encode_scores(self.scores(outcome, state), state.entities, self.ids.score)
+            values, keys = encode_scores(
+                self.scores(outcome, state), state.entities, self.ids.score
+            )
             outgoing.append(Outgoing(self.topics.scores, values, keys))
         if outcome.anomalies:
             outgoing.append(self.anomalies(outcome.anomalies))
@@ -67,7 +72,12 @@ class Encoder:
 
     def scores(self, outcome: Outcome, state: PartitionState) -> Scores:
         """Lay an outcome out as the columns of schemas/score_event.avsc."""
-        columns, folded, verdicts, model = outcome.columns, outcome.folded, outcome.verdicts, outcome.model
+        columns, folded, verdicts, model = (
+            outcome.columns,
+            outcome.folded,
+            outcome.verdicts,
+            outcome.model,
+        )
         return Scores(
             detector_id=outcome.detector_id,
             model_id=model.model_id if model else None,
@@ -99,9 +109,16 @@ class Encoder:
 
     def anomalies(self, anomalies: Sequence[Anomaly]) -> Outgoing:
         """Encode alarms and data-quality verdicts with their CloudEvents headers (binary mode)."""
-        values = encode_records(self._anomaly_schema, self.ids.anomaly, [_record(anomaly) for anomaly in anomalies])
+        values = encode_records(
+            self._anomaly_schema, self.ids.anomaly, [_record(anomaly) for anomaly in anomalies]
+        )
         keys = Blob.join([anomaly.entity.encode() for anomaly in anomalies])
-        return Outgoing(self.topics.anomalies, values, keys, {row: _headers(anomaly) for row, anomaly in enumerate(anomalies)})
+        return Outgoing(
+            self.topics.anomalies,
+            values,
+            keys,
+            {row: _headers(anomaly) for row, anomaly in enumerate(anomalies)},
+        )
 
     def activation(self, partition: int, activation: Activation, detector_id: str) -> Outgoing:
         """Encode the record that says what judges a partition from where on."""
@@ -118,7 +135,9 @@ class Encoder:
         }
         key = f"{self.group}/{partition}/{activation.offset}".encode()
         return Outgoing(
-            self.topics.activations, encode_records(self._activation_schema, self.ids.activation, [record]), Blob.join([key])
+            self.topics.activations,
+            encode_records(self._activation_schema, self.ids.activation, [record]),
+            Blob.join([key]),
         )
 
 
@@ -127,7 +146,9 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
     del record["traceparent"]
     return record | {
         "kind": anomaly.kind.value,
-        "severity_class": None if anomaly.severity is None else severity_class(anomaly.severity).value,
+        "severity_class": (
+            None if anomaly.severity is None else severity_class(anomaly.severity).value
+        ),
         "state": anomaly.state.name,
     }
 

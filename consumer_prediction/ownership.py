@@ -1,6 +1,8 @@
-"""One owned partition: where it stands between its snapshot, the committed position and the end of the log.
+"""One owned partition: where it stands between its snapshot, the committed position and the end of the
+                     log.
 
-Law: rows below the committed position are folded and never sent again; models change at the offsets that the log says.
+Law: rows below the committed position are folded and never sent again; models change at the offsets
+     that the log says.
 """
 
 from __future__ import annotations
@@ -60,20 +62,29 @@ def checkpoint(position: Position, folder: SnapshotFolder, partition: int) -> Ch
         content = json.loads(position.metadata)
         if content["v"] > METADATA_VERSION:
             raise NewerVersion(
-                f"{place} carries metadata of version {content['v']}, this code knows {METADATA_VERSION}{_NEWER}"
+                f"{place} carries metadata of version {content['v']}, this code knows"
+                f" {METADATA_VERSION}{_NEWER}"
             )
         if content["v"] not in _READABLE:
             raise ValueError(f"version {content['v']}")
         topic_id, version = content.get("topic", ""), int(content.get("state", 0))
         if topic_id and folder.topic_id and topic_id != folder.topic_id:
-            raise TopicRecreated(f"{place} belongs to the topic of id {topic_id}, but now it has {folder.topic_id}{_RECREATED}")
+            raise TopicRecreated(
+                f"{place} belongs to the topic of id {topic_id}, but now it has"
+                f" {folder.topic_id}{_RECREATED}"
+            )
         activation = Activation(**content["activation"]) if content["activation"] else None
         version = max(version, activation.state_version if activation else 0)
         if version > STATE_VERSION:
-            raise NewerVersion(f"{place} was reached with state version {version}, this code has {STATE_VERSION}{_NEWER}")
+            raise NewerVersion(
+                f"{place} was reached with state version {version}, this code has"
+                f" {STATE_VERSION}{_NEWER}"
+            )
         return Checkpoint(int(content["base"]), activation)
     except (KeyError, TypeError, ValueError) as error:
-        raise GuardError(f"{place} carries metadata that this version does not understand ({error}); {_ANEW}") from error
+        raise GuardError(
+            f"{place} carries metadata that this version does not understand ({error}); {_ANEW}"
+        ) from error
 
 
 _ANEW = "to begin anew use another predict.group, or reset the group's offsets"
@@ -120,7 +131,9 @@ class Owned:
         return batch.rows(int(np.searchsorted(batch.offsets, self.state.next_offset)), len(batch))
 
     def segments(self, batch: Batch) -> Iterator[tuple[Batch, bool]]:
-        """Cut a batch where the replay ends and where models change; say of each piece whether it is only replayed."""
+        """Cut a batch where the replay ends and where models change; say of each piece whether it
+        is only replayed.
+        """
         marks = [self.replay_until, *(activation.offset for activation in self.ahead)]
         cuts = np.searchsorted(batch.offsets, np.array(marks, np.int64))
         bounds = sorted({0, len(batch), *cuts.tolist()})
@@ -129,7 +142,9 @@ class Owned:
 
 
 History = Callable[[int, int, Activation], Sequence[Activation]]
-"""(partition, after offset, newest) -> activations beyond an offset up to the newest one, oldest first."""
+"""(partition, after offset, newest) -> activations beyond an offset up to the newest one, oldest
+first.
+"""
 
 
 def take_over(
@@ -140,45 +155,63 @@ def take_over(
     history: History,
     rules: Rules,
 ) -> tuple[Owned, list[str]]:
-    """Rebuild a partition as it was at the committed position: newest snapshot, then a replay up to there.
+    """Rebuild a partition as it was at the committed position: newest snapshot, then a replay up to
+    there.
 
-    returns : (partition, why snapshots were passed over); reading begins at its ``state.next_offset``
-    raises  : HistoryGone when neither a snapshot nor the log reaches back far enough; TopicRecreated, NewerVersion
+    returns : (partition, why snapshots were passed over); reading begins at its
+              ``state.next_offset``
+    raises  : HistoryGone when neither a snapshot nor the log reaches back far enough;
+              TopicRecreated, NewerVersion
     """
     if committed is None:
-        # A broker that deletes a topic deletes the positions in it as well: only the snapshots tell then.
+        # A broker that deletes a topic deletes the positions in it as well: only the snapshots tell
+        # then.
         if earlier := folder.earlier_topic():
             raise TopicRecreated(
-                f"{folder.topic}[{partition}]: the group has no position here, but snapshots of a topic of the same name with "
-                f"another id than {folder.topic_id} lie in {earlier}{_RECREATED}, or remove that folder"
+                f"{folder.topic}[{partition}]: the group has no position here, but snapshots of a"
+                f" topic of the same name with another id than {folder.topic_id} lie in"
+                f" {earlier}{_RECREATED}, or remove that folder"
             )
         return Owned(Scorer(PartitionState(log_start), rules), log_start, Trail(partition)), []
     known = checkpoint(committed, folder, partition)
     if newer := folder.newer(partition, known.base, committed.offset):
         raise NewerVersion(
-            f"{folder.topic}[{partition}]: {newer} is of a newer state version than this code's {STATE_VERSION}{_NEWER}, "
-            "or remove that file to have the state rebuilt from the input"
+            f"{folder.topic}[{partition}]: {newer} is of a newer state version than this code's"
+            f" {STATE_VERSION}{_NEWER}, or remove that file to have the state rebuilt from the"
+            " input"
         )
     if log_start > committed.offset:
         raise HistoryGone(
-            f"{folder.topic}[{partition}]: records {committed.offset} to {log_start - 1} were removed by retention before they "
-            f"were scored; raise topics.input_retention_hours, and reset the group's offset to go on without them"
+            f"{folder.topic}[{partition}]: records {committed.offset} to {log_start - 1} were"
+            " removed by retention before they were scored; raise topics.input_retention_hours,"
+            " and reset the group's offset to go on without them"
         )
     restored = folder.restore(partition, committed.offset, known.base)
     state = restored.state or PartitionState(known.base)
     if log_start > state.next_offset and state.next_offset < committed.offset:
         raise HistoryGone(
-            f"{folder.topic}[{partition}]: the state needs records from offset {state.next_offset}, but retention has removed "
-            f"those before {log_start}; restore state_dir {folder.root}, or use another predict.group to begin anew"
+            f"{folder.topic}[{partition}]: the state needs records from offset {state.next_offset},"
+            f" but retention has removed those before {log_start}; restore state_dir {folder.root},"
+            " or use another predict.group to begin anew"
         )
     ahead: Sequence[Activation] = ()
     if known.activation and known.activation != state.activation:
-        ahead = history(partition, state.activation.offset if state.activation else -1, known.activation)
-    return Owned(Scorer(state, rules), committed.offset, Trail.after(partition, restored), list(ahead)), restored.refused
+        ahead = history(
+            partition, state.activation.offset if state.activation else -1, known.activation
+        )
+    return (
+        Owned(
+            Scorer(state, rules), committed.offset, Trail.after(partition, restored), list(ahead)
+        ),
+        restored.refused,
+    )
 
 
 def state_version_note(activation: Activation | None) -> str | None:
     """Say when a committed activation was written by code with another fold."""
     if activation is None or activation.state_version == STATE_VERSION:
         return None
-    return f"scores before were computed with state version {activation.state_version}, now {STATE_VERSION}"
+    return (
+        f"scores before were computed with state version {activation.state_version}, now"
+        f" {STATE_VERSION}"
+    )

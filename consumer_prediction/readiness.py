@@ -39,7 +39,10 @@ def _reasons(loop: PredictionLoop) -> Iterator[str]:
     if outage:
         yield outage
     if loop.rebuilding:
-        yield "the last transaction was not committed, and what is owned is being rebuilt from what was"
+        yield (
+            "the last transaction was not committed, and what is owned is being rebuilt from"
+            " what was"
+        )
     elif not owned:
         yield "no partition is assigned; with more predictors than partitions that is normal"
     yield from _replays(owned)
@@ -51,6 +54,9 @@ def _reasons(loop: PredictionLoop) -> Iterator[str]:
 def _replays(owned: Mapping[int, Owned]) -> Iterator[str]:
     replaying = [(partition, one) for partition, one in sorted(owned.items()) if one.replaying]
     for partition, one in replaying[:NAMED]:
-        yield f"replaying partition {partition} at offset {one.state.next_offset} of {one.replay_until}"
+        yield (
+            f"replaying partition {partition} at offset {one.state.next_offset} of"
+            f" {one.replay_until}"
+        )
     if len(replaying) > NAMED:
         yield f"and {len(replaying) - NAMED} partitions more"

@@ -60,7 +60,9 @@ class ActivationLog:
         schema_id = schema_id_of(value)
         text = None if schema_id is None else self._registry.schema(schema_id)
         if text is None:
-            raise LapwingError(f"{topic}: a record has the schema id {schema_id}, which the registry does not know")
+            raise LapwingError(
+                f"{topic}: a record has the schema id {schema_id}, which the registry does not know"
+            )
         return text
 
     def __call__(self, partition: int, after: int, newest: Activation) -> list[Activation]:
@@ -70,18 +72,27 @@ class ActivationLog:
         """
         topic = self.settings.topics.activations
         found = [
-            Activation(r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"], r.get("settings", ""))
+            Activation(
+                r["model_sha256"],
+                r["source_offset"],
+                r["model_version"],
+                r["state_version"],
+                r.get("settings", ""),
+            )
             for r in self._records()
             if r["source_partition"] == partition and after < r["source_offset"] <= newest.offset
         ]
         if newest not in found:
             raise TransportError(
-                f"{topic} does not show activation {newest.model_id} of {topic}[{partition}]@{newest.offset} yet"
+                f"{topic} does not show activation {newest.model_id} of"
+                f" {topic}[{partition}]@{newest.offset} yet"
             )
         return sorted(found, key=lambda activation: activation.offset)
 
     def scored(self) -> dict[int, int]:
-        """Return the partitions that the group has results about, each with the newest record at which what judges changed."""
+        """Return the partitions that the group has results about, each with the newest record at
+        which what judges changed.
+        """
         places = [(r["source_partition"], r["source_offset"]) for r in self._records()]
         return dict(sorted(places))
 
@@ -99,10 +110,13 @@ class ActivationLog:
         return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == mine]
 
 
-def run(settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]) -> None:
+def run(
+    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+) -> None:
     """Score until stopping() says so.
 
-    raises : LapwingError; the supervisor starts the process again, which ends in the same way where a guard has stopped it
+    raises : LapwingError; the supervisor starts the process again, which ends in the same way where
+             a guard has stopped it
     """
     try:
         _run(settings, counters, opening, stopping)
@@ -111,7 +125,9 @@ def run(settings: Settings, counters: Counters, opening: Opening, stopping: Call
         raise
 
 
-def _run(settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]) -> None:
+def _run(
+    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+) -> None:
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
         patient = _Patience(settings.outage_deadline_s, stopping, readiness, counters)
@@ -167,7 +183,9 @@ def _found(settings: Settings, patient: _Patience) -> _Found | None:
     if topic is None or ids is None or cluster_id is None:
         return None
     looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
-    watch = TopicWatch(settings.topics.input, topic, partial(looking.identity, settings.topics.input))
+    watch = TopicWatch(
+        settings.topics.input, topic, partial(looking.identity, settings.topics.input)
+    )
     return _Found(topic, cluster_id, ids, watch)
 
 
@@ -182,12 +200,16 @@ def _loop(
     """Put the loop together with its doors; None when it was asked to stop meanwhile."""
     topic = found.topic
     history, registry = ActivationLog(settings), Registry(settings.registry)
-    scored = history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
+    scored = (
+        history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
+    )
     keys = KeyCheck(settings.input.partitioner, topic.partitions)
     doors = Doors(
         source=GuardedSource(opening.source, found.watch, keys, scored),
         open_sink=opening.sink,
-        schemas=WriterSchemas(registry.schema, registry.address, settings.input, time.monotonic, _met),
+        schemas=WriterSchemas(
+            registry.schema, registry.address, settings.input, time.monotonic, _met
+        ),
         models=models,
         history=history,
         snapshots=SnapshotWriter(
@@ -204,7 +226,9 @@ def _loop(
         now_ms=lambda: time.time_ns() // 1_000_000,
         sleep=time.sleep,
     )
-    rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
+    rules = Rules(
+        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
+    )
     limit_bytes = input_limit_bytes(settings)
     encoder = Encoder(settings.topics, found.ids, settings.predict.group, limit_bytes)
     outage = Outage(settings.outage_deadline_s, doors.clock, counters)
@@ -244,13 +268,19 @@ class _Patience:
                     raise
                 if waited_s >= SAY_AFTER_S and not said:
                     said = True
-                    log.warning("waiting for it to come up", error=str(error), give_up_after_s=self.deadline_s)
+                    log.warning(
+                        "waiting for it to come up",
+                        error=str(error),
+                        give_up_after_s=self.deadline_s,
+                    )
                 time.sleep(RETRY_S)
         return None
 
 
 def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
-    """Return the input as it is; check that every topic is there and the input has the partitions that the settings say."""
+    """Return the input as it is; check that every topic is there and the input has the partitions
+    that the settings say.
+    """
     topics = settings.topics
     for topic in (topics.scores, topics.anomalies, topics.activations, topics.dead_letters):
         admin.partitions(topic)
@@ -258,24 +288,32 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     found = admin.identity(topics.input)
     if found.partitions != topics.partitions:
         raise TopicMismatch(
-            f"{topics.input} has {found.partitions} partitions, topics.partitions says {topics.partitions}: "
-            "state belongs to a partition, so say which is meant"
+            f"{topics.input} has {found.partitions} partitions, topics.partitions says"
+            f" {topics.partitions}: state belongs to a partition, so say which is meant"
         )
     return found
 
 
 def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
-    how = {} if isinstance(plan, SchemaUnfit) else {"record": plan.record, "read_as": plan.fields.line}
+    how = (
+        {}
+        if isinstance(plan, SchemaUnfit)
+        else {"record": plan.record, "read_as": plan.fields.line}
+    )
     log.info("writer schema", schema_id=schema_id, **how, crc64=found.crc64, sha256=found.sha256)
     if isinstance(plan, SchemaUnfit):
         log.warning("schema does not fit", schema_id=schema_id, why=str(plan))
 
 
 def result_schemas(settings: Settings) -> SchemaIds:
-    """Look up the schemas that results are written with; ConfigError says what to run where one is missing."""
+    """Look up the schemas that results are written with; ConfigError says what to run where one is
+    missing.
+    """
     registry, topics = Registry(settings.registry), settings.topics
     return SchemaIds(
         score=registry.lookup(f"{topics.scores}-value", schemas.text(schemas.SCORE_EVENT)),
         anomaly=registry.lookup(f"{topics.anomalies}-value", schemas.text(schemas.ANOMALY_EVENT)),
-        activation=registry.lookup(f"{topics.activations}-value", schemas.text(schemas.MODEL_ACTIVATION)),
+        activation=registry.lookup(
+            f"{topics.activations}-value", schemas.text(schemas.MODEL_ACTIVATION)
+        ),
     )

@@ -1,6 +1,7 @@
 """Ends a process whose loop does not come back, so that a supervisor can start it again.
 
-Law: it needs nothing from the interpreter at the moment it acts: a call into a library that never returns is ended as well, and
+Law: it needs nothing from the interpreter at the moment it acts: a call into a library that never
+     returns is ended as well, and
 one that holds the interpreter's lock.
 """
 
@@ -17,14 +18,17 @@ BEAT_S = 1.0
 
 
 class Watchdog:
-    """A context: not asked for longer than a deadline while it is open, it says where the process hangs and exits with 1.
+    """A context: not asked for longer than a deadline while it is open, it says where the process hangs
+           and exits with 1.
 
     deadline_s : longest time between two calls
     stopping   : what it answers with; the loop asks it before each step
     file       : where the stacks of all threads are written
     """
 
-    def __init__(self, deadline_s: float, stopping: Callable[[], bool], file: IO[str] | None = None) -> None:
+    def __init__(
+        self, deadline_s: float, stopping: Callable[[], bool], file: IO[str] | None = None
+    ) -> None:
         self.deadline_s = deadline_s
         self._stopping = stopping
         self._file = file or sys.stderr
@@ -41,5 +45,10 @@ class Watchdog:
     def __enter__(self) -> Watchdog:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         faulthandler.cancel_dump_traceback_later()

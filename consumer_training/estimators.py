@@ -22,11 +22,15 @@ Floats = npt.NDArray[np.float64]
 def fit(detector: Detector, X: Floats, train: TrainSettings) -> tuple[Any, Forest | Svm]:
     """Fit the detector's estimator; return it with its arrays.
 
-    X : float64 (n, d), no NaN; the rows in a fixed order, because the seed picks rows by their number
+    X : float64 (n, d), no NaN; the rows in a fixed order, because the seed picks rows by their
+        number
     """
     if detector is Detector.ISOLATION_FOREST:
         forest = IsolationForest(
-            n_estimators=train.trees, max_samples=min(train.samples, len(X)), random_state=train.seed, n_jobs=1
+            n_estimators=train.trees,
+            max_samples=min(train.samples, len(X)),
+            random_state=train.seed,
+            n_jobs=1,
         ).fit(X.astype(np.float32))
         return forest, forest_of(forest)
     rows = seeded_rows(len(X), train.svm_rows, train.seed)
@@ -35,7 +39,9 @@ def fit(detector: Detector, X: Floats, train: TrainSettings) -> tuple[Any, Fores
 
 
 def seeded_rows(rows: int, at_most: int, seed: int) -> npt.NDArray[np.int64]:
-    """Pick row numbers by seed, in increasing order; all of them where they are not more than at_most."""
+    """Pick row numbers by seed, in increasing order; all of them where they are not more than
+    at_most.
+    """
     if rows <= at_most:
         return np.arange(rows)
     return np.sort(np.random.default_rng(seed).choice(rows, at_most, replace=False))
@@ -50,7 +56,9 @@ def forest_of(estimator: IsolationForest) -> Forest:
     if any(tree.tree_.n_features != features for tree in estimator.estimators_):
         raise ValueError("max_features must be 1.0: every tree has to see all features")
     trees = [_breadth_first(tree.tree_) for tree in estimator.estimators_]
-    feature, threshold, left, path_length = (np.concatenate(parts) for parts in zip(*trees, strict=True))
+    feature, threshold, left, path_length = (
+        np.concatenate(parts) for parts in zip(*trees, strict=True)
+    )
     offsets = np.concatenate([[0], np.cumsum([len(tree[0]) for tree in trees])]).astype(np.int64)
     denominator = len(trees) * float(average_path_length(np.array([estimator.max_samples_]))[0])
     return Forest(feature, threshold, left, path_length, offsets, denominator, features)
@@ -67,7 +75,9 @@ def svm_of(estimator: OneClassSVM) -> Svm:
 
 
 def floor_to_float32(values: Floats) -> npt.NDArray[np.float32]:
-    """Largest float32 that is not above each value: ``x <= it`` splits float32 x exactly as ``x <= value`` does."""
+    """Largest float32 that is not above each value: ``x <= it`` splits float32 x exactly as ``x <=
+    value`` does.
+    """
     floor = values.astype(np.float32)
     above = floor.astype(np.float64) > values
     floor[above] = np.nextafter(floor[above], np.float32(-np.inf))
@@ -75,7 +85,9 @@ def floor_to_float32(values: Floats) -> npt.NDArray[np.float32]:
 
 
 def average_path_length(samples: npt.NDArray[np.int64]) -> Floats:
-    """Mean depth of a leaf in a tree that isolates so many samples (Liu, Ting, Zhou 2008, equation 1)."""
+    """Mean depth of a leaf in a tree that isolates so many samples (Liu, Ting, Zhou 2008, equation
+    1).
+    """
     n = np.maximum(samples, 3).astype(np.float64)
     length = 2.0 * (np.log(n - 1.0) + np.euler_gamma) - 2.0 * (n - 1.0) / n
     return np.where(samples > 2, length, np.where(samples == 2, 1.0, 0.0))

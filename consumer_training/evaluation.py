@@ -1,4 +1,5 @@
-"""How a trained model does on rows it has not seen: plain figures, and hits and misses where labels are given.
+"""How a trained model does on rows it has not seen: plain figures, and hits and misses where labels
+are given.
 
 Law: pure; the figures are JSON values and depend on the rows, the model and the labels alone.
 """
@@ -21,8 +22,8 @@ _DAY_MS = 86_400_000
 def evaluate(trained: Trained, labels: Windows | None = None) -> dict[str, Any]:
     """Return the figures; ``per_entity`` holds those of each entity, all else is small.
 
-    An alarm is an unbroken run of rows above the threshold. Only windows that overlap an entity's test part are judged; an
-    alarm that touches no window of its entity is false.
+    An alarm is an unbroken run of rows above the threshold. Only windows that overlap an entity's
+    test part are judged; an alarm that touches no window of its entity is false.
     """
     part, scores = trained.part, trained.scores
     flagged = scores > trained.model.threshold
@@ -31,9 +32,15 @@ def evaluate(trained: Trained, labels: Windows | None = None) -> dict[str, Any]:
         "rows": {"train": int((part == TRAIN).sum()), "test": int((part == TEST).sum())},
         "entities": len(per_entity),
         "threshold": trained.model.threshold,
-        "flagged_share": {"train": _share(flagged, part == TRAIN), "test": _share(flagged, part == TEST)},
+        "flagged_share": {
+            "train": _share(flagged, part == TRAIN),
+            "test": _share(flagged, part == TEST),
+        },
         "alarms_per_entity_and_day": {
-            name: _rate(sum(e[name]["alarms"] for e in per_entity.values()), sum(e[name]["days"] for e in per_entity.values()))
+            name: _rate(
+                sum(e[name]["alarms"] for e in per_entity.values()),
+                sum(e[name]["days"] for e in per_entity.values()),
+            )
             for name in ("train", "test")
         },
         "score_quantiles": {
@@ -53,14 +60,20 @@ def runs(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
     return edges.reshape(-1, 2)
 
 
-def _per_entity(trained: Trained, flagged: npt.NDArray[np.bool_], labels: Windows | None) -> dict[str, dict[str, Any]]:
+def _per_entity(
+    trained: Trained, flagged: npt.NDArray[np.bool_], labels: Windows | None
+) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     rows, model = trained.rows, trained.model
-    for (name, _), low, high in zip(rows.series, rows.bounds[:-1].tolist(), rows.bounds[1:].tolist(), strict=True):
+    for (name, _), low, high in zip(
+        rows.series, rows.bounds[:-1].tolist(), rows.bounds[1:].tolist(), strict=True
+    ):
         used = low + np.flatnonzero(trained.part[low:high])
         if not len(used):
             continue
-        entry = found.setdefault(name, {"train": _nothing(), "test": _nothing(), "peak_severity": 0.0})
+        entry = found.setdefault(
+            name, {"train": _nothing(), "test": _nothing(), "peak_severity": 0.0}
+        )
         for key, wanted in (("train", TRAIN), ("test", TEST)):
             chosen = used[trained.part[used] == wanted]
             _add_part(entry[key], rows.time_ms[chosen], flagged[chosen])
@@ -77,7 +90,9 @@ def _nothing() -> dict[str, float]:
     return {"rows": 0, "flagged": 0, "alarms": 0, "days": 0.0}
 
 
-def _add_part(entry: dict[str, float], time_ms: npt.NDArray[np.int64], flagged: npt.NDArray[np.bool_]) -> None:
+def _add_part(
+    entry: dict[str, float], time_ms: npt.NDArray[np.int64], flagged: npt.NDArray[np.bool_]
+) -> None:
     entry["rows"] += len(time_ms)
     entry["flagged"] += int(flagged.sum())
     entry["alarms"] += len(runs(flagged))
@@ -85,7 +100,10 @@ def _add_part(entry: dict[str, float], time_ms: npt.NDArray[np.int64], flagged: 
 
 
 def _add_labels(
-    entry: dict[str, Any], time_ms: npt.NDArray[np.int64], flagged: npt.NDArray[np.bool_], windows: Sequence[Window]
+    entry: dict[str, Any],
+    time_ms: npt.NDArray[np.int64],
+    flagged: npt.NDArray[np.bool_],
+    windows: Sequence[Window],
 ) -> None:
     judged = entry.setdefault("labels", {"windows": 0, "hit": 0, "missed": 0, "false_alarms": 0})
     inside = np.zeros(len(time_ms), np.bool_)
@@ -100,7 +118,8 @@ def _add_labels(
 
 def _label_totals(per_entity: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     totals = {
-        key: sum(entry["labels"][key] for entry in per_entity.values()) for key in ("windows", "hit", "missed", "false_alarms")
+        key: sum(entry["labels"][key] for entry in per_entity.values())
+        for key in ("windows", "hit", "missed", "false_alarms")
     }
     days = sum(entry["test"]["days"] for entry in per_entity.values())
     return totals | {"false_alarms_per_entity_and_day": _rate(totals["false_alarms"], days)}

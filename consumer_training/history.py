@@ -1,6 +1,7 @@
 """The input as columns: every accepted row of every partition, put in order by series.
 
-Law: what comes out depends on the partitions' logs alone, not on how they were cut into batches or read side by side.
+Law: what comes out depends on the partitions' logs alone, not on how they were cut into batches or
+     read side by side.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ GROUP_ROWS = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Accepted rows, series by series; a series is what one entity sent to one partition, in log order.
+    """Accepted rows, series by series; a series is what one entity sent to one partition, in log
+    order.
 
     series  : (S,) entity and partition, sorted
     bounds  : int64 (S + 1,)   series i is rows bounds[i]:bounds[i + 1]
@@ -44,25 +46,32 @@ class Rows:
         return len(self.time_ms)
 
     def groups(self, limit: int = GROUP_ROWS) -> Iterator[tuple[int, int]]:
-        """Cut the series into runs low..high of at most limit rows (or a single series); an entity is never cut."""
+        """Cut the series into runs low..high of at most limit rows (or a single series); an entity
+        is never cut.
+        """
         low, count = 0, len(self.series)
         while low < count:
             high = low + 1
             while high < count and (
-                self.series[high][0] == self.series[high - 1][0] or self.bounds[high + 1] - self.bounds[low] <= limit
+                self.series[high][0] == self.series[high - 1][0]
+                or self.bounds[high + 1] - self.bounds[low] <= limit
             ):
                 high += 1
             yield low, high
             low = high
 
     def fold(self, low: int, high: int, window: int) -> Folded:
-        """Fold series low..high as the predictor folds them: a series' features depend on its own rows alone."""
+        """Fold series low..high as the predictor folds them: a series' features depend on its own
+        rows alone.
+        """
         start, stop = int(self.bounds[low]), int(self.bounds[high])
         state = PartitionState(0)
         for number in range(high - low):
             state.entities.add(str(number))
         state.metrics = list(self.metrics)
-        owner = np.repeat(np.arange(high - low, dtype=np.int32), np.diff(self.bounds[low : high + 1]))
+        owner = np.repeat(
+            np.arange(high - low, dtype=np.int32), np.diff(self.bounds[low : high + 1])
+        )
         nothing = np.empty(0, np.int64)
         columns = Columns(
             np.arange(stop - start),
@@ -106,24 +115,36 @@ class History:
             return
         first = int(batch.offsets[0])
         partition = self._partitions.setdefault(batch.partition, _Partition(first, first))
-        columns = decode(batch, plans, self.settings, partition.entities, partition.metrics, self.max_entities)
+        columns = decode(
+            batch, plans, self.settings, partition.entities, partition.metrics, self.max_entities
+        )
         partition.next_offset = int(batch.offsets[-1]) + 1
         partition.chunks.append(columns)
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
             code = Reason(int(reason)).code
             partition.rejected[code] = partition.rejected.get(code, 0) + int(count)
-        self.schema_ids.update(schema_id for schema_id, plan in plans.items() if isinstance(plan, WriterPlan))
+        self.schema_ids.update(
+            schema_id for schema_id, plan in plans.items() if isinstance(plan, WriterPlan)
+        )
 
     def __len__(self) -> int:
-        return sum(len(chunk) for partition in self._partitions.values() for chunk in partition.chunks)
+        return sum(
+            len(chunk) for partition in self._partitions.values() for chunk in partition.chunks
+        )
 
     @property
     def rejected(self) -> int:
         """Records that were passed over so far."""
-        return sum(count for partition in self._partitions.values() for count in partition.rejected.values())
+        return sum(
+            count
+            for partition in self._partitions.values()
+            for count in partition.rejected.values()
+        )
 
     def facts(self) -> dict[str, Any]:
-        """Say what was read: per partition its offsets (the last one exclusive), accepted rows, and rejected ones by reason."""
+        """Say what was read: per partition its offsets (the last one exclusive), accepted rows, and
+        rejected ones by reason.
+        """
         return {
             str(number): {
                 "first_offset": partition.first_offset,
@@ -137,11 +158,19 @@ class History:
     def rows(self) -> Rows:
         """Put everything in order by series."""
         ordered = sorted(self._partitions.items())
-        metrics = tuple(dict.fromkeys(name for _, partition in ordered for name in partition.metrics))
-        series = sorted((name, number) for number, partition in ordered for name in partition.entities.names())
+        metrics = tuple(
+            dict.fromkeys(name for _, partition in ordered for name in partition.metrics)
+        )
+        series = sorted(
+            (name, number) for number, partition in ordered for name in partition.entities.names()
+        )
         rank = {one: place for place, one in enumerate(series)}
         total = len(self)
-        owner, time_ms, values = np.empty(total, np.int32), np.empty(total, np.int64), np.full((total, len(metrics)), np.nan)
+        owner, time_ms, values = (
+            np.empty(total, np.int32),
+            np.empty(total, np.int64),
+            np.full((total, len(metrics)), np.nan),
+        )
         place = 0
         for number, partition in ordered:
             ranks = np.array([rank[name, number] for name in partition.entities.names()], np.int32)

@@ -1,6 +1,7 @@
 """Draws one entity: its series, what was expected, and the anomalies; needs matplotlib.
 
-Law: matplotlib is imported here and nowhere else, only when a picture is drawn, and without its global state.
+Law: matplotlib is imported here and nowhere else, only when a picture is drawn, and without its
+     global state.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ _FONTS = (
     "DejaVu Sans",
 )
 _TITLE = 70
-_CLASSES = (("minor", MINOR, MAJOR, "o", 16), ("major", MAJOR, CRITICAL, "D", 30), ("critical", CRITICAL, 1.01, "*", 95))
+_CLASSES = (
+    ("minor", MINOR, MAJOR, "o", 16),
+    ("major", MAJOR, CRITICAL, "D", 30),
+    ("critical", CRITICAL, 1.01, "*", 95),
+)
 """Name, severity from and below, marker, and its area in points."""
 
 
@@ -43,7 +48,9 @@ def draw(view: EntityView) -> bytes:
         figure = Figure(figsize=(12, height), dpi=110, facecolor="white")
         canvas: Any = FigureCanvasAgg(figure)
         axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-        figure.subplots_adjust(left=0.062, right=0.985, top=1 - 1.03 / height, bottom=0.36 / height, hspace=0.34)
+        figure.subplots_adjust(
+            left=0.062, right=0.985, top=1 - 1.03 / height, bottom=0.36 / height, hspace=0.34
+        )
         times = view.time_ms.astype("datetime64[ms]")
         for metric, axis in enumerate(axes[: len(view.metrics)]):
             _panel(axis, view, metric, times)
@@ -58,19 +65,43 @@ def _panel(axis: Any, view: EntityView, metric: int, times: npt.NDArray[np.datet
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     gapped, (value, expected, lower, upper) = _with_gaps(
-        view.time_ms, *(column[:, metric] for column in (view.values, view.expected, view.lower, view.upper))
+        view.time_ms,
+        *(column[:, metric] for column in (view.values, view.expected, view.lower, view.upper)),
     )
     low, high = _limits(view, metric)
     axis.set_ylim(low, high)
-    axis.fill_between(gapped, np.clip(lower, low, high), np.clip(upper, low, high), color=EXPECTED, alpha=0.12, linewidth=0)
+    axis.fill_between(
+        gapped,
+        np.clip(lower, low, high),
+        np.clip(upper, low, high),
+        color=EXPECTED,
+        alpha=0.12,
+        linewidth=0,
+    )
     axis.plot(gapped, expected, color=EXPECTED, linewidth=0.9)
     axis.plot(gapped, value, color=INK, linewidth=0.75)
     _marks(axis, view, metric)
     _regions(axis, view, times)
-    axis.text(0, 1.05, view.metrics[metric], transform=axis.transAxes, color=INK, fontsize=10, fontweight="bold")
+    axis.text(
+        0,
+        1.05,
+        view.metrics[metric],
+        transform=axis.transAxes,
+        color=INK,
+        fontsize=10,
+        fontweight="bold",
+    )
     count = int((view.at_metric == metric).sum())
     said = f"{count} {'anomaly' if count == 1 else 'anomalies'}" if count else "no anomaly"
-    axis.text(1, 1.05, said, transform=axis.transAxes, color=ACCENT if count else MUTED, fontsize=9, ha="right")
+    axis.text(
+        1,
+        1.05,
+        said,
+        transform=axis.transAxes,
+        color=ACCENT if count else MUTED,
+        fontsize=9,
+        ha="right",
+    )
     axis.yaxis.set_major_locator(MaxNLocator(4))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
     axis.tick_params(length=0, labelsize=9, labelcolor=MUTED)
@@ -82,7 +113,9 @@ def _panel(axis: Any, view: EntityView, metric: int, times: npt.NDArray[np.datet
 
 
 def _marks(axis: Any, view: EntityView, metric: int) -> None:
-    """Anomalies: the line in another colour, and one mark where each run of them is severest, in its class's shape."""
+    """Anomalies: the line in another colour, and one mark where each run of them is severest, in
+    its class's shape.
+    """
     times = view.at_ms.astype("datetime64[ms]")
     peaks = []
     for run in _runs_of(view, metric):
@@ -101,7 +134,14 @@ def _marks(axis: Any, view: EntityView, metric: int) -> None:
     if len(missing):
         bottom = axis.get_ylim()[0]
         axis.scatter(
-            missing, np.full(len(missing), bottom), s=26, marker="x", color=ACCENT, linewidth=1.1, zorder=4, clip_on=False
+            missing,
+            np.full(len(missing), bottom),
+            s=26,
+            marker="x",
+            color=ACCENT,
+            linewidth=1.1,
+            zorder=4,
+            clip_on=False,
         )
 
 
@@ -115,13 +155,30 @@ def _runs_of(view: EntityView, metric: int) -> list[npt.NDArray[np.int64]]:
 def _regions(axis: Any, view: EntityView, times: npt.NDArray[np.datetime64]) -> None:
     warm = np.datetime64(view.warm_ms, "ms")
     if len(times) and warm > times[0]:
-        axis.axvspan(times[0], warm, facecolor="none", edgecolor=MUTED, alpha=0.45, hatch="/////", linewidth=0)
+        axis.axvspan(
+            times[0],
+            warm,
+            facecolor="none",
+            edgecolor=MUTED,
+            alpha=0.45,
+            hatch="/////",
+            linewidth=0,
+        )
     if view.boundary_ms is not None:
-        axis.axvline(np.datetime64(view.boundary_ms, "ms"), color=MUTED, linewidth=1.1, linestyle=(0, (1, 2)))
+        axis.axvline(
+            np.datetime64(view.boundary_ms, "ms"), color=MUTED, linewidth=1.1, linestyle=(0, (1, 2))
+        )
     for window in view.labels:
         if len(times) and window.end_ms >= view.time_ms[0] and window.start_ms <= view.time_ms[-1]:
             edges = np.array([window.start_ms, window.end_ms], "datetime64[ms]")
-            axis.plot(edges, [1.0, 1.0], transform=axis.get_xaxis_transform(), color=INK, linewidth=3, solid_capstyle="butt")
+            axis.plot(
+                edges,
+                [1.0, 1.0],
+                transform=axis.get_xaxis_transform(),
+                color=INK,
+                linewidth=3,
+                solid_capstyle="butt",
+            )
 
 
 def _heading(figure: Any, axis: Any, view: EntityView, height: float) -> None:
@@ -130,8 +187,12 @@ def _heading(figure: Any, axis: Any, view: EntityView, height: float) -> None:
     from matplotlib.patches import Patch
 
     title = view.title if len(view.title) <= _TITLE else f"{view.title[: _TITLE - 1]}…"
-    figure.text(0.012, 1 - 0.26 / height, title, color=INK, fontsize=14, fontweight="bold", va="center")
-    figure.text(0.985, 1 - 0.26 / height, view.subtitle, color=MUTED, fontsize=9, va="center", ha="right")
+    figure.text(
+        0.012, 1 - 0.26 / height, title, color=INK, fontsize=14, fontweight="bold", va="center"
+    )
+    figure.text(
+        0.985, 1 - 0.26 / height, view.subtitle, color=MUTED, fontsize=9, va="center", ha="right"
+    )
     handles: list[Any] = [
         Line2D([], [], color=INK, linewidth=1.2, label="measured"),
         Line2D([], [], color=EXPECTED, linewidth=1.2, label="expected"),
@@ -151,11 +212,24 @@ def _heading(figure: Any, axis: Any, view: EntityView, height: float) -> None:
         for name, _, _, marker, area in _CLASSES
     ]
     if np.isnan(view.at_value).any():
-        handles.append(Line2D([], [], linestyle="none", marker="x", color=ACCENT, markersize=5, label="missing"))
+        handles.append(
+            Line2D(
+                [], [], linestyle="none", marker="x", color=ACCENT, markersize=5, label="missing"
+            )
+        )
     if view.labels:
         handles.append(Line2D([], [], color=INK, linewidth=3, label="labelled"))
     if len(view.time_ms) and view.warm_ms > view.time_ms[0]:
-        handles.append(Patch(facecolor="none", edgecolor=MUTED, hatch="/////", linewidth=0, alpha=0.6, label="warming"))
+        handles.append(
+            Patch(
+                facecolor="none",
+                edgecolor=MUTED,
+                hatch="/////",
+                linewidth=0,
+                alpha=0.6,
+                label="warming",
+            )
+        )
     figure.legend(
         handles=handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.55 / height), ncols=len(handles), frameon=False,
         fontsize=9, borderpad=0, borderaxespad=0, labelcolor=MUTED, handlelength=1.4, columnspacing=1.4, handletextpad=0.5,
@@ -192,8 +266,12 @@ def _limits(view: EntityView, metric: int) -> tuple[float, float]:
     return low - margin, high + 1.6 * margin
 
 
-def _with_gaps(time_ms: npt.NDArray[np.int64], *columns: npt.NDArray[np.float64]) -> tuple[Any, list[npt.NDArray[np.float64]]]:
-    """Put a hole into each line wherever nothing came for six intervals, so that no line is drawn through it."""
+def _with_gaps(
+    time_ms: npt.NDArray[np.int64], *columns: npt.NDArray[np.float64]
+) -> tuple[Any, list[npt.NDArray[np.float64]]]:
+    """Put a hole into each line wherever nothing came for six intervals, so that no line is drawn
+    through it.
+    """
     if len(time_ms) < 3:
         return time_ms.astype("datetime64[ms]"), list(columns)
     steps = np.diff(time_ms)

@@ -1,6 +1,7 @@
 """The evaluation as files: a JSON of the figures and a picture of each entity.
 
-Law: everything shown is computed from the trained model and its rows; pictures are for people and no other part reads them.
+Law: everything shown is computed from the trained model and its rows; pictures are for people and
+     no other part reads them.
 """
 
 from __future__ import annotations
@@ -70,14 +71,17 @@ def entities_csv(figures: Mapping[str, Any]) -> bytes:
     import pandas as pd  # slow to import, and only a report needs it
 
     rows = [
-        {"entity": name, **figures["per_entity"][name]} for name in choose_entities(figures, limit=len(figures["per_entity"]))
+        {"entity": name, **figures["per_entity"][name]}
+        for name in choose_entities(figures, limit=len(figures["per_entity"]))
     ]
     table: str = pd.json_normalize(rows, sep=".").to_csv(index=False, lineterminator="\n")
     return table.encode()
 
 
 def choose_entities(figures: Mapping[str, Any], limit: int = MAX_PICTURES) -> list[str]:
-    """The entities most worth a picture: highest severity in the test part first, then most alarms, then by name."""
+    """The entities most worth a picture: highest severity in the test part first, then most alarms,
+    then by name.
+    """
     per_entity = figures["per_entity"]
 
     def interest(name: str) -> tuple[float, float, str]:
@@ -91,16 +95,23 @@ def file_names(entities: Sequence[str]) -> dict[str, str]:
     names: dict[str, str] = {}
     for entity in entities:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", entity).strip("._")[:80]
-        if plain != entity or plain.lower() in {name.removesuffix(".png").lower() for name in names.values()}:
+        if plain != entity or plain.lower() in {
+            name.removesuffix(".png").lower() for name in names.values()
+        }:
             plain = f"{plain or 'entity'}-{hashlib.sha256(entity.encode()).hexdigest()[:8]}"
         names[entity] = f"{plain}.png"
     return names
 
 
-def views(trained: Trained, entities: Sequence[str], labels: Windows | None = None) -> Iterator[EntityView]:
+def views(
+    trained: Trained, entities: Sequence[str], labels: Windows | None = None
+) -> Iterator[EntityView]:
     """Gather what the pictures of some entities show."""
     for number, (name, partition) in enumerate(trained.rows.series):
-        if name in entities and trained.part[trained.rows.bounds[number] : trained.rows.bounds[number + 1]].any():
+        if (
+            name in entities
+            and trained.part[trained.rows.bounds[number] : trained.rows.bounds[number + 1]].any()
+        ):
             several = sum(one == name for one, _ in trained.rows.series) > 1
             title = f"{name} (partition {partition})" if several else name
             yield _view(trained, number, title, find(labels or {}, name) or ())
@@ -122,11 +133,16 @@ def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -
     keep = np.flatnonzero(folded.counted)
     values = rows.values[low:high][:, shown]
     tests, warm = time_ms[part == TEST], time_ms[known.any(axis=1)]
-    said = f"{len(at)} {'anomaly' if len(at) == 1 else 'anomalies'} in {int((part > 0).sum()):,} rows"
+    said = (
+        f"{len(at)} {'anomaly' if len(at) == 1 else 'anomalies'} in {int((part > 0).sum()):,} rows"
+    )
     return EntityView(
         entity=rows.series[number][0],
         title=title,
-        subtitle=f"{model.detector.replace('_', ' ')} · {said} · trained up to {iso(int(time_ms[part == TRAIN][-1]))} UTC",
+        subtitle=(
+            f"{model.detector.replace('_', ' ')} · {said} · trained up to"
+            f" {iso(int(time_ms[part == TRAIN][-1]))} UTC"
+        ),
         metrics=tuple(rows.metrics[metric] for metric in shown),
         time_ms=time_ms[keep],
         values=values[keep],
@@ -143,11 +159,15 @@ def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -
     )
 
 
-def _anomalies(trained: Trained, marked: npt.NDArray[np.bool_], present: npt.NDArray[np.bool_]) -> tuple[Times, Times]:
+def _anomalies(
+    trained: Trained, marked: npt.NDArray[np.bool_], present: npt.NDArray[np.bool_]
+) -> tuple[Times, Times]:
     """Row numbers of the marked rows, and which of the present metrics made each odd."""
     model, rows = trained.model, trained.rows
     kept = [rows.metrics.index(name) for name in model.metrics]
-    for where, block in feature_blocks(rows, marked, model.window, kept, model.scale, model.calendar):
+    for where, block in feature_blocks(
+        rows, marked, model.window, kept, model.scale, model.calendar
+    ):
         shares, _ = model.attribute(block)
         return where, shares[:, :-1][:, present].argmax(axis=1)
     return np.empty(0, np.int64), np.empty(0, np.int64)

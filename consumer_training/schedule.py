@@ -1,6 +1,7 @@
 """When to train again.
 
-Law: pure; a time is decided from the wall clock that is handed in, so a clock that was set moves the next run with it.
+Law: pure; a time is decided from the wall clock that is handed in, so a clock that was set moves
+     the next run with it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.every_s is not None and not self.every_s > 0:
-            raise ConfigError(f"train.every: {self.every_s:g} s is no interval; it must be above 0, e.g. 24h")
+            raise ConfigError(
+                f"train.every: {self.every_s:g} s is no interval; it must be above 0, e.g. 24h"
+            )
         if self.cron is not None and not croniter.is_valid(self.cron):
             raise ConfigError(f"train.cron: {self.cron!r} is not a cron line such as '0 3 * * *'")
 
@@ -51,7 +54,9 @@ class Schedule:
         """
         if self.cron is not None:
             try:
-                return float(croniter(self.cron, datetime.fromtimestamp(now_s, UTC)).get_next(float))
+                return float(
+                    croniter(self.cron, datetime.fromtimestamp(now_s, UTC)).get_next(float)
+                )
             except CroniterError as error:
                 raise ConfigError(f"train.cron: {self.cron!r} never comes true") from error
         assert self.every_s is not None  # noqa: S101 - one of the two is always set

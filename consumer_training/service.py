@@ -1,6 +1,8 @@
-"""Reads the input, waits until there is enough to learn from, trains, publishes; once or by a schedule.
+"""Reads the input, waits until there is enough to learn from, trains, publishes; once or by a
+schedule.
 
-Law: what is learnt is decided in ``training``; here are the doors, the waiting and the clock. A model is published before its
+Law: what is learnt is decided in ``training``; here are the doors, the waiting and the clock. A
+     model is published before its
 report is drawn, and a failed run leaves the last model in place.
 """
 
@@ -21,7 +23,14 @@ import structlog
 from consumer_training import pictures
 from consumer_training.evaluation import evaluate
 from consumer_training.history import History
-from consumer_training.report import MAX_PICTURES, choose_entities, entities_csv, file_names, report_json, views
+from consumer_training.report import (
+    MAX_PICTURES,
+    choose_entities,
+    entities_csv,
+    file_names,
+    report_json,
+    views,
+)
 from consumer_training.schedule import Schedule
 from consumer_training.topic import KafkaTopic, writer_schemas
 from consumer_training.training import TooFewRows, Trained, train
@@ -46,10 +55,13 @@ SAY_OUTAGE_AFTER_S = 8.0
 """A call to a broker that does not answer ends after 9 s: the first one is said."""
 
 OUTAGE_ATTEMPT_S = 30.0
-"""A run that lasted longer before it failed was not part of the same outage: no call waits so long."""
+"""A run that lasted longer before it failed was not part of the same outage: no call waits so long.
+"""
 
 GROWING = 0.02
-"""A topic that grows by this share between two looks is still being filled: the first model waits for it."""
+"""A topic that grows by this share between two looks is still being filled: the first model waits
+for it.
+"""
 
 _LIBRARIES = ("lapwing", "numpy", "scikit-learn", "numba")
 
@@ -96,7 +108,9 @@ class Options:
     labels: Path | None = None
 
 
-def run(settings: Settings, options: Options, counters: Counters, stopping: Callable[[], bool]) -> None:
+def run(
+    settings: Settings, options: Options, counters: Counters, stopping: Callable[[], bool]
+) -> None:
     """Train once or by the schedule, until stopping() says so.
 
     raises : LapwingError; the supervisor starts the process again
@@ -136,8 +150,8 @@ class TrainingService:
     def run(self) -> None:
         """Train now, then as the schedule says; without one, end.
 
-        With a cron line and a model in place the first run waits for its time as well. The first run's failure is raised; a
-        later one's is logged, and the next run comes as planned.
+        With a cron line and a model in place the first run waits for its time as well. The first
+        run's failure is raised; a later one's is logged, and the next run comes as planned.
         """
         first_s = self.doors.now_s()
         if self.schedule is None or self.schedule.cron is None or not self._has_model():
@@ -155,7 +169,9 @@ class TrainingService:
                 except Exception as error:
                     self.health.waiting(f"the last training failed: {error}")
                     log.error(
-                        "training failed, the last model stays", why=str(error), exc_info=not isinstance(error, LapwingError)
+                        "training failed, the last model stays",
+                        why=str(error),
+                        exc_info=not isinstance(error, LapwingError),
                     )
 
     def train_patiently(self) -> Model | None:
@@ -175,12 +191,16 @@ class TrainingService:
                 down_s = min(down_s, attempt_s)
                 self.counters.set(OUTAGE_SECONDS, now_s - down_s)
                 lasted_s = now_s - down_s
-                self.health.waiting(f"waiting for the broker or the registry for {lasted_s:.0f} s: {error}")
+                self.health.waiting(
+                    f"waiting for the broker or the registry for {lasted_s:.0f} s: {error}"
+                )
                 if not error.retriable or now_s - down_s >= deadline_s:
                     raise
                 if not said and now_s - down_s >= SAY_OUTAGE_AFTER_S:
                     said = True
-                    log.warning("waiting for it to come up", error=str(error), give_up_after_s=deadline_s)
+                    log.warning(
+                        "waiting for it to come up", error=str(error), give_up_after_s=deadline_s
+                    )
                 self.doors.sleep(POLL_S / 4)
         return None
 
@@ -192,7 +212,10 @@ class TrainingService:
         """
         artifacts.check_writable(self.settings.models_dir)
         key = artifacts.signing_key(self.settings.models)
-        history, schemas = History(self.settings.input, self.settings.predict.max_entities), self.doors.schemas()
+        history, schemas = (
+            History(self.settings.input, self.settings.predict.max_entities),
+            self.doors.schemas(),
+        )
         trained = self._collect(history, schemas)
         if trained is None:
             return None
@@ -208,7 +231,11 @@ class TrainingService:
         summary = {name: value for name, value in figures.items() if name != "per_entity"}
         fingerprints = sorted({found.sha256 for found in schemas.fingerprints(history.schema_ids)})
         facts = trained.facts | {
-            "input": {"topic": self.settings.topics.input, "partitions": history.facts(), "schema_sha256": fingerprints},
+            "input": {
+                "topic": self.settings.topics.input,
+                "partitions": history.facts(),
+                "schema_sha256": fingerprints,
+            },
             "libraries": _libraries(),
             "evaluation": summary,
         }
@@ -266,12 +293,15 @@ class TrainingService:
                 else:
                     self.health.ready()
                     return trained
-            self.health.waiting(f"waiting for data: {needed - rows} of the {needed} training rows needed are missing")
+            self.health.waiting(
+                f"waiting for data: {needed - rows} of the {needed} training rows needed are"
+                " missing"
+            )
             waited_s = self.doors.monotonic() - began_s
             if self.options.wait_s is not None and waited_s >= self.options.wait_s:
                 raise LapwingError(
-                    f"{self.settings.topics.input} holds {rows} training rows after {waited_s:.0f} s, "
-                    f"train.min_rows wants {needed}: {needed - rows} are missing"
+                    f"{self.settings.topics.input} holds {rows} training rows after {waited_s:.0f}"
+                    f" s, train.min_rows wants {needed}: {needed - rows} are missing"
                 )
             if self.doors.monotonic() - said_s >= SAY_AGAIN_S:
                 said_s = self.doors.monotonic()
@@ -291,7 +321,13 @@ class TrainingService:
         if first:
             self.health.ready()
 
-    def _read(self, history: History, schemas: WriterSchemas, start: Mapping[int, int] | None, end: Mapping[int, int]) -> bool:
+    def _read(
+        self,
+        history: History,
+        schemas: WriterSchemas,
+        start: Mapping[int, int] | None,
+        end: Mapping[int, int],
+    ) -> bool:
         """Read up to an end; False when it was asked to stop."""
         began_s = said_s = self.doors.monotonic()
         count = 0
@@ -305,11 +341,19 @@ class TrainingService:
                 said_s = self.doors.monotonic()
                 log.info("reading", records=count, events_read=len(history))
         seconds = round(self.doors.monotonic() - began_s, 2)
-        log.info("input read", records=count, events_read=len(history), rejected=history.rejected, seconds=seconds)
+        log.info(
+            "input read",
+            records=count,
+            events_read=len(history),
+            rejected=history.rejected,
+            seconds=seconds,
+        )
         return True
 
     def _still_growing(self, ends: Mapping[int, int]) -> bool:
-        """Look again after a moment: a backfill under way would leave the first model without half of the entities."""
+        """Look again after a moment: a backfill under way would leave the first model without half
+        of the entities.
+        """
         self.doors.sleep(POLL_S / 2)
         now = self.doors.topic.ends()
         grown = sum(now.values()) - sum(ends.values())
@@ -320,7 +364,12 @@ class TrainingService:
 
     def _fit(self, history: History) -> Trained:
         began_s = self.doors.monotonic()
-        trained = train(history.rows(), self.settings.trained_detector, self.settings.features, self.settings.train)
+        trained = train(
+            history.rows(),
+            self.settings.trained_detector,
+            self.settings.features,
+            self.settings.train,
+        )
         seconds = self.doors.monotonic() - began_s
         self.counters.observe(FIT_SECONDS, seconds)
         said = trained.facts["training"]

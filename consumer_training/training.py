@@ -1,6 +1,7 @@
 """From rows to a model: split in time, scale, fit, set the threshold, calibrate.
 
-Law: pure. The same rows and settings give the same arrays to the bit; nothing of the test part, no late and no duplicate row,
+Law: pure. The same rows and settings give the same arrays to the bit; nothing of the test part, no
+     late and no duplicate row,
 no clock and no order of reading enters them.
 """
 
@@ -60,7 +61,9 @@ class Trained:
     canary: Floats
 
 
-def train(rows: Rows, detector: Detector, features: FeatureSettings, settings: TrainSettings) -> Trained:
+def train(
+    rows: Rows, detector: Detector, features: FeatureSettings, settings: TrainSettings
+) -> Trained:
     """Fit one model over all series.
 
     raises : TooFewRows
@@ -72,9 +75,16 @@ def train(rows: Rows, detector: Detector, features: FeatureSettings, settings: T
     training_rows = int((part == TRAIN).sum())
     if training_rows < settings.min_rows:
         raise TooFewRows(training_rows, settings.min_rows, len(left_out))
-    kept = [metric for metric in range(len(rows.metrics)) if not np.isnan(rows.values[part == TRAIN, metric]).all()]
+    kept = [
+        metric
+        for metric in range(len(rows.metrics))
+        if not np.isnan(rows.values[part == TRAIN, metric]).all()
+    ]
     scale = _scale(rows, part, features.window, kept)
-    metrics, calendar = tuple(rows.metrics[metric] for metric in kept), Calendar.from_settings(features)
+    metrics, calendar = (
+        tuple(rows.metrics[metric] for metric in kept),
+        Calendar.from_settings(features),
+    )
     X = np.empty((training_rows, len(feature_names(metrics))))
     place = 0
     for _, block in feature_blocks(rows, part == TRAIN, features.window, kept, scale, calendar):
@@ -104,13 +114,16 @@ def train(rows: Rows, detector: Detector, features: FeatureSettings, settings: T
     return Trained(model, estimator, rows, part, scores, left_out, facts, canary)
 
 
-def split(rows: Rows, window: int, settings: TrainSettings) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+def split(
+    rows: Rows, window: int, settings: TrainSettings
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
     """Say of each row whether it is for training or for testing.
 
     returns : uint8 (n,); int64 (S,) training rows of each series, also of those that are left out
 
-    The first ``train.split`` of a series' rows are for training. Late and duplicate rows are unused; so is what lies before
-    the newest ``train.window_days``, and a series with fewer than MIN_SERIES_ROWS training rows.
+    The first ``train.split`` of a series' rows are for training. Late and duplicate rows are
+    unused; so is what lies before the newest ``train.window_days``, and a series with fewer than
+    MIN_SERIES_ROWS training rows.
     """
     part, counts = np.full(len(rows), UNUSED, np.uint8), np.zeros(len(rows.series), np.int64)
     earliest = np.iinfo(np.int64).min
@@ -118,10 +131,14 @@ def split(rows: Rows, window: int, settings: TrainSettings) -> tuple[npt.NDArray
         earliest = int(rows.time_ms.max()) - round(settings.window_days * _DAY_MS)
     for low, high in rows.groups():
         start = int(rows.bounds[low])
-        usable = rows.fold(low, high, window).counted & (rows.time_ms[start : rows.bounds[high]] >= earliest)
+        usable = rows.fold(low, high, window).counted & (
+            rows.time_ms[start : rows.bounds[high]] >= earliest
+        )
         for series in range(low, high):
             first = int(rows.bounds[series])
-            numbers = first + np.flatnonzero(usable[first - start : rows.bounds[series + 1] - start])
+            numbers = first + np.flatnonzero(
+                usable[first - start : rows.bounds[series + 1] - start]
+            )
             counts[series] = int(len(numbers) * settings.split)
             if counts[series] >= MIN_SERIES_ROWS:
                 part[numbers[: counts[series]]] = TRAIN
@@ -130,9 +147,15 @@ def split(rows: Rows, window: int, settings: TrainSettings) -> tuple[npt.NDArray
 
 
 def feature_blocks(
-    rows: Rows, wanted: npt.NDArray[np.bool_], window: int, kept: list[int], scale: Scale, calendar: Calendar
+    rows: Rows,
+    wanted: npt.NDArray[np.bool_],
+    window: int,
+    kept: list[int],
+    scale: Scale,
+    calendar: Calendar,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
-    """Yield row numbers (k,) and feature vectors float64 (k, d) of the wanted rows, a group of series at a time.
+    """Yield row numbers (k,) and feature vectors float64 (k, d) of the wanted rows, a group of
+    series at a time.
 
     kept : metrics of the rows that the model has
     """
@@ -144,7 +167,10 @@ def feature_blocks(
             rolling = rows.fold(low, high, window).rolling[chosen][:, kept]
             owner = np.array([row_of.get(name, -1) for name, _ in rows.series[low:high]], np.int32)
             entity = np.repeat(owner, np.diff(rows.bounds[low : high + 1]))[chosen]
-            yield start + chosen, vectors(rolling, entity, rows.time_ms[start + chosen], scale, calendar)
+            yield (
+                start + chosen,
+                vectors(rolling, entity, rows.time_ms[start + chosen], scale, calendar),
+            )
 
 
 def _left_out(rows: Rows, counts: npt.NDArray[np.int64]) -> dict[str, int]:
@@ -164,7 +190,9 @@ def _scale(rows: Rows, part: npt.NDArray[np.uint8], window: int, kept: list[int]
         if not len(chosen):
             continue
         rolling = rows.fold(low, high, window).rolling[chosen][:, kept]
-        names, owner = np.unique(np.array([name for name, _ in rows.series[low:high]], object), return_inverse=True)
+        names, owner = np.unique(
+            np.array([name for name, _ in rows.series[low:high]], object), return_inverse=True
+        )
         entity = np.repeat(owner, np.diff(rows.bounds[low : high + 1]))[chosen]
         present, entity = np.unique(entity, return_inverse=True)
         scale = fit_scale(rolling, entity.astype(np.int32), [str(name) for name in names[present]])
@@ -175,7 +203,9 @@ def _scale(rows: Rows, part: npt.NDArray[np.uint8], window: int, kept: list[int]
 
 
 def _threshold(scores: Floats, settings: TrainSettings) -> float:
-    """Score that the contamination's share of the training rows lies above; interpolated as scikit-learn's ``offset_`` is."""
+    """Score that the contamination's share of the training rows lies above; interpolated as
+    scikit-learn's ``offset_`` is.
+    """
     if settings.threshold is not None:
         return float(settings.threshold)
     return -float(np.percentile(-scores, 100.0 * settings.contamination))
@@ -200,7 +230,9 @@ def _facts(
     svm = {"nu": settings.nu, "gamma": settings.gamma, "rows": settings.svm_rows}
     trained = rows.time_ms[part == TRAIN]
     used = {
-        name for (name, _), low, high in zip(rows.series, rows.bounds, rows.bounds[1:], strict=False) if part[low:high].any()
+        name
+        for (name, _), low, high in zip(rows.series, rows.bounds, rows.bounds[1:], strict=False)
+        if part[low:high].any()
     }
     return {
         "seed": settings.seed,

@@ -1,4 +1,6 @@
-"""What the producer ships with: the catalogue of series, the checksums of NAB, and a small generated sample."""
+"""What the producer ships with: the catalogue of series, the checksums of NAB, and a small
+generated sample.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Makes the README's picture from a real run: ``python docs/make_picture.py [NAB folder]``, about a minute.
+"""Makes the README's picture from a real run: ``python docs/make_picture.py [NAB folder]``, about a
+minute.
 
 Law: what the picture shows was measured in this run; without a folder it is the generated fleet.
 """
@@ -15,8 +16,21 @@ SPEED = "40000"
 
 def main() -> int:
     """Run the demo at a speed at which its rates mean something, and keep the picture."""
-    series = ["--data", str(Path(sys.argv[1]).resolve())] if len(sys.argv) > 1 else ["--fleet", "20"]
-    command = [sys.executable, "-m", "lapwing", "demo", "--once", "--speed", SPEED, "--svg", "docs/demo.svg", *series]
+    series = (
+        ["--data", str(Path(sys.argv[1]).resolve())] if len(sys.argv) > 1 else ["--fleet", "20"]
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "lapwing",
+        "demo",
+        "--once",
+        "--speed",
+        SPEED,
+        "--svg",
+        "docs/demo.svg",
+        *series,
+    ]
     return subprocess.run(command, cwd=ROOT, check=False).returncode  # noqa: S603 - our own command
 
 

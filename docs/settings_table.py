@@ -19,7 +19,10 @@ sys.path.insert(0, str(ROOT))
 
 from shared.settings import Section, Settings  # noqa: E402
 
-BEGIN, END = "<!-- settings: begin (docs/settings_table.py writes this) -->", "<!-- settings: end -->"
+BEGIN, END = (
+    "<!-- settings: begin (docs/settings_table.py writes this) -->",
+    "<!-- settings: end -->",
+)
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
@@ -29,16 +32,31 @@ def rows() -> Iterator[tuple[str, str, str, str]]:
         if isinstance(kind, type) and issubclass(kind, Section):
             section = field.get_default(call_default_factory=True)
             for inner, one in kind.model_fields.items():
-                yield f"{name}.{inner}", _shown(getattr(section, inner)), _allowed(one), one.description or ""
+                yield (
+                    f"{name}.{inner}",
+                    _shown(getattr(section, inner)),
+                    _allowed(one),
+                    one.description or "",
+                )
         else:
-            default = "" if name == "kafka" else _shown(field.get_default(call_default_factory=True))
-            yield f"{name}.*" if name == "kafka" else name, default, _allowed(field), field.description or ""
+            default = (
+                "" if name == "kafka" else _shown(field.get_default(call_default_factory=True))
+            )
+            yield (
+                f"{name}.*" if name == "kafka" else name,
+                default,
+                _allowed(field),
+                field.description or "",
+            )
 
 
 def table() -> str:
     """Return the table as Markdown."""
     lines = ["| setting | default | allowed | meaning |", "|---|---|---|---|"]
-    lines += [f"| `{name}` | {_code(default)} | {allowed} | {meaning} |" for name, default, allowed, meaning in rows()]
+    lines += [
+        f"| `{name}` | {_code(default)} | {allowed} | {meaning} |"
+        for name, default, allowed, meaning in rows()
+    ]
     return "\n".join(lines)
 
 

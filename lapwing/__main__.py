@@ -12,7 +12,9 @@ def main() -> int:
     """Run the command line; return the exit code."""
     if sys.version_info[:2] < OLDEST:
         found = sys.version.partition(" ")[0]
-        sys.stderr.write("lapwing needs Python 3.11, 3.12 or 3.13; this is {} ({})\n".format(found, sys.executable))  # noqa: UP032
+        sys.stderr.write(
+            "lapwing needs Python 3.11, 3.12 or 3.13; this is %s (%s)\n" % (found, sys.executable)  # noqa: UP031 - old Pythons read this
+        )
         return 2
     from lapwing.app import run
 

@@ -1,6 +1,7 @@
 """The commands of ``lapwing``: names, options and help; what they do is imported when they are called.
 
-Law: nothing heavy is imported here, so that ``--help`` answers at once; flags reach every command, also those that
+Law: nothing heavy is imported here, so that ``--help`` answers at once; flags reach every command,
+     also those that
 belong to a service, as environment variables of this process and what it starts.
 """
 
@@ -24,13 +25,18 @@ from shared.errors import ConfigError, LapwingError
 app = typer.Typer(
     name="lapwing",
     help="Real-time anomaly detection for metric streams on Kafka.",
-    epilog="Settings: flags > environment (LAPWING_*) > file (--config) > defaults; see docs/settings.md",
+    epilog=(
+        "Settings: flags > environment (LAPWING_*) > file (--config) > defaults; see"
+        " docs/settings.md"
+    ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-topics_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Create and describe topics and schemas.")
+topics_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Create and describe topics and schemas."
+)
 app.add_typer(topics_app, name="topics")
 
 app.add_typer(dlq_app, name="dlq")
@@ -42,26 +48,41 @@ STARTED_S = time.monotonic()
 FORWARD = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Decimal = Annotated[
-    str | None, typer.Option("--decimal", metavar="point|comma", help="Sign of numbers where a file does not tell.")
+    str | None,
+    typer.Option(
+        "--decimal", metavar="point|comma", help="Sign of numbers where a file does not tell."
+    ),
 ]
 EntityColumn = Annotated[
     str | None,
-    typer.Option("--entity", metavar="COLUMN", help="Column of files that names the entity; several: A,B; '' = none."),
+    typer.Option(
+        "--entity",
+        metavar="COLUMN",
+        help="Column of files that names the entity; several: A,B; '' = none.",
+    ),
 ]
 TimeColumn = Annotated[
-    str | None, typer.Option("--time", metavar="COLUMN", help="Column of files that holds the time; two parts: date,time.")
+    str | None,
+    typer.Option(
+        "--time",
+        metavar="COLUMN",
+        help="Column of files that holds the time; two parts: date,time.",
+    ),
 ]
 TimeFormat = Annotated[
     str | None,
     typer.Option(
-        "--time-format", metavar="FORM", help="Its form if it can be read in two ways: DD/MM/YYYY, YYMMDDHHMM, s, ..."
+        "--time-format",
+        metavar="FORM",
+        help="Its form if it can be read in two ways: DD/MM/YYYY, YYMMDDHHMM, s, ...",
     ),
 ]
 
 
 def run() -> int:
     """Run the command line on ``sys.argv``; return the exit code."""
-    logging.getLogger("lapwing").addHandler(logging.NullHandler())  # the client's log lines; an error says what matters
+    # the client's log lines; an error says what matters
+    logging.getLogger("lapwing").addHandler(logging.NullHandler())
     try:
         app()
     except LapwingError as error:
@@ -78,20 +99,36 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _settings(
-    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
+    ] = None,
     given: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="One setting, e.g. --set train.trees=200; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="One setting, e.g. --set train.trees=200; repeatable.",
+        ),
     ] = None,
     bootstrap: Annotated[
         str | None,
-        typer.Option("--bootstrap-servers", metavar="HOST:PORT", help="Kafka; short for --set kafka.bootstrap.servers=..."),
+        typer.Option(
+            "--bootstrap-servers",
+            metavar="HOST:PORT",
+            help="Kafka; short for --set kafka.bootstrap.servers=...",
+        ),
     ] = None,
     registry: Annotated[
-        str | None, typer.Option("--registry", metavar="URL", help="Schema Registry; short for --set registry.url=...")
+        str | None,
+        typer.Option(
+            "--registry", metavar="URL", help="Schema Registry; short for --set registry.url=..."
+        ),
     ] = None,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     if config is not None:
@@ -120,28 +157,55 @@ def variable(name: str) -> str:
 def demo(
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Folder of CSV files, or a copy of NAB. Default: data/nab if it is there."),
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder of CSV files, or a copy of NAB. Default: data/nab if it is there.",
+        ),
     ] = None,
     entity: EntityColumn = None,
     time_column: TimeColumn = None,
     time_format: TimeFormat = None,
     decimal: Decimal = None,
-    fleet: Annotated[int | None, typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts instead.")] = None,
+    fleet: Annotated[
+        int | None, typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts instead.")
+    ] = None,
     once: Annotated[
         bool,
-        typer.Option("--once", help="Send the rest at full speed too, then end; exit code 0 only when all counts agree."),
+        typer.Option(
+            "--once",
+            help=(
+                "Send the rest at full speed too, then end; exit code 0 only when all counts agree."
+            ),
+        ),
     ] = False,
     speed: Annotated[
         str | None,
-        typer.Option("--speed", metavar="X", help="Event seconds per second in the live part, or max; default 3000."),
+        typer.Option(
+            "--speed",
+            metavar="X",
+            help="Event seconds per second in the live part, or max; default 3000.",
+        ),
     ] = None,
-    predictors: Annotated[int, typer.Option("--predictors", metavar="N", help="Prediction processes.")] = 2,
+    predictors: Annotated[
+        int, typer.Option("--predictors", metavar="N", help="Prediction processes.")
+    ] = 2,
     backfill: Annotated[
-        float, typer.Option("--backfill", metavar="F", help="Share of the events that is sent first and trained on.")
+        float,
+        typer.Option(
+            "--backfill", metavar="F", help="Share of the events that is sent first and trained on."
+        ),
     ] = 0.6,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as the last line, as JSON.")] = False,
-    svg: Annotated[Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture of the run.")] = None,
-    keep: Annotated[Path | None, typer.Option("--keep", metavar="DIR", help="Keep models, reports and logs there.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as the last line, as JSON.")
+    ] = False,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture of the run.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Keep models, reports and logs there."),
+    ] = None,
 ) -> None:
     """Do the whole job here: replay, train, predict; no Kafka.
 
@@ -152,7 +216,9 @@ def demo(
     from producer.files.columns import ColumnChoice
     from producer.sources import SourceOptions
 
-    source = SourceOptions(data, fleet=fleet, columns=ColumnChoice.parse(entity, time_column, time_format, decimal))
+    source = SourceOptions(
+        data, fleet=fleet, columns=ColumnChoice.parse(entity, time_column, time_format, decimal)
+    )
     options = DemoOptions(source, predictors, _speed(speed), backfill, once, as_json, svg, keep)
     raise typer.Exit(run(options, dict(os.environ), STARTED_S))
 
@@ -188,9 +254,21 @@ def _prediction() -> Callable[[list[str]], int]:
     return main
 
 
-_forward("produce", _producer, "Replay series into the input topic.  lapwing produce --help shows its options.")
-_forward("train", _training, "Train a model on the input topic and publish it.  lapwing train --help shows its options.")
-_forward("predict", _prediction, "Score every event of the input topic.  lapwing predict --help shows its options.")
+_forward(
+    "produce",
+    _producer,
+    "Replay series into the input topic.  lapwing produce --help shows its options.",
+)
+_forward(
+    "train",
+    _training,
+    "Train a model on the input topic and publish it.  lapwing train --help shows its options.",
+)
+_forward(
+    "predict",
+    _prediction,
+    "Score every event of the input topic.  lapwing predict --help shows its options.",
+)
 
 
 class Stream(StrEnum):
@@ -205,11 +283,17 @@ class Stream(StrEnum):
 def tail(
     stream: Annotated[Stream, typer.Argument(help="What to follow.")] = Stream.ANOMALIES,
     from_beginning: Annotated[
-        bool, typer.Option("--from-beginning", help="Begin with the oldest record, not with the next.")
+        bool,
+        typer.Option("--from-beginning", help="Begin with the oldest record, not with the next."),
     ] = False,
-    limit: Annotated[int | None, typer.Option("--max", min=1, metavar="N", help="End after N records.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--max", min=1, metavar="N", help="End after N records.")
+    ] = None,
     timeout_s: Annotated[
-        float | None, typer.Option("--timeout", min=0, metavar="SECONDS", help="End when no record came for so long.")
+        float | None,
+        typer.Option(
+            "--timeout", min=0, metavar="SECONDS", help="End when no record came for so long."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -217,12 +301,21 @@ def tail(
     from lapwing.tail import follow
     from shared.settings import load_settings
 
-    follow(load_settings(), stream.value, from_beginning=from_beginning, limit=limit, timeout_s=timeout_s, as_json=as_json)
+    follow(
+        load_settings(),
+        stream.value,
+        from_beginning=from_beginning,
+        limit=limit,
+        timeout_s=timeout_s,
+        as_json=as_json,
+    )
 
 
 @app.command()
 def backtest(
-    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file.")
+    ] = None,
     entity: EntityColumn = None,
     time_column: TimeColumn = None,
     time_format: TimeFormat = None,
@@ -235,46 +328,92 @@ def backtest(
             help="Records of the input topic, by offset or event time; a side may be left out.",
         ),
     ] = None,
-    fleet: Annotated[int | None, typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts, with labels.")] = None,
-    days: Annotated[float, typer.Option("--days", metavar="D", help="Of a generated fleet.")] = 14.0,
+    fleet: Annotated[
+        int | None,
+        typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts, with labels."),
+    ] = None,
+    days: Annotated[
+        float, typer.Option("--days", metavar="D", help="Of a generated fleet.")
+    ] = 14.0,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of a generated fleet.")] = 0,
     catalogue: Annotated[
-        Path | None, typer.Option("--catalogue", metavar="FILE", help="Which series make up a host (TOML).")
+        Path | None,
+        typer.Option("--catalogue", metavar="FILE", help="Which series make up a host (TOML)."),
     ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad rows of files out and count them.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad rows of files out and count them.")
+    ] = False,
     partitions: Annotated[
-        int, typer.Option("--partitions", min=1, metavar="N", help="Spread a folder over so many, as the producer does.")
+        int,
+        typer.Option(
+            "--partitions",
+            min=1,
+            metavar="N",
+            help="Spread a folder over so many, as the producer does.",
+        ),
     ] = 1,
-    detector: Annotated[str | None, typer.Option("--detector", metavar="NAME", help="Instead of the setting's.")] = None,
-    threshold: Annotated[float | None, typer.Option("--threshold", metavar="T", help="Score of an alarm.")] = None,
+    detector: Annotated[
+        str | None, typer.Option("--detector", metavar="NAME", help="Instead of the setting's.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", metavar="T", help="Score of an alarm.")
+    ] = None,
     alarms_per_day: Annotated[
-        float | None, typer.Option("--alarms-per-day", metavar="N", help="About so many per entity and day instead.")
+        float | None,
+        typer.Option(
+            "--alarms-per-day", metavar="N", help="About so many per entity and day instead."
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", metavar="SHA256|CURRENT", help="A published model joins in, or decides.")
+        str | None,
+        typer.Option(
+            "--model", metavar="SHA256|CURRENT", help="A published model joins in, or decides."
+        ),
     ] = None,
     train: Annotated[
-        bool, typer.Option("--train", help="Fit a model to the first part of the data; count what comes after it.")
+        bool,
+        typer.Option(
+            "--train", help="Fit a model to the first part of the data; count what comes after it."
+        ),
     ] = False,
     labels: Annotated[
-        Path | None, typer.Option("--labels", metavar="FILE", help="NAB's combined_windows.json, or CSV: entity,start,end.")
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="NAB's combined_windows.json, or CSV: entity,start,end.",
+        ),
     ] = None,
     compare: Annotated[
         str | None,
-        typer.Option("--compare", metavar="KEY=VALUE,...", help="Judge a second time, e.g. threshold=1.5 or model=SHA256."),
+        typer.Option(
+            "--compare",
+            metavar="KEY=VALUE,...",
+            help="Judge a second time, e.g. threshold=1.5 or model=SHA256.",
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
-        typer.Option("--tolerance", metavar="MINUTES", help="Alarms so close are the same; default 6 usual intervals."),
+        typer.Option(
+            "--tolerance",
+            metavar="MINUTES",
+            help="Alarms so close are the same; default 6 usual intervals.",
+        ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Write report.html, summary.json, alarms.csv and result files.")
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write report.html, summary.json, alarms.csv and result files.",
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """See what would have been alarmed, on recorded data.
 
-    Files or a range of the topic run through the code of the predictor; nothing is written to Kafka.
+    Files or a range of the topic run through the code of the predictor; nothing is written to
+    Kafka.
     """
     from lapwing.backtest.command import BacktestOptions
     from lapwing.backtest.command import backtest as run_backtest
@@ -283,10 +422,24 @@ def backtest(
     from shared.settings import load_settings
 
     columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
-    source = InputOptions(data, topic_range, fleet, days, seed, catalogue, skip_bad, partitions, columns)
+    source = InputOptions(
+        data, topic_range, fleet, days, seed, catalogue, skip_bad, partitions, columns
+    )
     run_backtest(
         load_settings,
-        BacktestOptions(source, detector, threshold, alarms_per_day, model, train, labels, compare, tolerance, out, as_json),
+        BacktestOptions(
+            source,
+            detector,
+            threshold,
+            alarms_per_day,
+            model,
+            train,
+            labels,
+            compare,
+            tolerance,
+            out,
+            as_json,
+        ),
     )
 
 
@@ -306,18 +459,25 @@ def doctor(as_json: Json = False) -> None:
 
 @app.command()
 def inspect(
-    topic: Annotated[str | None, typer.Option("--topic", metavar="T", help="Default: the input topic.")] = None,
+    topic: Annotated[
+        str | None, typer.Option("--topic", metavar="T", help="Default: the input topic.")
+    ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file, instead.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file, instead."),
     ] = None,
     entity: EntityColumn = None,
     time_column: TimeColumn = None,
     time_format: TimeFormat = None,
     decimal: Decimal = None,
-    records: Annotated[int, typer.Option("--records", min=1, max=100_000, metavar="N", help="Look at the newest N.")] = 1_000,
+    records: Annotated[
+        int,
+        typer.Option("--records", min=1, max=100_000, metavar="N", help="Look at the newest N."),
+    ] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """Show what is read of the newest records as entity, time and metrics, what is left out, and why.
+    """Show what is read of the newest records as entity, time and metrics, what is left out, and
+    why.
 
     Also what would become dead letters, and what may be misread.  Needs no group and changes nothing; exit code 1 when nothing
     can be read.
@@ -327,13 +487,21 @@ def inspect(
     from shared.settings import load_settings
 
     columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
-    raise typer.Exit(show(load_settings(), topic=topic, data=data, columns=columns, limit=records, as_json=as_json))
+    raise typer.Exit(
+        show(
+            load_settings(), topic=topic, data=data, columns=columns, limit=records, as_json=as_json
+        )
+    )
 
 
 @topics_app.command()
 def ensure(
     schemas_only: Annotated[
-        bool, typer.Option("--schemas-only", help="Register the result schemas, create no topic (a broker may not allow it).")
+        bool,
+        typer.Option(
+            "--schemas-only",
+            help="Register the result schemas, create no topic (a broker may not allow it).",
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
@@ -359,9 +527,14 @@ def describe(as_json: Json = False) -> None:
 
 @data_app.command("fetch")
 def fetch(
-    target: Annotated[Path | None, typer.Option("--to", metavar="DIR", help="Where to put it; default data/nab.")] = None,
+    target: Annotated[
+        Path | None, typer.Option("--to", metavar="DIR", help="Where to put it; default data/nab.")
+    ] = None,
     url: Annotated[
-        str | None, typer.Option("--url", metavar="URL", help="Take it from a mirror; the checksums stay the same.")
+        str | None,
+        typer.Option(
+            "--url", metavar="URL", help="Take it from a mirror; the checksums stay the same."
+        ),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -23,7 +23,13 @@ def fetch_nab(target: Path | None, source_url: str | None, *, as_json: bool) -> 
 
     done = fetch(target or DEFAULT_DIR, source_url or SOURCE_URL, told=told)
     if as_json:
-        print(json.dumps({"target": str(done.target), "written": done.written, "present": done.present}))  # noqa: T201
+        document = {
+            "target": str(done.target),
+            "written": done.written,
+            "present": done.present,
+        }
+        print(json.dumps(document))  # noqa: T201
     else:
-        print(f"{len(done.written)} files fetched, {len(done.present)} were there, in {done.target}")  # noqa: T201
+        said = f"{len(done.written)} files fetched, {len(done.present)} were there"
+        print(f"{said}, in {done.target}")  # noqa: T201
     return done

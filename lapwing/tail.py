@@ -1,6 +1,7 @@
 """Follows scores, anomalies or dead letters and prints each record as one line, or as JSON.
 
-Law: what is printed comes from the record alone; a record that cannot be decoded is said so and does not end the command.
+Law: what is printed comes from the record alone; a record that cannot be decoded is said so and
+     does not end the command.
 """
 
 from __future__ import annotations
@@ -42,16 +43,22 @@ def follow(
     raises    : TransportError, TopicMismatch
     """
     topics = settings.topics
-    topic = {"scores": topics.scores, "anomalies": topics.anomalies, "dlq": topics.dead_letters}[stream]
+    topic = {"scores": topics.scores, "anomalies": topics.anomalies, "dlq": topics.dead_letters}[
+        stream
+    ]
     schemas_by_id = Registry(settings.registry)
     entity_name = "/".join(settings.input.entity_fields)
     target = out or sys.stdout
     shown, heard_s = 0, clock()
     silent = lambda: timeout_s is not None and clock() - heard_s >= timeout_s  # noqa: E731
-    for batch in Reader(settings).follow(topic, "beginning" if from_beginning else "end", stopping=silent):
+    for batch in Reader(settings).follow(
+        topic, "beginning" if from_beginning else "end", stopping=silent
+    ):
         heard_s = clock()
         for document in documents(batch, stream, schemas_by_id.schema):
-            target.write((to_json(document) if as_json else to_line(stream, document, entity_name)) + "\n")
+            target.write(
+                (to_json(document) if as_json else to_line(stream, document, entity_name)) + "\n"
+            )
             shown += 1
             if shown == limit:
                 target.flush()
@@ -60,7 +67,9 @@ def follow(
     return shown
 
 
-def documents(batch: Batch, stream: str, schema: Callable[[int], str | None]) -> Iterator[dict[str, Any]]:
+def documents(
+    batch: Batch, stream: str, schema: Callable[[int], str | None]
+) -> Iterator[dict[str, Any]]:
     """Decode a batch, one mapping per record."""
     for row in range(len(batch)):
         yield dead_letter(batch, row) if stream == "dlq" else _decoded(batch, row, schema)
@@ -85,7 +94,10 @@ def dead_letter(batch: Batch, row: int) -> dict[str, Any]:
 def to_json(document: Mapping[str, Any]) -> str:
     """Write a record as one line of JSON; its event time as ISO 8601 UTC."""
     times = ("event_time", "since")
-    shown = {name: _iso(value) if name in times and value is not None else value for name, value in document.items()}
+    shown = {
+        name: _iso(value) if name in times and value is not None else value
+        for name, value in document.items()
+    }
     return json.dumps(shown, ensure_ascii=False)
 
 

@@ -28,7 +28,8 @@ FULL = "FULL"
 class Ensured:
     """What ``ensure`` did; schemas are {subject: id}.
 
-    left_alone : topics and subjects that are not Lapwing's, or not as it would have made them, with why
+    left_alone : topics and subjects that are not Lapwing's, or not as it would have made them, with
+                 why
     refused    : what Lapwing needs and could not get, with the error
     """
 
@@ -99,7 +100,9 @@ def ensure(settings: Settings, *, schemas_only: bool = False) -> Ensured:
                 break
             continue
         if found != level:
-            left_alone[subject] = f"its compatibility level is {found}, Lapwing gives a new one {level}"
+            left_alone[subject] = (
+                f"its compatibility level is {found}, Lapwing gives a new one {level}"
+            )
     else:
         left_alone[input_subject(settings)] = _said_of_input(settings, registry)
     return Ensured(made.created, made.existing, made.differences, ids, left_alone, refused)
@@ -113,7 +116,10 @@ def _ensure_topics(settings: Settings) -> Ensured:
         return Ensured(refused={"topics": error})
     finally:
         admin.close()
-    untold = {topic: f"its settings cannot be compared: {error}" for topic, error in report.uncompared.items()}
+    untold = {
+        topic: f"its settings cannot be compared: {error}"
+        for topic, error in report.uncompared.items()
+    }
     return Ensured(
         report.created,
         report.existing,
@@ -128,8 +134,9 @@ def _with_advice(error: LapwingError, subject: str) -> LapwingError:
         return error
     topic = subject.removesuffix("-value")
     return ConfigError(
-        f"{error}; Lapwing writes {topic} itself, so take another dataset (topics.dataset) if the "
-        "subject is somebody else's, else delete it or set its level to NONE while you run this again"
+        f"{error}; Lapwing writes {topic} itself, so take another dataset (topics.dataset) if the"
+        " subject is somebody else's, else delete it or set its level to NONE while you run this"
+        " again"
     )
 
 
@@ -139,7 +146,9 @@ def _said_of_input(settings: Settings, registry: Registry) -> str:
     try:
         versions = registry.versions(subject)
         if not versions:
-            return f"{owner}; it has no schema yet (`lapwing produce` registers its own, and writes)"
+            return (
+                f"{owner}; it has no schema yet (`lapwing produce` registers its own, and writes)"
+            )
         count = f"{len(versions)} version{'' if len(versions) == 1 else 's'}"
         level = registry.level(subject)
         return f"{owner}; it has {count} at level {level} (`lapwing inspect` shows how it is read)"
@@ -165,7 +174,10 @@ def _say_done(done: Ensured) -> None:
     for topic in done.existing:
         _say(f"exists    {topic}")
     for one in done.differences:
-        _say(f"differs   {one.topic}: {one.name} is {one.found}, the settings say {one.wanted}; nothing was changed")
+        _say(
+            f"differs   {one.topic}: {one.name} is {one.found}, the settings say {one.wanted};"
+            " nothing was changed"
+        )
     for subject, number in done.schemas.items():
         _say(f"schema    {subject} has id {number}")
     for part, why in done.left_alone.items():
@@ -196,7 +208,9 @@ def describe_all(settings: Settings, *, as_json: bool) -> None:
         shown = "" if row.subject is None else row.subject.text
         table.add_row(row.topic, str(row.partitions), f"{row.records:,}", unread, shown)
     Console(width=max(80, 100 + max(len(row.topic) for row in rows))).print(table)
-    for problem in dict.fromkeys(row.subject.problem for row in rows if row.subject and row.subject.problem):
+    for problem in dict.fromkeys(
+        row.subject.problem for row in rows if row.subject and row.subject.problem
+    ):
         _say(f"schemas: {problem}")
 
 
@@ -229,7 +243,8 @@ class SubjectState:
 class TopicState:
     """A topic as it is.
 
-    records       : end offsets minus first offsets; on a topic with transactions their markers are counted too
+    records       : end offsets minus first offsets; on a topic with transactions their markers are
+                    counted too
     first_offsets : of each partition, by its number
     unread        : what the prediction group has not committed; None but for the input
     subject       : of its values; None for the dead letters, which have the schemas of the input
@@ -252,17 +267,26 @@ def describe(settings: Settings) -> list[TopicState]:
     admin, topics = Admin(settings), settings.topics
     subjects = describe_subjects(
         Registry(settings.registry),
-        [f"{topic}-value" for topic in (topics.input, topics.scores, topics.anomalies, topics.activations)],
+        [
+            f"{topic}-value"
+            for topic in (topics.input, topics.scores, topics.anomalies, topics.activations)
+        ],
     )
     try:
         found = []
         for spec in topic_specs(settings):
             first, end = admin.start_offsets(spec.name), admin.end_offsets(spec.name)
-            lag = admin.lag(settings.predict.group, spec.name) if spec.name == topics.input else None
+            lag = (
+                admin.lag(settings.predict.group, spec.name) if spec.name == topics.input else None
+            )
             lows, highs = (tuple(offsets[p] for p in sorted(offsets)) for offsets in (first, end))
             unread = None if lag is None else sum(lag.values())
             subject = subjects.get(f"{spec.name}-value")
-            found.append(TopicState(spec.name, len(highs), sum(highs) - sum(lows), lows, highs, unread, subject))
+            found.append(
+                TopicState(
+                    spec.name, len(highs), sum(highs) - sum(lows), lows, highs, unread, subject
+                )
+            )
         return found
     finally:
         admin.close()
@@ -273,7 +297,11 @@ def describe_subjects(registry: Registry, subjects: Sequence[str]) -> dict[str, 
     found, problem = dict[str, SubjectState](), ""
     for subject in subjects:
         try:
-            found[subject] = SubjectState(subject, problem=problem) if problem else _subject_state(registry, subject)
+            found[subject] = (
+                SubjectState(subject, problem=problem)
+                if problem
+                else _subject_state(registry, subject)
+            )
         except LapwingError as error:
             problem = str(error)
             found[subject] = SubjectState(subject, problem=problem)

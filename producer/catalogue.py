@@ -1,6 +1,7 @@
 """Says which series make up a host and what their metrics are called, by a catalogue file.
 
-Law: every file that was read ends up in exactly one host; what was joined or renamed is said in a note.
+Law: every file that was read ends up in exactly one host; what was joined or renamed is said in a
+     note.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ _EXAMPLES = re.compile(r"\([^()]*\)|\b\d[\d,]*\b")
 
 def _avro_name(name: str) -> str:
     if not name or metric_name(name) != name:
-        raise ValueError(f"{name!r} is not a metric name: letters, digits and underscores, not beginning with a digit")
+        raise ValueError(
+            f"{name!r} is not a metric name: letters, digits and underscores, not beginning with a"
+            " digit"
+        )
     return name
 
 
@@ -105,7 +109,9 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{name}: {error}") from error
     except ValidationError as error:
-        raise ConfigError("\n".join(f"{name}: {_sentence(e['loc'], e['msg'])}" for e in error.errors())) from error
+        raise ConfigError(
+            "\n".join(f"{name}: {_sentence(e['loc'], e['msg'])}" for e in error.errors())
+        ) from error
 
 
 def _sentence(place: tuple[int | str, ...], message: str) -> str:
@@ -113,7 +119,8 @@ def _sentence(place: tuple[int | str, ...], message: str) -> str:
 
 
 def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
-    """List the CSV files of a folder (or the one file given), by their name relative to it and without .csv, in sorted order.
+    """List the CSV files of a folder (or the one file given), by their name relative to it and
+    without .csv, in sorted order.
 
     folders : where SOURCE or SOURCE/data holds one of these, only that folder is taken
     raises  : DataError when there is none
@@ -127,7 +134,9 @@ def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
             if (root / folder).is_dir():
                 return find_files(root / folder)
     found = {
-        path.relative_to(source).with_suffix("").as_posix(): path for path in source.rglob("*") if path.suffix.lower() == ".csv"
+        path.relative_to(source).with_suffix("").as_posix(): path
+        for path in source.rglob("*")
+        if path.suffix.lower() == ".csv"
     }
     if not found:
         raise DataError(f"{source}: no .csv file in it")
@@ -135,7 +144,11 @@ def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def read_files(
-    source: Path, catalogue: Catalogue, choice: ColumnChoice | None = None, *, skip_bad: bool = False
+    source: Path,
+    catalogue: Catalogue,
+    choice: ColumnChoice | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> list[Series]:
     """Read all CSV files of a folder (or one file), each as it is.
 
@@ -143,11 +156,17 @@ def read_files(
     """
     files = find_files(source, catalogue.folders)
     rules = catalogue.rules
-    return [read_series(path, name, rules, choice, skip_bad=skip_bad) for name, path in files.items()]
+    return [
+        read_series(path, name, rules, choice, skip_bad=skip_bad) for name, path in files.items()
+    ]
 
 
 def read_folder(
-    source: Path, catalogue: Catalogue, choice: ColumnChoice | None = None, *, skip_bad: bool = False
+    source: Path,
+    catalogue: Catalogue,
+    choice: ColumnChoice | None = None,
+    *,
+    skip_bad: bool = False,
 ) -> tuple[list[Series], list[str]]:
     """Read all CSV files of a folder (or one file) and make hosts of them.
 
@@ -197,7 +216,10 @@ def shared_entities(files: Sequence[Series]) -> list[str]:
         return []
     entity, (metric, one, other) = next(iter(shared.items()))
     more = f" (and {len(shared) - 1:,} more)" if len(shared) > 1 else ""
-    note = f"entity {entity}{more} appears in {one}.csv and {other}.csv at the same time, with {metric} in both"
+    note = (
+        f"entity {entity}{more} appears in {one}.csv and {other}.csv at the same time, with"
+        f" {metric} in both"
+    )
     return [f"{note}: their rows become one series; things that differ need names that differ"]
 
 
@@ -216,17 +238,24 @@ def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series
         missing = [file for file in part.metrics.values() if file not in by_name]
         if missing and not part.optional:
             raise DataError(
-                f"catalogue: host {part.name} needs {', '.join(f'{file}.csv' for file in missing)}, which is not there"
+                f"catalogue: host {part.name} needs {', '.join(f'{file}.csv' for file in missing)},"
+                " which is not there"
             )
         if missing:
             if len(missing) < len(part.metrics):
-                notes.append(f"{part.name} is left out, for {', '.join(f'{file}.csv' for file in missing)} is not there")
+                notes.append(
+                    f"{part.name} is left out, for {', '.join(f'{file}.csv' for file in missing)}"
+                    " is not there"
+                )
             continue
         host = _join(part, by_name)
         hosts.append(host)
         joined.update(part.metrics.values())
         files_text = ", ".join(f"{metric} = {file}" for metric, file in part.metrics.items())
-        notes.append(f"{part.name} joins {files_text} by {part.join}" + (f": {part.note}" if part.note else ""))
+        notes.append(
+            f"{part.name} joins {files_text} by {part.join}"
+            + (f": {part.note}" if part.note else "")
+        )
     hosts += [_name(series, catalogue) for series in files if series.source not in joined]
     return hosts, notes
 
@@ -235,9 +264,17 @@ def _name(series: Series, catalogue: Catalogue) -> Series:
     metrics = series.metrics
     if metrics == ("value",):
         stem = series.source.rsplit("/", 1)[-1]
-        matches = (part.name for part in catalogue.metric if any(fnmatchcase(stem, pattern) for pattern in part.files))
+        matches = (
+            part.name
+            for part in catalogue.metric
+            if any(fnmatchcase(stem, pattern) for pattern in part.files)
+        )
         metrics = (next(matches, "value"),)
-    return replace(series, metrics=metrics, entities=(series.source,) if series.entities == ("",) else series.entities)
+    return replace(
+        series,
+        metrics=metrics,
+        entities=(series.source,) if series.entities == ("",) else series.entities,
+    )
 
 
 def _join(part: HostPart, files: Mapping[str, Series]) -> Series:
@@ -245,17 +282,28 @@ def _join(part: HostPart, files: Mapping[str, Series]) -> Series:
     for member in members:
         if len(member.metrics) != 1 or member.entities != ("",):
             raise DataError(
-                f"catalogue: host {part.name} cannot join {member.source}.csv: it has more than a timestamp and one metric"
+                f"catalogue: host {part.name} cannot join {member.source}.csv: it has more than a"
+                " timestamp and one metric"
             )
     times, rows = _rows_by_time(members) if part.join == "time" else _rows_by_position(members)
     values = np.full((len(times), len(members)), np.nan)
     for column, (member, row) in enumerate(zip(members, rows, strict=True)):
         values[row, column] = member.values[:, 0]
     skipped = sum(member.skipped for member in members)
-    return Series(part.name, (part.name,), tuple(part.metrics), np.zeros(len(times), np.int32), times, values, skipped)
+    return Series(
+        part.name,
+        (part.name,),
+        tuple(part.metrics),
+        np.zeros(len(times), np.int32),
+        times,
+        values,
+        skipped,
+    )
 
 
-_Rows = tuple[np.ndarray[tuple[int], np.dtype[np.int64]], list[np.ndarray[tuple[int], np.dtype[np.int64]]]]
+_Rows = tuple[
+    np.ndarray[tuple[int], np.dtype[np.int64]], list[np.ndarray[tuple[int], np.dtype[np.int64]]]
+]
 
 
 def _rows_by_position(members: Sequence[Series]) -> _Rows:
@@ -264,7 +312,9 @@ def _rows_by_position(members: Sequence[Series]) -> _Rows:
 
 
 def _rows_by_time(members: Sequence[Series]) -> _Rows:
-    """Give equal times one row; a time that a file names twice has two rows, and the k-th of each file belong together."""
+    """Give equal times one row; a time that a file names twice has two rows, and the k-th of each
+    file belong together.
+    """
     keys = []
     for member in members:
         order = np.argsort(member.time_ms, kind="stable")
@@ -275,4 +325,6 @@ def _rows_by_time(members: Sequence[Series]) -> _Rows:
         keys.append(np.stack([member.time_ms, repeat], axis=1))
     distinct, inverse = np.unique(np.concatenate(keys), axis=0, return_inverse=True)
     ends = np.cumsum([len(member) for member in members])[:-1]
-    return distinct[:, 0].copy(), [part.astype(np.int64) for part in np.split(inverse.reshape(-1), ends)]
+    return distinct[:, 0].copy(), [
+        part.astype(np.int64) for part in np.split(inverse.reshape(-1), ends)
+    ]

@@ -39,7 +39,8 @@ class Fetched:
 
 
 def checksums(text: str) -> dict[str, str]:
-    """Read a checksum list as sha256sum writes it: {relative path: 64 hex digits}; lines with # are comments.
+    """Read a checksum list as sha256sum writes it: {relative path: 64 hex digits}; lines with # are
+    comments.
 
     raises : ConfigError that names the line
     """
@@ -51,7 +52,8 @@ def checksums(text: str) -> dict[str, str]:
         path = PurePosixPath(match[2]) if match else PurePosixPath("/")
         if not match or path.is_absolute() or ".." in path.parts:
             raise ConfigError(
-                f"checksum list, line {number}: expected 64 hex digits, two blanks and a relative path; got {line!r}"
+                f"checksum list, line {number}: expected 64 hex digits, two blanks and a relative"
+                f" path; got {line!r}"
             )
         sums[str(path)] = match[1]
     return sums
@@ -67,10 +69,12 @@ def fetch(
 ) -> Fetched:
     """Download all pinned files that are not there yet into a folder.
 
-    sums   : {path below source_url and below target: SHA-256}; None = the 28 series and the labels of NAB v1.1
+    sums   : {path below source_url and below target: SHA-256}; None = the 28 series and the labels
+             of NAB v1.1
     told   : called before each file with its name, how many are done, and how many there are
-    raises : DataError when bytes differ from the pinned ones (the file is not written); TransportError when the source
-             does not answer or lacks the file; ConfigError when the URL is not http(s) or the folder cannot be written
+    raises : DataError when bytes differ from the pinned ones (the file is not written);
+             TransportError when the source does not answer or lacks the file; ConfigError when the
+             URL is not http(s) or the folder cannot be written
     """
     if not source_url.startswith(("http://", "https://")):
         raise ConfigError(f"source URL {source_url!r}: only http:// and https:// are allowed")
@@ -93,7 +97,11 @@ def fetch(
 
 def is_complete(target: Path = DEFAULT_DIR) -> bool:
     """Return whether every series of NAB is there (by name; fetch is what checks the bytes)."""
-    return all((target / name).is_file() for name in checksums(data.text("nab.sha256")) if name.endswith(".csv"))
+    return all(
+        (target / name).is_file()
+        for name in checksums(data.text("nab.sha256"))
+        if name.endswith(".csv")
+    )
 
 
 def _sha256(path: Path) -> str:
@@ -110,7 +118,9 @@ def _download(url: str, path: Path, expected: str, timeout_s: float) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             if found != expected:
-                raise DataError(f"{url}: its SHA-256 is {found}, expected {expected}; {path} was not written")
+                raise DataError(
+                    f"{url}: its SHA-256 is {found}, expected {expected}; {path} was not written"
+                )
             Path(temporary).chmod(0o644)
             Path(temporary).replace(path)
             return
@@ -122,7 +132,9 @@ def _download(url: str, path: Path, expected: str, timeout_s: float) -> None:
 
 
 def _stream(url: str, write: Callable[[bytes], object], timeout_s: float) -> str:
-    """Pass the body on in chunks and return its SHA-256; an answer that breaks off or a 5xx may be tried again."""
+    """Pass the body on in chunks and return its SHA-256; an answer that breaks off or a 5xx may be
+    tried again.
+    """
     digest = hashlib.sha256()
     try:
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310 - fetch has checked the scheme
@@ -133,11 +145,17 @@ def _stream(url: str, write: Callable[[bytes], object], timeout_s: float) -> str
                 received += len(chunk)
                 write(chunk)
     except urllib.error.HTTPError as error:
-        raise TransportError(f"{url}: the server answered {error.code} {error.reason}", retriable=error.code >= 500) from error
+        raise TransportError(
+            f"{url}: the server answered {error.code} {error.reason}", retriable=error.code >= 500
+        ) from error
     except urllib.error.URLError as error:
-        raise TransportError(f"{url}: cannot be reached: {error.reason}. {WITHOUT_NETWORK}", retriable=False) from error
+        raise TransportError(
+            f"{url}: cannot be reached: {error.reason}. {WITHOUT_NETWORK}", retriable=False
+        ) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
-        raise TransportError(f"{url}: the answer broke off: {error!r}. {WITHOUT_NETWORK}") from error
+        raise TransportError(
+            f"{url}: the answer broke off: {error!r}. {WITHOUT_NETWORK}"
+        ) from error
     if length is not None and received < int(length):
         raise TransportError(f"{url}: the answer broke off after {received} of {length} bytes")
     return digest.hexdigest()

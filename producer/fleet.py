@@ -1,7 +1,10 @@
-"""Generates a fleet of hosts with labelled anomalies, some of which only the combination of metrics shows.
+"""Generates a fleet of hosts with labelled anomalies, some of which only the combination of metrics
+shows.
 
-Law: the same arguments give the same bytes on every machine: random bits come straight from PCG64, and the rest is
-addition, multiplication and square roots. A host depends on the seed and on its own number, not on how many there are.
+Law: the same arguments give the same bytes on every machine: random bits come straight from PCG64,
+     and the rest is
+addition, multiplication and square roots. A host depends on the seed and on its own number, not on
+how many there are.
 """
 
 from __future__ import annotations
@@ -78,7 +81,9 @@ class Plan:
         return int(self.days * 86_400) // self.step_s
 
     def slots(self) -> list[tuple[int, int]]:
-        """Ranges of steps that hold one anomaly each: early ones first; a margin of 2 % keeps off the boundary and the ends."""
+        """Ranges of steps that hold one anomaly each: early ones first; a margin of 2 % keeps off
+        the boundary and the ends.
+        """
         margin = max(self.steps // 50, 1)
         border = int(self.steps * self.clean)
         slots = []
@@ -89,15 +94,18 @@ class Plan:
             size = (high - low) // max(count, 1)
             if count and size < 24:
                 raise ConfigError(
-                    f"a fleet of {self.days:g} days every {self.step_s} s has no room for {count} anomalies per host"
-                    f" in {max(high - low, 0)} samples: at least 24 each; take more days or fewer anomalies"
+                    f"a fleet of {self.days:g} days every {self.step_s} s has no room for {count}"
+                    f" anomalies per host in {max(high - low, 0)} samples: at least 24 each; take"
+                    " more days or fewer anomalies"
                 )
             slots += [(low + i * size, low + (i + 1) * size) for i in range(count)]
         return slots
 
 
 class Draws:
-    """Random numbers of one host; PCG64's bits are guaranteed to stay the same, distributions built on them are not."""
+    """Random numbers of one host; PCG64's bits are guaranteed to stay the same, distributions built
+    on them are not.
+    """
 
     def __init__(self, seed: int, host: int) -> None:
         self._bits = np.random.PCG64(np.random.SeedSequence([seed, host]))
@@ -118,13 +126,17 @@ class Draws:
     def bell(self, n: int) -> Array:
         """Draw n numbers of mean 0 and deviation 1, nearly normal: the sum of six uniform ones."""
         parts = self.uniform(6 * n).reshape(6, n)
-        total: Array = (((((parts[0] + parts[1]) + parts[2]) + parts[3]) + parts[4]) + parts[5] - 3.0) * np.sqrt(2.0)
+        total: Array = (
+            ((((parts[0] + parts[1]) + parts[2]) + parts[3]) + parts[4]) + parts[5] - 3.0
+        ) * np.sqrt(2.0)
         return total
 
 
 @dataclass(slots=True)
 class _Host:
-    """One host in the making: values (n, 3) and, sorted, what they are without anomalies; its load; when its daily job runs."""
+    """One host in the making: values (n, 3) and, sorted, what they are without anomalies; its load;
+    when its daily job runs.
+    """
 
     name: str
     draws: Draws
@@ -148,8 +160,9 @@ def generate(
 ) -> tuple[Series, list[Label]]:
     """Generate the series of a fleet and the labels of its anomalies.
 
-    returns : Series of hosts * steps rows ordered by time, then host, with metrics cpu (percent, 2 decimals), network_in and
-              disk_write (whole bytes per step), about one cell in a thousand empty; labels by host and time
+    returns : Series of hosts * steps rows ordered by time, then host, with metrics cpu (percent, 2
+              decimals), network_in and disk_write (whole bytes per step), about one cell in a
+              thousand empty; labels by host and time
     raises  : ConfigError when the anomalies do not fit into the time
 
     Cost: 0.7 us per row.
@@ -157,8 +170,8 @@ def generate(
     plan = Plan(hosts, days, seed, step_s, start_ms, clean, per_host, early_per_host)
     if hosts < 1 or step_s < 1 or not 0 < days < 36_500 or seed < 0 or not 0 <= clean <= 1:
         raise ConfigError(
-            f"a fleet needs hosts >= 1 (got {hosts}), step >= 1 s ({step_s}), 0 < days < 36500 ({days:g}), seed >= 0 ({seed})"
-            f" and a clean share in 0..1 ({clean:g})"
+            f"a fleet needs hosts >= 1 (got {hosts}), step >= 1 s ({step_s}), 0 < days < 36500"
+            f" ({days:g}), seed >= 0 ({seed}) and a clean share in 0..1 ({clean:g})"
         )
     slots = plan.slots()
     time_ms = start_ms + np.arange(plan.steps, dtype=np.int64) * (step_s * 1000)
@@ -166,20 +179,29 @@ def generate(
     labels: list[Label] = []
     names = tuple(f"host-{number + 1:03d}" for number in range(hosts))
     for low in range(0, hosts, _HOSTS_AT_ONCE):
-        for number, host in enumerate(_healthy(plan, names[low : low + _HOSTS_AT_ONCE], low, time_ms), low):
+        for number, host in enumerate(
+            _healthy(plan, names[low : low + _HOSTS_AT_ONCE], low, time_ms), low
+        ):
             for place, slot in enumerate(slots):
                 kind = KINDS[(number * len(slots) + place) % len(KINDS)]
                 labels.append(_disturb(host, kind, slot, time_ms, plan))
             values[:, number] = _finish(host)
     entity = np.tile(np.arange(hosts, dtype=np.int32), plan.steps)
-    return Series("fleet", names, METRICS, entity, np.repeat(time_ms, hosts), values.reshape(-1, 3)), labels
+    return (
+        Series("fleet", names, METRICS, entity, np.repeat(time_ms, hosts), values.reshape(-1, 3)),
+        labels,
+    )
 
 
-def _healthy(plan: Plan, names: Sequence[str], first: int, time_ms: npt.NDArray[np.int64]) -> Iterator[_Host]:
+def _healthy(
+    plan: Plan, names: Sequence[str], first: int, time_ms: npt.NDArray[np.int64]
+) -> Iterator[_Host]:
     """Make hosts without anomalies: a common load drives the metrics with exponents 3/4, 1 and 1/2."""
     n = plan.steps
     every = [Draws(plan.seed, first + i) for i in range(len(names))]
-    noise = np.stack([np.stack([draws.bell(n) for _ in range(4)], axis=1) for draws in every], axis=1)
+    noise = np.stack(
+        [np.stack([draws.bell(n) for _ in range(4)], axis=1) for draws in every], axis=1
+    )
     memory = np.array([0.5, 0.5, 0.5, 0.9])
     noise[1:] *= np.sqrt(1.0 - memory * memory)
     for i in range(1, n):
@@ -208,8 +230,12 @@ def _healthy(plan: Plan, names: Sequence[str], first: int, time_ms: npt.NDArray[
         yield _Host(name, draws, values, np.sort(values, axis=0), load, job, job_values)
 
 
-def _disturb(host: _Host, kind: str, slot: tuple[int, int], time_ms: npt.NDArray[np.int64], plan: Plan) -> Label:
-    """Put one anomaly of a kind into a slot and return its label; a missing job needs a job in the slot, else it is a spike."""
+def _disturb(
+    host: _Host, kind: str, slot: tuple[int, int], time_ms: npt.NDArray[np.int64], plan: Plan
+) -> Label:
+    """Put one anomaly of a kind into a slot and return its label; a missing job needs a job in the
+    slot, else it is a spike.
+    """
     values, draws = host.values, host.draws
     jobs = _runs(host.job, *slot)
     kind = "spike" if kind == "missing_job" and not jobs else kind
@@ -219,13 +245,17 @@ def _disturb(host: _Host, kind: str, slot: tuple[int, int], time_ms: npt.NDArray
     if kind == "missing_job":
         start, length = jobs[draws.below(len(jobs))]
     elif kind.startswith("combination"):
-        quiet = np.where(host.job, np.inf, host.load) if kind == "combination_cpu_up" else -host.load
+        quiet = (
+            np.where(host.job, np.inf, host.load) if kind == "combination_cpu_up" else -host.load
+        )
         start = _lowest(quiet, slot, length)
     rows = slice(start, start + length)
     ordered = host.healthy
     affected: tuple[int, ...] = (metric,)
     if kind == "spike":
-        values[rows, metric] = np.maximum(values[rows, metric] * draws.between(2.5, 4), ordered[-1, metric] * 1.5)
+        values[rows, metric] = np.maximum(
+            values[rows, metric] * draws.between(2.5, 4), ordered[-1, metric] * 1.5
+        )
     elif kind == "drop":
         values[rows, metric] *= 0.05
     elif kind == "level_shift":
@@ -239,10 +269,14 @@ def _disturb(host: _Host, kind: str, slot: tuple[int, int], time_ms: npt.NDArray
         values[rows] -= host.job_values[rows]
     elif kind == "combination_cpu_up":
         affected = (CPU,)
-        values[rows, CPU] = ordered[int(0.9 * len(ordered)), CPU] * (1.0 + 0.02 * draws.bell(length))
+        values[rows, CPU] = ordered[int(0.9 * len(ordered)), CPU] * (
+            1.0 + 0.02 * draws.bell(length)
+        )
     elif kind == "combination_net_down":
         affected = (NETWORK,)
-        values[rows, NETWORK] = ordered[int(0.15 * len(ordered)), NETWORK] * (1.0 + 0.02 * draws.bell(length))
+        values[rows, NETWORK] = ordered[int(0.15 * len(ordered)), NETWORK] * (
+            1.0 + 0.02 * draws.bell(length)
+        )
     else:
         affected = (CPU, NETWORK, DISK)
         values[rows] *= 0.05
@@ -273,8 +307,11 @@ def _finish(host: _Host) -> Array:
     return values
 
 
-def label_document(labels: Sequence[Label], entities: Sequence[str], shift_ms: int = 0) -> dict[str, Any]:
-    """Return labels as a JSON document: ``windows`` as in NAB's combined_windows.json, ``anomalies`` with kind and metrics.
+def label_document(
+    labels: Sequence[Label], entities: Sequence[str], shift_ms: int = 0
+) -> dict[str, Any]:
+    """Return labels as a JSON document: ``windows`` as in NAB's combined_windows.json,
+    ``anomalies`` with kind and metrics.
 
     shift_ms : by how much the replay moved the times
     """
@@ -284,7 +321,13 @@ def label_document(labels: Sequence[Label], entities: Sequence[str], shift_ms: i
         start, end = (_nab_time(time + shift_ms) for time in (label.start_ms, label.end_ms))
         windows[label.entity].append([start, end])
         anomalies.append(
-            {"entity": label.entity, "kind": label.kind, "metrics": list(label.metrics), "start": start, "end": end}
+            {
+                "entity": label.entity,
+                "kind": label.kind,
+                "metrics": list(label.metrics),
+                "start": start,
+                "end": end,
+            }
         )
     return {"windows": windows, "anomalies": anomalies}
 
@@ -298,5 +341,7 @@ def csv_text(series: Series) -> str:
     lines = [",".join(("timestamp", "entity", *series.metrics))]
     for row, time_ms in enumerate(series.time_ms):
         cells = ("" if value != value else f"{value:.12g}" for value in series.values[row])
-        lines.append(",".join((format_time(int(time_ms)), series.entities[series.entity[row]], *cells)))
+        lines.append(
+            ",".join((format_time(int(time_ms)), series.entities[series.entity[row]], *cells))
+        )
     return "\n".join(lines) + "\n"

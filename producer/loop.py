@@ -1,6 +1,8 @@
-"""The replay's loop: sends what is due, waits for whoever is slower, and notices a stop or an outage in every wait.
+"""The replay's loop: sends what is due, waits for whoever is slower, and notices a stop or an
+outage in every wait.
 
-Law: no Kafka client here; a record is sent once, in the stream's order, and no wait is longer than a tenth of a second.
+Law: no Kafka client here; a record is sent once, in the stream's order, and no wait is longer than
+     a tenth of a second.
 """
 
 from __future__ import annotations
@@ -52,7 +54,9 @@ class Sender(Protocol):
         ...
 
     def send(self, records: Outgoing) -> None:
-        """Queue records; a retriable TransportError means: they are kept, and ``flush`` tries again."""
+        """Queue records; a retriable TransportError means: they are kept, and ``flush`` tries
+        again.
+        """
         ...
 
     def flush(self, timeout_s: float) -> int:
@@ -71,7 +75,8 @@ class Maker(Protocol):
 
 
 class Replay:
-    """One replay; every wait goes through here, so that a stop and an outage are noticed in all of them.
+    """One replay; every wait goes through here, so that a stop and an outage are noticed in all of
+    them.
 
     sent     : records handed over
     position : next one of the schedule
@@ -104,7 +109,8 @@ class Replay:
     def run(self) -> None:
         """Send until the end of the schedule or a stop, then wait for what is under way.
 
-        raises : TransportError after an outage of the deadline's length, or when the broker refuses a record
+        raises : TransportError after an outage of the deadline's length, or when the broker refuses
+                 a record
         """
         clock, stopping = self.patience.clock, self.patience.stopping
         schedule, origin_s = self.schedule, 0.0
@@ -113,7 +119,11 @@ class Replay:
             if self.position <= schedule.paced_from:
                 origin_s = now_s
             self._watch(now_s)
-            room = self.pace.room(self.sent, self.sender.waiting, now_s) if self.pace.groups else CHUNK_RECORDS
+            room = (
+                self.pace.room(self.sent, self.sender.waiting, now_s)
+                if self.pace.groups
+                else CHUNK_RECORDS
+            )
             if room == 0:
                 self.progress.readers(self.pace.behind, now_s)
                 self._idle(_READERS_NAP_S)
@@ -137,7 +147,9 @@ class Replay:
             self.patience(lambda: self.sender.flush(0.0), since_s=started_s, why=str(error))
 
     def _idle(self, seconds: float) -> None:
-        """Wait until something is due, then let the client take note of what arrived meanwhile; nothing is hurried on."""
+        """Wait until something is due, then let the client take note of what arrived meanwhile;
+        nothing is hurried on.
+        """
         self.patience.nap(min(max(seconds, 0.001), _NAP_S))
         if self.sender.waiting:
             self.patience(lambda: self.sender.flush(0.0))
@@ -145,14 +157,18 @@ class Replay:
     def _watch(self, now_s: float) -> None:
         acknowledged, waiting = max(self.sender.acknowledged, self._counted), self.sender.waiting
         if self.sender.failed:
-            raise self.sender.first_error or TransportError(f"{self.sender.failed} records were not taken", retriable=False)
+            raise self.sender.first_error or TransportError(
+                f"{self.sender.failed} records were not taken", retriable=False
+            )
         self.counters.add(EVENTS_PRODUCED, acknowledged - self._counted, self.make.topic)
         self._counted = acknowledged
         since_s = self._silence.since(acknowledged, waiting, now_s)
         if since_s == now_s:
             self.patience.alive()
         else:
-            self.patience.report(since_s, f"{self.patience.address} has acknowledged none of {waiting} records")
+            self.patience.report(
+                since_s, f"{self.patience.address} has acknowledged none of {waiting} records"
+            )
         self.progress.show(self.sent, acknowledged, self.last_ms, now_s)
 
     def _finish(self) -> None:
@@ -172,11 +188,17 @@ class Replay:
     @property
     def last_ms(self) -> int | None:
         """Event time of the last record handed over; None before the first."""
-        return int(self.stream.rows(self.position - 1, self.position).time_ms[0]) if self.sent else None
+        return (
+            int(self.stream.rows(self.position - 1, self.position).time_ms[0])
+            if self.sent
+            else None
+        )
 
 
 class Patience:
-    """Calls that may fail while broker or registry are away: tried again until the deadline, said aloud by the tenth second."""
+    """Calls that may fail while broker or registry are away: tried again until the deadline, said
+    aloud by the tenth second.
+    """
 
     def __init__(
         self,
@@ -199,7 +221,9 @@ class Patience:
         self.health = health or Health()
         counters.set(OUTAGE_SECONDS, 0)
 
-    def __call__(self, call: Callable[[], T], *, since_s: float | None = None, why: str = "") -> T | None:
+    def __call__(
+        self, call: Callable[[], T], *, since_s: float | None = None, why: str = ""
+    ) -> T | None:
         """Return what the call returns, None when a stop came first.
 
         since_s, why : when it failed already
@@ -225,7 +249,8 @@ class Patience:
         return None
 
     def report(self, since_s: float, why: str) -> None:
-        """Say that there is an outage, if it is time to; raises TransportError when it has lasted too long.
+        """Say that there is an outage, if it is time to; raises TransportError when it has lasted
+        too long.
 
         why : names the address that does not answer
         """

@@ -25,7 +25,9 @@ def parse_groups(given: Sequence[str], input_topic: str) -> list[tuple[str, str]
     for text in given:
         group, at, topic = text.partition("@")
         if not group or (at and not topic):
-            raise ConfigError(f"--pace-group {text!r}: write GROUP, or GROUP@TOPIC for readers of another topic")
+            raise ConfigError(
+                f"--pace-group {text!r}: write GROUP, or GROUP@TOPIC for readers of another topic"
+            )
         pairs.append((group, topic or input_topic))
     return pairs
 
@@ -34,9 +36,10 @@ def parse_groups(given: Sequence[str], input_topic: str) -> list[tuple[str, str]
 class ReaderPace:
     """Lets the replay run at most ``records`` ahead of what all groups together have committed.
 
-    groups : (group, topic); their backlogs are added up, so a group of predictors and one that reads their results bound
-             the whole way from here to the last reader
-    lag    : returns the offsets that a group is behind in a topic, summed; asked at most every 20 ms
+    groups : (group, topic); their backlogs are added up, so a group of predictors and one that
+             reads their results bound the whole way from here to the last reader
+    lag    : returns the offsets that a group is behind in a topic, summed; asked at most every 20
+             ms
     """
 
     groups: Sequence[tuple[str, str]]
@@ -69,7 +72,9 @@ class Silence:
     _alive_s: float | None = None
 
     def since(self, acknowledged: int, waiting: int, now_s: float) -> float:
-        """Return since when nothing was acknowledged although something waits; now_s when that is not so."""
+        """Return since when nothing was acknowledged although something waits; now_s when that is
+        not so.
+        """
         if acknowledged > self._acknowledged or not waiting or self._alive_s is None:
             self._acknowledged, self._alive_s = acknowledged, now_s
         return self._alive_s

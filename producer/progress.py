@@ -26,7 +26,9 @@ class Progress(Protocol):
         ...
 
     def readers(self, behind: Mapping[tuple[str, str], int], now_s: float) -> None:
-        """Take note that the replay waits for its readers: records that each (group, topic) is behind."""
+        """Take note that the replay waits for its readers: records that each (group, topic) is
+        behind.
+        """
         ...
 
 
@@ -47,10 +49,14 @@ class Lines:
         if now_s - self._shown_s < LINE_EVERY_S:
             return
         self._shown_s = now_s
-        share = {} if self._total is None else {"percent": round(100 * sent / max(self._total, 1), 1)}
+        share = (
+            {} if self._total is None else {"percent": round(100 * sent / max(self._total, 1), 1)}
+        )
         rate = round(acknowledged / (now_s - self._started_s), 1)
         at = {} if time_ms is None else {"event_time": format_time(time_ms)}
-        self._log.info("produced", sent=sent, acknowledged=acknowledged, **share, events_per_s=rate, **at)
+        self._log.info(
+            "produced", sent=sent, acknowledged=acknowledged, **share, events_per_s=rate, **at
+        )
 
     def readers(self, behind: Mapping[tuple[str, str], int], now_s: float) -> None:
         """See Progress; said when nothing could be sent for ten seconds."""
@@ -58,7 +64,9 @@ class Lines:
             self._waits_s = now_s
         elif now_s - self._waits_s >= READERS_EVERY_S:
             self._waits_s = now_s
-            named = ", ".join(f"{group} is {count} behind in {topic}" for (group, topic), count in behind.items())
+            named = ", ".join(
+                f"{group} is {count} behind in {topic}" for (group, topic), count in behind.items()
+            )
             self._log.info("waiting for readers", because=named)
 
 

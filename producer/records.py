@@ -20,20 +20,27 @@ ENTITY_FIELD, TIME_FIELD = "host", "timestamp"
 def event_schema(metrics: Sequence[str]) -> str:
     """Return the Avro schema of events with these metrics, in the stream's order.
 
-    The default three give the text of ``schemas/metric_event.avsc`` itself; others become further nullable doubles, which is
-    a compatible evolution of the same subject.
+    The default three give the text of ``schemas/metric_event.avsc`` itself; others become further
+    nullable doubles, which is a compatible evolution of the same subject.
 
     raises : ConfigError when a metric has the name of the entity's or the time's field
     """
     for metric in metrics:
         if metric in (ENTITY_FIELD, TIME_FIELD):
-            raise ConfigError(f"a metric cannot be called {metric!r}: that is a field of every event; rename its column")
+            raise ConfigError(
+                f"a metric cannot be called {metric!r}: that is a field of every event; rename its"
+                " column"
+            )
     text = schemas.text(schemas.METRIC_EVENT)
     if tuple(metrics) == DEFAULT_METRICS:
         return text
     schema = json.loads(text)
     known = {part["name"]: part for part in schema["fields"]}
-    schema["fields"] = [known[ENTITY_FIELD], known[TIME_FIELD], *(known.get(metric) or _field(metric) for metric in metrics)]
+    schema["fields"] = [
+        known[ENTITY_FIELD],
+        known[TIME_FIELD],
+        *(known.get(metric) or _field(metric) for metric in metrics),
+    ]
     return json.dumps(schema, indent=2)
 
 

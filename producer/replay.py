@@ -1,6 +1,7 @@
 """Merges series into one stream in the order of event time, and says when each event is due.
 
-Law: pure; the same series and arguments give the same stream and schedule, and no clock is read here.
+Law: pure; the same series and arguments give the same stream and schedule, and no clock is read
+     here.
 """
 
 from __future__ import annotations
@@ -37,14 +38,17 @@ class Stream:
         return len(self.time_ms)
 
     def rows(self, start: int, stop: int) -> Stream:
-        """Return events start..stop; beyond the end the stream begins again, its times later by whole weeks.
+        """Return events start..stop; beyond the end the stream begins again, its times later by
+        whole weeks.
 
         Not across an end: start and stop - 1 must lie in the same round.
         """
         cycle, low = divmod(start, len(self))
         high = low + stop - start
         time_ms = self.time_ms[low:high] + cycle * self.period_ms
-        return Stream(self.entities, self.metrics, self.entity[low:high], time_ms, self.values[low:high])
+        return Stream(
+            self.entities, self.metrics, self.entity[low:high], time_ms, self.values[low:high]
+        )
 
     @property
     def period_ms(self) -> int:
@@ -54,27 +58,32 @@ class Stream:
 
 
 def metric_order(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Order metrics as the schema has them: the default three if any of them is there, then the others by name."""
+    """Order metrics as the schema has them: the default three if any of them is there, then the
+    others by name.
+    """
     distinct = set(metrics)
     default = DEFAULT_METRICS if distinct & set(DEFAULT_METRICS) else ()
     return default + tuple(sorted(distinct - set(DEFAULT_METRICS)))
 
 
 def align(series: Sequence[Series]) -> tuple[list[Series], list[int]]:
-    """Shift each series by whole weeks so that all begin in the seven days up to the latest beginning.
+    """Shift each series by whole weeks so that all begin in the seven days up to the latest
+    beginning.
 
     returns : shifted series; int weeks of each. Hour of day and weekday (in UTC) stay as they were.
     """
     starts = [int(one.time_ms.min()) for one in series]
     weeks = [(max(starts) - start) // WEEK_MS for start in starts]
     shifted = [
-        replace(one, time_ms=one.time_ms + week * WEEK_MS) if week else one for one, week in zip(series, weeks, strict=True)
+        replace(one, time_ms=one.time_ms + week * WEEK_MS) if week else one
+        for one, week in zip(series, weeks, strict=True)
     ]
     return shifted, weeks
 
 
 def merge(series: Sequence[Series]) -> Stream:
-    """Merge series into one stream; events of equal time keep the order of the series and of their rows.
+    """Merge series into one stream; events of equal time keep the order of the series and of their
+    rows.
 
     Twin: tests/reference/replay.py::merge.  Cost: O(n log n) time, O(n M) memory.
     """
@@ -89,7 +98,13 @@ def merge(series: Sequence[Series]) -> Stream:
         values.append(block)
     time_ms = np.concatenate([one.time_ms for one in series])
     order = np.argsort(time_ms, kind="stable")
-    return Stream(tuple(places), metrics, np.concatenate(entity)[order], time_ms[order], np.concatenate(values)[order])
+    return Stream(
+        tuple(places),
+        metrics,
+        np.concatenate(entity)[order],
+        time_ms[order],
+        np.concatenate(values)[order],
+    )
 
 
 def rebase(stream: Stream, last_ms: int) -> Stream:
@@ -106,7 +121,8 @@ class Schedule:
     stop       : position after the last; None = endless, position p is event p % n of round p // n
     paced_from : positions before are due at once
     speed      : event seconds per second; inf = all is due at once
-    round_ms   : paced length of one round of a loop: its span and one usual step, so that nobody waits for the week to end
+    round_ms   : paced length of one round of a loop: its span and one usual step, so that nobody
+                 waits for the week to end
     """
 
     time_ms: npt.NDArray[np.int64]
@@ -117,7 +133,8 @@ class Schedule:
     round_ms: int
 
     def due_s(self, position: int) -> float:
-        """Return when a position is due, in seconds since the paced part began; 0 for the part before it.
+        """Return when a position is due, in seconds since the paced part began; 0 for the part
+        before it.
 
         Twin: tests/reference/replay.py::due_s.
         """
@@ -127,7 +144,8 @@ class Schedule:
         return (self._paced_ms(position) - origin) / 1000 / self.speed
 
     def next_stop(self, position: int, elapsed_s: float, max_rows: int) -> int:
-        """Return the end of the run of positions from ``position`` that are due, at most max_rows and within one round.
+        """Return the end of the run of positions from ``position`` that are due, at most max_rows
+        and within one round.
 
         elapsed_s : seconds since the paced part began; not looked at before paced_from
         returns   : position itself when it is not due yet
@@ -141,7 +159,10 @@ class Schedule:
         if self.speed == float("inf"):
             return limit
         latest_ms = (
-            self._paced_ms(self.paced_from) + elapsed_s * 1000 * self.speed - cycle * self.round_ms + int(self.time_ms[0])
+            self._paced_ms(self.paced_from)
+            + elapsed_s * 1000 * self.speed
+            - cycle * self.round_ms
+            + int(self.time_ms[0])
         )
         due = int(np.searchsorted(self.time_ms, latest_ms, side="right"))
         return max(position, min(limit, cycle * n + due))
@@ -163,16 +184,21 @@ def plan(
 ) -> Schedule:
     """Make the schedule of a replay.
 
-    start, stop, backfill : shares of the events, 0..1, rounded to whole events the same way, so that parts fit together;
-                            what lies before backfill is due at once
+    start, stop, backfill : shares of the events, 0..1, rounded to whole events the same way, so
+                            that parts fit together; what lies before backfill is due at once
     speed                 : event seconds per second, inf = at once
     loop                  : begin again at the end, for ever; stop is then without meaning
-    sent_before           : events that an earlier replay of the same stream has sent already; they are left out
+    sent_before           : events that an earlier replay of the same stream has sent already; they
+                            are left out
     """
     n = len(stream)
     first, last, paced = (round(share * n) for share in (start, stop, backfill))
     first = max(first, sent_before if loop else min(sent_before, last))
     steps = np.diff(stream.time_ms)
     steps = steps[steps > 0]
-    round_ms = int(stream.time_ms[-1] - stream.time_ms[0]) + (int(np.median(steps)) if len(steps) else 1000)
-    return Schedule(stream.time_ms, first, None if loop else last, max(first, paced), speed, round_ms)
+    round_ms = int(stream.time_ms[-1] - stream.time_ms[0]) + (
+        int(np.median(steps)) if len(steps) else 1000
+    )
+    return Schedule(
+        stream.time_ms, first, None if loop else last, max(first, paced), speed, round_ms
+    )

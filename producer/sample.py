@@ -17,7 +17,10 @@ HOSTS, DAYS, SEED, STEP_S, PER_HOST = 5, 7, 7, 1200, 2
 def sample() -> dict[str, str]:
     """Return the sample's files by name."""
     series, labels = generate(HOSTS, DAYS, SEED, STEP_S, per_host=PER_HOST)
-    return {"fleet.csv": csv_text(series), "labels.json": json.dumps(label_document(labels, series.entities), indent=1) + "\n"}
+    return {
+        "fleet.csv": csv_text(series),
+        "labels.json": json.dumps(label_document(labels, series.entities), indent=1) + "\n",
+    }
 
 
 def main(folder: Path) -> None:

@@ -1,6 +1,8 @@
-"""Replays a stream into the input topic: at the pace of its schedule, of its readers and of the broker.
+"""Replays a stream into the input topic: at the pace of its schedule, of its readers and of the
+broker.
 
-Law: what is counted as acknowledged, the broker has confirmed; a stop flushes, an outage is waited for and named.
+Law: what is counted as acknowledged, the broker has confirmed; a stop flushes, an outage is waited
+     for and named.
 """
 
 from __future__ import annotations
@@ -34,11 +36,14 @@ if TYPE_CHECKING:
 class ReplayOptions:
     """What is replayed and how fast.
 
-    start, stop, backfill : shares of the events: where to begin and end, and what goes at full speed first
+    start, stop, backfill : shares of the events: where to begin and end, and what goes at full
+                            speed first
     speed                 : event seconds per second; inf = as fast as the broker takes it
-    pace_groups           : ``GROUP`` or ``GROUP@TOPIC``: readers that may be at most pace_records behind
+    pace_groups           : ``GROUP`` or ``GROUP@TOPIC``: readers that may be at most pace_records
+                            behind
     labels                : where to write the anomalies of a generated fleet
-    resume                : leave out as many events as the input topic has received; it must hold this replay and nothing else
+    resume                : leave out as many events as the input topic has received; it must hold
+                            this replay and nothing else
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
@@ -63,14 +68,18 @@ class ReplayOptions:
         if self.loop and self.stop < 1:
             raise ConfigError("--loop and --to exclude each other")
         if not self.speed > 0:
-            raise ConfigError(f"--speed {self.speed:g}: event seconds per second, more than 0, or max")
+            raise ConfigError(
+                f"--speed {self.speed:g}: event seconds per second, more than 0, or max"
+            )
         if self.pace_records < 1:
             raise ConfigError(f"--pace-records {self.pace_records}: at least 1")
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What was done; ``produced`` = handed over, ``acknowledged`` = confirmed by the broker, times are event times."""
+    """What was done; ``produced`` = handed over, ``acknowledged`` = confirmed by the broker, times
+    are event times.
+    """
 
     produced: int
     acknowledged: int
@@ -89,7 +98,9 @@ class Summary:
         return json.dumps(asdict(self))
 
 
-def run(settings: Settings, options: ReplayOptions, counters: Counters, stopping: Callable[[], bool]) -> Summary:
+def run(
+    settings: Settings, options: ReplayOptions, counters: Counters, stopping: Callable[[], bool]
+) -> Summary:
     """Read the series, find topic and schema, replay.
 
     raises : ConfigError, DataError before any connection; TopicMismatch; TransportError
@@ -98,7 +109,10 @@ def run(settings: Settings, options: ReplayOptions, counters: Counters, stopping
     options.check()
     if ENTITY_FIELD not in settings.input.entity_fields:
         named = ", ".join(settings.input.entity_fields)
-        raise ConfigError(f"input.entity_fields is {named}: the replay writes the entity into the field {ENTITY_FIELD!r}")
+        raise ConfigError(
+            f"input.entity_fields is {named}: the replay writes the entity into the field"
+            f" {ENTITY_FIELD!r}"
+        )
     groups = parse_groups(options.pace_groups, settings.topics.input)
     source = open_source(options.source)
     for note in source.notes:
@@ -150,7 +164,14 @@ def _replay(
     maker = RecordMaker(topic, schema_id or 0, stream.entities)
     with open_progress(log, total, started_s) as progress:
         replay = Replay(
-            stream, schedule, maker, publisher, ReaderPace(groups, options.pace_records, lag), patience, counters, progress
+            stream,
+            schedule,
+            maker,
+            publisher,
+            ReaderPace(groups, options.pace_records, lag),
+            patience,
+            counters,
+            progress,
         )
         gc.freeze()
         try:
@@ -160,10 +181,15 @@ def _replay(
             summary = _summary(replay, source, patience.clock() - started_s, patience.stopping())
             publisher.close()
             admin.close()
-            log.info("replay ends", **{name: value for name, value in asdict(summary).items() if value is not None})
+            log.info(
+                "replay ends",
+                **{name: value for name, value in asdict(summary).items() if value is not None},
+            )
     if summary.acknowledged < summary.produced:
         raise TransportError(
-            f"{settings.bootstrap} acknowledged {summary.acknowledged} of {summary.produced} records", retriable=False
+            f"{settings.bootstrap} acknowledged {summary.acknowledged} of {summary.produced}"
+            " records",
+            retriable=False,
         )
     return summary
 
@@ -173,8 +199,9 @@ def _check_topic(admin: Admin, settings: Settings) -> None:
     found = admin.partitions(topics.input)
     if found != topics.partitions:
         raise TopicMismatch(
-            f"topic {topics.input} has {found} partitions, topics.partitions says {topics.partitions}:"
-            " set it to what is there, or name another topic (`lapwing topics ensure` makes it)"
+            f"topic {topics.input} has {found} partitions, topics.partitions says"
+            f" {topics.partitions}: set it to what is there, or name another topic (`lapwing topics"
+            " ensure` makes it)"
         )
 
 
@@ -195,9 +222,9 @@ def _schema_id(settings: Settings, text: str, log: Logger) -> int:
         schema_id = registry.register(subject, text, "BACKWARD")
     except SchemaRefused as error:
         raise SchemaRefused(
-            f"{error}. The subject holds schemas of another producer, and nothing was changed: send the replay to a "
-            "topic of its own (topics.input, or topics.dataset for all topics), or, if "
-            f"{topic} is to hold both, set the subject's level to NONE",
+            f"{error}. The subject holds schemas of another producer, and nothing was changed: send"
+            " the replay to a topic of its own (topics.input, or topics.dataset for all topics),"
+            f" or, if {topic} is to hold both, set the subject's level to NONE",
             error.subject,
             error.level,
         ) from error
@@ -211,11 +238,15 @@ def _lag(admin: Admin, patience: Patience, group: str, topic: str) -> int:
 
 
 def _with_patience(settings: Settings) -> Settings:
-    """Let the client keep records for as long as this service is patient; its own default would drop them after 5 minutes."""
+    """Let the client keep records for as long as this service is patient; its own default would
+    drop them after 5 minutes.
+    """
     if {"message.timeout.ms", "delivery.timeout.ms"} & set(settings.kafka):
         return settings
     timeout_ms = min(int((settings.outage_deadline_s + 60) * 1000), 2**31 - 1)
-    return settings.model_copy(update={"kafka": settings.kafka | {"message.timeout.ms": str(timeout_ms)}})
+    return settings.model_copy(
+        update={"kafka": settings.kafka | {"message.timeout.ms": str(timeout_ms)}}
+    )
 
 
 def _write_labels(path: Path, source: Source) -> None:
@@ -247,9 +278,12 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
     try:
         fields = compile_plan(text, settings.input).fields
     except SchemaUnfit as unfit:
-        written = f"the replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
+        written = (
+            f"the replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
+        )
         raise ConfigError(
-            f"predictors with these settings could not read what the replay writes: {unfit}; {written}"
+            f"predictors with these settings could not read what the replay writes: {unfit};"
+            f" {written}"
         ) from unfit
     if fields.left_out:
         log.warning("columns that predictors leave out", columns=fields.facts["left_out"])
@@ -257,7 +291,11 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
 
 def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> Summary:
     stream, schedule, sender = replay.stream, replay.schedule, replay.sender
-    first = format_time(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0])) if replay.sent else None
+    first = (
+        format_time(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0]))
+        if replay.sent
+        else None
+    )
     last_ms = replay.last_ms
     return Summary(
         produced=replay.sent,

@@ -1,6 +1,8 @@
-"""Chooses what is replayed and makes one stream of it: a folder of CSV files, a generated fleet, or what was fetched.
+"""Chooses what is replayed and makes one stream of it: a folder of CSV files, a generated fleet, or
+what was fetched.
 
-Law: reading files is the only I/O here; whatever was shifted, joined, skipped or generated is said in a note.
+Law: reading files is the only I/O here; whatever was shifted, joined, skipped or generated is said
+     in a note.
 """
 
 from __future__ import annotations
@@ -64,7 +66,8 @@ class Source:
 def open_source(options: SourceOptions, fetched: Path = DEFAULT_DIR) -> Source:
     """Read or generate the series and merge them.
 
-    fetched : where `lapwing data fetch` puts NAB; used when neither a folder nor a fleet is asked for
+    fetched : where `lapwing data fetch` puts NAB; used when neither a folder nor a fleet is asked
+              for
     raises  : ConfigError, DataError
     """
     if options.data is not None and options.fleet is not None:
@@ -76,12 +79,14 @@ def open_source(options: SourceOptions, fetched: Path = DEFAULT_DIR) -> Source:
             folder = fetched
         else:
             notes.append(
-                f"no series were named and {fetched} does not hold NAB (`lapwing data fetch` gets it): "
-                f"a fleet of {DEFAULT_FLEET} hosts is generated instead"
+                f"no series were named and {fetched} does not hold NAB (`lapwing data fetch` gets"
+                f" it): a fleet of {DEFAULT_FLEET} hosts is generated instead"
             )
     if folder is None:
         return _fleet(options, notes)
-    series, said = read_folder(folder, load_catalogue(options.catalogue), options.columns, skip_bad=options.skip_bad)
+    series, said = read_folder(
+        folder, load_catalogue(options.catalogue), options.columns, skip_bad=options.skip_bad
+    )
     stream, moved = _stream(series, options)
     skipped = {one.source: one.skipped for one in series if one.skipped}
     return Source(stream, str(folder), (*notes, *said, *moved), skipped)
@@ -91,9 +96,18 @@ def _fleet(options: SourceOptions, notes: Sequence[str]) -> Source:
     hosts = DEFAULT_FLEET if options.fleet is None else options.fleet
     series, labels = generate(hosts, options.days, options.seed, options.step_s)
     stream, moved = _stream([series], options)
-    said = f"generated fleet: {hosts} hosts, {options.days:g} days every {options.step_s} s, seed {options.seed}"
+    said = (
+        f"generated fleet: {hosts} hosts, {options.days:g} days every {options.step_s} s, seed"
+        f" {options.seed}"
+    )
     shift_ms = int(stream.time_ms[0]) - int(series.time_ms[0])
-    return Source(stream, "fleet", (*notes, said, *moved), {}, label_document(labels, series.entities, shift_ms))
+    return Source(
+        stream,
+        "fleet",
+        (*notes, said, *moved),
+        {},
+        label_document(labels, series.entities, shift_ms),
+    )
 
 
 def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, list[str]]:
@@ -103,8 +117,9 @@ def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, l
         if any(weeks):
             moved = sorted(week for week in weeks if week)
             notes.append(
-                f"{len(moved)} of {len(weeks)} series were shifted by whole weeks ({moved[0]} to {moved[-1]}), so that"
-                " all begin within one week; hour and weekday stay (--original-times leaves them where they were)"
+                f"{len(moved)} of {len(weeks)} series were shifted by whole weeks ({moved[0]} to"
+                f" {moved[-1]}), so that all begin within one week; hour and weekday stay"
+                " (--original-times leaves them where they were)"
             )
     stream = merge(series)
     if options.last_ms is not None:
@@ -112,8 +127,9 @@ def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, l
         stream = rebase(stream, options.last_ms)
         days = (options.last_ms - last_ms) / 86_400_000
         notes.append(
-            f"all times were shifted by {days:+.3f} days, so that the last event is at {format_time(options.last_ms)};"
-            " this is not a whole number of weeks, so hour and weekday change"
+            f"all times were shifted by {days:+.3f} days, so that the last event is at"
+            f" {format_time(options.last_ms)}; this is not a whole number of weeks, so hour and"
+            " weekday change"
         )
     return stream, notes
 

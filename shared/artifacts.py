@@ -1,9 +1,12 @@
-"""Published models on a shared volume: ``models/<sha256>/`` is immutable, ``CURRENT`` names the one in use.
+"""Published models on a shared volume: ``models/<sha256>/`` is immutable, ``CURRENT`` names the one
+in use.
 
-Law: a folder appears under its name only when it is whole, and no file in it is ever changed but a signature by another one of
-the same manifest. What is read is checked before it is believed: first the manifest's digest and signature, then the size of
-the arrays, then their digest, then each of them (``shared.models.artifact_format`` says why that cannot be made to crash or to
-fill the memory). Only regular files are read, never waited for and never mapped.
+Law: a folder appears under its name only when it is whole, and no file in it is ever changed but a
+     signature by another one of
+the same manifest. What is read is checked before it is believed: first the manifest's digest and
+signature, then the size of the arrays, then their digest, then each of them
+(``shared.models.artifact_format`` says why that cannot be made to crash or to fill the memory).
+Only regular files are read, never waited for and never mapped.
 
 Layout: <models>/CURRENT                       the 64 hex digits of the artefact in use
         <models>/<sha256>/manifest.json        what the model is; its SHA-256 is the folder's name
@@ -30,9 +33,23 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError
-from shared.models.artifact_format import MAX_MANIFEST_BYTES, decode_arrays, decode_manifest, digest, encode, stated_bytes
+from shared.models.artifact_format import (
+    MAX_MANIFEST_BYTES,
+    decode_arrays,
+    decode_manifest,
+    digest,
+    encode,
+    stated_bytes,
+)
 from shared.models.model import Model
-from shared.models.signatures import MAX_KEY_BYTES, SIGNATURE_BYTES, Trust, is_signed, read_private, read_public
+from shared.models.signatures import (
+    MAX_KEY_BYTES,
+    SIGNATURE_BYTES,
+    Trust,
+    is_signed,
+    read_private,
+    read_public,
+)
 from shared.settings import ModelSettings
 
 if TYPE_CHECKING:
@@ -56,23 +73,32 @@ def trust(settings: ModelSettings) -> Trust:
     raises : ConfigError naming setting and file
     """
     return Trust(
-        settings.max_bytes, tuple(_read_key("models.trusted_keys", name, read_public) for name in settings.trusted_keys)
+        settings.max_bytes,
+        tuple(
+            _read_key("models.trusted_keys", name, read_public) for name in settings.trusted_keys
+        ),
     )
 
 
 def signing_key(settings: ModelSettings) -> Ed25519PrivateKey | None:
     """Read the key that published models are signed with, None where they are not signed.
 
-    raises : ConfigError naming setting and file, also when nobody with the same settings would load what is published
+    raises : ConfigError naming setting and file, also when nobody with the same settings would load
+             what is published
     """
     trusted = trust(settings).keys
     if not settings.sign_key:
         if trusted:
-            raise ConfigError("models.sign_key is empty, but models.trusted_keys is not: nobody would load an unsigned model")
+            raise ConfigError(
+                "models.sign_key is empty, but models.trusted_keys is not: nobody would load an"
+                " unsigned model"
+            )
         return None
     key = _read_key("models.sign_key", settings.sign_key, read_private)
     if trusted and key.public_key() not in trusted:
-        raise ConfigError(f"models.sign_key: {settings.sign_key}: its public key is none of models.trusted_keys")
+        raise ConfigError(
+            f"models.sign_key: {settings.sign_key}: its public key is none of models.trusted_keys"
+        )
     return key
 
 
@@ -97,7 +123,8 @@ def load(models_dir: Path, sha256: str, trust: Trust = _ANYBODY) -> Model:
     raises : ArtifactMissing when its folder or a file in it is absent
              ArtifactRefused naming the file and the check
 
-    Memory: at most four times the arrays (at most ``trust.max_bytes`` of them) and twenty times the manifest.
+    Memory: at most four times the arrays (at most ``trust.max_bytes`` of them) and twenty times the
+            manifest.
     """
     folder = _folder(models_dir, sha256)
     with _named(folder):
@@ -128,18 +155,21 @@ def publish(
 ) -> Model:
     """Write a model's folder if it is not there yet, sign it, and make it the current one.
 
-    facts   : what the manifest says beside what the model itself holds; JSON values, no clock time among them
+    facts   : what the manifest says beside what the model itself holds; JSON values, no clock time
+              among them
     canary  : float64 (c, d)   rows whose scores every reader recomputes
     extras  : {file name: content}   for people
     key     : None = not signed
     returns : the model with its sha256
-    raises  : ConfigError when models_dir cannot be written, or the arrays are larger than max_bytes (models.max_bytes)
+    raises  : ConfigError when models_dir cannot be written, or the arrays are larger than max_bytes
+              (models.max_bytes)
     """
     manifest_bytes, arrays_bytes = encode(model, facts, canary)
     if len(arrays_bytes) > max_bytes:
         raise ConfigError(
-            f"models.max_bytes allows {max_bytes} bytes, the model has {len(arrays_bytes)}: allow more in training and in every"
-            " predictor, or make it smaller (train.svm_rows, train.nu; train.trees, train.samples; fewer entities)"
+            f"models.max_bytes allows {max_bytes} bytes, the model has {len(arrays_bytes)}: allow"
+            " more in training and in every predictor, or make it smaller (train.svm_rows,"
+            " train.nu; train.trees, train.samples; fewer entities)"
         )
     sha256 = digest(manifest_bytes)
     folder = models_dir / sha256
@@ -170,7 +200,8 @@ def published_s(models_dir: Path, sha256: str) -> float | None:
 
 
 def attach(models_dir: Path, sha256: str, name: str, files: Mapping[str, bytes]) -> bool:
-    """Add a folder for people to a published model, whole or not at all; what is there already stays.
+    """Add a folder for people to a published model, whole or not at all; what is there already
+    stays.
 
     name    : of the folder within the model's
     files   : {file name: content}
@@ -192,15 +223,20 @@ def attach(models_dir: Path, sha256: str, name: str, files: Mapping[str, bytes])
 
 
 def prune(models_dir: Path, keep: int) -> list[str]:
-    """Remove all but the ``keep`` last published models, and what an interrupted publishing left; CURRENT always stays.
+    """Remove all but the ``keep`` last published models, and what an interrupted publishing left;
+    CURRENT always stays.
 
     returns : the SHA-256 of the removed models
     raises  : ConfigError when models_dir cannot be written
     """
     in_use = current(models_dir)
     try:
-        folders = [path for path in models_dir.iterdir() if _SHA256.fullmatch(path.name) and path.is_dir()]
-        newest_first = sorted(folders, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
+        folders = [
+            path for path in models_dir.iterdir() if _SHA256.fullmatch(path.name) and path.is_dir()
+        ]
+        newest_first = sorted(
+            folders, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True
+        )
         doomed = [path for path in newest_first[keep:] if path.name != in_use]
         for path in doomed:
             hidden = models_dir / f".{path.name}.{os.urandom(6).hex()}.tmp"
@@ -259,9 +295,13 @@ def _manifest(folder: Path, sha256: str, trust: Trust) -> dict[str, Any]:
         try:
             signature = _read(folder / SIGNATURE, SIGNATURE_BYTES)
         except ArtifactMissing as error:
-            raise ArtifactRefused(f"{SIGNATURE}: it does not exist, and models.trusted_keys asks for a signature") from error
+            raise ArtifactRefused(
+                f"{SIGNATURE}: it does not exist, and models.trusted_keys asks for a signature"
+            ) from error
         if not is_signed(data, signature, trust.keys):
-            raise ArtifactRefused(f"{SIGNATURE}: no key of models.trusted_keys has signed {MANIFEST} as it is")
+            raise ArtifactRefused(
+                f"{SIGNATURE}: no key of models.trusted_keys has signed {MANIFEST} as it is"
+            )
     return decode_manifest(sha256, data)
 
 
@@ -274,9 +314,12 @@ def _is_whole(models_dir: Path, sha256: str, trust: Trust) -> bool:
 
 
 def _read(path: Path, limit: int, *, exactly: bool = False) -> bytes:
-    """Read a regular file of at most limit bytes, or of exactly so many; one of another size is not read."""
+    """Read a regular file of at most limit bytes, or of exactly so many; one of another size is not
+    read.
+    """
     try:
-        # without these flags, a pipe that nobody writes to would block, and a terminal could become ours
+        # without these flags, a pipe that nobody writes to would block, and a terminal could become
+        # ours
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             about = os.fstat(handle)
@@ -312,8 +355,12 @@ def _read_key(setting: str, name: str, parse: Callable[[bytes], Key]) -> Key:
         raise ConfigError(f"{setting}: {name}: {error}") from error
 
 
-def _write_folder(models_dir: Path, sha256: str, files: Mapping[str, bytes], max_bytes: int) -> None:
-    """Write a folder under a hidden name, then rename it; a damaged one of the final name is moved away first."""
+def _write_folder(
+    models_dir: Path, sha256: str, files: Mapping[str, bytes], max_bytes: int
+) -> None:
+    """Write a folder under a hidden name, then rename it; a damaged one of the final name is moved
+    away first.
+    """
     folder, temporary = models_dir / sha256, models_dir / f".{sha256}.{os.urandom(6).hex()}.tmp"
     try:
         _write_files(temporary, files)
@@ -323,7 +370,8 @@ def _write_folder(models_dir: Path, sha256: str, files: Mapping[str, bytes], max
         _sync_folder(models_dir)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not _is_whole(models_dir, sha256, Trust(max_bytes)):  # else another process has published the same model meanwhile
+        # else another process has published the same model meanwhile
+        if not _is_whole(models_dir, sha256, Trust(max_bytes)):
             raise
 
 

@@ -1,6 +1,7 @@
 """A batch is columns: what a Kafka door hands in and what it is given to send.
 
-Law: rows keep log order, and a row is only ever addressed by its index, never copied into an object of its own.
+Law: rows keep log order, and a row is only ever addressed by its index, never copied into an object
+     of its own.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ class Batch:
     values    : Blob of n            record values; empty where the record had none (a tombstone)
     keys      : Blob of n            record keys; empty where there was none
     offsets   : int64 (n,)           strictly increasing, gaps allowed
-    broker_ms : int64 (n,)           Kafka's record timestamp, ms since 1970 UTC; never enters a score
+    broker_ms : int64 (n,)           Kafka's record timestamp, ms since 1970 UTC; never enters a
+                score
     headers   : {row: headers}       only the rows that had headers
     """
 
@@ -100,7 +102,9 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a partition has been processed: the next offset to read, and the metadata committed with it."""
+    """How far a partition has been processed: the next offset to read, and the metadata committed
+    with it.
+    """
 
     offset: int
     metadata: str = ""

@@ -1,6 +1,7 @@
 """What a service counts, as plain numbers; names, units and labels stand in one catalogue.
 
-Law: counting is adding to a number, once per batch and never per event; no clock, no I/O, no reader is known here.
+Law: counting is adding to a number, once per batch and never per event; no clock, no I/O, no reader
+     is known here.
 """
 
 from __future__ import annotations
@@ -29,24 +30,74 @@ class Metric:
     buckets: tuple[float, ...] = ()
 
 
-_BATCH_EDGES_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-_LATENCY_EDGES_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
+_BATCH_EDGES_S = (
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+)
+_LATENCY_EDGES_S = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    300.0,
+)
 _FIT_EDGES_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 
-EVENTS_PRODUCED = Metric("lapwing_events_produced_total", "counter", "Events that the broker acknowledged", ("topic",))
-EVENTS_CONSUMED = Metric("lapwing_events_consumed_total", "counter", "Records read from the input", ("topic", "partition"))
-EVENTS_SCORED = Metric("lapwing_events_scored_total", "counter", "Events with a verdict", ("detector", "state"))
-ANOMALIES = Metric("lapwing_anomalies_total", "counter", "Events judged anomalous", ("detector", "severity"))
+EVENTS_PRODUCED = Metric(
+    "lapwing_events_produced_total", "counter", "Events that the broker acknowledged", ("topic",)
+)
+EVENTS_CONSUMED = Metric(
+    "lapwing_events_consumed_total",
+    "counter",
+    "Records read from the input",
+    ("topic", "partition"),
+)
+EVENTS_SCORED = Metric(
+    "lapwing_events_scored_total", "counter", "Events with a verdict", ("detector", "state")
+)
+ANOMALIES = Metric(
+    "lapwing_anomalies_total", "counter", "Events judged anomalous", ("detector", "severity")
+)
 DATA_QUALITY = Metric("lapwing_data_quality_total", "counter", "Data-quality verdicts", ("kind",))
 ALARM_BUDGET = Metric(
     "lapwing_alarms_per_entity_day",
     "gauge",
-    "Alarms per entity and day of event time: asked for (detection.alarms_per_day) and achieved since this process took over",
+    "Alarms per entity and day of event time: asked for (detection.alarms_per_day) and achieved"
+    " since this process took over",
     ("which",),
 )
-DEAD_LETTERS = Metric("lapwing_dead_letters_total", "counter", "Records sent to the dead-letter topic", ("reason",))
+DEAD_LETTERS = Metric(
+    "lapwing_dead_letters_total", "counter", "Records sent to the dead-letter topic", ("reason",)
+)
 BATCH_SECONDS = Metric(
-    "lapwing_batch_seconds", "histogram", "Time to decode, score and encode one batch", buckets=_BATCH_EDGES_S
+    "lapwing_batch_seconds",
+    "histogram",
+    "Time to decode, score and encode one batch",
+    buckets=_BATCH_EDGES_S,
 )
 END_TO_END_SECONDS = Metric(
     "lapwing_end_to_end_seconds",
@@ -60,24 +111,42 @@ CONSUMER_LAG = Metric(
     "Offsets between what was processed and the high watermark, owned partitions only",
     ("topic", "partition"),
 )
-MODEL_INFO = Metric("lapwing_model_info", "gauge", "1 for the model that scores now", ("version", "model_id", "detector"))
+MODEL_INFO = Metric(
+    "lapwing_model_info",
+    "gauge",
+    "1 for the model that scores now",
+    ("version", "model_id", "detector"),
+)
 MODEL_AGE_SECONDS = Metric(
     "lapwing_model_age_seconds",
     "gauge",
     "Time since the model that scores now was last published",
 )
-MODEL_RELOADS = Metric("lapwing_model_reloads_total", "counter", "Attempts to take up a new model", ("result",))
-FIT_SECONDS = Metric("lapwing_fit_seconds", "histogram", "Time to fit one model", buckets=_FIT_EDGES_S)
+MODEL_RELOADS = Metric(
+    "lapwing_model_reloads_total", "counter", "Attempts to take up a new model", ("result",)
+)
+FIT_SECONDS = Metric(
+    "lapwing_fit_seconds", "histogram", "Time to fit one model", buckets=_FIT_EDGES_S
+)
 ENTITIES = Metric(
     "lapwing_entities",
     "gauge",
     "Entities of the owned partitions, counted every ten seconds",
     ("state",),
 )
-REBALANCES = Metric("lapwing_rebalances_total", "counter", "Changes of partition ownership", ("kind",))
-COMMITS = Metric("lapwing_commits_total", "counter", "Commits of results together with their input positions", ("result",))
+REBALANCES = Metric(
+    "lapwing_rebalances_total", "counter", "Changes of partition ownership", ("kind",)
+)
+COMMITS = Metric(
+    "lapwing_commits_total",
+    "counter",
+    "Commits of results together with their input positions",
+    ("result",),
+)
 SNAPSHOTS = Metric("lapwing_snapshots_total", "counter", "Snapshots of the state", ("result",))
-OUTAGE_SECONDS = Metric("lapwing_outage_seconds", "gauge", "How long broker or registry have not answered; 0 = they do")
+OUTAGE_SECONDS = Metric(
+    "lapwing_outage_seconds", "gauge", "How long broker or registry have not answered; 0 = they do"
+)
 BUILD_INFO = Metric(
     "lapwing_build_info",
     "gauge",
@@ -124,8 +193,12 @@ class Histogram:
         self.total = 0.0
 
     def add(self, values: npt.NDArray[np.float64]) -> None:
-        """Add observations: float64 (n,), without NaN; an edge belongs to the bucket below it.  Cost: O(n log b)."""
-        self.counts += np.bincount(np.searchsorted(self.edges, values, side="left"), minlength=len(self.counts))
+        """Add observations: float64 (n,), without NaN; an edge belongs to the bucket below it.
+        Cost: O(n log b).
+        """
+        self.counts += np.bincount(
+            np.searchsorted(self.edges, values, side="left"), minlength=len(self.counts)
+        )
         self.total += float(values.sum())
 
 
@@ -136,11 +209,17 @@ class Counters:
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[Metric, dict[Labels, float]] = {m: {} for m in CATALOGUE if m.kind != "histogram"}
-        self._histograms: dict[Metric, dict[Labels, Histogram]] = {m: {} for m in CATALOGUE if m.kind == "histogram"}
+        self._numbers: dict[Metric, dict[Labels, float]] = {
+            m: {} for m in CATALOGUE if m.kind != "histogram"
+        }
+        self._histograms: dict[Metric, dict[Labels, Histogram]] = {
+            m: {} for m in CATALOGUE if m.kind == "histogram"
+        }
 
     def add(self, metric: Metric, amount: float = 1, *labels: object) -> None:
-        """Add to a counter or gauge, labels in the order of the catalogue: ``add(EVENTS_CONSUMED, 512, topic, partition)``."""
+        """Add to a counter or gauge, labels in the order of the catalogue: ``add(EVENTS_CONSUMED,
+        512, topic, partition)``.
+        """
         if metric.kind == "counter" and amount < 0:
             raise ValueError(f"{metric.name} only grows; got {amount}")
         key = _key(metric, labels)
@@ -160,7 +239,9 @@ class Counters:
         else:
             self._numbers[metric].clear()
 
-    def observe(self, metric: Metric, values: float | npt.NDArray[np.float64], *labels: object) -> None:
+    def observe(
+        self, metric: Metric, values: float | npt.NDArray[np.float64], *labels: object
+    ) -> None:
         """Add one observation, or an array of them, to a histogram."""
         key = _key(metric, labels)
         row = self._histograms[metric]

@@ -1,6 +1,7 @@
 """Names to dense indices, in order of first appearance.
 
-Law: what ``to_arrays`` gives depends on the names and their order alone, never on capacity, batch or hash.
+Law: what ``to_arrays`` gives depends on the names and their order alone, never on capacity, batch
+     or hash.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ UNKNOWN = EMPTY
 class Directory:
     """A growing set of names (any text), each with the index at which it first appeared.
 
-    Arrays: a bytes arena and its bounds hold the names, an open-addressing table finds them. All grow by doubling, and only
+    Arrays: a bytes arena and its bounds hold the names, an open-addressing table finds them. All
+            grow by doubling, and only
     between two runs of a kernel.
     """
 
@@ -61,7 +63,9 @@ class Directory:
     def find(self, name: str) -> int:
         """Return the index of a name, UNKNOWN (-1) if it is not there."""
         data = np.frombuffer(name.encode(), np.uint8)
-        return int(find_name(data, 0, len(data), self._table, self._hashes, self._arena, self._bounds))
+        return int(
+            find_name(data, 0, len(data), self._table, self._hashes, self._arena, self._bounds)
+        )
 
     def add(self, name: str) -> int:
         """Return the index of a name, which is new if it was not there."""
@@ -82,7 +86,16 @@ class Directory:
         done = 0
         while True:
             self._count, done = intern_names(
-                data, bounds, done, self._count, limit, self._table, self._hashes, self._arena, self._bounds, indices
+                data,
+                bounds,
+                done,
+                self._count,
+                limit,
+                self._table,
+                self._hashes,
+                self._arena,
+                self._bounds,
+                indices,
             )
             if done == len(indices):
                 return indices
@@ -102,17 +115,33 @@ class Directory:
             self._arena = _grown(self._arena, _doubled(len(self._arena), wanted_bytes))
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the names as copies of ``arena`` (uint8) and ``bounds`` (int64 (len + 1,)): just what is used."""
+        """Return the names as copies of ``arena`` (uint8) and ``bounds`` (int64 (len + 1,)): just
+        what is used.
+        """
         return {"arena": self.arena.copy(), "bounds": self.bounds.copy()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Directory:
-        """Build a directory from ``to_arrays``; ValueError where the arrays cannot have come from there."""
+        """Build a directory from ``to_arrays``; ValueError where the arrays cannot have come from
+        there.
+        """
         arena, bounds = arrays["arena"], arrays["bounds"]
-        if arena.dtype != np.uint8 or bounds.dtype != np.int64 or arena.ndim != 1 or bounds.ndim != 1:
-            raise ValueError("a directory is an arena of uint8 and bounds of int64, one dimension each")
+        if (
+            arena.dtype != np.uint8
+            or bounds.dtype != np.int64
+            or arena.ndim != 1
+            or bounds.ndim != 1
+        ):
+            raise ValueError(
+                "a directory is an arena of uint8 and bounds of int64, one dimension each"
+            )
         bounds = np.ascontiguousarray(bounds, np.int64)
-        if len(bounds) == 0 or bounds[0] != 0 or bounds[-1] != len(arena) or (np.diff(bounds) < 0).any():
+        if (
+            len(bounds) == 0
+            or bounds[0] != 0
+            or bounds[-1] != len(arena)
+            or (np.diff(bounds) < 0).any()
+        ):
             raise ValueError("the directory's bounds do not cut its arena into names")
         directory = cls()
         directory.intern(np.ascontiguousarray(arena, np.uint8), bounds)

@@ -1,4 +1,5 @@
-"""The error tree; whether a failed call may be tried again is said once, by ``retriable`` on the root.
+"""The error tree; whether a failed call may be tried again is said once, by ``retriable`` on the
+root.
 
 LapwingError
 ├── ConfigError            a setting that is wrong: which, and what is allowed            exit 2
@@ -20,7 +21,8 @@ LapwingError
 ├── ArtifactRefused        a model failed a check; the last good one goes on
 └── SnapshotRefused        a snapshot failed a check; an older one or a replay takes its place
 
-A bad *record* is not in this tree: it is a value (``shared.events.Reason``) and goes to the dead letters.
+A bad *record* is not in this tree: it is a value (``shared.events.Reason``) and goes to the dead
+letters.
 """
 
 from __future__ import annotations
@@ -40,7 +42,9 @@ class ConfigError(LapwingError):
 
 
 class SchemaRefused(ConfigError):
-    """The registry refuses a schema; ``subject`` holds others, and ``level`` is what they ask of a new one."""
+    """The registry refuses a schema; ``subject`` holds others, and ``level`` is what they ask of a
+    new one.
+    """
 
     def __init__(self, message: str, subject: str, level: str) -> None:
         super().__init__(message)
@@ -86,11 +90,15 @@ class TopicMismatch(GuardError):
 
 
 class TopicRecreated(GuardError):
-    """The input topic was deleted and made anew: positions and snapshots are about records that are no longer there."""
+    """The input topic was deleted and made anew: positions and snapshots are about records that are
+    no longer there.
+    """
 
 
 class PositionGone(GuardError):
-    """The group's position was removed: to begin at the start of the log would score records a second time."""
+    """The group's position was removed: to begin at the start of the log would score records a
+    second time.
+    """
 
 
 class HistoryGone(GuardError):
@@ -98,7 +106,9 @@ class HistoryGone(GuardError):
 
 
 class ForeignPartitioner(GuardError):
-    """A record lies in another partition than its key belongs to, so its entity may have two histories."""
+    """A record lies in another partition than its key belongs to, so its entity may have two
+    histories.
+    """
 
 
 class SchemaNotAllowed(GuardError):

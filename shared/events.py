@@ -1,6 +1,7 @@
 """The words of the records: states, reasons, severity classes; plain values that every service shares.
 
-Law: nothing here is computed from a clock or from anything outside the record and its place in the log.
+Law: nothing here is computed from a clock or from anything outside the record and its place in the
+     log.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from enum import IntEnum, StrEnum
 from hashlib import sha256
 
 STATE_VERSION = 2
-"""Changes only when the bytes that the fold produces change; stands in every activation and snapshot."""
+"""Changes only when the bytes that the fold produces change; stands in every activation and
+snapshot.
+"""
 
 DEFAULT_MIN_TIME_MS = 946_684_800_000
 DEFAULT_MAX_TIME_MS = 4_102_444_800_000
@@ -19,7 +22,9 @@ DEFAULT_MAX_TIME_MS = 4_102_444_800_000
 
 
 class Detector(StrEnum):
-    """What decides: all members together, a trained model, or one member alone; the name stands in every verdict."""
+    """What decides: all members together, a trained model, or one member alone; the name stands in
+    every verdict.
+    """
 
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
@@ -81,7 +86,9 @@ def severity_class(severity: float) -> SeverityClass:
 
 
 class Reason(IntEnum):
-    """Why a record was rejected; its lower-case name is the reason code in the dead letter's headers."""
+    """Why a record was rejected; its lower-case name is the reason code in the dead letter's
+    headers.
+    """
 
     ACCEPTED = 0
     EMPTY = 1
@@ -115,14 +122,21 @@ _SENTENCES = {
     Reason.TOO_LARGE: "the record is larger than input.max_record_bytes",
     Reason.NOT_AVRO: "the record does not start with the magic byte 0 and a 4-byte schema id",
     Reason.UNKNOWN_SCHEMA: "the registry does not know the record's schema id",
-    Reason.SCHEMA_UNFIT: "the writer schema does not say which fields are the entity, the event time and metrics",
+    Reason.SCHEMA_UNFIT: (
+        "the writer schema does not say which fields are the entity, the event time and metrics"
+    ),
     Reason.TRUNCATED: "the bytes end before the last field",
     Reason.TRAILING_BYTES: "bytes are left over after the last field",
     Reason.MALFORMED: "the bytes are not a valid encoding of the writer schema",
     Reason.NOT_FINITE: "a metric is NaN or infinite",
     Reason.TIME_OUT_OF_RANGE: "the event time lies outside input.min_time..input.max_time",
-    Reason.ENTITY_INVALID: "the entity is empty, longer than 256 bytes, not UTF-8 or holds control characters",
-    Reason.TIME_INVALID: "the event time is no time: not ISO 8601 (input.time_unit=iso), or a number that is not finite",
+    Reason.ENTITY_INVALID: (
+        "the entity is empty, longer than 256 bytes, not UTF-8 or holds control characters"
+    ),
+    Reason.TIME_INVALID: (
+        "the event time is no time: not ISO 8601 (input.time_unit=iso), or a number that is not"
+        " finite"
+    ),
     Reason.TOO_MANY_ENTITIES: "the partition already holds predict.max_entities entities",
 }
 
@@ -133,7 +147,8 @@ class Activation:
 
     model_sha256 : 64 hex digits, the artefact's folder; empty = no trained model
     offset       : first input offset that is judged so
-    settings     : the configuration, see ``configuration.Configuration.text``; empty where only its id is known
+    settings     : the configuration, see ``configuration.Configuration.text``; empty where only its
+                   id is known
     settings_id  : first 16 digits of its SHA-256
     """
 
@@ -156,7 +171,9 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """One alarm or data-quality verdict, with why; field for field what ``schemas/anomaly_event.avsc`` describes."""
+    """One alarm or data-quality verdict, with why; field for field what
+    ``schemas/anomaly_event.avsc`` describes.
+    """
 
     event_id: str
     detector_id: str

@@ -1,6 +1,7 @@
 """Named places in the code at which a test has the process killed.
 
-Law: nothing is armed unless an entry point was told so (``LAPWING_FAILPOINT``), and an unarmed place costs one comparison.
+Law: nothing is armed unless an entry point was told so (``LAPWING_FAILPOINT``), and an unarmed
+     place costs one comparison.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ NAMES = (
     "in_revoke",
     "after_revoke",
 )
-"""In the order in which a record's way passes them; a commit lies between ``after_offsets`` and ``after_commit``."""
+"""In the order in which a record's way passes them; a commit lies between ``after_offsets`` and
+``after_commit``.
+"""
 
 _armed = ""
 _left = 0
@@ -48,7 +51,10 @@ def arm(text: str, die: Callable[[], None]) -> None:
     global _armed, _left, _die
     name, colon, count = text.partition(":")
     if text and name not in NAMES:
-        raise ConfigError(f"LAPWING_FAILPOINT: no such place {name!r}; one of {', '.join(NAMES)}, each also as name:n")
+        raise ConfigError(
+            f"LAPWING_FAILPOINT: no such place {name!r}; one of {', '.join(NAMES)}, each also as"
+            " name:n"
+        )
     if colon and not (count.isascii() and count.isdigit() and int(count)):
         raise ConfigError(f"LAPWING_FAILPOINT: {text!r} must be name or name:n with n = 1, 2, ...")
     _armed, _left, _die = name, int(count or 1), die

@@ -1,6 +1,7 @@
 """Labelled anomalies: read from JSON or CSV, found for the entities at hand, compared with alarms.
 
-Law: what is hit, missed or false depends on times, windows and alarms alone; a label that cannot be read is named.
+Law: what is hit, missed or false depends on times, windows and alarms alone; a label that cannot be
+     read is named.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ _ALLOWED = "ISO 8601 (UTC unless it has an offset) or milliseconds since 1970"
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One labelled anomaly, from its first to its last event time (ms since 1970 UTC), both included.
+    """One labelled anomaly, from its first to its last event time (ms since 1970 UTC), both
+    included.
 
     name   : how the label file names it, e.g. ``realAWSCloudwatch/a.csv 2``
     kind   : what happened, where the file says so
@@ -91,14 +93,18 @@ class Judgement:
 def read_labels(text: str, source: str) -> dict[str, tuple[Window, ...]]:
     """Read a label file; which of the forms it has is seen from its first character.
 
-    JSON    : ``{key: [[start, end], ...]}`` as NAB's combined_windows.json, or that mapping under ``windows``; with
-              ``anomalies: [{"entity", "start", "end", "kind"}, ...]`` as well, these are taken, for they say more
+    JSON    : ``{key: [[start, end], ...]}`` as NAB's combined_windows.json, or that mapping under
+              ``windows``; with
+              ``anomalies: [{"entity", "start", "end", "kind"}, ...]`` as well, these are taken, for
+                           they say more
     CSV     : columns entity, start, end, and kind if it is there
     source  : name of the file, for messages
     returns : windows by key, each in order of time
     raises  : DataError that names the file, the line or key, what stands there and what is allowed
     """
-    rows = list(_of_json(text, source) if text.lstrip()[:1] in ("{", "[") else _of_csv(text, source))
+    rows = list(
+        _of_json(text, source) if text.lstrip()[:1] in ("{", "[") else _of_csv(text, source)
+    )
     if not rows:
         raise DataError(f"{source}: there is no label in it")
     found: dict[str, list[Window]] = {}
@@ -113,14 +119,16 @@ def read_labels(text: str, source: str) -> dict[str, tuple[Window, ...]]:
 def find(labels: Windows, entity: str) -> Sequence[Window] | None:
     """Return the windows of an entity, None where the labels do not speak of it.
 
-    A key that ends in .csv names a file: it also stands for the entity that is called so after its file, whichever of the
-    two names more folders.
+    A key that ends in .csv names a file: it also stands for the entity that is called so after its
+    file, whichever of the two names more folders.
     """
     if entity in labels:
         return labels[entity]
     for key, windows in labels.items():
         file = key.removesuffix(".csv")
-        if file != key and (file == entity or file.endswith(f"/{entity}") or entity.endswith(f"/{file}")):
+        if file != key and (
+            file == entity or file.endswith(f"/{entity}") or entity.endswith(f"/{file}")
+        ):
             return windows
     return None
 
@@ -130,8 +138,8 @@ def judge(time_ms: Times, alarm: Flags, ready: Flags, windows: Sequence[Window])
 
     time_ms : int64 (n,)  in log order
     alarm   : bool (n,)
-    ready   : bool (n,)   rows that could be alarmed; a window without any is warming, or has no data, and is neither hit nor
-                          missed, whatever alarms lie in it
+    ready   : bool (n,)   rows that could be alarmed; a window without any is warming, or has no
+              data, and is neither hit nor missed, whatever alarms lie in it
     """
     fates, inside = [], np.zeros(len(time_ms), np.bool_)
     for window in windows:
@@ -163,7 +171,8 @@ def inside(time_ms: Times, windows: Iterable[Window]) -> Flags:
 
 
 def result_scores(severity: npt.NDArray[np.float64], alarm: Flags) -> npt.NDArray[np.float64]:
-    """Turn severities into the anomaly_score of a result file: at least ALARM where and only where it is an alarm.
+    """Turn severities into the anomaly_score of a result file: at least ALARM where and only where
+    it is an alarm.
 
     severity : float64 (n,)  NaN = not judged, which scores 0
     """
@@ -172,19 +181,33 @@ def result_scores(severity: npt.NDArray[np.float64], alarm: Flags) -> npt.NDArra
 
 
 def result_csv(
-    time_ms: Times, values: npt.NDArray[np.float64], scores: npt.NDArray[np.float64], windows: Sequence[Window]
+    time_ms: Times,
+    values: npt.NDArray[np.float64],
+    scores: npt.NDArray[np.float64],
+    windows: Sequence[Window],
 ) -> str:
-    """Write a result file as NAB keeps them: RESULT_COLUMNS, numbers in the shortest form that reads back the same."""
+    """Write a result file as NAB keeps them: RESULT_COLUMNS, numbers in the shortest form that
+    reads back the same.
+    """
     rows = [",".join(RESULT_COLUMNS)]
-    columns = (time_ms.tolist(), values.tolist(), scores.tolist(), inside(time_ms, windows).tolist())
+    columns = (
+        time_ms.tolist(),
+        values.tolist(),
+        scores.tolist(),
+        inside(time_ms, windows).tolist(),
+    )
     for time, value, score, label in zip(*columns, strict=True):
-        rows.append(f"{_time_text(time)},{'' if value != value else repr(value)},{score!r},{int(label)}")
+        rows.append(
+            f"{_time_text(time)},{'' if value != value else repr(value)},{score!r},{int(label)}"
+        )
     return "\n".join(rows) + "\n"
 
 
 def _numbered(key: str, windows: list[Window]) -> tuple[Window, ...]:
     ordered = sorted(windows, key=lambda window: (window.start_ms, window.end_ms))
-    return tuple(Window(one.start_ms, one.end_ms, f"{key} {n}", one.kind) for n, one in enumerate(ordered, 1))
+    return tuple(
+        Window(one.start_ms, one.end_ms, f"{key} {n}", one.kind) for n, one in enumerate(ordered, 1)
+    )
 
 
 def _of_json(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
@@ -197,11 +220,17 @@ def _of_json(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
             where = f"{source}: anomaly {number}"
             if not isinstance(one, dict) or not {"entity", "start", "end"} <= set(one):
                 raise DataError(f"{where} is {one!r}; it needs entity, start and end")
-            yield str(one["entity"]), _window(one["start"], one["end"], where, str(one.get("kind", "")))
+            yield (
+                str(one["entity"]),
+                _window(one["start"], one["end"], where, str(one.get("kind", ""))),
+            )
         return
     windows = document.get("windows", document) if isinstance(document, dict) else None
     if not isinstance(windows, dict):
-        raise DataError(f'{source}: it is neither {{"windows": {{entity: [[start, end], ...]}}}} nor that inner mapping')
+        raise DataError(
+            f'{source}: it is neither {{"windows": {{entity: [[start, end], ...]}}}} nor that inner'
+            " mapping"
+        )
     for key, pairs in windows.items():
         where = f"{source}: {key}"
         if not isinstance(pairs, list):
@@ -220,8 +249,9 @@ def _of_csv(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise DataError(
-                f"{source}, line 1: no column {missing[0]!r}; {', '.join(COLUMNS)} are needed (and kind, if known), or JSON as"
-                f" NAB's combined_windows.json; found {', '.join(header) or 'nothing'}"
+                f"{source}, line 1: no column {missing[0]!r}; {', '.join(COLUMNS)} are needed (and"
+                " kind, if known), or JSON as NAB's combined_windows.json; found"
+                f" {', '.join(header) or 'nothing'}"
             )
         places = [header.index(name) for name in COLUMNS]
         for row in reader:
@@ -233,7 +263,12 @@ def _of_csv(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
             entity, start, end = (row[place].strip() for place in places)
             if not entity:
                 raise DataError(f"{where}: entity is empty")
-            yield entity, _window(start, end, where, row[header.index("kind")].strip() if "kind" in header else "")
+            yield (
+                entity,
+                _window(
+                    start, end, where, row[header.index("kind")].strip() if "kind" in header else ""
+                ),
+            )
     except csv.Error as error:
         raise DataError(f"{source}, line {reader.line_num}: {error}") from error
 

@@ -1,6 +1,7 @@
 """What the prediction loop needs of the outside world, so that tests can hand it a log in memory.
 
-Law: the shell depends on these shapes only; ``shared.kafka`` and ``tests.support.fakes`` are two implementations.
+Law: the shell depends on these shapes only; ``shared.kafka`` and ``tests.support.fakes`` are two
+     implementations.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from shared.batch import Batch, Outgoing, Position
 class RebalanceListener(Protocol):
     """Told of every change of ownership, from within ``Source.poll`` and on the same thread."""
 
-    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+    def assigned(
+        self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+    ) -> Mapping[int, int]:
         """Take over partitions; return the offset at which to start reading each of them.
 
         committed : the group's committed position; None where there is none
@@ -39,7 +42,8 @@ class Source(Protocol):
         ...
 
     def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
-        """Return what has arrived, at most one batch per owned partition; empty after timeout_s without any.
+        """Return what has arrived, at most one batch per owned partition; empty after timeout_s
+        without any.
 
         raises : TransportError; the position has not moved past any record that was not returned
         """
@@ -50,7 +54,8 @@ class Source(Protocol):
         ...
 
     def rewind(self) -> None:
-        """Go through ``assigned`` again with every owned partition and read on from what it returns.
+        """Go through ``assigned`` again with every owned partition and read on from what it
+        returns.
 
         raises : TransportError; call it again later
         """

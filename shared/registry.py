@@ -1,6 +1,7 @@
 """The door to the Schema Registry: schemas by id, ids by schema.
 
-Law: only the registry's own "there is no such schema" is an answer and kept; all else is a TransportError, so that an outage,
+Law: only the registry's own "there is no such schema" is an answer and kept; all else is a
+     TransportError, so that an outage,
 a wrong URL or a proxy's error page never turns a good record into a dead letter.
 """
 
@@ -52,7 +53,8 @@ class Registry:
         return ",".join(_without_secret(url) for url in self.settings.url.split(","))
 
     def schema(self, schema_id: int) -> str | None:
-        """Return the text of a schema, asked for once; None if the registry says that there is none of this id as yet.
+        """Return the text of a schema, asked for once; None if the registry says that there is none
+        of this id as yet.
 
         raises : TransportError where the registry gives no such answer
         """
@@ -60,7 +62,9 @@ class Registry:
             return None
         if schema_id not in self._texts:
             try:
-                found = self._call(f"schema {schema_id}", lambda client: client.get_schema(schema_id))
+                found = self._call(
+                    f"schema {schema_id}", lambda client: client.get_schema(schema_id)
+                )
             except _NotFound:
                 return None
             if found.schema_str is None:
@@ -79,11 +83,12 @@ class Registry:
     def register(self, subject: str, schema_text: str, level: str) -> int:
         """Register a schema and return its id; harmless when the subject has it already.
 
-        Whoever makes a subject decides its compatibility level, so ``level`` is for a subject that this call has made, and
-        one that somebody has given a level in advance keeps it.
+        Whoever makes a subject decides its compatibility level, so ``level`` is for a subject that
+        this call has made, and one that somebody has given a level in advance keeps it.
 
         level  : BACKWARD, FULL, ... as the registry names them
-        raises : SchemaRefused where the registry refuses the schema, ConfigError where it refuses the level; TransportError
+        raises : SchemaRefused where the registry refuses the schema, ConfigError where it refuses
+                 the level; TransportError
         """
         schema = _library().Schema(schema_text, "AVRO")
         is_new = not self.versions(subject)
@@ -94,34 +99,49 @@ class Registry:
         except _Incompatible as error:
             held = self.level(subject)
             raise SchemaRefused(
-                f"{subject}: {self.address} refuses {_origin(schema_text)}, for it does not go with the schemas that are there "
-                f"at the subject's compatibility level {held}: {error.reason}",
+                f"{subject}: {self.address} refuses {_origin(schema_text)}, for it does not go with"
+                f" the schemas that are there at the subject's compatibility level {held}:"
+                f" {error.reason}",
                 subject,
                 held,
             ) from error
         except _Refused as error:
-            raise ConfigError(f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}") from error
+            raise ConfigError(
+                f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}"
+            ) from error
         if is_new and in_advance is None and len(self.versions(subject)) == 1:
             self._set_first_level(subject, level)
         return int(schema_id)
 
     def versions(self, subject: str) -> list[int]:
-        """Return the versions that a subject holds, none where there is no such subject; raises TransportError."""
+        """Return the versions that a subject holds, none where there is no such subject; raises
+        TransportError.
+        """
         try:
-            return sorted(self._call(f"versions of {subject}", lambda client: client.get_versions(subject)))
+            return sorted(
+                self._call(f"versions of {subject}", lambda client: client.get_versions(subject))
+            )
         except _NotFound:
             return []
 
     def latest(self, subject: str) -> str | None:
-        """Return the text of a subject's newest Avro schema, None where there is none; raises TransportError."""
+        """Return the text of a subject's newest Avro schema, None where there is none; raises
+        TransportError.
+        """
         try:
-            found = self._call(f"newest version of {subject}", lambda client: client.get_latest_version(subject))
+            found = self._call(
+                f"newest version of {subject}", lambda client: client.get_latest_version(subject)
+            )
         except _NotFound:
             return None
-        return found.schema.schema_str if found.schema and found.schema.schema_type == "AVRO" else None
+        return (
+            found.schema.schema_str if found.schema and found.schema.schema_type == "AVRO" else None
+        )
 
     def level(self, subject: str) -> str:
-        """Return the compatibility level that holds for a subject: its own, else the registry's; raises TransportError."""
+        """Return the compatibility level that holds for a subject: its own, else the registry's;
+        raises TransportError.
+        """
         own = self._own_level(subject)
         return self._global_level() if own is None else own
 
@@ -136,17 +156,22 @@ class Registry:
             found = self._call(doing, lambda client: client.lookup_schema(subject, schema))
         except _NotFound as error:
             raise ConfigError(
-                f"{subject}: {self.address} does not have {_origin(schema_text)} ({error.reason}); run `lapwing topics ensure`"
+                f"{subject}: {self.address} does not have {_origin(schema_text)} ({error.reason});"
+                " run `lapwing topics ensure`"
             ) from error
         except _Refused as error:
-            raise ConfigError(f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}") from error
+            raise ConfigError(
+                f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}"
+            ) from error
         if found.schema_id is None:
             raise TransportError(f"{self.address}: {doing}: the answer has no id", retriable=False)
         return found.schema_id
 
     def _own_level(self, subject: str) -> str | None:
         try:
-            return str(self._call(f"config of {subject}", lambda client: client.get_compatibility(subject)))
+            return str(
+                self._call(f"config of {subject}", lambda client: client.get_compatibility(subject))
+            )
         except _NotFound:
             return None
 
@@ -156,19 +181,32 @@ class Registry:
     def _set_first_level(self, subject: str, level: str) -> None:
         """Give a subject that was just made its level, unless it has got one otherwise meanwhile."""
         found = self._own_level(subject)
-        if found is not None and found != self._global_level():  # Apicurio shows its global level as every subject's own
+        # Apicurio shows its global level as every subject's own
+        if found is not None and found != self._global_level():
             return
         try:
-            self._call(f"setting {subject} to {level}", lambda client: client.set_compatibility(subject, level))
+            self._call(
+                f"setting {subject} to {level}",
+                lambda client: client.set_compatibility(subject, level),
+            )
         except _Refused as error:
-            raise ConfigError(f"{subject}: {self.address} refuses the compatibility level {level}: {error.reason}") from error
+            raise ConfigError(
+                f"{subject}: {self.address} refuses the compatibility level {level}: {error.reason}"
+            ) from error
 
     def _client(self) -> SchemaRegistryClient:
         if self._opened is None:
             for url in self.settings.url.split(","):
                 if not re.match(r"https?://[^/]", url.strip()):
-                    raise ConfigError(f"registry.url: {_without_secret(url)!r} is not a URL such as http://localhost:8081")
-            conf: dict[str, Any] = {"url": self.settings.url, "timeout": self.settings.timeout_s, "max.retries": 0}
+                    raise ConfigError(
+                        f"registry.url: {_without_secret(url)!r} is not a URL such as"
+                        " http://localhost:8081"
+                    )
+            conf: dict[str, Any] = {
+                "url": self.settings.url,
+                "timeout": self.settings.timeout_s,
+                "max.retries": 0,
+            }
             if self.settings.basic_auth:
                 conf["basic.auth.user.info"] = self.settings.basic_auth
             try:
@@ -178,17 +216,25 @@ class Registry:
         return self._opened
 
     def _call(self, doing: str, ask: Callable[[SchemaRegistryClient], T]) -> T:
-        """Ask the registry; what goes wrong becomes an error of ours that names the address and what was being done."""
+        """Ask the registry; what goes wrong becomes an error of ours that names the address and
+        what was being done.
+        """
         client = self._client()
         try:
             return _within(self.settings.timeout_s, lambda: ask(client))
         except _library().SchemaRegistryError as error:
-            raise self._translate(doing, error.http_status_code, error.error_code, str(error.error_message)) from error
+            raise self._translate(
+                doing, error.http_status_code, error.error_code, str(error.error_message)
+            ) from error
         except TimeoutError as error:
             self._opened = None  # whatever hangs keeps the old client
-            raise TransportError(f"{self.address}: {doing}: no answer within {self.settings.timeout_s:g} s") from error
+            raise TransportError(
+                f"{self.address}: {doing}: no answer within {self.settings.timeout_s:g} s"
+            ) from error
         except _http_errors() as error:
-            raise TransportError(f"{self.address}: {doing}: {error or type(error).__name__}") from error
+            raise TransportError(
+                f"{self.address}: {doing}: {error or type(error).__name__}"
+            ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             message = f"{self.address}: {doing}: the answer is not a schema registry's ({error})"
             raise TransportError(message, retriable=False) from error
@@ -202,12 +248,21 @@ class Registry:
         if status == 422:
             return _Refused(where, reason)
         if status in _REFUSED_STATUS:
-            hint = "set registry.basic_auth" if not self.settings.basic_auth else "registry.basic_auth is not accepted"
+            hint = (
+                "set registry.basic_auth"
+                if not self.settings.basic_auth
+                else "registry.basic_auth is not accepted"
+            )
             return TransportError(f"{where}: HTTP {status}, {reason}; {hint}", retriable=False)
         if status == 404:
             hint = "is there a path missing, such as /apis/ccompat/v7?"
-            return TransportError(f"{where}: HTTP 404, no schema registry answers here; {hint}", retriable=False)
-        return TransportError(f"{where}: HTTP {status}, {reason}", retriable=status >= 500 or status in _RETRIABLE_STATUS)
+            return TransportError(
+                f"{where}: HTTP 404, no schema registry answers here; {hint}", retriable=False
+            )
+        return TransportError(
+            f"{where}: HTTP {status}, {reason}",
+            retriable=status >= 500 or status in _RETRIABLE_STATUS,
+        )
 
 
 class _Answer(TransportError):
@@ -242,7 +297,9 @@ def _library() -> Any:
 
 
 def _within(timeout_s: float, ask: Callable[[], T]) -> T:
-    """Run a call in a thread of its own, so that not even a hanging name lookup takes longer; TimeoutError if it does."""
+    """Run a call in a thread of its own, so that not even a hanging name lookup takes longer;
+    TimeoutError if it does.
+    """
     outcome: list[T] = []
     failure: list[Exception] = []
 
@@ -263,7 +320,9 @@ def _within(timeout_s: float, ask: Callable[[], T]) -> T:
 
 
 def _http_errors() -> tuple[type[Exception], ...]:
-    """Return the root of the HTTP client's errors; the registry client loads one library or its successor."""
+    """Return the root of the HTTP client's errors; the registry client loads one library or its
+    successor.
+    """
     return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
 
 
@@ -276,7 +335,11 @@ def _origin(schema_text: str) -> str:
         schema = json.loads(schema_text)
     except ValueError:
         return "a text that is not JSON"
-    return f"the record {schema['name']}" if isinstance(schema, dict) and "name" in schema else "a schema without a name"
+    return (
+        f"the record {schema['name']}"
+        if isinstance(schema, dict) and "name" in schema
+        else "a schema without a name"
+    )
 
 
 def _without_secret(url: str) -> str:

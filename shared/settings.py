@@ -1,6 +1,7 @@
 """Every setting, its default and what is allowed; flags > environment > file > default.
 
-Law: ``load_settings`` is the one place where the environment is read, and only entry points call it; all else takes a frozen
+Law: ``load_settings`` is the one place where the environment is read, and only entry points call
+     it; all else takes a frozen
 ``Settings``.
 """
 
@@ -14,7 +15,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -27,12 +36,19 @@ from shared.errors import ConfigError
 from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS, Detector
 
 ENV_PREFIX = "LAPWING_"
-ALIASES = {"KAFKA_BOOTSTRAP_SERVERS": "LAPWING_KAFKA__BOOTSTRAP_SERVERS", "SCHEMA_REGISTRY_URL": "LAPWING_REGISTRY__URL"}
+ALIASES = {
+    "KAFKA_BOOTSTRAP_SERVERS": "LAPWING_KAFKA__BOOTSTRAP_SERVERS",
+    "SCHEMA_REGISTRY_URL": "LAPWING_REGISTRY__URL",
+}
 """Names that the whole field uses, read as ours; the LAPWING_ name wins where both are set."""
 
 
 def _comma_list(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    return (
+        [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, str)
+        else value
+    )
 
 
 def _none(value: Any) -> Any:
@@ -63,20 +79,30 @@ class RegistrySettings(Section):
 
 
 class TopicSettings(Section):
-    """Names default to the contract's ``<type>.<dataset>.<data>``; an empty name is filled from ``dataset``."""
+    """Names default to the contract's ``<type>.<dataset>.<data>``; an empty name is filled from
+    ``dataset``.
+    """
 
-    dataset: str = Field("cloudwatch", pattern=r"^[a-z0-9_-]+$", description="middle part of every topic name")
+    dataset: str = Field(
+        "cloudwatch", pattern=r"^[a-z0-9_-]+$", description="middle part of every topic name"
+    )
     input: str = Field("", description="what producers write and predictors read")
     scores: str = Field("", description="a verdict per input record")
     anomalies: str = Field("", description="alarms only, with reasons")
     activations: str = Field("", description="which model scores which partition from where on")
     dead_letters: str = Field("", description="records that could not be read, with reasons")
-    partitions: int = Field(6, ge=1, le=10_000, description="of the input, the scores and the dead letters")
-    replication: int = Field(1, ge=1, le=32_767, description="copies of each partition; at most as many as brokers")
+    partitions: int = Field(
+        6, ge=1, le=10_000, description="of the input, the scores and the dead letters"
+    )
+    replication: int = Field(
+        1, ge=1, le=32_767, description="copies of each partition; at most as many as brokers"
+    )
     input_retention_hours: float = Field(
         720,
         gt=0,
-        description="how long records stay; predictors that were away for longer stop (HistoryGone)",
+        description=(
+            "how long records stay; predictors that were away for longer stop (HistoryGone)"
+        ),
     )
     scores_retention_hours: float = Field(72, gt=0, description="how far back charts can look")
 
@@ -98,21 +124,44 @@ class TopicSettings(Section):
 class InputSettings(Section):
     """How records of the input are read, and which are refused."""
 
-    entity_fields: Names = Field(("host",), min_length=1, description="field(s) that name the entity, joined by '/'")
-    time_field: str = Field("", description="field that is the event time; empty = found by type and name")
-    time_unit: Literal["", "s", "ms", "us", "ns", "iso"] = Field(
-        "", description="of a time that is a plain number, or iso for text; empty = only a logicalType says it"
+    entity_fields: Names = Field(
+        ("host",), min_length=1, description="field(s) that name the entity, joined by '/'"
     )
-    include: Names = Field((), description="metrics to use; empty = every numeric field that is no time")
+    time_field: str = Field(
+        "", description="field that is the event time; empty = found by type and name"
+    )
+    time_unit: Literal["", "s", "ms", "us", "ns", "iso"] = Field(
+        "",
+        description=(
+            "of a time that is a plain number, or iso for text; empty = only a logicalType says it"
+        ),
+    )
+    include: Names = Field(
+        (), description="metrics to use; empty = every numeric field that is no time"
+    )
     exclude: Names = Field((), description="metrics to leave out")
-    min_time: datetime = Field(datetime.fromtimestamp(DEFAULT_MIN_TIME_MS / 1000, UTC), description="earliest event time")
-    max_time: datetime = Field(datetime.fromtimestamp(DEFAULT_MAX_TIME_MS / 1000, UTC), description="latest event time")
-    max_record_bytes: int = Field(65_536, ge=64, le=16_777_216, description="larger records become dead letters")
+    min_time: datetime = Field(
+        datetime.fromtimestamp(DEFAULT_MIN_TIME_MS / 1000, UTC), description="earliest event time"
+    )
+    max_time: datetime = Field(
+        datetime.fromtimestamp(DEFAULT_MAX_TIME_MS / 1000, UTC), description="latest event time"
+    )
+    max_record_bytes: int = Field(
+        65_536, ge=64, le=16_777_216, description="larger records become dead letters"
+    )
     partitioner: Literal["murmur2", "crc32", "unchecked"] = Field(
-        "unchecked", description="stop at a key where Java (murmur2) or librdkafka (crc32) never put it; other producers may"
+        "unchecked",
+        description=(
+            "stop at a key where Java (murmur2) or librdkafka (crc32) never put it; other"
+            " producers may"
+        ),
     )
     schema_fingerprints: Annotated[tuple[Fingerprint, ...], BeforeValidator(_comma_list)] = Field(
-        (), description="stop at any other writer schema; CRC-64-AVRO or SHA-256 of its canonical form, empty = take all"
+        (),
+        description=(
+            "stop at any other writer schema; CRC-64-AVRO or SHA-256 of its canonical form, empty ="
+            " take all"
+        ),
     )
 
     @field_validator("min_time", "max_time")
@@ -154,7 +203,9 @@ class FeatureSettings(Section):
         try:
             ZoneInfo(value)
         except (ZoneInfoNotFoundError, ValueError) as error:
-            raise ValueError(f"{value!r} is not an IANA time zone such as 'Europe/Berlin'") from error
+            raise ValueError(
+                f"{value!r} is not an IANA time zone such as 'Europe/Berlin'"
+            ) from error
         return value
 
     @field_validator("business_days")
@@ -174,8 +225,12 @@ class FeatureSettings(Section):
 class MetricRule(Section):
     """Which deviations of one metric matter; what is not given is taken from ``detection``."""
 
-    direction: Literal["both", "up", "down"] | None = Field(None, description="deviations that matter")
-    min_absolute: float | None = Field(None, ge=0, allow_inf_nan=False, description="least deviation, in the metric's unit")
+    direction: Literal["both", "up", "down"] | None = Field(
+        None, description="deviations that matter"
+    )
+    min_absolute: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="least deviation, in the metric's unit"
+    )
     min_relative: float | None = Field(
         None, ge=0, allow_inf_nan=False, description="least deviation, as a share of the expected"
     )
@@ -191,15 +246,35 @@ class DetectionSettings(Section):
         description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
-        None, gt=0, le=1000, description="instead of the threshold: about so many alarms per entity and day in the long run"
+        None,
+        gt=0,
+        le=1000,
+        description=(
+            "instead of the threshold: about so many alarms per entity and day in the long run"
+        ),
     )
-    warmup_samples: int = Field(0, ge=0, le=1024, description="before the first verdict; 0 = three days' worth, 150 to 1024")
-    cold_start: bool = Field(True, description="alarm on extreme values before the warm-up has ended")
+    warmup_samples: int = Field(
+        0, ge=0, le=1024, description="before the first verdict; 0 = three days' worth, 150 to 1024"
+    )
+    cold_start: bool = Field(
+        True, description="alarm on extreme values before the warm-up has ended"
+    )
     direction: Literal["both", "up", "down"] = Field("both", description="deviations that matter")
-    min_absolute: float = Field(0, ge=0, allow_inf_nan=False, description="least deviation from the expected value, own unit")
-    min_relative: float = Field(0, ge=0, allow_inf_nan=False, description="least deviation, as a share of the expected value")
+    min_absolute: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="least deviation from the expected value, own unit",
+    )
+    min_relative: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="least deviation, as a share of the expected value",
+    )
     metrics: dict[str, MetricRule] = Field(
-        default_factory=dict, description='rules of single metrics, e.g. {"cpu": {"direction": "up"}}'
+        default_factory=dict,
+        description='rules of single metrics, e.g. {"cpu": {"direction": "up"}}',
     )
 
     @field_validator("warmup_samples")
@@ -214,22 +289,47 @@ class QualitySettings(Section):
     """What is said about the data itself, apart from anomalies."""
 
     events: bool = Field(True, description="write data-quality verdicts to the anomaly topic")
-    gap_intervals: float = Field(5, ge=2, le=1e6, description="a silence of so many usual intervals is a gap")
-    stopped_intervals: float = Field(12, ge=3, le=1e6, description="nothing for so many usual intervals: stopped reporting")
-    flat_hours: float = Field(24, gt=0, le=8760, description="a metric that varied has had one value for so long: flat line")
-    repeat_hours: float = Field(24, ge=0, le=8760, description="the same verdict on the same entity comes at most once in")
-    forget_days: float = Field(30, gt=0, le=3650, description="an entity that returns after so long starts anew")
+    gap_intervals: float = Field(
+        5, ge=2, le=1e6, description="a silence of so many usual intervals is a gap"
+    )
+    stopped_intervals: float = Field(
+        12, ge=3, le=1e6, description="nothing for so many usual intervals: stopped reporting"
+    )
+    flat_hours: float = Field(
+        24,
+        gt=0,
+        le=8760,
+        description="a metric that varied has had one value for so long: flat line",
+    )
+    repeat_hours: float = Field(
+        24, ge=0, le=8760, description="the same verdict on the same entity comes at most once in"
+    )
+    forget_days: float = Field(
+        30, gt=0, le=3650, description="an entity that returns after so long starts anew"
+    )
 
 
 class ModelSettings(Section):
     """Which models are believed; the folder is ``models_dir``."""
 
     max_bytes: int = Field(
-        DEFAULT_MODEL_BYTES, ge=65_536, le=536_870_912, description="a larger model is neither published nor loaded"
+        DEFAULT_MODEL_BYTES,
+        ge=65_536,
+        le=536_870_912,
+        description="a larger model is neither published nor loaded",
     )
-    sign_key: str = Field("", description="PEM file with the Ed25519 private key that training signs with; empty = unsigned")
+    sign_key: str = Field(
+        "",
+        description=(
+            "PEM file with the Ed25519 private key that training signs with; empty = unsigned"
+        ),
+    )
     trusted_keys: Names = Field(
-        (), description="PEM files with Ed25519 public keys; if given, only models that one of them has signed are loaded"
+        (),
+        description=(
+            "PEM files with Ed25519 public keys; if given, only models that one of them has signed"
+            " are loaded"
+        ),
     )
 
 
@@ -237,10 +337,17 @@ class TrainSettings(Section):
     """What training learns from, how, and when."""
 
     member: Literal["isolation_forest", "one_class_svm"] = Field(
-        "one_class_svm", description="what is fitted as a member of the ensemble; a trained `detector` is fitted itself"
+        "one_class_svm",
+        description=(
+            "what is fitted as a member of the ensemble; a trained `detector` is fitted itself"
+        ),
     )
-    split: float = Field(0.6, gt=0, lt=1, description="first part of each entity's time that the model learns from")
-    contamination: float = Field(0.02, gt=0, le=0.5, description="share of training rows above the threshold")
+    split: float = Field(
+        0.6, gt=0, lt=1, description="first part of each entity's time that the model learns from"
+    )
+    contamination: float = Field(
+        0.02, gt=0, le=0.5, description="share of training rows above the threshold"
+    )
     threshold: Annotated[float | None, NoneAllowed] = Field(
         None, description="fixed score threshold instead of the contamination's"
     )
@@ -249,7 +356,9 @@ class TrainSettings(Section):
     samples: int = Field(256, ge=2, le=65_536, description="Isolation Forest: max_samples")
     nu: float = Field(0.02, gt=0, le=1, description="One-Class SVM")
     gamma: float | Literal["scale", "auto"] = Field("scale", description="One-Class SVM: RBF width")
-    svm_rows: int = Field(20_000, ge=100, description="One-Class SVM: at most this many seeded rows")
+    svm_rows: int = Field(
+        20_000, ge=100, description="One-Class SVM: at most this many seeded rows"
+    )
     min_rows: int = Field(500, ge=10, description="training rows needed over all entities")
     window_days: Annotated[float | None, NoneAllowed] = Field(
         None, gt=0, description="use only the newest days of the input; none = all"
@@ -282,18 +391,35 @@ class PredictSettings(Section):
 
     group: str = Field("lapwing-prediction", min_length=1, description="consumer group")
     delivery: Literal["exactly-once", "at-least-once"] = Field(
-        "exactly-once", description="at-least-once loses nothing either; what comes twice has the same event_id"
+        "exactly-once",
+        description="at-least-once loses nothing either; what comes twice has the same event_id",
     )
-    commit_interval_ms: int = Field(100, ge=1, le=60_000, description="how often results become visible; half of it is latency")
-    max_batch_records: int = Field(5_000, ge=1, le=100_000, description="most records scored in one go")
-    session_timeout_ms: int = Field(6_000, ge=6_000, le=1_800_000, description="a silent predictor loses its partitions after")
+    commit_interval_ms: int = Field(
+        100, ge=1, le=60_000, description="how often results become visible; half of it is latency"
+    )
+    max_batch_records: int = Field(
+        5_000, ge=1, le=100_000, description="most records scored in one go"
+    )
+    session_timeout_ms: int = Field(
+        6_000, ge=6_000, le=1_800_000, description="a silent predictor loses its partitions after"
+    )
     transaction_timeout_ms: int = Field(
-        5_000, ge=1_000, le=900_000, description="a dead predictor's open transaction is aborted after, plus the broker's sweep"
+        5_000,
+        ge=1_000,
+        le=900_000,
+        description="a dead predictor's open transaction is aborted after, plus the broker's sweep",
     )
     snapshot_interval_s: float = Field(
-        5, gt=0, le=3600, description="least time between two snapshots of a partition, unless a restart would take long"
+        5,
+        gt=0,
+        le=3600,
+        description=(
+            "least time between two snapshots of a partition, unless a restart would take long"
+        ),
     )
-    snapshots_kept: int = Field(3, ge=1, le=100, description="whole ones per partition, each with its deltas")
+    snapshots_kept: int = Field(
+        3, ge=1, le=100, description="whole ones per partition, each with its deltas"
+    )
     model_poll_s: float = Field(1.0, gt=0, le=3600, description="how often CURRENT is looked at")
     max_entities: int = Field(100_000, ge=1, description="per partition")
 
@@ -303,7 +429,9 @@ class ProduceSettings(Section):
 
     linger_ms: float = Field(5, ge=0, le=10_000, description="longest wait for a batch to fill")
     batch_bytes: int = Field(262_144, ge=1024, description="largest batch of records")
-    queue_records: int = Field(100_000, ge=1, description="librdkafka's buffer; the replay waits when it is full")
+    queue_records: int = Field(
+        100_000, ge=1, description="librdkafka's buffer; the replay waits when it is full"
+    )
 
 
 class TelemetrySettings(Section):
@@ -314,31 +442,46 @@ class TelemetrySettings(Section):
         "0.0.0.0",  # noqa: S104 - a container's probe comes from outside
         description="address to listen on",
     )
-    log_format: Literal["auto", "human", "json"] = Field("auto", description="auto = human on a terminal, JSON otherwise")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="smallest level that is logged")
+    log_format: Literal["auto", "human", "json"] = Field(
+        "auto", description="auto = human on a terminal, JSON otherwise"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="smallest level that is logged"
+    )
 
 
 class Settings(BaseSettings):
     """All settings of all services; environment names are ``LAPWING_<SECTION>__<NAME>``."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__"
+    )
 
-    detector: Detector = Field(Detector.ENSEMBLE, description="what decides: all members, a trained model, or one member alone")
+    detector: Detector = Field(
+        Detector.ENSEMBLE,
+        description="what decides: all members, a trained model, or one member alone",
+    )
     slot: str = Field(
         "",
         pattern=r"^[A-Za-z0-9_-]*$",
-        description="stable name of this predictor, another one for each; empty = host name and "
-        "process id, and no static membership",
+        description=(
+            "stable name of this predictor, another one for each; empty = host name and "
+            "process id, and no static membership"
+        ),
     )
     outage_deadline_s: float = Field(
         300,
         gt=0,
-        description="a service without broker or registry for so long exits (a later run of a "
-        "training schedule fails); so does a predictor whose loop hangs",
+        description=(
+            "a service without broker or registry for so long exits (a later run of a "
+            "training schedule fails); so does a predictor whose loop hangs"
+        ),
     )
     models_dir: Path = Field(Path("models"), description="shared by training and predictors")
     state_dir: Path = Field(Path("state"), description="snapshots of predictors; may be shared")
-    kafka: dict[str, str] = Field(default_factory=dict, description="any librdkafka setting; '_' becomes '.'")
+    kafka: dict[str, str] = Field(
+        default_factory=dict, description="any librdkafka setting; '_' becomes '.'"
+    )
     registry: RegistrySettings = RegistrySettings()
     topics: TopicSettings = TopicSettings()
     input: InputSettings = InputSettings()
@@ -397,11 +540,15 @@ class _Environment(EnvSettingsSource):
             return json.loads(value)
         except (ValueError, RecursionError) as error:
             names = [name for name, text in self.given.items() if text is value]
-            raise ConfigError(f"{', '.join(names).upper() or field_name}: it begins as JSON and is none: {error}") from error
+            raise ConfigError(
+                f"{', '.join(names).upper() or field_name}: it begins as JSON and is none: {error}"
+            ) from error
 
 
 def load_settings(
-    flags: Mapping[str, Any] | None = None, file: Path | None = None, environ: Mapping[str, str] | None = None
+    flags: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
 ) -> Settings:
     """Join flags, environment, file and defaults into one Settings.
 
@@ -423,9 +570,17 @@ def load_settings(
     class Loaded(Settings):
         @classmethod
         def settings_customise_sources(
-            cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            *_: Any,
+            **__: Any,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            return init_settings, _Environment(settings_cls, variables), TomlConfigSettingsSource(settings_cls, file)
+            return (
+                init_settings,
+                _Environment(settings_cls, variables),
+                TomlConfigSettingsSource(settings_cls, file),
+            )
 
     try:
         return Loaded(**(flags or {}))
@@ -452,7 +607,8 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
             top = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
             if top not in Settings.model_fields:
                 raise ConfigError(
-                    f"{name}: no such setting; the first part is one of {', '.join(sorted(Settings.model_fields))}"
+                    f"{name}: no such setting; the first part is one of"
+                    f" {', '.join(sorted(Settings.model_fields))}"
                 )
 
 
@@ -464,4 +620,6 @@ def _sentence(error: Any) -> str:
         if present := RENAMED.get(name.lower()):
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
         return f"{name} ({variable}): no such setting"
-    return f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}; got {error['input']!r}"
+    return (
+        f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}; got {error['input']!r}"
+    )

@@ -1,6 +1,8 @@
-"""The door to logs and metrics: structlog writes the lines, prometheus_client the text, a thread answers HTTP.
+"""The door to logs and metrics: structlog writes the lines, prometheus_client the text, a thread
+answers HTTP.
 
-Law: it reads what others counted and never changes it; a failing scrape or probe never reaches the service's loop.
+Law: it reads what others counted and never changes it; a failing scrape or probe never reaches the
+     service's loop.
 """
 
 from __future__ import annotations
@@ -41,14 +43,18 @@ def logger(**fields: Any) -> Logger:
 
 
 def configure(settings: TelemetrySettings, stream: TextIO | None = None) -> None:
-    """Send log lines to a stream: for a person on a terminal, JSON otherwise, unless ``log_format`` says which.
+    """Send log lines to a stream: for a person on a terminal, JSON otherwise, unless ``log_format``
+    says which.
 
     stream : None = standard error; lines of the standard library's ``logging`` take the same way
     """
     out = stream or sys.stderr
     human = settings.log_format == "human" or (settings.log_format == "auto" and out.isatty())
     level = getattr(logging, settings.log_level.upper())
-    before: list[Any] = [structlog.stdlib.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True, key="time")]
+    before: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
     last = _human if human else _json
     structlog.configure(
         processors=[*before, last],
@@ -59,7 +65,8 @@ def configure(settings: TelemetrySettings, stream: TextIO | None = None) -> None
     handler = logging.StreamHandler(out)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=before, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last]
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
         )
     )
     root = logging.getLogger()
@@ -68,14 +75,18 @@ def configure(settings: TelemetrySettings, stream: TextIO | None = None) -> None
 
 
 def line(event: str, fields: Mapping[str, Any]) -> str:
-    """Write an event as one line for a person: ``anomaly at 2014-04-16 03:35 host=a score=.7 because cpu is ...``.
+    """Write an event as one line for a person: ``anomaly at 2014-04-16 03:35 host=a score=.7
+    because cpu is ...``.
 
-    The fields ``at`` and ``because`` are read as words, first and last; all others are ``name=value``.
+    The fields ``at`` and ``because`` are read as words, first and last; all others are
+    ``name=value``.
     """
     words = [event]
     if "at" in fields:
         words.append(f"at {fields['at']}")
-    words += [f"{name}={_plain(value)}" for name, value in fields.items() if name not in ("at", "because")]
+    words += [
+        f"{name}={_plain(value)}" for name, value in fields.items() if name not in ("at", "because")
+    ]
     if "because" in fields:
         words.append(f"because {fields['because']}")
     return " ".join(words)
@@ -90,9 +101,15 @@ def _human(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
 
 def _json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
     trace = _trace(event)
-    ordered = {"event": str(event.pop("event")), "time": event.pop("time", ""), "level": event.pop("level", "info")}
+    ordered = {
+        "event": str(event.pop("event")),
+        "time": event.pop("time", ""),
+        "level": event.pop("level", "info"),
+    }
     ordered |= {name: _finite(value) for name, value in event.items()}
-    return json.dumps(ordered | ({"exception": trace} if trace else {}), default=str, ensure_ascii=False)
+    return json.dumps(
+        ordered | ({"exception": trace} if trace else {}), default=str, ensure_ascii=False
+    )
 
 
 def _finite(value: Any) -> Any:
@@ -115,7 +132,11 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
-    return json.dumps(text, ensure_ascii=False) if text == "" or any(c.isspace() or c == '"' for c in text) else text
+    return (
+        json.dumps(text, ensure_ascii=False)
+        if text == "" or any(c.isspace() or c == '"' for c in text)
+        else text
+    )
 
 
 class _Collector(Collector):
@@ -146,7 +167,11 @@ def _histogram(metric: Metric, rows: list[tuple[tuple[str, ...], Histogram]]) ->
     for labels, histogram in rows:
         counts = histogram.counts.cumsum()
         edges = [*(f"{edge:g}" for edge in metric.buckets), "+Inf"]
-        family.add_metric(labels, [(edge, int(count)) for edge, count in zip(edges, counts, strict=True)], histogram.total)
+        family.add_metric(
+            labels,
+            [(edge, int(count)) for edge, count in zip(edges, counts, strict=True)],
+            histogram.total,
+        )
     return family
 
 
@@ -158,13 +183,16 @@ def prometheus_text(counters: Counters) -> bytes:
 
 
 class TelemetryServer:
-    """``/metrics``, ``/health/live`` and ``/health/ready`` on a thread of its own; with port 0 there is none.
+    """``/metrics``, ``/health/live`` and ``/health/ready`` on a thread of its own; with port 0
+    there is none.
 
     ready  : says why the service is not ready; an empty string = it is
     raises : ConfigError when telemetry.host and telemetry.port cannot be listened on
     """
 
-    def __init__(self, settings: TelemetrySettings, counters: Counters, ready: Callable[[], str]) -> None:
+    def __init__(
+        self, settings: TelemetrySettings, counters: Counters, ready: Callable[[], str]
+    ) -> None:
         self._server: ThreadingHTTPServer | None = None
         if settings.port == 0:
             return
@@ -172,12 +200,16 @@ class TelemetryServer:
             self._server = _Server((settings.host, settings.port), _handler(counters, ready))
         except OSError as error:
             raise ConfigError(
-                f"telemetry.port (LAPWING_TELEMETRY__PORT): cannot listen on {settings.host}:{settings.port}: "
-                f"{error.strerror or error}; choose a free port, or 0 for none"
+                "telemetry.port (LAPWING_TELEMETRY__PORT): cannot listen on"
+                f" {settings.host}:{settings.port}: {error.strerror or error}; choose a free port,"
+                " or 0 for none"
             ) from error
         counters.set(BUILD_INFO, 1, _version(), STATE_VERSION, platform.python_version())
         threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="telemetry", daemon=True
+            target=self._server.serve_forever,
+            kwargs={"poll_interval": 0.1},
+            name="telemetry",
+            daemon=True,
         ).start()
 
     def close(self) -> None:
@@ -221,7 +253,9 @@ def _handler(counters: Counters, ready: Callable[[], str]) -> type[BaseHTTPReque
                 why = ready()
                 self._say(503 if why else 200, {"ready": not why} | ({"why": why} if why else {}))
             else:
-                self._say(404, {"error": "known paths are /metrics, /health/live and /health/ready"})
+                self._say(
+                    404, {"error": "known paths are /metrics, /health/live and /health/ready"}
+                )
 
         def _say(self, status: int, body: Mapping[str, Any]) -> None:
             self._answer(status, "application/json", json.dumps(body).encode() + b"\n")

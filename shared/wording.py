@@ -35,7 +35,11 @@ def against(value: float, usual: float) -> str:
 def duration(ms: float) -> str:
     """Say a stretch of time in its two largest units."""
     seconds = round(ms / 1000)
-    for size, unit, smaller, small_unit in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+    for size, unit, smaller, small_unit in (
+        (86_400, "d", 3600, "h"),
+        (3600, "h", 60, "min"),
+        (60, "min", 1, "s"),
+    ):
         if seconds >= size:
             rest = seconds % size // smaller
             return f"{seconds // size} {unit}" + (f" {rest} {small_unit}" if rest else "")

@@ -1,1 +1,3 @@
-"""What the detectors see of ten kinds of anomalies in a generated fleet, all at the same rate of false alarms."""
+"""What the detectors see of ten kinds of anomalies in a generated fleet, all at the same rate of
+false alarms.
+"""

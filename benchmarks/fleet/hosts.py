@@ -40,7 +40,9 @@ KINDS = tuple(ROWS)
 COMBINATIONS = ("cpu_up_load_low", "network_low_load_high")
 PER_HOST = 5
 APART_ROWS = 200
-"""Between an anomaly's end and the next one's start: more than the quiet time after an alarm (173 rows)."""
+"""Between an anomaly's end and the next one's start: more than the quiet time after an alarm (173
+rows).
+"""
 
 BURSTS_PER_DAY = 0.35
 MISSING_SHARE = 0.001
@@ -82,7 +84,8 @@ class _Host:
 
 
 def generate(hosts: int, days: int, seed: int, *, anomalies: bool = True) -> Fleet:
-    """Generate hosts: daily season, weekend dip, noise with memory, bursts of load, a nightly job, a scale of their own.
+    """Generate hosts: daily season, weekend dip, noise with memory, bursts of load, a nightly job, a scale
+                of their own.
 
     raises : ValueError when the days do not hold the anomalies
     """
@@ -90,7 +93,10 @@ def generate(hosts: int, days: int, seed: int, *, anomalies: bool = True) -> Fle
     border = n // 2
     slot = (n - border) // PER_HOST
     if anomalies and slot < APART_ROWS + 2 * DAY_ROWS:
-        raise ValueError(f"{days} days have no room for {PER_HOST} anomalies per host in their second half; 28 have")
+        raise ValueError(
+            f"{days} days have no room for {PER_HOST} anomalies per host in their second half; 28"
+            " have"
+        )
     made = [_healthy(number, Draws(seed, number), n) for number in range(hosts)]
     events = []
     for number, host in enumerate(made):
@@ -127,10 +133,20 @@ def _healthy(number: int, draws: Draws, n: int) -> _Host:
         load[first : first + length] *= draws.between(1.2, 1.7)
     load = np.maximum(load, 0.05)
     scale = np.array([draws.between(15, 40), draws.between(1e6, 2e7), draws.between(2e5, 5e6)])
-    noise = np.stack([_remembering(draws.bell(n), 0.5) for _ in METRICS], axis=1) * np.array([0.04, 0.06, 0.08])
+    noise = np.stack([_remembering(draws.bell(n), 0.5) for _ in METRICS], axis=1) * np.array(
+        [0.04, 0.06, 0.08]
+    )
     begin = draws.below(5 * DAY_ROWS // 24)
-    job = np.outer((np.arange(n) - begin) % DAY_ROWS < ROWS["missing_job"], scale * np.array([0.25, 0.0, 1.5]))
-    return _Host(np.maximum(load[:, None] ** EXPONENTS * scale * (1.0 + noise), 0.0) + job, load, job, begin, draws)
+    job = np.outer(
+        (np.arange(n) - begin) % DAY_ROWS < ROWS["missing_job"], scale * np.array([0.25, 0.0, 1.5])
+    )
+    return _Host(
+        np.maximum(load[:, None] ** EXPONENTS * scale * (1.0 + noise), 0.0) + job,
+        load,
+        job,
+        begin,
+        draws,
+    )
 
 
 def _count(draws: Draws, mean: float) -> int:
@@ -190,11 +206,15 @@ def _drift(host: _Host, ordered: Floats, rows: slice, metric: int) -> None:
 
 def _night_like_day(host: _Host, ordered: Floats, rows: slice, metric: int) -> None:
     half = DAY_ROWS // 2
-    host.values[rows] = (host.values - host.job)[rows.start - half : rows.stop - half] + host.job[rows]
+    host.values[rows] = (host.values - host.job)[rows.start - half : rows.stop - half] + host.job[
+        rows
+    ]
 
 
 def _noise_burst(host: _Host, ordered: Floats, rows: slice, metric: int) -> None:
-    host.values[rows, metric] *= np.maximum(1.0 + 0.5 * host.draws.bell(rows.stop - rows.start), 0.02)
+    host.values[rows, metric] *= np.maximum(
+        1.0 + 0.5 * host.draws.bell(rows.stop - rows.start), 0.02
+    )
 
 
 def _stuck_value(host: _Host, ordered: Floats, rows: slice, metric: int) -> None:

@@ -1,6 +1,8 @@
-"""Hits and false alarms at one rate for all: the lowest threshold at which false alarms stay below what is allowed.
+"""Hits and false alarms at one rate for all: the lowest threshold at which false alarms stay below
+what is allowed.
 
-Law: an event is hit by an alarm from its first row until AFTER_ROWS behind its last; an alarm in no such range is false, and
+Law: an event is hit by an alarm from its first row until AFTER_ROWS behind its last; an alarm in no
+     such range is false, and
 every one counts. Only rows from the fleet's border on are judged.
 """
 
@@ -44,11 +46,15 @@ class Judgement:
     def recall(self, *kinds: str) -> float:
         """Share of the events of these kinds (all by default) that were hit."""
         chosen = kinds or KINDS
-        return sum(self.hits[kind] for kind in chosen) / max(sum(self.events[kind] for kind in chosen), 1)
+        return sum(self.hits[kind] for kind in chosen) / max(
+            sum(self.events[kind] for kind in chosen), 1
+        )
 
 
 def judge(fleet: Fleet, alarms: list[Flags], threshold: float) -> Judgement:
-    """Count hits and false alarms; an alarm that hits an event is not false, however many there are."""
+    """Count hits and false alarms; an alarm that hits an event is not false, however many there
+    are.
+    """
     hits, events = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
     wrong = np.stack(alarms)[:, fleet.border :].copy()
     delays = []
@@ -60,11 +66,18 @@ def judge(fleet: Fleet, alarms: list[Flags], threshold: float) -> Judgement:
         delays += [float(found[0]) * STEP_MS / 60_000] if len(found) else []
         wrong[event.host, low:high] = False
     days = len(fleet.values) * (len(fleet.time_ms) - fleet.border) / DAY_ROWS
-    return Judgement(threshold, hits, events, float(wrong.sum()) / days, float(np.median(delays)) if delays else np.nan)
+    return Judgement(
+        threshold,
+        hits,
+        events,
+        float(wrong.sum()) / days,
+        float(np.median(delays)) if delays else np.nan,
+    )
 
 
 def sweep(fleet: Fleet, alarms: Alarms, thresholds: Floats, allowed: float) -> Judgement:
-    """Judge at the lowest threshold from which upward at most ``allowed`` false alarms come per day and host.
+    """Judge at the lowest threshold from which upward at most ``allowed`` false alarms come per day
+    and host.
 
     thresholds : increasing
     """
@@ -78,7 +91,9 @@ def sweep(fleet: Fleet, alarms: Alarms, thresholds: Floats, allowed: float) -> J
 
 
 @njit(cache=True)
-def replay_policy(score: Floats, entities: Record, warmup: int, threshold: float, knobs: Knobs, alarm: Flags) -> None:
+def replay_policy(
+    score: Floats, entities: Record, warmup: int, threshold: float, knobs: Knobs, alarm: Flags
+) -> None:
     """Write which rows of one host the product's policy makes alarms.
 
     score    : float64 (n,)   Z of each row, NaN = not judged
@@ -114,10 +129,14 @@ def each_row(scores: list[Floats]) -> Alarms:
 
 
 def row_threshold(fleet: Fleet, scores: list[Floats], allowed: float) -> float:
-    """Lowest threshold for ``each_row`` with at most ``allowed`` false alarms per judged day and host."""
+    """Lowest threshold for ``each_row`` with at most ``allowed`` false alarms per judged day and
+    host.
+    """
     quiet = np.stack(scores)[:, fleet.border :].copy()
     for event in fleet.events:
-        quiet[event.host, event.first - fleet.border : event.last + 1 + AFTER_ROWS - fleet.border] = -np.inf
+        quiet[
+            event.host, event.first - fleet.border : event.last + 1 + AFTER_ROWS - fleet.border
+        ] = -np.inf
     days = len(fleet.values) * (len(fleet.time_ms) - fleet.border) / DAY_ROWS
     ordered = np.sort(np.where(np.isnan(quiet), -np.inf, quiet).ravel())
     return float(ordered[-1 - int(allowed * days)])

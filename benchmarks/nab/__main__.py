@@ -1,9 +1,11 @@
 """Score Lapwing's ensemble on NAB: ``python -m benchmarks.nab --data DIR --out OUT``.
 
-One configuration, the product's default, for every series; measured with the benchmark's probation as warm-up and with the
-product's own. Result files and the head of summary.json are those of the probation at the default threshold.
+One configuration, the product's default, for every series; measured with the benchmark's probation
+as warm-up and with the product's own. Result files and the head of summary.json are those of the
+probation at the default threshold.
 
-Law: all figures of a run come from one corpus and one version of the detector; what takes long says how far it is on stderr.
+Law: all figures of a run come from one corpus and one version of the detector; what takes long says
+     how far it is on stderr.
 """
 
 from __future__ import annotations
@@ -50,43 +52,62 @@ def main() -> int:
     return 0
 
 
-def _other_thresholds(corpus: Sequence[Series], ruler: Ruler, thresholds: Sequence[float]) -> dict[str, Any]:
+def _other_thresholds(
+    corpus: Sequence[Series], ruler: Ruler, thresholds: Sequence[float]
+) -> dict[str, Any]:
     """Measure at thresholds that are not the default, with both warm-ups."""
     found = []
     for threshold in thresholds:
         knobs = default_knobs()._replace(threshold=threshold)
         for warmup in Warmup:
-            found.append(summarise(corpus, ruler, score_corpus(corpus, knobs, warmup), knobs, warmup))
+            found.append(
+                summarise(corpus, ruler, score_corpus(corpus, knobs, warmup), knobs, warmup)
+            )
             print(line(found[-1]), flush=True)
     return {"other_thresholds": found} if found else {}
 
 
 def _studies(
-    corpus: Sequence[Series], ruler: Ruler, scored: dict[Warmup, Scored], options: argparse.Namespace
+    corpus: Sequence[Series],
+    ruler: Ruler,
+    scored: dict[Warmup, Scored],
+    options: argparse.Namespace,
 ) -> dict[str, Any]:
     """Make, print and return what was asked for beyond the figures."""
     found: dict[str, Any] = {}
     knobs = default_knobs()
     default = f"the default threshold, {knobs.threshold:g}"
     if options.windows:
-        found["windows"] = {warmup: list_windows(corpus, scored[warmup].scores, ALARM) for warmup in Warmup}
+        found["windows"] = {
+            warmup: list_windows(corpus, scored[warmup].scores, ALARM) for warmup in Warmup
+        }
         for warmup in Warmup:
-            print(f"\n{default}, {warmup} warm-up\n{show_windows(found['windows'][warmup])}", flush=True)
+            print(
+                f"\n{default}, {warmup} warm-up\n{show_windows(found['windows'][warmup])}",
+                flush=True,
+            )
     if options.ablation:
-        from benchmarks.nab.steps import CONTAMINATION, steps  # scikit-learn is loaded only where it is needed
+        # scikit-learn is loaded only where it is needed
+        from benchmarks.nab.steps import CONTAMINATION, steps
 
         parts = ablation.ablate(corpus, ruler, knobs, _progress)
         print(f"\n{ablation.show('parts', parts, default, 'threshold')}", flush=True)
         walked = steps(corpus, ruler, knobs, _progress)
         usual = f"{default}; the forest's flags: contamination {CONTAMINATION:g}, margin 0"
-        print(f"\n{ablation.show('from the tutorial to the default', walked, usual, 'threshold or margin')}", flush=True)
+        print(
+            f"\n{ablation.show('from the tutorial to the default', walked, usual, 'threshold or margin')}",
+            flush=True,
+        )
         found |= {"ablation": ablation.plain(parts), "steps": ablation.plain(walked)}
     if options.perturb:
         found["perturbation"] = {"draws": options.perturb}
         for warmup in Warmup:
             drawn = robustness.perturb(corpus, ruler, knobs, options.perturb, warmup, _progress)
             found["perturbation"][warmup] = spread = robustness.spread_of(drawn)
-            print(f"\n{robustness.show_spread(spread, options.perturb, knobs.threshold, warmup)}", flush=True)
+            print(
+                f"\n{robustness.show_spread(spread, options.perturb, knobs.threshold, warmup)}",
+                flush=True,
+            )
     if options.leave_one_out:
         for warmup in Warmup:
             left_out = robustness.leave_one_out(corpus, ruler, knobs, warmup, _progress)
@@ -109,16 +130,30 @@ def _count(text: str) -> int:
 def _threshold(text: str) -> float:
     threshold = float(text)
     if not 0.0 < threshold <= 10.0:
-        raise argparse.ArgumentTypeError(f"a threshold of {text}; above 0 and at most 10 is allowed")
+        raise argparse.ArgumentTypeError(
+            f"a threshold of {text}; above 0 and at most 10 is allowed"
+        )
     return threshold
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.nab", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="a NAB checkout, or its data folder with labels"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.nab", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="OUT", help="where result files and summary.json go")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a NAB checkout, or its data folder with labels",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="OUT",
+        help="where result files and summary.json go",
+    )
     parser.add_argument(
         "--threshold",
         type=_threshold,
@@ -128,14 +163,25 @@ def _options() -> argparse.Namespace:
         help="measure at these as well; the detector is rerun",
     )
     parser.add_argument(
-        "--windows", action="store_true", help="list every labelled window, hit or missed, and every false alarm"
+        "--windows",
+        action="store_true",
+        help="list every labelled window, hit or missed, and every false alarm",
     )
     parser.add_argument(
-        "--ablation", action="store_true", help="what each part is worth, and the way from the tutorial's pipeline"
+        "--ablation",
+        action="store_true",
+        help="what each part is worth, and the way from the tutorial's pipeline",
     )
-    parser.add_argument("--perturb", type=_count, metavar="N", help="rerun with every knob perturbed by up to 25 %%, N draws")
     parser.add_argument(
-        "--leave-one-out", action="store_true", help="judge each category at the threshold that is best for all others"
+        "--perturb",
+        type=_count,
+        metavar="N",
+        help="rerun with every knob perturbed by up to 25 %%, N draws",
+    )
+    parser.add_argument(
+        "--leave-one-out",
+        action="store_true",
+        help="judge each category at the threshold that is best for all others",
     )
     return parser.parse_args()
 

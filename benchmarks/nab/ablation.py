@@ -1,6 +1,7 @@
 """What each part of the ensemble is worth: the default without it, and each member alone.
 
-Law: a variant differs from the default in knobs that the product has, and is run again at every threshold.
+Law: a variant differs from the default in knobs that the product has, and is run again at every
+     threshold.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Measured:
 
 
 def variants(base: Knobs) -> dict[str, Knobs]:
-    """Return the default, the default without each part, and each member alone as the product's setting ``detector`` has it."""
+    """Return the default, the default without each part, and each member alone as the product's
+    setting ``detector`` has it.
+    """
     found = {"default": base}
     for name, knob in {**MEMBERS, **dict(zip(OTHERS, OTHERS, strict=True))}.items():
         found[f"without {name}"] = base._replace(**{knob: 0.0})
@@ -56,7 +59,9 @@ def variants(base: Knobs) -> dict[str, Knobs]:
     return found
 
 
-def ablate(corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progress) -> list[Measured]:
+def ablate(
+    corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progress
+) -> list[Measured]:
     """Measure every variant."""
     found = []
     for name, knobs in variants(base).items():
@@ -65,7 +70,9 @@ def ablate(corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progre
     return found
 
 
-def measure_at(name: str, judge: Callable[[float], Figures], default: float, thresholds: Sequence[float]) -> Measured:
+def measure_at(
+    name: str, judge: Callable[[float], Figures], default: float, thresholds: Sequence[float]
+) -> Measured:
     """Judge at the default threshold and at each of the others."""
     runs = {threshold: judge(threshold) for threshold in sorted({default, *thresholds})}
     threshold, best = best_of(runs.items())

@@ -37,9 +37,11 @@ class Series:
     timestamps : as the file writes them, one per row
     time_ms    : int64 (n,)    UTC
     values     : float64 (n,)  NaN = missing
-    windows    : int64 (w, 2)  first and last row of each labelled window, in order, no two share a row
+    windows    : int64 (w, 2)  first and last row of each labelled window, in order, no two share a
+                 row
     labels     : int64 (l,)    rows of the labelled anomalies, increasing
-    labelled   : whether the windows have an entry for the file; a series without one counts as one without anomalies
+    labelled   : whether the windows have an entry for the file; a series without one counts as one
+                 without anomalies
     """
 
     category: str
@@ -74,7 +76,9 @@ class Series:
 
     @cached_property
     def judged_windows(self) -> Ints:
-        """int64 (j,): indices of the windows that end after the probation; only these can be hit or missed."""
+        """int64 (j,): indices of the windows that end after the probation; only these can be hit or
+        missed.
+        """
         judged: Ints = np.flatnonzero(self.windows[:, 1] >= self.probation).astype(np.int64)
         return judged
 
@@ -88,7 +92,9 @@ def probation_rows(rows: int) -> int:
 
 
 def check_scores(corpus: Sequence[Series], scores: Sequence[Floats]) -> None:
-    """Refuse scores that cannot be judged: one finite number per row of each series is needed, in the corpus's order."""
+    """Refuse scores that cannot be judged: one finite number per row of each series is needed, in
+    the corpus's order.
+    """
     if len(scores) != len(corpus):
         raise ValueError(f"{len(scores)} arrays of scores for {len(corpus)} series")
     for one, mine in zip(corpus, scores, strict=True):
@@ -96,15 +102,20 @@ def check_scores(corpus: Sequence[Series], scores: Sequence[Floats]) -> None:
             raise ValueError(f"{one.key}: scores of shape {mine.shape} for {len(one)} rows")
         odd = np.flatnonzero(~np.isfinite(mine))
         if len(odd):
-            raise ValueError(f"{one.key}: the score of row {odd[0]} is {mine[odd[0]]}; a score is a finite number")
+            raise ValueError(
+                f"{one.key}: the score of row {odd[0]} is {mine[odd[0]]}; a score is a finite"
+                " number"
+            )
 
 
 def read_corpus(folder: Path) -> tuple[Series, ...]:
-    """Read every ``category/file.csv`` below ``folder/data`` (or ``folder``, if it has no data folder), sorted.
+    """Read every ``category/file.csv`` below ``folder/data`` (or ``folder``, if it has no data
+    folder), sorted.
 
-    The labels are ``combined_windows.json`` and, if it is there, ``combined_labels.json``, in ``folder`` or in
-    ``folder/labels``. Labels of files that are not there are ignored; a file without an entry in the windows has none, but
-    windows that have an entry for no file at all are another corpus's.
+    The labels are ``combined_windows.json`` and, if it is there, ``combined_labels.json``, in
+    ``folder`` or in ``folder/labels``. Labels of files that are not there are ignored; a file
+    without an entry in the windows has none, but windows that have an entry for no file at all are
+    another corpus's.
 
     raises : DataError naming file and line, or file and label
     """
@@ -118,12 +129,17 @@ def read_corpus(folder: Path) -> tuple[Series, ...]:
     labels = _read_labels(folder, "combined_labels.json") or {}
     corpus = tuple(_read_series(path, windows, labels) for path in paths)
     if not any(one.labelled for one in corpus):
-        raise DataError(f"{folder}: combined_windows.json has no entry for any series of {data}, such as {corpus[0].key!r}")
+        raise DataError(
+            f"{folder}: combined_windows.json has no entry for any series of {data}, such as"
+            f" {corpus[0].key!r}"
+        )
     return corpus
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Read the named columns of a CSV file, as text, in any order and among any others; blank lines are left out."""
+    """Read the named columns of a CSV file, as text, in any order and among any others; blank lines
+    are left out.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.reader(lines)
@@ -137,7 +153,10 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
                 if not row:
                     continue
                 if len(row) != len(header):
-                    raise DataError(f"{path}, line {reader.line_num}: {len(row)} fields, the header has {len(header)}")
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: {len(row)} fields, the header has"
+                        f" {len(header)}"
+                    )
                 rows.append(tuple(row[place].strip() for place in places))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path}: {error}") from error
@@ -146,7 +165,9 @@ def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
 
 def parse_times(path: Path, timestamps: Sequence[str]) -> Ints:
     """Return int64 (n,) UTC milliseconds; a timestamp without a zone is UTC."""
-    return np.array([_parse_time(text, f"{path}, row {row}") for row, text in enumerate(timestamps)], np.int64)
+    return np.array(
+        [_parse_time(text, f"{path}, row {row}") for row, text in enumerate(timestamps)], np.int64
+    )
 
 
 def parse_numbers(path: Path, column: str, texts: Sequence[str]) -> Floats:
@@ -158,7 +179,10 @@ def parse_numbers(path: Path, column: str, texts: Sequence[str]) -> Floats:
         except ValueError:
             raise DataError(f"{path}, row {row}: {column} is {text!r}, not a number") from None
         if math.isinf(numbers[row]):
-            raise DataError(f"{path}, row {row}: {column} is {text!r}; a finite number or an empty field is allowed")
+            raise DataError(
+                f"{path}, row {row}: {column} is {text!r}; a finite number or an empty field is"
+                " allowed"
+            )
     return numbers
 
 
@@ -198,17 +222,24 @@ def _read_series(path: Path, windows: Mapping[str, Any], labels: Mapping[str, An
         time_ms=time_ms,
         values=parse_numbers(path, "value", values),
         windows=np.array(bounds, np.int64).reshape(-1, 2),
-        labels=np.array(sorted(_row_at(time_ms, label, key) for label in labels.get(key, ())), np.int64),
+        labels=np.array(
+            sorted(_row_at(time_ms, label, key) for label in labels.get(key, ())), np.int64
+        ),
         labelled=key in windows,
     )
     edges = one.windows.ravel()
     if (one.windows[:, 0] > one.windows[:, 1]).any() or (edges[2::2] <= edges[1:-1:2]).any():
-        raise DataError(f"{key}: the windows in combined_windows.json overlap or are out of order: {windows[key]}")
+        raise DataError(
+            f"{key}: the windows in combined_windows.json overlap or are out of order:"
+            f" {windows[key]}"
+        )
     return one
 
 
 def _row_at(time_ms: Ints, text: str, key: str) -> int:
-    """Return the first row with that timestamp: where a clock was set back or a row repeated, NAB means the first too."""
+    """Return the first row with that timestamp: where a clock was set back or a row repeated, NAB
+    means the first too.
+    """
     rows = np.flatnonzero(time_ms == _parse_time(text, f"labels of {key}"))
     if not len(rows):
         raise DataError(f"{key}: the label {text!r} is not the timestamp of any row")

@@ -1,7 +1,10 @@
-"""The product's detector and policy over a corpus, each series by itself, in its product's default configuration.
+"""The product's detector and policy over a corpus, each series by itself, in its product's default
+configuration.
 
-Law: one configuration for every series, and a row's score depends on its series' rows up to it. Of the benchmark itself only
-the length of the probation is known to the detector, as its warm-up; the product's own warm-up does not know even that.
+Law: one configuration for every series, and a row's score depends on its series' rows up to it. Of
+     the benchmark itself only
+the length of the probation is known to the detector, as its warm-up; the product's own warm-up does
+not know even that.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ from shared.settings import DetectionSettings
 DETECTOR = "lapwing"
 ALARM = 0.5
 QUIET = 0.499
-"""Highest score of a row that is no alarm: policy may hold an alarm back although the severity is high."""
+"""Highest score of a row that is no alarm: policy may hold an alarm back although the severity is
+high.
+"""
 
 DETECTION = DetectionSettings()
 
@@ -36,12 +41,18 @@ class Warmup(StrEnum):
 
     def samples(self, series: Series) -> int:
         """Return what ``limits_for`` takes; 0 = the product's own rule."""
-        return min(max(series.probation, 2), WARMUP) if self is Warmup.PROBATION else DETECTION.warmup_samples
+        return (
+            min(max(series.probation, 2), WARMUP)
+            if self is Warmup.PROBATION
+            else DETECTION.warmup_samples
+        )
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What the detector says of every series: score >= ALARM where it alarms, severity (0 while warming up), seconds spent."""
+    """What the detector says of every series: score >= ALARM where it alarms, severity (0 while
+    warming up), seconds spent.
+    """
 
     scores: list[Floats]
     severities: list[Floats]
@@ -53,7 +64,9 @@ def default_knobs() -> Knobs:
     return knobs_for(Detector.ENSEMBLE, DETECTION.threshold)
 
 
-def score_corpus(corpus: Sequence[Series], knobs: Knobs, warmup: Warmup = Warmup.PROBATION) -> Scored:
+def score_corpus(
+    corpus: Sequence[Series], knobs: Knobs, warmup: Warmup = Warmup.PROBATION
+) -> Scored:
     """Run the detector over each series by itself.  Cost: about 3 us per value."""
     scores, severities, began_s = [], [], time.process_time()
     for series in corpus:

@@ -1,16 +1,21 @@
-"""Alarms as an operator counts them: incidents found, incidents missed, false calls, and how long they took.
+"""Alarms as an operator counts them: incidents found, incidents missed, false calls, and how long
+they took.
 
   * An *alarm* is a judged row (after the probation) whose score is at or above the threshold.
-  * A *hit* is a labelled window with at least one alarm; however many alarms lie in it, it counts once.
-  * A *false event* is an unbroken run of alarms in consecutive rows outside every window. Runs are cut at the edges of
-    windows, so an alarm that never ends is one false event per stretch between windows, not one event that hits everything.
-    Its rows are counted as well (*false rows*): a detector that merges its false calls into long ones shows there.
-  * precision = hits / (hits + false events), 0 when nothing was alarmed; recall = hits / windows, 0 without windows;
-    F1 = 2 hits / (hits + false events + windows), their harmonic mean.
-  * *False events per day and series* = false events / days from the first to the last judged row, summed over the series.
-  * The *delay* of a hit is the time of its first alarm less the time of the window's label (negative: before the label, for
-    NAB's windows begin before theirs): the first label inside, or, where NAB has moved a window off its label, the last one
-    between it and the window before. The *wait* is counted from the window's first judged row.
+  * A *hit* is a labelled window with at least one alarm; however many alarms lie in it, it counts
+    once.
+  * A *false event* is an unbroken run of alarms in consecutive rows outside every window. Runs are
+    cut at the edges of windows, so an alarm that never ends is one false event per stretch between
+    windows, not one event that hits everything. Its rows are counted as well (*false rows*): a
+    detector that merges its false calls into long ones shows there.
+  * precision = hits / (hits + false events), 0 when nothing was alarmed; recall = hits / windows, 0
+    without windows; F1 = 2 hits / (hits + false events + windows), their harmonic mean.
+  * *False events per day and series* = false events / days from the first to the last judged row,
+    summed over the series.
+  * The *delay* of a hit is the time of its first alarm less the time of the window's label
+    (negative: before the label, for NAB's windows begin before theirs): the first label inside, or,
+    where NAB has moved a window off its label, the last one between it and the window before. The
+    *wait* is counted from the window's first judged row.
 
 Law: what counts is decided by rows, windows and the threshold alone. Twin: tests/reference/nab.py.
 """
@@ -31,7 +36,9 @@ MS_PER_DAY = 86_400_000.0
 
 @dataclass(frozen=True)
 class WindowFate:
-    """What became of one labelled window; ``alarm_row`` None = missed, the delays are NaN then (or where no label is known)."""
+    """What became of one labelled window; ``alarm_row`` None = missed, the delays are NaN then (or
+    where no label is known).
+    """
 
     series: str
     window: int
@@ -44,7 +51,9 @@ class WindowFate:
 
 @dataclass(frozen=True)
 class Events:
-    """The figures of one threshold; the module says how each is counted. ``by_series`` is in the corpus's order."""
+    """The figures of one threshold; the module says how each is counted. ``by_series`` is in the
+    corpus's order.
+    """
 
     threshold: float
     windows: int
@@ -83,13 +92,17 @@ class Events:
 
     @property
     def median_wait_min(self) -> float:
-        """Minutes from the window's first judged row to the first alarm, median over the hits; NaN without any."""
+        """Minutes from the window's first judged row to the first alarm, median over the hits; NaN
+        without any.
+        """
         return _median([fate.wait_min for fate in self.fates])
 
 
 @dataclass(frozen=True, eq=False)
 class EventSweep:
-    """Hits and false events at every threshold, falling from inf (no alarm) through every judged score; each array (k,)."""
+    """Hits and false events at every threshold, falling from inf (no alarm) through every judged
+    score; each array (k,).
+    """
 
     thresholds: Floats
     hits: Ints
@@ -110,10 +123,15 @@ class EventSweep:
     @property
     def f1(self) -> Floats:
         """float64 (k,)."""
-        return np.asarray(2.0 * self.hits / np.maximum(self.hits + self.false_events + self.windows, 1), np.float64)
+        return np.asarray(
+            2.0 * self.hits / np.maximum(self.hits + self.false_events + self.windows, 1),
+            np.float64,
+        )
 
     def best_threshold(self, max_false_per_day: float = math.inf) -> float:
-        """Return the threshold of the best F1 (of equals, the highest) within a budget of false events per day and series."""
+        """Return the threshold of the best F1 (of equals, the highest) within a budget of false
+        events per day and series.
+        """
         allowed = self.false_events <= max_false_per_day * self.days
         return float(self.thresholds[int(np.argmax(np.where(allowed, self.f1, -1.0)))])
 
@@ -161,7 +179,8 @@ def false_starts(series: Series, alarm: Flags) -> Ints:
 def sweep_events(corpus: Sequence[Series], scores: Sequence[Floats]) -> EventSweep:
     """Count events at every threshold at once.
 
-    The runs of a row set are its rows less its pairs of neighbours; a pair is alarmed when the lower of its two scores is.
+    The runs of a row set are its rows less its pairs of neighbours; a pair is alarmed when the
+    lower of its two scores is.
     Cost: a few sorts of all rows, O(r log r).
     """
     check_scores(corpus, scores)
@@ -176,7 +195,9 @@ def sweep_events(corpus: Sequence[Series], scores: Sequence[Floats]) -> EventSwe
         for first, last in one.windows[one.judged_windows].tolist():
             peaks.append(float(mine[max(first, one.probation) : last + 1].max()))
     thresholds = np.concatenate([[math.inf], np.unique(np.concatenate(judged))[::-1]])
-    false_events = _at_or_above(np.concatenate(rows), thresholds) - _at_or_above(np.concatenate(pairs), thresholds)
+    false_events = _at_or_above(np.concatenate(rows), thresholds) - _at_or_above(
+        np.concatenate(pairs), thresholds
+    )
     hits = _at_or_above(np.array(peaks), thresholds)
     return EventSweep(thresholds, hits, false_events, len(peaks), sum(map(judged_days, corpus)))
 
@@ -195,7 +216,15 @@ def _fate(series: Series, alarm: Flags, window: int) -> WindowFate:
     row = int(alarms[0])
     label = _label_of(series, window)
     delay = math.nan if label is None else _minutes(series, label, row)
-    return WindowFate(series.key, window, first, last, row, delay, _minutes(series, max(first, series.probation), row))
+    return WindowFate(
+        series.key,
+        window,
+        first,
+        last,
+        row,
+        delay,
+        _minutes(series, max(first, series.probation), row),
+    )
 
 
 def _label_of(series: Series, window: int) -> int | None:

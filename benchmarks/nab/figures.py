@@ -1,6 +1,7 @@
 """What a run is worth: the few figures that a table shows, and the whole summary of a run.
 
-Law: the figures of several runs can be compared because all are taken here; none depends on what a category is called.
+Law: the figures of several runs can be compared because all are taken here; none depends on what a
+     category is called.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from lapwing import __version__
 from shared.ensemble.kernels.layout import Knobs
 
 GRID = (*(round(0.8 + 0.1 * step, 1) for step in range(13)), 2.25, 2.5, 3.0, 3.5)
-"""Thresholds at which variants are rerun; one member alone needs high ones, because a mean of several is never as extreme."""
+"""Thresholds at which variants are rerun; one member alone needs high ones, because a mean of
+several is never as extreme.
+"""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class Figures:
         }
 
 
-def figures_of(corpus: Sequence[Series], ruler: Ruler, scores: Sequence[Floats], threshold: float = ALARM) -> Figures:
+def figures_of(
+    corpus: Sequence[Series], ruler: Ruler, scores: Sequence[Floats], threshold: float = ALARM
+) -> Figures:
     """Judge scores at one threshold."""
     counted = tally(ruler, scores, threshold)
     events = count_events(corpus, scores, threshold)
@@ -59,27 +64,36 @@ def figures_of(corpus: Sequence[Series], ruler: Ruler, scores: Sequence[Floats],
     judged = [name for name, score in by_profile[STANDARD.name].items() if math.isfinite(score)]
     return Figures(
         profiles={profile.name: counted.normalised(profile) for profile in PROFILES},
-        by_category={name: {profile: scores[name] for profile, scores in by_profile.items()} for name in judged},
+        by_category={
+            name: {profile: scores[name] for profile, scores in by_profile.items()}
+            for name in judged
+        },
         f1=events.f1,
         false_per_day=events.false_events_per_day,
     )
 
 
-def run(corpus: Sequence[Series], ruler: Ruler, knobs: Knobs, warmup: Warmup = Warmup.PROBATION) -> Figures:
+def run(
+    corpus: Sequence[Series], ruler: Ruler, knobs: Knobs, warmup: Warmup = Warmup.PROBATION
+) -> Figures:
     """Run the detector and judge it."""
     return figures_of(corpus, ruler, score_corpus(corpus, knobs, warmup).scores)
 
 
 def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
-    """Return the run with the highest standard score, and its threshold; of equals the highest threshold."""
+    """Return the run with the highest standard score, and its threshold; of equals the highest
+    threshold.
+    """
     return max(runs, key=lambda one: (one[1].standard, one[0]))
 
 
-def summarise(corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Knobs, warmup: Warmup) -> dict[str, Any]:
+def summarise(
+    corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Knobs, warmup: Warmup
+) -> dict[str, Any]:
     """Gather every figure of one run.
 
-    ``optimised`` is what NAB's own optimiser finds in the written scores: the threshold between 0 and 1 that is best for each
-    profile. Below ALARM the policy has no say.
+    ``optimised`` is what NAB's own optimiser finds in the written scores: the threshold between 0
+    and 1 that is best for each profile. Below ALARM the policy has no say.
     """
     counted = tally(ruler, scored.scores, ALARM)
     events = count_events(corpus, scored.scores, ALARM)
@@ -95,7 +109,9 @@ def summarise(corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Kno
         "values": sum(map(len, corpus)),
         "profiles": {profile.name: counted.normalised(profile) for profile in PROFILES},
         "by_category": {profile.name: counted.by_category(profile) for profile in PROFILES},
-        "optimised": {one.profile.name: {"threshold": one.threshold, "score": one.score} for one in best},
+        "optimised": {
+            one.profile.name: {"threshold": one.threshold, "score": one.score} for one in best
+        },
         "events": {
             "windows": events.windows,
             "hits": events.hits,
@@ -107,7 +123,9 @@ def summarise(corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Kno
             "median_delay_min": events.median_delay_min,
             "median_wait_min": events.median_wait_min,
         },
-        "vus_pr": {name: mean_vus(corpus, scored.severities, name).pr for name in ("2022", "revised")},
+        "vus_pr": {
+            name: mean_vus(corpus, scored.severities, name).pr for name in ("2022", "revised")
+        },
         "microseconds_per_value": 1e6 * scored.seconds / sum(map(len, corpus)),
     }
 
@@ -116,12 +134,15 @@ def line(summary: Mapping[str, Any]) -> str:
     """Say a run in one line."""
     profiles = " / ".join(f"{figure:.1f}" for figure in summary["profiles"].values())
     standard = summary["by_category"][STANDARD.name].items()
-    categories = ", ".join(f"{name} {score:.1f}" for name, score in standard if math.isfinite(score))
+    categories = ", ".join(
+        f"{name} {score:.1f}" for name, score in standard if math.isfinite(score)
+    )
     events = summary["events"]
     return (
-        f"threshold {summary['threshold']:.2f}, {summary['warmup']} warm-up: standard / low-FP / low-FN {profiles}"
-        f" ({categories or 'no windows'}), F1 {events['f1']:.2f} at {events['false_events_per_day_and_series']:.3f} false a day"
-        f", VUS-PR {summary['vus_pr']['2022']:.2f} ({summary['vus_pr']['revised']:.2f} revised),"
+        f"threshold {summary['threshold']:.2f}, {summary['warmup']} warm-up: standard / low-FP /"
+        f" low-FN {profiles} ({categories or 'no windows'}), F1 {events['f1']:.2f} at"
+        f" {events['false_events_per_day_and_series']:.3f} false a day, VUS-PR"
+        f" {summary['vus_pr']['2022']:.2f} ({summary['vus_pr']['revised']:.2f} revised),"
         f" {summary['microseconds_per_value']:.1f} us a value"
     )
 
@@ -132,7 +153,9 @@ def columns(found: Figures) -> list[str]:
 
 
 def cells(found: Figures) -> list[str]:
-    """Write figures as table cells: standard / low-FP / low-FN over all and per category, event F1, false events a day."""
+    """Write figures as table cells: standard / low-FP / low-FN over all and per category, event F1,
+    false events a day.
+    """
     scores = [found.profiles, *found.by_category.values()]
     triples = [" / ".join(f"{score:.1f}" for score in one.values()) for one in scores]
     return [*triples, f"{found.f1:.2f}", f"{found.false_per_day:.3f}"]

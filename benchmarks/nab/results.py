@@ -1,4 +1,5 @@
-"""Result files as NAB keeps them: ``OUT/<detector>/<category>/<detector>_<file>.csv``, columns as in ``COLUMNS``.
+"""Result files as NAB keeps them: ``OUT/<detector>/<category>/<detector>_<file>.csv``, columns as
+in ``COLUMNS``.
 
 Law: what is written reads back bit for bit.
 """
@@ -13,7 +14,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.nab.corpus import Floats, Ints, Series, check_scores, parse_numbers, parse_times, read_table
+from benchmarks.nab.corpus import (
+    Floats,
+    Ints,
+    Series,
+    check_scores,
+    parse_numbers,
+    parse_times,
+    read_table,
+)
 from shared.errors import DataError
 
 COLUMNS = ("timestamp", "value", "anomaly_score", "label")
@@ -21,7 +30,9 @@ COLUMNS = ("timestamp", "value", "anomaly_score", "label")
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One result file: int64 UTC time_ms, float64 values and scores, int64 labels (1 inside a window), each (n,)."""
+    """One result file: int64 UTC time_ms, float64 values and scores, int64 labels (1 inside a
+    window), each (n,).
+    """
 
     time_ms: Ints
     values: Floats
@@ -37,16 +48,23 @@ def result_path(out: Path, detector: str, series: Series) -> Path:
 def label_column(series: Series) -> Ints:
     """Return int64 (n,): 1 where the row's time lies in a window, both edges included, else 0.
 
-    By time, as NAB writes it: rows that repeat the time of a window's last row are 1 here, yet outside when judged.
+    By time, as NAB writes it: rows that repeat the time of a window's last row are 1 here, yet
+    outside when judged.
     """
     labels = np.zeros(len(series), np.int64)
     for first, last in series.windows.tolist():
-        labels[(series.time_ms >= series.time_ms[first]) & (series.time_ms <= series.time_ms[last])] = 1
+        labels[
+            (series.time_ms >= series.time_ms[first]) & (series.time_ms <= series.time_ms[last])
+        ] = 1
     return labels
 
 
-def write_results(out: Path, detector: str, corpus: Sequence[Series], scores: Sequence[Floats]) -> list[Path]:
-    """Write one file per series, numbers in their shortest form that reads back the same; return the paths."""
+def write_results(
+    out: Path, detector: str, corpus: Sequence[Series], scores: Sequence[Floats]
+) -> list[Path]:
+    """Write one file per series, numbers in their shortest form that reads back the same; return
+    the paths.
+    """
     check_scores(corpus, scores)
     paths = []
     for one, mine in zip(corpus, scores, strict=True):
@@ -56,13 +74,23 @@ def write_results(out: Path, detector: str, corpus: Sequence[Series], scores: Se
         with path.open("w", newline="", encoding="utf-8") as lines:
             writer = csv.writer(lines, lineterminator="\n")
             writer.writerow(COLUMNS)
-            writer.writerows(zip(one.timestamps, values, map(repr, mine.tolist()), label_column(one).tolist(), strict=True))
+            writer.writerows(
+                zip(
+                    one.timestamps,
+                    values,
+                    map(repr, mine.tolist()),
+                    label_column(one).tolist(),
+                    strict=True,
+                )
+            )
         paths.append(path)
     return paths
 
 
 def read_result(path: Path) -> Result:
-    """Read one result file, also a published one: further columns are ignored. Raises DataError naming file and row."""
+    """Read one result file, also a published one: further columns are ignored. Raises DataError
+    naming file and row.
+    """
     table = read_table(path, COLUMNS)
     if not table:
         raise DataError(f"{path}: no rows")
@@ -80,7 +108,9 @@ def read_result(path: Path) -> Result:
 
 
 def read_scores(out: Path, detector: str, corpus: Sequence[Series]) -> list[Floats]:
-    """Read a detector's scores of every series, in the corpus's order; the files must have the series's timestamps."""
+    """Read a detector's scores of every series, in the corpus's order; the files must have the
+    series's timestamps.
+    """
     scores = []
     for one in corpus:
         path = result_path(out, detector, one)
@@ -88,6 +118,8 @@ def read_scores(out: Path, detector: str, corpus: Sequence[Series]) -> list[Floa
         if not np.array_equal(result.time_ms, one.time_ms):
             raise DataError(f"{path}: its timestamps are not those of {one.key}")
         if np.isnan(result.scores).any():
-            raise DataError(f"{path}, row {int(np.isnan(result.scores).argmax())}: no anomaly_score")
+            raise DataError(
+                f"{path}, row {int(np.isnan(result.scores).argmax())}: no anomaly_score"
+            )
         scores.append(result.scores)
     return scores

@@ -1,6 +1,8 @@
-"""Whether the figures would hold elsewhere: knobs perturbed, thresholds chosen without the category that they are judged on.
+"""Whether the figures would hold elsewhere: knobs perturbed, thresholds chosen without the category
+that they are judged on.
 
-Law: draws are numbered and fixed, so that two versions are perturbed alike; a category never has a say in its own threshold.
+Law: draws are numbered and fixed, so that two versions are perturbed alike; a category never has a
+     say in its own threshold.
 """
 
 from __future__ import annotations
@@ -34,7 +36,9 @@ Spread = Mapping[str, float]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One category, judged at the threshold that is best for all others; NaN where there is nothing to judge by."""
+    """One category, judged at the threshold that is best for all others; NaN where there is nothing
+    to judge by.
+    """
 
     category: str
     series: int
@@ -52,7 +56,12 @@ def draws(base: Knobs, count: int) -> Iterator[Knobs]:
 
 
 def perturb(
-    corpus: Sequence[Series], ruler: Ruler, base: Knobs, count: int, warmup: Warmup, progress: Progress
+    corpus: Sequence[Series],
+    ruler: Ruler,
+    base: Knobs,
+    count: int,
+    warmup: Warmup,
+    progress: Progress,
 ) -> dict[str, list[Figures]]:
     """Run every draw twice: its threshold taken back to the base's, and as drawn."""
     kept, drawn = VARIANTS
@@ -61,33 +70,47 @@ def perturb(
         found[kept].append(run(corpus, ruler, knobs._replace(threshold=base.threshold), warmup))
         found[drawn].append(run(corpus, ruler, knobs, warmup))
         progress(
-            f"perturbed {number} of {count}, {warmup} warm-up: standard {found[kept][-1].profiles[STANDARD.name]:.1f},"
-            f" at its own threshold of {knobs.threshold:.2f} {found[drawn][-1].profiles[STANDARD.name]:.1f}"
+            f"perturbed {number} of {count}, {warmup} warm-up: standard"
+            f" {found[kept][-1].profiles[STANDARD.name]:.1f}, at its own threshold of"
+            f" {knobs.threshold:.2f} {found[drawn][-1].profiles[STANDARD.name]:.1f}"
         )
     return found
 
 
 def spread_of(perturbed: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, Spread]]:
-    """Return for each variant the spread of the standard score over all and per category, and of the events beside it."""
+    """Return for each variant the spread of the standard score over all and per category, and of
+    the events beside it.
+    """
     found = {}
     for variant, runs in perturbed.items():
         found[variant] = {
             "all": _spread([one.profiles[STANDARD.name] for one in runs]),
-            **{name: _spread([one.by_category[name][STANDARD.name] for one in runs]) for name in runs[0].by_category},
+            **{
+                name: _spread([one.by_category[name][STANDARD.name] for one in runs])
+                for name in runs[0].by_category
+            },
             F1: _spread([one.f1 for one in runs]),
             FALSE_PER_DAY: _spread([one.false_per_day for one in runs]),
         }
     return found
 
 
-def show_spread(spread: Mapping[str, Mapping[str, Spread]], count: int, threshold: float, warmup: Warmup) -> str:
+def show_spread(
+    spread: Mapping[str, Mapping[str, Spread]], count: int, threshold: float, warmup: Warmup
+) -> str:
     """Write the perturbation as a table."""
     rows = [
-        [f"{what}, {variant}", *(f"{one[name]:.{3 if what in (F1, FALSE_PER_DAY) else 1}f}" for name in one)]
+        [
+            f"{what}, {variant}",
+            *(f"{one[name]:.{3 if what in (F1, FALSE_PER_DAY) else 1}f}" for name in one),
+        ]
         for variant, figures in spread.items()
         for what, one in figures.items()
     ]
-    said = f"{count} draws, every knob x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g}, {warmup} warm-up"
+    said = (
+        f"{count} draws, every knob x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g},"
+        f" {warmup} warm-up"
+    )
     return f"{said}, standard profile\n{table(['', *_spread([0.0])], rows)}"
 
 
@@ -95,8 +118,12 @@ def _spread(numbers: Sequence[float]) -> Spread:
     return {"mean": float(np.mean(numbers)), "lowest": min(numbers), "highest": max(numbers)}
 
 
-def leave_one_out(corpus: Sequence[Series], ruler: Ruler, base: Knobs, warmup: Warmup, progress: Progress) -> list[LeftOut]:
-    """For each category take the threshold that is best for all others, of equals the highest, and judge it there."""
+def leave_one_out(
+    corpus: Sequence[Series], ruler: Ruler, base: Knobs, warmup: Warmup, progress: Progress
+) -> list[LeftOut]:
+    """For each category take the threshold that is best for all others, of equals the highest, and
+    judge it there.
+    """
     names = np.array([one.category for one in corpus])
     thresholds = sorted({*THRESHOLDS, base.threshold})
     tallies: dict[float, Tally] = {}
@@ -115,21 +142,46 @@ def leave_one_out(corpus: Sequence[Series], ruler: Ruler, base: Knobs, warmup: W
             continue
         threshold = max(known, key=lambda at: (known[at], at))
         events, days = (np.asarray(one, np.float64)[own].sum() for one in false_events[threshold])
-        standard, at_default = (tallies[at].normalised(STANDARD, own) for at in (threshold, base.threshold))
+        standard, at_default = (
+            tallies[at].normalised(STANDARD, own) for at in (threshold, base.threshold)
+        )
         per_day = float(events / days) if days else 0.0
-        found.append(LeftOut(str(category), int(own.sum()), threshold, standard, at_default, per_day))
+        found.append(
+            LeftOut(str(category), int(own.sum()), threshold, standard, at_default, per_day)
+        )
     return found
 
 
 def show_left_out(found: Sequence[LeftOut], warmup: Warmup) -> str:
     """Write the categories that were left out as a table."""
     if not found:
-        return "leave one category out: there is no second category with windows to choose a threshold by"
-    head = [f"left out ({warmup} warm-up)", "series", "threshold of the others", "standard", "at the default", "false/day"]
+        return (
+            "leave one category out: there is no second category with windows to choose a"
+            " threshold by"
+        )
+    head = [
+        f"left out ({warmup} warm-up)",
+        "series",
+        "threshold of the others",
+        "standard",
+        "at the default",
+        "false/day",
+    ]
     rows = []
     for one in found:
-        scores = [f"{score:.1f}" if math.isfinite(score) else "-" for score in (one.standard, one.at_default)]
-        rows.append([one.category, f"{one.series}", f"{one.threshold:g}", *scores, f"{one.false_per_day:.3f}"])
+        scores = [
+            f"{score:.1f}" if math.isfinite(score) else "-"
+            for score in (one.standard, one.at_default)
+        ]
+        rows.append(
+            [
+                one.category,
+                f"{one.series}",
+                f"{one.threshold:g}",
+                *scores,
+                f"{one.false_per_day:.3f}",
+            ]
+        )
     return table(head, rows)
 
 

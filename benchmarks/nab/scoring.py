@@ -1,16 +1,22 @@
-"""The scorer of the Numenta Anomaly Benchmark v1.1: what alarms are worth, at every threshold and at a given one.
+"""The scorer of the Numenta Anomaly Benchmark v1.1: what alarms are worth, at every threshold and
+at a given one.
 
-An alarm is a row whose score is at or above the threshold; one threshold holds for all series. With the weights tp, fp, fn of a
-profile, and last and rows those of the window that a row lies in, or of the nearest one before it:
-  * a window that an alarm hits earns tp times the reward of its earliest alarm: 1 at the window's first row, falling to nearly
-    0 at its last, along S(y) = 2 / (1 + exp(5 y)) - 1 over the position y = -(last + 1 - row) / rows, divided by S(-1);
+An alarm is a row whose score is at or above the threshold; one threshold holds for all series. With
+the weights tp, fp, fn of a profile, and last and rows those of the window that a row lies in, or of
+the nearest one before it:
+  * a window that an alarm hits earns tp times the reward of its earliest alarm: 1 at the window's
+    first row, falling to nearly 0 at its last, along S(y) = 2 / (1 + exp(5 y)) - 1 over the
+    position y = -(last + 1 - row) / rows, divided by S(-1);
   * a window without an alarm costs fn;
-  * each alarm outside every window costs fp times -S(y), y = (row - last) / (rows - 1): little just after a window, all of it
-    from y = 3 on or where no window came before.
-The sum is normalised: 0 = no alarm at all, 100 = an alarm at the first row of every window and none elsewhere.
+  * each alarm outside every window costs fp times -S(y), y = (row - last) / (rows - 1): little just
+    after a window, all of it from y = 3 on or where no window came before.
+The sum is normalised: 0 = no alarm at all, 100 = an alarm at the first row of every window and none
+                       elsewhere.
 
-Law: rows of the probation are neither hit nor false; a window that ends inside the probation counts nowhere.
-Source: Lavin and Ahmad, "Evaluating Real-Time Anomaly Detection Algorithms - the Numenta Anomaly Benchmark", 2015, and
+Law: rows of the probation are neither hit nor false; a window that ends inside the probation counts
+     nowhere.
+Source: Lavin and Ahmad, "Evaluating Real-Time Anomaly Detection Algorithms - the Numenta Anomaly
+        Benchmark", 2015, and
 github.com/numenta/NAB v1.1. Twin: tests/reference/nab.py.
 """
 
@@ -46,7 +52,9 @@ PROFILES = (STANDARD, LOW_FP, LOW_FN)
 
 @dataclass(frozen=True)
 class Best:
-    """The highest normalised score of a profile, and the highest threshold that gives it (inf: best not to alarm at all)."""
+    """The highest normalised score of a profile, and the highest threshold that gives it (inf: best
+    not to alarm at all).
+    """
 
     profile: Profile
     threshold: float
@@ -74,12 +82,18 @@ class Ruler:
     def judged(self, scores: Sequence[Floats]) -> Floats:
         """Return the scores of the judged rows, float64 (r,), in the ruler's order."""
         check_scores(self.corpus, scores)
-        return np.concatenate([np.empty(0), *(mine[one.probation :] for one, mine in zip(self.corpus, scores, strict=True))])
+        return np.concatenate(
+            [
+                np.empty(0),
+                *(mine[one.probation :] for one, mine in zip(self.corpus, scores, strict=True)),
+            ]
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What each threshold gives over the whole corpus, thresholds falling from inf (no alarm) through every judged score.
+    """What each threshold gives over the whole corpus, thresholds falling from inf (no alarm)
+    through every judged score.
 
     thresholds : float64 (k,)  falling, the first is inf
     hit        : int64 (k,)    windows hit
@@ -95,13 +109,19 @@ class Sweep:
     windows: int
 
     def normalised(self, profile: Profile) -> Floats:
-        """Return the normalised score at each threshold, float64 (k,); NaN where there is no window to judge by."""
+        """Return the normalised score at each threshold, float64 (k,); NaN where there is no window
+        to judge by.
+        """
         return normalise(profile, self.hit, self.earned, self.false_cost, self.windows)
 
     def best(self, profile: Profile) -> Best:
-        """Return the threshold with the highest score; among equals the highest threshold, as NAB's optimiser does."""
+        """Return the threshold with the highest score; among equals the highest threshold, as NAB's
+        optimiser does.
+        """
         if not self.windows:
-            raise ValueError("the corpus has no window after its probation, so no threshold is best")
+            raise ValueError(
+                "the corpus has no window after its probation, so no threshold is best"
+            )
         normalised = self.normalised(profile)
         place = int(np.argmax(normalised))
         return Best(profile, float(self.thresholds[place]), float(normalised[place]))
@@ -131,20 +151,31 @@ class Tally:
     false_rows: Ints
 
     def normalised(self, profile: Profile, chosen: Flags | None = None) -> float:
-        """Return the normalised score of the chosen series, bool (s,), all by default; NaN if they have no window."""
+        """Return the normalised score of the chosen series, bool (s,), all by default; NaN if they
+        have no window.
+        """
         mine = np.ones(len(self.corpus), np.bool_) if chosen is None else chosen
         hit = self.hit[mine].sum(keepdims=True)
-        earned, false_cost = self.earned[mine].sum(keepdims=True), self.false_cost[mine].sum(keepdims=True)
+        earned, false_cost = (
+            self.earned[mine].sum(keepdims=True),
+            self.false_cost[mine].sum(keepdims=True),
+        )
         return float(normalise(profile, hit, earned, false_cost, int(self.windows[mine].sum()))[0])
 
     def by_category(self, profile: Profile) -> dict[str, float]:
-        """Return the normalised score of each category against its own windows; NaN for one without any."""
+        """Return the normalised score of each category against its own windows; NaN for one without
+        any.
+        """
         names = np.array([one.category for one in self.corpus])
         return {str(name): self.normalised(profile, names == name) for name in np.unique(names)}
 
 
-def normalise(profile: Profile, hit: Ints, earned: Floats, false_cost: Floats, windows: int) -> Floats:
-    """Return 100 (score - null) / (perfect - null), float64 like ``hit``; null misses all windows, perfect hits all at once."""
+def normalise(
+    profile: Profile, hit: Ints, earned: Floats, false_cost: Floats, windows: int
+) -> Floats:
+    """Return 100 (score - null) / (perfect - null), float64 like ``hit``; null misses all windows,
+    perfect hits all at once.
+    """
     if not windows:
         return np.full(np.shape(hit), math.nan)
     raw = profile.tp * earned + profile.fp * false_cost - profile.fn * (windows - hit)
@@ -154,13 +185,16 @@ def normalise(profile: Profile, hit: Ints, earned: Floats, false_cost: Floats, w
 
 def scaled_sigmoid(position: Floats) -> Floats:
     """Return 2 / (1 + exp(5 y)) - 1, and -1 from y = 3 on; float64 of the same shape."""
-    return np.where(position >= FAR, -1.0, 2.0 / (1.0 + np.exp(5.0 * np.minimum(position, FAR))) - 1.0)
+    return np.where(
+        position >= FAR, -1.0, 2.0 / (1.0 + np.exp(5.0 * np.minimum(position, FAR))) - 1.0
+    )
 
 
 def rewards(series: Series) -> Floats:
     """Return what an alarm at each row is worth, unweighted, float64 (n,), the probation included.
 
-    After a window of a single row every false alarm costs all: there is no width to measure the distance by.
+    After a window of a single row every false alarm costs all: there is no width to measure the
+    distance by.
     Twin: tests/reference/nab.py::row_rewards.  Cost: O(n).
     """
     row = np.arange(len(series), dtype=np.float64)
@@ -183,7 +217,8 @@ def measure(corpus: Sequence[Series]) -> Ruler:
     reward: list[Floats] = []
     home: list[int] = []
     for index, one in enumerate(corpus):
-        number = np.full(len(one.windows) + 1, -1, np.int64)  # the last place answers for -1, a row outside
+        # the last place answers for -1, a row outside
+        number = np.full(len(one.windows) + 1, -1, np.int64)
         number[one.judged_windows] = len(home) + np.arange(len(one.judged_windows))
         home += [index] * len(one.judged_windows)
         judged = np.arange(one.probation, len(one), dtype=np.int64)
@@ -213,7 +248,9 @@ def sweep(ruler: Ruler, scores: Sequence[Floats]) -> Sweep:
     window, reward = ruler.window[order], ruler.reward[order]
     new_hits, new_earned = _window_steps(window, reward)
     falling = judged[order]
-    last = np.flatnonzero(np.append(falling[1:] != falling[:-1], np.ones(min(1, len(falling)), np.bool_)))
+    last = np.flatnonzero(
+        np.append(falling[1:] != falling[:-1], np.ones(min(1, len(falling)), np.bool_))
+    )
     return Sweep(
         thresholds=np.concatenate([[math.inf], falling[last]]),
         hit=np.concatenate([[0], np.cumsum(new_hits)[last]]),
@@ -224,7 +261,10 @@ def sweep(ruler: Ruler, scores: Sequence[Floats]) -> Sweep:
 
 
 def tally(ruler: Ruler, scores: Sequence[Floats], threshold: float) -> Tally:
-    """Judge one threshold, series by series.  Twin: tests/reference/nab.py::score_at.  Cost: O(r)."""
+    """Judge one threshold, series by series.
+
+    Twin: tests/reference/nab.py::score_at.  Cost: O(r).
+    """
     alarm = ruler.judged(scores) >= threshold
     inside, outside = alarm & (ruler.window >= 0), alarm & (ruler.window < 0)
     earned = np.zeros(len(ruler.home))
@@ -247,7 +287,9 @@ def tally(ruler: Ruler, scores: Sequence[Floats], threshold: float) -> Tally:
 
 
 def _window_steps(window: Ints, reward: Floats) -> tuple[Ints, Floats]:
-    """Return for each row, in falling order of scores, whether it is its window's first and what it adds to its reward."""
+    """Return for each row, in falling order of scores, whether it is its window's first and what it
+    adds to its reward.
+    """
     hits, raised = np.zeros(len(window), np.int64), np.zeros(len(window))
     inside = np.flatnonzero(window >= 0)
     inside = inside[np.argsort(window[inside], kind="stable")]

@@ -1,9 +1,11 @@
 """From the usual tutorial's pipeline to the default, one idea at a time.
 
-The first steps are an Isolation Forest per series on value, hour and business hour, fitted on the probation; the later ones are
-the product's ensemble with parts of it switched off. Refractory time, policy and ranks are the product's kernels throughout.
+The first steps are an Isolation Forest per series on value, hour and business hour, fitted on the
+probation; the later ones are the product's ensemble with parts of it switched off. Refractory time,
+policy and ranks are the product's kernels throughout.
 
-Law: each step differs from the one before in what its name says, and is judged like any other detector.
+Law: each step differs from the one before in what its name says, and is judged like any other
+     detector.
 """
 
 from __future__ import annotations
@@ -44,21 +46,27 @@ Judge = Callable[[float], Figures]
 
 @dataclass(frozen=True)
 class Forested:
-    """Scores of the series' own Isolation Forest, higher = odder, and those of them that it was fitted on."""
+    """Scores of the series' own Isolation Forest, higher = odder, and those of them that it was
+    fitted on.
+    """
 
     series: Series
     scores: Floats
     fitted: Floats
 
     def flags(self, margin: float) -> Floats:
-        """Return 1 where scikit-learn flags a row at CONTAMINATION and its score is beyond by the margin, else 0."""
+        """Return 1 where scikit-learn flags a row at CONTAMINATION and its score is beyond by the
+        margin, else 0.
+        """
         if not len(self.fitted):
             return np.zeros(len(self.series))
         beyond = self.scores + float(np.percentile(-self.fitted, 100.0 * CONTAMINATION))
         return np.asarray((beyond > 0.0) & (beyond >= margin), np.float64)
 
 
-def steps(corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progress) -> list[Measured]:
+def steps(
+    corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progress
+) -> list[Measured]:
     """Measure every step; the forest's flags are varied by their margin."""
     once = base._replace(habituation=0.0, break_through=NEVER)
     progress("steps: Isolation Forest per series")
@@ -69,11 +77,15 @@ def steps(corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progres
 
     def not_repeated(margin: float) -> Figures:
         knobs = once._replace(threshold=ALARM)
-        return figures_of(corpus, ruler, [_alarms(one.flags(margin), one.series, knobs) for one in forests])
+        return figures_of(
+            corpus, ruler, [_alarms(one.flags(margin), one.series, knobs) for one in forests]
+        )
 
     def ranked(threshold: float) -> Figures:
         knobs = once._replace(threshold=threshold)
-        return figures_of(corpus, ruler, [_alarms(calibrated(one, knobs), one.series, knobs) for one in forests])
+        return figures_of(
+            corpus, ruler, [_alarms(calibrated(one, knobs), one.series, knobs) for one in forests]
+        )
 
     def ensemble(knobs: Knobs) -> Judge:
         return lambda threshold: run(corpus, ruler, knobs._replace(threshold=threshold))
@@ -86,7 +98,9 @@ def steps(corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progres
     threshold_steps: dict[str, Judge] = {
         "+ ranks of the series' own past": ranked,
         "novelty in place of the forest": ensemble(only(once, "novelty")),
-        "+ season: neighbours, time of day": ensemble(only(once, "novelty", "neighbours", "time_of_day")),
+        "+ season: neighbours, time of day": ensemble(
+            only(once, "novelty", "neighbours", "time_of_day")
+        ),
         "+ burst": ensemble(once._replace(absence=0.0)),
         "+ habituation and break-through": ensemble(base._replace(absence=0.0)),
         "+ absence = default": ensemble(base),
@@ -99,15 +113,23 @@ def steps(corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progres
 
 def only(base: Knobs, *members: str) -> Knobs:
     """Return knobs with the named members only, at their weights, and without absence."""
-    return base._replace(**{knob: 0.0 for name, knob in MEMBERS.items() if name not in members}, absence=0.0)
+    return base._replace(
+        **{knob: 0.0 for name, knob in MEMBERS.items() if name not in members}, absence=0.0
+    )
 
 
 def forest_scores(series: Series) -> Forested:
-    """Fit the product's Isolation Forest on the probation of one series and score all of it; a missing value scores 0."""
+    """Fit the product's Isolation Forest on the probation of one series and score all of it; a
+    missing value scores 0.
+    """
     features = FeatureSettings()
     hour = series.time_ms / HOUR_MS % 24.0
     weekday = (series.time_ms // (24 * HOUR_MS) + 3) % 7  # 1970-01-01 was a Thursday
-    business = (features.business_start <= hour) & (hour < features.business_end) & np.isin(weekday, features.business_days)
+    business = (
+        (features.business_start <= hour)
+        & (hour < features.business_end)
+        & np.isin(weekday, features.business_days)
+    )
     values = np.clip(series.values, -LARGEST, LARGEST)
     X = np.column_stack([values, np.floor(hour), business.astype(np.float64)])
     present = ~np.isnan(values)
@@ -121,12 +143,16 @@ def forest_scores(series: Series) -> Forested:
 
 
 def calibrated(one: Forested, knobs: Knobs) -> Floats:
-    """Turn the forest's scores into rarities as the ensemble does with a member's: ranked, smoothed, per unit of time."""
+    """Turn the forest's scores into rarities as the ensemble does with a member's: ranked,
+    smoothed, per unit of time.
+    """
     steps_ms = np.diff(one.series.time_ms[:150])
     interval_ms = max(float(np.median(steps_ms)), 1.0) if len(steps_ms) else 300_000.0
     per_time = knobs.interval_weight * math.log10(interval_ms / 300_000.0)
     memory = knobs.rank_memory * max(one.series.probation, 2)
-    return smooth_ranks(one.scores, memory, knobs.smoothing, np.zeros(1, SKETCH_DTYPE)[0]) + per_time
+    return (
+        smooth_ranks(one.scores, memory, knobs.smoothing, np.zeros(1, SKETCH_DTYPE)[0]) + per_time
+    )
 
 
 @njit(cache=True)
@@ -150,7 +176,8 @@ def smooth_ranks(scores: Floats, memory: float, smoothing: float, sketch: Record
 
 @njit(cache=True)
 def decide_rows(z: Floats, first: int, entity: Record, knobs: Knobs) -> Floats:
-    """Send rows from ``first`` on through the product's policy; 1 where it alarms, else 0, float64 (n,).
+    """Send rows from ``first`` on through the product's policy; 1 where it alarms, else 0, float64
+    (n,).
 
     Twin: tests/reference/policy.py::alarms.  Cost: O(n).
     """

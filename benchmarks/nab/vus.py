@@ -1,22 +1,31 @@
-"""Volume under the surface (VUS-PR and VUS-ROC): areas under range-aware curves, averaged over how far labels may be blurred.
+"""Volume under the surface (VUS-PR and VUS-ROC): areas under range-aware curves, averaged over how
+far labels may be blurred.
 
-For every buffer length b = 0, 1, ..., B each labelled window is widened on both sides by b // 2 rows; there the label falls
-with the distance d as sqrt(1 - d / b), and where flanks meet they add up, at most to 1. At each of T thresholds, taken at ranks
-evenly spaced over the sorted scores, with labels l in [0, 1] and alarms p in {0, 1}:
+For every buffer length b = 0, 1, ..., B each labelled window is widened on both sides by b // 2
+rows; there the label falls with the distance d as sqrt(1 - d / b), and where flanks meet they add
+up, at most to 1. At each of T thresholds, taken at ranks evenly spaced over the sorted scores, with
+labels l in [0, 1] and alarms p in {0, 1}:
   * TP = sum l p, FP = sum p - TP, N = n - P;
-  * TPR = min(TP / P, 1) x share of the widened windows (those that meet are one) with an alarm; FPR = FP / N;
-    precision = TP / sum p;
-  * the area under ROC is that of trapezoids from (0, 0) to (1, 1); PR begins at recall 0 and precision 1.
+  * TPR = min(TP / P, 1) x share of the widened windows (those that meet are one) with an alarm; FPR
+    = FP / N; precision = TP / sum p;
+  * the area under ROC is that of trapezoids from (0, 0) to (1, 1); PR begins at recall 0 and
+    precision 1.
 The authors have published two editions:
-  * ``2022``, the paper's (their package vus up to 0.0.5): P = mean of the labels' sums with and without flanks; PR is of
-    trapezoids too: a jump from few alarms to all earns the straight line between, which flatters sparse scores;
-  * ``revised``, their package since (vus 0.0.6) and their benchmark TSB-AD: a flank counts in P only where it is alarmed (P =
-    labelled rows + half the sum of l p in the flanks), and each step of PR is a rectangle as high as the precision at its end.
-VUS is the mean of the areas over b. Unless told otherwise B = 100 rows and T = 250, as in the authors' examples. NAB's windows
-are wide already (all those of a file together are a tenth of it), so B blurs their edges by a fraction of their width.
+  * ``2022``, the paper's (their package vus up to 0.0.5): P = mean of the labels' sums with and
+    without flanks; PR is of
+    trapezoids too: a jump from few alarms to all earns the straight line between, which flatters
+                    sparse scores;
+  * ``revised``, their package since (vus 0.0.6) and their benchmark TSB-AD: a flank counts in P
+    only where it is alarmed (P = labelled rows + half the sum of l p in the flanks), and each step
+    of PR is a rectangle as high as the precision at its end.
+VUS is the mean of the areas over b. Unless told otherwise B = 100 rows and T = 250, as in the
+authors' examples. NAB's windows are wide already (all those of a file together are a tenth of it),
+so B blurs their edges by a fraction of their width.
 
-Law: scores count by their order alone. Source: Paparrizos, Boniol, Palpanas, Tsay, Elmore, Franklin, "Volume Under the Surface:
-A New Accuracy Evaluation Measure for Time-Series Anomaly Detection", PVLDB 15 (11), 2022, and github.com/TheDatumOrg/VUS.
+Law: scores count by their order alone. Source: Paparrizos, Boniol, Palpanas, Tsay, Elmore,
+     Franklin, "Volume Under the Surface:
+A New Accuracy Evaluation Measure for Time-Series Anomaly Detection", PVLDB 15 (11), 2022, and
+github.com/TheDatumOrg/VUS.
 Twin: tests/reference/nab.py::vus.
 """
 
@@ -53,11 +62,18 @@ def mean_vus(corpus: Sequence[Series], scores: Sequence[Floats], edition: Editio
     found = [one for one in vus_by_series(corpus, scores, edition) if one is not None]
     if not found:
         return Vus(math.nan, math.nan)
-    return Vus(math.fsum(one.pr for one in found) / len(found), math.fsum(one.roc for one in found) / len(found))
+    return Vus(
+        math.fsum(one.pr for one in found) / len(found),
+        math.fsum(one.roc for one in found) / len(found),
+    )
 
 
-def vus_by_series(corpus: Sequence[Series], scores: Sequence[Floats], edition: Edition = "2022") -> list[Vus | None]:
-    """Return the volumes of each series, in order; None where no judged row is in a window, or every one is."""
+def vus_by_series(
+    corpus: Sequence[Series], scores: Sequence[Floats], edition: Edition = "2022"
+) -> list[Vus | None]:
+    """Return the volumes of each series, in order; None where no judged row is in a window, or
+    every one is.
+    """
     check_scores(corpus, scores)
     volumes: list[Vus | None] = []
     for one, mine in zip(corpus, scores, strict=True):
@@ -69,14 +85,20 @@ def vus_by_series(corpus: Sequence[Series], scores: Sequence[Floats], edition: E
 
 
 def vus(
-    windows: Ints, scores: Floats, buffer_rows: int = BUFFER_ROWS, thresholds: int = THRESHOLDS, edition: Edition = "2022"
+    windows: Ints,
+    scores: Floats,
+    buffer_rows: int = BUFFER_ROWS,
+    thresholds: int = THRESHOLDS,
+    edition: Edition = "2022",
 ) -> Vus:
     """Return the volumes of one series.
 
-    windows : int64 (w, 2)  first and last labelled row of each window, in order, w >= 1, not all rows
+    windows : int64 (w, 2)  first and last labelled row of each window, in order, w >= 1, not all
+              rows
     scores  : float64 (n,)  higher = odder, finite
 
-    Windows without a row between them are one, as in the authors' code, which sees labels row by row.
+    Windows without a row between them are one, as in the authors' code, which sees labels row by
+    row.
     Twin: tests/reference/nab.py::vus.  Cost: O(B n + n log n).
     """
     windows = _merge(windows, 0)
@@ -95,7 +117,9 @@ def vus(
             positives = np.asarray((core.sum() + labels.sum()) / 2.0)
         else:
             positives = core.sum() + np.cumsum((labels - core)[order])[alarms - 1] / 2.0
-        recall = np.minimum(true / positives, 1.0) * _share_hit(windows, scores, buffer // 2, chosen)
+        recall = np.minimum(true / positives, 1.0) * _share_hit(
+            windows, scores, buffer // 2, chosen
+        )
         precision = true / alarms
         before = np.append(1.0, precision[:-1]) if edition == "2022" else precision
         pr[buffer] = (np.diff(recall, prepend=0.0) * (before + precision)).sum() / 2.0
@@ -106,7 +130,9 @@ def vus(
 
 
 def blurred_labels(windows: Ints, rows: int, buffer: int) -> Floats:
-    """Return labels in [0, 1], float64 (rows,): 1 in the windows, sqrt(1 - d / buffer) at d <= buffer // 2 rows from one."""
+    """Return labels in [0, 1], float64 (rows,): 1 in the windows, sqrt(1 - d / buffer) at d <=
+    buffer // 2 rows from one.
+    """
     labels = np.zeros(rows)
     distance = np.arange(1, buffer // 2 + 1)
     flank = np.sqrt(1.0 - distance / max(buffer, 1))
@@ -121,7 +147,10 @@ def blurred_labels(windows: Ints, rows: int, buffer: int) -> Floats:
 
 def _share_hit(windows: Ints, scores: Floats, flank_rows: int, thresholds: Floats) -> Floats:
     """Return at each threshold the share of the widened windows that hold a score at or above it."""
-    wide = [(max(first - flank_rows, 0), last + flank_rows) for first, last in _merge(windows, flank_rows).tolist()]
+    wide = [
+        (max(first - flank_rows, 0), last + flank_rows)
+        for first, last in _merge(windows, flank_rows).tolist()
+    ]
     peaks = np.sort([scores[first : last + 1].max() for first, last in wide])
     return (len(peaks) - np.searchsorted(peaks, thresholds, side="left")) / len(peaks)
 

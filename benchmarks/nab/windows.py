@@ -13,8 +13,12 @@ from benchmarks.nab.corpus import Floats, Series
 from benchmarks.nab.events import WindowFate, count_events, false_starts
 
 
-def list_windows(corpus: Sequence[Series], scores: Sequence[Floats], threshold: float) -> list[dict[str, Any]]:
-    """Return one entry per series: its judged windows (hit or missed, delays in minutes) and the times of its false alarms."""
+def list_windows(
+    corpus: Sequence[Series], scores: Sequence[Floats], threshold: float
+) -> list[dict[str, Any]]:
+    """Return one entry per series: its judged windows (hit or missed, delays in minutes) and the
+    times of its false alarms.
+    """
     fates = count_events(corpus, scores, threshold).fates
     found = []
     for one, mine in zip(corpus, scores, strict=True):
@@ -36,12 +40,18 @@ def show_windows(listed: Sequence[dict[str, Any]]) -> str:
     lines = []
     for one in listed:
         hits = sum(window["hit"] for window in one["windows"])
-        lines.append(f"{one['series']}: {hits} of {len(one['windows'])} windows hit, false alarms: {len(one['false_alarms'])}")
+        lines.append(
+            f"{one['series']}: {hits} of {len(one['windows'])} windows hit, false alarms:"
+            f" {len(one['false_alarms'])}"
+        )
         lines += [f"  {_line(window)}" for window in one["windows"]]
         lines += [f"  false   {alarm['time']}" for alarm in one["false_alarms"]]
     windows = [window for one in listed for window in one["windows"]]
     false_alarms = sum(len(one["false_alarms"]) for one in listed)
-    lines.append(f"{sum(window['hit'] for window in windows)} of {len(windows)} windows hit, false alarms: {false_alarms}")
+    lines.append(
+        f"{sum(window['hit'] for window in windows)} of {len(windows)} windows hit, false alarms:"
+        f" {false_alarms}"
+    )
     return "\n".join(lines)
 
 
@@ -60,5 +70,11 @@ def _line(window: dict[str, Any]) -> str:
     span = f"{window['first']} to {window['last']}"
     if not window["hit"]:
         return f"missed  {span}"
-    label = "" if math.isnan(window["delay_min"]) else f", {window['delay_min']:+.0f} min from its label"
-    return f"hit     {span}  at {window['alarm']}{label}, {window['wait_min']:.0f} min into the window"
+    label = (
+        ""
+        if math.isnan(window["delay_min"])
+        else f", {window['delay_min']:+.0f} min from its label"
+    )
+    return (
+        f"hit     {span}  at {window['alarm']}{label}, {window['wait_min']:.0f} min into the window"
+    )

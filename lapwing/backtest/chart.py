@@ -1,6 +1,7 @@
 """Draws a metric of one entity as SVG: measured, expected band, labels, alarms.
 
-Law: pure; a long series is drawn by the least and the greatest value of each column of pixels, so no spike is lost.
+Law: pure; a long series is drawn by the least and the greatest value of each column of pixels, so
+     no spike is lost.
 """
 
 from __future__ import annotations
@@ -52,7 +53,13 @@ class Lines:
         """Return what lies in start_ms..end_ms, both included."""
         low, high = np.searchsorted(self.time_ms, [start_ms, end_ms + 1])
         part = slice(int(low), int(high))
-        return Lines(self.time_ms[part], self.values[part], self.expected[part], self.lower[part], self.upper[part])
+        return Lines(
+            self.time_ms[part],
+            self.values[part],
+            self.expected[part],
+            self.lower[part],
+            self.upper[part],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +80,8 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time with a meaning of its own: ``label``, ``label missed``, ``warming``, ``trained``.
+    """A stretch of time with a meaning of its own: ``label``, ``label missed``, ``warming``,
+    ``trained``.
 
     metric : the one that it is about, empty = all
     """
@@ -137,22 +145,41 @@ def draw(
     lines = Lines(lines.time_ms, *(np.clip(column, -_LARGEST, _LARGEST) for column in columns))
     low, high = _limits(lines.values, lines.expected)
     frame = _Frame(int(lines.time_ms[0]), int(lines.time_ms[-1]), low, high, width, height)
-    parts = [f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{escape(label)}" class="chart">']
+    parts = [
+        (
+            f'<svg class="chart" viewBox="0 0 {width} {height}" role="img"'
+            f' aria-label="{escape(label)}">'
+        )
+    ]
     parts += _spans(frame, spans)
     parts += _axes(frame)
     pixels, holes = max(int(frame.right - LEFT), 1), _holes(lines.time_ms)
     parts += _band(frame, lines, holes, pixels // 2)
-    parts.append(_line(frame, "expected", *_means(lines.time_ms, lines.expected, pixels // 2), holes))
+    parts.append(
+        _line(frame, "expected", *_means(lines.time_ms, lines.expected, pixels // 2), holes)
+    )
     parts.append(_line(frame, "measured", *_extremes(lines.time_ms, lines.values, pixels), holes))
     for time_ms, text in ticks:
         if frame.first_ms <= time_ms <= frame.last_ms:
             x = frame.one_x(time_ms)
-            parts.append(f'<path class="tick" d="M{x:.1f},{frame.bottom:.0f}v-7"><title>{escape(text)}</title></path>')
-    parts += [_mark(frame, mark) for mark in marks if frame.first_ms <= mark.time_ms <= frame.last_ms]
+            parts.append(
+                '<path class="tick"'
+                f' d="M{x:.1f},{frame.bottom:.0f}v-7"><title>{escape(text)}</title></path>'
+            )
+    parts += [
+        _mark(frame, mark) for mark in marks if frame.first_ms <= mark.time_ms <= frame.last_ms
+    ]
     return "".join([*parts, "</svg>"])
 
 
-def strip(first_ms: int, last_ms: int, marks: Sequence[tuple[int, str]], *, width: int = 180, height: int = 18) -> str:
+def strip(
+    first_ms: int,
+    last_ms: int,
+    marks: Sequence[tuple[int, str]],
+    *,
+    width: int = 180,
+    height: int = 18,
+) -> str:
     """Draw when alarms came, as a thin strip: (event time, severity class) each."""
     span = max(last_ms - first_ms, 1)
     columns: dict[int, str] = {}
@@ -160,7 +187,8 @@ def strip(first_ms: int, last_ms: int, marks: Sequence[tuple[int, str]], *, widt
         x = round((time_ms - first_ms) / span * (width - 2))
         columns[x] = max(columns.get(x, name), name, key=tuple(_SHAPES).index)
     bars = "".join(
-        f'<rect class="{name}" x="{x}" y="1" width="2" height="{height - 2}"/>' for x, name in sorted(columns.items())
+        f'<rect class="{name}" x="{x}" y="1" width="2" height="{height - 2}"/>'
+        for x, name in sorted(columns.items())
     )
     ground = f'<rect class="ground" width="{width}" height="{height}" rx="3"/>'
     return f'<svg viewBox="0 0 {width} {height}" class="strip">{ground}{bars}</svg>'
@@ -231,7 +259,10 @@ def _line(frame: _Frame, style: str, time_ms: Times, values: Floats, holes: Time
     if not len(values):
         return ""
     x, y = frame.x(time_ms), frame.y(values)
-    text = "".join(_path(x[part], y[part]) + ("h.1" if part.stop - part.start == 1 else "") for part in _pieces(time_ms, holes))
+    text = "".join(
+        _path(x[part], y[part]) + ("h.1" if part.stop - part.start == 1 else "")
+        for part in _pieces(time_ms, holes)
+    )
     return f'<path class="{style}" d="{text}"/>'
 
 
@@ -242,10 +273,17 @@ def _band(frame: _Frame, lines: Lines, holes: Times, columns: int) -> Iterator[s
         return
     if len(time_ms) > columns:
         starts = _buckets(time_ms, columns)
-        time_ms, lower, upper = time_ms[starts], np.minimum.reduceat(lower, starts), np.maximum.reduceat(upper, starts)
+        time_ms, lower, upper = (
+            time_ms[starts],
+            np.minimum.reduceat(lower, starts),
+            np.maximum.reduceat(upper, starts),
+        )
     x, low, high = frame.x(time_ms), frame.y(lower), frame.y(upper)
     shapes = [
-        _path(np.concatenate([x[part], x[part][::-1]]), np.concatenate([high[part], low[part][::-1]])) + "z"
+        _path(
+            np.concatenate([x[part], x[part][::-1]]), np.concatenate([high[part], low[part][::-1]])
+        )
+        + "z"
         for part in _pieces(time_ms, holes)
     ]
     yield f'<path class="band" d="{"".join(shapes)}"/>'
@@ -257,8 +295,9 @@ def _spans(frame: _Frame, spans: Sequence[Span]) -> Iterator[str]:
             continue
         left, right = frame.one_x(span.start_ms), frame.one_x(span.end_ms)
         yield (
-            f'<rect class="span {span.style}" x="{left:.1f}" y="{TOP}" width="{max(right - left, 2):.1f}" '
-            f'height="{frame.bottom - TOP:.0f}"><title>{escape(span.text)}</title></rect>'
+            f'<rect class="span {span.style}" x="{left:.1f}" y="{TOP}"'
+            f' width="{max(right - left, 2):.1f}"'
+            f' height="{frame.bottom - TOP:.0f}"><title>{escape(span.text)}</title></rect>'
         )
 
 
@@ -267,8 +306,8 @@ def _mark(frame: _Frame, mark: Mark) -> str:
     y = frame.bottom if np.isnan(mark.value) else float(frame.y(np.array([mark.value]))[0])
     style = f"mark {mark.severity_class} {mark.style}".strip()
     shape = (
-        f'<path class="{style}" transform="translate({x:.1f},{y:.1f})" d="{_SHAPES[mark.severity_class]}">'
-        f"<title>{escape(mark.text)}</title></path>"
+        f'<path class="{style}" transform="translate({x:.1f},{y:.1f})"'
+        f' d="{_SHAPES[mark.severity_class]}"><title>{escape(mark.text)}</title></path>'
     )
     return f'<a href="#{mark.link}">{shape}</a>' if mark.link else shape
 
@@ -277,11 +316,17 @@ def _axes(frame: _Frame) -> Iterator[str]:
     for value in _round_steps(frame.low, frame.high):
         y = float(frame.y(np.array([value]))[0])
         yield f'<path class="grid" d="M{LEFT},{y:.1f}H{frame.right}"/>'
-        yield f'<text class="axis" x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{escape(compact(value))}</text>'
+        yield (
+            f'<text class="axis" x="{LEFT - 6}" y="{y + 3.5:.1f}"'
+            f' text-anchor="end">{escape(compact(value))}</text>'
+        )
     for time_ms, text in _time_steps(frame):
         x = frame.one_x(time_ms)
         yield f'<path class="grid" d="M{x:.1f},{frame.bottom:.0f}v4"/>'
-        yield f'<text class="axis" x="{x:.1f}" y="{frame.height - 5}" text-anchor="middle">{text}</text>'
+        yield (
+            f'<text class="axis" x="{x:.1f}" y="{frame.height - 5}"'
+            f' text-anchor="middle">{text}</text>'
+        )
 
 
 def _round_steps(low: float, high: float, most: int = 4) -> list[float]:
@@ -290,7 +335,9 @@ def _round_steps(low: float, high: float, most: int = 4) -> list[float]:
     if rough < _SMALLEST:
         return []
     size = 10.0 ** np.floor(np.log10(rough))
-    step = next(size * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0) if size * factor >= rough)
+    step = next(
+        size * factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0, 20.0) if size * factor >= rough
+    )
     first = int(np.ceil(low / step))
     return [number * step for number in range(first, first + most + 1) if number * step <= high]
 
@@ -302,7 +349,11 @@ def _time_steps(frame: _Frame) -> list[tuple[int, str]]:
     week_ms = 4 * _DAY_MS if step >= 7 * _DAY_MS else 0  # 1970-01-05 was a Monday
     first = -(-(frame.first_ms - week_ms) // step) * step + week_ms
     moments = range(first, frame.last_ms + 1, step)
-    return [(time_ms, _moment(time_ms, step)) for time_ms in moments if frame.one_x(time_ms) < frame.right - 18]
+    return [
+        (time_ms, _moment(time_ms, step))
+        for time_ms in moments
+        if frame.one_x(time_ms) < frame.right - 18
+    ]
 
 
 def _moment(time_ms: int, step_ms: int) -> str:

@@ -1,6 +1,8 @@
-"""Runs recorded data through the code of the live predictor, by one configuration or two, and says what it would have alarmed.
+"""Runs recorded data through the code of the live predictor, by one configuration or two, and says
+what it would have alarmed.
 
-Law: nothing is written to Kafka, no model is published; the same records, configuration and labels give the same summary.
+Law: nothing is written to Kafka, no model is published; the same records, configuration and labels
+     give the same summary.
 """
 
 from __future__ import annotations
@@ -17,7 +19,16 @@ from typing import Any, TextIO
 
 from lapwing import __version__
 from lapwing.backtest.feeds import Feed, InputOptions, open_feed, open_labels
-from lapwing.backtest.figures import TOLERANCE_INTERVALS, Change, Entity, alarm_fields, compare, count, figures, top
+from lapwing.backtest.figures import (
+    TOLERANCE_INTERVALS,
+    Change,
+    Entity,
+    alarm_fields,
+    compare,
+    count,
+    figures,
+    top,
+)
 from lapwing.backtest.files import check_folder, write_files
 from lapwing.backtest.models import Trainer, check_fit, find_model
 from lapwing.backtest.report import Report
@@ -44,7 +55,8 @@ class BacktestOptions:
     model         : an artefact's SHA-256 (or its first digits), or CURRENT
     fit           : train a model first, on the first part of each entity's time
     compared      : ``KEY=VALUE[,KEY=VALUE]`` of a second configuration
-    tolerance_min : two alarms so close are the same one; None = some of the entity's usual intervals
+    tolerance_min : two alarms so close are the same one; None = some of the entity's usual
+                    intervals
     """
 
     input: InputOptions = field(default_factory=InputOptions)
@@ -62,24 +74,33 @@ class BacktestOptions:
     def flags(self) -> dict[str, Any]:
         """Return the settings that the options are short for."""
         detection = {"threshold": self.threshold, "alarms_per_day": self.alarms_per_day}
-        given: dict[str, Any] = {"detection": {name: value for name, value in detection.items() if value is not None}}
+        given: dict[str, Any] = {
+            "detection": {name: value for name, value in detection.items() if value is not None}
+        }
         return given | ({} if self.detector is None else {"detector": self.detector})
 
     def check(self) -> None:
         """Raise ConfigError when options contradict each other."""
         if self.model is not None and self.fit:
             raise ConfigError("--model and --train exclude each other")
-        if self.tolerance_min is not None and (self.compared is None or not self.tolerance_min >= 0):
-            raise ConfigError(f"--tolerance {self.tolerance_min:g}: minutes, 0 or more, and only with --compare")
+        if self.tolerance_min is not None and (
+            self.compared is None or not self.tolerance_min >= 0
+        ):
+            raise ConfigError(
+                f"--tolerance {self.tolerance_min:g}: minutes, 0 or more, and only with --compare"
+            )
         if self.out is not None:
             check_folder(self.out)
 
 
-def backtest(load: Callable[[Flags], Settings], options: BacktestOptions, out: TextIO | None = None) -> dict[str, Any]:
+def backtest(
+    load: Callable[[Flags], Settings], options: BacktestOptions, out: TextIO | None = None
+) -> dict[str, Any]:
     """Run it, print and write the result, return the summary.
 
     load   : settings from flags, e.g. ``load_settings``
-    raises : ConfigError, DataError, TransportError, TopicMismatch, HistoryGone, ArtifactMissing, ArtifactRefused
+    raises : ConfigError, DataError, TransportError, TopicMismatch, HistoryGone, ArtifactMissing,
+             ArtifactRefused
     """
     options.check()
     settings = load(options.flags())
@@ -90,9 +111,16 @@ def backtest(load: Callable[[Flags], Settings], options: BacktestOptions, out: T
     labels = feed.labels if labels is None else labels
     trainer = Trainer(feed, settings) if options.fit else None
     judges: list[Judge] = []
-    for one, wish in ((settings, options.model), (changed, other.model if other and other.model else options.model)):
+    for one, wish in (
+        (settings, options.model),
+        (changed, other.model if other and other.model else options.model),
+    ):
         if one is not None:
-            model = trainer.fit(one) if trainer and wish == options.model else find_model(one.models_dir, wish, one.models)
+            model = (
+                trainer.fit(one)
+                if trainer and wish == options.model
+                else find_model(one.models_dir, wish, one.models)
+            )
             configuration = Configuration.from_settings(one)
             check_fit(configuration, model, options.threshold, options.alarms_per_day)
             judges.append(Judge("first" if not judges else "second", configuration, model))
@@ -103,12 +131,17 @@ def backtest(load: Callable[[Flags], Settings], options: BacktestOptions, out: T
     check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
     if since:
-        notes.append("the model was trained on the first part of each entity's time; only what came after is counted")
+        notes.append(
+            "the model was trained on the first part of each entity's time; only what came after is"
+            " counted"
+        )
     summary, entities, change = summarise(feed, judged, windows, since, notes, options)
     report = Report(summary, entities, judged[0], change, since)
     seconds = time.monotonic() - began_s
     target = out or sys.stdout
-    target.write(json.dumps(summary, ensure_ascii=False) + "\n" if options.as_json else to_text(summary))
+    target.write(
+        json.dumps(summary, ensure_ascii=False) + "\n" if options.as_json else to_text(summary)
+    )
     said = f"{judged[0].rows:,} records judged in {seconds:.1f} s"
     if options.out is not None:
         written = write_files(options.out, report, windows or {}, judged[1] if change else None)
@@ -123,9 +156,14 @@ def check_judged(feed: Feed, judged: Judged) -> None:
         return
     if not judged.rejected:
         raise DataError(f"{feed.name}: there is no record to judge")
-    reasons = (f"{count:,} because {Reason[code.upper()].sentence}" for code, count in judged.rejected.items())
+    reasons = (
+        f"{count:,} because {Reason[code.upper()].sentence}"
+        for code, count in judged.rejected.items()
+    )
     total = sum(judged.rejected.values())
-    raise DataError(f"{feed.name}: none of its {total:,} records can be judged: {', '.join(reasons)}")
+    raise DataError(
+        f"{feed.name}: none of its {total:,} records can be judged: {', '.join(reasons)}"
+    )
 
 
 def summarise(
@@ -151,7 +189,11 @@ def summarise(
         return summary, counted[0], None
     tolerance_ms = None if options.tolerance_min is None else options.tolerance_min * 60_000
     change = compare(counted[0], counted[1], tolerance_ms)
-    within = f"{options.tolerance_min:g} min" if tolerance_ms is not None else f"{TOLERANCE_INTERVALS} of its usual intervals"
+    within = (
+        f"{options.tolerance_min:g} min"
+        if tolerance_ms is not None
+        else f"{TOLERANCE_INTERVALS} of its usual intervals"
+    )
     summary["compare"] = {
         "changes": options.compared,
         "tolerance": f"two alarms of an entity within {within} are the same one",
@@ -166,7 +208,9 @@ def summarise(
     return summary, counted[0], change
 
 
-def place_labels(feed: Feed, labels: Windows | None, judged: Judged) -> tuple[dict[str, list[Window]] | None, list[str]]:
+def place_labels(
+    feed: Feed, labels: Windows | None, judged: Judged
+) -> tuple[dict[str, list[Window]] | None, list[str]]:
     """Give each entity its windows; say which labels found none.
 
     raises : DataError when no label is about anything here
@@ -177,16 +221,22 @@ def place_labels(feed: Feed, labels: Windows | None, judged: Judged) -> tuple[di
     known = [*entities, *(part.file for part in feed.joined)]
     if entities and not any(find(labels, name) is not None for name in known):
         raise DataError(
-            f"labels: none of their {len(labels)} keys ({', '.join(list(labels)[:3])}, ...) names an entity"
-            f" ({', '.join(entities[:3])}, ...)"
+            f"labels: none of their {len(labels)} keys ({', '.join(list(labels)[:3])}, ...) names"
+            f" an entity ({', '.join(entities[:3])}, ...)"
         )
     windows = feed.windows(labels, entities)
     placed = {window.name for of_entity in windows.values() for window in of_entity}
-    left = [key for key, of_key in labels.items() if of_key and not {window.name for window in of_key} & placed]
-    return windows, [f"keys of the labels that name nothing here: {len(left)}, e.g. {left[0]}"] if left else []
+    left = [
+        key
+        for key, of_key in labels.items()
+        if of_key and not {window.name for window in of_key} & placed
+    ]
+    return windows, (
+        [f"keys of the labels that name nothing here: {len(left)}, e.g. {left[0]}"] if left else []
+    )
 
 
-# -- a second configuration --------------------------------------------------------------------------------------------------
+# -- a second configuration ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +250,8 @@ class Changes:
 def parse_changes(text: str) -> Changes:
     """Read ``KEY=VALUE[,KEY=VALUE]``.
 
-    A key is detector, model, window, or any setting of detection and quality, with or without its section.
+    A key is detector, model, window, or any setting of detection and quality, with or without its
+    section.
 
     raises : ConfigError that says what is allowed
     """
@@ -209,7 +260,14 @@ def parse_changes(text: str) -> Changes:
     for part in re.split(r",(?=\s*[a-z][a-z_.]*=)", text):
         key, equals, value = (piece.strip() for piece in part.partition("="))
         section, _, name = key.rpartition(".")
-        owner = next((owner for owner, of in _SECTIONS.items() if name in of.model_fields and section in ("", owner)), None)
+        owner = next(
+            (
+                owner
+                for owner, of in _SECTIONS.items()
+                if name in of.model_fields and section in ("", owner)
+            ),
+            None,
+        )
         if not equals or not value:
             raise ConfigError(f"--compare {part}: write KEY=VALUE, e.g. threshold=1.5")
         if key == "model":
@@ -222,7 +280,10 @@ def parse_changes(text: str) -> Changes:
             flags.setdefault(owner, {})[name] = _value(value)
         else:
             named = [name for of in _SECTIONS.values() for name in of.model_fields]
-            raise ConfigError(f"--compare {key}: no such key; allowed are detector, model, window, {', '.join(named)}")
+            raise ConfigError(
+                f"--compare {key}: no such key; allowed are detector, model, window,"
+                f" {', '.join(named)}"
+            )
     return Changes(flags, model)
 
 
@@ -243,7 +304,7 @@ def _value(text: str) -> Any:
         return text
 
 
-# -- how far it is -----------------------------------------------------------------------------------------------------------
+# -- how far it is ---------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -252,7 +313,14 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
     began_s = said_s = time.monotonic()
     if sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
 
         columns = (
             TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[alarms]:,} alarms"),
@@ -269,7 +337,12 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
         if now_s - said_s >= LINE_EVERY_S:
             said_s = now_s
             share = round(100 * rows / max(total, 1), 1)
-            fields = {"records": rows, "percent": share, "alarms": alarms, "per_s": round(rows / (now_s - began_s))}
+            fields = {
+                "records": rows,
+                "percent": share,
+                "alarms": alarms,
+                "per_s": round(rows / (now_s - began_s)),
+            }
             print(line("judged", fields), file=sys.stderr, flush=True)  # noqa: T201 - not part of the result
 
     yield told

@@ -1,6 +1,8 @@
-"""What a backtest runs over: series as the producer reads and encodes them, or a range of the input topic.
+"""What a backtest runs over: series as the producer reads and encodes them, or a range of the input
+                           topic.
 
-Law: every record passes through its Avro bytes; batches of one partition come in log order, their offsets strictly increasing.
+Law: every record passes through its Avro bytes; batches of one partition come in log order, their
+     offsets strictly increasing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from producer.catalogue import Catalogue, assemble, column_notes, load_catalogue, read_files, shared_entities
+from producer.catalogue import (
+    Catalogue,
+    assemble,
+    column_notes,
+    load_catalogue,
+    read_files,
+    shared_entities,
+)
 from producer.files.columns import NOTHING_SAID, ColumnChoice
 from producer.files.series import Series
 from producer.records import ENTITY_FIELD, RecordMaker, event_schema
@@ -34,7 +43,8 @@ Times = npt.NDArray[np.int64]
 _SCHEMA_ID = 1
 _OFFSET = re.compile(r"\d{1,19}")
 _RANGE_HELP = (
-    "--topic-range FROM..TO: offsets (0..50000), or event times (2026-03-01..2026-03-08T12:00); either side may be left out"
+    "--topic-range FROM..TO: offsets (0..50000), or event times (2026-03-01..2026-03-08T12:00);"
+    " either side may be left out"
 )
 
 
@@ -43,7 +53,8 @@ class InputOptions:
     """Where the records come from: a folder, a topic's range, or a generated fleet.
 
     columns    : which columns of files are time and entity
-    partitions : that the records of a folder or fleet are spread over, as the producer's partitioner spreads them
+    partitions : that the records of a folder or fleet are spread over, as the producer's
+                 partitioner spreads them
     """
 
     data: Path | None = None
@@ -91,11 +102,18 @@ class Feed:
         found = {entity: list(find(labels, entity) or ()) for entity in entities}
         for part in self.joined:
             for window in find(labels, part.file) or () if part.host in found else ():
-                rows = part.host_ms[: len(part.file_ms)][(part.file_ms >= window.start_ms) & (part.file_ms <= window.end_ms)]
+                rows = part.host_ms[: len(part.file_ms)][
+                    (part.file_ms >= window.start_ms) & (part.file_ms <= window.end_ms)
+                ]
                 if len(rows):
-                    moved = replace(window, start_ms=int(rows.min()), end_ms=int(rows.max()), metric=part.metric)
+                    moved = replace(
+                        window, start_ms=int(rows.min()), end_ms=int(rows.max()), metric=part.metric
+                    )
                     found[part.host].append(moved)
-        return {entity: sorted(windows, key=lambda one: (one.start_ms, one.end_ms)) for entity, windows in found.items()}
+        return {
+            entity: sorted(windows, key=lambda one: (one.start_ms, one.end_ms))
+            for entity, windows in found.items()
+        }
 
 
 def open_feed(settings: Settings, options: InputOptions) -> Feed:
@@ -106,7 +124,9 @@ def open_feed(settings: Settings, options: InputOptions) -> Feed:
     named = {"--data": options.data, "--topic-range": options.topic_range, "--fleet": options.fleet}
     given = [name for name, value in named.items() if value is not None]
     if len(given) != 1:
-        raise ConfigError(f"one of {', '.join(named)} says what to run; given: {', '.join(given) or 'none'}")
+        raise ConfigError(
+            f"one of {', '.join(named)} says what to run; given: {', '.join(given) or 'none'}"
+        )
     options.columns.check(options.data is not None)
     if options.partitions < 1:
         raise ConfigError(f"--partitions {options.partitions}: at least 1")
@@ -114,9 +134,15 @@ def open_feed(settings: Settings, options: InputOptions) -> Feed:
         return _open_topic(settings, options.topic_range)
     if options.data is not None:
         return _open_folder(settings, options, options.data)
-    source = open_source(SourceOptions(fleet=options.fleet, days=options.days, seed=options.seed, original_times=True))
+    source = open_source(
+        SourceOptions(
+            fleet=options.fleet, days=options.days, seed=options.seed, original_times=True
+        )
+    )
     labels = read_labels_of_fleet(source.labels or {})
-    return _of_stream(settings, source.stream, "fleet", source.notes, options.partitions, labels=labels)
+    return _of_stream(
+        settings, source.stream, "fleet", source.notes, options.partitions, labels=labels
+    )
 
 
 def read_labels_of_fleet(document: Mapping[str, object]) -> Windows:
@@ -134,16 +160,32 @@ def _open_folder(settings: Settings, options: InputOptions, folder: Path) -> Fee
     skipped = {one.source: one.skipped for one in hosts if one.skipped}
     notes += [f"bad rows of {name} that were left out: {count}" for name, count in skipped.items()]
     joined = tuple(_joined(catalogue, read, hosts))
-    return _of_stream(settings, merge(hosts), str(folder), tuple(notes), options.partitions, joined=joined, skipped=skipped)
+    return _of_stream(
+        settings,
+        merge(hosts),
+        str(folder),
+        tuple(notes),
+        options.partitions,
+        joined=joined,
+        skipped=skipped,
+    )
 
 
-def _joined(catalogue: Catalogue, files: Sequence[Series], hosts: Sequence[Series]) -> Iterator[Joined]:
+def _joined(
+    catalogue: Catalogue, files: Sequence[Series], hosts: Sequence[Series]
+) -> Iterator[Joined]:
     by_name, made = {one.source: one for one in files}, {one.source: one for one in hosts}
     for part in catalogue.host:
         if part.name in made and set(part.metrics.values()) <= set(by_name):
             for metric, file in part.metrics.items():
                 times = by_name[file].time_ms
-                yield Joined(part.name, metric, file, times, made[part.name].time_ms if part.join == "position" else times)
+                yield Joined(
+                    part.name,
+                    metric,
+                    file,
+                    times,
+                    made[part.name].time_ms if part.join == "position" else times,
+                )
 
 
 def _of_stream(
@@ -161,8 +203,8 @@ def _of_stream(
         plans: Plans = {_SCHEMA_ID: compile_plan(event_schema(stream.metrics), settings.input)}
     except SchemaUnfit as unfit:
         raise ConfigError(
-            f"input: {unfit}; rows of files are written with the entity in the field {ENTITY_FIELD!r} and the metrics"
-            f" {', '.join(stream.metrics)}"
+            f"input: {unfit}; rows of files are written with the entity in the field"
+            f" {ENTITY_FIELD!r} and the metrics {', '.join(stream.metrics)}"
         ) from unfit
     where = np.zeros(len(stream.entities), np.int64)
     keys = Blob.join([entity.encode() for entity in stream.entities])
@@ -189,12 +231,14 @@ def _of_stream(
     return Feed(name, len(stream), batches, tuple(notes), labels, joined, skipped or {})
 
 
-# -- a range of the topic ----------------------------------------------------------------------------------------------------
+# -- a range of the topic --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class TopicRange:
-    """Offsets of each partition, or event times in ms; the end is exclusive, None = as far as the log goes."""
+    """Offsets of each partition, or event times in ms; the end is exclusive, None = as far as the
+    log goes.
+    """
 
     by_time: bool
     start: int | None
@@ -212,7 +256,9 @@ def parse_range(text: str) -> TopicRange:
         raise ConfigError(f"--topic-range {text}: {_RANGE_HELP}")
     offsets = [bool(_OFFSET.fullmatch(side)) for side in sides if side]
     if len(set(offsets)) > 1:
-        raise ConfigError(f"--topic-range {text}: one side is an offset and the other a time; {_RANGE_HELP}")
+        raise ConfigError(
+            f"--topic-range {text}: one side is an offset and the other a time; {_RANGE_HELP}"
+        )
     by_time = bool(offsets) and not offsets[0]
     start, stop = (_bound(side, by_time, text) for side in sides)
     if start is not None and stop is not None and start >= stop:
@@ -228,7 +274,9 @@ def _bound(side: str, by_time: bool, text: str) -> int | None:
     try:
         moment = datetime.fromisoformat(side)
     except ValueError as error:
-        raise ConfigError(f"--topic-range {text}: {side!r} is neither an offset nor a time; {_RANGE_HELP}") from error
+        raise ConfigError(
+            f"--topic-range {text}: {side!r} is neither an offset nor a time; {_RANGE_HELP}"
+        ) from error
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
@@ -244,12 +292,22 @@ def _open_topic(settings: Settings, text: str) -> Feed:
         admin.close()
     start, stop, notes = dict(low), dict(high), []
     if not wanted.by_time:
-        first, last = wanted.start or 0, max(high.values(), default=0) if wanted.stop is None else wanted.stop
+        first, last = (
+            wanted.start or 0,
+            (max(high.values(), default=0) if wanted.stop is None else wanted.stop),
+        )
         if high and last <= min(low.values()) and any(low.values()):
-            raise HistoryGone(f"--topic-range {text}: {topic} begins at offset {min(low.values())}; what was before is gone")
+            raise HistoryGone(
+                f"--topic-range {text}: {topic} begins at offset {min(low.values())}; what was"
+                " before is gone"
+            )
         start = {p: min(max(low[p], first), high[p]) for p in high}
         stop = {p: max(start[p], min(high[p], last)) for p in high}
-        notes += [f"{topic}[{p}] begins at offset {low[p]}; what was before is gone" for p in sorted(low) if first < low[p]]
+        notes += [
+            f"{topic}[{p}] begins at offset {low[p]}; what was before is gone"
+            for p in sorted(low)
+            if first < low[p]
+        ]
     schemas = writer_schemas(settings)
 
     def batches() -> Iterator[tuple[Batch, Plans]]:
@@ -265,14 +323,26 @@ def _open_topic(settings: Settings, text: str) -> Feed:
 
 
 def within(batch: Batch, plans: Plans, settings: Settings, wanted: TopicRange) -> Batch:
-    """Return the records whose event time lies in the range; one that cannot be decoded has none and is left out."""
+    """Return the records whose event time lies in the range; one that cannot be decoded has none
+    and is left out.
+    """
     columns = decode(batch, plans, settings.input, Directory(), [], settings.predict.max_entities)
-    after = columns.time_ms >= wanted.start if wanted.start is not None else np.ones(len(columns), np.bool_)
-    before = columns.time_ms < wanted.stop if wanted.stop is not None else np.ones(len(columns), np.bool_)
+    after = (
+        columns.time_ms >= wanted.start
+        if wanted.start is not None
+        else np.ones(len(columns), np.bool_)
+    )
+    before = (
+        columns.time_ms < wanted.stop
+        if wanted.stop is not None
+        else np.ones(len(columns), np.bool_)
+    )
     rows = columns.accepted[after & before]
     if len(rows) == len(batch):
         return batch
-    headers = {place: batch.headers[row] for place, row in enumerate(rows.tolist()) if row in batch.headers}
+    headers = {
+        place: batch.headers[row] for place, row in enumerate(rows.tolist()) if row in batch.headers
+    }
     return Batch(
         batch.topic, batch.partition, select(batch.values, rows), select(batch.keys, rows),
         batch.offsets[rows], batch.broker_ms[rows], headers,

@@ -1,4 +1,5 @@
-"""What a backtest says in figures: alarms, budget, labels, data quality, and what a second configuration changes.
+"""What a backtest says in figures: alarms, budget, labels, data quality, and what a second
+configuration changes.
 
 Law: the figures are JSON values and depend on the records, the configurations and the labels alone.
 """
@@ -48,10 +49,14 @@ class Entity:
     judgement: Judgement | None
 
 
-def count(judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since: Since) -> list[Entity]:
-    """Count what was said of each entity, those with most alarms, then those with most missed windows, first.
+def count(
+    judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since: Since
+) -> list[Entity]:
+    """Count what was said of each entity, those with most alarms, then those with most missed
+    windows, first.
 
-    since : {(entity, partition): event time}, what is older is not counted; a model was trained on it
+    since : {(entity, partition): event time}, what is older is not counted; a model was trained on
+            it
     """
     alarms: dict[Key, list[Anomaly]] = {}
     for alarm in judged.alarms:
@@ -65,7 +70,12 @@ def count(judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since:
         ready = rows & (series.state != State.WARMING)
         judgement = None
         if windows is not None:
-            judgement = judge(series.time_ms[rows], series.alarm[rows], ready[rows], windows.get(series.entity, ()))
+            judgement = judge(
+                series.time_ms[rows],
+                series.alarm[rows],
+                ready[rows],
+                windows.get(series.entity, ()),
+            )
         days, ready_days = observed_days(series, rows), observed_days(series, ready)
         mine = tuple(alarms.get(series.key, ()))
         found.append(Entity(series, days, ready_days, mine, quality[series.key], judgement))
@@ -73,7 +83,9 @@ def count(judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since:
 
 
 def observed_days(series: Series, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
-    """Return the time from record to record, those of ``rows`` only; a step counts as a day at most."""
+    """Return the time from record to record, those of ``rows`` only; a step counts as a day at
+    most.
+    """
     chosen = rows & series.counted
     steps = np.diff(series.time_ms[series.counted], prepend=series.time_ms[:1])
     return float(np.minimum(steps[chosen[series.counted]], DAY_MS).sum()) / DAY_MS
@@ -87,24 +99,36 @@ def interval_ms(series: Series) -> float:
 
 def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
     """Gather the figures of one judge."""
-    alarms = sorted(chain.from_iterable(one.alarms for one in entities), key=lambda a: (a.event_time, a.entity))
+    alarms = sorted(
+        chain.from_iterable(one.alarms for one in entities), key=lambda a: (a.event_time, a.entity)
+    )
     days, ready_days = sum(one.days for one in entities), sum(one.ready_days for one in entities)
     configuration, model = judged.judge.configuration, judged.judge.model
     asked = None if configuration.detector.is_trained else configuration.detection.alarms_per_day
     warm = [alarm for alarm in alarms if not alarm.cold_start]
     achieved = _ratio(len(warm), ready_days)
-    times = [int(series.time_ms[at]) for series in judged.series for at in (series.time_ms.argmin(), series.time_ms.argmax())]
+    times = [
+        int(series.time_ms[at])
+        for series in judged.series
+        for at in (series.time_ms.argmin(), series.time_ms.argmax())
+    ]
     classes = Counter(severity_class(alarm.severity or 0.0) for alarm in alarms)
     return {
         "detector": configuration.detector.value,
-        "threshold": model.threshold if configuration.detector.is_trained and model else configuration.detection.threshold,
+        "threshold": (
+            model.threshold
+            if configuration.detector.is_trained and model
+            else configuration.detection.threshold
+        ),
         "model": (model.model_id or "trained here") if model else None,
         "records": judged.rows,
         "rejected": judged.rejected,
         "late": judged.late,
         "duplicates": judged.duplicates,
         "entities": len({series.entity for series in judged.series}),
-        "entities_warming": sum(bool((series.state == State.WARMING).all()) for series in judged.series),
+        "entities_warming": sum(
+            bool((series.state == State.WARMING).all()) for series in judged.series
+        ),
         "entity_days": round(days, 3),
         "first_event": iso(min(times)) if times else None,
         "last_event": iso(max(times)) if times else None,
@@ -117,7 +141,11 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
             "by_metric": _shares(alarms, by_member=False),
             "by_member": _shares(alarms, by_member=True),
         },
-        "budget": None if asked is None else {"asked": asked, "achieved": achieved, "ratio": _ratio(achieved, asked)},
+        "budget": (
+            None
+            if asked is None
+            else {"asked": asked, "achieved": achieved, "ratio": _ratio(achieved, asked)}
+        ),
         "data_quality": dict(sorted(Counter(one.kind.value for one in judged.quality).items())),
         "labels": _labels(entities, days),
         "top_alarms": [alarm_fields(alarm) for alarm in top(alarms)],
@@ -127,7 +155,9 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
 
 def top(alarms: Sequence[Anomaly], limit: int = TOP_ALARMS) -> list[Anomaly]:
     """Return the severest alarms."""
-    return sorted(alarms, key=lambda a: (-(a.severity or 0.0), -(a.score or 0.0), a.event_time, a.entity))[:limit]
+    return sorted(
+        alarms, key=lambda a: (-(a.severity or 0.0), -(a.score or 0.0), a.event_time, a.entity)
+    )[:limit]
 
 
 def alarm_fields(alarm: Anomaly) -> dict[str, Any]:
@@ -161,10 +191,13 @@ class Change:
     added: tuple[Anomaly, ...]
 
 
-def compare(first: Sequence[Entity], second: Sequence[Entity], tolerance_ms: float | None = None) -> Change:
+def compare(
+    first: Sequence[Entity], second: Sequence[Entity], tolerance_ms: float | None = None
+) -> Change:
     """Match the alarms of two judges, entity by entity, in order of time; each is matched once.
 
-    tolerance_ms : longest distance of a pair; None = TOLERANCE_INTERVALS of the entity's usual interval
+    tolerance_ms : longest distance of a pair; None = TOLERANCE_INTERVALS of the entity's usual
+                   interval
     """
     kept: list[tuple[Anomaly, Anomaly]] = []
     removed: list[Anomaly] = []
@@ -172,7 +205,9 @@ def compare(first: Sequence[Entity], second: Sequence[Entity], tolerance_ms: flo
     others = {one.series.key: one for one in second}
     for one in first:
         other = others[one.series.key]
-        most_ms = TOLERANCE_INTERVALS * interval_ms(one.series) if tolerance_ms is None else tolerance_ms
+        most_ms = (
+            TOLERANCE_INTERVALS * interval_ms(one.series) if tolerance_ms is None else tolerance_ms
+        )
         left = sorted(one.alarms, key=lambda a: a.event_time)
         right = sorted(other.alarms, key=lambda a: a.event_time)
         i = j = 0
@@ -207,10 +242,11 @@ def _episodes(entity: Entity) -> int:
 
 
 def _shares(alarms: Sequence[Anomaly], *, by_member: bool) -> dict[str, float]:
-    """Share the alarms out to the metrics, or the members, by their attributions; the sum is the number of alarms.
+    """Share the alarms out to the metrics, or the members, by their attributions; the sum is the
+    number of alarms.
 
-    Attributions are called ``metric.member`` or ``trained``, which judges all metrics together; those of a trained model that
-    decides alone are called by metric, or time_of_day.
+    Attributions are called ``metric.member`` or ``trained``, which judges all metrics together;
+    those of a trained model that decides alone are called by metric, or time_of_day.
     """
     found: dict[str, float] = {}
     for alarm in alarms:
@@ -224,7 +260,10 @@ def _shares(alarms: Sequence[Anomaly], *, by_member: bool) -> dict[str, float]:
             else:
                 owner = metric if dot else TOGETHER if name == TRAINED else name
             found[owner] = found.get(owner, 0.0) + share
-    return {name: round(share, 2) for name, share in sorted(found.items(), key=lambda item: (-item[1], item[0]))}
+    return {
+        name: round(share, 2)
+        for name, share in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    }
 
 
 def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
@@ -233,8 +272,16 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
         return None
     fates = [fate for one in judgements for fate in one.fates]
     counted = Counter(fate.fate for fate in fates)
-    delays = [fate.delay_ms / 60_000 for fate in fates if fate.fate is Fate.HIT and fate.delay_ms is not None]
-    hits, missed, false = counted[Fate.HIT], counted[Fate.MISSED], sum(one.false_alarms for one in judgements)
+    delays = [
+        fate.delay_ms / 60_000
+        for fate in fates
+        if fate.fate is Fate.HIT and fate.delay_ms is not None
+    ]
+    hits, missed, false = (
+        counted[Fate.HIT],
+        counted[Fate.MISSED],
+        sum(one.false_alarms for one in judgements),
+    )
     kinds = sorted({fate.window.kind for fate in fates if fate.window.kind})
     return {
         "windows": hits + missed,

@@ -1,6 +1,8 @@
-"""What a backtest leaves in a folder: result files as NAB keeps them, a summary, the alarms as a table, the report.
+"""What a backtest leaves in a folder: result files as NAB keeps them, a summary, the alarms as a
+table, the report.
 
-Law: the files depend on what was judged alone; none is written into a folder that holds something else.
+Law: the files depend on what was judged alone; none is written into a folder that holds something
+     else.
 """
 
 from __future__ import annotations
@@ -37,10 +39,15 @@ def check_folder(out: Path) -> None:
         raise ConfigError(f"--out {out}: that is a file; name a folder")
     others = sorted({path.name for path in out.iterdir()} - _OURS) if out.is_dir() else []
     if others:
-        raise ConfigError(f"--out {out}: it holds {others[0]}, which is not of a backtest; name a new or empty folder")
+        raise ConfigError(
+            f"--out {out}: it holds {others[0]}, which is not of a backtest; name a new or empty"
+            " folder"
+        )
 
 
-def write_files(out: Path, report: Report, windows: Mapping[str, Sequence[Window]], second: Judged | None) -> list[Path]:
+def write_files(
+    out: Path, report: Report, windows: Mapping[str, Sequence[Window]], second: Judged | None
+) -> list[Path]:
     """Write everything; return the files for people.
 
     raises : ConfigError when the folder cannot be written
@@ -56,26 +63,39 @@ def write_files(out: Path, report: Report, windows: Mapping[str, Sequence[Window
         for name, text in result_files(report.judged.series, windows):
             _write(out / RESULTS / name, text)
     except OSError as error:
-        raise ConfigError(f"--out {out}: it cannot be written: {error.strerror or error}") from error
+        raise ConfigError(
+            f"--out {out}: it cannot be written: {error.strerror or error}"
+        ) from error
     return [out / name for name in files]
 
 
 def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> str:
-    """Write alarms and data-quality verdicts in order of time; ``configuration`` says which one gave an alarm."""
+    """Write alarms and data-quality verdicts in order of time; ``configuration`` says which one
+    gave an alarm.
+    """
     removed = {id(alarm) for alarm in change.removed} if change else set()
     rows: list[tuple[Anomaly, str]] = [(one, "") for one in judged.quality]
-    rows += [(one, "" if second is None else "first" if id(one) in removed else "both") for one in judged.alarms]
+    rows += [
+        (one, "" if second is None else "first" if id(one) in removed else "both")
+        for one in judged.alarms
+    ]
     rows += [(one, "second") for one in (change.added if change else ())]
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for one, who in sorted(rows, key=lambda row: (row[0].event_time, row[0].entity, row[0].source_offset)):
+    for one, who in sorted(
+        rows, key=lambda row: (row[0].event_time, row[0].entity, row[0].source_offset)
+    ):
         writer.writerow(alarm_fields(one) | {"configuration": who})
     return text.getvalue()
 
 
-def result_files(series: Sequence[Series], windows: Mapping[str, Sequence[Window]]) -> Iterator[tuple[str, str]]:
-    """Yield name and content of each series' result file, one per metric; the score is the entity's."""
+def result_files(
+    series: Sequence[Series], windows: Mapping[str, Sequence[Window]]
+) -> Iterator[tuple[str, str]]:
+    """Yield name and content of each series' result file, one per metric; the score is the
+    entity's.
+    """
     taken: set[str] = set()
     for one in series:
         scores = result_scores(one.severity, one.alarm)
@@ -85,12 +105,16 @@ def result_files(series: Sequence[Series], windows: Mapping[str, Sequence[Window
             if f"{folder}/{file}".lower() in taken:
                 file = f"{file}.{hashlib.sha256(f'{one.key}'.encode()).hexdigest()[:8]}"
             taken.add(f"{folder}/{file}".lower())
-            text = result_csv(one.time_ms, one.values[:, column], scores, windows.get(one.entity, ()))
+            text = result_csv(
+                one.time_ms, one.values[:, column], scores, windows.get(one.entity, ())
+            )
             yield f"{folder}/lapwing_{file}.csv", text
 
 
 def _place(entity: str) -> tuple[str, str]:
-    """Folder and file name of an entity that every system can bear; what stands before its last slash is the folder."""
+    """Folder and file name of an entity that every system can bear; what stands before its last
+    slash is the folder.
+    """
     parts = [re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip(".")[:80] for part in entity.split("/")]
     *folders, name = [part or "_" for part in parts]
     return "/".join(folders) or "series", name

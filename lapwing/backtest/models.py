@@ -1,4 +1,5 @@
-"""The trained model of a backtest: a published one, or one that is fitted to the first part of the data at hand.
+"""The trained model of a backtest: a published one, or one that is fitted to the first part of the
+data at hand.
 
 Law: what is fitted here is never published; nothing of what it is judged on enters it.
 """
@@ -18,7 +19,9 @@ from shared.settings import ModelSettings, Settings
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")
 
 
-def find_model(models_dir: Path, wish: str | None, believed: ModelSettings | None = None) -> Model | None:
+def find_model(
+    models_dir: Path, wish: str | None, believed: ModelSettings | None = None
+) -> Model | None:
     """Load the model that was asked for.
 
     wish     : CURRENT, 64 hex digits, or the first 8 or more of them; None or ``none`` = no model
@@ -32,18 +35,29 @@ def find_model(models_dir: Path, wish: str | None, believed: ModelSettings | Non
     if wish == "CURRENT":
         sha256 = current(models_dir)
         if sha256 is None:
-            raise ArtifactMissing(f"--model CURRENT: {models_dir} holds no model; `lapwing train --once` publishes one")
+            raise ArtifactMissing(
+                f"--model CURRENT: {models_dir} holds no model; `lapwing train --once`"
+                " publishes one"
+            )
         return load(models_dir, sha256, trust(believed or ModelSettings()))
     if not _DIGITS.fullmatch(wish):
-        raise ConfigError(f"--model {wish}: CURRENT, or the SHA-256 of an artefact (or its first 8 digits or more)")
+        raise ConfigError(
+            f"--model {wish}: CURRENT, or the SHA-256 of an artefact (or its first 8 digits or"
+            " more)"
+        )
     found = sorted(path.name for path in models_dir.glob(f"{wish}*") if path.is_dir())
     if len(found) != 1:
-        raise ConfigError(f"--model {wish}: {len(found) or 'no'} artefacts of that name in {models_dir}")
+        raise ConfigError(
+            f"--model {wish}: {len(found) or 'no'} artefacts of that name in {models_dir}"
+        )
     return load(models_dir, found[0], trust(believed or ModelSettings()))
 
 
 def check_fit(
-    configuration: Configuration, model: Model | None, threshold: float | None = None, alarms_per_day: float | None = None
+    configuration: Configuration,
+    model: Model | None,
+    threshold: float | None = None,
+    alarms_per_day: float | None = None,
 ) -> None:
     """Refuse a detector without its model, and options that a trained detector does not take.
 
@@ -53,12 +67,23 @@ def check_fit(
     if not detector.is_trained:
         return
     if model is None:
-        raise ConfigError(f"detector {detector.value} needs a model: --model SHA256, --model CURRENT or --train")
+        raise ConfigError(
+            f"detector {detector.value} needs a model: --model SHA256, --model CURRENT or --train"
+        )
     if model.detector is not detector:
-        raise ConfigError(f"detector is {detector.value}, but the model is of {model.detector.value}")
-    given = [name for name, value in (("--threshold", threshold), ("--alarms-per-day", alarms_per_day)) if value is not None]
+        raise ConfigError(
+            f"detector is {detector.value}, but the model is of {model.detector.value}"
+        )
+    given = [
+        name
+        for name, value in (("--threshold", threshold), ("--alarms-per-day", alarms_per_day))
+        if value is not None
+    ]
     if given:
-        raise ConfigError(f"{given[0]} is for the ensemble and its members; the threshold of {detector.value} is in its model")
+        raise ConfigError(
+            f"{given[0]} is for the ensemble and its members; the threshold of {detector.value} is"
+            " in its model"
+        )
 
 
 class Trainer:
@@ -88,11 +113,15 @@ class Trainer:
 
         if settings.trained_detector not in self._fitted:
             try:
-                trained = train(self._rows, settings.trained_detector, settings.features, settings.train)
+                trained = train(
+                    self._rows, settings.trained_detector, settings.features, settings.train
+                )
             except TooFewRows as error:
                 raise DataError(f"--train: {error}") from error
             self._fitted[settings.trained_detector] = trained.model
-            for key, low, high in zip(self._rows.series, self._rows.bounds[:-1], self._rows.bounds[1:], strict=True):
+            for key, low, high in zip(
+                self._rows.series, self._rows.bounds[:-1], self._rows.bounds[1:], strict=True
+            ):
                 times, part = self._rows.time_ms[low:high], trained.part[low:high]
                 if (part == TRAIN).any():
                     rest = times[part == TEST]

@@ -1,4 +1,5 @@
-"""The backtest as one HTML page that a person wants to look at; nothing in it is loaded from elsewhere.
+"""The backtest as one HTML page that a person wants to look at; nothing in it is loaded from
+elsewhere.
 
 Law: pure; what is left out because there is too much of it is said on the page.
 """
@@ -33,7 +34,8 @@ class Report:
 
     summary : as ``backtest.summarise`` gives it
     change  : alarms that a second configuration adds and removes
-    since   : {(entity, partition): event time} from which on is counted, where a model was trained on what is older
+    since   : {(entity, partition): event time} from which on is counted, where a model was trained
+              on what is older
     """
 
     summary: Mapping[str, Any]
@@ -46,7 +48,9 @@ class Report:
 def page(report: Report) -> str:
     """Write the page."""
     charted = _charted(report.entities)
-    close_ups = {id(alarm) for alarm in top([a for one in charted for a in one.alarms], MAX_CLOSE_UPS)}
+    close_ups = {
+        id(alarm) for alarm in top([a for one in charted for a in one.alarms], MAX_CLOSE_UPS)
+    }
     quality: dict[tuple[str, int], list[Anomaly]] = {}
     for one in report.judged.quality:
         quality.setdefault((one.entity, one.source_partition), []).append(one)
@@ -57,12 +61,19 @@ def page(report: Report) -> str:
         _comparison(report),
         _overview(report, len(charted)),
         _legend(report),
-        *(_entity(report, one, number, close_ups, quality.get(one.series.key, [])) for number, one in enumerate(charted)),
+        *(
+            _entity(report, one, number, close_ups, quality.get(one.series.key, []))
+            for number, one in enumerate(charted)
+        ),
     ]
     title = f"Backtest of {escape(report.summary['source'])}"
-    view = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    view = (
+        '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    )
     head = f"<head>{view}<title>{title}</title><style>{style_sheet()}</style></head>"
-    return f'<!doctype html><html lang="en">{head}<body><main>{"".join(body)}</main></body></html>\n'
+    return (
+        f'<!doctype html><html lang="en">{head}<body><main>{"".join(body)}</main></body></html>\n'
+    )
 
 
 def _charted(entities: Sequence[Entity]) -> list[Entity]:
@@ -82,11 +93,16 @@ def _head(summary: Mapping[str, Any]) -> str:
     notes = "".join(f"<li>{escape(note)}</li>" for note in summary["notes"])
     model = f", model {escape(str(first['model']))}" if first["model"] else ""
     budget = first["budget"]
-    decides = f"{budget['asked']:g} alarms per entity and day asked for" if budget else f"threshold {first['threshold']:.4g}"
+    decides = (
+        f"{budget['asked']:g} alarms per entity and day asked for"
+        if budget
+        else f"threshold {first['threshold']:.4g}"
+    )
     return (
-        f"<header><p class='kicker'>Lapwing backtest</p><h1>{escape(summary['source'])}</h1>"
-        f"<p>{first['records']:,} records of {first['entities']:,} entities, {first['first_event']} to {first['last_event']}"
-        f" UTC. Judged by <b>{escape(first['detector'])}</b>, {decides}{model}.</p>"
+        "<header><p class='kicker'>Lapwing"
+        f" backtest</p><h1>{escape(summary['source'])}</h1><p>{first['records']:,} records of"
+        f" {first['entities']:,} entities, {first['first_event']} to {first['last_event']} UTC."
+        f" Judged by <b>{escape(first['detector'])}</b>, {decides}{model}.</p>"
         + (f"<ul class='notes'>{notes}</ul>" if notes else "")
         + "</header>"
     )
@@ -97,24 +113,49 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     alarms, budget, labels = first["alarms"], first["budget"], first["labels"]
     tiles = [
         ("alarms", f"{alarms['count']:,}", f"in {first['entity_days']:,.0f} entity-days"),
-        ("per entity and day", f"{alarms['per_entity_and_day']:.3g}", f"{alarms['cold_start']} before the warm-up ended"),
+        (
+            "per entity and day",
+            f"{alarms['per_entity_and_day']:.3g}",
+            f"{alarms['cold_start']} before the warm-up ended",
+        ),
     ]
     if budget:
         tiles.append(
-            ("asked, achieved", f"{budget['asked']:g} → {budget['achieved']:.3g}", f"{budget['ratio']:.2f} of what was asked")
+            (
+                "asked, achieved",
+                f"{budget['asked']:g} → {budget['achieved']:.3g}",
+                f"{budget['ratio']:.2f} of what was asked",
+            )
         )
     if labels:
         delay = labels["median_delay_min"]
         tiles += [
-            ("labelled windows hit", f"{labels['hits']} of {labels['windows']}", f"recall {labels['recall']:.2f}"),
-            ("false alarms", f"{labels['false_alarms']:,}", f"precision {labels['precision']:.2f}, F1 {labels['f1']:.2f}"),
-            ("median delay", "-" if delay is None else duration(delay * 60_000), "from the start of the window"),
+            (
+                "labelled windows hit",
+                f"{labels['hits']} of {labels['windows']}",
+                f"recall {labels['recall']:.2f}",
+            ),
+            (
+                "false alarms",
+                f"{labels['false_alarms']:,}",
+                f"precision {labels['precision']:.2f}, F1 {labels['f1']:.2f}",
+            ),
+            (
+                "median delay",
+                "-" if delay is None else duration(delay * 60_000),
+                "from the start of the window",
+            ),
         ]
     tiles.append(
-        ("data-quality verdicts", f"{sum(first['data_quality'].values()):,}", _listed(first["data_quality"]) or "none")
+        (
+            "data-quality verdicts",
+            f"{sum(first['data_quality'].values()):,}",
+            _listed(first["data_quality"]) or "none",
+        )
     )
     cells = "".join(
-        f"<div class='tile'><span>{name}</span><b>{value}</b><span>{escape(said)}</span></div>" for name, value, said in tiles
+        f"<div class='tile'><span>{name}</span><b>{value}</b><span>{escape(said)}</span></div>"
+        for name, value, said in tiles
     )
     return f"<section class='tiles'>{cells}</section>"
 
@@ -122,27 +163,41 @@ def _tiles(summary: Mapping[str, Any]) -> str:
 def _breakdown(summary: Mapping[str, Any]) -> str:
     alarms, labels = summary["first"]["alarms"], summary["first"]["labels"]
     tables = [
-        _bars("By severity", {name: alarms["by_severity"][name] for name in _CLASSES}, classes=True),
+        _bars(
+            "By severity", {name: alarms["by_severity"][name] for name in _CLASSES}, classes=True
+        ),
         _bars("By metric", alarms["by_metric"]),
         _bars("By member", alarms["by_member"]),
     ]
     if labels and labels["by_kind"]:
-        kinds = {kind: counts["hits"] / max(sum(counts.values()), 1) for kind, counts in labels["by_kind"].items()}
+        kinds = {
+            kind: counts["hits"] / max(sum(counts.values()), 1)
+            for kind, counts in labels["by_kind"].items()
+        }
         tables.append(_bars("Found by kind", kinds, percent=True))
     return f"<section class='card bars'>{''.join(table for table in tables if table)}</section>"
 
 
-def _bars(title: str, counts: Mapping[str, float], *, classes: bool = False, percent: bool = False) -> str:
+def _bars(
+    title: str, counts: Mapping[str, float], *, classes: bool = False, percent: bool = False
+) -> str:
     if not counts:
         return ""
     most = 1.0 if percent else max(*counts.values(), 1e-9)
     rows = []
     for name, value in list(counts.items())[:8]:
-        said = f"{value:.0%}" if percent else f"{value:,.0f}" if value >= 10 or value == int(value) else f"{value:.1f}"
+        said = (
+            f"{value:.0%}"
+            if percent
+            else f"{value:,.0f}"
+            if value >= 10 or value == int(value)
+            else f"{value:.1f}"
+        )
         colour = f"var(--{name})" if classes else "var(--expected)"
         rows.append(
             f"<tr><th>{escape(name.replace('_', ' '))}</th>"
-            f"<td class='bar'><i style='width:{100 * value / most:.0f}%;background:{colour}'></i></td><td>{said}</td></tr>"
+            "<td class='bar'><i"
+            f" style='width:{100 * value / most:.0f}%;background:{colour}'></i></td><td>{said}</td></tr>"
         )
     more = f"<tr><th colspan='3'>and {len(counts) - 8} more</th></tr>" if len(counts) > 8 else ""
     return f"<div><h3>{title}</h3><table>{''.join(rows)}{more}</table></div>"
@@ -157,15 +212,19 @@ def _comparison(report: Report) -> str:
     for name, of in _COMPARED:
         left, right = of(first), of(second)
         if left is not None or right is not None:
-            rows.append(f"<tr><th>{name}</th><td>{_number(left)}</td><td>{_number(right)}</td></tr>")
+            rows.append(
+                f"<tr><th>{name}</th><td>{_number(left)}</td><td>{_number(right)}</td></tr>"
+            )
     lists = "".join(
-        f"<details><summary>{len(alarms)} alarms {word}</summary><ul>{''.join(map(_bullet, top(alarms, MAX_LISTED)))}</ul>"
+        f"<details><summary>{len(alarms)} alarms"
+        f" {word}</summary><ul>{''.join(map(_bullet, top(alarms, MAX_LISTED)))}</ul>"
         f"{_more(len(alarms) - MAX_LISTED)}</details>"
         for word, alarms in (("added", change.added), ("removed", change.removed))
     )
     return (
         f"<section class='card'><h2>With {escape(compared['changes'])}</h2>"
-        f"<p>{len(change.added)} alarms added, {len(change.removed)} removed, {len(change.kept)} kept"
+        f"<p>{len(change.added)} alarms added, {len(change.removed)} removed, {len(change.kept)}"
+        " kept"
         f" ({escape(compared['tolerance'])}).</p>"
         "<div class='scroll'><table class='figures'>"
         f"<tr><th></th><th>as configured</th><th>{escape(compared['changes'])}</th></tr>"
@@ -180,7 +239,10 @@ def _of_labels(name: str) -> Any:
 _COMPARED: tuple[tuple[str, Any], ...] = (
     ("alarms", lambda figures: figures["alarms"]["count"]),
     ("per entity and day", lambda figures: figures["alarms"]["per_entity_and_day"]),
-    *((name, lambda figures, name=name: figures["alarms"]["by_severity"][name]) for name in _CLASSES),
+    *(
+        (name, lambda figures, name=name: figures["alarms"]["by_severity"][name])
+        for name in _CLASSES
+    ),
     ("windows hit", _of_labels("hits")),
     ("windows missed", _of_labels("missed")),
     ("false alarms", _of_labels("false_alarms")),
@@ -195,7 +257,15 @@ _COMPARED: tuple[tuple[str, Any], ...] = (
 
 def _overview(report: Report, charted: int) -> str:
     labelled = report.summary["first"]["labels"] is not None
-    heads = ["entity", "alarms", "when", "per day", *_CLASSES, *(("hit", "missed", "false") if labelled else ()), "quality"]
+    heads = [
+        "entity",
+        "alarms",
+        "when",
+        "per day",
+        *_CLASSES,
+        *(("hit", "missed", "false") if labelled else ()),
+        "quality",
+    ]
     rows = []
     for number, one in enumerate(report.entities[:MAX_ROWS]):
         series = one.series
@@ -212,14 +282,26 @@ def _overview(report: Report, charted: int) -> str:
         if labelled:
             fates = [fate.fate for fate in one.judgement.fates] if one.judgement else []
             false = one.judgement.false_alarms if one.judgement else 0
-            cells += [str(n or "") for n in (fates.count(Fate.HIT), fates.count(Fate.MISSED), false)]
+            cells += [
+                str(n or "") for n in (fates.count(Fate.HIT), fates.count(Fate.MISSED), false)
+            ]
         cells.append(str(one.quality or ""))
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     left_out = len(report.entities) - charted
-    said = f"<p class='muted'>Charts of the {charted} with most alarms; {left_out} have none.</p>" if left_out else ""
-    table = f"<table class='overview'><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
+    said = (
+        f"<p class='muted'>Charts of the {charted} with most alarms; {left_out} have none.</p>"
+        if left_out
+        else ""
+    )
+    table = (
+        "<table"
+        f" class='overview'><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
+    )
     more = _more(len(report.entities) - MAX_ROWS)
-    return f"<section class='card'><h2>Entities</h2>{said}<div class='scroll'>{table}</div>{more}</section>"
+    return (
+        f"<section class='card'><h2>Entities</h2>{said}<div"
+        f" class='scroll'>{table}</div>{more}</section>"
+    )
 
 
 def _legend(report: Report) -> str:
@@ -228,27 +310,49 @@ def _legend(report: Report) -> str:
     if report.summary["first"]["labels"] is not None:
         words.append(("labelled (dashed: missed)", "label"))
     if report.change is not None:
-        words.append(("ringed: only as configured if filled, only with the changes if hollow", "added"))
-    keys = "".join(f"<span><i style='background:var(--{colour})'></i>{name}</span>" for name, colour in words)
+        words.append(
+            ("ringed: only as configured if filled, only with the changes if hollow", "added")
+        )
+    keys = "".join(
+        f"<span><i style='background:var(--{colour})'></i>{name}</span>" for name, colour in words
+    )
     return f"<p class='legend'>{keys}<span>grey: warming up</span></p>"
 
 
-def _entity(report: Report, one: Entity, number: int, close_ups: set[int], quality: Sequence[Anomaly]) -> str:
+def _entity(
+    report: Report, one: Entity, number: int, close_ups: set[int], quality: Sequence[Anomaly]
+) -> str:
     series = one.series
     order = _metric_order(one)
     spans, counted = list(_all_spans(report, one)), series.counted
     marks = _marks(report, one, number)
-    ticks = [(int(q.event_time), f"{iso(q.event_time)} {q.kind.value}: {q.reason}") for q in quality[:200]]
-    several = len({e.series.partition for e in report.entities if e.series.entity == series.entity}) > 1
+    ticks = [
+        (int(q.event_time), f"{iso(q.event_time)} {q.kind.value}: {q.reason}")
+        for q in quality[:200]
+    ]
+    several = (
+        len({e.series.partition for e in report.entities if e.series.entity == series.entity}) > 1
+    )
     name = f"{series.entity} (partition {series.partition})" if several else series.entity
-    parts = [f"<section class='card' id='e{number}'><h2>{escape(name)}</h2><p class='muted'>{_said(one)}</p>"]
+    parts = [
+        f"<section class='card' id='e{number}'><h2>{escape(name)}</h2>",
+        f"<p class='muted'>{_said(one)}</p>",
+    ]
     for metric in order[:MAX_METRICS]:
         mine = [mark for owner, mark in marks if owner == metric]
         about = [span for span in spans if span.metric in ("", series.metrics[metric])]
-        chart = draw(_lines(series, metric, counted), mine, about, ticks, label=f"{name}, {series.metrics[metric]}")
+        chart = draw(
+            _lines(series, metric, counted),
+            mine,
+            about,
+            ticks,
+            label=f"{name}, {series.metrics[metric]}",
+        )
         parts.append(f"<h3>{escape(series.metrics[metric])}</h3><div class='scroll'>{chart}</div>")
     if len(order) > MAX_METRICS:
-        parts.append(f"<p class='muted'>and {len(order) - MAX_METRICS} metrics without a chart here</p>")
+        parts.append(
+            f"<p class='muted'>and {len(order) - MAX_METRICS} metrics without a chart here</p>"
+        )
     parts.append(_alarm_list(one, number, close_ups, spans))
     return "".join([*parts, "</section>"])
 
@@ -265,7 +369,9 @@ def _said(one: Entity) -> str:
 
 def _metric_order(one: Entity) -> list[int]:
     named = [alarm.metric for alarm in one.alarms]
-    return sorted(range(len(one.series.metrics)), key=lambda metric: -named.count(one.series.metrics[metric]))
+    return sorted(
+        range(len(one.series.metrics)), key=lambda metric: -named.count(one.series.metrics[metric])
+    )
 
 
 def _lines(series: Series, metric: int, counted: np.ndarray[Any, np.dtype[np.bool_]]) -> Lines:
@@ -283,15 +389,28 @@ def _all_spans(report: Report, one: Entity) -> Iterator[Span]:
         yield Span(first, int(last), "warming", f"warming up until {iso(int(last))}")
     if series.key in report.since:
         last = report.since[series.key]
-        yield Span(first, int(last), "trained", f"the model was trained on what came before {iso(int(last))}; not counted")
+        yield Span(
+            first,
+            int(last),
+            "trained",
+            f"the model was trained on what came before {iso(int(last))}; not counted",
+        )
     for fate in one.judgement.fates if one.judgement else ():
         window = fate.window
-        told = f"labelled: {window.kind or window.name}, {iso(window.start_ms)} to {iso(window.end_ms)}: {_FATES[fate.fate]}"
+        told = (
+            f"labelled: {window.kind or window.name}, {iso(window.start_ms)} to"
+            f" {iso(window.end_ms)}: {_FATES[fate.fate]}"
+        )
         style = "label missed" if fate.fate is Fate.MISSED else "label"
         yield Span(window.start_ms, window.end_ms, style, told, window.metric)
 
 
-_FATES = {Fate.HIT: "hit", Fate.MISSED: "missed", Fate.WARMING: "still warming up", Fate.NO_DATA: "no data"}
+_FATES = {
+    Fate.HIT: "hit",
+    Fate.MISSED: "missed",
+    Fate.WARMING: "still warming up",
+    Fate.NO_DATA: "no data",
+}
 
 
 def _marks(report: Report, one: Entity, number: int) -> list[tuple[int, Mark]]:
@@ -300,7 +419,9 @@ def _marks(report: Report, one: Entity, number: int) -> list[tuple[int, Mark]]:
     found, listed = [], set(_listed_places(one))
     for place, alarm in enumerate(one.alarms):
         style = "cold" if alarm.cold_start else "removed" if id(alarm) in removed else ""
-        found.append(_mark(one.series, alarm, f"e{number}a{place}" if place in listed else "", style))
+        found.append(
+            _mark(one.series, alarm, f"e{number}a{place}" if place in listed else "", style)
+        )
     added = report.change.added if report.change else ()
     mine = (alarm for alarm in added if (alarm.entity, alarm.source_partition) == one.series.key)
     return [*found, *(_mark(one.series, alarm, "", "added") for alarm in mine)]
@@ -309,7 +430,10 @@ def _marks(report: Report, one: Entity, number: int) -> list[tuple[int, Mark]]:
 def _mark(series: Series, alarm: Anomaly, link: str, style: str) -> tuple[int, Mark]:
     metric = series.metrics.index(alarm.metric) if alarm.metric in series.metrics else 0
     name = severity_class(alarm.severity or 0.0).value
-    also = {"added": " (only with the second configuration)", "removed": " (only with the first configuration)"}.get(style, "")
+    also = {
+        "added": " (only with the second configuration)",
+        "removed": " (only with the first configuration)",
+    }.get(style, "")
     text = f"{iso(alarm.event_time)} {name}{also}: {alarm.reason}"
     value = float("nan") if alarm.value is None else alarm.value
     return metric, Mark(alarm.event_time, value, name, text, link, style)
@@ -323,7 +447,9 @@ def _alarm_list(one: Entity, number: int, close_ups: set[int], spans: Sequence[S
         if id(alarm) in close_ups and one.series.metrics:
             chart = _close_up(one.series, alarm, spans)
             said = said.replace(
-                "</li>", f"<details><summary>close-up</summary><div class='scroll'>{chart}</div></details></li>"
+                "</li>",
+                "<details><summary>close-up</summary><div"
+                f" class='scroll'>{chart}</div></details></li>",
             )
         items.append(said)
     if not items:
@@ -333,14 +459,19 @@ def _alarm_list(one: Entity, number: int, close_ups: set[int], spans: Sequence[S
 
 def _listed_places(one: Entity) -> list[int]:
     """The severest alarms, in the order in which they came."""
-    by_severity = sorted(range(len(one.alarms)), key=lambda place: -(one.alarms[place].severity or 0.0))
+    by_severity = sorted(
+        range(len(one.alarms)), key=lambda place: -(one.alarms[place].severity or 0.0)
+    )
     return sorted(by_severity[:MAX_LISTED])
 
 
 def _close_up(series: Series, alarm: Anomaly, spans: Sequence[Span]) -> str:
     metric, mark = _mark(series, alarm, "", "cold" if alarm.cold_start else "")
     step = interval_ms(series)
-    start, end = alarm.event_time - _CLOSE_UP_BEFORE * step, alarm.event_time + _CLOSE_UP_AFTER * step
+    start, end = (
+        alarm.event_time - _CLOSE_UP_BEFORE * step,
+        alarm.event_time + _CLOSE_UP_AFTER * step,
+    )
     lines = _lines(series, metric, series.counted).cut(int(start), int(end))
     about = [span for span in spans if span.metric in ("", series.metrics[metric])]
     return draw(lines, [mark], about, height=140, label=mark.text)
@@ -352,13 +483,19 @@ def _bullet(alarm: Anomaly, anchor: str = "", *, entity: bool = True) -> str:
     who = f" <b>{escape(alarm.entity)}</b>" if entity else ""
     cold = " <span class='muted'>cold start</span>" if alarm.cold_start else ""
     return (
-        f"<li{place}><span class='pill' style='background:var(--{name if name != 'info' else 'muted'})'>{name}"
-        f" {alarm.severity or 0.0:.2f}</span> <time>{iso(alarm.event_time)}</time>{who}{cold} {escape(alarm.reason)}</li>"
+        f"<li{place}><span class='pill'"
+        f" style='background:var(--{name if name != 'info' else 'muted'})'>{name}"
+        f" {alarm.severity or 0.0:.2f}</span> <time>{iso(alarm.event_time)}</time>{who}{cold}"
+        f" {escape(alarm.reason)}</li>"
     )
 
 
 def _more(left_out: int) -> str:
-    return f"<p class='muted'>and {left_out:,} more, see alarms.csv and summary.json</p>" if left_out > 0 else ""
+    return (
+        f"<p class='muted'>and {left_out:,} more, see alarms.csv and summary.json</p>"
+        if left_out > 0
+        else ""
+    )
 
 
 def _listed(counts: Mapping[str, int]) -> str:

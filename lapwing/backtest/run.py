@@ -1,6 +1,8 @@
-"""Judges a feed as the predictor does, by one configuration or two side by side, and keeps what was said.
+"""Judges a feed as the predictor does, by one configuration or two side by side, and keeps what was
+said.
 
-Law: a record is judged by ``Scorer.process`` and by nothing else; what is kept of it depends on the partition's log alone.
+Law: a record is judged by ``Scorer.process`` and by nothing else; what is kept of it depends on the
+     partition's log alone.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ class Series:
 
     metrics  : (M,)             those that it reported
     severity : float64 (n,)     NaN = not judged
-    alarm, cold, counted : bool (n,)   cold = before the warm-up has ended; counted = neither late nor duplicate
+    alarm, cold, counted : bool (n,)   cold = before the warm-up has ended; counted = neither late
+                           nor duplicate
     state    : uint8 (n,)       events.State
     values, expected, lower, upper : float64 (n, M)   NaN = missing, not known yet
     """
@@ -99,7 +102,9 @@ class Judged:
 class _Partition:
     entities: Directory
     metrics: list[str]
-    rows: dict[str, list[npt.NDArray[Any]]] = field(default_factory=lambda: {name: [] for name in _ROW})
+    rows: dict[str, list[npt.NDArray[Any]]] = field(
+        default_factory=lambda: {name: [] for name in _ROW}
+    )
     cells: dict[str, list[Floats]] = field(default_factory=lambda: {name: [] for name in _CELL})
 
 
@@ -116,7 +121,9 @@ class Keeper:
 
     def add(self, outcome: Outcome, state: PartitionState) -> None:
         """Keep what a batch led to."""
-        partition = self._partitions.setdefault(outcome.batch.partition, _Partition(state.entities, state.metrics))
+        partition = self._partitions.setdefault(
+            outcome.batch.partition, _Partition(state.entities, state.metrics)
+        )
         columns, folded, verdicts = outcome.columns, outcome.folded, outcome.verdicts
         late = folded.late_by_ms > 0
         kept: dict[str, npt.NDArray[Any]] = {
@@ -126,7 +133,9 @@ class Keeper:
         }  # fmt: skip
         for name, column in kept.items():
             partition.rows[name].append(column)
-        for name, cells in zip(_CELL, (columns.values, verdicts.expected, verdicts.lower, verdicts.upper), strict=True):
+        for name, cells in zip(
+            _CELL, (columns.values, verdicts.expected, verdicts.lower, verdicts.upper), strict=True
+        ):
             partition.cells[name].append(cells)
         self.late += int(late.sum())
         self.duplicates += int(folded.duplicate.sum())
@@ -138,7 +147,11 @@ class Keeper:
 
     def judged(self) -> Judged:
         """Put it in order by series."""
-        series = [one for number in sorted(self._partitions) for one in _series(number, self._partitions[number])]
+        series = [
+            one
+            for number in sorted(self._partitions)
+            for one in _series(number, self._partitions[number])
+        ]
         return Judged(
             self.judge, tuple(sorted(series, key=lambda one: one.key)), tuple(self.alarms), tuple(self.quality),
             dict(sorted(self.rejected.items())), self.late, self.duplicates,
@@ -163,7 +176,10 @@ def run(
         for judge, keeper, of_partition in zip(judges, keepers, scorers, strict=True):
             scorer = of_partition.get(batch.partition)
             if scorer is None:
-                scorer = Scorer(PartitionState(int(batch.offsets[0])), Rules(settings, judge.configuration, max_entities))
+                scorer = Scorer(
+                    PartitionState(int(batch.offsets[0])),
+                    Rules(settings, judge.configuration, max_entities),
+                )
                 scorer.use(judge.model, judge.configuration)
                 of_partition[batch.partition] = scorer
             keeper.add(scorer.process(batch, plans), scorer.state)
@@ -186,7 +202,9 @@ def _series(number: int, partition: _Partition) -> list[Series]:
         shown = np.flatnonzero(~np.isnan(values).all(axis=0))
         mine: dict[str, Any] = {name: rows[name][order[low:high]] for name in _ROW[1:]}
         mine |= {name: np.ascontiguousarray(cells[name][low:high][:, shown]) for name in _CELL}
-        made.append(Series(names[index], number, tuple(metrics[column] for column in shown), **mine))
+        made.append(
+            Series(names[index], number, tuple(metrics[column] for column in shown), **mine)
+        )
     return made
 
 

@@ -37,30 +37,43 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 def _figures(first: Mapping[str, Any]) -> Iterator[str]:
     alarms, budget = first["alarms"], first["budget"]
-    decides = f"about {budget['asked']:g} alarms per entity and day" if budget else f"threshold {first['threshold']:.4g}"
+    decides = (
+        f"about {budget['asked']:g} alarms per entity and day"
+        if budget
+        else f"threshold {first['threshold']:.4g}"
+    )
     model = f", model {first['model']}" if first["model"] else ""
     yield _row("detector", f"{first['detector']}, {decides}{model}")
     yield _row(
         "records",
-        f"{first['records']:,} of {first['entities']:,} entities, {first['first_event']} to {first['last_event']} UTC",
+        f"{first['records']:,} of {first['entities']:,} entities, {first['first_event']} to"
+        f" {first['last_event']} UTC",
     )
     if first["rejected"]:
         yield _row("unreadable", _counts(first["rejected"]))
     if first["late"] or first["duplicates"]:
         yield _row("late, duplicate", f"{first['late']:,}, {first['duplicates']:,}")
     if first["entities_warming"]:
-        yield _row("warming up", f"{first['entities_warming']:,} entities to the end: too few records")
+        yield _row(
+            "warming up", f"{first['entities_warming']:,} entities to the end: too few records"
+        )
     yield _row(
         "alarms",
-        f"{alarms['count']:,} in {first['entity_days']:,.1f} entity-days: {alarms['per_entity_and_day']:.3g} per entity and day"
-        + (f"; {alarms['episodes']:,} unbroken runs" if alarms["episodes"] != alarms["count"] else ""),
+        f"{alarms['count']:,} in {first['entity_days']:,.1f} entity-days:"
+        f" {alarms['per_entity_and_day']:.3g} per entity and day"
+        + (
+            f"; {alarms['episodes']:,} unbroken runs"
+            if alarms["episodes"] != alarms["count"]
+            else ""
+        ),
     )
     if alarms["cold_start"]:
         yield _row("", f"{alarms['cold_start']:,} of them before the warm-up ended")
     if budget:
         yield _row(
             "budget",
-            f"asked {budget['asked']:g}, achieved {budget['achieved']:.3g} after the warm-up ({budget['ratio']:.2f} of it)",
+            f"asked {budget['asked']:g}, achieved {budget['achieved']:.3g} after the warm-up"
+            f" ({budget['ratio']:.2f} of it)",
         )
     yield _row("by severity", _counts(alarms["by_severity"]))
     yield _row("by metric", _counts(alarms["by_metric"]))
@@ -69,7 +82,13 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _table(
         [
-            (one["entity"], f"{one['alarms']:,}", f"{one['alarms_per_day']:.3g}", f"{one['records']:,}", f"{one['days']:.1f}")
+            (
+                one["entity"],
+                f"{one['alarms']:,}",
+                f"{one['alarms_per_day']:.3g}",
+                f"{one['records']:,}",
+                f"{one['days']:.1f}",
+            )
             for one in first["per_entity"][:ENTITIES_SHOWN]
         ],
         ("entity", "alarms", "per day", "records", "days"),
@@ -80,11 +99,18 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
 
 def _labels(first: Mapping[str, Any]) -> Iterator[str]:
     labels = first["labels"]
-    yield _row("labels", f"{labels['hits']} of {labels['windows']} windows hit, {labels['missed']} missed")
-    aside = [(labels["in_warm_up"], "end before the warm-up does"), (labels["without_data"], "have no record")]
+    yield _row(
+        "labels", f"{labels['hits']} of {labels['windows']} windows hit, {labels['missed']} missed"
+    )
+    aside = [
+        (labels["in_warm_up"], "end before the warm-up does"),
+        (labels["without_data"], "have no record"),
+    ]
     yield from (_row("", f"{count} {said}; they are not judged") for count, said in aside if count)
     yield _row(
-        "false alarms", f"{labels['false_alarms']:,}, {labels['false_alarms_per_entity_and_day']:.3g} per entity and day"
+        "false alarms",
+        f"{labels['false_alarms']:,}, {labels['false_alarms_per_entity_and_day']:.3g} per entity"
+        " and day",
     )
     delay = labels["median_delay_min"]
     yield _row(
@@ -106,21 +132,38 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
 
 def _compare(first: Mapping[str, Any], compared: Mapping[str, Any]) -> Iterator[str]:
     second = compared["second"]
-    counts = f"{compared['added']} alarms added, {compared['removed']} removed, {compared['kept']} kept"
+    counts = (
+        f"{compared['added']} alarms added, {compared['removed']} removed, {compared['kept']} kept"
+    )
     yield f"with {compared['changes']}: {counts}"
     yield f"  ({compared['tolerance']})"
-    rows: list[tuple[str, Any, Any]] = [("alarms", first["alarms"]["count"], second["alarms"]["count"])]
-    rows.append(("per entity and day", first["alarms"]["per_entity_and_day"], second["alarms"]["per_entity_and_day"]))
+    rows: list[tuple[str, Any, Any]] = [
+        ("alarms", first["alarms"]["count"], second["alarms"]["count"])
+    ]
+    rows.append(
+        (
+            "per entity and day",
+            first["alarms"]["per_entity_and_day"],
+            second["alarms"]["per_entity_and_day"],
+        )
+    )
     if first["labels"] and second["labels"]:
         names = {
             "hits": "windows hit", "missed": "windows missed", "false_alarms": "false alarms", "precision": "precision",
             "recall": "recall", "f1": "F1", "median_delay_min": "median delay, min",
         }  # fmt: skip
-        rows += [(said, first["labels"][name], second["labels"][name]) for name, said in names.items()]
-    budgets = [figures["budget"]["achieved"] if figures["budget"] else None for figures in (first, second)]
+        rows += [
+            (said, first["labels"][name], second["labels"][name]) for name, said in names.items()
+        ]
+    budgets = [
+        figures["budget"]["achieved"] if figures["budget"] else None for figures in (first, second)
+    ]
     if any(budget is not None for budget in budgets):
         rows.append(("achieved per entity and day", budgets[0], budgets[1]))
-    yield from _table([(name, _number(a), _number(b)) for name, a, b in rows], ("", "as configured", compared["changes"]))
+    yield from _table(
+        [(name, _number(a), _number(b)) for name, a, b in rows],
+        ("", "as configured", compared["changes"]),
+    )
     for word in ("added", "removed"):
         if compared[f"alarms_{word}"]:
             yield f"  {word}, the severest"
@@ -129,7 +172,10 @@ def _compare(first: Mapping[str, Any], compared: Mapping[str, Any]) -> Iterator[
 
 def _alarm(alarm: Mapping[str, Any]) -> str:
     cold = ", cold start" if alarm["cold_start"] else ""
-    return f"  {alarm['time']}  {alarm['entity']}  {alarm['severity_class']} {alarm['severity']:.2f}{cold}: {alarm['reason']}"
+    return (
+        f"  {alarm['time']}  {alarm['entity']}  {alarm['severity_class']}"
+        f" {alarm['severity']:.2f}{cold}: {alarm['reason']}"
+    )
 
 
 def _row(name: str, said: str) -> str:
@@ -137,7 +183,12 @@ def _row(name: str, said: str) -> str:
 
 
 def _counts(counts: Mapping[str, float]) -> str:
-    return ", ".join(f"{_number(value)} {name.replace('_', ' ')}" for name, value in counts.items() if value) or "none"
+    return (
+        ", ".join(
+            f"{_number(value)} {name.replace('_', ' ')}" for name, value in counts.items() if value
+        )
+        or "none"
+    )
 
 
 def _number(value: float | None) -> str:

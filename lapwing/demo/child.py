@@ -1,6 +1,7 @@
 """Runs a module as a child process that ends when its parent ends, however the parent ends.
 
-Law: the parent holds the writing end of a pipe and never writes; when the reading end reports its end, the parent is gone.
+Law: the parent holds the writing end of a pipe and never writes; when the reading end reports its
+     end, the parent is gone.
 ``python -m lapwing.demo.child FD MODULE ARGS...``
 """
 
@@ -26,7 +27,9 @@ def _outlive_nobody(lifeline: int) -> None:
 def main() -> None:
     """Watch the pipe, then become the module."""
     lifeline, module, *arguments = sys.argv[1:]
-    threading.Thread(target=_outlive_nobody, args=(int(lifeline),), name="lifeline", daemon=True).start()
+    threading.Thread(
+        target=_outlive_nobody, args=(int(lifeline),), name="lifeline", daemon=True
+    ).start()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

@@ -1,6 +1,7 @@
 """The services that the demo starts: started with a log file each, watched, and stopped in order.
 
-Law: no child outlives this process (``lapwing.demo.child``); one that ends before it should is an error that
+Law: no child outlives this process (``lapwing.demo.child``); one that ends before it should is an
+     error that
 shows its last words.
 """
 
@@ -67,7 +68,11 @@ class Child:
     def failure(self) -> ChildError:
         """Say how it ended, with its last lines."""
         code = self.process.poll()
-        how = f"was ended by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        how = (
+            f"was ended by signal {-code}"
+            if code is not None and code < 0
+            else f"ended with exit code {code}"
+        )
         said = "\n".join(f"  {text}" for text in self.last_lines()) or "  (it said nothing)"
         return ChildError(f"{self.name} {how}; its last lines:\n{said}")
 
@@ -85,12 +90,27 @@ class Children:
         self.all: list[Child] = []
         self._lifeline, self._held_open = os.pipe()
 
-    def start(self, name: str, module: str, arguments: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Child:
-        """Start ``python -m module`` in a session of its own, so that Ctrl-C reaches only this process."""
+    def start(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> Child:
+        """Start ``python -m module`` in a session of its own, so that Ctrl-C reaches only this
+        process.
+        """
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 - our own modules
-                [sys.executable, "-m", "lapwing.demo.child", str(self._lifeline), module, *arguments],
+                [
+                    sys.executable,
+                    "-m",
+                    "lapwing.demo.child",
+                    str(self._lifeline),
+                    module,
+                    *arguments,
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -124,7 +144,9 @@ class Children:
             child.process.send_signal(signal.SIGTERM)
 
     def close(self, patience_s: float = 5.0) -> None:
-        """End all that still run: everybody is asked first, then waited for together; after that the pipe is closed."""
+        """End all that still run: everybody is asked first, then waited for together; after that
+        the pipe is closed.
+        """
         running = [child for child in reversed(self.all) if child.running]
         for child in running:
             self._ask(child)

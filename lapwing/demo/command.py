@@ -1,4 +1,5 @@
-"""``lapwing demo``: the whole job on this machine - replay, train, predict as processes of their own, on an embedded broker.
+"""``lapwing demo``: the whole job on this machine - replay, train, predict as processes of their own,
+                  on an embedded broker.
 
 Law: whatever ends it, nothing that was started survives.
 """
@@ -72,16 +73,28 @@ def _folder(kept: Path | None) -> Iterator[Path]:
 
 
 def _topics(settings: Settings, plan: DemoPlan) -> dict[str, int]:
-    sized = settings.model_copy(update={"topics": settings.topics.model_copy(update={"partitions": plan.partitions})})
+    sized = settings.model_copy(
+        update={"topics": settings.topics.model_copy(update={"partitions": plan.partitions})}
+    )
     return {spec.name: spec.partitions for spec in topic_specs(sized)}
 
 
 def _environment(
-    environ: Mapping[str, str], plan: DemoPlan, client: Mapping[str, str], registry_url: str, folder: Path
+    environ: Mapping[str, str],
+    plan: DemoPlan,
+    client: Mapping[str, str],
+    registry_url: str,
+    folder: Path,
 ) -> dict[str, str]:
     """Return the children's environment: the user's settings, but our broker, registry and folders."""
-    kept = {name: value for name, value in environ.items() if not name.upper().startswith("LAPWING_KAFKA__")}
-    ours = {f"LAPWING_KAFKA__{name.upper().replace('.', '_')}": value for name, value in client.items()}
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not name.upper().startswith("LAPWING_KAFKA__")
+    }
+    ours = {
+        f"LAPWING_KAFKA__{name.upper().replace('.', '_')}": value for name, value in client.items()
+    }
     return kept | ours | {
         "KAFKA_BOOTSTRAP_SERVERS": "",
         "SCHEMA_REGISTRY_URL": "",
@@ -101,7 +114,9 @@ def _environment(
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Take Ctrl-C and SIGTERM as a wish to end; yields whether one came. The second one does not wait."""
+    """Take Ctrl-C and SIGTERM as a wish to end; yields whether one came. The second one does not
+    wait.
+    """
     asked: list[int] = []
     before = {}
 

@@ -1,6 +1,8 @@
-"""Which input record has a result: the books that the demo keeps about every partition, by source coordinates.
+"""Which input record has a result: the books that the demo keeps about every partition, by source
+coordinates.
 
-Law: a record counts once, however often its result arrives; what is said at the end is computed from these books alone.
+Law: a record counts once, however often its result arrives; what is said at the end is computed
+     from these books alone.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ class PartitionBook:
             self.end = max(self.end, int(offsets.max()) + 1)
 
     def answered(self, offsets: Ints, broker_ms: Ints, kind: int) -> Ints:
-        """Enter results; return the places (in offsets) of those that are the first of their kind for their record."""
+        """Enter results; return the places (in offsets) of those that are the first of their kind
+        for their record.
+        """
         if not len(offsets):
             return np.zeros(0, np.int64)
         self._reserve(int(offsets.max()) + 1)
@@ -107,16 +111,22 @@ class Ledger:
         return {partition: book.frontier for partition, book in enumerate(self.books)}
 
     def latency_ms(self, since: dict[int, int] | None = None) -> npt.NDArray[np.float64]:
-        """Return result time - input time in ms of every answered record from the given offsets on: float64 (n,)."""
+        """Return result time - input time in ms of every answered record from the given offsets on:
+        float64 (n,).
+        """
         parts = []
         for partition, book in enumerate(self.books):
             rows = slice((since or {}).get(partition, 0), book.end)
             known = (book.sent_ms[rows] >= 0) & (book.result_ms[rows] >= 0)
-            parts.append((book.result_ms[rows][known] - book.sent_ms[rows][known]).astype(np.float64))
+            parts.append(
+                (book.result_ms[rows][known] - book.sent_ms[rows][known]).astype(np.float64)
+            )
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def span_s(self, since: dict[int, int]) -> tuple[int, float]:
-        """Return how many records from the given offsets on have a result, and first input to last result in seconds."""
+        """Return how many records from the given offsets on have a result, and first input to last
+        result in seconds.
+        """
         first, last, count = [], [], 0
         for partition, book in enumerate(self.books):
             rows = slice(since.get(partition, 0), book.end)
@@ -128,7 +138,9 @@ class Ledger:
         return count, (max(last) - min(first)) / 1000 if first else 0.0
 
     def disagreements(self, ends: dict[int, int]) -> list[str]:
-        """Compare with the input's end offsets; say for each partition what does not agree, in words."""
+        """Compare with the input's end offsets; say for each partition what does not agree, in
+        words.
+        """
         said = []
         for partition, book in enumerate(self.books):
             end = ends.get(partition, 0)
@@ -138,7 +150,8 @@ class Ledger:
             if scored + dead != end or both or beyond:
                 missing = int((book.kind[:end] == 0).sum())
                 said.append(
-                    f"partition {partition}: {end} records, {scored} scored, {dead} dead letters "
-                    f"({missing} without a result, {both} with both, {beyond} results of records that are not there)"
+                    f"partition {partition}: {end} records, {scored} scored, {dead} dead letters"
+                    f" ({missing} without a result, {both} with both, {beyond} results of records"
+                    " that are not there)"
                 )
         return said

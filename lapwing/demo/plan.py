@@ -1,4 +1,5 @@
-"""What the demo is asked for, and how many partitions and how much pacing that needs so that the embedded broker loses nothing.
+"""What the demo is asked for, and how many partitions and how much pacing that needs so that the
+embedded broker loses nothing.
 
 Law: sizes are estimated from above, and what is dropped all the same is found out by whoever reads.
 """
@@ -24,7 +25,9 @@ RECORD_OVERHEAD_BYTES = 70
 """A record batch's header, which a batch of one record has all to itself."""
 
 ANOMALY_BYTES, ANOMALOUS_SHARE = 1_500, 1 / 3
-"""An anomaly event with its headers, and how many of the events in flight may be anomalous; all go to one partition."""
+"""An anomaly event with its headers, and how many of the events in flight may be anomalous; all go
+to one partition.
+"""
 
 MAX_PACE_RECORDS = 20_000
 
@@ -33,7 +36,8 @@ MAX_PACE_RECORDS = 20_000
 class DemoOptions:
     """What ``lapwing demo`` was asked for.
 
-    speed    : event seconds per second in the live part; inf = as fast as it goes; None = inf with once, else 3000
+    speed    : event seconds per second in the live part; inf = as fast as it goes; None = inf with
+               once, else 3000
     backfill : share of the events that is sent first and trained on
     once     : end with the data; otherwise the replay begins again, until Ctrl-C
     keep     : where models, reports and logs stay; None = they go with the demo
@@ -51,9 +55,13 @@ class DemoOptions:
     def check(self) -> None:
         """Raise ConfigError for what cannot be."""
         if self.speed is not None and not self.speed > 0:
-            raise ConfigError(f"--speed {self.speed:g}: event seconds per second, more than 0, or max")
+            raise ConfigError(
+                f"--speed {self.speed:g}: event seconds per second, more than 0, or max"
+            )
         if not 0 < self.backfill < 1:
-            raise ConfigError(f"--backfill {self.backfill:g}: a share of the events between 0 and 1")
+            raise ConfigError(
+                f"--backfill {self.backfill:g}: a share of the events between 0 and 1"
+            )
         if not 1 <= self.predictors <= 64:
             raise ConfigError(f"--predictors {self.predictors}: 1 to 64")
         if self.keep is not None and self.keep.exists() and any(self.keep.iterdir()):
@@ -65,7 +73,8 @@ class DemoPlan:
     """What the demo is run with.
 
     partitions   : of the input and the scores
-    pace_records : the replay may be so far ahead of the predictors and of the reader of their results
+    pace_records : the replay may be so far ahead of the predictors and of the reader of their
+                   results
     backfill     : events of the first part, which trains the model
     """
 
@@ -78,9 +87,11 @@ class DemoPlan:
 def make_plan(source: Source, backfill: float, partitions: int) -> DemoPlan:
     """Fit partitions and pace to the series.
 
-    backfill   : share of the events that has to lie in the topic as a whole, because the training reads it afterwards
+    backfill   : share of the events that has to lie in the topic as a whole, because the training
+                 reads it afterwards
     partitions : wanted; doubled until the backfill fits
-    raises     : ConfigError when no number of partitions is enough, because one host has too much by itself
+    raises     : ConfigError when no number of partitions is enough, because one host has too much
+                 by itself
     """
     stream = source.stream
     count = round(len(stream) * backfill)
@@ -90,8 +101,9 @@ def make_plan(source: Source, backfill: float, partitions: int) -> DemoPlan:
             break
         if partitions >= MAX_PARTITIONS:
             raise ConfigError(
-                f"{source.name}: {count:,} events of {len(stream.entities):,} hosts do not fit into the embedded broker, which "
-                f"keeps {RETENTION_BYTES:,} bytes per partition; take fewer or shorter series, or a real Kafka"
+                f"{source.name}: {count:,} events of {len(stream.entities):,} hosts do not fit into"
+                f" the embedded broker, which keeps {RETENTION_BYTES:,} bytes per partition; take"
+                " fewer or shorter series, or a real Kafka"
             )
         partitions *= 2
     busiest = events.max() / events.sum() if count else 1.0
@@ -107,7 +119,9 @@ def arguments(options: SourceOptions) -> list[str]:
     return words + options.columns.arguments()
 
 
-def _by_partition(stream: Stream, count: int, partitions: int) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _by_partition(
+    stream: Stream, count: int, partitions: int
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return events and bytes of the first count events in each partition."""
     names = [name.encode() for name in stream.entities]
     keys = Blob.join(names)
@@ -116,7 +130,10 @@ def _by_partition(stream: Stream, count: int, partitions: int) -> tuple[npt.NDAr
     fixed = 5 + 2 + 6 + 9 * len(stream.metrics) + 16
     size = np.array([fixed + 2 * len(name) for name in names], np.float64)
     events = np.bincount(stream.entity[:count], minlength=len(names))
-    sums = [np.bincount(where, weights=weights, minlength=partitions).astype(np.float64) for weights in (events, size * events)]
+    sums = [
+        np.bincount(where, weights=weights, minlength=partitions).astype(np.float64)
+        for weights in (events, size * events)
+    ]
     return sums[0], sums[1]
 
 

@@ -1,6 +1,7 @@
 """Reads what goes into the embedded broker and what comes out, and enters it in the ledger.
 
-Law: everything is read from its first record on; a record that the broker dropped before it was read ends the demo.
+Law: everything is read from its first record on; a record that the broker dropped before it was
+     read ends the demo.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from shared.kafka import GroupSource, Reader
 from shared.settings import Settings
 
 GROUP = "lapwing-demo"
-"""Commits an input record when its result was seen, so that the replay can wait for this process too."""
+"""Commits an input record when its result was seen, so that the replay can wait for this process
+too.
+"""
 
 KEPT_ANOMALIES = 12
 """Entities whose newest anomaly is kept for the view."""
@@ -38,10 +41,15 @@ CLOSE_S = 2.0
 class _FromTheStart:
     """Takes every partition from offset 0 on."""
 
-    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+    def assigned(
+        self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+    ) -> Mapping[int, int]:
         for partition, low in start.items():
             if low > 0 and committed[partition] is None:
-                raise HistoryGone(f"the embedded broker dropped {low} records of partition {partition} before they were read")
+                raise HistoryGone(
+                    f"the embedded broker dropped {low} records of partition {partition} before"
+                    " they were read"
+                )
         return {p: position.offset if position else 0 for p, position in committed.items()}
 
     def revoked(self, partitions: Sequence[int]) -> None:
@@ -56,7 +64,8 @@ class Seen:
     """What was seen beside the books.
 
     data_quality   : verdicts on the data itself
-    unscored       : records that got no score, because their entity was still warming up or had no model yet
+    unscored       : records that got no score, because their entity was still warming up or had no
+                     model yet
     first_at_s     : when the first anomaly was read, by the clock given
     """
 
@@ -68,14 +77,21 @@ class Seen:
 
 
 class ResultReader:
-    """One client per topic: the input in this thread, as a group that commits; the results in threads of their own.
+    """One client per topic: the input in this thread, as a group that commits; the results in threads of
+                      their own.
 
     score_ids : schema ids of score events
     clock     : monotonic seconds
     newest    : the newest anomaly of each entity, the latest to come last
     """
 
-    def __init__(self, settings: Settings, ledger: Ledger, score_ids: Sequence[int], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ledger: Ledger,
+        score_ids: Sequence[int],
+        clock: Callable[[], float],
+    ) -> None:
         self.settings = settings
         self.ledger = ledger
         self.seen = Seen()
@@ -101,9 +117,16 @@ class ResultReader:
         self._source = GroupSource(settings, GROUP, settings.topics.input)
         self._source.subscribe(_FromTheStart())
         topics = settings.topics
-        self._take = {topics.scores: self._scores, topics.anomalies: self._anomalies, topics.dead_letters: self._dead_letters}
+        self._take = {
+            topics.scores: self._scores,
+            topics.anomalies: self._anomalies,
+            topics.dead_letters: self._dead_letters,
+        }
         names = {topic: f"read {topic}" for topic in self._take}
-        self._threads = [threading.Thread(target=self._follow, args=(t,), name=n, daemon=True) for t, n in names.items()]
+        self._threads = [
+            threading.Thread(target=self._follow, args=(t,), name=n, daemon=True)
+            for t, n in names.items()
+        ]
         for thread in self._threads:
             thread.start()
 
@@ -132,7 +155,9 @@ class ResultReader:
         try:
             start = dict.fromkeys(range(self.settings.topics.partitions), 0)
             first = start if topic != self.settings.topics.anomalies else {0: 0}
-            for batch in Reader(self.settings, max_records=20_000).follow(topic, first, stopping=lambda: self._closed):
+            for batch in Reader(self.settings, max_records=20_000).follow(
+                topic, first, stopping=lambda: self._closed
+            ):
                 self._arrived.put(batch)
         except LapwingError as error:
             if not self._closed:
@@ -142,9 +167,15 @@ class ResultReader:
         now_s = self._clock()
         if now_s - self._committed_s < 0.05:
             return
-        moved = {p: offset for p, offset in self.ledger.frontiers().items() if offset > self._committed.get(p, 0)}
+        moved = {
+            p: offset
+            for p, offset in self.ledger.frontiers().items()
+            if offset > self._committed.get(p, 0)
+        }
         if moved:
-            self._source.commit({partition: Position(offset) for partition, offset in moved.items()})
+            self._source.commit(
+                {partition: Position(offset) for partition, offset in moved.items()}
+            )
             self._committed |= moved
             self._committed_s = now_s
 
@@ -153,14 +184,17 @@ class ResultReader:
         if len(columns.rejected):
             row = int(columns.rejected[0])
             raise LapwingError(
-                f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])} is not a score event of this version"
+                f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])} is not a score event"
+                " of this version"
             )
         values = columns.values[:, [self._metrics.index(name) for name in self._input.include]]
         partitions, offsets = values[:, 0].astype(np.int64), values[:, 1].astype(np.int64)
         broker_ms = batch.broker_ms[columns.accepted]
         for partition in np.unique(partitions).tolist():
             rows = np.flatnonzero(partitions == partition)
-            fresh = rows[self.ledger.books[partition].answered(offsets[rows], broker_ms[rows], SCORED)]
+            fresh = rows[
+                self.ledger.books[partition].answered(offsets[rows], broker_ms[rows], SCORED)
+            ]
             self.seen.unscored += int(np.isnan(values[fresh, 2]).sum())
         if len(columns.time_ms):
             self.seen.event_ms = max(self.seen.event_ms or 0, int(columns.time_ms.max()))
@@ -192,4 +226,6 @@ class ResultReader:
 
 def _line(record: Mapping[str, Any]) -> AnomalyLine:
     severity = SeverityClass(record["severity_class"])
-    return AnomalyLine(record["event_time"], record["entity"], record["score"], severity, record["reason"])
+    return AnomalyLine(
+        record["event_time"], record["entity"], record["score"], severity, record["reason"]
+    )

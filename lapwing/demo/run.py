@@ -1,6 +1,8 @@
-"""One run of the demo, from its first child process to its last: backfill, train, live, and the books at the end.
+"""One run of the demo, from its first child process to its last: backfill, train, live, and the
+books at the end.
 
-Law: what the summary says was counted by an independent reader of the topics, and compared with what the replay says.
+Law: what the summary says was counted by an independent reader of the topics, and compared with
+     what the replay says.
 """
 
 from __future__ import annotations
@@ -25,13 +27,17 @@ from shared.kafka import Admin
 from shared.settings import Settings
 
 STALL_S = 120.0
-"""No child, no record and no phase has moved for so long: something is broken. A first run compiles kernels meanwhile."""
+"""No child, no record and no phase has moved for so long: something is broken. A first run compiles
+kernels meanwhile.
+"""
 
 WATCHABLE_SPEED = 3000.0
 FRAME_S = 0.1
 RATE_S = 0.5
 RECENT = 2_000
-"""Records per partition that the view's latency is computed from; the summary takes all of the live part."""
+"""Records per partition that the view's latency is computed from; the summary takes all of the live
+part.
+"""
 
 
 class Stopped(Exception):
@@ -89,15 +95,25 @@ class Demo:
         """Say what is replayed, and what was done to it."""
         said = "generated fleet" if name == "fleet" else f"series of {Path(name).name}"
         count = self.options.predictors
-        self.source = f"{said}, {hosts} hosts, {count} predictor{'' if count == 1 else 's'}, {self.plan.partitions} partitions"
+        self.source = (
+            f"{said}, {hosts} hosts, {count} predictor{'' if count == 1 else 's'},"
+            f" {self.plan.partitions} partitions"
+        )
         self.screen.begin(self.source, notes)
 
     def play(self) -> Summary:
         """Run all phases; return what came of them."""
         ids = ensure(self.settings, schemas_only=True).checked().schemas
         for number in range(self.options.predictors):
-            self.predictors.append(self.children.start(f"predictor-{number}", "consumer_prediction"))
-        self.reader = ResultReader(self.settings, self.ledger, [ids[f"{self.settings.topics.scores}-value"]], time.monotonic)
+            self.predictors.append(
+                self.children.start(f"predictor-{number}", "consumer_prediction")
+            )
+        self.reader = ResultReader(
+            self.settings,
+            self.ledger,
+            [ids[f"{self.settings.topics.scores}-value"]],
+            time.monotonic,
+        )
         try:
             try:
                 self._backfill()
@@ -110,36 +126,51 @@ class Demo:
             self.reader.close()
             self.admin.close()
 
-    # -- phases ------------------------------------------------------------------------------------------------------------
+    # -- phases ------------------------------------------------------------------------------------
 
     def _backfill(self) -> None:
         self._phase("backfill", "running", f"{self.plan.backfill:,} events at full speed", 0.0)
-        self._replay("backfill", ["--to", repr(self.options.backfill), "--speed", "max"], self.plan.backfill)
+        self._replay(
+            "backfill", ["--to", repr(self.options.backfill), "--speed", "max"], self.plan.backfill
+        )
         self._phase("backfill", "done", f"{self.at.sent_before:,} events")
 
     def _train(self) -> None:
         began_s = time.monotonic()
         self._phase("train", "running", "reads the backfill, fits, evaluates")
         trainer = self.children.start("training", "consumer_training", ["--once"])
-        self._until(lambda: artifacts.current(self.settings.models_dir) is not None or not trainer.running)
+        self._until(
+            lambda: artifacts.current(self.settings.models_dir) is not None or not trainer.running
+        )
         sha256 = artifacts.current(self.settings.models_dir)
         if sha256 is None:
             raise trainer.failure()
-        read = sum(int(str(event["records"])) for event in trainer.new_events() if event.get("event") == "input read")
+        read = sum(
+            int(str(event["records"]))
+            for event in trainer.new_events()
+            if event.get("event") == "input read"
+        )
         if read != self.at.sent_before:
             self.at.wrong.append(f"the training read {read:,} of {self.at.sent_before:,} records")
         manifest = artifacts.manifest(self.settings.models_dir, sha256)
-        self.at.model = f"{sha256[:16]}, {manifest['detector']}, trained up to {manifest['version']}"
+        self.at.model = (
+            f"{sha256[:16]}, {manifest['detector']}, trained up to {manifest['version']}"
+        )
         waiting = set(self.predictors)
 
         def loaded() -> bool:
             for child in list(waiting):
-                if any(e.get("event") == "model loaded" and e.get("model") == sha256[:16] for e in child.new_events()):
+                if any(
+                    e.get("event") == "model loaded" and e.get("model") == sha256[:16]
+                    for e in child.new_events()
+                ):
                     waiting.discard(child)
             return not waiting
 
         self._until(loaded)
-        self._phase("train", "done", f"{time.monotonic() - began_s:.1f} s, all predictors have the model")
+        self._phase(
+            "train", "done", f"{time.monotonic() - began_s:.1f} s, all predictors have the model"
+        )
 
     def _live(self) -> None:
         total = self.plan.events - self.plan.backfill
@@ -149,14 +180,22 @@ class Demo:
         self.at.live_from = self.admin.end_offsets(self.settings.topics.input)
         self._phase("live", "running", f"{total:,} events {pace}", 0.0)
         loop = [] if self.options.once else ["--loop"]
-        self._replay("live", ["--from", repr(self.options.backfill), "--speed", speed, *loop], total)
-        self._phase("live", "done", f"{self.ledger.sent - sum(self.at.live_from.values()):,} events")
+        self._replay(
+            "live", ["--from", repr(self.options.backfill), "--speed", speed, *loop], total
+        )
+        self._phase(
+            "live", "done", f"{self.ledger.sent - sum(self.at.live_from.values()):,} events"
+        )
 
     def _replay(self, phase: str, given: list[str], total: int) -> None:
         groups = [self.settings.predict.group, GROUP]
         pace = [part for group in groups for part in ("--pace-group", group)]
         pace += ["--pace-records", str(self.plan.pace_records)]
-        child = self.children.start(f"replay-{phase}", "producer", [*arguments(self.options.source), *given, *pace, "--json"])
+        child = self.children.start(
+            f"replay-{phase}",
+            "producer",
+            [*arguments(self.options.source), *given, *pace, "--json"],
+        )
         before = self.ledger.sent
 
         def ended() -> bool:
@@ -169,14 +208,20 @@ class Demo:
         self._until(lambda: self.ledger.answered >= self.at.sent_before)
 
     def _count(self, child: Child) -> None:
-        """Take the replay's word for what the broker has acknowledged; the books are compared with it."""
-        said = [event for event in child.new_events() if "acknowledged" in event and "produced" in event]
+        """Take the replay's word for what the broker has acknowledged; the books are compared with
+        it.
+        """
+        said = [
+            event for event in child.new_events() if "acknowledged" in event and "produced" in event
+        ]
         if not said:
             raise child.failure()
         self.at.sent_before += int(str(said[-1]["acknowledged"]))
 
     def _stop_replay(self) -> None:
-        """End replay and training in their course: a replay flushes and says what was acknowledged; that is still scored."""
+        """End replay and training in their course: a replay flushes and says what was acknowledged;
+        that is still scored.
+        """
         for child in self.children.all:
             if child in self.predictors or not child.running:
                 continue
@@ -199,12 +244,13 @@ class Demo:
             self._pump()
         return self._summary(ends)
 
-    # -- watching ----------------------------------------------------------------------------------------------------------
+    # -- watching ----------------------------------------------------------------------------------
 
     def _until(self, done: Callable[[], bool]) -> None:
         """Read results and draw until done.
 
-        raises : Stopped, ChildError, HistoryGone; ChildError also when nothing has moved for STALL_S
+        raises : Stopped, ChildError, HistoryGone; ChildError also when nothing has moved for
+                 STALL_S
         """
         self._moved = (time.monotonic(), self._mark())
         while not done():
@@ -222,7 +268,11 @@ class Demo:
                 raise ChildError(f"nothing has moved for {STALL_S:.0f} s\n" + self._last_words())
 
     def _mark(self) -> int:
-        said = sum(child.log.stat().st_size for child in self.children.all if not child.name.startswith("replay"))
+        said = sum(
+            child.log.stat().st_size
+            for child in self.children.all
+            if not child.name.startswith("replay")
+        )
         return self.ledger.sent + self.ledger.answered + said
 
     def _last_words(self) -> str:
@@ -252,7 +302,11 @@ class Demo:
         """Return the picture of this moment."""
         seen = self.reader.seen if self.reader else None
         books = enumerate(self.ledger.books)
-        recent = {p: max(self.at.live_from[p], book.end - RECENT) for p, book in books} if self.at.live_from else {}
+        recent = (
+            {p: max(self.at.live_from[p], book.end - RECENT) for p, book in books}
+            if self.at.live_from
+            else {}
+        )
         p50, p99 = self._latency_ms(recent)
         return Frame(
             source=self.source,
@@ -264,7 +318,10 @@ class Demo:
             dead=self.ledger.dead,
             anomalies=seen.anomalies if seen else 0,
             rates=tuple(self.at.rates),
-            lag=tuple(max(0, book.end - int((book.kind[: book.end] != 0).sum())) for book in self.ledger.books),
+            lag=tuple(
+                max(0, book.end - int((book.kind[: book.end] != 0).sum()))
+                for book in self.ledger.books
+            ),
             event_ms=seen.event_ms if seen else None,
             p50_ms=p50,
             p99_ms=p99,
@@ -274,17 +331,27 @@ class Demo:
 
     def _latency_ms(self, since: dict[int, int]) -> tuple[float, float]:
         latency_ms = self.ledger.latency_ms(since) if since else np.zeros(0)
-        return tuple(np.quantile(latency_ms, [0.5, 0.99]).tolist()) if len(latency_ms) else (math.nan, math.nan)
+        return (
+            tuple(np.quantile(latency_ms, [0.5, 0.99]).tolist())
+            if len(latency_ms)
+            else (math.nan, math.nan)
+        )
 
     def _summary(self, ends: dict[int, int]) -> Summary:
         assert self.reader is not None  # noqa: S101
         seen, produced = self.reader.seen, sum(ends.values())
         wrong = self.at.wrong + self.ledger.disagreements(ends)
         if produced != self.at.sent_before:
-            wrong.append(f"the replay says {self.at.sent_before:,} records were acknowledged, the topic holds {produced:,}")
+            wrong.append(
+                f"the replay says {self.at.sent_before:,} records were acknowledged, the topic"
+                f" holds {produced:,}"
+            )
         p50, p99 = self._latency_ms(self.at.live_from)
         live, live_s = self.ledger.span_s(self.at.live_from) if self.at.live_from else (0, 0.0)
-        books = {p: (ends.get(p, 0), book.count(SCORED), book.count(DEAD)) for p, book in enumerate(self.ledger.books)}
+        books = {
+            p: (ends.get(p, 0), book.count(SCORED), book.count(DEAD))
+            for p, book in enumerate(self.ledger.books)
+        }
         return Summary(
             produced=produced,
             scored=self.ledger.scored,

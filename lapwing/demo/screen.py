@@ -1,4 +1,5 @@
-"""Where the demo shows itself: a live view on a terminal, plain lines elsewhere, and a picture on request.
+"""Where the demo shows itself: a live view on a terminal, plain lines elsewhere, and a picture on
+                             request.
 
 Law: it shows what it is given; with ``--json`` nothing but the summary reaches standard output.
 """
@@ -13,7 +14,17 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 
-from lapwing.demo.view import IN_MEMORY, AnomalyLine, Frame, Summary, minute, picture, plain, render, render_summary
+from lapwing.demo.view import (
+    IN_MEMORY,
+    AnomalyLine,
+    Frame,
+    Summary,
+    minute,
+    picture,
+    plain,
+    render,
+    render_summary,
+)
 from shared.errors import ConfigError
 from shared.telemetry import line
 
@@ -29,8 +40,12 @@ class Screen:
 
     def __init__(self, as_json: bool) -> None:
         terminal = Console(stderr=as_json).is_terminal
-        self.console = Console(stderr=as_json, soft_wrap=not terminal, width=None if terminal else PLAIN_WIDTH)
-        self.live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        self.console = Console(
+            stderr=as_json, soft_wrap=not terminal, width=None if terminal else PLAIN_WIDTH
+        )
+        self.live = (
+            Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
+        )
         self._said_s = 0.0
         self._moved = (0, 0, 0, 0)
         self._anomalies: set[AnomalyLine] = set()
@@ -40,7 +55,12 @@ class Screen:
     def __enter__(self) -> Screen:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.live is not None:
             self.live.stop()
 
@@ -61,7 +81,10 @@ class Screen:
 
     def show(self, frame: Frame) -> None:
         """Show a moment."""
-        live = next((phase for phase in frame.phases if phase.name == "live" and phase.state == "running"), None)
+        live = next(
+            (phase for phase in frame.phases if phase.name == "live" and phase.state == "running"),
+            None,
+        )
         if live and not math.isnan(live.share) and (self._kept is None or live.share <= PICTURE_AT):
             self._kept = frame
         if self.live is not None:
@@ -70,7 +93,12 @@ class Screen:
         for one in reversed(frame.newest):
             if one not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:
                 self._anomalies.add(one)
-                fields = {"at": minute(one.time_ms), "host": one.entity, "score": one.score, "because": one.reason}
+                fields = {
+                    "at": minute(one.time_ms),
+                    "host": one.entity,
+                    "score": one.score,
+                    "because": one.reason,
+                }
                 self.console.print(line("anomaly", fields), highlight=False, markup=False)
                 if len(self._anomalies) == LINES_OF_ANOMALIES:
                     self.console.print("further anomalies are counted only", highlight=False)
@@ -78,7 +106,15 @@ class Screen:
 
     def _status(self, frame: Frame) -> None:
         """Print a line when something has moved, and now and then when nothing has."""
-        waited_s, moved = time.monotonic() - self._said_s, (frame.sent, frame.scored, frame.dead, frame.anomalies)
+        waited_s, moved = (
+            time.monotonic() - self._said_s,
+            (
+                frame.sent,
+                frame.scored,
+                frame.dead,
+                frame.anomalies,
+            ),
+        )
         if waited_s >= LINE_AT_LEAST_S or (waited_s >= LINE_EVERY_S and moved != self._moved):
             self._said_s, self._moved = time.monotonic(), moved
             self.console.print(plain(frame), highlight=False)

@@ -1,6 +1,7 @@
 """How the demo looks in a terminal: a frozen picture of the moment goes in, lines come out.
 
-Law: pure; the same frame gives the same picture, and no number is shown that the frame does not hold.
+Law: pure; the same frame gives the same picture, and no number is shown that the frame does not
+     hold.
 """
 
 from __future__ import annotations
@@ -141,7 +142,11 @@ def render(frame: Frame, rows: int = 8) -> RenderableType:
         Text(),
         _figures(frame),
         Text(),
-        Text.assemble(("anomalies ", "bold"), (f"{frame.anomalies:,}", "bold"), ("  newest of each host", "grey58")),
+        Text.assemble(
+            ("anomalies ", "bold"),
+            (f"{frame.anomalies:,}", "bold"),
+            ("  newest of each host", "grey58"),
+        ),
     ]
     parts.append(_anomalies(frame.newest[:rows]) if frame.newest else Text("none so far", "grey58"))
     return Padding(Group(*parts), (1, 2))
@@ -155,16 +160,36 @@ def render_summary(summary: Summary) -> RenderableType:
         table.add_column(name, justify="right")
     table.add_column("")
     for partition, (sent, scored, dead) in sorted(summary.partitions.items()):
-        table.add_row(str(partition), f"{sent:,}", f"{scored:,}", f"{dead:,}", _verdict(sent == scored + dead))
+        table.add_row(
+            str(partition), f"{sent:,}", f"{scored:,}", f"{dead:,}", _verdict(sent == scored + dead)
+        )
     totals = (f"{summary.produced:,}", f"{summary.scored:,}", f"{summary.dead_letters:,}")
     table.add_row("all", *totals, _verdict(summary.agrees), style="bold")
     facts = _pairs(
         [
-            ("anomalies", f"{summary.anomalies:,}, the first {_seconds(summary.first_anomaly_s)} after the start"),
+            (
+                "anomalies",
+                (
+                    f"{summary.anomalies:,}, the first {_seconds(summary.first_anomaly_s)} after"
+                    " the start"
+                ),
+            ),
             ("model", summary.model or "none"),
-            ("data", f"{summary.data_quality:,} data-quality verdicts; {summary.unscored:,} events while WARMING"),
+            (
+                "data",
+                (
+                    f"{summary.data_quality:,} data-quality verdicts; {summary.unscored:,} events"
+                    " while WARMING"
+                ),
+            ),
             ("live part", f"{summary.live:,} events, {summary.events_per_s:,.0f} a second"),
-            ("latency", f"event to result p50 {_ms(summary.p50_ms)}, p99 {_ms(summary.p99_ms)} by Kafka's timestamps"),
+            (
+                "latency",
+                (
+                    f"event to result p50 {_ms(summary.p50_ms)}, p99 {_ms(summary.p99_ms)} by"
+                    " Kafka's timestamps"
+                ),
+            ),
             ("delivery", f"at-least-once; {summary.repeats:,} results came twice and count once"),
         ]
     )
@@ -176,12 +201,18 @@ def render_summary(summary: Summary) -> RenderableType:
 def plain(frame: Frame) -> str:
     """Say a frame in one line, for logs."""
     now = next((phase for phase in frame.phases if phase.state == "running"), None)
-    where = f"{now.name} {now.share:.0%}" if now and not math.isnan(now.share) else now.name if now else "done"
+    where = (
+        f"{now.name} {now.share:.0%}"
+        if now and not math.isnan(now.share)
+        else now.name
+        if now
+        else "done"
+    )
     behind = sum(frame.lag)
     rate = f"{frame.rates[-1]:,.0f}/s" if frame.rates else "-"
     return (
-        f"{frame.elapsed_s:6.1f} s  {where}: {frame.sent:,} in, {frame.scored:,} scored, {frame.dead:,} dead letters, "
-        f"{behind:,} behind, {rate}, {frame.anomalies:,} anomalies"
+        f"{frame.elapsed_s:6.1f} s  {where}: {frame.sent:,} in, {frame.scored:,} scored,"
+        f" {frame.dead:,} dead letters, {behind:,} behind, {rate}, {frame.anomalies:,} anomalies"
     )
 
 
@@ -200,12 +231,16 @@ def spark(values: Sequence[float], width: int) -> str:
     """Draw the last values as ticks of eight heights, scaled to the largest."""
     shown = list(values[-width:])
     top = max(shown, default=0.0)
-    return "".join(_TICKS[min(7, int(7.999 * value / top))] if top > 0 else _TICKS[0] for value in shown)
+    return "".join(
+        _TICKS[min(7, int(7.999 * value / top))] if top > 0 else _TICKS[0] for value in shown
+    )
 
 
 def picture(frame: Frame, summary: Summary | None, width: int = 118) -> str:
     """Draw the frame, and the summary if there is one, as an SVG that needs nothing from outside."""
-    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
     console.print(render(frame))
     if summary is not None:
         console.rule(style="grey30")
@@ -241,8 +276,12 @@ def _head(frame: Frame) -> RenderableType:
     grid = Table.grid(expand=True)
     grid.add_column()
     grid.add_column(justify="right")
-    left = Text.assemble(("lapwing", f"bold {ACCENT}"), (" demo", "bold"), (f"   {frame.source}", ""))
-    grid.add_row(left, Text(f"{int(frame.elapsed_s) // 60:02d}:{int(frame.elapsed_s) % 60:02d}", "grey58"))
+    left = Text.assemble(
+        ("lapwing", f"bold {ACCENT}"), (" demo", "bold"), (f"   {frame.source}", "")
+    )
+    grid.add_row(
+        left, Text(f"{int(frame.elapsed_s) // 60:02d}:{int(frame.elapsed_s) % 60:02d}", "grey58")
+    )
     return grid
 
 
@@ -252,14 +291,26 @@ def _phases(phases: Sequence[Phase]) -> RenderableType:
     grid.add_column(width=26)
     grid.add_column()
     for phase in phases:
-        sign, style = {"done": ("✓", ACCENT), "running": ("●", "bold"), "waiting": (" ", "grey58")}[phase.state]
-        name = Text.assemble((f"{sign} ", ACCENT), (phase.name, style if phase.state != "done" else ""))
-        grid.add_row(name, _bar(phase, 24), Text(phase.said, "grey58" if phase.state != "running" else ""))
+        sign, style = {"done": ("✓", ACCENT), "running": ("●", "bold"), "waiting": (" ", "grey58")}[
+            phase.state
+        ]
+        name = Text.assemble(
+            (f"{sign} ", ACCENT), (phase.name, style if phase.state != "done" else "")
+        )
+        grid.add_row(
+            name, _bar(phase, 24), Text(phase.said, "grey58" if phase.state != "running" else "")
+        )
     return grid
 
 
 def _bar(phase: Phase, width: int) -> Text:
-    share = 1.0 if phase.state == "done" else 0.0 if phase.state == "waiting" or math.isnan(phase.share) else phase.share
+    share = (
+        1.0
+        if phase.state == "done"
+        else 0.0
+        if phase.state == "waiting" or math.isnan(phase.share)
+        else phase.share
+    )
     full = min(width, int(share * width + 0.5))
     return Text.assemble(("━" * full, ACCENT), ("─" * (width - full), "grey30"))
 
@@ -269,9 +320,15 @@ def _figures(frame: Frame) -> RenderableType:
     lag = "   ".join(f"{count:,}" for count in frame.lag)
     return _pairs(
         [
-            ("events", f"{frame.sent:,} in   {frame.scored:,} scored   {frame.dead:,} dead letters"),
+            (
+                "events",
+                f"{frame.sent:,} in   {frame.scored:,} scored   {frame.dead:,} dead letters",
+            ),
             ("rate", Text.assemble((f"{rate:<12}", ""), (spark(frame.rates, 40), ACCENT))),
-            ("behind", f"{sum(frame.lag):,}" + (f"   by partition: {lag}" if len(frame.lag) <= 16 else "")),
+            (
+                "behind",
+                f"{sum(frame.lag):,}" + (f"   by partition: {lag}" if len(frame.lag) <= 16 else ""),
+            ),
             ("latency", f"p50 {_ms(frame.p50_ms)}   p99 {_ms(frame.p99_ms)}"),
             ("model", frame.model or "none yet: events are scored as WARMING"),
             ("event time", minute(frame.event_ms) + " UTC" if frame.event_ms is not None else "-"),
@@ -296,7 +353,13 @@ def _anomalies(newest: Sequence[AnomalyLine]) -> RenderableType:
     grid.add_column(min_width=4, no_wrap=True, justify="right")
     grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for one in newest:
-        grid.add_row(anomaly_mark(one.severity), minute(one.time_ms), Text(one.entity), _score(one), Text(one.reason))
+        grid.add_row(
+            anomaly_mark(one.severity),
+            minute(one.time_ms),
+            Text(one.entity),
+            _score(one),
+            Text(one.reason),
+        )
     return grid
 
 

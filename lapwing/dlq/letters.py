@@ -98,16 +98,24 @@ class Letter:
 
     @property
     def replayed_from(self) -> str:
-        """The dead letter that this record was sent back from before it was rejected again; empty if none."""
+        """The dead letter that this record was sent back from before it was rejected again; empty
+        if none.
+        """
         return self.header(REPLAYED_FROM)
 
     def header(self, name: str) -> str:
-        """Return a header's text, empty if there is none; ours stand after the record's own of the same name."""
+        """Return a header's text, empty if there is none; ours stand after the record's own of the
+        same name.
+        """
         return dict(self.headers).get(name, b"").decode("utf-8", "replace")
 
     def own_headers(self) -> list[tuple[str, bytes]]:
         """Return the headers that the record had before it was rejected."""
-        return [(name, value) for name, value in self.headers if name not in _OURS and not name.startswith(PREFIX)]
+        return [
+            (name, value)
+            for name, value in self.headers
+            if name not in _OURS and not name.startswith(PREFIX)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +183,25 @@ def find(settings: Settings, partition: int, offset: int) -> Letter:
     finally:
         admin.close()
     if partition not in low:
-        raise ConfigError(f"{topic} has no partition {partition}; it has {', '.join(map(str, sorted(low)))}")
+        raise ConfigError(
+            f"{topic} has no partition {partition}; it has {', '.join(map(str, sorted(low)))}"
+        )
     place = f"{topic}[{partition}]@{offset}"
     if low[partition] == high[partition]:
         raise ConfigError(f"there is no dead letter {place}: the partition holds none")
     if not low[partition] <= offset < high[partition]:
         raise ConfigError(
-            f"there is no dead letter {place}: the partition holds offsets {low[partition]} to {high[partition] - 1}"
+            f"there is no dead letter {place}: the partition holds offsets {low[partition]} to"
+            f" {high[partition] - 1}"
         )
-    for batch in Reader(settings, max_records=1).read(topic, {partition: offset}, {partition: offset + 1}):
+    for batch in Reader(settings, max_records=1).read(
+        topic, {partition: offset}, {partition: offset + 1}
+    ):
         return Letter.of(batch, 0)
-    raise ConfigError(f"{place} is no record but the mark of a transaction; `lapwing dlq list` shows the dead letters")
+    raise ConfigError(
+        f"{place} is no record but the mark of a transaction; `lapwing dlq list` shows the dead"
+        " letters"
+    )
 
 
 def moment(time_ms: int) -> str:

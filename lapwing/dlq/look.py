@@ -1,6 +1,7 @@
 """Looks at dead letters: how many of which reason, and everything about one of them.
 
-Law: it reads only; what cannot be found out (a registry that is away, a schema nobody knows) is said and hides nothing else.
+Law: it reads only; what cannot be found out (a registry that is away, a schema nobody knows) is
+     said and hides nothing else.
 """
 
 from __future__ import annotations
@@ -41,9 +42,14 @@ class Group:
     def add(self, letter: Letter) -> None:
         """Count one."""
         self.count += 1
-        self.first_ms, self.last_ms = min(self.first_ms, letter.time_ms), max(self.last_ms, letter.time_ms)
+        self.first_ms, self.last_ms = (
+            min(self.first_ms, letter.time_ms),
+            max(self.last_ms, letter.time_ms),
+        )
         if letter.said["source_partition"] is not None:
-            self.sources.setdefault(letter.said["source_topic"], set()).add(letter.said["source_partition"])
+            self.sources.setdefault(letter.said["source_topic"], set()).add(
+                letter.said["source_partition"]
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,16 @@ def summarize(letters: Iterable[Letter], filters: Filters, limit: int) -> Listin
         elif newest and place > newest[0][0]:
             heapq.heapreplace(newest, (place, letter))
     ordered = sorted(groups.values(), key=lambda group: (-group.count, group.reason))
-    return Listing(total, ordered, [letter for _, letter in sorted(newest, key=lambda one: one[0], reverse=True)])
+    return Listing(
+        total,
+        ordered,
+        [letter for _, letter in sorted(newest, key=lambda one: one[0], reverse=True)],
+    )
 
 
-def list_letters(settings: Settings, filters: Filters, *, limit: int, as_json: bool, out: TextIO | None = None) -> None:
+def list_letters(
+    settings: Settings, filters: Filters, *, limit: int, as_json: bool, out: TextIO | None = None
+) -> None:
     """Print counts by reason, then the newest dead letters.
 
     raises : TransportError, TopicMismatch
@@ -95,7 +107,13 @@ def list_letters(settings: Settings, filters: Filters, *, limit: int, as_json: b
     if as_json:
         groups = [_group_document(group) for group in listing.groups]
         newest = [document(letter) for letter in listing.newest]
-        found = {"topic": topic, "total": listing.total, "matching": listing.taken, "reasons": groups, "newest": newest}
+        found = {
+            "topic": topic,
+            "total": listing.total,
+            "matching": listing.taken,
+            "reasons": groups,
+            "newest": newest,
+        }
         target.write(json.dumps(found, ensure_ascii=False) + "\n")
         return
     if not listing.total:
@@ -106,16 +124,32 @@ def list_letters(settings: Settings, filters: Filters, *, limit: int, as_json: b
     if listing.groups:
         target.write("\n" + "".join(f"{text}\n" for text in _table(listing.groups)))
     if listing.newest:
-        target.write(f"\nnewest {len(listing.newest):,}:\n" + "".join(f"{to_line(letter)}\n" for letter in listing.newest))
+        target.write(
+            f"\nnewest {len(listing.newest):,}:\n"
+            + "".join(f"{to_line(letter)}\n" for letter in listing.newest)
+        )
 
 
 def _table(groups: list[Group]) -> list[str]:
     rows = [("reason", "count", "first", "last", "from")]
     for group in groups:
-        sources = " ".join(f"{topic}[{_ranges(partitions)}]" for topic, partitions in sorted(group.sources.items()))
-        rows.append((group.reason, f"{group.count:,}", moment(group.first_ms), moment(group.last_ms), sources or "not said"))
+        sources = " ".join(
+            f"{topic}[{_ranges(partitions)}]" for topic, partitions in sorted(group.sources.items())
+        )
+        rows.append(
+            (
+                group.reason,
+                f"{group.count:,}",
+                moment(group.first_ms),
+                moment(group.last_ms),
+                sources or "not said",
+            )
+        )
     name, count, first = (max(len(row[column]) for row in rows) for column in range(3))
-    return [f"{row[0]:<{name}}  {row[1]:>{count}}  {row[2]:<{first}}  {row[3]:<{first}}  {row[4]}" for row in rows]
+    return [
+        f"{row[0]:<{name}}  {row[1]:>{count}}  {row[2]:<{first}}  {row[3]:<{first}}  {row[4]}"
+        for row in rows
+    ]
 
 
 def _ranges(numbers: Iterable[int]) -> str:
@@ -126,22 +160,32 @@ def _ranges(numbers: Iterable[int]) -> str:
             runs[-1].append(number)
         else:
             runs.append([number])
-    return ",".join(f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs)
+    return ",".join(
+        f"{run[0]}-{run[-1]}" if len(run) > 2 else ",".join(map(str, run)) for run in runs
+    )
 
 
 def to_line(letter: Letter) -> str:
     """Write a dead letter as one line."""
     fields = {"at": moment(letter.time_ms), "source": letter.source, "key": letter.said["key"]}
     size = (
-        letter.said["size_bytes"] if letter.cut_from_bytes is None else f"{letter.said['size_bytes']}/{letter.cut_from_bytes}"
+        letter.said["size_bytes"]
+        if letter.cut_from_bytes is None
+        else f"{letter.said['size_bytes']}/{letter.cut_from_bytes}"
     )
     fields |= {"size_bytes": size, "because": letter.said["message"] or "nobody says why"}
     return line(f"{letter.name} {letter.reason}", fields)
 
 
 def document(letter: Letter) -> dict[str, Any]:
-    """Return a dead letter as JSON has it: where it lies, then what ``lapwing tail dlq --json`` says."""
-    cut = {"cut_from_bytes": letter.cut_from_bytes, "cut_sha256": letter.cut_sha256} if letter.cut_from_bytes else {}
+    """Return a dead letter as JSON has it: where it lies, then what ``lapwing tail dlq --json``
+    says.
+    """
+    cut = (
+        {"cut_from_bytes": letter.cut_from_bytes, "cut_sha256": letter.cut_sha256}
+        if letter.cut_from_bytes
+        else {}
+    )
     replayed = {"replayed_from": letter.replayed_from} if letter.replayed_from else {}
     place = {"partition": letter.partition, "offset": letter.offset, "time": _iso(letter.time_ms)}
     return place | letter.said | cut | replayed
@@ -153,15 +197,21 @@ def _group_document(group: Group) -> dict[str, Any]:
         "count": group.count,
         "first": _iso(group.first_ms),
         "last": _iso(group.last_ms),
-        "sources": {topic: sorted(partitions) for topic, partitions in sorted(group.sources.items())},
+        "sources": {
+            topic: sorted(partitions) for topic, partitions in sorted(group.sources.items())
+        },
     }
 
 
 def _iso(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return (
+        datetime.fromtimestamp(time_ms / 1000, UTC)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z")
+    )
 
 
-# -- one of them -------------------------------------------------------------------------------------------------------------
+# -- one of them -----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +234,23 @@ def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight
     schema_id = schema_id_of(letter.value)
     try:
         (verdict,) = judge([letter.value], registry, settings)
-        now = "it would be accepted" if verdict.reason is Reason.ACCEPTED else f"{verdict.reason.code}: {verdict.sentence}"
+        now = (
+            "it would be accepted"
+            if verdict.reason is Reason.ACCEPTED
+            else f"{verdict.reason.code}: {verdict.sentence}"
+        )
         if letter.cut_from_bytes is not None:
             now = "only its beginning is left, it cannot be sent back without a correction"
         text = None if schema_id is None else registry.schema(schema_id)
     except TransportError as error:
         return Insight(schema_id, f"unknown: {error}", None, "")
     if text is None:
-        return Insight(schema_id, "no schema id" if schema_id is None else "the registry does not know it", None, now)
+        return Insight(
+            schema_id,
+            "no schema id" if schema_id is None else "the registry does not know it",
+            None,
+            now,
+        )
     try:
         avro = parse_schema(text)
     except SchemaInvalid as error:
@@ -203,24 +262,40 @@ def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight
 
 
 def allowed(reason: str, settings: InputSettings) -> str:
-    """Return what a record must be like not to be rejected for this reason; empty for a reason that is not ours."""
+    """Return what a record must be like not to be rejected for this reason; empty for a reason that
+    is not ours.
+    """
     include = f", only {', '.join(settings.include)}" if settings.include else ""
     rules: Mapping[Reason, str] = {
         Reason.EMPTY: "a value of at least 6 bytes; deletions (tombstones) mean nothing here",
         Reason.TOO_LARGE: f"at most {settings.max_record_bytes:,} bytes (input.max_record_bytes)",
         Reason.NOT_AVRO: "Confluent's wire format: byte 0, schema id in 4 bytes big-endian, Avro",
         Reason.UNKNOWN_SCHEMA: "an id that the registry (registry.url) knows",
-        Reason.SCHEMA_UNFIT: f"a record with {' and '.join(settings.entity_fields)} (input.entity_fields), "
-        f"{_time_of(settings)} and numeric fields{include}",
+        Reason.SCHEMA_UNFIT: (
+            f"a record with {' and '.join(settings.entity_fields)} (input.entity_fields), "
+            f"{_time_of(settings)} and numeric fields{include}"
+        ),
         Reason.TRUNCATED: "all fields of the writer schema",
-        Reason.TRAILING_BYTES: "nothing after the last field of the writer schema; mostly the schema id is wrong",
+        Reason.TRAILING_BYTES: (
+            "nothing after the last field of the writer schema; mostly the schema id is wrong"
+        ),
         Reason.MALFORMED: "an encoding of the writer schema; mostly the schema id is wrong",
         Reason.NOT_FINITE: "finite numbers; null where nothing was measured",
-        Reason.TIME_OUT_OF_RANGE: f"{_iso(settings.min_time_ms)} to {_iso(settings.max_time_ms)} "
-        "(input.min_time, input.max_time); seconds instead of milliseconds are too early",
-        Reason.ENTITY_INVALID: f"{'/'.join(settings.entity_fields)}: 1 to 256 bytes of UTF-8 without control characters",
-        Reason.TIME_INVALID: "a time in ISO 8601 such as 2024-01-10T20:40:00Z (input.time_unit=iso), or a finite number",
-        Reason.TOO_MANY_ENTITIES: "room for a further entity in its partition (predict.max_entities)",
+        Reason.TIME_OUT_OF_RANGE: (
+            f"{_iso(settings.min_time_ms)} to {_iso(settings.max_time_ms)} "
+            "(input.min_time, input.max_time); seconds instead of milliseconds are too early"
+        ),
+        Reason.ENTITY_INVALID: (
+            f"{'/'.join(settings.entity_fields)}: 1 to 256 bytes of UTF-8 without control"
+            " characters"
+        ),
+        Reason.TIME_INVALID: (
+            "a time in ISO 8601 such as 2024-01-10T20:40:00Z (input.time_unit=iso), or a finite"
+            " number"
+        ),
+        Reason.TOO_MANY_ENTITIES: (
+            "room for a further entity in its partition (predict.max_entities)"
+        ),
     }
     return next((text for one, text in rules.items() if one.code == reason), "")
 
@@ -228,21 +303,32 @@ def allowed(reason: str, settings: InputSettings) -> str:
 def _time_of(settings: InputSettings) -> str:
     if settings.time_field:
         return f"the time in {settings.time_field} (input.time_field)"
-    return f"a time in {settings.time_unit} (input.time_unit)" if settings.time_unit else "a timestamp"
+    return (
+        f"a time in {settings.time_unit} (input.time_unit)" if settings.time_unit else "a timestamp"
+    )
 
 
 def show_letter(
-    settings: Settings, partition: int, offset: int, *, raw: Path | None, as_json: bool, out: TextIO | None = None
+    settings: Settings,
+    partition: int,
+    offset: int,
+    *,
+    raw: Path | None,
+    as_json: bool,
+    out: TextIO | None = None,
 ) -> None:
     """Print all that is known of one dead letter; write its bytes to a file.
 
-    raises : ConfigError where there is none, DataError where the file cannot be written, TransportError, TopicMismatch
+    raises : ConfigError where there is none, DataError where the file cannot be written,
+             TransportError, TopicMismatch
     """
     letter = find(settings, partition, offset)
     insight = look(letter, Registry(settings.registry), settings.input)
     target = out or sys.stdout
     if as_json:
-        target.write(json.dumps(_shown_document(letter, insight, settings), ensure_ascii=False) + "\n")
+        target.write(
+            json.dumps(_shown_document(letter, insight, settings), ensure_ascii=False) + "\n"
+        )
     else:
         target.write("".join(f"{text}\n" for text in _shown_lines(letter, insight, settings)))
     if raw is not None:
@@ -259,7 +345,9 @@ def _shown_document(letter: Letter, insight: Insight, settings: Settings) -> dic
     return document(letter) | {
         "allowed": allowed(letter.reason, settings.input),
         "now": insight.now,
-        "headers": [[name, value.decode("utf-8", "backslashreplace")] for name, value in letter.headers],
+        "headers": [
+            [name, value.decode("utf-8", "backslashreplace")] for name, value in letter.headers
+        ],
         "schema_id": insight.schema_id,
         "schema": insight.schema,
         "fields": None if fields is None else plain(fields.values),
@@ -277,18 +365,44 @@ def _shown_lines(letter: Letter, insight: Insight, settings: Settings) -> list[s
         "reason": f"{letter.reason}: {said['message'] or 'nobody says why'}",
         "allowed": allowed(letter.reason, settings.input),
         "now": insight.now,
-        "bytes": f"{said['size_bytes']:,}"
-        if letter.cut_from_bytes is None
-        else f"the first {said['size_bytes']:,} of {letter.cut_from_bytes:,}; SHA-256 of all: {letter.cut_sha256}",
-        "replayed": f"from {letter.replayed_from}, and rejected again" if letter.replayed_from else "",
-        "schema": f"id {insight.schema_id}: {insight.schema}" if insight.schema_id is not None else insight.schema,
+        "bytes": (
+            f"{said['size_bytes']:,}"
+            if letter.cut_from_bytes is None
+            else (
+                f"the first {said['size_bytes']:,} of {letter.cut_from_bytes:,}; SHA-256 of all:"
+                f" {letter.cut_sha256}"
+            )
+        ),
+        "replayed": (
+            f"from {letter.replayed_from}, and rejected again" if letter.replayed_from else ""
+        ),
+        "schema": (
+            f"id {insight.schema_id}: {insight.schema}"
+            if insight.schema_id is not None
+            else insight.schema
+        ),
     }
     lines = [f"{name:<8}  {text}" for name, text in facts.items() if text]
     if insight.fields is not None:
         lines += ["", "fields"]
-        lines += [f"  {name} = {json.dumps(plain(value), ensure_ascii=False)}" for name, value in insight.fields.values.items()]
+        lines += [
+            f"  {name} = {json.dumps(plain(value), ensure_ascii=False)}"
+            for name, value in insight.fields.values.items()
+        ]
         lines += [f"  ends here: {insight.fields.problem}"] if insight.fields.problem else []
-    lines += ["", "headers", *(f"  {name} = {value.decode('utf-8', 'backslashreplace')}" for name, value in letter.headers)]
+    lines += [
+        "",
+        "headers",
+        *(
+            f"  {name} = {value.decode('utf-8', 'backslashreplace')}"
+            for name, value in letter.headers
+        ),
+    ]
     shown = dump(letter.value, SHOWN_BYTES)
     rest = len(letter.value) - SHOWN_BYTES
-    return [*lines, "", *shown, *([f"... {rest:,} bytes more; --raw FILE writes all"] if rest > 0 else [])]
+    return [
+        *lines,
+        "",
+        *shown,
+        *([f"... {rest:,} bytes more; --raw FILE writes all"] if rest > 0 else []),
+    ]

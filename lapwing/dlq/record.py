@@ -1,6 +1,8 @@
-"""The bytes of a record for a person: its fields as far as they can be read, a dump, and corrected fields as bytes again.
+"""The bytes of a record for a person: its fields as far as they can be read, a dump, and corrected
+fields as bytes again.
 
-Law: ``read_fields`` and ``fit`` are opposites for every record that can be read whole; whether a record is good is for
+Law: ``read_fields`` and ``fit`` are opposites for every record that can be read whole; whether a
+     record is good is for
 ``shared.decode.avro.decoder`` alone to say.
 """
 
@@ -43,7 +45,8 @@ class Broken(ValueError):
 class Fields:
     """What could be read of a record.
 
-    values  : the fields before the problem, in schema order; bytes as text with a character each, as Avro's JSON has them
+    values  : the fields before the problem, in schema order; bytes as text with a character each,
+              as Avro's JSON has them
     problem : field, byte and what is wrong; empty where the record could be read whole
     """
 
@@ -70,9 +73,13 @@ def read_fields(value: bytes, written: AvroType) -> Fields:
         except Broken as broken:
             return Fields(found, f"field {field.name!r} ({field.type}), byte {broken.at}: {broken}")
         except RecursionError:
-            return Fields(found, f"field {field.name!r} ({field.type}), byte {start}: it is nested too deeply")
+            return Fields(
+                found, f"field {field.name!r} ({field.type}), byte {start}: it is nested too deeply"
+            )
     left = len(value) - cursor.at
-    return Fields(found, f"byte {cursor.at}: {left} bytes are left over after the last field" if left else "")
+    return Fields(
+        found, f"byte {cursor.at}: {left} bytes are left over after the last field" if left else ""
+    )
 
 
 class _Cursor:
@@ -158,7 +165,10 @@ class _Cursor:
                 self.long()
             if abs(count) > len(self.data):
                 raise Broken(start, f"{abs(count)} items in a record of {len(self.data)} bytes")
-            found += [(self.text() if avro.kind == "map" else "", self.read(avro.items)) for _ in range(abs(count))]
+            found += [
+                (self.text() if avro.kind == "map" else "", self.read(avro.items))
+                for _ in range(abs(count))
+            ]
         return dict(found) if avro.kind == "map" else [value for _, value in found]
 
 
@@ -172,7 +182,8 @@ def plain(value: Any) -> Any:
 
 
 def fit(avro: AvroType, value: Any, place: str) -> Any:
-    """Return a JSON value as the encoder takes it: times also as ISO 8601, bytes as text with a character each.
+    """Return a JSON value as the encoder takes it: times also as ISO 8601, bytes as text with a
+    character each.
 
     place  : what to call it in an error, e.g. the record's name
     raises : ValueError that names the field and what is allowed
@@ -189,14 +200,20 @@ def fit(avro: AvroType, value: Any, place: str) -> Any:
         case "array" if isinstance(value, list) and avro.items is not None:
             return [fit(avro.items, inner, f"{place}[{i}]") for i, inner in enumerate(value)]
         case "map" if isinstance(value, Mapping) and avro.items is not None:
-            return {name: fit(avro.items, inner, f"{place}.{name}") for name, inner in value.items()}
+            return {
+                name: fit(avro.items, inner, f"{place}.{name}") for name, inner in value.items()
+            }
         case "float" | "double" if isinstance(value, str) and value in _NOT_FINITE:
             return _NOT_FINITE[value]
         case "float" | "double" if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
         case "int" | "long":
             number = _time(avro, value) if isinstance(value, str) else value
-            if isinstance(number, int) and not isinstance(number, bool) and -_LIMITS[avro.kind] <= number < _LIMITS[avro.kind]:
+            if (
+                isinstance(number, int)
+                and not isinstance(number, bool)
+                and -_LIMITS[avro.kind] <= number < _LIMITS[avro.kind]
+            ):
                 return number
         case "bytes" | "fixed" if isinstance(value, str) and max(map(ord, value), default=0) < 256:
             if avro.kind == "bytes" or len(value) == avro.size:
@@ -218,10 +235,16 @@ def _fit_record(avro: AvroType, value: Mapping[str, Any], place: str) -> dict[st
     for name in value:
         if name not in names:
             raise ValueError(f"{place} has no field {name!r}; it has {', '.join(names)}")
-    missing = [field.name for field in avro.fields if field.name not in value and not field.has_default]
+    missing = [
+        field.name for field in avro.fields if field.name not in value and not field.has_default
+    ]
     if missing:
         raise ValueError(f"{place} lacks {', '.join(missing)}")
-    return {f.name: fit(f.type, value[f.name], f"{place}.{f.name}") for f in avro.fields if f.name in value}
+    return {
+        f.name: fit(f.type, value[f.name], f"{place}.{f.name}")
+        for f in avro.fields
+        if f.name in value
+    }
 
 
 def _time(avro: AvroType, text: str) -> int | None:
@@ -268,18 +291,30 @@ def judge(values: Sequence[bytes], registry: Registry, settings: InputSettings) 
     raises : TransportError where the registry does not answer
     """
     n = len(values)
-    batch = Batch("", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64))
-    plans = {schema_id: _plan(registry.schema(schema_id), settings) for schema_id in schema_ids(batch)}
+    batch = Batch(
+        "", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
+    )
+    plans = {
+        schema_id: _plan(registry.schema(schema_id), settings) for schema_id in schema_ids(batch)
+    }
     entities = Directory()
     columns = decode(batch, plans, settings, entities, [], n + 1)
     found = {}
-    for row, entity, time_ms in zip(columns.accepted.tolist(), columns.entity.tolist(), columns.time_ms.tolist(), strict=True):
+    for row, entity, time_ms in zip(
+        columns.accepted.tolist(), columns.entity.tolist(), columns.time_ms.tolist(), strict=True
+    ):
         found[row] = Verdict(Reason.ACCEPTED, "", entities.name(entity), time_ms)
     for row, code in zip(columns.rejected.tolist(), columns.reasons.tolist(), strict=True):
         schema_id, reason = schema_id_of(values[row]), Reason(code)
         unfit = plans.get(schema_id) if schema_id is not None else None
-        detail = f"schema id {schema_id}" if reason in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT) else ""
-        found[row] = Verdict(reason, f"{detail}: {unfit}" if isinstance(unfit, SchemaUnfit) else detail)
+        detail = (
+            f"schema id {schema_id}"
+            if reason in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT)
+            else ""
+        )
+        found[row] = Verdict(
+            reason, f"{detail}: {unfit}" if isinstance(unfit, SchemaUnfit) else detail
+        )
     return [found[row] for row in range(n)]
 
 

@@ -1,6 +1,7 @@
 """Sends dead letters back to the input topic, as they are or corrected.
 
-Law: nothing is sent that would become a dead letter again, that was cut, that would leave its partition or that was sent
+Law: nothing is sent that would become a dead letter again, that was cut, that would leave its
+     partition or that was sent
 before, unless somebody says so; what was sent is read back and said with its coordinates.
 """
 
@@ -39,8 +40,10 @@ class ReplayOptions:
     """What to send back, and how.
 
     partition, offset : of one dead letter; None = those that ``filters`` takes
-    value_file        : corrected bytes in Confluent's wire format; json_file: a corrected record as JSON
-    schema_id         : writer schema of json_file; None = the dead letter's own, or the input's newest
+    value_file        : corrected bytes in Confluent's wire format; json_file: a corrected record as
+                        JSON
+    schema_id         : writer schema of json_file; None = the dead letter's own, or the input's
+                        newest
     key               : instead of the dead letter's
     limit             : more than so many at once are refused
     """
@@ -62,12 +65,18 @@ class ReplayOptions:
         """Refuse what contradicts itself with a ConfigError."""
         one = self.partition is not None
         if one and self.offset is None:
-            raise ConfigError("PARTITION OFFSET: both, as `lapwing dlq list` shows them in dlq[PARTITION]@OFFSET")
+            raise ConfigError(
+                "PARTITION OFFSET: both, as `lapwing dlq list` shows them in dlq[PARTITION]@OFFSET"
+            )
         if one == bool(self.filters):
             raise ConfigError("say either PARTITION OFFSET, or --reason, --key or --since")
         if self.value_file is not None and self.json_file is not None:
             raise ConfigError("--value-file and --json-file exclude each other")
-        named = {"--value-file": self.value_file, "--json-file": self.json_file, "--new-key": self.key}
+        named = {
+            "--value-file": self.value_file,
+            "--json-file": self.json_file,
+            "--new-key": self.key,
+        }
         given = [name for name, value in named.items() if value is not None]
         if given and not one:
             raise ConfigError(f"{given[0]} corrects one record: say PARTITION OFFSET")
@@ -81,7 +90,8 @@ class Candidate:
 
     target  : partition by its key; None without a key, when chance decides
     refusal : why it is not sent; empty = it is
-    sent    : whether the broker has acknowledged it; landed: its partition and offset, once read back
+    sent    : whether the broker has acknowledged it; landed: its partition and offset, once read
+              back
     """
 
     letter: Letter
@@ -100,14 +110,26 @@ class InputSchemas(Registry):
 
     def newest(self, subject: str) -> tuple[int, str]:
         """Return id and text; raises TransportError, also where there is no such subject."""
-        found = self._call(f"newest schema of {subject}", lambda client: client.get_latest_version(subject))
+        found = self._call(
+            f"newest schema of {subject}", lambda client: client.get_latest_version(subject)
+        )
         if found.schema_id is None or found.schema is None or found.schema.schema_str is None:
-            raise TransportError(f"{self.address}: newest schema of {subject}: the answer is incomplete", retriable=False)
+            raise TransportError(
+                f"{self.address}: newest schema of {subject}: the answer is incomplete",
+                retriable=False,
+            )
         return found.schema_id, found.schema.schema_str
 
 
-def replay(settings: Settings, options: ReplayOptions, *, confirm: Callable[[str], bool], out: TextIO | None = None) -> int:
-    """Send dead letters back; return 0 where all that were meant were sent (or could be, in a dry run), else 1.
+def replay(
+    settings: Settings,
+    options: ReplayOptions,
+    *,
+    confirm: Callable[[str], bool],
+    out: TextIO | None = None,
+) -> int:
+    """Send dead letters back; return 0 where all that were meant were sent (or could be, in a dry
+    run), else 1.
 
     confirm : asked before anything is sent
     raises  : ConfigError, DataError, TransportError, TopicMismatch
@@ -117,7 +139,11 @@ def replay(settings: Settings, options: ReplayOptions, *, confirm: Callable[[str
     registry = InputSchemas(settings.registry)
     letters, replayed = _collect(settings, options)
     if not letters:
-        target.write(_report_json(settings, options, [], "") if options.as_json else "no dead letter matches\n")
+        target.write(
+            _report_json(settings, options, [], "")
+            if options.as_json
+            else "no dead letter matches\n"
+        )
         return 0
     candidates = _candidates(settings, options, letters, registry)
     _refuse(settings, options, candidates)
@@ -136,11 +162,13 @@ def replay(settings: Settings, options: ReplayOptions, *, confirm: Callable[[str
     return 0 if agreed and len(sending) == len(candidates) else 1
 
 
-# -- what is meant -----------------------------------------------------------------------------------------------------------
+# -- what is meant ---------------------------------------------------------------------------------
 
 
 def _collect(settings: Settings, options: ReplayOptions) -> tuple[list[Letter], dict[str, str]]:
-    """Return the dead letters that are meant in the order of their source, and those known to have been replayed."""
+    """Return the dead letters that are meant in the order of their source, and those known to have
+    been replayed.
+    """
     if options.partition is not None and options.offset is not None:
         return [find(settings, options.partition, options.offset)], {}
     letters, replayed = [], {}
@@ -151,7 +179,8 @@ def _collect(settings: Settings, options: ReplayOptions) -> tuple[list[Letter], 
             letters.append(letter)
             if len(letters) > options.limit:
                 raise ConfigError(
-                    f"more than {options.limit:,} dead letters match: narrow it with --key or --since, or raise --max"
+                    f"more than {options.limit:,} dead letters match: narrow it with --key or"
+                    " --since, or raise --max"
                 )
     unknown = -1
     letters.sort(
@@ -179,15 +208,22 @@ def _candidates(
     murmur2_partitions(np.frombuffer(blob.data, np.uint8), blob.bounds, count, owners)
     verdicts = judge(values, registry, settings.input)
     rows = zip(letters, values, keys, verdicts, owners.tolist(), strict=True)
-    return [Candidate(one, value, key, corrected is not None, v, owner if key else None) for one, value, key, v, owner in rows]
+    return [
+        Candidate(one, value, key, corrected is not None, v, owner if key else None)
+        for one, value, key, v, owner in rows
+    ]
 
 
-def _corrected(settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas) -> bytes | None:
+def _corrected(
+    settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas
+) -> bytes | None:
     if options.value_file is not None:
         try:
             return options.value_file.read_bytes()
         except OSError as error:
-            raise DataError(f"--value-file {options.value_file}: it cannot be read: {error.strerror}") from error
+            raise DataError(
+                f"--value-file {options.value_file}: it cannot be read: {error.strerror}"
+            ) from error
     if options.json_file is None:
         return None
     place = f"--json-file {options.json_file}"
@@ -208,44 +244,73 @@ def _corrected(settings: Settings, options: ReplayOptions, letter: Letter, regis
         raise DataError(f"{place}: schema id {schema_id}: {error}") from error
 
 
-def _writer_schema(settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas) -> tuple[int, str]:
+def _writer_schema(
+    settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas
+) -> tuple[int, str]:
     """Return the schema that was asked for, or else the record's own, or else the input's newest."""
     if options.schema_id is not None:
         text = registry.schema(options.schema_id)
         if text is None:
-            raise ConfigError(f"--schema-id {options.schema_id}: {registry.address} does not know it")
+            raise ConfigError(
+                f"--schema-id {options.schema_id}: {registry.address} does not know it"
+            )
         return options.schema_id, text
     own = schema_id_of(letter.value)
-    text = None if own is None or letter.reason == Reason.SCHEMA_UNFIT.code else registry.schema(own)
-    return registry.newest(f"{settings.topics.input}-value") if own is None or text is None else (own, text)
+    text = (
+        None if own is None or letter.reason == Reason.SCHEMA_UNFIT.code else registry.schema(own)
+    )
+    return (
+        registry.newest(f"{settings.topics.input}-value")
+        if own is None or text is None
+        else (own, text)
+    )
 
 
-# -- what is refused ---------------------------------------------------------------------------------------------------------
+# -- what is refused -------------------------------------------------------------------------------
 
 
 def _refuse(settings: Settings, options: ReplayOptions, candidates: Iterable[Candidate]) -> None:
     for one in candidates:
         said = one.letter.said
         if one.letter.cut_from_bytes is not None and not one.corrected:
-            one.refusal = f"only the first {len(one.value):,} of its {one.letter.cut_from_bytes:,} bytes are left"
+            one.refusal = (
+                f"only the first {len(one.value):,} of its {one.letter.cut_from_bytes:,} bytes are"
+                " left"
+            )
         elif options.force:
             continue
         elif said["source_topic"] != settings.topics.input:
-            came = f"it came from {said['source_topic']}" if said["source_topic"] else "nobody says where it came from"
-            one.refusal = f"{came}, not from {settings.topics.input} (--force sends it all the same)"
+            came = (
+                f"it came from {said['source_topic']}"
+                if said["source_topic"]
+                else "nobody says where it came from"
+            )
+            one.refusal = (
+                f"{came}, not from {settings.topics.input} (--force sends it all the same)"
+            )
         elif one.verdict.reason is not Reason.ACCEPTED:
             one.refusal = (
-                f"it would be rejected again, {one.verdict.reason.code}: {one.verdict.sentence} (--force sends it all the same)"
+                f"it would be rejected again, {one.verdict.reason.code}: {one.verdict.sentence}"
+                " (--force sends it all the same)"
             )
-        elif options.key is None and one.target is not None and one.target != said["source_partition"]:
+        elif (
+            options.key is None
+            and one.target is not None
+            and one.target != said["source_partition"]
+        ):
             one.refusal = (
-                f"by its key it would go to partition {one.target}, it came from {said['source_partition']}: the entity's "
-                "state would be in two places (--force sends it all the same)"
+                f"by its key it would go to partition {one.target}, it came from"
+                f" {said['source_partition']}: the entity's state would be in two places (--force"
+                " sends it all the same)"
             )
 
 
-def _refuse_replayed(settings: Settings, candidates: Sequence[Candidate], replayed: dict[str, str]) -> str:
-    """Refuse what was sent before, as far as that can be found out; return why it could not, or nothing."""
+def _refuse_replayed(
+    settings: Settings, candidates: Sequence[Candidate], replayed: dict[str, str]
+) -> str:
+    """Refuse what was sent before, as far as that can be found out; return why it could not, or
+    nothing.
+    """
     asked = [one for one in candidates if not one.refusal]
     topic = settings.topics.input
     admin = Admin(settings)
@@ -257,30 +322,45 @@ def _refuse_replayed(settings: Settings, candidates: Sequence[Candidate], replay
     records = sum(high[p] - start[p] for p in start)
     note = ""
     if records > LOOKED_AT:
-        note = f"{records:,} records of {topic} came later, too many to see whether a dead letter was sent before"
+        note = (
+            f"{records:,} records of {topic} came later, too many to see whether a dead letter was"
+            " sent before"
+        )
     elif start:
         wanted = {one.letter.place for one in asked}
         found = _marks(settings, start, {p: high[p] for p in start}, wanted)
-        replayed = replayed | {place: f"as {topic}[{p}]@{offset}" for place, (p, offset) in found.items()}
+        replayed = replayed | {
+            place: f"as {topic}[{p}]@{offset}" for place, (p, offset) in found.items()
+        }
     for one in asked:
         if one.letter.place in replayed:
-            one.refusal = f"it was sent before, {replayed[one.letter.place]} (--again sends it once more)"
+            one.refusal = (
+                f"it was sent before, {replayed[one.letter.place]} (--again sends it once more)"
+            )
     return note
 
 
-def _first_possible(candidates: Iterable[Candidate], low: dict[int, int], high: dict[int, int]) -> dict[int, int]:
-    """Return where in each partition the first replay of any of these may lie: after the record itself where it came from."""
+def _first_possible(
+    candidates: Iterable[Candidate], low: dict[int, int], high: dict[int, int]
+) -> dict[int, int]:
+    """Return where in each partition the first replay of any of these may lie: after the record
+    itself where it came from.
+    """
     start: dict[int, int] = {}
     for one in candidates:
         said = one.letter.said
-        for partition in low if one.target is None else {one.target, said["source_partition"]} & set(low):
+        for partition in (
+            low if one.target is None else {one.target, said["source_partition"]} & set(low)
+        ):
             known = said["source_offset"] is not None and partition == said["source_partition"]
             first = max(low[partition], said["source_offset"] + 1 if known else 0)
             start[partition] = min(start.get(partition, high[partition]), first)
     return start
 
 
-def _marks(settings: Settings, start: dict[int, int], end: dict[int, int], wanted: set[str]) -> dict[str, tuple[int, int]]:
+def _marks(
+    settings: Settings, start: dict[int, int], end: dict[int, int], wanted: set[str]
+) -> dict[str, tuple[int, int]]:
     """Return which of these dead letters were sent to the input within a window, and where."""
     found = {}
     for batch in Reader(settings).read(settings.topics.input, start, end):
@@ -291,7 +371,7 @@ def _marks(settings: Settings, start: dict[int, int], end: dict[int, int], wante
     return found
 
 
-# -- sending -----------------------------------------------------------------------------------------------------------------
+# -- sending ---------------------------------------------------------------------------------------
 
 
 def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
@@ -317,10 +397,12 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
         if counts.acknowledged < len(sending):
             why = publisher.first_error or f"no answer within {FLUSH_S:g} s"
             raise TransportError(
-                f"{counts.acknowledged:,} of {len(sending):,} records arrived in {topic}: {why}; run it again, what arrived is "
-                "found and not sent twice"
+                f"{counts.acknowledged:,} of {len(sending):,} records arrived in {topic}: {why};"
+                " run it again, what arrived is found and not sent twice"
             )
-        found = _marks(settings, before, admin.end_offsets(topic), {one.letter.place for one in sending})
+        found = _marks(
+            settings, before, admin.end_offsets(topic), {one.letter.place for one in sending}
+        )
     finally:
         publisher.close()
         admin.close()
@@ -328,7 +410,7 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
         one.sent, one.landed = True, found.get(one.letter.place)
 
 
-# -- what is said ------------------------------------------------------------------------------------------------------------
+# -- what is said ----------------------------------------------------------------------------------
 
 
 def _plan_lines(settings: Settings, candidates: Sequence[Candidate], note: str) -> list[str]:
@@ -337,7 +419,11 @@ def _plan_lines(settings: Settings, candidates: Sequence[Candidate], note: str) 
         if one.refusal:
             lines.append(f"refused  {one.letter.name} {one.letter.reason}: {one.refusal}")
             continue
-        where = "any partition, it has no key" if one.target is None else f"{settings.topics.input}[{one.target}]"
+        where = (
+            "any partition, it has no key"
+            if one.target is None
+            else f"{settings.topics.input}[{one.target}]"
+        )
         lines.append(f"send     {one.letter.name} {one.letter.reason} -> {where}: {_what(one)}")
         lines += [f"         {text}" for text in _doubts(one)]
     return [*lines, *([f"note: {note}; sent twice is scored twice"] if note else [])]
@@ -353,10 +439,13 @@ def _what(one: Candidate) -> str:
 def _doubts(one: Candidate) -> list[str]:
     doubts = []
     if one.letter.reason == Reason.TOO_MANY_ENTITIES.code:
-        doubts.append("whether its partition has room for a further entity now cannot be seen from here")
+        doubts.append(
+            "whether its partition has room for a further entity now cannot be seen from here"
+        )
     if one.verdict.entity and one.key != one.verdict.entity.encode():
         doubts.append(
-            f"its key is {one.key.decode('utf-8', 'replace')!r}, not the entity: the key decides the partition (--new-key)"
+            f"its key is {one.key.decode('utf-8', 'replace')!r}, not the entity: the key decides"
+            " the partition (--new-key)"
         )
     return doubts
 
@@ -365,9 +454,13 @@ def _question(settings: Settings, sending: Sequence[Candidate]) -> str:
     return f"Send {len(sending):,} to {settings.topics.input} at {settings.bootstrap}?"
 
 
-def _ending(settings: Settings, options: ReplayOptions, candidates: Sequence[Candidate], agreed: bool) -> str:
+def _ending(
+    settings: Settings, options: ReplayOptions, candidates: Sequence[Candidate], agreed: bool
+) -> str:
     sending = [one for one in candidates if not one.refusal]
-    refused = f", {len(candidates) - len(sending):,} refused" if len(candidates) > len(sending) else ""
+    refused = (
+        f", {len(candidates) - len(sending):,} refused" if len(candidates) > len(sending) else ""
+    )
     if not sending or not agreed:
         return f"nothing sent{refused}"
     if options.dry_run:
@@ -382,16 +475,41 @@ def _landing(settings: Settings, one: Candidate) -> str:
     return f"{settings.topics.input}[{one.landed[0]}]@{one.landed[1]}"
 
 
-def _report_json(settings: Settings, options: ReplayOptions, candidates: Sequence[Candidate], note: str) -> str:
+def _report_json(
+    settings: Settings, options: ReplayOptions, candidates: Sequence[Candidate], note: str
+) -> str:
     rows: list[dict[str, Any]] = []
     for one in candidates:
-        row: dict[str, Any] = {"from": one.letter.place, "reason": one.letter.reason, "key": one.key.decode("utf-8", "replace")}
-        row |= {"corrected": one.corrected, "now": one.verdict.reason.code, "refused": one.refusal or None}
-        rows.append(row | {"to": None if one.landed is None else f"{settings.topics.input}[{one.landed[0]}]@{one.landed[1]}"})
+        row: dict[str, Any] = {
+            "from": one.letter.place,
+            "reason": one.letter.reason,
+            "key": one.key.decode("utf-8", "replace"),
+        }
+        row |= {
+            "corrected": one.corrected,
+            "now": one.verdict.reason.code,
+            "refused": one.refusal or None,
+        }
+        rows.append(
+            row
+            | {
+                "to": (
+                    None
+                    if one.landed is None
+                    else f"{settings.topics.input}[{one.landed[0]}]@{one.landed[1]}"
+                )
+            }
+        )
     sent = sum(one.sent for one in candidates)
     return (
         json.dumps(
-            {"topic": settings.topics.input, "dry_run": options.dry_run, "sent": sent, "note": note or None, "records": rows},
+            {
+                "topic": settings.topics.input,
+                "dry_run": options.dry_run,
+                "sent": sent,
+                "note": note or None,
+                "records": rows,
+            },
             ensure_ascii=False,
         )
         + "\n"

@@ -103,7 +103,10 @@ def check_group(settings: Settings, cluster: Cluster) -> Finding:
         return Finding("group", "warning", str(error), remedy)
     said = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
     if members is not None and members > partitions:
-        remedy = f"stop {members - partitions}, or give the next dataset more partitions: {topic} has {partitions}"
+        remedy = (
+            f"stop {members - partitions}, or give the next dataset more partitions: {topic} has"
+            f" {partitions}"
+        )
         return Finding("group", "warning", f"{said}; {members - partitions} of them idle", remedy)
     if members == 0:
         return Finding("group", "warning", said, "lapwing predict")

@@ -32,7 +32,10 @@ def check_model(settings: Settings) -> Finding:
             "a PEM file with an Ed25519 public key; docs/models.md says how to make one",
         )
     except (ArtifactMissing, ArtifactRefused) as error:
-        remedy = "lapwing train --once publishes a new one; predictors go on with the last good one meanwhile"
+        remedy = (
+            "lapwing train --once publishes a new one; predictors go on with the last good one"
+            " meanwhile"
+        )
         return Finding("model", "failed", str(error), remedy)
     if model.detector != settings.trained_detector:
         remedy = "lapwing train --once with this setting, or set `detector` to what the model is"
@@ -56,6 +59,9 @@ def check_folder(name: str, folder: Path, purpose: str, *, needed: bool) -> Find
             pass
     except OSError as error:
         said = f"{folder} cannot be written by user {os.getuid()}: {error.strerror}; {purpose}"
-        remedy = f"chown or chmod {place}, or set {name} (LAPWING_{name.upper()}) to a folder that can be written"
+        remedy = (
+            f"chown or chmod {place}, or set {name} (LAPWING_{name.upper()}) to a folder that can"
+            " be written"
+        )
         return Finding(name, "failed" if needed else "warning", said, remedy)
     return Finding(name, "ok", f"{folder} can be {'written' if place == folder else 'made'}")

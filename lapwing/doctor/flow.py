@@ -163,7 +163,9 @@ class Flow:
 
     # -- results -----------------------------------------------------------------------------------
 
-    def check_results(self, first: Look, sleep: Callable[[float], None], clock: Callable[[], float]) -> Finding:
+    def check_results(
+        self, first: Look, sleep: Callable[[float], None], clock: Callable[[], float]
+    ) -> Finding:
         """Look a second time, and compare what was read with what was written."""
         try:
             sleep(max(0.0, WATCH_S - (clock() - first.at_s)))
@@ -188,7 +190,10 @@ class Flow:
             read = f"has read {count(moved, 'record')} of {topic} within {seconds:.0f} s"
             return self._nothing_written(f"group {group} {read}")
         if not second.committed and not any(second.end[p] > low for p, low in second.start.items()):
-            remedy = "lapwing produce, or let your producer write there; another topic: topics.input (LAPWING_TOPICS__INPUT)"
+            remedy = (
+                "lapwing produce, or let your producer write there; another topic: topics.input"
+                " (LAPWING_TOPICS__INPUT)"
+            )
             return Finding("results", "warning", f"none: {topic} holds no records", remedy)
         if behind and self._readable(second):
             return self._standing_still(behind, seconds)
@@ -216,7 +221,9 @@ class Flow:
         records = count(behind, "record")
         said = f"none: {records} of {topic} lie beyond the position of group {group}"
         if members == 0:
-            return Finding("results", "warning", f"{said}, and no predictor runs", "lapwing predict")
+            return Finding(
+                "results", "warning", f"{said}, and no predictor runs", "lapwing predict"
+            )
         remedy = (
             "/health/ready of the predictors and their logs say why; one that has just started "
             "moves once it has replayed, so run this again"
@@ -257,7 +264,9 @@ def _letters(batches: Iterable[Batch]) -> Iterator[Letter]:
             yield Letter.of(batch, row)
 
 
-def _place(letter: Letter, topic: str, window: Mapping[int, tuple[int, int]]) -> tuple[int, int] | None:
+def _place(
+    letter: Letter, topic: str, window: Mapping[int, tuple[int, int]]
+) -> tuple[int, int] | None:
     """Return where the record of a dead letter lies, None where that is not in the window."""
     partition, offset = letter.said["source_partition"], letter.said["source_offset"]
     if letter.said["source_topic"] != topic or partition not in window or offset is None:

@@ -41,7 +41,9 @@ def _of_inspection(seen: Inspection) -> Finding:
     unread = max(seen.rows - seen.read, 0)
     if unread:
         reasons = ", ".join(f"{one.reason} {one.count:,}" for one in seen.dead)
-        said += f"; {unread:,} of the newest {seen.rows:,} records would become dead letters: {reasons}"
+        said += (
+            f"; {unread:,} of the newest {seen.rows:,} records would become dead letters: {reasons}"
+        )
     nothing_read = seen.rows > 0 and not seen.read
     if nothing_read or any(reading.unfit for reading in seen.readings[:1]):
         remedy = "lapwing inspect says which field or setting is missing"

@@ -32,7 +32,10 @@ def check_schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
         try:
             ids[subject] = registry.lookup(subject, schemas.text(name))
         except TransportError as error:
-            remedy = f"start the Schema Registry, or name it: SCHEMA_REGISTRY_URL (now {settings.registry.url})"
+            remedy = (
+                "start the Schema Registry, or name it: SCHEMA_REGISTRY_URL (now"
+                f" {settings.registry.url})"
+            )
             yield Finding("registry", "failed", str(error), remedy)
             yield Finding("schemas", "skipped", "needs the registry")
             return
@@ -56,7 +59,10 @@ def check_clock(
         return Finding("clock", "skipped", said)
     apart_s = abs(clock() - theirs)
     if apart_s > CLOCK_WARN_S:
-        remedy = "synchronise this machine (timedatectl, chrony); scores do not depend on it, latencies and ages do"
+        remedy = (
+            "synchronise this machine (timedatectl, chrony); scores do not depend on it, latencies"
+            " and ages do"
+        )
         return Finding("clock", "warning", f"{apart_s:.0f} s apart from the registry's", remedy)
     return Finding("clock", "ok", "agrees with the registry's to a few seconds")
 

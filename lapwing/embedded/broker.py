@@ -1,8 +1,9 @@
 """A broker inside this process, for ``lapwing demo`` and for tests that need no real Kafka.
 
-Law: this is librdkafka's mock cluster, a plumbing aid and never evidence for exactly-once. It keeps data in memory only, knows
-no transactions whatever, and silently drops the oldest records beyond 5 MiB or 100,000 batches per partition. Other processes
-reach it over TCP on the loopback; it ends with the process that made it.
+Law: this is librdkafka's mock cluster, a plumbing aid and never evidence for exactly-once. It keeps
+     data in memory only, knows
+no transactions whatever, and silently drops the oldest records beyond 5 MiB or 100,000 batches per
+partition. Other processes reach it over TCP on the loopback; it ends with the process that made it.
 """
 
 from __future__ import annotations
@@ -28,14 +29,16 @@ def find_library() -> Path:
     """
     spec = find_spec("confluent_kafka")
     if spec is None or spec.origin is None:
-        raise ConfigError("the embedded broker needs the package confluent-kafka, which is not installed")
+        raise ConfigError(
+            "the embedded broker needs the package confluent-kafka, which is not installed"
+        )
     package = Path(spec.origin).parent
     found = sorted(package.with_name("confluent_kafka.libs").glob("librdkafka*.so*"))
     if not found:
         raise ConfigError(
-            "the embedded broker needs the librdkafka bundled in confluent-kafka's Linux wheels, and "
-            f"{package.parent} holds none: install confluent-kafka from a wheel on Linux, or set KAFKA_BOOTSTRAP_SERVERS "
-            "to a real Kafka"
+            "the embedded broker needs the librdkafka bundled in confluent-kafka's Linux wheels,"
+            f" and {package.parent} holds none: install confluent-kafka from a wheel on Linux, or"
+            " set KAFKA_BOOTSTRAP_SERVERS to a real Kafka"
         )
     return found[0]
 
@@ -51,7 +54,8 @@ class EmbeddedBroker:
         self._library = _declare(ctypes.CDLL(str(find_library())))
         reason = ctypes.create_string_buffer(512)
         conf = self._library.rd_kafka_conf_new()
-        # The handle only carries the cluster; without this it warns on stderr that it has no bootstrap.servers of its own.
+        # The handle only carries the cluster; without this it warns on stderr that it has no
+        # bootstrap.servers of its own.
         self._library.rd_kafka_conf_set(conf, b"log_level", b"4", reason, len(reason))
         self._handle = self._library.rd_kafka_new(0, conf, reason, len(reason))
         if not self._handle:
@@ -65,20 +69,28 @@ class EmbeddedBroker:
         self.bootstrap: str = self._library.rd_kafka_mock_cluster_bootstraps(self._cluster).decode()
         """host:port, for ``bootstrap.servers``."""
         for name, partitions in topics.items():
-            code = self._library.rd_kafka_mock_topic_create(self._cluster, name.encode(), partitions, 1)
+            code = self._library.rd_kafka_mock_topic_create(
+                self._cluster, name.encode(), partitions, 1
+            )
             if code or partitions < 1:
                 self.close()
                 raise ConfigError(
-                    f"the embedded broker refused topic {name!r} with {partitions} partitions (librdkafka error {code})"
+                    f"the embedded broker refused topic {name!r} with {partitions} partitions"
+                    f" (librdkafka error {code})"
                 )
 
     @property
     def client_settings(self) -> dict[str, str]:
         """What ``Settings.kafka`` should hold for clients of this broker.
 
-        Its classic groups wait a whole session before they assign anything, and an empty fetch sleeps fetch.wait.max.ms out.
+        Its classic groups wait a whole session before they assign anything, and an empty fetch
+        sleeps fetch.wait.max.ms out.
         """
-        return {"bootstrap.servers": self.bootstrap, "group.protocol": "consumer", "fetch.wait.max.ms": "2"}
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "group.protocol": "consumer",
+            "fetch.wait.max.ms": "2",
+        }
 
     def close(self) -> None:
         """End the cluster; everything in it is gone. A second call does nothing."""
@@ -92,7 +104,12 @@ class EmbeddedBroker:
     def __enter__(self) -> EmbeddedBroker:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
@@ -101,7 +118,15 @@ def _declare(library: ctypes.CDLL) -> Any:
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     for name, result, *arguments in (
         ("rd_kafka_conf_new", pointer),
-        ("rd_kafka_conf_set", integer, pointer, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t),
+        (
+            "rd_kafka_conf_set",
+            integer,
+            pointer,
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_char_p,
+            ctypes.c_size_t,
+        ),
         ("rd_kafka_conf_destroy", None, pointer),
         ("rd_kafka_new", pointer, integer, pointer, ctypes.c_char_p, ctypes.c_size_t),
         ("rd_kafka_destroy", None, pointer),

@@ -1,6 +1,8 @@
-"""Which Avro schema can read what another one wrote, and what a compatibility level asks of a new version.
+"""Which Avro schema can read what another one wrote, and what a compatibility level asks of a new
+version.
 
-Law: these are the resolution rules of the Avro specification (Schema Resolution), names compared as the Java library does.
+Law: these are the resolution rules of the Avro specification (Schema Resolution), names compared as
+     the Java library does.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ from typing import Any
 
 from shared.decode.avro.schema import AvroType
 
-LEVELS = ("NONE", "BACKWARD", "BACKWARD_TRANSITIVE", "FORWARD", "FORWARD_TRANSITIVE", "FULL", "FULL_TRANSITIVE")
+LEVELS = (
+    "NONE",
+    "BACKWARD",
+    "BACKWARD_TRANSITIVE",
+    "FORWARD",
+    "FORWARD_TRANSITIVE",
+    "FULL",
+    "FULL_TRANSITIVE",
+)
 
 _PROMOTIONS = {
     "int": ("long", "float", "double"),
@@ -34,16 +44,24 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def violations(level: str, new: AvroType, earlier: Sequence[AvroType]) -> list[str]:
-    """Return why a schema may not follow the earlier versions (oldest first) under a level; empty = it may."""
+    """Return why a schema may not follow the earlier versions (oldest first) under a level; empty =
+    it may.
+    """
     if level == "NONE" or not earlier:
         return []
     compared = earlier if level.endswith("_TRANSITIVE") else earlier[-1:]
     found: list[str] = []
     for old in compared:
         if level.startswith(("BACKWARD", "FULL")):
-            found += [f"the new schema cannot read the old one's data: {why}" for why in unreadable(new, old)]
+            found += [
+                f"the new schema cannot read the old one's data: {why}"
+                for why in unreadable(new, old)
+            ]
         if level.startswith(("FORWARD", "FULL")):
-            found += [f"the old schema cannot read the new one's data: {why}" for why in unreadable(old, new)]
+            found += [
+                f"the old schema cannot read the new one's data: {why}"
+                for why in unreadable(old, new)
+            ]
     return list(dict.fromkeys(found))
 
 
@@ -79,7 +97,9 @@ class _Resolution:
 
     def resolve(self, reader: AvroType, writer: AvroType, place: str) -> list[str]:
         if writer.kind == "union":
-            return [why for branch in writer.branches for why in self.resolve(reader, branch, place)]
+            return [
+                why for branch in writer.branches for why in self.resolve(reader, branch, place)
+            ]
         if reader.kind == "union":
             tried = [self.resolve(branch, writer, place) for branch in reader.branches]
             return [] if [] in tried else [f"{place}: no branch of {reader} reads {writer}"]
@@ -93,7 +113,8 @@ class _Resolution:
                 return _resolve_enums(reader, writer, place)
             case "fixed":
                 same = _same_name(reader, writer) and reader.size == writer.size
-                return [] if same else [f"{place}: fixed {reader.name}({reader.size}) is not {writer.name}({writer.size})"]
+                wanted = f"fixed {reader.name}({reader.size})"
+                return [] if same else [f"{place}: {wanted} is not {writer.name}({writer.size})"]
             case "array" | "map":
                 assert reader.items is not None  # noqa: S101 - the parser gives every array and map its items
                 assert writer.items is not None  # noqa: S101
@@ -110,11 +131,15 @@ class _Resolution:
         found: list[str] = []
         written = {field.name: field for field in writer.fields}
         for field in reader.fields:
-            source = next((written[name] for name in (field.name, *field.aliases) if name in written), None)
+            source = next(
+                (written[name] for name in (field.name, *field.aliases) if name in written), None
+            )
             if source is not None:
                 found += self.resolve(field.type, source.type, f"{place}.{field.name}")
             elif not field.has_default:
-                found.append(f"{place}.{field.name}: has no default and is not among the written fields")
+                found.append(
+                    f"{place}.{field.name}: has no default and is not among the written fields"
+                )
         self._under_way.discard(pair)
         return found
 
@@ -130,11 +155,16 @@ def _resolve_enums(reader: AvroType, writer: AvroType, place: str) -> list[str]:
 
 def _same_name(reader: AvroType, writer: AvroType) -> bool:
     """Names agree without their namespaces, or the writer's is an alias of the reader."""
-    return reader.name.rpartition(".")[2] == writer.name.rpartition(".")[2] or writer.name in reader.aliases
+    return (
+        reader.name.rpartition(".")[2] == writer.name.rpartition(".")[2]
+        or writer.name in reader.aliases
+    )
 
 
 def _fits(value: Any, avro: AvroType) -> bool:
-    """Return whether a JSON value is a default of the type; for a union one of its branches must fit."""
+    """Return whether a JSON value is a default of the type; for a union one of its branches must
+    fit.
+    """
     match avro.kind:
         case "null":
             return value is None
@@ -143,12 +173,21 @@ def _fits(value: Any, avro: AvroType) -> bool:
         case "enum":
             return value in avro.symbols
         case "array":
-            return isinstance(value, list) and avro.items is not None and all(_fits(item, avro.items) for item in value)
+            return (
+                isinstance(value, list)
+                and avro.items is not None
+                and all(_fits(item, avro.items) for item in value)
+            )
         case "map":
-            return isinstance(value, dict) and avro.items is not None and all(_fits(v, avro.items) for v in value.values())
+            return (
+                isinstance(value, dict)
+                and avro.items is not None
+                and all(_fits(v, avro.items) for v in value.values())
+            )
         case "record":
             return isinstance(value, dict) and all(
-                _fits(value[field.name], field.type) if field.name in value else field.has_default for field in avro.fields
+                _fits(value[field.name], field.type) if field.name in value else field.has_default
+                for field in avro.fields
             )
     if isinstance(value, bool) and avro.kind != "boolean":
         return False

@@ -1,6 +1,8 @@
-"""A Schema Registry in memory for ``lapwing demo`` and tests: enough of Confluent's REST API for the real client.
+"""A Schema Registry in memory for ``lapwing demo`` and tests: enough of Confluent's REST API for
+the real client.
 
-Law: status, error code and compatibility verdict are those of the reference registry; what it holds ends with the process.
+Law: status, error code and compatibility verdict are those of the reference registry; what it holds
+     ends with the process.
 """
 
 from __future__ import annotations
@@ -40,10 +42,15 @@ class EmbeddedRegistry:
         try:
             self._server = _Server((host, port), _handler_of(self.schemas))
         except (OSError, OverflowError) as error:
-            raise ConfigError(f"the embedded registry cannot listen on {host}:{port}: {error}; choose another port") from error
+            raise ConfigError(
+                f"the embedded registry cannot listen on {host}:{port}: {error}; choose another"
+                " port"
+            ) from error
         shown = "127.0.0.1" if host in ("", "0.0.0.0") else host  # noqa: S104 - compared, not bound
         self.url = f"http://{shown}:{self._server.server_address[1]}"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), name="registry", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, args=(0.05,), name="registry", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:
@@ -130,13 +137,16 @@ class SchemaStore:
             raise RestError(
                 409,
                 409,
-                f'Schema being registered is incompatible with an earlier schema for subject "{subject}", '
-                f"details: [{details}], compatibility: {level}",
+                "Schema being registered is incompatible with an earlier schema for subject"
+                f' "{subject}", details: [{details}], compatibility: {level}',
             )
         schema_id = self._ids.setdefault(_identity(text), len(self._ids) + 1)
         self._texts.setdefault(schema_id, text)
         self._numbers[subject] = self._numbers.get(subject, 0) + 1
-        self._subjects[subject] = [*versions, _Version(self._numbers[subject], schema_id, text, avro)]
+        self._subjects[subject] = [
+            *versions,
+            _Version(self._numbers[subject], schema_id, text, avro),
+        ]
         return {"id": schema_id}
 
     def _lookup(self, request: Request, subject: str) -> dict[str, Any]:
@@ -189,14 +199,26 @@ class SchemaStore:
         return answer | {"messages": problems} if request.query.get("verbose") == "true" else answer
 
     def _level_of(self, request: Request, subject: str = "") -> dict[str, str]:
-        if subject and subject not in self._levels and request.query.get("defaultToGlobal") != "true":
-            raise RestError(404, 40408, f"Subject '{subject}' does not have subject-level compatibility configured")
+        if (
+            subject
+            and subject not in self._levels
+            and request.query.get("defaultToGlobal") != "true"
+        ):
+            raise RestError(
+                404,
+                40408,
+                f"Subject '{subject}' does not have subject-level compatibility configured",
+            )
         return {"compatibilityLevel": self._levels.get(subject, self._level)}
 
     def _set_level(self, request: Request, subject: str = "") -> dict[str, str]:
         level = request.body.get("compatibility") if isinstance(request.body, dict) else None
         if level not in LEVELS:
-            raise RestError(422, 42203, f"Invalid compatibility level {level!r}: valid values are {', '.join(LEVELS)}")
+            raise RestError(
+                422,
+                42203,
+                f"Invalid compatibility level {level!r}: valid values are {', '.join(LEVELS)}",
+            )
         if subject:
             self._levels[subject] = level
         else:
@@ -218,7 +240,9 @@ class SchemaStore:
         if number in ("latest", "-1"):
             return versions[-1]
         if not re.fullmatch(r"[1-9]\d{0,17}", number, re.ASCII):
-            raise RestError(422, 42202, f"The specified version '{number}' is not a valid version id.")
+            raise RestError(
+                422, 42202, f"The specified version '{number}' is not a valid version id."
+            )
         for version in versions:
             if version.number == int(number):
                 return version
@@ -266,7 +290,11 @@ def _schema_of(body: Any) -> tuple[str, AvroType]:
     if not isinstance(body, dict) or not isinstance(body.get("schema"), str):
         raise RestError(422, 42201, "Empty schema: the request has no string 'schema'")
     if body.get("schemaType", "AVRO") not in ("AVRO", None) or body.get("references"):
-        raise RestError(422, 42201, "Invalid schema: the embedded registry takes Avro schemas without references only")
+        raise RestError(
+            422,
+            42201,
+            "Invalid schema: the embedded registry takes Avro schemas without references only",
+        )
     try:
         avro = parse_schema(body["schema"])
     except SchemaInvalid as error:
@@ -288,7 +316,12 @@ def _same(versions: list[_Version], text: str) -> _Version | None:
 
 
 def _described(subject: str, version: _Version) -> dict[str, Any]:
-    return {"subject": subject, "version": version.number, "id": version.schema_id, "schema": version.text}
+    return {
+        "subject": subject,
+        "version": version.number,
+        "id": version.schema_id,
+        "schema": version.text,
+    }
 
 
 class _Server(ThreadingHTTPServer):
@@ -297,7 +330,10 @@ class _Server(ThreadingHTTPServer):
     def server_bind(self) -> None:
         """Bind without the reverse name lookup of the standard one, which may hang."""
         socketserver.TCPServer.server_bind(self)
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.server_name, self.server_port = (
+            str(self.server_address[0]),
+            int(self.server_address[1]),
+        )
 
 
 def _handler_of(store: SchemaStore) -> type[BaseHTTPRequestHandler]:
@@ -325,7 +361,12 @@ def _handler_of(store: SchemaStore) -> type[BaseHTTPRequestHandler]:
         def _answer(self) -> None:
             url = urlsplit(self.path)
             try:
-                answer, status = store.answer(self.command, url.path, Request(dict(parse_qsl(url.query)), self._body())), 200
+                answer, status = (
+                    store.answer(
+                        self.command, url.path, Request(dict(parse_qsl(url.query)), self._body())
+                    ),
+                    200,
+                )
             except RestError as error:
                 answer, status = {"error_code": error.code, "message": str(error)}, error.status
             data = json.dumps(answer).encode()

@@ -1,1 +1,3 @@
-"""``lapwing inspect``: what is read of records or rows as entity, time and metrics, and what is not."""
+"""``lapwing inspect``: what is read of records or rows as entity, time and metrics, and what is
+not.
+"""

@@ -22,7 +22,9 @@ from shared.settings import Settings
 DEFAULT_RECORDS = 1_000
 
 
-def inspect_topic(settings: Settings, topic: str | None = None, limit: int = DEFAULT_RECORDS) -> Inspection:
+def inspect_topic(
+    settings: Settings, topic: str | None = None, limit: int = DEFAULT_RECORDS
+) -> Inspection:
     """Look at the newest records of a topic, by default of the input.
 
     raises : TopicMismatch where there is no such topic, TransportError

@@ -1,6 +1,7 @@
 """From a folder of CSV files to what is read of them, file by file, as the producer reads it.
 
-Invariant: what a column is and what a row becomes is what ``producer.files.series`` says; this shows it.
+Invariant: what a column is and what a row becomes is what ``producer.files.series`` says; this
+           shows it.
 """
 
 from __future__ import annotations
@@ -50,7 +51,9 @@ def inspect_folder(
         series.append(one)
         readings.append(_reading(path, one, settings))
         if one.skipped:
-            why = f"{_first_problem(path, name, catalogue, choice)}; --skip-bad leaves such rows out"
+            why = (
+                f"{_first_problem(path, name, catalogue, choice)}; --skip-bad leaves such rows out"
+            )
             dead.append(DeadLetters("bad row", one.skipped, why, "", name))
     _, notes = assemble(series, catalogue) if series else ([], [])
     rows = sum(reading.rows for reading in readings)
@@ -68,7 +71,9 @@ def _first_problem(path: Path, name: str, catalogue: Catalogue, choice: ColumnCh
     return ""
 
 
-def _asked(choice: ColumnChoice, catalogue: Catalogue, settings: InputSettings) -> Mapping[str, str]:
+def _asked(
+    choice: ColumnChoice, catalogue: Catalogue, settings: InputSettings
+) -> Mapping[str, str]:
     """Return the options and settings that decide how files are read, as they are now."""
     rules = catalogue.rules
     sign = {None: "", ".": "point", ",": "comma"}[choice.decimal]

@@ -1,4 +1,5 @@
-"""What is read of rows of one kind, and of a whole source: the values that ``lapwing inspect`` shows.
+"""What is read of rows of one kind, and of a whole source: the values that ``lapwing inspect``
+shows.
 
 Invariant: values only; whoever fills them has looked, whoever renders them adds nothing.
 """

@@ -1,6 +1,7 @@
 """From the newest records of a topic to what is read of them, schema by schema.
 
-Invariant: pure; records are decoded as a predictor decodes them, and ``shared.decode.avro.decoder`` alone says
+Invariant: pure; records are decoded as a predictor decodes them, and ``shared.decode.avro.decoder``
+           alone says
 which of them can be read.
 """
 
@@ -98,7 +99,9 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
     groups: dict[int | None, list[Record]] = {}
     for record in sorted(sample.records, key=lambda one: one.age, reverse=True):
         schema_id = schema_id_of(record.value)
-        groups.setdefault(schema_id if sample.texts.get(schema_id or 0) else None, []).append(record)
+        groups.setdefault(schema_id if sample.texts.get(schema_id or 0) else None, []).append(
+            record
+        )
     parts = {
         schema_id: _decode(records, schema_id, sample.texts.get(schema_id or 0), settings)
         for schema_id, records in groups.items()
@@ -128,7 +131,9 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
     )
 
 
-def _decode(records: list[Record], schema_id: int | None, text: str | None, settings: InputSettings) -> _Read:
+def _decode(
+    records: list[Record], schema_id: int | None, text: str | None, settings: InputSettings
+) -> _Read:
     """Decode records of one schema.
 
     schema_id : None = of none that is known; each record has an id of its own, or none
@@ -139,7 +144,11 @@ def _decode(records: list[Record], schema_id: int | None, text: str | None, sett
     batch = Batch(
         "", 0, Blob.join([record.value for record in records]), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
     )  # fmt: skip
-    plans = {schema_id: plan} if schema_id is not None else {schema_id_of(one.value) or 0: None for one in records}
+    plans = (
+        {schema_id: plan}
+        if schema_id is not None
+        else {schema_id_of(one.value) or 0: None for one in records}
+    )
     entities = Directory()
     columns = decode(batch, plans, settings, entities, [], n + 1)
     found.rows = [records[row] for row in columns.accepted.tolist()]
@@ -159,7 +168,11 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
     said = warnings.entities_of_rows(chosen.entity, part.entities)
     written = parse_schema(text)
     decoded = [read_fields(record.value, written).values for record in part.rows]
-    texts = {name: [_text(row.get(name)) for row in decoded] for name, why in chosen.left_out if why in _TEXTS}
+    texts = {
+        name: [_text(row.get(name)) for row in decoded]
+        for name, why in chosen.left_out
+        if why in _TEXTS
+    }
     said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
     values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
     said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
@@ -199,7 +212,9 @@ def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0
 
 def _with_key_hint(reading: Reading, records: Sequence[Record]) -> Reading:
     """Add a warning where the entity is missing in the value and the records have keys."""
-    if "the entity by input.entity_fields" not in reading.unfit or not all(record.key for record in records):
+    if "the entity by input.entity_fields" not in reading.unfit or not all(
+        record.key for record in records
+    ):
         return reading
     said = f"the records have keys (the newest: {_shown(records[0].key)}): {_ENTITY_IN_KEY}"
     return Reading(reading.source, reading.rows, 0, unfit=reading.unfit, warnings=(said,))
@@ -219,7 +234,10 @@ def examples_of(
         Example(
             entities[row],
             iso(times_ms[row]),
-            {name: None if math.isnan(value) else value for name, value in zip(metrics, values[row].tolist(), strict=True)},
+            {
+                name: None if math.isnan(value) else value
+                for name, value in zip(metrics, values[row].tolist(), strict=True)
+            },
         )
         for row in range(min(EXAMPLES, len(entities)))
     )
@@ -238,7 +256,9 @@ def _unit_warnings(part: _Read, written: AvroType) -> list[str]:
             raw = read_fields(record.value, written).values.get(chosen.time)
             if isinstance(raw, int | float) and math.isfinite(raw):
                 by_setting = "input.time_unit" in chosen.time_by
-                return warnings.wrong_unit(raw, chosen.time_unit, chosen.time_by, by_setting, record.broker_ms)
+                return warnings.wrong_unit(
+                    raw, chosen.time_unit, chosen.time_by, by_setting, record.broker_ms
+                )
     return []
 
 

@@ -80,4 +80,6 @@ def _left_out(fields: Sequence[tuple[str, str]]) -> Iterator[str]:
 
 def _count(one: Reading, kind: str) -> str:
     rows = f"{one.rows:,} {kind}{'' if one.rows == 1 else 's'}"
-    return rows if one.read == one.rows or one.unfit else f"{rows}, {one.read:,} of them can be read"
+    return (
+        rows if one.read == one.rows or one.unfit else f"{rows}, {one.read:,} of them can be read"
+    )

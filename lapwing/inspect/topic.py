@@ -40,13 +40,17 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
     return Sample(source, topic, records, texts, latest)
 
 
-def _read(settings: Settings, topic: str, low: Mapping[int, int], high: Mapping[int, int], limit: int) -> list[Record]:
+def _read(
+    settings: Settings, topic: str, low: Mapping[int, int], high: Mapping[int, int], limit: int
+) -> list[Record]:
     """Read the end of each partition, further back until there are enough records or no more."""
     reader = Reader(settings)
     span = -(-limit // max(1, sum(high[p] > low[p] for p in high)))
     for _ in range(TRIES):
         start = {p: max(low[p], high[p] - span) for p in high}
-        found = [record for batch in reader.read(topic, start, high) for record in records_of(batch)]
+        found = [
+            record for batch in reader.read(topic, start, high) for record in records_of(batch)
+        ]
         if len(found) >= limit or start == dict(low):
             break
         span *= FURTHER_BACK

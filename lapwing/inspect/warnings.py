@@ -54,9 +54,9 @@ def long_form(
             shown = listed(list(found)[:5])
             wider = ",".join((*entity_fields, name))
             said.append(
-                f"{metrics[0]} is the only number, and {name} has {len(found)} values for the entity "
-                f"{entity!r} ({shown}): if {name} says what was measured, these series are mixed "
-                f"into one; input.entity_fields={wider} keeps them apart"
+                f"{metrics[0]} is the only number, and {name} has {len(found)} values for the"
+                f" entity {entity!r} ({shown}): if {name} says what was measured, these series are"
+                f" mixed into one; input.entity_fields={wider} keeps them apart"
             )
     return said
 
@@ -95,7 +95,9 @@ def entities_in_partitions(places: Sequence[tuple[str, int]], keyed: bool) -> li
     return [f"{counts}, e.g. {example}: {key}; {cure}"]
 
 
-def wrong_unit(raw: int | float, unit: str, said: str, by_setting: bool, broker_ms: int) -> list[str]:
+def wrong_unit(
+    raw: int | float, unit: str, said: str, by_setting: bool, broker_ms: int
+) -> list[str]:
     """Warn where a time is far from the broker's, and near it in another unit.
 
     raw        : the newest time as the record has it;  unit: in which it is read

@@ -48,8 +48,11 @@ class ColumnChoice:
     decimal: str | None = None
 
     @staticmethod
-    def parse(entity: str | None, time: str | None, time_format: str | None, decimal: str | None) -> ColumnChoice:
-        """Read the options ``--entity A,B``, ``--time A,B``, ``--time-format F`` and ``--decimal comma``.
+    def parse(
+        entity: str | None, time: str | None, time_format: str | None, decimal: str | None
+    ) -> ColumnChoice:
+        """Read the options ``--entity A,B``, ``--time A,B``, ``--time-format F`` and ``--decimal
+        comma``.
 
         raises : ConfigError
         """
@@ -69,7 +72,12 @@ class ColumnChoice:
     def arguments(self) -> list[str]:
         """Return the options as a command line has them."""
         given = [("--entity", self.entity), ("--time", self.time)]
-        words = [word for option, names in given if names is not None for word in (option, ",".join(names))]
+        words = [
+            word
+            for option, names in given
+            if names is not None
+            for word in (option, ",".join(names))
+        ]
         words += ["--time-format", self.time_format] if self.time_format is not None else []
         signs = [name for name, sign in _SIGNS.items() if sign == self.decimal]
         return words + [word for name in signs for word in ("--decimal", name)]
@@ -205,7 +213,9 @@ def says(name: str) -> Says:
 
 
 def names_a_thing(name: str) -> bool:
-    """Whether text under this name names what a row is about (server) rather than describes it (zone)."""
+    """Whether text under this name names what a row is about (server) rather than describes it
+    (zone).
+    """
     parts = words(name)
     return says(name) is Says.IDENTIFIER or bool(parts and parts[-1] in _THINGS)
 
@@ -216,7 +226,9 @@ def are_states(values: Iterable[str]) -> bool:
 
 
 def names_a_moment(name: str) -> bool:
-    """Whether numbers under this name may be times: ``ingested_at``, ``eventTime``, ``created_ts_ms``."""
+    """Whether numbers under this name may be times: ``ingested_at``, ``eventTime``,
+    ``created_ts_ms``.
+    """
     parts = [word for word in words(name) if word not in _TIME_UNITS]
     return bool(parts) and (parts[-1] in _MOMENTS or parts[-1].endswith(("timestamp", "time")))
 

@@ -1,6 +1,7 @@
 """Yields the rows of a CSV text in blocks, as columns, each row with its line.
 
-Invariant: a block is some rows and nothing more; what is read from a file is the same for any number.
+Invariant: a block is some rows and nothing more; what is read from a file is the same for any
+           number.
 """
 
 from __future__ import annotations
@@ -32,9 +33,15 @@ def decode(raw: bytes, path: Path) -> str:
         text = raw.decode(encoding)
     except UnicodeDecodeError as error:
         line = raw[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}, line {line}: not {encoding.removesuffix('-sig').upper()} text ({error.reason})") from error
+        raise DataError(
+            f"{path}, line {line}: not {encoding.removesuffix('-sig').upper()} text"
+            f" ({error.reason})"
+        ) from error
     if "\0" in text:
-        raise DataError(f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character; is it a text file?")
+        raise DataError(
+            f"{path}, line {text[: text.index(chr(0))].count(chr(10)) + 1}: a NUL character; is it"
+            " a text file?"
+        )
     return text
 
 
@@ -55,7 +62,9 @@ class Block:
         return len(self.columns[0])
 
 
-def read_blocks(text: str, layout: Layout, path: Path, rows_each: int | None = None) -> Iterator[Block]:
+def read_blocks(
+    text: str, layout: Layout, path: Path, rows_each: int | None = None
+) -> Iterator[Block]:
     """Yield the rows after the header; blank lines are nothing.
 
     rows_each : rows of a block; None = BLOCK_ROWS
@@ -75,7 +84,11 @@ def read_blocks(text: str, layout: Layout, path: Path, rows_each: int | None = N
             lines, wrong = partial(_line_numbers, rows, before), []
             if set(map(len, rows)) != {cells} or (cells == 1 and not all(rows)):
                 numbers = lines()
-                blank = {i for i, row in enumerate(rows) if not row or (len(row) == 1 and not row[0].strip())}
+                blank = {
+                    i
+                    for i, row in enumerate(rows)
+                    if not row or (len(row) == 1 and not row[0].strip())
+                }
                 right = [i for i, row in enumerate(rows) if len(row) == cells and i not in blank]
                 wrong = [
                     (numbers[i], f"{len(row)} cells where the header has {cells}")
@@ -100,7 +113,11 @@ def line_of(text: str, layout: Layout, path: Path, row: int) -> int:
 
 def _line_numbers(rows: _Rows, before: int) -> list[int]:
     """Return the line on which each row ends; quoted cells may hold line ends."""
-    return list(accumulate((1 + sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows), initial=before))[1:]
+    return list(
+        accumulate(
+            (1 + sum(len(_LINE_END.findall(cell)) for cell in row) for row in rows), initial=before
+        )
+    )[1:]
 
 
 def _chosen(numbers: list[int], rows: list[int]) -> list[int]:

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from producer.files.columns import Says, are_states, listed, names_a_metric, names_a_row, names_a_thing, says
+from producer.files.columns import (
+    Says,
+    are_states,
+    listed,
+    names_a_metric,
+    names_a_row,
+    names_a_thing,
+    says,
+)
 from producer.files.layout import Layout
 from producer.files.numbers import is_number
 from producer.files.survey import Label, Survey, is_whole
@@ -186,20 +194,27 @@ def judge(layout: Layout, found: Survey, numbers: Sequence[int], asked: bool) ->
         reason = _plain_reason(names, place, label, found.timed)
         if reason == TIME_OF_DAY and clock.resolved_by(codes):
             joined = ",".join([*(names[i] for i in layout.time), names[place]])
-            said = f"column {names[place]} holds times of day; --time {joined} joins them to the dates"
+            said = (
+                f"column {names[place]} holds times of day; --time {joined} joins them to the dates"
+            )
             return Roles((), refusal=said)
         if reason:
             left_out[place] = reason
         elif any(label.values) and names[place]:
             whole = all(is_whole(value) for value in label.values if value)
             candidates.append(_Candidate(place, names[place], codes, label, whole))
-    measured = [*numbers, *(place for place in labels if place not in left_out and not names[place])]
+    measured = [
+        *numbers,
+        *(place for place in labels if place not in left_out and not names[place]),
+    ]
     if not measured:
         candidates = [one for one in candidates if one.certain or not one.whole]
     return _Choice(names, layout.entity, candidates, clock, len(measured), asked).decide(left_out)
 
 
-def _plain_reason(names: Sequence[str], place: int, label: Label, timed: npt.NDArray[np.bool_]) -> str:
+def _plain_reason(
+    names: Sequence[str], place: int, label: Label, timed: npt.NDArray[np.bool_]
+) -> str:
     """Return why a column is nothing whatever the others are, "" if it may be something."""
     values = [value for value in label.values if value]
     if not values:
@@ -248,11 +263,15 @@ class _Choice:
             reason = self._reason(one, after, entity)
             if reason:
                 left_out[one.place] = reason
-        text = tuple(one.place for one in self.candidates if not one.whole and one.place in left_out)
+        text = tuple(
+            one.place for one in self.candidates if not one.whole and one.place in left_out
+        )
         return Roles(entity, left_out, tuple(self.notes), text=text)
 
     def _choose(self) -> list[_Candidate] | str:
-        """Return the columns that name the entity beside those named already, or why nothing decides."""
+        """Return the columns that name the entity beside those named already, or why nothing
+        decides.
+        """
         named = [one for one in self._varying() if one.may_name]
         resolving = [one for one in named if self.clock.resolved_by(one.codes)]
         resolving = resolving or [one for one in named if self.clock.evened_by(one.codes)]
@@ -300,8 +319,9 @@ class _Choice:
             return []
         if steady(self.clock.time_ms, own)[0] < _STEADY:
             return (
-                f"column {finest.counted} is named like an identifier, yet the rows together are one"
-                f" regular series; --entity {finest.name} takes it as the entity, --entity '' none"
+                f"column {finest.counted} is named like an identifier, yet the rows together are"
+                f" one regular series; --entity {finest.name} takes it as the entity, --entity ''"
+                " none"
             )
         return [finest]
 
@@ -330,9 +350,9 @@ class _Choice:
             return ""
         wanted = ",".join([*(self.names[place] for place in entity), one.name])
         return (
-            f"column {one.name} says which metric the value of a row is ({one.shown}), and such files"
-            " are not read as they are; write one column per metric, or take each as a series of its"
-            f" own: --entity {wanted}"
+            f"column {one.name} says which metric the value of a row is ({one.shown}), and such"
+            " files are not read as they are; write one column per metric, or take each as a"
+            f" series of its own: --entity {wanted}"
         )
 
     def _reason(self, one: _Candidate, after: Clock, entity: Sequence[int]) -> str:

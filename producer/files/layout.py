@@ -64,7 +64,9 @@ def find_layout(text: str, path: Path, rules: ColumnRules, choice: ColumnChoice)
             for row, line in _headers(text, separator, path):
                 time = _find_time(row, rules, choice)
                 if time:
-                    return _layout(Layout(separator, line, tuple(row), time, None), path, rules, choice)
+                    return _layout(
+                        Layout(separator, line, tuple(row), time, None), path, rules, choice
+                    )
                 seen.append((separator, line, row))
         except DataError as error:
             broken = broken or (error if separator == SEPARATORS[0] else None)
@@ -76,7 +78,9 @@ def find_layout(text: str, path: Path, rules: ColumnRules, choice: ColumnChoice)
 
 
 def _headers(text: str, separator: str, path: Path) -> Iterator[tuple[list[str], int]]:
-    """Yield rows that may be the header: comments at the top without their sign, the first other row."""
+    """Yield rows that may be the header: comments at the top without their sign, the first other
+    row.
+    """
     reader = csv.reader(first_lines(text), delimiter=separator, strict=True)
     try:
         for row in reader:
@@ -130,11 +134,16 @@ def _layout(found: Layout, path: Path, rules: ColumnRules, choice: ColumnChoice)
     else:
         for name in choice.entity:
             if name.lower() not in names:
-                raise DataError(f"{where}: --entity {name}: there is no such column; it has {listed(found.names)}")
+                raise DataError(
+                    f"{where}: --entity {name}: there is no such column; it has"
+                    f" {listed(found.names)}"
+                )
         entity = tuple(names.index(name.lower()) for name in choice.entity)
     for place in entity or ():
         if place in found.time:
-            raise DataError(f"{where}: column {found.names[place]!r} cannot be both time and entity")
+            raise DataError(
+                f"{where}: column {found.names[place]!r} cannot be both time and entity"
+            )
     return Layout(found.separator, found.line, found.names, found.time, entity)
 
 
@@ -151,9 +160,13 @@ def _no_time(
     if choice.time is not None:
         lower = [name.lower() for name in row]
         wrong = [name for name in choice.time if name.lower() not in lower]
-        return DataError(f"{where}: --time {listed(wrong)}: there is no such column; it has {listed(row)}")
+        return DataError(
+            f"{where}: --time {listed(wrong)}: there is no such column; it has {listed(row)}"
+        )
     rows = list(_rows_below(text, separator, line))
-    later = next((at for at, cells in rows if len(cells) > 1 and _find_time(cells, rules, choice)), None)
+    later = next(
+        (at for at, cells in rows if len(cells) > 1 and _find_time(cells, rules, choice)), None
+    )
     times = _looks_like_times(row, rows[0][1]) if rows else ""
     if later:
         hint = f"; line {later} looks like the header, so remove the lines above it"
@@ -161,7 +174,10 @@ def _no_time(
         hint = "; there seems to be no header, so put one such as timestamp,value above"
     else:
         hint = f"; --time {times or 'COLUMN'} names the column of times"
-    return DataError(f"{where}: no timestamp column; one of {', '.join(rules.timestamp)} is needed, found {listed(row)}{hint}")
+    return DataError(
+        f"{where}: no timestamp column; one of {', '.join(rules.timestamp)} is needed, found"
+        f" {listed(row)}{hint}"
+    )
 
 
 def _rows_below(text: str, separator: str, line: int) -> Iterator[tuple[int, list[str]]]:

@@ -48,14 +48,18 @@ def further_times(names: Sequence[str], values: Values, time_ms: Times) -> dict[
         if read is None:
             continue
         unit, read_ms, share = read
-        if (named and share >= _NAMED_MOSTLY) or (share >= _MOSTLY and _keeps_pace(read_ms, time_ms)):
+        if (named and share >= _NAMED_MOSTLY) or (
+            share >= _MOSTLY and _keeps_pace(read_ms, time_ms)
+        ):
             when = format_time(int(read_ms[filled[0]]))
             found[place] = f"a second column of times ({first:.0f} is {when}, {unit})"
     return found
 
 
 def _epochs(column: Values, first: float) -> tuple[str, Values, float] | None:
-    """Return the unit, ms since 1970 (NaN where a cell is no time), the share of cells that are times."""
+    """Return the unit, ms since 1970 (NaN where a cell is no time), the share of cells that are
+    times.
+    """
     for unit, factor in _UNITS.items():
         if DEFAULT_MIN_TIME_MS <= first * factor <= DEFAULT_MAX_TIME_MS:
             read_ms = column * factor
@@ -115,7 +119,8 @@ def in_order(time_ms: Times, entity: npt.NDArray[np.int32]) -> bool:
 
 
 def telling_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32]) -> list[int]:
-    """Return the columns of few whole numbers, each of which alone removes equal times or steps back.
+    """Return the columns of few whole numbers, each of which alone removes equal times or steps
+    back.
 
     values : float64 (n, M)
     entity : int32 (n,)  which rows belong together so far
@@ -132,7 +137,9 @@ def telling_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32
         distinct, codes = np.unique(values[:, place], return_inverse=True)
         if len(distinct) < 2 or 3 * len(distinct) > len(values):
             continue
-        crowded = clock.repeated >= _CROWDED * len(values) and len(distinct) <= 2 * _largest_group(clock)
+        crowded = clock.repeated >= _CROWDED * len(values) and len(distinct) <= 2 * _largest_group(
+            clock
+        )
         if (crowded or _in_blocks(codes, clock)) and clock.resolved_by(codes):
             found.append(place)
     return found

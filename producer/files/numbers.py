@@ -24,7 +24,9 @@ _UNIT = (
     r"%|°|°?[CFK]|[kKMGTP]?i?[Bb](it|yte)?s?(/s|ps)?|[munµ]?s|sec|min|h|hPa|bar|rpm|ppm"
     r"|[mkM]?(V|A|W|Wh|Hz|J|N|m|g|l|Pa)|mm|cm|km|m/s|km/h|[a-z]+/s|[$€£]|EUR|USD"
 )
-_DECORATED = re.compile(rf"[$€£]? ?[+-]?(\d{{1,3}}([,.' ]\d{{3}})+|\d+)([.,]\d+)? ?({_UNIT})?", re.ASCII)
+_DECORATED = re.compile(
+    rf"[$€£]? ?[+-]?(\d{{1,3}}([,.' ]\d{{3}})+|\d+)([.,]\d+)? ?({_UNIT})?", re.ASCII
+)
 
 
 def is_decorated_number(cell: str) -> bool:
@@ -93,11 +95,14 @@ class Decimals:
         return Doubt(
             row,
             f"{cell!r} can be {cell.replace(',', '.')} with a decimal comma, or {plain},"
-            " and no cell of the file tells which: --decimal comma says that it is the decimal sign",
+            " and no cell of the file tells which: --decimal comma says that it is the decimal"
+            " sign",
         )
 
 
-def parse_numbers(cells: list[str], metric: str, bad: dict[int, str], decimal: str = ".") -> npt.NDArray[np.float64]:
+def parse_numbers(
+    cells: list[str], metric: str, bad: dict[int, str], decimal: str = "."
+) -> npt.NDArray[np.float64]:
     """Read a column of numbers, at once where all is usual, else cell by cell.
 
     cells   : n strings without surrounding blanks; "" = missing
@@ -109,9 +114,17 @@ def parse_numbers(cells: list[str], metric: str, bad: dict[int, str], decimal: s
         cells = [_NO_NUMBER if "." in cell else cell.replace(",", ".", 1) for cell in cells]
     empty = cells.count("")
     try:
-        values = np.array([float(cell) if cell else np.nan for cell in cells] if empty else list(map(float, cells)))
+        values = np.array(
+            [float(cell) if cell else np.nan for cell in cells]
+            if empty
+            else list(map(float, cells))
+        )
         joined = "".join(cells)
-        if int(np.count_nonzero(~np.isfinite(values))) == empty and joined.isascii() and "_" not in joined:
+        if (
+            int(np.count_nonzero(~np.isfinite(values))) == empty
+            and joined.isascii()
+            and "_" not in joined
+        ):
             return values
     except ValueError:
         pass
@@ -132,7 +145,12 @@ def _problem(cell: str, metric: str, decimal: str, *, infinite: bool) -> str:
     if infinite:
         return f"{metric} is {cell!r}, which is infinite; an empty cell means missing"
     if _GROUPS.fullmatch(cell):
-        return f"{metric} is {cell!r}: thousands separators are not read; an empty cell means missing"
+        return (
+            f"{metric} is {cell!r}: thousands separators are not read; an empty cell means missing"
+        )
     if decimal == ",":
-        return f"{metric} is {cell!r}, which is not a number with a decimal comma, as the file has them"
+        return (
+            f"{metric} is {cell!r}, which is not a number with a decimal comma, as the file has"
+            " them"
+        )
     return f"{metric} is {cell!r}, which is not a number; an empty cell means missing"

@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from producer.files.columns import ColumnChoice, ColumnRules, Columns, LeftOut, listed, metric_name, names_a_calendar_part
+from producer.files.columns import (
+    ColumnChoice,
+    ColumnRules,
+    Columns,
+    LeftOut,
+    listed,
+    metric_name,
+    names_a_calendar_part,
+)
 from producer.files.csv_rows import decode, read_blocks
 from producer.files.identity import Roles, judge
 from producer.files.layout import Layout, find_layout
@@ -110,7 +118,9 @@ def read_series(
     plan = _plan(layout, found, roles, ignored, rules, where)
     series = _read_rows(text, plan, path, source, skip_bad)
     if len(plan.metrics) > 1 and not in_order(series.time_ms, series.entity):
-        telling = [plan.columns[i] for i in telling_numbers(series.values, series.time_ms, series.entity)]
+        telling = [
+            plan.columns[i] for i in telling_numbers(series.values, series.time_ms, series.entity)
+        ]
         for column in telling:
             _refuse_part_of_time(layout, column, where)
         if len(telling) == 1 and not asked:
@@ -126,7 +136,9 @@ def read_series(
 def _places(layout: Layout, names: set[str]) -> tuple[int, ...]:
     """Return the columns with these names (in lower case) that are neither time nor entity."""
     taken = {*layout.time, *(layout.entity or ())}
-    return tuple(i for i, name in enumerate(layout.names) if name.lower() in names and i not in taken)
+    return tuple(
+        i for i, name in enumerate(layout.names) if name.lower() in names and i not in taken
+    )
 
 
 def _ignored(layout: Layout, rules: ColumnRules) -> dict[int, str]:
@@ -152,8 +164,8 @@ def _plan(
 ) -> _Plan:
     """Name the metrics.
 
-    raises : DataError where a column has no name that could be a metric, two have the same, or there
-             is none
+    raises : DataError where a column has no name that could be a metric, two have the same, or
+             there is none
     """
     names = layout.names
     taken = {*layout.time, *roles.entity, *ignored}
@@ -164,10 +176,15 @@ def _plan(
     metrics = tuple(renamed.get(names[i].lower()) or metric_name(names[i]) for i in columns)
     for column, metric in zip(columns, metrics, strict=True):
         if not metric:
-            raise DataError(f"{where}: column {column + 1} has no name that could be a metric: {names[column]!r}")
+            raise DataError(
+                f"{where}: column {column + 1} has no name that could be a metric:"
+                f" {names[column]!r}"
+            )
     for metric in metrics:
         if metrics.count(metric) > 1:
-            same = ", ".join(repr(names[c]) for c, m in zip(columns, metrics, strict=True) if m == metric)
+            same = ", ".join(
+                repr(names[c]) for c, m in zip(columns, metrics, strict=True) if m == metric
+            )
             raise DataError(f"{where}: columns {same} would both be metric {metric!r}")
     if not metrics:
         raise DataError(f"{where}: {_no_metric(names, roles.left_out)}")
@@ -175,7 +192,10 @@ def _plan(
 
 
 def _no_metric(names: Sequence[str], left_out: dict[int, str]) -> str:
-    why = [f"; column {names[place] or place + 1} is left out: {reason}" for place, reason in left_out.items()]
+    why = [
+        f"; column {names[place] or place + 1} is left out: {reason}"
+        for place, reason in left_out.items()
+    ]
     return f"no metric column beside {listed(names)}{''.join(why)}"
 
 
@@ -184,9 +204,9 @@ def _refuse_part_of_time(layout: Layout, column: int, where: str) -> None:
     if names_a_calendar_part(name):
         dates = listed(layout.names[i] for i in layout.time)
         raise DataError(
-            f"{where}: column {name} tells apart the rows of one time, as a part of a time does; write"
-            f" {dates} and {name} into one column, or into two that --time {dates},{name} joins:"
-            " 2024-03-05 and 07:00"
+            f"{where}: column {name} tells apart the rows of one time, as a part of a time does;"
+            f" write {dates} and {name} into one column, or into two that --time {dates},{name}"
+            " joins: 2024-03-05 and 07:00"
         )
 
 
@@ -195,8 +215,8 @@ def _told_apart(layout: Layout, roles: Roles, column: int) -> Roles:
     entity = (*roles.entity, column)
     named = "/".join(layout.names[i] for i in entity)
     note = (
-        f"column {layout.names[column]} holds whole numbers that tell apart the rows of one time, so"
-        f" the entity is {named}; --entity names other columns, --entity '' none"
+        f"column {layout.names[column]} holds whole numbers that tell apart the rows of one time,"
+        f" so the entity is {named}; --entity names other columns, --entity '' none"
     )
     return replace(roles, entity=entity, notes=(*roles.notes, note))
 
@@ -212,7 +232,9 @@ def _describe(series: Series, plan: _Plan, roles: Roles, where: str, asked: bool
         raise DataError(f"{where}: {_no_metric(names, left_out)}")
     if times:
         metrics = tuple(plan.metrics[i] for i in kept)
-        series = replace(series, metrics=metrics, values=np.ascontiguousarray(series.values[:, kept]))
+        series = replace(
+            series, metrics=metrics, values=np.ascontiguousarray(series.values[:, kept])
+        )
     notes = [*_form_notes(plan), *roles.notes]
     notes += [f"column {names[i] or i + 1} is left out: {left_out[i]}" for i in sorted(left_out)]
     if not in_order(series.time_ms, series.entity):
@@ -226,8 +248,9 @@ def _describe(series: Series, plan: _Plan, roles: Roles, where: str, asked: bool
         for i in turning_numbers(series.values, series.time_ms, series.entity):
             if not names_a_calendar_part(series.metrics[i]):
                 notes.append(
-                    f"each whole number of column {own[kept[i]]} comes at even steps; if they tell things apart:"
-                    f" --entity {','.join(names[c] for c in (*plan.entity, plan.columns[kept[i]]))}"
+                    f"each whole number of column {own[kept[i]]} comes at even steps; if they tell"
+                    " things apart: --entity"
+                    f" {','.join(names[c] for c in (*plan.entity, plan.columns[kept[i]]))}"
                 )
     columns = Columns(
         tuple(names[i] for i in plan.layout.time),
@@ -265,7 +288,9 @@ def _read_rows(text: str, plan: _Plan, path: Path, source: str, skip_bad: bool) 
         problems = block.wrong
         if len(bad) > len(blank):
             lines = block.lines()
-            problems = problems + [(lines[row], problem) for row, problem in bad.items() if row not in blank]
+            problems = problems + [
+                (lines[row], problem) for row, problem in bad.items() if row not in blank
+            ]
         if problems:
             first = min(problems) if first is None else first
             if not skip_bad:
@@ -317,7 +342,9 @@ def _parse_block(
         values[:, place] = parse_numbers(columns[column], metric, bad, plan.found.decimal)
     entity = np.zeros(n, np.int32)
     if names is not None:
-        for name in names if not bad else [name for row, name in enumerate(names) if row not in bad]:
+        for name in (
+            names if not bad else [name for row, name in enumerate(names) if row not in bad]
+        ):
             places.setdefault(name, len(places))
         entity = np.array([places.get(name, 0) for name in names], np.int32)
     return time_ms, entity, values, bad
@@ -328,7 +355,10 @@ def _entity_names(columns: list[list[str]], places: Sequence[int]) -> list[str] 
         return None
     if len(places) == 1:
         return columns[places[0]]
-    return ["/".join(parts) if all(parts) else "" for parts in zip(*(columns[i] for i in places), strict=True)]
+    return [
+        "/".join(parts) if all(parts) else ""
+        for parts in zip(*(columns[i] for i in places), strict=True)
+    ]
 
 
 def _entity_problem(name: str, named: str) -> str | None:

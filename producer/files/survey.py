@@ -49,7 +49,8 @@ class Survey:
     labels  : {column: its cells} of those that are text throughout or are named like identifiers
     time_ms : int64 (n,)  times of all rows; None where there is no label
     timed   : bool (n,)   which rows have a time; None as above
-    entity  : int64 (n,)  which rows belong together by the columns named as the entity; None as above
+    entity  : int64 (n,)  which rows belong together by the columns named as the entity; None as
+              above
     """
 
     form: TimeForm
@@ -83,8 +84,12 @@ def survey(
     if top is None:
         return Survey(asked or ISO)
     firsts = {place: next(filter(None, top.columns[place]), "") for place in rest}
-    numbered = [place for place in rest if place not in fixed and _may_tell_apart(layout.names[place])]
-    texts = [place for place in rest if place not in (*fixed, *numbered) and not is_number(firsts[place])]
+    numbered = [
+        place for place in rest if place not in fixed and _may_tell_apart(layout.names[place])
+    ]
+    texts = [
+        place for place in rest if place not in (*fixed, *numbered) and not is_number(firsts[place])
+    ]
     signs = "," in text if layout.separator != "," else '"' in text
     commas = signs and choice.decimal is None
     kinds = filter(None, map(kind_of, time_cells(top.columns, layout.time)))
@@ -103,13 +108,16 @@ def time_cells(columns: Sequence[list[str]], places: Sequence[int]) -> list[str]
     """Return the cells of the column of times; of several, joined by a blank."""
     if len(places) == 1:
         return columns[places[0]]
-    return [" ".join(parts).strip() for parts in zip(*(columns[place] for place in places), strict=True)]
+    return [
+        " ".join(parts).strip() for parts in zip(*(columns[place] for place in places), strict=True)
+    ]
 
 
 class _Codes:
     """Gathers a column of names; ``dropped`` when its cells show that they are numbers instead.
 
-    named : the column is named like an identifier, so whole numbers are names, and some others may be
+    named : the column is named like an identifier, so whole numbers are names, and some others may
+            be
     """
 
     def __init__(self, named: bool) -> None:
@@ -124,7 +132,9 @@ class _Codes:
         if self._gave_up:
             return
         known, places = len(self._places), self._places
-        self._parts.append(np.array([places.setdefault(cell, len(places)) for cell in cells], np.int32))
+        self._parts.append(
+            np.array([places.setdefault(cell, len(places)) for cell in cells], np.int32)
+        )
         for cell in islice(places, known, None):
             if cell and _is_text(cell):
                 self._text += 1
@@ -148,7 +158,9 @@ def _is_text(cell: str) -> bool:
 
 
 def is_whole(cell: str) -> bool:
-    """Whether a cell is a whole number: 7, 007, -1, or 7.0 as pandas writes it beside a missing one."""
+    """Whether a cell is a whole number: 7, 007, -1, or 7.0 as pandas writes it beside a missing
+    one.
+    """
     return _WHOLE.fullmatch(cell) is not None
 
 
@@ -179,7 +191,11 @@ def _look(
             gathered.add(block.columns[place])
         if codes:
             named = [block.columns[place] for place in layout.entity or ()]
-            entity.add(["/".join(parts) for parts in zip(*named, strict=True)] if named else [""] * len(block))
+            entity.add(
+                ["/".join(parts) for parts in zip(*named, strict=True)]
+                if named
+                else [""] * len(block)
+            )
         row += len(block)
     form = column.choose()
     if isinstance(form, Doubt):

@@ -30,7 +30,8 @@ from shared.events import DEFAULT_MIN_TIME_MS
 
 _DAY_MS = 86_400_000
 _CONVINCING_DAYS = 3
-"""On so many days, every cell a date: an epoch would leave out 76 of every 100 hundreds of seconds."""
+"""On so many days, every cell a date: an epoch would leave out 76 of every 100 hundreds of seconds.
+"""
 
 _NEARLY = 0.8
 """Where so many cells of an epoch are dates too, the rest may as well be wrong dates."""
@@ -109,7 +110,9 @@ def _none(n: int) -> _Read:
 def _join(parts: Sequence[_Read]) -> _Read:
     if not parts:
         return _none(0)
-    return np.concatenate([time for time, _ in parts]), np.concatenate([valid for _, valid in parts])
+    return np.concatenate([time for time, _ in parts]), np.concatenate(
+        [valid for _, valid in parts]
+    )
 
 
 def choose_digits(digits: Digits) -> TimeForm | Doubt:
@@ -135,7 +138,9 @@ def choose_digits(digits: Digits) -> TimeForm | Doubt:
     return best[0] if len(best) == 1 else _settle(digits, best, read)
 
 
-def _settle(digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _Read]) -> TimeForm | Doubt:
+def _settle(
+    digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _Read]
+) -> TimeForm | Doubt:
     both = np.logical_and.reduce([read[form][1] for form in forms])
     if not both.any():  # a mixture: the cells that the first one contradicts are named as bad
         return min(forms, key=lambda form: int(np.argmax(read[form][1])))
@@ -163,19 +168,26 @@ def _odd_steps(times: Times) -> int:
     return int(counts.sum() - counts.max(initial=0))
 
 
-def _nearly(digits: Digits, epoch: TimeForm, date: TimeForm, read: Mapping[TimeForm, _Read]) -> Doubt:
+def _nearly(
+    digits: Digits, epoch: TimeForm, date: TimeForm, read: Mapping[TimeForm, _Read]
+) -> Doubt:
     """Say that all cells are epochs, but most of them dates as well."""
     row = int(np.flatnonzero(~read[date][1] & read[epoch][1])[0])
     when = format_time(int(read[epoch][0][row]))
     share = f"{int(read[date][1].sum()):,} of the {len(digits):,} cells of the column are dates"
     return Doubt(
         row,
-        f"{digits.whole[row]} is {when} as {epoch.text} and no date as {date.text}, but {share}" + _ask((epoch, date)),
+        f"{digits.whole[row]} is {when} as {epoch.text} and no date as {date.text}, but {share}"
+        + _ask((epoch, date)),
     )
 
 
-def _doubt(digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _Read], row: int, also: str) -> Doubt:
-    readings = " or ".join(f"{format_time(int(read[form][0][row]))} as {form.text}" for form in forms)
+def _doubt(
+    digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _Read], row: int, also: str
+) -> Doubt:
+    readings = " or ".join(
+        f"{format_time(int(read[form][0][row]))} as {form.text}" for form in forms
+    )
     return Doubt(row, f"{digits.whole[row]} can be {readings}, {also}{_ask(forms)}")
 
 
@@ -196,5 +208,6 @@ def choose_local(local: Local) -> TimeForm | Doubt:
     readings = f"{format_time(int(local.day_ms[row]))} or {format_time(int(local.month_ms[row]))}"
     return Doubt(
         row,
-        f"the date can be {readings}, for no cell tells whether day or month come first" + _ask((DAY_FIRST, MONTH_FIRST)),
+        f"the date can be {readings}, for no cell tells whether day or month come first"
+        + _ask((DAY_FIRST, MONTH_FIRST)),
     )

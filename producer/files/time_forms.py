@@ -1,4 +1,5 @@
-"""Reads a column of times in one form: ISO 8601, an epoch, digits that are a date, day or month first.
+"""Reads a column of times in one form: ISO 8601, an epoch, digits that are a date, day or month
+first.
 
 Invariant: a form reads each cell by itself; which form a column has, all of its cells decide.
 """
@@ -180,8 +181,8 @@ def parse_times(cells: Sequence[str], form: TimeForm = ISO) -> tuple[Times, Flag
     """Read a column.
 
     cells   : n strings without surrounding blanks
-    returns : int64 (n,) ms since 1970 UTC, fractions of a ms cut off; bool (n,) which cells have the
-              form (time 0 where not)
+    returns : int64 (n,) ms since 1970 UTC, fractions of a ms cut off; bool (n,) which cells have
+              the form (time 0 where not)
 
     Twin: tests/reference/times.py::read.  Cost: 0.2 us per cell; 3 us with day or month first.
     """
@@ -235,7 +236,13 @@ def scan_digits(cells: Sequence[str]) -> Digits:
     n = len(cells)
     width = np.fromiter(map(len, cells), np.int64, n)
     joined = "".join(cells)
-    if n and width.min() > 0 and width.max() < _MOST_DIGITS and joined.isascii() and joined.isdigit():
+    if (
+        n
+        and width.min() > 0
+        and width.max() < _MOST_DIGITS
+        and joined.isascii()
+        and joined.isdigit()
+    ):
         whole = np.fromiter(map(int, cells), np.int64, n)
         return Digits(whole, np.zeros(n, np.int64), width.astype(np.int8), np.ones(n, np.bool_))
     whole, thousandths = np.zeros(n, np.int64), np.zeros(n, np.int64)
@@ -277,7 +284,9 @@ def read_digits(digits: Digits, form: TimeForm) -> tuple[Times, Flags]:
     else:
         year = fields["YYYY"]
         valid &= (year >= FIRST_YEAR) & (year <= LAST_YEAR)
-    return civil_ms(year, fields["MM"], fields["DD"], fields["HH"], fields["mm"], fields["SS"], valid)
+    return civil_ms(
+        year, fields["MM"], fields["DD"], fields["HH"], fields["mm"], fields["SS"], valid
+    )
 
 
 def _read_epoch(digits: Digits, form: TimeForm, valid: Flags) -> tuple[Times, Flags]:
@@ -299,7 +308,8 @@ def _read_epoch(digits: Digits, form: TimeForm, valid: Flags) -> tuple[Times, Fl
 class Local:
     """Cells with the year last, in both readings.
 
-    day_ms, month_ms : int64 (n,)  ms since 1970 UTC with the day or the month first; 0 where no date
+    day_ms, month_ms : int64 (n,)  ms since 1970 UTC with the day or the month first; 0 where no
+                       date
     day, month       : bool (n,)   which readings are dates
     """
 
@@ -313,7 +323,9 @@ class Local:
 
     def read(self, form: TimeForm) -> tuple[Times, Flags]:
         """Return times and which cells have them, in one of the readings."""
-        return (self.day_ms, self.day) if form.name == DAY_FIRST.name else (self.month_ms, self.month)
+        return (
+            (self.day_ms, self.day) if form.name == DAY_FIRST.name else (self.month_ms, self.month)
+        )
 
     @staticmethod
     def join(parts: Sequence[Local]) -> Local:

@@ -73,7 +73,8 @@ def _parse_digits(cell: str) -> int | None:
 
 
 def parse_iso(cell: str) -> int | None:
-    """Return the time of a cell that is more than a number, in ms since 1970 UTC; None when it is no timestamp.
+    """Return the time of a cell that is more than a number, in ms since 1970 UTC; None when it is
+    no timestamp.
 
     Beyond what ``datetime.fromisoformat`` takes: slashes or dots after a leading year, one-digit
     months, days and hours, and UTC or GMT, or a blank, before the offset.
@@ -125,20 +126,28 @@ def _parse_columns(cells: Sequence[str]) -> tuple[Times, Flags]:
     letters = fixed.view(np.uint8).reshape(n, _WIDTH + 2)
     digits = letters[:, _DIGIT_PLACES].astype(np.int64) - ord("0")
     valid: Flags = np.all((digits >= 0) & (digits <= 9), axis=1)
-    valid &= (letters[:, [4, 7]] == ord("-")).all(axis=1) & (letters[:, [13, 16]] == ord(":")).all(axis=1)
+    valid &= (letters[:, [4, 7]] == ord("-")).all(axis=1) & (letters[:, [13, 16]] == ord(":")).all(
+        axis=1
+    )
     valid &= (letters[:, 10] == ord(" ")) | (letters[:, 10] == ord("T"))
-    valid &= ((letters[:, _WIDTH] == 0) | (letters[:, _WIDTH] == ord("Z"))) & (letters[:, _WIDTH + 1] == 0)
+    valid &= ((letters[:, _WIDTH] == 0) | (letters[:, _WIDTH] == ord("Z"))) & (
+        letters[:, _WIDTH + 1] == 0
+    )
     year = digits[:, 0] * 1000 + digits[:, 1] * 100 + digits[:, 2] * 10 + digits[:, 3]
-    month, day, hour, minute, second = (digits[:, i] * 10 + digits[:, i + 1] for i in range(4, 14, 2))
+    month, day, hour, minute, second = (
+        digits[:, i] * 10 + digits[:, i + 1] for i in range(4, 14, 2)
+    )
     return civil_ms(year, month, day, hour, minute, second, valid)
 
 
 def civil_ms(
     year: Times, month: Times, day: Times, hour: Times, minute: Times, second: Times, valid: Flags
 ) -> tuple[Times, Flags]:
-    """Return dates and times of day (UTC) as int64 (n,) ms since 1970, 0 where valid is or becomes false.
+    """Return dates and times of day (UTC) as int64 (n,) ms since 1970, 0 where valid is or becomes
+    false.
 
-    valid : bool (n,) which rows to look at; changed in place and returned: those that the calendar has
+    valid : bool (n,) which rows to look at; changed in place and returned: those that the calendar
+            has
     """
     valid &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (hour >= 0) & (hour <= 23)
     valid &= (minute >= 0) & (minute <= 59) & (second >= 0) & (second <= 59)

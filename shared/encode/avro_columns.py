@@ -1,6 +1,7 @@
 """Columns to records: what the producer and the predictors send, encoded once.
 
-Law: the bytes are a function of the columns alone, equal to what fastavro writes for the same records.
+Law: the bytes are a function of the columns alone, equal to what fastavro writes for the same
+     records.
 """
 
 from __future__ import annotations
@@ -97,14 +98,18 @@ class Scores:
         return len(self.entity)
 
 
-def event_id(topic: str, partition: int, offset: int, detector_id: str, kind: str, entity: str, metric: str) -> str:
+def event_id(
+    topic: str, partition: int, offset: int, detector_id: str, kind: str, entity: str, metric: str
+) -> str:
     """Return the id of a verdict: 32 hex digits, MurmurHash3 x64 128 of the parts joined by NUL.
 
     The digits are the digest's bytes in order, both words little-endian.  Twin: tests/reference/hashing.py::event_id.
     """
     text = "\0".join((topic, str(partition), str(offset), detector_id, kind, entity, metric))
     data = np.frombuffer(text.encode(), np.uint8)
-    return b"".join(int(word).to_bytes(8, "little") for word in murmur3_128(data, 0, len(data), 0)).hex()
+    return b"".join(
+        int(word).to_bytes(8, "little") for word in murmur3_128(data, 0, len(data), 0)
+    ).hex()
 
 
 def select(names: Blob, index: Ints) -> Blob:
@@ -118,16 +123,25 @@ def flat_schema(name: str, entity_field: str, metrics: Sequence[str]) -> str:
 
     name         : full name of the record, e.g. lapwing.Reading
     entity_field : its string field; the event time is called timestamp
-    raises       : ValueError that names the field whose name Avro does not allow, or that stands twice
+    raises       : ValueError that names the field whose name Avro does not allow, or that stands
+                   twice
     """
     for field in (entity_field, *metrics, *name.split(".")):
         if not _AVRO_NAME.match(field):
-            raise ValueError(f"{field!r} is no Avro name: letters, digits and _ only, no digit first")
+            raise ValueError(
+                f"{field!r} is no Avro name: letters, digits and _ only, no digit first"
+            )
     names = [entity_field, "timestamp", *metrics]
     if len(set(names)) != len(names):
-        raise ValueError(f"a field stands twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}")
+        raise ValueError(
+            f"a field stands twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
+        )
     fields = [
-        {"name": entity_field, "type": "string", "doc": "Entity: who reports. UTF-8, 1 to 256 bytes, never null."},
+        {
+            "name": entity_field,
+            "type": "string",
+            "doc": "Entity: who reports. UTF-8, 1 to 256 bytes, never null.",
+        },
         {
             "name": "timestamp",
             "type": {"type": "long", "logicalType": "timestamp-millis"},
@@ -148,34 +162,52 @@ def flat_schema(name: str, entity_field: str, metrics: Sequence[str]) -> str:
         "doc": "One sample of an entity's metrics.",
         "fields": fields,
     }
-    return json.dumps(record if namespace else {key: value for key, value in record.items() if key != "namespace"})
+    return json.dumps(
+        record if namespace else {key: value for key, value in record.items() if key != "namespace"}
+    )
 
 
-def encode_flat(schema_id: int, names: Blob | Sequence[str], index: Ints, time_ms: Ints, values: Floats) -> Blob:
+def encode_flat(
+    schema_id: int, names: Blob | Sequence[str], index: Ints, time_ms: Ints, values: Floats
+) -> Blob:
     """Encode rows of a schema made by ``flat_schema``.
 
     names   : the entities
     index   : (n,)            each row's entity
     time_ms : (n,)            event time
-    values  : float64 (n, M)  in the schema's order; NaN = null; infinite values are encoded as they are
+    values  : float64 (n, M)  in the schema's order; NaN = null; infinite values are encoded as they
+              are
     raises  : ValueError where the shapes do not fit, IndexError where an entity does not exist
     """
     joined = names if isinstance(names, Blob) else Blob.join([name.encode() for name in names])
     rows, times = _rows(index, len(joined), "index"), _column(time_ms)
     matrix = np.ascontiguousarray(values, np.float64)
     if matrix.ndim != 2 or not len(rows) == len(times) == len(matrix):
-        raise ValueError(f"index {rows.shape}, time_ms {times.shape} and values {matrix.shape} must be (n,), (n,) and (n, M)")
+        raise ValueError(
+            f"index {rows.shape}, time_ms {times.shape} and values {matrix.shape} must be (n,),"
+            " (n,) and (n, M)"
+        )
     sizes = np.diff(joined.bounds)[rows]
     most = int(sizes.sum()) + len(rows) * (5 + 2 * _LONG_BYTES + matrix.shape[1] * _OPTIONAL_BYTES)
     out, bounds = np.empty(most, np.uint8), np.empty(len(rows) + 1, np.int64)
     kernels.encode_flat_rows(
-        _bytes(wire_header(schema_id)), _bytes(joined.data), joined.bounds, rows, times, matrix.view(np.uint64), out, bounds
+        _bytes(wire_header(schema_id)),
+        _bytes(joined.data),
+        joined.bounds,
+        rows,
+        times,
+        matrix.view(np.uint64),
+        out,
+        bounds,
     )
     return Blob(out[: bounds[-1]].tobytes(), bounds)
 
 
-def encode_metric_events(schema_id: int, names: Blob | Sequence[str], time_ms: Ints, values: Floats) -> Blob:
-    """Encode rows of ``schemas/metric_event.avsc``, or of one with other metrics, as ``encode_flat`` does.
+def encode_metric_events(
+    schema_id: int, names: Blob | Sequence[str], time_ms: Ints, values: Floats
+) -> Blob:
+    """Encode rows of ``schemas/metric_event.avsc``, or of one with other metrics, as
+    ``encode_flat`` does.
 
     names : the entity of each row
     """
@@ -183,7 +215,8 @@ def encode_metric_events(schema_id: int, names: Blob | Sequence[str], time_ms: I
 
 
 def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[Blob, Blob]:
-    """Encode score events (``schemas/score_event.avsc``); return their values and their keys, the entities' names.
+    """Encode score events (``schemas/score_event.avsc``); return their values and their keys, the
+    entities' names.
 
     raises : ValueError, IndexError that name the column of the wrong shape or range
 
@@ -195,14 +228,19 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     pieces = _score_pieces(schema_id, scores)
     name_sizes = np.diff(name_bounds)[entity]
     metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
-    longest = sum(map(len, pieces[: kernels.METRICS])) + sum(metric_sizes) + max(metric_sizes, default=0)
+    longest = (
+        sum(map(len, pieces[: kernels.METRICS])) + sum(metric_sizes) + max(metric_sizes, default=0)
+    )
     row_bytes = (
         longest
         + kernels.ID_DIGITS
         + 8 * _LONG_BYTES
         + (kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)) * _OPTIONAL_BYTES
     )
-    out, bounds = np.empty(int(name_sizes.sum()) + len(entity) * row_bytes, np.uint8), np.empty(len(entity) + 1, np.int64)
+    out, bounds = (
+        np.empty(int(name_sizes.sum()) + len(entity) * row_bytes, np.uint8),
+        np.empty(len(entity) + 1, np.int64),
+    )
     joined = Blob.join(pieces)
     kernels.encode_score_rows(
         _bytes(joined.data),
@@ -214,11 +252,25 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
         _column(scores.offsets),
         _rows(scores.state, len(State), "state"),
         _rows(scores.top_metric, len(scores.metrics), "top_metric", lowest=-1),
-        _bits(scores.score, scores.severity, scores.threshold, scores.warmup_percent, scores.warmup_minutes_left),
+        _bits(
+            scores.score,
+            scores.severity,
+            scores.threshold,
+            scores.warmup_percent,
+            scores.warmup_minutes_left,
+        ),
         np.stack([getattr(scores, name) for name in _FLAGS], axis=-1).astype(np.uint8),
-        _bits(scores.metric_value, scores.metric_expected, scores.metric_lower, scores.metric_upper, scores.metric_severity),
+        _bits(
+            scores.metric_value,
+            scores.metric_expected,
+            scores.metric_lower,
+            scores.metric_upper,
+            scores.metric_severity,
+        ),
         np.ascontiguousarray(scores.known, np.uint8),
-        np.empty(sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES, np.uint8),
+        np.empty(
+            sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES, np.uint8
+        ),
         out,
         bounds,
     )
@@ -226,7 +278,9 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
 
 
 def _score_pieces(schema_id: int, scores: Scores) -> list[bytes]:
-    """Return what all score events of a batch have in common, in the order of ``kernels.HEADER`` ... ``METRICS``."""
+    """Return what all score events of a batch have in common, in the order of ``kernels.HEADER``
+    ... ``METRICS``.
+    """
     id_head = f"{scores.source_topic}\0{scores.source_partition}\0"
     id_middle = f"\0{scores.detector_id}\0{SCORE_KIND}\0"
     return [
@@ -265,27 +319,46 @@ _ROW_COLUMNS = (
     "entity", "time_ms", "score", "severity", "threshold", "state", "warmup_percent", "warmup_minutes_left", "top_metric",
     "offsets", *_FLAGS,
 )  # fmt: skip
-_METRIC_COLUMNS = ("known", "metric_value", "metric_expected", "metric_lower", "metric_upper", "metric_severity")
+_METRIC_COLUMNS = (
+    "known",
+    "metric_value",
+    "metric_expected",
+    "metric_lower",
+    "metric_upper",
+    "metric_severity",
+)
 
 
 def _check_shapes(scores: Scores) -> None:
     """Refuse columns of different lengths: the kernel does not look."""
-    for names, shape in ((_ROW_COLUMNS, (len(scores),)), (_METRIC_COLUMNS, (len(scores), len(scores.metrics)))):
+    for names, shape in (
+        (_ROW_COLUMNS, (len(scores),)),
+        (_METRIC_COLUMNS, (len(scores), len(scores.metrics))),
+    ):
         for name in names:
             if getattr(scores, name).shape != shape:
-                raise ValueError(f"scores.{name} has the shape {getattr(scores, name).shape}, not {shape}")
+                raise ValueError(
+                    f"scores.{name} has the shape {getattr(scores, name).shape}, not {shape}"
+                )
 
 
 def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:
     """Return a column of indices below count; IndexError if one is not."""
     rows = _column(values)
     if len(rows) and not (lowest <= rows.min() and rows.max() < count):
-        raise IndexError(f"{name} holds {rows.min()} to {rows.max()}; allowed is {lowest} to {count - 1}")
+        raise IndexError(
+            f"{name} holds {rows.min()} to {rows.max()}; allowed is {lowest} to {count - 1}"
+        )
     return rows
 
 
-def _select(data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]) -> Blob:
-    out, out_bounds = np.empty(int(np.diff(bounds)[rows].sum()), np.uint8), np.empty(len(rows) + 1, np.int64)
+def _select(
+    data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
+) -> Blob:
+    out, out_bounds = (
+        np.empty(int(np.diff(bounds)[rows].sum()), np.uint8),
+        np.empty(len(rows) + 1, np.int64),
+    )
     kernels.select_names(data, bounds, rows, out, out_bounds)
     return Blob(out.tobytes(), out_bounds)
 

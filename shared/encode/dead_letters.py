@@ -1,6 +1,7 @@
 """Dead letters: the original bytes with the reason and the coordinates in Kafka Connect's headers.
 
-Law: nothing of the record is lost but what exceeds the topic's limit, and then its hash and length say so.
+Law: nothing of the record is lost but what exceeds the topic's limit, and then its hash and length
+     say so.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from shared.events import Reason
 PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
 ROOM_BYTES = 65_536
-"""The dead-letter topic takes records this much larger than the input's limit: the original and its headers."""
+"""The dead-letter topic takes records this much larger than the input's limit: the original and its
+headers.
+"""
 
 _UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
 """A value without its schema's id may begin with 0 all the same; another schema then reads it."""
@@ -47,10 +50,20 @@ def dead_letters(
         detail = _detail(value, batch.headers.get(row, ()), Reason(reason), plans)
         headers[place] = _headers(batch, row, Reason(reason), detail, stage, value, max_value_bytes)
         values.append(value[:max_value_bytes])
-    return Outgoing(topic, Blob.join(values), Blob.join([batch.keys[row] for row in rejected.tolist()]), headers)
+    return Outgoing(
+        topic, Blob.join(values), Blob.join([batch.keys[row] for row in rejected.tolist()]), headers
+    )
 
 
-def _headers(batch: Batch, row: int, reason: Reason, detail: str, stage: str, value: bytes, max_value_bytes: int) -> Headers:
+def _headers(
+    batch: Batch,
+    row: int,
+    reason: Reason,
+    detail: str,
+    stage: str,
+    value: bytes,
+    max_value_bytes: int,
+) -> Headers:
     message = f"{reason.sentence}: {detail}" if detail else reason.sentence
     ours = [
         (REASON, reason.code),
@@ -63,7 +76,10 @@ def _headers(batch: Batch, row: int, reason: Reason, detail: str, stage: str, va
         (PREFIX + "exception.message", message),
     ]
     if len(value) > max_value_bytes:
-        ours += [("lapwing.cut.bytes", str(len(value))), ("lapwing.cut.sha256", hashlib.sha256(value).hexdigest())]
+        ours += [
+            ("lapwing.cut.bytes", str(len(value))),
+            ("lapwing.cut.sha256", hashlib.sha256(value).hexdigest()),
+        ]
     return [*batch.headers.get(row, ()), *((name, text.encode()) for name, text in ours)]
 
 

@@ -1,6 +1,8 @@
-"""Single records by fastavro: for what is rare - anomalies, activations - and for readers of any topic.
+"""Single records by fastavro: for what is rare - anomalies, activations - and for readers of any
+                            topic.
 
-Law: a record read here is the record as it lies in the topic, times as integers; nothing is converted.
+Law: a record read here is the record as it lies in the topic, times as integers; nothing is
+     converted.
 """
 
 from __future__ import annotations
@@ -26,7 +28,11 @@ def wire_header(schema_id: int) -> bytes:
 
 def schema_id_of(value: bytes) -> int | None:
     """Return the schema id of a record, None if it is not in Confluent's wire format."""
-    return int.from_bytes(value[1:HEADER_BYTES], "big") if len(value) >= HEADER_BYTES and value[0] == 0 else None
+    return (
+        int.from_bytes(value[1:HEADER_BYTES], "big")
+        if len(value) >= HEADER_BYTES and value[0] == 0
+        else None
+    )
 
 
 def encode_records(schema_text: str, schema_id: int, records: Sequence[Mapping[str, Any]]) -> Blob:
@@ -43,16 +49,21 @@ def encode_records(schema_text: str, schema_id: int, records: Sequence[Mapping[s
         try:
             fastavro.schemaless_writer(out, schema, record, strict_allow_default=True)
         except (ValueError, TypeError, AttributeError, OverflowError, KeyError) as error:
-            raise ValueError(f"record {row} does not fit {schema.get('name', 'the schema')}: {error}") from error
+            raise ValueError(
+                f"record {row} does not fit {schema.get('name', 'the schema')}: {error}"
+            ) from error
         values.append(out.getvalue())
     return Blob.join(values)
 
 
-def decode_records(values: Blob | Sequence[bytes], schema_texts: Sequence[str]) -> list[dict[str, Any]]:
+def decode_records(
+    values: Blob | Sequence[bytes], schema_texts: Sequence[str]
+) -> list[dict[str, Any]]:
     """Decode records in Confluent's wire format, each by its writer schema.
 
     schema_texts : one for each value
-    raises       : ValueError that names the row whose bytes are not exactly one record of its schema
+    raises       : ValueError that names the row whose bytes are not exactly one record of its
+                   schema
     """
     return [_decode(values[row], text, row) for row, text in enumerate(schema_texts)]
 
@@ -81,5 +92,9 @@ def _parsed(schema_text: str) -> dict[str, Any]:
 
 def _plain(schema: Any) -> Any:
     if isinstance(schema, dict):
-        return {key: value if key == "default" else _plain(value) for key, value in schema.items() if key != "logicalType"}
+        return {
+            key: value if key == "default" else _plain(value)
+            for key, value in schema.items()
+            if key != "logicalType"
+        }
     return [_plain(part) for part in schema] if isinstance(schema, list) else schema

@@ -1,6 +1,7 @@
 """The default detector: online members, calibration, policy, all of it arrays.
 
-Law: a pure fold over each entity's rows in log order; equal logs give equal bytes, however they are cut.
+Law: a pure fold over each entity's rows in log order; equal logs give equal bytes, however they are
+     cut.
 """
 
 from __future__ import annotations
@@ -15,18 +16,34 @@ from shared.ensemble.kernels.ensemble_rows import fold_ensemble
 from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, Knobs
 from shared.ensemble.kernels.outputs import CELL_DTYPE, ROW_DTYPE, Limits, Verdicts, to_verdicts
 
-__all__ = ["MEMBER_NAMES", "PART_NAMES", "EnsembleState", "Knobs", "Limits", "Verdicts", "fold", "knobs_for", "limits_for"]
+__all__ = [
+    "MEMBER_NAMES",
+    "PART_NAMES",
+    "EnsembleState",
+    "Knobs",
+    "Limits",
+    "Verdicts",
+    "fold",
+    "knobs_for",
+    "limits_for",
+]
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 MEMBER_NAMES = ("novelty", "neighbours", "time_of_day", "burst")
 PART_NAMES = (*MEMBER_NAMES, "absence", "combination")
-_WEIGHTS = {"novelty": "weight_long", "burst": "weight_short", "neighbours": "weight_neighbours", "time_of_day": "weight_time"}
+_WEIGHTS = {
+    "novelty": "weight_long",
+    "burst": "weight_short",
+    "neighbours": "weight_neighbours",
+    "time_of_day": "weight_time",
+}
 
 
 class EnsembleState:
-    """What the ensemble remembers of a partition; indices are those of the partition's entities and slots.
+    """What the ensemble remembers of a partition; indices are those of the partition's entities and
+    slots.
 
     entities : ENTITY_DTYPE (E,)
     metrics  : METRIC_DTYPE (S,)
@@ -60,7 +77,10 @@ class EnsembleState:
         for name, dtype in (("entities", ENTITY_DTYPE), ("metrics", METRIC_DTYPE)):
             found = arrays[f"ensemble_{name}"]
             if found.dtype != np.uint8 or found.ndim != 2 or found.shape[1] != dtype.itemsize:
-                raise ValueError(f"ensemble_{name} is {found.dtype} {found.shape}, not uint8 (n, {dtype.itemsize})")
+                raise ValueError(
+                    f"ensemble_{name} is {found.dtype} {found.shape}, not uint8 (n,"
+                    f" {dtype.itemsize})"
+                )
             setattr(state, name, np.ascontiguousarray(found).copy().reshape(-1).view(dtype))
         return state
 
@@ -68,9 +88,11 @@ class EnsembleState:
 def knobs_for(detector: str, threshold: float) -> Knobs:
     """Build the knobs of a detector: all parts together, or one of them alone.
 
-    detector  : ensemble, one of MEMBER_NAMES, or combination; a part alone has neither absence nor a trained member
-    threshold : finite, > 0; compared with Z as ever: that of a member alone is its own rarity, smoothed; that of the
-                combination its rarity times the weight that it has in the ensemble, as without it a tenth of all rows is above
+    detector  : ensemble, one of MEMBER_NAMES, or combination; a part alone has neither absence nor
+                a trained member
+    threshold : finite, > 0; compared with Z as ever: that of a member alone is its own rarity,
+                smoothed; that of the combination its rarity times the weight that it has in the
+                ensemble, as without it a tenth of all rows is above
     raises    : ValueError naming what is allowed
     """
     if not (np.isfinite(threshold) and threshold > 0.0):
@@ -78,12 +100,17 @@ def knobs_for(detector: str, threshold: float) -> Knobs:
     knobs = Knobs(threshold=float(threshold))
     if detector == "ensemble":
         return knobs
-    alone = knobs._replace(**dict.fromkeys(_WEIGHTS.values(), 0.0), absence=0.0, weight_cross=0.0, weight_trained=0.0)
+    alone = knobs._replace(
+        **dict.fromkeys(_WEIGHTS.values(), 0.0), absence=0.0, weight_cross=0.0, weight_trained=0.0
+    )
     if detector == "combination":
         return alone._replace(weight_cross=knobs.weight_cross, cross_floor=0.0, choice=0.0)
     if detector in _WEIGHTS:
         return alone._replace(**{_WEIGHTS[detector]: 1.0})
-    raise ValueError(f"detector is {str(detector)!r}, not one of {', '.join(('ensemble', *_WEIGHTS, 'combination'))}")
+    raise ValueError(
+        f"detector is {str(detector)!r}, not one of"
+        f" {', '.join(('ensemble', *_WEIGHTS, 'combination'))}"
+    )
 
 
 def limits_for(
@@ -103,7 +130,10 @@ def limits_for(
         raise ValueError(f"warmup is {warmup}, not 0 or 2..1024")
     if not (per_day >= 0.0 and np.isfinite(per_day)):
         raise ValueError(f"per_day is {per_day}, not finite and >= 0")
-    columns = [np.array(np.broadcast_to(np.asarray(x, float), metrics)) for x in (direction, min_absolute, min_relative)]
+    columns = [
+        np.array(np.broadcast_to(np.asarray(x, float), metrics))
+        for x in (direction, min_absolute, min_relative)
+    ]
     if not np.isin(columns[0], (-1.0, 0.0, 1.0)).all():
         raise ValueError("direction is not -1, 0 or 1")
     if not all((np.isfinite(x) & (x >= 0)).all() for x in columns[1:]):
@@ -130,8 +160,8 @@ def fold(
     values    : float64 (n, M)
     trained   : float64 (n,)  default: NaN, no trained member
     counts    : bool (n,)     default: every row moves the state
-    order     : int32 (M,)    default: columns from left to right; columns sorted by the metrics' names make an entity's
-                              verdicts independent of the places of the columns
+    order     : int32 (M,)    default: columns from left to right; columns sorted by the metrics'
+                names make an entity's verdicts independent of the places of the columns
     forgotten : bool (n,)     default: no entity starts anew
 
     raises : ValueError when order is not a permutation of the columns
@@ -153,7 +183,12 @@ def fold(
         state.entities,
         state.metrics,
         Knobs(*map(float, knobs or Knobs())),
-        Limits(int(limits[0]), float(limits[1]), bool(limits[2]), *(_plain(column, np.float64) for column in limits[3:])),
+        Limits(
+            int(limits[0]),
+            float(limits[1]),
+            bool(limits[2]),
+            *(_plain(column, np.float64) for column in limits[3:]),
+        ),
         verdicts,
         cells,
     )
@@ -161,7 +196,9 @@ def fold(
 
 
 def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """Return the array as the kernel's one signature takes it; a copy only where it is not so already."""
+    """Return the array as the kernel's one signature takes it; a copy only where it is not so
+    already.
+    """
     return np.require(array, dtype, ("C", "A", "W"))
 
 

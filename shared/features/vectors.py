@@ -1,6 +1,7 @@
 """Feature vectors: what training and scoring both see, from the same kernels.
 
-Law: a vector depends only on the row's rolling features, its event time, and arrays that the model carries.
+Law: a vector depends only on the row's rolling features, its event time, and arrays that the model
+     carries.
 """
 
 from __future__ import annotations
@@ -36,9 +37,11 @@ def feature_names(metrics: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """A time zone and the business hours as arrays, so that a model does not depend on the host's time-zone data.
+    """A time zone and the business hours as arrays, so that a model does not depend on the host's
+    time-zone data.
 
-    transitions_ms   : int64 (k,)   UTC instants from which offsets_ms[i] holds; the first is the smallest int64
+    transitions_ms   : int64 (k,)   UTC instants from which offsets_ms[i] holds; the first is the
+                       smallest int64
     offsets_ms       : int64 (k,)   local time minus UTC
     business_minutes : int64 (2,)   start and exclusive end in minutes of the local day
     business_days    : bool (7,)    Monday first
@@ -91,7 +94,8 @@ def fit_scale(rolling: Floats, entity_row: Indices, entities: Sequence[str]) -> 
 
     rolling    : float64 (n, M, 4), NaN = missing
     entity_row : int32 (n,), index into entities
-    returns    : centre = median; spread = max((q90 - q10) / 2.56, .1 std, 1 % of |median|), and 1 where all of that is 0
+    returns    : centre = median; spread = max((q90 - q10) / 2.56, .1 std, 1 % of |median|), and 1
+                 where all of that is 0
     """
     metrics = rolling.shape[1]
     centre = np.full((len(entities), metrics, len(ROLLING)), np.nan)
@@ -107,7 +111,9 @@ def fit_scale(rolling: Floats, entity_row: Indices, entities: Sequence[str]) -> 
     return Scale(tuple(entities), centre, spread)
 
 
-def vectors(rolling: Floats, entity_row: Indices, time_ms: Ints, scale: Scale, calendar: Calendar) -> Floats:
+def vectors(
+    rolling: Floats, entity_row: Indices, time_ms: Ints, scale: Scale, calendar: Calendar
+) -> Floats:
     """Build feature vectors.
 
     rolling    : float64 (n, M, 4) in the model's metric order, NaN = missing
@@ -147,7 +153,9 @@ def _transitions(zone: ZoneInfo) -> tuple[Ints, Ints]:
             if (after := offset_ms(high)) != offsets[-1]:
                 while high - low > 1000:
                     middle = (low + high) // 2000 * 1000
-                    low, high = (middle, high) if offset_ms(middle) == offsets[-1] else (low, middle)
+                    low, high = (
+                        (middle, high) if offset_ms(middle) == offsets[-1] else (low, middle)
+                    )
                 instants.append(high)
                 offsets.append(after)
     return np.array(instants, np.int64), np.array(offsets, np.int64)

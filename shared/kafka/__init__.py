@@ -3,7 +3,14 @@
 Law: batches of columns come in and go out; every error that leaves is one of ``shared.errors``.
 """
 
-from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity, TopicReport, TopicSpec, topic_specs
+from shared.kafka.admin import (
+    Admin,
+    ConfigDifference,
+    TopicIdentity,
+    TopicReport,
+    TopicSpec,
+    topic_specs,
+)
 from shared.kafka.client import client_config, translate
 from shared.kafka.outbox import input_limit_bytes
 from shared.kafka.publisher import Counts, Publisher

@@ -1,6 +1,7 @@
 """Topics as they should be and as they are, and where groups stand.
 
-Law: what is missing is made, what exists is never altered; a difference is reported. Every call answers within 10 s or raises.
+Law: what is missing is made, what exists is never altered; a difference is reported. Every call
+     answers within 10 s or raises.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from shared.settings import Settings
 Answer = TypeVar("Answer")
 
 _EMBEDDED = "mockCluster"
-"""How the cluster id of librdkafka's mock cluster begins; it has no controller, and whoever waits for one waits in vain."""
+"""How the cluster id of librdkafka's mock cluster begins; it has no controller, and whoever waits
+for one waits in vain.
+"""
 
 
 _COORDINATOR_COMES = (
@@ -86,8 +89,9 @@ class TopicIdentity:
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return the topics of one dataset: input, scores, anomalies, activations, dead letters.
 
-    Anomalies and dead letters stay as long as the input that explains them; activations stay for ever (compaction would
-    delete what an older snapshot needs). A dead letter may be larger than the largest input record by the headers added to it.
+    Anomalies and dead letters stay as long as the input that explains them; activations stay for
+    ever (compaction would delete what an older snapshot needs). A dead letter may be larger than
+    the largest input record by the headers added to it.
     """
     topics = settings.topics
     explained = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
@@ -100,7 +104,9 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(topics.scores, topics.partitions, topics.replication, shown),
         TopicSpec(topics.anomalies, 1, topics.replication, explained),
         TopicSpec(topics.activations, 1, topics.replication, kept),
-        TopicSpec(topics.dead_letters, topics.partitions, topics.replication, explained | dead_limit),
+        TopicSpec(
+            topics.dead_letters, topics.partitions, topics.replication, explained | dead_limit
+        ),
     ]
 
 
@@ -125,8 +131,8 @@ class Admin:
     def ensure_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
         """Create what is missing and compare what exists.
 
-        raises : TopicMismatch when an existing topic has another partition count, ConfigError when the broker refuses a
-                 setting, TransportError; the other topics are there by then
+        raises : TopicMismatch when an existing topic has another partition count, ConfigError when
+                 the broker refuses a setting, TransportError; the other topics are there by then
         """
         report = self.try_topics(specs)
         for error in report.refused.values():
@@ -134,7 +140,8 @@ class Admin:
         return report
 
     def try_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
-        """Create what is missing and compare what exists; a topic that is refused keeps no other from being made.
+        """Create what is missing and compare what exists; a topic that is refused keeps no other
+        from being made.
 
         raises : TransportError when the broker does not answer at all
         """
@@ -159,7 +166,9 @@ class Admin:
         """Return how many partitions a topic has; raises TopicMismatch when there is no such topic."""
         count = self._partition_counts().get(topic)
         if count is None:
-            raise TopicMismatch(f"there is no topic {topic} at {self.address}; `lapwing topics ensure` makes it")
+            raise TopicMismatch(
+                f"there is no topic {topic} at {self.address}; `lapwing topics ensure` makes it"
+            )
         return count
 
     def start_offsets(self, topic: str) -> dict[int, int]:
@@ -167,7 +176,9 @@ class Admin:
         return {partition: low for partition, (low, _) in self._bounds(topic).items()}
 
     def end_offsets(self, topic: str) -> dict[int, int]:
-        """Return the last stable offset of each partition: nothing at or beyond it is decided and readable yet."""
+        """Return the last stable offset of each partition: nothing at or beyond it is decided and
+        readable yet.
+        """
         return {partition: high for partition, (_, high) in self._bounds(topic).items()}
 
     def cluster_id(self) -> str:
@@ -187,7 +198,9 @@ class Admin:
         return TopicIdentity(len(found.partitions), str(found.topic_id))
 
     def topic_id(self, topic: str) -> str:
-        """Return the id that a topic keeps until it is deleted; "" on the embedded broker, which has none."""
+        """Return the id that a topic keeps until it is deleted; "" on the embedded broker, which
+        has none.
+        """
         return self.identity(topic).topic_id
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
@@ -195,23 +208,39 @@ class Admin:
         places = [TopicPartition(topic, partition) for partition in range(self.partitions(topic))]
         consumer = self._consumer(group)
         try:
-            answer = self._positions(consumer, places, f"asking for the positions of group {group} in {topic}")
+            answer = self._positions(
+                consumer, places, f"asking for the positions of group {group} in {topic}"
+            )
         finally:
             consumer.close()
         for place in answer:
             if place.error:
-                raise translate(place.error, f"asking for the position of group {group} in {topic}[{place.partition}]")
-        return {place.partition: Position(place.offset, place.metadata or "") for place in answer if place.offset >= 0}
+                raise translate(
+                    place.error,
+                    f"asking for the position of group {group} in {topic}[{place.partition}]",
+                )
+        return {
+            place.partition: Position(place.offset, place.metadata or "")
+            for place in answer
+            if place.offset >= 0
+        }
 
-    def _positions(self, consumer: Consumer, places: Sequence[TopicPartition], doing: str) -> Sequence[TopicPartition]:
-        """Ask for positions; a broker that makes its topic of positions at this first question is given time for it."""
+    def _positions(
+        self, consumer: Consumer, places: Sequence[TopicPartition], doing: str
+    ) -> Sequence[TopicPartition]:
+        """Ask for positions; a broker that makes its topic of positions at this first question is
+        given time for it.
+        """
         deadline = time.monotonic() + self.timeout_s
         while True:
             left_s = max(0.1, deadline - time.monotonic())
             try:
                 return consumer.committed(list(places), left_s)
             except KafkaException as error:
-                if error.args[0].code() not in _COORDINATOR_COMES or time.monotonic() + RETRY_S >= deadline:
+                if (
+                    error.args[0].code() not in _COORDINATOR_COMES
+                    or time.monotonic() + RETRY_S >= deadline
+                ):
                     raise translate(error, f"{doing} at {self.address}") from error
             time.sleep(RETRY_S)
 
@@ -221,14 +250,21 @@ class Admin:
         raises : TransportError, also where the broker does not tell (the embedded one)
         """
         client, doing = self._client, f"describing group {group}"
-        asked = self._call(doing, lambda: client.describe_consumer_groups([group], request_timeout=self.timeout_s))
+        asked = self._call(
+            doing, lambda: client.describe_consumer_groups([group], request_timeout=self.timeout_s)
+        )
         return len(self._wait(client, asked[group], doing).members)
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
-        """Return how many offsets a group is behind in each partition; without a position it is behind the whole log."""
+        """Return how many offsets a group is behind in each partition; without a position it is
+        behind the whole log.
+        """
         committed = self.committed(group, topic)
         bounds = self._bounds(topic)
-        return {p: max(0, high - (committed[p].offset if p in committed else low)) for p, (low, high) in bounds.items()}
+        return {
+            p: max(0, high - (committed[p].offset if p in committed else low))
+            for p, (low, high) in bounds.items()
+        }
 
     def close(self) -> None:
         """Let go of the connections that are kept open between calls."""
@@ -236,16 +272,23 @@ class Admin:
             self._watcher.close()
             self._watcher = None
 
-    # -- inside ------------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _create(self, specs: Sequence[TopicSpec]) -> tuple[list[str], dict[str, LapwingError]]:
         if not specs:
             return [], {}
         if self._is_embedded():
             why = "topics of the embedded broker are made only when it starts"
-            return [], {s.name: TopicMismatch(f"the embedded broker has no topic {s.name}, and {why}") for s in specs}
-        wanted = [NewTopic(s.name, s.partitions, s.replication, config=dict(s.config)) for s in specs]
-        futures = self._client.create_topics(wanted, operation_timeout=self.timeout_s, request_timeout=self.timeout_s)
+            return [], {
+                s.name: TopicMismatch(f"the embedded broker has no topic {s.name}, and {why}")
+                for s in specs
+            }
+        wanted = [
+            NewTopic(s.name, s.partitions, s.replication, config=dict(s.config)) for s in specs
+        ]
+        futures = self._client.create_topics(
+            wanted, operation_timeout=self.timeout_s, request_timeout=self.timeout_s
+        )
         created, refused = [], dict[str, LapwingError]()
         for name, future in futures.items():
             try:
@@ -263,17 +306,27 @@ class Admin:
         for name in names:
             while True:
                 topic = self._metadata(name).topics.get(name)
-                if topic and topic.error is None and topic.partitions and all(p.leader >= 0 for p in topic.partitions.values()):
+                if (
+                    topic
+                    and topic.error is None
+                    and topic.partitions
+                    and all(p.leader >= 0 for p in topic.partitions.values())
+                ):
                     break
                 if time.monotonic() >= deadline:
                     raise TransportError(
-                        f"topic {name} at {self.address} has no leaders {self.timeout_s:g} s after its creation"
+                        f"topic {name} at {self.address} has no leaders {self.timeout_s:g} s after"
+                        " its creation"
                     )
                 time.sleep(0.02)
 
-    def _differences(self, specs: Sequence[TopicSpec]) -> tuple[list[ConfigDifference], dict[str, LapwingError]]:
+    def _differences(
+        self, specs: Sequence[TopicSpec]
+    ) -> tuple[list[ConfigDifference], dict[str, LapwingError]]:
         """Return what differs, and the topics that nothing is told about, with why."""
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs if spec.config]
+        resources = [
+            ConfigResource(ConfigResource.Type.TOPIC, spec.name) for spec in specs if spec.config
+        ]
         if not resources or self._is_embedded():
             return [], {}
         client = self._client
@@ -281,7 +334,9 @@ class Admin:
         found, untold = dict[str, Any](), dict[str, LapwingError]()
         for resource, future in answers.items():
             try:
-                found[resource.name] = self._wait(client, future, f"reading the settings of topic {resource.name}")
+                found[resource.name] = self._wait(
+                    client, future, f"reading the settings of topic {resource.name}"
+                )
             except LapwingError as error:
                 untold[resource.name] = error
         differences = [
@@ -294,7 +349,11 @@ class Admin:
 
     def _partition_counts(self) -> dict[str, int]:
         """Return all topics and their partition counts; to ask for one of them may create it."""
-        return {name: len(found.partitions) for name, found in self._metadata(None).topics.items() if found.error is None}
+        return {
+            name: len(found.partitions)
+            for name, found in self._metadata(None).topics.items()
+            if found.error is None
+        }
 
     def _is_embedded(self) -> bool:
         if self._embedded is None:
@@ -302,7 +361,9 @@ class Admin:
         return self._embedded
 
     def _metadata(self, topic: str | None) -> Any:
-        return self._call("asking for the topics", lambda: self._client.list_topics(topic, timeout=self.timeout_s))
+        return self._call(
+            "asking for the topics", lambda: self._client.list_topics(topic, timeout=self.timeout_s)
+        )
 
     def _bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         count = self.partitions(topic)
@@ -314,17 +375,23 @@ class Admin:
             place = TopicPartition(topic, partition)
             left_s = max(0.1, deadline - time.monotonic())
             bounds = self._call(
-                f"asking where {topic}[{partition}] ends", partial(watcher.get_watermark_offsets, place, left_s)
+                f"asking where {topic}[{partition}] ends",
+                partial(watcher.get_watermark_offsets, place, left_s),
             )
             if bounds is None:
                 raise TransportError(
-                    f"asking {self.address} where {topic}[{partition}] ends: no answer in {self.timeout_s:g} s"
+                    f"asking {self.address} where {topic}[{partition}] ends: no answer in"
+                    f" {self.timeout_s:g} s"
                 )
             found[partition] = bounds
         return found
 
     def _consumer(self, group: str) -> Consumer:
-        required = {"group.id": group, "enable.auto.commit": "false", "isolation.level": "read_committed"}
+        required = {
+            "group.id": group,
+            "enable.auto.commit": "false",
+            "isolation.level": "read_committed",
+        }
         return open_client(Consumer, client_config(self._settings, "consumer", required=required))
 
     def _connect(self) -> AdminClient:
@@ -336,8 +403,9 @@ class Admin:
         except (KafkaException, TimeoutError) as error:
             failure = _translated(error, f"{doing} at {self.address}")
             if failure.retriable and self._client is client:
-                # This one goes on waiting for the controller that it knows, and asks nobody whether there is another by now.
-                # Whoever else still waits for an answer of it holds it, so nothing is destroyed under its hands.
+                # This one goes on waiting for the controller that it knows, and asks nobody whether
+                # there is another by now. Whoever else still waits for an answer of it holds it, so
+                # nothing is destroyed under its hands.
                 self._client = self._connect()
             raise failure from error
 
@@ -351,8 +419,9 @@ class Admin:
 def _wrong_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> dict[str, LapwingError]:
     return {
         spec.name: TopicMismatch(
-            f"topic {spec.name} has {found[spec.name]} partitions, the settings say {spec.partitions}: state and keys "
-            "belong to partitions, so set topics.partitions to what is there, or start a new dataset (topics.dataset)"
+            f"topic {spec.name} has {found[spec.name]} partitions, the settings say"
+            f" {spec.partitions}: state and keys belong to partitions, so set topics.partitions to"
+            " what is there, or start a new dataset (topics.dataset)"
         )
         for spec in specs
         if found.get(spec.name, spec.partitions) != spec.partitions
@@ -364,4 +433,8 @@ def _says(error: Exception, code: int) -> bool:
 
 
 def _translated(error: KafkaException | TimeoutError, doing: str) -> LapwingError:
-    return translate(error, doing) if isinstance(error, KafkaException) else TransportError(f"{doing}: no answer")
+    return (
+        translate(error, doing)
+        if isinstance(error, KafkaException)
+        else TransportError(f"{doing}: no answer")
+    )

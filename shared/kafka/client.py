@@ -1,6 +1,8 @@
-"""What every Kafka client has in common: its configuration, its log, and the one translation of its errors.
+"""What every Kafka client has in common: its configuration, its log, and the one translation of its
+errors.
 
-Law: a user's librdkafka setting wins over tuning, and never over what correctness needs; whoever tries gets a ConfigError. No
+Law: a user's librdkafka setting wins over tuning, and never over what correctness needs; whoever
+     tries gets a ConfigError. No
 KafkaError or KafkaException leaves this package.
 """
 
@@ -30,7 +32,9 @@ LOG = logging.getLogger("lapwing.kafka")
 """Where librdkafka's own log lines go."""
 
 REPEAT_S = 30.0
-"""A client that cannot connect says so several times a second; of each client's complaints one in this time is logged."""
+"""A client that cannot connect says so several times a second; of each client's complaints one in
+this time is logged.
+"""
 
 
 class _Sparse(logging.Filter):
@@ -47,12 +51,18 @@ class _Sparse(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Decide about one of librdkafka's lines, whose arguments are facility, client and text."""
-        if not isinstance(record.args, tuple) or len(record.args) != 3 or record.args[0] not in ("FAIL", "ERROR", "GETPID"):
+        if (
+            not isinstance(record.args, tuple)
+            or len(record.args) != 3
+            or record.args[0] not in ("FAIL", "ERROR", "GETPID")
+        ):
             return True
         if record.args[0] == "GETPID" and str(record.args[2]).rstrip().endswith("retrying"):
             return LOG.isEnabledFor(logging.DEBUG)
         name = (record.args[0], record.args[1])
-        self._said_s = {one: at_s for one, at_s in self._said_s.items() if 0 <= record.created - at_s < REPEAT_S}
+        self._said_s = {
+            one: at_s for one, at_s in self._said_s.items() if 0 <= record.created - at_s < REPEAT_S
+        }
         if name in self._said_s:
             return False
         self._said_s[name] = record.created
@@ -74,7 +84,9 @@ CONSUMER_TUNING = {
     "queued.min.messages": "10000",
     "queued.max.messages.kbytes": "32768",
 }
-"""What readers want unless the user says otherwise: low latency, and a queue that a small process can hold."""
+"""What readers want unless the user says otherwise: low latency, and a queue that a small process
+can hold.
+"""
 
 CONSUMER_REQUIRED = {
     "enable.auto.commit": "false",
@@ -89,8 +101,9 @@ _COMMON_TUNING = {
     "socket.keepalive.enable": "true",
     "reconnect.backoff.max.ms": "1000",
     "log.connection.close": "false",
-    # With "rebootstrap", the default, one broken connection to the only known broker makes the client forget its transaction
-    # coordinator, and a call on the open transaction then waits for ever, whatever its timeout (librdkafka 2.16).
+    # With "rebootstrap", the default, one broken connection to the only known broker makes the
+    # client forget its transaction coordinator, and a call on the open transaction then waits for
+    # ever, whatever its timeout (librdkafka 2.16).
     "metadata.recovery.strategy": "none",
 }
 
@@ -113,24 +126,35 @@ def client_config(
 
     tuning   : defaults that the user may override
     required : what correctness needs
-    returns  : a configuration for confluent-kafka, log lines going to ``LOG``; no client of it makes a broker create a
-               topic by asking about it, as librdkafka's producers and admin clients do unless told otherwise
-    raises   : ConfigError when the user set a required name to another value, or an alias of a name that is ours
+    returns  : a configuration for confluent-kafka, log lines going to ``LOG``; no client of it
+               makes a broker create a topic by asking about it, as librdkafka's producers and admin
+               clients do unless told otherwise
+    raises   : ConfigError when the user set a required name to another value, or an alias of a name
+               that is ours
     """
-    foreign = {"consumer": PRODUCER_ONLY, "producer": CONSUMER_ONLY, "admin": PRODUCER_ONLY | CONSUMER_ONLY}[role]
+    foreign = {
+        "consumer": PRODUCER_ONLY,
+        "producer": CONSUMER_ONLY,
+        "admin": PRODUCER_ONLY | CONSUMER_ONLY,
+    }[role]
     given = {name: value for name, value in settings.kafka.items() if name not in foreign}
     wanted = dict(required or {})
     for name, value in given.items():
         if name in _ALIASES:
             raise ConfigError(f"{_setting(name)}: write {_ALIASES[name]!r} instead of its alias")
         if name in wanted and _plain(value) != _plain(wanted[name]):
-            raise ConfigError(f"{_setting(name)}: must be {wanted[name]!r}, results would be wrong otherwise; got {value!r}")
+            raise ConfigError(
+                f"{_setting(name)}: must be {wanted[name]!r}, results would be wrong otherwise; got"
+                f" {value!r}"
+            )
     asking = {} if role == "consumer" else {"allow.auto.create.topics": "false"}
     return _COMMON_TUNING | asking | dict(tuning or {}) | given | wanted | {"logger": LOG}
 
 
 class Hearing:
-    """The last thing that a client complained about through its error callback, and when it last missed a broker."""
+    """The last thing that a client complained about through its error callback, and when it last
+    missed a broker.
+    """
 
     latest: KafkaError | None = None
     outage_s: float = -math.inf
@@ -145,7 +169,8 @@ class Hearing:
 def open_client(make: Callable[[dict[str, Any]], Client], config: dict[str, Any]) -> Client:
     """Make a client.
 
-    raises : ConfigError with librdkafka's sentence, which names the setting that is unknown or impossible
+    raises : ConfigError with librdkafka's sentence, which names the setting that is unknown or
+             impossible
     """
     try:
         return make(config)
@@ -158,7 +183,8 @@ def open_client(make: Callable[[dict[str, Any]], Client], config: dict[str, Any]
 def translate(error: KafkaError | KafkaException, doing: str) -> LapwingError:
     """Turn an error of the client into the tree of ``shared.errors``; the one place that does.
 
-    doing : what was being done and where, e.g. "reading the topics of localhost:9092"; the message starts with it
+    doing : what was being done and where, e.g. "reading the topics of localhost:9092"; the message
+            starts with it
     """
     cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
     if not isinstance(cause, KafkaError):
@@ -174,8 +200,13 @@ def translate(error: KafkaError | KafkaException, doing: str) -> LapwingError:
     if code in _TOPIC:
         return TopicMismatch(f"{message}; `lapwing topics ensure` makes what is missing")
     if code in _HISTORY:
-        return HistoryGone(f"{message}; records that were asked for are gone from the topic, docs/guards.md says how to go on")
-    return TransportError(message, retriable=not cause.fatal() and (cause.retriable() or code in _RETRIABLE))
+        return HistoryGone(
+            f"{message}; records that were asked for are gone from the topic, docs/guards.md says"
+            " how to go on"
+        )
+    return TransportError(
+        message, retriable=not cause.fatal() and (cause.retriable() or code in _RETRIABLE)
+    )
 
 
 def _setting(name: str) -> str:
@@ -191,10 +222,17 @@ _FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.
 # A consumer's fatal error tells its cause in words only.
 _TWIN = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
 _CONFIG = frozenset(
-    {KafkaError._INVALID_ARG, KafkaError.INVALID_CONFIG, KafkaError.INVALID_REPLICATION_FACTOR, KafkaError.INVALID_PARTITIONS}
+    {
+        KafkaError._INVALID_ARG,
+        KafkaError.INVALID_CONFIG,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.INVALID_PARTITIONS,
+    }
 )
 _TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
-_HISTORY = frozenset({KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION})
+_HISTORY = frozenset(
+    {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION}
+)
 _RETRIABLE = frozenset(
     {
         KafkaError._TRANSPORT,

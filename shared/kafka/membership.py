@@ -1,4 +1,5 @@
-"""Whether this process still speaks for the group when it commits, and whether the group has shared out all partitions.
+"""Whether this process still speaks for the group when it commits, and whether the group has shared
+out all partitions.
 
 Law: positions are committed in the name of a member and its generation, or not at all.
 """
@@ -17,7 +18,8 @@ ANSWER_S = 2.0
 def is_member(metadata: Any) -> bool:
     """Tell whether serialised group metadata speaks for a member that holds a generation.
 
-    metadata : what ``Consumer.consumer_group_metadata`` returned: "CGMDv2:", int32 generation, group, 0, member, 0, ...
+    metadata : what ``Consumer.consumer_group_metadata`` returned: "CGMDv2:", int32 generation,
+               group, 0, member, 0, ...
     """
     if not isinstance(metadata, bytes) or not metadata.startswith(b"CGMDv2:"):
         return True
@@ -27,10 +29,14 @@ def is_member(metadata: Any) -> bool:
 
 
 def unowned(client: AdminClient, group: str, topic: str) -> set[int]:
-    """Return the partitions that nobody in a settled group has; none while it is being shared out or nobody answers."""
+    """Return the partitions that nobody in a settled group has; none while it is being shared out
+    or nobody answers.
+    """
     try:
         count = len(client.list_topics(topic, timeout=ANSWER_S).topics[topic].partitions)
-        described = client.describe_consumer_groups([group], request_timeout=ANSWER_S)[group].result(ANSWER_S)
+        described = client.describe_consumer_groups([group], request_timeout=ANSWER_S)[
+            group
+        ].result(ANSWER_S)
     except (KafkaException, TimeoutError):
         return set()
     if described.state != ConsumerGroupState.STABLE:

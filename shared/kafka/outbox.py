@@ -25,7 +25,9 @@ _WAIT_S = 0.05
 
 
 def input_limit_bytes(settings: Settings) -> int:
-    """Return max.message.bytes of the input topic: Kafka's default, or what the largest accepted record needs."""
+    """Return max.message.bytes of the input topic: Kafka's default, or what the largest accepted
+    record needs.
+    """
     return max(1_048_588, settings.input.max_record_bytes + HEADER_ROOM_BYTES)
 
 
@@ -35,16 +37,22 @@ def dead_letter_limit_bytes(settings: Settings) -> int:
 
 
 class Outbox:
-    """A producer with an exact account of what became of its records (a transactional one only knows all or nothing).
+    """A producer with an exact account of what became of its records (a transactional one only
+    knows all or nothing).
 
     tuning, required : as for ``client_config``
     raises           : ConfigError
     """
 
-    def __init__(self, settings: Settings, tuning: dict[str, str], required: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, tuning: dict[str, str], required: dict[str, str] | None = None
+    ) -> None:
         tuning = {"message.max.bytes": str(dead_letter_limit_bytes(settings))} | tuning
-        config: dict[str, Any] = client_config(settings, "producer", tuning=tuning, required=REQUIRED | (required or {}))
-        # The callback costs a Python call per record, so the client is told to keep successes to itself.
+        config: dict[str, Any] = client_config(
+            settings, "producer", tuning=tuning, required=REQUIRED | (required or {})
+        )
+        # The callback costs a Python call per record, so the client is told to keep successes to
+        # itself.
         config |= {"delivery.report.only.error": True, "error_cb": _heard}
         if "transactional.id" not in config:
             config["on_delivery"] = self._not_delivered
@@ -64,8 +72,15 @@ class Outbox:
         """Records that the broker has confirmed; never too high, and exact once nothing is waiting."""
         return max(0, self.queued - self.failed - self.waiting)
 
-    def put(self, records: Outgoing, row: int, timeout_s: float, told: Callable[[], bool] = lambda: False) -> int:
-        """Queue rows from ``row`` on; return the first row that found no room for timeout_s, or len(records).
+    def put(
+        self,
+        records: Outgoing,
+        row: int,
+        timeout_s: float,
+        told: Callable[[], bool] = lambda: False,
+    ) -> int:
+        """Queue rows from ``row`` on; return the first row that found no room for timeout_s, or
+        len(records).
 
         told   : asked while waiting; True = stop waiting
         raises : KafkaException
@@ -78,7 +93,12 @@ class Outbox:
                 while True:
                     try:
                         if row in headers:
-                            produce(topic, values[row] or None, keys[row] or None, headers=list(headers[row]))
+                            produce(
+                                topic,
+                                values[row] or None,
+                                keys[row] or None,
+                                headers=list(headers[row]),
+                            )
                         else:
                             produce(topic, values[row] or None, keys[row] or None)
                         break
@@ -117,7 +137,8 @@ class Outbox:
     def serve(call: Callable[[], int]) -> int:
         """Make a call that serves callbacks.
 
-        raises : KafkaException, also where the client reports a fatal error while it is calling back
+        raises : KafkaException, also where the client reports a fatal error while it is calling
+                 back
         """
         try:
             return call()

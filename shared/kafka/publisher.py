@@ -1,6 +1,7 @@
 """A plain idempotent producer for the replay: no transactions, no positions, an honest count.
 
-Law: every record given to ``send`` is in the end acknowledged, failed or still waiting, and counted as exactly one of them.
+Law: every record given to ``send`` is in the end acknowledged, failed or still waiting, and counted
+     as exactly one of them.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ class Counts:
 
 
 class Publisher:
-    """Sends as fast as the broker takes it; produce.linger_ms, .batch_bytes and .queue_records tune it.
+    """Sends as fast as the broker takes it; produce.linger_ms, .batch_bytes and .queue_records tune
+    it.
 
     stall_s : longest wait for room in a full queue before it is reported
     stopping : asked while waiting for room; True = return at once, the rest is kept
@@ -36,7 +38,11 @@ class Publisher:
     """
 
     def __init__(
-        self, settings: Settings, *, stall_s: float = CALL_TIMEOUT_S, stopping: Callable[[], bool] = lambda: False
+        self,
+        settings: Settings,
+        *,
+        stall_s: float = CALL_TIMEOUT_S,
+        stopping: Callable[[], bool] = lambda: False,
     ) -> None:
         self.stall_s = stall_s
         self._stopping = stopping
@@ -78,14 +84,19 @@ class Publisher:
     def first_error(self) -> LapwingError | None:
         """Why the first failed record failed."""
         error = self._outbox.first_error
-        return translate(error, f"sending to {self._address}") if isinstance(error, KafkaError) else None
+        return (
+            translate(error, f"sending to {self._address}")
+            if isinstance(error, KafkaError)
+            else None
+        )
 
     def send(self, records: Outgoing) -> None:
         """Queue records, waiting for room where the queue is full.
 
-        raises : TransportError when there was no room for stall_s: the rest is kept and goes first with the next ``send``
-                 or ``flush``, so do not send it again. TopicMismatch, or a TransportError that is not retriable: a record
-                 that can never be sent; the rest is dropped.
+        raises : TransportError when there was no room for stall_s: the rest is kept and goes first
+                 with the next ``send`` or ``flush``, so do not send it again. TopicMismatch, or a
+                 TransportError that is not retriable: a record that can never be sent; the rest is
+                 dropped.
         """
         self._kept.append((records, 0))
         self._drain()
@@ -122,7 +133,8 @@ class Publisher:
                 if self._stopping():
                     return
                 raise TransportError(
-                    f"{self._address} takes no records: the queue of {self._unqueued()} has had no room for {self.stall_s:g} s"
+                    f"{self._address} takes no records: the queue of {self._unqueued()} has had no"
+                    f" room for {self.stall_s:g} s"
                 )
             self._kept.popleft()
 

@@ -1,7 +1,9 @@
 """Reads a topic, or a window of it, without a group.
 
-Law: a read is over when every partition's position has reached its end, never at the first empty poll; transaction markers and
-aborted records count as positions but are not seen. No progress within the deadline is an error, not an end.
+Law: a read is over when every partition's position has reached its end, never at the first empty
+     poll; transaction markers and
+aborted records count as positions but are not seen. No progress within the deadline is an error,
+not an end.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from shared.batch import Batch
 from shared.errors import HistoryGone, TransportError
 from shared.kafka.admin import Admin
-from shared.kafka.client import CALL_TIMEOUT_S, CONSUMER_REQUIRED, CONSUMER_TUNING, client_config, open_client, translate
+from shared.kafka.client import (
+    CALL_TIMEOUT_S,
+    CONSUMER_REQUIRED,
+    CONSUMER_TUNING,
+    client_config,
+    open_client,
+    translate,
+)
 from shared.kafka.messages import to_batches
 from shared.settings import Settings
 
@@ -31,28 +40,42 @@ class Reader:
     stall_s     : longest time without any progress
     """
 
-    def __init__(self, settings: Settings, *, max_records: int = 5_000, stall_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self, settings: Settings, *, max_records: int = 5_000, stall_s: float = CALL_TIMEOUT_S
+    ) -> None:
         self.settings = settings
         self.max_records = max_records
         self.stall_s = stall_s
         self._admin = Admin(settings)
         self._closed = False
 
-    def read(self, topic: str, start: Mapping[int, int] | None = None, end: Mapping[int, int] | None = None) -> Iterator[Batch]:
+    def read(
+        self,
+        topic: str,
+        start: Mapping[int, int] | None = None,
+        end: Mapping[int, int] | None = None,
+    ) -> Iterator[Batch]:
         """Yield what lies in start..end of each partition, log order within a partition.
 
         start  : {partition: first offset}; None = where the log begins
-        end    : {partition: offset after the last}; None = the last stable offset when the read begins
+        end    : {partition: offset after the last}; None = the last stable offset when the read
+                 begins
         raises : HistoryGone when the log begins later than start; TransportError, TopicMismatch
         """
-        low, high = self._admin.start_offsets(topic), None if end is not None else self._admin.end_offsets(topic)
+        low, high = (
+            self._admin.start_offsets(topic),
+            (None if end is not None else self._admin.end_offsets(topic)),
+        )
         ends = dict(end if end is not None else high or {})
         starts = {p: low[p] if start is None else start.get(p, low[p]) for p in ends if p in low}
         if set(starts) != set(ends):
             raise HistoryGone(f"{topic} has partitions {sorted(low)}, asked for {sorted(ends)}")
         for partition, offset in starts.items():
             if offset < low[partition] and offset < ends[partition]:
-                raise HistoryGone(f"{topic}[{partition}] begins at offset {low[partition]}, cannot be read from {offset} on")
+                raise HistoryGone(
+                    f"{topic}[{partition}] begins at offset {low[partition]}, cannot be read from"
+                    f" {offset} on"
+                )
         window = {p: (starts[p], ends[p]) for p in ends if starts[p] < ends[p]}
         if window:
             yield from self._window(topic, window)
@@ -66,7 +89,8 @@ class Reader:
     ) -> Iterator[Batch]:
         """Yield records as they come, until closed or told to stop.
 
-        raises : HistoryGone, TopicMismatch, TransportError when the broker has not answered for stall_s
+        raises : HistoryGone, TopicMismatch, TransportError when the broker has not answered for
+                 stall_s
         """
         if start == "beginning":
             start = self._admin.start_offsets(topic)
@@ -89,7 +113,9 @@ class Reader:
 
     def _window(self, topic: str, window: Mapping[int, tuple[int, int]]) -> Iterator[Batch]:
         left = {partition: end for partition, (_, end) in window.items()}
-        with self._consumer(topic, {partition: start for partition, (start, _) in window.items()}) as consumer:
+        with self._consumer(
+            topic, {partition: start for partition, (start, _) in window.items()}
+        ) as consumer:
             progress_s = time.monotonic()
             while left:
                 messages = self._consume(consumer, topic)
@@ -97,22 +123,32 @@ class Reader:
                     progress_s = time.monotonic()
                 elif time.monotonic() - progress_s >= self.stall_s:
                     raise TransportError(
-                        f"reading {topic} of {self.settings.bootstrap}: nothing came for {self.stall_s:g} s, "
-                        f"still missing {', '.join(f'[{p}] up to {end}' for p, end in sorted(left.items()))}"
+                        f"reading {topic} of {self.settings.bootstrap}: nothing came for"
+                        f" {self.stall_s:g} s, still missing"
+                        f" {', '.join(f'[{p}] up to {end}' for p, end in sorted(left.items()))}"
                     )
-                for batch in to_batches([m for m in messages if m.error() is None and m.partition() in left]):
+                for batch in to_batches(
+                    [m for m in messages if m.error() is None and m.partition() in left]
+                ):
                     stop = int(batch.offsets.searchsorted(left[batch.partition]))
                     position = int(batch.offsets[-1]) + 1
                     if stop:
                         yield batch.rows(0, stop)
                     self._reached(consumer, topic, left, batch.partition, position)
-                # After the records: the mark of a partition's end may come with the records before it.
+                # After the records: the mark of a partition's end may come with the records before
+                # it.
                 for message in messages:
                     if message.error() is not None:
                         self._reached(consumer, topic, left, message.partition(), message.offset())
 
     @staticmethod
-    def _reached(consumer: Consumer, topic: str, left: dict[int, int], partition: int | None, position: int | None) -> None:
+    def _reached(
+        consumer: Consumer,
+        topic: str,
+        left: dict[int, int],
+        partition: int | None,
+        position: int | None,
+    ) -> None:
         """Stop fetching a partition whose position has reached its end."""
         if partition in left and position is not None and position >= left[partition]:
             del left[partition]
@@ -124,7 +160,9 @@ class Reader:
         config = client_config(self.settings, "consumer", tuning=CONSUMER_TUNING, required=required)
         consumer = open_client(Consumer, config)
         try:
-            consumer.incremental_assign([TopicPartition(topic, p, offset) for p, offset in sorted(start.items())])
+            consumer.incremental_assign(
+                [TopicPartition(topic, p, offset) for p, offset in sorted(start.items())]
+            )
             yield consumer
         finally:
             consumer.close()
@@ -141,5 +179,8 @@ class Reader:
             for message in messages:
                 error = message.error()
                 if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise translate(error, f"reading {topic}[{message.partition()}] of {self.settings.bootstrap}")
+                    raise translate(
+                        error,
+                        f"reading {topic}[{message.partition()}] of {self.settings.bootstrap}",
+                    )
         return messages

@@ -1,6 +1,8 @@
-"""Where a service's results go together with its input positions: in transactions, or at least once.
+"""Where a service's results go together with its input positions: in transactions, or at least
+once.
 
-Law: after an error that leaves it open whether something was committed, the sink is dead; the caller throws it away and makes
+Law: after an error that leaves it open whether something was committed, the sink is dead; the
+     caller throws it away and makes
 a new one under the same transactional.id, whose initialisation decides the open transaction.
 """
 
@@ -38,10 +40,13 @@ HANG_S = 1.0
 class TransactionalSink:
     """``shared.ports.Sink`` on Kafka transactions.
 
-    transactional_id       : stable per slot; whoever takes it fences its predecessor and aborts what that left open
+    transactional_id       : stable per slot; whoever takes it fences its predecessor and aborts
+                             what that left open
     source                 : the member whose positions are committed along
-    transaction_timeout_ms : after so long the broker aborts what a dead process left; default predict.transaction_timeout_ms
-    timeout_s              : longest wait for room in the queue and for the first answer; for the others 0.8 socket.timeout.ms
+    transaction_timeout_ms : after so long the broker aborts what a dead process left; default
+                             predict.transaction_timeout_ms
+    timeout_s              : longest wait for room in the queue and for the first answer; for the
+                             others 0.8 socket.timeout.ms
     raises                 : TransportError, ProducerFenced, ConfigError
     """
 
@@ -62,10 +67,14 @@ class TransactionalSink:
         # The client wants the wait for one answer to fit into a transaction.
         socket_timeout_ms = settings.kafka.get("socket.timeout.ms", str(min(10_000, timeout_ms)))
         retry_backoff_ms = settings.kafka.get("retry.backoff.ms", "500")
-        tuning = _TUNING | {"socket.timeout.ms": socket_timeout_ms, "retry.backoff.ms": retry_backoff_ms}
-        # The client by itself repeats a request that was not answered or whose connection broke. Were the first copy only late,
-        # it would end the next transaction as well. So an answer is given up before it is repeated for want of time, and
-        # after one that took so long that it may have been repeated the next transaction gets an epoch of its own.
+        tuning = _TUNING | {
+            "socket.timeout.ms": socket_timeout_ms,
+            "retry.backoff.ms": retry_backoff_ms,
+        }
+        # The client by itself repeats a request that was not answered or whose connection broke.
+        # Were the first copy only late, it would end the next transaction as well. So an answer is
+        # given up before it is repeated for want of time, and after one that took so long that it
+        # may have been repeated the next transaction gets an epoch of its own.
         self._repeated_s = 0.0005 * int(retry_backoff_ms)
         self._decide_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
         required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
@@ -84,10 +93,15 @@ class TransactionalSink:
         except KafkaException as error:
             raise self._failure(error, "sending to " + records.topic) from error
         if row < len(records):
-            raise TransactionAborted(f"{self._name}: no room in the queue for {self.timeout_s:g} s, the broker takes nothing")
+            raise TransactionAborted(
+                f"{self._name}: no room in the queue for {self.timeout_s:g} s, the broker takes"
+                " nothing"
+            )
 
     def commit(self, positions: Mapping[int, Position]) -> None:
-        """Make the records since the last commit and the input positions visible together; see Sink."""
+        """Make the records since the last commit and the input positions visible together; see
+        Sink.
+        """
         if not positions and not self._open:
             return
         self._begin()
@@ -96,7 +110,10 @@ class TransactionalSink:
         if positions:
             membership = self.source.group_metadata()
             offsets = self.source.offsets(positions)
-            self._decide("sending positions", lambda: producer.send_offsets_to_transaction(offsets, membership, self._decide_s))
+            self._decide(
+                "sending positions",
+                lambda: producer.send_offsets_to_transaction(offsets, membership, self._decide_s),
+            )
         failpoint("after_offsets")
         self._decide("committing", lambda: producer.commit_transaction(self._decide_s))
         failpoint("after_commit")
@@ -106,13 +123,18 @@ class TransactionalSink:
         """Drop everything since the last commit; see Sink."""
         self._check_alive()
         if self._open:
-            self._decide("aborting", lambda: self._outbox.producer.abort_transaction(self._decide_s))
+            self._decide(
+                "aborting", lambda: self._outbox.producer.abort_transaction(self._decide_s)
+            )
             self._open = False
         self._renew()
 
     def close(self) -> None:
-        """Let go; what is open is decided by the next owner of the id, or aborted by the broker after the timeout."""
-        # Not the one that was raised: its traceback holds the producer, and that its threads and connections.
+        """Let go; what is open is decided by the next owner of the id, or aborted by the broker
+        after the timeout.
+        """
+        # Not the one that was raised: its traceback holds the producer, and that its threads and
+        # connections.
         dead = self._dead or TransactionUndecided(f"{self._name}: the sink was closed")
         self._dead = type(dead)(str(dead))
         self._outbox.close()
@@ -132,9 +154,12 @@ class TransactionalSink:
                 time.sleep(0.05)
 
     def _renew(self) -> None:
-        """Take a new producer of the same transactional.id where the old one must not begin another transaction."""
+        """Take a new producer of the same transactional.id where the old one must not begin another
+        transaction.
+        """
         if self._damaged:
-            # Also after a record that was not delivered: the sequence numbers have a gap, and the next transaction fails.
+            # Also after a record that was not delivered: the sequence numbers have a gap, and the
+            # next transaction fails.
             self._outbox.close()
             self._outbox = self._make()
             self._initialise()
@@ -162,8 +187,8 @@ class TransactionalSink:
     def _within(self, call: Callable[[], Any], doing: str) -> None:
         """Make a call in a thread that is left behind where it does not return in time.
 
-        The client may wait for ever, whatever the timeout, for the answer of a coordinator that has left the cluster
-        (librdkafka 5456 and 5511).
+        The client may wait for ever, whatever the timeout, for the answer of a coordinator that has
+        left the cluster (librdkafka 5456 and 5511).
         """
         ended: SimpleQueue[BaseException | None] = SimpleQueue()
 
@@ -187,7 +212,9 @@ class TransactionalSink:
             del error  # its traceback holds this frame, and that the producer
 
     def _failure(self, error: KafkaException, doing: str) -> TransportError:
-        """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else; remember the last two."""
+        """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else;
+        remember the last two.
+        """
         failure = translate(self._outbox.cause(error), f"{self._name}: {doing}")
         if isinstance(failure, ProducerFenced):
             self._dead = failure
@@ -207,7 +234,9 @@ class AtLeastOnceSink:
     raises : ConfigError
     """
 
-    def __init__(self, settings: Settings, source: GroupSource, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+    def __init__(
+        self, settings: Settings, source: GroupSource, *, timeout_s: float = CALL_TIMEOUT_S
+    ) -> None:
         self.source = source
         self.timeout_s = timeout_s
         self._address = settings.bootstrap
@@ -221,7 +250,8 @@ class AtLeastOnceSink:
             raise translate(error, f"sending to {records.topic} at {self._address}") from error
         if row < len(records):
             raise TransportError(
-                f"sending to {records.topic} at {self._address}: no room in the queue for {self.timeout_s:g} s"
+                f"sending to {records.topic} at {self._address}: no room in the queue for"
+                f" {self.timeout_s:g} s"
             )
 
     def commit(self, positions: Mapping[int, Position]) -> None:
@@ -232,7 +262,10 @@ class AtLeastOnceSink:
             raise translate(error, f"sending to {self._address}") from error
         self._check_delivered()
         if waiting:
-            raise TransportError(f"{waiting} records are not acknowledged by {self._address} after {self.timeout_s:g} s")
+            raise TransportError(
+                f"{waiting} records are not acknowledged by {self._address} after"
+                f" {self.timeout_s:g} s"
+            )
         failpoint("before_offsets")
         self.source.commit(positions)
         failpoint("after_commit")
@@ -249,9 +282,18 @@ class AtLeastOnceSink:
     def _check_delivered(self) -> None:
         error = self._outbox.first_error
         if error is not None:
-            raise translate(error, f"{self._outbox.failed} records were not delivered to {self._address}; the first")
+            raise translate(
+                error,
+                f"{self._outbox.failed} records were not delivered to {self._address}; the first",
+            )
 
 
 def _is_refusal(error: KafkaError) -> bool:
-    """Tell whether the client itself refused the record, so that the transaction's end is still open to decide."""
-    return error.code() in {KafkaError.MSG_SIZE_TOO_LARGE, KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC}
+    """Tell whether the client itself refused the record, so that the transaction's end is still
+    open to decide.
+    """
+    return error.code() in {
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+    }

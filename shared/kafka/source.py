@@ -1,8 +1,10 @@
-"""A member of a consumer group that hands over batches and tells a listener of every change of ownership.
+"""A member of a consumer group that hands over batches and tells a listener of every change of
+ownership.
 
-Law: no record is lost between the client and the caller. Nothing ever raises inside a rebalance callback (the client would
-throw away what it had just read): failures and new partitions wait until the call is over. A partition starts only after
-``assigned`` said where.
+Law: no record is lost between the client and the caller. Nothing ever raises inside a rebalance
+     callback (the client would
+throw away what it had just read): failures and new partitions wait until the call is over. A
+partition starts only after ``assigned`` said where.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from confluent_kafka.admin import AdminClient
 
 from shared.batch import Batch, Position
 from shared.errors import HistoryGone, ProducerFenced, TransactionAborted, TransportError
-from shared.kafka.client import CONSUMER_REQUIRED, CONSUMER_TUNING, LOG, Hearing, client_config, open_client, translate
+from shared.kafka.client import (
+    CONSUMER_REQUIRED,
+    CONSUMER_TUNING,
+    LOG,
+    Hearing,
+    client_config,
+    open_client,
+    translate,
+)
 from shared.kafka.ends import PartitionEnds
 from shared.kafka.membership import is_member, unowned
 from shared.kafka.messages import to_batches
@@ -33,13 +43,17 @@ SLICE_S = 0.1
 PROBE_EVERY_S = 1.0
 RETRY_S = 0.5
 TAKEOVER_S = 3.0
-"""Longest wait for the broker while partitions are taken over; then the owned ones get their turn again."""
+"""Longest wait for the broker while partitions are taken over; then the owned ones get their turn
+again.
+"""
 
 LOOK_AROUND_S = 2.0
 """Longest wait for the leaders of the topic's partitions."""
 
 LOOK_AFTER, LOOK_AGAIN_AFTER = 1.5, 4.0
-"""Sessions after a rebalance until a member looks whether a partition was left over; and until one that has some acts."""
+"""Sessions after a rebalance until a member looks whether a partition was left over; and until one
+that has some acts.
+"""
 
 REJOIN_S = 60.0
 """How long after it lost its partitions, or a broker, a member may have fenced itself."""
@@ -51,10 +65,12 @@ class GroupSource:
     """``shared.ports.Source`` on a real consumer group.
 
     group, topic       : default to predict.group and topics.input
-    instance_id        : static membership; a member that comes back with it gets its partitions without a rebalance
+    instance_id        : static membership; a member that comes back with it gets its partitions
+                         without a rebalance
     session_timeout_ms : default predict.session_timeout_ms; heartbeats go out six times as often
-    protocol           : "classic" (cooperative-sticky) or "consumer" (KIP-848, which the embedded broker needs, and where the
-                         broker alone decides about sessions); default: what kafka.group.protocol says, else classic
+    protocol           : "classic" (cooperative-sticky) or "consumer" (KIP-848, which the embedded
+                         broker needs, and where the broker alone decides about sessions); default:
+                         what kafka.group.protocol says, else classic
     raises             : ConfigError
     """
 
@@ -84,7 +100,9 @@ class GroupSource:
             }
         tuning = CONSUMER_TUNING | {"max.poll.interval.ms": str(max(300_000, session_ms))}
         self._hearing = Hearing()
-        self._config = client_config(settings, "consumer", tuning=tuning, required=required) | {"error_cb": self._hearing}
+        self._config = client_config(settings, "consumer", tuning=tuning, required=required) | {
+            "error_cb": self._hearing
+        }
         self._consumer = open_client(Consumer, self._config)
         self._listener: RebalanceListener | None = None
         self._told: set[int] = set()
@@ -112,19 +130,27 @@ class GroupSource:
         self._join()
 
     def _join(self) -> None:
-        self._consumer.subscribe([self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost)
+        self._consumer.subscribe(
+            [self.topic],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
 
     def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
         """Return what has arrived; see Source.
 
-        raises : TransportError, ProducerFenced (another process has the group.instance.id), HistoryGone, TopicMismatch, and
-                 whatever the listener raised. After a failed takeover of partitions the next call tries it again.
+        raises : TransportError, ProducerFenced (another process has the group.instance.id),
+                 HistoryGone, TopicMismatch, and whatever the listener raised. After a failed
+                 takeover of partitions the next call tries it again.
         """
         deadline = time.monotonic() + timeout_s
         self._look_for_unowned()
         while True:
             failure = self._try_take_over()
-            messages = self._receive(max_records, max(0.0, min(SLICE_S, deadline - time.monotonic())))
+            messages = self._receive(
+                max_records, max(0.0, min(SLICE_S, deadline - time.monotonic()))
+            )
             if messages:
                 self._hearing.latest = None
                 return to_batches(messages)
@@ -140,7 +166,9 @@ class GroupSource:
         raises : TransportError, ValueError for a partition that is not owned
         """
         if partition not in self._owned:
-            raise ValueError(f"{self.topic}[{partition}] is not owned by this member, it cannot seek there")
+            raise ValueError(
+                f"{self.topic}[{partition}] is not owned by this member, it cannot seek there"
+            )
         self._stop([partition])
         self._start({partition: offset})
 
@@ -164,7 +192,9 @@ class GroupSource:
         return self._ends.known(self._consumer, self._owned)
 
     def pause(self) -> None:
-        """Deliver nothing, also not from partitions that are assigned meanwhile; heartbeats go on in ``poll``."""
+        """Deliver nothing, also not from partitions that are assigned meanwhile; heartbeats go on
+        in ``poll``.
+        """
         if not self._paused:
             self._paused = True
             self._call("pausing", lambda: self._consumer.pause(self._places(self._owned)))
@@ -182,37 +212,50 @@ class GroupSource:
         """
         if not positions:
             return
-        answer = self._call("committing", lambda: self._consumer.commit(offsets=self.offsets(positions), asynchronous=False))
+        answer = self._call(
+            "committing",
+            lambda: self._consumer.commit(offsets=self.offsets(positions), asynchronous=False),
+        )
         for place in answer:
             if place.error:
                 raise translate(
-                    place.error, f"committing {self.topic}[{place.partition}]@{place.offset} for group {self.group}"
+                    place.error,
+                    f"committing {self.topic}[{place.partition}]@{place.offset} for group"
+                    f" {self.group}",
                 )
 
     def offsets(self, positions: Mapping[int, Position]) -> list[TopicPartition]:
         """Return positions as the client wants them."""
-        return [TopicPartition(self.topic, p, position.offset, position.metadata) for p, position in sorted(positions.items())]
+        return [
+            TopicPartition(self.topic, p, position.offset, position.metadata)
+            for p, position in sorted(positions.items())
+        ]
 
     def group_metadata(self) -> Any:
         """Return the membership as it is now, for send_offsets_to_transaction.
 
-        raises : TransactionAborted when this process is no longer a member: the broker would accept such a commit unchecked
+        raises : TransactionAborted when this process is no longer a member: the broker would accept
+                 such a commit unchecked
         """
         metadata = self._call("asking for the membership", self._consumer.consumer_group_metadata)
         if not is_member(metadata):
             raise TransactionAborted(
-                f"this process is no longer a member of group {self.group}; its positions must not be committed"
+                f"this process is no longer a member of group {self.group}; its positions must not"
+                " be committed"
             )
         return metadata
 
     def close(self) -> None:
-        """Leave the group (a static member only stops). The listener is not called: what was to be committed has been."""
+        """Leave the group (a static member only stops).
+
+        The listener is not called: what was to be committed has been.
+        """
         if not self._closed:
             self._closed = True
             self._held.clear()
             self._consumer.close()
 
-    # -- what the client calls, from within consume() or close() ----------------------------------------------------------
+    # -- what the client calls, from within consume() or close() -----------------------------------
 
     def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         self._pending.update(place.partition for place in places)
@@ -253,7 +296,7 @@ class GroupSource:
         except BaseException as error:  # noqa: BLE001 - raised again by _receive, also a KeyboardInterrupt
             self._failure = self._failure or error
 
-    # -- inside ------------------------------------------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------------
 
     def _receive(self, max_records: int, wait_s: float) -> list[Message[bytes, bytes]]:
         """Return messages of owned partitions without errors, from what was held back first."""
@@ -286,39 +329,55 @@ class GroupSource:
             self._held += self._call("reading", lambda: self._consumer.consume(count, wait_s))
 
     def _rejoin(self, fenced: ProducerFenced) -> None:
-        """Join anew after an outage in which this member fenced itself: a request under its old id, overtaken by the new one.
+        """Join anew after an outage in which this member fenced itself: a request under its old id,
+        overtaken by the new one.
 
-        raises : the same ProducerFenced where no outage explains it, or when it happens again soon though no broker was missed
+        raises : the same ProducerFenced where no outage explains it, or when it happens again soon
+                 though no broker was missed
                  since: then there is a twin
         """
         now_s, outage_s = time.monotonic(), max(self._lost_s, self._hearing.outage_s)
         again = now_s < self._rejoined_s + REJOIN_S and self._hearing.outage_s <= self._rejoined_s
         if now_s >= outage_s + REJOIN_S or again or self._closed:
             raise fenced
-        LOG.warning("group %s took this member for a second one of its name after an outage; it joins again", self.group)
+        LOG.warning(
+            "group %s took this member for a second one of its name after an outage; it joins"
+            " again",
+            self.group,
+        )
         self._rejoined_s = now_s
         self._join_anew(0.0)
 
     def _look_for_unowned(self) -> None:
         """See to it that the group shares its partitions out again where one was left over.
 
-        A member with an instance id that died after it had given partitions up, and before it had told the group, is let in
-        again without a rebalance; what it had given up is then nobody's until somebody joins or leaves. So one of those who
-        were told of their partitions last leaves for a while, first of all one that has none.
+        A member with an instance id that died after it had given partitions up, and before it had
+        told the group, is let in again without a rebalance; what it had given up is then nobody's
+        until somebody joins or leaves. So one of those who were told of their partitions last
+        leaves for a while, first of all one that has none.
         """
         now_s = time.monotonic()
         if now_s < self._look_s or self._closed:
             return
         self._look_s = math.inf
-        left = unowned(open_client(AdminClient, client_config(self._settings, "admin")), self.group, self.topic)
+        left = unowned(
+            open_client(AdminClient, client_config(self._settings, "admin")), self.group, self.topic
+        )
         if left and self._told and now_s < self._patient_s:
             self._look_s = self._patient_s
         elif left:
-            LOG.warning("%s: nobody in group %s has partitions %s; this member leaves and joins", self.topic, self.group, left)
+            LOG.warning(
+                "%s: nobody in group %s has partitions %s; this member leaves and joins",
+                self.topic,
+                self.group,
+                left,
+            )
             self._join_anew(self._silence_s)
 
     def _join_anew(self, silent_s: float) -> None:
-        """Leave, by being silent for longer than a session where the group would not take notice otherwise, and join."""
+        """Leave, by being silent for longer than a session where the group would not take notice
+        otherwise, and join.
+        """
         self._tell(set(self._told), lost=True)
         self._ends.forget(self._owned)
         for partitions in (self._owned, self._pending, self._tried):
@@ -338,7 +397,9 @@ class GroupSource:
         return None
 
     def _try_take_over(self) -> TransportError | None:
-        """Take over new partitions; return why it does not work yet, so that owned partitions go on meanwhile."""
+        """Take over new partitions; return why it does not work yet, so that owned partitions go on
+        meanwhile.
+        """
         if not self._pending or self._listener is None or self._closed:
             return None
         if self._pending <= self._tried and time.monotonic() < self._retry_s:
@@ -357,36 +418,54 @@ class GroupSource:
         return None
 
     def _take_over(self, listener: RebalanceListener, partitions: Sequence[int]) -> None:
-        """Ask for the committed positions, tell the listener, and start the partitions where it says."""
+        """Ask for the committed positions, tell the listener, and start the partitions where it
+        says.
+        """
         deadline = time.monotonic() + TAKEOVER_S
         committed = self._committed(partitions, deadline)
         start = {partition: self._log_start(partition, deadline) for partition in partitions}
         offsets = listener.assigned(committed, start)
         if set(offsets) != set(partitions):
-            raise ValueError(f"assigned() was asked for partitions {partitions} and answered for {sorted(offsets)}")
+            raise ValueError(
+                f"assigned() was asked for partitions {partitions} and answered for"
+                f" {sorted(offsets)}"
+            )
         for partition, offset in offsets.items():
             if offset < start[partition]:
                 raise HistoryGone(
-                    f"{self.topic}[{partition}] must be read from offset {offset} on, but begins at {start[partition]}: "
-                    "retention has deleted what the state needs; restore state_dir, or begin anew with another predict.group"
+                    f"{self.topic}[{partition}] must be read from offset {offset} on, but begins at"
+                    f" {start[partition]}: retention has deleted what the state needs; restore"
+                    " state_dir, or begin anew with another predict.group"
                 )
         self._start(offsets)
 
     def _committed(self, partitions: Sequence[int], deadline: float) -> dict[int, Position | None]:
-        """Return committed positions; the broker withholds them while a transaction that moves them is open."""
+        """Return committed positions; the broker withholds them while a transaction that moves them
+        is open.
+        """
         places, doing = self._places(partitions), "asking for the committed positions"
         answer = self._call(doing, lambda: self._consumer.committed(places, _left_s(deadline)))
         found: dict[int, Position | None] = {}
         for place in answer:
             if place.error:
-                raise translate(place.error, f"{doing} of {self.topic}[{place.partition}] for group {self.group}")
-            found[place.partition] = Position(place.offset, place.metadata or "") if place.offset >= 0 else None
+                raise translate(
+                    place.error,
+                    f"{doing} of {self.topic}[{place.partition}] for group {self.group}",
+                )
+            found[place.partition] = (
+                Position(place.offset, place.metadata or "") if place.offset >= 0 else None
+            )
         return found
 
     def _log_start(self, partition: int, deadline: float) -> int:
-        place, doing = TopicPartition(self.topic, partition), f"asking where {self.topic}[{partition}] begins"
+        place, doing = (
+            TopicPartition(self.topic, partition),
+            f"asking where {self.topic}[{partition}] begins",
+        )
         try:
-            answer = self._call(doing, lambda: self._consumer.get_watermark_offsets(place, _left_s(deadline)))
+            answer = self._call(
+                doing, lambda: self._consumer.get_watermark_offsets(place, _left_s(deadline))
+            )
         except TransportError:
             self._look_around()
             raise
@@ -396,7 +475,9 @@ class GroupSource:
         return answer[0]
 
     def _look_around(self) -> None:
-        """Have the client ask who leads what; by itself it may go on for minutes with what it knew before a broker went."""
+        """Have the client ask who leads what; by itself it may go on for minutes with what it knew
+        before a broker went.
+        """
         with suppress(KafkaException):
             self._consumer.list_topics(self.topic, LOOK_AROUND_S)
 
@@ -410,11 +491,16 @@ class GroupSource:
     def _stop(self, partitions: Sequence[int]) -> None:
         self._held = [message for message in self._held if message.partition() not in partitions]
         if partitions:
-            self._call("stopping partitions", lambda: self._consumer.incremental_unassign(self._places(partitions)))
+            self._call(
+                "stopping partitions",
+                lambda: self._consumer.incremental_unassign(self._places(partitions)),
+            )
         self._owned.difference_update(partitions)
 
     def _probe(self) -> None:
-        """Find out, after the client complained and nothing arrived, whether the broker answers at all."""
+        """Find out, after the client complained and nothing arrived, whether the broker answers at
+        all.
+        """
         trouble = self._hearing.latest
         if trouble is None or time.monotonic() < self._probed_s + PROBE_EVERY_S:
             return
@@ -434,7 +520,9 @@ class GroupSource:
         try:
             return call()
         except KafkaException as error:
-            raise translate(error, f"{doing} ({self.topic}, group {self.group}, at {self.address})") from error
+            raise translate(
+                error, f"{doing} ({self.topic}, group {self.group}, at {self.address})"
+            ) from error
 
 
 def _left_s(deadline: float) -> float:

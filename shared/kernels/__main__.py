@@ -1,8 +1,12 @@
-"""``python -m shared.kernels``: compile every kernel into numba's cache, so that services start at once.
+"""``python -m shared.kernels``: compile every kernel into numba's cache, so that services start at
+                              once.
 
-Every kernel that is called from outside has an explicit signature, so importing its module compiles it, and with it what it
-calls: the members, forecast, calibration, policy and combination of the ensemble have none and come with ``ensemble_rows``.
-Modules are compiled side by side, a process for each core: numba's compiler holds the interpreter's lock.
+Every kernel that is called from outside has an explicit signature, so importing its module compiles
+it, and with it what it
+calls: the members, forecast, calibration, policy and combination of the ensemble have none and come
+       with ``ensemble_rows``.
+Modules are compiled side by side, a process for each core: numba's compiler holds the interpreter's
+lock.
 """
 
 from __future__ import annotations

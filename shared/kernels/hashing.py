@@ -8,7 +8,20 @@ from __future__ import annotations
 import numpy as np
 from numba import types
 
-from shared.kernels.wire import BOUNDS, BYTES, I8, U4, Bytes, Int64s, helper, kernel, load_half, load_tail, load_word, wrapping
+from shared.kernels.wire import (
+    BOUNDS,
+    BYTES,
+    I8,
+    U4,
+    Bytes,
+    Int64s,
+    helper,
+    kernel,
+    load_half,
+    load_tail,
+    load_word,
+    wrapping,
+)
 
 _C1, _C2 = np.uint64(0x87C37B91114253D5), np.uint64(0x4CF5AD432745937F)
 _MIX1, _MIX2 = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
@@ -33,7 +46,8 @@ def _finish(word: np.uint64) -> np.uint64:
 def murmur3_128(data: Bytes, start: int, stop: int, seed: int) -> tuple[np.uint64, np.uint64]:
     """Hash data[start:stop] with MurmurHash3 x64 128; the digest is both words, each little-endian.
 
-    Source: A. Appleby, SMHasher, MurmurHash3_x64_128.  Twin: tests/reference/hashing.py::murmur3_128.  Cost: O(n).
+    Source: A. Appleby, SMHasher, MurmurHash3_x64_128.  Twin:
+            tests/reference/hashing.py::murmur3_128.  Cost: O(n).
     """
     size = stop - start
     h1 = h2 = np.uint64(seed)
@@ -86,7 +100,8 @@ def murmur2_partitions(data: Bytes, bounds: Int64s, count: int, partitions: Int6
     """Find the partition of each key.
 
     data, bounds : uint8, int64 (n + 1,)  key i is data[bounds[i]:bounds[i + 1]]
-    partitions   : int64 (n,)             written: (murmur2 & 0x7fffffff) % count, as every Kafka client with murmur2 has it
+    partitions   : int64 (n,)             written: (murmur2 & 0x7fffffff) % count, as every Kafka
+                   client with murmur2 has it
     """
     for i in range(len(partitions)):
         partitions[i] = np.int64(murmur2(data, bounds[i], bounds[i + 1]) & _POSITIVE) % count

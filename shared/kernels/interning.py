@@ -1,6 +1,7 @@
 """A hash table from names to dense indices: find names, add the new ones, build the table anew.
 
-Law: the index of a name is its place in the order of first appearance; table size and hash only decide how fast it is found.
+Law: the index of a name is its place in the order of first appearance; table size and hash only
+     decide how fast it is found.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @helper
 def _hash_name(data: Bytes, start: int, stop: int) -> np.uint64:
-    """Mix a name 8 bytes at a time by multiplication; good enough for a table, not against an attacker."""
+    """Mix a name 8 bytes at a time by multiplication; good enough for a table, not against an
+    attacker.
+    """
     h = np.uint64(stop - start) * _GOLDEN
     at = start
     while at + 8 <= stop:
@@ -50,7 +53,14 @@ def _hash_name(data: Bytes, start: int, stop: int) -> np.uint64:
 
 @helper
 def _place_of(
-    data: Bytes, start: int, stop: int, name_hash: np.uint64, table: Int32s, hashes: Uint64s, arena: Bytes, bounds: Int64s
+    data: Bytes,
+    start: int,
+    stop: int,
+    name_hash: np.uint64,
+    table: Int32s,
+    hashes: Uint64s,
+    arena: Bytes,
+    bounds: Int64s,
 ) -> Int:
     """Return the place of the table that holds the name, or the free place where it belongs."""
     mask = len(table) - 1
@@ -59,7 +69,11 @@ def _place_of(
         index = table[place]
         low = bounds[index]
         same_size = bounds[index + 1] - low == stop - start
-        if hashes[index] == name_hash and same_size and equal_bytes(arena, low, data, start, stop - start):
+        if (
+            hashes[index] == name_hash
+            and same_size
+            and equal_bytes(arena, low, data, start, stop - start)
+        ):
             break
         place = (place + 1) & mask
     return place
@@ -67,9 +81,19 @@ def _place_of(
 
 @wrapping
 @kernel(BYTES, I8, I8, _I4S, _U8S, _U1S, _I8S)
-def find_name(data: Bytes, start: int, stop: int, table: Int32s, hashes: Uint64s, arena: Bytes, arena_bounds: Int64s) -> int:
+def find_name(
+    data: Bytes,
+    start: int,
+    stop: int,
+    table: Int32s,
+    hashes: Uint64s,
+    arena: Bytes,
+    arena_bounds: Int64s,
+) -> int:
     """Return the index of the name data[start:stop], EMPTY if it is unknown."""
-    place = _place_of(data, start, stop, _hash_name(data, start, stop), table, hashes, arena, arena_bounds)
+    place = _place_of(
+        data, start, stop, _hash_name(data, start, stop), table, hashes, arena, arena_bounds
+    )
     return int(table[place])
 
 
@@ -91,12 +115,16 @@ def intern_names(
 
     data, bounds : uint8, int64 (n + 1,)   name i is data[bounds[i]:bounds[i + 1]]
     count        : names known so far
-    table        : int32 (2**k,)           place -> index or EMPTY; more than twice as many places as names
+    table        : int32 (2**k,)           place -> index or EMPTY; more than twice as many places
+                   as names
     hashes, arena, arena_bounds            what the names known so far are, and room for more
-    indices      : int32 (n,)              written: index of each name, EMPTY where ``most`` was reached
-    returns      : names known then; the first name that is still to be done: below n where the arrays are full
+    indices      : int32 (n,)              written: index of each name, EMPTY where ``most`` was
+                   reached
+    returns      : names known then; the first name that is still to be done: below n where the
+                   arrays are full
 
-    Twin: tests/reference/directory.py::intern_names.  Cost: O(bytes), ~10 ns for a short known name.
+    Twin: tests/reference/directory.py::intern_names.  Cost: O(bytes), ~10 ns for a short known
+          name.
     """
     for i in range(first, len(bounds) - 1):
         start, stop = bounds[i], bounds[i + 1]

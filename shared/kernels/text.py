@@ -12,7 +12,11 @@ from shared.kernels.wire import Bytes, helper, load_tail, load_word
 MAX_NAME_BYTES = 256
 """Longest entity name, in UTF-8 bytes."""
 
-_HIGH_BITS, _SPACES, _ONES = np.uint64(0x8080808080808080), np.uint64(0x2020202020202020), np.uint64(0x0101010101010101)
+_HIGH_BITS, _SPACES, _ONES = (
+    np.uint64(0x8080808080808080),
+    np.uint64(0x2020202020202020),
+    np.uint64(0x0101010101010101),
+)
 
 
 @helper
@@ -26,8 +30,10 @@ def character_bytes(data: Bytes, at: int, stop: int) -> int:
     size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
     if at + size > stop:
         return 0
-    lowest = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80  # below: a shorter form exists
-    highest = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF  # above: surrogates, or beyond U+10FFFF
+    # below: a shorter form exists
+    lowest = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
+    # above: surrogates, or beyond U+10FFFF
+    highest = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
     if data[at + 1] < lowest or data[at + 1] > highest:
         return 0
     for i in range(2, size):
@@ -52,7 +58,9 @@ def is_text(data: Bytes, start: int, stop: int) -> bool:
 
 @helper
 def is_name(data: Bytes, start: int, stop: int) -> bool:
-    """Return whether data[start:stop] is 1 to 256 bytes of UTF-8 without control characters (Unicode's category Cc)."""
+    """Return whether data[start:stop] is 1 to 256 bytes of UTF-8 without control characters
+    (Unicode's category Cc).
+    """
     if stop <= start or stop - start > MAX_NAME_BYTES:
         return False
     at = start

@@ -1,7 +1,10 @@
-"""Bytes as they lie on the wire: words, varints, decimal digits; every kernel that reads or writes bytes is made of these.
+"""Bytes as they lie on the wire: words, varints, decimal digits; every kernel that reads or writes
+bytes is made of these.
 
-Law: arrays are indexed, never pointed into, so a compiled and a plain Python run give the same bytes. Positions become unsigned
-before they index: an index that may be negative costs a check for each byte, and the bytes of a word no longer become one load.
+Law: arrays are indexed, never pointed into, so a compiled and a plain Python run give the same
+     bytes. Positions become unsigned
+before they index: an index that may be negative costs a check for each byte, and the bytes of a
+                   word no longer become one load.
 """
 
 from __future__ import annotations
@@ -22,7 +25,9 @@ Kernel = TypeVar("Kernel", bound=Callable[..., object])
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 BOUNDS = types.Array(types.int64, 1, "C", readonly=True)
 I8, U8, U4 = types.int64, types.uint64, types.uint32
-"""numba types of arguments that a kernel only reads: arrays over ``bytes`` and writable arrays both fit."""
+"""numba types of arguments that a kernel only reads: arrays over ``bytes`` and writable arrays both
+fit.
+"""
 
 TRUNCATED, MALFORMED = -6, -8
 """What a reader returns instead of the next position; minus the value of ``events.Reason``."""
@@ -37,8 +42,9 @@ _UNCOUNTED: dict[str, Any] = {"_nrt": False}
 def kernel(*arguments: types.Type) -> Callable[[Kernel], Kernel]:
     """Compile a function that Python calls, for these argument types, without reference counting.
 
-    Counting the arrays that pass from function to function takes four fifths of the time of a decoder made of small functions.
-    Without it nothing can be allocated inside, so arrays come from the caller.
+    Counting the arrays that pass from function to function takes four fifths of the time of a
+    decoder made of small functions. Without it nothing can be allocated inside, so arrays come from
+    the caller.
     """
     compiler: Any = njit([arguments], cache=True, **_UNCOUNTED)
     return cast("Callable[[Kernel], Kernel]", compiler)

@@ -1,18 +1,23 @@
 """A model as bytes: a JSON manifest, and an npz of plain arrays.
 
-Law: pure functions of bytes. Equal models give equal bytes; what is read is believed only after size, digest, feature set,
+Law: pure functions of bytes. Equal models give equal bytes; what is read is believed only after
+     size, digest, feature set,
 structure and canary scores have been checked; nothing is unpickled.
 
 Why a hostile file can neither crash the reader nor fill its memory:
-- Bytes read are bounded: the manifest by MAX_MANIFEST_BYTES, the arrays by the size that the manifest states, and that by a
-  setting. A file of another size is not read at all.
+- Bytes read are bounded: the manifest by MAX_MANIFEST_BYTES, the arrays by the size that the
+                          manifest states, and that by a setting. A file of another size is not read
+                          at all.
 - Allocations are bounded by bytes read: JSON makes objects of at most twenty times its text;
-  ``shared.models.npz`` makes one copy of each array, the checks of ``shared.models.model`` work on pieces,
-  and a name of an entity costs a few times the rows of its scale, whose number is compared before any
+  ``shared.models.npz`` makes one copy of each array, the checks of ``shared.models.model`` work on
+  pieces, and a name of an entity costs a few times the rows of its scale, whose number is compared
+  before any
   name is made: together at most four times the arrays.
-- Loops are bounded by array lengths, the recursion of JSON by the interpreter, canary rows by MAX_CANARY_ROWS.
+- Loops are bounded by array lengths, the recursion of JSON by the interpreter, canary rows by
+  MAX_CANARY_ROWS.
 - No kernel runs before ``shared.models.model`` has checked every index that it follows.
-What is refused says so in a sentence of bounded length; memory that the machine does not have is a refusal too.
+What is refused says so in a sentence of bounded length; memory that the machine does not have is a
+refusal too.
 """
 
 from __future__ import annotations
@@ -29,7 +34,14 @@ import numpy.typing as npt
 
 from shared.errors import ArtifactRefused
 from shared.events import Detector
-from shared.features.vectors import FEATURE_VERSION, ROLLING, TIME_FEATURES, Calendar, Scale, feature_names
+from shared.features.vectors import (
+    FEATURE_VERSION,
+    ROLLING,
+    TIME_FEATURES,
+    Calendar,
+    Scale,
+    feature_names,
+)
 from shared.models import npz
 from shared.models.model import Forest, Model, Svm
 from shared.models.npz import Arrays
@@ -39,7 +51,9 @@ MAX_MANIFEST_BYTES = 2 << 20
 """Ten thousand partitions with their offsets are about three quarters of it."""
 
 MAX_BRACKETS = 65_536
-"""Lists and objects, which cost many times their text, and time; ten thousand partitions have twenty thousand."""
+"""Lists and objects, which cost many times their text, and time; ten thousand partitions have
+twenty thousand.
+"""
 
 MAX_CANARY_ROWS = 64
 MAX_NAME_BYTES = 256
@@ -79,13 +93,15 @@ _MEMBERS: Mapping[Detector, Mapping[str, tuple[str, int]]] = {
 """Name of an array -> its dtype and dimensions."""
 
 
-def encode(model: Model, facts: Mapping[str, Any], canary: npt.NDArray[np.float64]) -> tuple[bytes, bytes]:
+def encode(
+    model: Model, facts: Mapping[str, Any], canary: npt.NDArray[np.float64]
+) -> tuple[bytes, bytes]:
     """Write a model as (manifest, arrays).
 
     facts  : further entries of the manifest; JSON values
     canary : float64 (c, d), 1 <= c <= MAX_CANARY_ROWS   rows whose scores every reader recomputes
-    raises : ValueError when a fact has the name of one of the manifest's own entries, a number is not finite, or there is more
-             than a reader takes
+    raises : ValueError when a fact has the name of one of the manifest's own entries, a number is
+             not finite, or there is more than a reader takes
     """
     arrays = npz.write(_to_arrays(model) | {"canary": np.ascontiguousarray(canary, np.float64)})
     own = {
@@ -102,9 +118,17 @@ def encode(model: Model, facts: Mapping[str, Any], canary: npt.NDArray[np.float6
     }
     if taken := own.keys() & facts.keys():
         raise ValueError(f"facts {sorted(taken)} are the manifest's own")
-    manifest = json.dumps({**facts, **own}, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+    manifest = (
+        json.dumps(
+            {**facts, **own}, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False
+        ).encode()
+        + b"\n"
+    )
     if len(manifest) > MAX_MANIFEST_BYTES or len(canary) > MAX_CANARY_ROWS:
-        raise ValueError(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes, or more than {MAX_CANARY_ROWS} canary rows")
+        raise ValueError(
+            f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes, or more than"
+            f" {MAX_CANARY_ROWS} canary rows"
+        )
     return manifest, arrays
 
 
@@ -135,7 +159,8 @@ def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model
         _refuse_arrays("digest: its SHA-256 is not the one in the manifest")
     try:
         members = npz.read(arrays, {**_COMMON, **_MEMBERS[detector]})
-        del arrays  # where the caller has handed over its last hold of it, the copies alone are left
+        # where the caller has handed over its last hold of it, the copies alone are left
+        del arrays
         _check_canary_rows(members["canary"], len(facts["features"]))
         model = Model(
             sha256=sha256,
@@ -152,8 +177,12 @@ def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model
     except ValueError as error:
         _refuse_arrays(str(error))
     scores = facts["canary_scores"]
-    if len(scores) != len(members["canary"]) or not np.array_equal(model.score(members["canary"]), np.array(scores)):
-        raise ArtifactRefused("manifest.json: canary_scores: the arrays score the canary rows otherwise")
+    if len(scores) != len(members["canary"]) or not np.array_equal(
+        model.score(members["canary"]), np.array(scores)
+    ):
+        raise ArtifactRefused(
+            "manifest.json: canary_scores: the arrays score the canary rows otherwise"
+        )
     return model
 
 
@@ -178,7 +207,8 @@ def decode_manifest(sha256: str, manifest: bytes) -> dict[str, Any]:
 
 
 def stated_bytes(facts: Mapping[str, Any], at_most: int) -> int:
-    """Return the size that a manifest states for the arrays; everything in it that a model is made of is checked before.
+    """Return the size that a manifest states for the arrays; everything in it that a model is made
+    of is checked before.
 
     facts  : from ``decode_manifest``
     raises : ArtifactRefused naming the check
@@ -186,13 +216,17 @@ def stated_bytes(facts: Mapping[str, Any], at_most: int) -> int:
     _check_manifest(facts)
     size_bytes: int = facts["arrays"]["size_bytes"]
     if size_bytes > at_most:
-        _refuse_manifest(f"arrays: they are of {size_bytes} bytes, models.max_bytes allows {at_most}")
+        _refuse_manifest(
+            f"arrays: they are of {size_bytes} bytes, models.max_bytes allows {at_most}"
+        )
     return size_bytes
 
 
 def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]]:
     if facts.get("detector") not in tuple(_MEMBERS):
-        _refuse_manifest(f"detector: {_short(facts.get('detector'))} is none of {', '.join(_MEMBERS)}")
+        _refuse_manifest(
+            f"detector: {_short(facts.get('detector'))} is none of {', '.join(_MEMBERS)}"
+        )
     if facts.get("feature_version") != FEATURE_VERSION:
         said = _short(facts.get("feature_version"))
         _refuse_manifest(f"feature_version: {said}, this code makes version {FEATURE_VERSION}")
@@ -204,17 +238,30 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
         or features != list(feature_names(metrics))
     ):
         _refuse_manifest("features: they are not the ones that this code makes of its metrics")
-    if not all(metric.isprintable() and len(metric.encode()) <= MAX_METRIC_BYTES for metric in metrics):
-        _refuse_manifest(f"metrics: a name is longer than {MAX_METRIC_BYTES} bytes or has control characters")
+    if not all(
+        metric.isprintable() and len(metric.encode()) <= MAX_METRIC_BYTES for metric in metrics
+    ):
+        _refuse_manifest(
+            f"metrics: a name is longer than {MAX_METRIC_BYTES} bytes or has control characters"
+        )
     for name, kind in {"version": str, "window": int, "threshold": float, "arrays": dict}.items():
         if type(facts.get(name)) is not kind:
             _refuse_manifest(f"{name}: {_short(facts.get(name))} is of the wrong kind")
     if not _VERSION.fullmatch(facts["version"]):
-        _refuse_manifest(f"version: {_short(facts['version'])} is not a time such as 2024-01-31T00:00:00Z")
+        _refuse_manifest(
+            f"version: {_short(facts['version'])} is not a time such as 2024-01-31T00:00:00Z"
+        )
     stated = facts["arrays"]
-    if type(stated.get("size_bytes")) is not int or stated["size_bytes"] < 0 or type(stated.get("sha256")) is not str:
+    if (
+        type(stated.get("size_bytes")) is not int
+        or stated["size_bytes"] < 0
+        or type(stated.get("sha256")) is not str
+    ):
         _refuse_manifest(f"arrays: {_short(stated)} is not a size and a digest")
-    if not _is_list_of(facts.get("canary_scores"), float) or len(facts["canary_scores"]) > MAX_CANARY_ROWS:
+    if (
+        not _is_list_of(facts.get("canary_scores"), float)
+        or len(facts["canary_scores"]) > MAX_CANARY_ROWS
+    ):
         _refuse_manifest(f"canary_scores: they are not a list of at most {MAX_CANARY_ROWS} numbers")
     return Detector(facts["detector"]), tuple(metrics)
 
@@ -222,12 +269,17 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
 def _check_canary_rows(canary: npt.NDArray[np.float64], features: int) -> None:
     rows, columns = canary.shape
     if not 1 <= rows <= MAX_CANARY_ROWS or columns != features or not np.isfinite(canary).all():
-        raise ValueError(f"canary: shape {canary.shape} is not (1 to {MAX_CANARY_ROWS}, {features}), or a value is not finite")
+        raise ValueError(
+            f"canary: shape {canary.shape} is not (1 to {MAX_CANARY_ROWS}, {features}), or a value"
+            " is not finite"
+        )
 
 
 def _to_arrays(model: Model) -> Arrays:
     names = [name.encode() for name in model.scale.entities]
-    arrays: Arrays = {f"calendar.{name}": array for name, array in model.calendar.to_arrays().items()}
+    arrays: Arrays = {
+        f"calendar.{name}": array for name, array in model.calendar.to_arrays().items()
+    }
     arrays |= {
         "calibration": model.calibration,
         "scale.arena": np.frombuffer(b"".join(names), np.uint8),
@@ -237,7 +289,9 @@ def _to_arrays(model: Model) -> Arrays:
     }
     prefix = "forest" if isinstance(model.member, Forest) else "svm"
     wanted = [name for name in _MEMBERS[model.detector] if name.startswith(prefix)]
-    return arrays | {name: np.asarray(getattr(model.member, name.removeprefix(f"{prefix}."))) for name in wanted}
+    return arrays | {
+        name: np.asarray(getattr(model.member, name.removeprefix(f"{prefix}."))) for name in wanted
+    }
 
 
 def _member(detector: Detector, members: Arrays, features: int) -> Forest | Svm:
@@ -249,17 +303,25 @@ def _member(detector: Detector, members: Arrays, features: int) -> Forest | Svm:
 
 
 def _part(members: Arrays, prefix: str) -> dict[str, Any]:
-    return {name.removeprefix(f"{prefix}."): array for name, array in members.items() if name.startswith(f"{prefix}.")}
+    return {
+        name.removeprefix(f"{prefix}."): array
+        for name, array in members.items()
+        if name.startswith(f"{prefix}.")
+    }
 
 
 def _scale(members: Arrays, metrics: int) -> Scale:
     centre, arena, bounds = members["scale.centre"], members["scale.arena"], members["scale.bounds"]
     if centre.shape[1:] != (metrics, len(ROLLING)):
-        raise ValueError(f"scale.centre has shape {centre.shape}, not (entities, {metrics}, {len(ROLLING)})")
+        raise ValueError(
+            f"scale.centre has shape {centre.shape}, not (entities, {metrics}, {len(ROLLING)})"
+        )
     if len(bounds) != len(centre) + 1 or bounds[0] != 0 or bounds[-1] != len(arena):
         raise ValueError(f"scale.bounds do not divide scale.arena into {len(centre)} names")
     if (bounds[1:] < bounds[:-1]).any() or (bounds[1:] - bounds[:-1] > MAX_NAME_BYTES).any():
-        raise ValueError(f"scale.bounds are not sorted, or a name is longer than {MAX_NAME_BYTES} bytes")
+        raise ValueError(
+            f"scale.bounds are not sorted, or a name is longer than {MAX_NAME_BYTES} bytes"
+        )
     data, names, low = arena.data, list[str](), 0
     for high in bounds[1:].data:
         names.append(str(data[low:high], "utf-8"))

@@ -17,7 +17,17 @@ Columns = npt.NDArray[np.int64]
 
 _HALF = float(np.sqrt(0.5))
 _HOURS = np.array(
-    [(0, 1), (_HALF, _HALF), (1, 0), (_HALF, -_HALF), (0, -1), (-_HALF, -_HALF), (-1, 0), (-_HALF, _HALF)], np.float64
+    [
+        (0, 1),
+        (_HALF, _HALF),
+        (1, 0),
+        (_HALF, -_HALF),
+        (0, -1),
+        (-_HALF, -_HALF),
+        (-1, 0),
+        (-_HALF, _HALF),
+    ],
+    np.float64,
 )
 """Sine and cosine of 0, 3, 6 ... 21 o'clock."""
 
@@ -30,13 +40,13 @@ def attribute(score: Callable[[Floats], Floats], X: Floats, metrics: int) -> tup
 
     score   : scores of rows, (n, d) -> (n,), each row by itself
     X       : float64 (n, d), columns as ``features.feature_names``
-    returns : shares float64 (n, M + 1), >= 0, sum 1, last = time of day; int64 (n,) feature that stands out most, taken from
-              the part with the largest share
+    returns : shares float64 (n, M + 1), >= 0, sum 1, last = time of day; int64 (n,) feature that
+              stands out most, taken from the part with the largest share
 
-    A metric's part is the mean of two effects: how much the score falls when the metric is put to "as expected" (scaled 0,
-    flag 0), and how much it rises when only that metric is as it was. One alone fails where the score saturates. The time's
-    part is measured against the mean over eight hours of the day. Where no part raises the score, the distance from the
-    expected decides.
+    A metric's part is the mean of two effects: how much the score falls when the metric is put to
+    "as expected" (scaled 0, flag 0), and how much it rises when only that metric is as it was. One
+    alone fails where the score saturates. The time's part is measured against the mean over eight
+    hours of the day. Where no part raises the score, the distance from the expected decides.
     Cost: 2 M + 28 scores a row.
     """
     shares, top = np.empty((len(X), metrics + 1)), np.empty(len(X), np.int64)
@@ -49,10 +59,14 @@ def attribute(score: Callable[[Floats], Floats], X: Floats, metrics: int) -> tup
 def metric_columns(metric: int, metrics: int) -> Columns:
     """Columns of one metric: its rolling features, then its missing flag."""
     rolling = len(ROLLING)
-    return np.append(np.arange(metric * rolling, (metric + 1) * rolling), metrics * rolling + metric)
+    return np.append(
+        np.arange(metric * rolling, (metric + 1) * rolling), metrics * rolling + metric
+    )
 
 
-def _attribute(score: Callable[[Floats], Floats], X: Floats, metrics: int) -> tuple[Floats, Columns]:
+def _attribute(
+    score: Callable[[Floats], Floats], X: Floats, metrics: int
+) -> tuple[Floats, Columns]:
     groups = [metric_columns(metric, metrics) for metric in range(metrics)]
     groups.append(np.arange(X.shape[1] - len(TIME_FEATURES), X.shape[1]))
     expected = np.zeros_like(X)
@@ -102,7 +116,9 @@ def _strongest_features(
     groups: list[Columns],
     group: Columns,
 ) -> Columns:
-    """Within each row's group, the feature that the score owes most to; of equals the one farthest from 0."""
+    """Within each row's group, the feature that the score owes most to; of equals the one farthest
+    from 0.
+    """
     widest = max(map(len, groups))
     columns = np.array([np.resize(g, widest) for g in groups])[group]
     rows = np.arange(len(X))

@@ -1,8 +1,11 @@
-"""A model is arrays: a forest or a support vector machine, the scale of every entity, a threshold and a calibration.
+"""A model is arrays: a forest or a support vector machine, the scale of every entity, a threshold and
+                   a calibration.
 
-Law: a row's score, severity and attribution are a function of that row and of the model's arrays alone; a value of these
-classes cannot exist with arrays that would lead a kernel astray, keep it for ever or give a score that is not a number. The
-checks take a fraction of the arrays' own memory, because the arrays may come from anybody.
+Law: a row's score, severity and attribution are a function of that row and of the model's arrays
+     alone; a value of these
+classes cannot exist with arrays that would lead a kernel astray, keep it for ever or give a score
+that is not a number. The checks take a fraction of the arrays' own memory, because the arrays may
+come from anybody.
 """
 
 from __future__ import annotations
@@ -41,12 +44,15 @@ LARGEST, SMALLEST = 1e100, 1e-200
 
 @dataclass(frozen=True, eq=False)
 class Forest:
-    """Isolation trees, each with its nodes in breadth-first order, so that the right child follows the left one.
+    """Isolation trees, each with its nodes in breadth-first order, so that the right child follows
+    the left one.
 
     feature     : int32 (N,)      -1 = leaf
-    threshold   : float32 (N,)    a row goes left if its feature, as float32, is <= this; 0 at leaves
+    threshold   : float32 (N,)    a row goes left if its feature, as float32, is <= this; 0 at
+                  leaves
     left        : int32 (N,)      left child, counted from the tree's root; -1 at leaves
-    path_length : float64 (N,)    at leaves: depth + average path length of the training samples there; 0 elsewhere
+    path_length : float64 (N,)    at leaves: depth + average path length of the training samples
+                  there; 0 elsewhere
     offsets     : int64 (T + 1,)  first node of each tree
     denominator : T times the average path length of the training samples
     features    : d
@@ -64,7 +70,12 @@ class Forest:
 
     def __post_init__(self) -> None:
         nodes = len(self.feature)
-        for name, dtype in {"feature": np.int32, "threshold": np.float32, "left": np.int32, "path_length": np.float64}.items():
+        for name, dtype in {
+            "feature": np.int32,
+            "threshold": np.float32,
+            "left": np.int32,
+            "path_length": np.float64,
+        }.items():
             _need_array(self, name, dtype, (nodes,))
         _need_array(self, "offsets", np.int64, (len(self.offsets),))
         if not 1 <= len(self.offsets) - 1 <= MAX_TREES:
@@ -73,7 +84,9 @@ class Forest:
         if self.offsets[0] != 0 or self.offsets[-1] != nodes or not (sizes > 0).all():
             raise ValueError("offsets do not divide the nodes into trees")
         if sizes.max() > MAX_TREE_NODES or not 0 < self.features <= MAX_FEATURES:
-            raise ValueError(f"more than {MAX_TREE_NODES} nodes in a tree, or not 1 to {MAX_FEATURES} features")
+            raise ValueError(
+                f"more than {MAX_TREE_NODES} nodes in a tree, or not 1 to {MAX_FEATURES} features"
+            )
         leaf = self.feature < 0
         if not ((self.feature >= -1) & (self.feature < self.features)).all():
             raise ValueError(f"feature is outside -1..{self.features - 1}")
@@ -98,7 +111,10 @@ class Forest:
         leaf = self.feature[low:high] < 0
         laid = 1 + 2 * np.cumsum(~leaf)  # nodes of the tree down to this one's children
         expected = np.where(leaf, -1, laid - 2)
-        if not np.array_equal(self.left[low:high], expected) or not (leaf | (expected > np.arange(high - low))).all():
+        if (
+            not np.array_equal(self.left[low:high], expected)
+            or not (leaf | (expected > np.arange(high - low))).all()
+        ):
             raise ValueError("left: children are not in range and increasing")
         if laid[-1] != high - low:
             raise ValueError("left: children do not fill their tree")
@@ -127,7 +143,9 @@ class Forest:
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
         X, scores = _fit_for_kernel(X, self.features), np.empty(len(X))
-        score_forest(X, self._nodes, self.path_length, self.offsets, self.depth, self.denominator, scores)
+        score_forest(
+            X, self._nodes, self.path_length, self.offsets, self.depth, self.denominator, scores
+        )
         return scores
 
 
@@ -157,7 +175,9 @@ class Svm:
         if not (np.isfinite(self.vectors).all() and np.isfinite(self.coefficients).all()):
             raise ValueError("vectors or coefficients are not finite")
         if not (np.isfinite(self.gamma) and self.gamma > 0 and np.isfinite(self.rho)):
-            raise ValueError(f"gamma is {self.gamma}, not finite and > 0, or rho is {self.rho}, not finite")
+            raise ValueError(
+                f"gamma is {self.gamma}, not finite and > 0, or rho is {self.rho}, not finite"
+            )
         with np.errstate(over="ignore"):
             largest = float(np.abs(self.coefficients).sum()) + abs(self.rho)
         if not largest <= LARGEST:
@@ -192,7 +212,8 @@ class Model:
     metrics     : (M,) in the order of the feature vector
     window      : samples in the rolling features
     threshold   : a score above it is an anomaly
-    calibration : float64 (q,) increasing; entry k is the score that 10 ** (-k / KNOTS_PER_DECADE) of the training rows reach
+    calibration : float64 (q,) increasing; entry k is the score that 10 ** (-k / KNOTS_PER_DECADE)
+                  of the training rows reach
 
     raises : ValueError naming the part and what is wrong with it
     """
@@ -213,16 +234,27 @@ class Model:
             raise ValueError("metrics are none, empty or named twice")
         features = (len(ROLLING) + 1) * len(self.metrics) + len(TIME_FEATURES)
         if self.member.features != features:
-            raise ValueError(f"the detector takes {self.member.features} features, {len(self.metrics)} metrics make {features}")
-        if not self.detector.is_trained or isinstance(self.member, Forest) != (self.detector is Detector.ISOLATION_FOREST):
+            raise ValueError(
+                f"the detector takes {self.member.features} features, {len(self.metrics)} metrics"
+                f" make {features}"
+            )
+        if not self.detector.is_trained or isinstance(self.member, Forest) != (
+            self.detector is Detector.ISOLATION_FOREST
+        ):
             raise ValueError(f"detector is {self.detector}, but the arrays are of another kind")
         if not 2 <= self.window <= RING:
             raise ValueError(f"window is {self.window}, not 2..{RING}")
         if not np.isfinite(self.threshold):
             raise ValueError("threshold is not finite")
         _need_array(self, "calibration", np.float64, (len(self.calibration),))
-        if not KNOTS_PER_DECADE < len(self.calibration) <= MAX_KNOTS or not (np.abs(self.calibration) <= LARGEST).all():
-            raise ValueError(f"calibration has not {KNOTS_PER_DECADE + 1} to {MAX_KNOTS} entries, or one is not finite")
+        if (
+            not KNOTS_PER_DECADE < len(self.calibration) <= MAX_KNOTS
+            or not (np.abs(self.calibration) <= LARGEST).all()
+        ):
+            raise ValueError(
+                f"calibration has not {KNOTS_PER_DECADE + 1} to {MAX_KNOTS} entries, or one is not"
+                " finite"
+            )
         if not (np.diff(self.calibration) >= 0).all():
             raise ValueError("calibration is not sorted")
         _check_scale(self.scale, len(self.metrics))
@@ -254,21 +286,27 @@ class Model:
         """Turn scores into 0..1 by how rare they are among the training rows.
 
         scores  : float64 (n,)
-        returns : float64 (n,), never falling with the score; .5 exactly at the threshold and below .5 under it. Above, the
-                  distance to 1 is .5 / (1 + v), where v counts the powers of ten by which such a score is rarer than the
+        returns : float64 (n,), never falling with the score; .5 exactly at the threshold and below
+                  .5 under it. Above, the distance to 1 is .5 / (1 + v), where v counts the powers
+                  of ten by which such a score is rarer than the
                   threshold: ten times rarer is .75
         """
         rarity, at_threshold = self._rarity(scores), self._threshold_rarity
         above = 1.0 - 0.5 / (1.0 + np.maximum(rarity - at_threshold, 0.0) / KNOTS_PER_DECADE)
         below = 0.5 * rarity / at_threshold if at_threshold > 0 else np.zeros_like(rarity)
         below = np.minimum(below, np.nextafter(0.5, 0.0))
-        return np.where(scores > self.threshold, np.maximum(above, 0.5), np.where(scores == self.threshold, 0.5, below))
+        return np.where(
+            scores > self.threshold,
+            np.maximum(above, 0.5),
+            np.where(scores == self.threshold, 0.5, below),
+        )
 
     def rarity(self, scores: Floats) -> Floats:
         """Say how rare scores were among the training rows.
 
         scores  : float64 (n,)
-        returns : float64 (n,), -log10 of the share of training rows that reach the score, at most RAREST
+        returns : float64 (n,), -log10 of the share of training rows that reach the score, at most
+                  RAREST
         """
         return np.minimum(self._rarity(scores) / KNOTS_PER_DECADE, RAREST)
 
@@ -276,7 +314,8 @@ class Model:
         """Say which metric made rows odd.
 
         X       : float64 (n, d), no NaN
-        returns : shares float64 (n, M + 1) that sum to 1, last = time of day; int64 (n,) feature that stands out most
+        returns : shares float64 (n, M + 1) that sum to 1, last = time of day; int64 (n,) feature
+                  that stands out most
         """
         return attribute(self.score, X, len(self.metrics))
 
@@ -289,19 +328,27 @@ class Model:
         return float(self._rarity(np.array([self.threshold]))[0])
 
     def _rarity(self, scores: Floats) -> Floats:
-        """Place among the calibration's entries, interpolated; beyond the last one at the upper decades' slope."""
+        """Place among the calibration's entries, interpolated; beyond the last one at the upper
+        decades' slope.
+        """
         knots = self.calibration
         last = len(knots) - 1
         knot = np.clip(np.searchsorted(knots, scores, side="right") - 1, 0, last - 1)
         width = knots[knot + 1] - knots[knot]
         within = knot + np.clip((scores - knots[knot]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
         rise = float(knots[last] - knots[KNOTS_PER_DECADE])
-        slope = (last - KNOTS_PER_DECADE) / rise if rise > SMALLEST and last > KNOTS_PER_DECADE else self._usual_slope
+        slope = (
+            (last - KNOTS_PER_DECADE) / rise
+            if rise > SMALLEST and last > KNOTS_PER_DECADE
+            else self._usual_slope
+        )
         return np.where(scores >= knots[last], last + (scores - knots[last]) * slope, within)
 
     @property
     def _usual_slope(self) -> float:
-        """Entries per unit of score where the tail shows no slope: a decade per tenth of the largest score."""
+        """Entries per unit of score where the tail shows no slope: a decade per tenth of the
+        largest score.
+        """
         return 10 * KNOTS_PER_DECADE / max(abs(float(self.calibration[-1])), 1e-6)
 
 
@@ -318,7 +365,9 @@ def calibrate(scores: Floats) -> Floats:
 
 
 def _fit_for_kernel(X: Floats, features: int) -> Floats:
-    """The rows as a kernel takes them: as many columns as it reads, contiguous, and (numba's signature) writable."""
+    """The rows as a kernel takes them: as many columns as it reads, contiguous, and (numba's
+    signature) writable.
+    """
     if X.ndim != 2 or X.shape[1] != features:
         raise ValueError(f"X has shape {X.shape}, the model takes (n, {features})")
     return np.require(X, np.float64, ["C", "W"])
@@ -327,7 +376,9 @@ def _fit_for_kernel(X: Floats, features: int) -> Floats:
 def _need_array(owner: object, name: str, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
     array = getattr(owner, name)
     if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-        raise ValueError(f"{name} is {array.dtype} {array.shape}, not contiguous {np.dtype(dtype)} {shape}")
+        raise ValueError(
+            f"{name} is {array.dtype} {array.shape}, not contiguous {np.dtype(dtype)} {shape}"
+        )
 
 
 def _check_scale(scale: Scale, metrics: int) -> None:
@@ -339,13 +390,22 @@ def _check_scale(scale: Scale, metrics: int) -> None:
     absent = np.isnan(scale.centre)
     if not np.array_equal(absent, np.isnan(scale.spread)) or (absent != absent[:, :, :1]).any():
         raise ValueError("scale: a metric is absent in one place and present in another")
-    if np.isinf(scale.centre).any() or np.isinf(scale.spread).any() or not (absent | (scale.spread > 0)).all():
+    if (
+        np.isinf(scale.centre).any()
+        or np.isinf(scale.spread).any()
+        or not (absent | (scale.spread > 0)).all()
+    ):
         raise ValueError("scale: centre is not finite, or spread not finite and > 0")
 
 
 def _check_calendar(calendar: Calendar) -> None:
     periods = (len(calendar.transitions_ms),)
-    shapes = {"transitions_ms": periods, "offsets_ms": periods, "business_minutes": (2,), "business_days": (7,)}
+    shapes = {
+        "transitions_ms": periods,
+        "offsets_ms": periods,
+        "business_minutes": (2,),
+        "business_days": (7,),
+    }
     for name, shape in shapes.items():
         _need_array(calendar, name, np.bool_ if name == "business_days" else np.int64, shape)
     transitions = calendar.transitions_ms

@@ -1,8 +1,9 @@
 """Ed25519 signatures over a model's manifest: who has published it.
 
-Law: pure functions of bytes. A signature covers the manifest exactly as it is stored, and the manifest the digest of the
-arrays; it is checked before anything of them is parsed. The library is imported where a key is used, so nobody pays for it
-without one.
+Law: pure functions of bytes. A signature covers the manifest exactly as it is stored, and the
+     manifest the digest of the
+arrays; it is checked before anything of them is parsed. The library is imported where a key is
+used, so nobody pays for it without one.
 """
 
 from __future__ import annotations
@@ -14,7 +15,10 @@ from typing import TYPE_CHECKING
 from shared.settings import DEFAULT_MODEL_BYTES
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 SIGNATURE_BYTES = 64
 MAX_KEY_BYTES = 65_536

@@ -1,6 +1,7 @@
 """Data-quality verdicts: what is wrong with the data itself, kept apart from anomalies.
 
-Law: a pure fold over the partition's log; the same kind about the same entity comes at most once per ``repeat_hours`` of event
+Law: a pure fold over the partition's log; the same kind about the same entity comes at most once
+     per ``repeat_hours`` of event
 time, and a state that lasts is said once, however the log is cut.
 """
 
@@ -20,7 +21,13 @@ from shared.directory import Directory
 from shared.encode.avro_columns import event_id
 from shared.events import Anomaly, Kind, State
 from shared.quality.kernels import quality_layout as layout
-from shared.quality.kernels.quality_layout import CLOCK_DTYPE, ENTITY_DTYPE, MIN_INTERVALS, SERIES_DTYPE, Limits
+from shared.quality.kernels.quality_layout import (
+    CLOCK_DTYPE,
+    ENTITY_DTYPE,
+    MIN_INTERVALS,
+    SERIES_DTYPE,
+    Limits,
+)
 from shared.quality.kernels.quality_rows import watch_rows
 from shared.settings import QualitySettings
 from shared.wording import duration, short
@@ -42,7 +49,8 @@ _DTYPES = {"entities": ENTITY_DTYPE, "series": SERIES_DTYPE, "clock": CLOCK_DTYP
 
 
 class QualityState:
-    """What the watch remembers of a partition; indices are those of the partition's entities and slots.
+    """What the watch remembers of a partition; indices are those of the partition's entities and
+    slots.
 
     entities : ENTITY_DTYPE (E,)
     series   : SERIES_DTYPE (S,)
@@ -55,7 +63,9 @@ class QualityState:
         self.clock = np.zeros(1, CLOCK_DTYPE)
 
     def reserve(self, entities: int, slots: int) -> None:
-        """Make room for so many entities and slots in all; capacity doubles and never enters the bytes."""
+        """Make room for so many entities and slots in all; capacity doubles and never enters the
+        bytes.
+        """
         if entities > len(self.entities):
             self.entities = _grown(self.entities, max(entities, 2 * len(self.entities)))
         if slots > len(self.series):
@@ -63,7 +73,9 @@ class QualityState:
 
     @property
     def clock_ms(self) -> int:
-        """The partition's clock: the second largest of the entities' newest event times; -1 = fewer than two entities."""
+        """The partition's clock: the second largest of the entities' newest event times; -1 = fewer
+        than two entities.
+        """
         clock = self.clock[0]
         return int(clock["second_ms"]) if clock["reporting"] >= 2 else -1
 
@@ -77,7 +89,10 @@ class QualityState:
         known = self.entities[: clock["entities"]]
         if clock["reporting"] < 2:
             return np.zeros(len(known), np.bool_)
-        limit_ms = np.maximum(settings.stopped_intervals * known["interval_ms"], layout.USUAL_TWICE * known["pause_ms"])
+        limit_ms = np.maximum(
+            settings.stopped_intervals * known["interval_ms"],
+            layout.USUAL_TWICE * known["pause_ms"],
+        )
         silent_ms = clock["second_ms"] - np.maximum(known["newest_ms"], known["clock_ms"])
         gone: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
         return gone & (known["intervals"] >= MIN_INTERVALS)
@@ -86,7 +101,10 @@ class QualityState:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""
         self.reserve(entities, slots)
         used = {"entities": entities, "series": slots, "clock": 1}
-        return {f"quality_{name}": _as_bytes(getattr(self, name))[:count] for name, count in used.items()}
+        return {
+            f"quality_{name}": _as_bytes(getattr(self, name))[:count]
+            for name, count in used.items()
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> QualityState:
@@ -97,7 +115,12 @@ class QualityState:
         state = cls()
         for name, dtype in _DTYPES.items():
             found = arrays.get(f"quality_{name}")
-            if found is None or found.dtype != np.uint8 or found.ndim != 2 or found.shape[1] != dtype.itemsize:
+            if (
+                found is None
+                or found.dtype != np.uint8
+                or found.ndim != 2
+                or found.shape[1] != dtype.itemsize
+            ):
                 said = "missing" if found is None else f"{found.dtype} {found.shape}"
                 raise ValueError(f"quality_{name} is {said}, not uint8 (n, {dtype.itemsize})")
             setattr(state, name, np.ascontiguousarray(found).copy().reshape(-1).view(dtype))
@@ -114,9 +137,11 @@ class Signals:
     kind     : uint8 (k,)    index into KINDS
     entity   : int32 (k,)    whom it is about; differs from the row's entity for ``stopped`` only
     metric   : int32 (k,)    the (first) metric, -1 = none
-    since_ms : int64 (k,)    missing: its last value; gap, late, out of order, stopped: the entity's newest event before;
+    since_ms : int64 (k,)    missing: its last value; gap, late, out of order, stopped: the entity's
+               newest event before;
                              flat line: its first equal value; -1 = none
-    amount   : float64 (k,)  gap, stopped: length in ms; late, out of order: ms behind; missing: metrics; flat line: the value
+    amount   : float64 (k,)  gap, stopped: length in ms; late, out of order: ms behind; missing:
+               metrics; flat line: the value
     usual_ms : float64 (k,)  the entity's usual interval, NaN = not known yet
     others   : int32 (k,)    further metrics that the signal is about
     stale    : bool (n,)     the row is its entity's first after it had stopped
@@ -157,15 +182,21 @@ def watch(
     forgotten: npt.NDArray[np.bool_],
     settings: QualitySettings,
 ) -> Signals:
-    """Fold rows into the state and return what is wrong with them; see ``kernels.quality.watch_rows``.
+    """Fold rows into the state and return what is wrong with them; see
+    ``kernels.quality.watch_rows``.
 
-    slots   : int32 (E, M), after the batch was folded; the state has room for all entities and slots that occur
-    returns : the same whether ``settings.events`` or not, so that switching it changes nothing but what is written
+    slots   : int32 (E, M), after the batch was folded; the state has room for all entities and
+              slots that occur
+    returns : the same whether ``settings.events`` or not, so that switching it changes nothing but
+              what is written
     Cost    : 0.2 us per row and 0.02 us per value
     """
     stale = np.zeros(len(entity), np.bool_)
     limits, clock = limits_of(settings), state.clock[0]
-    if len(entity) and (clock["stopped_intervals"], clock["repeat_ms"]) != (limits.stopped_intervals, limits.repeat_ms):
+    if len(entity) and (clock["stopped_intervals"], clock["repeat_ms"]) != (
+        limits.stopped_intervals,
+        limits.repeat_ms,
+    ):
         clock["stopped_intervals"], clock["repeat_ms"] = limits.stopped_intervals, limits.repeat_ms
         clock["due_ms"] = -layout.FAR_MS
     places, amounts = watch_rows(
@@ -196,9 +227,13 @@ def verdicts(
 ) -> list[Anomaly]:
     """Put signals into words, one event each, in the order of their rows.
 
-    states : uint8 (n,)  events.State of each row; None = all are warming up.  A stopped entity is stale.
+    states : uint8 (n,)  events.State of each row; None = all are warming up.  A stopped entity is
+             stale.
     """
-    return [_verdict(signals, k, batch, columns, entities, metrics, detector_id, states) for k in range(len(signals))]
+    return [
+        _verdict(signals, k, batch, columns, entities, metrics, detector_id, states)
+        for k in range(len(signals))
+    ]
 
 
 def _verdict(
@@ -214,11 +249,20 @@ def _verdict(
     kind, row = KINDS[signals.kind[k]], int(signals.row[k])
     entity = entities.name(int(signals.entity[k]))
     metric = metrics[signals.metric[k]] if signals.metric[k] >= 0 else None
-    source, amount, since_ms = int(columns.accepted[row]), float(signals.amount[k]), int(signals.since_ms[k])
+    source, amount, since_ms = (
+        int(columns.accepted[row]),
+        float(signals.amount[k]),
+        int(signals.since_ms[k]),
+    )
     offset, time_ms = int(batch.offsets[source]), int(columns.time_ms[row])
-    stopped, state = kind is Kind.STOPPED, State.WARMING if states is None else State(int(states[row]))
+    stopped, state = (
+        kind is Kind.STOPPED,
+        (State.WARMING if states is None else State(int(states[row]))),
+    )
     return Anomaly(
-        event_id=event_id(batch.topic, batch.partition, offset, detector_id, kind, entity, metric or ""),
+        event_id=event_id(
+            batch.topic, batch.partition, offset, detector_id, kind, entity, metric or ""
+        ),
         detector_id=detector_id,
         model_id=None,
         model_version=None,
@@ -237,7 +281,16 @@ def _verdict(
         state=State.STALE if stopped else state,
         top_feature=None,
         attributions={},
-        reason=_sentence(kind, entity, metric, time_ms, since_ms, amount, float(signals.usual_ms[k]), int(signals.others[k])),
+        reason=_sentence(
+            kind,
+            entity,
+            metric,
+            time_ms,
+            since_ms,
+            amount,
+            float(signals.usual_ms[k]),
+            int(signals.others[k]),
+        ),
         imputed=kind is Kind.MISSING,
         late_by_ms=int(amount) if kind in (Kind.LATE, Kind.OUT_OF_ORDER) else None,
         source_topic=batch.topic,
@@ -250,35 +303,67 @@ def _verdict(
 
 
 def _sentence(
-    kind: Kind, entity: str, metric: str | None, time_ms: int, since_ms: int, amount: float, usual_ms: float, others: int
+    kind: Kind,
+    entity: str,
+    metric: str | None,
+    time_ms: int,
+    since_ms: int,
+    amount: float,
+    usual_ms: float,
+    others: int,
 ) -> str:
     usual = "" if np.isnan(usual_ms) else f" (usually every {duration(float(f'{usual_ms:.2g}'))})"
-    more = "" if not others else " and 1 other metric" if others == 1 else f" and {others} other metrics"
+    more = (
+        ""
+        if not others
+        else " and 1 other metric"
+        if others == 1
+        else f" and {others} other metrics"
+    )
     match kind:
         case Kind.MISSING:
-            return f"{metric}{more} {'are' if others else 'is'} missing; last value {_moment(since_ms)}"
+            return (
+                f"{metric}{more} {'are' if others else 'is'} missing; last value"
+                f" {_moment(since_ms)}"
+            )
         case Kind.GAP:
-            return f"no data for {duration(amount)}{usual}{_saving(amount - usual_ms / 2, usual_ms)}"
+            return (
+                f"no data for {duration(amount)}{usual}{_saving(amount - usual_ms / 2, usual_ms)}"
+            )
         case Kind.LATE:
-            return f"{duration(amount)} late: older than the newest row of {_moment(since_ms)}{usual}" + _saving(
-                amount + usual_ms / 2, usual_ms
+            return (
+                f"{duration(amount)} late: older than the newest row of {_moment(since_ms)}{usual}"
+                + _saving(amount + usual_ms / 2, usual_ms)
             )
         case Kind.OUT_OF_ORDER:
             return f"out of order: {duration(amount)} older than the newest row{usual}"
         case Kind.DUPLICATE:
             return "duplicate: a row with the same time and values came before"
         case Kind.REPEATED_TIME:
-            return f"rows with different values for {_moment(time_ms)}: daylight saving or two writers; taken as data"
+            return (
+                f"rows with different values for {_moment(time_ms)}: daylight saving or two"
+                " writers; taken as data"
+            )
         case Kind.FLAT_LINE:
             said = f"{metric} has read exactly {short(amount)} for {duration(time_ms - since_ms)}"
-            return said + (f"; {more[5:]} {'has' if others == 1 else 'have'} not changed either" if others else "")
+            return said + (
+                f"; {more[5:]} {'has' if others == 1 else 'have'} not changed either"
+                if others
+                else ""
+            )
         case _:
             return f"{entity} stopped reporting: nothing since {_moment(since_ms)}{usual}"
 
 
 def _saving(shift_ms: float, usual_ms: float) -> str:
-    """Say so when rows moved by one hour; a row of the interval itself may be lost or not, so its half is in shift_ms."""
-    return "; just one hour: looks like a daylight-saving jump" if abs(shift_ms - HOUR_MS) <= usual_ms else ""
+    """Say so when rows moved by one hour; a row of the interval itself may be lost or not, so its
+    half is in shift_ms.
+    """
+    return (
+        "; just one hour: looks like a daylight-saving jump"
+        if abs(shift_ms - HOUR_MS) <= usual_ms
+        else ""
+    )
 
 
 def _moment(time_ms: int) -> str:

@@ -1,4 +1,5 @@
-"""All that decides verdicts beside the log and the model; it stands in every activation, so a replay judges as before.
+"""All that decides verdicts beside the log and the model; it stands in every activation, so a
+replay judges as before.
 
 Law: equal configurations have equal texts, and a text says everything.
 """
@@ -30,7 +31,9 @@ class Configuration:
     @classmethod
     def from_settings(cls, settings: Settings) -> Configuration:
         """Take what matters from the settings."""
-        return cls(settings.detector, settings.features.window, settings.detection, settings.quality)
+        return cls(
+            settings.detector, settings.features.window, settings.detection, settings.quality
+        )
 
     @classmethod
     def from_text(cls, text: str) -> Configuration:
@@ -48,11 +51,14 @@ class Configuration:
             )
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             raise LapwingError(
-                f"an activation's settings are not understood by this version ({error}): {text[:200]}"
+                f"an activation's settings are not understood by this version ({error}):"
+                f" {text[:200]}"
             ) from error
 
     def takes(self, detector: Detector) -> bool:
-        """Whether a model of this detector has a say: any in the ensemble, only its own in a trained one."""
+        """Whether a model of this detector has a say: any in the ensemble, only its own in a
+        trained one.
+        """
         return detector is self.detector or self.detector is Detector.ENSEMBLE
 
     @property

@@ -1,6 +1,7 @@
 """Why an alarm: shares per metric, the feature that stands out, and one plain sentence.
 
-Law: an explanation is computed from the row, its entity's state and the model alone; it changes no score.
+Law: an explanation is computed from the row, its entity's state and the model alone; it changes no
+     score.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def explain(
     shares, top = model.attribute(X)
     names = feature_names(model.metrics)
     return [
-        _anomaly(model, batch, columns, folded, verdicts, int(row), shares[k], names[int(top[k])], state)
+        _anomaly(
+            model, batch, columns, folded, verdicts, int(row), shares[k], names[int(top[k])], state
+        )
         for k, row in enumerate(alarms)
     ]
 
@@ -68,12 +71,16 @@ def _anomaly(
         for array in (columns.values, verdicts.expected, verdicts.lower, verdicts.upper)
     )
     centre = model.scale.centre[model.entity_rows([entity])[0], column]
-    feature = top_feature.removeprefix(f"{metric}.") if top_feature.startswith(f"{metric}.") else "value"
+    feature = (
+        top_feature.removeprefix(f"{metric}.") if top_feature.startswith(f"{metric}.") else "value"
+    )
     rolling = folded.rolling[row, place] if place >= 0 else np.full(len(ROLLING), np.nan)
     usual = number_or_none(centre[0])
     traceparent = dict(batch.headers.get(source, ())).get("traceparent")
     return Anomaly(
-        event_id=event_id(batch.topic, batch.partition, offset, detector_id, Kind.ANOMALY, entity, metric),
+        event_id=event_id(
+            batch.topic, batch.partition, offset, detector_id, Kind.ANOMALY, entity, metric
+        ),
         detector_id=detector_id,
         model_id=model.model_id,
         model_version=model.version,
@@ -91,8 +98,18 @@ def _anomaly(
         threshold=model.threshold,
         state=State(int(verdicts.state[row])),
         top_feature=top_feature,
-        attributions=dict(zip((*model.metrics, TIME), (float(share) for share in shares), strict=True)),
-        reason=_sentence(metric, feature, rolling, centre, model.window, int(verdicts.run[row]), float(shares[-1])),
+        attributions=dict(
+            zip((*model.metrics, TIME), (float(share) for share in shares), strict=True)
+        ),
+        reason=_sentence(
+            metric,
+            feature,
+            rolling,
+            centre,
+            model.window,
+            int(verdicts.run[row]),
+            float(shares[-1]),
+        ),
         imputed=bool(folded.imputed[row]),
         late_by_ms=int(folded.late_by_ms[row]) or None,
         source_topic=batch.topic,
@@ -115,11 +132,20 @@ def _sentence(
     if feature == "missing" or np.isnan(value):
         said = f"{metric} is missing"
     elif feature == "mean":
-        said = f"{metric} averages {short(mean)} over {window} samples, {against(mean, float(centre[1]))}"
+        said = (
+            f"{metric} averages {short(mean)} over {window} samples,"
+            f" {against(mean, float(centre[1]))}"
+        )
     elif feature == "spread":
-        said = f"{metric} varies by {short(spread)} over {window} samples, {against(spread, float(centre[2]))}"
+        said = (
+            f"{metric} varies by {short(spread)} over {window} samples,"
+            f" {against(spread, float(centre[2]))}"
+        )
     elif feature == "difference":
-        said = f"{metric} {'rose' if difference > 0 else 'fell'} by {short(abs(difference))} in one step to {short(value)}"
+        said = (
+            f"{metric} {'rose' if difference > 0 else 'fell'} by {short(abs(difference))} in one"
+            f" step to {short(value)}"
+        )
     else:
         said = f"{metric} is {short(value)}, {against(value, float(centre[0]))}"
     if time_share >= 0.4:

@@ -1,4 +1,5 @@
-"""Why the ensemble, or one of its members, alarms: shares per metric and member, and one plain sentence.
+"""Why the ensemble, or one of its members, alarms: shares per metric and member, and one plain
+sentence.
 
 Law: an explanation is computed from the row's own verdict; it changes no score.
 """
@@ -70,7 +71,15 @@ def _anomaly(judged: Judged, row: int) -> Anomaly:
     top = max(shares, key=lambda name: shares[name], default=None)
     model = judged.model if TRAINED in shares else None
     return Anomaly(
-        event_id=event_id(batch.topic, batch.partition, offset, judged.detector_id, Kind.ANOMALY, entity, metric or ""),
+        event_id=event_id(
+            batch.topic,
+            batch.partition,
+            offset,
+            judged.detector_id,
+            Kind.ANOMALY,
+            entity,
+            metric or "",
+        ),
         detector_id=judged.detector_id,
         model_id=model.model_id if model else None,
         model_version=model.version if model else None,
@@ -97,12 +106,18 @@ def _anomaly(judged: Judged, row: int) -> Anomaly:
         source_offset=offset,
         traceparent=dict(batch.headers.get(source, ())).get("traceparent"),
         cold_start=cold,
-        since=int(columns.time_ms[row] - joint.quiet_ms[row, column]) if top and top.endswith(".absence") else None,
+        since=(
+            int(columns.time_ms[row] - joint.quiet_ms[row, column])
+            if top and top.endswith(".absence")
+            else None
+        ),
     )
 
 
 def _attributions(judged: Judged, row: int) -> dict[str, float]:
-    """Shares by ``metric.member`` that sum to 1, in the order of the metrics' names; empty for a cold alarm."""
+    """Shares by ``metric.member`` that sum to 1, in the order of the metrics' names; empty for a
+    cold alarm.
+    """
     if judged.verdicts.cold[row]:
         return {}
     joint, names = judged.joint, judged.state.metrics
@@ -120,7 +135,10 @@ def _cold(judged: Judged, row: int, column: int) -> str:
         return "far outside everything seen so far, while still warming up"
     metric, value = judged.state.metrics[column], float(judged.columns.values[row, column])
     watched = duration(float(judged.joint.history_ms[row, column]))
-    return f"{metric} is {short(value)}, far outside everything in its first {watched} (still warming up)"
+    return (
+        f"{metric} is {short(value)}, far outside everything in its first {watched} (still"
+        " warming up)"
+    )
 
 
 def _sentence(judged: Judged, row: int, column: int, top: str | None) -> str:
@@ -131,10 +149,16 @@ def _sentence(judged: Judged, row: int, column: int, top: str | None) -> str:
     watched = days(float(joint.history_ms[row, column]))
     if part == ABSENCE:
         quiet, longest = float(joint.quiet_ms[row, column]), float(joint.longest_ms[row, column])
-        return f"{metric} has been quiet for {duration(quiet)}; its longest pause in {watched} was {duration(longest)}"
+        return (
+            f"{metric} has been quiet for {duration(quiet)}; its longest pause in {watched} was"
+            f" {duration(longest)}"
+        )
     said = _against_usual(judged, row, column)
     if top == TRAINED and judged.model:
-        return f"{said}; the {judged.model.detector.value.replace('_', ' ')} finds the metrics together rare"
+        return (
+            f"{said}; the {judged.model.detector.value.replace('_', ' ')} finds the metrics"
+            " together rare"
+        )
     if part == COMBINATION:
         return f"{said}; the other metrics do not account for it"
     return f"{said}; {_rarity(judged, row, column, part, watched)}"

@@ -1,7 +1,10 @@
-"""From records to verdicts: decode, fold, score, judge; the one path that prediction, training and replay walk.
+"""From records to verdicts: decode, fold, score, judge; the one path that prediction, training and
+                          replay walk.
 
-Law: for the same log prefix and activations the outcome is the same to the byte, however the log is cut into batches; an
-entity's verdicts do not depend on other entities, but for the data-quality verdict that it has stopped reporting.
+Law: for the same log prefix and activations the outcome is the same to the byte, however the log is
+     cut into batches; an
+entity's verdicts do not depend on other entities, but for the data-quality verdict that it has
+stopped reporting.
 """
 
 from __future__ import annotations
@@ -74,7 +77,8 @@ class _Trained(NamedTuple):
 class Scorer:
     """One partition's state, and what judges it from its activation on.
 
-    A state may come from a snapshot in the middle of the log: until ``use`` says what the log says, nothing of it is dropped.
+    A state may come from a snapshot in the middle of the log: until ``use`` says what the log says,
+    nothing of it is dropped.
     """
 
     def __init__(self, state: PartitionState, rules: Rules) -> None:
@@ -130,7 +134,9 @@ class Scorer:
         plans : a plan, a SchemaUnfit or None for every schema id in the batch
         """
         state, rules, quality = self.state, self.rules, self.configuration.quality
-        columns = decode(batch, plans, rules.input, state.entities, state.metrics, rules.max_entities)
+        columns = decode(
+            batch, plans, rules.input, state.entities, state.metrics, rules.max_entities
+        )
         window = self.model.window if self.model else self.configuration.window
         folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))
         trained = self._score(columns, folded)
@@ -142,10 +148,20 @@ class Scorer:
         verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
         anomalies = alarms
         if quality.events:
-            said = quality_verdicts(signals, batch, columns, state.entities, state.metrics, self.detector_id, verdicts.state)
+            said = quality_verdicts(
+                signals,
+                batch,
+                columns,
+                state.entities,
+                state.metrics,
+                self.detector_id,
+                verdicts.state,
+            )
             anomalies = sorted([*alarms, *said], key=lambda anomaly: anomaly.source_offset)
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
-        return Outcome(batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, plans)
+        return Outcome(
+            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, plans
+        )
 
     def _watch(self, columns: Columns, folded: Folded) -> Signals:
         state = self.state
@@ -167,10 +183,14 @@ class Scorer:
         )  # fmt: skip
         return _Trained(rows, X, self.model.score(X))
 
-    def _by_model(self, columns: Columns, folded: Folded, trained: _Trained, batch: Batch) -> tuple[Verdicts, list[Anomaly]]:
+    def _by_model(
+        self, columns: Columns, folded: Folded, trained: _Trained, batch: Batch
+    ) -> tuple[Verdicts, list[Anomaly]]:
         """The trained model alone decides: a score above its threshold is an anomaly."""
         n, model = len(columns), self.model
-        verdicts = _undecided(n, _most_deviating(columns.values, folded), folded.expected, folded.lower, folded.upper)
+        verdicts = _undecided(
+            n, _most_deviating(columns.values, folded), folded.expected, folded.lower, folded.upper
+        )
         if model is not None:
             rows = trained.rows
             verdicts.score[rows] = trained.scores
@@ -178,7 +198,14 @@ class Scorer:
             verdicts.threshold[rows] = model.threshold
             verdicts.is_anomaly[rows] = trained.scores > model.threshold
             verdicts.state[rows] = State.READY
-        follow_runs(columns.entity, verdicts.is_anomaly, folded.counted, folded.forgotten, self.state.run, verdicts.run)
+        follow_runs(
+            columns.entity,
+            verdicts.is_anomaly,
+            folded.counted,
+            folded.forgotten,
+            self.state.run,
+            verdicts.run,
+        )
         alarms = np.flatnonzero(verdicts.is_anomaly & ~folded.duplicate)
         if model is None or not len(alarms):
             return verdicts, []
@@ -189,7 +216,9 @@ class Scorer:
             verdicts.top_metric[row] = place.get(anomaly.metric or "", -1)
         return verdicts, anomalies
 
-    def _by_members(self, columns: Columns, folded: Folded, trained: _Trained, batch: Batch) -> tuple[Verdicts, list[Anomaly]]:
+    def _by_members(
+        self, columns: Columns, folded: Folded, trained: _Trained, batch: Batch
+    ) -> tuple[Verdicts, list[Anomaly]]:
         """The online members decide, with the trained model as one of them."""
         state = self.state
         state.ensemble.reserve(len(state.entities), state.slots_used)
@@ -220,23 +249,39 @@ class Scorer:
         verdicts.warmup_percent[:] = 100.0 * joint.warmup
         verdicts.warmup_minutes_left[:] = joint.minutes_left
         verdicts.metric_severity[:] = joint.severity_metric
-        follow_runs(columns.entity, verdicts.is_anomaly, folded.counted, folded.forgotten, state.run, verdicts.run)
-        reasons = Judged(batch, columns, folded, verdicts, joint, state, self.model, self.detector_id)
+        follow_runs(
+            columns.entity,
+            verdicts.is_anomaly,
+            folded.counted,
+            folded.forgotten,
+            state.run,
+            verdicts.run,
+        )
+        reasons = Judged(
+            batch, columns, folded, verdicts, joint, state, self.model, self.detector_id
+        )
         return verdicts, explain_alarms(reasons, np.flatnonzero(verdicts.is_anomaly))
 
     def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:
-        """Row of every entity of the partition in the model's scale, -1 = the model has not seen it."""
+        """Row of every entity of the partition in the model's scale, -1 = the model has not seen
+        it.
+        """
         known = len(self._rows)
         if known < len(self.state.entities):
-            fresh = [self.state.entities.name(index) for index in range(known, len(self.state.entities))]
+            fresh = [
+                self.state.entities.name(index) for index in range(known, len(self.state.entities))
+            ]
             self._rows = np.concatenate([self._rows, model.entity_rows(fresh)])
         return self._rows
 
 
-def _undecided(rows: int, top: npt.NDArray[np.int32], expected: Floats, lower: Floats, upper: Floats) -> Verdicts:
+def _undecided(
+    rows: int, top: npt.NDArray[np.int32], expected: Floats, lower: Floats, upper: Floats
+) -> Verdicts:
     """Verdicts that say nothing yet."""
     unknown = {
-        name: np.full(rows, np.nan) for name in ("score", "severity", "threshold", "warmup_percent", "warmup_minutes_left")
+        name: np.full(rows, np.nan)
+        for name in ("score", "severity", "threshold", "warmup_percent", "warmup_minutes_left")
     }
     return Verdicts(
         **unknown,
@@ -283,7 +328,9 @@ def _in_model_order(rolling: Floats, metrics: list[str], wanted: tuple[str, ...]
 
 
 def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
-    """Metric whose value lies farthest outside its expectation, in half widths of the band; -1 where none is known."""
+    """Metric whose value lies farthest outside its expectation, in half widths of the band; -1
+    where none is known.
+    """
     if not values.shape[1]:
         return np.full(len(values), -1, np.int32)
     half = (folded.upper - folded.lower) / 2

@@ -1,6 +1,7 @@
 """All that a partition remembers, as arrays; a fold over its log.
 
-Law: the state is a pure function of the partition's log prefix, of the activations in it and of STATE_VERSION: no clock, no
+Law: the state is a pure function of the partition's log prefix, of the activations in it and of
+     STATE_VERSION: no clock, no
 random number, no capacity, no batch cut enters its bytes.
 """
 
@@ -21,7 +22,11 @@ from shared.features.kernels.rolling import RING, count_new_slots, fold_rows
 from shared.features.vectors import ROLLING
 from shared.quality.checks import QualityState
 
-_ENTITY_ARRAYS: dict[str, type[np.generic]] = {"newest_ms": np.int64, "events": np.int64, "run": np.int64}
+_ENTITY_ARRAYS: dict[str, type[np.generic]] = {
+    "newest_ms": np.int64,
+    "events": np.int64,
+    "run": np.int64,
+}
 _SLOT_ARRAYS: dict[str, type[np.generic]] = {"pushed": np.int64, "newest": np.float64}
 _ROOM = 64
 NEVER_MS = 1 << 62
@@ -69,7 +74,9 @@ class PartitionState:
         return int(self._used[0])
 
     def reserve(self, entities: int, metrics: int, slots: int) -> None:
-        """Make room for so many entities, metrics and slots in all; capacity doubles and never enters the bytes."""
+        """Make room for so many entities, metrics and slots in all; capacity doubles and never
+        enters the bytes.
+        """
         rows, columns = self.slots.shape
         if entities > rows or metrics > columns or slots > len(self.ring):
             self._allocate(
@@ -85,7 +92,10 @@ class PartitionState:
         arrays |= {name: getattr(self, name)[:slots] for name in (*_SLOT_ARRAYS, "ring")}
         arrays["slots"] = self.slots[:entities, : len(self.metrics)]
         arrays |= self.ensemble.to_arrays(entities, slots) | self.quality.to_arrays(entities, slots)
-        return {name: np.ascontiguousarray(a) for name, a in (arrays | self.entities.to_arrays()).items()}
+        return {
+            name: np.ascontiguousarray(a)
+            for name, a in (arrays | self.entities.to_arrays()).items()
+        }
 
     @classmethod
     def from_arrays(
@@ -104,13 +114,19 @@ class PartitionState:
         state.next_offset, state.activation, state.metrics = next_offset, activation, list(metrics)
         state.entities = Directory.from_arrays({name: arrays[name] for name in ("arena", "bounds")})
         entities, slots = len(state.entities), len(arrays["ring"])
-        shapes: dict[str, tuple[int, ...]] = {"ring": (slots, RING), "slots": (entities, len(metrics))}
+        shapes: dict[str, tuple[int, ...]] = {
+            "ring": (slots, RING),
+            "slots": (entities, len(metrics)),
+        }
         shapes.update(dict.fromkeys(_ENTITY_ARRAYS, (entities,)))
         shapes.update(dict.fromkeys(_SLOT_ARRAYS, (slots,)))
         dtypes = {**_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32}
         for name, shape in shapes.items():
             if arrays[name].shape != shape or arrays[name].dtype != dtypes[name]:
-                raise ValueError(f"{name} is {arrays[name].dtype} {arrays[name].shape}, not {np.dtype(dtypes[name])} {shape}")
+                raise ValueError(
+                    f"{name} is {arrays[name].dtype} {arrays[name].shape}, not"
+                    f" {np.dtype(dtypes[name])} {shape}"
+                )
         table = arrays["slots"]
         if not np.array_equal(np.sort(table[table >= 0]), np.arange(slots)) or (table < -1).any():
             raise ValueError("slots do not number each (entity, metric) once")
@@ -142,13 +158,15 @@ class Folded:
     """What the fold says about each accepted row; metric columns follow ``PartitionState.metrics``.
 
     rolling    : float64 (n, M, 4)    as features.ROLLING, NaN = missing
-    expected, lower, upper : float64 (n, M)   level and band of the window before, NaN = not known yet
+    expected, lower, upper : float64 (n, M)   level and band of the window before, NaN = not known
+                             yet
     late_by_ms : int64 (n,)           0 = not late
     duplicate  : bool (n,)
     imputed    : bool (n,)            a metric that the entity has reported before is missing
     known      : bool (n, M)          the entity has reported this metric, now or before
     forgotten  : bool (n,)            the entity returned after so long that it starts anew
-    step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first, or it does not count
+    step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first,
+                 or it does not count
     """
 
     rolling: npt.NDArray[np.float64]
@@ -201,7 +219,9 @@ def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = 
     return folded
 
 
-def _grown(old: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: Any, fill: float) -> npt.NDArray[Any]:
+def _grown(
+    old: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: Any, fill: float
+) -> npt.NDArray[Any]:
     new = np.full(shape, fill, dtype)
     if old is not None:
         new[tuple(slice(size) for size in old.shape)] = old

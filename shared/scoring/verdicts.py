@@ -19,15 +19,19 @@ class Verdicts:
     """One verdict per accepted row; metric columns follow ``PartitionState.metrics``.
 
     score, severity, threshold : float64 (n,)   NaN while WARMING
-    is_anomaly          : bool (n,)             an alarm; a detector with a policy holds repetitions back
-    cold                : bool (n,)             an alarm of the robust band, before the warm-up has ended
+    is_anomaly          : bool (n,)             an alarm; a detector with a policy holds repetitions
+                          back
+    cold                : bool (n,)             an alarm of the robust band, before the warm-up has
+                          ended
     state               : uint8 (n,)            events.State
     warmup_percent      : float64 (n,)          0..100, NaN = not tracked
     warmup_minutes_left : float64 (n,)          NaN = not known
     top_metric          : int32 (n,)            metric that deviates most, -1 = none known
-    run                 : int64 (n,)            anomalous rows of the entity in a row, this one included
+    run                 : int64 (n,)            anomalous rows of the entity in a row, this one
+                          included
     expected, lower, upper : float64 (n, M)     NaN = not known yet
-    metric_severity     : float64 (n, M)        NaN = the detector judges the entity as a whole, or nothing to judge
+    metric_severity     : float64 (n, M)        NaN = the detector judges the entity as a whole, or
+                          nothing to judge
     """
 
     score: Floats

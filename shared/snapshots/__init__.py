@@ -1,6 +1,7 @@
 """Snapshots: a partition's state in files, so that a restart replays little.
 
-Law: a snapshot is only a cache of the fold. One that fails any check is passed over, never repaired; writing one never changes
+Law: a snapshot is only a cache of the fold. One that fails any check is passed over, never
+     repaired; writing one never changes
 what a partition computes.
 """
 

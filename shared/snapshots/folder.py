@@ -1,6 +1,8 @@
-"""The files of snapshots: written so that a crash at any moment leaves the older ones whole, read newest first.
+"""The files of snapshots: written so that a crash at any moment leaves the older ones whole, read
+                        newest first.
 
-Law: a file never changes once it has its name, which holds its digest, so two processes that write into one folder cannot
+Law: a file never changes once it has its name, which holds its digest, so two processes that write
+     into one folder cannot
 disturb each other; a delta is applied to the very bytes that it was made from, or not at all.
 
 Layout: <root>/<cluster>/<topic>-<topic id>/<group>/<partition>/v<state version>-<offset>-<digest>.snapshot
@@ -74,7 +76,9 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFolder:
-    """The snapshots of one group's partitions of one topic; of each partition, ``keep`` bases with their deltas stay."""
+    """The snapshots of one group's partitions of one topic; of each partition, ``keep`` bases with
+    their deltas stay.
+    """
 
     root: Path
     cluster_id: str
@@ -86,19 +90,27 @@ class SnapshotFolder:
     def partition(self, partition: int) -> Path:
         """Return the folder of one partition's snapshots."""
         topic = f"{self.topic}-{self.topic_id}" if self.topic_id else self.topic
-        return self.root / _safe(self.cluster_id) / _safe(topic) / _safe(self.group) / str(partition)
+        return (
+            self.root / _safe(self.cluster_id) / _safe(topic) / _safe(self.group) / str(partition)
+        )
 
     def store(self, partition: int, frame: Frame) -> tuple[str, int]:
-        """Write a frame durably, then remove what is no longer needed; takes as long as the disk does.
+        """Write a frame durably, then remove what is no longer needed; takes as long as the disk
+        does.
 
         returns : (its digest, its size in bytes)
-        raises  : ConfigError when the folder cannot be written; SnapshotRefused when the parent of a delta is gone
+        raises  : ConfigError when the folder cannot be written; SnapshotRefused when the parent of
+                  a delta is gone
         """
         folder = self.partition(partition)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if frame.parent and not any(entry.digest == frame.parent[:_DIGITS] for entry in self._entries(partition)):
-                raise SnapshotRefused(f"{folder}: the snapshot {frame.parent[:_DIGITS]} that it goes on from is gone")
+            if frame.parent and not any(
+                entry.digest == frame.parent[:_DIGITS] for entry in self._entries(partition)
+            ):
+                raise SnapshotRefused(
+                    f"{folder}: the snapshot {frame.parent[:_DIGITS]} that it goes on from is gone"
+                )
             digest, size_bytes = _write_durably(folder, frame)
             failpoint("after_snapshot")
             self._clear_away(partition, frame.next_offset, digest)
@@ -108,10 +120,18 @@ class SnapshotFolder:
 
     def restore(self, partition: int, at_most: int, base: int) -> Restored:
         """Restore the newest valid snapshot at or below an offset and of the same base."""
-        entries = {entry.digest: entry for entry in self._entries(partition) if entry.version == STATE_VERSION}
+        entries = {
+            entry.digest: entry
+            for entry in self._entries(partition)
+            if entry.version == STATE_VERSION
+        }
         refused: list[str] = []
         bad: set[str] = set()
-        for newest in sorted(entries.values(), key=lambda entry: (entry.offset, not entry.parent, entry.digest), reverse=True):
+        for newest in sorted(
+            entries.values(),
+            key=lambda entry: (entry.offset, not entry.parent, entry.digest),
+            reverse=True,
+        ):
             if newest.offset > at_most:
                 continue
             try:
@@ -124,17 +144,33 @@ class SnapshotFolder:
         return Restored(None, None, refused)
 
     def newer(self, partition: int, base: int, at_most: int) -> Path | None:
-        """Return a snapshot that a newer version of this code has written of the history between base and an offset."""
-        found = [e for e in self._entries(partition) if e.version > STATE_VERSION and base < e.offset <= at_most]
-        return max(found, key=lambda entry: (entry.version, entry.offset, entry.digest)).path if found else None
+        """Return a snapshot that a newer version of this code has written of the history between
+        base and an offset.
+        """
+        found = [
+            e
+            for e in self._entries(partition)
+            if e.version > STATE_VERSION and base < e.offset <= at_most
+        ]
+        return (
+            max(found, key=lambda entry: (entry.version, entry.offset, entry.digest)).path
+            if found
+            else None
+        )
 
     def earlier_topic(self) -> Path | None:
-        """Return a folder with the group's snapshots of a deleted topic of the same name; None without topic ids."""
+        """Return a folder with the group's snapshots of a deleted topic of the same name; None
+        without topic ids.
+        """
         own = self.partition(0).parents[1]
         name = re.compile(rf"{re.escape(self.topic)}-\w{{{len(self.topic_id)}}}(-[0-9a-f]{{8}})?")
         for topic in sorted(own.parent.iterdir()) if self.topic_id and own.parent.is_dir() else ():
             group = topic / _safe(self.group)
-            if topic != own and name.fullmatch(topic.name) and any(_NAME.fullmatch(path.name) for path in group.glob("*/*")):
+            if (
+                topic != own
+                and name.fullmatch(topic.name)
+                and any(_NAME.fullmatch(path.name) for path in group.glob("*/*"))
+            ):
                 return group
         return None
 
@@ -145,14 +181,25 @@ class SnapshotFolder:
                 yield _Entry(int(match[1]), int(match[2]), match[3], match[4] or "", path)
 
     def _clear_away(self, partition: int, offset: int, digest: str) -> None:
-        """Remove older chains beyond ``keep``, what other versions and crashes left, never what is newer than our own."""
+        """Remove older chains beyond ``keep``, what other versions and crashes left, never what is
+        newer than our own.
+        """
         entries = {entry.digest: entry for entry in self._entries(partition)}
         chains: dict[str, list[_Entry]] = {}
         for entry in entries.values():
             chains.setdefault(_root(entry, entries), []).append(entry)
         chains.pop(_root(entries[digest[:_DIGITS]], entries))
-        older = [chain for root, chain in chains.items() if root and max(entry.offset for entry in chain) <= offset]
-        older.sort(key=lambda chain: max((entry.version == STATE_VERSION, entry.offset) for entry in chain), reverse=True)
+        older = [
+            chain
+            for root, chain in chains.items()
+            if root and max(entry.offset for entry in chain) <= offset
+        ]
+        older.sort(
+            key=lambda chain: max(
+                (entry.version == STATE_VERSION, entry.offset) for entry in chain
+            ),
+            reverse=True,
+        )
         for chain in [*older[self.keep - 1 :], chains.get("", [])]:
             for entry in sorted(chain, key=lambda entry: bool(entry.parent), reverse=True):
                 if entry.offset <= offset:
@@ -192,20 +239,33 @@ def _restored(chain: list[_Entry], base: int, bad: set[str], refused: list[str])
             arrays = overlay(arrays, frame)
         except (SnapshotRefused, OSError) as error:
             bad.add(entry.digest)
-            raise SnapshotRefused(str(error) if entry is chain[-1] else f"it builds on {entry.path.name}: {error}") from error
+            raise SnapshotRefused(
+                str(error) if entry is chain[-1] else f"it builds on {entry.path.name}: {error}"
+            ) from error
         sizes.append(len(data))
         before = frame
     state = state_of(frame, arrays)
-    tip = Tip(frame.digest, frame.next_offset, Marks.of(state, state.to_arrays()), sizes[0], sum(sizes[1:]), len(sizes) - 1)
+    tip = Tip(
+        frame.digest,
+        frame.next_offset,
+        Marks.of(state, state.to_arrays()),
+        sizes[0],
+        sum(sizes[1:]),
+        len(sizes) - 1,
+    )
     return Restored(state, tip, refused)
 
 
 def _checked(frame: Frame, entry: _Entry, before: Frame | None, base: int) -> Frame:
     if frame.header["base"] != base:
-        raise SnapshotRefused(f"it begins at offset {frame.header['base']}, the group's history at {base}")
+        raise SnapshotRefused(
+            f"it begins at offset {frame.header['base']}, the group's history at {base}"
+        )
     if not frame.digest.startswith(entry.digest) or frame.next_offset != entry.offset:
         raise SnapshotRefused("its name is another's")
-    if frame.parent != (before.digest if before else "") or (before and before.next_offset > frame.next_offset):
+    if frame.parent != (before.digest if before else "") or (
+        before and before.next_offset > frame.next_offset
+    ):
         raise SnapshotRefused("it goes on from another snapshot")
     return frame
 
@@ -261,4 +321,8 @@ def _name(frame: Frame, digest: str) -> str:
 def _safe(name: str) -> str:
     """Make a name fit for a folder without letting two names meet."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name) or "_"
-    return plain if plain == name and name.strip(".") else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return (
+        plain
+        if plain == name and name.strip(".")
+        else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    )

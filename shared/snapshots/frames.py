@@ -1,6 +1,8 @@
-"""The bytes of a snapshot: a whole state (a base), or what has changed in it since another snapshot (a delta).
+"""The bytes of a snapshot: a whole state (a base), or what has changed in it since another snapshot (a
+                         delta).
 
-Law: equal states give equal bytes, whatever the capacity; bytes that fail any check are refused by name.
+Law: equal states give equal bytes, whatever the capacity; bytes that fail any check are refused by
+     name.
 
 File: magic, 8-byte header length, header (JSON), arrays end to end, SHA-256 of all before it.
 """
@@ -35,15 +37,18 @@ _PAGE = 4096
 
 _ENTITIES, _SLOTS = "@entities", "@slots"
 _BY_ROW = {"ensemble_entities": _ENTITIES, "ensemble_metrics": _SLOTS, "ring": _SLOTS}
-"""The large arrays, of which a delta holds some rows only; every other array is in each delta as a whole."""
+"""The large arrays, of which a delta holds some rows only; every other array is in each delta as a
+whole.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Marks:
     """By what to see later which rows of the large arrays have changed.
 
-    A row moves these arrays only where it also moves its entity's ``events`` or ``newest_ms``: late rows and duplicates move
-    neither, and an entity that starts anew counts from one again, but at a later time.
+    A row moves these arrays only where it also moves its entity's ``events`` or ``newest_ms``: late
+    rows and duplicates move neither, and an entity that starts anew counts from one again, but at a
+    later time.
 
     events, newest_ms : int64 (E,)   as they were
     slots             : how many there were
@@ -62,13 +67,21 @@ class Marks:
         """Remember how a state is now; its arrays as it gives them."""
         entities = len(state.entities)
         events, newest_ms = state.events[:entities].copy(), state.newest_ms[:entities].copy()
-        return cls(events, newest_ms, state.slots_used, weakref.ref(state.ensemble), _in_step(state, arrays))
+        return cls(
+            events,
+            newest_ms,
+            state.slots_used,
+            weakref.ref(state.ensemble),
+            _in_step(state, arrays),
+        )
 
     def changed(self, state: PartitionState) -> dict[str, Ints]:
         """Return the entities and the slots that may have changed since, increasing; O(E + S)."""
         entities, before = len(state.entities), len(self.events)
         moved = np.ones(entities, np.bool_)
-        moved[:before] = (state.events[:before] != self.events) | (state.newest_ms[:before] != self.newest_ms)
+        moved[:before] = (state.events[:before] != self.events) | (
+            state.newest_ms[:before] != self.newest_ms
+        )
         table = state.slots[:entities][moved]
         slots = np.zeros(state.slots_used, np.bool_)
         slots[self.slots :] = True
@@ -76,9 +89,15 @@ class Marks:
         return {_ENTITIES: np.flatnonzero(moved), _SLOTS: np.flatnonzero(slots)}
 
     def by_row(self, state: PartitionState, arrays: dict[str, Array]) -> dict[str, str]:
-        """Return the large arrays whose rows can be told apart, each with the name of the index of its rows."""
+        """Return the large arrays whose rows can be told apart, each with the name of the index of
+        its rows.
+        """
         same = _in_step(state, arrays) & self.in_step
-        return {name: _BY_ROW[name] for name in same if name == "ring" or self.ensemble() is state.ensemble}
+        return {
+            name: _BY_ROW[name]
+            for name in same
+            if name == "ring" or self.ensemble() is state.ensemble
+        }
 
 
 def _in_step(state: PartitionState, arrays: dict[str, Array]) -> frozenset[str]:
@@ -87,7 +106,9 @@ def _in_step(state: PartitionState, arrays: dict[str, Array]) -> frozenset[str]:
 
 
 class Room:
-    """Memory for copies that is used again and again: fresh pages cost more than the copy into them."""
+    """Memory for copies that is used again and again: fresh pages cost more than the copy into
+    them.
+    """
 
     def __init__(self) -> None:
         self._memory: Bytes = np.empty(0, np.uint8)
@@ -99,7 +120,9 @@ class Room:
         return len(self._memory)
 
     def grow(self, size_bytes: int) -> None:
-        """Forget what was taken, and make room for so many bytes and some more; every page is touched."""
+        """Forget what was taken, and make room for so many bytes and some more; every page is
+        touched.
+        """
         self._memory = np.empty(0, np.uint8)
         self._memory = np.empty(size_bytes + size_bytes // 4, np.uint8)
         self._memory[::_PAGE] = 0
@@ -173,11 +196,17 @@ class Selection:
         """Return how many bytes a copy of it takes, at most."""
         size = sum(rows.nbytes for rows in self.rows.values()) + len(self.arrays) * _ALIGNED
         for name, array in self.arrays.items():
-            size += array[:1].nbytes * len(self.rows[self.by[name]]) if name in self.by else array.nbytes
+            size += (
+                array[:1].nbytes * len(self.rows[self.by[name]])
+                if name in self.by
+                else array.nbytes
+            )
         return size
 
     def frame(self, parent: str = "", room: Room | None = None) -> Frame:
-        """Return it as a frame, copied to where there is room for it; without, the state must not move until it is written."""
+        """Return it as a frame, copied to where there is room for it; without, the state must not
+        move until it is written.
+        """
         if room:
             room.clear()
         stored: dict[str, Array] = dict(self.rows)
@@ -251,7 +280,9 @@ def parse(data: Bytes) -> Frame:
         if place != len(body):
             raise SnapshotRefused("bytes are left over")
         if not isinstance(header["parent"], str) or not header["base"] <= header["next_offset"]:
-            raise SnapshotRefused(f"it claims to reach from {header['base']} to {header['next_offset']}")
+            raise SnapshotRefused(
+                f"it claims to reach from {header['base']} to {header['next_offset']}"
+            )
         return Frame(header, stored, digest.hexdigest())
     except (KeyError, TypeError, ValueError) as error:
         raise SnapshotRefused(f"its content does not fit together: {error}") from error
@@ -270,10 +301,19 @@ def overlay(arrays: dict[str, Array], frame: Frame) -> dict[str, Array]:
             after[name] = frame.stored[name]
             continue
         before, rows = arrays.get(name), frame.stored[index]
-        if before is None or before.dtype != dtype or list(before.shape[1:]) != shape[1:] or rows.dtype != np.int64:
+        if (
+            before is None
+            or before.dtype != dtype
+            or list(before.shape[1:]) != shape[1:]
+            or rows.dtype != np.int64
+        ):
             raise SnapshotRefused(f"array {name} does not fit the one before it")
         fresh = int((rows >= len(before)).sum())
-        if (np.diff(rows, prepend=-1) <= 0).any() or (rows >= shape[0]).any() or len(before) + fresh != shape[0]:
+        if (
+            (np.diff(rows, prepend=-1) <= 0).any()
+            or (rows >= shape[0]).any()
+            or len(before) + fresh != shape[0]
+        ):
             raise SnapshotRefused(f"the rows of array {name} do not fit the one before it")
         if fresh:
             grown = np.empty(shape, dtype)
@@ -292,7 +332,9 @@ def state_of(frame: Frame, arrays: dict[str, Array]) -> PartitionState:
     header = frame.header
     try:
         activation = Activation(**header["activation"]) if header["activation"] else None
-        return PartitionState.from_arrays(arrays, header["metrics"], header["base"], frame.next_offset, activation)
+        return PartitionState.from_arrays(
+            arrays, header["metrics"], header["base"], frame.next_offset, activation
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise SnapshotRefused(f"its content does not fit together: {error}") from error
 
@@ -304,5 +346,7 @@ def _header(body: Bytes) -> tuple[dict[str, Any], int]:
         raise SnapshotRefused(f"its header claims {size} bytes")
     header = json.loads(body[start : start + size].tobytes())
     if header["state_version"] != STATE_VERSION:
-        raise SnapshotRefused(f"it has state version {header['state_version']}, this code {STATE_VERSION}")
+        raise SnapshotRefused(
+            f"it has state version {header['state_version']}, this code {STATE_VERSION}"
+        )
     return header, start + size

@@ -1,6 +1,7 @@
 """When a process writes snapshots, and how little its loop sees of it.
 
-Law: the loop only copies what has changed, at a moment when the state is committed; hashing, writing and fsync happen behind,
+Law: the loop only copies what has changed, at a moment when the state is committed; hashing,
+     writing and fsync happen behind,
 one snapshot at a time. A snapshot that fails costs a longer replay and nothing else.
 """
 
@@ -37,7 +38,8 @@ class Trail:
     tip           : the newest durable one, None = the next one is a base
     offset        : what has been copied so far; -1 = nothing
     captured_at_s : when, -inf = never by this process, so that one is due
-    work_s        : time that the loop spent on the partition's rows since: what a restart would have to do again
+    work_s        : time that the loop spent on the partition's rows since: what a restart would
+                    have to do again
     """
 
     partition: int
@@ -111,11 +113,14 @@ class SnapshotWriter:
         self._failed_s = -float("inf")
 
     def next_due(self, trails: Iterable[Trail], interval_s: float) -> Trail | None:
-        """Choose what to write now, given the partitions that are committed and beyond their snapshot.
+        """Choose what to write now, given the partitions that are committed and beyond their
+        snapshot.
 
-        The loop's own part never takes more than SHARE of the time. All of it together, with what happens behind, takes no more
-        either, and a partition is left alone for the interval - unless a restart would have to do more than REPLAY_S of work
-        again: a process that is killed more often than the interval would otherwise never write a snapshot, and each start
+        The loop's own part never takes more than SHARE of the time. All of it together, with what
+        happens behind, takes no more either, and a partition is left alone for the interval -
+        unless a restart would have to do more than REPLAY_S of work
+        again: a process that is killed more often than the interval would otherwise never write a
+               snapshot, and each start
         would have more to replay.
         """
         now_s = self._clock()
@@ -123,7 +128,10 @@ class SnapshotWriter:
         if now_s < self._copy_again_s or self._is_busy():
             return None
         self._settle()
-        urgent = now_s - self._failed_s >= interval_s and sum(trail.work_s for trail in trails) >= REPLAY_S
+        urgent = (
+            now_s - self._failed_s >= interval_s
+            and sum(trail.work_s for trail in trails) >= REPLAY_S
+        )
         if now_s < self._write_again_s and not urgent:
             return None
         ripe = [trail for trail in trails if urgent or now_s - trail.captured_at_s >= interval_s]
@@ -132,8 +140,8 @@ class SnapshotWriter:
     def write(self, trail: Trail, state: PartitionState, *, last: bool = False) -> None:
         """Snapshot a committed state, as it stands; how it ended, ``finished`` says.
 
-        last : the state will not be folded any more, so it need not be copied; else nothing happens while another is on its
-               way, or before there is memory for the copy
+        last : the state will not be folded any more, so it need not be copied; else nothing happens
+               while another is on its way, or before there is memory for the copy
         """
         if self._is_busy() and not last:
             return
@@ -147,14 +155,31 @@ class SnapshotWriter:
             frame = selection.frame(before.digest if before else "", room)
         except MemoryError as error:
             trail.captured_at_s = began_s
-            why = LapwingError(f"no memory for a copy of the state of partition {trail.partition}: {error}")
+            why = LapwingError(
+                f"no memory for a copy of the state of partition {trail.partition}: {error}"
+            )
             self._failed_s = began_s
             self._ended.append(Finished(trail.partition, 0, why))
             return
         copy_s = self._clock() - began_s
         self._copy_again_s = began_s + copy_s / SHARE
-        marks, future = Marks.of(state, selection.arrays), self._submit(partial(self._store, trail.partition, frame))
-        self._jobs.append(_Job(trail, before, frame.next_offset, marks, began_s, copy_s, trail.work_s, not last, future))
+        marks, future = (
+            Marks.of(state, selection.arrays),
+            self._submit(partial(self._store, trail.partition, frame)),
+        )
+        self._jobs.append(
+            _Job(
+                trail,
+                before,
+                frame.next_offset,
+                marks,
+                began_s,
+                copy_s,
+                trail.work_s,
+                not last,
+                future,
+            )
+        )
         trail.offset, trail.captured_at_s, trail.work_s = state.next_offset, began_s, 0.0
 
     def finished(self) -> list[Finished]:
@@ -169,7 +194,9 @@ class SnapshotWriter:
             self._pool.shutdown()
 
     def _has_room(self, size_bytes: int) -> bool:
-        """Whether the copy may begin; much fresh memory is made ready behind, for its pages cost more than the copy."""
+        """Whether the copy may begin; much fresh memory is made ready behind, for its pages cost
+        more than the copy.
+        """
         if self._making_room:
             making, self._making_room = self._making_room, None
             making.result()
@@ -181,7 +208,9 @@ class SnapshotWriter:
         self._room.grow(size_bytes)
         return True
 
-    def _submit(self, store: Callable[[], tuple[str, int, float]]) -> Future[tuple[str, int, float]]:
+    def _submit(
+        self, store: Callable[[], tuple[str, int, float]]
+    ) -> Future[tuple[str, int, float]]:
         if self._pool is not None:
             return self._pool.submit(store)
         future: Future[tuple[str, int, float]] = Future()
@@ -198,7 +227,9 @@ class SnapshotWriter:
 
     def _is_busy(self) -> bool:
         making = self._making_room
-        return (making is not None and not making.done()) or any(job.in_room and not job.future.done() for job in self._jobs)
+        return (making is not None and not making.done()) or any(
+            job.in_room and not job.future.done() for job in self._jobs
+        )
 
     def _settle(self) -> None:
         """Take note of what has ended, in its order."""
@@ -228,7 +259,9 @@ class SnapshotWriter:
 
 
 def choose(tip: Tip | None, state: PartitionState) -> tuple[Selection, Tip | None]:
-    """Return what to write, and what it goes on from; all of the state where deltas would outgrow their base."""
+    """Return what to write, and what it goes on from; all of the state where deltas would outgrow
+    their base.
+    """
     if tip is not None and tip.deltas < MOST_DELTAS:
         changed = Selection.of(state, tip.marks)
         if tip.delta_bytes + changed.size_bytes <= tip.base_bytes:

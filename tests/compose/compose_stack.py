@@ -1,4 +1,6 @@
-"""The compose stack under a project name and ports of its own, and a reader of its topics from this machine."""
+"""The compose stack under a project name and ports of its own, and a reader of its topics from this
+machine.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, ConsumerGroupTopicPartitions, KafkaError, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    Message,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "lapwing:compose-test"
 GROUP = "lapwing-prediction"
-INPUT, SCORES, ANOMALIES = "metrics.cloudwatch.raw", "metrics.cloudwatch.scores", "anomalies.cloudwatch.events"
+INPUT, SCORES, ANOMALIES = (
+    "metrics.cloudwatch.raw",
+    "metrics.cloudwatch.scores",
+    "anomalies.cloudwatch.events",
+)
 DEAD_LETTERS = f"{INPUT}.dlq"
 
 
@@ -30,7 +43,12 @@ def lacking() -> str:
     """Say what this machine lacks for a compose stack; empty = nothing."""
     if not shutil.which("docker"):
         return "there is no docker command"
-    ran = subprocess.run(["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, check=False)
+    ran = subprocess.run(
+        ["docker", "version", "--format", "{{.Server.Version}}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if ran.returncode:
         return f"no Docker engine answers: {ran.stderr.strip()}"
     return "" if compose_command() else "there is neither docker-compose nor `docker compose`"
@@ -39,7 +57,12 @@ def lacking() -> str:
 def compose_command() -> list[str]:
     """The newer of the two is asked first."""
     for command in (["docker", "compose"], ["docker-compose"]):
-        if shutil.which(command[0]) and not subprocess.run([*command, "version"], capture_output=True, check=False).returncode:
+        if (
+            shutil.which(command[0])
+            and not subprocess.run(
+                [*command, "version"], capture_output=True, check=False
+            ).returncode
+        ):
             return command
     return []
 
@@ -52,7 +75,9 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """docker-compose with the repository's own file, an override for what a test needs, an env file instead of the user's."""
+    """docker-compose with the repository's own file, an override for what a test needs, an env file
+    instead of the user's.
+    """
 
     project: str = field(default_factory=lambda: f"lapwing-test-{uuid.uuid4().hex[:8]}")
     kafka_port: int = field(default_factory=free_port)
@@ -60,10 +85,24 @@ class Stack:
 
     def __post_init__(self) -> None:
         files = ("docker-compose.yml", "tests/compose/override.yml")
-        self.base = [*compose_command(), "--project-name", self.project, "--env-file", "tests/compose/stack.env"]
+        self.base = [
+            *compose_command(),
+            "--project-name",
+            self.project,
+            "--env-file",
+            "tests/compose/stack.env",
+        ]
         self.base += [part for name in files for part in ("--file", name)]
-        mine = {"KAFKA_PORT": str(self.kafka_port), "REGISTRY_PORT": str(self.registry_port), "LAPWING_IMAGE": IMAGE}
-        plain = {name: value for name, value in os.environ.items() if not name.startswith(("LAPWING_", "REPLAY_", "COMPOSE_"))}
+        mine = {
+            "KAFKA_PORT": str(self.kafka_port),
+            "REGISTRY_PORT": str(self.registry_port),
+            "LAPWING_IMAGE": IMAGE,
+        }
+        plain = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LAPWING_", "REPLAY_", "COMPOSE_"))
+        }
         self.environment = plain | mine
         self.admin = self.new_admin()
 
@@ -72,7 +111,13 @@ class Stack:
 
     def __call__(self, *words: str, timeout_s: float = 900) -> str:
         ran = subprocess.run(
-            [*self.base, *words], cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=timeout_s, check=False
+            [*self.base, *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
         )
         assert ran.returncode == 0, f"{' '.join(words)}: {ran.stdout[-4000:]}{ran.stderr[-4000:]}"
         return ran.stdout
@@ -90,29 +135,58 @@ class Stack:
         return self("logs", "--no-color", "--tail", "40")
 
     def crash(self, container: dict[str, Any]) -> None:
-        """Kill a container's first process from outside; `docker kill` would count as wanted, and the container stay down."""
+        """Kill a container's first process from outside; `docker kill` would count as wanted, and
+        the container stay down.
+        """
         pid = str(container["State"]["Pid"])
-        docker("run", "--rm", "--pid", "host", "--user", "0", "--entrypoint", "/bin/sh", IMAGE, "-c", f"kill -9 {pid}")
+        docker(
+            "run",
+            "--rm",
+            "--pid",
+            "host",
+            "--user",
+            "0",
+            "--entrypoint",
+            "/bin/sh",
+            IMAGE,
+            "-c",
+            f"kill -9 {pid}",
+        )
 
     def spread(self) -> list[int]:
-        """Partitions of each member of the prediction group, fewest first; empty while the group is not settled."""
+        """Partitions of each member of the prediction group, fewest first; empty while the group is
+        not settled.
+        """
         group = self.admin.describe_consumer_groups([GROUP], request_timeout=10)[GROUP].result()
         if group.state.name != "STABLE":
             return []
         return sorted(len(member.assignment.topic_partitions) for member in group.members)
 
     def committed(self) -> dict[int, int]:
-        """Partition -> committed offset of the prediction group; partitions without one are left out."""
+        """Partition -> committed offset of the prediction group; partitions without one are left
+        out.
+        """
         asked = ConsumerGroupTopicPartitions(GROUP)
-        found = self.admin.list_consumer_group_offsets([asked], request_timeout=10)[GROUP].result().topic_partitions
-        return {one.partition: one.offset for one in found or () if one.topic == INPUT and one.offset >= 0}
+        found = (
+            self.admin.list_consumer_group_offsets([asked], request_timeout=10)[GROUP]
+            .result()
+            .topic_partitions
+        )
+        return {
+            one.partition: one.offset
+            for one in found or ()
+            if one.topic == INPUT and one.offset >= 0
+        }
 
     def ends(self, topic: str) -> dict[int, int]:
-        """Partition -> end offset; of a topic that only the replay writes that is also its number of records."""
+        """Partition -> end offset; of a topic that only the replay writes that is also its number
+        of records.
+        """
         partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
         asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}
         return {
-            one.partition: future.result().offset for one, future in self.admin.list_offsets(asked, request_timeout=10).items()
+            one.partition: future.result().offset
+            for one, future in self.admin.list_offsets(asked, request_timeout=10).items()
         }
 
     def read(self, topic: str) -> Iterator[Message]:
@@ -128,10 +202,14 @@ class Stack:
         )
         try:
             open_ones = set(self.ends(topic))
-            consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in open_ones])
+            consumer.assign(
+                [TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in open_ones]
+            )
             while open_ones:
                 message = consumer.poll(30)
-                assert message is not None, f"{topic}: nothing for 30 s before the end of partitions {sorted(open_ones)}"
+                assert message is not None, (
+                    f"{topic}: nothing for 30 s before the end of partitions {sorted(open_ones)}"
+                )
                 error = message.error()
                 if error is None:
                     yield message
@@ -144,7 +222,9 @@ class Stack:
 
 
 def docker(*words: str) -> str:
-    ran = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run(
+        ["docker", *words], capture_output=True, text=True, timeout=120, check=False
+    )
     assert ran.returncode == 0, f"docker {' '.join(words)}: {ran.stderr}"
     return ran.stdout
 

@@ -1,4 +1,6 @@
-"""`docker-compose up` as a user runs it: from the build to the first anomaly; scaled; with a crash; down and up again."""
+"""`docker-compose up` as a user runs it: from the build to the first anomaly; scaled; with a crash;
+down and up again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,18 @@ from typing import Any
 
 import fastavro
 import pytest
-from compose_stack import ANOMALIES, DEAD_LETTERS, INPUT, SCORES, Stack, Stopwatch, docker, lacking, repeated, wait_until
+from compose_stack import (
+    ANOMALIES,
+    DEAD_LETTERS,
+    INPUT,
+    SCORES,
+    Stack,
+    Stopwatch,
+    docker,
+    lacking,
+    repeated,
+    wait_until,
+)
 
 import schemas
 
@@ -76,20 +89,26 @@ def up_to_the_first_anomaly(stack: Stack) -> None:
     began_s = time.monotonic()
     stack.up(1)
     wait_until(
-        "an anomaly", lambda: next(stack.read(ANOMALIES), None) is not None, FIRST_ANOMALY_S - (time.monotonic() - began_s)
+        "an anomaly",
+        lambda: next(stack.read(ANOMALIES), None) is not None,
+        FIRST_ANOMALY_S - (time.monotonic() - began_s),
     )
 
 
 def healthy(stack: Stack) -> bool:
     states = [one["State"] for service in OURS for one in stack.containers(service)]
-    return len(states) == len(OURS) and all(one["Running"] and one["Health"]["Status"] == "healthy" for one in states)
+    return len(states) == len(OURS) and all(
+        one["Running"] and one["Health"]["Status"] == "healthy" for one in states
+    )
 
 
 def nobody_is_root(stack: Stack) -> None:
     for service in OURS:
         (container,) = stack.containers(service)
         assert docker("exec", container["Id"], "id", "-u").strip() == "10001"
-        written = docker("exec", container["Id"], "sh", "-c", "touch /opt/lapwing/here 2>&1 || echo refused")
+        written = docker(
+            "exec", container["Id"], "sh", "-c", "touch /opt/lapwing/here 2>&1 || echo refused"
+        )
         assert "Read-only file system" in written
         assert "refused" in written
 
@@ -101,7 +120,9 @@ def crash_one(stack: Stack) -> None:
     assert len(before) == 6
 
     def replaced() -> bool:
-        (now,) = [one for one in stack.containers("consumer_prediction") if one["Id"] == victim["Id"]]
+        (now,) = [
+            one for one in stack.containers("consumer_prediction") if one["Id"] == victim["Id"]
+        ]
         return now["State"]["Running"] and now["State"]["StartedAt"] != victim["State"]["StartedAt"]
 
     wait_until("the killed predictor runs again", replaced, 60)
@@ -118,19 +139,28 @@ def goes_on(stack: Stack, before: dict[int, int]) -> None:
     wait_until("the group's coordinator answers", stack.committed, 60)
     now = stack.committed()
     assert set(now) == set(before)
-    assert all(now[partition] >= before[partition] > 0 for partition in before), f"committed {before} before, {now} after"
+    assert all(now[partition] >= before[partition] > 0 for partition in before), (
+        f"committed {before} before, {now} after"
+    )
     wait_until("every partition goes on", lambda: advanced(stack, before), 120)
 
 
 def nothing_is_lost_or_doubled(stack: Stack) -> None:
-    """Each input record has exactly one score or dead letter, seen as a reader of committed records sees it."""
+    """Each input record has exactly one score or dead letter, seen as a reader of committed records
+    sees it.
+    """
     sent = Counter((message.partition(), message.offset()) for message in stack.read(INPUT))
-    dead = Counter(coordinates(dict(message.headers() or ())) for message in stack.read(DEAD_LETTERS))
+    dead = Counter(
+        coordinates(dict(message.headers() or ())) for message in stack.read(DEAD_LETTERS)
+    )
     scored: Counter[tuple[int, int]] = Counter()
     for record in decoded(stack, SCORES, "score_event"):
         scored[record["source_partition"], record["source_offset"]] += 1
     anomalies = sum(record["is_anomaly"] for record in decoded(stack, ANOMALIES, "anomaly_event"))
-    print(f"{len(sent)} records in, {len(scored)} scored, {len(dead)} dead letters, {anomalies} anomalies")
+    print(
+        f"{len(sent)} records in, {len(scored)} scored, {len(dead)} dead letters, {anomalies}"
+        " anomalies"
+    )
     assert len(sent) > 50_000
     assert not repeated(scored + dead)
     assert set(scored) | set(dead) == set(sent)

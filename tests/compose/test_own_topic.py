@@ -1,4 +1,6 @@
-"""Own topic, own schema in the compose stack: the owner's subject is there first, and stays as its owner made it."""
+"""Own topic, own schema in the compose stack: the owner's subject is there first, and stays as its
+owner made it.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,10 @@ def test_an_own_topic_with_a_schema_of_its_owner(stack: Stack) -> None:
     assert before == ([1], LEVEL)
     with watch("topics ensure, inspect, doctor"):
         ensured = lapwing(stack, "topics", "ensure")
-        assert f"left      {SUBJECT}: it belongs to whoever writes the input; it has 1 version at level {LEVEL}" in ensured
+        assert (
+            f"left      {SUBJECT}: it belongs to whoever writes the input; it has 1 version at"
+            f" level {LEVEL}" in ensured
+        )
         assert ensured.count(" has id ") == 3
         seen = json.loads(lapwing(stack, "inspect", "--json"))
         (reading,) = seen["readings"]
@@ -68,7 +73,10 @@ def test_an_own_topic_with_a_schema_of_its_owner(stack: Stack) -> None:
         wait_until("all records are judged", lambda: committed(stack) == ROWS, 120)
     examined = lapwing(stack, "doctor", service="consumer_prediction")
     assert "✓ input" in examined
-    assert "entity=device, time=ts (long, ms by input.time_unit), metrics=value, left out=proc (text)" in examined
+    assert (
+        "entity=device, time=ts (long, ms by input.time_unit), metrics=value, left out=proc (text)"
+        in examined
+    )
     assert before == (registry.get_versions(SUBJECT), registry.get_compatibility(SUBJECT))
     print(f"\n{watch.table()}\n{ensured}\n{examined}")
 
@@ -81,10 +89,21 @@ def write(stack: Stack, registry: SchemaRegistryClient) -> None:
     (made,) = stack.admin.create_topics([NewTopic(TOPIC, 3, 1)]).values()
     made.result(30)
     serializer = AvroSerializer(registry, FLINK)
-    producer = Producer({"bootstrap.servers": f"localhost:{stack.kafka_port}", "partitioner": "murmur2_random"})
+    producer = Producer(
+        {"bootstrap.servers": f"localhost:{stack.kafka_port}", "partitioner": "murmur2_random"}
+    )
     for i in range(ROWS):
-        record = {"device": f"d{i % 4}", "ts": 1_700_000_000_000 + 60_000 * (i // 4), "proc": None, "value": float(i % 7)}
-        producer.produce(TOPIC, serializer(record, SerializationContext(TOPIC, MessageField.VALUE)), key=record["device"])
+        record = {
+            "device": f"d{i % 4}",
+            "ts": 1_700_000_000_000 + 60_000 * (i // 4),
+            "proc": None,
+            "value": float(i % 7),
+        }
+        producer.produce(
+            TOPIC,
+            serializer(record, SerializationContext(TOPIC, MessageField.VALUE)),
+            key=record["device"],
+        )
     assert producer.flush(30) == 0
 
 
@@ -96,5 +115,9 @@ def lapwing(stack: Stack, *words: str, service: str = "topics") -> str:
 
 def committed(stack: Stack) -> int:
     asked = ConsumerGroupTopicPartitions(GROUP)
-    found = stack.admin.list_consumer_group_offsets([asked], request_timeout=10)[GROUP].result().topic_partitions
+    found = (
+        stack.admin.list_consumer_group_offsets([asked], request_timeout=10)[GROUP]
+        .result()
+        .topic_partitions
+    )
     return sum(one.offset for one in found or () if one.topic == TOPIC and one.offset > 0)

@@ -1,4 +1,6 @@
-"""Awkward series through the ensemble and through every part alone: finite scores, no storm of alarms, no crash."""
+"""Awkward series through the ensemble and through every part alone: finite scores, no storm of
+alarms, no crash.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.ensemble.fold import MEMBER_NAMES, PART_NAMES, EnsembleState, fold, knobs_for, limits_for
+from shared.ensemble.fold import (
+    MEMBER_NAMES,
+    PART_NAMES,
+    EnsembleState,
+    fold,
+    knobs_for,
+    limits_for,
+)
 
 SLOW = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 ROWS = 130 if SLOW else 4000
@@ -60,7 +69,9 @@ def judge(values, time_ms, detector, warmup=WARMUP, per_day=0.0, trained=None):
     state.reserve(1, metrics)
     slots = np.arange(metrics, dtype=np.int32)[None]
     limits = limits_for(metrics, warmup, per_day=per_day)
-    return fold(state, slots, np.zeros(rows), time_ms, values, limits, knobs_for(detector, 1.3), trained)
+    return fold(
+        state, slots, np.zeros(rows), time_ms, values, limits, knobs_for(detector, 1.3), trained
+    )
 
 
 def assert_sane(out, values):
@@ -87,7 +98,9 @@ def test_awkward_series_are_finite_and_quiet(name, detector):
     values = awkward(name, ROWS)[:, None]
     out = judge(values, START + STEP * np.arange(ROWS), detector)
     assert_sane(out, values)
-    assert not (np.isinf(out.expected) | np.isinf(out.lower) | np.isinf(out.upper)).any() or name in ("huge", "extremes")
+    assert not (
+        np.isinf(out.expected) | np.isinf(out.lower) | np.isinf(out.upper)
+    ).any() or name in ("huge", "extremes")
     assert out.alarm.sum() <= max(6, ROWS * STEP / 86_400_000 * MOST_PER_DAY)
 
 
@@ -104,7 +117,9 @@ def test_all_awkward_series_as_metrics_of_one_entity(detector):
     rows = 90 if SLOW else 2500
     values = np.stack([awkward(name, rows) for name in NAMES[:18]], 1)
     trained = np.random.default_rng(0).exponential(0.4343, rows)
-    out = judge(values, START + STEP * np.arange(rows), detector, warmup=40 if SLOW else 0, trained=trained)
+    out = judge(
+        values, START + STEP * np.arange(rows), detector, warmup=40 if SLOW else 0, trained=trained
+    )
     assert_sane(out, values)
     assert out.alarm.sum() <= max(6, rows * STEP / 86_400_000 * MOST_PER_DAY)
     assert detector == "ensemble" or not out.trained.any()
@@ -114,23 +129,36 @@ def test_all_awkward_series_as_metrics_of_one_entity(detector):
 @settings(max_examples=2 if SLOW else 12, deadline=None)
 @given(
     values=st.lists(
-        st.one_of(st.floats(allow_nan=True, allow_infinity=False), st.integers(-3, 3).map(float)), min_size=60, max_size=160
+        st.one_of(st.floats(allow_nan=True, allow_infinity=False), st.integers(-3, 3).map(float)),
+        min_size=60,
+        max_size=160,
     ),
-    gaps=st.lists(st.sampled_from([0, 1, 1000, STEP, STEP, STEP, 86_400_000, 40 * 86_400_000]), min_size=60, max_size=160),
+    gaps=st.lists(
+        st.sampled_from([0, 1, 1000, STEP, STEP, STEP, 86_400_000, 40 * 86_400_000]),
+        min_size=60,
+        max_size=160,
+    ),
     detector=st.sampled_from(DETECTORS),
 )
 def test_any_finite_values_and_any_gaps_give_finite_scores(values, gaps, detector):
     rows = min(len(values), len(gaps))
     column = np.array(values[:rows])[:, None]
-    assert_sane(judge(column, START + np.cumsum(np.array(gaps[:rows], np.int64)), detector, warmup=30), column)
+    assert_sane(
+        judge(column, START + np.cumsum(np.array(gaps[:rows], np.int64)), detector, warmup=30),
+        column,
+    )
 
 
 def own_case(detector, days=28):
-    """Two metrics that follow one load, and rows in which something happens that the detector is there for."""
+    """Two metrics that follow one load, and rows in which something happens that the detector is
+    there for.
+    """
     rows = days * 288
     random = np.random.default_rng(5)
     load = 10 + 4 * np.sin(2 * np.pi * np.arange(rows) / 288) + random.normal(0, 0.3, rows)
-    values = np.stack([load * 2 + random.normal(0, 0.2, rows), load * 7 + random.normal(0, 0.5, rows)], 1)
+    values = np.stack(
+        [load * 2 + random.normal(0, 0.2, rows), load * 7 + random.normal(0, 0.5, rows)], 1
+    )
     happens = slice(7300, 7325) if detector != "novelty" else slice(7300, 7400)
     if detector == "combination":  # each metric for itself stays within what it has shown before
         values[happens, 1] = values[happens, 1] * 0.7 + 12
@@ -153,7 +181,10 @@ def test_every_detector_finds_what_is_its_own(detector):
 
 
 def test_what_is_not_a_detector_or_no_threshold_is_named():
-    with pytest.raises(ValueError, match="'forest', not one of ensemble, novelty, burst, neighbours, time_of_day, combination"):
+    with pytest.raises(
+        ValueError,
+        match="'forest', not one of ensemble, novelty, burst, neighbours, time_of_day, combination",
+    ):
         knobs_for("forest", 1.3)
     for threshold in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="threshold is"):

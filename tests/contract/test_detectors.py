@@ -28,7 +28,9 @@ def model_of(detector: Detector) -> Model:
 def test_scores_are_finite_even_far_out(detector: Detector) -> None:
     model = model_of(detector)
     far = np.concatenate([cloud(20) * 10.0**power for power in range(7)])
-    extremes = np.concatenate([far, np.full((1, 13), 1e6), np.full((1, 13), -1e6), np.zeros((1, 13))])
+    extremes = np.concatenate(
+        [far, np.full((1, 13), 1e6), np.full((1, 13), -1e6), np.zeros((1, 13))]
+    )
     for X in (extremes, -extremes):
         scores = model.score(X)
         assert scores.dtype == np.float64
@@ -45,7 +47,9 @@ def test_same_seed_same_model(detector: Detector) -> None:
 
 def test_other_seed_other_model(detector: Detector) -> None:
     X = cloud(400)
-    first, second = (fit(detector, X, SETTINGS.model_copy(update={"seed": seed}))[1].score(X) for seed in (0, 1))
+    first, second = (
+        fit(detector, X, SETTINGS.model_copy(update={"seed": seed}))[1].score(X) for seed in (0, 1)
+    )
     assert not np.array_equal(first, second)
 
 
@@ -60,7 +64,10 @@ def test_subset_and_order_do_not_matter(detector: Detector) -> None:
 
 def test_batch_of_one_equals_the_row_of_many(detector: Detector) -> None:
     model, X = model_of(detector), cloud(70)
-    assert b"".join(model.score(X[row : row + 1]).tobytes() for row in range(len(X))) == model.score(X).tobytes()
+    assert (
+        b"".join(model.score(X[row : row + 1]).tobytes() for row in range(len(X)))
+        == model.score(X).tobytes()
+    )
     shares, top = model.attribute(X)
     for row in range(0, len(X), 11):
         share, feature = model.attribute(X[row : row + 1])
@@ -104,4 +111,7 @@ def test_survives_save_and_load_bit_for_bit(detector: Detector, tmp_path: Path) 
         result.model.window,
     )
     assert loaded.scale.centre.tobytes() == result.model.scale.centre.tobytes()
-    assert loaded.entity_rows(["host-1", "nobody"]).tolist() == result.model.entity_rows(["host-1", "nobody"]).tolist()
+    assert (
+        loaded.entity_rows(["host-1", "nobody"]).tolist()
+        == result.model.entity_rows(["host-1", "nobody"]).tolist()
+    )

@@ -1,6 +1,8 @@
-"""The ensemble on the Numenta Anomaly Benchmark: a change that costs quality is seen before it lands.
+"""The ensemble on the Numenta Anomaly Benchmark: a change that costs quality is seen before it
+lands.
 
-And the benchmark itself on series that nobody has seen: nothing may depend on what a category or a file is called.
+And the benchmark itself on series that nobody has seen: nothing may depend on what a category or a
+file is called.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ STUDIES = ("--windows", "--ablation", "--perturb", "1", "--leave-one-out", "--th
 @pytest.fixture
 def score(monkeypatch):
     def called(data, out, *options):
-        monkeypatch.setattr(sys, "argv", ["benchmarks.nab", "--data", str(data), "--out", str(out), *options])
+        monkeypatch.setattr(
+            sys, "argv", ["benchmarks.nab", "--data", str(data), "--out", str(out), *options]
+        )
         return benchmark.main()
 
     return called
@@ -74,7 +78,9 @@ def test_result_files_hold_what_was_scored(run, nab_dir):
 
 
 def unseen(folder: Path, factory: str, office: str) -> Path:
-    """Make a checkout with two categories of odd series, under the given names; the labels say nothing of the last file."""
+    """Make a checkout with two categories of odd series, under the given names; the labels say
+    nothing of the last file.
+    """
     rng = np.random.default_rng(11)
     row = np.arange(ROWS)
     daily = 40 + 10 * np.sin(2 * np.pi * row / 288)
@@ -96,13 +102,21 @@ def unseen(folder: Path, factory: str, office: str) -> Path:
     }
     windows, labels = {}, {}
     for key, (values, spans) in series.items():
-        times = [f"{START + timedelta(minutes=5 * place):%Y-%m-%d %H:%M:%S}" for place in range(len(values))]
+        times = [
+            f"{START + timedelta(minutes=5 * place):%Y-%m-%d %H:%M:%S}"
+            for place in range(len(values))
+        ]
         path = folder / "data" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        lines = (f"{time},{'' if math.isnan(value) else value}" for time, value in zip(times, values, strict=True))
+        lines = (
+            f"{time},{'' if math.isnan(value) else value}"
+            for time, value in zip(times, values, strict=True)
+        )
         path.write_text("\n".join(["timestamp,value", *lines]) + "\n")
         if spans is not None:
-            windows[key] = [[times[first] + ".000000", times[last] + ".000000"] for first, last in spans]
+            windows[key] = [
+                [times[first] + ".000000", times[last] + ".000000"] for first, last in spans
+            ]
             labels[key] = [times[(first + last) // 2] for first, last in spans]
     (folder / "labels").mkdir()
     (folder / "data" / "README.md").write_text("not a series\n")
@@ -136,12 +150,25 @@ def test_categories_never_seen_are_scored_with_every_study(tmp_path, score, monk
     assert not listed["büro/constant.csv"]["false_alarms"]
     assert not listed["factory floor/missing.csv"]["false_alarms"]
     assert [one["warmup"] for one in summary["other_thresholds"]] == ["probation", "product"]
-    assert {one["name"] for one in summary["ablation"]} >= {"default", "without absence", "novelty alone"}
+    assert {one["name"] for one in summary["ablation"]} >= {
+        "default",
+        "without absence",
+        "novelty alone",
+    }
     assert summary["steps"][-1]["name"] == "+ absence = default"
     assert summary["steps"][-1]["at_default"]["profiles"] == pytest.approx(summary["profiles"])
-    assert {one["category"] for one in summary["leave_one_category_out"]["product"]} == {"factory floor", "büro"}
+    assert {one["category"] for one in summary["leave_one_category_out"]["product"]} == {
+        "factory floor",
+        "büro",
+    }
     assert summary["perturbation"]["draws"] == 1
-    for title in ("parts;", "from the tutorial to the default;", "1 draws", "left out (product warm-up)", "windows hit"):
+    for title in (
+        "parts;",
+        "from the tutorial to the default;",
+        "1 draws",
+        "left out (product warm-up)",
+        "windows hit",
+    ):
         assert title in said.out
 
 
@@ -165,8 +192,12 @@ def test_a_wrong_folder_is_named(tmp_path, score, capsys):
     assert "nowhere" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("option", "value"), [("--perturb", "0"), ("--threshold", "0"), ("--threshold", "11")])
-def test_an_impossible_option_is_refused_with_what_is_allowed(tmp_path, score, capsys, option, value):
+@pytest.mark.parametrize(
+    ("option", "value"), [("--perturb", "0"), ("--threshold", "0"), ("--threshold", "11")]
+)
+def test_an_impossible_option_is_refused_with_what_is_allowed(
+    tmp_path, score, capsys, option, value
+):
     with pytest.raises(SystemExit) as left:
         score(tmp_path, tmp_path, option, value)
     assert left.value.code == 2

@@ -1,4 +1,6 @@
-"""The laws of the whole path, for every detector: bytes in, verdicts out, whatever the cuts, restarts and neighbours."""
+"""The laws of the whole path, for every detector: bytes in, verdicts out, whatever the cuts,
+restarts and neighbours.
+"""
 
 from __future__ import annotations
 
@@ -38,12 +40,18 @@ WARMUP = 60
 
 
 def configuration(detector: Detector) -> Configuration:
-    detection = DetectionSettings(warmup_samples=WARMUP, alarms_per_day=2.0, metrics={"cpu": {"direction": "up"}})
-    return Configuration(detector, 5, detection, QualitySettings(forget_days=0.5, repeat_hours=1, flat_hours=0.5))
+    detection = DetectionSettings(
+        warmup_samples=WARMUP, alarms_per_day=2.0, metrics={"cpu": {"direction": "up"}}
+    )
+    return Configuration(
+        detector, 5, detection, QualitySettings(forget_days=0.5, repeat_hours=1, flat_hours=0.5)
+    )
 
 
 def log_of(seed: int, rows: int = ROWS) -> Batch:
-    """Three hosts with season, spikes, missing values, late and repeated rows, a long silence and some poison."""
+    """Three hosts with season, spikes, missing values, late and repeated rows, a long silence and
+    some poison.
+    """
     random = np.random.default_rng(seed)
     records, keys = [], []
     clock = dict.fromkeys(HOSTS, START_MS)
@@ -52,8 +60,13 @@ def log_of(seed: int, rows: int = ROWS) -> Batch:
         host = str(random.choice(HOSTS))
         clock[host] += STEP_MS if random.random() > 0.004 else 200 * STEP_MS
         load = 1.5 + np.sin(clock[host] / 86_400_000 * 2 * np.pi)
-        values = {"cpu": load * (30 if random.random() < 0.01 else 1) + random.normal(0, 0.05), "network": 10 * load}
-        values = {name: None if random.random() < 0.03 else float(value) for name, value in values.items()}
+        values = {
+            "cpu": load * (30 if random.random() < 0.01 else 1) + random.normal(0, 0.05),
+            "network": 10 * load,
+        }
+        values = {
+            name: None if random.random() < 0.03 else float(value) for name, value in values.items()
+        }
         record = {"host": host, "timestamp": clock[host], **values}
         kind = random.random()
         if kind < 0.02 and host in newest:
@@ -64,7 +77,9 @@ def log_of(seed: int, rows: int = ROWS) -> Batch:
             newest[host] = record
         names, schema_id = (METRICS, 1) if host != "host-1" else (TURNED, 2)
         text = flat_schema("lapwing.Metric" if schema_id == 1 else "lapwing.Turned", "host", names)
-        records.append(b"poison" if random.random() < 0.01 else encode_records(text, schema_id, [record])[0])
+        records.append(
+            b"poison" if random.random() < 0.01 else encode_records(text, schema_id, [record])[0]
+        )
         keys.append(host.encode())
     offsets = np.cumsum(random.integers(1, 3, rows)).astype(np.int64)
     return Batch("in", 0, Blob.join(records), Blob.join(keys), offsets, np.zeros(rows, np.int64))
@@ -94,20 +109,33 @@ def column(outcomes: list[Outcome], name: str) -> np.ndarray:
     parts = [getattr(outcome.verdicts, name) for outcome in outcomes]
     wide = max(part.shape[1] if part.ndim == 2 else 0 for part in parts)
     if wide:
-        parts = [np.pad(part, ((0, 0), (0, wide - part.shape[1])), constant_values=np.nan) for part in parts]
+        parts = [
+            np.pad(part, ((0, 0), (0, wide - part.shape[1])), constant_values=np.nan)
+            for part in parts
+        ]
     return np.concatenate(parts)
 
 
-def assert_same(one: tuple[list[Outcome], PartitionState], other: tuple[list[Outcome], PartitionState]) -> None:
+def assert_same(
+    one: tuple[list[Outcome], PartitionState], other: tuple[list[Outcome], PartitionState]
+) -> None:
     for field in fields(Verdicts):
-        assert column(one[0], field.name).tobytes() == column(other[0], field.name).tobytes(), field.name
+        assert column(one[0], field.name).tobytes() == column(other[0], field.name).tobytes(), (
+            field.name
+        )
     assert [a for o in one[0] for a in o.anomalies] == [a for o in other[0] for a in o.anomalies]
     assert snapshots.encode(one[1]) == snapshots.encode(other[1])
 
 
 @settings(max_examples=6, deadline=None)
-@given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(1, ROWS - 1), max_size=5, unique=True), restarts=st.booleans())
-def test_cuts_and_restarts_change_nothing(detector: Detector, seed: int, cuts: list[int], restarts: bool) -> None:
+@given(
+    seed=st.integers(0, 10_000),
+    cuts=st.lists(st.integers(1, ROWS - 1), max_size=5, unique=True),
+    restarts=st.booleans(),
+)
+def test_cuts_and_restarts_change_nothing(
+    detector: Detector, seed: int, cuts: list[int], restarts: bool
+) -> None:
     batch = log_of(seed)
     assert_same(run(detector, batch), run(detector, batch, sorted(cuts), restarts=restarts))
 
@@ -119,16 +147,35 @@ def test_row_by_row_is_the_whole_log(detector: Detector) -> None:
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
-    """Also where the neighbours' schema names the metrics in another order; only who stopped is the partition's to say."""
+    """Also where the neighbours' schema names the metrics in another order; only who stopped is the
+    partition's to say.
+    """
     batch = log_of(seed)
     [whole], _ = run(detector, batch)
     for host in HOSTS:
         mine = [row for row in range(len(batch)) if batch.keys[row] == host.encode()]
-        values, keys = Blob.join([batch.values[row] for row in mine]), Blob.join([batch.keys[row] for row in mine])
-        [alone], state = run(detector, Batch("in", 0, values, keys, batch.offsets[mine], batch.broker_ms[mine]))
+        values, keys = (
+            Blob.join([batch.values[row] for row in mine]),
+            Blob.join([batch.keys[row] for row in mine]),
+        )
+        [alone], state = run(
+            detector, Batch("in", 0, values, keys, batch.offsets[mine], batch.broker_ms[mine])
+        )
         rows = np.isin(whole.columns.accepted, mine)
-        for name in ("score", "severity", "threshold", "is_anomaly", "cold", "warmup_percent", "warmup_minutes_left", "run"):
-            assert getattr(whole.verdicts, name)[rows].tobytes() == getattr(alone.verdicts, name).tobytes(), name
+        for name in (
+            "score",
+            "severity",
+            "threshold",
+            "is_anomaly",
+            "cold",
+            "warmup_percent",
+            "warmup_minutes_left",
+            "run",
+        ):
+            assert (
+                getattr(whole.verdicts, name)[rows].tobytes()
+                == getattr(alone.verdicts, name).tobytes()
+            ), name
         order = [METRICS.index(name) for name in state.metrics]
         for name in ("expected", "lower", "upper", "metric_severity"):
             here = getattr(whole.verdicts, name)[rows][:, order]

@@ -5,7 +5,14 @@ from numba import njit
 
 from benchmarks.nab.corpus import read_corpus
 from shared.ensemble.kernels.calibration import add, rank
-from shared.ensemble.kernels.layout import LIBRARY, MEMBERS, METRIC_DTYPE, SHAPE, SKETCH_DTYPE, Knobs
+from shared.ensemble.kernels.layout import (
+    LIBRARY,
+    MEMBERS,
+    METRIC_DTYPE,
+    SHAPE,
+    SKETCH_DTYPE,
+    Knobs,
+)
 from shared.ensemble.kernels.members import fold_value
 
 WITHIN = 0.05
@@ -14,7 +21,11 @@ EVERY = 7
 
 @njit
 def member_scores(time_ms, values, warmup, knobs):
-    state, shape, distances = np.zeros(1, METRIC_DTYPE), np.zeros(SHAPE, np.float32), np.zeros(LIBRARY, np.float32)
+    state, shape, distances = (
+        np.zeros(1, METRIC_DTYPE),
+        np.zeros(SHAPE, np.float32),
+        np.zeros(LIBRARY, np.float32),
+    )
     scores = np.zeros((values.size, MEMBERS))
     for row in range(values.size):
         fold_value(state[0], time_ms[row], values[row], warmup, knobs, shape, distances)
@@ -37,7 +48,9 @@ def farthest_apart(scores, memory, every):
                     above += weight
                 elif scores[earlier] == scores[row]:
                     above += weight / 2
-            worst = max(worst, abs(rank(sketch[0], scores[row]) + np.log10((above + 1) / (total + 1))))
+            worst = max(
+                worst, abs(rank(sketch[0], scores[row]) + np.log10((above + 1) / (total + 1)))
+            )
         add(sketch[0], scores[row], memory)
     return worst
 
@@ -47,7 +60,9 @@ def test_ranks_of_the_sketch_are_those_of_all_scores(nab_dir):
     for series in read_corpus(nab_dir):
         present = ~np.isnan(series.values)
         warmup = min(max(series.probation, 2), 1024)
-        scores = member_scores(series.time_ms[present], series.values[present], warmup, knobs)[warmup:]
+        scores = member_scores(series.time_ms[present], series.values[present], warmup, knobs)[
+            warmup:
+        ]
         for member in range(MEMBERS):
             column = np.ascontiguousarray(scores[:, member])
             apart[series.key, member] = farthest_apart(column, knobs.rank_memory * warmup, EVERY)

@@ -33,9 +33,11 @@ LEVELS = {
 """The level that each file must be able to live under: FULL for what others read."""
 
 EARLIER = {
-    path.name.removesuffix(".avsc"): path.read_text("utf-8") for path in (Path(__file__).parent / "earlier_schemas").iterdir()
+    path.name.removesuffix(".avsc"): path.read_text("utf-8")
+    for path in (Path(__file__).parent / "earlier_schemas").iterdir()
 }
-"""<name>.<version> -> a version that records in topics were written with; these files never change."""
+"""<name>.<version> -> a version that records in topics were written with; these files never change.
+"""
 
 
 def fields_of(avro: AvroType) -> Iterator[Field]:
@@ -65,7 +67,9 @@ def rename(fields: list[dict[str, Any]]) -> None:
 
 
 def append_nullable(fields: list[dict[str, Any]]) -> None:
-    fields.append({"name": "later", "type": ["null", "double"], "default": None, "doc": "Null = not known."})
+    fields.append(
+        {"name": "later", "type": ["null", "double"], "default": None, "doc": "Null = not known."}
+    )
 
 
 @pytest.fixture
@@ -79,7 +83,11 @@ def door(server: EmbeddedRegistry) -> Registry:
 
 
 def test_every_file_is_listed() -> None:
-    files = {path.name.removesuffix(".avsc") for path in schemas.files("schemas").iterdir() if path.name.endswith(".avsc")}
+    files = {
+        path.name.removesuffix(".avsc")
+        for path in schemas.files("schemas").iterdir()
+        if path.name.endswith(".avsc")
+    }
     assert files == set(schemas.ALL) == set(LEVELS)
 
 
@@ -159,7 +167,9 @@ def test_it_is_compatible_with_the_earlier_version(registry: Registry, version: 
 def test_old_and_new_records_are_read_by_new_and_old_readers(version: str) -> None:
     old, new = json.loads(EARLIER[version]), json.loads(schemas.text(version.partition(".")[0]))
     before, after = sample(old), sample(new)
-    added = {field["name"]: field["default"] for field in new["fields"] if field["name"] not in before}
+    added = {
+        field["name"]: field["default"] for field in new["fields"] if field["name"] not in before
+    }
     assert resolved(before, old, new) == before | added
     assert resolved(after, new, old) == {name: after[name] for name in before}
 
@@ -185,7 +195,9 @@ def resolved(record: Any, written: Any, read: Any) -> Any:
     out = BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema(written), record)
     out.seek(0)
-    found = fastavro.schemaless_reader(out, fastavro.parse_schema(written), fastavro.parse_schema(read))
+    found = fastavro.schemaless_reader(
+        out, fastavro.parse_schema(written), fastavro.parse_schema(read)
+    )
     assert out.read() == b""
     return found
 
@@ -202,7 +214,9 @@ def test_the_kinds_are_listed() -> None:
     assert {kind.value for kind in Kind} <= words(schemas.ANOMALY_EVENT, "kind")
 
 
-@pytest.mark.parametrize("name", [schemas.SCORE_EVENT, schemas.ANOMALY_EVENT, schemas.MODEL_ACTIVATION])
+@pytest.mark.parametrize(
+    "name", [schemas.SCORE_EVENT, schemas.ANOMALY_EVENT, schemas.MODEL_ACTIVATION]
+)
 def test_the_detectors_are_listed(name: str) -> None:
     assert {detector.value for detector in Detector} <= words(name, "detector_id")
 

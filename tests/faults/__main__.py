@@ -1,8 +1,8 @@
 """``python -m tests.faults``: the fault suite on a real Kafka, its table, and its JSON.
 
-Without options a subset of a few minutes, as in CI, and with ``--few`` four rows, as in `make test`; ``--quick`` carries out
-every row once, ``--full`` often enough for some
-hundred kills. A seed repeats the same faults at the same moments of the same stream.
+Without options a subset of a few minutes, as in CI, and with ``--few`` four rows, as in `make
+test`; ``--quick`` carries out every row once, ``--full`` often enough for some hundred kills. A
+seed repeats the same faults at the same moments of the same stream.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ from tests.faults.ground import Ground
 from tests.faults.suite import carry_out, chosen, versions
 from tests.faults.table import ROWS, SOAK_MINUTES, Level, as_text
 
-_SOAK = "random faults for so long (default: %(const)s), and what a predictor that is not killed takes up"
+_SOAK = (
+    "random faults for so long (default: %(const)s), and what a predictor that is not killed"
+    " takes up"
+)
 
 
 def main() -> int:
@@ -56,15 +59,22 @@ def main() -> int:
             shutil.rmtree(folder, ignore_errors=True)
     print(as_text(records))
     kills = sum(int(str(record["kills"])) for record in records)
-    print(f"\n{len(records)} rows, {kills} kills, detector {options.detector}, seed {options.seed}, {versions()}")
+    print(
+        f"\n{len(records)} rows, {kills} kills, detector {options.detector}, seed {options.seed},"
+        f" {versions()}"
+    )
     for record in records:
         for problem in record["problems"]:  # type: ignore[attr-defined]
             print(f"\n{record['row']}: {problem}")
     figures = ("lost", "duplicates", "wrong", "disorder")
-    return int(any(record["problems"] or any(record[name] for name in figures) for record in records))
+    return int(
+        any(record["problems"] or any(record[name] for name in figures) for record in records)
+    )
 
 
-def _write(path: Path | None, records: list[dict[str, object]], options: argparse.Namespace, level: str) -> None:
+def _write(
+    path: Path | None, records: list[dict[str, object]], options: argparse.Namespace, level: str
+) -> None:
     """Write what is known so far, so that a run that is broken off has not been in vain."""
     if path is not None:
         whole = {"rows": records, "seed": options.seed, "level": level, "versions": versions()}
@@ -76,18 +86,48 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults", description="Break things, and count what is wrong then.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description="Break things, and count what is wrong then."
+    )
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--few", action="store_true", help="four rows, about a minute")
     size.add_argument("--quick", action="store_true", help="every row once")
-    size.add_argument("--full", action="store_true", help="every row often, some 600 kills; takes 75 minutes")
-    size.add_argument("--soak", type=float, nargs="?", const=SOAK_MINUTES, default=0.0, metavar="MINUTES", help=_SOAK)
+    size.add_argument(
+        "--full", action="store_true", help="every row often, some 600 kills; takes 75 minutes"
+    )
+    size.add_argument(
+        "--soak",
+        type=float,
+        nargs="?",
+        const=SOAK_MINUTES,
+        default=0.0,
+        metavar="MINUTES",
+        help=_SOAK,
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the table there")
-    parser.add_argument("--seed", type=int, default=_seed(), help="decides the stream and every moment (default: %(default)s)")
-    parser.add_argument("--detector", default="ensemble", choices=[one.value for one in Detector], help="what judges")
-    parser.add_argument("--row", action="append", default=[], metavar="WORD", help="only rows with this word in their name")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=_seed(),
+        help="decides the stream and every moment (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--detector",
+        default="ensemble",
+        choices=[one.value for one in Detector],
+        help="what judges",
+    )
+    parser.add_argument(
+        "--row",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="only rows with this word in their name",
+    )
     parser.add_argument("--list", action="store_true", help="print the names of all rows")
-    parser.add_argument("--keep", action="store_true", help="keep logs, states and models in their temporary folder")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep logs, states and models in their temporary folder"
+    )
     return parser
 
 

@@ -1,7 +1,10 @@
-"""An endless stream of input records, good and bad, that a seed decides; and what one plain process makes of it.
+"""An endless stream of input records, good and bad, that a seed decides; and what one plain process
+makes of it.
 
-Law: record k is the same whenever and however far the stream is read. The oracle walks each partition record by record and
-shares no loop code with the predictors: it knows no broker, no batch, no transaction, no snapshot and no restart.
+Law: record k is the same whenever and however far the stream is read. The oracle walks each
+     partition record by record and
+shares no loop code with the predictors: it knows no broker, no batch, no transaction, no snapshot
+and no restart.
 """
 
 from __future__ import annotations
@@ -35,7 +38,9 @@ UNKNOWN_ID = 0x00FF_FFF0
 
 
 def evolved_schemas() -> dict[str, str]:
-    """Return the writer schemas of the stream by name: as committed, a metric more, a metric less and another order, unfit."""
+    """Return the writer schemas of the stream by name: as committed, a metric more, a metric less
+    and another order, unfit.
+    """
     first = json.loads(schemas.text(schemas.METRIC_EVENT))
     host, timestamp, cpu, network, disk = first["fields"]
     extra = {"name": "swap", "type": ["null", "double"], "default": None, "doc": "Bytes swapped."}
@@ -43,7 +48,9 @@ def evolved_schemas() -> dict[str, str]:
         "v1": schemas.text(schemas.METRIC_EVENT),
         "v2": json.dumps(first | {"fields": [host, timestamp, cpu, network, disk, extra]}),
         "v3": json.dumps(first | {"fields": [timestamp, extra, host, disk, cpu]}),
-        "unfit": json.dumps({"type": "record", "name": "Note", "fields": [{"name": "text", "type": "string"}]}),
+        "unfit": json.dumps(
+            {"type": "record", "name": "Note", "fields": [{"name": "text", "type": "string"}]}
+        ),
     }
 
 
@@ -70,9 +77,13 @@ class Mix:
 
 
 class Content:
-    """The stream; ``records[k]`` is (key, value), ``places[k]`` where it comes to lie in a topic of its own."""
+    """The stream; ``records[k]`` is (key, value), ``places[k]`` where it comes to lie in a topic of
+    its own.
+    """
 
-    def __init__(self, seed: int, ids: Mapping[str, int], partitions: int, mix: Mix = Mix()) -> None:
+    def __init__(
+        self, seed: int, ids: Mapping[str, int], partitions: int, mix: Mix = Mix()
+    ) -> None:
         self.seed, self.ids, self.mix = seed, dict(ids), mix
         self.partitions = partitions
         self.records: list[tuple[bytes, bytes]] = []
@@ -80,7 +91,10 @@ class Content:
         self.good: list[bool] = []
         self.by_partition: dict[int, list[int]] = {partition: [] for partition in range(partitions)}
         self._texts = evolved_schemas()
-        self._fields = {name: [field["name"] for field in json.loads(text)["fields"]] for name, text in self._texts.items()}
+        self._fields = {
+            name: [field["name"] for field in json.loads(text)["fields"]]
+            for name, text in self._texts.items()
+        }
         self._good = self._events()
         self._dice = random.Random(f"{seed} poison")
         self._kinds = sorted(POISON)
@@ -121,7 +135,13 @@ class Content:
     def _spoil(self, kind: str) -> tuple[bytes, bytes]:
         self._spoilt += 1
         host = f"host-{self._dice.randrange(HOSTS)}"
-        event = {"host": host, "timestamp": START_MS, "cpu": 1.0, "network_in": None, "disk_write": 2.0}
+        event = {
+            "host": host,
+            "timestamp": START_MS,
+            "cpu": 1.0,
+            "network_in": None,
+            "disk_write": 2.0,
+        }
         return host.encode(), POISON[kind](self, event)
 
     def encode(self, version: str, event: Mapping[str, object]) -> bytes:
@@ -162,7 +182,9 @@ class Content:
             "host": f"host-{host}",
             "timestamp": time_ms,
             "cpu": 30.0 * load,
-            "network_in": None if dice.random() < 0.02 else 1e6 * load * (1 + 0.1 * dice.gauss(0, 1)),
+            "network_in": (
+                None if dice.random() < 0.02 else 1e6 * load * (1 + 0.1 * dice.gauss(0, 1))
+            ),
             "disk_write": 5e4 * load if host % 5 else 7.0,
             "swap": 1e3 * load,
         }
@@ -176,20 +198,28 @@ POISON = {
     "too_large": lambda content, event: content.encode("v1", event) + b"\0" * 70_000,
     "not_avro": lambda content, event: b"level=info msg=started",
     "short": lambda content, event: b"\0\0",
-    "unknown_schema": lambda content, event: wire_header(UNKNOWN_ID) + content.encode("v1", event)[5:],
+    "unknown_schema": (
+        lambda content, event: wire_header(UNKNOWN_ID) + content.encode("v1", event)[5:]
+    ),
     "schema_unfit": lambda content, event: content.encode("unfit", {"text": "hello"}),
     "truncated": lambda content, event: content.encode("v1", event)[:-3],
     "trailing_bytes": lambda content, event: content.encode("v1", event) + b"\0",
-    "malformed": lambda content, event: content.encode("v1", event)[:5] + b"\x0chost-1" + b"\xff" * 12,
+    "malformed": (
+        lambda content, event: content.encode("v1", event)[:5] + b"\x0chost-1" + b"\xff" * 12
+    ),
     "not_finite": lambda content, event: content.encode("v1", event | {"cpu": math.nan}),
     "infinite": lambda content, event: content.encode("v1", event | {"disk_write": math.inf}),
     "time_too_early": lambda content, event: content.encode("v1", event | {"timestamp": -1}),
-    "time_too_late": lambda content, event: content.encode("v1", event | {"timestamp": 9_999_999_999_999}),
+    "time_too_late": lambda content, event: content.encode(
+        "v1", event | {"timestamp": 9_999_999_999_999}
+    ),
     "entity_empty": lambda content, event: content.encode("v1", event | {"host": ""}),
     "entity_long": lambda content, event: content.encode("v1", event | {"host": "h" * 300}),
     "entity_control": lambda content, event: content.encode("v1", event | {"host": "host\n1"}),
-    "entity_not_utf8": lambda content, event: content.encode("v1", event | {"host": "zost-1"}).replace(
-        b"zost", b"\xff\xfe\xfd\xfc"
+    "entity_not_utf8": (
+        lambda content, event: content.encode("v1", event | {"host": "zost-1"}).replace(
+            b"zost", b"\xff\xfe\xfd\xfc"
+        )
     ),
 }
 """Name -> (content, a good event) -> the bytes of a record that nobody can read."""
@@ -204,14 +234,22 @@ class Oracle:
     switches : {(partition, offset): what judges from there on}
     """
 
-    def __init__(self, content: Content, settings: Settings, encoder: Encoder, switches: Mapping[Coordinates, Switch]) -> None:
+    def __init__(
+        self,
+        content: Content,
+        settings: Settings,
+        encoder: Encoder,
+        switches: Mapping[Coordinates, Switch],
+    ) -> None:
         self.content = content
         self.results: dict[str, dict[Coordinates, list[Result]]] = {
             kind: defaultdict(list) for kind in ("scores", "anomalies", "dead_letters")
         }
         self._settings, self._encoder, self._switches = settings, encoder, switches
         self._kind_of = {getattr(settings.topics, kind): kind for kind in self.results}
-        rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
+        rules = Rules(
+            settings.input, Configuration.from_settings(settings), settings.predict.max_entities
+        )
         self._scorers = {p: Scorer(PartitionState(0), rules) for p in range(content.partitions)}
         self._done = dict.fromkeys(self._scorers, 0)
         texts = evolved_schemas()
@@ -227,12 +265,23 @@ class Oracle:
     def expected(self, kind: str, counts: Mapping[int, int]) -> dict[Coordinates, list[Result]]:
         """Return the results about the first so many records of each partition."""
         self.need(counts)
-        return {place: found for place, found in self.results[kind].items() if place[1] < counts[place[0]]}
+        return {
+            place: found
+            for place, found in self.results[kind].items()
+            if place[1] < counts[place[0]]
+        }
 
     def _record(self, partition: int, offset: int) -> None:
         key, value = self.content.records[self.content.by_partition[partition][offset]]
         number = np.array([offset], np.int64)
-        batch = Batch(self._settings.topics.input, partition, Blob.join([value]), Blob.join([key]), number, number)
+        batch = Batch(
+            self._settings.topics.input,
+            partition,
+            Blob.join([value]),
+            Blob.join([key]),
+            number,
+            number,
+        )
         scorer = self._scorers[partition]
         if switch := self._switches.get((partition, offset)):
             sha256, text = switch
@@ -241,7 +290,10 @@ class Oracle:
         plans = {schema_id: self._plans.get(schema_id) for schema_id in schema_ids(batch)}
         for sent in self._encoder.outcome(scorer.process(batch, plans), scorer.state):
             results = self.results[self._kind_of[sent.topic]][partition, offset]
-            results += [(sent.keys[row], sent.values[row], _headers(sent.headers.get(row, ()))) for row in range(len(sent))]
+            results += [
+                (sent.keys[row], sent.values[row], _headers(sent.headers.get(row, ())))
+                for row in range(len(sent))
+            ]
 
     def _plan(self, text: str) -> WriterPlan | SchemaUnfit:
         try:

@@ -1,6 +1,8 @@
-"""What all rows stand on: one broker behind a proxy, one registry, two models, and the streams with their oracles.
+"""What all rows stand on: one broker behind a proxy, one registry, two models, and the streams with
+                        their oracles.
 
-Law: one broker for the whole suite, three others for the rows about several; a run has topics, a group and folders of its own.
+Law: one broker for the whole suite, three others for the rows about several; a run has topics, a
+     group and folders of its own.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Ground:
     folder   : for models, states and logs
     detector : what judges in every run
     seed     : decides the streams
-    brokers  : how many; the proxy stands before a single one only, and several keep every record on each of them
+    brokers  : how many; the proxy stands before a single one only, and several keep every record on
+               each of them
     capacity : records per second of one predictor, once a row has measured it
     tree     : where predictors take the product from; None = where this is
     patience_s : longest wait of a run for anything, however long a row would wait
@@ -53,10 +56,14 @@ class Ground:
         self.folder.mkdir(exist_ok=True)
         behind, before = free_port(), free_port()
         kafka_kind = fixtures.kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS")
-        self.kafka = broker.new_kafka(kafka_kind, (behind, before) if brokers == 1 else None, brokers=brokers)
+        self.kafka = broker.new_kafka(
+            kafka_kind, (behind, before) if brokers == 1 else None, brokers=brokers
+        )
         self.cluster: Ground | None = None
         kind = fixtures.kind("schema registry", IMAGE, "SCHEMA_REGISTRY_URL")
-        self.registry = ContainerRegistry(self.kafka.address) if kind == "container" else MavenRegistry()
+        self.registry = (
+            ContainerRegistry(self.kafka.address) if kind == "container" else MavenRegistry()
+        )
         self.proxy = Proxy(before, behind)
         self.capacity: float | None = None
         self.tree: Path | None = None
@@ -98,7 +105,9 @@ class Ground:
         } | more
 
     def three_brokers(self) -> Ground:
-        """Return a ground of three brokers of its own, started when a row first asks for it and closed with this one."""
+        """Return a ground of three brokers of its own, started when a row first asks for it and
+        closed with this one.
+        """
         if self.cluster is None:
             self.cluster = Ground(self.folder / "cluster", self.detector, self.seed, brokers=3)
         self.cluster.tree, self.cluster.patience_s = self.tree, self.patience_s
@@ -110,7 +119,10 @@ class Ground:
 
     def fresh_topics(self, settings: Settings) -> None:
         """Make all topics anew, empty."""
-        admin, names = AdminClient({"bootstrap.servers": settings.bootstrap}), [spec.name for spec in topic_specs(settings)]
+        admin, names = (
+            AdminClient({"bootstrap.servers": settings.bootstrap}),
+            [spec.name for spec in topic_specs(settings)],
+        )
         for future in admin.delete_topics(names, operation_timeout=10).values():
             try:
                 future.result(15)
@@ -118,9 +130,12 @@ class Ground:
                 if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
                     raise
         deadline = time.monotonic() + 15
-        while set(names) & set(admin.list_topics(timeout=10).topics) and time.monotonic() < deadline:
+        while (
+            set(names) & set(admin.list_topics(timeout=10).topics) and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
-        # A topic of the same name that comes too soon may take its first records into the log that is being deleted.
+        # A topic of the same name that comes too soon may take its first records into the log that
+        # is being deleted.
         time.sleep(1.0)
         Admin(settings).ensure_topics(topic_specs(settings))
 
@@ -130,13 +145,19 @@ class Ground:
             self._contents[key] = Content(self.seed, self.ids, PARTITIONS, mix)
         return self._contents[key]
 
-    def oracle(self, content: Content, switches: Mapping[Coordinates, Switch], folder: Path) -> Oracle:
-        """Return the oracle of a stream under these switches; the one without any surprise is kept and grows."""
+    def oracle(
+        self, content: Content, switches: Mapping[Coordinates, Switch], folder: Path
+    ) -> Oracle:
+        """Return the oracle of a stream under these switches; the one without any surprise is kept
+        and grows.
+        """
         key = repr((content.mix, sorted(switches.items())))
         usual = all(offset == 0 for _, offset in switches)
         if not usual or key not in self._oracles:
             settings = self.settings(LAPWING_MODELS_DIR=str(folder))
-            encoder = Encoder(settings.topics, result_schemas(settings), "oracle", input_limit_bytes(settings))
+            encoder = Encoder(
+                settings.topics, result_schemas(settings), "oracle", input_limit_bytes(settings)
+            )
             oracle = Oracle(content, settings, encoder, switches)
             if not usual:
                 return oracle
@@ -144,12 +165,16 @@ class Ground:
         return self._oracles[key]
 
     def copy_models(self, target: Path, count: int) -> list[str]:
-        """Lay the first ``count`` models into a run's folder, the last of them as the current one; return their SHA-256."""
+        """Lay the first ``count`` models into a run's folder, the last of them as the current one;
+        return their SHA-256.
+        """
         target.mkdir(parents=True, exist_ok=True)
         return [self.publish_next(target, number) for number in range(count)]
 
     def publish_next(self, target: Path, number: int) -> str:
-        """Make one of the first two models the current one of a run's folder, as training does; return its SHA-256."""
+        """Make one of the first two models the current one of a run's folder, as training does;
+        return its SHA-256.
+        """
         sha256 = self.models[number]
         if not (target / sha256).exists():
             shutil.copytree(self.folder / "models" / sha256, target / sha256)
@@ -166,14 +191,28 @@ class Ground:
             self.cluster.restore()
 
     def _train(self) -> list[str]:
-        """Publish two models of the stream's hosts and one of other features; return their SHA-256 in this order."""
+        """Publish two models of the stream's hosts and one of other features; return their SHA-256
+        in this order.
+        """
         member = self.detector if self.detector.is_trained else Detector.ISOLATION_FOREST
         options = TrainSettings(trees=20, samples=64, min_rows=100, svm_rows=150)
         published = []
         for seed, metrics in ((1, METRICS), (2, METRICS), (3, ("temperature", "humidity"))):
-            hosts = {f"host-{k}": series(300, len(metrics), seed=100 * seed + k) * 30.0 for k in range(12)}
-            made = train(rows_of(hosts, metrics), member, FeatureSettings(), options.model_copy(update={"seed": seed}))
-            published.append(artifacts.publish(self.folder / "models", made.model, made.facts, made.canary).sha256)
+            hosts = {
+                f"host-{k}": series(300, len(metrics), seed=100 * seed + k) * 30.0
+                for k in range(12)
+            }
+            made = train(
+                rows_of(hosts, metrics),
+                member,
+                FeatureSettings(),
+                options.model_copy(update={"seed": seed}),
+            )
+            published.append(
+                artifacts.publish(
+                    self.folder / "models", made.model, made.facts, made.canary
+                ).sha256
+            )
         assert len(set(published)) == 3
         assert np.isfinite(made.canary).all()
         return published

@@ -1,7 +1,9 @@
-"""``python -m tests.faults.mutants``: the suite is tested, by mistakes planted into a copy of the product.
+"""``python -m tests.faults.mutants``: the suite is tested, by mistakes planted into a copy of the
+                                    product.
 
-Each mutant's predictors, and whoever publishes models for them, run from that copy; sender, reader beside and oracle are the
-true ones. A row that is not clean without any mutant says nothing about one.
+Each mutant's predictors, and whoever publishes models for them, run from that copy; sender, reader
+beside and oracle are the true ones. A row that is not clean without any mutant says nothing about
+one.
 """
 
 from __future__ import annotations
@@ -44,20 +46,32 @@ class Verdict:
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdicts as a JSON list of {mutant, caught_by, how}; caught_by is null where no row has noticed it."""
-    rows = [{"mutant": one.mutant, "caught_by": one.caught_by or None, "how": one.how} for one in verdicts]
+    """Return the verdicts as a JSON list of {mutant, caught_by, how}; caught_by is null where no
+    row has noticed it.
+    """
+    rows = [
+        {"mutant": one.mutant, "caught_by": one.caught_by or None, "how": one.how}
+        for one in verdicts
+    ]
     return json.dumps(rows, indent=1) + "\n"
 
 
 def as_table(verdicts: Sequence[Verdict]) -> str:
     """Return the table for people."""
-    cells = [("mutant", "caught by", "how"), *((one.mutant, one.caught_by or "NOBODY", one.how) for one in verdicts)]
+    cells = [
+        ("mutant", "caught by", "how"),
+        *((one.mutant, one.caught_by or "NOBODY", one.how) for one in verdicts),
+    ]
     widths = [max(len(line[k]) for line in cells) for k in range(2)]
-    return "\n".join(f"{name:<{widths[0]}}  {row:<{widths[1]}}  {how}".rstrip() for name, row, how in cells)
+    return "\n".join(
+        f"{name:<{widths[0]}}  {row:<{widths[1]}}  {how}".rstrip() for name, row, how in cells
+    )
 
 
 def noticed(counts: Counts, sign: str) -> str:
-    """Return what a row noticed: its figures, or the first problem with the sign in it; "" = nothing."""
+    """Return what a row noticed: its figures, or the first problem with the sign in it; "" =
+    nothing.
+    """
     figures = [f"{name} {getattr(counts, name)}" for name in FIGURES if getattr(counts, name)]
     if figures:
         return ", ".join(figures)
@@ -95,14 +109,20 @@ class Trial:
         return Verdict(mutant.name, "", "; ".join(seen), time.monotonic() - began_s)
 
     def _is_clean(self, name: str, patience_s: float) -> bool:
-        """Whether a row is clean without a mutant; it has a second chance, for the machine has other things to do as well."""
+        """Whether a row is clean without a mutant; it has a second chance, for the machine has
+        other things to do as well.
+        """
         key = name, patience_s
         for again in range(2):
             if key not in self._clean or not self._clean[key]:
                 began_s = time.monotonic()
                 tally = self._carry_out(name, self.whole, patience_s, again)
                 self._clean[key] = tally.clean
-                found = "clean without a mutant" if tally.clean else f"NOT CLEAN without a mutant: {tally.record(name)}"
+                found = (
+                    "clean without a mutant"
+                    if tally.clean
+                    else f"NOT CLEAN without a mutant: {tally.record(name)}"
+                )
                 self.say(f"{name}: {found}, {time.monotonic() - began_s:.1f} s")
         return self._clean[key]
 
@@ -113,21 +133,31 @@ class Trial:
         try:
             return once.carry_out(self.ground, self.ground.seed + again, "ci")
         except Exception as error:  # noqa: BLE001 - whatever a mutant leads to, the others have their turn
-            return Tally("ci", random.Random(0), counts=Counts(problems=[f"the row broke off: {error!r}"]))
+            return Tally(
+                "ci", random.Random(0), counts=Counts(problems=[f"the row broke off: {error!r}"])
+            )
 
 
 def judged(trial: Trial, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
     """Judge mutants one after the other."""
     for mutant in mutants:
         verdict = trial.judge(mutant)
-        outcome = f"caught by {verdict.caught_by!r}, {verdict.how}" if verdict.caught_by else f"SURVIVED {verdict.how}"
+        outcome = (
+            f"caught by {verdict.caught_by!r}, {verdict.how}"
+            if verdict.caught_by
+            else f"SURVIVED {verdict.how}"
+        )
         trial.say(f"{mutant.name}: {outcome}; {verdict.seconds:.1f} s")
         yield verdict
 
 
 def main() -> int:
     options = _parser().parse_args()
-    mutants = [one for one in MUTANTS if not options.mutant or any(word in one.name for word in options.mutant)]
+    mutants = [
+        one
+        for one in MUTANTS
+        if not options.mutant or any(word in one.name for word in options.mutant)
+    ]
     if options.list or not mutants:
         print("\n".join(mutant.name for mutant in MUTANTS))
         return 0 if options.list else 2
@@ -155,7 +185,10 @@ def main() -> int:
     print(as_table(verdicts))
     survived = [one.mutant for one in verdicts if not one.caught_by]
     took_min = (time.monotonic() - began_s) / 60
-    print(f"\n{len(verdicts)} mutants, {len(survived)} survived, seed {options.seed}, {took_min:.1f} min, {versions()}")
+    print(
+        f"\n{len(verdicts)} mutants, {len(survived)} survived, seed {options.seed}, {took_min:.1f}"
+        f" min, {versions()}"
+    )
     return int(bool(survived))
 
 
@@ -164,14 +197,29 @@ def _say(text: str) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m tests.faults.mutants", description="Plant mistakes, and see who notices.")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write [{mutant, caught_by, how}] there")
-    parser.add_argument("--seed", type=int, default=1, help="decides the stream and every moment (default: %(default)s)")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults.mutants", description="Plant mistakes, and see who notices."
+    )
     parser.add_argument(
-        "--mutant", action="append", default=[], metavar="WORD", help="only mutants with this word in their name"
+        "--json", type=Path, metavar="FILE", help="write [{mutant, caught_by, how}] there"
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="decides the stream and every moment (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--mutant",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="only mutants with this word in their name",
     )
     parser.add_argument("--list", action="store_true", help="print the names of all mutants")
-    parser.add_argument("--keep", action="store_true", help="keep logs, states and models in their temporary folder")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep logs, states and models in their temporary folder"
+    )
     return parser
 
 

@@ -1,6 +1,8 @@
-"""The mistakes that are planted into a copy of the product, to see whether a row of the table notices them.
+"""The mistakes that are planted into a copy of the product, to see whether a row of the table
+notices them.
 
-Law: a mutant names the exact text that it replaces, and that text stands once in its file: code that moved on is an error here
+Law: a mutant names the exact text that it replaces, and that text stands once in its file: code
+     that moved on is an error here
 and never a mutant that changes nothing.
 """
 
@@ -37,7 +39,9 @@ class Edit:
         path.write_text(self.within(path.read_text("utf-8")), "utf-8")
 
     def within(self, text: str) -> str:
-        """Return the text with the replacement made; ValueError unless there is just one place for it."""
+        """Return the text with the replacement made; ValueError unless there is just one place for
+        it.
+        """
         if (found := text.count(self.old)) != 1:
             raise ValueError(f"{self.file}: {found} places instead of one hold\n{self.old}")
         return text.replace(self.old, self.new)
@@ -62,7 +66,9 @@ class Mutant:
 
 
 def copy_product(tree: Path) -> None:
-    """Copy the product with its compiled kernels, whose cache goes by the files' times, and compile what is not there."""
+    """Copy the product with its compiled kernels, whose cache goes by the files' times, and compile
+    what is not there.
+    """
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package)
     _run(tree, "-m", "shared.kernels")
@@ -79,7 +85,9 @@ def plant(mutant: Mutant, whole: Path, tree: Path) -> None:
 
 def _run(tree: Path, *arguments: str) -> None:
     command = [sys.executable, *arguments]
-    subprocess.run(command, cwd=tree, env=os.environ | environ_of(tree), stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        command, cwd=tree, env=os.environ | environ_of(tree), stdout=subprocess.DEVNULL, check=True
+    )
 
 
 LOOP, OPENING = "consumer_prediction/loop.py", "consumer_prediction/opening.py"
@@ -88,13 +96,27 @@ AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/r
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
 ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/models/artifact_format.py"
 
-KILLS, DRAIN, FAILOVER = "kill -9 at random, one predictor", "SIGTERM drains", "kill -9, nobody comes back: failover"
-HELD, BROKEN = "one request held back, delivered late", "one request held back, its connection broken"
-RESCALE, STORM, GIVEN_UP = "rescale 1 -> 4 -> 2 under load", "rebalance storm", "kill -9 while partitions are given up"
+KILLS, DRAIN, FAILOVER = (
+    "kill -9 at random, one predictor",
+    "SIGTERM drains",
+    "kill -9, nobody comes back: failover",
+)
+HELD, BROKEN = (
+    "one request held back, delivered late",
+    "one request held back, its connection broken",
+)
+RESCALE, STORM, GIVEN_UP = (
+    "rescale 1 -> 4 -> 2 under load",
+    "rebalance storm",
+    "kill -9 while partitions are given up",
+)
 POISON, REGISTRY = "poison: every kind at 1 %, bursts of 1000", "registry down in mid-stream"
 SNAPSHOTS = "snapshots damaged"
 MODELS, PUBLISHED = "model damaged, or of other features", "models published while predictors run"
-MIXED_UP, ABORTED = "model's files do not belong together", "aborted records at the end of the input"
+MIXED_UP, ABORTED = (
+    "model's files do not belong together",
+    "aborted records at the end of the input",
+)
 
 MUTANTS = (
     # -- positions, transactions
@@ -102,7 +124,11 @@ MUTANTS = (
         "auto-commit on",
         (
             Edit(CLIENT, '"enable.auto.commit": "false",', '"enable.auto.commit": "true",'),
-            Edit(CLIENT, '"enable.auto.offset.store": "false",', '"enable.auto.offset.store": "true",'),
+            Edit(
+                CLIENT,
+                '"enable.auto.offset.store": "false",',
+                '"enable.auto.offset.store": "true",',
+            ),
         ),
         (DRAIN, KILLS),
     ),
@@ -124,7 +150,13 @@ MUTANTS = (
     ),
     Mutant(
         "read_uncommitted",
-        (Edit(CLIENT, '"isolation.level": "read_committed",', '"isolation.level": "read_uncommitted",'),),
+        (
+            Edit(
+                CLIENT,
+                '"isolation.level": "read_committed",',
+                '"isolation.level": "read_uncommitted",',
+            ),
+        ),
         (ABORTED,),
     ),
     Mutant(
@@ -133,8 +165,8 @@ MUTANTS = (
             Edit(
                 SINK,
                 "        self._dead: TransportError | None = None\n",
-                "        self._dead: TransportError | None = None\n"
-                "        self._beside, self._letters = Outbox(settings, tuning), settings.topics.dead_letters\n",
+                "        self._dead: TransportError | None = None\n        self._beside,"
+                " self._letters = Outbox(settings, tuning), settings.topics.dead_letters\n",
             ),
             Edit(
                 SINK,
@@ -150,7 +182,11 @@ MUTANTS = (
     ),
     Mutant(
         "dead letters dropped",
-        (Edit("consumer_prediction/outgoing.py", "if len(outcome.columns.rejected):", "if False:"),),
+        (
+            Edit(
+                "consumer_prediction/outgoing.py", "if len(outcome.columns.rejected):", "if False:"
+            ),
+        ),
         (DRAIN,),
     ),
     Mutant(
@@ -170,7 +206,8 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "        self._dead = TransactionUndecided(str(failure))\n        return self._dead",
+                "        self._dead = TransactionUndecided(str(failure))\n        return"
+                " self._dead",
                 "        return TransactionAborted(str(failure))",
             ),
         ),
@@ -203,8 +240,16 @@ MUTANTS = (
     Mutant(
         "state kept after an abort",
         (
-            Edit(LOOP, "        self.owned.clear()\n        self._held.clear()\n", "        self._held.clear()\n"),
-            Edit(LOOP, "            self._sink.abort()\n        self.owned.clear()\n", "            self._sink.abort()\n"),
+            Edit(
+                LOOP,
+                "        self.owned.clear()\n        self._held.clear()\n",
+                "        self._held.clear()\n",
+            ),
+            Edit(
+                LOOP,
+                "            self._sink.abort()\n        self.owned.clear()\n",
+                "            self._sink.abort()\n",
+            ),
             Edit(
                 LOOP,
                 "            self._take_over(partition, position, start[partition])\n",
@@ -219,7 +264,9 @@ MUTANTS = (
     Mutant(
         "state kept from an earlier ownership",
         (
-            Edit(LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"),
+            Edit(
+                LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"
+            ),
             Edit(
                 LOOP,
                 "            self._take_over(partition, position, start[partition])\n",
@@ -234,10 +281,14 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                '                self._commit()\n        except TransportError as error:\n            self._break("revoked,',
-                '                pass\n        except TransportError as error:\n            self._break("revoked,',
+                "                self._commit()\n        except TransportError as error:\n         "
+                '   self._break("revoked,',
+                "                pass\n        except TransportError as error:\n           "
+                ' self._break("revoked,',
             ),
-            Edit(LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"),
+            Edit(
+                LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"
+            ),
         ),
         (RESCALE, STORM),
     ),
@@ -258,8 +309,8 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "partition: Position(owned.state.next_offset, metadata(",
-                "partition: Position(owned.state.next_offset, '' and metadata(",
+                "owned.state.next_offset, metadata(",
+                "owned.state.next_offset, '' and metadata(",
             ),
         ),
         (DRAIN,),
@@ -270,10 +321,10 @@ MUTANTS = (
             Edit(
                 LOOP,
                 "        positions = {\n            partition: Position(",
-                "        for owned in self.owned.values():\n"
-                "            if not owned.replaying and owned.trail.offset != owned.state.next_offset:\n"
-                "                self.doors.snapshots.write(owned.trail, owned.state)\n"
-                "        positions = {\n            partition: Position(",
+                "        for owned in self.owned.values():\n            if not owned.replaying and"
+                " owned.trail.offset != owned.state.next_offset:\n               "
+                " self.doors.snapshots.write(owned.trail, owned.state)\n        positions = {\n    "
+                "        partition: Position(",
             ),
             Edit(FOLDER, "            if newest.offset > at_most:\n", "            if False:\n"),
         ),
@@ -282,8 +333,16 @@ MUTANTS = (
     Mutant(
         "snapshot taken without its checksum",
         (
-            Edit(FRAMES, "    if digest.digest() != data[-_HASH_BYTES:].tobytes():\n", "    if False:\n"),
-            Edit(FOLDER, "if not frame.digest.startswith(entry.digest) or frame.next_offset", "if frame.next_offset"),
+            Edit(
+                FRAMES,
+                "    if digest.digest() != data[-_HASH_BYTES:].tobytes():\n",
+                "    if False:\n",
+            ),
+            Edit(
+                FOLDER,
+                "if not frame.digest.startswith(entry.digest) or frame.next_offset",
+                "if frame.next_offset",
+            ),
         ),
         (SNAPSHOTS,),
         tries=3,
@@ -294,11 +353,12 @@ MUTANTS = (
         (
             Edit(
                 "shared/scoring/scorer.py",
-                "        folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))\n",
-                "        import time\n"
-                "        before_s, self._at_s = getattr(self, '_at_s', time.monotonic()), time.monotonic()\n"
-                "        forget_ms = round(quality.forget_days * _DAY_MS) if self._at_s < before_s + 3.0 else 1\n"
-                "        folded = fold(state, columns, window, forget_ms)\n",
+                "        folded = fold(state, columns, window, round(quality.forget_days *"
+                " _DAY_MS))\n",
+                "        import time\n        before_s, self._at_s = getattr(self, '_at_s',"
+                " time.monotonic()), time.monotonic()\n        forget_ms ="
+                " round(quality.forget_days * _DAY_MS) if self._at_s < before_s + 3.0 else 1\n     "
+                "   folded = fold(state, columns, window, forget_ms)\n",
             ),
         ),
         (REGISTRY,),
@@ -308,8 +368,14 @@ MUTANTS = (
         (Edit(ROLLING, "        if late or same:\n", "        if late and same:\n"),),
         (DRAIN,),
     ),
-    Mutant("no trailing-byte check", (Edit(AVRO, "elif end < stop:", "elif end > stop:"),), (POISON,)),
-    Mutant("NaN and infinity accepted", (Edit(AVRO, "elif found[_NOT_FINITE]:", "elif found[_NOT_FINITE] > 1:"),), (POISON,)),
+    Mutant(
+        "no trailing-byte check", (Edit(AVRO, "elif end < stop:", "elif end > stop:"),), (POISON,)
+    ),
+    Mutant(
+        "NaN and infinity accepted",
+        (Edit(AVRO, "elif found[_NOT_FINITE]:", "elif found[_NOT_FINITE] > 1:"),),
+        (POISON,),
+    ),
     Mutant(
         "any event time accepted",
         (Edit(AVRO, " or found[_TIME] < min_time or found[_TIME] > max_time:", ":"),),
@@ -320,27 +386,39 @@ MUTANTS = (
         (
             Edit(
                 "shared/registry.py",
-                "            except _NotFound:\n                return None\n            if found.schema_str is None:",
-                "            except TransportError:\n                return None\n            if found.schema_str is None:",
+                "            except _NotFound:\n                return None\n            if"
+                " found.schema_str is None:",
+                "            except TransportError:\n                return None\n            if"
+                " found.schema_str is None:",
             ),
         ),
         (REGISTRY,),
     ),
     Mutant(
         "records dropped that a registry outage held up",
-        (Edit(LOOP, "self._held = list(batches[place:])", "self._held = list(batches[place + 1 :])"),),
+        (
+            Edit(
+                LOOP,
+                "self._held = list(batches[place:])",
+                "self._held = list(batches[place + 1 :])",
+            ),
+        ),
         (REGISTRY,),
     ),
     # -- models
     Mutant(
         "activation not written",
-        (Edit(LOOP, "self._send_all([self.encoder.activation(", "list([self.encoder.activation("),),
+        (Edit(LOOP, "self._send_all([record])", "list([record])"),),
         (DRAIN,),
         sign=STUCK,
     ),
     Mutant(
         "activation not replayed",
-        (Edit(LOOP, "if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:", "if False:"),),
+        (
+            Edit(
+                LOOP, "if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:", "if False:"
+            ),
+        ),
         (MODELS,),
         tries=3,
     ),

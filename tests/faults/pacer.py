@@ -1,6 +1,7 @@
 """Sends a stream into the input topic, steadily or at once.
 
-Law: what was sent is the beginning of the stream, in its order, and how much of it lies in each partition is known at any time.
+Law: what was sent is the beginning of the stream, in its order, and how much of it lies in each
+     partition is known at any time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ class Pacer:
             for partition, _ in self.content.places[self.sent : self.sent + count]:
                 self.counts[partition] += 1
             self.sent += count
-            keys, values = Blob.join([key for key, _ in chosen]), Blob.join([value for _, value in chosen])
+            keys, values = (
+                Blob.join([key for key, _ in chosen]),
+                Blob.join([value for _, value in chosen]),
+            )
             self._publisher.send(Outgoing(self._topic, values, keys))
 
     def state(self) -> str:

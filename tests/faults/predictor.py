@@ -25,14 +25,20 @@ KILLED, TOLD = -signal.SIGKILL, -signal.SIGTERM
 
 
 def environ_of(tree: Path | None) -> dict[str, str]:
-    """Return the variables with which Python takes the product and its compiled kernels from a tree."""
+    """Return the variables with which Python takes the product and its compiled kernels from a
+    tree.
+    """
     return {} if tree is None else {"PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": ""}
 
 
 class Slot:
-    """A predictor that a supervisor keeps alive: whatever ends it, it is started again at once, unless told otherwise."""
+    """A predictor that a supervisor keeps alive: whatever ends it, it is started again at once,
+    unless told otherwise.
+    """
 
-    def __init__(self, name: str, log: Path, environ: Mapping[str, str], tree: Path | None = None) -> None:
+    def __init__(
+        self, name: str, log: Path, environ: Mapping[str, str], tree: Path | None = None
+    ) -> None:
         self.name, self.log, self.environ, self.tree = name, log, environ, tree
         self.exits: Counter[int] = Counter()
         self.process: subprocess.Popen[bytes] | None = None

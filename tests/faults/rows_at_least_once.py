@@ -14,7 +14,9 @@ AT_LEAST_ONCE = {"LAPWING_PREDICT__DELIVERY": "at-least-once"}
 
 @row("at-least-once: kill -9, repeats counted apart", full=3)
 def killed_at_least_once(ground: Ground, tally: Tally) -> None:
-    """Killed at random, and between the acknowledgement of results and that of the position: there they must come again."""
+    """Killed at random, and between the acknowledgement of results and that of the position: there
+    they must come again.
+    """
     with Run(ground, **AT_LEAST_ONCE) as run:
         victim = run.begin("a")
         for _ in range(int(tally.pick(1, 2, 5))):
@@ -25,7 +27,9 @@ def killed_at_least_once(ground: Ground, tally: Tally) -> None:
             died = victim.exits[KILLED]
             victim.arm(f"before_offsets:{tally.dice.randint(1, 4)}")
             victim.kill()
-            run.wait(lambda died=died: victim.exits[KILLED] >= died + 2, 60, "the end at the fail point")
+            run.wait(
+                lambda died=died: victim.exits[KILLED] >= died + 2, 60, "the end at the fail point"
+            )
             run.recovered(run.mark())
         tally.close(run, may_exit=False, may_repeat=True)
     tally.require(tally.more["repeats"] > 0, "no result came again, so the row has shown nothing")

@@ -1,7 +1,9 @@
-"""Rows on three brokers, where every record is on all three and two of them are enough: one may go at any time.
+"""Rows on three brokers, where every record is on all three and two of them are enough: one may go
+at any time.
 
-A predictor may end with an error and is started again: where the group's coordinator dies before it has answered a member with
-a slot that joins, its successor takes that member for a twin and fences it.
+A predictor may end with an error and is started again: where the group's coordinator dies before it
+has answered a member with a slot that joins, its successor takes that member for a twin and fences
+it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ def _three(ground: Ground, tally: Tally) -> Ground | None:
     """Return a ground of three brokers; None, and why, where the memory for it is not to be had."""
     free_gib = psutil.virtual_memory().available / (1 << 30)
     if ground.cluster is None and free_gib < MEMORY_GIB:
-        tally.skipped = f"three brokers need {MEMORY_GIB:g} GiB of memory, {free_gib:.1f} GiB are available"
+        tally.skipped = (
+            f"three brokers need {MEMORY_GIB:g} GiB of memory, {free_gib:.1f} GiB are available"
+        )
         return None
     return ground.three_brokers()
 
@@ -49,7 +53,9 @@ def one_of_three(ground: Ground, tally: Tally) -> None:
 
 @row("three brokers: kill -9 of a coordinator, of a leader", quick=0, full=2)
 def those_that_decide(ground: Ground, tally: Tally) -> None:
-    """The coordinator of a predictor's transactions, that of the group, the leader of an input partition; in any order."""
+    """The coordinator of a predictor's transactions, that of the group, the leader of an input
+    partition; in any order.
+    """
     three = _three(ground, tally)
     if three is None:
         return
@@ -76,12 +82,16 @@ def _kill(run: Run, tally: Tally, node: int) -> None:
     run.recovered(mark)
     time.sleep(tally.dice.uniform(0.0, 3.0))
     kafka.start()
-    run.wait(lambda: _whole(run.ground), RETURN_S, f"the return of broker {node} to every partition")
+    run.wait(
+        lambda: _whole(run.ground), RETURN_S, f"the return of broker {node} to every partition"
+    )
     run.settled()
 
 
 def _leader(ground: Ground, topic: str, what: str | int) -> int:
-    """Return the broker that leads a partition of a topic, or the one that what is named so belongs to."""
+    """Return the broker that leads a partition of a topic, or the one that what is named so belongs
+    to.
+    """
     partitions = _topics(ground)[topic].partitions
     number = what if isinstance(what, int) else _java_hash(what) % len(partitions)
     return int(partitions[number].leader)
@@ -93,15 +103,23 @@ def _whole(ground: Ground) -> bool:
         topics = _topics(ground).values()
     except KafkaException:
         return False
-    return all(len(p.isrs) == len(p.replicas) == ground.brokers for topic in topics for p in topic.partitions.values())
+    return all(
+        len(p.isrs) == len(p.replicas) == ground.brokers
+        for topic in topics
+        for p in topic.partitions.values()
+    )
 
 
 def _topics(ground: Ground) -> dict[str, Any]:
-    return dict(AdminClient({"bootstrap.servers": ground.kafka.address}).list_topics(timeout=10).topics)
+    return dict(
+        AdminClient({"bootstrap.servers": ground.kafka.address}).list_topics(timeout=10).topics
+    )
 
 
 def _java_hash(text: str) -> int:
-    """Java's String.hashCode without its sign, by which coordinators share names out among partitions."""
+    """Java's String.hashCode without its sign, by which coordinators share names out among
+    partitions.
+    """
     value = 0
     for letter in text.encode("ascii"):
         value = (31 * value + letter) & 0xFFFFFFFF

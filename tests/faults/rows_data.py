@@ -1,4 +1,6 @@
-"""Rows about what comes in: bad records, other schemas, late and repeated events, damaged models; a reader that is too slow."""
+"""Rows about what comes in: bad records, other schemas, late and repeated events, damaged models; a
+reader that is too slow.
+"""
 
 from __future__ import annotations
 
@@ -43,18 +45,26 @@ def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:
 @row("poison: every kind at 1 %, bursts of 1000", few=1, ci=1, full=3)
 def poison(ground: Ground, tally: Tally) -> None:
     """The neighbours of bad records are what they would be without them, to the byte."""
-    mix = Mix(poison=len(POISON) / 100 if not tally.brief else 0.05, bursts={300 + 500 * k: 1000 for k in range(3)})
+    mix = Mix(
+        poison=len(POISON) / 100 if not tally.brief else 0.05,
+        bursts={300 + 500 * k: 1000 for k in range(3)},
+    )
     with Run(ground, mix=mix, rate=3 * RATE) as run:
         _with_kills(run, tally, int(tally.pick(2, 3, 6)), 6_000)
         _compare_neighbours(ground, run, tally)
 
 
 def _compare_neighbours(ground: Ground, run: Run, tally: Tally) -> None:
-    """Compare the scores with those of the same stream without its bad records, but for the place of the record."""
+    """Compare the scores with those of the same stream without its bad records, but for the place
+    of the record.
+    """
     text = schemas.text(schemas.SCORE_EVENT)
     clean = ground.content(run.content.mix.without_poison())
     counts = run.pacer.counts
-    clean_counts = {p: sum(run.content.good[k] for k in run.content.by_partition[p][:count]) for p, count in counts.items()}
+    clean_counts = {
+        p: sum(run.content.good[k] for k in run.content.by_partition[p][:count])
+        for p, count in counts.items()
+    }
     clean.need(sum(clean_counts.values()))
     switches = {(p, 0): judge for (p, _), judge in run.switches().items()}
     oracle = ground.oracle(clean, switches, run.models_dir)
@@ -65,10 +75,16 @@ def _compare_neighbours(ground: Ground, run: Run, tally: Tally) -> None:
         for places in (expected, found):
             values = [places[place][0][1] for place in sorted(places) if place[0] == partition]
             decoded = decode_records(values, [text] * len(values))
-            lines.append([{n: v for n, v in one.items() if n not in ("event_id", "source_offset")} for one in decoded])
+            lines.append(
+                [
+                    {n: v for n, v in one.items() if n not in ("event_id", "source_offset")}
+                    for one in decoded
+                ]
+            )
         tally.require(
             json.dumps(lines[0]) == json.dumps(lines[1]),
-            f"{run.name}: bad records changed the scores of their neighbours in partition {partition}",
+            f"{run.name}: bad records changed the scores of their neighbours in partition"
+            f" {partition}",
         )
 
 
@@ -87,14 +103,20 @@ def duplicates_and_late(ground: Ground, tally: Tally) -> None:
 
 @row("aborted records at the end of the input", ci=1, full=2)
 def aborted_input(ground: Ground, tally: Tally) -> None:
-    """Whoever wrote them took them back: nothing comes of them, neither at once nor after a restart."""
+    """Whoever wrote them took them back: nothing comes of them, neither at once nor after a
+    restart.
+    """
     with Run(ground) as run:
         slot = run.begin("a")
         run.pacer.rate = 0.0
         time.sleep(0.5)
         ends = dict(run.pacer.counts)
         run.wait(
-            lambda: all(run.auditor.account.reached_s(p, n - 1) is not None for p, n in ends.items()), 60, "the last result"
+            lambda: all(
+                run.auditor.account.reached_s(p, n - 1) is not None for p, n in ends.items()
+            ),
+            60,
+            "the last result",
         )
         _write_and_abort(run, 300)
         time.sleep(1.0)
@@ -108,11 +130,17 @@ def _write_and_abort(run: Run, count: int) -> None:
     """Write what would come next, in a transaction that is aborted once the broker has everything."""
     content, sent = run.content, run.pacer.sent
     content.need(sent + count)
-    config = {"bootstrap.servers": run.settings.bootstrap, "transactional.id": f"taken-back-{run.name}", "logger": SILENT}
+    config = {
+        "bootstrap.servers": run.settings.bootstrap,
+        "transactional.id": f"taken-back-{run.name}",
+        "logger": SILENT,
+    }
     producer = Producer(config)
     producer.init_transactions(30)
     producer.begin_transaction()
-    for (key, value), (partition, _) in zip(content.records[sent:], content.places[sent:], strict=True):
+    for (key, value), (partition, _) in zip(
+        content.records[sent:], content.places[sent:], strict=True
+    ):
         producer.produce(run.settings.topics.input, value, key, partition)
     assert producer.flush(30) == 0
     producer.abort_transaction(30)
@@ -120,7 +148,9 @@ def _write_and_abort(run: Run, count: int) -> None:
 
 @row("slow consumer, long backlog", full=2)
 def slow_consumer(ground: Ground, tally: Tally) -> None:
-    """It fetches little at a time, stops for longer than its session now and then, and is behind all the while."""
+    """It fetches little at a time, stops for longer than its session now and then, and is behind
+    all the while.
+    """
     small = {
         "LAPWING_KAFKA__FETCH_MESSAGE_MAX_BYTES": "2000",
         "LAPWING_KAFKA__QUEUED_MIN_MESSAGES": "10",
@@ -141,7 +171,7 @@ def slow_consumer(ground: Ground, tally: Tally) -> None:
         tally.close(run)
 
 
-# -- models ---------------------------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------
 
 
 def _truncated(folder: Path, dice: random.Random) -> None:
@@ -185,7 +215,10 @@ def _pickled_with_digest(folder: Path, dice: random.Random) -> None:
     """Everything fits, the digest included, but one of the arrays is an object."""
     out = io.BytesIO()
     with np.load(folder / ARRAYS) as arrays:
-        np.savez(out, **dict(arrays) | {"calibration": np.array([_Trap(folder.parent / "sprung")], object)})
+        np.savez(
+            out,
+            **dict(arrays) | {"calibration": np.array([_Trap(folder.parent / "sprung")], object)},
+        )
     _with_manifest(folder, arrays=out.getvalue())
 
 
@@ -198,7 +231,10 @@ def _with_manifest(folder: Path, arrays: bytes | None = None, **facts: object) -
     manifest = json.loads((folder / MANIFEST).read_text("utf-8")) | facts
     if arrays is not None:
         (folder / ARRAYS).write_bytes(arrays)
-        manifest["arrays"] = {"sha256": hashlib.sha256(arrays).hexdigest(), "size_bytes": len(arrays)}
+        manifest["arrays"] = {
+            "sha256": hashlib.sha256(arrays).hexdigest(),
+            "size_bytes": len(arrays),
+        }
     (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
 
 
@@ -210,12 +246,22 @@ def _refusal(models_dir: Path, name: str) -> str:
     return ""
 
 
-DAMAGES = (_truncated, _flipped, _manifest_flipped, _half_written, _pickled, _pickled_with_digest, _other_features)
+DAMAGES = (
+    _truncated,
+    _flipped,
+    _manifest_flipped,
+    _half_written,
+    _pickled,
+    _pickled_with_digest,
+    _other_features,
+)
 
 
 @row("model damaged, or of other features", ci=1, full=3)
 def models_damaged(ground: Ground, tally: Tally) -> None:
-    """Each is published while predictors run and refused with a reason; then good ones are taken, and kills come in between."""
+    """Each is published while predictors run and refused with a reason; then good ones are taken,
+    and kills come in between.
+    """
     with Run(ground) as run:
         slot = run.begin("a")
         last = ""
@@ -225,17 +271,25 @@ def models_damaged(ground: Ground, tally: Tally) -> None:
             shutil.copytree(ground.folder / "models" / ground.models[1], scratch)
             damage(scratch, tally.dice)
             whole = damage in (_pickled_with_digest, _other_features)
-            name = digest((scratch / MANIFEST).read_bytes()) if whole else f"{tally.dice.getrandbits(256):064x}"
+            name = (
+                digest((scratch / MANIFEST).read_bytes())
+                if whole
+                else f"{tally.dice.getrandbits(256):064x}"
+            )
             if damage not in (_manifest_flipped, _half_written) and not whole:
                 name = ground.models[1]
             shutil.rmtree(run.models_dir / name, ignore_errors=True)
             scratch.rename(run.models_dir / name)
             why = _refusal(run.models_dir, name)
-            tally.require(bool(why), f"{run.name}: a model that is {damage.__name__[1:]} would be loaded")
+            tally.require(
+                bool(why), f"{run.name}: a model that is {damage.__name__[1:]} would be loaded"
+            )
             point(run.models_dir, name)
             if why != last:  # the same refusal is not said twice in a row
                 run.wait(
-                    lambda n=refused: slot.said("model refused") > n, 30, f"refusing a model that is {damage.__name__[1:]}"
+                    lambda n=refused: slot.said("model refused") > n,
+                    30,
+                    f"refusing a model that is {damage.__name__[1:]}",
                 )
             last = why
             if tally.dice.random() < 0.5:
@@ -243,7 +297,9 @@ def models_damaged(ground: Ground, tally: Tally) -> None:
                 slot.kill()
                 run.recovered(mark)
             shutil.rmtree(run.models_dir / name)
-        tally.require(not (run.models_dir / "sprung").exists(), f"{run.name}: a model was unpickled")
+        tally.require(
+            not (run.models_dir / "sprung").exists(), f"{run.name}: a model was unpickled"
+        )
         for number in (1, 2):
             taken = slot.said('"activated"')
             run.published.add(ground.publish_next(run.models_dir, number))

@@ -1,6 +1,8 @@
-"""Rows about guards: what would make results silently wrong stops the predictor with an error that names it, again and again.
+"""Rows about guards: what would make results silently wrong stops the predictor with an error that
+                   names it, again and again.
 
-Law: after such a stop nothing more is committed, no transaction is left open, and what was committed before is right.
+Law: after such a stop nothing more is committed, no transaction is left open, and what was
+     committed before is right.
 """
 
 from __future__ import annotations
@@ -34,8 +36,11 @@ STARTS = 2
 WAIT_S = 90.0
 
 
-def _stopped(run: Run, tally: Tally, slot: Slot, guard: str, *words: str, others: Iterable[str] = ()) -> None:
-    """Wait until a predictor has been stopped by a guard as often as it was started, and then leave it alone.
+def _stopped(
+    run: Run, tally: Tally, slot: Slot, guard: str, *words: str, others: Iterable[str] = ()
+) -> None:
+    """Wait until a predictor has been stopped by a guard as often as it was started, and then leave
+    it alone.
 
     words  : what stands in what it says
     others : further guards that may have stopped it before this one
@@ -43,20 +48,34 @@ def _stopped(run: Run, tally: Tally, slot: Slot, guard: str, *words: str, others
     run.wait(lambda: len(_said(slot, guard, words)) >= STARTS, WAIT_S, f"a stop by {guard}")
     slot.wanted = False
     run.wait(lambda: slot.process is None, WAIT_S, "the end of the process")
-    tally.require(set(slot.exits) <= {0, 1, -9}, f"{run.name}: exit codes {dict(slot.exits)}\n{run.logs()}")
+    tally.require(
+        set(slot.exits) <= {0, 1, -9}, f"{run.name}: exit codes {dict(slot.exits)}\n{run.logs()}"
+    )
     found = {entry["guard"] for entry in _guards(slot)}
-    tally.require(found <= {guard, *others}, f"{run.name}: {found}, and {guard} was expected\n{run.logs()}")
-    tally.require(slot.exits[1] >= STARTS, f"{run.name}: exit codes {dict(slot.exits)}\n{run.logs()}")
+    tally.require(
+        found <= {guard, *others}, f"{run.name}: {found}, and {guard} was expected\n{run.logs()}"
+    )
+    tally.require(
+        slot.exits[1] >= STARTS, f"{run.name}: exit codes {dict(slot.exits)}\n{run.logs()}"
+    )
 
 
 def _guards(slot: Slot) -> list[dict[str, str]]:
     """Return what its log says about stops."""
     lines = slot.log.read_text("utf-8", "replace").splitlines() if slot.log.exists() else []
-    return [json.loads(line) for line in lines if line.startswith("{") and '"stopped by a guard"' in line]
+    return [
+        json.loads(line)
+        for line in lines
+        if line.startswith("{") and '"stopped by a guard"' in line
+    ]
 
 
 def _said(slot: Slot, guard: str, words: Iterable[str]) -> list[dict[str, str]]:
-    return [entry for entry in _guards(slot) if entry["guard"] == guard and all(word in entry["why"] for word in words)]
+    return [
+        entry
+        for entry in _guards(slot)
+        if entry["guard"] == guard and all(word in entry["why"] for word in words)
+    ]
 
 
 def _running(run: Run, slot: Slot) -> Slot:
@@ -67,11 +86,17 @@ def _running(run: Run, slot: Slot) -> Slot:
 
     def is_saved() -> bool:
         run.pacer.send(6)
-        return {int(path.parent.name) for path in (run.folder / "state").rglob("*.snapshot")} == set(counts)
+        return {
+            int(path.parent.name) for path in (run.folder / "state").rglob("*.snapshot")
+        } == set(counts)
 
     run.wait(is_saved, 60, "the snapshots")
     counts |= run.pacer.counts
-    run.wait(lambda: all(_seen(run, p, n - 1) for p, n in counts.items() if n), 60, "scoring the beginning")
+    run.wait(
+        lambda: all(_seen(run, p, n - 1) for p, n in counts.items() if n),
+        60,
+        "scoring the beginning",
+    )
     return slot
 
 
@@ -99,12 +124,17 @@ def partitions_added(ground: Ground, tally: Tally) -> None:
         _ask(run, lambda client: client.create_partitions([grown]))
         _stopped(run, tally, slot, "TopicMismatch", f"{PARTITIONS + 2} partitions")
         first = _guards(slot)[0]["why"]
-        tally.require("when this predictor started" in first, f"{run.name}: it was not noticed under way: {first}")
+        tally.require(
+            "when this predictor started" in first,
+            f"{run.name}: it was not noticed under way: {first}",
+        )
         tally.close(run, stopped=True)
 
 
 def _recreate(run: Run) -> None:
-    """Delete the input and make it anew, and put records of the stream into it, which must not be scored."""
+    """Delete the input and make it anew, and put records of the stream into it, which must not be
+    scored.
+    """
     admin, topic = Admin(run.settings), run.settings.topics.input
     before = admin.topic_id(topic)
     _ask(run, lambda client: client.delete_topics([topic], operation_timeout=10))
@@ -123,13 +153,23 @@ def topic_recreated(ground: Ground, tally: Tally) -> None:
     with Run(ground) as run:
         slot = _running(run, run.slot("a"))
         _recreate(run)
-        _stopped(run, tally, slot, "TopicRecreated", run.settings.topics.input, "predict.group", others=("TopicMismatch",))
+        _stopped(
+            run,
+            tally,
+            slot,
+            "TopicRecreated",
+            run.settings.topics.input,
+            "predict.group",
+            others=("TopicMismatch",),
+        )
         tally.close(run, stopped=True)
 
 
 @row("guard: topic made anew while it is down", full=2)
 def topic_recreated_while_down(ground: Ground, tally: Tally) -> None:
-    """It was killed, or ended in good order; its snapshots tell, and in every other run only the topic of activations."""
+    """It was killed, or ended in good order; its snapshots tell, and in every other run only the
+    topic of activations.
+    """
     with Run(ground) as run:
         slot = _running(run, run.slot("a"))
         guard = "PositionGone" if tally.runs % 2 else "TopicRecreated"
@@ -145,7 +185,9 @@ def topic_recreated_while_down(ground: Ground, tally: Tally) -> None:
 
 @row("guard: foreign partitioner", ci=1, full=2)
 def foreign_partitioner(ground: Ground, tally: Tally) -> None:
-    """All of the stream lies where murmur2 puts it; one record comes from a client with librdkafka's default."""
+    """All of the stream lies where murmur2 puts it; one record comes from a client with
+    librdkafka's default.
+    """
     with Run(ground) as run:
         slot = _running(run, run.slot("a", LAPWING_INPUT__PARTITIONER="murmur2"))
         run.pacer.start()
@@ -155,15 +197,29 @@ def foreign_partitioner(ground: Ground, tally: Tally) -> None:
         landed: list[Message[bytes, bytes]] = []
         producer = _producer(run)
         value = next(value for own, value in run.content.records if own == key)
-        producer.produce(run.settings.topics.input, value, key, on_delivery=lambda _, sent: landed.append(sent))
+        producer.produce(
+            run.settings.topics.input, value, key, on_delivery=lambda _, sent: landed.append(sent)
+        )
         assert producer.flush(30) == 0
         partition, offset = landed[0].partition() or 0, landed[0].offset() or 0
         assert partition == crc32(key) % PARTITIONS
         place = f"{run.settings.topics.input}[{partition}]@{offset}"
         expected = f"belongs in partition {murmur2(key) % PARTITIONS} of {PARTITIONS}"
-        _stopped(run, tally, slot, "ForeignPartitioner", place, repr(key), expected, "crc32 would put it here")
+        _stopped(
+            run,
+            tally,
+            slot,
+            "ForeignPartitioner",
+            place,
+            repr(key),
+            expected,
+            "crc32 would put it here",
+        )
         tally.close(run, stopped=True)
-        tally.require(not _seen(run, partition, offset), f"{run.name}: the record of the foreign producer was scored")
+        tally.require(
+            not _seen(run, partition, offset),
+            f"{run.name}: the record of the foreign producer was scored",
+        )
 
 
 @row("guard: writer schema not allowed", ci=1, full=2)
@@ -174,18 +230,39 @@ def schema_not_allowed(ground: Ground, tally: Tally) -> None:
         slot = _running(run, run.slot("a", LAPWING_INPUT__SCHEMA_FINGERPRINTS=allowed))
         run.pacer.start()
         run.settled()
-        event = {"host": "host-1", "timestamp": START_MS, "cpu": 1.0, "network_in": None, "disk_write": 2.0}
+        event = {
+            "host": "host-1",
+            "timestamp": START_MS,
+            "cpu": 1.0,
+            "network_in": None,
+            "disk_write": 2.0,
+        }
         producer = _producer(run)
-        producer.produce(run.settings.topics.input, run.content.encode("v2", event), b"host-1", murmur2(b"host-1") % PARTITIONS)
+        producer.produce(
+            run.settings.topics.input,
+            run.content.encode("v2", event),
+            b"host-1",
+            murmur2(b"host-1") % PARTITIONS,
+        )
         assert producer.flush(30) == 0
         other = fingerprint_of(evolved_schemas()["v2"])
-        _stopped(run, tally, slot, "SchemaNotAllowed", "input.schema_fingerprints", other.sha256, other.crc64)
+        _stopped(
+            run,
+            tally,
+            slot,
+            "SchemaNotAllowed",
+            "input.schema_fingerprints",
+            other.sha256,
+            other.crc64,
+        )
         tally.close(run, stopped=True)
 
 
 @row("guard: retention past the committed offset", full=2)
 def retention(ground: Ground, tally: Tally) -> None:
-    """First only what the state needs is gone, the snapshots with it; then also what was not scored yet."""
+    """First only what the state needs is gone, the snapshots with it; then also what was not scored
+    yet.
+    """
     with Run(ground) as run:
         slot = _running(run, run.slot("a"))
         slot.stop()
@@ -198,7 +275,14 @@ def retention(ground: Ground, tally: Tally) -> None:
         _append(run, 30)
         _delete_records(run, {p: position.offset + 1 for p, position in committed.items()})
         slot.start()
-        _stopped(run, tally, slot, "HistoryGone", topic, "were removed by retention before they were scored")
+        _stopped(
+            run,
+            tally,
+            slot,
+            "HistoryGone",
+            topic,
+            "were removed by retention before they were scored",
+        )
         tally.close(run, stopped=True)
 
 
@@ -212,7 +296,10 @@ def _append(run: Run, count: int) -> None:
 
 
 def _delete_records(run: Run, before: dict[int, int]) -> None:
-    places = [TopicPartition(run.settings.topics.input, partition, offset) for partition, offset in before.items()]
+    places = [
+        TopicPartition(run.settings.topics.input, partition, offset)
+        for partition, offset in before.items()
+    ]
     _ask(run, lambda client: client.delete_records(places))
 
 
@@ -224,14 +311,23 @@ def newer_version(ground: Ground, tally: Tally) -> None:
         slot.stop()
         run.wait(lambda: slot.process is None, 5, "the end of the process")
         written = sorted((run.folder / "state").rglob("*.snapshot"))
-        newer = written[0].with_name(written[0].name.replace(f"v{STATE_VERSION}-", f"v{STATE_VERSION + 1}-", 1))
+        newer = written[0].with_name(
+            written[0].name.replace(f"v{STATE_VERSION}-", f"v{STATE_VERSION + 1}-", 1)
+        )
         shutil.copy(written[0], newer)
         slot.start()
         _stopped(run, tally, slot, "NewerVersion", newer.name, "a newer version has run before")
         newer.unlink()
         _rewrite_metadata(run)
         slot.start()
-        _stopped(run, tally, slot, "NewerVersion", "carries metadata of version", "a newer version has run before")
+        _stopped(
+            run,
+            tally,
+            slot,
+            "NewerVersion",
+            "carries metadata of version",
+            "a newer version has run before",
+        )
         tally.close(run, stopped=True)
 
 
@@ -243,7 +339,9 @@ def _rewrite_metadata(run: Run) -> None:
         content = json.loads(position.metadata)
         content["v"] += 1
         places.append(TopicPartition(topic, partition, position.offset, json.dumps(content)))
-    consumer = Consumer({"bootstrap.servers": run.settings.bootstrap, "group.id": group, "logger": SILENT})
+    consumer = Consumer(
+        {"bootstrap.servers": run.settings.bootstrap, "group.id": group, "logger": SILENT}
+    )
     try:
         consumer.commit(offsets=places, asynchronous=False)
     finally:

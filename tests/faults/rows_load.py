@@ -1,4 +1,6 @@
-"""Rows at a fifth of what one predictor can do on this machine: how long it takes until results come again."""
+"""Rows at a fifth of what one predictor can do on this machine: how long it takes until results
+come again.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ def _at_load(ground: Ground) -> Run:
     if ground.capacity is None:
         with Run(ground) as run:
             ground.capacity = _capacity(run)
-        print(f"one predictor works off {ground.capacity:,.0f} records/s", file=sys.stderr, flush=True)
+        print(
+            f"one predictor works off {ground.capacity:,.0f} records/s", file=sys.stderr, flush=True
+        )
     return Run(ground, rate=SHARE * ground.capacity, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="5")
 
 

@@ -1,4 +1,6 @@
-"""Rows about models that are published while predictors run: many of them in a row, and one that others have mixed up."""
+"""Rows about models that are published while predictors run: many of them in a row, and one that
+others have mixed up.
+"""
 
 from __future__ import annotations
 
@@ -40,17 +42,28 @@ for number in range(count):
     print(publish(target, model, {"number": number}, canary).sha256, flush=True)
     time.sleep(0.02)
 """
-"""Publishes one model again and again, every time as another artefact; a process, so that a tree of its own can be given it."""
+"""Publishes one model again and again, every time as another artefact; a process, so that a tree of
+its own can be given it.
+"""
 
 
 @row("models published while predictors run", ci=1)
 def models_published(ground: Ground, tally: Tally) -> None:
-    """Whoever looks at any moment finds a whole model; each judges from where the log says, also after a kill."""
+    """Whoever looks at any moment finds a whole model; each judges from where the log says, also
+    after a kill.
+    """
     with Run(ground, LAPWING_PREDICT__MODEL_POLL_S="0.05") as run:
         slot = run.begin("a")
         refused = _publish_and_look(run, int(tally.pick(100, 150, 300)))
-        tally.require(not refused, f"{run.name}: {len(refused)} times a model is refused while it is published: {refused[:1]}")
-        tally.require(not slot.said("model refused"), f"{run.name}: by the predictor a model is refused\n{run.logs()}")
+        tally.require(
+            not refused,
+            f"{run.name}: {len(refused)} times a model is refused while it is published:"
+            f" {refused[:1]}",
+        )
+        tally.require(
+            not slot.said("model refused"),
+            f"{run.name}: by the predictor a model is refused\n{run.logs()}",
+        )
         mark = run.mark()
         slot.kill()
         run.recovered(mark)
@@ -58,13 +71,17 @@ def models_published(ground: Ground, tally: Tally) -> None:
 
 
 def _publish_and_look(run: Run, count: int) -> list[str]:
-    """Publish from another process, and read what is current as fast as it goes; return what was wrong with it."""
+    """Publish from another process, and read what is current as fast as it goes; return what was
+    wrong with it.
+    """
     ground, tree = run.ground, run.ground.tree or ROOT
     source, sha256 = ground.folder / "models", ground.models[1]
     command = [sys.executable, "-c", _PUBLISH, str(source), str(run.models_dir), sha256, str(count)]
     environ = os.environ | {"PYTHONPATH": str(tree)} | environ_of(ground.tree)
     refused, newest = [], ""
-    with subprocess.Popen(command, cwd=tree, env=environ, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=tree, env=environ, stdout=subprocess.PIPE, text=True
+    ) as process:
         while process.poll() is None:
             try:
                 found = current(run.models_dir)
@@ -77,12 +94,16 @@ def _publish_and_look(run: Run, count: int) -> list[str]:
         said = process.stdout.read().split()
     run.published.update(said)
     if process.returncode or len(set(said)) != count:
-        refused.append(f"the publisher ended with {process.returncode} after {len(said)} of {count} models")
+        refused.append(
+            f"the publisher ended with {process.returncode} after {len(said)} of {count} models"
+        )
     return refused
 
 
 def _other_arrays(folder: Path, model: Model, canary: Floats) -> None:
-    """The arrays are of another training: whole, as large, and the canary rows have the same scores."""
+    """The arrays are of another training: whole, as large, and the canary rows have the same
+    scores.
+    """
     _, arrays = encode(replace(model, calibration=model.calibration * 0.5), {}, canary)
     assert len(arrays) == (folder / ARRAYS).stat().st_size
     (folder / ARRAYS).write_bytes(arrays)

@@ -12,7 +12,14 @@ from tests.faults.table import Tally, row
 
 SESSION_S = 6.0
 IN_REBALANCE = ("in_revoke", "after_revoke")
-COUNTED = ("after_poll", "after_process", "after_produce", "before_offsets", "after_offsets", "after_commit")
+COUNTED = (
+    "after_poll",
+    "after_process",
+    "after_produce",
+    "before_offsets",
+    "after_offsets",
+    "after_commit",
+)
 IN_CI = ("after_produce", "after_offsets", "after_commit", "mid_snapshot", "in_replay")
 
 
@@ -98,7 +105,9 @@ def kill_while_giving_up(ground: Ground, tally: Tally) -> None:
 
 
 def _die_giving_up(run: Run, victim: Slot, name: str, died: int, tally: Tally) -> None:
-    """Let a second member come, to which the first one, killed once and armed since, has to give partitions up."""
+    """Let a second member come, to which the first one, killed once and armed since, has to give
+    partitions up.
+    """
     _wait_for_exits(run, victim, KILLED, died + 1)
     run.settled()
     other = run.nameless(f"second-{name}")
@@ -120,7 +129,9 @@ def zombie(ground: Ground, tally: Tally) -> None:
             victim = tally.dice.choice(slots)
             victim.freeze()
             run.recovered(mark)
-            time.sleep(max(0.0, mark.at_s + SESSION_S + tally.dice.uniform(1.0, 6.0) - time.monotonic()))
+            time.sleep(
+                max(0.0, mark.at_s + SESSION_S + tally.dice.uniform(1.0, 6.0) - time.monotonic())
+            )
             victim.thaw()
             time.sleep(2.0)
             run.settled()
@@ -149,7 +160,10 @@ def drain(ground: Ground, tally: Tally) -> None:
         for _ in range(int(tally.pick(2, 3, 10))):
             time.sleep(tally.dice.uniform(0.1, 1.0))
             mark = run.mark()
-            tally.require((code := slot.stop()) == 0, f"{run.name}: ended with {code} after SIGTERM\n{run.logs()}")
+            tally.require(
+                (code := slot.stop()) == 0,
+                f"{run.name}: ended with {code} after SIGTERM\n{run.logs()}",
+            )
             run.wait(lambda: slot.process is None, 5, "the end of the process")
             slot.start()
             run.recovered(mark)
@@ -158,7 +172,9 @@ def drain(ground: Ground, tally: Tally) -> None:
 
 @row("rescale 1 -> 4 -> 2 under load", ci=1, full=3)
 def rescale(ground: Ground, tally: Tally) -> None:
-    """Commits are rare, so that whoever gives partitions up has a transaction open that they are in."""
+    """Commits are rare, so that whoever gives partitions up has a transaction open that they are
+    in.
+    """
     with Run(ground, LAPWING_PREDICT__COMMIT_INTERVAL_MS="2000") as run:
         slots = [run.slot(name) for name in "abcd"]
         slots[0].start()
@@ -170,7 +186,10 @@ def rescale(ground: Ground, tally: Tally) -> None:
         time.sleep(1.0)
         mark = run.mark()
         for slot in tally.dice.sample(slots, 2):
-            tally.require((code := slot.stop()) == 0, f"{run.name}: {slot.name} ended with {code} after SIGTERM")
+            tally.require(
+                (code := slot.stop()) == 0,
+                f"{run.name}: {slot.name} ended with {code} after SIGTERM",
+            )
         run.recovered(mark)
         time.sleep(1.0)
         tally.close(run, may_exit=False)
@@ -178,9 +197,11 @@ def rescale(ground: Ground, tally: Tally) -> None:
 
 @row("rebalance storm", full=1)
 def storm(ground: Ground, tally: Tally) -> None:
-    """Members without a name come and go every second or two, in good order or not, while one stays.
+    """Members without a name come and go every second or two, in good order or not, while one
+    stays.
 
-    The account holds whole records against those of an undisturbed run, so the ids of all anomalies are the same as well.
+    The account holds whole records against those of an undisturbed run, so the ids of all anomalies
+    are the same as well.
     """
     with Run(ground, rate=200) as run:
         run.begin("stays")
@@ -192,7 +213,11 @@ def storm(ground: Ground, tally: Tally) -> None:
                 taken = member.said("partition taken over")
                 member.start()
                 if tally.dice.random() < 0.5:
-                    run.wait(lambda m=member, n=taken: m.said("partition taken over") > n, 30, "a share for the new member")
+                    run.wait(
+                        lambda m=member, n=taken: m.said("partition taken over") > n,
+                        30,
+                        "a share for the new member",
+                    )
             elif tally.dice.random() < 0.3:
                 member.kill(again=False)
             else:

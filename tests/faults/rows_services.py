@@ -10,7 +10,13 @@ from tests.faults.content import Mix
 from tests.faults.ground import Ground
 from tests.faults.run import RATE, Run
 from tests.faults.table import Tally, row
-from tests.support.services.proxy import ADD_OFFSETS_TO_TXN, END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT
+from tests.support.services.proxy import (
+    ADD_OFFSETS_TO_TXN,
+    END_TXN,
+    INIT_PRODUCER_ID,
+    PRODUCE,
+    TXN_OFFSET_COMMIT,
+)
 
 PATIENCE_S = 9.0
 """After so long without an answer a predictor gives up a request."""
@@ -50,7 +56,9 @@ def broker_unreachable(ground: Ground, tally: Tally) -> None:
 
 @row("one predictor cut off while another is not", full=4)
 def one_cut_off(ground: Ground, tally: Tally) -> None:
-    """The other takes over; the one that was cut off comes back with a transaction that is nobody's any more."""
+    """The other takes over; the one that was cut off comes back with a transaction that is nobody's
+    any more.
+    """
     with Run(ground) as run:
         slots = [run.slot("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address), run.slot("b")]
         for slot in slots:
@@ -81,7 +89,9 @@ BROKEN = (("commit", END_TXN), ("positions", TXN_OFFSET_COMMIT), ("records", PRO
 
 @row("one request held back, delivered late", ci=1, full=2)
 def request_held(ground: Ground, tally: Tally) -> None:
-    """Longer than the predictor waits: it goes on with a new producer before the old request reaches the broker."""
+    """Longer than the predictor waits: it goes on with a new producer before the old request
+    reaches the broker.
+    """
     with Run(ground) as run:
         run.begin("a", KAFKA_BOOTSTRAP_SERVERS=ground.proxy.address)
         for what, api_key, *answer in HELD[:2] if tally.brief else HELD:
@@ -169,7 +179,9 @@ def registry_down_at_start(ground: Ground, tally: Tally) -> None:
 
 @row("registry down in mid-stream", ci=1, full=3)
 def registry_down(ground: Ground, tally: Tally) -> None:
-    """It is gone when hosts begin to write two other schemas: those records wait, none becomes a dead letter."""
+    """It is gone when hosts begin to write two other schemas: those records wait, none becomes a
+    dead letter.
+    """
     evolve_at = RATE * 8
     with Run(ground, mix=Mix(evolve_at=evolve_at)) as run:
         slot = run.slot("a")
@@ -196,7 +208,9 @@ def state_unwritable(ground: Ground, tally: Tally) -> None:
         (run.folder / "state").write_text("a file where the folder should be")
         slot = run.begin("a")
         for _ in range(int(tally.pick(2, 2, 4))):
-            run.wait(lambda: slot.said("snapshot not written") > 0, 30, "the complaint about snapshots")
+            run.wait(
+                lambda: slot.said("snapshot not written") > 0, 30, "the complaint about snapshots"
+            )
             mark = run.mark()
             slot.kill()
             run.recovered(mark)
@@ -214,7 +228,11 @@ def state_full(ground: Ground, tally: Tally) -> None:
         for _ in range(int(tally.pick(1, 2, 4))):
             complaints = slot.said("snapshot not written")
             slot.cap_files(min(path.stat().st_size for path in written) // 2)
-            run.wait(lambda n=complaints: slot.said("snapshot not written") > n, 30, "the complaint about snapshots")
+            run.wait(
+                lambda n=complaints: slot.said("snapshot not written") > n,
+                30,
+                "the complaint about snapshots",
+            )
             mark = run.mark()
             slot.kill()
             run.recovered(mark)
@@ -223,7 +241,8 @@ def state_full(ground: Ground, tally: Tally) -> None:
 
 @row("snapshots damaged", ci=0, full=3)
 def snapshots_damaged(ground: Ground, tally: Tally) -> None:
-    """While the predictor is dead, some bits of each are changed in some partitions; in the others each is cut short.
+    """While the predictor is dead, some bits of each are changed in some partitions; in the others
+    each is cut short.
 
     Recovery counts from its start again.
     """
@@ -244,12 +263,16 @@ def snapshots_damaged(ground: Ground, tally: Tally) -> None:
                 path.write_bytes(data)
             slot.start()
             run.recovered(mark, since_s=time.monotonic())
-        tally.require(slot.said("snapshot passed over") > 0, f"{run.name}: no damaged snapshot was noticed")
+        tally.require(
+            slot.said("snapshot passed over") > 0, f"{run.name}: no damaged snapshot was noticed"
+        )
         tally.close(run, may_exit=False)
 
 
 def _change_bits(data: bytearray, dice: random.Random) -> None:
-    """Change one bit anywhere, and some of what is behind the header and not zero: a snapshot is mostly room for later."""
+    """Change one bit anywhere, and some of what is behind the header and not zero: a snapshot is
+    mostly room for later.
+    """
     data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
     filled = [place for place in range(HEADER_BYTES, len(data)) if data[place]]
     for place in dice.sample(filled, min(32, len(filled))):

@@ -1,4 +1,6 @@
-"""The soak: random faults for a long time, and what a predictor that is never killed takes up in the meantime."""
+"""The soak: random faults for a long time, and what a predictor that is never killed takes up in
+the meantime.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ SOAK_RATE = 100
 EVERY_S = 2.0
 MIB = 1 << 20
 MOST_MORE = 4
-"""So many more file descriptors or threads may be open at the end than in the middle: what an outage leaves for a while."""
+"""So many more file descriptors or threads may be open at the end than in the middle: what an
+outage leaves for a while.
+"""
 
 
 Sample = tuple[float, float, int, int]
@@ -67,7 +71,12 @@ class Usage:
             with suppress(psutil.Error):
                 if process is not None:
                     seen = psutil.Process(process.pid)
-                    sample = (time.monotonic(), seen.memory_info().rss / MIB, seen.num_fds(), seen.num_threads())
+                    sample = (
+                        time.monotonic(),
+                        seen.memory_info().rss / MIB,
+                        seen.num_fds(),
+                        seen.num_threads(),
+                    )
                     self.lives.setdefault(process.pid, []).append(sample)
 
 
@@ -132,7 +141,8 @@ class Faults:
 def soak(ground: Ground, tally: Tally) -> None:
     """Recovery counts from the end of each fault; some come before the one before them is got over."""
     with Run(ground, rate=SOAK_RATE) as run:
-        # Without a slot: a static member whose answer to joining is lost with the broker is fenced, and ends.
+        # Without a slot: a static member whose answer to joining is lost with the broker is fenced,
+        # and ends.
         by_proxy = {"KAFKA_BOOTSTRAP_SERVERS": ground.proxy.address}
         slots = [run.nameless("stays", **by_proxy), run.slot("suffers", **by_proxy)]
         for slot in slots:
@@ -157,11 +167,21 @@ def soak(ground: Ground, tally: Tally) -> None:
 
 def _judge(run: Run, tally: Tally, usage: Usage, faults: Faults) -> None:
     """Enter what the one that was never killed took up, and say where it grew."""
-    name, samples, all_samples = usage.slot.name, len(usage.samples), sum(map(len, usage.lives.values()))
+    name, samples, all_samples = (
+        usage.slot.name,
+        len(usage.samples),
+        sum(map(len, usage.lives.values())),
+    )
     if samples < max(8, all_samples / 2):
-        tally.require(False, f"{run.name}: {name} ended with {dict(usage.slot.exits)}, too often to say what it takes up")
+        tally.require(
+            False,
+            f"{run.name}: {name} ended with {dict(usage.slot.exits)}, too often to say what it"
+            " takes up",
+        )
         return
-    quarters = {name: usage.quarters(column) for column, name in enumerate(("rss_mib", "fds", "threads"), 1)}
+    quarters = {
+        name: usage.quarters(column) for column, name in enumerate(("rss_mib", "fds", "threads"), 1)
+    }
     tally.more |= quarters | {
         "rss_slope_mib_per_hour": usage.slope_per_hour(1),
         "samples": samples,
@@ -171,5 +191,12 @@ def _judge(run: Run, tally: Tally, usage: Usage, faults: Faults) -> None:
     }
     for what, (_, middle, _, end) in quarters.items():
         most = 1.1 * middle + 20 if what == "rss_mib" else middle + MOST_MORE
-        tally.require(end <= most, f"{run.name}: {what} of {name} grew from {middle:g} to {end:g} in the second half")
-    print(", ".join(f"{what} {figure}" for what, figure in tally.more.items()), file=sys.stderr, flush=True)
+        tally.require(
+            end <= most,
+            f"{run.name}: {what} of {name} grew from {middle:g} to {end:g} in the second half",
+        )
+    print(
+        ", ".join(f"{what} {figure}" for what, figure in tally.more.items()),
+        file=sys.stderr,
+        flush=True,
+    )

@@ -1,6 +1,8 @@
-"""One run: a stream paced into fresh topics, predictors that come and go, a reader beside them, and the account at the end.
+"""One run: a stream paced into fresh topics, predictors that come and go, a reader beside them, and
+         the account at the end.
 
-Law: a run ends with everything that was sent either counted as right or counted as lost, duplicate, wrong or out of order.
+Law: a run ends with everything that was sent either counted as right or counted as lost, duplicate,
+     wrong or out of order.
 """
 
 from __future__ import annotations
@@ -18,7 +20,14 @@ from tests.faults.content import Mix
 from tests.faults.ground import DATASET, PARTITIONS, Ground
 from tests.faults.pacer import NotSent, Pacer
 from tests.faults.predictor import KILLED, TOLD, Slot
-from tests.support.services.auditor import Account, Auditor, Coordinates, Result, read_again, topic_of
+from tests.support.services.auditor import (
+    Account,
+    Auditor,
+    Coordinates,
+    Result,
+    read_again,
+    topic_of,
+)
 from tests.support.services.transactions import open_transactions
 
 RATE = 300
@@ -26,11 +35,15 @@ SETTLE_S = 90.0
 
 
 class RowFailed(Exception):
-    """A run could not be carried out, or something did not happen in time; the message holds the predictors' logs."""
+    """A run could not be carried out, or something did not happen in time; the message holds the
+    predictors' logs.
+    """
 
 
 class InputSpoilt(RowFailed):
-    """The input topic does not hold what the broker has acknowledged to the sender: the run says nothing about predictors."""
+    """The input topic does not hold what the broker has acknowledged to the sender: the run says
+    nothing about predictors.
+    """
 
 
 @dataclass
@@ -60,11 +73,20 @@ class Mark:
 class Run:
     """A context: fresh topics on entry, everything stopped on exit.
 
-    models  : how many of the ground's models lie in its folder from the start; the last is the current one
+    models  : how many of the ground's models lie in its folder from the start; the last is the
+              current one
     environ : variables of all its predictors
     """
 
-    def __init__(self, ground: Ground, *, mix: Mix = Mix(), rate: float = RATE, models: int = 1, **environ: str) -> None:  # noqa: B008
+    def __init__(
+        self,
+        ground: Ground,
+        *,
+        mix: Mix = Mix(),  # noqa: B008 - a frozen value
+        rate: float = RATE,
+        models: int = 1,
+        **environ: str,
+    ) -> None:
         self.ground, self.name = ground, ground.new_name()
         self.folder = ground.folder / self.name
         self.folder.mkdir()
@@ -87,7 +109,9 @@ class Run:
     def __enter__(self) -> Run:
         self.ground.fresh_topics(self.settings)
         topics = self.settings.topics
-        self._partitions = {topic_of(topics, kind): PARTITIONS for kind in ("scores", "dead_letters")}
+        self._partitions = {
+            topic_of(topics, kind): PARTITIONS for kind in ("scores", "dead_letters")
+        }
         self._partitions |= {topic_of(topics, kind): 1 for kind in ("anomalies", "activations")}
         self.auditor = Auditor(self.settings, self._partitions)
         self.pacer = Pacer(self.settings, self.content, self._rate)
@@ -105,14 +129,16 @@ class Run:
                 slot.process.wait()
         self.auditor.close()
 
-    # -- what rows do -----------------------------------------------------------------------------------------------------
+    # -- what rows do ------------------------------------------------------------------------------
 
     def slot(self, name: str, **environ: str) -> Slot:
         """Add a predictor with a slot of its own."""
         return self._slot(name, {"LAPWING_SLOT": name} | environ)
 
     def nameless(self, name: str, **environ: str) -> Slot:
-        """Add a predictor without a slot: a dynamic member, and a transactional.id that nobody takes over."""
+        """Add a predictor without a slot: a dynamic member, and a transactional.id that nobody
+        takes over.
+        """
         return self._slot(name, environ)
 
     def _slot(self, name: str, environ: Mapping[str, str]) -> Slot:
@@ -125,7 +151,9 @@ class Run:
         return self.begin_all([name], **environ)[0]
 
     def begin_all(self, names: Iterable[str], **environ: str) -> list[Slot]:
-        """Start predictors with slots and the stream, and wait until each has a share and it runs as usual."""
+        """Start predictors with slots and the stream, and wait until each has a share and it runs
+        as usual.
+        """
         slots = [self.slot(name, **environ) for name in names]
         for slot in slots:
             slot.start()
@@ -135,18 +163,34 @@ class Run:
 
     def shared(self, slots: Sequence[Slot]) -> None:
         """Wait until each of the members has taken partitions over, and it runs as usual."""
-        self.wait(lambda: all(slot.said("partition taken over") for slot in slots), 60, "sharing the partitions")
+        self.wait(
+            lambda: all(slot.said("partition taken over") for slot in slots),
+            60,
+            "sharing the partitions",
+        )
         self.settled()
 
     def mark(self) -> Mark:
         return Mark(time.monotonic(), dict(self.pacer.counts))
 
-    def recovered(self, mark: Mark, timeout_s: float = 60.0, *, since_s: float | None = None, count: bool = True) -> float:
-        """Wait until every partition shows a result of a record that was sent after the mark; return the seconds.
+    def recovered(
+        self,
+        mark: Mark,
+        timeout_s: float = 60.0,
+        *,
+        since_s: float | None = None,
+        count: bool = True,
+    ) -> float:
+        """Wait until every partition shows a result of a record that was sent after the mark;
+        return the seconds.
 
         since_s : count from then on instead of from the mark
         """
-        self.wait(lambda: all(self._reached(p, n) is not None for p, n in mark.sent.items()), timeout_s, "recovery")
+        self.wait(
+            lambda: all(self._reached(p, n) is not None for p, n in mark.sent.items()),
+            timeout_s,
+            "recovery",
+        )
         last_s = max(self._reached(p, n) or 0.0 for p, n in mark.sent.items())
         took_s = max(0.0, last_s - (mark.at_s if since_s is None else since_s))
         if count:
@@ -164,10 +208,12 @@ class Run:
             if self.pacer.failure is not None:
                 raise RowFailed(f"{self.name}: the sender broke down") from self.pacer.failure
             if time.monotonic() > deadline:
-                newest = {p: steps[-1][1] for p, steps in sorted(self.auditor.account.progress.items())}
+                newest = {
+                    p: steps[-1][1] for p, steps in sorted(self.auditor.account.progress.items())
+                }
                 raise RowFailed(
-                    f"{self.name}: {what} did not happen within {timeout_s:g} s; {self.pacer.state()}; results up to {newest}\n"
-                    f"{self.logs()}"
+                    f"{self.name}: {what} did not happen within {timeout_s:g} s;"
+                    f" {self.pacer.state()}; results up to {newest}\n{self.logs()}"
                 )
             time.sleep(0.02)
 
@@ -179,7 +225,9 @@ class Run:
 
     def logs(self) -> str:
         return "\n".join(
-            f"--- {slot.name}:\n{slot.log.read_text('utf-8', 'replace')[-2500:]}" for slot in self.slots if slot.log.exists()
+            f"--- {slot.name}:\n{slot.log.read_text('utf-8', 'replace')[-2500:]}"
+            for slot in self.slots
+            if slot.log.exists()
         )
 
     def switches(self) -> dict[Coordinates, tuple[str, str]]:
@@ -187,10 +235,13 @@ class Run:
         found = {}
         for result in self.auditor.account.results["activations"].values():
             record = activation_of(result)
-            found[record["source_partition"], record["source_offset"]] = (record["model_sha256"], record["settings"])
+            found[record["source_partition"], record["source_offset"]] = (
+                record["model_sha256"],
+                record["settings"],
+            )
         return found
 
-    # -- the end ----------------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def finish(self) -> Counts:
         """Stop everything in good order and settle the account."""
@@ -201,7 +252,11 @@ class Run:
         counts = dict(self.pacer.counts)
         problems: list[str] = []
         try:
-            self.wait(lambda: all(self._reached(p, n - 1) is not None for p, n in counts.items() if n), SETTLE_S, "the end")
+            self.wait(
+                lambda: all(self._reached(p, n - 1) is not None for p, n in counts.items() if n),
+                SETTLE_S,
+                "the end",
+            )
         except RowFailed as failed:
             problems.append(str(failed))
         codes = {slot.name: slot.stop() for slot in self.slots}
@@ -217,10 +272,17 @@ class Run:
         final = read_again(self.settings, self._partitions, ends)
         seen = self.auditor.account
         try:
-            self.wait(lambda: all(len(seen.results[k]) >= len(v) for k, v in final.results.items()), 15, "the reader's end")
+            self.wait(
+                lambda: all(len(seen.results[k]) >= len(v) for k, v in final.results.items()),
+                15,
+                "the reader's end",
+            )
         except RowFailed:
             problems.append(f"{self.name}: the reader beside saw less than a later one")
-        committed = {p: place.offset for p, place in admin.committed(self.settings.predict.group, topics.input).items()}
+        committed = {
+            p: place.offset
+            for p, place in admin.committed(self.settings.predict.group, topics.input).items()
+        }
         if committed != (expected := {p: n for p, n in counts.items() if n}):
             problems.append(f"{self.name}: committed {committed}, sent {expected}")
         admin.close()
@@ -230,15 +292,29 @@ class Run:
         return account
 
     def finish_stopped(self) -> Counts:
-        """Settle the account of what was committed until a guard stopped every predictor for good; the rest is not expected."""
+        """Settle the account of what was committed until a guard stopped every predictor for good;
+        the rest is not expected.
+        """
         self.pacer.stop()
         for slot in self.slots:
             slot.stop()
         problems = open_transactions(self.settings.bootstrap, list(self._partitions))
         admin = Admin(self.settings)
-        final = read_again(self.settings, self._partitions, {topic: admin.end_offsets(topic) for topic in self._partitions})
-        counts = {p: steps[-1][1] + 1 if (steps := final.progress.get(p)) else 0 for p in range(PARTITIONS)}
-        committed = {p: at.offset for p, at in admin.committed(self.settings.predict.group, self.settings.topics.input).items()}
+        final = read_again(
+            self.settings,
+            self._partitions,
+            {topic: admin.end_offsets(topic) for topic in self._partitions},
+        )
+        counts = {
+            p: steps[-1][1] + 1 if (steps := final.progress.get(p)) else 0
+            for p in range(PARTITIONS)
+        }
+        committed = {
+            p: at.offset
+            for p, at in admin.committed(
+                self.settings.predict.group, self.settings.topics.input
+            ).items()
+        }
         if any(counts.get(p) != offset for p, offset in committed.items()):
             problems.append(f"{self.name}: committed {committed}, but the results are of {counts}")
         admin.close()
@@ -254,10 +330,18 @@ class Run:
         for partition, numbers in self.content.by_partition.items():
             sent = [self.content.records[k][1] for k in numbers[: counts[partition]]]
             if found[partition] != sent:
-                same = next((k for k, (a, b) in enumerate(zip(sent, found[partition], strict=False)) if a != b), None)
+                same = next(
+                    (
+                        k
+                        for k, (a, b) in enumerate(zip(sent, found[partition], strict=False))
+                        if a != b
+                    ),
+                    None,
+                )
                 raise InputSpoilt(
-                    f"{self.name}: partition {partition} of the input is not the stream that was sent: "
-                    f"{len(found[partition])} of {len(sent)} records, the first other one at {same}"
+                    f"{self.name}: partition {partition} of the input is not the stream that was"
+                    f" sent: {len(found[partition])} of {len(sent)} records, the first other one at"
+                    f" {same}"
                 )
 
     def _settle(self, final: Account, counts: Mapping[int, int]) -> Counts:
@@ -265,17 +349,25 @@ class Run:
         oracle = self.ground.oracle(self.content, switches, self.models_dir)
         total = Counts()
         for kind in ("scores", "anomalies", "dead_letters"):
-            total.add(compare(oracle.expected(kind, counts), final.places[kind], self.settings.predict.group))
+            total.add(
+                compare(
+                    oracle.expected(kind, counts), final.places[kind], self.settings.predict.group
+                )
+            )
         total.add(self._check_activations(final))
         total.disorder += final.disorder + self.auditor.account.disorder
         for kind, later in final.results.items():
             seen = self.auditor.account.results[kind]
             total.lost += sum(1 for place in seen if place not in later)
-            total.wrong += sum(1 for place, result in seen.items() if place in later and later[place] != result)
+            total.wrong += sum(
+                1 for place, result in seen.items() if place in later and later[place] != result
+            )
         return total
 
     def _check_activations(self, final: Account) -> Counts:
-        """Each change of what judges stands in the log once, is a change, and names a model that was offered."""
+        """Each change of what judges stands in the log once, is a change, and names a model that
+        was offered.
+        """
         counts = Counts()
         before: dict[int, tuple[str, str]] = {}
         for (partition, _), found in sorted(final.places["activations"].items()):
@@ -301,8 +393,14 @@ def activation_of(result: Result) -> dict[str, object]:
     return record
 
 
-def compare(expected: Mapping[Coordinates, list[Result]], found: Mapping[Coordinates, list[Result]], group: str) -> Counts:
-    """Count what is missing, too much, or not the same to the byte; a dead letter names the group, so that is put aside."""
+def compare(
+    expected: Mapping[Coordinates, list[Result]],
+    found: Mapping[Coordinates, list[Result]],
+    group: str,
+) -> Counts:
+    """Count what is missing, too much, or not the same to the byte; a dead letter names the group,
+    so that is put aside.
+    """
     counts = Counts()
     for place in expected.keys() | found.keys():
         wanted = Counter(expected.get(place, ()))
@@ -321,4 +419,8 @@ def compare(expected: Mapping[Coordinates, list[Result]], found: Mapping[Coordin
 def _nameless(result: Result, group: str) -> Result:
     key, value, headers = result
     name = "__connect.errors.connector.name"
-    return key, value, tuple((n, b"oracle" if n == name and v == group.encode() else v) for n, v in headers)
+    return (
+        key,
+        value,
+        tuple((n, b"oracle" if n == name and v == group.encode() else v) for n, v in headers),
+    )

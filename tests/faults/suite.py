@@ -41,18 +41,32 @@ ROWS.sort(key=lambda row: [module.__name__ for module in MODULES].index(row.acti
 
 def chosen(level: Level, words: Sequence[str] = ()) -> list[Row]:
     """Return the rows of a level whose names hold one of the words, or all of them."""
-    return [row for row in ROWS if row.times[level] and (not words or any(word in row.name for word in words))]
+    return [
+        row
+        for row in ROWS
+        if row.times[level] and (not words or any(word in row.name for word in words))
+    ]
 
 
 def carry_out(
-    ground: Ground, rows: Sequence[Row], level: Level, say: Callable[[str], None], minutes: float = SOAK_MINUTES
+    ground: Ground,
+    rows: Sequence[Row],
+    level: Level,
+    say: Callable[[str], None],
+    minutes: float = SOAK_MINUTES,
 ) -> Iterator[dict[str, Any]]:
     """Carry out rows one after the other and yield their records; minutes = how long a soak lasts."""
     for row in rows:
         began_s = time.monotonic()
         tally = row.carry_out(ground, ground.seed, level, minutes)
         record = row_record(row, tally, round(time.monotonic() - began_s, 1), ground.detector)
-        found = f"SKIPPED, {tally.skipped}" if tally.skipped else "as it should be" if tally.clean else "FAILED"
+        found = (
+            f"SKIPPED, {tally.skipped}"
+            if tally.skipped
+            else "as it should be"
+            if tally.clean
+            else "FAILED"
+        )
         say(f"{row.name}: {found}, {record['seconds']} s")
         yield record
 
@@ -64,7 +78,9 @@ def row_record(row: Row, tally: Any, seconds: float, detector: Detector) -> dict
 
 def versions() -> dict[str, str]:
     """Return the versions that a result depends on."""
-    libraries = {name: importlib.metadata.version(name) for name in ("confluent-kafka", "numpy", "numba")}
+    libraries = {
+        name: importlib.metadata.version(name) for name in ("confluent-kafka", "numpy", "numba")
+    }
     return libraries | {
         "kafka": maven.version("kafka"),
         "registry": maven.version("apicurio"),

@@ -1,6 +1,7 @@
 """The rows: what each is called, how often it runs at which level, and what came of it.
 
-Law: a row and a seed decide everything that a run does on purpose; what it finds is counted, never judged away.
+Law: a row and a seed decide everything that a run does on purpose; what it finds is counted, never
+     judged away.
 """
 
 from __future__ import annotations
@@ -17,7 +18,17 @@ from tests.support.services.service import ServiceFailed
 
 Level = Literal["few", "ci", "quick", "full", "soak"]
 SOAK_MINUTES = 30.0
-HEADINGS = ("row", "runs", "kills", "lost", "duplicates", "wrong", "disorder", "recovery_p50_s", "recovery_max_s")
+HEADINGS = (
+    "row",
+    "runs",
+    "kills",
+    "lost",
+    "duplicates",
+    "wrong",
+    "disorder",
+    "recovery_p50_s",
+    "recovery_max_s",
+)
 
 
 @dataclass
@@ -25,7 +36,8 @@ class Tally:
     """What came of a row so far.
 
     minutes  : how long a soak lasts
-    repeated : runs that were carried out again because their input was spoilt on its way to the broker
+    repeated : runs that were carried out again because their input was spoilt on its way to the
+               broker
     skipped  : why the row was not carried out here
     more     : figures that only this row has
     """
@@ -52,12 +64,16 @@ class Tally:
         """Return what is meant for the level."""
         return ci if self.brief else quick if self.level == "quick" else full
 
-    def close(self, run: Run, *, may_exit: bool = True, stopped: bool = False, may_repeat: bool = False) -> None:
+    def close(
+        self, run: Run, *, may_exit: bool = True, stopped: bool = False, may_repeat: bool = False
+    ) -> None:
         """Finish a run and take its account.
 
         may_exit : whether a predictor may end with an error, to be started again
-        stopped  : a guard has stopped every predictor for good; only what was committed until then counts
-        may_repeat : whether the very same bytes may come again, and out of order then; such results are counted apart
+        stopped  : a guard has stopped every predictor for good; only what was committed until then
+                   counts
+        may_repeat : whether the very same bytes may come again, and out of order then; such results
+                     are counted apart
         """
         counts = run.finish_stopped() if stopped else run.finish()
         if may_repeat:
@@ -70,7 +86,9 @@ class Tally:
         self.recoveries += run.recoveries
         for code, times in run.exits().items():
             self.exits[str(code)] = self.exits.get(str(code), 0) + times
-        if not may_exit and (ended := {code: n for code, n in run.exits().items() if code not in (0, -9)}):
+        if not may_exit and (
+            ended := {code: n for code, n in run.exits().items() if code not in (0, -9)}
+        ):
             self.counts.problems.append(f"{run.name}: predictors ended with {ended}\n{run.logs()}")
 
     def require(self, true: bool, what: str) -> None:
@@ -81,12 +99,21 @@ class Tally:
     @property
     def clean(self) -> bool:
         counts = self.counts
-        return not (counts.lost or counts.duplicates or counts.wrong or counts.disorder or counts.problems)
+        return not (
+            counts.lost or counts.duplicates or counts.wrong or counts.disorder or counts.problems
+        )
 
     def record(self, name: str) -> dict[str, Any]:
         """Return the row as it stands in the table."""
         counts, times = self.counts, self.recoveries
-        figures = [self.runs, self.kills, counts.lost, counts.duplicates, counts.wrong, counts.disorder]
+        figures = [
+            self.runs,
+            self.kills,
+            counts.lost,
+            counts.duplicates,
+            counts.wrong,
+            counts.disorder,
+        ]
         figures += [round(median(times), 1), round(max(times), 1)] if times else [None, None]
         more = {
             "events": self.events,
@@ -106,15 +133,20 @@ Action = Callable[[Ground, Tally], None]
 class Row:
     """One fault.
 
-    times : how often it is carried out at each level; 0 = not at this one, as for all but the soak at its own
+    times : how often it is carried out at each level; 0 = not at this one, as for all but the soak
+            at its own
     """
 
     name: str
     action: Action
     times: Mapping[Level, int]
 
-    def carry_out(self, ground: Ground, seed: int, level: Level, minutes: float = SOAK_MINUTES) -> Tally:
-        """Carry it out as often as the level says; a run that breaks off is a problem, and the others go on."""
+    def carry_out(
+        self, ground: Ground, seed: int, level: Level, minutes: float = SOAK_MINUTES
+    ) -> Tally:
+        """Carry it out as often as the level says; a run that breaks off is a problem, and the
+        others go on.
+        """
         tally = Tally(level, random.Random(f"{seed} {self.name}"), minutes)
         for _ in range(self.times[level]):
             try:
@@ -139,7 +171,9 @@ class Row:
 ROWS: list[Row] = []
 
 
-def row(name: str, *, few: int = 0, ci: int = 0, quick: int = 1, full: int = 1, soak: int = 0) -> Callable[[Action], Action]:
+def row(
+    name: str, *, few: int = 0, ci: int = 0, quick: int = 1, full: int = 1, soak: int = 0
+) -> Callable[[Action], Action]:
     """Put a function into the table."""
 
     def enter(action: Action) -> Action:
@@ -152,11 +186,14 @@ def row(name: str, *, few: int = 0, ci: int = 0, quick: int = 1, full: int = 1, 
 
 def as_text(records: list[dict[str, Any]]) -> str:
     """Return the table for people."""
-    cells = [list(HEADINGS)] + [["-" if one[h] is None else str(one[h]) for h in HEADINGS] for one in records]
+    cells = [list(HEADINGS)] + [
+        ["-" if one[h] is None else str(one[h]) for h in HEADINGS] for one in records
+    ]
     widths = [max(len(line[k]) for line in cells) for k in range(len(HEADINGS))]
     lines = [
         "  ".join(
-            cell.ljust(width) if k == 0 else cell.rjust(width) for k, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell.ljust(width) if k == 0 else cell.rjust(width)
+            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
         )
         for line in cells
     ]

@@ -34,25 +34,41 @@ def main(root: Path) -> None:
         began_s = time.perf_counter()
         outcome = outcome_of(root / str(place), sha256, trusts[signed])
         took_s = time.perf_counter() - began_s
-        print(json.dumps({"place": place, "outcome": outcome, "took_s": took_s, "peak_bytes": peak_bytes()}), flush=True)
+        print(
+            json.dumps(
+                {"place": place, "outcome": outcome, "took_s": took_s, "peak_bytes": peak_bytes()}
+            ),
+            flush=True,
+        )
 
 
 def outcome_of(folder: Path, sha256: str, trust: Trust) -> str:
-    """Say loaded, refused, or the error; a refusal for want of memory and an endless reason are errors too."""
+    """Say loaded, refused, or the error; a refusal for want of memory and an endless reason are
+    errors too.
+    """
     try:
         load(folder, sha256, trust)
     except ArtifactRefused as error:
         said = str(error)
-        return said[:LONGEST_REASON] if "not enough memory" in said or len(said) > LONGEST_REASON else "refused"
+        return (
+            said[:LONGEST_REASON]
+            if "not enough memory" in said or len(said) > LONGEST_REASON
+            else "refused"
+        )
     except Exception as error:  # noqa: BLE001 - any other error is what is looked for
         return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
     return "loaded"
 
 
 def peak_bytes() -> int:
-    """Peak of resident memory since the program began; what getrusage says is at least that of the parent at the fork."""
+    """Peak of resident memory since the program began; what getrusage says is at least that of the
+    parent at the fork.
+    """
     status = Path("/proc/self/status").read_text()
-    return int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1]) * 1024
+    return (
+        int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])
+        * 1024
+    )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def _npy(array: np.ndarray) -> bytes:
 
 def _header(shape: tuple[int, ...], descr: str) -> bytes:
     target = io.BytesIO()
-    np.lib.format.write_array_header_1_0(target, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        target, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     return target.getvalue()
 
 
@@ -90,12 +92,18 @@ class Bomb:
 
 
 def _huge_shape(rng: random.Random, old: np.ndarray) -> bytes:
-    shape = rng.choice([(1 << 38,), (1 << 31, 1 << 31), (1 << 62, 4), (0, 1 << 40), (-1,), (1 << 70,)])
+    shape = rng.choice(
+        [(1 << 38,), (1 << 31, 1 << 31), (1 << 62, 4), (0, 1 << 40), (-1,), (1 << 70,)]
+    )
     return _header(shape, rng.choice(["<f8", "<i8", old.dtype.str])) + old.tobytes()
 
 
 def _wrong_dtype(rng: random.Random, old: np.ndarray) -> bytes:
-    dtypes = [d for d in ("<f4", ">f8", "<i4", "<u8", "<c16", "<U4", "|S8", "|b1", "<f8") if np.dtype(d) != old.dtype]
+    dtypes = [
+        d
+        for d in ("<f4", ">f8", "<i4", "<u8", "<c16", "<U4", "|S8", "|b1", "<f8")
+        if np.dtype(d) != old.dtype
+    ]
     return _npy(np.zeros(old.shape, rng.choice(dtypes)))
 
 
@@ -111,7 +119,9 @@ def _odd_value(rng: random.Random, old: np.ndarray) -> bytes:
     if new.size:
         place = rng.randrange(new.size)
         value = rng.choice(odd)
-        new.reshape(-1)[place] = np.asarray(value).astype(old.dtype) if old.dtype.kind != "u" else 255
+        new.reshape(-1)[place] = (
+            np.asarray(value).astype(old.dtype) if old.dtype.kind != "u" else 255
+        )
     return (
         _npy(new)
         if new.tobytes() != old.tobytes()
@@ -121,11 +131,23 @@ def _odd_value(rng: random.Random, old: np.ndarray) -> bytes:
 
 def _other_shape(rng: random.Random, old: np.ndarray) -> bytes:
     flat = old.reshape(-1)
-    return _npy(rng.choice([flat[: max(0, old.size - 1)], old[None], np.concatenate([flat, flat, flat[:1]])]))
+    return _npy(
+        rng.choice(
+            [flat[: max(0, old.size - 1)], old[None], np.concatenate([flat, flat, flat[:1]])]
+        )
+    )
 
 
 def _junk_member(rng: random.Random, old: np.ndarray) -> bytes:
-    return rng.choice([b"", b"\x93NUMPY", rng.randbytes(200), b"\x93NUMPY\1\0\xff\xff" + b"(" * 65535, _npy(old)[:-3]])
+    return rng.choice(
+        [
+            b"",
+            b"\x93NUMPY",
+            rng.randbytes(200),
+            b"\x93NUMPY\1\0\xff\xff" + b"(" * 65535,
+            _npy(old)[:-3],
+        ]
+    )
 
 
 def _lying_sizes(arrays: bytes, rng: random.Random) -> bytes:
@@ -151,12 +173,24 @@ def _zip_bomb(arrays: bytes, rng: random.Random) -> bytes:
 def _facts(manifest: bytes, rng: random.Random) -> bytes:
     facts = json.loads(manifest)
     name = rng.choice(sorted(facts.keys() - {"arrays"}))
-    facts[name] = rng.choice([None, -1, 1e308, 10**400, [], {}, "", "x" * 10_000, [[[]]], True, [None]])
+    facts[name] = rng.choice(
+        [None, -1, 1e308, 10**400, [], {}, "", "x" * 10_000, [[[]]], True, [None]]
+    )
     return json.dumps(facts).encode()
 
 
 def _no_manifest(manifest: bytes, rng: random.Random) -> bytes:
-    return rng.choice([b"", b"null", b"[" * 200_000, b'{"format": NaN}', b"\xff\xfe", b'{"a":' * 50_000, pickle.dumps(Bomb())])
+    return rng.choice(
+        [
+            b"",
+            b"null",
+            b"[" * 200_000,
+            b'{"format": NaN}',
+            b"\xff\xfe",
+            b'{"a":' * 50_000,
+            pickle.dumps(Bomb()),
+        ]
+    )
 
 
 Kind = Callable[[bytes, bytes, random.Random], Files]
@@ -175,7 +209,10 @@ def _crumbs(manifest: bytes, rng: random.Random) -> bytes:
 def _as_metrics(manifest: bytes, rng: random.Random) -> bytes:
     """As many metrics as a manifest holds, with as many features."""
     count = MAX_MANIFEST_BYTES // 40
-    facts = json.loads(manifest) | {"metrics": [""] * count, "features": [""] * (5 * count + rng.choice((0, 3)))}
+    facts = json.loads(manifest) | {
+        "metrics": [""] * count,
+        "features": [""] * (5 * count + rng.choice((0, 3))),
+    }
     return json.dumps(facts, separators=(",", ":")).encode()
 
 
@@ -188,14 +225,21 @@ def _said(manifest: bytes, rng: random.Random) -> bytes:
 
 def _stated(manifest: bytes, rng: random.Random) -> bytes:
     facts = json.loads(manifest)
-    facts["arrays"]["size_bytes"] = rng.choice([BOMB_BYTES, 1 << 62, -1, 10**300, True, 1e9, None, "1"])
+    facts["arrays"]["size_bytes"] = rng.choice(
+        [BOMB_BYTES, 1 << 62, -1, 10**300, True, 1e9, None, "1"]
+    )
     return json.dumps(facts).encode()
 
 
 @cache
 def _large(arrays: bytes, which: str) -> bytes:
-    """As large as the default setting allows, right in all but the canary's scores (or what they are scored by)."""
-    members = {name.removesuffix(".npy"): np.load(io.BytesIO(data)) for name, data in _members(arrays).items()}
+    """As large as the default setting allows, right in all but the canary's scores (or what they
+    are scored by).
+    """
+    members = {
+        name.removesuffix(".npy"): np.load(io.BytesIO(data))
+        for name, data in _members(arrays).items()
+    }
     if which == "entities":
         metrics = members["scale.centre"].shape[1]
         rows = LARGE_BYTES // (64 * metrics + 8 + 5)
@@ -212,19 +256,25 @@ def _large(arrays: bytes, which: str) -> bytes:
         for name in ("scale.centre", "scale.spread"):
             members[name] = np.ones((rows, *members[name].shape[1:]))
     elif which == "canary":
-        members["canary"] = np.zeros((LARGE_BYTES // members["canary"].shape[1] // 8, members["canary"].shape[1]))
+        members["canary"] = np.zeros(
+            (LARGE_BYTES // members["canary"].shape[1] // 8, members["canary"].shape[1])
+        )
     elif which == "calibration":
         members["calibration"] = np.arange(LARGE_BYTES // 8, dtype=np.float64)
     elif "svm.vectors" in members:
         rows = LARGE_BYTES // 8 // (members["svm.vectors"].shape[1] + 1)
-        members["svm.vectors"] = np.resize(members["svm.vectors"], (rows, members["svm.vectors"].shape[1]))
+        members["svm.vectors"] = np.resize(
+            members["svm.vectors"], (rows, members["svm.vectors"].shape[1])
+        )
         members["svm.coefficients"] = np.resize(members["svm.coefficients"], rows)
     else:
         tree_nodes = (1 << 14) - 1
         trees = LARGE_BYTES // 20 // tree_nodes
         leaf = np.arange(tree_nodes) >= tree_nodes // 2
         members["forest.feature"] = np.tile(np.where(leaf, -1, 0).astype(np.int32), trees)
-        members["forest.left"] = np.tile(np.where(leaf, -1, 2 * np.arange(tree_nodes) + 1).astype(np.int32), trees)
+        members["forest.left"] = np.tile(
+            np.where(leaf, -1, 2 * np.arange(tree_nodes) + 1).astype(np.int32), trees
+        )
         members["forest.threshold"] = np.zeros(tree_nodes * trees, np.float32)
         members["forest.path_length"] = np.tile(leaf.astype(np.float64), trees)
         members["forest.offsets"] = np.arange(trees + 1, dtype=np.int64) * tree_nodes
@@ -232,7 +282,12 @@ def _large(arrays: bytes, which: str) -> bytes:
 
 
 def _largest(manifest: bytes, arrays: bytes, rng: random.Random) -> Files:
-    return repaired(manifest, _large(arrays, rng.choice(["entities", "names", "canary", "calibration", "member", "member"])))
+    return repaired(
+        manifest,
+        _large(
+            arrays, rng.choice(["entities", "names", "canary", "calibration", "member", "member"])
+        ),
+    )
 
 
 @cache
@@ -268,7 +323,9 @@ FORGED: dict[str, Kind] = {
     "arrays cut": lambda m, a, r: repaired(m, _cut(a, r)),
     "arrays flipped": lambda m, a, r: repaired(m, _flipped(a, r)),
     "arrays are a pickle": lambda m, a, r: repaired(m, pickle.dumps([Bomb(), r.random()])),
-    "member is a pickle": lambda m, a, r: repaired(m, _one_member(a, r, lambda _: _npy(np.array([Bomb()], object)))),
+    "member is a pickle": lambda m, a, r: repaired(
+        m, _one_member(a, r, lambda _: _npy(np.array([Bomb()], object)))
+    ),
     "member of junk": lambda m, a, r: repaired(m, _one_member(a, r, partial(_junk_member, r))),
     "huge shape": lambda m, a, r: repaired(m, _one_member(a, r, partial(_huge_shape, r))),
     "wrong dtype": lambda m, a, r: repaired(m, _one_member(a, r, partial(_wrong_dtype, r))),
@@ -327,7 +384,9 @@ PLACES: dict[str, Spoil] = {
             "a pipe": lambda path, rng: os.mkfifo(path),
             "a folder": lambda path, rng: path.mkdir(),
             "a link to itself": lambda path, rng: path.symlink_to(path),
-            "a link to a device": lambda path, rng: path.symlink_to(rng.choice(["/dev/zero", "/dev/urandom", "/dev/null"])),
+            "a link to a device": lambda path, rng: path.symlink_to(
+                rng.choice(["/dev/zero", "/dev/urandom", "/dev/null"])
+            ),
         }.items()
     },
 }

@@ -1,7 +1,9 @@
 """Damaged model files, loaded in a child process whose address space is limited.
 
-Law: none is loaded, none ends the child, and none makes it grow beyond a bound. Where the damage was followed by a repair of
-the digests, as only somebody who may write models can do, the file may still be a valid model: such are counted apart, by kind.
+Law: none is loaded, none ends the child, and none makes it grow beyond a bound. Where the damage
+     was followed by a repair of
+the digests, as only somebody who may write models can do, the file may still be a valid model: such
+are counted apart, by kind.
 """
 
 from __future__ import annotations
@@ -24,10 +26,14 @@ from tests.fuzz.fuzz_damages import FORGED, KEY, PLACES, PLAIN, SIGNATURES, File
 from tests.support.models import DETECTORS, trained
 
 MOST_BYTES = 256 << 20
-"""Of resident memory that the child's peak may lie above what it has once its libraries and the good models are loaded."""
+"""Of resident memory that the child's peak may lie above what it has once its libraries and the
+good models are loaded.
+"""
 
 ROOM_BYTES = MOST_BYTES
-"""The same for its address space, as a limit that the system keeps: memory asked for beyond it is an error that is counted."""
+"""The same for its address space, as a limit that the system keeps: memory asked for beyond it is
+an error that is counted.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +84,34 @@ class FoundModels:
         return bool(self.loaded or self.crashed or self.others or self.grown_bytes > MOST_BYTES)
 
     def lines(self) -> list[str]:
-        most = ", ".join(f"{kind} {grown / 2**20:.0f}" for kind, grown in self.grown.most_common(4) if grown)
+        most = ", ".join(
+            f"{kind} {grown / 2**20:.0f}" for kind, grown in self.grown.most_common(4) if grown
+        )
         return [
             (
-                f"{self.models} damaged models: {self.refused} refused, {len(self.loaded)} loaded, {len(self.crashed)} crashes,"
-                f" {len(self.others)} other errors; {self.valid.total()} valid again, their digests repaired {dict(self.valid)}"
+                f"{self.models} damaged models: {self.refused} refused, {len(self.loaded)} loaded,"
+                f" {len(self.crashed)} crashes, {len(self.others)} other errors;"
+                f" {self.valid.total()} valid again, their digests repaired {dict(self.valid)}"
             ),
             f"  {dict(self.kinds)}",
             (
-                f"  slowest {self.slowest_s:.3f} s ({self.slowest}); peak resident memory {self.peak_bytes / 2**20:.0f} MB,"
-                f" {self.idle_bytes / 2**20:.0f} MB before the first, so +{self.grown_bytes / 2**20:.0f} MB"
-                f" ({MOST_BYTES / 2**20:.0f} allowed), raised by {most or 'nothing'}"
+                f"  slowest {self.slowest_s:.3f} s ({self.slowest}); peak resident memory"
+                f" {self.peak_bytes / 2**20:.0f} MB, {self.idle_bytes / 2**20:.0f} MB before the"
+                f" first, so +{self.grown_bytes / 2**20:.0f} MB ({MOST_BYTES / 2**20:.0f} allowed),"
+                f" raised by {most or 'nothing'}"
             ),
-            *(f"  SURPRISE {what[:400]}" for what in [*self.loaded, *self.crashed, *self.others][:10]),
+            *(
+                f"  SURPRISE {what[:400]}"
+                for what in [*self.loaded, *self.crashed, *self.others][:10]
+            ),
         ]
 
 
 def fuzz_models(count: int, seed: int) -> FoundModels:
     """Write damaged models and have a child load them.
 
-    Of ten, four have wrong bytes, four wrong bytes with repaired digests, one something else in a file's place, and one a wrong
-    signature.
+    Of ten, four have wrong bytes, four wrong bytes with repaired digests, one something else in a
+    file's place, and one a wrong signature.
     """
     rng, found = random.Random(seed), FoundModels()
     good = [encode(result.model, {"seed": 0}, result.canary) for result in map(trained, DETECTORS)]
@@ -111,7 +124,9 @@ def fuzz_models(count: int, seed: int) -> FoundModels:
         found.models, found.kinds = count, Counter(case.kind for case in cases)
         start = 0
         while start < count and len(found.crashed) < 20:
-            start = _run_child(root, start, cases, found, [digest(manifest) for manifest, _ in good])
+            start = _run_child(
+                root, start, cases, found, [digest(manifest) for manifest, _ in good]
+            )
     return found
 
 
@@ -126,7 +141,11 @@ def _case(root: Path, place: int, rng: random.Random, good: Files) -> Case:
     forged = place % 2 == 1
     kind, damage = rng.choice(list((FORGED if forged else PLAIN).items()))
     files = damage(*good, rng)
-    case = Case(f"repaired: {kind}" if forged else kind, digest(files[0]) if forged else sha256, forged=forged)
+    case = Case(
+        f"repaired: {kind}" if forged else kind,
+        digest(files[0]) if forged else sha256,
+        forged=forged,
+    )
     _store(root, str(place), case.sha256, files)
     return case
 
@@ -148,7 +167,9 @@ def _store(root: Path, name: str, sha256: str, files: Files) -> Path:
     return folder
 
 
-def _run_child(root: Path, start: int, cases: list[Case], found: FoundModels, good: list[str]) -> int:
+def _run_child(
+    root: Path, start: int, cases: list[Case], found: FoundModels, good: list[str]
+) -> int:
     """Let a child go through the files from one on; returns where the next child begins."""
     names = [(case.sha256, case.signed) for case in cases]
     pem = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
@@ -181,6 +202,9 @@ def _run_child(root: Path, start: int, cases: list[Case], found: FoundModels, go
             found.others.append(f"{case.kind} (file {line['place']}): {line['outcome']}")
     done = start + sum("place" in line for line in lines)
     if done < len(cases):
-        found.crashed.append(f"{cases[done].kind} (file {done}): the child ended with {ran.returncode}: {ran.stderr[-300:]}")
+        found.crashed.append(
+            f"{cases[done].kind} (file {done}): the child ended with {ran.returncode}:"
+            f" {ran.stderr[-300:]}"
+        )
         return done + 1
     return done

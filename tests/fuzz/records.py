@@ -1,6 +1,8 @@
-"""Hostile input: ``python -m tests.fuzz.records [--records N --models N --seed N] [--json FILE]``; exits 1 on a surprise.
+"""Hostile input: ``python -m tests.fuzz.records [--records N --models N --seed N] [--json FILE]``;
+               exits 1 on a surprise.
 
-Law: a damaged record becomes a record or a named reject and changes no other record; one batch in so many is read by the slow
+Law: a damaged record becomes a record or a named reject and changes no other record; one batch in
+     so many is read by the slow
 twin of tests/reference/avro.py as well. A damaged model is refused, see ``tests.fuzz.fuzz_models``.
 """
 
@@ -23,7 +25,14 @@ import numpy as np
 
 import schemas
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import Columns, Plans, WriterPlan, compile_plan, decode, encode_records
+from shared.decode.avro.decoder import (
+    Columns,
+    Plans,
+    WriterPlan,
+    compile_plan,
+    decode,
+    encode_records,
+)
 from shared.directory import Directory
 from shared.events import Reason
 from shared.settings import InputSettings
@@ -48,7 +57,10 @@ _RICH = [
     {"name": "memory", "type": "float"},
     {"name": "requests", "type": "int"},
     {"name": "blob", "type": "bytes"},
-    {"name": "inner", "type": {"type": "record", "name": "Inner", "fields": [{"name": "up", "type": "boolean"}]}},
+    {
+        "name": "inner",
+        "type": {"type": "record", "name": "Inner", "fields": [{"name": "up", "type": "boolean"}]},
+    },
     {"name": "key", "type": {"type": "fixed", "name": "Key", "size": 4}},
 ]
 _TEXT_TIME = [
@@ -61,17 +73,29 @@ TEXTS = {
     2: json.dumps({"type": "record", "name": "Rich", "fields": _RICH}),
     4: json.dumps(["null", {"type": "record", "name": "TextTime", "fields": _TEXT_TIME}]),
 }
-"""Three kinds of records; the third may be null as a whole, and its time is text. Nobody knows a schema 3."""
+"""Three kinds of records; the third may be null as a whole, and its time is text. Nobody knows a
+schema 3.
+"""
 
-LONG_VARINTS = (b"\xff" * 9 + b"\1", b"\xff" * 10 + b"\1", b"\x80" * 9 + b"\2", b"\x80" * 12, b"\xfe\xff\xff\xff\x0f", b"\1")
-ODD_FLOATS = tuple(struct.pack("<d", value) for value in (float("nan"), float("inf"), -0.0, 5e-324, 1e308))
+LONG_VARINTS = (
+    b"\xff" * 9 + b"\1",
+    b"\xff" * 10 + b"\1",
+    b"\x80" * 9 + b"\2",
+    b"\x80" * 12,
+    b"\xfe\xff\xff\xff\x0f",
+    b"\1",
+)
+ODD_FLOATS = tuple(
+    struct.pack("<d", value) for value in (float("nan"), float("inf"), -0.0, 5e-324, 1e308)
+)
 
 
 @dataclass
 class Found:
     """What became of the records.
 
-    surprises   : not a record and not a named reject, a neighbour that changed, or another answer than the twin's
+    surprises   : not a record and not a named reject, a neighbour that changed, or another answer
+                  than the twin's
     twin        : records that the twin has read as well
     slowest_s   : of one batch of 2,000; grown_bytes: of the peak of resident memory
     """
@@ -141,7 +165,11 @@ def _splice(value: bytearray, other: bytes, rng: random.Random) -> bytes:
 
 def _length(value: bytearray, other: bytes, rng: random.Random) -> bytes:
     """Overwrite one byte, as likely a length as anything, by the varint of any number."""
-    at, word, out = rng.randint(5, max(5, len(value))), rng.getrandbits(rng.choice((7, 8, 15, 32, 63, 64))), bytearray()
+    at, word, out = (
+        rng.randint(5, max(5, len(value))),
+        rng.getrandbits(rng.choice((7, 8, 15, 32, 63, 64))),
+        bytearray(),
+    )
     while word >= 128:
         out.append(word & 127 | 128)
         word >>= 7
@@ -180,11 +208,26 @@ def _rename(value: bytearray, other: bytes, rng: random.Random) -> bytes:
 
 def _grow(value: bytearray, other: bytes, rng: random.Random) -> bytes:
     """Now and then beyond the largest allowed size."""
-    return bytes(value) * 2 if rng.random() < 0.999 else bytes(value) + bytes(INPUT.max_record_bytes)
+    return (
+        bytes(value) * 2 if rng.random() < 0.999 else bytes(value) + bytes(INPUT.max_record_bytes)
+    )
 
 
 Damage = Callable[[bytearray, bytes, random.Random], bytes]
-DAMAGES: tuple[Damage, ...] = (_flip, _flip, _flip, _cut, _splice, _length, _length, _varint, _float, _junk, _insert, _delete)
+DAMAGES: tuple[Damage, ...] = (
+    _flip,
+    _flip,
+    _flip,
+    _cut,
+    _splice,
+    _length,
+    _length,
+    _varint,
+    _float,
+    _junk,
+    _insert,
+    _delete,
+)
 DAMAGES += (_rename, _grow)
 
 
@@ -211,7 +254,13 @@ def fuzz_records(count: int, seed: int, twin_every: int = TWIN_EVERY) -> Found:
         number = found.records // BATCH
         found.records += size
         try:
-            _check(values, {row: alone[place] for row, place in intact.items()}, known, found, twin=number % twin_every == 0)
+            _check(
+                values,
+                {row: alone[place] for row, place in intact.items()},
+                known,
+                found,
+                twin=number % twin_every == 0,
+            )
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a surprise
             found.surprises.append(f"batch {number}: {type(error).__name__}: {error}")
     found.grown_bytes = _peak_bytes() - before_bytes
@@ -228,11 +277,15 @@ class _AnyPlans(dict[int, WriterPlan | None]):
 def _decoded(values: list[bytes], plans: Plans) -> tuple[Columns, Directory, list[str]]:
     entities, metrics = Directory(), list[str]()
     n = len(values)
-    batch = Batch("t", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64))
+    batch = Batch(
+        "t", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
+    )
     return decode(batch, plans, INPUT, entities, metrics, MAX_ENTITIES), entities, metrics
 
 
-def _row(columns: Columns, entities: Directory, metrics: list[str], place: int) -> tuple[str, int, dict[str, bytes]]:
+def _row(
+    columns: Columns, entities: Directory, metrics: list[str], place: int
+) -> tuple[str, int, dict[str, bytes]]:
     """One accepted record in full: entity, time, and the bits of what it measured."""
     values = {name: columns.values[place, column].tobytes() for column, name in enumerate(metrics)}
     present = {name: bits for name, bits in values.items() if not np.isnan(np.frombuffer(bits))[0]}
@@ -240,7 +293,12 @@ def _row(columns: Columns, entities: Directory, metrics: list[str], place: int) 
 
 
 def _check(
-    values: list[bytes], intact: dict[int, tuple[str, int, dict[str, bytes]]], plans: _AnyPlans, found: Found, *, twin: bool
+    values: list[bytes],
+    intact: dict[int, tuple[str, int, dict[str, bytes]]],
+    plans: _AnyPlans,
+    found: Found,
+    *,
+    twin: bool,
 ) -> None:
     began_s = time.perf_counter()
     columns, entities, metrics = _decoded(values, plans)
@@ -265,7 +323,12 @@ def _check(
 
 
 def _compare(
-    values: list[bytes], columns: Columns, entities: list[str], metrics: list[str], plans: _AnyPlans, found: Found
+    values: list[bytes],
+    columns: Columns,
+    entities: list[str],
+    metrics: list[str],
+    plans: _AnyPlans,
+    found: Found,
 ) -> None:
     known = {schema_id: plan for schema_id, plan in plans.items() if plan}
     times = {schema_id: plan.time_field for schema_id, plan in known.items()}
@@ -273,7 +336,9 @@ def _compare(
     names, seen = list[str](), list[str]()
     slow = decode_rows(values, TEXTS, times, named, INPUT, names, seen, MAX_ENTITIES)
     found.twin += len(values)
-    expected = np.array([[row.get(name, np.nan) for name in metrics] for row in slow.values]).reshape(columns.values.shape)
+    expected = np.array(
+        [[row.get(name, np.nan) for name in metrics] for row in slow.values]
+    ).reshape(columns.values.shape)
     same = (
         (columns.accepted.tolist(), columns.entity.tolist(), columns.time_ms.tolist())
         == (slow.accepted, slow.entity, slow.time_ms)
@@ -283,7 +348,9 @@ def _compare(
     )
     if not same:
         rows = set(columns.rejected.tolist()) ^ set(slow.rejected)
-        found.surprises.append(f"the twin reads otherwise: {[values[row] for row in sorted(rows)][:3]}")
+        found.surprises.append(
+            f"the twin reads otherwise: {[values[row] for row in sorted(rows)][:3]}"
+        )
 
 
 def _peak_bytes() -> int:
@@ -291,22 +358,30 @@ def _peak_bytes() -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz.records", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz.records", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--twin-every", type=int, default=TWIN_EVERY, help="batches of 2,000 of which the slow twin reads one")
+    parser.add_argument(
+        "--twin-every",
+        type=int,
+        default=TWIN_EVERY,
+        help="batches of 2,000 of which the slow twin reads one",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     options = parser.parse_args()
     found = fuzz_records(options.records, options.seed, options.twin_every)
     print(
-        f"{found.records} damaged records between {found.intact} intact ones: {found.accepted} are records,"
-        f" {found.rejected.total()} rejected, {len(found.surprises)} surprises"
+        f"{found.records} damaged records between {found.intact} intact ones: {found.accepted} are"
+        f" records, {found.rejected.total()} rejected, {len(found.surprises)} surprises"
     )
     print(f"  {dict(found.rejected.most_common())}")
     print(
-        f"  the slow twin has read {found.twin} of them; decoding took {found.decode_s:.1f} s, a batch of 2,000 at most"
-        f" {found.slowest_s:.3f} s; largest record {found.largest_bytes} bytes; peak memory +{found.grown_bytes >> 20} MB"
+        f"  the slow twin has read {found.twin} of them; decoding took {found.decode_s:.1f} s, a"
+        f" batch of 2,000 at most {found.slowest_s:.3f} s; largest record {found.largest_bytes}"
+        f" bytes; peak memory +{found.grown_bytes >> 20} MB"
     )
     for surprise in found.surprises[:10]:
         print(f"  SURPRISE {surprise[:400]}")
@@ -314,7 +389,11 @@ def main() -> int:
     for line in models.lines():
         print(line)
     if options.json:
-        document = {"seed": options.seed, "records": vars(found), "models": vars(models) | {"grown_bytes": models.grown_bytes}}
+        document = {
+            "seed": options.seed,
+            "records": vars(found),
+            "models": vars(models) | {"grown_bytes": models.grown_bytes},
+        }
         options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return 1 if found.surprises or models.failed else 0
 

@@ -1,4 +1,6 @@
-"""``lapwing demo`` from outside, as a user runs it: its counts, its exits, and that nothing survives it."""
+"""``lapwing demo`` from outside, as a user runs it: its counts, its exits, and that nothing
+survives it.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,39 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PROMISED = ["produced", "scored", "dead_letters", "anomalies", "first_anomaly_s", "events_per_s", "p50_ms", "p99_ms"]
+PROMISED = [
+    "produced",
+    "scored",
+    "dead_letters",
+    "anomalies",
+    "first_anomaly_s",
+    "events_per_s",
+    "p50_ms",
+    "p99_ms",
+]
 FIRST_ANOMALY_S = 60
 
 
 @pytest.fixture
 def start(tmp_path):
-    """Start demos that do not outlive the test; what a killed one leaves behind is in the test's own folder."""
+    """Start demos that do not outlive the test; what a killed one leaves behind is in the test's
+    own folder.
+    """
     started = []
 
     def run(*arguments, **environ):
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAPWING_", "KAFKA_", "SCHEMA_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LAPWING_", "KAFKA_", "SCHEMA_"))
+        }
         path = os.pathsep.join([str(ROOT), kept.get("PYTHONPATH", "")])
         demo = subprocess.Popen(
             [sys.executable, "-m", "lapwing", "demo", *arguments],
             cwd=ROOT,
-            env=kept | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)} | environ,
+            env=kept
+            | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)}
+            | environ,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -105,7 +124,15 @@ def test_once_on_nab(start, nab_dir):
 def test_one_class_svm_and_one_predictor(start, tmp_path):
     picture = tmp_path / "demo.svg"
     run = start(
-        "--once", "--json", "--fleet", "4", "--predictors", "1", "--svg", str(picture), LAPWING_DETECTOR="one_class_svm"
+        "--once",
+        "--json",
+        "--fleet",
+        "4",
+        "--predictors",
+        "1",
+        "--svg",
+        str(picture),
+        LAPWING_DETECTOR="one_class_svm",
     )
     code, out, error = finish(run)
     assert code == 0, error
@@ -118,7 +145,10 @@ def test_one_class_svm_and_one_predictor(start, tmp_path):
 def test_ctrl_c_ends_it_in_order(start):
     demo = start("--fleet", "6", "--speed", "6000")
     children = wait_for_line(demo, "live:")
-    assert len(children) in (3, 4), "two predictors, the replay, and the training as long as it draws its report"
+    assert len(children) in (
+        3,
+        4,
+    ), "two predictors, the replay, and the training as long as it draws its report"
     time.sleep(2)
     demo.send_signal(signal.SIGINT)
     code, out, error = finish(demo, 60)

@@ -1,4 +1,6 @@
-"""``lapwing doctor`` on a real Kafka: what it says while records are read, while none can be, while nobody reads."""
+"""``lapwing doctor`` on a real Kafka: what it says while records are read, while none can be, while
+nobody reads.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def doctor(stack: Stack, exit_code: int) -> dict[str, dict[str, str]]:
 
 
 def send_with_the_id_in_a_header(stack: Stack, count: int) -> None:
-    """As a producer of confluent-kafka does whose schema.id.serializer is header_schema_id_serializer."""
+    """As a producer of confluent-kafka does whose schema.id.serializer is
+    header_schema_id_serializer.
+    """
     good = encode_metric_events(
         1,
         ["host-001"] * count,
@@ -58,7 +62,11 @@ def send_with_the_id_in_a_header(stack: Stack, count: int) -> None:
         values.append(confluent.header_schema_id_serializer(good[row][5:], context, schema_id))
         rows[row] = headers
     publisher = Publisher(stack.settings)
-    publisher.send(Outgoing(stack.settings.topics.input, Blob.join(values), Blob.join([b"host-001"] * count), rows))
+    publisher.send(
+        Outgoing(
+            stack.settings.topics.input, Blob.join(values), Blob.join([b"host-001"] * count), rows
+        )
+    )
     assert publisher.flush(10) == 0
 
 

@@ -1,4 +1,6 @@
-"""Where partitions end, on a real Kafka: while records flow, while nothing flows, while everything is paused."""
+"""Where partitions end, on a real Kafka: while records flow, while nothing flows, while everything
+is paused.
+"""
 
 from __future__ import annotations
 

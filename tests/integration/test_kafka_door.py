@@ -54,12 +54,24 @@ pytestmark = pytest.mark.integration
 def test_topics_are_made_once_compared_later_and_never_altered(settings: Settings) -> None:
     admin, specs = Admin(settings), topic_specs(settings)
     first = admin.ensure_topics(specs)
-    assert (set(first.created), first.existing, first.differences) == ({s.name for s in specs}, (), ())
+    assert (set(first.created), first.existing, first.differences) == (
+        {s.name for s in specs},
+        (),
+        (),
+    )
     again = admin.ensure_topics(specs)
-    assert (again.created, set(again.existing), again.differences) == ((), {s.name for s in specs}, ())
-    assert {s.name: admin.partitions(s.name) for s in specs} == {s.name: s.partitions for s in specs}
+    assert (again.created, set(again.existing), again.differences) == (
+        (),
+        {s.name for s in specs},
+        (),
+    )
+    assert {s.name: admin.partitions(s.name) for s in specs} == {
+        s.name: s.partitions for s in specs
+    }
 
-    shorter = settings.model_copy(update={"topics": settings.topics.model_copy(update={"scores_retention_hours": 1.0})})
+    shorter = settings.model_copy(
+        update={"topics": settings.topics.model_copy(update={"scores_retention_hours": 1.0})}
+    )
     (difference,) = admin.ensure_topics(topic_specs(shorter)).differences
     assert (difference.topic, difference.name) == (settings.topics.scores, "retention.ms")
     assert (difference.wanted, difference.found) == ("3600000", "259200000")
@@ -68,12 +80,16 @@ def test_topics_are_made_once_compared_later_and_never_altered(settings: Setting
 
 def test_another_partition_count_is_refused_with_both_counts(ready: Settings) -> None:
     spec = TopicSpec(ready.topics.input, 4, 1)
-    with pytest.raises(TopicMismatch, match=rf"{ready.topics.input} has 3 partitions, the settings say 4"):
+    with pytest.raises(
+        TopicMismatch, match=rf"{ready.topics.input} has 3 partitions, the settings say 4"
+    ):
         Admin(ready).ensure_topics([spec])
     with pytest.raises(TopicMismatch, match="there is no topic nothing"):
         Admin(ready).partitions("nothing.here")
     with pytest.raises(ConfigError, match=r"creating topic .*x"):
-        Admin(ready).ensure_topics([TopicSpec(f"{ready.topics.dataset}.x", 1, 1, {"cleanup.policy": "sometimes"})])
+        Admin(ready).ensure_topics(
+            [TopicSpec(f"{ready.topics.dataset}.x", 1, 1, {"cleanup.policy": "sometimes"})]
+        )
 
 
 def test_asking_about_a_topic_creates_none(ready: Settings, kafka: str) -> None:
@@ -125,7 +141,9 @@ def test_a_commit_shows_records_and_positions_together_an_abort_neither(ready: S
         assert set(admin.lag(ready.predict.group, ready.topics.input).values()) == {0}
 
         sink.commit(dict.fromkeys(positions, Position(0, "")) | {0: Position(5, "x" * 2000)})
-        assert admin.committed(ready.predict.group, ready.topics.input)[0] == Position(5, "x" * 2000)
+        assert admin.committed(ready.predict.group, ready.topics.input)[0] == Position(
+            5, "x" * 2000
+        )
         sink.close()
 
 
@@ -145,7 +163,11 @@ def test_headers_keys_and_partitions_arrive_as_sent(ready: Settings) -> None:
     found = {}
     for batch in Reader(ready).read(topic):
         for row in range(len(batch)):
-            found[batch.values[row]] = (batch.keys[row], batch.headers.get(row, ()), batch.partition)
+            found[batch.values[row]] = (
+                batch.keys[row],
+                batch.headers.get(row, ()),
+                batch.partition,
+            )
             assert abs(int(batch.broker_ms[row]) - time.time() * 1000) < 60_000
     assert found[b"one"][:2] == (b"host-1", (("reason", b"empty"), ("n", b"\x00\xff")))
     assert found[b""][:2] == (b"host-2", ())
@@ -154,7 +176,9 @@ def test_headers_keys_and_partitions_arrive_as_sent(ready: Settings) -> None:
     assert (found[b"one"][2], found[b""][2]) == (murmur2(b"host-1") % 3, murmur2(b"host-2") % 3)
 
 
-def test_a_second_producer_with_the_same_id_fences_the_first_and_aborts_what_it_left_open(ready: Settings) -> None:
+def test_a_second_producer_with_the_same_id_fences_the_first_and_aborts_what_it_left_open(
+    ready: Settings,
+) -> None:
     scores = ready.topics.scores
     with member(ready, Log()) as source, ExitStack() as stack:
         first = TransactionalSink(ready, f"{ready.topics.dataset}-f", source)
@@ -233,7 +257,9 @@ def test_at_least_once_commits_only_what_was_acknowledged(ready: Settings) -> No
 
 
 def test_the_publisher_accounts_for_every_record(ready: Settings) -> None:
-    tight = ready.model_copy(update={"produce": ready.produce.model_copy(update={"queue_records": 100})})
+    tight = ready.model_copy(
+        update={"produce": ready.produce.model_copy(update={"queue_records": 100})}
+    )
     small = f"{ready.topics.dataset}.small"
     Admin(ready).ensure_topics([TopicSpec(small, 1, 1, {"max.message.bytes": "2000"})])
     publisher = Publisher(tight)

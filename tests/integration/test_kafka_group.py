@@ -1,4 +1,6 @@
-"""A member of a real consumer group: batches, ownership, failures in the middle of both, and a broker that dies."""
+"""A member of a real consumer group: batches, ownership, failures in the middle of both, and a
+broker that dies.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def test_pause_seek_and_rewind_lose_and_repeat_nothing(ready: Settings) -> None:
         ends = {b.partition: int(b.offsets[-1]) + 1 for b in batches}
         source.seek(1, ends[1] - 7)
         again = poll_records(source, 7)
-        assert [(b.partition, b.offsets.tolist()) for b in again] == [(1, list(range(ends[1] - 7, ends[1])))]
+        assert [(b.partition, b.offsets.tolist()) for b in again] == [
+            (1, list(range(ends[1] - 7, ends[1])))
+        ]
         with pytest.raises(ValueError, match="is not owned"):
             source.seek(17, 0)
 
@@ -79,11 +83,15 @@ def test_pause_seek_and_rewind_lose_and_repeat_nothing(ready: Settings) -> None:
         assert listener.told[-1] == ("assigned", [0, 1, 2])
         assert listener.committed == {p: Position(end - 5, f"m{p}") for p, end in ends.items()}
         rest = poll_records(source, 15)
-        assert {b.partition: b.offsets[-1] - b.offsets[0] + 1 for b in rest} == dict.fromkeys(range(3), 5)
+        assert {b.partition: b.offsets[-1] - b.offsets[0] + 1 for b in rest} == dict.fromkeys(
+            range(3), 5
+        )
         assert source.poll(1000, 0.3) == []
 
 
-def test_a_rebalance_tells_the_listener_and_hands_records_over_exactly_once(ready: Settings) -> None:
+def test_a_rebalance_tells_the_listener_and_hands_records_over_exactly_once(
+    ready: Settings,
+) -> None:
     publish(ready, ready.topics.input, numbered(0, 600))
     left, right = Log(), Log()
     with ExitStack() as stack:
@@ -106,7 +114,9 @@ def test_a_rebalance_tells_the_listener_and_hands_records_over_exactly_once(read
             got += second.poll(1000, 0.05)
         assert got == []
         assert [what for what, _ in left.told] == ["assigned", "revoked"]
-        assert {p: right.committed[p].metadata for p in right.owned} == dict.fromkeys(right.owned, "from the callback")
+        assert {p: right.committed[p].metadata for p in right.owned} == dict.fromkeys(
+            right.owned, "from the callback"
+        )
         assert shows(ready, ready.topics.scores, numbered(0, 600))
 
         publish(ready, ready.topics.input, numbered(600, 900))
@@ -120,7 +130,9 @@ def test_a_rebalance_tells_the_listener_and_hands_records_over_exactly_once(read
         assert sorted(values(got)) == numbered(600, 900)
 
 
-def test_a_failed_takeover_is_tried_again_and_survives_a_rebalance_meanwhile(ready: Settings) -> None:
+def test_a_failed_takeover_is_tried_again_and_survives_a_rebalance_meanwhile(
+    ready: Settings,
+) -> None:
     publish(ready, ready.topics.input, numbered(0, 90))
     left, right = Log(), Log()
     left.fail = [TransportError("no history yet"), TransportError("no history yet")]
@@ -185,7 +197,9 @@ def test_a_static_member_comes_back_without_a_rebalance(ready: Settings) -> None
         listener = Log()
         with member(ready, listener, instance_id="slot-a") as goes:
             deadline = time.monotonic() + 15
-            while len(listener.owned) + len(other.owned) < 3 or not (listener.owned and other.owned):
+            while len(listener.owned) + len(other.owned) < 3 or not (
+                listener.owned and other.owned
+            ):
                 assert time.monotonic() < deadline
                 goes.poll(10, 0.05)
                 stays.poll(10, 0.05)
@@ -208,7 +222,9 @@ def test_an_open_transaction_of_a_dead_owner_is_waited_for(ready: Settings) -> N
     first = GroupSource(ready, instance_id="slot-x")
     first.subscribe(Log())
     batches = poll_records(first, 30)
-    dead = TransactionalSink(ready, f"{ready.topics.dataset}-dead", first, transaction_timeout_ms=2000)
+    dead = TransactionalSink(
+        ready, f"{ready.topics.dataset}-dead", first, transaction_timeout_ms=2000
+    )
     dead.commit(after(batches[:1], "committed"))
     producer = dead._outbox.producer
     producer.begin_transaction()
@@ -229,7 +245,9 @@ def test_an_open_transaction_of_a_dead_owner_is_waited_for(ready: Settings) -> N
     dead.close()
 
 
-def test_a_killed_broker_is_reported_and_everything_goes_on_after_it(ready: Settings, kafka_service: Service) -> None:
+def test_a_killed_broker_is_reported_and_everything_goes_on_after_it(
+    ready: Settings, kafka_service: Service
+) -> None:
     publish(ready, ready.topics.input, numbered(0, 300))
     listener = Log()
     publisher = Publisher(ready, stall_s=1)

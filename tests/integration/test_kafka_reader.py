@@ -52,7 +52,9 @@ def test_a_read_ends_behind_markers_and_aborted_records(ready: Settings) -> None
 
         sink.send(outgoing(topic, [b"open"] * 90))
         time.sleep(0.3)
-        assert Admin(ready).end_offsets(topic) == ends, "an open transaction must not move the last stable offset"
+        assert Admin(ready).end_offsets(topic) == ends, (
+            "an open transaction must not move the last stable offset"
+        )
         assert shows(ready, topic, numbered(0, 200))
         sink.commit({})
         window = list(reader.read(topic, Admin(ready).start_offsets(topic), ends))
@@ -68,7 +70,10 @@ def test_a_window_is_exact_and_in_log_order(ready: Settings) -> None:
     topic = ready.topics.input
     publish(ready, topic, numbered(0, 3000))
     reader = Reader(ready, max_records=100)
-    whole = {p: np.concatenate([b.offsets for b in reader.read(topic) if b.partition == p]) for p in range(3)}
+    whole = {
+        p: np.concatenate([b.offsets for b in reader.read(topic) if b.partition == p])
+        for p in range(3)
+    }
     assert {p: offsets.tolist() for p, offsets in whole.items()} == {
         p: list(range(end)) for p, end in Admin(ready).end_offsets(topic).items()
     }
@@ -114,7 +119,9 @@ def test_deleted_records_are_named_not_skipped(ready: Settings) -> None:
     publish(ready, topic, numbered(0, 300))
     ends = Admin(ready).end_offsets(topic)
     admin = AdminClient({"bootstrap.servers": ready.bootstrap})
-    for future in admin.delete_records([TopicPartition(topic, p, end) for p, end in ends.items()]).values():
+    for future in admin.delete_records(
+        [TopicPartition(topic, p, end) for p, end in ends.items()]
+    ).values():
         future.result(10)
     assert Admin(ready).start_offsets(topic) == ends
     with pytest.raises(HistoryGone, match=rf"begins at offset {ends[1]}, cannot be read from 0"):
@@ -122,11 +129,16 @@ def test_deleted_records_are_named_not_skipped(ready: Settings) -> None:
     assert list(Reader(ready).read(topic)) == []
 
     class Stubborn(Log):
-        def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+        def assigned(
+            self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+        ) -> Mapping[int, int]:
             super().assigned(committed, start)
             return dict.fromkeys(committed, 0)
 
-    with member(ready, Stubborn()) as source, pytest.raises(HistoryGone, match="must be read from offset 0"):
+    with (
+        member(ready, Stubborn()) as source,
+        pytest.raises(HistoryGone, match="must be read from offset 0"),
+    ):
         poll_until(source, lambda: False)
     listener = Log()
     with member(ready, listener) as source:
@@ -144,7 +156,13 @@ def test_reading_uncommitted_would_have_shown_the_difference(ready: Settings) ->
         sink._outbox.producer.flush(5)
         sink.abort()
         sink.close()
-    consumer = Consumer({"bootstrap.servers": ready.bootstrap, "group.id": "raw", "isolation.level": "read_uncommitted"})
+    consumer = Consumer(
+        {
+            "bootstrap.servers": ready.bootstrap,
+            "group.id": "raw",
+            "isolation.level": "read_uncommitted",
+        }
+    )
     consumer.assign([TopicPartition(ready.topics.scores, p, 0) for p in range(3)])
     seen = 0
     deadline = time.monotonic() + 10

@@ -1,4 +1,6 @@
-"""All services on a real Kafka, scraped as Prometheus does: every declared metric is there, and is right."""
+"""All services on a real Kafka, scraped as Prometheus does: every declared metric is there, and is
+right.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class Scraped:
             for sample in family.samples:
                 name = sample.name.removesuffix("_count").removesuffix("_sum")
                 labels = order.get(sample.name, order.get(name, ()))
-                found.setdefault(sample.name, {})[tuple(sample.labels[label] for label in labels)] = sample.value
+                found.setdefault(sample.name, {})[
+                    tuple(sample.labels[label] for label in labels)
+                ] = sample.value
         return found
 
     def stop(self) -> None:
@@ -69,7 +73,9 @@ class Scraped:
         assert self.process.wait(30) == 0, log_of(self.process)
 
 
-def until(true: Callable[[], object], within_s: float = 60.0, shown: object = "it did not happen in time") -> None:
+def until(
+    true: Callable[[], object], within_s: float = 60.0, shown: object = "it did not happen in time"
+) -> None:
     deadline = time.monotonic() + within_s
     while True:
         try:
@@ -91,7 +97,11 @@ def stack(registry_settings, tmp_path):
 
 def appears(samples: Samples) -> set[str]:
     """Which of the catalogue's metrics have a value in a scrape."""
-    return {metric.name for metric in CATALOGUE if metric.name in samples or f"{metric.name}_count" in samples}
+    return {
+        metric.name
+        for metric in CATALOGUE
+        if metric.name in samples or f"{metric.name}_count" in samples
+    }
 
 
 def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
@@ -110,22 +120,34 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
         "--loop",
     )
     until(lambda: replay.why() == "")
-    until(lambda: sum(Admin(stack.settings).end_offsets(stack.settings.topics.input).values()) > HOSTS * 8 * 288)
+    until(
+        lambda: (
+            sum(Admin(stack.settings).end_offsets(stack.settings.topics.input).values())
+            > HOSTS * 8 * 288
+        )
+    )
     trainer = Scraped(stack, "consumer_training", "--every", "1h")
     until(lambda: artifacts.current(stack.settings.models_dir) is not None)
     predictor = Scraped(stack, "consumer_prediction")
     publisher = Publisher(stack.settings)
-    publisher.send(Outgoing(stack.settings.topics.input, Blob.join([b"not avro"]), Blob.join([b"host-001"])))
+    publisher.send(
+        Outgoing(stack.settings.topics.input, Blob.join([b"not avro"]), Blob.join([b"host-001"]))
+    )
     assert publisher.flush(10) == 0
     until(lambda: predictor.why() == "")
     until(lambda: trainer.why() == "")
 
-    seen = {service: scraped.samples() for service, scraped in (("produce", replay), ("train", trainer))}
+    seen = {
+        service: scraped.samples() for service, scraped in (("produce", replay), ("train", trainer))
+    }
     declared = {metric.name for metric in CATALOGUE}
     others = appears(seen["produce"]) | appears(seen["train"])
     missing = set(declared)
     until(
-        lambda: missing.intersection_update(declared - others - appears(predictor.samples())) or not missing,
+        lambda: (
+            missing.intersection_update(declared - others - appears(predictor.samples()))
+            or not missing
+        ),
         30,
         missing,
     )
@@ -166,7 +188,9 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
     assert it["lapwing_alarms_per_entity_day"][("achieved",)] > 0
     assert math.isnan(it["lapwing_alarms_per_entity_day"][("asked",)])
     for samples in (it, *seen.values()):
-        assert samples["lapwing_build_info"] == {(version("lapwing"), str(STATE_VERSION), platform.python_version()): 1}
+        assert samples["lapwing_build_info"] == {
+            (version("lapwing"), str(STATE_VERSION), platform.python_version()): 1
+        }
         assert samples["lapwing_outage_seconds"] == {(): 0}
     assert 0 < seen["produce"]["lapwing_events_produced_total"][(topic,)] <= sum(ends.values())
     assert seen["train"]["lapwing_fit_seconds_count"][()] == 1
@@ -189,17 +213,25 @@ def _lag(scraped: Scraped) -> set[tuple[str, ...]]:
 
 def test_a_predictor_that_waits_says_for_whom(stack: Stack) -> None:
     nobody = free_port()
-    alone = Scraped(stack, "consumer_prediction", LAPWING_KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{nobody}")
+    alone = Scraped(
+        stack, "consumer_prediction", LAPWING_KAFKA__BOOTSTRAP_SERVERS=f"127.0.0.1:{nobody}"
+    )
     until(lambda: f"waiting for the broker at 127.0.0.1:{nobody}" in alone.why(), 30)
-    no_registry = Scraped(stack, "consumer_prediction", SCHEMA_REGISTRY_URL=f"http://127.0.0.1:{nobody}")
+    no_registry = Scraped(
+        stack, "consumer_prediction", SCHEMA_REGISTRY_URL=f"http://127.0.0.1:{nobody}"
+    )
     until(lambda: f"waiting for the registry at http://127.0.0.1:{nobody}" in no_registry.why(), 30)
     trainer = Scraped(stack, "consumer_training", "--every", "1h")
     until(
-        lambda: "waiting for data: 500 of the 500 training rows needed are missing" in trainer.why(),
+        lambda: (
+            "waiting for data: 500 of the 500 training rows needed are missing" in trainer.why()
+        ),
         30,
     )
     predictor = Scraped(stack, "consumer_prediction", LAPWING_DETECTOR="isolation_forest")
-    until(lambda: predictor.why().startswith("no model, and detector isolation_forest needs one"), 60)
+    until(
+        lambda: predictor.why().startswith("no model, and detector isolation_forest needs one"), 60
+    )
     for service in (alone, no_registry):
         assert service.get("/health/live")[0] == 200
         assert b"lapwing_build_info" in service.get("/metrics")[1]

@@ -1,4 +1,6 @@
-"""Lapwing on a topic of somebody else, whose subject holds its owner's schema: in both orders, on the real registry."""
+"""Lapwing on a topic of somebody else, whose subject holds its owner's schema: in both orders, on
+the real registry.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ ROOT = Path(__file__).parents[2]
 FLINK = (ROOT / "tests" / "writer_schemas" / "flink_sql_bigint.avsc").read_text("utf-8")
 """device, ts (a plain long), proc, value."""
 
-READ_AS = "entity=device, time=ts (long, ms by input.time_unit), metrics=value, left out=proc (text)"
+READ_AS = (
+    "entity=device, time=ts (long, ms by input.time_unit), metrics=value, left out=proc (text)"
+)
 ROWS, DEVICES, T0 = 120, 4, 1_700_000_000_000
 
 
@@ -54,15 +58,24 @@ class Owner:
     def send(self) -> None:
         """Register where that has not been done, and send."""
         serializer = AvroSerializer(self.registry, FLINK)
-        producer = Producer({"bootstrap.servers": self.settings.bootstrap, "partitioner": "murmur2_random"})
+        producer = Producer(
+            {"bootstrap.servers": self.settings.bootstrap, "partitioner": "murmur2_random"}
+        )
         for i in range(ROWS):
-            record = {"device": f"d{i % DEVICES}", "ts": T0 + 60_000 * (i // DEVICES), "proc": None, "value": float(i % 7)}
+            record = {
+                "device": f"d{i % DEVICES}",
+                "ts": T0 + 60_000 * (i // DEVICES),
+                "proc": None,
+                "value": float(i % 7),
+            }
             value = serializer(record, SerializationContext(self.topic, MessageField.VALUE))
             producer.produce(self.topic, value, key=record["device"])
         assert producer.flush(20) == 0
 
     def state(self) -> tuple[list[int], str]:
-        return self.registry.get_versions(self.subject), self.registry.get_compatibility(self.subject)
+        return self.registry.get_versions(self.subject), self.registry.get_compatibility(
+            self.subject
+        )
 
 
 class Shell:
@@ -70,7 +83,9 @@ class Shell:
 
     def __init__(self, owner: Owner, folder: Path) -> None:
         settings = owner.settings
-        self.environ = {name: value for name, value in os.environ.items() if not name.startswith("LAPWING_")} | {
+        self.environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("LAPWING_")
+        } | {
             "PYTHONPATH": str(ROOT),
             "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap,
             "SCHEMA_REGISTRY_URL": settings.registry.url,
@@ -131,20 +146,27 @@ def test_the_owner_first(owner: Owner, shell: Shell, level: str) -> None:
     ensured = shell.run("topics", "ensure")
     assert ensured.returncode == 0, ensured.stdout + ensured.stderr
     assert (
-        f"left      {owner.subject}: it belongs to whoever writes the input; it has 1 version at level {level}"
-        in ensured.stdout
+        f"left      {owner.subject}: it belongs to whoever writes the input; it has 1 version at"
+        f" level {level}" in ensured.stdout
     )
     assert f"exists    {owner.topic}" in ensured.stdout
-    mine = owner.settings.model_copy(update={"topics": owner.settings.topics.model_copy(update={"input": owner.topic})})
+    mine = owner.settings.model_copy(
+        update={"topics": owner.settings.topics.model_copy(update={"input": owner.topic})}
+    )
     for subject, _, ours in result_subjects(mine):
         assert owner.registry.get_compatibility(subject) == ours
     assert shell.run("topics", "ensure").stdout.count(" has id ") == 3
     described = shell.run("topics", "describe")
-    assert f"org.apache.flink.avro.generated.record, version 1, {level}" in described.stdout, described.stderr
+    assert f"org.apache.flink.avro.generated.record, version 1, {level}" in described.stdout, (
+        described.stderr
+    )
 
     seen = shell.run("inspect")
     assert seen.returncode == 0, seen.stdout + seen.stderr
-    assert "entity    device\n  time      ts (long, ms by input.time_unit)\n  metrics   value\n" in seen.stdout
+    assert (
+        "entity    device\n  time      ts (long, ms by input.time_unit)\n  metrics   value\n"
+        in seen.stdout
+    )
     judged_by_predictors(owner, shell)
     examined = shell.run("doctor", "--json")
     findings = {one["check"]: one for one in json.loads(examined.stdout)["findings"]}
@@ -167,7 +189,9 @@ def judged_by_predictors(owner: Owner, shell: Shell) -> None:
         time.sleep(0.2)
     predictor.send_signal(signal.SIGTERM)
     assert predictor.wait(30) == 0, log.read_text()
-    scores = shell.run("tail", "scores", "--from-beginning", "--timeout", "3", "--json").stdout.splitlines()
+    scores = shell.run(
+        "tail", "scores", "--from-beginning", "--timeout", "3", "--json"
+    ).stdout.splitlines()
     assert len(scores) == ROWS, log.read_text()
     assert {json.loads(line)["entity"] for line in scores} == {f"d{i}" for i in range(DEVICES)}
     (said,) = [line for line in log.read_text().splitlines() if "writer schema" in line]
@@ -175,11 +199,16 @@ def judged_by_predictors(owner: Owner, shell: Shell) -> None:
 
 
 def test_lapwing_first(owner: Owner, shell: Shell) -> None:
-    """``ensure`` makes the topic too; the owner's serializer registers whatever it writes, as into any new subject."""
+    """``ensure`` makes the topic too; the owner's serializer registers whatever it writes, as into
+    any new subject.
+    """
     ensured = shell.run("topics", "ensure")
     assert ensured.returncode == 0, ensured.stdout + ensured.stderr
     assert f"created   {owner.topic}" in ensured.stdout
-    assert f"left      {owner.subject}: it belongs to whoever writes the input; it has no schema yet" in ensured.stdout
+    assert (
+        f"left      {owner.subject}: it belongs to whoever writes the input; it has no schema yet"
+        in ensured.stdout
+    )
     assert owner.subject not in owner.registry.get_subjects()
     owner.send()
     assert owner.registry.get_versions(owner.subject) == [1]
@@ -195,19 +224,38 @@ def test_the_bundled_producer_does_not_touch_the_owners_subject(owner: Owner, sh
     refused = shell.run("produce", "--fleet", "2", "--days", "1", "--speed", "max", **defaults)
     assert refused.returncode == 2
     (said,) = [line for line in refused.stderr.splitlines() if line.startswith("lapwing produce: ")]
-    assert all(part in said for part in (owner.subject, "compatibility level FULL", "topics.input", "topics.dataset", "NONE"))
+    assert all(
+        part in said
+        for part in (
+            owner.subject,
+            "compatibility level FULL",
+            "topics.input",
+            "topics.dataset",
+            "NONE",
+        )
+    )
     assert owner.state() == before
     assert sum(Admin(owner.settings).end_offsets(owner.topic).values()) == 0
 
 
 def test_the_bundled_producer_registers_its_own_schema(owner: Owner, shell: Shell) -> None:
     dataset = owner.settings.topics.dataset
-    defaults = {"LAPWING_INPUT__ENTITY_FIELDS": "host", "LAPWING_INPUT__TIME_UNIT": "", "LAPWING_TOPICS__INPUT": ""}
+    defaults = {
+        "LAPWING_INPUT__ENTITY_FIELDS": "host",
+        "LAPWING_INPUT__TIME_UNIT": "",
+        "LAPWING_TOPICS__INPUT": "",
+    }
     assert shell.run("topics", "ensure", **defaults).returncode == 0
     made = shell.run("produce", "--fleet", "2", "--days", "1", "--speed", "max", **defaults)
     assert made.returncode == 0, made.stderr
     subject = f"metrics.{dataset}.raw-value"
-    assert (owner.registry.get_versions(subject), owner.registry.get_compatibility(subject)) == ([1], "BACKWARD")
+    assert (owner.registry.get_versions(subject), owner.registry.get_compatibility(subject)) == (
+        [1],
+        "BACKWARD",
+    )
     owner.registry.set_compatibility(subject, "FULL")
-    assert shell.run("produce", "--fleet", "1", "--days", "1", "--speed", "max", **defaults).returncode == 0
+    assert (
+        shell.run("produce", "--fleet", "1", "--days", "1", "--speed", "max", **defaults).returncode
+        == 0
+    )
     assert owner.registry.get_compatibility(subject) == "FULL"

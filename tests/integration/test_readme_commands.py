@@ -29,7 +29,11 @@ class Shell:
         script = folder / "bin" / "lapwing"
         script.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m lapwing "$@"\n')
         script.chmod(0o755)
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LAPWING_", "KAFKA_", "SCHEMA_"))}
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("LAPWING_", "KAFKA_", "SCHEMA_"))
+        }
         path = os.pathsep.join([str(script.parent), str(Path(sys.executable).parent), kept["PATH"]])
         self.environ = kept | {"PATH": path, "PYTHONPATH": str(ROOT)} | environ
         self.folder = folder
@@ -45,7 +49,13 @@ class Shell:
 
     def run(self, line):
         done = subprocess.run(
-            ["bash", "-c", line], cwd=self.folder, env=self.environ, capture_output=True, text=True, timeout=180, check=False
+            ["bash", "-c", line],
+            cwd=self.folder,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         assert not from_libraries(done.stderr), line
@@ -79,7 +89,10 @@ def shell(registry_settings, tmp_path):
 
 def test_the_commands_for_a_real_kafka(shell, registry_settings):
     block = re.search(r"```sh\n(.*?)```", SECTION, re.DOTALL)[1]
-    here = {"localhost:9092": registry_settings.bootstrap, "http://localhost:8081": registry_settings.registry.url}
+    here = {
+        "localhost:9092": registry_settings.bootstrap,
+        "http://localhost:8081": registry_settings.registry.url,
+    }
     said = {}
     for line in block.splitlines():
         words = shlex.split(line, comments=True)
@@ -101,7 +114,9 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
     assert "all 12 checks passed" in said["doctor"]
     assert "1 predictor," in said["doctor"]
 
-    pandas_says = shell.run(f"python -c {shlex.quote(re.search(r'```python(.*?)```', SECTION, re.DOTALL)[1])}")
+    pandas_says = shell.run(
+        f"python -c {shlex.quote(re.search(r'```python(.*?)```', SECTION, re.DOTALL)[1])}"
+    )
     assert "host-" in pandas_says
 
     other = shell.start("lapwing predict --slot 1")
@@ -127,7 +142,10 @@ def wait_for_two_predictors(shell, patience_s=60):
 
 def test_tail_of_each_stream(shell, registry_settings):
     settings = registry_settings
-    shell.environ |= {"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap, "SCHEMA_REGISTRY_URL": settings.registry.url}
+    shell.environ |= {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap,
+        "SCHEMA_REGISTRY_URL": settings.registry.url,
+    }
     shell.run("lapwing topics ensure --json")
     from confluent_kafka import Producer
 
@@ -140,7 +158,10 @@ def test_tail_of_each_stream(shell, registry_settings):
     assert dead.startswith(f"dead letter not_avro source={settings.topics.input}[")
     assert "key=web-9 size_bytes=8" in dead
     assert " because " in dead
-    (dead,) = (json.loads(line) for line in shell.run("lapwing tail dlq --from-beginning --max 1 --json").splitlines())
+    (dead,) = (
+        json.loads(line)
+        for line in shell.run("lapwing tail dlq --from-beginning --max 1 --json").splitlines()
+    )
     assert dead["reason"] == "not_avro"
     assert bytes.fromhex(dead["first_bytes"]) == b"not avro"
     scores = shell.run("lapwing tail scores --from-beginning --max 288").splitlines()
@@ -152,17 +173,35 @@ def test_tail_of_each_stream(shell, registry_settings):
 
 def test_topics_that_differ_are_said(shell, registry_settings):
     settings = registry_settings
-    shell.environ |= {"KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap, "SCHEMA_REGISTRY_URL": settings.registry.url}
+    shell.environ |= {
+        "KAFKA_BOOTSTRAP_SERVERS": settings.bootstrap,
+        "SCHEMA_REGISTRY_URL": settings.registry.url,
+    }
     shell.run("lapwing topics ensure")
     said = shell.run("lapwing --set topics.scores_retention_hours=5 topics ensure")
-    assert f"differs   {settings.topics.scores}: retention.ms is 259200000, the settings say 18000000" in said
+    assert (
+        f"differs   {settings.topics.scores}: retention.ms is 259200000, the settings say 18000000"
+        in said
+    )
     shell.environ["LAPWING_TOPICS__PARTITIONS"] = "4"
     ended = subprocess.run(
-        ["lapwing", "topics", "ensure"], env=shell.environ, capture_output=True, text=True, timeout=60, check=False
+        ["lapwing", "topics", "ensure"],
+        env=shell.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert ended.returncode == 1
     assert ended.stderr.startswith("lapwing: topic ")
     assert "has 3 partitions, the settings say 4" in ended.stderr
-    ended = subprocess.run(["lapwing", "doctor"], env=shell.environ, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(
+        ["lapwing", "doctor"],
+        env=shell.environ,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert ended.returncode == 1
     assert "✗ topics" in ended.stdout

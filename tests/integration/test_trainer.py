@@ -1,4 +1,6 @@
-"""The trainer as a process on a real Kafka: waits for data, passes over poison, ends on SIGTERM, names an absent broker."""
+"""The trainer as a process on a real Kafka: waits for data, passes over poison, ends on SIGTERM,
+names an absent broker.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,10 @@ class Place:
         log = self.folder / f"{len(self.running)}-{module}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], env={**os.environ, **given, **environ}, stdout=out, stderr=out
+                [sys.executable, "-m", module, *arguments],
+                env={**os.environ, **given, **environ},
+                stdout=out,
+                stderr=out,
             )
         process.log = log  # type: ignore[attr-defined]
         self.running.append(process)
@@ -57,7 +62,10 @@ class Place:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def wait_for(
-        self, process: subprocess.Popen[bytes], found: Callable[[dict[str, Any]], bool], timeout_s: float = 60
+        self,
+        process: subprocess.Popen[bytes],
+        found: Callable[[dict[str, Any]], bool],
+        timeout_s: float = 60,
     ) -> None:
         deadline = time.monotonic() + timeout_s
         while not any(found(event) for event in self.events(process)):
@@ -70,7 +78,9 @@ class Place:
         return process.log.read_text("utf-8")  # type: ignore[attr-defined,no-any-return]
 
     def fill(self) -> None:
-        process = self.start("producer", "--fleet", str(HOSTS), "--days", str(DAYS), "--speed", "max")
+        process = self.start(
+            "producer", "--fleet", str(HOSTS), "--days", str(DAYS), "--speed", "max"
+        )
         said = self.finish(process)
         assert process.returncode == 0, said
 
@@ -100,7 +110,10 @@ def test_waits_trains_and_ends_on_sigterm(place: Place) -> None:
     model = artifacts.load(place.folder / "models", sha256 or "")
     assert len(model.scale.entities) == HOSTS
     manifest = artifacts.manifest(place.folder / "models", sha256 or "")
-    assert sum(part["accepted"] for part in manifest["input"]["partitions"].values()) == HOSTS * DAYS * 288
+    assert (
+        sum(part["accepted"] for part in manifest["input"]["partitions"].values())
+        == HOSTS * DAYS * 288
+    )
     assert manifest["training"]["rows"] == HOSTS * int(DAYS * 288 * 0.6)
     assert (place.folder / "models" / str(sha256) / "report" / "report.json").is_file()
 
@@ -109,17 +122,27 @@ def test_poison_in_the_input_is_counted_and_passed_over(place: Place) -> None:
     place.fill()
     publisher = Publisher(place.settings)
     bad = [b"", b"nonsense", b"\0\xff\xff\xff\xf0..", b"\0" * 70_000]
-    publisher.send(Outgoing(place.settings.topics.input, Blob.join(bad), Blob.join([b"%d" % k for k in range(len(bad))])))
+    publisher.send(
+        Outgoing(
+            place.settings.topics.input,
+            Blob.join(bad),
+            Blob.join([b"%d" % k for k in range(len(bad))]),
+        )
+    )
     assert publisher.flush(10) == 0
     ends = Admin(place.settings).end_offsets(place.settings.topics.input)
     for detector in ("isolation_forest", "one_class_svm"):
         trainer = place.start("consumer_training", "--once", "--detector", detector)
         said = place.finish(trainer)
         assert trainer.returncode == 0, said
-        manifest = artifacts.manifest(place.folder / "models", artifacts.current(place.folder / "models") or "")
+        manifest = artifacts.manifest(
+            place.folder / "models", artifacts.current(place.folder / "models") or ""
+        )
         assert manifest["detector"] == detector
         partitions = manifest["input"]["partitions"]
-        assert {int(p): part["next_offset"] for p, part in partitions.items()} == {p: end for p, end in ends.items() if end}
+        assert {int(p): part["next_offset"] for p, part in partitions.items()} == {
+            p: end for p, end in ends.items() if end
+        }
         rejected: dict[str, int] = {}
         for part in partitions.values():
             for reason, count in part["rejected"].items():
@@ -140,7 +163,12 @@ def test_unreachable_broker_is_named(place: Place) -> None:
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         trainer = place.start("consumer_training", "--once", KAFKA_BOOTSTRAP_SERVERS=address)
-        place.wait_for(trainer, lambda event: event["event"] == "waiting for it to come up" and address in event["error"])
+        place.wait_for(
+            trainer,
+            lambda event: (
+                event["event"] == "waiting for it to come up" and address in event["error"]
+            ),
+        )
     trainer.send_signal(signal.SIGTERM)
     place.finish(trainer, 15)
     assert trainer.returncode == 0

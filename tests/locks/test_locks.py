@@ -1,4 +1,6 @@
-"""The locked packages are installed as they stand, by whatever pip a new virtual environment has: nothing is resolved."""
+"""The locked packages are installed as they stand, by whatever pip a new virtual environment has:
+nothing is resolved.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,14 @@ def old_pip(request, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_is_installed_as_it_stands(old_pip: Path, lock: str, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
-    wanted = ["-r", f"requirements/{lock}", "--dry-run", "--ignore-installed", "--report", str(report)]
+    wanted = [
+        "-r",
+        f"requirements/{lock}",
+        "--dry-run",
+        "--ignore-installed",
+        "--report",
+        str(report),
+    ]
     run(old_pip, "-m", "pip", "--no-input", "install", *OPTIONS, *wanted)
     found = {
         canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"]
@@ -79,11 +88,15 @@ def test_a_lock_lacks_nothing_that_its_packages_need(lock: str) -> None:
     for pin in locked(lock):
         for text in requires(pin.name) or ():
             needed = Requirement(text)
-            wanted = needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in ("", *pin.extras))
+            wanted = needed.marker is None or any(
+                needed.marker.evaluate({"extra": extra}) for extra in ("", *pin.extras)
+            )
             if wanted:
                 version = pins.get(canonicalize_name(needed.name))
                 assert version is not None, f"{lock}: {pin.name} needs {needed}"
-                assert version in needed.specifier, f"{lock}: {pin.name} needs {needed}, locked is {version}"
+                assert version in needed.specifier, (
+                    f"{lock}: {pin.name} needs {needed}, locked is {version}"
+                )
 
 
 def test_what_is_installed_here_fits_together() -> None:

@@ -6,7 +6,8 @@ import math
 
 
 def silences(active, times, shortest, keep, knobs, interval_ms):
-    """Z of the silence at each value, 0 while it is usual; ``keep`` is what a silence's length keeps per value.
+    """Z of the silence at each value, 0 while it is usual; ``keep`` is what a silence's length
+    keeps per value.
 
     Silences of less than 12 hours say nothing.
     """

@@ -1,4 +1,6 @@
-"""Avro read one record at a time, straight from the schema's JSON; and score events as fastavro wants them."""
+"""Avro read one record at a time, straight from the schema's JSON; and score events as fastavro
+wants them.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,10 @@ class Text(bytes):
 
 
 class Reader:
-    """Reads values of one schema. A value is None, a number, Text, an enum's symbol as bytes, or Ellipsis for all else."""
+    """Reads values of one schema.
+
+    A value is None, a number, Text, an enum's symbol as bytes, or Ellipsis for all else.
+    """
 
     def __init__(self, schema: Any) -> None:
         self.schema = schema
@@ -175,13 +180,19 @@ def decode_rows(
     metrics: list[str],
     max_entities: int,
 ) -> Decoded:
-    """Decode records one by one; ids without a schema are unknown. ``entities`` and ``metrics`` grow as in the kernel."""
+    """Decode records one by one; ids without a schema are unknown. ``entities`` and ``metrics``
+    grow as in the kernel.
+    """
     out = Decoded()
     for row, value in enumerate(values):
         try:
             schema_id = _schema_id(value, settings, schemas)
             entity, time_ms, found = _decode(
-                value[5:], schemas[schema_id], time_fields[schema_id], metric_names[schema_id], settings
+                value[5:],
+                schemas[schema_id],
+                time_fields[schema_id],
+                metric_names[schema_id],
+                settings,
             )
             if entity not in entities and len(entities) >= max_entities:
                 raise Rejected(Reason.TOO_MANY_ENTITIES)
@@ -213,7 +224,11 @@ def _schema_id(value: bytes, settings: InputSettings, schemas: Mapping[int, str]
 
 
 def _decode(
-    body: bytes, schema_text: str, time_field: str, metric_names: Sequence[str], settings: InputSettings
+    body: bytes,
+    schema_text: str,
+    time_field: str,
+    metric_names: Sequence[str],
+    settings: InputSettings,
 ) -> tuple[str, int, dict[str, float]]:
     written = json.loads(schema_text)
     schema = next(one for one in written if one != "null") if isinstance(written, list) else written
@@ -221,7 +236,9 @@ def _decode(
     is_there = not isinstance(written, list) or written[source.index(len(written))] != "null"
     record: dict[str, Any] = {one["name"]: None for one in schema["fields"]}
     in_lower_case = {name.lower(): name for name in record}
-    parts = [name if name in record else in_lower_case[name.lower()] for name in settings.entity_fields]
+    parts = [
+        name if name in record else in_lower_case[name.lower()] for name in settings.entity_fields
+    ]
     for one in schema["fields"] if is_there else ():
         read = reader.read if one["name"] in parts else reader.walk
         record[one["name"]] = read(one["type"], source)
@@ -230,7 +247,11 @@ def _decode(
     found = {name: float(record[name]) for name in metric_names if record[name] is not None}
     if not all(math.isfinite(value) for value in found.values()):
         raise Rejected(Reason.NOT_FINITE)
-    time = _time_ms(record[time_field], next(f for f in schema["fields"] if f["name"] == time_field), settings.time_unit)
+    time = _time_ms(
+        record[time_field],
+        next(f for f in schema["fields"] if f["name"] == time_field),
+        settings.time_unit,
+    )
     if time is None or not settings.min_time_ms <= time <= settings.max_time_ms:
         raise Rejected(Reason.TIME_OUT_OF_RANGE)
     return _entity([record[name] for name in parts]), time, found
@@ -239,14 +260,22 @@ def _decode(
 def _time_ms(value: Any, field: Any, unit_of_plain: str) -> int | None:
     """The unit is what the field's JSON says anywhere, else what the settings say."""
     said = json.dumps(field).lower()
-    units = {"nano": "ns", "micro": "us", "timestamp-milli": "ms", "data.timestamp": "ms", "debezium.time.timestamp": "ms"}
+    units = {
+        "nano": "ns",
+        "micro": "us",
+        "timestamp-milli": "ms",
+        "data.timestamp": "ms",
+        "debezium.time.timestamp": "ms",
+    }
     unit = next((unit for word, unit in units.items() if word in said), unit_of_plain)
     if value is None:
         return None
     if isinstance(value, Text):
         return read_iso(bytes(value))
     if isinstance(value, int):
-        return value * 1000 if unit == "s" else value // {"ms": 1, "us": 1000, "ns": 1_000_000}[unit]
+        return (
+            value * 1000 if unit == "s" else value // {"ms": 1, "us": 1000, "ns": 1_000_000}[unit]
+        )
     if not math.isfinite(value):
         raise Rejected(Reason.TIME_INVALID)
     exact = value * 1000 if unit == "s" else value / {"ms": 1, "us": 1000, "ns": 1_000_000}[unit]
@@ -254,7 +283,8 @@ def _time_ms(value: Any, field: Any, unit_of_plain: str) -> int | None:
 
 
 _ISO = re.compile(
-    rb"(\d{4}-\d\d-\d\d)[Tt ]((?:[01]\d|2[0-3]):[0-5]\d)(?:(:\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?([0-5]\d))?)?"
+    rb"(\d{4}-\d\d-\d\d)[Tt"
+    rb" ]((?:[01]\d|2[0-3]):[0-5]\d)(?:(:\d\d)(?:[.,](\d+))?)?(?:[Zz]|([+-])(\d\d)(?::?([0-5]\d))?)?"
 )
 
 
@@ -263,13 +293,19 @@ def read_iso(text: bytes) -> int:
     found = _ISO.fullmatch(text) if len(text) <= 64 else None
     if found is None or int(found[6] or 0) > 23:
         raise Rejected(Reason.TIME_INVALID)
-    day, minute, second, fraction, sign, hours, minutes = (part.decode() if part else "" for part in found.groups())
+    day, minute, second, fraction, sign, hours, minutes = (
+        part.decode() if part else "" for part in found.groups()
+    )
     try:
         local = datetime.fromisoformat(f"{day}T{minute}{second or ':00'}+00:00")
     except ValueError:
         raise Rejected(Reason.TIME_INVALID) from None
     offset_ms = (int(hours or 0) * 60 + int(minutes or 0)) * 60_000 * (-1 if sign == "-" else 1)
-    return (local - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * 1000 + int(f"{fraction:0<3}"[:3]) - offset_ms
+    return (
+        (local - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1) * 1000
+        + int(f"{fraction:0<3}"[:3])
+        - offset_ms
+    )
 
 
 def _entity(parts: Sequence[bytes | int | None]) -> str:
@@ -291,11 +327,21 @@ def score_records(scores: Scores, entities: Directory) -> list[dict[str, Any]]:
 
     records = []
     for row in range(len(scores)):
-        entity, offset, top = entities.name(int(scores.entity[row])), int(scores.offsets[row]), int(scores.top_metric[row])
+        entity, offset, top = (
+            entities.name(int(scores.entity[row])),
+            int(scores.offsets[row]),
+            int(scores.top_metric[row]),
+        )
         records.append(
             {
                 "event_id": event_id(
-                    scores.source_topic, scores.source_partition, offset, scores.detector_id, "score", entity, ""
+                    scores.source_topic,
+                    scores.source_partition,
+                    offset,
+                    scores.detector_id,
+                    "score",
+                    entity,
+                    "",
                 ),
                 "detector_id": scores.detector_id,
                 "model_id": scores.model_id,

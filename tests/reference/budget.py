@@ -6,8 +6,12 @@ import math
 
 
 def exceeded(peaks, memory, share):
-    """Value that a share of the weight lies above; the newest of the peaks weighs 1, older ones fade."""
-    weighted = sorted(((peak, math.exp(-age / memory)) for age, peak in enumerate(reversed(peaks))), reverse=True)
+    """Value that a share of the weight lies above; the newest of the peaks weighs 1, older ones
+    fade.
+    """
+    weighted = sorted(
+        ((peak, math.exp(-age / memory)) for age, peak in enumerate(reversed(peaks))), reverse=True
+    )
     wanted = share * sum(weight for _, weight in weighted)
     above = 0.0
     for peak, weight in weighted:

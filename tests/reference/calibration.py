@@ -36,7 +36,9 @@ def ranks(scores, memory):
 
 
 def recalibrated(rarities, warmup):
-    """What each rarity of a trained member is worth: divided by how many times their mean is above 1 / ln 10."""
+    """What each rarity of a trained member is worth: divided by how many times their mean is above
+    1 / ln 10.
+    """
     out, usual = [], 0.0
     for row, rarity in enumerate(rarities, start=1):
         memory = min(row, warmup)

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 
 
 def intern_names(known: list[bytes], names: Iterable[bytes], most: int) -> list[int]:
-    """Index of each name; new ones are appended to ``known`` while there are fewer than ``most``, else -1."""
+    """Index of each name; new ones are appended to ``known`` while there are fewer than ``most``,
+    else -1.
+    """
     index = {name: i for i, name in enumerate(known)}
     found = []
     for name in names:

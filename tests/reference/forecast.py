@@ -1,4 +1,6 @@
-"""Slow and obviously right: four forecasts from dictionaries, and the one that has been nearest lately."""
+"""Slow and obviously right: four forecasts from dictionaries, and the one that has been nearest
+lately.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,33 @@ class Levels:
         self.level, self.seen = {}, {}
 
     def expect(self, half_hour):
-        around = [((half_hour - 1) % self.size, 1.0), (half_hour % self.size, 2.0), ((half_hour + 1) % self.size, 1.0)]
-        known = [(place, weight * self.seen[place]) for place, weight in around if place in self.seen]
+        around = [
+            ((half_hour - 1) % self.size, 1.0),
+            (half_hour % self.size, 2.0),
+            ((half_hour + 1) % self.size, 1.0),
+        ]
+        known = [
+            (place, weight * self.seen[place]) for place, weight in around if place in self.seen
+        ]
         if not known:
             return math.nan
-        return sum(weight * self.level[place] for place, weight in known) / sum(weight for _, weight in known)
+        return sum(weight * self.level[place] for place, weight in known) / sum(
+            weight for _, weight in known
+        )
 
     def learn(self, half_hour, x, most, start):
         place = half_hour % self.size
         self.seen[place] = float(np.float32(min(self.seen.get(place, 0.0) + 1.0, self.memory)))
         level = self.level.get(place, start)
-        self.level[place] = float(np.float32(level + min(max(x - level, -most), most) / self.seen[place]))
+        self.level[place] = float(
+            np.float32(level + min(max(x - level, -most), most) / self.seen[place])
+        )
 
 
 class Forecast:
-    """The kernels ``forecast`` and ``follow`` over one series; recent, day, shifted and week are the four."""
+    """The kernels ``forecast`` and ``follow`` over one series; recent, day, shifted and week are
+    the four.
+    """
 
     def __init__(self, origin_ms, interval_ms):
         self.origin_ms = origin_ms
@@ -45,7 +59,10 @@ class Forecast:
         self.level = self.offset = 0.0
 
     def candidates(self, time_ms):
-        day, week = self.day.expect(time_ms // HALF_HOUR_MS), self.week.expect(time_ms // HALF_HOUR_MS - 4 * DAY)
+        day, week = (
+            self.day.expect(time_ms // HALF_HOUR_MS),
+            self.week.expect(time_ms // HALF_HOUR_MS - 4 * DAY),
+        )
         return {"recent": self.level, "day": day, "shifted": day + self.offset, "week": week}
 
     def expect(self, time_ms):
@@ -53,10 +70,16 @@ class Forecast:
         found = self.candidates(time_ms)
         if math.isnan(found["day"]):
             return math.nan, math.nan, math.nan, False, math.nan
-        trusted = time_ms - self.origin_ms >= 21 * 86_400_000 and self.week_learned > 20 and not math.isnan(found["week"])
+        trusted = (
+            time_ms - self.origin_ms >= 21 * 86_400_000
+            and self.week_learned > 20
+            and not math.isnan(found["week"])
+        )
         names = ["recent", "day", "shifted", *(["week"] if trusted else [])]
         best = min(names, key=lambda name: self.error[name])
-        nearer = found["week"] if trusted and self.error["week"] < self.error["day"] else found["day"]
+        nearer = (
+            found["week"] if trusted and self.error["week"] < self.error["day"] else found["day"]
+        )
         weekly = best == "week"
         return found[best], 5 * self.error[best], found["week" if weekly else "day"], weekly, nearer
 
@@ -74,7 +97,9 @@ class Forecast:
         self.level = x if first else self.level + 0.3 * (x - self.level)
         most = self._most()
         self.day.learn(time_ms // HALF_HOUR_MS, x, most, 0.0)
-        self.week.learn(time_ms // HALF_HOUR_MS - 4 * DAY, x, max(most, 2.5), x if first else found["day"])
+        self.week.learn(
+            time_ms // HALF_HOUR_MS - 4 * DAY, x, max(most, 2.5), x if first else found["day"]
+        )
 
     def _miss(self, name, miss, count):
         if count > 20:

@@ -11,7 +11,9 @@ from shared.models.model import Forest
 
 
 def order_key(value: float) -> int:
-    """Integer that orders a float32 among all others: the bits of the positive ones, negated ones below zero."""
+    """Integer that orders a float32 among all others: the bits of the positive ones, negated ones
+    below zero.
+    """
     bits = struct.unpack(">I", struct.pack(">f", abs(value)))[0]
     return -bits - 1 if value < 0 else bits
 

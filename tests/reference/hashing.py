@@ -60,6 +60,8 @@ def murmur2(data: bytes) -> int:
     return h - (1 << 32) if h >= 1 << 31 else h
 
 
-def event_id(topic: str, partition: int, offset: int, detector_id: str, kind: str, entity: str, metric: str) -> str:
+def event_id(
+    topic: str, partition: int, offset: int, detector_id: str, kind: str, entity: str, metric: str
+) -> str:
     parts = (topic, str(partition), str(offset), detector_id, kind, entity, metric)
     return murmur3_128("\0".join(parts).encode()).hex()

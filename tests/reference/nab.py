@@ -1,4 +1,6 @@
-"""Slow and obviously right: the NAB scorer, events and volumes under the surface, one row and one threshold at a time."""
+"""Slow and obviously right: the NAB scorer, events and volumes under the surface, one row and one
+threshold at a time.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ def sigmoid(position):
 
 
 def row_rewards(timestamps, limits):
-    """Walk the rows; windows are known by the timestamps of their edges, and a timestamp means the first row that has it.
+    """Walk the rows; windows are known by the timestamps of their edges, and a timestamp means the
+    first row that has it.
 
     Return per row (unweighted worth, number of its window or None).
     """
@@ -47,7 +50,9 @@ def row_rewards(timestamps, limits):
 
 
 def judged_rows(files):
-    """files: [(timestamps, limits, scores)]. Return [(score, worth, window or None)] without the probations."""
+    """files: [(timestamps, limits, scores)]. Return [(score, worth, window or None)] without the
+    probations.
+    """
     rows = []
     for file, (timestamps, limits, scores) in enumerate(files):
         for row, (worth, window) in enumerate(row_rewards(timestamps, limits)):
@@ -67,7 +72,11 @@ def score_at(files, threshold, profile):
     for window in windows:
         caught = [worth for score, worth, mine in rows if mine == window and score >= threshold]
         total += weights["tp"] * max(caught) if caught else -weights["fn"]
-    total += sum(weights["fp"] * worth for score, worth, window in rows if window is None and score >= threshold)
+    total += sum(
+        weights["fp"] * worth
+        for score, worth, window in rows
+        if window is None and score >= threshold
+    )
     null = -weights["fn"] * len(windows)
     return 100.0 * (total - null) / (weights["tp"] * len(windows) - null)
 
@@ -75,11 +84,15 @@ def score_at(files, threshold, profile):
 def score_thresholds(files, profile):
     """Return [(threshold, normalised score)], thresholds falling from inf."""
     thresholds = sorted({score for score, _, _ in judged_rows(files)}, reverse=True)
-    return [(threshold, score_at(files, threshold, profile)) for threshold in [math.inf, *thresholds]]
+    return [
+        (threshold, score_at(files, threshold, profile)) for threshold in [math.inf, *thresholds]
+    ]
 
 
 def count_events(files, threshold):
-    """Return (windows, hits, false events): a run of false alarms ends at the first row that is none."""
+    """Return (windows, hits, false events): a run of false alarms ends at the first row that is
+    none.
+    """
     windows = hits = false_events = 0
     for timestamps, limits, scores in files:
         caught, running = {}, False
@@ -107,7 +120,9 @@ def runs(flags):
 
 
 def vus(flags, scores, buffer_rows, thresholds, edition):
-    """Return (VUS-PR, VUS-ROC) by the definition: for each buffer a curve, for each threshold a count over all rows."""
+    """Return (VUS-PR, VUS-ROC) by the definition: for each buffer a curve, for each threshold a
+    count over all rows.
+    """
     n = len(flags)
     windows = runs(flags)
     falling = sorted(scores, reverse=True)
@@ -135,10 +150,19 @@ def vus(flags, scores, buffer_rows, thresholds, edition):
             if edition == "2022":
                 positives = (sum(map(float, flags)) + sum(labels)) / 2
             else:
-                counted = [label if flag or alarm else 0.0 for label, flag, alarm in zip(labels, flags, alarms, strict=True)]
+                counted = [
+                    label if flag or alarm else 0.0
+                    for label, flag, alarm in zip(labels, flags, alarms, strict=True)
+                ]
                 positives = (sum(map(float, flags)) + sum(counted)) / 2
             share = sum(any(alarms[first : last + 1]) for first, last in wide) / len(wide)
-            curve.append((min(true / positives, 1.0) * share, (sum(alarms) - true) / (n - positives), true / sum(alarms)))
+            curve.append(
+                (
+                    min(true / positives, 1.0) * share,
+                    (sum(alarms) - true) / (n - positives),
+                    true / sum(alarms),
+                )
+            )
         if edition == "2022":
             areas_pr.append(sum((b[0] - a[0]) * (a[2] + b[2]) / 2 for a, b in pairwise(curve)))
         else:

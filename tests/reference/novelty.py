@@ -8,7 +8,9 @@ import numpy as np
 
 
 def shape(history, block, back=0):
-    """Mean, maximum, minimum of four blocks that end ``back`` samples ago; history = (mean, high, low) triples."""
+    """Mean, maximum, minimum of four blocks that end ``back`` samples ago; history = (mean, high,
+    low) triples.
+    """
     newest = len(history) - 1 - back
     means, highs, lows = [], [], []
     for k in (3, 2, 1, 0):
@@ -21,7 +23,9 @@ def shape(history, block, back=0):
 
 
 def scores(history, block, stride, room):
-    """Distance to the nearest older shape, the library being complete; the caller keeps it below ``room``."""
+    """Distance to the nearest older shape, the library being complete; the caller keeps it below
+    ``room``.
+    """
     library, out = [], []
     for i in range(len(history)):
         seen = history[: i + 1]

@@ -9,8 +9,14 @@ def alarms(scores, warmup, threshold, knobs, budgeted=False):
     """Rows that alarm, counted from 1, and what they were compared with the threshold as."""
     found, levels = [], []
     for row, z in enumerate(scores, start=1):
-        habit = sum(math.exp(-(row - earlier) / (knobs.habituation_memory * warmup)) for earlier, _ in found)
-        worth = min(habit, knobs.habit_often) if budgeted else habit * max(1.0, habit / knobs.habit_often)
+        habit = sum(
+            math.exp(-(row - earlier) / (knobs.habituation_memory * warmup)) for earlier, _ in found
+        )
+        worth = (
+            min(habit, knobs.habit_often)
+            if budgeted
+            else habit * max(1.0, habit / knobs.habit_often)
+        )
         level = z - knobs.habituation * worth
         levels.append(level)
         if level < threshold:

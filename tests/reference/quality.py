@@ -1,4 +1,6 @@
-"""Slow and obviously right: data-quality signals from whole histories, each row judged from scratch."""
+"""Slow and obviously right: data-quality signals from whole histories, each row judged from
+scratch.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ MIN_INTERVALS, MEMORY, CLIP, TWICE, FADE, MIN_CHANGES = 10, 64, 3.0, 2.0, 1.0 - 
 
 @dataclass
 class Series:
-    """All rows of one (entity, metric) from its first value on: (time, value or NaN, later than the row before, limit)."""
+    """All rows of one (entity, metric) from its first value on: (time, value or NaN, later than the
+    row before, limit).
+    """
 
     rows: list[tuple[int, float, bool, float]] = field(default_factory=list)
     absences_said: set[int] = field(default_factory=set)
@@ -34,7 +38,9 @@ class Series:
         return absent, longest, which
 
     def stretch(self):
-        """Return (first and last time of the newest stretch of one value, longest earlier one, changes, which stretch)."""
+        """Return (first and last time of the newest stretch of one value, longest earlier one,
+        changes, which stretch).
+        """
         stretches, changes = [], 0
         for (t, value, limit), before in zip(self.values, [None, *self.values], strict=False):
             if before is not None and value == before[1] and t - before[0] <= limit:
@@ -43,7 +49,13 @@ class Series:
             changes += before is not None and value != before[1]
             stretches.append([t, t])
         first, last = stretches[-1]
-        return first, last, max([b - a for a, b in stretches[:-1]], default=0), changes, len(stretches)
+        return (
+            first,
+            last,
+            max([b - a for a, b in stretches[:-1]], default=0),
+            changes,
+            len(stretches),
+        )
 
     def is_missed(self):
         absent, longest, which = self.absence()
@@ -66,10 +78,14 @@ class Entity:
     stop_said: bool = False
 
     def usual(self, gap_intervals):
-        """Return (usual interval, longest usual pause) of the steps so far; None where they are too few."""
+        """Return (usual interval, longest usual pause) of the steps so far; None where they are too
+        few.
+        """
         interval, pause = float(self.steps[0]) if self.steps else 0.0, 0.0
         for n, dt in enumerate(self.steps):
-            longest = float(dt) if n < MIN_INTERVALS else TWICE * max(pause, gap_intervals * interval)
+            longest = (
+                float(dt) if n < MIN_INTERVALS else TWICE * max(pause, gap_intervals * interval)
+            )
             pause = max(pause * FADE, min(float(dt), longest))
             interval = interval + (min(float(dt), CLIP * interval) - interval) / min(n + 1, MEMORY)
         return (interval, pause) if len(self.steps) >= MIN_INTERVALS else None
@@ -81,10 +97,22 @@ class Entity:
         return True
 
 
-def watch(entity, time_ms, values, late_by_ms, duplicate, forgotten, gap_intervals, stopped_intervals, flat_ms, repeat_ms):
+def watch(
+    entity,
+    time_ms,
+    values,
+    late_by_ms,
+    duplicate,
+    forgotten,
+    gap_intervals,
+    stopped_intervals,
+    flat_ms,
+    repeat_ms,
+):
     """Return (signals, stale): signals are (row, kind, entity, metric, since, amount, usual, others).
 
-    Entities are looked through after every row, so this is the kernel's rule for fewer than 128 entities.
+    Entities are looked through after every row, so this is the kernel's rule for fewer than 128
+    entities.
     """
     entities: dict[int, Entity] = {}
     signals, stale = [], []
@@ -98,16 +126,24 @@ def watch(entity, time_ms, values, late_by_ms, duplicate, forgotten, gap_interva
         return math.nan if usual is None else usual[0]
 
     def clock():
-        newest = sorted((who.newest_ms for who in entities.values() if who.newest_ms is not None), reverse=True)
+        newest = sorted(
+            (who.newest_ms for who in entities.values() if who.newest_ms is not None), reverse=True
+        )
         return newest[1] if len(newest) > 1 else None
 
     def overdue(who):
         limit = limit_of(who, stopped_intervals)
-        return clock() is not None and limit < math.inf and clock() > max(who.newest_ms, who.clock_ms) + math.floor(limit)
+        return (
+            clock() is not None
+            and limit < math.inf
+            and clock() > max(who.newest_ms, who.clock_ms) + math.floor(limit)
+        )
 
     def say(row, kind, e, now_ms, metric, since_ms, amount, others=0):
         if entities[e].may_say(kind, now_ms, repeat_ms):
-            signals.append((row, kind, e, metric, since_ms, float(amount), usual_of(entities[e]), others))
+            signals.append(
+                (row, kind, e, metric, since_ms, float(amount), usual_of(entities[e]), others)
+            )
             return True
         return False
 
@@ -122,7 +158,9 @@ def watch(entity, time_ms, values, late_by_ms, duplicate, forgotten, gap_interva
         if duplicate[row]:
             say(row, "duplicate", e, who.newest_ms, -1, -1, 0)
             continue
-        present = {m: value for m, value in enumerate(values[row].tolist()) if not math.isnan(value)}
+        present = {
+            m: value for m, value in enumerate(values[row].tolist()) if not math.isnan(value)
+        }
         later = who.newest_ms is None or t > who.newest_ms
         if who.newest_ms is not None:
             stale[row] = overdue(who)
@@ -142,13 +180,24 @@ def watch(entity, time_ms, values, late_by_ms, duplicate, forgotten, gap_interva
         for m, one in who.series.items():
             one.rows.append((t, present.get(m, math.nan), later, limit))
         if who.usual(gap_intervals):
-            missed = [m for m in sorted(who.series) if m not in present and who.series[m].is_missed()]
+            missed = [
+                m for m in sorted(who.series) if m not in present and who.series[m].is_missed()
+            ]
             since = who.series[missed[0]].values[-1][0] if missed else -1
             if missed and say(row, "missing", e, t, missed[0], since, len(missed), len(missed) - 1):
                 for m in missed:
                     who.series[m].absences_said.add(who.series[m].absence()[2])
         flat = [m for m in sorted(present) if who.series[m].is_flat(flat_ms)]
-        if flat and say(row, "flat_line", e, t, flat[0], who.series[flat[0]].stretch()[0], present[flat[0]], len(flat) - 1):
+        if flat and say(
+            row,
+            "flat_line",
+            e,
+            t,
+            flat[0],
+            who.series[flat[0]].stretch()[0],
+            present[flat[0]],
+            len(flat) - 1,
+        ):
             for m in flat:
                 who.series[m].stretches_said.add(who.series[m].stretch()[4])
         who.newest_ms, who.stop_said = t, False
@@ -156,5 +205,7 @@ def watch(entity, time_ms, values, late_by_ms, duplicate, forgotten, gap_interva
         for other in sorted(entities):
             its = entities[other]
             if overdue(its) and not its.stop_said:
-                its.stop_said = say(row, "stopped", other, clock(), -1, its.newest_ms, clock() - its.newest_ms)
+                its.stop_said = say(
+                    row, "stopped", other, clock(), -1, its.newest_ms, clock() - its.newest_ms
+                )
     return signals, stale

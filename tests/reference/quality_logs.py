@@ -16,14 +16,18 @@ class Log:
         self.entity = np.array([row[0] for row in rows], np.int32)
         self.time_ms = np.array([row[1] for row in rows], np.int64)
         self.values = np.array([row[2] for row in rows], np.float64).reshape(len(rows), metrics)
-        self.late_by_ms, self.duplicate, self.forgotten = (np.zeros(len(rows), kind) for kind in (np.int64, np.bool_, np.bool_))
+        self.late_by_ms, self.duplicate, self.forgotten = (
+            np.zeros(len(rows), kind) for kind in (np.int64, np.bool_, np.bool_)
+        )
         newest: dict[int, tuple[int, list[float]]] = {}
         for row, (e, t) in enumerate(zip(self.entity.tolist(), self.time_ms.tolist(), strict=True)):
             before = newest.get(e)
             if before is not None:
                 self.forgotten[row] = t - before[0] > FORGET_MS
                 self.late_by_ms[row] = max(0, before[0] - t)
-                self.duplicate[row] = t == before[0] and np.array_equal(self.values[row], before[1], equal_nan=True)
+                self.duplicate[row] = t == before[0] and np.array_equal(
+                    self.values[row], before[1], equal_nan=True
+                )
             if self.late_by_ms[row] == 0 and not self.duplicate[row]:
                 newest[e] = (t, self.values[row])
 
@@ -36,7 +40,10 @@ class Log:
 
     def slots(self, rows):
         """The slot table after so many rows, numbered in log order."""
-        table, used = np.full((int(self.entity.max(initial=0)) + 1, self.values.shape[1]), -1, np.int32), 0
+        table, used = (
+            np.full((int(self.entity.max(initial=0)) + 1, self.values.shape[1]), -1, np.int32),
+            0,
+        )
         for row in np.flatnonzero(self.moved[:rows]):
             for metric in np.flatnonzero(~np.isnan(self.values[row])):
                 if table[self.entity[row], metric] < 0:
@@ -46,12 +53,17 @@ class Log:
 
     def only(self, e):
         mine = np.flatnonzero(self.entity == e)
-        return Log([(0, self.time_ms[row], self.values[row]) for row in mine], self.values.shape[1]), mine
+        return (
+            Log([(0, self.time_ms[row], self.values[row]) for row in mine], self.values.shape[1]),
+            mine,
+        )
 
 
 def regular(rows, step=STEP, entity=0, start=START, value=None):
     """One metric that changes with every row."""
-    return [(entity, start + k * step, [float(k % 7) if value is None else value]) for k in range(rows)]
+    return [
+        (entity, start + k * step, [float(k % 7) if value is None else value]) for k in range(rows)
+    ]
 
 
 def by_time(*streams):

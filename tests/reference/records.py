@@ -38,18 +38,42 @@ def _times(unit: str) -> st.SearchStrategy[int]:
 
 
 def _long(unit: str, **more: str) -> tuple[Any, st.SearchStrategy[int], str]:
-    return {"type": "long"} | {name.replace("_", "."): value for name, value in more.items()}, _times(unit), ""
+    return (
+        {"type": "long"} | {name.replace("_", "."): value for name, value in more.items()},
+        _times(unit),
+        "",
+    )
 
 
 def _iso() -> st.SearchStrategy[str]:
     """Times in ISO 8601 in all the forms that are read, and near misses."""
     moments = st.datetimes(datetime(1999, 1, 1), datetime(2101, 1, 1))
-    forms = st.sampled_from(["%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S.%f", "%Y-%m-%dt%H:%M:%S,%f", "%Y-%m-%d"])
-    ends = st.sampled_from(["", "Z", "z", "+01:00", "-0530", "+14", "+24:00", " UTC", "+1", "Z ", "+01:60"])
+    forms = st.sampled_from(
+        [
+            "%Y-%m-%dT%H:%M",
+            "%Y-%m-%d %H:%M:%S",
+            "%Y-%m-%dT%H:%M:%S.%f",
+            "%Y-%m-%dt%H:%M:%S,%f",
+            "%Y-%m-%d",
+        ]
+    )
+    ends = st.sampled_from(
+        ["", "Z", "z", "+01:00", "-0530", "+14", "+24:00", " UTC", "+1", "Z ", "+01:60"]
+    )
     texts = st.tuples(moments, forms, ends).map(lambda one: one[0].strftime(one[1]) + one[2])
-    odd = ["", "2024-02-30T00:00", "2023-02-29T00:00Z", "2024-02-29T23:59:60", "0000-01-01T00:00", "2024-1-1T00:00", "x"]
+    odd = [
+        "",
+        "2024-02-30T00:00",
+        "2023-02-29T00:00Z",
+        "2024-02-29T23:59:60",
+        "0000-01-01T00:00",
+        "2024-1-1T00:00",
+        "x",
+    ]
     return mostly(
-        texts, st.sampled_from([*odd, "2024-01-01T24:00", "2024-01-01T00:00:00.", "2024-01-01T00:00:0"]) | st.text(max_size=30)
+        texts,
+        st.sampled_from([*odd, "2024-01-01T24:00", "2024-01-01T00:00:00.", "2024-01-01T00:00:0"])
+        | st.text(max_size=30),
     )
 
 
@@ -63,7 +87,10 @@ TIMES: list[tuple[Any, st.SearchStrategy[Any], str]] = [
     _long("ns", connect_name="io.debezium.time.NanoTimestamp"),
     *(("long", _times(unit), unit) for unit in FACTORS),
     ("int", mostly(st.integers(T0 // 1000, 2**31 - 1), INTS), "s"),
-    *(("double", mostly(st.floats(T0 * FACTORS[u], 2 * T0 * FACTORS[u]), st.floats()), u) for u in FACTORS),
+    *(
+        ("double", mostly(st.floats(T0 * FACTORS[u], 2 * T0 * FACTORS[u]), st.floats()), u)
+        for u in FACTORS
+    ),
     ("string", _iso(), "iso"),
 ]
 """Types of an event time, their values, and input.time_unit."""
@@ -79,13 +106,21 @@ def encode(schema_text: str, schema_id: int, record: dict[str, Any]) -> bytes:
 
 
 def event(host: str = "a", time_ms: int = T0, **metrics: float | None) -> bytes:
-    record = {"host": host, "timestamp": time_ms, "cpu": None, "network_in": None, "disk_write": None} | metrics
+    record = {
+        "host": host,
+        "timestamp": time_ms,
+        "cpu": None,
+        "network_in": None,
+        "disk_write": None,
+    } | metrics
     return encode(METRIC_EVENT, 1, record)
 
 
 def batch_of(values: list[bytes]) -> Batch:
     n = len(values)
-    return Batch("t", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64))
+    return Batch(
+        "t", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
+    )
 
 
 @st.composite
@@ -103,26 +138,46 @@ def skipped(draw: st.DrawFn, depth: int, name: str) -> tuple[Any, st.SearchStrat
         ({"type": "long", "logicalType": "time-micros"}, longs),
         (["null", "string", "boolean"], st.none() | text | st.booleans()),
     ]
-    inner = [("double", FLOATS), ("float", FLOATS), ("long", longs), ("int", INTS), (["int", "null"], st.none() | INTS)]
+    inner = [
+        ("double", FLOATS),
+        ("float", FLOATS),
+        ("long", longs),
+        ("int", INTS),
+        (["int", "null"], st.none() | INTS),
+    ]
     if depth == 0:
         return draw(st.sampled_from(leaves))
     kind = draw(st.sampled_from(["leaf", "array", "map", "record", "optional"]))
     if kind == "leaf":
         return draw(st.sampled_from(leaves))
-    schema, values = draw(st.sampled_from(inner)) if draw(st.booleans()) else draw(skipped(depth - 1, f"{name}_{kind}"))
+    schema, values = (
+        draw(st.sampled_from(inner))
+        if draw(st.booleans())
+        else draw(skipped(depth - 1, f"{name}_{kind}"))
+    )
     if kind == "array":
         return {"type": "array", "items": schema}, st.lists(values, max_size=3)
     if kind == "map":
         return {"type": "map", "values": schema}, st.dictionaries(text, values, max_size=3)
-    record = {"type": "record", "name": f"R_{name}", "fields": [{"name": "x", "type": schema}, {"name": "y", "type": "long"}]}
+    record = {
+        "type": "record",
+        "name": f"R_{name}",
+        "fields": [{"name": "x", "type": schema}, {"name": "y", "type": "long"}],
+    }
     built = st.fixed_dictionaries({"x": values, "y": longs})
     return (record, built) if kind == "record" else (["null", record], st.none() | built)
 
 
-def optional(draw: st.DrawFn, schema: Any, values: st.SearchStrategy[Any]) -> tuple[Any, st.SearchStrategy[Any]]:
+def optional(
+    draw: st.DrawFn, schema: Any, values: st.SearchStrategy[Any]
+) -> tuple[Any, st.SearchStrategy[Any]]:
     """The type as it is, or in a union with null in either order."""
     form = draw(st.sampled_from([0, 1, 2]))
-    return (schema, values) if form == 0 else ([["null", schema], [schema, "null"]][form - 1], mostly(values, st.none()))
+    return (
+        (schema, values)
+        if form == 0
+        else ([["null", schema], [schema, "null"]][form - 1], mostly(values, st.none()))
+    )
 
 
 @st.composite
@@ -131,7 +186,12 @@ def worlds(draw: st.DrawFn) -> World:
     parts = draw(st.integers(1, 2))
     for part in range(parts):
         symbols = {"type": "enum", "name": f"Region{part}", "symbols": ["eu", "us"]}
-        kinds = [("string", ENTITY_TEXT), ("long", LONGS), ("int", INTS), (symbols, st.sampled_from(["eu", "us"]))]
+        kinds = [
+            ("string", ENTITY_TEXT),
+            ("long", LONGS),
+            ("int", INTS),
+            (symbols, st.sampled_from(["eu", "us"])),
+        ]
         schema, values = optional(draw, *draw(st.sampled_from(kinds)))
         fields.append((f"part{part}", schema, values))
     schema, values, unit = draw(st.sampled_from(TIMES))
@@ -144,8 +204,14 @@ def worlds(draw: st.DrawFn) -> World:
         schema, values = draw(skipped(2, f"s{extra}"))
         fields.append((f"skipped{extra}", schema, values))
     fields = draw(st.permutations(fields))
-    schema = {"type": "record", "name": "R", "fields": [{"name": n, "type": t} for n, t, _ in fields]}
+    schema = {
+        "type": "record",
+        "name": "R",
+        "fields": [{"name": n, "type": t} for n, t, _ in fields],
+    }
     text = json.dumps(draw(st.sampled_from([schema, schema, ["null", schema], [schema, "null"]])))
-    records = draw(st.lists(st.fixed_dictionaries({n: v for n, _, v in fields}), min_size=1, max_size=6))
+    records = draw(
+        st.lists(st.fixed_dictionaries({n: v for n, _, v in fields}), min_size=1, max_size=6)
+    )
     parted = tuple(f"part{part}" for part in range(parts))
     return text, InputSettings(entity_fields=parted, time_field="when", time_unit=unit), records

@@ -1,4 +1,6 @@
-"""Slow and obviously right: each metric regressed on the others by weighted ridge least squares over the whole past."""
+"""Slow and obviously right: each metric regressed on the others by weighted ridge least squares
+over the whole past.
+"""
 
 from __future__ import annotations
 

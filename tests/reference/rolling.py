@@ -35,7 +35,9 @@ def spread_of(values: list[float]) -> float:
 
 
 def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
-    """Return (rolling, expected, lower, upper, late_by_ms, duplicate, imputed, known, forgotten, step_ms) row by row."""
+    """Return (rolling, expected, lower, upper, late_by_ms, duplicate, imputed, known, forgotten,
+    step_ms) row by row.
+    """
     entities: dict[int, Entity] = {}
     rows = []
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
@@ -47,7 +49,9 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
             me.series = {m: Series() for m in known_before}
         late_by = max(0, me.newest_ms - t) if me.newest_ms is not None else 0
         before = [me.series[m].newest if m in me.series else math.nan for m in range(len(row))]
-        same = me.newest_ms == t and all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(before, row, strict=True))
+        same = me.newest_ms == t and all(
+            a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(before, row, strict=True)
+        )
         out = {"rolling": [], "expected": [], "lower": [], "upper": [], "known": []}
         for m, value in enumerate(row):
             past = me.series[m].values if m in me.series else []
@@ -65,7 +69,9 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
                 continue
             inside = [*past, value][-window:]
             step = value - past[-1] if past else 0.0
-            out["rolling"].append([clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)])
+            out["rolling"].append(
+                [clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)]
+            )
         imputed = any(math.isnan(value) and m in me.series for m, value in enumerate(row))
         step = 0 if late_by or same or me.newest_ms is None else t - me.newest_ms
         rows.append((out, late_by, same, imputed, forgotten, step))
@@ -77,7 +83,10 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
                 me.series.setdefault(m, Series()).values.append(value)
             if m in me.series:
                 me.series[m].newest = value
-    gathered = {name: np.array([out[name] for out, *_ in rows]) for name in ("rolling", "expected", "lower", "upper", "known")}
+    gathered = {
+        name: np.array([out[name] for out, *_ in rows])
+        for name in ("rolling", "expected", "lower", "upper", "known")
+    }
     return (
         gathered["rolling"], gathered["expected"], gathered["lower"], gathered["upper"],
         np.array([late for _, late, *_ in rows]), np.array([same for _, _, same, *_ in rows]),

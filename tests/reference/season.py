@@ -8,7 +8,9 @@ DAY_MS = 86_400_000
 
 
 def neighbour_scores(times, values, bins_per_day, block, slack, days):
-    """Distance to the best window at the same time of day; bins without a value repeat the one before."""
+    """Distance to the best window at the same time of day; bins without a value repeat the one
+    before.
+    """
     bins, order, out = {}, [], []
     origin = times[0]
     for time_ms, value in zip(times, values, strict=True):
@@ -42,14 +44,18 @@ def _best(bins, first, newest, bins_per_day, block, slack, days):
             if other - first < length or other > newest - length:
                 continue
             gaps = [
-                _mean(bins, first, newest - k * block, block) - _mean(bins, first, other - k * block, block) for k in range(8)
+                _mean(bins, first, newest - k * block, block)
+                - _mean(bins, first, other - k * block, block)
+                for k in range(8)
             ]
             best = min(best, sum(g * g for g in gaps))
     return math.sqrt(best / 8) if best < math.inf else 0.0
 
 
 def time_of_day_scores(times, values, memory):
-    """Distance from the level of this and both neighbouring half hours, weighted by what they have seen."""
+    """Distance from the level of this and both neighbouring half hours, weighted by what they have
+    seen.
+    """
     seen, level, out = [0.0] * 48, [0.0] * 48, []
     for time_ms, value in zip(times, values, strict=True):
         at = time_ms % DAY_MS // (DAY_MS // 48)

@@ -13,13 +13,19 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def read_rows(text):
-    """Read ``timestamp,entity,v`` rows; return good ones as (time_ms, entity, value or None), and the lines of bad ones.
+    """Read ``timestamp,entity,v`` rows; return good ones as (time_ms, entity, value or None), and
+    the lines of bad ones.
 
-    The form of the times is that of the whole column; where two forms fit it, the set of both is returned instead.
+    The form of the times is that of the whole column; where two forms fit it, the set of both is
+    returned instead.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     next(reader)
-    rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(cell.strip() for cell in row)]
+    rows = [
+        (reader.line_num, [cell.strip() for cell in row])
+        for row in reader
+        if any(cell.strip() for cell in row)
+    ]
     form = times.choose([cells[0] for _, cells in rows if len(cells) == 3])
     if isinstance(form, set):
         return form

@@ -14,7 +14,9 @@ def score_svm(svm: Svm, X: np.ndarray) -> np.ndarray:
     for row in X:
         values = []
         for vector, coefficient in zip(svm.vectors, svm.coefficients, strict=True):
-            distance = math.fsum((float(a) - float(b)) ** 2 for a, b in zip(row, vector, strict=True))
+            distance = math.fsum(
+                (float(a) - float(b)) ** 2 for a, b in zip(row, vector, strict=True)
+            )
             values.append(float(coefficient) * math.exp(-svm.gamma * distance))
         scores.append(svm.rho - math.fsum(values))
     return np.array(scores)

@@ -1,4 +1,6 @@
-"""The slow truth of reading a column of times: each form by datetime, one cell at a time; the choice by plain counting."""
+"""The slow truth of reading a column of times: each form by datetime, one cell at a time; the
+choice by plain counting.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +87,9 @@ def choose(cells):
     most = max(fits.values())
     best = [name for name in names if fits[name] == most]
     if kind == "local":
-        same = all(a == b for a, b in zip(*times.values(), strict=True) if a is not None and b is not None)
+        same = all(
+            a == b for a, b in zip(*times.values(), strict=True) if a is not None and b is not None
+        )
         return best[0] if len(best) == 1 or same else set(best)
     if most == 0:
         return "iso"
@@ -105,7 +109,11 @@ def kind_of(cell):
 
 
 def settle(best, times):
-    rows = [row for row in range(len(times[best[0]])) if all(times[name][row] is not None for name in best)]
+    rows = [
+        row
+        for row in range(len(times[best[0]]))
+        if all(times[name][row] is not None for name in best)
+    ]
     if not rows:
         return min(best, key=lambda name: [time is not None for time in times[name]].index(True))
     sets = {name: sorted({times[name][row] for row in rows}) for name in best}
@@ -116,7 +124,11 @@ def settle(best, times):
     if any(len({time // 86_400_000 for time in sets[name]}) >= 3 for name in dates):
         epochs = []
     if dates:
-        epochs = [name for name in epochs if sets[name][0] >= 946_684_800_000 and sets[name][-1] < 1_970_000_000_000]
+        epochs = [
+            name
+            for name in epochs
+            if sets[name][0] >= 946_684_800_000 and sets[name][-1] < 1_970_000_000_000
+        ]
     left = [*epochs, *dates]
     if len(left) == 1:
         return left[0]

@@ -1,4 +1,6 @@
-"""The documents as tests read them: lines of code, spans, links, and command lines that are parsed and not run."""
+"""The documents as tests read them: lines of code, spans, links, and command lines that are parsed
+and not run.
+"""
 
 from __future__ import annotations
 
@@ -52,9 +54,13 @@ def code(text: str) -> Iterator[str]:
 
 
 def commands(text: str, program: str) -> Iterator[list[str]]:
-    """The words behind each call of a program; pipes, comments and what stands before it are cut off."""
+    """The words behind each call of a program; pipes, comments and what stands before it are cut
+    off.
+    """
     for line in code(text):
-        for tail in re.findall(rf"(?:^|[\s$|;(])(?:\.venv/bin/)?{program}((?: +[^|;&)\n]+)?)", line):
+        for tail in re.findall(
+            rf"(?:^|[\s$|;(])(?:\.venv/bin/)?{program}((?: +[^|;&)\n]+)?)", line
+        ):
             try:
                 words = shlex.split(tail, comments=True)
             except ValueError:
@@ -93,7 +99,9 @@ def _parse(words: Sequence[str]) -> None:
         while True:
             if not rest and hasattr(command, "commands"):
                 return  # the name of a group alone
-            context = command.make_context(command.name, rest, parent=context, resilient_parsing="--help" in rest)
+            context = command.make_context(
+                command.name, rest, parent=context, resilient_parsing="--help" in rest
+            )
             if not hasattr(command, "commands"):
                 break
             left = [
@@ -156,7 +164,12 @@ def strings(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.JoinedStr):
-            found.append("".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values))
+            found.append(
+                "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "…"
+                    for part in node.values
+                )
+            )
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             found.append(node.value)
     return found

@@ -1,4 +1,6 @@
-"""What all tests of the ensemble share: logs of entities, a run over them in pieces, one series by itself."""
+"""What all tests of the ensemble share: logs of entities, a run over them in pieces, one series by
+itself.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def log_of(seed, rows=ROWS, entities=3, metrics=2):
     entity = random.integers(0, entities, rows).astype(np.int32)
     time_ms = START + np.arange(rows) * (STEP // entities) + random.integers(0, 1000, rows)
     phase = 2 * np.pi * (time_ms % 86_400_000) / 86_400_000
-    values = np.sin(phase)[:, None] * random.uniform(0, 5, metrics) + random.normal(0, 0.3, (rows, metrics))
+    values = np.sin(phase)[:, None] * random.uniform(0, 5, metrics) + random.normal(
+        0, 0.3, (rows, metrics)
+    )
     values[random.random(rows) < 0.01] *= 30
     values[random.random((rows, metrics)) < 0.02] = np.nan
     counts = random.random(rows) > 0.03
@@ -50,7 +54,9 @@ def run(log, cuts=(), entities=3, restart=False, limits=None):
     parts = []
     edges = [0, *sorted(cuts), len(entity)]
     for a, b in pairwise(edges):
-        parts.append(fold(state, slots, entity[a:b], time_ms[a:b], values[a:b], limits, counts=counts[a:b]))
+        parts.append(
+            fold(state, slots, entity[a:b], time_ms[a:b], values[a:b], limits, counts=counts[a:b])
+        )
         if restart:
             state = EnsembleState.from_arrays(state.to_arrays(entities, entities * metrics))
     joined = [np.concatenate([p[k] for p in parts]) for k in range(len(parts[0]))]
@@ -73,4 +79,14 @@ def judge_one(time_ms, values, **asked):
     values = values[:, None] if values.ndim == 1 else values
     limits = limits_for(values.shape[1], **asked)
     state = new_state(1, values.shape[1])
-    return fold(state, one_slot_each(1, values.shape[1]), np.zeros(len(values), np.int32), time_ms, values, limits), state
+    return (
+        fold(
+            state,
+            one_slot_each(1, values.shape[1]),
+            np.zeros(len(values), np.int32),
+            time_ms,
+            values,
+            limits,
+        ),
+        state,
+    )

@@ -1,6 +1,8 @@
-"""A log in memory with the rules that matter: transactions, fencing, last stable offset, groups that are told who owns what.
+"""A log in memory with the rules that matter: transactions, fencing, last stable offset, groups
+that are told who owns what.
 
-It is not librdkafka's mock: what is aborted is never read, what a fenced producer sends is refused, and nothing is dropped.
+It is not librdkafka's mock: what is aborted is never read, what a fenced producer sends is refused,
+and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -11,7 +13,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shared.batch import Batch, Blob, Headers, Outgoing, Position
-from shared.errors import ArtifactMissing, ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.errors import (
+    ArtifactMissing,
+    ProducerFenced,
+    TransactionAborted,
+    TransactionUndecided,
+    TransportError,
+)
 from shared.events import Detector
 from shared.features.vectors import Calendar, Scale
 from shared.ports import RebalanceListener
@@ -39,14 +47,18 @@ class Record:
 
     @property
     def visible(self) -> bool:
-        return not self.control and (self.transaction is None or self.transaction.state == "committed")
+        return not self.control and (
+            self.transaction is None or self.transaction.state == "committed"
+        )
 
 
 class MemoryLog:
     """Topics, committed positions and producer epochs of one cluster."""
 
     def __init__(self, topics: Mapping[str, int]) -> None:
-        self.topics: dict[str, list[list[Record]]] = {name: [[] for _ in range(n)] for name, n in topics.items()}
+        self.topics: dict[str, list[list[Record]]] = {
+            name: [[] for _ in range(n)] for name, n in topics.items()
+        }
         self.starts: dict[tuple[str, int], int] = {}
         self.committed: dict[tuple[str, str, int], Position] = {}
         self.epochs: dict[str, int] = {}
@@ -58,7 +70,9 @@ class MemoryLog:
         if self.down:
             raise TransportError("broker memory:1 does not answer")
 
-    def append(self, topic: str, partition: int, value: bytes, key: bytes = b"", headers: Headers = ()) -> None:
+    def append(
+        self, topic: str, partition: int, value: bytes, key: bytes = b"", headers: Headers = ()
+    ) -> None:
         self.topics[topic][partition].append(Record(value, key, headers))
 
     def init_producer(self, identity: str) -> int:
@@ -68,7 +82,9 @@ class MemoryLog:
         return self.epochs[identity]
 
     def decide(self, identity: str, state: str) -> None:
-        """End a producer's open transaction, writing its marker into every partition that it touched."""
+        """End a producer's open transaction, writing its marker into every partition that it
+        touched.
+        """
         transaction = self.open.pop(identity, None)
         if transaction is None:
             return
@@ -81,7 +97,9 @@ class MemoryLog:
                     records.append(Record(b"", b"", transaction=transaction, control=True))
 
     def stable(self, topic: str, partition: int) -> int:
-        """Last stable offset: nothing from the first undecided record on is shown to read_committed."""
+        """Last stable offset: nothing from the first undecided record on is shown to
+        read_committed.
+        """
         records, offset = self.topics[topic][partition], self._stable.get((topic, partition), 0)
         while offset < len(records) and records[offset].decided:
             offset += 1
@@ -185,7 +203,8 @@ class MemorySource:
 
 
 class MemorySink:
-    """A transactional Sink; ``fail`` makes the next call of a kind fail in a named way: kept = it took effect all the same.
+    """A transactional Sink; ``fail`` makes the next call of a kind fail in a named way: kept = it
+    took effect all the same.
 
     fail : {"send" | "commit" | "abort": "abort" | "undecided, kept" | "undecided, lost" | "outage"}
     """
@@ -198,7 +217,10 @@ class MemorySink:
     def _check_owner(self) -> None:
         self.log.check_up()
         if self.log.epochs[self.identity] != self.epoch:
-            raise ProducerFenced(f"{self.identity} has epoch {self.epoch}, the broker {self.log.epochs[self.identity]}")
+            raise ProducerFenced(
+                f"{self.identity} has epoch {self.epoch}, the broker"
+                f" {self.log.epochs[self.identity]}"
+            )
 
     def _check(self, call: str) -> None:
         self._check_owner()
@@ -220,12 +242,16 @@ class MemorySink:
         for row in range(len(records)):
             key = records.keys[row]
             partition = sum(key) % len(partitions)
-            partitions[partition].append(Record(records.values[row], key, records.headers.get(row, ()), transaction))
+            partitions[partition].append(
+                Record(records.values[row], key, records.headers.get(row, ()), transaction)
+            )
 
     def commit(self, positions: Mapping[int, Position]) -> None:
         self._check_owner()  # nothing of a fenced producer arrives
         transaction = self.log.open.setdefault(self.identity, Transaction(self.identity))
-        transaction.positions |= {(self.group, self.topic, p): position for p, position in positions.items()}
+        transaction.positions |= {
+            (self.group, self.topic, p): position for p, position in positions.items()
+        }
         self._check("commit")
         self.log.decide(self.identity, "committed")
 
@@ -238,7 +264,9 @@ class MemorySink:
 
 
 class LinearModel:
-    """Has the shape of shared.models.model.Model and a score that anyone can compute: the sum of the scaled values."""
+    """Has the shape of shared.models.model.Model and a score that anyone can compute: the sum of
+    the scaled values.
+    """
 
     detector = Detector.ISOLATION_FOREST
     window = 5
@@ -250,7 +278,9 @@ class LinearModel:
         self.threshold = threshold
         self.calendar = Calendar.from_settings(FeatureSettings())
         shape = (len(entities), len(self.metrics), 4)
-        self.scale = Scale(tuple(entities), np.zeros(shape), np.full(shape, float(int(sha256[:2], 16) + 1)))
+        self.scale = Scale(
+            tuple(entities), np.zeros(shape), np.full(shape, float(int(sha256[:2], 16) + 1))
+        )
 
     @property
     def model_id(self) -> str:

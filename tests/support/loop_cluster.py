@@ -1,6 +1,8 @@
-"""A world whose every fault can be called by name, and the account of what a reader of its results may see at any moment.
+"""A world whose every fault can be called by name, and the account of what a reader of its results
+may see at any moment.
 
-Law: after each turn the committed results are those of an undisturbed pass up to the committed positions, each once, and what a
+Law: after each turn the committed results are those of an undisturbed pass up to the committed
+     positions, each once, and what a
 reader has seen never goes away.
 """
 
@@ -27,7 +29,16 @@ from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
 from shared.snapshots import SnapshotWriter, Trail
 from tests.support.fakes import MemoryLog, MemorySink, MemorySource, Record, Transaction
-from tests.support.loop_world import GROUP, HOSTS, INPUT, INPUT_ID, METRIC_SCHEMA, TOPICS, World, metric_event
+from tests.support.loop_world import (
+    GROUP,
+    HOSTS,
+    INPUT,
+    INPUT_ID,
+    METRIC_SCHEMA,
+    TOPICS,
+    World,
+    metric_event,
+)
 
 RESULTS = (TOPICS.scores, TOPICS.anomalies, TOPICS.dead_letters)
 PLAN = compile_plan(METRIC_SCHEMA, INPUT)
@@ -43,7 +54,9 @@ class Wrong(AssertionError):
 
 
 class Member(MemorySource):
-    """A source of a group's member; one that was put out may not know it for some polls, and goes on with what it has."""
+    """A source of a group's member; one that was put out may not know it for some polls, and goes
+    on with what it has.
+    """
 
     def __init__(self, log: MemoryLog) -> None:
         super().__init__(log, GROUP, TOPICS.input)
@@ -74,8 +87,12 @@ class Member(MemorySource):
         return any(partition in named for _, named in self._news)
 
     def _must_wait(self, news: tuple[str, list[int]]) -> bool:
-        """A broker does not tell a committed position while a transaction that moves it is undecided."""
-        pending = {place for transaction in self.log.open.values() for place in transaction.positions}
+        """A broker does not tell a committed position while a transaction that moves it is
+        undecided.
+        """
+        pending = {
+            place for transaction in self.log.open.values() for place in transaction.positions
+        }
         return any((GROUP, TOPICS.input, partition) in pending for partition in news[1])
 
 
@@ -94,7 +111,9 @@ class MemberSink(MemorySink):
 
 
 class Account:
-    """What may be seen: recomputed in one pass up to the committed positions, with nothing of the loop, cut otherwise."""
+    """What may be seen: recomputed in one pass up to the committed positions, with nothing of the
+    loop, cut otherwise.
+    """
 
     def __init__(self, world: World) -> None:
         self.log = world.log
@@ -108,8 +127,14 @@ class Account:
         self._checked: object = None
 
     def check(self) -> None:
-        """Compare what is visible with what may be; nothing to do where nothing was appended, for markers are records too."""
-        now = [len(records) for topic in (*RESULTS, TOPICS.activations) for records in self.log.topics[topic]]
+        """Compare what is visible with what may be; nothing to do where nothing was appended, for
+        markers are records too.
+        """
+        now = [
+            len(records)
+            for topic in (*RESULTS, TOPICS.activations)
+            for records in self.log.topics[topic]
+        ]
         if self._checked == (now, self.log.committed):
             return
         self._compare()
@@ -121,7 +146,10 @@ class Account:
             position = self.log.committed.get((GROUP, TOPICS.input, partition))
             offset = position.offset if position else 0
             if offset < self.positions[partition]:
-                raise Wrong(f"the position of {partition} went back from {self.positions[partition]} to {offset}")
+                raise Wrong(
+                    f"the position of {partition} went back from {self.positions[partition]} to"
+                    f" {offset}"
+                )
             self._advance(partition, offset, switches)
         committed = Counter(
             (topic, record.key, record.value, tuple(record.headers))
@@ -132,7 +160,10 @@ class Account:
         )
         if committed != self.expected:
             surplus, missing = committed - self.expected, self.expected - committed
-            raise Wrong(f"results: {len(surplus)} wrong or doubled, {len(missing)} missing; positions {self.positions}")
+            raise Wrong(
+                f"results: {len(surplus)} wrong or doubled, {len(missing)} missing; positions"
+                f" {self.positions}"
+            )
         now = {
             (topic, partition, offset): (topic, record.key, record.value, tuple(record.headers))
             for topic in RESULTS
@@ -143,14 +174,20 @@ class Account:
         self.seen = now
 
     def switches(self) -> dict[tuple[int, int], Activation]:
-        values = [record.value for record in self.log.topics[TOPICS.activations][0] if record.visible]
+        values = [
+            record.value for record in self.log.topics[TOPICS.activations][0] if record.visible
+        ]
         found: dict[tuple[int, int], Activation] = {}
         for r in decode_records(values, [schemas.text(schemas.MODEL_ACTIVATION)] * len(values)):
             place = r["source_partition"], r["source_offset"]
             if place in found:
                 raise Wrong(f"two activations at {place}")
             found[place] = Activation(
-                r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"], r["settings"]
+                r["model_sha256"],
+                r["source_offset"],
+                r["model_version"],
+                r["state_version"],
+                r["settings"],
             )
         return found
 
@@ -158,14 +195,24 @@ class Account:
         """Return what stands in the input from an offset on, as far as it can be read."""
         return MemorySource(self.log, "account", TOPICS.input)._read(partition, start, 1 << 60)[0]
 
-    def pieces(self, partition: int, start: int, stop: int, switches: dict[tuple[int, int], Activation]) -> list[Batch]:
+    def pieces(
+        self, partition: int, start: int, stop: int, switches: dict[tuple[int, int], Activation]
+    ) -> list[Batch]:
         """Return the rows of a range, cut where models change."""
         batch = self.inputs(partition, start)
-        cuts = [offset for place, offset in switches if place == partition and start < offset < stop]
+        cuts = [
+            offset for place, offset in switches if place == partition and start < offset < stop
+        ]
         bounds = np.searchsorted(batch.offsets, [start, *sorted(cuts), stop])
-        return [batch.rows(int(low), int(high)) for low, high in itertools.pairwise(bounds) if low < high]
+        return [
+            batch.rows(int(low), int(high))
+            for low, high in itertools.pairwise(bounds)
+            if low < high
+        ]
 
-    def fold(self, scorer: Scorer, one: Batch, switches: dict[tuple[int, int], Activation]) -> list[Result]:
+    def fold(
+        self, scorer: Scorer, one: Batch, switches: dict[tuple[int, int], Activation]
+    ) -> list[Result]:
         activation = switches.get((one.partition, int(one.offsets[0])))
         if activation:
             model = self.models.load(activation.model_sha256) if activation.model_sha256 else None
@@ -178,7 +225,9 @@ class Account:
             for i in range(len(sent))
         ]
 
-    def _advance(self, partition: int, stop: int, switches: dict[tuple[int, int], Activation]) -> None:
+    def _advance(
+        self, partition: int, stop: int, switches: dict[tuple[int, int], Activation]
+    ) -> None:
         if stop > self.positions[partition]:
             for one in self.pieces(partition, self.positions[partition], stop, switches):
                 self.expected.update(self.fold(self.scorers[partition], one, switches))
@@ -186,7 +235,9 @@ class Account:
 
 
 class Cluster(World):
-    """Predictors in slots, a group that hands out two partitions, and everything that may happen to them."""
+    """Predictors in slots, a group that hands out two partitions, and everything that may happen to
+    them.
+    """
 
     def __init__(self, folder: Path, configuration: Configuration) -> None:
         super().__init__(folder, records=0, configuration=configuration)
@@ -213,7 +264,9 @@ class Cluster(World):
         }.get(kind, lambda: metric_event(host, self.minute, cpu))()
         if kind in ("good", "gap", "again"):
             self.last[host] = value
-        self.log.topics[TOPICS.input][partition].append(Record(value, host.encode(), (), self.appending))
+        self.log.topics[TOPICS.input][partition].append(
+            Record(value, host.encode(), (), self.appending)
+        )
 
     def begin_input(self) -> None:
         self.appending = Transaction("writer")
@@ -226,13 +279,18 @@ class Cluster(World):
     # --- processes ---
 
     def start(self, slot: str, snapshot_interval_s: float = 0.3) -> None:
-        """Start a predictor; one that lives in the slot is killed, one that sleeps there is put out by the group."""
+        """Start a predictor; one that lives in the slot is killed, one that sleeps there is put out
+        by the group.
+        """
         for old in (self.alive.pop(slot, None), self.asleep.get(slot)):
             if old:
                 self._put_out(old)
         member = Member(self.log)
         self.alive[slot] = self.predictor(
-            slot, snapshot_interval_s, member, lambda: MemberSink(self.log, f"{GROUP}-{slot}", member)
+            slot,
+            snapshot_interval_s,
+            member,
+            lambda: MemberSink(self.log, f"{GROUP}-{slot}", member),
         )
         self.settle()
 
@@ -249,7 +307,9 @@ class Cluster(World):
         self.settle()
 
     def wake(self, slot: str, turns: int) -> None:
-        """A sleeping predictor goes on, in its slot if nobody has taken it, else until it is fenced or sleeps again."""
+        """A sleeping predictor goes on, in its slot if nobody has taken it, else until it is fenced
+        or sleeps again.
+        """
         zombie = self.asleep.pop(slot)
         if slot not in self.alive:
             self.alive[slot] = zombie
@@ -312,7 +372,10 @@ class Cluster(World):
     def _put_out(self, loop: PredictionLoop, deaf: int = 0) -> None:
         member = loop.doors.source
         member.out, member.deaf = True, deaf
-        self.holders = {partition: None if holder is member else holder for partition, holder in self.holders.items()}
+        self.holders = {
+            partition: None if holder is member else holder
+            for partition, holder in self.holders.items()
+        }
 
     def _check_fenced(self, loop: PredictionLoop) -> None:
         if self.log.epochs[loop._sink.identity] == loop._sink.epoch:
@@ -346,10 +409,16 @@ class Cluster(World):
             path.write_bytes(data)
         else:
             version, offset, *digests = path.stem.split("-")
-            path.rename(path.with_name("-".join([version, f"{max(0, int(offset) - 1):020d}", *digests]) + ".snapshot"))
+            path.rename(
+                path.with_name(
+                    "-".join([version, f"{max(0, int(offset) - 1):020d}", *digests]) + ".snapshot"
+                )
+            )
 
     def restart_beside_a_snapshot_from_ahead(self, slot: str) -> None:
-        """Restart where the folder holds a state beyond the committed position, as one that was copied from elsewhere."""
+        """Restart where the folder holds a state beyond the committed position, as one that was
+        copied from elsewhere.
+        """
         before = set(self.snapshot_files())
         switches = self.account.switches()
         for partition in range(2):
@@ -357,7 +426,9 @@ class Cluster(World):
             for one in self.account.pieces(partition, 0, 1 << 60, switches):
                 self.account.fold(scorer, one, switches)
             if scorer.state.next_offset > self.account.positions[partition]:
-                SnapshotWriter(self.snapshots, behind=False).write(Trail(partition), scorer.state, last=True)
+                SnapshotWriter(self.snapshots, behind=False).write(
+                    Trail(partition), scorer.state, last=True
+                )
         self.start(slot)
         self.turn(self.alive[slot])
         for path in set(self.snapshot_files()) - before:
@@ -386,18 +457,26 @@ class Cluster(World):
             if self.is_done():
                 break
         else:
-            raise Wrong(f"not done: {self.log.committed} {[loop._broken for loop in self.alive.values()]} {self.log.open}")
+            raise Wrong(
+                f"not done: {self.log.committed} {[loop._broken for loop in self.alive.values()]}"
+                f" {self.log.open}"
+            )
         inputs = sum(len(self.account.inputs(partition)) for partition in range(2))
         topics = Counter(topic for topic, *_ in self.account.seen)
         if topics[TOPICS.scores] + topics[TOPICS.dead_letters] != inputs:
             raise Wrong(f"{inputs} records, {dict(topics)}")
 
     def is_done(self) -> bool:
-        ends = [max((int(offset) + 1 for offset in self.account.inputs(p).offsets), default=0) for p in range(2)]
+        ends = [
+            max((int(offset) + 1 for offset in self.account.inputs(p).offsets), default=0)
+            for p in range(2)
+        ]
         return self.account.positions == ends and not self.log.open
 
 
 def drive(cluster: Cluster, rng: random.Random, kinds: Sequence[str], records: int) -> None:
     """Append records of the kinds at random."""
     for _ in range(records):
-        cluster.add(rng.choice(kinds), rng.choice(HOSTS), rng.choice([1.0, 2.0, 3.0, 40.0, rng.random()]))
+        cluster.add(
+            rng.choice(kinds), rng.choice(HOSTS), rng.choice([1.0, 2.0, 3.0, 40.0, rng.random()])
+        )

@@ -1,4 +1,6 @@
-"""A world for the prediction loop: a log in memory, predictors that come and go, an oracle that shares no loop code."""
+"""A world for the prediction loop: a log in memory, predictors that come and go, an oracle that
+shares no loop code.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from shared.events import Activation, Detector
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.settings import DetectionSettings, InputSettings, PredictSettings, QualitySettings, TopicSettings
+from shared.settings import (
+    DetectionSettings,
+    InputSettings,
+    PredictSettings,
+    QualitySettings,
+    TopicSettings,
+)
 from shared.snapshots import SnapshotFolder, SnapshotWriter
 from tests.support.fakes import LinearModel, MemoryLog, MemoryModels, MemorySink, MemorySource
 
@@ -31,7 +39,12 @@ SLOW = os.environ.get("NUMBA_DISABLE_JIT") == "1"
 
 
 def configured(detector: Detector, **detection) -> Configuration:
-    return Configuration(detector, 5, DetectionSettings(warmup_samples=20, **detection), QualitySettings(gap_intervals=8))
+    return Configuration(
+        detector,
+        5,
+        DetectionSettings(warmup_samples=20, **detection),
+        QualitySettings(gap_intervals=8),
+    )
 
 
 FOREST = configured(Detector.ISOLATION_FOREST)
@@ -41,7 +54,13 @@ FAILURES = ("abort", "undecided, kept", "undecided, lost", "outage")
 
 
 def metric_event(host: str, minute: int, cpu: float) -> bytes:
-    row = {"host": host, "timestamp": minute * 60_000 + 1_400_000_000_000, "cpu": cpu, "network_in": None, "disk_write": None}
+    row = {
+        "host": host,
+        "timestamp": minute * 60_000 + 1_400_000_000_000,
+        "cpu": cpu,
+        "network_in": None,
+        "disk_write": None,
+    }
     return encode_records(METRIC_SCHEMA, INPUT_ID, [row])[0]
 
 
@@ -61,9 +80,17 @@ class Registry:
 class World:
     """One cluster, one volume, and predictors that come and go."""
 
-    def __init__(self, folder, seed: int = 0, records: int = 300, configuration: Configuration = FOREST) -> None:
+    def __init__(
+        self, folder, seed: int = 0, records: int = 300, configuration: Configuration = FOREST
+    ) -> None:
         self.log = MemoryLog(
-            {TOPICS.input: 2, TOPICS.scores: 2, TOPICS.anomalies: 1, TOPICS.activations: 1, TOPICS.dead_letters: 2}
+            {
+                TOPICS.input: 2,
+                TOPICS.scores: 2,
+                TOPICS.anomalies: 1,
+                TOPICS.activations: 1,
+                TOPICS.dead_letters: 2,
+            }
         )
         self.models = MemoryModels(LinearModel(A, HOSTS), LinearModel(B, HOSTS))
         self.registry = Registry()
@@ -83,7 +110,9 @@ class World:
         self.now_s += seconds
 
     def history(self, partition: int, after: int, newest: Activation) -> list[Activation]:
-        found = [a for p, a in self.activations() if p == partition and after < a.offset <= newest.offset]
+        found = [
+            a for p, a in self.activations() if p == partition and after < a.offset <= newest.offset
+        ]
         if newest not in found:
             raise TransportError("the topic does not show the newest activation yet")
         return sorted(found, key=lambda activation: activation.offset)
@@ -94,7 +123,13 @@ class World:
         return [
             (
                 r["source_partition"],
-                Activation(r["model_sha256"], r["source_offset"], r["model_version"], r["state_version"], r["settings"]),
+                Activation(
+                    r["model_sha256"],
+                    r["source_offset"],
+                    r["model_version"],
+                    r["state_version"],
+                    r["settings"],
+                ),
             )
             for r in decode_records([record.value for record in records], [text] * len(records))
         ]
@@ -109,7 +144,8 @@ class World:
         source = source or MemorySource(self.log, GROUP, TOPICS.input)
         doors = Doors(
             source=source,
-            open_sink=open_sink or (lambda: MemorySink(self.log, f"{GROUP}-{slot}", GROUP, TOPICS.input)),
+            open_sink=open_sink
+            or (lambda: MemorySink(self.log, f"{GROUP}-{slot}", GROUP, TOPICS.input)),
             schemas=self.registry,
             models=self.models,
             history=self.history,
@@ -154,7 +190,9 @@ class World:
         return sorted((r.key, r.value, tuple(r.headers)) for *_, r in self.log.visible(topic))
 
     def oracle(self) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
-        """Recompute every result record by record in one plain pass that shares nothing with the loop."""
+        """Recompute every result record by record in one plain pass that shares nothing with the
+        loop.
+        """
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         out = {TOPICS.scores: [], TOPICS.anomalies: [], TOPICS.dead_letters: []}
         switches = {(p, a.offset): a for p, a in self.activations()}
@@ -166,17 +204,24 @@ class World:
                 one = batch.rows(row, row + 1)
                 if (partition, int(one.offsets[0])) in switches:
                     activation = switches[partition, int(one.offsets[0])]
-                    model = self.models.load(activation.model_sha256) if activation.model_sha256 else None
+                    model = (
+                        self.models.load(activation.model_sha256)
+                        if activation.model_sha256
+                        else None
+                    )
                     scorer.use(model, Configuration.from_text(activation.settings))
                 outcome = scorer.process(one, {INPUT_ID: self.registry.known[INPUT_ID]})
                 for sent in encoder.outcome(outcome, scorer.state):
                     out[sent.topic] += [
-                        (sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ()))) for i in range(len(sent))
+                        (sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))
+                        for i in range(len(sent))
                     ]
         return {topic: sorted(rows) for topic, rows in out.items()}
 
     def assert_conserved(self) -> None:
-        """Committed input = scores + dead letters, each once, each equal to the oracle's to the byte."""
+        """Committed input = scores + dead letters, each once, each equal to the oracle's to the
+        byte.
+        """
         for topic, expected in self.oracle().items():
             assert self.results(topic) == expected
         scored, dead = len(self.results(TOPICS.scores)), len(self.results(TOPICS.dead_letters))

@@ -1,4 +1,6 @@
-"""Small series with planted anomalies, and small models trained on them: what the tests of models share."""
+"""Small series with planted anomalies, and small models trained on them: what the tests of models
+share.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,23 @@ def series(rows: int, metrics: int, seed: int, step_ms: int = STEP_MS) -> np.nda
     return np.stack(columns, axis=1)
 
 
-def rows_of(values: dict[str, np.ndarray], metrics: tuple[str, ...], step_ms: int = STEP_MS) -> Rows:
+def rows_of(
+    values: dict[str, np.ndarray], metrics: tuple[str, ...], step_ms: int = STEP_MS
+) -> Rows:
     """Rows of series that all begin at START_MS and come every step_ms."""
     names = sorted(values)
     sizes = [len(values[name]) for name in names]
-    time_ms = np.concatenate([START_MS + np.arange(size, dtype=np.int64) * step_ms for size in sizes])
+    time_ms = np.concatenate(
+        [START_MS + np.arange(size, dtype=np.int64) * step_ms for size in sizes]
+    )
     bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Rows(tuple((name, 0) for name in names), bounds, metrics, time_ms, np.concatenate([values[name] for name in names]))
+    return Rows(
+        tuple((name, 0) for name in names),
+        bounds,
+        metrics,
+        time_ms,
+        np.concatenate([values[name] for name in names]),
+    )
 
 
 @cache

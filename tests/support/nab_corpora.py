@@ -13,8 +13,13 @@ START = datetime(2014, 3, 9, tzinfo=UTC)
 
 
 def make_series(rows, windows=(), labels=None, category="cloud", file="cpu.csv", minutes=None):
-    """A row every five minutes unless ``minutes`` says when; a label at the middle of every window unless given."""
-    times = [START + timedelta(minutes=minute) for minute in (range(0, 5 * rows, 5) if minutes is None else minutes)]
+    """A row every five minutes unless ``minutes`` says when; a label at the middle of every window
+    unless given.
+    """
+    times = [
+        START + timedelta(minutes=minute)
+        for minute in (range(0, 5 * rows, 5) if minutes is None else minutes)
+    ]
     labels = [(first + last) // 2 for first, last in windows] if labels is None else labels
     return Series(
         category=category,
@@ -41,7 +46,9 @@ def as_files(corpus, scores):
 
 @st.composite
 def judged_corpora(draw):
-    """One to three series: repeated timestamps, tied scores, windows in the probation, of one row, side by side."""
+    """One to three series: repeated timestamps, tied scores, windows in the probation, of one row,
+    side by side.
+    """
     corpus, scores = [], []
     for number in range(draw(st.integers(1, 3))):
         steps = draw(st.lists(st.sampled_from((0, 5, 5, 5)), min_size=7, max_size=60))
@@ -52,8 +59,16 @@ def judged_corpora(draw):
         for first, last in zip(edges[::2], edges[1::2], strict=False):
             if not windows or first > windows[-1][1]:
                 windows.append((first, last))
-        one = make_series(len(minutes), windows, category=f"c{number % 2}", file=f"{number}.csv", minutes=minutes)
+        one = make_series(
+            len(minutes), windows, category=f"c{number % 2}", file=f"{number}.csv", minutes=minutes
+        )
         corpus.append(one)
-        levels = draw(st.lists(st.sampled_from((0.0, 0.25, 0.5, 0.75, 1.0, 7.5, -2.0)), min_size=len(one), max_size=len(one)))
+        levels = draw(
+            st.lists(
+                st.sampled_from((0.0, 0.25, 0.5, 0.75, 1.0, 7.5, -2.0)),
+                min_size=len(one),
+                max_size=len(one),
+            )
+        )
         scores.append(np.array(levels))
     return corpus, scores

@@ -43,7 +43,9 @@ class Log:
 
 
 class FakeSender:
-    """Acknowledges at once unless told not to; ``trouble`` holds one error, or None, per call to come."""
+    """Acknowledges at once unless told not to; ``trouble`` holds one error, or None, per call to
+    come.
+    """
 
     def __init__(self, settings=None, *, stopping=lambda: False, clock=None):
         self.settings = settings
@@ -116,8 +118,12 @@ def made(n=10, *, clock=None, stopping=lambda: False, pace=None, deadline_s=300.
     patience = Patience(configured, counters, log, stopping, clock, clock.sleep)
     pace = pace or ReaderPace((), 1, lambda *_: 0)
     progress = Lines(log, n, clock.now)
-    replay = Replay(stream, plan(stream, **schedule), Maker(), sender, pace, patience, counters, progress)
-    return SimpleNamespace(replay=replay, sender=sender, log=log, counters=counters, clock=clock, stream=stream)
+    replay = Replay(
+        stream, plan(stream, **schedule), Maker(), sender, pace, patience, counters, progress
+    )
+    return SimpleNamespace(
+        replay=replay, sender=sender, log=log, counters=counters, clock=clock, stream=stream
+    )
 
 
 def sent_times(sender):

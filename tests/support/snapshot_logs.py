@@ -15,15 +15,21 @@ NAMES = ("alpha", "beta", "gamma", "delta")
 FORGET_MS = 8000
 
 
-def feed(state: PartitionState, rows: list[tuple], metrics: tuple[str, ...] = ("cpu", "disk")) -> Folded:
-    """Fold rows, and move the records of the online members and of the quality watch as their kernels do."""
+def feed(
+    state: PartitionState, rows: list[tuple], metrics: tuple[str, ...] = ("cpu", "disk")
+) -> Folded:
+    """Fold rows, and move the records of the online members and of the quality watch as their
+    kernels do.
+    """
     for metric in metrics:
         if metric not in state.metrics:
             state.metrics.append(metric)
     entity = np.array([state.entities.add(NAMES[row[0]]) for row in rows], np.int32)
     values = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), 2)
     time_ms = np.array([row[1] * 1000 for row in rows], np.int64)
-    folded = fold(state, Columns(np.arange(len(rows)), entity, time_ms, values, *NONE), 5, FORGET_MS)
+    folded = fold(
+        state, Columns(np.arange(len(rows)), entity, time_ms, values, *NONE), 5, FORGET_MS
+    )
     entities, slots = len(state.entities), state.slots_used
     state.ensemble.reserve(entities, slots)
     state.quality.reserve(entities, slots)
@@ -39,14 +45,21 @@ def feed(state: PartitionState, rows: list[tuple], metrics: tuple[str, ...] = ("
 
 
 def log_of(seed: int, rows: int = 60) -> list[tuple]:
-    """Rows with new entities, late ones, duplicates, missing values and silences after which an entity starts anew."""
+    """Rows with new entities, late ones, duplicates, missing values and silences after which an
+    entity starts anew.
+    """
     random = np.random.default_rng(seed)
     log: list[tuple] = []
     for place in range(rows):
         known = 1 + 3 * place // rows
         jump = int(random.choice([0, 1, 1, 2, 30], p=[0.2, 0.3, 0.3, 0.15, 0.05]))
         minute = (log[-1][1] if log else 5) + jump - (5 if random.random() < 0.1 else 0)
-        row = (int(random.integers(0, known + 1)), max(0, minute), float(random.integers(0, 4)), float("nan"))
+        row = (
+            int(random.integers(0, known + 1)),
+            max(0, minute),
+            float(random.integers(0, 4)),
+            float("nan"),
+        )
         log.append((*row[:3], 1.0) if random.random() < 0.6 and place > rows // 3 else row)
     return log
 

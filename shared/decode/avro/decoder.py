@@ -1,6 +1,7 @@
 """Records in Confluent's wire format to columns: decoded, gated, and their entities named once.
 
-Law: a rejected record changes nothing; decoding a batch gives the same columns, names and metrics as decoding it row by row.
+Law: a rejected record changes nothing; decoding a batch gives the same columns, names and metrics
+     as decoding it row by row.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ __all__ = [
 ]
 
 Plans = Mapping[int, WriterPlan | SchemaUnfit | None]
-"""How to read each schema id: None = the registry does not know it, SchemaUnfit = its records cannot be used."""
+"""How to read each schema id: None = the registry does not know it, SchemaUnfit = its records
+cannot be used.
+"""
 
 _NAME_SLACK = 64
 
@@ -63,7 +66,8 @@ class Columns:
     accepted : int64 (n,)      their rows in the batch, increasing
     entity   : int32 (n,)      index into the partition's Directory
     time_ms  : int64 (n,)      event time, ms since 1970 UTC
-    values   : float64 (n, M)  finite; NaN = missing; column j is metrics[j] as it stood after ``decode``
+    values   : float64 (n, M)  finite; NaN = missing; column j is metrics[j] as it stood after
+               ``decode``
     rejected : int64 (r,)      the other rows, increasing
     reasons  : uint8 (r,)      why, ``events.Reason``
     """
@@ -80,7 +84,9 @@ class Columns:
 
 
 def schema_ids(batch: Batch) -> list[int]:
-    """Return the distinct schema ids of a batch in the order of first appearance; records without one have none."""
+    """Return the distinct schema ids of a batch in the order of first appearance; records without
+    one have none.
+    """
     runs = np.empty(len(batch), np.int64)
     count = schema_id_runs(np.frombuffer(batch.values.data, np.uint8), batch.values.bounds, runs)
     return list(dict.fromkeys(runs[:count].tolist()))
@@ -99,24 +105,36 @@ def decode(
     plans        : for every id of ``schema_ids(batch)``
     input        : limits of size and event time
     entities     : the partition's; names of accepted records are added in log order
-    metrics      : the partition's; names unseen so far are appended, in order of the first accepted row whose schema has them
+    metrics      : the partition's; names unseen so far are appended, in order of the first accepted
+                   row whose schema has them
     max_entities : a record of a further entity is rejected
     raises       : KeyError where an id has no entry in plans
     """
     ids = schema_ids(batch)
-    readable = {schema_id: plan for schema_id in ids if isinstance(plan := plans[schema_id], WriterPlan)}
+    readable = {
+        schema_id: plan for schema_id in ids if isinstance(plan := plans[schema_id], WriterPlan)
+    }
     tables = _Tables.join(ids, plans, list(readable.values()), metrics)
     n, limits = len(batch), (input.max_record_bytes, input.min_time_ms, input.max_time_ms)
-    accepted, rejected, reasons = np.empty(n, np.int64), np.empty(n, np.int64), np.empty(n, np.uint8)
+    accepted, rejected, reasons = (
+        np.empty(n, np.int64),
+        np.empty(n, np.int64),
+        np.empty(n, np.uint8),
+    )
     time_ms, values = np.empty(n, np.int64), np.empty((n, len(tables.names)))
-    names, name_bounds = np.empty(n * MAX_NAME_BYTES + _NAME_SLACK, np.uint8), np.empty(n + 1, np.int64)
+    names, name_bounds = (
+        np.empty(n * MAX_NAME_BYTES + _NAME_SLACK, np.uint8),
+        np.empty(n + 1, np.int64),
+    )
     good, bad = decode_rows(
         np.frombuffer(batch.values.data, np.uint8), batch.values.bounds,
         tables.ids, tables.plan_of_id, tables.plans, tables.steps, tables.columns, tables.symbols, tables.symbol_bounds,
         *limits, accepted, time_ms, values, names, name_bounds, rejected, reasons, *tables.scratch(),
     )  # fmt: skip
     entity = entities.intern(names, name_bounds[: good + 1], max_entities)
-    columns = Columns(accepted[:good], entity, time_ms[:good], values[:good], rejected[:bad], reasons[:bad])
+    columns = Columns(
+        accepted[:good], entity, time_ms[:good], values[:good], rejected[:bad], reasons[:bad]
+    )
     if (entity == UNKNOWN).any():
         columns = _reject_surplus(columns)
     return _order_metrics(columns, batch, readable, tables.names, metrics)
@@ -127,7 +145,9 @@ def _reject_surplus(columns: Columns) -> Columns:
     kept = columns.entity != UNKNOWN
     surplus = columns.accepted[~kept]
     rejected = np.concatenate([columns.rejected, surplus])
-    reasons = np.concatenate([columns.reasons, np.full(len(surplus), Reason.TOO_MANY_ENTITIES, np.uint8)])
+    reasons = np.concatenate(
+        [columns.reasons, np.full(len(surplus), Reason.TOO_MANY_ENTITIES, np.uint8)]
+    )
     order = np.argsort(rejected)
     return Columns(
         columns.accepted[kept],
@@ -140,9 +160,15 @@ def _reject_surplus(columns: Columns) -> Columns:
 
 
 def _order_metrics(
-    columns: Columns, batch: Batch, readable: Mapping[int, WriterPlan], names: Sequence[str], metrics: list[str]
+    columns: Columns,
+    batch: Batch,
+    readable: Mapping[int, WriterPlan],
+    names: Sequence[str],
+    metrics: list[str],
 ) -> Columns:
-    """Append the new metrics in their order of first appearance, and bring the columns of values into that order."""
+    """Append the new metrics in their order of first appearance, and bring the columns of values
+    into that order.
+    """
     if len(names) == len(metrics):
         return columns
     ids, firsts = np.unique(_ids_of(batch, columns.accepted), return_index=True)
@@ -151,7 +177,9 @@ def _order_metrics(
     if metrics == names:
         return columns
     values = np.ascontiguousarray(columns.values[:, [names.index(name) for name in metrics]])
-    return Columns(columns.accepted, columns.entity, columns.time_ms, values, columns.rejected, columns.reasons)
+    return Columns(
+        columns.accepted, columns.entity, columns.time_ms, values, columns.rejected, columns.reasons
+    )
 
 
 def _ids_of(batch: Batch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -178,8 +206,16 @@ class _Tables:
     names: list[str]
 
     @classmethod
-    def join(cls, ids: Sequence[int], plans: Plans, readable: Sequence[WriterPlan], metrics: Sequence[str]) -> _Tables:
-        names = list(dict.fromkeys([*metrics, *(name for plan in readable for name in plan.metrics)]))
+    def join(
+        cls,
+        ids: Sequence[int],
+        plans: Plans,
+        readable: Sequence[WriterPlan],
+        metrics: Sequence[str],
+    ) -> _Tables:
+        names = list(
+            dict.fromkeys([*metrics, *(name for plan in readable for name in plan.metrics)])
+        )
         column_of = {name: column for column, name in enumerate(names)}
         rows, first_step, first_column, first_symbol = [], 0, 0, 0
         symbol_sizes: list[npt.NDArray[np.int64]] = []
@@ -190,7 +226,10 @@ class _Tables:
             first_symbol += len(plan.symbol_bounds) - 1
             symbol_sizes.append(np.diff(plan.symbol_bounds))
         order = iter(range(len(readable)))
-        found = {i: next(order) if isinstance(plans[i], WriterPlan) else _NO_PLAN[type(plans[i])] for i in ids}
+        found = {
+            i: next(order) if isinstance(plans[i], WriterPlan) else _NO_PLAN[type(plans[i])]
+            for i in ids
+        }
         return cls(
             np.array(sorted(found), np.int64),
             np.array([found[i] for i in sorted(found)], np.int64),
@@ -203,9 +242,16 @@ class _Tables:
         )
 
     def scratch(self) -> tuple[npt.NDArray[Any], ...]:
-        """Return what ``decode_rows`` needs for entity parts, open loops, findings and a float's bytes."""
+        """Return what ``decode_rows`` needs for entity parts, open loops, findings and a float's
+        bytes.
+        """
         parts, depth = (int(self.plans[:, column].max(initial=0)) for column in (3, 4))
-        return np.empty((parts, 3), np.int64), np.empty((depth, 2), np.int64), np.empty(4, np.int64), np.empty(1, np.uint64)
+        return (
+            np.empty((parts, 3), np.int64),
+            np.empty((depth, 2), np.int64),
+            np.empty(4, np.int64),
+            np.empty(1, np.uint64),
+        )
 
 
 _NO_STEPS = np.zeros((0, 4), np.int64)

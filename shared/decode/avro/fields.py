@@ -11,7 +11,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from shared.decode.avro.schema import AvroType, Field
-from shared.decode.avro.times import ISO, NUMBERS, UNITS, Instant, calendar_of, instant_of, only, values_of
+from shared.decode.avro.times import (
+    ISO,
+    NUMBERS,
+    UNITS,
+    Instant,
+    calendar_of,
+    instant_of,
+    only,
+    values_of,
+)
 from shared.decode.field_names import TIME_NAMES, find, first_time_name, says_time
 from shared.settings import InputSettings
 
@@ -92,17 +101,22 @@ def _choose_entity(record: AvroType, settings: InputSettings) -> tuple[str, ...]
     for wanted in settings.entity_fields:
         found = find(wanted, list(fields))
         if not found:
-            raise SchemaUnfit(f"{record.name} has no field {wanted!r}, the entity by input.entity_fields; {_instead(record)}")
+            raise SchemaUnfit(
+                f"{record.name} has no field {wanted!r}, the entity by input.entity_fields;"
+                f" {_instead(record)}"
+            )
         if len(found) > 1:
             raise SchemaUnfit(
-                f"{record.name} has {_joined(found)}: which is {wanted!r} of input.entity_fields? Write it exactly so"
+                f"{record.name} has {_joined(found)}: which is {wanted!r} of input.entity_fields?"
+                " Write it exactly so"
             )
         (name,) = found
         if name in chosen:
             raise SchemaUnfit(f"input.entity_fields names {name!r} twice")
         if not only(fields[name].type, _PARTS):
             raise SchemaUnfit(
-                f"{record.name}.{name} is {fields[name].type}; an entity (input.entity_fields) is a string, int, long or enum"
+                f"{record.name}.{name} is {fields[name].type}; an entity (input.entity_fields) is a"
+                " string, int, long or enum"
             )
         chosen.append(name)
     return tuple(chosen)
@@ -117,8 +131,12 @@ def _instead(record: AvroType) -> str:
         )
     if not names:
         return "it has no fields"
-    texts = [field.name for field in record.fields if only(field.type, frozenset({"string", "enum"}))]
-    hint = f"; text that may name the entity: {listed(texts)}" if texts else "; none of them is text"
+    texts = [
+        field.name for field in record.fields if only(field.type, frozenset({"string", "enum"}))
+    ]
+    hint = (
+        f"; text that may name the entity: {listed(texts)}" if texts else "; none of them is text"
+    )
     return f"it has {listed(names)}{hint}"
 
 
@@ -136,7 +154,9 @@ class _Clock:
         metrics = (*settings.include, *settings.exclude)
         self.decided = {name for wanted in metrics for name in find(wanted, list(self.fields))}
         instants = {field.name: instant_of(field) for field in fields}
-        self.instants: dict[str, Instant] = {name: one for name, one in instants.items() if one is not None}
+        self.instants: dict[str, Instant] = {
+            name: one for name, one in instants.items() if one is not None
+        }
 
     def choose(self) -> tuple[str, str, str]:
         """Return the field, its unit and what says so."""
@@ -152,13 +172,16 @@ class _Clock:
             )
         if len(found) > 1:
             raise SchemaUnfit(
-                f"{self.record.name} has {_joined(found)}: which is {self.wanted!r} of input.time_field? Write it exactly so"
+                f"{self.record.name} has {_joined(found)}: which is {self.wanted!r} of"
+                " input.time_field? Write it exactly so"
             )
         (name,) = found
         return self._read(name)
 
     def _by_rule(self) -> tuple[str, str, str]:
-        """By name among the timestamps, then among what input.time_unit can read; else the only one."""
+        """By name among the timestamps, then among what input.time_unit can read; else the only
+        one.
+        """
         first = [name for name, one in self.instants.items() if one.first]
         plain = [name for name in self.fields if name not in self.instants and self._is_plain(name)]
         readable = [name for name in plain if self._reads(name)]
@@ -190,7 +213,11 @@ class _Clock:
             return name, self.instants[name].unit, self.instants[name].said
         field, shown = self.fields[name], f"{self.record.name}.{name} is {self.fields[name].type}"
         kinds = [value.kind for value in values_of(field.type)]
-        if calendar_of(field) or len(kinds) != 1 or kinds[0] not in (_PLAIN_TIMES | {"float", "string"}):
+        if (
+            calendar_of(field)
+            or len(kinds) != 1
+            or kinds[0] not in (_PLAIN_TIMES | {"float", "string"})
+        ):
             raise SchemaUnfit(
                 f"{shown}; the event time (input.time_field) is a timestamp, "
                 "or an int, long or double with input.time_unit "
@@ -198,12 +225,19 @@ class _Clock:
             )
         (kind,) = kinds
         if kind == "float":
-            raise SchemaUnfit(f"{shown}; as a time since 1970 it is good to two minutes at best: write a long or a double")
+            raise SchemaUnfit(
+                f"{shown}; as a time since 1970 it is good to two minutes at best: write a long or"
+                " a double"
+            )
         if kind == "string" and self.unit != ISO:
-            raise SchemaUnfit(f"{shown}; it is read as the event time with input.time_unit={ISO}, which is {self._set_unit}")
+            raise SchemaUnfit(
+                f"{shown}; it is read as the event time with input.time_unit={ISO}, which is"
+                f" {self._set_unit}"
+            )
         if kind != "string" and self.unit not in UNITS:
             raise SchemaUnfit(
-                f"{shown} and does not say its unit: input.time_unit is one of {', '.join(UNITS)}, and is {self._set_unit}"
+                f"{shown} and does not say its unit: input.time_unit is one of {', '.join(UNITS)},"
+                f" and is {self._set_unit}"
             )
         return name, str(self.unit), f"{kind}, {self.unit} by input.time_unit"
 
@@ -222,21 +256,31 @@ class _Clock:
         return values_of(self.fields[name].type)[0].meaning in _TEXT_TIMES
 
     def _reads(self, name: str) -> bool:
-        return self.unit == ISO if only(self.fields[name].type, frozenset({"string"})) else self.unit in UNITS
+        return (
+            self.unit == ISO
+            if only(self.fields[name].type, frozenset({"string"}))
+            else self.unit in UNITS
+        )
 
     def _ambiguous(self, names: Sequence[str]) -> SchemaUnfit:
         types = {name: str(field.type) for name, field in self.fields.items()}
         said = types | {name: one.said for name, one in self.instants.items()}
         shown = [f"{name} ({said[name]})" for name in names]
         is_plain = bool(set(names) - set(self.instants))
-        units = f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})" if is_plain else ""
+        units = (
+            f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})" if is_plain else ""
+        )
         return SchemaUnfit(
-            f"{self.record.name} has {_joined(shown)}: which is the event time? Set input.time_field to its name{units}"
+            f"{self.record.name} has {_joined(shown)}: which is the event time? Set"
+            f" input.time_field to its name{units}"
         )
 
     def _nothing(self) -> str:
         name = self.record.name
-        said = f"{name} has no timestamp field (a long of logicalType timestamp-millis, -micros or -nanos)"
+        said = (
+            f"{name} has no timestamp field (a long of logicalType timestamp-millis, -micros or"
+            " -nanos)"
+        )
         plain = [n for n in self.fields if self._is_plain(n)]
         likely = [n for n in plain if says_time(n) or self._is_text_time(n)]
         numbers = [n for n in likely if only(self.fields[n].type, NUMBERS)]
@@ -296,7 +340,11 @@ def _no_metric(record: str, left_out: Sequence[tuple[str, str]], numeric: Sequen
     if numeric and all(why.startswith("input.") for name, why in left_out if name in numeric):
         return f"{said}; input.include and input.exclude leave none of {listed(numeric)}"
     words = ("decimal", "nested")
-    near = [f"{name} ({why})" for name, why in left_out if name in numeric or any(word in why for word in words)]
+    near = [
+        f"{name} ({why})"
+        for name, why in left_out
+        if name in numeric or any(word in why for word in words)
+    ]
     return said + (f"; left out: {listed(near)}" if near else "")
 
 

@@ -1,6 +1,8 @@
-"""By what people name a writer schema across registries: the fingerprints of its parsing canonical form.
+"""By what people name a writer schema across registries: the fingerprints of its parsing canonical
+form.
 
-Law: two texts that decode the same bytes in the same way - whatever their docs, spaces and defaults - have the same ones.
+Law: two texts that decode the same bytes in the same way - whatever their docs, spaces and defaults
+     - have the same ones.
 """
 
 from __future__ import annotations
@@ -9,14 +11,20 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from fastavro.schema import SchemaParseException, UnknownType, fingerprint, to_parsing_canonical_form
+from fastavro.schema import (
+    SchemaParseException,
+    UnknownType,
+    fingerprint,
+    to_parsing_canonical_form,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
     """One schema's fingerprints in hexadecimal digits.
 
-    crc64  : CRC-64-AVRO, its bytes in the order of Avro's single-object encoding; "" where the text is not Avro
+    crc64  : CRC-64-AVRO, its bytes in the order of Avro's single-object encoding; "" where the text
+             is not Avro
     sha256 : SHA-256; of the text itself where it is not Avro
     """
 
@@ -24,12 +32,18 @@ class Fingerprint:
     sha256: str
 
     def is_one_of(self, allowed: tuple[str, ...]) -> bool:
-        """Tell whether a list names this schema; of the CRC either byte order is taken, as tools print both."""
+        """Tell whether a list names this schema; of the CRC either byte order is taken, as tools
+        print both.
+        """
         own = {self.crc64, bytes.fromhex(self.crc64)[::-1].hex(), self.sha256}
         return any(one and one.lower() in own for one in allowed)
 
     def __str__(self) -> str:
-        return f"{self.crc64} (CRC-64-AVRO), {self.sha256} (SHA-256)" if self.crc64 else f"{self.sha256} (SHA-256 of its text)"
+        return (
+            f"{self.crc64} (CRC-64-AVRO), {self.sha256} (SHA-256)"
+            if self.crc64
+            else f"{self.sha256} (SHA-256 of its text)"
+        )
 
 
 def fingerprint_of(text: str) -> Fingerprint:
@@ -39,6 +53,14 @@ def fingerprint_of(text: str) -> Fingerprint:
     """
     try:
         canonical = to_parsing_canonical_form(json.loads(text))
-    except (SchemaParseException, UnknownType, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (
+        SchemaParseException,
+        UnknownType,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ):
         return Fingerprint("", hashlib.sha256(text.encode()).hexdigest())
     return Fingerprint(fingerprint(canonical, "CRC-64-AVRO"), fingerprint(canonical, "SHA-256"))

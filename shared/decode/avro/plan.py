@@ -1,6 +1,8 @@
-"""From an Avro writer schema to a plan: the flat list of steps that the decoding kernel walks over each record.
+"""From an Avro writer schema to a plan: the flat list of steps that the decoding kernel walks over
+each record.
 
-Law: a plan is a function of the schema's text and the input settings; every field is walked, only what the settings ask for
+Law: a plan is a function of the schema's text and the input settings; every field is walked, only
+     what the settings ask for
 is kept.
 """
 
@@ -124,13 +126,17 @@ def compile_plan(schema_text: str, input: InputSettings) -> WriterPlan:  # noqa:
 
 
 def record_of(written: AvroType) -> AvroType | None:
-    """Return the record that a schema is, or that it is beside null (Kafka Connect's optional struct); else None."""
+    """Return the record that a schema is, or that it is beside null (Kafka Connect's optional
+    struct); else None.
+    """
     values = values_of(written)
     return values[0] if len(values) == 1 and values[0].kind == "record" else None
 
 
 Roles = dict[str, tuple[Role, int]]
-"""Field of the record -> what it is for, and which metric, which entity part or how many units make a millisecond."""
+"""Field of the record -> what it is for, and which metric, which entity part or how many units make
+a millisecond.
+"""
 
 
 def _roles(chosen: FieldChoice) -> Roles:
@@ -175,7 +181,9 @@ class _Emitter:
             raise SchemaUnfit(f"{record.name} contains itself; recursive types are not supported")
         self._open.append(record.name)
         for field in record.fields:
-            role, target = self.roles.get(field.name, (Role.SKIPPED, NONE)) if at_top else (Role.SKIPPED, NONE)
+            role, target = (
+                self.roles.get(field.name, (Role.SKIPPED, NONE)) if at_top else (Role.SKIPPED, NONE)
+            )
             self.emit(field.type, role, target)
         self._open.pop()
 

@@ -1,6 +1,7 @@
 """Avro schemas as a graph of types, parsed from their JSON text.
 
-Law: a schema that Avro's specification forbids is refused here, with the place in it; what is parsed is never changed.
+Law: a schema that Avro's specification forbids is refused here, with the place in it; what is
+     parsed is never changed.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ class SchemaInvalid(ValueError):
 class Field:
     """A field of a record; ``default`` counts only where ``has_default``.
 
-    logical : logicalType written beside the type instead of in it, where the specification does not look; empty if none
+    logical : logicalType written beside the type instead of in it, where the specification does not
+              look; empty if none
     """
 
     name: str
@@ -37,12 +39,14 @@ class Field:
 
 @dataclass(eq=False, slots=True)
 class AvroType:
-    """One type; a reference to a named type is the same object again, so a recursive schema is a cycle.
+    """One type; a reference to a named type is the same object again, so a recursive schema is a
+    cycle.
 
     kind           : a primitive's name, or record, enum, fixed, array, map, union
     name, aliases  : full names; of record, enum and fixed
     logical        : logicalType, empty if none
-    meaning        : what Kafka Connect and Debezium note beside a primitive type (connect.name), empty if nothing
+    meaning        : what Kafka Connect and Debezium note beside a primitive type (connect.name),
+                     empty if nothing
     fields         : of a record;  symbols, default_symbol: of an enum;  size: of a fixed
     items          : element type of an array, value type of a map
     branches       : of a union
@@ -106,7 +110,11 @@ class _Parser:
                 raise SchemaInvalid(f"{place}: {kind} without {inner!r}")
             return AvroType(kind, items=self.parse(schema[inner], namespace, f"{place}.{inner}"))
         if isinstance(kind, str) and kind in PRIMITIVES:
-            return AvroType(kind, logical=_text(schema.get("logicalType")), meaning=_text(schema.get("connect.name")))
+            return AvroType(
+                kind,
+                logical=_text(schema.get("logicalType")),
+                meaning=_text(schema.get("connect.name")),
+            )
         return self.parse(kind, namespace, place)
 
     def _named_or_primitive(self, name: str, namespace: str, place: str) -> AvroType:
@@ -114,14 +122,21 @@ class _Parser:
             return AvroType(name)
         found = self.named.get(_full_name(name, namespace)) or self.named.get(name)
         if found is None:
-            raise SchemaInvalid(f"{place}: type {name!r} is not defined here (references to other subjects are not followed)")
+            raise SchemaInvalid(
+                f"{place}: type {name!r} is not defined here (references to other subjects are not"
+                " followed)"
+            )
         return found
 
     def _union(self, schema: list[Any], namespace: str, place: str) -> AvroType:
-        branches = tuple(self.parse(branch, namespace, f"{place}[{i}]") for i, branch in enumerate(schema))
+        branches = tuple(
+            self.parse(branch, namespace, f"{place}[{i}]") for i, branch in enumerate(schema)
+        )
         keys = [branch.name or branch.kind for branch in branches]
         if len(set(keys)) != len(keys) or "union" in keys:
-            raise SchemaInvalid(f"{place}: a union holds no union and no type twice, got {', '.join(keys)}")
+            raise SchemaInvalid(
+                f"{place}: a union holds no union and no type twice, got {', '.join(keys)}"
+            )
         if not branches:
             raise SchemaInvalid(f"{place}: a union without branches")
         return AvroType("union", branches=branches)
@@ -133,14 +148,21 @@ class _Parser:
         fields = tuple(self._field(field, inner, record.name) for field in schema["fields"])
         names = [field.name for field in fields]
         if len(set(names)) != len(names):
-            raise SchemaInvalid(f"{place}: record {record.name} has a field twice: {', '.join(names)}")
+            raise SchemaInvalid(
+                f"{place}: record {record.name} has a field twice: {', '.join(names)}"
+            )
         record.fields = fields
         return record
 
     def _field(self, schema: Any, namespace: str, record: str) -> Field:
-        if not isinstance(schema, dict) or "type" not in schema or not _NAME.match(_text(schema.get("name"))):
+        if (
+            not isinstance(schema, dict)
+            or "type" not in schema
+            or not _NAME.match(_text(schema.get("name")))
+        ):
             raise SchemaInvalid(
-                f"{record}: a field needs a name of letters, digits and _ and a type, got {json.dumps(schema)[:80]}"
+                f"{record}: a field needs a name of letters, digits and _ and a type, got"
+                f" {json.dumps(schema)[:80]}"
             )
         return Field(
             schema["name"],
@@ -156,27 +178,37 @@ class _Parser:
         enum, _ = self._define("enum", schema, namespace, place)
         symbols = _texts(schema.get("symbols"))
         if not symbols or not all(map(_NAME.match, symbols)) or len(set(symbols)) != len(symbols):
-            raise SchemaInvalid(f"{place}: enum {enum.name} needs different symbols of letters, digits and _")
+            raise SchemaInvalid(
+                f"{place}: enum {enum.name} needs different symbols of letters, digits and _"
+            )
         enum.symbols = symbols
         enum.default_symbol = schema.get("default")
         if enum.default_symbol is not None and enum.default_symbol not in enum.symbols:
-            raise SchemaInvalid(f"{place}: enum {enum.name} has no symbol {enum.default_symbol!r}, its default")
+            raise SchemaInvalid(
+                f"{place}: enum {enum.name} has no symbol {enum.default_symbol!r}, its default"
+            )
         return enum
 
     def _fixed(self, schema: dict[str, Any], namespace: str, place: str) -> AvroType:
         fixed, _ = self._define("fixed", schema, namespace, place)
         size = schema.get("size")
         if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < 2**31:
-            raise SchemaInvalid(f"{place}: fixed {fixed.name} needs a size of 0 or more bytes, got {size!r}")
+            raise SchemaInvalid(
+                f"{place}: fixed {fixed.name} needs a size of 0 or more bytes, got {size!r}"
+            )
         fixed.size = size
         return fixed
 
-    def _define(self, kind: str, schema: dict[str, Any], namespace: str, place: str) -> tuple[AvroType, str]:
+    def _define(
+        self, kind: str, schema: dict[str, Any], namespace: str, place: str
+    ) -> tuple[AvroType, str]:
         """Enter a named type; returns it and the namespace that its inside lives in."""
         own = _text(schema.get("namespace")) if "namespace" in schema else namespace
         name = _full_name(_text(schema.get("name")), own)
         if not _FULL_NAME.match(name) or name in PRIMITIVES:
-            raise SchemaInvalid(f"{place}: {kind} needs a name of letters, digits and _, got {schema.get('name')!r}")
+            raise SchemaInvalid(
+                f"{place}: {kind} needs a name of letters, digits and _, got {schema.get('name')!r}"
+            )
         if name in self.named:
             raise SchemaInvalid(f"{place}: type {name} is defined twice")
         inner = name.rpartition(".")[0]

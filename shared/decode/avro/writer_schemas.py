@@ -16,19 +16,27 @@ UNKNOWN_FOR_S = 30.0
 """An id that the registry does not know is asked for again after so long."""
 
 Met = Callable[[int, Fingerprint, WriterPlan | SchemaUnfit], None]
-"""Hears of each schema that is met and allowed: its id, its fingerprint, and how its records are read or why they cannot be."""
+"""Hears of each schema that is met and allowed: its id, its fingerprint, and how its records are
+read or why they cannot be.
+"""
 
 
 class WriterSchemas:
     """Compiled writer schemas by id.
 
-    text_of : the schema's text, None = there is none of that id; raises TransportError while it cannot be told
+    text_of : the schema's text, None = there is none of that id; raises TransportError while it
+              cannot be told
     where   : whom it asks, for errors
     clock   : monotonic seconds
     """
 
     def __init__(
-        self, text_of: Callable[[int], str | None], where: str, settings: InputSettings, clock: Callable[[], float], met: Met
+        self,
+        text_of: Callable[[int], str | None],
+        where: str,
+        settings: InputSettings,
+        clock: Callable[[], float],
+        met: Met,
     ) -> None:
         self._text_of = text_of
         self._where = where
@@ -47,8 +55,12 @@ class WriterSchemas:
         return {schema_id: self._plan(schema_id) for schema_id in ids}
 
     def fingerprints(self, ids: Iterable[int]) -> list[Fingerprint]:
-        """Return the fingerprints of those among the ids that ``plans`` was asked for and that exist."""
-        return [self._fingerprints[schema_id] for schema_id in ids if schema_id in self._fingerprints]
+        """Return the fingerprints of those among the ids that ``plans`` was asked for and that
+        exist.
+        """
+        return [
+            self._fingerprints[schema_id] for schema_id in ids if schema_id in self._fingerprints
+        ]
 
     def _plan(self, schema_id: int) -> WriterPlan | SchemaUnfit | None:
         if schema_id in self._plans:
@@ -71,9 +83,10 @@ class WriterSchemas:
         allowed = self._settings.schema_fingerprints
         if allowed and not found.is_one_of(allowed):
             raise SchemaNotAllowed(
-                f"a record is written with schema {schema_id} of {self._where}, whose fingerprint {found} is not "
-                "among input.schema_fingerprints; add it there once its writer is known, or keep that producer off the topic "
-                "and set the group's offsets behind its records"
+                f"a record is written with schema {schema_id} of {self._where}, whose fingerprint"
+                f" {found} is not among input.schema_fingerprints; add it there once its writer is"
+                " known, or keep that producer off the topic and set the group's offsets behind"
+                " its records"
             )
 
 

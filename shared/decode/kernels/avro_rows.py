@@ -1,6 +1,8 @@
-"""Records in Confluent's wire format to columns, by the plan of their writer schema (``shared.decode.avro.plan``).
+"""Records in Confluent's wire format to columns, by the plan of their writer schema
+(``shared.decode.avro.plan``).
 
-Law: a record is taken whole or not at all, its fate depends on its own bytes only, and no record costs more than O(its bytes).
+Law: a record is taken whole or not at all, its fate depends on its own bytes only, and no record
+     costs more than O(its bytes).
 """
 
 from __future__ import annotations
@@ -35,8 +37,11 @@ from shared.kernels.wire import (
 Steps = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# the steps of a plan: shared.decode.avro.plan.Op and Role, here as the constants that a compiled kernel can see
-END, UNION, JUMP, DOUBLE, FLOAT, LONG, INT, STRING, BYTES_, BOOLEAN, FIXED, ENUM, BLOCK, NEXT = range(14)
+# the steps of a plan: shared.decode.avro.plan.Op and Role, here as the constants that a compiled
+# kernel can see
+END, UNION, JUMP, DOUBLE, FLOAT, LONG, INT, STRING, BYTES_, BOOLEAN, FIXED, ENUM, BLOCK, NEXT = (
+    range(14)
+)
 TIME_DOUBLE, TIME_TEXT = range(14, 16)
 SKIPPED, METRIC, PART, TIME = range(4)
 NONE = -1
@@ -50,7 +55,8 @@ HEADER_BYTES = 5
 
 _ABSENT, _TEXT, _NUMBER, _SYMBOL = range(4)  # what an entity part turned out to be
 _TIME, _HAS_TIME, _NOT_FINITE, _NO_TIME = range(4)  # cells of ``found``
-_LEFT, _BLOCK_END = range(2)  # cells of a loop: items left in the block, where the block ends or NONE
+# cells of a loop: items left in the block, where the block ends or NONE
+_LEFT, _BLOCK_END = range(2)
 _SLASH = 47
 _FAR = 2**53
 """Units of time beyond which a number lies outside every range of event times, in whatever unit."""
@@ -61,7 +67,9 @@ _F8SS, _U8S = types.float64[:, ::1], types.uint64[::1]
 
 @helper
 def schema_id_of(data: Bytes, start: int, stop: int) -> Int:
-    """Return the schema id (0 to 2**32 - 1) of a record in Confluent's format, NONE if it is in another one."""
+    """Return the schema id (0 to 2**32 - 1) of a record in Confluent's format, NONE if it is in
+    another one.
+    """
     if stop - start < HEADER_BYTES or data[start] != 0:
         return NONE
     schema_id = np.int64(0)
@@ -72,9 +80,11 @@ def schema_id_of(data: Bytes, start: int, stop: int) -> Int:
 
 @kernel(BYTES, BOUNDS, _I8S)
 def schema_id_runs(data: Bytes, bounds: Int64s, runs: Int64s) -> int:
-    """Write the schema ids in log order, without repetition of the one just before; return how many were written.
+    """Write the schema ids in log order, without repetition of the one just before; return how many
+    were written.
 
-    data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]; those without an id are left out
+    data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]; those without
+                   an id are left out
     runs         : int64 (n,)             written
     """
     count = 0
@@ -88,7 +98,9 @@ def schema_id_runs(data: Bytes, bounds: Int64s, runs: Int64s) -> int:
 
 @helper
 def _read_size(data: Bytes, at: Int, stop: int) -> tuple[Int, Int]:
-    """Read the length of bytes that must lie before ``stop``; return it and the next position, or anything and an error."""
+    """Read the length of bytes that must lie before ``stop``; return it and the next position, or
+    anything and an error.
+    """
     size, at = read_long(data, at, stop)
     if at < 0:
         return size, at
@@ -106,7 +118,9 @@ def _read_index(data: Bytes, at: Int, stop: int, count: int) -> tuple[Int, Int]:
 
 @helper
 def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: Int64s) -> Int:
-    """Read the head of a block of array or map items into ``loop``; return the next position or an error."""
+    """Read the head of a block of array or map items into ``loop``; return the next position or an
+    error.
+    """
     count, at = read_long(data, at, stop)
     if at < 0:
         return at
@@ -125,7 +139,9 @@ def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: I
 
 @helper
 def _to_ms(value: Int, per_ms: Int) -> Int:
-    """Return an integer time in ms; per_ms: units in a millisecond, or minus the milliseconds in a unit."""
+    """Return an integer time in ms; per_ms: units in a millisecond, or minus the milliseconds in a
+    unit.
+    """
     return value // per_ms if per_ms > 0 else min(max(value, -_FAR), _FAR) * -per_ms
 
 
@@ -167,18 +183,22 @@ def _walk(
     number: Floats,
     single: npt.NDArray[np.float32],
 ) -> Int:
-    """Walk one record's steps from ``base`` on; return the position after its last field, TRUNCATED or MALFORMED.
+    """Walk one record's steps from ``base`` on; return the position after its last field, TRUNCATED
+    or MALFORMED.
 
     row_values : float64 (M,)   written: the metrics that are there
-    parts      : int64 (P, 3)   written: kind of each entity part, and its span in data, value or symbol
-    found      : int64 (4,)     written: time, whether there is one, whether a metric is not finite, whether the time is none
+    parts      : int64 (P, 3)   written: kind of each entity part, and its span in data, value or
+                 symbol
+    found      : int64 (4,)     written: time, whether there is one, whether a metric is not finite,
+                 whether the time is none
     loops      : int64 (D, 2)   the blocks that are open
     word       : one element, with ``number`` and ``single`` as its views: how bytes become floats
     """
     step = base
     level = 0
     while True:
-        this = np.uint64(step)  # an unsigned index spares the check for one that counts from the end
+        # an unsigned index spares the check for one that counts from the end
+        this = np.uint64(step)
         op, a = steps[this, 0], steps[this, 1]
         step += 1
         if op == UNION:
@@ -285,8 +305,12 @@ def _walk(
 
 
 @helper
-def _write_name(data: Bytes, parts: Steps, symbols: Bytes, symbol_bounds: Int64s, names: Bytes, at: Int) -> Int:
-    """Write the entity parts to names[at:], joined by '/'; return the position after them, NONE if they are no valid name."""
+def _write_name(
+    data: Bytes, parts: Steps, symbols: Bytes, symbol_bounds: Int64s, names: Bytes, at: Int
+) -> Int:
+    """Write the entity parts to names[at:], joined by '/'; return the position after them, NONE if
+    they are no valid name.
+    """
     start = at
     for part in range(len(parts)):
         if part > 0:
@@ -338,12 +362,15 @@ def decode_rows(
     found: Int64s,
     word: npt.NDArray[np.uint64],
 ) -> tuple[int, int]:
-    """Decode each record, let it pass every gate, and write it either to the accepted rows or to the rejected ones.
+    """Decode each record, let it pass every gate, and write it either to the accepted rows or to
+    the rejected ones.
 
     data, bounds   : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]
     ids            : int64 (s,)             schema ids that occur, increasing
-    plan_of_id     : int64 (s,)             row of ``plans``; below 0: minus the reason why there is none
-    plans          : int64 (p, 5)           first step, first column, first symbol, entity parts, depth
+    plan_of_id     : int64 (s,)             row of ``plans``; below 0: minus the reason why there is
+                     none
+    plans          : int64 (p, 5)           first step, first column, first symbol, entity parts,
+                     depth
     steps, columns, symbols, symbol_bounds  the plans' own, joined; columns: a plan's metric -> column of values
     max_bytes, min_time, max_time           largest record; earliest and latest event time, ms
     accepted, time_ms, values, names, name_bounds   written: row, time, metrics (NaN = missing), entity name; room for all n,
@@ -394,7 +421,14 @@ def decode_rows(
             elif not found[_HAS_TIME] or found[_TIME] < min_time or found[_TIME] > max_time:
                 reason = TIME_OUT_OF_RANGE
             else:
-                name_end = _write_name(data, used_parts, symbols, symbol_bounds[plans[plan, 2] :], names, name_bounds[good])
+                name_end = _write_name(
+                    data,
+                    used_parts,
+                    symbols,
+                    symbol_bounds[plans[plan, 2] :],
+                    names,
+                    name_bounds[good],
+                )
                 if name_end == NONE:
                     reason = ENTITY_INVALID
         if reason == ACCEPTED:

@@ -1,6 +1,7 @@
 """Times as text: ISO 8601 in its extended form, to the minute or finer; without an offset it is UTC.
 
-Invariant: a text means one instant or none; fractions of a millisecond are cut off, towards the past.
+Invariant: a text means one instant or none; fractions of a millisecond are cut off, towards the
+           past.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Columns to records in Confluent's wire format: flat metric events and score events.
 
-Law: the bytes are those that fastavro writes for the same record; the layout of a score event is ``schemas/score_event.avsc``,
+Law: the bytes are those that fastavro writes for the same record; the layout of a score event is
+     ``schemas/score_event.avsc``,
 field for field, and a test compares the two.
 """
 
@@ -26,7 +27,8 @@ from shared.kernels.wire import (
 
 Uint64s = npt.NDArray[np.uint64]
 
-# where the constant pieces of score events stand among ``pieces``; those of the states and of the metrics follow
+# where the constant pieces of score events stand among ``pieces``; those of the states and of the
+# metrics follow
 HEADER, DETECTOR, MODEL, SOURCE, ID_HEAD, ID_MIDDLE, ID_TAIL, STATES = range(8)
 STATE_COUNT = 3
 METRICS = STATES + STATE_COUNT
@@ -50,7 +52,9 @@ _I8S, _U1S = types.int64[::1], types.uint8[::1]
 
 @helper
 def write_optional(bits: np.uint64, out: Bytes, at: int) -> int:
-    """Write a ["null", "double"]: null where the bits are those of a NaN; return the position after it."""
+    """Write a ["null", "double"]: null where the bits are those of a NaN; return the position after
+    it.
+    """
     if bits & _MAGNITUDE > _INFINITY:
         out[at] = NULL
         return at + 1
@@ -80,7 +84,9 @@ def write_hex(word: np.uint64, out: Bytes, at: int) -> int:
 
 
 @kernel(BYTES, BOUNDS, _IDS, _U1S, _I8S)
-def select_names(names: Bytes, name_bounds: Int64s, index: Int64s, out: Bytes, out_bounds: Int64s) -> None:
+def select_names(
+    names: Bytes, name_bounds: Int64s, index: Int64s, out: Bytes, out_bounds: Int64s
+) -> None:
     """Join the names that ``index`` picks.
 
     names, name_bounds : uint8, int64 (k + 1,)
@@ -126,7 +132,15 @@ def encode_flat_rows(
 
 @helper
 def _write_event_id(
-    pieces: Bytes, bounds: Int64s, offset: int, names: Bytes, low: int, high: int, scratch: Bytes, out: Bytes, at: int
+    pieces: Bytes,
+    bounds: Int64s,
+    offset: int,
+    names: Bytes,
+    low: int,
+    high: int,
+    scratch: Bytes,
+    out: Bytes,
+    at: int,
 ) -> int:
     end = write_piece(pieces, bounds, ID_HEAD, scratch, 0)
     end = write_digits(offset, scratch, end)
@@ -139,7 +153,9 @@ def _write_event_id(
 
 
 @helper
-def _write_metrics(pieces: Bytes, bounds: Int64s, known: Bytes, numbers: Uint64s, out: Bytes, at: int) -> int:
+def _write_metrics(
+    pieces: Bytes, bounds: Int64s, known: Bytes, numbers: Uint64s, out: Bytes, at: int
+) -> int:
     """Write the array of metrics as one block and its end."""
     listed = 0
     for metric in range(len(known)):
@@ -155,7 +171,24 @@ def _write_metrics(pieces: Bytes, bounds: Int64s, known: Bytes, numbers: Uint64s
     return at + 1
 
 
-@kernel(BYTES, BOUNDS, BYTES, BOUNDS, _IDS, _IDS, _IDS, _IDS, _IDS, _NUMBERS, _FLAGS, _METRIC_NUMBERS, _FLAGS, _U1S, _U1S, _I8S)
+@kernel(
+    BYTES,
+    BOUNDS,
+    BYTES,
+    BOUNDS,
+    _IDS,
+    _IDS,
+    _IDS,
+    _IDS,
+    _IDS,
+    _NUMBERS,
+    _FLAGS,
+    _METRIC_NUMBERS,
+    _FLAGS,
+    _U1S,
+    _U1S,
+    _I8S,
+)
 def encode_score_rows(
     pieces: Bytes,
     piece_bounds: Int64s,
@@ -179,14 +212,17 @@ def encode_score_rows(
     pieces, piece_bounds : what is the same in every row, see HEADER ... METRICS
     names, name_bounds   : uint8, int64 (k + 1,)  entities
     entity ... top_metric: int64 (n,)             top_metric -1 = null
-    numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up percent, minutes; NaN = null
+    numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up
+                           percent, minutes; NaN = null
     flags                : uint8 (n, 5)           is_anomaly, cold_start, late, duplicate, imputed
-    metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity; NaN = null
+    metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity;
+                           NaN = null
     known                : uint8 (n, M)           which metrics the record lists
     scratch              : uint8                  room for what an event id is the hash of
     out, out_bounds      : written: the records, int64 (n + 1,) where each lies
 
-    Twin: tests/reference/avro.py::score_records with fastavro.  Cost: O(bytes written), ~0.3 us a row of three metrics.
+    Twin: tests/reference/avro.py::score_records with fastavro.  Cost: O(bytes written), ~0.3 us a
+          row of three metrics.
     """
     out_bounds[0] = at = 0
     for row in range(len(entity)):
@@ -208,7 +244,11 @@ def encode_score_rows(
         at += 1
         if top_metric[row] >= 0:
             at = write_piece(pieces, piece_bounds, METRICS + top_metric[row], out, at)
-        out[at], out[at + 1], out[at + 2] = flags[row, LATE], flags[row, DUPLICATE], flags[row, IMPUTED]
+        out[at], out[at + 1], out[at + 2] = (
+            flags[row, LATE],
+            flags[row, DUPLICATE],
+            flags[row, IMPUTED],
+        )
         at = write_piece(pieces, piece_bounds, SOURCE, out, at + 3)
         at = write_long(offsets[row], out, at)
         at = _write_metrics(pieces, piece_bounds, known[row], metric_numbers[row], out, at)

@@ -1,6 +1,7 @@
 """The ensemble: rows of columns folded into the state, one verdict per row.
 
-Law: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts of the log or the places of
+Law: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts
+     of the log or the places of
 its metrics' columns; a late or duplicate row is judged on a copy of the state and leaves no trace.
 """
 
@@ -29,7 +30,13 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.members import fold_value, progress
 from shared.ensemble.kernels.outputs import CELL_DTYPE, ROW_DTYPE, Flags, Ints32, Limits, clear_cell
-from shared.ensemble.kernels.policy import decide, decide_cold, follow_budget, is_extreme, knows_peaks
+from shared.ensemble.kernels.policy import (
+    decide,
+    decide_cold,
+    follow_budget,
+    is_extreme,
+    knows_peaks,
+)
 from shared.ensemble.kernels.policy import severity as severity_of
 from shared.ensemble.kernels.residual import fold_combination, join_fit
 from shared.ensemble.kernels.scale import rescale
@@ -40,8 +47,12 @@ FARTHEST = 1e9
 
 
 @njit(cache=True)
-def _is_wanted(state: Record, expected: float, width: float, direction: float, absolute: float, relative: float) -> bool:
-    """Whether the newest deviations point the way and are of the size that the user asked for, and outside the band."""
+def _is_wanted(
+    state: Record, expected: float, width: float, direction: float, absolute: float, relative: float
+) -> bool:
+    """Whether the newest deviations point the way and are of the size that the user asked for, and
+    outside the band.
+    """
     if direction == 0.0 and absolute == 0.0 and relative == 0.0:
         return True
     least = max(absolute, relative * abs(expected)) if not math.isnan(expected) else absolute
@@ -74,7 +85,8 @@ def _fold_metric(
     shape: Floats32,
     distances: Floats32,
 ) -> bool:
-    """Fold one value into its metric, missing or not, and write what does not depend on the threshold.
+    """Fold one value into its metric, missing or not, and write what does not depend on the
+    threshold.
 
     asked   : float64 (3,)  direction, least deviation, least relative deviation
     returns : whether the value deviates so
@@ -114,7 +126,11 @@ def _judged(metrics: Record, slots: Ints32, values: Floats) -> int:
     """Count the metrics that have a say in a row."""
     count = 0
     for column in range(slots.shape[0]):
-        if slots[column] >= 0 and metrics[slots[column]]["phase"] == 2 and not math.isnan(values[column]):
+        if (
+            slots[column] >= 0
+            and metrics[slots[column]]["phase"] == 2
+            and not math.isnan(values[column])
+        ):
             count += 1
     return count
 
@@ -138,12 +154,13 @@ def _fold_metrics(
 ) -> tuple[float, bool, int, float]:
     """Fold a row's values, each into its metric.
 
-    The strongest of M metrics is chosen, which by chance alone is M times as often rare: log10 M is taken off (Bonferroni), so
-    that a threshold means as many alarms for an entity of ten metrics as for one of a single metric; never more than half, so
-    that a budget still finds a threshold where alarms are to come every day.
+    The strongest of M metrics is chosen, which by chance alone is M times as often rare: log10 M is
+    taken off (Bonferroni), so that a threshold means as many alarms for an entity of ten metrics as
+    for one of a single metric; never more than half, so that a budget still finds a threshold where
+    alarms are to come every day.
 
-    returns : Z of the strongest metric (-inf = none was judged), whether any deviates as asked, the first extreme column of a
-              cold start (-1 = none), the longest interval
+    returns : Z of the strongest metric (-inf = none was judged), whether any deviates as asked, the
+              first extreme column of a cold start (-1 = none), the longest interval
     """
     since = entity["rows"] - entity["alarm"] if entity["alarm"] > 0 else entity["rows"]
     choice = knobs.choice * math.log10(max(_judged(metrics, slots, values), 1))
@@ -160,9 +177,16 @@ def _fold_metrics(
             continue
         state = metrics[slots[column]]
         value = values[column]
-        if cold_start and extreme < 0 and not math.isnan(value) and is_extreme(state, time_ms, value):
+        if (
+            cold_start
+            and extreme < 0
+            and not math.isnan(value)
+            and is_extreme(state, time_ms, value)
+        ):
             extreme = column
-        deviates = _fold_metric(state, time_ms, value, warmup, asked[column], knobs, cell, shape, distances)
+        deviates = _fold_metric(
+            state, time_ms, value, warmup, asked[column], knobs, cell, shape, distances
+        )
         share, minutes = progress(state, warmup)
         if share > done:
             done = share
@@ -241,12 +265,27 @@ def _fold_row(
     if per_day <= 0.0 or entity["threshold"] <= 0.0:
         entity["threshold"] = knobs.threshold
     verdict["threshold"] = entity["threshold"]
-    verdict["joint"] = verdict["score"] = verdict["effective"] = verdict["severity"] = verdict["minutes_left"] = math.nan
+    verdict["joint"] = verdict["score"] = verdict["effective"] = verdict["severity"] = verdict[
+        "minutes_left"
+    ] = math.nan
     verdict["alarm"] = verdict["cold"] = False
     verdict["combination"] = verdict["trained"] = 0.0
     verdict["top"] = -1
     strongest, wanted, extreme, interval_ms = _fold_metrics(
-        entity, metrics, slots, order, time_ms, values, warmup, cold_start, asked, knobs, verdict, cells, shape, distances
+        entity,
+        metrics,
+        slots,
+        order,
+        time_ms,
+        values,
+        warmup,
+        cold_start,
+        asked,
+        knobs,
+        verdict,
+        cells,
+        shape,
+        distances,
     )
     if not math.isnan(trained):
         trained = recalibrate(entity, trained)
@@ -264,13 +303,28 @@ def _fold_row(
 
 
 def _signature() -> Any:
-    """Types of the one call that there is: other arrays would compile it anew, in the middle of a run."""
+    """Types of the one call that there is: other arrays would compile it anew, in the middle of a
+    run.
+    """
     cell, row, flag = np.zeros((1, 1)), np.zeros(1), np.zeros(1, np.bool_)
     place, places = np.zeros(1, np.int32), np.zeros((1, 1), np.int32)
     limits = Limits(0, 0.0, True, row, row, row)
     state = np.zeros(1, ENTITY_DTYPE), np.zeros(1, METRIC_DTYPE)
     out = np.zeros(1, ROW_DTYPE), np.zeros((1, 1), CELL_DTYPE)
-    call = (place, np.zeros(1, np.int64), cell, row, flag, flag, places, place, *state, Knobs(), limits, *out)
+    call = (
+        place,
+        np.zeros(1, np.int64),
+        cell,
+        row,
+        flag,
+        flag,
+        places,
+        place,
+        *state,
+        Knobs(),
+        limits,
+        *out,
+    )
     return types.void(*map(typeof, call))
 
 
@@ -296,17 +350,21 @@ def fold_ensemble(
     entity    : int32 (n,)             entity index, any order
     time_ms   : int64 (n,)             event time
     values    : float64 (n, M)         finite or NaN = missing
-    trained   : float64 (n,)           rarity of the trained member, -log10 of its tail rank; NaN = none
+    trained   : float64 (n,)           rarity of the trained member, -log10 of its tail rank; NaN =
+                none
     counts    : bool (n,)              whether the row moves the state (neither late nor duplicate)
-    forgotten : bool (n,)              whether the entity and all its metrics start anew with this row
+    forgotten : bool (n,)              whether the entity and all its metrics start anew with this
+                row
     slots     : int32 (E, M)           slot of each (entity, metric), -1 = never reported
-    order     : int32 (M,)             columns in the order in which they are visited: it alone breaks ties
+    order     : int32 (M,)             columns in the order in which they are visited: it alone
+                breaks ties
     entities  : ENTITY_DTYPE (>= E,)
     metrics   : METRIC_DTYPE (>= slots used,)
     verdicts  : ROW_DTYPE (n,) out     all rows are written
     cells     : CELL_DTYPE (n, M) out
 
-    Twins: of the parts, tests/reference/{absence,budget,calibration,forecast,novelty,policy,residual,season}.py.
+    Twins: of the parts,
+           tests/reference/{absence,budget,calibration,forecast,novelty,policy,residual,season}.py.
     Cost: 3 us per value.
     """
     shape = np.zeros(SHAPE, np.float32)

@@ -1,6 +1,7 @@
 """Forecast: what the value should be now, and how far it may be off.
 
-Law: computed from what was known before the value; of four simple forecasts the one that has been nearest lately is believed.
+Law: computed from what was known before the value; of four simple forecasts the one that has been
+     nearest lately is believed.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ LEVEL_WEEKS = 5.0
 """Weeks that the level of a time of the week remembers."""
 
 WEEK_CLIP = 2.5
-"""Spreads that a value may always teach a time of the week: it may be seen once a week, and a weekend is no outlier."""
+"""Spreads that a value may always teach a time of the week: it may be seen once a week, and a
+weekend is no outlier.
+"""
 
 FADE = 1.0 / 12.0
 
@@ -67,20 +70,28 @@ def expect_week_level(state: Record, time_ms: int) -> float:
 
 @njit(cache=True)
 def _week_if_nearer(state: Record, time_ms: int) -> float:
-    """Level of the time of the week where that has been nearer than the time of day lately; NaN = not, or before WEEKS."""
+    """Level of the time of the week where that has been nearer than the time of day lately; NaN =
+    not, or before WEEKS.
+    """
     error = state["error"]
-    if time_ms - state["origin_ms"] < WEEKS * WEEK_MS or state["week_learned"] <= FIRST_ERRORS or error[WEEK] >= error[DAY]:
+    if (
+        time_ms - state["origin_ms"] < WEEKS * WEEK_MS
+        or state["week_learned"] <= FIRST_ERRORS
+        or error[WEEK] >= error[DAY]
+    ):
         return math.nan
     return expect_week_level(state, time_ms)
 
 
 @njit(cache=True)
 def forecast(state: Record, time_ms: int) -> tuple[float, float, float, bool, float]:
-    """Say what to expect of a metric that is ready, in scaled units; to be asked before the value is learned.
+    """Say what to expect of a metric that is ready, in scaled units; to be asked before the value
+    is learned.
 
-    returns : expected value, half the width of its band, level of the season alone, whether the expected value and that level
-              are those of the time of the week, and the level of whichever season has been nearer lately;
-              NaN, NaN, NaN, False, NaN before the first value near this time of day
+    returns : expected value, half the width of its band, level of the season alone, whether the
+              expected value and that level are those of the time of the week, and the level of
+              whichever season has been nearer lately; NaN, NaN, NaN, False, NaN before the first
+              value near this time of day
 
     Twin: tests/reference/forecast.py::Forecast.  Cost: O(1).
     """
@@ -111,7 +122,9 @@ def _clip(miss: float, state: Record, least: float) -> float:
 
 @njit(cache=True)
 def deviate(state: Record, expected: float, season: float, x: float) -> None:
-    """Remember for a while how far a scaled value was above or below both the forecast and the season that has been nearer."""
+    """Remember for a while how far a scaled value was above or below both the forecast and the
+    season that has been nearer.
+    """
     if math.isnan(season):
         return
     state["run_up"] = max(x - max(expected, season), state["run_up"] * (1.0 - FADE))
@@ -129,7 +142,8 @@ def _follow_error(state: Record, which: int, miss: float, learned: float) -> Non
 
 @njit(cache=True)
 def follow(state: Record, time_ms: int, x: float) -> None:
-    """Learn a scaled value: recent level, levels of the time of day and of the week, and the error of each forecast.
+    """Learn a scaled value: recent level, levels of the time of day and of the week, and the error of each
+                      forecast.
 
     Twin: tests/reference/forecast.py::Forecast.  Cost: O(1).
     """
@@ -146,7 +160,9 @@ def follow(state: Record, time_ms: int, x: float) -> None:
     if not math.isnan(week):
         state["week_learned"] += 1.0
         _follow_error(state, WEEK, abs(x - week), state["week_learned"])
-    state["level"] = x if first else min(max(state["level"] + LEVEL_STEP * (x - state["level"]), -LIMIT), LIMIT)
+    state["level"] = (
+        x if first else min(max(state["level"] + LEVEL_STEP * (x - state["level"]), -LIMIT), LIMIT)
+    )
     per_bin = DAY_MS / TIME_BINS / state["interval_ms"]
     at = time_ms % DAY_MS * TIME_BINS // DAY_MS
     seen = min(np.float64(bins["plain_seen"][at]) + 1.0, max(DAYS * per_bin, DAYS))
@@ -154,7 +170,9 @@ def follow(state: Record, time_ms: int, x: float) -> None:
     bins["plain_seen"][at] = seen
     bins["plain"][at] = level + _clip(x - level, state, 0.0) / seen
     at = (time_ms - MONDAY_MS) % WEEK_MS * WEEK_BINS // WEEK_MS
-    seen = min(np.float64(bins["week_plain_seen"][at]) + 1.0, max(LEVEL_WEEKS * per_bin, LEVEL_WEEKS))
+    seen = min(
+        np.float64(bins["week_plain_seen"][at]) + 1.0, max(LEVEL_WEEKS * per_bin, LEVEL_WEEKS)
+    )
     level = np.float64(bins["week_plain"][at])
     if seen == 1.0:  # a half hour of the week starts at what its time of day is like
         level = np.float64(x if first else day)

@@ -1,7 +1,9 @@
 """What the ensemble remembers, byte by byte: one record per (entity, metric), one per entity.
 
-Law: a record has a fixed size, whatever the length of the history; all zero bytes is the state before the first row.
-Kernels widen its float32 with np.float64(), because float() leaves a float32 as it is once compiled.
+Law: a record has a fixed size, whatever the length of the history; all zero bytes is the state
+     before the first row.
+Kernels widen its float32 with np.float64(), because float() leaves a float32 as it is once
+compiled.
 """
 
 from __future__ import annotations
@@ -56,7 +58,8 @@ PACKED = WIDTH * (WIDTH + 1) // 2
 PEAKS = 96
 MEMBERS = 4
 PARTS = MEMBERS + 2
-"""Where an alarm comes from: the members, the absence of a usual event, the combination of metrics."""
+"""Where an alarm comes from: the members, the absence of a usual event, the combination of metrics.
+"""
 
 FORECASTS = 4
 """Recent level, time of day, time of day with the recent offset, time of the week."""
@@ -73,7 +76,9 @@ _SKETCH = [
     ("weight", "f4", (SKETCH,)),
 ]
 SKETCH_DTYPE = np.dtype(_SKETCH, align=True)
-"""A decayed rank sketch: ``size`` entries, increasing; an entry is a point (low == high) or an interval with its weight."""
+"""A decayed rank sketch: ``size`` entries, increasing; an entry is a point (low == high) or an
+interval with its weight.
+"""
 
 
 def _novelty(ring: int, block: int) -> np.dtype[np.void]:
@@ -93,7 +98,10 @@ def _novelty(ring: int, block: int) -> np.dtype[np.void]:
 LONG_DTYPE = _novelty(LONG_RING, LONG_BLOCK)
 SHORT_DTYPE = _novelty(SHORT_RING, SHORT_BLOCK)
 
-MEDIAN_DTYPE = np.dtype([("size", "i8"), ("next", "i8"), ("ring", "f4", (MEDIAN,)), ("sorted", "f4", (MEDIAN,))], align=True)
+MEDIAN_DTYPE = np.dtype(
+    [("size", "i8"), ("next", "i8"), ("ring", "f4", (MEDIAN,)), ("sorted", "f4", (MEDIAN,))],
+    align=True,
+)
 
 SEASON_DTYPE = np.dtype(
     [
@@ -163,7 +171,8 @@ METRIC_FIELDS: dict[str, tuple[Any, int]] = {
     "raw": (("f8", (MEMBERS,)), 304),  # newest score of each member before calibration
     "absence": ("f8", 264),  # Z of the silence
     "error": (("f8", (FORECASTS,)), 336),  # running absolute error of each forecast
-    "unseen": (("u1", (MEMBERS,)), 376),  # whether the newest score of each member is higher than all that it remembers
+    # whether the newest score of each member is higher than all that it remembers
+    "unseen": (("u1", (MEMBERS,)), 376),
     "week_learned": ("f8", 368),  # values that the error of the time of the week has seen
     "long": (LONG_DTYPE, _LONG_AT),
     "short": (SHORT_DTYPE, _SHORT_AT),
@@ -171,7 +180,8 @@ METRIC_FIELDS: dict[str, tuple[Any, int]] = {
     "bins": (BINS_DTYPE, _BINS_AT),
     "median": (MEDIAN_DTYPE, _MEDIAN_AT),
     "sketch": ((SKETCH_DTYPE, (MEMBERS,)), _SKETCH_AT),
-    "apart": (("f4", (TIME_BINS,)), _APART_AT),  # usual size of the cross-metric residual at each time of day
+    # usual size of the cross-metric residual at each time of day
+    "apart": (("f4", (TIME_BINS,)), _APART_AT),
     # while warming up, the members' room holds the samples
     "warm_ms": (("i8", (WARMUP,)), _LONG_AT),
     "warm": (("f8", (WARMUP, 3)), _LONG_AT + 8 * WARMUP),
@@ -185,7 +195,9 @@ METRIC_DTYPE = np.dtype(
         "itemsize": _APART_AT + 4 * TIME_BINS,
     }
 )
-"""State of one (entity, metric): what the warm-up buffers and what the members remember share the same bytes."""
+"""State of one (entity, metric): what the warm-up buffers and what the members remember share the
+same bytes.
+"""
 
 ENTITY_DTYPE = np.dtype(
     [

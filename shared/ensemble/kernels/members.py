@@ -1,6 +1,7 @@
 """One (entity, metric): from a value to the rarity of what each online member sees.
 
-Law: a pure fold over the metric's values in log order; the warm-up is buffered and then replayed through the same fold.
+Law: a pure fold over the metric's values in log order; the warm-up is buffered and then replayed
+     through the same fold.
 """
 
 from __future__ import annotations
@@ -99,7 +100,8 @@ def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
 def progress(state: Record, warmup: int) -> tuple[float, float]:
     """Return the share of the warm-up that is done, and the minutes left at the metric's interval.
 
-    warmup : as for ``fold_value``; while the interval is being measured, that of the values so far is taken
+    warmup : as for ``fold_value``; while the interval is being measured, that of the values so far
+             is taken
     NaN    : minutes, before the second value
     """
     if state["phase"] == 2:
@@ -170,7 +172,9 @@ def _judge(state: Record, member: int, score: float, count: int, knobs: Knobs) -
 
 
 @njit(cache=True)
-def _fold_short(state: Record, time_ms: int, x: float, knobs: Knobs, shape: Floats32, distances: Floats32) -> None:
+def _fold_short(
+    state: Record, time_ms: int, x: float, knobs: Knobs, shape: Floats32, distances: Floats32
+) -> None:
     """The fast member: every value."""
     middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
     width = state["high"] - state["low"]
@@ -185,7 +189,14 @@ def _fold_short(state: Record, time_ms: int, x: float, knobs: Knobs, shape: Floa
 
 @njit(cache=True)
 def _fold_sample(
-    state: Record, time_ms: int, mean: float, high: float, low: float, knobs: Knobs, shape: Floats32, distances: Floats32
+    state: Record,
+    time_ms: int,
+    mean: float,
+    high: float,
+    low: float,
+    knobs: Knobs,
+    shape: Floats32,
+    distances: Floats32,
 ) -> None:
     """The slow members: every sample."""
     count = state["count"]
@@ -196,7 +207,9 @@ def _fold_sample(
     long = state["long"]
     wide = knobs.chomp_long * width
     block = long_block(warmup, knobs)
-    push_block(long, block, chomp(mean, middle, wide), chomp(high, middle, wide), chomp(low, middle, wide))
+    push_block(
+        long, block, chomp(mean, middle, wide), chomp(high, middle, wide), chomp(low, middle, wide)
+    )
     score = score_novelty(long, block, max(1, block // 2), shape, distances)
     _judge(state, LONG, score, count, knobs)
 
@@ -235,7 +248,9 @@ def _widen(state: Record, x: float, knobs: Knobs) -> None:
 
 @njit(cache=True)
 def _join(state: Record, knobs: Knobs) -> float:
-    """Weighted mean of the members' rarities (0 where none has a weight), smoothed, per unit of time."""
+    """Weighted mean of the members' rarities (0 where none has a weight), smoothed, per unit of
+    time.
+    """
     rarity = state["rarity"]
     weights = knobs.weight_long + knobs.weight_neighbours + knobs.weight_time + knobs.weight_short
     joint = 0.0
@@ -290,7 +305,13 @@ def _start(state: Record, knobs: Knobs, shape: Floats32, distances: Floats32) ->
 
 @njit(cache=True)
 def fold_value(
-    state: Record, time_ms: int, value: float, warmup: int, knobs: Knobs, shape: Floats32, distances: Floats32
+    state: Record,
+    time_ms: int,
+    value: float,
+    warmup: int,
+    knobs: Knobs,
+    shape: Floats32,
+    distances: Floats32,
 ) -> None:
     """Fold one finite value into the state of its metric.
 
@@ -306,7 +327,9 @@ def fold_value(
     state["seen"] += 1
     if state["phase"] < 2:
         _buffer(state, time_ms, value)
-        if state["phase"] == 0 and state["count"] >= (min(MEASURE, warmup) if warmup > 0 else MEASURE):
+        if state["phase"] == 0 and state["count"] >= (
+            min(MEASURE, warmup) if warmup > 0 else MEASURE
+        ):
             _measure(state, warmup)
         if state["phase"] == 1 and state["count"] >= state["warmup"]:
             _start(state, knobs, shape, distances)

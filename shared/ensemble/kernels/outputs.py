@@ -1,6 +1,8 @@
-"""What goes into the ensemble beside the rows, and what comes out: columns, one entry per row or per row and metric.
+"""What goes into the ensemble beside the rows, and what comes out: columns, one entry per row or
+per row and metric.
 
-Law: every entry is written for every row; what is not known is NaN, 0, -1 or False as its line says, never a leftover.
+Law: every entry is written for every row; what is not known is NaN, 0, -1 or False as its line
+     says, never a leftover.
 """
 
 from __future__ import annotations
@@ -22,28 +24,37 @@ class Verdicts(NamedTuple):
     """What comes out, one entry per row.
 
     joint       : float64 (n,)        S, the strongest metric's weighted mean of rarities
-    score       : float64 (n,)        Z; NaN before the first metric is ready, and where every value is missing
+    score       : float64 (n,)        Z; NaN before the first metric is ready, and where every value
+                  is missing
     effective   : float64 (n,)        Z less habituation, what the threshold is compared with
     severity    : float64 (n,)        0..1, .5 at the threshold; NaN where score is
     threshold   : float64 (n,)        in force for the row
     alarm       : bool (n,)
     cold        : bool (n,)           an alarm of the robust band, before the warm-up has ended
-    warmup      : float64 (n,)        share of the warm-up done, 1 = ready (the metric that is farthest)
+    warmup      : float64 (n,)        share of the warm-up done, 1 = ready (the metric that is
+                  farthest)
     rarity      : float64 (n, M, 4)   calibrated score of each member; NaN = not judged
     combination : float64 (n,)        rarity of the cross-metric residual, smoothed; 0 = none
-    shares      : float64 (n, M, 6)   of the four members, absence and combination; with `trained` they sum to 1
+    shares      : float64 (n, M, 6)   of the four members, absence and combination; with `trained`
+                  they sum to 1
     trained     : float64 (n,)        share of the trained member
     expected, lower, upper : float64 (n, M)   in the metric's unit; NaN = not known
-    level       : float64 (n, M)      expected value of the season alone, in the metric's unit; NaN = not known
-    weekly      : bool (n, M)         the expected value and the level are those of the time of the week
+    level       : float64 (n, M)      expected value of the season alone, in the metric's unit; NaN
+                  = not known
+    weekly      : bool (n, M)         the expected value and the level are those of the time of the
+                  week
     unseen      : uint8 (n, M, 4)     1 = the member remembers no score as high
     history_ms  : float64 (n, M)      time since the metric's first value; NaN = it never reported
-    quiet_ms    : float64 (n, M)      present silence, at the usual interval; 0 = none, or it was never active
+    quiet_ms    : float64 (n, M)      present silence, at the usual interval; 0 = none, or it was
+                  never active
     longest_ms  : float64 (n, M)      longest silence before, fading; 0 = none
-    severity_metric : float64 (n, M)  severity of the metric's own Z without habituation, on the scale of ``severity``; 0 where
-                                      it deviates less than asked; NaN while it warms up or is missing
-    minutes_left : float64 (n,)       until the metric that is farthest is ready; 0 = ready, NaN = not known yet
-    top         : int32 (n,)          column with the largest sum of shares, of a cold alarm the extreme one; -1 = none
+    severity_metric : float64 (n, M)  severity of the metric's own Z without habituation, on the
+                      scale of ``severity``; 0 where it deviates less than asked; NaN while it warms
+                      up or is missing
+    minutes_left : float64 (n,)       until the metric that is farthest is ready; 0 = ready, NaN =
+                   not known yet
+    top         : int32 (n,)          column with the largest sum of shares, of a cold alarm the
+                  extreme one; -1 = none
     """
 
     joint: Floats
@@ -95,7 +106,16 @@ ROW_DTYPE = np.dtype(
     [
         *(
             (name, "f8")
-            for name in ("joint", "score", "effective", "severity", "threshold", "warmup", "combination", "trained")
+            for name in (
+                "joint",
+                "score",
+                "effective",
+                "severity",
+                "threshold",
+                "warmup",
+                "combination",
+                "trained",
+            )
         ),
         ("minutes_left", "f8"),
         ("top", "i4"),
@@ -106,7 +126,18 @@ ROW_DTYPE = np.dtype(
 )
 CELL_DTYPE = np.dtype(
     [
-        *((name, "f8") for name in ("expected", "lower", "upper", "level", "history_ms", "quiet_ms", "longest_ms")),
+        *(
+            (name, "f8")
+            for name in (
+                "expected",
+                "lower",
+                "upper",
+                "level",
+                "history_ms",
+                "quiet_ms",
+                "longest_ms",
+            )
+        ),
         ("severity_metric", "f8"),
         ("rarity", "f8", (MEMBERS,)),
         ("shares", "f8", (PARTS,)),
@@ -115,8 +146,9 @@ CELL_DTYPE = np.dtype(
     ],
     align=True,
 )
-"""What kernels write, under the names of Verdicts: one record per row, and one per row and metric. Records, because an array
-that is passed on costs compiled code two atomic operations at every call."""
+"""What kernels write, under the names of Verdicts: one record per row, and one per row and metric.
+Records, because an array that is passed on costs compiled code two atomic operations at every call.
+"""
 
 
 @njit(cache=True)
@@ -138,5 +170,8 @@ def to_verdicts(rows: Record, cells: Record) -> Verdicts:
 
     rows, cells : ROW_DTYPE (n,), CELL_DTYPE (n, M)
     """
-    taken = {name: rows[name] if name in (ROW_DTYPE.names or ()) else cells[name] for name in Verdicts._fields}
+    taken = {
+        name: rows[name] if name in (ROW_DTYPE.names or ()) else cells[name]
+        for name in Verdicts._fields
+    }
     return Verdicts(**{name: np.ascontiguousarray(column) for name, column in taken.items()})

@@ -1,6 +1,7 @@
 """Policy: which of the rows above the threshold become an alarm, and where the threshold lies.
 
-Law: part of the state like everything else; asked and given alarms depend on the entity's own past alone.
+Law: part of the state like everything else; asked and given alarms depend on the entity's own past
+     alone.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ COLD_QUIET = 50
 
 @njit(cache=True)
 def is_extreme(state: Record, time_ms: int, value: float) -> bool:
-    """Whether a value of the warm-up lies far outside everything so far: robust spreads and the range that was seen.
+    """Whether a value of the warm-up lies far outside everything so far: robust spreads and the
+    range that was seen.
 
-    Before a whole day has been seen, a job that runs once a day would look so; it takes FIRST_DAY times as much then.
+    Before a whole day has been seen, a job that runs once a day would look so; it takes FIRST_DAY
+    times as much then.
     """
     n = state["count"]
     if state["phase"] == 2 or n < FIRST_COLD:
@@ -51,7 +54,10 @@ def is_extreme(state: Record, time_ms: int, value: float) -> bool:
         return False
     ordered = np.sort(warm[:n, 0].copy())
     centre = np.float64(ordered[n // 2])
-    spread = max((np.float64(ordered[int(n * 0.9)]) - np.float64(ordered[int(n * 0.1)])) / 2.56, 0.01 * abs(centre))
+    spread = max(
+        (np.float64(ordered[int(n * 0.9)]) - np.float64(ordered[int(n * 0.1)])) / 2.56,
+        0.01 * abs(centre),
+    )
     return bool(spread > 0.0 and abs(value - centre) > times * COLD_SPREADS * spread)
 
 
@@ -86,9 +92,10 @@ def knows_peaks(entity: Record) -> bool:
 def decide(entity: Record, z: float, budgeted: bool, knobs: Knobs) -> bool:
     """Say whether a row is an alarm; the row must be counted in ``rows`` already.
 
-    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times that of the alarm; and each
-    alarm raises the bar by ``habituation``, which fades over ``habituation_memory`` warm-ups; beyond ``habit_often``
-    alarms in that time the bar rises with their square, so that a series that is always new does not alarm for ever
+    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times
+    that of the alarm; and each alarm raises the bar by ``habituation``, which fades over
+    ``habituation_memory`` warm-ups; beyond ``habit_often`` alarms in that time the bar rises with
+    their square, so that a series that is always new does not alarm for ever
     (``budgeted``: it rises by those at most, and the budget sees to the rest).
 
     Twin: tests/reference/policy.py::alarms.
@@ -96,7 +103,9 @@ def decide(entity: Record, z: float, budgeted: bool, knobs: Knobs) -> bool:
     warmup = np.float64(entity["warmup"])
     entity["habit"] *= math.exp(-1.0 / (knobs.habituation_memory * warmup))
     habit = entity["habit"]
-    worth = min(habit, knobs.habit_often) if budgeted else habit * max(1.0, habit / knobs.habit_often)
+    worth = (
+        min(habit, knobs.habit_often) if budgeted else habit * max(1.0, habit / knobs.habit_often)
+    )
     effective = z - knobs.habituation * worth
     entity["effective"] = effective
     if effective < entity["threshold"]:
@@ -122,18 +131,23 @@ def exceeded(sketch: Record, share: float) -> float:
         weight = np.float64(sketch["weight"][i])
         if above + weight >= wanted:
             inside: float = (wanted - above) / weight
-            return np.float64(sketch["high"][i]) - inside * (np.float64(sketch["high"][i]) - np.float64(sketch["low"][i]))
+            return np.float64(sketch["high"][i]) - inside * (
+                np.float64(sketch["high"][i]) - np.float64(sketch["low"][i])
+            )
         above += weight
     return np.float64(sketch["low"][0])
 
 
 @njit(cache=True)
-def follow_budget(entity: Record, z: float, alarm: bool, per_day: float, interval_ms: float, knobs: Knobs) -> None:
+def follow_budget(
+    entity: Record, z: float, alarm: bool, per_day: float, interval_ms: float, knobs: Knobs
+) -> None:
     """Move the threshold so that about ``per_day`` alarms a day follow in the long run.
 
     z       : Z less habituation
-    per_day : > 0, asked alarms per day; the bar is where that share of the entity's own peaks lies above, one peak
-              per quiet time; beyond the largest peaks an exponential tail; corrected by the alarms given so far
+    per_day : > 0, asked alarms per day; the bar is where that share of the entity's own peaks lies
+              above, one peak per quiet time; beyond the largest peaks an exponential tail;
+              corrected by the alarms given so far
 
     Twin: tests/reference/budget.py::thresholds.  Cost: O(1), at the end of a period O(SKETCH).
     """

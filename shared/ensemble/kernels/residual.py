@@ -1,6 +1,7 @@
 """Cross-metric residual: what each metric is against what the entity's other metrics say it should be.
 
-Law: least squares on decayed sums with a ridge, solved afresh, so nothing winds up; rows that fit badly are learned little.
+Law: least squares on decayed sums with a ridge, solved afresh, so nothing winds up; rows that fit
+     badly are learned little.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ FARTHEST_APART = 16.0
 
 @njit(cache=True)
 def invert(packed: Floats, size: int, ridge: float, inverse: Floats) -> None:
-    """Invert a positive semidefinite matrix after adding a ridge: ``ridge`` of each diagonal element, plus .01.
+    """Invert a positive semidefinite matrix after adding a ridge: ``ridge`` of each diagonal
+    element, plus .01.
 
     packed  : float64 (size (size + 1) / 2,)  lower triangle, row by row
     inverse : float64 (>= size, >= size) out
@@ -67,7 +69,8 @@ def invert(packed: Floats, size: int, ridge: float, inverse: Floats) -> None:
 def join_fit(entity: Record, column: int) -> None:
     """Let a metric into the fit, which starts anew; beyond CROSS metrics nothing happens.
 
-    The order in which metrics come in is that of the fit: of those that are ready in the same row, the caller's.
+    The order in which metrics come in is that of the fit: of those that are ready in the same row,
+    the caller's.
     """
     metrics = entity["metrics"]
     if metrics == CROSS:
@@ -106,8 +109,10 @@ def _learn(entity: Record, vector: Floats, size: int, weight: float, knobs: Knob
 def fold_cross(entity: Record, vector: Floats, usual: Floats, memory: float, knobs: Knobs) -> None:
     """Judge the combination of an entity's scaled metrics, and learn it.
 
-    vector               : float64 (>= metrics + 1,)  scaled values in the order of ``columns``, all present; changed here
-    usual                : float64 (>= metrics,)      >= 1, how many deviations are usual for each metric now
+    vector               : float64 (>= metrics + 1,)  scaled values in the order of ``columns``, all
+                           present; changed here
+    usual                : float64 (>= metrics,)      >= 1, how many deviations are usual for each
+                           metric now
     memory               : rows, of the ranks
     entity["cross"]      : out: rarity of the largest mean residual of three rows, each in its running deviation times ``usual``
 
@@ -130,7 +135,9 @@ def fold_cross(entity: Record, vector: Floats, usual: Floats, memory: float, kno
                 total += np.float64(precision[i, j]) * vector[j]
             variance = np.float64(entity["variance"][i])
             residual = total / np.float64(precision[i, i]) / math.sqrt(variance)
-            mean = (residual + np.float64(before[0, i]) + np.float64(before[1, i])) / (3.0 * usual[i])
+            mean = (residual + np.float64(before[0, i]) + np.float64(before[1, i])) / (
+                3.0 * usual[i]
+            )
             if abs(mean) > largest:
                 largest = abs(mean)
                 entity["cross_metric"] = entity["columns"][i]
@@ -149,7 +156,8 @@ def fold_cross(entity: Record, vector: Floats, usual: Floats, memory: float, kno
 
 @njit(cache=True)
 def usual_apart(state: Record, time_ms: int, knobs: Knobs) -> float:
-    """Return how many deviations the metric is usually off at this time of day, half an hour more or less; at least 1.
+    """Return how many deviations the metric is usually off at this time of day, half an hour more
+    or less; at least 1.
 
     So a job that runs every night, which the other metrics do not account for, is nothing new.
     """
@@ -180,7 +188,8 @@ def fold_combination(
     usual: Floats,
     knobs: Knobs,
 ) -> None:
-    """Judge the combination when all metrics of the fit that still report are there; else it says nothing.
+    """Judge the combination when all metrics of the fit that still report are there; else it says
+    nothing.
 
     vector, usual : float64 (WIDTH,)  scratch
     """

@@ -1,4 +1,5 @@
-"""Linear scale from the warm-up, running median and range, and the chomp that keeps noise from looking novel.
+"""Linear scale from the warm-up, running median and range, and the chomp that keeps noise from
+looking novel.
 
 Law: amplitude is never warped: what leaves here is an affine function of what came in, or zero.
 """
@@ -23,8 +24,8 @@ def robust_scale(values: Floats) -> tuple[float, float]:
     """Centre and spread of a warm-up.
 
     values  : float64 (n,), n >= 1, finite
-    returns : median (upper of the middle two); the larger of (q90 - q10) / 2.56 and a tenth of the standard deviation, but at
-              least 1 % of |median|, and > 0
+    returns : median (upper of the middle two); the larger of (q90 - q10) / 2.56 and a tenth of the
+              standard deviation, but at least 1 % of |median|, and > 0
 
     Cost: O(n log n).
     """
@@ -42,7 +43,8 @@ def robust_scale(values: Floats) -> tuple[float, float]:
             deviation = (np.float64(values[i]) - middle) / half - mean
             square += deviation * deviation / n
     spread = max(
-        (np.float64(ordered[int(n * 0.9)]) / 2.56 - np.float64(ordered[int(n * 0.1)]) / 2.56), 0.1 * half * math.sqrt(square)
+        (np.float64(ordered[int(n * 0.9)]) / 2.56 - np.float64(ordered[int(n * 0.1)]) / 2.56),
+        0.1 * half * math.sqrt(square),
     )
     spread = np.float64(max(spread, 0.01 * abs(centre)))
     if spread < 1e-290:

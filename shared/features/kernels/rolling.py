@@ -1,6 +1,7 @@
 """Rolling features of each (entity, metric), folded over rows in log order.
 
-Law: a row's output depends only on its own entity's earlier rows; sums are recomputed from the ring, oldest first, so that
+Law: a row's output depends only on its own entity's earlier rows; sums are recomputed from the
+     ring, oldest first, so that
 no cut of the log into batches changes a bit.
 """
 
@@ -44,10 +45,14 @@ def count_new_slots(entity: Indices, values: Floats, slots: Indices) -> int:
 
 
 @njit(cache=True)
-def _window_mean_spread(ring: Floats, pushed: int, window: int, value: float, with_value: bool) -> tuple[float, float]:
-    """Mean and population spread of the newest samples of one ring, oldest first, optionally with one more value at the end.
+def _window_mean_spread(
+    ring: Floats, pushed: int, window: int, value: float, with_value: bool
+) -> tuple[float, float]:
+    """Mean and population spread of the newest samples of one ring, oldest first, optionally with
+    one more value at the end.
 
-    With ``with_value`` the window holds that value and up to window - 1 samples before it; without, up to window samples.
+    With ``with_value`` the window holds that value and up to window - 1 samples before it; without,
+    up to window samples.
     """
     before = min(pushed, window - 1 if with_value else window)
     samples = before + 1 if with_value else before
@@ -115,8 +120,9 @@ def _forget(e: int, slots: Indices, events: Ints, pushed: Ints, newest: Floats) 
 
 
 @njit(
-    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1],"
-    " f8[:, :, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[:, ::1], b1[::1], i8[::1])",
+    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], f8[:, ::1],"
+    " i8[::1], f8[::1], f8[:, :, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], b1[::1],"
+    " b1[::1], b1[:, ::1], b1[::1], i8[::1])",
     cache=True,
 )
 def fold_rows(
@@ -157,14 +163,18 @@ def fold_rows(
     ring       : float64 (S, RING)   newest samples of each slot, at index pushed % RING
     pushed     : int64 (S,)          samples ever pushed into each slot
     newest     : float64 (S,)        value in the entity's newest event, NaN = missing there
-    rolling    : float64 (n, M, 4)   out: value, mean, spread, difference; all NaN where the metric is missing
-    expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until that window is full
+    rolling    : float64 (n, M, 4)   out: value, mean, spread, difference; all NaN where the metric
+                 is missing
+    expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until
+                             that window is full
     late_by_ms : int64 (n,)          out: how far behind the entity's newest event, 0 = not late
     duplicate  : bool (n,)           out: same time and values as the entity's newest event
     imputed    : bool (n,)           out: a metric that the entity has reported before is missing
     known      : bool (n, M)         out: the entity has reported this metric, now or before
-    forgotten  : bool (n,)           out: what was remembered of the entity has been dropped before this row
-    step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the first, or it does not count
+    forgotten  : bool (n,)           out: what was remembered of the entity has been dropped before
+                 this row
+    step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the
+                 first, or it does not count
 
     A late or duplicate row gets features as if it came next, and leaves the state untouched.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
@@ -218,7 +228,9 @@ def fold_rows(
 
 
 @njit("void(i4[::1], b1[::1], b1[::1], b1[::1], i8[::1], i8[::1])", cache=True)
-def follow_runs(entity: Indices, anomalous: Flags, counts: Flags, forgotten: Flags, run: Ints, out: Ints) -> None:
+def follow_runs(
+    entity: Indices, anomalous: Flags, counts: Flags, forgotten: Flags, run: Ints, out: Ints
+) -> None:
     """Count consecutive anomalous rows of each entity, in log order.
 
     entity    : int32 (n,)
@@ -239,7 +251,8 @@ def follow_runs(entity: Indices, anomalous: Flags, counts: Flags, forgotten: Fla
 
 
 @njit(
-    "void(f8[:, :, ::1], i4[::1], i8[::1], f8[:, :, ::1], f8[:, :, ::1], i8[::1], i8[::1], i8[::1], b1[::1], f8[:, ::1])",
+    "void(f8[:, :, ::1], i4[::1], i8[::1], f8[:, :, ::1], f8[:, :, ::1], i8[::1], i8[::1], i8[::1],"
+    " b1[::1], f8[:, ::1])",
     cache=True,
 )
 def build_vectors(
@@ -259,13 +272,15 @@ def build_vectors(
     rolling          : float64 (n, M, 4)   in the model's metric order, NaN = missing
     entity_row       : int32 (n,) >= 0     row of the entity in centre and spread
     time_ms          : int64 (n,)          event time, UTC
-    centre, spread   : float64 (E, M, 4)   NaN where the entity never reported the metric; spread > 0
-    transitions_ms   : int64 (k,)          UTC instants from which offsets_ms[i] holds, increasing, first = smallest int64
+    centre, spread   : float64 (E, M, 4)   NaN where the entity never reported the metric; spread >
+                       0
+    transitions_ms   : int64 (k,)          UTC instants from which offsets_ms[i] holds, increasing,
+                       first = smallest int64
     offsets_ms       : int64 (k,)          local time minus UTC
     business_minutes : int64 (2,)          start and exclusive end, minutes of the local day
     business_days    : bool (7,)           Monday first
-    X                : float64 (n, 5M + 3) out: 4M scaled features clipped to +-1e6, M missing flags, hour as sine and cosine,
-                       business hour; never NaN
+    X                : float64 (n, 5M + 3) out: 4M scaled features clipped to +-1e6, M missing
+                       flags, hour as sine and cosine, business hour; never NaN
 
     Twin: tests/reference/rolling.py::build_vectors.  Cost: O(n (M + log k)).
     """

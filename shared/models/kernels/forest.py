@@ -1,6 +1,7 @@
 """Isolation Forest scores by walking packed trees, eight at a time.
 
-Law: a row's score is a sum in tree order, computed from that row alone, so the batch it stands in changes no bit of it; only
+Law: a row's score is a sum in tree order, computed from that row alone, so the batch it stands in
+     changes no bit of it; only
 exactly rounded operations are used, so neither does the machine.
 """
 
@@ -21,7 +22,9 @@ CHILD_BITS = 17
 FEATURE_BITS = 15
 MAX_TREE_NODES = 1 << CHILD_BITS
 MAX_FEATURES = 1 << FEATURE_BITS
-"""A node is one 64-bit word: 32 bits of threshold, 17 of left child (within its tree), 15 of feature."""
+"""A node is one 64-bit word: 32 bits of threshold, 17 of left child (within its tree), 15 of
+feature.
+"""
 
 _CHILD_MASK = MAX_TREE_NODES - 1
 _FEATURE_MASK = MAX_FEATURES - 1
@@ -58,8 +61,10 @@ def pack_nodes(feature: Indices, threshold: Singles, left: Indices, nodes: Ints)
 
     feature   : int32 (N,)    -1 = leaf, else < MAX_FEATURES
     threshold : float32 (N,)  a row goes left if its feature <= threshold
-    left      : int32 (N,)    left child, counted from the tree's root, < MAX_TREE_NODES; the right child is the next node
-    nodes     : int64 (N,)    out; a leaf leads to itself: its child is its own place and its threshold is above every value
+    left      : int32 (N,)    left child, counted from the tree's root, < MAX_TREE_NODES; the right
+                child is the next node
+    nodes     : int64 (N,)    out; a leaf leads to itself: its child is its own place and its
+                threshold is above every value
 
     The caller gives a leaf its own place in ``left``.
     """
@@ -76,12 +81,16 @@ def pack_nodes(feature: Indices, threshold: Singles, left: Indices, nodes: Ints)
 @njit(cache=True)
 def _child(node: int, keys: Ints, row: int) -> int:
     """Where a walk goes from a node, counted from the tree's root."""
-    return ((node >> FEATURE_BITS) & _CHILD_MASK) + (1 if keys[row, node & _FEATURE_MASK] > (node >> 32) else 0)
+    return ((node >> FEATURE_BITS) & _CHILD_MASK) + (
+        1 if keys[row, node & _FEATURE_MASK] > (node >> 32) else 0
+    )
 
 
 @njit(cache=True)
 def _exp2(exponent: float) -> float:
-    """2 to a power that is not above 0; within one unit in the last place, the same bits on every machine."""
+    """2 to a power that is not above 0; within one unit in the last place, the same bits on every
+    machine.
+    """
     exponent = max(exponent, -1000.0)
     whole = math.floor(exponent + 0.5)
     x = exponent - whole
@@ -103,11 +112,30 @@ def _exp2(exponent: float) -> float:
 
 @njit(cache=True)
 def _add_eight_trees(
-    keys: Ints, rows: int, nodes: Ints, path_length: Floats, offsets: Ints, tree: int, depth: int, total: Floats
+    keys: Ints,
+    rows: int,
+    nodes: Ints,
+    path_length: Floats,
+    offsets: Ints,
+    tree: int,
+    depth: int,
+    total: Floats,
 ) -> None:
-    """Add the path lengths of eight trees to each row's total; eight walks in step hide one another's memory latency."""
-    root0, root1, root2, root3 = offsets[tree], offsets[tree + 1], offsets[tree + 2], offsets[tree + 3]
-    root4, root5, root6, root7 = offsets[tree + 4], offsets[tree + 5], offsets[tree + 6], offsets[tree + 7]
+    """Add the path lengths of eight trees to each row's total; eight walks in step hide one
+    another's memory latency.
+    """
+    root0, root1, root2, root3 = (
+        offsets[tree],
+        offsets[tree + 1],
+        offsets[tree + 2],
+        offsets[tree + 3],
+    )
+    root4, root5, root6, root7 = (
+        offsets[tree + 4],
+        offsets[tree + 5],
+        offsets[tree + 6],
+        offsets[tree + 7],
+    )
     for row in range(rows):
         p0, p1, p2, p3, p4, p5, p6, p7 = root0, root1, root2, root3, root4, root5, root6, root7
         for _ in range(depth):
@@ -133,11 +161,18 @@ def _add_eight_trees(
 
 @njit("void(f8[:, ::1], i8[::1], f8[::1], i8[::1], i8, f8, f8[::1])", cache=True)
 def score_forest(
-    X: Floats, nodes: Ints, path_length: Floats, offsets: Ints, depth: int, denominator: float, scores: Floats
+    X: Floats,
+    nodes: Ints,
+    path_length: Floats,
+    offsets: Ints,
+    depth: int,
+    denominator: float,
+    scores: Floats,
 ) -> None:
     """Score rows: 2 ** -(sum of path lengths / denominator), which is scikit-learn's ``-score_samples``.
 
-    X           : float64 (n, d)  rounded to float32 as scikit-learn does; NaN must not occur (it would be led somewhere)
+    X           : float64 (n, d)  rounded to float32 as scikit-learn does; NaN must not occur (it
+                  would be led somewhere)
     nodes       : int64 (N,)      from ``pack_nodes``
     path_length : float64 (N,)    expected path length of each leaf
     offsets     : int64 (T + 1,)  first node of each tree
@@ -145,7 +180,8 @@ def score_forest(
     denominator : T times the average path length of the training samples, > 0
     scores      : float64 (n,)    out; 0..1, higher = odder
 
-    Twin: tests/reference/forest.py::score_forest.  Cost: O(n T depth); blocks of rows share a group of trees in cache.
+    Twin: tests/reference/forest.py::score_forest.  Cost: O(n T depth); blocks of rows share a group
+          of trees in cache.
     """
     n, features = X.shape
     trees = offsets.shape[0] - 1

@@ -1,7 +1,9 @@
 """One-Class SVM scores with the RBF kernel.
 
-Law: distances are summed feature by feature and kernel values in eight fixed lanes, from the row alone, so the batch it stands
-in changes no bit of its score; only exactly rounded operations are used, so neither does the machine.
+Law: distances are summed feature by feature and kernel values in eight fixed lanes, from the row
+     alone, so the batch it stands
+in changes no bit of its score; only exactly rounded operations are used, so neither does the
+machine.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from numba import njit
 Floats = npt.NDArray[np.float64]
 
 LANES = 8
-"""Kernel values are summed in so many interleaved sums; the support vectors are padded to a multiple of it."""
+"""Kernel values are summed in so many interleaved sums; the support vectors are padded to a
+multiple of it.
+"""
 
 _SMALLEST = -708.0
 _LOG2_E = 1.4426950408889634
@@ -26,7 +30,9 @@ _C10, _C11, _C12, _C13 = 1 / 3628800, 1 / 39916800, 1 / 479001600, 1 / 622702080
 
 @njit(cache=True)
 def _squared_distances(X: Floats, row: int, vectors: Floats, distance: Floats) -> None:
-    """Squared distance of one row from every support vector, summed in feature order; four features per pass over memory."""
+    """Squared distance of one row from every support vector, summed in feature order; four features
+    per pass over memory.
+    """
     features, size = vectors.shape
     for s in range(size):
         distance[s] = 0.0
@@ -64,8 +70,11 @@ def _sum_in_lanes(value: Floats) -> float:
 
 
 @njit("void(f8[:, ::1], f8[:, ::1], f8[::1], f8, f8, f8[::1])", cache=True)
-def score_svm(X: Floats, vectors: Floats, coefficients: Floats, gamma: float, rho: float, scores: Floats) -> None:
-    """Score rows: rho - sum of coefficient * exp(-gamma * squared distance), which is scikit-learn's ``-decision_function``.
+def score_svm(
+    X: Floats, vectors: Floats, coefficients: Floats, gamma: float, rho: float, scores: Floats
+) -> None:
+    """Score rows: rho - sum of coefficient * exp(-gamma * squared distance), which is scikit-learn's
+            ``-decision_function``.
 
     X            : float64 (n, d)  no NaN (it would make the score NaN)
     vectors      : float64 (d, S)  support vectors, one per column; S a multiple of LANES
@@ -74,8 +83,8 @@ def score_svm(X: Floats, vectors: Floats, coefficients: Floats, gamma: float, rh
     rho          : the estimator's ``offset_``
     scores       : float64 (n,)    out; higher = odder, at most rho where coefficients are positive
 
-    exp is within one unit in the last place above exp(-708) and that value below. Every loop over S has no branch and no
-    dependence between its steps, so that the compiler makes vector code of it.
+    exp is within one unit in the last place above exp(-708) and that value below. Every loop over S
+    has no branch and no dependence between its steps, so that the compiler makes vector code of it.
     Twin: tests/reference/svm.py::score_svm.  Cost: O(n d S).
     """
     size = vectors.shape[1]

@@ -1,4 +1,5 @@
-"""What the watch over data quality remembers, byte by byte: one record per (entity, metric), one per entity, one clock.
+"""What the watch over data quality remembers, byte by byte: one record per (entity, metric), one
+per entity, one clock.
 
 Law: a record has a fixed size; all zero bytes is the state before the first row.
 """

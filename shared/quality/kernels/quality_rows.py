@@ -1,6 +1,8 @@
-"""What real streams do wrong, watched row by row: missing values, gaps, disorder, flat lines, entities that stopped.
+"""What real streams do wrong, watched row by row: missing values, gaps, disorder, flat lines,
+entities that stopped.
 
-Law: what is said about an entity follows from its own earlier rows, but for ``STOPPED``, which also follows from the
+Law: what is said about an entity follows from its own earlier rows, but for ``STOPPED``, which also
+     follows from the
 partition's clock; late and duplicate rows leave no trace but the time at which they were spoken of.
 """
 
@@ -83,10 +85,14 @@ def _usual_ms(who: Record) -> float:
 
 @njit(cache=True)
 def _limit_ms(who: Record, intervals: float) -> float:
-    """Longest silence that is let pass: so many usual intervals, or twice the longest usual pause; infinite until known."""
+    """Longest silence that is let pass: so many usual intervals, or twice the longest usual pause;
+    infinite until known.
+    """
     if who["intervals"] < MIN_INTERVALS:
         return math.inf
-    limit_ms: float = min(max(intervals * who["interval_ms"], USUAL_TWICE * who["pause_ms"]), LONGEST_MS)
+    limit_ms: float = min(
+        max(intervals * who["interval_ms"], USUAL_TWICE * who["pause_ms"]), LONGEST_MS
+    )
     return limit_ms
 
 
@@ -99,7 +105,9 @@ def _learn_interval(who: Record, dt: int, gap_intervals: float) -> None:
     pause = np.float64(dt) if who["intervals"] < MIN_INTERVALS else min(np.float64(dt), longest)
     who["pause_ms"] = max(who["pause_ms"] * FADE, pause)
     who["intervals"] = min(who["intervals"] + 1, MEMORY)
-    who["interval_ms"] = interval + (min(np.float64(dt), CLIP * interval) - interval) / who["intervals"]
+    who["interval_ms"] = (
+        interval + (min(np.float64(dt), CLIP * interval) - interval) / who["intervals"]
+    )
 
 
 @njit(cache=True)
@@ -127,7 +135,9 @@ def _forget(who: Record, series: Record, slots: Indices) -> None:
 
 @njit(cache=True)
 def _follow_value(one: Record, value: float, time_ms: int, limit_ms: float) -> None:
-    """Fold a value into its series; a stretch of one value ends where the value changes or values were missing."""
+    """Fold a value into its series; a stretch of one value ends where the value changes or values
+    were missing.
+    """
     if one["absent"] > 0:
         one["longest_absent"] = max(one["longest_absent"], np.float64(one["absent"]))
         one["absent"] = 0
@@ -148,7 +158,9 @@ def _follow_value(one: Record, value: float, time_ms: int, limit_ms: float) -> N
 
 @njit(cache=True)
 def _is_flat(one: Record, flat_ms: int) -> bool:
-    """Whether the present stretch of one value is to be said: a metric that varied, for longer than is usual."""
+    """Whether the present stretch of one value is to be said: a metric that varied, for longer than
+    is usual.
+    """
     length = one["sample_ms"] - one["since_ms"]
     if length <= flat_ms or one["flat_said"] == 1 or one["changes"] < MIN_CHANGES:
         return False
@@ -182,7 +194,9 @@ def _follow_metrics(
     row: int, e: int, time_ms: int, values: Floats, slots: Indices, who: Record, series: Record, limit_ms: float,
     limits: Limits, said: int, places: Ints, amounts: Floats,
 ) -> int:  # fmt: skip
-    """Fold a row's values; one signal at most for all that are missing, and one for all that are flat."""
+    """Fold a row's values; one signal at most for all that are missing, and one for all that are
+    flat.
+    """
     later = who["seen"] == 0 or time_ms > who["newest_ms"]
     known = who["intervals"] >= MIN_INTERVALS
     missed, first_missed, flat, first_flat = 0, -1, 0, -1
@@ -197,23 +211,54 @@ def _follow_metrics(
                 flat += 1
                 first_flat = metric if first_flat < 0 else first_flat
         elif one["seen"] == 1:
-            one["absent"] += 1 if later else 0  # a further row of the same time may bring what the first did not
+            # a further row of the same time may bring what the first did not
+            one["absent"] += 1 if later else 0
             if known and _is_missed(one):
                 missed += 1
                 first_missed = metric if first_missed < 0 else first_missed
     if missed > 0 and _claim(who, MISSING, time_ms, limits.repeat_ms):
         since_ms = series[slots[first_missed]]["sample_ms"]
         for metric in range(first_missed, values.shape[0]):
-            if slots[metric] >= 0 and math.isnan(values[metric]) and _is_missed(series[slots[metric]]):
+            if (
+                slots[metric] >= 0
+                and math.isnan(values[metric])
+                and _is_missed(series[slots[metric]])
+            ):
                 series[slots[metric]]["missing_said"] = 1
-        said = _say(said, places, amounts, row, MISSING, e, first_missed, since_ms, missed, _usual_ms(who), missed - 1)
+        said = _say(
+            said,
+            places,
+            amounts,
+            row,
+            MISSING,
+            e,
+            first_missed,
+            since_ms,
+            missed,
+            _usual_ms(who),
+            missed - 1,
+        )
     if flat > 0 and _claim(who, FLAT_LINE, time_ms, limits.repeat_ms):
         since_ms = series[slots[first_flat]]["since_ms"]
         for metric in range(first_flat, values.shape[0]):
-            if slots[metric] >= 0 and not math.isnan(values[metric]) and _is_flat(series[slots[metric]], limits.flat_ms):
+            if (
+                slots[metric] >= 0
+                and not math.isnan(values[metric])
+                and _is_flat(series[slots[metric]], limits.flat_ms)
+            ):
                 series[slots[metric]]["flat_said"] = 1
         said = _say(
-            said, places, amounts, row, FLAT_LINE, e, first_flat, since_ms, values[first_flat], _usual_ms(who), flat - 1
+            said,
+            places,
+            amounts,
+            row,
+            FLAT_LINE,
+            e,
+            first_flat,
+            since_ms,
+            values[first_flat],
+            _usual_ms(who),
+            flat - 1,
         )
     return said
 
@@ -249,20 +294,30 @@ def _follow_time(
         who["repeats"] = 1
         who["repeated_ms"] = time_ms
         if again and _claim(who, REPEATED_TIME, time_ms, limits.repeat_ms):
-            said = _say(said, places, amounts, row, REPEATED_TIME, e, -1, -1, 0.0, _usual_ms(who), 0)
+            said = _say(
+                said, places, amounts, row, REPEATED_TIME, e, -1, -1, 0.0, _usual_ms(who), 0
+            )
     return said
 
 
 @njit(cache=True)
 def _deadline_ms(who: Record, stopped_intervals: float) -> int:
-    """The partition's clock after which an entity has stopped; FAR_MS while its usual interval is not known."""
+    """The partition's clock after which an entity has stopped; FAR_MS while its usual interval is
+    not known.
+    """
     limit_ms = _limit_ms(who, stopped_intervals)
-    return max(int(who["newest_ms"]), int(who["clock_ms"])) + int(limit_ms) if limit_ms <= LONGEST_MS else FAR_MS
+    return (
+        max(int(who["newest_ms"]), int(who["clock_ms"])) + int(limit_ms)
+        if limit_ms <= LONGEST_MS
+        else FAR_MS
+    )
 
 
 @njit(cache=True)
 def _due_ms(who: Record, limits: Limits) -> int:
-    """The partition's clock after which it is to be said that an entity has stopped; FAR_MS = not at all."""
+    """The partition's clock after which it is to be said that an entity has stopped; FAR_MS = not
+    at all.
+    """
     if who["seen"] == 0 or who["stop_said"] == 1:
         return FAR_MS
     deadline_ms = _deadline_ms(who, limits.stopped_intervals)
@@ -292,7 +347,9 @@ def _advance(clock: Record, who: Record, e: int, time_ms: int) -> None:
 
 @njit(cache=True)
 def _count_overdue(entities: Record, clock: Record, limits: Limits) -> int:
-    """Count the entities of which it is to be said that they have stopped, and set when to look again."""
+    """Count the entities of which it is to be said that they have stopped, and set when to look
+    again.
+    """
     overdue, due_ms = 0, FAR_MS
     for e in range(clock["entities"]):
         its_ms = _due_ms(entities[e], limits)
@@ -306,7 +363,15 @@ def _count_overdue(entities: Record, clock: Record, limits: Limits) -> int:
 
 
 @njit(cache=True)
-def _say_stopped(row: int, entities: Record, clock: Record, limits: Limits, said: int, places: Ints, amounts: Floats) -> int:
+def _say_stopped(
+    row: int,
+    entities: Record,
+    clock: Record,
+    limits: Limits,
+    said: int,
+    places: Ints,
+    amounts: Floats,
+) -> int:
     now_ms = clock["second_ms"]
     for e in range(clock["entities"]):
         who = entities[e]
@@ -314,7 +379,19 @@ def _say_stopped(row: int, entities: Record, clock: Record, limits: Limits, said
             who["stop_said"] = 1
             _claim(who, STOPPED, now_ms, limits.repeat_ms)
             since_ms = who["newest_ms"]
-            said = _say(said, places, amounts, row, STOPPED, e, -1, since_ms, now_ms - since_ms, _usual_ms(who), 0)
+            said = _say(
+                said,
+                places,
+                amounts,
+                row,
+                STOPPED,
+                e,
+                -1,
+                since_ms,
+                now_ms - since_ms,
+                _usual_ms(who),
+                0,
+            )
     return said
 
 
@@ -359,7 +436,8 @@ def watch_rows(
     stale      : bool (n,)             out: the row is its entity's first after it had stopped
     returns    : int64 (k, PLACES), float64 (k, AMOUNTS)   the signals, in order of rows
 
-    Twin: tests/reference/quality.py::watch.  Cost: O(n M); the entities are looked through once in E / 64 rows at most.
+    Twin: tests/reference/quality.py::watch.  Cost: O(n M); the entities are looked through once in
+          E / 64 rows at most.
     """
     clock = clocks[0]
     places = np.empty((16, PLACES), np.int64)
@@ -375,21 +453,55 @@ def watch_rows(
         if late_by_ms[row] > 0:
             kind = LATE if late_by_ms[row] > limit_ms else OUT_OF_ORDER
             if _claim(who, kind, who["newest_ms"], limits.repeat_ms):
-                said = _say(said, places, amounts, row, kind, e, -1, who["newest_ms"], late_by_ms[row], _usual_ms(who), 0)
+                said = _say(
+                    said,
+                    places,
+                    amounts,
+                    row,
+                    kind,
+                    e,
+                    -1,
+                    who["newest_ms"],
+                    late_by_ms[row],
+                    _usual_ms(who),
+                    0,
+                )
             continue
         if duplicate[row]:
             if _claim(who, DUPLICATE, who["newest_ms"], limits.repeat_ms):
-                said = _say(said, places, amounts, row, DUPLICATE, e, -1, -1, 0.0, _usual_ms(who), 0)
+                said = _say(
+                    said, places, amounts, row, DUPLICATE, e, -1, -1, 0.0, _usual_ms(who), 0
+                )
             continue
         if who["seen"] == 1 and clock["reporting"] >= 2:
             stale[row] = clock["second_ms"] > _deadline_ms(who, limits.stopped_intervals)
         t, mine = time_ms[row], slots[e]
-        said = _follow_time(row, e, t, values[row], mine, who, series, forgotten[row], limit_ms, limits, said, places, amounts)
-        said = _follow_metrics(row, e, t, values[row], mine, who, series, limit_ms, limits, said, places, amounts)
+        said = _follow_time(
+            row,
+            e,
+            t,
+            values[row],
+            mine,
+            who,
+            series,
+            forgotten[row],
+            limit_ms,
+            limits,
+            said,
+            places,
+            amounts,
+        )
+        said = _follow_metrics(
+            row, e, t, values[row], mine, who, series, limit_ms, limits, said, places, amounts
+        )
         _advance(clock, who, e, t)
         clock["due_ms"] = min(clock["due_ms"], _due_ms(who, limits))
         clock["rows"] += 1
-        if clock["reporting"] >= 2 and clock["second_ms"] > clock["due_ms"] and clock["rows"] >= clock["entities"] >> 6:
+        if (
+            clock["reporting"] >= 2
+            and clock["second_ms"] > clock["due_ms"]
+            and clock["rows"] >= clock["entities"] >> 6
+        ):
             overdue = _count_overdue(entities, clock, limits)
             if overdue > 0:
                 places = _grow(places, said, overdue)

@@ -1,6 +1,8 @@
-"""A reader of all results that runs beside the predictors, sees only what is committed, and remembers what it saw.
+"""A reader of all results that runs beside the predictors, sees only what is committed, and
+remembers what it saw.
 
-Law: it never looks back. What it has seen once must be there at the end, once, and in the order of the input.
+Law: it never looks back. What it has seen once must be there at the end, once, and in the order of
+     the input.
 """
 
 from __future__ import annotations
@@ -27,7 +29,11 @@ Result = tuple[bytes, bytes, tuple[tuple[str, bytes], ...]]
 """(key, value, headers) of a record."""
 
 KINDS = ("scores", "anomalies", "dead_letters", "activations")
-_SCHEMAS = {"scores": schemas.SCORE_EVENT, "anomalies": schemas.ANOMALY_EVENT, "activations": schemas.MODEL_ACTIVATION}
+_SCHEMAS = {
+    "scores": schemas.SCORE_EVENT,
+    "anomalies": schemas.ANOMALY_EVENT,
+    "activations": schemas.MODEL_ACTIVATION,
+}
 _TEXTS = {kind: schemas.text(name) for kind, name in _SCHEMAS.items()}
 
 
@@ -51,12 +57,18 @@ class Account:
 
     results  : {kind: {(partition, offset) in the result's topic: what it is}}
     places   : {kind: {coordinates of the input record: how many results}}
-    disorder : results of an input partition that came after one of a later input record, within one partition of their topic
-    progress : {input partition: [(monotonic seconds, newest input offset with a score or dead letter)]}
+    disorder : results of an input partition that came after one of a later input record, within one
+               partition of their topic
+    progress : {input partition: [(monotonic seconds, newest input offset with a score or dead
+               letter)]}
     """
 
-    results: dict[str, dict[tuple[int, int], Result]] = field(default_factory=lambda: defaultdict(dict))
-    places: dict[str, dict[Coordinates, list[Result]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
+    results: dict[str, dict[tuple[int, int], Result]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    places: dict[str, dict[Coordinates, list[Result]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
     disorder: int = 0
     progress: dict[int, list[tuple[float, int]]] = field(default_factory=lambda: defaultdict(list))
     _newest: dict[tuple[str, int, int], int] = field(default_factory=dict)
@@ -82,7 +94,9 @@ class Account:
 
 
 class Auditor:
-    """Reads the topics of results from their beginning, in a thread of its own, until closed; outages are waited out."""
+    """Reads the topics of results from their beginning, in a thread of its own, until closed;
+    outages are waited out.
+    """
 
     def __init__(self, settings: Settings, partitions: dict[str, int]) -> None:
         self.account = Account()
@@ -99,7 +113,13 @@ class Auditor:
             "logger": SILENT,
         }
         self._consumer = Consumer(config)
-        self._consumer.assign([TopicPartition(topic, p, 0) for topic in self._topics for p in range(partitions[topic])])
+        self._consumer.assign(
+            [
+                TopicPartition(topic, p, 0)
+                for topic in self._topics
+                for p in range(partitions[topic])
+            ]
+        )
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="auditor", daemon=True)
         self._thread.start()
@@ -115,13 +135,27 @@ class Auditor:
                 for message in self._consumer.consume(500, 0.02):
                     error = message.error()
                     if error is None:
-                        result = (message.key() or b"", message.value() or b"", tuple(message.headers() or ()))
-                        self.account.note(self._topics[message.topic()], message.partition(), message.offset(), result)
-                    elif error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+                        result = (
+                            message.key() or b"",
+                            message.value() or b"",
+                            tuple(message.headers() or ()),
+                        )
+                        self.account.note(
+                            self._topics[message.topic()],
+                            message.partition(),
+                            message.offset(),
+                            result,
+                        )
+                    elif error.code() in (
+                        KafkaError._AUTO_OFFSET_RESET,
+                        KafkaError.OFFSET_OUT_OF_RANGE,
+                    ):
                         self.trouble.append(error.str())
 
 
-def read_again(settings: Settings, partitions: dict[str, int], ends: dict[str, dict[int, int]]) -> Account:
+def read_again(
+    settings: Settings, partitions: dict[str, int], ends: dict[str, dict[int, int]]
+) -> Account:
     """Read all results anew, from the beginning to the ends given."""
     account = Account()
     for kind in KINDS:
@@ -131,7 +165,9 @@ def read_again(settings: Settings, partitions: dict[str, int], ends: dict[str, d
     return account
 
 
-def _records(settings: Settings, topic: str, partitions: int, end: dict[int, int]) -> Iterator[tuple[int, int, Result]]:
+def _records(
+    settings: Settings, topic: str, partitions: int, end: dict[int, int]
+) -> Iterator[tuple[int, int, Result]]:
     from shared.kafka import Reader
 
     assert len(end) == partitions

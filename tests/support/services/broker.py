@@ -1,9 +1,12 @@
-"""Apache Kafka in KRaft mode, one broker or several with a controller beside them, from Maven's jars or the official image.
+"""Apache Kafka in KRaft mode, one broker or several with a controller beside them, from Maven's
+jars or the official image.
 
-Law: ``kill`` kills brokers and leaves the controller alone. A node that is both, killed between a commit's answer and its
-markers, comes back without ever writing them: up to Kafka 4.3.1 a coordinator that finds its own node still fenced takes the
-partitions for deleted ("Couldn't find leader endpoint ... likely deleted already"), and the last stable offset stands still for
-ever. With the controller alive the broker is fenced before it comes back, and the markers are written.
+Law: ``kill`` kills brokers and leaves the controller alone. A node that is both, killed between a
+     commit's answer and its
+markers, comes back without ever writing them: up to Kafka 4.3.1 a coordinator that finds its own
+node still fenced takes the partitions for deleted ("Couldn't find leader endpoint ... likely
+deleted already"), and the last stable offset stands still for ever. With the controller alive the
+broker is fenced before it comes back, and the markers are written.
 """
 
 from __future__ import annotations
@@ -20,7 +23,13 @@ from confluent_kafka.admin import AdminClient
 
 from tests.support.services import maven
 from tests.support.services.container import ContainerService
-from tests.support.services.service import ProcessService, Service, ServiceFailed, free_port, port_answers
+from tests.support.services.service import (
+    ProcessService,
+    Service,
+    ServiceFailed,
+    free_port,
+    port_answers,
+)
 
 IMAGE = "apache/kafka"
 CLUSTER = "5L6g3nShT-eMCtK--X86sw"
@@ -38,7 +47,9 @@ def broker_ids(brokers: int) -> tuple[int, ...]:
 
 
 def controller_settings(port: int, brokers: int = 1) -> dict[str, str]:
-    """Return what a controller of either kind is set to; with several brokers every record is on all of them but one."""
+    """Return what a controller of either kind is set to; with several brokers every record is on
+    all of them but one.
+    """
     return {
         "process.roles": "controller",
         "node.id": str(CONTROLLER_ID),
@@ -53,7 +64,12 @@ def controller_settings(port: int, brokers: int = 1) -> dict[str, str]:
 
 
 def broker_settings(
-    port: int, controller_port: int, proxied: tuple[int, int] | None = None, *, node: int = 1, brokers: int = 1
+    port: int,
+    controller_port: int,
+    proxied: tuple[int, int] | None = None,
+    *,
+    node: int = 1,
+    brokers: int = 1,
 ) -> dict[str, str]:
     """Return what a broker of either kind is set to.
 
@@ -66,7 +82,9 @@ def broker_settings(
         second = {
             "listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{before}",
-            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT",
+            "listener.security.protocol.map": (
+                "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT"
+            ),
         }
     replicas, in_sync = str(brokers), str(max(1, brokers - 1))
     return (
@@ -93,7 +111,9 @@ def broker_settings(
 
 def broker_answers(bootstrap: str) -> bool:
     """Tell whether a broker gives its metadata."""
-    client = AdminClient({"bootstrap.servers": bootstrap, "logger": SILENT, "reconnect.backoff.max.ms": 200})
+    client = AdminClient(
+        {"bootstrap.servers": bootstrap, "logger": SILENT, "reconnect.backoff.max.ms": 200}
+    )
     try:
         return bool(client.list_topics(timeout=1.0).brokers)
     except KafkaException:
@@ -103,7 +123,8 @@ def broker_answers(bootstrap: str) -> bool:
 class Kafka(Service):
     """Brokers to be broken, and a controller that is only started and closed.
 
-    brokers : by their numbers; the verbs are about all of them, and ``start`` brings back whichever is gone
+    brokers : by their numbers; the verbs are about all of them, and ``start`` brings back whichever
+              is gone
     """
 
     name = "kafka"
@@ -182,15 +203,23 @@ class JavaNode(ProcessService):
             self._format()
 
     def answers(self) -> bool:
-        return port_answers(self.port) and ("advertised.listeners" not in self._settings or broker_answers(self.address))
+        return port_answers(self.port) and (
+            "advertised.listeners" not in self._settings or broker_answers(self.address)
+        )
 
     def _format(self) -> None:
         scratch = Path(f"{self._file}.new")
-        scratch.write_text("".join(f"{name}={value}\n" for name, value in self._settings.items()), "utf-8")
+        scratch.write_text(
+            "".join(f"{name}={value}\n" for name, value in self._settings.items()), "utf-8"
+        )
         command = java("kafka.tools.StorageTool", "format", "-t", CLUSTER, "-c", str(scratch))
-        ran = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
+        ran = subprocess.run(
+            command, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+        )
         if ran.returncode:
-            raise ServiceFailed(f"formatting Kafka's storage failed:\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}")
+            raise ServiceFailed(
+                f"formatting Kafka's storage failed:\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
+            )
         scratch.rename(self._file)
 
 
@@ -198,12 +227,16 @@ class ContainerNode(ContainerService):
     """A broker or a controller as a container of the official image."""
 
     def __init__(self, name: str, settings: dict[str, str], port: int) -> None:
-        environment = {f"KAFKA_{key.upper().replace('.', '_')}": value for key, value in settings.items()}
+        environment = {
+            f"KAFKA_{key.upper().replace('.', '_')}": value for key, value in settings.items()
+        }
         self._is_broker = "advertised.listeners" in settings
         super().__init__(name, image(), f"127.0.0.1:{port}", environment | {"CLUSTER_ID": CLUSTER})
 
     def answers(self) -> bool:
-        return port_answers(int(self.address.rpartition(":")[2])) and (not self._is_broker or broker_answers(self.address))
+        return port_answers(int(self.address.rpartition(":")[2])) and (
+            not self._is_broker or broker_answers(self.address)
+        )
 
 
 def image() -> str:
@@ -212,7 +245,9 @@ def image() -> str:
 
 
 def new_kafka(kind: str, proxied: tuple[int, int] | None = None, *, brokers: int = 1) -> Kafka:
-    """Return brokers that are not started yet; kind is "container" or "maven", proxied as for ``broker_settings`` of one."""
+    """Return brokers that are not started yet; kind is "container" or "maven", proxied as for
+    ``broker_settings`` of one.
+    """
     if proxied and brokers > 1:
         raise ValueError("a proxy can stand before one broker only")
     made = ContainerNode if kind == "container" else JavaNode
@@ -222,10 +257,17 @@ def new_kafka(kind: str, proxied: tuple[int, int] | None = None, *, brokers: int
         port = free_port()
         settings = broker_settings(port, controller_port, proxied, node=node, brokers=brokers)
         nodes[node] = made(f"kafka-broker-{node}", settings, port)
-    return Kafka(made("kafka-controller", controller_settings(controller_port, brokers), controller_port), nodes)
+    return Kafka(
+        made("kafka-controller", controller_settings(controller_port, brokers), controller_port),
+        nodes,
+    )
 
 
 def java(*arguments: str) -> list[str]:
     """Return the command line of one of Kafka's programs."""
-    options = ["-Dorg.apache.logging.log4j.level=WARN", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+    options = [
+        "-Dorg.apache.logging.log4j.level=WARN",
+        "-XX:+UseSerialGC",
+        "-XX:TieredStopAtLevel=1",
+    ]
     return ["java", *options, "-cp", f"{maven.fetch('kafka')}/*", *arguments]

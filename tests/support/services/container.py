@@ -8,7 +8,9 @@ from tests.support.services.service import STOP_S, Service
 
 
 class ContainerService(Service):
-    """One container in the host's network, so that ports are the same on both sides and stay the same over a restart."""
+    """One container in the host's network, so that ports are the same on both sides and stay the
+    same over a restart.
+    """
 
     def __init__(self, name: str, image: str, address: str, environment: dict[str, str]) -> None:
         self.name = name
@@ -22,7 +24,8 @@ class ContainerService(Service):
             from testcontainers.core.config import testcontainers_config
             from testcontainers.core.container import DockerContainer
 
-            # The reaper only matters when this process is killed, and its image is not always to be had.
+            # The reaper only matters when this process is killed, and its image is not always to be
+            # had.
             testcontainers_config.ryuk_disabled |= bool(_absent(testcontainers_config.ryuk_image))
             container = DockerContainer(self.image).with_kwargs(network_mode="host")
             for name, value in self._environment.items():
@@ -55,7 +58,11 @@ class ContainerService(Service):
             self._container = None
 
     def log(self, lines: int = 60) -> str:
-        return str(self._docker.logs(tail=lines).decode("utf-8", "replace")) if self._container is not None else "(no log)"
+        return (
+            str(self._docker.logs(tail=lines).decode("utf-8", "replace"))
+            if self._container is not None
+            else "(no log)"
+        )
 
     @property
     def _docker(self) -> Any:
@@ -63,7 +70,9 @@ class ContainerService(Service):
 
 
 def lacking(image: str) -> str:
-    """Return why a container of this image cannot be started here, "" if it can; fetches the image where it is to be had."""
+    """Return why a container of this image cannot be started here, "" if it can; fetches the image
+    where it is to be had.
+    """
     try:
         import docker
         import testcontainers  # noqa: F401

@@ -1,7 +1,9 @@
-"""Fixtures for every test that needs a real Kafka and registry: one of each per session, a fresh dataset per test.
+"""Fixtures for every test that needs a real Kafka and registry: one of each per session, a fresh
+dataset per test.
 
-What is given wins (KAFKA_BOOTSTRAP_SERVERS, SCHEMA_REGISTRY_URL), then containers, then Maven; else the tests are skipped
-loudly, or fail where REQUIRE_KAFKA=1. TEST_SERVICES=container or =maven takes that kind or none.
+What is given wins (KAFKA_BOOTSTRAP_SERVERS, SCHEMA_REGISTRY_URL), then containers, then Maven; else
+the tests are skipped loudly, or fail where REQUIRE_KAFKA=1. TEST_SERVICES=container or =maven takes
+that kind or none.
 """
 
 from __future__ import annotations
@@ -21,12 +23,23 @@ from tests.support.services.registry import IMAGE as REGISTRY_IMAGE
 from tests.support.services.registry import ContainerRegistry, MavenRegistry
 from tests.support.services.service import Service
 
-__all__ = ["dataset", "kafka", "kafka_service", "ready", "registry_service", "registry_settings", "registry_url", "settings"]
+__all__ = [
+    "dataset",
+    "kafka",
+    "kafka_service",
+    "ready",
+    "registry_service",
+    "registry_settings",
+    "registry_url",
+    "settings",
+]
 
 
 @pytest.fixture(scope="session")
 def kafka_service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """The broker of this session, to be killed and brought back; skips where the broker was given from outside."""
+    """The broker of this session, to be killed and brought back; skips where the broker was given
+    from outside.
+    """
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         pytest.skip("KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill")
     service = broker.new_kafka(kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS"))
@@ -51,11 +64,17 @@ def kafka(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def registry_service(request: pytest.FixtureRequest) -> Iterator[MavenRegistry | ContainerRegistry]:
-    """The registry of this session, to be killed and brought back; skips where it was given from outside."""
+    """The registry of this session, to be killed and brought back; skips where it was given from
+    outside.
+    """
     if os.environ.get("SCHEMA_REGISTRY_URL"):
         pytest.skip("SCHEMA_REGISTRY_URL names a registry that is not ours to kill")
     chosen = kind("schema registry", REGISTRY_IMAGE, "SCHEMA_REGISTRY_URL")
-    service = ContainerRegistry(request.getfixturevalue("kafka")) if chosen == "container" else MavenRegistry()
+    service = (
+        ContainerRegistry(request.getfixturevalue("kafka"))
+        if chosen == "container"
+        else MavenRegistry()
+    )
     try:
         service.start()
         yield service
@@ -97,7 +116,9 @@ def ready(settings: Settings) -> Settings:
 @pytest.fixture
 def registry_settings(settings: Settings, registry_url: str) -> Settings:
     """``settings`` that know the session's registry as well."""
-    return settings.model_copy(update={"registry": settings.registry.model_copy(update={"url": registry_url})})
+    return settings.model_copy(
+        update={"registry": settings.registry.model_copy(update={"url": registry_url})}
+    )
 
 
 def settings_for(bootstrap: str, dataset: str, folder: Path, partitions: int = 3) -> Settings:
@@ -118,12 +139,18 @@ def kind(what: str, image: str, variable: str) -> str:
     wanted = os.environ.get("TEST_SERVICES", "")
     reasons = {
         choice: "not asked for" if wanted not in ("", choice) else lacking()
-        for choice, lacking in (("container", lambda: container.lacking(image)), ("maven", maven.lacking))
+        for choice, lacking in (
+            ("container", lambda: container.lacking(image)),
+            ("maven", maven.lacking),
+        )
     }
     for choice, reason in reasons.items():
         if not reason:
             return choice
-    why = f"no {what} for tests (containers: {reasons['container']}; Maven: {reasons['maven']}); {variable} can name one"
+    why = (
+        f"no {what} for tests (containers: {reasons['container']}; Maven: {reasons['maven']});"
+        f" {variable} can name one"
+    )
     if os.environ.get("REQUIRE_KAFKA") == "1":
         pytest.fail(f"REQUIRE_KAFKA=1, but there is {why}", pytrace=False)
     warnings.warn(f"INTEGRATION TESTS SKIPPED: {why}", stacklevel=2)

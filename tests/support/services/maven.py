@@ -1,4 +1,6 @@
-"""Files of released services, fetched once by Maven as pom.xml says and kept under ~/.cache/lapwing/."""
+"""Files of released services, fetched once by Maven as pom.xml says and kept under
+~/.cache/lapwing/.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def version(of: str) -> str:
 
 
 def fetch(profile: str) -> Path:
-    """Return the folder with all files of a profile of pom.xml; the folder's name holds version and pom."""
+    """Return the folder with all files of a profile of pom.xml; the folder's name holds version and
+    pom.
+    """
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
     folder = CACHE / f"{profile}-{version(_VERSIONS[profile])}-{digest}"
     if folder.is_dir():
@@ -40,11 +44,14 @@ def fetch(profile: str) -> Path:
         shutil.copy(POM, scratch)
         command = ["mvn", "-q", "-B", "-P", profile, "dependency:copy-dependencies"]
         command += ["-DoutputDirectory=files", "-DincludeScope=runtime"]
-        ran = subprocess.run(command, cwd=scratch, capture_output=True, text=True, timeout=FETCH_S, check=False)
+        ran = subprocess.run(
+            command, cwd=scratch, capture_output=True, text=True, timeout=FETCH_S, check=False
+        )
         files = Path(scratch, "files")
         if ran.returncode or not files.is_dir():
             raise NotFetched(
-                f"mvn could not fetch {profile} (see tests/support/services/pom.xml):\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
+                f"mvn could not fetch {profile} (see"
+                f" tests/support/services/pom.xml):\n{ran.stdout[-2000:]}{ran.stderr[-2000:]}"
             )
         unpack(files)
         if not folder.is_dir():

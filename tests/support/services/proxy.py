@@ -1,6 +1,8 @@
-"""A TCP proxy before a Kafka broker, so that a test can break the network: delay it, cut it, hold back one request or answer.
+"""A TCP proxy before a Kafka broker, so that a test can break the network: delay it, cut it, hold
+back one request or answer.
 
-Law: bytes pass unchanged and in order, or not at all. What is held is delivered on release, also when its sender has gone.
+Law: bytes pass unchanged and in order, or not at all. What is held is delivered on release, also
+     when its sender has gone.
 """
 
 from __future__ import annotations
@@ -56,15 +58,22 @@ class Proxy:
         self._server = self._do(asyncio.start_server(self._serve, "127.0.0.1", port, limit=1 << 20))
 
     def cut(self, how: str = "refuse") -> None:
-        """Break every connection. how: "refuse" = close new ones at once, "silence" = keep them and deliver nothing."""
+        """Break every connection.
+
+        how: "refuse" = close new ones at once, "silence" = keep them and deliver nothing.
+        """
         self._do(self._cut_now(how))
 
     def mend(self) -> None:
         """Undo ``cut``: connections from before are closed, new ones work."""
         self._do(self._cut_now(""))
 
-    def hold(self, api_key: int, *, answer: bool = False, reset: bool = False, skip: int = 0) -> Hold:
-        """Hold back the next request of a kind, and all that follows on its connection; see ``Hold``."""
+    def hold(
+        self, api_key: int, *, answer: bool = False, reset: bool = False, skip: int = 0
+    ) -> Hold:
+        """Hold back the next request of a kind, and all that follows on its connection; see
+        ``Hold``.
+        """
         self._hold = Hold(api_key, answer, reset, skip)
         return self._hold
 
@@ -101,7 +110,9 @@ class Proxy:
             writer.transport.abort()
             return
         try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._upstream_port, limit=1 << 20)
+            far_reader, far_writer = await asyncio.open_connection(
+                "127.0.0.1", self._upstream_port, limit=1 << 20
+            )
         except OSError:
             writer.transport.abort()
             return
@@ -119,7 +130,11 @@ class Proxy:
             writer.close()
 
     async def _requests(
-        self, reader: asyncio.StreamReader, near: asyncio.StreamWriter, far: asyncio.StreamWriter, mute: asyncio.Event
+        self,
+        reader: asyncio.StreamReader,
+        near: asyncio.StreamWriter,
+        far: asyncio.StreamWriter,
+        mute: asyncio.Event,
     ) -> None:
         """Pass requests on, one whole frame at a time."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
@@ -127,7 +142,11 @@ class Proxy:
                 head = await reader.readexactly(4)
                 frame = await reader.readexactly(int.from_bytes(head, "big"))
                 hold = self._hold
-                if hold and not hold.caught.is_set() and int.from_bytes(frame[:2], "big") == hold.api_key:
+                if (
+                    hold
+                    and not hold.caught.is_set()
+                    and int.from_bytes(frame[:2], "big") == hold.api_key
+                ):
                     hold.skip -= 1
                     if hold.skip < 0:
                         if hold.reset:
@@ -136,7 +155,9 @@ class Proxy:
                         continue
                 await self._pass(far, head + frame)
 
-    async def _catch(self, hold: Hold, mute: asyncio.Event, far: asyncio.StreamWriter, request: bytes) -> None:
+    async def _catch(
+        self, hold: Hold, mute: asyncio.Event, far: asyncio.StreamWriter, request: bytes
+    ) -> None:
         if hold.answer:
             mute.clear()
             await self._pass(far, request)
@@ -145,10 +166,13 @@ class Proxy:
         mute.set()
         if not hold.answer:
             await self._pass(far, request)
-            # Its sender may have closed the connection: leave the broker time to take the request before that is passed on.
+            # Its sender may have closed the connection: leave the broker time to take the request
+            # before that is passed on.
             await asyncio.sleep(0.5)
 
-    async def _answers(self, far: asyncio.StreamReader, writer: asyncio.StreamWriter, mute: asyncio.Event) -> None:
+    async def _answers(
+        self, far: asyncio.StreamReader, writer: asyncio.StreamWriter, mute: asyncio.Event
+    ) -> None:
         with contextlib.suppress(OSError):
             while piece := await far.read(1 << 16):
                 await mute.wait()

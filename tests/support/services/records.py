@@ -13,7 +13,9 @@ from shared.settings import Settings
 
 
 def outgoing(topic: str, values: Sequence[bytes], keys: Sequence[bytes] | None = None) -> Outgoing:
-    return Outgoing(topic, Blob.join(values), Blob.join(keys or [b"k%d" % (i % 17) for i in range(len(values))]))
+    return Outgoing(
+        topic, Blob.join(values), Blob.join(keys or [b"k%d" % (i % 17) for i in range(len(values))])
+    )
 
 
 def numbered(start: int, stop: int) -> list[bytes]:
@@ -55,7 +57,9 @@ class Log:
     before_revoke: Callable[[], None] = lambda: None
     fail: list[Exception] = field(default_factory=list)
 
-    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+    def assigned(
+        self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+    ) -> Mapping[int, int]:
         self.told.append(("assigned", sorted(committed)))
         if self.fail:
             raise self.fail.pop()
@@ -83,7 +87,9 @@ def member(settings: Settings, listener: Log, **more: object) -> Iterator[GroupS
         source.close()
 
 
-def poll_until(source: GroupSource, done: Callable[[], bool], timeout_s: float = 15.0) -> list[Batch]:
+def poll_until(
+    source: GroupSource, done: Callable[[], bool], timeout_s: float = 15.0
+) -> list[Batch]:
     batches: list[Batch] = []
     deadline = time.monotonic() + timeout_s
     while not done():
@@ -96,7 +102,9 @@ def poll_records(source: GroupSource, count: int, timeout_s: float = 15.0) -> li
     batches: list[Batch] = []
     deadline = time.monotonic() + timeout_s
     while sum(map(len, batches)) < count:
-        assert time.monotonic() < deadline, f"{sum(map(len, batches))} of {count} records in {timeout_s} s"
+        assert time.monotonic() < deadline, (
+            f"{sum(map(len, batches))} of {count} records in {timeout_s} s"
+        )
         batches += source.poll(1000, 0.05)
     return batches
 

@@ -15,7 +15,10 @@ IMAGE = "confluentinc/cp-schema-registry:8.0.0"
 
 def registry_answers(url: str) -> bool:
     """Tell whether a registry lists its subjects."""
-    with contextlib.suppress(OSError, urllib.error.URLError), urllib.request.urlopen(f"{url}/subjects", timeout=1) as answer:
+    with (
+        contextlib.suppress(OSError, urllib.error.URLError),
+        urllib.request.urlopen(f"{url}/subjects", timeout=1) as answer,
+    ):
         return bool(answer.status == 200)
     return False
 
@@ -29,7 +32,8 @@ class MavenRegistry(ProcessService):
 
     def command(self) -> list[str]:
         (jar,) = maven.fetch("registry").glob("**/apicurio-registry-app-*-runner.jar")
-        # One worker thread: two clients that register the same schema at the same time both get its id.
+        # One worker thread: two clients that register the same schema at the same time both get its
+        # id.
         options = {
             "quarkus.http.host": "127.0.0.1",
             "quarkus.http.port": str(self.port),
@@ -38,7 +42,15 @@ class MavenRegistry(ProcessService):
             "quarkus.thread-pool.max-threads": "1",
         }
         given = [f"-D{name}={value}" for name, value in options.items()]
-        return ["java", "-Xmx400m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *given, "-jar", str(jar)]
+        return [
+            "java",
+            "-Xmx400m",
+            "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",
+            *given,
+            "-jar",
+            str(jar),
+        ]
 
     def environment(self) -> dict[str, str]:
         return {

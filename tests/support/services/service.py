@@ -1,6 +1,8 @@
-"""A real service that a test session starts, breaks and brings back; the same few verbs whatever it runs in.
+"""A real service that a test session starts, breaks and brings back; the same few verbs whatever it
+runs in.
 
-Law: nothing outlives the test process, and what a service said is in its log file, shown when it does not come up.
+Law: nothing outlives the test process, and what a service said is in its log file, shown when it
+     does not come up.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ class Service(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Do what is needed once before the first launch; may run beside other services' preparations."""
+        """Do what is needed once before the first launch; may run beside other services'
+        preparations.
+        """
 
     @abstractmethod
     def launch(self) -> None:
@@ -83,7 +87,9 @@ class Service(ABC):
         self.start()
 
     def wait_ready(self) -> None:
-        """Wait until it answers; raise ServiceFailed with the log when it has ended or READY_S are over."""
+        """Wait until it answers; raise ServiceFailed with the log when it has ended or READY_S are
+        over.
+        """
         deadline = time.monotonic() + READY_S
         while not self.answers():
             late = time.monotonic() > deadline
@@ -167,7 +173,9 @@ class ProcessService(Service):
         except subprocess.TimeoutExpired as error:
             process.kill()
             process.wait()
-            raise ServiceFailed(f"{self.name} was still there {timeout_s:g} s after {how.name}:\n{self.log()}") from error
+            raise ServiceFailed(
+                f"{self.name} was still there {timeout_s:g} s after {how.name}:\n{self.log()}"
+            ) from error
 
 
 def free_port() -> int:
@@ -188,6 +196,8 @@ def port_answers(port: int) -> bool:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel kill the child when the thread that made it ends, however it ends (prctl PR_SET_PDEATHSIG)."""
+    """Have the kernel kill the child when the thread that made it ends, however it ends (prctl
+    PR_SET_PDEATHSIG).
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)

@@ -1,4 +1,6 @@
-"""Lapwing's services as processes on a real Kafka, configured as a user would; and what must hold of their results."""
+"""Lapwing's services as processes on a real Kafka, configured as a user would; and what must hold
+of their results.
+"""
 
 from __future__ import annotations
 
@@ -86,15 +88,27 @@ class Stack:
             for process in self.running:
                 assert process.poll() in (None, 0, -signal.SIGKILL), log_of(process)
             committed = admin.committed(self.settings.predict.group, topic)
-            if all(committed.get(p) and committed[p].offset >= offset for p, offset in end.items() if offset):
+            if all(
+                committed.get(p) and committed[p].offset >= offset
+                for p, offset in end.items()
+                if offset
+            ):
                 return
             time.sleep(0.2)
-        raise AssertionError(f"committed {committed}, end {end}; {[log_of(process) for process in self.running]}")
+        raise AssertionError(
+            f"committed {committed}, end {end}; {[log_of(process) for process in self.running]}"
+        )
 
     def records(self, topic: str) -> list[tuple[int, int, bytes, bytes, tuple]]:
         admin, reader = Admin(self.settings), Reader(self.settings)
         return [
-            (batch.partition, int(batch.offsets[row]), batch.keys[row], batch.values[row], tuple(batch.headers.get(row, ())))
+            (
+                batch.partition,
+                int(batch.offsets[row]),
+                batch.keys[row],
+                batch.values[row],
+                tuple(batch.headers.get(row, ())),
+            )
             for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
             for row in range(len(batch))
         ]
@@ -103,7 +117,11 @@ class Stack:
         topics = self.settings.topics
         return {
             name: sorted((key, value, headers) for _, _, key, value, headers in self.records(topic))
-            for name, topic in (("scores", topics.scores), ("anomalies", topics.anomalies), ("dead", topics.dead_letters))
+            for name, topic in (
+                ("scores", topics.scores),
+                ("anomalies", topics.anomalies),
+                ("dead", topics.dead_letters),
+            )
         }
 
 
@@ -113,14 +131,18 @@ def log_of(process: subprocess.Popen) -> str:
 
 
 @pytest.fixture(scope="module")
-def replayed(tmp_path_factory: pytest.TempPathFactory, kafka: str, registry_url: str) -> Iterator[Stack]:
+def replayed(
+    tmp_path_factory: pytest.TempPathFactory, kafka: str, registry_url: str
+) -> Iterator[Stack]:
     """A fleet in the input topic, some poison among it, and a model trained on it."""
     folder = tmp_path_factory.mktemp("pipeline")
     base = settings_for(kafka, f"p{uuid.uuid4().hex[:10]}", folder)
     stack = Stack(base.model_copy(update={"registry": RegistrySettings(url=registry_url)}), folder)
     ensure(stack.settings).checked()
     summary = json.loads(
-        stack.run("producer", "--fleet", str(HOSTS), "--days", str(DAYS), "--speed", "max", "--json").splitlines()[-1]
+        stack.run(
+            "producer", "--fleet", str(HOSTS), "--days", str(DAYS), "--speed", "max", "--json"
+        ).splitlines()[-1]
     )
     assert summary["produced"] == summary["acknowledged"] == EVENTS
     poison(stack.settings)
@@ -131,9 +153,21 @@ def replayed(tmp_path_factory: pytest.TempPathFactory, kafka: str, registry_url:
 
 def poison(settings: Settings) -> None:
     """Send records that nobody can read, next to good ones."""
-    values = [b"", b"\x00\x00", b"not avro at all", b"\x00\xff\xff\xff\xf0nonsense", b"\x00" * 70_000]
+    values = [
+        b"",
+        b"\x00\x00",
+        b"not avro at all",
+        b"\x00\xff\xff\xff\xf0nonsense",
+        b"\x00" * 70_000,
+    ]
     publisher = Publisher(settings)
-    publisher.send(Outgoing(settings.topics.input, Blob.join(values), Blob.join([b"p%d" % k for k in range(len(values))])))
+    publisher.send(
+        Outgoing(
+            settings.topics.input,
+            Blob.join(values),
+            Blob.join([b"p%d" % k for k in range(len(values))]),
+        )
+    )
     assert publisher.flush(10) == 0
 
 
@@ -142,14 +176,22 @@ def conserved(stack: Stack) -> None:
     topics = stack.settings.topics
     text = schemas.text(schemas.SCORE_EVENT)
     values = [value for _, _, _, value, _ in stack.records(topics.scores)]
-    scored = [(r["source_partition"], r["source_offset"]) for r in decode_records(values, [text] * len(values))]
+    scored = [
+        (r["source_partition"], r["source_offset"])
+        for r in decode_records(values, [text] * len(values))
+    ]
     dead = [
         (int(headers["__connect.errors.partition"]), int(headers["__connect.errors.offset"]))
         for *_, pairs in stack.records(topics.dead_letters)
         if (headers := dict(pairs))
     ]
     read = [(partition, offset) for partition, offset, *_ in stack.records(topics.input)]
-    assert sorted(scored + dead) == sorted(read), (set(scored + dead) ^ set(read), len(scored), len(dead), len(read))
+    assert sorted(scored + dead) == sorted(read), (
+        set(scored + dead) ^ set(read),
+        len(scored),
+        len(dead),
+        len(read),
+    )
     assert len(dead) == 5
 
 
@@ -157,25 +199,41 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
     """Recompute all results in this process, one plain pass per partition."""
     settings, topics = stack.settings, stack.settings.topics
     registry, admin = Registry(settings.registry), Admin(settings)
-    encoder = Encoder(topics, result_schemas(settings), settings.predict.group, input_limit_bytes(settings))
+    encoder = Encoder(
+        topics, result_schemas(settings), settings.predict.group, input_limit_bytes(settings)
+    )
     text = schemas.text(schemas.MODEL_ACTIVATION)
     switches = {}
     for _, _, _, value, _ in stack.records(topics.activations):
         [record] = decode_records([value], [text])
         switches[record["source_partition"], record["source_offset"]] = record
-    rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
+    rules = Rules(
+        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
+    )
     scorers: dict[int, Scorer] = {}
     out = {topics.scores: [], topics.anomalies: [], topics.dead_letters: []}
-    for batch in Reader(settings).read(topics.input, admin.start_offsets(topics.input), admin.end_offsets(topics.input)):
+    for batch in Reader(settings).read(
+        topics.input, admin.start_offsets(topics.input), admin.end_offsets(topics.input)
+    ):
         scorer = scorers.setdefault(batch.partition, Scorer(PartitionState(0), rules))
         for row in range(len(batch)):
             one = batch.rows(row, row + 1)
             if record := switches.get((batch.partition, int(one.offsets[0]))):
-                model = load_model(settings.models_dir, record["model_sha256"]) if record["model_sha256"] else None
+                model = (
+                    load_model(settings.models_dir, record["model_sha256"])
+                    if record["model_sha256"]
+                    else None
+                )
                 scorer.use(model, Configuration.from_text(record["settings"]))
-            plans = {i: compile_plan(t, settings.input) if (t := registry.schema(i)) else None for i in schema_ids(one)}
+            plans = {
+                i: compile_plan(t, settings.input) if (t := registry.schema(i)) else None
+                for i in schema_ids(one)
+            }
             for sent in encoder.outcome(scorer.process(one, plans), scorer.state):
-                out[sent.topic] += [(sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ()))) for i in range(len(sent))]
+                out[sent.topic] += [
+                    (sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))
+                    for i in range(len(sent))
+                ]
     return {
         "scores": sorted(out[topics.scores]),
         "anomalies": sorted(out[topics.anomalies]),

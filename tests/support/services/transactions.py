@@ -13,7 +13,9 @@ OFFSETS_TOPIC = "__consumer_offsets"
 
 
 def open_transactions(bootstrap: str, topics: Sequence[str], wait_s: float = 15.0) -> list[str]:
-    """Return the partitions of these topics, and of the groups' positions, that a transaction still holds open after a wait."""
+    """Return the partitions of these topics, and of the groups' positions, that a transaction still
+    holds open after a wait.
+    """
     readers = [_reader(bootstrap, level) for level in ("read_committed", "read_uncommitted")]
     deadline = time.monotonic() + wait_s
     try:
@@ -21,7 +23,10 @@ def open_transactions(bootstrap: str, topics: Sequence[str], wait_s: float = 15.
             found = []
             for topic in (*topics, OFFSETS_TOPIC):
                 for partition in readers[0].list_topics(topic, timeout=10).topics[topic].partitions:
-                    stable, end = (reader.get_watermark_offsets(TopicPartition(topic, partition), 10)[1] for reader in readers)
+                    stable, end = (
+                        reader.get_watermark_offsets(TopicPartition(topic, partition), 10)[1]
+                        for reader in readers
+                    )
                     if stable < end:
                         found.append(f"{topic}[{partition}]: stable up to {stable}, ends at {end}")
             if not found or time.monotonic() > deadline:
@@ -33,5 +38,10 @@ def open_transactions(bootstrap: str, topics: Sequence[str], wait_s: float = 15.
 
 
 def _reader(bootstrap: str, level: str) -> Consumer:
-    config = {"bootstrap.servers": bootstrap, "group.id": "open-transactions", "isolation.level": level, "logger": SILENT}
+    config = {
+        "bootstrap.servers": bootstrap,
+        "group.id": "open-transactions",
+        "isolation.level": level,
+        "logger": SILENT,
+    }
     return Consumer(config)

@@ -1,4 +1,6 @@
-"""The benchmarks on generated hosts: what is planted, what counts as a hit, and at which threshold detectors are compared."""
+"""The benchmarks on generated hosts: what is planted, what counts as a hit, and at which threshold
+detectors are compared.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,18 @@ import pytest
 from benchmarks.budget import Given
 from benchmarks.cost import _rows
 from benchmarks.fleet.__main__ import THRESHOLDS, variants
-from benchmarks.fleet.hosts import APART_ROWS, COMBINATIONS, CPU, KINDS, NETWORK, ROWS, STEP_MS, Event, Fleet, generate
+from benchmarks.fleet.hosts import (
+    APART_ROWS,
+    COMBINATIONS,
+    CPU,
+    KINDS,
+    NETWORK,
+    ROWS,
+    STEP_MS,
+    Event,
+    Fleet,
+    generate,
+)
 from benchmarks.fleet.judging import AFTER_ROWS, each_row, judge, row_threshold, sweep, with_policy
 from shared.ensemble.kernels.layout import Knobs
 from tests.reference.policy import alarms as slow_alarms
@@ -61,15 +74,21 @@ def test_anomalies_change_their_own_rows_alone(fleet):
             if event.host == host:
                 inside[event.first : event.last + 1] = True
                 rows = slice(event.first, event.last + 1)
-                assert not np.array_equal(fleet.values[host, rows], healthy.values[host, rows], equal_nan=True), event
+                assert not np.array_equal(
+                    fleet.values[host, rows], healthy.values[host, rows], equal_nan=True
+                ), event
         both = ~(np.isnan(fleet.values[host]) | np.isnan(healthy.values[host])).any(axis=1)
-        np.testing.assert_array_equal(fleet.values[host][both & ~inside], healthy.values[host][both & ~inside])
+        np.testing.assert_array_equal(
+            fleet.values[host][both & ~inside], healthy.values[host][both & ~inside]
+        )
 
 
 def test_in_a_combination_the_metric_by_itself_is_usual(fleet):
     for event in fleet.events:
         if event.kind in COMBINATIONS:
-            changed = fleet.values[event.host, :, CPU if event.kind == "cpu_up_load_low" else NETWORK]
+            changed = fleet.values[
+                event.host, :, CPU if event.kind == "cpu_up_load_low" else NETWORK
+            ]
             before, during = changed[: fleet.border], changed[event.first : event.last + 1]
             assert np.nanmax(during) < np.nanmax(before)
             assert np.nanmin(during) > np.nanmin(before)
@@ -83,13 +102,19 @@ def test_too_few_days_are_refused():
 def test_a_hit_lies_between_the_first_row_and_an_hour_after_the_last():
     event = Event(0, "drift", 400, 409)
     fleet = flat_fleet(event)
-    for row, hit in ((399, False), (400, True), (409 + AFTER_ROWS, True), (410 + AFTER_ROWS, False)):
+    for row, hit in (
+        (399, False),
+        (400, True),
+        (409 + AFTER_ROWS, True),
+        (410 + AFTER_ROWS, False),
+    ):
         judged = judge(fleet, alarms_at(fleet, (0, row)), 1.0)
         assert (judged.hits["drift"], judged.events["drift"]) == (int(hit), 1)
         assert judged.false_per_day == (0.0 if hit else 0.5)  # one alarm in a day of two hosts
     other = judge(fleet, alarms_at(fleet, (1, 400)), 1.0)
     assert (other.recall(), other.false_per_day) == (0.0, 0.5)
-    several = judge(fleet, alarms_at(fleet, (0, 403), (0, 405), (0, 10)), 1.0)  # row 10 lies before the border
+    # row 10 lies before the border
+    several = judge(fleet, alarms_at(fleet, (0, 403), (0, 405), (0, 10)), 1.0)
     assert (several.recall("drift"), several.false_per_day, several.delay_min) == (1.0, 0.0, 15.0)
 
 
@@ -125,7 +150,9 @@ def test_everything_is_compared():
     assert len(found) == len(variants()) == 18
     full = found["ensemble, online members"]
     for name, knobs in found.items():
-        differs = [field for field in Knobs._fields if getattr(knobs, field) != getattr(full, field)]
+        differs = [
+            field for field in Knobs._fields if getattr(knobs, field) != getattr(full, field)
+        ]
         assert len(differs) == 1 or " - " not in name
     assert np.all(np.diff(THRESHOLDS) > 0)
 
@@ -133,7 +160,12 @@ def test_everything_is_compared():
 def test_a_budget_is_kept_within_a_factor_overall_and_later():
     given = Given(0.5, 300.0, 0.7, 0.4, (0.5,) * 4, 0.1, 1.0)
     assert given.within
-    for wrong in ({"overall": 0.76}, {"overall": 0.33}, {"second_half": 0.76}, {"second_half": 0.33}):
+    for wrong in (
+        {"overall": 0.76},
+        {"overall": 0.33},
+        {"second_half": 0.76},
+        {"second_half": 0.33},
+    ):
         assert not replace(given, **wrong).within
 
 

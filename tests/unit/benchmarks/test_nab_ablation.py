@@ -1,4 +1,6 @@
-"""The ablation and the steps from the tutorial: each variant is what its name says, run through the product's kernels."""
+"""The ablation and the steps from the tutorial: each variant is what its name says, run through the
+product's kernels.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from benchmarks.nab.ablation import MEMBERS, OTHERS, ablate, measure_at, show, v
 from benchmarks.nab.detection import default_knobs
 from benchmarks.nab.figures import Figures
 from benchmarks.nab.scoring import measure
-from benchmarks.nab.steps import CONTAMINATION, calibrated, decide_rows, forest_scores, only, smooth_ranks, steps
+from benchmarks.nab.steps import (
+    CONTAMINATION,
+    calibrated,
+    decide_rows,
+    forest_scores,
+    only,
+    smooth_ranks,
+    steps,
+)
 from shared.ensemble.fold import knobs_for
 from shared.ensemble.kernels.layout import ENTITY_DTYPE, SKETCH_DTYPE
 from tests.reference import policy as slow_policy
@@ -19,7 +29,12 @@ from tests.support.nab_corpora import make_series
 
 
 def figures(standard):
-    return Figures(dict.fromkeys(("standard", "reward_low_FP_rate", "reward_low_FN_rate"), standard), {}, 0.5, 0.1)
+    return Figures(
+        dict.fromkeys(("standard", "reward_low_FP_rate", "reward_low_FN_rate"), standard),
+        {},
+        0.5,
+        0.1,
+    )
 
 
 def noisy(rows, seed=1, **named):
@@ -43,14 +58,26 @@ def test_only_the_named_members_are_kept_at_their_weights():
     base = default_knobs()
     assert only(base, *MEMBERS) == base._replace(absence=0.0)
     mine = only(base, "novelty", "burst")
-    assert [getattr(mine, knob) for knob in MEMBERS.values()] == [base.weight_long, 0.0, 0.0, base.weight_short]
+    assert [getattr(mine, knob) for knob in MEMBERS.values()] == [
+        base.weight_long,
+        0.0,
+        0.0,
+        base.weight_short,
+    ]
 
 
 def test_a_variant_is_judged_at_the_default_and_at_its_best():
-    found = measure_at("x", lambda threshold: figures(-abs(threshold - 2.2)), 1.3, (1.0, 2.0, 2.5, 3.0))
+    found = measure_at(
+        "x", lambda threshold: figures(-abs(threshold - 2.2)), 1.3, (1.0, 2.0, 2.5, 3.0)
+    )
     assert found.at_default.standard == pytest.approx(-0.9)
     assert (found.best_threshold, found.best.standard) == (2.0, pytest.approx(-0.2))
-    assert measure_at("x", lambda threshold: figures(-abs(threshold - 1.3)), 1.3, (1.0, 2.0)).best_threshold == 1.3
+    assert (
+        measure_at(
+            "x", lambda threshold: figures(-abs(threshold - 1.3)), 1.3, (1.0, 2.0)
+        ).best_threshold
+        == 1.3
+    )
     assert found.plain()["best"]["f1"] == 0.5
     said = show("parts", [found], "1.3", "threshold").splitlines()
     assert said[0] == "parts; standard / low-FP / low-FN"
@@ -72,7 +99,8 @@ def test_every_variant_is_run_at_every_threshold(monkeypatch):
     assert len(said) == len(found)
     assert all(one.best_threshold == 2.0 for one in found)
     assert seen[:3] == [
-        default_knobs()._replace(threshold=threshold) for threshold in sorted({1.0, default_knobs().threshold, 2.0})
+        default_knobs()._replace(threshold=threshold)
+        for threshold in sorted({1.0, default_knobs().threshold, 2.0})
     ]
 
 
@@ -134,7 +162,11 @@ def test_the_steps_lead_to_the_default(monkeypatch):
     assert seen[-1] == base
     assert len(found) == 8
     changed = [
-        {knob for knob, before, after in zip(base._fields, first, second, strict=True) if before != after}
+        {
+            knob
+            for knob, before, after in zip(base._fields, first, second, strict=True)
+            if before != after
+        }
         for first, second in zip(seen[1::2], seen[3::2], strict=False)
     ]
     assert changed == [

@@ -12,7 +12,10 @@ from shared.errors import DataError
 from tests.reference import nab as reference
 from tests.support.nab_corpora import make_series
 
-ROWS = "timestamp,value\n2014-04-10 00:04:00,1.5\n2014-04-10 00:09:00,\n2014-04-10 00:09:00,3\n2014-04-10 00:14:00,-4e-3\n"
+ROWS = (
+    "timestamp,value\n2014-04-10 00:04:00,1.5\n2014-04-10 00:09:00,\n2014-04-10"
+    " 00:09:00,3\n2014-04-10 00:14:00,-4e-3\n"
+)
 WINDOW = ["2014-04-10 00:04:00.000000", "2014-04-10 00:09:00.000000"]
 
 
@@ -25,7 +28,9 @@ def folder(tmp_path):
             path.write_text(text)
         (tmp_path / at).mkdir(exist_ok=True)
         if windows is not None:
-            (tmp_path / at / "combined_windows.json").write_text(windows if isinstance(windows, str) else json.dumps(windows))
+            (tmp_path / at / "combined_windows.json").write_text(
+                windows if isinstance(windows, str) else json.dumps(windows)
+            )
         if labels is not None:
             (tmp_path / at / "combined_labels.json").write_text(json.dumps(labels))
         return tmp_path
@@ -42,7 +47,12 @@ def test_a_folder_is_read_sorted_whatever_it_is_called(folder, data, at):
     assert [one.key for one in corpus] == ["y/c.csv", "z/a.csv", "z/b.csv"]
     one = corpus[2]
     assert one.timestamps[0] == "2014-04-10 00:04:00"
-    assert one.time_ms.tolist() == [1_397_088_240_000, 1_397_088_540_000, 1_397_088_540_000, 1_397_088_840_000]
+    assert one.time_ms.tolist() == [
+        1_397_088_240_000,
+        1_397_088_540_000,
+        1_397_088_540_000,
+        1_397_088_840_000,
+    ]
     np.testing.assert_array_equal(one.values, [1.5, np.nan, 3.0, -0.004])
     assert one.windows.tolist() == [[0, 1]]
     assert one.labels.tolist() == [1]
@@ -65,10 +75,22 @@ def test_labels_may_be_missing_windows_may_not(folder):
         ("time,value\n1,2\n", r"b\.csv, line 1: no column 'timestamp'"),
         ("timestamp,value\n", r"b\.csv: no rows"),
         ("", r"b\.csv, line 1: no column"),
-        ("timestamp,value\n2014-04-10 00:04:00,1\n2014-04-10 00:09:00\n", r"b\.csv, line 3: 1 fields, the header has 2"),
-        ("timestamp,value\n2014-04-10 00:04:00,1\nyesterday,2\n", r"b\.csv, row 1: 'yesterday' is not a timestamp"),
-        ("timestamp,value\n2014-04-10 00:04:00,much\n", r"b\.csv, row 0: value is 'much', not a number"),
-        ("timestamp,value\n2014-04-10 00:04:00,inf\n", r"b\.csv, row 0: value is 'inf'; a finite number"),
+        (
+            "timestamp,value\n2014-04-10 00:04:00,1\n2014-04-10 00:09:00\n",
+            r"b\.csv, line 3: 1 fields, the header has 2",
+        ),
+        (
+            "timestamp,value\n2014-04-10 00:04:00,1\nyesterday,2\n",
+            r"b\.csv, row 1: 'yesterday' is not a timestamp",
+        ),
+        (
+            "timestamp,value\n2014-04-10 00:04:00,much\n",
+            r"b\.csv, row 0: value is 'much', not a number",
+        ),
+        (
+            "timestamp,value\n2014-04-10 00:04:00,inf\n",
+            r"b\.csv, row 0: value is 'inf'; a finite number",
+        ),
     ],
 )
 def test_a_bad_file_is_named_with_its_place(folder, text, complaint):
@@ -83,7 +105,10 @@ def test_a_bad_file_is_named_with_its_place(folder, text, complaint):
         ({"b/a.csv": [WINDOW]}, r"has no entry for any series of .*, such as 'a/b\.csv'"),
         ("{", "not JSON"),
         ("[]", "expected an object"),
-        ({"a/b.csv": [["2014-04-10 00:05:00", WINDOW[1]]]}, r"a/b\.csv: the label '2014-04-10 00:05:00' is not the timestamp"),
+        (
+            {"a/b.csv": [["2014-04-10 00:05:00", WINDOW[1]]]},
+            r"a/b\.csv: the label '2014-04-10 00:05:00' is not the timestamp",
+        ),
         ({"a/b.csv": [["soon", WINDOW[1]]]}, r"labels of a/b\.csv: 'soon' is not a timestamp"),
         ({"a/b.csv": [WINDOW, WINDOW]}, "overlap or are out of order"),
         ({"a/b.csv": [WINDOW[::-1]]}, "overlap or are out of order"),
@@ -95,7 +120,9 @@ def test_bad_windows_are_named(folder, windows, complaint):
 
 
 def test_a_series_without_an_entry_has_no_windows_and_says_so(folder):
-    labelled, unlabelled = read_corpus(folder({"a/b.csv": ROWS, "new/c.csv": ROWS}, {"a/b.csv": [WINDOW]}))
+    labelled, unlabelled = read_corpus(
+        folder({"a/b.csv": ROWS, "new/c.csv": ROWS}, {"a/b.csv": [WINDOW]})
+    )
     assert (labelled.labelled, unlabelled.labelled) == (True, False)
     assert unlabelled.windows.shape == (0, 2)
     assert unlabelled.labels.shape == (0,)
@@ -107,7 +134,15 @@ def test_an_empty_folder_is_refused(tmp_path):
 
 
 def test_the_probation_is_a_share_of_the_rows_up_to_750():
-    assert [probation_rows(rows) for rows in (1, 6, 7, 100, 4032, 5000, 22_695)] == [0, 0, 1, 15, 604, 750, 750]
+    assert [probation_rows(rows) for rows in (1, 6, 7, 100, 4032, 5000, 22_695)] == [
+        0,
+        0,
+        1,
+        15,
+        604,
+        750,
+        750,
+    ]
     for rows in (*range(1, 200), 999, 4032, 4999, 5000, 5001, 22_695):
         assert probation_rows(rows) == sum(reference.is_probation(row, rows) for row in range(rows))
 
@@ -127,5 +162,9 @@ def test_scores_that_cannot_be_judged_are_refused():
 def test_the_development_series_are_all_there(nab_dir):
     corpus = [one for one in read_corpus(nab_dir) if one.category == "realAWSCloudwatch"]
     assert len(corpus) == 17
-    assert sum(len(one.judged_windows) for one in corpus) == sum(len(one.windows) for one in corpus) == 30
+    assert (
+        sum(len(one.judged_windows) for one in corpus)
+        == sum(len(one.windows) for one in corpus)
+        == 30
+    )
     assert sum(len(one.labels) for one in corpus) == 31

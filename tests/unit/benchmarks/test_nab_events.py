@@ -73,7 +73,8 @@ def test_false_events_are_counted_per_day_and_series():
 def test_the_delay_is_from_the_label_and_the_wait_from_the_window():
     one = make_series(100, [(40, 49), (60, 69), (80, 89), (95, 97)], labels=[45, 62, 64, 72, 74])
     counted = count_events([one], [alarms_at([42, 69, 85, 96])], 1.0)
-    assert [fate.delay_min for fate in counted.fates[:3]] == [-15.0, 35.0, 55.0]  # the third lies after its label
+    # the third lies after its label
+    assert [fate.delay_min for fate in counted.fates[:3]] == [-15.0, 35.0, 55.0]
     assert math.isnan(counted.fates[3].delay_min)
     assert [fate.wait_min for fate in counted.fates] == [10.0, 45.0, 25.0, 5.0]
     assert counted.median_delay_min == 35.0
@@ -88,7 +89,12 @@ def test_a_window_that_begins_in_the_probation_is_waited_for_from_there():
 
 def test_silence_has_figures_too():
     silent = count_events([make_series(100, [(40, 49)])], [np.zeros(100)], 1.0)
-    assert (silent.precision, silent.recall, silent.f1, silent.false_events_per_day) == (0.0, 0.0, 0.0, 0.0)
+    assert (silent.precision, silent.recall, silent.f1, silent.false_events_per_day) == (
+        0.0,
+        0.0,
+        0.0,
+        0.0,
+    )
     assert math.isnan(silent.median_delay_min)
     assert count_events([make_series(100)], [np.zeros(100)], 1.0).recall == 0.0
 
@@ -100,4 +106,6 @@ def test_the_best_threshold_stays_within_the_budget_and_is_the_highest_of_equals
     swept = sweep_events([one], [scores])
     assert swept.best_threshold() == 0.6
     assert swept.best_threshold(max_false_per_day=0.5) == 0.9
-    assert sweep_events([one], [np.where(one.window_of < 0, 1.0, 0.0)]).best_threshold(0.0) == math.inf
+    assert (
+        sweep_events([one], [np.where(one.window_of < 0, 1.0, 0.0)]).best_threshold(0.0) == math.inf
+    )

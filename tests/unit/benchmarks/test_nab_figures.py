@@ -8,9 +8,27 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.nab.detection import ALARM, QUIET, Scored, Warmup, as_scores, default_knobs, score_corpus
+from benchmarks.nab.detection import (
+    ALARM,
+    QUIET,
+    Scored,
+    Warmup,
+    as_scores,
+    default_knobs,
+    score_corpus,
+)
 from benchmarks.nab.events import count_events
-from benchmarks.nab.figures import Figures, best_of, cells, columns, figures_of, line, plain, summarise, table
+from benchmarks.nab.figures import (
+    Figures,
+    best_of,
+    cells,
+    columns,
+    figures_of,
+    line,
+    plain,
+    summarise,
+    table,
+)
 from benchmarks.nab.scoring import LOW_FN, LOW_FP, STANDARD, measure, tally
 from shared.ensemble.fold import EnsembleState, fold, limits_for
 from shared.settings import DetectionSettings
@@ -73,7 +91,9 @@ def test_figures_are_those_of_the_judges():
     ruler = measure(corpus)
     found = figures_of(corpus, ruler, scores)
     counted, events = tally(ruler, scores, ALARM), count_events(corpus, scores, ALARM)
-    assert found.profiles == {profile.name: counted.normalised(profile) for profile in (STANDARD, LOW_FP, LOW_FN)}
+    assert found.profiles == {
+        profile.name: counted.normalised(profile) for profile in (STANDARD, LOW_FP, LOW_FN)
+    }
     assert list(found.by_category) == ["a", "b"], "a category without windows cannot be judged"
     assert found.by_category["a"]["standard"] == counted.by_category(STANDARD)["a"]
     assert (found.f1, found.false_per_day) == (events.f1, events.false_events_per_day)
@@ -82,14 +102,21 @@ def test_figures_are_those_of_the_judges():
 
 
 def test_the_best_run_has_the_highest_standard_score_and_of_equals_the_highest_threshold():
-    runs = [(1.0, figures(70.0)), (1.5, figures(80.0, 0.5)), (2.0, figures(80.0, 0.9)), (3.0, figures(math.nan))]
+    runs = [
+        (1.0, figures(70.0)),
+        (1.5, figures(80.0, 0.5)),
+        (2.0, figures(80.0, 0.9)),
+        (3.0, figures(math.nan)),
+    ]
     assert best_of(runs) == runs[2]
 
 
 def test_a_summary_says_all_of_a_run():
     corpus, scores = two_categories()
     ruler = measure(corpus)
-    summary = summarise(corpus, ruler, Scored(scores, scores, 0.26), default_knobs(), Warmup.PROBATION)
+    summary = summarise(
+        corpus, ruler, Scored(scores, scores, 0.26), default_knobs(), Warmup.PROBATION
+    )
     assert summary["threshold"] == summary["settings"]["threshold"] == default_knobs().threshold
     assert summary["microseconds_per_value"] == pytest.approx(1000.0)
     assert summary["events"]["recall"] == 0.5
@@ -108,7 +135,11 @@ def test_a_corpus_without_windows_has_figures_too():
     corpus = [make_series(40)]
     ruler, scored = measure(corpus), Scored([np.zeros(40)], [np.zeros(40)], 0.0)
     summary = plain(summarise(corpus, ruler, scored, default_knobs(), Warmup.PRODUCT))
-    assert summary["profiles"] == {"standard": None, "reward_low_FP_rate": None, "reward_low_FN_rate": None}
+    assert summary["profiles"] == {
+        "standard": None,
+        "reward_low_FP_rate": None,
+        "reward_low_FN_rate": None,
+    }
     assert summary["optimised"] == {}
     assert figures_of(corpus, ruler, scored.scores).by_category == {}
     assert "no windows" in line(summarise(corpus, ruler, scored, default_knobs(), Warmup.PRODUCT))

@@ -57,10 +57,16 @@ def test_a_published_file_has_more_columns_and_whole_labels_as_floats(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ("2014-03-09 00:00:00,1,0,0\n2014-03-09 00:06:00,1,0,0\n", r"its timestamps are not those of cloud/cpu\.csv"),
+        (
+            "2014-03-09 00:00:00,1,0,0\n2014-03-09 00:06:00,1,0,0\n",
+            r"its timestamps are not those of cloud/cpu\.csv",
+        ),
         ("2014-03-09 00:00:00,1,0,0\n", "its timestamps are not those of"),
         ("2014-03-09 00:00:00,1,0,0\n2014-03-09 00:05:00,1,,0\n", "row 1: no anomaly_score"),
-        ("2014-03-09 00:00:00,1,0,0\n2014-03-09 00:05:00,1,0,2\n", "row 1: label is '2'; 0 or 1 is allowed"),
+        (
+            "2014-03-09 00:00:00,1,0,0\n2014-03-09 00:05:00,1,0,2\n",
+            "row 1: label is '2'; 0 or 1 is allowed",
+        ),
         ("", "no rows"),
     ],
 )

@@ -1,4 +1,6 @@
-"""Perturbed knobs and categories left out: fixed draws, and no category has a say in its own threshold."""
+"""Perturbed knobs and categories left out: fixed draws, and no category has a say in its own
+threshold.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ import pytest
 from benchmarks.nab import robustness
 from benchmarks.nab.detection import Scored, Warmup, default_knobs
 from benchmarks.nab.figures import Figures
-from benchmarks.nab.robustness import VARIANTS, draws, leave_one_out, perturb, show_left_out, show_spread, spread_of
+from benchmarks.nab.robustness import (
+    VARIANTS,
+    draws,
+    leave_one_out,
+    perturb,
+    show_left_out,
+    show_spread,
+    spread_of,
+)
 from benchmarks.nab.scoring import measure
 from tests.support.nab_corpora import make_series
 
@@ -37,20 +47,32 @@ def test_a_draw_runs_with_the_threshold_kept_and_with_its_own(monkeypatch):
 
     def run(corpus, ruler, knobs, warmup):
         seen.append((knobs, warmup))
-        return Figures({"standard": knobs.threshold}, {"a": {"standard": 2 * knobs.threshold}}, 0.5, 0.25)
+        return Figures(
+            {"standard": knobs.threshold}, {"a": {"standard": 2 * knobs.threshold}}, 0.5, 0.25
+        )
 
     monkeypatch.setattr(robustness, "run", run)
     base, said = default_knobs(), []
     found = perturb((), None, base, 4, Warmup.PRODUCT, said.append)
     drawn = list(draws(base, 4))
     assert [knobs for knobs, _ in seen[1::2]] == drawn
-    assert [knobs for knobs, _ in seen[::2]] == [knobs._replace(threshold=base.threshold) for knobs in drawn]
+    assert [knobs for knobs, _ in seen[::2]] == [
+        knobs._replace(threshold=base.threshold) for knobs in drawn
+    ]
     assert {warmup for _, warmup in seen} == {Warmup.PRODUCT}
     assert len(said) == 4
     spread = spread_of(found)
     own = [knobs.threshold for knobs in drawn]
-    assert spread[VARIANTS[0]]["all"] == {"mean": base.threshold, "lowest": base.threshold, "highest": base.threshold}
-    assert spread[VARIANTS[1]]["all"] == {"mean": pytest.approx(np.mean(own)), "lowest": min(own), "highest": max(own)}
+    assert spread[VARIANTS[0]]["all"] == {
+        "mean": base.threshold,
+        "lowest": base.threshold,
+        "highest": base.threshold,
+    }
+    assert spread[VARIANTS[1]]["all"] == {
+        "mean": pytest.approx(np.mean(own)),
+        "lowest": min(own),
+        "highest": max(own),
+    }
     assert spread[VARIANTS[1]]["a"]["highest"] == 2 * max(own)
     shown = show_spread(spread, 4, base.threshold, Warmup.PRODUCT)
     assert f"{max(own):.1f}" in shown
@@ -59,8 +81,12 @@ def test_a_draw_runs_with_the_threshold_kept_and_with_its_own(monkeypatch):
 
 @pytest.fixture
 def three_categories(monkeypatch):
-    """Category a hits its window up to threshold 1.0, b up to 1.5; below that both have a false alarm. c has no window."""
-    corpus = [make_series(200, [(80, 99)], category=name) for name in "ab"] + [make_series(200, category="c")]
+    """Category a hits its window up to threshold 1.0, b up to 1.5; below that both have a false
+    alarm. c has no window.
+    """
+    corpus = [make_series(200, [(80, 99)], category=name) for name in "ab"] + [
+        make_series(200, category="c")
+    ]
 
     def score_corpus(corpus, knobs, warmup):
         scores = []
@@ -79,12 +105,16 @@ def three_categories(monkeypatch):
 def test_a_category_has_no_say_in_its_threshold(three_categories):
     found = {
         one.category: one
-        for one in leave_one_out(three_categories, measure(three_categories), default_knobs(), Warmup.PROBATION, silent)
+        for one in leave_one_out(
+            three_categories, measure(three_categories), default_knobs(), Warmup.PROBATION, silent
+        )
     }
     assert found["a"].threshold == 1.5
     assert found["a"].standard == 0.0, "at b's threshold nothing of a is found"
     assert found["b"].threshold == 1.0
-    assert found["b"].standard == found["b"].at_default == pytest.approx(94.5), "the window hit, a false alarm before it"
+    assert found["b"].standard == found["b"].at_default == pytest.approx(94.5), (
+        "the window hit, a false alarm before it"
+    )
     assert math.isnan(found["c"].standard)
     assert found["c"].false_per_day == pytest.approx(2 / (169 * 5 / 1440))
     shown = show_left_out(list(found.values()), Warmup.PROBATION)

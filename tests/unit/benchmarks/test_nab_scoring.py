@@ -1,4 +1,6 @@
-"""The NAB scorer against its twin, against figures by hand and against the figures published with the series."""
+"""The NAB scorer against its twin, against figures by hand and against the figures published with
+the series.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,17 @@ import pytest
 from hypothesis import given
 
 from benchmarks.nab.corpus import read_corpus
-from benchmarks.nab.scoring import LOW_FN, LOW_FP, PROFILES, STANDARD, measure, rewards, scaled_sigmoid, sweep, tally
+from benchmarks.nab.scoring import (
+    LOW_FN,
+    LOW_FP,
+    PROFILES,
+    STANDARD,
+    measure,
+    rewards,
+    scaled_sigmoid,
+    sweep,
+    tally,
+)
 from tests.reference import nab as reference
 from tests.support.nab_corpora import as_files, judged_corpora, make_series
 
@@ -32,7 +44,10 @@ DETECTORS = {
     "clock": lambda one: (np.arange(len(one)) % 200 == 0).astype(float),
     "z": deviations,
 }
-ALL, AWS = ("artificialNoAnomaly", "artificialWithAnomaly", "realAWSCloudwatch"), ("realAWSCloudwatch",)
+ALL, AWS = (
+    ("artificialNoAnomaly", "artificialWithAnomaly", "realAWSCloudwatch"),
+    ("realAWSCloudwatch",),
+)
 FIGURES = [
     ("first", ALL, (100, 100, 100), (1.0, 1.0, 1.0)),
     ("label", ALL, (90.4726, 90.3198, 92.7225), (1.0, 1.0, 1.0)),
@@ -43,7 +58,9 @@ FIGURES = [
     ("z", ALL, (10.9489, 9.4306, 12.8548), (32.292079, 35.404293, 32.292079)),
     ("z", AWS, (13.1387, 11.3167, 15.4258), (32.292079, 35.404293, 32.292079)),
 ]
-"""Detector, categories, published score of each profile, threshold it is best at (None: judged at 1)."""
+"""Detector, categories, published score of each profile, threshold it is best at (None: judged at
+1).
+"""
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +97,9 @@ def test_every_threshold_is_worth_what_the_twin_says(made):
         for threshold, score in slow:
             expected = math.nan if score is None else score
             assert swept.at(threshold, profile) == pytest.approx(expected, abs=1e-9, nan_ok=True)
-            assert tally(ruler, scores, threshold).normalised(profile) == pytest.approx(expected, abs=1e-9, nan_ok=True)
+            assert tally(ruler, scores, threshold).normalised(profile) == pytest.approx(
+                expected, abs=1e-9, nan_ok=True
+            )
         if swept.windows:
             top = max(score for _, score in slow)
             best = swept.best(profile)
@@ -102,7 +121,9 @@ def test_a_tally_adds_up_and_its_categories_are_judged_alone(made):
     whole = tally(measure(corpus), scores, 0.5)
     for category, score in whole.by_category(STANDARD).items():
         mine = [place for place, one in enumerate(corpus) if one.category == category]
-        alone = tally(measure([corpus[place] for place in mine]), [scores[place] for place in mine], 0.5)
+        alone = tally(
+            measure([corpus[place] for place in mine]), [scores[place] for place in mine], 0.5
+        )
         assert score == pytest.approx(alone.normalised(STANDARD), abs=1e-9, nan_ok=True)
         assert whole.hit[mine].tolist() == alone.hit.tolist()
         assert whole.false_rows[mine].tolist() == alone.false_rows.tolist()
@@ -111,7 +132,10 @@ def test_a_tally_adds_up_and_its_categories_are_judged_alone(made):
 @given(judged_corpora())
 def test_the_probation_decides_nothing(made):
     corpus, scores = made
-    noisy = [np.where(np.arange(len(one)) < one.probation, 9.0, mine) for one, mine in zip(corpus, scores, strict=True)]
+    noisy = [
+        np.where(np.arange(len(one)) < one.probation, 9.0, mine)
+        for one, mine in zip(corpus, scores, strict=True)
+    ]
     calm, loud = sweep(measure(corpus), scores), sweep(measure(corpus), noisy)
     np.testing.assert_array_equal(calm.thresholds, loud.thresholds)
     np.testing.assert_array_equal(calm.normalised(LOW_FN), loud.normalised(LOW_FN))
@@ -146,7 +170,9 @@ def test_figures_by_hand():
 
 
 def test_a_repeated_timestamp_means_its_first_row():
-    one = make_series(40, [(20, 25)], minutes=[*range(0, 130, 5), 125, 125, *range(130, 190, 5)][:40])
+    one = make_series(
+        40, [(20, 25)], minutes=[*range(0, 130, 5), 125, 125, *range(130, 190, 5)][:40]
+    )
     assert one.timestamps[25] == one.timestamps[26] == one.timestamps[27]
     assert one.window_of[24:29].tolist() == [0, 0, -1, -1, -1]
     assert rewards(one)[26] == pytest.approx(float(scaled_sigmoid(np.array(1 / 5))))

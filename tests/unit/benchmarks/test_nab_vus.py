@@ -14,7 +14,16 @@ from tests.reference import nab as reference
 from tests.support.nab_corpora import make_series
 
 PUBLISHED = [
-    (60, [(20, 29)], 7, 37, 16, 250, (0.5723628422517812, 0.7793144788004439), (0.6359915368005189, 0.8345669907321884)),
+    (
+        60,
+        [(20, 29)],
+        7,
+        37,
+        16,
+        250,
+        (0.5723628422517812, 0.7793144788004439),
+        (0.6359915368005189, 0.8345669907321884),
+    ),
     (
         80,
         [(15, 20), (27, 30)],
@@ -35,13 +44,28 @@ PUBLISHED = [
         (0.45265599218274133, 0.6840367780032186),
         (0.49594032949239464, 0.7339837032443933),
     ),
-    (70, [(30, 41)], 5, 4, 30, 100, (0.6215043790472504, 0.7702662919383753), (0.5730476392167982, 0.8429769481785923)),
+    (
+        70,
+        [(30, 41)],
+        5,
+        4,
+        30,
+        100,
+        (0.6215043790472504, 0.7702662919383753),
+        (0.5730476392167982, 0.8429769481785923),
+    ),
 ]
-"""Rows, windows, factor and modulus of the scores, buffer, thresholds; VUS-PR and VUS-ROC of vus 0.0.5 and of vus 0.0.6."""
+"""Rows, windows, factor and modulus of the scores, buffer, thresholds; VUS-PR and VUS-ROC of vus
+0.0.5 and of vus 0.0.6.
+"""
 
 
-@pytest.mark.parametrize(("rows", "windows", "factor", "modulus", "buffer", "thresholds", "first", "revised"), PUBLISHED)
-def test_the_authors_packages_give_the_same(rows, windows, factor, modulus, buffer, thresholds, first, revised):
+@pytest.mark.parametrize(
+    ("rows", "windows", "factor", "modulus", "buffer", "thresholds", "first", "revised"), PUBLISHED
+)
+def test_the_authors_packages_give_the_same(
+    rows, windows, factor, modulus, buffer, thresholds, first, revised
+):
     scores = ((np.arange(rows) * factor) % modulus) / modulus
     for begin, end in windows:
         scores[begin : end + 1] += 0.25
@@ -51,7 +75,11 @@ def test_the_authors_packages_give_the_same(rows, windows, factor, modulus, buff
 
 
 @given(
-    st.lists(st.tuples(st.booleans(), st.sampled_from((0.0, 0.2, 0.4, 0.6, 0.8))), min_size=3, max_size=40),
+    st.lists(
+        st.tuples(st.booleans(), st.sampled_from((0.0, 0.2, 0.4, 0.6, 0.8))),
+        min_size=3,
+        max_size=40,
+    ),
     st.integers(0, 12),
     st.integers(2, 30),
     st.sampled_from(("2022", "revised")),
@@ -60,7 +88,9 @@ def test_the_twin_gives_the_same(rows, buffer, thresholds, edition):
     flags, scores = [flag for flag, _ in rows], [score for _, score in rows]
     if any(flags) and not all(flags):
         found = vus(np.array(reference.runs(flags)), np.array(scores), buffer, thresholds, edition)
-        assert (found.pr, found.roc) == pytest.approx(reference.vus(flags, scores, buffer, thresholds, edition), abs=1e-12)
+        assert (found.pr, found.roc) == pytest.approx(
+            reference.vus(flags, scores, buffer, thresholds, edition), abs=1e-12
+        )
 
 
 def test_windows_side_by_side_are_one():
@@ -79,7 +109,10 @@ def test_the_better_score_has_the_larger_volume(edition):
     windows, rows = np.array([[100, 149]]), np.arange(500)
     inside = (rows >= 100) & (rows <= 149)
     noise = np.sin(rows * 12.9898) * 0.4
-    perfect, good, blind = (vus(windows, scores, edition=edition) for scores in (inside + noise, inside * 0.5 + noise, noise))
+    perfect, good, blind = (
+        vus(windows, scores, edition=edition)
+        for scores in (inside + noise, inside * 0.5 + noise, noise)
+    )
     assert perfect.pr > good.pr > blind.pr
     assert perfect.roc > good.roc > blind.roc
 
@@ -92,15 +125,21 @@ def test_labels_fall_off_by_the_square_root():
 
 def test_the_mean_is_over_the_series_that_have_a_window_after_their_probation():
     corpus = [
-        make_series(100, windows, file=f"{number}.csv") for number, windows in enumerate([[(40, 49)], [], [(2, 9)], [(70, 79)]])
+        make_series(100, windows, file=f"{number}.csv")
+        for number, windows in enumerate([[(40, 49)], [], [(2, 9)], [(70, 79)]])
     ]
     scores = [np.cos(np.arange(100.0) * (number + 1)) for number in range(4)]
     by_series = vus_by_series(corpus, scores)
     assert [one is None for one in by_series] == [False, True, True, False]
-    first, last = (vus(np.array(window), scores[place][15:]) for place, window in ((0, [[25, 34]]), (3, [[55, 64]])))
+    first, last = (
+        vus(np.array(window), scores[place][15:])
+        for place, window in ((0, [[25, 34]]), (3, [[55, 64]]))
+    )
     assert (by_series[0], by_series[3]) == (first, last)
     mean = mean_vus(corpus, scores)
-    assert (mean.pr, mean.roc) == pytest.approx(((first.pr + last.pr) / 2, (first.roc + last.roc) / 2))
+    assert (mean.pr, mean.roc) == pytest.approx(
+        ((first.pr + last.pr) / 2, (first.roc + last.roc) / 2)
+    )
     assert math.isnan(mean_vus(corpus[1:3], scores[1:3]).pr)
     assert (BUFFER_ROWS, THRESHOLDS) == (100, 250)
 

@@ -31,13 +31,15 @@ def text(**fields: Any) -> str:
     return json.dumps({"type": "record", "name": "R", "fields": named})
 
 
-def read(schema: str, **settings: Any) -> tuple[tuple[str, ...], str, str, tuple[str, ...], dict[str, str]]:
+def read(
+    schema: str, **settings: Any
+) -> tuple[tuple[str, ...], str, str, tuple[str, ...], dict[str, str]]:
     """Return entity, time, what says its unit, metrics, left out."""
     fields = compile_plan(schema, InputSettings(**settings)).fields
     return fields.entity, fields.time, fields.time_by, fields.metrics, dict(fields.left_out)
 
 
-# --- schemas that real software writes ------------------------------------------------------------------------------------
+# --- schemas that real software writes ------------------------------------------------------------
 
 REAL: list[tuple[str, dict[str, Any], Any]] = [
     ("connect_jdbc_style", {}, (
@@ -88,7 +90,8 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
     ("logical_type_beside", {}, (
         ("host",), "timestamp", "timestamp-millis beside its type", ("cpu",), {"ingested_at": "a time (timestamp-millis)"})),
 ]  # fmt: skip
-"""File, settings -> entity, time, what says its unit, metrics, left out; or what the refusal says."""
+"""File, settings -> entity, time, what says its unit, metrics, left out; or what the refusal says.
+"""
 
 
 @pytest.mark.parametrize(("name", "settings", "expected"), REAL)
@@ -106,7 +109,7 @@ def test_every_schema_of_others_is_in_the_table() -> None:
     assert {path.stem for path in WRITTEN.glob("*.avsc")} == {name for name, *_ in REAL}
 
 
-# --- the time -------------------------------------------------------------------------------------------------------------
+# --- the time -------------------------------------------------------------------------------------
 
 TIMES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"x": MILLIS}, {}, "x"),
@@ -140,9 +143,14 @@ TIMES: list[tuple[dict[str, Any], dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "settings", "time"), TIMES)
 @pytest.mark.parametrize("nullable", [False, True])
-def test_the_time(fields: dict[str, Any], settings: dict[str, Any], time: str, nullable: bool) -> None:
+def test_the_time(
+    fields: dict[str, Any], settings: dict[str, Any], time: str, nullable: bool
+) -> None:
     if nullable:
-        fields = {name: avro if isinstance(avro, list) else ["null", avro] for name, avro in fields.items()}
+        fields = {
+            name: avro if isinstance(avro, list) else ["null", avro]
+            for name, avro in fields.items()
+        }
     found = read(text(host=["null", "string"], **fields, load="double"), **settings)
     assert (found[1], found[3][-1]) == (time, "load")
     assert set(found[3]) <= {"load", "x"}, "no time has become a metric"
@@ -210,7 +218,7 @@ def test_the_answer_to_each_question_works() -> None:
     )
 
 
-# --- the entity -------------------------------------------------------------------------------------------------------------
+# --- the entity -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -263,7 +271,9 @@ def test_entities_of_any_kind_and_case() -> None:
     record = {"REGION": "us", "Host": "a", "rack": 7, "ts": T0, "load": 1.0}
     entities = Directory()
     values = [encode(schema, 1, record), encode(schema, 1, record | {"rack": None})]
-    columns = decode(batch_of(values), {1: compile_plan(schema, settings)}, settings, entities, [], 9)
+    columns = decode(
+        batch_of(values), {1: compile_plan(schema, settings)}, settings, entities, [], 9
+    )
     assert (entities.names(), columns.reasons.tolist()) == (["a/us/7"], [Reason.ENTITY_INVALID])
 
 
@@ -273,12 +283,14 @@ def test_a_name_that_is_written_exactly_so_wins() -> None:
 
 def test_a_record_of_hundreds_of_fields_is_named_by_the_first() -> None:
     schema = text(**{f"f{i}": "double" for i in range(500)}, ts=MILLIS)
-    with pytest.raises(SchemaUnfit, match=rf"f{SHOWN_NAMES - 1} and {501 - SHOWN_NAMES} more; none of them is text") as caught:
+    with pytest.raises(
+        SchemaUnfit, match=rf"f{SHOWN_NAMES - 1} and {501 - SHOWN_NAMES} more; none of them is text"
+    ) as caught:
         read(schema)
     assert len(str(caught.value)) < 400
 
 
-# --- metrics ----------------------------------------------------------------------------------------------------------------
+# --- metrics --------------------------------------------------------------------------------------
 
 
 def test_what_is_left_out_and_why() -> None:
@@ -305,7 +317,9 @@ def test_what_is_left_out_and_why() -> None:
 
 
 def test_include_and_exclude() -> None:
-    schema = text(host="string", ts=MILLIS, CPU="double", load="double", created_at="long", note="string")
+    schema = text(
+        host="string", ts=MILLIS, CPU="double", load="double", created_at="long", note="string"
+    )
     assert read(schema, include="cpu")[3:] == (
         ("CPU",), {"load": "input.include does not name it", "created_at": "input.include does not name it", "note": "text"}
     )  # fmt: skip
@@ -337,7 +351,9 @@ def test_include_and_exclude() -> None:
         ),
     ],
 )
-def test_without_a_metric_it_says_what_was_near(fields: dict[str, Any], settings: dict[str, Any], says: str) -> None:
+def test_without_a_metric_it_says_what_was_near(
+    fields: dict[str, Any], settings: dict[str, Any], says: str
+) -> None:
     with pytest.raises(SchemaUnfit) as caught:
         read(text(host="string", ts=MILLIS, **fields), **settings)
     assert says in str(caught.value)
@@ -348,24 +364,32 @@ def test_a_decimal_beside_a_double_is_left_out_and_its_bytes_are_skipped() -> No
         text(host="string", cost=["null", DECIMAL], ts=MILLIS, load="double"),
         InputSettings(),
     )
-    value = b"\0\0\0\0\1" + b"\2a" + b"\2\4\x01\x02" + encode('"long"', 1, T0)[5:] + np.float64(2.5).tobytes()
-    columns = decode(batch_of([value]), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9)
+    value = b"\0\0\0\0\1\2a\2\4\x01\x02" + encode('"long"', 1, T0)[5:] + np.float64(2.5).tobytes()
+    columns = decode(
+        batch_of([value]), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+    )
     assert columns.values.tolist() == [[2.5]]
 
 
 def test_metrics_that_differ_in_case_only_stay_apart() -> None:
     assert read(text(host="string", ts=MILLIS, cpu="double", CPU="double"))[3] == ("cpu", "CPU")
-    assert read(text(host="string", ts=MILLIS, cpu="double", CPU="double"), exclude="CPU")[3] == ("cpu",)
+    assert read(text(host="string", ts=MILLIS, cpu="double", CPU="double"), exclude="CPU")[3] == (
+        "cpu",
+    )
 
 
 def test_a_record_beside_null() -> None:
-    """Flink SQL before 1.15 and Kafka Connect's optional struct; a null in its place has neither time nor entity."""
+    """Flink SQL before 1.15 and Kafka Connect's optional struct; a null in its place has neither
+    time nor entity.
+    """
     record = json.loads(text(host="string", ts=MILLIS, load="double"))
     for written in (["null", record], [record, "null"], [record]):
         schema, settings = json.dumps(written), InputSettings()
         values = [encode(schema, 1, {"host": "a", "ts": T0, "load": 1.0})]
         values += [encode(schema, 1, None)] if "null" in written else []
-        columns = decode(batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9)
+        columns = decode(
+            batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+        )
         assert (columns.time_ms.tolist(), columns.values.tolist()) == ([T0], [[1.0]])
         assert columns.reasons.tolist() == [Reason.TIME_OUT_OF_RANGE] * (len(values) - 1)
     with pytest.raises(SchemaUnfit, match="not a record"):

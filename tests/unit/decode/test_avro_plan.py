@@ -80,15 +80,27 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ('"string"', {}, "is a string, not a record"),
     ('{"type": "object"}', {}, "type 'object' is not defined"),
     (text(t=MILLIS, a="double"), {}, "n.R has no field 'host'.*input.entity_fields.*t, a"),
-    (text(host="double", t=MILLIS, a="double"), {}, "n.R.host is double.*string, int, long or enum"),
+    (
+        text(host="double", t=MILLIS, a="double"),
+        {},
+        "n.R.host is double.*string, int, long or enum",
+    ),
     (text(host=["null"], t=MILLIS, a="double"), {}, "n.R.host is"),
-    (text(host="string", t=MILLIS, a="double"), {"entity_fields": ("host", "host")}, "'host' twice"),
+    (
+        text(host="string", t=MILLIS, a="double"),
+        {"entity_fields": ("host", "host")},
+        "'host' twice",
+    ),
     (
         text(host="string", t="long", a="double"),
         {},
         "no timestamp field .*input.time_field and input.time_unit make it one of t, a",
     ),
-    (text(host="string", t={"type": "string", "logicalType": "timestamp-millis"}, a="int"), {}, "no timestamp field"),
+    (
+        text(host="string", t={"type": "string", "logicalType": "timestamp-millis"}, a="int"),
+        {},
+        "no timestamp field",
+    ),
     (
         text(host="string", x=MILLIS, y=MILLIS, a="double"),
         {},
@@ -96,9 +108,17 @@ UNFIT: list[tuple[str, dict[str, Any], str]] = [
     ),
     (text(host="string", t=MILLIS, note="string"), {}, "no numeric field"),
     (text(host="string", t=MILLIS, a="double"), {"exclude": ("a",)}, "leave none of a"),
-    (text(host="string", t=MILLIS, a="double", b="string"), {"include": ("a", "b")}, "n.R.b is string.*input.include"),
+    (
+        text(host="string", t=MILLIS, a="double", b="string"),
+        {"include": ("a", "b")},
+        "n.R.b is string.*input.include",
+    ),
     (text(host="string", t=MILLIS, a="double", r=["null", "R"]), {}, "n.R contains itself"),
-    (text(host="string", t=MILLIS, a="double", r="elsewhere.Type"), {}, "'elsewhere.Type' is not defined"),
+    (
+        text(host="string", t=MILLIS, a="double", r="elsewhere.Type"),
+        {},
+        "'elsewhere.Type' is not defined",
+    ),
 ]
 
 
@@ -124,7 +144,10 @@ def test_deep_nesting_is_refused() -> None:
         deep = {"type": "array", "items": deep}
     with pytest.raises(SchemaUnfit, match="nested too deeply"):
         compile_plan('{"type": "array", "items": ' * 5000 + '"int"' + "}" * 5000, InputSettings())
-    assert compile_plan(text(host="string", t=MILLIS, a="double", deep=deep), InputSettings()).depth == 400
+    assert (
+        compile_plan(text(host="string", t=MILLIS, a="double", deep=deep), InputSettings()).depth
+        == 400
+    )
 
 
 INVALID: list[tuple[str, str]] = [
@@ -133,7 +156,13 @@ INVALID: list[tuple[str, str]] = [
     ('{"type": "record", "name": "1R", "fields": []}', "needs a name"),
     ('{"type": "record", "name": "string", "fields": []}', "needs a name"),
     (text(**{"a-b": "int"}), "a field needs a name"),
-    ('{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, {"name": "a", "type": "int"}]}', "field twice"),
+    (
+        (
+            '{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}, {"name": "a",'
+            ' "type": "int"}]}'
+        ),
+        "field twice",
+    ),
     ('{"type": "record", "name": "R", "fields": [3]}', "a field needs a name"),
     ('["int", "int"]', "no type twice"),
     ('["null", ["int"]]', "holds no union"),
@@ -144,7 +173,12 @@ INVALID: list[tuple[str, str]] = [
     ('{"type": "enum", "name": "E", "symbols": ["A"], "default": "B"}', "no symbol 'B'"),
     ('{"type": "fixed", "name": "F", "size": -1}', "size"),
     ('{"type": "fixed", "name": "F", "size": true}', "size"),
-    (text(a={"type": "fixed", "name": "F", "size": 1}, b={"type": "fixed", "name": "F", "size": 1}), "defined twice"),
+    (
+        text(
+            a={"type": "fixed", "name": "F", "size": 1}, b={"type": "fixed", "name": "F", "size": 1}
+        ),
+        "defined twice",
+    ),
     ("null", "is not a type"),
     ('{"type": null}', "is not a type"),
     ('{"items": "int"}', "is not a type"),
@@ -159,16 +193,29 @@ def test_what_is_no_schema_is_refused_with_the_place(schema: str, why: str) -> N
 
 
 def test_the_kernel_means_the_same_by_its_numbers() -> None:
-    """Steps, roles and reasons are written twice: as enumerations, and as constants that a compiled kernel can see."""
+    """Steps, roles and reasons are written twice: as enumerations, and as constants that a compiled
+    kernel can see.
+    """
     for op in Op:
         assert getattr(kernel, "BYTES_" if op is Op.BYTES else op.name) == op
     for role in Role:
         assert getattr(kernel, role.name) == role
     assert (wire.TRUNCATED, wire.MALFORMED) == (-Reason.TRUNCATED, -Reason.MALFORMED)
     assert kernel.TIME_INVALID == Reason.TIME_INVALID
-    for name in ("ACCEPTED", "EMPTY", "TOO_LARGE", "NOT_AVRO", "UNKNOWN_SCHEMA", "TRAILING_BYTES", "NOT_FINITE"):
+    for name in (
+        "ACCEPTED",
+        "EMPTY",
+        "TOO_LARGE",
+        "NOT_AVRO",
+        "UNKNOWN_SCHEMA",
+        "TRAILING_BYTES",
+        "NOT_FINITE",
+    ):
         assert getattr(kernel, name) == Reason[name]
-    assert (kernel.TIME_OUT_OF_RANGE, kernel.ENTITY_INVALID) == (Reason.TIME_OUT_OF_RANGE, Reason.ENTITY_INVALID)
+    assert (kernel.TIME_OUT_OF_RANGE, kernel.ENTITY_INVALID) == (
+        Reason.TIME_OUT_OF_RANGE,
+        Reason.ENTITY_INVALID,
+    )
 
 
 def test_names_are_found_by_namespace() -> None:

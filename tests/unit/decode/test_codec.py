@@ -18,7 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 
-from shared.decode.avro.decoder import Columns, SchemaUnfit, compile_plan, decode, decode_records, schema_ids
+from shared.decode.avro.decoder import (
+    Columns,
+    SchemaUnfit,
+    compile_plan,
+    decode,
+    decode_records,
+    schema_ids,
+)
 from shared.directory import Directory
 from shared.events import Reason
 from shared.settings import InputSettings
@@ -57,10 +64,21 @@ def compare(columns: Columns, twin: Decoded, metrics: list[str]) -> None:
 def run_both(values: list[bytes], text: str, input_: InputSettings, max_entities: int = 4) -> None:
     plan = compile_plan(text, input_)
     entities, metrics = Directory(), []
-    plans = {schema_id: plan if schema_id == 1 else None for schema_id in schema_ids(batch_of(values))}
+    plans = {
+        schema_id: plan if schema_id == 1 else None for schema_id in schema_ids(batch_of(values))
+    }
     columns = decode(batch_of(values), plans, input_, entities, metrics, max_entities)
     names, known = [], []
-    twin = decode_rows(values, {1: text}, {1: plan.time_field}, {1: plan.metrics}, input_, names, known, max_entities)
+    twin = decode_rows(
+        values,
+        {1: text},
+        {1: plan.time_field},
+        {1: plan.metrics},
+        input_,
+        names,
+        known,
+        max_entities,
+    )
     assert (entities.names(), metrics) == (names, known)
     compare(columns, twin, metrics)
 
@@ -76,7 +94,9 @@ def test_equals_fastavro(world: World) -> None:
     read = decode_records(values, [text] * len(values))
     for place, row in enumerate(columns.accepted):
         record = read[row]
-        assert entities.name(int(columns.entity[place])) == "/".join(str(record[part]) for part in input_.entity_fields)
+        assert entities.name(int(columns.entity[place])) == "/".join(
+            str(record[part]) for part in input_.entity_fields
+        )
         assert columns.time_ms[place] == in_ms(record["when"], plan.fields.time_unit)
         expected = [np.nan if record[name] is None else float(record[name]) for name in metrics]
         np.testing.assert_array_equal(columns.values[place], expected)
@@ -88,13 +108,20 @@ def test_equals_fastavro(world: World) -> None:
 def in_ms(value: Any, unit: str) -> int:
     if unit == "iso":
         moment = datetime.fromisoformat(value.upper())
-        return (moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(milliseconds=1)
-    exact = Fraction(value) * {"s": 1000, "ms": 1, "us": Fraction(1, 1000), "ns": Fraction(1, 1_000_000)}[unit]
+        return (
+            moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+        ) // timedelta(milliseconds=1)
+    exact = (
+        Fraction(value)
+        * {"s": 1000, "ms": 1, "us": Fraction(1, 1000), "ns": Fraction(1, 1_000_000)}[unit]
+    )
     return math.floor(exact) if isinstance(value, int) else round_as_floats(value, unit)
 
 
 def round_as_floats(value: float, unit: str) -> int:
-    return math.floor((value * 1000 if unit == "s" else value / {"ms": 1, "us": 1e3, "ns": 1e6}[unit]) + 0.5)
+    return math.floor(
+        (value * 1000 if unit == "s" else value / {"ms": 1, "us": 1e3, "ns": 1e6}[unit]) + 0.5
+    )
 
 
 @settings(max_examples=EXAMPLES)
@@ -107,27 +134,41 @@ def test_equals_its_twin_on_damaged_records(world: World, data: st.DataObject) -
         for _ in range(data.draw(st.integers(0, 3))):
             at = data.draw(st.integers(0, len(value)))
             kind = data.draw(st.sampled_from(["cut", "insert", "delete", "replace"]))
-            new = data.draw(st.binary(min_size=1, max_size=2) | st.sampled_from([b"\xff" * 10 + b"\1", b"\x80" * 9 + b"\1"]))
-            value[at:] = {"cut": b"", "insert": new + value[at:], "delete": value[at + 1 :], "replace": new + value[at + 1 :]}[
-                kind
-            ]
+            new = data.draw(
+                st.binary(min_size=1, max_size=2)
+                | st.sampled_from([b"\xff" * 10 + b"\1", b"\x80" * 9 + b"\1"])
+            )
+            value[at:] = {
+                "cut": b"",
+                "insert": new + value[at:],
+                "delete": value[at + 1 :],
+                "replace": new + value[at + 1 :],
+            }[kind]
         values.append(bytes(value))
     run_both(values, text, input_)
 
 
 @settings(max_examples=EXAMPLES)
 @given(worlds(), st.lists(st.binary(max_size=30), max_size=8))
-def test_any_bytes_are_accepted_or_rejected_with_a_reason(world: World, bodies: list[bytes]) -> None:
+def test_any_bytes_are_accepted_or_rejected_with_a_reason(
+    world: World, bodies: list[bytes]
+) -> None:
     text, input_, _ = world
     run_both([b"\0\0\0\0\1" + body for body in bodies] + bodies, text, input_)
 
 
 @settings(max_examples=EXAMPLES)
-@given(st.lists(st.binary(max_size=12).map(lambda body: b"\0\0\0\0\2\2" + body), min_size=1, max_size=20))
+@given(
+    st.lists(
+        st.binary(max_size=12).map(lambda body: b"\0\0\0\0\2\2" + body), min_size=1, max_size=20
+    )
+)
 def test_text_of_any_bytes_is_judged_as_python_judges_it(bodies: list[bytes]) -> None:
     """The entity is what Python decodes; skipped text must be UTF-8 as well."""
     field = {"name": "x", "type": {"type": "array", "items": "string"}}
-    text = json.dumps({"type": "record", "name": "R", "fields": [*json.loads(METRIC_EVENT)["fields"], field]})
+    text = json.dumps(
+        {"type": "record", "name": "R", "fields": [*json.loads(METRIC_EVENT)["fields"], field]}
+    )
     head = event()
     values = [head + b"\2" + bytes([2 * len(body)]) + body + b"\0" for body in bodies]
     values += [b"\0\0\0\0\1" + bytes([2 * len(body)]) + body + head[7:] + b"\0" for body in bodies]
@@ -151,10 +192,17 @@ def mixed_values() -> tuple[list[bytes], dict[int, Any]]:
             ],
         }
     )
-    plans = {1: compile_plan(METRIC_EVENT, INPUT), 2: SchemaUnfit("unfit"), 3: None, 4: compile_plan(other, INPUT)}
+    plans = {
+        1: compile_plan(METRIC_EVENT, INPUT),
+        2: SchemaUnfit("unfit"),
+        3: None,
+        4: compile_plan(other, INPUT),
+    }
     values = [b"", b"x", b"\0\0\0\0\3", b"\0\0\0\0\2...", event("bad", cpu=np.nan)]
     for i in range(12):
-        values.append(encode(other, 4, {"mem": i, "host": f"h{i % 5}", "cpu": 0.5, "timestamp": T0 + i}))
+        values.append(
+            encode(other, 4, {"mem": i, "host": f"h{i % 5}", "cpu": 0.5, "timestamp": T0 + i})
+        )
         values.append(event(f"h{i % 7}", T0 + i, disk_write=float(i)))
         values.append(event(f"h{i}", T0, cpu=1.0)[:-1] if i % 3 else event("h" * 300))
     return values, plans
@@ -170,11 +218,29 @@ def test_batch_cuts_change_nothing(max_entities: int, cuts: set[int]) -> None:
     columns = decode(batch, plans, INPUT, entities, metrics, max_entities)
     parts, part_entities, part_metrics = [], Directory(), []
     for start, stop in pairwise(bounds):
-        part = decode(batch.rows(start, stop), plans, INPUT, part_entities, part_metrics, max_entities)
+        part = decode(
+            batch.rows(start, stop), plans, INPUT, part_entities, part_metrics, max_entities
+        )
         padded = np.full((len(part), columns.values.shape[1]), np.nan)
         padded[:, : part.values.shape[1]] = part.values
-        parts.append((part.accepted + start, part.entity, part.time_ms, padded, part.rejected + start, part.reasons))
-    whole = [columns.accepted, columns.entity, columns.time_ms, columns.values, columns.rejected, columns.reasons]
+        parts.append(
+            (
+                part.accepted + start,
+                part.entity,
+                part.time_ms,
+                padded,
+                part.rejected + start,
+                part.reasons,
+            )
+        )
+    whole = [
+        columns.accepted,
+        columns.entity,
+        columns.time_ms,
+        columns.values,
+        columns.rejected,
+        columns.reasons,
+    ]
     for one, many in zip(whole, zip(*parts, strict=True), strict=True):
         joined = np.concatenate(many)
         assert one.dtype == joined.dtype
@@ -186,7 +252,9 @@ def test_batch_cuts_change_nothing(max_entities: int, cuts: set[int]) -> None:
 def test_a_rejected_record_changes_nothing() -> None:
     values, plans = mixed_values()
     entities, metrics = Directory(), []
-    bad = [value for value, reason in zip(values, decode_reasons(values, plans), strict=True) if reason]
+    bad = [
+        value for value, reason in zip(values, decode_reasons(values, plans), strict=True) if reason
+    ]
     columns = decode(batch_of(bad), plans, INPUT, entities, metrics, 100)
     assert len(columns) == 0
     assert len(columns.rejected) == len(bad) == 17
@@ -202,14 +270,31 @@ def decode_reasons(values: list[bytes], plans: dict[int, Any]) -> list[int]:
 def test_a_rejected_record_does_not_bring_its_metrics() -> None:
     values, plans = mixed_values()
     metrics: list[str] = []
-    decode(batch_of([values[5][:-1], event(cpu=1.0), values[5]]), plans, INPUT, Directory(), metrics, 100)
+    decode(
+        batch_of([values[5][:-1], event(cpu=1.0), values[5]]),
+        plans,
+        INPUT,
+        Directory(),
+        metrics,
+        100,
+    )
     assert metrics == ["cpu", "network_in", "disk_write", "mem"]
 
 
 def test_columns_have_the_promised_types() -> None:
     columns, _, _ = decoded([event(cpu=1.0), b""])
-    found = [getattr(columns, name) for name in ("accepted", "entity", "time_ms", "values", "rejected", "reasons")]
-    assert [array.dtype for array in found] == [np.int64, np.int32, np.int64, np.float64, np.int64, np.uint8]
+    found = [
+        getattr(columns, name)
+        for name in ("accepted", "entity", "time_ms", "values", "rejected", "reasons")
+    ]
+    assert [array.dtype for array in found] == [
+        np.int64,
+        np.int32,
+        np.int64,
+        np.float64,
+        np.int64,
+        np.uint8,
+    ]
     assert columns.values.flags["C_CONTIGUOUS"]
 
 
@@ -219,7 +304,15 @@ def test_an_empty_batch() -> None:
 
 
 def test_schema_ids_in_order_of_appearance() -> None:
-    values = [b"\0\0\0\1\0x", b"\0\0\0\0\7", b"", b"\1\0\0\0\5", b"\0\0\0\0", b"\0\0\0\1\0", b"\0\xff\xff\xff\xff"]
+    values = [
+        b"\0\0\0\1\0x",
+        b"\0\0\0\0\7",
+        b"",
+        b"\1\0\0\0\5",
+        b"\0\0\0\0",
+        b"\0\0\0\1\0",
+        b"\0\xff\xff\xff\xff",
+    ]
     assert schema_ids(batch_of(values)) == [256, 7, 2**32 - 1]
 
 
@@ -232,7 +325,15 @@ def test_an_id_without_a_plan_is_an_error_of_the_caller() -> None:
 
 
 def test_gates() -> None:
-    values = [event(cpu=1.5), b"", b"\1" + event()[1:], b"\0\0\0", b"\0\0\0\0\3", b"\0\0\0\0\2", event() + b"\0"]
+    values = [
+        event(cpu=1.5),
+        b"",
+        b"\1" + event()[1:],
+        b"\0\0\0",
+        b"\0\0\0\0\3",
+        b"\0\0\0\0\2",
+        event() + b"\0",
+    ]
     assert reasons(values) == [
         Reason.ACCEPTED, Reason.EMPTY, Reason.NOT_AVRO, Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT,
         Reason.TRAILING_BYTES,
@@ -241,14 +342,22 @@ def test_gates() -> None:
 
 def test_every_truncation_is_seen() -> None:
     value = event("host-1", cpu=1.0, network_in=2.0)
-    expected = [Reason.EMPTY, *[Reason.NOT_AVRO] * 4, *[Reason.TRUNCATED] * (len(value) - 5), Reason.ACCEPTED]
+    expected = [
+        Reason.EMPTY,
+        *[Reason.NOT_AVRO] * 4,
+        *[Reason.TRUNCATED] * (len(value) - 5),
+        Reason.ACCEPTED,
+    ]
     assert reasons([value[:size] for size in range(len(value) + 1)]) == expected
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("metric", ["cpu", "disk_write"])
 def test_metrics_must_be_finite(metric: str, value: float) -> None:
-    assert reasons([event(**{metric: value}), event(**{metric: 1.7e308})]) == [Reason.NOT_FINITE, Reason.ACCEPTED]
+    assert reasons([event(**{metric: value}), event(**{metric: 1.7e308})]) == [
+        Reason.NOT_FINITE,
+        Reason.ACCEPTED,
+    ]
 
 
 def test_an_excluded_field_need_not_be_finite() -> None:
@@ -260,7 +369,16 @@ def test_times() -> None:
     low, high = INPUT.min_time_ms, INPUT.max_time_ms
     times = [low - 1, low, high, high + 1, 0, -1, 2**63 - 1, -(2**63)]
     far = Reason.TIME_OUT_OF_RANGE
-    assert reasons([event(time_ms=t) for t in times]) == [far, Reason.ACCEPTED, Reason.ACCEPTED, far, far, far, far, far]
+    assert reasons([event(time_ms=t) for t in times]) == [
+        far,
+        Reason.ACCEPTED,
+        Reason.ACCEPTED,
+        far,
+        far,
+        far,
+        far,
+        far,
+    ]
 
 
 def test_a_missing_time_is_no_time_however_early_times_may_be() -> None:
@@ -270,22 +388,39 @@ def test_a_missing_time_is_no_time_however_early_times_may_be() -> None:
     times = [None, 0, -1000]
     values = [encode(text, 1, {"host": "a", "timestamp": time_ms, "cpu": 1.0}) for time_ms in times]
     columns = decode(batch_of(values), {1: compile_plan(text, input_)}, input_, Directory(), [], 9)
-    assert (columns.time_ms.tolist(), columns.reasons.tolist()) == ([0, -1000], [Reason.TIME_OUT_OF_RANGE])
+    assert (columns.time_ms.tolist(), columns.reasons.tolist()) == (
+        [0, -1000],
+        [Reason.TIME_OUT_OF_RANGE],
+    )
 
 
-@pytest.mark.parametrize("name", ["a", "x" * 256, "é" * 128, "日本", "a b/c", "\N{NO-BREAK SPACE}", "\U0010ffff", "~"])
+@pytest.mark.parametrize(
+    "name", ["a", "x" * 256, "é" * 128, "日本", "a b/c", "\N{NO-BREAK SPACE}", "\U0010ffff", "~"]
+)
 def test_good_entities(name: str) -> None:
     columns, entities, _ = decoded([event(name)])
     assert (len(columns), entities) == (1, [name])
 
 
-@pytest.mark.parametrize("name", ["", "x" * 257, "é" * 129, "a\n", "\0", "a\x7f", "12345678\x1f", "\x85", "ok" * 4 + "\x9f"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "x" * 257, "é" * 129, "a\n", "\0", "a\x7f", "12345678\x1f", "\x85", "ok" * 4 + "\x9f"],
+)
 def test_bad_entities(name: str) -> None:
     assert reasons([event(name)]) == [Reason.ENTITY_INVALID]
 
 
 @pytest.mark.parametrize(
-    "raw", [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf5\x80\x80\x80", b"\xf0\x8f\xbf\xbf", b"\xe2\x82"]
+    "raw",
+    [
+        b"\xff",
+        b"\xc0\x80",
+        b"\xed\xa0\x80",
+        b"\xf4\x90\x80\x80",
+        b"\xf5\x80\x80\x80",
+        b"\xf0\x8f\xbf\xbf",
+        b"\xe2\x82",
+    ],
 )
 def test_entities_must_be_utf8(raw: bytes) -> None:
     value = event("a")
@@ -309,9 +444,18 @@ def test_an_entity_of_several_fields(parts: tuple[Any, ...], name: str | None) -
     """In the order of the settings, not of the schema."""
     kinds = {"region": [REGION], "number": ["long", "string"], "host": ["string"]}
     fields = [{"name": part, "type": ["null", *kind]} for part, kind in kinds.items()]
-    text = json.dumps({"type": "record", "name": "R", "fields": [*fields, *json.loads(METRIC_EVENT)["fields"][1:]]})
+    text = json.dumps(
+        {
+            "type": "record",
+            "name": "R",
+            "fields": [*fields, *json.loads(METRIC_EVENT)["fields"][1:]],
+        }
+    )
     input_ = InputSettings(entity_fields=("host", "number", "region"))
-    record = dict(zip(("host", "number", "region"), parts, strict=True)) | {"timestamp": T0, "cpu": 1.0}
+    record = dict(zip(("host", "number", "region"), parts, strict=True)) | {
+        "timestamp": T0,
+        "cpu": 1.0,
+    }
     value = encode(text, 1, record | {"network_in": None, "disk_write": None})
     run_both([value], text, input_)
     entities = Directory()
@@ -338,7 +482,14 @@ def test_further_entities_are_rejected() -> None:
 
 
 GOOD, CUT, BAD = Reason.ACCEPTED, Reason.TRUNCATED, Reason.MALFORMED
-ENUM, FIXED = {"type": "enum", "name": "E", "symbols": ["A", "B"]}, {"type": "fixed", "name": "F", "size": 3}
+ENUM, FIXED = (
+    {"type": "enum", "name": "E", "symbols": ["A", "B"]},
+    {
+        "type": "fixed",
+        "name": "F",
+        "size": 3,
+    },
+)
 LONGS, NOTHINGS, INT_MAP = (
     {"type": "array", "items": "long"},
     {"type": "array", "items": "null"},
@@ -367,11 +518,18 @@ FIELDS: list[tuple[Any, bytes, Reason]] = [
 
 @pytest.mark.parametrize("exclude", [(), ("extra",)])
 @pytest.mark.parametrize(("kind", "data", "reason"), FIELDS)
-def test_every_way_a_field_can_be_damaged(kind: Any, data: bytes, reason: Reason, exclude: tuple[str, ...]) -> None:
+def test_every_way_a_field_can_be_damaged(
+    kind: Any, data: bytes, reason: Reason, exclude: tuple[str, ...]
+) -> None:
     fields = [*json.loads(METRIC_EVENT)["fields"], {"name": "extra", "type": kind}]
-    text, input_ = json.dumps({"type": "record", "name": "R", "fields": fields}), InputSettings(exclude=exclude)
+    text, input_ = (
+        json.dumps({"type": "record", "name": "R", "fields": fields}),
+        InputSettings(exclude=exclude),
+    )
     run_both([event() + data], text, input_)
-    columns = decode(batch_of([event() + data]), {1: compile_plan(text, input_)}, input_, Directory(), [], 9)
+    columns = decode(
+        batch_of([event() + data]), {1: compile_plan(text, input_)}, input_, Directory(), [], 9
+    )
     assert columns.reasons.tolist() == ([reason] if reason else [])
 
 
@@ -385,8 +543,20 @@ def test_huge_blocks_cost_no_more_than_their_bytes() -> None:
     text = json.dumps({"type": "record", "name": "R", "fields": fields})
     huge = fastavro_long(2**62)
     sized = fastavro_long(-(2**62)) + b"\0"
-    tails = [huge * 300 + b"\0\0", sized * 9 + b"\0\0", fastavro_long(-(2**63)) + b"\0\0\0", b"\0" + huge + b"\1\1\1"]
-    columns = decode(batch_of([event() + tail for tail in tails]), {1: compile_plan(text, INPUT)}, INPUT, Directory(), [], 10)
+    tails = [
+        huge * 300 + b"\0\0",
+        sized * 9 + b"\0\0",
+        fastavro_long(-(2**63)) + b"\0\0\0",
+        b"\0" + huge + b"\1\1\1",
+    ]
+    columns = decode(
+        batch_of([event() + tail for tail in tails]),
+        {1: compile_plan(text, INPUT)},
+        INPUT,
+        Directory(),
+        [],
+        10,
+    )
     assert columns.accepted.tolist() == [0, 1]
     assert columns.reasons.tolist() == [Reason.MALFORMED, Reason.TRUNCATED]
 
@@ -400,8 +570,16 @@ def fastavro_long(value: int) -> bytes:
 def test_varints_have_at_most_64_bits() -> None:
     value = event("a")
     head, rest = value[:5], value[7:]
-    texts = [b"\x82" + b"\x80" * 8 + b"\0a", b"\x82" + b"\x80" * 9 + b"\0a", b"\x82" + b"\x80" * 8 + b"\2a"]
-    assert reasons([head + text + rest for text in texts]) == [Reason.ACCEPTED, Reason.MALFORMED, Reason.MALFORMED]
+    texts = [
+        b"\x82" + b"\x80" * 8 + b"\0a",
+        b"\x82" + b"\x80" * 9 + b"\0a",
+        b"\x82" + b"\x80" * 8 + b"\2a",
+    ]
+    assert reasons([head + text + rest for text in texts]) == [
+        Reason.ACCEPTED,
+        Reason.MALFORMED,
+        Reason.MALFORMED,
+    ]
 
 
 def test_a_float_is_read_as_it_was_measured() -> None:

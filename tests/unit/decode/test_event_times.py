@@ -37,13 +37,17 @@ def text(**fields: Any) -> str:
         ("string", "iso", "2014-04-09T00:53:20.123+01:00", None),
     ],
 )  # fmt: skip
-def test_numbers_and_text_are_read_in_their_unit(kind: str, unit: str, value: Any, time_ms: int | None) -> None:
+def test_numbers_and_text_are_read_in_their_unit(
+    kind: str, unit: str, value: Any, time_ms: int | None
+) -> None:
     schema, settings = (
         text(HOST="string", TS=["null", kind], CPU="double"),
         InputSettings(time_unit=unit),
     )
     values = [encode(schema, 1, {"HOST": "a", "TS": one, "CPU": 1.0}) for one in (value, None)]
-    columns = decode(batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9)
+    columns = decode(
+        batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+    )
     assert columns.time_ms.tolist() == [1_397_001_200_123 if time_ms is None else time_ms]
     assert columns.reasons.tolist() == [Reason.TIME_OUT_OF_RANGE]
 
@@ -71,7 +75,9 @@ def test_numbers_and_text_are_read_in_their_unit(kind: str, unit: str, value: An
 def test_times_that_are_none(kind: str, unit: str, values: list[Any], reason: Reason) -> None:
     schema, settings = text(host="string", ts=kind, cpu="double"), InputSettings(time_unit=unit)
     records = [encode(schema, 1, {"host": "a", "ts": value, "cpu": 1.0}) for value in values]
-    columns = decode(batch_of(records), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9)
+    columns = decode(
+        batch_of(records), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+    )
     assert columns.reasons.tolist() == [reason] * len(values)
 
 
@@ -82,7 +88,10 @@ ISO_PLAN = compile_plan(ISO, ISO_SETTINGS)
 
 @given(
     st.lists(
-        st.from_regex(r"\A\d{4}-[01]\d-[0-3]\d[T ][0-2]\d:[0-6]\d(:[0-6]\d([.,]\d{1,9})?)?([Z]|[+-][0-2]\d(:?[0-6]\d)?)?\Z"),
+        st.from_regex(
+            r"\A\d{4}-[01]\d-[0-3]\d[T"
+            r" ][0-2]\d:[0-6]\d(:[0-6]\d([.,]\d{1,9})?)?([Z]|[+-][0-2]\d(:?[0-6]\d)?)?\Z"
+        ),
         min_size=1,
     )
 )

@@ -59,7 +59,10 @@ def test_docs_spaces_and_defaults_do_not_count_but_types_do() -> None:
     assert fingerprint_of(json.dumps(content)) != fingerprint_of(text)
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "{}", '{"type": "record"}', '"unknown"', "[" * 5000, "7", '{"type": []}'])
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "{}", '{"type": "record"}', '"unknown"', "[" * 5000, "7", '{"type": []}'],
+)
 def test_what_is_no_schema_is_named_by_its_text(text: str) -> None:
     found = fingerprint_of(text)
     assert found.sha256 == hashlib.sha256(text.encode()).hexdigest() or found.crc64

@@ -21,13 +21,21 @@ ROWS: list[tuple[str, str, dict[str, Any]]] = [
     ("Kafka Connect, `InsertField`", "connect_insert_field", {}),
     ("the same, `time_unit=s`", "connect_insert_field", {"time_unit": "s"}),
     ("Flink SQL, `avro-confluent`", "flink_sql", {}),
-    ("Flink SQL, `BIGINT` time", "flink_sql_bigint", {"time_unit": "ms", "entity_fields": "device"}),
+    (
+        "Flink SQL, `BIGINT` time",
+        "flink_sql_bigint",
+        {"time_unit": "ms", "entity_fields": "device"},
+    ),
     ("ksqlDB style, `BIGINT` time", "ksqldb_style_bigint", {"time_unit": "ms"}),
     ("ksqlDB style, `TIMESTAMP`", "ksqldb_style_timestamp", {}),
     ("Debezium, after `ExtractNewRecordState`", "debezium_unwrapped", {}),
     ("Debezium's envelope", "debezium_envelope", {}),
     ("dataclasses-avroschema", "python_dataclass", {}),
-    ("as Telegraf's Avro parser reads it", "telegraf_style", {"entity_fields": "tag", "time_unit": "s"}),
+    (
+        "as Telegraf's Avro parser reads it",
+        "telegraf_style",
+        {"entity_fields": "tag", "time_unit": "s"},
+    ),
 ]
 
 

@@ -1,4 +1,6 @@
-"""Schema ids that are not where they are read: bytes and headers as the real serializers write them."""
+"""Schema ids that are not where they are read: bytes and headers as the real serializers write
+them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ from shared.settings import InputSettings
 confluent = _library()  # without its warning of its own dependencies
 serde = import_module("confluent_kafka.schema_registry.serde")
 
-# What io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final wrote for schemas/metric_event.avsc, host a, cpu 1.5.
+# What io.apicurio:apicurio-registry-serdes-avro-serde:2.6.13.Final wrote for
+# schemas/metric_event.avsc, host a, cpu 1.5.
 AVRO = bytes.fromhex("02 61 80 a0 ab fe f9 62 02 00 00 00 00 00 00 f8 3f 00 00")
 BY_DEFAULT = (
     ("apicurio.value.globalId", bytes(7) + b"\x01"),
@@ -83,7 +86,9 @@ def test_apicurio_as_it_should_be():
     assert message(AS_CONFLUENT) is None
 
 
-@pytest.mark.parametrize(("field", "whose"), [(MessageField.VALUE, ""), (MessageField.KEY, " of its key")])
+@pytest.mark.parametrize(
+    ("field", "whose"), [(MessageField.VALUE, ""), (MessageField.KEY, " of its key")]
+)
 def test_confluent_with_the_id_in_a_header(field, whose):
     headers = []
     value = confluent.header_schema_id_serializer(
@@ -95,12 +100,18 @@ def test_confluent_with_the_id_in_a_header(field, whose):
     reason, said = message(value, tuple(headers))
     assert reason == "not_avro"
     assert f"the schema id{whose} is in the header {headers[0][0]}, which is not read" in said
-    assert "value.schema.id.serializer=io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer" in said
+    assert (
+        "value.schema.id.serializer=io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer"
+        in said
+    )
     assert f"'schema.id.serializer': {confluent.prefix_schema_id_serializer.__name__}" in said
 
 
 def test_confluent_with_the_id_where_it_is_read():
-    assert message(confluent.prefix_schema_id_serializer(AVRO, None, serde.SchemaId("AVRO", 1))) is None
+    assert (
+        message(confluent.prefix_schema_id_serializer(AVRO, None, serde.SchemaId("AVRO", 1)))
+        is None
+    )
 
 
 def test_the_headers_are_those_of_the_library():

@@ -46,10 +46,15 @@ PROMOTED = {
 def test_primitives(reader: str, writer: str) -> None:
     readable = reader == writer or (reader, writer) in PROMOTED
     assert (unreadable(avro(reader), avro(writer)) == []) is readable
-    assert (unreadable(avro({"type": "array", "items": reader}), avro({"type": "array", "items": writer})) == []) is readable
-    assert (unreadable(avro(["null", reader] if reader != "null" else ["null"]), avro(writer)) == []) is (
-        readable or writer == "null"
-    )
+    assert (
+        unreadable(
+            avro({"type": "array", "items": reader}), avro({"type": "array", "items": writer})
+        )
+        == []
+    ) is readable
+    assert (
+        unreadable(avro(["null", reader] if reader != "null" else ["null"]), avro(writer)) == []
+    ) is (readable or writer == "null")
 
 
 CASES: list[tuple[Any, Any, bool]] = [
@@ -79,10 +84,22 @@ CASES: list[tuple[Any, Any, bool]] = [
     (record(name="a.R"), record(name="b.R"), True),
     (record(name="a.R"), record(name="a.S"), False),
     (record(name="a.R", aliases=["b.S"]), record(name="b.S"), True),
-    (record(field("a", record(field("x", "long"), name="I"))), record(field("a", record(field("x", "int"), name="I"))), True),
-    (record(field("a", record(field("x", "int"), name="I"))), record(field("a", record(field("x", "long"), name="I"))), False),
+    (
+        record(field("a", record(field("x", "long"), name="I"))),
+        record(field("a", record(field("x", "int"), name="I"))),
+        True,
+    ),
+    (
+        record(field("a", record(field("x", "int"), name="I"))),
+        record(field("a", record(field("x", "long"), name="I"))),
+        False,
+    ),
     (record(field("next", ["null", "R"])), record(field("next", ["null", "R"])), True),
-    (record(field("next", ["null", "R"]), field("a", "int")), record(field("next", ["null", "R"])), False),
+    (
+        record(field("next", ["null", "R"]), field("a", "int")),
+        record(field("next", ["null", "R"])),
+        False,
+    ),
 ]
 
 
@@ -96,7 +113,16 @@ def example(kind: Any, named: dict[str, Any]) -> list[Any]:
     if isinstance(kind, list):
         return [value for branch in kind for value in example(branch, named)]
     if isinstance(kind, str):
-        simple = {"null": None, "boolean": True, "int": 7, "long": 7, "float": 0.5, "double": 0.5, "bytes": b"x", "string": "x"}
+        simple = {
+            "null": None,
+            "boolean": True,
+            "int": 7,
+            "long": 7,
+            "float": 0.5,
+            "double": 0.5,
+            "bytes": b"x",
+            "string": "x",
+        }
         return [simple[kind]] if kind in simple else [named[kind]]
     match kind["type"]:
         case "array":
@@ -111,9 +137,13 @@ def example(kind: Any, named: dict[str, Any]) -> list[Any]:
     return [{f["name"]: (example(f["type"], named) or [None])[-1] for f in kind["fields"]}]
 
 
-@pytest.mark.parametrize(("reader", "writer", "readable"), [case for case in CASES if case[0] != record(name="a.R")])
+@pytest.mark.parametrize(
+    ("reader", "writer", "readable"), [case for case in CASES if case[0] != record(name="a.R")]
+)
 def test_fastavro_agrees_by_reading(reader: Any, writer: Any, readable: bool) -> None:
-    """Where the rules say yes, fastavro reads every example; where they say no, it fails on at least one."""
+    """Where the rules say yes, fastavro reads every example; where they say no, it fails on at
+    least one.
+    """
     written, wanted = fastavro.parse_schema(writer), fastavro.parse_schema(reader)
     outcomes = []
     for value in example(writer, {}):
@@ -125,7 +155,9 @@ def test_fastavro_agrees_by_reading(reader: Any, writer: Any, readable: bool) ->
             outcomes.append(True)
         except Exception:  # noqa: BLE001 - fastavro raises many kinds
             outcomes.append(False)
-    assert all(outcomes) is readable or reader == record(field("next", ["null", "R"]), field("a", "int"))
+    assert all(outcomes) is readable or reader == record(
+        field("next", ["null", "R"]), field("a", "int")
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,11 +178,18 @@ def test_what_a_level_compares(level: str, expected: int) -> None:
 
 
 def test_violations_say_which_side_fails_and_where() -> None:
-    old, new = avro(record(field("a", "int"))), avro(record(field("a", record(field("x", "int"), name="I"))))
+    old, new = (
+        avro(record(field("a", "int"))),
+        avro(record(field("a", record(field("x", "int"), name="I")))),
+    )
     (backward,) = violations("BACKWARD", new, [old])
     (forward,) = violations("FORWARD", new, [old])
-    assert backward == "the new schema cannot read the old one's data: R.a: record I does not read int"
-    assert forward == "the old schema cannot read the new one's data: R.a: int does not read record I"
+    assert (
+        backward == "the new schema cannot read the old one's data: R.a: record I does not read int"
+    )
+    assert (
+        forward == "the old schema cannot read the new one's data: R.a: int does not read record I"
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,4 +209,6 @@ def test_violations_say_which_side_fails_and_where() -> None:
 )  # fmt: skip
 def test_defaults(kind: Any, default: Any, fits: bool) -> None:
     inner = record(field("x", kind, default=default), name="In")
-    assert (wrong_defaults(avro(record(field("list", {"type": "array", "items": inner})))) == []) is fits
+    assert (
+        wrong_defaults(avro(record(field("list", {"type": "array", "items": inner})))) == []
+    ) is fits

@@ -32,7 +32,9 @@ class Known:
             "http://registry",
             InputSettings(schema_fingerprints=allowed),
             lambda: self.now_s,
-            lambda schema_id, found, plan: self.met.append((schema_id, found, isinstance(plan, SchemaUnfit))),
+            lambda schema_id, found, plan: self.met.append(
+                (schema_id, found, isinstance(plan, SchemaUnfit))
+            ),
         )
 
     def _text_of(self, schema_id: int) -> str | None:
@@ -94,7 +96,8 @@ def test_only_allowed_schemas_are_read(allowed: str) -> None:
     assert known.schemas.plans([9]) == {9: None}
     other = fingerprint_of(OTHER)
     with pytest.raises(
-        SchemaNotAllowed, match=rf"schema 8 of http://registry.*{other.crc64}.*{other.sha256}.*input\.schema_fing"
+        SchemaNotAllowed,
+        match=rf"schema 8 of http://registry.*{other.crc64}.*{other.sha256}.*input\.schema_fing",
     ):
         known.schemas.plans([1, 8])
     with pytest.raises(SchemaNotAllowed):
@@ -107,14 +110,19 @@ def test_without_a_list_every_schema_is_looked_at() -> None:
     assert isinstance(found[1], WriterPlan)
 
 
-def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     said: list[tuple[str, dict[str, object]]] = []
     log = SimpleNamespace(info=lambda event, **facts: said.append((event, facts)))
     log.warning = log.info
     monkeypatch.setattr(service, "log", log)
     for text in (FITS, UNFIT):
         service._met(3, fingerprint_of(text), plan_or_unfit(text, InputSettings()))
-    read_as = "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left out=nothing"
+    read_as = (
+        "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left"
+        " out=nothing"
+    )
     assert [event for event, _ in said] == ["writer schema", "writer schema", "schema does not fit"]
     assert (said[0][1]["record"], said[0][1]["read_as"]) == ("lapwing.MetricEvent", read_as)
     assert "read_as" not in said[1][1]

@@ -13,9 +13,17 @@ from shared.events import Reason
 def letters(values, reasons, plans=None, limit=100):
     rows = np.arange(len(values))
     batch = Batch(
-        "metrics.test.raw", 3, Blob.join(values), Blob.join([b"key"] * len(values)), rows + 40, rows * 0, {0: [("trace", b"x")]}
+        "metrics.test.raw",
+        3,
+        Blob.join(values),
+        Blob.join([b"key"] * len(values)),
+        rows + 40,
+        rows * 0,
+        {0: [("trace", b"x")]},
     )
-    return dead_letters("dlq", batch, rows, np.array(reasons, np.uint8), plans or {}, "group", limit)
+    return dead_letters(
+        "dlq", batch, rows, np.array(reasons, np.uint8), plans or {}, "group", limit
+    )
 
 
 def test_bytes_key_and_headers_are_kept_and_coordinates_added():
@@ -32,9 +40,18 @@ def test_bytes_key_and_headers_are_kept_and_coordinates_added():
 
 def test_schema_reasons_name_the_schema():
     value = b"\x00" + (9).to_bytes(4, "big")
-    out = letters([value, value], [Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT], {9: SchemaUnfit("it has no field 'host'")})
-    assert dict(out.headers[0])["__connect.errors.exception.message"].startswith(b"the registry does not know")
-    assert b"schema id 9: it has no field 'host'" in dict(out.headers[1])["__connect.errors.exception.message"]
+    out = letters(
+        [value, value],
+        [Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT],
+        {9: SchemaUnfit("it has no field 'host'")},
+    )
+    assert dict(out.headers[0])["__connect.errors.exception.message"].startswith(
+        b"the registry does not know"
+    )
+    assert (
+        b"schema id 9: it has no field 'host'"
+        in dict(out.headers[1])["__connect.errors.exception.message"]
+    )
 
 
 def test_what_is_cut_is_said_with_its_hash():

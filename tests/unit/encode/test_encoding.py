@@ -18,7 +18,14 @@ import schemas
 from shared.batch import Blob
 from shared.decode.avro.decoder import compile_plan, decode
 from shared.directory import Directory
-from shared.encode.avro_columns import Scores, encode_flat, encode_metric_events, encode_scores, flat_schema, select
+from shared.encode.avro_columns import (
+    Scores,
+    encode_flat,
+    encode_metric_events,
+    encode_scores,
+    flat_schema,
+    select,
+)
 from shared.events import State
 from shared.settings import InputSettings
 from tests.reference.avro import score_records
@@ -40,9 +47,13 @@ def optional(value: float) -> float | None:
 
 @settings(max_examples=EXAMPLES)
 @given(st.lists(NAMES, min_size=1, max_size=5), st.integers(0, 2**32 - 1), st.data())
-def test_metric_events_equal_fastavros(names: list[str], schema_id: int, data: st.DataObject) -> None:
+def test_metric_events_equal_fastavros(
+    names: list[str], schema_id: int, data: st.DataObject
+) -> None:
     n = data.draw(st.integers(0, 6))
-    index = np.array(data.draw(st.lists(st.integers(0, len(names) - 1), min_size=n, max_size=n)), np.int32)
+    index = np.array(
+        data.draw(st.lists(st.integers(0, len(names) - 1), min_size=n, max_size=n)), np.int32
+    )
     time_ms = np.array(data.draw(st.lists(TIMES, min_size=n, max_size=n)), np.int64)
     values = data.draw(arrays(np.float64, (n, 3), elements=DOUBLES))
     blob = encode_flat(schema_id, names, index, time_ms, values)
@@ -52,7 +63,13 @@ def test_metric_events_equal_fastavros(names: list[str], schema_id: int, data: s
     for row in range(n):
         cpu, network_in, disk_write = map(optional, values[row])
         host = names[index[row]]
-        record = {"host": host, "timestamp": int(time_ms[row]), "cpu": cpu, "network_in": network_in, "disk_write": disk_write}
+        record = {
+            "host": host,
+            "timestamp": int(time_ms[row]),
+            "cpu": cpu,
+            "network_in": network_in,
+            "disk_write": disk_write,
+        }
         assert blob[row] == rows[row] == encode(METRIC_EVENT, schema_id, record)
         assert keys[row] == host.encode()
 
@@ -61,12 +78,25 @@ def test_metric_events_equal_fastavros(names: list[str], schema_id: int, data: s
 @given(st.lists(st.sampled_from("abcdefgh"), unique=True, max_size=8), st.data())
 def test_a_flat_schema_comes_back_from_the_decoder(metrics: list[str], data: st.DataObject) -> None:
     schema = flat_schema("lapwing.Reading", "host", [*metrics, "last"])
-    values = data.draw(arrays(np.float64, (4, len(metrics) + 1), elements=st.floats(-1e9, 1e9) | st.just(np.nan)))
+    values = data.draw(
+        arrays(np.float64, (4, len(metrics) + 1), elements=st.floats(-1e9, 1e9) | st.just(np.nan))
+    )
     blob = encode_flat(9, ["x", "y"], np.array([0, 1, 1, 0]), np.arange(4) + T0, values)
     entities, seen = Directory(), []
     input_ = InputSettings()
-    columns = decode(batch_of([blob[row] for row in range(4)]), {9: compile_plan(schema, input_)}, input_, entities, seen, 9)
-    assert (entities.names(), seen, columns.entity.tolist()) == (["x", "y"], [*metrics, "last"], [0, 1, 1, 0])
+    columns = decode(
+        batch_of([blob[row] for row in range(4)]),
+        {9: compile_plan(schema, input_)},
+        input_,
+        entities,
+        seen,
+        9,
+    )
+    assert (entities.names(), seen, columns.entity.tolist()) == (
+        ["x", "y"],
+        [*metrics, "last"],
+        [0, 1, 1, 0],
+    )
     assert columns.time_ms.tolist() == [T0, T0 + 1, T0 + 2, T0 + 3]
     np.testing.assert_array_equal(columns.values, values)
 
@@ -89,7 +119,9 @@ def test_flat_schema_describes_every_field() -> None:
         ("R", "timestamp", ["a"], "stands twice: timestamp"),
     ],
 )
-def test_flat_schema_names_what_avro_forbids(name: str, entity: str, metrics: list[str], why: str) -> None:
+def test_flat_schema_names_what_avro_forbids(
+    name: str, entity: str, metrics: list[str], why: str
+) -> None:
     with pytest.raises(ValueError, match=why):
         flat_schema(name, entity, metrics)
 
@@ -122,34 +154,37 @@ def score_columns(draw: st.DrawFn) -> tuple[Scores, Directory]:
     def column(dtype: Any, elements: st.SearchStrategy[Any], *shape: int) -> np.ndarray:
         return draw(arrays(dtype, (n, *shape), elements=elements))
 
-    return Scores(
-        entity=column(np.int32, st.integers(0, len(entities) - 1)),
-        time_ms=column(np.int64, TIMES),
-        score=column(np.float64, DOUBLES),
-        severity=column(np.float64, DOUBLES),
-        threshold=column(np.float64, DOUBLES),
-        is_anomaly=column(np.bool_, st.booleans()),
-        cold_start=column(np.bool_, st.booleans()),
-        state=column(np.uint8, st.integers(0, len(State) - 1)),
-        warmup_percent=column(np.float64, DOUBLES),
-        warmup_minutes_left=column(np.float64, DOUBLES),
-        top_metric=column(np.int32, st.integers(-1, m - 1)),
-        late=column(np.bool_, st.booleans()),
-        duplicate=column(np.bool_, st.booleans()),
-        imputed=column(np.bool_, st.booleans()),
-        offsets=column(np.int64, st.integers(0, 2**63 - 1)),
-        known=column(np.bool_, st.booleans(), m),
-        metric_value=column(np.float64, DOUBLES, m),
-        metric_expected=column(np.float64, DOUBLES, m),
-        metric_lower=column(np.float64, DOUBLES, m),
-        metric_upper=column(np.float64, DOUBLES, m),
-        metric_severity=column(np.float64, DOUBLES, m),
-        metrics=tuple(f"metric_{'x' * draw(st.integers(0, 70))}{i}" for i in range(m)),
-        detector_id=draw(st.sampled_from(["ensemble", "isolation_forest", "one_class_svm"])),
-        model_id=draw(st.none() | st.just("0123456789abcdef")),
-        source_topic=draw(st.sampled_from(["metrics.cloudwatch.raw", "é" * 40])),
-        source_partition=draw(st.integers(0, 10_000)),
-    ), entities
+    return (
+        Scores(
+            entity=column(np.int32, st.integers(0, len(entities) - 1)),
+            time_ms=column(np.int64, TIMES),
+            score=column(np.float64, DOUBLES),
+            severity=column(np.float64, DOUBLES),
+            threshold=column(np.float64, DOUBLES),
+            is_anomaly=column(np.bool_, st.booleans()),
+            cold_start=column(np.bool_, st.booleans()),
+            state=column(np.uint8, st.integers(0, len(State) - 1)),
+            warmup_percent=column(np.float64, DOUBLES),
+            warmup_minutes_left=column(np.float64, DOUBLES),
+            top_metric=column(np.int32, st.integers(-1, m - 1)),
+            late=column(np.bool_, st.booleans()),
+            duplicate=column(np.bool_, st.booleans()),
+            imputed=column(np.bool_, st.booleans()),
+            offsets=column(np.int64, st.integers(0, 2**63 - 1)),
+            known=column(np.bool_, st.booleans(), m),
+            metric_value=column(np.float64, DOUBLES, m),
+            metric_expected=column(np.float64, DOUBLES, m),
+            metric_lower=column(np.float64, DOUBLES, m),
+            metric_upper=column(np.float64, DOUBLES, m),
+            metric_severity=column(np.float64, DOUBLES, m),
+            metrics=tuple(f"metric_{'x' * draw(st.integers(0, 70))}{i}" for i in range(m)),
+            detector_id=draw(st.sampled_from(["ensemble", "isolation_forest", "one_class_svm"])),
+            model_id=draw(st.none() | st.just("0123456789abcdef")),
+            source_topic=draw(st.sampled_from(["metrics.cloudwatch.raw", "é" * 40])),
+            source_partition=draw(st.integers(0, 10_000)),
+        ),
+        entities,
+    )
 
 
 @settings(max_examples=EXAMPLES)
@@ -166,7 +201,9 @@ def test_score_events_equal_fastavros(columns: tuple[Scores, Directory], schema_
 
 
 def test_the_twin_fills_every_field_of_the_score_schema() -> None:
-    """So that a field added to the schema, even one with a default, cannot be forgotten in the kernel."""
+    """So that a field added to the schema, even one with a default, cannot be forgotten in the
+    kernel.
+    """
     one, entities = full_scores(1)
     (record,) = score_records(one, entities)
     schema = json.loads(SCORE_EVENT)
@@ -180,7 +217,14 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
     whole, _ = encode_scores(scores, entities, 5)
     for row in range(7):
         columns = {field.name: getattr(scores, field.name) for field in fields(scores)}
-        alone = replace(scores, **{name: column[row : row + 1] for name, column in columns.items() if hasattr(column, "dtype")})
+        alone = replace(
+            scores,
+            **{
+                name: column[row : row + 1]
+                for name, column in columns.items()
+                if hasattr(column, "dtype")
+            },
+        )
         assert encode_scores(alone, entities, 5)[0][0] == whole[row]
 
 
@@ -199,7 +243,9 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
         ("state", np.full(3, 3, np.uint8), IndexError),
     ],
 )
-def test_a_column_that_does_not_fit_is_named(column: str, value: np.ndarray, error: type[Exception]) -> None:
+def test_a_column_that_does_not_fit_is_named(
+    column: str, value: np.ndarray, error: type[Exception]
+) -> None:
     scores, entities = full_scores(3)
     with pytest.raises(error, match=column):
         encode_scores(replace(scores, **{column: value}), entities, 1)
@@ -210,8 +256,14 @@ def full_scores(n: int) -> tuple[Scores, Directory]:
     for i in range(3):
         entities.add(f"host-{i}")
     rng = np.random.default_rng(1)
-    numbers = {f"metric_{name}": rng.normal(size=(n, 2)) for name in ("value", "expected", "lower", "upper", "severity")}
-    marks = {name: rng.random(n) < 0.5 for name in ("is_anomaly", "cold_start", "late", "duplicate", "imputed")}
+    numbers = {
+        f"metric_{name}": rng.normal(size=(n, 2))
+        for name in ("value", "expected", "lower", "upper", "severity")
+    }
+    marks = {
+        name: rng.random(n) < 0.5
+        for name in ("is_anomaly", "cold_start", "late", "duplicate", "imputed")
+    }
     return Scores(
         entity=(np.arange(n) % 3).astype(np.int32), time_ms=T0 + np.arange(n), score=rng.normal(size=n), severity=rng.random(n),
         threshold=rng.random(n), state=np.full(n, State.READY, np.uint8), warmup_percent=np.full(n, np.nan),

@@ -25,7 +25,13 @@ def test_there_and_back() -> None:
 
 def test_times_stay_integers() -> None:
     (record,) = decode_records([event("a", -(2**62))], [METRIC_EVENT])
-    assert record == {"host": "a", "timestamp": -(2**62), "cpu": None, "network_in": None, "disk_write": None}
+    assert record == {
+        "host": "a",
+        "timestamp": -(2**62),
+        "cpu": None,
+        "network_in": None,
+        "disk_write": None,
+    }
 
 
 @given(worlds())
@@ -42,7 +48,11 @@ def test_defaults_may_be_left_out() -> None:
 
 @pytest.mark.parametrize(
     ("change", "why"),
-    [({"source_partition": None}, "record 1"), ({"surprise": 1}, "surprise"), ({"group": 5}, "record 1")],
+    [
+        ({"source_partition": None}, "record 1"),
+        ({"surprise": 1}, "surprise"),
+        ({"group": 5}, "record 1"),
+    ],
 )
 def test_a_record_that_does_not_fit_is_named(change: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
@@ -51,7 +61,9 @@ def test_a_record_that_does_not_fit_is_named(change: dict[str, Any], why: str) -
 
 def test_a_missing_field_is_named() -> None:
     with pytest.raises(ValueError, match=r"record 0 does not fit lapwing\.ModelActivation.*group"):
-        encode_records(ACTIVATION, 1, [{key: value for key, value in RECORD.items() if key != "group"}])
+        encode_records(
+            ACTIVATION, 1, [{key: value for key, value in RECORD.items() if key != "group"}]
+        )
 
 
 @pytest.mark.parametrize(

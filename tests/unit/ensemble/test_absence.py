@@ -30,13 +30,22 @@ def watch(active, step_ms=HOUR_MS, shortest=3, warmup=100):
     states, out = np.zeros(1, METRIC_DTYPE), np.zeros(len(active))
     states[0]["origin_ms"], states[0]["warmup"], states[0]["fold"] = START, warmup, 1
     states[0]["interval_ms"] = step_ms
-    watch_all(states, np.array(active, bool), START + step_ms * np.arange(len(active)), shortest, Knobs(), out)
+    watch_all(
+        states,
+        np.array(active, bool),
+        START + step_ms * np.arange(len(active)),
+        shortest,
+        Knobs(),
+        out,
+    )
     return out, states[0]
 
 
 def expected(active, step_ms=HOUR_MS, shortest=3, warmup=100):
     times = [START + row * step_ms for row in range(len(active))]
-    return absence.silences(active, times, shortest, 1 - 1 / (2 * Knobs().rank_memory * warmup), Knobs(), step_ms)
+    return absence.silences(
+        active, times, shortest, 1 - 1 / (2 * Knobs().rank_memory * warmup), Knobs(), step_ms
+    )
 
 
 @settings(max_examples=5 if SLOW else 40, deadline=None)
@@ -48,7 +57,9 @@ def expected(active, step_ms=HOUR_MS, shortest=3, warmup=100):
 )
 def test_silences_equal_the_list_of_all_silences(gaps, burst, last, step_ms):
     active = [flag for gap in gaps for flag in [False] * gap + [True] * burst] + [False] * last
-    np.testing.assert_allclose(watch(active, step_ms)[0], expected(active, step_ms), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(
+        watch(active, step_ms)[0], expected(active, step_ms), rtol=1e-9, atol=1e-9
+    )
 
 
 def nightly(nights):
@@ -74,7 +85,8 @@ def test_a_usual_event_that_does_not_come_is_missed_soon_after_it_was_due():
         ("within the first week", nightly(4) + [False] * 60),
         (
             "few silences, all unlike",
-            [flag for gap in (3, 30, 7, 60, 12, 45) for flag in [False] * gap + [True]] + [False] * 99,
+            [flag for gap in (3, 30, 7, 60, 12, 45) for flag in [False] * gap + [True]]
+            + [False] * 99,
         ),
         ("pauses inside a burst", [True, False, False] * 100 + [False] * 99),
     ],

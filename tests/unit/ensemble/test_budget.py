@@ -12,7 +12,14 @@ from numba import njit
 
 from shared.ensemble.kernels.calibration import add
 from shared.ensemble.kernels.layout import ENTITY_DTYPE, SKETCH_DTYPE, Knobs
-from shared.ensemble.kernels.policy import HIGHEST, LOWEST, decide, exceeded, follow_budget, knows_peaks
+from shared.ensemble.kernels.policy import (
+    HIGHEST,
+    LOWEST,
+    decide,
+    exceeded,
+    follow_budget,
+    knows_peaks,
+)
 from tests.reference import budget
 
 SLOW = os.environ.get("NUMBA_DISABLE_JIT") == "1"
@@ -32,7 +39,9 @@ def follow(scores, warmup, per_day, threshold):
 
 @settings(max_examples=4 if SLOW else 25, deadline=None)
 @given(
-    peaks=st.lists(st.one_of(st.floats(0, 100), st.integers(0, 4).map(float)), min_size=1, max_size=120),
+    peaks=st.lists(
+        st.one_of(st.floats(0, 100), st.integers(0, 4).map(float)), min_size=1, max_size=120
+    ),
     memory=st.floats(20, 500),
     share=st.floats(0.001, 0.999),
 )
@@ -54,9 +63,16 @@ def test_exceeded_equals_the_sorted_list(peaks, memory, share):
 )
 def test_thresholds_equal_those_of_all_peaks(seed, warmup, per_day, threshold):
     length = max(1, int(np.ceil(0.2 * warmup)))
-    scores = np.random.default_rng(seed).exponential(0.6, min(500, 100 * length)).astype(np.float32).astype(float)
+    scores = (
+        np.random.default_rng(seed)
+        .exponential(0.6, min(500, 100 * length))
+        .astype(np.float32)
+        .astype(float)
+    )
     expected = budget.thresholds(scores.tolist(), warmup, per_day, STEP_MS, threshold, Knobs())
-    np.testing.assert_allclose(follow(scores, warmup, per_day, threshold), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        follow(scores, warmup, per_day, threshold), expected, rtol=1e-4, atol=1e-4
+    )
 
 
 @njit

@@ -1,4 +1,6 @@
-"""The laws of the ensemble: one fold, whatever the cuts, neighbours and restarts; finite and quiet on awkward series."""
+"""The laws of the ensemble: one fold, whatever the cuts, neighbours and restarts; finite and quiet
+on awkward series.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,11 @@ def test_whole_log_equals_row_by_row(seed):
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(seed=st.integers(0, 10_000), cuts=st.lists(st.integers(1, ROWS - 1), max_size=6), restart=st.booleans())
+@given(
+    seed=st.integers(0, 10_000),
+    cuts=st.lists(st.integers(1, ROWS - 1), max_size=6),
+    restart=st.booleans(),
+)
 def test_cuts_and_restarts_change_nothing(seed, cuts, restart):
     log = log_of(seed)
     whole, state = run(log)
@@ -61,7 +67,9 @@ def test_an_entity_does_not_depend_on_others(seed):
     entity, time_ms, values, counts = log_of(seed)
     whole, _ = run((entity, time_ms, values, counts))
     mine = entity == 1
-    alone, _ = run((np.zeros(mine.sum(), np.int32), time_ms[mine], values[mine], counts[mine]), entities=1)
+    alone, _ = run(
+        (np.zeros(mine.sum(), np.int32), time_ms[mine], values[mine], counts[mine]), entities=1
+    )
     assert_same([x[mine] for x in whole], alone)
 
 
@@ -90,23 +98,43 @@ def test_the_future_is_not_known(seed, at):
 @given(seed=st.integers(0, 10_000), shuffle=st.permutations(range(4)))
 def test_the_places_of_columns_do_not_matter(seed, shuffle):
     entity, time_ms, values, counts = log_of(seed, entities=1, metrics=4)
-    values = np.where(np.isnan(values), 0.0, values)  # all are ready in the same row, so that only the order decides
+    # all are ready in the same row, so that only the order decides
+    values = np.where(np.isnan(values), 0.0, values)
     values[:, 3] = values[:, 1]
     limits = limits_for(4, WARMUP, direction=[0, 1, -1, 0], min_absolute=[0, 0.5, 0, 0])
     slots = one_slot_each(1, 4)
     state, other_state = new_state(1, 4), new_state(1, 4)
     expected = fold(state, slots, entity, time_ms, values, limits, counts=counts)
     place = np.argsort(shuffle).astype(np.int32)  # where the column that was i is now
-    moved = limits._replace(**{name: getattr(limits, name)[shuffle] for name in ("direction", "min_absolute", "min_relative")})
-    found = fold(other_state, slots[:, shuffle].copy(), entity, time_ms, values[:, shuffle], moved, counts=counts, order=place)
-    assert state.entities["columns"][0, :4].tolist() == np.array(shuffle)[other_state.entities["columns"][0, :4]].tolist()
+    moved = limits._replace(
+        **{
+            name: getattr(limits, name)[shuffle]
+            for name in ("direction", "min_absolute", "min_relative")
+        }
+    )
+    found = fold(
+        other_state,
+        slots[:, shuffle].copy(),
+        entity,
+        time_ms,
+        values[:, shuffle],
+        moved,
+        counts=counts,
+        order=place,
+    )
+    assert (
+        state.entities["columns"][0, :4].tolist()
+        == np.array(shuffle)[other_state.entities["columns"][0, :4]].tolist()
+    )
     for name in ("gram", "precision", "variance", "sketch"):
         assert state.entities[name].tobytes() == other_state.entities[name].tobytes()
     for name in expected._fields:
         one, other = getattr(expected, name), getattr(found, name)
         if name == "top":
             other = np.where(other < 0, -1, np.array(shuffle)[other])
-        assert (one if one.ndim == 1 else one[:, shuffle]).tobytes() == other.astype(one.dtype).tobytes(), name
+        assert (one if one.ndim == 1 else one[:, shuffle]).tobytes() == other.astype(
+            one.dtype
+        ).tobytes(), name
 
 
 def test_ties_go_to_the_first_in_order():
@@ -115,37 +143,86 @@ def test_ties_go_to_the_first_in_order():
     tops = []
     for order in ([0, 1], [1, 0]):
         state, asked = new_state(1, 2), limits_for(2, WARMUP)
-        out = fold(state, one_slot_each(1, 2), np.zeros(ROWS), time_ms, values, asked, order=np.array(order))
+        out = fold(
+            state,
+            one_slot_each(1, 2),
+            np.zeros(ROWS),
+            time_ms,
+            values,
+            asked,
+            order=np.array(order),
+        )
         tops.append(set(out.top[out.top >= 0].tolist()))
     assert tops == [{0}, {1}]
     for order in ([0, 0], [0], [1, 2]):
         with pytest.raises(ValueError, match="order is"):
-            fold(state, one_slot_each(1, 2), np.zeros(ROWS), time_ms, values, asked, order=np.array(order))
+            fold(
+                state,
+                one_slot_each(1, 2),
+                np.zeros(ROWS),
+                time_ms,
+                values,
+                asked,
+                order=np.array(order),
+            )
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(seed=st.integers(0, 10_000), at=st.integers(5, ROWS - 2))
 def test_a_forgotten_entity_starts_anew(seed, at):
     entity, time_ms, values, counts = log_of(seed)
-    at += int(np.flatnonzero((entity[at:] == 1) & counts[at:])[0]) if ((entity[at:] == 1) & counts[at:]).any() else 0
+    at += (
+        int(np.flatnonzero((entity[at:] == 1) & counts[at:])[0])
+        if ((entity[at:] == 1) & counts[at:]).any()
+        else 0
+    )
     who, forgotten = entity[at], np.arange(ROWS) == at
     counts[at] = True
     limits = limits_for(2, WARMUP)
     state = new_state(3, 2)
-    whole = fold(state, one_slot_each(3, 2), entity, time_ms, values, limits, counts=counts, forgotten=forgotten)
+    whole = fold(
+        state,
+        one_slot_each(3, 2),
+        entity,
+        time_ms,
+        values,
+        limits,
+        counts=counts,
+        forgotten=forgotten,
+    )
     mine = (entity == who) & (np.arange(ROWS) >= at)
     fresh = new_state(3, 2)
-    anew = fold(fresh, one_slot_each(3, 2), entity[mine], time_ms[mine], values[mine], limits, counts=counts[mine])
+    anew = fold(
+        fresh,
+        one_slot_each(3, 2),
+        entity[mine],
+        time_ms[mine],
+        values[mine],
+        limits,
+        counts=counts[mine],
+    )
     assert_same([x[mine] for x in whole], anew)
     assert state.entities[who].tobytes() == fresh.entities[who].tobytes()
-    assert state.metrics[2 * who : 2 * who + 2].tobytes() == fresh.metrics[2 * who : 2 * who + 2].tobytes()
+    assert (
+        state.metrics[2 * who : 2 * who + 2].tobytes()
+        == fresh.metrics[2 * who : 2 * who + 2].tobytes()
+    )
     others = entity != who
     plain, _ = run((entity, time_ms, values, counts), limits=limits)
     assert_same([x[others] for x in whole], [x[others] for x in plain])
     counts[at] = False  # a late row forgets nothing
     _, kept = run((entity, time_ms, values, counts), limits=limits)
     state = new_state(3, 2)
-    fold(state, one_slot_each(3, 2), entity, time_ms, values, limits, counts=counts, forgotten=forgotten)
+    fold(
+        state,
+        one_slot_each(3, 2),
+        entity,
+        time_ms,
+        values,
+        limits,
+        counts=counts,
+        forgotten=forgotten,
+    )
     assert state.metrics.tobytes() == kept.metrics.tobytes()
 
 
@@ -153,7 +230,9 @@ def test_arrays_of_other_kinds_give_the_same_bits_and_compile_nothing():
     entity, time_ms, values, counts = log_of(5, rows=120)
     expected, _ = run((entity, time_ms, values, counts))
     values.setflags(write=False)
-    found, _ = run((entity.astype(np.int64), time_ms, np.asfortranarray(values)[:, :], counts.astype(np.uint8)))
+    found, _ = run(
+        (entity.astype(np.int64), time_ms, np.asfortranarray(values)[:, :], counts.astype(np.uint8))
+    )
     assert_same(expected, found)
     assert SLOW or len(fold_ensemble.signatures) == 1
 
@@ -223,7 +302,10 @@ def test_the_nightly_job_that_does_not_run_is_missed():
 def test_what_only_the_combination_shows_is_found():
     time_ms, load = day_series(12, noise=0.3)
     random = np.random.default_rng(5)
-    values = np.stack([load * 2 + random.normal(0, 0.2, len(load)), load * 7 + random.normal(0, 0.5, len(load))], 1)
+    values = np.stack(
+        [load * 2 + random.normal(0, 0.2, len(load)), load * 7 + random.normal(0, 0.5, len(load))],
+        1,
+    )
     values[2900:2920, 1] = values[2900:2920, 1] * 0.7 + 12
     out, _ = judge_one(time_ms, values)
     assert out.alarm[2900:2925].any()
@@ -258,12 +340,22 @@ def test_a_threshold_means_as_much_for_many_metrics_as_for_one():
     random = np.random.default_rng(5)
     rows, metrics = 20 * 288, 9
     time_ms = START + STEP * np.arange(rows)
-    values = np.sin(2 * np.pi * (time_ms % 86_400_000) / 86_400_000)[:, None] + random.normal(0, 0.3, (rows, metrics))
+    values = np.sin(2 * np.pi * (time_ms % 86_400_000) / 86_400_000)[:, None] + random.normal(
+        0, 0.3, (rows, metrics)
+    )
 
     def alarms(columns):
         state, entity = new_state(1, columns), np.zeros(rows, np.int32)
         knobs = Knobs(weight_cross=0.0)
-        return fold(state, one_slot_each(1, columns), entity, time_ms, values[:, :columns], limits_for(columns), knobs)
+        return fold(
+            state,
+            one_slot_each(1, columns),
+            entity,
+            time_ms,
+            values[:, :columns],
+            limits_for(columns),
+            knobs,
+        )
 
     one, nine = alarms(1), alarms(9)
     assert nine.alarm.sum() <= 3 * max(one.alarm.sum(), 1)
@@ -276,16 +368,34 @@ def test_a_job_that_the_other_metrics_do_not_account_for_is_nothing_new_after_so
     rows = days * 288
     time_ms = START - START % 86_400_000 + STEP * np.arange(rows)
     load = np.sin(2 * np.pi * np.arange(rows) / 288) + 2 + random.normal(0, 0.1, rows)
-    values = np.stack([load + random.normal(0, 0.05, rows), 3 * load + random.normal(0, 0.1, rows)], axis=1)
+    values = np.stack(
+        [load + random.normal(0, 0.05, rows), 3 * load + random.normal(0, 0.1, rows)], axis=1
+    )
     for day in range(days):
         start = day * 288 + 36 + random.integers(-2, 3)
         values[start : start + 8, 1] += 6
-    out = fold(new_state(1, 2), one_slot_each(1, 2), np.zeros(rows, np.int32), time_ms, values, limits_for(2))
-    night = (np.arange(rows) % 288 >= 30) & (np.arange(rows) % 288 < 54) & (np.arange(rows) > 12 * 288)
+    out = fold(
+        new_state(1, 2),
+        one_slot_each(1, 2),
+        np.zeros(rows, np.int32),
+        time_ms,
+        values,
+        limits_for(2),
+    )
+    night = (
+        (np.arange(rows) % 288 >= 30) & (np.arange(rows) % 288 < 54) & (np.arange(rows) > 12 * 288)
+    )
     assert out.alarm[night].sum() <= 2
     before = out.combination[18 * 288 + 150]
     values[18 * 288 + 150 :, 1][:4] += 6
-    odd = fold(new_state(1, 2), one_slot_each(1, 2), np.zeros(rows, np.int32), time_ms, values, limits_for(2))
+    odd = fold(
+        new_state(1, 2),
+        one_slot_each(1, 2),
+        np.zeros(rows, np.int32),
+        time_ms,
+        values,
+        limits_for(2),
+    )
     assert odd.alarm[18 * 288 + 150 : 18 * 288 + 160].any()
     assert odd.combination[18 * 288 + 151] > before + 1
 
@@ -299,7 +409,9 @@ def test_a_trained_member_that_has_drifted_pages_nobody():
     def scores(trained):
         state = new_state(1, 1)
         column, entity = values[:, None], np.zeros(rows, np.int32)
-        return fold(state, one_slot_each(1, 1), entity, time_ms, column, limits_for(1), trained=trained)
+        return fold(
+            state, one_slot_each(1, 1), entity, time_ms, column, limits_for(1), trained=trained
+        )
 
     without = scores(None)
     late = np.arange(rows) > 10 * 288
@@ -351,7 +463,10 @@ def test_impossible_limits_are_refused():
             limits_for(1, **asked)
     with pytest.raises(ValueError, match="ensemble_entities"):
         EnsembleState.from_arrays(
-            {"ensemble_entities": np.zeros((1, 3), np.uint8), "ensemble_metrics": np.zeros((0, 3), np.uint8)}
+            {
+                "ensemble_entities": np.zeros((1, 3), np.uint8),
+                "ensemble_metrics": np.zeros((0, 3), np.uint8),
+            }
         )
 
 
@@ -364,7 +479,11 @@ def digest_of_a_run():
 @needs_speed
 def test_compiled_and_interpreted_give_the_same_bytes():
     found = subprocess.run(
-        [sys.executable, "-c", f"import runpy; print(runpy.run_path({__file__!r})['digest_of_a_run']())"],
+        [
+            sys.executable,
+            "-c",
+            f"import runpy; print(runpy.run_path({__file__!r})['digest_of_a_run']())",
+        ],
         env=os.environ | {"NUMBA_DISABLE_JIT": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
         capture_output=True,
         text=True,

@@ -1,4 +1,6 @@
-"""What a verdict says beside its score: what was expected, how long, how far, which metric; and NaN where nothing is known."""
+"""What a verdict says beside its score: what was expected, how long, how far, which metric; and NaN
+where nothing is known.
+"""
 
 from __future__ import annotations
 
@@ -65,9 +67,15 @@ def test_a_row_says_what_its_reasons_need():
     assert np.isnan(out.severity_metric[~ready]).all()
     assert np.isnan(out.severity_metric[2700, 0])
     assert np.isfinite(out.severity_metric[2700, 1])
-    before = ready & (np.arange(len(load)) < np.flatnonzero(out.alarm & ~out.cold)[0]) & (out.combination <= 1.5)
+    before = (
+        ready
+        & (np.arange(len(load)) < np.flatnonzero(out.alarm & ~out.cold)[0])
+        & (out.combination <= 1.5)
+    )
     assert before.sum() > 500
-    np.testing.assert_allclose(np.nanmax(out.severity_metric[before], 1), out.severity[before], rtol=1e-9)
+    np.testing.assert_allclose(
+        np.nanmax(out.severity_metric[before], 1), out.severity[before], rtol=1e-9
+    )
     row = 2500 + int(np.argmax(out.alarm[2500:2506]))
     assert out.top[row] == 1
     assert out.severity_metric[row, 1] > 0.5 > out.severity_metric[row, 0]
@@ -99,7 +107,12 @@ def half_hours(weeks):
     time_ms = 1_704_067_200_000 + 1_800_000 * np.arange(rows, dtype=np.int64)
     weekend = np.arange(rows) // 48 % 7 >= 5
     phase = 2 * np.pi * (np.arange(rows) % 48) / 48
-    return time_ms, np.where(weekend, 6.0, 10 + 5 * np.sin(phase)) + np.random.default_rng(0).normal(0, 0.2, rows), weekend
+    return (
+        time_ms,
+        np.where(weekend, 6.0, 10 + 5 * np.sin(phase))
+        + np.random.default_rng(0).normal(0, 0.2, rows),
+        weekend,
+    )
 
 
 @needs_speed

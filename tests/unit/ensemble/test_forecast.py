@@ -20,7 +20,9 @@ DAY_MS = 86_400_000
 @njit
 def fold_all(states, times, values, out):
     for row in range(values.shape[0]):
-        out[row, 0], out[row, 1], out[row, 2], out[row, 3], out[row, 4] = forecast(states[0], times[row])
+        out[row, 0], out[row, 1], out[row, 2], out[row, 3], out[row, 4] = forecast(
+            states[0], times[row]
+        )
         follow(states[0], times[row], values[row])
 
 

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from numba import njit
 
 from shared.ensemble.kernels.calibration import add, rank, recalibrate
-from shared.ensemble.kernels.layout import ENTITY_DTYPE, LIBRARY, METRIC_DTYPE, SHAPE, SKETCH_DTYPE, WIDTH, Knobs
+from shared.ensemble.kernels.layout import (
+    ENTITY_DTYPE,
+    LIBRARY,
+    METRIC_DTYPE,
+    SHAPE,
+    SKETCH_DTYPE,
+    WIDTH,
+    Knobs,
+)
 from shared.ensemble.kernels.novelty import push_block, score_novelty
 from shared.ensemble.kernels.policy import decide, exceeded, severity
 from shared.ensemble.kernels.residual import fold_cross, join_fit, learn_apart, usual_apart
@@ -35,7 +43,9 @@ def sketch_ranks(scores, memory):
 
 @settings(max_examples=10, deadline=None)
 @given(
-    scores=st.lists(st.one_of(st.floats(0, 1e6), st.integers(0, 5).map(float)), min_size=1, max_size=140),
+    scores=st.lists(
+        st.one_of(st.floats(0, 1e6), st.integers(0, 5).map(float)), min_size=1, max_size=140
+    ),
     memory=st.floats(20, 1000),
 )
 def test_few_scores_rank_exactly(scores, memory):
@@ -92,7 +102,9 @@ def test_novelty_equals_brute_force(seed, block, stride):
     for mean, high, low in history:
         push_block(member, block, mean, high, low)
         found.append(score_novelty(member, block, stride, shape, distances))
-    np.testing.assert_allclose(found, novelty.scores(history, block, stride, LIBRARY), rtol=2e-5, atol=2e-5)
+    np.testing.assert_allclose(
+        found, novelty.scores(history, block, stride, LIBRARY), rtol=2e-5, atol=2e-5
+    )
 
 
 def test_a_full_library_keeps_what_is_rare():
@@ -114,7 +126,11 @@ def test_a_full_library_keeps_what_is_rare():
 def test_neighbours_equal_brute_force(seed, block, per_day):
     random = np.random.default_rng(seed)
     steps = random.choice([1, 1, 1, 1, 2, 5], 90)
-    times = 1_700_000_000_000 + np.cumsum(steps) * (86_400_000 // per_day) + random.integers(0, 1000, 90)
+    times = (
+        1_700_000_000_000
+        + np.cumsum(steps) * (86_400_000 // per_day)
+        + random.integers(0, 1000, 90)
+    )
     values = random.normal(0, 1, 90)
     state = np.zeros(1, METRIC_DTYPE)[0]["season"]
     found = []
@@ -142,7 +158,9 @@ def test_time_of_day_equals_dictionaries():
 @pytest.mark.parametrize("metrics", [2, 5])
 def test_residuals_equal_regressions(metrics):
     random = np.random.default_rng(4)
-    rows = random.normal(0, 1, (80, 1)) * random.uniform(0.5, 2, metrics) + random.normal(0, 0.3, (80, metrics))
+    rows = random.normal(0, 1, (80, 1)) * random.uniform(0.5, 2, metrics) + random.normal(
+        0, 0.3, (80, metrics)
+    )
     entity = np.zeros(1, ENTITY_DTYPE)[0]
     for column in range(metrics):
         join_fit(entity, column)
@@ -155,7 +173,12 @@ def test_residuals_equal_regressions(metrics):
         fold_cross(entity, vector, np.ones(WIDTH), 1000.0, knobs)
         scaled = entity["before"][0, :metrics].astype(float)
         if i > 5 and solved:
-            expected = residual.residuals(rows[: i + 1], np.array(weights), knobs.cross_memory, knobs.cross_ridge) / spread
+            expected = (
+                residual.residuals(
+                    rows[: i + 1], np.array(weights), knobs.cross_memory, knobs.cross_ridge
+                )
+                / spread
+            )
             np.testing.assert_allclose(scaled, expected, rtol=2e-3, atol=2e-3)
         worst = abs(scaled).max() if i else 0.0
         weights.append(min(1.0, 16.0 / worst**2) if worst else 1.0)
@@ -166,7 +189,9 @@ def test_a_fit_without_excitement_does_not_wind_up():
     for column in range(3):
         join_fit(entity, column)
     for _ in range(3000):
-        fold_cross(entity, np.array([1.0, 1.0, 0.0, 0.0] + [0.0] * 13), np.ones(WIDTH), 1000.0, Knobs())
+        fold_cross(
+            entity, np.array([1.0, 1.0, 0.0, 0.0] + [0.0] * 13), np.ones(WIDTH), 1000.0, Knobs()
+        )
     assert np.isfinite(entity["precision"]).all()
     assert abs(entity["precision"]).max() < 1e3
     fold_cross(entity, np.array([1.0, 3.0, 0.0, 0.0] + [0.0] * 13), np.ones(WIDTH), 1000.0, Knobs())
@@ -192,7 +217,14 @@ def test_what_is_usual_at_a_time_of_day_is_that_much_less_odd():
         for k in range(6):
             learn_first(states, day * 86_400_000 + night + k * step_ms, -8.0 if k < 3 else 40.0)
             mean += ((8.0 if k < 3 else 16.0) - mean) * rate
-    for minutes, usual in ((0, 2 * mean), (29, 2 * mean), (-10, 2 * mean), (59, 2 * mean), (-31, 1.0), (60, 1.0)):
+    for minutes, usual in (
+        (0, 2 * mean),
+        (29, 2 * mean),
+        (-10, 2 * mean),
+        (59, 2 * mean),
+        (-31, 1.0),
+        (60, 1.0),
+    ):
         assert abs(usual_of_first(states, night + minutes * 60_000, Knobs()) - usual) < 1e-4
 
 
@@ -207,7 +239,9 @@ def test_scale_and_median(values):
     median = np.zeros(1, METRIC_DTYPE)[0]["median"]
     for value in values:
         push_median(median, value)
-    np.testing.assert_array_equal(median["sorted"][: len(values)], np.sort(array.astype(np.float32)))
+    np.testing.assert_array_equal(
+        median["sorted"][: len(values)], np.sort(array.astype(np.float32))
+    )
 
 
 def test_a_full_median_forgets_the_oldest():

@@ -21,7 +21,9 @@ def milliseconds(text: str) -> int:
 
 def one_vector(time_ms: int, calendar: Calendar) -> np.ndarray:
     scale = Scale(("a",), np.zeros((1, 1, 4)), np.ones((1, 1, 4)))
-    return vectors(np.zeros((1, 1, 4)), np.zeros(1, np.int32), np.array([time_ms]), scale, calendar)[0]
+    return vectors(
+        np.zeros((1, 1, 4)), np.zeros(1, np.int32), np.array([time_ms]), scale, calendar
+    )[0]
 
 
 def test_names_match_the_vector():
@@ -61,8 +63,12 @@ def test_vector_equals_the_twin(zone, time_ms):
     rolling = rng.normal(size=(1, 2, 4))
     rolling[0, time_ms % 2] = np.nan
     centre, spread = rng.normal(size=(1, 2, 4)), rng.uniform(0.1, 2, size=(1, 2, 4))
-    got = vectors(rolling, np.zeros(1, np.int32), np.array([time_ms]), Scale(("a",), centre, spread), calendar)[0]
-    want = reference.build_vector(rolling[0], centre[0], spread[0], time_ms, ZoneInfo(zone), 9, 17, (0, 1, 2, 3, 4))
+    got = vectors(
+        rolling, np.zeros(1, np.int32), np.array([time_ms]), Scale(("a",), centre, spread), calendar
+    )[0]
+    want = reference.build_vector(
+        rolling[0], centre[0], spread[0], time_ms, ZoneInfo(zone), 9, 17, (0, 1, 2, 3, 4)
+    )
     np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
 
 
@@ -80,7 +86,13 @@ def test_a_metric_that_the_entity_never_reported_counts_as_missing():
     centre = np.full((1, 2, 4), np.nan)
     centre[0, 0] = 1.0
     scale = Scale(("a",), centre, np.ones((1, 2, 4)))
-    X = vectors(np.full((1, 2, 4), 3.0), np.zeros(1, np.int32), np.zeros(1, np.int64), scale, CALENDARS["UTC"])
+    X = vectors(
+        np.full((1, 2, 4), 3.0),
+        np.zeros(1, np.int32),
+        np.zeros(1, np.int64),
+        scale,
+        CALENDARS["UTC"],
+    )
     np.testing.assert_array_equal(X[0, :10], [2, 2, 2, 2, 0, 0, 0, 0, 0, 1])
 
 

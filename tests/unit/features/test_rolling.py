@@ -73,7 +73,10 @@ def test_batch_cuts_change_no_bit(rows, cuts, forget_ms):
     whole, pieces = Arrays(3, 2), Arrays(3, 2)
     want = whole.fold(entity, time_ms, values, 5, forget_ms)
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
-    parts = [pieces.fold(entity[a:b], time_ms[a:b], values[a:b], 5, forget_ms) for a, b in itertools.pairwise(bounds)]
+    parts = [
+        pieces.fold(entity[a:b], time_ms[a:b], values[a:b], 5, forget_ms)
+        for a, b in itertools.pairwise(bounds)
+    ]
     for k in range(len(want)):
         got = np.concatenate([part[k] for part in parts]) if parts else want[k][:0]
         assert got.tobytes() == want[k].tobytes()
@@ -92,11 +95,21 @@ def test_a_window_longer_than_the_past_uses_what_there_is():
 def test_late_and_duplicate_rows_leave_the_state_alone():
     arrays = Arrays(1, 1)
     arrays.fold(np.zeros(2, np.int32), np.array([10, 20]), np.array([[1.0], [2.0]]), 3)
-    before = (arrays.ring.tobytes(), arrays.pushed.tobytes(), arrays.newest_ms.tobytes(), arrays.events.tobytes())
+    before = (
+        arrays.ring.tobytes(),
+        arrays.pushed.tobytes(),
+        arrays.newest_ms.tobytes(),
+        arrays.events.tobytes(),
+    )
     out = arrays.fold(np.zeros(2, np.int32), np.array([20, 5]), np.array([[2.0], [9.0]]), 3)
     assert out[5].tolist() == [True, False]
     assert out[4].tolist() == [0, 15]
-    assert (arrays.ring.tobytes(), arrays.pushed.tobytes(), arrays.newest_ms.tobytes(), arrays.events.tobytes()) == before
+    assert (
+        arrays.ring.tobytes(),
+        arrays.pushed.tobytes(),
+        arrays.newest_ms.tobytes(),
+        arrays.events.tobytes(),
+    ) == before
 
 
 def test_equal_times_with_other_values_are_data():
@@ -121,13 +134,17 @@ def test_runs_count_consecutive_anomalies_of_each_entity():
     assert out.tolist() == [1, 1, 2, 3, 0, 2]
     assert run.tolist() == [0, 2]
     anew = np.array([True, False])
-    follow_runs(np.array([1, 1], np.int32), np.ones(2, np.bool_), np.ones(2, np.bool_), anew, run, out[:2])
+    follow_runs(
+        np.array([1, 1], np.int32), np.ones(2, np.bool_), np.ones(2, np.bool_), anew, run, out[:2]
+    )
     assert out[:2].tolist() == [1, 2]
 
 
 def test_an_entity_that_returns_after_long_starts_anew():
     arrays = Arrays(1, 1)
-    arrays.fold(np.zeros(3, np.int32), np.array([10, 20, 30]), np.array([[1.0], [2.0], [3.0]]), 2, 50)
+    arrays.fold(
+        np.zeros(3, np.int32), np.array([10, 20, 30]), np.array([[1.0], [2.0], [3.0]]), 2, 50
+    )
     out = arrays.fold(np.zeros(2, np.int32), np.array([81, 90]), np.array([[7.0], [9.0]]), 2, 50)
     assert out[8].tolist() == [True, False]
     assert out[0][:, 0, 1].tolist() == [7.0, 8.0]
@@ -144,8 +161,16 @@ def test_rolling_features_are_those_of_pandas():
     grouped = frame.groupby("entity").value
     window = grouped.rolling(12, min_periods=1)
     present = frame.index
-    np.testing.assert_allclose(rolling[present, 0, 1], window.mean().droplevel(0).sort_index(), rtol=1e-9)
-    np.testing.assert_allclose(rolling[present, 0, 2], window.std(ddof=0).droplevel(0).sort_index(), rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(rolling[present, 0, 3], grouped.diff().fillna(0.0), rtol=1e-9, atol=1e-9)
-    before = grouped.apply(lambda series: series.rolling(12).mean().shift(1)).droplevel(0).sort_index()
+    np.testing.assert_allclose(
+        rolling[present, 0, 1], window.mean().droplevel(0).sort_index(), rtol=1e-9
+    )
+    np.testing.assert_allclose(
+        rolling[present, 0, 2], window.std(ddof=0).droplevel(0).sort_index(), rtol=1e-6, atol=1e-6
+    )
+    np.testing.assert_allclose(
+        rolling[present, 0, 3], grouped.diff().fillna(0.0), rtol=1e-9, atol=1e-9
+    )
+    before = (
+        grouped.apply(lambda series: series.rolling(12).mean().shift(1)).droplevel(0).sort_index()
+    )
     np.testing.assert_allclose(expected[present, 0], before, rtol=1e-9)

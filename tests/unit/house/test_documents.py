@@ -33,7 +33,7 @@ from tests.support.documents import (
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 @BY_DOCUMENT
@@ -64,7 +64,12 @@ def test_commands_are_found_and_wrong_ones_refused():
 
 
 def test_every_command_is_spoken_of():
-    said = {words[0] for text in TEXTS.values() for words in commands(text, "lapwing") if words[0] != "--set"}
+    said = {
+        words[0]
+        for text in TEXTS.values()
+        for words in commands(text, "lapwing")
+        if words[0] != "--set"
+    }
     names = {command.name or command.callback.__name__ for command in app.registered_commands}
     names |= {group.name for group in app.registered_groups}
     assert names - said == set()
@@ -85,7 +90,9 @@ def test_commands_that_messages_and_help_name_parse():
 @BY_DOCUMENT
 def test_values_given_with_set_are_accepted(document):
     for words in commands(TEXTS[document], "lapwing"):
-        given = {word for before, word in itertools.pairwise(words) if before == "--set" and "=" in word}
+        given = {
+            word for before, word in itertools.pairwise(words) if before == "--set" and "=" in word
+        }
         flags: dict = {}
         for one in given:
             name, _, value = one.partition("=")
@@ -95,7 +102,9 @@ def test_values_given_with_set_are_accepted(document):
 
 
 def test_make_targets_exist():
-    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    targets = set(
+        re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE)
+    )
     for name, text in TEXTS.items():
         for words in commands(text, "make"):
             if "=" not in words[0]:
@@ -124,7 +133,9 @@ def test_modules_that_are_run_exist_with_their_options():
                 spec = importlib.util.find_spec(module)
                 assert spec is not None, f"{name}: {line}"
                 path = Path(str(spec.origin))
-                source = (path.with_name("__main__.py") if path.name == "__init__.py" else path).read_text("utf-8")
+                source = (
+                    path.with_name("__main__.py") if path.name == "__init__.py" else path
+                ).read_text("utf-8")
                 for option in re.findall(r"--[a-z][a-z-]*", tail):
                     assert f'"{option}"' in source, f"{name}: {module} has no option {option}"
                 seen.add(module)
@@ -159,7 +170,7 @@ def test_settings_that_options_name_exist():
     assert seen >= 9
 
 
-# -- settings ----------------------------------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------
 
 
 @BY_DOCUMENT
@@ -179,14 +190,18 @@ def test_settings_that_messages_name_exist():
         for text in texts:
             if module == "shared/settings.py" and text in RENAMED:
                 continue
-            for name in re.findall(rf"(?<![\w./`])((?:{'|'.join(SECTIONS)})\.[a-z_]+)(?![\w.(/])", text):
+            for name in re.findall(
+                rf"(?<![\w./`])((?:{'|'.join(SECTIONS)})\.[a-z_]+)(?![\w.(/])", text
+            ):
                 assert name in SETTINGS or name in others, f"{module}: {text[:120]}"
 
 
 @BY_DOCUMENT
 def test_variables_that_are_named_are_settings(document):
     for line in code(TEXTS[document]):
-        for name, value in re.findall(r"\b(LAPWING_[A-Z_]*[A-Z])(?:=('[^']*'|\{.*\}|[^\s`]+))?", line):
+        for name, value in re.findall(
+            r"\b(LAPWING_[A-Z_]*[A-Z])(?:=('[^']*'|\{.*\}|[^\s`]+))?", line
+        ):
             if name in ("LAPWING_NAB_DIR", "LAPWING_FAILPOINT", "LAPWING_CONFIG"):
                 continue
             setting = name.removeprefix("LAPWING_").lower().replace("__", ".", 1)
@@ -210,7 +225,7 @@ def test_former_names_are_told_where_one_looks_for_them():
         assert present in SETTINGS
 
 
-# -- links and files ---------------------------------------------------------------------------------------------------------
+# -- links and files -------------------------------------------------------------------------------
 
 
 @BY_DOCUMENT
@@ -227,15 +242,21 @@ def test_links_lead_somewhere(document):
 
 @BY_DOCUMENT
 def test_files_that_are_named_exist(document):
-    tops = {path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")} - {
+    tops = {
+        path.name for path in ROOT.iterdir() if path.is_dir() and not path.name.startswith(".")
+    } - {
         "models",
         "state",
         "out",
     }
     for span in spans(TEXTS[document]):
-        if re.fullmatch(rf"(?:{'|'.join(sorted(tops))})/[\w./*<>-]*", span) and not span.startswith("data/nab"):
+        if re.fullmatch(rf"(?:{'|'.join(sorted(tops))})/[\w./*<>-]*", span) and not span.startswith(
+            "data/nab"
+        ):
             pattern = re.sub(r"<\w+>", "*", span)
-            assert list(ROOT.glob(pattern.rstrip("/"))) or "__pycache__" in span, f"{document}: {span}"
+            assert list(ROOT.glob(pattern.rstrip("/"))) or "__pycache__" in span, (
+                f"{document}: {span}"
+            )
 
 
 def test_every_document_can_be_reached_from_the_readme():

@@ -25,7 +25,9 @@ def test_metrics_that_are_named_exist():
     for name, text in TEXTS.items():
         for metric in re.findall(r"\blapwing_[a-z_]*[a-z]\b", text):
             gone = name == "docs/upgrading.md" and metric == "lapwing_gate_results_total"
-            assert metric in known or gone or f"{metric}*" in text or f"{metric}_*" in text, f"{name}: {metric}"
+            assert metric in known or gone or f"{metric}*" in text or f"{metric}_*" in text, (
+                f"{name}: {metric}"
+            )
 
 
 def test_the_table_of_metrics_is_complete():
@@ -46,15 +48,21 @@ def test_the_rules_for_alerts_name_metrics():
 
 
 def test_reasons_for_not_being_ready_are_those_of_the_code():
-    table = TEXTS["docs/monitoring.md"].partition("## Why a service is not ready")[2].partition("\n## ")[0]
-    quoted = [span.split(" ...")[0] for span in spans(table) if len(span.split()) > 2 and "{" not in span]
+    table = (
+        TEXTS["docs/monitoring.md"]
+        .partition("## Why a service is not ready")[2]
+        .partition("\n## ")[0]
+    )
+    quoted = [
+        span.split(" ...")[0] for span in spans(table) if len(span.split()) > 2 and "{" not in span
+    ]
     assert len(quoted) >= 8
     for text in quoted:
         pattern = re.sub(r"\d+(?: s)?|isolation_forest|the (?:broker|registry)(?: at)?$", "…", text)
         words = [part.strip(" …:") for part in pattern.split("…")]
-        assert any(all(word in said for word in words) for texts in SAID.values() for said in texts), (
-            f"no message holds {words}"
-        )
+        assert any(
+            all(word in said for word in words) for texts in SAID.values() for said in texts
+        ), f"no message holds {words}"
 
 
 def test_checks_of_doctor_are_those_of_the_code():
@@ -63,7 +71,9 @@ def test_checks_of_doctor_are_those_of_the_code():
     checks = set()
     for name, source in SOURCES.items():
         if name.startswith("lapwing/doctor/"):
-            checks |= set(re.findall(r'Finding\(\s*"(\w+)"', source)) | set(re.findall(r'check_folder\(\s*"(\w+)"', source))
+            checks |= set(re.findall(r'Finding\(\s*"(\w+)"', source)) | set(
+                re.findall(r'check_folder\(\s*"(\w+)"', source)
+            )
     assert named == checks
 
 
@@ -77,7 +87,9 @@ def test_topics_that_are_named_exist():
 def test_reasons_of_dead_letters_are_all_explained():
     table = TEXTS["docs/dead-letters.md"].partition("| reason |")[2].partition("\n\n")[0]
     first = [line.split("|")[1] for line in table.splitlines()[2:]]
-    assert set(re.findall(r"`(\w+)`", " ".join(first))) == {r.code for r in Reason if r is not Reason.ACCEPTED}
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == {
+        r.code for r in Reason if r is not Reason.ACCEPTED
+    }
 
 
 def test_guards_are_all_explained():
@@ -117,12 +129,20 @@ KNOWN_ELSEWHERE = {
 
 
 def words_of_ours() -> set[str]:
-    """Every field of a schema, value of an enumeration, setting, option, metric, label, service, check and name in the code."""
-    found = {part for name in SETTINGS for part in name.split(".")} | {kind.value for kind in Kind} | {r.code for r in Reason}
+    """Every field of a schema, value of an enumeration, setting, option, metric, label, service,
+    check and name in the code.
+    """
+    found = (
+        {part for name in SETTINGS for part in name.split(".")}
+        | {kind.value for kind in Kind}
+        | {r.code for r in Reason}
+    )
     for path in (ROOT / "schemas").glob("*.avsc"):
         found |= set(re.findall(r'"name": *"(\w+)"', path.read_text("utf-8")))
     found |= set(yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["services"])
-    found |= {metric.name for metric in CATALOGUE} | {label for metric in CATALOGUE for label in metric.labels}
+    found |= {metric.name for metric in CATALOGUE} | {
+        label for metric in CATALOGUE for label in metric.labels
+    }
     for source in SOURCES.values():
         found |= set(re.findall(r"\b[a-z]+(?:_[a-z0-9]+)+\b", source))
     return found
@@ -131,13 +151,19 @@ def words_of_ours() -> set[str]:
 @BY_DOCUMENT
 def test_names_with_underscores_are_known(document):
     """A name that nobody knows is a field, setting or reason that has another name by now."""
-    known = words_of_ours() | KNOWN_ELSEWHERE.get(document, set()) | {name.rpartition(".")[2] for name in RENAMED}
+    known = (
+        words_of_ours()
+        | KNOWN_ELSEWHERE.get(document, set())
+        | {name.rpartition(".")[2] for name in RENAMED}
+    )
     known |= {"lapwing_gate_results_total"} if document == "docs/upgrading.md" else set()
-    named = {span for span in spans(TEXTS[document]) if re.fullmatch(r"_*[a-z]+(?:_[a-z0-9]+)+", span)}
+    named = {
+        span for span in spans(TEXTS[document]) if re.fullmatch(r"_*[a-z]+(?:_[a-z0-9]+)+", span)
+    }
     assert named - known == set()
 
 
-# -- quotes ------------------------------------------------------------------------------------------------------------------
+# -- quotes ----------------------------------------------------------------------------------------
 
 
 @BY_DOCUMENT
@@ -150,7 +176,9 @@ def test_messages_that_are_quoted_are_in_the_code(document):
     }  # fmt: skip
     for text in quoted & set(spans(TEXTS[document])):
         parts = [part for part in re.split(r"\.\.\.|\d+|'read_committed'", text) if part.strip()]
-        assert any(all(part.strip() in said for part in parts) for texts in SAID.values() for said in texts), text
+        assert any(
+            all(part.strip() in said for part in parts) for texts in SAID.values() for said in texts
+        ), text
 
 
 def test_quoted_messages_are_really_quoted():
@@ -220,7 +248,9 @@ QUOTED = numbers()
 WORDS = {"two": 2, "ten": 10, "twelve": 12, "seventeen": 17, "twenty": 20}
 
 
-@pytest.mark.parametrize(("document", "pattern", "value"), QUOTED, ids=[f"{d}: {p}" for d, p, _ in QUOTED])
+@pytest.mark.parametrize(
+    ("document", "pattern", "value"), QUOTED, ids=[f"{d}: {p}" for d, p, _ in QUOTED]
+)
 def test_a_number_that_is_quoted_is_the_codes(document, pattern, value):
     found = re.findall(pattern, re.sub(r"\s+", " ", TEXTS[document]))
     assert found, f"{document} no longer says {pattern!r}: take the row out, or mend it"
@@ -232,7 +262,10 @@ def test_exit_codes_are_those_of_the_errors():
     codes = {"1": shared.errors.LapwingError.exit_code, "2": shared.errors.ConfigError.exit_code}
     assert codes == {"1": 1, "2": 2}
     assert shared.errors.DataError.exit_code == 2
-    assert "Exit codes: 0 all is well, 1 it failed, 2 a setting, an option or an input file is wrong." in TEXTS["README.md"]
+    assert (
+        "Exit codes: 0 all is well, 1 it failed, 2 a setting, an option or an input file is wrong."
+        in TEXTS["README.md"]
+    )
 
 
 def test_signs_are_those_of_the_demo():
@@ -244,7 +277,11 @@ def test_signs_are_those_of_the_demo():
 
 def test_pythons_are_those_of_the_project():
     about = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    supported = {text.rpartition(" ")[2] for text in about["classifiers"] if re.search(r"Python :: 3\.\d+$", text)}
+    supported = {
+        text.rpartition(" ")[2]
+        for text in about["classifiers"]
+        if re.search(r"Python :: 3\.\d+$", text)
+    }
     (said,) = set(
         re.findall(
             r"Python (3\.\d+, 3\.\d+ or 3\.\d+) and make",

@@ -1,4 +1,6 @@
-"""Imports point only downward; what each package may import is read from its source, nothing is run."""
+"""Imports point only downward; what each package may import is read from its source, nothing is
+run.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ WORDS = {
     "schemas",
     "data",
     "shared",
-    *(f"shared.{name}" for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")),
+    *(
+        f"shared.{name}"
+        for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")
+    ),
     *(f"shared.{name}" for name in ("directory", "health", "labels", "wording")),
 }
 """The vocabulary: flat files in shared/ that everybody may use."""
@@ -43,7 +48,19 @@ ENTRY_POINTS = ("lapwing.app",)
 
 DYNAMIC = ("importlib.import_module", "import_module", "__import__")
 IN_KERNELS = {"__future__", "collections", "math", "numba", "numpy", "typing"}
-IMPURE = {"asyncio", "ctypes", "http", "httpx", "logging", "multiprocessing", "random", "secrets", "select", "signal", "socket"}
+IMPURE = {
+    "asyncio",
+    "ctypes",
+    "http",
+    "httpx",
+    "logging",
+    "multiprocessing",
+    "random",
+    "secrets",
+    "select",
+    "signal",
+    "socket",
+}
 IMPURE |= {"structlog", "subprocess", "tempfile", "threading", "time", "urllib", "uuid"}
 """Rows 0 to 2 neither wait, nor talk to anybody, nor throw dice, nor look at a clock."""
 
@@ -71,13 +88,23 @@ def row_of(module: str) -> int:
 
 
 def part_of(module: str) -> str:
-    """The door or service that a module belongs to: shared.kafka.client -> shared.kafka, producer.replay -> producer."""
-    return ".".join(module.split(".")[:2]) if module.startswith("shared.") else module.partition(".")[0]
+    """The door or service that a module belongs to: shared.kafka.client -> shared.kafka,
+    producer.replay -> producer.
+    """
+    return (
+        ".".join(module.split(".")[:2])
+        if module.startswith("shared.")
+        else module.partition(".")[0]
+    )
 
 
 def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Import]:
     """Every import wherever it stands, also importlib's with a name written out."""
-    checks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    checks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
     for_types = {inner for node in checks for inner in ast.walk(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -88,7 +115,10 @@ def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Impo
                 parents = module.split(".")
                 parents = parents[: len(parents) - node.level + is_package]
                 base = ".".join([*parents, base]).rstrip(".")
-            yield from (Import(f"{base}.{alias.name}", node.lineno, node in for_types) for alias in node.names)
+            yield from (
+                Import(f"{base}.{alias.name}", node.lineno, node in for_types)
+                for alias in node.names
+            )
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
             "importlib.import_module",
             "import_module",
@@ -105,14 +135,25 @@ def _written_out(name: ast.expr) -> str:
 
 
 def environment_reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Name of the enclosing function ("" at the top) and line of every look at the process environment."""
+    """Name of the enclosing function ("" at the top) and line of every look at the process
+    environment.
+    """
 
     def walk(node: ast.AST, function: str) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             function = node.name
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("os.environ", "os.environb", "os.getenv", "os.putenv"):
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in (
+            "os.environ",
+            "os.environb",
+            "os.getenv",
+            "os.putenv",
+        ):
             yield function, node.lineno
-        if isinstance(node, ast.ImportFrom) and node.module == "os" and {a.name for a in node.names} & {"environ", "getenv"}:
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and {a.name for a in node.names} & {"environ", "getenv"}
+        ):
             yield function, node.lineno
         for child in ast.iter_child_nodes(node):
             yield from walk(child, function)
@@ -152,7 +193,10 @@ def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset(
                 or module in ENTRY_POINTS
                 or (module == "shared.settings" and function == "load_settings")
             ):
-                found.append(f"{module}:{line}: reads the environment: only entry points and load_settings may")
+                found.append(
+                    f"{module}:{line}: reads the environment: only entry points and"
+                    " load_settings may"
+                )
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
@@ -178,12 +222,16 @@ def _outside(module: str, name: str) -> str | None:
     row = row_of(module)
     if library in PACKAGES:
         return "there is no such module"
-    if library in OWNERS and not any(module == owner or module.startswith(f"{owner}.") for owner in OWNERS[library]):
+    if library in OWNERS and not any(
+        module == owner or module.startswith(f"{owner}.") for owner in OWNERS[library]
+    ):
         return f"{library} belongs to {', '.join(OWNERS[library]) or 'nobody here'}"
     if row == 0 and not module.endswith("__main__") and library not in IN_KERNELS:
         return "kernels know numpy and numba only"
     if row in (1, 2) and library in IMPURE:
-        return f"row {row} neither waits, nor talks to anybody, nor throws dice, nor looks at a clock"
+        return (
+            f"row {row} neither waits, nor talks to anybody, nor throws dice, nor looks at a clock"
+        )
     if library == "?":
         return "a module's name must be readable in the source"
     return None
@@ -203,9 +251,14 @@ def ours() -> tuple[dict[str, str], frozenset[str]]:
 
 def test_lapwing_imports_only_downward() -> None:
     modules, packages = ours()
-    assert {"shared.errors", "shared.kernels", "producer", "consumer_training", "consumer_prediction", "lapwing"} <= set(
-        modules
-    )
+    assert {
+        "shared.errors",
+        "shared.kernels",
+        "producer",
+        "consumer_training",
+        "consumer_prediction",
+        "lapwing",
+    } <= set(modules)
     assert objections(modules, packages) == []
 
 
@@ -214,9 +267,23 @@ def test_every_service_is_known() -> None:
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} <= known
 
 
-SHARED = ("kernels", "kernels.wire", "events", "errors", "decode.avro.decoder", "registry", "kafka", "kafka.client")
+SHARED = (
+    "kernels",
+    "kernels.wire",
+    "events",
+    "errors",
+    "decode.avro.decoder",
+    "registry",
+    "kafka",
+    "kafka.client",
+)
 SHARED += ("telemetry", "settings")
-INNER = ("producer.replay", "producer.service", "consumer_training.training", "lapwing.demo.command")
+INNER = (
+    "producer.replay",
+    "producer.service",
+    "consumer_training.training",
+    "lapwing.demo.command",
+)
 SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *INNER], "")
 
 
@@ -225,34 +292,86 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
     [
         ("shared.features.kernels.rolling", "import shared.events", "row 0 must not import row 1"),
         ("shared.features.kernels.rolling", "import scipy", "kernels know numpy and numba only"),
-        ("shared.errors", "from shared.decode.avro.decoder import decode", "row 1 must not import row 2"),
-        ("shared.decode.avro.decoder", "from shared import registry", "row 2 must not import row 3"),
-        ("shared.decode.avro.decoder", "def f():\n    from shared.kafka.client import Reader", "row 2 must not import row 3"),
-        ("shared.decode.avro.decoder", "from ...registry import Registry", "row 2 must not import row 3"),
+        (
+            "shared.errors",
+            "from shared.decode.avro.decoder import decode",
+            "row 1 must not import row 2",
+        ),
+        (
+            "shared.decode.avro.decoder",
+            "from shared import registry",
+            "row 2 must not import row 3",
+        ),
+        (
+            "shared.decode.avro.decoder",
+            "def f():\n    from shared.kafka.client import Reader",
+            "row 2 must not import row 3",
+        ),
+        (
+            "shared.decode.avro.decoder",
+            "from ...registry import Registry",
+            "row 2 must not import row 3",
+        ),
         ("shared.decode.avro.decoder", "import time", "looks at a clock"),
         ("shared.decode.avro.decoder", "from urllib.request import urlopen", "talks to anybody"),
-        ("shared.decode.avro.decoder", "import confluent_kafka.serialization", "confluent_kafka belongs to shared.kafka"),
-        ("shared.registry", "from shared.telemetry import logger", "doors never import one another"),
+        (
+            "shared.decode.avro.decoder",
+            "import confluent_kafka.serialization",
+            "confluent_kafka belongs to shared.kafka",
+        ),
+        (
+            "shared.registry",
+            "from shared.telemetry import logger",
+            "doors never import one another",
+        ),
         ("shared.kafka", "import producer.replay", "row 3 must not import row 4"),
-        ("producer.service", "from consumer_training import training", "services never import one another"),
+        (
+            "producer.service",
+            "from consumer_training import training",
+            "services never import one another",
+        ),
         (
             "producer.service",
             "import importlib\nimportlib.import_module('consumer_training.training')",
             "never import one another",
         ),
-        ("producer.service", "import importlib\nimportlib.import_module(name)", "be readable in the source"),
-        ("producer.service", "import importlib\nimportlib.import_module(f'{name}.x')", "be readable in the source"),
-        ("producer.service", "import importlib\nimportlib.import_module(f'lapwing.{name}')", "row 4 must not import row 5"),
+        (
+            "producer.service",
+            "import importlib\nimportlib.import_module(name)",
+            "be readable in the source",
+        ),
+        (
+            "producer.service",
+            "import importlib\nimportlib.import_module(f'{name}.x')",
+            "be readable in the source",
+        ),
+        (
+            "producer.service",
+            "import importlib\nimportlib.import_module(f'lapwing.{name}')",
+            "row 4 must not import row 5",
+        ),
         ("producer.service", "import lapwing.demo.command", "row 4 must not import row 5"),
-        ("producer.service", "from sklearn.svm import OneClassSVM", "sklearn belongs to consumer_training"),
+        (
+            "producer.service",
+            "from sklearn.svm import OneClassSVM",
+            "sklearn belongs to consumer_training",
+        ),
         ("consumer_prediction.service", "import joblib", "joblib belongs to consumer_training"),
         ("consumer_prediction.service", "import confluent_kafka", "confluent_kafka belongs to"),
         ("lapwing.demo.command", "import confluent_kafka", "confluent_kafka belongs to"),
-        ("lapwing.demo.command", "from tests.reference import rolling", "tests belongs to nobody here"),
+        (
+            "lapwing.demo.command",
+            "from tests.reference import rolling",
+            "tests belongs to nobody here",
+        ),
         ("lapwing.demo.command", "import os\nx = os.environ['A']", "reads the environment"),
         ("lapwing.demo.command", "import os\nos.getenv('A')", "reads the environment"),
         ("lapwing.demo.command", "from os import environ", "reads the environment"),
-        ("shared.settings", "import os\ndef other():\n    return os.environ", "reads the environment"),
+        (
+            "shared.settings",
+            "import os\ndef other():\n    return os.environ",
+            "reads the environment",
+        ),
     ],
 )
 def test_a_wrong_import_is_found(module: str, source: str, said: str) -> None:
@@ -263,21 +382,38 @@ def test_a_wrong_import_is_found(module: str, source: str, said: str) -> None:
 
 
 def test_a_circle_is_found() -> None:
-    modules = {"shared.a": "import shared.b", "shared.b": "def f():\n    from shared.c import x", "shared.c": "import shared.a"}
-    assert len([one for one in objections(modules) if "in a circle" in one and "shared.b" in one]) == 1
+    modules = {
+        "shared.a": "import shared.b",
+        "shared.b": "def f():\n    from shared.c import x",
+        "shared.c": "import shared.a",
+    }
+    assert (
+        len([one for one in objections(modules) if "in a circle" in one and "shared.b" in one]) == 1
+    )
 
 
 def test_a_circle_for_types_only_is_let_through() -> None:
-    assert objections({"shared.a": "if TYPE_CHECKING:\n    import shared.b", "shared.b": "import shared.a"}) == []
+    assert (
+        objections(
+            {"shared.a": "if TYPE_CHECKING:\n    import shared.b", "shared.b": "import shared.a"}
+        )
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("shared.models.kernels.forest", "import numpy as np\nfrom numba import njit\nfrom shared.kernels.wire import x"),
+        (
+            "shared.models.kernels.forest",
+            "import numpy as np\nfrom numba import njit\nfrom shared.kernels.wire import x",
+        ),
         ("shared.decode.avro.decoder", "import shared.kernels.wire, shared.events, fastavro, zlib"),
         ("shared.kafka.client", "from shared.kafka.client import x\nimport confluent_kafka, time"),
-        ("consumer_training.training", "import sklearn, joblib, shared.decode.avro.decoder, shared.kafka"),
+        (
+            "consumer_training.training",
+            "import sklearn, joblib, shared.decode.avro.decoder, shared.kafka",
+        ),
         ("lapwing.demo.command", "from producer import replay\nimport sharedness, rich"),
         ("lapwing.__main__", "import os\nos.environ"),
         ("shared.settings", "import os\ndef load_settings():\n    return dict(os.environ)"),
@@ -290,6 +426,16 @@ def test_a_right_import_is_let_through(module: str, source: str) -> None:
 def test_a_predictor_loads_neither_scikit_learn_nor_pandas() -> None:
     """What the sources allow is one thing, what a library brings along another."""
     heavy = ("joblib", "sklearn", "pandas", "matplotlib")
-    code = f"import sys, consumer_prediction.service; print([name for name in {heavy} if name in sys.modules])"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    code = (
+        f"import sys, consumer_prediction.service; print([name for name in {heavy} if name in"
+        " sys.modules])"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (ran.stdout.strip(), ran.returncode) == ("[]", 0), ran.stderr

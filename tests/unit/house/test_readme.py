@@ -1,4 +1,6 @@
-"""The README says what is so: its commands and options exist, its table is current, what it names is there."""
+"""The README says what is so: its commands and options exist, its table is current, what it names
+is there.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,11 @@ def commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_run_by_something(command):
-    found = [file for begin, file in TESTED_BY.items() if command == begin or command.startswith(f"{begin} ")]
+    found = [
+        file
+        for begin, file in TESTED_BY.items()
+        if command == begin or command.startswith(f"{begin} ")
+    ]
     assert found, f"{command}: nothing runs it"
     assert all((ROOT / file).is_file() for file in found)
 
@@ -70,7 +76,11 @@ def test_the_settings_table_is_current():
 
 def test_the_settings_table_names_variables_that_work():
     table = runpy.run_path(str(ROOT / "docs" / "settings_table.py"))
-    rows = [row for row in table["rows"]() if row[1] not in ("", "none") and not row[0].startswith("kafka")]
+    rows = [
+        row
+        for row in table["rows"]()
+        if row[1] not in ("", "none") and not row[0].startswith("kafka")
+    ]
     assert len(rows) > 40
     environ = {variable_of(name): default for name, default, *_ in rows}
     assert load_settings(environ=environ).model_dump() == load_settings(environ={}).model_dump()
@@ -82,7 +92,7 @@ def test_services_of_the_compose_file_are_there():
         assert name in services
 
 
-# -- the record on the first screen --------------------------------------------------------------------------------------------
+# -- the record on the first screen ----------------------------------------------------------------
 
 
 def shown():
@@ -95,30 +105,48 @@ def test_the_record_has_the_fields_of_its_schema():
     assert list(shown()) == [field["name"] for field in schema["fields"]]
     record = shown() | {"event_time": parse_time(shown()["event_time"])}
     (value,) = (encode_records(json.dumps(schema), 1, [record])[0],)
-    assert to_json(decode_records([value], [json.dumps(schema)])[0]) == json.dumps(shown(), ensure_ascii=False)
+    assert to_json(decode_records([value], [json.dumps(schema)])[0]) == json.dumps(
+        shown(), ensure_ascii=False
+    )
 
 
 def test_the_record_and_its_line_stand_on_the_first_screen():
     top = README.partition("\n## ")[0]
     assert "```json" in top
-    assert f"    {to_line('anomalies', shown() | {'event_time': parse_time(shown()['event_time'])}, 'host')}\n" in top
-    assert {"make demo\nmake test\n", "docker-compose up\n"} <= set(re.findall(r"```sh\n(.*?)```", top, re.DOTALL))
+    assert (
+        f"    {to_line('anomalies', shown() | {'event_time': parse_time(shown()['event_time'])}, 'host')}\n"
+        in top
+    )
+    assert {"make demo\nmake test\n", "docker-compose up\n"} <= set(
+        re.findall(r"```sh\n(.*?)```", top, re.DOTALL)
+    )
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="80,640 records")
 def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
     """As after `lapwing produce --fleet 20 --days 14 --speed max` into new topics, without a model."""
     settings = load_settings(environ={})
-    feed = open_feed(settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions))
-    rules = Rules(settings.input, Configuration.from_settings(settings), settings.predict.max_entities)
-    encoder, scorer = Encoder(settings.topics, SchemaIds(1, 2, 3), "g", 65_536), Scorer(PartitionState(0), rules)
+    feed = open_feed(
+        settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions)
+    )
+    rules = Rules(
+        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
+    )
+    encoder, scorer = (
+        Encoder(settings.topics, SchemaIds(1, 2, 3), "g", 65_536),
+        Scorer(PartitionState(0), rules),
+    )
     found = []
     for batch, plans in feed.batches():
         if batch.partition == shown()["source_partition"]:
             found += scorer.process(batch, plans).anomalies
     (anomaly,) = (one for one in found if one.entity == shown()["entity"] and one.is_anomaly)
-    (record,) = decode_records([encoder.anomalies([anomaly]).values[0]], [schemas.text(schemas.ANOMALY_EVENT)])
+    (record,) = decode_records(
+        [encoder.anomalies([anomaly]).values[0]], [schemas.text(schemas.ANOMALY_EVENT)]
+    )
     made = json.loads(to_json(record))
     for name, value in shown().items():
         close = pytest.approx(value, rel=1e-9) if isinstance(value, float | dict) else value
-        assert made[name] == close, f"README shows another {name} than {json.dumps(made, ensure_ascii=False)}"
+        assert made[name] == close, (
+            f"README shows another {name} than {json.dumps(made, ensure_ascii=False)}"
+        )

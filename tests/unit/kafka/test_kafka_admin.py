@@ -39,7 +39,9 @@ def admin_of(monkeypatch, *clients) -> Admin:
 
 
 def test_a_client_that_waits_for_a_dead_controller_is_replaced(monkeypatch):
-    lost = Client(KafkaException(KafkaError(KafkaError._TIMED_OUT, "Timed out waiting for controller")))
+    lost = Client(
+        KafkaException(KafkaError(KafkaError._TIMED_OUT, "Timed out waiting for controller"))
+    )
     found = Client(SimpleNamespace(partitions=[0, 1], topic_id="id"))
     admin = admin_of(monkeypatch, lost, found)
     with pytest.raises(TransportError, match="waiting for controller"):
@@ -48,7 +50,9 @@ def test_a_client_that_waits_for_a_dead_controller_is_replaced(monkeypatch):
 
 
 def test_a_client_that_has_answered_is_kept(monkeypatch):
-    admin = admin_of(monkeypatch, Client(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART))))
+    admin = admin_of(
+        monkeypatch, Client(KafkaException(KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)))
+    )
     for _ in range(2):
         with pytest.raises(TopicMismatch):
             admin.identity("t")
@@ -64,7 +68,10 @@ class Positions:
         self.asked += 1
         if self.asked <= self.refusals:
             raise KafkaException(KafkaError(self.code))
-        return [SimpleNamespace(partition=place.partition, offset=7, metadata="m", error=None) for place in places]
+        return [
+            SimpleNamespace(partition=place.partition, offset=7, metadata="m", error=None)
+            for place in places
+        ]
 
     def close(self):
         self.closed = True
@@ -81,7 +88,10 @@ def asking(monkeypatch, consumer: Positions, timeout_s: float) -> Admin:
 
 def test_a_broker_that_has_no_coordinator_yet_is_asked_again(monkeypatch):
     consumer = Positions(2)
-    assert asking(monkeypatch, consumer, 5).committed("g", "t") == {0: Position(7, "m"), 1: Position(7, "m")}
+    assert asking(monkeypatch, consumer, 5).committed("g", "t") == {
+        0: Position(7, "m"),
+        1: Position(7, "m"),
+    }
     assert (consumer.asked, consumer.closed) == (3, True)
 
 

@@ -37,12 +37,16 @@ def settings(**kafka: str) -> Settings:
     return Settings.model_validate({"kafka": {"bootstrap_servers": "127.0.0.1:1"} | kafka})
 
 
-# -- configuration --------------------------------------------------------------------------------------------------------
+# -- configuration ---------------------------------------------------------------------------------
 
 
 def test_what_the_user_sets_wins_over_tuning_and_reaches_the_right_clients() -> None:
     given = settings(
-        security_protocol="SASL_SSL", linger_ms="77", fetch_wait_max_ms="3", group_protocol="consumer", compression_type="lz4"
+        security_protocol="SASL_SSL",
+        linger_ms="77",
+        fetch_wait_max_ms="3",
+        group_protocol="consumer",
+        compression_type="lz4",
     )
     producer = client_config(given, "producer", tuning={"linger.ms": "5", "retries": "3"})
     consumer = client_config(given, "consumer", tuning={"fetch.wait.max.ms": "10"})
@@ -51,7 +55,9 @@ def test_what_the_user_sets_wins_over_tuning_and_reaches_the_right_clients() -> 
     assert (producer["retries"], producer["compression.type"]) == ("3", "lz4")
     assert (consumer["fetch.wait.max.ms"], consumer["group.protocol"]) == ("3", "consumer")
     assert {config["security.protocol"] for config in (producer, consumer, admin)} == {"SASL_SSL"}
-    assert {config["bootstrap.servers"] for config in (producer, consumer, admin)} == {"127.0.0.1:1"}
+    assert {config["bootstrap.servers"] for config in (producer, consumer, admin)} == {
+        "127.0.0.1:1"
+    }
     assert not set(producer) & CONSUMER_ONLY
     assert not set(consumer) & PRODUCER_ONLY
     assert not set(admin) & (CONSUMER_ONLY | PRODUCER_ONLY)
@@ -72,9 +78,13 @@ def test_each_setting_is_listed_for_the_kind_of_client_that_librdkafka_says(tmp_
     library.rd_kafka_conf_properties_show(file)
     system.fclose(file)
     rows = [
-        [cell.strip() for cell in line.split("|")] for line in shown.read_text("utf-8").splitlines() if line.count("|") >= 4
+        [cell.strip() for cell in line.split("|")]
+        for line in shown.read_text("utf-8").splitlines()
+        if line.count("|") >= 4
     ]
-    kinds = {name: {row[1] for row in rows if row[0] == name} for name in CONSUMER_ONLY | PRODUCER_ONLY}
+    kinds = {
+        name: {row[1] for row in rows if row[0] == name} for name in CONSUMER_ONLY | PRODUCER_ONLY
+    }
     assert {name for name in CONSUMER_ONLY if kinds[name] != {"C"}} == set()
     assert {name for name in PRODUCER_ONLY if kinds[name] != {"P"}} == set()
 
@@ -91,7 +101,9 @@ def test_each_setting_is_listed_for_the_kind_of_client_that_librdkafka_says(tmp_
         ("producer", "partitioner", "random", "murmur2_random"),
     ],
 )
-def test_what_correctness_needs_cannot_be_changed(role: str, name: str, value: str, required: str) -> None:
+def test_what_correctness_needs_cannot_be_changed(
+    role: str, name: str, value: str, required: str
+) -> None:
     wrong = settings(**{name.replace(".", "_"): value})
     with pytest.raises(ConfigError) as refused:
         (GroupSource if role == "consumer" else Publisher)(wrong)
@@ -141,12 +153,26 @@ def test_a_static_member_and_its_session_are_set(monkeypatch: pytest.MonkeyPatch
     assert (classic["group.instance.id"], classic["session.timeout.ms"]) == ("slot-1", "12000")
     assert int(str(classic["heartbeat.interval.ms"])) <= 12_000 / 3
     assert classic["partition.assignment.strategy"] == "cooperative-sticky"
-    assert not {"session.timeout.ms", "heartbeat.interval.ms", "partition.assignment.strategy"} & set(modern)
+    assert not {
+        "session.timeout.ms",
+        "heartbeat.interval.ms",
+        "partition.assignment.strategy",
+    } & set(modern)
 
 
-def test_complaints_about_a_connection_are_logged_sparsely(caplog: pytest.LogCaptureFixture) -> None:
+def test_complaints_about_a_connection_are_logged_sparsely(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def say(facility: str, client: str, at_s: float) -> None:
-        record = LOG.makeRecord(LOG.name, logging.ERROR, "f", 1, "%s [%s] %s", (facility, client, f"line at {at_s}"), None)
+        record = LOG.makeRecord(
+            LOG.name,
+            logging.ERROR,
+            "f",
+            1,
+            "%s [%s] %s",
+            (facility, client, f"line at {at_s}"),
+            None,
+        )
         record.created = at_s
         LOG.handle(record)
 
@@ -166,14 +192,24 @@ def test_complaints_about_a_connection_are_logged_sparsely(caplog: pytest.LogCap
     ]
 
 
-def test_what_a_producer_asks_again_by_itself_is_no_warning(caplog: pytest.LogCaptureFixture) -> None:
-    text = "[thrd:main]: Failed to acquire idempotence PID from broker b:1/1: Broker: Coordinator load in progress: retrying"
+def test_what_a_producer_asks_again_by_itself_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    text = (
+        "[thrd:main]: Failed to acquire idempotence PID from broker b:1/1: Broker: Coordinator load"
+        " in progress: retrying"
+    )
     LOG.warning("%s [%s] %s", "GETPID", "producer-1", text)
-    LOG.warning("%s [%s] %s", "GETPID", "producer-1", "[thrd:main]: Failed to acquire idempotence PID: not authorised")
+    LOG.warning(
+        "%s [%s] %s",
+        "GETPID",
+        "producer-1",
+        "[thrd:main]: Failed to acquire idempotence PID: not authorised",
+    )
     assert [line.rpartition(": ")[2] for line in caplog.messages] == ["not authorised"]
 
 
-# -- errors ---------------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -207,7 +243,9 @@ def test_what_a_producer_asks_again_by_itself_is_no_warning(caplog: pytest.LogCa
         ("_MSG_TIMED_OUT", ABORT, TransactionAborted, True),
     ],
 )
-def test_errors_are_translated(code: str, flags: tuple[bool, bool, bool], kind: type[LapwingError], retriable: bool) -> None:
+def test_errors_are_translated(
+    code: str, flags: tuple[bool, bool, bool], kind: type[LapwingError], retriable: bool
+) -> None:
     error = KafkaError(getattr(KafkaError, code), "because", *flags)
     for given in (error, KafkaException(error)):
         found = translate(given, "reading t of host:9092")
@@ -221,7 +259,10 @@ def test_a_consumer_says_in_words_only_that_its_slot_was_taken() -> None:
     reason = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
     fatal = KafkaError(KafkaError._FATAL, f"Fatal error: {reason}: more", True)
     assert isinstance(translate(fatal, "reading"), ProducerFenced)
-    assert not isinstance(translate(KafkaError(KafkaError._FATAL, "Fatal error: other", True), "reading"), ProducerFenced)
+    assert not isinstance(
+        translate(KafkaError(KafkaError._FATAL, "Fatal error: other", True), "reading"),
+        ProducerFenced,
+    )
 
 
 def test_an_exception_without_a_kafka_error_is_no_reason_to_try_again() -> None:
@@ -231,9 +272,12 @@ def test_an_exception_without_a_kafka_error_is_no_reason_to_try_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("generation", "member", "expected"), [(3, b"m-1", True), (-1, b"m-1", False), (3, b"", False), (-1, b"", False)]
+    ("generation", "member", "expected"),
+    [(3, b"m-1", True), (-1, b"m-1", False), (3, b"", False), (-1, b"", False)],
 )
-def test_only_a_member_with_a_generation_may_commit(generation: int, member: bytes, expected: bool) -> None:
+def test_only_a_member_with_a_generation_may_commit(
+    generation: int, member: bytes, expected: bool
+) -> None:
     metadata = b"CGMDv2:" + struct.pack("=i", generation) + b"group\0" + member + b"\0\0instance\0"
     assert is_member(metadata) is expected
 
@@ -246,10 +290,16 @@ def test_the_client_still_writes_membership_as_is_member_reads_it() -> None:
     assert not is_member(metadata)
 
 
-# -- columns --------------------------------------------------------------------------------------------------------------
+# -- columns ---------------------------------------------------------------------------------------
 
 
-def message(partition: int, offset: int, value: bytes | None, key: bytes | None = None, headers: object = None) -> Message:
+def message(
+    partition: int,
+    offset: int,
+    value: bytes | None,
+    key: bytes | None = None,
+    headers: object = None,
+) -> Message:
     return Message("t", partition, offset, key, value, headers, timestamp=(1, 5_000 + offset))
 
 
@@ -278,7 +328,7 @@ def test_no_messages_are_no_batches() -> None:
     assert to_batches([]) == []
 
 
-# -- topics ---------------------------------------------------------------------------------------------------------------
+# -- topics ----------------------------------------------------------------------------------------
 
 
 def test_the_topics_are_those_of_the_contract() -> None:

@@ -28,7 +28,9 @@ class Client:
             raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
         return 0, self.cached[place.partition]
 
-    def list_offsets(self, wanted: dict[TopicPartition, Any], **_: Any) -> dict[TopicPartition, Future[Any]]:
+    def list_offsets(
+        self, wanted: dict[TopicPartition, Any], **_: Any
+    ) -> dict[TopicPartition, Future[Any]]:
         self.requests.append({place.partition: Future() for place in wanted})
         return {TopicPartition("t", p): answer for p, answer in self.requests[-1].items()}
 
@@ -69,7 +71,9 @@ def test_a_broker_that_is_asked_is_not_waited_for(client: Client, ends: Partitio
     assert ends.known(client, [0, 1]) == {0: 70, 1: 8}  # type: ignore[arg-type]
 
 
-def test_it_is_asked_now_and_then_and_one_question_at_a_time(client: Client, ends: PartitionEnds) -> None:
+def test_it_is_asked_now_and_then_and_one_question_at_a_time(
+    client: Client, ends: PartitionEnds
+) -> None:
     for _ in range(10):
         ends.ask([0])
     client.now_s += 10 * ASK_EVERY_S  # type: ignore[attr-defined]
@@ -83,7 +87,9 @@ def test_it_is_asked_now_and_then_and_one_question_at_a_time(client: Client, end
     assert ends.known(client, [0]) == {0: 1}  # type: ignore[arg-type]
 
 
-def test_what_was_given_up_is_forgotten_with_its_answer(client: Client, ends: PartitionEnds) -> None:
+def test_what_was_given_up_is_forgotten_with_its_answer(
+    client: Client, ends: PartitionEnds
+) -> None:
     ends.hear(0, 50)
     ends.ask([0])
     ends.forget([0])

@@ -47,11 +47,14 @@ class Source:
 def sink(monkeypatch) -> TransactionalSink:
     monkeypatch.setattr(sinks, "Outbox", Outbox)
     monkeypatch.setattr(sinks, "HANG_S", 0.05)
-    return TransactionalSink(Settings(), "group-slot", Source(), transaction_timeout_ms=5000, timeout_s=0.05)
+    return TransactionalSink(
+        Settings(), "group-slot", Source(), transaction_timeout_ms=5000, timeout_s=0.05
+    )
 
 
 @pytest.mark.parametrize(
-    ("call", "what"), [("send_offsets_to_transaction", "sending positions"), ("commit_transaction", "committing")]
+    ("call", "what"),
+    [("send_offsets_to_transaction", "sending positions"), ("commit_transaction", "committing")],
 )
 def test_a_call_that_never_returns_leaves_the_transaction_undecided(sink, call, what):
     hung = threading.Event()
@@ -75,7 +78,9 @@ def test_what_a_call_raises_is_raised_where_it_was_asked_for(sink):
 
 
 def test_a_closed_sink_lets_its_producer_go(sink):
-    """Each holds threads and connections; the error that ended it must not keep it until the next collection of garbage."""
+    """Each holds threads and connections; the error that ended it must not keep it until the next
+    collection of garbage.
+    """
 
     def fail():
         raise KafkaException(KafkaError(KafkaError._TIMED_OUT))

@@ -1,4 +1,6 @@
-"""GroupSource against a scripted client: what happens when the group and the records come in an awkward order."""
+"""GroupSource against a scripted client: what happens when the group and the records come in an
+awkward order.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from shared.batch import Batch, Position
-from shared.errors import HistoryGone, ProducerFenced, TopicMismatch, TransactionAborted, TransportError
+from shared.errors import (
+    HistoryGone,
+    ProducerFenced,
+    TopicMismatch,
+    TransactionAborted,
+    TransportError,
+)
 from shared.kafka import GroupSource
 from shared.settings import Settings
 
@@ -28,7 +36,9 @@ def places(*partitions: int) -> list[TopicPartition]:
 
 
 class ScriptedConsumer:
-    """Plays one step per call of consume: a list of messages, or a function that calls back and returns some."""
+    """Plays one step per call of consume: a list of messages, or a function that calls back and
+    returns some.
+    """
 
     def __init__(self, config: dict[str, Any]) -> None:
         self.steps: list[Any] = []
@@ -78,8 +88,15 @@ class ScriptedConsumer:
         if self.unavailable:
             raise KafkaException(self.unavailable)
         known = [place.partition for place in wanted if place.partition in self.positions]
-        unknown = [TopicPartition("t", place.partition, -1001) for place in wanted if place.partition not in known]
-        return unknown + [TopicPartition("t", p, self.positions[p].offset, self.positions[p].metadata) for p in known]
+        unknown = [
+            TopicPartition("t", place.partition, -1001)
+            for place in wanted
+            if place.partition not in known
+        ]
+        return unknown + [
+            TopicPartition("t", p, self.positions[p].offset, self.positions[p].metadata)
+            for p in known
+        ]
 
     def get_watermark_offsets(self, place: TopicPartition, timeout_s: float) -> tuple[int, int]:
         return self.starts.get(place.partition, 0), 1000
@@ -113,10 +130,15 @@ class Listener:
         if what in self.fail:
             raise self.fail.pop(what)
 
-    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+    def assigned(
+        self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+    ) -> Mapping[int, int]:
         self._hear("assigned", list(committed))
         self.committed = dict(committed)
-        return {p: self.answer.get(p, position.offset if position else start[p]) for p, position in committed.items()}
+        return {
+            p: self.answer.get(p, position.offset if position else start[p])
+            for p, position in committed.items()
+        }
 
     def revoked(self, partitions: Sequence[int]) -> None:
         self._hear("revoked", partitions)
@@ -186,7 +208,9 @@ def test_partitions_start_where_the_listener_says(stage: Stage) -> None:
 def test_a_start_before_the_log_is_refused(stage: Stage) -> None:
     stage.client.starts = {0: 50}
     stage.listener.answer = {0: 49}
-    with pytest.raises(HistoryGone, match=r"t\[0\] must be read from offset 49 on, but begins at 50"):
+    with pytest.raises(
+        HistoryGone, match=r"t\[0\] must be read from offset 49 on, but begins at 50"
+    ):
         stage.own(0)
     assert stage.client.assigned == {}
 
@@ -194,7 +218,9 @@ def test_a_start_before_the_log_is_refused(stage: Stage) -> None:
 def test_an_answer_for_other_partitions_is_a_bug(stage: Stage) -> None:
     stage.listener.answer = {}
     stage.listener.assigned = lambda committed, start: {0: 0, 5: 0}  # type: ignore[method-assign]
-    with pytest.raises(ValueError, match=r"asked for partitions \[0, 1\] and answered for \[0, 5\]"):
+    with pytest.raises(
+        ValueError, match=r"asked for partitions \[0, 1\] and answered for \[0, 5\]"
+    ):
         stage.own(0, 1)
 
 
@@ -210,7 +236,9 @@ def test_records_of_a_partition_that_goes_in_the_same_call_are_dropped(stage: St
     assert stage.client.assigned == {0: 0}
 
 
-def test_a_partition_that_goes_and_comes_back_starts_at_its_committed_position(stage: Stage) -> None:
+def test_a_partition_that_goes_and_comes_back_starts_at_its_committed_position(
+    stage: Stage,
+) -> None:
     stage.own(0)
 
     def go_and_come() -> list[Message]:
@@ -334,7 +362,10 @@ def test_an_error_between_records_loses_none_of_them(stage: Stage) -> None:
     with pytest.raises(TransportError, match=r"reading t\[0\] of localhost:9092: because"):
         stage.poll([record(0, 0)], [trouble(KafkaError._FAIL), record(0, 1)])
     assert stage.poll() == [(0, [0, 1])]
-    for code, kind in ((KafkaError._AUTO_OFFSET_RESET, HistoryGone), (KafkaError.UNKNOWN_TOPIC_OR_PART, TopicMismatch)):
+    for code, kind in (
+        (KafkaError._AUTO_OFFSET_RESET, HistoryGone),
+        (KafkaError.UNKNOWN_TOPIC_OR_PART, TopicMismatch),
+    ):
         with pytest.raises(kind):
             stage.poll([trouble(code)])
     assert stage.poll([trouble(KafkaError._PARTITION_EOF)]) == []
@@ -350,7 +381,9 @@ def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: 
     assert stage.client.asked == ["committed", "topics"], "asked again without a new complaint"
     stage.client.error_cb(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
     stage.now_s += 2.0
-    with pytest.raises(TransportError, match="reading t of localhost:9092: 1/1 brokers are down") as outage:
+    with pytest.raises(
+        TransportError, match="reading t of localhost:9092: 1/1 brokers are down"
+    ) as outage:
         stage.poll()
     assert outage.value.retriable
     stage.now_s += 2.0
@@ -358,7 +391,11 @@ def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: 
 
 
 def twin() -> Message:
-    return trouble(KafkaError._FATAL, f"Fatal error: {KafkaError(KafkaError.FENCED_INSTANCE_ID).str()}", fatal=True)
+    return trouble(
+        KafkaError._FATAL,
+        f"Fatal error: {KafkaError(KafkaError.FENCED_INSTANCE_ID).str()}",
+        fatal=True,
+    )
 
 
 def test_a_twin_ends_this_member(stage: Stage) -> None:
@@ -382,7 +419,9 @@ def test_a_member_that_fenced_itself_in_an_outage_joins_again_once(stage: Stage)
     assert len(stage.clients) == 2
 
 
-def test_a_member_whose_broker_went_may_have_fenced_itself_before_it_lost_anything(stage: Stage) -> None:
+def test_a_member_whose_broker_went_may_have_fenced_itself_before_it_lost_anything(
+    stage: Stage,
+) -> None:
     stage.own(0)
     stage.client.error_cb(KafkaError(KafkaError._TRANSPORT))
     assert stage.poll([twin()]) == []
@@ -412,7 +451,9 @@ def test_a_fenced_transaction_in_a_callback_is_no_reason_to_join_again(stage: St
 
 
 @pytest.mark.parametrize(("instance_id", "silent_s"), [(None, 0.0), ("g-a", 7.0)])
-def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(monkeypatch, instance_id, silent_s) -> None:
+def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(
+    monkeypatch, instance_id, silent_s
+) -> None:
     stage = Stage(monkeypatch, instance_id)
     stage.own()
     stage.unowned = {2}

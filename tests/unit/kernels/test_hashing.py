@@ -26,7 +26,9 @@ def array(data: bytes) -> np.ndarray:
 
 
 def digest(data: bytes, seed: int = 0) -> bytes:
-    return b"".join(int(word).to_bytes(8, "little") for word in murmur3_128(array(data), 0, len(data), seed))
+    return b"".join(
+        int(word).to_bytes(8, "little") for word in murmur3_128(array(data), 0, len(data), seed)
+    )
 
 
 def java_int(data: bytes) -> int:
@@ -34,7 +36,9 @@ def java_int(data: bytes) -> int:
 
 
 def test_murmur3_passes_the_verification_of_its_authors() -> None:
-    """SMHasher's VerificationTest: hashes of {}, {0}, {0, 1}, ... with seeds 256, 255, ..., hashed again."""
+    """SMHasher's VerificationTest: hashes of {}, {0}, {0, 1}, ... with seeds 256, 255, ..., hashed
+    again.
+    """
     key = bytes(range(256))
     hashes = b"".join(digest(key[:size], 256 - size) for size in range(256))
     assert digest(hashes)[:4] == (0x6384BA69).to_bytes(4, "little")
@@ -69,8 +73,16 @@ def test_partitions_are_those_of_the_default_partitioner(keys: list[bytes], coun
     assert partitions.tolist() == [(reference.murmur2(key) & 0x7FFFFFFF) % count for key in keys]
 
 
-@given(st.text(max_size=20), st.integers(0, 10_000), st.integers(0, 2**63 - 1), st.text(max_size=12), st.text(max_size=12))
-def test_event_id_equals_its_twin(topic: str, partition: int, offset: int, entity: str, metric: str) -> None:
+@given(
+    st.text(max_size=20),
+    st.integers(0, 10_000),
+    st.integers(0, 2**63 - 1),
+    st.text(max_size=12),
+    st.text(max_size=12),
+)
+def test_event_id_equals_its_twin(
+    topic: str, partition: int, offset: int, entity: str, metric: str
+) -> None:
     parts = (topic, partition, offset, "isolation_forest", "score", entity, metric)
     assert event_id(*parts) == reference.event_id(*parts)
 

@@ -1,4 +1,6 @@
-"""The backtest as a whole: the records' way through the live code, what is printed and written, what is refused."""
+"""The backtest as a whole: the records' way through the live code, what is printed and written,
+what is refused.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def wave(n=ROWS, spike=SPIKE, phase=0.0):
 
 
 def write_series(folder, name, values):
-    rows = "".join(f"{text_of(START_MS + row * STEP_MS)},{value:.6f}\n" for row, value in enumerate(values))
+    rows = "".join(
+        f"{text_of(START_MS + row * STEP_MS)},{value:.6f}\n" for row, value in enumerate(values)
+    )
     path = folder / f"{name}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("timestamp,value\n" + rows)
@@ -66,7 +70,9 @@ def labels(tmp_path_factory):
     near = [text_of(START_MS + (SPIKE - 5) * STEP_MS), text_of(START_MS + (SPIKE + 5) * STEP_MS)]
     quiet = [text_of(START_MS + 100 * STEP_MS), text_of(START_MS + 105 * STEP_MS)]
     early = [text_of(START_MS), text_of(START_MS + 3 * STEP_MS)]
-    path.write_text(json.dumps({"web/a_cpu_utilization.csv": [near, quiet, early], "elsewhere/c.csv": [near]}))
+    path.write_text(
+        json.dumps({"web/a_cpu_utilization.csv": [near, quiet, early], "elsewhere/c.csv": [near]})
+    )
     return path
 
 
@@ -84,7 +90,7 @@ def of(folder, **more):
     return InputOptions(data=folder, **more)
 
 
-# -- the way of a record -----------------------------------------------------------------------------------------------------
+# -- the way of a record ---------------------------------------------------------------------------
 
 
 def test_every_record_goes_through_its_avro_bytes_and_the_live_code(folder):
@@ -93,9 +99,18 @@ def test_every_record_goes_through_its_avro_bytes_and_the_live_code(folder):
     hosts, _ = read_folder(folder, load_catalogue())
     stream = merge(hosts)
     made = RecordMaker(settings.topics.input, 1, stream.entities)(stream)
-    batch = Batch(made.topic, 0, made.values, made.keys, np.arange(len(stream)), np.zeros(len(stream), np.int64))
+    batch = Batch(
+        made.topic,
+        0,
+        made.values,
+        made.keys,
+        np.arange(len(stream)),
+        np.zeros(len(stream), np.int64),
+    )
     plans = {1: compile_plan(event_schema(stream.metrics), settings.input)}
-    scorer = Scorer(PartitionState(0), Rules(settings.input, Configuration.from_settings(settings), 100))
+    scorer = Scorer(
+        PartitionState(0), Rules(settings.input, Configuration.from_settings(settings), 100)
+    )
     wanted = [one for one in scorer.process(batch, plans).anomalies if one.is_anomaly]
     summary, _ = run(input=of(folder))
     found = summary["first"]["top_alarms"]
@@ -108,21 +123,32 @@ def test_every_record_goes_through_its_avro_bytes_and_the_live_code(folder):
 def test_how_the_records_are_cut_and_spread_changes_nothing(folder):
     def alarms(partitions, batch):
         settings = lambda flags: load(merged({"predict": {"max_batch_records": batch}}, flags))  # noqa: E731
-        summary = backtest(settings, BacktestOptions(of(folder, partitions=partitions)), io.StringIO())
-        return sorted((a["time"], a["entity"], a["severity"], a["reason"]) for a in summary["first"]["top_alarms"])
+        summary = backtest(
+            settings, BacktestOptions(of(folder, partitions=partitions)), io.StringIO()
+        )
+        return sorted(
+            (a["time"], a["entity"], a["severity"], a["reason"])
+            for a in summary["first"]["top_alarms"]
+        )
 
     assert alarms(1, 5000) == alarms(1, 7) == alarms(3, 11)
 
 
 def test_entities_and_metrics_are_named_as_the_producer_names_them(folder):
     summary, _ = run(input=of(folder))
-    assert {one["entity"] for one in summary["first"]["per_entity"]} == {"web/a_cpu_utilization", "web/b_cpu_utilization"}
+    assert {one["entity"] for one in summary["first"]["per_entity"]} == {
+        "web/a_cpu_utilization",
+        "web/b_cpu_utilization",
+    }
     assert set(summary["first"]["alarms"]["by_metric"]) == {"cpu"}
 
 
 def test_partitions_are_the_partitioners(folder):
     def partitions(count):
-        return {batch.partition for batch, _ in open_feed(load({}), of(folder, partitions=count)).batches()}
+        return {
+            batch.partition
+            for batch, _ in open_feed(load({}), of(folder, partitions=count)).batches()
+        }
 
     assert partitions(1) == {0}
     assert len(partitions(16)) == 2
@@ -134,7 +160,7 @@ def test_files_need_the_field_that_the_producer_writes():
         open_feed(other, InputOptions(fleet=1, days=3))
 
 
-# -- what is said ------------------------------------------------------------------------------------------------------------
+# -- what is said ----------------------------------------------------------------------------------
 
 
 def test_labels_are_judged(folder, labels):
@@ -162,14 +188,22 @@ def test_a_second_configuration(folder):
     assert summary["configuration"]["detection"]["threshold"] == DetectionSettings().threshold
     assert compared["configuration"]["detection"]["warmup_samples"] == 40
     first, second = summary["first"]["alarms"]["count"], compared["second"]["alarms"]["count"]
-    assert (compared["kept"] + compared["removed"], compared["kept"] + compared["added"]) == (first, second)
+    assert (compared["kept"] + compared["removed"], compared["kept"] + compared["added"]) == (
+        first,
+        second,
+    )
     assert first > second
     assert "within 6 of its usual intervals" in compared["tolerance"]
-    assert f"with cold_start=false,threshold=9.9: {compared['added']} alarms added, {compared['removed']} removed" in text
+    assert (
+        f"with cold_start=false,threshold=9.9: {compared['added']} alarms added,"
+        f" {compared['removed']} removed" in text
+    )
 
 
 def test_the_same_configuration_changes_nothing(folder):
-    compared = run(input=of(folder), compared=f"threshold={DetectionSettings().threshold}", tolerance_min=0)[0]["compare"]
+    compared = run(
+        input=of(folder), compared=f"threshold={DetectionSettings().threshold}", tolerance_min=0
+    )[0]["compare"]
     assert (compared["added"], compared["removed"]) == (0, 0)
     assert compared["kept"] > 0
     assert "within 0 min" in compared["tolerance"]
@@ -177,7 +211,10 @@ def test_the_same_configuration_changes_nothing(folder):
 
 def test_members_can_be_compared_with_the_ensemble(folder):
     summary, _ = run(input=of(folder), compared="detector=novelty")
-    assert (summary["first"]["detector"], summary["compare"]["second"]["detector"]) == ("ensemble", "novelty")
+    assert (summary["first"]["detector"], summary["compare"]["second"]["detector"]) == (
+        "ensemble",
+        "novelty",
+    )
     assert {a["kind"] for a in summary["compare"]["alarms_added"]} <= {"anomaly"}
 
 
@@ -197,7 +234,7 @@ def test_the_summary_is_a_function_of_the_data(folder, labels):
     assert run(input=of(folder), labels=labels)[0] == run(input=of(folder), labels=labels)[0]
 
 
-# -- models ------------------------------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("detector", ["isolation_forest", "one_class_svm"])
@@ -215,21 +252,29 @@ def test_a_model_is_fitted_and_what_it_learnt_from_is_not_counted(folder, detect
 
 
 def test_too_little_to_train_on_is_said(folder):
-    with pytest.raises(DataError, match=r"--train: .* training rows, 500 are needed \(train\.min_rows\)"):
+    with pytest.raises(
+        DataError, match=r"--train: .* training rows, 500 are needed \(train\.min_rows\)"
+    ):
         run(input=of(folder), fit=True)
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"detector": "isolation_forest"}, "detector isolation_forest needs a model: --model SHA256"),
+        (
+            {"detector": "isolation_forest"},
+            "detector isolation_forest needs a model: --model SHA256",
+        ),
         ({"detector": "forest"}, "detector"),
         ({"threshold": 0.0}, "detection.threshold"),
         ({"model": "xyz"}, "--model xyz: CURRENT, or the SHA-256"),
         ({"model": "0123456789"}, "--model 0123456789: no artefacts of that name in"),
         ({"model": "CURRENT", "fit": True}, "--model and --train exclude each other"),
         ({"compared": "threshold"}, "--compare threshold: write KEY=VALUE"),
-        ({"compared": "tresh=2"}, "--compare tresh: no such key; allowed are detector, model, window, threshold"),
+        (
+            {"compared": "tresh=2"},
+            "--compare tresh: no such key; allowed are detector, model, window, threshold",
+        ),
         ({"compared": "quality.threshold=2"}, "--compare quality.threshold: no such key"),
         ({"compared": "threshold=99"}, "detection.threshold"),
         ({"tolerance_min": 5.0}, "--tolerance 5: minutes, 0 or more, and only with --compare"),
@@ -241,7 +286,7 @@ def test_impossible_wishes_are_refused(folder, options, said):
     assert said in str(caught.value)
 
 
-# -- what is written ---------------------------------------------------------------------------------------------------------
+# -- what is written -------------------------------------------------------------------------------
 
 
 class Outline(HTMLParser):
@@ -292,22 +337,33 @@ def test_files(folder, labels, tmp_path):
     rows = list(csv.DictReader((out / "alarms.csv").open()))
     alarms = [row for row in rows if row["kind"] == "anomaly"]
     assert {row["configuration"] for row in alarms} <= {"first", "second", "both"}
-    assert sum(row["configuration"] != "second" for row in alarms) == summary["first"]["alarms"]["count"]
+    assert (
+        sum(row["configuration"] != "second" for row in alarms)
+        == summary["first"]["alarms"]["count"]
+    )
     assert len(rows) - len(alarms) == sum(summary["first"]["data_quality"].values())
     result = out / "results/lapwing/web/lapwing_a_cpu_utilization.csv"
     read = list(csv.DictReader(result.open()))
     assert list(read[0]) == ["timestamp", "value", "anomaly_score", "label"]
-    assert [row["timestamp"] for row in read] == [text_of(START_MS + row * STEP_MS) for row in range(ROWS)]
+    assert [row["timestamp"] for row in read] == [
+        text_of(START_MS + row * STEP_MS) for row in range(ROWS)
+    ]
     assert float(read[SPIKE]["value"]) == 90.0
     alarmed = [row["timestamp"] for row in read if float(row["anomaly_score"]) >= 0.5]
-    mine = [r for r in alarms if r["entity"] == "web/a_cpu_utilization" and r["configuration"] != "second"]
+    mine = [
+        r
+        for r in alarms
+        if r["entity"] == "web/a_cpu_utilization" and r["configuration"] != "second"
+    ]
     assert [time[:16] for time in alarmed] == [row["time"] for row in mine]
     assert sum(int(row["label"]) for row in read) == 11 + 6 + 4
     run(input=of(folder), out=out)  # an earlier backtest may be replaced
 
 
 def test_the_report_is_whole_and_loads_nothing(folder, labels, tmp_path):
-    summary, _ = run(input=of(folder), labels=labels, out=tmp_path, compared="cold_start=false,threshold=3")
+    summary, _ = run(
+        input=of(folder), labels=labels, out=tmp_path, compared="cold_start=false,threshold=3"
+    )
     page = outline(tmp_path / "report.html")
     assert page.loaded == []
     assert page.links <= page.ids
@@ -324,7 +380,8 @@ def test_the_report_is_whole_and_loads_nothing(folder, labels, tmp_path):
 
 def test_names_from_outside_are_text_in_the_report(tmp_path):
     rows = [
-        f"{text_of(START_MS + row * STEP_MS)},<script>alert(1)</script>,{value:.4f}" for row, value in enumerate(wave(60, 50))
+        f"{text_of(START_MS + row * STEP_MS)},<script>alert(1)</script>,{value:.4f}"
+        for row, value in enumerate(wave(60, 50))
     ]
     (tmp_path / "wide.csv").write_text("timestamp,host,cpu\n" + "\n".join(rows) + "\n")
     run(input=of(tmp_path / "wide.csv"), out=tmp_path / "out")
@@ -342,7 +399,7 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, folder):
         check_folder(tmp_path / "thesis.txt")
 
 
-# -- the command -------------------------------------------------------------------------------------------------------------
+# -- the command -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -355,7 +412,16 @@ def _own_environment():
 
 @pytest.mark.usefixtures("_own_environment")
 def test_the_command(folder, labels):
-    command = ["--set", "detection.warmup_samples=40", "backtest", "--data", str(folder), "--labels", str(labels), "--json"]
+    command = [
+        "--set",
+        "detection.warmup_samples=40",
+        "backtest",
+        "--data",
+        str(folder),
+        "--labels",
+        str(labels),
+        "--json",
+    ]
     done = CliRunner().invoke(app, [*command, "--threshold", "2"])
     assert (done.exit_code, done.exception) == (0, None)
     summary = json.loads(done.stdout)
@@ -370,17 +436,34 @@ def test_the_command(folder, labels):
         ((), "one of --data, --topic-range, --fleet says what to run; given: none"),
         (("--data", "x", "--fleet", "1"), "given: --data, --fleet"),
         (("--data", "/nowhere"), "/nowhere: no such file or folder"),
-        (("--data", "FOLDER", "--labels", "/nowhere.json"), "--labels /nowhere.json: it cannot be read"),
+        (
+            ("--data", "FOLDER", "--labels", "/nowhere.json"),
+            "--labels /nowhere.json: it cannot be read",
+        ),
         (("--topic-range", "5"), "--topic-range 5: --topic-range FROM..TO"),
-        (("--data", "FOLDER", "--entity", "nope"), "--entity nope: there is no such column; it has timestamp, value"),
-        (("--data", "FOLDER", "--time", "nope"), "--time nope: there is no such column; it has timestamp, value"),
+        (
+            ("--data", "FOLDER", "--entity", "nope"),
+            "--entity nope: there is no such column; it has timestamp, value",
+        ),
+        (
+            ("--data", "FOLDER", "--time", "nope"),
+            "--time nope: there is no such column; it has timestamp, value",
+        ),
         (("--data", "FOLDER", "--time-format", "nope"), "--time-format nope: one of iso, s, ms"),
-        (("--data", "FOLDER", "--time-format", "ms"), "of the form epoch milliseconds, which --time-format asks for"),
-        (("--fleet", "2", "--time", "t"), "--time is about columns of files; --data names the files"),
+        (
+            ("--data", "FOLDER", "--time-format", "ms"),
+            "of the form epoch milliseconds, which --time-format asks for",
+        ),
+        (
+            ("--fleet", "2", "--time", "t"),
+            "--time is about columns of files; --data names the files",
+        ),
     ],
 )
 def test_what_the_command_refuses(arguments, said, folder):
-    done = CliRunner().invoke(app, ["backtest", *(str(folder) if a == "FOLDER" else a for a in arguments)])
+    done = CliRunner().invoke(
+        app, ["backtest", *(str(folder) if a == "FOLDER" else a for a in arguments)]
+    )
     assert isinstance(done.exception, ConfigError | DataError)
     assert done.exception.exit_code == 2
     assert said in str(done.exception)
@@ -400,9 +483,19 @@ def write_devices(folder, form="%Y%m%d%H%M"):
 @pytest.mark.usefixtures("_own_environment")
 def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
     write_devices(tmp_path)
-    command = ["--set", "detection.warmup_samples=40", "backtest", "--data", str(tmp_path), "--json"]
+    command = [
+        "--set",
+        "detection.warmup_samples=40",
+        "backtest",
+        "--data",
+        str(tmp_path),
+        "--json",
+    ]
     found = []
-    for asked in ([], ["--entity", "device_id", "--time", "timestamp", "--time-format", "YYYYMMDDHHMM"]):
+    for asked in (
+        [],
+        ["--entity", "device_id", "--time", "timestamp", "--time-format", "YYYYMMDDHHMM"],
+    ):
         done = CliRunner().invoke(app, [*command, *asked])
         assert (done.exit_code, done.exception) == (0, None)
         found.append(json.loads(done.stdout))
@@ -419,8 +512,13 @@ def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
 
 
 def test_files_whose_times_nobody_takes_are_an_error_not_nothing(tmp_path):
-    (tmp_path / "a.csv").write_text("timestamp,value\n" + "".join(f"{100_000_000 + 300 * row},1\n" for row in range(9)))
-    with pytest.raises(DataError, match="none of its 9 records can be judged: 9 because the event time lies outside input"):
+    (tmp_path / "a.csv").write_text(
+        "timestamp,value\n" + "".join(f"{100_000_000 + 300 * row},1\n" for row in range(9))
+    )
+    with pytest.raises(
+        DataError,
+        match="none of its 9 records can be judged: 9 because the event time lies outside input",
+    ):
         run(input=of(tmp_path))
 
 

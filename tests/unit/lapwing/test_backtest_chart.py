@@ -17,12 +17,16 @@ START_MS, STEP_MS = 1_700_000_100_000, 300_000
 
 def lines(values, step_ms=STEP_MS):
     values = np.asarray(values, float)
-    return Lines(START_MS + np.arange(len(values)) * step_ms, values, values, values - 1, values + 1)
+    return Lines(
+        START_MS + np.arange(len(values)) * step_ms, values, values, values - 1, values + 1
+    )
 
 
 def points(svg, style):
     path = re.search(rf'<path class="{style}" d="([^"]*)"', svg)
-    return [tuple(map(float, pair.split(","))) for pair in re.findall(r"-?[\d.]+,-?[\d.]+", path[1])]
+    return [
+        tuple(map(float, pair.split(","))) for pair in re.findall(r"-?[\d.]+,-?[\d.]+", path[1])
+    ]
 
 
 def test_no_spike_is_lost_however_long_the_series():
@@ -67,14 +71,20 @@ def test_no_line_is_drawn_across_a_silence():
 )
 def test_awkward_series_are_drawn_with_finite_numbers(values):
     one = lines(values)
-    marks = [Mark(int(time), value, "minor", "x") for time, value in zip(one.time_ms, one.values, strict=True)]
+    marks = [
+        Mark(int(time), value, "minor", "x")
+        for time, value in zip(one.time_ms, one.values, strict=True)
+    ]
     svg = draw(one, marks)
     assert "nan" not in svg
     assert "inf" not in svg
     assert (svg == "") == (not values)
 
 
-@given(st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=1, max_size=40), st.integers(1, 10**9))
+@given(
+    st.lists(st.floats(allow_nan=True, allow_infinity=False), min_size=1, max_size=40),
+    st.integers(1, 10**9),
+)
 def test_every_point_lies_in_the_picture(values, step_ms):
     svg = draw(lines(values, step_ms))
     assert "nan" not in svg
@@ -107,7 +117,15 @@ def test_the_strip_shows_the_severest_of_a_column():
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0, "0"), (0.25, "0.25"), (-1500, "-1.5 k"), (2.5e8, "250 M"), (1e13, "10 T"), (1e300, "1.00e+300")]
+    ("value", "text"),
+    [
+        (0, "0"),
+        (0.25, "0.25"),
+        (-1500, "-1.5 k"),
+        (2.5e8, "250 M"),
+        (1e13, "10 T"),
+        (1e300, "1.00e+300"),
+    ],
 )
 def test_axis_numbers(value, text):
     assert compact(value) == text

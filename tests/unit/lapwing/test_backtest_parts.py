@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lapwing.backtest.command import parse_changes, progress
-from lapwing.backtest.feeds import Feed, InputOptions, Joined, TopicRange, open_feed, parse_range, within
+from lapwing.backtest.feeds import (
+    Feed,
+    InputOptions,
+    Joined,
+    TopicRange,
+    open_feed,
+    parse_range,
+    within,
+)
 from lapwing.backtest.figures import compare, count, figures, observed_days
 from lapwing.backtest.files import result_files
 from lapwing.backtest.models import check_fit, find_model
@@ -60,7 +68,7 @@ def judged(*of, alarms=(), quality=(), **settings):
     return Judged(Judge("first", configuration), of, tuple(alarms), tuple(quality), {}, 0, 0)
 
 
-# -- figures -----------------------------------------------------------------------------------------------------------------
+# -- figures ---------------------------------------------------------------------------------------
 
 
 def test_days_are_the_time_between_records_and_a_silence_is_one_day_at_most():
@@ -69,7 +77,9 @@ def test_days_are_the_time_between_records_and_a_silence_is_one_day_at_most():
     assert observed_days(one, everything) == pytest.approx(4 * STEP_MS / DAY_MS)
     gap = one.time_ms.copy()
     gap[3:] += 40 * DAY_MS
-    assert observed_days(replace(one, time_ms=gap), everything) == pytest.approx((3 * STEP_MS + DAY_MS) / DAY_MS)
+    assert observed_days(replace(one, time_ms=gap), everything) == pytest.approx(
+        (3 * STEP_MS + DAY_MS) / DAY_MS
+    )
     assert observed_days(one, np.arange(5) >= 3) == pytest.approx(2 * STEP_MS / DAY_MS)
     assert observed_days(series(n=1), np.ones(1, bool)) == 0.0
 
@@ -100,10 +110,19 @@ def test_figures_of_a_judge():
     assert said["alarms"]["episodes"] == 2
     assert said["alarms"]["by_severity"] == {"critical": 1, "major": 1, "minor": 1, "info": 0}
     assert said["alarms"]["by_metric"] == {"cpu": 2.25, "all_together": 0.5, "net": 0.25}
-    assert said["alarms"]["by_member"] == {"cold_start": 1.0, "burst": 0.75, "novelty": 0.75, "trained": 0.5}
+    assert said["alarms"]["by_member"] == {
+        "cold_start": 1.0,
+        "burst": 0.75,
+        "novelty": 0.75,
+        "trained": 0.5,
+    }
     assert said["alarms"]["per_entity_and_day"] == pytest.approx(3 / 3)
     achieved = 2 / (2 + 279 * STEP_MS / DAY_MS)
-    assert said["budget"] == {"asked": 2, "achieved": round(achieved, 4), "ratio": pytest.approx(achieved / 2, abs=1e-4)}
+    assert said["budget"] == {
+        "asked": 2,
+        "achieved": round(achieved, 4),
+        "ratio": pytest.approx(achieved / 2, abs=1e-4),
+    }
     assert said["data_quality"] == {"gap": 1}
     assert said["labels"] is None
     assert [one["severity"] for one in said["top_alarms"]] == [0.9, 0.75, 0.5]
@@ -118,12 +137,27 @@ def test_a_trained_models_shares_are_by_metric():
 
 
 def test_labels_and_kinds():
-    windows = {"a": [Window(START_MS + 18 * STEP_MS, START_MS + 22 * STEP_MS, "a 1", "spike"), Window(0, 1, "a 2", "drop")]}
+    windows = {
+        "a": [
+            Window(START_MS + 18 * STEP_MS, START_MS + 22 * STEP_MS, "a 1", "spike"),
+            Window(0, 1, "a 2", "drop"),
+        ]
+    }
     windows["a"].append(Window(START_MS + 50 * STEP_MS, START_MS + 60 * STEP_MS, "a 3", "drop"))
-    said_by = judged(series("a", 100, [20, 21, 70]), alarms=[alarm("a", 20), alarm("a", 21), alarm("a", 70)])
+    said_by = judged(
+        series("a", 100, [20, 21, 70]), alarms=[alarm("a", 20), alarm("a", 21), alarm("a", 70)]
+    )
     labels = figures(said_by, count(said_by, windows, {}))["labels"]
-    assert (labels["hits"], labels["missed"], labels["without_data"], labels["false_alarms"]) == (1, 1, 1, 1)
-    assert labels["by_kind"] == {"drop": {"hits": 0, "missed": 1}, "spike": {"hits": 1, "missed": 0}}
+    assert (labels["hits"], labels["missed"], labels["without_data"], labels["false_alarms"]) == (
+        1,
+        1,
+        1,
+        1,
+    )
+    assert labels["by_kind"] == {
+        "drop": {"hits": 0, "missed": 1},
+        "spike": {"hits": 1, "missed": 0},
+    }
     assert (labels["precision"], labels["recall"], labels["f1"]) == (0.5, 0.5, 0.5)
     assert labels["median_delay_min"] == 10.0
 
@@ -150,16 +184,28 @@ def test_alarms_are_matched_once_each_within_the_tolerance():
     assert rows(change.removed) == [("a", 12), ("a", 40)]
     assert rows(change.added) == [("a", 47), ("b", 61)]
     wide = compare(first, second, 7 * STEP_MS)
-    assert [(a.source_offset, b.source_offset) for a, b in wide.kept] == [(10, 11), (40, 47), (60, 60)]
+    assert [(a.source_offset, b.source_offset) for a, b in wide.kept] == [
+        (10, 11),
+        (40, 47),
+        (60, 60),
+    ]
     assert rows([one for one, _ in compare(first, second, 0.0).kept]) == [("b", 60)]
 
 
-@given(st.lists(st.integers(0, 99), max_size=12), st.lists(st.integers(0, 99), max_size=12), st.integers(0, 20))
+@given(
+    st.lists(st.integers(0, 99), max_size=12),
+    st.lists(st.integers(0, 99), max_size=12),
+    st.integers(0, 20),
+)
 def test_no_alarm_is_lost_or_counted_twice(left, right, tolerance):
     first, second = (entities(*(alarm("a", row) for row in rows)) for rows in (left, right))
     change = compare(first, second, tolerance * STEP_MS)
-    assert sorted([a.source_offset for a, _ in change.kept] + [a.source_offset for a in change.removed]) == sorted(left)
-    assert sorted([b.source_offset for _, b in change.kept] + [b.source_offset for b in change.added]) == sorted(right)
+    assert sorted(
+        [a.source_offset for a, _ in change.kept] + [a.source_offset for a in change.removed]
+    ) == sorted(left)
+    assert sorted(
+        [b.source_offset for _, b in change.kept] + [b.source_offset for b in change.added]
+    ) == sorted(right)
     assert all(abs(a.event_time - b.event_time) <= tolerance * STEP_MS for a, b in change.kept)
 
 
@@ -170,7 +216,7 @@ def test_text_of_nothing_but_rejects():
     assert "unreadable      3 not avro" in text
 
 
-# -- what is run -------------------------------------------------------------------------------------------------------------
+# -- what is run -----------------------------------------------------------------------------------
 
 
 def records(metrics, rows, partition=0, first=0, schema_id=1):
@@ -204,9 +250,16 @@ def test_metrics_that_come_later_and_several_partitions():
 def test_what_cannot_be_read_is_counted():
     batch, plans = records(("cpu",), [("a", 0, 1)])
     broken = Batch(
-        "in", 0, Blob.join([b"nothing", *[batch.values[0]]]), Blob.join([b"", b"a"]), np.arange(2), np.zeros(2, np.int64)
+        "in",
+        0,
+        Blob.join([b"nothing", *[batch.values[0]]]),
+        Blob.join([b"", b"a"]),
+        np.arange(2),
+        np.zeros(2, np.int64),
     )
-    (found,) = run(Feed("f", 2, lambda: iter([(broken, plans)])), [judged().judge], SETTINGS.input, 100)
+    (found,) = run(
+        Feed("f", 2, lambda: iter([(broken, plans)])), [judged().judge], SETTINGS.input, 100
+    )
     assert found.rejected == {"not_avro": 1}
     assert found.rows == 1
 
@@ -216,17 +269,22 @@ def test_labels_of_a_joined_file_move_to_the_hosts_times():
     part = Joined("host", "net", "file", rows * 10, 1000 + rows * 7)
     feed = Feed("f", 4, lambda: iter(()), joined=(part,))
     found = feed.windows(
-        {"cat/file.csv": [Window(10, 25, "w 1")], "host": [Window(1, 2)], "x": [Window(0, 1)]}, ["host", "other"]
+        {"cat/file.csv": [Window(10, 25, "w 1")], "host": [Window(1, 2)], "x": [Window(0, 1)]},
+        ["host", "other"],
     )
     assert found == {"host": [Window(1, 2), Window(1007, 1014, "w 1", metric="net")], "other": []}
 
 
 def test_a_host_joined_by_the_catalogue(tmp_path):
     for name, hour in (("p", 0), ("q", 2)):
-        lines = [f"2024-01-01 {hour + row // 4:02d}:{row % 4 * 15:02d}:00,{row}" for row in range(8)]
+        lines = [
+            f"2024-01-01 {hour + row // 4:02d}:{row % 4 * 15:02d}:00,{row}" for row in range(8)
+        ]
         (tmp_path / f"{name}.csv").write_text("\n".join(["timestamp,value", *lines]))
     catalogue = tmp_path / "c.toml"
-    catalogue.write_text('[[host]]\nname = "h"\njoin = "position"\n[host.metrics]\ncpu = "p"\nnet = "q"\n')
+    catalogue.write_text(
+        '[[host]]\nname = "h"\njoin = "position"\n[host.metrics]\ncpu = "p"\nnet = "q"\n'
+    )
     feed = open_feed(SETTINGS, InputOptions(data=tmp_path, catalogue=catalogue))
     (found,) = feed.windows(
         {"q.csv": [Window(1_704_074_400_000 + 15 * 60_000, 1_704_074_400_000 + 30 * 60_000)]}, ["h"]
@@ -236,7 +294,7 @@ def test_a_host_joined_by_the_catalogue(tmp_path):
     ]
 
 
-# -- a range of the topic ----------------------------------------------------------------------------------------------------
+# -- a range of the topic --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -246,23 +304,33 @@ def test_a_host_joined_by_the_catalogue(tmp_path):
         ("..", TopicRange(False, None, None)),
         ("7..", TopicRange(False, 7, None)),
         ("..2024-01-02", TopicRange(True, None, 1_704_153_600_000)),
-        ("2024-01-01T00:00+01:00..2024-01-01T00:00", TopicRange(True, 1_704_063_600_000, 1_704_067_200_000)),
+        (
+            "2024-01-01T00:00+01:00..2024-01-01T00:00",
+            TopicRange(True, 1_704_063_600_000, 1_704_067_200_000),
+        ),
     ],
 )
 def test_ranges(text, wanted):
     assert parse_range(text) == wanted
 
 
-@pytest.mark.parametrize("text", ["5", "5..2024-01-01", "9..9", "2024-01-02..2024-01-01", "yesterday..", "-3..4"])
+@pytest.mark.parametrize(
+    "text", ["5", "5..2024-01-01", "9..9", "2024-01-02..2024-01-01", "yesterday..", "-3..4"]
+)
 def test_what_is_no_range_is_refused_with_what_is_allowed(text):
-    with pytest.raises(ConfigError, match=re.escape(f"--topic-range {text}: ") + r".*offsets \(0\.\.50000\), or event times"):
+    with pytest.raises(
+        ConfigError,
+        match=re.escape(f"--topic-range {text}: ") + r".*offsets \(0\.\.50000\), or event times",
+    ):
         parse_range(text)
 
 
 def test_records_are_chosen_by_event_time():
     batch, plans = records(("cpu",), [("a", 0, 1), ("b", 5, 2), ("a", 3, 3), ("a", 9, 4)], first=10)
     batch = replace(batch, headers={1: [("h", b"x")]})
-    kept = within(batch, plans, SETTINGS, TopicRange(True, START_MS + 3 * 60_000, START_MS + 9 * 60_000))
+    kept = within(
+        batch, plans, SETTINGS, TopicRange(True, START_MS + 3 * 60_000, START_MS + 9 * 60_000)
+    )
     assert kept.offsets.tolist() == [11, 12]
     assert [kept.keys[0], kept.keys[1]] == [b"b", b"a"]
     assert kept.headers == {0: [("h", b"x")]}
@@ -321,7 +389,7 @@ def test_a_range_that_retention_has_removed(monkeypatch):
         open_feed(SETTINGS, InputOptions(topic_range="0..50"))
 
 
-# -- models ------------------------------------------------------------------------------------------------------------------
+# -- models ----------------------------------------------------------------------------------------
 
 
 def test_models_are_found_by_their_first_digits(tmp_path, monkeypatch):
@@ -342,9 +410,13 @@ def test_models_are_found_by_their_first_digits(tmp_path, monkeypatch):
 
 
 def test_a_detector_needs_a_model_of_its_own_kind():
-    configuration = Configuration.from_settings(load_settings({"detector": "isolation_forest"}, environ={}))
+    configuration = Configuration.from_settings(
+        load_settings({"detector": "isolation_forest"}, environ={})
+    )
     model = SimpleNamespace(detector=Detector.ONE_CLASS_SVM)
-    with pytest.raises(ConfigError, match="detector is isolation_forest, but the model is of one_class_svm"):
+    with pytest.raises(
+        ConfigError, match="detector is isolation_forest, but the model is of one_class_svm"
+    ):
         check_fit(configuration, model)
     model.detector = Detector.ISOLATION_FOREST
     check_fit(configuration, model)
@@ -352,7 +424,7 @@ def test_a_detector_needs_a_model_of_its_own_kind():
         check_fit(configuration, model, alarms_per_day=1.0)
 
 
-# -- result files ------------------------------------------------------------------------------------------------------------
+# -- result files ----------------------------------------------------------------------------------
 
 
 def test_names_of_result_files_are_safe_and_differ():
@@ -363,24 +435,37 @@ def test_names_of_result_files_are_safe_and_differ():
     ]  # fmt: skip
     names = [name for name, _ in result_files(many, {})]
     assert len({name.lower() for name in names}) == len(names) == 7
-    assert all(re.fullmatch(r"[A-Za-z0-9_-]+/lapwing_[A-Za-z0-9._-]+\.csv", name) and ".." not in name for name in names)
+    assert all(
+        re.fullmatch(r"[A-Za-z0-9_-]+/lapwing_[A-Za-z0-9._-]+\.csv", name) and ".." not in name
+        for name in names
+    )
     assert names[0] == "series/lapwing_a.csv"
     assert names[2] == "cat/lapwing_b.csv"
     assert names[-2:] == ["series/lapwing_m.cpu.csv", "series/lapwing_m.net.csv"]
 
 
-# -- a second configuration, and how far it is ----------------------------------------------------------------------
+# -- a second configuration, and how far it is -----------------------------------------------------
 
 
 def test_changes_are_read_as_settings():
     changes = parse_changes(
-        'threshold=1.5, metrics={"cpu": {"direction": "up", "min_absolute": 2}},quality.flat_hours=3,model=CURRENT'
+        'threshold=1.5, metrics={"cpu": {"direction": "up", "min_absolute":'
+        " 2}},quality.flat_hours=3,model=CURRENT"
     )
     assert changes.model == "CURRENT"
-    assert changes.flags["detection"] == {"threshold": 1.5, "metrics": {"cpu": {"direction": "up", "min_absolute": 2}}}
+    assert changes.flags["detection"] == {
+        "threshold": 1.5,
+        "metrics": {"cpu": {"direction": "up", "min_absolute": 2}},
+    }
     assert changes.flags["quality"] == {"flat_hours": 3}
-    assert parse_changes("alarms_per_day=none,direction=up").flags["detection"] == {"alarms_per_day": None, "direction": "up"}
-    assert parse_changes("detector=burst,window=24").flags == {"detector": "burst", "features": {"window": 24}}
+    assert parse_changes("alarms_per_day=none,direction=up").flags["detection"] == {
+        "alarms_per_day": None,
+        "direction": "up",
+    }
+    assert parse_changes("detector=burst,window=24").flags == {
+        "detector": "burst",
+        "features": {"window": 24},
+    }
 
 
 def test_long_runs_say_how_far_they_are(capsys, monkeypatch):

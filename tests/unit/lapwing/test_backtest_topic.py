@@ -35,14 +35,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         row = np.arange(ROWS)
         values = 10 + np.sin(row / 7 + number) + 0.3 * np.sin(row * 2.399963)
         values[80 + 10 * number] = 90
-        lines = [f"{format_time(START_MS + place * STEP_MS)},{value:.6f}" for place, value in enumerate(values)]
-        (folder / f"{name}_cpu_utilization.csv").write_text("\n".join(["timestamp,value", *lines]) + "\n")
+        lines = [
+            f"{format_time(START_MS + place * STEP_MS)},{value:.6f}"
+            for place, value in enumerate(values)
+        ]
+        (folder / f"{name}_cpu_utilization.csv").write_text(
+            "\n".join(["timestamp,value", *lines]) + "\n"
+        )
     return folder
 
 
 @pytest.fixture(scope="module")
 def flags(folder: Path) -> Iterator[dict[str, Any]]:
-    """Settings of a broker whose topic holds the folder's series, and one record that nobody can read."""
+    """Settings of a broker whose topic holds the folder's series, and one record that nobody can
+    read.
+    """
     topics = {"metrics.cloudwatch.raw": PARTITIONS, "metrics.empty.raw": 1}
     with EmbeddedBroker(topics) as broker, serve("127.0.0.1", 0) as registry:
         flags: dict[str, Any] = {"kafka": broker.client_settings, "registry": {"url": registry.url}}
@@ -53,7 +60,11 @@ def flags(folder: Path) -> Iterator[dict[str, Any]]:
         )
         publisher = Publisher(settings)
         publisher.send(RecordMaker(settings.topics.input, schema_id, stream.entities)(stream))
-        publisher.send(Outgoing(settings.topics.input, Blob.join([b"not avro"]), Blob.join([b"a_cpu_utilization"])))
+        publisher.send(
+            Outgoing(
+                settings.topics.input, Blob.join([b"not avro"]), Blob.join([b"a_cpu_utilization"])
+            )
+        )
         assert publisher.flush(10) == 0
         publisher.close()
         yield flags
@@ -61,17 +72,26 @@ def flags(folder: Path) -> Iterator[dict[str, Any]]:
 
 def run(flags: dict[str, Any], **source: Any) -> dict[str, Any]:
     def load(more: Any) -> Any:
-        return load_settings(merged(merged(flags, {"detection": {"warmup_samples": 40, "threshold": 1.3}}), more), environ={})
+        return load_settings(
+            merged(merged(flags, {"detection": {"warmup_samples": 40, "threshold": 1.3}}), more),
+            environ={},
+        )
 
     return backtest(load, BacktestOptions(InputOptions(**source)), io.StringIO())["first"]
 
 
 def alarms(figures: dict[str, Any]) -> list[tuple[Any, ...]]:
-    return sorted((one["entity"], one["time"], one["severity"], one["reason"]) for one in figures["top_alarms"])
+    return sorted(
+        (one["entity"], one["time"], one["severity"], one["reason"])
+        for one in figures["top_alarms"]
+    )
 
 
 def test_a_topic_says_what_its_files_say(flags: dict[str, Any], folder: Path) -> None:
-    of_topic, of_files = run(flags, topic_range=".."), run(flags, data=folder, partitions=PARTITIONS)
+    of_topic, of_files = (
+        run(flags, topic_range=".."),
+        run(flags, data=folder, partitions=PARTITIONS),
+    )
     assert alarms(of_topic) == alarms(of_files)
     assert of_topic["alarms"]["count"] >= 3
     assert (of_topic["records"], of_topic["rejected"]) == (3 * ROWS, {"not_avro": 1})

@@ -69,7 +69,9 @@ def test_an_early_death_shows_the_last_lines(tmp_path, environ):
     children = Children(environ, tmp_path)
     child = children.start("trainer", "failing")
     child.process.wait(15)
-    with pytest.raises(ChildError, match=r"trainer ended with exit code 3; its last lines:\n  the reason"):
+    with pytest.raises(
+        ChildError, match=r"trainer ended with exit code 3; its last lines:\n  the reason"
+    ):
         children.check()
     children.close()
 
@@ -85,7 +87,12 @@ time.sleep(60)
 
 
 def test_children_do_not_survive_a_parent_that_is_killed(tmp_path, environ):
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, str(tmp_path)], env=environ, stdout=subprocess.PIPE, text=True)
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(tmp_path)],
+        env=environ,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     try:
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         for name in ("sleeper", "stubborn"):

@@ -23,8 +23,30 @@ from shared.errors import ConfigError, TransportError
 from shared.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
-COMMANDS = {"backtest", "demo", "produce", "train", "predict", "tail", "topics", "data", "doctor", "dlq", "inspect"}
-HEAVY = ("numpy", "numba", "pydantic", "confluent_kafka", "fastavro", "structlog", "sklearn", "pandas", "matplotlib")
+COMMANDS = {
+    "backtest",
+    "demo",
+    "produce",
+    "train",
+    "predict",
+    "tail",
+    "topics",
+    "data",
+    "doctor",
+    "dlq",
+    "inspect",
+}
+HEAVY = (
+    "numpy",
+    "numba",
+    "pydantic",
+    "confluent_kafka",
+    "fastavro",
+    "structlog",
+    "sklearn",
+    "pandas",
+    "matplotlib",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -79,11 +101,19 @@ def test_every_command_has_help(command, monkeypatch, capsys):
 
 def test_help_loads_nothing_heavy_and_answers_at_once():
     code = (
-        "import sys; sys.argv = ['lapwing', '--help']\nfrom lapwing.__main__ import main\n"
-        f"try: main()\nexcept SystemExit: pass\nprint([name for name in {HEAVY} if name in sys.modules])"
+        "import sys; sys.argv = ['lapwing', '--help']\nfrom lapwing.__main__ import main\ntry:"
+        f" main()\nexcept SystemExit: pass\nprint([name for name in {HEAVY} if name in"
+        " sys.modules])"
     )
     started = time.perf_counter()
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
     seconds = time.perf_counter() - started
     assert ran.stdout.splitlines()[-1] == "[]"
     assert seconds < 3, "0.3 s on an idle machine; this only finds a slow import on a busy one"
@@ -116,7 +146,7 @@ def test_the_entry_reads_as_old_python():
         ast.parse((ROOT / "lapwing" / name).read_text(), feature_version=(3, 4))
 
 
-# -- settings ----------------------------------------------------------------------------------------------------------------
+# -- settings --------------------------------------------------------------------------------------
 
 
 def settings_seen(monkeypatch, *arguments):
@@ -130,28 +160,49 @@ def settings_seen(monkeypatch, *arguments):
 
 def test_flags_win_over_environment_over_file_over_default(monkeypatch, tmp_path):
     file = tmp_path / "lapwing.toml"
-    file.write_text('[train]\ntrees = 1\nsamples = 2\nseed = 3\n[registry]\nurl = "http://file:1"\n')
+    file.write_text(
+        '[train]\ntrees = 1\nsamples = 2\nseed = 3\n[registry]\nurl = "http://file:1"\n'
+    )
     monkeypatch.setenv("LAPWING_TRAIN__TREES", "10")
     monkeypatch.setenv("LAPWING_TRAIN__SAMPLES", "20")
     monkeypatch.setenv("SCHEMA_REGISTRY_URL", "http://environment:1")
     argv, settings = settings_seen(
-        monkeypatch, "--config", str(file), "--set", "train.trees=100", "--registry", "http://flag:1", "predict"
+        monkeypatch,
+        "--config",
+        str(file),
+        "--set",
+        "train.trees=100",
+        "--registry",
+        "http://flag:1",
+        "predict",
     )
-    assert (settings.train.trees, settings.train.samples, settings.train.seed, settings.train.nu) == (100, 20, 3, 0.02)
+    assert (
+        settings.train.trees,
+        settings.train.samples,
+        settings.train.seed,
+        settings.train.nu,
+    ) == (100, 20, 3, 0.02)
     assert settings.registry.url == "http://flag:1"
     assert argv == []
 
 
 def test_kafka_settings_pass_through(monkeypatch):
     _, settings = settings_seen(
-        monkeypatch, "--bootstrap-servers", "a:1,b:2", "--set", "kafka.security.protocol=SASL_SSL", "predict"
+        monkeypatch,
+        "--bootstrap-servers",
+        "a:1,b:2",
+        "--set",
+        "kafka.security.protocol=SASL_SSL",
+        "predict",
     )
     assert settings.bootstrap == "a:1,b:2"
     assert settings.kafka["security.protocol"] == "SASL_SSL"
 
 
 def test_options_of_a_service_are_passed_on(monkeypatch):
-    argv, _ = settings_seen(monkeypatch, "predict", "--slot", "1", "--delivery=at-least-once", "-x", "--help")
+    argv, _ = settings_seen(
+        monkeypatch, "predict", "--slot", "1", "--delivery=at-least-once", "-x", "--help"
+    )
     assert argv == ["--slot", "1", "--delivery=at-least-once", "-x", "--help"]
 
 
@@ -174,14 +225,20 @@ def test_variables_of_settings(name, wanted):
         (("--set", "train.tree=1", "doctor"), "train.tree (LAPWING_TRAIN__TREE): no such setting"),
         (("--set", "trees=1", "doctor"), "LAPWING_TREES: no such setting"),
         (("--set", "train.trees=many", "tail"), "train.trees (LAPWING_TRAIN__TREES)"),
-        (("--config", "/nowhere.toml", "topics", "ensure"), "settings file /nowhere.toml does not exist"),
+        (
+            ("--config", "/nowhere.toml", "topics", "ensure"),
+            "settings file /nowhere.toml does not exist",
+        ),
         (("demo", "--speed", "fast"), "--speed fast"),
         (("demo", "--speed", "0"), "--speed 0"),
         (("demo", "--backfill", "1"), "--backfill 1"),
         (("demo", "--predictors", "0"), "--predictors 0"),
         (("demo", "--data", "/nowhere"), "/nowhere: no such file or folder"),
         (("demo", "--data", "/tmp", "--fleet", "3"), "exclude each other"),
-        (("demo", "--fleet", "3", "--entity", "node"), "--entity is about columns of files; --data names the files"),
+        (
+            ("demo", "--fleet", "3", "--entity", "node"),
+            "--entity is about columns of files; --data names the files",
+        ),
         (("demo", "--data", "/tmp", "--decimal", "dot"), "--decimal dot: point or comma"),
     ],
 )
@@ -193,7 +250,7 @@ def test_a_wrong_setting_ends_with_one_message(arguments, said, monkeypatch, cap
     assert "Traceback" not in error
 
 
-# -- errors ------------------------------------------------------------------------------------------------------------------
+# -- errors ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("error", "code"), [(ConfigError("c"), 2), (TransportError("t"), 1)])
@@ -226,7 +283,7 @@ def test_no_broker_is_said_within_ten_seconds_and_which():
     assert "Traceback" not in ran.stderr
 
 
-# -- data fetch --------------------------------------------------------------------------------------------------------------
+# -- data fetch ------------------------------------------------------------------------------------
 
 
 class Quiet(SimpleHTTPRequestHandler):

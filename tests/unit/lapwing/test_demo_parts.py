@@ -29,14 +29,19 @@ from shared.errors import ConfigError, HistoryGone, LapwingError
 from shared.events import Reason, SeverityClass
 from shared.settings import Settings
 
-# -- plan --------------------------------------------------------------------------------------------------------------------
+# -- plan ------------------------------------------------------------------------------------------
 
 
 def source(hosts, events_per_host, name="host-{:03d}", metrics=("cpu", "network_in", "disk_write")):
     entity = np.tile(np.arange(hosts, dtype=np.int32), events_per_host)
     time_ms = np.repeat(np.arange(events_per_host) * 300_000, hosts)
     values = np.zeros((len(entity), len(metrics)))
-    return Source(Stream(tuple(name.format(k) for k in range(hosts)), metrics, entity, time_ms, values), "test", (), {})
+    return Source(
+        Stream(tuple(name.format(k) for k in range(hosts)), metrics, entity, time_ms, values),
+        "test",
+        (),
+        {},
+    )
 
 
 def test_a_small_fleet_keeps_the_partitions_that_were_asked_for():
@@ -69,10 +74,22 @@ def test_sizes_are_not_underestimated():
     from shared.encode.avro_columns import encode_metric_events
 
     stream = source(3, 50, name="a-host-with-a-rather-long-name-{:03d}").stream
-    stream = Stream(stream.entities, stream.metrics, stream.entity, stream.time_ms + 1_700_000_000_000, stream.values)
-    blob = encode_metric_events(7, [stream.entities[k] for k in stream.entity], stream.time_ms, stream.values)
+    stream = Stream(
+        stream.entities,
+        stream.metrics,
+        stream.entity,
+        stream.time_ms + 1_700_000_000_000,
+        stream.values,
+    )
+    blob = encode_metric_events(
+        7, [stream.entities[k] for k in stream.entity], stream.time_ms, stream.values
+    )
     keys = sum(len(stream.entities[k]) for k in stream.entity)
-    assert len(blob.data) + keys <= _by_partition(stream, len(stream), 1)[1].sum() <= SAFE_SHARE * RETENTION_BYTES
+    assert (
+        len(blob.data) + keys
+        <= _by_partition(stream, len(stream), 1)[1].sum()
+        <= SAFE_SHARE * RETENTION_BYTES
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +100,18 @@ def test_sizes_are_not_underestimated():
         (SourceOptions(data=Path("d")), ["--data", "d"]),
         (
             SourceOptions(data=Path("d"), columns=ColumnChoice(("a", "b"), ("t",), "ms", ",")),
-            ["--data", "d", "--entity", "a,b", "--time", "t", "--time-format", "ms", "--decimal", "comma"],
+            [
+                "--data",
+                "d",
+                "--entity",
+                "a,b",
+                "--time",
+                "t",
+                "--time-format",
+                "ms",
+                "--decimal",
+                "comma",
+            ],
         ),
     ],
 )
@@ -104,7 +132,11 @@ def test_the_environment_of_the_children_is_ours_where_it_must_be(tmp_path):
     }
     plan = make_plan(source(2, 10), 0.5, 3)
     given = demo._environment(
-        users, plan, {"bootstrap.servers": "127.0.0.1:1", "group.protocol": "consumer"}, "http://ours", tmp_path
+        users,
+        plan,
+        {"bootstrap.servers": "127.0.0.1:1", "group.protocol": "consumer"},
+        "http://ours",
+        tmp_path,
     )
     from shared.settings import load_settings
 
@@ -115,7 +147,11 @@ def test_the_environment_of_the_children_is_ours_where_it_must_be(tmp_path):
         "security.protocol": "PLAINTEXT",
     }
     assert settings.registry.url == "http://ours"
-    assert (settings.train.trees, settings.predict.delivery, settings.telemetry.port) == (7, "at-least-once", 0)
+    assert (settings.train.trees, settings.predict.delivery, settings.telemetry.port) == (
+        7,
+        "at-least-once",
+        0,
+    )
     assert settings.models_dir == tmp_path / "models"
     assert given["PATH"] == "/bin"
 
@@ -127,7 +163,7 @@ def test_keep_wants_an_empty_folder(tmp_path):
     DemoOptions(keep=tmp_path / "new").check()
 
 
-# -- reader ------------------------------------------------------------------------------------------------------------------
+# -- reader ----------------------------------------------------------------------------------------
 
 SETTINGS = Settings(topics={"partitions": 2})
 TOPICS = SETTINGS.topics
@@ -181,7 +217,9 @@ def reader(monkeypatch):
 
 def inputs(partition, offsets, broker_ms=1000):
     values = Blob.join([b"x"] * len(offsets))
-    return Batch(TOPICS.input, partition, values, values, np.array(offsets), np.full(len(offsets), broker_ms))
+    return Batch(
+        TOPICS.input, partition, values, values, np.array(offsets), np.full(len(offsets), broker_ms)
+    )
 
 
 def scores(partition, offsets, score, broker_ms=1010):
@@ -196,7 +234,14 @@ def scores(partition, offsets, score, broker_ms=1010):
     ]  # fmt: skip
     n = len(offsets)
     values = encode_records(schemas.text(schemas.SCORE_EVENT), 7, records)
-    return Batch(TOPICS.scores, partition, values, Blob.join([b"web-1"] * n), np.arange(n), np.full(n, broker_ms))
+    return Batch(
+        TOPICS.scores,
+        partition,
+        values,
+        Blob.join([b"web-1"] * n),
+        np.arange(n),
+        np.full(n, broker_ms),
+    )
 
 
 def anomaly(entity, partition, offset, time_ms=1_700_000_000_000):
@@ -237,9 +282,22 @@ def test_nothing_is_committed_twice(reader):
 
 
 def test_dead_letters_count_as_results(reader):
-    bad = Batch(TOPICS.input, 1, Blob.join([b"??"]), Blob.join([b"k"]), np.array([5]), np.zeros(1, int))
-    sent = dead_letters(TOPICS.dead_letters, bad, np.zeros(1, np.int64), np.array([Reason.NOT_AVRO], np.uint8), {}, "g", 100)
-    arrive(reader, Batch(sent.topic, 0, sent.values, sent.keys, np.zeros(1, int), np.array([7]), sent.headers))
+    bad = Batch(
+        TOPICS.input, 1, Blob.join([b"??"]), Blob.join([b"k"]), np.array([5]), np.zeros(1, int)
+    )
+    sent = dead_letters(
+        TOPICS.dead_letters,
+        bad,
+        np.zeros(1, np.int64),
+        np.array([Reason.NOT_AVRO], np.uint8),
+        {},
+        "g",
+        100,
+    )
+    arrive(
+        reader,
+        Batch(sent.topic, 0, sent.values, sent.keys, np.zeros(1, int), np.array([7]), sent.headers),
+    )
     assert (reader.ledger.dead, reader.ledger.scored) == (1, 0)
     assert reader.ledger.books[1].kind[5]
 
@@ -247,7 +305,10 @@ def test_dead_letters_count_as_results(reader):
 def test_anomalies_are_counted_once_and_the_newest_of_each_host_is_kept(reader):
     arrive(reader, anomaly("a", 0, 1), anomaly("b", 1, 1), anomaly("a", 0, 2), anomaly("b", 1, 1))
     assert reader.seen.anomalies == 3
-    assert [(one.entity, one.reason) for one in reader.newest.values()] == [("b", "because of 1"), ("a", "because of 2")]
+    assert [(one.entity, one.reason) for one in reader.newest.values()] == [
+        ("b", "because of 1"),
+        ("a", "because of 2"),
+    ]
     first = reader.seen.first_at_s
     arrive(reader, anomaly("c", 0, 9))
     assert reader.seen.first_at_s == first
@@ -258,8 +319,17 @@ def test_anomalies_are_counted_once_and_the_newest_of_each_host_is_kept(reader):
 
 
 def test_what_is_not_a_score_event_ends_it(reader):
-    wrong = Batch(TOPICS.scores, 1, Blob.join([b"\0\0\0\0\x07junk"]), Blob.join([b"k"]), np.array([3]), np.zeros(1, int))
-    with pytest.raises(LapwingError, match=r"metrics\.cloudwatch\.scores\[1\]@3 is not a score event"):
+    wrong = Batch(
+        TOPICS.scores,
+        1,
+        Blob.join([b"\0\0\0\0\x07junk"]),
+        Blob.join([b"k"]),
+        np.array([3]),
+        np.zeros(1, int),
+    )
+    with pytest.raises(
+        LapwingError, match=r"metrics\.cloudwatch\.scores\[1\]@3 is not a score event"
+    ):
         arrive(reader, wrong)
 
 
@@ -278,11 +348,13 @@ def test_a_record_that_was_dropped_before_it_was_read_ends_it(monkeypatch):
     reader.close()
 
 
-# -- screen ------------------------------------------------------------------------------------------------------------------
+# -- screen ----------------------------------------------------------------------------------------
 
 
 def frame(share=0.5, newest=(), **more):
-    return Frame("fleet", 2, 1.0, (Phase("live", "running", "now", share),), newest=tuple(newest), **more)
+    return Frame(
+        "fleet", 2, 1.0, (Phase("live", "running", "now", share),), newest=tuple(newest), **more
+    )
 
 
 @pytest.fixture
@@ -303,14 +375,20 @@ def test_without_a_terminal_lines_are_plain(screen):
     screen.show(frame(sent=3))
     screen.show(frame(sent=4))
     text = said(screen)
-    assert text.startswith("note: times were shifted\nlapwing demo: fleet, 3 hosts\nembedded broker: data in memory only")
+    assert text.startswith(
+        "note: times were shifted\nlapwing demo: fleet, 3 hosts\nembedded broker: data in memory"
+        " only"
+    )
     assert "train: reads\n" in text
     assert text.count("live 50%") == 1, "one line in two seconds"
     assert "\x1b" not in text
 
 
 def test_anomalies_are_said_once_and_not_all(screen):
-    lines = [AnomalyLine(k * 60_000, f"host-{k}", 0.7, SeverityClass.MINOR, "cpu [bold] is 98") for k in range(40)]
+    lines = [
+        AnomalyLine(k * 60_000, f"host-{k}", 0.7, SeverityClass.MINOR, "cpu [bold] is 98")
+        for k in range(40)
+    ]
     for k in range(1, 41):
         screen.show(frame(newest=list(reversed(lines[max(0, k - 5) : k]))))
     text = said(screen)

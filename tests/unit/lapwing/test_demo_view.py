@@ -27,7 +27,11 @@ FRAME = Frame(
     "NAB CloudWatch, 15 hosts, 2 predictors",
     2,
     83.4,
-    (Phase("backfill", "done", "36,512 events"), Phase("train", "done", "6.1 s"), Phase("live", "running", "300x", 0.62)),
+    (
+        Phase("backfill", "done", "36,512 events"),
+        Phase("train", "done", "6.1 s"),
+        Phase("live", "running", "300x", 0.62),
+    ),
     sent=41_212,
     scored=41_198,
     dead=1,
@@ -39,11 +43,14 @@ FRAME = Frame(
     p99_ms=48.0,
     model="3f2a91c04b7d9e10, isolation_forest",
     newest=tuple(
-        AnomalyLine(1_397_619_300_000, f"host-{s.value}", 0.71, s, "cpu is 98, " + "very " * 40) for s in SeverityClass
+        AnomalyLine(1_397_619_300_000, f"host-{s.value}", 0.71, s, "cpu is 98, " + "very " * 40)
+        for s in SeverityClass
     ),
 )
 EMPTY = Frame("generated fleet", 1, 0.0)
-SUMMARY = Summary(15, 14, 1, 2, 4, 22.31, 1234.4, 12.04, 99.0, 9, 3, 6, "3f2a", {0: (10, 10, 0), 1: (5, 4, 1)})
+SUMMARY = Summary(
+    15, 14, 1, 2, 4, 22.31, 1234.4, 12.04, 99.0, 9, 3, 6, "3f2a", {0: (10, 10, 0), 1: (5, 4, 1)}
+)
 
 
 def text(renderable, width=100):
@@ -83,7 +90,11 @@ def test_spark_scales_to_the_largest():
 
 
 def test_a_plain_line():
-    assert plain(FRAME) == "  83.4 s  live 62%: 41,212 in, 41,198 scored, 1 dead letters, 13 behind, 150/s, 812 anomalies"
+    assert (
+        plain(FRAME)
+        == "  83.4 s  live 62%: 41,212 in, 41,198 scored, 1 dead letters, 13 behind, 150/s, 812"
+        " anomalies"
+    )
     assert plain(EMPTY).endswith("done: 0 in, 0 scored, 0 dead letters, 0 behind, -, 0 anomalies")
 
 
@@ -101,7 +112,21 @@ def test_the_summary_as_json_has_the_promised_keys_first():
 def test_the_summary_says_what_does_not_agree():
     assert "does not agree" not in text(render_summary(SUMMARY))
     wrong = Summary(
-        15, 13, 1, 2, 0, None, 0.0, None, None, 0, 0, 0, "", {0: (10, 9, 0), 1: (5, 4, 1)}, ("partition 0: 10 records",)
+        15,
+        13,
+        1,
+        2,
+        0,
+        None,
+        0.0,
+        None,
+        None,
+        0,
+        0,
+        0,
+        "",
+        {0: (10, 9, 0), 1: (5, 4, 1)},
+        ("partition 0: 10 records",),
     )
     assert not wrong.agrees
     assert text(render_summary(wrong)).count("does not agree") == 3

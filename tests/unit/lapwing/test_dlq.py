@@ -1,4 +1,6 @@
-"""Dead letters looked at and sent back, on the embedded broker and registry, through the command line."""
+"""Dead letters looked at and sent back, on the embedded broker and registry, through the command
+line.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class Site:
     """A broker, a registry, and a command line that speaks to them."""
 
     def __init__(self, broker: EmbeddedBroker, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.settings: Settings = load_settings({"kafka": broker.client_settings, "registry": {"url": url}}, environ={})
+        self.settings: Settings = load_settings(
+            {"kafka": broker.client_settings, "registry": {"url": url}}, environ={}
+        )
         for name in [name for name in os.environ if name.startswith("LAPWING_")]:
             monkeypatch.delenv(name)
         for name, value in broker.client_settings.items():
@@ -79,8 +83,20 @@ class Site:
         """Write a dead letter as the predictor does; return its coordinates."""
         at = owner(key) if partition is None else partition
         one = np.zeros(1, np.int64)
-        batch = Batch(topic, at, Blob.join([value]), Blob.join([key]), one + offset, one, {0: headers} if headers else {})
-        self.send(dead_letters(DLQ, batch, one, np.array([reason], np.uint8), {}, "lapwing-prediction", limit))
+        batch = Batch(
+            topic,
+            at,
+            Blob.join([value]),
+            Blob.join([key]),
+            one + offset,
+            one,
+            {0: headers} if headers else {},
+        )
+        self.send(
+            dead_letters(
+                DLQ, batch, one, np.array([reason], np.uint8), {}, "lapwing-prediction", limit
+            )
+        )
         self.killed[owner(key)] += 1
         return str(owner(key)), str(self.killed[owner(key)] - 1)
 
@@ -102,13 +118,16 @@ class Site:
 @pytest.fixture
 def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     before = dict(os.environ)
-    with EmbeddedBroker({INPUT: PARTITIONS, DLQ: PARTITIONS}) as broker, serve("127.0.0.1", 0) as registry:
+    with (
+        EmbeddedBroker({INPUT: PARTITIONS, DLQ: PARTITIONS}) as broker,
+        serve("127.0.0.1", 0) as registry,
+    ):
         yield Site(broker, registry.url, monkeypatch)
     os.environ.clear()
     os.environ.update(before)
 
 
-# -- list --------------------------------------------------------------------------------------------------------------------
+# -- list ------------------------------------------------------------------------------------------
 
 
 def test_list_counts_by_reason_and_shows_the_newest(world: Site) -> None:
@@ -134,7 +153,10 @@ def test_list_filters_and_says_of_how_many(world: Site) -> None:
     assert (found["total"], found["matching"]) == (2, 1)
     assert [one["key"] for one in found["newest"]] == ["web-2"]
     assert found["reasons"][0]["sources"] == {INPUT: [owner(b"web-2")]}
-    assert json.loads(world.dlq("list", "--entity", "web-1", "--json"))["reasons"][0]["reason"] == "not_avro"
+    assert (
+        json.loads(world.dlq("list", "--entity", "web-1", "--json"))["reasons"][0]["reason"]
+        == "not_avro"
+    )
     assert json.loads(world.dlq("list", "--since", "1h", "--json"))["matching"] == 2
     assert json.loads(world.dlq("list", "--since", "2100-01-01", "--json"))["matching"] == 0
     assert "0 of 2 dead letters" in world.dlq("list", "--key", "nobody")
@@ -154,10 +176,15 @@ def test_list_of_an_empty_topic(world: Site) -> None:
         (("replay", "0", "1", "--reason", "empty"), "either PARTITION OFFSET, or --reason"),
         (("replay", "--reason", "empty", "--value-file", "x"), "--value-file corrects one record"),
         (("replay", "0", "1", "--value-file", "x", "--json-file", "y"), "exclude each other"),
-        (("replay", "0", "1", "--schema-id", "1"), "--schema-id is the writer schema of --json-file"),
+        (
+            ("replay", "0", "1", "--schema-id", "1"),
+            "--schema-id is the writer schema of --json-file",
+        ),
     ],
 )
-def test_what_cannot_be_meant_is_said_before_any_connection(words: tuple[str, ...], said: str) -> None:
+def test_what_cannot_be_meant_is_said_before_any_connection(
+    words: tuple[str, ...], said: str
+) -> None:
     ran = CliRunner().invoke(app, ["--bootstrap-servers", "127.0.0.1:1", "dlq", *words])
     assert isinstance(ran.exception, ConfigError)
     assert re.search(said, str(ran.exception))
@@ -166,7 +193,17 @@ def test_what_cannot_be_meant_is_said_before_any_connection(words: tuple[str, ..
 def letters(*given: tuple[int, int, int]) -> list[Letter]:
     """Letters by partition, offset, time."""
     return [
-        Letter("d", p, o, t, b"", b"", (), {"reason": "empty", "source_partition": p, "source_topic": "t"}) for p, o, t in given
+        Letter(
+            "d",
+            p,
+            o,
+            t,
+            b"",
+            b"",
+            (),
+            {"reason": "empty", "source_partition": p, "source_topic": "t"},
+        )
+        for p, o, t in given
     ]
 
 
@@ -176,15 +213,22 @@ def test_the_newest_are_by_time_whatever_the_order() -> None:
         listing = summarize(order, Filters(), 3)
         assert [letter.time_ms for letter in listing.newest] == [80, 70, 60]
         (group,) = listing.groups
-        assert (group.count, group.first_ms, group.last_ms, group.sources) == (5, 10, 80, {"t": {0, 1, 2}})
+        assert (group.count, group.first_ms, group.last_ms, group.sources) == (
+            5,
+            10,
+            80,
+            {"t": {0, 1, 2}},
+        )
 
 
-# -- show --------------------------------------------------------------------------------------------------------------------
+# -- show ------------------------------------------------------------------------------------------
 
 
 def test_show_reads_the_fields_as_far_as_they_go(world: Site, tmp_path: Path) -> None:
     value = event("web-1", cpu=12.5, network_in=3.0)[:-5]
-    place = world.kill(b"web-1", value, Reason.TRUNCATED, offset=77, headers=[("traceparent", b"00-ab")])
+    place = world.kill(
+        b"web-1", value, Reason.TRUNCATED, offset=77, headers=[("traceparent", b"00-ab")]
+    )
     text = world.dlq("show", *place, "--raw", str(tmp_path / "raw"))
     assert (tmp_path / "raw").read_bytes() == value
     for said in (
@@ -204,13 +248,20 @@ def test_show_says_what_was_cut_and_whether_it_would_do_now(world: Site) -> None
     cut = world.dlq("show", *world.kill(b"a", big, Reason.TOO_LARGE, limit=100))
     assert "the first 100 of 300; SHA-256 of all: " + hashlib.sha256(big).hexdigest() in cut
     assert "only its beginning is left" in cut
-    good = json.loads(world.dlq("show", *world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA), "--json"))
+    good = json.loads(
+        world.dlq("show", *world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA), "--json")
+    )
     assert good["now"] == "it would be accepted"
-    unknown = world.dlq("show", *world.kill(b"a", encode(METRIC_EVENT, 99, json.loads(RECORD)), Reason.UNKNOWN_SCHEMA))
+    unknown = world.dlq(
+        "show",
+        *world.kill(b"a", encode(METRIC_EVENT, 99, json.loads(RECORD)), Reason.UNKNOWN_SCHEMA),
+    )
     assert "id 99: the registry does not know it" in unknown
 
 
-def test_show_hides_nothing_when_the_registry_is_away(world: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_hides_nothing_when_the_registry_is_away(
+    world: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = world.kill(b"a", event("a")[:-1], Reason.TRUNCATED)
     monkeypatch.setenv("LAPWING_REGISTRY__URL", "http://127.0.0.1:1")
     text = world.dlq("show", *place)
@@ -218,15 +269,19 @@ def test_show_hides_nothing_when_the_registry_is_away(world: Site, monkeypatch: 
     assert "lapwing.reason = truncated" in text
 
 
-# -- replay ------------------------------------------------------------------------------------------------------------------
+# -- replay ----------------------------------------------------------------------------------------
 
-RECORD = json.dumps({"host": "a", "timestamp": T0, "cpu": 1.0, "network_in": None, "disk_write": None})
+RECORD = json.dumps(
+    {"host": "a", "timestamp": T0, "cpu": 1.0, "network_in": None, "disk_write": None}
+)
 
 
 def test_replay_by_reason_once_the_registry_has_the_schema(world: Site) -> None:
     value = encode(LATER, 2, json.loads(RECORD))
     for offset, key in ((4, b"a"), (3, b"b"), (5, b"a")):
-        world.kill(key, value, Reason.UNKNOWN_SCHEMA, offset=offset, headers=[("traceparent", b"00-ab")])
+        world.kill(
+            key, value, Reason.UNKNOWN_SCHEMA, offset=offset, headers=[("traceparent", b"00-ab")]
+        )
     world.kill(b"a", b"junk", Reason.NOT_AVRO, offset=6)
     before = world.dlq("replay", "--reason", "unknown_schema", "--yes", code=1)
     assert before.count("it would be rejected again, unknown_schema") == 3
@@ -238,7 +293,9 @@ def test_replay_by_reason_once_the_registry_has_the_schema(world: Site) -> None:
     done = world.dlq("replay", "--reason", "unknown_schema", "--yes")
     assert f"3 sent to {INPUT}" in done
     found = world.input()
-    assert sorted((partition, key) for partition, key, _, _ in found) == sorted((owner(k), k) for k in (b"a", b"a", b"b"))
+    assert sorted((partition, key) for partition, key, _, _ in found) == sorted(
+        (owner(k), k) for k in (b"a", b"a", b"b")
+    )
     assert {one[2] for one in found} == {value}
     assert all(set(headers) == {"traceparent", "lapwing.replayed.from"} for *_, headers in found)
     sources = [headers["lapwing.replayed.from"] for _, key, _, headers in found if key == b"a"]
@@ -248,7 +305,9 @@ def test_replay_by_reason_once_the_registry_has_the_schema(world: Site) -> None:
         assert f"sent     {name} -> {INPUT}[" in done
 
 
-def test_what_was_sent_before_is_refused_unless_again(world: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_sent_before_is_refused_unless_again(
+    world: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     world.send(Outgoing(INPUT, Blob.join([b"x"] * 4), Blob.join([b"a"] * 4)))
     place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, offset=2)
     assert f"{INPUT}[{owner(b'a')}]@4" in world.dlq("replay", *place, "--yes")
@@ -258,7 +317,9 @@ def test_what_was_sent_before_is_refused_unless_again(world: Site, monkeypatch: 
     assert json.loads(world.dlq("replay", *place, "--yes", "--again", "--json"))["sent"] == 1
     assert len(world.input()) == 6
     monkeypatch.setattr(dlq_replay, "LOOKED_AT", 2)
-    assert "3 records of metrics.cloudwatch.raw came later, too many to see" in world.dlq("replay", *place, "--dry-run")
+    assert "3 records of metrics.cloudwatch.raw came later, too many to see" in world.dlq(
+        "replay", *place, "--dry-run"
+    )
 
 
 def test_a_replay_that_was_rejected_again_is_known_from_its_new_dead_letter(
@@ -266,7 +327,13 @@ def test_a_replay_that_was_rejected_again_is_known_from_its_new_dead_letter(
 ) -> None:
     partition, offset = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA)
     origin = f"{DLQ}[{partition}]@{offset}"
-    place = world.kill(b"a", event("a"), Reason.TRUNCATED, offset=1, headers=[("lapwing.replayed.from", origin.encode())])
+    place = world.kill(
+        b"a",
+        event("a"),
+        Reason.TRUNCATED,
+        offset=1,
+        headers=[("lapwing.replayed.from", origin.encode())],
+    )
     monkeypatch.setattr(dlq_replay, "LOOKED_AT", -1)
     refused = world.dlq("replay", "--reason", "unknown_schema", "--yes", code=1)
     assert f"and rejected again as dlq[{place[0]}]@{place[1]}" in refused
@@ -279,13 +346,19 @@ def test_a_corrected_record_as_json(world: Site, tmp_path: Path) -> None:
     assert shown["cpu"] == "NaN"
     file = tmp_path / "fixed.json"
     file.write_text(json.dumps(shown | {"cpu": None, "timestamp": "2014-04-16T03:35:00Z"}))
-    assert "it would be rejected again, not_finite: a metric is NaN" in world.dlq("replay", *place, "--yes", code=1)
-    assert "a at 2014-04-16 03:35:00" in world.dlq("replay", *place, "--json-file", str(file), "--yes")
+    assert "it would be rejected again, not_finite: a metric is NaN" in world.dlq(
+        "replay", *place, "--yes", code=1
+    )
+    assert "a at 2014-04-16 03:35:00" in world.dlq(
+        "replay", *place, "--json-file", str(file), "--yes"
+    )
     ((_, key, value, _),) = world.input()
     assert (key, value) == (b"a", event("a", 1_397_619_300_000))
 
 
-def test_a_corrected_record_takes_the_newest_schema_where_its_own_is_unknown(world: Site, tmp_path: Path) -> None:
+def test_a_corrected_record_takes_the_newest_schema_where_its_own_is_unknown(
+    world: Site, tmp_path: Path
+) -> None:
     place = world.kill(b"a", b"\0\0\0\0\x63rest", Reason.UNKNOWN_SCHEMA)
     file = tmp_path / "fixed.json"
     file.write_text(RECORD)
@@ -299,10 +372,22 @@ def test_a_corrected_record_takes_the_newest_schema_where_its_own_is_unknown(wor
     ("text", "said"),
     [
         ('{"host": "a"}', "lacks timestamp"),
-        ('{"host": "a", "timestamp": 1, "gpu": 2}', "has no field 'gpu'; it has host, timestamp, cpu"),
-        ('{"host": "a", "timestamp": 1.5}', r"MetricEvent.timestamp is long \(timestamp-millis\), not 1.5"),
-        ('{"host": "a", "timestamp": true}', r"MetricEvent.timestamp is long \(timestamp-millis\), not True"),
-        ('{"host": "a", "timestamp": 1, "cpu": "1"}', r"MetricEvent.cpu is \[null, double\], not '1'"),
+        (
+            '{"host": "a", "timestamp": 1, "gpu": 2}',
+            "has no field 'gpu'; it has host, timestamp, cpu",
+        ),
+        (
+            '{"host": "a", "timestamp": 1.5}',
+            r"MetricEvent.timestamp is long \(timestamp-millis\), not 1.5",
+        ),
+        (
+            '{"host": "a", "timestamp": true}',
+            r"MetricEvent.timestamp is long \(timestamp-millis\), not True",
+        ),
+        (
+            '{"host": "a", "timestamp": 1, "cpu": "1"}',
+            r"MetricEvent.cpu is \[null, double\], not '1'",
+        ),
         ("[]", r"is record lapwing.MetricEvent, not \[\]"),
     ],
 )
@@ -314,7 +399,11 @@ def test_a_correction_that_does_not_fit_is_said(text: str, said: str) -> None:
 def test_a_file_that_is_no_correction_is_named(world: Site, tmp_path: Path) -> None:
     place = world.kill(b"a", event("a")[:-1], Reason.TRUNCATED)
     file = tmp_path / "fixed.json"
-    for text, said in ((None, "it cannot be read"), ("{", "it is not JSON"), ("{}", "schema id 1: .* lacks host, timestamp")):
+    for text, said in (
+        (None, "it cannot be read"),
+        ("{", "it is not JSON"),
+        ("{}", "schema id 1: .* lacks host, timestamp"),
+    ):
         if text is not None:
             file.write_text(text)
         with pytest.raises(DataError, match=f"--json-file {file}: {said}"):
@@ -349,9 +438,13 @@ def test_what_was_cut_is_sent_only_when_corrected(world: Site, tmp_path: Path) -
 def test_a_record_that_would_change_its_partition_is_refused(world: Site) -> None:
     wrong = (owner(b"a") + 1) % PARTITIONS
     place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, partition=wrong)
-    assert f"would go to partition {owner(b'a')}, it came from {wrong}" in world.dlq("replay", *place, "--yes", code=1)
+    assert f"would go to partition {owner(b'a')}, it came from {wrong}" in world.dlq(
+        "replay", *place, "--yes", code=1
+    )
     other = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, topic="metrics.other.raw")
-    assert "it came from metrics.other.raw, not from" in world.dlq("replay", *other, "--yes", code=1)
+    assert "it came from metrics.other.raw, not from" in world.dlq(
+        "replay", *other, "--yes", code=1
+    )
     assert world.input() == []
 
 
@@ -383,13 +476,15 @@ def test_more_than_the_limit_is_refused_and_none_is_no_error(world: Site) -> Non
         world.dlq("replay", "--key", "a", "--yes", "--max", "1")
 
 
-# -- bytes and fields --------------------------------------------------------------------------------------------------------
+# -- bytes and fields ------------------------------------------------------------------------------
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(worlds(), st.data())
 def test_fields_there_and_back(world_: World, data: st.DataObject) -> None:
-    """Every record of every schema: what is read, through JSON, encodes to the same bytes; a cut one gives its beginning."""
+    """Every record of every schema: what is read, through JSON, encodes to the same bytes; a cut
+    one gives its beginning.
+    """
     text, _, records = world_
     avro = parse_schema(text)
     for record in records:

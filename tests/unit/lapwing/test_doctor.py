@@ -68,7 +68,9 @@ class FakeRegistry:
         return 7
 
 
-READ = Reading("schema 1, R", 10, 10, ("host",), "ts", "timestamp-millis", ("cpu",), (("note", "text"),))
+READ = Reading(
+    "schema 1, R", 10, 10, ("host",), "ts", "timestamp-millis", ("cpu",), (("note", "text"),)
+)
 SEEN = Inspection("t: the newest 10", "record", 10, (READ,))
 
 
@@ -84,7 +86,14 @@ def run(settings):
 
     def found(theirs=1000.0, ours=1001.0, look=lambda: SEEN):
         doors = command.Doors(
-            lambda: cluster, NoLetters, lambda: registry, look, lambda _: theirs, lambda: ours, lambda: 0.0, lambda _: None
+            lambda: cluster,
+            NoLetters,
+            lambda: registry,
+            look,
+            lambda _: theirs,
+            lambda: ours,
+            lambda: 0.0,
+            lambda _: None,
         )
         listed = list(command.findings(settings, doors))
         for finding in listed:
@@ -101,7 +110,9 @@ def test_a_healthy_stack(run):
         "broker", "topics", "group", "registry", "schemas", "input", "clock", "model", "models_dir", "state_dir",
         "dead_letters", "results",
     ]  # fmt: skip
-    assert {check: f.result for check, f in found.items()} == dict.fromkeys(found, "ok") | {"model": "warning"}
+    assert {check: f.result for check, f in found.items()} == dict.fromkeys(found, "ok") | {
+        "model": "warning"
+    }
     assert "7 records behind" in found["group"].said
     assert "cluster abc" in found["broker"].said
 
@@ -111,7 +122,9 @@ def test_no_broker_skips_what_needs_it(run):
     found = run()
     assert found["broker"].result == "failed"
     assert "KAFKA_BOOTSTRAP_SERVERS" in found["broker"].remedy
-    assert {found[check].result for check in ("topics", "group", "dead_letters", "results")} == {"skipped"}
+    assert {found[check].result for check in ("topics", "group", "dead_letters", "results")} == {
+        "skipped"
+    }
     assert found["schemas"].result == "ok"
 
 
@@ -183,9 +196,17 @@ def test_how_the_input_is_read_in_one_line(run):
         (replace(SEEN, readings=(replace(READ, warnings=("odd",)),)), "warning", "; odd"),
         (replace(SEEN, warnings=("spread",)), "warning", "; spread"),
         (replace(SEEN, readings=(READ, READ)), "ok", "; 1 other schema$"),
-        (replace(SEEN, readings=(), dead=(DeadLetters("empty", 10, ""),)), "failed", "none of the newest"),
+        (
+            replace(SEEN, readings=(), dead=(DeadLetters("empty", 10, ""),)),
+            "failed",
+            "none of the newest",
+        ),
         (Inspection("t", "record", 0, (replace(READ, rows=0, read=0),)), "ok", "entity=host"),
-        (Inspection("t", "record", 0, (Reading("schema", 0, 0, unfit="which time?"),)), "failed", "which time"),
+        (
+            Inspection("t", "record", 0, (Reading("schema", 0, 0, unfit="which time?"),)),
+            "failed",
+            "which time",
+        ),
         (Inspection("t", "record", 0, ()), "skipped", "no records, and its subject no schema"),
     ],
 )
@@ -278,7 +299,9 @@ def test_the_registry_clock_is_its_date_header():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
-        settings = Settings(registry={"url": f"http://127.0.0.1:{server.server_port}", "timeout_s": 2})
+        settings = Settings(
+            registry={"url": f"http://127.0.0.1:{server.server_port}", "timeout_s": 2}
+        )
         assert registry_time_s(settings) == 1_397_619_300
     finally:
         server.shutdown()

@@ -19,10 +19,15 @@ AVRO = bytes.fromhex("0261 80a0abfef962 02000000000000f83f 0000")
 
 
 class Kafka:
-    """Topics as lists of batches by partition; committed positions; what happens while somebody sleeps."""
+    """Topics as lists of batches by partition; committed positions; what happens while somebody
+    sleeps.
+    """
 
     def __init__(self, partitions=2):
-        self.ends = {topic: dict.fromkeys(range(partitions), 0) for topic in (TOPICS.input, TOPICS.scores, TOPICS.dead_letters)}
+        self.ends = {
+            topic: dict.fromkeys(range(partitions), 0)
+            for topic in (TOPICS.input, TOPICS.scores, TOPICS.dead_letters)
+        }
         self.starts = {topic: dict.fromkeys(range(partitions), 0) for topic in self.ends}
         self.records = {topic: {p: [] for p in range(partitions)} for topic in self.ends}
         self.positions = {}
@@ -67,7 +72,7 @@ class Kafka:
     def clock(self):
         return self.now_s
 
-    # -- what the tests put in -----------------------------------------------------------------------------------------------
+    # -- what the tests put in ---------------------------------------------------------------------
 
     def receive(self, count, partition=0, *, readable=True):
         """Records arrive in the input; marks of transactions take offsets and cannot be read."""
@@ -76,7 +81,9 @@ class Kafka:
         if readable:
             offsets = np.arange(first, first + count)
             blob = Blob.join([b"x"] * count)
-            self.records[TOPICS.input][partition].append(Batch(TOPICS.input, partition, blob, blob, offsets, offsets))
+            self.records[TOPICS.input][partition].append(
+                Batch(TOPICS.input, partition, blob, blob, offsets, offsets)
+            )
 
     def reject(
         self,
@@ -94,7 +101,9 @@ class Kafka:
         values = Blob.join([value] * len(rows))
         given = dict.fromkeys(rows.tolist(), headers) if headers else {}
         source = Batch(topic, partition, values, values, np.array(offsets), rows, given)
-        out = dead_letters(TOPICS.dead_letters, source, rows, np.full(len(rows), reason, np.uint8), {}, "g", 1000)
+        out = dead_letters(
+            TOPICS.dead_letters, source, rows, np.full(len(rows), reason, np.uint8), {}, "g", 1000
+        )
         first = self.ends[TOPICS.dead_letters][into]
         numbers = np.arange(first, first + len(rows))
         self.records[TOPICS.dead_letters][into].append(
@@ -128,7 +137,7 @@ def kafka():
     return Kafka()
 
 
-# -- dead letters ------------------------------------------------------------------------------------------------------------
+# -- dead letters ----------------------------------------------------------------------------------
 
 
 def test_before_anything_was_read(kafka):
@@ -158,10 +167,16 @@ def test_every_record_became_one(kafka):
     finding = kafka.letters()
     assert finding.result == "failed"
     assert finding.said.startswith(
-        "350 of the last 350 records that were read became dead letters: 300 not_avro, 50 truncated; the newest, of 2014-05-13 "
+        "350 of the last 350 records that were read became dead letters: 300 not_avro, 50"
+        " truncated; the newest, of 2014-05-13 "
     )
-    assert "is dlq[1]@299 from metrics.cloudwatch.raw[0]@299: the record does not start with the magic byte" in finding.said
-    assert finding.remedy == "`lapwing dlq show 1 299` shows it; docs/dead-letters.md says what helps"
+    assert (
+        "is dlq[1]@299 from metrics.cloudwatch.raw[0]@299: the record does not start with the magic"
+        " byte" in finding.said
+    )
+    assert (
+        finding.remedy == "`lapwing dlq show 1 299` shows it; docs/dead-letters.md says what helps"
+    )
 
 
 @pytest.mark.parametrize(("bad", "result"), [(1, "warning"), (99, "warning"), (100, "failed")])
@@ -179,8 +194,10 @@ def test_only_the_newest_records_count_and_only_those_that_were_read(kafka):
     kafka.reject([0, 38_999, 40_000, 49_999])
     finding = kafka.letters()
     assert finding.result == "ok"
-    assert finding.said == (
-        "none of the last 1,000 records that were read; metrics.cloudwatch.raw.dlq holds older ones (`lapwing dlq list`)"
+    assert (
+        finding.said
+        == "none of the last 1,000 records that were read; metrics.cloudwatch.raw.dlq holds older"
+        " ones (`lapwing dlq list`)"
     )
     kafka.reject([39_000])
     assert kafka.letters().said.startswith(f"1 of the last {RECENT_RECORDS:,} records")
@@ -235,7 +252,10 @@ def test_what_is_read_is_bounded_and_that_is_said(kafka):
         ),
         (
             (("apicurio.value.globalId", bytes(8)), ("apicurio.value.encoding", b"BINARY")),
-            "not_avro, the schema id is in Apicurio's headers (apicurio.value.globalId), which are not read",
+            (
+                "not_avro, the schema id is in Apicurio's headers (apicurio.value.globalId), which"
+                " are not read"
+            ),
             "apicurio.registry.headers.enabled=false",
         ),
     ],
@@ -247,7 +267,9 @@ def test_schema_ids_in_headers_are_named_with_what_helps(kafka, headers, said, r
     finding = kafka.letters()
     assert finding.said.endswith(f": {said}")
     assert remedy in finding.remedy
-    assert finding.remedy.endswith("`lapwing dlq show 0 9` shows it; docs/dead-letters.md says what helps")
+    assert finding.remedy.endswith(
+        "`lapwing dlq show 0 9` shows it; docs/dead-letters.md says what helps"
+    )
 
 
 def test_a_broker_that_goes_away_meanwhile(kafka):
@@ -260,7 +282,7 @@ def test_a_broker_that_goes_away_meanwhile(kafka):
     assert finding.remedy
 
 
-# -- results -----------------------------------------------------------------------------------------------------------------
+# -- results ---------------------------------------------------------------------------------------
 
 
 def test_an_empty_input(kafka):
@@ -321,7 +343,8 @@ def test_somebody_else_commits_for_the_group(kafka):
     finding = kafka.results()
     assert finding.result == "failed"
     assert (
-        "has read 300 records of metrics.cloudwatch.raw within 4 s, but neither metrics.cloudwatch.scores nor" in finding.said
+        "has read 300 records of metrics.cloudwatch.raw within 4 s, but neither"
+        " metrics.cloudwatch.scores nor" in finding.said
     )
     assert "predict.group" in finding.remedy
     kafka.meanwhile = []
@@ -346,7 +369,9 @@ def test_records_wait_and_nothing_moves(kafka, members, result, said):
     kafka.commit(p0=400)
     finding = kafka.results()
     assert finding.result == result
-    assert finding.said.startswith("none: 605 records of metrics.cloudwatch.raw lie beyond the position of group lapwing-")
+    assert finding.said.startswith(
+        "none: 605 records of metrics.cloudwatch.raw lie beyond the position of group lapwing-"
+    )
     assert said in finding.said
     assert finding.remedy
 

@@ -1,4 +1,6 @@
-"""The embedded broker, and the Kafka door on it: plumbing only, nothing here speaks about exactly-once."""
+"""The embedded broker, and the Kafka door on it: plumbing only, nothing here speaks about
+exactly-once.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from lapwing.embedded import broker as embedded_broker
 from lapwing.embedded.broker import RETENTION_BYTES, EmbeddedBroker, find_library
 from shared.batch import Batch, Blob, Outgoing, Position
 from shared.errors import ConfigError, TopicMismatch
-from shared.kafka import Admin, AtLeastOnceSink, GroupSource, Publisher, Reader, TopicSpec, topic_specs
+from shared.kafka import (
+    Admin,
+    AtLeastOnceSink,
+    GroupSource,
+    Publisher,
+    Reader,
+    TopicSpec,
+    topic_specs,
+)
 from shared.kafka.outbox import split
 from shared.settings import Settings
 
@@ -24,8 +34,16 @@ PARTITIONS = 3
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[EmbeddedBroker]:
-    topics = {f"metrics.{dataset}.{data}": PARTITIONS for dataset in "abcde" for data in ("raw", "scores", "raw.dlq")}
-    others = {f"{data}": 1 for dataset in "abcde" for data in (f"anomalies.{dataset}.events", f"models.{dataset}.activations")}
+    topics = {
+        f"metrics.{dataset}.{data}": PARTITIONS
+        for dataset in "abcde"
+        for data in ("raw", "scores", "raw.dlq")
+    }
+    others = {
+        f"{data}": 1
+        for dataset in "abcde"
+        for data in (f"anomalies.{dataset}.events", f"models.{dataset}.activations")
+    }
     with EmbeddedBroker(topics | others | {"one": 1}) as broker:
         yield broker
 
@@ -46,7 +64,11 @@ def numbered(stop: int) -> list[bytes]:
 
 def publish(settings: Settings, topic: str, values: Sequence[bytes]) -> None:
     publisher = Publisher(settings)
-    publisher.send(Outgoing(topic, Blob.join(values), Blob.join([b"host-%d" % (i % 40) for i in range(len(values))])))
+    publisher.send(
+        Outgoing(
+            topic, Blob.join(values), Blob.join([b"host-%d" % (i % 40) for i in range(len(values))])
+        )
+    )
     assert publisher.flush(10) == 0
     assert (publisher.acknowledged, publisher.failed, publisher.waiting) == (len(values), 0, 0)
     publisher.close()
@@ -60,7 +82,9 @@ class Listener:
     def __init__(self) -> None:
         self.committed: dict[int, Position | None] = {}
 
-    def assigned(self, committed: Mapping[int, Position | None], start: Mapping[int, int]) -> Mapping[int, int]:
+    def assigned(
+        self, committed: Mapping[int, Position | None], start: Mapping[int, int]
+    ) -> Mapping[int, int]:
         self.committed |= committed
         return {p: position.offset if position else start[p] for p, position in committed.items()}
 
@@ -89,8 +113,12 @@ def test_records_go_round_and_are_counted(broker: EmbeddedBroker) -> None:
     sink.send(Outgoing(given.topics.scores, Blob.join(numbered(500)), Blob.join([b"k"] * 500)))
     ends = {batch.partition: int(batch.offsets[-1]) + 1 for batch in batches}
     sink.commit({p: Position(end - 10, f"model={p}") for p, end in ends.items()})
-    assert Admin(given).committed(given.predict.group, given.topics.input)[1] == Position(ends[1] - 10, "model=1")
-    assert Admin(given).lag(given.predict.group, given.topics.input) == dict.fromkeys(range(PARTITIONS), 10)
+    assert Admin(given).committed(given.predict.group, given.topics.input)[1] == Position(
+        ends[1] - 10, "model=1"
+    )
+    assert Admin(given).lag(given.predict.group, given.topics.input) == dict.fromkeys(
+        range(PARTITIONS), 10
+    )
     source.rewind()
     assert {p: position and position.metadata for p, position in listener.committed.items()} == {
         p: f"model={p}" for p in range(PARTITIONS)
@@ -105,7 +133,9 @@ def test_a_read_of_several_partitions_loses_nothing_at_their_ends(broker: Embedd
     topic = given.topics.input
     publish(given, topic, numbered(30_000))
     for max_records in (30_000, 997):
-        assert sorted(values(list(Reader(given, max_records=max_records).read(topic)))) == numbered(30_000)
+        assert sorted(values(list(Reader(given, max_records=max_records).read(topic)))) == numbered(
+            30_000
+        )
     assert list(Reader(given).read(given.topics.scores)) == []
 
 
@@ -130,7 +160,10 @@ def test_the_oldest_records_vanish_beyond_the_limit(broker: EmbeddedBroker) -> N
     """What the documentation of the module and the pacing of the demo rest on."""
     given = settings(broker, "d")
     publish(given, "one", [b"x" * 100_000] * 80)
-    (start,), (end,) = Admin(given).start_offsets("one").values(), Admin(given).end_offsets("one").values()
+    (start,), (end,) = (
+        Admin(given).start_offsets("one").values(),
+        Admin(given).end_offsets("one").values(),
+    )
     assert end == 80
     assert RETENTION_BYTES * 0.8 < (end - start) * 100_000 <= RETENTION_BYTES * 1.05
 
@@ -141,7 +174,13 @@ import sys
 from confluent_kafka.admin import AdminClient
 print(len(AdminClient({'bootstrap.servers': sys.argv[1]}).list_topics(timeout=5).brokers))
 """
-    ran = subprocess.run([sys.executable, "-c", code, broker.bootstrap], capture_output=True, text=True, timeout=30, check=True)
+    ran = subprocess.run(
+        [sys.executable, "-c", code, broker.bootstrap],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
     assert ran.stdout.strip() == "1"
 
 
@@ -157,9 +196,13 @@ def test_the_library_is_the_one_of_the_wheel_and_its_absence_is_explained(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert find_library().name.startswith("librdkafka")
-    elsewhere = ModuleSpec("confluent_kafka", None, origin=str(tmp_path / "confluent_kafka" / "__init__.py"))
+    elsewhere = ModuleSpec(
+        "confluent_kafka", None, origin=str(tmp_path / "confluent_kafka" / "__init__.py")
+    )
     monkeypatch.setattr(embedded_broker, "find_spec", lambda name: elsewhere)
-    with pytest.raises(ConfigError, match=r"wheels, and .* holds none: install confluent-kafka from a wheel"):
+    with pytest.raises(
+        ConfigError, match=r"wheels, and .* holds none: install confluent-kafka from a wheel"
+    ):
         EmbeddedBroker({"t": 1})
     monkeypatch.setattr(embedded_broker, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="not installed"):

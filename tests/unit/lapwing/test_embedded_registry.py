@@ -19,7 +19,11 @@ from shared.registry import _library
 EVENT = schemas.text(schemas.METRIC_EVENT)
 
 _client = _library()  # without its warning of its own dependencies
-Schema, SchemaRegistryClient, SchemaRegistryError = _client.Schema, _client.SchemaRegistryClient, _client.SchemaRegistryError
+Schema, SchemaRegistryClient, SchemaRegistryError = (
+    _client.Schema,
+    _client.SchemaRegistryClient,
+    _client.SchemaRegistryError,
+)
 
 
 @pytest.fixture
@@ -36,7 +40,8 @@ def client(server: EmbeddedRegistry) -> Iterator[SchemaRegistryClient]:
 
 def avro(**fields: Any) -> Schema:
     named = [
-        {"name": name, "type": kind} | ({"default": None} if isinstance(kind, list) else {}) for name, kind in fields.items()
+        {"name": name, "type": kind} | ({"default": None} if isinstance(kind, list) else {})
+        for name, kind in fields.items()
     ]
     return Schema(json.dumps({"type": "record", "name": "R", "fields": named}), "AVRO")
 
@@ -63,7 +68,10 @@ def test_subjects_versions_and_ids(client: SchemaRegistryClient) -> None:
     assert client.lookup_schema("s", two).version == 2
     assert client.get_latest_version("s").schema_id == second
     assert client.get_version("s", 1).schema.schema_str == one.schema_str
-    assert [(use.subject, use.version) for use in client.get_schema_versions(first)] == [("other/with slash", 1), ("s", 1)]
+    assert [(use.subject, use.version) for use in client.get_schema_versions(first)] == [
+        ("other/with slash", 1),
+        ("s", 1),
+    ]
     assert client.get_subjects_by_schema_id(second) == ["s"]
     assert client.get_schema_types() == ["AVRO"]
 
@@ -71,7 +79,9 @@ def test_subjects_versions_and_ids(client: SchemaRegistryClient) -> None:
 def test_white_space_and_key_order_make_no_new_schema(client: SchemaRegistryClient) -> None:
     document = json.loads(EVENT)
     turned = json.dumps(dict(reversed(document.items())), indent=7)
-    assert client.register_schema("s", Schema(EVENT, "AVRO")) == client.register_schema("s", Schema(turned, "AVRO"))
+    assert client.register_schema("s", Schema(EVENT, "AVRO")) == client.register_schema(
+        "s", Schema(turned, "AVRO")
+    )
     document["doc"] = "another"
     assert client.register_schema("s", Schema(json.dumps(document), "AVRO")) == 2
 
@@ -83,7 +93,10 @@ def test_levels(client: SchemaRegistryClient) -> None:
     assert (caught.value.http_status_code, caught.value.error_code) == (404, 40408)
     client.set_compatibility("s", "FULL_TRANSITIVE")
     client.set_compatibility(level="NONE")
-    assert (client.get_compatibility("s"), client.get_compatibility()) == ("FULL_TRANSITIVE", "NONE")
+    assert (client.get_compatibility("s"), client.get_compatibility()) == (
+        "FULL_TRANSITIVE",
+        "NONE",
+    )
     client.delete_config("s")
     with pytest.raises(SchemaRegistryError):
         client.get_compatibility("s")
@@ -104,7 +117,11 @@ def test_registering_obeys_the_level(
     """A field without default added, removed, or with another type."""
     client.set_compatibility("s", level)
     client.register_schema("s", avro(a="int", b="int"))
-    changes = {avro(a="int", b="int", c="int"): added, avro(a="int"): removed, avro(a="int", b="string"): retyped}
+    changes = {
+        avro(a="int", b="int", c="int"): added,
+        avro(a="int"): removed,
+        avro(a="int", b="string"): retyped,
+    }
     for schema, allowed in changes.items():
         assert client.test_compatibility("s", schema) is allowed
         if not allowed:
@@ -153,9 +170,21 @@ WRONG: list[tuple[str, str, Any, int, int]] = [
     ("POST", "/subjects/there/versions", {"schema": '"string"'}, 409, 409),
     ("POST", "/subjects/there/versions", {"schema": "{"}, 422, 42201),
     ("POST", "/subjects/there/versions", {"schema": '{"type": "record", "name": "R"}'}, 422, 42201),
-    ("POST", "/subjects/there/versions", {"schema": avro(a=["int", "string"]).schema_str}, 422, 42201),
+    (
+        "POST",
+        "/subjects/there/versions",
+        {"schema": avro(a=["int", "string"]).schema_str},
+        422,
+        42201,
+    ),
     ("POST", "/subjects/there/versions", {"schema": "{}", "schemaType": "JSON"}, 422, 42201),
-    ("POST", "/subjects/there/versions", {"schema": '"int"', "references": [{"name": "x"}]}, 422, 42201),
+    (
+        "POST",
+        "/subjects/there/versions",
+        {"schema": '"int"', "references": [{"name": "x"}]},
+        422,
+        42201,
+    ),
     ("POST", "/subjects/there/versions", {}, 422, 42201),
     ("POST", "/subjects/there/versions", [], 422, 42201),
     ("POST", "/subjects/there/versions", b"{", 400, 400),
@@ -178,7 +207,10 @@ def test_errors_have_the_registrys_codes(
 
 
 def test_the_global_level_stands_in_where_it_is_asked_for(server: EmbeddedRegistry) -> None:
-    assert ask(server, "GET", "/config/none?defaultToGlobal=true") == (200, {"compatibilityLevel": "BACKWARD"})
+    assert ask(server, "GET", "/config/none?defaultToGlobal=true") == (
+        200,
+        {"compatibilityLevel": "BACKWARD"},
+    )
 
 
 def test_a_check_says_why_when_asked_to(server: EmbeddedRegistry) -> None:
@@ -192,7 +224,11 @@ def test_many_clients_at_once_get_one_id(server: EmbeddedRegistry) -> None:
     found: list[Any] = []
     body = {"schema": EVENT}
     threads = [
-        threading.Thread(target=lambda i=i: found.append(ask(server, "POST", f"/subjects/s{i % 2}/versions", body)))
+        threading.Thread(
+            target=lambda i=i: found.append(
+                ask(server, "POST", f"/subjects/s{i % 2}/versions", body)
+            )
+        )
         for i in range(12)
     ]
     for thread in threads:

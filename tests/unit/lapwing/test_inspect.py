@@ -1,4 +1,6 @@
-"""What is said of records and rows: as what they are read, what would become dead letters, and what may be misread."""
+"""What is said of records and rows: as what they are read, what would become dead letters, and what
+may be misread.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +42,23 @@ LONG = text(host="string", ts=MILLIS, metric="string", unit="string", value="dou
 def records(values: list[bytes], **more: Any) -> list[Record]:
     """Records of one partition, a second apart, the last one the newest."""
     given = {"partition": 0, "key": b"k"} | more
-    return [Record(offset=i, broker_ms=NOW + 1000 * i, value=value, **given) for i, value in enumerate(values)]
+    return [
+        Record(offset=i, broker_ms=NOW + 1000 * i, value=value, **given)
+        for i, value in enumerate(values)
+    ]
 
 
 def seen(
-    found: list[Record], texts: dict[int, str | None] | None = None, *, latest: str | None = None, **given: Any
+    found: list[Record],
+    texts: dict[int, str | None] | None = None,
+    *,
+    latest: str | None = None,
+    **given: Any,
 ) -> Inspection:
     known = {1: schemas.text(schemas.METRIC_EVENT)} | (texts or {})
-    return inspect_sample(Sample("t: the newest", "t", found, known, latest), InputSettings(**given))
+    return inspect_sample(
+        Sample("t: the newest", "t", found, known, latest), InputSettings(**given)
+    )
 
 
 def plain(ts: list[float], schema: str = PLAIN, **record: Any) -> list[bytes]:
@@ -57,8 +68,18 @@ def plain(ts: list[float], schema: str = PLAIN, **record: Any) -> list[bytes]:
 def test_good_records() -> None:
     found = seen(records([event("a", T0, cpu=1.5), event("b", T0 + 1, disk_write=2.0)]))
     (reading,) = found.readings
-    assert (found.rows, found.read, found.dead, found.warnings, reading.warnings) == (2, 2, (), (), ())
-    assert (reading.source, reading.entity, reading.time) == ("schema 1, lapwing.MetricEvent", ("host",), "timestamp")
+    assert (found.rows, found.read, found.dead, found.warnings, reading.warnings) == (
+        2,
+        2,
+        (),
+        (),
+        (),
+    )
+    assert (reading.source, reading.entity, reading.time) == (
+        "schema 1, lapwing.MetricEvent",
+        ("host",),
+        "timestamp",
+    )
     assert reading.metrics == ("cpu", "network_in", "disk_write")
     nothing = {"cpu": None, "network_in": None, "disk_write": None}
     assert reading.examples == (
@@ -68,13 +89,24 @@ def test_good_records() -> None:
     assert found.settings["input.entity_fields"] == "host"
     assert "; " not in reading.line
     assert reading.line.endswith(
-        "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left out=nothing"
+        "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left"
+        " out=nothing"
     )
 
 
 def test_dead_letters_are_counted_by_reason() -> None:
     good = event("a")
-    bad = [b"", b"{}", b"\0\0\0\0\7x", b"\0\0\0\0\2x", good[:-1], good + b"x", event("a", cpu=np.nan), event("a", 0), event("")]
+    bad = [
+        b"",
+        b"{}",
+        b"\0\0\0\0\7x",
+        b"\0\0\0\0\2x",
+        good[:-1],
+        good + b"x",
+        event("a", cpu=np.nan),
+        event("a", 0),
+        event(""),
+    ]
     found = seen(records([*bad, good]), {2: text(note="string"), 7: None})
     assert (found.rows, found.read) == (10, 1)
     assert {one.reason: one.count for one in found.dead} == dict.fromkeys(REJECTED, 1)
@@ -82,7 +114,10 @@ def test_dead_letters_are_counted_by_reason() -> None:
     assert "schema id 7" in by_reason["unknown_schema"].why
     assert "no field 'host'" in by_reason["schema_unfit"].why
     assert by_reason["truncated"].place == "t[0]@4"
-    assert [reading.source for reading in found.readings] == ["schema 1, lapwing.MetricEvent", "schema 2"]
+    assert [reading.source for reading in found.readings] == [
+        "schema 1, lapwing.MetricEvent",
+        "schema 2",
+    ]
     assert "no field 'host'" in found.readings[1].unfit
 
 
@@ -96,11 +131,19 @@ def test_dead_letters_are_counted_by_reason() -> None:
     ],
 )
 @pytest.mark.parametrize("value", [b"\2a", b"\0\2abcdef"])
-def test_a_schema_id_in_a_header_is_named_with_what_to_set(header: str, helps: str, value: bytes) -> None:
-    """A body that begins with an optional field that is null looks like a schema id, an unknown one."""
+def test_a_schema_id_in_a_header_is_named_with_what_to_set(
+    header: str, helps: str, value: bytes
+) -> None:
+    """A body that begins with an optional field that is null looks like a schema id, an unknown
+    one.
+    """
     found = seen(records([value] * 3, headers=(("x", b""), (header, b"\1"))))
     (dead,) = found.dead
-    assert (dead.reason, dead.count, dead.header) == ("not_avro" if value[0] else "unknown_schema", 3, header)
+    assert (dead.reason, dead.count, dead.header) == (
+        "not_avro" if value[0] else "unknown_schema",
+        3,
+        header,
+    )
     assert helps in dead.why
     assert header in dead.why
 
@@ -122,7 +165,10 @@ def test_several_writer_schemas_the_newest_first() -> None:
     other = text(HOST="string", ts=MILLIS, load="float")
     values = [event("a"), encode(other, 2, {"HOST": "b", "ts": T0, "load": 1.0}), event("c")]
     found = seen(records(values), {2: other})
-    assert [(one.source, one.rows) for one in found.readings] == [("schema 1, lapwing.MetricEvent", 2), ("schema 2, R", 1)]
+    assert [(one.source, one.rows) for one in found.readings] == [
+        ("schema 1, lapwing.MetricEvent", 2),
+        ("schema 2, R", 1),
+    ]
     assert found.readings[1].metrics == ("load",)
 
 
@@ -135,19 +181,30 @@ def test_a_topic_without_records_shows_its_subjects_newest_schema() -> None:
 
 def test_long_form_is_seen() -> None:
     rows = [
-        {"host": f"h{i % 2}", "ts": T0 + i, "metric": ["cpu", "mem", "disk"][i % 3], "unit": "u", "value": 1.0}
+        {
+            "host": f"h{i % 2}",
+            "ts": T0 + i,
+            "metric": ["cpu", "mem", "disk"][i % 3],
+            "unit": "u",
+            "value": 1.0,
+        }
         for i in range(12)
     ]
     (reading,) = seen(records([encode(LONG, 2, row) for row in rows]), {2: LONG}).readings
     (said,) = reading.warnings
     assert "metric has 3 values for the entity" in said
     assert "input.entity_fields=host,metric keeps them apart" in said
-    apart = seen(records([encode(LONG, 2, row) for row in rows]), {2: LONG}, entity_fields="host,metric")
+    apart = seen(
+        records([encode(LONG, 2, row) for row in rows]), {2: LONG}, entity_fields="host,metric"
+    )
     assert apart.readings[0].warnings == ()
 
 
 def test_text_that_stays_the_same_within_an_entity_is_no_long_form() -> None:
-    rows = [{"host": f"h{i % 2}", "ts": T0 + i, "metric": f"m{i % 2}", "unit": "u", "value": 1.0} for i in range(12)]
+    rows = [
+        {"host": f"h{i % 2}", "ts": T0 + i, "metric": f"m{i % 2}", "unit": "u", "value": 1.0}
+        for i in range(12)
+    ]
     (reading,) = seen(records([encode(LONG, 2, row) for row in rows]), {2: LONG}).readings
     assert reading.warnings == ()
 
@@ -155,9 +212,15 @@ def test_text_that_stays_the_same_within_an_entity_is_no_long_form() -> None:
 def test_an_entity_in_two_partitions() -> None:
     found = seen([*records([event("a"), event("b")]), *records([event("a")], partition=3)])
     (said,) = found.warnings
-    assert "1 of 2 entities lie in several partitions, e.g. 'a' in 0, 3: their keys are not the entity" in said
     assert (
-        "they have no key" in seen([*records([event("a")], key=b""), *records([event("a")], partition=3, key=b"")]).warnings[0]
+        "1 of 2 entities lie in several partitions, e.g. 'a' in 0, 3: their keys are not the entity"
+        in said
+    )
+    assert (
+        "they have no key"
+        in seen(
+            [*records([event("a")], key=b""), *records([event("a")], partition=3, key=b"")]
+        ).warnings[0]
     )
 
 
@@ -187,7 +250,11 @@ def test_old_data_and_fractions_are_no_wrong_unit() -> None:
 
 
 def test_entities_that_are_all_one_or_all_different() -> None:
-    one = seen(records([event("a", T0 + i) for i in range(warnings.FEWEST_ROWS)])).readings[0].warnings
+    one = (
+        seen(records([event("a", T0 + i) for i in range(warnings.FEWEST_ROWS)]))
+        .readings[0]
+        .warnings
+    )
     assert "all 20 rows are of one entity, 'a'" in one[0]
     many = seen(records([event(f"a{i}") for i in range(warnings.FEWEST_ROWS)])).readings[0].warnings
     assert "each of the 20 rows has an entity of its own: host (input.entity_fields)" in many[0]
@@ -197,7 +264,10 @@ def test_entities_that_are_all_one_or_all_different() -> None:
 
 def test_numbers_that_are_no_metrics() -> None:
     schema = text(host="string", ts=MILLIS, device_id="long", stamp="long", load="double")
-    rows = [{"host": "a", "ts": T0 + i, "device_id": 7, "stamp": T0 // 1000 + i, "load": 1.6e9} for i in range(3)]
+    rows = [
+        {"host": "a", "ts": T0 + i, "device_id": 7, "stamp": T0 // 1000 + i, "load": 1.6e9}
+        for i in range(3)
+    ]
     (reading,) = seen(records([encode(schema, 2, row) for row in rows]), {2: schema}).readings
     assert [said.split(" ")[0] for said in reading.warnings] == ["device_id", "stamp"]
     assert "input.exclude=stamp leaves it out" in reading.warnings[1]
@@ -231,13 +301,20 @@ def test_an_unclear_time_is_a_question() -> None:
 
 @settings(max_examples=60)
 @given(worlds(), st.lists(st.binary(max_size=40), max_size=6), st.data())
-def test_whatever_lies_in_the_topic_is_counted(world: World, junk: list[bytes], data: st.DataObject) -> None:
-    """Damaged records, other settings than the schema needs, ids that nobody knows: never an error, and every record counts."""
+def test_whatever_lies_in_the_topic_is_counted(
+    world: World, junk: list[bytes], data: st.DataObject
+) -> None:
+    """Damaged records, other settings than the schema needs, ids that nobody knows: never an error,
+    and every record counts.
+    """
     schema, input_, rows = world
     if data.draw(st.booleans()):
         input_ = InputSettings(entity_fields=input_.entity_fields)
     values = [encode(schema, 1, row) for row in rows]
-    values += [value[: data.draw(st.integers(0, len(value)))] + data.draw(st.binary(max_size=3)) for value in values]
+    values += [
+        value[: data.draw(st.integers(0, len(value)))] + data.draw(st.binary(max_size=3))
+        for value in values
+    ]
     found = inspect_sample(Sample("t", "t", records([*values, *junk]), {1: schema}), input_)
     assert found.rows == len(values) + len(junk)
     assert found.rows - found.read == sum(one.count for one in found.dead)
@@ -245,11 +322,17 @@ def test_whatever_lies_in_the_topic_is_counted(world: World, junk: list[bytes], 
     json.dumps(found.document)
 
 
-# --- for a person -----------------------------------------------------------------------------------------------------------
+# --- for a person ---------------------------------------------------------------------------------
 
 
 def test_all_of_it_for_a_person() -> None:
-    schema = text(host="string", ts=MILLIS, status="string", tags={"type": "map", "values": "string"}, cpu=["null", "double"])
+    schema = text(
+        host="string",
+        ts=MILLIS,
+        status="string",
+        tags={"type": "map", "values": "string"},
+        cpu=["null", "double"],
+    )
     row = {"host": "a", "ts": T0, "status": "up", "tags": {}, "cpu": None}
     values = [encode(schema, 2, row), encode(schema, 2, row | {"cpu": 1234.5}), b"{}"]
     assert list(lines(seen(records(values), {2: schema}, exclude="x"))) == [
@@ -266,8 +349,9 @@ def test_all_of_it_for_a_person() -> None:
         "",
         "dead letters: 1 of 3",
         (
-            "  not_avro       1  the record does not start with the magic byte 0 and a 4-byte schema id: "
-            "the value begins like JSON; have the producer write Avro with a schema registry's serializer (t[0]@2)"
+            "  not_avro       1  the record does not start with the magic byte 0 and a 4-byte"
+            " schema id: the value begins like JSON; have the producer write Avro with a schema"
+            " registry's serializer (t[0]@2)"
         ),
         "",
         "! input.exclude names 'x', which is in none of the rows",
@@ -282,9 +366,16 @@ def test_all_of_it_for_a_person() -> None:
 
 
 def test_many_readings_are_a_line_each() -> None:
-    readings = tuple(Reading(f"f{i}", 3, 2, ("host",), "t", "b", ("cpu",), warnings=("odd",)) for i in range(IN_FULL + 1))
+    readings = tuple(
+        Reading(f"f{i}", 3, 2, ("host",), "t", "b", ("cpu",), warnings=("odd",))
+        for i in range(IN_FULL + 1)
+    )
     shown = list(lines(Inspection("folder", "row", 18, readings)))
-    assert shown[2] == "f0: entity=host, time=t (b), metrics=cpu, left out=nothing (3 rows, 2 of them can be read)"
+    assert (
+        shown[2]
+        == "f0: entity=host, time=t (b), metrics=cpu, left out=nothing (3 rows, 2 of them can be"
+        " read)"
+    )
     assert "! f5: odd" in shown
 
 

@@ -1,4 +1,6 @@
-"""``lapwing inspect`` on a broker and a registry (embedded), with the serializers that producers use; and on files."""
+"""``lapwing inspect`` on a broker and a registry (embedded), with the serializers that producers
+use; and on files.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,10 @@ SCHEMA = json.dumps(
 
 @pytest.fixture(scope="module")
 def settings() -> Iterator[Settings]:
-    with EmbeddedBroker({OWN: 3, "metrics.empty.raw": 1, "metrics.cloudwatch.raw": 1}) as broker, serve() as registry:
+    with (
+        EmbeddedBroker({OWN: 3, "metrics.empty.raw": 1, "metrics.cloudwatch.raw": 1}) as broker,
+        serve() as registry,
+    ):
         flags = {"kafka": broker.client_settings, "registry": {"url": registry.url}}
         settings = load_settings(flags | {"input": {"time_unit": "ms"}}, environ={})  # type: ignore[dict-item]
         send(settings, 60)
@@ -64,7 +69,12 @@ def send(settings: Settings, count: int, *, in_header: bool = False) -> None:
     values, keys, headers = [], [], {}
     for i in range(count):
         context = SerializationContext(OWN, MessageField.VALUE, [])
-        record = {"HOST": f"web-{i % 4}", "TS": T0 + 1000 * i, "NOTE": "up", "CPU": None if i == 59 else i / 2}
+        record = {
+            "HOST": f"web-{i % 4}",
+            "TS": T0 + 1000 * i,
+            "NOTE": "up",
+            "CPU": None if i == 59 else i / 2,
+        }
         values.append(serializer(record, context))
         keys.append(record["HOST"].encode())
         headers[i] = tuple(context.headers)
@@ -103,7 +113,9 @@ def test_as_json(settings: Settings) -> None:
 
 
 def test_what_a_setting_lacks_is_said_and_is_the_exit_code(settings: Settings) -> None:
-    unset = settings.model_copy(update={"input": settings.input.model_copy(update={"time_unit": ""})})
+    unset = settings.model_copy(
+        update={"input": settings.input.model_copy(update={"time_unit": ""})}
+    )
     code, out = shown(unset, topic=OWN)
     assert code == 1
     assert "cannot be read: Own has no timestamp field" in out
@@ -117,7 +129,12 @@ def test_only_the_newest_are_read(settings: Settings) -> None:
     whole = read_sample(settings, OWN, 1000)
     for partition in range(3):
         mine = sorted(one.offset for one in sample.records if one.partition == partition)
-        assert mine == sorted(one.offset for one in whole.records if one.partition == partition)[-len(mine) or 65 :]
+        assert (
+            mine
+            == sorted(one.offset for one in whole.records if one.partition == partition)[
+                -len(mine) or 65 :
+            ]
+        )
 
 
 def test_nothing_is_committed_or_registered(settings: Settings) -> None:
@@ -137,7 +154,8 @@ def test_a_topic_without_records_and_without_a_schema(settings: Settings) -> Non
 def test_a_topic_without_records_whose_subject_has_a_schema(settings: Settings) -> None:
     client = SchemaRegistryClient({"url": settings.registry.url})
     AvroSerializer(client, SCHEMA)(
-        {"HOST": "a", "TS": 1, "NOTE": "", "CPU": None}, SerializationContext("metrics.empty.raw", MessageField.VALUE)
+        {"HOST": "a", "TS": 1, "NOTE": "", "CPU": None},
+        SerializationContext("metrics.empty.raw", MessageField.VALUE),
     )
     code, out = shown(settings, topic="metrics.empty.raw")
     assert code == 0
@@ -152,7 +170,7 @@ def test_a_topic_that_is_not_there(settings: Settings) -> None:
         shown(settings, topic=OWN, data=Path())
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
 def files(folder: Path, **texts: str) -> Path:
@@ -173,7 +191,10 @@ def test_files(tmp_path: Path) -> None:
     assert code == 0
     assert f"{folder}: 8 rows of 3 files" in out
     assert "wide: 6 rows\n  entity    Host\n  time      Time (ISO 8601)\n  metrics   cpu\n" in out
-    assert "left out  device_id   an identifier ('7') is no metric; --entity Host,device_id makes it" in out
+    assert (
+        "left out  device_id   an identifier ('7') is no metric; --entity Host,device_id makes it"
+        in out
+    )
     assert "updated_at  a second column of times" in out
     assert "! column" not in out
     assert "newest    2024-01-01T00:05:00Z  web-1  cpu=5" in out
@@ -199,9 +220,16 @@ def test_options_say_what_the_columns_are(tmp_path: Path) -> None:
 
 
 def test_files_as_json(tmp_path: Path) -> None:
-    code, out = shown(Settings(), data=files(tmp_path, a="timestamp,cpu\n2024-01-01 00:00:00,1\n"), as_json=True)
+    code, out = shown(
+        Settings(), data=files(tmp_path, a="timestamp,cpu\n2024-01-01 00:00:00,1\n"), as_json=True
+    )
     document = json.loads(out)
-    assert (code, document["kind"], document["rows"], document["readings"][0]["metrics"]) == (0, "row", 1, ["cpu"])
+    assert (code, document["kind"], document["rows"], document["readings"][0]["metrics"]) == (
+        0,
+        "row",
+        1,
+        ["cpu"],
+    )
 
 
 def test_files_of_which_none_can_be_read(tmp_path: Path) -> None:

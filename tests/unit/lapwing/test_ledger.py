@@ -25,7 +25,13 @@ def filled():
 
 def test_everything_answered_agrees():
     ledger = filled()
-    assert (ledger.sent, ledger.scored, ledger.dead, ledger.answered, ledger.repeats) == (5, 4, 1, 5, 0)
+    assert (ledger.sent, ledger.scored, ledger.dead, ledger.answered, ledger.repeats) == (
+        5,
+        4,
+        1,
+        5,
+        0,
+    )
     assert ledger.disagreements({0: 4, 1: 1}) == []
     assert ledger.latency_ms().tolist() == [5, 10, 20, 70, 500]
     assert ledger.latency_ms({0: 3, 1: 1}).tolist() == [70]

@@ -1,4 +1,6 @@
-"""What ``lapwing topics`` makes, leaves alone, refuses and shows; on the embedded registry and a broker that is played."""
+"""What ``lapwing topics`` makes, leaves alone, refuses and shows; on the embedded registry and a
+broker that is played.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ FOREIGN = json.dumps(
         "fields": [{"name": "host", "type": ["null", "string"], "default": None}],
     }
 )
-OTHER = json.dumps({"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string"}]})
+OTHER = json.dumps(
+    {"type": "record", "name": "Order", "fields": [{"name": "id", "type": "string"}]}
+)
 
 
 class FakeAdmin:
@@ -79,7 +83,9 @@ def results(settings: Settings) -> list[str]:
     return [subject for subject, *_ in topics.result_subjects(settings)]
 
 
-def test_ensure_makes_what_is_ours_and_nothing_else(settings: Settings, owner: SchemaRegistryClient) -> None:
+def test_ensure_makes_what_is_ours_and_nothing_else(
+    settings: Settings, owner: SchemaRegistryClient
+) -> None:
     done = topics.ensure(settings)
     assert (len(done.created), done.refused, done.exit_code) == (5, {}, 0)
     assert sorted(done.schemas) == sorted(results(settings)) == owner.get_subjects()
@@ -90,7 +96,9 @@ def test_ensure_makes_what_is_ours_and_nothing_else(settings: Settings, owner: S
 
 
 @pytest.mark.parametrize("level", ["NONE", "FULL_TRANSITIVE", "BACKWARD", None])
-def test_the_owners_subject_stays_as_it_is(settings: Settings, owner: SchemaRegistryClient, level: str | None) -> None:
+def test_the_owners_subject_stays_as_it_is(
+    settings: Settings, owner: SchemaRegistryClient, level: str | None
+) -> None:
     subject = topics.input_subject(settings)
     owner.register_schema(subject, Schema(FOREIGN, "AVRO"))
     if level:
@@ -107,7 +115,9 @@ def test_the_owners_subject_stays_as_it_is(settings: Settings, owner: SchemaRegi
 
 
 @pytest.mark.parametrize("schemas_only", [False, True])
-def test_the_owner_can_register_after_ensure(settings: Settings, owner: SchemaRegistryClient, schemas_only: bool) -> None:
+def test_the_owner_can_register_after_ensure(
+    settings: Settings, owner: SchemaRegistryClient, schemas_only: bool
+) -> None:
     topics.ensure(settings, schemas_only=schemas_only)
     assert owner.register_schema(topics.input_subject(settings), Schema(FOREIGN, "AVRO")) > 0
 
@@ -131,13 +141,17 @@ def test_a_result_subject_of_somebody_else_keeps_nothing_else_from_being_made(
         topics.ensure(settings).checked()
 
 
-def test_the_level_of_a_result_subject_that_exists_is_said_and_kept(settings: Settings, owner: SchemaRegistryClient) -> None:
+def test_the_level_of_a_result_subject_that_exists_is_said_and_kept(
+    settings: Settings, owner: SchemaRegistryClient
+) -> None:
     scores = results(settings)[0]
     owner.register_schema(scores, Schema(schemas.text(schemas.SCORE_EVENT), "AVRO"))
     owner.set_compatibility(scores, "NONE")
     done = topics.ensure(settings)
     assert (done.exit_code, owner.get_compatibility(scores)) == (0, "NONE")
-    assert done.left_alone[scores] == "its compatibility level is NONE, Lapwing gives a new one FULL"
+    assert (
+        done.left_alone[scores] == "its compatibility level is NONE, Lapwing gives a new one FULL"
+    )
 
 
 def test_a_topic_that_is_refused_keeps_nothing_else_from_being_made(
@@ -155,7 +169,9 @@ def test_a_topic_that_is_refused_keeps_nothing_else_from_being_made(
     out, error = capsys.readouterr()
     said = json.loads(out)
     assert (said["created"], said["existing"]) == (["a"], ["b", "d"])
-    assert said["differences"] == [{"topic": "b", "name": "retention.ms", "wanted": "1", "found": "2"}]
+    assert said["differences"] == [
+        {"topic": "b", "name": "retention.ms", "wanted": "1", "found": "2"}
+    ]
     assert said["refused"] == {"c": "topic c has 3 partitions, the settings say 6"}
     assert "not authorised" in said["left_alone"]["d"]
     assert sorted(said["schemas"]) == sorted(results(settings)) == owner.get_subjects()
@@ -205,8 +221,12 @@ def test_describe_shows_the_schemas_of_everybody(
     assert len(rows) == len(topic_specs(settings))
 
 
-def test_describe_without_a_registry(server: EmbeddedRegistry, capsys: pytest.CaptureFixture[str]) -> None:
-    topics.describe_all(Settings(registry=RegistrySettings(url="http://127.0.0.1:1")), as_json=False)
+def test_describe_without_a_registry(
+    server: EmbeddedRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    topics.describe_all(
+        Settings(registry=RegistrySettings(url="http://127.0.0.1:1")), as_json=False
+    )
     out = capsys.readouterr().out
     assert out.count("unknown") == 4
     assert out.count("http://127.0.0.1:1") == 1
@@ -221,8 +241,12 @@ def test_a_subject_without_an_avro_record(settings: Settings, owner: SchemaRegis
     )
 
 
-def test_the_bundled_producer_and_a_foreign_schema_in_both_orders(settings: Settings, owner: SchemaRegistryClient) -> None:
-    """The producer registers its own; where it comes second it is refused, and whoever comes second to it as well."""
+def test_the_bundled_producer_and_a_foreign_schema_in_both_orders(
+    settings: Settings, owner: SchemaRegistryClient
+) -> None:
+    """The producer registers its own; where it comes second it is refused, and whoever comes second
+    to it as well.
+    """
     registry, subject = Registry(settings.registry), topics.input_subject(settings)
     registry.register(subject, schemas.text(schemas.METRIC_EVENT), "BACKWARD")
     with pytest.raises(SchemaRegistryError) as caught:

@@ -1,4 +1,6 @@
-"""A model as bytes: deterministic, and refused with a reason whenever a single thing in it is not as it must be."""
+"""A model as bytes: deterministic, and refused with a reason whenever a single thing in it is not
+as it must be.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ FACTS = {"seed": 0, "training": {"rows": 270}}
 def test_same_model_same_bytes_same_name(detector: Detector) -> None:
     result = trained(detector)
     first = encode(result.model, FACTS, result.canary)
-    time.sleep(2.1 if detector is Detector.ISOLATION_FOREST else 0)  # zip members carry times in steps of 2 s
+    # zip members carry times in steps of 2 s
+    time.sleep(2.1 if detector is Detector.ISOLATION_FOREST else 0)
     assert encode(result.model, dict(reversed(FACTS.items())), result.canary.copy()) == first
     trained.cache_clear()
     again = trained(detector)
@@ -55,13 +58,16 @@ def test_bit_flipped_anywhere_is_refused(detector: Detector) -> None:
         for place in random.integers(0, len(content), 120):
             damaged = bytearray(content)
             damaged[place] ^= 1 << random.integers(8)
-            parts = (bytes(damaged), arrays) if which == "manifest.json" else (manifest, bytes(damaged))
+            parts = (
+                (bytes(damaged), arrays) if which == "manifest.json" else (manifest, bytes(damaged))
+            )
             with pytest.raises(ArtifactRefused, match=f"^{which}: digest"):
                 decode(name, *parts)
 
 
 def forged(
-    change: Callable[[dict[str, Any], dict[str, np.ndarray]], None], detector: Detector = Detector.ISOLATION_FOREST
+    change: Callable[[dict[str, Any], dict[str, np.ndarray]], None],
+    detector: Detector = Detector.ISOLATION_FOREST,
 ) -> Model:
     """Decode a model whose digests are right but whose content somebody has changed."""
     result = trained(detector)
@@ -82,7 +88,9 @@ def test_forging_without_a_change_is_accepted() -> None:
         forged(lambda facts, arrays: None, detector)
 
 
-def put(name: str, place: Any, value: float) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
+def put(
+    name: str, place: Any, value: float
+) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
     def change(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         arrays[name] = arrays[name].copy()
         arrays[name][place] = value
@@ -90,7 +98,9 @@ def put(name: str, place: Any, value: float) -> Callable[[dict[str, Any], dict[s
     return change
 
 
-def swap(name: str, made: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
+def swap(
+    name: str, made: Callable[[np.ndarray], np.ndarray]
+) -> Callable[[dict[str, Any], dict[str, np.ndarray]], None]:
     return lambda facts, arrays: arrays.update({name: made(arrays[name])})
 
 
@@ -119,7 +129,9 @@ def compressed(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
 def bomb_by_header(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """A member whose npy header claims 2 TiB."""
     members, member = members_of(arrays), io.BytesIO()
-    np.lib.format.write_array_header_1_0(member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 38,)})
+    np.lib.format.write_array_header_1_0(
+        member, {"descr": "<f8", "fortran_order": False, "shape": (1 << 38,)}
+    )
     members["calibration.npy"] = member.getvalue() + bytes(64)
     facts["_data"] = zipped(members)
 
@@ -164,9 +176,17 @@ FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
     ("detector", "change", "reason"),
     [
         (FOREST, fact(format=2), "manifest.json: format"),
-        (FOREST, fact(detector="magic"), "manifest.json: detector: 'magic' is none of isolation_forest"),
+        (
+            FOREST,
+            fact(detector="magic"),
+            "manifest.json: detector: 'magic' is none of isolation_forest",
+        ),
         (FOREST, fact(detector=[]), "manifest.json: detector"),
-        (FOREST, fact(feature_version=99), "manifest.json: feature_version: 99, this code makes version"),
+        (
+            FOREST,
+            fact(feature_version=99),
+            "manifest.json: feature_version: 99, this code makes version",
+        ),
         (FOREST, fact(metrics=["cpu"]), "manifest.json: features"),
         (FOREST, fact(metrics=["cpu", 3]), "manifest.json: features"),
         (FOREST, fact(features=["cpu.value"]), "manifest.json: features"),
@@ -180,26 +200,66 @@ FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
         (FOREST, fact(version=None), "manifest.json: version"),
         (FOREST, fact(arrays=None), "manifest.json: arrays"),
         (FOREST, fact(arrays={}), "manifest.json: arrays: {} is not a size and a digest"),
-        (FOREST, fact(canary_scores=[0.5] * 16), "canary_scores: the arrays score the canary rows otherwise"),
+        (
+            FOREST,
+            fact(canary_scores=[0.5] * 16),
+            "canary_scores: the arrays score the canary rows otherwise",
+        ),
         (FOREST, fact(canary_scores=[0.5] * 15), "canary_scores: the arrays score"),
-        (FOREST, fact(canary_scores="none"), "canary_scores: they are not a list of at most 64 numbers"),
-        (FOREST, fact(detector="one_class_svm"), "model.npz: members: they are not the detector's arrays"),
+        (
+            FOREST,
+            fact(canary_scores="none"),
+            "canary_scores: they are not a list of at most 64 numbers",
+        ),
+        (
+            FOREST,
+            fact(detector="one_class_svm"),
+            "model.npz: members: they are not the detector's arrays",
+        ),
         (FOREST, pickled, r"model.npz: calibration: it has dtype \|O, not <f8"),
         (FOREST, not_a_zip, "model.npz: members: there is none at byte 0"),
         (FOREST, compressed, "model.npz: members: calendar.business_days.npy is compressed"),
         (FOREST, bomb_by_header, "model.npz: calibration: shape .* its 64 bytes"),
-        (FOREST, bomb_by_zip_sizes, "model.npz: members: the directory says something else of calendar.business_days"),
+        (
+            FOREST,
+            bomb_by_zip_sizes,
+            "model.npz: members: the directory says something else of calendar.business_days",
+        ),
         (FOREST, drop("scale.centre"), "model.npz: members: they are not"),
         (FOREST, add("surprise"), "model.npz: members: they are not"),
-        (FOREST, swap("forest.threshold", lambda a: a.astype(np.float64)), "forest.threshold: it has dtype <f8, not <f4"),
-        (FOREST, swap("forest.threshold", lambda a: a.astype(">f4")), "forest.threshold: it has dtype >f4, not <f4"),
-        (FOREST, swap("scale.centre", np.asfortranarray), "scale.centre: it has dtype <f8 in Fortran order"),
+        (
+            FOREST,
+            swap("forest.threshold", lambda a: a.astype(np.float64)),
+            "forest.threshold: it has dtype <f8, not <f4",
+        ),
+        (
+            FOREST,
+            swap("forest.threshold", lambda a: a.astype(">f4")),
+            "forest.threshold: it has dtype >f4, not <f4",
+        ),
+        (
+            FOREST,
+            swap("scale.centre", np.asfortranarray),
+            "scale.centre: it has dtype <f8 in Fortran order",
+        ),
         (FOREST, swap("forest.threshold", lambda a: a[:-1]), "model.npz: threshold is float32"),
         (FOREST, put("forest.threshold", 0, np.inf), "model.npz: threshold is not finite"),
         (FOREST, put("forest.feature", 0, 13), "model.npz: feature is outside -1..12"),
-        (FOREST, put("forest.left", 0, 0), "model.npz: left: children are not in range and increasing"),
-        (FOREST, put("forest.left", 0, 10**6), "model.npz: left: children are not in range and increasing"),
-        (FOREST, put("forest.path_length", 0, 1.0), "model.npz: a leaf has a threshold, or an inner node a path_length"),
+        (
+            FOREST,
+            put("forest.left", 0, 0),
+            "model.npz: left: children are not in range and increasing",
+        ),
+        (
+            FOREST,
+            put("forest.left", 0, 10**6),
+            "model.npz: left: children are not in range and increasing",
+        ),
+        (
+            FOREST,
+            put("forest.path_length", 0, 1.0),
+            "model.npz: a leaf has a threshold, or an inner node a path_length",
+        ),
         (FOREST, put("forest.offsets", 0, 1), "model.npz: offsets do not divide"),
         (FOREST, put("forest.denominator", (), 0.0), "model.npz: denominator is 0.0"),
         (
@@ -217,15 +277,31 @@ FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
         (FOREST, put("scale.arena", 0, 255), "model.npz: 'utf-8' codec"),
         (FOREST, put("calendar.transitions_ms", 0, 0), "model.npz: calendar: transitions"),
         (FOREST, put("canary", (0, 0), np.nan), "model.npz: canary: .* not finite"),
-        (FOREST, swap("canary", lambda a: a[:, :-1].copy()), r"model.npz: canary: shape \(16, 12\)"),
+        (
+            FOREST,
+            swap("canary", lambda a: a[:, :-1].copy()),
+            r"model.npz: canary: shape \(16, 12\)",
+        ),
         (FOREST, swap("canary", lambda a: a[:0]), r"model.npz: canary: shape \(0, 13\)"),
-        (SVM, put("svm.vectors", (0, 0), np.inf), "model.npz: vectors or coefficients are not finite"),
+        (
+            SVM,
+            put("svm.vectors", (0, 0), np.inf),
+            "model.npz: vectors or coefficients are not finite",
+        ),
         (SVM, put("svm.gamma", (), -1.0), "model.npz: gamma"),
         (SVM, put("svm.rho", (), np.nan), "model.npz: gamma is .* or rho is nan"),
         (SVM, put("svm.rho", (), 1e-9), "canary_scores"),
         (SVM, put("svm.coefficients", 0, 1e-9), "canary_scores"),
-        (SVM, swap("svm.vectors", lambda a: a[:, :-1].copy()), "model.npz: the detector takes 12 features"),
-        (SVM, fact(detector="isolation_forest"), "model.npz: members: they are not the detector's arrays"),
+        (
+            SVM,
+            swap("svm.vectors", lambda a: a[:, :-1].copy()),
+            "model.npz: the detector takes 12 features",
+        ),
+        (
+            SVM,
+            fact(detector="isolation_forest"),
+            "model.npz: members: they are not the detector's arrays",
+        ),
     ],
 )
 def test_forged_content_is_refused(detector: Detector, change: Any, reason: str) -> None:
@@ -237,19 +313,26 @@ def test_nothing_was_unpickled() -> None:
     assert not Path("/tmp/lapwing-must-never-exist").exists()
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"{", b"null", b'{"format": 1}', b"\xff\xfe", b"[" * 100_000, b'{"format": NaN}'])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"[]", b"{", b"null", b'{"format": 1}', b"\xff\xfe", b"[" * 100_000, b'{"format": NaN}'],
+)
 def test_manifest_that_is_none_is_refused(text: bytes) -> None:
     with pytest.raises(ArtifactRefused, match=r"manifest.json: (syntax|format|detector)"):
         decode(digest(text), text, b"")
 
 
-def test_manifest_of_too_many_parts_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_manifest_of_too_many_parts_is_refused_before_it_is_parsed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     most = artifact_format.MAX_BRACKETS
     within, beyond = (b"[" + b",".join([b"{}"] * count) + b"]" for count in (most - 1, most))
     with pytest.raises(ArtifactRefused, match=r"manifest.json: format"):
         decode(digest(within), within, b"")
     monkeypatch.setattr(json, "loads", None)
-    with pytest.raises(ArtifactRefused, match=r"manifest.json: syntax: more than 65536 lists and objects"):
+    with pytest.raises(
+        ArtifactRefused, match=r"manifest.json: syntax: more than 65536 lists and objects"
+    ):
         decode(digest(beyond), beyond, b"")
 
 

@@ -28,21 +28,30 @@ FACTS = {"seed": 0, "training": {"rows": 270}}
 
 def publish(folder: Path, detector: Detector = Detector.ISOLATION_FOREST, **facts: Any) -> Model:
     result = trained(detector)
-    return artifacts.publish(folder, result.model, FACTS | facts, result.canary, {"estimator.joblib": b"for people"})
+    return artifacts.publish(
+        folder, result.model, FACTS | facts, result.canary, {"estimator.joblib": b"for people"}
+    )
 
 
 def test_publish_writes_the_layout(tmp_path: Path) -> None:
     model = publish(tmp_path / "deep" / "models")
     folder = tmp_path / "deep" / "models"
     assert sorted(path.name for path in folder.iterdir()) == sorted([model.sha256, "CURRENT"])
-    assert sorted(path.name for path in (folder / model.sha256).iterdir()) == ["estimator.joblib", "manifest.json", "model.npz"]
+    assert sorted(path.name for path in (folder / model.sha256).iterdir()) == [
+        "estimator.joblib",
+        "manifest.json",
+        "model.npz",
+    ]
     assert (folder / "CURRENT").read_text() == model.sha256 + "\n"
     assert artifacts.current(folder) == model.sha256
     text = (folder / model.sha256 / "manifest.json").read_bytes()
     assert hashlib.sha256(text).hexdigest() == model.sha256
     manifest = artifacts.manifest(folder, model.sha256)
     arrays = (folder / model.sha256 / "model.npz").read_bytes()
-    assert manifest["arrays"] == {"sha256": hashlib.sha256(arrays).hexdigest(), "size_bytes": len(arrays)}
+    assert manifest["arrays"] == {
+        "sha256": hashlib.sha256(arrays).hexdigest(),
+        "size_bytes": len(arrays),
+    }
     assert manifest["training"] == {"rows": 270}
     assert manifest["threshold"] == model.threshold
     assert len(manifest["canary_scores"]) == 16
@@ -95,7 +104,10 @@ def test_nothing_is_current_before_the_first(tmp_path: Path) -> None:
     assert artifacts.current(tmp_path / "nowhere") is None
 
 
-@pytest.mark.parametrize("text", ["", "abc\n", "0" * 63, "G" * 64, "0" * 65, "../" + "0" * 61, "0" * 64 + "\n" + "0" * 64])
+@pytest.mark.parametrize(
+    "text",
+    ["", "abc\n", "0" * 63, "G" * 64, "0" * 65, "../" + "0" * 61, "0" * 64 + "\n" + "0" * 64],
+)
 def test_current_that_is_no_digest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "CURRENT").write_text(text)
     with pytest.raises(ArtifactRefused, match=r"CURRENT: it holds .* not 64 hex digits"):
@@ -131,7 +143,7 @@ def test_name_that_leads_out_of_the_folder_is_refused(tmp_path: Path) -> None:
         artifacts.load(tmp_path, "../models")
 
 
-# -- damage --------------------------------------------------------------------------------------------------------------------
+# -- damage ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["model.npz", "manifest.json"])
@@ -152,7 +164,9 @@ def test_manifest_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path)
         artifacts.load(tmp_path, model.sha256)
 
 
-def test_half_written_folder_is_never_seen_under_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_written_folder_is_never_seen_under_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A crash at every single write leaves the last model in place, and the next publishing works."""
     last = publish(tmp_path)
     original, calls = artifacts._write, 0
@@ -186,7 +200,7 @@ def test_half_written_folder_is_never_seen_under_its_name(tmp_path: Path, monkey
     assert artifacts.current(tmp_path) == model.sha256
 
 
-# -- folders -------------------------------------------------------------------------------------------------------------------
+# -- folders ---------------------------------------------------------------------------------------
 
 
 def test_concurrent_swaps_always_load(tmp_path: Path) -> None:
@@ -211,10 +225,14 @@ def test_concurrent_swaps_always_load(tmp_path: Path) -> None:
         reader.join()
     assert failures == []
     assert seen == {first.sha256, second.sha256}
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([first.sha256, second.sha256, "CURRENT"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [first.sha256, second.sha256, "CURRENT"]
+    )
 
 
-def test_two_publishers_of_one_model_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_publishers_of_one_model_do_not_collide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process renames the same model into place between our look and our rename."""
     original = artifacts._write_files
 
@@ -283,7 +301,9 @@ def test_read_only_folder_names_models_dir(tmp_path: Path) -> None:
         tmp_path.chmod(stat.S_IRWXU)
 
 
-def test_disk_that_is_full_leaves_nothing_half_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_that_is_full_leaves_nothing_half_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     last = publish(tmp_path)
 
     def full(path: Path, content: bytes) -> None:

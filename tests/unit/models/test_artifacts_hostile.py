@@ -1,4 +1,6 @@
-"""Something else in a file's place, what a manifest claims, memory that is not there: refused, without waiting or filling."""
+"""Something else in a file's place, what a manifest claims, memory that is not there: refused,
+without waiting or filling.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def publish(folder: Path, detector: Detector = Detector.ISOLATION_FOREST, **limi
 def forge(folder: Path, change: Callable[[bytes, bytes], tuple[bytes, bytes]]) -> str:
     """Publish a model whose digests somebody has repaired after a change; return its name."""
     model = publish(folder)
-    manifest, arrays = change(*((folder / model.sha256 / name).read_bytes() for name in ("manifest.json", "model.npz")))
+    manifest, arrays = change(
+        *((folder / model.sha256 / name).read_bytes() for name in ("manifest.json", "model.npz"))
+    )
     target = folder / digest(manifest)
     target.mkdir(exist_ok=True)
     (target / "manifest.json").write_bytes(manifest)
@@ -84,7 +88,11 @@ def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str, what: str
     handles = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
         with pytest.raises(ArtifactRefused, match=f"{name}: {said}"):
-            artifacts.current(tmp_path) if name == "CURRENT" else artifacts.load(tmp_path, model.sha256)
+            (
+                artifacts.current(tmp_path)
+                if name == "CURRENT"
+                else artifacts.load(tmp_path, model.sha256)
+            )
     assert len(list(Path("/proc/self/fd").iterdir())) == handles
 
 
@@ -96,7 +104,9 @@ def test_links_to_files_are_followed(tmp_path: Path) -> None:
     assert artifacts.load(tmp_path, artifacts.current(tmp_path) or "").sha256 == model.sha256
 
 
-def test_folder_that_cannot_be_looked_at_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_that_cannot_be_looked_at_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(self: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
@@ -111,14 +121,18 @@ def test_file_of_another_size_is_not_read(tmp_path: Path, name: str) -> None:
     sparse(tmp_path / model.sha256 / name)
     tracemalloc.start()
     try:
-        with pytest.raises(ArtifactRefused, match=r"629145600 bytes, the manifest says|larger than 2097152 bytes"):
+        with pytest.raises(
+            ArtifactRefused, match=r"629145600 bytes, the manifest says|larger than 2097152 bytes"
+        ):
             artifacts.load(tmp_path, model.sha256)
         assert tracemalloc.get_traced_memory()[1] < 4 * MAX_MANIFEST_BYTES
     finally:
         tracemalloc.stop()
 
 
-def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_changes_while_it_is_read_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = publish(tmp_path)
     check = artifacts._check_file
 
@@ -132,28 +146,35 @@ def test_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeypat
         artifacts.load(tmp_path, model.sha256)
 
 
-def test_memory_that_is_not_there_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_is_not_there_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = publish(tmp_path)
 
     def full(*_: object) -> None:
         raise MemoryError
 
     monkeypatch.setattr(npz, "read", full)
-    with pytest.raises(ArtifactRefused, match=f"{model.sha256}: there is not enough memory to load it"):
+    with pytest.raises(
+        ArtifactRefused, match=f"{model.sha256}: there is not enough memory to load it"
+    ):
         artifacts.load(tmp_path, model.sha256)
 
 
-# -- sizes -------------------------------------------------------------------------------------------------------------------
+# -- sizes -----------------------------------------------------------------------------------------
 
 
 def test_model_beyond_the_setting_is_neither_published_nor_loaded(tmp_path: Path) -> None:
     model = publish(tmp_path)
     size_bytes = (tmp_path / model.sha256 / "model.npz").stat().st_size
-    with pytest.raises(ArtifactRefused, match=f"of {size_bytes} bytes, models.max_bytes allows {size_bytes - 1}"):
+    with pytest.raises(
+        ArtifactRefused, match=f"of {size_bytes} bytes, models.max_bytes allows {size_bytes - 1}"
+    ):
         artifacts.load(tmp_path, model.sha256, Trust(size_bytes - 1))
     artifacts.load(tmp_path, model.sha256, Trust(size_bytes))
     with pytest.raises(
-        ConfigError, match=rf"models.max_bytes allows {size_bytes - 1} bytes, .* has {size_bytes}: .*train.samp"
+        ConfigError,
+        match=rf"models.max_bytes allows {size_bytes - 1} bytes, .* has {size_bytes}: .*train.samp",
     ):
         publish(tmp_path / "other", max_bytes=size_bytes - 1)
     assert not (tmp_path / "other").exists()
@@ -198,10 +219,15 @@ def test_metric_that_could_not_be_written_is_refused(tmp_path: Path, metric: str
 
 
 def test_deepest_json_ends_nothing(tmp_path: Path) -> None:
-    """As deep as the parser goes, so that whatever looks at it afterwards may be the one that fails."""
+    """As deep as the parser goes, so that whatever looks at it afterwards may be the one that
+    fails.
+    """
 
     def deep(depth: int, manifest: bytes, arrays: bytes) -> tuple[bytes, bytes]:
-        return manifest.replace(b'"window": 12', b'"window": ' + b"[" * depth + b"]" * depth), arrays
+        return (
+            manifest.replace(b'"window": 12', b'"window": ' + b"[" * depth + b"]" * depth),
+            arrays,
+        )
 
     said = set()
     for depth in (*range(700, 1000, 7), 100_000):
@@ -218,17 +244,28 @@ def test_deepest_json_ends_nothing(tmp_path: Path) -> None:
         ({"canary": np.zeros((65, 13))}, "canary: shape"),
         ({"calibration": np.zeros(5000)}, "calibration has not 33 to 4096 entries"),
         ({"calibration": np.full(40, 1e300)}, "calibration has not"),
-        ({"calendar.offsets_ms": np.full(1, np.iinfo(np.int64).min)}, "an offset is more than a day"),
+        (
+            {"calendar.offsets_ms": np.full(1, np.iinfo(np.int64).min)},
+            "an offset is more than a day",
+        ),
         ({"calendar.business_minutes": np.array([-1, 5])}, "business minutes -1 to 5"),
         ({"calendar.business_minutes": np.array([700, 600])}, "business minutes 700 to 600"),
         ({"scale.centre": np.ones((3, 0, 4))}, r"scale.centre has shape \(3, 0, 4\)"),
         ({"scale.bounds": np.zeros(1_000_000, np.int64)}, "scale.bounds do not divide"),
-        ({"scale.arena": np.full(900, 97, np.uint8), "scale.bounds": np.array([0, 300, 600, 900])}, "longer than 256 bytes"),
+        (
+            {
+                "scale.arena": np.full(900, 97, np.uint8),
+                "scale.bounds": np.array([0, 300, 600, 900]),
+            },
+            "longer than 256 bytes",
+        ),
         ({"forest.offsets": np.zeros(1002, np.int64)}, "offsets do not divide"),
         ({"calibration": np.array(1.0)}, r"shape \(\) is not of 1 dim"),
     ],
 )
-def test_arrays_that_would_take_too_much_are_refused(tmp_path: Path, changed: dict[str, np.ndarray], said: str) -> None:
+def test_arrays_that_would_take_too_much_are_refused(
+    tmp_path: Path, changed: dict[str, np.ndarray], said: str
+) -> None:
     def change(manifest: bytes, arrays: bytes) -> tuple[bytes, bytes]:
         layout = artifact_format._COMMON | artifact_format._MEMBERS[Detector.ISOLATION_FOREST]
         return repaired(manifest, npz.write(npz.read(arrays, layout) | changed))
@@ -261,7 +298,10 @@ def test_loading_takes_a_few_times_the_arrays(tmp_path: Path, detector: Detector
 def test_fuzzer_reaches_the_largest_allowed() -> None:
     result = trained(Detector.ISOLATION_FOREST)
     manifest, arrays = artifact_format.encode(result.model, {}, result.canary)
-    sizes = [len(FORGED["as large as allowed"](manifest, arrays, random.Random(seed))[1]) for seed in range(2)]
+    sizes = [
+        len(FORGED["as large as allowed"](manifest, arrays, random.Random(seed))[1])
+        for seed in range(2)
+    ]
     assert all(DEFAULT_MODEL_BYTES * 0.9 < size <= DEFAULT_MODEL_BYTES for size in sizes)
 
 

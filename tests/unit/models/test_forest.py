@@ -33,9 +33,16 @@ def data(rows: int, features: int, seed: int) -> np.ndarray:
     return X
 
 
-@pytest.mark.parametrize(("trees", "samples", "features"), [(100, 256, 18), (1, 2, 3), (7, 33, 8), (8, 64, 4), (13, 1000, 23)])
-def test_equals_scikit_learn_in_scores_and_in_every_flag(trees: int, samples: int, features: int) -> None:
-    estimator = IsolationForest(n_estimators=trees, max_samples=samples, random_state=3, contamination=0.02)
+@pytest.mark.parametrize(
+    ("trees", "samples", "features"),
+    [(100, 256, 18), (1, 2, 3), (7, 33, 8), (8, 64, 4), (13, 1000, 23)],
+)
+def test_equals_scikit_learn_in_scores_and_in_every_flag(
+    trees: int, samples: int, features: int
+) -> None:
+    estimator = IsolationForest(
+        n_estimators=trees, max_samples=samples, random_state=3, contamination=0.02
+    )
     estimator.fit(data(3_000, features, 1).astype(np.float32))
     forest = forest_of(estimator)
     X = data(ROWS, features, 2)
@@ -54,7 +61,9 @@ def test_quantile_of_own_training_scores_flags_as_scikit_learn_does() -> None:
 
 
 def test_twin_agrees() -> None:
-    estimator = IsolationForest(n_estimators=11, max_samples=64, random_state=0).fit(data(500, 5, 0))
+    estimator = IsolationForest(n_estimators=11, max_samples=64, random_state=0).fit(
+        data(500, 5, 0)
+    )
     forest = forest_of(estimator)
     X = data(40, 5, 9)
     np.testing.assert_allclose(forest.score(X), score_forest(forest, X), rtol=3e-16, atol=0)
@@ -69,9 +78,13 @@ def test_compiler_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(kernels, name, getattr(kernels, name).py_func)
     nodes = np.empty(len(forest.feature), np.int64)
     place = np.arange(len(nodes)) - np.repeat(forest.offsets[:-1], np.diff(forest.offsets))
-    kernels.pack_nodes.py_func(forest.feature, forest.threshold, np.where(forest.left < 0, place, forest.left), nodes)
+    kernels.pack_nodes.py_func(
+        forest.feature, forest.threshold, np.where(forest.left < 0, place, forest.left), nodes
+    )
     plain = np.empty(len(X))
-    kernels.score_forest.py_func(X, nodes, forest.path_length, forest.offsets, forest.depth, forest.denominator, plain)
+    kernels.score_forest.py_func(
+        X, nodes, forest.path_length, forest.offsets, forest.depth, forest.denominator, plain
+    )
     assert plain.tobytes() == compiled.tobytes()
 
 
@@ -117,7 +130,9 @@ def test_exp2_of_an_absurd_exponent_is_finite() -> None:
 
 
 def tiny() -> Forest:
-    """One tree: feature 0 <= .5 ? leaf : (feature 1 <= -1 ? leaf : leaf); then one that is a single leaf."""
+    """One tree: feature 0 <= .5 ? leaf : (feature 1 <= -1 ? leaf : leaf); then one that is a single
+    leaf.
+    """
     return Forest(
         feature=np.array([0, -1, 1, -1, -1, -1], np.int32),
         threshold=np.array([0.5, 0, -1, 0, 0, 0], np.float32),
@@ -155,7 +170,10 @@ def put(array: np.ndarray, place: int, value: float) -> np.ndarray:
         ({"left": put(tiny().left, 2, 1)}, "children are not in range"),
         ({"left": put(tiny().left, 0, 0)}, "children are not in range"),
         ({"left": put(tiny().left, 1, 3)}, "children are not in range"),
-        ({"feature": put(tiny().feature, 5, 0), "left": put(tiny().left, 5, 1)}, "children do not fill|inner node"),
+        (
+            {"feature": put(tiny().feature, 5, 0), "left": put(tiny().left, 5, 1)},
+            "children do not fill|inner node",
+        ),
         ({"path_length": put(tiny().path_length, 1, -1.0)}, "path_length is not finite"),
         ({"path_length": put(tiny().path_length, 0, 1.0)}, "inner node a path_length"),
         ({"offsets": np.array([0, 4, 6])}, "left: children"),
@@ -168,7 +186,9 @@ def put(array: np.ndarray, place: int, value: float) -> np.ndarray:
         ({"features": 40_000}, "not 1 to"),
     ],
 )
-def test_arrays_that_would_lead_the_kernel_astray_are_refused(change: dict[str, object], complaint: str) -> None:
+def test_arrays_that_would_lead_the_kernel_astray_are_refused(
+    change: dict[str, object], complaint: str
+) -> None:
     with pytest.raises(ValueError, match=complaint):
         replace(tiny(), **change)
 
@@ -176,7 +196,15 @@ def test_arrays_that_would_lead_the_kernel_astray_are_refused(change: dict[str, 
 def test_loop_of_children_is_refused() -> None:
     leaf = np.array([0, -1, -1], np.int32)
     with pytest.raises(ValueError, match="children"):
-        Forest(leaf, np.zeros(3, np.float32), np.array([0, -1, -1], np.int32), np.array([0, 1.0, 1]), np.array([0, 3]), 1.0, 1)
+        Forest(
+            leaf,
+            np.zeros(3, np.float32),
+            np.array([0, -1, -1], np.int32),
+            np.array([0, 1.0, 1]),
+            np.array([0, 3]),
+            1.0,
+            1,
+        )
 
 
 def test_chain_that_is_too_deep_is_refused() -> None:
@@ -193,6 +221,8 @@ def test_chain_that_is_too_deep_is_refused() -> None:
 
 
 def test_subsets_of_features_are_refused() -> None:
-    estimator = IsolationForest(n_estimators=3, max_features=0.5, random_state=0).fit(data(100, 4, 0))
+    estimator = IsolationForest(n_estimators=3, max_features=0.5, random_state=0).fit(
+        data(100, 4, 0)
+    )
     with pytest.raises(ValueError, match="max_features"):
         forest_of(estimator)

@@ -39,9 +39,13 @@ def test_severity_is_half_at_the_threshold_and_never_falls(detector: Detector) -
 
 
 @given(
-    st.lists(FINITE, min_size=20, max_size=60), FINITE, st.lists(st.floats(-1e8, 1e8, allow_nan=False), min_size=2, max_size=20)
+    st.lists(FINITE, min_size=20, max_size=60),
+    FINITE,
+    st.lists(st.floats(-1e8, 1e8, allow_nan=False), min_size=2, max_size=20),
 )
-def test_severity_of_any_training_scores(training: list[float], threshold: float, scores: list[float]) -> None:
+def test_severity_of_any_training_scores(
+    training: list[float], threshold: float, scores: list[float]
+) -> None:
     model = with_calibration(np.array(training), threshold)
     ordered = np.sort(np.array([*scores, threshold]))
     severity = model.severity(ordered)
@@ -52,7 +56,9 @@ def test_severity_of_any_training_scores(training: list[float], threshold: float
 
 
 def test_severity_counts_powers_of_ten_of_rarity() -> None:
-    """Training scores 1..100,000: a score above 99 % of them is ten times rarer than the threshold at 90 %."""
+    """Training scores 1..100,000: a score above 99 % of them is ten times rarer than the threshold
+    at 90 %.
+    """
     training = np.arange(1.0, 100_001.0)
     model = with_calibration(training, float(np.quantile(training, 0.9)))
     at = np.quantile(training, [0.0, 1 - 10**-0.5, 0.9, 0.99, 0.999])
@@ -71,7 +77,10 @@ def test_severity_goes_on_rising_beyond_all_training_scores() -> None:
 def test_severity_of_a_row_does_not_depend_on_the_batch() -> None:
     scores = np.random.default_rng(0).uniform(0.3, 0.9, 101)
     whole = FOREST.severity(scores)
-    assert b"".join(FOREST.severity(scores[k : k + 1]).tobytes() for k in range(101)) == whole.tobytes()
+    assert (
+        b"".join(FOREST.severity(scores[k : k + 1]).tobytes() for k in range(101))
+        == whole.tobytes()
+    )
 
 
 def test_calibration_samples_the_tail() -> None:
@@ -86,7 +95,9 @@ def test_calibration_samples_the_tail() -> None:
 
 def test_equal_training_scores_still_give_an_order() -> None:
     model = with_calibration(np.full(50, 2.0), 2.0)
-    assert model.severity(np.array([1.0, 2.0, 2.1, 9.0])).tolist() == sorted(model.severity(np.array([1.0, 2.0, 2.1, 9.0])))
+    assert model.severity(np.array([1.0, 2.0, 2.1, 9.0])).tolist() == sorted(
+        model.severity(np.array([1.0, 2.0, 2.1, 9.0]))
+    )
     assert model.severity(np.array([1.9]))[0] < 0.5 < model.severity(np.array([2.1]))[0]
 
 
@@ -198,13 +209,24 @@ def nan_at(array: np.ndarray, *place: int) -> np.ndarray:
         ({"scale": scale_with(centre=FOREST.scale.centre * np.inf)}, "scale: "),
         ({"scale": scale_with(centre=nan_at(FOREST.scale.centre, 0, 0))}, "absent in one place"),
         (
-            {"scale": scale_with(centre=nan_at(FOREST.scale.centre, 0, 0, 1), spread=nan_at(FOREST.scale.spread, 0, 0, 1))},
+            {
+                "scale": scale_with(
+                    centre=nan_at(FOREST.scale.centre, 0, 0, 1),
+                    spread=nan_at(FOREST.scale.spread, 0, 0, 1),
+                )
+            },
             "absent in one place",
         ),
         ({"calendar": replace(FOREST.calendar, transitions_ms=np.array([5]))}, "transitions"),
         ({"calendar": replace(FOREST.calendar, offsets_ms=np.array([10**9]))}, "more than a day"),
-        ({"calendar": replace(FOREST.calendar, business_days=np.ones(6, np.bool_))}, "business_days is"),
-        ({"calendar": replace(FOREST.calendar, transitions_ms=np.empty(0, np.int64))}, "offsets_ms|transitions"),
+        (
+            {"calendar": replace(FOREST.calendar, business_days=np.ones(6, np.bool_))},
+            "business_days is",
+        ),
+        (
+            {"calendar": replace(FOREST.calendar, transitions_ms=np.empty(0, np.int64))},
+            "offsets_ms|transitions",
+        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
@@ -220,7 +242,9 @@ def test_metric_that_an_entity_never_reports_is_no_error() -> None:
 
 @pytest.mark.parametrize("threshold", [-1e308, -1.0, 0.0, 0.6, 1.0, 1e308])
 @pytest.mark.parametrize("knots", [[-1e100, 1e100], [1.0 - 2**-53, 1.0], [0.0, 5e-324], [0.6, 0.6]])
-def test_severity_is_a_number_whatever_the_calibration(knots: list[float], threshold: float) -> None:
+def test_severity_is_a_number_whatever_the_calibration(
+    knots: list[float], threshold: float
+) -> None:
     low, high = knots
     model = replace(FOREST, threshold=threshold, calibration=np.array([low] * 39 + [high]))
     scores = np.array([-1e100, -1.0, 0.0, low, high, 0.5, 1.0, 1e100])

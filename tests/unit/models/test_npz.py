@@ -1,4 +1,6 @@
-"""Arrays as an npz: the same for numpy and for us, and nothing is read that is not exactly as it was written."""
+"""Arrays as an npz: the same for numpy and for us, and nothing is read that is not exactly as it
+was written.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,13 @@ ARRAYS = {
     "c.bytes": np.frombuffer(b"lapwing", np.uint8),
     "c.none": np.empty((0, 3), np.int64),
 }
-LAYOUT = {"a.flags": ("|b1", 1), "a.values": ("<f8", 2), "b": ("<f8", 0), "c.bytes": ("|u1", 1), "c.none": ("<i8", 2)}
+LAYOUT = {
+    "a.flags": ("|b1", 1),
+    "a.values": ("<f8", 2),
+    "b": ("<f8", 0),
+    "c.bytes": ("|u1", 1),
+    "c.none": ("<i8", 2),
+}
 DATA = npz.write(ARRAYS)
 
 
@@ -29,7 +37,11 @@ def test_what_was_written_is_read() -> None:
     read = npz.read(DATA, LAYOUT)
     assert read.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        assert (read[name].dtype, read[name].shape, read[name].tobytes()) == (array.dtype, array.shape, array.tobytes())
+        assert (read[name].dtype, read[name].shape, read[name].tobytes()) == (
+            array.dtype,
+            array.shape,
+            array.tobytes(),
+        )
         assert read[name].flags.aligned
         assert read[name].flags.writeable
         assert read[name].flags.c_contiguous
@@ -79,14 +91,19 @@ def member(name: str, change: Callable[[bytes], bytes]) -> bytes:
     target = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(DATA)) as source, zipfile.ZipFile(target, "w") as archive:
         for one in source.namelist():
-            archive.writestr(zipfile.ZipInfo(one), change(source.read(one)) if one == name else source.read(one))
+            archive.writestr(
+                zipfile.ZipInfo(one), change(source.read(one)) if one == name else source.read(one)
+            )
     return target.getvalue()
 
 
 def header(text: str) -> Callable[[bytes], bytes]:
     """Another npy header before the same values."""
     return lambda data: (
-        data[:8] + struct.pack("<H", len(text)) + text.encode() + data[10 + int.from_bytes(data[8:10], "little") :]
+        data[:8]
+        + struct.pack("<H", len(text))
+        + text.encode()
+        + data[10 + int.from_bytes(data[8:10], "little") :]
     )
 
 
@@ -99,16 +116,36 @@ SHAPED = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }} \n"
         ("a.values.npy", header("(" * 9000), "it is not of npy version 1.0"),
         ("a.values.npy", header("-" * 9000 + "1\n"), "it is not of npy version 1.0"),
         ("a.values.npy", header(SHAPED.format("<f8", "(3, -4)")), "it is not of npy version 1.0"),
-        ("a.values.npy", header(SHAPED.format("<f8", "(1, 1, 1, 3, 4)")), "it is not of npy version 1.0"),
-        ("a.values.npy", header(SHAPED.format("<f8", f"({10**40},)")), "it is not of npy version 1.0"),
-        ("a.values.npy", header(SHAPED.format("<f8", "__import__('os').abort()")), "it is not of npy version 1.0"),
-        ("a.values.npy", header(SHAPED.format("<f8", f"({10**18}, {10**18})")), "does not fit its 96 bytes"),
+        (
+            "a.values.npy",
+            header(SHAPED.format("<f8", "(1, 1, 1, 3, 4)")),
+            "it is not of npy version 1.0",
+        ),
+        (
+            "a.values.npy",
+            header(SHAPED.format("<f8", f"({10**40},)")),
+            "it is not of npy version 1.0",
+        ),
+        (
+            "a.values.npy",
+            header(SHAPED.format("<f8", "__import__('os').abort()")),
+            "it is not of npy version 1.0",
+        ),
+        (
+            "a.values.npy",
+            header(SHAPED.format("<f8", f"({10**18}, {10**18})")),
+            "does not fit its 96 bytes",
+        ),
         ("a.values.npy", header(SHAPED.format("<f8", "(12,)")), "is not of 2 dimensions"),
         ("a.values.npy", header(SHAPED.format("|O", "(3, 4)")), r"dtype \|O, not <f8"),
         ("a.values.npy", lambda data: b"\x93NUMPY\2\0" + data[8:], "it is not of npy version 1.0"),
         ("a.values.npy", lambda data: data + b"\0", "does not fit its 97 bytes"),
         ("a.values.npy", lambda data: b"", "it is not of npy version 1.0"),
-        ("c.none.npy", header(SHAPED.format("<i8", f"(0, {9 * 10**18})")), "c.none|too (big|large)|[Mm]aximum"),
+        (
+            "c.none.npy",
+            header(SHAPED.format("<i8", f"(0, {9 * 10**18})")),
+            "c.none|too (big|large)|[Mm]aximum",
+        ),
         ("a.flags.npy", lambda data: data[:-1] + b"\2", "a truth value is neither 0 nor 1"),
     ],
 )
@@ -138,4 +175,7 @@ def test_more_or_less_than_the_members_is_refused(data: bytes, said: str) -> Non
 
 
 def test_an_array_that_is_its_own_keeps_nothing_else_alive() -> None:
-    assert all(array.base is None or array.base.nbytes == array.nbytes for array in npz.read(DATA, LAYOUT).values())
+    assert all(
+        array.base is None or array.base.nbytes == array.nbytes
+        for array in npz.read(DATA, LAYOUT).values()
+    )

@@ -29,7 +29,9 @@ from shared.settings import ModelSettings, load_settings
 from tests.support.models import trained
 
 ROOT = Path(__file__).parents[3]
-OURS, OTHERS, NEXT = (Ed25519PrivateKey.from_private_bytes(bytes([number] * 32)) for number in (1, 2, 3))
+OURS, OTHERS, NEXT = (
+    Ed25519PrivateKey.from_private_bytes(bytes([number] * 32)) for number in (1, 2, 3)
+)
 
 
 def publish(folder: Path, key: Ed25519PrivateKey | None, seed: int = 0) -> Model:
@@ -41,21 +43,27 @@ def trust(*keys: Ed25519PrivateKey) -> Trust:
     return Trust(keys=tuple(key.public_key() for key in keys))
 
 
-def private_pem(folder: Path, name: str, key: Ed25519PrivateKey, password: bytes | None = None) -> str:
+def private_pem(
+    folder: Path, name: str, key: Ed25519PrivateKey, password: bytes | None = None
+) -> str:
     encryption = BestAvailableEncryption(password) if password else NoEncryption()
     (folder / name).write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
     return str(folder / name)
 
 
 def public_pem(folder: Path, name: str, key: Ed25519PrivateKey) -> str:
-    (folder / name).write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (folder / name).write_bytes(
+        key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     return str(folder / name)
 
 
-# -- signatures --------------------------------------------------------------------------------------------------------------
+# -- signatures ------------------------------------------------------------------------------------
 
 
-def test_signed_model_is_believed_by_who_has_the_key_and_by_who_asks_for_none(tmp_path: Path) -> None:
+def test_signed_model_is_believed_by_who_has_the_key_and_by_who_asks_for_none(
+    tmp_path: Path,
+) -> None:
     model = publish(tmp_path, OURS)
     assert (tmp_path / model.sha256 / "manifest.sig").stat().st_size == 64
     for believed in (trust(OURS), trust(OTHERS, OURS), Trust()):
@@ -70,7 +78,8 @@ def test_signing_changes_no_name(tmp_path: Path) -> None:
 def test_unsigned_model_is_refused(tmp_path: Path) -> None:
     model = publish(tmp_path, None)
     with pytest.raises(
-        ArtifactRefused, match=rf"{model.sha256}: manifest.sig: it does not exist, and models.trusted_keys asks"
+        ArtifactRefused,
+        match=rf"{model.sha256}: manifest.sig: it does not exist, and models.trusted_keys asks",
     ):
         artifacts.load(tmp_path, model.sha256, trust(OURS))
     with pytest.raises(ArtifactRefused, match=r"manifest.sig: it does not exist"):
@@ -80,7 +89,10 @@ def test_unsigned_model_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("wrong", ["key", "manifest", "bit", "cut", "long", "empty"])
 def test_wrong_signature_is_refused(tmp_path: Path, wrong: str) -> None:
     model = publish(tmp_path, OURS)
-    manifest, path = tmp_path / model.sha256 / "manifest.json", tmp_path / model.sha256 / "manifest.sig"
+    manifest, path = (
+        tmp_path / model.sha256 / "manifest.json",
+        tmp_path / model.sha256 / "manifest.sig",
+    )
     right = path.read_bytes()
     path.write_bytes(
         {
@@ -93,14 +105,18 @@ def test_wrong_signature_is_refused(tmp_path: Path, wrong: str) -> None:
         }[wrong]
     )
     said = (
-        "it is larger than 64 bytes" if wrong == "long" else "no key of models.trusted_keys has signed manifest.json as it is"
+        "it is larger than 64 bytes"
+        if wrong == "long"
+        else "no key of models.trusted_keys has signed manifest.json as it is"
     )
     with pytest.raises(ArtifactRefused, match=rf"{model.sha256}: manifest.sig: {said}"):
         artifacts.load(tmp_path, model.sha256, trust(OURS, NEXT))
     artifacts.load(tmp_path, model.sha256)
 
 
-def test_changed_manifest_is_refused_before_it_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changed_manifest_is_refused_before_it_is_parsed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = publish(tmp_path, OURS)
     path = tmp_path / model.sha256 / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"window": 12', b'"window": 13'))
@@ -148,13 +164,17 @@ def test_publishing_the_same_model_signs_it_anew_and_touches_nothing_else(
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([model.sha256, "CURRENT"])
 
 
-# -- keys --------------------------------------------------------------------------------------------------------------------
+# -- keys ------------------------------------------------------------------------------------------
 
 
 def test_settings_name_keys(tmp_path: Path) -> None:
     one, two = public_pem(tmp_path, "one.pem", OURS), public_pem(tmp_path, "two.pem", OTHERS)
     secret = private_pem(tmp_path, "secret.pem", OURS)
-    environ = {"LAPWING_MODELS__TRUSTED_KEYS": f"{one}, {two}", "LAPWING_MODELS__SIGN_KEY": secret, "LAPWING_MODELS_DIR": "/m"}
+    environ = {
+        "LAPWING_MODELS__TRUSTED_KEYS": f"{one}, {two}",
+        "LAPWING_MODELS__SIGN_KEY": secret,
+        "LAPWING_MODELS_DIR": "/m",
+    }
     settings = load_settings(environ=environ | {"LAPWING_MODELS__MAX_BYTES": "70000"})
     assert settings.models_dir == Path("/m")
     read = artifacts.trust(settings.models)
@@ -168,8 +188,12 @@ def test_settings_name_keys(tmp_path: Path) -> None:
 
 def test_wrong_key_files_name_setting_and_file(tmp_path: Path) -> None:
     rsa = generate_private_key(65537, 2048)
-    (tmp_path / "rsa.pem").write_bytes(rsa.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    (tmp_path / "rsa.pub").write_bytes(rsa.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    (tmp_path / "rsa.pem").write_bytes(
+        rsa.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    (tmp_path / "rsa.pub").write_bytes(
+        rsa.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    )
     (tmp_path / "text.pem").write_text("hello")
     (tmp_path / "huge.pem").write_bytes(b" " * 70_000)
     private_pem(tmp_path, "ours.pem", OURS)
@@ -193,38 +217,62 @@ def test_wrong_key_files_name_setting_and_file(tmp_path: Path) -> None:
         "rsa.pub": "not of Ed25519",
     }.items():
         with pytest.raises(ConfigError, match=rf"models.trusted_keys: {tmp_path / name}.*{said}"):
-            artifacts.trust(ModelSettings(trusted_keys=(str(tmp_path / "ours.pub"), str(tmp_path / name))))
+            artifacts.trust(
+                ModelSettings(trusted_keys=(str(tmp_path / "ours.pub"), str(tmp_path / name)))
+            )
 
 
 def test_training_does_not_publish_what_nobody_would_load(tmp_path: Path) -> None:
     trusted = public_pem(tmp_path, "ours.pub", OURS)
-    with pytest.raises(ConfigError, match=r"models.sign_key is empty, but models.trusted_keys is not"):
+    with pytest.raises(
+        ConfigError, match=r"models.sign_key is empty, but models.trusted_keys is not"
+    ):
         artifacts.signing_key(ModelSettings(trusted_keys=(trusted,)))
     other = private_pem(tmp_path, "other.pem", OTHERS)
-    with pytest.raises(ConfigError, match=rf"models.sign_key: {other}: its public key is none of models.trusted_keys"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"models.sign_key: {other}: its public key is none of models.trusted_keys",
+    ):
         artifacts.signing_key(ModelSettings(sign_key=other, trusted_keys=(trusted,)))
 
 
 def test_library_is_not_loaded_without_a_key() -> None:
-    code = "import sys, consumer_prediction.models; print('cryptography.hazmat.primitives.asymmetric.ed25519' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    code = (
+        "import sys, consumer_prediction.models;"
+        " print('cryptography.hazmat.primitives.asymmetric.ed25519' in sys.modules)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert (ran.stdout.strip(), ran.returncode) == ("False", 0), ran.stderr
 
 
 def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
     publish(tmp_path / "models", OURS)
-    trusted, other = public_pem(tmp_path, "ours.pub", OURS), public_pem(tmp_path, "others.pub", OTHERS)
+    trusted, other = (
+        public_pem(tmp_path, "ours.pub", OURS),
+        public_pem(tmp_path, "others.pub", OTHERS),
+    )
     for keys, result, said in (
         (trusted, "ok", "loads: isolation_forest"),
         (other, "failed", "manifest.sig: no key of models.trusted_keys"),
         (str(tmp_path / "absent.pub"), "failed", "models.trusted_keys: "),
     ):
-        flags = {"models_dir": tmp_path / "models", "detector": "isolation_forest", "models": {"trusted_keys": keys}}
+        flags = {
+            "models_dir": tmp_path / "models",
+            "detector": "isolation_forest",
+            "models": {"trusted_keys": keys},
+        }
         found = check_model(load_settings(flags, environ={}))
         assert (found.result, said in found.said) == (result, True), found.said
 
 
-# -- predictors --------------------------------------------------------------------------------------------------------------
+# -- predictors ------------------------------------------------------------------------------------
 
 
 class Clock:
@@ -260,7 +308,9 @@ def test_last_signed_model_goes_on_when_an_unsigned_one_is_current(tmp_path: Pat
     assert newest.sha256 not in ("", good.sha256)
 
 
-def test_refused_candidate_is_left_alone_for_a_while(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_candidate_is_left_alone_for_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, calls = Clock(), list[float]()
     models = volume(tmp_path, clock, Counters())
     publish(tmp_path / "models", None)
@@ -280,7 +330,9 @@ def test_refused_candidate_is_left_alone_for_a_while(tmp_path: Path, monkeypatch
     assert models.newest() is not None  # another name is looked at at once
 
 
-def test_candidates_that_are_refused_displace_no_good_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_candidates_that_are_refused_displace_no_good_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     models = volume(tmp_path, Clock(), Counters())
     good = [models.load(publish(tmp_path / "models", OURS, seed).sha256) for seed in range(4)]
     with pytest.raises(ArtifactRefused):

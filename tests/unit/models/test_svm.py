@@ -59,7 +59,9 @@ def test_compiler_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     padding = -len(svm.coefficients) % LANES
     columns = np.ascontiguousarray(np.pad(svm.vectors, ((0, padding), (0, 0))).T)
     plain = np.empty(len(X))
-    kernels.score_svm.py_func(X, columns, np.pad(svm.coefficients, (0, padding)), svm.gamma, svm.rho, plain)
+    kernels.score_svm.py_func(
+        X, columns, np.pad(svm.coefficients, (0, padding)), svm.gamma, svm.rho, plain
+    )
     assert plain.tobytes() == svm.score(X).tobytes()
 
 
@@ -68,7 +70,10 @@ def test_batch_changes_no_bit(cut: int) -> None:
     svm = svm_of(fitted(5, rows=200))
     X = data(60, 5, 9)
     whole = svm.score(X)
-    assert np.concatenate([svm.score(X[low : low + cut]) for low in range(0, len(X), cut)]).tobytes() == whole.tobytes()
+    assert (
+        np.concatenate([svm.score(X[low : low + cut]) for low in range(0, len(X), cut)]).tobytes()
+        == whole.tobytes()
+    )
     assert svm.score(X[::-1])[::-1].tobytes() == whole.tobytes()
     assert len(svm.score(X[:0])) == 0
 
@@ -76,7 +81,9 @@ def test_batch_changes_no_bit(cut: int) -> None:
 def test_kernel_value_over_its_whole_range() -> None:
     """One support vector at 0 with weight 1: the score is -exp(-distance squared)."""
     svm = Svm(np.zeros((1, 1)), np.ones(1), 1.0, 0.0)
-    exponents = np.concatenate([np.linspace(0, 50, 2_000 if JIT else 200), np.linspace(50, 700, 300)])
+    exponents = np.concatenate(
+        [np.linspace(0, 50, 2_000 if JIT else 200), np.linspace(50, 700, 300)]
+    )
     found = -svm.score(np.sqrt(exponents)[:, None])
     np.testing.assert_allclose(found, np.exp(-(np.sqrt(exponents) ** 2)), rtol=4e-16, atol=0)
     assert -svm.score(np.array([[1e6]]))[0] < 1e-307

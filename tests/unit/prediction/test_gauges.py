@@ -32,7 +32,10 @@ def entities(world):
 
 
 def truth(world, loop):
-    return {p: len(world.log.topics[TOPICS.input][p]) - owned.state.next_offset for p, owned in loop.owned.items()}
+    return {
+        p: len(world.log.topics[TOPICS.input][p]) - owned.state.next_offset
+        for p, owned in loop.owned.items()
+    }
 
 
 def later(world, loop, seconds=MEASURE_EVERY_S):
@@ -88,7 +91,9 @@ def test_a_partition_that_goes_is_no_longer_shown(tmp_path, lost):
 def test_a_replay_counts_as_lag(tmp_path):
     world = World(tmp_path)
     world.finish(begun(world))
-    world.snapshots = type(world.snapshots)(tmp_path / "empty", "c", TOPICS.input, "id", world.snapshots.group)
+    world.snapshots = type(world.snapshots)(
+        tmp_path / "empty", "c", TOPICS.input, "id", world.snapshots.group
+    )
     loop = begun(world)
     world.step(loop, 2)
     assert any(owned.replaying for owned in loop.owned.values())
@@ -101,7 +106,9 @@ def scored(world):
     """The state that each entity's newest score carries."""
     values = [record.value for *_, record in world.log.visible(TOPICS.scores)]
     found = decode_records(values, [schemas.text(schemas.SCORE_EVENT)] * len(values))
-    return {one["entity"]: one["state"] for one in sorted(found, key=lambda one: one["source_offset"])}
+    return {
+        one["entity"]: one["state"] for one in sorted(found, key=lambda one: one["source_offset"])
+    }
 
 
 @pytest.mark.parametrize(
@@ -129,7 +136,8 @@ def test_an_entity_that_has_stopped_reporting_is_stale(tmp_path):
     assert entities(world) == {"WARMING": 0, "READY": 3, "STALE": 0}
     alone = [host for host in HOSTS if HOSTS.index(host) % 2 == 0]
     assert len(alone) == 2
-    for minute in range(400, 700):  # the second one goes on, and a third has to move the partition's clock
+    # the second one goes on, and a third has to move the partition's clock
+    for minute in range(400, 700):
         for host in (alone[1], "delta"):
             world.log.append(TOPICS.input, 0, metric_event(host, minute, 1.0), host.encode())
     world.finish(loop)
@@ -162,10 +170,14 @@ def test_the_model_that_judges_and_its_age(tmp_path):
 def test_each_scored_batch_is_timed_and_no_replayed_one(tmp_path):
     world = World(tmp_path, records=60)
     world.finish(begun(world))
-    (((_, histogram),),) = [found for metric, found in world.counters.histograms() if metric is BATCH_SECONDS]
+    (((_, histogram),),) = [
+        found for metric, found in world.counters.histograms() if metric is BATCH_SECONDS
+    ]
     batches = int(histogram.counts.sum())
     assert batches >= 60 // 7
-    world.snapshots = type(world.snapshots)(tmp_path / "empty", "c", TOPICS.input, "id", world.snapshots.group)
+    world.snapshots = type(world.snapshots)(
+        tmp_path / "empty", "c", TOPICS.input, "id", world.snapshots.group
+    )
     loop = begun(world)
     world.step(loop, 30)
     assert not any(owned.replaying for owned in loop.owned.values())

@@ -1,4 +1,6 @@
-"""Whatever would make results silently wrong stops the predictor with an error that names it, and leaves nothing half-done."""
+"""Whatever would make results silently wrong stops the predictor with an error that names it, and
+leaves nothing half-done.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,9 @@ def guarded(world: World, cluster: Cluster, partitioner: str = "unchecked") -> P
         world.log.check_up()
         return {partition: activation.offset for partition, activation in world.activations()}
 
-    return world.predictor(source=GuardedSource(inner, watch(cluster), KeyCheck(partitioner, 2), scored))
+    return world.predictor(
+        source=GuardedSource(inner, watch(cluster), KeyCheck(partitioner, 2), scored)
+    )
 
 
 def drive(world: World, loop: PredictionLoop, times: int = 100) -> None:
@@ -95,11 +99,19 @@ def world(tmp_path) -> World:
     return made
 
 
-# -- the topic ------------------------------------------------------------------------------------------------------------
+# -- the topic -------------------------------------------------------------------------------------
 
 CHANGES = [
-    (TopicIdentity(3, "id"), TopicMismatch, "has 3 partitions, and had 2 when this predictor started"),
-    (TopicIdentity(2, "other"), TopicRecreated, "was deleted and made anew: it has the id other, and had id"),
+    (
+        TopicIdentity(3, "id"),
+        TopicMismatch,
+        "has 3 partitions, and had 2 when this predictor started",
+    ),
+    (
+        TopicIdentity(2, "other"),
+        TopicRecreated,
+        "was deleted and made anew: it has the id other, and had id",
+    ),
     (TopicMismatch("there is no topic"), TopicMismatch, "there is no topic"),
 ]
 
@@ -151,7 +163,9 @@ def test_the_second_look_says_what_it_is():
 
 
 def test_a_broker_that_does_not_answer_is_no_finding():
-    cluster = Cluster(TransportError("no answer"), TransportError("no answer"), FIRST, TopicIdentity(1, "id"))
+    cluster = Cluster(
+        TransportError("no answer"), TransportError("no answer"), FIRST, TopicIdentity(1, "id")
+    )
     seen = watch(cluster, every_s=0.0)
     with seen:
         seen._thread.join(10)
@@ -169,9 +183,13 @@ def test_a_bug_in_the_look_is_not_swallowed():
 
 
 def test_an_outage_at_an_assignment_is_waited_for(world):
-    """The real source tries a take-over again after a TransportError; the one in memory gives up, so the loop starts over."""
+    """The real source tries a take-over again after a TransportError; the one in memory gives up,
+    so the loop starts over.
+    """
     cluster = Cluster(TransportError("no answer"), FIRST)
-    source = GuardedSource(MemorySource(world.log, GROUP, TOPICS.input), watch(cluster), KeyCheck("unchecked", 2))
+    source = GuardedSource(
+        MemorySource(world.log, GROUP, TOPICS.input), watch(cluster), KeyCheck("unchecked", 2)
+    )
     loop = world.predictor(source=source)
     source.source.give(0, 1)
     world.step(loop)
@@ -192,7 +210,10 @@ def test_what_the_client_complains_about_is_given_its_cause(world):
         raise complaints.pop()
 
     loop.doors.source.source.poll = poll
-    for answer, kind in ((TransportError("no answer"), HistoryGone), (TopicIdentity(2, "other"), TopicRecreated)):
+    for answer, kind in (
+        (TransportError("no answer"), HistoryGone),
+        (TopicIdentity(2, "other"), TopicRecreated),
+    ):
         cluster.answers = [answer]
         with pytest.raises(kind):
             loop.doors.source.poll(10, 0.0)
@@ -223,7 +244,7 @@ def test_revoked_and_lost_reach_the_loop(world, how):
     world.assert_conserved()
 
 
-# -- made anew while nobody looked ------------------------------------------------------------------------------------------
+# -- made anew while nobody looked -----------------------------------------------------------------
 
 
 def renamed(world: World, topic_id: str) -> None:
@@ -235,7 +256,10 @@ def renamed(world: World, topic_id: str) -> None:
 def test_a_position_in_a_deleted_topic_is_a_named_stop(world):
     world.finish(begun(world))
     renamed(world, "no")
-    with pytest.raises(TopicRecreated, match=r"committed offset \d+ belongs to the topic of id id, but now it has no"):
+    with pytest.raises(
+        TopicRecreated,
+        match=r"committed offset \d+ belongs to the topic of id id, but now it has no",
+    ):
         world.step(begun(world))
 
 
@@ -245,7 +269,9 @@ def test_snapshots_of_a_deleted_topic_are_a_named_stop(world):
     assert list(world.snapshots.root.rglob("*.snapshot"))
     world.log.committed.clear()
     renamed(world, "no")
-    with pytest.raises(TopicRecreated, match=r"snapshots of a topic of the same name with another id than no"):
+    with pytest.raises(
+        TopicRecreated, match=r"snapshots of a topic of the same name with another id than no"
+    ):
         world.step(begun(world))
 
 
@@ -256,7 +282,10 @@ def test_a_position_that_is_gone_is_a_named_stop(world):
     del world.log.committed[gone]
     world.snapshots = SnapshotFolder(world.snapshots.root / "empty", "c", TOPICS.input, "id", GROUP)
     loop = guarded(world, Cluster())
-    with pytest.raises(PositionGone, match=r"raw\[1\]: the group has a result about offset 0, but no committed position"):
+    with pytest.raises(
+        PositionGone,
+        match=r"raw\[1\]: the group has a result about offset 0, but no committed position",
+    ):
         drive(world, loop)
     assert gone not in world.log.committed
     assert_nothing_half_done(world, loop)
@@ -269,7 +298,11 @@ def test_where_results_may_come_before_positions_a_missing_position_is_no_stop(w
     inner.give(0, 1)
     world.step(begun(world), 2)
     world.log.committed.clear()
-    drive(world, world.predictor(source=GuardedSource(inner, watch(Cluster()), KeyCheck("unchecked", 2))), 3)
+    drive(
+        world,
+        world.predictor(source=GuardedSource(inner, watch(Cluster()), KeyCheck("unchecked", 2))),
+        3,
+    )
 
 
 def test_a_position_set_by_hand_begins_anew_in_the_new_topic(world):
@@ -305,7 +338,7 @@ def test_snapshots_of_other_topics_and_groups_say_nothing(tmp_path, topic, topic
         assert found == (folder.parent if topic_id else None)
 
 
-# -- newer versions ---------------------------------------------------------------------------------------------------------
+# -- newer versions --------------------------------------------------------------------------------
 
 
 def changed_metadata(world: World, change: Callable[[dict], dict]) -> None:
@@ -318,9 +351,21 @@ def changed_metadata(world: World, change: Callable[[dict], dict]) -> None:
 @pytest.mark.parametrize(
     ("change", "kind", "said"),
     [
-        (lambda c: c.update(v=c["v"] + 1), NewerVersion, r"carries metadata of version 4, this code knows 3: a newer version"),
-        (lambda c: c.update(state=99), NewerVersion, r"was reached with state version 99, this code has \d+: a newer version"),
-        (lambda c: c["activation"].update(state_version=98), NewerVersion, r"with state version 98"),
+        (
+            lambda c: c.update(v=c["v"] + 1),
+            NewerVersion,
+            r"carries metadata of version 4, this code knows 3: a newer version",
+        ),
+        (
+            lambda c: c.update(state=99),
+            NewerVersion,
+            r"was reached with state version 99, this code has \d+: a newer version",
+        ),
+        (
+            lambda c: c["activation"].update(state_version=98),
+            NewerVersion,
+            r"with state version 98",
+        ),
         (lambda c: c.update(v=1), GuardError, r"does not understand \(version 1\)"),
         (lambda c: c.pop("base"), GuardError, r"does not understand \('base'\)"),
     ],
@@ -350,13 +395,18 @@ def test_positions_of_the_version_before_are_read(world):
 
 def newer_snapshot(world: World, offset: int) -> None:
     folder = world.snapshots.partition(0)
-    (folder / f"v{STATE_VERSION + 1}-{offset:020d}-{1:016x}.snapshot").write_bytes(b"unreadable for this version")
+    (folder / f"v{STATE_VERSION + 1}-{offset:020d}-{1:016x}.snapshot").write_bytes(
+        b"unreadable for this version"
+    )
 
 
 def test_a_snapshot_of_a_newer_version_is_a_named_stop(world):
     world.finish(begun(world))
     newer_snapshot(world, 5)
-    with pytest.raises(NewerVersion, match=rf"snapshot is of a newer state version than this code's {STATE_VERSION}.*remove"):
+    with pytest.raises(
+        NewerVersion,
+        match=rf"snapshot is of a newer state version than this code's {STATE_VERSION}.*remove",
+    ):
         world.step(begun(world))
 
 
@@ -372,11 +422,13 @@ def test_a_newer_snapshot_of_another_history_says_nothing(world):
     assert loop.owned[0].state.next_offset == end
 
 
-# -- what comes in -----------------------------------------------------------------------------------------------------
+# -- what comes in ---------------------------------------------------------------------------------
 
 
 def test_a_foreign_producer_stops_the_loop(world):
-    """Records of one host lie where murmur2 puts them, one has no key, and then one lies in the other partition."""
+    """Records of one host lie where murmur2 puts them, one has no key, and then one lies in the
+    other partition.
+    """
     world.log.topics[TOPICS.input] = [[], []]
     owner = (murmur2(b"alpha") & 0x7FFFFFFF) % 2
     for minute in range(40):
@@ -413,7 +465,7 @@ def test_a_schema_that_is_not_allowed_stops_the_loop(world):
     assert_nothing_half_done(world, loop)
 
 
-# -- what is left --------------------------------------------------------------------------------------------------------------
+# -- what is left ----------------------------------------------------------------------------------
 
 
 def test_a_guard_aborts_what_is_open_even_if_the_abort_fails(world):
@@ -440,4 +492,11 @@ def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch)
     monkeypatch.setattr(service, "_run", stopped)
     with capture_logs() as said, pytest.raises(PositionGone):
         service.run(Settings(), Counters(), object(), lambda: False)
-    assert said == [{"event": "stopped by a guard", "log_level": "error", "guard": "PositionGone", "why": "because"}]
+    assert said == [
+        {
+            "event": "stopped by a guard",
+            "log_level": "error",
+            "guard": "PositionGone",
+            "why": "because",
+        }
+    ]

@@ -1,4 +1,6 @@
-"""Keys where their partitioner cannot have put them, and writer schemas that nobody has allowed, are named and refused."""
+"""Keys where their partitioner cannot have put them, and writer schemas that nobody has allowed,
+are named and refused.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from shared.batch import Batch, Blob
 from shared.errors import ForeignPartitioner
 from tests.reference.hashing import murmur2
 
-# -- keys -------------------------------------------------------------------------------------------------------------------
+# -- keys ------------------------------------------------------------------------------------------
 
 
 def batch(partition: int, *keys: bytes) -> Batch:
@@ -21,7 +23,10 @@ def batch(partition: int, *keys: bytes) -> Batch:
     return Batch("t", partition, blob, blob, np.arange(10, 10 + count), np.zeros(count, np.int64))
 
 
-OWNERS = {"murmur2": lambda key, n: (murmur2(key) & 0x7FFFFFFF) % n, "crc32": lambda key, n: crc32(key) % n}
+OWNERS = {
+    "murmur2": lambda key, n: (murmur2(key) & 0x7FFFFFFF) % n,
+    "crc32": lambda key, n: crc32(key) % n,
+}
 
 
 @pytest.mark.parametrize("partitioner", ["murmur2", "crc32"])
@@ -46,11 +51,16 @@ def test_java_and_librdkafka_put_these_keys_there():
 
 def test_a_foreign_key_is_named_with_its_place():
     wrong = next(
-        k for k in (f"host-{n}".encode() for n in range(99)) if OWNERS["murmur2"](k, 6) == 4 and OWNERS["crc32"](k, 6) == 1
+        k
+        for k in (f"host-{n}".encode() for n in range(99))
+        if OWNERS["murmur2"](k, 6) == 4 and OWNERS["crc32"](k, 6) == 1
     )
-    right = next(k for k in (f"host-{n}".encode() for n in range(99)) if OWNERS["murmur2"](k, 6) == 1)
+    right = next(
+        k for k in (f"host-{n}".encode() for n in range(99)) if OWNERS["murmur2"](k, 6) == 1
+    )
     said = (
-        rf"t\[1\]@12: the key {wrong!r} belongs in partition 4 of 6 by input.partitioner = murmur2 \(crc32 would put it here\)"
+        rf"t\[1\]@12: the key {wrong!r} belongs in partition 4 of 6 by input.partitioner = murmur2"
+        r" \(crc32 would put it here\)"
     )
     with pytest.raises(ForeignPartitioner, match=said):
         KeyCheck("murmur2", 6).check(batch(1, right, right, wrong, wrong))
@@ -68,4 +78,4 @@ def test_unchecked_keys_may_be_anywhere():
         KeyCheck("unchecked", 6).check(batch(partition, b"host-1"))
 
 
-# -- schemas ------------------------------------------------------------------------------------------------------------------
+# -- schemas ---------------------------------------------------------------------------------------

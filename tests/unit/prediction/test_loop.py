@@ -1,4 +1,6 @@
-"""The prediction loop on a log in memory: whatever happens, each record has one result, and it is the right one."""
+"""The prediction loop on a log in memory: whatever happens, each record has one result, and it is
+the right one.
+"""
 
 import random
 
@@ -12,7 +14,18 @@ from shared.errors import HistoryGone, ProducerFenced, TransportError
 from shared.events import Detector
 from shared.scoring.configuration import Configuration
 from shared.snapshots import SnapshotFolder
-from tests.support.loop_world import FAILURES, FOREST, GROUP, SLOW, TOPICS, A, B, World, begun, configured
+from tests.support.loop_world import (
+    FAILURES,
+    FOREST,
+    GROUP,
+    SLOW,
+    TOPICS,
+    A,
+    B,
+    World,
+    begun,
+    configured,
+)
 
 
 @pytest.fixture
@@ -54,7 +67,9 @@ def test_killed_in_mid_stream_and_started_again(world, steps, snapshots):
     world.models.current = A
     world.step(begun(world), steps)
     if not snapshots:
-        world.snapshots = SnapshotFolder(world.snapshots.root / "empty", "c", TOPICS.input, "id", GROUP)
+        world.snapshots = SnapshotFolder(
+            world.snapshots.root / "empty", "c", TOPICS.input, "id", GROUP
+        )
     world.models.current = B
     world.finish(begun(world))
     world.assert_conserved()
@@ -72,7 +87,8 @@ def test_what_a_start_replayed_the_next_one_does_not(world):
         return began, sum(position.offset for position in world.log.committed.values())
 
     one_poll, first = life(10)
-    assert not any(path.is_file() for path in world.snapshots.root.rglob("*"))  # a fresh start waits for the interval
+    # a fresh start waits for the interval
+    assert not any(path.is_file() for path in world.snapshots.root.rglob("*"))
     began, second = life(30)
     assert began == one_poll
     began, _ = life(0)
@@ -198,8 +214,12 @@ def test_random_faults_change_no_byte(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(2 if SLOW else 12))
 def test_random_faults_and_settings_change_no_byte_of_the_ensemble(tmp_path, seed):
-    """Every restart may come with another detector or another threshold; replays judge as the log says."""
-    world = World(tmp_path, seed, records=100 if SLOW else 250, configuration=configured(Detector.ENSEMBLE))
+    """Every restart may come with another detector or another threshold; replays judge as the log
+    says.
+    """
+    world = World(
+        tmp_path, seed, records=100 if SLOW else 250, configuration=configured(Detector.ENSEMBLE)
+    )
     others = (
         configured(Detector.ENSEMBLE, threshold=0.8),
         configured(Detector.ENSEMBLE, alarms_per_day=5.0, direction="up"),

@@ -1,7 +1,8 @@
-"""The prediction loop under a machine that does anything to it in any order: what can be seen is right after each turn.
+"""The prediction loop under a machine that does anything to it in any order: what can be seen is
+right after each turn.
 
-An ordinary run is of a hundred sequences, `make machine`'s of two thousand (``LAPWING_MACHINE_EXAMPLES``), in batches that can
-run side by side.
+An ordinary run is of a hundred sequences, `make machine`'s of two thousand
+(``LAPWING_MACHINE_EXAMPLES``), in batches that can run side by side.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.ownership import Owned, take_over
@@ -56,7 +63,9 @@ class LoopMachine(RuleBasedStateMachine):
         self.ran[name] += 1
         return self.cluster
 
-    @initialize(configuration=st.sampled_from(CONFIGURATIONS), records=st.integers(0, 60), seed=seeds)
+    @initialize(
+        configuration=st.sampled_from(CONFIGURATIONS), records=st.integers(0, 60), seed=seeds
+    )
     def begin(self, configuration, records, seed):
         cluster = self.count("begin")
         cluster.configuration = configuration
@@ -111,7 +120,11 @@ class LoopMachine(RuleBasedStateMachine):
     # --- faults ---
 
     @precondition(lambda self: self.cluster.alive)
-    @rule(slot=slots, call=st.sampled_from(["send", "commit", "commit", "abort"]), how=st.sampled_from(FAILURES))
+    @rule(
+        slot=slots,
+        call=st.sampled_from(["send", "commit", "commit", "abort"]),
+        how=st.sampled_from(FAILURES),
+    )
     def fail(self, slot, call, how):
         cluster = self.count(f"{call} fails: {how}")
         loop = cluster.alive.get(slot) or next(iter(cluster.alive.values()))
@@ -121,7 +134,11 @@ class LoopMachine(RuleBasedStateMachine):
                 break
 
     @precondition(lambda self: not self.cluster.log.down)
-    @rule(slot=slots, configuration=st.none() | st.sampled_from(CONFIGURATIONS), interval_s=st.sampled_from([0.01, 0.3, 60.0]))
+    @rule(
+        slot=slots,
+        configuration=st.none() | st.sampled_from(CONFIGURATIONS),
+        interval_s=st.sampled_from([0.01, 0.3, 60.0]),
+    )
     def start(self, slot, configuration, interval_s):
         cluster = self.count("start with other settings" if configuration else "start")
         cluster.configuration = configuration or cluster.configuration
@@ -177,7 +194,10 @@ class LoopMachine(RuleBasedStateMachine):
         if slot in self.cluster.alive:
             self.count("snapshot").snapshot(slot)
 
-    @rule(which=st.integers(0, 1000), how=st.sampled_from(["remove", "remove all", "cut", "flip", "rename"]))
+    @rule(
+        which=st.integers(0, 1000),
+        how=st.sampled_from(["remove", "remove all", "cut", "flip", "rename"]),
+    )
     def damage(self, which, how):
         self.count(f"snapshot damaged: {how}").damage(which, how)
 
@@ -220,10 +240,14 @@ PROFILE = settings(
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of faults are thousands of lines of log; and of waits for a disk, whose failures are not among them."""
+    """Thousands of faults are thousands of lines of log; and of waits for a disk, whose failures
+    are not among them.
+    """
     monkeypatch.setattr(os, "fsync", lambda _: None)
     for module in ("loop", "outage", "counting"):
-        silent = structlog.wrap_logger(None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+        silent = structlog.wrap_logger(
+            None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
+        )
         monkeypatch.setattr(f"consumer_prediction.{module}.log", silent)
 
 
@@ -232,7 +256,9 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_anything_in_any_order_changes_no_byte(batch: int) -> None:
     LoopMachine.ran.clear()
     machine = seed(batch)(type(f"LoopMachine{batch}", (LoopMachine,), {}))
-    run_state_machine_as_test(machine, settings=settings(PROFILE, phases=(Phase.generate, Phase.shrink)))
+    run_state_machine_as_test(
+        machine, settings=settings(PROFILE, phases=(Phase.generate, Phase.shrink))
+    )
     ran = LoopMachine.ran
     print(f"{ran.total()} rules in {ran['begin']} sequences: {dict(sorted(ran.items()))}")
     assert ran.total() >= 10 * EXAMPLES
@@ -246,14 +272,19 @@ def positions_outside_the_transaction(patch: pytest.MonkeyPatch) -> None:
 
     def early(self, positions):
         self.log.check_up()
-        self.log.committed |= {(self.group, self.topic, partition): position for partition, position in positions.items()}
+        self.log.committed |= {
+            (self.group, self.topic, partition): position
+            for partition, position in positions.items()
+        }
         commit(self, {})
 
     patch.setattr(MemberSink, "commit", early)
 
 
 def state_kept_after_an_abort(patch: pytest.MonkeyPatch) -> None:
-    """The position is rewound, and the records are folded once more into the state that has them already."""
+    """The position is rewound, and the records are folded once more into the state that has them
+    already.
+    """
     take_over = PredictionLoop._take_over
     break_ = PredictionLoop._break
 
@@ -296,7 +327,11 @@ def undecided_taken_for_committed(patch: pytest.MonkeyPatch) -> None:
 
 def replayed_results_sent_again(patch: pytest.MonkeyPatch) -> None:
     segments = Owned.segments
-    patch.setattr(Owned, "segments", lambda self, batch: ((piece, False) for piece, _ in segments(self, batch)))
+    patch.setattr(
+        Owned,
+        "segments",
+        lambda self, batch: ((piece, False) for piece, _ in segments(self, batch)),
+    )
 
 
 def activations_not_restored(patch: pytest.MonkeyPatch) -> None:
@@ -310,7 +345,11 @@ def activations_not_restored(patch: pytest.MonkeyPatch) -> None:
 
 def snapshot_from_ahead_accepted(patch: pytest.MonkeyPatch) -> None:
     restore = SnapshotFolder.restore
-    patch.setattr(SnapshotFolder, "restore", lambda self, partition, at_most, base: restore(self, partition, 1 << 60, base))
+    patch.setattr(
+        SnapshotFolder,
+        "restore",
+        lambda self, partition, at_most, base: restore(self, partition, 1 << 60, base),
+    )
 
 
 def revoked_without_commit_or_drop(patch: pytest.MonkeyPatch) -> None:
@@ -335,8 +374,11 @@ def test_a_loop_with_this_fault_is_caught(fault, monkeypatch: pytest.MonkeyPatch
     if SLOW and fault in LONG_SEARCHES:
         pytest.skip("a long search, compiled only")
     fault(monkeypatch)
-    with pytest.raises((Wrong, TransportError)) as caught:  # what was committed names an activation that nobody can read
-        run_state_machine_as_test(LoopMachine, settings=settings(PROFILE, max_examples=300, phases=(Phase.generate,)))
+    # what was committed names an activation that nobody can read
+    with pytest.raises((Wrong, TransportError)) as caught:
+        run_state_machine_as_test(
+            LoopMachine, settings=settings(PROFILE, max_examples=300, phases=(Phase.generate,))
+        )
     print(f"{fault.__name__}: {caught.value}")
 
 
@@ -364,7 +406,9 @@ def test_handing_over_changes_no_byte(tmp_path: Path) -> None:
     hand_over(tmp_path)
 
 
-def test_a_loop_that_ignores_a_revocation_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_loop_that_ignores_a_revocation_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     revoked_without_commit_or_drop(monkeypatch)
     with pytest.raises(Wrong):
         hand_over(tmp_path)

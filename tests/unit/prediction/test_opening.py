@@ -23,14 +23,18 @@ class Doors:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.allowed, self.asked, self.failure = Event(), [], None
-        monkeypatch.setattr(opening, "GroupSource", lambda *_, **named: ("source", named["instance_id"]))
+        monkeypatch.setattr(
+            opening, "GroupSource", lambda *_, **named: ("source", named["instance_id"])
+        )
         monkeypatch.setattr(opening, "TransactionalSink", self._open)
         monkeypatch.setattr(opening, "AtLeastOnceSink", lambda _, source: ("at least once", source))
 
     asked: list[str]
     failure: Exception | None
 
-    def _open(self, _: Settings, transactional_id: str, source: Any, *, transaction_timeout_ms: int) -> tuple[str, int]:
+    def _open(
+        self, _: Settings, transactional_id: str, source: Any, *, transaction_timeout_ms: int
+    ) -> tuple[str, int]:
         assert self.allowed.wait(10)
         assert transaction_timeout_ms > 0
         assert source[0] == "source"
@@ -49,7 +53,9 @@ def _settings(**given: Any) -> Settings:
     return load_settings({"predict": {"group": "g"}, "slot": "two"} | given)
 
 
-def test_the_first_sink_is_opened_beside_and_later_ones_when_they_are_asked_for(doors: Doors) -> None:
+def test_the_first_sink_is_opened_beside_and_later_ones_when_they_are_asked_for(
+    doors: Doors,
+) -> None:
     opened = Opening(_settings())
     assert opened.source == ("source", "g-two")
     doors.allowed.set()
@@ -87,7 +93,11 @@ def test_at_least_once_needs_no_transaction(doors: Doors) -> None:
 
 def test_a_predictor_starts_without_what_it_does_not_need() -> None:
     said = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(_START)], capture_output=True, text=True, timeout=300, check=True
+        [sys.executable, "-c", textwrap.dedent(_START)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
     )
     assert said.stdout.split() == ["False", "True", "False", "True", "True"]
 

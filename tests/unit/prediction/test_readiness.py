@@ -1,4 +1,6 @@
-"""What a readiness probe is told: by a predictor in each of its states, by training and by the replay."""
+"""What a readiness probe is told: by a predictor in each of its states, by training and by the
+replay.
+"""
 
 from __future__ import annotations
 
@@ -49,11 +51,16 @@ def test_a_predictor_that_works_is_ready(tmp_path):
 def test_a_replay_is_named_with_its_offsets(tmp_path):
     world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
     world.finish(begun(world))
-    world.snapshots = type(world.snapshots)(tmp_path / "empty", "c", TOPICS.input, "id", world.snapshots.group)
+    world.snapshots = type(world.snapshots)(
+        tmp_path / "empty", "c", TOPICS.input, "id", world.snapshots.group
+    )
     loop = begun(world)
     world.step(loop)
     owned = loop.owned[0]
-    assert f"replaying partition 0 at offset {owned.state.next_offset} of {owned.replay_until}" in probe(loop)
+    assert (
+        f"replaying partition 0 at offset {owned.state.next_offset} of {owned.replay_until}"
+        in probe(loop)
+    )
     assert "replaying partition 1 " in probe(loop)
     world.step(loop, 60)
     assert probe(loop) == ""
@@ -74,7 +81,10 @@ def test_a_model_that_the_detector_needs(tmp_path):
     world.step(loop)
     assert loop.rules.configuration.detector.is_trained
     loop.model = None
-    assert probe(loop) == "no model, and detector isolation_forest needs one: `lapwing train --once` makes it"
+    assert (
+        probe(loop)
+        == "no model, and detector isolation_forest needs one: `lapwing train --once` makes it"
+    )
     world.models.current = A
     world.finish(loop)
     assert probe(loop) == ""
@@ -133,14 +143,16 @@ def test_patience_says_whom_it_waits_for(monkeypatch):
         until = time.monotonic() + 5
         while "no answer" not in health() and time.monotonic() < until:
             time.sleep(0.01)
-        assert health().startswith("waiting for the broker at nowhere:1 for 0 s: asking for the topics at nowhere:1")
+        assert health().startswith(
+            "waiting for the broker at nowhere:1 for 0 s: asking for the topics at nowhere:1"
+        )
         assert 0 < counters.value(OUTAGE_SECONDS) < 5
     finally:
         answers.append(7)
         thread.join()
 
 
-# -- training ----------------------------------------------------------------------------------------------------------------
+# -- training --------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -198,13 +210,15 @@ def test_training_says_that_its_last_run_failed(training):
     world.up_to = 150
     trainer = world.service(Options())
     hears(world, trainer, [100.0, 4000.0])
-    world.plan[1800.0] = lambda: setattr(world, "down", TransportError("no topic any more", retriable=False))
+    world.plan[1800.0] = lambda: setattr(
+        world, "down", TransportError("no topic any more", retriable=False)
+    )
     world.plan[4001.0] = world.stop
     trainer.run()
     assert world.heard == ["", "the last training failed: no topic any more"]
 
 
-# -- the replay --------------------------------------------------------------------------------------------------------------
+# -- the replay ------------------------------------------------------------------------------------
 
 
 def test_the_replay_is_ready_while_its_broker_acknowledges():
@@ -218,7 +232,10 @@ def test_the_replay_is_ready_while_its_broker_acknowledges():
         it.replay.run()
     first = heard.index(next(text for text in heard if text))
     assert set(heard[:first]) == {""}
-    assert all(text.startswith("waiting for ") and "localhost:9092 has acknowledged none" in text for text in heard[first:])
+    assert all(
+        text.startswith("waiting for ") and "localhost:9092 has acknowledged none" in text
+        for text in heard[first:]
+    )
     it = made(100, speed=float("inf"))
     it.replay.run()
     assert it.replay.patience.health() == ""

@@ -28,6 +28,12 @@ time.sleep(1.0)
 
 @pytest.mark.parametrize(("how", "code"), [("go on", 0), ("hang", 1), ("hang with the lock", 1)])
 def test_a_loop_that_hangs_is_ended(how, code):
-    ran = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, timeout=30, check=False)
+    ran = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
     assert ran.returncode == code, ran.stderr
     assert ("Timeout" in ran.stderr and 'File "<string>", line' in ran.stderr) == bool(code)

@@ -13,11 +13,15 @@ from producer.files.series import Series
 from shared.errors import ConfigError, DataError
 
 NAB = os.environ.get("LAPWING_NAB_DIR")
-needs_nab = pytest.mark.skipif(not NAB, reason="LAPWING_NAB_DIR does not name a folder with the NAB series")
+needs_nab = pytest.mark.skipif(
+    not NAB, reason="LAPWING_NAB_DIR does not name a folder with the NAB series"
+)
 
 
 def series(source, values, start=0, step=300_000, metrics=("value",), times=None):
-    time_ms = np.array(times if times is not None else [start + i * step for i in range(len(values))], np.int64)
+    time_ms = np.array(
+        times if times is not None else [start + i * step for i in range(len(values))], np.int64
+    )
     block = np.array(values, float).reshape(len(values), -1)
     return Series(source, ("",), metrics, np.zeros(len(values), np.int32), time_ms, block)
 
@@ -38,7 +42,13 @@ def test_the_shipped_catalogue_knows_the_default_host_and_the_names_of_cloudwatc
         "cpu": "ec2_cpu_utilization_c6585a",
     }
     assert "different machines" in shipped.host[0].note
-    names = ["ec2_cpu_utilization_1", "rds_cpu_utilization_2", "iio_x_NetworkIn", "ec2_network_in_3", "elb_request_count_4"]
+    names = [
+        "ec2_cpu_utilization_1",
+        "rds_cpu_utilization_2",
+        "iio_x_NetworkIn",
+        "ec2_network_in_3",
+        "elb_request_count_4",
+    ]
     names += ["ec2_disk_write_bytes_5", "grok_asg_anomaly", "temperature"]
     hosts, notes = assemble([series(name, [1.0]) for name in names], shipped)
     assert [host.metrics[0] for host in hosts] == [
@@ -49,7 +59,11 @@ def test_the_shipped_catalogue_knows_the_default_host_and_the_names_of_cloudwatc
 
 
 def test_join_by_position_pads_the_shorter_and_takes_the_time_of_the_longest():
-    files = [series("a", [1, 2]), series("b", [5, 6, 7], start=60_000), series("c", [9, 9, 9], start=90_000)]
+    files = [
+        series("a", [1, 2]),
+        series("b", [5, 6, 7], start=60_000),
+        series("c", [9, 9, 9], start=90_000),
+    ]
     (host,), notes = assemble(files, joining("position", cpu="a", mem="b", net="c"))
     assert host.entities == ("web",)
     assert host.metrics == ("cpu", "mem", "net")
@@ -59,19 +73,34 @@ def test_join_by_position_pads_the_shorter_and_takes_the_time_of_the_longest():
 
 
 def test_join_by_time_puts_equal_times_into_one_row():
-    files = [series("a", [1, 2, 3, 4], times=[10, 20, 20, 5]), series("b", [7, 8, 9], times=[20, 30, 10])]
+    files = [
+        series("a", [1, 2, 3, 4], times=[10, 20, 20, 5]),
+        series("b", [7, 8, 9], times=[20, 30, 10]),
+    ]
     (host,), _ = assemble(files, joining("time", x="a", y="b"))
     assert host.time_ms.tolist() == [5, 10, 20, 20, 30]
-    np.testing.assert_array_equal(host.values, [[4, np.nan], [1, 9], [2, 7], [3, np.nan], [np.nan, 8]])
+    np.testing.assert_array_equal(
+        host.values, [[4, np.nan], [1, 9], [2, 7], [3, np.nan], [np.nan, 8]]
+    )
 
 
 def test_files_that_are_not_joined_stay_hosts_of_their_own():
-    hosts, _ = assemble([series("b", [1]), series("x/rest", [2]), series("a", [3])], joining("position", cpu="a", mem="b"))
+    hosts, _ = assemble(
+        [series("b", [1]), series("x/rest", [2]), series("a", [3])],
+        joining("position", cpu="a", mem="b"),
+    )
     assert [host.entities for host in hosts] == [("web",), ("x/rest",)]
 
 
 def test_a_wide_file_keeps_its_metrics_and_entities():
-    wide = Series("w", ("p", "q"), ("value", "y"), np.array([0, 1], np.int32), np.array([1, 2]), np.ones((2, 2)))
+    wide = Series(
+        "w",
+        ("p", "q"),
+        ("value", "y"),
+        np.array([0, 1], np.int32),
+        np.array([1, 2]),
+        np.ones((2, 2)),
+    )
     (host,), _ = assemble([wide], load_catalogue())
     assert host.entities == ("p", "q")
     assert host.metrics == ("value", "y")
@@ -80,10 +109,14 @@ def test_a_wide_file_keeps_its_metrics_and_entities():
 def test_a_host_that_lacks_a_file():
     with pytest.raises(DataError, match=r"host web needs b\.csv, which is not there"):
         assemble([series("a", [1])], joining("position", cpu="a", mem="b"))
-    hosts, notes = assemble([series("a", [1])], joining("position", optional=True, cpu="a", mem="b"))
+    hosts, notes = assemble(
+        [series("a", [1])], joining("position", optional=True, cpu="a", mem="b")
+    )
     assert hosts[0].entities == ("a",)
     assert notes == ["web is left out, for b.csv is not there"]
-    assert assemble([series("c", [1])], joining("position", optional=True, cpu="a", mem="b"))[1] == []
+    assert (
+        assemble([series("c", [1])], joining("position", optional=True, cpu="a", mem="b"))[1] == []
+    )
 
 
 def test_only_files_of_one_metric_can_be_joined():
@@ -94,7 +127,10 @@ def test_only_files_of_one_metric_can_be_joined():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("[[host]]\nname = 'x'\njoin = 'by'\nmetrics = {cpu = 'a'}", "host.0.join: Input should be 'position' or 'time'"),
+        (
+            "[[host]]\nname = 'x'\njoin = 'by'\nmetrics = {cpu = 'a'}",
+            "host.0.join: Input should be 'position' or 'time'",
+        ),
         ("[[metric]]\nname = '5xx'\nfiles = ['*']", "metric.0.name: '5xx' is not a metric name"),
         ("[columns]\nwhat = 1", "columns.what: Extra inputs are not permitted"),
         ("[columns.rename]\na = 'b c'", "columns.rename: 'b c' is not a metric name"),
@@ -124,7 +160,9 @@ def folder(tmp_path, *names):
 
 
 def test_a_nab_checkout_is_cut_down_to_its_cloudwatch_category(tmp_path):
-    root = folder(tmp_path, "data/realAWSCloudwatch/a.csv", "data/artificialNoAnomaly/b.csv", "results/c.csv")
+    root = folder(
+        tmp_path, "data/realAWSCloudwatch/a.csv", "data/artificialNoAnomaly/b.csv", "results/c.csv"
+    )
     assert list(find_files(root, ("realAWSCloudwatch",))) == ["a"]
     assert list(find_files(root / "data", ("realAWSCloudwatch",))) == ["a"]
     assert list(find_files(root / "data" / "realAWSCloudwatch", ("realAWSCloudwatch",))) == ["a"]

@@ -25,7 +25,8 @@ class Home:
     def __init__(self):
         self.files = dict(FILES)
         self.asked = []
-        self.trouble = []  # one per request: a status code, or "break" to end in the middle of the body
+        # one per request: a status code, or "break" to end in the middle of the body
+        self.trouble = []
         home = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -47,7 +48,9 @@ class Home:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/nab"
-        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
 
     def close(self):
         self.server.shutdown()
@@ -62,7 +65,11 @@ def home():
 
 
 def files_in(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_all_files_come_and_a_second_time_none(home, tmp_path):
@@ -129,7 +136,9 @@ def test_only_http(tmp_path):
         fetch(tmp_path, "file:///etc", SUMS)
 
 
-@pytest.mark.parametrize("line", ["abc  x", "0" * 64 + "  /etc/x", "0" * 64 + "  ../x", "0" * 64 + " x", "0" * 64])
+@pytest.mark.parametrize(
+    "line", ["abc  x", "0" * 64 + "  /etc/x", "0" * 64 + "  ../x", "0" * 64 + " x", "0" * 64]
+)
 def test_a_bad_checksum_list_is_named(line):
     with pytest.raises(ConfigError, match="line 2"):
         checksums(f"# comment\n{line}\n")
@@ -139,14 +148,20 @@ def test_the_pinned_list_names_the_cloudwatch_series_the_artificial_ones_and_the
     sums = checksums(data.text("nab.sha256"))
     assert sum(name.startswith("data/realAWSCloudwatch/") for name in sums) == 17
     assert sum(name.startswith("data/artificial") for name in sums) == 11
-    assert [name for name in sums if not name.startswith("data/")] == ["labels/combined_windows.json"]
+    assert [name for name in sums if not name.startswith("data/")] == [
+        "labels/combined_windows.json"
+    ]
     assert SOURCE_URL.endswith("/numenta/NAB/v1.1")
     assert not is_complete(tmp_path)
 
 
 @pytest.mark.skipif(not NAB, reason="LAPWING_NAB_DIR does not name a folder with the NAB series")
 def test_the_pinned_sums_are_those_of_nab(home, tmp_path):
-    sums = {name: digest for name, digest in checksums(data.text("nab.sha256")).items() if name.startswith("data/")}
+    sums = {
+        name: digest
+        for name, digest in checksums(data.text("nab.sha256")).items()
+        if name.startswith("data/")
+    }
     home.files = {name: (Path(NAB) / name).read_bytes() for name in sums}
     assert len(fetch(tmp_path, home.url, sums).written) == 28
     assert is_complete(tmp_path)

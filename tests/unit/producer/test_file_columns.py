@@ -1,4 +1,6 @@
-"""Columns of files beside identifiers: further times, options, separators, decimal signs, other tools' exports."""
+"""Columns of files beside identifiers: further times, options, separators, decimal signs, other
+tools' exports.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +25,15 @@ def refused(tmp_path):
     return Reader(tmp_path).refused
 
 
-# -- further times -----------------------------------------------------------------------------------------------------------
+# -- further times ---------------------------------------------------------------------------------
 
 
 EPOCHS = [1, 10**3, 10**6, 10**9]
-WRITTEN = [(name, unit) for name in ("ingested_at", "received", "load_ts", "eventTime", "x") for unit in [*EPOCHS, "iso"]]
+WRITTEN = [
+    (name, unit)
+    for name in ("ingested_at", "received", "load_ts", "eventTime", "x")
+    for unit in [*EPOCHS, "iso"]
+]
 WRITTEN += [("ingested_at", "digits"), ("load_date", "digits")]
 
 
@@ -38,7 +44,11 @@ def test_a_second_column_of_times_is_left_out(read, name, unit):
         time = START + STEP * row + late
         if unit == "iso":
             return time.isoformat()
-        return f"{time:%Y%m%d%H%M%S}" if unit == "digits" else int(time.replace(tzinfo=UTC).timestamp() * unit)
+        return (
+            f"{time:%Y%m%d%H%M%S}"
+            if unit == "digits"
+            else int(time.replace(tzinfo=UTC).timestamp() * unit)
+        )
 
     one = read(f"timestamp,{name},cpu", rows_of(clock(300), written, value))
     assert one.metrics == ("cpu",)
@@ -76,11 +86,15 @@ def test_a_file_of_times_alone_has_no_metric(refused):
     )  # fmt: skip
 
 
-# -- options -----------------------------------------------------------------------------------------------------------------
+# -- options ---------------------------------------------------------------------------------------
 
 
 def test_options_name_columns(read, refused):
-    rows = [f"{t},{t + timedelta(hours=1)},{key},{value(row)}" for row, t in enumerate(clock(20)) for key in "ab"]
+    rows = [
+        f"{t},{t + timedelta(hours=1)},{key},{value(row)}"
+        for row, t in enumerate(clock(20))
+        for key in "ab"
+    ]
     header = "timestamp,When,Key,temp"
     one = read(header, rows, entity=("key",), time=("when",))
     assert (one.columns.time, one.columns.entity) == (("When",), ("Key",))
@@ -98,7 +112,9 @@ def test_options_name_columns(read, refused):
         "--time nope: there is no such column; it has timestamp, When, Key, temp",
         time=("nope",),
     )
-    refused(header, rows, "column 'Key' cannot be both time and entity", entity=("Key",), time=("Key",))
+    refused(
+        header, rows, "column 'Key' cannot be both time and entity", entity=("Key",), time=("Key",)
+    )
 
 
 def test_options_are_checked():
@@ -117,7 +133,9 @@ def test_options_are_checked():
     ]
     assert ColumnChoice.parse("", None, None, None).arguments() == ["--entity", ""]
     assert ColumnChoice.parse(None, None, None, None).arguments() == []
-    with pytest.raises(ConfigError, match="--entity is about columns of files; --data names the files"):
+    with pytest.raises(
+        ConfigError, match="--entity is about columns of files; --data names the files"
+    ):
         ColumnChoice(entity=("a",)).check(files=False)
     with pytest.raises(ConfigError, match="--time: name one column"):
         ColumnChoice.parse(None, " , ", None, None).check(files=True)
@@ -133,11 +151,17 @@ def test_the_form_that_was_asked_for_is_taken(read, refused):
         "line 2: ",
         "--time-format DD/MM/YYYY or --time-format MM/DD/YYYY decides",
     )
-    assert format_time(int(read("timestamp,value", rows, time_format="dd/mm/yyyy").time_ms[0])) == "2024-04-03 00:00:00"
-    assert format_time(int(read("timestamp,value", rows, time_format="MM/DD/YYYY").time_ms[0])) == "2024-03-04 00:00:00"
+    assert (
+        format_time(int(read("timestamp,value", rows, time_format="dd/mm/yyyy").time_ms[0]))
+        == "2024-04-03 00:00:00"
+    )
+    assert (
+        format_time(int(read("timestamp,value", rows, time_format="MM/DD/YYYY").time_ms[0]))
+        == "2024-03-04 00:00:00"
+    )
 
 
-# -- separators, decimal signs, headers --------------------------------------------------------------------------------------
+# -- separators, decimal signs, headers ------------------------------------------------------------
 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
@@ -198,10 +222,16 @@ def test_decimal_commas(read, refused):
 
 
 def test_headers_that_need_more(read, refused):
-    assert read("# made by a logger\n# timestamp, value", rows_of(clock(3), 1)).metrics == ("value",)
+    assert read("# made by a logger\n# timestamp, value", rows_of(clock(3), 1)).metrics == (
+        "value",
+    )
     assert read("Time (UTC),value", rows_of(clock(3), 1)).columns.time == ("Time (UTC)",)
-    assert read(",timestamp,value", [f"{row},{time},1" for row, time in enumerate(clock(3))]).metrics == ("value",)
-    assert read("Unnamed: 0,timestamp,value", [f"{row},{time},1" for row, time in enumerate(clock(3))]).metrics == ("value",)
+    assert read(
+        ",timestamp,value", [f"{row},{time},1" for row, time in enumerate(clock(3))]
+    ).metrics == ("value",)
+    assert read(
+        "Unnamed: 0,timestamp,value", [f"{row},{time},1" for row, time in enumerate(clock(3))]
+    ).metrics == ("value",)
     refused(
         ",timestamp,value",
         [f"{row * row},{time},1" for row, time in enumerate(clock(4))],
@@ -213,7 +243,9 @@ def test_headers_that_need_more(read, refused):
         "line 1: ",
         "there seems to be no header",
     )
-    refused("when,value", ["20240304,6"], "found when, value; --time when names the column of times")
+    refused(
+        "when,value", ["20240304,6"], "found when, value; --time when names the column of times"
+    )
     refused("Tag,Uhr,value", ["04.03.2024,00:05,6"], "--time Tag,Uhr names the column of times")
     refused(
         "Full label,x\nLabel,y\nTime,cpu",
@@ -225,7 +257,9 @@ def test_headers_that_need_more(read, refused):
 def test_dates_and_times_of_day_in_two_columns(read, refused):
     rows = [f"{time:%Y-%m-%d,%H:%M},1" for time in clock(600)]
     one = read("Date,Time,value", rows, time=("Date", "Time"))
-    assert one.time_ms.tolist() == [int(time.replace(tzinfo=UTC).timestamp() * 1000) for time in clock(600)]
+    assert one.time_ms.tolist() == [
+        int(time.replace(tzinfo=UTC).timestamp() * 1000) for time in clock(600)
+    ]
     refused(
         "Date,Time,value",
         rows,
@@ -242,16 +276,21 @@ def test_dates_and_times_of_day_in_two_columns(read, refused):
     )  # fmt: skip
 
 
-# -- one row per metric, and other tools' files ------------------------------------------------------------------------------
+# -- one row per metric, and other tools' files ----------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["metric", "name", "__name__", "variable", "parameter", "field"])
 def test_one_row_per_metric_is_refused_with_what_is_possible(read, refused, name):
     rows = [
-        f"{t},{host},{metric},{value(row)}" for row, t in enumerate(clock(40)) for host in "ab" for metric in ("cpu", "mem")
+        f"{t},{host},{metric},{value(row)}"
+        for row, t in enumerate(clock(40))
+        for host in "ab"
+        for metric in ("cpu", "mem")
     ]
     header = f"timestamp,host,{name},value"
-    refused(header, rows, f"column {name} says which metric", "('cpu', 'mem')", f"--entity host,{name}")
+    refused(
+        header, rows, f"column {name} says which metric", "('cpu', 'mem')", f"--entity host,{name}"
+    )
     assert read(header, rows, entity=("host", name)).entities == (
         "a/cpu",
         "a/mem",
@@ -296,7 +335,11 @@ def test_what_grafana_exports(read, refused):
     one = read(header, [f"{1_709_510_400_000 + 15_000 * row},1,{value(row)}" for row in range(20)])
     assert one.metrics == ("name___up_instance_a", "cpu_b")
     assert format_time(int(one.time_ms[0])) == "2024-03-04 00:00:00"
-    rows = [f"{name};{time.isoformat()}Z;{value(row)}" for name in ("cpu a", "cpu b") for row, time in enumerate(clock(20))]
+    rows = [
+        f"{name};{time.isoformat()}Z;{value(row)}"
+        for name in ("cpu a", "cpu b")
+        for row, time in enumerate(clock(20))
+    ]
     assert read('"Series";"Time";"Value"', rows).entities == ("cpu a", "cpu b")
     refused(
         '"Time","cpu"',
@@ -311,12 +354,18 @@ def test_what_cloudwatch_and_prometheus_export(read):
         [f"{time.isoformat()}Z,{value(row)},Percent" for row, time in enumerate(clock(20))],
     )
     assert one.metrics == ("Average",)
-    rows = [f"up,{host}:9100,node,{1_709_510_400 + 15 * row},1" for row in range(40) for host in "ab"]
+    rows = [
+        f"up,{host}:9100,node,{1_709_510_400 + 15 * row},1" for row in range(40) for host in "ab"
+    ]
     assert read("name,instance,job,timestamp,value", rows).entities == ("a:9100", "b:9100")
 
 
 def test_what_was_read_how_is_a_value(read):
-    rows = [f"{t:%Y%m%d%H%M},{key},{1_709_500_000 + row},{value(row)}" for row, t in enumerate(clock(60)) for key in (1, 2)]
+    rows = [
+        f"{t:%Y%m%d%H%M},{key},{1_709_500_000 + row},{value(row)}"
+        for row, t in enumerate(clock(60))
+        for key in (1, 2)
+    ]
     columns = read("time,node,seen_at,CPU %", rows, ColumnRules(ignore=("other",))).columns
     assert columns.time == ("time",)
     assert columns.time_form == "YYYYMMDDHHMM"

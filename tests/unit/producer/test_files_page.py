@@ -1,4 +1,6 @@
-"""docs/files.md says what is so: its forms are read as it says, its options exist, its example gives its notes."""
+"""docs/files.md says what is so: its forms are read as it says, its options exist, its example
+gives its notes.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +48,19 @@ def test_the_page_has_every_form():
 
 def test_the_page_has_the_options_of_all_commands():
     options = set(re.findall(r"`(--[a-z-]+)", "".join(row[0] for row in table("Options"))))
-    assert options == {"--entity", "--time", "--time-format", "--decimal", "--skip-bad", "--catalogue"}
+    assert options == {
+        "--entity",
+        "--time",
+        "--time-format",
+        "--decimal",
+        "--skip-bad",
+        "--catalogue",
+    }
     produce = _parser().format_help()
-    for command, known in (("backtest", options), ("demo", options - {"--skip-bad", "--catalogue"})):
+    for command, known in (
+        ("backtest", options),
+        ("demo", options - {"--skip-bad", "--catalogue"}),
+    ):
         said = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
         assert [option for option in known if option not in said or option not in produce] == []
 
@@ -61,8 +73,12 @@ def test_the_example_gives_the_notes(tmp_path):
 
 
 def test_names_of_metrics_are_those_of_the_page(tmp_path):
-    pairs = re.findall(r"`([^`]+)` is `([A-Za-z_]+)`", PAGE.split("## Layout")[1].split("## Times")[0])
+    pairs = re.findall(
+        r"`([^`]+)` is `([A-Za-z_]+)`", PAGE.split("## Layout")[1].split("## Times")[0]
+    )
     assert len(pairs) == 2
     path = tmp_path / "a.csv"
     path.write_text(f"time,{','.join(column for column, _ in pairs)}\n2024-03-05,1,2\n")
-    assert read_series(path, "a", choice=ColumnChoice()).metrics == tuple(metric for _, metric in pairs)
+    assert read_series(path, "a", choice=ColumnChoice()).metrics == tuple(
+        metric for _, metric in pairs
+    )

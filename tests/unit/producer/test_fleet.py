@@ -52,7 +52,8 @@ def test_values_are_sane_and_a_few_cells_are_empty(fleet):
 
 
 def test_the_same_arguments_give_the_same_bytes_for_ever():
-    # The digest pins the generator itself: a change of numbers must be a decision, for labels and figures hang on them.
+    # The digest pins the generator itself: a change of numbers must be a decision, for labels and
+    # figures hang on them.
     series, labels = generate(4, 3, seed=11, per_host=1)
     digest = hashlib.sha256(series.values.tobytes() + repr(labels).encode()).hexdigest()
     assert digest == "560f8a4f17a92b4fae1384a92d99ac7295bab7d78c2fc3e6e8a4d5e23f7da5b3"
@@ -62,7 +63,9 @@ def test_the_same_arguments_give_the_same_bytes_for_ever():
 def test_a_host_does_not_depend_on_how_many_there_are():
     few, few_labels = generate(3, 3, seed=1)
     many, many_labels = generate(300, 3, seed=1)
-    np.testing.assert_array_equal(many.values.reshape(-1, 300, 3)[:, :3], few.values.reshape(-1, 3, 3))
+    np.testing.assert_array_equal(
+        many.values.reshape(-1, 300, 3)[:, :3], few.values.reshape(-1, 3, 3)
+    )
     assert many_labels[: len(few_labels)] == few_labels
 
 
@@ -140,7 +143,8 @@ def test_a_combination_is_usual_in_each_metric_and_odd_together(fleet):
         changed = series.metrics.index(label.metrics[0])
         assert np.nanmax(within[:, changed]) <= np.nanmax(usual[:, changed])
         assert np.nanmin(within[:, changed]) >= np.nanmin(usual[:, changed])
-        assert (np.nanmax(within, axis=0) <= 1.1 * np.nanmax(usual, axis=0)).all()  # the day's own peak may be a new one
+        # the day's own peak may be a new one
+        assert (np.nanmax(within, axis=0) <= 1.1 * np.nanmax(usual, axis=0)).all()
         assert (np.nanmin(within, axis=0) >= 0.9 * np.nanmin(usual, axis=0)).all()
         ratio = usual[:, 0] / usual[:, 1]
         odd = np.nanmedian(within[:, 0] / within[:, 1])
@@ -154,7 +158,9 @@ def test_a_missing_job_is_a_day_without_it(fleet):
     for label in missing:
         mine = series.entity == series.entities.index(label.entity)
         times, disk = series.time_ms[mine], series.values[mine][:, 2]
-        slot = (times % 86_400_000 >= label.start_ms % 86_400_000) & (times % 86_400_000 <= label.end_ms % 86_400_000)
+        slot = (times % 86_400_000 >= label.start_ms % 86_400_000) & (
+            times % 86_400_000 <= label.end_ms % 86_400_000
+        )
         by_day = np.nanmedian(disk[slot].reshape(14, -1), axis=1)
         that = (label.start_ms - START_MS) // 86_400_000
         assert by_day[that] < 0.6 * np.median(by_day)
@@ -214,4 +220,6 @@ def test_the_sample_is_read_back(tmp_path):
     assert again.metrics == series.metrics
     np.testing.assert_array_equal(again.time_ms, series.time_ms)
     np.testing.assert_array_equal(again.values, series.values)
-    assert json.loads(json.dumps(label_document(labels, series.entities)))["windows"].keys() == set(series.entities)
+    assert json.loads(json.dumps(label_document(labels, series.entities)))["windows"].keys() == set(
+        series.entities
+    )

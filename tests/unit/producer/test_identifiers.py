@@ -26,7 +26,7 @@ def refused(tmp_path):
     return Reader(tmp_path).refused
 
 
-# -- identifiers -------------------------------------------------------------------------------------------------------------
+# -- identifiers -----------------------------------------------------------------------------------
 
 
 def equal_times(ids, n=60):
@@ -34,16 +34,25 @@ def equal_times(ids, n=60):
 
 
 def blocks(ids, n=60):
-    return [(time + timedelta(seconds=place), one) for place, one in enumerate(ids) for time in clock(n)]
+    return [
+        (time + timedelta(seconds=place), one) for place, one in enumerate(ids) for time in clock(n)
+    ]
 
 
 def turns(ids, n=60):
-    return [(time, ids[row % len(ids)]) for row, time in enumerate(clock(n * len(ids), timedelta(seconds=20)))]
+    return [
+        (time, ids[row % len(ids)])
+        for row, time in enumerate(clock(n * len(ids), timedelta(seconds=20)))
+    ]
 
 
 def jittered(ids, n=60):
     random = np.random.default_rng(len(ids))
-    pairs = [(time + timedelta(seconds=37 * i + random.random() * 20), one) for i, one in enumerate(ids) for time in clock(n)]
+    pairs = [
+        (time + timedelta(seconds=37 * i + random.random() * 20), one)
+        for i, one in enumerate(ids)
+        for time in clock(n)
+    ]
     return sorted(pairs)
 
 
@@ -85,7 +94,8 @@ def test_a_numeric_identifier_is_the_entity_or_at_least_a_note(read, name, shape
         [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(pairs)],
     )
     assert any(name in note and "--entity" in note for note in one.columns.notes)
-    if name in THINGS and shape == "events":  # nothing in the times tells: it may be a number of nodes
+    # nothing in the times tells: it may be a number of nodes
+    if name in THINGS and shape == "events":
         assert name in [column for column, _ in one.columns.metrics]
         return
     assert one.columns.entity == (name,)
@@ -101,7 +111,9 @@ def test_numbers_of_any_name_are_the_entity_where_the_times_prove_it(read, name,
     rows = [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(pairs)]
     one = read(f"timestamp,{name},temp", rows)
     assert one.entities == ("1", "2", "3")
-    assert one.columns.notes[-1].startswith(f"column {name} holds whole numbers that tell apart the rows of one time")
+    assert one.columns.notes[-1].startswith(
+        f"column {name} holds whole numbers that tell apart the rows of one time"
+    )
     alone = read(f"timestamp,{name},temp", rows, entity=())
     assert alone.columns.entity == ()
     assert alone.metrics == (name, "temp")
@@ -113,7 +125,9 @@ def test_numbers_that_take_turns_are_said(read):
         [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(turns([1, 2, 3]))],
     )
     assert one.metrics == ("k", "temp")
-    assert one.columns.notes == ("each whole number of column k comes at even steps; if they tell things apart: --entity k",)
+    assert one.columns.notes == (
+        "each whole number of column k comes at even steps; if they tell things apart: --entity k",
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,10 +151,14 @@ def test_repeated_times_do_not_make_a_count_an_entity(read):
     counts = random.integers(0, 4, 600)
     wide = random.integers(0, 1000, 600)
     times = [time for time in clock(300) for _ in (0, 1)]
-    one = read("timestamp,errors,bytes", rows_of(times, lambda row: counts[row], lambda row: wide[row]))
+    one = read(
+        "timestamp,errors,bytes", rows_of(times, lambda row: counts[row], lambda row: wide[row])
+    )
     assert one.metrics == ("errors", "bytes")
     (note,) = one.columns.notes
-    assert note.startswith("600 of 600 rows share their time with another row of the same entity; if a column tells")
+    assert note.startswith(
+        "600 of 600 rows share their time with another row of the same entity; if a column tells"
+    )
 
 
 def test_an_identifier_that_varies_over_one_regular_series_is_asked_about(refused, read):
@@ -173,11 +191,21 @@ def test_what_is_the_same_throughout_tells_nothing_apart(read):
 
 
 def test_states_and_single_switches_are_no_entities(read):
-    state = read("timestamp,pump,flow", rows_of(clock(90), lambda row: "on" if row % 20 < 9 else "off", value))
+    state = read(
+        "timestamp,pump,flow",
+        rows_of(clock(90), lambda row: "on" if row % 20 < 9 else "off", value),
+    )
     assert state.columns.left_out[0].reason == "text ('on', 'off')"
-    switch = read("timestamp,server,flow", rows_of(clock(90), lambda row: "a" if row < 40 else "b", value))
-    assert switch.columns.left_out[0].reason == "text ('a', 'b'); --entity server makes it part of the entity"
-    assert read("timestamp,device_id,flow", rows_of(clock(90), lambda row: -1 if row < 40 else 2, value)).entities == (
+    switch = read(
+        "timestamp,server,flow", rows_of(clock(90), lambda row: "a" if row < 40 else "b", value)
+    )
+    assert (
+        switch.columns.left_out[0].reason
+        == "text ('a', 'b'); --entity server makes it part of the entity"
+    )
+    assert read(
+        "timestamp,device_id,flow", rows_of(clock(90), lambda row: -1 if row < 40 else 2, value)
+    ).entities == (
         "-1",
         "2",
     )
@@ -192,7 +220,10 @@ def test_two_identifiers_are_joined_where_only_both_tell_rows_apart(read):
     assert one.columns.entity == ("site_id", "sensor_id")
     host = read("timestamp,host,disk_id,temp", rows)
     assert host.columns.entity == ("host", "disk_id")
-    refused = [f"{t},{row % 2},{row % 3},{value(row)}" for row, t in enumerate(sorted(t for t, _ in events([1] * 3)))]
+    refused = [
+        f"{t},{row % 2},{row % 3},{value(row)}"
+        for row, t in enumerate(sorted(t for t, _ in events([1] * 3)))
+    ]
     with pytest.raises(
         DataError,
         match="columns sensor_id and site_id may both name the entity; --entity sensor_id or",
@@ -208,12 +239,17 @@ def test_one_identifier_is_enough_where_it_tells_rows_apart(read):
 
 
 def test_an_identifier_beside_a_named_entity_is_no_metric(read):
-    rows = [f"{t},{host},{400 + row // 20},{value(row)}" for row, t in enumerate(clock(50)) for host in "ab"]
+    rows = [
+        f"{t},{host},{400 + row // 20},{value(row)}"
+        for row, t in enumerate(clock(50))
+        for host in "ab"
+    ]
     one = read("timestamp,host,pid,used", rows)
     assert one.metrics == ("used",)
     assert (
         one.columns.left_out[0].reason
-        == "an identifier ('400', '401', '402') is no metric; --entity host,pid makes it part of the entity"
+        == "an identifier ('400', '401', '402') is no metric; --entity host,pid makes it part of"
+        " the entity"
     )
 
 
@@ -226,13 +262,17 @@ def test_text_names_the_entity_by_its_column_or_by_the_times(read):
 
 
 def test_names_may_look_like_numbers_beside_text(read):
-    rows = [f"{t},{key},{value(row)}" for row, t in enumerate(clock(50)) for key in ("a1", "22", "3e5")]
+    rows = [
+        f"{t},{key},{value(row)}" for row, t in enumerate(clock(50)) for key in ("a1", "22", "3e5")
+    ]
     assert read("timestamp,sensor,temp", rows).entities == ("a1", "22", "3e5")
 
 
 def test_text_that_tells_nothing_apart_is_left_out_and_said(read):
     rows = [
-        f"{t},{host},{'eu' if host == 'a' else 'us'},Percent,{value(row)}" for row, t in enumerate(clock(9)) for host in "ab"
+        f"{t},{host},{'eu' if host == 'a' else 'us'},Percent,{value(row)}"
+        for row, t in enumerate(clock(9))
+        for host in "ab"
     ]
     one = read("timestamp,host,region,unit,cpu", rows)
     assert one.metrics == ("cpu",)
@@ -254,9 +294,15 @@ def test_a_column_of_numbers_with_text_in_it_is_no_column_of_text(refused):
     )
     for name in ("sensor", "unit", "x"):  # also where the name is one of things
         for cell in ("21", "21.5"):
-            rows = rows_of(clock(60), lambda row, cell=cell: "err" if row == 30 else f"{row}{cell}", 1)
-            refused(f"timestamp,{name},mem", rows, f"line 32: {name} is 'err', which is not a number")
-    refused("timestamp,status", rows_of(clock(3), "ok"), "line 2: status is 'ok', which is not a number")
+            rows = rows_of(
+                clock(60), lambda row, cell=cell: "err" if row == 30 else f"{row}{cell}", 1
+            )
+            refused(
+                f"timestamp,{name},mem", rows, f"line 32: {name} is 'err', which is not a number"
+            )
+    refused(
+        "timestamp,status", rows_of(clock(3), "ok"), "line 2: status is 'ok', which is not a number"
+    )
 
 
 def test_an_entity_without_a_name_is_refused(refused):
@@ -288,7 +334,7 @@ def test_what_names_say(name, said):
     assert says(name) is said
 
 
-# -- whole folders -----------------------------------------------------------------------------------------------------------
+# -- whole folders ---------------------------------------------------------------------------------
 
 
 def write_folder(folder, files):
@@ -301,8 +347,10 @@ def test_notes_of_many_files_are_said_once(tmp_path):
     write_folder(tmp_path, 5)
     hosts, notes = read_folder(tmp_path, load_catalogue())
     assert [set(host.entities) for host in hosts] == [{"0", "1"}] * 5
-    assert notes[0] == (
-        "f0.csv and 4 more: column device_id (2 distinct whole numbers) is taken as the entity; --entity names another"
+    assert (
+        notes[0]
+        == "f0.csv and 4 more: column device_id (2 distinct whole numbers) is taken as the entity;"
+        " --entity names another"
     )
     assert len(notes) == 2
 
@@ -323,16 +371,17 @@ def test_notes_of_several_columns_of_a_file_are_all_said(tmp_path):
 def test_an_entity_of_several_files_is_said(tmp_path):
     write_folder(tmp_path, 2)
     _, notes = read_folder(tmp_path, load_catalogue())
-    assert notes[-1] == (
-        "entity 0 (and 1 more) appears in f0.csv and f1.csv at the same time, with cpu in both: their rows become one series;"
-        " things that differ need names that differ"
+    assert (
+        notes[-1]
+        == "entity 0 (and 1 more) appears in f0.csv and f1.csv at the same time, with cpu in both:"
+        " their rows become one series; things that differ need names that differ"
     )
     later = rows_of(clock(20, start=START + timedelta(days=9)), lambda row: row % 2, value)
     (tmp_path / "f1.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(later))
     assert len(read_folder(tmp_path, load_catalogue())[1]) == 1
 
 
-# -- generated files ---------------------------------------------------------------------------------------------------------
+# -- generated files -------------------------------------------------------------------------------
 
 FORMS = [
     "%Y-%m-%d %H:%M:%S",
@@ -376,7 +425,9 @@ def test_a_generated_file_is_read_as_it_was_meant_or_refused(
         lines.append(separator.join(cells if first else [cells[1], cells[0], *cells[2:]]))
     head = ["timestamp", name, "temp", *([second] if second else [])]
     path = tmp_path_factory.mktemp("csv") / "x.csv"
-    path.write_text(separator.join(head if first else [head[1], head[0], *head[2:]]) + "\n" + "\n".join(lines))
+    path.write_text(
+        separator.join(head if first else [head[1], head[0], *head[2:]]) + "\n" + "\n".join(lines)
+    )
     try:
         one = read_series(path, "x")
     except DataError as error:
@@ -386,7 +437,9 @@ def test_a_generated_file_is_read_as_it_was_meant_or_refused(
         assert "--time-format" in said or "--entity" in said
         return
     assert len(one) == len(pairs)
-    assert one.time_ms.tolist() == [int(time.replace(tzinfo=UTC).timestamp()) * 1000 for time, _ in pairs]
+    assert one.time_ms.tolist() == [
+        int(time.replace(tzinfo=UTC).timestamp()) * 1000 for time, _ in pairs
+    ]
     assert second not in one.metrics
     assert one.metrics[-1] == "temp"
     if one.columns.entity:

@@ -67,7 +67,13 @@ def test_readers_bound_how_far_it_runs_ahead():
 
 def test_waiting_for_readers_is_said():
     clock = Clock()
-    it = made(10, speed=INF, clock=clock, stopping=lambda: clock.now > 125, pace=ReaderPace([("g", "t")], 4, lambda *_: 4))
+    it = made(
+        10,
+        speed=INF,
+        clock=clock,
+        stopping=lambda: clock.now > 125,
+        pace=ReaderPace([("g", "t")], 4, lambda *_: 4),
+    )
     it.replay.run()
     assert it.replay.sent == 0
     said = [fields["because"] for event, fields in it.log.lines if event == "waiting for readers"]
@@ -114,7 +120,9 @@ def test_an_outage_is_said_and_said_to_be_over():
     assert seconds[0] <= 14
     assert (np.diff(seconds) >= 10).all()
     assert it.counters.value(OUTAGE_SECONDS) == 0
-    assert "localhost:9092" in next(fields["because"] for event, fields in it.log.lines if event == "no answer")
+    assert "localhost:9092" in next(
+        fields["because"] for event, fields in it.log.lines if event == "no answer"
+    )
 
 
 def test_an_outage_ends_in_an_error_after_the_deadline():
@@ -128,7 +136,10 @@ def test_an_outage_ends_in_an_error_after_the_deadline():
 def test_a_broker_that_acknowledges_nothing_is_an_outage_although_the_queue_has_room():
     it = made(1_000, speed=300, deadline_s=60)
     it.sender.away = True
-    with pytest.raises(TransportError, match=r"localhost:9092 has acknowledged none of 6\d records; gave up after 60 s"):
+    with pytest.raises(
+        TransportError,
+        match=r"localhost:9092 has acknowledged none of 6\d records; gave up after 60 s",
+    ):
         it.replay.run()
     seconds = [fields["seconds"] for event, fields in it.log.lines if event == "no answer"]
     assert seconds == pytest.approx([8.5, 18.5, 28.5, 38.5, 48.5, 58.5], abs=1)

@@ -1,4 +1,6 @@
-"""The replay from its options to its summary, with a sender, a clock and a registry made for the purpose."""
+"""The replay from its options to its summary, with a sender, a clock and a registry made for the
+purpose.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def test_the_schema_of_the_default_metrics_is_the_file_itself():
 
 
 def test_further_metrics_become_further_nullable_doubles():
-    fields = json.loads(event_schema(("cpu", "network_in", "disk_write", "request_count")))["fields"]
+    fields = json.loads(event_schema(("cpu", "network_in", "disk_write", "request_count")))[
+        "fields"
+    ]
     assert fields[:5] == json.loads(schemas.text(schemas.METRIC_EVENT))["fields"]
     assert fields[5]["name"] == "request_count"
     assert fields[5]["type"] == ["null", "double"]
@@ -57,7 +61,14 @@ def test_further_metrics_become_further_nullable_doubles():
 def test_records_are_read_back_by_fastavro():
     values = np.array([[1.5, np.nan, -0.0], [np.nan, np.nan, np.nan], [1e300, 5e-324, 3.0]])
     names = ("büro/1", "b")
-    one = Series("s", names, ("cpu", "alpha", "zeta"), np.array([1, 0, 1], np.int32), np.array([7, 8, 9]), values)
+    one = Series(
+        "s",
+        names,
+        ("cpu", "alpha", "zeta"),
+        np.array([1, 0, 1], np.int32),
+        np.array([7, 8, 9]),
+        values,
+    )
     stream = merge([one])
     out = RecordMaker("in", 77, stream.entities)(stream)
     schema = fastavro.parse_schema(json.loads(event_schema(stream.metrics)))
@@ -67,7 +78,10 @@ def test_records_are_read_back_by_fastavro():
         assert read["host"] == names[one.entity[row]]
         assert out.keys[row].decode() == read["host"]
         assert int(read["timestamp"].timestamp() * 1000) == one.time_ms[row]
-        expected = dict(zip(one.metrics, values[row], strict=True)) | {"network_in": np.nan, "disk_write": np.nan}
+        expected = dict(zip(one.metrics, values[row], strict=True)) | {
+            "network_in": np.nan,
+            "disk_write": np.nan,
+        }
         assert {m: v for m, v in read.items() if m in stream.metrics and v is not None} == {
             m: v for m, v in expected.items() if not np.isnan(v)
         }
@@ -108,7 +122,9 @@ def test_without_a_name_nab_is_used_if_it_was_fetched_else_a_fleet(tmp_path, mon
 
 def test_labels_are_at_the_times_of_the_replay():
     plain = open_source(SourceOptions(fleet=2, days=5))
-    moved = open_source(SourceOptions(fleet=2, days=5, last_ms=int(plain.stream.time_ms[-1]) + 2 * DAY_MS))
+    moved = open_source(
+        SourceOptions(fleet=2, days=5, last_ms=int(plain.stream.time_ms[-1]) + 2 * DAY_MS)
+    )
     first, later = (source.labels["anomalies"][0]["start"] for source in (plain, moved))
     assert int(later[8:10]) == int(first[8:10]) + 2
     assert later[10:] == first[10:]
@@ -204,7 +220,10 @@ def test_run_says_what_it_did(doors):
     assert summary.produced == summary.acknowledged == 3 * 3 * 288
     assert summary.entities == 3
     assert summary.metrics == ("cpu", "network_in", "disk_write")
-    assert (summary.first_event_time, summary.last_event_time) == ("2024-01-01 00:00:00", "2024-01-03 23:55:00")
+    assert (summary.first_event_time, summary.last_event_time) == (
+        "2024-01-01 00:00:00",
+        "2024-01-03 23:55:00",
+    )
     assert json.loads(summary.to_json())["source"] == "fleet"
     assert doors.sender.closed
     assert doors.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x07"
@@ -224,7 +243,9 @@ def test_a_replay_that_resumes_leaves_out_what_the_topic_has_received(doors, mon
 
 def test_a_schema_that_the_subject_lacks_is_registered(doors, tmp_path):
     (tmp_path / "room.csv").write_text("timestamp,temperature,cpu\n2014-04-10 00:00:00,21,3\n")
-    summary = run(settings(), ReplayOptions(SourceOptions(tmp_path), speed=INF), Counters(), lambda: False)
+    summary = run(
+        settings(), ReplayOptions(SourceOptions(tmp_path), speed=INF), Counters(), lambda: False
+    )
     assert FakeRegistry.calls == [("metrics.cloudwatch.raw-value", "BACKWARD")]
     assert doors.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x08"
     assert summary.metrics == ("cpu", "network_in", "disk_write", "temperature")
@@ -232,14 +253,19 @@ def test_a_schema_that_the_subject_lacks_is_registered(doors, tmp_path):
 
 def test_a_subject_of_another_producer_is_named_with_what_to_do(doors, monkeypatch):
     monkeypatch.setattr(FakeRegistry, "known", {})
-    refused = SchemaRefused("s: http://r refuses schemas/metric_event.avsc, ... level FULL: why", "s", "FULL")
+    refused = SchemaRefused(
+        "s: http://r refuses schemas/metric_event.avsc, ... level FULL: why", "s", "FULL"
+    )
     monkeypatch.setattr(FakeRegistry, "refusal", refused)
     with pytest.raises(SchemaRefused) as raised:
         run(settings(), FLEET, Counters(), lambda: False)
     said = str(raised.value)
     assert said.startswith(str(refused))
     assert "schemas of another producer" in said
-    assert all(name in said for name in ("topics.input", "topics.dataset", "metrics.cloudwatch.raw", "level to NONE"))
+    assert all(
+        name in said
+        for name in ("topics.input", "topics.dataset", "metrics.cloudwatch.raw", "level to NONE")
+    )
     assert (raised.value.exit_code, doors.sender) == (2, None)
 
 
@@ -254,7 +280,9 @@ def test_a_wrong_partition_count_and_a_missing_topic_are_named(doors, monkeypatc
 
 def test_a_broker_that_comes_late_is_waited_for(doors, monkeypatch):
     monkeypatch.setattr("producer.loop._RETRY_S", 0.01)
-    monkeypatch.setattr(FakeAdmin, "trouble", [TransportError("not there"), TransportError("not there")])
+    monkeypatch.setattr(
+        FakeAdmin, "trouble", [TransportError("not there"), TransportError("not there")]
+    )
     assert run(settings(), FLEET, Counters(), lambda: False).acknowledged == 2592
 
 
@@ -273,7 +301,12 @@ def test_records_without_acknowledgement_are_an_error(doors, monkeypatch):
 def test_wrong_options_and_files_are_found_before_any_connection(monkeypatch, tmp_path):
     (tmp_path / "a.csv").write_text("timestamp,value\n2014-04-10 00:00:00,1\n")
     with pytest.raises(ConfigError, match="only a generated fleet has labels"):
-        run(settings(), ReplayOptions(SourceOptions(tmp_path), labels=tmp_path / "l.json"), Counters(), lambda: False)
+        run(
+            settings(),
+            ReplayOptions(SourceOptions(tmp_path), labels=tmp_path / "l.json"),
+            Counters(),
+            lambda: False,
+        )
     (tmp_path / "a.csv").write_text("timestamp,value\n2014-04-10 00:00:00,x\n")
     with pytest.raises(DataError, match=r"a\.csv, line 2: value is 'x'"):
         run(settings(), ReplayOptions(SourceOptions(tmp_path)), Counters(), lambda: False)
@@ -284,27 +317,39 @@ def test_wrong_options_and_files_are_found_before_any_connection(monkeypatch, tm
 def test_labels_that_cannot_be_written_are_named(doors, tmp_path):
     (tmp_path / "l").mkdir()
     with pytest.raises(ConfigError, match=r"--labels .*: Is a directory"):
-        run(settings(), ReplayOptions(SourceOptions(fleet=2, days=3), labels=tmp_path / "l"), Counters(), lambda: False)
+        run(
+            settings(),
+            ReplayOptions(SourceOptions(fleet=2, days=3), labels=tmp_path / "l"),
+            Counters(),
+            lambda: False,
+        )
 
 
 def test_skipped_rows_and_absurd_times_are_said(doors, tmp_path, monkeypatch):
     log = Log()
     monkeypatch.setattr("producer.service.logger", lambda: log)
     (tmp_path / "a.csv").write_text(
-        "timestamp,cpu\n1999-12-31 00:00:00,1\nsoon,1\n2014-04-10 00:00:00,x\n2014-04-10 00:00:00,3\n"
+        "timestamp,cpu\n1999-12-31 00:00:00,1\nsoon,1\n2014-04-10 00:00:00,x\n2014-04-10"
+        " 00:00:00,3\n"
     )
     options = ReplayOptions(SourceOptions(tmp_path, skip_bad=True), speed=INF)
     summary = run(settings(), options, Counters(), lambda: False)
     assert (summary.produced, summary.skipped_bad) == (2, 2)
     assert ("bad rows left out", {"file": "a", "rows": 2}) in log.lines
-    assert next(fields["events"] for event, fields in log.lines if event == "event times out of range") == 1
+    assert (
+        next(fields["events"] for event, fields in log.lines if event == "event times out of range")
+        == 1
+    )
 
 
 def test_a_replay_of_times_that_nobody_takes_is_refused_before_any_connection(tmp_path):
     (tmp_path / "a.csv").write_text("timestamp,value\n100000000,1\n100000300,2\n")
     options = ReplayOptions(SourceOptions(tmp_path), speed=INF)
     with pytest.raises(
-        DataError, match=r"all 2 event times, 1973-03-03 09:46:40 to 1973-03-03 09:51:40, lie outside input\.min"
+        DataError,
+        match=(
+            r"all 2 event times, 1973-03-03 09:46:40 to 1973-03-03 09:51:40, lie outside input\.min"
+        ),
     ):
         run(settings(), options, Counters(), lambda: False)
     earlier = settings(input={"min_time": "1970-01-01"})
@@ -316,11 +361,16 @@ def test_what_columns_were_read_as_is_logged(doors, tmp_path, monkeypatch):
     monkeypatch.setattr("producer.service.logger", lambda: log)
     rows = [f"20240304{hour:02},{node},{hour}\n" for hour in range(24) for node in (1, 2)]
     (tmp_path / "a.csv").write_text("timestamp,node,cpu\n" + "".join(rows))
-    summary = run(settings(), ReplayOptions(SourceOptions(tmp_path), speed=INF), Counters(), lambda: False)
+    summary = run(
+        settings(), ReplayOptions(SourceOptions(tmp_path), speed=INF), Counters(), lambda: False
+    )
     assert (summary.entities, summary.first_event_time) == (2, "2024-03-04 00:00:00")
     assert [fields["because"] for event, fields in log.lines if event == "series"] == [
         "a.csv: the times of column timestamp are read as YYYYMMDDHH, UTC",
-        "a.csv: column node (2 distinct whole numbers) is taken as the entity; --entity names another",
+        (
+            "a.csv: column node (2 distinct whole numbers) is taken as the entity; --entity names"
+            " another"
+        ),
     ]
 
 
@@ -332,7 +382,9 @@ def test_a_users_own_message_timeout_stays(doors):
 def test_readers_are_asked_through_the_broker(doors, monkeypatch):
     asked = []
     monkeypatch.setattr(FakeAdmin, "lag", lambda self, *pair: asked.append(pair) or {0: 1, 1: 2})
-    options = ReplayOptions(SourceOptions(fleet=3, days=3), speed=INF, pace_groups=("g", "h@scores"), pace_records=3_000)
+    options = ReplayOptions(
+        SourceOptions(fleet=3, days=3), speed=INF, pace_groups=("g", "h@scores"), pace_records=3_000
+    )
     assert run(settings(), options, Counters(), lambda: False).acknowledged == 2592
     assert asked == [("g", "metrics.cloudwatch.raw"), ("h", "scores")]
 
@@ -348,7 +400,19 @@ def signals():
 def test_the_command(doors, signals, capsys, tmp_path, monkeypatch):
     monkeypatch.delenv("LAPWING_CONFIG", raising=False)
     labels = tmp_path / "out" / "labels.json"
-    arguments = ["--fleet", "3", "--days", "3", "--speed", "max", "--to", ".5", "--json", "--labels", str(labels)]
+    arguments = [
+        "--fleet",
+        "3",
+        "--days",
+        "3",
+        "--speed",
+        "max",
+        "--to",
+        ".5",
+        "--json",
+        "--labels",
+        str(labels),
+    ]
     assert entry.main(arguments) == 0
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary["produced"] == summary["acknowledged"] == 1296
@@ -361,7 +425,10 @@ def test_the_command_and_what_is_wrong(doors, signals, capsys, tmp_path):
     (tmp_path / "a.csv").write_text("timestamp,node,cpu\n2024-03-04 00:00:00,1,2\n")
     columns = ["--time", "timestamp", "--time-format", "iso", "--decimal", "point"]
     assert entry.main(["--data", str(tmp_path), "--entity", "nope", *columns]) == 2
-    assert "--entity nope: there is no such column; it has timestamp, node, cpu" in capsys.readouterr().err
+    assert (
+        "--entity nope: there is no such column; it has timestamp, node, cpu"
+        in capsys.readouterr().err
+    )
     assert entry.main(["--fleet", "3", "--entity", "node"]) == 2
     assert "--data names the files" in capsys.readouterr().err
     with pytest.raises(SystemExit) as raised:

@@ -19,7 +19,11 @@ INF = float("inf")
 
 def series(name, times, metrics=("cpu",), values=None, entities=None, entity=None):
     n = len(times)
-    block = np.arange(n * len(metrics), dtype=float).reshape(n, -1) if values is None else np.array(values, float)
+    block = (
+        np.arange(n * len(metrics), dtype=float).reshape(n, -1)
+        if values is None
+        else np.array(values, float)
+    )
     codes = np.zeros(n, np.int32) if entity is None else np.array(entity, np.int32)
     return Series(name, entities or (name,), metrics, codes, np.array(times, np.int64), block)
 
@@ -34,13 +38,30 @@ def many_series(draw):
     for number in range(draw(st.integers(1, 4))):
         n = draw(st.integers(1, 6))
         metrics = tuple(
-            draw(st.lists(st.sampled_from(["cpu", "disk_write", "zeta", "alpha"]), min_size=1, max_size=3, unique=True))
+            draw(
+                st.lists(
+                    st.sampled_from(["cpu", "disk_write", "zeta", "alpha"]),
+                    min_size=1,
+                    max_size=3,
+                    unique=True,
+                )
+            )
         )
-        values = [[draw(st.one_of(st.just(math.nan), st.integers(0, 9))) for _ in metrics] for _ in range(n)]
+        values = [
+            [draw(st.one_of(st.just(math.nan), st.integers(0, 9))) for _ in metrics]
+            for _ in range(n)
+        ]
         names = (f"e{number}", "shared")
         times = draw(st.lists(st.integers(0, 5), min_size=n, max_size=n))
         made.append(
-            series(f"s{number}", times, metrics, values, names, draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)))
+            series(
+                f"s{number}",
+                times,
+                metrics,
+                values,
+                names,
+                draw(st.lists(st.integers(0, 1), min_size=n, max_size=n)),
+            )
         )
     return made
 
@@ -52,7 +73,11 @@ def test_merge_equals_its_twin(all_series):
         (
             int(merged.time_ms[row]),
             merged.entities[merged.entity[row]],
-            {m: float(v) for m, v in zip(merged.metrics, merged.values[row], strict=True) if not math.isnan(v)},
+            {
+                m: float(v)
+                for m, v in zip(merged.metrics, merged.values[row], strict=True)
+                if not math.isnan(v)
+            },
         )
         for row in range(len(merged))
     ]
@@ -61,7 +86,13 @@ def test_merge_equals_its_twin(all_series):
 
 
 def test_metrics_stand_as_in_the_schema():
-    assert metric_order(["zeta", "cpu", "alpha"]) == ("cpu", "network_in", "disk_write", "alpha", "zeta")
+    assert metric_order(["zeta", "cpu", "alpha"]) == (
+        "cpu",
+        "network_in",
+        "disk_write",
+        "alpha",
+        "zeta",
+    )
     assert metric_order(["zeta", "alpha", "zeta"]) == ("alpha", "zeta")
 
 
@@ -118,9 +149,13 @@ def test_due_times_equal_their_twin_also_through_rounds(steps, backfill, speed, 
     loop=st.booleans(),
     max_rows=st.integers(1, 7),
 )
-def test_next_stop_takes_every_position_once_and_none_before_it_is_due(steps, shares, backfill, speed, loop, max_rows):
+def test_next_stop_takes_every_position_once_and_none_before_it_is_due(
+    steps, shares, backfill, speed, loop, max_rows
+):
     whole = stream(np.cumsum(steps).tolist())
-    schedule = plan(whole, start=shares[0], stop=shares[1], backfill=backfill, speed=speed, loop=loop)
+    schedule = plan(
+        whole, start=shares[0], stop=shares[1], backfill=backfill, speed=speed, loop=loop
+    )
     end = schedule.stop if schedule.stop is not None else 3 * len(whole)
     position, elapsed, taken = schedule.start, 0.0, []
     while position < end:

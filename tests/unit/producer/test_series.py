@@ -1,4 +1,6 @@
-"""CSV files to columns: what is read, what is named as wrong, and that the fast way is the slow one."""
+"""CSV files to columns: what is read, what is named as wrong, and that the fast way is the slow
+one.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ def read(tmp_path):
 
 
 def test_a_nab_file_becomes_one_column(read):
-    one = read("timestamp,value\n2014-04-10 00:04:00,91.958\n2014-04-10 00:09:00,94.79799999999999\n")
+    one = read(
+        "timestamp,value\n2014-04-10 00:04:00,91.958\n2014-04-10 00:09:00,94.79799999999999\n"
+    )
     assert one.source == "cpu"
     assert one.entities == ("",)
     assert one.metrics == ("value",)
@@ -43,7 +47,10 @@ def test_a_nab_file_becomes_one_column(read):
 
 
 def test_a_wide_file_keeps_its_columns_and_entities(read):
-    one = read("host,CPU %,timestamp,9th\nb,1,2014-04-10T00:04:00Z,\na,,2014-04-10T00:09:00Z,4\nb,3,2014-04-10T00:14:00Z,5\n")
+    one = read(
+        "host,CPU"
+        " %,timestamp,9th\nb,1,2014-04-10T00:04:00Z,\na,,2014-04-10T00:09:00Z,4\nb,3,2014-04-10T00:14:00Z,5\n"
+    )
     assert one.metrics == ("CPU", "m_9th")
     assert one.entities == ("b", "a")
     assert one.entity.tolist() == [0, 1, 0]
@@ -80,11 +87,17 @@ HEAD = "timestamp,value\n2014-04-10 00:04:00,1\n"
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (HEAD + "2014-04-31 00:00:00,1\n", "line 3: '2014-04-31 00:00:00' is not a timestamp: ISO 8601"),
+        (
+            HEAD + "2014-04-31 00:00:00,1\n",
+            "line 3: '2014-04-31 00:00:00' is not a timestamp: ISO 8601",
+        ),
         (HEAD + "soon,1\n", "line 3: 'soon' is not a timestamp"),
         (HEAD + ",1\n", "line 3: '' is not a timestamp"),
         (HEAD + "\n2014-04-10 00:09:00,x\n", "line 4: value is 'x', which is not a number"),
-        (HEAD + "2014-04-10 00:09:00,nan\n", "line 3: value is 'nan', which is not a number; an empty cell means missing"),
+        (
+            HEAD + "2014-04-10 00:09:00,nan\n",
+            "line 3: value is 'nan', which is not a number; an empty cell means missing",
+        ),
         (HEAD + "2014-04-10 00:09:00,1_000\n", "line 3: value is '1_000', which is not a number"),
         (HEAD + "2014-04-10 00:09:00,-inf\n", "line 3: value is '-inf', which is infinite"),
         (HEAD + "2014-04-10 00:09:00,1e999\n", "line 3: value is '1e999', which is infinite"),
@@ -93,14 +106,26 @@ HEAD = "timestamp,value\n2014-04-10 00:04:00,1\n"
         (HEAD + "2014-04-10 00:09:00,x\nsoon,1\n", "line 3: value is 'x'"),
         (HEAD + 'soon,"1\n', "unexpected end of data"),
         ("timestamp,host,value\n2014-04-10 00:04:00,,1\n", "line 2: the entity is empty"),
-        ("timestamp,host,value\n2014-04-10 00:04:00,a\tb,1\n", "line 2: the entity 'a\\tb' holds control characters"),
-        ("timestamp,host,value\n2014-04-10 00:04:00," + "x" * 257 + ",1\n", "line 2: the entity is longer than 256 bytes"),
+        (
+            "timestamp,host,value\n2014-04-10 00:04:00,a\tb,1\n",
+            "line 2: the entity 'a\\tb' holds control characters",
+        ),
+        (
+            "timestamp,host,value\n2014-04-10 00:04:00," + "x" * 257 + ",1\n",
+            "line 2: the entity is longer than 256 bytes",
+        ),
         (HEAD + "2014-04-10 00:09:00,\0\n", "line 3: a NUL character"),
         (b"timestamp,value\n2014-04-10 00:04:00,\xff\n", "line 2: not UTF-8 text"),
         ("", "the file is empty"),
         ("\n\n", "the file is empty"),
         ("timestamp,value\n", "there is a header but no row"),
-        ("when,value\n1,2\n", "line 1: no timestamp column; one of timestamp, time, datetime is needed, found when, value"),
+        (
+            "when,value\n1,2\n",
+            (
+                "line 1: no timestamp column; one of timestamp, time, datetime is needed, found"
+                " when, value"
+            ),
+        ),
         ("timestamp;value\n1;2\n", "line 2: '1' is not a timestamp"),
         ("timestamp,a,A\n1,2,3\n", "line 1: the header names column 'a' 2 times"),
         ("timestamp,a b,a-b\n1,2,3\n", "line 1: columns 'a b', 'a-b' would both be metric 'a_b'"),
@@ -121,7 +146,10 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_skip_bad_counts_rows_once_each_and_keeps_the_others(read):
-    content = HEAD + "soon,x\n2014-04-10 00:09:00,2\n2014-04-10 00:14:00,inf\n2014-04-10 00:14:00,1,1\n2014-04-10 00:19:00,3\n"
+    content = (
+        HEAD + "soon,x\n2014-04-10 00:09:00,2\n2014-04-10 00:14:00,inf\n2014-04-10"
+        " 00:14:00,1,1\n2014-04-10 00:19:00,3\n"
+    )
     one = read(content, skip_bad=True)
     assert one.skipped == 3
     assert one.values[:, 0].tolist() == [1, 2, 3]
@@ -131,12 +159,19 @@ def test_skip_bad_counts_rows_once_each_and_keeps_the_others(read):
 def test_skip_bad_does_not_forgive_a_header_or_a_file_without_a_good_row(read):
     with pytest.raises(DataError, match="no timestamp column"):
         read("when,value\n1,2\n", skip_bad=True)
-    with pytest.raises(DataError, match="none of its 2 rows can be used; the first, line 2: 'a' is not"):
+    with pytest.raises(
+        DataError, match="none of its 2 rows can be used; the first, line 2: 'a' is not"
+    ):
         read("timestamp,value\na,1\nb,2\n", skip_bad=True)
 
 
 def test_rules_say_what_columns_mean(read):
-    rules = ColumnRules(timestamp=("when",), entity=("Instance",), ignore=("region",), rename={"CPUUtilization": "cpu"})
+    rules = ColumnRules(
+        timestamp=("when",),
+        entity=("Instance",),
+        ignore=("region",),
+        rename={"CPUUtilization": "cpu"},
+    )
     one = read("When,instance,Region,cpuutilization,mem\n1397088240,i-1,eu,5,6\n", rules)
     assert one.metrics == ("cpu", "mem")
     assert one.entities == ("i-1",)
@@ -144,7 +179,13 @@ def test_rules_say_what_columns_mean(read):
 
 
 def test_metric_names_are_avro_names():
-    assert [metric_name(name) for name in ("cpu", "Net In (B)", "5xx", "%", "a__b")] == ["cpu", "Net_In_B", "m_5xx", "", "a__b"]
+    assert [metric_name(name) for name in ("cpu", "Net In (B)", "5xx", "%", "a__b")] == [
+        "cpu",
+        "Net_In_B",
+        "m_5xx",
+        "",
+        "a__b",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -237,17 +278,30 @@ ROWS = st.lists(
             st.just("soon"),
         ),
         st.sampled_from(["a", "b", "NA", "null", "host_1", " c", "ü", ""]),
-        st.one_of(NUMBERS, st.sampled_from(["", " 7", "1e999", "nan", "NA", "0x10", "1_0", "1d3", "+5", ".5", "5.", "1,5"])),
+        st.one_of(
+            NUMBERS,
+            st.sampled_from(
+                ["", " 7", "1e999", "nan", "NA", "0x10", "1_0", "1d3", "+5", ".5", "5.", "1,5"]
+            ),
+        ),
     ),
     max_size=6,
 )
 
 
 @settings(deadline=None)
-@given(rows=ROWS, ends=st.sampled_from(["\n", "\r\n", "\r"]), last=st.booleans(), block=st.integers(1, 4), skip=st.booleans())
+@given(
+    rows=ROWS,
+    ends=st.sampled_from(["\n", "\r\n", "\r"]),
+    last=st.booleans(),
+    block=st.integers(1, 4),
+    skip=st.booleans(),
+)
 def test_reading_in_blocks_equals_row_by_row(tmp_path_factory, rows, ends, last, block, skip):
     path = tmp_path_factory.mktemp("csv") / "x.csv"
-    text = ends.join(["timestamp,entity,v", *(",".join(row) for row in rows)]) + (ends if last else "")
+    text = ends.join(["timestamp,entity,v", *(",".join(row) for row in rows)]) + (
+        ends if last else ""
+    )
     path.write_bytes(text.encode())
     truth = reference.read_rows(text)
     whole, module.BLOCK_ROWS = module.BLOCK_ROWS, block
@@ -281,11 +335,16 @@ def test_lines_are_right_after_a_quoted_line_end_and_in_later_blocks(read, monke
         read('timestamp,entity,v\n1397088240,"a",1\n1397088240,"a",\n' + good + "1397088240,a,x\n")
     with pytest.raises(DataError, match=r"line 3: the entity 'a.*b' holds control"):
         read('timestamp,entity,v\n1397088240,"a\r\nb",1\n')
-    one = read('timestamp,entity,v\n1397088240,"a\nb",1\n' + good + "1397088240,a,x\n1397088240,b,2\n", skip_bad=True)
+    one = read(
+        'timestamp,entity,v\n1397088240,"a\nb",1\n' + good + "1397088240,a,x\n1397088240,b,2\n",
+        skip_bad=True,
+    )
     assert one.skipped == 2
     assert one.entities == ("a", "b")
 
 
 def test_times_are_utc_whatever_the_machine_says(monkeypatch):
     monkeypatch.setenv("TZ", "America/New_York")
-    assert parse_time("2014-04-10 00:04:00") == int(datetime(2014, 4, 10, 0, 4, tzinfo=UTC).timestamp() * 1000)
+    assert parse_time("2014-04-10 00:04:00") == int(
+        datetime(2014, 4, 10, 0, 4, tzinfo=UTC).timestamp() * 1000
+    )

@@ -1,4 +1,6 @@
-"""Forms of times: a column is read as it was written or refused with both readings, and the choice is the slow one's."""
+"""Forms of times: a column is read as it was written or refused with both readings, and the choice
+is the slow one's.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ RESOLUTION_S = {
 }
 RESOLUTION_S |= {"DD/MM/YYYY": 60}
 PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-STEPS_S = st.sampled_from([1, 5, 10, 15, 20, 30, 60, 100, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800])
+STEPS_S = st.sampled_from(
+    [1, 5, 10, 15, 20, 30, 60, 100, 300, 600, 900, 1800, 3600, 7200, 21_600, 86_400, 604_800]
+)
 STARTS = st.datetimes(datetime(2001, 9, 10), datetime(2031, 12, 31))
 
 
@@ -71,7 +75,9 @@ def written(form, times):
 def test_what_is_read_is_what_was_written_or_it_is_refused(form, start, step_s, n, missing, seed):
     least = RESOLUTION_S.get(form, 1)
     step_s = -(-step_s // least) * least
-    start = datetime.fromtimestamp(start.replace(tzinfo=UTC).timestamp() // least * least, UTC).replace(tzinfo=None)
+    start = datetime.fromtimestamp(
+        start.replace(tzinfo=UTC).timestamp() // least * least, UTC
+    ).replace(tzinfo=None)
     kept = np.flatnonzero(np.random.default_rng(seed).random(n) >= missing).tolist() or [0]
     times = [start + timedelta(seconds=step_s * row) for row in kept]
     cells = written(form, times)
@@ -82,7 +88,9 @@ def test_what_is_read_is_what_was_written_or_it_is_refused(form, start, step_s, 
         chosen = find_form(form)
     time_ms, valid = parse_times(cells, chosen)
     truth = [int(time.replace(tzinfo=UTC).timestamp()) * 1000 for time in times]
-    assert time_ms[valid].tolist() == [time for time, read in zip(truth, valid, strict=True) if read]
+    assert time_ms[valid].tolist() == [
+        time for time, read in zip(truth, valid, strict=True) if read
+    ]
     for row in np.flatnonzero(~valid).tolist():  # refused with its line
         assert form in PER_SECOND
         assert truth[row] >= 1_970_000_000_000
@@ -109,7 +117,10 @@ def test_a_usual_column_of_digits_is_read_not_refused(year, form, step_s, n):
 @pytest.mark.parametrize("step_s", [1, 60, 300, 3600, 86_400])
 def test_a_usual_column_of_epochs_is_read_not_refused(unit, step_s):
     for start in (1_000_000_000, 1_397_088_240, 1_500_000_003, 1_704_067_200, 1_769_904_000):
-        times = [datetime.fromtimestamp(start + step_s * row, UTC).replace(tzinfo=None) for row in range(200)]
+        times = [
+            datetime.fromtimestamp(start + step_s * row, UTC).replace(tzinfo=None)
+            for row in range(200)
+        ]
         assert choose(written(unit, times)).name == unit
 
 
@@ -142,12 +153,12 @@ CELLS = st.one_of(
 COLUMNS = st.one_of(
     st.lists(CELLS, max_size=12),
     CELLS.flatmap(lambda cell: st.lists(st.just(cell), min_size=1, max_size=3)),
-    st.tuples(st.integers(1_704_099_900, 1_704_100_100), st.integers(1, 90), st.integers(1, 40)).map(
-        lambda t: [str(t[0] + t[1] * i) for i in range(t[2])]
-    ),
-    st.tuples(STARTS, st.sampled_from(["%Y%m%d%H", "%y%m%d%H", "%Y%m%d"]), st.integers(1, 60), CELLS).map(
-        lambda t: [(t[0] + timedelta(hours=i)).strftime(t[1]) for i in range(t[2])] + [t[3]]
-    ),
+    st.tuples(
+        st.integers(1_704_099_900, 1_704_100_100), st.integers(1, 90), st.integers(1, 40)
+    ).map(lambda t: [str(t[0] + t[1] * i) for i in range(t[2])]),
+    st.tuples(
+        STARTS, st.sampled_from(["%Y%m%d%H", "%y%m%d%H", "%Y%m%d"]), st.integers(1, 60), CELLS
+    ).map(lambda t: [(t[0] + timedelta(hours=i)).strftime(t[1]) for i in range(t[2])] + [t[3]]),
 )
 
 
@@ -226,7 +237,10 @@ def test_an_epoch_that_was_asked_for_is_taken_at_its_word():
         (["03/04/2024", "04/04/2024"], "can be 2024-04-03 00:00:00 or 2024-03-04 00:00:00"),
         (
             [f"14041{day}{hour:02}00" for day in range(3) for hour in range(25)],
-            "1404102400 is 2014-06-30 04:26:40 as epoch seconds and no date as YYMMDDHHMM, but 72 of the 75 cells",
+            (
+                "1404102400 is 2014-06-30 04:26:40 as epoch seconds and no date as YYMMDDHHMM, but"
+                " 72 of the 75 cells"
+            ),
         ),
     ],
 )
@@ -241,9 +255,13 @@ def test_what_two_forms_fit_is_said_with_both_and_the_option(cells, says):
 
 def test_a_bad_cell_is_explained_by_the_columns_form():
     assert explain("soon", FORMS["iso"]).startswith("'soon' is not a timestamp: ISO 8601")
-    assert "'1397088240' is not ISO 8601, the form of this column" in explain("1397088240", FORMS["iso"])
-    assert explain("2014043105", FORMS["YYYYMMDDHH"]) == (
-        "'2014043105' is not a timestamp: the other cells have the form YYYYMMDDHH; --time-format s takes it as an epoch"
+    assert "'1397088240' is not ISO 8601, the form of this column" in explain(
+        "1397088240", FORMS["iso"]
+    )
+    assert (
+        explain("2014043105", FORMS["YYYYMMDDHH"])
+        == "'2014043105' is not a timestamp: the other cells have the form YYYYMMDDHH;"
+        " --time-format s takes it as an epoch"
     )
     assert "--time DATE,TIME joins two columns" in explain("00:05:00", FORMS["iso"])
     assert "which --time-format asks for" in explain("2014-04-10", find_form("ms"))

@@ -35,12 +35,29 @@ def run(log, asked=SHARP, cuts=(), restart=False):
             state, slots, log.entity[a:b], log.time_ms[a:b], log.values[a:b],
             log.late_by_ms[a:b], log.duplicate[a:b], log.forgotten[a:b], asked,
         )  # fmt: skip
-        columns = (out.row + a, out.kind, out.entity, out.metric, out.since_ms, out.amount, out.usual_ms, out.others)
-        signals += [(row, KINDS[kind].value, *rest) for row, kind, *rest in zip(*(c.tolist() for c in columns), strict=True)]
+        columns = (
+            out.row + a,
+            out.kind,
+            out.entity,
+            out.metric,
+            out.since_ms,
+            out.amount,
+            out.usual_ms,
+            out.others,
+        )
+        signals += [
+            (row, KINDS[kind].value, *rest)
+            for row, kind, *rest in zip(*(c.tolist() for c in columns), strict=True)
+        ]
         stale += out.stale.tolist()
         if restart:
             state = QualityState.from_arrays(state.to_arrays(len(slots), used))
-    return signals, stale, state, {name: array.tobytes() for name, array in state.to_arrays(len(slots), used).items()}
+    return (
+        signals,
+        stale,
+        state,
+        {name: array.tobytes() for name, array in state.to_arrays(len(slots), used).items()},
+    )
 
 
 def said(log, asked=SHARP):
@@ -56,7 +73,9 @@ def log_of(seed, entities=4, metrics=2, rows=ROWS):
     while len(out) < rows:
         e = int(random.integers(0, entities)) if random.random() < 0.9 else 0
         for _ in range(int(random.integers(1, 9))):
-            now[e] += random.choice([STEP, 0, 7 * STEP, 90 * STEP, 13 * HOUR_MS], p=[0.88, 0.05, 0.04, 0.02, 0.01])
+            now[e] += random.choice(
+                [STEP, 0, 7 * STEP, 90 * STEP, 13 * HOUR_MS], p=[0.88, 0.05, 0.04, 0.02, 0.01]
+            )
             frozen[e] ^= random.random(metrics) < 0.06
             value[e] = np.where(frozen[e], value[e], random.integers(0, 4, metrics))
             row = np.where(random.random(metrics) < 0.05, NAN, value[e])
@@ -78,7 +97,13 @@ def test_the_kernel_equals_its_twin(seed, asked):
     log = log_of(seed)
     got, stale, _, _ = run(log, asked)
     want, want_stale = reference.watch(
-        log.entity, log.time_ms, log.values, log.late_by_ms, log.duplicate, log.forgotten, *limits_of(asked)
+        log.entity,
+        log.time_ms,
+        log.values,
+        log.late_by_ms,
+        log.duplicate,
+        log.forgotten,
+        *limits_of(asked),
     )
     assert [repr(signal) for signal in got] == [repr(signal) for signal in want]
     assert stale == want_stale
@@ -107,7 +132,11 @@ def test_entities_touch_each_other_only_by_stopping(seed):
     alone = []
     for e in range(4):
         mine, rows = log.only(e)
-        alone += [(int(rows[row]), kind, e, *rest) for row, kind, _, *rest in run(mine)[0]] if len(mine) else []
+        alone += (
+            [(int(rows[row]), kind, e, *rest) for row, kind, _, *rest in run(mine)[0]]
+            if len(mine)
+            else []
+        )
     order = {kind.value: place for place, kind in enumerate(KINDS)}
     for signals in (together, alone):
         signals.sort(key=lambda signal: (signal[0], order[signal[1]]))
@@ -132,30 +161,53 @@ def test_late_and_duplicate_rows_leave_only_said_times(seed):
     log = log_of(seed)
     kept = np.flatnonzero(log.moved)
     clean = Log([(int(log.entity[row]), int(log.time_ms[row]), log.values[row]) for row in kept], 2)
-    mine = [signal for signal in run(log)[0] if signal[1] not in ("late", "out_of_order", "duplicate")]
+    mine = [
+        signal for signal in run(log)[0] if signal[1] not in ("late", "out_of_order", "duplicate")
+    ]
     assert repr(mine) == repr([(int(kept[row]), *rest) for row, *rest in run(clean)[0]])
 
 
 @pytest.mark.parametrize("asked", [SHARP, OFTEN, QualitySettings()])
 def test_a_plain_stream_is_silent(asked):
-    assert said(Log(sorted(regular(300) + regular(300, entity=1, start=START + 7), key=lambda row: row[1]), 1), asked) == []
+    assert (
+        said(
+            Log(
+                sorted(
+                    regular(300) + regular(300, entity=1, start=START + 7), key=lambda row: row[1]
+                ),
+                1,
+            ),
+            asked,
+        )
+        == []
+    )
 
 
 def test_a_missing_metric_is_said_once_at_its_onset():
-    rows = [(0, START + k * STEP, [float(k), NAN if 20 <= k < 60 else float(k % 3), 1.0]) for k in range(80)]
+    rows = [
+        (0, START + k * STEP, [float(k), NAN if 20 <= k < 60 else float(k % 3), 1.0])
+        for k in range(80)
+    ]
     (signal,), _, _, _ = run(Log(rows, 3), OFTEN)
     assert signal == (20, "missing", 0, 1, START + 19 * STEP, 1.0, float(STEP), 0)
 
 
 def test_metrics_that_go_together_are_one_verdict_and_an_empty_row_counts():
-    rows = [(0, START + k * STEP, [NAN] * 3 if k == 20 else [float(k), NAN, 2.0 * k]) for k in range(40)]
+    rows = [
+        (0, START + k * STEP, [NAN] * 3 if k == 20 else [float(k), NAN, 2.0 * k]) for k in range(40)
+    ]
     (signal,), _, _, _ = run(Log(rows, 3), OFTEN)
     assert (signal[:4], signal[5], signal[7]) == ((20, "missing", 0, 0), 2.0, 1)
 
 
 def test_a_metric_that_is_usually_absent_is_not_missing():
-    """Writers that send each metric in a row of its own, and metrics that come with every third row."""
-    split = [(0, START + k // 2 * STEP, [float(k), NAN] if k % 2 else [NAN, float(k)]) for k in range(120)]
+    """Writers that send each metric in a row of its own, and metrics that come with every third
+    row.
+    """
+    split = [
+        (0, START + k // 2 * STEP, [float(k), NAN] if k % 2 else [NAN, float(k)])
+        for k in range(120)
+    ]
     third = [(0, START + k * STEP, [float(k), NAN if k % 3 else float(k)]) for k in range(120)]
     assert said(Log(split, 2), OFTEN) == []
     assert said(Log(third, 2), OFTEN) == []
@@ -163,7 +215,10 @@ def test_a_metric_that_is_usually_absent_is_not_missing():
 
 def missing_at(*stretches, rows):
     absent = {k for a, b in stretches for k in range(a, b)}
-    log = Log([(0, START + k * STEP, [float(k), NAN if k in absent else float(k)]) for k in range(rows)], 2)
+    log = Log(
+        [(0, START + k * STEP, [float(k), NAN if k in absent else float(k)]) for k in range(rows)],
+        2,
+    )
     return [row for row, _, _ in said(log, OFTEN)]
 
 
@@ -182,7 +237,10 @@ def test_a_gap_is_longer_than_usual_pauses():
 
 
 def test_rows_of_one_time_are_absent_once():
-    rows = [(0, START + k * STEP, [float(k), NAN if k in (20, 60, 61, 62) else float(k)]) for k in range(80)]
+    rows = [
+        (0, START + k * STEP, [float(k), NAN if k in (20, 60, 61, 62) else float(k)])
+        for k in range(80)
+    ]
     rows.insert(21, (0, START + 20 * STEP, [20.5, NAN]))
     assert said(Log(rows, 2), OFTEN) == [(20, "missing", 0), (62, "missing", 0)]
 
@@ -206,7 +264,10 @@ def test_disorder_by_how_far():
     rows[15:15] = [rows[14]]
     assert said(Log(rows, 1)) == [(15, "duplicate", 0), (21, "out_of_order", 0), (22, "late", 0)]
     by_five, by_six = ([*regular(30), (0, START + k * STEP, [9.0])] for k in (24, 23))
-    assert [said(Log(rows, 1)) for rows in (by_five, by_six)] == [[(30, "out_of_order", 0)], [(30, "late", 0)]]
+    assert [said(Log(rows, 1)) for rows in (by_five, by_six)] == [
+        [(30, "out_of_order", 0)],
+        [(30, "late", 0)],
+    ]
 
 
 def test_equal_times_speak_from_the_second_contradiction_on():
@@ -233,7 +294,10 @@ def test_a_second_flat_line_is_said_anew():
     flat = dict.fromkeys((*range(60, 260), *range(300, 750)), 7.0)
     rows = [(0, START + k * STEP, [flat.get(k, float(k))]) for k in range(760)]
     asked = QualitySettings(flat_hours=2, repeat_hours=0)
-    assert said(Log(rows, 1), asked) == [(60 + 121, "flat_line", 0), (300 + 2 * 199 + 1, "flat_line", 0)]
+    assert said(Log(rows, 1), asked) == [
+        (60 + 121, "flat_line", 0),
+        (300 + 2 * 199 + 1, "flat_line", 0),
+    ]
 
 
 def test_a_flat_line_is_longer_than_those_before_and_has_no_holes():
@@ -246,7 +310,11 @@ def test_a_flat_line_is_longer_than_those_before_and_has_no_holes():
 
 def test_an_entity_that_stopped_is_said_once_and_marked_when_it_returns():
     back = START + 200 * STEP
-    rows = by_time(regular(300), regular(300, entity=1), [*regular(50, entity=2), *regular(50, entity=2, start=back)])
+    rows = by_time(
+        regular(300),
+        regular(300, entity=1),
+        [*regular(50, entity=2), *regular(50, entity=2, start=back)],
+    )
     signals, stale, state, _ = run(Log(rows, 1), OFTEN)
     stopped, gap, again = signals
     assert again[1:3] == ("stopped", 2)
@@ -268,7 +336,11 @@ def test_a_wrong_clock_declares_nobody_dead():
 
 def test_an_entity_that_lags_behind_the_others_has_not_stopped():
     """A file that is replayed after two others, or a host whose clock is a day behind."""
-    rows = [*regular(300), *regular(300, entity=1), *regular(300, entity=2, start=START - 24 * HOUR_MS)]
+    rows = [
+        *regular(300),
+        *regular(300, entity=1),
+        *regular(300, entity=2, start=START - 24 * HOUR_MS),
+    ]
     assert [(kind, e) for _, kind, e in said(Log(rows, 1), OFTEN)] == []
 
 
@@ -279,7 +351,11 @@ def test_silence_of_an_unknown_interval_is_no_stop():
 
 def test_a_stop_comes_again_only_after_the_repeat_time():
     back = START + 200 * STEP
-    rows = by_time(regular(600), regular(600, entity=1), [*regular(50, entity=2), *regular(50, entity=2, start=back)])
+    rows = by_time(
+        regular(600),
+        regular(600, entity=1),
+        [*regular(50, entity=2), *regular(50, entity=2, start=back)],
+    )
     for hours, times in ((1.0, 2), (5.0, 2), (24.0, 1)):
         asked = QualitySettings(repeat_hours=hours)
         assert sum(kind == "stopped" for _, kind, _ in said(Log(rows, 1), asked)) == times
@@ -291,7 +367,10 @@ def test_other_settings_take_hold_at_once():
     state, (slots, used) = QualityState(), log.slots(len(log))
     state.reserve(3, used)
     found = []
-    for part, asked in ((slice(0, 210), QualitySettings(stopped_intervals=500)), (slice(210, 240), QualitySettings())):
+    for part, asked in (
+        (slice(0, 210), QualitySettings(stopped_intervals=500)),
+        (slice(210, 240), QualitySettings()),
+    ):
         out = watch(
             state, slots, log.entity[part], log.time_ms[part], log.values[part],
             log.late_by_ms[part], log.duplicate[part], log.forgotten[part], asked,
@@ -302,7 +381,9 @@ def test_other_settings_take_hold_at_once():
 
 def test_many_stops_at_once_are_all_said():
     rows = by_time(*(regular(20 if e > 1 else 60, entity=e, start=START + e) for e in range(100)))
-    assert sorted(e for _, kind, e in said(Log(rows, 1)) if kind == "stopped") == list(range(2, 100))
+    assert sorted(e for _, kind, e in said(Log(rows, 1)) if kind == "stopped") == list(
+        range(2, 100)
+    )
 
 
 def test_who_stops_a_row_later_is_said_a_row_later():
@@ -320,7 +401,9 @@ def test_the_state_of_another_shape_is_refused_by_name():
         with pytest.raises(ValueError, match=name):
             QualityState.from_arrays(arrays | {name: arrays[name][:, :-1]})
         with pytest.raises(ValueError, match=name):
-            QualityState.from_arrays({other: array for other, array in arrays.items() if other != name})
+            QualityState.from_arrays(
+                {other: array for other, array in arrays.items() if other != name}
+            )
     with pytest.raises(ValueError, match="quality_clock does not fit 1 entities"):
         QualityState.from_arrays(arrays | {"quality_entities": arrays["quality_entities"][:1]})
 

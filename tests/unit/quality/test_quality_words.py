@@ -32,9 +32,15 @@ def spoken(rows, asked=QualitySettings(), headers=None, state=State.READY):  # n
     for e in range(len(slots)):
         directory.add(f"web-{e}")
     blob, nothing = Blob.join([b""] * n), np.empty(0, np.int64)
-    batch = Batch("metrics", 3, blob, blob, np.arange(1000, 1000 + n), np.zeros(n, np.int64), headers or {})
-    columns = Columns(np.arange(n), log.entity, log.time_ms, log.values, nothing, nothing.astype(np.uint8))
-    return verdicts(signals, batch, columns, directory, NAMES, "ensemble", np.full(n, state, np.uint8))
+    batch = Batch(
+        "metrics", 3, blob, blob, np.arange(1000, 1000 + n), np.zeros(n, np.int64), headers or {}
+    )
+    columns = Columns(
+        np.arange(n), log.entity, log.time_ms, log.values, nothing, nothing.astype(np.uint8)
+    )
+    return verdicts(
+        signals, batch, columns, directory, NAMES, "ensemble", np.full(n, state, np.uint8)
+    )
 
 
 PLAIN = regular(40, step=FIVE)
@@ -63,14 +69,29 @@ STOPPED = by_time(PLAIN, regular(60, step=FIVE, entity=1), regular(60, step=FIVE
             Kind.MISSING,
             "cpu and 2 other metrics are missing; last value 2014-03-09 03:15",
         ),
-        ([*PLAIN, (0, LAST + 190 * STEP, [1.0])], Kind.GAP, "no data for 3 h 10 min (usually every 5 min)"),
-        ([*PLAIN, (0, LAST + HOUR_MS, [1.0])], Kind.GAP, f"no data for 1 h (usually every 5 min){SAVING}"),
-        ([*PLAIN, (0, LAST + HOUR_MS + FIVE, [1.0])], Kind.GAP, f"no data for 1 h 5 min (usually every 5 min){SAVING}"),
+        (
+            [*PLAIN, (0, LAST + 190 * STEP, [1.0])],
+            Kind.GAP,
+            "no data for 3 h 10 min (usually every 5 min)",
+        ),
+        (
+            [*PLAIN, (0, LAST + HOUR_MS, [1.0])],
+            Kind.GAP,
+            f"no data for 1 h (usually every 5 min){SAVING}",
+        ),
+        (
+            [*PLAIN, (0, LAST + HOUR_MS + FIVE, [1.0])],
+            Kind.GAP,
+            f"no data for 1 h 5 min (usually every 5 min){SAVING}",
+        ),
         ([*PLAIN[:5], (0, START + 14 * HOUR_MS, [1.0])], Kind.GAP, "no data for 13 h 40 min"),
         (
             [*PLAIN, (0, LAST + FIVE - HOUR_MS, [9.0])],
             Kind.LATE,
-            f"55 min late: older than the newest row of 2014-03-09 03:15 (usually every 5 min){SAVING}",
+            (
+                "55 min late: older than the newest row of 2014-03-09 03:15 (usually every 5"
+                f" min){SAVING}"
+            ),
         ),
         (
             [*PLAIN, (0, PLAIN[1][1], [9.0])],
@@ -82,15 +103,30 @@ STOPPED = by_time(PLAIN, regular(60, step=FIVE, entity=1), regular(60, step=FIVE
             Kind.OUT_OF_ORDER,
             "out of order: 10 min older than the newest row (usually every 5 min)",
         ),
-        ([*PLAIN, PLAIN[-1]], Kind.DUPLICATE, "duplicate: a row with the same time and values came before"),
+        (
+            [*PLAIN, PLAIN[-1]],
+            Kind.DUPLICATE,
+            "duplicate: a row with the same time and values came before",
+        ),
         (
             [*PLAIN, (0, LAST, [70.0]), (0, LAST, [71.0])],
             Kind.REPEATED_TIME,
-            "rows with different values for 2014-03-09 03:15: daylight saving or two writers; taken as data",
+            (
+                "rows with different values for 2014-03-09 03:15: daylight saving or two writers;"
+                " taken as data"
+            ),
         ),
         (FLAT, Kind.FLAT_LINE, "cpu has read exactly 0 for 1 d"),
-        (FROZEN, Kind.FLAT_LINE, "cpu has read exactly 2.5 for 1 d; 1 other metric has not changed either"),
-        (STOPPED, Kind.STOPPED, "web-0 stopped reporting: nothing since 2014-03-09 03:15 (usually every 5 min)"),
+        (
+            FROZEN,
+            Kind.FLAT_LINE,
+            "cpu has read exactly 2.5 for 1 d; 1 other metric has not changed either",
+        ),
+        (
+            STOPPED,
+            Kind.STOPPED,
+            "web-0 stopped reporting: nothing since 2014-03-09 03:15 (usually every 5 min)",
+        ),
     ],
 )
 def test_the_reason_is_one_plain_sentence(rows, kind, sentence):
@@ -100,22 +136,47 @@ def test_the_reason_is_one_plain_sentence(rows, kind, sentence):
 def test_a_verdict_is_no_anomaly_and_carries_its_source():
     rows = [*WIDE, (0, LAST + FIVE, [NAN, 1.0, 1.0])]
     (missing,) = spoken(rows, headers={40: [("traceparent", b"00-1")]})
-    assert (missing.is_anomaly, missing.metric, missing.value, missing.imputed) == (False, "cpu", None, True)
-    assert (missing.source_topic, missing.source_partition, missing.source_offset) == ("metrics", 3, 1040)
+    assert (missing.is_anomaly, missing.metric, missing.value, missing.imputed) == (
+        False,
+        "cpu",
+        None,
+        True,
+    )
+    assert (missing.source_topic, missing.source_partition, missing.source_offset) == (
+        "metrics",
+        3,
+        1040,
+    )
     assert (missing.event_time, missing.since, missing.traceparent) == (LAST + FIVE, LAST, b"00-1")
-    assert (missing.score, missing.severity, missing.threshold, missing.model_id) == (None, None, None, None)
-    assert (missing.state, missing.attributions, missing.detector_id) == (State.READY, {}, "ensemble")
+    assert (missing.score, missing.severity, missing.threshold, missing.model_id) == (
+        None,
+        None,
+        None,
+        None,
+    )
+    assert (missing.state, missing.attributions, missing.detector_id) == (
+        State.READY,
+        {},
+        "ensemble",
+    )
 
 
 def test_a_verdict_carries_the_numbers_that_it_speaks_of():
     (late,) = spoken([*PLAIN, (0, PLAIN[1][1], [9.0])], state=State.WARMING)
-    assert (late.late_by_ms, late.since, late.metric, late.state) == (38 * FIVE, LAST, None, State.WARMING)
+    assert (late.late_by_ms, late.since, late.metric, late.state) == (
+        38 * FIVE,
+        LAST,
+        None,
+        State.WARMING,
+    )
     (flat,) = spoken(FLAT)
     assert (flat.value, flat.metric, flat.since, flat.imputed) == (0.0, "cpu", LAST + FIVE, False)
 
 
 def test_a_stopped_entity_is_stale_at_the_partitions_clock():
-    (stopped,) = spoken(STOPPED, headers={row: [("traceparent", b"00-2")] for row in range(len(STOPPED))})
+    (stopped,) = spoken(
+        STOPPED, headers={row: [("traceparent", b"00-2")] for row in range(len(STOPPED))}
+    )
     row = stopped.source_offset - 1000
     assert (stopped.entity, stopped.state, stopped.since) == ("web-0", State.STALE, LAST)
     assert (STOPPED[row][0], stopped.traceparent) == (2, None)

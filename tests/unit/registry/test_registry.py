@@ -1,4 +1,6 @@
-"""The registry door against the embedded registry, and against servers that answer badly or not at all."""
+"""The registry door against the embedded registry, and against servers that answer badly or not at
+all.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def door(url: str, **settings: object) -> Registry:
 
 
 @contextmanager
-def answering(answer: Callable[[BaseHTTPRequestHandler], tuple[int, bytes]]) -> Iterator[tuple[str, list[str]]]:
+def answering(
+    answer: Callable[[BaseHTTPRequestHandler], tuple[int, bytes]],
+) -> Iterator[tuple[str, list[str]]]:
     """A server of its own that answers every request so; the list fills with what it was asked."""
     asked: list[str] = []
 
@@ -85,7 +89,10 @@ def test_register_look_up_and_read_back(embedded: EmbeddedRegistry) -> None:
     assert (other.schema(first), other.schema(second)) == (EVENT, SCORE)
     assert (other.ids(), other.subjects()) == ([first, second], ["a-value", "b-value"])
     client = other._client()
-    assert (client.get_compatibility("a-value"), client.get_compatibility("b-value")) == ("BACKWARD", "FULL")
+    assert (client.get_compatibility("a-value"), client.get_compatibility("b-value")) == (
+        "BACKWARD",
+        "FULL",
+    )
 
 
 def test_the_level_of_a_subject_that_exists_is_never_changed(embedded: EmbeddedRegistry) -> None:
@@ -112,13 +119,18 @@ def test_a_level_that_was_given_in_advance_stays(embedded: EmbeddedRegistry) -> 
 def test_a_registry_that_shows_its_own_level_as_the_subjects(
     embedded: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Apicurio: no level before there is a subject, afterwards the global one, or what was given in advance."""
+    """Apicurio: no level before there is a subject, afterwards the global one, or what was given in
+    advance.
+    """
 
     def of_subject(store: SchemaStore, request: Request, subject: str) -> dict[str, str]:
         store._of(subject)
         return {"compatibilityLevel": store._levels.get(subject, store._level)}
 
-    table = [(m, p, of_subject if p.pattern == r"/config/([^/]+)" and m == "GET" else a) for m, p, a in registry_server._ROUTES]
+    table = [
+        (m, p, of_subject if p.pattern == r"/config/([^/]+)" and m == "GET" else a)
+        for m, p, a in registry_server._ROUTES
+    ]
     monkeypatch.setattr(registry_server, "_ROUTES", table)
     registry = door(embedded.url)
     registry.register("a-value", EVENT, "FULL")
@@ -138,10 +150,14 @@ def test_the_newest_schema_of_a_subject(embedded: EmbeddedRegistry) -> None:
 def test_an_incompatible_schema_is_refused_with_the_reason(embedded: EmbeddedRegistry) -> None:
     registry = door(embedded.url)
     registry.register(
-        "a-value", EVENT.replace('"cpu"', '"load"').replace('["null", "double"], "default": null', '"double"'), "BACKWARD"
+        "a-value",
+        EVENT.replace('"cpu"', '"load"').replace('["null", "double"], "default": null', '"double"'),
+        "BACKWARD",
     )
     with pytest.raises(ConfigError) as caught:
-        registry.register("a-value", EVENT.replace('["null", "double"], "default": null', '"double"'), "BACKWARD")
+        registry.register(
+            "a-value", EVENT.replace('["null", "double"], "default": null', '"double"'), "BACKWARD"
+        )
     assert "a-value" in str(caught.value)
     assert "the record MetricEvent" in str(caught.value)
     assert "the subject's compatibility level BACKWARD" in str(caught.value)
@@ -153,12 +169,17 @@ def test_an_incompatible_schema_is_refused_with_the_reason(embedded: EmbeddedReg
 def test_our_own_files_are_named(embedded: EmbeddedRegistry) -> None:
     registry = door(embedded.url)
     with pytest.raises(
-        ConfigError, match=r"a-value: .* does not have schemas/metric_event\.avsc .*run `lapwing topics ensure`"
+        ConfigError,
+        match=r"a-value: .* does not have schemas/metric_event\.avsc .*run `lapwing topics ensure`",
     ):
         registry.lookup("a-value", EVENT)
     registry.register("a-value", EVENT, "BACKWARD")
     with pytest.raises(
-        ConfigError, match=r"a-value: .* refuses schemas/score_event\.avsc, .* level BACKWARD: .*record lapwing\.ScoreEvent"
+        ConfigError,
+        match=(
+            r"a-value: .* refuses schemas/score_event\.avsc, .* level BACKWARD: .*record"
+            r" lapwing\.ScoreEvent"
+        ),
     ):
         registry.register("a-value", SCORE, "BACKWARD")
     with pytest.raises(ConfigError, match=r"does not have schemas/score_event\.avsc"):
@@ -166,7 +187,8 @@ def test_our_own_files_are_named(embedded: EmbeddedRegistry) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "named"), [("{", "not JSON"), ('{"type": "array"}', "without a name"), ('{"name": "X"}', "record X")]
+    ("text", "named"),
+    [("{", "not JSON"), ('{"type": "array"}', "without a name"), ('{"name": "X"}', "record X")],
 )
 def test_what_is_no_schema_is_refused(embedded: EmbeddedRegistry, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=f"{named}.*Invalid schema"):
@@ -207,10 +229,25 @@ BAD_ANSWERS = [
     (503, b"<html>", True, "HTTP 503"),
     (429, b"{}", True, "HTTP 429"),
     (408, b"", True, "HTTP 408"),
-    (401, b'{"error_code": 401, "message": "Unauthorized"}', False, "HTTP 401, Unauthorized; set registry.basic_auth"),
+    (
+        401,
+        b'{"error_code": 401, "message": "Unauthorized"}',
+        False,
+        "HTTP 401, Unauthorized; set registry.basic_auth",
+    ),
     (403, b"", False, "HTTP 403"),
-    (404, b"<html>nothing here</html>", False, "no schema registry answers here; is there a path missing"),
-    (404, b'{"error_code": 404, "message": "HTTP 404 Not Found"}', False, "no schema registry answers here"),
+    (
+        404,
+        b"<html>nothing here</html>",
+        False,
+        "no schema registry answers here; is there a path missing",
+    ),
+    (
+        404,
+        b'{"error_code": 404, "message": "HTTP 404 Not Found"}',
+        False,
+        "no schema registry answers here",
+    ),
     (400, b"{}", False, "HTTP 400"),
     (200, b"<html>welcome</html>", False, "not a schema registry's"),
     (200, b"[1]", False, "not a schema registry's"),
@@ -218,7 +255,9 @@ BAD_ANSWERS = [
 
 
 @pytest.mark.parametrize(("status", "body", "retriable", "why"), BAD_ANSWERS)
-def test_a_bad_answer_is_never_an_unknown_schema(status: int, body: bytes, retriable: bool, why: str) -> None:
+def test_a_bad_answer_is_never_an_unknown_schema(
+    status: int, body: bytes, retriable: bool, why: str
+) -> None:
     with answering(lambda _: (status, body)) as (url, asked):
         registry = door(url)
         for attempt in (1, 2):
@@ -267,7 +306,9 @@ def test_basic_auth_and_a_path() -> None:
 
     with answering(answer) as (url, asked):
         assert door(f"{url}/apis/ccompat/v7", basic_auth="me:a:b").subjects() == ["x-value"]
-        assert door(f"{url.replace('//', '//me:a%3Ab@')}/apis/ccompat/v7/").subjects() == ["x-value"]
+        assert door(f"{url.replace('//', '//me:a%3Ab@')}/apis/ccompat/v7/").subjects() == [
+            "x-value"
+        ]
     assert [path.partition("?")[0] for path in asked] == ["/apis/ccompat/v7/subjects"] * 2
     assert given == ["Basic " + base64.b64encode(b"me:a:b").decode()] * 2
 
@@ -296,18 +337,33 @@ def test_settings_that_cannot_work_are_named(settings: dict[str, str], why: str)
 
 def test_the_client_is_not_loaded_before_the_first_call() -> None:
     code = (
-        "import sys; from shared.registry import Registry; from shared.settings import RegistrySettings;"
-        "Registry(RegistrySettings()); print('confluent_kafka' in sys.modules)"
+        "import sys; from shared.registry import Registry; from shared.settings import"
+        " RegistrySettings;Registry(RegistrySettings()); print('confluent_kafka' in sys.modules)"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert (ran.stdout, ran.stderr) == ("False\n", "")
 
 
 def test_loading_the_client_says_nothing() -> None:
     code = (
-        "from shared.registry import Registry; from shared.settings import RegistrySettings;"
-        "from shared.errors import TransportError\n"
-        "try: Registry(RegistrySettings(url='http://127.0.0.1:1')).subjects()\nexcept TransportError: print('ok')"
+        "from shared.registry import Registry; from shared.settings import RegistrySettings;from"
+        " shared.errors import TransportError\ntry:"
+        " Registry(RegistrySettings(url='http://127.0.0.1:1')).subjects()\nexcept TransportError:"
+        " print('ok')"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
     assert (ran.stdout, ran.stderr) == ("ok\n", "")

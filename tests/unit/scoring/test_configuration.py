@@ -11,7 +11,9 @@ GIVEN = {
     "LAPWING_DETECTOR": "burst",
     "LAPWING_DETECTION__THRESHOLD": "1.6",
     "LAPWING_DETECTION__ALARMS_PER_DAY": "0.5",
-    "LAPWING_DETECTION__METRICS": '{"cpu": {"direction": "up", "min_absolute": 5}, "disk": {"min_relative": 0.2}}',
+    "LAPWING_DETECTION__METRICS": (
+        '{"cpu": {"direction": "up", "min_absolute": 5}, "disk": {"min_relative": 0.2}}'
+    ),
     "LAPWING_QUALITY__FORGET_DAYS": "7",
 }
 
@@ -27,7 +29,9 @@ def test_a_text_is_read_back():
 
 
 def test_other_settings_have_another_id():
-    plain, other = (Configuration.from_settings(load_settings(environ=environ)) for environ in ({}, GIVEN))
+    plain, other = (
+        Configuration.from_settings(load_settings(environ=environ)) for environ in ({}, GIVEN)
+    )
     ids = {Activation("", 0, settings=one.text).settings_id for one in (plain, other)}
     assert len(ids) == 2
     assert Activation("", 0, settings=plain.text) == Activation(

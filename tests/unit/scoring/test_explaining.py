@@ -11,7 +11,9 @@ ROW = np.array([124.0, 90.0, 12.0, 50.0])
 
 
 def said(feature="value", rolling=ROW, centre=USUAL, run=1, time_share=0.0):
-    return _sentence("cpu", feature, np.array(rolling, float), np.array(centre, float), 12, run, time_share)
+    return _sentence(
+        "cpu", feature, np.array(rolling, float), np.array(centre, float), 12, run, time_share
+    )
 
 
 @pytest.mark.parametrize(
@@ -26,7 +28,10 @@ def said(feature="value", rolling=ROW, centre=USUAL, run=1, time_share=0.0):
         ({"feature": "mean"}, "cpu averages 90 over 12 samples, 2.2x its usual 40"),
         ({"feature": "spread"}, "cpu varies by 12 over 12 samples, 6.0x its usual 2"),
         ({"feature": "difference"}, "cpu rose by 50 in one step to 124"),
-        ({"feature": "difference", "rolling": [10.0, 40.0, 1.0, -1500.0]}, "cpu fell by 1,500 in one step to 10"),
+        (
+            {"feature": "difference", "rolling": [10.0, 40.0, 1.0, -1500.0]},
+            "cpu fell by 1,500 in one step to 10",
+        ),
         ({"feature": "missing", "rolling": [NAN] * 4}, "cpu is missing"),
         ({"rolling": [NAN] * 4}, "cpu is missing"),
         ({"run": 3}, "cpu is 124, 3.1x its usual 40; 3 in a row"),

@@ -1,4 +1,6 @@
-"""Scoring over a state that came from a snapshot: nothing is dropped before the log says who judges."""
+"""Scoring over a state that came from a snapshot: nothing is dropped before the log says who
+judges.
+"""
 
 import numpy as np
 
@@ -10,7 +12,9 @@ from shared.settings import DetectionSettings, InputSettings, QualitySettings
 
 
 def rules(detector):
-    return Rules(InputSettings(), Configuration(detector, 5, DetectionSettings(), QualitySettings()), 10)
+    return Rules(
+        InputSettings(), Configuration(detector, 5, DetectionSettings(), QualitySettings()), 10
+    )
 
 
 def test_what_the_members_remember_is_dropped_only_when_the_log_switches_to_a_trained_detector():
@@ -25,4 +29,6 @@ def test_what_the_members_remember_is_dropped_only_when_the_log_switches_to_a_tr
     assert len(state.ensemble.metrics) == 3
     scorer.use(None, rules(Detector.ONE_CLASS_SVM).configuration)
     assert len(state.ensemble.metrics) == 0
-    assert np.array_equal(state.to_arrays()["ensemble_metrics"].shape, (0, state.ensemble.metrics.dtype.itemsize))
+    assert np.array_equal(
+        state.to_arrays()["ensemble_metrics"].shape, (0, state.ensemble.metrics.dtype.itemsize)
+    )

@@ -28,7 +28,7 @@ def folder(tmp_path):
     return SnapshotFolder(tmp_path, "cluster/1", "metrics.test.raw", "topic-id", "group", keep=2)
 
 
-# --- restoring -------------------------------------------------------------------------------------------------
+# --- restoring ------------------------------------------------------------------------------------
 
 
 def test_the_newest_at_or_below_the_committed_offset_is_restored(folder):
@@ -111,7 +111,7 @@ def test_a_state_without_online_members_and_back(folder):
         assert snapshots.encode(folder.restore(0, 99, 0).state) == snapshots.encode(writer.state)
 
 
-# --- damage ----------------------------------------------------------------------------------------------------
+# --- damage ---------------------------------------------------------------------------------------
 
 
 def test_damage_is_passed_over_and_named(folder):
@@ -123,7 +123,9 @@ def test_damage_is_passed_over_and_named(folder):
 
 
 def test_what_builds_on_damage_is_passed_over(folder):
-    """A damaged base takes its deltas with it, and is named once; the chain before takes their place."""
+    """A damaged base takes its deltas with it, and is named once; the chain before takes their
+    place.
+    """
     put(folder, 20)
     files = sorted(put(folder, 44, 45, 46))
     flip(files[0])
@@ -192,16 +194,23 @@ def test_a_delta_says_itself_what_it_goes_on_from(folder):
     """Whatever its name says."""
     base, *_ = put(folder, 44)
     other, state = feeding(44, LOGS[1]), feeding(45, LOGS[1])
-    digest, _ = folder.store(0, Selection.of(state, marks_of(other)).frame(folder.store(0, Selection.of(other).frame())[0]))
+    digest, _ = folder.store(
+        0,
+        Selection.of(state, marks_of(other)).frame(folder.store(0, Selection.of(other).frame())[0]),
+    )
     for path in folder.partition(0).iterdir():
         if digest[:16] in path.name:
-            path.rename(path.with_name("-".join([*path.stem.split("-")[:3], base.stem.split("-")[2]]) + ".snapshot"))
+            path.rename(
+                path.with_name(
+                    "-".join([*path.stem.split("-")[:3], base.stem.split("-")[2]]) + ".snapshot"
+                )
+            )
     restored = folder.restore(0, 45, 0)
     assert restored.state.next_offset == 44
     assert "goes on from another snapshot" in restored.refused[0]
 
 
-# --- the folder ------------------------------------------------------------------------------------------------
+# --- the folder -----------------------------------------------------------------------------------
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
@@ -213,7 +222,9 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_names_that_are_no_file_names_never_meet(tmp_path):
-    paths = {SnapshotFolder(tmp_path, c, "t", "", "g").partition(0) for c in ("a/b", "a_b", "..", "a b")}
+    paths = {
+        SnapshotFolder(tmp_path, c, "t", "", "g").partition(0) for c in ("a/b", "a_b", "..", "a b")
+    }
     assert len(paths) == 4
     assert all(tmp_path in path.resolve().parents for path in paths)
 
@@ -224,12 +235,18 @@ def test_only_the_newest_bases_are_kept(folder):
         writer.fold(5)
         writer.write()
         writer.trail.tip = None
-    assert [path.name.split("-")[1] for path in sorted(folder.partition(0).iterdir())] == [f"{20:020d}", f"{25:020d}"]
+    assert [path.name.split("-")[1] for path in sorted(folder.partition(0).iterdir())] == [
+        f"{20:020d}",
+        f"{25:020d}",
+    ]
 
 
 def test_what_a_crash_left_and_other_versions_go_when_there_is_enough(folder):
     put(folder, 20)
-    left = [folder.partition(0) / "1234.tmp", folder.partition(0) / f"v{STATE_VERSION - 1}-{15:020d}-{0:016x}.snapshot"]
+    left = [
+        folder.partition(0) / "1234.tmp",
+        folder.partition(0) / f"v{STATE_VERSION - 1}-{15:020d}-{0:016x}.snapshot",
+    ]
     for path in left:
         path.write_bytes(b"x")
     put(folder, 30)
@@ -288,7 +305,7 @@ def test_a_full_disk_leaves_the_older_ones(folder, monkeypatch, call):
     assert snapshots.encode(folder.restore(0, 100, 0).state) == snapshots.encode(feeding(45))
 
 
-# --- random runs -----------------------------------------------------------------------------------------------
+# --- random runs ----------------------------------------------------------------------------------
 
 ACTIONS = st.lists(
     st.one_of(
@@ -296,7 +313,9 @@ ACTIONS = st.lists(
         st.tuples(st.just("write"), st.integers(0, 1), st.just(0)),
         st.tuples(st.just("crash"), st.integers(0, 1), st.integers(0, 60)),
         st.tuples(st.just("torn"), st.integers(0, 1), st.integers(0, 1 << 30)),
-        st.tuples(st.sampled_from(["flip", "cut", "remove"]), st.integers(0, 20), st.integers(0, 1 << 30)),
+        st.tuples(
+            st.sampled_from(["flip", "cut", "remove"]), st.integers(0, 20), st.integers(0, 1 << 30)
+        ),
     ),
     min_size=4,
     max_size=25,
@@ -306,7 +325,9 @@ ACTIONS = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, len(LOGS) - 1), ACTIONS)
 def test_whatever_happens_a_restored_state_is_a_straight_fold(tmp_path_factory, seed, actions):
-    """Two processes in one folder, crashes in the middle of a write, damage anywhere: right or older, never wrong."""
+    """Two processes in one folder, crashes in the middle of a write, damage anywhere: right or
+    older, never wrong.
+    """
     log = LOGS[seed]
     folder = SnapshotFolder(tmp_path_factory.mktemp("run"), "c", "t", "", "g", keep=2)
     writers = [Writer(folder, log), Writer(folder, log)]
@@ -319,7 +340,10 @@ def test_whatever_happens_a_restored_state_is_a_straight_fold(tmp_path_factory, 
             error = writers[which].write()
             assert error is None or damaged
             if error is None and not damaged:
-                assert folder.restore(0, writers[which].state.next_offset, 0).tip.offset == writers[which].state.next_offset
+                assert (
+                    folder.restore(0, writers[which].state.next_offset, 0).tip.offset
+                    == writers[which].state.next_offset
+                )
         elif action == "crash":
             writers[which] = Writer(folder, log, amount)
             assert_right(writers[which].restored, amount, log)
@@ -336,7 +360,9 @@ def test_whatever_happens_a_restored_state_is_a_straight_fold(tmp_path_factory, 
 def assert_right(restored, at_most: int, log: list[tuple]) -> None:
     if restored.state is not None:
         assert restored.tip.offset == restored.state.next_offset <= at_most
-        assert snapshots.encode(restored.state) == snapshots.encode(feeding(restored.tip.offset, log))
+        assert snapshots.encode(restored.state) == snapshots.encode(
+            feeding(restored.tip.offset, log)
+        )
 
 
 def hit(path: Path, action: str, amount: int) -> None:
@@ -351,7 +377,9 @@ def hit(path: Path, action: str, amount: int) -> None:
 
 
 def torn(folder: SnapshotFolder, writer: Writer, amount: int) -> None:
-    """A write that ends in the middle, by a crash before its name, or by a lost disk cache after it."""
+    """A write that ends in the middle, by a crash before its name, or by a lost disk cache after
+    it.
+    """
     before = set(folder.partition(0).glob("*")) if folder.partition(0).is_dir() else set()
     writer.write()
     for path in set(folder.partition(0).glob("*")) - before:

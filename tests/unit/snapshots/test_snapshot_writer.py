@@ -100,7 +100,9 @@ class Clocks:
         self.cpu_s += self.behind_s
         return self.cpu_s
 
-    def write(self, writer: SnapshotWriter, trail: Trail, state: PartitionState, monkeypatch) -> None:
+    def write(
+        self, writer: SnapshotWriter, trail: Trail, state: PartitionState, monkeypatch
+    ) -> None:
         real = Selection.frame
 
         def slow(*args):
@@ -112,7 +114,9 @@ class Clocks:
             state.next_offset += 1
             writer.write(trail, state)
 
-    def until_due(self, writer: SnapshotWriter, trails: list[Trail], load: float, interval_s: float = 10.0) -> float:
+    def until_due(
+        self, writer: SnapshotWriter, trails: list[Trail], load: float, interval_s: float = 10.0
+    ) -> float:
         began_s = self.now_s
         while (due := writer.next_due(trails, interval_s)) is None:
             self.now_s += 0.1
@@ -130,7 +134,8 @@ class Clocks:
         (0.1, 0.1, 0.01, 10.0),
         (0.0, 0.0, 0.6, REPLAY_S / 0.6),  # much to do again: before the interval
         (0.1, 1.0, 0.01, 1.1 / SHARE),  # nothing is pressing: all of it within the share
-        (0.1, 1.0, 0.2, REPLAY_S / 0.2),  # a restart would have much to do: the loop's part within the share
+        # a restart would have much to do: the loop's part within the share
+        (0.1, 1.0, 0.2, REPLAY_S / 0.2),
         (0.4, 1.0, 0.2, 0.4 / SHARE),  # the share of the loop goes before the replay
     ],
 )
@@ -143,10 +148,14 @@ def test_how_long_to_wait(folder, monkeypatch, copy_s, cpu_s, load, wait_s):
 
 
 def test_a_process_that_never_lives_for_an_interval_writes_snapshots(folder):
-    """What it had to replay itself counts as well, else each of its starts would take longer than the one before."""
+    """What it had to replay itself counts as well, else each of its starts would take longer than
+    the one before.
+    """
     clocks = Clocks(0.0, 0.0)
     writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
-    replayed = [Trail(number, captured_at_s=clocks.now_s, work_s=REPLAY_S / 2) for number in range(2)]
+    replayed = [
+        Trail(number, captured_at_s=clocks.now_s, work_s=REPLAY_S / 2) for number in range(2)
+    ]
     assert writer.next_due(replayed, 10.0) is replayed[0]
     replayed[1].work_s -= 0.1
     assert writer.next_due(replayed, 10.0) is None
@@ -157,7 +166,9 @@ def test_after_a_failure_it_waits_for_the_interval(folder, monkeypatch):
     clocks, trail, state = Clocks(0.0, 0.0), Trail(0, work_s=2 * REPLAY_S), feeding(30)
     writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, behind=False)
     with monkeypatch.context() as patched:
-        patched.setattr(SnapshotFolder, "store", lambda *_: (_ for _ in ()).throw(ConfigError("full")))
+        patched.setattr(
+            SnapshotFolder, "store", lambda *_: (_ for _ in ()).throw(ConfigError("full"))
+        )
         clocks.write(writer, trail, state, monkeypatch)
     assert [str(done.error) for done in writer.finished()] == ["full"]
     assert clocks.until_due(writer, [trail], 0.5) == pytest.approx(10.0, abs=0.21)

@@ -23,7 +23,12 @@ from shared.snapshots.frames import Selection, overlay, parse, state_of
 from tests.support.snapshot_logs import LOGS, NAMES, feed, log_of, marks_of
 
 ROWS = st.lists(
-    st.tuples(st.integers(0, 3), st.integers(0, 40), st.floats(-1e3, 1e3), st.one_of(st.just(float("nan")), st.floats(0, 1))),
+    st.tuples(
+        st.integers(0, 3),
+        st.integers(0, 40),
+        st.floats(-1e3, 1e3),
+        st.one_of(st.just(float("nan")), st.floats(0, 1)),
+    ),
     max_size=50,
 )
 
@@ -68,7 +73,11 @@ def test_any_damage_is_refused(data):
         damaged = whole[: data.draw(st.integers(0, len(whole) - 1))]
     elif kind == "flip":
         place = data.draw(st.integers(0, len(whole) - 1))
-        damaged = whole[:place] + bytes([whole[place] ^ (1 << data.draw(st.integers(0, 7)))]) + whole[place + 1 :]
+        damaged = (
+            whole[:place]
+            + bytes([whole[place] ^ (1 << data.draw(st.integers(0, 7)))])
+            + whole[place + 1 :]
+        )
     elif kind == "junk":
         damaged = data.draw(st.binary(max_size=200))
     else:
@@ -123,12 +132,19 @@ def test_a_header_that_lies_is_refused(change, why):
 )
 def test_a_delta_that_lies_is_refused(change, why):
     state = state_at(44)
-    base, marks = parse(np.frombuffer(bytearray(snapshots.encode(state)), np.uint8)), marks_of(state)
+    base, marks = (
+        parse(np.frombuffer(bytearray(snapshots.encode(state)), np.uint8)),
+        marks_of(state),
+    )
     feed(state, LOGS[0][44:45])
-    body = b"".join(bytes(piece) for piece in Selection.of(state, marks).frame(base.digest).pieces())
+    body = b"".join(
+        bytes(piece) for piece in Selection.of(state, marks).frame(base.digest).pieces()
+    )
     whole = body + hashlib.sha256(body).digest()
     good = parse(np.frombuffer(whole, np.uint8))
-    assert snapshots.encode(state_of(good, overlay(overlay({}, base), good))) == snapshots.encode(state)
+    assert snapshots.encode(state_of(good, overlay(overlay({}, base), good))) == snapshots.encode(
+        state
+    )
     with pytest.raises(SnapshotRefused, match=why):
         overlay(overlay({}, base), parse(np.frombuffer(resealed(whole, change), np.uint8)))
 
@@ -139,21 +155,43 @@ PLANS = {1: compile_plan(flat_schema("lapwing.Metric", "host", ("cpu", "disk")),
 
 @pytest.mark.parametrize("detector", [Detector.ENSEMBLE, Detector.ISOLATION_FOREST])
 def test_the_marks_name_every_row_that_the_kernels_move(detector):
-    """Also with late rows, duplicates and entities that start anew; what stands still, they do not name."""
-    rows = [(NAMES[e], minute * 60_000, cpu, None if np.isnan(disk) else disk) for e, minute, cpu, disk in log_of(7, 200)]
-    rows = [{"host": h, "timestamp": 1_400_000_000_000 + t, "cpu": cpu, "disk": disk} for h, t, cpu, disk in rows]
-    values = [encode_records(flat_schema("lapwing.Metric", "host", ("cpu", "disk")), 1, [row])[0] for row in rows]
-    batch = Batch("in", 0, Blob.join(values), Blob.join([b""] * 200), np.arange(200), np.zeros(200, np.int64))
-    configuration = Configuration(detector, 5, DetectionSettings(warmup_samples=20), QualitySettings(forget_days=0.01))
+    """Also with late rows, duplicates and entities that start anew; what stands still, they do not
+    name.
+    """
+    rows = [
+        (NAMES[e], minute * 60_000, cpu, None if np.isnan(disk) else disk)
+        for e, minute, cpu, disk in log_of(7, 200)
+    ]
+    rows = [
+        {"host": h, "timestamp": 1_400_000_000_000 + t, "cpu": cpu, "disk": disk}
+        for h, t, cpu, disk in rows
+    ]
+    values = [
+        encode_records(flat_schema("lapwing.Metric", "host", ("cpu", "disk")), 1, [row])[0]
+        for row in rows
+    ]
+    batch = Batch(
+        "in", 0, Blob.join(values), Blob.join([b""] * 200), np.arange(200), np.zeros(200, np.int64)
+    )
+    configuration = Configuration(
+        detector, 5, DetectionSettings(warmup_samples=20), QualitySettings(forget_days=0.01)
+    )
     scorer = Scorer(PartitionState(0), Rules(INPUT, configuration, 100))
     state, named, moved = scorer.state, 0, 0
     for start, stop in pairwise(range(0, 201, 4)):
-        marks, before = marks_of(state), {name: array.copy() for name, array in state.to_arrays().items()}
+        marks, before = (
+            marks_of(state),
+            {name: array.copy() for name, array in state.to_arrays().items()},
+        )
         scorer.process(batch.rows(start, stop), PLANS)
         arrays, changed = state.to_arrays(), marks.changed(state)
         for name, index in marks.by_row(state, arrays).items():
             was, now = before[name], arrays[name]
-            rows_moved = np.flatnonzero((was != now[: len(was)]).reshape(len(was), -1).any(axis=1)) if len(was) else []
+            rows_moved = (
+                np.flatnonzero((was != now[: len(was)]).reshape(len(was), -1).any(axis=1))
+                if len(was)
+                else []
+            )
             assert set(rows_moved) | set(range(len(was), len(now))) <= set(changed[index])
             named, moved = named + len(changed[index]), moved + len(rows_moved)
     assert 0 < moved <= named < 200 * (3 if detector is Detector.ENSEMBLE else 2)

@@ -48,7 +48,9 @@ def _restore_logging():
 def samples(counted):
     text = telemetry.prometheus_text(counted).decode()
     return {
-        (s.name, tuple(sorted(s.labels.items()))): s.value for f in text_string_to_metric_families(text) for s in f.samples
+        (s.name, tuple(sorted(s.labels.items()))): s.value
+        for f in text_string_to_metric_families(text)
+        for s in f.samples
     }, text
 
 
@@ -136,7 +138,9 @@ def test_health_and_metrics_over_http():
     port, why = free_port(), ["no partitions yet"]
     counted = c.Counters()
     counted.add(c.DEAD_LETTERS, 1, "truncated")
-    with telemetry.TelemetryServer(TelemetrySettings(port=port, host="127.0.0.1"), counted, lambda: why[0]):
+    with telemetry.TelemetryServer(
+        TelemetrySettings(port=port, host="127.0.0.1"), counted, lambda: why[0]
+    ):
         base = f"http://127.0.0.1:{port}"
         assert get(f"{base}/health/live")[0] == 200
         status, _, body = get(f"{base}/health/ready")
@@ -175,21 +179,38 @@ def lines(settings, say):
 
 def test_json_lines_begin_with_the_event():
     (text,) = lines(
-        TelemetrySettings(), lambda: telemetry.logger(slot="1").info("model.activated", partition=3, share=float("nan"))
+        TelemetrySettings(),
+        lambda: telemetry.logger(slot="1").info("model.activated", partition=3, share=float("nan")),
     )
     assert text.startswith('{"event": "model.activated", "time": "')
     fields = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
     assert fields["time"].endswith("Z")
-    assert (fields["level"], fields["slot"], fields["partition"], fields["share"]) == ("info", "1", 3, "nan")
+    assert (fields["level"], fields["slot"], fields["partition"], fields["share"]) == (
+        "info",
+        "1",
+        3,
+        "nan",
+    )
 
 
 def test_an_anomaly_reads_as_a_sentence():
-    fields = {"at": "2014-04-16 03:35", "host": "web-1", "score": 0.71234, "because": "cpu is 98, 3x its usual 31"}
-    wanted = "anomaly at 2014-04-16 03:35 host=web-1 score=0.7123 because cpu is 98, 3x its usual 31"
+    fields = {
+        "at": "2014-04-16 03:35",
+        "host": "web-1",
+        "score": 0.71234,
+        "because": "cpu is 98, 3x its usual 31",
+    }
+    wanted = (
+        "anomaly at 2014-04-16 03:35 host=web-1 score=0.7123 because cpu is 98, 3x its usual 31"
+    )
     assert telemetry.line("anomaly", fields) == wanted
-    (text,) = lines(TelemetrySettings(log_format="human"), lambda: telemetry.logger().info("anomaly", **fields))
+    (text,) = lines(
+        TelemetrySettings(log_format="human"), lambda: telemetry.logger().info("anomaly", **fields)
+    )
     assert text.partition("Z ")[2] == wanted
-    (text,) = lines(TelemetrySettings(log_format="json"), lambda: telemetry.logger().info("anomaly", **fields))
+    (text,) = lines(
+        TelemetrySettings(log_format="json"), lambda: telemetry.logger().info("anomaly", **fields)
+    )
     assert json.loads(text)["because"] == fields["because"]
 
 
@@ -201,7 +222,10 @@ def test_level_decides_and_the_standard_library_takes_the_same_way():
         logging.getLogger("library").info("hidden too")
 
     read = [json.loads(text) for text in lines(TelemetrySettings(log_level="warning"), say)]
-    assert [(r["event"], r["level"]) for r in read] == [("shown", "warning"), ("said so", "warning")]
+    assert [(r["event"], r["level"]) for r in read] == [
+        ("shown", "warning"),
+        ("said so", "warning"),
+    ]
 
 
 @pytest.mark.parametrize("log_format", ["json", "human"])

@@ -1,4 +1,6 @@
-"""The fault suite's own account: what is missing, doubled, changed or out of order is counted as such, and nothing else is."""
+"""The fault suite's own account: what is missing, doubled, changed or out of order is counted as
+such, and nothing else is.
+"""
 
 from __future__ import annotations
 
@@ -81,19 +83,43 @@ def test_order_is_that_of_the_input_within_a_partition_of_the_results():
 def test_progress_says_when_a_record_was_first_followed_by_a_result():
     account = Account()
     account.progress[0] += [(1.0, 3), (2.0, 7)]
-    assert [account.reached_s(0, offset) for offset in (0, 3, 4, 7, 8)] == [1.0, 1.0, 2.0, 2.0, None]
+    assert [account.reached_s(0, offset) for offset in (0, 3, 4, 7, 8)] == [
+        1.0,
+        1.0,
+        2.0,
+        2.0,
+        None,
+    ]
     assert account.reached_s(1, 0) is None
 
 
 def test_a_tally_with_anything_in_it_is_not_clean():
     assert Tally("ci", None).clean
-    for one in (Counts(lost=1), Counts(duplicates=1), Counts(wrong=1), Counts(disorder=1), Counts(problems=["no"])):
+    for one in (
+        Counts(lost=1),
+        Counts(duplicates=1),
+        Counts(wrong=1),
+        Counts(disorder=1),
+        Counts(problems=["no"]),
+    ):
         assert not Tally("ci", None, counts=one).clean
 
 
 def test_the_table_shows_every_figure():
-    record = Tally("ci", None, runs=2, kills=3, counts=Counts(4, 5, 6, 7), recoveries=[1.0, 2.0, 9.0]).record("fault")
-    assert as_text([record]).splitlines()[1].split() == ["fault", "2", "3", "4", "5", "6", "7", "2.0", "9.0"]
+    record = Tally(
+        "ci", None, runs=2, kills=3, counts=Counts(4, 5, 6, 7), recoveries=[1.0, 2.0, 9.0]
+    ).record("fault")
+    assert as_text([record]).splitlines()[1].split() == [
+        "fault",
+        "2",
+        "3",
+        "4",
+        "5",
+        "6",
+        "7",
+        "2.0",
+        "9.0",
+    ]
 
 
 def test_every_row_has_a_name_of_its_own_and_the_levels_grow():
@@ -120,7 +146,9 @@ def test_bad_records_come_in_every_kind_and_leave_the_good_ones_alone():
     mix = Mix(poison=0.5, bursts={100: 50})
     content, clean = Content(3, IDS, 6, mix), Content(3, IDS, 6, mix.without_poison())
     content.need(1000)
-    good = [record for record, is_good in zip(content.records, content.good, strict=True) if is_good]
+    good = [
+        record for record, is_good in zip(content.records, content.good, strict=True) if is_good
+    ]
     clean.need(len(good))
     assert good == clean.records[: len(good)]
     assert all(clean.good)

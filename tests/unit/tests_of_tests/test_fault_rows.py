@@ -1,4 +1,6 @@
-"""What rows of the fault suite compute by themselves: whose coordinator a name has, and whether a predictor grew."""
+"""What rows of the fault suite compute by themselves: whose coordinator a name has, and whether a
+predictor grew.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from tests.faults.rows_soak import Usage, _judge
 from tests.faults.table import Tally
 
 
-@pytest.mark.parametrize(("text", "hashed"), [("", 0), ("a", 97), ("hello", 99162322), ("kafka", 101807910)])
+@pytest.mark.parametrize(
+    ("text", "hashed"), [("", 0), ("a", 97), ("hello", 99162322), ("kafka", 101807910)]
+)
 def test_names_are_shared_out_as_java_does(text, hashed):
     assert _java_hash(text) == hashed
 
@@ -28,10 +32,15 @@ def usage_of(*samples: list[tuple[float, float, int, int]]) -> Usage:
     return usage
 
 
-def steady(count: int, *, rss: float = 0, fds: int = 0, threads: int = 0) -> list[tuple[float, float, int, int]]:
+def steady(
+    count: int, *, rss: float = 0, fds: int = 0, threads: int = 0
+) -> list[tuple[float, float, int, int]]:
     """Samples of a process that takes so much more in its last quarter."""
     late = [4 * k >= 3 * count for k in range(count)]
-    return [(2.0 * k, 200 + rss * late[k], 20 + fds * late[k], 15 + threads * late[k]) for k in range(count)]
+    return [
+        (2.0 * k, 200 + rss * late[k], 20 + fds * late[k], 15 + threads * late[k])
+        for k in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -46,7 +55,12 @@ def steady(count: int, *, rss: float = 0, fds: int = 0, threads: int = 0) -> lis
 )
 def test_a_predictor_that_grew_fails_the_soak(grown, clean):
     tally = Tally("soak", None)
-    _judge(SimpleNamespace(name="run1"), tally, usage_of(steady(80, **grown)), SimpleNamespace(done={"broker killed": 3}))
+    _judge(
+        SimpleNamespace(name="run1"),
+        tally,
+        usage_of(steady(80, **grown)),
+        SimpleNamespace(done={"broker killed": 3}),
+    )
     assert tally.clean is clean
     record = tally.record("soak")
     assert len(record["rss_mib"]) == len(record["fds"]) == len(record["threads"]) == 4
@@ -55,11 +69,18 @@ def test_a_predictor_that_grew_fails_the_soak(grown, clean):
 
 def test_the_process_that_lived_longest_is_judged_if_it_lived_long_enough():
     tally = Tally("soak", None)
-    _judge(SimpleNamespace(name="run1"), tally, usage_of(steady(20), steady(60)), SimpleNamespace(done={}))
+    _judge(
+        SimpleNamespace(name="run1"),
+        tally,
+        usage_of(steady(20), steady(60)),
+        SimpleNamespace(done={}),
+    )
     assert tally.clean
     assert tally.more["samples"] == 60
     short = Tally("soak", None)
-    _judge(SimpleNamespace(name="run1"), short, usage_of(*[steady(20)] * 4), SimpleNamespace(done={}))
+    _judge(
+        SimpleNamespace(name="run1"), short, usage_of(*[steady(20)] * 4), SimpleNamespace(done={})
+    )
     assert not short.clean
 
 

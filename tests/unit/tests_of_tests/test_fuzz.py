@@ -23,14 +23,23 @@ def test_damaged_records_are_records_or_named_rejects() -> None:
     assert found.accepted + found.rejected.total() == found.records == (2_000 if SLOW else 20_000)
     assert found.twin >= found.records // TWIN_EVERY
     assert found.accepted > found.records // 20
-    usual = {Reason.MALFORMED, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA}
+    usual = {
+        Reason.MALFORMED,
+        Reason.TRUNCATED,
+        Reason.TRAILING_BYTES,
+        Reason.NOT_AVRO,
+        Reason.UNKNOWN_SCHEMA,
+    }
     assert {reason.code for reason in usual} <= found.rejected.keys()
 
 
 def test_most_mutations_change_a_record() -> None:
     rng = random.Random(0)
     pool = valid_records(rng, 20)
-    assert len({mutate(rng.choice(pool), rng.choice(pool), rng) for _ in range(1000)} - set(pool)) > 800
+    assert (
+        len({mutate(rng.choice(pool), rng.choice(pool), rng) for _ in range(1000)} - set(pool))
+        > 800
+    )
 
 
 @pytest.mark.parametrize("wrong", ["a neighbour", "a lost row", "another answer"])
@@ -44,7 +53,9 @@ def test_a_surprise_is_seen(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None
         if wrong == "a neighbour":
             columns.values[0] += 1.0
         elif wrong == "a lost row":
-            kept = [getattr(columns, name)[:-1] for name in ("accepted", "entity", "time_ms", "values")]
+            kept = [
+                getattr(columns, name)[:-1] for name in ("accepted", "entity", "time_ms", "values")
+            ]
             return Columns(*kept, columns.rejected, columns.reasons)
         else:
             columns.reasons[columns.reasons == Reason.TRUNCATED] = Reason.MALFORMED

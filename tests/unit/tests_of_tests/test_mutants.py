@@ -1,4 +1,6 @@
-"""The mutants of the fault suite can be planted: each replaces what stands once in its file, and what it leaves is Python."""
+"""The mutants of the fault suite can be planted: each replaces what stands once in its file, and
+what it leaves is Python.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ def test_a_text_that_is_not_there_once_is_an_error(text):
         (Counts(problems=["slow", "run1 is\nstuck"]), "stuck", "run1 is stuck"),
     ],
 )
-def test_a_mutant_is_noticed_by_figures_or_by_the_problem_that_it_must_make(counts: Counts, sign: str, how: str):
+def test_a_mutant_is_noticed_by_figures_or_by_the_problem_that_it_must_make(
+    counts: Counts, sign: str, how: str
+):
     assert noticed(counts, sign) == how
 
 

@@ -1,4 +1,6 @@
-"""The proxy of the fault tests: bytes pass unchanged; it cuts, delays and holds what it is told to, and nothing else."""
+"""The proxy of the fault tests: bytes pass unchanged; it cuts, delays and holds what it is told to,
+and nothing else.
+"""
 
 from __future__ import annotations
 

@@ -18,11 +18,15 @@ HOUR_MS = 3_600_000
 
 
 def judged(flags: dict[str, str]) -> Trained:
-    """Hourly rows: . or ! in the training part, then after a | the same in the test part; ! is above the threshold."""
+    """Hourly rows: . or ! in the training part, then after a | the same in the test part; ! is
+    above the threshold.
+    """
     base = trained(Detector.ISOLATION_FOREST)
     threshold = base.model.threshold
     marks = {name: text.replace("|", "") for name, text in flags.items()}
-    rows = rows_of({name: np.zeros((len(text), 1)) for name, text in marks.items()}, ("cpu",), HOUR_MS)
+    rows = rows_of(
+        {name: np.zeros((len(text), 1)) for name, text in marks.items()}, ("cpu",), HOUR_MS
+    )
     part, scores = [], []
     for name in sorted(flags):
         before = flags[name].index("|")
@@ -40,27 +44,58 @@ def test_figures_by_hand() -> None:
     assert figures["rows"] == {"train": 12, "test": 9}
     assert figures["entities"] == 2
     assert figures["flagged_share"] == {"train": round(3 / 12, 6), "test": round(3 / 9, 6)}
-    assert figures["per_entity"]["a"]["test"] == {"rows": 5, "flagged": 3, "alarms": 2, "days": round(4 / 24, 6)}
-    assert figures["per_entity"]["b"]["train"] == {"rows": 3, "flagged": 1, "alarms": 1, "days": round(2 / 24, 6)}
+    assert figures["per_entity"]["a"]["test"] == {
+        "rows": 5,
+        "flagged": 3,
+        "alarms": 2,
+        "days": round(4 / 24, 6),
+    }
+    assert figures["per_entity"]["b"]["train"] == {
+        "rows": 3,
+        "flagged": 1,
+        "alarms": 1,
+        "days": round(2 / 24, 6),
+    }
     assert figures["alarms_per_entity_and_day"]["test"] == pytest.approx(2 / (7 / 24), abs=1e-3)
     assert figures["labels"] is None
     assert "labels" not in figures["per_entity"]["a"]
-    assert figures["per_entity"]["a"]["peak_severity"] > 0.5 > figures["per_entity"]["b"]["peak_severity"]
+    assert (
+        figures["per_entity"]["a"]["peak_severity"]
+        > 0.5
+        > figures["per_entity"]["b"]["peak_severity"]
+    )
     assert len(figures["score_quantiles"]["levels"]) == len(figures["score_quantiles"]["test"])
     json.dumps(figures, allow_nan=False)
 
 
 def test_hits_misses_and_false_alarms() -> None:
     labels = {
-        "a": [Window(at(10), at(11)), Window(at(13), at(13)), Window(at(2), at(3)), Window(at(90), at(99))],
+        "a": [
+            Window(at(10), at(11)),
+            Window(at(13), at(13)),
+            Window(at(2), at(3)),
+            Window(at(90), at(99)),
+        ],
         "b": [Window(at(0), at(1))],
         "stranger": [],
     }
     figures = evaluate(judged({"a": ".........|.!!..!", "b": "..|.!."}), labels)
-    assert figures["per_entity"]["a"]["labels"] == {"windows": 2, "hit": 1, "missed": 1, "false_alarms": 1}
-    assert figures["per_entity"]["b"]["labels"] == {"windows": 0, "hit": 0, "missed": 0, "false_alarms": 1}
+    assert figures["per_entity"]["a"]["labels"] == {
+        "windows": 2,
+        "hit": 1,
+        "missed": 1,
+        "false_alarms": 1,
+    }
+    assert figures["per_entity"]["b"]["labels"] == {
+        "windows": 0,
+        "hit": 0,
+        "missed": 0,
+        "false_alarms": 1,
+    }
     assert figures["labels"]["hit"] == 1
-    assert figures["labels"]["false_alarms_per_entity_and_day"] == pytest.approx(2 / (7 / 24), abs=1e-3)
+    assert figures["labels"]["false_alarms_per_entity_and_day"] == pytest.approx(
+        2 / (7 / 24), abs=1e-3
+    )
 
 
 def test_a_label_that_names_a_file_is_that_of_the_entity_called_after_it() -> None:
@@ -70,7 +105,13 @@ def test_a_label_that_names_a_file_is_that_of_the_entity_called_after_it() -> No
 
 def test_alarm_that_reaches_into_a_window_is_not_false() -> None:
     figures = evaluate(judged({"a": "..|!!!!."}), {"a": [Window(at(5), at(6))]})
-    assert figures["labels"] == {"windows": 1, "hit": 1, "missed": 0, "false_alarms": 0, "false_alarms_per_entity_and_day": 0.0}
+    assert figures["labels"] == {
+        "windows": 1,
+        "hit": 1,
+        "missed": 0,
+        "false_alarms": 0,
+        "false_alarms_per_entity_and_day": 0.0,
+    }
 
 
 def test_without_a_test_part() -> None:

@@ -29,8 +29,12 @@ def batch(partition: int, first_offset: int, records: list[bytes], step: int = 1
     )  # fmt: skip
 
 
-def events(names: list[str], times: list[int], values: list[list[float]], schema_id: int = 1) -> list[bytes]:
-    blob = encode_metric_events(schema_id, names, np.array(times, np.int64), np.array(values, np.float64))
+def events(
+    names: list[str], times: list[int], values: list[list[float]], schema_id: int = 1
+) -> list[bytes]:
+    blob = encode_metric_events(
+        schema_id, names, np.array(times, np.int64), np.array(values, np.float64)
+    )
     return [blob[row] for row in range(len(blob))]
 
 
@@ -38,7 +42,15 @@ def sample() -> list[tuple[int, int, list[bytes]]]:
     """(partition, first offset, records) in the order of arrival."""
     nan = np.nan
     return [
-        (1, 10, events(["b", "a", "b"], [START_MS, START_MS, START_MS + 1], [[1, nan, 3], [4, 5, 6], [7, 8, 9]])),
+        (
+            1,
+            10,
+            events(
+                ["b", "a", "b"],
+                [START_MS, START_MS, START_MS + 1],
+                [[1, nan, 3], [4, 5, 6], [7, 8, 9]],
+            ),
+        ),
         (0, 0, events(["c"], [START_MS], [[1, 2, 3]])),
         (1, 13, [b"", *events(["a"], [START_MS + 2], [[0.5, 20.0]], 2), b"\0\0\0\0\x09xyz"]),
         (0, 1, events(["c", "c"], [START_MS + 5, START_MS + 3], [[4, 5, 6], [7, 8, 9]])),
@@ -77,7 +89,12 @@ def test_facts_tell_offsets_and_reasons() -> None:
     history = collect(sample())
     assert history.facts() == {
         "0": {"first_offset": 0, "next_offset": 3, "accepted": 3, "rejected": {}},
-        "1": {"first_offset": 10, "next_offset": 16, "accepted": 4, "rejected": {"empty": 1, "unknown_schema": 1}},
+        "1": {
+            "first_offset": 10,
+            "next_offset": 16,
+            "accepted": 4,
+            "rejected": {"empty": 1, "unknown_schema": 1},
+        },
     }
     assert history.schema_ids == {1, 2}
     assert len(history) == 7
@@ -86,8 +103,16 @@ def test_facts_tell_offsets_and_reasons() -> None:
 
 def test_cuts_and_order_of_arrival_change_nothing() -> None:
     whole = collect(sample()).rows()
-    single = [(p, first + k, [record]) for p, first, records in sample() for k, record in enumerate(records)]
-    for parts in (single, sorted(single, key=lambda part: part[:2]), sorted(single, key=lambda part: (-part[0], part[1]))):
+    single = [
+        (p, first + k, [record])
+        for p, first, records in sample()
+        for k, record in enumerate(records)
+    ]
+    for parts in (
+        single,
+        sorted(single, key=lambda part: part[:2]),
+        sorted(single, key=lambda part: (-part[0], part[1])),
+    ):
         rows = collect(parts).rows()
         assert rows.series == whole.series
         assert rows.metrics == whole.metrics
@@ -96,7 +121,10 @@ def test_cuts_and_order_of_arrival_change_nothing() -> None:
 
 
 def test_entity_in_two_partitions_is_two_series() -> None:
-    parts = [(0, 0, events(["a"], [START_MS], [[1, 2, 3]])), (3, 7, events(["a"], [START_MS], [[4, 5, 6]]))]
+    parts = [
+        (0, 0, events(["a"], [START_MS], [[1, 2, 3]])),
+        (3, 7, events(["a"], [START_MS], [[4, 5, 6]])),
+    ]
     rows = collect(parts).rows()
     assert rows.series == (("a", 0), ("a", 3))
     assert rows.values[:, 0].tolist() == [1.0, 4.0]
@@ -114,7 +142,13 @@ def test_nothing_read_gives_no_rows() -> None:
 def many() -> Rows:
     values = {f"h{k}": series(5 + 7 * k, 2, k) for k in range(6)}
     rows = rows_of(values, ("x", "y"))
-    return Rows((*((f"h{k}", 0) for k in range(5)), ("h4", 1)), rows.bounds, rows.metrics, rows.time_ms, rows.values)
+    return Rows(
+        (*((f"h{k}", 0) for k in range(5)), ("h4", 1)),
+        rows.bounds,
+        rows.metrics,
+        rows.time_ms,
+        rows.values,
+    )
 
 
 @pytest.mark.parametrize("limit", [1, 20, 45, 10_000])

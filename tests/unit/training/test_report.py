@@ -17,11 +17,25 @@ from consumer_training.training import TRAIN
 from shared.events import Detector
 from shared.labels import Window
 from shared.settings import FeatureSettings
-from tests.support.models import DETECTORS, SETTINGS, START_MS, STEP_MS, rows_of, series, train, trained
+from tests.support.models import (
+    DETECTORS,
+    SETTINGS,
+    START_MS,
+    STEP_MS,
+    rows_of,
+    series,
+    train,
+    trained,
+)
 
 
 def figures_of(severity: dict[str, float], alarms: dict[str, int]) -> dict[str, object]:
-    return {"per_entity": {name: {"peak_severity": severity[name], "test": {"alarms": alarms[name]}} for name in severity}}
+    return {
+        "per_entity": {
+            name: {"peak_severity": severity[name], "test": {"alarms": alarms[name]}}
+            for name in severity
+        }
+    }
 
 
 def test_the_oddest_entities_get_the_pictures() -> None:
@@ -31,7 +45,9 @@ def test_the_oddest_entities_get_the_pictures() -> None:
 
 
 def test_file_names_are_plain_and_each_its_own() -> None:
-    names = file_names(["web-1", "WEB-1", "a/b", "a_b", "../../etc/passwd", "ü", "x" * 300, "..", "con:1"])
+    names = file_names(
+        ["web-1", "WEB-1", "a/b", "a_b", "../../etc/passwd", "ü", "x" * 300, "..", "con:1"]
+    )
     assert names["web-1"] == "web-1.png"
     assert names["a_b"] == "a_b.png"
     assert len({name.lower() for name in names.values()}) == len(names)
@@ -42,7 +58,9 @@ def test_file_names_are_plain_and_each_its_own() -> None:
 
 
 def test_report_json_says_what_has_no_picture() -> None:
-    document = json.loads(report_json(evaluate(trained(Detector.ISOLATION_FOREST)), {"host-0": "host-0.png"}, 2))
+    document = json.loads(
+        report_json(evaluate(trained(Detector.ISOLATION_FOREST)), {"host-0": "host-0.png"}, 2)
+    )
     assert document["pictures"] == {"host-0": "host-0.png"}
     assert document["entities_without_picture"] == 2
     assert set(document["per_entity"]) == {"host-0", "host-1", "host-2"}
@@ -76,13 +94,18 @@ def test_view_shows_the_rows_and_the_anomalies(detector: Detector) -> None:
 
 def test_views_only_of_entities_that_the_model_knows() -> None:
     result = trained(Detector.ISOLATION_FOREST)
-    assert [view.entity for view in views(result, ["host-2", "stranger", "host-0"])] == ["host-0", "host-2"]
+    assert [view.entity for view in views(result, ["host-2", "stranger", "host-0"])] == [
+        "host-0",
+        "host-2",
+    ]
 
 
 def test_metric_that_an_entity_never_reports_has_no_panel() -> None:
     values = {f"host-{k}": series(200, 2, k) for k in range(3)}
     values["host-2"][:, 0] = np.nan
-    result = train(rows_of(values, ("cpu", "network")), Detector.ONE_CLASS_SVM, FeatureSettings(), SETTINGS)
+    result = train(
+        rows_of(values, ("cpu", "network")), Detector.ONE_CLASS_SVM, FeatureSettings(), SETTINGS
+    )
     (view,) = views(result, ["host-2"])
     assert view.metrics == ("network",)
     assert set(view.at_metric.tolist()) <= {0}
@@ -113,7 +136,11 @@ def test_odd_views_can_be_drawn(rows: int) -> None:
     )  # fmt: skip
     assert pictures.draw(small).startswith(b"\x89PNG")
     missing = replace(
-        small, at_ms=view.time_ms[:1], at_value=np.array([np.nan]), at_metric=np.zeros(1, np.int64), severity=np.array([1.0])
+        small,
+        at_ms=view.time_ms[:1],
+        at_value=np.array([np.nan]),
+        at_metric=np.zeros(1, np.int64),
+        severity=np.array([1.0]),
     )
     assert pictures.draw(missing).startswith(b"\x89PNG")
 
@@ -121,7 +148,13 @@ def test_odd_views_can_be_drawn(rows: int) -> None:
 def test_runs_of_anomalies_are_parted_by_usual_rows() -> None:
     (view,) = views(trained(Detector.ISOLATION_FOREST), ["host-0"])
     at = view.time_ms[[3, 4, 5, 9, 10, 12]]
-    several = replace(view, at_ms=at, at_value=np.ones(6), at_metric=np.array([0, 0, 0, 0, 1, 0]), severity=np.full(6, 0.6))
+    several = replace(
+        view,
+        at_ms=at,
+        at_value=np.ones(6),
+        at_metric=np.array([0, 0, 0, 0, 1, 0]),
+        severity=np.full(6, 0.6),
+    )
     assert [run.tolist() for run in pictures._runs_of(several, 0)] == [[0, 1, 2], [3], [5]]
     assert [run.tolist() for run in pictures._runs_of(several, 1)] == [[4]]
     assert pictures._runs_of(several, 2) == []
@@ -134,6 +167,8 @@ def test_lines_are_not_drawn_through_gaps() -> None:
     assert np.isnan(column).tolist() == [False, False, False, True, False, False]
 
 
-@pytest.mark.parametrize(("value", "said"), [(0.8, "0.8"), (0.0, "0"), (1500.0, "1.5 k"), (-2e6, "-2 M"), (3e9, "3 G")])
+@pytest.mark.parametrize(
+    ("value", "said"), [(0.8, "0.8"), (0.0, "0"), (1500.0, "1.5 k"), (-2e6, "-2 M"), (3e9, "3 G")]
+)
 def test_short_numbers(value: float, said: str) -> None:
     assert pictures._short(value) == said

@@ -1,4 +1,6 @@
-"""Training: split in time, what is left out, threshold, planted anomalies, the same model whatever the order of reading."""
+"""Training: split in time, what is left out, threshold, planted anomalies, the same model whatever
+the order of reading.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,16 @@ import numpy.typing as npt
 import pytest
 
 from consumer_training.history import Rows
-from consumer_training.training import MIN_SERIES_ROWS, TEST, TRAIN, UNUSED, TooFewRows, Trained, split, train
+from consumer_training.training import (
+    MIN_SERIES_ROWS,
+    TEST,
+    TRAIN,
+    UNUSED,
+    TooFewRows,
+    Trained,
+    split,
+    train,
+)
 from shared.decode.avro.decoder import Columns
 from shared.events import Detector
 from shared.features.vectors import Calendar, vectors
@@ -66,7 +77,9 @@ def test_late_and_duplicate_rows_are_not_used() -> None:
     time_ms[10] = START_MS
     time_ms[20], values[20] = time_ms[19], values[19]
     time_ms[30] = time_ms[29]
-    part, counts = split(replace(rows, time_ms=time_ms, values=values), 12, TrainSettings(split=0.5))
+    part, counts = split(
+        replace(rows, time_ms=time_ms, values=values), 12, TrainSettings(split=0.5)
+    )
     assert np.flatnonzero(part == UNUSED).tolist() == [10, 20]
     assert counts.tolist() == [59]
 
@@ -120,18 +133,24 @@ def test_nothing_of_the_test_part_is_learnt() -> None:
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
-def test_same_rows_same_bytes_however_the_series_are_grouped(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_same_rows_same_bytes_however_the_series_are_grouped(
+    detector: Detector, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rows = rows_of(three_hosts(150), ("cpu", "network"))
     first = fit(rows, detector)
     original = Rows.groups
     monkeypatch.setattr(Rows, "groups", lambda self, limit=1: original(self, 1))
     second = fit(rows, detector)
-    assert encode(first.model, first.facts, first.canary) == encode(second.model, second.facts, second.canary)
+    assert encode(first.model, first.facts, first.canary) == encode(
+        second.model, second.facts, second.canary
+    )
     assert first.scores.tobytes() == second.scores.tobytes()
 
 
 def test_training_sees_what_the_predictor_computes() -> None:
-    """The predictor folds all entities of a partition together, batch by batch; the scores are the same bits."""
+    """The predictor folds all entities of a partition together, batch by batch; the scores are the
+    same bits.
+    """
     result = trained(Detector.ISOLATION_FOREST)
     rows = result.rows
     order = np.argsort(rows.time_ms, kind="stable")
@@ -145,16 +164,29 @@ def test_training_sees_what_the_predictor_computes() -> None:
         take = order[low : low + 37]
         nothing = np.empty(0, np.int64)
         columns = Columns(
-            np.arange(len(take)), owner[low : low + 37], rows.time_ms[take], rows.values[take], nothing, np.empty(0, np.uint8)
+            np.arange(len(take)),
+            owner[low : low + 37],
+            rows.time_ms[take],
+            rows.values[take],
+            nothing,
+            np.empty(0, np.uint8),
         )
         rolling = fold(state, columns, FEATURES.window).rolling
-        X = vectors(rolling, owner[low : low + 37], rows.time_ms[take], result.model.scale, result.model.calendar)
+        X = vectors(
+            rolling,
+            owner[low : low + 37],
+            rows.time_ms[take],
+            result.model.scale,
+            result.model.calendar,
+        )
         found.append(result.model.score(X))
     assert np.concatenate(found).tobytes() == result.scores[order].tobytes()
 
 
 def test_metric_without_any_value_is_no_feature() -> None:
-    values = {name: np.column_stack([v, np.full(len(v), np.nan)]) for name, v in three_hosts().items()}
+    values = {
+        name: np.column_stack([v, np.full(len(v), np.nan)]) for name, v in three_hosts().items()
+    }
     result = fit(rows_of(values, ("cpu", "network", "disk")))
     assert result.model.metrics == ("cpu", "network")
     assert result.facts["training"]["metrics_without_values"] == ["disk"]
@@ -205,7 +237,9 @@ def test_kernel_width_stands_in_the_model_as_a_number(gamma: float | str) -> Non
 
 def test_calendar_travels_with_the_model() -> None:
     features = FeatureSettings(timezone="Europe/Berlin", business_start=8, business_end=18)
-    result = train(rows_of(three_hosts(), ("cpu", "network")), Detector.ISOLATION_FOREST, features, SETTINGS)
+    result = train(
+        rows_of(three_hosts(), ("cpu", "network")), Detector.ISOLATION_FOREST, features, SETTINGS
+    )
     expected = Calendar.from_settings(features)
     assert result.model.calendar.transitions_ms.tobytes() == expected.transitions_ms.tobytes()
     assert result.model.calendar.business_minutes.tolist() == [480, 1080]

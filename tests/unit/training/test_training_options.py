@@ -14,12 +14,25 @@ UNFIT = '{"type": "record", "name": "R", "fields": [{"name": "host", "type": "st
 
 def test_options_become_settings(tmp_path: Path) -> None:
     given = _parser().parse_args(
-        ["--detector", "one_class_svm", "--cron", "0 3 * * *", "--window-days", "7.5", "--models-dir", str(tmp_path)]
+        [
+            "--detector",
+            "one_class_svm",
+            "--cron",
+            "0 3 * * *",
+            "--window-days",
+            "7.5",
+            "--models-dir",
+            str(tmp_path),
+        ]
     )
     settings = load_settings(_flags(given), environ={"LAPWING_TRAIN__SEED": "5"})
     assert settings.detector == "one_class_svm"
     assert settings.models_dir == tmp_path
-    assert (settings.train.cron, settings.train.window_days, settings.train.seed) == ("0 3 * * *", 7.5, 5)
+    assert (settings.train.cron, settings.train.window_days, settings.train.seed) == (
+        "0 3 * * *",
+        7.5,
+        5,
+    )
     assert _flags(_parser().parse_args(["--once"])) == {}
 
 
@@ -35,7 +48,10 @@ def test_options_become_settings(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_wrong_is_said_with_exit_code_two(
-    options: list[str], complaint: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    options: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setattr("signal.signal", lambda *_: None)

@@ -1,4 +1,6 @@
-"""What only training needs may be missing: then its commands say what to install, before anything else."""
+"""What only training needs may be missing: then its commands say what to install, before anything
+else.
+"""
 
 from __future__ import annotations
 

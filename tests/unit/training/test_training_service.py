@@ -1,4 +1,6 @@
-"""The trainer's loop with a topic in memory and a clock of its own: waiting, schedules, failures, what is published."""
+"""The trainer's loop with a topic in memory and a clock of its own: waiting, schedules, failures,
+what is published.
+"""
 
 from __future__ import annotations
 
@@ -47,7 +49,9 @@ class World:
             train={"trees": 10, "samples": 32, "min_rows": 100, **train},
             input={"exclude": ("disk_write",)},
         )
-        self.values = {f"host-{k}": np.column_stack([series(400, 2, k), np.zeros(400)]) for k in range(3)}
+        self.values = {
+            f"host-{k}": np.column_stack([series(400, 2, k), np.zeros(400)]) for k in range(3)
+        }
         self.up_to = 0
         self.time_s = 1_700_000_000.0
         self.plan: dict[float, Callable[[], None]] = {}
@@ -68,14 +72,24 @@ class World:
             for first in range(low, high, 60):
                 offsets = np.arange(first, min(first + 60, high), dtype=np.int64)
                 rows, names = offsets // len(hosts), [hosts[k % len(hosts)] for k in offsets]
-                values = np.stack([self.values[name][row] for name, row in zip(names, rows, strict=True)])
+                values = np.stack(
+                    [self.values[name][row] for name, row in zip(names, rows, strict=True)]
+                )
                 blob = encode_metric_events(1, names, START_MS + rows * STEP_MS, values)
                 yield Batch(
-                    "metrics", partition, blob, Blob.join([b""] * len(offsets)), offsets, np.zeros(len(offsets), np.int64)
+                    "metrics",
+                    partition,
+                    blob,
+                    Blob.join([b""] * len(offsets)),
+                    offsets,
+                    np.zeros(len(offsets), np.int64),
                 )
 
     def plans(self, ids: Sequence[int]) -> Plans:
-        return {one: compile_plan(schemas.text(schemas.METRIC_EVENT), self.settings.input) for one in ids}
+        return {
+            one: compile_plan(schemas.text(schemas.METRIC_EVENT), self.settings.input)
+            for one in ids
+        }
 
     def fingerprints(self, ids: Sequence[int]) -> list[Fingerprint]:
         return [fingerprint_of(schemas.text(schemas.METRIC_EVENT)) for _ in ids]
@@ -98,7 +112,9 @@ class World:
     def service(self, options: Options | None = None) -> TrainingService:
         doors = Doors(self, lambda: self, lambda: self.time_s, lambda: self.time_s, self.sleep)
         self.counters = Counters()
-        return TrainingService(self.settings, options or Options(once=True), doors, self.counters, lambda: self.stopped)
+        return TrainingService(
+            self.settings, options or Options(once=True), doors, self.counters, lambda: self.stopped
+        )
 
     def fill(self, up_to: int) -> Callable[[], None]:
         def happen() -> None:
@@ -130,17 +146,24 @@ def test_once_publishes_a_model_with_everything_beside_it(
     world = World(tmp_path)
     world.up_to = 150
     labels = tmp_path / "labels.csv"
-    labels.write_text(f"entity,start,end,kind\nhost-0,{START_MS},{START_MS + 400 * STEP_MS},spike\n")
+    labels.write_text(
+        f"entity,start,end,kind\nhost-0,{START_MS},{START_MS + 400 * STEP_MS},spike\n"
+    )
     world.service(Options(once=True, labels=labels)).run()
     sha256 = artifacts.current(tmp_path)
-    model, manifest = artifacts.load(tmp_path, sha256 or ""), artifacts.manifest(tmp_path, sha256 or "")
+    model, manifest = (
+        artifacts.load(tmp_path, sha256 or ""),
+        artifacts.manifest(tmp_path, sha256 or ""),
+    )
     assert model.scale.entities == ("host-0", "host-1", "host-2")
     assert model.metrics == ("cpu", "network_in")
     assert manifest["input"]["partitions"] == {
         "0": {"first_offset": 0, "next_offset": 300, "accepted": 300, "rejected": {}},
         "1": {"first_offset": 0, "next_offset": 150, "accepted": 150, "rejected": {}},
     }
-    assert manifest["input"]["schema_sha256"] == [fingerprint_of(schemas.text(schemas.METRIC_EVENT)).sha256]
+    assert manifest["input"]["schema_sha256"] == [
+        fingerprint_of(schemas.text(schemas.METRIC_EVENT)).sha256
+    ]
     assert manifest["evaluation"]["rows"] == {"train": 270, "test": 180}
     assert manifest["evaluation"]["labels"]["windows"] == 1
     assert set(manifest["libraries"]) == {"python", "lapwing", "numpy", "scikit-learn", "numba"}
@@ -148,11 +171,19 @@ def test_once_publishes_a_model_with_everything_beside_it(
     assert joblib.load(folder / "estimator.joblib").n_features_in_ == 13
     report = json.loads((folder / "report" / "report.json").read_text())
     drawn = {f"host-{k}.png" for k in range(3)}
-    assert {path.name for path in (folder / "report").iterdir()} == drawn | {"report.json", "entities.csv"}
+    assert {path.name for path in (folder / "report").iterdir()} == drawn | {
+        "report.json",
+        "entities.csv",
+    }
     assert set(report["per_entity"]) == {"host-0", "host-1", "host-2"}
     assert world.counters.total(EVENTS_CONSUMED) == 450
     assert [metric for metric, rows in world.counters.histograms() if rows] == [FIT_SECONDS]
-    assert [log["event"] for log in said] == ["input read", "model trained", "model published", "report written"]
+    assert [log["event"] for log in said] == [
+        "input read",
+        "model trained",
+        "model published",
+        "report written",
+    ]
 
 
 def test_same_input_same_artefact(tmp_path: Path) -> None:
@@ -166,7 +197,9 @@ def test_same_input_same_artefact(tmp_path: Path) -> None:
     assert published[0] == published[1]
 
 
-def test_waits_and_says_how_many_rows_are_missing(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_waits_and_says_how_many_rows_are_missing(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     world = World(tmp_path)
     world.up_to = 20
     world.plan = {5.0: world.fill(100), 11.0: world.fill(150)}
@@ -183,7 +216,8 @@ def test_wait_has_a_limit(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.up_to = 20
     with pytest.raises(
-        LapwingError, match=r"holds 0 training rows after 3\d s, train.min_rows wants 100: 100 are missing"
+        LapwingError,
+        match=r"holds 0 training rows after 3\d s, train.min_rows wants 100: 100 are missing",
     ) as caught:
         world.service(Options(once=True, wait_s=30.0)).run()
     assert caught.value.exit_code == 1
@@ -198,17 +232,26 @@ def test_stop_ends_the_wait(tmp_path: Path) -> None:
     assert artifacts.current(tmp_path) is None
 
 
-def test_first_scheduled_model_waits_until_the_backfill_is_over(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_first_scheduled_model_waits_until_the_backfill_is_over(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     world = World(tmp_path, every="24h")
     world.up_to = 100
-    world.plan = {0.5: world.fill(200), 1.5: world.fill(300), 2.5: world.fill(301), 60.0: world.stop}
+    world.plan = {
+        0.5: world.fill(200),
+        1.5: world.fill(300),
+        2.5: world.fill(301),
+        60.0: world.stop,
+    }
     world.service(Options()).run()
     assert len(events(said, "input is still being filled, reading on")) == 2
     assert len(events(said, "model trained")) == 1
     assert events(said, "model trained")[0]["rows"] == 3 * 180
 
 
-def test_runs_every_so_often_by_the_wall_clock(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_runs_every_so_often_by_the_wall_clock(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     world = World(tmp_path, every="24h", keep=2)
     world.up_to = 150
     world.plan = {k * DAY_S + 0.5: world.fill(150 + 50 * (k + 1)) for k in range(4)}
@@ -220,7 +263,9 @@ def test_runs_every_so_often_by_the_wall_clock(tmp_path: Path, said: list[Mappin
     assert len([path for path in tmp_path.iterdir() if len(path.name) == 64]) == 2
 
 
-def test_cron_line_waits_for_its_time_where_a_model_is_in_place(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_cron_line_waits_for_its_time_where_a_model_is_in_place(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     world = World(tmp_path)
     world.up_to = 150
     world.service().run()
@@ -230,10 +275,17 @@ def test_cron_line_waits_for_its_time_where_a_model_is_in_place(tmp_path: Path, 
     first = Schedule(cron="0 3 * * *").next_s(0.0, world.time_s) - world.time_s
     world.plan = {first - 2: lambda: said.append({"event": "almost"}), first + 10: world.stop}
     world.service(Options()).run()
-    assert [log["event"] for log in said][:4] == ["next training", "almost", "input read", "model trained"]
+    assert [log["event"] for log in said][:4] == [
+        "next training",
+        "almost",
+        "input read",
+        "model trained",
+    ]
 
 
-def test_failed_run_is_logged_and_the_next_one_comes(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_failed_run_is_logged_and_the_next_one_comes(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     world = World(tmp_path, every="1h")
     world.up_to = 150
     world.plan = {
@@ -243,7 +295,9 @@ def test_failed_run_is_logged_and_the_next_one_comes(tmp_path: Path, said: list[
         7300.0: world.stop,
     }
     world.service(Options()).run()
-    assert [log["why"] for log in events(said, "training failed, the last model stays")] == ["the topic has gone"]
+    assert [log["why"] for log in events(said, "training failed, the last model stays")] == [
+        "the topic has gone"
+    ]
     assert [log["rows"] for log in events(said, "model trained")] == [270, 360]
 
 
@@ -266,7 +320,9 @@ def test_outage_is_waited_out(tmp_path: Path, said: list[Mapping[str, object]]) 
 
 
 @pytest.mark.parametrize(("retriable", "lasted_s"), [(True, 300.0), (False, 0.0)])
-def test_outage_that_does_not_end_is_raised(tmp_path: Path, retriable: bool, lasted_s: float) -> None:
+def test_outage_that_does_not_end_is_raised(
+    tmp_path: Path, retriable: bool, lasted_s: float
+) -> None:
     world = World(tmp_path)
     world.down = TransportError("refused", retriable=retriable)
     with pytest.raises(TransportError, match="refused"):
@@ -285,7 +341,10 @@ def test_labels_that_cannot_be_read_are_an_error_before_anything_else(tmp_path: 
     [
         "entity,start,end\nhost-0,2024-01-01,2024-01-02T03:04:05Z\n",
         '{"windows": {"host-0": [["2024-01-01", "2024-01-02"]]}}',
-        '{"realAWSCloudwatch/host-0.csv": [["2024-01-01 00:00:00.000000", "2024-01-02 00:00:00.000000"]]}',
+        (
+            '{"realAWSCloudwatch/host-0.csv": [["2024-01-01 00:00:00.000000", "2024-01-02'
+            ' 00:00:00.000000"]]}'
+        ),
     ],
 )
 def test_training_and_backtest_read_the_same_label_files(tmp_path: Path, text: str) -> None:
@@ -296,7 +355,9 @@ def test_training_and_backtest_read_the_same_label_files(tmp_path: Path, text: s
     assert len(find(service.labels or {}, "host-0") or ()) == 1
 
 
-def test_labels_about_nobody_here_are_said(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_labels_about_nobody_here_are_said(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     world = World(tmp_path)
     world.up_to = 150
     labels = tmp_path / "labels.csv"
@@ -307,7 +368,9 @@ def test_labels_about_nobody_here_are_said(tmp_path: Path, said: list[Mapping[st
     assert log["entities"] == ["host-0", "host-1", "host-2"]
 
 
-def test_without_pictures_the_report_is_the_figures(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_without_pictures_the_report_is_the_figures(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     world = World(tmp_path)
     world.up_to = 150
     world.service().run()
@@ -326,11 +389,12 @@ def test_current_that_is_damaged_is_replaced(tmp_path: Path) -> None:
     artifacts.load(tmp_path, artifacts.current(tmp_path) or "")
 
 
-# -- schedule ------------------------------------------------------------------------------------------------------------------
+# -- schedule --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("every", "seconds"), [("90s", 90.0), ("2m", 120.0), ("1.5h", 5400.0), ("24h", DAY_S), ("7d", 7 * DAY_S)]
+    ("every", "seconds"),
+    [("90s", 90.0), ("2m", 120.0), ("1.5h", 5400.0), ("24h", DAY_S), ("7d", 7 * DAY_S)],
 )
 def test_intervals(every: str, seconds: float) -> None:
     schedule = Schedule.from_settings(TrainSettings(every=every))
@@ -361,7 +425,9 @@ def test_no_schedule() -> None:
         ({"every": "0s"}, "train.every: 0 s is no interval"),
     ],
 )
-def test_schedule_that_makes_no_sense_names_the_setting(settings: dict[str, str], complaint: str) -> None:
+def test_schedule_that_makes_no_sense_names_the_setting(
+    settings: dict[str, str], complaint: str
+) -> None:
     with pytest.raises(ConfigError, match=complaint):
         Schedule.from_settings(TrainSettings(**settings))
 
@@ -377,9 +443,13 @@ def with_models(world: World, **models: object) -> World:
     return world
 
 
-def test_published_model_is_signed_with_the_key_of_the_settings(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_published_model_is_signed_with_the_key_of_the_settings(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (tmp_path / "key.pem").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     world = with_models(World(tmp_path / "models"), sign_key=str(tmp_path / "key.pem"))
     world.service(Options(once=True)).run()
     name = artifacts.current(tmp_path / "models") or ""
@@ -395,7 +465,11 @@ def test_key_that_cannot_be_read_is_said_before_anything_is_learnt(tmp_path: Pat
 
 
 def test_model_beyond_the_setting_is_not_published(tmp_path: Path) -> None:
-    world = with_models(World(tmp_path, trees=300, samples=256, member="isolation_forest"), max_bytes=65_536)
-    with pytest.raises(ConfigError, match=r"models.max_bytes allows 65536 bytes, the model has \d+: allow more"):
+    world = with_models(
+        World(tmp_path, trees=300, samples=256, member="isolation_forest"), max_bytes=65_536
+    )
+    with pytest.raises(
+        ConfigError, match=r"models.max_bytes allows 65536 bytes, the model has \d+: allow more"
+    ):
         world.service(Options(once=True)).run()
     assert artifacts.current(tmp_path) is None

@@ -12,7 +12,15 @@ VALUES = st.lists(st.one_of(st.none(), st.binary(max_size=6)), max_size=12)
 def batch_of(values):
     n = len(values)
     headers = {row: [("h", bytes([row]))] for row in range(0, n, 2)}
-    return Batch("t", 3, Blob.join(values), Blob.join([b"k"] * n), np.arange(n) * 2 + 5, np.arange(n) * 7, headers)
+    return Batch(
+        "t",
+        3,
+        Blob.join(values),
+        Blob.join([b"k"] * n),
+        np.arange(n) * 2 + 5,
+        np.arange(n) * 7,
+        headers,
+    )
 
 
 @given(VALUES)
@@ -28,10 +36,14 @@ def test_rows_of_a_batch_are_a_batch(values, data):
     stop = data.draw(st.integers(start, len(whole)))
     part = whole.rows(start, stop)
     assert len(part) == stop - start
-    assert [part.values[row] for row in range(len(part))] == [value or b"" for value in values[start:stop]]
+    assert [part.values[row] for row in range(len(part))] == [
+        value or b"" for value in values[start:stop]
+    ]
     assert part.offsets.tolist() == whole.offsets[start:stop].tolist()
     assert part.broker_ms.tolist() == whole.broker_ms[start:stop].tolist()
-    assert part.headers == {row - start: h for row, h in whole.headers.items() if start <= row < stop}
+    assert part.headers == {
+        row - start: h for row, h in whole.headers.items() if start <= row < stop
+    }
 
 
 def test_all_rows_are_the_batch_itself():

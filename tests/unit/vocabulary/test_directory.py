@@ -17,7 +17,10 @@ def interned(directory: Directory, names: list[bytes], most: int | None = None) 
     return directory.intern(np.frombuffer(blob.data, np.uint8), blob.bounds, most).tolist()
 
 
-@given(st.lists(st.lists(st.one_of(NAMES, st.sampled_from(["a", "b", "c" * 40]))), max_size=6), st.integers(0, 12))
+@given(
+    st.lists(st.lists(st.one_of(NAMES, st.sampled_from(["a", "b", "c" * 40]))), max_size=6),
+    st.integers(0, 12),
+)
 def test_equals_its_twin(batches: list[list[str]], most: int) -> None:
     directory, known = Directory(), []
     for batch in batches:
@@ -33,7 +36,10 @@ def test_finds_what_was_added_and_nothing_else(names: list[str]) -> None:
     half = len(names) // 2
     assert [directory.add(name) for name in names[:half]] == list(range(half))
     assert [directory.add(name) for name in names[:half]] == list(range(half))
-    assert [directory.find(name) for name in names] == [*range(half), *[UNKNOWN] * (len(names) - half)]
+    assert [directory.find(name) for name in names] == [
+        *range(half),
+        *[UNKNOWN] * (len(names) - half),
+    ]
     assert [directory.name(index) for index in range(half)] == names[:half]
 
 
@@ -45,7 +51,9 @@ def test_grows_over_many_names_of_every_length() -> None:
 
 
 def test_names_with_the_same_hash_are_told_apart() -> None:
-    """Two names of 16 bytes: the second half of the other one undoes what its first half did to the hash."""
+    """Two names of 16 bytes: the second half of the other one undoes what its first half did to the
+    hash.
+    """
     golden, mask = 0x9E3779B97F4A7C15, 2**64 - 1
 
     def after_first_half(half: int) -> int:
@@ -60,14 +68,20 @@ def test_names_with_the_same_hash_are_told_apart() -> None:
 
 
 @given(st.lists(NAMES, max_size=30), st.integers(0, 500), st.integers(0, 5000))
-def test_arrays_depend_on_the_names_alone(names: list[str], more_names: int, more_bytes: int) -> None:
+def test_arrays_depend_on_the_names_alone(
+    names: list[str], more_names: int, more_bytes: int
+) -> None:
     plain, roomy = Directory(), Directory()
     interned(plain, [name.encode() for name in names])
     for name in names:
         roomy.reserve(more_names, more_bytes)
         roomy.add(name)
     assert bytes_of(plain) == bytes_of(roomy) == bytes_of(Directory.from_arrays(plain.to_arrays()))
-    assert Directory.from_arrays(roomy.to_arrays()).names() == plain.names() == list(dict.fromkeys(names))
+    assert (
+        Directory.from_arrays(roomy.to_arrays()).names()
+        == plain.names()
+        == list(dict.fromkeys(names))
+    )
 
 
 def test_arrays_are_copies() -> None:
@@ -109,7 +123,9 @@ def test_no_name_at_an_index(index: int) -> None:
 )
 def test_refuses_arrays_that_are_no_directory(arena: bytes, bounds: list[int], why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        Directory.from_arrays({"arena": np.frombuffer(arena, np.uint8), "bounds": np.array(bounds, np.int64)})
+        Directory.from_arrays(
+            {"arena": np.frombuffer(arena, np.uint8), "bounds": np.array(bounds, np.int64)}
+        )
 
 
 @pytest.mark.parametrize(("arena", "bounds"), [(np.int8, np.int64), (np.uint8, np.int32)])

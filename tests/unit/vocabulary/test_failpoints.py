@@ -1,4 +1,6 @@
-"""Places to die at: named, counted, refused when unknown, and each of them stands somewhere in the code."""
+"""Places to die at: named, counted, refused when unknown, and each of them stands somewhere in the
+code.
+"""
 
 import os
 import re
@@ -55,7 +57,10 @@ def test_an_unknown_name_is_refused_with_the_list(text):
     assert repr(text.partition(":")[0]) in str(refused.value)
 
 
-@pytest.mark.parametrize("text", ["after_commit:", "after_commit:0", "after_commit:-1", "after_commit:x", "after_commit:²"])
+@pytest.mark.parametrize(
+    "text",
+    ["after_commit:", "after_commit:0", "after_commit:-1", "after_commit:x", "after_commit:²"],
+)
 def test_a_count_that_is_none_is_refused(text):
     with pytest.raises(ConfigError, match="n = 1, 2"):
         arm(text, lambda: None)
@@ -66,17 +71,29 @@ def test_each_place_stands_in_the_code():
     found = Counter()
     for package in ("shared", "consumer_prediction"):
         for path in (ROOT / package).rglob("*.py"):
-            found.update(re.findall(r'^ +failpoint\("(\w+)"\)$', path.read_text("utf-8"), re.MULTILINE))
+            found.update(
+                re.findall(r'^ +failpoint\("(\w+)"\)$', path.read_text("utf-8"), re.MULTILINE)
+            )
     assert found == Counter((*NAMES, "before_offsets", "after_commit"))
 
 
 def test_the_entry_point_reads_the_variable_and_a_kill_is_a_kill():
-    code = "import os, signal; from shared.failpoints import *; arm('after_poll', lambda: os.kill(os.getpid(), signal.SIGKILL))"
-    ran = subprocess.run([sys.executable, "-c", f"{code}; failpoint('after_poll')"], cwd=ROOT, timeout=60, check=False)
+    code = (
+        "import os, signal; from shared.failpoints import *; arm('after_poll', lambda:"
+        " os.kill(os.getpid(), signal.SIGKILL))"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{code}; failpoint('after_poll')"],
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
     assert ran.returncode == -signal.SIGKILL
     environ = {**os.environ, "LAPWING_FAILPOINT": "before_lunch"}
     command = [sys.executable, "-m", "consumer_prediction"]
-    ran = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(
+        command, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=60, check=False
+    )
     assert ran.returncode == 2
     assert "before_lunch" in ran.stderr
     assert all(name in ran.stderr for name in failpoints.NAMES)

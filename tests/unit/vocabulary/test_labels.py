@@ -16,27 +16,36 @@ START_MS = 1_400_000_400_000
 
 
 def moment(hour):
-    return datetime.fromtimestamp((START_MS + hour * HOUR_MS) / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromtimestamp((START_MS + hour * HOUR_MS) / 1000, UTC).strftime(
+        "%Y-%m-%d %H:%M:%S"
+    )
 
 
 def at(hour):
     return START_MS + hour * HOUR_MS
 
 
-# -- reading -----------------------------------------------------------------------------------------------------------------
+# -- reading ---------------------------------------------------------------------------------------
 
 
 def test_nab_windows_are_read_in_order_of_time():
-    text = json.dumps({"cat/a.csv": [[moment(5), moment(6)], [moment(1), moment(2) + ".500000"]], "cat/b.csv": []})
+    text = json.dumps(
+        {"cat/a.csv": [[moment(5), moment(6)], [moment(1), moment(2) + ".500000"]], "cat/b.csv": []}
+    )
     found = read_labels(text, "w.json")
     assert found == {
-        "cat/a.csv": (Window(at(1), at(2) + 500, "cat/a.csv 1"), Window(at(5), at(6), "cat/a.csv 2")),
+        "cat/a.csv": (
+            Window(at(1), at(2) + 500, "cat/a.csv 1"),
+            Window(at(5), at(6), "cat/a.csv 2"),
+        ),
         "cat/b.csv": (),
     }
 
 
 def test_windows_may_stand_under_their_name_and_be_milliseconds():
-    assert read_labels(json.dumps({"windows": {"a": [[at(1), at(2)]]}}), "w.json") == {"a": (Window(at(1), at(2), "a 1"),)}
+    assert read_labels(json.dumps({"windows": {"a": [[at(1), at(2)]]}}), "w.json") == {
+        "a": (Window(at(1), at(2), "a 1"),)
+    }
 
 
 def test_anomalies_with_kinds_win():
@@ -46,7 +55,10 @@ def test_anomalies_with_kinds_win():
 
 
 def test_csv_in_any_order_of_columns():
-    text = f"\ufeffend, kind,entity,start\n{moment(2)},drop,a,{at(1)}\n\n{moment(4)}+00:00,,b/c,{moment(3)}Z\n"
+    text = (
+        "\ufeffend,"
+        f" kind,entity,start\n{moment(2)},drop,a,{at(1)}\n\n{moment(4)}+00:00,,b/c,{moment(3)}Z\n"
+    )
     assert read_labels(text, "w.csv") == {
         "a": (Window(at(1), at(2), "a 1", "drop"),),
         "b/c": (Window(at(3), at(4), "b/c 1"),),
@@ -62,11 +74,17 @@ def test_csv_in_any_order_of_columns():
         ('{"a": 3}', "w: a: a list of [start, end] is needed, found 3"),
         ('{"a": [["2014-01-01"]]}', "w: a, window 1 is ['2014-01-01']; [start, end] is needed"),
         ('{"a": [["2014-01-01", "x"]]}', "w: a, window 1: end is 'x'; allowed is ISO 8601"),
-        ('{"a": [["2014-01-02", "2014-01-01"]]}', "w: a, window 1: it ends (2014-01-01) before it starts (2014-01-02)"),
+        (
+            '{"a": [["2014-01-02", "2014-01-01"]]}',
+            "w: a, window 1: it ends (2014-01-01) before it starts (2014-01-02)",
+        ),
         ('{"a": [[true, 1]]}', "w: a, window 1: start is True"),
         ('{"anomalies": [{"entity": "a", "start": 1}]}', "w: anomaly 1 is"),
         ("entity,start\n", "w, line 1: no column 'end'"),
-        ("entity,start,end\na,2014-01-01,2014-01-02\nb,1\n", "w, line 3: 2 cells, the header has 3"),
+        (
+            "entity,start,end\na,2014-01-01,2014-01-02\nb,1\n",
+            "w, line 3: 2 cells, the header has 3",
+        ),
         ("entity,start,end\n,2014-01-01,2014-01-02\n", "w, line 2: entity is empty"),
         ("entity,start,end\na,yesterday,2014-01-02\n", "w, line 2: start is 'yesterday'"),
         ('entity,start,end\n"a,2014-01-01,2014-01-02\n', "w, line 2: "),
@@ -96,7 +114,7 @@ def test_a_file_stands_for_its_entity(key, entity, known):
     assert find({key: windows}, entity) == (windows if known else None)
 
 
-# -- judging -----------------------------------------------------------------------------------------------------------------
+# -- judging ---------------------------------------------------------------------------------------
 
 
 def judged(alarms, windows, ready_from=0, n=20):
@@ -121,7 +139,11 @@ def test_a_run_is_cut_where_a_window_begins():
 
 
 def test_edges_of_a_window_are_inside():
-    assert [fate.fate for fate in judged({5, 8}, [(5, 5), (8, 8), (9, 9)]).fates] == [Fate.HIT, Fate.HIT, Fate.MISSED]
+    assert [fate.fate for fate in judged({5, 8}, [(5, 5), (8, 8), (9, 9)]).fates] == [
+        Fate.HIT,
+        Fate.HIT,
+        Fate.MISSED,
+    ]
 
 
 def test_windows_of_the_warm_up_and_without_data_are_not_judged():
@@ -140,11 +162,14 @@ def test_runs():
     assert runs(np.array([1, 1, 0, 1, 0, 0, 1, 1, 1], bool)) == 3
 
 
-# -- result files ------------------------------------------------------------------------------------------------------------
+# -- result files ----------------------------------------------------------------------------------
 
 
 def test_scores_reach_a_half_where_and_only_where_it_is_an_alarm():
-    severity, alarm = np.array([np.nan, 0.2, 0.7, 0.7, 0.1, np.nan]), np.array([0, 0, 0, 1, 1, 1], bool)
+    severity, alarm = (
+        np.array([np.nan, 0.2, 0.7, 0.7, 0.1, np.nan]),
+        np.array([0, 0, 0, 1, 1, 1], bool),
+    )
     scores = result_scores(severity, alarm)
     assert scores.tolist() == [0.0, 0.2, 0.499, 0.7, 0.5, 0.5]
     assert ((scores >= 0.5) == alarm).all()
@@ -152,7 +177,12 @@ def test_scores_reach_a_half_where_and_only_where_it_is_an_alarm():
 
 def test_a_result_file_reads_as_nab_writes_it():
     times = np.array([at(0), at(1) + 250, at(2)])
-    text = result_csv(times, np.array([1.5, np.nan, 1e9]), np.array([0.0, 0.5, 0.123456789]), [Window(at(1), at(2))])
+    text = result_csv(
+        times,
+        np.array([1.5, np.nan, 1e9]),
+        np.array([0.0, 0.5, 0.123456789]),
+        [Window(at(1), at(2))],
+    )
     assert text.splitlines() == [
         "timestamp,value,anomaly_score,label",
         f"{moment(0)},1.5,0.0,0",

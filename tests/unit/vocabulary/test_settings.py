@@ -11,8 +11,15 @@ from shared.settings import RENAMED, load_settings, variable_of
 
 def test_flags_win_over_environment_over_file_over_default(tmp_path):
     file = tmp_path / "lapwing.toml"
-    file.write_text('detector = "one_class_svm"\n[predict]\ngroup = "file"\ncommit_interval_ms = 7\n[train]\ntrees = 9\n')
-    environ = {"LAPWING_PREDICT__GROUP": "environment", "LAPWING_PREDICT__COMMIT_INTERVAL_MS": "8", "LAPWING_CONFIG": str(file)}
+    file.write_text(
+        'detector = "one_class_svm"\n[predict]\ngroup = "file"\ncommit_interval_ms ='
+        " 7\n[train]\ntrees = 9\n"
+    )
+    environ = {
+        "LAPWING_PREDICT__GROUP": "environment",
+        "LAPWING_PREDICT__COMMIT_INTERVAL_MS": "8",
+        "LAPWING_CONFIG": str(file),
+    }
     settings = load_settings({"predict": {"commit_interval_ms": 9}}, environ=environ)
     assert settings.predict.commit_interval_ms == 9
     assert settings.predict.group == "environment"
@@ -25,12 +32,18 @@ def test_names_of_the_field_are_understood_and_ours_win():
     environ = {"KAFKA_BOOTSTRAP_SERVERS": "a:1", "SCHEMA_REGISTRY_URL": "http://r:2"}
     settings = load_settings(environ=environ)
     assert (settings.bootstrap, settings.registry.url) == ("a:1", "http://r:2")
-    assert load_settings(environ=environ | {"LAPWING_KAFKA__BOOTSTRAP_SERVERS": "b:1"}).bootstrap == "b:1"
+    assert (
+        load_settings(environ=environ | {"LAPWING_KAFKA__BOOTSTRAP_SERVERS": "b:1"}).bootstrap
+        == "b:1"
+    )
 
 
 def test_any_librdkafka_setting_passes_through():
     settings = load_settings(environ={"LAPWING_KAFKA__SECURITY_PROTOCOL": "SASL_SSL"})
-    assert settings.kafka == {"bootstrap.servers": "localhost:9092", "security.protocol": "SASL_SSL"}
+    assert settings.kafka == {
+        "bootstrap.servers": "localhost:9092",
+        "security.protocol": "SASL_SSL",
+    }
 
 
 def test_topics_follow_the_dataset():
@@ -41,7 +54,12 @@ def test_topics_follow_the_dataset():
 
 
 def test_lists_may_be_written_with_commas():
-    settings = load_settings(environ={"LAPWING_INPUT__ENTITY_FIELDS": "region, host", "LAPWING_FEATURES__BUSINESS_DAYS": "6,0"})
+    settings = load_settings(
+        environ={
+            "LAPWING_INPUT__ENTITY_FIELDS": "region, host",
+            "LAPWING_FEATURES__BUSINESS_DAYS": "6,0",
+        }
+    )
     assert settings.input.entity_fields == ("region", "host")
     assert settings.features.business_days == (0, 6)
     assert load_settings(environ={"LAPWING_INPUT__INCLUDE": '["cpu"]'}).input.include == ("cpu",)
@@ -51,8 +69,14 @@ def test_lists_may_be_written_with_commas():
     ("environ", "said"),
     [
         ({"LAPWING_NONSENSE": "1"}, "LAPWING_NONSENSE: no such setting"),
-        ({"LAPWING_PREDICT__NONSENSE": "1"}, r"predict.nonsense \(LAPWING_PREDICT__NONSENSE\): no such setting"),
-        ({"LAPWING_PREDICT__OUTAGE_DEADLINE_S": "9"}, r"it is called outage_deadline_s \(LAPWING_OUTAGE_DEADLINE_S\) now"),
+        (
+            {"LAPWING_PREDICT__NONSENSE": "1"},
+            r"predict.nonsense \(LAPWING_PREDICT__NONSENSE\): no such setting",
+        ),
+        (
+            {"LAPWING_PREDICT__OUTAGE_DEADLINE_S": "9"},
+            r"it is called outage_deadline_s \(LAPWING_OUTAGE_DEADLINE_S\) now",
+        ),
         ({"LAPWING_PREDICT__MAX_BATCH_RECORDS": "0"}, "greater than or equal to 1; got '0'"),
         ({"LAPWING_FEATURES__TIMEZONE": "Mars"}, "IANA time zone"),
         ({"LAPWING_FEATURES__BUSINESS_START": "18"}, "before features.business_end"),
@@ -79,8 +103,13 @@ def test_a_former_name_is_refused_with_the_present_one(former, tmp_path):
     assert load_settings(environ={variable_of(present): "77"})
     file = tmp_path / "lapwing.toml"
     file.write_text(f"[{section}]\n{name} = 77\n")
-    for given in ({"environ": {variable_of(former): "77"}}, {"flags": {section: {name: 77}}, "environ": {}}):
-        with pytest.raises(ConfigError, match=rf"{former} \({variable_of(former)}\): it is called {present} "):
+    for given in (
+        {"environ": {variable_of(former): "77"}},
+        {"flags": {section: {name: 77}}, "environ": {}},
+    ):
+        with pytest.raises(
+            ConfigError, match=rf"{former} \({variable_of(former)}\): it is called {present} "
+        ):
             load_settings(**given)
     with pytest.raises(ConfigError, match=f"it is called {present}"):
         load_settings(file=file, environ={})
@@ -97,7 +126,9 @@ def test_what_may_be_left_out_can_be_said_to_be(text, tmp_path):
         if value is None
     ]
     assert {"train.window_days", "detection.alarms_per_day"} <= set(optional)
-    assert load_settings(environ={variable_of(name): text for name in optional}).model_dump() == plain
+    assert (
+        load_settings(environ={variable_of(name): text for name in optional}).model_dump() == plain
+    )
     file = tmp_path / "lapwing.toml"
     file.write_text("".join(f'{name} = "{text}"\n' for name in optional))
     assert load_settings(file=file, environ={}).model_dump() == plain

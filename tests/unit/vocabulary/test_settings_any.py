@@ -11,8 +11,28 @@ from pydantic import BaseModel
 from shared.errors import ConfigError
 from shared.settings import ENV_PREFIX, Settings, load_settings
 
-WORDS = ("", " ", "0", "-1", "1", "1e999", "nan", "inf", "true", "none", "null", "[]", "{}", '{"a": {}}', "[1, 2", "a,b", ",")
-values = st.sampled_from(WORDS) | st.text(max_size=30) | st.integers().map(str) | st.floats().map(str)
+WORDS = (
+    "",
+    " ",
+    "0",
+    "-1",
+    "1",
+    "1e999",
+    "nan",
+    "inf",
+    "true",
+    "none",
+    "null",
+    "[]",
+    "{}",
+    '{"a": {}}',
+    "[1, 2",
+    "a,b",
+    ",",
+)
+values = (
+    st.sampled_from(WORDS) | st.text(max_size=30) | st.integers().map(str) | st.floats().map(str)
+)
 
 
 def names() -> list[str]:
@@ -21,7 +41,12 @@ def names() -> list[str]:
     for name, field in Settings.model_fields.items():
         found.append(f"{ENV_PREFIX}{name.upper()}")
         kind = field.annotation
-        if isinstance(kind, type) and not isinstance(kind, UnionType) and not get_args(kind) and issubclass(kind, BaseModel):
+        if (
+            isinstance(kind, type)
+            and not isinstance(kind, UnionType)
+            and not get_args(kind)
+            and issubclass(kind, BaseModel)
+        ):
             found += [f"{ENV_PREFIX}{name.upper()}__{inner.upper()}" for inner in kind.model_fields]
     return found
 
@@ -50,7 +75,9 @@ others = st.text(string.ascii_uppercase + "_", max_size=20).map(ENV_PREFIX.__add
 
 
 @given(st.dictionaries(st.sampled_from(NAMES) | others, values))
-def test_many_variables_never_end_in_anything_but_settings_or_an_error(environ: dict[str, str]) -> None:
+def test_many_variables_never_end_in_anything_but_settings_or_an_error(
+    environ: dict[str, str],
+) -> None:
     assert loaded(environ={**environ, "LAPWING_CONFIG": ""})
 
 
@@ -67,7 +94,9 @@ LINES = (
 
 
 @given(st.lists(st.sampled_from(LINES) | st.text(max_size=20), max_size=6), st.binary(max_size=10))
-def test_a_file_of_any_content_is_read_or_named(tmp_path_factory, text: list[str], tail: bytes) -> None:
+def test_a_file_of_any_content_is_read_or_named(
+    tmp_path_factory, text: list[str], tail: bytes
+) -> None:
     file = tmp_path_factory.mktemp("settings") / "lapwing.toml"
     file.write_bytes("\n".join(text).encode("utf-8", "replace") + b"\n" + tail)
     assert loaded(file=file, environ={})

@@ -49,4 +49,9 @@ def test_values_are_compared_with_the_usual(value, usual, text):
 
 
 def test_numbers_are_short():
-    assert [short(value) for value in (0.0, 1234.5, 2e-5, 3e14)] == ["0", "1,234", "2.00e-05", "3.00e+14"]
+    assert [short(value) for value in (0.0, 1234.5, 2e-5, 3e14)] == [
+        "0",
+        "1,234",
+        "2.00e-05",
+        "3.00e+14",
+    ]

@@ -1,1 +1,0 @@
-"""The online detector: rows folded into the state, one verdict for each."""

@@ -1,1 +1,0 @@
-"""The members of the ensemble, their calibration and policy, compiled by numba."""

@@ -1,407 +1,1014 @@
-"""The ensemble: rows of columns folded into the state, one verdict per row.
+"""The fold: rows of one partition in log order to verdicts and episodes.
 
-Law: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts
-     of the log or the places of
-its metrics' columns; a late or duplicate row is judged on a copy of the state and leaves no trace.
+Invariant: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts of the log.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit, typeof, types
+from numba import njit
 
-from shared.ensemble.kernels.calibration import recalibrate
-from shared.ensemble.kernels.forecast import BAND_ERRORS, DAY, RECENT, SHIFTED, deviate, forecast
+from shared.ensemble.kernels.codes import clip, fade
+from shared.ensemble.kernels.course.course_layout import LIBRARY
+from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
+from shared.ensemble.kernels.course.members import alarms as course_alarms
 from shared.ensemble.kernels.layout import (
-    ENTITY_DTYPE,
-    LIBRARY,
+    BIN_MS,
+    BINS,
+    BUCKETS,
+    COURSE,
+    CROSS,
+    DAY_MS,
+    DAYS,
+    FAST_DOWN,
+    FAST_UP,
+    HOUR_MS,
+    HOURLY,
+    HOURS4,
+    JUMP,
+    KEYS,
+    LEVEL,
+    LEVEL_DOWN,
+    LEVEL_UP,
     MEMBERS,
-    METRIC_DTYPE,
+    MISSED,
+    OFTEN,
+    QUARTER,
     SHAPE,
-    WIDTH,
+    SPREAD,
+    STUCK,
+    VALUE,
     Floats,
-    Floats32,
     Ints,
     Knobs,
     Record,
+    Settings,
 )
-from shared.ensemble.kernels.members import fold_value, progress
-from shared.ensemble.kernels.outputs import CELL_DTYPE, ROW_DTYPE, Flags, Ints32, Limits, clear_cell
-from shared.ensemble.kernels.policy import (
-    decide,
-    decide_cold,
-    follow_budget,
-    is_extreme,
-    knows_peaks,
+from shared.ensemble.kernels.metric import (
+    READY_SAMPLES,
+    fold_value,
+    follow_interval,
+    judge_late,
 )
-from shared.ensemble.kernels.policy import severity as severity_of
-from shared.ensemble.kernels.residual import fold_combination, join_fit
-from shared.ensemble.kernels.scale import rescale
-from shared.ensemble.kernels.sharing import share_out
+from shared.ensemble.kernels.outputs import (
+    ABSENT,
+    ACCEPTED,
+    CLOSED,
+    FLAT,
+    GAP,
+    OPEN,
+    RECOVERED,
+    WORSE,
+)
+from shared.ensemble.kernels.return_levels import bound
+from shared.ensemble.kernels.season import is_weekend
+from shared.ensemble.kernels.together import close_day, combine, join
 
-FARTHEST = 1e9
-"""Expected values are clipped to so many spreads."""
+NO_METRIC = 255
 
 
 @njit(cache=True)
-def _is_wanted(
-    state: Record, expected: float, width: float, direction: float, absolute: float, relative: float
-) -> bool:
-    """Whether the newest deviations point the way and are of the size that the user asked for, and
-    outside the band.
+def local_of(t: int, changes: Ints, offsets: Ints) -> int:
+    """Local time of a UTC time: milliseconds plus the offset in force.
+
+    changes : int64 (k,)  increasing UTC ms from which on offsets[k] holds; before the first, offsets[0]
     """
-    if direction == 0.0 and absolute == 0.0 and relative == 0.0:
-        return True
-    least = max(absolute, relative * abs(expected)) if not math.isnan(expected) else absolute
-    error = state["error"]
-    if math.isnan(width):
-        width = BAND_ERRORS * min(error[RECENT], error[DAY], error[SHIFTED]) * state["spread"]
-    least = max(least, width)
-    up = direction >= 0.0 and state["run_up"] * state["spread"] >= least
-    down = direction <= 0.0 and state["run_down"] * state["spread"] >= least
-    return up or down
+    low, high = 0, changes.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if changes[middle] <= t:
+            low = middle + 1
+        else:
+            high = middle
+    return t + offsets[max(low - 1, 0)]
 
 
 @njit(cache=True)
-def _score_metric(state: Record, since_alarm: int) -> float:
-    """Z of a metric; a silence speaks once."""
-    if state["absence"] > state["score"] and since_alarm > state["quiet"]:
-        return np.float64(state["absence"])
-    return np.float64(state["score"])
+def severity_of(q: float) -> float:
+    """0..1: .5 at the level, never falling."""
+    if math.isnan(q):
+        return q
+    return 1.0 - 0.5 / q if q >= 1.0 else 0.5 * q
 
 
 @njit(cache=True)
-def _fold_metric(
-    state: Record,
-    time_ms: int,
+def class_of(q: float) -> int:
+    """Severity class of a ratio: 1 minor, 2 major, 3 critical."""
+    s = severity_of(q)
+    return 3 if s >= 0.9 else 2 if s >= 0.75 else 1
+
+
+@njit(cache=True)
+def evidence(m: Record, key: int, bar: float) -> tuple[float, int]:
+    """Largest ratio among the views of a key, over the entity's level, and that view."""
+    top, view = 0.0, 0
+    q = m["q"]
+    if key == FAST_UP or key == FAST_DOWN:
+        sign = 1.0 if key == FAST_UP else -1.0
+        here = sign * m["deviation"]
+        for v in range(JUMP + 2):
+            x = sign * np.float64(q[v])
+            if QUARTER <= v <= HOURS4 and here < 0.1 and m["episodes"][key]["state"] == 0:
+                x = min(x, 0.99 * bar)
+            if x > top:
+                top, view = x, v
+    elif key == HOURLY:
+        return np.float64(q[COURSE]), COURSE
+    elif key == LEVEL_UP or key == LEVEL_DOWN:
+        top = max(np.float64(q[LEVEL]) if key == LEVEL_UP else -np.float64(q[LEVEL]), 0.0)
+        view = LEVEL
+    else:
+        for v in (SPREAD, OFTEN, STUCK, CROSS):
+            x = abs(np.float64(q[v]))
+            if x > top:
+                top, view = x, v
+        if view == STUCK:
+            return top, view
+    return top / bar, view
+
+
+@njit(cache=True)
+def _decode(m: Record, x: float) -> float:
+    return m["centre"] + m["scale"] * x
+
+
+@njit(cache=True)
+def _emit(
+    events: Record,
+    at: int,
+    row: int,
+    entity: int,
+    column: int,
+    key: int,
+    phase: int,
+    view: int,
+    t: int,
     value: float,
-    warmup: int,
-    asked: Floats,
-    knobs: Knobs,
-    cell: Record,
-    shape: Floats32,
-    distances: Floats32,
-) -> bool:
-    """Fold one value into its metric, missing or not, and write what does not depend on the
-    threshold.
-
-    asked   : float64 (3,)  direction, least deviation, least relative deviation
-    returns : whether the value deviates so
-    """
-    expected = width = math.nan
-    if state["phase"] == 2:
-        centre, spread = state["centre"], state["spread"]
-        likely, half, level, weekly, season = forecast(state, time_ms)
-        expected = min(max(likely, -FARTHEST), FARTHEST) * spread + centre
-        width = min(half, FARTHEST) * spread
-        cell["expected"] = expected
-        cell["lower"] = expected - width
-        cell["upper"] = expected + width
-        cell["level"] = min(max(level, -FARTHEST), FARTHEST) * spread + centre
-        cell["weekly"] = weekly
-        if not math.isnan(value):
-            deviate(state, likely, season, rescale(value, centre, spread))
-    if not math.isnan(value):
-        fold_value(state, time_ms, value, warmup, knobs, shape, distances)
-    if state["seen"] > 0:
-        cell["history_ms"] = max(np.float64(time_ms - state["origin_ms"]), 0.0)
-    if state["phase"] < 2:
-        return False
-    if state["last_active"] == 1:
-        cell["quiet_ms"] = np.float64(state["quiet"]) * state["interval_ms"]
-        cell["longest_ms"] = np.float64(state["longest"]) * state["interval_ms"]
-    if math.isnan(value):
-        return False
-    for k in range(MEMBERS):
-        cell["rarity"][k] = state["rarity"][k]
-        cell["unseen"][k] = state["unseen"][k]
-    return _is_wanted(state, expected, width, asked[0], asked[1], asked[2])
+    q: float,
+    threshold: float,
+    ep: Record,
+) -> None:
+    v = events[at]
+    v["row"] = row
+    v["entity"] = entity
+    v["metric"] = column
+    v["phase"] = phase
+    v["key"] = key
+    v["view"] = view
+    v["direction"] = 0 if key >= SHAPE else 1 if key == FAST_UP or key == LEVEL_UP else -1
+    v["reason"] = 0
+    v["cold"] = 0
+    v["episode_ms"] = ep["opened_ms"]
+    v["start_ms"] = ep["start_ms"]
+    v["time_ms"] = t
+    v["peak_ms"] = ep["peak_ms"]
+    v["value"] = value
+    v["expected"] = v["lower"] = v["upper"] = v["usual"] = v["history_ms"] = math.nan
+    v["peak_value"] = ep["peak_value"]
+    v["peak_expected"] = ep["peak_expected"]
+    v["score"] = q
+    v["severity"] = severity_of(q)
+    v["peak_severity"] = severity_of(np.float64(ep["peak"]))
+    v["threshold"] = threshold
 
 
 @njit(cache=True)
-def _judged(metrics: Record, slots: Ints32, values: Floats) -> int:
-    """Count the metrics that have a say in a row."""
-    count = 0
-    for column in range(slots.shape[0]):
-        if (
-            slots[column] >= 0
-            and metrics[slots[column]]["phase"] == 2
-            and not math.isnan(values[column])
-        ):
-            count += 1
-    return count
+def _follow(
+    ep: Record, q: float, view: int, t: int, dt: float, value: float, expected: float
+) -> None:
+    """Keep the peak of an open episode and its ratio lately."""
+    if q > ep["peak"]:
+        ep["peak"] = q
+        ep["peak_ms"] = t
+        ep["peak_value"] = value
+        ep["peak_expected"] = expected
+        ep["peak_view"] = view
+    near = np.float64(ep["near"])
+    ep["near"] = q if q > near else near + (q - near) * fade(dt, HOUR_MS)
 
 
 @njit(cache=True)
-def _fold_metrics(
-    entity: Record,
-    metrics: Record,
-    slots: Ints32,
-    order: Ints32,
-    time_ms: int,
-    values: Floats,
-    warmup: int,
-    cold_start: bool,
-    asked: Floats,
+def _start(
+    ep: Record,
+    q: float,
+    view: int,
+    t: int,
+    value: float,
+    expected: float,
+    state: int,
+    habit_days: float,
+) -> None:
+    habit = np.float64(ep["habit"]) * math.exp(-(t - ep["opened_ms"]) / (habit_days * DAY_MS))
+    ep["habit"] = 1.0 + (habit if ep["opened_ms"] > 0 else 0.0)
+    ep["start_ms"] = t
+    ep["seen_ms"] = t
+    ep["opened_ms"] = t
+    ep["peak_ms"] = t
+    ep["peak_value"] = value
+    ep["peak_expected"] = expected
+    ep["peak"] = q
+    ep["near"] = q
+    ep["state"] = state
+    ep["records"] = 1
+    ep["view"] = view
+    ep["peak_view"] = view
+    ep["level"] = class_of(q)
+
+
+@njit(cache=True)
+def _detail(v: Record, m: Record, bar: float, t: int) -> None:
+    expected = _decode(m, m["missed_usual"] if v["view"] == MISSED else m["expected"])
+    half_up = np.float64(m["bar"][VALUE, 0]) * m["spread"] * m["scale"] * bar
+    half_down = np.float64(m["bar"][VALUE, 1]) * m["spread"] * m["scale"] * bar
+    v["expected"] = expected
+    v["lower"] = expected - half_down
+    v["upper"] = expected + half_up
+    v["usual"] = expected
+    v["history_ms"] = np.float64(t - m["origin_ms"])
+
+
+@njit(cache=True)
+def _hourly(
+    m: Record,
+    mine: float,
+    t: int,
+    dt: float,
+    value: float,
+    expected: float,
+    threshold: float,
+    calm: float,
+    many: float,
+    n: int,
     knobs: Knobs,
-    verdict: Record,
-    cells: Record,
-    shape: Floats32,
-    distances: Floats32,
-) -> tuple[float, bool, int, float]:
-    """Fold a row's values, each into its metric.
+) -> float:
+    """Follow the episode of the course: it opens by its own policy, and only where another view has seen something lately.
 
-    The strongest of M metrics is chosen, which by chance alone is M times as often rare: log10 M is
-    taken off (Bonferroni), so that a threshold means as many alarms for an entity of ten metrics as
-    for one of a single metric; never more than half, so that a budget still finds a threshold where
-    alarms are to come every day.
-
-    returns : Z of the strongest metric (-inf = none was judged), whether any deviates as asked, the
-              first extreme column of a cold start (-1 = none), the longest interval
+    mine    : largest ratio of the other views
+    returns : ratio at an opening, -1 where an episode that was said has ended, else 0
     """
-    since = entity["rows"] - entity["alarm"] if entity["alarm"] > 0 else entity["rows"]
-    choice = knobs.choice * math.log10(max(_judged(metrics, slots, values), 1))
-    strongest = -math.inf
-    interval_ms = 0.0
-    wanted = False
-    extreme = -1
-    done = 0.0
-    for i in range(order.shape[0]):
-        column = order[i]
-        cell = cells[column]
-        clear_cell(cell)
-        if slots[column] < 0:
+    c = m["course"]
+    c["gate"] = max(mine, c["gate"] * math.exp(-dt / (knobs.gate_hours * HOUR_MS)))
+    ep = m["episodes"][HOURLY]
+    q = np.float64(m["q"][COURSE]) / threshold
+    opened = 0.0
+    z = c["score"]
+    silent_ms = c["quiet"] * c["interval_ms"]
+    if (
+        c["absence"] > z
+        and (c["alarm_ms"] == 0 or t - c["alarm_ms"] > silent_ms)
+        and t - max(m["fast_ms"][0], m["fast_ms"][1]) > DAY_MS
+    ):
+        z = c["absence"]  # a silence speaks once, and not of what was missed already
+    z -= many
+    if c["phase"] == 2 and z >= threshold * knobs.course:
+        gated = c["gate"] >= knobs.gate * (1.0 - 1.0 / n) * threshold
+        for key in range(HOURLY):
+            gated = gated and m["episodes"][key]["state"] == 0  # a course of something that is said
+        if gated and course_alarms(c, z, t, threshold * knobs.course, knobs):
+            q = max(z / (threshold * knobs.course), 1.0)
+            _start(ep, q, COURSE, t, value, expected, 2, knobs.habit_days)
+            return q
+    if ep["state"] > 0:
+        if q >= knobs.stay:
+            ep["seen_ms"] = t
+        _follow(ep, q, COURSE, t, dt, value, expected)
+        if t - ep["seen_ms"] > calm:
+            said = ep["state"] == 1
+            ep["state"] = 0
+            return -1.0 if said else 0.0
+    return opened
+
+
+@njit(cache=True)
+def _episodes(
+    e: Record, metrics: Record, slots: Floats, columns: Floats, here: Floats, values: Floats, n: int,
+    row: int, entity: int, t: int, dt: float, iv: float, joint: float, settings: Settings, knobs: Knobs, events: Record, at: int, tops: Floats,
+) -> int:  # fmt: skip
+    """Open, follow and close episodes of a row; at most one record opens, what crosses with it joins it.
+
+    returns : place behind the newest event
+    """
+    threshold = knobs.threshold * e["threshold"]
+    bar = e["bar"] * threshold
+    best_q, best_j, best_key, best_view = 0.0, -1, -1, 0
+    calm = max(knobs.calm_hours * HOUR_MS, 6.0 * iv)
+    many = knobs.choice * math.log10(max(n, 1))
+    cold = False
+    for j in range(n):
+        if not here[j]:
             continue
-        state = metrics[slots[column]]
-        value = values[column]
-        if (
-            cold_start
-            and extreme < 0
-            and not math.isnan(value)
-            and is_extreme(state, time_ms, value)
-        ):
-            extreme = column
-        deviates = _fold_metric(
-            state, time_ms, value, warmup, asked[column], knobs, cell, shape, distances
+        m = metrics[slots[j]]
+        if m["live_ms"] < knobs.ready_days * DAY_MS or m["samples"] < READY_SAMPLES:
+            if (
+                m["cold"] != 0
+                and settings.cold_start
+                and not cold
+                and (e["opened_ms"] == 0 or t - e["opened_ms"] > 12 * HOUR_MS)
+            ):
+                cold = True
+                key = FAST_UP if m["cold"] > 0 else FAST_DOWN
+                ep = m["episodes"][key]
+                _start(ep, 1.0, VALUE, t, values[columns[j]], math.nan, 1, knobs.habit_days)
+                _emit(
+                    events,
+                    at,
+                    row,
+                    entity,
+                    columns[j],
+                    key,
+                    OPEN,
+                    VALUE,
+                    t,
+                    values[columns[j]],
+                    1.0,
+                    threshold,
+                    ep,
+                )
+                events[at]["cold"] = 1
+                events[at]["history_ms"] = np.float64(t - m["origin_ms"])
+                at += 1
+                e["opened_ms"] = t
+                e["opened_level"] = 1
+                e["surplus"] += 1.0
+            continue
+        value = values[columns[j]]
+        expected = _decode(m, m["expected"])
+        mine = 0.0
+        for key in range(HOURLY):
+            q, view = evidence(m, key, bar)
+            mine = max(mine, q * threshold)
+            ep = m["episodes"][key]
+            if ep["state"] > 0:
+                wait = DAY_MS if key == LEVEL_UP or key == LEVEL_DOWN else calm
+                if q >= knobs.stay:
+                    ep["seen_ms"] = t
+                near = np.float64(ep["near"])
+                if q > knobs.worse * near and q >= 1.0 and key < LEVEL_UP and ep["records"] < 3:
+                    ep["records"] += 1
+                    ep["state"] = 1
+                    _follow(ep, q, view, t, dt, value, expected)
+                    _emit(
+                        events,
+                        at,
+                        row,
+                        entity,
+                        columns[j],
+                        key,
+                        WORSE,
+                        view,
+                        t,
+                        value,
+                        q,
+                        threshold,
+                        ep,
+                    )
+                    _detail(events[at], m, bar, t)
+                    at += 1
+                    m["fast_ms"][key] = t
+                else:
+                    _follow(ep, q, view, t, dt, value, expected)
+                if t - ep["opened_ms"] > 10 * DAY_MS:
+                    ep["records"] = 0
+                if t - ep["seen_ms"] > wait:
+                    if ep["state"] == 1:
+                        _emit(
+                            events,
+                            at,
+                            row,
+                            entity,
+                            columns[j],
+                            key,
+                            CLOSED,
+                            ep["view"],
+                            t,
+                            value,
+                            q,
+                            threshold,
+                            ep,
+                        )
+                        _detail(events[at], m, bar, t)
+                        accepted = (
+                            abs(m["level"][m["season"]]) > DEAD_LEVEL * max(m["typical"], 1e-12)
+                            and key != SHAPE
+                        )
+                        events[at]["reason"] = ACCEPTED if accepted else RECOVERED
+                        at += 1
+                    ep["state"] = 0
+                continue
+            habit = np.float64(ep["habit"]) * math.exp(
+                -(t - ep["opened_ms"]) / (knobs.habit_days * DAY_MS)
+            )
+            if q < 1.0 + knobs.habit * max(habit - 1.0, 0.0):
+                continue
+            if key < LEVEL_UP:
+                m["fast_ms"][key] = t
+            elif key < SHAPE and t - m["fast_ms"][key - LEVEL_UP] < 2 * DAY_MS:
+                _start(ep, q, view, t, value, expected, 2, knobs.habit_days)
+                continue
+            elif (
+                key == SHAPE
+                and view != STUCK
+                and (m["episodes"][0]["state"] > 0 or m["episodes"][1]["state"] > 0)
+            ):
+                continue
+            if t - m["mute_ms"] < 2 * HOUR_MS and m["mute_ms"] > 0 and view != STUCK:
+                continue
+            if q > best_q:
+                best_q, best_j, best_key, best_view = q, j, key, view
+            _start(ep, q, view, t, value, expected, 2, knobs.habit_days)
+        if (settings.use >> COURSE) & 1:
+            q = _hourly(m, mine, t, dt, value, expected, threshold, calm, many, n, knobs)
+            ep = m["episodes"][HOURLY]
+            if q > 0.0 and ep["state"] == 2 and ep["opened_ms"] == t and q > best_q:
+                best_q, best_j, best_key, best_view = q, j, HOURLY, COURSE
+            elif q < 0.0:
+                _emit(
+                    events,
+                    at,
+                    row,
+                    entity,
+                    columns[j],
+                    HOURLY,
+                    CLOSED,
+                    COURSE,
+                    t,
+                    value,
+                    0.0,
+                    threshold,
+                    ep,
+                )
+                _detail(events[at], m, bar, t)
+                at += 1
+    joins = t - e["opened_ms"] <= 3.0 * iv and e["opened_ms"] > 0
+    ep = e["joint"]
+    q = joint / threshold if settings.joint else 0.0
+    if ep["state"] > 0:
+        if q >= knobs.stay:
+            ep["seen_ms"] = t
+        near = np.float64(ep["near"])
+        if q > knobs.worse * near and q >= 1.0 and ep["records"] < 3:
+            ep["records"] += 1
+            _follow(ep, q, 0, t, dt, math.nan, math.nan)
+            _emit(
+                events,
+                at,
+                row,
+                entity,
+                _widest(metrics, slots, columns, here, n),
+                NO_METRIC,
+                WORSE,
+                NO_METRIC,
+                t,
+                math.nan,
+                q,
+                threshold,
+                ep,
+            )
+            at += 1
+            ep["state"] = 1
+        else:
+            _follow(ep, q, 0, t, dt, math.nan, math.nan)
+        if t - ep["opened_ms"] > 10 * DAY_MS:
+            ep["records"] = 0
+        if t - ep["seen_ms"] > calm:
+            if ep["state"] == 1:
+                _emit(
+                    events,
+                    at,
+                    row,
+                    entity,
+                    -1,
+                    NO_METRIC,
+                    CLOSED,
+                    NO_METRIC,
+                    t,
+                    math.nan,
+                    q,
+                    threshold,
+                    ep,
+                )
+                at += 1
+            ep["state"] = 0
+    elif q >= 1.0 and e["live_ms"] >= knobs.ready_days * DAY_MS:
+        _start(ep, q, 0, t, math.nan, math.nan, 2, knobs.habit_days)
+        if best_j < 0 and (not joins or class_of(q) > e["opened_level"]):
+            ep["state"] = 1
+            column = _widest(metrics, slots, columns, here, n)
+            _emit(
+                events,
+                at,
+                row,
+                entity,
+                column,
+                NO_METRIC,
+                OPEN,
+                NO_METRIC,
+                t,
+                math.nan,
+                q,
+                threshold,
+                ep,
+            )
+            for j in range(n):
+                if columns[j] == column:
+                    events[at]["value"] = values[column]
+                    _detail(events[at], metrics[slots[j]], bar, t)
+            at += 1
+            e["opened_ms"] = t
+            e["opened_level"] = class_of(q)
+            e["surplus"] += 1.0
+    if best_j >= 0 and (not joins or class_of(best_q) > e["opened_level"]):
+        m = metrics[slots[best_j]]
+        ep = m["episodes"][best_key]
+        ep["state"] = 1
+        _emit(
+            events,
+            at,
+            row,
+            entity,
+            columns[best_j],
+            best_key,
+            OPEN,
+            best_view,
+            t,
+            values[columns[best_j]],
+            best_q,
+            threshold,
+            ep,
         )
-        share, minutes = progress(state, warmup)
-        if share > done:
-            done = share
-            verdict["minutes_left"] = minutes
-        if state["phase"] < 2:
-            continue
-        if state["joined"] == 0:
-            state["joined"] = 1
-            entity["warmup"] = max(entity["warmup"], state["warmup"] * state["fold"])
-            join_fit(entity, column)
-        interval_ms = max(interval_ms, state["interval_ms"])
-        if math.isnan(value):
-            continue
-        z = _score_metric(state, since)
-        z -= min(choice, 0.5 * max(z, 0.0))
-        if not deviates:
-            z = min(z, 0.0)
-        wanted = wanted or deviates
-        cell["severity_metric"] = severity_of(z, entity["threshold"])
-        if z > strongest:
-            strongest = z
-            verdict["joint"] = state["joint"]
-    verdict["warmup"] = done
-    return strongest, wanted, extreme, interval_ms
+        _detail(events[at], m, bar, t)
+        at += 1
+        e["opened_ms"] = t
+        e["opened_level"] = class_of(best_q)
+        e["surplus"] += 1.0
+    return at
+
+
+DEAD_LEVEL = 2.0
 
 
 @njit(cache=True)
-def _judge_row(
-    entity: Record,
-    strongest: float,
-    wanted: bool,
-    trained: float,
-    per_day: float,
-    interval_ms: float,
-    knobs: Knobs,
-    verdict: Record,
-) -> None:
-    """Join the strongest metric, the combination and the trained member, and decide."""
-    z = strongest
-    if wanted:
-        z += knobs.weight_cross * max(verdict["combination"] - knobs.cross_floor, 0.0)
-        if not math.isnan(trained):
-            z += knobs.weight_trained * max(trained - knobs.cross_floor, 0.0)
-    entity["score"] = z
-    alarm = decide(entity, z, per_day > 0.0 and knows_peaks(entity), knobs)
-    verdict["alarm"] = alarm
-    verdict["score"] = z
-    verdict["effective"] = entity["effective"]
-    verdict["severity"] = severity_of(entity["effective"], entity["threshold"])
-    if per_day > 0.0:
-        follow_budget(entity, entity["effective"], alarm, per_day, interval_ms, knobs)
+def _widest(metrics: Record, slots: Floats, columns: Floats, here: Floats, n: int) -> int:
+    """Column with the largest jump or deviation of a row."""
+    best, column = -1.0, -1
+    for j in range(n):
+        if here[j]:
+            m = metrics[slots[j]]
+            x = max(abs(np.float64(m["q"][JUMP])), abs(np.float64(m["q"][VALUE])))
+            if x > best:
+                best, column = x, columns[j]
+    return column
 
 
 @njit(cache=True)
-def _fold_row(
-    entity: Record,
-    metrics: Record,
-    slots: Ints32,
-    order: Ints32,
-    time_ms: int,
-    values: Floats,
-    trained: float,
-    warmup: int,
-    per_day: float,
-    cold_start: bool,
-    asked: Floats,
-    knobs: Knobs,
-    verdict: Record,
-    cells: Record,
-    shape: Floats32,
-    distances: Floats32,
-    vector: Floats,
-    usual: Floats,
-) -> None:
-    entity["rows"] += 1
-    if per_day <= 0.0 or entity["threshold"] <= 0.0:
-        entity["threshold"] = knobs.threshold
-    verdict["threshold"] = entity["threshold"]
-    verdict["joint"] = verdict["score"] = verdict["effective"] = verdict["severity"] = verdict[
-        "minutes_left"
-    ] = math.nan
-    verdict["alarm"] = verdict["cold"] = False
-    verdict["combination"] = verdict["trained"] = 0.0
-    verdict["top"] = -1
-    strongest, wanted, extreme, interval_ms = _fold_metrics(
-        entity,
-        metrics,
-        slots,
-        order,
-        time_ms,
-        values,
-        warmup,
-        cold_start,
-        asked,
-        knobs,
-        verdict,
-        cells,
-        shape,
-        distances,
-    )
-    if not math.isnan(trained):
-        trained = recalibrate(entity, trained)
-    if entity["warmup"] == 0:
-        if decide_cold(entity, extreme >= 0):
-            verdict["alarm"] = verdict["cold"] = True
-            verdict["top"] = extreme
-        return
-    fold_combination(entity, metrics, slots, time_ms, values, vector, usual, knobs)
-    entity["cross_smooth"] += knobs.smoothing * (entity["cross"] - entity["cross_smooth"])
-    verdict["combination"] = 0.5 * (entity["cross"] + entity["cross_smooth"])
-    if strongest > -math.inf:
-        _judge_row(entity, strongest, wanted, trained, per_day, interval_ms, knobs, verdict)
-        share_out(entity, metrics, slots, order, trained, knobs, verdict, cells)
+def _largest(
+    metrics: Record, slots: Floats, here: Floats, n: int, bar: float, knobs: Knobs
+) -> tuple[float, int, bool]:
+    """Largest ratio of the row's metrics, its place, and whether any is ready."""
+    top, place, ready = 0.0, -1, False
+    for j in range(n):
+        m = metrics[slots[j]]
+        if m["live_ms"] >= knobs.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES:
+            ready = True
+        if not here[j]:
+            continue
+        mine = 0.0
+        for key in range(HOURLY):
+            q, _ = evidence(m, key, bar)
+            mine = max(mine, q)
+        if mine > top:
+            top, place = mine, j
+    return top, place, ready
 
 
-def _signature() -> Any:
-    """Types of the one call that there is: other arrays would compile it anew, in the middle of a
-    run.
+@njit(cache=True)
+def _gap(e: Record, before: int, now: int, local_before: int, local_now: int) -> float:
+    """Rows that one would expect between two rows, by the last days of the same kind; silence that recurs expects none.
+
+    Cost: O(bins of the gap, at most three days).
     """
-    cell, row, flag = np.zeros((1, 1)), np.zeros(1), np.zeros(1, np.bool_)
-    place, places = np.zeros(1, np.int32), np.zeros((1, 1), np.int32)
-    limits = Limits(0, 0.0, True, row, row, row)
-    state = np.zeros(1, ENTITY_DTYPE), np.zeros(1, METRIC_DTYPE)
-    out = np.zeros(1, ROW_DTYPE), np.zeros((1, 1), CELL_DTYPE)
-    call = (
-        place,
-        np.zeros(1, np.int64),
-        cell,
-        row,
-        flag,
-        flag,
-        places,
-        place,
-        *state,
-        Knobs(),
-        limits,
-        *out,
-    )
-    return types.void(*map(typeof, call))
+    first, last = local_before // BIN_MS + 1, local_now // BIN_MS
+    last = min(last, first + 3 * BINS)
+    expected = 0.0
+    for place in range(first, last):
+        day, bin_ = place // BINS, place % BINS
+        newest = e["present_day"][bin_] - 1
+        weekend = is_weekend(day)
+        days = there = 0
+        for age in range(1, 15):
+            d = day - age
+            if d * DAY_MS + bin_ * BIN_MS < e["first_ms"] or is_weekend(d) != weekend:
+                continue
+            if d > newest:
+                days += 1
+                continue
+            if newest - d >= DAYS:
+                break
+            days += 1
+            there += (e["present"][bin_] >> np.uint32(d % DAYS)) & np.uint32(1)
+        if days > 0:
+            expected += there / days
+    return expected
 
 
-@njit(_signature(), cache=True)
-def fold_ensemble(
-    entity: Ints32,
-    time_ms: Ints,
-    values: Floats,
-    trained: Floats,
-    counts: Flags,
-    forgotten: Flags,
-    slots: Ints32,
-    order: Ints32,
-    entities: Record,
-    metrics: Record,
-    knobs: Knobs,
-    limits: Limits,
-    verdicts: Record,
-    cells: Record,
-) -> None:
-    """Fold rows and write their verdicts.
+@njit(cache=True)
+def _mark_present(e: Record, local_ms: int) -> None:
+    day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
+    last = e["present_day"][bin_] - 1
+    bits = e["present"][bin_]
+    if last < 0 or day - last >= DAYS:
+        bits = np.uint32(0)
+    else:
+        for d in range(last + 1, day):
+            bits &= ~(np.uint32(1) << np.uint32(d % DAYS))
+    if day >= last:
+        e["present_day"][bin_] = day + 1
+    e["present"][bin_] = bits | (np.uint32(1) << np.uint32(day % DAYS))
 
-    entity    : int32 (n,)             entity index, any order
-    time_ms   : int64 (n,)             event time
-    values    : float64 (n, M)         finite or NaN = missing
-    trained   : float64 (n,)           rarity of the trained member, -log10 of its tail rank; NaN =
-                none
-    counts    : bool (n,)              whether the row moves the state (neither late nor duplicate)
-    forgotten : bool (n,)              whether the entity and all its metrics start anew with this
-                row
-    slots     : int32 (E, M)           slot of each (entity, metric), -1 = never reported
-    order     : int32 (M,)             columns in the order in which they are visited: it alone
-                breaks ties
-    entities  : ENTITY_DTYPE (>= E,)
-    metrics   : METRIC_DTYPE (>= slots used,)
-    verdicts  : ROW_DTYPE (n,) out     all rows are written
-    cells     : CELL_DTYPE (n, M) out
 
-    Twins: of the parts,
-           tests/reference/{absence,budget,calibration,forecast,novelty,policy,residual,season}.py.
-    Cost: 3 us per value.
+@njit(cache=True)
+def _is_known(
+    metrics: Record, places: Floats, columns: Floats, values: Floats, n: int, t: int
+) -> bool:
+    """Whether a row repeats time and values of the newest one."""
+    same = False
+    for j in range(n):
+        x = values[columns[j]]
+        if math.isnan(x):
+            continue
+        m = metrics[places[j]]
+        if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != x:
+            return False
+        same = True
+    return same
+
+
+@njit(cache=True)
+def _late(
+    e: Record, metrics: Record, places: Floats, columns: Floats, values: Floats, n: int, row: int, entity: int, t: int, local: int,
+    iv: float, settings: Settings, knobs: Knobs, out: Record, cells: Record, events: Record, at: int, tmp: Floats,
+) -> int:  # fmt: skip
+    """Judge a late row by its own time; it joins an episode of about that time or opens one."""
+    threshold = knobs.threshold * e["threshold"]
+    bar = e["bar"] * threshold
+    calm = max(knobs.calm_hours * HOUR_MS, 6.0 * max(iv, 60_000.0))
+    best, place = 0.0, -1
+    for j in range(n):
+        x = values[columns[j]]
+        m = metrics[places[j]]
+        if (
+            math.isnan(x)
+            or m["live_ms"] < knobs.ready_days * DAY_MS
+            or m["samples"] < READY_SAMPLES
+        ):
+            continue
+        ratio = judge_late(m, t, local, x, tmp)
+        if math.isnan(ratio):
+            continue
+        q = abs(ratio) / bar
+        key = FAST_UP if ratio > 0.0 else FAST_DOWN
+        ep = m["episodes"][key]
+        cell = cells[columns[j]]
+        expected = _decode(m, m["expected"])
+        cell["expected"] = expected
+        if q > best:
+            best, place = q, j
+        near = ep["opened_ms"] > 0 and ep["start_ms"] - calm <= t <= ep["seen_ms"] + calm
+        if near:
+            if q >= 1.0:
+                ep["start_ms"] = min(ep["start_ms"], t)
+            if q >= knobs.stay:
+                ep["seen_ms"] = max(ep["seen_ms"], t)
+                if q > ep["peak"]:
+                    ep["peak"], ep["peak_ms"], ep["peak_value"], ep["peak_expected"] = (
+                        q,
+                        t,
+                        x,
+                        expected,
+                    )
+        elif q >= 1.0 and t - m["mute_ms"] > 2 * HOUR_MS:
+            joins = e["opened_ms"] > 0 and abs(t - e["opened_ms"]) <= 3.0 * iv
+            _start(ep, q, VALUE, t, x, expected, 2 if joins else 1, knobs.habit_days)
+            m["fast_ms"][key] = max(m["fast_ms"][key], t)
+            if not joins:
+                _emit(events, at, row, entity, columns[j], key, OPEN, VALUE, t, x, q, threshold, ep)
+                _detail(events[at], m, bar, t)
+                at += 1
+                e["opened_ms"] = t
+                e["opened_level"] = class_of(q)
+                e["surplus"] += 1.0
+    if place >= 0:
+        out["score"] = best * knobs.threshold
+        out["severity"] = severity_of(best)
+        out["top"] = columns[place]
+        out["state"] = 1
+    return at
+
+
+@njit(cache=True)
+def _follow_budget(e: Record, t: int, dt: float, ratio: float, settings: Settings) -> None:
+    """Move the threshold so that about ``per_day`` episodes a day open: a quantile of four-hour maxima, corrected by what was given."""
+    days = dt / DAY_MS
+    e["surplus"] = clip(e["surplus"] - settings.per_day * days, SURPLUS)
+    block = t // BLOCK_MS
+    if block != e["block"]:
+        if e["block"] > 0 and e["block_most"] > 0.0:
+            k = int(8.0 * math.log2(max(e["block_most"], 0.02) / 0.02))
+            for b in range(BUCKETS):
+                e["blocks"][b] = np.float64(e["blocks"][b]) * BLOCK_MEMORY
+            e["blocks"][min(k, BUCKETS - 1)] = np.float64(e["blocks"][min(k, BUCKETS - 1)]) + 1.0
+            e["blocks_n"] = e["blocks_n"] * BLOCK_MEMORY + 1.0
+        e["block"] = block
+        e["block_most"] = 0.0
+        if e["blocks_n"] >= 6.0:
+            share = settings.per_day * BLOCK_MS / DAY_MS * math.exp(-CORRECTION * e["surplus"])
+            wanted = min(share, 0.9) * e["blocks_n"]
+            above = 0.0
+            k = BUCKETS - 1
+            while k > 0 and above + np.float64(e["blocks"][k]) < wanted:
+                above += np.float64(e["blocks"][k])
+                k -= 1
+            inside = (wanted - above) / max(np.float64(e["blocks"][k]), 1e-9)
+            bar = 0.02 * 2.0 ** ((k + 1.0 - min(inside, 1.0)) / 8.0)
+            if wanted < 1.0:
+                bar *= min(max(1.0 / max(wanted, 1e-3), 1.0) ** 0.25, 3.0)
+            e["threshold"] = min(max(bar, 0.1), 20.0)
+    e["block_most"] = max(e["block_most"], ratio)
+
+
+BLOCK_MS = 4 * HOUR_MS
+BLOCK_MEMORY = 0.995
+CORRECTION = 0.25
+SURPLUS = 8.0
+
+
+@njit(cache=True)
+def _say(
+    events: Record,
+    at: int,
+    row: int,
+    entity: int,
+    column: int,
+    phase: int,
+    t: int,
+    since_ms: int,
+    amount: float,
+) -> int:
+    """Write a data-quality verdict."""
+    v = events[at]
+    v["row"] = row
+    v["entity"] = entity
+    v["metric"] = column
+    v["phase"] = phase
+    v["time_ms"] = t
+    v["start_ms"] = since_ms
+    v["value"] = amount
+    return at + 1
+
+
+@njit(cache=True)
+def _is_absent(m: Record, local_ms: int) -> bool:
+    """Whether a metric that is not in its entity's rows has been missing for long, by when it usually comes; asked once an hour."""
+    m["absent_hour"] = local_ms // HOUR_MS
+    if m["absent_said"] == 1 or m["live_ms"] < DAY_MS:
+        return False
+    day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
+    for back in range(1, 13):
+        d, b = day, bin_ - back
+        if b < 0:
+            b += BINS
+            d -= 1
+        last = m["written"][b] - 1
+        if last < 0:
+            continue
+        days = there = 0
+        for age in range(1, 8):
+            if d - age <= last and last - (d - age) < DAYS:
+                there += 1 if m["memory"][b, (d - age) % DAYS] != -32768 else 0
+            days += 1
+        m["absent"] += there / days
+    if m["absent"] >= 12.0:
+        m["absent_said"] = 1
+        return True
+    return False
+
+
+@njit(cache=True)
+def fold_rows(
+    entity: Floats, time_ms: Ints, values: Floats, slots: Floats, order: Floats, entities: Record, metrics: Record,
+    changes: Ints, offsets: Ints, settings: Settings, knobs: Knobs, start: int, rows: Record, cells: Record, events: Record, at: int,
+) -> tuple[int, int]:  # fmt: skip
+    """Fold rows and judge them.
+
+    entity  : int32 (n,)    index into entities
+    time_ms : int64 (n,)    event time
+    values  : float64 (n, M) NaN = missing
+    slots   : int32 (E, M)  place of each (entity, metric), -1 = never reported
+    order   : int32 (M,)    columns in the order in which they are judged
+    changes, offsets : int64 (k,)  time zone: UTC ms from which on an offset in ms holds
+    start   : first row to fold
+    rows, cells, events : out
+    at      : events already written
+    returns : first row that was not folded because events has no room, events written
     """
-    shape = np.zeros(SHAPE, np.float32)
-    distances = np.zeros(LIBRARY, np.float32)
-    vector = np.zeros(WIDTH)
-    usual = np.ones(WIDTH)
-    columns = values.shape[1]
-    asked = np.zeros((columns, 3))
-    asked[:, 0] = limits.direction
-    asked[:, 1] = limits.min_absolute
-    asked[:, 2] = limits.min_relative
-    empty_entity = np.zeros(1, entities.dtype)
-    empty_metric = np.zeros(1, metrics.dtype)
-    spare_entity = np.zeros(1, entities.dtype)
-    spare_metrics = np.zeros(columns, metrics.dtype)
-    spare_slots = np.full(columns, -1, np.int32)
-    for row in range(entity.shape[0]):
-        e = entity[row]
-        mine, records, places = entities[e], metrics, slots[e]
-        if not counts[row]:
-            spare_entity[0] = entities[e]
-            for column in range(columns):
-                spare_slots[column] = -1
-                if slots[e, column] >= 0:
-                    spare_slots[column] = column
-                    spare_metrics[column] = metrics[slots[e, column]]
-            mine, records, places = spare_entity[0], spare_metrics, spare_slots
-        if forgotten[row]:
-            if counts[row]:
-                entities[e] = empty_entity[0]
+    width = values.shape[1]
+    tmp = np.empty(400)
+    shape, distances = np.empty(SHAPE_SIZE, np.float32), np.empty(LIBRARY, np.float32)
+    z, tops = np.empty(MEMBERS), np.empty(max(width, 1))
+    a, b, c = (
+        np.empty((MEMBERS, MEMBERS)),
+        np.empty((MEMBERS, MEMBERS)),
+        np.empty((MEMBERS, MEMBERS)),
+    )
+    places, columns = np.empty(width, np.int32), np.empty(width, np.int32)
+    here = np.empty(width, np.bool_)
+    for row in range(start, entity.shape[0]):
+        if events.shape[0] - at < 2 * KEYS * width + 8:
+            return row, at
+        i = entity[row]
+        e = entities[i]
+        t = time_ms[row]
+        out = rows[row]
+        out["score"] = out["severity"] = math.nan
+        out["threshold"] = knobs.threshold
+        out["warmup"] = 0.0
+        out["minutes_left"] = math.nan
+        out["top"] = -1
+        out["state"] = out["late"] = out["ahead"] = out["duplicate"] = out["is_anomaly"] = 0
+        for column in range(width):
+            cell = cells[row, column]
+            cell["expected"] = cell["lower"] = cell["upper"] = cell["severity"] = math.nan
+        local = local_of(t, changes, offsets)
+        n = 0
+        for k in range(width):
+            if slots[i, order[k]] >= 0:
+                places[n] = slots[i, order[k]]
+                columns[n] = order[k]
+                n += 1
+        if e["rows"] == 0:
+            e["first_ms"] = t
+            e["newest_ms"] = t
+            e["day"] = -1
+            e["bar"] = 1.0
+            e["threshold"] = 1.0
+            for r in range(3):
+                e["joint_bar"][r] = 0.0
+        step = t - e["newest_ms"]
+        iv = max(e["interval_ms"], 1.0)
+        if e["rows"] > 0 and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"]):
+            if (
+                e["ahead_n"] > 0
+                and t > e["ahead_ms"]
+                and t - e["ahead_ms"] < max(DAY_MS, 50.0 * iv)
+            ):
+                e["ahead_n"] += 1
             else:
-                spare_entity[0] = empty_entity[0]
-            for column in range(columns):
-                if places[column] >= 0:
-                    records[places[column]] = empty_metric[0]
-        _fold_row(
-            mine, records, places, order, time_ms[row], values[row], trained[row],
-            limits.warmup, limits.per_day, limits.cold_start, asked, knobs, verdicts[row], cells[row], shape, distances,
-            vector, usual,
-        )  # fmt: skip
+                e["ahead_n"] = 1
+            e["ahead_ms"] = t
+            if e["ahead_n"] < 3:
+                out["ahead"] = 1
+                continue
+        e["ahead_n"] = 0
+        if step < 0:
+            out["late"] = 1
+            if -step <= settings.lateness_ms:
+                at = _late(
+                    e,
+                    metrics,
+                    places,
+                    columns,
+                    values[row],
+                    n,
+                    row,
+                    i,
+                    t,
+                    local,
+                    iv,
+                    settings,
+                    knobs,
+                    out,
+                    cells[row],
+                    events,
+                    at,
+                    tmp,
+                )
+            continue
+        if step == 0 and e["rows"] > 0 and _is_known(metrics, places, columns, values[row], n, t):
+            out["duplicate"] = 1
+            continue
+        if step > 0:
+            if e["rows"] > 10 and step > max(6.0 * iv, 1_800_000.0):
+                missed = _gap(
+                    e, e["newest_ms"], t, local_of(e["newest_ms"], changes, offsets), local
+                )
+                if missed >= 8.0:
+                    at = _say(events, at, row, i, -1, GAP, t, e["newest_ms"], missed)
+            e["pause_ms"] = max(
+                e["pause_ms"] * math.exp(-min(np.float64(step), 4.0 * iv) / (20.0 * DAY_MS)),
+                min(np.float64(step), 30.0 * DAY_MS),
+            )
+            e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step))
+        e["rows"] += 1
+        e["newest_ms"] = t
+        iv = max(e["interval_ms"], 1.0)
+        dt = min(np.float64(step), 4.0 * max(iv, 60_000.0))
+        e["live_ms"] += dt
+        _mark_present(e, local)
+        any_ = False
+        count = 0
+        for j in range(n):
+            x = values[row, columns[j]]
+            here[j] = False
+            m = metrics[places[j]]
+            if math.isnan(x):
+                if (
+                    m["samples"] > 0
+                    and local // HOUR_MS != m["absent_hour"]
+                    and _is_absent(m, local)
+                ):
+                    at = _say(
+                        events,
+                        at,
+                        row,
+                        i,
+                        columns[j],
+                        ABSENT,
+                        t,
+                        m["last_ms"],
+                        np.float64(m["absent"]),
+                    )
+                continue
+            m["absent"] = 0.0
+            m["absent_said"] = 0
+            here[j] = fold_value(
+                m, t, local, x, knobs, settings.use, settings.warmup, tmp, shape, distances
+            )
+            if (
+                m["run_n"] > 12
+                and m["flat_said"] == 0
+                and m["sample_ms"] - m["run_ms"] > DAY_MS
+                and m["varied"] > 0.5
+            ):
+                m["flat_said"] = 1
+                at = _say(events, at, row, i, columns[j], FLAT, t, m["run_ms"], x)
+            elif m["run_n"] == 0:
+                m["flat_said"] = 0
+            count += 1
+            any_ = any_ or here[j]
+        day = local // DAY_MS
+        if day != e["day"]:
+            close_day(e, knobs, e["day"] >= 0 and e["live_ms"] > 1.5 * DAY_MS, n, tmp)
+            e["day"] = day
+        joint = 0.0
+        slot_iv = max(iv, 60_000.0)
+        if any_ and n >= 2:
+            combine(e, metrics, places, here, n, t, dt, slot_iv, knobs, settings.use, z, a, b, c)
+            joint = join(e, metrics, places, here, n, e["live_ms"] > 1.5 * DAY_MS, knobs, tops)
+        top, place, ready = _largest(metrics, places, here, n, 1.0, knobs)
+        if any_ and e["live_ms"] > 1.5 * DAY_MS:
+            e["most"] = max(e["most"], bound(top, e["bar"], e["maxima_n"]))
+        if settings.per_day > 0.0 and any_ and ready:
+            _follow_budget(e, t, dt, max(top / e["bar"], joint), settings)
+        if any_:
+            at = _episodes(
+                e,
+                metrics,
+                places,
+                columns,
+                here,
+                values[row],
+                n,
+                row,
+                i,
+                t,
+                dt,
+                slot_iv,
+                joint,
+                settings,
+                knobs,
+                events,
+                at,
+                tops,
+            )
+        bar = e["bar"] * e["threshold"]
+        warm = 1.0
+        for j in range(n):
+            m = metrics[places[j]]
+            if here[j] and m["scale"] > 0.0:
+                cell = cells[row, columns[j]]
+                half = m["spread"] * m["scale"] * bar
+                expected = _decode(m, m["expected"])
+                cell["expected"] = expected
+                cell["lower"] = expected - np.float64(m["bar"][VALUE, 1]) * half
+                cell["upper"] = expected + np.float64(m["bar"][VALUE, 0]) * half
+            warm = min(warm, m["live_ms"] / (knobs.ready_days * DAY_MS))
+        out["warmup"] = warm
+        if ready or joint > 0.0:
+            score = max(top / bar, joint / e["threshold"] if settings.joint else 0.0)
+            out["score"] = score
+            out["severity"] = severity_of(score / knobs.threshold)
+            out["state"] = 1
+            out["top"] = columns[place] if place >= 0 else -1
+    return entity.shape[0], at

@@ -1,5 +1,4 @@
-"""Linear scale from the warm-up, running median and range, and the chomp that keeps noise from
-looking novel.
+"""Linear scale from the warm-up, running median and range, and the chomp that keeps noise from looking novel.
 
 Law: amplitude is never warped: what leaves here is an affine function of what came in, or zero.
 """
@@ -11,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.layout import MEDIAN, Floats, Record
+from shared.ensemble.kernels.course.course_layout import MEDIAN, Floats, Record
 
 LIMIT = 1e9
 """Scaled values are clipped to +-LIMIT, so that sums of their squares stay finite in float32."""
@@ -24,8 +23,8 @@ def robust_scale(values: Floats) -> tuple[float, float]:
     """Centre and spread of a warm-up.
 
     values  : float64 (n,), n >= 1, finite
-    returns : median (upper of the middle two); the larger of (q90 - q10) / 2.56 and a tenth of the
-              standard deviation, but at least 1 % of |median|, and > 0
+    returns : median (upper of the middle two); the larger of (q90 - q10) / 2.56 and a tenth of the standard deviation, but at
+              least 1 % of |median|, and > 0
 
     Cost: O(n log n).
     """

@@ -1,7 +1,6 @@
 """One (entity, metric): from a value to the rarity of what each online member sees.
 
-Law: a pure fold over the metric's values in log order; the warm-up is buffered and then replayed
-     through the same fold.
+Law: a pure fold over the metric's values in log order; the warm-up is buffered and then replayed through the same fold.
 """
 
 from __future__ import annotations
@@ -11,10 +10,8 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.absence import watch_silence
-from shared.ensemble.kernels.calibration import add, exceeds_all, rank
-from shared.ensemble.kernels.forecast import follow
-from shared.ensemble.kernels.layout import (
+from shared.ensemble.kernels.course.absence import watch_silence
+from shared.ensemble.kernels.course.course_layout import (
     LONG,
     LONG_BLOCK,
     NEIGHBOURS,
@@ -25,23 +22,20 @@ from shared.ensemble.kernels.layout import (
     WARMUP,
     Floats32,
     Ints,
-    Knobs,
     Record,
 )
-from shared.ensemble.kernels.novelty import push_block, score_novelty
-from shared.ensemble.kernels.scale import chomp, push_median, rescale, robust_scale
-from shared.ensemble.kernels.season import (
+from shared.ensemble.kernels.course.neighbours import (
     DAY_MS,
-    WEEK_MS,
-    WEEKS,
     expect_time_of_day,
-    expect_time_of_week,
     push_season,
     push_time_of_day,
     score_neighbours,
 )
+from shared.ensemble.kernels.course.novelty import push_block, score_novelty
+from shared.ensemble.kernels.course.ranks import add, rank
+from shared.ensemble.kernels.course.scale import chomp, push_median, rescale, robust_scale
+from shared.ensemble.kernels.layout import Knobs
 
-MINUTE_MS = 60_000
 MEASURE = 150
 """Values whose median interval is the sampling interval."""
 
@@ -97,27 +91,6 @@ def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
 
 
 @njit(cache=True)
-def progress(state: Record, warmup: int) -> tuple[float, float]:
-    """Return the share of the warm-up that is done, and the minutes left at the metric's interval.
-
-    warmup : as for ``fold_value``; while the interval is being measured, that of the values so far
-             is taken
-    NaN    : minutes, before the second value
-    """
-    if state["phase"] == 2:
-        return 1.0, 0.0
-    seen = state["seen"]
-    interval_ms = np.float64(state["interval_ms"])
-    samples, fold = state["warmup"], state["fold"]
-    if state["phase"] == 0:
-        interval_ms = np.float64(_median_interval(state["warm_ms"], seen))
-        samples, fold = _plan(interval_ms, warmup)
-    values = samples * fold
-    left_min = max(values - seen, 1) * interval_ms / MINUTE_MS if seen >= 2 else math.nan
-    return min(seen / values, 1.0), left_min
-
-
-@njit(cache=True)
 def _measure(state: Record, warmup: int) -> None:
     """Set interval, warm-up length and fold from the buffered values, and group them."""
     n = state["count"]
@@ -164,10 +137,8 @@ def _buffer(state: Record, time_ms: int, value: float) -> None:
 def _judge(state: Record, member: int, score: float, count: int, knobs: Knobs) -> None:
     if score < knobs.floor * (state["high"] - state["low"]):  # differences that small are noise
         score = 0.0
-    state["raw"][member] = score
     sketch = state["sketch"][member]
     state["rarity"][member] = rank(sketch, score) if count >= FIRST_RANK else 0.0
-    state["unseen"][member] = 1 if count >= FIRST_RANK and exceeds_all(sketch, score) else 0
     add(sketch, score, knobs.rank_memory * state["warmup"])
 
 
@@ -222,9 +193,6 @@ def _fold_sample(
     _judge(state, NEIGHBOURS, score, count, knobs)
 
     expected = expect_time_of_day(state["bins"], time_ms)
-    if time_ms - state["origin_ms"] >= WEEKS * WEEK_MS:
-        weekly = expect_time_of_week(state["bins"], time_ms)
-        expected = expected if math.isnan(weekly) else weekly
     score = 0.0 if math.isnan(expected) else abs(near - expected)
     push_time_of_day(state["bins"], time_ms, near, knobs.time_memory)
     _judge(state, TIME_OF_DAY, score, count, knobs)
@@ -241,16 +209,14 @@ def _widen(state: Record, x: float, knobs: Knobs) -> None:
         rate = 1.0 / (knobs.range_memory * warmup * state["fold"])
         state["low"] += (min(middle, x) - state["low"]) * rate
         state["high"] += (max(middle, x) - state["high"]) * rate
-    stride = max(1, _round(knobs.median_memory * warmup * state["fold"] / 255.0))
+    stride = max(1, _round(knobs.median_memory * warmup * state["fold"] / 127.0))
     if state["seen"] % stride == 0:
         push_median(state["median"], x)
 
 
 @njit(cache=True)
 def _join(state: Record, knobs: Knobs) -> float:
-    """Weighted mean of the members' rarities (0 where none has a weight), smoothed, per unit of
-    time.
-    """
+    """Weighted mean of the members' rarities (0 where none has a weight), smoothed, per unit of time."""
     rarity = state["rarity"]
     weights = knobs.weight_long + knobs.weight_neighbours + knobs.weight_time + knobs.weight_short
     joint = 0.0
@@ -293,7 +259,6 @@ def _start(state: Record, knobs: Knobs, shape: Floats32, distances: Floats32) ->
     state["high"] = rescale(high, centre, spread)
     for i in range(n):
         x = rescale(values[i, 0], centre, spread)
-        follow(state, times[i], x)
         if state["fold"] == 1:
             _fold_short(state, times[i], x, knobs, shape, distances)
         _fold_sample(
@@ -337,7 +302,6 @@ def fold_value(
     centre = state["centre"]
     spread = state["spread"]
     x = rescale(value, centre, spread)
-    follow(state, time_ms, x)
     _widen(state, x, knobs)
     _fold_short(state, time_ms, x, knobs, shape, distances)
     _open(state, value)
@@ -349,3 +313,27 @@ def fold_value(
             knobs, shape, distances,
         )  # fmt: skip
     state["score"] = _join(state, knobs)
+
+
+@njit(cache=True)
+def alarms(state: Record, z: float, time_ms: int, threshold: float, knobs: Knobs) -> bool:
+    """Say whether a sample opens an alarm of the course.
+
+    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times that of the alarm; each alarm raises
+    the bar by ``habituation``, which fades over ``habituation_memory`` warm-ups, beyond ``habit_often`` of them with their square.
+    """
+    warmup_ms = state["warmup"] * state["fold"] * state["interval_ms"]
+    since = np.float64(time_ms - state["row_ms"]) if state["row_ms"] > 0 else 0.0
+    state["row_ms"] = time_ms
+    state["habit"] *= math.exp(-since / (knobs.habituation_memory * warmup_ms))
+    habit = state["habit"]
+    effective = z - knobs.habituation * habit * max(1.0, habit / knobs.habit_often)
+    if effective < threshold:
+        return False
+    quiet = state["alarm_ms"] > 0 and time_ms - state["alarm_ms"] <= knobs.refractory * warmup_ms
+    if quiet and effective < knobs.break_through * state["alarm_z"]:
+        return False
+    state["alarm_ms"] = time_ms
+    state["alarm_z"] = effective
+    state["habit"] += 1.0
+    return True

@@ -1,8 +1,6 @@
-"""Calibration: a score becomes -log10 of its rank among the older scores of its own series, in bounded
-             memory.
+"""Calibration: a score becomes -log10 of its rank among the older scores of its own series, in bounded memory.
 
-Law: ranks decay with age and nothing else; the EXACT largest scores are kept one by one, below them
-     an entry never holds more
+Law: ranks decay with age and nothing else; the EXACT largest scores are kept one by one, below them an entry never holds more
 than a small share of the weight above it.
 """
 
@@ -13,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.layout import EXACT, SKETCH, Record
+from shared.ensemble.kernels.course.course_layout import EXACT, SKETCH, Record
 
 USUAL = 0.4343
 """Mean rarity of a score like any other: 1 / ln 10."""
@@ -51,9 +49,7 @@ def _insert(sketch: Record, at: int, low: np.float32, high: np.float32, weight: 
 
 @njit(cache=True)
 def _merge(sketch: Record) -> int:
-    """Join the two neighbours below the exact ones that weigh least against what is above; return
-    the lower's place.
-    """
+    """Join the two neighbours below the exact ones that weigh least against what is above; return the lower's place."""
     weight = sketch["weight"]
     size = sketch["size"]
     above = 0.0
@@ -96,8 +92,7 @@ def _fade(sketch: Record) -> None:
 
 @njit(cache=True)
 def rank(sketch: Record, score: float) -> float:
-    """-log10((weight above + half the ties + 1) / (weight + 1)), weights decayed by age; 0 before
-    the first score.
+    """-log10((weight above + half the ties + 1) / (weight + 1)), weights decayed by age; 0 before the first score.
 
     Twin: tests/reference/calibration.py::rank.  Cost: O(entries above).
     """
@@ -131,9 +126,7 @@ def exceeds_all(sketch: Record, score: float) -> bool:
 
 @njit(cache=True)
 def _split(sketch: Record, at: int, value: np.float32) -> None:
-    """Cut an interval in two at a value, so that one which comes again and again ends at a border;
-    else in the middle.
-    """
+    """Cut an interval in two at a value, so that one which comes again and again ends at a border; else in the middle."""
     low = sketch["low"]
     high = sketch["high"]
     cut = value
@@ -178,8 +171,9 @@ def add(sketch: Record, score: float, memory: float) -> None:
     while at > 0 and low[at - 1] > value:
         at -= 1
         above += np.float64(weight[at])
-    # a border is not inside: ties stay points
-    while at > 0 and low[at - 1] == value and high[at - 1] > value:
+    while (
+        at > 0 and low[at - 1] == value and high[at - 1] > value
+    ):  # a border is not inside: ties stay points
         at -= 1
         above += np.float64(weight[at])
     if at > 0 and (high[at - 1] > value or low[at - 1] == value):
@@ -198,25 +192,3 @@ def add(sketch: Record, score: float, memory: float) -> None:
             weight[at - 1] = np.float64(weight[at - 1]) + gain
             return
     _insert(sketch, at, value, value, gain)
-
-
-@njit(cache=True)
-def recalibrate(entity: Record, rarity: float) -> float:
-    """Say what a trained member's rarity is worth to an entity that the training may have known
-    otherwise.
-
-    rarity  : >= 0, -log10 of the tail rank among the scores of the training
-    returns : rarity, divided by how many times too high it is on average: rarities of an honest
-              member fall off as an exponential of mean USUAL, those of one that calls everything
-              rare as one of the larger mean that is found here
-
-    The mean is over about one warm-up of rows; the first row starts it, so that it is worth no more
-    than USUAL.
-    Twin: tests/reference/calibration.py::recalibrated.  Cost: O(1).
-    """
-    seen = entity["trained_seen"] + 1
-    if entity["warmup"] > 0:
-        seen = min(seen, entity["warmup"])
-    entity["trained_seen"] = seen
-    entity["trained_usual"] += (rarity - entity["trained_usual"]) / seen
-    return rarity * USUAL / max(np.float64(entity["trained_usual"]), USUAL)

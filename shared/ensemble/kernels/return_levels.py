@@ -1,0 +1,70 @@
+"""Calibration: what a view reaches once in so many days, by the daily maxima of its own past.
+
+Invariant: quantiles of at most DAYS maxima, extended as a Gumbel law of their logarithms; a day of alarms counts as one that just
+reached the level, so that what alarmed is learned late.
+Twin: tests/slow.py::level.  Source: Gumbel, "Statistics of Extremes", 1958 (return levels of block maxima).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.codes import sort_first
+from shared.ensemble.kernels.layout import DAYS, Floats
+
+_Q30, _Q50, _Q80 = -math.log(-math.log(0.3)), -math.log(-math.log(0.5)), -math.log(-math.log(0.8))
+LEAST_SLOPE = 0.06
+FIRST_WEEK = 7
+
+
+@njit(cache=True)
+def quantile(ordered: Floats, n: int, q: float) -> float:
+    """Quantile of n sorted numbers, between the two nearest."""
+    place = q * (n - 1)
+    k = min(int(place), n - 1)
+    up = min(k + 1, n - 1)
+    return ordered[k] + (place - k) * (ordered[up] - ordered[k])
+
+
+@njit(cache=True)
+def return_level(
+    maxima: Floats, n: int, least: float, days: float, prior: float, trust: float, tmp: Floats
+) -> float:
+    """Level that is reached once in so many days.
+
+    maxima : float32 (DAYS,)  the first n count, in any order
+    least  : > 0  smaller maxima count as this
+    prior, trust : slope of the logarithms where nothing is known, and the weight of the one that is measured from n maxima
+    tmp    : float64 (>= DAYS,)  scratch
+    """
+    for k in range(n):
+        tmp[k] = math.log(max(np.float64(maxima[k]), least))
+    sort_first(tmp, n)
+    counted = n - 1 if 2 <= n < FIRST_WEEK else n  # one day of the first week rules nothing
+    middle, high, low = (
+        quantile(tmp, counted, 0.5),
+        quantile(tmp, counted, 0.8),
+        quantile(tmp, counted, 0.3),
+    )
+    slope = max((high - middle) / (_Q80 - _Q50), (high - low) / (_Q80 - _Q30), LEAST_SLOPE)
+    slope = trust * slope + (1.0 - trust) * prior
+    level = math.exp(middle + slope * (-math.log(-math.log(1.0 - 1.0 / days)) - _Q50))
+    if n < FIRST_WEEK:
+        level = max(level * (1.0 + 1.0 / n), 1.1 * math.exp(tmp[counted - 1]))
+    return level
+
+
+@njit(cache=True)
+def bound(size: float, bar: float, count: int) -> float:
+    """What a day's largest figure counts: at most its level; three times that in the first week, in which the level is found."""
+    return min(size, bar if count >= FIRST_WEEK else 3.0 * bar)
+
+
+@njit(cache=True)
+def push(maxima: Floats, count: int, x: float) -> int:
+    """Put a day's maximum into a ring; returns the new count."""
+    maxima[count % DAYS] = x
+    return count + 1

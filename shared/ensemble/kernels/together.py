@@ -1,0 +1,229 @@
+"""Several metrics together: what the others do not account for, and many that move a little at once.
+
+Invariant: cost is M times that of one metric (at most MEMBERS enter the combination); sums in fixed order.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.codes import clip, fade
+from shared.ensemble.kernels.layout import (
+    CROSS,
+    DAY_MS,
+    DAYS,
+    HOUR_MS,
+    JOINT,
+    MEMBERS,
+    Floats,
+    Knobs,
+    Record,
+)
+from shared.ensemble.kernels.return_levels import bound, push, return_level
+
+
+@njit(cache=True)
+def invert(a: Floats, n: int, out: Floats, low: Floats) -> bool:
+    """Invert a symmetric positive matrix by Cholesky in fixed order.
+
+    a, out, low : float64 (n, n) or larger; returns whether it is positive
+    Cost        : O(n^3)
+    """
+    for j in range(n):
+        for i in range(j, n):
+            s = a[i, j]
+            for k in range(j):
+                s -= low[i, k] * low[j, k]
+            if i == j:
+                if s <= 0.0:
+                    return False
+                low[j, j] = math.sqrt(s)
+            else:
+                low[i, j] = s / low[j, j]
+    for c in range(n):
+        for i in range(n):
+            s = 1.0 if i == c else 0.0
+            for k in range(i):
+                s -= low[i, k] * out[k, c]
+            out[i, c] = s / low[i, i]
+        for i in range(n - 1, -1, -1):
+            s = out[i, c]
+            for k in range(i + 1, n):
+                s -= low[k, i] * out[k, c]
+            out[i, c] = s / low[i, i]
+    return True
+
+
+@njit(cache=True)
+def combine(
+    e: Record,
+    metrics: Record,
+    slots: Floats,
+    here: Floats,
+    n: int,
+    t: int,
+    dt: float,
+    iv: float,
+    knobs: Knobs,
+    use: int,
+    z: Floats,
+    a: Floats,
+    b: Floats,
+    c: Floats,
+) -> None:
+    """Judge each metric by what the others say; the mean of an hour of what they leave over, in its spread.
+
+    slots   : int32 (>= n,)    places of the metrics that the entity has, at most MEMBERS enter
+    here    : bool (>= n,)     judged in this row
+    z       : float64 (MEMBERS,) scratch; a, b, c : float64 (MEMBERS, MEMBERS) scratch
+    """
+    n = min(n, MEMBERS)
+    count = 0
+    for j in range(n):
+        z[j] = clip(metrics[slots[j]]["plain"], 6.0) if here[j] else 0.0
+        count += 1 if here[j] else 0
+    if 2 * count <= n:
+        return
+    if e["members"] != n:
+        e["members"] = n
+        e["pairs_ok"] = 0
+    if e["pairs_ok"] == 1:
+        learn = fade(dt, max(3_600_000.0, 4.0 * iv))
+        for j in range(n):
+            if not here[j]:
+                continue
+            s = 0.0
+            for k in range(n):
+                s += np.float64(e["inverse"][j, k]) * z[k]
+            s = clip(s / math.sqrt(np.float64(e["inverse"][j, j])), 4.0)
+            old = np.float64(e["residual"][j])
+            new = old + (s - old) * learn
+            e["residual"][j] = new
+            m = metrics[slots[j]]
+            if e["explained"][j] > 0.5:
+                side = 0 if new > 0.0 else 1
+                bar = np.float64(m["bar"][CROSS, side])
+                if bar <= 0.0:
+                    bar = 2.0 * knobs.floor_cross
+                if m["live_ms"] > 0.5 * DAY_MS and abs(new) > m["most"][CROSS, side]:
+                    m["most"][CROSS, side] = bound(abs(new), bar, m["maxima_n"])
+                if (use >> CROSS) & 1:
+                    m["q"][CROSS] = new / bar
+    learn = fade(dt, 4.0 * DAY_MS)
+    e["pairs_w"] += (1.0 - e["pairs_w"]) * learn
+    for j in range(n):
+        for k in range(j + 1):
+            old = np.float64(e["pairs"][j, k])
+            e["pairs"][j, k] = old + (z[j] * z[k] - old) * learn
+    if t - e["pairs_ms"] > HOUR_MS and e["pairs_w"] > 0.3:
+        for j in range(n):
+            for k in range(j + 1):
+                a[j, k] = np.float64(e["pairs"][j, k]) / e["pairs_w"]
+                a[k, j] = a[j, k]
+            a[j, j] = a[j, j] * 1.02 + 0.02
+        e["pairs_ms"] = t
+        if invert(a, n, b, c):
+            e["pairs_ok"] = 1
+            for j in range(n):
+                e["explained"][j] = 1.0 - 1.0 / (b[j, j] * a[j, j])
+                for k in range(n):
+                    e["inverse"][j, k] = b[j, k]
+
+
+@njit(cache=True)
+def join(
+    e: Record,
+    metrics: Record,
+    slots: Floats,
+    here: Floats,
+    n: int,
+    watched: bool,
+    knobs: Knobs,
+    top: Floats,
+) -> float:
+    """Largest ratio of the k-th largest jump, deviation and quarter-hour mean of a row's metrics to its level.
+
+    top : float64 (>= n,)  scratch
+    """
+    e["joint_q"] = 0.0
+    if n < 3:
+        return 0.0
+    place = max(2, n // 4)
+    best = 0.0
+    for r in range(JOINT):
+        count = 0
+        for j in range(n):
+            if not here[j]:
+                continue
+            m = metrics[slots[j]]
+            x = abs(m["near_jump"] if r == 0 else m["deviation"] if r == 1 else m["ew"][0])
+            x = min(x, 30.0)
+            at = count
+            if count < place:
+                count += 1
+            elif x <= top[place - 1]:
+                continue
+            else:
+                at = place - 1
+            while at > 0 and top[at - 1] < x:
+                top[at] = top[at - 1]
+                at -= 1
+            top[at] = x
+        x = top[place - 1] if count >= place else 0.0
+        floor = knobs.joint_jump if r == 0 else knobs.joint_value if r == 1 else knobs.joint_quarter
+        bar = np.float64(e["joint_bar"][r])
+        if bar <= 0.0:
+            bar = 2.0 * floor
+        if watched and x > e["joint_most"][r]:
+            e["joint_most"][r] = bound(x, bar, e["maxima_n"])
+        best = max(best, x / bar)
+    if watched:
+        e["joint_top"] = max(e["joint_top"], bound(best, max(e["joint_level"], 1.0), e["maxima_n"]))
+    best /= max(e["joint_level"], 1.0)
+    e["joint_q"] = best
+    return best
+
+
+@njit(cache=True)
+def close_day(e: Record, knobs: Knobs, judged: bool, metrics: int, tmp: Floats) -> None:
+    """End the entity's day: levels of the joint view and of the largest ratio."""
+    if judged:
+        count = e["maxima_n"]
+        push(e["maxima"], count, e["most"])
+        push(e["joint_tops"], count, e["joint_top"])
+        for r in range(JOINT):
+            push(e["joint_maxima"][r], count, e["joint_most"][r])
+        e["maxima_n"] = count + 1
+    e["most"] = 0.0
+    n = min(e["maxima_n"], DAYS)
+    few = 1.0 - (1.0 - knobs.trust_joint) * min(max((metrics - 2) / 10.0, 0.0), 1.0)
+    for r in range(JOINT):
+        e["joint_most"][r] = 0.0
+        floor = knobs.joint_jump if r == 0 else knobs.joint_value if r == 1 else knobs.joint_quarter
+        if n > 0:
+            level = return_level(
+                e["joint_maxima"][r], n, 0.3 * floor, knobs.joint_days, knobs.slope, few, tmp
+            )
+            e["joint_bar"][r] = max(level, floor * (1.0 + 0.5 / n))
+    e["joint_top"] = 0.0
+    e["joint_level"] = 1.0
+    e["bar"] = 1.0
+    if n >= 3:
+        e["joint_level"] = max(
+            1.0, return_level(e["joint_tops"], n, 0.3, knobs.return_joint, knobs.slope, few, tmp)
+        )
+        e["bar"] = max(
+            1.0,
+            return_level(
+                e["maxima"],
+                n,
+                0.3,
+                knobs.return_entity * float(max(metrics, 1)) ** knobs.many,
+                knobs.slope,
+                1.0 - (1.0 - knobs.trust_entity) / max(metrics, 1),
+                tmp,
+            ),
+        )

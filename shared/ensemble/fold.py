@@ -5,102 +5,336 @@ Invariant: a pure fold over each entity's rows in log order; equal logs give equ
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.ensemble.kernels.ensemble_rows import fold_rows
-from shared.ensemble.kernels.layout import ENTITY_DTYPE, KEYS, METRIC_DTYPE, Knobs, Settings
-from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE
+from shared.ensemble.kernels.ensemble_rows import close_episodes, fold_rows
+from shared.ensemble.kernels.layout import (
+    COURSE,
+    CROSS,
+    DAY_MS,
+    DECIDE,
+    ENTITY_DTYPE,
+    JUMP,
+    KEYS,
+    METRIC_DTYPE,
+    TRAINED,
+    VALUE,
+    VIEW_NAMES,
+    Knobs,
+    Settings,
+)
+from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
 
-UTC = (np.zeros(1, np.int64), np.zeros(1, np.int64))
-"""Time zone without changes: (UTC ms from which on, offset in ms)."""
+__all__ = [
+    "UTC",
+    "VIEW_NAMES",
+    "EnsembleState",
+    "Interruption",
+    "Knobs",
+    "Limits",
+    "Verdicts",
+    "fold",
+    "knobs_for",
+    "limits_for",
+    "views_of",
+]
+
+UTC = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
+"""Time zone without changes: (UTC ms from which on, shift in ms)."""
+
+VIEWS_OF = {
+    "ensemble": (1 << (TRAINED + 1)) - 1,
+    "time_of_day": 1 << VALUE,
+    "jump": 1 << JUMP,
+    "course": 1 << COURSE,
+    "combination": 1 << CROSS,
+    "isolation_forest": 1 << TRAINED,
+    "one_class_svm": 1 << TRAINED,
+}
+"""Detectors, and the views that they alarm on: a bit each."""
 
 
-class State:
-    """What a partition remembers; indices are those of its entities and slots."""
+class EnsembleState:
+    """What the detector remembers of a partition; indices are those of the partition's entities and slots.
 
-    def __init__(self, entities: int = 0, metrics: int = 0) -> None:
+    entities : ENTITY_DTYPE (E,)
+    metrics  : METRIC_DTYPE (S,)
+    """
+
+    def __init__(self, entities: int = 0, slots: int = 0) -> None:
         self.entities = np.zeros(entities, ENTITY_DTYPE)
-        self.metrics = np.zeros(metrics, METRIC_DTYPE)
+        self.metrics = np.zeros(slots, METRIC_DTYPE)
 
-    def copy(self) -> State:
-        """Return a state of the same bytes."""
-        other = State()
-        other.entities = self.entities.view(np.uint8).copy().view(ENTITY_DTYPE)
-        other.metrics = self.metrics.view(np.uint8).copy().view(METRIC_DTYPE)
-        return other
+    def reserve(self, entities: int, slots: int) -> None:
+        """Make room for so many entities and slots in all; capacity doubles."""
+        if entities > len(self.entities):
+            self.entities = _grown(self.entities, max(entities, 2 * len(self.entities)))
+        if slots > len(self.metrics):
+            self.metrics = _grown(self.metrics, max(slots, 2 * len(self.metrics)))
 
-    def to_bytes(self) -> bytes:
-        """Return the bytes of a snapshot."""
-        return self.entities.tobytes() + self.metrics.tobytes()
+    def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return what is in use as bytes, (n, record size) each: views, which the next row changes."""
+        return {
+            "ensemble_entities": _as_bytes(self.entities)[:entities],
+            "ensemble_metrics": _as_bytes(self.metrics)[:slots],
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> EnsembleState:
+        """Rebuild a state from ``to_arrays``.
+
+        raises : ValueError when an array has another record size
+        """
+        state = cls()
+        for name, dtype in (("entities", ENTITY_DTYPE), ("metrics", METRIC_DTYPE)):
+            found = arrays[f"ensemble_{name}"]
+            if found.dtype != np.uint8 or found.ndim != 2 or found.shape[1] != dtype.itemsize:
+                raise ValueError(
+                    f"ensemble_{name} is {found.dtype} {found.shape}, not uint8 (n,"
+                    f" {dtype.itemsize})"
+                )
+            setattr(state, name, np.ascontiguousarray(found).copy().reshape(-1).view(dtype))
+        return state
+
+
+class Limits(NamedTuple):
+    """What a user asks for.
+
+    settings : budget, cold start, lateness, views
+    metrics  : float64 (M, 3)  direction (1 up only, -1 down only, 0 both), least deviation from the
+               expected value in the metric's unit, and the same as a share of |expected|
+    """
+
+    settings: Settings
+    metrics: npt.NDArray[np.float64]
 
 
 class Verdicts(NamedTuple):
-    """rows: ROW_DTYPE (n,), cells: CELL_DTYPE (n, M), events: EVENT_DTYPE (k,) in the order of their rows."""
+    """What comes out.
+
+    rows   : ROW_DTYPE (n,)
+    cells  : CELL_DTYPE (n, M)
+    events : EVENT_DTYPE (k,)  in the order of their rows
+    ratios : float64 (k, M)    largest ratio to its level of each metric in the event's row; NaN = not judged
+    views  : uint8 (k, M)      the view that has it
+    """
 
     rows: npt.NDArray[Any]
     cells: npt.NDArray[Any]
     events: npt.NDArray[Any]
+    ratios: npt.NDArray[np.float64]
+    views: npt.NDArray[np.uint8]
+
+
+class Interruption(NamedTuple):
+    """An entity's episodes end for a reason that lies outside of its values.
+
+    row    : rows before it are folded before
+    entity : index
+    reason : outputs.SILENT or RESTARTED
+    forget : whether the entity starts anew
+    """
+
+    row: int
+    entity: int
+    reason: int = SILENT
+    forget: bool = False
+
+
+def knobs_for(threshold: float) -> Knobs:
+    """Build the knobs of a threshold.
+
+    threshold : finite, > 0; the ratio to its usual level at which a view opens an episode
+    raises    : ValueError naming what is allowed
+    """
+    if not (np.isfinite(threshold) and threshold > 0.0):
+        raise ValueError(f"threshold is {threshold}, not finite and > 0")
+    return Knobs(threshold=float(threshold))
+
+
+def views_of(detector: str) -> int:
+    """Return the views that a detector alarms on, a bit each.
+
+    raises : ValueError naming what is allowed
+    """
+    if detector not in VIEWS_OF:
+        raise ValueError(f"detector is {str(detector)!r}, not one of {', '.join(VIEWS_OF)}")
+    return VIEWS_OF[detector]
+
+
+def limits_for(
+    metrics: int,
+    detector: str = "ensemble",
+    per_day: float = 0.0,
+    cold_start: bool = True,
+    lateness_ms: int = DAY_MS,
+    warmup: int = 0,
+    direction: npt.ArrayLike = 0.0,
+    min_absolute: npt.ArrayLike = 0.0,
+    min_relative: npt.ArrayLike = 0.0,
+) -> Limits:
+    """Build Limits for so many metrics; single numbers hold for all.
+
+    raises : ValueError naming what is outside its range
+    """
+    if warmup != 0 and not 2 <= warmup <= 1024:
+        raise ValueError(f"warmup is {warmup}, not 0 or 2..1024")
+    if not (per_day >= 0.0 and np.isfinite(per_day)):
+        raise ValueError(f"per_day is {per_day}, not finite and >= 0")
+    if lateness_ms < 0:
+        raise ValueError(f"lateness_ms is {lateness_ms}, not >= 0")
+    columns = [
+        np.array(np.broadcast_to(np.asarray(x, float), metrics))
+        for x in (direction, min_absolute, min_relative)
+    ]
+    if not np.isin(columns[0], (-1.0, 0.0, 1.0)).all():
+        raise ValueError("direction is not -1, 0 or 1")
+    if not all((np.isfinite(x) & (x >= 0)).all() for x in columns[1:]):
+        raise ValueError("min_absolute or min_relative is not finite and >= 0")
+    use = views_of(detector)
+    whole = detector == "ensemble"
+    settings = Settings(
+        float(per_day),
+        bool(cold_start) and use != 1 << TRAINED,
+        int(lateness_ms),
+        use,
+        whole,
+        True,
+        int(warmup),
+    )
+    return Limits(settings, np.ascontiguousarray(np.stack(columns, axis=-1)))
 
 
 def fold(
-    state: State,
-    entity: Any,
-    time_ms: Any,
-    values: Any,
-    slots: Any = None,
-    settings: Settings | None = None,
+    state: EnsembleState,
+    slots: npt.NDArray[np.int32],
+    entity: npt.NDArray[np.int32],
+    time_ms: npt.NDArray[np.int64],
+    values: npt.NDArray[np.float64],
+    limits: Limits,
     knobs: Knobs | None = None,
-    zone: Any = UTC,
-    order: Any = None,
+    zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = UTC,
+    trained: npt.NDArray[np.float64] | None = None,
+    marks: npt.NDArray[np.uint8] | None = None,
+    offsets: npt.NDArray[np.int64] | None = None,
+    order: npt.NDArray[np.int32] | None = None,
+    interruptions: Sequence[Interruption] = (),
 ) -> Verdicts:
-    """Fold rows into the state and judge them; see ``kernels.fold.fold_rows``."""
-    values = np.require(values, np.float64, "C")
+    """Fold rows into the state and judge them; see ``kernels.ensemble_rows.fold_rows``.
+
+    slots         : int32 (E, M)  the state has room for all slots and entities that occur
+    values        : float64 (n, M)
+    zone          : int64 (k,), int64 (k,)  as UTC
+    trained       : float64 (n,)  default: NaN, no trained model
+    marks         : uint8 (n,)    layout.DECIDE (default), IN_ORDER, LATE, DUPLICATE or AHEAD
+    offsets       : int64 (n,)    default: 0, 1, ...
+    order         : int32 (M,)    default: columns from left to right; columns sorted by the metrics'
+                    names make an entity's verdicts independent of the places of the columns
+    interruptions : in the order of their rows
+
+    raises : ValueError when order is not a permutation of the columns
+    """
     n, width = values.shape
-    entity = np.require(entity, np.int32, "C")
-    time_ms = np.require(time_ms, np.int64, "C")
-    slots = (
-        np.arange(len(state.entities) * width, dtype=np.int32).reshape(-1, width)
-        if slots is None
-        else np.require(slots, np.int32, "C")
-    )
-    order = np.arange(width, dtype=np.int32) if order is None else np.require(order, np.int32, "C")
-    given = settings or Settings()
-    given = Settings(
-        float(given.per_day),
-        bool(given.cold_start),
-        int(given.lateness_ms),
-        int(given.use),
-        bool(given.joint),
-        bool(given.season),
-        int(given.warmup),
-    )
-    knobs = Knobs(*map(float, knobs or Knobs()))
+    places = np.arange(width, dtype=np.int32) if order is None else _plain(order, np.int32)
+    if not np.array_equal(np.sort(places), np.arange(width)):
+        raise ValueError(f"order is {places.tolist()}, not each of the {width} columns once")
     rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
-    room = 4 * KEYS * width + 64
-    start, parts = 0, []
-    while start < n:
-        events = np.zeros(room, EVENT_DTYPE)
-        start, at = fold_rows(
-            entity,
-            time_ms,
-            values,
-            slots,
-            order,
-            state.entities,
-            state.metrics,
-            zone[0],
-            zone[1],
-            given,
-            knobs,
-            start,
-            rows,
-            cells,
-            events,
-            0,
+    given = (
+        _plain(entity, np.int32), _plain(time_ms, np.int64), _plain(values, np.float64), _plain(slots, np.int32), places,
+        np.full(n, DECIDE, np.uint8) if marks is None else _plain(marks, np.uint8),
+        np.full(n, np.nan) if trained is None else _plain(trained, np.float64),
+        np.arange(n, dtype=np.int64) if offsets is None else _plain(offsets, np.int64),
+        _plain(limits.metrics, np.float64),
+    )  # fmt: skip
+    knobs = Knobs(*map(float, knobs or Knobs()))
+    zone = (_plain(zone[0], np.int64), _plain(zone[1], np.int64))
+    output = _Events(width)
+    start = 0
+    for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
+        while start < stop:
+            events, ratios, views = output.room()
+            start, at = fold_rows(
+                *given, state.entities, state.metrics, *zone, limits.settings, knobs, start, stop, rows, cells, events, ratios,
+                views, 0,
+            )  # fmt: skip
+            output.keep(at)
+        if interruption is not None:
+            _interrupt(state, given[3], places, given[1], knobs, interruption, output)
+    return Verdicts(rows, cells, *output.joined())
+
+
+class _Events:
+    """Room for events, as much as was lately needed."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.size = 4 * KEYS * width + 64
+        self.parts: list[tuple[Any, ...]] = []
+
+    def room(self) -> tuple[Any, ...]:
+        self.open = (
+            np.zeros(self.size, EVENT_DTYPE),
+            np.full((self.size, self.width), np.nan),
+            np.zeros((self.size, self.width), np.uint8),
         )
-        parts.append(events[:at])
-        room = max(room, min(2 * room, 65536))
-    return Verdicts(rows, cells, np.concatenate(parts) if parts else np.zeros(0, EVENT_DTYPE))
+        return self.open
+
+    def keep(self, count: int) -> None:
+        if count:
+            self.parts.append(tuple(array[:count] for array in self.open))
+            self.size = max(self.size, min(2 * self.size, 65536))
+
+    def joined(self) -> tuple[Any, ...]:
+        if not self.parts:
+            self.size = 0
+            self.parts.append(self.room())
+        return tuple(np.concatenate(arrays) for arrays in zip(*self.parts, strict=True))
+
+
+def _interrupt(
+    state: EnsembleState,
+    slots: npt.NDArray[np.int32],
+    order: npt.NDArray[np.int32],
+    time_ms: npt.NDArray[np.int64],
+    knobs: Knobs,
+    one: Interruption,
+    output: _Events,
+) -> None:
+    if one.entity >= len(slots):
+        return
+    mine = slots[one.entity][order]
+    places, columns = mine[mine >= 0].astype(np.int64), order[mine >= 0].astype(np.int64)
+    entity = state.entities[one.entity]
+    if entity["rows"] == 0:
+        return
+    row = min(one.row, len(time_ms) - 1)
+    threshold = float(knobs.threshold * entity["threshold"])
+    events, _, _ = output.room()
+    output.keep(
+        close_episodes(
+            entity, state.metrics, places, columns, row, one.entity, int(time_ms[row]), one.reason, threshold, events, 0
+        )
+    )  # fmt: skip
+    if one.forget:
+        _as_bytes(state.entities)[one.entity] = 0
+        _as_bytes(state.metrics)[places] = 0
+
+
+def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
+    """Return the array as the kernel's one signature takes it; a copy only where it is not so already."""
+    return np.require(array, dtype, ("C", "A", "W"))
+
+
+def _grown(records: npt.NDArray[np.void], size: int) -> npt.NDArray[np.void]:
+    grown = np.zeros(size, records.dtype)
+    _as_bytes(grown)[: len(records)] = _as_bytes(records)
+    return grown
+
+
+def _as_bytes(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """View records as rows of bytes: their fields overlap, so they are never copied field by field."""
+    return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)

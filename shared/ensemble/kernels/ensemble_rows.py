@@ -8,13 +8,32 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+from numba import from_dtype, njit, types
 
 from shared.ensemble.kernels.codes import clip, fade
 from shared.ensemble.kernels.course.course_layout import LIBRARY
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.course.members import alarms as course_alarms
 from shared.ensemble.kernels.layout import (
+    AHEAD,
+    ALL_VIEWS,
+    AS_IT_IS,
+    DECIDE,
+    DIRECTION,
+    DUPLICATE,
+    ENTITY_DTYPE,
+    JOINED,
+    MIN_ABSOLUTE,
+    MIN_RELATIVE,
+    METRIC_DTYPE,
+    MINUTE_MEAN,
+    MINUTE_MS,
+    MINUTE_RATE,
+    NO_METRIC,
+    RATE,
+    TRAINED,
+    TRAINED_KEY,
+    TWO,
     BIN_MS,
     BINS,
     BUCKETS,
@@ -47,6 +66,7 @@ from shared.ensemble.kernels.layout import (
     Settings,
 )
 from shared.ensemble.kernels.metric import (
+    FASTEST_MS,
     READY_SAMPLES,
     fold_value,
     follow_interval,
@@ -55,18 +75,19 @@ from shared.ensemble.kernels.metric import (
 from shared.ensemble.kernels.outputs import (
     ABSENT,
     ACCEPTED,
+    CELL_DTYPE,
     CLOSED,
+    EVENT_DTYPE,
     FLAT,
     GAP,
     OPEN,
     RECOVERED,
+    ROW_DTYPE,
     WORSE,
 )
 from shared.ensemble.kernels.return_levels import bound
-from shared.ensemble.kernels.season import is_weekend
-from shared.ensemble.kernels.together import close_day, combine, join
-
-NO_METRIC = 255
+from shared.ensemble.kernels.season import extremes, is_weekend
+from shared.ensemble.kernels.together import close_day, combine, follow_trained, join
 
 
 @njit(cache=True)
@@ -139,6 +160,7 @@ def _emit(
     events: Record,
     at: int,
     row: int,
+    offset: int,
     entity: int,
     column: int,
     key: int,
@@ -150,6 +172,8 @@ def _emit(
     threshold: float,
     ep: Record,
 ) -> None:
+    if phase == OPEN:
+        ep["opened_at"] = offset
     v = events[at]
     v["row"] = row
     v["entity"] = entity
@@ -160,12 +184,19 @@ def _emit(
     v["direction"] = 0 if key >= SHAPE else 1 if key == FAST_UP or key == LEVEL_UP else -1
     v["reason"] = 0
     v["cold"] = 0
+    v["measure"] = AS_IT_IS
+    v["peak_view"] = ep["peak_view"]
+    v["episode_at"] = ep["opened_at"]
     v["episode_ms"] = ep["opened_ms"]
+    v["seen_ms"] = ep["seen_ms"]
     v["start_ms"] = ep["start_ms"]
     v["time_ms"] = t
     v["peak_ms"] = ep["peak_ms"]
     v["value"] = value
     v["expected"] = v["lower"] = v["upper"] = v["usual"] = v["history_ms"] = math.nan
+    v["amount"] = v["usual_amount"] = math.nan
+    v["rarest_days"] = v["watched_days"] = 0
+    v["width_ms"] = BIN_MS
     v["peak_value"] = ep["peak_value"]
     v["peak_expected"] = ep["peak_expected"]
     v["score"] = q
@@ -218,7 +249,56 @@ def _start(
 
 
 @njit(cache=True)
-def _detail(v: Record, m: Record, bar: float, t: int) -> None:
+def measure_of(m: Record) -> int:
+    """What is judged of a metric, as ``layout.AS_IT_IS`` ... say."""
+    fast = 0.0 < m["interval_ms"] < FASTEST_MS
+    if m["counter"] == 1:
+        return MINUTE_RATE if fast else RATE
+    return MINUTE_MEAN if fast else AS_IT_IS
+
+
+@njit(cache=True)
+def _count_days(v: Record, m: Record, tmp: Floats) -> None:
+    """Count the days before, without a gap of knowledge, that had no value as extreme about this time of day."""
+    high, low = tmp[300:328], tmp[330:358]
+    extremes(m, m["day"], m["bin"], high, low)
+    up = v["value"] > v["expected"]
+    x = (v["value"] - m["centre"]) / m["scale"]
+    for age in range(DAYS):
+        if math.isnan(high[age]):
+            continue
+        v["watched_days"] += 1
+        if (high[age] >= x if up else low[age] <= x) or v["rarest_days"] < v["watched_days"] - 1:
+            continue
+        v["rarest_days"] += 1
+
+
+@njit(cache=True)
+def _say_amounts(v: Record, m: Record, t: int) -> None:
+    """Write the numbers that a sentence about the view needs."""
+    view = v["view"]
+    if view == MISSED:
+        v["amount"] = _decode(m, m["missed_most"])
+        v["usual_amount"] = _decode(m, m["missed_usual"])
+    elif view == JUMP:
+        v["amount"] = m["jump_from"]
+    elif view == LEVEL:
+        v["amount"] = m["level"][m["season"]] * m["scale"]
+    elif view == SPREAD:
+        v["amount"] = m["spread_now"]
+        v["usual_amount"] = m["spread_usual"]
+    elif view == OFTEN:
+        v["amount"] = m["often"]
+        v["usual_amount"] = m["share"]
+    elif view == STUCK:
+        v["amount"] = np.float64(t - m["run_ms"])
+    elif view == COURSE:
+        c = m["course"]
+        v["amount"] = 1.0 if c["absence"] > c["score"] else 0.0
+
+
+@njit(cache=True)
+def _detail(v: Record, m: Record, bar: float, t: int, tmp: Floats) -> None:
     expected = _decode(m, m["missed_usual"] if v["view"] == MISSED else m["expected"])
     half_up = np.float64(m["bar"][VALUE, 0]) * m["spread"] * m["scale"] * bar
     half_down = np.float64(m["bar"][VALUE, 1]) * m["spread"] * m["scale"] * bar
@@ -227,6 +307,11 @@ def _detail(v: Record, m: Record, bar: float, t: int) -> None:
     v["upper"] = expected + half_up
     v["usual"] = expected
     v["history_ms"] = np.float64(t - m["origin_ms"])
+    v["measure"] = measure_of(m)
+    v["width_ms"] = m["width"] * BIN_MS
+    _say_amounts(v, m, t)
+    if v["phase"] != CLOSED and v["view"] <= TWO:
+        _count_days(v, m, tmp)
 
 
 @njit(cache=True)
@@ -264,6 +349,7 @@ def _hourly(
     z -= many
     if c["phase"] == 2 and z >= threshold * knobs.course:
         gated = c["gate"] >= knobs.gate * (1.0 - 1.0 / n) * threshold
+        gated = gated and m["q"][COURSE] > 0.0
         for key in range(HOURLY):
             gated = gated and m["episodes"][key]["state"] == 0  # a course of something that is said
         if gated and course_alarms(c, z, t, threshold * knobs.course, knobs):
@@ -284,7 +370,8 @@ def _hourly(
 @njit(cache=True)
 def _episodes(
     e: Record, metrics: Record, slots: Floats, columns: Floats, here: Floats, values: Floats, n: int,
-    row: int, entity: int, t: int, dt: float, iv: float, joint: float, settings: Settings, knobs: Knobs, events: Record, at: int, tops: Floats,
+    row: int, offset: int, entity: int, t: int, dt: float, iv: float, joint: float, settings: Settings, knobs: Knobs, events: Record, at: int,
+    tmp: Floats,
 ) -> int:  # fmt: skip
     """Open, follow and close episodes of a row; at most one record opens, what crosses with it joins it.
 
@@ -310,30 +397,33 @@ def _episodes(
                 cold = True
                 key = FAST_UP if m["cold"] > 0 else FAST_DOWN
                 ep = m["episodes"][key]
-                _start(ep, 1.0, VALUE, t, values[columns[j]], math.nan, 1, knobs.habit_days)
+                _start(ep, 1.0, VALUE, t, m["last"], math.nan, 1, knobs.habit_days)
                 _emit(
                     events,
                     at,
                     row,
+                    offset,
                     entity,
                     columns[j],
                     key,
                     OPEN,
                     VALUE,
                     t,
-                    values[columns[j]],
+                    m["last"],
                     1.0,
                     threshold,
                     ep,
                 )
                 events[at]["cold"] = 1
+                events[at]["lower"], events[at]["upper"] = m["low"], m["high"]
+                events[at]["measure"] = measure_of(m)
                 events[at]["history_ms"] = np.float64(t - m["origin_ms"])
                 at += 1
                 e["opened_ms"] = t
                 e["opened_level"] = 1
                 e["surplus"] += 1.0
             continue
-        value = values[columns[j]]
+        value = m["last"]
         expected = _decode(m, m["expected"])
         mine = 0.0
         for key in range(HOURLY):
@@ -346,6 +436,7 @@ def _episodes(
                     ep["seen_ms"] = t
                 near = np.float64(ep["near"])
                 if q > knobs.worse * near and q >= 1.0 and key < LEVEL_UP and ep["records"] < 3:
+                    said = WORSE if ep["state"] == 1 else OPEN
                     ep["records"] += 1
                     ep["state"] = 1
                     _follow(ep, q, view, t, dt, value, expected)
@@ -353,10 +444,11 @@ def _episodes(
                         events,
                         at,
                         row,
+                        offset,
                         entity,
                         columns[j],
                         key,
-                        WORSE,
+                        said,
                         view,
                         t,
                         value,
@@ -364,7 +456,7 @@ def _episodes(
                         threshold,
                         ep,
                     )
-                    _detail(events[at], m, bar, t)
+                    _detail(events[at], m, bar, t, tmp)
                     at += 1
                     m["fast_ms"][key] = t
                 else:
@@ -377,6 +469,7 @@ def _episodes(
                             events,
                             at,
                             row,
+                            offset,
                             entity,
                             columns[j],
                             key,
@@ -388,7 +481,7 @@ def _episodes(
                             threshold,
                             ep,
                         )
-                        _detail(events[at], m, bar, t)
+                        _detail(events[at], m, bar, t, tmp)
                         accepted = (
                             abs(m["level"][m["season"]]) > DEAD_LEVEL * max(m["typical"], 1e-12)
                             and key != SHAPE
@@ -428,6 +521,7 @@ def _episodes(
                     events,
                     at,
                     row,
+                    offset,
                     entity,
                     columns[j],
                     HOURLY,
@@ -439,86 +533,40 @@ def _episodes(
                     threshold,
                     ep,
                 )
-                _detail(events[at], m, bar, t)
+                _detail(events[at], m, bar, t, tmp)
                 at += 1
     joins = t - e["opened_ms"] <= 3.0 * iv and e["opened_ms"] > 0
-    ep = e["joint"]
+    widest = _widest(metrics, slots, columns, here, n)
     q = joint / threshold if settings.joint else 0.0
-    if ep["state"] > 0:
-        if q >= knobs.stay:
-            ep["seen_ms"] = t
-        near = np.float64(ep["near"])
-        if q > knobs.worse * near and q >= 1.0 and ep["records"] < 3:
-            ep["records"] += 1
-            _follow(ep, q, 0, t, dt, math.nan, math.nan)
-            _emit(
-                events,
-                at,
-                row,
-                entity,
-                _widest(metrics, slots, columns, here, n),
-                NO_METRIC,
-                WORSE,
-                NO_METRIC,
-                t,
-                math.nan,
-                q,
-                threshold,
-                ep,
-            )
-            at += 1
-            ep["state"] = 1
-        else:
-            _follow(ep, q, 0, t, dt, math.nan, math.nan)
-        if t - ep["opened_ms"] > 10 * DAY_MS:
-            ep["records"] = 0
-        if t - ep["seen_ms"] > calm:
-            if ep["state"] == 1:
-                _emit(
-                    events,
-                    at,
-                    row,
-                    entity,
-                    -1,
-                    NO_METRIC,
-                    CLOSED,
-                    NO_METRIC,
-                    t,
-                    math.nan,
-                    q,
-                    threshold,
-                    ep,
-                )
-                at += 1
-            ep["state"] = 0
-    elif q >= 1.0 and e["live_ms"] >= knobs.ready_days * DAY_MS:
-        _start(ep, q, 0, t, math.nan, math.nan, 2, knobs.habit_days)
-        if best_j < 0 and (not joins or class_of(q) > e["opened_level"]):
-            ep["state"] = 1
-            column = _widest(metrics, slots, columns, here, n)
-            _emit(
-                events,
-                at,
-                row,
-                entity,
-                column,
-                NO_METRIC,
-                OPEN,
-                NO_METRIC,
-                t,
-                math.nan,
-                q,
-                threshold,
-                ep,
-            )
-            for j in range(n):
-                if columns[j] == column:
-                    events[at]["value"] = values[column]
-                    _detail(events[at], metrics[slots[j]], bar, t)
-            at += 1
-            e["opened_ms"] = t
-            e["opened_level"] = class_of(q)
-            e["surplus"] += 1.0
+    at, begins = _follow_entity(
+        e["joint"], q, NO_METRIC, JOINED, widest, t, dt, calm, row, offset, entity, threshold, knobs, events, at
+    )  # fmt: skip
+    begins = begins and e["live_ms"] >= knobs.ready_days * DAY_MS
+    if begins and best_j < 0 and (not joins or class_of(q) > e["opened_level"]):
+        e["joint"]["state"] = 1
+        _emit(
+            events, at, row, offset, entity, widest, NO_METRIC, OPEN, JOINED, t, math.nan, q, threshold, e["joint"]
+        )  # fmt: skip
+        for j in range(n):
+            if columns[j] == widest:
+                events[at]["value"] = metrics[slots[j]]["last"]
+                _detail(events[at], metrics[slots[j]], bar, t, tmp)
+        events[at]["amount"] = max(2, n // 4)
+        events[at]["usual_amount"] = n
+        at += 1
+        _count_opening(e, t, q)
+        joins = True
+    q = e["trained_q"] / threshold
+    at, begins = _follow_entity(
+        e["trained"], q, TRAINED_KEY, TRAINED, -1, t, dt, calm, row, offset, entity, threshold, knobs, events, at
+    )  # fmt: skip
+    if begins and best_j < 0 and (not joins or class_of(q) > e["opened_level"]):
+        e["trained"]["state"] = 1
+        _emit(
+            events, at, row, offset, entity, -1, TRAINED_KEY, OPEN, TRAINED, t, math.nan, q, threshold, e["trained"]
+        )  # fmt: skip
+        at += 1
+        _count_opening(e, t, q)
     if best_j >= 0 and (not joins or class_of(best_q) > e["opened_level"]):
         m = metrics[slots[best_j]]
         ep = m["episodes"][best_key]
@@ -527,26 +575,67 @@ def _episodes(
             events,
             at,
             row,
+            offset,
             entity,
             columns[best_j],
             best_key,
             OPEN,
             best_view,
             t,
-            values[columns[best_j]],
+            m["last"],
             best_q,
             threshold,
             ep,
         )
-        _detail(events[at], m, bar, t)
+        _detail(events[at], m, bar, t, tmp)
         at += 1
-        e["opened_ms"] = t
-        e["opened_level"] = class_of(best_q)
-        e["surplus"] += 1.0
+        _count_opening(e, t, best_q)
     return at
 
 
 DEAD_LEVEL = 2.0
+
+
+@njit(cache=True)
+def _count_opening(e: Record, t: int, q: float) -> None:
+    """Remember the entity's newest opening, and count it against the budget."""
+    e["opened_ms"] = t
+    e["opened_level"] = class_of(q)
+    e["surplus"] += 1.0
+
+
+@njit(cache=True)
+def _follow_entity(
+    ep: Record, q: float, key: int, view: int, column: int, t: int, dt: float, calm: float, row: int, offset: int, entity: int,
+    threshold: float, knobs: Knobs, events: Record, at: int,
+) -> tuple[int, bool]:  # fmt: skip
+    """Follow an episode that belongs to no single metric.
+
+    returns : place behind the newest event, and whether an episode begins
+    """
+    nan = math.nan
+    if ep["state"] == 0:
+        if q >= 1.0:
+            _start(ep, q, view, t, nan, nan, 2, knobs.habit_days)
+        return at, q >= 1.0
+    if q >= knobs.stay:
+        ep["seen_ms"] = t
+    worse = q > knobs.worse * np.float64(ep["near"]) and q >= 1.0 and ep["records"] < 3
+    _follow(ep, q, view, t, dt, nan, nan)
+    if worse:
+        said = WORSE if ep["state"] == 1 else OPEN
+        ep["records"] += 1
+        ep["state"] = 1
+        _emit(events, at, row, offset, entity, column, key, said, view, t, nan, q, threshold, ep)
+        at += 1
+    if t - ep["opened_ms"] > 10 * DAY_MS:
+        ep["records"] = 0
+    if t - ep["seen_ms"] > calm:
+        if ep["state"] == 1:
+            _emit(events, at, row, offset, entity, -1, key, CLOSED, view, t, nan, q, threshold, ep)
+            at += 1
+        ep["state"] = 0
+    return at, False
 
 
 @njit(cache=True)
@@ -564,20 +653,28 @@ def _widest(metrics: Record, slots: Floats, columns: Floats, here: Floats, n: in
 
 @njit(cache=True)
 def _largest(
-    metrics: Record, slots: Floats, here: Floats, n: int, bar: float, knobs: Knobs
+    metrics: Record, slots: Floats, here: Floats, n: int, knobs: Knobs, ratios: Floats, views: Floats
 ) -> tuple[float, int, bool]:
-    """Largest ratio of the row's metrics, its place, and whether any is ready."""
+    """Largest ratio of the row's metrics, its place, and whether any is ready.
+
+    ratios, views : float64 (>= n,), uint8 (>= n,)  out: of each metric, and the view that has it
+    """
     top, place, ready = 0.0, -1, False
     for j in range(n):
         m = metrics[slots[j]]
         if m["live_ms"] >= knobs.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES:
             ready = True
+        ratios[j] = math.nan
+        views[j] = 0
         if not here[j]:
             continue
         mine = 0.0
         for key in range(HOURLY):
-            q, _ = evidence(m, key, bar)
-            mine = max(mine, q)
+            q, view = evidence(m, key, 1.0)
+            if q > mine:
+                mine = q
+                views[j] = view
+        ratios[j] = mine
         if mine > top:
             top, place = mine, j
     return top, place, ready
@@ -647,7 +744,7 @@ def _is_known(
 
 @njit(cache=True)
 def _late(
-    e: Record, metrics: Record, places: Floats, columns: Floats, values: Floats, n: int, row: int, entity: int, t: int, local: int,
+    e: Record, metrics: Record, places: Floats, columns: Floats, values: Floats, n: int, row: int, offset: int, entity: int, t: int, local: int,
     iv: float, settings: Settings, knobs: Knobs, out: Record, cells: Record, events: Record, at: int, tmp: Floats,
 ) -> int:  # fmt: skip
     """Judge a late row by its own time; it joins an episode of about that time or opens one."""
@@ -693,8 +790,8 @@ def _late(
             _start(ep, q, VALUE, t, x, expected, 2 if joins else 1, knobs.habit_days)
             m["fast_ms"][key] = max(m["fast_ms"][key], t)
             if not joins:
-                _emit(events, at, row, entity, columns[j], key, OPEN, VALUE, t, x, q, threshold, ep)
-                _detail(events[at], m, bar, t)
+                _emit(events, at, row, offset, entity, columns[j], key, OPEN, VALUE, t, x, q, threshold, ep)
+                _detail(events[at], m, bar, t, tmp)
                 at += 1
                 e["opened_ms"] = t
                 e["opened_level"] = class_of(q)
@@ -796,9 +893,146 @@ def _is_absent(m: Record, local_ms: int) -> bool:
 
 
 @njit(cache=True)
+def _is_ready(m: Record, knobs: Knobs) -> bool:
+    return bool(m["live_ms"] >= knobs.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES)
+
+
+@njit(cache=True)
+def _warmth(m: Record, knobs: Knobs) -> float:
+    """Share of a metric's warm-up that is done, 1 = ready."""
+    done: float = min(
+        m["live_ms"] / (knobs.ready_days * DAY_MS), np.float64(m["samples"]) / READY_SAMPLES
+    )
+    return min(done, 1.0)
+
+
+@njit(cache=True)
+def _time_left(m: Record, knobs: Knobs) -> float:
+    """Milliseconds until a metric is ready, at its usual interval."""
+    by_time = knobs.ready_days * DAY_MS - m["live_ms"]
+    by_samples = (READY_SAMPLES - m["samples"]) * m["interval_ms"]
+    return max(max(by_time, by_samples), 0.0)
+
+
+@njit(cache=True)
+def _name_episode(
+    e: Record, metrics: Record, places: Floats, columns: Floats, n: int, out: Record
+) -> None:
+    """Say which open episode with a record the row belongs to: the most severe lately."""
+    most = -1.0
+    for j in range(n):
+        m = metrics[places[j]]
+        for key in range(KEYS):
+            ep = m["episodes"][key]
+            if ep["state"] == 1 and ep["near"] > most:
+                most = ep["near"]
+                out["episode_column"] = columns[j]
+                out["episode_key"] = key
+                out["episode_at"] = ep["opened_at"]
+    for key in (NO_METRIC, TRAINED_KEY):
+        ep = e["joint"] if key == NO_METRIC else e["trained"]
+        if ep["state"] == 1 and ep["near"] > most:
+            most = ep["near"]
+            out["episode_column"] = -1
+            out["episode_key"] = key
+            out["episode_at"] = ep["opened_at"]
+    out["in_episode"] = 1 if most >= 0.0 else 0
+
+
+@njit(cache=True)
+def _ask(m: Record, limits: Floats) -> bool:
+    """Hold back what the user does not ask for; whether the value deviates as asked.
+
+    limits : float64 (3,)  direction, least deviation, least share of |expected|
+    """
+    way = limits[DIRECTION]
+    if way == 0.0 and limits[MIN_ABSOLUTE] <= 0.0 and limits[MIN_RELATIVE] <= 0.0:
+        return True
+    q = m["q"]
+    expected = _decode(m, m["expected"])
+    least = max(limits[MIN_ABSOLUTE], limits[MIN_RELATIVE] * abs(expected))
+    off = m["last"] - expected
+    small = abs(off) < least
+    for view in range(ALL_VIEWS):
+        if view == MISSED:
+            usual = _decode(m, m["missed_usual"])
+            much = max(limits[MIN_ABSOLUTE], limits[MIN_RELATIVE] * abs(usual))
+            if abs(usual - _decode(m, m["missed_most"])) < much:
+                q[view] = 0.0
+        elif small and view != STUCK:
+            q[view] = 0.0
+        if view <= LEVEL:
+            if q[view] * way < 0.0:
+                q[view] = 0.0
+        elif view != STUCK and off * way < 0.0:
+            q[view] = 0.0
+    return bool(not small and off * way >= 0.0)
+
+
+
+_SETTINGS = types.NamedTuple(
+    (
+        types.float64, types.boolean, types.int64, types.int64, types.boolean, types.boolean, types.int64,
+    ),
+    Settings,
+)  # type: ignore[no-untyped-call]  # fmt: skip
+_KNOBS = types.NamedUniTuple(types.float64, len(Knobs._fields), Knobs)  # type: ignore[no-untyped-call]
+_ENTITY, _METRIC, _ROW, _CELL, _EVENT = (
+    from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
+)
+_F8S, _I4S, _I8S = types.float64[::1], types.int32[::1], types.int64[::1]
+_F8SS = types.float64[:, ::1]
+
+
+@njit(
+    types.int64(
+        _ENTITY, _METRIC[::1], _I8S, _I8S, types.int64, types.int64, types.int64, types.int64, types.float64, _EVENT[::1],
+        types.int64,
+    ),
+    cache=True,
+)  # fmt: skip
+def close_episodes(
+    e: Record, metrics: Record, places: Ints, columns: Ints, row: int, entity: int, t: int, reason: int, threshold: float,
+    events: Record, at: int,
+) -> int:  # fmt: skip
+    """Close all open episodes of an entity for a reason that lies outside of its values.
+
+    places, columns : int32 (n,)  of its metrics
+    returns         : place behind the newest event
+    """
+    nan = math.nan
+    for j in range(places.shape[0]):
+        m = metrics[places[j]]
+        for key in range(KEYS):
+            ep = m["episodes"][key]
+            if ep["state"] == 1:
+                _emit(events, at, row, 0, entity, columns[j], key, CLOSED, ep["view"], t, nan, 0.0, threshold, ep)
+                events[at]["reason"] = reason
+                at += 1
+            ep["state"] = 0
+    for key in (NO_METRIC, TRAINED_KEY):
+        ep = e["joint"] if key == NO_METRIC else e["trained"]
+        if ep["state"] == 1:
+            view = JOINED if key == NO_METRIC else TRAINED
+            _emit(events, at, row, 0, entity, -1, key, CLOSED, view, t, nan, 0.0, threshold, ep)
+            events[at]["reason"] = reason
+            at += 1
+        ep["state"] = 0
+    return at
+
+
+@njit(
+    types.UniTuple(types.int64, 2)(
+        _I4S, _I8S, _F8SS, types.int32[:, ::1], _I4S, types.uint8[::1], _F8S, _I8S, _F8SS, _ENTITY[::1], _METRIC[::1],
+        _I8S, _I8S, _SETTINGS, _KNOBS, types.int64, types.int64, _ROW[::1], _CELL[:, ::1], _EVENT[::1], _F8SS,
+        types.uint8[:, ::1], types.int64,
+    ),
+    cache=True,
+)  # fmt: skip
 def fold_rows(
-    entity: Floats, time_ms: Ints, values: Floats, slots: Floats, order: Floats, entities: Record, metrics: Record,
-    changes: Ints, offsets: Ints, settings: Settings, knobs: Knobs, start: int, rows: Record, cells: Record, events: Record, at: int,
+    entity: Floats, time_ms: Ints, values: Floats, slots: Floats, order: Floats, marks: Floats, trained: Floats, offsets: Ints,
+    limits: Floats, entities: Record, metrics: Record, changes: Ints, shifts: Ints, settings: Settings, knobs: Knobs, start: int,
+    stop: int, rows: Record, cells: Record, events: Record, ratios: Floats, views: Floats, at: int,
 ) -> tuple[int, int]:  # fmt: skip
     """Fold rows and judge them.
 
@@ -807,9 +1041,14 @@ def fold_rows(
     values  : float64 (n, M) NaN = missing
     slots   : int32 (E, M)  place of each (entity, metric), -1 = never reported
     order   : int32 (M,)    columns in the order in which they are judged
-    changes, offsets : int64 (k,)  time zone: UTC ms from which on an offset in ms holds
-    start   : first row to fold
+    marks   : uint8 (n,)    layout.DECIDE, or what the row is
+    trained : float64 (n,)  rarity by a trained model, -log10 of a share; NaN = none
+    offsets : int64 (n,)    place of the rows in the log, which an episode remembers
+    limits  : float64 (M, 3) direction (-1, 0, 1), least deviation, least share of |expected|
+    changes, shifts : int64 (k,)  time zone: UTC ms from which on a shift in ms holds
+    start, stop : rows to fold
     rows, cells, events : out
+    ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of an event, and its view
     at      : events already written
     returns : first row that was not folded because events has no room, events written
     """
@@ -823,8 +1062,9 @@ def fold_rows(
         np.empty((MEMBERS, MEMBERS)),
     )
     places, columns = np.empty(width, np.int32), np.empty(width, np.int32)
-    here = np.empty(width, np.bool_)
-    for row in range(start, entity.shape[0]):
+    here, asked = np.empty(width, np.bool_), np.empty(width, np.bool_)
+    mine, seen_by = np.empty(width), np.empty(width, np.uint8)
+    for row in range(start, stop):
         if events.shape[0] - at < 2 * KEYS * width + 8:
             return row, at
         i = entity[row]
@@ -837,10 +1077,13 @@ def fold_rows(
         out["minutes_left"] = math.nan
         out["top"] = -1
         out["state"] = out["late"] = out["ahead"] = out["duplicate"] = out["is_anomaly"] = 0
+        out["cold"] = out["in_episode"] = out["episode_key"] = 0
+        out["episode_column"] = out["episode_at"] = -1
+        mark = marks[row]
         for column in range(width):
             cell = cells[row, column]
             cell["expected"] = cell["lower"] = cell["upper"] = cell["severity"] = math.nan
-        local = local_of(t, changes, offsets)
+        local = local_of(t, changes, shifts)
         n = 0
         for k in range(width):
             if slots[i, order[k]] >= 0:
@@ -857,7 +1100,14 @@ def fold_rows(
                 e["joint_bar"][r] = 0.0
         step = t - e["newest_ms"]
         iv = max(e["interval_ms"], 1.0)
-        if e["rows"] > 0 and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"]):
+        if mark == AHEAD:
+            out["ahead"] = 1
+            continue
+        if (
+            mark == DECIDE
+            and e["rows"] > 0
+            and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"])
+        ):
             if (
                 e["ahead_n"] > 0
                 and t > e["ahead_ms"]
@@ -882,6 +1132,7 @@ def fold_rows(
                     values[row],
                     n,
                     row,
+                    offsets[row],
                     i,
                     t,
                     local,
@@ -895,13 +1146,15 @@ def fold_rows(
                     tmp,
                 )
             continue
-        if step == 0 and e["rows"] > 0 and _is_known(metrics, places, columns, values[row], n, t):
+        if mark == DUPLICATE or (
+            step == 0 and e["rows"] > 0 and _is_known(metrics, places, columns, values[row], n, t)
+        ):
             out["duplicate"] = 1
             continue
         if step > 0:
             if e["rows"] > 10 and step > max(6.0 * iv, 1_800_000.0):
                 missed = _gap(
-                    e, e["newest_ms"], t, local_of(e["newest_ms"], changes, offsets), local
+                    e, e["newest_ms"], t, local_of(e["newest_ms"], changes, shifts), local
                 )
                 if missed >= 8.0:
                     at = _say(events, at, row, i, -1, GAP, t, e["newest_ms"], missed)
@@ -920,7 +1173,7 @@ def fold_rows(
         count = 0
         for j in range(n):
             x = values[row, columns[j]]
-            here[j] = False
+            here[j] = asked[j] = False
             m = metrics[places[j]]
             if math.isnan(x):
                 if (
@@ -956,6 +1209,7 @@ def fold_rows(
             elif m["run_n"] == 0:
                 m["flat_said"] = 0
             count += 1
+            asked[j] = here[j] and _ask(m, limits[columns[j]])
             any_ = any_ or here[j]
         day = local // DAY_MS
         if day != e["day"]:
@@ -965,13 +1219,19 @@ def fold_rows(
         slot_iv = max(iv, 60_000.0)
         if any_ and n >= 2:
             combine(e, metrics, places, here, n, t, dt, slot_iv, knobs, settings.use, z, a, b, c)
-            joint = join(e, metrics, places, here, n, e["live_ms"] > 1.5 * DAY_MS, knobs, tops)
-        top, place, ready = _largest(metrics, places, here, n, 1.0, knobs)
+            for j in range(n):
+                if here[j] and not asked[j]:
+                    metrics[places[j]]["q"][CROSS] = 0.0
+            joint = join(e, metrics, places, asked, n, e["live_ms"] > 1.5 * DAY_MS, knobs, tops)
+        known = follow_trained(e, trained[row], t, dt, slot_iv, knobs, settings.use)
+        top, place, ready = _largest(metrics, places, here, n, knobs, mine, seen_by)
         if any_ and e["live_ms"] > 1.5 * DAY_MS:
             e["most"] = max(e["most"], bound(top, e["bar"], e["maxima_n"]))
-        if settings.per_day > 0.0 and any_ and ready:
-            _follow_budget(e, t, dt, max(top / e["bar"], joint), settings)
-        if any_:
+        if settings.per_day > 0.0 and ((any_ and ready) or known):
+            most = max(max(top / e["bar"], joint if settings.joint else 0.0), e["trained_q"])
+            _follow_budget(e, t, dt, most, settings)
+        before = at
+        if any_ or known:
             at = _episodes(
                 e,
                 metrics,
@@ -981,6 +1241,7 @@ def fold_rows(
                 values[row],
                 n,
                 row,
+                offsets[row],
                 i,
                 t,
                 dt,
@@ -990,10 +1251,19 @@ def fold_rows(
                 knobs,
                 events,
                 at,
-                tops,
+                tmp,
             )
+        for k in range(before, at):
+            if events[k]["phase"] <= WORSE:
+                out["is_anomaly"] = 1
+                out["cold"] = max(out["cold"], events[k]["cold"])
+            for j in range(n):
+                ratios[k, columns[j]] = mine[j] / e["bar"]
+                views[k, columns[j]] = seen_by[j]
+        _name_episode(e, metrics, places, columns, n, out)
         bar = e["bar"] * e["threshold"]
         warm = 1.0
+        left = 0.0
         for j in range(n):
             m = metrics[places[j]]
             if here[j] and m["scale"] > 0.0:
@@ -1003,12 +1273,20 @@ def fold_rows(
                 cell["expected"] = expected
                 cell["lower"] = expected - np.float64(m["bar"][VALUE, 1]) * half
                 cell["upper"] = expected + np.float64(m["bar"][VALUE, 0]) * half
-            warm = min(warm, m["live_ms"] / (knobs.ready_days * DAY_MS))
+            if here[j] and _is_ready(m, knobs):
+                cell["severity"] = severity_of(mine[j] / (bar * knobs.threshold))
+            if m["samples"] > 0:
+                warm = min(warm, _warmth(m, knobs))
+                left = max(left, _time_left(m, knobs))
         out["warmup"] = warm
-        if ready or joint > 0.0:
+        out["minutes_left"] = left / MINUTE_MS
+        if ready or joint > 0.0 or known:
             score = max(top / bar, joint / e["threshold"] if settings.joint else 0.0)
+            score = max(score, e["trained_q"] / e["threshold"])
             out["score"] = score
             out["severity"] = severity_of(score / knobs.threshold)
             out["state"] = 1
             out["top"] = columns[place] if place >= 0 else -1
-    return entity.shape[0], at
+        out["threshold"] = knobs.threshold * e["threshold"]
+        out["score"] *= e["threshold"]
+    return stop, at

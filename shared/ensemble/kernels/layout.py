@@ -39,13 +39,29 @@ CROSS = VIEWS
 """The combination with the entity's other metrics is a view of the metric as well, but kept by the entity."""
 
 ALL_VIEWS = VIEWS + 1
+TRAINED, JOINED = ALL_VIEWS, ALL_VIEWS + 1
+"""Views of the entity: what a trained model says of its rows, and many metrics at once."""
+
 VIEW_NAMES = (
-    "value", "two rows", "15 min", "1 h", "4 h", "jump", "missed", "level", "spread", "often", "stuck", "course", "combination",
+    "value", "two_rows", "quarter_hour", "hour", "four_hours", "jump", "missed", "level", "spread", "often", "stuck", "course",
+    "combination", "trained", "joint",
 )  # fmt: skip
 
 KEYS = 6
 FAST_UP, FAST_DOWN, LEVEL_UP, LEVEL_DOWN, SHAPE, HOURLY = range(KEYS)
 """Episodes of a metric: its values, its level, what has no direction, and the course of hours."""
+
+TRAINED_KEY, NO_METRIC = 254, 255
+"""Episodes of the entity: of the trained view and of the joint one."""
+
+DECIDE, IN_ORDER, LATE, DUPLICATE, AHEAD = 0, 1, 2, 3, 4
+"""Marks of a row: DECIDE leaves it to the fold."""
+
+DIRECTION, MIN_ABSOLUTE, MIN_RELATIVE = range(3)
+"""Columns of the limits of a metric."""
+
+AS_IT_IS, MINUTE_MEAN, RATE, MINUTE_RATE = range(4)
+"""What is judged: the value, the mean of a minute, the rate of a total per second, or that over a minute."""
 
 MEMBERS = 24
 """Metrics of an entity that enter the combination."""
@@ -58,6 +74,7 @@ EPISODE_DTYPE = np.dtype(
         ("start_ms", "i8"),
         ("seen_ms", "i8"),  # newest evidence
         ("opened_ms", "i8"),  # of the record that opened it
+        ("opened_at", "i8"),  # its offset in the log
         ("peak_ms", "i8"),
         ("peak_value", "f8"),
         ("peak_expected", "f8"),
@@ -155,6 +172,8 @@ METRIC_DTYPE = np.dtype(
         ("near_jump", "f8"),
         ("missed", "f8"),
         ("missed_usual", "f8"),  # coded: what usually comes
+        ("missed_most", "f8"),  # coded: the nearest to it that came
+        ("jump_from", "f8"),  # median of the values before the newest one
         ("absent", "f4"),  # values that one would have expected since the newest one
         ("absent_hour", "i4"),
         ("absent_said", "u1"),
@@ -213,6 +232,15 @@ ENTITY_DTYPE = np.dtype(
         ("joint_tops", "f4", (DAYS,)),
         ("joint_level", "f8"),
         ("joint", EPISODE_DTYPE),
+        ("trained_q", "f8"),
+        ("trained_mean", "f8"),  # of a quarter of an hour of what the trained model says
+        ("trained_ms", "i8"),
+        ("trained_most", "f8"),  # today's largest
+        ("trained_bar", "f8"),
+        ("trained_live_ms", "f8"),
+        ("trained_days", "i4"),
+        ("trained_maxima", "f4", (DAYS,)),
+        ("trained", EPISODE_DTYPE),
         ("opened_ms", "i8"),  # newest opening
         ("opened_level", "i4"),
         ("opened_q", "f8"),
@@ -262,6 +290,8 @@ class Knobs(NamedTuple):
     floor_stuck: float = 1.0
     floor_course: float = 1.0
     floor_cross: float = 2.0
+    floor_trained: float = 2.0  # -log10 of the share of training rows
+    return_trained: float = 45.0
     joint_jump: float = 2.4
     joint_value: float = 3.0
     joint_quarter: float = 2.4
@@ -316,7 +346,7 @@ class Settings(NamedTuple):
     per_day: float = 0.0  # alarm budget, 0 = none
     cold_start: bool = True
     lateness_ms: int = DAY_MS
-    use: int = (1 << ALL_VIEWS) - 1  # bit per view
+    use: int = (1 << (ALL_VIEWS + 1)) - 1  # bit per view
     joint: bool = True
     season: bool = True
     warmup: int = 0  # samples of the course's warm-up; 0 = three days, 150 to 1024

@@ -564,9 +564,11 @@ def _miss(m: Record, spread: float, tmp: Floats) -> None:
     if found_high < 1e299 and found_high > max(found_low, 0.0):
         m["missed"] = -found_high
         m["missed_usual"] = usual_high
+        m["missed_most"] = decode(most)
     elif found_low < 1e299 and found_low > 0.0:
         m["missed"] = found_low
         m["missed_usual"] = usual_low
+        m["missed_most"] = decode(least)
 
 
 @njit(cache=True)
@@ -589,6 +591,7 @@ def _follow_jump(
         for k in range(BACK):
             tmp[k] = (m["back"][k] - m["centre"]) / m["scale"]
         jump = x - median(tmp, BACK)
+        m["jump_from"] = m["centre"] + m["scale"] * (x - jump)
         least, own = jump, 0.0
         for c in range(SEASONS):
             u = np.float64(m["usual"][c, near])

@@ -23,6 +23,11 @@ ROW_DTYPE = np.dtype(
         ("ahead", "u1"),
         ("duplicate", "u1"),
         ("is_anomaly", "u1"),
+        ("cold", "u1"),  # the anomaly is that of an extreme value before the warm-up has ended
+        ("in_episode", "u1"),  # an episode with a record is open
+        ("episode_key", "u1"),
+        ("episode_column", "i4"),  # -1 = of the entity
+        ("episode_at", "i8"),  # offset of the record that opened it
     ],
     align=True,
 )
@@ -31,7 +36,9 @@ CELL_DTYPE = np.dtype(
     align=True,
 )
 OPEN, WORSE, CLOSED, GAP, ABSENT, FLAT = range(6)
-RECOVERED, ACCEPTED = range(2)
+RECOVERED, ACCEPTED, SILENT, RESTARTED = range(4)
+"""Why an episode closed."""
+
 EVENT_DTYPE = np.dtype(
     [
         ("row", "i8"),
@@ -43,7 +50,11 @@ EVENT_DTYPE = np.dtype(
         ("reason", "u1"),  # why it closed
         ("key", "u1"),
         ("cold", "u1"),
+        ("measure", "u1"),  # what is judged: layout.AS_IT_IS ...
+        ("peak_view", "u1"),
+        ("episode_at", "i8"),  # offset of the record that opened it
         ("episode_ms", "i8"),  # time of the record that opened it
+        ("seen_ms", "i8"),  # newest evidence
         ("start_ms", "i8"),
         ("time_ms", "i8"),
         ("peak_ms", "i8"),
@@ -58,6 +69,11 @@ EVENT_DTYPE = np.dtype(
         ("peak_severity", "f8"),
         ("threshold", "f8"),
         ("usual", "f8"),
+        ("amount", "f8"),  # of the view, as the sentence says it; NaN = none
+        ("usual_amount", "f8"),
+        ("rarest_days", "i4"),  # days before without a value as extreme about this time of day
+        ("watched_days", "i4"),  # days before with a value about this time of day
+        ("width_ms", "i8"),  # of a bin of the memory
         ("history_ms", "f8"),
     ],
     align=True,

@@ -18,6 +18,7 @@ from shared.ensemble.kernels.layout import (
     HOUR_MS,
     JOINT,
     MEMBERS,
+    TRAINED,
     Floats,
     Knobs,
     Record,
@@ -188,8 +189,45 @@ def join(
 
 
 @njit(cache=True)
+def follow_trained(
+    e: Record, rarity: float, t: int, dt: float, iv: float, knobs: Knobs, use: int
+) -> bool:
+    """Put what a trained model says of a row over its level; returns whether it said something.
+
+    rarity : -log10 of the share of training rows that reach the row's score; NaN = not known
+    """
+    e["trained_q"] = 0.0
+    if math.isnan(rarity) or not (use >> TRAINED) & 1:
+        return False
+    rarity = clip(rarity, 8.0)
+    e["trained_mean"] += (rarity - e["trained_mean"]) * fade(dt, max(900_000.0, 1.5 * iv))
+    e["trained_live_ms"] += dt
+    size = 0.5 * (rarity + e["trained_mean"])
+    bar = e["trained_bar"] if e["trained_bar"] > 0.0 else 2.0 * knobs.floor_trained
+    if e["trained_live_ms"] > 0.5 * DAY_MS:
+        e["trained_most"] = max(e["trained_most"], bound(size, bar, e["trained_days"]))
+    e["trained_q"] = size / bar
+    return True
+
+
+@njit(cache=True)
+def _close_trained_day(e: Record, knobs: Knobs, tmp: Floats) -> None:
+    if e["trained_live_ms"] <= DAY_MS:
+        return
+    e["trained_days"] = push(e["trained_maxima"], e["trained_days"], e["trained_most"])
+    e["trained_most"] = 0.0
+    n = min(e["trained_days"], DAYS)
+    floor = knobs.floor_trained
+    level = return_level(
+        e["trained_maxima"], n, 0.3 * floor, knobs.return_trained, knobs.slope, knobs.trust_view, tmp
+    )
+    e["trained_bar"] = max(level, floor * (1.0 + knobs.early / n))
+
+
+@njit(cache=True)
 def close_day(e: Record, knobs: Knobs, judged: bool, metrics: int, tmp: Floats) -> None:
-    """End the entity's day: levels of the joint view and of the largest ratio."""
+    """End the entity's day: levels of the joint view, of the trained one and of the largest ratio."""
+    _close_trained_day(e, knobs, tmp)
     if judged:
         count = e["maxima_n"]
         push(e["maxima"], count, e["most"])

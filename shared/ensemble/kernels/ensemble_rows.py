@@ -653,7 +653,13 @@ def _widest(metrics: Record, slots: Floats, columns: Floats, here: Floats, n: in
 
 @njit(cache=True)
 def _largest(
-    metrics: Record, slots: Floats, here: Floats, n: int, knobs: Knobs, ratios: Floats, views: Floats
+    metrics: Record,
+    slots: Floats,
+    here: Floats,
+    n: int,
+    knobs: Knobs,
+    ratios: Floats,
+    views: Floats,
 ) -> tuple[float, int, bool]:
     """Largest ratio of the row's metrics, its place, and whether any is ready.
 
@@ -790,7 +796,22 @@ def _late(
             _start(ep, q, VALUE, t, x, expected, 2 if joins else 1, knobs.habit_days)
             m["fast_ms"][key] = max(m["fast_ms"][key], t)
             if not joins:
-                _emit(events, at, row, offset, entity, columns[j], key, OPEN, VALUE, t, x, q, threshold, ep)
+                _emit(
+                    events,
+                    at,
+                    row,
+                    offset,
+                    entity,
+                    columns[j],
+                    key,
+                    OPEN,
+                    VALUE,
+                    t,
+                    x,
+                    q,
+                    threshold,
+                    ep,
+                )
                 _detail(events[at], m, bar, t, tmp)
                 at += 1
                 e["opened_ms"] = t
@@ -969,7 +990,6 @@ def _ask(m: Record, limits: Floats) -> bool:
     return bool(not small and off * way >= 0.0)
 
 
-
 _SETTINGS = types.NamedTuple(
     (
         types.float64, types.boolean, types.int64, types.int64, types.boolean, types.boolean, types.int64,
@@ -1006,7 +1026,22 @@ def close_episodes(
         for key in range(KEYS):
             ep = m["episodes"][key]
             if ep["state"] == 1:
-                _emit(events, at, row, 0, entity, columns[j], key, CLOSED, ep["view"], t, nan, 0.0, threshold, ep)
+                _emit(
+                    events,
+                    at,
+                    row,
+                    0,
+                    entity,
+                    columns[j],
+                    key,
+                    CLOSED,
+                    ep["view"],
+                    t,
+                    nan,
+                    0.0,
+                    threshold,
+                    ep,
+                )
                 events[at]["reason"] = reason
                 at += 1
             ep["state"] = 0
@@ -1103,11 +1138,7 @@ def fold_rows(
         if mark == AHEAD:
             out["ahead"] = 1
             continue
-        if (
-            mark == DECIDE
-            and e["rows"] > 0
-            and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"])
-        ):
+        if mark == DECIDE and e["rows"] > 0 and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"]):
             if (
                 e["ahead_n"] > 0
                 and t > e["ahead_ms"]

@@ -33,7 +33,7 @@ def run(log, asked=SHARP, cuts=(), restart=False):
         state.reserve(len(slots), used)
         out = watch(
             state, slots, log.entity[a:b], log.time_ms[a:b], log.values[a:b],
-            log.late_by_ms[a:b], log.duplicate[a:b], log.forgotten[a:b], asked,
+            log.late_by_ms[a:b], log.ahead[a:b], log.duplicate[a:b], log.forgotten[a:b], asked,
         )  # fmt: skip
         columns = (
             out.row + a,
@@ -101,6 +101,7 @@ def test_the_kernel_equals_its_twin(seed, asked):
         log.time_ms,
         log.values,
         log.late_by_ms,
+        log.ahead,
         log.duplicate,
         log.forgotten,
         *limits_of(asked),

@@ -261,7 +261,7 @@ class DetectionSettings(Section):
     warmup_days: float = Field(
         2,
         ge=0.01,
-        le=60,
+        le=365,
         description="days of data before the first verdict, but 14 values at least",
     )
     max_lateness_h: float = Field(

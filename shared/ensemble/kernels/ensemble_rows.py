@@ -538,21 +538,20 @@ def _episodes(
     joins = t - e["opened_ms"] <= 3.0 * iv and e["opened_ms"] > 0
     widest = _widest(metrics, slots, columns, here, n)
     q = joint / threshold if settings.joint else 0.0
+    before = at
     at, begins = _follow_entity(
         e["joint"], q, NO_METRIC, JOINED, widest, t, dt, calm, row, offset, entity, threshold, knobs, events, at
     )  # fmt: skip
+    for k in range(before, at):
+        if events[k]["phase"] != CLOSED:
+            _say_joint(events[k], metrics, slots, columns, n, bar, t, tmp)
     begins = begins and e["live_ms"] >= knobs.ready_days * DAY_MS
     if begins and best_j < 0 and (not joins or class_of(q) > e["opened_level"]):
         e["joint"]["state"] = 1
         _emit(
             events, at, row, offset, entity, widest, NO_METRIC, OPEN, JOINED, t, math.nan, q, threshold, e["joint"]
         )  # fmt: skip
-        for j in range(n):
-            if columns[j] == widest:
-                events[at]["value"] = metrics[slots[j]]["last"]
-                _detail(events[at], metrics[slots[j]], bar, t, tmp)
-        events[at]["amount"] = max(2, n // 4)
-        events[at]["usual_amount"] = n
+        _say_joint(events[at], metrics, slots, columns, n, bar, t, tmp)
         at += 1
         _count_opening(e, t, q)
         joins = True
@@ -594,6 +593,19 @@ def _episodes(
 
 
 DEAD_LEVEL = 2.0
+
+
+@njit(cache=True)
+def _say_joint(
+    v: Record, metrics: Record, slots: Floats, columns: Floats, n: int, bar: float, t: int, tmp: Floats
+) -> None:
+    """Write the numbers of a joint event: those of the metric that moved most, and how many moved."""
+    for j in range(n):
+        if columns[j] == v["metric"]:
+            v["value"] = metrics[slots[j]]["last"]
+            _detail(v, metrics[slots[j]], bar, t, tmp)
+    v["amount"] = max(2, n // 4)
+    v["usual_amount"] = n
 
 
 @njit(cache=True)

@@ -374,7 +374,7 @@ def test_other_settings_take_hold_at_once():
     ):
         out = watch(
             state, slots, log.entity[part], log.time_ms[part], log.values[part],
-            log.late_by_ms[part], log.duplicate[part], log.forgotten[part], asked,
+            log.late_by_ms[part], log.ahead[part], log.duplicate[part], log.forgotten[part], asked,
         )  # fmt: skip
         found.append([KINDS[kind].value for kind in out.kind])
     assert found == [[], ["stopped"]]

@@ -872,11 +872,14 @@ def _is_absent(m: Record, local_ms: int) -> bool:
     if m["absent_said"] == 1 or m["live_ms"] < DAY_MS:
         return False
     day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
+    newest = np.int64(m["day"]) * BINS + m["bin"]
     for back in range(1, 13):
         d, b = day, bin_ - back
         if b < 0:
             b += BINS
             d -= 1
+        if d * BINS + b <= newest:
+            break  # it came then
         last = m["written"][b] - 1
         if last < 0:
             continue

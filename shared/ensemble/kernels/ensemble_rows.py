@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import from_dtype, njit, types
 
-from shared.ensemble.kernels.codes import clip, fade
+from shared.ensemble.kernels.codes import bounded, clip, fade
 from shared.ensemble.kernels.course.course_layout import LIBRARY
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.course.members import alarms as course_alarms
@@ -736,7 +736,7 @@ def _is_known(
         if math.isnan(x):
             continue
         m = metrics[places[j]]
-        if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != x:
+        if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != bounded(x):
             return False
         same = True
     return same
@@ -761,7 +761,7 @@ def _late(
             or m["samples"] < READY_SAMPLES
         ):
             continue
-        ratio = judge_late(m, t, local, x, tmp)
+        ratio = judge_late(m, t, local, bounded(x), tmp)
         if math.isnan(ratio):
             continue
         q = abs(ratio) / bar
@@ -1199,7 +1199,16 @@ def fold_rows(
             m["absent"] = 0.0
             m["absent_said"] = 0
             here[j] = fold_value(
-                m, t, local, x, knobs, settings.use, settings.warmup, tmp, shape, distances
+                m,
+                t,
+                local,
+                bounded(x),
+                knobs,
+                settings.use,
+                settings.warmup,
+                tmp,
+                shape,
+                distances,
             )
             if (
                 m["run_n"] > 12

@@ -942,6 +942,8 @@ def _judge(
             u = np.float64(m["usual"][ALL, near])
         r = x - u
         most = 20.0 * typical + abs(m["level"][c])
+        if r * m["before_r"] > 0.0:  # two in a row on the same side are no single row
+            most = max(most, 1.5 * abs(m["before_r"]))
         m["hour_r"][c] += clip(r, most)
         m["hour_c"][c] += 1
         e = min(abs(r - m["level"][c]) / typical, 10.0)

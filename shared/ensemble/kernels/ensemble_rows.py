@@ -1165,7 +1165,7 @@ def fold_rows(
                 e["pause_ms"] * math.exp(-min(np.float64(step), 4.0 * iv) / (20.0 * DAY_MS)),
                 min(np.float64(step), 30.0 * DAY_MS),
             )
-            e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step))
+            e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step), e["rows"])
         e["rows"] += 1
         e["newest_ms"] = t
         iv = max(e["interval_ms"], 1.0)

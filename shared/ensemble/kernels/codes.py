@@ -14,6 +14,7 @@ from shared.ensemble.kernels.layout import Floats
 
 MISSING = -32768
 LARGEST = 65000.0
+LARGEST_VALUE = 1e150
 _DOWN, _UP = 2.0**-112, 2.0**112
 
 
@@ -66,6 +67,12 @@ def median(a: Floats, n: int) -> float:
 def clip(x: float, most: float) -> float:
     """Limit a number to +-most."""
     return min(max(x, -most), most)
+
+
+@njit(cache=True)
+def bounded(x: float) -> float:
+    """Limit a finite value to +-LARGEST_VALUE, so that sums, squares and ratios of values stay finite."""
+    return min(max(x, -LARGEST_VALUE), LARGEST_VALUE)
 
 
 @njit(cache=True)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import from_dtype, njit, types
 
-from shared.ensemble.kernels.codes import clip, fade
+from shared.ensemble.kernels.codes import bounded, clip, fade
 from shared.ensemble.kernels.course.course_layout import LIBRARY
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.course.members import alarms as course_alarms
@@ -754,7 +754,7 @@ def _is_known(
         if math.isnan(x):
             continue
         m = metrics[places[j]]
-        if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != x:
+        if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != bounded(x):
             return False
         same = True
     return same
@@ -779,7 +779,7 @@ def _late(
             or m["samples"] < READY_SAMPLES
         ):
             continue
-        ratio = judge_late(m, t, local, x, tmp)
+        ratio = judge_late(m, t, local, bounded(x), tmp)
         if math.isnan(ratio):
             continue
         q = abs(ratio) / bar
@@ -905,11 +905,14 @@ def _is_absent(m: Record, local_ms: int) -> bool:
     if m["absent_said"] == 1 or m["live_ms"] < DAY_MS:
         return False
     day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
+    newest = np.int64(m["day"]) * BINS + m["bin"]
     for back in range(1, 13):
         d, b = day, bin_ - back
         if b < 0:
             b += BINS
             d -= 1
+        if d * BINS + b <= newest:
+            break  # it came then
         last = m["written"][b] - 1
         if last < 0:
             continue
@@ -1205,7 +1208,7 @@ def fold_rows(
                 e["pause_ms"] * math.exp(-min(np.float64(step), 4.0 * iv) / (20.0 * DAY_MS)),
                 min(np.float64(step), 30.0 * DAY_MS),
             )
-            e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step))
+            e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step), e["rows"])
         e["rows"] += 1
         e["newest_ms"] = t
         iv = max(e["interval_ms"], 1.0)
@@ -1239,7 +1242,16 @@ def fold_rows(
             m["absent"] = 0.0
             m["absent_said"] = 0
             here[j] = fold_value(
-                m, t, local, x, knobs, settings.use, settings.warmup, tmp, shape, distances
+                m,
+                t,
+                local,
+                bounded(x),
+                knobs,
+                settings.use,
+                settings.warmup,
+                tmp,
+                shape,
+                distances,
             )
             if (
                 m["run_n"] > 12

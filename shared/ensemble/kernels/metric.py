@@ -76,12 +76,18 @@ MEAN_Z = 0.8
 
 
 @njit(cache=True)
-def follow_interval(interval: float, pause: float) -> float:
-    """Time-weighted median of the pauses, tracked in logarithms: half of the time lies in longer ones."""
+def follow_interval(interval: float, pause: float, seen: int) -> float:
+    """Time-weighted median of the pauses, tracked in logarithms: half of the time lies in longer ones.
+
+    seen : values so far; the first pauses raise it faster
+
+    A step down is at most half of a step up: of two pauses that take turns (two scrapers, seconds apart)
+    the longer one is the interval.
+    """
     if interval <= 0.0:
         return pause
     ratio = min(pause, 4.0 * interval) / interval
-    most = min(0.15 * ratio, 0.1)
+    most = min(0.15 * ratio, 0.05) if pause < interval else max(0.1, 4.0 / (2.0 + seen))
     return interval * math.exp(clip(math.log(pause / interval), most))
 
 
@@ -942,6 +948,8 @@ def _judge(
             u = np.float64(m["usual"][ALL, near])
         r = x - u
         most = 20.0 * typical + abs(m["level"][c])
+        if r * m["before_r"] > 0.0:  # two in a row on the same side are no single row
+            most = max(most, 1.5 * abs(m["before_r"]))
         m["hour_r"][c] += clip(r, most)
         m["hour_c"][c] += 1
         e = min(abs(r - m["level"][c]) / typical, 10.0)
@@ -1036,7 +1044,7 @@ def fold_value(
         m["total_ms"] = t
     pause = t - m["last_ms"]
     if pause > 0:
-        m["interval_ms"] = follow_interval(m["interval_ms"], np.float64(pause))
+        m["interval_ms"] = follow_interval(m["interval_ms"], np.float64(pause), m["seen"])
     m["seen"] += 1
     m["last_ms"] = t
     m["newest"] = value

@@ -597,7 +597,14 @@ DEAD_LEVEL = 2.0
 
 @njit(cache=True)
 def _say_joint(
-    v: Record, metrics: Record, slots: Floats, columns: Floats, n: int, bar: float, t: int, tmp: Floats
+    v: Record,
+    metrics: Record,
+    slots: Floats,
+    columns: Floats,
+    n: int,
+    bar: float,
+    t: int,
+    tmp: Floats,
 ) -> None:
     """Write the numbers of a joint event: those of the metric that moved most, and how many moved."""
     for j in range(n):

@@ -63,6 +63,9 @@ FASTEST_MS = 45_000.0
 """A metric that is faster is judged by means of a minute."""
 
 FAR = 1e4
+FARTHEST = 1e9
+"""Largest coded value that is judged; the memory holds less, but a new unit may lie beyond."""
+
 READY_SAMPLES = 14
 COLD_SAMPLES = 30
 DEAD = 0.3
@@ -77,7 +80,7 @@ MEAN_Z = 0.8
 
 @njit(cache=True)
 def follow_interval(interval: float, pause: float, seen: int) -> float:
-    """Time-weighted median of the pauses, tracked in logarithms: half of the time lies in longer ones.
+    """Usual pause, tracked in logarithms, between the median of the pauses and their time-weighted one.
 
     seen : values so far; the first pauses raise it faster
 
@@ -756,7 +759,7 @@ def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> f
             d += 1
         digest(m, b, d, k, tmp)
     ratio = math.nan
-    x = clip((value - m["centre"]) / m["scale"], 65000.0)
+    x = clip((value - m["centre"]) / m["scale"], FARTHEST)
     if not math.isnan(m["usual"][ALL, near]):
         remembered, floor = _spread(m, near)
         spread = max(remembered * m["stretch"], floor)
@@ -832,7 +835,7 @@ def fold_sample(
     if m["scale"] <= 0.0 and value != m["centre"]:
         m["scale"] = abs(value - m["centre"])
     scale = m["scale"] if m["scale"] > 0.0 else 1.0
-    x = clip((value - m["centre"]) / scale, 65000.0)
+    x = clip((value - m["centre"]) / scale, FARTHEST)
     day, hour = int(local_ms // DAY_MS), int(local_ms // HOUR_MS)
     v = tmp[380:394]
     for view in range(VIEWS + 1):
@@ -842,13 +845,13 @@ def fold_sample(
         if not first:
             _accept(m, t, hour, knobs, tmp)
             scale = m["scale"] if m["scale"] > 0.0 else 1.0
-            x = clip((value - m["centre"]) / scale, 65000.0)
+            x = clip((value - m["centre"]) / scale, FARTHEST)
     if day != m["day"]:
         before = m["scale"]
         _close_day(m, day, knobs, tmp)
         if m["scale"] != before:
             scale = m["scale"]
-            x = clip((value - m["centre"]) / scale, 65000.0)
+            x = clip((value - m["centre"]) / scale, FARTHEST)
     if gap > max(6.0 * iv, 1_800_000.0):
         for k in range(3):
             m["ew"][k] = 0.0
@@ -928,7 +931,7 @@ def _judge(
     spread += 0.2 * max(0.0, abs(level) - DEAD * m["typical"])
     z, residual, near_value = _nearest(m, x, near, spread)
     if m["old_until_ms"] > t:
-        other = clip((value - m["old_centre"]) / m["old_scale"], 65000.0)
+        other = clip((value - m["old_centre"]) / m["old_scale"], FARTHEST)
         z_old, r_old, u_old = _nearest(m, other, near, spread)
         if abs(z_old) + 0.3 < abs(z):
             z, residual = z_old, r_old

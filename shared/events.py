@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Changes only when the bytes that the fold produces change; stands in every activation and
 snapshot.
 """
@@ -29,10 +29,9 @@ class Detector(StrEnum):
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
-    NOVELTY = "novelty"
-    BURST = "burst"
-    NEIGHBOURS = "neighbours"
     TIME_OF_DAY = "time_of_day"
+    JUMP = "jump"
+    COURSE = "course"
     COMBINATION = "combination"
 
     @property
@@ -41,10 +40,34 @@ class Detector(StrEnum):
         return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
 
 
+REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
+"""Former names of detectors, and what does their work now."""
+
+
+class Phase(StrEnum):
+    """Where an episode stands when a record is written about it."""
+
+    OPEN = "open"
+    WORSE = "worse"
+    CLOSED = "closed"
+
+
+class ClosedBecause(StrEnum):
+    """Why an episode ended; only ``recovered`` may be shown as resolved."""
+
+    RECOVERED = "recovered"
+    ACCEPTED = "accepted"
+    SILENT = "silent"
+    RESTARTED = "restarted"
+
+
 class Kind(StrEnum):
-    """What an event in the anomaly topic is about: an alarm, or a data-quality verdict."""
+    """What an event in the anomaly topic is about: an alarm, the end of its episode, or a
+    data-quality verdict.
+    """
 
     ANOMALY = "anomaly"
+    EPISODE_CLOSED = "episode_closed"
     MISSING = "missing"
     GAP = "gap"
     LATE = "late"
@@ -171,36 +194,43 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """One alarm or data-quality verdict, with why; field for field what
-    ``schemas/anomaly_event.avsc`` describes.
+    """One alarm, end of an episode or data-quality verdict, with why; field for field what
+    ``schemas/anomaly_event.avsc`` describes. Null is what most kinds leave out.
     """
 
     event_id: str
     detector_id: str
-    model_id: str | None
-    model_version: str | None
     kind: Kind
     entity: str
     metric: str | None
     event_time: int
-    value: float | None
-    expected: float | None
-    lower: float | None
-    upper: float | None
-    direction: str | None
-    score: float | None
-    severity: float | None
-    threshold: float | None
     state: State
-    top_feature: str | None
-    attributions: Mapping[str, float]
     reason: str
-    imputed: bool
-    late_by_ms: int | None
     source_topic: str
     source_partition: int
     source_offset: int
+    is_anomaly: bool
+    imputed: bool = False
+    late_by_ms: int | None = None
     traceparent: bytes | None = None
-    is_anomaly: bool = True
-    cold_start: bool = False
     since: int | None = None
+    model_id: str | None = None
+    model_version: str | None = None
+    value: float | None = None
+    expected: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    direction: str | None = None
+    score: float | None = None
+    severity: float | None = None
+    threshold: float | None = None
+    top_feature: str | None = None
+    attributions: Mapping[str, float] = field(default_factory=dict)
+    cold_start: bool = False
+    episode_id: str | None = None
+    phase: Phase | None = None
+    episode_start: int | None = None
+    peak_time: int | None = None
+    peak_value: float | None = None
+    peak_severity: float | None = None
+    closed_because: ClosedBecause | None = None

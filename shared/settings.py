@@ -33,7 +33,7 @@ from pydantic_settings import (
 )
 
 from shared.errors import ConfigError
-from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS, Detector
+from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS, REPLACED_DETECTORS, Detector
 
 ENV_PREFIX = "LAPWING_"
 ALIASES = {
@@ -190,7 +190,9 @@ class FeatureSettings(Section):
     """Features beyond the plain values."""
 
     window: int = Field(12, ge=2, le=64, description="samples in the rolling mean and spread")
-    timezone: str = Field("UTC", description="IANA name; decides hour and business hour")
+    timezone: str = Field(
+        "UTC", description="IANA name; times of day, weekends and business hours are local to it"
+    )
     business_start: float = Field(9, ge=0, lt=24, description="hour of day")
     business_end: float = Field(17, gt=0, le=24, description="hour of day, exclusive")
     business_days: Annotated[tuple[int, ...], BeforeValidator(_comma_list)] = Field(
@@ -240,10 +242,13 @@ class DetectionSettings(Section):
     """How the ensemble and its members decide."""
 
     threshold: float = Field(
-        1.4,
+        1.0,
         gt=0,
         le=10,
-        description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours",
+        description=(
+            "score of an alarm; 1 = the largest deviation that a healthy metric shows about once in "
+            "two months; lower = more alarms"
+        ),
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,
@@ -253,8 +258,17 @@ class DetectionSettings(Section):
             "instead of the threshold: about so many alarms per entity and day in the long run"
         ),
     )
-    warmup_samples: int = Field(
-        0, ge=0, le=1024, description="before the first verdict; 0 = three days' worth, 150 to 1024"
+    warmup_days: float = Field(
+        2,
+        ge=0.01,
+        le=365,
+        description="days of data before the first verdict, but 14 values at least",
+    )
+    max_lateness_h: float = Field(
+        24,
+        ge=0,
+        le=720,
+        description="rows later than this are marked and change nothing; others join episodes by event time",
     )
     cold_start: bool = Field(
         True, description="alarm on extreme values before the warm-up has ended"
@@ -276,13 +290,6 @@ class DetectionSettings(Section):
         default_factory=dict,
         description='rules of single metrics, e.g. {"cpu": {"direction": "up"}}',
     )
-
-    @field_validator("warmup_samples")
-    @classmethod
-    def _enough(cls, value: int) -> int:
-        if 0 < value < 20:
-            raise ValueError("warmup_samples must be 0 or 20 to 1024")
-        return value
 
 
 class QualitySettings(Section):
@@ -459,7 +466,7 @@ class Settings(BaseSettings):
 
     detector: Detector = Field(
         Detector.ENSEMBLE,
-        description="what decides: all members, a trained model, or one member alone",
+        description="what decides: all views, a trained model, or one view alone",
     )
     slot: str = Field(
         "",
@@ -493,6 +500,13 @@ class Settings(BaseSettings):
     predict: PredictSettings = PredictSettings()
     produce: ProduceSettings = ProduceSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+
+    @field_validator("detector", mode="before")
+    @classmethod
+    def _replaced(cls, value: Any) -> Any:
+        if present := REPLACED_DETECTORS.get(str(value)):
+            raise ValueError(f"there is no {value} any more: {present} does its work now")
+        return value
 
     @field_validator("kafka", mode="after")
     @classmethod
@@ -590,7 +604,10 @@ def load_settings(
         raise ConfigError(f"{file or 'environment'}: {error}") from error
 
 
-RENAMED = {"predict.outage_deadline_s": "outage_deadline_s"}
+RENAMED = {
+    "predict.outage_deadline_s": "outage_deadline_s",
+    "detection.warmup_samples": "detection.warmup_days",
+}
 """Former names of settings, refused with the present one."""
 
 _NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}

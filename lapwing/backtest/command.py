@@ -122,7 +122,7 @@ def backtest(
                 else find_model(one.models_dir, wish, one.models)
             )
             configuration = Configuration.from_settings(one)
-            check_fit(configuration, model, options.threshold, options.alarms_per_day)
+            check_fit(configuration, model)
             judges.append(Judge("first" if not judges else "second", configuration, model))
     since = trainer.since if trainer else {}
     began_s = time.monotonic()

@@ -167,7 +167,7 @@ def _breakdown(summary: Mapping[str, Any]) -> str:
             "By severity", {name: alarms["by_severity"][name] for name in _CLASSES}, classes=True
         ),
         _bars("By metric", alarms["by_metric"]),
-        _bars("By member", alarms["by_member"]),
+        _bars("By view", alarms["by_view"]),
     ]
     if labels and labels["by_kind"]:
         kinds = {

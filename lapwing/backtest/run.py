@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lapwing.backtest.feeds import Feed
 from shared.directory import Directory
-from shared.events import Anomaly, Reason
+from shared.events import Anomaly, Kind, Reason
 from shared.models.model import Model
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_ROW = ("entity", "time_ms", "severity", "alarm", "cold", "state", "counted")
+_ROW = ("entity", "time_ms", "severity", "alarm", "cold", "state", "counted", "in_episode")
 _CELL = ("values", "expected", "lower", "upper")
 
 
@@ -47,8 +47,8 @@ class Series:
 
     metrics  : (M,)             those that it reported
     severity : float64 (n,)     NaN = not judged
-    alarm, cold, counted : bool (n,)   cold = before the warm-up has ended; counted = neither late
-                           nor duplicate
+    alarm, cold, counted, in_episode : bool (n,)   alarm = an episode opens or becomes worse; cold = before
+                           the warm-up has ended; counted = neither late, ahead nor duplicate
     state    : uint8 (n,)       events.State
     values, expected, lower, upper : float64 (n, M)   NaN = missing, not known yet
     """
@@ -62,6 +62,7 @@ class Series:
     cold: Flags
     state: npt.NDArray[np.uint8]
     counted: Flags
+    in_episode: Flags
     values: Floats
     expected: Floats
     lower: Floats
@@ -80,13 +81,14 @@ class Series:
 class Judged:
     """All that one judge said.
 
-    alarms, quality : in the order in which they came
+    alarms, closed, quality : in the order in which they came; closed = ends of episodes
     rejected        : {reason: records} that could not be read
     """
 
     judge: Judge
     series: tuple[Series, ...]
     alarms: tuple[Anomaly, ...]
+    closed: tuple[Anomaly, ...]
     quality: tuple[Anomaly, ...]
     rejected: dict[str, int]
     late: int
@@ -114,6 +116,7 @@ class Keeper:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
         self.alarms: list[Anomaly] = []
+        self.closed: list[Anomaly] = []
         self.quality: list[Anomaly] = []
         self.rejected: dict[str, int] = {}
         self.late = self.duplicates = 0
@@ -129,7 +132,7 @@ class Keeper:
         kept: dict[str, npt.NDArray[Any]] = {
             "entity": columns.entity, "time_ms": columns.time_ms, "severity": verdicts.severity,
             "alarm": verdicts.is_anomaly & ~folded.duplicate, "cold": verdicts.cold, "state": verdicts.state,
-            "counted": ~late & ~folded.duplicate,
+            "counted": folded.counted, "in_episode": verdicts.episode_id != "",
         }  # fmt: skip
         for name, column in kept.items():
             partition.rows[name].append(column)
@@ -140,7 +143,12 @@ class Keeper:
         self.late += int(late.sum())
         self.duplicates += int(folded.duplicate.sum())
         for anomaly in outcome.anomalies:
-            (self.alarms if anomaly.is_anomaly else self.quality).append(anomaly)
+            if anomaly.is_anomaly:
+                self.alarms.append(anomaly)
+            elif anomaly.kind is Kind.EPISODE_CLOSED:
+                self.closed.append(anomaly)
+            else:
+                self.quality.append(anomaly)
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
             code = Reason(int(reason)).code
             self.rejected[code] = self.rejected.get(code, 0) + int(count)
@@ -153,8 +161,8 @@ class Keeper:
             for one in _series(number, self._partitions[number])
         ]
         return Judged(
-            self.judge, tuple(sorted(series, key=lambda one: one.key)), tuple(self.alarms), tuple(self.quality),
-            dict(sorted(self.rejected.items())), self.late, self.duplicates,
+            self.judge, tuple(sorted(series, key=lambda one: one.key)), tuple(self.alarms), tuple(self.closed),
+            tuple(self.quality),            dict(sorted(self.rejected.items())), self.late, self.duplicates,
         )  # fmt: skip
 
 

@@ -19,19 +19,16 @@ class Verdicts:
     """One verdict per accepted row; metric columns follow ``PartitionState.metrics``.
 
     score, severity, threshold : float64 (n,)   NaN while WARMING
-    is_anomaly          : bool (n,)             an alarm; a detector with a policy holds repetitions
-                          back
+    is_anomaly          : bool (n,)             an episode opens here, or has become worse
     cold                : bool (n,)             an alarm of the robust band, before the warm-up has
                           ended
     state               : uint8 (n,)            events.State
     warmup_percent      : float64 (n,)          0..100, NaN = not tracked
     warmup_minutes_left : float64 (n,)          NaN = not known
     top_metric          : int32 (n,)            metric that deviates most, -1 = none known
-    run                 : int64 (n,)            anomalous rows of the entity in a row, this one
-                          included
+    episode_id          : 32 hex digits or "" by row  of the open episode that the row belongs to
     expected, lower, upper : float64 (n, M)     NaN = not known yet
-    metric_severity     : float64 (n, M)        NaN = the detector judges the entity as a whole, or
-                          nothing to judge
+    metric_severity     : float64 (n, M)        NaN = nothing to judge
     """
 
     score: Floats
@@ -43,7 +40,7 @@ class Verdicts:
     warmup_percent: Floats
     warmup_minutes_left: Floats
     top_metric: npt.NDArray[np.int32]
-    run: npt.NDArray[np.int64]
+    episode_id: npt.NDArray[np.str_]
     expected: Floats
     lower: Floats
     upper: Floats

@@ -538,21 +538,20 @@ def _episodes(
     joins = t - e["opened_ms"] <= 3.0 * iv and e["opened_ms"] > 0
     widest = _widest(metrics, slots, columns, here, n)
     q = joint / threshold if settings.joint else 0.0
+    before = at
     at, begins = _follow_entity(
         e["joint"], q, NO_METRIC, JOINED, widest, t, dt, calm, row, offset, entity, threshold, knobs, events, at
     )  # fmt: skip
+    for k in range(before, at):
+        if events[k]["phase"] != CLOSED:
+            _say_joint(events[k], metrics, slots, columns, n, bar, t, tmp)
     begins = begins and e["live_ms"] >= knobs.ready_days * DAY_MS
     if begins and best_j < 0 and (not joins or class_of(q) > e["opened_level"]):
         e["joint"]["state"] = 1
         _emit(
             events, at, row, offset, entity, widest, NO_METRIC, OPEN, JOINED, t, math.nan, q, threshold, e["joint"]
         )  # fmt: skip
-        for j in range(n):
-            if columns[j] == widest:
-                events[at]["value"] = metrics[slots[j]]["last"]
-                _detail(events[at], metrics[slots[j]], bar, t, tmp)
-        events[at]["amount"] = max(2, n // 4)
-        events[at]["usual_amount"] = n
+        _say_joint(events[at], metrics, slots, columns, n, bar, t, tmp)
         at += 1
         _count_opening(e, t, q)
         joins = True
@@ -594,6 +593,19 @@ def _episodes(
 
 
 DEAD_LEVEL = 2.0
+
+
+@njit(cache=True)
+def _say_joint(
+    v: Record, metrics: Record, slots: Floats, columns: Floats, n: int, bar: float, t: int, tmp: Floats
+) -> None:
+    """Write the numbers of a joint event: those of the metric that moved most, and how many moved."""
+    for j in range(n):
+        if columns[j] == v["metric"]:
+            v["value"] = metrics[slots[j]]["last"]
+            _detail(v, metrics[slots[j]], bar, t, tmp)
+    v["amount"] = max(2, n // 4)
+    v["usual_amount"] = n
 
 
 @njit(cache=True)
@@ -653,7 +665,13 @@ def _widest(metrics: Record, slots: Floats, columns: Floats, here: Floats, n: in
 
 @njit(cache=True)
 def _largest(
-    metrics: Record, slots: Floats, here: Floats, n: int, knobs: Knobs, ratios: Floats, views: Floats
+    metrics: Record,
+    slots: Floats,
+    here: Floats,
+    n: int,
+    knobs: Knobs,
+    ratios: Floats,
+    views: Floats,
 ) -> tuple[float, int, bool]:
     """Largest ratio of the row's metrics, its place, and whether any is ready.
 
@@ -790,7 +808,22 @@ def _late(
             _start(ep, q, VALUE, t, x, expected, 2 if joins else 1, knobs.habit_days)
             m["fast_ms"][key] = max(m["fast_ms"][key], t)
             if not joins:
-                _emit(events, at, row, offset, entity, columns[j], key, OPEN, VALUE, t, x, q, threshold, ep)
+                _emit(
+                    events,
+                    at,
+                    row,
+                    offset,
+                    entity,
+                    columns[j],
+                    key,
+                    OPEN,
+                    VALUE,
+                    t,
+                    x,
+                    q,
+                    threshold,
+                    ep,
+                )
                 _detail(events[at], m, bar, t, tmp)
                 at += 1
                 e["opened_ms"] = t
@@ -972,7 +1005,6 @@ def _ask(m: Record, limits: Floats) -> bool:
     return bool(not small and off * way >= 0.0)
 
 
-
 _SETTINGS = types.NamedTuple(
     (
         types.float64, types.boolean, types.int64, types.int64, types.boolean, types.boolean, types.int64,
@@ -1009,7 +1041,22 @@ def close_episodes(
         for key in range(KEYS):
             ep = m["episodes"][key]
             if ep["state"] == 1:
-                _emit(events, at, row, 0, entity, columns[j], key, CLOSED, ep["view"], t, nan, 0.0, threshold, ep)
+                _emit(
+                    events,
+                    at,
+                    row,
+                    0,
+                    entity,
+                    columns[j],
+                    key,
+                    CLOSED,
+                    ep["view"],
+                    t,
+                    nan,
+                    0.0,
+                    threshold,
+                    ep,
+                )
                 events[at]["reason"] = reason
                 at += 1
             ep["state"] = 0
@@ -1106,11 +1153,7 @@ def fold_rows(
         if mark == AHEAD:
             out["ahead"] = 1
             continue
-        if (
-            mark == DECIDE
-            and e["rows"] > 0
-            and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"])
-        ):
+        if mark == DECIDE and e["rows"] > 0 and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"]):
             if (
                 e["ahead_n"] > 0
                 and t > e["ahead_ms"]

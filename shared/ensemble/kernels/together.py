@@ -219,7 +219,13 @@ def _close_trained_day(e: Record, knobs: Knobs, tmp: Floats) -> None:
     n = min(e["trained_days"], DAYS)
     floor = knobs.floor_trained
     level = return_level(
-        e["trained_maxima"], n, 0.3 * floor, knobs.return_trained, knobs.slope, knobs.trust_view, tmp
+        e["trained_maxima"],
+        n,
+        0.3 * floor,
+        knobs.return_trained,
+        knobs.slope,
+        knobs.trust_view,
+        tmp,
     )
     e["trained_bar"] = max(level, floor * (1.0 + knobs.early / n))
 

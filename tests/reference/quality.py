@@ -85,9 +85,7 @@ def is_usually_silent(times, place, cell):
         for age in range(1, 28)
         if (day - age) * DAY_MS + first * BIN_MS >= times[0]
     }
-    kind = [
-        came[age] for age in came if age <= 14 and is_weekend(day - age) == is_weekend(day)
-    ]
+    kind = [came[age] for age in came if age <= 14 and is_weekend(day - age) == is_weekend(day)]
     weekly = [came[age] for age in came if age % 7 == 0]
     if len(weekly) >= 2 and not any(weekly):
         return True
@@ -213,9 +211,7 @@ def watch(
             stale[row] = overdue(who)
             silent = t - who.newest_ms
             if silent > limit:
-                silent -= usual_silence(
-                    who.times, who.newest_ms, t, who.usual(gap_intervals)[0]
-                )
+                silent -= usual_silence(who.times, who.newest_ms, t, who.usual(gap_intervals)[0])
             if forgotten[row] or silent > limit:
                 say(row, "gap", e, t, -1, who.newest_ms, t - who.newest_ms)
             if forgotten[row]:

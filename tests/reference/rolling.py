@@ -31,7 +31,6 @@ class Entity:
         self.ahead: list[int] = []
         self.series: dict[int, Series] = {}
 
-
     def usual(self):
         """Return (usual interval, longest usual pause) of the steps so far."""
         interval, pause = 0.0, 0.0

@@ -92,9 +92,7 @@ def test_an_interval_that_changes_three_times(family):
 @needs_speed
 def test_two_hundred_metrics_of_one_entity():
     time_ms = clock(3)
-    values = np.column_stack(
-        [daily(time_ms) + noise("gauss", len(time_ms), k) for k in range(200)]
-    )
+    values = np.column_stack([daily(time_ms) + noise("gauss", len(time_ms), k) for k in range(200)])
     values[between(time_ms, 2.8, 1)] *= 1e6
     judged = judge(time_ms, values)
     assert_finite(judged)

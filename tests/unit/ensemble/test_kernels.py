@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from shared.ensemble.kernels.codes import MISSING, decode, encode
+from shared.ensemble.kernels.entity.together import invert, join
 from shared.ensemble.kernels.layout import (
     BINS,
     DAYS,
@@ -20,7 +21,8 @@ from shared.ensemble.kernels.layout import (
     WEEK,
     Knobs,
 )
-from shared.ensemble.kernels.metric import follow_interval, fold_value
+from shared.ensemble.kernels.metric.interval import follow_interval
+from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 from shared.ensemble.kernels.season import (
     digest,
@@ -32,7 +34,6 @@ from shared.ensemble.kernels.season import (
     width_of,
     write,
 )
-from shared.ensemble.kernels.together import invert, join
 from tests.reference import episodes as slow
 from tests.reference import season as slow_season
 from tests.support.episodes import SLOW, needs_speed
@@ -295,9 +296,7 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
     metrics["near_jump"], metrics["deviation"], metrics["ew"][:, 0] = jumps, off, means
     here = rng.random(n) < 0.8
     entities["joint_bar"] = [2.0, 3.0, 4.0]
-    found = join_first(
-        entities, metrics, np.arange(n, dtype=np.int32), here, Knobs(), np.zeros(n)
-    )
+    found = join_first(entities, metrics, np.arange(n, dtype=np.int32), here, Knobs(), np.zeros(n))
     sizes = [np.where(here, x, np.nan) for x in (jumps, off, means)]
     levels = (2.0, 3.0, 4.0)
     ratios = [slow.joint(x) / level for x, level in zip(sizes, levels, strict=True)]

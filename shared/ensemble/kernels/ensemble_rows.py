@@ -266,6 +266,7 @@ def fold_rows(
         if step < 0:
             out["late"] = 1
             if -step <= settings.lateness_ms:
+                before = at
                 at = judge_late_row(
                     e,
                     metrics,
@@ -287,6 +288,9 @@ def fold_rows(
                     at,
                     tmp,
                 )
+                out["threshold"] = knobs.threshold * e["threshold"]
+                out["score"] *= e["threshold"]
+                out["is_anomaly"] = 1 if at > before else 0
             continue
         if mark == DUPLICATE or (
             step == 0
@@ -406,9 +410,11 @@ def fold_rows(
                 at,
                 tmp,
             )
+        said = 0.0
         for k in range(before, at):
             if events[k]["phase"] <= WORSE:
                 out["is_anomaly"] = 1
+                said = max(said, events[k]["score"])
                 out["cold"] = max(out["cold"], events[k]["cold"])
             for j in range(n):
                 ratios[k, columns[j]] = mine[j] / e["bar"]
@@ -435,7 +441,7 @@ def fold_rows(
         out["minutes_left"] = left / MINUTE_MS
         if ready or joint > 0.0 or known:
             score = max(top / bar, joint / e["threshold"] if settings.joint else 0.0)
-            score = max(score, e["trained_q"] / e["threshold"])
+            score = max(score, e["trained_q"] / e["threshold"], said * knobs.threshold)
             out["score"] = score
             out["severity"] = severity_of(score / knobs.threshold)
             out["state"] = 1

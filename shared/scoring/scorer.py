@@ -134,6 +134,8 @@ class Scorer:
         trained = self._score(columns, folded)
         signals = self._watch(columns, folded)
         found = self._fold(columns, folded, trained, signals, batch.offsets[columns.accepted])
+        if self.configuration.detector.is_trained:
+            _unjudge(found, trained.rows)
         verdicts = self._verdicts(columns, folded, found, batch)
         verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
         anomalies = build(
@@ -295,6 +297,16 @@ class Scorer:
             ]
             self._rows = np.concatenate([self._rows, model.entity_rows(fresh)])
         return self._rows
+
+
+def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
+    """Take back what is said of rows that the model, which alone decides, does not know."""
+    unknown = np.ones(len(found.rows), np.bool_)
+    unknown[known] = False
+    found.rows["state"][unknown] = 0
+    for name in ("score", "severity"):
+        found.rows[name][unknown] = np.nan
+    found.cells["severity"][:] = np.nan
 
 
 def _marks(folded: Folded) -> npt.NDArray[np.uint8]:

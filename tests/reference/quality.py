@@ -122,7 +122,8 @@ class Entity:
             longest = (
                 float(silent) if n < MIN_INTERVALS else TWICE * max(pause, gap_intervals * interval)
             )
-            pause = max(pause * FADE, min(float(silent), longest))
+            faded = pause * math.exp(-min(float(dt), CLIP * interval) / (3.0 * DAY_MS))
+            pause = max(faded, min(float(silent), longest))
             interval = interval + (min(float(dt), CLIP * interval) - interval) / min(n + 1, MEMORY)
         return (interval, pause) if len(self.steps) >= MIN_INTERVALS else None
 

@@ -25,7 +25,10 @@ USUAL_TWICE = 2.0
 """What has happened before is usual: only what lasts more than twice as long is spoken of."""
 
 FADE = 1.0 - 1.0 / 1024.0
-"""Per row, how the longest pause and the longest absence are forgotten."""
+"""Per row, how the longest absence is forgotten."""
+
+PAUSE_MEMORY_MS = 3.0 * 86_400_000
+"""Time that rows cover in which the longest pause is forgotten."""
 
 MIN_CHANGES = 10
 """A metric that has changed less often never varied, so that it is not flat."""

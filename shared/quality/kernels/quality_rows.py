@@ -41,6 +41,7 @@ from shared.quality.kernels.quality_layout import (
     MISSING,
     OTHERS,
     OUT_OF_ORDER,
+    PAUSE_MEMORY_MS,
     PLACES,
     REPEATED_TIME,
     ROW,
@@ -110,7 +111,8 @@ def _learn_interval(who: Record, dt: int, silent_ms: int, gap_intervals: float) 
     pause = min(np.float64(silent_ms), longest)
     if who["intervals"] < MIN_INTERVALS:
         pause = np.float64(silent_ms)
-    who["pause_ms"] = max(who["pause_ms"] * FADE, pause)
+    lasted = min(np.float64(dt), CLIP * interval)
+    who["pause_ms"] = max(who["pause_ms"] * math.exp(-lasted / PAUSE_MEMORY_MS), pause)
     who["intervals"] = min(who["intervals"] + 1, MEMORY)
     who["interval_ms"] = (
         interval + (min(np.float64(dt), CLIP * interval) - interval) / who["intervals"]

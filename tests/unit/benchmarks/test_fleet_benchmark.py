@@ -143,7 +143,7 @@ def test_everything_is_compared():
 
 
 def test_a_threshold_is_sought_until_false_alarms_are_rare_enough():
-    fleet = generate(2, 20, 1)
+    fleet = generate(2, 28, 1)
     variant = Variant("jump", Detector.JUMP)
     found = settle(fleet, variant, None, 0.2)
     assert found.false_per_day <= 0.2

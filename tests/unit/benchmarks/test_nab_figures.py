@@ -66,12 +66,12 @@ def test_scores_reach_the_alarm_only_where_there_is_one():
 
 def test_a_series_is_scored_as_the_product_folds_it():
     rng = np.random.default_rng(5)
-    knobs = default_knobs()._replace(threshold=1.0)
-    one = make_series(90)
-    one.values[:] = rng.normal(size=90)
-    one.values[[3, 70]] = np.nan, 40.0
+    knobs = default_knobs()._replace(threshold=0.5)
+    one = make_series(900)
+    one.values[:] = rng.normal(size=900)
+    one.values[[3, 870]] = np.nan, 4000.0
     scored = score_corpus([one, one], knobs)
-    limits = limits_for(1, warmup=13)
+    limits = limits_for(1, warmup=Warmup.PROBATION.samples(one))
     verdicts = tell(
         one.time_ms,
         one.values[:, None],

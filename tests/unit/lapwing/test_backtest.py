@@ -210,10 +210,10 @@ def test_the_same_configuration_changes_nothing(folder):
 
 
 def test_members_can_be_compared_with_the_ensemble(folder):
-    summary, _ = run(input=of(folder), compared="detector=novelty")
+    summary, _ = run(input=of(folder), compared="detector=jump")
     assert (summary["first"]["detector"], summary["compare"]["second"]["detector"]) == (
         "ensemble",
-        "novelty",
+        "jump",
     )
     assert {a["kind"] for a in summary["compare"]["alarms_added"]} <= {"anomaly"}
 

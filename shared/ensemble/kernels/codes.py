@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.layout import Floats
+from shared.ensemble.kernels.array_types import Floats
 
 MISSING = -32768
 LARGEST = 65000.0

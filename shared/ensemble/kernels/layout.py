@@ -12,6 +12,7 @@ import numpy as np
 
 from shared.ensemble.kernels.array_types import Floats, Ints, Record  # noqa: F401
 from shared.ensemble.kernels.course.course_layout import COURSE_DTYPE
+from shared.ensemble.kernels.views import TABLE
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 BINS = 288
@@ -33,19 +34,16 @@ ALL, KIND, WEEK, RECENT = range(SEASONS)
 BACK = 6
 """Newest values that a jump is measured from."""
 
-VIEWS = 12
-VALUE, TWO, QUARTER, HOUR, HOURS4, JUMP, MISSED, LEVEL, SPREAD, OFTEN, STUCK, COURSE = range(VIEWS)
-CROSS = VIEWS
-"""The combination with the entity's other metrics is a view of the metric as well, but kept by the entity."""
+VALUE, TWO, QUARTER, HOUR, HOURS4, JUMP, MISSED, LEVEL, SPREAD, OFTEN, STUCK, COURSE, CROSS = range(
+    13
+)
+"""Numbers of the views in ``views.TABLE``."""
 
-ALL_VIEWS = VIEWS + 1
+ALL_VIEWS = len(TABLE)
 TRAINED, JOINED = ALL_VIEWS, ALL_VIEWS + 1
 """Views of the entity: what a trained model says of its rows, and many metrics at once."""
 
-VIEW_NAMES = (
-    "value", "two_rows", "quarter_hour", "hour", "four_hours", "jump", "missed", "level", "spread", "often", "stuck", "course",
-    "combination", "trained", "joint",
-)  # fmt: skip
+VIEW_NAMES = (*(view.name for view in TABLE), "trained", "joint")
 
 KEYS = 6
 FAST_UP, FAST_DOWN, LEVEL_UP, LEVEL_DOWN, SHAPE, HOURLY = range(KEYS)

@@ -12,8 +12,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats
 from shared.ensemble.kernels.codes import sort_first
-from shared.ensemble.kernels.layout import DAYS, Floats
+from shared.ensemble.kernels.layout import DAYS
 
 _Q30, _Q50, _Q80 = -math.log(-math.log(0.3)), -math.log(-math.log(0.5)), -math.log(-math.log(0.8))
 LEAST_SLOPE = 0.06

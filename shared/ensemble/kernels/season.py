@@ -11,19 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode, encode, median, sort_first
-from shared.ensemble.kernels.layout import (
-    ALL,
-    BINS,
-    DAYS,
-    KIND,
-    NEAR,
-    RECENT,
-    SEASONS,
-    WEEK,
-    Floats,
-    Record,
-)
+from shared.ensemble.kernels.layout import ALL, BINS, DAYS, KIND, NEAR, RECENT, SEASONS, WEEK
 
 FULL = 14
 """Days of the season of all days."""

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from shared.ensemble.fold import fold, limits_for
 from shared.ensemble.kernels.codes import MISSING, decode, encode
 from shared.ensemble.kernels.entity.together import invert, join
 from shared.ensemble.kernels.layout import (
@@ -22,7 +23,6 @@ from shared.ensemble.kernels.layout import (
     Knobs,
 )
 from shared.ensemble.kernels.metric.interval import follow_interval
-from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 from shared.ensemble.kernels.season import (
     digest,
@@ -36,7 +36,7 @@ from shared.ensemble.kernels.season import (
 )
 from tests.reference import episodes as slow
 from tests.reference import season as slow_season
-from tests.support.episodes import SLOW, needs_speed
+from tests.support.episodes import SLOW, needs_speed, new_state, one_slot_each
 from tests.support.noise import FAMILIES, MONDAY_MS, noise
 
 finite = st.floats(-1e9, 1e9)
@@ -235,11 +235,6 @@ def test_the_interval_lies_between_the_medians_by_count_and_by_time(pauses, seed
     assert 0.7 * medians[0] <= np.median(newest[2000:]) <= 1.4 * medians[1]
 
 
-@njit
-def fold_first(states, t, value, knobs, tmp, shape, distances):
-    return fold_value(states[0], t, t, value, knobs, 1, 0, tmp, shape, distances)
-
-
 @needs_speed
 def test_a_counter_is_judged_by_its_growth_per_second():
     rng = np.random.default_rng(0)
@@ -247,19 +242,17 @@ def test_a_counter_is_judged_by_its_growth_per_second():
     times = MONDAY_MS + 300_000 * np.arange(n)
     totals = np.cumsum(rng.uniform(0, 1e6, n))
     totals[900:] -= totals[900]  # a restart
-    states = np.zeros(1, METRIC_DTYPE)
-    scratch = (np.zeros(400), np.zeros(12, np.float32), np.zeros(64, np.float32))
-    found, at = [], None
+    state, slots, limits = new_state(1, 1), one_slot_each(1, 1), limits_for(1)
+    entity, found, at = np.zeros(1, np.int32), [], None
     for k in range(n):
-        before = states["samples"][0]
-        fold_first(states, times[k], totals[k], Knobs(), *scratch)
-        if states["counter"][0]:
+        before = state.metrics["samples"][0]
+        fold(state, slots, entity, times[k : k + 1], totals[k : k + 1, None], limits)
+        if state.metrics["counter"][0]:
             at = k if at is None else at
-            if states["samples"][0] != before and k > at:
-                found.append(states["last"][0])
+            if state.metrics["samples"][0] != before and k > at:
+                found.append(state.metrics["last"][0])
     assert at is not None
-    expected = slow.rates(times[at:], totals[at:])
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found, slow.rates(times[at:], totals[at:]))
 
 
 # --- several metrics ------------------------------------------------------------------------------
@@ -283,8 +276,8 @@ def test_what_is_not_positive_is_not_inverted():
 
 
 @njit
-def join_first(entities, metrics, slots, here, knobs, top):
-    return join(entities[0], metrics, slots, here, len(slots), False, knobs, top)
+def join_first(entities, of, knobs, top):
+    return join(entities[0], of, of.here, False, knobs, top)
 
 
 @settings(max_examples=40)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.course.course_layout import Record
+from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.layout import Knobs
 
 HOUR_MS = 3_600_000

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats32, Ints, Record
 from shared.ensemble.kernels.course.absence import watch_silence
 from shared.ensemble.kernels.course.course_layout import (
     LONG,
@@ -20,9 +21,6 @@ from shared.ensemble.kernels.course.course_layout import (
     SHORT_BLOCK,
     TIME_OF_DAY,
     WARMUP,
-    Floats32,
-    Ints,
-    Record,
 )
 from shared.ensemble.kernels.course.neighbours import (
     DAY_MS,

@@ -10,12 +10,12 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.course.course_layout import (
     SEASON_BLOCK,
     SEASON_RING,
     SEASON_WINDOW,
     TIME_BINS,
-    Record,
 )
 
 DAY_MS = 86_400_000

@@ -11,7 +11,8 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY, Floats32, Record
+from shared.ensemble.kernels.array_types import Floats32, Record
+from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY
 
 
 @njit(cache=True)

@@ -11,7 +11,8 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.course.course_layout import EXACT, SKETCH, Record
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.course.course_layout import EXACT, SKETCH
 
 USUAL = 0.4343
 """Mean rarity of a score like any other: 1 / ln 10."""

@@ -10,7 +10,8 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.course.course_layout import MEDIAN, Floats, Record
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.course.course_layout import MEDIAN
 
 LIMIT = 1e9
 """Scaled values are clipped to +-LIMIT, so that sums of their squares stay finite in float32."""

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.codes import clip
-from shared.ensemble.kernels.layout import BUCKETS, DAY_MS, HOUR_MS, Record, Settings
+from shared.ensemble.kernels.layout import BUCKETS, DAY_MS, HOUR_MS, Settings
 
 BLOCK_MS = 4 * HOUR_MS
 

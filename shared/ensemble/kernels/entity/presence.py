@@ -10,13 +10,15 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import bounded
-from shared.ensemble.kernels.layout import BIN_MS, BINS, DAY_MS, DAYS, HOUR_MS, Floats, Record
+from shared.ensemble.kernels.entity.row import Reported
+from shared.ensemble.kernels.layout import BIN_MS, BINS, DAY_MS, DAYS, HOUR_MS
 from shared.ensemble.kernels.season import is_weekend
 
 
 @njit(cache=True)
-def expected_rows(e: Record, before: int, now: int, local_before: int, local_now: int) -> float:
+def expected_rows(e: Record, local_before: int, local_now: int) -> float:
     """Rows that one would expect between two rows, by the last days of the same kind; silence that recurs expects none.
 
     Cost: O(bins of the gap, at most three days).
@@ -91,16 +93,16 @@ def is_absent(m: Record, local_ms: int) -> bool:
 
 
 @njit(cache=True)
-def is_duplicate(
-    metrics: Record, places: Floats, columns: Floats, values: Floats, n: int, t: int
-) -> bool:
-    """Whether a row repeats time and values of the newest one."""
+def is_duplicate(of: Reported, values: Floats, t: int) -> bool:
+    """Whether a row repeats time and values of the newest one.
+
+    values : float64 (M,)  NaN = missing
+    """
     same = False
-    for j in range(n):
-        x = values[columns[j]]
+    for j in range(of.n):
+        x, m = values[of.columns[j]], of.metrics[of.slots[j]]
         if math.isnan(x):
             continue
-        m = metrics[places[j]]
         if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != bounded(x):
             return False
         same = True

@@ -6,11 +6,14 @@ Invariant: cost is M times that of one metric (at most MEMBERS enter the combina
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, fade
+from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.layout import (
     CROSS,
     DAY_MS,
@@ -19,9 +22,7 @@ from shared.ensemble.kernels.layout import (
     JOINT,
     MEMBERS,
     TRAINED,
-    Floats,
     Knobs,
-    Record,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 
@@ -58,22 +59,18 @@ def invert(a: Floats, n: int, out: Floats, low: Floats) -> bool:
     return True
 
 
+class CombinationWork(NamedTuple):
+    """Scratch of ``combine``: float64 (MEMBERS,) and three of (MEMBERS, MEMBERS)."""
+
+    z: Floats
+    a: Floats
+    b: Floats
+    c: Floats
+
+
 @njit(cache=True)
 def combine(
-    e: Record,
-    metrics: Record,
-    slots: Floats,
-    here: Floats,
-    n: int,
-    t: int,
-    dt: float,
-    iv: float,
-    knobs: Knobs,
-    use: int,
-    z: Floats,
-    a: Floats,
-    b: Floats,
-    c: Floats,
+    e: Record, of: Reported, row: Row, knobs: Knobs, use: int, work: CombinationWork
 ) -> None:
     """Judge each metric by what the others say; the mean of an hour of what they leave over, in its spread.
 
@@ -81,11 +78,12 @@ def combine(
     here    : bool (>= n,)     judged in this row
     z       : float64 (MEMBERS,) scratch; a, b, c : float64 (MEMBERS, MEMBERS) scratch
     """
-    n = min(n, MEMBERS)
+    n, t, dt, iv = min(of.n, MEMBERS), row.time_ms, row.passed_ms, row.interval_ms
+    z, a, b, c = work.z, work.a, work.b, work.c
     count = 0
     for j in range(n):
-        z[j] = clip(metrics[slots[j]]["plain"], 6.0) if here[j] else 0.0
-        count += 1 if here[j] else 0
+        z[j] = clip(of.metrics[of.slots[j]]["plain"], 6.0) if of.here[j] else 0.0
+        count += 1 if of.here[j] else 0
     if 2 * count <= n:
         return
     if e["members"] != n:
@@ -94,7 +92,7 @@ def combine(
     if e["pairs_ok"] == 1:
         learn = fade(dt, max(3_600_000.0, 4.0 * iv))
         for j in range(n):
-            if not here[j]:
+            if not of.here[j]:
                 continue
             s = 0.0
             for k in range(n):
@@ -103,7 +101,7 @@ def combine(
             old = np.float64(e["residual"][j])
             new = old + (s - old) * learn
             e["residual"][j] = new
-            m = metrics[slots[j]]
+            m = of.metrics[of.slots[j]]
             if e["explained"][j] > 0.5:
                 side = 0 if new > 0.0 else 1
                 bar = np.float64(m["bar"][CROSS, side])
@@ -135,21 +133,13 @@ def combine(
 
 
 @njit(cache=True)
-def join(
-    e: Record,
-    metrics: Record,
-    slots: Floats,
-    here: Floats,
-    n: int,
-    watched: bool,
-    knobs: Knobs,
-    top: Floats,
-) -> float:
+def join(e: Record, of: Reported, asked: Floats, watched: bool, knobs: Knobs, top: Floats) -> float:
     """Largest ratio of the k-th largest jump, deviation and quarter-hour mean of a row's metrics to its level.
 
     top : float64 (>= n,)  scratch
     """
     e["joint_q"] = 0.0
+    n = of.n
     if n < 3:
         return 0.0
     place = max(2, n // 4)
@@ -157,9 +147,9 @@ def join(
     for r in range(JOINT):
         count = 0
         for j in range(n):
-            if not here[j]:
+            if not asked[j]:
                 continue
-            m = metrics[slots[j]]
+            m = of.metrics[of.slots[j]]
             x = abs(m["near_jump"] if r == 0 else m["deviation"] if r == 1 else m["ew"][0])
             x = min(x, 30.0)
             at = count

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import median, sort_first
 from shared.ensemble.kernels.layout import (
     ALL,
@@ -20,9 +21,7 @@ from shared.ensemble.kernels.layout import (
     KIND,
     SEASONS,
     WEEK,
-    Floats,
     Knobs,
-    Record,
 )
 from shared.ensemble.kernels.metric.relearning import recode
 from shared.ensemble.kernels.metric.view_levels import calibrate

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode
-from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, Floats, Knobs, Record
+from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, Knobs
 from shared.ensemble.kernels.season import extremes, near_of, recurring
 
 LARGEST_DEVIATION = 1e4

@@ -10,19 +10,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, clip, fade
-from shared.ensemble.kernels.layout import (
-    ALL,
-    BIN_MS,
-    BINS,
-    DAY_MS,
-    QUARTER,
-    RING,
-    SEASONS,
-    VALUE,
-    Floats,
-    Record,
-)
+from shared.ensemble.kernels.layout import ALL, BIN_MS, BINS, DAY_MS, QUARTER, RING, SEASONS, VALUE
 from shared.ensemble.kernels.metric.deviation import (
     LARGEST_CODED,
     LARGEST_DEVIATION,

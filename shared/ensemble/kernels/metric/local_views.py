@@ -10,26 +10,10 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, fade, median
-from shared.ensemble.kernels.layout import (
-    ALL,
-    BACK,
-    DAY_MS,
-    HOUR_MS,
-    JUMP,
-    SEASONS,
-    SPREAD,
-    STUCK,
-    Floats,
-    Knobs,
-    Record,
-)
+from shared.ensemble.kernels.layout import ALL, BACK, DAY_MS, HOUR_MS, JUMP, SEASONS, SPREAD, STUCK
 from shared.ensemble.kernels.metric.deviation import may_excuse
-
-COLD_SAMPLES = 30
-
-
-READY_SAMPLES = 14
 
 
 @njit(cache=True)
@@ -158,25 +142,3 @@ def follow_range(m: Record, value: float, x: float) -> None:
     pace = 0.02 * max(m["typical"], m["step"]) * max(1.0, 400.0 / (1.0 + m["samples"]))
     m["range_low"] += pace * (0.05 if x > m["range_low"] else -0.95)
     m["range_high"] += pace * (0.95 if x > m["range_high"] else -0.05)
-
-
-@njit(cache=True)
-def judge_cold(m: Record, value: float, knobs: Knobs) -> None:
-    """In the first days: is a value far outside of everything so far? Ten times as far on the first day."""
-    m["cold"] = 0
-    if m["live_ms"] >= knobs.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES:
-        return
-    if m["samples"] == 0:
-        m["low"] = m["high"] = value
-        return
-    width = m["high"] - m["low"]
-    times = 1.0 if m["live_ms"] >= DAY_MS else 10.0
-    if m["samples"] >= COLD_SAMPLES:
-        beyond = max(m["low"] - value, value - m["high"])
-        typical = max(m["step"] * m["scale"], 0.01 * abs(m["centre"]))
-        if beyond > times * width and beyond > times * 8.0 * typical:
-            m["cold"] = 1 if value > m["high"] else -1
-            if width > 0.0:
-                return
-    m["low"] = min(m["low"], value)
-    m["high"] = max(m["high"], value)

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode, encode, median
 from shared.ensemble.kernels.layout import (
     BACK,
@@ -20,9 +21,7 @@ from shared.ensemble.kernels.layout import (
     HOURS,
     RING,
     SEASONS,
-    Floats,
     Knobs,
-    Record,
 )
 
 

@@ -6,15 +6,17 @@ Invariant: a pure fold over the metric's samples in order of time; what one samp
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats32
+from shared.ensemble.kernels.array_types import Floats, Floats32, Record
 from shared.ensemble.kernels.codes import clip, encode, fade
 from shared.ensemble.kernels.course.members import fold_value as fold_course
 from shared.ensemble.kernels.layout import (
     ALL,
+    ALL_VIEWS,
     BACK,
     BIN_MS,
     BINS,
@@ -31,10 +33,8 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     TWO,
     VALUE,
-    VIEWS,
-    Floats,
     Knobs,
-    Record,
+    Settings,
 )
 from shared.ensemble.kernels.metric.day_end import close_hour, close_metric_day
 from shared.ensemble.kernels.metric.deviation import (
@@ -46,15 +46,24 @@ from shared.ensemble.kernels.metric.deviation import (
     nearest_usual,
     spread_of,
 )
-from shared.ensemble.kernels.metric.local_views import (
-    follow_range,
-    judge_cold,
-    judge_jump,
-    judge_stuck,
-)
+from shared.ensemble.kernels.metric.local_views import follow_range, judge_jump, judge_stuck
 from shared.ensemble.kernels.metric.relearning import accept_change, recode
 from shared.ensemble.kernels.metric.view_levels import compare_with_levels, follow_tail
+from shared.ensemble.kernels.metric.warm_up import judge_cold
 from shared.ensemble.kernels.season import near_of, turn, width_of, write
+
+
+class MetricWork(NamedTuple):
+    """Scratch of a metric.
+
+    tmp       : float64 (>= 400,)
+    shape     : float32 (SHAPE,) of the course
+    distances : float32 (LIBRARY,) of the course
+    """
+
+    tmp: Floats
+    shape: Floats32
+    distances: Floats32
 
 
 @njit(cache=True)
@@ -63,18 +72,15 @@ def fold_sample(
     t: int,
     local_ms: int,
     value: float,
+    settings: Settings,
     knobs: Knobs,
-    use: int,
-    warmup: int,
-    tmp: Floats,
-    shape: Floats32,
-    distances: Floats32,
+    work: MetricWork,
 ) -> bool:
     """Judge and learn one sample.
 
-    tmp     : float64 (>= 400,)  scratch
     returns : whether it could be judged
     """
+    tmp = work.tmp
     first = m["samples"] == 0
     iv = max(m["interval_ms"], 60_000.0)
     gap = np.float64(t - m["sample_ms"]) if not first else 0.0
@@ -90,8 +96,8 @@ def fold_sample(
     scale = m["scale"] if m["scale"] > 0.0 else 1.0
     x = clip((value - m["centre"]) / scale, LARGEST_CODED)
     day, hour = int(local_ms // DAY_MS), int(local_ms // HOUR_MS)
-    v = tmp[380:394]
-    for view in range(VIEWS + 1):
+    v = tmp[380 : 380 + ALL_VIEWS]
+    for view in range(ALL_VIEWS):
         v[view] = 0.0
     if hour != m["hour"] or first:
         close_hour(m, hour, gap, tmp)
@@ -145,14 +151,14 @@ def fold_sample(
     m["bin_n"] += 1
     m["bin_mean"] = x if m["bin_n"] == 1 else m["bin_mean"] + (x - m["bin_mean"]) / m["bin_n"]
     write(m, bin_, day, m["bin_mean"])
-    if (use >> COURSE) & 1:
-        fold_course(m["course"], t, value, warmup, knobs, shape, distances)
+    if (settings.use >> COURSE) & 1:
+        fold_course(m["course"], t, value, settings.warmup, knobs, work.shape, work.distances)
     m["last"] = value
     m["sample_ms"] = t
     m["samples"] += 1
     if m["samples"] == 24 and m["steps"] > 0 and m["step"] > 0.0:
         recode(m, m["centre"], m["scale"] * m["step"])
-    compare_with_levels(m, v, knobs, use)
+    compare_with_levels(m, v, knobs, settings.use)
     return judged
 
 

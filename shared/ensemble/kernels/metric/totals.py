@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from shared.ensemble.kernels.layout import ALL_VIEWS, BINS, DAY_MS, HOURS, SEASONS, Record
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.layout import ALL_VIEWS, BINS, DAY_MS, HOURS, SEASONS
 
 
 @njit(cache=True)

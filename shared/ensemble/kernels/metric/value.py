@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats32
-from shared.ensemble.kernels.layout import MINUTE_MS, Floats, Knobs, Record
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.layout import MINUTE_MS, Knobs, Settings
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, follow_interval
-from shared.ensemble.kernels.metric.sample import fold_sample
+from shared.ensemble.kernels.metric.sample import MetricWork, fold_sample
 from shared.ensemble.kernels.metric.totals import recognise_counter
 
 
@@ -21,12 +21,9 @@ def fold_value(
     t: int,
     local_ms: int,
     value: float,
+    settings: Settings,
     knobs: Knobs,
-    use: int,
-    warmup: int,
-    tmp: Floats,
-    shape: Floats32,
-    distances: Floats32,
+    work: MetricWork,
 ) -> bool:
     """Fold one finite value in order of time.
 
@@ -78,12 +75,9 @@ def fold_value(
                 m["minute_ms"],
                 m["minute_ms"] + shift,
                 m["minute_sum"] / m["minute_n"],
+                settings,
                 knobs,
-                use,
-                warmup,
-                tmp,
-                shape,
-                distances,
+                work,
             )
         m["minute"] = minute
         m["minute_sum"] = value
@@ -93,4 +87,4 @@ def fold_value(
     m["minute_n"] = 0
     if m["samples"] > 0 and t - m["sample_ms"] < min(0.5 * iv, 60_000.0):
         return False
-    return fold_sample(m, t, local_ms, value, knobs, use, warmup, tmp, shape, distances)
+    return fold_sample(m, t, local_ms, value, settings, knobs, work)

@@ -10,62 +10,26 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.layout import (
-    ALL_VIEWS,
-    COURSE,
-    CROSS,
-    DAY_MS,
-    DAYS,
-    HOUR,
-    HOUR_MS,
-    HOURS4,
-    JUMP,
-    LEVEL,
-    MISSED,
-    OFTEN,
-    QUARTER,
-    SPREAD,
-    STUCK,
-    TWO,
-    VALUE,
-    Floats,
-    Knobs,
-    Record,
-)
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.layout import ALL_VIEWS, COURSE, DAY_MS, DAYS, HOUR_MS, Knobs
 from shared.ensemble.kernels.return_levels import bound, return_level
+from shared.ensemble.kernels.views import BY_SAMPLE, TABLE, column
 
 NORMAL_99 = 2.6
 """99 % quantile of the size of a normal deviation, in spreads: least levels are meant for it."""
 
 
+LEAST_AT = np.array([Knobs._fields.index(view.least) for view in TABLE])
+"""Places of the least levels among the parameters."""
+
+WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "owned", "by"))
+
+
 @njit(cache=True)
 def least_level(knobs: Knobs, view: int) -> float:
-    """Least level of a view."""
-    if view == VALUE:
-        return knobs.floor_value
-    if view == TWO:
-        return knobs.floor_two
-    if view == QUARTER:
-        return knobs.floor_quarter
-    if view == HOUR:
-        return knobs.floor_hour
-    if view == HOURS4:
-        return knobs.floor_hours4
-    if view == JUMP:
-        return knobs.floor_jump
-    if view == MISSED:
-        return knobs.floor_missed
-    if view == LEVEL:
-        return knobs.floor_level
-    if view == SPREAD:
-        return knobs.floor_spread
-    if view == OFTEN:
-        return knobs.floor_often
-    if view == STUCK:
-        return knobs.floor_stuck
-    if view == COURSE:
-        return knobs.floor_course
-    return knobs.floor_cross
+    """Return the least level of a view, in spreads."""
+    least: float = knobs[LEAST_AT[view]]
+    return least
 
 
 @njit(cache=True)
@@ -100,7 +64,7 @@ def calibrate(m: Record, knobs: Knobs, tmp: Floats) -> None:
     n = min(m["maxima_n"], DAYS)
     for view in range(ALL_VIEWS):
         floor = least_level(knobs, view)
-        if QUARTER <= view <= HOURS4:  # the mean of fewer samples varies more
+        if IS_MEAN[view]:  # the mean of fewer samples varies more
             floor *= 1.0 + knobs.coarse * min(m["interval_ms"] / HOUR_MS, 1.0)
         for side in range(2):
             least = floor
@@ -108,7 +72,7 @@ def calibrate(m: Record, knobs: Knobs, tmp: Floats) -> None:
                 m["bar"][view, side] = 2.0 * floor
                 continue
             prior = knobs.slope
-            if view <= QUARTER or view == JUMP:
+            if WITH_TAIL[view]:
                 prior = max(prior, _tail_slope(m, side))
                 least *= max(1.0, np.float64(m["tail"][side, 1]) / NORMAL_99) ** knobs.heavy
             level = return_level(
@@ -127,16 +91,18 @@ def calibrate(m: Record, knobs: Knobs, tmp: Floats) -> None:
 def compare_with_levels(m: Record, v: Floats, knobs: Knobs, use: int) -> None:
     """Put each view over its level; today's largest is remembered, at most as large as the level."""
     watched = m["live_ms"] > 0.5 * DAY_MS
-    for view in range(COURSE):
+    for view in range(ALL_VIEWS):
+        m["q"][view] = 0.0
+        if BY[view] != BY_SAMPLE:
+            continue
         side = 0 if v[view] > 0.0 else 1
         size = abs(v[view])
-        bar = np.float64(m["bar"][view, side]) if view != STUCK else 1.0
+        bar = np.float64(m["bar"][view, side]) if HAS_LEVEL[view] else 1.0
         if bar <= 0.0:
             bar = 2.0 * least_level(knobs, view)
         if watched and size > m["most"][view, side]:
             m["most"][view, side] = bound(size, bar, m["maxima_n"])
         m["q"][view] = v[view] / bar if (use >> view) & 1 else 0.0
-    m["q"][CROSS] = 0.0
     m["q"][COURSE] = (
         max(m["course"]["score"], 0.0) / knobs.course if m["course"]["phase"] == 2 else 0.0
     )

@@ -1,4 +1,4 @@
-"""What a row says: whether its metrics are ready, which ratio is largest, which episode it belongs to.
+"""What a row says: which ratio is largest, what the user asks for, which episode it belongs to.
 
 Invariant: nothing here is remembered; a row's verdict is read from the state.
 """
@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.entity.episodes import evidence
-from shared.ensemble.kernels.entity.event_rows import decode_value
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.entity.evidence import evidence
+from shared.ensemble.kernels.entity.row import Reported, decode_value
 from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
-    DAY_MS,
     DIRECTION,
     HOURLY,
     KEYS,
@@ -25,57 +24,26 @@ from shared.ensemble.kernels.layout import (
     NO_METRIC,
     STUCK,
     TRAINED_KEY,
-    Floats,
     Knobs,
-    Record,
 )
-from shared.ensemble.kernels.metric.local_views import READY_SAMPLES
-
-
-@njit(cache=True)
-def is_ready(m: Record, knobs: Knobs) -> bool:
-    return bool(m["live_ms"] >= knobs.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES)
-
-
-@njit(cache=True)
-def warmup_share(m: Record, knobs: Knobs) -> float:
-    """Share of a metric's warm-up that is done, 1 = ready."""
-    done: float = min(
-        m["live_ms"] / (knobs.ready_days * DAY_MS), np.float64(m["samples"]) / READY_SAMPLES
-    )
-    return min(done, 1.0)
-
-
-@njit(cache=True)
-def time_left_ms(m: Record, knobs: Knobs) -> float:
-    """Milliseconds until a metric is ready, at its usual interval."""
-    by_time = knobs.ready_days * DAY_MS - m["live_ms"]
-    by_samples = (READY_SAMPLES - m["samples"]) * m["interval_ms"]
-    return max(max(by_time, by_samples), 0.0)
+from shared.ensemble.kernels.metric.warm_up import is_ready
 
 
 @njit(cache=True)
 def largest_ratio(
-    metrics: Record,
-    slots: Floats,
-    here: Floats,
-    n: int,
-    knobs: Knobs,
-    ratios: Floats,
-    views: Floats,
+    of: Reported, knobs: Knobs, ratios: Floats, views: Floats
 ) -> tuple[float, int, bool]:
-    """Largest ratio of the row's metrics, its place, and whether any is ready.
+    """Return the largest ratio of a row's metrics, its place, and whether any is ready.
 
     ratios, views : float64 (>= n,), uint8 (>= n,)  out: of each metric, and the view that has it
     """
     top, place, ready = 0.0, -1, False
-    for j in range(n):
-        m = metrics[slots[j]]
-        if m["live_ms"] >= knobs.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES:
-            ready = True
+    for j in range(of.n):
+        m = of.metrics[of.slots[j]]
+        ready = ready or is_ready(m, knobs)
         ratios[j] = math.nan
         views[j] = 0
-        if not here[j]:
+        if not of.here[j]:
             continue
         mine = 0.0
         for key in range(HOURLY):
@@ -120,18 +88,16 @@ def apply_limits(m: Record, limits: Floats) -> bool:
 
 
 @njit(cache=True)
-def name_episode(
-    e: Record, metrics: Record, places: Floats, columns: Floats, n: int, out: Record
-) -> None:
+def name_episode(e: Record, of: Reported, out: Record) -> None:
     """Say which open episode with a record the row belongs to: the most severe lately."""
     most = -1.0
-    for j in range(n):
-        m = metrics[places[j]]
+    for j in range(of.n):
+        m = of.metrics[of.slots[j]]
         for key in range(KEYS):
             ep = m["episodes"][key]
             if ep["state"] == 1 and ep["near"] > most:
                 most = ep["near"]
-                out["episode_column"] = columns[j]
+                out["episode_column"] = of.columns[j]
                 out["episode_key"] = key
                 out["episode_at"] = ep["opened_at"]
     for key in (NO_METRIC, TRAINED_KEY):

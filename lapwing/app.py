@@ -271,6 +271,13 @@ _forward(
 )
 
 
+class RowOrder(StrEnum):
+    """In which order the rows of files are judged."""
+
+    TIME = "time"
+    ARRIVAL = "arrival"
+
+
 class Stream(StrEnum):
     """What can be followed."""
 
@@ -352,6 +359,12 @@ def backtest(
             help="Spread a folder over so many, as the producer does.",
         ),
     ] = 1,
+    order: Annotated[
+        RowOrder,
+        typer.Option(
+            "--order", help="Of the rows of files: by event time, or as they lie in each file."
+        ),
+    ] = RowOrder.TIME,
     detector: Annotated[
         str | None, typer.Option("--detector", metavar="NAME", help="Instead of the setting's.")
     ] = None,
@@ -423,7 +436,16 @@ def backtest(
 
     columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
     source = InputOptions(
-        data, topic_range, fleet, days, seed, catalogue, skip_bad, partitions, columns
+        data,
+        topic_range,
+        fleet,
+        days,
+        seed,
+        catalogue,
+        skip_bad,
+        partitions,
+        columns,
+        order is RowOrder.ARRIVAL,
     )
     run_backtest(
         load_settings,

@@ -309,6 +309,7 @@ def _legend(report: Report) -> str:
     words += [(name, name) for name in reversed(_CLASSES)]
     if report.summary["first"]["labels"] is not None:
         words.append(("labelled (dashed: missed)", "label"))
+    words.append(("episode (line above)", "critical"))
     if report.change is not None:
         words.append(
             ("ringed: only as configured if filled, only with the changes if hollow", "added")
@@ -324,7 +325,7 @@ def _entity(
 ) -> str:
     series = one.series
     order = _metric_order(one)
-    spans, counted = list(_all_spans(report, one)), series.counted
+    spans, counted = [*_all_spans(report, one), *_episode_spans(one)], series.counted
     marks = _marks(report, one, number)
     ticks = [
         (int(q.event_time), f"{iso(q.event_time)} {q.kind.value}: {q.reason}")
@@ -403,6 +404,27 @@ def _all_spans(report: Report, one: Entity) -> Iterator[Span]:
         )
         style = "label missed" if fate.fate is Fate.MISSED else "label"
         yield Span(window.start_ms, window.end_ms, style, told, window.metric)
+
+
+def _episode_spans(one: Entity) -> Iterator[Span]:
+    """The episodes with a record, with span and peak; one that has not ended reaches to the end."""
+    ends = {closed.episode_id: closed for closed in one.closed}
+    last_ms = int(one.series.time_ms.max())
+    said: set[str | None] = set()
+    for alarm in one.alarms:
+        if alarm.episode_id in said:
+            continue
+        said.add(alarm.episode_id)
+        closed = ends.get(alarm.episode_id)
+        start = alarm.event_time if alarm.episode_start is None else alarm.episode_start
+        end = last_ms if closed is None else closed.event_time
+        peak = (closed or alarm).peak_value
+        text = f"episode from {iso(start)}" + (f" to {iso(end)}" if closed else ", still open")
+        if peak is not None:
+            text += f", peak {_number(peak)}"
+        if closed is not None and closed.closed_because is not None:
+            text += f"; {closed.closed_because.value}"
+        yield Span(start, end, "episode", text, alarm.metric or "")
 
 
 _FATES = {

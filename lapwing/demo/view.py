@@ -45,13 +45,15 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class AnomalyLine:
-    """One anomaly as it is shown."""
+    """One anomaly as it is shown; ended_ms = end of its episode, None while it is open."""
 
     time_ms: int
     entity: str
     score: float | None
     severity: SeverityClass
     reason: str
+    episode_id: str | None = None
+    ended_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +347,11 @@ def _pairs(pairs: Sequence[tuple[str, str | Text]]) -> RenderableType:
     return grid
 
 
+def _ended(one: AnomalyLine) -> str:
+    """Say when an anomaly's episode ended, if it has."""
+    return "" if one.ended_ms is None else f"until {minute(one.ended_ms)}: "
+
+
 def _anomalies(newest: Sequence[AnomalyLine]) -> RenderableType:
     grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
     grid.add_column(min_width=1)
@@ -358,7 +365,7 @@ def _anomalies(newest: Sequence[AnomalyLine]) -> RenderableType:
             minute(one.time_ms),
             Text(one.entity),
             _score(one),
-            Text(one.reason),
+            Text(_ended(one) + one.reason),
         )
     return grid
 

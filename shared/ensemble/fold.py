@@ -145,15 +145,16 @@ class Interruption(NamedTuple):
     forget: bool = False
 
 
-def knobs_for(threshold: float) -> Knobs:
-    """Build the knobs of a threshold.
+def knobs_for(threshold: float, detector: str = "ensemble") -> Knobs:
+    """Build the knobs of a threshold; the course alone needs no other view that has seen something.
 
     threshold : finite, > 0; the ratio to its usual level at which a view opens an episode
     raises    : ValueError naming what is allowed
     """
     if not (np.isfinite(threshold) and threshold > 0.0):
         raise ValueError(f"threshold is {threshold}, not finite and > 0")
-    return Knobs(threshold=float(threshold))
+    knobs = Knobs(threshold=float(threshold))
+    return knobs._replace(gate=0.0) if detector == "course" else knobs
 
 
 def views_of(detector: str) -> int:

@@ -89,7 +89,9 @@ class Scorer:
     def _configure(self, configuration: Configuration) -> None:
         self.configuration = configuration
         detection = configuration.detection
-        self._knobs = knobs_for(detection.threshold)._replace(ready_days=detection.warmup_days)
+        self._knobs = knobs_for(detection.threshold, configuration.detector.value)._replace(
+            ready_days=detection.warmup_days
+        )
         self._zone = configuration.zone_arrays
         self._digest = np.frombuffer(configuration.detection_digest, np.uint8)
         self._limits = _limits(configuration, [])

@@ -251,11 +251,29 @@ def _write_cells(
 
 
 @njit(cache=True)
-def _write_score(out: Record, e: Record, top: float, joint: float, knobs: Knobs) -> None:
-    """Write a row's score: the largest ratio of any view to its level, so that the threshold in force is what it must reach."""
+def _mark_anomalies(out: Record, events: Record) -> float:
+    """Mark a row whose events hold an anomaly; returns the largest score that they say, 0 = none."""
+    said = 0.0
+    for k in range(events.shape[0]):
+        if events[k]["phase"] <= WORSE:
+            out["is_anomaly"] = 1
+            said = max(said, events[k]["score"])
+            out["cold"] = max(out["cold"], events[k]["cold"])
+    return said
+
+
+@njit(cache=True)
+def _write_score(
+    out: Record, e: Record, top: float, joint: float, said: float, knobs: Knobs
+) -> None:
+    """Write a row's score: the largest ratio of any view to its level; the threshold in force is what it must reach.
+
+    top, joint : largest ratio of the metrics, and of the joint view
+    said       : largest score of the row's own anomalies
+    """
     budget = e["threshold"]
     score = max(top / (e["bar"] * budget), joint / budget)
-    score = max(score, e["trained_q"] / budget)
+    score = max(score, e["trained_q"] / budget, said * knobs.threshold)
     out["score"] = score * budget
     out["severity"] = severity_of(score / knobs.threshold)
     out["state"] = 1
@@ -363,9 +381,13 @@ def fold_rows(
             out["late"] = 1
             if -step <= settings.lateness_ms:
                 late = Row(row, offsets[row], i, t, 0.0, max(e["interval_ms"], 1.0))
+                before = at
                 at = judge_late_row(
                     e, of, values[row], local, late, knobs, out, cells[row], events, at, tmp
                 )
+                out["threshold"] = knobs.threshold * e["threshold"]
+                out["score"] *= e["threshold"]
+                out["is_anomaly"] = 1 if at > before else 0
             continue
         repeats = step == 0 and e["rows"] > 0 and is_duplicate(of, values[row], t)
         if marks[row] == DUPLICATE or repeats:
@@ -406,16 +428,14 @@ def fold_rows(
         if any_ or known:
             at = follow_episodes(e, of, now, joint, settings, knobs, events, at, tmp)
         for k in range(before, at):
-            if events[k]["phase"] <= WORSE:
-                out["is_anomaly"] = 1
-                out["cold"] = max(out["cold"], events[k]["cold"])
             for j in range(n):
                 ratios[k, columns[j]] = mine[j] / e["bar"]
                 views[k, columns[j]] = seen_by[j]
+        said = _mark_anomalies(out, events[before:at])
         name_episode(e, of, out)
         _write_cells(e, of, mine, knobs, out, cells[row])
         if ready or joint > 0.0 or known:
-            _write_score(out, e, top, joint if settings.joint else 0.0, knobs)
+            _write_score(out, e, top, joint if settings.joint else 0.0, said, knobs)
             out["top"] = columns[place] if place >= 0 else -1
         out["threshold"] = knobs.threshold * e["threshold"]
     return stop, at

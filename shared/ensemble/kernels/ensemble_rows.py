@@ -1,6 +1,7 @@
 """The fold: rows of one partition in log order to verdicts and episodes.
 
-Invariant: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts of the log.
+Invariant: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever
+the cuts of the log.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import numpy as np
 from numba import from_dtype, njit, types
 
-from shared.ensemble.kernels.array_types import Floats, Ints, Record
+from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
 from shared.ensemble.kernels.codes import bounded
 from shared.ensemble.kernels.course.course_layout import LIBRARY
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
@@ -18,7 +19,6 @@ from shared.ensemble.kernels.entity.alarm_budget import follow_budget
 from shared.ensemble.kernels.entity.episode import CLOSED_STATE, SAID
 from shared.ensemble.kernels.entity.episodes import follow_episodes
 from shared.ensemble.kernels.entity.event_rows import About, write_event, write_quality_event
-from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.late_row import judge_late_row
 from shared.ensemble.kernels.entity.presence import (
     expected_rows,
@@ -26,7 +26,7 @@ from shared.ensemble.kernels.entity.presence import (
     is_duplicate,
     mark_present,
 )
-from shared.ensemble.kernels.entity.row import Reported, Row, decode_value
+from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.entity.together import (
     CombinationWork,
     close_day,
@@ -34,7 +34,15 @@ from shared.ensemble.kernels.entity.together import (
     follow_trained,
     join,
 )
-from shared.ensemble.kernels.entity.verdict import apply_limits, largest_ratio, name_episode
+from shared.ensemble.kernels.entity.verdict import (
+    apply_limits,
+    clear_row,
+    largest_ratio,
+    mark_anomalies,
+    name_episode,
+    write_cells,
+    write_score,
+)
 from shared.ensemble.kernels.layout import (
     AHEAD,
     CROSS,
@@ -48,18 +56,15 @@ from shared.ensemble.kernels.layout import (
     KEYS,
     MEMBERS,
     METRIC_DTYPE,
-    MINUTE_MS,
     NO_METRIC,
     TRAINED,
     TRAINED_KEY,
-    VALUE,
     Knobs,
     Settings,
 )
 from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
-from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
 from shared.ensemble.kernels.outputs import (
     ABSENT,
     CELL_DTYPE,
@@ -68,7 +73,6 @@ from shared.ensemble.kernels.outputs import (
     FLAT,
     GAP,
     ROW_DTYPE,
-    WORSE,
 )
 from shared.ensemble.kernels.return_levels import bound
 
@@ -80,7 +84,8 @@ CONFIRMED = 3
 def local_of(t: int, changes: Ints, offsets: Ints) -> int:
     """Return the local time of a UTC time: milliseconds plus the offset in force.
 
-    changes : int64 (k,)  increasing UTC ms from which on offsets[k] holds; before the first, offsets[0]
+    changes : int64 (k,)  increasing UTC ms from which on offsets[k] holds; before the first,
+              offsets[0]
     """
     low, high = 0, changes.shape[0]
     while low < high:
@@ -89,15 +94,21 @@ def local_of(t: int, changes: Ints, offsets: Ints) -> int:
             low = middle + 1
         else:
             high = middle
-    return t + offsets[max(low - 1, 0)]
+    return int(t + offsets[max(low - 1, 0)])
 
 
 _SETTINGS = types.NamedTuple(
     (
-        types.float64, types.boolean, types.int64, types.int64, types.boolean, types.boolean, types.int64,
+        types.float64,
+        types.boolean,
+        types.int64,
+        types.int64,
+        types.boolean,
+        types.boolean,
+        types.int64,
     ),
     Settings,
-)  # type: ignore[no-untyped-call]  # fmt: skip
+)  # type: ignore[no-untyped-call]
 _KNOBS = types.NamedUniTuple(types.float64, len(Knobs._fields), Knobs)  # type: ignore[no-untyped-call]
 _ENTITY, _METRIC, _ROW, _CELL, _EVENT = (
     from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
@@ -107,24 +118,8 @@ _F8SS = types.float64[:, ::1]
 
 
 @njit(cache=True)
-def _clear(out: Record, cells: Record, knobs: Knobs) -> None:
-    """Write what is known of a row that is not judged."""
-    out["score"] = out["severity"] = math.nan
-    out["threshold"] = knobs.threshold
-    out["warmup"] = 0.0
-    out["minutes_left"] = math.nan
-    out["top"] = -1
-    out["state"] = out["late"] = out["ahead"] = out["duplicate"] = out["is_anomaly"] = 0
-    out["cold"] = out["in_episode"] = out["episode_key"] = 0
-    out["episode_column"] = out["episode_at"] = -1
-    for column in range(cells.shape[0]):
-        cell = cells[column]
-        cell["expected"] = cell["lower"] = cell["upper"] = cell["severity"] = math.nan
-
-
-@njit(cache=True)
-def _arrange(slots: Floats, order: Floats, places: Ints, columns: Ints) -> int:
-    """Write places and columns of the metrics that an entity has, in their order; returns how many they are."""
+def _arrange(slots: Array, order: Array, places: Ints, columns: Ints) -> int:
+    """Write places and columns of the metrics that an entity has, in order; returns how many."""
     n = 0
     for k in range(order.shape[0]):
         if slots[order[k]] >= 0:
@@ -140,10 +135,10 @@ def _begin(e: Record, t: int) -> None:
     e["first_ms"] = t
     e["newest_ms"] = t
     e["day"] = -1
-    e["bar"] = 1.0
+    e["return_level"] = 1.0
     e["threshold"] = 1.0
     for r in range(JOINT):
-        e["joint_bar"][r] = 0.0
+        e["joint_levels"][r] = 0.0
 
 
 @njit(cache=True)
@@ -160,7 +155,7 @@ def _is_ahead(e: Record, t: int) -> bool:
 
 @njit(cache=True)
 def _follow_clock(e: Record, t: int, local: int, local_before: int) -> float:
-    """Learn the entity's interval and pauses; returns the rows that one would have expected since the newest."""
+    """Learn the entity's interval and pauses; returns the rows that were expected meanwhile."""
     step = t - e["newest_ms"]
     missed = 0.0
     if step > 0:
@@ -182,27 +177,37 @@ def _follow_clock(e: Record, t: int, local: int, local_before: int) -> float:
 def _is_flat(m: Record) -> bool:
     """Whether equal values for a day are to be said, once."""
     if m["run_n"] == 0:
-        m["flat_said"] = 0
+        m["flat_reported"] = 0
     flat = (
         m["run_n"] > 12
-        and m["flat_said"] == 0
+        and m["flat_reported"] == 0
         and m["sample_ms"] - m["run_ms"] > DAY_MS
         and m["varied"] > 0.5
     )
     if flat:
-        m["flat_said"] = 1
+        m["flat_reported"] = 1
     return bool(flat)
 
 
 @njit(cache=True)
 def _fold_values(
-    of: Reported, values: Floats, limits: Floats, local: int, row: Row, settings: Settings, knobs: Knobs, asked: Floats,
-    work: MetricWork, events: Record, at: int,
-) -> tuple[int, bool]:  # fmt: skip
+    of: Reported,
+    values: Floats,
+    limits: Floats,
+    local: int,
+    row: Row,
+    settings: Settings,
+    knobs: Knobs,
+    asked: Array,
+    work: MetricWork,
+    events: Record,
+    at: int,
+) -> tuple[int, bool]:
     """Fold the values of a row, each into its metric.
 
     values  : float64 (M,), limits : float64 (M, 3)
-    of.here : out: whether a metric has a sample that was judged; asked : bool (>= n,) out: and deviates as the user asks
+    of.here : out: whether a metric has a sample that was judged; asked : bool (>= n,) out: and
+              deviates as the user asks
     returns : place behind the newest event, and whether any was judged
     """
     judged = False
@@ -211,12 +216,12 @@ def _fold_values(
         of.here[j] = asked[j] = False
         if math.isnan(x):
             if m["samples"] > 0 and local // HOUR_MS != m["absent_hour"] and is_absent(m, local):
-                amount = np.float64(m["absent"])
+                amount = np.float64(m["expected_absent"])
                 write_quality_event(events[at], row, column, ABSENT, m["last_ms"], amount)
                 at += 1
             continue
-        m["absent"] = 0.0
-        m["absent_said"] = 0
+        m["expected_absent"] = 0.0
+        m["absent_reported"] = 0
         of.here[j] = fold_value(m, row.time_ms, local, bounded(x), settings, knobs, work)
         if _is_flat(m):
             write_quality_event(events[at], row, column, FLAT, m["run_ms"], x)
@@ -224,59 +229,6 @@ def _fold_values(
         asked[j] = of.here[j] and apply_limits(m, limits[column])
         judged = judged or of.here[j]
     return at, judged
-
-
-@njit(cache=True)
-def _write_cells(
-    e: Record, of: Reported, ratios: Floats, knobs: Knobs, out: Record, cells: Record
-) -> None:
-    """Write expected values, bands and severities of a row's metrics, and how far the warm-up is."""
-    level = e["bar"] * e["threshold"]
-    warm, left = 1.0, 0.0
-    for j in range(of.n):
-        m, cell = of.metrics[of.slots[j]], cells[of.columns[j]]
-        if of.here[j] and m["scale"] > 0.0:
-            half = m["spread"] * m["scale"] * level
-            expected = decode_value(m, m["expected"])
-            cell["expected"] = expected
-            cell["lower"] = expected - np.float64(m["bar"][VALUE, 1]) * half
-            cell["upper"] = expected + np.float64(m["bar"][VALUE, 0]) * half
-        if of.here[j] and is_ready(m, knobs):
-            cell["severity"] = severity_of(ratios[j] / (level * knobs.threshold))
-        if m["samples"] > 0:
-            warm = min(warm, warmup_share(m, knobs))
-            left = max(left, time_left_ms(m, knobs))
-    out["warmup"] = warm
-    out["minutes_left"] = left / MINUTE_MS
-
-
-@njit(cache=True)
-def _mark_anomalies(out: Record, events: Record) -> float:
-    """Mark a row whose events hold an anomaly; returns the largest score that they say, 0 = none."""
-    said = 0.0
-    for k in range(events.shape[0]):
-        if events[k]["phase"] <= WORSE:
-            out["is_anomaly"] = 1
-            said = max(said, events[k]["score"])
-            out["cold"] = max(out["cold"], events[k]["cold"])
-    return said
-
-
-@njit(cache=True)
-def _write_score(
-    out: Record, e: Record, top: float, joint: float, said: float, knobs: Knobs
-) -> None:
-    """Write a row's score: the largest ratio of any view to its level; the threshold in force is what it must reach.
-
-    top, joint : largest ratio of the metrics, and of the joint view
-    said       : largest score of the row's own anomalies
-    """
-    budget = e["threshold"]
-    score = max(top / (e["bar"] * budget), joint / budget)
-    score = max(score, e["trained_q"] / budget, said * knobs.threshold)
-    out["score"] = score * budget
-    out["severity"] = severity_of(score / knobs.threshold)
-    out["state"] = 1
 
 
 @njit(cache=True)
@@ -294,15 +246,33 @@ def _close(
 
 @njit(
     types.int64(
-        _ENTITY, _METRIC[::1], _I8S, _I8S, types.int64, types.int64, types.int64, types.int64, types.float64, _EVENT[::1],
+        _ENTITY,
+        _METRIC[::1],
+        _I8S,
+        _I8S,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.float64,
+        _EVENT[::1],
         types.int64,
     ),
     cache=True,
-)  # fmt: skip
+)
 def close_episodes(
-    e: Record, metrics: Record, places: Ints, columns: Ints, row: int, entity: int, t: int, reason: int, threshold: float,
-    events: Record, at: int,
-) -> int:  # fmt: skip
+    e: Record,
+    metrics: Record,
+    places: Ints,
+    columns: Ints,
+    row: int,
+    entity: int,
+    t: int,
+    reason: int,
+    threshold: float,
+    events: Record,
+    at: int,
+) -> int:
     """Close all open episodes of an entity for a reason that lies outside of its values.
 
     places, columns : int64 (n,)  of its metrics
@@ -313,7 +283,8 @@ def close_episodes(
         m = metrics[places[j]]
         for key in range(KEYS):
             ep = m["episodes"][key]
-            about = About(columns[j], key, np.int64(ep["view"]))
+            view: int = np.int64(ep["view"])  # type: ignore[assignment]
+            about = About(columns[j], key, view)
             at = _close(ep, about, here, reason, threshold, events, at)
     at = _close(e["joint"], About(-1, NO_METRIC, JOINED), here, reason, threshold, events, at)
     return _close(
@@ -322,18 +293,58 @@ def close_episodes(
 
 
 @njit(
-    types.UniTuple(types.int64, 2)(
-        _I4S, _I8S, _F8SS, types.int32[:, ::1], _I4S, types.uint8[::1], _F8S, _I8S, _F8SS, _ENTITY[::1], _METRIC[::1],
-        _I8S, _I8S, _SETTINGS, _KNOBS, types.int64, types.int64, _ROW[::1], _CELL[:, ::1], _EVENT[::1], _F8SS,
-        types.uint8[:, ::1], types.int64,
+    types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
+        _I4S,
+        _I8S,
+        _F8SS,
+        types.int32[:, ::1],
+        _I4S,
+        types.uint8[::1],
+        _F8S,
+        _I8S,
+        _F8SS,
+        _ENTITY[::1],
+        _METRIC[::1],
+        _I8S,
+        _I8S,
+        _SETTINGS,
+        _KNOBS,
+        types.int64,
+        types.int64,
+        _ROW[::1],
+        _CELL[:, ::1],
+        _EVENT[::1],
+        _F8SS,
+        types.uint8[:, ::1],
+        types.int64,
     ),
     cache=True,
-)  # fmt: skip
+)
 def fold_rows(
-    entity: Floats, time_ms: Ints, values: Floats, slots: Floats, order: Floats, marks: Floats, trained: Floats, offsets: Ints,
-    limits: Floats, entities: Record, metrics: Record, changes: Ints, shifts: Ints, settings: Settings, knobs: Knobs, start: int,
-    stop: int, rows: Record, cells: Record, events: Record, ratios: Floats, views: Floats, at: int,
-) -> tuple[int, int]:  # fmt: skip
+    entity: Array,
+    time_ms: Ints,
+    values: Floats,
+    slots: Array,
+    order: Array,
+    marks: Array,
+    trained: Floats,
+    offsets: Ints,
+    limits: Floats,
+    entities: Record,
+    metrics: Record,
+    changes: Ints,
+    shifts: Ints,
+    settings: Settings,
+    knobs: Knobs,
+    start: int,
+    stop: int,
+    rows: Record,
+    cells: Record,
+    events: Record,
+    ratios: Floats,
+    views: Array,
+    at: int,
+) -> tuple[int, int]:
     """Fold rows and judge them.
 
     entity  : int32 (n,)    index into entities
@@ -348,7 +359,8 @@ def fold_rows(
     changes, shifts : int64 (k,)  time zone: UTC ms from which on a shift in ms holds
     start, stop : rows to fold
     rows, cells, events : out
-    ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of an event, and its view
+    ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of
+                    an event, and its view
     at      : events already written
     returns : first row that was not folded because events has no room, events written
     """
@@ -365,7 +377,7 @@ def fold_rows(
         if events.shape[0] - at < 2 * KEYS * width + 8:
             return row, at
         e, t, out = entities[entity[row]], time_ms[row], rows[row]
-        _clear(out, cells[row], knobs)
+        clear_row(out, cells[row], knobs)
         local = local_of(t, changes, shifts)
         n = _arrange(slots[entity[row]], order, places, columns)
         of = Reported(metrics, places, columns, here, n)
@@ -376,7 +388,7 @@ def fold_rows(
             continue
         e["ahead_n"] = 0
         step = t - e["newest_ms"]
-        i = np.int64(entity[row])
+        i = int(entity[row])
         if step < 0:
             out["late"] = 1
             if -step <= settings.lateness_ms:
@@ -415,27 +427,31 @@ def fold_rows(
             combine(e, of, now, knobs, settings.use, work)
             for j in range(n):
                 if here[j] and not asked[j]:
-                    metrics[places[j]]["q"][CROSS] = 0.0
+                    metrics[places[j]]["ratio"][CROSS] = 0.0
             joint = join(e, of, asked, watched, knobs, tops)
         known = follow_trained(e, trained[row], t, now.passed_ms, interval, knobs, settings.use)
         top, place, ready = largest_ratio(of, knobs, mine, seen_by)
         if any_ and watched:
-            e["most"] = max(e["most"], bound(top, e["bar"], e["maxima_n"]))
+            e["daily_maximum"] = max(
+                e["daily_maximum"], bound(top, e["return_level"], e["maxima_n"])
+            )
         if settings.per_day > 0.0 and ((any_ and ready) or known):
-            most = max(max(top / e["bar"], joint if settings.joint else 0.0), e["trained_q"])
+            most = max(
+                max(top / e["return_level"], joint if settings.joint else 0.0), e["trained_ratio"]
+            )
             follow_budget(e, t, now.passed_ms, most, settings)
         before = at
         if any_ or known:
             at = follow_episodes(e, of, now, joint, settings, knobs, events, at, tmp)
         for k in range(before, at):
             for j in range(n):
-                ratios[k, columns[j]] = mine[j] / e["bar"]
+                ratios[k, columns[j]] = mine[j] / e["return_level"]
                 views[k, columns[j]] = seen_by[j]
-        said = _mark_anomalies(out, events[before:at])
+        said = mark_anomalies(out, events[before:at])
         name_episode(e, of, out)
-        _write_cells(e, of, mine, knobs, out, cells[row])
+        write_cells(e, of, mine, knobs, out, cells[row])
         if ready or joint > 0.0 or known:
-            _write_score(out, e, top, joint if settings.joint else 0.0, said, knobs)
+            write_score(out, e, top, joint if settings.joint else 0.0, said, knobs)
             out["top"] = columns[place] if place >= 0 else -1
         out["threshold"] = knobs.threshold * e["threshold"]
     return stop, at

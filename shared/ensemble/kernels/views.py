@@ -1,10 +1,13 @@
-"""The views of a metric, one row each: name, kind of episode, least level, and how its level is found.
+"""The views of a metric, one row each.
+
+Name, kind of episode, least level, and how its level is found.
 
 Invariant: a view's number is its place here, and every array of a record that has a place for each
 view takes its length from here; so a view more moves no other one and overlaps none.
 
 A new view is a row here, its least level among the parameters (``layout.Knobs``), and one line in
-``metric/sample.py::judge_sample`` that writes what it sees; levels, ratios, episodes and records follow.
+``metric/sample.py::judge_sample`` that writes what it sees; levels, ratios, episodes and records
+follow.
 Rows are added at the end: numbers stand in records of the past.
 """
 
@@ -15,7 +18,10 @@ from typing import NamedTuple
 import numpy as np
 
 FAST, SLOW, SHAPELESS, PATTERN = range(4)
-"""Kinds of episodes: of values (up, down), of the level (up, down), without direction, of the course."""
+"""Kinds of episodes: of values (up, down), of the level (up, down), without direction.
+
+Of the course.
+"""
 
 BY_SAMPLE, BY_COURSE, BY_ENTITY = range(3)
 """Who puts a view over its level: each sample, the course's own ranks, the entity's combination."""

@@ -24,7 +24,7 @@ from shared.ensemble.kernels.course.neighbours import (
 )
 from shared.ensemble.kernels.course.novelty import push_block, score_novelty
 from shared.ensemble.kernels.course.ranks import add, rank
-from shared.ensemble.kernels.course.scale import chomp, push_median, rescale, robust_scale
+from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
 from shared.ensemble.kernels.layout import Knobs
 from tests.reference import absence, calibration, neighbours, novelty
 from tests.support.episodes import SLOW
@@ -175,9 +175,9 @@ def test_a_full_median_forgets_the_oldest():
 
 
 def test_what_is_near_the_middle_counts_as_the_middle():
-    assert chomp(1.05, 1.0, 0.1) == 0.0
-    assert chomp(1.5, 1.0, 0.1) == 0.5
-    assert chomp(0.5, 1.0, 0.1) == -0.5
+    assert deadband(1.05, 1.0, 0.1) == 0.0
+    assert deadband(1.5, 1.0, 0.1) == 0.5
+    assert deadband(0.5, 1.0, 0.1) == -0.5
 
 
 # --- absence --------------------------------------------------------------------------------------

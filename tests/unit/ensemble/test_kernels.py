@@ -153,10 +153,10 @@ def test_a_digest_equals_the_dictionary(seed, bin_, season, ahead):
     usual, middle, wide = slow_season.digest(
         {(d, b): x for (d, b), x in memory.items() if d >= _kept(states, b)}, bin_, day, season
     )
-    np.testing.assert_allclose(states["usual"][0, :, 2], usual, rtol=1e-6)
+    np.testing.assert_allclose(states["usual_values"][0, :, 2], usual, rtol=1e-6)
     if not np.isnan(middle):
-        assert states["mid"][0, 2] == pytest.approx(middle, rel=1e-6)
-        assert states["wide"][0, 2] == pytest.approx(wide, rel=1e-6)
+        assert states["median_spread"][0, 2] == pytest.approx(middle, rel=1e-6)
+        assert states["quantile_spread"][0, 2] == pytest.approx(wide, rel=1e-6)
 
 
 def _kept(states, bin_):
@@ -286,9 +286,9 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
     rng = np.random.default_rng(seed)
     entities, metrics = np.zeros(1, ENTITY_DTYPE), np.zeros(n, METRIC_DTYPE)
     jumps, off, means = rng.normal(0, 3, (3, n))
-    metrics["near_jump"], metrics["deviation"], metrics["ew"][:, 0] = jumps, off, means
+    metrics["near_jump"], metrics["deviation"], metrics["means"][:, 0] = jumps, off, means
     here = rng.random(n) < 0.8
-    entities["joint_bar"] = [2.0, 3.0, 4.0]
+    entities["joint_levels"] = [2.0, 3.0, 4.0]
     found = join_first(entities, metrics, np.arange(n, dtype=np.int32), here, Knobs(), np.zeros(n))
     sizes = [np.where(here, x, np.nan) for x in (jumps, off, means)]
     levels = (2.0, 3.0, 4.0)
@@ -297,4 +297,4 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
 
 
 def test_no_season_is_left_out_of_the_ring():
-    assert METRIC_DTYPE["usual"].shape == (SEASONS, RING)
+    assert METRIC_DTYPE["usual_values"].shape == (SEASONS, RING)

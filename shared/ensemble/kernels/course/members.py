@@ -1,6 +1,7 @@
 """One (entity, metric): from a value to the rarity of what each online member sees.
 
-Law: a pure fold over the metric's values in log order; the warm-up is buffered and then replayed through the same fold.
+Invariant: a pure fold over the metric's values in log order; the warm-up is buffered and then
+replayed through the same fold.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from shared.ensemble.kernels.course.neighbours import (
 )
 from shared.ensemble.kernels.course.novelty import push_block, score_novelty
 from shared.ensemble.kernels.course.ranks import add, rank
-from shared.ensemble.kernels.course.scale import chomp, push_median, rescale, robust_scale
+from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
 from shared.ensemble.kernels.layout import Knobs
 
 MEASURE = 150
@@ -148,7 +149,7 @@ def _fold_short(
     middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
     width = state["high"] - state["low"]
     member = state["short"]
-    near = chomp(x, middle, knobs.chomp * width)
+    near = deadband(x, middle, knobs.chomp * width)
     block = min(max(1, _round(knobs.short_block)), SHORT_BLOCK)
     push_block(member, block, near, near, near)
     watch_silence(state, near != 0.0, time_ms, block, knobs)
@@ -177,12 +178,16 @@ def _fold_sample(
     wide = knobs.chomp_long * width
     block = long_block(warmup, knobs)
     push_block(
-        long, block, chomp(mean, middle, wide), chomp(high, middle, wide), chomp(low, middle, wide)
+        long,
+        block,
+        deadband(mean, middle, wide),
+        deadband(high, middle, wide),
+        deadband(low, middle, wide),
     )
     score = score_novelty(long, block, max(1, block // 2), shape, distances)
     _judge(state, LONG, score, count, knobs)
 
-    near = chomp(mean, middle, knobs.chomp * width)
+    near = deadband(mean, middle, knobs.chomp * width)
     season = state["season"]
     block = season_block(warmup, knobs)
     per_day = bins_per_day(state["interval_ms"] * state["fold"])
@@ -214,7 +219,10 @@ def _widen(state: Record, x: float, knobs: Knobs) -> None:
 
 @njit(cache=True)
 def _join(state: Record, knobs: Knobs) -> float:
-    """Weighted mean of the members' rarities (0 where none has a weight), smoothed, per unit of time."""
+    """Weighted mean of the members' rarities (0 where none has a weight), smoothed.
+
+    Per unit of time.
+    """
     rarity = state["rarity"]
     weights = knobs.weight_long + knobs.weight_neighbours + knobs.weight_time + knobs.weight_short
     joint = 0.0
@@ -260,9 +268,15 @@ def _start(state: Record, knobs: Knobs, shape: Floats32, distances: Floats32) ->
         if state["fold"] == 1:
             _fold_short(state, times[i], x, knobs, shape, distances)
         _fold_sample(
-            state, times[i], x, rescale(values[i, 1], centre, spread), rescale(values[i, 2], centre, spread),
-            knobs, shape, distances,
-        )  # fmt: skip
+            state,
+            times[i],
+            x,
+            rescale(values[i, 1], centre, spread),
+            rescale(values[i, 2], centre, spread),
+            knobs,
+            shape,
+            distances,
+        )
         state["score"] = _join(state, knobs)
 
 
@@ -307,9 +321,15 @@ def fold_value(
         state["in_fold"] = 0
         mean = x if state["fold"] == 1 else rescale(state["open_sum"], centre, spread)
         _fold_sample(
-            state, time_ms, mean, rescale(state["open_high"], centre, spread), rescale(state["open_low"], centre, spread),
-            knobs, shape, distances,
-        )  # fmt: skip
+            state,
+            time_ms,
+            mean,
+            rescale(state["open_high"], centre, spread),
+            rescale(state["open_low"], centre, spread),
+            knobs,
+            shape,
+            distances,
+        )
     state["score"] = _join(state, knobs)
 
 
@@ -317,8 +337,9 @@ def fold_value(
 def alarms(state: Record, z: float, time_ms: int, threshold: float, knobs: Knobs) -> bool:
     """Say whether a sample opens an alarm of the course.
 
-    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times that of the alarm; each alarm raises
-    the bar by ``habituation``, which fades over ``habituation_memory`` warm-ups, beyond ``habit_often`` of them with their square.
+    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times
+    that of the alarm; each alarm raises the bar by ``habituation``, which fades over
+    ``habituation_memory`` warm-ups, beyond ``habit_often`` of them with their square.
     """
     warmup_ms = state["warmup"] * state["fold"] * state["interval_ms"]
     since = np.float64(time_ms - state["row_ms"]) if state["row_ms"] > 0 else 0.0

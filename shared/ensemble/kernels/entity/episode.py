@@ -52,7 +52,7 @@ def start_episode(
     ep["peak_value"] = value
     ep["peak_expected"] = expected
     ep["peak"] = ratio
-    ep["near"] = ratio
+    ep["recent"] = ratio
     ep["state"] = state
     ep["records"] = 1
     ep["view"] = view
@@ -71,15 +71,15 @@ def follow_peak(
         ep["peak_value"] = value
         ep["peak_expected"] = expected
         ep["peak_view"] = view
-    near = np.float64(ep["near"])
-    ep["near"] = ratio if ratio > near else near + (ratio - near) * fade(dt, HOUR_MS)
+    near = np.float64(ep["recent"])
+    ep["recent"] = ratio if ratio > near else near + (ratio - near) * fade(dt, HOUR_MS)
 
 
 @njit(cache=True)
 def is_worse(ep: Record, ratio: float, knobs: Knobs) -> bool:
     """Whether an open episode is so much worse than lately that it is said again."""
     return bool(
-        ratio > knobs.worse * np.float64(ep["near"]) and ratio >= 1.0 and ep["records"] < RECORDS
+        ratio > knobs.worse * np.float64(ep["recent"]) and ratio >= 1.0 and ep["records"] < RECORDS
     )
 
 

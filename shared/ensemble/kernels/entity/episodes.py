@@ -1,6 +1,7 @@
 """Episodes of a row: at most one record opens, what crosses with it joins it.
 
-Invariant: no score of one thing is compared with the score of another to silence it; only the record is shared.
+Invariant: no score of one thing is compared with the score of another to silence it; only the
+record is shared.
 """
 
 from __future__ import annotations
@@ -99,7 +100,10 @@ def _follow_metrics(
     at: int,
     tmp: Floats,
 ) -> tuple[int, Opening]:
-    """Follow the episodes of all metrics; returns the place behind the newest event, and what would open."""
+    """Follow the episodes of all metrics.
+
+    Returns the place behind the newest event, and what opens.
+    """
     best = Opening(0.0, -1, -1, 0)
     cold = False
     for j in range(of.n):
@@ -142,7 +146,10 @@ def _follow_joint(
     at: int,
     tmp: Floats,
 ) -> tuple[int, bool, int]:
-    """Follow the episode of many metrics at once; returns as ``follow_entity_episode``, and the column that moved most."""
+    """Follow the episode of many metrics at once.
+
+    Returns place, whether it begins, and the column.
+    """
     column = most_moved(of)
     before = at
     about = About(column, NO_METRIC, JOINED)
@@ -165,7 +172,9 @@ def follow_episodes(
     at: int,
     tmp: Floats,
 ) -> int:
-    """Open, follow and close episodes of a row; at most one record opens, what crosses with it joins it.
+    """Open, follow and close episodes of a row.
+
+    At most one record opens, what crosses with it joins.
 
     joint   : ratio of the joint view
     events  : EVENT_DTYPE (>= at + 2 KEYS n + 8,)  out
@@ -186,7 +195,7 @@ def follow_episodes(
         at += 1
         count_opening(e, t, ratio)
         joins = True
-    ratio = e["trained_q"] / gate.threshold
+    ratio = e["trained_ratio"] / gate.threshold
     about = About(-1, TRAINED_KEY, TRAINED)
     at, begins = follow_entity_episode(e["trained"], about, ratio, row, gate, knobs, events, at)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):

@@ -1,6 +1,7 @@
 """Events: what a record says of an episode, and the numbers that its sentence needs.
 
-Invariant: every number can be recomputed from the rows, and is about the metric and row that it names.
+Invariant: every number can be recomputed from the rows, and is about the metric and row that it
+names.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ def write_event(
     """
     if phase == OPEN:
         ep["opened_at"] = row.offset
-    v["row"] = row.index
+    v["row"] = row.place
     v["entity"] = row.entity
     v["metric"] = about.column
     v["phase"] = phase
@@ -106,7 +107,7 @@ def write_event(
 
 @njit(cache=True)
 def _count_days(v: Record, m: Record, tmp: Floats) -> None:
-    """Count the days before, without a gap of knowledge, that had no value as extreme about this time of day."""
+    """Count the days before that had no value as extreme about this time of day, newest first."""
     high, low = tmp[300:328], tmp[330:358]
     extremes(m, m["day"], m["bin"], high, low)
     up = v["value"] > v["expected"]
@@ -152,8 +153,8 @@ def describe(v: Record, m: Record, level: float, t: int, tmp: Floats) -> None:
     tmp   : float64 (>= 400,)  scratch
     """
     expected = decode_value(m, m["missed_usual"] if v["view"] == MISSED else m["expected"])
-    half_up = np.float64(m["bar"][VALUE, 0]) * m["spread"] * m["scale"] * level
-    half_down = np.float64(m["bar"][VALUE, 1]) * m["spread"] * m["scale"] * level
+    half_up = np.float64(m["return_level"][VALUE, 0]) * m["spread"] * m["scale"] * level
+    half_down = np.float64(m["return_level"][VALUE, 1]) * m["spread"] * m["scale"] * level
     v["expected"] = expected
     v["lower"] = expected - half_down
     v["upper"] = expected + half_up
@@ -186,7 +187,7 @@ def write_quality_event(
 
     since_ms : newest time before it; amount: rows or values that were expected, or the flat value
     """
-    v["row"] = row.index
+    v["row"] = row.place
     v["entity"] = row.entity
     v["metric"] = column
     v["phase"] = phase

@@ -37,7 +37,7 @@ def class_of(ratio: float) -> int:
 
 @njit(cache=True)
 def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
-    """Return the largest ratio among the views of an episode's kind, over the entity's level, and that view.
+    """Return the largest ratio over the entity's level among an episode's views, and that view.
 
     A mean opens nothing while the newest value is usual again. A stuck value needs no level.
     """
@@ -48,7 +48,7 @@ def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
     for v in range(ALL_VIEWS):
         if KIND_OF_VIEW[v] != kind:
             continue
-        x = np.float64(m["q"][v])
+        x: float = np.float64(m["ratio"][v])
         x = abs(x) if kind == SHAPELESS else sign * x
         if kind == FAST and IS_MEAN[v] and usual_again:
             x = min(x, 0.99 * level)
@@ -65,7 +65,7 @@ def most_moved(of: Reported) -> int:
     largest, column = -1.0, -1
     for j in range(of.n):
         if of.here[j]:
-            q = of.metrics[of.slots[j]]["q"]
+            q = of.metrics[of.slots[j]]["ratio"]
             x = max(abs(np.float64(q[JUMP])), abs(np.float64(q[VALUE])))
             if x > largest:
                 largest, column = x, of.columns[j]

@@ -1,4 +1,6 @@
-"""A row that is older than its entity's newest: judged by its own time, joined to the episodes of that time.
+"""A row that is older than its entity's newest.
+
+Judged by its own time, joined to the episodes of that time.
 
 Invariant: no later row's season, spread or level depends on when a late row arrived.
 """
@@ -69,7 +71,7 @@ def _judge_late_value(
     first, last = ep["start_ms"] - gate.quiet_ms, ep["seen_ms"] + gate.quiet_ms
     if ep["opened_ms"] > 0 and first <= t <= last:
         _join_episode(ep, size, t, value, expected, knobs)
-    elif size >= 1.0 and t - m["mute_ms"] > AFTER_STUCK_MS:
+    elif size >= 1.0 and t - m["stuck_ms"] > AFTER_STUCK_MS:
         joins = e["opened_ms"] > 0 and abs(t - e["opened_ms"]) <= 3.0 * row.interval_ms
         state = JOINED_ANOTHER if joins else SAID
         start_episode(ep, size, VALUE, t, value, expected, state, knobs)
@@ -84,9 +86,18 @@ def _judge_late_value(
 
 @njit(cache=True)
 def judge_late_row(
-    e: Record, of: Reported, values: Floats, local_ms: int, row: Row, knobs: Knobs, out: Record, cells: Record, events: Record, at: int,
+    e: Record,
+    of: Reported,
+    values: Floats,
+    local_ms: int,
+    row: Row,
+    knobs: Knobs,
+    out: Record,
+    cells: Record,
+    events: Record,
+    at: int,
     tmp: Floats,
-) -> int:  # fmt: skip
+) -> int:
     """Judge a late row by its own time; it joins an episode of about that time or opens one.
 
     values : float64 (M,)      of the row, NaN = missing

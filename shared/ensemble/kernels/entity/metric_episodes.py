@@ -1,6 +1,7 @@
 """Episodes of one metric at a row: opened, followed and closed.
 
-Invariant: an episode opens at its level, lasts while half of it does, and is said again only where it is much worse.
+Invariant: an episode opens at its level, lasts while half of it does, and is said again only where
+it is much worse.
 """
 
 from __future__ import annotations
@@ -105,7 +106,8 @@ def _follow_open(
     forget_records(ep, t)
     if t - ep["seen_ms"] > (DAY_MS if key in (LEVEL_UP, LEVEL_DOWN) else gate.quiet_ms):
         if ep["state"] == SAID:
-            closing = About(about.column, key, np.int64(ep["view"]))
+            view_then: int = np.int64(ep["view"])  # type: ignore[assignment]
+            closing = About(about.column, key, view_then)
             write_event(v, row, closing, CLOSED, value, ratio, gate.threshold, ep)
             describe(v, m, gate.level, t, tmp)
             stays = abs(m["level"][m["season"]]) > ACCEPTED_LEVEL * max(m["typical"], 1e-12)
@@ -121,12 +123,15 @@ def _is_silent(m: Record, key: int, view: int, t: int) -> bool:
     of_shape = key == SHAPE and view != STUCK
     if of_shape and (m["episodes"][FAST_UP]["state"] > 0 or m["episodes"][FAST_DOWN]["state"] > 0):
         return True
-    return bool(t - m["mute_ms"] < AFTER_STUCK_MS and m["mute_ms"] > 0 and view != STUCK)
+    return bool(t - m["stuck_ms"] < AFTER_STUCK_MS and m["stuck_ms"] > 0 and view != STUCK)
 
 
 @njit(cache=True)
 def _may_open(m: Record, key: int, view: int, ratio: float, row: Row, knobs: Knobs) -> bool:
-    """Whether a closed episode may be said; it is started here, as one that joins another, until it is."""
+    """Say whether a closed episode may open, and start it.
+
+    It is started as one that joins another; whoever says it makes it one of its own.
+    """
     ep, t = m["episodes"][key], row.time_ms
     habit = habit_of(ep, t, knobs.habit_days)
     if ratio < 1.0 + knobs.habit * max(habit - 1.0, 0.0):
@@ -173,7 +178,9 @@ def follow_metric(
 
 @njit(cache=True)
 def follow_course(m: Record, largest: float, row: Row, gate: Gate, n: int, knobs: Knobs) -> float:
-    """Follow the episode of the course: it opens by its own policy, and only where another view has seen something lately.
+    """Follow the episode of the course.
+
+    Its own policy, where another view has seen something lately.
 
     largest : ratio of the other views to the threshold
     n       : metrics of the entity
@@ -184,7 +191,7 @@ def follow_course(m: Record, largest: float, row: Row, gate: Gate, n: int, knobs
     value, expected = m["last"], decode_value(m, m["expected"])
     c["gate"] = max(largest, c["gate"] * math.exp(-row.passed_ms / (knobs.gate_hours * HOUR_MS)))
     ep = m["episodes"][HOURLY]
-    q = np.float64(m["q"][COURSE]) / threshold
+    q: float = np.float64(m["ratio"][COURSE]) / threshold
     z = c["score"]
     silent_ms = c["quiet"] * c["interval_ms"]
     if (
@@ -196,7 +203,7 @@ def follow_course(m: Record, largest: float, row: Row, gate: Gate, n: int, knobs
     z -= knobs.choice * math.log10(max(n, 1))
     if c["phase"] == 2 and z >= threshold * knobs.course:
         gated = c["gate"] >= knobs.gate * (1.0 - 1.0 / n) * threshold
-        gated = gated and m["q"][COURSE] > 0.0
+        gated = gated and m["ratio"][COURSE] > 0.0
         for key in range(HOURLY):
             gated = gated and m["episodes"][key]["state"] == 0  # a course of something that is said
         if gated and course_alarms(c, z, row.time_ms, threshold * knobs.course, knobs):

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.array_types import Array, Record
 from shared.ensemble.kernels.layout import HOUR_MS, Knobs
 
 
 class Row(NamedTuple):
     """Where and when a row stands."""
 
-    index: int  # in its batch
+    place: int  # in its batch
     offset: int  # in the log
     entity: int
     time_ms: int
@@ -35,9 +35,9 @@ class Reported(NamedTuple):
     """
 
     metrics: Record
-    slots: Floats
-    columns: Floats
-    here: Floats
+    slots: Array
+    columns: Array
+    here: Array
     n: int
 
 
@@ -57,7 +57,7 @@ def gate_of(e: Record, interval_ms: float, knobs: Knobs) -> Gate:
     """
     threshold = knobs.threshold * e["threshold"]
     quiet_ms = max(knobs.calm_hours * HOUR_MS, 6.0 * interval_ms)
-    return Gate(threshold, e["bar"] * threshold, quiet_ms)
+    return Gate(threshold, e["return_level"] * threshold, quiet_ms)
 
 
 @njit(cache=True)

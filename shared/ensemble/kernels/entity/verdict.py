@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Record
-from shared.ensemble.kernels.entity.evidence import evidence
+from shared.ensemble.kernels.array_types import Array, Floats, Record
+from shared.ensemble.kernels.entity.evidence import evidence, severity_of
 from shared.ensemble.kernels.entity.row import Reported, decode_value
 from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
@@ -20,18 +21,21 @@ from shared.ensemble.kernels.layout import (
     LEVEL,
     MIN_ABSOLUTE,
     MIN_RELATIVE,
+    MINUTE_MS,
     MISSED,
     NO_METRIC,
     STUCK,
     TRAINED_KEY,
+    VALUE,
     Knobs,
 )
-from shared.ensemble.kernels.metric.warm_up import is_ready
+from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
+from shared.ensemble.kernels.outputs import WORSE
 
 
 @njit(cache=True)
 def largest_ratio(
-    of: Reported, knobs: Knobs, ratios: Floats, views: Floats
+    of: Reported, knobs: Knobs, ratios: Floats, views: Array
 ) -> tuple[float, int, bool]:
     """Return the largest ratio of a row's metrics, its place, and whether any is ready.
 
@@ -66,7 +70,7 @@ def apply_limits(m: Record, limits: Floats) -> bool:
     way = limits[DIRECTION]
     if way == 0.0 and limits[MIN_ABSOLUTE] <= 0.0 and limits[MIN_RELATIVE] <= 0.0:
         return True
-    q = m["q"]
+    q = m["ratio"]
     expected = decode_value(m, m["expected"])
     least = max(limits[MIN_ABSOLUTE], limits[MIN_RELATIVE] * abs(expected))
     off = m["last"] - expected
@@ -95,16 +99,87 @@ def name_episode(e: Record, of: Reported, out: Record) -> None:
         m = of.metrics[of.slots[j]]
         for key in range(KEYS):
             ep = m["episodes"][key]
-            if ep["state"] == 1 and ep["near"] > most:
-                most = ep["near"]
+            if ep["state"] == 1 and ep["recent"] > most:
+                most = ep["recent"]
                 out["episode_column"] = of.columns[j]
                 out["episode_key"] = key
                 out["episode_at"] = ep["opened_at"]
     for key in (NO_METRIC, TRAINED_KEY):
         ep = e["joint"] if key == NO_METRIC else e["trained"]
-        if ep["state"] == 1 and ep["near"] > most:
-            most = ep["near"]
+        if ep["state"] == 1 and ep["recent"] > most:
+            most = ep["recent"]
             out["episode_column"] = -1
             out["episode_key"] = key
             out["episode_at"] = ep["opened_at"]
     out["in_episode"] = 1 if most >= 0.0 else 0
+
+
+@njit(cache=True)
+def clear_row(out: Record, cells: Record, knobs: Knobs) -> None:
+    """Write what is known of a row that is not judged."""
+    out["score"] = out["severity"] = math.nan
+    out["threshold"] = knobs.threshold
+    out["warmup"] = 0.0
+    out["minutes_left"] = math.nan
+    out["top"] = -1
+    out["state"] = out["late"] = out["ahead"] = out["duplicate"] = out["is_anomaly"] = 0
+    out["cold"] = out["in_episode"] = out["episode_key"] = 0
+    out["episode_column"] = out["episode_at"] = -1
+    for column in range(cells.shape[0]):
+        cell = cells[column]
+        cell["expected"] = cell["lower"] = cell["upper"] = cell["severity"] = math.nan
+
+
+@njit(cache=True)
+def write_cells(
+    e: Record, of: Reported, ratios: Floats, knobs: Knobs, out: Record, cells: Record
+) -> None:
+    """Write expected values, bands and severities of a row's metrics, and its share of warm-up."""
+    level = e["return_level"] * e["threshold"]
+    warm, left = 1.0, 0.0
+    for j in range(of.n):
+        m, cell = of.metrics[of.slots[j]], cells[of.columns[j]]
+        if of.here[j] and m["scale"] > 0.0:
+            half = m["spread"] * m["scale"] * level
+            expected = decode_value(m, m["expected"])
+            cell["expected"] = expected
+            cell["lower"] = expected - np.float64(m["return_level"][VALUE, 1]) * half
+            cell["upper"] = expected + np.float64(m["return_level"][VALUE, 0]) * half
+        if of.here[j] and is_ready(m, knobs):
+            cell["severity"] = severity_of(ratios[j] / (level * knobs.threshold))
+        if m["samples"] > 0:
+            warm = min(warm, warmup_share(m, knobs))
+            left = max(left, time_left_ms(m, knobs))
+    out["warmup"] = warm
+    out["minutes_left"] = left / MINUTE_MS
+
+
+@njit(cache=True)
+def mark_anomalies(out: Record, events: Record) -> float:
+    """Mark a row whose events hold an anomaly; returns the largest score they say, 0 = none."""
+    said = 0.0
+    for k in range(events.shape[0]):
+        if events[k]["phase"] <= WORSE:
+            out["is_anomaly"] = 1
+            said = max(said, events[k]["score"])
+            out["cold"] = max(out["cold"], events[k]["cold"])
+    return said
+
+
+@njit(cache=True)
+def write_score(
+    out: Record, e: Record, top: float, joint: float, said: float, knobs: Knobs
+) -> None:
+    """Write a row's score, the largest ratio of any view to its level.
+
+    top, joint : largest ratio of the metrics, and of the joint view
+    said       : largest score of the row's own anomalies
+
+    It is scaled so that the threshold in force is what it must reach.
+    """
+    budget = e["threshold"]
+    score = max(top / (e["return_level"] * budget), joint / budget)
+    score = max(score, e["trained_ratio"] / budget, said * knobs.threshold)
+    out["score"] = score * budget
+    out["severity"] = severity_of(score / knobs.threshold)
+    out["state"] = 1

@@ -38,11 +38,11 @@ def close_metric_day(m: Record, day: int, knobs: Knobs, tmp: Floats) -> None:
         count = m["maxima_n"]
         for view in range(ALL_VIEWS):
             for side in range(2):
-                push(m["maxima"][view, side], count, m["most"][view, side])
+                push(m["maxima"][view, side], count, m["daily_maximum"][view, side])
         m["maxima_n"] = count + 1
     for view in range(ALL_VIEWS):
         for side in range(2):
-            m["most"][view, side] = 0.0
+            m["daily_maximum"][view, side] = 0.0
     calibrate(m, knobs, tmp)
     if m["day"] >= 0:
         n = m["levels_n"]
@@ -70,7 +70,13 @@ def close_metric_day(m: Record, day: int, knobs: Knobs, tmp: Floats) -> None:
 
 @njit(cache=True)
 def close_hour(m: Record, hour: int, gap: float, tmp: Floats) -> None:
-    """End an hour: levels are medians of the hours of a day, the stretch is that of their mean deviations."""
+    """End an hour.
+
+    gap : ms since the newest sample
+    tmp : float64 (>= HOURS,)  scratch
+
+    Levels are medians of the hours of a day, the stretch is that of their mean deviations.
+    """
     if m["hour_n"] > 0:
         k = m["hour"] % HOURS
         m["hours"][k] = m["hour"]

@@ -113,9 +113,9 @@ def fold_sample(
             x = clip((value - m["centre"]) / scale, LARGEST_CODED)
     if gap > max(6.0 * iv, 1_800_000.0):
         for k in range(3):
-            m["ew"][k] = 0.0
+            m["means"][k] = 0.0
         m["fresh"] = 0
-        m["back_n"] = 0
+        m["newest_n"] = 0
         m["spread_now"] = m["spread_usual"]
         m["spread_ms"] = 0.0
     width = width_of(iv)
@@ -138,15 +138,15 @@ def fold_sample(
     judge_stuck(m, t, value, gap, dt, iv, v)
     judge_cold(m, value, knobs)
     near = near_of(width)
-    judged = not math.isnan(m["usual"][ALL, near]) and m["scale"] > 0.0
+    judged = not math.isnan(m["usual_values"][ALL, near]) and m["scale"] > 0.0
     if judged:
         judge_sample(m, t, x, value, int(hour % 24), near, turned, dt, iv, knobs, v, tmp)
     elif m["scale"] > 0.0 or first:
         m["expected"] = x
-        m["back"][m["back_n"] % BACK] = value
+        m["newest_values"][m["newest_n"] % BACK] = value
         for c in range(SEASONS + 1):
-            m["back_r"][c, m["back_n"] % BACK] = x
-        m["back_n"] += 1
+            m["newest_residuals"][c, m["newest_n"] % BACK] = x
+        m["newest_n"] += 1
     follow_range(m, value, x)
     m["bin_n"] += 1
     m["bin_mean"] = x if m["bin_n"] == 1 else m["bin_mean"] + (x - m["bin_mean"]) / m["bin_n"]
@@ -179,7 +179,7 @@ def judge_sample(
 ) -> None:
     """Write what each view sees of a sample, and learn it."""
     season = m["season"]
-    if math.isnan(m["usual"][season, near]):
+    if math.isnan(m["usual_values"][season, near]):
         season = ALL
     remembered, floor = spread_of(m, near)
     if m["typical"] <= 1e-9:
@@ -191,13 +191,13 @@ def judge_sample(
     z, residual, near_value = nearest_usual(m, x, near, spread)
     if m["old_until_ms"] > t:
         other = clip((value - m["old_centre"]) / m["old_scale"], LARGEST_CODED)
-        z_old, r_old, u_old = nearest_usual(m, other, near, spread)
+        z_old, r_old, _ = nearest_usual(m, other, near, spread)
         if abs(z_old) + 0.3 < abs(z):
             z, residual = z_old, r_old
     if abs(z) > knobs.excuse:
         z = excuse_recurring(m, x, z, near, spread, knobs, tmp)
     z = clip(z, LARGEST_DEVIATION)
-    usual = np.float64(m["usual"][season, near]) + level
+    usual = np.float64(m["usual_values"][season, near]) + level
     m["expected"] = near_value if abs(z) < 3.0 else usual
     m["spread"] = spread
     m["deviation"] = z
@@ -205,9 +205,9 @@ def judge_sample(
     follow_tail(m, m["plain"])
     typical = m["typical"]
     for c in range(SEASONS):
-        u = np.float64(m["usual"][c, near])
+        u = np.float64(m["usual_values"][c, near])
         if math.isnan(u):
-            u = np.float64(m["usual"][ALL, near])
+            u = np.float64(m["usual_values"][ALL, near])
         r = x - u
         most = 20.0 * typical + abs(m["level"][c])
         if r * m["before_r"] > 0.0:  # two in a row on the same side are no single row
@@ -217,13 +217,13 @@ def judge_sample(
         e = min(abs(r - m["level"][c]) / typical, 10.0)
         m["error"][c] += (e - np.float64(m["error"][c])) * fade(dt, 8.0 * DAY_MS)
     m["hour_n"] += 1
-    m["hour_u"] += np.float64(m["usual"][season, near])
+    m["hour_u"] += np.float64(m["usual_values"][season, near])
     m["hour_z"] += min(abs(x - usual) / plain_spread, 4.0)
     v[VALUE] = z
     if m["fresh"] >= 1 and z * m["before"] > 0.0:
         v[TWO] = z if abs(z) < abs(m["before"]) else m["before"]
     m["before"] = z
-    ew = m["ew"]
+    ew = m["means"]
     ew[0] += (clip(z, 15.0) - ew[0]) * fade(dt, max(900_000.0, 1.5 * iv))
     ew[1] += (clip(z, 3.0) - ew[1]) * fade(dt, max(3_600_000.0, 3.0 * iv))
     ew[2] += (clip(z, 2.5) - ew[2]) * fade(dt, max(14_400_000.0, 6.0 * iv))
@@ -237,7 +237,7 @@ def judge_sample(
     v[MISSED] = clip(m["missed"], 1e3)
     m["near_jump"] = 0.0
     judge_jump(m, x, value, hour, floor, residual, near, dt, iv, v, tmp)
-    m["before_r"] = x - np.float64(m["usual"][season, near])
+    m["before_r"] = x - np.float64(m["usual_values"][season, near])
     size = abs(x - usual)
     odd = 1.0 if size > 0.05 * spread and abs(x - near_value) > 0.05 * spread else 0.0
     m["share"] += (odd - m["share"]) * fade(dt, 5.0 * DAY_MS)

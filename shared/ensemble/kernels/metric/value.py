@@ -1,6 +1,7 @@
 """One (entity, metric): from a value to how unusual each view finds it.
 
-Invariant: a pure fold over the metric's values in order of time; every memory is in time, none is in rows.
+Invariant: a pure fold over the metric's values in order of time; every memory is in time, none is
+in rows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The usual level of each view of a metric, and each view's ratio to it.
 
-Invariant: a level comes from days before the one that is judged; what a day adds to it is bounded by the level.
+Invariant: a level comes from days before the one that is judged; what a day adds to it is bounded
+by the level.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ def least_level(knobs: Knobs, view: int) -> float:
 def _tail_slope(m: Record, side: int) -> float:
     """Slope of the logarithms of daily maxima that the tail of all deviations suggests.
 
-    The ratio of the 99 % to the 80 % quantile is 2.0 for normal, 2.9 for Laplace and 4.6 for lognormal (sigma .6) deviations; the
-    slopes of their daily maxima are .1, .16 and .26.
+    The ratio of the 99 % to the 80 % quantile is 2.0 for normal, 2.9 for Laplace and 4.6 for
+    lognormal (sigma .6) deviations; the slopes of their daily maxima are .1, .16 and .26.
     """
     low, high = np.float64(m["tail"][side, 0]), np.float64(m["tail"][side, 1])
     if low <= 0.0:
@@ -47,7 +48,13 @@ def _tail_slope(m: Record, side: int) -> float:
 
 @njit(cache=True)
 def follow_tail(m: Record, z: float) -> None:
-    """Track the 80 % and 99 % quantile of the deviations of one sign."""
+    """Track the 80 % and 99 % quantile of the deviations of one sign.
+
+    z : deviation in spreads
+
+    A step up by the share below, down by the share above: in equilibrium the quantile is where both
+    are as frequent (Robbins, Monro, "A Stochastic Approximation Method", 1951), in logarithms.
+    """
     side = 0 if z > 0.0 else 1
     size = abs(z)
     if m["tail"][side, 0] <= 0.0:
@@ -60,7 +67,10 @@ def follow_tail(m: Record, z: float) -> None:
 
 @njit(cache=True)
 def calibrate(m: Record, knobs: Knobs, tmp: Floats) -> None:
-    """Set the level of every view from its daily maxima."""
+    """Set the level of every view from its daily maxima; twice its least level before the first.
+
+    tmp : float64 (>= DAYS,)  scratch
+    """
     n = min(m["maxima_n"], DAYS)
     for view in range(ALL_VIEWS):
         floor = least_level(knobs, view)
@@ -69,7 +79,7 @@ def calibrate(m: Record, knobs: Knobs, tmp: Floats) -> None:
         for side in range(2):
             least = floor
             if n == 0:
-                m["bar"][view, side] = 2.0 * floor
+                m["return_level"][view, side] = 2.0 * floor
                 continue
             prior = knobs.slope
             if WITH_TAIL[view]:
@@ -84,25 +94,25 @@ def calibrate(m: Record, knobs: Knobs, tmp: Floats) -> None:
                 knobs.trust_view,
                 tmp,
             )
-            m["bar"][view, side] = max(level, least * (1.0 + knobs.early / n))
+            m["return_level"][view, side] = max(level, least * (1.0 + knobs.early / n))
 
 
 @njit(cache=True)
 def compare_with_levels(m: Record, v: Floats, knobs: Knobs, use: int) -> None:
-    """Put each view over its level; today's largest is remembered, at most as large as the level."""
+    """Put each view over its level; today's largest counts as the level at most."""
     watched = m["live_ms"] > 0.5 * DAY_MS
     for view in range(ALL_VIEWS):
-        m["q"][view] = 0.0
+        m["ratio"][view] = 0.0
         if BY[view] != BY_SAMPLE:
             continue
         side = 0 if v[view] > 0.0 else 1
         size = abs(v[view])
-        bar = np.float64(m["bar"][view, side]) if HAS_LEVEL[view] else 1.0
-        if bar <= 0.0:
-            bar = 2.0 * least_level(knobs, view)
-        if watched and size > m["most"][view, side]:
-            m["most"][view, side] = bound(size, bar, m["maxima_n"])
-        m["q"][view] = v[view] / bar if (use >> view) & 1 else 0.0
-    m["q"][COURSE] = (
+        limit = np.float64(m["return_level"][view, side]) if HAS_LEVEL[view] else 1.0
+        if limit <= 0.0:
+            limit = 2.0 * least_level(knobs, view)
+        if watched and size > m["daily_maximum"][view, side]:
+            m["daily_maximum"][view, side] = bound(size, limit, m["maxima_n"])
+        m["ratio"][view] = v[view] / limit if (use >> view) & 1 else 0.0
+    m["ratio"][COURSE] = (
         max(m["course"]["score"], 0.0) / knobs.course if m["course"]["phase"] == 2 else 0.0
     )

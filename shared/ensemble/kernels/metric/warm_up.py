@@ -36,12 +36,16 @@ def time_left_ms(m: Record, knobs: Knobs) -> float:
     """Milliseconds until a metric is ready, at its usual interval."""
     by_time = knobs.ready_days * DAY_MS - m["live_ms"]
     by_samples = (READY_SAMPLES - m["samples"]) * m["interval_ms"]
-    return max(max(by_time, by_samples), 0.0)
+    left: float = max(max(by_time, by_samples), 0.0)
+    return left
 
 
 @njit(cache=True)
 def judge_cold(m: Record, value: float, knobs: Knobs) -> None:
-    """In the first days: is a value far outside of everything so far? Ten times as far on the first day."""
+    """Say whether a value of the first days lies far outside of all so far.
+
+    Ten times on day one.
+    """
     m["cold"] = 0
     if is_ready(m, knobs):
         return

@@ -87,18 +87,9 @@ def _studies(
                 flush=True,
             )
     if options.ablation:
-        # scikit-learn is loaded only where it is needed
-        from benchmarks.nab.steps import CONTAMINATION, steps
-
         parts = ablation.ablate(corpus, ruler, knobs, _progress)
         print(f"\n{ablation.show('parts', parts, default, 'threshold')}", flush=True)
-        walked = steps(corpus, ruler, knobs, _progress)
-        usual = f"{default}; the forest's flags: contamination {CONTAMINATION:g}, margin 0"
-        print(
-            f"\n{ablation.show('from the tutorial to the default', walked, usual, 'threshold or margin')}",
-            flush=True,
-        )
-        found |= {"ablation": ablation.plain(parts), "steps": ablation.plain(walked)}
+        found |= {"ablation": ablation.plain(parts)}
     if options.perturb:
         found["perturbation"] = {"draws": options.perturb}
         for warmup in Warmup:
@@ -170,7 +161,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--ablation",
         action="store_true",
-        help="what each part is worth, and the way from the tutorial's pipeline",
+        help="what each view is worth",
     )
     parser.add_argument(
         "--perturb",

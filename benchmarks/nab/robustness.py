@@ -20,14 +20,14 @@ from benchmarks.nab.detection import ALARM, Warmup, score_corpus
 from benchmarks.nab.events import count_events
 from benchmarks.nab.figures import Figures, run, table
 from benchmarks.nab.scoring import STANDARD, Ruler, Tally, tally
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.fold import Knobs
 
 WIDTH = 0.25
 """Each knob is multiplied by a factor drawn evenly from 1 - WIDTH to 1 + WIDTH."""
 
 VARIANTS = ("threshold kept", "threshold perturbed as well")
 F1, FALSE_PER_DAY = "event F1", "false events per day and series"
-THRESHOLDS = tuple(round(0.8 + 0.05 * step, 2) for step in range(25))
+THRESHOLDS = tuple(round(0.4 + 0.05 * step, 2) for step in range(25))
 
 
 Spread = Mapping[str, float]

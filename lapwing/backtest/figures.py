@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from lapwing.backtest.run import Judged, Series
-from shared.events import Anomaly, Phase, SeverityClass, State, severity_class
 from shared.ensemble.fold import VIEW_NAMES
+from shared.events import Anomaly, Phase, SeverityClass, State, severity_class
 from shared.features.vectors import iso
 from shared.labels import Fate, Judgement, Window, judge
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.decode.avro.decoder import Columns

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from pydantic import ValidationError
 
 from shared.errors import LapwingError

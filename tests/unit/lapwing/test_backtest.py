@@ -77,7 +77,7 @@ def labels(tmp_path_factory):
 
 
 def load(flags):
-    return load_settings(merged({"detection": {"warmup_samples": 40}}, flags), environ={})
+    return load_settings(merged({"detection": {"warmup_days": 0.2}}, flags), environ={})
 
 
 def run(capsys=None, **options):
@@ -186,7 +186,7 @@ def test_a_second_configuration(folder):
     compared = summary["compare"]
     assert compared["configuration"]["detection"]["threshold"] == 9.9
     assert summary["configuration"]["detection"]["threshold"] == DetectionSettings().threshold
-    assert compared["configuration"]["detection"]["warmup_samples"] == 40
+    assert compared["configuration"]["detection"]["warmup_days"] == 0.2
     first, second = summary["first"]["alarms"]["count"], compared["second"]["alarms"]["count"]
     assert (compared["kept"] + compared["removed"], compared["kept"] + compared["added"]) == (
         first,
@@ -414,7 +414,7 @@ def _own_environment():
 def test_the_command(folder, labels):
     command = [
         "--set",
-        "detection.warmup_samples=40",
+        "detection.warmup_days=0.2",
         "backtest",
         "--data",
         str(folder),
@@ -485,7 +485,7 @@ def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
     write_devices(tmp_path)
     command = [
         "--set",
-        "detection.warmup_samples=40",
+        "detection.warmup_days=0.2",
         "backtest",
         "--data",
         str(tmp_path),

@@ -73,7 +73,7 @@ def flags(folder: Path) -> Iterator[dict[str, Any]]:
 def run(flags: dict[str, Any], **source: Any) -> dict[str, Any]:
     def load(more: Any) -> Any:
         return load_settings(
-            merged(merged(flags, {"detection": {"warmup_samples": 40, "threshold": 1.3}}), more),
+            merged(merged(flags, {"detection": {"warmup_days": 0.2, "threshold": 1.3}}), more),
             environ={},
         )
 

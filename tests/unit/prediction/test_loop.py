@@ -223,7 +223,7 @@ def test_random_faults_and_settings_change_no_byte_of_the_ensemble(tmp_path, see
     others = (
         configured(Detector.ENSEMBLE, threshold=0.8),
         configured(Detector.ENSEMBLE, alarms_per_day=5.0, direction="up"),
-        configured(Detector.BURST),
+        configured(Detector.JUMP),
         FOREST,
     )
     faulty_run(world, seed, (world.configuration, *others))

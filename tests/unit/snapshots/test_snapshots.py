@@ -174,7 +174,7 @@ def test_the_marks_name_every_row_that_the_kernels_move(detector):
         "in", 0, Blob.join(values), Blob.join([b""] * 200), np.arange(200), np.zeros(200, np.int64)
     )
     configuration = Configuration(
-        detector, 5, DetectionSettings(warmup_samples=20), QualitySettings(forget_days=0.01)
+        detector, 5, DetectionSettings(warmup_days=0.01), QualitySettings(forget_days=0.01)
     )
     scorer = Scorer(PartitionState(0), Rules(INPUT, configuration, 100))
     state, named, moved = scorer.state, 0, 0

@@ -59,7 +59,7 @@ from shared.ensemble.kernels.layout import (
     NO_METRIC,
     TRAINED,
     TRAINED_KEY,
-    Knobs,
+    EnsembleParams,
     Settings,
 )
 from shared.ensemble.kernels.metric.interval import follow_interval
@@ -109,7 +109,7 @@ _SETTINGS = types.NamedTuple(
     ),
     Settings,
 )  # type: ignore[no-untyped-call]
-_KNOBS = types.NamedUniTuple(types.float64, len(Knobs._fields), Knobs)  # type: ignore[no-untyped-call]
+_PARAMS = types.NamedUniTuple(types.float64, len(EnsembleParams._fields), EnsembleParams)  # type: ignore[no-untyped-call]
 _ENTITY, _METRIC, _ROW, _CELL, _EVENT = (
     from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
 )
@@ -197,7 +197,7 @@ def _fold_values(
     local: int,
     row: Row,
     settings: Settings,
-    knobs: Knobs,
+    params: EnsembleParams,
     asked: Array,
     work: MetricWork,
     events: Record,
@@ -222,7 +222,7 @@ def _fold_values(
             continue
         m["expected_absent"] = 0.0
         m["absent_reported"] = 0
-        of.here[j] = fold_value(m, row.time_ms, local, bounded(x), settings, knobs, work)
+        of.here[j] = fold_value(m, row.time_ms, local, bounded(x), settings, params, work)
         if _is_flat(m):
             write_quality_event(events[at], row, column, FLAT, m["run_ms"], x)
             at += 1
@@ -308,7 +308,7 @@ def close_episodes(
         _I8S,
         _I8S,
         _SETTINGS,
-        _KNOBS,
+        _PARAMS,
         types.int64,
         types.int64,
         _ROW[::1],
@@ -335,7 +335,7 @@ def fold_rows(
     changes: Ints,
     shifts: Ints,
     settings: Settings,
-    knobs: Knobs,
+    params: EnsembleParams,
     start: int,
     stop: int,
     rows: Record,
@@ -377,7 +377,7 @@ def fold_rows(
         if events.shape[0] - at < 2 * KEYS * width + 8:
             return row, at
         e, t, out = entities[entity[row]], time_ms[row], rows[row]
-        clear_row(out, cells[row], knobs)
+        clear_row(out, cells[row], params)
         local = local_of(t, changes, shifts)
         n = _arrange(slots[entity[row]], order, places, columns)
         of = Reported(metrics, places, columns, here, n)
@@ -395,9 +395,9 @@ def fold_rows(
                 late = Row(row, offsets[row], i, t, 0.0, max(e["interval_ms"], 1.0))
                 before = at
                 at = judge_late_row(
-                    e, of, values[row], local, late, knobs, out, cells[row], events, at, tmp
+                    e, of, values[row], local, late, params, out, cells[row], events, at, tmp
                 )
-                out["threshold"] = knobs.threshold * e["threshold"]
+                out["threshold"] = params.threshold * e["threshold"]
                 out["score"] *= e["threshold"]
                 out["is_anomaly"] = 1 if at > before else 0
             continue
@@ -416,21 +416,21 @@ def fold_rows(
         e["live_ms"] += now.passed_ms
         mark_present(e, local)
         at, any_ = _fold_values(
-            of, values[row], limits, local, now, settings, knobs, asked, metric_work, events, at
+            of, values[row], limits, local, now, settings, params, asked, metric_work, events, at
         )
         watched = e["live_ms"] > 1.5 * DAY_MS
         if local // DAY_MS != e["day"]:
-            close_day(e, knobs, e["day"] >= 0 and watched, n, tmp)
+            close_day(e, params, e["day"] >= 0 and watched, n, tmp)
             e["day"] = local // DAY_MS
         joint = 0.0
         if any_ and n >= 2:
-            combine(e, of, now, knobs, settings.use, work)
+            combine(e, of, now, params, settings.use, work)
             for j in range(n):
                 if here[j] and not asked[j]:
                     metrics[places[j]]["ratio"][CROSS] = 0.0
-            joint = join(e, of, asked, watched, knobs, tops)
-        known = follow_trained(e, trained[row], t, now.passed_ms, interval, knobs, settings.use)
-        top, place, ready = largest_ratio(of, knobs, mine, seen_by)
+            joint = join(e, of, asked, watched, params, tops)
+        known = follow_trained(e, trained[row], t, now.passed_ms, interval, params, settings.use)
+        top, place, ready = largest_ratio(of, params, mine, seen_by)
         if any_ and watched:
             e["daily_maximum"] = max(
                 e["daily_maximum"], bound(top, e["return_level"], e["maxima_n"])
@@ -442,16 +442,16 @@ def fold_rows(
             follow_budget(e, t, now.passed_ms, most, settings)
         before = at
         if any_ or known:
-            at = follow_episodes(e, of, now, joint, settings, knobs, events, at, tmp)
+            at = follow_episodes(e, of, now, joint, settings, params, events, at, tmp)
         for k in range(before, at):
             for j in range(n):
                 ratios[k, columns[j]] = mine[j] / e["return_level"]
                 views[k, columns[j]] = seen_by[j]
         said = mark_anomalies(out, events[before:at])
         name_episode(e, of, out)
-        write_cells(e, of, mine, knobs, out, cells[row])
+        write_cells(e, of, mine, params, out, cells[row])
         if ready or joint > 0.0 or known:
-            write_score(out, e, top, joint if settings.joint else 0.0, said, knobs)
+            write_score(out, e, top, joint if settings.joint else 0.0, said, params)
             out["top"] = columns[place] if place >= 0 else -1
-        out["threshold"] = knobs.threshold * e["threshold"]
+        out["threshold"] = params.threshold * e["threshold"]
     return stop, at

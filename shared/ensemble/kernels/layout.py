@@ -270,11 +270,11 @@ ENTITY_DTYPE = np.dtype(
 )
 
 
-class Knobs(NamedTuple):
+class EnsembleParams(NamedTuple):
     """Everything that can be tuned; floats, so that all can be perturbed alike."""
 
     threshold: float = 1.0  # ratio that opens an episode
-    stay: float = 0.5  # share of it that keeps one open
+    hysteresis: float = 0.5  # share of it that keeps one open
     worse: float = 2.5  # times the ratio lately: said again
     ready_days: float = 2.0
     return_view: float = 60.0  # days: level of a view by its own past
@@ -304,16 +304,16 @@ class Knobs(NamedTuple):
     heavy: float = 0.6  # power of the weight of a tail by which its least levels are higher
     trust_view: float = 0.3  # weight of the slope that was measured
     trust_entity: float = 0.4
-    many: float = 0.4  # power of the number of metrics by which an entity's return period is longer
+    entity_power: float = 0.4  # of the number of metrics, by which return_entity is longer
     trust_joint: float = 0.25
     joint_days: float = 15.0
-    habit: float = 0.35  # by which each opening beyond the first raises the bar
+    habit: float = 0.35  # by which each opening beyond the first raises its level
     habit_days: float = 8.0
-    calm_hours: float = 3.0
+    quiet_hours: float = 3.0
     level_days: float = 3.0  # a level that stays so long becomes the memory
     # the course of hours (kernels/course)
     course: float = 2.2  # Z that opens an episode
-    choice: float = 1.6  # taken off for each tenfold number of metrics
+    course_penalty: float = 1.6  # taken off for each tenfold number of metrics
     gate: float = 0.8  # ratio that another view must have reached in the last hours
     gate_hours: float = 5.0
     long_blocks: float = 50.0
@@ -323,8 +323,8 @@ class Knobs(NamedTuple):
     slack: float = 2.0
     season_days: float = 14.0
     time_memory: float = 200.0
-    chomp_long: float = 0.08
-    chomp: float = 0.05
+    deadband_long: float = 0.08
+    deadband: float = 0.05
     weight_long: float = 1.0
     weight_neighbours: float = 0.5
     weight_time: float = 1.0

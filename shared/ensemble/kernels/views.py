@@ -5,9 +5,9 @@ Name, kind of episode, least level, and how its level is found.
 Invariant: a view's number is its place here, and every array of a record that has a place for each
 view takes its length from here; so a view more moves no other one and overlaps none.
 
-A new view is a row here, its least level among the parameters (``layout.Knobs``), and one line in
-``metric/sample.py::judge_sample`` that writes what it sees; levels, ratios, episodes and records
-follow.
+A new view is a row here, its least level among the parameters (``layout.EnsembleParams``), and one
+line in ``metric/sample.py::judge_sample`` that writes what it sees; levels, ratios, episodes and
+records follow.
 Rows are added at the end: numbers stand in records of the past.
 """
 

@@ -10,6 +10,7 @@ from numba import njit
 
 from shared.ensemble.fold import fold, limits_for
 from shared.ensemble.kernels.codes import MISSING, decode, encode
+from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.entity.together import invert, join
 from shared.ensemble.kernels.layout import (
     BINS,
@@ -20,7 +21,7 @@ from shared.ensemble.kernels.layout import (
     RING,
     SEASONS,
     WEEK,
-    Knobs,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.ensemble.kernels.return_levels import bound, push, return_level
@@ -276,8 +277,8 @@ def test_what_is_not_positive_is_not_inverted():
 
 
 @njit
-def join_first(entities, of, knobs, top):
-    return join(entities[0], of, of.here, False, knobs, top)
+def join_first(entities, of, params, top):
+    return join(entities[0], of, of.here, False, params, top)
 
 
 @settings(max_examples=40)
@@ -289,7 +290,9 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
     metrics["near_jump"], metrics["deviation"], metrics["means"][:, 0] = jumps, off, means
     here = rng.random(n) < 0.8
     entities["joint_levels"] = [2.0, 3.0, 4.0]
-    found = join_first(entities, metrics, np.arange(n, dtype=np.int32), here, Knobs(), np.zeros(n))
+    places = np.arange(n)
+    of = Reported(metrics, places, places, here, n)
+    found = join_first(entities, of, EnsembleParams(), np.zeros(n))
     sizes = [np.where(here, x, np.nan) for x in (jumps, off, means)]
     levels = (2.0, 3.0, 4.0)
     ratios = [slow.joint(x) / level for x, level in zip(sizes, levels, strict=True)]

@@ -13,7 +13,7 @@ from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
     METRIC_DTYPE,
     VIEW_NAMES,
-    Knobs,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.metric.view_levels import least_level
 from shared.ensemble.kernels.views import TABLE
@@ -32,8 +32,8 @@ TOY = layout.ALL_VIEWS - 1
 others = sample.judge_sample
 
 
-def judge_sample(m, t, x, value, hour, near, turned, dt, iv, knobs, v, tmp):
-    others(m, t, x, value, hour, near, turned, dt, iv, knobs, v, tmp)
+def judge_sample(m, t, x, value, hour, near, turned, dt, iv, params, v, tmp):
+    others(m, t, x, value, hour, near, turned, dt, iv, params, v, tmp)
     v[TOY] = 100.0 if value == 77.0 else 0.1
 
 
@@ -83,4 +83,4 @@ def test_names_are_unique_and_every_least_level_is_a_parameter():
     assert len(set(VIEW_NAMES)) == len(VIEW_NAMES) == ALL_VIEWS + 2
     for place, view in enumerate(TABLE):
         assert VIEW_NAMES[place] == view.name
-        assert least_level(Knobs(), place) == getattr(Knobs(), view.least)
+        assert least_level(EnsembleParams(), place) == getattr(EnsembleParams(), view.least)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.kernels.layout import EnsembleParams
 
 HOUR_MS = 3_600_000
 MIN_HOURS = 168.0
@@ -38,7 +38,9 @@ MEMORY = 100
 
 
 @njit(cache=True)
-def watch_silence(state: Record, active: bool, time_ms: int, shortest: int, knobs: Knobs) -> None:
+def watch_silence(
+    state: Record, active: bool, time_ms: int, shortest: int, params: EnsembleParams
+) -> None:
     """Follow the silences of a series, and judge the present one.
 
     active           : whether the value left the resting level
@@ -46,14 +48,14 @@ def watch_silence(state: Record, active: bool, time_ms: int, shortest: int, knob
     state["absence"] : out: Z of the present silence: by how many powers of ten it is rarer than
                        once an hour, if the longest of those seen in T hours is exceeded about once
                        in T hours and longer ones fall off as a power of their length (the Hill
-                       estimate of the earlier ones, at least ``knobs.absence_slope``); 0 while it
+                       estimate of the earlier ones, at least ``params.absence_slope``); 0 while it
                        is usual
 
     Twin: tests/reference/absence.py::silences.  Cost: O(1).
     """
     state["absence"] = 0.0
     state["longest"] -= state["longest"] / (
-        2.0 * knobs.rank_memory * state["warmup"] * state["fold"]
+        2.0 * params.rank_memory * state["warmup"] * state["fold"]
     )
     if active:
         length = np.float64(state["quiet"])
@@ -78,5 +80,5 @@ def watch_silence(state: Record, active: bool, time_ms: int, shortest: int, knob
     gaps = state["gaps"]
     if hours < MIN_HOURS or gaps < MIN_REGULAR_GAPS or (gaps < MIN_GAPS and typical > REGULAR):
         return
-    slope = max(knobs.absence_slope, 1.0 / (max(typical, 0.0) + 0.05))
-    state["absence"] = knobs.absence * (math.log10(hours) + slope * math.log10(length / longest))
+    slope = max(params.absence_slope, 1.0 / (max(typical, 0.0) + 0.05))
+    state["absence"] = params.absence * (math.log10(hours) + slope * math.log10(length / longest))

@@ -1,6 +1,6 @@
 """Linear scale from the warm-up, running median and range.
 
-The chomp that keeps noise from looking novel.
+The deadband that keeps noise from looking novel.
 
 Invariant: amplitude is never warped: what leaves here is an affine function of what came in, or
 zero.

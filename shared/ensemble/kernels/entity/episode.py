@@ -13,7 +13,7 @@ from numba import njit
 from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.codes import fade
 from shared.ensemble.kernels.entity.evidence import class_of
-from shared.ensemble.kernels.layout import DAY_MS, HOUR_MS, Knobs
+from shared.ensemble.kernels.layout import DAY_MS, HOUR_MS, EnsembleParams
 
 CLOSED_STATE, SAID, JOINED_ANOTHER = range(3)
 """States of an episode; one that joined another has no record of its own."""
@@ -37,13 +37,13 @@ def start_episode(
     value: float,
     expected: float,
     state: int,
-    knobs: Knobs,
+    params: EnsembleParams,
 ) -> None:
     """Start an episode at a value; its peak is that value.
 
     state : SAID or JOINED_ANOTHER
     """
-    habit = habit_of(ep, t, knobs.habit_days)
+    habit = habit_of(ep, t, params.habit_days)
     ep["habit"] = 1.0 + (habit if ep["opened_ms"] > 0 else 0.0)
     ep["start_ms"] = t
     ep["seen_ms"] = t
@@ -76,10 +76,10 @@ def follow_peak(
 
 
 @njit(cache=True)
-def is_worse(ep: Record, ratio: float, knobs: Knobs) -> bool:
+def is_worse(ep: Record, ratio: float, params: EnsembleParams) -> bool:
     """Whether an open episode is so much worse than lately that it is said again."""
     return bool(
-        ratio > knobs.worse * np.float64(ep["recent"]) and ratio >= 1.0 and ep["records"] < RECORDS
+        ratio > params.worse * np.float64(ep["recent"]) and ratio >= 1.0 and ep["records"] < RECORDS
     )
 
 

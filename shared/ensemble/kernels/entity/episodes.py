@@ -39,7 +39,7 @@ from shared.ensemble.kernels.layout import (
     NO_METRIC,
     TRAINED,
     TRAINED_KEY,
-    Knobs,
+    EnsembleParams,
     Settings,
 )
 from shared.ensemble.kernels.metric.warm_up import is_ready
@@ -55,7 +55,7 @@ def follow_entity_episode(
     ratio: float,
     row: Row,
     gate: Gate,
-    knobs: Knobs,
+    params: EnsembleParams,
     events: Record,
     at: int,
 ) -> tuple[int, bool]:
@@ -66,11 +66,11 @@ def follow_entity_episode(
     nan, t = math.nan, row.time_ms
     if ep["state"] == CLOSED_STATE:
         if ratio >= 1.0:
-            start_episode(ep, ratio, about.seen_by, t, nan, nan, JOINED_ANOTHER, knobs)
+            start_episode(ep, ratio, about.seen_by, t, nan, nan, JOINED_ANOTHER, params)
         return at, ratio >= 1.0
-    if ratio >= knobs.stay:
+    if ratio >= params.hysteresis:
         ep["seen_ms"] = t
-    worse = is_worse(ep, ratio, knobs)
+    worse = is_worse(ep, ratio, params)
     follow_peak(ep, ratio, about.seen_by, t, row.passed_ms, nan, nan)
     if worse:
         phase = WORSE if ep["state"] == SAID else OPEN
@@ -95,7 +95,7 @@ def _follow_metrics(
     row: Row,
     gate: Gate,
     settings: Settings,
-    knobs: Knobs,
+    params: EnsembleParams,
     events: Record,
     at: int,
     tmp: Floats,
@@ -110,19 +110,19 @@ def _follow_metrics(
         if not of.here[j]:
             continue
         m, column = of.metrics[of.slots[j]], of.columns[j]
-        if not is_ready(m, knobs):
+        if not is_ready(m, params):
             rested = e["opened_ms"] == 0 or row.time_ms - e["opened_ms"] > BETWEEN_COLD_MS
             if m["cold"] != 0 and settings.cold_start and not cold and rested:
                 cold = True
-                say_cold(events[at], m, column, row, gate.threshold, knobs)
+                say_cold(events[at], m, column, row, gate.threshold, params)
                 at += 1
                 count_opening(e, row.time_ms, 1.0)
             continue
-        at, mine, largest = follow_metric(m, j, column, row, gate, knobs, events, at, tmp)
+        at, mine, largest = follow_metric(m, j, column, row, gate, params, events, at, tmp)
         if mine.ratio > best.ratio:
             best = mine
         if (settings.use >> COURSE) & 1:
-            ratio = follow_course(m, largest, row, gate, of.n, knobs)
+            ratio = follow_course(m, largest, row, gate, of.n, params)
             if ratio > best.ratio:
                 best = Opening(ratio, j, HOURLY, COURSE)
             elif ratio < 0.0:
@@ -141,7 +141,7 @@ def _follow_joint(
     ratio: float,
     row: Row,
     gate: Gate,
-    knobs: Knobs,
+    params: EnsembleParams,
     events: Record,
     at: int,
     tmp: Floats,
@@ -153,11 +153,11 @@ def _follow_joint(
     column = most_moved(of)
     before = at
     about = About(column, NO_METRIC, JOINED)
-    at, begins = follow_entity_episode(e["joint"], about, ratio, row, gate, knobs, events, at)
+    at, begins = follow_entity_episode(e["joint"], about, ratio, row, gate, params, events, at)
     for k in range(before, at):
         if events[k]["phase"] != CLOSED:
             describe_joint(events[k], of, gate.level, row.time_ms, tmp)
-    return at, begins and e["live_ms"] >= knobs.ready_days * DAY_MS, column
+    return at, begins and e["live_ms"] >= params.ready_days * DAY_MS, column
 
 
 @njit(cache=True)
@@ -167,7 +167,7 @@ def follow_episodes(
     row: Row,
     joint: float,
     settings: Settings,
-    knobs: Knobs,
+    params: EnsembleParams,
     events: Record,
     at: int,
     tmp: Floats,
@@ -182,11 +182,11 @@ def follow_episodes(
     returns : place behind the newest event
     """
     t, nan = row.time_ms, math.nan
-    gate = gate_of(e, row.interval_ms, knobs)
-    at, best = _follow_metrics(e, of, row, gate, settings, knobs, events, at, tmp)
+    gate = gate_of(e, row.interval_ms, params)
+    at, best = _follow_metrics(e, of, row, gate, settings, params, events, at, tmp)
     joins = t - e["opened_ms"] <= 3.0 * row.interval_ms and e["opened_ms"] > 0
     ratio = joint / gate.threshold if settings.joint else 0.0
-    at, begins, column = _follow_joint(e, of, ratio, row, gate, knobs, events, at, tmp)
+    at, begins, column = _follow_joint(e, of, ratio, row, gate, params, events, at, tmp)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):
         e["joint"]["state"] = SAID
         about = About(column, NO_METRIC, JOINED)
@@ -197,7 +197,7 @@ def follow_episodes(
         joins = True
     ratio = e["trained_ratio"] / gate.threshold
     about = About(-1, TRAINED_KEY, TRAINED)
-    at, begins = follow_entity_episode(e["trained"], about, ratio, row, gate, knobs, events, at)
+    at, begins = follow_entity_episode(e["trained"], about, ratio, row, gate, params, events, at)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):
         e["trained"]["state"] = SAID
         write_event(events[at], row, about, OPEN, nan, ratio, gate.threshold, e["trained"])

@@ -39,7 +39,7 @@ from shared.ensemble.kernels.layout import (
     SHAPE,
     STUCK,
     VALUE,
-    Knobs,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.outputs import ACCEPTED, CLOSED, OPEN, RECOVERED, WORSE
 
@@ -63,11 +63,13 @@ class Opening(NamedTuple):
 
 
 @njit(cache=True)
-def say_cold(v: Record, m: Record, column: int, row: Row, threshold: float, knobs: Knobs) -> None:
+def say_cold(
+    v: Record, m: Record, column: int, row: Row, threshold: float, params: EnsembleParams
+) -> None:
     """Say that a value lies far outside of all that the first days have shown."""
     key = FAST_UP if m["cold"] > 0 else FAST_DOWN
     ep = m["episodes"][key]
-    start_episode(ep, 1.0, VALUE, row.time_ms, m["last"], math.nan, SAID, knobs)
+    start_episode(ep, 1.0, VALUE, row.time_ms, m["last"], math.nan, SAID, params)
     write_event(v, row, About(column, key, VALUE), OPEN, m["last"], 1.0, threshold, ep)
     v["cold"] = 1
     v["lower"], v["upper"] = m["low"], m["high"]
@@ -82,7 +84,7 @@ def _follow_open(
     ratio: float,
     row: Row,
     gate: Gate,
-    knobs: Knobs,
+    params: EnsembleParams,
     v: Record,
     tmp: Floats,
 ) -> int:
@@ -90,9 +92,9 @@ def _follow_open(
     key, view, t = about.key, about.seen_by, row.time_ms
     ep = m["episodes"][key]
     value, expected = m["last"], decode_value(m, m["expected"])
-    if ratio >= knobs.stay:
+    if ratio >= params.hysteresis:
         ep["seen_ms"] = t
-    worse = key < LEVEL_UP and is_worse(ep, ratio, knobs)
+    worse = key < LEVEL_UP and is_worse(ep, ratio, params)
     follow_peak(ep, ratio, view, t, row.passed_ms, value, expected)
     written = 0
     if worse:
@@ -127,14 +129,16 @@ def _is_silent(m: Record, key: int, view: int, t: int) -> bool:
 
 
 @njit(cache=True)
-def _may_open(m: Record, key: int, view: int, ratio: float, row: Row, knobs: Knobs) -> bool:
+def _may_open(
+    m: Record, key: int, view: int, ratio: float, row: Row, params: EnsembleParams
+) -> bool:
     """Say whether a closed episode may open, and start it.
 
     It is started as one that joins another; whoever says it makes it one of its own.
     """
     ep, t = m["episodes"][key], row.time_ms
-    habit = habit_of(ep, t, knobs.habit_days)
-    if ratio < 1.0 + knobs.habit * max(habit - 1.0, 0.0):
+    habit = habit_of(ep, t, params.habit_days)
+    if ratio < 1.0 + params.habit * max(habit - 1.0, 0.0):
         return False
     follows_fast = False
     if key < LEVEL_UP:
@@ -144,7 +148,7 @@ def _may_open(m: Record, key: int, view: int, ratio: float, row: Row, knobs: Kno
     if not follows_fast and _is_silent(m, key, view, t):
         return False
     value, expected = m["last"], decode_value(m, m["expected"])
-    start_episode(ep, ratio, view, t, value, expected, JOINED_ANOTHER, knobs)
+    start_episode(ep, ratio, view, t, value, expected, JOINED_ANOTHER, params)
     return not follows_fast
 
 
@@ -155,7 +159,7 @@ def follow_metric(
     column: int,
     row: Row,
     gate: Gate,
-    knobs: Knobs,
+    params: EnsembleParams,
     events: Record,
     at: int,
     tmp: Floats,
@@ -170,14 +174,16 @@ def follow_metric(
         largest = max(largest, ratio * gate.threshold)
         if m["episodes"][key]["state"] > 0:
             about = About(column, key, view)
-            at += _follow_open(m, about, ratio, row, gate, knobs, events[at], tmp)
-        elif _may_open(m, key, view, ratio, row, knobs) and ratio > best.ratio:
+            at += _follow_open(m, about, ratio, row, gate, params, events[at], tmp)
+        elif _may_open(m, key, view, ratio, row, params) and ratio > best.ratio:
             best = Opening(ratio, place, key, view)
     return at, best, largest
 
 
 @njit(cache=True)
-def follow_course(m: Record, largest: float, row: Row, gate: Gate, n: int, knobs: Knobs) -> float:
+def follow_course(
+    m: Record, largest: float, row: Row, gate: Gate, n: int, params: EnsembleParams
+) -> float:
     """Follow the episode of the course.
 
     Its own policy, where another view has seen something lately.
@@ -189,7 +195,7 @@ def follow_course(m: Record, largest: float, row: Row, gate: Gate, n: int, knobs
     c = m["course"]
     threshold = gate.threshold
     value, expected = m["last"], decode_value(m, m["expected"])
-    c["gate"] = max(largest, c["gate"] * math.exp(-row.passed_ms / (knobs.gate_hours * HOUR_MS)))
+    c["gate"] = max(largest, c["gate"] * math.exp(-row.passed_ms / (params.gate_hours * HOUR_MS)))
     ep = m["episodes"][HOURLY]
     q: float = np.float64(m["ratio"][COURSE]) / threshold
     z = c["score"]
@@ -200,18 +206,18 @@ def follow_course(m: Record, largest: float, row: Row, gate: Gate, n: int, knobs
         and row.time_ms - max(m["fast_ms"][0], m["fast_ms"][1]) > DAY_MS
     ):
         z = c["absence"]  # a silence speaks once, and not of what was missed already
-    z -= knobs.choice * math.log10(max(n, 1))
-    if c["phase"] == 2 and z >= threshold * knobs.course:
-        gated = c["gate"] >= knobs.gate * (1.0 - 1.0 / n) * threshold
+    z -= params.course_penalty * math.log10(max(n, 1))
+    if c["phase"] == 2 and z >= threshold * params.course:
+        gated = c["gate"] >= params.gate * (1.0 - 1.0 / n) * threshold
         gated = gated and m["ratio"][COURSE] > 0.0
         for key in range(HOURLY):
             gated = gated and m["episodes"][key]["state"] == 0  # a course of something that is said
-        if gated and course_alarms(c, z, row.time_ms, threshold * knobs.course, knobs):
-            q = max(z / (threshold * knobs.course), 1.0)
-            start_episode(ep, q, COURSE, row.time_ms, value, expected, JOINED_ANOTHER, knobs)
+        if gated and course_alarms(c, z, row.time_ms, threshold * params.course, params):
+            q = max(z / (threshold * params.course), 1.0)
+            start_episode(ep, q, COURSE, row.time_ms, value, expected, JOINED_ANOTHER, params)
             return q
     if ep["state"] > 0:
-        if q >= knobs.stay:
+        if q >= params.hysteresis:
             ep["seen_ms"] = row.time_ms
         follow_peak(ep, q, COURSE, row.time_ms, row.passed_ms, value, expected)
         if row.time_ms - ep["seen_ms"] > gate.quiet_ms:

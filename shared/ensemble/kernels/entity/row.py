@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Array, Record
-from shared.ensemble.kernels.layout import HOUR_MS, Knobs
+from shared.ensemble.kernels.layout import HOUR_MS, EnsembleParams
 
 
 class Row(NamedTuple):
@@ -50,13 +50,13 @@ class Gate(NamedTuple):
 
 
 @njit(cache=True)
-def gate_of(e: Record, interval_ms: float, knobs: Knobs) -> Gate:
+def gate_of(e: Record, interval_ms: float, params: EnsembleParams) -> Gate:
     """Return what the ratios of an entity's row are measured by.
 
     interval_ms : usual, at least a minute
     """
-    threshold = knobs.threshold * e["threshold"]
-    quiet_ms = max(knobs.calm_hours * HOUR_MS, 6.0 * interval_ms)
+    threshold = params.threshold * e["threshold"]
+    quiet_ms = max(params.quiet_hours * HOUR_MS, 6.0 * interval_ms)
     return Gate(threshold, e["return_level"] * threshold, quiet_ms)
 
 

@@ -25,7 +25,7 @@ from shared.ensemble.kernels.layout import (
     JOINT,
     MEMBERS,
     TRAINED,
-    Knobs,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 
@@ -76,7 +76,7 @@ class CombinationWork(NamedTuple):
 
 @njit(cache=True)
 def combine(
-    e: Record, of: Reported, row: Row, knobs: Knobs, use: int, work: CombinationWork
+    e: Record, of: Reported, row: Row, params: EnsembleParams, use: int, work: CombinationWork
 ) -> None:
     """Judge each metric by what the entity's others say of it.
 
@@ -120,7 +120,7 @@ def combine(
                 side = 0 if new > 0.0 else 1
                 limit: float = np.float64(m["return_level"][CROSS, side])
                 if limit <= 0.0:
-                    limit = 2.0 * knobs.floor_cross
+                    limit = 2.0 * params.floor_cross
                 if m["live_ms"] > 0.5 * DAY_MS and abs(new) > m["daily_maximum"][CROSS, side]:
                     m["daily_maximum"][CROSS, side] = bound(abs(new), limit, m["maxima_n"])
                 if (use >> CROSS) & 1:
@@ -147,7 +147,9 @@ def combine(
 
 
 @njit(cache=True)
-def join(e: Record, of: Reported, asked: Array, watched: bool, knobs: Knobs, top: Floats) -> float:
+def join(
+    e: Record, of: Reported, asked: Array, watched: bool, params: EnsembleParams, top: Floats
+) -> float:
     """Return the largest ratio of the row's joint figures to their levels.
 
     asked   : bool (>= n,)     metrics that count: judged, and deviating as the user asks
@@ -186,7 +188,9 @@ def join(e: Record, of: Reported, asked: Array, watched: bool, knobs: Knobs, top
                 at -= 1
             top[at] = x
         x = top[place - 1] if count >= place else 0.0
-        floor = knobs.joint_jump if r == 0 else knobs.joint_value if r == 1 else knobs.joint_quarter
+        floor = (
+            params.joint_jump if r == 0 else params.joint_value if r == 1 else params.joint_quarter
+        )
         limit: float = np.float64(e["joint_levels"][r])
         if limit <= 0.0:
             limit = 2.0 * floor
@@ -204,7 +208,7 @@ def join(e: Record, of: Reported, asked: Array, watched: bool, knobs: Knobs, top
 
 @njit(cache=True)
 def follow_trained(
-    e: Record, rarity: float, t: int, dt: float, iv: float, knobs: Knobs, use: int
+    e: Record, rarity: float, t: int, dt: float, iv: float, params: EnsembleParams, use: int
 ) -> bool:
     """Put what a trained model says of a row over its level; returns whether it said something.
 
@@ -217,7 +221,7 @@ def follow_trained(
     e["trained_mean"] += (rarity - e["trained_mean"]) * fade(dt, max(900_000.0, 1.5 * iv))
     e["trained_live_ms"] += dt
     size = 0.5 * (rarity + e["trained_mean"])
-    limit = e["trained_level"] if e["trained_level"] > 0.0 else 2.0 * knobs.floor_trained
+    limit = e["trained_level"] if e["trained_level"] > 0.0 else 2.0 * params.floor_trained
     if e["trained_live_ms"] > 0.5 * DAY_MS:
         e["trained_daily_maximum"] = max(
             e["trained_daily_maximum"], bound(size, limit, e["trained_days"])
@@ -227,34 +231,34 @@ def follow_trained(
 
 
 @njit(cache=True)
-def _close_trained_day(e: Record, knobs: Knobs, tmp: Floats) -> None:
+def _close_trained_day(e: Record, params: EnsembleParams, tmp: Floats) -> None:
     if e["trained_live_ms"] <= DAY_MS:
         return
     e["trained_days"] = push(e["trained_maxima"], e["trained_days"], e["trained_daily_maximum"])
     e["trained_daily_maximum"] = 0.0
     n = min(e["trained_days"], DAYS)
-    floor = knobs.floor_trained
+    floor = params.floor_trained
     level = return_level(
         e["trained_maxima"],
         n,
         0.3 * floor,
-        knobs.return_trained,
-        knobs.slope,
-        knobs.trust_view,
+        params.return_trained,
+        params.slope,
+        params.trust_view,
         tmp,
     )
-    e["trained_level"] = max(level, floor * (1.0 + knobs.early / n))
+    e["trained_level"] = max(level, floor * (1.0 + params.early / n))
 
 
 @njit(cache=True)
-def close_day(e: Record, knobs: Knobs, judged: bool, metrics: int, tmp: Floats) -> None:
+def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp: Floats) -> None:
     """End the entity's day: levels of the joint view, of the trained one and of the largest ratio.
 
     judged  : whether the day counts
     metrics : of the entity; more of them reach any level more often
     tmp     : float64 (>= DAYS,)  scratch
     """
-    _close_trained_day(e, knobs, tmp)
+    _close_trained_day(e, params, tmp)
     if judged:
         count = e["maxima_n"]
         push(e["maxima"], count, e["daily_maximum"])
@@ -264,13 +268,15 @@ def close_day(e: Record, knobs: Knobs, judged: bool, metrics: int, tmp: Floats) 
         e["maxima_n"] = count + 1
     e["daily_maximum"] = 0.0
     n = min(e["maxima_n"], DAYS)
-    few = 1.0 - (1.0 - knobs.trust_joint) * min(max((metrics - 2) / 10.0, 0.0), 1.0)
+    few = 1.0 - (1.0 - params.trust_joint) * min(max((metrics - 2) / 10.0, 0.0), 1.0)
     for r in range(JOINT):
         e["joint_daily_maxima"][r] = 0.0
-        floor = knobs.joint_jump if r == 0 else knobs.joint_value if r == 1 else knobs.joint_quarter
+        floor = (
+            params.joint_jump if r == 0 else params.joint_value if r == 1 else params.joint_quarter
+        )
         if n > 0:
             level = return_level(
-                e["joint_maxima"][r], n, 0.3 * floor, knobs.joint_days, knobs.slope, few, tmp
+                e["joint_maxima"][r], n, 0.3 * floor, params.joint_days, params.slope, few, tmp
             )
             e["joint_levels"][r] = max(level, floor * (1.0 + 0.5 / n))
     e["joint_daily_ratio"] = 0.0
@@ -278,7 +284,8 @@ def close_day(e: Record, knobs: Knobs, judged: bool, metrics: int, tmp: Floats) 
     e["return_level"] = 1.0
     if n >= 3:
         e["joint_return_level"] = max(
-            1.0, return_level(e["joint_ratios"], n, 0.3, knobs.return_joint, knobs.slope, few, tmp)
+            1.0,
+            return_level(e["joint_ratios"], n, 0.3, params.return_joint, params.slope, few, tmp),
         )
         e["return_level"] = max(
             1.0,
@@ -286,9 +293,9 @@ def close_day(e: Record, knobs: Knobs, judged: bool, metrics: int, tmp: Floats) 
                 e["maxima"],
                 n,
                 0.3,
-                knobs.return_entity * float(max(metrics, 1)) ** knobs.many,
-                knobs.slope,
-                1.0 - (1.0 - knobs.trust_entity) / max(metrics, 1),
+                params.return_entity * float(max(metrics, 1)) ** params.entity_power,
+                params.slope,
+                1.0 - (1.0 - params.trust_entity) / max(metrics, 1),
                 tmp,
             ),
         )

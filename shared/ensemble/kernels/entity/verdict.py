@@ -27,7 +27,7 @@ from shared.ensemble.kernels.layout import (
     STUCK,
     TRAINED_KEY,
     VALUE,
-    Knobs,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
 from shared.ensemble.kernels.outputs import WORSE
@@ -35,7 +35,7 @@ from shared.ensemble.kernels.outputs import WORSE
 
 @njit(cache=True)
 def largest_ratio(
-    of: Reported, knobs: Knobs, ratios: Floats, views: Array
+    of: Reported, params: EnsembleParams, ratios: Floats, views: Array
 ) -> tuple[float, int, bool]:
     """Return the largest ratio of a row's metrics, its place, and whether any is ready.
 
@@ -44,7 +44,7 @@ def largest_ratio(
     top, place, ready = 0.0, -1, False
     for j in range(of.n):
         m = of.metrics[of.slots[j]]
-        ready = ready or is_ready(m, knobs)
+        ready = ready or is_ready(m, params)
         ratios[j] = math.nan
         views[j] = 0
         if not of.here[j]:
@@ -115,10 +115,10 @@ def name_episode(e: Record, of: Reported, out: Record) -> None:
 
 
 @njit(cache=True)
-def clear_row(out: Record, cells: Record, knobs: Knobs) -> None:
+def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
     """Write what is known of a row that is not judged."""
     out["score"] = out["severity"] = math.nan
-    out["threshold"] = knobs.threshold
+    out["threshold"] = params.threshold
     out["warmup"] = 0.0
     out["minutes_left"] = math.nan
     out["top"] = -1
@@ -132,7 +132,7 @@ def clear_row(out: Record, cells: Record, knobs: Knobs) -> None:
 
 @njit(cache=True)
 def write_cells(
-    e: Record, of: Reported, ratios: Floats, knobs: Knobs, out: Record, cells: Record
+    e: Record, of: Reported, ratios: Floats, params: EnsembleParams, out: Record, cells: Record
 ) -> None:
     """Write expected values, bands and severities of a row's metrics, and its share of warm-up."""
     level = e["return_level"] * e["threshold"]
@@ -145,11 +145,11 @@ def write_cells(
             cell["expected"] = expected
             cell["lower"] = expected - np.float64(m["return_level"][VALUE, 1]) * half
             cell["upper"] = expected + np.float64(m["return_level"][VALUE, 0]) * half
-        if of.here[j] and is_ready(m, knobs):
-            cell["severity"] = severity_of(ratios[j] / (level * knobs.threshold))
+        if of.here[j] and is_ready(m, params):
+            cell["severity"] = severity_of(ratios[j] / (level * params.threshold))
         if m["samples"] > 0:
-            warm = min(warm, warmup_share(m, knobs))
-            left = max(left, time_left_ms(m, knobs))
+            warm = min(warm, warmup_share(m, params))
+            left = max(left, time_left_ms(m, params))
     out["warmup"] = warm
     out["minutes_left"] = left / MINUTE_MS
 
@@ -168,7 +168,7 @@ def mark_anomalies(out: Record, events: Record) -> float:
 
 @njit(cache=True)
 def write_score(
-    out: Record, e: Record, top: float, joint: float, said: float, knobs: Knobs
+    out: Record, e: Record, top: float, joint: float, said: float, params: EnsembleParams
 ) -> None:
     """Write a row's score, the largest ratio of any view to its level.
 
@@ -179,7 +179,7 @@ def write_score(
     """
     budget = e["threshold"]
     score = max(top / (e["return_level"] * budget), joint / budget)
-    score = max(score, e["trained_ratio"] / budget, said * knobs.threshold)
+    score = max(score, e["trained_ratio"] / budget, said * params.threshold)
     out["score"] = score * budget
-    out["severity"] = severity_of(score / knobs.threshold)
+    out["severity"] = severity_of(score / params.threshold)
     out["state"] = 1

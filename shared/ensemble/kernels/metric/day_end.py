@@ -21,7 +21,7 @@ from shared.ensemble.kernels.layout import (
     KIND,
     SEASONS,
     WEEK,
-    Knobs,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.metric.relearning import recode
 from shared.ensemble.kernels.metric.view_levels import calibrate
@@ -32,7 +32,7 @@ MEAN_Z = 0.8
 
 
 @njit(cache=True)
-def close_metric_day(m: Record, day: int, knobs: Knobs, tmp: Floats) -> None:
+def close_metric_day(m: Record, day: int, params: EnsembleParams, tmp: Floats) -> None:
     """End the metric's day."""
     if m["day"] >= 0 and m["live_ms"] > DAY_MS:
         count = m["maxima_n"]
@@ -43,7 +43,7 @@ def close_metric_day(m: Record, day: int, knobs: Knobs, tmp: Floats) -> None:
     for view in range(ALL_VIEWS):
         for side in range(2):
             m["daily_maximum"][view, side] = 0.0
-    calibrate(m, knobs, tmp)
+    calibrate(m, params, tmp)
     if m["day"] >= 0:
         n = m["levels_n"]
         m["levels"][n % DAYS] = m["level"][m["season"]]

@@ -12,7 +12,7 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode
-from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, Knobs
+from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, EnsembleParams
 from shared.ensemble.kernels.season import extremes, near_of, recurring
 
 LARGEST_DEVIATION = 1e4
@@ -95,7 +95,7 @@ def nearest_usual(m: Record, x: float, near: int, spread: float) -> tuple[float,
 
 @njit(cache=True)
 def excuse_recurring(
-    m: Record, x: float, z: float, near: int, spread: float, knobs: Knobs, tmp: Floats
+    m: Record, x: float, z: float, near: int, spread: float, params: EnsembleParams, tmp: Floats
 ) -> float:
     """Reduce a deviation that most days of a season show within a quarter of an hour of now."""
     high, low = tmp[300:328], tmp[330:358]
@@ -111,7 +111,7 @@ def excuse_recurring(
         if n < 3:
             continue
         beyond = (x - reach - offset) / spread
-        left = knobs.excuse + max(sign * beyond, 0.0)
+        left = params.excuse + max(sign * beyond, 0.0)
         z = sign * min(sign * z, left)
     return z
 

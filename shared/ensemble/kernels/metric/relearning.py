@@ -24,7 +24,7 @@ from shared.ensemble.kernels.layout import (
     HOURS,
     RING,
     SEASONS,
-    Knobs,
+    EnsembleParams,
 )
 
 
@@ -77,7 +77,7 @@ def recode(m: Record, centre: float, scale: float) -> None:
 
 
 @njit(cache=True)
-def accept_change(m: Record, t: int, hour: int, knobs: Knobs, tmp: Floats) -> None:
+def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Floats) -> None:
     """Make a level or unit that has stayed the memory's own: the memory is moved, not forgotten."""
     season = m["season"]
     level, typical = m["level"][season], max(m["typical"], 1e-12)
@@ -125,7 +125,7 @@ def accept_change(m: Record, t: int, hour: int, knobs: Knobs, tmp: Floats) -> No
             return
         if m["shift_ms"] == 0:
             m["shift_ms"] = t
-        if t - m["shift_ms"] < knobs.level_days * DAY_MS or not _is_steady(m, hour, level):
+        if t - m["shift_ms"] < params.level_days * DAY_MS or not _is_steady(m, hour, level):
             return
         shift = level
     since = m["shift_ms"] if gain == 1.0 else t - 12 * HOUR_MS

@@ -33,7 +33,7 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     TWO,
     VALUE,
-    Knobs,
+    EnsembleParams,
     Settings,
 )
 from shared.ensemble.kernels.metric.day_end import close_hour, close_metric_day
@@ -73,7 +73,7 @@ def fold_sample(
     local_ms: int,
     value: float,
     settings: Settings,
-    knobs: Knobs,
+    params: EnsembleParams,
     work: MetricWork,
 ) -> bool:
     """Judge and learn one sample.
@@ -102,12 +102,12 @@ def fold_sample(
     if hour != m["hour"] or first:
         close_hour(m, hour, gap, tmp)
         if not first:
-            accept_change(m, t, hour, knobs, tmp)
+            accept_change(m, t, hour, params, tmp)
             scale = m["scale"] if m["scale"] > 0.0 else 1.0
             x = clip((value - m["centre"]) / scale, LARGEST_CODED)
     if day != m["day"]:
         before = m["scale"]
-        close_metric_day(m, day, knobs, tmp)
+        close_metric_day(m, day, params, tmp)
         if m["scale"] != before:
             scale = m["scale"]
             x = clip((value - m["centre"]) / scale, LARGEST_CODED)
@@ -136,11 +136,11 @@ def fold_sample(
         m["bin"] = bin_
         m["bin_n"] = 0
     judge_stuck(m, t, value, gap, dt, iv, v)
-    judge_cold(m, value, knobs)
+    judge_cold(m, value, params)
     near = near_of(width)
     judged = not math.isnan(m["usual_values"][ALL, near]) and m["scale"] > 0.0
     if judged:
-        judge_sample(m, t, x, value, int(hour % 24), near, turned, dt, iv, knobs, v, tmp)
+        judge_sample(m, t, x, value, int(hour % 24), near, turned, dt, iv, params, v, tmp)
     elif m["scale"] > 0.0 or first:
         m["expected"] = x
         m["newest_values"][m["newest_n"] % BACK] = value
@@ -152,13 +152,13 @@ def fold_sample(
     m["bin_mean"] = x if m["bin_n"] == 1 else m["bin_mean"] + (x - m["bin_mean"]) / m["bin_n"]
     write(m, bin_, day, m["bin_mean"])
     if (settings.use >> COURSE) & 1:
-        fold_course(m["course"], t, value, settings.warmup, knobs, work.shape, work.distances)
+        fold_course(m["course"], t, value, settings.warmup, params, work.shape, work.distances)
     m["last"] = value
     m["sample_ms"] = t
     m["samples"] += 1
     if m["samples"] == 24 and m["steps"] > 0 and m["step"] > 0.0:
         recode(m, m["centre"], m["scale"] * m["step"])
-    compare_with_levels(m, v, knobs, settings.use)
+    compare_with_levels(m, v, params, settings.use)
     return judged
 
 
@@ -173,7 +173,7 @@ def judge_sample(
     turned: bool,
     dt: float,
     iv: float,
-    knobs: Knobs,
+    params: EnsembleParams,
     v: Floats,
     tmp: Floats,
 ) -> None:
@@ -194,8 +194,8 @@ def judge_sample(
         z_old, r_old, _ = nearest_usual(m, other, near, spread)
         if abs(z_old) + 0.3 < abs(z):
             z, residual = z_old, r_old
-    if abs(z) > knobs.excuse:
-        z = excuse_recurring(m, x, z, near, spread, knobs, tmp)
+    if abs(z) > params.excuse:
+        z = excuse_recurring(m, x, z, near, spread, params, tmp)
     z = clip(z, LARGEST_DEVIATION)
     usual = np.float64(m["usual_values"][season, near]) + level
     m["expected"] = near_value if abs(z) < 3.0 else usual

@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
-from shared.ensemble.kernels.layout import MINUTE_MS, Knobs, Settings
+from shared.ensemble.kernels.layout import MINUTE_MS, EnsembleParams, Settings
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork, fold_sample
 from shared.ensemble.kernels.metric.totals import recognise_counter
@@ -23,7 +23,7 @@ def fold_value(
     local_ms: int,
     value: float,
     settings: Settings,
-    knobs: Knobs,
+    params: EnsembleParams,
     work: MetricWork,
 ) -> bool:
     """Fold one finite value in order of time.
@@ -77,7 +77,7 @@ def fold_value(
                 m["minute_ms"] + shift,
                 m["minute_sum"] / m["minute_n"],
                 settings,
-                knobs,
+                params,
                 work,
             )
         m["minute"] = minute
@@ -88,4 +88,4 @@ def fold_value(
     m["minute_n"] = 0
     if m["samples"] > 0 and t - m["sample_ms"] < min(0.5 * iv, 60_000.0):
         return False
-    return fold_sample(m, t, local_ms, value, settings, knobs, work)
+    return fold_sample(m, t, local_ms, value, settings, params, work)

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
-from shared.ensemble.kernels.layout import ALL_VIEWS, COURSE, DAY_MS, DAYS, HOUR_MS, Knobs
+from shared.ensemble.kernels.layout import ALL_VIEWS, COURSE, DAY_MS, DAYS, HOUR_MS, EnsembleParams
 from shared.ensemble.kernels.return_levels import bound, return_level
 from shared.ensemble.kernels.views import BY_SAMPLE, TABLE, column
 
@@ -20,16 +20,16 @@ NORMAL_99 = 2.6
 """99 % quantile of the size of a normal deviation, in spreads: least levels are meant for it."""
 
 
-LEAST_AT = np.array([Knobs._fields.index(view.least) for view in TABLE])
+LEAST_AT = np.array([EnsembleParams._fields.index(view.least) for view in TABLE])
 """Places of the least levels among the parameters."""
 
 WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "owned", "by"))
 
 
 @njit(cache=True)
-def least_level(knobs: Knobs, view: int) -> float:
+def least_level(params: EnsembleParams, view: int) -> float:
     """Return the least level of a view, in spreads."""
-    least: float = knobs[LEAST_AT[view]]
+    least: float = params[LEAST_AT[view]]
     return least
 
 
@@ -66,39 +66,39 @@ def follow_tail(m: Record, z: float) -> None:
 
 
 @njit(cache=True)
-def calibrate(m: Record, knobs: Knobs, tmp: Floats) -> None:
+def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
     """Set the level of every view from its daily maxima; twice its least level before the first.
 
     tmp : float64 (>= DAYS,)  scratch
     """
     n = min(m["maxima_n"], DAYS)
     for view in range(ALL_VIEWS):
-        floor = least_level(knobs, view)
+        floor = least_level(params, view)
         if IS_MEAN[view]:  # the mean of fewer samples varies more
-            floor *= 1.0 + knobs.coarse * min(m["interval_ms"] / HOUR_MS, 1.0)
+            floor *= 1.0 + params.coarse * min(m["interval_ms"] / HOUR_MS, 1.0)
         for side in range(2):
             least = floor
             if n == 0:
                 m["return_level"][view, side] = 2.0 * floor
                 continue
-            prior = knobs.slope
+            prior = params.slope
             if WITH_TAIL[view]:
                 prior = max(prior, _tail_slope(m, side))
-                least *= max(1.0, np.float64(m["tail"][side, 1]) / NORMAL_99) ** knobs.heavy
+                least *= max(1.0, np.float64(m["tail"][side, 1]) / NORMAL_99) ** params.heavy
             level = return_level(
                 m["maxima"][view, side],
                 n,
                 0.3 * floor,
-                knobs.return_view,
+                params.return_view,
                 prior,
-                knobs.trust_view,
+                params.trust_view,
                 tmp,
             )
-            m["return_level"][view, side] = max(level, least * (1.0 + knobs.early / n))
+            m["return_level"][view, side] = max(level, least * (1.0 + params.early / n))
 
 
 @njit(cache=True)
-def compare_with_levels(m: Record, v: Floats, knobs: Knobs, use: int) -> None:
+def compare_with_levels(m: Record, v: Floats, params: EnsembleParams, use: int) -> None:
     """Put each view over its level; today's largest counts as the level at most."""
     watched = m["live_ms"] > 0.5 * DAY_MS
     for view in range(ALL_VIEWS):
@@ -109,10 +109,10 @@ def compare_with_levels(m: Record, v: Floats, knobs: Knobs, use: int) -> None:
         size = abs(v[view])
         limit = np.float64(m["return_level"][view, side]) if HAS_LEVEL[view] else 1.0
         if limit <= 0.0:
-            limit = 2.0 * least_level(knobs, view)
+            limit = 2.0 * least_level(params, view)
         if watched and size > m["daily_maximum"][view, side]:
             m["daily_maximum"][view, side] = bound(size, limit, m["maxima_n"])
         m["ratio"][view] = v[view] / limit if (use >> view) & 1 else 0.0
     m["ratio"][COURSE] = (
-        max(m["course"]["score"], 0.0) / knobs.course if m["course"]["phase"] == 2 else 0.0
+        max(m["course"]["score"], 0.0) / params.course if m["course"]["phase"] == 2 else 0.0
     )

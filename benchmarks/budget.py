@@ -25,7 +25,7 @@ import numpy.typing as npt
 from benchmarks.detecting import tell
 from benchmarks.fleet.hosts import generate
 from benchmarks.nab.corpus import read_corpus
-from shared.ensemble.fold import Knobs, limits_for
+from shared.ensemble.fold import EnsembleParams, limits_for
 from shared.errors import LapwingError
 
 Floats = npt.NDArray[np.float64]
@@ -79,7 +79,7 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
     for entity in entities:
         n, metrics = entity.values.shape
         limits = limits_for(metrics, per_day=asked, cold_start=False)
-        verdicts = tell(entity.time_ms, entity.values, limits, Knobs())
+        verdicts = tell(entity.time_ms, entity.values, limits, EnsembleParams())
         judged = np.flatnonzero(~np.isnan(verdicts.score))
         if not len(judged):
             continue

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.ensemble.fold import EnsembleState, Knobs, Limits, fold
+from shared.ensemble.fold import EnsembleParams, EnsembleState, Limits, fold
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +34,7 @@ def tell(
     time_ms: npt.NDArray[np.int64],
     values: Floats,
     limits: Limits,
-    knobs: Knobs,
+    params: EnsembleParams,
     trained: Floats | None = None,
 ) -> Told:
     """Fold one entity's rows.
@@ -45,7 +45,7 @@ def tell(
     rows, metrics = values.shape
     state, slots = EnsembleState(1, metrics), np.arange(metrics, dtype=np.int32)[None]
     entity = np.zeros(rows, np.int32)
-    found = fold(state, slots, entity, time_ms, values, limits, knobs, trained=trained)
+    found = fold(state, slots, entity, time_ms, values, limits, params, trained=trained)
     opened = np.zeros(rows, np.bool_)
     opened[found.events["row"][found.events["phase"] == 0]] = True
     return Told(

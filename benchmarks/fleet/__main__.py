@@ -24,7 +24,7 @@ from benchmarks.fleet.hosts import COMBINATIONS, KINDS, METRICS, Fleet, generate
 from benchmarks.fleet.judging import Judgement, each_row, judge, row_threshold
 from consumer_training.history import Rows
 from consumer_training.training import feature_blocks, train
-from shared.ensemble.fold import Knobs, knobs_for, limits_for
+from shared.ensemble.fold import EnsembleParams, limits_for, params_for
 from shared.events import Detector
 from shared.settings import FeatureSettings, TrainSettings
 
@@ -82,9 +82,11 @@ def run(
 ) -> list[Flags]:
     """Fold every host by itself, with the product's own warm-up; return its alarms."""
     limits = limits_for(len(METRICS), variant.detector, cold_start=False)
-    knobs = knobs_for(threshold, variant.detector)
+    params = params_for(threshold, variant.detector)
     return [
-        tell(fleet.time_ms, values, limits, knobs, None if trained is None else trained[host]).alarm
+        tell(
+            fleet.time_ms, values, limits, params, None if trained is None else trained[host]
+        ).alarm
         for host, values in enumerate(fleet.values)
     ]
 
@@ -127,7 +129,7 @@ def compare(fleet: Fleet, allowed: float) -> dict[str, Judgement]:
         began_s = time.process_time()
         found[variant.name] = settle(fleet, variant, rarities[variant.trained], allowed)
         _say(variant.name, began_s)
-    shipped = Knobs().threshold
+    shipped = EnsembleParams().threshold
     found["ensemble, threshold as shipped"] = judge(
         fleet, run(fleet, variants()[0], shipped, None), shipped
     )

@@ -1,6 +1,6 @@
 """What each view is worth: the default without it, and each view alone.
 
-Law: a variant differs from the default in knobs that the product has, and is run again at every
+Law: a variant differs from the default in params that the product has, and is run again at every
      threshold.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from benchmarks.nab.corpus import Series
 from benchmarks.nab.figures import GRID, Figures, best_of, cells, columns, run, table
 from benchmarks.nab.scoring import Ruler
-from shared.ensemble.fold import VIEW_NAMES, Knobs, knobs_for, views_of
+from shared.ensemble.fold import VIEW_NAMES, EnsembleParams, params_for, views_of
 from shared.ensemble.kernels.layout import CROSS, JOINED, TRAINED
 from shared.events import Detector
 
@@ -43,9 +43,9 @@ class Measured:
         }
 
 
-def variants(base: Knobs) -> dict[str, tuple[Knobs, int]]:
+def variants(base: EnsembleParams) -> dict[str, tuple[EnsembleParams, int]]:
     """Return the default, the default without each view, and each view alone as the product's setting
-    ``detector`` has it: knobs, and a bit for each view that may alarm.
+    ``detector`` has it: params, and a bit for each view that may alarm.
     """
     whole = views_of(Detector.ENSEMBLE)
     found = {"default": (base, whole)}
@@ -53,19 +53,19 @@ def variants(base: Knobs) -> dict[str, tuple[Knobs, int]]:
         if view not in OF_ENTITIES:
             found[f"without {name}"] = (base, whole & ~(1 << view))
     for detector in ALONE:
-        knobs = knobs_for(base.threshold, detector)._replace(ready_days=base.ready_days)
-        found[f"{detector.value} alone"] = (knobs, views_of(detector))
+        params = params_for(base.threshold, detector)._replace(ready_days=base.ready_days)
+        found[f"{detector.value} alone"] = (params, views_of(detector))
     return found
 
 
 def ablate(
-    corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progress
+    corpus: Sequence[Series], ruler: Ruler, base: EnsembleParams, progress: Progress
 ) -> list[Measured]:
     """Measure every variant."""
     found = []
-    for name, (knobs, use) in variants(base).items():
+    for name, (params, use) in variants(base).items():
         progress(f"ablation: {name}")
-        found.append(measure_at(name, _judge(corpus, ruler, knobs, use), base.threshold, GRID))
+        found.append(measure_at(name, _judge(corpus, ruler, params, use), base.threshold, GRID))
     return found
 
 
@@ -95,6 +95,6 @@ def plain(measured: Sequence[Measured]) -> list[Mapping[str, Any]]:
 
 
 def _judge(
-    corpus: Sequence[Series], ruler: Ruler, knobs: Knobs, use: int
+    corpus: Sequence[Series], ruler: Ruler, params: EnsembleParams, use: int
 ) -> Callable[[float], Figures]:
-    return lambda threshold: run(corpus, ruler, knobs._replace(threshold=threshold), use=use)
+    return lambda threshold: run(corpus, ruler, params._replace(threshold=threshold), use=use)

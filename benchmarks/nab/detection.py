@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from benchmarks.detecting import tell
 from benchmarks.nab.corpus import Floats, Series
-from shared.ensemble.fold import Knobs, knobs_for, limits_for, views_of
+from shared.ensemble.fold import EnsembleParams, limits_for, params_for, views_of
 from shared.ensemble.kernels.course.course_layout import WARMUP
 from shared.events import Detector
 from shared.settings import DetectionSettings
@@ -67,14 +67,14 @@ class Scored:
     seconds: float
 
 
-def default_knobs() -> Knobs:
-    """Return the knobs of the product's default settings."""
-    return knobs_for(DETECTION.threshold)._replace(ready_days=DETECTION.warmup_days)
+def default_knobs() -> EnsembleParams:
+    """Return the params of the product's default settings."""
+    return params_for(DETECTION.threshold)._replace(ready_days=DETECTION.warmup_days)
 
 
 def score_corpus(
     corpus: Sequence[Series],
-    knobs: Knobs,
+    params: EnsembleParams,
     warmup: Warmup = Warmup.PROBATION,
     use: int = views_of(Detector.ENSEMBLE),
 ) -> Scored:
@@ -87,7 +87,7 @@ def score_corpus(
     for series in corpus:
         limits = limits_for(1, warmup=warmup.samples(series), cold_start=DETECTION.cold_start)
         limits = limits._replace(settings=limits.settings._replace(use=use))
-        mine = knobs._replace(ready_days=warmup.days(series, knobs.ready_days))
+        mine = params._replace(ready_days=warmup.days(series, params.ready_days))
         told = tell(series.time_ms, series.values[:, None], limits, mine)
         severity = np.where(np.isnan(told.severity), 0.0, told.severity)
         scores.append(as_scores(told.alarm, severity))

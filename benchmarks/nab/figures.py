@@ -17,7 +17,7 @@ from benchmarks.nab.events import count_events
 from benchmarks.nab.scoring import PROFILES, STANDARD, Ruler, sweep, tally
 from benchmarks.nab.vus import mean_vus
 from lapwing import __version__
-from shared.ensemble.fold import Knobs, views_of
+from shared.ensemble.fold import EnsembleParams, views_of
 from shared.events import Detector
 
 GRID = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
@@ -75,12 +75,12 @@ def figures_of(
 def run(
     corpus: Sequence[Series],
     ruler: Ruler,
-    knobs: Knobs,
+    params: EnsembleParams,
     warmup: Warmup = Warmup.PROBATION,
     use: int = views_of(Detector.ENSEMBLE),
 ) -> Figures:
     """Run the detector, with the views of ``use``, and judge it."""
-    return figures_of(corpus, ruler, score_corpus(corpus, knobs, warmup, use).scores)
+    return figures_of(corpus, ruler, score_corpus(corpus, params, warmup, use).scores)
 
 
 def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
@@ -91,7 +91,7 @@ def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
 
 
 def summarise(
-    corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Knobs, warmup: Warmup
+    corpus: Sequence[Series], ruler: Ruler, scored: Scored, params: EnsembleParams, warmup: Warmup
 ) -> dict[str, Any]:
     """Gather every figure of one run.
 
@@ -105,9 +105,9 @@ def summarise(
     return {
         "version": __version__,
         "detector": DETECTOR,
-        "settings": knobs._asdict(),
+        "settings": params._asdict(),
         "warmup": warmup.value,
-        "threshold": knobs.threshold,
+        "threshold": params.threshold,
         "series": len(corpus),
         "values": sum(map(len, corpus)),
         "profiles": {profile.name: counted.normalised(profile) for profile in PROFILES},

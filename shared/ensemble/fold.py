@@ -24,7 +24,7 @@ from shared.ensemble.kernels.layout import (
     TRAINED,
     VALUE,
     VIEW_NAMES,
-    Knobs,
+    EnsembleParams,
     Settings,
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
@@ -32,14 +32,14 @@ from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, 
 __all__ = [
     "UTC",
     "VIEW_NAMES",
+    "EnsembleParams",
     "EnsembleState",
     "Interruption",
-    "Knobs",
     "Limits",
     "Verdicts",
     "fold",
-    "knobs_for",
     "limits_for",
+    "params_for",
     "views_of",
 ]
 
@@ -145,16 +145,16 @@ class Interruption(NamedTuple):
     forget: bool = False
 
 
-def knobs_for(threshold: float, detector: str = "ensemble") -> Knobs:
-    """Build the knobs of a threshold; the course alone needs no other view that has seen something.
+def params_for(threshold: float, detector: str = "ensemble") -> EnsembleParams:
+    """Build the params of a threshold; the course alone needs no other view that has seen something.
 
     threshold : finite, > 0; the ratio to its usual level at which a view opens an episode
     raises    : ValueError naming what is allowed
     """
     if not (np.isfinite(threshold) and threshold > 0.0):
         raise ValueError(f"threshold is {threshold}, not finite and > 0")
-    knobs = Knobs(threshold=float(threshold))
-    return knobs._replace(gate=0.0) if detector == "course" else knobs
+    params = EnsembleParams(threshold=float(threshold))
+    return params._replace(gate=0.0) if detector == "course" else params
 
 
 def views_of(detector: str) -> int:
@@ -217,7 +217,7 @@ def fold(
     time_ms: npt.NDArray[np.int64],
     values: npt.NDArray[np.float64],
     limits: Limits,
-    knobs: Knobs | None = None,
+    params: EnsembleParams | None = None,
     zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = UTC,
     trained: npt.NDArray[np.float64] | None = None,
     marks: npt.NDArray[np.uint8] | None = None,
@@ -251,7 +251,7 @@ def fold(
         np.arange(n, dtype=np.int64) if offsets is None else _plain(offsets, np.int64),
         _plain(limits.metrics, np.float64),
     )  # fmt: skip
-    knobs = Knobs(*map(float, knobs or Knobs()))
+    params = EnsembleParams(*map(float, params or EnsembleParams()))
     zone = (_plain(zone[0], np.int64), _plain(zone[1], np.int64))
     output = _Events(width)
     start = 0
@@ -259,12 +259,12 @@ def fold(
         while start < stop:
             events, ratios, views = output.room()
             start, at = fold_rows(
-                *given, state.entities, state.metrics, *zone, limits.settings, knobs, start, stop, rows, cells, events, ratios,
+                *given, state.entities, state.metrics, *zone, limits.settings, params, start, stop, rows, cells, events, ratios,
                 views, 0,
             )  # fmt: skip
             output.keep(at)
         if interruption is not None:
-            _interrupt(state, given[3], places, given[1], knobs, interruption, output)
+            _interrupt(state, given[3], places, given[1], params, interruption, output)
     return Verdicts(rows, cells, *output.joined())
 
 
@@ -301,7 +301,7 @@ def _interrupt(
     slots: npt.NDArray[np.int32],
     order: npt.NDArray[np.int32],
     time_ms: npt.NDArray[np.int64],
-    knobs: Knobs,
+    params: EnsembleParams,
     one: Interruption,
     output: _Events,
 ) -> None:
@@ -313,7 +313,7 @@ def _interrupt(
     if entity["rows"] == 0:
         return
     row = min(one.row, len(time_ms) - 1)
-    threshold = float(knobs.threshold * entity["threshold"])
+    threshold = float(params.threshold * entity["threshold"])
     events, _, _ = output.room()
     output.keep(
         close_episodes(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.decode.avro.decoder import Columns, Plans, decode
-from shared.ensemble.fold import Interruption, Limits, knobs_for, limits_for
+from shared.ensemble.fold import Interruption, Limits, limits_for, params_for
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
@@ -89,7 +89,7 @@ class Scorer:
     def _configure(self, configuration: Configuration) -> None:
         self.configuration = configuration
         detection = configuration.detection
-        self._knobs = knobs_for(detection.threshold, configuration.detector.value)._replace(
+        self._knobs = params_for(detection.threshold, configuration.detector.value)._replace(
             ready_days=detection.warmup_days
         )
         self._zone = configuration.zone_arrays

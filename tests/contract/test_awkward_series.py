@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.ensemble.fold import EnsembleState, fold, knobs_for, limits_for, views_of
+from shared.ensemble.fold import EnsembleState, fold, limits_for, params_for, views_of
 from shared.ensemble.kernels.outputs import WORSE
 
 SLOW = os.environ.get("NUMBA_DISABLE_JIT") == "1"
@@ -68,7 +68,7 @@ def judge(values, time_ms, detector, per_day=0.0, trained=None):
         time_ms,
         values,
         limits,
-        knobs_for(1.0, detector),
+        params_for(1.0, detector),
         trained=trained,
     )
 
@@ -187,5 +187,5 @@ def test_what_is_not_a_detector_or_no_threshold_is_named():
         views_of("forest")
     for threshold in (0.0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ValueError, match="threshold is"):
-            knobs_for(threshold)
-    assert type(knobs_for(2).threshold) is float
+            params_for(threshold)
+    assert type(params_for(2).threshold) is float

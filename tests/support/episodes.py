@@ -56,7 +56,7 @@ def judge(
     time_ms: Any,
     values: Any,
     zone: Any = UTC,
-    knobs: Any = None,
+    params: Any = None,
     trained: Any = None,
     views: int | None = None,
     **asked: Any,
@@ -81,7 +81,7 @@ def judge(
         time_ms,
         values,
         limits,
-        knobs=knobs,
+        params=params,
         zone=zone,
         trained=trained,
     )

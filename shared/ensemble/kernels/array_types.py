@@ -10,4 +10,5 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Floats32 = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
+Array = npt.NDArray[Any]
 Record = Any

@@ -1,6 +1,7 @@
 """Codes: a value in two bytes whose order is that of the values, and small sorted arrays.
 
-Invariant: decode(encode(x)) is within 2**-11 of x for 1e-4 <= |x| <= 65000; larger ones are clipped, MISSING is no value.
+Invariant: decode(encode(x)) is within 2**-11 of x for 1e-4 <= |x| <= 65000; larger ones are
+clipped, MISSING is no value.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.layout import Floats
+from shared.ensemble.kernels.array_types import Floats
 
 MISSING = -32768
 LARGEST = 65000.0
@@ -20,10 +21,10 @@ _DOWN, _UP = 2.0**-112, 2.0**112
 
 @njit(cache=True)
 def encode(x: float) -> int:
-    """Return the code of a finite number: sign and the bits of a half float, so that codes are ordered as values are."""
+    """Return the code of a finite number: sign and half-float bits, ordered as the numbers are."""
     bits = np.float32(min(abs(x), LARGEST) * _DOWN).view(np.int32)
     half = (bits + 0x1000) >> 13
-    return half if x >= 0.0 else -half
+    return int(half) if x >= 0.0 else -int(half)
 
 
 @njit(cache=True)
@@ -60,7 +61,7 @@ def sort_first(a: Floats, n: int) -> None:
 def median(a: Floats, n: int) -> float:
     """Median of the first n numbers, n >= 1; sorts them."""
     sort_first(a, n)
-    return 0.5 * (a[(n - 1) // 2] + a[n // 2])
+    return float(0.5 * (a[(n - 1) // 2] + a[n // 2]))
 
 
 @njit(cache=True)
@@ -71,7 +72,7 @@ def clip(x: float, most: float) -> float:
 
 @njit(cache=True)
 def bounded(x: float) -> float:
-    """Limit a finite value to +-LARGEST_VALUE, so that sums, squares and ratios of values stay finite."""
+    """Limit a finite value to +-LARGEST_VALUE: sums, squares and ratios of values stay finite."""
     return min(max(x, -LARGEST_VALUE), LARGEST_VALUE)
 
 

@@ -1,6 +1,7 @@
 """The fold: rows of one partition in log order to verdicts and episodes.
 
-Invariant: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts of the log.
+Invariant: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever
+the cuts of the log.
 """
 
 from __future__ import annotations
@@ -10,17 +11,14 @@ import math
 import numpy as np
 from numba import from_dtype, njit, types
 
+from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
 from shared.ensemble.kernels.codes import bounded
 from shared.ensemble.kernels.course.course_layout import LIBRARY
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
+from shared.ensemble.kernels.entity.episode import CLOSED_STATE, SAID
 from shared.ensemble.kernels.entity.episodes import follow_episodes
-from shared.ensemble.kernels.entity.event_rows import (
-    decode_value,
-    severity_of,
-    write_event,
-    write_quality_event,
-)
+from shared.ensemble.kernels.entity.event_rows import About, write_event, write_quality_event
 from shared.ensemble.kernels.entity.late_row import judge_late_row
 from shared.ensemble.kernels.entity.presence import (
     expected_rows,
@@ -28,15 +26,23 @@ from shared.ensemble.kernels.entity.presence import (
     is_duplicate,
     mark_present,
 )
-from shared.ensemble.kernels.entity.readiness import (
-    apply_limits,
-    is_ready,
-    largest_ratio,
-    name_episode,
-    time_left_ms,
-    warmup_share,
+from shared.ensemble.kernels.entity.row import Reported, Row
+from shared.ensemble.kernels.entity.together import (
+    CombinationWork,
+    close_day,
+    combine,
+    follow_trained,
+    join,
 )
-from shared.ensemble.kernels.entity.together import close_day, combine, follow_trained, join
+from shared.ensemble.kernels.entity.verdict import (
+    apply_limits,
+    clear_row,
+    largest_ratio,
+    mark_anomalies,
+    name_episode,
+    write_cells,
+    write_score,
+)
 from shared.ensemble.kernels.layout import (
     AHEAD,
     CROSS,
@@ -46,21 +52,18 @@ from shared.ensemble.kernels.layout import (
     ENTITY_DTYPE,
     HOUR_MS,
     JOINED,
+    JOINT,
     KEYS,
     MEMBERS,
     METRIC_DTYPE,
-    MINUTE_MS,
     NO_METRIC,
     TRAINED,
     TRAINED_KEY,
-    VALUE,
-    Floats,
-    Ints,
-    Knobs,
-    Record,
+    EnsembleParams,
     Settings,
 )
 from shared.ensemble.kernels.metric.interval import follow_interval
+from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.outputs import (
     ABSENT,
@@ -70,16 +73,19 @@ from shared.ensemble.kernels.outputs import (
     FLAT,
     GAP,
     ROW_DTYPE,
-    WORSE,
 )
 from shared.ensemble.kernels.return_levels import bound
+
+CONFIRMED = 3
+"""Rows in a row that lead an entity's clock ahead."""
 
 
 @njit(cache=True)
 def local_of(t: int, changes: Ints, offsets: Ints) -> int:
-    """Local time of a UTC time: milliseconds plus the offset in force.
+    """Return the local time of a UTC time: milliseconds plus the offset in force.
 
-    changes : int64 (k,)  increasing UTC ms from which on offsets[k] holds; before the first, offsets[0]
+    changes : int64 (k,)  increasing UTC ms from which on offsets[k] holds; before the first,
+              offsets[0]
     """
     low, high = 0, changes.shape[0]
     while low < high:
@@ -88,98 +94,257 @@ def local_of(t: int, changes: Ints, offsets: Ints) -> int:
             low = middle + 1
         else:
             high = middle
-    return t + offsets[max(low - 1, 0)]
+    return int(t + offsets[max(low - 1, 0)])
 
 
 _SETTINGS = types.NamedTuple(
     (
-        types.float64, types.boolean, types.int64, types.int64, types.boolean, types.boolean, types.int64,
+        types.float64,
+        types.boolean,
+        types.int64,
+        types.int64,
+        types.boolean,
+        types.boolean,
+        types.int64,
     ),
     Settings,
-)  # type: ignore[no-untyped-call]  # fmt: skip
-
-
-_KNOBS = types.NamedUniTuple(types.float64, len(Knobs._fields), Knobs)  # type: ignore[no-untyped-call]
-
-
+)  # type: ignore[no-untyped-call]
+_PARAMS = types.NamedUniTuple(types.float64, len(EnsembleParams._fields), EnsembleParams)  # type: ignore[no-untyped-call]
 _ENTITY, _METRIC, _ROW, _CELL, _EVENT = (
     from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
 )
-
-
 _F8S, _I4S, _I8S = types.float64[::1], types.int32[::1], types.int64[::1]
-
-
 _F8SS = types.float64[:, ::1]
 
 
-@njit(
-    types.int64(
-        _ENTITY, _METRIC[::1], _I8S, _I8S, types.int64, types.int64, types.int64, types.int64, types.float64, _EVENT[::1],
-        types.int64,
-    ),
-    cache=True,
-)  # fmt: skip
-def close_episodes(
-    e: Record, metrics: Record, places: Ints, columns: Ints, row: int, entity: int, t: int, reason: int, threshold: float,
-    events: Record, at: int,
-) -> int:  # fmt: skip
-    """Close all open episodes of an entity for a reason that lies outside of its values.
+@njit(cache=True)
+def _arrange(slots: Array, order: Array, places: Ints, columns: Ints) -> int:
+    """Write places and columns of the metrics that an entity has, in order; returns how many."""
+    n = 0
+    for k in range(order.shape[0]):
+        if slots[order[k]] >= 0:
+            places[n] = slots[order[k]]
+            columns[n] = order[k]
+            n += 1
+    return n
 
-    places, columns : int32 (n,)  of its metrics
-    returns         : place behind the newest event
+
+@njit(cache=True)
+def _begin(e: Record, t: int) -> None:
+    """Set what is not zero before an entity's first row."""
+    e["first_ms"] = t
+    e["newest_ms"] = t
+    e["day"] = -1
+    e["return_level"] = 1.0
+    e["threshold"] = 1.0
+    for r in range(JOINT):
+        e["joint_levels"][r] = 0.0
+
+
+@njit(cache=True)
+def _is_ahead(e: Record, t: int) -> bool:
+    """Whether a row lies far ahead of its entity, and fewer than two others have confirmed it."""
+    far = max(DAY_MS, 50.0 * max(e["interval_ms"], 1.0))
+    if e["rows"] == 0 or t - e["newest_ms"] <= max(far, 2.0 * e["pause_ms"]):
+        return False
+    confirms = e["ahead_n"] > 0 and t > e["ahead_ms"] and t - e["ahead_ms"] < far
+    e["ahead_n"] = e["ahead_n"] + 1 if confirms else 1
+    e["ahead_ms"] = t
+    return bool(e["ahead_n"] < CONFIRMED)
+
+
+@njit(cache=True)
+def _follow_clock(e: Record, t: int, local: int, local_before: int) -> float:
+    """Learn the entity's interval and pauses; returns the rows that were expected meanwhile."""
+    step = t - e["newest_ms"]
+    missed = 0.0
+    if step > 0:
+        interval = max(e["interval_ms"], 1.0)
+        if e["rows"] > 10 and step > max(6.0 * interval, 1_800_000.0):
+            missed = expected_rows(e, local_before, local)
+        pause = min(np.float64(step), 4.0 * interval)
+        e["pause_ms"] = max(
+            e["pause_ms"] * math.exp(-pause / (20.0 * DAY_MS)),
+            min(np.float64(step), 30.0 * DAY_MS),
+        )
+        e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step), e["rows"])
+    e["rows"] += 1
+    e["newest_ms"] = t
+    return missed
+
+
+@njit(cache=True)
+def _is_flat(m: Record) -> bool:
+    """Whether equal values for a day are to be said, once."""
+    if m["run_n"] == 0:
+        m["flat_reported"] = 0
+    flat = (
+        m["run_n"] > 12
+        and m["flat_reported"] == 0
+        and m["sample_ms"] - m["run_ms"] > DAY_MS
+        and m["varied"] > 0.5
+    )
+    if flat:
+        m["flat_reported"] = 1
+    return bool(flat)
+
+
+@njit(cache=True)
+def _fold_values(
+    of: Reported,
+    values: Floats,
+    limits: Floats,
+    local: int,
+    row: Row,
+    settings: Settings,
+    params: EnsembleParams,
+    asked: Array,
+    work: MetricWork,
+    events: Record,
+    at: int,
+) -> tuple[int, bool]:
+    """Fold the values of a row, each into its metric.
+
+    values  : float64 (M,), limits : float64 (M, 3)
+    of.here : out: whether a metric has a sample that was judged; asked : bool (>= n,) out: and
+              deviates as the user asks
+    returns : place behind the newest event, and whether any was judged
     """
-    nan = math.nan
-    for j in range(places.shape[0]):
-        m = metrics[places[j]]
-        for key in range(KEYS):
-            ep = m["episodes"][key]
-            if ep["state"] == 1:
-                write_event(
-                    events,
-                    at,
-                    row,
-                    0,
-                    entity,
-                    columns[j],
-                    key,
-                    CLOSED,
-                    ep["view"],
-                    t,
-                    nan,
-                    0.0,
-                    threshold,
-                    ep,
-                )
-                events[at]["reason"] = reason
+    judged = False
+    for j in range(of.n):
+        x, m, column = values[of.columns[j]], of.metrics[of.slots[j]], of.columns[j]
+        of.here[j] = asked[j] = False
+        if math.isnan(x):
+            if m["samples"] > 0 and local // HOUR_MS != m["absent_hour"] and is_absent(m, local):
+                amount = np.float64(m["expected_absent"])
+                write_quality_event(events[at], row, column, ABSENT, m["last_ms"], amount)
                 at += 1
-            ep["state"] = 0
-    for key in (NO_METRIC, TRAINED_KEY):
-        ep = e["joint"] if key == NO_METRIC else e["trained"]
-        if ep["state"] == 1:
-            view = JOINED if key == NO_METRIC else TRAINED
-            write_event(
-                events, at, row, 0, entity, -1, key, CLOSED, view, t, nan, 0.0, threshold, ep
-            )
-            events[at]["reason"] = reason
+            continue
+        m["expected_absent"] = 0.0
+        m["absent_reported"] = 0
+        of.here[j] = fold_value(m, row.time_ms, local, bounded(x), settings, params, work)
+        if _is_flat(m):
+            write_quality_event(events[at], row, column, FLAT, m["run_ms"], x)
             at += 1
-        ep["state"] = 0
+        asked[j] = of.here[j] and apply_limits(m, limits[column])
+        judged = judged or of.here[j]
+    return at, judged
+
+
+@njit(cache=True)
+def _close(
+    ep: Record, about: About, row: Row, reason: int, threshold: float, events: Record, at: int
+) -> int:
+    """Close an episode if it is open; returns the place behind the newest event."""
+    if ep["state"] == SAID:
+        write_event(events[at], row, about, CLOSED, math.nan, 0.0, threshold, ep)
+        events[at]["reason"] = reason
+        at += 1
+    ep["state"] = CLOSED_STATE
     return at
 
 
 @njit(
-    types.UniTuple(types.int64, 2)(
-        _I4S, _I8S, _F8SS, types.int32[:, ::1], _I4S, types.uint8[::1], _F8S, _I8S, _F8SS, _ENTITY[::1], _METRIC[::1],
-        _I8S, _I8S, _SETTINGS, _KNOBS, types.int64, types.int64, _ROW[::1], _CELL[:, ::1], _EVENT[::1], _F8SS,
-        types.uint8[:, ::1], types.int64,
+    types.int64(
+        _ENTITY,
+        _METRIC[::1],
+        _I8S,
+        _I8S,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.float64,
+        _EVENT[::1],
+        types.int64,
     ),
     cache=True,
-)  # fmt: skip
+)
+def close_episodes(
+    e: Record,
+    metrics: Record,
+    places: Ints,
+    columns: Ints,
+    row: int,
+    entity: int,
+    t: int,
+    reason: int,
+    threshold: float,
+    events: Record,
+    at: int,
+) -> int:
+    """Close all open episodes of an entity for a reason that lies outside of its values.
+
+    places, columns : int64 (n,)  of its metrics
+    returns         : place behind the newest event
+    """
+    here = Row(row, 0, entity, t, 0.0, 0.0)
+    for j in range(places.shape[0]):
+        m = metrics[places[j]]
+        for key in range(KEYS):
+            ep = m["episodes"][key]
+            view: int = np.int64(ep["view"])  # type: ignore[assignment]
+            about = About(columns[j], key, view)
+            at = _close(ep, about, here, reason, threshold, events, at)
+    at = _close(e["joint"], About(-1, NO_METRIC, JOINED), here, reason, threshold, events, at)
+    return _close(
+        e["trained"], About(-1, TRAINED_KEY, TRAINED), here, reason, threshold, events, at
+    )
+
+
+@njit(
+    types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
+        _I4S,
+        _I8S,
+        _F8SS,
+        types.int32[:, ::1],
+        _I4S,
+        types.uint8[::1],
+        _F8S,
+        _I8S,
+        _F8SS,
+        _ENTITY[::1],
+        _METRIC[::1],
+        _I8S,
+        _I8S,
+        _SETTINGS,
+        _PARAMS,
+        types.int64,
+        types.int64,
+        _ROW[::1],
+        _CELL[:, ::1],
+        _EVENT[::1],
+        _F8SS,
+        types.uint8[:, ::1],
+        types.int64,
+    ),
+    cache=True,
+)
 def fold_rows(
-    entity: Floats, time_ms: Ints, values: Floats, slots: Floats, order: Floats, marks: Floats, trained: Floats, offsets: Ints,
-    limits: Floats, entities: Record, metrics: Record, changes: Ints, shifts: Ints, settings: Settings, knobs: Knobs, start: int,
-    stop: int, rows: Record, cells: Record, events: Record, ratios: Floats, views: Floats, at: int,
-) -> tuple[int, int]:  # fmt: skip
+    entity: Array,
+    time_ms: Ints,
+    values: Floats,
+    slots: Array,
+    order: Array,
+    marks: Array,
+    trained: Floats,
+    offsets: Ints,
+    limits: Floats,
+    entities: Record,
+    metrics: Record,
+    changes: Ints,
+    shifts: Ints,
+    settings: Settings,
+    params: EnsembleParams,
+    start: int,
+    stop: int,
+    rows: Record,
+    cells: Record,
+    events: Record,
+    ratios: Floats,
+    views: Array,
+    at: int,
+) -> tuple[int, int]:
     """Fold rows and judge them.
 
     entity  : int32 (n,)    index into entities
@@ -194,258 +359,99 @@ def fold_rows(
     changes, shifts : int64 (k,)  time zone: UTC ms from which on a shift in ms holds
     start, stop : rows to fold
     rows, cells, events : out
-    ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of an event, and its view
+    ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of
+                    an event, and its view
     at      : events already written
     returns : first row that was not folded because events has no room, events written
     """
     width = values.shape[1]
     tmp = np.empty(400)
-    shape, distances = np.empty(SHAPE_SIZE, np.float32), np.empty(LIBRARY, np.float32)
-    z, tops = np.empty(MEMBERS), np.empty(max(width, 1))
-    a, b, c = (
-        np.empty((MEMBERS, MEMBERS)),
-        np.empty((MEMBERS, MEMBERS)),
-        np.empty((MEMBERS, MEMBERS)),
-    )
-    places, columns = np.empty(width, np.int32), np.empty(width, np.int32)
+    metric_work = MetricWork(tmp, np.empty(SHAPE_SIZE, np.float32), np.empty(LIBRARY, np.float32))
+    square = (MEMBERS, MEMBERS)
+    work = CombinationWork(np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square))
+    tops = np.empty(max(width, 1))
+    places, columns = np.empty(width, np.int64), np.empty(width, np.int64)
     here, asked = np.empty(width, np.bool_), np.empty(width, np.bool_)
     mine, seen_by = np.empty(width), np.empty(width, np.uint8)
     for row in range(start, stop):
         if events.shape[0] - at < 2 * KEYS * width + 8:
             return row, at
-        i = entity[row]
-        e = entities[i]
-        t = time_ms[row]
-        out = rows[row]
-        out["score"] = out["severity"] = math.nan
-        out["threshold"] = knobs.threshold
-        out["warmup"] = 0.0
-        out["minutes_left"] = math.nan
-        out["top"] = -1
-        out["state"] = out["late"] = out["ahead"] = out["duplicate"] = out["is_anomaly"] = 0
-        out["cold"] = out["in_episode"] = out["episode_key"] = 0
-        out["episode_column"] = out["episode_at"] = -1
-        mark = marks[row]
-        for column in range(width):
-            cell = cells[row, column]
-            cell["expected"] = cell["lower"] = cell["upper"] = cell["severity"] = math.nan
+        e, t, out = entities[entity[row]], time_ms[row], rows[row]
+        clear_row(out, cells[row], params)
         local = local_of(t, changes, shifts)
-        n = 0
-        for k in range(width):
-            if slots[i, order[k]] >= 0:
-                places[n] = slots[i, order[k]]
-                columns[n] = order[k]
-                n += 1
+        n = _arrange(slots[entity[row]], order, places, columns)
+        of = Reported(metrics, places, columns, here, n)
         if e["rows"] == 0:
-            e["first_ms"] = t
-            e["newest_ms"] = t
-            e["day"] = -1
-            e["bar"] = 1.0
-            e["threshold"] = 1.0
-            for r in range(3):
-                e["joint_bar"][r] = 0.0
-        step = t - e["newest_ms"]
-        iv = max(e["interval_ms"], 1.0)
-        if mark == AHEAD:
+            _begin(e, t)
+        if marks[row] == AHEAD or (marks[row] == DECIDE and _is_ahead(e, t)):
             out["ahead"] = 1
             continue
-        if mark == DECIDE and e["rows"] > 0 and step > max(DAY_MS, 50.0 * iv, 2.0 * e["pause_ms"]):
-            if (
-                e["ahead_n"] > 0
-                and t > e["ahead_ms"]
-                and t - e["ahead_ms"] < max(DAY_MS, 50.0 * iv)
-            ):
-                e["ahead_n"] += 1
-            else:
-                e["ahead_n"] = 1
-            e["ahead_ms"] = t
-            if e["ahead_n"] < 3:
-                out["ahead"] = 1
-                continue
         e["ahead_n"] = 0
+        step = t - e["newest_ms"]
+        i = int(entity[row])
         if step < 0:
             out["late"] = 1
             if -step <= settings.lateness_ms:
+                late = Row(row, offsets[row], i, t, 0.0, max(e["interval_ms"], 1.0))
                 before = at
                 at = judge_late_row(
-                    e,
-                    metrics,
-                    places,
-                    columns,
-                    values[row],
-                    n,
-                    row,
-                    offsets[row],
-                    i,
-                    t,
-                    local,
-                    iv,
-                    settings,
-                    knobs,
-                    out,
-                    cells[row],
-                    events,
-                    at,
-                    tmp,
+                    e, of, values[row], local, late, params, out, cells[row], events, at, tmp
                 )
-                out["threshold"] = knobs.threshold * e["threshold"]
+                out["threshold"] = params.threshold * e["threshold"]
                 out["score"] *= e["threshold"]
                 out["is_anomaly"] = 1 if at > before else 0
             continue
-        if mark == DUPLICATE or (
-            step == 0
-            and e["rows"] > 0
-            and is_duplicate(metrics, places, columns, values[row], n, t)
-        ):
+        repeats = step == 0 and e["rows"] > 0 and is_duplicate(of, values[row], t)
+        if marks[row] == DUPLICATE or repeats:
             out["duplicate"] = 1
             continue
-        if step > 0:
-            if e["rows"] > 10 and step > max(6.0 * iv, 1_800_000.0):
-                missed = expected_rows(
-                    e, e["newest_ms"], t, local_of(e["newest_ms"], changes, shifts), local
-                )
-                if missed >= 8.0:
-                    at = write_quality_event(events, at, row, i, -1, GAP, t, e["newest_ms"], missed)
-            e["pause_ms"] = max(
-                e["pause_ms"] * math.exp(-min(np.float64(step), 4.0 * iv) / (20.0 * DAY_MS)),
-                min(np.float64(step), 30.0 * DAY_MS),
-            )
-            e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step), e["rows"])
-        e["rows"] += 1
-        e["newest_ms"] = t
-        iv = max(e["interval_ms"], 1.0)
-        dt = min(np.float64(step), 4.0 * max(iv, 60_000.0))
-        e["live_ms"] += dt
+        missed = _follow_clock(e, t, local, local_of(e["newest_ms"], changes, shifts))
+        if missed >= 8.0:
+            gap = Row(row, offsets[row], i, t, 0.0, 0.0)
+            write_quality_event(events[at], gap, -1, GAP, t - step, missed)
+            at += 1
+        interval = max(e["interval_ms"], 60_000.0)
+        passed = min(np.float64(step), 4.0 * interval)
+        now = Row(row, offsets[row], i, t, passed, interval)
+        e["live_ms"] += now.passed_ms
         mark_present(e, local)
-        any_ = False
-        count = 0
-        for j in range(n):
-            x = values[row, columns[j]]
-            here[j] = asked[j] = False
-            m = metrics[places[j]]
-            if math.isnan(x):
-                if (
-                    m["samples"] > 0
-                    and local // HOUR_MS != m["absent_hour"]
-                    and is_absent(m, local)
-                ):
-                    at = write_quality_event(
-                        events,
-                        at,
-                        row,
-                        i,
-                        columns[j],
-                        ABSENT,
-                        t,
-                        m["last_ms"],
-                        np.float64(m["absent"]),
-                    )
-                continue
-            m["absent"] = 0.0
-            m["absent_said"] = 0
-            here[j] = fold_value(
-                m,
-                t,
-                local,
-                bounded(x),
-                knobs,
-                settings.use,
-                settings.warmup,
-                tmp,
-                shape,
-                distances,
-            )
-            if (
-                m["run_n"] > 12
-                and m["flat_said"] == 0
-                and m["sample_ms"] - m["run_ms"] > DAY_MS
-                and m["varied"] > 0.5
-            ):
-                m["flat_said"] = 1
-                at = write_quality_event(events, at, row, i, columns[j], FLAT, t, m["run_ms"], x)
-            elif m["run_n"] == 0:
-                m["flat_said"] = 0
-            count += 1
-            asked[j] = here[j] and apply_limits(m, limits[columns[j]])
-            any_ = any_ or here[j]
-        day = local // DAY_MS
-        if day != e["day"]:
-            close_day(e, knobs, e["day"] >= 0 and e["live_ms"] > 1.5 * DAY_MS, n, tmp)
-            e["day"] = day
+        at, any_ = _fold_values(
+            of, values[row], limits, local, now, settings, params, asked, metric_work, events, at
+        )
+        watched = e["live_ms"] > 1.5 * DAY_MS
+        if local // DAY_MS != e["day"]:
+            close_day(e, params, e["day"] >= 0 and watched, n, tmp)
+            e["day"] = local // DAY_MS
         joint = 0.0
-        slot_iv = max(iv, 60_000.0)
         if any_ and n >= 2:
-            combine(e, metrics, places, here, n, t, dt, slot_iv, knobs, settings.use, z, a, b, c)
+            combine(e, of, now, params, settings.use, work)
             for j in range(n):
                 if here[j] and not asked[j]:
-                    metrics[places[j]]["q"][CROSS] = 0.0
-            joint = join(e, metrics, places, asked, n, e["live_ms"] > 1.5 * DAY_MS, knobs, tops)
-        known = follow_trained(e, trained[row], t, dt, slot_iv, knobs, settings.use)
-        top, place, ready = largest_ratio(metrics, places, here, n, knobs, mine, seen_by)
-        if any_ and e["live_ms"] > 1.5 * DAY_MS:
-            e["most"] = max(e["most"], bound(top, e["bar"], e["maxima_n"]))
+                    metrics[places[j]]["ratio"][CROSS] = 0.0
+            joint = join(e, of, asked, watched, params, tops)
+        known = follow_trained(e, trained[row], t, now.passed_ms, interval, params, settings.use)
+        top, place, ready = largest_ratio(of, params, mine, seen_by)
+        if any_ and watched:
+            e["daily_maximum"] = max(
+                e["daily_maximum"], bound(top, e["return_level"], e["maxima_n"])
+            )
         if settings.per_day > 0.0 and ((any_ and ready) or known):
-            most = max(max(top / e["bar"], joint if settings.joint else 0.0), e["trained_q"])
-            follow_budget(e, t, dt, most, settings)
+            most = max(
+                max(top / e["return_level"], joint if settings.joint else 0.0), e["trained_ratio"]
+            )
+            follow_budget(e, t, now.passed_ms, most, settings)
         before = at
         if any_ or known:
-            at = follow_episodes(
-                e,
-                metrics,
-                places,
-                columns,
-                here,
-                values[row],
-                n,
-                row,
-                offsets[row],
-                i,
-                t,
-                dt,
-                slot_iv,
-                joint,
-                settings,
-                knobs,
-                events,
-                at,
-                tmp,
-            )
-        said = 0.0
+            at = follow_episodes(e, of, now, joint, settings, params, events, at, tmp)
         for k in range(before, at):
-            if events[k]["phase"] <= WORSE:
-                out["is_anomaly"] = 1
-                said = max(said, events[k]["score"])
-                out["cold"] = max(out["cold"], events[k]["cold"])
             for j in range(n):
-                ratios[k, columns[j]] = mine[j] / e["bar"]
+                ratios[k, columns[j]] = mine[j] / e["return_level"]
                 views[k, columns[j]] = seen_by[j]
-        name_episode(e, metrics, places, columns, n, out)
-        bar = e["bar"] * e["threshold"]
-        warm = 1.0
-        left = 0.0
-        for j in range(n):
-            m = metrics[places[j]]
-            if here[j] and m["scale"] > 0.0:
-                cell = cells[row, columns[j]]
-                half = m["spread"] * m["scale"] * bar
-                expected = decode_value(m, m["expected"])
-                cell["expected"] = expected
-                cell["lower"] = expected - np.float64(m["bar"][VALUE, 1]) * half
-                cell["upper"] = expected + np.float64(m["bar"][VALUE, 0]) * half
-            if here[j] and is_ready(m, knobs):
-                cell["severity"] = severity_of(mine[j] / (bar * knobs.threshold))
-            if m["samples"] > 0:
-                warm = min(warm, warmup_share(m, knobs))
-                left = max(left, time_left_ms(m, knobs))
-        out["warmup"] = warm
-        out["minutes_left"] = left / MINUTE_MS
+        said = mark_anomalies(out, events[before:at])
+        name_episode(e, of, out)
+        write_cells(e, of, mine, params, out, cells[row])
         if ready or joint > 0.0 or known:
-            score = max(top / bar, joint / e["threshold"] if settings.joint else 0.0)
-            score = max(score, e["trained_q"] / e["threshold"], said * knobs.threshold)
-            out["score"] = score
-            out["severity"] = severity_of(score / knobs.threshold)
-            out["state"] = 1
+            write_score(out, e, top, joint if settings.joint else 0.0, said, params)
             out["top"] = columns[place] if place >= 0 else -1
-        out["threshold"] = knobs.threshold * e["threshold"]
-        out["score"] *= e["threshold"]
+        out["threshold"] = params.threshold * e["threshold"]
     return stop, at

@@ -1,7 +1,8 @@
 """What the fold remembers, byte by byte: one record per (entity, metric), one per entity.
 
-Invariant: a record has a fixed size, whatever the length of the history; all zero bytes is the state before the first row.
-Kernels widen its float32 with np.float64(), because float() leaves a float32 as it is once compiled.
+Invariant: a record has a fixed size, whatever the length of the history; all zero bytes is the
+state before the first row. Kernels widen its float32 with np.float64(), because float() leaves a
+float32 as it is once compiled.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import numpy as np
 
 from shared.ensemble.kernels.array_types import Floats, Ints, Record  # noqa: F401
 from shared.ensemble.kernels.course.course_layout import COURSE_DTYPE
+from shared.ensemble.kernels.views import TABLE
 
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 BINS = 288
@@ -28,24 +30,24 @@ RING = 2 * NEAR + 1
 HOURS = 36
 SEASONS = 4
 ALL, KIND, WEEK, RECENT = range(SEASONS)
-"""What a time of day is compared with: the last 14 days, days of its kind (working day, weekend), its weekday, the last 4 days."""
+"""What a time of day is compared with.
+
+The last 14 days, days of its kind (working day, weekend), its weekday, the last 4 days.
+"""
 
 BACK = 6
 """Newest values that a jump is measured from."""
 
-VIEWS = 12
-VALUE, TWO, QUARTER, HOUR, HOURS4, JUMP, MISSED, LEVEL, SPREAD, OFTEN, STUCK, COURSE = range(VIEWS)
-CROSS = VIEWS
-"""The combination with the entity's other metrics is a view of the metric as well, but kept by the entity."""
+VALUE, TWO, QUARTER, HOUR, HOURS4, JUMP, MISSED, LEVEL, SPREAD, OFTEN, STUCK, COURSE, CROSS = range(
+    13
+)
+"""Numbers of the views in ``views.TABLE``."""
 
-ALL_VIEWS = VIEWS + 1
+ALL_VIEWS = len(TABLE)
 TRAINED, JOINED = ALL_VIEWS, ALL_VIEWS + 1
 """Views of the entity: what a trained model says of its rows, and many metrics at once."""
 
-VIEW_NAMES = (
-    "value", "two_rows", "quarter_hour", "hour", "four_hours", "jump", "missed", "level", "spread", "often", "stuck", "course",
-    "combination", "trained", "joint",
-)  # fmt: skip
+VIEW_NAMES = (*(view.name for view in TABLE), "trained", "joint")
 
 KEYS = 6
 FAST_UP, FAST_DOWN, LEVEL_UP, LEVEL_DOWN, SHAPE, HOURLY = range(KEYS)
@@ -61,7 +63,10 @@ DIRECTION, MIN_ABSOLUTE, MIN_RELATIVE = range(3)
 """Columns of the limits of a metric."""
 
 AS_IT_IS, MINUTE_MEAN, RATE, MINUTE_RATE = range(4)
-"""What is judged: the value, the mean of a minute, the rate of a total per second, or that over a minute."""
+"""What is judged: the value, the mean of a minute, the rate of a total per second.
+
+Or that over a minute.
+"""
 
 MEMBERS = 24
 """Metrics of an entity that enter the combination."""
@@ -80,7 +85,7 @@ EPISODE_DTYPE = np.dtype(
         ("peak_expected", "f8"),
         ("habit", "f4"),  # openings lately
         ("peak", "f4"),  # largest ratio
-        ("near", "f4"),  # ratio lately, decays within an hour
+        ("recent", "f4"),  # ratio lately, decays within an hour
         ("state", "u1"),  # 0 closed, 1 open, 2 open and part of another one
         ("records", "u1"),  # anomaly records in the last ten days
         ("view", "u1"),  # that opened it
@@ -122,9 +127,9 @@ METRIC_DTYPE = np.dtype(
         ("hour_c", "i4", (SEASONS,)),
         ("hour_u", "f8"),
         ("hour_z", "f8"),
-        ("usual", "f4", (SEASONS, RING)),  # of the bins around now
-        ("mid", "f4", (RING,)),  # spread by the median
-        ("wide", "f4", (RING,)),  # spread by the 80 % quantile
+        ("usual_values", "f4", (SEASONS, RING)),  # of the bins around now
+        ("median_spread", "f4", (RING,)),  # spread by the median
+        ("quantile_spread", "f4", (RING,)),  # spread by the 80 % quantile
         ("level", "f8", (SEASONS,)),
         ("error", "f4", (SEASONS,)),  # running error of each season
         ("season", "i4"),  # that is believed
@@ -138,11 +143,11 @@ METRIC_DTYPE = np.dtype(
         ("sizes", "i4"),
         ("stretch", "f8"),  # spread of today against the remembered one
         ("daily", "f8"),  # spread of the level from day to day
-        ("ew", "f8", (3,)),  # decayed means of the deviation
+        ("means", "f8", (3,)),  # decayed means of the deviation
         ("fresh", "i4"),  # values since the last gap
-        ("back_n", "i4"),
-        ("back", "f8", (BACK,)),
-        ("back_r", "f4", (SEASONS + 1, BACK)),
+        ("newest_n", "i4"),
+        ("newest_values", "f8", (BACK,)),
+        ("newest_residuals", "f4", (SEASONS + 1, BACK)),
         ("before", "f8"),  # deviation one sample ago
         ("before_r", "f8"),
         ("jump", "f4", (25,)),  # 80 % quantile of jumps by hour of day, and over all
@@ -174,17 +179,17 @@ METRIC_DTYPE = np.dtype(
         ("missed_usual", "f8"),  # coded: what usually comes
         ("missed_most", "f8"),  # coded: the nearest to it that came
         ("jump_from", "f8"),  # median of the values before the newest one
-        ("absent", "f4"),  # values that one would have expected since the newest one
+        ("expected_absent", "f4"),  # values that one would have expected since the newest one
         ("absent_hour", "i4"),
-        ("absent_said", "u1"),
-        ("flat_said", "u1"),
-        ("q", "f4", (ALL_VIEWS,)),  # ratio of each view to its level, signed
-        ("most", "f4", (ALL_VIEWS, 2)),  # today's largest of each view
-        ("bar", "f4", (ALL_VIEWS, 2)),  # level of each view
+        ("absent_reported", "u1"),
+        ("flat_reported", "u1"),
+        ("ratio", "f4", (ALL_VIEWS,)),  # ratio of each view to its level, signed
+        ("daily_maximum", "f4", (ALL_VIEWS, 2)),  # today's largest of each view
+        ("return_level", "f4", (ALL_VIEWS, 2)),  # level of each view
         ("window", "i2", (2, RING)),  # largest and smallest of today's newest bins
         ("window_bin", "i4", (RING,)),
         ("fast_ms", "i8", (2,)),  # newest fast alarm up and down
-        ("mute_ms", "i8"),
+        ("stuck_ms", "i8"),
         ("late_ms", "i8"),
         ("late_ew", "f8"),
         ("low", "f8"),  # range of the first days, coded
@@ -220,23 +225,23 @@ ENTITY_DTYPE = np.dtype(
         ("live_ms", "f8"),
         ("day", "i4"),
         ("maxima_n", "i4"),
-        ("most", "f8"),  # today's largest ratio
-        ("bar", "f8"),  # what once in a return period is reached
+        ("daily_maximum", "f8"),  # today's largest ratio
+        ("return_level", "f8"),  # what once in a return period is reached
         ("threshold", "f8"),
         ("maxima", "f4", (DAYS,)),
-        ("joint_most", "f4", (JOINT,)),
-        ("joint_bar", "f4", (JOINT,)),
+        ("joint_daily_maxima", "f4", (JOINT,)),
+        ("joint_levels", "f4", (JOINT,)),
         ("joint_maxima", "f4", (JOINT, DAYS)),
-        ("joint_q", "f8"),
-        ("joint_top", "f8"),  # today's largest
-        ("joint_tops", "f4", (DAYS,)),
-        ("joint_level", "f8"),
+        ("joint_ratio", "f8"),
+        ("joint_daily_ratio", "f8"),  # today's largest
+        ("joint_ratios", "f4", (DAYS,)),
+        ("joint_return_level", "f8"),
         ("joint", EPISODE_DTYPE),
-        ("trained_q", "f8"),
+        ("trained_ratio", "f8"),
         ("trained_mean", "f8"),  # of a quarter of an hour of what the trained model says
         ("trained_ms", "i8"),
-        ("trained_most", "f8"),  # today's largest
-        ("trained_bar", "f8"),
+        ("trained_daily_maximum", "f8"),  # today's largest
+        ("trained_level", "f8"),
         ("trained_live_ms", "f8"),
         ("trained_days", "i4"),
         ("trained_maxima", "f4", (DAYS,)),
@@ -245,7 +250,7 @@ ENTITY_DTYPE = np.dtype(
         ("opened_level", "i4"),
         ("opened_q", "f8"),
         ("block", "i8"),  # of the budget
-        ("block_most", "f8"),
+        ("block_maximum", "f8"),
         ("blocks", "f4", (BUCKETS,)),
         ("blocks_n", "f8"),
         ("surplus", "f8"),
@@ -265,11 +270,11 @@ ENTITY_DTYPE = np.dtype(
 )
 
 
-class Knobs(NamedTuple):
+class EnsembleParams(NamedTuple):
     """Everything that can be tuned; floats, so that all can be perturbed alike."""
 
     threshold: float = 1.0  # ratio that opens an episode
-    stay: float = 0.5  # share of it that keeps one open
+    hysteresis: float = 0.5  # share of it that keeps one open
     worse: float = 2.5  # times the ratio lately: said again
     ready_days: float = 2.0
     return_view: float = 60.0  # days: level of a view by its own past
@@ -299,16 +304,16 @@ class Knobs(NamedTuple):
     heavy: float = 0.6  # power of the weight of a tail by which its least levels are higher
     trust_view: float = 0.3  # weight of the slope that was measured
     trust_entity: float = 0.4
-    many: float = 0.4  # power of the number of metrics by which an entity's return period is longer
+    entity_power: float = 0.4  # of the number of metrics, by which return_entity is longer
     trust_joint: float = 0.25
     joint_days: float = 15.0
-    habit: float = 0.35  # by which each opening beyond the first raises the bar
+    habit: float = 0.35  # by which each opening beyond the first raises its level
     habit_days: float = 8.0
-    calm_hours: float = 3.0
+    quiet_hours: float = 3.0
     level_days: float = 3.0  # a level that stays so long becomes the memory
     # the course of hours (kernels/course)
     course: float = 2.2  # Z that opens an episode
-    choice: float = 1.6  # taken off for each tenfold number of metrics
+    course_penalty: float = 1.6  # taken off for each tenfold number of metrics
     gate: float = 0.8  # ratio that another view must have reached in the last hours
     gate_hours: float = 5.0
     long_blocks: float = 50.0
@@ -318,8 +323,8 @@ class Knobs(NamedTuple):
     slack: float = 2.0
     season_days: float = 14.0
     time_memory: float = 200.0
-    chomp_long: float = 0.08
-    chomp: float = 0.05
+    deadband_long: float = 0.08
+    deadband: float = 0.05
     weight_long: float = 1.0
     weight_neighbours: float = 0.5
     weight_time: float = 1.0

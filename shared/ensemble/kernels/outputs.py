@@ -1,6 +1,7 @@
 """What comes out: one record per row, one per row and metric, one per episode event.
 
-Invariant: every entry is written for every row; what is not known is NaN, 0 or -1 as its line says, never a leftover.
+Invariant: every entry is written for every row; what is not known is NaN, 0 or -1 as its line says,
+never a leftover.
 """
 
 from __future__ import annotations
@@ -9,10 +10,7 @@ import numpy as np
 
 ROW_DTYPE = np.dtype(
     [
-        (
-            "score",
-            "f8",
-        ),  # largest ratio of any view of any metric to its level; 1 = level; NaN while nothing is judged
+        ("score", "f8"),  # largest ratio of any view to its level, 1 = level; NaN = not judged
         ("severity", "f8"),  # 1 - .5 / score at or above the threshold, .5 there
         ("threshold", "f8"),
         ("warmup", "f8"),  # share done, 1 = ready

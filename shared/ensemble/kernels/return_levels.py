@@ -1,8 +1,7 @@
 """Calibration: what a view reaches once in so many days, by the daily maxima of its own past.
 
-Invariant: quantiles of at most DAYS maxima, extended as a Gumbel law of their logarithms; a day of alarms counts as one that just
-reached the level, so that what alarmed is learned late.
-Twin: tests/slow.py::level.  Source: Gumbel, "Statistics of Extremes", 1958 (return levels of block maxima).
+Invariant: quantiles of at most DAYS maxima, extended as a Gumbel law of their logarithms; a day of
+alarms counts as one that just reached the level, so that what alarmed is learned late.
 """
 
 from __future__ import annotations
@@ -12,8 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats
 from shared.ensemble.kernels.codes import sort_first
-from shared.ensemble.kernels.layout import DAYS, Floats
+from shared.ensemble.kernels.layout import DAYS
 
 _Q30, _Q50, _Q80 = -math.log(-math.log(0.3)), -math.log(-math.log(0.5)), -math.log(-math.log(0.8))
 LEAST_SLOPE = 0.06
@@ -26,19 +26,28 @@ def quantile(ordered: Floats, n: int, q: float) -> float:
     place = q * (n - 1)
     k = min(int(place), n - 1)
     up = min(k + 1, n - 1)
-    return ordered[k] + (place - k) * (ordered[up] - ordered[k])
+    return float(ordered[k] + (place - k) * (ordered[up] - ordered[k]))
 
 
 @njit(cache=True)
 def return_level(
     maxima: Floats, n: int, least: float, days: float, prior: float, trust: float, tmp: Floats
 ) -> float:
-    """Level that is reached once in so many days.
+    """Return the level that is reached once in so many days.
 
-    maxima : float32 (DAYS,)  the first n count, in any order
+    maxima : float32 (DAYS,)  the first n count, in any order, n >= 1
     least  : > 0  smaller maxima count as this
-    prior, trust : slope of the logarithms where nothing is known, and the weight of the one that is measured from n maxima
+    days   : > 1  return period
+    prior  : slope of the logarithms where nothing is known
+    trust  : 0..1 weight of the slope that the n maxima tell
     tmp    : float64 (>= DAYS,)  scratch
+
+    Logarithms of daily maxima follow about a Gumbel law, x_p = m + s (-ln(-ln p) - c), with p the
+    share of days below it; m is their median, s the steeper of the slopes between the 30 %, 50 %
+    and
+    80 % quantiles. In the first week the largest of the days says nothing, and the level is higher.
+    Source: Coles, "An Introduction to Statistical Modeling of Extreme Values", 3.1.3 (return levels
+    of block maxima). Twin: tests/reference/episodes.py::return_level.
     """
     for k in range(n):
         tmp[k] = math.log(max(np.float64(maxima[k]), least))
@@ -58,9 +67,9 @@ def return_level(
 
 
 @njit(cache=True)
-def bound(size: float, bar: float, count: int) -> float:
-    """What a day's largest figure counts: at most its level; three times that in the first week, in which the level is found."""
-    return min(size, bar if count >= FIRST_WEEK else 3.0 * bar)
+def bound(size: float, limit: float, count: int) -> float:
+    """Return what a day's largest figure counts: its level at most (thrice in week one)."""
+    return min(size, limit if count >= FIRST_WEEK else 3.0 * limit)
 
 
 @njit(cache=True)

@@ -1,7 +1,7 @@
 """Season: what the same time of day has shown on the days before.
 
-Invariant: only days before the one that is judged are read; work is done for the bins around now and never for a whole day.
-Twin: tests/slow.py::digest.
+Invariant: only days before the one that is judged are read; work is done for the bins around now
+and never for a whole day.
 """
 
 from __future__ import annotations
@@ -11,19 +11,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode, encode, median, sort_first
-from shared.ensemble.kernels.layout import (
-    ALL,
-    BINS,
-    DAYS,
-    KIND,
-    NEAR,
-    RECENT,
-    SEASONS,
-    WEEK,
-    Floats,
-    Record,
-)
+from shared.ensemble.kernels.layout import ALL, BINS, DAYS, KIND, NEAR, RECENT, SEASONS, WEEK
 
 FULL = 14
 """Days of the season of all days."""
@@ -65,7 +55,7 @@ def near_of(width: int) -> int:
 
 @njit(cache=True)
 def write(m: Record, bin_: int, day: int, mean: float) -> None:
-    """Remember the mean of a bin so far; days that were left out since the bin's last one are missing."""
+    """Remember the mean of a bin so far; days left out since the bin's last one are missing."""
     row = m["memory"][bin_]
     last = m["written"][bin_] - 1
     if last < 0 or day - last >= DAYS:
@@ -96,13 +86,18 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
     """Write usual values and spread of a bin on a day into place ``at`` of the ring.
 
     tmp  : float64 (>= 5 DAYS,)  scratch
-    Cost : O(DAYS)
+
+    Usual are medians over the days of each season. Spread is the larger of 1.4826 MAD and of the
+    80 % quantile of the absolute deviations over 1.28: both are the standard deviation of normal
+    values, and the first has the breakdown point of a half (Rousseeuw, Croux, "Alternatives to the
+    Median Absolute Deviation", 1993). Few days tell too small a spread: SCARCE.
+    Twin: tests/reference/season.py::digest. Cost: O(DAYS).
     """
-    usual = m["usual"]
+    usual = m["usual_values"]
     for c in range(SEASONS):
         usual[c, at] = np.nan
-    m["mid"][at] = np.nan
-    m["wide"][at] = np.nan
+    m["median_spread"][at] = np.nan
+    m["quantile_spread"][at] = np.nan
     last = m["written"][bin_] - 1
     if last < 0 or day - last > DAYS:
         return
@@ -150,21 +145,21 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
     if (
         n == 1
     ):  # one day says nothing of its spread: what values change by, or a part of their range
-        m["mid"][at] = max(m["step"], 0.1 * (m["range_high"] - m["range_low"]))
-        m["wide"][at] = m["mid"][at]
+        m["median_spread"][at] = max(m["step"], 0.1 * (m["range_high"] - m["range_low"]))
+        m["quantile_spread"][at] = m["median_spread"][at]
         return
     work = tmp[4 * DAYS :]
     for k in range(n):
         work[k] = abs(tmp[low + k] - u)
     sort_first(work, n)
     scarce = SCARCE[n] if n < SCARCE.shape[0] else 1.0
-    m["mid"][at] = scarce * 1.4826 * (0.5 * (work[(n - 1) // 2] + work[n // 2]))
-    m["wide"][at] = scarce * work[min(n - 1, int(0.8 * n))] / 1.28
+    m["median_spread"][at] = scarce * 1.4826 * (0.5 * (work[(n - 1) // 2] + work[n // 2]))
+    m["quantile_spread"][at] = scarce * work[min(n - 1, int(0.8 * n))] / 1.28
 
 
 @njit(cache=True)
 def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
-    """Bring the ring of digested bins to a new bin; one step costs one bin, a jump the whole ring."""
+    """Bring the ring of digested bins to a new bin; a step costs one bin, a jump the whole ring."""
     width, near = m["width"], near_of(m["width"])
     step = (day - m["day"]) * BINS + bin_ - m["bin"]
     first = 0
@@ -172,9 +167,9 @@ def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
     if m["bin_n"] > 0 and step == width:
         for k in range(size - 1):
             for c in range(SEASONS):
-                m["usual"][c, k] = m["usual"][c, k + 1]
-            m["mid"][k] = m["mid"][k + 1]
-            m["wide"][k] = m["wide"][k + 1]
+                m["usual_values"][c, k] = m["usual_values"][c, k + 1]
+            m["median_spread"][k] = m["median_spread"][k + 1]
+            m["quantile_spread"][k] = m["quantile_spread"][k + 1]
         first = size - 1
     for k in range(first, size):
         b = bin_ + (k - near) * width
@@ -187,25 +182,27 @@ def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
             d += 1
         digest(m, b, d, k, tmp)
     centre = near
-    if math.isnan(m["usual"][ALL, centre]) and m["samples"] > 0:
+    if math.isnan(m["usual_values"][ALL, centre]) and m["samples"] > 0:
         _borrow(m, day, bin_, centre, width, tmp)
 
 
 @njit(cache=True)
 def _borrow(m: Record, day: int, bin_: int, at: int, width: int, tmp: Floats) -> None:
-    """Take the nearest bin within two hours that has been seen, for one that has not: the interval became finer, or rows were lost."""
+    """Take the nearest bin within two hours that has been seen, for one that has not."""
     for k in range(1, 25):
         for sign in (-1, 1):
             b = bin_ + sign * k
             if 0 <= b < BINS and m["written"][b] > 0:
                 digest(m, b, day, at, tmp)
-                if not math.isnan(m["usual"][ALL, at]):
+                if not math.isnan(m["usual_values"][ALL, at]):
                     return
 
 
 @njit(cache=True)
 def extremes(m: Record, day: int, bin_: int, high: Floats, low: Floats) -> int:
-    """Largest and smallest value within a quarter of an hour of a bin, on each day before; most recent first.
+    """Largest and smallest value within a quarter of an hour of a bin, on each day before.
+
+    Most recent first.
 
     high, low : float64 (DAYS,)  out; NaN where a day has none
     returns   : days with values

@@ -26,7 +26,7 @@ from benchmarks.fleet.hosts import (
     generate,
 )
 from benchmarks.fleet.judging import AFTER_ROWS, each_row, judge, row_threshold, sweep
-from shared.ensemble.fold import Knobs
+from shared.ensemble.fold import EnsembleParams
 from shared.events import Detector
 
 
@@ -150,7 +150,7 @@ def test_a_threshold_is_sought_until_false_alarms_are_rare_enough():
     again = judge(fleet, run(fleet, variant, found.threshold, None), found.threshold)
     assert again == found
     assert found.threshold < 4.0
-    shipped = Knobs().threshold
+    shipped = EnsembleParams().threshold
     assert sum(map(sum, run(fleet, variant, shipped, None))) > 0
 
 

@@ -33,8 +33,8 @@ def noisy(rows, seed=1, **named):
 def test_a_variant_lacks_what_its_name_says_and_nothing_else():
     base = default_knobs()
     found = variants(base)
-    knobs, whole = found.pop("default")
-    assert knobs == base
+    params, whole = found.pop("default")
+    assert params == base
     for view, name in enumerate(VIEW_NAMES[:12]):
         assert found.pop(f"without {name}") == (base, whole & ~(1 << view))
     for name in ("time_of_day", "jump", "course"):
@@ -64,9 +64,9 @@ def test_a_variant_is_judged_at_the_default_and_at_its_best():
 def test_every_variant_is_run_at_every_threshold(monkeypatch):
     seen = []
 
-    def run(corpus, ruler, knobs, use):
-        seen.append((knobs, use))
-        return figures(knobs.threshold)
+    def run(corpus, ruler, params, use):
+        seen.append((params, use))
+        return figures(params.threshold)
 
     monkeypatch.setattr(ablation, "run", run)
     monkeypatch.setattr(ablation, "GRID", (1.0, 2.0))

@@ -66,17 +66,17 @@ def test_scores_reach_the_alarm_only_where_there_is_one():
 
 def test_a_series_is_scored_as_the_product_folds_it():
     rng = np.random.default_rng(5)
-    knobs = default_knobs()._replace(threshold=0.5)
+    params = default_params()._replace(threshold=0.5)
     one = make_series(900)
     one.values[:] = rng.normal(size=900)
     one.values[[3, 870]] = np.nan, 4000.0
-    scored = score_corpus([one, one], knobs)
+    scored = score_corpus([one, one], params)
     limits = limits_for(1, warmup=Warmup.PROBATION.samples(one))
     verdicts = tell(
         one.time_ms,
         one.values[:, None],
         limits,
-        knobs._replace(ready_days=Warmup.PROBATION.days(one, knobs.ready_days)),
+        params._replace(ready_days=Warmup.PROBATION.days(one, params.ready_days)),
     )
     assert scored.severities[1].tobytes() == np.nan_to_num(verdicts.severity).tobytes()
     assert ((scored.scores[0] >= ALARM) == verdicts.alarm).all()

@@ -24,8 +24,8 @@ from shared.ensemble.kernels.course.neighbours import (
 )
 from shared.ensemble.kernels.course.novelty import push_block, score_novelty
 from shared.ensemble.kernels.course.ranks import add, rank
-from shared.ensemble.kernels.course.scale import chomp, push_median, rescale, robust_scale
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
+from shared.ensemble.kernels.layout import EnsembleParams
 from tests.reference import absence, calibration, neighbours, novelty
 from tests.support.episodes import SLOW
 from tests.support.noise import HOUR_MS
@@ -175,18 +175,18 @@ def test_a_full_median_forgets_the_oldest():
 
 
 def test_what_is_near_the_middle_counts_as_the_middle():
-    assert chomp(1.05, 1.0, 0.1) == 0.0
-    assert chomp(1.5, 1.0, 0.1) == 0.5
-    assert chomp(0.5, 1.0, 0.1) == -0.5
+    assert deadband(1.05, 1.0, 0.1) == 0.0
+    assert deadband(1.5, 1.0, 0.1) == 0.5
+    assert deadband(0.5, 1.0, 0.1) == -0.5
 
 
 # --- absence --------------------------------------------------------------------------------------
 
 
 @njit
-def watch_all(states, active, times, shortest, knobs, out):
+def watch_all(states, active, times, shortest, params, out):
     for row in range(active.shape[0]):
-        watch_silence(states[0], active[row], times[row], shortest, knobs)
+        watch_silence(states[0], active[row], times[row], shortest, params)
         out[row] = states[0]["absence"]
 
 
@@ -195,14 +195,14 @@ def watch(active, step_ms=HOUR_MS, shortest=3, warmup=100):
     states[0]["origin_ms"], states[0]["warmup"], states[0]["fold"] = START, warmup, 1
     states[0]["interval_ms"] = step_ms
     times = START + step_ms * np.arange(len(active))
-    watch_all(states, np.array(active, bool), times, shortest, Knobs(), out)
+    watch_all(states, np.array(active, bool), times, shortest, EnsembleParams(), out)
     return out, states[0]
 
 
 def expected_of(active, step_ms=HOUR_MS, shortest=3, warmup=100):
     times = [START + row * step_ms for row in range(len(active))]
-    keep = 1 - 1 / (2 * Knobs().rank_memory * warmup)
-    return absence.silences(active, times, shortest, keep, Knobs(), step_ms)
+    keep = 1 - 1 / (2 * EnsembleParams().rank_memory * warmup)
+    return absence.silences(active, times, shortest, keep, EnsembleParams(), step_ms)
 
 
 @settings(max_examples=5 if SLOW else 30)

@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
+from shared.ensemble.fold import fold, limits_for
 from shared.ensemble.kernels.codes import MISSING, decode, encode
+from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.entity.together import invert, join
 from shared.ensemble.kernels.layout import (
     BINS,
@@ -19,10 +21,9 @@ from shared.ensemble.kernels.layout import (
     RING,
     SEASONS,
     WEEK,
-    Knobs,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.metric.interval import follow_interval
-from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 from shared.ensemble.kernels.season import (
     digest,
@@ -36,7 +37,7 @@ from shared.ensemble.kernels.season import (
 )
 from tests.reference import episodes as slow
 from tests.reference import season as slow_season
-from tests.support.episodes import SLOW, needs_speed
+from tests.support.episodes import SLOW, needs_speed, new_state, one_slot_each
 from tests.support.noise import FAMILIES, MONDAY_MS, noise
 
 finite = st.floats(-1e9, 1e9)
@@ -153,10 +154,10 @@ def test_a_digest_equals_the_dictionary(seed, bin_, season, ahead):
     usual, middle, wide = slow_season.digest(
         {(d, b): x for (d, b), x in memory.items() if d >= _kept(states, b)}, bin_, day, season
     )
-    np.testing.assert_allclose(states["usual"][0, :, 2], usual, rtol=1e-6)
+    np.testing.assert_allclose(states["usual_values"][0, :, 2], usual, rtol=1e-6)
     if not np.isnan(middle):
-        assert states["mid"][0, 2] == pytest.approx(middle, rel=1e-6)
-        assert states["wide"][0, 2] == pytest.approx(wide, rel=1e-6)
+        assert states["median_spread"][0, 2] == pytest.approx(middle, rel=1e-6)
+        assert states["quantile_spread"][0, 2] == pytest.approx(wide, rel=1e-6)
 
 
 def _kept(states, bin_):
@@ -235,11 +236,6 @@ def test_the_interval_lies_between_the_medians_by_count_and_by_time(pauses, seed
     assert 0.7 * medians[0] <= np.median(newest[2000:]) <= 1.4 * medians[1]
 
 
-@njit
-def fold_first(states, t, value, knobs, tmp, shape, distances):
-    return fold_value(states[0], t, t, value, knobs, 1, 0, tmp, shape, distances)
-
-
 @needs_speed
 def test_a_counter_is_judged_by_its_growth_per_second():
     rng = np.random.default_rng(0)
@@ -247,19 +243,17 @@ def test_a_counter_is_judged_by_its_growth_per_second():
     times = MONDAY_MS + 300_000 * np.arange(n)
     totals = np.cumsum(rng.uniform(0, 1e6, n))
     totals[900:] -= totals[900]  # a restart
-    states = np.zeros(1, METRIC_DTYPE)
-    scratch = (np.zeros(400), np.zeros(12, np.float32), np.zeros(64, np.float32))
-    found, at = [], None
+    state, slots, limits = new_state(1, 1), one_slot_each(1, 1), limits_for(1)
+    entity, found, at = np.zeros(1, np.int32), [], None
     for k in range(n):
-        before = states["samples"][0]
-        fold_first(states, times[k], totals[k], Knobs(), *scratch)
-        if states["counter"][0]:
+        before = state.metrics["samples"][0]
+        fold(state, slots, entity, times[k : k + 1], totals[k : k + 1, None], limits)
+        if state.metrics["counter"][0]:
             at = k if at is None else at
-            if states["samples"][0] != before and k > at:
-                found.append(states["last"][0])
+            if state.metrics["samples"][0] != before and k > at:
+                found.append(state.metrics["last"][0])
     assert at is not None
-    expected = slow.rates(times[at:], totals[at:])
-    np.testing.assert_allclose(found, expected)
+    np.testing.assert_allclose(found, slow.rates(times[at:], totals[at:]))
 
 
 # --- several metrics ------------------------------------------------------------------------------
@@ -283,8 +277,8 @@ def test_what_is_not_positive_is_not_inverted():
 
 
 @njit
-def join_first(entities, metrics, slots, here, knobs, top):
-    return join(entities[0], metrics, slots, here, len(slots), False, knobs, top)
+def join_first(entities, of, params, top):
+    return join(entities[0], of, of.here, False, params, top)
 
 
 @settings(max_examples=40)
@@ -293,10 +287,12 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
     rng = np.random.default_rng(seed)
     entities, metrics = np.zeros(1, ENTITY_DTYPE), np.zeros(n, METRIC_DTYPE)
     jumps, off, means = rng.normal(0, 3, (3, n))
-    metrics["near_jump"], metrics["deviation"], metrics["ew"][:, 0] = jumps, off, means
+    metrics["near_jump"], metrics["deviation"], metrics["means"][:, 0] = jumps, off, means
     here = rng.random(n) < 0.8
-    entities["joint_bar"] = [2.0, 3.0, 4.0]
-    found = join_first(entities, metrics, np.arange(n, dtype=np.int32), here, Knobs(), np.zeros(n))
+    entities["joint_levels"] = [2.0, 3.0, 4.0]
+    places = np.arange(n)
+    of = Reported(metrics, places, places, here, n)
+    found = join_first(entities, of, EnsembleParams(), np.zeros(n))
     sizes = [np.where(here, x, np.nan) for x in (jumps, off, means)]
     levels = (2.0, 3.0, 4.0)
     ratios = [slow.joint(x) / level for x, level in zip(sizes, levels, strict=True)]
@@ -304,4 +300,4 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
 
 
 def test_no_season_is_left_out_of_the_ring():
-    assert METRIC_DTYPE["usual"].shape == (SEASONS, RING)
+    assert METRIC_DTYPE["usual_values"].shape == (SEASONS, RING)

@@ -1,1 +1,1 @@
-"""The course of hours: how far the shape of the newest hours is from everything that the metric has shown before."""
+"""The course of hours: how far its shape is from all that the metric has shown before."""

@@ -1,6 +1,7 @@
 """What the course remembers of one metric.
 
-Invariant: fixed size; all zero bytes is the state before the first sample. The warm-up's samples lie where the members' memory
+Invariant: fixed size; all zero bytes is the state before the first sample. The warm-up's samples
+lie where the members' memory
 will be: both are never needed at once.
 """
 
@@ -77,12 +78,36 @@ SEASON_DTYPE = np.dtype(
 BINS_DTYPE = np.dtype([("level", "f4", (TIME_BINS,)), ("seen", "f4", (TIME_BINS,))], align=True)
 
 _SCALARS = (
-    ("phase", "i8"), ("seen", "i8"), ("count", "i8"), ("warmup", "i8"), ("fold", "i8"), ("in_fold", "i8"), ("origin_ms", "i8"),
-    ("interval_ms", "f8"), ("centre", "f8"), ("spread", "f8"), ("low", "f8"), ("high", "f8"), ("open_sum", "f8"), ("open_high", "f8"),
-    ("open_low", "f8"), ("smooth", "f8"), ("score", "f8"), ("quiet", "i8"), ("gaps", "i8"), ("longest", "f8"), ("mean_log", "f8"),
-    ("last_active", "i8"), ("joint", "f8"), ("absence", "f8"),
-    ("alarm_ms", "i8"), ("alarm_z", "f8"), ("habit", "f8"), ("gate", "f8"), ("row_ms", "i8"),
-)  # fmt: skip
+    ("phase", "i8"),
+    ("seen", "i8"),
+    ("count", "i8"),
+    ("warmup", "i8"),
+    ("fold", "i8"),
+    ("in_fold", "i8"),
+    ("origin_ms", "i8"),
+    ("interval_ms", "f8"),
+    ("centre", "f8"),
+    ("spread", "f8"),
+    ("low", "f8"),
+    ("high", "f8"),
+    ("open_sum", "f8"),
+    ("open_high", "f8"),
+    ("open_low", "f8"),
+    ("smooth", "f8"),
+    ("score", "f8"),
+    ("quiet", "i8"),
+    ("gaps", "i8"),
+    ("longest", "f8"),
+    ("mean_log", "f8"),
+    ("last_active", "i8"),
+    ("joint", "f8"),
+    ("absence", "f8"),
+    ("alarm_ms", "i8"),
+    ("alarm_z", "f8"),
+    ("habit", "f8"),
+    ("gate", "f8"),
+    ("row_ms", "i8"),
+)
 _fields: dict[str, tuple[Any, int]] = {
     name: (kind, 8 * k) for k, (name, kind) in enumerate(_SCALARS)
 }
@@ -91,8 +116,12 @@ _fields["rarity"] = (("f8", (MEMBERS,)), _at)
 _at += 8 * MEMBERS
 _MEMORY = _at
 for _name, _dtype in (
-    ("long", LONG_DTYPE), ("short", SHORT_DTYPE), ("season", SEASON_DTYPE), ("bins", BINS_DTYPE), ("median", MEDIAN_DTYPE),
-):  # fmt: skip
+    ("long", LONG_DTYPE),
+    ("short", SHORT_DTYPE),
+    ("season", SEASON_DTYPE),
+    ("bins", BINS_DTYPE),
+    ("median", MEDIAN_DTYPE),
+):
     _fields[_name] = (_dtype, _at)
     _at += _dtype.itemsize
 _fields["sketch"] = ((SKETCH_DTYPE, (MEMBERS,)), _at)

@@ -1,6 +1,7 @@
 """One (entity, metric): from a value to the rarity of what each online member sees.
 
-Law: a pure fold over the metric's values in log order; the warm-up is buffered and then replayed through the same fold.
+Invariant: a pure fold over the metric's values in log order; the warm-up is buffered and then
+replayed through the same fold.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats32, Ints, Record
 from shared.ensemble.kernels.course.absence import watch_silence
 from shared.ensemble.kernels.course.course_layout import (
     LONG,
@@ -20,9 +22,6 @@ from shared.ensemble.kernels.course.course_layout import (
     SHORT_BLOCK,
     TIME_OF_DAY,
     WARMUP,
-    Floats32,
-    Ints,
-    Record,
 )
 from shared.ensemble.kernels.course.neighbours import (
     DAY_MS,
@@ -33,8 +32,8 @@ from shared.ensemble.kernels.course.neighbours import (
 )
 from shared.ensemble.kernels.course.novelty import push_block, score_novelty
 from shared.ensemble.kernels.course.ranks import add, rank
-from shared.ensemble.kernels.course.scale import chomp, push_median, rescale, robust_scale
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
+from shared.ensemble.kernels.layout import EnsembleParams
 
 MEASURE = 150
 """Values whose median interval is the sampling interval."""
@@ -52,15 +51,15 @@ def _round(x: float) -> int:
 
 
 @njit(cache=True)
-def long_block(warmup: int, knobs: Knobs) -> int:
+def long_block(warmup: int, params: EnsembleParams) -> int:
     """Samples in a block of the long novelty member."""
-    return min(max(1, _round(warmup / knobs.long_blocks)), LONG_BLOCK)
+    return min(max(1, _round(warmup / params.long_blocks)), LONG_BLOCK)
 
 
 @njit(cache=True)
-def season_block(warmup: int, knobs: Knobs) -> int:
+def season_block(warmup: int, params: EnsembleParams) -> int:
     """Bins in a block of the neighbours member."""
-    return min(max(1, _round(warmup / knobs.season_blocks)), SEASON_BLOCK)
+    return min(max(1, _round(warmup / params.season_blocks)), SEASON_BLOCK)
 
 
 @njit(cache=True)
@@ -134,28 +133,33 @@ def _buffer(state: Record, time_ms: int, value: float) -> None:
 
 
 @njit(cache=True)
-def _judge(state: Record, member: int, score: float, count: int, knobs: Knobs) -> None:
-    if score < knobs.floor * (state["high"] - state["low"]):  # differences that small are noise
+def _judge(state: Record, member: int, score: float, count: int, params: EnsembleParams) -> None:
+    if score < params.floor * (state["high"] - state["low"]):  # differences that small are noise
         score = 0.0
     sketch = state["sketch"][member]
     state["rarity"][member] = rank(sketch, score) if count >= FIRST_RANK else 0.0
-    add(sketch, score, knobs.rank_memory * state["warmup"])
+    add(sketch, score, params.rank_memory * state["warmup"])
 
 
 @njit(cache=True)
 def _fold_short(
-    state: Record, time_ms: int, x: float, knobs: Knobs, shape: Floats32, distances: Floats32
+    state: Record,
+    time_ms: int,
+    x: float,
+    params: EnsembleParams,
+    shape: Floats32,
+    distances: Floats32,
 ) -> None:
     """The fast member: every value."""
     middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
     width = state["high"] - state["low"]
     member = state["short"]
-    near = chomp(x, middle, knobs.chomp * width)
-    block = min(max(1, _round(knobs.short_block)), SHORT_BLOCK)
+    near = deadband(x, middle, params.deadband * width)
+    block = min(max(1, _round(params.short_block)), SHORT_BLOCK)
     push_block(member, block, near, near, near)
-    watch_silence(state, near != 0.0, time_ms, block, knobs)
-    score = score_novelty(member, block, max(1, _round(knobs.short_stride)), shape, distances)
-    _judge(state, SHORT, score, member["count"] - 1, knobs)
+    watch_silence(state, near != 0.0, time_ms, block, params)
+    score = score_novelty(member, block, max(1, _round(params.short_stride)), shape, distances)
+    _judge(state, SHORT, score, member["count"] - 1, params)
 
 
 @njit(cache=True)
@@ -165,7 +169,7 @@ def _fold_sample(
     mean: float,
     high: float,
     low: float,
-    knobs: Knobs,
+    params: EnsembleParams,
     shape: Floats32,
     distances: Floats32,
 ) -> None:
@@ -176,65 +180,76 @@ def _fold_sample(
     middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
     width = state["high"] - state["low"]
     long = state["long"]
-    wide = knobs.chomp_long * width
-    block = long_block(warmup, knobs)
+    wide = params.deadband_long * width
+    block = long_block(warmup, params)
     push_block(
-        long, block, chomp(mean, middle, wide), chomp(high, middle, wide), chomp(low, middle, wide)
+        long,
+        block,
+        deadband(mean, middle, wide),
+        deadband(high, middle, wide),
+        deadband(low, middle, wide),
     )
     score = score_novelty(long, block, max(1, block // 2), shape, distances)
-    _judge(state, LONG, score, count, knobs)
+    _judge(state, LONG, score, count, params)
 
-    near = chomp(mean, middle, knobs.chomp * width)
+    near = deadband(mean, middle, params.deadband * width)
     season = state["season"]
-    block = season_block(warmup, knobs)
+    block = season_block(warmup, params)
     per_day = bins_per_day(state["interval_ms"] * state["fold"])
     push_season(season, time_ms - state["origin_ms"], per_day, block, near)
-    score = score_neighbours(season, per_day, block, _round(knobs.slack), _round(knobs.season_days))
-    _judge(state, NEIGHBOURS, score, count, knobs)
+    score = score_neighbours(
+        season, per_day, block, _round(params.slack), _round(params.season_days)
+    )
+    _judge(state, NEIGHBOURS, score, count, params)
 
     expected = expect_time_of_day(state["bins"], time_ms)
     score = 0.0 if math.isnan(expected) else abs(near - expected)
-    push_time_of_day(state["bins"], time_ms, near, knobs.time_memory)
-    _judge(state, TIME_OF_DAY, score, count, knobs)
+    push_time_of_day(state["bins"], time_ms, near, params.time_memory)
+    _judge(state, TIME_OF_DAY, score, count, params)
 
 
 @njit(cache=True)
-def _widen(state: Record, x: float, knobs: Knobs) -> None:
+def _widen(state: Record, x: float, params: EnsembleParams) -> None:
     """Move running median and range."""
     warmup = state["warmup"]
     state["low"] = min(state["low"], x)
     state["high"] = max(state["high"], x)
-    if knobs.range_memory > 0.0:
+    if params.range_memory > 0.0:
         middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
-        rate = 1.0 / (knobs.range_memory * warmup * state["fold"])
+        rate = 1.0 / (params.range_memory * warmup * state["fold"])
         state["low"] += (min(middle, x) - state["low"]) * rate
         state["high"] += (max(middle, x) - state["high"]) * rate
-    stride = max(1, _round(knobs.median_memory * warmup * state["fold"] / 127.0))
+    stride = max(1, _round(params.median_memory * warmup * state["fold"] / 127.0))
     if state["seen"] % stride == 0:
         push_median(state["median"], x)
 
 
 @njit(cache=True)
-def _join(state: Record, knobs: Knobs) -> float:
-    """Weighted mean of the members' rarities (0 where none has a weight), smoothed, per unit of time."""
+def _join(state: Record, params: EnsembleParams) -> float:
+    """Weighted mean of the members' rarities (0 where none has a weight), smoothed.
+
+    Per unit of time.
+    """
     rarity = state["rarity"]
-    weights = knobs.weight_long + knobs.weight_neighbours + knobs.weight_time + knobs.weight_short
+    weights = (
+        params.weight_long + params.weight_neighbours + params.weight_time + params.weight_short
+    )
     joint = 0.0
     if weights > 0.0:
         joint = (
-            knobs.weight_long * rarity[LONG]
-            + knobs.weight_neighbours * rarity[NEIGHBOURS]
-            + knobs.weight_time * rarity[TIME_OF_DAY]
-            + knobs.weight_short * rarity[SHORT]
+            params.weight_long * rarity[LONG]
+            + params.weight_neighbours * rarity[NEIGHBOURS]
+            + params.weight_time * rarity[TIME_OF_DAY]
+            + params.weight_short * rarity[SHORT]
         ) / weights
     state["joint"] = joint
-    state["smooth"] += knobs.smoothing * (joint - state["smooth"])
+    state["smooth"] += params.smoothing * (joint - state["smooth"])
     smoothed: float = 0.5 * (joint + state["smooth"])
-    return smoothed + knobs.interval_weight * math.log10(state["interval_ms"] / 300_000.0)
+    return smoothed + params.interval_weight * math.log10(state["interval_ms"] / 300_000.0)
 
 
 @njit(cache=True)
-def _start(state: Record, knobs: Knobs, shape: Floats32, distances: Floats32) -> None:
+def _start(state: Record, params: EnsembleParams, shape: Floats32, distances: Floats32) -> None:
     """End the warm-up: take the scale from it and replay it."""
     n = state["count"]
     times = state["warm_ms"][:n].copy()
@@ -260,12 +275,18 @@ def _start(state: Record, knobs: Knobs, shape: Floats32, distances: Floats32) ->
     for i in range(n):
         x = rescale(values[i, 0], centre, spread)
         if state["fold"] == 1:
-            _fold_short(state, times[i], x, knobs, shape, distances)
+            _fold_short(state, times[i], x, params, shape, distances)
         _fold_sample(
-            state, times[i], x, rescale(values[i, 1], centre, spread), rescale(values[i, 2], centre, spread),
-            knobs, shape, distances,
-        )  # fmt: skip
-        state["score"] = _join(state, knobs)
+            state,
+            times[i],
+            x,
+            rescale(values[i, 1], centre, spread),
+            rescale(values[i, 2], centre, spread),
+            params,
+            shape,
+            distances,
+        )
+        state["score"] = _join(state, params)
 
 
 @njit(cache=True)
@@ -274,7 +295,7 @@ def fold_value(
     time_ms: int,
     value: float,
     warmup: int,
-    knobs: Knobs,
+    params: EnsembleParams,
     shape: Floats32,
     distances: Floats32,
 ) -> None:
@@ -297,41 +318,48 @@ def fold_value(
         ):
             _measure(state, warmup)
         if state["phase"] == 1 and state["count"] >= state["warmup"]:
-            _start(state, knobs, shape, distances)
+            _start(state, params, shape, distances)
         return
     centre = state["centre"]
     spread = state["spread"]
     x = rescale(value, centre, spread)
-    _widen(state, x, knobs)
-    _fold_short(state, time_ms, x, knobs, shape, distances)
+    _widen(state, x, params)
+    _fold_short(state, time_ms, x, params, shape, distances)
     _open(state, value)
     if state["in_fold"] == state["fold"]:
         state["in_fold"] = 0
         mean = x if state["fold"] == 1 else rescale(state["open_sum"], centre, spread)
         _fold_sample(
-            state, time_ms, mean, rescale(state["open_high"], centre, spread), rescale(state["open_low"], centre, spread),
-            knobs, shape, distances,
-        )  # fmt: skip
-    state["score"] = _join(state, knobs)
+            state,
+            time_ms,
+            mean,
+            rescale(state["open_high"], centre, spread),
+            rescale(state["open_low"], centre, spread),
+            params,
+            shape,
+            distances,
+        )
+    state["score"] = _join(state, params)
 
 
 @njit(cache=True)
-def alarms(state: Record, z: float, time_ms: int, threshold: float, knobs: Knobs) -> bool:
+def alarms(state: Record, z: float, time_ms: int, threshold: float, params: EnsembleParams) -> bool:
     """Say whether a sample opens an alarm of the course.
 
-    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times that of the alarm; each alarm raises
-    the bar by ``habituation``, which fades over ``habituation_memory`` warm-ups, beyond ``habit_often`` of them with their square.
+    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times
+    that of the alarm; each alarm raises the bar by ``habituation``, which fades over
+    ``habituation_memory`` warm-ups, beyond ``habit_often`` of them with their square.
     """
     warmup_ms = state["warmup"] * state["fold"] * state["interval_ms"]
     since = np.float64(time_ms - state["row_ms"]) if state["row_ms"] > 0 else 0.0
     state["row_ms"] = time_ms
-    state["habit"] *= math.exp(-since / (knobs.habituation_memory * warmup_ms))
+    state["habit"] *= math.exp(-since / (params.habituation_memory * warmup_ms))
     habit = state["habit"]
-    effective = z - knobs.habituation * habit * max(1.0, habit / knobs.habit_often)
+    effective = z - params.habituation * habit * max(1.0, habit / params.habit_often)
     if effective < threshold:
         return False
-    quiet = state["alarm_ms"] > 0 and time_ms - state["alarm_ms"] <= knobs.refractory * warmup_ms
-    if quiet and effective < knobs.break_through * state["alarm_z"]:
+    quiet = state["alarm_ms"] > 0 and time_ms - state["alarm_ms"] <= params.refractory * warmup_ms
+    if quiet and effective < params.break_through * state["alarm_z"]:
         return False
     state["alarm_ms"] = time_ms
     state["alarm_z"] = effective

@@ -1,6 +1,7 @@
 """Season: the same time of day on the days before, as neighbours and as an average.
 
-Law: places in the day come from event time alone; a gap is bridged by the last level and costs no more than the ring.
+Invariant: places in the day come from event time alone; a gap is bridged by the last level and
+costs no more than the ring.
 """
 
 from __future__ import annotations
@@ -10,12 +11,12 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.course.course_layout import (
     SEASON_BLOCK,
     SEASON_RING,
     SEASON_WINDOW,
     TIME_BINS,
-    Record,
 )
 
 DAY_MS = 86_400_000
@@ -69,10 +70,11 @@ def push_season(season: Record, since_ms: int, bins_per_day: int, block: int, va
 
 @njit(cache=True)
 def score_neighbours(season: Record, bins_per_day: int, block: int, slack: int, days: int) -> float:
-    """Distance of the newest SEASON_WINDOW block means to the best window at the same time of day, per block.
+    """Return how far the newest window is from the best one at the same time of day, per block.
 
-    Windows of the last ``days`` days, shifted by up to ``slack`` blocks; 0 until there is one.
-    Cost: O(days slack SEASON_WINDOW).
+    Windows are SEASON_WINDOW block means, of the last ``days`` days, shifted by up to ``slack``
+    blocks; 0 until there is one.
+    Twin: tests/reference/neighbours.py::neighbour_scores. Cost: O(days slack SEASON_WINDOW).
     """
     means = season["means"]
     newest = season["bins"] - 1
@@ -99,7 +101,7 @@ def score_neighbours(season: Record, bins_per_day: int, block: int, slack: int, 
 
 @njit(cache=True)
 def expect_time_of_day(bins: Record, time_ms: int) -> float:
-    """Level of the time of day: its bin and both neighbours, weighted by what they have seen; NaN before any."""
+    """Return the level of this and both neighbouring bins of the day, by weight; NaN before any."""
     at = time_ms % DAY_MS * TIME_BINS // DAY_MS
     total = 0.0
     weight = 0.0
@@ -112,7 +114,10 @@ def expect_time_of_day(bins: Record, time_ms: int) -> float:
 
 @njit(cache=True)
 def push_time_of_day(bins: Record, time_ms: int, value: float, memory: float) -> None:
-    """Move the levels of this time of day and towards a value; the mean of the last ``memory`` values."""
+    """Move the level of this time of day towards a value.
+
+    The mean of the last ``memory`` values.
+    """
     at = time_ms % DAY_MS * TIME_BINS // DAY_MS
     seen = min(np.float64(bins["seen"][at]) + 1.0, memory)
     level = np.float64(bins["level"][at])

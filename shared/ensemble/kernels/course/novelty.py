@@ -1,7 +1,9 @@
-"""Novelty: how far the shape of the newest blocks is from everything that the series has shown before.
+"""Novelty: how far the shape of the newest blocks is from all that the series has shown before.
 
-Law: a vector joins the library only when it is older than the blocks it is compared with, and the library covers: when it is
-full, the vector that is nearest to another one gives way, so what was rare stays.
+Invariant: a vector joins the library only when it is older than the blocks it is compared with, and
+the
+library covers: when it is full, the vector that is nearest to another one gives way, so what was
+rare stays.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY, Floats32, Record
+from shared.ensemble.kernels.array_types import Floats32, Record
+from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY
 
 
 @njit(cache=True)
@@ -45,7 +48,10 @@ def push_block(member: Record, block: int, mean: float, high: float, low: float)
 
 @njit(cache=True)
 def read_shape(member: Record, block: int, back: int, shape: Floats32) -> None:
-    """Write the vector as it was ``back`` samples ago: mean, maximum and minimum of each of the newest BLOCKS blocks."""
+    """Write mean, maximum and minimum of each of the BLOCKS blocks.
+
+    As they were ``back`` samples ago.
+    """
     stats = member["stats"]
     newest = member["count"] - 1 - back
     for k in range(BLOCKS):
@@ -72,7 +78,7 @@ def measure(member: Record, shape: Floats32, distances: Floats32) -> float:
             distances[r] += gap * gap
     if size == 0:
         return -1.0
-    # bits of floats >= 0 are ordered as integers are, and an integer minimum runs in vector registers
+    # bits of floats >= 0 are ordered as integers are; an integer minimum runs in vector registers
     bits = distances.view(np.int32)
     least = bits[0]
     for r in range(1, size):

@@ -1,7 +1,9 @@
-"""Calibration: a score becomes -log10 of its rank among the older scores of its own series, in bounded memory.
+"""Calibration: a score becomes -log10 of its rank among the older scores of its own series.
 
-Law: ranks decay with age and nothing else; the EXACT largest scores are kept one by one, below them an entry never holds more
-than a small share of the weight above it.
+In bounded memory.
+
+Invariant: ranks decay with age and nothing else; the EXACT largest scores are kept one by one,
+below them an entry never holds more than a small share of the weight above it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.course.course_layout import EXACT, SKETCH, Record
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.course.course_layout import EXACT, SKETCH
 
 USUAL = 0.4343
 """Mean rarity of a score like any other: 1 / ln 10."""
@@ -49,7 +52,7 @@ def _insert(sketch: Record, at: int, low: np.float32, high: np.float32, weight: 
 
 @njit(cache=True)
 def _merge(sketch: Record) -> int:
-    """Join the two neighbours below the exact ones that weigh least against what is above; return the lower's place."""
+    """Join the two neighbours below the exact ones that weigh least; returns the lower's place."""
     weight = sketch["weight"]
     size = sketch["size"]
     above = 0.0
@@ -92,7 +95,9 @@ def _fade(sketch: Record) -> None:
 
 @njit(cache=True)
 def rank(sketch: Record, score: float) -> float:
-    """-log10((weight above + half the ties + 1) / (weight + 1)), weights decayed by age; 0 before the first score.
+    """-log10((weight above + half the ties + 1) / (weight + 1)), weights decayed by age.
+
+    0 before the first score.
 
     Twin: tests/reference/calibration.py::rank.  Cost: O(entries above).
     """
@@ -126,7 +131,7 @@ def exceeds_all(sketch: Record, score: float) -> bool:
 
 @njit(cache=True)
 def _split(sketch: Record, at: int, value: np.float32) -> None:
-    """Cut an interval in two at a value, so that one which comes again and again ends at a border; else in the middle."""
+    """Cut an interval in two at a value, so that one that comes often ends at a border."""
     low = sketch["low"]
     high = sketch["high"]
     cut = value

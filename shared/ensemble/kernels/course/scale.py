@@ -1,6 +1,9 @@
-"""Linear scale from the warm-up, running median and range, and the chomp that keeps noise from looking novel.
+"""Linear scale from the warm-up, running median and range.
 
-Law: amplitude is never warped: what leaves here is an affine function of what came in, or zero.
+The deadband that keeps noise from looking novel.
+
+Invariant: amplitude is never warped: what leaves here is an affine function of what came in, or
+zero.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.course.course_layout import MEDIAN, Floats, Record
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.course.course_layout import MEDIAN
 
 LIMIT = 1e9
 """Scaled values are clipped to +-LIMIT, so that sums of their squares stay finite in float32."""
@@ -23,8 +27,8 @@ def robust_scale(values: Floats) -> tuple[float, float]:
     """Centre and spread of a warm-up.
 
     values  : float64 (n,), n >= 1, finite
-    returns : median (upper of the middle two); the larger of (q90 - q10) / 2.56 and a tenth of the standard deviation, but at
-              least 1 % of |median|, and > 0
+    returns : median (upper of the middle two); the larger of (q90 - q10) / 2.56 and a tenth of the
+              standard deviation, but at least 1 % of |median|, and > 0
 
     Cost: O(n log n).
     """
@@ -87,7 +91,7 @@ def push_median(median: Record, value: float) -> None:
 
 
 @njit(cache=True)
-def chomp(value: float, middle: float, width: float) -> float:
+def deadband(value: float, middle: float, width: float) -> float:
     """Distance from the middle; zero when less than width."""
     distance = value - middle
     return 0.0 if abs(distance) < width else distance

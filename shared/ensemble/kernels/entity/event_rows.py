@@ -1,15 +1,20 @@
 """Events: what a record says of an episode, and the numbers that its sentence needs.
 
-Invariant: every number can be recomputed from the rows, and is about the metric and row that it names.
+Invariant: every number can be recomputed from the rows, and is about the metric and row that it
+names.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.entity.evidence import severity_of
+from shared.ensemble.kernels.entity.row import Reported, Row, decode_value
 from shared.ensemble.kernels.layout import (
     AS_IT_IS,
     BIN_MS,
@@ -29,32 +34,10 @@ from shared.ensemble.kernels.layout import (
     STUCK,
     TWO,
     VALUE,
-    Floats,
-    Record,
 )
 from shared.ensemble.kernels.metric.interval import FASTEST_MS
 from shared.ensemble.kernels.outputs import CLOSED, OPEN
 from shared.ensemble.kernels.season import extremes
-
-
-@njit(cache=True)
-def severity_of(q: float) -> float:
-    """0..1: .5 at the level, never falling."""
-    if math.isnan(q):
-        return q
-    return 1.0 - 0.5 / q if q >= 1.0 else 0.5 * q
-
-
-@njit(cache=True)
-def class_of(q: float) -> int:
-    """Severity class of a ratio: 1 minor, 2 major, 3 critical."""
-    s = severity_of(q)
-    return 3 if s >= 0.9 else 2 if s >= 0.75 else 1
-
-
-@njit(cache=True)
-def decode_value(m: Record, x: float) -> float:
-    return m["centre"] + m["scale"] * x
 
 
 @njit(cache=True)
@@ -66,33 +49,39 @@ def measure_of(m: Record) -> int:
     return MINUTE_MEAN if fast else AS_IT_IS
 
 
+class About(NamedTuple):
+    """What an event is about."""
+
+    column: int  # -1 = the entity
+    key: int  # kind of its episode
+    seen_by: int  # the view
+
+
 @njit(cache=True)
 def write_event(
-    events: Record,
-    at: int,
-    row: int,
-    offset: int,
-    entity: int,
-    column: int,
-    key: int,
+    v: Record,
+    row: Row,
+    about: About,
     phase: int,
-    view: int,
-    t: int,
     value: float,
-    q: float,
+    ratio: float,
     threshold: float,
     ep: Record,
 ) -> None:
+    """Write what is said of an episode at a row; ``describe`` adds what its sentence needs.
+
+    v     : EVENT_DTYPE, out
+    ep    : EPISODE_DTYPE; remembers the row's offset where it opens
+    """
     if phase == OPEN:
-        ep["opened_at"] = offset
-    v = events[at]
-    v["row"] = row
-    v["entity"] = entity
-    v["metric"] = column
+        ep["opened_at"] = row.offset
+    v["row"] = row.place
+    v["entity"] = row.entity
+    v["metric"] = about.column
     v["phase"] = phase
-    v["key"] = key
-    v["view"] = view
-    v["direction"] = 0 if key >= SHAPE else 1 if key == FAST_UP or key == LEVEL_UP else -1
+    v["key"] = about.key
+    v["view"] = about.seen_by
+    v["direction"] = 0 if about.key >= SHAPE else 1 if about.key in (FAST_UP, LEVEL_UP) else -1
     v["reason"] = 0
     v["cold"] = 0
     v["measure"] = AS_IT_IS
@@ -101,7 +90,7 @@ def write_event(
     v["episode_ms"] = ep["opened_ms"]
     v["seen_ms"] = ep["seen_ms"]
     v["start_ms"] = ep["start_ms"]
-    v["time_ms"] = t
+    v["time_ms"] = row.time_ms
     v["peak_ms"] = ep["peak_ms"]
     v["value"] = value
     v["expected"] = v["lower"] = v["upper"] = v["usual"] = v["history_ms"] = math.nan
@@ -110,15 +99,15 @@ def write_event(
     v["width_ms"] = BIN_MS
     v["peak_value"] = ep["peak_value"]
     v["peak_expected"] = ep["peak_expected"]
-    v["score"] = q
-    v["severity"] = severity_of(q)
+    v["score"] = ratio
+    v["severity"] = severity_of(ratio)
     v["peak_severity"] = severity_of(np.float64(ep["peak"]))
     v["threshold"] = threshold
 
 
 @njit(cache=True)
 def _count_days(v: Record, m: Record, tmp: Floats) -> None:
-    """Count the days before, without a gap of knowledge, that had no value as extreme about this time of day."""
+    """Count the days before that had no value as extreme about this time of day, newest first."""
     high, low = tmp[300:328], tmp[330:358]
     extremes(m, m["day"], m["bin"], high, low)
     up = v["value"] > v["expected"]
@@ -157,10 +146,15 @@ def _say_amounts(v: Record, m: Record, t: int) -> None:
 
 
 @njit(cache=True)
-def describe(v: Record, m: Record, bar: float, t: int, tmp: Floats) -> None:
+def describe(v: Record, m: Record, level: float, t: int, tmp: Floats) -> None:
+    """Add the numbers that a sentence about a metric needs.
+
+    level : the entity's level, by which the band is wider
+    tmp   : float64 (>= 400,)  scratch
+    """
     expected = decode_value(m, m["missed_usual"] if v["view"] == MISSED else m["expected"])
-    half_up = np.float64(m["bar"][VALUE, 0]) * m["spread"] * m["scale"] * bar
-    half_down = np.float64(m["bar"][VALUE, 1]) * m["spread"] * m["scale"] * bar
+    half_up = np.float64(m["return_level"][VALUE, 0]) * m["spread"] * m["scale"] * level
+    half_down = np.float64(m["return_level"][VALUE, 1]) * m["spread"] * m["scale"] * level
     v["expected"] = expected
     v["lower"] = expected - half_down
     v["upper"] = expected + half_up
@@ -174,44 +168,29 @@ def describe(v: Record, m: Record, bar: float, t: int, tmp: Floats) -> None:
 
 
 @njit(cache=True)
-def describe_joint(
-    v: Record,
-    metrics: Record,
-    slots: Floats,
-    columns: Floats,
-    n: int,
-    bar: float,
-    t: int,
-    tmp: Floats,
-) -> None:
-    """Write the numbers of a joint event: those of the metric that moved most, and how many moved."""
-    for j in range(n):
-        if columns[j] == v["metric"]:
-            v["value"] = metrics[slots[j]]["last"]
-            describe(v, metrics[slots[j]], bar, t, tmp)
-    v["amount"] = max(2, n // 4)
-    v["usual_amount"] = n
+def describe_joint(v: Record, of: Reported, level: float, t: int, tmp: Floats) -> None:
+    """Add the numbers of a joint event: those of the metric that moved most, and how many moved."""
+    for j in range(of.n):
+        if of.columns[j] == v["metric"]:
+            m = of.metrics[of.slots[j]]
+            v["value"] = m["last"]
+            describe(v, m, level, t, tmp)
+    v["amount"] = max(2, of.n // 4)
+    v["usual_amount"] = of.n
 
 
 @njit(cache=True)
 def write_quality_event(
-    events: Record,
-    at: int,
-    row: int,
-    entity: int,
-    column: int,
-    phase: int,
-    t: int,
-    since_ms: int,
-    amount: float,
-) -> int:
-    """Write a data-quality verdict."""
-    v = events[at]
-    v["row"] = row
-    v["entity"] = entity
+    v: Record, row: Row, column: int, phase: int, since_ms: int, amount: float
+) -> None:
+    """Write a verdict about the data: a gap, an absence, a flat line.
+
+    since_ms : newest time before it; amount: rows or values that were expected, or the flat value
+    """
+    v["row"] = row.place
+    v["entity"] = row.entity
     v["metric"] = column
     v["phase"] = phase
-    v["time_ms"] = t
+    v["time_ms"] = row.time_ms
     v["start_ms"] = since_ms
     v["value"] = amount
-    return at + 1

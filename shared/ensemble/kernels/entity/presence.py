@@ -10,16 +10,21 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import bounded
-from shared.ensemble.kernels.layout import BIN_MS, BINS, DAY_MS, DAYS, HOUR_MS, Floats, Record
+from shared.ensemble.kernels.entity.row import Reported
+from shared.ensemble.kernels.layout import BIN_MS, BINS, DAY_MS, DAYS, HOUR_MS
 from shared.ensemble.kernels.season import is_weekend
 
 
 @njit(cache=True)
-def expected_rows(e: Record, before: int, now: int, local_before: int, local_now: int) -> float:
-    """Rows that one would expect between two rows, by the last days of the same kind; silence that recurs expects none.
+def expected_rows(e: Record, local_before: int, local_now: int) -> float:
+    """Return the rows that one would expect between two rows; silence that recurs expects none.
 
-    Cost: O(bins of the gap, at most three days).
+    local_before, local_now : local ms of both
+
+    Per bin of the gap, at most three days of them: the share of the last days of the same kind
+    (working day, weekend) on which rows came. Cost: O(bins of the gap).
     """
     first, last = local_before // BIN_MS + 1, local_now // BIN_MS
     last = min(last, first + 3 * BINS)
@@ -47,6 +52,7 @@ def expected_rows(e: Record, before: int, now: int, local_before: int, local_now
 
 @njit(cache=True)
 def mark_present(e: Record, local_ms: int) -> None:
+    """Remember that rows came in this bin of this day."""
     day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
     last = e["present_day"][bin_] - 1
     bits = e["present"][bin_]
@@ -62,9 +68,14 @@ def mark_present(e: Record, local_ms: int) -> None:
 
 @njit(cache=True)
 def is_absent(m: Record, local_ms: int) -> bool:
-    """Whether a metric that is not in its entity's rows has been missing for long, by when it usually comes; asked once an hour."""
+    """Say whether a metric that its entity's rows leave out has been missing for long.
+
+    Asked once an hour: bins since its newest value add the share of the last week's days on which
+    it
+    came then; at twelve expected values it is missing, and said once.
+    """
     m["absent_hour"] = local_ms // HOUR_MS
-    if m["absent_said"] == 1 or m["live_ms"] < DAY_MS:
+    if m["absent_reported"] == 1 or m["live_ms"] < DAY_MS:
         return False
     day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
     newest = np.int64(m["day"]) * BINS + m["bin"]
@@ -83,24 +94,24 @@ def is_absent(m: Record, local_ms: int) -> bool:
             if d - age <= last and last - (d - age) < DAYS:
                 there += 1 if m["memory"][b, (d - age) % DAYS] != -32768 else 0
             days += 1
-        m["absent"] += there / days
-    if m["absent"] >= 12.0:
-        m["absent_said"] = 1
+        m["expected_absent"] += there / days
+    if m["expected_absent"] >= 12.0:
+        m["absent_reported"] = 1
         return True
     return False
 
 
 @njit(cache=True)
-def is_duplicate(
-    metrics: Record, places: Floats, columns: Floats, values: Floats, n: int, t: int
-) -> bool:
-    """Whether a row repeats time and values of the newest one."""
+def is_duplicate(of: Reported, values: Floats, t: int) -> bool:
+    """Whether a row repeats time and values of the newest one.
+
+    values : float64 (M,)  NaN = missing
+    """
     same = False
-    for j in range(n):
-        x = values[columns[j]]
+    for j in range(of.n):
+        x, m = values[of.columns[j]], of.metrics[of.slots[j]]
         if math.isnan(x):
             continue
-        m = metrics[places[j]]
         if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != bounded(x):
             return False
         same = True

@@ -1,16 +1,22 @@
-"""Several metrics together: what the others do not account for, and many that move a little at once.
+"""Several metrics together: what the others do not account for.
 
-Invariant: cost is M times that of one metric (at most MEMBERS enter the combination); sums in fixed order.
+Many that move a little at once.
+
+Invariant: cost is M times that of one metric (at most MEMBERS enter the combination); sums in fixed
+order.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Array, Floats, Record
 from shared.ensemble.kernels.codes import clip, fade
+from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.layout import (
     CROSS,
     DAY_MS,
@@ -19,9 +25,7 @@ from shared.ensemble.kernels.layout import (
     JOINT,
     MEMBERS,
     TRAINED,
-    Floats,
-    Knobs,
-    Record,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 
@@ -30,8 +34,11 @@ from shared.ensemble.kernels.return_levels import bound, push, return_level
 def invert(a: Floats, n: int, out: Floats, low: Floats) -> bool:
     """Invert a symmetric positive matrix by Cholesky in fixed order.
 
-    a, out, low : float64 (n, n) or larger; returns whether it is positive
-    Cost        : O(n^3)
+    a, out, low : float64 (n, n) or larger; low: out, the factor L of a = L L'
+    returns     : whether a is positive definite; if not, out is not written
+
+    Each column of the inverse solves L L' x = e. Source: Golub, Van Loan, "Matrix Computations",
+    4.2. Twin: numpy.linalg.inv. Cost: O(n^3).
     """
     for j in range(n):
         for i in range(j, n):
@@ -58,34 +65,39 @@ def invert(a: Floats, n: int, out: Floats, low: Floats) -> bool:
     return True
 
 
+class CombinationWork(NamedTuple):
+    """Scratch of ``combine``: float64 (MEMBERS,) and three of (MEMBERS, MEMBERS)."""
+
+    z: Floats
+    a: Floats
+    b: Floats
+    c: Floats
+
+
 @njit(cache=True)
 def combine(
-    e: Record,
-    metrics: Record,
-    slots: Floats,
-    here: Floats,
-    n: int,
-    t: int,
-    dt: float,
-    iv: float,
-    knobs: Knobs,
-    use: int,
-    z: Floats,
-    a: Floats,
-    b: Floats,
-    c: Floats,
+    e: Record, of: Reported, row: Row, params: EnsembleParams, use: int, work: CombinationWork
 ) -> None:
-    """Judge each metric by what the others say; the mean of an hour of what they leave over, in its spread.
+    """Judge each metric by what the entity's others say of it.
 
-    slots   : int32 (>= n,)    places of the metrics that the entity has, at most MEMBERS enter
-    here    : bool (>= n,)     judged in this row
-    z       : float64 (MEMBERS,) scratch; a, b, c : float64 (MEMBERS, MEMBERS) scratch
+    row  : interval_ms usual, time_ms and passed_ms of the row
+    use  : views that may alarm, a bit each
+    work : scratch; at most MEMBERS metrics enter
+
+    z are the deviations of the row, S their decayed covariance (4 days), P its inverse, anew once
+    an
+    hour. (P z)_j / sqrt(P_jj) is what the regression of z_j on the others leaves over, in its own
+    spread (Gaussian conditionals: Rue, Held, "Gaussian Markov Random Fields", 2.2); the view is its
+    mean over an hour. Only a metric that the others explain by half, 1 - 1 / (P_jj S_jj), is
+    judged.
+    Cost: O(M^2) a row, O(M^3) an hour.
     """
-    n = min(n, MEMBERS)
+    n, t, dt, iv = min(of.n, MEMBERS), row.time_ms, row.passed_ms, row.interval_ms
+    z, a, b, c = work.z, work.a, work.b, work.c
     count = 0
     for j in range(n):
-        z[j] = clip(metrics[slots[j]]["plain"], 6.0) if here[j] else 0.0
-        count += 1 if here[j] else 0
+        z[j] = clip(of.metrics[of.slots[j]]["plain"], 6.0) if of.here[j] else 0.0
+        count += 1 if of.here[j] else 0
     if 2 * count <= n:
         return
     if e["members"] != n:
@@ -94,7 +106,7 @@ def combine(
     if e["pairs_ok"] == 1:
         learn = fade(dt, max(3_600_000.0, 4.0 * iv))
         for j in range(n):
-            if not here[j]:
+            if not of.here[j]:
                 continue
             s = 0.0
             for k in range(n):
@@ -103,16 +115,16 @@ def combine(
             old = np.float64(e["residual"][j])
             new = old + (s - old) * learn
             e["residual"][j] = new
-            m = metrics[slots[j]]
+            m = of.metrics[of.slots[j]]
             if e["explained"][j] > 0.5:
                 side = 0 if new > 0.0 else 1
-                bar = np.float64(m["bar"][CROSS, side])
-                if bar <= 0.0:
-                    bar = 2.0 * knobs.floor_cross
-                if m["live_ms"] > 0.5 * DAY_MS and abs(new) > m["most"][CROSS, side]:
-                    m["most"][CROSS, side] = bound(abs(new), bar, m["maxima_n"])
+                limit: float = np.float64(m["return_level"][CROSS, side])
+                if limit <= 0.0:
+                    limit = 2.0 * params.floor_cross
+                if m["live_ms"] > 0.5 * DAY_MS and abs(new) > m["daily_maximum"][CROSS, side]:
+                    m["daily_maximum"][CROSS, side] = bound(abs(new), limit, m["maxima_n"])
                 if (use >> CROSS) & 1:
-                    m["q"][CROSS] = new / bar
+                    m["ratio"][CROSS] = new / limit
     learn = fade(dt, 4.0 * DAY_MS)
     e["pairs_w"] += (1.0 - e["pairs_w"]) * learn
     for j in range(n):
@@ -136,31 +148,33 @@ def combine(
 
 @njit(cache=True)
 def join(
-    e: Record,
-    metrics: Record,
-    slots: Floats,
-    here: Floats,
-    n: int,
-    watched: bool,
-    knobs: Knobs,
-    top: Floats,
+    e: Record, of: Reported, asked: Array, watched: bool, params: EnsembleParams, top: Floats
 ) -> float:
-    """Largest ratio of the k-th largest jump, deviation and quarter-hour mean of a row's metrics to its level.
+    """Return the largest ratio of the row's joint figures to their levels.
 
-    top : float64 (>= n,)  scratch
+    asked   : bool (>= n,)     metrics that count: judged, and deviating as the user asks
+    watched : whether today's largest figures are remembered
+    top     : float64 (>= n,)  scratch
+
+    A figure is the k-th largest size of a row's jumps, deviations or quarter-hour means, k a
+    quarter
+    of the metrics, at least 2: the order statistic that k independent outliers reach, and one does
+    not. Its level is learned from its own days, so that dependence between metrics is in it.
+    Twin: tests/reference/episodes.py::joint.
     """
-    e["joint_q"] = 0.0
+    e["joint_ratio"] = 0.0
+    n = of.n
     if n < 3:
         return 0.0
     place = max(2, n // 4)
-    best = 0.0
+    best: float = 0.0
     for r in range(JOINT):
         count = 0
         for j in range(n):
-            if not here[j]:
+            if not asked[j]:
                 continue
-            m = metrics[slots[j]]
-            x = abs(m["near_jump"] if r == 0 else m["deviation"] if r == 1 else m["ew"][0])
+            m = of.metrics[of.slots[j]]
+            x = abs(m["near_jump"] if r == 0 else m["deviation"] if r == 1 else m["means"][0])
             x = min(x, 30.0)
             at = count
             if count < place:
@@ -174,100 +188,114 @@ def join(
                 at -= 1
             top[at] = x
         x = top[place - 1] if count >= place else 0.0
-        floor = knobs.joint_jump if r == 0 else knobs.joint_value if r == 1 else knobs.joint_quarter
-        bar = np.float64(e["joint_bar"][r])
-        if bar <= 0.0:
-            bar = 2.0 * floor
-        if watched and x > e["joint_most"][r]:
-            e["joint_most"][r] = bound(x, bar, e["maxima_n"])
-        best = max(best, x / bar)
+        floor = (
+            params.joint_jump if r == 0 else params.joint_value if r == 1 else params.joint_quarter
+        )
+        limit: float = np.float64(e["joint_levels"][r])
+        if limit <= 0.0:
+            limit = 2.0 * floor
+        if watched and x > e["joint_daily_maxima"][r]:
+            e["joint_daily_maxima"][r] = bound(x, limit, e["maxima_n"])
+        best = max(best, x / limit)
     if watched:
-        e["joint_top"] = max(e["joint_top"], bound(best, max(e["joint_level"], 1.0), e["maxima_n"]))
-    best /= max(e["joint_level"], 1.0)
-    e["joint_q"] = best
-    return best
+        e["joint_daily_ratio"] = max(
+            e["joint_daily_ratio"], bound(best, max(e["joint_return_level"], 1.0), e["maxima_n"])
+        )
+    best /= max(e["joint_return_level"], 1.0)
+    e["joint_ratio"] = best
+    return float(best)
 
 
 @njit(cache=True)
 def follow_trained(
-    e: Record, rarity: float, t: int, dt: float, iv: float, knobs: Knobs, use: int
+    e: Record, rarity: float, t: int, dt: float, iv: float, params: EnsembleParams, use: int
 ) -> bool:
     """Put what a trained model says of a row over its level; returns whether it said something.
 
     rarity : -log10 of the share of training rows that reach the row's score; NaN = not known
     """
-    e["trained_q"] = 0.0
+    e["trained_ratio"] = 0.0
     if math.isnan(rarity) or not (use >> TRAINED) & 1:
         return False
     rarity = clip(rarity, 8.0)
     e["trained_mean"] += (rarity - e["trained_mean"]) * fade(dt, max(900_000.0, 1.5 * iv))
     e["trained_live_ms"] += dt
     size = 0.5 * (rarity + e["trained_mean"])
-    bar = e["trained_bar"] if e["trained_bar"] > 0.0 else 2.0 * knobs.floor_trained
+    limit = e["trained_level"] if e["trained_level"] > 0.0 else 2.0 * params.floor_trained
     if e["trained_live_ms"] > 0.5 * DAY_MS:
-        e["trained_most"] = max(e["trained_most"], bound(size, bar, e["trained_days"]))
-    e["trained_q"] = size / bar
+        e["trained_daily_maximum"] = max(
+            e["trained_daily_maximum"], bound(size, limit, e["trained_days"])
+        )
+    e["trained_ratio"] = size / limit
     return True
 
 
 @njit(cache=True)
-def _close_trained_day(e: Record, knobs: Knobs, tmp: Floats) -> None:
+def _close_trained_day(e: Record, params: EnsembleParams, tmp: Floats) -> None:
     if e["trained_live_ms"] <= DAY_MS:
         return
-    e["trained_days"] = push(e["trained_maxima"], e["trained_days"], e["trained_most"])
-    e["trained_most"] = 0.0
+    e["trained_days"] = push(e["trained_maxima"], e["trained_days"], e["trained_daily_maximum"])
+    e["trained_daily_maximum"] = 0.0
     n = min(e["trained_days"], DAYS)
-    floor = knobs.floor_trained
+    floor = params.floor_trained
     level = return_level(
         e["trained_maxima"],
         n,
         0.3 * floor,
-        knobs.return_trained,
-        knobs.slope,
-        knobs.trust_view,
+        params.return_trained,
+        params.slope,
+        params.trust_view,
         tmp,
     )
-    e["trained_bar"] = max(level, floor * (1.0 + knobs.early / n))
+    e["trained_level"] = max(level, floor * (1.0 + params.early / n))
 
 
 @njit(cache=True)
-def close_day(e: Record, knobs: Knobs, judged: bool, metrics: int, tmp: Floats) -> None:
-    """End the entity's day: levels of the joint view, of the trained one and of the largest ratio."""
-    _close_trained_day(e, knobs, tmp)
+def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp: Floats) -> None:
+    """End the entity's day: levels of the joint view, of the trained one and of the largest ratio.
+
+    judged  : whether the day counts
+    metrics : of the entity; more of them reach any level more often
+    tmp     : float64 (>= DAYS,)  scratch
+    """
+    _close_trained_day(e, params, tmp)
     if judged:
         count = e["maxima_n"]
-        push(e["maxima"], count, e["most"])
-        push(e["joint_tops"], count, e["joint_top"])
+        push(e["maxima"], count, e["daily_maximum"])
+        push(e["joint_ratios"], count, e["joint_daily_ratio"])
         for r in range(JOINT):
-            push(e["joint_maxima"][r], count, e["joint_most"][r])
+            push(e["joint_maxima"][r], count, e["joint_daily_maxima"][r])
         e["maxima_n"] = count + 1
-    e["most"] = 0.0
+    e["daily_maximum"] = 0.0
     n = min(e["maxima_n"], DAYS)
-    few = 1.0 - (1.0 - knobs.trust_joint) * min(max((metrics - 2) / 10.0, 0.0), 1.0)
+    few = 1.0 - (1.0 - params.trust_joint) * min(max((metrics - 2) / 10.0, 0.0), 1.0)
     for r in range(JOINT):
-        e["joint_most"][r] = 0.0
-        floor = knobs.joint_jump if r == 0 else knobs.joint_value if r == 1 else knobs.joint_quarter
+        e["joint_daily_maxima"][r] = 0.0
+        floor = (
+            params.joint_jump if r == 0 else params.joint_value if r == 1 else params.joint_quarter
+        )
         if n > 0:
             level = return_level(
-                e["joint_maxima"][r], n, 0.3 * floor, knobs.joint_days, knobs.slope, few, tmp
+                e["joint_maxima"][r], n, 0.3 * floor, params.joint_days, params.slope, few, tmp
             )
-            e["joint_bar"][r] = max(level, floor * (1.0 + 0.5 / n))
-    e["joint_top"] = 0.0
-    e["joint_level"] = 1.0
-    e["bar"] = 1.0
+            e["joint_levels"][r] = max(level, floor * (1.0 + 0.5 / n))
+    e["joint_daily_ratio"] = 0.0
+    e["joint_return_level"] = 1.0
+    e["return_level"] = 1.0
     if n >= 3:
-        e["joint_level"] = max(
-            1.0, return_level(e["joint_tops"], n, 0.3, knobs.return_joint, knobs.slope, few, tmp)
+        e["joint_return_level"] = max(
+            1.0,
+            return_level(e["joint_ratios"], n, 0.3, params.return_joint, params.slope, few, tmp),
         )
-        e["bar"] = max(
+        e["return_level"] = max(
             1.0,
             return_level(
                 e["maxima"],
                 n,
                 0.3,
-                knobs.return_entity * float(max(metrics, 1)) ** knobs.many,
-                knobs.slope,
-                1.0 - (1.0 - knobs.trust_entity) / max(metrics, 1),
+                params.return_entity * float(max(metrics, 1)) ** params.entity_power,
+                params.slope,
+                1.0 - (1.0 - params.trust_entity) / max(metrics, 1),
                 tmp,
             ),
         )

@@ -10,6 +10,7 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import median, sort_first
 from shared.ensemble.kernels.layout import (
     ALL,
@@ -20,9 +21,7 @@ from shared.ensemble.kernels.layout import (
     KIND,
     SEASONS,
     WEEK,
-    Floats,
-    Knobs,
-    Record,
+    EnsembleParams,
 )
 from shared.ensemble.kernels.metric.relearning import recode
 from shared.ensemble.kernels.metric.view_levels import calibrate
@@ -33,18 +32,18 @@ MEAN_Z = 0.8
 
 
 @njit(cache=True)
-def close_metric_day(m: Record, day: int, knobs: Knobs, tmp: Floats) -> None:
+def close_metric_day(m: Record, day: int, params: EnsembleParams, tmp: Floats) -> None:
     """End the metric's day."""
     if m["day"] >= 0 and m["live_ms"] > DAY_MS:
         count = m["maxima_n"]
         for view in range(ALL_VIEWS):
             for side in range(2):
-                push(m["maxima"][view, side], count, m["most"][view, side])
+                push(m["maxima"][view, side], count, m["daily_maximum"][view, side])
         m["maxima_n"] = count + 1
     for view in range(ALL_VIEWS):
         for side in range(2):
-            m["most"][view, side] = 0.0
-    calibrate(m, knobs, tmp)
+            m["daily_maximum"][view, side] = 0.0
+    calibrate(m, params, tmp)
     if m["day"] >= 0:
         n = m["levels_n"]
         m["levels"][n % DAYS] = m["level"][m["season"]]
@@ -71,7 +70,13 @@ def close_metric_day(m: Record, day: int, knobs: Knobs, tmp: Floats) -> None:
 
 @njit(cache=True)
 def close_hour(m: Record, hour: int, gap: float, tmp: Floats) -> None:
-    """End an hour: levels are medians of the hours of a day, the stretch is that of their mean deviations."""
+    """End an hour.
+
+    gap : ms since the newest sample
+    tmp : float64 (>= HOURS,)  scratch
+
+    Levels are medians of the hours of a day, the stretch is that of their mean deviations.
+    """
     if m["hour_n"] > 0:
         k = m["hour"] % HOURS
         m["hours"][k] = m["hour"]

@@ -10,8 +10,9 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode
-from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, Floats, Knobs, Record
+from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, EnsembleParams
 from shared.ensemble.kernels.season import extremes, near_of, recurring
 
 LARGEST_DEVIATION = 1e4
@@ -31,9 +32,9 @@ def spread_of(m: Record, near: int) -> tuple[float, float]:
     total = wide = 0.0
     n = 0
     for k in range(max(near - 2, 0), min(near + 3, 2 * near + 1)):
-        if not math.isnan(m["mid"][k]):
-            total += np.float64(m["mid"][k])
-            wide += np.float64(m["wide"][k])
+        if not math.isnan(m["median_spread"][k]):
+            total += np.float64(m["median_spread"][k])
+            wide += np.float64(m["quantile_spread"][k])
             n += 1
     spread = max(total, wide) / n if n > 0 else m["typical"]
     floor = max(0.02 * (m["range_high"] - m["range_low"]), 0.25 * m["step"])
@@ -59,7 +60,7 @@ def may_excuse(m: Record, c: int, near: int) -> bool:
     """Whether a season may excuse a value."""
     season = m["season"]
     return not (
-        season != ALL and (c == ALL or c == RECENT) and not math.isnan(m["usual"][season, near])
+        season != ALL and c in (ALL, RECENT) and not math.isnan(m["usual_values"][season, near])
     )
 
 
@@ -67,7 +68,8 @@ def may_excuse(m: Record, c: int, near: int) -> bool:
 def nearest_usual(m: Record, x: float, near: int, spread: float) -> tuple[float, float, float]:
     """Deviation of a coded value from the nearest usual one of about this time.
 
-    returns : deviation in spreads (a little more for a value of another time or season), residual, that usual value
+    returns : deviation in spreads (a little more for a value of another time or season), residual,
+              that usual value
     """
     best, residual, expected = 1e300, 0.0, 0.0
     dead = LEVEL_DEAD_ZONE * m["typical"]
@@ -77,7 +79,7 @@ def nearest_usual(m: Record, x: float, near: int, spread: float) -> tuple[float,
             continue
         offset = _offset(m["level"][c], dead)
         for k in range(2 * near + 1):
-            u = np.float64(m["usual"][c, k])
+            u = np.float64(m["usual_values"][c, k])
             if math.isnan(u):
                 continue
             z = (x - u - offset) / spread
@@ -93,13 +95,14 @@ def nearest_usual(m: Record, x: float, near: int, spread: float) -> tuple[float,
 
 @njit(cache=True)
 def excuse_recurring(
-    m: Record, x: float, z: float, near: int, spread: float, knobs: Knobs, tmp: Floats
+    m: Record, x: float, z: float, near: int, spread: float, params: EnsembleParams, tmp: Floats
 ) -> float:
-    """Reduce a deviation that most days of a season show within a quarter of an hour of this time."""
+    """Reduce a deviation that most days of a season show within a quarter of an hour of now."""
     high, low = tmp[300:328], tmp[330:358]
     if extremes(m, m["day"], m["bin"], high, low) < 3:
         return z
     dead = LEVEL_DEAD_ZONE * m["typical"]
+    sign = 1.0 if z > 0.0 else -1.0
     for c in range(SEASONS):
         if not may_excuse(m, c, near):
             continue
@@ -108,16 +111,14 @@ def excuse_recurring(
         if n < 3:
             continue
         beyond = (x - reach - offset) / spread
-        if z > 0.0:
-            z = min(z, knobs.excuse + max(beyond, 0.0))
-        else:
-            z = max(z, -knobs.excuse + min(beyond, 0.0))
+        left = params.excuse + max(sign * beyond, 0.0)
+        z = sign * min(sign * z, left)
     return z
 
 
 @njit(cache=True)
 def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
-    """Compare the half hour that has just ended with the same one on the days before: has a usual peak or dip not come?"""
+    """Say whether a peak or dip that usually comes in the half hour just ended has not come."""
     near = near_of(m["width"])
     size = 2 * near + 1
     m["missed"] = 0.0

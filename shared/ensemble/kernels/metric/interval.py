@@ -1,6 +1,7 @@
 """The usual interval of a metric or an entity, and what it says of how values are judged.
 
-Invariant: an estimate in milliseconds of event time; no single pause moves it by more than a tenth once it is known.
+Invariant: an estimate in milliseconds of event time; no single pause moves it by more than a tenth
+once it is known.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ FASTEST_MS = 45_000.0
 
 @njit(cache=True)
 def follow_interval(interval: float, pause: float, seen: int) -> float:
-    """Usual pause, tracked in logarithms, between the median of the pauses and their time-weighted one.
+    """Return the usual pause after one more: between their median and their time-weighted median.
 
-    seen : values so far; the first pauses raise it faster
+    interval, pause : ms; interval 0 = not known
+    seen            : values so far; the first pauses raise it faster
 
-    A step down is at most half of a step up: of two pauses that take turns (two scrapers, seconds apart)
-    the longer one is the interval.
+    Tracked in logarithms, by steps that grow with the share of time that a pause is. A step down is
+    at most half of a step up: of two pauses that take turns (two scrapers, seconds apart) the
+    longer
+    one is the interval. Twin: tests/reference/episodes.py::interval (the time-weighted median).
     """
     if interval <= 0.0:
         return pause

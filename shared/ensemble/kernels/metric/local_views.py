@@ -1,4 +1,6 @@
-"""A value against the few before it: jump, spread of changes, equal values, range of the first days.
+"""A value against the few before it.
+
+Jump, spread of changes, equal values, range of the first days.
 
 Invariant: what a value moves is bounded by a step, whatever its size.
 """
@@ -10,26 +12,10 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, fade, median
-from shared.ensemble.kernels.layout import (
-    ALL,
-    BACK,
-    DAY_MS,
-    HOUR_MS,
-    JUMP,
-    SEASONS,
-    SPREAD,
-    STUCK,
-    Floats,
-    Knobs,
-    Record,
-)
+from shared.ensemble.kernels.layout import ALL, BACK, DAY_MS, HOUR_MS, JUMP, SEASONS, SPREAD, STUCK
 from shared.ensemble.kernels.metric.deviation import may_excuse
-
-COLD_SAMPLES = 30
-
-
-READY_SAMPLES = 14
 
 
 @njit(cache=True)
@@ -46,21 +32,21 @@ def judge_jump(
     v: Floats,
     tmp: Floats,
 ) -> None:
-    """Jump from the newest values: of the value itself and of what is left after each season, whichever is least."""
+    """Judge the jump from the newest six values, plain and after each season; the least counts."""
     season = m["season"]
-    if m["back_n"] >= BACK:
+    if m["newest_n"] >= BACK:
         for k in range(BACK):
-            tmp[k] = (m["back"][k] - m["centre"]) / m["scale"]
+            tmp[k] = (m["newest_values"][k] - m["centre"]) / m["scale"]
         jump = x - median(tmp, BACK)
         m["jump_from"] = m["centre"] + m["scale"] * (x - jump)
         least, own = jump, 0.0
         for c in range(SEASONS):
-            u = np.float64(m["usual"][c, near])
+            u = np.float64(m["usual_values"][c, near])
             if math.isnan(u) or not may_excuse(m, c, near):
                 continue
             for k in range(BACK):
-                tmp[k] = m["back_r"][c, k]
-            e = x - u - median(tmp, BACK)
+                tmp[k] = m["newest_residuals"][c, k]
+            e: float = x - u - median(tmp, BACK)
             if c == season:
                 own = e
             if e * least <= 0.0:
@@ -68,7 +54,7 @@ def judge_jump(
             elif abs(e) < abs(least):
                 least = e
         for k in range(BACK):
-            tmp[k] = m["back_r"][SEASONS, k]
+            tmp[k] = m["newest_residuals"][SEASONS, k]
         before = median(tmp, BACK)
         e = residual - before
         if e * least <= 0.0:
@@ -83,7 +69,7 @@ def judge_jump(
             for k in range(25):
                 every[k] = max(size, floor)
         eta = max(0.01, 1.0 / (1.0 + m["jumps"]))
-        total = np.float64(every[24])
+        total: float = np.float64(every[24])
         total = max(total * math.exp(eta * (0.8 if size > total else -0.2)), 1e-9)
         every[24] = total
         mine = np.float64(every[hour])
@@ -94,7 +80,9 @@ def judge_jump(
         every[hour] = max(mine * math.exp(eta * (0.8 if size > mine else -0.2)), 0.1 * total)
         m["jumps"] += 1
         r0 = x - np.float64(
-            m["usual"][season if not math.isnan(m["usual"][season, near]) else ALL, near]
+            m["usual_values"][
+                season if not math.isnan(m["usual_values"][season, near]) else ALL, near
+            ]
         )
         step = min(abs(r0 - m["before_r"]) / usual, 6.0)
         tau = max(1.5 * HOUR_MS, 8.0 * iv)
@@ -104,13 +92,15 @@ def judge_jump(
         m["spread_usual"] += (m["spread_now"] - m["spread_usual"]) * fade(dt, age)
         if m["spread_ms"] > tau:
             v[SPREAD] = m["spread_now"] / max(m["spread_usual"], 0.3)
-    k = m["back_n"] % BACK
+    k = m["newest_n"] % BACK
     for c in range(SEASONS):
-        u = np.float64(m["usual"][c, near])
-        m["back_r"][c, k] = x - (u if not math.isnan(u) else np.float64(m["usual"][ALL, near]))
-    m["back_r"][SEASONS, k] = residual
-    m["back"][k] = value
-    m["back_n"] += 1
+        u = np.float64(m["usual_values"][c, near])
+        m["newest_residuals"][c, k] = x - (
+            u if not math.isnan(u) else np.float64(m["usual_values"][ALL, near])
+        )
+    m["newest_residuals"][SEASONS, k] = residual
+    m["newest_values"][k] = value
+    m["newest_n"] += 1
 
 
 @njit(cache=True)
@@ -130,9 +120,9 @@ def judge_stuck(
                 )
             if v[STUCK] >= 1.0 or length > DAY_MS:
                 m["flat"] = 1
-                m["mute_ms"] = t
+                m["stuck_ms"] = t
     else:
-        if m["run_n"] > 0 and m["mute_ms"] < m["sample_ms"]:
+        if m["run_n"] > 0 and m["stuck_ms"] < m["sample_ms"]:
             m["run_longest"] = max(m["run_longest"], np.float64(m["sample_ms"] - m["run_ms"]))
         m["run_longest"] *= math.exp(-dt / (20.0 * DAY_MS))
         m["run_n"] = 0
@@ -158,25 +148,3 @@ def follow_range(m: Record, value: float, x: float) -> None:
     pace = 0.02 * max(m["typical"], m["step"]) * max(1.0, 400.0 / (1.0 + m["samples"]))
     m["range_low"] += pace * (0.05 if x > m["range_low"] else -0.95)
     m["range_high"] += pace * (0.95 if x > m["range_high"] else -0.05)
-
-
-@njit(cache=True)
-def judge_cold(m: Record, value: float, knobs: Knobs) -> None:
-    """In the first days: is a value far outside of everything so far? Ten times as far on the first day."""
-    m["cold"] = 0
-    if m["live_ms"] >= knobs.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES:
-        return
-    if m["samples"] == 0:
-        m["low"] = m["high"] = value
-        return
-    width = m["high"] - m["low"]
-    times = 1.0 if m["live_ms"] >= DAY_MS else 10.0
-    if m["samples"] >= COLD_SAMPLES:
-        beyond = max(m["low"] - value, value - m["high"])
-        typical = max(m["step"] * m["scale"], 0.01 * abs(m["centre"]))
-        if beyond > times * width and beyond > times * 8.0 * typical:
-            m["cold"] = 1 if value > m["high"] else -1
-            if width > 0.0:
-                return
-    m["low"] = min(m["low"], value)
-    m["high"] = max(m["high"], value)

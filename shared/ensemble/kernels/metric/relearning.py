@@ -1,6 +1,9 @@
-"""A level or unit that stays becomes the memory's own: its centre and scale are changed, nothing is forgotten.
+"""A level or unit that stays becomes the memory's own.
 
-Invariant: what the memory says in the metric's unit is the same before and after ``recode``, to the precision of a code.
+Its centre and scale are changed, nothing is forgotten.
+
+Invariant: what the memory says in the metric's unit is the same before and after ``recode``, to the
+precision of a code.
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ import math
 import numpy as np
 from numba import njit
 
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode, encode, median
 from shared.ensemble.kernels.layout import (
     BACK,
@@ -20,9 +24,7 @@ from shared.ensemble.kernels.layout import (
     HOURS,
     RING,
     SEASONS,
-    Floats,
-    Knobs,
-    Record,
+    EnsembleParams,
 )
 
 
@@ -42,14 +44,14 @@ def recode(m: Record, centre: float, scale: float) -> None:
         for k in range(HOURS):
             m["hours_r"][c, k] *= a
         for k in range(BACK):
-            m["back_r"][c, k] *= a
+            m["newest_residuals"][c, k] *= a
         for k in range(RING):
-            m["usual"][c, k] = m["usual"][c, k] * a + b
+            m["usual_values"][c, k] = m["usual_values"][c, k] * a + b
     for k in range(BACK):
-        m["back_r"][SEASONS, k] *= a
+        m["newest_residuals"][SEASONS, k] *= a
     for k in range(RING):
-        m["mid"][k] *= a
-        m["wide"][k] *= a
+        m["median_spread"][k] *= a
+        m["quantile_spread"][k] *= a
         for s in range(2):
             if m["window"][s, k] != MISSING:
                 m["window"][s, k] = encode(decode(m["window"][s, k]) * a + b)
@@ -75,7 +77,7 @@ def recode(m: Record, centre: float, scale: float) -> None:
 
 
 @njit(cache=True)
-def accept_change(m: Record, t: int, hour: int, knobs: Knobs, tmp: Floats) -> None:
+def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Floats) -> None:
     """Make a level or unit that has stayed the memory's own: the memory is moved, not forgotten."""
     season = m["season"]
     level, typical = m["level"][season], max(m["typical"], 1e-12)
@@ -123,7 +125,7 @@ def accept_change(m: Record, t: int, hour: int, knobs: Knobs, tmp: Floats) -> No
             return
         if m["shift_ms"] == 0:
             m["shift_ms"] = t
-        if t - m["shift_ms"] < knobs.level_days * DAY_MS or not _is_steady(m, hour, level):
+        if t - m["shift_ms"] < params.level_days * DAY_MS or not _is_steady(m, hour, level):
             return
         shift = level
     since = m["shift_ms"] if gain == 1.0 else t - 12 * HOUR_MS
@@ -156,11 +158,11 @@ def accept_change(m: Record, t: int, hour: int, knobs: Knobs, tmp: Floats) -> No
     m["old_until_ms"] = t + 8 * DAY_MS
     m["centre"] = new_centre
     m["scale"] = new_scale
-    m["back_n"] = 0
+    m["newest_n"] = 0
     m["fresh"] = 0
     m["shift_ms"] = 0
     for k in range(3):
-        m["ew"][k] = 0.0
+        m["means"][k] = 0.0
     m["bin_n"] = 0  # the ring is digested again
 
 

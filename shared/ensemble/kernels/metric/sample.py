@@ -6,15 +6,17 @@ Invariant: a pure fold over the metric's samples in order of time; what one samp
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats32
+from shared.ensemble.kernels.array_types import Floats, Floats32, Record
 from shared.ensemble.kernels.codes import clip, encode, fade
 from shared.ensemble.kernels.course.members import fold_value as fold_course
 from shared.ensemble.kernels.layout import (
     ALL,
+    ALL_VIEWS,
     BACK,
     BIN_MS,
     BINS,
@@ -31,10 +33,8 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     TWO,
     VALUE,
-    VIEWS,
-    Floats,
-    Knobs,
-    Record,
+    EnsembleParams,
+    Settings,
 )
 from shared.ensemble.kernels.metric.day_end import close_hour, close_metric_day
 from shared.ensemble.kernels.metric.deviation import (
@@ -46,15 +46,24 @@ from shared.ensemble.kernels.metric.deviation import (
     nearest_usual,
     spread_of,
 )
-from shared.ensemble.kernels.metric.local_views import (
-    follow_range,
-    judge_cold,
-    judge_jump,
-    judge_stuck,
-)
+from shared.ensemble.kernels.metric.local_views import follow_range, judge_jump, judge_stuck
 from shared.ensemble.kernels.metric.relearning import accept_change, recode
 from shared.ensemble.kernels.metric.view_levels import compare_with_levels, follow_tail
+from shared.ensemble.kernels.metric.warm_up import judge_cold
 from shared.ensemble.kernels.season import near_of, turn, width_of, write
+
+
+class MetricWork(NamedTuple):
+    """Scratch of a metric.
+
+    tmp       : float64 (>= 400,)
+    shape     : float32 (SHAPE,) of the course
+    distances : float32 (LIBRARY,) of the course
+    """
+
+    tmp: Floats
+    shape: Floats32
+    distances: Floats32
 
 
 @njit(cache=True)
@@ -63,18 +72,15 @@ def fold_sample(
     t: int,
     local_ms: int,
     value: float,
-    knobs: Knobs,
-    use: int,
-    warmup: int,
-    tmp: Floats,
-    shape: Floats32,
-    distances: Floats32,
+    settings: Settings,
+    params: EnsembleParams,
+    work: MetricWork,
 ) -> bool:
     """Judge and learn one sample.
 
-    tmp     : float64 (>= 400,)  scratch
     returns : whether it could be judged
     """
+    tmp = work.tmp
     first = m["samples"] == 0
     iv = max(m["interval_ms"], 60_000.0)
     gap = np.float64(t - m["sample_ms"]) if not first else 0.0
@@ -90,26 +96,26 @@ def fold_sample(
     scale = m["scale"] if m["scale"] > 0.0 else 1.0
     x = clip((value - m["centre"]) / scale, LARGEST_CODED)
     day, hour = int(local_ms // DAY_MS), int(local_ms // HOUR_MS)
-    v = tmp[380:394]
-    for view in range(VIEWS + 1):
+    v = tmp[380 : 380 + ALL_VIEWS]
+    for view in range(ALL_VIEWS):
         v[view] = 0.0
     if hour != m["hour"] or first:
         close_hour(m, hour, gap, tmp)
         if not first:
-            accept_change(m, t, hour, knobs, tmp)
+            accept_change(m, t, hour, params, tmp)
             scale = m["scale"] if m["scale"] > 0.0 else 1.0
             x = clip((value - m["centre"]) / scale, LARGEST_CODED)
     if day != m["day"]:
         before = m["scale"]
-        close_metric_day(m, day, knobs, tmp)
+        close_metric_day(m, day, params, tmp)
         if m["scale"] != before:
             scale = m["scale"]
             x = clip((value - m["centre"]) / scale, LARGEST_CODED)
     if gap > max(6.0 * iv, 1_800_000.0):
         for k in range(3):
-            m["ew"][k] = 0.0
+            m["means"][k] = 0.0
         m["fresh"] = 0
-        m["back_n"] = 0
+        m["newest_n"] = 0
         m["spread_now"] = m["spread_usual"]
         m["spread_ms"] = 0.0
     width = width_of(iv)
@@ -130,29 +136,29 @@ def fold_sample(
         m["bin"] = bin_
         m["bin_n"] = 0
     judge_stuck(m, t, value, gap, dt, iv, v)
-    judge_cold(m, value, knobs)
+    judge_cold(m, value, params)
     near = near_of(width)
-    judged = not math.isnan(m["usual"][ALL, near]) and m["scale"] > 0.0
+    judged = not math.isnan(m["usual_values"][ALL, near]) and m["scale"] > 0.0
     if judged:
-        judge_sample(m, t, x, value, int(hour % 24), near, turned, dt, iv, knobs, v, tmp)
+        judge_sample(m, t, x, value, int(hour % 24), near, turned, dt, iv, params, v, tmp)
     elif m["scale"] > 0.0 or first:
         m["expected"] = x
-        m["back"][m["back_n"] % BACK] = value
+        m["newest_values"][m["newest_n"] % BACK] = value
         for c in range(SEASONS + 1):
-            m["back_r"][c, m["back_n"] % BACK] = x
-        m["back_n"] += 1
+            m["newest_residuals"][c, m["newest_n"] % BACK] = x
+        m["newest_n"] += 1
     follow_range(m, value, x)
     m["bin_n"] += 1
     m["bin_mean"] = x if m["bin_n"] == 1 else m["bin_mean"] + (x - m["bin_mean"]) / m["bin_n"]
     write(m, bin_, day, m["bin_mean"])
-    if (use >> COURSE) & 1:
-        fold_course(m["course"], t, value, warmup, knobs, shape, distances)
+    if (settings.use >> COURSE) & 1:
+        fold_course(m["course"], t, value, settings.warmup, params, work.shape, work.distances)
     m["last"] = value
     m["sample_ms"] = t
     m["samples"] += 1
     if m["samples"] == 24 and m["steps"] > 0 and m["step"] > 0.0:
         recode(m, m["centre"], m["scale"] * m["step"])
-    compare_with_levels(m, v, knobs, use)
+    compare_with_levels(m, v, params, settings.use)
     return judged
 
 
@@ -167,13 +173,13 @@ def judge_sample(
     turned: bool,
     dt: float,
     iv: float,
-    knobs: Knobs,
+    params: EnsembleParams,
     v: Floats,
     tmp: Floats,
 ) -> None:
     """Write what each view sees of a sample, and learn it."""
     season = m["season"]
-    if math.isnan(m["usual"][season, near]):
+    if math.isnan(m["usual_values"][season, near]):
         season = ALL
     remembered, floor = spread_of(m, near)
     if m["typical"] <= 1e-9:
@@ -185,13 +191,13 @@ def judge_sample(
     z, residual, near_value = nearest_usual(m, x, near, spread)
     if m["old_until_ms"] > t:
         other = clip((value - m["old_centre"]) / m["old_scale"], LARGEST_CODED)
-        z_old, r_old, u_old = nearest_usual(m, other, near, spread)
+        z_old, r_old, _ = nearest_usual(m, other, near, spread)
         if abs(z_old) + 0.3 < abs(z):
             z, residual = z_old, r_old
-    if abs(z) > knobs.excuse:
-        z = excuse_recurring(m, x, z, near, spread, knobs, tmp)
+    if abs(z) > params.excuse:
+        z = excuse_recurring(m, x, z, near, spread, params, tmp)
     z = clip(z, LARGEST_DEVIATION)
-    usual = np.float64(m["usual"][season, near]) + level
+    usual = np.float64(m["usual_values"][season, near]) + level
     m["expected"] = near_value if abs(z) < 3.0 else usual
     m["spread"] = spread
     m["deviation"] = z
@@ -199,9 +205,9 @@ def judge_sample(
     follow_tail(m, m["plain"])
     typical = m["typical"]
     for c in range(SEASONS):
-        u = np.float64(m["usual"][c, near])
+        u = np.float64(m["usual_values"][c, near])
         if math.isnan(u):
-            u = np.float64(m["usual"][ALL, near])
+            u = np.float64(m["usual_values"][ALL, near])
         r = x - u
         most = 20.0 * typical + abs(m["level"][c])
         if r * m["before_r"] > 0.0:  # two in a row on the same side are no single row
@@ -211,13 +217,13 @@ def judge_sample(
         e = min(abs(r - m["level"][c]) / typical, 10.0)
         m["error"][c] += (e - np.float64(m["error"][c])) * fade(dt, 8.0 * DAY_MS)
     m["hour_n"] += 1
-    m["hour_u"] += np.float64(m["usual"][season, near])
+    m["hour_u"] += np.float64(m["usual_values"][season, near])
     m["hour_z"] += min(abs(x - usual) / plain_spread, 4.0)
     v[VALUE] = z
     if m["fresh"] >= 1 and z * m["before"] > 0.0:
         v[TWO] = z if abs(z) < abs(m["before"]) else m["before"]
     m["before"] = z
-    ew = m["ew"]
+    ew = m["means"]
     ew[0] += (clip(z, 15.0) - ew[0]) * fade(dt, max(900_000.0, 1.5 * iv))
     ew[1] += (clip(z, 3.0) - ew[1]) * fade(dt, max(3_600_000.0, 3.0 * iv))
     ew[2] += (clip(z, 2.5) - ew[2]) * fade(dt, max(14_400_000.0, 6.0 * iv))
@@ -231,7 +237,7 @@ def judge_sample(
     v[MISSED] = clip(m["missed"], 1e3)
     m["near_jump"] = 0.0
     judge_jump(m, x, value, hour, floor, residual, near, dt, iv, v, tmp)
-    m["before_r"] = x - np.float64(m["usual"][season, near])
+    m["before_r"] = x - np.float64(m["usual_values"][season, near])
     size = abs(x - usual)
     odd = 1.0 if size > 0.05 * spread and abs(x - near_value) > 0.05 * spread else 0.0
     m["share"] += (odd - m["share"]) * fade(dt, 5.0 * DAY_MS)

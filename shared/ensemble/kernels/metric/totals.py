@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from numba import njit
 
-from shared.ensemble.kernels.layout import ALL_VIEWS, BINS, DAY_MS, HOURS, SEASONS, Record
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.layout import ALL_VIEWS, BINS, DAY_MS, HOURS, SEASONS
 
 
 @njit(cache=True)
 def recognise_counter(m: Record, t: int, value: float) -> bool:
-    """Recognise a total that only grows; returns whether the metric has just become one or has ceased to be one."""
+    """Recognise a total that only grows; returns whether its meaning has changed."""
     if value > m["total"]:
         m["ups"] += 1
     elif value < m["total"]:
@@ -55,7 +56,7 @@ def forget_values(m: Record, counter: int) -> None:
     m["minute_n"] = 0
     m["bin_n"] = 0
     m["hour_n"] = 0
-    m["steps"] = m["sizes"] = m["jumps"] = m["back_n"] = m["fresh"] = 0
+    m["steps"] = m["sizes"] = m["jumps"] = m["newest_n"] = m["fresh"] = 0
     for side in range(2):
         m["tail"][side, 0] = m["tail"][side, 1] = 0.0
     m["typical"] = m["step"] = m["size"] = m["share"] = m["often"] = m["daily"] = 0.0
@@ -81,4 +82,4 @@ def forget_values(m: Record, counter: int) -> None:
 def clear_views(m: Record) -> None:
     """Nothing is said of a value that is not judged."""
     for view in range(ALL_VIEWS):
-        m["q"][view] = 0.0
+        m["ratio"][view] = 0.0

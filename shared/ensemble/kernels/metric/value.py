@@ -1,6 +1,7 @@
 """One (entity, metric): from a value to how unusual each view finds it.
 
-Invariant: a pure fold over the metric's values in order of time; every memory is in time, none is in rows.
+Invariant: a pure fold over the metric's values in order of time; every memory is in time, none is
+in rows.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats32
-from shared.ensemble.kernels.layout import MINUTE_MS, Floats, Knobs, Record
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.layout import MINUTE_MS, EnsembleParams, Settings
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, follow_interval
-from shared.ensemble.kernels.metric.sample import fold_sample
+from shared.ensemble.kernels.metric.sample import MetricWork, fold_sample
 from shared.ensemble.kernels.metric.totals import recognise_counter
 
 
@@ -21,12 +22,9 @@ def fold_value(
     t: int,
     local_ms: int,
     value: float,
-    knobs: Knobs,
-    use: int,
-    warmup: int,
-    tmp: Floats,
-    shape: Floats32,
-    distances: Floats32,
+    settings: Settings,
+    params: EnsembleParams,
+    work: MetricWork,
 ) -> bool:
     """Fold one finite value in order of time.
 
@@ -78,12 +76,9 @@ def fold_value(
                 m["minute_ms"],
                 m["minute_ms"] + shift,
                 m["minute_sum"] / m["minute_n"],
-                knobs,
-                use,
-                warmup,
-                tmp,
-                shape,
-                distances,
+                settings,
+                params,
+                work,
             )
         m["minute"] = minute
         m["minute_sum"] = value
@@ -93,4 +88,4 @@ def fold_value(
     m["minute_n"] = 0
     if m["samples"] > 0 and t - m["sample_ms"] < min(0.5 * iv, 60_000.0):
         return False
-    return fold_sample(m, t, local_ms, value, knobs, use, warmup, tmp, shape, distances)
+    return fold_sample(m, t, local_ms, value, settings, params, work)

@@ -70,4 +70,5 @@ def local_of(time_ms: int, changes: Ints, shifts: Ints) -> int:
             low = middle + 1
         else:
             high = middle
-    return time_ms + shifts[max(low - 1, 0)]
+    local: int = time_ms + shifts[max(low - 1, 0)]
+    return local

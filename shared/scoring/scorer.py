@@ -231,7 +231,7 @@ class Scorer:
         """Return the entities that have an episode."""
         state, ensemble = self.state, self.state.ensemble
         entities, used = len(ensemble.entities), len(ensemble.metrics)
-        of_slot = (ensemble.metrics["episodes"]["state"] > 0).any(axis=1)
+        of_slot = np.asarray((ensemble.metrics["episodes"]["state"] > 0).any(axis=1))
         table = state.slots[:entities]
         table = np.where(table < used, table, -1)
         open_ = (of_slot[table] & (table >= 0)).any(axis=1) if used else np.zeros(len(table), bool)

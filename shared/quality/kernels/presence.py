@@ -56,9 +56,9 @@ def _was_there(who: Record, day: int, first: int, last: int) -> bool:
     """Whether a row came on a day in any of the bins first to last - 1."""
     for bin_ in range(first, last):
         newest = who["present_day"][bin_] - 1
-        if day <= newest and newest - day < DAYS:
-            if (who["present"][bin_] >> np.uint32(day % DAYS)) & np.uint32(1):
-                return True
+        bit = (who["present"][bin_] >> np.uint32(day % DAYS)) & np.uint32(1)
+        if day <= newest and newest - day < DAYS and bit:
+            return True
     return False
 
 

@@ -17,7 +17,6 @@ from numba import from_dtype, njit, types
 
 from shared.kernels.clock import local_of
 from shared.quality.kernels.presence import end_of_silence, mark_present, usual_silence
-
 from shared.quality.kernels.quality_layout import (
     AMOUNT,
     AMOUNTS,

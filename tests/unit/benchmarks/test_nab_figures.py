@@ -66,7 +66,7 @@ def test_scores_reach_the_alarm_only_where_there_is_one():
 
 def test_a_series_is_scored_as_the_product_folds_it():
     rng = np.random.default_rng(5)
-    params = default_params()._replace(threshold=0.5)
+    params = default_knobs()._replace(threshold=0.5)
     one = make_series(900)
     one.values[:] = rng.normal(size=900)
     one.values[[3, 870]] = np.nan, 4000.0

@@ -44,7 +44,8 @@ class Arrays:
         )  # fmt: skip
         fold_rows(
             entity, time_ms, values, window, forget_ms, self.slots, self.used, self.newest_ms, self.events,
-            self.moves, self.interval_ms, self.pause_ms, self.ahead_ms, self.ahead_rows, self.ring, self.pushed, self.newest, *out,
+            self.moves, self.interval_ms, self.pause_ms, self.ahead_ms, self.ahead_rows, self.ring,
+            self.pushed, self.newest, *out,
         )  # fmt: skip
         return out
 

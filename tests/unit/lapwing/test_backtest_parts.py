@@ -68,7 +68,9 @@ def series(entity="a", n=100, alarms=(), ready_from=0, step_ms=STEP_MS, **more):
 
 def judged(*of, alarms=(), closed=(), quality=(), **settings):
     configuration = Configuration.from_settings(load_settings(settings, environ={}))
-    return Judged(Judge("first", configuration), of, tuple(alarms), tuple(closed), tuple(quality), {}, 0, 0)
+    return Judged(
+        Judge("first", configuration), of, tuple(alarms), tuple(closed), tuple(quality), {}, 0, 0
+    )
 
 
 # -- figures ---------------------------------------------------------------------------------------
@@ -98,7 +100,9 @@ def test_late_and_duplicate_records_take_no_time():
 def test_figures_of_a_judge():
     alarms = [
         alarm("a", 20, severity=0.9, attributions={"cpu.value": 0.75, "net.jump": 0.25}),
-        alarm("a", 21, severity=0.75, attributions={"cpu": 1.0}, phase=Phase.WORSE, episode_id="a20"),
+        alarm(
+            "a", 21, severity=0.75, attributions={"cpu": 1.0}, phase=Phase.WORSE, episode_id="a20"
+        ),
         alarm("b", 5, severity=0.5, cold_start=True, attributions={}),
     ]
     quality = [alarm("b", 7, kind=Kind.GAP, is_anomaly=False, severity=None, score=None)]

@@ -38,7 +38,8 @@ def said(rows, asked=ASKED, zone=None):
     state.reserve(len(slots), used)
     given = {} if zone is None else {"zone": zone}
     out = watch(
-        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate, log.forgotten, asked, **given
+        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
+        log.forgotten, asked, **given,
     )  # fmt: skip
     return [
         (KINDS[kind].value, int(entity), (int(log.time_ms[row]) - MONDAY_MS) / DAY_MS)

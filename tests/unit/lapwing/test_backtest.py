@@ -30,8 +30,8 @@ from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
 from shared.settings import DetectionSettings, load_settings
 
-START_MS = 1_700_000_100_000 - 1_700_000_100_000 % 300_000
-STEP_MS = 300_000
+START_MS = 1_700_000_100_000 - 1_700_000_100_000 % 1_800_000
+STEP_MS = 1_800_000
 ROWS, SPIKE = 160, 120
 
 

@@ -245,10 +245,7 @@ class DetectionSettings(Section):
         1.0,
         gt=0,
         le=10,
-        description=(
-            "score of an alarm; 1 = the largest deviation that a healthy metric shows about once in "
-            "two months; lower = more alarms"
-        ),
+        description="score of an alarm; 1 = seen about once in two months in a healthy metric",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,
@@ -259,16 +256,10 @@ class DetectionSettings(Section):
         ),
     )
     warmup_days: float = Field(
-        2,
-        ge=0.01,
-        le=365,
-        description="days of data before the first verdict, but 14 values at least",
+        2, ge=0.01, le=365, description="before the first verdict; 14 values at least"
     )
     max_lateness_h: float = Field(
-        24,
-        ge=0,
-        le=720,
-        description="rows later than this are marked and change nothing; others join episodes by event time",
+        24, ge=0, le=720, description="rows that are later are marked and change nothing"
     )
     cold_start: bool = Field(
         True, description="alarm on extreme values before the warm-up has ended"

@@ -44,6 +44,16 @@ REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jum
 """Former names of detectors, and what does their work now."""
 
 
+def present_detector(name: object) -> object:
+    """Refuse a former name of a detector, naming what does its work now.
+
+    raises : ValueError
+    """
+    if present := REPLACED_DETECTORS.get(str(name)):
+        raise ValueError(f"there is no {name} any more: {present} does its work now")
+    return name
+
+
 class Phase(StrEnum):
     """Where an episode stands when a record is written about it."""
 

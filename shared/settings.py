@@ -33,7 +33,7 @@ from pydantic_settings import (
 )
 
 from shared.errors import ConfigError
-from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS, REPLACED_DETECTORS, Detector
+from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS, Detector, present_detector
 
 ENV_PREFIX = "LAPWING_"
 ALIASES = {
@@ -455,7 +455,7 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__"
     )
 
-    detector: Detector = Field(
+    detector: Annotated[Detector, BeforeValidator(present_detector)] = Field(
         Detector.ENSEMBLE,
         description="what decides: all views, a trained model, or one view alone",
     )
@@ -491,13 +491,6 @@ class Settings(BaseSettings):
     predict: PredictSettings = PredictSettings()
     produce: ProduceSettings = ProduceSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
-
-    @field_validator("detector", mode="before")
-    @classmethod
-    def _replaced(cls, value: Any) -> Any:
-        if present := REPLACED_DETECTORS.get(str(value)):
-            raise ValueError(f"there is no {value} any more: {present} does its work now")
-        return value
 
     @field_validator("kafka", mode="after")
     @classmethod

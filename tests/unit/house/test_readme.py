@@ -119,10 +119,7 @@ def test_the_record_has_the_fields_of_its_schema():
 def test_the_record_and_its_line_stand_on_the_first_screen():
     top = README.partition("\n## ")[0]
     assert "```json" in top
-    assert (
-        f"    {to_line('anomalies', shown() | times(), 'host')}\n"
-        in top
-    )
+    assert f"    {to_line('anomalies', shown() | times(), 'host')}\n" in top
     assert {"make demo\nmake test\n", "docker-compose up\n"} <= set(
         re.findall(r"```sh\n(.*?)```", top, re.DOTALL)
     )

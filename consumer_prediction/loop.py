@@ -15,7 +15,6 @@ import structlog
 from consumer_prediction.counting import measure_budget, report
 from consumer_prediction.doors import Doors
 from consumer_prediction.gauges import Gauges
-from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
 from shared.batch import Batch, Outgoing, Position
@@ -31,6 +30,7 @@ from shared.errors import (
 from shared.events import Activation
 from shared.failpoints import failpoint
 from shared.models.model import Model
+from shared.retry import Outage
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules
 from shared.settings import PredictSettings
@@ -38,7 +38,10 @@ from shared.settings import PredictSettings
 log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
-RETRY_S = 0.5
+SETTLE_S = 5.0
+"""An outage is over after so long without an error: between two probes, a broker that has gone
+looks like an idle topic.
+"""
 
 
 class PredictionLoop:
@@ -97,7 +100,7 @@ class PredictionLoop:
             if self._due():
                 self._commit()
             if not self._held:
-                self.outage.calm()
+                self.outage.succeeded()
         except TransactionAborted as error:
             self._break("transaction aborted", error)
         except TransactionUndecided as error:
@@ -105,8 +108,8 @@ class PredictionLoop:
         except ProducerFenced:
             raise
         except TransportError as error:
-            self.outage.endure(error)
-            self.doors.sleep(RETRY_S)
+            self.outage.failed(error)
+            self.doors.sleep(self.outage.pause_s)
 
     @property
     def rebuilding(self) -> bool:
@@ -196,7 +199,7 @@ class PredictionLoop:
     def _arrivals(self) -> list[Batch]:
         if not self._held:
             return self.doors.source.poll(self.settings.max_batch_records, self._patience_s())
-        late = self.doors.source.poll(self.settings.max_batch_records, RETRY_S)
+        late = self.doors.source.poll(self.settings.max_batch_records, self.outage.pause_s)
         held, self._held = self._held, []
         return held + late
 
@@ -210,7 +213,7 @@ class PredictionLoop:
             except TransportError as error:
                 self._held = list(batches[place:])
                 self.doors.source.pause()
-                self.outage.endure(error)
+                self.outage.failed(error)
                 held = True
                 break
         if not held and self._paused:

@@ -244,11 +244,11 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     are not among them.
     """
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    for module in ("loop", "outage", "counting"):
+    for module in ("consumer_prediction.loop", "consumer_prediction.counting", "shared.retry"):
         silent = structlog.wrap_logger(
             None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
         )
-        monkeypatch.setattr(f"consumer_prediction.{module}.log", silent)
+        monkeypatch.setattr(f"{module}.log", silent)
 
 
 @pytest.mark.timeout(1800)

@@ -279,7 +279,6 @@ def test_a_wrong_partition_count_and_a_missing_topic_are_named(doors, monkeypatc
 
 
 def test_a_broker_that_comes_late_is_waited_for(doors, monkeypatch):
-    monkeypatch.setattr("producer.loop._RETRY_S", 0.01)
     monkeypatch.setattr(
         FakeAdmin, "trouble", [TransportError("not there"), TransportError("not there")]
     )

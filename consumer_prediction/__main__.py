@@ -12,36 +12,30 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from shared.errors import LapwingError
+from shared.entry import Stopping, serve
 from shared.failpoints import arm
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the predictor; return the exit code."""
     options = _parser().parse_args(argv)
-    from shared.settings import load_settings
+    return serve("predict", _flags(options), options.config, _work)
 
-    try:
-        settings = load_settings(_flags(options), options.config)
-        arm(os.environ.get("LAPWING_FAILPOINT", ""), lambda: os.kill(os.getpid(), signal.SIGKILL))
-        from consumer_prediction.opening import Opening
-        from shared.telemetry import configure
 
-        configure(settings.telemetry)
-        opening = Opening(settings)
-        with _quick_imports():
-            from consumer_prediction.service import run
-            from shared.counters import Counters
-        asked: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _: asked.append(received))
-        run(settings, Counters(), opening, lambda: bool(asked))
-    except LapwingError as error:
-        print(f"lapwing predict: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    return 0
+def _work(settings: Settings, stopping: Stopping) -> None:
+    arm(os.environ.get("LAPWING_FAILPOINT", ""), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    from consumer_prediction.opening import Opening
+
+    opening = Opening(settings)
+    with _quick_imports():
+        from consumer_prediction.service import run
+        from shared.counters import Counters
+    run(settings, Counters(), opening, stopping)
 
 
 @contextmanager

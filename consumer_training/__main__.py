@@ -5,47 +5,31 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from consumer_training.packages import require_packages
-from shared.errors import LapwingError
+from shared.entry import Stopping, serve
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the trainer; return the exit code."""
     given = _parser().parse_args(argv)
-    stop: list[int] = []
 
-    def asked(number: int, _: FrameType | None) -> None:
-        stop.append(number)
-        signal.signal(number, signal.SIG_DFL)  # who asks twice is not kept waiting
-
-    try:
+    def work(settings: Settings, stopping: Stopping) -> None:
         require_packages("training")
         from consumer_training.service import Options, run
         from shared.counters import Counters
-        from shared.settings import load_settings
-        from shared.telemetry import configure
 
-        settings = load_settings(_flags(given), given.config)
-        configure(settings.telemetry)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, asked)
-        run(
-            settings,
-            Options(given.once, given.wait_s, given.labels),
-            Counters(),
-            lambda: bool(stop),
-        )
-    except LapwingError as error:
-        print(f"lapwing train: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    return 0
+        options = Options(given.once, given.wait_s, given.labels)
+        run(settings, options, Counters(), stopping)
+
+    return serve("train", _flags(given), given.config, work)
 
 
 def _parser() -> argparse.ArgumentParser:

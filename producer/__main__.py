@@ -7,46 +7,32 @@ Law: settings come from the environment or ``--config``; what is replayed, and h
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from shared.errors import LapwingError
+from shared.entry import Stopping, serve
 
 if TYPE_CHECKING:
     from producer.service import ReplayOptions
+    from shared.settings import Settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the replay; return the exit code."""
     given = _parser().parse_args(argv)
-    stop: list[int] = []
 
-    def asked(number: int, _: FrameType | None) -> None:
-        stop.append(number)
-        signal.signal(number, signal.SIG_DFL)  # who asks twice is not kept waiting
-
-    try:
+    def work(settings: Settings, stopping: Stopping) -> None:
         from producer.service import run
         from shared.counters import Counters
-        from shared.settings import load_settings
-        from shared.telemetry import configure
 
-        settings = load_settings({}, given.config)
-        configure(settings.telemetry)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, asked)
-        summary = run(settings, _options(given), Counters(), lambda: bool(stop))
-    except LapwingError as error:
-        print(f"lapwing produce: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    if given.json:
-        print(summary.to_json(), flush=True)  # noqa: T201
-    return 0
+        summary = run(settings, _options(given), Counters(), stopping)
+        if given.json:
+            print(summary.to_json(), flush=True)  # noqa: T201
+
+    return serve("produce", {}, given.config, work)
 
 
 def _options(given: argparse.Namespace) -> ReplayOptions:

@@ -175,7 +175,7 @@ class World:
     def finish(self, loop: PredictionLoop) -> None:
         for _ in range(400):
             self.step(loop)
-            if loop._opened_s is None and not loop._broken and self.done():
+            if not loop.transaction.is_open and not loop.transaction.broken and self.done():
                 return
         raise AssertionError(f"not done: {self.log.committed}")
 

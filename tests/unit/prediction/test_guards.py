@@ -472,7 +472,7 @@ def test_a_guard_aborts_what_is_open_even_if_the_abort_fails(world):
     cluster = Cluster()
     loop = guarded(world, cluster)
     drive_until_open(world, loop)
-    loop._sink.fail["abort"] = "undecided, lost"
+    loop.transaction.sink.fail["abort"] = "undecided, lost"
     loop.doors.source.watch._finding = TopicMismatch("grown")
     with pytest.raises(TopicMismatch, match="grown"):
         drive(world, loop)

@@ -114,7 +114,7 @@ def test_what_is_rebuilt_after_an_abort_is_said(tmp_path):
     world = World(tmp_path)
     loop = begun(world)
     world.step(loop, 2)
-    loop._sink.fail["commit"] = "abort"
+    loop.transaction.sink.fail["commit"] = "abort"
     while not loop.rebuilding:
         world.step(loop)
     assert "was not committed" in probe(loop)

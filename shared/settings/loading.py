@@ -146,15 +146,18 @@ def load_settings(
     flags: Mapping[str, Any] | None = None,
     file: Path | None = None,
     environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
 ) -> Settings:
-    """Join flags, environment, file and defaults into one Settings.
+    """Join flags, overrides, environment, file and defaults into one Settings.
 
-    flags   : nested mapping, e.g. {"slot": "1", "predict": {"group": "b"}}; wins over all else
-    file    : TOML; None = the file that LAPWING_CONFIG names, if any
-    environ : variables; None = the process's
-    raises  : ConfigError that names every wrong setting and what is allowed
+    flags     : nested mapping, e.g. {"slot": "1", "predict": {"group": "b"}}; wins over all else
+    file      : TOML; None = the file that LAPWING_CONFIG names, if any
+    environ   : variables; None = the process's
+    overrides : dotted name -> text as in the environment, over which it wins
+    raises    : ConfigError that names every wrong setting and what is allowed
     """
     variables = dict(os.environ if environ is None else environ)
+    variables |= {variable_of(name): text for name, text in (overrides or {}).items()}
     if file is None and variables.get("LAPWING_CONFIG"):
         file = Path(variables["LAPWING_CONFIG"])
     if file is not None and not file.is_file():
@@ -194,8 +197,12 @@ _NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}
 
 
 def variable_of(name: str) -> str:
-    """Return the environment variable of a setting, ``train.trees`` -> LAPWING_TRAIN__TREES."""
-    return ENV_PREFIX + name.replace(".", "__", 1).upper()
+    """Return the environment variable of a setting: ``train.trees`` is LAPWING_TRAIN__TREES.
+
+    Dots beyond the first, as librdkafka's names have them, become '_'.
+    """
+    section, dot, rest = name.strip().partition(".")
+    return ENV_PREFIX + (f"{section}__{rest.replace('.', '_')}" if dot else section).upper()
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

@@ -40,13 +40,18 @@ OWNERS = {
     "sklearn": ("consumer_training",),
     "matplotlib": ("consumer_training",),
     "prometheus_client": ("shared.telemetry",),
-    "typer": ("lapwing",),
+    "typer": (
+        "lapwing",
+        "shared.entry",
+        "producer.options",
+        *(f"{name}.__main__" for name in SERVICES),
+    ),
     "tests": (),
     "benchmarks": (),
 }
 """Outside library -> the modules (with what lies below them) that may import it."""
 
-ENTRY_POINTS = ("lapwing.app",)
+ENTRY_POINTS = ("lapwing.commands.demo",)
 """Beside every ``__main__``: these may look at the environment."""
 
 DYNAMIC = ("importlib.import_module", "import_module", "__import__")

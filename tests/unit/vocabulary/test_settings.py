@@ -28,6 +28,38 @@ def test_flags_win_over_environment_over_file_over_default(tmp_path):
     assert settings.train.samples == 256
 
 
+def test_overrides_win_over_the_environment_and_flags_over_them(tmp_path):
+    file = tmp_path / "lapwing.toml"
+    file.write_text("[train]\ntrees = 1\nsamples = 2\nseed = 3\n")
+    settings = load_settings(
+        {"train": {"trees": 1000}},
+        file,
+        {"LAPWING_TRAIN__SAMPLES": "20", "KAFKA_BOOTSTRAP_SERVERS": "environment:1"},
+        {
+            "train.trees": "100",
+            "train.samples": "200",
+            "input.include": "cpu,mem",
+            "kafka.bootstrap.servers": "override:1",
+            "kafka.sasl.mechanism": "PLAIN",
+        },
+    )
+    assert (settings.train.trees, settings.train.samples, settings.train.seed) == (1000, 200, 3)
+    assert settings.input.include == ("cpu", "mem")
+    assert settings.kafka == {"bootstrap.servers": "override:1", "sasl.mechanism": "PLAIN"}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("train.trees", "LAPWING_TRAIN__TREES"),
+        ("detector", "LAPWING_DETECTOR"),
+        ("kafka.sasl.mechanism", "LAPWING_KAFKA__SASL_MECHANISM"),
+    ],
+)
+def test_variables_of_settings(name, wanted):
+    assert variable_of(name) == wanted
+
+
 def test_names_of_the_field_are_understood_and_ours_win():
     environ = {"KAFKA_BOOTSTRAP_SERVERS": "a:1", "SCHEMA_REGISTRY_URL": "http://r:2"}
     settings = load_settings(environ=environ)

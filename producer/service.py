@@ -15,7 +15,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from producer.files.times import format_time
 from producer.loop import Replay
 from producer.pacing import ReaderPace, parse_groups
 from producer.progress import open_progress
@@ -28,6 +27,7 @@ from shared.health import Health
 from shared.retry import Outage, Retry
 from shared.settings import Settings
 from shared.telemetry import Logger, TelemetryServer, logger
+from shared.wording import second
 
 if TYPE_CHECKING:
     from shared.kafka import Admin
@@ -160,7 +160,7 @@ def _replay(
         "replay begins", topic=topic, source=source.name, entities=len(stream.entities), metrics=",".join(stream.metrics),
         events="endless" if schedule.stop is None else schedule.stop - schedule.start, from_event=schedule.start,
         speed=options.speed,
-        first=format_time(int(stream.time_ms[0])), last=format_time(int(stream.time_ms[-1])),
+        first=second(int(stream.time_ms[0])), last=second(int(stream.time_ms[-1])),
     )  # fmt: skip
     total = None if schedule.stop is None else schedule.stop - schedule.start
     maker = RecordMaker(topic, schema_id or 0, stream.entities)
@@ -297,7 +297,7 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
 def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> Summary:
     stream, schedule, sender = replay.stream, replay.schedule, replay.sender
     first = (
-        format_time(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0]))
+        second(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0]))
         if replay.sent
         else None
     )
@@ -308,7 +308,7 @@ def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> S
         entities=len(stream.entities),
         metrics=stream.metrics,
         first_event_time=first,
-        last_event_time=None if last_ms is None else format_time(last_ms),
+        last_event_time=None if last_ms is None else second(last_ms),
         seconds=round(seconds, 3),
         events_per_s=round(sender.acknowledged / seconds, 1) if seconds > 0 else 0.0,
         skipped_bad=sum(source.skipped.values()),

@@ -18,9 +18,8 @@ from lapwing.backtest.figures import Change, Entity, interval_ms, top
 from lapwing.backtest.run import Judged, Series
 from lapwing.backtest.style import style_sheet
 from shared.events import Anomaly, SeverityClass, State, severity_class
-from shared.features.vectors import iso
 from shared.labels import Fate
-from shared.wording import duration, short
+from shared.wording import duration, moment, short
 
 MAX_PANELS, MAX_METRICS = 100, 6
 MAX_ROWS, MAX_LISTED, MAX_CLOSE_UPS = 1000, 40, 60
@@ -327,7 +326,7 @@ def _entity(
     spans, counted = list(_all_spans(report, one)), series.counted
     marks = _marks(report, one, number)
     ticks = [
-        (int(q.event_time), f"{iso(q.event_time)} {q.kind.value}: {q.reason}")
+        (int(q.event_time), f"{moment(q.event_time)} {q.kind.value}: {q.reason}")
         for q in quality[:200]
     ]
     several = (
@@ -386,20 +385,20 @@ def _all_spans(report: Report, one: Entity) -> Iterator[Span]:
     if len(warm):
         ready = np.flatnonzero(series.state != State.WARMING)
         last = series.time_ms[ready[0]] if len(ready) else series.time_ms.max()
-        yield Span(first, int(last), "warming", f"warming up until {iso(int(last))}")
+        yield Span(first, int(last), "warming", f"warming up until {moment(int(last))}")
     if series.key in report.since:
         last = report.since[series.key]
         yield Span(
             first,
             int(last),
             "trained",
-            f"the model was trained on what came before {iso(int(last))}; not counted",
+            f"the model was trained on what came before {moment(int(last))}; not counted",
         )
     for fate in one.judgement.fates if one.judgement else ():
         window = fate.window
         told = (
-            f"labelled: {window.kind or window.name}, {iso(window.start_ms)} to"
-            f" {iso(window.end_ms)}: {_FATES[fate.fate]}"
+            f"labelled: {window.kind or window.name}, {moment(window.start_ms)} to"
+            f" {moment(window.end_ms)}: {_FATES[fate.fate]}"
         )
         style = "label missed" if fate.fate is Fate.MISSED else "label"
         yield Span(window.start_ms, window.end_ms, style, told, window.metric)
@@ -434,7 +433,7 @@ def _mark(series: Series, alarm: Anomaly, link: str, style: str) -> tuple[int, M
         "added": " (only with the second configuration)",
         "removed": " (only with the first configuration)",
     }.get(style, "")
-    text = f"{iso(alarm.event_time)} {name}{also}: {alarm.reason}"
+    text = f"{moment(alarm.event_time)} {name}{also}: {alarm.reason}"
     value = float("nan") if alarm.value is None else alarm.value
     return metric, Mark(alarm.event_time, value, name, text, link, style)
 
@@ -485,7 +484,7 @@ def _bullet(alarm: Anomaly, anchor: str = "", *, entity: bool = True) -> str:
     return (
         f"<li{place}><span class='pill'"
         f" style='background:var(--{name if name != 'info' else 'muted'})'>{name}"
-        f" {alarm.severity or 0.0:.2f}</span> <time>{iso(alarm.event_time)}</time>{who}{cold}"
+        f" {alarm.severity or 0.0:.2f}</span> <time>{moment(alarm.event_time)}</time>{who}{cold}"
         f" {escape(alarm.reason)}</li>"
     )
 

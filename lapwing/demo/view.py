@@ -10,7 +10,6 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.events import SeverityClass
+from shared.wording import minute
 
 ACCENT = "#2a9d8f"
 MARKS = {
@@ -220,11 +220,6 @@ def anomaly_mark(severity: SeverityClass) -> Text:
     """Return the sign of a severity."""
     mark, colour = MARKS[severity]
     return Text(mark, colour)
-
-
-def minute(time_ms: int) -> str:
-    """Write a time as 2014-04-16 03:35 (UTC)."""
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def spark(values: Sequence[float], width: int) -> str:

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -25,6 +24,7 @@ from shared.events import Reason
 from shared.registry import Registry
 from shared.settings import InputSettings, Settings
 from shared.telemetry import line
+from shared.wording import iso
 
 SHOWN_BYTES = 256
 
@@ -187,7 +187,7 @@ def document(letter: Letter) -> dict[str, Any]:
         else {}
     )
     replayed = {"replayed_from": letter.replayed_from} if letter.replayed_from else {}
-    place = {"partition": letter.partition, "offset": letter.offset, "time": _iso(letter.time_ms)}
+    place = {"partition": letter.partition, "offset": letter.offset, "time": iso(letter.time_ms)}
     return place | letter.said | cut | replayed
 
 
@@ -195,20 +195,12 @@ def _group_document(group: Group) -> dict[str, Any]:
     return {
         "reason": group.reason,
         "count": group.count,
-        "first": _iso(group.first_ms),
-        "last": _iso(group.last_ms),
+        "first": iso(group.first_ms),
+        "last": iso(group.last_ms),
         "sources": {
             topic: sorted(partitions) for topic, partitions in sorted(group.sources.items())
         },
     }
-
-
-def _iso(time_ms: int) -> str:
-    return (
-        datetime.fromtimestamp(time_ms / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
 
 
 # -- one of them -----------------------------------------------------------------------------------
@@ -282,7 +274,7 @@ def allowed(reason: str, settings: InputSettings) -> str:
         Reason.MALFORMED: "an encoding of the writer schema; mostly the schema id is wrong",
         Reason.NOT_FINITE: "finite numbers; null where nothing was measured",
         Reason.TIME_OUT_OF_RANGE: (
-            f"{_iso(settings.min_time_ms)} to {_iso(settings.max_time_ms)} "
+            f"{iso(settings.min_time_ms)} to {iso(settings.max_time_ms)} "
             "(input.min_time, input.max_time); seconds instead of milliseconds are too early"
         ),
         Reason.ENTITY_INVALID: (

@@ -15,7 +15,7 @@ from producer.catalogue import load_catalogue, read_folder
 from producer.files.columns import ColumnChoice
 from producer.files.series import read_series
 from producer.files.time_forms import FORMS, find_form, parse_times
-from producer.files.times import format_time
+from shared.wording import second
 
 PAGE = (Path(__file__).parents[3] / "docs" / "files.md").read_text("utf-8")
 
@@ -38,7 +38,7 @@ def forms():
 def test_a_form_is_read_as_the_page_says(name, example, time):
     time_ms, valid = parse_times([example], find_form(name))
     assert valid.tolist() == [True]
-    assert format_time(int(time_ms[0])) == time
+    assert second(int(time_ms[0])) == time
 
 
 def test_the_page_has_every_form():

@@ -18,10 +18,6 @@ from shared.events import Reason
 
 PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
-ROOM_BYTES = 65_536
-"""The dead-letter topic takes records this much larger than the input's limit: the original and its
-headers.
-"""
 
 _UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
 """A value without its schema's id may begin with 0 all the same; another schema then reads it."""

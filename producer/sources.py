@@ -16,7 +16,7 @@ from producer.catalogue import load_catalogue, read_folder
 from producer.fetch import DEFAULT_DIR, is_complete
 from producer.files.columns import NOTHING_SAID, ColumnChoice
 from producer.files.series import Series
-from producer.fleet import generate, label_document
+from producer.generated.fleet import generate, label_document
 from producer.replay import Stream, align, merge, rebase
 from shared.errors import ConfigError, DataError
 from shared.kernels.units import DAY_MS

@@ -38,6 +38,9 @@ from shared.settings import PredictSettings
 log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
+LONGEST_POLL_S = 1.0
+"""However rare commits are: a step that takes long is one that hangs."""
+
 RETRY_S = 0.5
 
 
@@ -88,6 +91,7 @@ class PredictionLoop:
 
     def step(self) -> None:
         """Poll once, process what came, and commit when it is time."""
+        self.outage.step()
         self._gauges.refresh(self.owned, self.model)
         try:
             if self._broken:
@@ -99,8 +103,10 @@ class PredictionLoop:
             if not self._held:
                 self.outage.calm()
         except TransactionAborted as error:
+            self.outage.suspect(error)
             self._break("transaction aborted", error)
         except TransactionUndecided as error:
+            self.outage.suspect(error)
             self._break("transaction undecided", error, new_sink=True)
         except ProducerFenced:
             raise
@@ -195,7 +201,8 @@ class PredictionLoop:
 
     def _arrivals(self) -> list[Batch]:
         if not self._held:
-            return self.doors.source.poll(self.settings.max_batch_records, self._patience_s())
+            patience_s = min(self._patience_s(), LONGEST_POLL_S)
+            return self.doors.source.poll(self.settings.max_batch_records, patience_s)
         late = self.doors.source.poll(self.settings.max_batch_records, RETRY_S)
         held, self._held = self._held, []
         return held + late

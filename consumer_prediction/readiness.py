@@ -44,7 +44,8 @@ def _reasons(loop: PredictionLoop) -> Iterator[str]:
             " what was"
         )
     elif not owned:
-        yield "no partition is assigned; with more predictors than partitions that is normal"
+        normal = "" if outage else "; with more predictors than partitions that is normal"
+        yield f"no partition is assigned{normal}"
     yield from _replays(owned)
     detector = loop.rules.configuration.detector
     if detector.is_trained and loop.model is None:

@@ -18,6 +18,7 @@ from consumer_prediction.gauges import Gauges
 from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
+from consumer_prediction.rejections import Rejections
 from shared.batch import Batch, Outgoing, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
 from shared.decode.avro.decoder import Plans, schema_ids
@@ -73,6 +74,7 @@ class PredictionLoop:
         self.outage = outage
         self._gauges = Gauges(doors, encoder.topics.input, counters)
         self._unfit = ""
+        self.rejections = Rejections(rules.input, encoder.topics, doors.clock)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
@@ -93,6 +95,7 @@ class PredictionLoop:
         """Poll once, process what came, and commit when it is time."""
         self.outage.step()
         self._gauges.refresh(self.owned, self.model)
+        self.rejections.say()
         try:
             if self._broken:
                 self._start_over()
@@ -133,6 +136,7 @@ class PredictionLoop:
                 "left without committing; the records will be scored again", error=str(error)
             )
         finally:
+            self.rejections.say(last=True)
             self.owned.clear()
             self.doors.snapshots.close()
             self._report_snapshots()
@@ -194,6 +198,7 @@ class PredictionLoop:
             if owned and snapshot:
                 self._snapshot(owned, last=True)
             self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
+        self.rejections.forget(partitions)
         self._held = [batch for batch in self._held if batch.partition not in partitions]
         log.info("partitions given up", partitions=sorted(partitions))
 
@@ -345,6 +350,7 @@ class PredictionLoop:
         report(
             self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields)
         )
+        self.rejections.note(outcomes)
         for partition in positions:
             self.owned[partition].dirty = False
         self._snapshot_due()

@@ -1,16 +1,20 @@
-"""What a predictor says of itself on a real Kafka: in an outage, and when a second one takes its
-slot.
+"""What a predictor says on a real Kafka: in an outage, when a second one takes its slot, and when
+nothing can be read.
 """
 
 from __future__ import annotations
 
+import json
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
 from lapwing.topics import ensure
+from shared.encode.records import encode_records
 from shared.kafka import Publisher
+from shared.registry import Registry
 from tests.integration.test_metrics import Scraped, until
 from tests.support.services.records import outgoing
 from tests.support.services.service import Service
@@ -74,3 +78,68 @@ def test_a_second_process_with_the_same_slot_is_named(stack: Stack, delivery: st
     until(lambda: second.why() == "", 60)
     second.process.send_signal(signal.SIGTERM)
     assert second.process.wait(30) == 0
+
+
+READING = json.dumps(
+    {
+        "type": "record",
+        "name": "Reading",
+        "fields": [
+            {"name": "device", "type": "string"},
+            {"name": "timestamp", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+            {"name": "watts", "type": "double"},
+        ],
+    }
+)
+
+
+def test_a_forgotten_entity_field_is_loud_and_no_flood(stack: Stack) -> None:
+    topic = stack.settings.topics.input
+    schema_id = Registry(stack.settings.registry).register(f"{topic}-value", READING, "BACKWARD")
+    rows = [
+        {"device": "d1", "timestamp": 1_700_000_000_000 + 60_000 * row, "watts": 1.0}
+        for row in range(20_000)
+    ]
+    values = encode_records(READING, schema_id, rows)
+    publisher = Publisher(stack.settings)
+    publisher.send(outgoing(topic, values, [b"d1"] * len(values)))
+    assert publisher.flush(30) == 0
+    predictor = Scraped(stack, "consumer_prediction")
+    until(
+        lambda: (
+            predictor.samples().get("lapwing_dead_letters_total", {}).get(("schema_unfit",))
+            == len(values)
+        ),
+        120,
+    )
+    why = predictor.why()
+    assert why.startswith("all of the last 200 records became dead letters, mostly schema_unfit")
+    assert "host" in why
+    predictor.stop()
+    said = [json.loads(line) for line in log_lines(predictor) if line.startswith("{")]
+    loud = [one for one in said if one["event"] == "records became dead letters"]
+    print(why, *loud, sep="\n")
+    assert sum(one["count"] for one in loud) == len(values)
+    assert len(loud) == 2, "the first at once, the rest at the end"
+    assert loud[-1]["newest"].endswith(f"@{len(values) - 1}")
+    assert all("input.entity_fields" in one["allowed"] for one in loud)
+
+    mended = Scraped(
+        stack,
+        "consumer_prediction",
+        LAPWING_INPUT__ENTITY_FIELDS="device",
+        LAPWING_PREDICT__GROUP=f"{stack.settings.predict.group}-mended",
+    )
+    until(lambda: mended.why() == "", 60)
+    until(
+        lambda: (
+            sum(mended.samples().get("lapwing_events_scored_total", {}).values()) == len(values)
+        ),
+        60,
+    )
+    assert mended.why() == ""
+    mended.stop()
+
+
+def log_lines(scraped: Scraped) -> list[str]:
+    return Path(scraped.process.log).read_text("utf-8").splitlines()

@@ -518,8 +518,8 @@ class GroupSource:
             self._answered_s = time.monotonic()
         except KafkaException as error:
             LOG.debug("probe of %s: %s", self.address, error)
-            trouble = trouble or error
-            raise translate(trouble, f"reading {self.topic} of {self.address}") from error
+            doing = f"reading {self.topic} of {self.address}"
+            raise translate(error if trouble is None else trouble, doing) from error
         finally:
             self._probed_s = time.monotonic()
 

@@ -35,16 +35,19 @@ class Outage:
     def __init__(self, deadline_s: float, clock: Callable[[], float], counters: Counters) -> None:
         self.deadline_s = deadline_s
         self.clock = clock
+        self._counters = counters
         self._began_s: float | None = None
         self._trouble_s = 0.0
         self._step_s: float | None = None
         self._said = False
         self._why = ""
-        counters.follow(OUTAGE_SECONDS, self.seconds)
+        counters.set(OUTAGE_SECONDS, 0)
 
     def step(self) -> None:
-        """Note that a step begins."""
-        self._step_s = self.clock()
+        """Note that a step begins; before the first one, whoever starts the loop counts."""
+        first, self._step_s = self._step_s is None, self.clock()
+        if first:
+            self._counters.follow(OUTAGE_SECONDS, self.seconds)
 
     def endure(self, error: TransportError) -> None:
         """Note one more error; raises it when it may not be tried again or the deadline has passed."""

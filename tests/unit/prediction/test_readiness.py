@@ -148,6 +148,17 @@ def test_a_call_that_hangs_is_said_and_counted_while_it_hangs(tmp_path):
     assert world.counters.value(OUTAGE_SECONDS) == before + 1
 
 
+def test_before_the_first_step_the_start_counts_the_seconds(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    loop = begun(world)
+    world.counters.set(OUTAGE_SECONDS, 7)
+    assert world.counters.value(OUTAGE_SECONDS) == 7
+    assert (OUTAGE_SECONDS, [((), 7)]) in list(world.counters.numbers())
+    world.step(loop)
+    assert world.counters.value(OUTAGE_SECONDS) == 0
+    assert (OUTAGE_SECONDS, [((), 0)]) in list(world.counters.numbers())
+
+
 def test_a_commit_that_hangs_before_it_fails_is_an_outage(tmp_path):
     for hangs_s in (0.0, 4.0):
         world = World(tmp_path / str(hangs_s), configuration=configured(Detector.ENSEMBLE))

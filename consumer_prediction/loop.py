@@ -16,6 +16,7 @@ from consumer_prediction.doors import Doors
 from consumer_prediction.gauges import Gauges
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
+from consumer_prediction.rejections import Rejections
 from consumer_prediction.transaction import Transaction
 from shared.batch import Batch, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
@@ -38,6 +39,9 @@ from shared.settings import PredictSettings
 log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
+LONGEST_POLL_S = 1.0
+"""However rare commits are: a step that takes long is one that hangs."""
+
 SETTLE_S = 5.0
 """An outage is over after so long without an error: between two probes, a broker that has gone
 looks like an idle topic.
@@ -71,6 +75,7 @@ class PredictionLoop:
         self.outage = outage
         self._gauges = Gauges(doors, encoder.topics.input, counters)
         self._unfit = ""
+        self.rejections = Rejections(rules.input, encoder.topics, doors.clock)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
@@ -89,7 +94,9 @@ class PredictionLoop:
 
     def step(self) -> None:
         """Poll once, process what came, and commit when it is time."""
+        self.outage.step()
         self._gauges.refresh(self.owned, self.model)
+        self.rejections.say()
         try:
             if self.transaction.broken:
                 self._recover()
@@ -100,8 +107,10 @@ class PredictionLoop:
             if not self._held:
                 self.outage.succeeded()
         except TransactionAborted as error:
+            self.outage.suspect(error)
             self._invalidate("transaction aborted", error)
         except TransactionUndecided as error:
+            self.outage.suspect(error)
             self._invalidate("transaction undecided", error, undecided=True)
         except ProducerFenced:
             raise
@@ -128,6 +137,7 @@ class PredictionLoop:
                 "left without committing; the records will be scored again", error=str(error)
             )
         finally:
+            self.rejections.say(last=True)
             self.owned.clear()
             self.doors.snapshots.close()
             self._report_snapshots()
@@ -191,6 +201,7 @@ class PredictionLoop:
             if owned and snapshot:
                 self._snapshot(owned, last=True)
             self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
+        self.rejections.forget(partitions)
         self._held = [batch for batch in self._held if batch.partition not in partitions]
         log.info("partitions given up", partitions=sorted(partitions))
 
@@ -199,7 +210,7 @@ class PredictionLoop:
     def _arrivals(self) -> list[Batch]:
         if not self._held:
             due_in_s = self.transaction.due_in_s
-            wait_s = IDLE_POLL_S if due_in_s is None else due_in_s
+            wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
             return self.doors.source.poll(self.settings.max_batch_records, wait_s)
         late = self.doors.source.poll(self.settings.max_batch_records, self.outage.pause_s)
         held, self._held = self._held, []
@@ -315,6 +326,7 @@ class PredictionLoop:
         report(
             self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields)
         )
+        self.rejections.note(outcomes)
         for partition in positions:
             self.owned[partition].dirty = False
         self._snapshot_due()

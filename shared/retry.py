@@ -28,6 +28,8 @@ SAY_AGAIN_S = 60.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 0.8
 NAP_S = 0.1
+HANGS_S = 3.5
+"""A step that takes longer is taken for one that waits for an answer, until it is over."""
 
 
 class Outage:
@@ -56,25 +58,28 @@ class Outage:
         self._counters = counters
         self._began_s: float | None = None
         self._failed_s = 0.0
+        self._step_s: float | None = None
         self._failures = 0
         self._say_at_s = SAY_AFTER_S
         self._why = ""
         counters.set(OUTAGE_SECONDS, 0)
 
+    def step(self) -> None:
+        """Take note that a step of a loop begins: a call in it that hangs counts from here on."""
+        first, self._step_s = self._step_s is None, self.clock()
+        if first:
+            self._counters.follow(OUTAGE_SECONDS, self.seconds)
+
     def failed(self, error: TransportError, since_s: float | None = None, whom: str = "") -> None:
         """Take note of a failure.
 
-        since_s : when the call began that failed; None = now
+        since_s : when the call began that failed; None = when the step began, without steps now
         whom    : who is waited for, where the error does not say
         raises  : the error where it must not be tried again, or where the deadline has passed
         """
         if not error.retriable:
             raise error
-        now_s = self.clock()
-        if self._began_s is None:
-            self._began_s = now_s if since_s is None else since_s
-        self._failed_s, self._failures, self._why = now_s, self._failures + 1, str(error)
-        lasted_s = now_s - self._began_s
+        lasted_s = self._note(error, since_s)
         self._counters.set(OUTAGE_SECONDS, lasted_s)
         if self.health is not None:
             named = f"for {whom} " if whom else ""
@@ -90,6 +95,22 @@ class Outage:
                 give_up_after_s=self.deadline_s,
                 because=self._why,
             )
+
+    def suspect(self, error: TransportError) -> None:
+        """Take note of an error that may have other causes: it counts where its step hung."""
+        if self._began_s is not None or self._hangs_for_s() >= HANGS_S:
+            self._note(error, None)
+
+    def _note(self, error: TransportError, since_s: float | None) -> float:
+        now_s = self.clock()
+        if self._began_s is None:
+            self._began_s = next((at for at in (since_s, self._step_s) if at is not None), now_s)
+        self._failed_s, self._failures, self._why = now_s, self._failures + 1, str(error)
+        return now_s - self._began_s
+
+    def _hangs_for_s(self) -> float:
+        step_s = self._step_s
+        return 0.0 if step_s is None else self.clock() - step_s
 
     def succeeded(self) -> None:
         """Take note of an answer; the outage is over once nothing has failed for ``settle_s``."""
@@ -113,8 +134,23 @@ class Outage:
 
     def reason(self) -> str:
         """Return since when there is an outage, and of what; an empty text without one."""
+        if self._began_s is not None:
+            return f"outage for {self.seconds():.0f} s: {self._why}"
+        hangs_s = self._hangs_for_s()
+        if hangs_s < HANGS_S:
+            return ""
+        return (
+            f"no answer for {hangs_s:.0f} s: the loop waits for the broker or the registry, or this"
+            " machine is very busy"
+        )
+
+    def seconds(self) -> float:
+        """Return for how long there has been one; 0 without one."""
         began_s = self._began_s
-        return "" if began_s is None else f"outage for {self.clock() - began_s:.0f} s: {self._why}"
+        if began_s is not None:
+            return max(0.0, self.clock() - began_s)
+        hangs_s = self._hangs_for_s()
+        return hangs_s if hangs_s >= HANGS_S else 0.0
 
 
 class Retry:

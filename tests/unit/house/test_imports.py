@@ -46,6 +46,8 @@ OWNERS = {
         "producer.options",
         *(f"{name}.__main__" for name in SERVICES),
     ),
+    "argparse": (),
+    "signal": ("shared.entry", "lapwing.demo", "consumer_prediction.__main__"),
     "tests": (),
     "benchmarks": (),
 }
@@ -370,6 +372,8 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         ("consumer_prediction.service", "import joblib", "joblib belongs to consumer_training"),
         ("consumer_prediction.service", "import confluent_kafka", "confluent_kafka belongs to"),
         ("lapwing.demo.command", "import confluent_kafka", "confluent_kafka belongs to"),
+        ("producer.service", "import signal", "signal belongs to shared.entry"),
+        ("producer.__main__", "import argparse", "argparse belongs to nobody here"),
         (
             "lapwing.demo.command",
             "from tests.reference import rolling",

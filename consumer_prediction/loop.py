@@ -18,6 +18,7 @@ from consumer_prediction.gauges import Gauges
 from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
+from consumer_prediction.rejections import Rejections
 from shared.batch import Batch, Outgoing, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
 from shared.decode.avro.decoder import Plans, schema_ids
@@ -38,6 +39,9 @@ from shared.settings import PredictSettings
 log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
+LONGEST_POLL_S = 1.0
+"""However rare commits are: a step that takes long is one that hangs."""
+
 RETRY_S = 0.5
 
 
@@ -70,6 +74,7 @@ class PredictionLoop:
         self.outage = outage
         self._gauges = Gauges(doors, encoder.topics.input, counters)
         self._unfit = ""
+        self.rejections = Rejections(rules.input, encoder.topics, doors.clock)
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
@@ -88,7 +93,9 @@ class PredictionLoop:
 
     def step(self) -> None:
         """Poll once, process what came, and commit when it is time."""
+        self.outage.step()
         self._gauges.refresh(self.owned, self.model)
+        self.rejections.say()
         try:
             if self._broken:
                 self._start_over()
@@ -99,8 +106,10 @@ class PredictionLoop:
             if not self._held:
                 self.outage.calm()
         except TransactionAborted as error:
+            self.outage.suspect(error)
             self._break("transaction aborted", error)
         except TransactionUndecided as error:
+            self.outage.suspect(error)
             self._break("transaction undecided", error, new_sink=True)
         except ProducerFenced:
             raise
@@ -127,6 +136,7 @@ class PredictionLoop:
                 "left without committing; the records will be scored again", error=str(error)
             )
         finally:
+            self.rejections.say(last=True)
             self.owned.clear()
             self.doors.snapshots.close()
             self._report_snapshots()
@@ -188,6 +198,7 @@ class PredictionLoop:
             if owned and snapshot:
                 self._snapshot(owned, last=True)
             self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
+        self.rejections.forget(partitions)
         self._held = [batch for batch in self._held if batch.partition not in partitions]
         log.info("partitions given up", partitions=sorted(partitions))
 
@@ -195,7 +206,8 @@ class PredictionLoop:
 
     def _arrivals(self) -> list[Batch]:
         if not self._held:
-            return self.doors.source.poll(self.settings.max_batch_records, self._patience_s())
+            patience_s = min(self._patience_s(), LONGEST_POLL_S)
+            return self.doors.source.poll(self.settings.max_batch_records, patience_s)
         late = self.doors.source.poll(self.settings.max_batch_records, RETRY_S)
         held, self._held = self._held, []
         return held + late
@@ -338,6 +350,7 @@ class PredictionLoop:
         report(
             self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields)
         )
+        self.rejections.note(outcomes)
         for partition in positions:
             self.owned[partition].dirty = False
         self._snapshot_due()

@@ -29,7 +29,13 @@ from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.encode.records import decode_records, schema_id_of
-from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
+from shared.errors import (
+    GuardError,
+    LapwingError,
+    ProducerFenced,
+    TopicMismatch,
+    TransportError,
+)
 from shared.events import Activation
 from shared.health import Health
 from shared.kafka import Admin, Reader, TopicIdentity, input_limit_bytes
@@ -123,6 +129,21 @@ def run(
     except GuardError as error:
         log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
         raise
+    except ProducerFenced as error:
+        why = _twin(settings)
+        log.error("stopped by another predictor", why=why)
+        raise ProducerFenced(f"{why} ({error})") from error
+
+
+def _twin(settings: Settings) -> str:
+    """Say who has taken over, and what to do about it."""
+    group = settings.predict.group
+    if not settings.slot:
+        return f"another process of group {group} has taken this one's place"
+    return (
+        f"another process runs with slot {settings.slot!r} in group {group}, so this one ends: give"
+        " each predictor a slot of its own (--slot, LAPWING_SLOT)"
+    )
 
 
 def _run(

@@ -86,15 +86,17 @@ class Batch:
 class Outgoing:
     """Records to be sent to one topic, in order.
 
-    values  : Blob of n           encoded record values
-    keys    : Blob of n           record keys; the partitioner (murmur2_random) decides by them
-    headers : {row: headers}      only the rows that have headers
+    values     : Blob of n           encoded record values
+    keys       : Blob of n           record keys; the partitioner (murmur2_random) decides by them
+    headers    : {row: headers}      only the rows that have headers
+    partitions : {row: partition}    only the rows that go to a certain one whatever their key
     """
 
     topic: str
     values: Blob
     keys: Blob
     headers: Mapping[int, Headers] = field(default_factory=dict)
+    partitions: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)

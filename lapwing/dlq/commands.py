@@ -109,7 +109,9 @@ def replay(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Send also what would be rejected again or change partition."),
+        typer.Option(
+            "--force", help="Send also what would be rejected again or lost its partition."
+        ),
     ] = False,
     again: Annotated[
         bool,
@@ -128,8 +130,8 @@ def replay(
 
     Each is decoded first; what would be rejected again is refused.  Exit code 1 when something was refused.
     """
+    from lapwing.dlq.candidates import ReplayOptions
     from lapwing.dlq.letters import Filters
-    from lapwing.dlq.replay import ReplayOptions
     from lapwing.dlq.replay import replay as send_back
     from shared.settings import load_settings
 

@@ -47,24 +47,29 @@ def dead_letters(
     values, headers = [], {}
     for place, (row, reason) in enumerate(zip(rejected.tolist(), reasons.tolist(), strict=True)):
         value = batch.values[row]
-        detail = _detail(value, batch.headers.get(row, ()), Reason(reason), plans)
-        headers[place] = _headers(batch, row, Reason(reason), detail, stage, value, max_value_bytes)
+        why = message_of(batch, row, Reason(reason), plans)
+        headers[place] = _headers(batch, row, Reason(reason), why, stage, value, max_value_bytes)
         values.append(value[:max_value_bytes])
     return Outgoing(
         topic, Blob.join(values), Blob.join([batch.keys[row] for row in rejected.tolist()]), headers
     )
 
 
+def message_of(batch: Batch, row: int, reason: Reason, plans: Plans) -> str:
+    """Return why a row was rejected, in the words that its dead letter has."""
+    detail = _detail(batch.values[row], batch.headers.get(row, ()), reason, plans)
+    return f"{reason.sentence}: {detail}" if detail else reason.sentence
+
+
 def _headers(
     batch: Batch,
     row: int,
     reason: Reason,
-    detail: str,
+    why: str,
     stage: str,
     value: bytes,
     max_value_bytes: int,
 ) -> Headers:
-    message = f"{reason.sentence}: {detail}" if detail else reason.sentence
     ours = [
         (REASON, reason.code),
         (PREFIX + "topic", batch.topic),
@@ -73,7 +78,7 @@ def _headers(
         (PREFIX + "connector.name", stage),
         (PREFIX + "stage", "VALUE_CONVERTER"),
         (PREFIX + "exception.class.name", f"lapwing.{reason.code}"),
-        (PREFIX + "exception.message", message),
+        (PREFIX + "exception.message", why),
     ]
     if len(value) > max_value_bytes:
         ours += [

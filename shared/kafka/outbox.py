@@ -86,18 +86,20 @@ class Outbox:
         raises : KafkaException
         """
         produce, topic, headers = self.producer.produce, records.topic, records.headers
+        partitions = records.partitions
         values, keys = split(records.values), split(records.keys)
         first = row
         try:
             for row in range(first, len(values)):
                 while True:
                     try:
-                        if row in headers:
+                        if row in headers or row in partitions:
                             produce(
                                 topic,
                                 values[row] or None,
                                 keys[row] or None,
-                                headers=list(headers[row]),
+                                partitions.get(row, -1),
+                                headers=list(headers.get(row, ())),
                             )
                         else:
                             produce(topic, values[row] or None, keys[row] or None)

@@ -41,6 +41,12 @@ SLICE_S = 0.1
 """The client's own wait cannot be interrupted, so it is cut into slices of this length."""
 
 PROBE_EVERY_S = 1.0
+SILENT_S = 3.0
+"""An idle topic looks like a broker that is gone; a member that owns partitions asks after so long
+without a record. One that owns none, or has heard a complaint, asks every PROBE_EVERY_S.
+"""
+
+PROBE_TIMEOUT_S = 2.0
 RETRY_S = 0.5
 TAKEOVER_S = 3.0
 """Longest wait for the broker while partitions are taken over; then the owned ones get their turn
@@ -118,6 +124,7 @@ class GroupSource:
         self._paused = False
         self._closed = False
         self._probed_s = 0.0
+        self._answered_s = -math.inf
         self._lost_s = self._rejoined_s = -REJOIN_S
         self._session_s = session_ms / 1000 if protocol == "classic" else math.inf
         self._silence_s = self._session_s + 1.0 if instance_id else 0.0
@@ -153,6 +160,7 @@ class GroupSource:
             )
             if messages:
                 self._hearing.latest = None
+                self._answered_s = time.monotonic()
                 return to_batches(messages)
             if time.monotonic() >= deadline and not self._pending - self._tried:
                 if failure is not None:
@@ -412,6 +420,7 @@ class GroupSource:
                 raise
             self._refusal, self._retry_s = refusal, time.monotonic() + RETRY_S
             return refusal
+        self._answered_s = time.monotonic()
         self._told |= self._pending
         self._pending.clear()
         self._tried.clear()
@@ -498,18 +507,19 @@ class GroupSource:
         self._owned.difference_update(partitions)
 
     def _probe(self) -> None:
-        """Find out, after the client complained and nothing arrived, whether the broker answers at
-        all.
-        """
-        trouble = self._hearing.latest
-        if trouble is None or time.monotonic() < self._probed_s + PROBE_EVERY_S:
+        """Find out, where nothing has arrived for a while, whether the broker answers at all."""
+        trouble, now_s = self._hearing.latest, time.monotonic()
+        heard = bool(self._owned) and now_s < self._answered_s + SILENT_S
+        if (trouble is None and (heard or self._pending)) or now_s < self._probed_s + PROBE_EVERY_S:
             return
         try:
-            self._consumer.list_topics(self.topic, timeout=PROBE_EVERY_S)
+            self._consumer.list_topics(self.topic, timeout=PROBE_TIMEOUT_S)
             self._hearing.latest = None
+            self._answered_s = time.monotonic()
         except KafkaException as error:
             LOG.debug("probe of %s: %s", self.address, error)
-            raise translate(trouble, f"reading {self.topic} of {self.address}") from error
+            doing = f"reading {self.topic} of {self.address}"
+            raise translate(error if trouble is None else trouble, doing) from error
         finally:
             self._probed_s = time.monotonic()
 

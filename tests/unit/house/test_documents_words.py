@@ -188,7 +188,7 @@ def test_quoted_messages_are_really_quoted():
 
 def numbers():
     """(document, pattern with the number, the value in the code)."""
-    from consumer_prediction import guards, models
+    from consumer_prediction import guards, models, rejections
     from consumer_training import report
     from lapwing.backtest import report as backtest_report
     from lapwing.dlq import replay
@@ -233,6 +233,8 @@ def numbers():
         ("docs/models.md", r"at most after (\d+) s", models.MOST_PATIENCE_S),
         ("docs/monitoring.md", r"more than (\d+) s off", CLOCK_WARN_S),
         ("docs/monitoring.md", r"of the last ([\d,]+) records", flow.RECENT_RECORDS),
+        ("docs/monitoring.md", r"\((\d+) of each partition", rejections.RECENT),
+        ("docs/monitoring.md", r"of each partition, at least (\d+)\)", rejections.FEWEST),
         ("docs/monitoring.md", r"has not moved for (\d+) s", flow.WATCH_S),
         ("docs/monitoring.md", r"asked every (\w+) seconds", ends.ASK_EVERY_S),
         ("docs/monitoring.md", r"counted every (\w+) seconds", 10),

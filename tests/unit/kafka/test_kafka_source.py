@@ -371,6 +371,42 @@ def test_an_error_between_records_loses_none_of_them(stage: Stage) -> None:
     assert stage.poll([trouble(KafkaError._PARTITION_EOF)]) == []
 
 
+def test_long_silence_without_a_complaint_is_an_outage_when_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that is stopped, not killed, leaves its connections open: nobody complains."""
+    stage = Stage(monkeypatch)
+    stage.own(0)
+    stage.client.unavailable = KafkaError(KafkaError._TRANSPORT)
+    stage.now_s += 2.0
+    assert stage.poll() == []
+    stage.now_s += 1.5
+    with pytest.raises(TransportError, match=r"reading t of localhost:9092: "):
+        stage.poll()
+    assert stage.poll() == []
+    stage.now_s += 1.0
+    with pytest.raises(TransportError):
+        stage.poll()
+    stage.client.unavailable = None
+    stage.now_s += 1.0
+    asked = stage.client.asked.count("topics")
+    assert stage.poll() == []
+    stage.now_s += 2.0
+    assert stage.poll() == []
+    assert stage.client.asked.count("topics") == asked + 1
+
+
+def test_a_member_without_partitions_asks_whether_anybody_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(monkeypatch)
+    assert stage.poll() == []
+    stage.client.unavailable = KafkaError(KafkaError._TRANSPORT)
+    stage.now_s += 1.0
+    with pytest.raises(TransportError, match=r"reading t of localhost:9092: "):
+        stage.poll()
+
+
 def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: Stage) -> None:
     stage.own(0)
     stage.client.error_cb(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))

@@ -137,11 +137,28 @@ def test_a_missing_topic_is_named(run, settings):
     assert {found[check].result for check in ("group", "dead_letters", "results")} == {"skipped"}
 
 
-def test_another_partition_count_is_named(run, settings):
+def test_another_partition_count_is_named_beside_what_is_missing(run, settings):
     run.cluster.counts[settings.topics.input] = 4
     finding = run()["topics"]
     assert finding.result == "failed"
-    assert "metrics.cloudwatch.raw has 4 partitions, the settings say 6" in finding.said
+    assert finding.said == "metrics.cloudwatch.raw has 4 partitions, topics.partitions says 6"
+    assert finding.remedy == "set topics.partitions (LAPWING_TOPICS__PARTITIONS) to 4"
+    del run.cluster.counts[settings.topics.dead_letters]
+    finding = run()["topics"]
+    assert finding.said.endswith("says 6; missing: metrics.cloudwatch.raw.dlq")
+    assert finding.remedy.endswith("to 4; then lapwing topics ensure")
+
+
+def test_scores_and_dead_letters_may_have_any_number_of_partitions(run, settings):
+    run.cluster.counts[settings.topics.dead_letters] = 3
+    run.cluster.counts[settings.topics.scores] = 12
+    finding = run()["topics"]
+    assert finding.result == "ok"
+    assert "metrics.cloudwatch.scores has 12, which is fine" in finding.said
+    run.cluster.counts[settings.topics.anomalies] = 2
+    finding = run()["topics"]
+    assert finding.said == "anomalies.cloudwatch.events has 2 partitions and must have 1"
+    assert "LAPWING_TOPICS__ANOMALIES" in finding.remedy
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ Law: ``load_settings`` is the one place where the environment is read, and only 
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -76,6 +78,15 @@ class RegistrySettings(Section):
     url: str = Field("http://localhost:8081", description="Schema Registry")
     basic_auth: str = Field("", description="user:password, or empty")
     timeout_s: float = Field(5.0, gt=0, le=60, description="longest wait for one registry call")
+
+    @field_validator("url")
+    @classmethod
+    def _urls(cls, value: str) -> str:
+        for url in value.split(","):
+            if not re.match(r"https?://[^/]", url.strip()):
+                shown = url.strip().rpartition("@")[2]
+                raise ValueError(f"{shown!r} is not a URL such as http://localhost:8081")
+        return value
 
 
 class TopicSettings(Section):
@@ -606,10 +617,28 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
             top = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
             if top not in Settings.model_fields:
+                asked = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
                 raise ConfigError(
-                    f"{name}: no such setting; the first part is one of"
+                    f"{name}: no such setting{_did_you_mean(asked)}; the first part is one of"
                     f" {', '.join(sorted(Settings.model_fields))}"
                 )
+
+
+def _names(section: type[BaseModel], prefix: str = "") -> list[str]:
+    """Return the names of all settings, dotted."""
+    found = []
+    for name, one in section.model_fields.items():
+        inner = one.annotation
+        if isinstance(inner, type) and issubclass(inner, Section):
+            found += _names(inner, f"{prefix}{name}.")
+        else:
+            found.append(prefix + name)
+    return found
+
+
+def _did_you_mean(name: str) -> str:
+    near = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]} ({variable_of(near[0])})?" if near else ""
 
 
 def _sentence(error: Any) -> str:
@@ -619,7 +648,6 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         if present := RENAMED.get(name.lower()):
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
-        return f"{name} ({variable}): no such setting"
-    return (
-        f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}; got {error['input']!r}"
-    )
+        return f"{name} ({variable}): no such setting{_did_you_mean(name.lower())}"
+    said = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
+    return said if path[:1] == ["registry"] else f"{said}; got {error['input']!r}"

@@ -33,6 +33,11 @@ _TEXT_TIMES = {"io.debezium.time.ZonedTimestamp", "io.debezium.time.IsoTimestamp
 _ENVELOPE = {"before", "after", "op"}
 
 
+NUMBER_NOT_READ = ("a decimal", "of several types")
+"""How the reason begins why a field that holds numbers is no metric, though nobody asked for that.
+"""
+
+
 class SchemaUnfit(ValueError):
     """Records of this schema cannot be used; the message names the field that does not fit."""
 

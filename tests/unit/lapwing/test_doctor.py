@@ -60,7 +60,13 @@ class NoLetters:
 
 
 class FakeRegistry:
-    error = None
+    error = unreachable = None
+    address = "http://registry:8081"
+
+    def subjects(self):
+        if self.unreachable:
+            raise self.unreachable
+        return []
 
     def lookup(self, subject, schema_text):
         if self.error:
@@ -177,10 +183,19 @@ def test_members_of_the_group(run, members, result, word):
     assert word in finding.said
 
 
-def test_no_registry(run):
-    run.registry.error = TransportError("no answer")
+@pytest.mark.parametrize(
+    ("asked", "error"),
+    [
+        ("error", TransportError("no answer")),
+        ("unreachable", TransportError("HTTP 404, no schema registry answers here")),
+        ("unreachable", ConfigError("registry.url: 'localhost:8081' is not a URL")),
+    ],
+)
+def test_no_registry(run, asked, error):
+    setattr(run.registry, asked, error)
     found = run()
     assert (found["registry"].result, found["schemas"].result) == ("failed", "skipped")
+    assert found["registry"].said == str(error)
     assert "SCHEMA_REGISTRY_URL" in found["registry"].remedy
 
 
@@ -212,6 +227,20 @@ def test_how_the_input_is_read_in_one_line(run):
         ),
         (replace(SEEN, readings=(replace(READ, warnings=("odd",)),)), "warning", "; odd"),
         (replace(SEEN, warnings=("spread",)), "warning", "; spread"),
+        (
+            replace(SEEN, warnings=tuple("abcde")),
+            "warning",
+            "; a; b; c; and 2 further warnings$",
+        ),
+        (
+            replace(
+                SEEN,
+                readings=(replace(READ, read=0, warnings=("in another unit",)),),
+                dead=(DeadLetters("time_out_of_range", 10, ""),),
+            ),
+            "failed",
+            "time_out_of_range 10; in another unit$",
+        ),
         (replace(SEEN, readings=(READ, READ)), "ok", "; 1 other schema$"),
         (
             replace(SEEN, readings=(), dead=(DeadLetters("empty", 10, ""),)),

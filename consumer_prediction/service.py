@@ -144,6 +144,7 @@ def _run(
             time.monotonic,
             counters,
             settings.models,
+            settings.topics.input,
         )
         found = _found(settings, patient)
         loop = None if found is None else _loop(settings, counters, opening, models, found, patient)

@@ -231,7 +231,7 @@ def _days(duration_ms: int) -> str:
 
 
 def describe_all(settings: Settings, *, as_json: bool) -> None:
-    """Say what is there: partitions, records, group position and schemas of each topic.
+    """Say what is there: partitions, offsets, group position and schemas of each topic.
 
     raises : TopicMismatch when a topic is missing, TransportError when the broker does not answer
     """
@@ -244,7 +244,7 @@ def describe_all(settings: Settings, *, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("topic", no_wrap=True, overflow="ignore")
-    for name in ("partitions", "records", "unread"):
+    for name in ("partitions", "offsets", "unread"):
         table.add_column(name, justify="right")
     table.add_column("schema", no_wrap=True, overflow="ignore")
     for row in rows:
@@ -252,6 +252,7 @@ def describe_all(settings: Settings, *, as_json: bool) -> None:
         shown = "" if row.subject is None else row.subject.text
         table.add_row(row.topic, str(row.partitions), f"{row.records:,}", unread, shown)
     Console(width=max(80, 100 + max(len(row.topic) for row in rows))).print(table)
+    _say("offsets: records and, where transactions write, a mark for each of these")
     for problem in dict.fromkeys(
         row.subject.problem for row in rows if row.subject and row.subject.problem
     ):

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -134,6 +135,7 @@ def backtest(
         judged = run(feed, judges, settings.input, settings.predict.max_entities, told)
     check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
+    notes += in_several_partitions(judged[0])
     topic = settings.topics.input if options.input.topic_range else ""
     for folder, model in published.values():
         notes += notes_on(folder, model, judged[0], topic)
@@ -155,6 +157,18 @@ def backtest(
         said += f"; {', '.join(path.name for path in written)} and results/ are in {options.out}"
     print(said, file=sys.stderr)  # noqa: T201 - not part of the result
     return summary
+
+
+def in_several_partitions(judged: Judged) -> list[str]:
+    """Say how many entities were judged as several, one in each partition."""
+    partitions = Counter(series.entity for series in judged.series)
+    spread = [entity for entity, number in partitions.items() if number > 1]
+    if not spread:
+        return []
+    example = f"{spread[0]!r} in {partitions[spread[0]]} of them"
+    said = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions"
+    why = "each is judged by a history of its own, so use the entity as the record's key"
+    return [f"{said}, e.g. {example}: {why}"]
 
 
 def check_judged(feed: Feed, judged: Judged) -> None:

@@ -197,7 +197,8 @@ def test_without_a_broker_the_schemas_are_registered_all_the_same(
 def test_without_a_registry_nothing_is_created(
     server: EmbeddedRegistry, url: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    away = Settings(registry=RegistrySettings(url=url))
+    registry = RegistrySettings.model_construct(url=url, timeout_s=5.0, basic_auth="")
+    away = Settings().model_copy(update={"registry": registry})
     assert topics.ensure_all(away, schemas_only=False, as_json=False) > 0
     out, error = capsys.readouterr()
     assert "created   " not in out
@@ -252,6 +253,8 @@ def test_describe_shows_the_schemas_of_everybody(
     assert theirs.split() == [
         "metrics.cloudwatch.raw", "2", "10", "4", "org.apache.flink.avro.generated.record,", "version", "1,", "BACKWARD"
     ]  # fmt: skip
+    assert lines[0].split()[:4] == ["topic", "partitions", "offsets", "unread"]
+    assert lines[-1].startswith("offsets: records and, where transactions write, a mark")
     assert sum("lapwing." in line and line.rstrip().endswith("FULL") for line in lines) == 3
     topics.describe_all(settings, as_json=True)
     rows = {row["topic"]: row for row in json.loads(capsys.readouterr().out)}

@@ -277,7 +277,7 @@ class _Patience:
                 if waited_s >= SAY_AFTER_S and not said:
                     said = True
                     log.warning(
-                        "waiting for it to come up",
+                        "waiting for the broker or the registry",
                         error=str(error),
                         give_up_after_s=self.deadline_s,
                     )

@@ -200,7 +200,9 @@ class TrainingService:
                 if not said and now_s - down_s >= SAY_OUTAGE_AFTER_S:
                     said = True
                     log.warning(
-                        "waiting for it to come up", error=str(error), give_up_after_s=deadline_s
+                        "waiting for the broker or the registry",
+                        error=str(error),
+                        give_up_after_s=deadline_s,
                     )
                 self.doors.sleep(POLL_S / 4)
         return None

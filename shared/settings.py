@@ -7,7 +7,6 @@ Law: ``load_settings`` is the one place where the environment is read, and only 
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -36,13 +35,7 @@ from pydantic_settings import (
 
 from shared.errors import ConfigError
 from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS, Detector
-
-ENV_PREFIX = "LAPWING_"
-ALIASES = {
-    "KAFKA_BOOTSTRAP_SERVERS": "LAPWING_KAFKA__BOOTSTRAP_SERVERS",
-    "SCHEMA_REGISTRY_URL": "LAPWING_REGISTRY__URL",
-}
-"""Names that the whole field uses, read as ours; the LAPWING_ name wins where both are set."""
+from shared.setting_names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
 
 
 def _comma_list(value: Any) -> Any:
@@ -99,7 +92,7 @@ class TopicSettings(Section):
     )
     input: str = Field("", description="what producers write and predictors read")
     scores: str = Field("", description="a verdict per input record")
-    anomalies: str = Field("", description="alarms only, with reasons")
+    anomalies: str = Field("", description="alarms and data-quality verdicts, with reasons")
     activations: str = Field("", description="which model scores which partition from where on")
     dead_letters: str = Field("", description="records that could not be read, with reasons")
     partitions: int = Field(
@@ -254,7 +247,7 @@ class DetectionSettings(Section):
         1.4,
         gt=0,
         le=10,
-        description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours",
+        description="score of an alarm; 1.4 = about one such score in 25 hours (10^1.4 h)",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,
@@ -601,15 +594,7 @@ def load_settings(
         raise ConfigError(f"{file or 'environment'}: {error}") from error
 
 
-RENAMED = {"predict.outage_deadline_s": "outage_deadline_s"}
-"""Former names of settings, refused with the present one."""
-
 _NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}
-
-
-def variable_of(name: str) -> str:
-    """Return the environment variable of a setting, ``train.trees`` -> LAPWING_TRAIN__TREES."""
-    return ENV_PREFIX + name.replace(".", "__", 1).upper()
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -619,26 +604,9 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
             if top not in Settings.model_fields:
                 asked = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
                 raise ConfigError(
-                    f"{name}: no such setting{_did_you_mean(asked)}; the first part is one of"
+                    f"{name}: no such setting{did_you_mean(asked, Settings)}; the first part is one of"
                     f" {', '.join(sorted(Settings.model_fields))}"
                 )
-
-
-def _names(section: type[BaseModel], prefix: str = "") -> list[str]:
-    """Return the names of all settings, dotted."""
-    found = []
-    for name, one in section.model_fields.items():
-        inner = one.annotation
-        if isinstance(inner, type) and issubclass(inner, Section):
-            found += _names(inner, f"{prefix}{name}.")
-        else:
-            found.append(prefix + name)
-    return found
-
-
-def _did_you_mean(name: str) -> str:
-    near = difflib.get_close_matches(name, _names(Settings), n=1, cutoff=0.7)
-    return f"; did you mean {near[0]} ({variable_of(near[0])})?" if near else ""
 
 
 def _sentence(error: Any) -> str:
@@ -648,6 +616,6 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         if present := RENAMED.get(name.lower()):
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
-        return f"{name} ({variable}): no such setting{_did_you_mean(name.lower())}"
+        return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
     said = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
     return said if path[:1] == ["registry"] else f"{said}; got {error['input']!r}"

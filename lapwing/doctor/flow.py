@@ -18,7 +18,8 @@ from shared.batch import Batch
 from shared.decode.misplaced import Misplaced, id_in_headers, misplaced
 from shared.encode.dead_letters import GROUP
 from shared.errors import LapwingError
-from shared.settings import Settings, variable_of
+from shared.setting_names import variable_of
+from shared.settings import Settings, TopicSettings
 
 RECENT_RECORDS = 1_000
 """So many of the newest records that were read are looked at, over all partitions."""
@@ -232,9 +233,10 @@ class Flow:
             return self._nothing_written(f"group {group} {read}")
         if not second.committed and not any(second.end[p] > low for p, low in second.start.items()):
             remedy = (
-                "lapwing produce, or let your producer write there; another topic: topics.input"
-                " (LAPWING_TOPICS__INPUT)"
+                "let your producer write there; another topic: topics.input (LAPWING_TOPICS__INPUT)"
             )
+            if self._takes_the_bundled_producers():
+                remedy = f"lapwing produce, or {remedy}"
             return Finding("results", "warning", f"none: {topic} holds no records", remedy)
         if behind and self._readable(second):
             return self._standing_still(behind, seconds)
@@ -242,6 +244,13 @@ class Flow:
             return self._read_before()
         said = f"group {group} has read all of {topic}, and nothing came for {seconds:.0f} s"
         return Finding("results", "ok", f"up to date: {said}")
+
+    def _takes_the_bundled_producers(self) -> bool:
+        """Whether `lapwing produce` could write into the input what is then read."""
+        own, usual = self.settings, Settings()
+        names_host = own.input.entity_fields == usual.input.entity_fields
+        named = TopicSettings(dataset=own.topics.dataset).input
+        return names_host and not own.input.time_field and own.topics.input == named
 
     def _nothing_written(self, what: str) -> Finding:
         topics = self.settings.topics

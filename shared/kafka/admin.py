@@ -21,7 +21,8 @@ from shared.batch import Position
 from shared.errors import LapwingError, TopicMismatch, TransportError
 from shared.kafka.client import CALL_TIMEOUT_S, client_config, open_client, translate
 from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
-from shared.settings import Settings, variable_of
+from shared.setting_names import variable_of
+from shared.settings import Settings
 
 Answer = TypeVar("Answer")
 
@@ -127,16 +128,18 @@ def wrong_count(spec: TopicSpec, found: int) -> TopicMismatch:
 
     found : how many it has
     """
-    has = f"{spec.name} has {found} partition{'' if found == 1 else 's'}"
     if spec.setting == "topics.input":
-        return TopicMismatch(
-            f"{has}, topics.partitions says {spec.partitions}: set topics.partitions"
-            f" ({variable_of('topics.partitions')}) to {found}"
+        said = (
+            f"{spec.name} has {found} partitions, topics.partitions says {spec.partitions}: set"
+            f" topics.partitions ({variable_of('topics.partitions')}) to {found}"
         )
-    return TopicMismatch(
-        f"{has} and must have {spec.partitions}: name another topic in {spec.setting}"
-        f" ({variable_of(spec.setting)}), or delete it if nothing needs it"
-    )
+    else:
+        said = (
+            f"{spec.name} has {found} partitions and must have {spec.partitions}: name another"
+            f" topic in {spec.setting} ({variable_of(spec.setting)}), or delete it if nothing needs"
+            " it"
+        )
+    return TopicMismatch(said.replace(" has 1 partitions", " has 1 partition"))
 
 
 def _hours(hours: float) -> str:

@@ -11,7 +11,7 @@ from shared.batch import Batch, Blob, Position
 from shared.encode.dead_letters import dead_letters
 from shared.errors import TransportError
 from shared.events import Reason
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 
 SETTINGS = Settings()
 TOPICS = SETTINGS.topics
@@ -335,6 +335,17 @@ def test_an_empty_input(kafka):
         "none: metrics.cloudwatch.raw holds no records",
     )
     assert "LAPWING_TOPICS__INPUT" in finding.remedy
+    assert finding.remedy.startswith("lapwing produce, or let ")
+
+
+@pytest.mark.parametrize(
+    "own", [{"input": {"entity_fields": "device"}}, {"topics": {"dataset": "own"}}]
+)
+def test_an_empty_topic_of_ones_own_is_not_for_the_bundled_producer(kafka, own):
+    names = {name: getattr(TOPICS, name) for name in ("input", "scores", "dead_letters")}
+    flags = own | {"topics": own.get("topics", {}) | names}
+    kafka.flow = Flow(load_settings(flags, environ={}), kafka, kafka)
+    assert kafka.results().remedy.startswith("let your producer write there; ")
 
 
 def test_all_was_read_and_nothing_comes(kafka):

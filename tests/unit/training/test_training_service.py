@@ -334,7 +334,7 @@ def test_outage_is_waited_out(tmp_path: Path, said: list[Mapping[str, object]]) 
     world.down = TransportError("broker localhost:9092 does not answer")
     world.plan = {100.0: lambda: setattr(world, "down", None)}
     world.service().run()
-    (warning,) = events(said, "waiting for it to come up")
+    (warning,) = events(said, "waiting for the broker or the registry")
     assert "localhost:9092" in str(warning["error"])
     assert artifacts.current(tmp_path) is not None
 

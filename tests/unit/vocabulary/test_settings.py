@@ -6,7 +6,8 @@ import re
 import pytest
 
 from shared.errors import ConfigError
-from shared.settings import RENAMED, load_settings, variable_of
+from shared.setting_names import RENAMED, variable_of
+from shared.settings import load_settings
 
 
 def test_flags_win_over_environment_over_file_over_default(tmp_path):

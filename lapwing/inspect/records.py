@@ -178,7 +178,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
     said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
     values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
     said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
-    said += warnings.numbers_left_out(chosen.left_out)
+    said += warnings.numbers_left_out(chosen.left_out, settings)
     return Reading(
         f"schema {schema_id}, {plan.record}",
         len(part.records),
@@ -209,7 +209,7 @@ def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0
         one.time_by,
         one.metrics,
         one.left_out,
-        warnings=tuple(warnings.numbers_left_out(one.left_out)),
+        warnings=tuple(warnings.numbers_left_out(one.left_out, settings)),
     )
 
 

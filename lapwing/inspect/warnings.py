@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapwing.inspect.reading import iso
-from shared.decode.avro.fields import NUMBER_NOT_READ, listed
+from shared.decode.avro.fields import holds_numbers, listed
 from shared.decode.field_names import find, says_identifier
 from shared.settings import InputSettings
 
@@ -125,16 +125,21 @@ def _of_spread(spread: Mapping[str, Sequence[int]], entities: int) -> str:
     return f"{len(spread):,} of {entities:,} entities lie in several partitions, e.g. {example}"
 
 
-def numbers_left_out(left_out: Sequence[tuple[str, str]]) -> list[str]:
+def numbers_left_out(left_out: Sequence[tuple[str, str]], settings: InputSettings) -> list[str]:
     """Warn of fields that hold numbers and cannot be read as such.
 
     left_out : (field, why) of all that are no metric
+    settings : what input.exclude names is left out on purpose
     """
-    numbers = [f"{name} ({why})" for name, why in left_out if why.startswith(NUMBER_NOT_READ)]
+    fields = [name for name, _ in left_out]
+    meant = {name for wanted in settings.exclude for name in find(wanted, fields)}
+    numbers = [(n, why) for n, why in left_out if n not in meant and holds_numbers(why)]
     if not numbers:
         return []
-    fields = f"{len(numbers)} numeric field{' is' if len(numbers) == 1 else 's are'}"
-    return [f"{fields} left out: {listed(numbers)}"]
+    count = f"{len(numbers)} numeric field{' is' if len(numbers) == 1 else 's are'} left out"
+    names = ",".join((*settings.exclude, *(name for name, _ in numbers)))
+    shown = listed([f"{name} ({why})" for name, why in numbers])
+    return [f"{count}: {shown}; if that is meant, input.exclude={names} says so"]
 
 
 def wrong_unit(

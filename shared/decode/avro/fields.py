@@ -33,11 +33,6 @@ _TEXT_TIMES = {"io.debezium.time.ZonedTimestamp", "io.debezium.time.IsoTimestamp
 _ENVELOPE = {"before", "after", "op"}
 
 
-NUMBER_NOT_READ = ("a decimal", "of several types")
-"""How the reason begins why a field that holds numbers is no metric, though nobody asked for that.
-"""
-
-
 class SchemaUnfit(ValueError):
     """Records of this schema cannot be used; the message names the field that does not fit."""
 
@@ -381,6 +376,15 @@ _KINDS = {
     "map": "a map",
     "record": "a nested record: only top-level fields are read",
 }
+
+
+def holds_numbers(why: str) -> bool:
+    """Whether a field that is left out for this reason holds numbers, which its type keeps from
+    being read.
+    """
+    if why.startswith("of several types: "):
+        return not NUMBERS.isdisjoint(why.partition(": ")[2].split(", "))
+    return why.startswith("a decimal")
 
 
 def _joined(names: Sequence[str]) -> str:

@@ -235,12 +235,21 @@ def test_records_without_a_key_are_said_before_an_entity_is_spread() -> None:
 
 def test_numbers_that_cannot_be_read_are_a_warning() -> None:
     decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
-    schema = text(host="string", ts=MILLIS, cpu="double", price=decimal, mixed=["int", "string"])
+    schema = text(
+        host="string",
+        ts=MILLIS,
+        cpu="double",
+        price=decimal,
+        mixed=["int", "string"],
+        state=["boolean", "string"],
+    )
     (said,) = seen([], {2: schema}, latest=schema).readings[0].warnings
     assert said == (
         "2 numeric fields are left out: price (a decimal is not read: write a double), mixed (of"
-        " several types: int, string)"
+        " several types: int, string); if that is meant, input.exclude=price,mixed says so"
     )
+    excluded = seen([], {2: schema}, latest=schema, exclude="PRICE,mixed")
+    assert excluded.readings[0].warnings == ()
 
 
 @pytest.mark.parametrize("unit", ["s", "us", "ns"])

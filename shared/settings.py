@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,13 +35,7 @@ from pydantic_settings import (
 
 from shared.errors import ConfigError
 from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS, Detector
-
-ENV_PREFIX = "LAPWING_"
-ALIASES = {
-    "KAFKA_BOOTSTRAP_SERVERS": "LAPWING_KAFKA__BOOTSTRAP_SERVERS",
-    "SCHEMA_REGISTRY_URL": "LAPWING_REGISTRY__URL",
-}
-"""Names that the whole field uses, read as ours; the LAPWING_ name wins where both are set."""
+from shared.setting_names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
 
 
 def _comma_list(value: Any) -> Any:
@@ -77,6 +72,15 @@ class RegistrySettings(Section):
     basic_auth: str = Field("", description="user:password, or empty")
     timeout_s: float = Field(5.0, gt=0, le=60, description="longest wait for one registry call")
 
+    @field_validator("url")
+    @classmethod
+    def _urls(cls, value: str) -> str:
+        for url in value.split(","):
+            if not re.match(r"https?://[^/]", url.strip()):
+                shown = url.strip().rpartition("@")[2]
+                raise ValueError(f"{shown!r} is not a URL such as http://localhost:8081")
+        return value
+
 
 class TopicSettings(Section):
     """Names default to the contract's ``<type>.<dataset>.<data>``; an empty name is filled from
@@ -88,7 +92,7 @@ class TopicSettings(Section):
     )
     input: str = Field("", description="what producers write and predictors read")
     scores: str = Field("", description="a verdict per input record")
-    anomalies: str = Field("", description="alarms only, with reasons")
+    anomalies: str = Field("", description="alarms and data-quality verdicts, with reasons")
     activations: str = Field("", description="which model scores which partition from where on")
     dead_letters: str = Field("", description="records that could not be read, with reasons")
     partitions: int = Field(
@@ -243,7 +247,7 @@ class DetectionSettings(Section):
         1.4,
         gt=0,
         le=10,
-        description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours",
+        description="score of an alarm; 1.4 = about one such score in 25 hours (10^1.4 h)",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,
@@ -590,15 +594,7 @@ def load_settings(
         raise ConfigError(f"{file or 'environment'}: {error}") from error
 
 
-RENAMED = {"predict.outage_deadline_s": "outage_deadline_s"}
-"""Former names of settings, refused with the present one."""
-
 _NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}
-
-
-def variable_of(name: str) -> str:
-    """Return the environment variable of a setting, ``train.trees`` -> LAPWING_TRAIN__TREES."""
-    return ENV_PREFIX + name.replace(".", "__", 1).upper()
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -606,8 +602,9 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
             top = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
             if top not in Settings.model_fields:
+                asked = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
                 raise ConfigError(
-                    f"{name}: no such setting; the first part is one of"
+                    f"{name}: no such setting{did_you_mean(asked, Settings)}; the first part is one of"
                     f" {', '.join(sorted(Settings.model_fields))}"
                 )
 
@@ -619,7 +616,6 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         if present := RENAMED.get(name.lower()):
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
-        return f"{name} ({variable}): no such setting"
-    return (
-        f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}; got {error['input']!r}"
-    )
+        return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
+    said = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
+    return said if path[:1] == ["registry"] else f"{said}; got {error['input']!r}"

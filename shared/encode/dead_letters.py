@@ -18,6 +18,8 @@ from shared.events import Reason
 
 PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
+GROUP = PREFIX + "connector.name"
+"""Header that names the consumer group which could not read the record."""
 ROOM_BYTES = 65_536
 """The dead-letter topic takes records this much larger than the input's limit: the original and its
 headers.
@@ -75,7 +77,7 @@ def _headers(
         (PREFIX + "topic", batch.topic),
         (PREFIX + "partition", str(batch.partition)),
         (PREFIX + "offset", str(int(batch.offsets[row]))),
-        (PREFIX + "connector.name", stage),
+        (GROUP, stage),
         (PREFIX + "stage", "VALUE_CONVERTER"),
         (PREFIX + "exception.class.name", f"lapwing.{reason.code}"),
         (PREFIX + "exception.message", why),

@@ -166,7 +166,8 @@ def test_unreachable_broker_is_named(place: Place) -> None:
         place.wait_for(
             trainer,
             lambda event: (
-                event["event"] == "waiting for it to come up" and address in event["error"]
+                event["event"] == "waiting for the broker or the registry"
+                and address in event["error"]
             ),
         )
     trainer.send_signal(signal.SIGTERM)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from lapwing.app import app
-from shared.settings import RENAMED, load_settings
+from shared.setting_names import RENAMED
+from shared.settings import load_settings
 from tests.support import documents
 from tests.support.documents import (
     ROOT,
@@ -188,7 +189,7 @@ def test_settings_that_messages_name_exist():
     others = {"model.npz", "train.log", "produce.log", "predict.log"}
     for module, texts in SAID.items():
         for text in texts:
-            if module == "shared/settings.py" and text in RENAMED:
+            if module == "shared/setting_names.py" and text in RENAMED:
                 continue
             for name in re.findall(
                 rf"(?<![\w./`])((?:{'|'.join(SECTIONS)})\.[a-z_]+)(?![\w.(/])", text

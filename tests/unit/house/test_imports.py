@@ -26,7 +26,7 @@ WORDS = {
         f"shared.{name}"
         for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")
     ),
-    *(f"shared.{name}" for name in ("directory", "health", "labels", "wording")),
+    *(f"shared.{name}" for name in ("directory", "health", "labels", "setting_names", "wording")),
 }
 """The vocabulary: flat files in shared/ that everybody may use."""
 

@@ -30,7 +30,7 @@ from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
 from shared.models.signatures import Trust
-from shared.settings import ModelSettings, Settings, TrainSettings
+from shared.settings import ModelSettings, Settings, TopicSettings, TrainSettings
 from tests.support.models import START_MS, STEP_MS, series
 
 DAY_S = 86_400.0
@@ -186,6 +186,26 @@ def test_once_publishes_a_model_with_everything_beside_it(
     ]
 
 
+def test_a_model_of_another_topic_is_not_replaced_without_a_word(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
+    first, second = World(tmp_path), World(tmp_path)
+    second.settings = second.settings.model_copy(
+        update={"topics": TopicSettings(input="plant.metrics")}
+    )
+    for world in (first, first, second):
+        world.up_to = 150
+        world.service().run()
+    (warning,) = events(said, "the model that is replaced is of another topic")
+    assert "trained on metrics.cloudwatch.raw" in str(warning["why"])
+    assert "the input is plant.metrics" in str(warning["why"])
+    manifest = artifacts.manifest(tmp_path, artifacts.current(tmp_path) or "")
+    assert (manifest["input"]["topic"], manifest["metrics"]) == (
+        "plant.metrics",
+        ["cpu", "network_in"],
+    )
+
+
 def test_same_input_same_artefact(tmp_path: Path) -> None:
     published = []
     for name in ("a", "b"):
@@ -314,7 +334,7 @@ def test_outage_is_waited_out(tmp_path: Path, said: list[Mapping[str, object]]) 
     world.down = TransportError("broker localhost:9092 does not answer")
     world.plan = {100.0: lambda: setattr(world, "down", None)}
     world.service().run()
-    (warning,) = events(said, "waiting for it to come up")
+    (warning,) = events(said, "waiting for the broker or the registry")
     assert "localhost:9092" in str(warning["error"])
     assert artifacts.current(tmp_path) is not None
 

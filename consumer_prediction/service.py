@@ -28,15 +28,16 @@ from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.encode.records import decode_records, schema_id_of
-from shared.errors import (
-    GuardError,
-    LapwingError,
-    ProducerFenced,
-    TopicMismatch,
-    TransportError,
-)
+from shared.errors import GuardError, LapwingError, ProducerFenced, TransportError
 from shared.events import Activation
-from shared.kafka import Admin, Reader, TopicIdentity, input_limit_bytes
+from shared.kafka import (
+    Admin,
+    Reader,
+    TopicIdentity,
+    input_limit_bytes,
+    topic_specs,
+    wrong_count,
+)
 from shared.registry import Registry
 from shared.retry import Outage, Retry
 from shared.scoring.configuration import Configuration
@@ -155,6 +156,7 @@ def _run(
             time.monotonic,
             counters,
             settings.models,
+            settings.topics.input,
         )
         found = _found(settings, retry)
         loop = None if found is None else _loop(settings, counters, opening, models, found, retry)
@@ -259,16 +261,13 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     """Return the input as it is; check that every topic is there and the input has the partitions
     that the settings say.
     """
-    topics = settings.topics
-    for topic in (topics.scores, topics.anomalies, topics.activations, topics.dead_letters):
-        admin.partitions(topic)
-    admin.partitions(topics.input)
-    found = admin.identity(topics.input)
-    if found.partitions != topics.partitions:
-        raise TopicMismatch(
-            f"{topics.input} has {found.partitions} partitions, topics.partitions says"
-            f" {topics.partitions}: state belongs to a partition, so say which is meant"
-        )
+    specs = topic_specs(settings)
+    for spec in specs[1:]:
+        admin.partitions(spec.name)
+    admin.partitions(settings.topics.input)
+    found = admin.identity(settings.topics.input)
+    if found.partitions != settings.topics.partitions:
+        raise wrong_count(specs[0], found.partitions)
     return found
 
 

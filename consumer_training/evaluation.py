@@ -72,8 +72,9 @@ def _per_entity(
         if not len(used):
             continue
         entry = found.setdefault(
-            name, {"train": _nothing(), "test": _nothing(), "peak_severity": 0.0}
+            name, {"partitions": 0, "train": _nothing(), "test": _nothing(), "peak_severity": 0.0}
         )
+        entry["partitions"] += 1
         for key, wanted in (("train", TRAIN), ("test", TEST)):
             chosen = used[trained.part[used] == wanted]
             _add_part(entry[key], rows.time_ms[chosen], flagged[chosen])

@@ -39,10 +39,11 @@ from shared.batch import Batch
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
 from shared.decode.avro.decoder import schema_ids
 from shared.decode.avro.writer_schemas import WriterSchemas
-from shared.errors import ArtifactRefused, DataError, LapwingError
+from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
 from shared.health import Health
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
+from shared.models.origin import other_topic
 from shared.retry import Outage, Retry
 from shared.settings import Settings
 from shared.telemetry import TelemetryServer
@@ -220,6 +221,7 @@ class TrainingService:
             "libraries": _libraries(),
             "evaluation": summary,
         }
+        self._warn_of_another_topic()
         model = artifacts.publish(
             self.settings.models_dir,
             trained.model,
@@ -246,6 +248,23 @@ class TrainingService:
             log.info("old models removed", count=len(removed))
         self._report(model.sha256, trained, figures)
         return model
+
+    def _warn_of_another_topic(self) -> None:
+        """Say that the model which is about to be replaced belongs to another input."""
+        folder, topic = self.settings.models_dir, self.settings.topics.input
+        try:
+            sha256 = artifacts.current(folder)
+            facts = {} if sha256 is None else artifacts.manifest(folder, sha256)
+        except (ArtifactMissing, ArtifactRefused):
+            return
+        if why := other_topic(facts, topic):
+            log.warning(
+                "the model that is replaced is of another topic",
+                models_dir=str(folder),
+                why=why,
+                do="predictors of that topic would take this one: give each input a models_dir"
+                " (LAPWING_MODELS_DIR) of its own",
+            )
 
     def _has_model(self) -> bool:
         try:

@@ -33,6 +33,7 @@ def follow(
     timeout_s: float | None = None,
     as_json: bool = False,
     out: TextIO | None = None,
+    err: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Print records as they come; return how many.
@@ -64,6 +65,9 @@ def follow(
                 target.flush()
                 return shown
         target.flush()
+    if not shown and timeout_s is not None:
+        where = "" if from_beginning else "; --from-beginning shows what is there already"
+        (err or sys.stderr).write(f"nothing came within {timeout_s:g} s from {topic}{where}\n")
     return shown
 
 

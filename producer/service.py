@@ -22,7 +22,7 @@ from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
 from producer.replay import plan
 from producer.sources import Source, SourceOptions, check_times, open_source
 from shared.counters import Counters
-from shared.errors import ConfigError, SchemaRefused, TopicMismatch, TransportError
+from shared.errors import ConfigError, SchemaRefused, TransportError
 from shared.health import Health
 from shared.retry import Outage, Retry
 from shared.settings import Settings
@@ -200,14 +200,11 @@ def _replay(
 
 
 def _check_topic(admin: Admin, settings: Settings) -> None:
-    topics = settings.topics
-    found = admin.partitions(topics.input)
-    if found != topics.partitions:
-        raise TopicMismatch(
-            f"topic {topics.input} has {found} partitions, topics.partitions says"
-            f" {topics.partitions}: set it to what is there, or name another topic (`lapwing topics"
-            " ensure` makes it)"
-        )
+    from shared.kafka import topic_specs, wrong_count
+
+    found = admin.partitions(settings.topics.input)
+    if found != settings.topics.partitions:
+        raise wrong_count(topic_specs(settings)[0], found)
 
 
 def _schema_id(settings: Settings, text: str, log: Logger) -> int:

@@ -7,12 +7,15 @@ Law: what is fitted here is never published; nothing of what it is judged on ent
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 
 from lapwing.backtest.feeds import Feed
+from lapwing.backtest.run import Judged
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
 from shared.models.model import Model
+from shared.models.origin import no_metric_in_common, other_topic
 from shared.scoring.configuration import Configuration
 from shared.settings import ModelSettings, Settings
 
@@ -84,6 +87,32 @@ def check_fit(
             f"{given[0]} is for the ensemble and its members; the threshold of {detector.value} is"
             " in its model"
         )
+
+
+def notes_on(models_dir: Path, model: Model, judged: Judged, topic: str) -> list[str]:
+    """Say what makes the figures of a published model better or worse than they will be.
+
+    topic  : that the records come from; empty = from files
+    raises : ArtifactMissing, ArtifactRefused
+    """
+    from shared.artifacts import manifest
+
+    facts, notes = manifest(models_dir, model.sha256), []
+    metrics = {name for series in judged.series for name in series.metrics}
+    why = no_metric_in_common(facts, sorted(metrics)) or (
+        other_topic(facts, topic) if topic else ""
+    )
+    if why:
+        notes.append(f"model {model.model_id}: {why}")
+    trained_to = round(datetime.fromisoformat(model.version).timestamp() * 1000)
+    seen = sum(int((series.time_ms <= trained_to).sum()) for series in judged.series)
+    if seen:
+        notes.append(
+            f"model {model.model_id} was trained up to {model.version}: {seen:,} of the"
+            f" {judged.rows:,} records judged are not later, and are counted although it may have"
+            " been trained on them; --train counts only what comes after"
+        )
+    return notes
 
 
 class Trainer:

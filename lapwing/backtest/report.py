@@ -6,6 +6,7 @@ Law: pure; what is left out because there is too much of it is said on the page.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -256,11 +257,14 @@ def _overview(report: Report, charted: int) -> str:
         "quality",
     ]
     rows = []
+    names = Counter(one.series.entity for one in report.entities)
     for number, one in enumerate(report.entities[:MAX_ROWS]):
         series = one.series
         classes = [severity_class(alarm.severity or 0.0).value for alarm in one.alarms]
         marks = [(alarm.event_time, name) for alarm, name in zip(one.alarms, classes, strict=True)]
         name = escape(series.entity)
+        if names[series.entity] > 1:
+            name += f", partition {series.partition}"
         cells = [
             f"<a href='#e{number}'>{name}</a>" if number < charted else name,
             f"{len(one.alarms):,}",

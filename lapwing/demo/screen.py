@@ -88,7 +88,7 @@ class Screen:
         if live and not math.isnan(live.share) and (self._kept is None or live.share <= PICTURE_AT):
             self._kept = frame
         if self.live is not None:
-            self.live.update(render(frame, max(3, min(12, self.console.height - 20))), refresh=True)
+            self.live.update(render(frame, max(3, min(16, self.console.height - 20))), refresh=True)
             return
         for one in reversed(frame.newest):
             if one not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:

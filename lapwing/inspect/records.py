@@ -114,8 +114,9 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
     if not sample.records and sample.latest is not None:
         readings = [_of_schema("the newest schema of the subject", sample.latest, settings)]
     places = [place for part in parts.values() for place in part.places]
-    keyed = any(record.key for record in sample.records)
-    said = warnings.entities_in_partitions(places, keyed)
+    keyless = sum(not record.key for record in sample.records)
+    said = warnings.without_key(keyless, len(sample.records), places)
+    said += [] if keyless else warnings.entities_in_partitions(places)
     if readings:
         texts = [text for text in (*sample.texts.values(), sample.latest) if text]
         names = [name for text in texts for name in _field_names(text)]
@@ -165,8 +166,9 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         reading = _of_schema(f"schema {schema_id}", text, settings, rows=len(part.records))
         return _with_key_hint(reading, part.records)
     chosen = plan.fields
-    said = warnings.entities_of_rows(chosen.entity, part.entities)
     written = parse_schema(text)
+    said = _unit_warnings(part, written)
+    said += warnings.entities_of_rows(chosen.entity, part.entities)
     decoded = [read_fields(record.value, written).values for record in part.rows]
     texts = {
         name: [_text(row.get(name)) for row in decoded]
@@ -176,7 +178,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
     said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
     values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
     said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
-    said += _unit_warnings(part, written)
+    said += warnings.numbers_left_out(chosen.left_out, settings)
     return Reading(
         f"schema {schema_id}, {plan.record}",
         len(part.records),
@@ -207,6 +209,7 @@ def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0
         one.time_by,
         one.metrics,
         one.left_out,
+        warnings=tuple(warnings.numbers_left_out(one.left_out, settings)),
     )
 
 

@@ -35,7 +35,8 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
     latest = None if records else registry.latest(f"{topic}-value")
     held = sum(high[p] - low[p] for p in high)
     partitions = f"{len(high)} partition{'' if len(high) == 1 else 's'}"
-    counts = f"the newest {len(records):,} of {held:,} records in {partitions}"
+    about = "about " if held > len(records) else ""  # marks of transactions take offsets
+    counts = f"the newest {len(records):,} of {about}{held:,} records in {partitions}"
     source = f"{topic}: {counts if held else 'no records'}"
     return Sample(source, topic, records, texts, latest)
 

@@ -18,6 +18,8 @@ from shared.events import Reason
 
 PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
+GROUP = PREFIX + "connector.name"
+"""Header that names the consumer group which could not read the record."""
 
 _UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
 """A value without its schema's id may begin with 0 all the same; another schema then reads it."""
@@ -71,7 +73,7 @@ def _headers(
         (PREFIX + "topic", batch.topic),
         (PREFIX + "partition", str(batch.partition)),
         (PREFIX + "offset", str(int(batch.offsets[row]))),
-        (PREFIX + "connector.name", stage),
+        (GROUP, stage),
         (PREFIX + "stage", "VALUE_CONVERTER"),
         (PREFIX + "exception.class.name", f"lapwing.{reason.code}"),
         (PREFIX + "exception.message", why),

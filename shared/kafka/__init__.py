@@ -10,6 +10,7 @@ from shared.kafka.admin import (
     TopicReport,
     TopicSpec,
     topic_specs,
+    wrong_count,
 )
 from shared.kafka.client import client_config, translate
 from shared.kafka.outbox import input_limit_bytes
@@ -34,4 +35,5 @@ __all__ = [
     "input_limit_bytes",
     "topic_specs",
     "translate",
+    "wrong_count",
 ]

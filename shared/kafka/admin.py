@@ -6,6 +6,7 @@ Law: what is missing is made, what exists is never altered; a difference is repo
 
 from __future__ import annotations
 
+import difflib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -21,6 +22,7 @@ from shared.errors import LapwingError, TopicMismatch, TransportError
 from shared.kafka.client import CALL_TIMEOUT_S, client_config, open_client, translate
 from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
 from shared.settings import Settings
+from shared.settings.names import variable_of
 
 Answer = TypeVar("Answer")
 
@@ -40,12 +42,18 @@ RETRY_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
-    """A topic as it should be."""
+    """A topic as it should be.
+
+    setting : the setting that names it
+    exact   : whether it must have so many partitions; else they are what it is created with
+    """
 
     name: str
     partitions: int
     replication: int
     config: Mapping[str, str] = field(default_factory=dict)
+    setting: str = "topics.input"
+    exact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +71,8 @@ class TopicReport:
     """What ``ensure_topics`` did and saw.
 
     refused    : topics that are not as they must be, each with the error that says why
+    missing    : topics that are not there and were not to be created
+    other      : {topic: (found, wanted)} partition counts that differ and may
     uncompared : topics whose settings the broker does not tell, each with its answer
     compared   : False where the broker cannot tell the settings of any topic
     """
@@ -73,6 +83,8 @@ class TopicReport:
     refused: Mapping[str, LapwingError] = field(default_factory=dict)
     uncompared: Mapping[str, LapwingError] = field(default_factory=dict)
     compared: bool = True
+    missing: tuple[str, ...] = ()
+    other: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +111,35 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     shown = {"cleanup.policy": "delete", "retention.ms": _hours(topics.scores_retention_hours)}
     input_limit = {"max.message.bytes": str(input_limit_bytes(settings))}
     dead_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
+    many, one = (topics.partitions, topics.replication), (1, topics.replication)
     return [
-        TopicSpec(topics.input, topics.partitions, topics.replication, explained | input_limit),
-        TopicSpec(topics.scores, topics.partitions, topics.replication, shown),
-        TopicSpec(topics.anomalies, 1, topics.replication, explained),
-        TopicSpec(topics.activations, 1, topics.replication, kept),
+        TopicSpec(topics.input, *many, explained | input_limit),
+        TopicSpec(topics.scores, *many, shown, "topics.scores", exact=False),
+        TopicSpec(topics.anomalies, *one, explained, "topics.anomalies"),
+        TopicSpec(topics.activations, *one, kept, "topics.activations"),
         TopicSpec(
-            topics.dead_letters, topics.partitions, topics.replication, explained | dead_limit
+            topics.dead_letters, *many, explained | dead_limit, "topics.dead_letters", exact=False
         ),
     ]
+
+
+def wrong_count(spec: TopicSpec, found: int) -> TopicMismatch:
+    """Return the error for a topic that must have another number of partitions; it says what to set.
+
+    found : how many it has
+    """
+    if spec.setting == "topics.input":
+        said = (
+            f"{spec.name} has {found} partitions, topics.partitions says {spec.partitions}: set"
+            f" topics.partitions ({variable_of('topics.partitions')}) to {found}"
+        )
+    else:
+        said = (
+            f"{spec.name} has {found} partitions and must have {spec.partitions}: name another"
+            f" topic in {spec.setting} ({variable_of(spec.setting)}), or delete it if nothing needs"
+            " it"
+        )
+    return TopicMismatch(said.replace(" has 1 partitions", " has 1 partition"))
 
 
 def _hours(hours: float) -> str:
@@ -131,27 +163,34 @@ class Admin:
     def ensure_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
         """Create what is missing and compare what exists.
 
-        raises : TopicMismatch when an existing topic has another partition count, ConfigError when
-                 the broker refuses a setting, TransportError; the other topics are there by then
+        raises : TopicMismatch when the input, anomalies or activations have another partition
+                 count (nothing is created then), ConfigError when the broker refuses a setting,
+                 TransportError
         """
         report = self.try_topics(specs)
         for error in report.refused.values():
             raise error
         return report
 
-    def try_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
-        """Create what is missing and compare what exists; a topic that is refused keeps no other
-        from being made.
+    def try_topics(self, specs: Sequence[TopicSpec], *, create: bool = True) -> TopicReport:
+        """Create what is missing and compare what exists.
 
+        Nothing is created while a topic has a partition count that it must not have, for the new
+        ones would get theirs by the same setting; any other refusal concerns one topic only.
+
+        create : False = only compare
         raises : TransportError when the broker does not answer at all
         """
         found = self._partition_counts()
+        wrong = _wrong_counts(specs, found)
         missing = [spec for spec in specs if spec.name not in found]
-        created, refused = self._create(missing)
-        if len(created) + len(refused) < len(missing):
+        may_create = create and not wrong
+        created, refused = self._create(missing if may_create else [])
+        if may_create and len(created) + len(refused) < len(missing):
             found = self._partition_counts()
-        existing = [spec for spec in specs if spec.name not in created and spec.name not in refused]
-        refused = _wrong_counts(existing, found) | refused
+            wrong = _wrong_counts(specs, found)
+        existing = [spec for spec in specs if spec.name in found and spec.name not in created]
+        refused = wrong | refused
         differences, uncompared = self._differences(existing)
         return TopicReport(
             tuple(created),
@@ -160,6 +199,12 @@ class Admin:
             refused,
             uncompared,
             compared=not self._is_embedded(),
+            missing=() if may_create else tuple(spec.name for spec in missing),
+            other={
+                spec.name: (found[spec.name], spec.partitions)
+                for spec in existing
+                if not spec.exact and found[spec.name] != spec.partitions
+            },
         )
 
     def partitions(self, topic: str) -> int:
@@ -167,7 +212,7 @@ class Admin:
         count = self._partition_counts().get(topic)
         if count is None:
             raise TopicMismatch(
-                f"there is no topic {topic} at {self.address}; `lapwing topics ensure` makes it"
+                f"there is no topic {topic} at {self.address}{self._what_makes(topic)}"
             )
         return count
 
@@ -271,6 +316,12 @@ class Admin:
         if self._watcher is not None:
             self._watcher.close()
             self._watcher = None
+
+    def _what_makes(self, topic: str) -> str:
+        if any(spec.name == topic for spec in topic_specs(self._settings)):
+            return "; `lapwing topics ensure` creates it"
+        near = difflib.get_close_matches(topic, list(self._partition_counts()), n=1)
+        return f"; did you mean {near[0]}?" if near else ""
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -418,13 +469,9 @@ class Admin:
 
 def _wrong_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> dict[str, LapwingError]:
     return {
-        spec.name: TopicMismatch(
-            f"topic {spec.name} has {found[spec.name]} partitions, the settings say"
-            f" {spec.partitions}: state and keys belong to partitions, so set topics.partitions to"
-            " what is there, or start a new dataset (topics.dataset)"
-        )
+        spec.name: wrong_count(spec, found[spec.name])
         for spec in specs
-        if found.get(spec.name, spec.partitions) != spec.partitions
+        if spec.exact and found.get(spec.name, spec.partitions) != spec.partitions
     }
 
 

@@ -10,7 +10,8 @@ from shared.settings.analysis import (
     QualitySettings,
     TrainSettings,
 )
-from shared.settings.loading import ENV_PREFIX, RENAMED, Settings, load_settings, variable_of
+from shared.settings.loading import Settings, load_settings
+from shared.settings.names import ENV_PREFIX, RENAMED, variable_of
 from shared.settings.section import Section
 from shared.settings.transport import (
     PredictSettings,

@@ -138,7 +138,7 @@ class DetectionSettings(Section):
         1.4,
         gt=0,
         le=10,
-        description="score of an alarm, as a power of ten of hours; 1.4: about once in 25 hours",
+        description="score of an alarm; 1.4 = about one such score in 25 hours (10^1.4 h)",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,

@@ -31,6 +31,7 @@ from shared.settings.analysis import (
     QualitySettings,
     TrainSettings,
 )
+from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
 from shared.settings.transport import (
     PredictSettings,
     ProduceSettings,
@@ -38,13 +39,6 @@ from shared.settings.transport import (
     TelemetrySettings,
     TopicSettings,
 )
-
-ENV_PREFIX = "LAPWING_"
-ALIASES = {
-    "KAFKA_BOOTSTRAP_SERVERS": "LAPWING_KAFKA__BOOTSTRAP_SERVERS",
-    "SCHEMA_REGISTRY_URL": "LAPWING_REGISTRY__URL",
-}
-"""Names that the whole field uses, read as ours; the LAPWING_ name wins where both are set."""
 
 
 class Settings(BaseSettings):
@@ -190,19 +184,7 @@ def load_settings(
         raise ConfigError(f"{file or 'environment'}: {error}") from error
 
 
-RENAMED = {"predict.outage_deadline_s": "outage_deadline_s"}
-"""Former names of settings, refused with the present one."""
-
 _NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}
-
-
-def variable_of(name: str) -> str:
-    """Return the environment variable of a setting: ``train.trees`` is LAPWING_TRAIN__TREES.
-
-    Dots beyond the first, as librdkafka's names have them, become '_'.
-    """
-    section, dot, rest = name.strip().partition(".")
-    return ENV_PREFIX + (f"{section}__{rest.replace('.', '_')}" if dot else section).upper()
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:
@@ -210,8 +192,9 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
             top = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
             if top not in Settings.model_fields:
+                asked = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
                 raise ConfigError(
-                    f"{name}: no such setting; the first part is one of"
+                    f"{name}: no such setting{did_you_mean(asked, Settings)}; the first part is one of"
                     f" {', '.join(sorted(Settings.model_fields))}"
                 )
 
@@ -223,7 +206,6 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         if present := RENAMED.get(name.lower()):
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
-        return f"{name} ({variable}): no such setting"
-    return (
-        f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}; got {error['input']!r}"
-    )
+        return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
+    said = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
+    return said if path[:1] == ["registry"] else f"{said}; got {error['input']!r}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from shared.settings.section import Section
 
@@ -15,6 +16,15 @@ class RegistrySettings(Section):
     url: str = Field("http://localhost:8081", description="Schema Registry")
     basic_auth: str = Field("", description="user:password, or empty")
     timeout_s: float = Field(5.0, gt=0, le=60, description="longest wait for one registry call")
+
+    @field_validator("url")
+    @classmethod
+    def _urls(cls, value: str) -> str:
+        for url in value.split(","):
+            if not re.match(r"https?://[^/]", url.strip()):
+                shown = url.strip().rpartition("@")[2]
+                raise ValueError(f"{shown!r} is not a URL such as http://localhost:8081")
+        return value
 
 
 class TopicSettings(Section):
@@ -27,7 +37,7 @@ class TopicSettings(Section):
     )
     input: str = Field("", description="what producers write and predictors read")
     scores: str = Field("", description="a verdict per input record")
-    anomalies: str = Field("", description="alarms only, with reasons")
+    anomalies: str = Field("", description="alarms and data-quality verdicts, with reasons")
     activations: str = Field("", description="which model scores which partition from where on")
     dead_letters: str = Field("", description="records that could not be read, with reasons")
     partitions: int = Field(

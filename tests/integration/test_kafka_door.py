@@ -81,9 +81,12 @@ def test_topics_are_made_once_compared_later_and_never_altered(settings: Setting
 def test_another_partition_count_is_refused_with_both_counts(ready: Settings) -> None:
     spec = TopicSpec(ready.topics.input, 4, 1)
     with pytest.raises(
-        TopicMismatch, match=rf"{ready.topics.input} has 3 partitions, the settings say 4"
+        TopicMismatch, match=rf"{ready.topics.input} has 3 partitions, topics.partitions says 4"
     ):
         Admin(ready).ensure_topics([spec])
+    missing = f"{ready.topics.dataset}.missing"
+    report = Admin(ready).try_topics([spec, TopicSpec(missing, 4, 1)])
+    assert (report.created, report.missing, list(report.refused)) == ((), (missing,), [spec.name])
     with pytest.raises(TopicMismatch, match="there is no topic nothing"):
         Admin(ready).partitions("nothing.here")
     with pytest.raises(ConfigError, match=r"creating topic .*x"):

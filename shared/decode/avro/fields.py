@@ -378,6 +378,15 @@ _KINDS = {
 }
 
 
+def holds_numbers(why: str) -> bool:
+    """Whether a field that is left out for this reason holds numbers, which its type keeps from
+    being read.
+    """
+    if why.startswith("of several types: "):
+        return not NUMBERS.isdisjoint(why.partition(": ")[2].split(", "))
+    return why.startswith("a decimal")
+
+
 def _joined(names: Sequence[str]) -> str:
     """Write names as a sentence has them."""
     return listed(names) if len(names) < 2 else f"{listed(names[:-1])} and {names[-1]}"  # fmt: skip

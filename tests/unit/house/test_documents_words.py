@@ -14,7 +14,8 @@ from shared.counters import CATALOGUE
 from shared.errors import GuardError
 from shared.events import Kind, Reason
 from shared.kafka import topic_specs
-from shared.settings import RENAMED, Settings
+from shared.settings import Settings
+from shared.settings.names import RENAMED
 from tests.support.documents import ROOT, SAID, SETTINGS, SOURCES, TEXTS, blocks, spans
 
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
@@ -295,3 +296,35 @@ def test_pythons_are_those_of_the_project():
         )
     )
     assert set(re.split(r", | or ", said)) == supported
+
+
+def test_what_reasons_say_is_explained():
+    from shared.scoring import reasons
+
+    glossary = " ".join(
+        TEXTS["docs/detection.md"]
+        .partition("## What a reason says")[2]
+        .partition("\n## ")[0]
+        .split()
+    )
+    sources = SAID["shared/scoring/reasons.py"]
+    for phrase in reasons._SEEN_AS.values():
+        assert f"`{phrase} " in glossary, phrase
+    fixed = (
+        "the other metrics do not account for it", "its longest pause in", "finds the metrics together rare",
+        "far outside everything in its first",
+    )  # fmt: skip
+    for phrase in fixed:
+        assert phrase in glossary, phrase
+        assert any(phrase in text for text in sources), phrase
+
+
+def test_kinds_of_data_quality_are_all_explained():
+    from shared.quality.checks import KINDS
+    from shared.quality.kernels.quality_layout import MIN_CHANGES, MIN_INTERVALS
+
+    section = TEXTS["docs/detection.md"].partition("## Data quality")[2].partition("\n## ")[0]
+    first = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == {kind.value for kind in KINDS}
+    assert f"first {MIN_INTERVALS} intervals" in " ".join(section.split())
+    assert f"changed at least {MIN_CHANGES} times" in section

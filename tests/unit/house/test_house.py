@@ -22,7 +22,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
-from shared.settings import ENV_PREFIX, Settings, load_settings
+from shared.settings import Settings, load_settings
+from shared.settings.names import ENV_PREFIX
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = (

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,9 +18,11 @@ from lapwing.backtest.files import check_folder
 from producer.catalogue import load_catalogue, read_folder
 from producer.records import RecordMaker, event_schema
 from producer.replay import merge
+from shared import artifacts
 from shared.batch import Batch
 from shared.decode.avro.decoder import compile_plan
 from shared.errors import ConfigError, DataError
+from shared.events import Detector
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -36,6 +39,7 @@ from tests.support.backtests import (
     text_of,
     wave,
 )
+from tests.support.models import trained
 
 # -- the way of a record ---------------------------------------------------------------------------
 
@@ -196,6 +200,24 @@ def test_a_model_is_fitted_and_what_it_learnt_from_is_not_counted(folder, detect
     assert min(alarm["time"] for alarm in first["top_alarms"]) > border
     assert 0.2 < first["entity_days"] / (2 * ROWS * STEP_MS / 86_400_000) < 0.5
     assert any("only what came after is counted" in note for note in summary["notes"])
+
+
+def test_a_published_model_says_what_it_has_seen_and_measured(folder, tmp_path):
+    given = trained(Detector.ONE_CLASS_SVM)
+    found = []
+    for model in (
+        replace(given.model, version="2100-01-01T00:00:00Z"),
+        replace(given.model, version="2000-01-01T00:00:00Z", metrics=("rpm", "network")),
+    ):
+        artifacts.publish(tmp_path, model, {"input": {"topic": "elsewhere"}}, given.canary)
+        options = BacktestOptions(of(folder), compared="model=CURRENT")
+        summary = backtest(
+            lambda flags: load(merged({"models_dir": tmp_path}, flags)), options, io.StringIO()
+        )
+        found.append([note for note in summary["notes"] if note.startswith("model ")])
+    ((trained_later,), (of_others,)) = found
+    assert f"{2 * ROWS:,} of the {2 * ROWS:,} records judged are not later" in trained_later
+    assert "none of its metrics (rpm, network) is in the input, which has cpu" in of_others
 
 
 def test_too_little_to_train_on_is_said(folder):

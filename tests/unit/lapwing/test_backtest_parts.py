@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.backtest.command import parse_changes, progress
+from lapwing.backtest.command import in_several_partitions, parse_changes, progress
 from lapwing.backtest.feeds import (
     Feed,
     InputOptions,
@@ -207,6 +207,21 @@ def test_no_alarm_is_lost_or_counted_twice(left, right, tolerance):
         [b.source_offset for _, b in change.kept] + [b.source_offset for b in change.added]
     ) == sorted(right)
     assert all(abs(a.event_time - b.event_time) <= tolerance * STEP_MS for a, b in change.kept)
+
+
+def test_an_entity_in_several_partitions_is_told_apart():
+    said_by = judged(series("a", 30), series("a", 30, partition=2), series("b", 30))
+    (note,) = in_several_partitions(said_by)
+    assert note.startswith("1 of 2 entities lie in several partitions, e.g. 'a' in 2 of them: ")
+    entities = count(said_by, None, {})
+    said = figures(said_by, entities)
+    text = to_text({"source": "t", "notes": [note], "first": said, "compare": None})
+    rows = [line.split() for line in text.splitlines() if line.split()[:1] in (["a"], ["entity"])]
+    assert [row[:2] for row in rows] == [["entity", "partition"], ["a", "0"], ["a", "2"]]
+    alone = judged(series("a", 30), series("b", 30))
+    assert in_several_partitions(alone) == []
+    said = figures(alone, count(alone, None, {}))
+    assert "partition" not in to_text({"source": "t", "notes": [], "first": said, "compare": None})
 
 
 def test_text_of_nothing_but_rejects():

@@ -217,8 +217,20 @@ def test_max_ends_it(follow):
     assert FakeReader.asked == [("anomalies.cloudwatch.events", "end")]
 
 
-def test_silence_ends_it(follow):
+def test_silence_is_said_where_nothing_came(follow, capsys):
+    FakeReader.batches = []
+    assert follow(timeout_s=50) == (0, [])
+    assert capsys.readouterr().err == (
+        "nothing came within 50 s from anomalies.cloudwatch.events; --from-beginning shows what is"
+        " there already\n"
+    )
+    follow(timeout_s=50, from_beginning=True)
+    assert capsys.readouterr().err == "nothing came within 50 s from anomalies.cloudwatch.events\n"
+
+
+def test_silence_ends_it(follow, capsys):
     count, lines = follow(timeout_s=50, from_beginning=True, as_json=True)
     assert (count, len(lines)) == (6, 6)
     assert all(json.loads(line)["entity"] == "web-1" for line in lines)
     assert FakeReader.asked == [("anomalies.cloudwatch.events", "beginning")]
+    assert capsys.readouterr().err == ""

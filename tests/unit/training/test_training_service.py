@@ -30,7 +30,7 @@ from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
 from shared.models.signatures import Trust
-from shared.settings import ModelSettings, Settings, TrainSettings
+from shared.settings import ModelSettings, Settings, TopicSettings, TrainSettings
 from tests.support.models import START_MS, STEP_MS, series
 
 DAY_S = 86_400.0
@@ -184,6 +184,26 @@ def test_once_publishes_a_model_with_everything_beside_it(
         "model published",
         "report written",
     ]
+
+
+def test_a_model_of_another_topic_is_not_replaced_without_a_word(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
+    first, second = World(tmp_path), World(tmp_path)
+    second.settings = second.settings.model_copy(
+        update={"topics": TopicSettings(input="plant.metrics")}
+    )
+    for world in (first, first, second):
+        world.up_to = 150
+        world.service().run()
+    (warning,) = events(said, "the model that is replaced is of another topic")
+    assert "trained on metrics.cloudwatch.raw" in str(warning["why"])
+    assert "the input is plant.metrics" in str(warning["why"])
+    manifest = artifacts.manifest(tmp_path, artifacts.current(tmp_path) or "")
+    assert (manifest["input"]["topic"], manifest["metrics"]) == (
+        "plant.metrics",
+        ["cpu", "network_in"],
+    )
 
 
 def test_same_input_same_artefact(tmp_path: Path) -> None:

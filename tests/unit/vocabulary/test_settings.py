@@ -6,7 +6,8 @@ import re
 import pytest
 
 from shared.errors import ConfigError
-from shared.settings import RENAMED, load_settings, variable_of
+from shared.settings import load_settings
+from shared.settings.names import RENAMED, variable_of
 
 
 def test_flags_win_over_environment_over_file_over_default(tmp_path):
@@ -119,6 +120,19 @@ def test_lists_may_be_written_with_commas():
         ({"LAPWING_TRAIN__EVERY": "1h", "LAPWING_TRAIN__CRON": "* * * * *"}, "exclude each other"),
         ({"LAPWING_INPUT__MIN_TIME": "2101-01-01"}, "input.min_time must be before"),
         ({"LAPWING_INPUT": "x"}, "valid dictionary"),
+        (
+            {"SCHEMA_REGISTRY_URL": "me:pw@localhost:8081"},
+            r"registry.url \(LAPWING_REGISTRY__URL\): 'localhost:8081' is not a URL such as \S+$",
+        ),
+        ({"LAPWING_REGISTRY__URL": "http://a:1,b:2"}, "'b:2' is not a URL"),
+        (
+            {"LAPWING_INPUT__ENTITY_FIELD": "device"},
+            r"no such setting; did you mean input.entity_fields \(LAPWING_INPUT__ENTITY_FIELDS\)",
+        ),
+        (
+            {"LAPWING_TOPIC__PARTITIONS": "3"},
+            r"no such setting; did you mean topics.partitions \(LAPWING_TOPICS__PARTITIONS\)",
+        ),
         ({"LAPWING_CONFIG": "/nowhere.toml"}, "/nowhere.toml does not exist"),
     ],
 )

@@ -11,10 +11,10 @@ from __future__ import annotations
 import os
 import socket
 from concurrent.futures import Future
-from threading import Thread
 
 from shared.kafka import AtLeastOnceSink, GroupSource, TransactionalSink
 from shared.ports import Sink
+from shared.retry import in_background
 from shared.settings import Settings
 
 
@@ -33,8 +33,7 @@ class Opening:
             instance_id=f"{settings.predict.group}-{settings.slot}" if settings.slot else None,
             session_timeout_ms=settings.predict.session_timeout_ms,
         )
-        self._first: Future[Sink] | None = Future()
-        Thread(target=self._open_first, args=(self._first,), name="opening", daemon=True).start()
+        self._first: Future[Sink] | None = in_background(self._open, "opening")
 
     def sink(self) -> Sink:
         """Return the first sink once it is open; a new one at each later call.
@@ -43,12 +42,6 @@ class Opening:
         """
         first, self._first = self._first, None
         return self._open() if first is None else first.result()
-
-    def _open_first(self, first: Future[Sink]) -> None:
-        try:
-            first.set_result(self._open())
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            first.set_exception(error)
 
     def _open(self) -> Sink:
         if self._settings.predict.delivery == "at-least-once":

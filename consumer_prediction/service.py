@@ -10,28 +10,26 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
 import schemas
 from consumer_prediction.doors import Doors
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
-from consumer_prediction.loop import PredictionLoop
+from consumer_prediction.loop import SETTLE_S, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.opening import Opening
-from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
 from consumer_prediction.watchdog import Watchdog
-from shared.counters import OUTAGE_SECONDS, Counters
+from shared.counters import Counters
 from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.encode.records import decode_records, schema_id_of
 from shared.errors import GuardError, LapwingError, ProducerFenced, TransportError
 from shared.events import Activation
-from shared.health import Health
 from shared.kafka import (
     Admin,
     Reader,
@@ -41,6 +39,7 @@ from shared.kafka import (
     wrong_count,
 )
 from shared.registry import Registry
+from shared.retry import Outage, Retry
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules
 from shared.settings import Settings
@@ -48,10 +47,7 @@ from shared.snapshots import SnapshotFolder, SnapshotWriter
 from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
-SAY_AFTER_S = 10.0
-RETRY_S = 0.5
 LOOK_TIMEOUT_S = 2.0
 """Longest wait of a look at the topic, as partitions may be waiting to be taken over."""
 
@@ -152,7 +148,8 @@ def _run(
 ) -> None:
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
-        patient = _Patience(settings.outage_deadline_s, stopping, readiness, counters)
+        outage = Outage(settings.outage_deadline_s, counters, health=readiness, settle_s=SETTLE_S)
+        retry = Retry(outage, stopping)
         models = ModelVolume(
             settings.models_dir,
             settings.predict.model_poll_s,
@@ -161,8 +158,8 @@ def _run(
             settings.models,
             settings.topics.input,
         )
-        found = _found(settings, patient)
-        loop = None if found is None else _loop(settings, counters, opening, models, found, patient)
+        found = _found(settings, retry)
+        loop = None if found is None else _loop(settings, counters, opening, models, found, retry)
         if found is None or loop is None:
             return
         readiness.loop = loop
@@ -195,14 +192,14 @@ class _Found:
     watch: TopicWatch
 
 
-def _found(settings: Settings, patient: _Patience) -> _Found | None:
+def _found(settings: Settings, retry: Retry) -> _Found | None:
     """Ask broker and registry what has to be known; None when it was asked to stop meanwhile."""
     broker = f"the broker at {settings.bootstrap}"
     registry = f"the registry at {Registry(settings.registry).address}"
     admin = Admin(settings)
-    topic = patient(broker, lambda: _checked_topic(admin, settings))
-    ids = patient(registry, lambda: result_schemas(settings))
-    cluster_id = patient(broker, admin.cluster_id)
+    topic = retry(lambda: _checked_topic(admin, settings), broker)
+    ids = retry(lambda: result_schemas(settings), registry)
+    cluster_id = retry(admin.cluster_id, broker)
     if topic is None or ids is None or cluster_id is None:
         return None
     looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
@@ -218,7 +215,7 @@ def _loop(
     opening: Opening,
     models: ModelVolume,
     found: _Found,
-    patient: _Patience,
+    retry: Retry,
 ) -> PredictionLoop | None:
     """Put the loop together with its doors; None when it was asked to stop meanwhile."""
     topic = found.topic
@@ -254,50 +251,10 @@ def _loop(
     )
     limit_bytes = input_limit_bytes(settings)
     encoder = Encoder(settings.topics, found.ids, settings.predict.group, limit_bytes)
-    outage = Outage(settings.outage_deadline_s, doors.clock, counters)
-    return patient(
+    return retry(
+        lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters, retry.outage),
         f"the broker at {settings.bootstrap}",
-        lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters, outage),
     )
-
-
-class _Patience:
-    """Tries a call again in an outage: says so after 10 s, gives up after outage_deadline_s."""
-
-    def __init__(
-        self,
-        deadline_s: float,
-        stopping: Callable[[], bool],
-        health: Health,
-        counters: Counters,
-    ) -> None:
-        self.deadline_s = deadline_s
-        self.stopping = stopping
-        self.health = health
-        self.counters = counters
-
-    def __call__(self, whom: str, call: Callable[[], T]) -> T | None:
-        began_s, said = time.monotonic(), False
-        self.health.waiting(f"waiting for {whom}")
-        self.counters.set(OUTAGE_SECONDS, 0)
-        while not self.stopping():
-            try:
-                return call()
-            except TransportError as error:
-                waited_s = time.monotonic() - began_s
-                self.health.waiting(f"waiting for {whom} for {waited_s:.0f} s: {error}")
-                self.counters.set(OUTAGE_SECONDS, waited_s)
-                if not error.retriable or waited_s >= self.deadline_s:
-                    raise
-                if waited_s >= SAY_AFTER_S and not said:
-                    said = True
-                    log.warning(
-                        "waiting for the broker or the registry",
-                        error=str(error),
-                        give_up_after_s=self.deadline_s,
-                    )
-                time.sleep(RETRY_S)
-        return None
 
 
 def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:

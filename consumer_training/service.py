@@ -36,14 +36,15 @@ from consumer_training.topic import KafkaTopic, writer_schemas
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
-from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, OUTAGE_SECONDS, Counters
+from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
 from shared.decode.avro.decoder import schema_ids
 from shared.decode.avro.writer_schemas import WriterSchemas
-from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError, TransportError
+from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
 from shared.health import Health
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
 from shared.models.origin import other_topic
+from shared.retry import Outage, Retry
 from shared.settings import Settings
 from shared.telemetry import TelemetryServer
 
@@ -52,12 +53,8 @@ log = structlog.get_logger()
 POLL_S = 2.0
 SAY_AGAIN_S = 30.0
 SAY_AFTER_S = 10.0
-SAY_OUTAGE_AFTER_S = 8.0
-"""A call to a broker that does not answer ends after 9 s: the first one is said."""
-
-OUTAGE_ATTEMPT_S = 30.0
-"""A run that lasted longer before it failed was not part of the same outage: no call waits so long.
-"""
+LONGEST_WAIT_S = 30.0
+"""No call waits so long for an answer: a run that failed after a longer time had some meanwhile."""
 
 GROWING = 0.02
 """A topic that grows by this share between two looks is still being filled: the first model waits
@@ -146,7 +143,14 @@ class TrainingService:
         self.schedule = None if options.once else Schedule.from_settings(settings.train)
         self.labels = _read_labels(options.labels)
         self.health = health or Health()
-        self.counters.set(OUTAGE_SECONDS, 0)
+        outage = Outage(
+            settings.outage_deadline_s,
+            counters,
+            clock=doors.monotonic,
+            health=self.health,
+            settle_s=LONGEST_WAIT_S,
+        )
+        self.retry = Retry(outage, stopping, doors.sleep, longest_wait_s=LONGEST_WAIT_S)
 
     def run(self) -> None:
         """Train now, then as the schedule says; without one, end.
@@ -180,32 +184,7 @@ class TrainingService:
 
         returns : None when it was asked to stop
         """
-        deadline_s, down_s, said = self.settings.outage_deadline_s, float("inf"), False
-        while not self.stopping():
-            attempt_s = self.doors.monotonic()
-            try:
-                return self.train_once()
-            except TransportError as error:
-                now_s = self.doors.monotonic()
-                if now_s - attempt_s > OUTAGE_ATTEMPT_S:  # it was up meanwhile
-                    attempt_s, down_s, said = now_s, float("inf"), False
-                down_s = min(down_s, attempt_s)
-                self.counters.set(OUTAGE_SECONDS, now_s - down_s)
-                lasted_s = now_s - down_s
-                self.health.waiting(
-                    f"waiting for the broker or the registry for {lasted_s:.0f} s: {error}"
-                )
-                if not error.retriable or now_s - down_s >= deadline_s:
-                    raise
-                if not said and now_s - down_s >= SAY_OUTAGE_AFTER_S:
-                    said = True
-                    log.warning(
-                        "waiting for the broker or the registry",
-                        error=str(error),
-                        give_up_after_s=deadline_s,
-                    )
-                self.doors.sleep(POLL_S / 4)
-        return None
+        return self.retry(self.train_once, "the broker or the registry")
 
     def train_once(self) -> Model | None:
         """Read, wait for enough data, train, publish, report.
@@ -300,8 +279,10 @@ class TrainingService:
         filling = not self.options.once and not self._has_model()
         while not self.stopping():
             ends = self.doors.topic.ends()
+            self.retry.outage.succeeded()
             if ends != position:
-                self._answered(first=position is None)
+                if position is None:
+                    self.health.ready()  # too little to learn from is another matter than no answer
                 if not self._read(history, schemas, position, ends):
                     return None
                 position = ends
@@ -335,12 +316,6 @@ class TrainingService:
                 )
             self.doors.sleep(POLL_S)
         return None
-
-    def _answered(self, *, first: bool) -> None:
-        """Take note that the broker answers; with too little data, that alone is not ready."""
-        self.counters.set(OUTAGE_SECONDS, 0)
-        if first:
-            self.health.ready()
 
     def _read(
         self,

@@ -31,8 +31,8 @@ from lapwing.backtest.figures import (
     top,
 )
 from lapwing.backtest.files import check_folder, write_files
+from lapwing.backtest.layers import Report
 from lapwing.backtest.models import Trainer, check_fit, find_model, notes_on
-from lapwing.backtest.report import Report
 from lapwing.backtest.run import Judge, Judged, run
 from lapwing.backtest.text import to_text
 from shared.errors import ConfigError, DataError

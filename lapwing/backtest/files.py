@@ -16,7 +16,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lapwing.backtest.figures import Change, alarm_fields
-from lapwing.backtest.report import Report, page
+from lapwing.backtest.layers import Report
+from lapwing.backtest.report import page
 from lapwing.backtest.run import Judged, Series
 from shared.errors import ConfigError
 from shared.events import Anomaly

@@ -19,7 +19,6 @@ from lapwing.demo.view import (
     AnomalyLine,
     Frame,
     Summary,
-    minute,
     picture,
     plain,
     render,
@@ -27,6 +26,7 @@ from lapwing.demo.view import (
 )
 from shared.errors import ConfigError
 from shared.telemetry import line
+from shared.wording import minute
 
 LINE_EVERY_S, LINE_AT_LEAST_S = 2.0, 10.0
 LINES_OF_ANOMALIES = 25

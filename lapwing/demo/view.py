@@ -11,7 +11,6 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -20,6 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared.events import SeverityClass
+from shared.wording import minute
 
 ACCENT = "#2a9d8f"
 MARKS = {
@@ -228,11 +228,6 @@ def anomaly_mark(severity: SeverityClass) -> Text:
     """Return the sign of a severity."""
     mark, colour = MARKS[severity]
     return Text(mark, colour)
-
-
-def minute(time_ms: int) -> str:
-    """Write a time as 2014-04-16 03:35 (UTC)."""
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def spark(values: Sequence[float], width: int) -> str:

@@ -11,7 +11,6 @@ import json
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -26,6 +25,7 @@ from shared.events import Reason
 from shared.registry import Registry
 from shared.settings import InputSettings, Settings
 from shared.telemetry import line
+from shared.wording import iso
 
 SHOWN_BYTES = 256
 
@@ -213,7 +213,7 @@ def document(letter: Letter) -> dict[str, Any]:
         else {}
     )
     replayed = {"replayed_from": letter.replayed_from} if letter.replayed_from else {}
-    place = {"partition": letter.partition, "offset": letter.offset, "time": _iso(letter.time_ms)}
+    place = {"partition": letter.partition, "offset": letter.offset, "time": iso(letter.time_ms)}
     return place | letter.said | cut | replayed
 
 
@@ -221,20 +221,12 @@ def _group_document(group: Group) -> dict[str, Any]:
     return {
         "reason": group.reason,
         "count": group.count,
-        "first": _iso(group.first_ms),
-        "last": _iso(group.last_ms),
+        "first": iso(group.first_ms),
+        "last": iso(group.last_ms),
         "sources": {
             topic: sorted(partitions) for topic, partitions in sorted(group.sources.items())
         },
     }
-
-
-def _iso(time_ms: int) -> str:
-    return (
-        datetime.fromtimestamp(time_ms / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
 
 
 # -- one of them -----------------------------------------------------------------------------------

@@ -18,8 +18,8 @@ from shared.batch import Batch
 from shared.decode.misplaced import Misplaced, id_in_headers, misplaced
 from shared.encode.dead_letters import GROUP
 from shared.errors import LapwingError
-from shared.setting_names import variable_of
 from shared.settings import Settings, TopicSettings
+from shared.settings.names import variable_of
 
 RECENT_RECORDS = 1_000
 """So many of the newest records that were read are looked at, over all partitions."""

@@ -23,7 +23,7 @@ from lapwing.inspect.reading import (
     Inspection,
     Reading,
     deciding_settings,
-    iso,
+    shown_time,
 )
 from shared.batch import Batch, Blob, Headers
 from shared.decode.avro.decoder import Columns, SchemaUnfit, WriterPlan, decode
@@ -236,7 +236,7 @@ def examples_of(
     return tuple(
         Example(
             entities[row],
-            iso(times_ms[row]),
+            shown_time(times_ms[row]),
             {
                 name: None if math.isnan(value) else value
                 for name, value in zip(metrics, values[row].tolist(), strict=True)

@@ -11,18 +11,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lapwing.inspect.reading import iso
+from lapwing.inspect.reading import shown_time
 from shared.decode.avro.fields import holds_numbers, listed
 from shared.decode.field_names import find, says_identifier
+from shared.kernels.units import DAY_MS
 from shared.settings import InputSettings
 
 FEWEST_ROWS = 20
 """Fewer say nothing about how many different values a field has."""
 
-FAR_MS = 30 * 365 * 86_400_000
+FAR_MS = 30 * 365 * DAY_MS
 """A wrong unit is off by more than 50 years either way; a replay of old data by less than 30."""
 
-EPOCH_NEAR_MS = 2 * 86_400_000
+EPOCH_NEAR_MS = 2 * DAY_MS
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _DECLARED = {
@@ -162,9 +163,9 @@ def wrong_unit(
             )
             if by_setting:
                 cure = f"input.time_unit={other} reads them so"
-            far = f"the newest event time is {iso(in_unit[unit])} by {said}"
-            likely = f"the numbers look like {_WORDS[other]} ({iso(time_ms)})"
-            return [f"{far}, the broker's {iso(broker_ms)}; {likely}: {cure}"]
+            far = f"the newest event time is {shown_time(in_unit[unit])} by {said}"
+            likely = f"the numbers look like {_WORDS[other]} ({shown_time(time_ms)})"
+            return [f"{far}, the broker's {shown_time(broker_ms)}; {likely}: {cure}"]
     return []
 
 

@@ -20,10 +20,6 @@ PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
 GROUP = PREFIX + "connector.name"
 """Header that names the consumer group which could not read the record."""
-ROOM_BYTES = 65_536
-"""The dead-letter topic takes records this much larger than the input's limit: the original and its
-headers.
-"""
 
 _UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
 """A value without its schema's id may begin with 0 all the same; another schema then reads it."""

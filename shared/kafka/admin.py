@@ -21,8 +21,8 @@ from shared.batch import Position
 from shared.errors import LapwingError, TopicMismatch, TransportError
 from shared.kafka.client import CALL_TIMEOUT_S, client_config, open_client, translate
 from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
-from shared.setting_names import variable_of
 from shared.settings import Settings
+from shared.settings.names import variable_of
 
 Answer = TypeVar("Answer")
 

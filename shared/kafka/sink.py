@@ -8,11 +8,9 @@ a new one under the same transactional.id, whose initialisation decides the open
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -23,6 +21,7 @@ from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
 from shared.kafka.outbox import Outbox
 from shared.kafka.source import GroupSource
+from shared.retry import within
 from shared.settings import Settings
 
 _TUNING = {
@@ -190,26 +189,11 @@ class TransactionalSink:
         The client may wait for ever, whatever the timeout, for the answer of a coordinator that has
         left the cluster (librdkafka 5456 and 5511).
         """
-        ended: SimpleQueue[BaseException | None] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                call()
-                ended.put(None)
-            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                ended.put(error)
-
-        threading.Thread(target=work, name="transaction", daemon=True).start()
         try:
-            error = ended.get(timeout=self._decide_s + HANG_S)
-        except Empty:
+            within(self._decide_s + HANG_S, call, "transaction")
+        except TimeoutError:
             self._dead = TransactionUndecided(f"{self._name}: {doing}: the client did not return")
             raise self._dead from None
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # its traceback holds this frame, and that the producer
 
     def _failure(self, error: KafkaException, doing: str) -> TransportError:
         """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else;

@@ -24,7 +24,7 @@ Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 BOUNDS = types.Array(types.int64, 1, "C", readonly=True)
-I8, U8, U4 = types.int64, types.uint64, types.uint32
+I8, U4 = types.int64, types.uint32
 """numba types of arguments that a kernel only reads: arrays over ``bytes`` and writable arrays both
 fit.
 """

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from shared.decode.avro.decoder import Columns
 from shared.directory import Directory
 from shared.encode.avro_columns import event_id
 from shared.events import Anomaly, Kind, State
+from shared.kernels.units import HOUR_MS
 from shared.quality.kernels import quality_layout as layout
 from shared.quality.kernels.quality_layout import (
     CLOCK_DTYPE,
@@ -30,7 +30,7 @@ from shared.quality.kernels.quality_layout import (
 )
 from shared.quality.kernels.quality_rows import watch_rows
 from shared.settings import QualitySettings
-from shared.wording import duration, short
+from shared.wording import duration, minute, short
 
 KINDS = (
     Kind.MISSING,
@@ -44,7 +44,6 @@ KINDS = (
 )
 """What ``Signals.kind`` counts: in the order of the kernel's numbers."""
 
-HOUR_MS = 3_600_000
 _DTYPES = {"entities": ENTITY_DTYPE, "series": SERIES_DTYPE, "clock": CLOCK_DTYPE}
 
 
@@ -323,8 +322,7 @@ def _sentence(
     match kind:
         case Kind.MISSING:
             return (
-                f"{metric}{more} {'are' if others else 'is'} missing; last value"
-                f" {_moment(since_ms)}"
+                f"{metric}{more} {'are' if others else 'is'} missing; last value {minute(since_ms)}"
             )
         case Kind.GAP:
             return (
@@ -332,7 +330,7 @@ def _sentence(
             )
         case Kind.LATE:
             return (
-                f"{duration(amount)} late: older than the newest row of {_moment(since_ms)}{usual}"
+                f"{duration(amount)} late: older than the newest row of {minute(since_ms)}{usual}"
                 + _saving(amount + usual_ms / 2, usual_ms)
             )
         case Kind.OUT_OF_ORDER:
@@ -341,7 +339,7 @@ def _sentence(
             return "duplicate: a row with the same time and values came before"
         case Kind.REPEATED_TIME:
             return (
-                f"rows with different values for {_moment(time_ms)}: daylight saving or two"
+                f"rows with different values for {minute(time_ms)}: daylight saving or two"
                 " writers; taken as data"
             )
         case Kind.FLAT_LINE:
@@ -352,7 +350,7 @@ def _sentence(
                 else ""
             )
         case _:
-            return f"{entity} stopped reporting: nothing since {_moment(since_ms)}{usual}"
+            return f"{entity} stopped reporting: nothing since {minute(since_ms)}{usual}"
 
 
 def _saving(shift_ms: float, usual_ms: float) -> str:
@@ -364,10 +362,6 @@ def _saving(shift_ms: float, usual_ms: float) -> str:
         if abs(shift_ms - HOUR_MS) <= usual_ms
         else ""
     )
-
-
-def _moment(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _as_bytes(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:

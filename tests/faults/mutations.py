@@ -247,8 +247,8 @@ MUTANTS = (
             ),
             Edit(
                 LOOP,
-                "            self._sink.abort()\n        self.owned.clear()\n",
-                "            self._sink.abort()\n",
+                "        self.transaction.recover()\n        self.owned.clear()\n",
+                "        self.transaction.recover()\n",
             ),
             Edit(
                 LOOP,
@@ -281,10 +281,10 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "                self._commit()\n        except TransportError as error:\n         "
-                '   self._break("revoked,',
-                "                pass\n        except TransportError as error:\n           "
-                ' self._break("revoked,',
+                "                self._commit()\n        except TransportError as error:\n"
+                '            self._invalidate(\n                "revoked,',
+                "                pass\n        except TransportError as error:\n"
+                '            self._invalidate(\n                "revoked,',
             ),
             Edit(
                 LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"
@@ -408,7 +408,7 @@ MUTANTS = (
     # -- models
     Mutant(
         "activation not written",
-        (Edit(LOOP, "self._send_all([record])", "list([record])"),),
+        (Edit(LOOP, "self.transaction.send([record])", "list([record])"),),
         (DRAIN,),
         sign=STUCK,
     ),

@@ -378,7 +378,7 @@ class Cluster(World):
         }
 
     def _check_fenced(self, loop: PredictionLoop) -> None:
-        if self.log.epochs[loop._sink.identity] == loop._sink.epoch:
+        if self.log.epochs[loop.transaction.sink.identity] == loop.transaction.sink.epoch:
             raise Wrong("fenced, and there is no newer producer")
 
     # --- snapshots ---
@@ -448,7 +448,7 @@ class Cluster(World):
             if slot not in self.alive:
                 self.abort_overdue(slot)
         for loop in self.alive.values():
-            loop._sink.fail.clear()
+            loop.transaction.sink.fail.clear()
         for _ in range(600):
             if not self.alive:
                 self.start("a")
@@ -458,7 +458,7 @@ class Cluster(World):
                 break
         else:
             raise Wrong(
-                f"not done: {self.log.committed} {[loop._broken for loop in self.alive.values()]}"
+                f"not done: {self.log.committed} {[loop.transaction.broken for loop in self.alive.values()]}"
                 f" {self.log.open}"
             )
         inputs = sum(len(self.account.inputs(partition)) for partition in range(2))

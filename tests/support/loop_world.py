@@ -10,14 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import schemas
-from consumer_prediction.loop import Doors, PredictionLoop
-from consumer_prediction.outage import Outage
+from consumer_prediction.loop import SETTLE_S, Doors, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.counters import Counters
 from shared.decode.avro.decoder import compile_plan
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
 from shared.events import Activation, Detector
+from shared.retry import Outage
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -162,7 +162,7 @@ class World:
             encoder,
             settings,
             self.counters,
-            Outage(300.0, doors.clock, self.counters),
+            Outage(300.0, self.counters, clock=doors.clock, settle_s=SETTLE_S),
         )
         source.subscribe(loop)
         return loop
@@ -175,7 +175,7 @@ class World:
     def finish(self, loop: PredictionLoop) -> None:
         for _ in range(400):
             self.step(loop)
-            if loop._opened_s is None and not loop._broken and self.done():
+            if not loop.transaction.is_open and not loop.transaction.broken and self.done():
                 return
         raise AssertionError(f"not done: {self.log.committed}")
 

@@ -14,8 +14,8 @@ from shared.counters import CATALOGUE
 from shared.errors import GuardError
 from shared.events import Kind, Reason
 from shared.kafka import topic_specs
-from shared.setting_names import RENAMED
 from shared.settings import Settings
+from shared.settings.names import RENAMED
 from tests.support.documents import ROOT, SAID, SETTINGS, SOURCES, TEXTS, blocks, spans
 
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
@@ -59,7 +59,11 @@ def test_reasons_for_not_being_ready_are_those_of_the_code():
     ]
     assert len(quoted) >= 8
     for text in quoted:
-        pattern = re.sub(r"\d+(?: s)?|isolation_forest|the (?:broker|registry)(?: at)?$", "…", text)
+        pattern = re.sub(
+            r"\d+(?: s)?|isolation_forest|the broker or the registry|the (?:broker|registry)(?: at)?$",
+            "…",
+            text,
+        )
         words = [part.strip(" …:") for part in pattern.split("…")]
         assert any(
             all(word in said for word in words) for texts in SAID.values() for said in texts

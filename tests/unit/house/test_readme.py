@@ -23,8 +23,8 @@ from shared.encode.records import decode_records, encode_records
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.setting_names import variable_of
 from shared.settings import load_settings
+from shared.settings.names import variable_of
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text("utf-8")

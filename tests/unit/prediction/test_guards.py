@@ -8,13 +8,10 @@ import json
 from collections.abc import Callable
 
 import pytest
-from structlog.testing import capture_logs
 
-from consumer_prediction import service
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import PredictionLoop
 from shared.batch import Position
-from shared.counters import Counters
 from shared.errors import (
     ForeignPartitioner,
     GuardError,
@@ -28,7 +25,6 @@ from shared.errors import (
 )
 from shared.events import STATE_VERSION
 from shared.kafka import TopicIdentity
-from shared.settings import Settings
 from shared.snapshots import SnapshotFolder
 from tests.reference.hashing import murmur2
 from tests.support.fakes import MemorySource
@@ -472,31 +468,8 @@ def test_a_guard_aborts_what_is_open_even_if_the_abort_fails(world):
     cluster = Cluster()
     loop = guarded(world, cluster)
     drive_until_open(world, loop)
-    loop._sink.fail["abort"] = "undecided, lost"
+    loop.transaction.sink.fail["abort"] = "undecided, lost"
     loop.doors.source.watch._finding = TopicMismatch("grown")
     with pytest.raises(TopicMismatch, match="grown"):
         drive(world, loop)
     assert loop.doors.source.source.closed
-
-
-def test_every_guard_ends_with_exit_code_1():
-    for kind in (GuardError, *GuardError.__subclasses__()):
-        assert kind("because").exit_code == 1
-        assert not kind("because").retriable
-
-
-def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch):
-    def stopped(*_):
-        raise PositionGone("because")
-
-    monkeypatch.setattr(service, "_run", stopped)
-    with capture_logs() as said, pytest.raises(PositionGone):
-        service.run(Settings(), Counters(), object(), lambda: False)
-    assert said == [
-        {
-            "event": "stopped by a guard",
-            "log_level": "error",
-            "guard": "PositionGone",
-            "why": "because",
-        }
-    ]

@@ -4,19 +4,15 @@ replay.
 
 from __future__ import annotations
 
-import time
-from threading import Thread
-
 import numpy as np
 import pytest
 
-from consumer_prediction import service
 from consumer_prediction.readiness import Readiness
 from consumer_training.service import Options
-from shared.counters import OUTAGE_SECONDS, Counters
+from shared.counters import OUTAGE_SECONDS
 from shared.errors import TransportError
 from shared.events import Detector
-from shared.health import STARTING, Health
+from shared.health import STARTING
 from tests.support.loop_world import TOPICS, A, World, begun, configured
 from tests.support.replaying import made
 
@@ -164,14 +160,14 @@ def test_a_commit_that_hangs_before_it_fails_is_an_outage(tmp_path):
         world = World(tmp_path / str(hangs_s), configuration=configured(Detector.ENSEMBLE))
         loop = begun(world)
         world.step(loop, 2)
-        commit = loop._sink.commit
+        commit = loop.transaction.sink.commit
 
         def late(positions, world=world, commit=commit, hangs_s=hangs_s):
             world.tick(hangs_s)
             commit(positions)
 
-        loop._sink.commit = late
-        loop._sink.fail["commit"] = "undecided, lost"
+        loop.transaction.sink.commit = late
+        loop.transaction.sink.fail["commit"] = "undecided, lost"
         while not loop.rebuilding:
             world.step(loop)
         assert ("outage for 4 s: " in probe(loop)) == bool(hangs_s), probe(loop)
@@ -180,7 +176,7 @@ def test_a_commit_that_hangs_before_it_fails_is_an_outage(tmp_path):
 def test_rare_commits_are_no_outage(tmp_path):
     world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
     loop = begun(world)
-    loop.settings = loop.settings.model_copy(update={"commit_interval_ms": 60_000})
+    loop.transaction._interval_s = 60.0
     waited, poll = [], loop.doors.source.poll
     loop.doors.source.poll = lambda most, patience_s: (
         waited.append(patience_s) or poll(most, patience_s)
@@ -193,38 +189,13 @@ def test_what_is_rebuilt_after_an_abort_is_said(tmp_path):
     world = World(tmp_path)
     loop = begun(world)
     world.step(loop, 2)
-    loop._sink.fail["commit"] = "abort"
+    loop.transaction.sink.fail["commit"] = "abort"
     while not loop.rebuilding:
         world.step(loop)
     assert "was not committed" in probe(loop)
     assert "no partition" not in probe(loop)
     world.step(loop, 2)
     assert "was not committed" not in probe(loop)
-
-
-def test_patience_says_whom_it_waits_for(monkeypatch):
-    monkeypatch.setattr(service, "RETRY_S", 0.01)
-    health, answers, counters = Health(), [], Counters()
-
-    def call():
-        if not answers:
-            raise TransportError("asking for the topics at nowhere:1: no answer")
-        return answers[0]
-
-    patient = service._Patience(300, lambda: False, health, counters)
-    thread = Thread(target=patient, args=("the broker at nowhere:1", call))
-    thread.start()
-    try:
-        until = time.monotonic() + 5
-        while "no answer" not in health() and time.monotonic() < until:
-            time.sleep(0.01)
-        assert health().startswith(
-            "waiting for the broker at nowhere:1 for 0 s: asking for the topics at nowhere:1"
-        )
-        assert 0 < counters.value(OUTAGE_SECONDS) < 5
-    finally:
-        answers.append(7)
-        thread.join()
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -299,9 +270,9 @@ def test_training_says_that_its_last_run_failed(training):
 def test_the_replay_is_ready_while_its_broker_acknowledges():
     it = made(1_000, speed=300, deadline_s=60)
     heard = []
-    assert it.replay.patience.health() == STARTING
+    assert it.replay.health() == STARTING
     show = it.replay.progress.show
-    it.replay.progress.show = lambda *told: (show(*told), heard.append(it.replay.patience.health()))
+    it.replay.progress.show = lambda *told: (show(*told), heard.append(it.replay.health()))
     it.sender.away = True
     with pytest.raises(TransportError):
         it.replay.run()
@@ -313,5 +284,5 @@ def test_the_replay_is_ready_while_its_broker_acknowledges():
     )
     it = made(100, speed=float("inf"))
     it.replay.run()
-    assert it.replay.patience.health() == ""
+    assert it.replay.health() == ""
     assert np.isfinite(it.counters.value(OUTAGE_SECONDS))

@@ -92,9 +92,9 @@ def test_what_was_not_said_yet_is_said_at_the_end(it: Watched) -> None:
 
 
 def test_only_what_was_committed_is_said(it: Watched) -> None:
-    it.loop._sink.fail["commit"] = "abort"
+    it.loop.transaction.sink.fail["commit"] = "abort"
     said = it.put(b"\x01junk")
-    assert (said, it.loop.rebuilding or it.loop._opened_s is not None) == ([], True)
+    assert (said, it.loop.rebuilding or it.loop.transaction.is_open) == ([], True)
     for _ in range(5):
         said += it.put()
     assert [one["count"] for one in said] == [1]

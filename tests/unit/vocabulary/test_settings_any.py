@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from shared.errors import ConfigError
-from shared.setting_names import ENV_PREFIX
 from shared.settings import Settings, load_settings
+from shared.settings.names import ENV_PREFIX
 
 WORDS = (
     "",

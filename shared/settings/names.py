@@ -24,8 +24,12 @@ ALIKE = 0.7
 
 
 def variable_of(name: str) -> str:
-    """Return the environment variable of a setting, ``train.trees`` -> LAPWING_TRAIN__TREES."""
-    return ENV_PREFIX + name.replace(".", "__", 1).upper()
+    """Return the environment variable of a setting: ``train.trees`` is LAPWING_TRAIN__TREES.
+
+    Dots beyond the first, as librdkafka's names have them, become '_'.
+    """
+    section, dot, rest = name.strip().partition(".")
+    return ENV_PREFIX + (f"{section}__{rest.replace('.', '_')}" if dot else section).upper()
 
 
 def names_of(settings: type[BaseModel], prefix: str = "") -> list[str]:

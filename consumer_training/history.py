@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns, Plans, WriterPlan, decode
+from shared.columns import Columns
+from shared.decode.avro.decoder import Plans, WriterPlan, decode
 from shared.directory import Directory
 from shared.events import Reason
 from shared.scoring.state import Folded, PartitionState, fold

@@ -26,7 +26,8 @@ from lapwing.inspect.reading import (
     iso,
 )
 from shared.batch import Batch, Blob, Headers
-from shared.decode.avro.decoder import Columns, SchemaUnfit, WriterPlan, decode
+from shared.columns import Columns
+from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, decode
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.writer_schemas import plan_or_unfit

@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.directory import Directory
-from shared.encode.avro_columns import event_id
 from shared.events import Anomaly, Kind, State
+from shared.identity import event_id
 from shared.quality.kernels import quality_layout as layout
 from shared.quality.kernels.quality_layout import (
     CLOCK_DTYPE,

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns
-from shared.encode.avro_columns import event_id
+from shared.columns import Columns
 from shared.events import Anomaly, Kind, State
 from shared.features.vectors import ROLLING, feature_names
+from shared.identity import event_id
 from shared.models.model import Model
 from shared.scoring.state import Folded, PartitionState
 from shared.scoring.verdicts import Verdicts

@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns
-from shared.encode.avro_columns import event_id
+from shared.columns import Columns
 from shared.ensemble.fold import MEMBER_NAMES, PART_NAMES
 from shared.ensemble.kernels.layout import ABSENCE, COMBINATION, MEMBERS
 from shared.ensemble.kernels.outputs import Verdicts as Joint
 from shared.events import Anomaly, Kind, State
+from shared.identity import event_id
 from shared.models.model import Model
 from shared.scoring.explaining import direction_of, number_or_none
 from shared.scoring.state import Folded, PartitionState

@@ -25,15 +25,10 @@ import numpy as np
 
 import schemas
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import (
-    Columns,
-    Plans,
-    WriterPlan,
-    compile_plan,
-    decode,
-    encode_records,
-)
+from shared.columns import Columns
+from shared.decode.avro.decoder import Plans, WriterPlan, compile_plan, decode
 from shared.directory import Directory
+from shared.encode.records import encode_records
 from shared.events import Reason
 from shared.settings import InputSettings
 from tests.fuzz.fuzz_models import fuzz_models

@@ -14,42 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
+from shared.columns import Columns
 from shared.decode.avro.plan import SchemaUnfit, WriterPlan, compile_plan
 from shared.decode.kernels.avro_rows import HEADER_BYTES, decode_rows, schema_id_runs
 from shared.directory import UNKNOWN, Directory
-from shared.encode.avro_columns import (
-    Scores,
-    encode_flat,
-    encode_metric_events,
-    encode_records,
-    encode_scores,
-    event_id,
-    flat_schema,
-    select,
-)
-from shared.encode.records import decode_records
 from shared.events import Reason
 from shared.kernels.text import MAX_NAME_BYTES
 from shared.settings import InputSettings
 
-__all__ = [
-    "Columns",
-    "Plans",
-    "SchemaUnfit",
-    "Scores",
-    "WriterPlan",
-    "compile_plan",
-    "decode",
-    "decode_records",
-    "encode_flat",
-    "encode_metric_events",
-    "encode_records",
-    "encode_scores",
-    "event_id",
-    "flat_schema",
-    "schema_ids",
-    "select",
-]
+__all__ = ["Plans", "SchemaUnfit", "WriterPlan", "compile_plan", "decode", "schema_ids"]
 
 Plans = Mapping[int, WriterPlan | SchemaUnfit | None]
 """How to read each schema id: None = the registry does not know it, SchemaUnfit = its records
@@ -57,30 +30,6 @@ cannot be used.
 """
 
 _NAME_SLACK = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The accepted records of a batch as columns, and which were rejected.
-
-    accepted : int64 (n,)      their rows in the batch, increasing
-    entity   : int32 (n,)      index into the partition's Directory
-    time_ms  : int64 (n,)      event time, ms since 1970 UTC
-    values   : float64 (n, M)  finite; NaN = missing; column j is metrics[j] as it stood after
-               ``decode``
-    rejected : int64 (r,)      the other rows, increasing
-    reasons  : uint8 (r,)      why, ``events.Reason``
-    """
-
-    accepted: npt.NDArray[np.int64]
-    entity: npt.NDArray[np.int32]
-    time_ms: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    rejected: npt.NDArray[np.int64]
-    reasons: npt.NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.accepted)
 
 
 def schema_ids(batch: Batch) -> list[int]:

@@ -18,15 +18,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import config
 
+from shared.columns import Columns
 from shared.decode.avro.decoder import (
-    Columns,
     SchemaUnfit,
     compile_plan,
     decode,
-    decode_records,
     schema_ids,
 )
 from shared.directory import Directory
+from shared.encode.records import decode_records
 from shared.events import Reason
 from shared.settings import InputSettings
 from tests.reference.avro import Decoded, decode_rows

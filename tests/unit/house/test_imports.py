@@ -26,7 +26,10 @@ WORDS = {
         f"shared.{name}"
         for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")
     ),
-    *(f"shared.{name}" for name in ("directory", "health", "labels", "wording")),
+    *(
+        f"shared.{name}"
+        for name in ("columns", "directory", "health", "identity", "labels", "wording")
+    ),
 }
 """The vocabulary: flat files in shared/ that everybody may use."""
 

@@ -25,9 +25,10 @@ from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
 from consumer_prediction.watchdog import Watchdog
 from shared.counters import OUTAGE_SECONDS, Counters
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
+from shared.decode.avro.decoder import WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint
 from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import UnsupportedSchema
 from shared.encode.records import decode_records, schema_id_of
 from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
 from shared.events import Activation
@@ -294,14 +295,14 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     return found
 
 
-def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
+def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | UnsupportedSchema) -> None:
     how = (
         {}
-        if isinstance(plan, SchemaUnfit)
+        if isinstance(plan, UnsupportedSchema)
         else {"record": plan.record, "read_as": plan.fields.line}
     )
     log.info("writer schema", schema_id=schema_id, **how, crc64=found.crc64, sha256=found.sha256)
-    if isinstance(plan, SchemaUnfit):
+    if isinstance(plan, UnsupportedSchema):
         log.warning("schema does not fit", schema_id=schema_id, why=str(plan))
 
 

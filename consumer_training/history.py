@@ -110,7 +110,7 @@ class History:
     def add(self, batch: Batch, plans: Plans) -> None:
         """Decode a batch and keep its accepted rows.
 
-        plans : a plan, a SchemaUnfit or None for every schema id in the batch
+        plans : a plan, a UnsupportedSchema or None for every schema id in the batch
         """
         if not len(batch):
             return

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 import structlog
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
+from shared.decode.avro.decoder import WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint
 from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import UnsupportedSchema
 from shared.kafka import Admin, Reader
 from shared.registry import Registry
 from shared.settings import Settings
@@ -46,6 +47,6 @@ def writer_schemas(settings: Settings) -> WriterSchemas:
     return WriterSchemas(registry.schema, registry.address, settings.input, time.monotonic, _met)
 
 
-def _met(schema_id: int, _: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
-    if isinstance(plan, SchemaUnfit):
+def _met(schema_id: int, _: Fingerprint, plan: WriterPlan | UnsupportedSchema) -> None:
+    if isinstance(plan, UnsupportedSchema):
         log.warning("schema does not fit", schema_id=schema_id, why=str(plan))

@@ -30,7 +30,8 @@ from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
 from producer.sources import SourceOptions, open_source
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import Plans, SchemaUnfit, compile_plan, decode, schema_ids
+from shared.decode.avro.decoder import Plans, compile_plan, decode, schema_ids
+from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.avro_columns import select
 from shared.errors import ConfigError, DataError, HistoryGone
@@ -201,7 +202,7 @@ def _of_stream(
 ) -> Feed:
     try:
         plans: Plans = {_SCHEMA_ID: compile_plan(event_schema(stream.metrics), settings.input)}
-    except SchemaUnfit as unfit:
+    except UnsupportedSchema as unfit:
         raise ConfigError(
             f"input: {unfit}; rows of files are written with the entity in the field"
             f" {ENTITY_FIELD!r} and the metrics {', '.join(stream.metrics)}"

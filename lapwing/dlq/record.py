@@ -18,9 +18,10 @@ import numpy as np
 
 from producer.files.times import parse_time
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, compile_plan, decode, schema_ids
+from shared.decode.avro.decoder import WriterPlan, compile_plan, decode, schema_ids
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import instant_of
+from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import HEADER_BYTES, schema_id_of
 from shared.events import Reason
@@ -313,13 +314,13 @@ def judge(values: Sequence[bytes], registry: Registry, settings: InputSettings) 
             else ""
         )
         found[row] = Verdict(
-            reason, f"{detail}: {unfit}" if isinstance(unfit, SchemaUnfit) else detail
+            reason, f"{detail}: {unfit}" if isinstance(unfit, UnsupportedSchema) else detail
         )
     return [found[row] for row in range(n)]
 
 
-def _plan(text: str | None, settings: InputSettings) -> WriterPlan | SchemaUnfit | None:
+def _plan(text: str | None, settings: InputSettings) -> WriterPlan | UnsupportedSchema | None:
     try:
         return None if text is None else compile_plan(text, settings)
-    except SchemaUnfit as unfit:
+    except UnsupportedSchema as unfit:
         return unfit

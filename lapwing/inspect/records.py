@@ -27,11 +27,12 @@ from lapwing.inspect.reading import (
 )
 from shared.batch import Batch, Blob, Headers
 from shared.columns import Columns
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, decode
+from shared.decode.avro.decoder import WriterPlan, decode
+from shared.decode.avro.misplaced import misplaced
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.writer_schemas import plan_or_unfit
-from shared.decode.misplaced import misplaced
+from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import schema_id_of
 from shared.events import Reason
@@ -82,7 +83,7 @@ class _Read:
     """What was read of the records of one schema, and which were rejected."""
 
     records: list[Record]
-    plan: WriterPlan | SchemaUnfit | None
+    plan: WriterPlan | UnsupportedSchema | None
     rows: list[Record] = field(default_factory=list)
     entities: list[str] = field(default_factory=list)
     columns: Columns | None = None
@@ -196,7 +197,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
 def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0) -> Reading:
     """Say how records of a schema are read, none of which was read."""
     plan = plan_or_unfit(text, settings)
-    if isinstance(plan, SchemaUnfit):
+    if isinstance(plan, UnsupportedSchema):
         return Reading(source, rows, 0, unfit=str(plan))
     one = plan.fields
     return Reading(

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapwing.inspect.reading import iso
-from shared.decode.avro.fields import listed
+from shared.decode.field_choice import listed
 from shared.decode.field_names import find, says_identifier
 from shared.settings import InputSettings
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch, Blob, Headers, Outgoing
-from shared.decode.avro.decoder import Plans, SchemaUnfit
-from shared.decode.misplaced import id_in_headers, misplaced
+from shared.decode.avro.decoder import Plans
+from shared.decode.avro.misplaced import id_in_headers, misplaced
+from shared.decode.field_choice import UnsupportedSchema
 from shared.events import Reason
 
 PREFIX = "__connect.errors."
@@ -91,5 +92,5 @@ def _detail(value: bytes, headers: Headers, reason: Reason, plans: Plans) -> str
         return ""
     schema_id = int.from_bytes(value[1:5], "big")
     plan = plans.get(schema_id)
-    more = plan if isinstance(plan, SchemaUnfit) else misplaced(value, headers)
+    more = plan if isinstance(plan, UnsupportedSchema) else misplaced(value, headers)
     return f"schema id {schema_id}" + ("" if more is None else f": {more}")

@@ -132,7 +132,7 @@ class Scorer:
     def process(self, batch: Batch, plans: Plans) -> Outcome:
         """Decode, fold and judge a batch of this partition; moves the state behind its last row.
 
-        plans : a plan, a SchemaUnfit or None for every schema id in the batch
+        plans : a plan, a UnsupportedSchema or None for every schema id in the batch
         """
         state, rules, quality = self.state, self.rules, self.configuration.quality
         columns = decode(

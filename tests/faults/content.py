@@ -23,7 +23,8 @@ import schemas
 from consumer_prediction.outgoing import Encoder
 from shared.artifacts import load as load_model
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, compile_plan, schema_ids
+from shared.decode.avro.decoder import WriterPlan, compile_plan, schema_ids
+from shared.decode.field_choice import UnsupportedSchema
 from shared.encode.records import encode_records, wire_header
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
@@ -295,10 +296,10 @@ class Oracle:
                 for row in range(len(sent))
             ]
 
-    def _plan(self, text: str) -> WriterPlan | SchemaUnfit:
+    def _plan(self, text: str) -> WriterPlan | UnsupportedSchema:
         try:
             return compile_plan(text, self._settings.input)
-        except SchemaUnfit as unfit:
+        except UnsupportedSchema as unfit:
             return unfit
 
 

@@ -15,17 +15,18 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.decode.avro.plan import SchemaUnfit, WriterPlan, compile_plan
+from shared.decode.avro.plan import WriterPlan, compile_plan
+from shared.decode.field_choice import UnsupportedSchema
 from shared.decode.kernels.avro_rows import HEADER_BYTES, decode_rows, schema_id_runs
 from shared.directory import UNKNOWN, Directory
 from shared.events import Reason
 from shared.kernels.text import MAX_NAME_BYTES
 from shared.settings import InputSettings
 
-__all__ = ["Plans", "SchemaUnfit", "WriterPlan", "compile_plan", "decode", "schema_ids"]
+__all__ = ["Plans", "WriterPlan", "compile_plan", "decode", "schema_ids"]
 
-Plans = Mapping[int, WriterPlan | SchemaUnfit | None]
-"""How to read each schema id: None = the registry does not know it, SchemaUnfit = its records
+Plans = Mapping[int, WriterPlan | UnsupportedSchema | None]
+"""How to read each schema id: None = the registry does not know it, UnsupportedSchema = its records
 cannot be used.
 """
 
@@ -204,4 +205,7 @@ class _Tables:
 
 
 _NO_STEPS = np.zeros((0, 4), np.int64)
-_NO_PLAN: dict[type, int] = {type(None): -Reason.UNKNOWN_SCHEMA, SchemaUnfit: -Reason.SCHEMA_UNFIT}
+_NO_PLAN: dict[type, int] = {
+    type(None): -Reason.UNKNOWN_SCHEMA,
+    UnsupportedSchema: -Reason.SCHEMA_UNFIT,
+}

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from shared.decode.avro.decoder import Plans, SchemaUnfit, WriterPlan, compile_plan
+from shared.decode.avro.decoder import Plans, WriterPlan, compile_plan
 from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.decode.field_choice import UnsupportedSchema
 from shared.errors import SchemaNotAllowed
 from shared.settings import InputSettings
 
 UNKNOWN_FOR_S = 30.0
 """An id that the registry does not know is asked for again after so long."""
 
-Met = Callable[[int, Fingerprint, WriterPlan | SchemaUnfit], None]
+Met = Callable[[int, Fingerprint, WriterPlan | UnsupportedSchema], None]
 """Hears of each schema that is met and allowed: its id, its fingerprint, and how its records are
 read or why they cannot be.
 """
@@ -43,12 +44,12 @@ class WriterSchemas:
         self._settings = settings
         self._clock = clock
         self._met = met
-        self._plans: dict[int, WriterPlan | SchemaUnfit] = {}
+        self._plans: dict[int, WriterPlan | UnsupportedSchema] = {}
         self._fingerprints: dict[int, Fingerprint] = {}
         self._unknown: dict[int, float] = {}
 
     def plans(self, ids: Sequence[int]) -> Plans:
-        """Return a plan, a SchemaUnfit or None for each id.
+        """Return a plan, a UnsupportedSchema or None for each id.
 
         raises : TransportError, SchemaNotAllowed
         """
@@ -62,7 +63,7 @@ class WriterSchemas:
             self._fingerprints[schema_id] for schema_id in ids if schema_id in self._fingerprints
         ]
 
-    def _plan(self, schema_id: int) -> WriterPlan | SchemaUnfit | None:
+    def _plan(self, schema_id: int) -> WriterPlan | UnsupportedSchema | None:
         if schema_id in self._plans:
             return self._plans[schema_id]
         if self._clock() < self._unknown.get(schema_id, -float("inf")):
@@ -90,9 +91,9 @@ class WriterSchemas:
             )
 
 
-def plan_or_unfit(text: str, settings: InputSettings) -> WriterPlan | SchemaUnfit:
+def plan_or_unfit(text: str, settings: InputSettings) -> WriterPlan | UnsupportedSchema:
     """Return how records of a writer schema are read, or why they cannot be."""
     try:
         return compile_plan(text, settings)
-    except SchemaUnfit as unfit:
+    except UnsupportedSchema as unfit:
         return unfit

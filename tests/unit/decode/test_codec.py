@@ -19,12 +19,8 @@ from hypothesis import strategies as st
 from numba import config
 
 from shared.columns import Columns
-from shared.decode.avro.decoder import (
-    SchemaUnfit,
-    compile_plan,
-    decode,
-    schema_ids,
-)
+from shared.decode.avro.decoder import compile_plan, decode, schema_ids
+from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import decode_records
 from shared.events import Reason
@@ -40,7 +36,7 @@ def decoded(
     values: list[bytes], max_entities: int = 100, input_: InputSettings = INPUT
 ) -> tuple[Columns, list[str], list[str]]:
     entities, metrics = Directory(), []
-    plans = {1: compile_plan(METRIC_EVENT, input_), 2: SchemaUnfit("unfit"), 3: None}
+    plans = {1: compile_plan(METRIC_EVENT, input_), 2: UnsupportedSchema("unfit"), 3: None}
     columns = decode(batch_of(values), plans, input_, entities, metrics, max_entities)
     return columns, entities.names(), metrics
 
@@ -194,7 +190,7 @@ def mixed_values() -> tuple[list[bytes], dict[int, Any]]:
     )
     plans = {
         1: compile_plan(METRIC_EVENT, INPUT),
-        2: SchemaUnfit("unfit"),
+        2: UnsupportedSchema("unfit"),
         3: None,
         4: compile_plan(other, INPUT),
     }

@@ -8,9 +8,10 @@ import pytest
 
 import schemas
 from consumer_prediction import service
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
+from shared.decode.avro.decoder import WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
 from shared.decode.avro.writer_schemas import UNKNOWN_FOR_S, WriterSchemas, plan_or_unfit
+from shared.decode.field_choice import UnsupportedSchema
 from shared.errors import SchemaNotAllowed, TransportError
 from shared.settings import InputSettings
 
@@ -33,7 +34,7 @@ class Known:
             InputSettings(schema_fingerprints=allowed),
             lambda: self.now_s,
             lambda schema_id, found, plan: self.met.append(
-                (schema_id, found, isinstance(plan, SchemaUnfit))
+                (schema_id, found, isinstance(plan, UnsupportedSchema))
             ),
         )
 
@@ -48,7 +49,7 @@ def test_each_schema_is_asked_for_and_compiled_once() -> None:
     known = Known()
     first, again = known.schemas.plans([1, 2, 9]), known.schemas.plans([9, 1])
     assert isinstance(first[1], WriterPlan)
-    assert isinstance(first[2], SchemaUnfit)
+    assert isinstance(first[2], UnsupportedSchema)
     assert first[9] is None
     assert again == {9: None, 1: first[1]}
     assert known.asked == [1, 2, 9]

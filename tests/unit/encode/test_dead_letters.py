@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import SchemaUnfit
+from shared.decode.field_choice import UnsupportedSchema
 from shared.encode.dead_letters import dead_letters
 from shared.events import Reason
 
@@ -43,7 +43,7 @@ def test_schema_reasons_name_the_schema():
     out = letters(
         [value, value],
         [Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT],
-        {9: SchemaUnfit("it has no field 'host'")},
+        {9: UnsupportedSchema("it has no field 'host'")},
     )
     assert dict(out.headers[0])["__connect.errors.exception.message"].startswith(
         b"the registry does not know"

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from consumer_prediction.ownership import History
-from shared.decode.avro.decoder import Plans
+from shared.decode.avro.rows import Plans
 from shared.models.model import Model
 from shared.ports import Sink, Source
 from shared.snapshots import SnapshotWriter

@@ -20,7 +20,7 @@ from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
 from shared.batch import Batch, Outgoing, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
-from shared.decode.avro.decoder import Plans, schema_ids
+from shared.decode.avro.rows import Plans, schema_ids
 from shared.errors import (
     GuardError,
     ProducerFenced,

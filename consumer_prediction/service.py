@@ -25,8 +25,8 @@ from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
 from consumer_prediction.watchdog import Watchdog
 from shared.counters import OUTAGE_SECONDS, Counters
-from shared.decode.avro.decoder import WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint
+from shared.decode.avro.plan import WriterPlan
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.decode.field_choice import UnsupportedSchema
 from shared.encode.records import decode_records, schema_id_of

@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.decode.avro.decoder import Plans, WriterPlan, decode
+from shared.decode.avro.plan import WriterPlan
+from shared.decode.avro.rows import Plans, decode
 from shared.directory import Directory
 from shared.events import Reason
 from shared.scoring.state import Folded, PartitionState, fold

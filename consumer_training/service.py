@@ -37,7 +37,7 @@ from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, OUTAGE_SECONDS, Counters
-from shared.decode.avro.decoder import schema_ids
+from shared.decode.avro.rows import schema_ids
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.errors import ArtifactRefused, DataError, LapwingError, TransportError
 from shared.health import Health

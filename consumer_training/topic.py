@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 import structlog
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint
+from shared.decode.avro.plan import WriterPlan
 from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.decode.field_choice import UnsupportedSchema
 from shared.kafka import Admin, Reader

@@ -30,7 +30,8 @@ from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
 from producer.sources import SourceOptions, open_source
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import Plans, compile_plan, decode, schema_ids
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import Plans, decode, schema_ids
 from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.avro_columns import select

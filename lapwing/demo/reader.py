@@ -18,7 +18,8 @@ import schemas
 from lapwing.demo.ledger import DEAD, SCORED, Ledger
 from lapwing.demo.view import AnomalyLine
 from shared.batch import Batch, Position
-from shared.decode.avro.decoder import compile_plan, decode
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import decode
 from shared.directory import Directory
 from shared.encode.dead_letters import PREFIX
 from shared.encode.records import decode_records

@@ -3,7 +3,7 @@ fields as bytes again.
 
 Law: ``read_fields`` and ``fit`` are opposites for every record that can be read whole; whether a
      record is good is for
-``shared.decode.avro.decoder`` alone to say.
+``shared.decode.avro.rows`` alone to say.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ import numpy as np
 
 from producer.files.times import parse_time
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import WriterPlan, compile_plan, decode, schema_ids
+from shared.decode.avro.plan import WriterPlan, compile_plan
+from shared.decode.avro.rows import decode, schema_ids
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import instant_of
 from shared.decode.field_choice import UnsupportedSchema

@@ -1,6 +1,6 @@
 """From the newest records of a topic to what is read of them, schema by schema.
 
-Invariant: pure; records are decoded as a predictor decodes them, and ``shared.decode.avro.decoder``
+Invariant: pure; records are decoded as a predictor decodes them, and ``shared.decode.avro.rows``
            alone says
 which of them can be read.
 """
@@ -27,9 +27,9 @@ from lapwing.inspect.reading import (
 )
 from shared.batch import Batch, Blob, Headers
 from shared.columns import Columns
-from shared.decode.avro.decoder import WriterPlan, decode
 from shared.decode.avro.misplaced import misplaced
-from shared.decode.avro.plan import record_of
+from shared.decode.avro.plan import WriterPlan, record_of
+from shared.decode.avro.rows import decode
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.writer_schemas import plan_or_unfit
 from shared.decode.field_choice import UnsupportedSchema

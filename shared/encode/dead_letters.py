@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch, Blob, Headers, Outgoing
-from shared.decode.avro.decoder import Plans
 from shared.decode.avro.misplaced import id_in_headers, misplaced
+from shared.decode.avro.rows import Plans
 from shared.decode.field_choice import UnsupportedSchema
 from shared.events import Reason
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.decode.avro.decoder import Plans, decode
+from shared.decode.avro.rows import Plans, decode
 from shared.ensemble.fold import EnsembleState, knobs_for, limits_for
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.outputs import Limits

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from shared import snapshots
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.encode.avro_columns import encode_records, flat_schema
 from shared.events import Detector, Kind, State
 from shared.scoring.configuration import Configuration

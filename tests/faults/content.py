@@ -23,7 +23,8 @@ import schemas
 from consumer_prediction.outgoing import Encoder
 from shared.artifacts import load as load_model
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import WriterPlan, compile_plan, schema_ids
+from shared.decode.avro.plan import WriterPlan, compile_plan
+from shared.decode.avro.rows import schema_ids
 from shared.decode.field_choice import UnsupportedSchema
 from shared.encode.records import encode_records, wire_header
 from shared.scoring.configuration import Configuration

@@ -26,7 +26,8 @@ import numpy as np
 import schemas
 from shared.batch import Batch, Blob
 from shared.columns import Columns
-from shared.decode.avro.decoder import Plans, WriterPlan, compile_plan, decode
+from shared.decode.avro.plan import WriterPlan, compile_plan
+from shared.decode.avro.rows import Plans, decode
 from shared.directory import Directory
 from shared.encode.records import encode_records
 from shared.events import Reason

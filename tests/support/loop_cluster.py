@@ -20,7 +20,8 @@ import schemas
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.batch import Batch, Position
-from shared.decode.avro.decoder import compile_plan, schema_ids
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import schema_ids
 from shared.encode.records import decode_records
 from shared.errors import ProducerFenced, TransactionAborted, TransportError
 from shared.events import Activation

@@ -14,7 +14,7 @@ from consumer_prediction.loop import Doors, PredictionLoop
 from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.counters import Counters
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
 from shared.events import Activation, Detector

@@ -20,7 +20,7 @@ from shared.decode.avro.times import values_of
 from shared.decode.field_choice import UnsupportedSchema
 from shared.settings import InputSettings
 
-__all__ = ["Op", "Role", "WriterPlan", "compile_plan", "record_of"]
+__all__ = ["Op", "Role", "record_of"]
 
 MAX_STEPS = 65_536
 """Named types are written out where they are used; a schema that grows beyond this is refused."""

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from shared.decode.avro.decoder import Plans, WriterPlan, compile_plan
 from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.decode.avro.plan import WriterPlan, compile_plan
+from shared.decode.avro.rows import Plans
 from shared.decode.field_choice import UnsupportedSchema
 from shared.errors import SchemaNotAllowed
 from shared.settings import InputSettings

@@ -22,7 +22,8 @@ from consumer_prediction.service import result_schemas
 from lapwing.topics import ensure
 from shared.artifacts import load as load_model
 from shared.batch import Blob, Outgoing
-from shared.decode.avro.decoder import compile_plan, schema_ids
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import schema_ids
 from shared.encode.records import decode_records
 from shared.kafka import Admin, Publisher, Reader, input_limit_bytes
 from shared.registry import Registry

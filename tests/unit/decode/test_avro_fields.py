@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.decode.avro.decoder import compile_plan, decode
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import decode
 from shared.decode.field_choice import SHOWN_NAMES, UnsupportedSchema
 from shared.directory import Directory
 from shared.events import Reason

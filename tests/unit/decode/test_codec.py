@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from numba import config
 
 from shared.columns import Columns
-from shared.decode.avro.decoder import compile_plan, decode, schema_ids
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import decode, schema_ids
 from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import decode_records

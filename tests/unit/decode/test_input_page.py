@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.decode.avro.times import ISO, UNITS
 from shared.decode.field_choice import UnsupportedSchema
 from shared.decode.field_names import TIME_NAMES

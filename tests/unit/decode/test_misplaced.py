@@ -12,8 +12,9 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan, decode, schema_ids
 from shared.decode.avro.misplaced import KEY_HEADER, VALUE_HEADER, misplaced
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import decode, schema_ids
 from shared.directory import Directory
 from shared.encode.dead_letters import PREFIX, REASON, dead_letters
 from shared.registry import _library

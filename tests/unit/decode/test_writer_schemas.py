@@ -8,8 +8,8 @@ import pytest
 
 import schemas
 from consumer_prediction import service
-from shared.decode.avro.decoder import WriterPlan
 from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.decode.avro.plan import WriterPlan
 from shared.decode.avro.writer_schemas import UNKNOWN_FOR_S, WriterSchemas, plan_or_unfit
 from shared.decode.field_choice import UnsupportedSchema
 from shared.errors import SchemaNotAllowed, TransportError

@@ -23,7 +23,7 @@ from producer.catalogue import load_catalogue, read_folder
 from producer.records import RecordMaker, event_schema
 from producer.replay import merge
 from shared.batch import Batch
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.errors import ConfigError, DataError
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer

@@ -28,7 +28,7 @@ from lapwing.backtest.run import Judge, Judged, Series, run
 from lapwing.backtest.text import to_text
 from producer.records import event_schema
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.encode.avro_columns import encode_flat
 from shared.errors import ArtifactMissing, ConfigError, HistoryGone
 from shared.events import Anomaly, Detector, Kind, State

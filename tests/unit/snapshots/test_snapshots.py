@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared import snapshots
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.encode.avro_columns import encode_records, flat_schema
 from shared.errors import SnapshotRefused
 from shared.events import STATE_VERSION, Activation, Detector

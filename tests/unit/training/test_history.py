@@ -8,7 +8,7 @@ import pytest
 import schemas
 from consumer_training.history import History, Rows
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.encode.avro_columns import encode_metric_events, flat_schema
 from shared.settings import InputSettings
 from tests.support.models import START_MS, STEP_MS, rows_of, series

@@ -24,8 +24,9 @@ from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
-from shared.decode.avro.decoder import Plans, compile_plan
 from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import Plans
 from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find

@@ -63,7 +63,7 @@ class Encoder:
                     outcome.batch,
                     outcome.columns.rejected,
                     outcome.columns.reasons,
-                    outcome.plans,
+                    outcome.decoder,
                     self.group,
                     self.max_record_bytes,
                 )

@@ -22,7 +22,6 @@ from shared.models.model import Model
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.settings import InputSettings
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
@@ -161,7 +160,6 @@ class Keeper:
 def run(
     feed: Feed,
     judges: Sequence[Judge],
-    settings: InputSettings,
     max_entities: int,
     told: Callable[[int, int], object] = lambda rows, alarms: None,
 ) -> list[Judged]:
@@ -172,17 +170,17 @@ def run(
     keepers = [Keeper(judge) for judge in judges]
     scorers: list[dict[int, Scorer]] = [{} for _ in judges]
     rows = 0
-    for batch, plans in feed.batches():
+    for batch in feed.batches():
         for judge, keeper, of_partition in zip(judges, keepers, scorers, strict=True):
             scorer = of_partition.get(batch.partition)
             if scorer is None:
                 scorer = Scorer(
                     PartitionState(int(batch.offsets[0])),
-                    Rules(settings, judge.configuration, max_entities),
+                    Rules(judge.configuration, max_entities),
                 )
                 scorer.use(judge.model, judge.configuration)
                 of_partition[batch.partition] = scorer
-            keeper.add(scorer.process(batch, plans), scorer.state)
+            keeper.add(scorer.process(batch, feed.decoder), scorer.state)
         rows += len(batch)
         told(rows, len(keepers[0].alarms))
     return [keeper.judged() for keeper in keepers]

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from lapwing.dlq.letters import REPLAYED_FROM, Filters, Letter, find, moment, scan
-from lapwing.dlq.record import Verdict, fit, judge
+from lapwing.dlq.record import Verdict, decoder_of, fit, judge
 from shared.batch import Blob, Outgoing
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
@@ -206,7 +206,7 @@ def _candidates(
         admin.close()
     blob, owners = Blob.join(keys), np.zeros(len(keys), np.int64)
     murmur2_partitions(np.frombuffer(blob.data, np.uint8), blob.bounds, count, owners)
-    verdicts = judge(values, registry, settings.input)
+    verdicts = judge(values, decoder_of(settings.input, registry))
     rows = zip(letters, values, keys, verdicts, owners.tolist(), strict=True)
     return [
         Candidate(one, value, key, corrected is not None, v, owner if key else None)

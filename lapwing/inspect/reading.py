@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.decode.avro.fields import FieldChoice
+from shared.decode.field_choice import FieldChoice
 from shared.settings import InputSettings
 
 EXAMPLES = 3

@@ -5,7 +5,7 @@ Invariant: values only; whoever reads a format fills them, whoever shows them ad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SHOWN_NAMES = 20
@@ -14,6 +14,19 @@ SHOWN_NAMES = 20
 
 class UnsupportedSchema(ValueError):
     """Records of this schema cannot be used; the message names the field and the setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetSchema:
+    """A writer schema that was met in the input.
+
+    facts       : short texts for a log: by what it is named elsewhere, how its records are read
+    unsupported : why its records cannot be used; empty where they can
+    """
+
+    schema_id: int
+    facts: Mapping[str, str]
+    unsupported: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch, Blob, Headers, Outgoing
-from shared.decode.avro.misplaced import id_in_headers, misplaced
-from shared.decode.avro.rows import Plans
-from shared.decode.field_choice import UnsupportedSchema
 from shared.events import Reason
+from shared.ports import Decoder
 
 PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
@@ -24,16 +22,13 @@ ROOM_BYTES = 65_536
 headers.
 """
 
-_UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
-"""A value without its schema's id may begin with 0 all the same; another schema then reads it."""
-
 
 def dead_letters(
     topic: str,
     batch: Batch,
     rejected: npt.NDArray[np.int64],
     reasons: npt.NDArray[np.uint8],
-    plans: Plans,
+    decoder: Decoder,
     stage: str,
     max_value_bytes: int,
 ) -> Outgoing:
@@ -41,14 +36,14 @@ def dead_letters(
 
     rejected        : int64 (r,)  rows of the batch
     reasons         : uint8 (r,)  events.Reason
-    plans           : what is known of the writer schemas, for the message
+    decoder         : has rejected them, and says more of each for the message
     stage           : who rejected it, e.g. the consumer group
     max_value_bytes : longer values are cut to this
     """
     values, headers = [], {}
     for place, (row, reason) in enumerate(zip(rejected.tolist(), reasons.tolist(), strict=True)):
         value = batch.values[row]
-        detail = _detail(value, batch.headers.get(row, ()), Reason(reason), plans)
+        detail = decoder.detail(value, batch.headers.get(row, ()), Reason(reason))
         headers[place] = _headers(batch, row, Reason(reason), detail, stage, value, max_value_bytes)
         values.append(value[:max_value_bytes])
     return Outgoing(
@@ -82,15 +77,3 @@ def _headers(
             ("lapwing.cut.sha256", hashlib.sha256(value).hexdigest()),
         ]
     return [*batch.headers.get(row, ()), *((name, text.encode()) for name, text in ours)]
-
-
-def _detail(value: bytes, headers: Headers, reason: Reason, plans: Plans) -> str:
-    if reason in _UNREADABLE:
-        known = misplaced(value, headers) if reason is Reason.NOT_AVRO else id_in_headers(headers)
-        return "" if known is None else str(known)
-    if reason not in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT):
-        return ""
-    schema_id = int.from_bytes(value[1:5], "big")
-    plan = plans.get(schema_id)
-    more = plan if isinstance(plan, UnsupportedSchema) else misplaced(value, headers)
-    return f"schema id {schema_id}" + ("" if more is None else f": {more}")

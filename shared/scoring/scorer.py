@@ -17,7 +17,6 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.decode.avro.rows import Plans, decode
 from shared.ensemble.fold import EnsembleState, knobs_for, limits_for
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.outputs import Limits
@@ -25,6 +24,7 @@ from shared.events import Anomaly, State
 from shared.features.kernels.rolling import follow_runs
 from shared.features.vectors import vectors
 from shared.models.model import Model
+from shared.ports import Decoder
 from shared.quality.checks import Signals, watch
 from shared.quality.checks import verdicts as quality_verdicts
 from shared.scoring.configuration import Configuration
@@ -32,7 +32,7 @@ from shared.scoring.explaining import explain
 from shared.scoring.reasons import Judged, explain_alarms
 from shared.scoring.state import Folded, PartitionState, fold
 from shared.scoring.verdicts import Verdicts
-from shared.settings import DetectionSettings, InputSettings
+from shared.settings import DetectionSettings
 
 Floats = npt.NDArray[np.float64]
 _DAY_MS = 86_400_000
@@ -45,7 +45,6 @@ COLD_SEVERITY = 0.5
 class Rules:
     """What scoring needs of the settings; the configuration may be replaced by an activation's."""
 
-    input: InputSettings
     configuration: Configuration
     max_entities: int
 
@@ -55,6 +54,7 @@ class Outcome:
     """All that one batch leads to; rows of ``columns`` that were accepted have a verdict each.
 
     anomalies : alarms and data-quality verdicts, in the order of their rows
+    decoder   : can say more of the rows that were rejected
     """
 
     batch: Batch
@@ -64,7 +64,7 @@ class Outcome:
     anomalies: list[Anomaly]
     model: Model | None
     detector_id: str
-    plans: Plans
+    decoder: Decoder
 
 
 class _Trained(NamedTuple):
@@ -129,15 +129,13 @@ class Scorer:
         known = np.where(gone, State.STALE, State.READY)
         return np.where(ready, known, State.WARMING).astype(np.uint8)
 
-    def process(self, batch: Batch, plans: Plans) -> Outcome:
+    def process(self, batch: Batch, decoder: Decoder) -> Outcome:
         """Decode, fold and judge a batch of this partition; moves the state behind its last row.
 
-        plans : a plan, a UnsupportedSchema or None for every schema id in the batch
+        decoder : has prepared the batch
         """
         state, rules, quality = self.state, self.rules, self.configuration.quality
-        columns = decode(
-            batch, plans, rules.input, state.entities, state.metrics, rules.max_entities
-        )
+        columns = decoder.decode(batch, state.entities, state.metrics, rules.max_entities)
         window = self.model.window if self.model else self.configuration.window
         folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))
         trained = self._score(columns, folded)
@@ -161,7 +159,7 @@ class Scorer:
             anomalies = sorted([*alarms, *said], key=lambda anomaly: anomaly.source_offset)
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
-            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, plans
+            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
         )
 
     def _watch(self, columns: Columns, folded: Folded) -> Signals:

@@ -14,10 +14,10 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from shared.decode.avro.fields import FieldChoice, choose_fields
+from shared.decode.avro.fields import choose_fields
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.times import values_of
-from shared.decode.field_choice import UnsupportedSchema
+from shared.decode.field_choice import FieldChoice, UnsupportedSchema
 from shared.settings import InputSettings
 
 __all__ = ["Op", "Role", "record_of"]

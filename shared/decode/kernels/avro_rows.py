@@ -7,15 +7,14 @@ record costs more than O(its bytes). Plans are made in ``shared.decode.avro.plan
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import typeof, types
+from numba import types
 
 from shared.decode.kernels.gate_checks import (
     ACCEPTED,
-    FOUND,
     HAS_NO_TIME,
     HAS_NOT_FINITE,
     HAS_TIME,
@@ -39,6 +38,7 @@ from shared.kernels.wire import (
     Int,
     Int64s,
     copy_bytes,
+    group,
     helper,
     kernel,
     load_tail,
@@ -73,7 +73,7 @@ _SLASH = 47
 _FAR = 2**53
 """Units of time beyond which a number lies outside every range of event times, in whatever unit."""
 
-_I8S, _U1S = types.int64[::1], types.uint8[::1]
+_I8S, _I8SS = types.int64[::1], types.int64[:, ::1]
 
 
 class Plans(NamedTuple):
@@ -109,10 +109,8 @@ class Scratch(NamedTuple):
     word: npt.NDArray[np.uint64]
 
 
-_INTS, _PAIRS = np.zeros(1, np.int64), np.zeros((1, 2), np.int64)
-_READ_ONLY = np.frombuffer(b"\0", np.uint8)
-_PLANS: Any = typeof(Plans(_INTS, _INTS, _PAIRS, _PAIRS, _READ_ONLY, _INTS, _INTS))
-_SCRATCH: Any = typeof(Scratch(_PAIRS, _PAIRS, np.zeros(FOUND, np.int64), np.zeros(1, np.uint64)))
+_PLANS = group(Plans, _I8S, _I8S, _I8SS, _I8SS, BYTES, _I8S, _I8S)
+_SCRATCH = group(Scratch, _I8SS, _I8SS, _I8S, types.uint64[::1])
 
 
 @helper

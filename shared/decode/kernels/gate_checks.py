@@ -6,14 +6,14 @@ record does not pass is its reason.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import typeof, types
+from numba import types
 
 from shared.kernels.text import is_name
-from shared.kernels.wire import BOUNDS, BYTES, Bytes, Int, Int64s, helper, kernel
+from shared.kernels.wire import BOUNDS, BYTES, I8, Bytes, Int, Int64s, group, helper, kernel
 
 Floats = npt.NDArray[np.float64]
 
@@ -57,9 +57,10 @@ class GatedRows(NamedTuple):
     reasons: Bytes
 
 
-_INTS, _REASONS = np.zeros(1, np.int64), np.zeros(1, np.uint8)
-LIMITS: Any = typeof(GateLimits(0, 0, 0))
-ROWS: Any = typeof(GatedRows(_INTS, _INTS, np.zeros((1, 1)), _REASONS, _INTS, _INTS, _REASONS))
+_I8S, _U1S = types.int64[::1], types.uint8[::1]
+LIMITS = group(GateLimits, I8, I8, I8)
+ROWS = group(GatedRows, _I8S, _I8S, types.float64[:, ::1], _U1S, _I8S, _I8S, _U1S)
+"""numba types, for the signatures of kernels."""
 
 
 @helper
@@ -90,7 +91,7 @@ def check_entity(names: Bytes, start: Int, stop: Int) -> int:
     return ACCEPTED if is_name(names, start, stop) else ENTITY_INVALID
 
 
-@kernel(BOUNDS, LIMITS, types.uint8[::1])
+@kernel(BOUNDS, LIMITS, _U1S)
 def check_sizes(bounds: Int64s, limits: GateLimits, reasons: Bytes) -> None:
     """Write of each record whether it is to be read at all.
 
@@ -101,7 +102,7 @@ def check_sizes(bounds: Int64s, limits: GateLimits, reasons: Bytes) -> None:
         reasons[row] = check_size(bounds[row + 1] - bounds[row], limits)
 
 
-@kernel(types.int64[:, ::1], BYTES, BOUNDS, LIMITS, types.uint8[::1])
+@kernel(types.int64[:, ::1], BYTES, BOUNDS, LIMITS, _U1S)
 def check_rows(
     found: npt.NDArray[np.int64],
     names: Bytes,

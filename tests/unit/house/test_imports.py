@@ -33,6 +33,23 @@ WORDS = {
 }
 """The vocabulary: flat files in shared/ that everybody may use."""
 
+ROOMS: dict[str, tuple[str, ...]] = {
+    "decode": (),
+    "encode": (),
+    "features": (),
+    "ensemble": (),
+    "quality": (),
+    "models": ("features",),
+    "scoring": ("features", "ensemble", "quality", "models"),
+}
+"""Room of row 2, with its kernels -> the other rooms that it may import; all have the vocabulary."""
+
+FORMATS = ("shared.decode.avro",)
+"""The input's formats: whoever decodes has a ``shared.ports.Decoder`` from the module below."""
+CHOOSES_FORMAT = "shared.decode.formats"
+KNOWS_AVRO = ("producer", "lapwing")
+"""The replay writes Avro; the command line shows single records, schemas and what they are read as."""
+
 OWNERS = {
     "confluent_kafka": ("shared.kafka", "shared.registry", "lapwing.embedded.broker"),
     "cryptography": ("shared.models.signatures", "shared.artifacts"),
@@ -99,6 +116,12 @@ def part_of(module: str) -> str:
         if module.startswith("shared.")
         else module.partition(".")[0]
     )
+
+
+def room_of(module: str) -> str | None:
+    """The room of row 2 that a module or its kernels belong to; None where that is none."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "shared" and len(parts) > 1 and parts[1] in ROOMS else None
 
 
 def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Import]:
@@ -209,15 +232,34 @@ def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset(
 
 def _inside(module: str, target: str) -> str | None:
     here, there = row_of(module), row_of(target)
-    if target == "shared" or part_of(module) == part_of(target):
-        return None
-    if there > here:
+    is_own = target == "shared" or part_of(module) == part_of(target)
+    if there > here and not is_own:
         return f"row {here} must not import row {there}"
+    for one in FORMATS:
+        if _is_in(target, one) and not _may_know(module, one):
+            return f"a format is chosen in {CHOOSES_FORMAT}; others have a Decoder"
+    if is_own:
+        return None
+    room, other = room_of(module), room_of(target)
+    if room and other and other not in ROOMS[room]:
+        return f"room {room} imports {', '.join(ROOMS[room]) or 'no other room'}"
     if here == there == 3:
         return "doors never import one another"
     if here == there == 4:
         return "services never import one another"
     return None
+
+
+def _is_in(module: str, part: str) -> bool:
+    return module == part or module.startswith(f"{part}.")
+
+
+def _may_know(module: str, input_format: str) -> bool:
+    return (
+        _is_in(module, input_format)
+        or module == CHOOSES_FORMAT
+        or module.partition(".")[0] in KNOWS_AVRO
+    )
 
 
 def _outside(module: str, name: str) -> str | None:
@@ -265,6 +307,11 @@ def test_lapwing_imports_only_downward() -> None:
     assert objections(modules, packages) == []
 
 
+def test_every_room_is_known() -> None:
+    folders = {path.parent.name for path in (ROOT / "shared").glob("*/__init__.py")}
+    assert folders == {*ROOMS, *DOORS, "kernels"} - {"registry", "artifacts", "telemetry"}
+
+
 def test_every_service_is_known() -> None:
     known = {"tests", "benchmarks", *PACKAGES}
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} <= known
@@ -276,6 +323,10 @@ SHARED = (
     "events",
     "errors",
     "decode.avro.rows",
+    "decode.avro.decoder",
+    "decode.avro.plan",
+    "decode.formats",
+    "decode.kernels.iso",
     "registry",
     "kafka",
     "kafka.client",
@@ -326,6 +377,26 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
             "shared.registry",
             "from shared.telemetry import logger",
             "doors never import one another",
+        ),
+        (
+            "shared.features.vectors",
+            "from shared.decode.formats import open_decoder",
+            "room features imports no other room",
+        ),
+        (
+            "shared.features.kernels.rolling",
+            "from shared.decode.kernels.iso import read_iso",
+            "room features imports no other room",
+        ),
+        (
+            "consumer_training.training",
+            "from shared.decode.avro.decoder import AvroDecoder",
+            "a format is chosen in shared.decode.formats; others have a Decoder",
+        ),
+        (
+            "shared.decode.gates",
+            "from shared.decode.avro.plan import compile_plan",
+            "a format is chosen in shared.decode.formats; others have a Decoder",
         ),
         ("shared.kafka", "import producer.replay", "row 3 must not import row 4"),
         (
@@ -415,7 +486,7 @@ def test_a_circle_for_types_only_is_let_through() -> None:
         ("shared.kafka.client", "from shared.kafka.client import x\nimport confluent_kafka, time"),
         (
             "consumer_training.training",
-            "import sklearn, joblib, shared.decode.avro.rows, shared.kafka",
+            "import sklearn, joblib, shared.decode.formats, shared.kafka",
         ),
         ("lapwing.demo.command", "from producer import replay\nimport sharedness, rich"),
         ("lapwing.__main__", "import os\nos.environ"),

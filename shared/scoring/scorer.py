@@ -29,9 +29,9 @@ from shared.quality.checks import Signals, watch
 from shared.quality.checks import verdicts as quality_verdicts
 from shared.scoring.configuration import Configuration
 from shared.scoring.explaining import explain
-from shared.scoring.reasons import Judged, explain_alarms
+from shared.scoring.reasons import Explained, explain_alarms
 from shared.scoring.state import Folded, PartitionState, fold
-from shared.scoring.verdicts import Verdicts
+from shared.scoring.verdicts import Scored, Verdicts
 from shared.settings import DetectionSettings
 
 Floats = npt.NDArray[np.float64]
@@ -209,7 +209,8 @@ class Scorer:
         if model is None or not len(alarms):
             return verdicts, []
         X = trained.X[np.searchsorted(trained.rows, alarms)]
-        anomalies = explain(model, batch, columns, folded, verdicts, X, alarms, self.state)
+        scored = Scored(batch, columns, folded, verdicts, self.state, model, self.detector_id)
+        anomalies = explain(scored, model, X, alarms)
         place = {name: index for index, name in enumerate(self.state.metrics)}
         for row, anomaly in zip(alarms, anomalies, strict=True):
             verdicts.top_metric[row] = place.get(anomaly.metric or "", -1)
@@ -256,10 +257,9 @@ class Scorer:
             state.run,
             verdicts.run,
         )
-        reasons = Judged(
-            batch, columns, folded, verdicts, joint, state, self.model, self.detector_id
-        )
-        return verdicts, explain_alarms(reasons, np.flatnonzero(verdicts.is_anomaly))
+        scored = Scored(batch, columns, folded, verdicts, state, self.model, self.detector_id)
+        alarms = np.flatnonzero(verdicts.is_anomaly)
+        return verdicts, explain_alarms(Explained(scored, joint), alarms)
 
     def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:
         """Row of every entity of the partition in the model's scale, -1 = the model has not seen

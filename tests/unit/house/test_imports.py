@@ -28,7 +28,7 @@ WORDS = {
     ),
     *(
         f"shared.{name}"
-        for name in ("columns", "directory", "health", "identity", "labels", "wording")
+        for name in ("anomalies", "columns", "directory", "health", "identity", "labels", "wording")
     ),
 }
 """The vocabulary: flat files in shared/ that everybody may use."""

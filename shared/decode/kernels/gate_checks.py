@@ -13,7 +13,18 @@ import numpy.typing as npt
 from numba import types
 
 from shared.kernels.text import is_name
-from shared.kernels.wire import BOUNDS, BYTES, I8, Bytes, Int, Int64s, group, helper, kernel
+from shared.kernels.wire import (
+    BOUNDS,
+    BYTES,
+    I8,
+    Bytes,
+    Int,
+    Int64s,
+    group,
+    helper,
+    kernel,
+    wrapping,
+)
 
 Floats = npt.NDArray[np.float64]
 
@@ -102,6 +113,7 @@ def check_sizes(bounds: Int64s, limits: GateLimits, reasons: Bytes) -> None:
         reasons[row] = check_size(bounds[row + 1] - bounds[row], limits)
 
 
+@wrapping
 @kernel(types.int64[:, ::1], BYTES, BOUNDS, LIMITS, _U1S)
 def check_rows(
     found: npt.NDArray[np.int64],

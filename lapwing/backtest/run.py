@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_ROW = ("entity", "time_ms", "severity", "alarm", "cold", "state", "counted")
+_ROW = ("entity", "time_ms", "severity", "is_anomaly", "cold_start", "state", "counted")
 _CELL = ("values", "expected", "lower", "upper")
 
 
@@ -46,7 +46,7 @@ class Series:
 
     metrics  : (M,)             those that it reported
     severity : float64 (n,)     NaN = not judged
-    alarm, cold, counted : bool (n,)   cold = before the warm-up has ended; counted = neither late
+    is_anomaly, cold_start, counted : bool (n,)   cold_start = before the warm-up has ended; counted = neither late
                            nor duplicate
     state    : uint8 (n,)       events.State
     values, expected, lower, upper : float64 (n, M)   NaN = missing, not known yet
@@ -57,8 +57,8 @@ class Series:
     metrics: tuple[str, ...]
     time_ms: Times
     severity: Floats
-    alarm: Flags
-    cold: Flags
+    is_anomaly: Flags
+    cold_start: Flags
     state: npt.NDArray[np.uint8]
     counted: Flags
     values: Floats
@@ -127,7 +127,7 @@ class Keeper:
         late = folded.late_by_ms > 0
         kept: dict[str, npt.NDArray[Any]] = {
             "entity": columns.entity, "time_ms": columns.time_ms, "severity": verdicts.severity,
-            "alarm": verdicts.is_anomaly & ~folded.duplicate, "cold": verdicts.cold, "state": verdicts.state,
+            "is_anomaly": verdicts.is_anomaly & ~folded.duplicate, "cold_start": verdicts.cold_start, "state": verdicts.state,
             "counted": ~late & ~folded.duplicate,
         }  # fmt: skip
         for name, column in kept.items():

@@ -48,7 +48,7 @@ def _anomaly(found: Explained, row: int) -> Anomaly:
     metric = scored.state.metrics[column] if column >= 0 else None
     shares = _attributions(found, row)
     top = max(shares, key=lambda name: shares[name], default=None)
-    cold = bool(scored.verdicts.cold[row])
+    cold = bool(scored.verdicts.cold_start[row])
     reason = _cold(found, row, column) if cold else _sentence(found, row, column, top)
     event = alarm_of(scored, row, metric, reason)
     model = scored.model if TRAINED in shares else None
@@ -70,7 +70,7 @@ def _attributions(found: Explained, row: int) -> dict[str, float]:
     """Shares by ``metric.member`` that sum to 1, in the order of the metrics' names; empty for a
     cold alarm.
     """
-    if found.scored.verdicts.cold[row]:
+    if found.scored.verdicts.cold_start[row]:
         return {}
     joint, names = found.joint, found.scored.state.metrics
     parts = {

@@ -234,21 +234,21 @@ class Scorer:
         )  # fmt: skip
         deviating = _most_deviating(columns.values, folded)
         verdicts = _undecided(
-            len(columns), np.where(joint.top >= 0, joint.top, deviating).astype(np.int32),
+            len(columns), np.where(joint.top_metric >= 0, joint.top_metric, deviating).astype(np.int32),
             np.where(np.isnan(joint.expected), folded.expected, joint.expected),
             np.where(np.isnan(joint.expected), folded.lower, joint.lower),
             np.where(np.isnan(joint.expected), folded.upper, joint.upper),
         )  # fmt: skip
         judged = ~np.isnan(joint.score)
         verdicts.score[:] = joint.score
-        verdicts.severity[:] = np.where(joint.cold, COLD_SEVERITY, joint.severity)
+        verdicts.severity[:] = np.where(joint.cold_start, COLD_SEVERITY, joint.severity)
         verdicts.threshold[judged] = joint.threshold[judged]
-        verdicts.is_anomaly[:] = joint.alarm & ~folded.duplicate
-        verdicts.cold[:] = joint.cold
+        verdicts.is_anomaly[:] = joint.is_anomaly & ~folded.duplicate
+        verdicts.cold_start[:] = joint.cold_start
         verdicts.state[joint.warmup >= 1.0] = State.READY
         verdicts.warmup_percent[:] = 100.0 * joint.warmup
-        verdicts.warmup_minutes_left[:] = joint.minutes_left
-        verdicts.metric_severity[:] = joint.severity_metric
+        verdicts.warmup_minutes_left[:] = joint.warmup_minutes_left
+        verdicts.metric_severity[:] = joint.metric_severity
         follow_runs(
             columns.entity,
             verdicts.is_anomaly,
@@ -285,7 +285,7 @@ def _undecided(
     return Verdicts(
         **unknown,
         is_anomaly=np.zeros(rows, np.bool_),
-        cold=np.zeros(rows, np.bool_),
+        cold_start=np.zeros(rows, np.bool_),
         state=np.full(rows, State.WARMING, np.uint8),
         top_metric=top,
         run=np.zeros(rows, np.int64),

@@ -28,7 +28,7 @@ class Verdicts:
     score, severity, threshold : float64 (n,)   NaN while WARMING
     is_anomaly          : bool (n,)             an alarm; a detector with a policy holds repetitions
                           back
-    cold                : bool (n,)             an alarm of the robust band, before the warm-up has
+    cold_start          : bool (n,)             an alarm of the robust band, before the warm-up has
                           ended
     state               : uint8 (n,)            events.State
     warmup_percent      : float64 (n,)          0..100, NaN = not tracked
@@ -45,7 +45,7 @@ class Verdicts:
     severity: Floats
     threshold: Floats
     is_anomaly: Flags
-    cold: Flags
+    cold_start: Flags
     state: npt.NDArray[np.uint8]
     warmup_percent: Floats
     warmup_minutes_left: Floats
@@ -100,7 +100,7 @@ def alarm_of(scored: Scored, row: int, metric: str | None, reason: str) -> Anoma
         threshold=number_or_none(verdicts.threshold[row]),
         imputed=bool(scored.folded.imputed[row]),
         late_by_ms=int(scored.folded.late_by_ms[row]) or None,
-        cold_start=bool(verdicts.cold[row]),
+        cold_start=bool(verdicts.cold_start[row]),
     )
 
 

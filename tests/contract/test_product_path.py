@@ -170,7 +170,7 @@ def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
             "severity",
             "threshold",
             "is_anomaly",
-            "cold",
+            "cold_start",
             "warmup_percent",
             "warmup_minutes_left",
             "run",

@@ -56,7 +56,7 @@ def series(entity="a", n=100, alarms=(), ready_from=0, step_ms=STEP_MS, **more):
     cells = np.arange(n, dtype=float)[:, None]
     fields = {
         "entity": entity, "partition": 0, "metrics": ("cpu",), "time_ms": START_MS + np.arange(n) * step_ms,
-        "severity": np.where(marked, 0.6, 0.1), "alarm": marked, "cold": np.zeros(n, bool),
+        "severity": np.where(marked, 0.6, 0.1), "is_anomaly": marked, "cold_start": np.zeros(n, bool),
         "state": np.where(np.arange(n) < ready_from, State.WARMING, State.READY).astype(np.uint8), "counted": np.ones(n, bool),
         "values": cells, "expected": cells, "lower": cells - 1, "upper": cells + 1,
     }  # fmt: skip

@@ -46,8 +46,8 @@ class Series:
 
     metrics  : (M,)             those that it reported
     severity : float64 (n,)     NaN = not judged
-    is_anomaly, cold_start, counted : bool (n,)   cold_start = before the warm-up has ended; counted = neither late
-                           nor duplicate
+    is_anomaly, cold_start, counted : bool (n,)   cold_start = before the warm-up has ended;
+                           counted = neither late nor duplicate
     state    : uint8 (n,)       events.State
     values, expected, lower, upper : float64 (n, M)   NaN = missing, not known yet
     """
@@ -126,10 +126,14 @@ class Keeper:
         columns, folded, verdicts = outcome.columns, outcome.folded, outcome.verdicts
         late = folded.late_by_ms > 0
         kept: dict[str, npt.NDArray[Any]] = {
-            "entity": columns.entity, "time_ms": columns.time_ms, "severity": verdicts.severity,
-            "is_anomaly": verdicts.is_anomaly & ~folded.duplicate, "cold_start": verdicts.cold_start, "state": verdicts.state,
+            "entity": columns.entity,
+            "time_ms": columns.time_ms,
+            "severity": verdicts.severity,
+            "is_anomaly": verdicts.is_anomaly & ~folded.duplicate,
+            "cold_start": verdicts.cold_start,
+            "state": verdicts.state,
             "counted": ~late & ~folded.duplicate,
-        }  # fmt: skip
+        }
         for name, column in kept.items():
             partition.rows[name].append(column)
         for name, cells in zip(

@@ -233,8 +233,9 @@ class Scorer:
             order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__), np.int32),
         )  # fmt: skip
         deviating = _most_deviating(columns.values, folded)
+        top = np.where(joint.top_metric >= 0, joint.top_metric, deviating).astype(np.int32)
         verdicts = _undecided(
-            len(columns), np.where(joint.top_metric >= 0, joint.top_metric, deviating).astype(np.int32),
+            len(columns), top,
             np.where(np.isnan(joint.expected), folded.expected, joint.expected),
             np.where(np.isnan(joint.expected), folded.lower, joint.lower),
             np.where(np.isnan(joint.expected), folded.upper, joint.upper),

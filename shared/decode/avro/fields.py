@@ -33,8 +33,8 @@ _ENVELOPE = {"before", "after", "op"}
 def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
     """Choose what the fields of a record are read as.
 
-    raises : UnsupportedSchema that names the field which is missing, ambiguous or of the wrong type, and
-             the setting that decides
+    raises : UnsupportedSchema that names the field which is missing, ambiguous or of the wrong
+             type, and the setting that decides
     """
     entity = _choose_entity(record, settings)
     rest = [field for field in record.fields if field.name not in entity]

@@ -30,7 +30,7 @@ None = the registry does not know it, UnsupportedSchema = its records cannot be 
 
 
 def schema_ids(batch: Batch) -> list[int]:
-    """Return the distinct schema ids of a batch in order of appearance, of records that have one."""
+    """Return the distinct schema ids of a batch, in order of appearance."""
     runs = np.empty(len(batch), np.int64)
     count = kernel.schema_id_runs(
         np.frombuffer(batch.values.data, np.uint8), batch.values.bounds, runs

@@ -1,6 +1,7 @@
 """With which schemas the records of the input were written, by the id that each record carries.
 
-Invariant: each schema is asked for, checked and compiled once; an outage is never an unknown schema.
+Invariant: each schema is asked for, checked and compiled once; an outage is never an unknown
+schema.
 """
 
 from __future__ import annotations

@@ -51,8 +51,8 @@ class Verdicts(NamedTuple):
     metric_severity : float64 (n, M)  severity of the metric's own Z without habituation, on the
                       scale of ``severity``; 0 where it deviates less than asked; NaN while it warms
                       up or is missing
-    warmup_minutes_left : float64 (n,)       until the metric that is farthest is ready; 0 = ready, NaN =
-                   not known yet
+    warmup_minutes_left : float64 (n,)  until the metric that is farthest is ready; 0 = ready,
+                          NaN = not known yet
     top_metric  : int32 (n,)          column with the largest sum of shares, of a cold alarm the
                   extreme one; -1 = none
     """

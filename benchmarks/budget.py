@@ -93,7 +93,7 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
             continue
         first = int(judged[0])
         edges = np.linspace(first, n, 5).round().astype(int)
-        parts.append([int(verdicts.alarm[low:high].sum()) for low, high in pairwise(edges)])
+        parts.append([int(verdicts.is_anomaly[low:high].sum()) for low, high in pairwise(edges)])
         days.append(float(entity.time_ms[-1] - entity.time_ms[first]) / DAY_MS)
         thresholds.append(float(verdicts.threshold[-1]))
     counts, total = np.array(parts), sum(days)

@@ -20,7 +20,6 @@ from consumer_prediction.rejections import Rejections
 from consumer_prediction.transaction import Transaction
 from shared.batch import Batch, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
-from shared.decode.avro.decoder import Plans, schema_ids
 from shared.errors import (
     GuardError,
     ProducerFenced,
@@ -59,6 +58,7 @@ class PredictionLoop:
         settings: PredictSettings,
         counters: Counters,
         outage: Outage,
+        rejections: Rejections,
     ) -> None:
         self.doors = doors
         self.rules = rules
@@ -75,7 +75,7 @@ class PredictionLoop:
         self.outage = outage
         self._gauges = Gauges(doors, encoder.topics.input, counters)
         self._unfit = ""
-        self.rejections = Rejections(rules.input, encoder.topics, doors.clock)
+        self.rejections = rejections
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
@@ -241,20 +241,20 @@ class PredictionLoop:
         if not len(batch):
             return
         failpoint("after_poll")
-        plans = self.doors.schemas.plans(schema_ids(batch))
+        self.doors.decoder.prepare(batch)
         for segment, replayed in owned.segments(batch):
             if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:
                 self._apply_activation(owned, owned.ahead.pop(0))
             if replayed:
-                self._process(owned, segment, plans)
+                self._process(owned, segment)
                 failpoint("in_replay")
             else:
-                self._score(owned, segment, plans)
+                self._score(owned, segment)
 
-    def _score(self, owned: Owned, batch: Batch, plans: Plans) -> None:
+    def _score(self, owned: Owned, batch: Batch) -> None:
         self._activate(owned, batch)
         began_s = self.doors.clock()
-        outcome = self._process(owned, batch, plans)
+        outcome = self._process(owned, batch)
         failpoint("after_process")
         results = self.encoder.outcome(outcome, owned.state)
         self.counters.observe(BATCH_SECONDS, self.doors.clock() - began_s)
@@ -263,10 +263,10 @@ class PredictionLoop:
         owned.dirty = True
         self.transaction.add(outcome)
 
-    def _process(self, owned: Owned, batch: Batch, plans: Plans) -> Outcome:
+    def _process(self, owned: Owned, batch: Batch) -> Outcome:
         """Move the state, and remember how long it took: so long would a replay."""
         began_s = self.doors.clock()
-        outcome = owned.scorer.process(batch, plans)
+        outcome = owned.scorer.process(batch, self.doors.decoder)
         owned.trail.work_s += self.doors.clock() - began_s
         return outcome
 
@@ -323,9 +323,7 @@ class PredictionLoop:
         measure_budget(
             self.counters, self.owned, outcomes, self.rules.configuration.detection.alarms_per_day
         )
-        report(
-            self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields)
-        )
+        report(self.counters, outcomes, self.doors.now_ms(), self.doors.decoder.entity_name)
         self.rejections.note(outcomes)
         for partition in positions:
             self.owned[partition].dirty = False

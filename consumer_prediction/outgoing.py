@@ -63,7 +63,7 @@ class Encoder:
                     outcome.batch,
                     outcome.columns.rejected,
                     outcome.columns.reasons,
-                    outcome.plans,
+                    outcome.decoder,
                     self.group,
                     self.max_record_bytes,
                 )
@@ -90,7 +90,7 @@ class Encoder:
             severity=verdicts.severity,
             is_anomaly=verdicts.is_anomaly,
             state=verdicts.state,
-            cold_start=verdicts.cold,
+            cold_start=verdicts.cold_start,
             warmup_percent=verdicts.warmup_percent,
             warmup_minutes_left=verdicts.warmup_minutes_left,
             top_metric=verdicts.top_metric,

@@ -111,7 +111,7 @@ class Rejections:
             tally = self._tallies.setdefault(reason, _Tally())
             tally.count += len(rows)
             tally.newest = f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])}"
-            tally.why = message_of(batch, row, reason, outcome.plans)
+            tally.why = message_of(batch, row, reason, outcome.decoder)
 
     def _remember(self, outcome: Outcome) -> None:
         fates = np.zeros(len(outcome.batch), np.uint8)

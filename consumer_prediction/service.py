@@ -22,11 +22,11 @@ from consumer_prediction.models import ModelVolume
 from consumer_prediction.opening import Opening
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
+from consumer_prediction.rejections import Rejections
 from consumer_prediction.watchdog import Watchdog
 from shared.counters import Counters
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
-from shared.decode.avro.fingerprints import Fingerprint
-from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import MetSchema
+from shared.decode.formats import open_decoder
 from shared.encode.records import decode_records, schema_id_of
 from shared.errors import GuardError, LapwingError, ProducerFenced, TransportError
 from shared.events import Activation
@@ -227,9 +227,7 @@ def _loop(
     doors = Doors(
         source=GuardedSource(opening.source, found.watch, keys, scored),
         open_sink=opening.sink,
-        schemas=WriterSchemas(
-            registry.schema, registry.address, settings.input, time.monotonic, _met
-        ),
+        decoder=open_decoder(settings.input, registry, time.monotonic, _met),
         models=models,
         history=history,
         snapshots=SnapshotWriter(
@@ -246,13 +244,14 @@ def _loop(
         now_ms=lambda: time.time_ns() // 1_000_000,
         sleep=time.sleep,
     )
-    rules = Rules(
-        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
-    )
+    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
     limit_bytes = input_limit_bytes(settings)
     encoder = Encoder(settings.topics, found.ids, settings.predict.group, limit_bytes)
+    rejections = Rejections(settings.input, settings.topics, doors.clock)
     return retry(
-        lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters, retry.outage),
+        lambda: PredictionLoop(
+            doors, rules, encoder, settings.predict, counters, retry.outage, rejections
+        ),
         f"the broker at {settings.bootstrap}",
     )
 
@@ -271,15 +270,10 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     return found
 
 
-def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
-    how = (
-        {}
-        if isinstance(plan, SchemaUnfit)
-        else {"record": plan.record, "read_as": plan.fields.line}
-    )
-    log.info("writer schema", schema_id=schema_id, **how, crc64=found.crc64, sha256=found.sha256)
-    if isinstance(plan, SchemaUnfit):
-        log.warning("schema does not fit", schema_id=schema_id, why=str(plan))
+def _met(schema: MetSchema) -> None:
+    log.info("writer schema", schema_id=schema.schema_id, **schema.facts)
+    if schema.unsupported:
+        log.warning("schema does not fit", schema_id=schema.schema_id, why=schema.unsupported)
 
 
 def result_schemas(settings: Settings) -> SchemaIds:

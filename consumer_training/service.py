@@ -32,18 +32,17 @@ from consumer_training.report import (
     views,
 )
 from consumer_training.schedule import Schedule
-from consumer_training.topic import KafkaTopic, writer_schemas
+from consumer_training.topic import KafkaTopic, input_decoder
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
-from shared.decode.avro.decoder import schema_ids
-from shared.decode.avro.writer_schemas import WriterSchemas
 from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
 from shared.health import Health
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
 from shared.models.origin import other_topic
+from shared.ports import Decoder
 from shared.retry import Outage, Retry
 from shared.settings import Settings
 from shared.telemetry import TelemetryServer
@@ -80,13 +79,13 @@ class InputTopic(Protocol):
 class Doors:
     """What the service needs of the outside world.
 
-    schemas   : opened anew for each run
+    decoder   : opened anew for each run
     now_s     : wall clock, seconds since 1970 UTC; only the schedule looks at it
     monotonic : seconds, for durations
     """
 
     topic: InputTopic
-    schemas: Callable[[], WriterSchemas]
+    decoder: Callable[[], Decoder]
     now_s: Callable[[], float]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
@@ -114,7 +113,7 @@ def run(
     raises : LapwingError; the supervisor starts the process again
     """
     topic = KafkaTopic(settings)
-    doors = Doors(topic, lambda: writer_schemas(settings), time.time, time.monotonic, time.sleep)
+    doors = Doors(topic, lambda: input_decoder(settings), time.time, time.monotonic, time.sleep)
     try:
         health = Health()
         with TelemetryServer(settings.telemetry, counters, health):
@@ -194,11 +193,8 @@ class TrainingService:
         """
         artifacts.check_writable(self.settings.models_dir)
         key = artifacts.signing_key(self.settings.models)
-        history, schemas = (
-            History(self.settings.input, self.settings.predict.max_entities),
-            self.doors.schemas(),
-        )
-        trained = self._collect(history, schemas)
+        history = History(self.doors.decoder(), self.settings.predict.max_entities)
+        trained = self._collect(history)
         if trained is None:
             return None
         figures = evaluate(trained, self.labels)
@@ -211,12 +207,11 @@ class TrainingService:
                 entities=list(entities)[:3],
             )
         summary = {name: value for name, value in figures.items() if name != "per_entity"}
-        fingerprints = sorted({found.sha256 for found in schemas.fingerprints(history.schema_ids)})
         facts = trained.facts | {
             "input": {
                 "topic": self.settings.topics.input,
                 "partitions": history.facts(),
-                "schema_sha256": fingerprints,
+                "schema_sha256": history.decoder.schema_sha256(),
             },
             "libraries": _libraries(),
             "evaluation": summary,
@@ -272,7 +267,7 @@ class TrainingService:
         except ArtifactRefused:
             return False
 
-    def _collect(self, history: History, schemas: WriterSchemas) -> Trained | None:
+    def _collect(self, history: History) -> Trained | None:
         """Read up to the end as it is now; while that is too little, wait and read on."""
         began_s, said_s = self.doors.monotonic(), float("-inf")
         position: Mapping[int, int] | None = None
@@ -283,7 +278,7 @@ class TrainingService:
             if ends != position:
                 if position is None:
                     self.health.ready()  # too little to learn from is another matter than no answer
-                if not self._read(history, schemas, position, ends):
+                if not self._read(history, position, ends):
                     return None
                 position = ends
                 if filling and self._still_growing(ends):
@@ -320,7 +315,6 @@ class TrainingService:
     def _read(
         self,
         history: History,
-        schemas: WriterSchemas,
         start: Mapping[int, int] | None,
         end: Mapping[int, int],
     ) -> bool:
@@ -328,7 +322,7 @@ class TrainingService:
         began_s = said_s = self.doors.monotonic()
         count = 0
         for batch in self.doors.topic.read(start, end):
-            history.add(batch, schemas.plans(schema_ids(batch)))
+            history.add(batch)
             count += len(batch)
             self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
             if self.stopping():

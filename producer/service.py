@@ -275,11 +275,12 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
 
     raises : ConfigError where they would read no record at all
     """
-    from shared.decode.avro.plan import SchemaUnfit, compile_plan
+    from shared.decode.avro.plan import compile_plan
+    from shared.decode.field_choice import UnsupportedSchema
 
     try:
         fields = compile_plan(text, settings.input).fields
-    except SchemaUnfit as unfit:
+    except UnsupportedSchema as unfit:
         written = (
             f"the replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
         )

@@ -171,36 +171,38 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """One alarm or data-quality verdict, with why; field for field what
-    ``schemas/anomaly_event.avsc`` describes.
+    """One alarm or data-quality verdict, with why; what most kinds leave out has a default.
+
+    Field for field what ``schemas/anomaly_event.avsc`` describes. Events about a row of a batch are
+    made by ``anomalies.event_of``.
     """
 
     event_id: str
     detector_id: str
-    model_id: str | None
-    model_version: str | None
     kind: Kind
     entity: str
     metric: str | None
     event_time: int
-    value: float | None
-    expected: float | None
-    lower: float | None
-    upper: float | None
-    direction: str | None
-    score: float | None
-    severity: float | None
-    threshold: float | None
     state: State
-    top_feature: str | None
-    attributions: Mapping[str, float]
     reason: str
-    imputed: bool
-    late_by_ms: int | None
     source_topic: str
     source_partition: int
     source_offset: int
-    traceparent: bytes | None = None
     is_anomaly: bool = True
-    cold_start: bool = False
+    imputed: bool = False
+    late_by_ms: int | None = None
+    traceparent: bytes | None = None
     since: int | None = None
+    model_id: str | None = None
+    model_version: str | None = None
+    value: float | None = None
+    expected: float | None = None
+    lower: float | None = None
+    upper: float | None = None
+    direction: str | None = None
+    score: float | None = None
+    severity: float | None = None
+    threshold: float | None = None
+    top_feature: str | None = None
+    attributions: Mapping[str, float] = field(default_factory=dict)
+    cold_start: bool = False

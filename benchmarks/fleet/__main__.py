@@ -111,7 +111,7 @@ def run(fleet: Fleet, knobs: Knobs, trained: list[Floats] | None) -> Run:
             state, slots, np.zeros(n, np.int32), fleet.time_ms, values, limits, knobs, column
         )
         scores.append(verdicts.score)
-        alarms.append(verdicts.alarm)
+        alarms.append(verdicts.is_anomaly)
         warmup = int(state.entities["warmup"][0])
     return Run(scores, alarms, warmup)
 

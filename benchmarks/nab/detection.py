@@ -76,7 +76,7 @@ def score_corpus(
         slots, entity = np.zeros((1, 1), np.int32), np.zeros(len(series), np.int32)
         verdicts = fold(state, slots, entity, series.time_ms, series.values[:, None], limits, knobs)
         severity = np.where(np.isnan(verdicts.severity), 0.0, verdicts.severity)
-        scores.append(as_scores(verdicts.alarm, severity))
+        scores.append(as_scores(verdicts.is_anomaly, severity))
         severities.append(severity)
     return Scored(scores, severities, time.process_time() - began_s)
 

@@ -132,7 +132,7 @@ def backtest(
     since = trainer.since if trainer else {}
     began_s = time.monotonic()
     with progress(feed.rows) as told:
-        judged = run(feed, judges, settings.input, settings.predict.max_entities, told)
+        judged = run(feed, judges, settings.predict.max_entities, told)
     check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
     notes += in_several_partitions(judged[0])

@@ -72,7 +72,7 @@ def count(
         if windows is not None:
             judgement = judge(
                 series.time_ms[rows],
-                series.alarm[rows],
+                series.is_anomaly[rows],
                 ready[rows],
                 windows.get(series.entity, ()),
             )
@@ -237,7 +237,7 @@ def _episodes(entity: Entity) -> int:
     offsets = {alarm.event_time for alarm in entity.alarms}
     if not offsets:
         return 0
-    marked = entity.series.alarm & (entity.series.time_ms >= min(offsets))
+    marked = entity.series.is_anomaly & (entity.series.time_ms >= min(offsets))
     return runs(marked)
 
 

@@ -99,7 +99,7 @@ def result_files(
     """
     taken: set[str] = set()
     for one in series:
-        scores = result_scores(one.severity, one.alarm)
+        scores = result_scores(one.severity, one.is_anomaly)
         folder, name = _place(one.entity)
         for column, metric in enumerate(one.metrics):
             file = f"{name}.{metric}" if len(one.metrics) > 1 else name

@@ -126,9 +126,9 @@ class Trainer:
         from consumer_training.packages import require_packages
 
         require_packages("--train")
-        history = History(settings.input, settings.predict.max_entities)
-        for batch, plans in feed.batches():
-            history.add(batch, plans)
+        history = History(feed.decoder, settings.predict.max_entities)
+        for batch in feed.batches():
+            history.add(batch)
         self._rows = history.rows()
         self._fitted: dict[Detector, Model] = {}
         self.since: dict[tuple[str, int], int] = {}

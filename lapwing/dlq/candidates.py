@@ -16,7 +16,7 @@ from zlib import crc32
 import numpy as np
 
 from lapwing.dlq.letters import Filters, Letter
-from lapwing.dlq.record import Verdict, fit, judge
+from lapwing.dlq.record import Verdict, decoder_of, fit, judge
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
 from shared.encode.records import encode_records, schema_id_of
@@ -139,7 +139,7 @@ def candidates_of(
     corrected = _corrected(settings, options, letters[0], registry)
     values = [letter.value for letter in letters] if corrected is None else [corrected]
     keys = [letter.key for letter in letters] if options.key is None else [options.key.encode()]
-    verdicts = judge(values, registry, settings.input)
+    verdicts = judge(values, decoder_of(settings.input, registry))
     return [
         Candidate(
             one, value, key, corrected is not None, v, _target(settings, options, one, key, count)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from lapwing.dlq.letters import Filters, Letter, find, moment, scan
-from lapwing.dlq.record import Fields, dump, judge, plain, read_fields
+from lapwing.dlq.record import Fields, decoder_of, dump, judge, plain, read_fields
 from shared.decode.allowed import allowed
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
@@ -251,7 +251,7 @@ def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight
     """Read a dead letter by its writer schema, as far as that goes."""
     schema_id = schema_id_of(letter.value)
     try:
-        (verdict,) = judge([letter.value], registry, settings)
+        (verdict,) = judge([letter.value], decoder_of(settings, registry))
         now = (
             "it would be accepted"
             if verdict.reason is Reason.ACCEPTED

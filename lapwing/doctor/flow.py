@@ -15,7 +15,7 @@ from lapwing.dlq.letters import Letter, moment
 from lapwing.doctor.cluster import Cluster
 from lapwing.doctor.findings import Finding, Result, count
 from shared.batch import Batch
-from shared.decode.misplaced import Misplaced, id_in_headers, misplaced
+from shared.decode.avro.misplaced import Misplaced, id_in_headers, misplaced
 from shared.encode.dead_letters import GROUP
 from shared.errors import LapwingError
 from shared.settings import Settings, TopicSettings

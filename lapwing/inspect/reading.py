@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shared.decode.avro.fields import FieldChoice
+from shared.decode.field_choice import FieldChoice
 from shared.settings import InputSettings
 from shared.wording import iso
 

@@ -1,8 +1,7 @@
 """From the newest records of a topic to what is read of them, schema by schema.
 
-Invariant: pure; records are decoded as a predictor decodes them, and ``shared.decode.avro.decoder``
-           alone says
-which of them can be read.
+Invariant: pure; records are decoded as a predictor decodes them, and ``AvroDecoder`` alone
+says which of them can be read.
 """
 
 from __future__ import annotations
@@ -26,11 +25,13 @@ from lapwing.inspect.reading import (
     shown_time,
 )
 from shared.batch import Batch, Blob, Headers
-from shared.decode.avro.decoder import Columns, SchemaUnfit, WriterPlan, decode
-from shared.decode.avro.plan import record_of
+from shared.columns import Columns
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.avro.misplaced import misplaced
+from shared.decode.avro.plan import WriterPlan, record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.writer_schemas import plan_or_unfit
-from shared.decode.misplaced import misplaced
+from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import schema_id_of
 from shared.events import Reason
@@ -81,7 +82,7 @@ class _Read:
     """What was read of the records of one schema, and which were rejected."""
 
     records: list[Record]
-    plan: WriterPlan | SchemaUnfit | None
+    plan: WriterPlan | UnsupportedSchema | None
     rows: list[Record] = field(default_factory=list)
     entities: list[str] = field(default_factory=list)
     columns: Columns | None = None
@@ -140,18 +141,15 @@ def _decode(
     schema_id : None = of none that is known; each record has an id of its own, or none
     """
     n = len(records)
-    plan = plan_or_unfit(text, settings) if text else None
-    found = _Read(records, plan)
+    ids = {schema_id_of(record.value) for record in records} - {None}
+    texts = {one: text if one == schema_id else None for one in ids if one is not None}
+    decoder = AvroDecoder.of_schemas(texts, settings)
+    found = _Read(records, None if schema_id is None else decoder.plan(schema_id))
     batch = Batch(
         "", 0, Blob.join([record.value for record in records]), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
     )  # fmt: skip
-    plans = (
-        {schema_id: plan}
-        if schema_id is not None
-        else {schema_id_of(one.value) or 0: None for one in records}
-    )
     entities = Directory()
-    columns = decode(batch, plans, settings, entities, [], n + 1)
+    columns = decoder.decode(batch, entities, [], n + 1)
     found.rows = [records[row] for row in columns.accepted.tolist()]
     found.entities = [entities.name(number) for number in columns.entity.tolist()]
     found.columns = columns
@@ -197,7 +195,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
 def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0) -> Reading:
     """Say how records of a schema are read, none of which was read."""
     plan = plan_or_unfit(text, settings)
-    if isinstance(plan, SchemaUnfit):
+    if isinstance(plan, UnsupportedSchema):
         return Reading(source, rows, 0, unfit=str(plan))
     one = plan.fields
     return Reading(

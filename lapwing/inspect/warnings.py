@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from lapwing.inspect.reading import shown_time
-from shared.decode.avro.fields import holds_numbers, listed
+from shared.decode.avro.fields import holds_numbers
+from shared.decode.field_choice import listed
 from shared.decode.field_names import find, says_identifier
 from shared.kernels.units import DAY_MS
 from shared.settings import InputSettings

@@ -29,6 +29,17 @@ I8, U4 = types.int64, types.uint32
 fit.
 """
 
+
+def group(cls: type[Any], *fields: types.Type) -> types.Type:
+    """Return the numba type of a NamedTuple, by which a kernel takes several arrays as one."""
+    make: Any = types
+    alike = len(set(fields)) == 1
+    made: types.Type = (
+        make.NamedUniTuple(fields[0], len(fields), cls) if alike else make.NamedTuple(fields, cls)
+    )
+    return made
+
+
 TRUNCATED, MALFORMED = -6, -8
 """What a reader returns instead of the next position; minus the value of ``events.Reason``."""
 

@@ -8,16 +8,16 @@ time, and a state that lasts is said once, however the log is cut.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shared.anomalies import event_of
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.directory import Directory
-from shared.encode.avro_columns import event_id
 from shared.events import Anomaly, Kind, State
 from shared.kernels.units import HOUR_MS
 from shared.quality.kernels import quality_layout as layout
@@ -248,57 +248,24 @@ def _verdict(
     kind, row = KINDS[signals.kind[k]], int(signals.row[k])
     entity = entities.name(int(signals.entity[k]))
     metric = metrics[signals.metric[k]] if signals.metric[k] >= 0 else None
-    source, amount, since_ms = (
-        int(columns.accepted[row]),
-        float(signals.amount[k]),
-        int(signals.since_ms[k]),
-    )
-    offset, time_ms = int(batch.offsets[source]), int(columns.time_ms[row])
-    stopped, state = (
-        kind is Kind.STOPPED,
-        (State.WARMING if states is None else State(int(states[row]))),
-    )
-    return Anomaly(
-        event_id=event_id(
-            batch.topic, batch.partition, offset, detector_id, kind, entity, metric or ""
-        ),
-        detector_id=detector_id,
-        model_id=None,
-        model_version=None,
-        kind=kind,
-        entity=entity,
-        metric=metric,
-        event_time=since_ms + int(amount) if stopped else time_ms,
+    amount, since_ms = float(signals.amount[k]), int(signals.since_ms[k])
+    state = State.WARMING if states is None else State(int(states[row]))
+    usual_ms, others = float(signals.usual_ms[k]), int(signals.others[k])
+    time_ms = int(columns.time_ms[row])
+    reason = _sentence(kind, entity, metric, time_ms, since_ms, amount, usual_ms, others)
+    event = event_of(batch, columns, row, detector_id, kind, entity, metric, state, reason)
+    event = replace(
+        event,
+        is_anomaly=False,
         value=amount if kind is Kind.FLAT_LINE else None,
-        expected=None,
-        lower=None,
-        upper=None,
-        direction=None,
-        score=None,
-        severity=None,
-        threshold=None,
-        state=State.STALE if stopped else state,
-        top_feature=None,
-        attributions={},
-        reason=_sentence(
-            kind,
-            entity,
-            metric,
-            time_ms,
-            since_ms,
-            amount,
-            float(signals.usual_ms[k]),
-            int(signals.others[k]),
-        ),
         imputed=kind is Kind.MISSING,
         late_by_ms=int(amount) if kind in (Kind.LATE, Kind.OUT_OF_ORDER) else None,
-        source_topic=batch.topic,
-        source_partition=batch.partition,
-        source_offset=offset,
-        traceparent=None if stopped else dict(batch.headers.get(source, ())).get("traceparent"),
-        is_anomaly=False,
-        since=since_ms if signals.since_ms[k] != -1 else None,
+        since=since_ms if since_ms != -1 else None,
     )
+    if kind is not Kind.STOPPED:
+        return event
+    stopped_ms = since_ms + int(amount)  # the row is another entity's, which only made it known
+    return replace(event, event_time=stopped_ms, state=State.STALE, traceparent=None)
 
 
 def _sentence(

@@ -1,22 +1,20 @@
-"""Why an alarm: shares per metric, the feature that stands out, and one plain sentence.
+"""Why a trained model alarms: shares per metric, the feature that stands out, and one sentence.
 
-Law: an explanation is computed from the row, its entity's state and the model alone; it changes no
-     score.
+Invariant: an explanation is computed from the row, its entity's state and the model alone; it
+changes no score.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
-from shared.batch import Batch
-from shared.decode.avro.decoder import Columns
-from shared.encode.avro_columns import event_id
-from shared.events import Anomaly, Kind, State
+from shared.events import Anomaly
 from shared.features.vectors import ROLLING, feature_names
 from shared.models.model import Model
-from shared.scoring.state import Folded, PartitionState
-from shared.scoring.verdicts import Verdicts
+from shared.scoring.verdicts import Scored, alarm_of, direction_of, number_or_none
 from shared.wording import against, short
 
 TIME = "time_of_day"
@@ -24,14 +22,7 @@ TIME = "time_of_day"
 
 
 def explain(
-    model: Model,
-    batch: Batch,
-    columns: Columns,
-    folded: Folded,
-    verdicts: Verdicts,
-    X: npt.NDArray[np.float64],
-    alarms: npt.NDArray[np.int64],
-    state: PartitionState,
+    scored: Scored, model: Model, X: npt.NDArray[np.float64], alarms: npt.NDArray[np.int64]
 ) -> list[Anomaly]:
     """Build the anomaly of each alarm.
 
@@ -41,81 +32,35 @@ def explain(
     shares, top = model.attribute(X)
     names = feature_names(model.metrics)
     return [
-        _anomaly(
-            model, batch, columns, folded, verdicts, int(row), shares[k], names[int(top[k])], state
-        )
+        _anomaly(scored, model, int(row), shares[k], names[int(top[k])])
         for k, row in enumerate(alarms)
     ]
 
 
 def _anomaly(
-    model: Model,
-    batch: Batch,
-    columns: Columns,
-    folded: Folded,
-    verdicts: Verdicts,
-    row: int,
-    shares: npt.NDArray[np.float64],
-    top_feature: str,
-    state: PartitionState,
+    scored: Scored, model: Model, row: int, shares: npt.NDArray[np.float64], top_feature: str
 ) -> Anomaly:
-    source = int(columns.accepted[row])
-    offset = int(batch.offsets[source])
-    detector_id = model.detector.value
-    entity = state.entities.name(int(columns.entity[row]))
+    entity = scored.state.entities.name(int(scored.columns.entity[row]))
     column = int(np.argmax(shares[:-1]))
-    metric = model.metrics[column]
-    place = state.metrics.index(metric) if metric in state.metrics else -1
-    value, expected, lower, upper = (
-        number_or_none(array[row, place]) if place >= 0 else None
-        for array in (columns.values, verdicts.expected, verdicts.lower, verdicts.upper)
-    )
+    metric, names = model.metrics[column], scored.state.metrics
+    place = names.index(metric) if metric in names else -1
     centre = model.scale.centre[model.entity_rows([entity])[0], column]
     feature = (
         top_feature.removeprefix(f"{metric}.") if top_feature.startswith(f"{metric}.") else "value"
     )
-    rolling = folded.rolling[row, place] if place >= 0 else np.full(len(ROLLING), np.nan)
+    rolling = scored.folded.rolling[row, place] if place >= 0 else np.full(len(ROLLING), np.nan)
+    run, time_share = int(scored.verdicts.run[row]), float(shares[-1])
+    reason = _sentence(metric, feature, rolling, centre, model.window, run, time_share)
+    event = alarm_of(scored, row, metric, reason)
     usual = number_or_none(centre[0])
-    traceparent = dict(batch.headers.get(source, ())).get("traceparent")
-    return Anomaly(
-        event_id=event_id(
-            batch.topic, batch.partition, offset, detector_id, Kind.ANOMALY, entity, metric
-        ),
-        detector_id=detector_id,
+    named = zip((*model.metrics, TIME), (float(share) for share in shares), strict=True)
+    return replace(
+        event,
         model_id=model.model_id,
         model_version=model.version,
-        kind=Kind.ANOMALY,
-        entity=entity,
-        metric=metric,
-        event_time=int(columns.time_ms[row]),
-        value=value,
-        expected=expected,
-        lower=lower,
-        upper=upper,
-        direction=direction_of(value, usual if expected is None else expected),
-        score=float(verdicts.score[row]),
-        severity=float(verdicts.severity[row]),
-        threshold=model.threshold,
-        state=State(int(verdicts.state[row])),
+        direction=direction_of(event.value, usual if event.expected is None else event.expected),
         top_feature=top_feature,
-        attributions=dict(
-            zip((*model.metrics, TIME), (float(share) for share in shares), strict=True)
-        ),
-        reason=_sentence(
-            metric,
-            feature,
-            rolling,
-            centre,
-            model.window,
-            int(verdicts.run[row]),
-            float(shares[-1]),
-        ),
-        imputed=bool(folded.imputed[row]),
-        late_by_ms=int(folded.late_by_ms[row]) or None,
-        source_topic=batch.topic,
-        source_partition=batch.partition,
-        source_offset=offset,
-        traceparent=traceparent,
+        attributions=dict(named),
     )
 
 
@@ -151,15 +96,3 @@ def _sentence(
     if time_share >= 0.4:
         said += ", at an unusual hour"
     return said + (f"; {run} in a row" if run > 1 else "")
-
-
-def direction_of(value: float | None, expected: float | None) -> str | None:
-    """Say where a value lies from the expected one."""
-    if value is None or expected is None or value == expected:
-        return None
-    return "up" if value > expected else "down"
-
-
-def number_or_none(value: float) -> float | None:
-    """Turn NaN into None."""
-    return None if np.isnan(value) else float(value)

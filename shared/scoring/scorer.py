@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns, Plans, decode
+from shared.columns import Columns
 from shared.ensemble.fold import EnsembleState, knobs_for, limits_for
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.outputs import Limits
@@ -24,14 +24,15 @@ from shared.events import Anomaly, State
 from shared.features.kernels.rolling import follow_runs
 from shared.features.vectors import vectors
 from shared.models.model import Model
+from shared.ports import Decoder
 from shared.quality.checks import Signals, watch
 from shared.quality.checks import verdicts as quality_verdicts
 from shared.scoring.configuration import Configuration
 from shared.scoring.explaining import explain
-from shared.scoring.reasons import Judged, explain_alarms
+from shared.scoring.reasons import Explained, explain_alarms
 from shared.scoring.state import Folded, PartitionState, fold
-from shared.scoring.verdicts import Verdicts
-from shared.settings import DetectionSettings, InputSettings
+from shared.scoring.verdicts import Scored, Verdicts
+from shared.settings import DetectionSettings
 
 Floats = npt.NDArray[np.float64]
 _DAY_MS = 86_400_000
@@ -44,7 +45,6 @@ COLD_SEVERITY = 0.5
 class Rules:
     """What scoring needs of the settings; the configuration may be replaced by an activation's."""
 
-    input: InputSettings
     configuration: Configuration
     max_entities: int
 
@@ -54,6 +54,7 @@ class Outcome:
     """All that one batch leads to; rows of ``columns`` that were accepted have a verdict each.
 
     anomalies : alarms and data-quality verdicts, in the order of their rows
+    decoder   : can say more of the rows that were rejected
     """
 
     batch: Batch
@@ -63,7 +64,7 @@ class Outcome:
     anomalies: list[Anomaly]
     model: Model | None
     detector_id: str
-    plans: Plans
+    decoder: Decoder
 
 
 class _Trained(NamedTuple):
@@ -128,15 +129,13 @@ class Scorer:
         known = np.where(gone, State.STALE, State.READY)
         return np.where(ready, known, State.WARMING).astype(np.uint8)
 
-    def process(self, batch: Batch, plans: Plans) -> Outcome:
+    def process(self, batch: Batch, decoder: Decoder) -> Outcome:
         """Decode, fold and judge a batch of this partition; moves the state behind its last row.
 
-        plans : a plan, a SchemaUnfit or None for every schema id in the batch
+        decoder : has prepared the batch
         """
         state, rules, quality = self.state, self.rules, self.configuration.quality
-        columns = decode(
-            batch, plans, rules.input, state.entities, state.metrics, rules.max_entities
-        )
+        columns = decoder.decode(batch, state.entities, state.metrics, rules.max_entities)
         window = self.model.window if self.model else self.configuration.window
         folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))
         trained = self._score(columns, folded)
@@ -160,7 +159,7 @@ class Scorer:
             anomalies = sorted([*alarms, *said], key=lambda anomaly: anomaly.source_offset)
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
-            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, plans
+            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
         )
 
     def _watch(self, columns: Columns, folded: Folded) -> Signals:
@@ -210,7 +209,8 @@ class Scorer:
         if model is None or not len(alarms):
             return verdicts, []
         X = trained.X[np.searchsorted(trained.rows, alarms)]
-        anomalies = explain(model, batch, columns, folded, verdicts, X, alarms, self.state)
+        scored = Scored(batch, columns, folded, verdicts, self.state, model, self.detector_id)
+        anomalies = explain(scored, model, X, alarms)
         place = {name: index for index, name in enumerate(self.state.metrics)}
         for row, anomaly in zip(alarms, anomalies, strict=True):
             verdicts.top_metric[row] = place.get(anomaly.metric or "", -1)
@@ -233,22 +233,23 @@ class Scorer:
             order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__), np.int32),
         )  # fmt: skip
         deviating = _most_deviating(columns.values, folded)
+        top = np.where(joint.top_metric >= 0, joint.top_metric, deviating).astype(np.int32)
         verdicts = _undecided(
-            len(columns), np.where(joint.top >= 0, joint.top, deviating).astype(np.int32),
+            len(columns), top,
             np.where(np.isnan(joint.expected), folded.expected, joint.expected),
             np.where(np.isnan(joint.expected), folded.lower, joint.lower),
             np.where(np.isnan(joint.expected), folded.upper, joint.upper),
         )  # fmt: skip
         judged = ~np.isnan(joint.score)
         verdicts.score[:] = joint.score
-        verdicts.severity[:] = np.where(joint.cold, COLD_SEVERITY, joint.severity)
+        verdicts.severity[:] = np.where(joint.cold_start, COLD_SEVERITY, joint.severity)
         verdicts.threshold[judged] = joint.threshold[judged]
-        verdicts.is_anomaly[:] = joint.alarm & ~folded.duplicate
-        verdicts.cold[:] = joint.cold
+        verdicts.is_anomaly[:] = joint.is_anomaly & ~folded.duplicate
+        verdicts.cold_start[:] = joint.cold_start
         verdicts.state[joint.warmup >= 1.0] = State.READY
         verdicts.warmup_percent[:] = 100.0 * joint.warmup
-        verdicts.warmup_minutes_left[:] = joint.minutes_left
-        verdicts.metric_severity[:] = joint.severity_metric
+        verdicts.warmup_minutes_left[:] = joint.warmup_minutes_left
+        verdicts.metric_severity[:] = joint.metric_severity
         follow_runs(
             columns.entity,
             verdicts.is_anomaly,
@@ -257,10 +258,9 @@ class Scorer:
             state.run,
             verdicts.run,
         )
-        reasons = Judged(
-            batch, columns, folded, verdicts, joint, state, self.model, self.detector_id
-        )
-        return verdicts, explain_alarms(reasons, np.flatnonzero(verdicts.is_anomaly))
+        scored = Scored(batch, columns, folded, verdicts, state, self.model, self.detector_id)
+        alarms = np.flatnonzero(verdicts.is_anomaly)
+        return verdicts, explain_alarms(Explained(scored, joint), alarms)
 
     def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:
         """Row of every entity of the partition in the model's scale, -1 = the model has not seen
@@ -286,7 +286,7 @@ def _undecided(
     return Verdicts(
         **unknown,
         is_anomaly=np.zeros(rows, np.bool_),
-        cold=np.zeros(rows, np.bool_),
+        cold_start=np.zeros(rows, np.bool_),
         state=np.full(rows, State.WARMING, np.uint8),
         top_metric=top,
         run=np.zeros(rows, np.int64),

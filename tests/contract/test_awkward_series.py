@@ -80,16 +80,16 @@ def assert_sane(out, values):
     assert np.isfinite(out.score[ready & present.all(1)]).all()
     assert not np.isinf(out.score).any()
     assert (np.isfinite(out.score) == np.isfinite(out.severity)).all()
-    for severity in (out.severity, out.severity_metric):
+    for severity in (out.severity, out.metric_severity):
         judged = np.isfinite(severity)
         assert ((severity[judged] >= 0) & (severity[judged] <= 1)).all()
-    assert not np.isnan(out.severity_metric[present & ~np.isnan(out.rarity[:, :, 0])]).any()
+    assert not np.isnan(out.metric_severity[present & ~np.isnan(out.rarity[:, :, 0])]).any()
     assert not np.isinf(out.rarity).any()
     assert (out.rarity[~np.isnan(out.rarity)] >= 0).all()
     shared = out.shares.sum((1, 2)) + out.trained
     assert np.isclose(shared[shared > 0], 1.0).all()
-    assert ((out.top >= 0) == (out.shares.sum((1, 2)) > 0))[~out.cold].all()
-    assert (out.alarm[~out.cold] <= (out.severity >= 0.5)[~out.cold]).all()
+    assert ((out.top_metric >= 0) == (out.shares.sum((1, 2)) > 0))[~out.cold_start].all()
+    assert (out.is_anomaly[~out.cold_start] <= (out.severity >= 0.5)[~out.cold_start]).all()
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -101,7 +101,7 @@ def test_awkward_series_are_finite_and_quiet(name, detector):
     assert not (
         np.isinf(out.expected) | np.isinf(out.lower) | np.isinf(out.upper)
     ).any() or name in ("huge", "extremes")
-    assert out.alarm.sum() <= max(6, ROWS * STEP / 86_400_000 * MOST_PER_DAY)
+    assert out.is_anomaly.sum() <= max(6, ROWS * STEP / 86_400_000 * MOST_PER_DAY)
 
 
 @pytest.mark.parametrize("name", NAMES[::5] if SLOW else NAMES)
@@ -109,7 +109,7 @@ def test_a_budget_holds_on_awkward_series(name):
     values = awkward(name, ROWS)[:, None]
     out = judge(values, START + STEP * np.arange(ROWS), "ensemble", per_day=0.5)
     assert_sane(out, values)
-    assert out.alarm.sum() <= max(6, ROWS * STEP / 86_400_000 * MOST_PER_DAY)
+    assert out.is_anomaly.sum() <= max(6, ROWS * STEP / 86_400_000 * MOST_PER_DAY)
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
@@ -121,7 +121,7 @@ def test_all_awkward_series_as_metrics_of_one_entity(detector):
         values, START + STEP * np.arange(rows), detector, warmup=40 if SLOW else 0, trained=trained
     )
     assert_sane(out, values)
-    assert out.alarm.sum() <= max(6, rows * STEP / 86_400_000 * MOST_PER_DAY)
+    assert out.is_anomaly.sum() <= max(6, rows * STEP / 86_400_000 * MOST_PER_DAY)
     assert detector == "ensemble" or not out.trained.any()
     assert detector != "ensemble" or SLOW or out.trained.any()
 

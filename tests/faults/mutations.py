@@ -93,6 +93,7 @@ def _run(tree: Path, *arguments: str) -> None:
 LOOP, OPENING = "consumer_prediction/loop.py", "consumer_prediction/opening.py"
 SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
+GATES = "shared/decode/kernels/gate_checks.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
 ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/models/artifact_format.py"
 
@@ -373,12 +374,12 @@ MUTANTS = (
     ),
     Mutant(
         "NaN and infinity accepted",
-        (Edit(AVRO, "elif found[_NOT_FINITE]:", "elif found[_NOT_FINITE] > 1:"),),
+        (Edit(GATES, "if found[HAS_NOT_FINITE]:", "if found[HAS_NOT_FINITE] > 1:"),),
         (POISON,),
     ),
     Mutant(
         "any event time accepted",
-        (Edit(AVRO, " or found[_TIME] < min_time or found[_TIME] > max_time:", ":"),),
+        (Edit(GATES, "not found[HAS_TIME] or outside else", "not found[HAS_TIME] else"),),
         (POISON,),
     ),
     Mutant(

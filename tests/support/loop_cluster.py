@@ -20,7 +20,7 @@ import schemas
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.batch import Batch, Position
-from shared.decode.avro.decoder import compile_plan, schema_ids
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.records import decode_records
 from shared.errors import ProducerFenced, TransactionAborted, TransportError
 from shared.events import Activation
@@ -41,7 +41,7 @@ from tests.support.loop_world import (
 )
 
 RESULTS = (TOPICS.scores, TOPICS.anomalies, TOPICS.dead_letters)
-PLAN = compile_plan(METRIC_SCHEMA, INPUT)
+DECODER = AvroDecoder.of_schemas({INPUT_ID: METRIC_SCHEMA}, INPUT)
 POISON = (b"", b"\x01junk", b"\0\0\0\0\x63unknown", b"\0\0\0\0\7\2", b"\0\0\0\0\7" + b"\xff" * 11)
 SLOTS = ("a", "b")
 
@@ -119,7 +119,7 @@ class Account:
         self.log = world.log
         self.models = world.models
         self.encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
-        self.rules = Rules(INPUT, world.configuration, 100)
+        self.rules = Rules(world.configuration, 100)
         self.scorers = [Scorer(PartitionState(0), self.rules) for _ in range(2)]
         self.expected: Counter[Result] = Counter()
         self.positions = [0, 0]
@@ -218,7 +218,8 @@ class Account:
             model = self.models.load(activation.model_sha256) if activation.model_sha256 else None
             scorer.use(model, Configuration.from_text(activation.settings))
             scorer.state.activation = activation
-        outcome = scorer.process(one, {i: {INPUT_ID: PLAN}.get(i) for i in schema_ids(one)})
+        DECODER.prepare(one)
+        outcome = scorer.process(one, DECODER)
         return [
             (sent.topic, sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))
             for sent in self.encoder.outcome(outcome, scorer.state)

@@ -190,7 +190,7 @@ def _fold_metrics(
         share, minutes = progress(state, warmup)
         if share > done:
             done = share
-            verdict["minutes_left"] = minutes
+            verdict["warmup_minutes_left"] = minutes
         if state["phase"] < 2:
             continue
         if state["joined"] == 0:
@@ -205,7 +205,7 @@ def _fold_metrics(
         if not deviates:
             z = min(z, 0.0)
         wanted = wanted or deviates
-        cell["severity_metric"] = severity_of(z, entity["threshold"])
+        cell["metric_severity"] = severity_of(z, entity["threshold"])
         if z > strongest:
             strongest = z
             verdict["joint"] = state["joint"]
@@ -232,7 +232,7 @@ def _judge_row(
             z += knobs.weight_trained * max(trained - knobs.cross_floor, 0.0)
     entity["score"] = z
     alarm = decide(entity, z, per_day > 0.0 and knows_peaks(entity), knobs)
-    verdict["alarm"] = alarm
+    verdict["is_anomaly"] = alarm
     verdict["score"] = z
     verdict["effective"] = entity["effective"]
     verdict["severity"] = severity_of(entity["effective"], entity["threshold"])
@@ -266,11 +266,11 @@ def _fold_row(
         entity["threshold"] = knobs.threshold
     verdict["threshold"] = entity["threshold"]
     verdict["joint"] = verdict["score"] = verdict["effective"] = verdict["severity"] = verdict[
-        "minutes_left"
+        "warmup_minutes_left"
     ] = math.nan
-    verdict["alarm"] = verdict["cold"] = False
+    verdict["is_anomaly"] = verdict["cold_start"] = False
     verdict["combination"] = verdict["trained"] = 0.0
-    verdict["top"] = -1
+    verdict["top_metric"] = -1
     strongest, wanted, extreme, interval_ms = _fold_metrics(
         entity,
         metrics,
@@ -291,8 +291,8 @@ def _fold_row(
         trained = recalibrate(entity, trained)
     if entity["warmup"] == 0:
         if decide_cold(entity, extreme >= 0):
-            verdict["alarm"] = verdict["cold"] = True
-            verdict["top"] = extreme
+            verdict["is_anomaly"] = verdict["cold_start"] = True
+            verdict["top_metric"] = extreme
         return
     fold_combination(entity, metrics, slots, time_ms, values, vector, usual, knobs)
     entity["cross_smooth"] += knobs.smoothing * (entity["cross"] - entity["cross_smooth"])

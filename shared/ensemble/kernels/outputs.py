@@ -29,8 +29,8 @@ class Verdicts(NamedTuple):
     effective   : float64 (n,)        Z less habituation, what the threshold is compared with
     severity    : float64 (n,)        0..1, .5 at the threshold; NaN where score is
     threshold   : float64 (n,)        in force for the row
-    alarm       : bool (n,)
-    cold        : bool (n,)           an alarm of the robust band, before the warm-up has ended
+    is_anomaly  : bool (n,)           an alarm
+    cold_start  : bool (n,)           an alarm of the robust band, before the warm-up has ended
     warmup      : float64 (n,)        share of the warm-up done, 1 = ready (the metric that is
                   farthest)
     rarity      : float64 (n, M, 4)   calibrated score of each member; NaN = not judged
@@ -48,12 +48,12 @@ class Verdicts(NamedTuple):
     quiet_ms    : float64 (n, M)      present silence, at the usual interval; 0 = none, or it was
                   never active
     longest_ms  : float64 (n, M)      longest silence before, fading; 0 = none
-    severity_metric : float64 (n, M)  severity of the metric's own Z without habituation, on the
+    metric_severity : float64 (n, M)  severity of the metric's own Z without habituation, on the
                       scale of ``severity``; 0 where it deviates less than asked; NaN while it warms
                       up or is missing
-    minutes_left : float64 (n,)       until the metric that is farthest is ready; 0 = ready, NaN =
-                   not known yet
-    top         : int32 (n,)          column with the largest sum of shares, of a cold alarm the
+    warmup_minutes_left : float64 (n,)  until the metric that is farthest is ready; 0 = ready,
+                          NaN = not known yet
+    top_metric  : int32 (n,)          column with the largest sum of shares, of a cold alarm the
                   extreme one; -1 = none
     """
 
@@ -62,8 +62,8 @@ class Verdicts(NamedTuple):
     effective: Floats
     severity: Floats
     threshold: Floats
-    alarm: Flags
-    cold: Flags
+    is_anomaly: Flags
+    cold_start: Flags
     warmup: Floats
     rarity: Floats
     combination: Floats
@@ -78,9 +78,9 @@ class Verdicts(NamedTuple):
     history_ms: Floats
     quiet_ms: Floats
     longest_ms: Floats
-    severity_metric: Floats
-    minutes_left: Floats
-    top: Ints32
+    metric_severity: Floats
+    warmup_minutes_left: Floats
+    top_metric: Ints32
 
 
 class Limits(NamedTuple):
@@ -117,10 +117,10 @@ ROW_DTYPE = np.dtype(
                 "trained",
             )
         ),
-        ("minutes_left", "f8"),
-        ("top", "i4"),
-        ("alarm", "?"),
-        ("cold", "?"),
+        ("warmup_minutes_left", "f8"),
+        ("top_metric", "i4"),
+        ("is_anomaly", "?"),
+        ("cold_start", "?"),
     ],
     align=True,
 )
@@ -138,7 +138,7 @@ CELL_DTYPE = np.dtype(
                 "longest_ms",
             )
         ),
-        ("severity_metric", "f8"),
+        ("metric_severity", "f8"),
         ("rarity", "f8", (MEMBERS,)),
         ("shares", "f8", (PARTS,)),
         ("weekly", "?"),
@@ -160,7 +160,7 @@ def clear_cell(cell: Record) -> None:
     for k in range(PARTS):
         cell["shares"][k] = 0.0
     cell["expected"] = cell["lower"] = cell["upper"] = cell["level"] = math.nan
-    cell["history_ms"] = cell["severity_metric"] = math.nan
+    cell["history_ms"] = cell["metric_severity"] = math.nan
     cell["quiet_ms"] = cell["longest_ms"] = 0.0
     cell["weekly"] = False
 

@@ -80,4 +80,4 @@ def share_out(
             mine += shares[k]
         if mine > largest:
             largest = mine
-            verdict["top"] = order[i]
+            verdict["top_metric"] = order[i]

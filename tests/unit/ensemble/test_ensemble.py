@@ -130,7 +130,7 @@ def test_the_places_of_columns_do_not_matter(seed, shuffle):
         assert state.entities[name].tobytes() == other_state.entities[name].tobytes()
     for name in expected._fields:
         one, other = getattr(expected, name), getattr(found, name)
-        if name == "top":
+        if name == "top_metric":
             other = np.where(other < 0, -1, np.array(shuffle)[other])
         assert (one if one.ndim == 1 else one[:, shuffle]).tobytes() == other.astype(
             one.dtype
@@ -152,7 +152,7 @@ def test_ties_go_to_the_first_in_order():
             asked,
             order=np.array(order),
         )
-        tops.append(set(out.top[out.top >= 0].tolist()))
+        tops.append(set(out.top_metric[out.top_metric >= 0].tolist()))
     assert tops == [{0}, {1}]
     for order in ([0, 0], [0], [1, 2]):
         with pytest.raises(ValueError, match="order is"):
@@ -252,7 +252,7 @@ def test_a_spike_is_found_and_explained():
     time_ms, values = day_series(10)
     values[2500:2506] += 30
     out, _ = judge_one(time_ms, values)
-    found = np.flatnonzero(out.alarm)
+    found = np.flatnonzero(out.is_anomaly)
     assert found.size == 1
     assert 2500 <= found[0] <= 2505
     row = found[0]
@@ -276,11 +276,11 @@ def test_the_band_holds_most_values():
 def test_direction_and_least_deviation_hold_alarms_back():
     time_ms, values = day_series(10)
     values[2500:2506] -= 30
-    assert judge_one(time_ms, values)[0].alarm.any()
-    assert not judge_one(time_ms, values, direction=1)[0].alarm[2400:2600].any()
-    assert judge_one(time_ms, values, direction=-1)[0].alarm[2400:2600].any()
-    assert not judge_one(time_ms, values, min_absolute=50.0)[0].alarm.any()
-    assert not judge_one(time_ms, values, min_relative=9.0)[0].alarm.any()
+    assert judge_one(time_ms, values)[0].is_anomaly.any()
+    assert not judge_one(time_ms, values, direction=1)[0].is_anomaly[2400:2600].any()
+    assert judge_one(time_ms, values, direction=-1)[0].is_anomaly[2400:2600].any()
+    assert not judge_one(time_ms, values, min_absolute=50.0)[0].is_anomaly.any()
+    assert not judge_one(time_ms, values, min_relative=9.0)[0].is_anomaly.any()
 
 
 @needs_speed
@@ -291,9 +291,9 @@ def test_the_nightly_job_that_does_not_run_is_missed():
         if day != 13:
             values[day * 288 + 36 : day * 288 + 48] = 20.0
     out, _ = judge_one(time_ms, values)
-    found = np.flatnonzero(out.alarm)
+    found = np.flatnonzero(out.is_anomaly)
     due = 13 * 288 + 36
-    assert out.cold[found[0]]  # the first run of all, before the warm-up has ended
+    assert out.cold_start[found[0]]  # the first run of all, before the warm-up has ended
     assert found.size == 2
     assert due <= found[1] <= due + 60
 
@@ -308,8 +308,8 @@ def test_what_only_the_combination_shows_is_found():
     )
     values[2900:2920, 1] = values[2900:2920, 1] * 0.7 + 12
     out, _ = judge_one(time_ms, values)
-    assert out.alarm[2900:2925].any()
-    row = np.flatnonzero(out.alarm)[np.flatnonzero(out.alarm) >= 2900][0]
+    assert out.is_anomaly[2900:2925].any()
+    row = np.flatnonzero(out.is_anomaly)[np.flatnonzero(out.is_anomaly) >= 2900][0]
     assert out.shares[row, :, 5].sum() > 0.1
 
 
@@ -318,10 +318,10 @@ def test_cold_start_says_only_extremes():
     time_ms, values = day_series(2)
     values[400] += 100
     out, _ = judge_one(time_ms, values)
-    assert np.flatnonzero(out.alarm).tolist() == [400]
-    assert out.cold[400]
+    assert np.flatnonzero(out.is_anomaly).tolist() == [400]
+    assert out.cold_start[400]
     assert np.isnan(out.score[400])
-    assert not judge_one(time_ms, values, cold_start=False)[0].alarm.any()
+    assert not judge_one(time_ms, values, cold_start=False)[0].is_anomaly.any()
     assert 0 < out.warmup[300] < 1
 
 
@@ -332,7 +332,7 @@ def test_on_the_first_day_only_the_absurd_is_said():
     for beyond, said in ((8 * wide, False), (40 * wide, True)):
         changed = values.copy()
         changed[200] += beyond
-        assert judge_one(time_ms, changed)[0].alarm[200] == said
+        assert judge_one(time_ms, changed)[0].is_anomaly[200] == said
 
 
 @needs_speed
@@ -358,7 +358,7 @@ def test_a_threshold_means_as_much_for_many_metrics_as_for_one():
         )
 
     one, nine = alarms(1), alarms(9)
-    assert nine.alarm.sum() <= 3 * max(one.alarm.sum(), 1)
+    assert nine.is_anomaly.sum() <= 3 * max(one.is_anomaly.sum(), 1)
     assert np.nanmean(nine.score > 1.0) < 3 * max(np.nanmean(one.score > 1.0), 1e-3)
 
 
@@ -385,7 +385,7 @@ def test_a_job_that_the_other_metrics_do_not_account_for_is_nothing_new_after_so
     night = (
         (np.arange(rows) % 288 >= 30) & (np.arange(rows) % 288 < 54) & (np.arange(rows) > 12 * 288)
     )
-    assert out.alarm[night].sum() <= 2
+    assert out.is_anomaly[night].sum() <= 2
     before = out.combination[18 * 288 + 150]
     values[18 * 288 + 150 :, 1][:4] += 6
     odd = fold(
@@ -396,7 +396,7 @@ def test_a_job_that_the_other_metrics_do_not_account_for_is_nothing_new_after_so
         values,
         limits_for(2),
     )
-    assert odd.alarm[18 * 288 + 150 : 18 * 288 + 160].any()
+    assert odd.is_anomaly[18 * 288 + 150 : 18 * 288 + 160].any()
     assert odd.combination[18 * 288 + 151] > before + 1
 
 
@@ -422,7 +422,7 @@ def test_a_trained_member_that_has_drifted_pages_nobody():
     assert scores(lone).score[9000] - without.score[9000] > 1.0
     assert scores(lone).trained[9000] > 0.5
     often = np.where(random.random(rows) < 0.1, 3.0, honest)
-    assert scores(often).alarm.sum() <= without.alarm.sum() + 6
+    assert scores(often).is_anomaly.sum() <= without.is_anomaly.sum() + 6
     quiet = scores(np.full(rows, np.nan))
     assert_same(quiet, without)
 

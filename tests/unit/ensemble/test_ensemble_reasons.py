@@ -16,10 +16,10 @@ def test_an_extreme_metric_of_a_cold_start_is_named():
     time_ms, values = START + STEP * np.arange(60), np.random.default_rng(0).normal(0, 1, (60, 3))
     values[50, 1] += 500
     out, _ = judge_one(time_ms, values)
-    assert out.cold.nonzero()[0].tolist() == [50]
-    assert out.top[50] == 1
-    assert (np.delete(out.top, 50) == -1).all()
-    assert np.isnan(out.severity_metric).all()
+    assert out.cold_start.nonzero()[0].tolist() == [50]
+    assert out.top_metric[50] == 1
+    assert (np.delete(out.top_metric, 50) == -1).all()
+    assert np.isnan(out.metric_severity).all()
 
 
 @pytest.mark.parametrize("step_ms", [60_000, 300_000, 7_200_000])
@@ -35,8 +35,8 @@ def test_the_warm_up_counts_down(step_ms, asked):
     fold = math.ceil(per_three_days / 1024)
     total = asked or fold * int(min(max(per_three_days / fold, 150), 1024))
     left = np.maximum(total - 1 - np.arange(rows), 0)
-    assert np.isnan(out.minutes_left[0])
-    np.testing.assert_allclose(out.minutes_left[1:], left[1:] * step_ms / 60_000)
+    assert np.isnan(out.warmup_minutes_left[0])
+    np.testing.assert_allclose(out.warmup_minutes_left[1:], left[1:] * step_ms / 60_000)
     np.testing.assert_allclose(out.warmup[1:], 1 - left[1:] / total)
     assert (np.isfinite(out.score) == (left == 0)).all()
     assert (state.metrics["seen"] == [rows, rows - 100]).all()
@@ -45,11 +45,18 @@ def test_the_warm_up_counts_down(step_ms, asked):
 def test_nothing_is_left_of_a_metric_that_never_reported():
     out, _ = judge_one(START + STEP * np.arange(20), np.full((20, 2), np.nan))
     assert (out.warmup == 0).all()
-    for name in ("minutes_left", "history_ms", "severity_metric", "level", "score", "expected"):
+    for name in (
+        "warmup_minutes_left",
+        "history_ms",
+        "metric_severity",
+        "level",
+        "score",
+        "expected",
+    ):
         assert np.isnan(getattr(out, name)).all(), name
-    for name in ("quiet_ms", "longest_ms", "weekly", "alarm", "cold", "shares"):
+    for name in ("quiet_ms", "longest_ms", "weekly", "is_anomaly", "cold_start", "shares"):
         assert not getattr(out, name).any(), name
-    assert (out.top == -1).all()
+    assert (out.top_metric == -1).all()
 
 
 @needs_speed
@@ -64,21 +71,21 @@ def test_a_row_says_what_its_reasons_need():
     np.testing.assert_array_equal(out.history_ms[30:, 1], time_ms[30:] - time_ms[30])
     assert np.isnan(out.history_ms[:30, 1]).all()
     ready = np.isfinite(out.score)
-    assert np.isnan(out.severity_metric[~ready]).all()
-    assert np.isnan(out.severity_metric[2700, 0])
-    assert np.isfinite(out.severity_metric[2700, 1])
+    assert np.isnan(out.metric_severity[~ready]).all()
+    assert np.isnan(out.metric_severity[2700, 0])
+    assert np.isfinite(out.metric_severity[2700, 1])
     before = (
         ready
-        & (np.arange(len(load)) < np.flatnonzero(out.alarm & ~out.cold)[0])
+        & (np.arange(len(load)) < np.flatnonzero(out.is_anomaly & ~out.cold_start)[0])
         & (out.combination <= 1.5)
     )
     assert before.sum() > 500
     np.testing.assert_allclose(
-        np.nanmax(out.severity_metric[before], 1), out.severity[before], rtol=1e-9
+        np.nanmax(out.metric_severity[before], 1), out.severity[before], rtol=1e-9
     )
-    row = 2500 + int(np.argmax(out.alarm[2500:2506]))
-    assert out.top[row] == 1
-    assert out.severity_metric[row, 1] > 0.5 > out.severity_metric[row, 0]
+    row = 2500 + int(np.argmax(out.is_anomaly[2500:2506]))
+    assert out.top_metric[row] == 1
+    assert out.metric_severity[row, 1] > 0.5 > out.metric_severity[row, 0]
     known = np.isfinite(out.expected)
     assert (np.isfinite(out.level) == known).all()
     sine = 10 + 4 * np.sin(2 * np.pi * (np.arange(len(load)) % 288) / 288)
@@ -120,7 +127,7 @@ def test_weekends_are_learned_after_three_weeks():
     time_ms, values, weekend = half_hours(8)
     out, _ = judge_one(time_ms, values)
     late = np.arange(len(values)) > 4 * 7 * 48
-    assert out.alarm[late].sum() <= 1
+    assert out.is_anomaly[late].sum() <= 1
     weekend &= late
     assert out.rarity[weekend, 0, 2].mean() < 0.8
     assert out.weekly[weekend].mean() > 0.9
@@ -134,6 +141,10 @@ def test_a_weekday_on_a_saturday_is_too_high():
     time_ms, values, _ = half_hours(8)
     saturday = 7 * 7 * 48 + 5 * 48
     values[saturday + 8 : saturday + 14] = 11.0  # below what weekdays have at that time
-    found = judge_one(time_ms, values, direction=1)[0].alarm
+    found = judge_one(time_ms, values, direction=1)[0].is_anomaly
     assert found[saturday + 8 : saturday + 16].any()
-    assert not judge_one(time_ms, values, direction=-1)[0].alarm[saturday + 8 : saturday + 14].any()
+    assert (
+        not judge_one(time_ms, values, direction=-1)[0]
+        .is_anomaly[saturday + 8 : saturday + 14]
+        .any()
+    )

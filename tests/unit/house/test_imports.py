@@ -29,9 +29,29 @@ WORDS = {
         f"shared.{name}"
         for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")
     ),
-    *(f"shared.{name}" for name in ("directory", "health", "labels", "wording")),
+    *(
+        f"shared.{name}"
+        for name in ("anomalies", "columns", "directory", "health", "identity", "labels", "wording")
+    ),
 }
 """The vocabulary: files in shared/, and one room, that everybody may use."""
+
+ROOMS: dict[str, tuple[str, ...]] = {
+    "decode": (),
+    "encode": (),
+    "features": (),
+    "ensemble": (),
+    "quality": (),
+    "models": ("features",),
+    "scoring": ("features", "ensemble", "quality", "models"),
+}
+"""Room of row 2, with its kernels -> the other rooms that it may import; all have the vocabulary."""
+
+FORMATS = ("shared.decode.avro",)
+"""The input's formats: whoever decodes has a ``shared.ports.Decoder`` from the module below."""
+CHOOSES_FORMAT = "shared.decode.formats"
+KNOWS_AVRO = ("producer", "lapwing")
+"""The replay writes Avro; the command line shows single records, schemas and what they are read as."""
 
 OWNERS = {
     "confluent_kafka": ("shared.kafka", "shared.registry", "lapwing.embedded.broker"),
@@ -106,6 +126,12 @@ def part_of(module: str) -> str:
         if module.startswith("shared.")
         else module.partition(".")[0]
     )
+
+
+def room_of(module: str) -> str | None:
+    """The room of row 2 that a module or its kernels belong to; None where that is none."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "shared" and len(parts) > 1 and parts[1] in ROOMS else None
 
 
 def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Import]:
@@ -216,15 +242,34 @@ def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset(
 
 def _inside(module: str, target: str) -> str | None:
     here, there = row_of(module), row_of(target)
-    if target == "shared" or part_of(module) == part_of(target):
-        return None
-    if there > here:
+    is_own = target == "shared" or part_of(module) == part_of(target)
+    if there > here and not is_own:
         return f"row {here} must not import row {there}"
+    for one in FORMATS:
+        if _is_in(target, one) and not _may_know(module, one):
+            return f"a format is chosen in {CHOOSES_FORMAT}; others have a Decoder"
+    if is_own:
+        return None
+    room, other = room_of(module), room_of(target)
+    if room and other and other not in ROOMS[room]:
+        return f"room {room} imports {', '.join(ROOMS[room]) or 'no other room'}"
     if here == there == 3 and target != BELOW_DOORS and module != ABOVE_DOORS:
         return "doors never import one another"
     if here == there == 4:
         return "services never import one another"
     return None
+
+
+def _is_in(module: str, part: str) -> bool:
+    return module == part or module.startswith(f"{part}.")
+
+
+def _may_know(module: str, input_format: str) -> bool:
+    return (
+        _is_in(module, input_format)
+        or module == CHOOSES_FORMAT
+        or module.partition(".")[0] in KNOWS_AVRO
+    )
 
 
 def _outside(module: str, name: str) -> str | None:
@@ -272,6 +317,11 @@ def test_lapwing_imports_only_downward() -> None:
     assert objections(modules, packages) == []
 
 
+def test_every_room_is_known() -> None:
+    folders = {path.parent.name for path in (ROOT / "shared").glob("*/__init__.py")}
+    assert folders == {*ROOMS, *DOORS, "kernels", "settings"} - {"registry", "artifacts", "telemetry"}
+
+
 def test_every_service_is_known() -> None:
     known = {"tests", "benchmarks", *PACKAGES}
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} <= known
@@ -282,7 +332,11 @@ SHARED = (
     "kernels.wire",
     "events",
     "errors",
+    "decode.avro.rows",
     "decode.avro.decoder",
+    "decode.avro.plan",
+    "decode.formats",
+    "decode.kernels.iso",
     "registry",
     "kafka",
     "kafka.client",
@@ -304,28 +358,28 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         ("shared.features.kernels.rolling", "import scipy", "kernels know numpy and numba only"),
         (
             "shared.errors",
-            "from shared.decode.avro.decoder import decode",
+            "from shared.decode.avro.rows import decode",
             "row 1 must not import row 2",
         ),
         (
-            "shared.decode.avro.decoder",
+            "shared.decode.avro.rows",
             "from shared import registry",
             "row 2 must not import row 3",
         ),
         (
-            "shared.decode.avro.decoder",
+            "shared.decode.avro.rows",
             "def f():\n    from shared.kafka.client import Reader",
             "row 2 must not import row 3",
         ),
         (
-            "shared.decode.avro.decoder",
+            "shared.decode.avro.rows",
             "from ...registry import Registry",
             "row 2 must not import row 3",
         ),
-        ("shared.decode.avro.decoder", "import time", "looks at a clock"),
-        ("shared.decode.avro.decoder", "from urllib.request import urlopen", "talks to anybody"),
+        ("shared.decode.avro.rows", "import time", "looks at a clock"),
+        ("shared.decode.avro.rows", "from urllib.request import urlopen", "talks to anybody"),
         (
-            "shared.decode.avro.decoder",
+            "shared.decode.avro.rows",
             "import confluent_kafka.serialization",
             "confluent_kafka belongs to shared.kafka",
         ),
@@ -337,6 +391,26 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         ("shared.retry", "import shared.registry", "doors never import one another"),
         ("shared.registry", "import shared.entry", "doors never import one another"),
         ("shared.scoring.state", "import shared.retry", "row 2 must not import row 3"),
+        (
+            "shared.features.vectors",
+            "from shared.decode.formats import open_decoder",
+            "room features imports no other room",
+        ),
+        (
+            "shared.features.kernels.rolling",
+            "from shared.decode.kernels.iso import read_iso",
+            "room features imports no other room",
+        ),
+        (
+            "consumer_training.training",
+            "from shared.decode.avro.decoder import AvroDecoder",
+            "a format is chosen in shared.decode.formats; others have a Decoder",
+        ),
+        (
+            "shared.decode.gates",
+            "from shared.decode.avro.plan import compile_plan",
+            "a format is chosen in shared.decode.formats; others have a Decoder",
+        ),
         ("shared.kafka", "import producer.replay", "row 3 must not import row 4"),
         (
             "producer.service",
@@ -423,11 +497,11 @@ def test_a_circle_for_types_only_is_let_through() -> None:
             "shared.models.kernels.forest",
             "import numpy as np\nfrom numba import njit\nfrom shared.kernels.wire import x",
         ),
-        ("shared.decode.avro.decoder", "import shared.kernels.wire, shared.events, fastavro, zlib"),
+        ("shared.decode.avro.rows", "import shared.kernels.wire, shared.events, fastavro, zlib"),
         ("shared.kafka.client", "from shared.kafka.client import x\nimport confluent_kafka, time"),
         (
             "consumer_training.training",
-            "import sklearn, joblib, shared.decode.avro.decoder, shared.kafka",
+            "import sklearn, joblib, shared.decode.formats, shared.kafka",
         ),
         ("lapwing.demo.command", "from producer import replay\nimport sharedness, rich"),
         ("shared.registry", "import shared.retry, shared.settings"),

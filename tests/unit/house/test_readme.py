@@ -130,17 +130,15 @@ def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
     feed = open_feed(
         settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions)
     )
-    rules = Rules(
-        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
-    )
+    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
     encoder, scorer = (
         Encoder(settings.topics, SchemaIds(1, 2, 3), "g", 65_536),
         Scorer(PartitionState(0), rules),
     )
     found = []
-    for batch, plans in feed.batches():
+    for batch in feed.batches():
         if batch.partition == shown()["source_partition"]:
-            found += scorer.process(batch, plans).anomalies
+            found += scorer.process(batch, feed.decoder).anomalies
     (anomaly,) = (one for one in found if one.entity == shown()["entity"] and one.is_anomaly)
     (record,) = decode_records(
         [encoder.anomalies([anomaly]).values[0]], [schemas.text(schemas.ANOMALY_EVENT)]

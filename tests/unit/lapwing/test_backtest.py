@@ -20,7 +20,7 @@ from producer.records import RecordMaker, event_schema
 from producer.replay import merge
 from shared import artifacts
 from shared.batch import Batch
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.decoder import AvroDecoder
 from shared.errors import ConfigError, DataError
 from shared.events import Detector
 from shared.scoring.configuration import Configuration
@@ -58,11 +58,9 @@ def test_every_record_goes_through_its_avro_bytes_and_the_live_code(folder):
         np.arange(len(stream)),
         np.zeros(len(stream), np.int64),
     )
-    plans = {1: compile_plan(event_schema(stream.metrics), settings.input)}
-    scorer = Scorer(
-        PartitionState(0), Rules(settings.input, Configuration.from_settings(settings), 100)
-    )
-    wanted = [one for one in scorer.process(batch, plans).anomalies if one.is_anomaly]
+    decoder = AvroDecoder.of_schemas({1: event_schema(stream.metrics)}, settings.input)
+    scorer = Scorer(PartitionState(0), Rules(Configuration.from_settings(settings), 100))
+    wanted = [one for one in scorer.process(batch, decoder).anomalies if one.is_anomaly]
     summary, _ = run(input=of(folder))
     found = summary["first"]["top_alarms"]
     assert len(wanted) == summary["first"]["alarms"]["count"] > 0
@@ -97,8 +95,7 @@ def test_entities_and_metrics_are_named_as_the_producer_names_them(folder):
 def test_partitions_are_the_partitioners(folder):
     def partitions(count):
         return {
-            batch.partition
-            for batch, _ in open_feed(load({}), of(folder, partitions=count)).batches()
+            batch.partition for batch in open_feed(load({}), of(folder, partitions=count)).batches()
         }
 
     assert partitions(1) == {0}

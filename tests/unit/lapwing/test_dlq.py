@@ -31,6 +31,7 @@ from lapwing.dlq.record import dump, fit, plain, read_fields
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
 from shared.batch import Batch, Blob, Outgoing
+from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import parse_schema
 from shared.encode.dead_letters import dead_letters
@@ -39,11 +40,12 @@ from shared.events import Reason
 from shared.kafka import Publisher, Reader
 from shared.kernels.hashing import murmur2_partitions
 from shared.registry import Registry
-from shared.settings import Settings, load_settings
+from shared.settings import InputSettings, Settings, load_settings
 from tests.reference.records import METRIC_EVENT, T0, World, encode, event, worlds
 
 EXAMPLES = 20 if config.DISABLE_JIT else 100
 PARTITIONS = 3
+NO_SCHEMA = AvroDecoder.of_schemas({}, InputSettings())
 INPUT, DLQ = "metrics.cloudwatch.raw", "metrics.cloudwatch.raw.dlq"
 LATER = json.dumps(json.loads(METRIC_EVENT) | {"name": "MetricEventLater"})
 
@@ -96,7 +98,13 @@ class Site:
         )
         self.send(
             dead_letters(
-                DLQ, batch, one, np.array([reason], np.uint8), {}, "lapwing-prediction", limit
+                DLQ,
+                batch,
+                one,
+                np.array([reason], np.uint8),
+                NO_SCHEMA,
+                "lapwing-prediction",
+                limit,
             )
         )
         self.killed[owner(key)] += 1

@@ -8,6 +8,7 @@ import pytest
 from lapwing.doctor import flow
 from lapwing.doctor.flow import RECENT_RECORDS, TAIL_OFFSETS, Flow
 from shared.batch import Batch, Blob, Position
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.dead_letters import dead_letters
 from shared.errors import TransportError
 from shared.events import Reason
@@ -15,6 +16,7 @@ from shared.settings import Settings, load_settings
 
 SETTINGS = Settings()
 TOPICS = SETTINGS.topics
+NO_SCHEMA = AvroDecoder.of_schemas({}, SETTINGS.input)
 AVRO = bytes.fromhex("0261 80a0abfef962 02000000000000f83f 0000")
 
 
@@ -103,7 +105,13 @@ class Kafka:
         given = dict.fromkeys(rows.tolist(), headers) if headers else {}
         source = Batch(topic, partition, values, values, np.array(offsets), rows, given)
         out = dead_letters(
-            TOPICS.dead_letters, source, rows, np.full(len(rows), reason, np.uint8), {}, group, 1000
+            TOPICS.dead_letters,
+            source,
+            rows,
+            np.full(len(rows), reason, np.uint8),
+            NO_SCHEMA,
+            group,
+            1000,
         )
         first = self.ends[TOPICS.dead_letters][into]
         numbers = np.arange(first, first + len(rows))

@@ -17,7 +17,7 @@ from lapwing.inspect import warnings
 from lapwing.inspect.reading import Example, Inspection, Reading, shown_time
 from lapwing.inspect.records import Record, Sample, inspect_sample
 from lapwing.inspect.render import IN_FULL, lines
-from shared.decode.misplaced import id_in_headers
+from shared.decode.avro.misplaced import id_in_headers
 from shared.settings import InputSettings
 from tests.reference.records import T0, World, encode, event, worlds
 

@@ -12,6 +12,7 @@ import pytest
 import schemas
 from lapwing import tail
 from shared.batch import Batch, Blob
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.dead_letters import dead_letters
 from shared.encode.records import encode_records
 from shared.events import Reason
@@ -139,7 +140,13 @@ def test_a_dead_letter():
     )
     reasons = np.array([Reason.TRUNCATED], np.uint8)
     sent = dead_letters(
-        "d", bad, np.zeros(1, np.int64), reasons, {0: None}, "lapwing-prediction", 1000
+        "d",
+        bad,
+        np.zeros(1, np.int64),
+        reasons,
+        AvroDecoder.of_schemas({}, Settings().input),
+        "lapwing-prediction",
+        1000,
     )
     batch = Batch("d", 2, sent.values, sent.keys, np.array([5]), np.zeros(1, int), sent.headers)
     text, document = shown("dlq", batch)

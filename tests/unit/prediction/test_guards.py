@@ -28,7 +28,7 @@ from shared.kafka import TopicIdentity
 from shared.snapshots import SnapshotFolder
 from tests.reference.hashing import murmur2
 from tests.support.fakes import MemorySource
-from tests.support.loop_world import GROUP, TOPICS, A, World, begun, metric_event
+from tests.support.loop_world import GROUP, TOPICS, A, Registry, World, begun, metric_event
 
 FIRST = TopicIdentity(2, "id")
 
@@ -442,22 +442,22 @@ def test_a_foreign_producer_stops_the_loop(world):
 
 
 def test_a_schema_that_is_not_allowed_stops_the_loop(world):
-    class Strict:
-        plain = world.registry
+    class Strict(Registry):
+        allowed = True
 
-        def plans(self, ids):
-            if self.allowed:
-                return self.plain.plans(ids)
-            raise SchemaNotAllowed("a record is written with schema 7")
+        def prepare(self, batch):
+            if not self.allowed:
+                raise SchemaNotAllowed("a record is written with schema 7")
+            super().prepare(batch)
 
-    strict = Strict()
-    strict.allowed, world.registry = True, strict
+    plain, world.registry = world.registry, Strict()
+    strict = world.registry
     loop = guarded(world, Cluster())
     drive_until_open(world, loop)
     strict.allowed = False
     with pytest.raises(SchemaNotAllowed):
         drive(world, loop)
-    world.registry = strict.plain
+    world.registry = plain
     assert_nothing_half_done(world, loop)
 
 

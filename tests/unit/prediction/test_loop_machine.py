@@ -378,7 +378,7 @@ def test_a_loop_with_this_fault_is_caught(fault, monkeypatch: pytest.MonkeyPatch
     # what was committed names an activation that nobody can read
     with pytest.raises((Wrong, TransportError)) as caught:
         run_state_machine_as_test(
-            LoopMachine, settings=settings(PROFILE, max_examples=300, phases=(Phase.generate,))
+            LoopMachine, settings=settings(PROFILE, max_examples=1500, phases=(Phase.generate,))
         )
     print(f"{fault.__name__}: {caught.value}")
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from shared.scoring.explaining import _sentence, direction_of
+from shared.scoring.explaining import _sentence
+from shared.scoring.verdicts import direction_of
 
 NAN = float("nan")
 USUAL = np.array([40.0, 40.0, 2.0, 0.0])

@@ -8,13 +8,11 @@ from shared.events import Detector
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.settings import DetectionSettings, InputSettings, QualitySettings
+from shared.settings import DetectionSettings, QualitySettings
 
 
 def rules(detector):
-    return Rules(
-        InputSettings(), Configuration(detector, 5, DetectionSettings(), QualitySettings()), 10
-    )
+    return Rules(Configuration(detector, 5, DetectionSettings(), QualitySettings()), 10)
 
 
 def test_what_the_members_remember_is_dropped_only_when_the_log_switches_to_a_trained_detector():

@@ -5,7 +5,7 @@ what is published.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import joblib
@@ -24,8 +24,8 @@ from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
-from shared.decode.avro.decoder import Plans, compile_plan
-from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
@@ -85,14 +85,8 @@ class World:
                     np.zeros(len(offsets), np.int64),
                 )
 
-    def plans(self, ids: Sequence[int]) -> Plans:
-        return {
-            one: compile_plan(schemas.text(schemas.METRIC_EVENT), self.settings.input)
-            for one in ids
-        }
-
-    def fingerprints(self, ids: Sequence[int]) -> list[Fingerprint]:
-        return [fingerprint_of(schemas.text(schemas.METRIC_EVENT)) for _ in ids]
+    def decoder(self) -> AvroDecoder:
+        return AvroDecoder.of_schemas({1: schemas.text(schemas.METRIC_EVENT)}, self.settings.input)
 
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -110,7 +104,7 @@ class World:
         self.stopped = True
 
     def service(self, options: Options | None = None) -> TrainingService:
-        doors = Doors(self, lambda: self, lambda: self.time_s, lambda: self.time_s, self.sleep)
+        doors = Doors(self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep)
         self.counters = Counters()
         return TrainingService(
             self.settings, options or Options(once=True), doors, self.counters, lambda: self.stopped

@@ -25,7 +25,7 @@ from shared.errors import (
     GuardError,
     ProducerFenced,
     TransactionAborted,
-    TransactionUndecided,
+    TransactionInDoubt,
     TransportError,
 )
 from shared.events import Activation
@@ -100,7 +100,7 @@ class PredictionLoop:
                 self.outage.calm()
         except TransactionAborted as error:
             self._break("transaction aborted", error)
-        except TransactionUndecided as error:
+        except TransactionInDoubt as error:
             self._break("transaction undecided", error, new_sink=True)
         except ProducerFenced:
             raise
@@ -205,7 +205,7 @@ class PredictionLoop:
         for place, batch in enumerate(batches if not self._broken else ()):
             try:
                 self._take(batch)
-            except (TransactionAborted, TransactionUndecided, ProducerFenced):
+            except (TransactionAborted, TransactionInDoubt, ProducerFenced):
                 raise
             except TransportError as error:
                 self._held = list(batches[place:])
@@ -302,7 +302,7 @@ class PredictionLoop:
         """Whatever keeps a sink from taking records or positions, they have to come again."""
         try:
             call()
-        except (TransactionAborted, TransactionUndecided, ProducerFenced):
+        except (TransactionAborted, TransactionInDoubt, ProducerFenced):
             raise
         except TransportError as error:
             raise TransactionAborted(str(error)) from error

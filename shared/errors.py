@@ -7,7 +7,7 @@ LapwingError
 ├── DataError              a file that cannot be read: which file, which line             exit 2
 ├── TransportError         broker or registry did not answer (``retriable`` by its code)
 │   ├── TransactionAborted     the transaction must be aborted and rebuilt
-│   ├── TransactionUndecided   nobody knows whether it was committed: the producer is thrown away
+│   ├── TransactionInDoubt     nobody knows whether it was committed: the producer is thrown away
 │   └── ProducerFenced         a newer producer owns this transactional.id
 ├── GuardError             going on would give silently wrong results, so the service stops
 │   ├── TopicMismatch          a topic is missing or has another partition count
@@ -70,7 +70,7 @@ class TransactionAborted(TransportError):
     """The open transaction cannot be committed: abort it, drop the state, rebuild."""
 
 
-class TransactionUndecided(TransportError):
+class TransactionInDoubt(TransportError):
     """A commit, abort or send_offsets ended without an answer: the producer must be thrown away."""
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException
 
 from shared.batch import Outgoing, Position
-from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
 from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
 from shared.kafka.outbox import Outbox
@@ -135,7 +135,7 @@ class TransactionalSink:
         """
         # Not the one that was raised: its traceback holds the producer, and that its threads and
         # connections.
-        dead = self._dead or TransactionUndecided(f"{self._name}: the sink was closed")
+        dead = self._dead or TransactionInDoubt(f"{self._name}: the sink was closed")
         self._dead = type(dead)(str(dead))
         self._outbox.close()
 
@@ -148,7 +148,7 @@ class TransactionalSink:
             except KafkaException as error:
                 failure = translate(error, f"{self._name}: initialising")
                 if not failure.retriable or time.monotonic() >= deadline:
-                    self._dead = TransactionUndecided(str(failure))
+                    self._dead = TransactionInDoubt(str(failure))
                     self._outbox.close()
                     raise failure from error
                 time.sleep(0.05)
@@ -203,7 +203,7 @@ class TransactionalSink:
         try:
             error = ended.get(timeout=self._decide_s + HANG_S)
         except Empty:
-            self._dead = TransactionUndecided(f"{self._name}: {doing}: the client did not return")
+            self._dead = TransactionInDoubt(f"{self._name}: {doing}: the client did not return")
             raise self._dead from None
         try:
             if error is not None:
@@ -222,7 +222,7 @@ class TransactionalSink:
         if isinstance(failure, TransactionAborted) or _is_refusal(error.args[0]):
             self._damaged = True
             return TransactionAborted(str(failure))
-        self._dead = TransactionUndecided(str(failure))
+        self._dead = TransactionInDoubt(str(failure))
         return self._dead
 
 

@@ -206,8 +206,7 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "        self._dead = TransactionUndecided(str(failure))\n        return"
-                " self._dead",
+                "        self._dead = TransactionInDoubt(str(failure))\n        return self._dead",
                 "        return TransactionAborted(str(failure))",
             ),
         ),

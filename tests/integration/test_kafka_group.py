@@ -14,7 +14,7 @@ from shared.batch import Batch, Position
 from shared.errors import (
     ProducerFenced,
     TransactionAborted,
-    TransactionUndecided,
+    TransactionInDoubt,
     TransportError,
 )
 from shared.kafka import GroupSource, Publisher, TransactionalSink
@@ -264,7 +264,7 @@ def test_a_killed_broker_is_reported_and_everything_goes_on_after_it(
                 poll_until(source, lambda: False, 10)
             assert outage.value.retriable
             assert ready.bootstrap in str(outage.value)
-            with pytest.raises((TransactionUndecided, TransactionAborted)):
+            with pytest.raises((TransactionInDoubt, TransactionAborted)):
                 sink.commit(after(batches))
             sink.close()
         finally:

@@ -8,7 +8,7 @@ import weakref
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from shared.errors import TransactionAborted, TransactionUndecided
+from shared.errors import TransactionAborted, TransactionInDoubt
 from shared.kafka import sink as sinks
 from shared.kafka.sink import TransactionalSink
 from shared.settings import Settings
@@ -60,10 +60,10 @@ def test_a_call_that_never_returns_leaves_the_transaction_undecided(sink, call, 
     hung = threading.Event()
     sink._outbox.producer.does[call] = hung.wait
     began_s = time.monotonic()
-    with pytest.raises(TransactionUndecided, match=f"{what}: the client did not return"):
+    with pytest.raises(TransactionInDoubt, match=f"{what}: the client did not return"):
         sink.commit({0: "position"})
     assert time.monotonic() - began_s < 5
-    with pytest.raises(TransactionUndecided):
+    with pytest.raises(TransactionInDoubt):
         sink.commit({0: "position"})
     hung.set()
 
@@ -88,7 +88,7 @@ def test_a_closed_sink_lets_its_producer_go(sink):
     sink._outbox.producer.does["commit_transaction"] = fail
     gc.disable()
     try:
-        with pytest.raises(TransactionUndecided) as caught:
+        with pytest.raises(TransactionInDoubt) as caught:
             sink.commit({0: "position"})
         del caught
         sink.close()

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.ownership import Owned, take_over
-from shared.errors import TransactionUndecided, TransportError
+from shared.errors import TransactionInDoubt, TransportError
 from shared.events import Detector
 from shared.snapshots import SnapshotFolder
 from tests.support.loop_cluster import SLOTS, Cluster, MemberSink, Wrong, drive
@@ -312,7 +312,7 @@ def undecided_taken_for_committed(patch: pytest.MonkeyPatch) -> None:
         def believe(call):
             try:
                 or_abort(call)
-            except TransactionUndecided:
+            except TransactionInDoubt:
                 self._sink = self.doors.open_sink()
 
         self._or_abort = believe

@@ -14,7 +14,7 @@ LapwingError
 │   ├── TopicRecreated         the input was deleted and made anew under the same name
 │   ├── PositionGone           the group has results about a partition, but no position in it
 │   ├── HistoryGone            records that the state needs are no longer in the topic
-│   ├── ForeignPartitioner     a key lies in a partition where input.partitioner says it cannot be
+│   ├── PartitionerMismatch    a key lies in a partition where input.partitioner says it cannot be
 │   ├── SchemaNotAllowed       a writer schema is not in input.schema_fingerprints
 │   └── NewerVersion           a newer version of this code has left a position or a snapshot
 ├── ArtifactMissing        no model has been published yet
@@ -105,7 +105,7 @@ class HistoryGone(GuardError):
     """Input records that the state depends on were deleted by retention."""
 
 
-class ForeignPartitioner(GuardError):
+class PartitionerMismatch(GuardError):
     """A record lies in another partition than its key belongs to, so its entity may have two
     histories.
     """

@@ -26,18 +26,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         settings = load_settings(_flags(options), options.config)
         arm(os.environ.get("LAPWING_FAILPOINT", ""), lambda: os.kill(os.getpid(), signal.SIGKILL))
-        from consumer_prediction.opening import Opening
+        from consumer_prediction.connection import KafkaConnection
         from shared.telemetry import configure
 
         configure(settings.telemetry)
-        opening = Opening(settings)
+        connection = KafkaConnection(settings)
         with _quick_imports():
             from consumer_prediction.service import run
             from shared.counters import Counters
         asked: list[int] = []
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda received, _: asked.append(received))
-        run(settings, Counters(), opening, lambda: bool(asked))
+        run(settings, Counters(), connection, lambda: bool(asked))
     except LapwingError as error:
         print(f"lapwing predict: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

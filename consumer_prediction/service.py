@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 import structlog
 
 import schemas
+from consumer_prediction.connection import KafkaConnection
 from consumer_prediction.doors import Doors
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.models import ModelVolume
-from consumer_prediction.opening import Opening
 from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
@@ -111,7 +111,10 @@ class ActivationLog:
 
 
 def run(
-    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+    settings: Settings,
+    counters: Counters,
+    connection: KafkaConnection,
+    stopping: Callable[[], bool],
 ) -> None:
     """Score until stopping() says so.
 
@@ -119,14 +122,17 @@ def run(
              a guard has stopped it
     """
     try:
-        _run(settings, counters, opening, stopping)
+        _run(settings, counters, connection, stopping)
     except GuardError as error:
         log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
         raise
 
 
 def _run(
-    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+    settings: Settings,
+    counters: Counters,
+    connection: KafkaConnection,
+    stopping: Callable[[], bool],
 ) -> None:
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
@@ -139,7 +145,9 @@ def _run(
             settings.models,
         )
         found = _found(settings, patient)
-        loop = None if found is None else _loop(settings, counters, opening, models, found, patient)
+        loop = (
+            None if found is None else _loop(settings, counters, connection, models, found, patient)
+        )
         if found is None or loop is None:
             return
         readiness.loop = loop
@@ -192,7 +200,7 @@ def _found(settings: Settings, patient: _Patience) -> _Found | None:
 def _loop(
     settings: Settings,
     counters: Counters,
-    opening: Opening,
+    connection: KafkaConnection,
     models: ModelVolume,
     found: _Found,
     patient: _Patience,
@@ -205,8 +213,8 @@ def _loop(
     )
     keys = KeyCheck(settings.input.partitioner, topic.partitions)
     doors = Doors(
-        source=GuardedSource(opening.source, found.watch, keys, scored),
-        open_sink=opening.sink,
+        source=GuardedSource(connection.source, found.watch, keys, scored),
+        open_sink=connection.sink,
         schemas=WriterSchemas(
             registry.schema, registry.address, settings.input, time.monotonic, _met
         ),

@@ -90,7 +90,7 @@ def _run(tree: Path, *arguments: str) -> None:
     )
 
 
-LOOP, OPENING = "consumer_prediction/loop.py", "consumer_prediction/opening.py"
+LOOP, CONNECTION = "consumer_prediction/loop.py", "consumer_prediction/connection.py"
 SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
@@ -145,7 +145,7 @@ MUTANTS = (
     ),
     Mutant(
         "no transactions",
-        (Edit(OPENING, 'if self._settings.predict.delivery == "at-least-once":', "if True:"),),
+        (Edit(CONNECTION, 'if self._settings.predict.delivery == "at-least-once":', "if True:"),),
         (KILLS,),
     ),
     Mutant(
@@ -193,7 +193,7 @@ MUTANTS = (
         "a dead predictor's transaction stays open for minutes",
         (
             Edit(
-                OPENING,
+                CONNECTION,
                 "transaction_timeout_ms=self._settings.predict.transaction_timeout_ms,",
                 "transaction_timeout_ms=300_000,",
             ),

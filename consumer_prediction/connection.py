@@ -1,9 +1,9 @@
 """A predictor's membership and its sink, opened while Python still loads the kernels.
 
-Law: nothing that loads a kernel is imported here. The broker takes half a second to end what a
-     predecessor left open, and the
-kernels take a second of the processor: one beside the other, a killed predictor is back that much
-earlier.
+Invariant: nothing that loads a kernel is imported here.
+
+The broker takes half a second to end what a predecessor left open, and the kernels take a second of
+the processor: one beside the other, a killed predictor is back that much earlier.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shared.ports import Sink
 from shared.settings import Settings
 
 
-class Opening:
+class KafkaConnection:
     """The member of the group, not joined yet, and the first sink of its transactional.id.
 
     raises : ConfigError
@@ -34,7 +34,7 @@ class Opening:
             session_timeout_ms=settings.predict.session_timeout_ms,
         )
         self._first: Future[Sink] | None = Future()
-        Thread(target=self._open_first, args=(self._first,), name="opening", daemon=True).start()
+        Thread(target=self._open_first, args=(self._first,), name="connecting", daemon=True).start()
 
     def sink(self) -> Sink:
         """Return the first sink once it is open; a new one at each later call.

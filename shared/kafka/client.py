@@ -151,7 +151,7 @@ def client_config(
     return _COMMON_TUNING | asking | dict(tuning or {}) | given | wanted | {"logger": LOG}
 
 
-class Hearing:
+class ClientErrors:
     """The last thing that a client complained about through its error callback, and when it last
     missed a broker.
     """

@@ -24,7 +24,7 @@ from shared.kafka.client import (
     CONSUMER_REQUIRED,
     CONSUMER_TUNING,
     LOG,
-    Hearing,
+    ClientErrors,
     client_config,
     open_client,
     translate,
@@ -99,9 +99,9 @@ class GroupSource:
                 "heartbeat.interval.ms": str(session_ms // 6),
             }
         tuning = CONSUMER_TUNING | {"max.poll.interval.ms": str(max(300_000, session_ms))}
-        self._hearing = Hearing()
+        self._errors = ClientErrors()
         self._config = client_config(settings, "consumer", tuning=tuning, required=required) | {
-            "error_cb": self._hearing
+            "error_cb": self._errors
         }
         self._consumer = open_client(Consumer, self._config)
         self._listener: RebalanceListener | None = None
@@ -152,7 +152,7 @@ class GroupSource:
                 max_records, max(0.0, min(SLICE_S, deadline - time.monotonic()))
             )
             if messages:
-                self._hearing.latest = None
+                self._errors.latest = None
                 return to_batches(messages)
             if time.monotonic() >= deadline and not self._pending - self._tried:
                 if failure is not None:
@@ -336,8 +336,8 @@ class GroupSource:
                  though no broker was missed
                  since: then there is a twin
         """
-        now_s, outage_s = time.monotonic(), max(self._lost_s, self._hearing.outage_s)
-        again = now_s < self._rejoined_s + REJOIN_S and self._hearing.outage_s <= self._rejoined_s
+        now_s, outage_s = time.monotonic(), max(self._lost_s, self._errors.outage_s)
+        again = now_s < self._rejoined_s + REJOIN_S and self._errors.outage_s <= self._rejoined_s
         if now_s >= outage_s + REJOIN_S or again or self._closed:
             raise fenced
         LOG.warning(
@@ -501,12 +501,12 @@ class GroupSource:
         """Find out, after the client complained and nothing arrived, whether the broker answers at
         all.
         """
-        trouble = self._hearing.latest
+        trouble = self._errors.latest
         if trouble is None or time.monotonic() < self._probed_s + PROBE_EVERY_S:
             return
         try:
             self._consumer.list_topics(self.topic, timeout=PROBE_EVERY_S)
-            self._hearing.latest = None
+            self._errors.latest = None
         except KafkaException as error:
             LOG.debug("probe of %s: %s", self.address, error)
             raise translate(trouble, f"reading {self.topic} of {self.address}") from error

@@ -1,6 +1,6 @@
 """The Kafka door: everything that speaks to a broker, and nothing else does.
 
-Law: batches of columns come in and go out; every error that leaves is one of ``shared.errors``.
+Invariant: batches of columns come in and go out; every error that leaves is one of ``shared.errors``.
 """
 
 from shared.kafka.admin import (
@@ -8,10 +8,10 @@ from shared.kafka.admin import (
     ConfigDifference,
     TopicIdentity,
     TopicReport,
-    TopicSpec,
     topic_specs,
 )
 from shared.kafka.client import client_config, translate
+from shared.kafka.engine.port import TopicSpec
 from shared.kafka.outbox import input_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader

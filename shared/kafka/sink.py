@@ -1,9 +1,9 @@
 """Where a service's results go together with its input positions: in transactions, or at least
 once.
 
-Law: after an error that leaves it open whether something was committed, the sink is dead; the
-     caller throws it away and makes
-a new one under the same transactional.id, whose initialisation decides the open transaction.
+Invariant: after an error that leaves it open whether something was committed, the sink is dead; the
+caller throws it away and makes a new one under the same transactional.id, whose initialisation
+decides the open transaction.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-
 from shared.batch import Outgoing, Position
 from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
 from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
+from shared.kafka.engine import DEFAULT
+from shared.kafka.engine.codes import Code
+from shared.kafka.engine.port import ClientError, Engine
 from shared.kafka.outbox import Outbox
 from shared.kafka.source import GroupSource
 from shared.settings import Settings
@@ -58,6 +59,7 @@ class TransactionalSink:
         *,
         transaction_timeout_ms: int | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
+        engine: Engine = DEFAULT,
     ) -> None:
         self.transactional_id = transactional_id
         self.source = source
@@ -78,7 +80,7 @@ class TransactionalSink:
         self._repeated_s = 0.0005 * int(retry_backoff_ms)
         self._decide_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
         required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
-        self._make = partial(Outbox, settings, tuning, required)
+        self._make = partial(Outbox, settings, tuning, required, engine)
         self._open = False
         self._damaged = False
         self._dead: TransportError | None = None
@@ -90,7 +92,7 @@ class TransactionalSink:
         self._begin()
         try:
             row = self._outbox.put(records, 0, self.timeout_s)
-        except KafkaException as error:
+        except ClientError as error:
             raise self._failure(error, "sending to " + records.topic) from error
         if row < len(records):
             raise TransactionAborted(
@@ -109,10 +111,10 @@ class TransactionalSink:
         failpoint("before_offsets")
         if positions:
             membership = self.source.group_metadata()
-            offsets = self.source.offsets(positions)
+            topic = self.source.topic
             self._decide(
                 "sending positions",
-                lambda: producer.send_offsets_to_transaction(offsets, membership, self._decide_s),
+                lambda: producer.send_positions(topic, positions, membership, self._decide_s),
             )
         failpoint("after_offsets")
         self._decide("committing", lambda: producer.commit_transaction(self._decide_s))
@@ -145,7 +147,7 @@ class TransactionalSink:
             try:
                 self._outbox.producer.init_transactions(max(0.1, deadline - time.monotonic()))
                 return
-            except KafkaException as error:
+            except ClientError as error:
                 failure = translate(error, f"{self._name}: initialising")
                 if not failure.retriable or time.monotonic() >= deadline:
                     self._dead = TransactionInDoubt(str(failure))
@@ -180,7 +182,7 @@ class TransactionalSink:
         began_s = time.monotonic()
         try:
             self._within(call, doing)
-        except KafkaException as error:
+        except ClientError as error:
             raise self._failure(error, doing) from error
         self._damaged = self._damaged or time.monotonic() - began_s >= self._repeated_s
 
@@ -211,15 +213,15 @@ class TransactionalSink:
         finally:
             del error  # its traceback holds this frame, and that the producer
 
-    def _failure(self, error: KafkaException, doing: str) -> TransportError:
+    def _failure(self, error: ClientError, doing: str) -> TransportError:
         """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else;
         remember the last two.
         """
-        failure = translate(self._outbox.cause(error), f"{self._name}: {doing}")
+        failure = translate(error, f"{self._name}: {doing}")
         if isinstance(failure, ProducerFenced):
             self._dead = failure
             return failure
-        if isinstance(failure, TransactionAborted) or _is_refusal(error.args[0]):
+        if isinstance(failure, TransactionAborted) or _is_refusal(error):
             self._damaged = True
             return TransactionAborted(str(failure))
         self._dead = TransactionInDoubt(str(failure))
@@ -235,18 +237,23 @@ class AtLeastOnceSink:
     """
 
     def __init__(
-        self, settings: Settings, source: GroupSource, *, timeout_s: float = CALL_TIMEOUT_S
+        self,
+        settings: Settings,
+        source: GroupSource,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        engine: Engine = DEFAULT,
     ) -> None:
         self.source = source
         self.timeout_s = timeout_s
         self._address = settings.bootstrap
-        self._outbox = Outbox(settings, _TUNING)
+        self._outbox = Outbox(settings, _TUNING, engine=engine)
 
     def send(self, records: Outgoing) -> None:
         """Queue records; see Sink."""
         try:
             row = self._outbox.put(records, 0, self.timeout_s)
-        except KafkaException as error:
+        except ClientError as error:
             raise translate(error, f"sending to {records.topic} at {self._address}") from error
         if row < len(records):
             raise TransportError(
@@ -258,7 +265,7 @@ class AtLeastOnceSink:
         """Wait until every record is acknowledged, then commit the positions; see Sink."""
         try:
             waiting = self._outbox.flush(self.timeout_s)
-        except KafkaException as error:
+        except ClientError as error:
             raise translate(error, f"sending to {self._address}") from error
         self._check_delivered()
         if waiting:
@@ -288,12 +295,13 @@ class AtLeastOnceSink:
             )
 
 
-def _is_refusal(error: KafkaError) -> bool:
+def _is_refusal(error: ClientError) -> bool:
     """Tell whether the client itself refused the record, so that the transaction's end is still
     open to decide.
     """
-    return error.code() in {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-    }
+    return error.code in _REFUSALS
+
+
+_REFUSALS = frozenset(
+    {Code.MSG_SIZE_TOO_LARGE, Code.UNKNOWN_TOPIC_OR_PART, Code.LOCAL_UNKNOWN_TOPIC}
+)

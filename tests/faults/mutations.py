@@ -137,7 +137,7 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "producer.send_offsets_to_transaction(offsets, membership, self._decide_s)",
+                "producer.send_positions(topic, positions, membership, self._decide_s)",
                 "self.source.commit(positions)",
             ),
         ),

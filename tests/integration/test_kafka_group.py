@@ -228,9 +228,8 @@ def test_an_open_transaction_of_a_dead_owner_is_waited_for(ready: Settings) -> N
     dead.commit(after(batches[:1], "committed"))
     producer = dead._outbox.producer
     producer.begin_transaction()
-    producer.send_offsets_to_transaction(
-        first.offsets({p: Position(1, "undecided") for p in range(3)}), first.group_metadata(), 5
-    )
+    open_positions = {p: Position(1, "undecided") for p in range(3)}
+    producer.send_positions(first.topic, open_positions, first.group_metadata(), 5)
     first.close()
     began = time.monotonic()
     listener = Log()

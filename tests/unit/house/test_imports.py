@@ -31,7 +31,11 @@ WORDS = {
 """The vocabulary: flat files in shared/ that everybody may use."""
 
 OWNERS = {
-    "confluent_kafka": ("shared.kafka", "shared.registry", "lapwing.embedded.broker"),
+    "confluent_kafka": (
+        "shared.kafka.engine.confluent",
+        "shared.registry",
+        "lapwing.embedded.broker",
+    ),
     "cryptography": ("shared.models.signatures", "shared.artifacts"),
     "joblib": ("consumer_training",),
     "sklearn": ("consumer_training",),
@@ -42,6 +46,9 @@ OWNERS = {
     "benchmarks": (),
 }
 """Outside library -> the modules (with what lies below them) that may import it."""
+
+ENGINES = "shared.kafka.engine"
+"""The clients under it are known to itself alone; everybody else knows what is flat in it."""
 
 ENTRY_POINTS = ("lapwing.app",)
 """Beside every ``__main__``: these may look at the environment."""
@@ -206,6 +213,9 @@ def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset(
 
 def _inside(module: str, target: str) -> str | None:
     here, there = row_of(module), row_of(target)
+    client = _client_of(target)
+    if client and module != ENGINES and _client_of(module) != client:
+        return f"only {ENGINES} chooses a client"
     if target == "shared" or part_of(module) == part_of(target):
         return None
     if there > here:
@@ -215,6 +225,13 @@ def _inside(module: str, target: str) -> str | None:
     if here == there == 4:
         return "services never import one another"
     return None
+
+
+def _client_of(module: str) -> str | None:
+    """The Kafka client whose package a module is or lies in."""
+    name = module.removeprefix(f"{ENGINES}.").partition(".")[0]
+    inside = module.startswith(f"{ENGINES}.") and name not in ("port", "codes", "properties")
+    return name if inside else None
 
 
 def _outside(module: str, name: str) -> str | None:
@@ -276,6 +293,11 @@ SHARED = (
     "registry",
     "kafka",
     "kafka.client",
+    "kafka.engine",
+    "kafka.engine.port",
+    "kafka.engine.confluent",
+    "kafka.engine.confluent.errors",
+    "kafka.engine.confluent.log",
 )
 SHARED += ("telemetry", "settings")
 INNER = (
@@ -317,7 +339,18 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         (
             "shared.decode.avro.decoder",
             "import confluent_kafka.serialization",
-            "confluent_kafka belongs to shared.kafka",
+            "confluent_kafka belongs to shared.kafka.engine.confluent, shared.registry, lapwing",
+        ),
+        ("shared.kafka.client", "import confluent_kafka", "belongs to shared.kafka.engine.conf"),
+        (
+            "shared.kafka.client",
+            "from shared.kafka.engine.confluent.errors import client_error",
+            "only shared.kafka.engine chooses a client",
+        ),
+        (
+            "shared.kafka.engine.port",
+            "from confluent_kafka import KafkaError",
+            "belongs to shared.kafka.engine.confluent",
         ),
         (
             "shared.registry",
@@ -409,7 +442,12 @@ def test_a_circle_for_types_only_is_let_through() -> None:
             "import numpy as np\nfrom numba import njit\nfrom shared.kernels.wire import x",
         ),
         ("shared.decode.avro.decoder", "import shared.kernels.wire, shared.events, fastavro, zlib"),
-        ("shared.kafka.client", "from shared.kafka.client import x\nimport confluent_kafka, time"),
+        ("shared.kafka.client", "from shared.kafka.engine.port import x\nimport time"),
+        (
+            "shared.kafka.engine.confluent.errors",
+            "from shared.kafka.engine.confluent.log import LOG\nimport confluent_kafka",
+        ),
+        ("shared.kafka.engine", "from shared.kafka.engine.confluent import ConfluentEngine"),
         (
             "consumer_training.training",
             "import sklearn, joblib, shared.decode.avro.decoder, shared.kafka",

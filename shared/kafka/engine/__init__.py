@@ -1,0 +1,12 @@
+"""Kafka clients under one port, and the place where one is chosen.
+
+Invariant: what lies above knows ``port`` and ``codes`` only, so that another client is a package
+beside ``confluent`` and a line here.
+"""
+
+from __future__ import annotations
+
+from shared.kafka.engine.confluent import ConfluentEngine
+from shared.kafka.engine.port import Engine
+
+DEFAULT: Engine = ConfluentEngine()

@@ -252,6 +252,7 @@ class MemoryProducer:
         self.transaction: Transaction | None = None
         self.queue: list[tuple[str, Record]] = []
         self.refused: ClientError | None = None
+        self.has_gap = False
 
     def put(self, records: Outgoing, row: int) -> tuple[int, ClientError | None]:
         for at in range(row, len(records)):
@@ -277,6 +278,7 @@ class MemoryProducer:
                 partitions = log.topics[topic]
                 partitions[sum(record.key) % len(partitions)].append(record)
             elif self.on_failed is None:
+                self.has_gap = True  # in the numbers of its records, as Kafka counts them
                 self.refused = failure(Code.UNKNOWN_TOPIC_OR_PART, Flags.ABORT)
             else:
                 self.on_failed(failure(Code.UNKNOWN_TOPIC_OR_PART))
@@ -297,6 +299,8 @@ class MemoryProducer:
 
     def begin_transaction(self) -> None:
         self._check("begin_transaction")
+        if self.has_gap:
+            raise failure(Code.LOCAL_FAIL, Flags.FATAL)
         self.transaction = self.engine.log.open[self.identity] = Transaction(self.identity)
 
     def send_positions(

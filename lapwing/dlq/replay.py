@@ -24,7 +24,7 @@ from shared.decode.avro.schema import SchemaInvalid, parse_schema
 from shared.encode.records import encode_records, schema_id_of
 from shared.errors import ConfigError, DataError, TransportError
 from shared.events import Reason
-from shared.kafka import Admin, Publisher, Reader
+from shared.kafka import Admin, Publisher, Reader, topic_bounds
 from shared.kernels.hashing import murmur2_partitions
 from shared.registry import Registry
 from shared.settings import Settings
@@ -313,11 +313,7 @@ def _refuse_replayed(
     """
     asked = [one for one in candidates if not one.refusal]
     topic = settings.topics.input
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     start = _first_possible(asked, low, high)
     records = sum(high[p] - start[p] for p in start)
     note = ""

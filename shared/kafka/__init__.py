@@ -8,6 +8,7 @@ from shared.kafka.admin import (
     ConfigDifference,
     TopicIdentity,
     TopicReport,
+    topic_bounds,
     topic_specs,
 )
 from shared.kafka.client import client_config, translate
@@ -32,6 +33,7 @@ __all__ = [
     "TransactionalSink",
     "client_config",
     "input_limit_bytes",
+    "topic_bounds",
     "topic_specs",
     "translate",
 ]

@@ -380,6 +380,18 @@ class Admin:
         return failure
 
 
+def topic_bounds(settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
+    """Ask once where the partitions of a topic begin and end; see ``Admin.bounds``.
+
+    raises : TopicMismatch when there is no such topic, TransportError
+    """
+    admin = Admin(settings)
+    try:
+        return admin.bounds(topic)
+    finally:
+        admin.close()
+
+
 def _wrong_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> dict[str, LapwingError]:
     return {
         spec.name: TopicMismatch(

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from shared.batch import Position
 from shared.errors import LapwingError, TopicMismatch, TransportError
 from shared.kafka.client import CALL_TIMEOUT_S, LOG, client_config, translate
-from shared.kafka.engine import DEFAULT
+from shared.kafka.engine import engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, TopicSpec
 from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
@@ -112,12 +112,12 @@ class Admin:
         settings: Settings,
         *,
         timeout_s: float = CALL_TIMEOUT_S,
-        engine: Engine = DEFAULT,
+        engine: Engine | None = None,
     ) -> None:
         self.address = settings.bootstrap
         self.timeout_s = timeout_s
         self._settings = settings
-        self._engine = engine
+        self._engine = engine or engine_of(settings)
         self._client = self._connect()
         self._watcher: Consumer | None = None
         self._embedded: bool | None = None

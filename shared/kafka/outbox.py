@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from shared.batch import Outgoing
 from shared.kafka.client import LOG, client_config
-from shared.kafka.engine import DEFAULT
+from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Engine
 from shared.settings import Settings
 
@@ -47,14 +47,14 @@ class Outbox:
         settings: Settings,
         tuning: Mapping[str, str],
         required: Mapping[str, str] | None = None,
-        engine: Engine = DEFAULT,
+        engine: Engine | None = None,
     ) -> None:
         tuning = {"message.max.bytes": str(dead_letter_limit_bytes(settings)), **tuning}
         config = client_config(
             settings, "producer", tuning=tuning, required={**REQUIRED, **(required or {})}
         )
         told = None if "transactional.id" in config else self._not_delivered
-        self.producer = engine.producer(config, _heard, told)
+        self.producer = (engine or engine_of(settings)).producer(config, _heard, told)
         self._closed = False
         self.queued = 0
         self.failed = 0

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from shared.batch import Outgoing
 from shared.errors import LapwingError, TransportError
 from shared.kafka.client import CALL_TIMEOUT_S, translate
-from shared.kafka.engine import DEFAULT
 from shared.kafka.engine.port import ClientError, Engine
 from shared.kafka.outbox import Outbox
 from shared.settings import Settings
@@ -43,7 +42,7 @@ class Publisher:
         *,
         stall_s: float = CALL_TIMEOUT_S,
         stopping: Callable[[], bool] = lambda: False,
-        engine: Engine = DEFAULT,
+        engine: Engine | None = None,
     ) -> None:
         self.stall_s = stall_s
         self._stopping = stopping

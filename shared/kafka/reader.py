@@ -23,7 +23,7 @@ from shared.kafka.client import (
     client_config,
     translate,
 )
-from shared.kafka.engine import DEFAULT
+from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Consumer, Engine, Fetched
 from shared.settings import Settings
 
@@ -44,12 +44,12 @@ class Reader:
         *,
         max_records: int = 5_000,
         stall_s: float = CALL_TIMEOUT_S,
-        engine: Engine = DEFAULT,
+        engine: Engine | None = None,
     ) -> None:
         self.settings = settings
         self.max_records = max_records
         self.stall_s = stall_s
-        self._engine = engine
+        self._engine = engine or engine_of(settings)
         self._admin = Admin(settings, engine=engine)
         self._closed = False
 

@@ -19,7 +19,6 @@ from shared.batch import Outgoing, Position
 from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
 from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
-from shared.kafka.engine import DEFAULT
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Engine
 from shared.kafka.outbox import Outbox
@@ -59,7 +58,7 @@ class TransactionalSink:
         *,
         transaction_timeout_ms: int | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
-        engine: Engine = DEFAULT,
+        engine: Engine | None = None,
     ) -> None:
         self.transactional_id = transactional_id
         self.source = source
@@ -242,7 +241,7 @@ class AtLeastOnceSink:
         source: GroupSource,
         *,
         timeout_s: float = CALL_TIMEOUT_S,
-        engine: Engine = DEFAULT,
+        engine: Engine | None = None,
     ) -> None:
         self.source = source
         self.timeout_s = timeout_s

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from shared.batch import Batch, Position
 from shared.errors import ProducerFenced, TransportError
 from shared.kafka.client import LOG, translate
-from shared.kafka.engine import DEFAULT
+from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Engine
 from shared.kafka.held import HeldRecords
 from shared.kafka.member import Member
@@ -58,13 +58,13 @@ class GroupSource:
         instance_id: str | None = None,
         session_timeout_ms: int | None = None,
         protocol: str | None = None,
-        engine: Engine = DEFAULT,
+        engine: Engine | None = None,
     ) -> None:
         self._member = Member(
             settings,
             group or settings.predict.group,
             topic or settings.topics.input,
-            engine,
+            engine or engine_of(settings),
             instance_id=instance_id,
             session_timeout_ms=session_timeout_ms,
             protocol=protocol,

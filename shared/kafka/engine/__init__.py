@@ -8,5 +8,12 @@ from __future__ import annotations
 
 from shared.kafka.engine.confluent import ConfluentEngine
 from shared.kafka.engine.port import Engine
+from shared.settings import Settings
 
-DEFAULT: Engine = ConfluentEngine()
+ENGINES: dict[str, Engine] = {"confluent": ConfluentEngine()}
+"""The clients that there are, by name."""
+
+
+def engine_of(settings: Settings) -> Engine:
+    """Return the client that a process uses; as long as there is one, no setting chooses it."""
+    return ENGINES["confluent"]

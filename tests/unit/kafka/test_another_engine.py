@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
+from consumer_prediction.connection import KafkaConnection
 from shared.batch import Batch, Blob, Outgoing, Position
 from shared.errors import (
     HistoryGone,
@@ -26,7 +27,9 @@ from shared.kafka import (
     TopicIdentity,
     TopicSpec,
     TransactionalSink,
+    topic_bounds,
 )
+from shared.kafka.engine import ENGINES
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import Engine, Flags
 from shared.kafka.member import unowned
@@ -368,3 +371,23 @@ def test_a_record_that_the_client_refuses_aborts_the_transaction(world: World) -
     sink.send(outgoing(SCORES, [b"fits"]))
     sink.commit({})
     assert world.scores() == [b"fits"]
+
+
+def test_a_client_that_is_chosen_is_that_of_every_door(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENGINES, "confluent", world.port)
+    publisher = Publisher(SETTINGS)
+    publisher.send(outgoing(INPUT, numbered(0, 30)))
+    assert publisher.flush(1.0) == 0
+    connection = KafkaConnection(SETTINGS)
+    connection.source.subscribe(Log())
+    batches = polled(connection.source, 30)
+    sink = connection.sink()
+    sink.send(outgoing(SCORES, values(batches)))
+    sink.commit(after(batches))
+    assert sorted(values(list(Reader(SETTINGS).read(SCORES)))) == numbered(0, 30)
+    assert set(Admin(SETTINGS).lag("g", INPUT).values()) == {0}
+    assert topic_bounds(SETTINGS, INPUT) == ({0: 0, 1: 0, 2: 0}, world.committed())
+    sink.close()
+    connection.source.close()

@@ -1,6 +1,6 @@
 """The Kafka door: everything that speaks to a broker, and nothing else does.
 
-Invariant: batches of columns come in and go out; every error that leaves is one of ``shared.errors``.
+Invariant: batches of columns come in and go out; every error that leaves is of ``shared.errors``.
 """
 
 from shared.kafka.admin import (

@@ -157,7 +157,10 @@ class Admin:
         )
 
     def partitions(self, topic: str) -> int:
-        """Return how many partitions a topic has; raises TopicMismatch when there is no such topic."""
+        """Return how many partitions a topic has.
+
+        raises : TopicMismatch when there is no such topic, TransportError
+        """
         count = self._partition_counts().get(topic)
         if count is None:
             raise TopicMismatch(
@@ -170,9 +173,9 @@ class Admin:
         nothing at or beyond it is decided and readable yet.
         """
         bounds = self._bounds(topic)
-        return {p: low for p, (low, _) in bounds.items()}, {
-            p: high for p, (_, high) in bounds.items()
-        }
+        lows = {partition: low for partition, (low, _) in bounds.items()}
+        highs = {partition: high for partition, (_, high) in bounds.items()}
+        return lows, highs
 
     def start_offsets(self, topic: str) -> dict[int, int]:
         """Return the first offset that each partition still holds."""

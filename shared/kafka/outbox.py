@@ -1,6 +1,6 @@
 """How columns get into a producer's queue, and the configuration that every producer here shares.
 
-Invariant: rows are queued in order; a full queue is waited for, with a deadline, and never skips a row.
+Invariant: rows are queued in order; a full queue is waited for, with a deadline, and skips no row.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Outbox:
 
     @property
     def acknowledged(self) -> int:
-        """Records that the broker has confirmed; never too high, and exact once nothing is waiting."""
+        """Records that the broker has confirmed; never too high, exact once nothing is waiting."""
         return max(0, self.queued - self.failed - self.waiting)
 
     def put(

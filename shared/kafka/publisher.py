@@ -1,7 +1,7 @@
 """A plain idempotent producer for the replay: no transactions, no positions, an honest count.
 
-Invariant: every record given to ``send`` is in the end acknowledged, failed or still waiting, and counted
-     as exactly one of them.
+Invariant: every record given to ``send`` is in the end acknowledged, failed or still waiting, and
+counted as exactly one of them.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Publisher:
 
     @property
     def acknowledged(self) -> int:
-        """Records confirmed by the broker; never too high, exact after a flush that left nothing."""
+        """Records that the broker has confirmed; never too high, exact when all is flushed."""
         return self.counts().acknowledged
 
     @property

@@ -20,7 +20,7 @@ from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt
 from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.port import ClientError, Engine
+from shared.kafka.engine.port import ClientError, Engine, Flags
 from shared.kafka.outbox import Outbox
 from shared.kafka.source import GroupSource
 from shared.settings import Settings
@@ -228,7 +228,7 @@ class TransactionalSink:
 
 
 class AtLeastOnceSink:
-    """``shared.ports.Sink`` without transactions: positions follow once every record is acknowledged.
+    """``shared.ports.Sink`` without transactions: positions follow when all is acknowledged.
 
     Nothing is lost; after a failure some records come twice, with the same event id.
 
@@ -298,7 +298,7 @@ def _is_refusal(error: ClientError) -> bool:
     """Tell whether the client itself refused the record, so that the transaction's end is still
     open to decide.
     """
-    return error.code in _REFUSALS
+    return error.code in _REFUSALS and Flags.FATAL not in error.flags
 
 
 _REFUSALS = frozenset(

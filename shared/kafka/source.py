@@ -214,7 +214,7 @@ class GroupSource:
         """Keep what goes wrong for the end of poll()."""
         try:
             call()
-        except BaseException as error:  # noqa: BLE001 - raised again by _receive, also a KeyboardInterrupt
+        except BaseException as error:  # noqa: BLE001 - _receive raises it, also KeyboardInterrupt
             self._failure = self._failure or error
 
     # -- inside ------------------------------------------------------------------------------------

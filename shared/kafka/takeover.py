@@ -1,8 +1,8 @@
 """How new partitions are taken over: positions asked for, the listener told, reading begun where it
 says.
 
-Invariant: a partition starts only after ``assigned`` said where; while one cannot be taken over yet,
-those which are owned go on.
+Invariant: a partition starts only after ``assigned`` said where; while one cannot be taken over
+yet, those which are owned go on.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where partitions end: what the client has heard, and what a broker that is asked answers later."""
+"""Where partitions end: what the client has heard, and what a broker answers later."""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ class GroupEvents(Protocol):
     """
 
     def assigned(self, partitions: Sequence[int]) -> None:
-        """These partitions may be started, now or later; answer with ``start`` now, also of none."""
+        """These partitions may be started, now or later; answer with ``start``, also of none."""
         ...
 
     def revoked(self, partitions: Sequence[int]) -> None:

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 
 from shared.batch import Position
 from shared.errors import LapwingError, TopicMismatch, TransportError
-from shared.kafka.client import CALL_TIMEOUT_S, LOG, client_config, translate
+from shared.kafka.client import (
+    CALL_TIMEOUT_S,
+    client_config,
+    log_complaint,
+    place_of,
+    translate,
+)
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, TopicSpec
@@ -227,8 +233,7 @@ class Admin:
                 return consumer.committed(topic, partitions, _left_s(deadline))
             except ClientError as error:
                 if error.code not in _COORDINATOR_COMES or time.monotonic() + RETRY_S >= deadline:
-                    place = topic if error.partition is None else f"{topic}[{error.partition}]"
-                    doing = f"asking for the positions of group {group} in {place}"
+                    doing = f"asking for the positions of group {group} in {place_of(error, topic)}"
                     raise translate(error, f"{doing} at {self.address}") from error
             time.sleep(RETRY_S)
 
@@ -359,7 +364,7 @@ class Admin:
             "isolation.level": "read_committed",
         }
         config = client_config(self._settings, "consumer", required=required)
-        return self._engine.consumer(config, _heard)
+        return self._engine.consumer(config, log_complaint)
 
     def _connect(self) -> AdminClient:
         return self._engine.admin(client_config(self._settings, "admin"))
@@ -405,11 +410,6 @@ def _wrong_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> dict[
         for spec in specs
         if found.get(spec.name, spec.partitions) != spec.partitions
     }
-
-
-def _heard(error: ClientError) -> None:
-    """Take note; whoever asks is told by the answer to the call."""
-    LOG.debug("%s", error.text)
 
 
 def _left_s(deadline: float) -> float:

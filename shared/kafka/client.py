@@ -119,6 +119,19 @@ class ClientErrors:
             self.outage_s = time.monotonic()
 
 
+def log_complaint(error: ClientError) -> None:
+    """Take note of what a client complains about by itself, where whoever calls it is told anyway.
+
+    Without a callback the client would write each complaint to its log once more.
+    """
+    LOG.debug("%s", error.text)
+
+
+def place_of(error: ClientError, topic: str) -> str:
+    """Return the topic that an error is about, with the partition where there is one."""
+    return topic if error.partition is None else f"{topic}[{error.partition}]"
+
+
 def translate(error: ClientError, doing: str) -> LapwingError:
     """Turn an error of a client into the tree of ``shared.errors``; the one place that does.
 

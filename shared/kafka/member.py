@@ -19,6 +19,7 @@ from shared.kafka.client import (
     LOG,
     ClientErrors,
     client_config,
+    place_of,
     translate,
 )
 from shared.kafka.ends import PartitionEnds
@@ -182,8 +183,7 @@ class Member:
         try:
             yield
         except ClientError as error:
-            place = self.topic if error.partition is None else f"{self.topic}[{error.partition}]"
-            where = f"({place}, group {self.group}, at {self.address})"
+            where = f"({place_of(error, self.topic)}, group {self.group}, at {self.address})"
             raise translate(error, f"{doing} {where}") from error
 
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from shared.batch import Outgoing
-from shared.kafka.client import LOG, client_config
+from shared.kafka.client import LOG, client_config, log_complaint
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Engine
 from shared.settings import Settings
@@ -54,7 +54,7 @@ class Outbox:
             settings, "producer", tuning=tuning, required={**REQUIRED, **(required or {})}
         )
         told = None if "transactional.id" in config else self._not_delivered
-        self.producer = (engine or engine_of(settings)).producer(config, _heard, told)
+        self.producer = (engine or engine_of(settings)).producer(config, log_complaint, told)
         self._closed = False
         self.queued = 0
         self.failed = 0
@@ -127,8 +127,3 @@ class Outbox:
     def _not_delivered(self, error: ClientError) -> None:
         self.failed += 1
         self.first_error = self.first_error or error
-
-
-def _heard(error: ClientError) -> None:
-    """Take note; without a callback the client would write each complaint to its log once more."""
-    LOG.debug("%s", error.text)

@@ -19,8 +19,9 @@ from shared.kafka.client import (
     CALL_TIMEOUT_S,
     CONSUMER_REQUIRED,
     CONSUMER_TUNING,
-    LOG,
     client_config,
+    log_complaint,
+    place_of,
     translate,
 )
 from shared.kafka.engine import engine_of
@@ -159,7 +160,7 @@ class Reader:
     def _consumer(self, topic: str, start: Mapping[int, int]) -> Iterator[Consumer]:
         required = _REQUIRED | {"group.id": "lapwing-reader"}
         config = client_config(self.settings, "consumer", tuning=CONSUMER_TUNING, required=required)
-        consumer = self._engine.consumer(config, _heard)
+        consumer = self._engine.consumer(config, log_complaint)
         try:
             with self._doing(topic):
                 consumer.start(topic, start)
@@ -180,10 +181,5 @@ class Reader:
         try:
             yield
         except ClientError as error:
-            place = topic if error.partition is None else f"{topic}[{error.partition}]"
+            place = place_of(error, topic)
             raise translate(error, f"reading {place} of {self.settings.bootstrap}") from error
-
-
-def _heard(error: ClientError) -> None:
-    """Take note; a read that stalls says so itself."""
-    LOG.debug("%s", error.text)

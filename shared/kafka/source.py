@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shared.batch import Batch, Position
 from shared.errors import ProducerFenced, TransportError
-from shared.kafka.client import LOG, translate
+from shared.kafka.client import LOG, place_of, translate
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Engine
 from shared.kafka.held import HeldRecords
@@ -248,8 +248,7 @@ class GroupSource:
         return fetched.errors
 
     def _translated(self, error: ClientError) -> BaseException:
-        place = self.topic if error.partition is None else f"{self.topic}[{error.partition}]"
-        return translate(error, f"reading {place} of {self.address}")
+        return translate(error, f"reading {place_of(error, self.topic)} of {self.address}")
 
     def _rejoin(self, fenced: ProducerFenced) -> None:
         """Join anew after an outage in which this member fenced itself: a request under its old id,

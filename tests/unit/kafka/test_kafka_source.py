@@ -520,6 +520,14 @@ def test_nothing_is_done_where_every_partition_has_an_owner(stage: Stage) -> Non
     assert len(stage.clients) == 1
 
 
+def test_nothing_is_done_where_nobody_tells_who_has_what(stage: Stage) -> None:
+    stage.own(0)
+    stage.engine.unowned, stage.engine.answers = {2}, False
+    stage.now_s += 600.0
+    stage.poll()
+    assert len(stage.clients) == 1
+
+
 def test_closing_tells_nobody(stage: Stage) -> None:
     stage.own(0)
     stage.source.close()

@@ -8,11 +8,11 @@ from shared.kafka.admin import (
     ConfigDifference,
     TopicIdentity,
     TopicReport,
+    TopicSpec,
     topic_bounds,
     topic_specs,
 )
 from shared.kafka.client import client_config, translate
-from shared.kafka.engine.port import TopicSpec
 from shared.kafka.outbox import input_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader

@@ -22,7 +22,7 @@ from shared.kafka.client import (
 )
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, TopicSpec
+from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, NewTopic
 from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
 from shared.settings import Settings
 
@@ -38,6 +38,16 @@ _COORDINATOR_COMES = (
     Code.COORDINATOR_LOAD_IN_PROGRESS,
 )
 RETRY_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it should be."""
+
+    name: str
+    partitions: int
+    replication: int
+    config: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +283,10 @@ class Admin:
                 s.name: TopicMismatch(f"the embedded broker has no topic {s.name}, and {why}")
                 for s in specs
             }
+        wanted = [NewTopic(s.name, s.partitions, s.replication, s.config) for s in specs]
         created, refused = [], dict[str, LapwingError]()
         with self._answer("creating topics") as client:
-            answers = client.create_topics(specs, self.timeout_s)
+            answers = client.create_topics(wanted, self.timeout_s)
         for name, error in answers.items():
             if error is None:
                 created.append(name)

@@ -22,8 +22,8 @@ from shared.kafka.engine.port import (
     Flags,
     Group,
     GroupEvents,
+    NewTopic,
     Topic,
-    TopicSpec,
 )
 from tests.support.fakes import MemoryLog, Record, Transaction
 
@@ -360,12 +360,12 @@ class MemoryAdmin:
         return Cluster("memory", {name: known.get(name, unknown) for name in names})
 
     def create_topics(
-        self, specs: Sequence[TopicSpec], timeout_s: float
+        self, topics: Sequence[NewTopic], timeout_s: float
     ) -> dict[str, ClientError | None]:
         self.engine.check_up()
-        for spec in specs:
-            self.engine.log.topics[spec.name] = [[] for _ in range(spec.partitions)]
-        return {spec.name: None for spec in specs}
+        for topic in topics:
+            self.engine.log.topics[topic.name] = [[] for _ in range(topic.partitions)]
+        return {topic.name: None for topic in topics}
 
     def topic_identity(self, topic: str, timeout_s: float) -> tuple[int, str]:
         return len(self.engine.partitions(topic)), f"id of {topic}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import NamedTuple, Protocol
 
@@ -46,14 +45,13 @@ class ClientError(Exception):
         self.partition = partition
 
 
-@dataclass(frozen=True, slots=True)
-class TopicSpec:
-    """A topic as it should be."""
+class NewTopic(NamedTuple):
+    """A topic that is to be made."""
 
     name: str
     partitions: int
     replication: int
-    config: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, str]
 
 
 class Fetched(NamedTuple):
@@ -248,7 +246,7 @@ class AdminClient(Protocol):
         ...
 
     def create_topics(
-        self, specs: Sequence[TopicSpec], timeout_s: float
+        self, topics: Sequence[NewTopic], timeout_s: float
     ) -> Mapping[str, ClientError | None]:
         """Make topics; return for each None, or why it was not made."""
         ...

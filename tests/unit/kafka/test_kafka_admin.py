@@ -5,9 +5,9 @@ import pytest
 from shared.batch import Position
 from shared.errors import ConfigError, LapwingError, TopicMismatch, TransportError
 from shared.kafka import admin as doors
-from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity
+from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity, TopicSpec
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.port import ClientError, Cluster, Topic, TopicSpec
+from shared.kafka.engine.port import ClientError, Cluster, Topic
 from shared.settings import Settings
 
 LATE = ClientError(Code.LOCAL_TIMED_OUT, "Timed out waiting for controller")
@@ -28,11 +28,11 @@ class Client:
             raise self.identity
         return self.identity
 
-    def create_topics(self, specs, timeout_s):
-        for spec in specs:
-            if self.made.get(spec.name) is None:
-                self.topics[spec.name] = Topic(spec.partitions, True, None)
-        return {spec.name: self.made.get(spec.name) for spec in specs}
+    def create_topics(self, topics, timeout_s):
+        for one in topics:
+            if self.made.get(one.name) is None:
+                self.topics[one.name] = Topic(one.partitions, True, None)
+        return {one.name: self.made.get(one.name) for one in topics}
 
     def topic_settings(self, topics, timeout_s):
         return {topic: self.settings.get(topic, {}) for topic in topics}

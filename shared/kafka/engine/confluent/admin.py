@@ -19,12 +19,14 @@ from confluent_kafka import (
 from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its stubs
     AdminClient,
     ConfigResource,
-    NewTopic,
     OffsetSpec,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its stubs
+    NewTopic as LibraryTopic,
 )
 
 from shared.kafka.engine.confluent.errors import client_error, failures, no_answer, open_client
-from shared.kafka.engine.port import ClientError, Cluster, Group, Topic, TopicSpec
+from shared.kafka.engine.port import ClientError, Cluster, Group, NewTopic, Topic
 
 Answer = TypeVar("Answer")
 
@@ -49,11 +51,11 @@ class ConfluentAdmin:
         return Cluster(str(found.cluster_id or ""), topics)
 
     def create_topics(
-        self, specs: Sequence[TopicSpec], timeout_s: float
+        self, topics: Sequence[NewTopic], timeout_s: float
     ) -> Mapping[str, ClientError | None]:
         """Make topics; see AdminClient."""
         wanted = [
-            NewTopic(s.name, s.partitions, s.replication, config=dict(s.config)) for s in specs
+            LibraryTopic(t.name, t.partitions, t.replication, config=dict(t.config)) for t in topics
         ]
         with failures():
             answers = self._client.create_topics(

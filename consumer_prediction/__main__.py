@@ -72,13 +72,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _work(settings: Settings, stopping: Stopping) -> None:
     arm(os.environ.get("LAPWING_FAILPOINT", ""), lambda: os.kill(os.getpid(), signal.SIGKILL))
-    from consumer_prediction.opening import Opening
+    from consumer_prediction.connection import KafkaConnection
 
-    opening = Opening(settings)
+    connection = KafkaConnection(settings)
     with _quick_imports():
         from consumer_prediction.service import run
         from shared.counters import Counters
-    run(settings, Counters(), opening, stopping)
+    run(settings, Counters(), connection, stopping)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from shared.errors import (
     GuardError,
     ProducerFenced,
     TransactionAborted,
-    TransactionUndecided,
+    TransactionInDoubt,
     TransportError,
 )
 from shared.events import Activation
@@ -109,7 +109,7 @@ class PredictionLoop:
         except TransactionAborted as error:
             self.outage.suspect(error)
             self._invalidate("transaction aborted", error)
-        except TransactionUndecided as error:
+        except TransactionInDoubt as error:
             self.outage.suspect(error)
             self._invalidate("transaction undecided", error, undecided=True)
         except ProducerFenced:
@@ -221,7 +221,7 @@ class PredictionLoop:
         for place, batch in enumerate(batches if not self.transaction.broken else ()):
             try:
                 self._take(batch)
-            except (TransactionAborted, TransactionUndecided, ProducerFenced):
+            except (TransactionAborted, TransactionInDoubt, ProducerFenced):
                 raise
             except TransportError as error:
                 self._held = list(batches[place:])

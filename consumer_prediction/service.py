@@ -15,11 +15,11 @@ from typing import Any
 import structlog
 
 import schemas
+from consumer_prediction.connection import KafkaConnection
 from consumer_prediction.doors import Doors
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import SETTLE_S, PredictionLoop
 from consumer_prediction.models import ModelVolume
-from consumer_prediction.opening import Opening
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
 from consumer_prediction.rejections import Rejections
@@ -114,7 +114,10 @@ class ActivationLog:
 
 
 def run(
-    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+    settings: Settings,
+    counters: Counters,
+    connection: KafkaConnection,
+    stopping: Callable[[], bool],
 ) -> None:
     """Score until stopping() says so.
 
@@ -122,7 +125,7 @@ def run(
              a guard has stopped it
     """
     try:
-        _run(settings, counters, opening, stopping)
+        _run(settings, counters, connection, stopping)
     except GuardError as error:
         log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
         raise
@@ -144,7 +147,10 @@ def _twin(settings: Settings) -> str:
 
 
 def _run(
-    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+    settings: Settings,
+    counters: Counters,
+    connection: KafkaConnection,
+    stopping: Callable[[], bool],
 ) -> None:
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
@@ -159,7 +165,9 @@ def _run(
             settings.topics.input,
         )
         found = _found(settings, retry)
-        loop = None if found is None else _loop(settings, counters, opening, models, found, retry)
+        loop = (
+            None if found is None else _loop(settings, counters, connection, models, found, retry)
+        )
         if found is None or loop is None:
             return
         readiness.loop = loop
@@ -212,7 +220,7 @@ def _found(settings: Settings, retry: Retry) -> _Found | None:
 def _loop(
     settings: Settings,
     counters: Counters,
-    opening: Opening,
+    connection: KafkaConnection,
     models: ModelVolume,
     found: _Found,
     retry: Retry,
@@ -225,8 +233,8 @@ def _loop(
     )
     keys = KeyCheck(settings.input.partitioner, topic.partitions)
     doors = Doors(
-        source=GuardedSource(opening.source, found.watch, keys, scored),
-        open_sink=opening.sink,
+        source=GuardedSource(connection.source, found.watch, keys, scored),
+        open_sink=connection.sink,
         decoder=open_decoder(settings.input, registry, time.monotonic, _met),
         models=models,
         history=history,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from shared.batch import Outgoing, Position
-from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
 from shared.ports import Sink
 from shared.scoring.scorer import Outcome
 
@@ -52,7 +52,7 @@ class Transaction:
     def send(self, records: Sequence[Outgoing]) -> None:
         """Send records within the transaction; the first ones open it.
 
-        raises : TransactionAborted when the sink does not take them; TransactionUndecided,
+        raises : TransactionAborted when the sink does not take them; TransactionInDoubt,
                  ProducerFenced
         """
         if self._began_s is None:
@@ -105,7 +105,7 @@ class Transaction:
         """Whatever keeps a sink from taking records or positions, they have to come again."""
         try:
             call()
-        except (TransactionAborted, TransactionUndecided, ProducerFenced):
+        except (TransactionAborted, TransactionInDoubt, ProducerFenced):
             raise
         except TransportError as error:
             raise TransactionAborted(str(error)) from error

@@ -128,7 +128,7 @@ class Sink(Protocol):
     def send(self, records: Outgoing) -> None:
         """Queue records within the open transaction; opens one if there is none.
 
-        raises : TransactionAborted, TransactionUndecided, ProducerFenced, TransportError
+        raises : TransactionAborted, TransactionInDoubt, ProducerFenced, TransportError
         """
         ...
 
@@ -136,14 +136,14 @@ class Sink(Protocol):
         """Make all records since the last commit and the input positions visible together.
 
         positions : {partition: next offset and metadata}
-        raises    : TransactionAborted, TransactionUndecided, ProducerFenced, TransportError
+        raises    : TransactionAborted, TransactionInDoubt, ProducerFenced, TransportError
         """
         ...
 
     def abort(self) -> None:
         """Drop everything since the last commit.
 
-        raises : TransactionUndecided, ProducerFenced
+        raises : TransactionInDoubt, ProducerFenced
         """
         ...
 

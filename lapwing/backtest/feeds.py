@@ -286,14 +286,10 @@ def _bound(side: str, by_time: bool, text: str) -> int | None:
 
 def _open_topic(settings: Settings, text: str) -> Feed:
     from consumer_training.topic import input_decoder
-    from shared.kafka import Admin, Reader
+    from shared.kafka import Reader, topic_bounds
 
     wanted, topic = parse_range(text), settings.topics.input
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     start, stop, notes = dict(low), dict(high), []
     if not wanted.by_time:
         first, last = (

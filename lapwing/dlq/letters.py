@@ -16,7 +16,7 @@ from shared.batch import Batch, Headers
 from shared.encode.dead_letters import PREFIX, REASON
 from shared.errors import ConfigError
 from shared.events import Reason
-from shared.kafka import Admin, Reader
+from shared.kafka import Reader, topic_bounds
 from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from shared.settings import Settings
 from shared.wording import second
@@ -178,11 +178,7 @@ def find(settings: Settings, partition: int, offset: int) -> Letter:
     raises : ConfigError that says what the partition holds, TransportError, TopicMismatch
     """
     topic = settings.topics.dead_letters
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     if partition not in low:
         raise ConfigError(
             f"{topic} has no partition {partition}; it has {', '.join(map(str, sorted(low)))}"

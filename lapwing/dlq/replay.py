@@ -24,7 +24,7 @@ from lapwing.dlq.letters import REPLAYED_FROM, Letter, find, moment, scan
 from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError, TransportError
 from shared.events import Reason
-from shared.kafka import Admin, Publisher, Reader
+from shared.kafka import Admin, Publisher, Reader, topic_bounds
 from shared.settings import Settings
 
 LOOKED_AT = 200_000
@@ -157,11 +157,7 @@ def _refuse_replayed(
     """
     asked = [one for one in candidates if not one.refusal]
     topic = settings.topics.input
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     start = _first_possible(asked, low, high)
     records = sum(high[p] - start[p] for p in start)
     notes = []

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from lapwing.inspect.records import Record, Sample
 from shared.batch import Batch
 from shared.encode.records import schema_id_of
-from shared.kafka import Admin, Reader
+from shared.kafka import Reader, topic_bounds
 from shared.registry import Registry
 from shared.settings import Settings
 
@@ -23,11 +23,7 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
 
     raises : TopicMismatch where there is no such topic, TransportError
     """
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     records = newest(_read(settings, topic, low, high, limit), limit)
     registry = Registry(settings.registry)
     ids = {i for record in records if (i := schema_id_of(record.value)) is not None}

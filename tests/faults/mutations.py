@@ -90,7 +90,7 @@ def _run(tree: Path, *arguments: str) -> None:
     )
 
 
-LOOP, OPENING = "consumer_prediction/loop.py", "consumer_prediction/opening.py"
+LOOP, CONNECTION = "consumer_prediction/loop.py", "consumer_prediction/connection.py"
 SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
 GATES = "shared/decode/kernels/gate_checks.py"
@@ -138,7 +138,7 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "producer.send_offsets_to_transaction(offsets, membership, self._decide_s)",
+                "producer.send_positions(topic, positions, membership, self._decide_s)",
                 "self.source.commit(positions)",
             ),
         ),
@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "no transactions",
-        (Edit(OPENING, 'if self._settings.predict.delivery == "at-least-once":', "if True:"),),
+        (Edit(CONNECTION, 'if self._settings.predict.delivery == "at-least-once":', "if True:"),),
         (KILLS,),
     ),
     Mutant(
@@ -194,7 +194,7 @@ MUTANTS = (
         "a dead predictor's transaction stays open for minutes",
         (
             Edit(
-                OPENING,
+                CONNECTION,
                 "transaction_timeout_ms=self._settings.predict.transaction_timeout_ms,",
                 "transaction_timeout_ms=300_000,",
             ),
@@ -207,8 +207,7 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "        self._dead = TransactionUndecided(str(failure))\n        return"
-                " self._dead",
+                "        self._dead = TransactionInDoubt(str(failure))\n        return self._dead",
                 "        return TransactionAborted(str(failure))",
             ),
         ),

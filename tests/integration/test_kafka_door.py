@@ -31,8 +31,8 @@ from shared.kafka import (
     TransactionalSink,
     topic_specs,
 )
-from shared.kafka.client import client_config
-from shared.kafka.membership import unowned
+from shared.kafka.engine import engine_of
+from shared.kafka.member import unowned
 from shared.settings import Settings
 from tests.support.services.records import (
     Log,
@@ -98,12 +98,12 @@ def test_another_partition_count_is_refused_with_both_counts(ready: Settings) ->
 def test_asking_about_a_topic_creates_none(ready: Settings, kafka: str) -> None:
     """The broker creates topics by itself, as Kafka does unless told otherwise."""
     missing = f"{ready.topics.dataset}-missing"
-    admin, watcher = Admin(ready), AdminClient(client_config(ready))
+    admin = Admin(ready)
     plain = AdminClient({"bootstrap.servers": kafka, "allow.auto.create.topics": False})
     for ask in (admin.partitions, admin.identity, admin.end_offsets):
         with pytest.raises(TopicMismatch, match=missing):
             ask(missing)
-    assert unowned(watcher, "nobody", missing) == set()
+    assert unowned(ready, engine_of(ready), "nobody", missing) == set()
     publisher = Publisher(ready)
     publisher.send(Outgoing(missing, Blob.join([b"v"]), Blob.join([b"k"])))
     publisher.flush(2.0)

@@ -42,9 +42,7 @@ CODE = [
 ]
 LONGEST = 500
 TO_BE_SPLIT = {
-    "shared/kafka/source.py",
     "shared/quality/kernels/quality_rows.py",
-    "tests/unit/decode/test_codec.py",
     "tests/unit/kafka/test_kafka_source.py",
     "tests/unit/lapwing/test_dlq.py",
 }

@@ -358,20 +358,11 @@ class Doors:
     """Admin, reader and registry of one topic with two partitions."""
 
     def __init__(self, monkeypatch, low, high):
-        self.low, self.high, self.asked = low, high, []
+        self.asked = []
         self.batch = records(("cpu",), [("a", 0, 1), ("a", 5, 2)])
-        monkeypatch.setattr("shared.kafka.Admin", lambda settings: self)
+        monkeypatch.setattr("shared.kafka.topic_bounds", lambda settings, topic: (low, high))
         monkeypatch.setattr("shared.kafka.Reader", lambda settings, max_records: self)
         monkeypatch.setattr("consumer_training.topic.input_decoder", lambda settings: DECODER)
-
-    def start_offsets(self, topic):
-        return dict(self.low)
-
-    def end_offsets(self, topic):
-        return dict(self.high)
-
-    def close(self):
-        pass
 
     def read(self, topic, start, stop):
         self.asked.append((topic, start, stop))

@@ -26,7 +26,7 @@ from shared.kafka import (
     TopicSpec,
     topic_specs,
 )
-from shared.kafka.outbox import split
+from shared.kafka.engine.confluent.producer import split
 from shared.settings import Settings
 
 PARTITIONS = 3

@@ -13,10 +13,10 @@ from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import PredictionLoop
 from shared.batch import Position
 from shared.errors import (
-    ForeignPartitioner,
     GuardError,
     HistoryGone,
     NewerVersion,
+    PartitionerMismatch,
     PositionGone,
     SchemaNotAllowed,
     TopicMismatch,
@@ -435,7 +435,7 @@ def test_a_foreign_producer_stops_the_loop(world):
     loop = guarded(world, Cluster(), "murmur2")
     drive_until_open(world, loop)
     world.log.append(TOPICS.input, 1 - owner, metric_event("alpha", 50, 1.0), b"alpha")
-    with pytest.raises(ForeignPartitioner, match=rf"\[{1 - owner}\]@1: the key b'alpha'"):
+    with pytest.raises(PartitionerMismatch, match=rf"\[{1 - owner}\]@1: the key b'alpha'"):
         drive(world, loop)
     assert world.log.committed
     assert_nothing_half_done(world, loop)

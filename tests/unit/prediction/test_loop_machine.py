@@ -31,7 +31,7 @@ from hypothesis.stateful import (
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.ownership import Owned, take_over
 from consumer_prediction.transaction import Transaction
-from shared.errors import TransactionUndecided, TransportError
+from shared.errors import TransactionInDoubt, TransportError
 from shared.events import Detector
 from shared.snapshots import SnapshotFolder
 from tests.support.loop_cluster import SLOTS, Cluster, MemberSink, Wrong, drive
@@ -313,7 +313,7 @@ def undecided_taken_for_committed(patch: pytest.MonkeyPatch) -> None:
         def believe(call):
             try:
                 or_abort(call)
-            except TransactionUndecided:
+            except TransactionInDoubt:
                 self.sink = self._open_sink()
 
         self._or_abort = believe

@@ -6,7 +6,7 @@ import pytest
 
 from consumer_prediction.transaction import Transaction
 from shared.batch import Position
-from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
 
 POSITIONS = {0: Position(7, "")}
 
@@ -88,7 +88,7 @@ def test_whatever_keeps_a_sink_from_taking_something_is_an_abort(transaction, ca
         deliver(transaction)
 
 
-@pytest.mark.parametrize("error", [TransactionAborted, TransactionUndecided, ProducerFenced])
+@pytest.mark.parametrize("error", [TransactionAborted, TransactionInDoubt, ProducerFenced])
 def test_what_a_sink_says_of_a_transaction_stays_what_it_is(transaction, error):
     transaction.sink.failures["commit"] = raised = error("why")
     with pytest.raises(error) as caught:

@@ -1,9 +1,9 @@
 """A predictor's membership and its sink, opened while Python still loads the kernels.
 
-Law: nothing that loads a kernel is imported here. The broker takes half a second to end what a
-     predecessor left open, and the
-kernels take a second of the processor: one beside the other, a killed predictor is back that much
-earlier.
+Invariant: nothing that loads a kernel is imported here.
+
+The broker takes half a second to end what a predecessor left open, and the kernels take a second of
+the processor: one beside the other, a killed predictor is back that much earlier.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from shared.retry import in_background
 from shared.settings import Settings
 
 
-class Opening:
+class KafkaConnection:
     """The member of the group, not joined yet, and the first sink of its transactional.id.
 
     raises : ConfigError
@@ -33,7 +33,7 @@ class Opening:
             instance_id=f"{settings.predict.group}-{settings.slot}" if settings.slot else None,
             session_timeout_ms=settings.predict.session_timeout_ms,
         )
-        self._first: Future[Sink] | None = in_background(self._open, "opening")
+        self._first: Future[Sink] | None = in_background(self._open, "connecting")
 
     def sink(self) -> Sink:
         """Return the first sink once it is open; a new one at each later call.

@@ -11,7 +11,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The interpreter of the virtual environment; `make PYTHON=/path/to/python3.12 demo` names another one.
 PYTHON ?=
-# Passed on: `make demo ARGS="--once --json"`, `make unit ARGS="-k codec"`.
+# Passed on: `make demo ARGS="--once --json"`, `make unit ARGS="-k avro"`.
 ARGS ?=
 
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
@@ -62,7 +62,7 @@ test-all: ## every test there is, but for compose-test and mutants
 	$(call parts,test test-rest)
 
 .PHONY: unit
-unit: install ## unit tests, compiled kernels (ARGS="-k codec")
+unit: install ## unit tests, compiled kernels (ARGS="-k avro")
 	@$(PYTEST) $(SPREAD) tests/unit $(ARGS)
 
 .PHONY: unit-nojit

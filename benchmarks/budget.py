@@ -27,6 +27,7 @@ from benchmarks.fleet.hosts import generate
 from benchmarks.nab.corpus import read_corpus
 from shared.ensemble.fold import EnsembleParams, limits_for
 from shared.errors import LapwingError
+from shared.kernels.units import DAY_MS
 
 Floats = npt.NDArray[np.float64]
 
@@ -34,7 +35,6 @@ ASKED = (0.1, 0.5, 1.0)
 FACTOR = 1.5
 """The goal: given alarms are within this factor of the asked ones."""
 
-DAY_MS = 86_400_000
 CATEGORY = "realAWSCloudwatch"
 
 

@@ -19,14 +19,14 @@ class Told(NamedTuple):
     """What is said of an entity's rows.
 
     score, severity, threshold : float64 (n,)  NaN while warming up
-    alarm                      : bool (n,)     an episode opens or becomes worse
+    is_anomaly                 : bool (n,)     an episode opens or becomes worse
     opened                     : bool (n,)     an episode opens
     """
 
     score: Floats
     severity: Floats
     threshold: Floats
-    alarm: npt.NDArray[np.bool_]
+    is_anomaly: npt.NDArray[np.bool_]
     opened: npt.NDArray[np.bool_]
 
 

@@ -22,7 +22,7 @@ import sklearn
 from consumer_training.estimators import fit
 from consumer_training.history import Rows
 from consumer_training.training import TRAIN, UNUSED, feature_blocks, train
-from producer.fleet import generate
+from producer.generated.fleet import generate
 from shared.events import Detector
 from shared.models.model import Forest, Svm
 from shared.settings import FeatureSettings, TrainSettings

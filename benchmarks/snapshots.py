@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.scoring.state import PartitionState, fold
 from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail
 from shared.snapshots.frames import Marks, Room, Selection

@@ -4,44 +4,81 @@ environment or ``--config``.
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from shared.errors import LapwingError
+import typer
+
+from shared.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
 from shared.failpoints import arm
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+
+class Delivery(StrEnum):
+    """How often a result may come."""
+
+    EXACTLY_ONCE = "exactly-once"
+    AT_LEAST_ONCE = "at-least-once"
+
+
+def predict(
+    context: typer.Context,
+    config: SettingsFile = None,
+    delivery: Annotated[
+        Delivery | None, typer.Option("--delivery", help="predict.delivery")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="NAME", help="predict.group: the consumer group."),
+    ] = None,
+    slot: Annotated[
+        str | None,
+        typer.Option(
+            "--slot",
+            metavar="NAME",
+            help="slot: stable name of this predictor, another one for each.",
+        ),
+    ] = None,
+    models_dir: Annotated[
+        Path | None, typer.Option("--models-dir", metavar="DIR", help="models_dir")
+    ] = None,
+    state_dir: Annotated[
+        Path | None, typer.Option("--state-dir", metavar="DIR", help="state_dir")
+    ] = None,
+) -> None:
+    """Score every event of the input topic, in real time."""
+    flags = given(
+        slot=slot,
+        models_dir=models_dir,
+        state_dir=state_dir,
+        predict=given(delivery=delivery, group=group),
+    )
+    raise typer.Exit(serve("predict", Overrides.of(context, config), flags, _work))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the predictor; return the exit code."""
-    options = _parser().parse_args(argv)
-    from shared.settings import load_settings
+    return run_command(predict, "predict", argv)
 
-    try:
-        settings = load_settings(_flags(options), options.config)
-        arm(os.environ.get("LAPWING_FAILPOINT", ""), lambda: os.kill(os.getpid(), signal.SIGKILL))
-        from consumer_prediction.opening import Opening
-        from shared.telemetry import configure
 
-        configure(settings.telemetry)
-        opening = Opening(settings)
-        with _quick_imports():
-            from consumer_prediction.service import run
-            from shared.counters import Counters
-        asked: list[int] = []
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda received, _: asked.append(received))
-        run(settings, Counters(), opening, lambda: bool(asked))
-    except LapwingError as error:
-        print(f"lapwing predict: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    return 0
+def _work(settings: Settings, stopping: Stopping) -> None:
+    arm(os.environ.get("LAPWING_FAILPOINT", ""), lambda: os.kill(os.getpid(), signal.SIGKILL))
+    from consumer_prediction.connection import KafkaConnection
+
+    connection = KafkaConnection(settings)
+    with _quick_imports():
+        from consumer_prediction.service import run
+        from shared.counters import Counters
+    run(settings, Counters(), connection, stopping)
 
 
 @contextmanager
@@ -59,29 +96,6 @@ def _quick_imports() -> Iterator[None]:
         if hidden:
             del sys.modules["scipy"]
         gc.enable()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lapwing predict", description="Score every event of the input topic, in real time."
-    )
-    parser.add_argument("--config", type=Path, help="settings file (TOML)")
-    parser.add_argument(
-        "--delivery", choices=("exactly-once", "at-least-once"), help="predict.delivery"
-    )
-    parser.add_argument("--group", help="predict.group: the consumer group")
-    parser.add_argument("--slot", help="slot: stable name of this predictor, another one for each")
-    parser.add_argument("--models-dir", type=Path, help="models_dir")
-    parser.add_argument("--state-dir", type=Path, help="state_dir")
-    return parser
-
-
-def _flags(options: argparse.Namespace) -> dict[str, Any]:
-    top = {name: getattr(options, name) for name in ("slot", "models_dir", "state_dir")}
-    predict = {name: getattr(options, name) for name in ("delivery", "group")}
-    given = {name: value for name, value in top.items() if value is not None}
-    inner = {name: value for name, value in predict.items() if value is not None}
-    return given | ({"predict": inner} if inner else {})
 
 
 if __name__ == "__main__":

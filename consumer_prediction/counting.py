@@ -25,12 +25,12 @@ from shared.counters import (
     Counters,
 )
 from shared.events import Phase, Reason, State, severity_class
-from shared.features.vectors import iso
+from shared.kernels.units import DAY_MS
 from shared.scoring.scorer import Outcome
+from shared.wording import moment
 
 log = structlog.get_logger()
 
-DAY_MS = 86_400_000
 LONGEST_STEP_MS = DAY_MS
 """A longer silence of an entity is not time in which it could have alarmed."""
 
@@ -90,7 +90,7 @@ def report(counters: Counters, outcomes: Sequence[Outcome], now_ms: int, entity_
             )
             log.info(
                 anomaly.kind.value,
-                at=iso(anomaly.event_time),
+                at=moment(anomaly.event_time),
                 **{entity_field: anomaly.entity},
                 **severity,
                 because=anomaly.reason,

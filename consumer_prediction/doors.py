@@ -5,23 +5,14 @@ Law: shapes only; the service puts the real ones together, and tests hand over t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from consumer_prediction.ownership import History
-from shared.decode.avro.decoder import Plans
 from shared.models.model import Model
-from shared.ports import Sink, Source
+from shared.ports import Decoder, Sink, Source
 from shared.snapshots import SnapshotWriter
-
-
-class Schemas(Protocol):
-    """Writer schemas by id."""
-
-    def plans(self, ids: Sequence[int]) -> Plans:
-        """Return a plan for each id; raises TransportError while the registry does not answer."""
-        ...
 
 
 class Models(Protocol):
@@ -44,6 +35,7 @@ class Models(Protocol):
 class Doors:
     """Everything outside that the loop touches.
 
+    decoder   : reads the input's records, and may ask a registry for that
     open_sink : makes a new sink; whatever an earlier one of the same identity left open is fenced
                 and aborted by it
     clock     : monotonic seconds
@@ -52,7 +44,7 @@ class Doors:
 
     source: Source
     open_sink: Callable[[], Sink]
-    schemas: Schemas
+    decoder: Decoder
     models: Models
     history: History
     snapshots: SnapshotWriter

@@ -18,9 +18,9 @@ import structlog
 
 from shared.batch import Batch, Blob, Position
 from shared.errors import (
-    ForeignPartitioner,
     GuardError,
     LapwingError,
+    PartitionerMismatch,
     PositionGone,
     TopicMismatch,
     TopicRecreated,
@@ -135,7 +135,7 @@ class KeyCheck:
     def check(self, batch: Batch) -> None:
         """Look at every key of a batch; records without a key may be anywhere.
 
-        raises : ForeignPartitioner that names the first key in a wrong place
+        raises : PartitionerMismatch that names the first key in a wrong place
         cost   : murmur2 some ns a key, crc32 some tenths of a us
         """
         if self._owners is None:
@@ -145,7 +145,7 @@ class KeyCheck:
         if not len(wrong):
             return
         row = int(wrong[0])
-        raise ForeignPartitioner(
+        raise PartitionerMismatch(
             f"{batch.topic}[{batch.partition}]@{batch.offsets[row]}: the key {batch.keys[row]!r}"
             f" belongs in partition {owners[row]} of {self.partitions} by input.partitioner ="
             f" {self.partitioner}{self._hint(batch, row)}; its entity may have two histories, so"

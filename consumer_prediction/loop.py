@@ -8,29 +8,29 @@ After anything undecided the state is dropped and rebuilt by the same path as an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import structlog
 
 from consumer_prediction.counting import measure_budget, report
 from consumer_prediction.doors import Doors
 from consumer_prediction.gauges import Gauges
-from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
-from shared.batch import Batch, Outgoing, Position
+from consumer_prediction.rejections import Rejections
+from consumer_prediction.transaction import Transaction
+from shared.batch import Batch, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
-from shared.decode.avro.decoder import Plans, schema_ids
 from shared.errors import (
     GuardError,
     ProducerFenced,
     TransactionAborted,
-    TransactionUndecided,
+    TransactionInDoubt,
     TransportError,
 )
 from shared.events import Activation
 from shared.failpoints import failpoint
 from shared.models.model import Model
+from shared.retry import Outage
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules
 from shared.settings import PredictSettings
@@ -38,7 +38,13 @@ from shared.settings import PredictSettings
 log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
-RETRY_S = 0.5
+LONGEST_POLL_S = 1.0
+"""However rare commits are: a step that takes long is one that hangs."""
+
+SETTLE_S = 5.0
+"""An outage is over after so long without an error: between two probes, a broker that has gone
+looks like an idle topic.
+"""
 
 
 class PredictionLoop:
@@ -52,6 +58,7 @@ class PredictionLoop:
         settings: PredictSettings,
         counters: Counters,
         outage: Outage,
+        rejections: Rejections,
     ) -> None:
         self.doors = doors
         self.rules = rules
@@ -60,16 +67,15 @@ class PredictionLoop:
         self.counters = counters
         self.owned: dict[int, Owned] = {}
         self.model: Model | None = None
-        self._sink = doors.open_sink()
-        self._new_sink = False
+        self.transaction = Transaction(
+            doors.open_sink, doors.clock, settings.commit_interval_ms / 1000
+        )
         self._held: list[Batch] = []
         self._paused = False
-        self._opened_s: float | None = None
-        self._open: list[Outcome] = []
-        self._broken = False
         self.outage = outage
         self._gauges = Gauges(doors, encoder.topics.input, counters)
         self._unfit = ""
+        self.rejections = rejections
 
     def run(self, stopping: Callable[[], bool]) -> None:
         """Go on until asked to stop; then commit, snapshot and leave.
@@ -88,37 +94,41 @@ class PredictionLoop:
 
     def step(self) -> None:
         """Poll once, process what came, and commit when it is time."""
+        self.outage.step()
         self._gauges.refresh(self.owned, self.model)
+        self.rejections.say()
         try:
-            if self._broken:
-                self._start_over()
+            if self.transaction.broken:
+                self._recover()
             self._look_for_model()
             self._take_all(self._arrivals())
-            if self._due():
+            if self.transaction.due_in_s == 0.0:
                 self._commit()
             if not self._held:
-                self.outage.calm()
+                self.outage.succeeded()
         except TransactionAborted as error:
-            self._break("transaction aborted", error)
-        except TransactionUndecided as error:
-            self._break("transaction undecided", error, new_sink=True)
+            self.outage.suspect(error)
+            self._invalidate("transaction aborted", error)
+        except TransactionInDoubt as error:
+            self.outage.suspect(error)
+            self._invalidate("transaction undecided", error, undecided=True)
         except ProducerFenced:
             raise
         except TransportError as error:
-            self.outage.endure(error)
-            self.doors.sleep(RETRY_S)
+            self.outage.failed(error)
+            self.doors.sleep(self.outage.pause_s)
 
     @property
     def rebuilding(self) -> bool:
         """Whether all state was dropped and has yet to be rebuilt from what was committed."""
-        return self._broken
+        return self.transaction.broken
 
     def drain(self, *, commit: bool = True) -> None:
         """Commit what is open and snapshot, or abort it; then leave the group."""
         try:
             if not commit:
-                self._sink.abort()
-            elif not self._broken:
+                self.transaction.sink.abort()
+            elif not self.transaction.broken:
                 self._commit()
                 for owned in self.owned.values():
                     self._snapshot(owned, last=True)
@@ -127,11 +137,12 @@ class PredictionLoop:
                 "left without committing; the records will be scored again", error=str(error)
             )
         finally:
+            self.rejections.say(last=True)
             self.owned.clear()
             self.doors.snapshots.close()
             self._report_snapshots()
             self.doors.source.close()
-            self._sink.close()
+            self.transaction.sink.close()
 
     # -- ownership ---------------------------------------------------------------------------------
 
@@ -151,9 +162,9 @@ class PredictionLoop:
         for why in refused:
             log.warning("snapshot passed over", partition=partition, why=why)
         if owned.state.activation:
-            self._judge_by(owned, owned.state.activation)
+            self._apply_activation(owned, owned.state.activation)
         elif owned.ahead:
-            self._judge_by(owned, owned.ahead.pop(0))
+            self._apply_activation(owned, owned.ahead.pop(0))
         elif owned.replaying:  # the first activation of this state version will say the same
             owned.scorer.use(self._suitable(self.model), self.rules.configuration)
         # else a snapshot is due: who is killed again soon should not replay the same again
@@ -174,17 +185,19 @@ class PredictionLoop:
         """Commit what is open, then give partitions up; see RebalanceListener."""
         failpoint("in_revoke")
         try:
-            if not self._broken:
+            if not self.transaction.broken:
                 self._commit()
         except TransportError as error:
-            self._break("revoked, and the open transaction did not commit", error, new_sink=True)
-        self._drop(partitions, snapshot=not self._broken)
+            self._invalidate(
+                "revoked, and the open transaction did not commit", error, undecided=True
+            )
+        self._drop(partitions, snapshot=not self.transaction.broken)
         failpoint("after_revoke")
 
     def lost(self, partitions: Sequence[int]) -> None:
         """Forget partitions that belong to somebody else already; see RebalanceListener."""
         self._drop(partitions, snapshot=False)
-        self._break("partitions lost", None)
+        self._invalidate("partitions lost", None)
 
     def _drop(self, partitions: Sequence[int], *, snapshot: bool) -> None:
         for partition in partitions:
@@ -192,6 +205,7 @@ class PredictionLoop:
             if owned and snapshot:
                 self._snapshot(owned, last=True)
             self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
+        self.rejections.forget(partitions)
         self._held = [batch for batch in self._held if batch.partition not in partitions]
         log.info("partitions given up", partitions=sorted(partitions))
 
@@ -199,22 +213,24 @@ class PredictionLoop:
 
     def _arrivals(self) -> list[Batch]:
         if not self._held:
-            return self.doors.source.poll(self.settings.max_batch_records, self._patience_s())
-        late = self.doors.source.poll(self.settings.max_batch_records, RETRY_S)
+            due_in_s = self.transaction.due_in_s
+            wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
+            return self.doors.source.poll(self.settings.max_batch_records, wait_s)
+        late = self.doors.source.poll(self.settings.max_batch_records, self.outage.pause_s)
         held, self._held = self._held, []
         return held + late
 
     def _take_all(self, batches: Sequence[Batch]) -> None:
         held = False
-        for place, batch in enumerate(batches if not self._broken else ()):
+        for place, batch in enumerate(batches if not self.transaction.broken else ()):
             try:
                 self._take(batch)
-            except (TransactionAborted, TransactionUndecided, ProducerFenced):
+            except (TransactionAborted, TransactionInDoubt, ProducerFenced):
                 raise
             except TransportError as error:
                 self._held = list(batches[place:])
                 self.doors.source.pause()
-                self.outage.endure(error)
+                self.outage.failed(error)
                 held = True
                 break
         if not held and self._paused:
@@ -229,32 +245,32 @@ class PredictionLoop:
         if not len(batch):
             return
         failpoint("after_poll")
-        plans = self.doors.schemas.plans(schema_ids(batch))
+        self.doors.decoder.prepare(batch)
         for segment, replayed in owned.segments(batch):
             if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:
-                self._judge_by(owned, owned.ahead.pop(0))
+                self._apply_activation(owned, owned.ahead.pop(0))
             if replayed:
-                self._process(owned, segment, plans)
+                self._process(owned, segment)
                 failpoint("in_replay")
             else:
-                self._score(owned, segment, plans)
+                self._score(owned, segment)
 
-    def _score(self, owned: Owned, batch: Batch, plans: Plans) -> None:
+    def _score(self, owned: Owned, batch: Batch) -> None:
         self._activate(owned, batch)
         began_s = self.doors.clock()
-        outcome = self._process(owned, batch, plans)
+        outcome = self._process(owned, batch)
         failpoint("after_process")
         results = self.encoder.outcome(outcome, owned.state)
         self.counters.observe(BATCH_SECONDS, self.doors.clock() - began_s)
-        self._send_all(results)
+        self.transaction.send(results)
         failpoint("after_produce")
         owned.dirty = True
-        self._open.append(outcome)
+        self.transaction.add(outcome)
 
-    def _process(self, owned: Owned, batch: Batch, plans: Plans) -> Outcome:
+    def _process(self, owned: Owned, batch: Batch) -> Outcome:
         """Move the state, and remember how long it took: so long would a replay."""
         began_s = self.doors.clock()
-        outcome = owned.scorer.process(batch, plans)
+        outcome = owned.scorer.process(batch, self.doors.decoder)
         owned.trail.work_s += self.doors.clock() - began_s
         return outcome
 
@@ -278,7 +294,7 @@ class PredictionLoop:
         owned.state.activation = wanted
         owned.scorer.use(model, configuration)
         record = self.encoder.activation(batch.partition, wanted, configuration.detector.value)
-        self._send_all([record])
+        self.transaction.send([record])
         failpoint("after_activation")
         log.info(
             "activated",
@@ -292,39 +308,13 @@ class PredictionLoop:
         takes = model is not None and self.rules.configuration.takes(model.detector)
         return model if takes else None
 
-    def _judge_by(self, owned: Owned, activation: Activation) -> None:
+    def _apply_activation(self, owned: Owned, activation: Activation) -> None:
         """Judge as the log says."""
         model = self.doors.models.load(activation.model_sha256) if activation.model_sha256 else None
         owned.scorer.use(model, Configuration.from_text(activation.settings))
         owned.state.activation = activation
 
-    def _send_all(self, records: Sequence[Outgoing]) -> None:
-        if self._opened_s is None:
-            self._opened_s = self.doors.clock()
-        for outgoing in records:
-            self._or_abort(partial(self._sink.send, outgoing))
-
-    @staticmethod
-    def _or_abort(call: Callable[[], None]) -> None:
-        """Whatever keeps a sink from taking records or positions, they have to come again."""
-        try:
-            call()
-        except (TransactionAborted, TransactionUndecided, ProducerFenced):
-            raise
-        except TransportError as error:
-            raise TransactionAborted(str(error)) from error
-
     # -- transactions ------------------------------------------------------------------------------
-
-    def _patience_s(self) -> float:
-        if self._opened_s is None:
-            return IDLE_POLL_S
-        return max(
-            0.0, self._opened_s + self.settings.commit_interval_ms / 1000 - self.doors.clock()
-        )
-
-    def _due(self) -> bool:
-        return self._opened_s is not None and self._patience_s() == 0.0
 
     def _commit(self) -> None:
         positions = {
@@ -334,17 +324,14 @@ class PredictionLoop:
             for partition, owned in self.owned.items()
             if owned.dirty
         }
+        outcomes = self.transaction.commit(positions)
         if positions:
-            self._or_abort(partial(self._sink.commit, positions))
             self.counters.add(COMMITS, 1, "committed")
-        outcomes, self._open = self._open, []
         measure_budget(
             self.counters, self.owned, outcomes, self.rules.configuration.detection.alarms_per_day
         )
-        self._opened_s = None
-        report(
-            self.counters, outcomes, self.doors.now_ms(), "/".join(self.rules.input.entity_fields)
-        )
+        report(self.counters, outcomes, self.doors.now_ms(), self.doors.decoder.entity_name)
+        self.rejections.note(outcomes)
         for partition in positions:
             self.owned[partition].dirty = False
         self._snapshot_due()
@@ -371,33 +358,25 @@ class PredictionLoop:
             if done.error:
                 log.warning("snapshot not written", partition=done.partition, error=str(done.error))
 
-    def _break(self, what: str, error: Exception | None, *, new_sink: bool = False) -> None:
+    def _invalidate(self, what: str, error: Exception | None, *, undecided: bool = False) -> None:
         """Drop all state; the next step rebuilds it from what was committed."""
         log.warning(what, error=str(error) if error else None, partitions=sorted(self.owned))
-        self.counters.add(COMMITS, 1, "undecided" if new_sink else "aborted")
-        self._broken = True
-        self._new_sink = self._new_sink or new_sink
+        self.counters.add(COMMITS, 1, "undecided" if undecided else "aborted")
+        self.transaction.invalidate(undecided=undecided)
         self.owned.clear()
         self._held.clear()
-        self._open.clear()
-        self._opened_s = None
 
-    def _start_over(self) -> None:
-        if self._new_sink:
-            self._sink.close()
-            self._sink = self.doors.open_sink()
-            self._new_sink = False
-        else:
-            self._sink.abort()
+    def _recover(self) -> None:
+        self.transaction.recover()
         self.owned.clear()
         self.doors.source.rewind()
-        self._broken = False
+        self.transaction.resume()
 
     # -- models ------------------------------------------------------------------------------------
 
     def _look_for_model(self) -> None:
         """Pick up a newer model, but only between transactions."""
-        if self._opened_s is not None:
+        if self.transaction.is_open:
             return
         newest = self.doors.models.newest()
         if newest is not None and not self.rules.configuration.takes(newest.detector):

@@ -14,11 +14,12 @@ import structlog
 
 from shared.artifacts import current as current_model
 from shared.artifacts import load as load_model
-from shared.artifacts import published_s
+from shared.artifacts import manifest, published_s
 from shared.artifacts import trust as read_trust
 from shared.counters import MODEL_RELOADS, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused
 from shared.models.model import Model
+from shared.models.origin import other_topic
 from shared.settings import ModelSettings
 
 log = structlog.get_logger()
@@ -34,6 +35,7 @@ class ModelVolume:
     poll_s   : CURRENT is read at most this often
     clock    : monotonic seconds
     settings : which models are believed; None = the defaults
+    topic    : the input, to warn of a model of another one; empty = not known
 
     raises : ConfigError when a key that the settings name cannot be read
     """
@@ -45,7 +47,9 @@ class ModelVolume:
         clock: Callable[[], float],
         counters: Counters,
         settings: ModelSettings | None = None,
+        topic: str = "",
     ) -> None:
+        self.topic = topic
         self.folder = folder
         self.poll_s = poll_s
         self.clock = clock
@@ -108,4 +112,18 @@ class ModelVolume:
                 model=self._newest.model_id,
                 version=self._newest.version,
                 detector=self._newest.detector.value,
+            )
+            self._warn_of_another_topic(current)
+
+    def _warn_of_another_topic(self, sha256: str) -> None:
+        try:
+            why = other_topic(manifest(self.folder, sha256, self.trust), self.topic)
+        except (ArtifactMissing, ArtifactRefused):  # removed since it was loaded
+            return
+        if self.topic and why:
+            log.warning(
+                "the model is of another topic",
+                model=sha256[:16],
+                why=why,
+                do="give each input a models_dir (LAPWING_MODELS_DIR) of its own, and train there",
             )

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import schemas
@@ -20,6 +19,7 @@ from shared.events import Activation, Anomaly, Kind, severity_class
 from shared.scoring.scorer import Outcome
 from shared.scoring.state import PartitionState
 from shared.settings import TopicSettings
+from shared.wording import iso
 
 ALARM_TYPE, QUALITY_TYPE = "io.lapwing.anomaly.v1", "io.lapwing.data_quality.v1"
 CLOSED_TYPE = "io.lapwing.episode_closed.v1"
@@ -64,7 +64,7 @@ class Encoder:
                     outcome.batch,
                     outcome.columns.rejected,
                     outcome.columns.reasons,
-                    outcome.plans,
+                    outcome.decoder,
                     self.group,
                     self.max_record_bytes,
                 )
@@ -91,7 +91,7 @@ class Encoder:
             severity=verdicts.severity,
             is_anomaly=verdicts.is_anomaly,
             state=verdicts.state,
-            cold_start=verdicts.cold,
+            cold_start=verdicts.cold_start,
             warmup_percent=verdicts.warmup_percent,
             warmup_minutes_left=verdicts.warmup_minutes_left,
             top_metric=verdicts.top_metric,
@@ -159,7 +159,6 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
 
 
 def _headers(anomaly: Anomaly) -> Headers:
-    moment = datetime.fromtimestamp(anomaly.event_time / 1000, UTC)
     named = {
         "ce_specversion": "1.0",
         "ce_id": anomaly.event_id,
@@ -172,7 +171,7 @@ def _headers(anomaly: Anomaly) -> Headers:
         ),
         "ce_source": f"/kafka/{anomaly.source_topic}/{anomaly.source_partition}",
         "ce_subject": anomaly.entity,
-        "ce_time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "ce_time": iso(anomaly.event_time),
         "content-type": "application/avro",
     }
     headers = [(name, text.encode()) for name, text in named.items()]

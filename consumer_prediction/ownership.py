@@ -213,13 +213,3 @@ def take_over(
         ),
         restored.refused,
     )
-
-
-def state_version_note(activation: Activation | None) -> str | None:
-    """Say when a committed activation was written by code with another fold."""
-    if activation is None or activation.state_version == STATE_VERSION:
-        return None
-    return (
-        f"scores before were computed with state version {activation.state_version}, now"
-        f" {STATE_VERSION}"
-    )

@@ -44,8 +44,11 @@ def _reasons(loop: PredictionLoop) -> Iterator[str]:
             " what was"
         )
     elif not owned:
-        yield "no partition is assigned; with more predictors than partitions that is normal"
+        normal = "" if outage else "; with more predictors than partitions that is normal"
+        yield f"no partition is assigned{normal}"
     yield from _replays(owned)
+    if rejections := loop.rejections.reason():
+        yield rejections
     detector = loop.rules.configuration.detector
     if detector.is_trained and loop.model is None:
         yield f"no model, and detector {detector.value} needs one: `lapwing train --once` makes it"

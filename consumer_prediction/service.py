@@ -10,30 +10,36 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import structlog
 
 import schemas
+from consumer_prediction.connection import KafkaConnection
 from consumer_prediction.doors import Doors
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
-from consumer_prediction.loop import PredictionLoop
+from consumer_prediction.loop import SETTLE_S, PredictionLoop
 from consumer_prediction.models import ModelVolume
-from consumer_prediction.opening import Opening
-from consumer_prediction.outage import Outage
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_prediction.readiness import Readiness
+from consumer_prediction.rejections import Rejections
 from consumer_prediction.watchdog import Watchdog
-from shared.counters import OUTAGE_SECONDS, Counters
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
-from shared.decode.avro.fingerprints import Fingerprint
-from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.counters import Counters
+from shared.decode.field_choice import MetSchema
+from shared.decode.formats import open_decoder
 from shared.encode.records import decode_records, schema_id_of
-from shared.errors import GuardError, LapwingError, TopicMismatch, TransportError
+from shared.errors import GuardError, LapwingError, ProducerFenced, TransportError
 from shared.events import Activation
-from shared.health import Health
-from shared.kafka import Admin, Reader, TopicIdentity, input_limit_bytes
+from shared.kafka import (
+    Admin,
+    Reader,
+    TopicIdentity,
+    input_limit_bytes,
+    topic_specs,
+    wrong_count,
+)
 from shared.registry import Registry
+from shared.retry import Outage, Retry
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules
 from shared.settings import Settings
@@ -41,10 +47,7 @@ from shared.snapshots import SnapshotFolder, SnapshotWriter
 from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
-T = TypeVar("T")
 
-SAY_AFTER_S = 10.0
-RETRY_S = 0.5
 LOOK_TIMEOUT_S = 2.0
 """Longest wait of a look at the topic, as partitions may be waiting to be taken over."""
 
@@ -111,7 +114,10 @@ class ActivationLog:
 
 
 def run(
-    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+    settings: Settings,
+    counters: Counters,
+    connection: KafkaConnection,
+    stopping: Callable[[], bool],
 ) -> None:
     """Score until stopping() says so.
 
@@ -119,27 +125,49 @@ def run(
              a guard has stopped it
     """
     try:
-        _run(settings, counters, opening, stopping)
+        _run(settings, counters, connection, stopping)
     except GuardError as error:
         log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
         raise
+    except ProducerFenced as error:
+        why = _twin(settings)
+        log.error("stopped by another predictor", why=why)
+        raise ProducerFenced(f"{why} ({error})") from error
+
+
+def _twin(settings: Settings) -> str:
+    """Say who has taken over, and what to do about it."""
+    group = settings.predict.group
+    if not settings.slot:
+        return f"another process of group {group} has taken this one's place"
+    return (
+        f"another process runs with slot {settings.slot!r} in group {group}, so this one ends: give"
+        " each predictor a slot of its own (--slot, LAPWING_SLOT)"
+    )
 
 
 def _run(
-    settings: Settings, counters: Counters, opening: Opening, stopping: Callable[[], bool]
+    settings: Settings,
+    counters: Counters,
+    connection: KafkaConnection,
+    stopping: Callable[[], bool],
 ) -> None:
     readiness = Readiness()
     with TelemetryServer(settings.telemetry, counters, readiness):
-        patient = _Patience(settings.outage_deadline_s, stopping, readiness, counters)
+        outage = Outage(settings.outage_deadline_s, counters, health=readiness, settle_s=SETTLE_S)
+        retry = Retry(outage, stopping)
         models = ModelVolume(
             settings.models_dir,
             settings.predict.model_poll_s,
             time.monotonic,
             counters,
             settings.models,
+            settings.topics.input,
         )
-        found = _found(settings, patient)
-        loop = None if found is None else _loop(settings, counters, opening, models, found, patient)
+        found = _found(settings, retry)
+        loop = (
+            None if found is None else _loop(settings, counters, connection, models, found, retry)
+        )
         if found is None or loop is None:
             return
         readiness.loop = loop
@@ -172,14 +200,14 @@ class _Found:
     watch: TopicWatch
 
 
-def _found(settings: Settings, patient: _Patience) -> _Found | None:
+def _found(settings: Settings, retry: Retry) -> _Found | None:
     """Ask broker and registry what has to be known; None when it was asked to stop meanwhile."""
     broker = f"the broker at {settings.bootstrap}"
     registry = f"the registry at {Registry(settings.registry).address}"
     admin = Admin(settings)
-    topic = patient(broker, lambda: _checked_topic(admin, settings))
-    ids = patient(registry, lambda: result_schemas(settings))
-    cluster_id = patient(broker, admin.cluster_id)
+    topic = retry(lambda: _checked_topic(admin, settings), broker)
+    ids = retry(lambda: result_schemas(settings), registry)
+    cluster_id = retry(admin.cluster_id, broker)
     if topic is None or ids is None or cluster_id is None:
         return None
     looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
@@ -192,10 +220,10 @@ def _found(settings: Settings, patient: _Patience) -> _Found | None:
 def _loop(
     settings: Settings,
     counters: Counters,
-    opening: Opening,
+    connection: KafkaConnection,
     models: ModelVolume,
     found: _Found,
-    patient: _Patience,
+    retry: Retry,
 ) -> PredictionLoop | None:
     """Put the loop together with its doors; None when it was asked to stop meanwhile."""
     topic = found.topic
@@ -205,11 +233,9 @@ def _loop(
     )
     keys = KeyCheck(settings.input.partitioner, topic.partitions)
     doors = Doors(
-        source=GuardedSource(opening.source, found.watch, keys, scored),
-        open_sink=opening.sink,
-        schemas=WriterSchemas(
-            registry.schema, registry.address, settings.input, time.monotonic, _met
-        ),
+        source=GuardedSource(connection.source, found.watch, keys, scored),
+        open_sink=connection.sink,
+        decoder=open_decoder(settings.input, registry, time.monotonic, _met),
         models=models,
         history=history,
         snapshots=SnapshotWriter(
@@ -226,83 +252,36 @@ def _loop(
         now_ms=lambda: time.time_ns() // 1_000_000,
         sleep=time.sleep,
     )
-    rules = Rules(
-        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
-    )
+    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
     limit_bytes = input_limit_bytes(settings)
     encoder = Encoder(settings.topics, found.ids, settings.predict.group, limit_bytes)
-    outage = Outage(settings.outage_deadline_s, doors.clock, counters)
-    return patient(
+    rejections = Rejections(settings.input, settings.topics, doors.clock)
+    return retry(
+        lambda: PredictionLoop(
+            doors, rules, encoder, settings.predict, counters, retry.outage, rejections
+        ),
         f"the broker at {settings.bootstrap}",
-        lambda: PredictionLoop(doors, rules, encoder, settings.predict, counters, outage),
     )
-
-
-class _Patience:
-    """Tries a call again in an outage: says so after 10 s, gives up after outage_deadline_s."""
-
-    def __init__(
-        self,
-        deadline_s: float,
-        stopping: Callable[[], bool],
-        health: Health,
-        counters: Counters,
-    ) -> None:
-        self.deadline_s = deadline_s
-        self.stopping = stopping
-        self.health = health
-        self.counters = counters
-
-    def __call__(self, whom: str, call: Callable[[], T]) -> T | None:
-        began_s, said = time.monotonic(), False
-        self.health.waiting(f"waiting for {whom}")
-        self.counters.set(OUTAGE_SECONDS, 0)
-        while not self.stopping():
-            try:
-                return call()
-            except TransportError as error:
-                waited_s = time.monotonic() - began_s
-                self.health.waiting(f"waiting for {whom} for {waited_s:.0f} s: {error}")
-                self.counters.set(OUTAGE_SECONDS, waited_s)
-                if not error.retriable or waited_s >= self.deadline_s:
-                    raise
-                if waited_s >= SAY_AFTER_S and not said:
-                    said = True
-                    log.warning(
-                        "waiting for it to come up",
-                        error=str(error),
-                        give_up_after_s=self.deadline_s,
-                    )
-                time.sleep(RETRY_S)
-        return None
 
 
 def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     """Return the input as it is; check that every topic is there and the input has the partitions
     that the settings say.
     """
-    topics = settings.topics
-    for topic in (topics.scores, topics.anomalies, topics.activations, topics.dead_letters):
-        admin.partitions(topic)
-    admin.partitions(topics.input)
-    found = admin.identity(topics.input)
-    if found.partitions != topics.partitions:
-        raise TopicMismatch(
-            f"{topics.input} has {found.partitions} partitions, topics.partitions says"
-            f" {topics.partitions}: state belongs to a partition, so say which is meant"
-        )
+    specs = topic_specs(settings)
+    for spec in specs[1:]:
+        admin.partitions(spec.name)
+    admin.partitions(settings.topics.input)
+    found = admin.identity(settings.topics.input)
+    if found.partitions != settings.topics.partitions:
+        raise wrong_count(specs[0], found.partitions)
     return found
 
 
-def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
-    how = (
-        {}
-        if isinstance(plan, SchemaUnfit)
-        else {"record": plan.record, "read_as": plan.fields.line}
-    )
-    log.info("writer schema", schema_id=schema_id, **how, crc64=found.crc64, sha256=found.sha256)
-    if isinstance(plan, SchemaUnfit):
-        log.warning("schema does not fit", schema_id=schema_id, why=str(plan))
+def _met(schema: MetSchema) -> None:
+    log.info("writer schema", schema_id=schema.schema_id, **schema.facts)
+    if schema.unsupported:
+        log.warning("schema does not fit", schema_id=schema.schema_id, why=schema.unsupported)
 
 
 def result_schemas(settings: Settings) -> SchemaIds:

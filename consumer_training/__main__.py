@@ -4,105 +4,103 @@
 
 from __future__ import annotations
 
-import argparse
-import signal
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from consumer_training.packages import require_packages
-from shared.errors import LapwingError
+from shared.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
+
+if TYPE_CHECKING:
+    from shared.settings import Settings
+
+
+class Fitted(StrEnum):
+    """Detectors that are fitted."""
+
+    ISOLATION_FOREST = "isolation_forest"
+    ONE_CLASS_SVM = "one_class_svm"
+
+
+def train(
+    context: typer.Context,
+    config: SettingsFile = None,
+    once: Annotated[
+        bool,
+        typer.Option("--once", help="Train once on what is there, even if a schedule is set."),
+    ] = False,
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every", metavar="24h", help="train.every: again after so long (s, m, h, d)."
+        ),
+    ] = None,
+    cron: Annotated[
+        str | None,
+        typer.Option(
+            "--cron",
+            metavar="LINE",
+            help="train.cron: again by a cron line, UTC, e.g. '0 3 * * *'.",
+        ),
+    ] = None,
+    wait_s: Annotated[
+        float | None,
+        typer.Option(
+            "--wait-s",
+            metavar="SECONDS",
+            help="Give up when there is too little data for so long.",
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help=(
+                "Labelled anomalies, JSON or CSV as for `lapwing backtest`: hits and misses in the"
+                " report."
+            ),
+        ),
+    ] = None,
+    detector: Annotated[Fitted | None, typer.Option("--detector", help="detector")] = None,
+    window_days: Annotated[
+        float | None,
+        typer.Option(
+            "--window-days", metavar="DAYS", help="train.window_days: only the newest days."
+        ),
+    ] = None,
+    models_dir: Annotated[
+        Path | None, typer.Option("--models-dir", metavar="DIR", help="models_dir")
+    ] = None,
+) -> None:
+    """Train a model on the input topic and publish it.
+
+    Without a schedule (--every, --cron) it trains once; while there is too little to learn from,
+    it waits.
+    """
+
+    def work(settings: Settings, stopping: Stopping) -> None:
+        require_packages("training")
+        from consumer_training.service import Options, run
+        from shared.counters import Counters
+
+        run(settings, Options(once, wait_s, labels), Counters(), stopping)
+
+    flags = given(
+        detector=detector,
+        models_dir=models_dir,
+        train=given(every=every, cron=cron, window_days=window_days),
+    )
+    raise typer.Exit(serve("train", Overrides.of(context, config), flags, work))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the trainer; return the exit code."""
-    given = _parser().parse_args(argv)
-    stop: list[int] = []
-
-    def asked(number: int, _: FrameType | None) -> None:
-        stop.append(number)
-        signal.signal(number, signal.SIG_DFL)  # who asks twice is not kept waiting
-
-    try:
-        require_packages("training")
-        from consumer_training.service import Options, run
-        from shared.counters import Counters
-        from shared.settings import load_settings
-        from shared.telemetry import configure
-
-        settings = load_settings(_flags(given), given.config)
-        configure(settings.telemetry)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, asked)
-        run(
-            settings,
-            Options(given.once, given.wait_s, given.labels),
-            Counters(),
-            lambda: bool(stop),
-        )
-    except LapwingError as error:
-        print(f"lapwing train: {error}", file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lapwing train",
-        description=(
-            "Train a model on the input topic and publish it. Without a schedule (--every, --cron)"
-            " it trains once; while there is too little to learn from, it waits."
-        ),
-    )
-    parser.add_argument("--config", type=Path, help="settings file (TOML)")
-    parser.add_argument(
-        "--once", action="store_true", help="train once on what is there, even if a schedule is set"
-    )
-    parser.add_argument(
-        "--every", metavar="24h", help="train.every: again after so long (s, m, h, d)"
-    )
-    parser.add_argument(
-        "--cron", metavar="LINE", help="train.cron: again by a cron line, UTC, e.g. '0 3 * * *'"
-    )
-    parser.add_argument(
-        "--wait-s",
-        type=float,
-        metavar="SECONDS",
-        help="give up when there is too little data for so long",
-    )
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="FILE",
-        help=(
-            "labelled anomalies, JSON or CSV as for `lapwing backtest`: hits and misses in the"
-            " report"
-        ),
-    )
-    parser.add_argument(
-        "--detector", choices=("isolation_forest", "one_class_svm"), help="detector"
-    )
-    parser.add_argument(
-        "--window-days", type=float, metavar="DAYS", help="train.window_days: only the newest days"
-    )
-    parser.add_argument("--models-dir", type=Path, help="models_dir")
-    return parser
-
-
-def _flags(given: argparse.Namespace) -> dict[str, Any]:
-    flags = {
-        name: getattr(given, name)
-        for name in ("detector", "models_dir")
-        if getattr(given, name) is not None
-    }
-    train = {
-        name: getattr(given, name)
-        for name in ("every", "cron", "window_days")
-        if getattr(given, name) is not None
-    }
-    return flags | ({"train": train} if train else {})
+    return run_command(train, "train", argv)
 
 
 if __name__ == "__main__":

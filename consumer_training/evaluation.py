@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from consumer_training.training import TEST, TRAIN, Trained
+from shared.kernels.units import DAY_MS
 from shared.labels import Window, Windows, find
 
 LEVELS = (0.0, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
-_DAY_MS = 86_400_000
 
 
 def evaluate(trained: Trained, labels: Windows | None = None) -> dict[str, Any]:
@@ -72,8 +72,9 @@ def _per_entity(
         if not len(used):
             continue
         entry = found.setdefault(
-            name, {"train": _nothing(), "test": _nothing(), "peak_severity": 0.0}
+            name, {"partitions": 0, "train": _nothing(), "test": _nothing(), "peak_severity": 0.0}
         )
+        entry["partitions"] += 1
         for key, wanted in (("train", TRAIN), ("test", TEST)):
             chosen = used[trained.part[used] == wanted]
             _add_part(entry[key], rows.time_ms[chosen], flagged[chosen])
@@ -96,7 +97,7 @@ def _add_part(
     entry["rows"] += len(time_ms)
     entry["flagged"] += int(flagged.sum())
     entry["alarms"] += len(runs(flagged))
-    entry["days"] += round(float(time_ms[-1] - time_ms[0]) / _DAY_MS, 6) if len(time_ms) else 0.0
+    entry["days"] += round(float(time_ms[-1] - time_ms[0]) / DAY_MS, 6) if len(time_ms) else 0.0
 
 
 def _add_labels(

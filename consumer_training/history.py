@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns, Plans, WriterPlan, decode
+from shared.columns import Columns
 from shared.directory import Directory
 from shared.events import Reason
+from shared.ports import Decoder
 from shared.scoring.state import Folded, PartitionState, fold
-from shared.settings import InputSettings
 
 GROUP_ROWS = 200_000
 """Series are folded together up to so many rows, which bounds the memory that features take."""
@@ -100,32 +100,29 @@ class History:
     Memory: 12 + 8 M bytes a row, twice that while ``rows`` is under way.
     """
 
-    def __init__(self, settings: InputSettings, max_entities: int) -> None:
-        self.settings = settings
+    def __init__(self, decoder: Decoder, max_entities: int) -> None:
+        self.decoder = decoder
         self.max_entities = max_entities
-        self.schema_ids: set[int] = set()
         self._partitions: dict[int, _Partition] = {}
 
-    def add(self, batch: Batch, plans: Plans) -> None:
+    def add(self, batch: Batch) -> None:
         """Decode a batch and keep its accepted rows.
 
-        plans : a plan, a SchemaUnfit or None for every schema id in the batch
+        raises : TransportError, SchemaNotAllowed
         """
         if not len(batch):
             return
+        self.decoder.prepare(batch)
         first = int(batch.offsets[0])
         partition = self._partitions.setdefault(batch.partition, _Partition(first, first))
-        columns = decode(
-            batch, plans, self.settings, partition.entities, partition.metrics, self.max_entities
+        columns = self.decoder.decode(
+            batch, partition.entities, partition.metrics, self.max_entities
         )
         partition.next_offset = int(batch.offsets[-1]) + 1
         partition.chunks.append(columns)
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
             code = Reason(int(reason)).code
             partition.rejected[code] = partition.rejected.get(code, 0) + int(count)
-        self.schema_ids.update(
-            schema_id for schema_id, plan in plans.items() if isinstance(plan, WriterPlan)
-        )
 
     def __len__(self) -> int:
         return sum(

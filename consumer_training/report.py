@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from consumer_training.training import TEST, TRAIN, Trained, feature_blocks
-from shared.features.vectors import iso
 from shared.labels import Window, Windows, find
+from shared.wording import moment
 
 MAX_PICTURES = 30
 
@@ -141,7 +141,7 @@ def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -
         title=title,
         subtitle=(
             f"{model.detector.replace('_', ' ')} · {said} · trained up to"
-            f" {iso(int(time_ms[part == TRAIN][-1]))} UTC"
+            f" {moment(int(time_ms[part == TRAIN][-1]))} UTC"
         ),
         metrics=tuple(rows.metrics[metric] for metric in shown),
         time_ms=time_ms[keep],

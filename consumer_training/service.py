@@ -32,17 +32,18 @@ from consumer_training.report import (
     views,
 )
 from consumer_training.schedule import Schedule
-from consumer_training.topic import KafkaTopic, writer_schemas
+from consumer_training.topic import KafkaTopic, input_decoder
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
-from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, OUTAGE_SECONDS, Counters
-from shared.decode.avro.decoder import schema_ids
-from shared.decode.avro.writer_schemas import WriterSchemas
-from shared.errors import ArtifactRefused, DataError, LapwingError, TransportError
+from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
+from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
 from shared.health import Health
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
+from shared.models.origin import other_topic
+from shared.ports import Decoder
+from shared.retry import Outage, Retry
 from shared.settings import Settings
 from shared.telemetry import TelemetryServer
 
@@ -51,12 +52,8 @@ log = structlog.get_logger()
 POLL_S = 2.0
 SAY_AGAIN_S = 30.0
 SAY_AFTER_S = 10.0
-SAY_OUTAGE_AFTER_S = 8.0
-"""A call to a broker that does not answer ends after 9 s: the first one is said."""
-
-OUTAGE_ATTEMPT_S = 30.0
-"""A run that lasted longer before it failed was not part of the same outage: no call waits so long.
-"""
+LONGEST_WAIT_S = 30.0
+"""No call waits so long for an answer: a run that failed after a longer time had some meanwhile."""
 
 GROWING = 0.02
 """A topic that grows by this share between two looks is still being filled: the first model waits
@@ -82,13 +79,13 @@ class InputTopic(Protocol):
 class Doors:
     """What the service needs of the outside world.
 
-    schemas   : opened anew for each run
+    decoder   : opened anew for each run
     now_s     : wall clock, seconds since 1970 UTC; only the schedule looks at it
     monotonic : seconds, for durations
     """
 
     topic: InputTopic
-    schemas: Callable[[], WriterSchemas]
+    decoder: Callable[[], Decoder]
     now_s: Callable[[], float]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
@@ -116,7 +113,7 @@ def run(
     raises : LapwingError; the supervisor starts the process again
     """
     topic = KafkaTopic(settings)
-    doors = Doors(topic, lambda: writer_schemas(settings), time.time, time.monotonic, time.sleep)
+    doors = Doors(topic, lambda: input_decoder(settings), time.time, time.monotonic, time.sleep)
     try:
         health = Health()
         with TelemetryServer(settings.telemetry, counters, health):
@@ -145,7 +142,14 @@ class TrainingService:
         self.schedule = None if options.once else Schedule.from_settings(settings.train)
         self.labels = _read_labels(options.labels)
         self.health = health or Health()
-        self.counters.set(OUTAGE_SECONDS, 0)
+        outage = Outage(
+            settings.outage_deadline_s,
+            counters,
+            clock=doors.monotonic,
+            health=self.health,
+            settle_s=LONGEST_WAIT_S,
+        )
+        self.retry = Retry(outage, stopping, doors.sleep, longest_wait_s=LONGEST_WAIT_S)
 
     def run(self) -> None:
         """Train now, then as the schedule says; without one, end.
@@ -179,30 +183,7 @@ class TrainingService:
 
         returns : None when it was asked to stop
         """
-        deadline_s, down_s, said = self.settings.outage_deadline_s, float("inf"), False
-        while not self.stopping():
-            attempt_s = self.doors.monotonic()
-            try:
-                return self.train_once()
-            except TransportError as error:
-                now_s = self.doors.monotonic()
-                if now_s - attempt_s > OUTAGE_ATTEMPT_S:  # it was up meanwhile
-                    attempt_s, down_s, said = now_s, float("inf"), False
-                down_s = min(down_s, attempt_s)
-                self.counters.set(OUTAGE_SECONDS, now_s - down_s)
-                lasted_s = now_s - down_s
-                self.health.waiting(
-                    f"waiting for the broker or the registry for {lasted_s:.0f} s: {error}"
-                )
-                if not error.retriable or now_s - down_s >= deadline_s:
-                    raise
-                if not said and now_s - down_s >= SAY_OUTAGE_AFTER_S:
-                    said = True
-                    log.warning(
-                        "waiting for it to come up", error=str(error), give_up_after_s=deadline_s
-                    )
-                self.doors.sleep(POLL_S / 4)
-        return None
+        return self.retry(self.train_once, "the broker or the registry")
 
     def train_once(self) -> Model | None:
         """Read, wait for enough data, train, publish, report.
@@ -212,11 +193,8 @@ class TrainingService:
         """
         artifacts.check_writable(self.settings.models_dir)
         key = artifacts.signing_key(self.settings.models)
-        history, schemas = (
-            History(self.settings.input, self.settings.predict.max_entities),
-            self.doors.schemas(),
-        )
-        trained = self._collect(history, schemas)
+        history = History(self.doors.decoder(), self.settings.predict.max_entities)
+        trained = self._collect(history)
         if trained is None:
             return None
         figures = evaluate(trained, self.labels)
@@ -229,16 +207,16 @@ class TrainingService:
                 entities=list(entities)[:3],
             )
         summary = {name: value for name, value in figures.items() if name != "per_entity"}
-        fingerprints = sorted({found.sha256 for found in schemas.fingerprints(history.schema_ids)})
         facts = trained.facts | {
             "input": {
                 "topic": self.settings.topics.input,
                 "partitions": history.facts(),
-                "schema_sha256": fingerprints,
+                "schema_sha256": history.decoder.schema_sha256(),
             },
             "libraries": _libraries(),
             "evaluation": summary,
         }
+        self._warn_of_another_topic()
         model = artifacts.publish(
             self.settings.models_dir,
             trained.model,
@@ -266,22 +244,41 @@ class TrainingService:
         self._report(model.sha256, trained, figures)
         return model
 
+    def _warn_of_another_topic(self) -> None:
+        """Say that the model which is about to be replaced belongs to another input."""
+        folder, topic = self.settings.models_dir, self.settings.topics.input
+        try:
+            sha256 = artifacts.current(folder)
+            facts = {} if sha256 is None else artifacts.manifest(folder, sha256)
+        except (ArtifactMissing, ArtifactRefused):
+            return
+        if why := other_topic(facts, topic):
+            log.warning(
+                "the model that is replaced is of another topic",
+                models_dir=str(folder),
+                why=why,
+                do="predictors of that topic would take this one: give each input a models_dir"
+                " (LAPWING_MODELS_DIR) of its own",
+            )
+
     def _has_model(self) -> bool:
         try:
             return artifacts.current(self.settings.models_dir) is not None
         except ArtifactRefused:
             return False
 
-    def _collect(self, history: History, schemas: WriterSchemas) -> Trained | None:
+    def _collect(self, history: History) -> Trained | None:
         """Read up to the end as it is now; while that is too little, wait and read on."""
         began_s, said_s = self.doors.monotonic(), float("-inf")
         position: Mapping[int, int] | None = None
         filling = not self.options.once and not self._has_model()
         while not self.stopping():
             ends = self.doors.topic.ends()
+            self.retry.outage.succeeded()
             if ends != position:
-                self._answered(first=position is None)
-                if not self._read(history, schemas, position, ends):
+                if position is None:
+                    self.health.ready()  # too little to learn from is another matter than no answer
+                if not self._read(history, position, ends):
                     return None
                 position = ends
                 if filling and self._still_growing(ends):
@@ -315,16 +312,9 @@ class TrainingService:
             self.doors.sleep(POLL_S)
         return None
 
-    def _answered(self, *, first: bool) -> None:
-        """Take note that the broker answers; with too little data, that alone is not ready."""
-        self.counters.set(OUTAGE_SECONDS, 0)
-        if first:
-            self.health.ready()
-
     def _read(
         self,
         history: History,
-        schemas: WriterSchemas,
         start: Mapping[int, int] | None,
         end: Mapping[int, int],
     ) -> bool:
@@ -332,7 +322,7 @@ class TrainingService:
         began_s = said_s = self.doors.monotonic()
         count = 0
         for batch in self.doors.topic.read(start, end):
-            history.add(batch, schemas.plans(schema_ids(batch)))
+            history.add(batch)
             count += len(batch)
             self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
             if self.stopping():

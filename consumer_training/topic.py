@@ -1,4 +1,4 @@
-"""The input topic and its writer schemas, as the trainer reads them from broker and registry."""
+"""The input topic and its decoder, as the trainer reads them from broker and registry."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 import structlog
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
-from shared.decode.avro.fingerprints import Fingerprint
-from shared.decode.avro.writer_schemas import WriterSchemas
+from shared.decode.field_choice import MetSchema
+from shared.decode.formats import open_decoder
 from shared.kafka import Admin, Reader
+from shared.ports import Decoder
 from shared.registry import Registry
 from shared.settings import Settings
 
@@ -40,12 +40,11 @@ class KafkaTopic:
         self._admin.close()
 
 
-def writer_schemas(settings: Settings) -> WriterSchemas:
-    """Return the writer schemas that the registry knows."""
-    registry = Registry(settings.registry)
-    return WriterSchemas(registry.schema, registry.address, settings.input, time.monotonic, _met)
+def input_decoder(settings: Settings) -> Decoder:
+    """Return the input's decoder, with the schemas that the registry knows."""
+    return open_decoder(settings.input, Registry(settings.registry), time.monotonic, _met)
 
 
-def _met(schema_id: int, _: Fingerprint, plan: WriterPlan | SchemaUnfit) -> None:
-    if isinstance(plan, SchemaUnfit):
-        log.warning("schema does not fit", schema_id=schema_id, why=str(plan))
+def _met(schema: MetSchema) -> None:
+    if schema.unsupported:
+        log.warning("schema does not fit", schema_id=schema.schema_id, why=schema.unsupported)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,10 @@ from consumer_training.estimators import fit
 from consumer_training.history import Rows
 from shared.events import Detector
 from shared.features.vectors import Calendar, Scale, feature_names, fit_scale, vectors
+from shared.kernels.units import DAY_MS
 from shared.models.model import Model, calibrate
 from shared.settings import FeatureSettings, TrainSettings
+from shared.wording import iso
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,7 +30,6 @@ MIN_SERIES_ROWS = 50
 
 CANARY_ROWS = 16
 UNUSED, TRAIN, TEST = 0, 1, 2
-_DAY_MS = 86_400_000
 
 
 class TooFewRows(Exception):
@@ -94,7 +94,7 @@ def train(
     trained_scores = member.score(X)
     model = Model(
         sha256="",
-        version=_iso(int(rows.time_ms[part == TRAIN].max())),
+        version=iso(int(rows.time_ms[part == TRAIN].max()), finest="seconds"),
         detector=detector,
         metrics=metrics,
         window=features.window,
@@ -128,7 +128,7 @@ def split(
     part, counts = np.full(len(rows), UNUSED, np.uint8), np.zeros(len(rows.series), np.int64)
     earliest = np.iinfo(np.int64).min
     if settings.window_days is not None and len(rows):
-        earliest = int(rows.time_ms.max()) - round(settings.window_days * _DAY_MS)
+        earliest = int(rows.time_ms.max()) - round(settings.window_days * DAY_MS)
     for low, high in rows.groups():
         start = int(rows.bounds[low])
         usable = rows.fold(low, high, window).counted & (
@@ -251,8 +251,8 @@ def _facts(
             "rows": len(trained),
             "test_rows": int((part == TEST).sum()),
             "entities": len(used),
-            "first_event": _iso(int(trained.min())),
-            "last_event": _iso(int(trained.max())),
+            "first_event": iso(int(trained.min()), finest="seconds"),
+            "last_event": iso(int(trained.max()), finest="seconds"),
             "first_event_ms": int(trained.min()),
             "last_event_ms": int(trained.max()),
             "left_out": dict(sorted(left_out.items())[:100]),
@@ -260,7 +260,3 @@ def _facts(
             "metrics_without_values": [name for name in rows.metrics if name not in metrics],
         },
     }
-
-
-def _iso(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,6 +1,6 @@
 """Writes the table of all settings into docs/settings.md: ``python docs/settings_table.py``.
 
-Law: every word of the table comes from ``shared/settings.py``; a test fails when the page is not
+Law: every word of the table comes from ``shared/settings/``; a test fails when the page is not
 current.
 """
 

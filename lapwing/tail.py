@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Any, TextIO
 
 from shared.batch import Batch
@@ -20,6 +19,7 @@ from shared.kafka import Reader
 from shared.registry import Registry
 from shared.settings import Settings
 from shared.telemetry import line
+from shared.wording import iso, minute
 
 SHOWN_BYTES = 32
 
@@ -33,6 +33,7 @@ def follow(
     timeout_s: float | None = None,
     as_json: bool = False,
     out: TextIO | None = None,
+    err: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Print records as they come; return how many.
@@ -64,6 +65,9 @@ def follow(
                 target.flush()
                 return shown
         target.flush()
+    if not shown and timeout_s is not None:
+        where = "" if from_beginning else "; --from-beginning shows what is there already"
+        (err or sys.stderr).write(f"nothing came within {timeout_s:g} s from {topic}{where}\n")
     return shown
 
 
@@ -95,7 +99,7 @@ def to_json(document: Mapping[str, Any]) -> str:
     """Write a record as one line of JSON; its event time as ISO 8601 UTC."""
     times = ("event_time", "since", "episode_start", "peak_time")
     shown = {
-        name: _iso(value) if name in times and value is not None else value
+        name: iso(value) if name in times and value is not None else value
         for name, value in document.items()
     }
     return json.dumps(shown, ensure_ascii=False)
@@ -114,7 +118,7 @@ def to_line(stream: str, document: Mapping[str, Any], entity_name: str) -> str:
             "bytes": document["first_bytes"],
         }
         return line(f"dead letter {document['reason']}", fields | {"because": document["message"]})
-    fields = {"at": _minute(document["event_time"]), entity_name: document["entity"]}
+    fields = {"at": minute(document["event_time"]), entity_name: document["entity"]}
     if stream == "anomalies":
         phase = document.get("phase")
         given = {
@@ -159,15 +163,3 @@ def _decoded(batch: Batch, row: int, schema: Callable[[int], str | None]) -> dic
 
 def _number(text: str | None) -> int | None:
     return int(text) if text is not None and text.lstrip("-").isdigit() else None
-
-
-def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000, UTC)
-
-
-def _minute(time_ms: int) -> str:
-    return f"{_moment(time_ms):%Y-%m-%d %H:%M}"
-
-
-def _iso(time_ms: int) -> str:
-    return _moment(time_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -10,12 +10,18 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import schemas
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
-from shared.errors import ConfigError, LapwingError, SchemaRefused, TransportError
+from shared.errors import (
+    ConfigError,
+    LapwingError,
+    SchemaRefused,
+    TopicMismatch,
+    TransportError,
+)
 from shared.kafka import Admin, ConfigDifference, topic_specs
 from shared.registry import Registry
 from shared.settings import Settings
@@ -28,6 +34,7 @@ FULL = "FULL"
 class Ensured:
     """What ``ensure`` did; schemas are {subject: id}.
 
+    missing    : topics that are not there and were not created, because of what was refused
     left_alone : topics and subjects that are not Lapwing's, or not as it would have made them, with
                  why
     refused    : what Lapwing needs and could not get, with the error
@@ -39,6 +46,7 @@ class Ensured:
     schemas: Mapping[str, int] = field(default_factory=dict)
     left_alone: Mapping[str, str] = field(default_factory=dict)
     refused: Mapping[str, LapwingError] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
 
     def checked(self) -> Ensured:
         """Return itself; raise what was refused first, if anything was."""
@@ -57,6 +65,7 @@ class Ensured:
         made = {
             "created": self.created,
             "existing": self.existing,
+            "missing": self.missing,
             "differences": [asdict(one) for one in self.differences],
         }
         refused = {part: str(error) for part, error in self.refused.items()}
@@ -85,11 +94,25 @@ def result_subjects(settings: Settings) -> list[tuple[str, str, str]]:
 def ensure(settings: Settings, *, schemas_only: bool = False) -> Ensured:
     """Create the topics and register the schemas that are missing.
 
-    What is refused is part of the answer, and keeps nothing else from being made.
+    Nothing is created or registered while the registry does not answer or a topic has a partition
+    count that it must not have. Any other refusal is part of the answer, and keeps nothing else
+    from being made.
     """
-    made = Ensured() if schemas_only else _ensure_topics(settings)
-    ids, left_alone, refused = dict[str, int](), dict(made.left_alone), dict(made.refused)
     registry = Registry(settings.registry)
+    unanswered = dict[str, LapwingError]()
+    try:
+        registry.subjects()
+    except LapwingError as error:
+        unanswered["registry"] = error
+    made = Ensured() if schemas_only else _ensure_topics(settings, create=not unanswered)
+    made = replace(made, refused={**made.refused, **unanswered})
+    if any(isinstance(error, TopicMismatch) for error in made.refused.values()) or unanswered:
+        return made
+    return _ensure_schemas(settings, registry, made)
+
+
+def _ensure_schemas(settings: Settings, registry: Registry, made: Ensured) -> Ensured:
+    ids, left_alone, refused = dict[str, int](), dict(made.left_alone), dict(made.refused)
     for subject, name, level in result_subjects(settings):
         try:
             ids[subject] = registry.register(subject, schemas.text(name), level)
@@ -105,27 +128,32 @@ def ensure(settings: Settings, *, schemas_only: bool = False) -> Ensured:
             )
     else:
         left_alone[input_subject(settings)] = _said_of_input(settings, registry)
-    return Ensured(made.created, made.existing, made.differences, ids, left_alone, refused)
+    return replace(made, schemas=ids, left_alone=left_alone, refused=refused)
 
 
-def _ensure_topics(settings: Settings) -> Ensured:
+def _ensure_topics(settings: Settings, *, create: bool) -> Ensured:
     admin = Admin(settings)
     try:
-        report = admin.try_topics(topic_specs(settings))
+        report = admin.try_topics(topic_specs(settings), create=create)
     except LapwingError as error:
         return Ensured(refused={"topics": error})
     finally:
         admin.close()
-    untold = {
+    left_alone = {
         topic: f"its settings cannot be compared: {error}"
         for topic, error in report.uncompared.items()
+    }
+    left_alone |= {
+        topic: f"it has {found} partitions, a new one gets {wanted}; both are fine"
+        for topic, (found, wanted) in report.other.items()
     }
     return Ensured(
         report.created,
         report.existing,
         report.differences,
-        left_alone=untold,
+        left_alone=left_alone,
         refused=report.refused,
+        missing=report.missing,
     )
 
 
@@ -162,22 +190,21 @@ def ensure_all(settings: Settings, *, schemas_only: bool, as_json: bool) -> int:
     if as_json:
         _say(json.dumps(done.document))
     else:
-        _say_done(done)
+        _say_done(done, settings)
     for error in done.refused.values():
         print(f"lapwing: {error}", file=sys.stderr)  # noqa: T201
     return done.exit_code
 
 
-def _say_done(done: Ensured) -> None:
+def _say_done(done: Ensured, settings: Settings) -> None:
     for topic in done.created:
         _say(f"created   {topic}")
     for topic in done.existing:
         _say(f"exists    {topic}")
+    for topic in done.missing:
+        _say(f"missing   {topic}: not created, because of what was refused")
     for one in done.differences:
-        _say(
-            f"differs   {one.topic}: {one.name} is {one.found}, the settings say {one.wanted};"
-            " nothing was changed"
-        )
+        _say(f"differs   {said_of_difference(one, settings.topics.input)}; nothing was changed")
     for subject, number in done.schemas.items():
         _say(f"schema    {subject} has id {number}")
     for part, why in done.left_alone.items():
@@ -186,8 +213,25 @@ def _say_done(done: Ensured) -> None:
         _say(f"refused   {part}")
 
 
+def said_of_difference(one: ConfigDifference, input_topic: str) -> str:
+    """Say what differs; of an input that is kept for a shorter time also when that matters."""
+    said = f"{one.topic}: {one.name} is {one.found}, the settings say {one.wanted}"
+    is_retention = one.topic == input_topic and one.name == "retention.ms"
+    if not is_retention or not one.found.isdigit() or int(one.found) > int(one.wanted):
+        return said
+    return (
+        f"{said}; this is fine unless predictors may be down for more than {_days(int(one.found))}"
+    )
+
+
+def _days(duration_ms: int) -> str:
+    """Write a duration in days, a short one in hours."""
+    hours = duration_ms / 3_600_000
+    return f"{hours / 24:.3g} days" if hours > 48 else f"{hours:.3g} hours"
+
+
 def describe_all(settings: Settings, *, as_json: bool) -> None:
-    """Say what is there: partitions, records, group position and schemas of each topic.
+    """Say what is there: partitions, offsets, group position and schemas of each topic.
 
     raises : TopicMismatch when a topic is missing, TransportError when the broker does not answer
     """
@@ -200,7 +244,7 @@ def describe_all(settings: Settings, *, as_json: bool) -> None:
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("topic", no_wrap=True, overflow="ignore")
-    for name in ("partitions", "records", "unread"):
+    for name in ("partitions", "offsets", "unread"):
         table.add_column(name, justify="right")
     table.add_column("schema", no_wrap=True, overflow="ignore")
     for row in rows:
@@ -208,6 +252,7 @@ def describe_all(settings: Settings, *, as_json: bool) -> None:
         shown = "" if row.subject is None else row.subject.text
         table.add_row(row.topic, str(row.partitions), f"{row.records:,}", unread, shown)
     Console(width=max(80, 100 + max(len(row.topic) for row in rows))).print(table)
+    _say("offsets: records and, where transactions write, a mark for each of these")
     for problem in dict.fromkeys(
         row.subject.problem for row in rows if row.subject and row.subject.problem
     ):

@@ -7,26 +7,19 @@ Law: no Kafka client here; a record is sent once, in the stream's order, and no 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import Protocol
 
-from producer.pacing import Outage, ReaderPace, Silence
+from producer.pacing import ReaderPace, Silence
 from producer.progress import Progress
 from producer.replay import Schedule, Stream
 from shared.batch import Outgoing
-from shared.counters import EVENTS_PRODUCED, OUTAGE_SECONDS, Counters
+from shared.counters import EVENTS_PRODUCED, Counters
 from shared.errors import LapwingError, TransportError
 from shared.health import Health
-from shared.settings import Settings
-from shared.telemetry import Logger
-
-T = TypeVar("T")
+from shared.retry import NAP_S, SAY_AFTER_S, Retry
 
 CHUNK_RECORDS = 5_000
 FLUSH_S = 10.0
-_NAP_S = 0.1
-_RETRY_S = 0.5
 _READERS_NAP_S = 0.02
 
 
@@ -78,6 +71,7 @@ class Replay:
     """One replay; every wait goes through here, so that a stop and an outage are noticed in all of
     them.
 
+    address  : of the broker, for what is said
     sent     : records handed over
     position : next one of the schedule
     """
@@ -89,18 +83,22 @@ class Replay:
         make: Maker,
         sender: Sender,
         pace: ReaderPace,
-        patience: Patience,
+        retry: Retry,
+        health: Health,
         counters: Counters,
         progress: Progress,
+        address: str,
     ) -> None:
         self.stream = stream
         self.schedule = schedule
         self.make = make
         self.sender = sender
         self.pace = pace
-        self.patience = patience
+        self.retry = retry
+        self.health = health
         self.counters = counters
         self.progress = progress
+        self.address = address
         self.sent = 0
         self.position = schedule.start
         self._silence = Silence()
@@ -112,7 +110,7 @@ class Replay:
         raises : TransportError after an outage of the deadline's length, or when the broker refuses
                  a record
         """
-        clock, stopping = self.patience.clock, self.patience.stopping
+        clock, stopping = self.retry.outage.clock, self.retry.stopping
         schedule, origin_s = self.schedule, 0.0
         while not stopping() and (schedule.stop is None or self.position < schedule.stop):
             now_s = clock()
@@ -138,21 +136,22 @@ class Replay:
         self._finish()
 
     def _send(self, records: Outgoing) -> None:
-        started_s = self.patience.clock()
+        outage = self.retry.outage
+        began_s = outage.clock()
         try:
             self.sender.send(records)
         except TransportError as error:
-            if not error.retriable:
-                raise
-            self.patience(lambda: self.sender.flush(0.0), since_s=started_s, why=str(error))
+            outage.failed(error, began_s)
+            self.retry.nap(outage.pause_s)
+            self.retry(lambda: self.sender.flush(0.0))
 
     def _idle(self, seconds: float) -> None:
         """Wait until something is due, then let the client take note of what arrived meanwhile;
         nothing is hurried on.
         """
-        self.patience.nap(min(max(seconds, 0.001), _NAP_S))
+        self.retry.nap(min(max(seconds, 0.001), NAP_S))
         if self.sender.waiting:
-            self.patience(lambda: self.sender.flush(0.0))
+            self.retry(lambda: self.sender.flush(0.0))
 
     def _watch(self, now_s: float) -> None:
         acknowledged, waiting = max(self.sender.acknowledged, self._counted), self.sender.waiting
@@ -162,25 +161,29 @@ class Replay:
             )
         self.counters.add(EVENTS_PRODUCED, acknowledged - self._counted, self.make.topic)
         self._counted = acknowledged
-        since_s = self._silence.since(acknowledged, waiting, now_s)
-        if since_s == now_s:
-            self.patience.alive()
-        else:
-            self.patience.report(
-                since_s, f"{self.patience.address} has acknowledged none of {waiting} records"
-            )
+        self._listen(since_s=self._silence.since(acknowledged, waiting, now_s), now_s=now_s)
         self.progress.show(self.sent, acknowledged, self.last_ms, now_s)
 
+    def _listen(self, since_s: float, now_s: float) -> None:
+        """Call it an outage when a broker takes records and acknowledges none of them."""
+        outage = self.retry.outage
+        if since_s == now_s:
+            outage.succeeded()
+            self.health.ready()
+        elif now_s - since_s >= min(SAY_AFTER_S, outage.deadline_s):
+            silence = f"{self.address} has acknowledged none of {self.sender.waiting} records"
+            outage.failed(TransportError(silence), since_s)
+
     def _finish(self) -> None:
-        clock = self.patience.clock
-        until_s = clock() + FLUSH_S if self.patience.stopping() else float("inf")
+        clock, stopping = self.retry.outage.clock, self.retry.stopping
+        until_s = clock() + FLUSH_S if stopping() else float("inf")
         while self.sender.waiting and clock() < until_s:
             try:
-                self.sender.flush(_NAP_S)
+                self.sender.flush(NAP_S)
             except TransportError as error:
                 if not error.retriable:
                     raise
-            if self.patience.stopping():
+            if stopping():
                 until_s = min(until_s, clock() + FLUSH_S)
             self._watch(clock())
         self._watch(clock())
@@ -193,84 +196,3 @@ class Replay:
             if self.sent
             else None
         )
-
-
-class Patience:
-    """Calls that may fail while broker or registry are away: tried again until the deadline, said
-    aloud by the tenth second.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        counters: Counters,
-        log: Logger,
-        stopping: Callable[[], bool],
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-        health: Health | None = None,
-    ) -> None:
-        self.address = settings.bootstrap
-        self.stopping = stopping
-        self.clock = clock
-        self._sleep = sleep
-        self._log = log
-        self._counters = counters
-        self._outage = Outage(settings.outage_deadline_s)
-        self._said = False
-        self.health = health or Health()
-        counters.set(OUTAGE_SECONDS, 0)
-
-    def __call__(
-        self, call: Callable[[], T], *, since_s: float | None = None, why: str = ""
-    ) -> T | None:
-        """Return what the call returns, None when a stop came first.
-
-        since_s, why : when it failed already
-        raises       : TransportError when it cannot be tried again or the deadline has passed
-        """
-        while not self.stopping():
-            if since_s is not None:
-                self.report(since_s, why)
-            started_s = self.clock()
-            try:
-                answer = call()
-            except TransportError as error:
-                if not error.retriable:
-                    raise
-                since_s, why = started_s if since_s is None else since_s, str(error)
-                self.health.waiting(f"waiting for {self.clock() - since_s:.0f} s: {why}")
-            else:
-                if since_s is not None:
-                    self.alive()
-                return answer
-            self.report(since_s, why)
-            self.nap(_RETRY_S)
-        return None
-
-    def report(self, since_s: float, why: str) -> None:
-        """Say that there is an outage, if it is time to; raises TransportError when it has lasted
-        too long.
-
-        why : names the address that does not answer
-        """
-        now_s = self.clock()
-        if self._outage.must_say(since_s, now_s, why):
-            self._said = True
-            self.health.waiting(f"waiting for {now_s - since_s:.0f} s: {why}")
-            self._counters.set(OUTAGE_SECONDS, now_s - since_s)
-            self._log.warning("no answer", seconds=round(now_s - since_s), because=why)
-
-    def alive(self) -> None:
-        """Take note of an answer."""
-        self.health.ready()
-        if self._said:
-            self._said = False
-            self._counters.set(OUTAGE_SECONDS, 0)
-            self._log.info("answers again", address=self.address)
-
-    def nap(self, seconds: float) -> None:
-        """Sleep in slices, so that a stop is noticed at once."""
-        until_s = self.clock() + seconds
-        while not self.stopping() and (left_s := until_s - self.clock()) > 0:
-            self._sleep(min(left_s, _NAP_S))

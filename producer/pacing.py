@@ -1,4 +1,4 @@
-"""How far the replay may run ahead of its readers, and when a silent broker is an outage.
+"""How far the replay may run ahead of its readers, and since when a broker has been silent.
 
 Law: no clock and no broker here; both are asked for with the time and the figures of the moment.
 """
@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from shared.errors import ConfigError, TransportError
-
-SAY_BY_S = 8.5
-"""A call to a broker that is not there ends after nine seconds; who waits knows by the tenth."""
+from shared.errors import ConfigError
 
 CHECK_EVERY_S = 0.02
 
@@ -78,25 +75,3 @@ class Silence:
         if acknowledged > self._acknowledged or not waiting or self._alive_s is None:
             self._acknowledged, self._alive_s = acknowledged, now_s
         return self._alive_s
-
-
-@dataclass(slots=True)
-class Outage:
-    """Decides when an outage is worth a line in the log, and when it has lasted too long."""
-
-    deadline_s: float
-    _said_s: float = float("-inf")
-
-    def must_say(self, since_s: float, now_s: float, why: str) -> bool:
-        """Return whether to say so now: by the tenth second, then every ten.
-
-        raises : TransportError when it has lasted for deadline_s
-        """
-        lasted_s = now_s - since_s
-        if lasted_s >= self.deadline_s:
-            gave_up = f"{why}; gave up after {lasted_s:.0f} s (outage_deadline_s)"
-            raise TransportError(gave_up, retriable=False)
-        if lasted_s < SAY_BY_S or now_s - self._said_s < 10.0:
-            return False
-        self._said_s = now_s
-        return True

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from producer.files.times import format_time
 from shared.telemetry import Logger
+from shared.wording import second
 
 LINE_EVERY_S = 5.0
 BAR_EVERY_S = 0.1
@@ -53,7 +53,7 @@ class Lines:
             {} if self._total is None else {"percent": round(100 * sent / max(self._total, 1), 1)}
         )
         rate = round(acknowledged / (now_s - self._started_s), 1)
-        at = {} if time_ms is None else {"event_time": format_time(time_ms)}
+        at = {} if time_ms is None else {"event_time": second(time_ms)}
         self._log.info(
             "produced", sent=sent, acknowledged=acknowledged, **share, events_per_s=rate, **at
         )
@@ -93,7 +93,7 @@ class Bar(Lines):
         if now_s - self._shown_s >= BAR_EVERY_S or sent == self._total:
             self._shown_s = now_s
             rate = acknowledged / max(now_s - self._started_s, 1e-3)
-            time = "" if time_ms is None else format_time(time_ms)
+            time = "" if time_ms is None else second(time_ms)
             self.rich.update(self._task, completed=acknowledged, rate=rate, time=time)
 
 

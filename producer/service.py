@@ -15,18 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from producer.files.times import format_time
-from producer.loop import Patience, Replay
+from producer.loop import Replay
 from producer.pacing import ReaderPace, parse_groups
 from producer.progress import open_progress
 from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
 from producer.replay import plan
 from producer.sources import Source, SourceOptions, check_times, open_source
 from shared.counters import Counters
-from shared.errors import ConfigError, SchemaRefused, TopicMismatch, TransportError
+from shared.errors import ConfigError, SchemaRefused, TransportError
 from shared.health import Health
+from shared.retry import Outage, Retry
 from shared.settings import Settings
 from shared.telemetry import Logger, TelemetryServer, logger
+from shared.wording import second
 
 if TYPE_CHECKING:
     from shared.kafka import Admin
@@ -125,9 +126,9 @@ def run(
     text = event_schema(source.stream.metrics)
     _check_readable(text, settings, log)
     health = Health()
-    patience = Patience(settings, counters, log, stopping, health=health)
+    retry = Retry(Outage(settings.outage_deadline_s, counters, health=health), stopping)
     with TelemetryServer(settings.telemetry, counters, health):
-        return _replay(settings, options, source, text, groups, patience, counters, log)
+        return _replay(settings, options, source, text, groups, retry, health, counters, log)
 
 
 def _replay(
@@ -136,7 +137,8 @@ def _replay(
     source: Source,
     schema_text: str,
     groups: Sequence[tuple[str, str]],
-    patience: Patience,
+    retry: Retry,
+    health: Health,
     counters: Counters,
     log: Logger,
 ) -> Summary:
@@ -144,21 +146,21 @@ def _replay(
 
     topic, stream = settings.topics.input, source.stream
     admin = Admin(settings)
-    patience(partial(_check_topic, admin, settings))
-    received = patience(partial(admin.end_offsets, topic)) if options.resume else None
+    retry(partial(_check_topic, admin, settings))
+    received = retry(partial(admin.end_offsets, topic)) if options.resume else None
     schedule = plan(
         stream, start=options.start, stop=options.stop, backfill=options.backfill, speed=options.speed, loop=options.loop,
         sent_before=sum((received or {}).values()),
     )  # fmt: skip
-    schema_id = patience(partial(_schema_id, settings, schema_text, log))
-    lag = partial(_lag, admin, patience)
-    publisher = Publisher(_with_patience(settings), stopping=patience.stopping)
-    started_s = patience.clock()
+    schema_id = retry(partial(_schema_id, settings, schema_text, log))
+    lag = partial(_lag, admin, retry)
+    publisher = Publisher(_keeping_records(settings), stopping=retry.stopping)
+    started_s = retry.outage.clock()
     log.info(
         "replay begins", topic=topic, source=source.name, entities=len(stream.entities), metrics=",".join(stream.metrics),
         events="endless" if schedule.stop is None else schedule.stop - schedule.start, from_event=schedule.start,
         speed=options.speed,
-        first=format_time(int(stream.time_ms[0])), last=format_time(int(stream.time_ms[-1])),
+        first=second(int(stream.time_ms[0])), last=second(int(stream.time_ms[-1])),
     )  # fmt: skip
     total = None if schedule.stop is None else schedule.stop - schedule.start
     maker = RecordMaker(topic, schema_id or 0, stream.entities)
@@ -169,16 +171,19 @@ def _replay(
             maker,
             publisher,
             ReaderPace(groups, options.pace_records, lag),
-            patience,
+            retry,
+            health,
             counters,
             progress,
+            settings.bootstrap,
         )
         gc.freeze()
         try:
             if schema_id is not None:
                 replay.run()
         finally:
-            summary = _summary(replay, source, patience.clock() - started_s, patience.stopping())
+            seconds = retry.outage.clock() - started_s
+            summary = _summary(replay, source, seconds, retry.stopping())
             publisher.close()
             admin.close()
             log.info(
@@ -195,14 +200,11 @@ def _replay(
 
 
 def _check_topic(admin: Admin, settings: Settings) -> None:
-    topics = settings.topics
-    found = admin.partitions(topics.input)
-    if found != topics.partitions:
-        raise TopicMismatch(
-            f"topic {topics.input} has {found} partitions, topics.partitions says"
-            f" {topics.partitions}: set it to what is there, or name another topic (`lapwing topics"
-            " ensure` makes it)"
-        )
+    from shared.kafka import topic_specs, wrong_count
+
+    found = admin.partitions(settings.topics.input)
+    if found != settings.topics.partitions:
+        raise wrong_count(topic_specs(settings)[0], found)
 
 
 def _schema_id(settings: Settings, text: str, log: Logger) -> int:
@@ -232,14 +234,14 @@ def _schema_id(settings: Settings, text: str, log: Logger) -> int:
     return schema_id
 
 
-def _lag(admin: Admin, patience: Patience, group: str, topic: str) -> int:
-    behind = patience(partial(admin.lag, group, topic))
+def _lag(admin: Admin, retry: Retry, group: str, topic: str) -> int:
+    behind = retry(partial(admin.lag, group, topic))
     return sum(behind.values()) if behind else 0
 
 
-def _with_patience(settings: Settings) -> Settings:
-    """Let the client keep records for as long as this service is patient; its own default would
-    drop them after 5 minutes.
+def _keeping_records(settings: Settings) -> Settings:
+    """Let the client keep records for as long as an outage may last; its own default would drop
+    them after 5 minutes.
     """
     if {"message.timeout.ms", "delivery.timeout.ms"} & set(settings.kafka):
         return settings
@@ -273,11 +275,12 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
 
     raises : ConfigError where they would read no record at all
     """
-    from shared.decode.avro.plan import SchemaUnfit, compile_plan
+    from shared.decode.avro.plan import compile_plan
+    from shared.decode.field_choice import UnsupportedSchema
 
     try:
         fields = compile_plan(text, settings.input).fields
-    except SchemaUnfit as unfit:
+    except UnsupportedSchema as unfit:
         written = (
             f"the replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
         )
@@ -292,7 +295,7 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
 def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> Summary:
     stream, schedule, sender = replay.stream, replay.schedule, replay.sender
     first = (
-        format_time(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0]))
+        second(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0]))
         if replay.sent
         else None
     )
@@ -303,7 +306,7 @@ def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> S
         entities=len(stream.entities),
         metrics=stream.metrics,
         first_event_time=first,
-        last_event_time=None if last_ms is None else format_time(last_ms),
+        last_event_time=None if last_ms is None else second(last_ms),
         seconds=round(seconds, 3),
         events_per_s=round(sender.acknowledged / seconds, 1) if seconds > 0 else 0.0,
         skipped_bad=sum(source.skipped.values()),

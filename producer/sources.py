@@ -16,11 +16,12 @@ from producer.catalogue import load_catalogue, read_folder
 from producer.fetch import DEFAULT_DIR, is_complete
 from producer.files.columns import NOTHING_SAID, ColumnChoice
 from producer.files.series import Series
-from producer.files.times import format_time
-from producer.fleet import generate, label_document
+from producer.generated.fleet import generate, label_document
 from producer.replay import Stream, align, merge, rebase
 from shared.errors import ConfigError, DataError
+from shared.kernels.units import DAY_MS
 from shared.settings import InputSettings
+from shared.wording import second
 
 DEFAULT_FLEET = 20
 
@@ -125,10 +126,10 @@ def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, l
     if options.last_ms is not None:
         last_ms = int(stream.time_ms[-1])
         stream = rebase(stream, options.last_ms)
-        days = (options.last_ms - last_ms) / 86_400_000
+        days = (options.last_ms - last_ms) / DAY_MS
         notes.append(
             f"all times were shifted by {days:+.3f} days, so that the last event is at"
-            f" {format_time(options.last_ms)}; this is not a whole number of weeks, so hour and"
+            f" {second(options.last_ms)}; this is not a whole number of weeks, so hour and"
             " weekday change"
         )
     return stream, notes
@@ -143,9 +144,9 @@ def check_times(source: Source, settings: InputSettings) -> int:
     outside = int(((times < settings.min_time_ms) | (times > settings.max_time_ms)).sum())
     if outside == len(times):
         raise DataError(
-            f"{source.name}: all {outside:,} event times, {format_time(int(times[0]))} to"
-            f" {format_time(int(times[-1]))}, lie outside input.min_time..input.max_time"
-            f" ({format_time(settings.min_time_ms)} to {format_time(settings.max_time_ms)}),"
+            f"{source.name}: all {outside:,} event times, {second(int(times[0]))} to"
+            f" {second(int(times[-1]))}, lie outside input.min_time..input.max_time"
+            f" ({second(settings.min_time_ms)} to {second(settings.max_time_ms)}),"
             " so nothing could be judged; --time and --time-format say how files are read"
         )
     return outside

@@ -1,7 +1,7 @@
 """A batch is columns: what a Kafka door hands in and what it is given to send.
 
-Law: rows keep log order, and a row is only ever addressed by its index, never copied into an object
-     of its own.
+Invariant: rows keep log order, and a row is only ever addressed by its index, never copied into an
+object of its own.
 """
 
 from __future__ import annotations
@@ -37,6 +37,17 @@ class Blob:
         np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=bounds[1:])  # type: ignore[arg-type]
         return cls(data, bounds)
 
+    @classmethod
+    def chain(cls, blobs: Sequence[Blob]) -> Blob:
+        """Return the values of several blobs as one, in order."""
+        starts = np.cumsum([0, *(int(blob.bounds[-1] - blob.bounds[0]) for blob in blobs)])
+        ends = [
+            blob.bounds[1:] - blob.bounds[0] + start
+            for blob, start in zip(blobs, starts, strict=False)
+        ]
+        data = [blob.data[blob.bounds[0] : blob.bounds[-1]] for blob in blobs]
+        return cls(b"".join(data), np.concatenate([np.zeros(1, np.int64), *ends]))
+
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
@@ -67,6 +78,25 @@ class Batch:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @classmethod
+    def join(cls, batches: Sequence[Batch]) -> Batch:
+        """Return batches of one partition, each later than the one before, as one."""
+        if len(batches) == 1:
+            return batches[0]
+        headers, row = dict[int, Headers](), 0
+        for batch in batches:
+            headers |= {row + at: given for at, given in batch.headers.items()}
+            row += len(batch)
+        return cls(
+            batches[0].topic,
+            batches[0].partition,
+            Blob.chain([batch.values for batch in batches]),
+            Blob.chain([batch.keys for batch in batches]),
+            np.concatenate([batch.offsets for batch in batches]),
+            np.concatenate([batch.broker_ms for batch in batches]),
+            headers,
+        )
+
     def rows(self, start: int, stop: int) -> Batch:
         """Return rows start..stop as a batch of their own (bytes are shared where nothing is cut)."""
         if start == 0 and stop == len(self):
@@ -86,15 +116,17 @@ class Batch:
 class Outgoing:
     """Records to be sent to one topic, in order.
 
-    values  : Blob of n           encoded record values
-    keys    : Blob of n           record keys; the partitioner (murmur2_random) decides by them
-    headers : {row: headers}      only the rows that have headers
+    values     : Blob of n           encoded record values
+    keys       : Blob of n           record keys; the partitioner (murmur2_random) decides by them
+    headers    : {row: headers}      only the rows that have headers
+    partitions : {row: partition}    only the rows that go to a certain one whatever their key
     """
 
     topic: str
     values: Blob
     keys: Blob
     headers: Mapping[int, Headers] = field(default_factory=dict)
+    partitions: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)

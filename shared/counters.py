@@ -6,7 +6,7 @@ Law: counting is adding to a number, once per batch and never per event; no cloc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -222,6 +222,7 @@ class Counters:
         self._histograms: dict[Metric, dict[Labels, Histogram]] = {
             m: {} for m in CATALOGUE if m.kind == "histogram"
         }
+        self._followed: dict[Metric, Callable[[], float]] = {}
 
     def add(self, metric: Metric, amount: float = 1, *labels: object) -> None:
         """Add to a counter or gauge, labels in the order of the catalogue: ``add(EVENTS_CONSUMED,
@@ -238,6 +239,14 @@ class Counters:
         if metric.kind != "gauge":
             raise ValueError(f"{metric.name} is a {metric.kind}, only a gauge can be set")
         self._numbers[metric][_key(metric, labels)] = value
+
+    def follow(self, metric: Metric, measure: Callable[[], float]) -> None:
+        """Ask for a gauge without labels whenever it is read; for what grows while its loop waits.
+
+        measure : may be called from any thread
+        """
+        self.set(metric, measure())
+        self._followed[metric] = measure
 
     def forget(self, metric: Metric, *labels: object) -> None:
         """Drop what a gauge says for one set of labels, or, without labels, for all of them."""
@@ -258,7 +267,10 @@ class Counters:
 
     def value(self, metric: Metric, *labels: object) -> float:
         """Return one number; 0 where nothing has been counted yet."""
-        return self._numbers[metric].get(_key(metric, labels), 0)
+        key = _key(metric, labels)
+        if metric in self._followed:
+            return self._followed[metric]()
+        return self._numbers[metric].get(key, 0)
 
     def total(self, metric: Metric) -> float:
         """Return the sum over all labels."""
@@ -267,7 +279,8 @@ class Counters:
     def numbers(self) -> Iterator[tuple[Metric, list[tuple[Labels, float]]]]:
         """Walk counters and gauges; each list is a copy of its own."""
         for metric, row in self._numbers.items():
-            yield metric, list(row.items())
+            measure = self._followed.get(metric)
+            yield metric, list(row.items()) if measure is None else [((), measure())]
 
     def histograms(self) -> Iterator[tuple[Metric, list[tuple[Labels, Histogram]]]]:
         """Walk histograms."""

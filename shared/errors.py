@@ -7,14 +7,14 @@ LapwingError
 ├── DataError              a file that cannot be read: which file, which line             exit 2
 ├── TransportError         broker or registry did not answer (``retriable`` by its code)
 │   ├── TransactionAborted     the transaction must be aborted and rebuilt
-│   ├── TransactionUndecided   nobody knows whether it was committed: the producer is thrown away
+│   ├── TransactionInDoubt     nobody knows whether it was committed: the producer is thrown away
 │   └── ProducerFenced         a newer producer owns this transactional.id
 ├── GuardError             going on would give silently wrong results, so the service stops
 │   ├── TopicMismatch          a topic is missing or has another partition count
 │   ├── TopicRecreated         the input was deleted and made anew under the same name
 │   ├── PositionGone           the group has results about a partition, but no position in it
 │   ├── HistoryGone            records that the state needs are no longer in the topic
-│   ├── ForeignPartitioner     a key lies in a partition where input.partitioner says it cannot be
+│   ├── PartitionerMismatch    a key lies in a partition where input.partitioner says it cannot be
 │   ├── SchemaNotAllowed       a writer schema is not in input.schema_fingerprints
 │   └── NewerVersion           a newer version of this code has left a position or a snapshot
 ├── ArtifactMissing        no model has been published yet
@@ -70,7 +70,7 @@ class TransactionAborted(TransportError):
     """The open transaction cannot be committed: abort it, drop the state, rebuild."""
 
 
-class TransactionUndecided(TransportError):
+class TransactionInDoubt(TransportError):
     """A commit, abort or send_offsets ended without an answer: the producer must be thrown away."""
 
 
@@ -105,7 +105,7 @@ class HistoryGone(GuardError):
     """Input records that the state depends on were deleted by retention."""
 
 
-class ForeignPartitioner(GuardError):
+class PartitionerMismatch(GuardError):
     """A record lies in another partition than its key belongs to, so its entity may have two
     histories.
     """

@@ -204,8 +204,10 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """One alarm, end of an episode or data-quality verdict, with why; field for field what
-    ``schemas/anomaly_event.avsc`` describes. Null is what most kinds leave out.
+    """One alarm, end of an episode or data-quality verdict; what most leave out has a default.
+
+    Field for field what ``schemas/anomaly_event.avsc`` describes. Events about a row of a batch are
+    made by ``anomalies.event_of``.
     """
 
     event_id: str
@@ -219,7 +221,7 @@ class Anomaly:
     source_topic: str
     source_partition: int
     source_offset: int
-    is_anomaly: bool
+    is_anomaly: bool = True
     imputed: bool = False
     late_by_ms: int | None = None
     traceparent: bytes | None = None

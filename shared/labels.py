@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import DataError
+from shared.wording import second
 
 Times = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -198,7 +199,7 @@ def result_csv(
     )
     for time, value, score, label in zip(*columns, strict=True):
         rows.append(
-            f"{_time_text(time)},{'' if value != value else repr(value)},{score!r},{int(label)}"
+            f"{second(time)},{'' if value != value else repr(value)},{score!r},{int(label)}"
         )
     return "\n".join(rows) + "\n"
 
@@ -291,9 +292,3 @@ def _time_ms(value: Any, where: str) -> int:
         return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{where} is {value!r}; allowed is {_ALLOWED}") from error
-
-
-def _time_text(time_ms: int) -> str:
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    text = f"{moment:%Y-%m-%d %H:%M:%S}"
-    return f"{text}.{time_ms % 1000:03d}" if time_ms % 1000 else text

@@ -1,15 +1,56 @@
-"""What the prediction loop needs of the outside world, so that tests can hand it a log in memory.
+"""What services need of the outside world and of the input's format, as shapes.
 
-Law: the shell depends on these shapes only; ``shared.kafka`` and ``tests.support.fakes`` are two
-     implementations.
+Invariant: whoever uses one depends on its shape only. ``shared.kafka`` and ``tests.support.fakes``
+are two implementations of source and sink; a decoder is one input format.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from shared.batch import Batch, Outgoing, Position
+from shared.batch import Batch, Headers, Outgoing, Position
+from shared.columns import Columns
+from shared.events import Reason
+
+if TYPE_CHECKING:  # it loads kernels, and a predictor opens its doors while those are still loading
+    from shared.directory import Directory
+
+
+class Decoder(Protocol):
+    """Reads records of one format; what it knows of how they were written stays behind it."""
+
+    @property
+    def entity_name(self) -> str:
+        """What the input calls an entity, e.g. host; several fields are joined by '/'."""
+        ...
+
+    def prepare(self, batch: Batch) -> None:
+        """Find out all that ``decode`` needs to know for a batch, from a registry for example.
+
+        raises : TransportError while that cannot be found out, SchemaNotAllowed
+        """
+        ...
+
+    def decode(
+        self, batch: Batch, entities: Directory, metrics: list[str], max_entities: int
+    ) -> Columns:
+        """Decode a batch that was prepared, or rows of it; nobody is asked for anything.
+
+        entities     : the partition's; names of accepted records are added, in log order
+        metrics      : the partition's; names unseen so far are appended, in order of the first
+                       accepted row that has them
+        max_entities : a record of a further entity is rejected
+        """
+        ...
+
+    def detail(self, value: bytes, headers: Headers, reason: Reason) -> str:
+        """Say of a rejected record what its reason leaves open; empty where that is nothing."""
+        ...
+
+    def schema_sha256(self) -> list[str]:
+        """Return the SHA-256 of each schema that was prepared and can be read, sorted."""
+        ...
 
 
 class RebalanceListener(Protocol):
@@ -87,7 +128,7 @@ class Sink(Protocol):
     def send(self, records: Outgoing) -> None:
         """Queue records within the open transaction; opens one if there is none.
 
-        raises : TransactionAborted, TransactionUndecided, ProducerFenced, TransportError
+        raises : TransactionAborted, TransactionInDoubt, ProducerFenced, TransportError
         """
         ...
 
@@ -95,14 +136,14 @@ class Sink(Protocol):
         """Make all records since the last commit and the input positions visible together.
 
         positions : {partition: next offset and metadata}
-        raises    : TransactionAborted, TransactionUndecided, ProducerFenced, TransportError
+        raises    : TransactionAborted, TransactionInDoubt, ProducerFenced, TransportError
         """
         ...
 
     def abort(self) -> None:
         """Drop everything since the last commit.
 
-        raises : TransactionUndecided, ProducerFenced
+        raises : TransactionInDoubt, ProducerFenced
         """
         ...
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import re
 import sys
-import threading
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import schemas
 from shared.errors import ConfigError, SchemaRefused, TransportError
+from shared.retry import within
 from shared.settings import RegistrySettings
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ class Registry:
         """
         client = self._client()
         try:
-            return _within(self.settings.timeout_s, lambda: ask(client))
+            # in a thread, as not even a name lookup that hangs may take longer
+            return within(self.settings.timeout_s, lambda: ask(client), "schema-registry")
         except _library().SchemaRegistryError as error:
             raise self._translate(
                 doing, error.http_status_code, error.error_code, str(error.error_message)
@@ -294,29 +295,6 @@ def _library() -> Any:
     with warnings.catch_warnings(record=True):
         import confluent_kafka.schema_registry as library
     return library
-
-
-def _within(timeout_s: float, ask: Callable[[], T]) -> T:
-    """Run a call in a thread of its own, so that not even a hanging name lookup takes longer;
-    TimeoutError if it does.
-    """
-    outcome: list[T] = []
-    failure: list[Exception] = []
-
-    def run() -> None:
-        try:
-            outcome.append(ask())
-        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
-            failure.append(error)
-
-    thread = threading.Thread(target=run, name="schema-registry", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if failure:
-        raise failure[0]
-    if not outcome:
-        raise TimeoutError
-    return outcome[0]
 
 
 def _http_errors() -> tuple[type[Exception], ...]:

@@ -1,13 +1,16 @@
-"""How numbers, ratios and stretches of time are said in a sentence.
+"""How numbers, ratios, stretches and points of time are said in a sentence.
 
-Law: the words depend on the numbers alone.
+Invariant: the words depend on the numbers alone.
 """
 
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
+from shared.kernels.units import DAY_MS, MINUTE_MS
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
 
 
@@ -48,15 +51,44 @@ def duration(ms: float) -> str:
 
 def days(ms: float) -> str:
     """Say how long something has been watched."""
-    whole = int(ms // 86_400_000)
+    whole = int(ms // DAY_MS)
     return f"{whole} days" if whole >= 2 else duration(ms)
 
 
 def time_of_day(time_ms: int, *, weekly: bool) -> str:
     """Name the half hour of an event time (UTC), with the day of the week where that matters."""
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    clock = f"{moment.hour:02d}:{moment.minute // 30 * 30:02d}"
-    return f"{_WEEKDAYS[moment.weekday()]} {clock}" if weekly else clock
+    then = _moment(time_ms)
+    clock = f"{then.hour:02d}:{then.minute // 30 * 30:02d}"
+    return f"{_WEEKDAYS[then.weekday()]} {clock}" if weekly else clock
+
+
+def minute(time_ms: int) -> str:
+    """Write a time as ``2014-04-16 03:35``, UTC."""
+    return f"{_moment(time_ms):%Y-%m-%d %H:%M}"
+
+
+def moment(time_ms: int) -> str:
+    """Write a time to the minute, or to the second where it is finer."""
+    return minute(time_ms) if time_ms % MINUTE_MS == 0 else f"{_moment(time_ms):%Y-%m-%d %H:%M:%S}"
+
+
+def second(time_ms: int) -> str:
+    """Write a time as ``2014-04-16 03:35:07``, UTC, with milliseconds only where there are some."""
+    text = f"{_moment(time_ms):%Y-%m-%d %H:%M:%S}"
+    return f"{text}.{time_ms % 1000:03d}" if time_ms % 1000 else text
+
+
+def iso(time_ms: int, *, finest: str = "milliseconds") -> str:
+    """Write a time in ISO 8601, ``2014-04-16T03:35:07.000Z``.
+
+    finest : ``seconds`` or ``milliseconds``
+    raises : OverflowError for a time that no calendar has
+    """
+    return _moment(time_ms).isoformat(timespec=finest).replace("+00:00", "Z")
+
+
+def _moment(time_ms: int) -> datetime:
+    return _EPOCH + timedelta(milliseconds=int(time_ms))
 
 
 def _ratio(ratio: float) -> str:

@@ -86,7 +86,7 @@ def run(
     return [
         tell(
             fleet.time_ms, values, limits, params, None if trained is None else trained[host]
-        ).alarm
+        ).is_anomaly
         for host, values in enumerate(fleet.values)
     ]
 

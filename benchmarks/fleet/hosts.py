@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from producer.fleet import START_MS, Draws
+from producer.generated.fleet import START_MS, Draws
 
 Floats = npt.NDArray[np.float64]
 

@@ -90,7 +90,7 @@ def score_corpus(
         mine = params._replace(ready_days=warmup.days(series, params.ready_days))
         told = tell(series.time_ms, series.values[:, None], limits, mine)
         severity = np.where(np.isnan(told.severity), 0.0, told.severity)
-        scores.append(as_scores(told.alarm, severity))
+        scores.append(as_scores(told.is_anomaly, severity))
         severities.append(severity)
     return Scored(scores, severities, time.process_time() - began_s)
 

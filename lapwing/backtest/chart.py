@@ -15,6 +15,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.wording import short
 
 Floats = npt.NDArray[np.float64]
@@ -27,11 +28,10 @@ EPISODE = 4
 
 _HOLE_INTERVALS = 6
 _LARGEST, _SMALLEST = 1e300, 1e-300
-_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 _STEPS_MS = tuple(
     [minutes * 60_000 for minutes in (1, 2, 5, 10, 15, 30)]
-    + [hours * _HOUR_MS for hours in (1, 2, 3, 6, 12)]
-    + [days * _DAY_MS for days in (1, 2, 4, 7, 14, 28, 56, 112, 224, 364)]
+    + [hours * HOUR_MS for hours in (1, 2, 3, 6, 12)]
+    + [days * DAY_MS for days in (1, 2, 4, 7, 14, 28, 56, 112, 224, 364)]
 )
 _SHAPES = {
     "info": "M-2,0a2,2 0 1 0 4,0a2,2 0 1 0 -4,0z",
@@ -350,7 +350,7 @@ def _time_steps(frame: _Frame) -> list[tuple[int, str]]:
     span = frame.last_ms - frame.first_ms
     most = max((frame.width - LEFT - RIGHT) // 84, 2)
     step = next((size for size in _STEPS_MS if span / size <= most), _STEPS_MS[-1])
-    week_ms = 4 * _DAY_MS if step >= 7 * _DAY_MS else 0  # 1970-01-05 was a Monday
+    week_ms = 4 * DAY_MS if step >= 7 * DAY_MS else 0  # 1970-01-05 was a Monday
     first = -(-(frame.first_ms - week_ms) // step) * step + week_ms
     moments = range(first, frame.last_ms + 1, step)
     return [
@@ -362,9 +362,9 @@ def _time_steps(frame: _Frame) -> list[tuple[int, str]]:
 
 def _moment(time_ms: int, step_ms: int) -> str:
     moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    if step_ms < _DAY_MS and time_ms % _DAY_MS:
+    if step_ms < DAY_MS and time_ms % DAY_MS:
         return f"{moment:%H:%M}"
-    return f"{moment.day} {moment:%b}" if step_ms < 56 * _DAY_MS else f"{moment:%b %Y}"
+    return f"{moment.day} {moment:%b}" if step_ms < 56 * DAY_MS else f"{moment:%b %Y}"
 
 
 def compact(value: float) -> str:

@@ -11,6 +11,7 @@ import json
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,13 +31,14 @@ from lapwing.backtest.figures import (
     top,
 )
 from lapwing.backtest.files import check_folder, write_files
-from lapwing.backtest.models import Trainer, check_fit, find_model
-from lapwing.backtest.report import Report
+from lapwing.backtest.layers import Report
+from lapwing.backtest.models import Trainer, check_fit, find_model, notes_on
 from lapwing.backtest.run import Judge, Judged, run
 from lapwing.backtest.text import to_text
 from shared.errors import ConfigError, DataError
 from shared.events import Reason
 from shared.labels import Window, Windows, find
+from shared.models.model import Model
 from shared.scoring.configuration import Configuration
 from shared.settings import DetectionSettings, QualitySettings, Section, Settings
 from shared.telemetry import line
@@ -111,6 +113,7 @@ def backtest(
     labels = feed.labels if labels is None else labels
     trainer = Trainer(feed, settings) if options.fit else None
     judges: list[Judge] = []
+    published: dict[str, tuple[Path, Model]] = {}
     for one, wish in (
         (settings, options.model),
         (changed, other.model if other and other.model else options.model),
@@ -121,15 +124,21 @@ def backtest(
                 if trainer and wish == options.model
                 else find_model(one.models_dir, wish, one.models)
             )
+            if model is not None and not (trainer and wish == options.model):
+                published[model.sha256] = one.models_dir, model
             configuration = Configuration.from_settings(one)
             check_fit(configuration, model)
             judges.append(Judge("first" if not judges else "second", configuration, model))
     since = trainer.since if trainer else {}
     began_s = time.monotonic()
     with progress(feed.rows) as told:
-        judged = run(feed, judges, settings.input, settings.predict.max_entities, told)
+        judged = run(feed, judges, settings.predict.max_entities, told)
     check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
+    notes += in_several_partitions(judged[0])
+    topic = settings.topics.input if options.input.topic_range else ""
+    for folder, model in published.values():
+        notes += notes_on(folder, model, judged[0], topic)
     if since:
         notes.append(
             "the model was trained on the first part of each entity's time; only what came after is"
@@ -148,6 +157,18 @@ def backtest(
         said += f"; {', '.join(path.name for path in written)} and results/ are in {options.out}"
     print(said, file=sys.stderr)  # noqa: T201 - not part of the result
     return summary
+
+
+def in_several_partitions(judged: Judged) -> list[str]:
+    """Say how many entities were judged as several, one in each partition."""
+    partitions = Counter(series.entity for series in judged.series)
+    spread = [entity for entity, number in partitions.items() if number > 1]
+    if not spread:
+        return []
+    example = f"{spread[0]!r} in {partitions[spread[0]]} of them"
+    said = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions"
+    why = "each is judged by a history of its own, so use the entity as the record's key"
+    return [f"{said}, e.g. {example}: {why}"]
 
 
 def check_judged(feed: Feed, judged: Judged) -> None:

@@ -30,12 +30,14 @@ from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
 from producer.sources import SourceOptions, open_source
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import Plans, SchemaUnfit, compile_plan, decode, schema_ids
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.avro_columns import select
 from shared.errors import ConfigError, DataError, HistoryGone
 from shared.kernels.hashing import murmur2_partitions
 from shared.labels import Window, Windows, find, read_labels
+from shared.ports import Decoder
 from shared.settings import Settings
 
 Times = npt.NDArray[np.int64]
@@ -86,14 +88,16 @@ class Feed:
     """Records of all partitions, and what is known of them.
 
     rows    : how many there are at most, for the progress
-    batches : a batch and the plans of its schemas; may be called again
+    decoder : reads the records; every batch that comes is prepared
+    batches : yields the records; may be called again
     labels  : of a generated fleet
     joined  : files whose labels belong to a joined host
     """
 
     name: str
     rows: int
-    batches: Callable[[], Iterator[tuple[Batch, Plans]]]
+    decoder: Decoder
+    batches: Callable[[], Iterator[Batch]]
     notes: tuple[str, ...] = ()
     labels: Windows | None = None
     joined: tuple[Joined, ...] = ()
@@ -203,19 +207,18 @@ def _of_stream(
     joined: tuple[Joined, ...] = (),
     skipped: Mapping[str, int] | None = None,
 ) -> Feed:
-    try:
-        plans: Plans = {_SCHEMA_ID: compile_plan(event_schema(stream.metrics), settings.input)}
-    except SchemaUnfit as unfit:
+    decoder = AvroDecoder.of_schemas({_SCHEMA_ID: event_schema(stream.metrics)}, settings.input)
+    if isinstance(unfit := decoder.plan(_SCHEMA_ID), UnsupportedSchema):
         raise ConfigError(
             f"input: {unfit}; rows of files are written with the entity in the field"
             f" {ENTITY_FIELD!r} and the metrics {', '.join(stream.metrics)}"
-        ) from unfit
+        )
     where = np.zeros(len(stream.entities), np.int64)
     keys = Blob.join([entity.encode() for entity in stream.entities])
     murmur2_partitions(np.frombuffer(keys.data, np.uint8), keys.bounds, partitions, where)
     maker = RecordMaker(settings.topics.input, _SCHEMA_ID, stream.entities)
 
-    def batches() -> Iterator[tuple[Batch, Plans]]:
+    def batches() -> Iterator[Batch]:
         offsets = [0] * partitions
         for low in range(0, len(stream), settings.predict.max_batch_records):
             chunk = stream.rows(low, min(low + settings.predict.max_batch_records, len(stream)))
@@ -224,15 +227,16 @@ def _of_stream(
                 rows = np.flatnonzero(owner == partition)
                 first = offsets[partition]
                 offsets[partition] += len(rows)
-                yield (
-                    Batch(
-                        made.topic, partition, select(made.values, rows), select(made.keys, rows),
-                        np.arange(first, first + len(rows), dtype=np.int64), np.zeros(len(rows), np.int64),
-                    ),
-                    plans,
-                )  # fmt: skip
+                yield Batch(
+                    made.topic,
+                    partition,
+                    select(made.values, rows),
+                    select(made.keys, rows),
+                    np.arange(first, first + len(rows), dtype=np.int64),
+                    np.zeros(len(rows), np.int64),
+                )
 
-    return Feed(name, len(stream), batches, tuple(notes), labels, joined, skipped or {})
+    return Feed(name, len(stream), decoder, batches, tuple(notes), labels, joined, skipped or {})
 
 
 # -- a range of the topic --------------------------------------------------------------------------
@@ -285,15 +289,11 @@ def _bound(side: str, by_time: bool, text: str) -> int | None:
 
 
 def _open_topic(settings: Settings, text: str) -> Feed:
-    from consumer_training.topic import writer_schemas
-    from shared.kafka import Admin, Reader
+    from consumer_training.topic import input_decoder
+    from shared.kafka import Reader, topic_bounds
 
     wanted, topic = parse_range(text), settings.topics.input
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     start, stop, notes = dict(low), dict(high), []
     if not wanted.by_time:
         first, last = (
@@ -312,25 +312,26 @@ def _open_topic(settings: Settings, text: str) -> Feed:
             for p in sorted(low)
             if first < low[p]
         ]
-    schemas = writer_schemas(settings)
+    decoder = input_decoder(settings)
 
-    def batches() -> Iterator[tuple[Batch, Plans]]:
+    def batches() -> Iterator[Batch]:
         reader = Reader(settings, max_records=settings.predict.max_batch_records)
         for batch in reader.read(topic, start, stop):
-            plans = schemas.plans(schema_ids(batch))
-            kept = within(batch, plans, settings, wanted) if wanted.by_time else batch
+            decoder.prepare(batch)
+            kept = within(batch, decoder, wanted) if wanted.by_time else batch
             if len(kept):
-                yield kept, plans
+                yield kept
 
     rows = sum(stop[p] - start[p] for p in stop)
-    return Feed(f"{topic} {text}", rows, batches, tuple(notes))
+    return Feed(f"{topic} {text}", rows, decoder, batches, tuple(notes))
 
 
-def within(batch: Batch, plans: Plans, settings: Settings, wanted: TopicRange) -> Batch:
-    """Return the records whose event time lies in the range; one that cannot be decoded has none
-    and is left out.
+def within(batch: Batch, decoder: Decoder, wanted: TopicRange) -> Batch:
+    """Return the records whose event time lies in the range.
+
+    One that cannot be decoded has no event time and is left out.
     """
-    columns = decode(batch, plans, settings.input, Directory(), [], settings.predict.max_entities)
+    columns = decoder.decode(batch, Directory(), [], len(batch))
     after = (
         columns.time_ms >= wanted.start
         if wanted.start is not None

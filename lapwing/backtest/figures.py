@@ -17,10 +17,10 @@ import numpy as np
 from lapwing.backtest.run import Judged, Series
 from shared.ensemble.fold import VIEW_NAMES
 from shared.events import Anomaly, Phase, SeverityClass, State, severity_class
-from shared.features.vectors import iso
+from shared.kernels.units import DAY_MS
 from shared.labels import Fate, Judgement, Window, judge
+from shared.wording import moment
 
-DAY_MS = 86_400_000
 TOP_ALARMS = 10
 TOLERANCE_INTERVALS = 6
 """Two alarms of an entity are the same one if they lie within so many of its usual intervals."""
@@ -76,7 +76,7 @@ def count(
         if windows is not None:
             judgement = judge(
                 series.time_ms[rows],
-                series.alarm[rows],
+                series.is_anomaly[rows],
                 ready[rows],
                 windows.get(series.entity, ()),
             )
@@ -150,8 +150,8 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
             bool((series.state == State.WARMING).all()) for series in judged.series
         ),
         "entity_days": round(days, 3),
-        "first_event": iso(min(times)) if times else None,
-        "last_event": iso(max(times)) if times else None,
+        "first_event": moment(min(times)) if times else None,
+        "last_event": moment(max(times)) if times else None,
         "alarms": {
             "count": len(alarms),
             "episodes": len({alarm.episode_id for alarm in alarms}),
@@ -184,7 +184,7 @@ def top(alarms: Sequence[Anomaly], limit: int = TOP_ALARMS) -> list[Anomaly]:
 def alarm_fields(alarm: Anomaly) -> dict[str, Any]:
     """Say an alarm, or a data-quality verdict, in plain values."""
     return {
-        "time": iso(alarm.event_time),
+        "time": moment(alarm.event_time),
         "entity": alarm.entity,
         "metric": alarm.metric,
         "kind": alarm.kind.value,
@@ -334,10 +334,10 @@ def _entity(one: Entity) -> dict[str, Any]:
         said["windows"] = [
             {
                 "window": fate.window.name,
-                "start": iso(fate.window.start_ms),
-                "end": iso(fate.window.end_ms),
+                "start": moment(fate.window.start_ms),
+                "end": moment(fate.window.end_ms),
                 "fate": fate.fate.value,
-                "first_alarm": None if fate.alarm_ms is None else iso(fate.alarm_ms),
+                "first_alarm": None if fate.alarm_ms is None else moment(fate.alarm_ms),
             }
             for fate in one.judgement.fates
         ]

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from lapwing.backtest.figures import Change, alarm_fields
-from lapwing.backtest.report import Report, page
+from lapwing.backtest.layers import Report
+from lapwing.backtest.report import page
 from lapwing.backtest.run import Judged, Series
 from shared.errors import ConfigError
 from shared.events import Anomaly
-from shared.features.vectors import iso
 from shared.labels import Window, result_csv, result_scores
+from shared.wording import iso
 
 RESULTS = "results/lapwing"
 _OURS = {"summary.json", "alarms.csv", "report.html", "results"}
@@ -114,7 +115,7 @@ def result_files(
     """
     taken: set[str] = set()
     for one in series:
-        scores = result_scores(one.severity, one.alarm)
+        scores = result_scores(one.severity, one.is_anomaly)
         folder, name = _place(one.entity)
         for column, metric in enumerate(one.metrics):
             file = f"{name}.{metric}" if len(one.metrics) > 1 else name

@@ -7,12 +7,15 @@ Law: what is fitted here is never published; nothing of what it is judged on ent
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from pathlib import Path
 
 from lapwing.backtest.feeds import Feed
+from lapwing.backtest.run import Judged
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
 from shared.models.model import Model
+from shared.models.origin import no_metric_in_common, other_topic
 from shared.scoring.configuration import Configuration
 from shared.settings import ModelSettings, Settings
 
@@ -74,6 +77,32 @@ def check_fit(
         )
 
 
+def notes_on(models_dir: Path, model: Model, judged: Judged, topic: str) -> list[str]:
+    """Say what makes the figures of a published model better or worse than they will be.
+
+    topic  : that the records come from; empty = from files
+    raises : ArtifactMissing, ArtifactRefused
+    """
+    from shared.artifacts import manifest
+
+    facts, notes = manifest(models_dir, model.sha256), []
+    metrics = {name for series in judged.series for name in series.metrics}
+    why = no_metric_in_common(facts, sorted(metrics)) or (
+        other_topic(facts, topic) if topic else ""
+    )
+    if why:
+        notes.append(f"model {model.model_id}: {why}")
+    trained_to = round(datetime.fromisoformat(model.version).timestamp() * 1000)
+    seen = sum(int((series.time_ms <= trained_to).sum()) for series in judged.series)
+    if seen:
+        notes.append(
+            f"model {model.model_id} was trained up to {model.version}: {seen:,} of the"
+            f" {judged.rows:,} records judged are not later, and are counted although it may have"
+            " been trained on them; --train counts only what comes after"
+        )
+    return notes
+
+
 class Trainer:
     """Fits models to the first ``train.split`` of each entity's time.
 
@@ -85,9 +114,9 @@ class Trainer:
         from consumer_training.packages import require_packages
 
         require_packages("--train")
-        history = History(settings.input, settings.predict.max_entities)
-        for batch, plans in feed.batches():
-            history.add(batch, plans)
+        history = History(feed.decoder, settings.predict.max_entities)
+        for batch in feed.batches():
+            history.add(batch)
         self._rows = history.rows()
         self._fitted: dict[Detector, Model] = {}
         self.since: dict[tuple[str, int], int] = {}

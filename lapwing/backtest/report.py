@@ -6,43 +6,34 @@ Law: pure; what is left out because there is too much of it is said on the page.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-import numpy as np
-
-from lapwing.backtest.chart import Lines, Mark, Span, draw, strip
-from lapwing.backtest.figures import Change, Entity, interval_ms, top
-from lapwing.backtest.run import Judged, Series
+from lapwing.backtest.chart import Span, draw, strip
+from lapwing.backtest.figures import Entity, interval_ms, top
+from lapwing.backtest.layers import (
+    MAX_LISTED,
+    Report,
+    episode_spans,
+    lines_of,
+    listed_places,
+    mark_of,
+    marks_of,
+    metric_order,
+    spans_of,
+)
+from lapwing.backtest.run import Series
 from lapwing.backtest.style import style_sheet
-from shared.events import Anomaly, SeverityClass, State, severity_class
-from shared.features.vectors import iso
+from shared.events import Anomaly, SeverityClass, severity_class
 from shared.labels import Fate
-from shared.wording import duration, short
+from shared.wording import duration, moment, short
 
 MAX_PANELS, MAX_METRICS = 100, 6
-MAX_ROWS, MAX_LISTED, MAX_CLOSE_UPS = 1000, 40, 60
+MAX_ROWS, MAX_CLOSE_UPS = 1000, 60
 _CLOSE_UP_BEFORE, _CLOSE_UP_AFTER = 144, 48
 _CLASSES = tuple(name.value for name in reversed(SeverityClass) if name is not SeverityClass.INFO)
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What the page shows.
-
-    summary : as ``backtest.summarise`` gives it
-    change  : alarms that a second configuration adds and removes
-    since   : {(entity, partition): event time} from which on is counted, where a model was trained
-              on what is older
-    """
-
-    summary: Mapping[str, Any]
-    entities: Sequence[Entity]
-    judged: Judged
-    change: Change | None
-    since: Mapping[tuple[str, int], int]
 
 
 def page(report: Report) -> str:
@@ -267,11 +258,14 @@ def _overview(report: Report, charted: int) -> str:
         "quality",
     ]
     rows = []
+    names = Counter(one.series.entity for one in report.entities)
     for number, one in enumerate(report.entities[:MAX_ROWS]):
         series = one.series
         classes = [severity_class(alarm.severity or 0.0).value for alarm in one.alarms]
         marks = [(alarm.event_time, name) for alarm, name in zip(one.alarms, classes, strict=True)]
         name = escape(series.entity)
+        if names[series.entity] > 1:
+            name += f", partition {series.partition}"
         cells = [
             f"<a href='#e{number}'>{name}</a>" if number < charted else name,
             f"{len(one.alarms):,}",
@@ -324,11 +318,11 @@ def _entity(
     report: Report, one: Entity, number: int, close_ups: set[int], quality: Sequence[Anomaly]
 ) -> str:
     series = one.series
-    order = _metric_order(one)
-    spans, counted = [*_all_spans(report, one), *_episode_spans(one)], series.counted
-    marks = _marks(report, one, number)
+    order = metric_order(one)
+    spans, counted = [*spans_of(report, one), *episode_spans(one)], series.counted
+    marks = marks_of(report, one, number)
     ticks = [
-        (int(q.event_time), f"{iso(q.event_time)} {q.kind.value}: {q.reason}")
+        (int(q.event_time), f"{moment(q.event_time)} {q.kind.value}: {q.reason}")
         for q in quality[:200]
     ]
     several = (
@@ -343,7 +337,7 @@ def _entity(
         mine = [mark for owner, mark in marks if owner == metric]
         about = [span for span in spans if span.metric in ("", series.metrics[metric])]
         chart = draw(
-            _lines(series, metric, counted),
+            lines_of(series, metric, counted),
             mine,
             about,
             ticks,
@@ -368,102 +362,9 @@ def _said(one: Entity) -> str:
     return ", ".join(said)
 
 
-def _metric_order(one: Entity) -> list[int]:
-    named = [alarm.metric for alarm in one.alarms]
-    return sorted(
-        range(len(one.series.metrics)), key=lambda metric: -named.count(one.series.metrics[metric])
-    )
-
-
-def _lines(series: Series, metric: int, counted: np.ndarray[Any, np.dtype[np.bool_]]) -> Lines:
-    columns = (series.values, series.expected, series.lower, series.upper)
-    return Lines(series.time_ms[counted], *(column[counted, metric] for column in columns))
-
-
-def _all_spans(report: Report, one: Entity) -> Iterator[Span]:
-    series = one.series
-    warm = np.flatnonzero(series.state == State.WARMING)
-    first = int(series.time_ms.min())
-    if len(warm):
-        ready = np.flatnonzero(series.state != State.WARMING)
-        last = series.time_ms[ready[0]] if len(ready) else series.time_ms.max()
-        yield Span(first, int(last), "warming", f"warming up until {iso(int(last))}")
-    if series.key in report.since:
-        last = report.since[series.key]
-        yield Span(
-            first,
-            int(last),
-            "trained",
-            f"the model was trained on what came before {iso(int(last))}; not counted",
-        )
-    for fate in one.judgement.fates if one.judgement else ():
-        window = fate.window
-        told = (
-            f"labelled: {window.kind or window.name}, {iso(window.start_ms)} to"
-            f" {iso(window.end_ms)}: {_FATES[fate.fate]}"
-        )
-        style = "label missed" if fate.fate is Fate.MISSED else "label"
-        yield Span(window.start_ms, window.end_ms, style, told, window.metric)
-
-
-def _episode_spans(one: Entity) -> Iterator[Span]:
-    """The episodes with a record, with span and peak; one that has not ended reaches to the end."""
-    ends = {closed.episode_id: closed for closed in one.closed}
-    last_ms = int(one.series.time_ms.max())
-    said: set[str | None] = set()
-    for alarm in one.alarms:
-        if alarm.episode_id in said:
-            continue
-        said.add(alarm.episode_id)
-        closed = ends.get(alarm.episode_id)
-        start = alarm.event_time if alarm.episode_start is None else alarm.episode_start
-        end = last_ms if closed is None else closed.event_time
-        peak = (closed or alarm).peak_value
-        text = f"episode from {iso(start)}" + (f" to {iso(end)}" if closed else ", still open")
-        if peak is not None:
-            text += f", peak {_number(peak)}"
-        if closed is not None and closed.closed_because is not None:
-            text += f"; {closed.closed_because.value}"
-        yield Span(start, end, "episode", text, alarm.metric or "")
-
-
-_FATES = {
-    Fate.HIT: "hit",
-    Fate.MISSED: "missed",
-    Fate.WARMING: "still warming up",
-    Fate.NO_DATA: "no data",
-}
-
-
-def _marks(report: Report, one: Entity, number: int) -> list[tuple[int, Mark]]:
-    """The marks of each metric; an alarm of none of them is shown with the first."""
-    removed = {id(alarm) for alarm in report.change.removed} if report.change else set()
-    found, listed = [], set(_listed_places(one))
-    for place, alarm in enumerate(one.alarms):
-        style = "cold" if alarm.cold_start else "removed" if id(alarm) in removed else ""
-        found.append(
-            _mark(one.series, alarm, f"e{number}a{place}" if place in listed else "", style)
-        )
-    added = report.change.added if report.change else ()
-    mine = (alarm for alarm in added if (alarm.entity, alarm.source_partition) == one.series.key)
-    return [*found, *(_mark(one.series, alarm, "", "added") for alarm in mine)]
-
-
-def _mark(series: Series, alarm: Anomaly, link: str, style: str) -> tuple[int, Mark]:
-    metric = series.metrics.index(alarm.metric) if alarm.metric in series.metrics else 0
-    name = severity_class(alarm.severity or 0.0).value
-    also = {
-        "added": " (only with the second configuration)",
-        "removed": " (only with the first configuration)",
-    }.get(style, "")
-    text = f"{iso(alarm.event_time)} {name}{also}: {alarm.reason}"
-    value = float("nan") if alarm.value is None else alarm.value
-    return metric, Mark(alarm.event_time, value, name, text, link, style)
-
-
 def _alarm_list(one: Entity, number: int, close_ups: set[int], spans: Sequence[Span]) -> str:
     items = []
-    for place in _listed_places(one):
+    for place in listed_places(one):
         alarm = one.alarms[place]
         said = _bullet(alarm, f"e{number}a{place}", entity=False)
         if id(alarm) in close_ups and one.series.metrics:
@@ -479,22 +380,14 @@ def _alarm_list(one: Entity, number: int, close_ups: set[int], spans: Sequence[S
     return f"<ol class='alarms'>{''.join(items)}</ol>{_more(len(one.alarms) - MAX_LISTED)}"
 
 
-def _listed_places(one: Entity) -> list[int]:
-    """The severest alarms, in the order in which they came."""
-    by_severity = sorted(
-        range(len(one.alarms)), key=lambda place: -(one.alarms[place].severity or 0.0)
-    )
-    return sorted(by_severity[:MAX_LISTED])
-
-
 def _close_up(series: Series, alarm: Anomaly, spans: Sequence[Span]) -> str:
-    metric, mark = _mark(series, alarm, "", "cold" if alarm.cold_start else "")
+    metric, mark = mark_of(series, alarm, "", "cold" if alarm.cold_start else "")
     step = interval_ms(series)
     start, end = (
         alarm.event_time - _CLOSE_UP_BEFORE * step,
         alarm.event_time + _CLOSE_UP_AFTER * step,
     )
-    lines = _lines(series, metric, series.counted).cut(int(start), int(end))
+    lines = lines_of(series, metric, series.counted).cut(int(start), int(end))
     about = [span for span in spans if span.metric in ("", series.metrics[metric])]
     return draw(lines, [mark], about, height=140, label=mark.text)
 
@@ -507,7 +400,7 @@ def _bullet(alarm: Anomaly, anchor: str = "", *, entity: bool = True) -> str:
     return (
         f"<li{place}><span class='pill'"
         f" style='background:var(--{name if name != 'info' else 'muted'})'>{name}"
-        f" {alarm.severity or 0.0:.2f}</span> <time>{iso(alarm.event_time)}</time>{who}{cold}"
+        f" {alarm.severity or 0.0:.2f}</span> <time>{moment(alarm.event_time)}</time>{who}{cold}"
         f" {escape(alarm.reason)}</li>"
     )
 

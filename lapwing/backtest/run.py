@@ -22,13 +22,21 @@ from shared.models.model import Model
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.settings import InputSettings
 
 Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_ROW = ("entity", "time_ms", "severity", "alarm", "cold", "state", "counted", "in_episode")
+_ROW = (
+    "entity",
+    "time_ms",
+    "severity",
+    "is_anomaly",
+    "cold_start",
+    "state",
+    "counted",
+    "in_episode",
+)
 _CELL = ("values", "expected", "lower", "upper")
 
 
@@ -47,8 +55,9 @@ class Series:
 
     metrics  : (M,)             those that it reported
     severity : float64 (n,)     NaN = not judged
-    alarm, cold, counted, in_episode : bool (n,)   alarm = an episode opens or becomes worse; cold = before
-                           the warm-up has ended; counted = neither late, ahead nor duplicate
+    is_anomaly, cold_start, counted, in_episode : bool (n,)   is_anomaly = an episode opens or
+               becomes worse; cold_start = before the warm-up has ended; counted = neither late,
+               ahead nor duplicate
     state    : uint8 (n,)       events.State
     values, expected, lower, upper : float64 (n, M)   NaN = missing, not known yet
     """
@@ -58,8 +67,8 @@ class Series:
     metrics: tuple[str, ...]
     time_ms: Times
     severity: Floats
-    alarm: Flags
-    cold: Flags
+    is_anomaly: Flags
+    cold_start: Flags
     state: npt.NDArray[np.uint8]
     counted: Flags
     in_episode: Flags
@@ -130,10 +139,15 @@ class Keeper:
         columns, folded, verdicts = outcome.columns, outcome.folded, outcome.verdicts
         late = folded.late_by_ms > 0
         kept: dict[str, npt.NDArray[Any]] = {
-            "entity": columns.entity, "time_ms": columns.time_ms, "severity": verdicts.severity,
-            "alarm": verdicts.is_anomaly & ~folded.duplicate, "cold": verdicts.cold, "state": verdicts.state,
-            "counted": folded.counted, "in_episode": verdicts.episode_id != "",
-        }  # fmt: skip
+            "entity": columns.entity,
+            "time_ms": columns.time_ms,
+            "severity": verdicts.severity,
+            "is_anomaly": verdicts.is_anomaly & ~folded.duplicate,
+            "cold_start": verdicts.cold_start,
+            "state": verdicts.state,
+            "counted": folded.counted,
+            "in_episode": verdicts.episode_id != "",
+        }
         for name, column in kept.items():
             partition.rows[name].append(column)
         for name, cells in zip(
@@ -169,7 +183,6 @@ class Keeper:
 def run(
     feed: Feed,
     judges: Sequence[Judge],
-    settings: InputSettings,
     max_entities: int,
     told: Callable[[int, int], object] = lambda rows, alarms: None,
 ) -> list[Judged]:
@@ -180,17 +193,17 @@ def run(
     keepers = [Keeper(judge) for judge in judges]
     scorers: list[dict[int, Scorer]] = [{} for _ in judges]
     rows = 0
-    for batch, plans in feed.batches():
+    for batch in feed.batches():
         for judge, keeper, of_partition in zip(judges, keepers, scorers, strict=True):
             scorer = of_partition.get(batch.partition)
             if scorer is None:
                 scorer = Scorer(
                     PartitionState(int(batch.offsets[0])),
-                    Rules(settings, judge.configuration, max_entities),
+                    Rules(judge.configuration, max_entities),
                 )
                 scorer.use(judge.model, judge.configuration)
                 of_partition[batch.partition] = scorer
-            keeper.add(scorer.process(batch, plans), scorer.state)
+            keeper.add(scorer.process(batch, feed.decoder), scorer.state)
         rows += len(batch)
         told(rows, len(keepers[0].alarms))
     return [keeper.judged() for keeper in keepers]

@@ -76,19 +76,22 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
     yield _row("by view", _counts(alarms["by_view"]))
     yield _row("data quality", _counts(first["data_quality"]))
     yield ""
-    yield from _table(
-        [
-            (
-                one["entity"],
-                f"{one['alarms']:,}",
-                f"{one['alarms_per_day']:.3g}",
-                f"{one['records']:,}",
-                f"{one['days']:.1f}",
-            )
-            for one in first["per_entity"][:ENTITIES_SHOWN]
-        ],
-        ("entity", "alarms", "per day", "records", "days"),
-    )
+    shown = first["per_entity"][:ENTITIES_SHOWN]
+    names = [one["entity"] for one in first["per_entity"]]
+    spread = len(set(names)) < len(names)
+    rows = [
+        (
+            one["entity"],
+            *((str(one["partition"]),) if spread else ()),
+            f"{one['alarms']:,}",
+            f"{one['alarms_per_day']:.3g}",
+            f"{one['records']:,}",
+            f"{one['days']:.1f}",
+        )
+        for one in shown
+    ]
+    partition = ("partition",) if spread else ()
+    yield from _table(rows, ("entity", *partition, "alarms", "per day", "records", "days"))
     if len(first["per_entity"]) > ENTITIES_SHOWN:
         yield f"  and {len(first['per_entity']) - ENTITIES_SHOWN:,} more"
 

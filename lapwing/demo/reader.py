@@ -18,7 +18,7 @@ import schemas
 from lapwing.demo.ledger import DEAD, SCORED, Ledger
 from lapwing.demo.view import AnomalyLine
 from shared.batch import Batch, Position
-from shared.decode.avro.decoder import compile_plan, decode
+from shared.decode.avro.decoder import AvroDecoder
 from shared.directory import Directory
 from shared.encode.dead_letters import PREFIX
 from shared.encode.records import decode_records
@@ -104,9 +104,9 @@ class ResultReader:
             "include": ("source_partition", "source_offset", "score"),
             "exclude": (),
         }
+        text = schemas.text(schemas.SCORE_EVENT)
         self._input = settings.input.model_copy(update=wanted)
-        plan = compile_plan(schemas.text(schemas.SCORE_EVENT), self._input)
-        self._plans = dict.fromkeys(score_ids, plan)
+        self._decoder = AvroDecoder.of_schemas(dict.fromkeys(score_ids, text), self._input)
         self._entities, self._metrics = Directory(), ["source_partition", "source_offset", "score"]
         self._anomaly_schema = schemas.text(schemas.ANOMALY_EVENT)
         self._known: set[str] = set()
@@ -180,7 +180,7 @@ class ResultReader:
             self._committed_s = now_s
 
     def _scores(self, batch: Batch) -> None:
-        columns = decode(batch, self._plans, self._input, self._entities, self._metrics, 2**31 - 1)
+        columns = self._decoder.decode(batch, self._entities, self._metrics, 2**31 - 1)
         if len(columns.rejected):
             row = int(columns.rejected[0])
             raise LapwingError(

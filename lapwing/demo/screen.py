@@ -19,7 +19,6 @@ from lapwing.demo.view import (
     AnomalyLine,
     Frame,
     Summary,
-    minute,
     picture,
     plain,
     render,
@@ -27,6 +26,7 @@ from lapwing.demo.view import (
 )
 from shared.errors import ConfigError
 from shared.telemetry import line
+from shared.wording import minute
 
 LINE_EVERY_S, LINE_AT_LEAST_S = 2.0, 10.0
 LINES_OF_ANOMALIES = 25
@@ -88,7 +88,7 @@ class Screen:
         if live and not math.isnan(live.share) and (self._kept is None or live.share <= PICTURE_AT):
             self._kept = frame
         if self.live is not None:
-            self.live.update(render(frame, max(3, min(12, self.console.height - 20))), refresh=True)
+            self.live.update(render(frame, max(3, min(16, self.console.height - 20))), refresh=True)
             return
         for one in reversed(frame.newest):
             if one not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from shared.events import SeverityClass
+from shared.wording import minute
 
 ACCENT = "#2a9d8f"
 MARKS = {
@@ -30,6 +31,12 @@ MARKS = {
 """Severity is never colour alone: the shape grows with it."""
 
 IN_MEMORY = "embedded broker: data in memory only, no transactions, so delivery is at-least-once"
+MAX_LINES = 3
+"""Of one anomaly; its reason takes one or two, unless the window is narrow."""
+
+MAX_ENTITY, MIN_REASON, MIN_WIDTH = 28, 50, 30
+"""Characters of a name, of a reason beside it (else it goes on below), and of any line."""
+
 _TICKS = "▁▂▃▄▅▆▇█"
 
 
@@ -134,8 +141,8 @@ class Summary:
         }
 
 
-def render(frame: Frame, rows: int = 8) -> RenderableType:
-    """Draw a frame; rows is how many anomalies are listed."""
+def render(frame: Frame, rows: int = 12) -> RenderableType:
+    """Draw a frame; rows is how many lines the anomalies may take."""
     parts: list[RenderableType] = [
         _head(frame),
         Text(IN_MEMORY, "grey58"),
@@ -150,7 +157,8 @@ def render(frame: Frame, rows: int = 8) -> RenderableType:
             ("  newest of each host", "grey58"),
         ),
     ]
-    parts.append(_anomalies(frame.newest[:rows]) if frame.newest else Text("none so far", "grey58"))
+    none = Text("none so far", "grey58")
+    parts.append(_Anomalies(frame.newest, rows) if frame.newest else none)
     return Padding(Group(*parts), (1, 2))
 
 
@@ -222,11 +230,6 @@ def anomaly_mark(severity: SeverityClass) -> Text:
     """Return the sign of a severity."""
     mark, colour = MARKS[severity]
     return Text(mark, colour)
-
-
-def minute(time_ms: int) -> str:
-    """Write a time as 2014-04-16 03:35 (UTC)."""
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M}"
 
 
 def spark(values: Sequence[float], width: int) -> str:
@@ -352,22 +355,39 @@ def _ended(one: AnomalyLine) -> str:
     return "" if one.ended_ms is None else f"until {minute(one.ended_ms)}: "
 
 
-def _anomalies(newest: Sequence[AnomalyLine]) -> RenderableType:
-    grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
-    grid.add_column(min_width=1)
-    grid.add_column(min_width=16, no_wrap=True, style="grey58")
-    grid.add_column(min_width=12, max_width=28, no_wrap=True, overflow="ellipsis")
-    grid.add_column(min_width=4, no_wrap=True, justify="right")
-    grid.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-    for one in newest:
-        grid.add_row(
-            anomaly_mark(one.severity),
-            minute(one.time_ms),
-            Text(one.entity),
-            _score(one),
-            Text(_ended(one) + one.reason),
-        )
-    return grid
+@dataclass(frozen=True, slots=True)
+class _Anomalies:
+    """The newest anomalies with their whole reasons, wrapped; as many as fit into so many lines."""
+
+    newest: Sequence[AnomalyLine]
+    lines: int
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
+        left, width = self.lines, max(MIN_WIDTH, options.max_width)
+        entity_width = max(len(_short(one.entity)) for one in self.newest)
+        for number, one in enumerate(self.newest):
+            sign = anomaly_mark(one.severity)
+            head = f"{sign.plain}  {minute(one.time_ms)}  {_short(one.entity):<{entity_width}}"
+            head += f"  {_score(one):>4}  "
+            indent = len(head) if width - len(head) >= MIN_REASON else 3
+            drawn = textwrap.wrap(
+                head + _ended(one) + one.reason,
+                width,
+                subsequent_indent=" " * indent,
+                max_lines=MAX_LINES,
+                placeholder=" …",
+            )
+            left -= len(drawn)
+            if left < 0 and number:
+                break
+            said = Text("\n".join(drawn))
+            said.stylize(sign.style, 0, 1)
+            said.stylize("grey58", 3, 19)
+            yield said
+
+
+def _short(entity: str) -> str:
+    return entity if len(entity) <= MAX_ENTITY else entity[: MAX_ENTITY - 1] + "…"
 
 
 def _score(one: AnomalyLine) -> str:

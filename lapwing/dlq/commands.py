@@ -13,13 +13,14 @@ from typing import Annotated
 
 import typer
 
+from lapwing.commands.options import Json
+from shared.entry import Overrides
 from shared.errors import ConfigError
 
 dlq_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Look at dead letters and send them back."
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 ByReason = Annotated[
     str | None, typer.Option("--reason", metavar="CODE", help="Only those, e.g. unknown_schema.")
 ]
@@ -42,6 +43,7 @@ Offset = Annotated[
 
 @dlq_app.command("list")
 def list_dead_letters(
+    context: typer.Context,
     reason: ByReason = None,
     key: ByKey = None,
     since: Since = None,
@@ -53,14 +55,14 @@ def list_dead_letters(
     """Count dead letters by reason; show the newest."""
     from lapwing.dlq.letters import Filters
     from lapwing.dlq.look import list_letters
-    from shared.settings import load_settings
 
     filters = Filters.of(reason, key, since, round(time.time() * 1000))
-    list_letters(load_settings(), filters, limit=limit, as_json=as_json)
+    list_letters(Overrides.of(context).load(), filters, limit=limit, as_json=as_json)
 
 
 @dlq_app.command()
 def show(
+    context: typer.Context,
     partition: Partition,
     offset: Offset,
     raw: Annotated[
@@ -70,13 +72,13 @@ def show(
 ) -> None:
     """Show one: why, headers, fields as far as they can be read, bytes."""
     from lapwing.dlq.look import show_letter
-    from shared.settings import load_settings
 
-    show_letter(load_settings(), partition, offset, raw=raw, as_json=as_json)
+    show_letter(Overrides.of(context).load(), partition, offset, raw=raw, as_json=as_json)
 
 
 @dlq_app.command()
 def replay(
+    context: typer.Context,
     partition: Annotated[
         int | None, typer.Argument(metavar="PARTITION", min=0, help="Of one dead letter.")
     ] = None,
@@ -109,7 +111,9 @@ def replay(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="Send also what would be rejected again or change partition."),
+        typer.Option(
+            "--force", help="Send also what would be rejected again or lost its partition."
+        ),
     ] = False,
     again: Annotated[
         bool,
@@ -128,17 +132,18 @@ def replay(
 
     Each is decoded first; what would be rejected again is refused.  Exit code 1 when something was refused.
     """
+    from lapwing.dlq.candidates import ReplayOptions
     from lapwing.dlq.letters import Filters
-    from lapwing.dlq.replay import ReplayOptions
     from lapwing.dlq.replay import replay as send_back
-    from shared.settings import load_settings
 
     options = ReplayOptions(
         partition, offset, Filters.of(reason, key, since, round(time.time() * 1000)),
         value_file, json_file, schema_id, new_key, force, again, dry_run, limit, as_json,
     )  # fmt: skip
     raise typer.Exit(
-        send_back(load_settings(), options, confirm=lambda question: yes or _agreed(question))
+        send_back(
+            Overrides.of(context).load(), options, confirm=lambda question: yes or _agreed(question)
+        )
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from lapwing.tail import dead_letter
@@ -17,8 +16,10 @@ from shared.batch import Batch, Headers
 from shared.encode.dead_letters import PREFIX, REASON
 from shared.errors import ConfigError
 from shared.events import Reason
-from shared.kafka import Admin, Reader
+from shared.kafka import Reader, topic_bounds
+from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from shared.settings import Settings
+from shared.wording import second
 
 REPLAYED_FROM = "lapwing.replayed.from"
 """Header of a record that was sent back: the coordinates of its dead letter."""
@@ -31,7 +32,7 @@ REASONS = (*(reason.code for reason in Reason if reason is not Reason.ACCEPTED),
 _CUT_BYTES, _CUT_SHA256 = "lapwing.cut.bytes", "lapwing.cut.sha256"
 _OURS = (REASON, _CUT_BYTES, _CUT_SHA256, REPLAYED_FROM)
 _AGO = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-_UNIT_MS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_UNIT_MS = {"s": 1_000, "m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,11 +178,7 @@ def find(settings: Settings, partition: int, offset: int) -> Letter:
     raises : ConfigError that says what the partition holds, TransportError, TopicMismatch
     """
     topic = settings.topics.dead_letters
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     if partition not in low:
         raise ConfigError(
             f"{topic} has no partition {partition}; it has {', '.join(map(str, sorted(low)))}"
@@ -207,6 +204,6 @@ def find(settings: Settings, partition: int, offset: int) -> Letter:
 def moment(time_ms: int) -> str:
     """Write a time for a person."""
     try:
-        return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):
+        return second(time_ms // 1000 * 1000)
+    except OverflowError:
         return f"{time_ms} ms"

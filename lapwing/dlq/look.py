@@ -9,14 +9,14 @@ from __future__ import annotations
 import heapq
 import json
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
 from lapwing.dlq.letters import Filters, Letter, find, moment, scan
-from lapwing.dlq.record import Fields, dump, judge, plain, read_fields
+from lapwing.dlq.record import Fields, decoder_of, dump, judge, plain, read_fields
+from shared.decode.allowed import allowed
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
 from shared.encode.records import schema_id_of
@@ -25,6 +25,7 @@ from shared.events import Reason
 from shared.registry import Registry
 from shared.settings import InputSettings, Settings
 from shared.telemetry import line
+from shared.wording import iso
 
 SHOWN_BYTES = 256
 
@@ -126,8 +127,25 @@ def list_letters(
     if listing.newest:
         target.write(
             f"\nnewest {len(listing.newest):,}:\n"
-            + "".join(f"{to_line(letter)}\n" for letter in listing.newest)
+            + "".join(f"{text}\n" for text in _newest_lines(listing.newest))
         )
+
+
+def _newest_lines(newest: Iterable[Letter]) -> list[str]:
+    """Write each dead letter as a line; what several have as their message is written once, above
+    them.
+    """
+    shared: dict[tuple[str, str], list[Letter]] = {}
+    for letter in newest:
+        shared.setdefault((letter.reason, letter.said.get("message") or ""), []).append(letter)
+    lines = []
+    for (reason, message), letters in shared.items():
+        if len(letters) == 1:
+            lines.append(to_line(letters[0]))
+            continue
+        lines.append(f"{len(letters):,} {reason} because {message or 'nobody says why'}")
+        lines += [f"  {line(letter.name, _facts(letter))}" for letter in letters]
+    return lines
 
 
 def _table(groups: list[Group]) -> list[str]:
@@ -167,14 +185,22 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 def to_line(letter: Letter) -> str:
     """Write a dead letter as one line."""
-    fields = {"at": moment(letter.time_ms), "source": letter.source, "key": letter.said["key"]}
+    because = letter.said["message"] or "nobody says why"
+    return line(f"{letter.name} {letter.reason}", _facts(letter) | {"because": because})
+
+
+def _facts(letter: Letter) -> dict[str, Any]:
     size = (
         letter.said["size_bytes"]
         if letter.cut_from_bytes is None
         else f"{letter.said['size_bytes']}/{letter.cut_from_bytes}"
     )
-    fields |= {"size_bytes": size, "because": letter.said["message"] or "nobody says why"}
-    return line(f"{letter.name} {letter.reason}", fields)
+    return {
+        "at": moment(letter.time_ms),
+        "source": letter.source,
+        "key": letter.said["key"],
+        "size_bytes": size,
+    }
 
 
 def document(letter: Letter) -> dict[str, Any]:
@@ -187,7 +213,7 @@ def document(letter: Letter) -> dict[str, Any]:
         else {}
     )
     replayed = {"replayed_from": letter.replayed_from} if letter.replayed_from else {}
-    place = {"partition": letter.partition, "offset": letter.offset, "time": _iso(letter.time_ms)}
+    place = {"partition": letter.partition, "offset": letter.offset, "time": iso(letter.time_ms)}
     return place | letter.said | cut | replayed
 
 
@@ -195,20 +221,12 @@ def _group_document(group: Group) -> dict[str, Any]:
     return {
         "reason": group.reason,
         "count": group.count,
-        "first": _iso(group.first_ms),
-        "last": _iso(group.last_ms),
+        "first": iso(group.first_ms),
+        "last": iso(group.last_ms),
         "sources": {
             topic: sorted(partitions) for topic, partitions in sorted(group.sources.items())
         },
     }
-
-
-def _iso(time_ms: int) -> str:
-    return (
-        datetime.fromtimestamp(time_ms / 1000, UTC)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z")
-    )
 
 
 # -- one of them -----------------------------------------------------------------------------------
@@ -233,7 +251,7 @@ def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight
     """Read a dead letter by its writer schema, as far as that goes."""
     schema_id = schema_id_of(letter.value)
     try:
-        (verdict,) = judge([letter.value], registry, settings)
+        (verdict,) = judge([letter.value], decoder_of(settings, registry))
         now = (
             "it would be accepted"
             if verdict.reason is Reason.ACCEPTED
@@ -259,53 +277,6 @@ def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight
     if record is None:
         return Insight(schema_id, f"{avro}, not a record", None, now)
     return Insight(schema_id, record.name, read_fields(letter.value, avro), now)
-
-
-def allowed(reason: str, settings: InputSettings) -> str:
-    """Return what a record must be like not to be rejected for this reason; empty for a reason that
-    is not ours.
-    """
-    include = f", only {', '.join(settings.include)}" if settings.include else ""
-    rules: Mapping[Reason, str] = {
-        Reason.EMPTY: "a value of at least 6 bytes; deletions (tombstones) mean nothing here",
-        Reason.TOO_LARGE: f"at most {settings.max_record_bytes:,} bytes (input.max_record_bytes)",
-        Reason.NOT_AVRO: "Confluent's wire format: byte 0, schema id in 4 bytes big-endian, Avro",
-        Reason.UNKNOWN_SCHEMA: "an id that the registry (registry.url) knows",
-        Reason.SCHEMA_UNFIT: (
-            f"a record with {' and '.join(settings.entity_fields)} (input.entity_fields), "
-            f"{_time_of(settings)} and numeric fields{include}"
-        ),
-        Reason.TRUNCATED: "all fields of the writer schema",
-        Reason.TRAILING_BYTES: (
-            "nothing after the last field of the writer schema; mostly the schema id is wrong"
-        ),
-        Reason.MALFORMED: "an encoding of the writer schema; mostly the schema id is wrong",
-        Reason.NOT_FINITE: "finite numbers; null where nothing was measured",
-        Reason.TIME_OUT_OF_RANGE: (
-            f"{_iso(settings.min_time_ms)} to {_iso(settings.max_time_ms)} "
-            "(input.min_time, input.max_time); seconds instead of milliseconds are too early"
-        ),
-        Reason.ENTITY_INVALID: (
-            f"{'/'.join(settings.entity_fields)}: 1 to 256 bytes of UTF-8 without control"
-            " characters"
-        ),
-        Reason.TIME_INVALID: (
-            "a time in ISO 8601 such as 2024-01-10T20:40:00Z (input.time_unit=iso), or a finite"
-            " number"
-        ),
-        Reason.TOO_MANY_ENTITIES: (
-            "room for a further entity in its partition (predict.max_entities)"
-        ),
-    }
-    return next((text for one, text in rules.items() if one.code == reason), "")
-
-
-def _time_of(settings: InputSettings) -> str:
-    if settings.time_field:
-        return f"the time in {settings.time_field} (input.time_field)"
-    return (
-        f"a time in {settings.time_unit} (input.time_unit)" if settings.time_unit else "a timestamp"
-    )
 
 
 def show_letter(

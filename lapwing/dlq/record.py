@@ -3,13 +3,14 @@ fields as bytes again.
 
 Law: ``read_fields`` and ``fit`` are opposites for every record that can be read whole; whether a
      record is good is for
-``shared.decode.avro.decoder`` alone to say.
+the input's decoder alone to say.
 """
 
 from __future__ import annotations
 
 import math
 import struct
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,13 @@ import numpy as np
 
 from producer.files.times import parse_time
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, compile_plan, decode, schema_ids
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import instant_of
+from shared.decode.formats import SchemaRegistry, open_decoder
 from shared.directory import Directory
-from shared.encode.records import HEADER_BYTES, schema_id_of
+from shared.encode.records import HEADER_BYTES
 from shared.events import Reason
-from shared.registry import Registry
+from shared.ports import Decoder
 from shared.settings import InputSettings
 
 _FLOATS = {"float": struct.Struct("<f"), "double": struct.Struct("<d")}
@@ -283,7 +284,13 @@ class Verdict:
         return self.reason.sentence + (f": {self.detail}" if self.detail else "")
 
 
-def judge(values: Sequence[bytes], registry: Registry, settings: InputSettings) -> list[Verdict]:
+def decoder_of(settings: InputSettings, registry: SchemaRegistry) -> Decoder:
+    """Return the input's decoder for a look at single records; every writer is allowed."""
+    every = settings.model_copy(update={"schema_fingerprints": ()})
+    return open_decoder(every, registry, time.monotonic)
+
+
+def judge(values: Sequence[bytes], decoder: Decoder) -> list[Verdict]:
     """Decode records as the predictor does, with the registry as it is now.
 
     Room for a further entity in its partition is not looked at: that is the partition's state.
@@ -294,32 +301,14 @@ def judge(values: Sequence[bytes], registry: Registry, settings: InputSettings) 
     batch = Batch(
         "", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
     )
-    plans = {
-        schema_id: _plan(registry.schema(schema_id), settings) for schema_id in schema_ids(batch)
-    }
+    decoder.prepare(batch)
     entities = Directory()
-    columns = decode(batch, plans, settings, entities, [], n + 1)
+    columns = decoder.decode(batch, entities, [], n + 1)
     found = {}
     for row, entity, time_ms in zip(
         columns.accepted.tolist(), columns.entity.tolist(), columns.time_ms.tolist(), strict=True
     ):
         found[row] = Verdict(Reason.ACCEPTED, "", entities.name(entity), time_ms)
     for row, code in zip(columns.rejected.tolist(), columns.reasons.tolist(), strict=True):
-        schema_id, reason = schema_id_of(values[row]), Reason(code)
-        unfit = plans.get(schema_id) if schema_id is not None else None
-        detail = (
-            f"schema id {schema_id}"
-            if reason in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT)
-            else ""
-        )
-        found[row] = Verdict(
-            reason, f"{detail}: {unfit}" if isinstance(unfit, SchemaUnfit) else detail
-        )
+        found[row] = Verdict(Reason(code), decoder.detail(values[row], (), Reason(code)))
     return [found[row] for row in range(n)]
-
-
-def _plan(text: str | None, settings: InputSettings) -> WriterPlan | SchemaUnfit | None:
-    try:
-        return None if text is None else compile_plan(text, settings)
-    except SchemaUnfit as unfit:
-        return unfit

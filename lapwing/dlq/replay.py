@@ -1,8 +1,8 @@
 """Sends dead letters back to the input topic, as they are or corrected.
 
-Law: nothing is sent that would become a dead letter again, that was cut, that would leave its
-     partition or that was sent
-before, unless somebody says so; what was sent is read back and said with its coordinates.
+Invariant: nothing is sent that would become a dead letter again, that was cut, whose partition is
+gone or that was sent before, unless somebody says so; what was sent is read back and said with its
+coordinates.
 """
 
 from __future__ import annotations
@@ -10,115 +10,27 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TextIO
 
-import numpy as np
-
-from lapwing.dlq.letters import REPLAYED_FROM, Filters, Letter, find, moment, scan
-from lapwing.dlq.record import Verdict, fit, judge
+from lapwing.dlq.candidates import (
+    Candidate,
+    InputSchemas,
+    ReplayOptions,
+    candidates_of,
+    input_partitions,
+    owner,
+)
+from lapwing.dlq.letters import REPLAYED_FROM, Letter, find, moment, scan
 from shared.batch import Blob, Outgoing
-from shared.decode.avro.plan import record_of
-from shared.decode.avro.schema import SchemaInvalid, parse_schema
-from shared.encode.records import encode_records, schema_id_of
-from shared.errors import ConfigError, DataError, TransportError
+from shared.errors import ConfigError, TransportError
 from shared.events import Reason
-from shared.kafka import Admin, Publisher, Reader
-from shared.kernels.hashing import murmur2_partitions
-from shared.registry import Registry
+from shared.kafka import Admin, Publisher, Reader, topic_bounds
 from shared.settings import Settings
 
 LOOKED_AT = 200_000
 """Earlier replays are looked for among at most so many records of the input."""
 
 FLUSH_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayOptions:
-    """What to send back, and how.
-
-    partition, offset : of one dead letter; None = those that ``filters`` takes
-    value_file        : corrected bytes in Confluent's wire format; json_file: a corrected record as
-                        JSON
-    schema_id         : writer schema of json_file; None = the dead letter's own, or the input's
-                        newest
-    key               : instead of the dead letter's
-    limit             : more than so many at once are refused
-    """
-
-    partition: int | None = None
-    offset: int | None = None
-    filters: Filters = field(default_factory=Filters)
-    value_file: Path | None = None
-    json_file: Path | None = None
-    schema_id: int | None = None
-    key: str | None = None
-    force: bool = False
-    again: bool = False
-    dry_run: bool = False
-    limit: int = 10_000
-    as_json: bool = False
-
-    def check(self) -> None:
-        """Refuse what contradicts itself with a ConfigError."""
-        one = self.partition is not None
-        if one and self.offset is None:
-            raise ConfigError(
-                "PARTITION OFFSET: both, as `lapwing dlq list` shows them in dlq[PARTITION]@OFFSET"
-            )
-        if one == bool(self.filters):
-            raise ConfigError("say either PARTITION OFFSET, or --reason, --key or --since")
-        if self.value_file is not None and self.json_file is not None:
-            raise ConfigError("--value-file and --json-file exclude each other")
-        named = {
-            "--value-file": self.value_file,
-            "--json-file": self.json_file,
-            "--new-key": self.key,
-        }
-        given = [name for name, value in named.items() if value is not None]
-        if given and not one:
-            raise ConfigError(f"{given[0]} corrects one record: say PARTITION OFFSET")
-        if self.schema_id is not None and self.json_file is None:
-            raise ConfigError("--schema-id is the writer schema of --json-file, which is not given")
-
-
-@dataclass(slots=True)
-class Candidate:
-    """A dead letter and what would be sent for it.
-
-    target  : partition by its key; None without a key, when chance decides
-    refusal : why it is not sent; empty = it is
-    sent    : whether the broker has acknowledged it; landed: its partition and offset, once read
-              back
-    """
-
-    letter: Letter
-    value: bytes
-    key: bytes
-    corrected: bool
-    verdict: Verdict
-    target: int | None
-    refusal: str = ""
-    sent: bool = False
-    landed: tuple[int, int] | None = None
-
-
-class InputSchemas(Registry):
-    """A registry that also says what the newest schema of a subject is."""
-
-    def newest(self, subject: str) -> tuple[int, str]:
-        """Return id and text; raises TransportError, also where there is no such subject."""
-        found = self._call(
-            f"newest schema of {subject}", lambda client: client.get_latest_version(subject)
-        )
-        if found.schema_id is None or found.schema is None or found.schema.schema_str is None:
-            raise TransportError(
-                f"{self.address}: newest schema of {subject}: the answer is incomplete",
-                retriable=False,
-            )
-        return found.schema_id, found.schema.schema_str
 
 
 def replay(
@@ -145,9 +57,12 @@ def replay(
             else "no dead letter matches\n"
         )
         return 0
-    candidates = _candidates(settings, options, letters, registry)
-    _refuse(settings, options, candidates)
-    note = "" if options.again else _refuse_replayed(settings, candidates, replayed)
+    count = input_partitions(settings)
+    candidates = candidates_of(settings, options, letters, registry, count)
+    _refuse(settings, options, candidates, count)
+    notes = [] if options.again else _refuse_replayed(settings, candidates, replayed)
+    notes += _foreign(settings, candidates, count)
+    note = "; ".join(notes)
     sending = [one for one in candidates if not one.refusal]
     if not options.as_json:
         target.write("".join(f"{text}\n" for text in _plan_lines(settings, candidates, note)))
@@ -193,83 +108,12 @@ def _collect(settings: Settings, options: ReplayOptions) -> tuple[list[Letter], 
     return letters, replayed
 
 
-def _candidates(
-    settings: Settings, options: ReplayOptions, letters: Sequence[Letter], registry: InputSchemas
-) -> list[Candidate]:
-    corrected = _corrected(settings, options, letters[0], registry)
-    values = [letter.value for letter in letters] if corrected is None else [corrected]
-    keys = [letter.key for letter in letters] if options.key is None else [options.key.encode()]
-    admin = Admin(settings)
-    try:
-        count = admin.partitions(settings.topics.input)
-    finally:
-        admin.close()
-    blob, owners = Blob.join(keys), np.zeros(len(keys), np.int64)
-    murmur2_partitions(np.frombuffer(blob.data, np.uint8), blob.bounds, count, owners)
-    verdicts = judge(values, registry, settings.input)
-    rows = zip(letters, values, keys, verdicts, owners.tolist(), strict=True)
-    return [
-        Candidate(one, value, key, corrected is not None, v, owner if key else None)
-        for one, value, key, v, owner in rows
-    ]
-
-
-def _corrected(
-    settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas
-) -> bytes | None:
-    if options.value_file is not None:
-        try:
-            return options.value_file.read_bytes()
-        except OSError as error:
-            raise DataError(
-                f"--value-file {options.value_file}: it cannot be read: {error.strerror}"
-            ) from error
-    if options.json_file is None:
-        return None
-    place = f"--json-file {options.json_file}"
-    try:
-        record = json.loads(options.json_file.read_text("utf-8-sig"))
-    except OSError as error:
-        raise DataError(f"{place}: it cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{place}: it is not JSON: {error}") from error
-    schema_id, text = _writer_schema(settings, options, letter, registry)
-    try:
-        written = parse_schema(text)
-        avro = record_of(written) or written
-        return encode_records(text, schema_id, [fit(avro, record, avro.name)])[0]
-    except SchemaInvalid as error:
-        raise DataError(f"{place}: schema id {schema_id} is not Avro: {error}") from error
-    except (ValueError, OverflowError) as error:
-        raise DataError(f"{place}: schema id {schema_id}: {error}") from error
-
-
-def _writer_schema(
-    settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas
-) -> tuple[int, str]:
-    """Return the schema that was asked for, or else the record's own, or else the input's newest."""
-    if options.schema_id is not None:
-        text = registry.schema(options.schema_id)
-        if text is None:
-            raise ConfigError(
-                f"--schema-id {options.schema_id}: {registry.address} does not know it"
-            )
-        return options.schema_id, text
-    own = schema_id_of(letter.value)
-    text = (
-        None if own is None or letter.reason == Reason.SCHEMA_UNFIT.code else registry.schema(own)
-    )
-    return (
-        registry.newest(f"{settings.topics.input}-value")
-        if own is None or text is None
-        else (own, text)
-    )
-
-
 # -- what is refused -------------------------------------------------------------------------------
 
 
-def _refuse(settings: Settings, options: ReplayOptions, candidates: Iterable[Candidate]) -> None:
+def _refuse(
+    settings: Settings, options: ReplayOptions, candidates: Iterable[Candidate], count: int
+) -> None:
     for one in candidates:
         said = one.letter.said
         if one.letter.cut_from_bytes is not None and not one.corrected:
@@ -299,32 +143,28 @@ def _refuse(settings: Settings, options: ReplayOptions, candidates: Iterable[Can
             and one.target != said["source_partition"]
         ):
             one.refusal = (
-                f"by its key it would go to partition {one.target}, it came from"
-                f" {said['source_partition']}: the entity's state would be in two places (--force"
-                " sends it all the same)"
+                f"it came from partition {said['source_partition']}, and {settings.topics.input}"
+                f" has {count} now: the entity's state would be in two places (--force sends it to"
+                f" partition {one.target} by its key)"
             )
 
 
 def _refuse_replayed(
     settings: Settings, candidates: Sequence[Candidate], replayed: dict[str, str]
-) -> str:
+) -> list[str]:
     """Refuse what was sent before, as far as that can be found out; return why it could not, or
     nothing.
     """
     asked = [one for one in candidates if not one.refusal]
     topic = settings.topics.input
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     start = _first_possible(asked, low, high)
     records = sum(high[p] - start[p] for p in start)
-    note = ""
+    notes = []
     if records > LOOKED_AT:
-        note = (
+        notes.append(
             f"{records:,} records of {topic} came later, too many to see whether a dead letter was"
-            " sent before"
+            " sent before; sent twice is scored twice"
         )
     elif start:
         wanted = {one.letter.place for one in asked}
@@ -337,7 +177,30 @@ def _refuse_replayed(
             one.refusal = (
                 f"it was sent before, {replayed[one.letter.place]} (--again sends it once more)"
             )
-    return note
+    return notes
+
+
+def _foreign(settings: Settings, candidates: Iterable[Candidate], count: int) -> list[str]:
+    """Say where a guard of the predictors would not let pass what is sent."""
+    named = settings.input.partitioner
+    if named == "unchecked":
+        return []
+    wrong = [
+        one
+        for one in candidates
+        if not one.refusal
+        and one.key
+        and one.target is not None
+        and one.target != owner(one.key, named, count)
+    ]
+    if not wrong:
+        return []
+    note = (
+        f"by input.partitioner = {named} (LAPWING_INPUT__PARTITIONER), {len(wrong):,} of the keys"
+        " belong in other partitions than they came from: predictors with that setting stop there,"
+        " so set it to what the producers use, or to unchecked"
+    )
+    return [note]
 
 
 def _first_possible(
@@ -390,6 +253,7 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
                     row: [*one.letter.own_headers(), (REPLAYED_FROM, one.letter.place.encode())]
                     for row, one in enumerate(sending)
                 },
+                {row: one.target for row, one in enumerate(sending) if one.target is not None},
             )
         )
         publisher.flush(FLUSH_S)
@@ -426,7 +290,7 @@ def _plan_lines(settings: Settings, candidates: Sequence[Candidate], note: str) 
         )
         lines.append(f"send     {one.letter.name} {one.letter.reason} -> {where}: {_what(one)}")
         lines += [f"         {text}" for text in _doubts(one)]
-    return [*lines, *([f"note: {note}; sent twice is scored twice"] if note else [])]
+    return [*lines, *([f"note: {note}"] if note else [])]
 
 
 def _what(one: Candidate) -> str:
@@ -444,8 +308,8 @@ def _doubts(one: Candidate) -> list[str]:
         )
     if one.verdict.entity and one.key != one.verdict.entity.encode():
         doubts.append(
-            f"its key is {one.key.decode('utf-8', 'replace')!r}, not the entity: the key decides"
-            " the partition (--new-key)"
+            f"its key is {one.key.decode('utf-8', 'replace')!r}, not the entity: --new-key sends it"
+            " where the entity's key belongs"
         )
     return doubts
 

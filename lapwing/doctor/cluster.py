@@ -8,7 +8,7 @@ from typing import Protocol
 from lapwing.doctor.findings import Finding, count
 from shared.batch import Position
 from shared.errors import LapwingError, TopicMismatch, TransportError
-from shared.kafka import topic_specs
+from shared.kafka import topic_specs, wrong_count
 from shared.settings import Settings
 
 
@@ -60,7 +60,7 @@ def check_broker(settings: Settings, cluster: Cluster) -> Finding:
 
 def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
     """Compare topics and their partitions with the settings, then look at the group."""
-    missing, wrong = [], []
+    missing, wrong, other, remedies = [], [], [], dict[str, None]()
     for spec in topic_specs(settings):
         try:
             found = cluster.partitions(spec.name)
@@ -69,20 +69,23 @@ def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
             continue
         except TransportError as error:
             wrong.append(str(error))
+            remedies["run this again when the broker answers"] = None
             continue
-        if found != spec.partitions:
-            wrong.append(f"{spec.name} has {found} partitions, the settings say {spec.partitions}")
+        if found != spec.partitions and spec.exact:
+            said, _, remedy = str(wrong_count(spec, found)).partition(": ")
+            wrong.append(said)
+            remedies[remedy] = None
+        elif found != spec.partitions:
+            other.append(f"; {spec.name} has {found}, which is fine")
     if missing:
-        yield Finding("topics", "failed", f"missing: {', '.join(missing)}", "lapwing topics ensure")
-    elif wrong:
-        remedy = "set topics.partitions to what is there, or begin a new dataset (topics.dataset)"
-        yield Finding("topics", "failed", "; ".join(wrong), remedy)
+        wrong.append(f"missing: {', '.join(missing)}")
+        remedies["lapwing topics ensure"] = None
+    if wrong:
+        yield Finding("topics", "failed", "; ".join(wrong), "; then ".join(remedies))
     else:
-        yield Finding(
-            "topics",
-            "ok",
-            f"all {len(topic_specs(settings))} there, {settings.topics.partitions} partitions",
-        )
+        all_there = f"all {len(topic_specs(settings))} there"
+        said = f"{all_there}, {settings.topics.partitions} partitions{''.join(other)}"
+        yield Finding("topics", "ok", said)
     if missing:
         yield Finding("group", "skipped", "needs the topics")
     else:

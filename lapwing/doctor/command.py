@@ -84,14 +84,21 @@ def findings(settings: Settings, doors: Doors) -> Iterator[Finding]:
     found = list(check_topics(settings, flow.cluster)) if broker.result == "ok" else []
     yield from found or skipped(("topics", "group"), "needs the broker")
     first = _first_look(flow, doors.monotonic, found)
+    metrics: list[str] = []
+
+    def look() -> Inspection:
+        seen = doors.inspect()
+        metrics.extend(name for reading in seen.readings for name in reading.metrics)
+        return seen
+
     registered = list(check_schemas(settings, doors.registry()))
     yield from registered
     if broker.result == registered[0].result == "ok":
-        yield check_input(settings, doors.inspect)
+        yield check_input(settings, look)
     else:
         yield from skipped(("input",), "needs the broker and the registry")
     yield check_clock(settings, doors.registry_clock, doors.clock)
-    yield check_model(settings)
+    yield check_model(settings, metrics)
     trains = "`lapwing train` writes models there, predictors only read"
     yield check_folder("models_dir", settings.models_dir, trains, needed=False)
     saves = "predictors keep their snapshots there"

@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from lapwing.doctor.findings import Finding
 from shared import artifacts
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError
+from shared.models.origin import no_metric_in_common, other_topic
 from shared.settings import Settings
 
 
-def check_model(settings: Settings) -> Finding:
-    """Load the model in use."""
+def check_model(settings: Settings, metrics: Collection[str] = ()) -> Finding:
+    """Load the model in use, and compare what it was trained on with the input.
+
+    metrics : of the input; none = they are not known
+    """
     folder = settings.models_dir
     try:
         sha256 = artifacts.current(folder)
         if sha256 is None:
-            without = "the online members judge alone"
-            if settings.detector.is_trained:
-                without = "events are scored as WARMING"
-            said = f"none in {folder} yet; {without}"
-            return Finding("model", "warning", said, "lapwing train --once")
-        model = artifacts.load(folder, sha256, artifacts.trust(settings.models))
+            return _no_model(settings)
+        trust = artifacts.trust(settings.models)
+        model = artifacts.load(folder, sha256, trust)
+        facts = artifacts.manifest(folder, sha256, trust)
     except ConfigError as error:
         return Finding(
             "model",
@@ -46,6 +49,19 @@ def check_model(settings: Settings) -> Finding:
             remedy,
         )
     said = f"{model.model_id} loads: {model.detector}, trained up to {model.version}"
+    apart = "give each input a models_dir (LAPWING_MODELS_DIR) of its own, and train there"
+    if why := no_metric_in_common(facts, metrics):
+        return Finding("model", "failed", f"{said}; but {why}", apart)
+    if why := other_topic(facts, settings.topics.input):
+        return Finding("model", "warning", f"{said}; but {why}", apart)
+    return Finding("model", "ok", said)
+
+
+def _no_model(settings: Settings) -> Finding:
+    if settings.detector.is_trained:
+        said = f"none in {settings.models_dir} yet; events are scored as WARMING"
+        return Finding("model", "warning", said, "lapwing train --once")
+    said = f"none in {settings.models_dir}; none is needed, the online members judge alone"
     return Finding("model", "ok", said)
 
 

@@ -41,7 +41,7 @@ def to_line(finding: Finding) -> str:
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Say in one line how it stands: all passed only where all were made and found nothing."""
+    """Say in one line how it stands: all passed only where all were made."""
     counts = {result: sum(finding.result == result for finding in findings) for result in _SIGNS}
     said = [f"{counts['failed']} of {len(findings)} checks failed"] if counts["failed"] else []
     said += [count(counts["warning"], "warning")] if counts["warning"] else []
@@ -49,5 +49,7 @@ def summary(findings: Sequence[Finding]) -> str:
     if not said:
         return f"all {len(findings)} checks passed"
     if not counts["failed"]:
-        said.insert(0, f"none of {len(findings)} checks failed")
+        said.insert(
+            0, "no check failed" if counts["skipped"] else f"all {len(findings)} checks passed"
+        )
     return ", ".join(said)

@@ -7,7 +7,7 @@ whatever the topics hold.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,15 +15,19 @@ from lapwing.dlq.letters import Letter, moment
 from lapwing.doctor.cluster import Cluster
 from lapwing.doctor.findings import Finding, Result, count
 from shared.batch import Batch
-from shared.decode.misplaced import Misplaced, id_in_headers, misplaced
+from shared.decode.avro.misplaced import Misplaced, id_in_headers, misplaced
+from shared.encode.dead_letters import GROUP
 from shared.errors import LapwingError
-from shared.settings import Settings
+from shared.settings import Settings, TopicSettings
+from shared.settings.names import variable_of
 
 RECENT_RECORDS = 1_000
 """So many of the newest records that were read are looked at, over all partitions."""
 
-TAIL_OFFSETS = 2_000
-"""So many of the newest offsets of each partition of the dead letters are read, marks included."""
+TAIL_OFFSETS, TAIL_LIMIT, FURTHER_BACK = 2_000, 32_000, 4
+"""So many of the newest offsets of each partition of the dead letters are read first and at most,
+marks included; each further read reaches back this many times as far.
+"""
 
 FAILED_SHARE = 0.1
 """A larger share of dead letters is a failure, a smaller one a warning."""
@@ -86,8 +90,8 @@ class Recent:
     """The dead letters among the newest records that were read.
 
     of       : how many records were looked at
-    letters  : one for each record, newest last
-    complete : whether the tail that was read reaches back far enough for all of them
+    letters  : one for each record, newest last; of this group alone
+    complete : whether what was read of the dead letters reaches back far enough for all of them
     """
 
     of: int
@@ -135,7 +139,9 @@ class Flow:
         if recent.letters:
             return _of_letters(recent)
         said = f"none of the last {count(recent.of, 'record')} that were read"
-        if now.dead:
+        if not recent.complete:
+            said += f", as far as the newest {TAIL_LIMIT:,} of each partition show"
+        elif now.dead:
             said += f"; {self.settings.topics.dead_letters} holds older ones (`lapwing dlq list`)"
         return Finding("dead_letters", "ok", said)
 
@@ -147,19 +153,55 @@ class Flow:
         share = max(1, RECENT_RECORDS // max(len(now.committed), 1))
         window = {p: (max(now.start.get(p, 0), at - share), at) for p, at in now.committed.items()}
         window = {p: (low, high) for p, (low, high) in window.items() if low < high}
-        source, topic = self.settings.topics.input, self.settings.topics.dead_letters
-        low, high = self.cluster.start_offsets(topic), self.cluster.end_offsets(topic)
-        start = {p: max(low[p], high[p] - TAIL_OFFSETS) for p in high}
-        found: dict[tuple[int, int], Letter] = {}
-        oldest: dict[int, Letter] = {}
-        for letter in _letters(self.topics.read(topic, start, high) if window else ()):
-            oldest.setdefault(letter.partition, letter)
-            if (place := _place(letter, source, window)) is not None:
-                found[place] = letter
-        cut = [p for p in high if start[p] > low[p] and p in oldest]
-        complete = not any(_place(oldest[p], source, window) for p in cut)
+        found, complete = self._letters_of(window) if window else ({}, True)
         ordered = sorted(found.values(), key=lambda letter: (letter.time_ms, letter.offset))
         return Recent(sum(high - low for low, high in window.values()), tuple(ordered), complete)
+
+    def _letters_of(
+        self, window: Mapping[int, tuple[int, int]]
+    ) -> tuple[dict[tuple[int, int], Letter], bool]:
+        """Find the dead letters of a window of the input, and say whether these are all.
+
+        Letters lie where their key puts them, which says nothing about where their record came
+        from; but those of one partition of the input are in order in each partition that holds any.
+        So a partition has been read far enough back for one of the input when it has shown a letter
+        from before the window.
+
+        window : {partition of the input: (first offset, offset after the last)}
+        """
+        topic, number = self.settings.topics.dead_letters, sum(b - a for a, b in window.values())
+        low, high = self.cluster.start_offsets(topic), self.cluster.end_offsets(topic)
+        found: dict[tuple[int, int], Letter] = {}
+        lacking = {p: set(window) for p in high}
+        start, span = dict(high), TAIL_OFFSETS
+        while True:
+            stop = {p: start[p] for p in high if lacking[p] and start[p] > low[p]}
+            start |= {p: max(low[p], high[p] - span) for p in stop}
+            newer, found = found, {}
+            for letter in self._own(topic, {p: start[p] for p in stop}, stop):
+                partition, offset = letter.said["source_partition"], letter.said["source_offset"]
+                if partition not in window or offset is None:
+                    continue
+                if offset < window[partition][0]:
+                    lacking[letter.partition].discard(partition)
+                elif offset < window[partition][1]:
+                    found[partition, offset] = letter
+            found |= newer
+            is_open = any(lacking[p] and start[p] > low[p] for p in high)
+            if not is_open or len(found) == number or span >= TAIL_LIMIT:
+                return found, not is_open or len(found) == number
+            span = min(span * FURTHER_BACK, TAIL_LIMIT)
+
+    def _own(
+        self, topic: str, start: Mapping[int, int], stop: Mapping[int, int]
+    ) -> Iterator[Letter]:
+        """Yield the dead letters that this group has written of this input."""
+        group, source = self.settings.predict.group, self.settings.topics.input
+        for batch in self.topics.read(topic, start, stop):
+            for row in range(len(batch)):
+                letter = Letter.of(batch, row)
+                if letter.said["source_topic"] == source and letter.header(GROUP) == group:
+                    yield letter
 
     # -- results -----------------------------------------------------------------------------------
 
@@ -191,16 +233,24 @@ class Flow:
             return self._nothing_written(f"group {group} {read}")
         if not second.committed and not any(second.end[p] > low for p, low in second.start.items()):
             remedy = (
-                "lapwing produce, or let your producer write there; another topic: topics.input"
-                " (LAPWING_TOPICS__INPUT)"
+                "let your producer write there; another topic: topics.input (LAPWING_TOPICS__INPUT)"
             )
+            if self._takes_the_bundled_producers():
+                remedy = f"lapwing produce, or {remedy}"
             return Finding("results", "warning", f"none: {topic} holds no records", remedy)
         if behind and self._readable(second):
             return self._standing_still(behind, seconds)
         if second.read and not second.results:
-            return self._nothing_written(f"group {group} has read {topic} up to its end")
+            return self._read_before()
         said = f"group {group} has read all of {topic}, and nothing came for {seconds:.0f} s"
         return Finding("results", "ok", f"up to date: {said}")
+
+    def _takes_the_bundled_producers(self) -> bool:
+        """Whether `lapwing produce` could write into the input what is then read."""
+        own, usual = self.settings, Settings()
+        names_host = own.input.entity_fields == usual.input.entity_fields
+        named = TopicSettings(dataset=own.topics.dataset).input
+        return names_host and not own.input.time_field and own.topics.input == named
 
     def _nothing_written(self, what: str) -> Finding:
         topics = self.settings.topics
@@ -211,6 +261,20 @@ class Flow:
         )
         neither = f"neither {topics.scores} nor {topics.dead_letters} has got anything"
         return Finding("results", "failed", f"none: {what}, but {neither}", remedy)
+
+    def _read_before(self) -> Finding:
+        """Say that everything was read already, with other topics for the results."""
+        group, topics = self.settings.predict.group, self.settings.topics
+        said = (
+            f"none: group {group} has already read {topics.input} up to its end, but"
+            f" {topics.scores} and {topics.dead_letters} are empty: it did so when its results went"
+            " to other topics, or they were deleted"
+        )
+        remedy = (
+            "to have these records scored into these topics, begin with a group that has read"
+            f" nothing: predict.group ({variable_of('predict.group')}), e.g. {group}-2"
+        )
+        return Finding("results", "failed", said, remedy)
 
     def _standing_still(self, behind: int, seconds: float) -> Finding:
         group, topic = self.settings.predict.group, self.settings.topics.input
@@ -256,23 +320,6 @@ def _of_letters(recent: Recent) -> Finding:
     )
     result: Result = "failed" if number >= FAILED_SHARE * recent.of else "warning"
     return Finding("dead_letters", result, said, remedy)
-
-
-def _letters(batches: Iterable[Batch]) -> Iterator[Letter]:
-    for batch in batches:
-        for row in range(len(batch)):
-            yield Letter.of(batch, row)
-
-
-def _place(
-    letter: Letter, topic: str, window: Mapping[int, tuple[int, int]]
-) -> tuple[int, int] | None:
-    """Return where the record of a dead letter lies, None where that is not in the window."""
-    partition, offset = letter.said["source_partition"], letter.said["source_offset"]
-    if letter.said["source_topic"] != topic or partition not in window or offset is None:
-        return None
-    low, high = window[partition]
-    return (partition, offset) if low <= offset < high else None
 
 
 def _known(letter: Letter) -> Misplaced | None:

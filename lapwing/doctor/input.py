@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from lapwing.doctor.findings import Finding
+from lapwing.doctor.findings import Finding, count
 from lapwing.inspect.reading import Inspection
 from shared.errors import LapwingError, TopicMismatch
 from shared.settings import Settings
 
 LOOKED_AT = 500
 """Newest records of the input that are looked at."""
+
+SHOWN_HINTS = 3
+"""So many of what may be misread are said in full."""
 
 
 def check_input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
@@ -44,14 +47,17 @@ def _of_inspection(seen: Inspection) -> Finding:
         said += (
             f"; {unread:,} of the newest {seen.rows:,} records would become dead letters: {reasons}"
         )
+    hints = [*seen.warnings, *(hint for reading in seen.readings for hint in reading.warnings)]
+    said += "".join(f"; {hint}" for hint in hints[:SHOWN_HINTS])
+    if len(hints) > SHOWN_HINTS:
+        said += f"; and {count(len(hints) - SHOWN_HINTS, 'further warning')}"
     nothing_read = seen.rows > 0 and not seen.read
     if nothing_read or any(reading.unfit for reading in seen.readings[:1]):
         remedy = "lapwing inspect says which field or setting is missing"
         return Finding("input", "failed", said, remedy)
-    hints = [*seen.warnings, *(hint for reading in seen.readings for hint in reading.warnings)]
     if hints:
         remedy = "lapwing inspect shows all of it"
-        return Finding("input", "warning", f"{said}; {hints[0]}", remedy)
+        return Finding("input", "warning", said, remedy)
     if unread:
         remedy = "lapwing inspect says why; repair the producer"
         return Finding("input", "warning", said, remedy)

@@ -11,7 +11,7 @@ from typing import Protocol
 import schemas
 from lapwing.doctor.findings import Finding
 from lapwing.topics import result_subjects
-from shared.errors import ConfigError, TransportError
+from shared.errors import ConfigError, LapwingError
 from shared.settings import Settings
 
 CLOCK_WARN_S = 5.0
@@ -20,6 +20,15 @@ CLOCK_WARN_S = 5.0
 class Subjects(Protocol):
     """What the doctor asks of a registry."""
 
+    @property
+    def address(self) -> str:
+        """The URL without user and password."""
+        ...
+
+    def subjects(self) -> list[str]:
+        """Return the subjects; raises LapwingError where no registry answers at the URL."""
+        ...
+
     def lookup(self, subject: str, schema_text: str) -> int:
         """Return the schema's id; raises ConfigError when it is not registered."""
         ...
@@ -27,24 +36,33 @@ class Subjects(Protocol):
 
 def check_schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
     """Look up every schema."""
-    ids: dict[str, int] = {}
+    needs = (
+        "start the Schema Registry, or name it: SCHEMA_REGISTRY_URL, e.g. http://localhost:8081"
+        " (some have a path behind it, such as /apis/ccompat/v7)"
+    )
+    try:
+        registry.subjects()
+        missing, remedy = _missing(settings, registry)
+    except LapwingError as error:
+        yield Finding("registry", "failed", str(error), needs)
+        yield Finding("schemas", "skipped", "needs the registry")
+        return
+    yield Finding("registry", "ok", f"{registry.address} answers")
+    if missing:
+        yield Finding("schemas", "failed", missing, remedy)
+        return
+    number = len(result_subjects(settings))
+    yield Finding("schemas", "ok", f"all {number} that results are written with are registered")
+
+
+def _missing(settings: Settings, registry: Subjects) -> tuple[str, str]:
+    """Return which schema is not registered, and what to do; empty where all are."""
     for subject, name, _ in result_subjects(settings):
         try:
-            ids[subject] = registry.lookup(subject, schemas.text(name))
-        except TransportError as error:
-            remedy = (
-                "start the Schema Registry, or name it: SCHEMA_REGISTRY_URL (now"
-                f" {settings.registry.url})"
-            )
-            yield Finding("registry", "failed", str(error), remedy)
-            yield Finding("schemas", "skipped", "needs the registry")
-            return
+            registry.lookup(subject, schemas.text(name))
         except ConfigError as error:
-            yield Finding("registry", "ok", f"{settings.registry.url} answers")
-            yield Finding("schemas", "failed", str(error), "lapwing topics ensure")
-            return
-    yield Finding("registry", "ok", f"{settings.registry.url} answers")
-    yield Finding("schemas", "ok", f"all {len(ids)} that results are written with are registered")
+            return str(error), "lapwing topics ensure"
+    return "", ""
 
 
 def check_clock(

@@ -18,8 +18,6 @@ from typing import Any
 from shared.errors import ConfigError
 
 RETENTION_BYTES = 5 * 1024 * 1024
-RETENTION_BATCHES = 100_000
-"""What the mock cluster keeps per partition at most; beyond it the oldest records vanish."""
 
 
 def find_library() -> Path:

@@ -18,8 +18,8 @@ from producer.catalogue import Catalogue, assemble, find_files, load_catalogue, 
 from producer.files.columns import NOTHING_SAID, ColumnChoice, Columns
 from producer.files.series import Series, read_series
 from producer.records import event_schema
-from shared.decode.avro.decoder import SchemaUnfit
 from shared.decode.avro.writer_schemas import plan_or_unfit
+from shared.decode.field_choice import UnsupportedSchema
 from shared.errors import ConfigError, DataError
 from shared.settings import InputSettings
 
@@ -96,7 +96,7 @@ def _reading(path: Path, series: Series, settings: InputSettings) -> Reading:
         plan = plan_or_unfit(event_schema(series.metrics), settings)
     except ConfigError as error:
         return Reading(series.source, rows, 0, unfit=str(error))
-    if isinstance(plan, SchemaUnfit):
+    if isinstance(plan, UnsupportedSchema):
         return Reading(series.source, rows, 0, unfit=f"predictors with these settings: {plan}")
     columns = series.columns or Columns((), "", (), ())
     newest = np.argsort(series.time_ms, kind="stable")[::-1][:NEWEST]

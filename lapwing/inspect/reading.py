@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from shared.decode.avro.fields import FieldChoice
+from shared.decode.field_choice import FieldChoice
 from shared.settings import InputSettings
+from shared.wording import iso
 
 EXAMPLES = 3
 """Rows that are shown decoded."""
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +132,9 @@ def deciding_settings(settings: InputSettings) -> dict[str, str]:
     }
 
 
-def iso(time_ms: int) -> str:
+def shown_time(time_ms: int) -> str:
     """Write a time in ISO 8601, UTC; one that no calendar has as a number."""
     try:
-        moment = _EPOCH + timedelta(milliseconds=time_ms)
+        return iso(time_ms, finest="milliseconds" if time_ms % 1000 else "seconds")
     except OverflowError:
         return f"{time_ms} ms"
-    finest = "milliseconds" if time_ms % 1000 else "seconds"
-    return moment.isoformat(timespec=finest).replace("+00:00", "Z")

@@ -1,8 +1,7 @@
 """From the newest records of a topic to what is read of them, schema by schema.
 
-Invariant: pure; records are decoded as a predictor decodes them, and ``shared.decode.avro.decoder``
-           alone says
-which of them can be read.
+Invariant: pure; records are decoded as a predictor decodes them, and ``AvroDecoder`` alone
+says which of them can be read.
 """
 
 from __future__ import annotations
@@ -23,14 +22,16 @@ from lapwing.inspect.reading import (
     Inspection,
     Reading,
     deciding_settings,
-    iso,
+    shown_time,
 )
 from shared.batch import Batch, Blob, Headers
-from shared.decode.avro.decoder import Columns, SchemaUnfit, WriterPlan, decode
-from shared.decode.avro.plan import record_of
+from shared.columns import Columns
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.avro.misplaced import misplaced
+from shared.decode.avro.plan import WriterPlan, record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.writer_schemas import plan_or_unfit
-from shared.decode.misplaced import misplaced
+from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import schema_id_of
 from shared.events import Reason
@@ -81,7 +82,7 @@ class _Read:
     """What was read of the records of one schema, and which were rejected."""
 
     records: list[Record]
-    plan: WriterPlan | SchemaUnfit | None
+    plan: WriterPlan | UnsupportedSchema | None
     rows: list[Record] = field(default_factory=list)
     entities: list[str] = field(default_factory=list)
     columns: Columns | None = None
@@ -114,8 +115,9 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
     if not sample.records and sample.latest is not None:
         readings = [_of_schema("the newest schema of the subject", sample.latest, settings)]
     places = [place for part in parts.values() for place in part.places]
-    keyed = any(record.key for record in sample.records)
-    said = warnings.entities_in_partitions(places, keyed)
+    keyless = sum(not record.key for record in sample.records)
+    said = warnings.without_key(keyless, len(sample.records), places)
+    said += [] if keyless else warnings.entities_in_partitions(places)
     if readings:
         texts = [text for text in (*sample.texts.values(), sample.latest) if text]
         names = [name for text in texts for name in _field_names(text)]
@@ -139,18 +141,15 @@ def _decode(
     schema_id : None = of none that is known; each record has an id of its own, or none
     """
     n = len(records)
-    plan = plan_or_unfit(text, settings) if text else None
-    found = _Read(records, plan)
+    ids = {schema_id_of(record.value) for record in records} - {None}
+    texts = {one: text if one == schema_id else None for one in ids if one is not None}
+    decoder = AvroDecoder.of_schemas(texts, settings)
+    found = _Read(records, None if schema_id is None else decoder.plan(schema_id))
     batch = Batch(
         "", 0, Blob.join([record.value for record in records]), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
     )  # fmt: skip
-    plans = (
-        {schema_id: plan}
-        if schema_id is not None
-        else {schema_id_of(one.value) or 0: None for one in records}
-    )
     entities = Directory()
-    columns = decode(batch, plans, settings, entities, [], n + 1)
+    columns = decoder.decode(batch, entities, [], n + 1)
     found.rows = [records[row] for row in columns.accepted.tolist()]
     found.entities = [entities.name(number) for number in columns.entity.tolist()]
     found.columns = columns
@@ -165,8 +164,9 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         reading = _of_schema(f"schema {schema_id}", text, settings, rows=len(part.records))
         return _with_key_hint(reading, part.records)
     chosen = plan.fields
-    said = warnings.entities_of_rows(chosen.entity, part.entities)
     written = parse_schema(text)
+    said = _unit_warnings(part, written)
+    said += warnings.entities_of_rows(chosen.entity, part.entities)
     decoded = [read_fields(record.value, written).values for record in part.rows]
     texts = {
         name: [_text(row.get(name)) for row in decoded]
@@ -176,7 +176,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
     said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
     values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
     said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
-    said += _unit_warnings(part, written)
+    said += warnings.numbers_left_out(chosen.left_out, settings)
     return Reading(
         f"schema {schema_id}, {plan.record}",
         len(part.records),
@@ -195,7 +195,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
 def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0) -> Reading:
     """Say how records of a schema are read, none of which was read."""
     plan = plan_or_unfit(text, settings)
-    if isinstance(plan, SchemaUnfit):
+    if isinstance(plan, UnsupportedSchema):
         return Reading(source, rows, 0, unfit=str(plan))
     one = plan.fields
     return Reading(
@@ -207,6 +207,7 @@ def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0
         one.time_by,
         one.metrics,
         one.left_out,
+        warnings=tuple(warnings.numbers_left_out(one.left_out, settings)),
     )
 
 
@@ -233,7 +234,7 @@ def examples_of(
     return tuple(
         Example(
             entities[row],
-            iso(times_ms[row]),
+            shown_time(times_ms[row]),
             {
                 name: None if math.isnan(value) else value
                 for name, value in zip(metrics, values[row].tolist(), strict=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lapwing.inspect.reading import Inspection, Reading
-from shared.decode.avro.fields import listed
+from shared.decode.field_choice import listed
 from shared.events import Reason
 
 IN_FULL = 5

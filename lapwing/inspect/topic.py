@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from lapwing.inspect.records import Record, Sample
 from shared.batch import Batch
 from shared.encode.records import schema_id_of
-from shared.kafka import Admin, Reader
+from shared.kafka import Reader, topic_bounds
 from shared.registry import Registry
 from shared.settings import Settings
 
@@ -23,11 +23,7 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
 
     raises : TopicMismatch where there is no such topic, TransportError
     """
-    admin = Admin(settings)
-    try:
-        low, high = admin.start_offsets(topic), admin.end_offsets(topic)
-    finally:
-        admin.close()
+    low, high = topic_bounds(settings, topic)
     records = newest(_read(settings, topic, low, high, limit), limit)
     registry = Registry(settings.registry)
     ids = {i for record in records if (i := schema_id_of(record.value)) is not None}
@@ -35,7 +31,8 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
     latest = None if records else registry.latest(f"{topic}-value")
     held = sum(high[p] - low[p] for p in high)
     partitions = f"{len(high)} partition{'' if len(high) == 1 else 's'}"
-    counts = f"the newest {len(records):,} of {held:,} records in {partitions}"
+    about = "about " if held > len(records) else ""  # marks of transactions take offsets
+    counts = f"the newest {len(records):,} of {about}{held:,} records in {partitions}"
     source = f"{topic}: {counts if held else 'no records'}"
     return Sample(source, topic, records, texts, latest)
 

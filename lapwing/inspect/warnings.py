@@ -11,20 +11,28 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from lapwing.inspect.reading import iso
-from shared.decode.avro.fields import listed
+from lapwing.inspect.reading import shown_time
+from shared.decode.avro.fields import holds_numbers
+from shared.decode.field_choice import listed
 from shared.decode.field_names import find, says_identifier
+from shared.kernels.units import DAY_MS
 from shared.settings import InputSettings
 
 FEWEST_ROWS = 20
 """Fewer say nothing about how many different values a field has."""
 
-FAR_MS = 30 * 365 * 86_400_000
+FAR_MS = 30 * 365 * DAY_MS
 """A wrong unit is off by more than 50 years either way; a replay of old data by less than 30."""
 
-EPOCH_NEAR_MS = 2 * 86_400_000
+EPOCH_NEAR_MS = 2 * DAY_MS
 _NS = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _WORDS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_DECLARED = {
+    "s": "no timestamp type (input.time_unit=s then reads it)",
+    "ms": "timestamp-millis",
+    "us": "timestamp-micros",
+    "ns": "timestamp-nanos",
+}
 
 Floats = npt.NDArray[np.float64]
 Int64s = npt.NDArray[np.int64]
@@ -74,25 +82,66 @@ def entities_of_rows(entity_fields: Sequence[str], entities: Sequence[str]) -> l
     return [f"{said}: {why}; an entity needs many rows before it is judged"]
 
 
-def entities_in_partitions(places: Sequence[tuple[str, int]], keyed: bool) -> list[str]:
-    """Warn where an entity lies in several partitions, for each has a state of its own.
+def without_key(keyless: int, records: int, places: Sequence[tuple[str, int]]) -> list[str]:
+    """Warn where records have no key: Kafka then spreads an entity over the partitions.
+
+    keyless : how many of the records have none
+    places  : entity and partition of each row that can be read
+    """
+    if not keyless:
+        return []
+    number = "none" if keyless == records else f"only {records - keyless:,}"
+    spread, entities = _spread(places), len({entity for entity, _ in places})
+    said = f"{number} of the newest {records:,} records has a key"
+    if spread:
+        said += f", and {_of_spread(spread, entities)}"
+    return [f"{said}: Kafka spreads such records over the partitions; {_USE_KEY}"]
+
+
+_USE_KEY = "each partition keeps a history of its own, so use the entity as the record's key"
+
+
+def entities_in_partitions(places: Sequence[tuple[str, int]]) -> list[str]:
+    """Warn where an entity lies in several partitions though all records have keys.
 
     places : entity and partition of each row
-    keyed  : whether the records have keys
     """
+    spread, entities = _spread(places), len({entity for entity, _ in places})
+    if not spread:
+        return []
+    why = "their keys are not the entity, or producers place them differently"
+    return [f"{_of_spread(spread, entities)}: {why}; {_USE_KEY}"]
+
+
+def _spread(places: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
+    """Return the partitions of each entity that lies in several."""
     partitions: dict[str, set[int]] = {}
     for entity, partition in places:
         partitions.setdefault(entity, set()).add(partition)
-    spread = {entity: sorted(found) for entity, found in partitions.items() if len(found) > 1}
-    if not spread:
-        return []
+    return {entity: sorted(found) for entity, found in partitions.items() if len(found) > 1}
+
+
+def _of_spread(spread: Mapping[str, Sequence[int]], entities: int) -> str:
     entity, found = next(iter(spread.items()))
-    other_keys = "their keys are not the entity, or producers place them differently"
-    key = other_keys if keyed else "they have no key"
     example = f"{entity!r} in {', '.join(map(str, found))}"
-    counts = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions"
-    cure = "each partition keeps a history of its own, so use the entity as the record's key"
-    return [f"{counts}, e.g. {example}: {key}; {cure}"]
+    return f"{len(spread):,} of {entities:,} entities lie in several partitions, e.g. {example}"
+
+
+def numbers_left_out(left_out: Sequence[tuple[str, str]], settings: InputSettings) -> list[str]:
+    """Warn of fields that hold numbers and cannot be read as such.
+
+    left_out : (field, why) of all that are no metric
+    settings : what input.exclude names is left out on purpose
+    """
+    fields = [name for name, _ in left_out]
+    meant = {name for wanted in settings.exclude for name in find(wanted, fields)}
+    numbers = [(n, why) for n, why in left_out if n not in meant and holds_numbers(why)]
+    if not numbers:
+        return []
+    count = f"{len(numbers)} numeric field{' is' if len(numbers) == 1 else 's are'} left out"
+    names = ",".join((*settings.exclude, *(name for name, _ in numbers)))
+    shown = listed([f"{name} ({why})" for name, why in numbers])
+    return [f"{count}: {shown}; if that is meant, input.exclude={names} says so"]
 
 
 def wrong_unit(
@@ -109,12 +158,15 @@ def wrong_unit(
         return []
     for other, time_ms in in_unit.items():
         if abs(time_ms - broker_ms) <= FAR_MS:
-            cure = "the producer writes them in another unit than it says"
+            cure = (
+                f"the producer must declare {_DECLARED[other]}, or write {_WORDS[unit]}; no"
+                " setting reads another unit than a type declares"
+            )
             if by_setting:
                 cure = f"input.time_unit={other} reads them so"
-            far = f"the newest event time is {iso(in_unit[unit])} by {said}"
-            likely = f"the numbers look like {_WORDS[other]} ({iso(time_ms)})"
-            return [f"{far}, the broker's {iso(broker_ms)}; {likely}: {cure}"]
+            far = f"the newest event time is {shown_time(in_unit[unit])} by {said}"
+            likely = f"the numbers look like {_WORDS[other]} ({shown_time(time_ms)})"
+            return [f"{far}, the broker's {shown_time(broker_ms)}; {likely}: {cure}"]
     return []
 
 

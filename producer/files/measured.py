@@ -13,13 +13,15 @@ import numpy.typing as npt
 from producer.files.columns import names_a_moment
 from producer.files.identity import Clock, repeated
 from producer.files.time_forms import DATES, Digits, read_digits, scan_digits
-from producer.files.times import Times, format_time
+from producer.files.times import Times
 from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS
+from shared.kernels.units import DAY_MS
+from shared.wording import second
 
 Values = npt.NDArray[np.float64]
 
 _UNITS = {"s": 1000.0, "ms": 1.0, "us": 1e-3, "ns": 1e-6}
-_NEAR_MS = 31 * 86_400_000
+_NEAR_MS = 31 * DAY_MS
 _MOSTLY = 0.9
 _NAMED_MOSTLY = 0.5
 _CROWDED = 0.5
@@ -51,7 +53,7 @@ def further_times(names: Sequence[str], values: Values, time_ms: Times) -> dict[
         if (named and share >= _NAMED_MOSTLY) or (
             share >= _MOSTLY and _keeps_pace(read_ms, time_ms)
         ):
-            when = format_time(int(read_ms[filled[0]]))
+            when = second(int(read_ms[filled[0]]))
             found[place] = f"a second column of times ({first:.0f} is {when}, {unit})"
     return found
 

@@ -25,10 +25,11 @@ from producer.files.time_forms import (
     scan_digits,
     scan_local,
 )
-from producer.files.times import Flags, Times, format_time, parse_iso_times
+from producer.files.times import Flags, Times, parse_iso_times
 from shared.events import DEFAULT_MIN_TIME_MS
+from shared.kernels.units import DAY_MS
+from shared.wording import second
 
-_DAY_MS = 86_400_000
 _CONVINCING_DAYS = 3
 """On so many days, every cell a date: an epoch would leave out 76 of every 100 hundreds of seconds.
 """
@@ -147,7 +148,7 @@ def _settle(
     times = {form: np.unique(read[form][0][both]) for form in forms}
     epochs = [form for form in forms if form.unit]
     dates = [form for form in forms if not form.unit]
-    if epochs and any(len(np.unique(times[form] // _DAY_MS)) >= _CONVINCING_DAYS for form in dates):
+    if epochs and any(len(np.unique(times[form] // DAY_MS)) >= _CONVINCING_DAYS for form in dates):
         epochs = []
     low, high = _PLAUSIBLE_MS
     if dates:
@@ -173,7 +174,7 @@ def _nearly(
 ) -> Doubt:
     """Say that all cells are epochs, but most of them dates as well."""
     row = int(np.flatnonzero(~read[date][1] & read[epoch][1])[0])
-    when = format_time(int(read[epoch][0][row]))
+    when = second(int(read[epoch][0][row]))
     share = f"{int(read[date][1].sum()):,} of the {len(digits):,} cells of the column are dates"
     return Doubt(
         row,
@@ -185,9 +186,7 @@ def _nearly(
 def _doubt(
     digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _Read], row: int, also: str
 ) -> Doubt:
-    readings = " or ".join(
-        f"{format_time(int(read[form][0][row]))} as {form.text}" for form in forms
-    )
+    readings = " or ".join(f"{second(int(read[form][0][row]))} as {form.text}" for form in forms)
     return Doubt(row, f"{digits.whole[row]} can be {readings}, {also}{_ask(forms)}")
 
 
@@ -205,7 +204,7 @@ def choose_local(local: Local) -> TimeForm | Doubt:
     if not differ.any():
         return DAY_FIRST
     row = int(np.flatnonzero(differ)[0])
-    readings = f"{format_time(int(local.day_ms[row]))} or {format_time(int(local.month_ms[row]))}"
+    readings = f"{second(int(local.day_ms[row]))} or {second(int(local.month_ms[row]))}"
     return Doubt(
         row,
         f"the date can be {readings}, for no cell tells whether day or month come first"

@@ -156,10 +156,3 @@ def civil_ms(
     valid &= day <= (months + 1).astype("M8[M]").astype("M8[D]").astype(np.int64) - first_day
     seconds = (((first_day + day - 1) * 24 + hour) * 60 + minute) * 60 + second
     return np.where(valid, seconds * 1000, 0), valid
-
-
-def format_time(time_ms: int) -> str:
-    """Write a time as ``YYYY-MM-DD HH:MM:SS`` UTC, with milliseconds only where there are some."""
-    time = _EPOCH + timedelta(milliseconds=int(time_ms))
-    text = time.strftime("%Y-%m-%d %H:%M:%S")
-    return f"{text}.{time.microsecond // 1000:03d}" if time.microsecond else text

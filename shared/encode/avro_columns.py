@@ -19,7 +19,6 @@ from shared.directory import Directory
 from shared.encode.kernels import avro_values as kernels
 from shared.encode.records import decode_records, encode_records, wire_header
 from shared.events import State
-from shared.kernels.hashing import murmur3_128
 
 __all__ = [
     "Scores",
@@ -28,7 +27,6 @@ __all__ = [
     "encode_metric_events",
     "encode_records",
     "encode_scores",
-    "event_id",
     "flat_schema",
     "select",
 ]
@@ -99,20 +97,6 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.entity)
-
-
-def event_id(
-    topic: str, partition: int, offset: int, detector_id: str, kind: str, entity: str, metric: str
-) -> str:
-    """Return the id of a verdict: 32 hex digits, MurmurHash3 x64 128 of the parts joined by NUL.
-
-    The digits are the digest's bytes in order, both words little-endian.  Twin: tests/reference/hashing.py::event_id.
-    """
-    text = "\0".join((topic, str(partition), str(offset), detector_id, kind, entity, metric))
-    data = np.frombuffer(text.encode(), np.uint8)
-    return b"".join(
-        int(word).to_bytes(8, "little") for word in murmur3_128(data, 0, len(data), 0)
-    ).hex()
 
 
 def select(names: Blob, index: Ints) -> Blob:

@@ -12,19 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch, Blob, Headers, Outgoing
-from shared.decode.avro.decoder import Plans, SchemaUnfit
-from shared.decode.misplaced import id_in_headers, misplaced
 from shared.events import Reason
+from shared.ports import Decoder
 
 PREFIX = "__connect.errors."
 REASON = "lapwing.reason"
-ROOM_BYTES = 65_536
-"""The dead-letter topic takes records this much larger than the input's limit: the original and its
-headers.
-"""
-
-_UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
-"""A value without its schema's id may begin with 0 all the same; another schema then reads it."""
+GROUP = PREFIX + "connector.name"
+"""Header that names the consumer group which could not read the record."""
 
 
 def dead_letters(
@@ -32,7 +26,7 @@ def dead_letters(
     batch: Batch,
     rejected: npt.NDArray[np.int64],
     reasons: npt.NDArray[np.uint8],
-    plans: Plans,
+    decoder: Decoder,
     stage: str,
     max_value_bytes: int,
 ) -> Outgoing:
@@ -40,40 +34,45 @@ def dead_letters(
 
     rejected        : int64 (r,)  rows of the batch
     reasons         : uint8 (r,)  events.Reason
-    plans           : what is known of the writer schemas, for the message
+    decoder         : has rejected them, and says more of each for the message
     stage           : who rejected it, e.g. the consumer group
     max_value_bytes : longer values are cut to this
     """
     values, headers = [], {}
     for place, (row, reason) in enumerate(zip(rejected.tolist(), reasons.tolist(), strict=True)):
         value = batch.values[row]
-        detail = _detail(value, batch.headers.get(row, ()), Reason(reason), plans)
-        headers[place] = _headers(batch, row, Reason(reason), detail, stage, value, max_value_bytes)
+        why = message_of(batch, row, Reason(reason), decoder)
+        headers[place] = _headers(batch, row, Reason(reason), why, stage, value, max_value_bytes)
         values.append(value[:max_value_bytes])
     return Outgoing(
         topic, Blob.join(values), Blob.join([batch.keys[row] for row in rejected.tolist()]), headers
     )
 
 
+def message_of(batch: Batch, row: int, reason: Reason, decoder: Decoder) -> str:
+    """Return why a row was rejected, in the words that its dead letter has."""
+    detail = decoder.detail(batch.values[row], batch.headers.get(row, ()), reason)
+    return f"{reason.sentence}: {detail}" if detail else reason.sentence
+
+
 def _headers(
     batch: Batch,
     row: int,
     reason: Reason,
-    detail: str,
+    why: str,
     stage: str,
     value: bytes,
     max_value_bytes: int,
 ) -> Headers:
-    message = f"{reason.sentence}: {detail}" if detail else reason.sentence
     ours = [
         (REASON, reason.code),
         (PREFIX + "topic", batch.topic),
         (PREFIX + "partition", str(batch.partition)),
         (PREFIX + "offset", str(int(batch.offsets[row]))),
-        (PREFIX + "connector.name", stage),
+        (GROUP, stage),
         (PREFIX + "stage", "VALUE_CONVERTER"),
         (PREFIX + "exception.class.name", f"lapwing.{reason.code}"),
-        (PREFIX + "exception.message", message),
+        (PREFIX + "exception.message", why),
     ]
     if len(value) > max_value_bytes:
         ours += [
@@ -81,15 +80,3 @@ def _headers(
             ("lapwing.cut.sha256", hashlib.sha256(value).hexdigest()),
         ]
     return [*batch.headers.get(row, ()), *((name, text.encode()) for name, text in ours)]
-
-
-def _detail(value: bytes, headers: Headers, reason: Reason, plans: Plans) -> str:
-    if reason in _UNREADABLE:
-        known = misplaced(value, headers) if reason is Reason.NOT_AVRO else id_in_headers(headers)
-        return "" if known is None else str(known)
-    if reason not in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT):
-        return ""
-    schema_id = int.from_bytes(value[1:5], "big")
-    plan = plans.get(schema_id)
-    more = plan if isinstance(plan, SchemaUnfit) else misplaced(value, headers)
-    return f"schema id {schema_id}" + ("" if more is None else f": {more}")

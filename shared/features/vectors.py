@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -159,9 +159,3 @@ def _transitions(zone: ZoneInfo) -> tuple[Ints, Ints]:
                 instants.append(high)
                 offsets.append(after)
     return np.array(instants, np.int64), np.array(offsets, np.int64)
-
-
-def iso(time_ms: int) -> str:
-    """Write an event time as ISO 8601 UTC, to the minute, or finer where it is finer."""
-    moment = datetime.fromtimestamp(time_ms / 1000, UTC)
-    return moment.strftime("%Y-%m-%d %H:%M" if time_ms % 60_000 == 0 else "%Y-%m-%d %H:%M:%S")

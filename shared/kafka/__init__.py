@@ -1,6 +1,6 @@
 """The Kafka door: everything that speaks to a broker, and nothing else does.
 
-Law: batches of columns come in and go out; every error that leaves is one of ``shared.errors``.
+Invariant: batches of columns come in and go out; every error that leaves is of ``shared.errors``.
 """
 
 from shared.kafka.admin import (
@@ -9,7 +9,9 @@ from shared.kafka.admin import (
     TopicIdentity,
     TopicReport,
     TopicSpec,
+    topic_bounds,
     topic_specs,
+    wrong_count,
 )
 from shared.kafka.client import client_config, translate
 from shared.kafka.outbox import input_limit_bytes
@@ -32,6 +34,8 @@ __all__ = [
     "TransactionalSink",
     "client_config",
     "input_limit_bytes",
+    "topic_bounds",
     "topic_specs",
     "translate",
+    "wrong_count",
 ]

@@ -1,9 +1,7 @@
-"""What every Kafka client has in common: its configuration, its log, and the one translation of its
-errors.
+"""What every Kafka client has in common: its configuration, and the one translation of its errors.
 
-Law: a user's librdkafka setting wins over tuning, and never over what correctness needs; whoever
-     tries gets a ConfigError. No
-KafkaError or KafkaException leaves this package.
+Invariant: a user's librdkafka setting wins over tuning, and never over what correctness needs;
+whoever tries gets a ConfigError. No ClientError leaves this package.
 """
 
 from __future__ import annotations
@@ -11,10 +9,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Literal, TypeVar
-
-from confluent_kafka import KafkaError, KafkaException
+from collections.abc import Mapping
+from typing import Literal
 
 from shared.errors import (
     ConfigError,
@@ -25,54 +21,13 @@ from shared.errors import (
     TransactionAborted,
     TransportError,
 )
-from shared.kafka.properties import CONSUMER_ONLY, PRODUCER_ONLY
+from shared.kafka.engine.codes import Code
+from shared.kafka.engine.port import ClientError, Flags
+from shared.kafka.engine.properties import CONSUMER_ONLY, PRODUCER_ONLY
 from shared.settings import Settings
 
-LOG = logging.getLogger("lapwing.kafka")
-"""Where librdkafka's own log lines go."""
-
-REPEAT_S = 30.0
-"""A client that cannot connect says so several times a second; of each client's complaints one in
-this time is logged.
-"""
-
-
-class _Sparse(logging.Filter):
-    """Lets a client's complaints about its connections through once in REPEAT_S.
-
-    Of what it tries again by itself it lets nothing through: a producer without an id asks again
-    until it has one, a new cluster makes it wait for a second, and an outage is said by whoever
-    waits for it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._said_s: dict[tuple[object, object], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Decide about one of librdkafka's lines, whose arguments are facility, client and text."""
-        if (
-            not isinstance(record.args, tuple)
-            or len(record.args) != 3
-            or record.args[0] not in ("FAIL", "ERROR", "GETPID")
-        ):
-            return True
-        if record.args[0] == "GETPID" and str(record.args[2]).rstrip().endswith("retrying"):
-            return LOG.isEnabledFor(logging.DEBUG)
-        name = (record.args[0], record.args[1])
-        self._said_s = {
-            one: at_s for one, at_s in self._said_s.items() if 0 <= record.created - at_s < REPEAT_S
-        }
-        if name in self._said_s:
-            return False
-        self._said_s[name] = record.created
-        return True
-
-
-LOG.addFilter(_Sparse())
-
 Role = Literal["consumer", "producer", "admin"]
-Client = TypeVar("Client")
+LOG = logging.getLogger("lapwing.kafka")
 
 CALL_TIMEOUT_S = 9.0
 """Longest wait for one answer, so that an unreachable broker is reported within 10 s."""
@@ -121,14 +76,14 @@ def client_config(
     *,
     tuning: Mapping[str, str] | None = None,
     required: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
+) -> dict[str, str]:
     """Join ``settings.kafka`` with what a client of this role needs.
 
     tuning   : defaults that the user may override
     required : what correctness needs
-    returns  : a configuration for confluent-kafka, log lines going to ``LOG``; no client of it
-               makes a broker create a topic by asking about it, as librdkafka's producers and admin
-               clients do unless told otherwise
+    returns  : a configuration by librdkafka's names; no client of it makes a broker create a topic
+               by asking about it, as librdkafka's producers and admin clients do unless told
+               otherwise
     raises   : ConfigError when the user set a required name to another value, or an alias of a name
                that is ours
     """
@@ -148,52 +103,46 @@ def client_config(
                 f" {value!r}"
             )
     asking = {} if role == "consumer" else {"allow.auto.create.topics": "false"}
-    return _COMMON_TUNING | asking | dict(tuning or {}) | given | wanted | {"logger": LOG}
+    return _COMMON_TUNING | asking | dict(tuning or {}) | given | wanted
 
 
-class Hearing:
-    """The last thing that a client complained about through its error callback, and when it last
-    missed a broker.
-    """
+class ClientErrors:
+    """The last thing that a client complained about by itself, and when it last missed a broker."""
 
-    latest: KafkaError | None = None
+    latest: ClientError | None = None
     outage_s: float = -math.inf
 
-    def __call__(self, error: KafkaError) -> None:
+    def __call__(self, error: ClientError) -> None:
         """Take note of an error."""
         self.latest = error
-        if error.code() in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+        if error.code in (Code.LOCAL_TRANSPORT, Code.LOCAL_ALL_BROKERS_DOWN):
             self.outage_s = time.monotonic()
 
 
-def open_client(make: Callable[[dict[str, Any]], Client], config: dict[str, Any]) -> Client:
-    """Make a client.
+def log_complaint(error: ClientError) -> None:
+    """Take note of what a client complains about by itself, where whoever calls it is told anyway.
 
-    raises : ConfigError with librdkafka's sentence, which names the setting that is unknown or
-             impossible
+    Without a callback the client would write each complaint to its log once more.
     """
-    try:
-        return make(config)
-    except (KafkaException, ValueError, TypeError) as error:
-        cause = error.args[0] if error.args else error
-        reason = cause.str() if isinstance(cause, KafkaError) else str(cause)
-        raise ConfigError(f"kafka settings: {reason}") from error
+    LOG.debug("%s", error.text)
 
 
-def translate(error: KafkaError | KafkaException, doing: str) -> LapwingError:
-    """Turn an error of the client into the tree of ``shared.errors``; the one place that does.
+def place_of(error: ClientError, topic: str) -> str:
+    """Return the topic that an error is about, with the partition where there is one."""
+    return topic if error.partition is None else f"{topic}[{error.partition}]"
+
+
+def translate(error: ClientError, doing: str) -> LapwingError:
+    """Turn an error of a client into the tree of ``shared.errors``; the one place that does.
 
     doing : what was being done and where, e.g. "reading the topics of localhost:9092"; the message
             starts with it
     """
-    cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
-    if not isinstance(cause, KafkaError):
-        return TransportError(f"{doing}: {error}", retriable=False)
-    code = cause.code()
-    message = f"{doing}: {cause.str()} ({cause.name()})"
-    if code in _FENCED or (code == KafkaError._FATAL and _TWIN in cause.str()):
+    code = error.code
+    message = f"{doing}: {error.text}"
+    if code in _FENCED:
         return ProducerFenced(f"{message}; another process uses the same slot or transactional.id")
-    if cause.txn_requires_abort():
+    if Flags.ABORT in error.flags:
         return TransactionAborted(message)
     if code in _CONFIG:
         return ConfigError(message)
@@ -204,9 +153,8 @@ def translate(error: KafkaError | KafkaException, doing: str) -> LapwingError:
             f"{message}; records that were asked for are gone from the topic, docs/guards.md says"
             " how to go on"
         )
-    return TransportError(
-        message, retriable=not cause.fatal() and (cause.retriable() or code in _RETRIABLE)
-    )
+    again = Flags.RETRIABLE in error.flags or code in _RETRIABLE
+    return TransportError(message, retriable=again and Flags.FATAL not in error.flags)
 
 
 def _setting(name: str) -> str:
@@ -218,60 +166,58 @@ def _plain(value: str) -> str:
     return _SAME.get(lowered, lowered)
 
 
-_FENCED = frozenset({KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID})
-# A consumer's fatal error tells its cause in words only.
-_TWIN = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+_FENCED = frozenset({Code.LOCAL_FENCED, Code.PRODUCER_FENCED, Code.FENCED_INSTANCE_ID})
 _CONFIG = frozenset(
     {
-        KafkaError._INVALID_ARG,
-        KafkaError.INVALID_CONFIG,
-        KafkaError.INVALID_REPLICATION_FACTOR,
-        KafkaError.INVALID_PARTITIONS,
+        Code.LOCAL_INVALID_ARG,
+        Code.INVALID_CONFIG,
+        Code.INVALID_REPLICATION_FACTOR,
+        Code.INVALID_PARTITIONS,
     }
 )
-_TOPIC = frozenset({KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC})
+_TOPIC = frozenset({Code.UNKNOWN_TOPIC_OR_PART, Code.LOCAL_UNKNOWN_TOPIC})
 _HISTORY = frozenset(
-    {KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET, KafkaError._LOG_TRUNCATION}
+    {Code.OFFSET_OUT_OF_RANGE, Code.LOCAL_AUTO_OFFSET_RESET, Code.LOCAL_LOG_TRUNCATION}
 )
 _RETRIABLE = frozenset(
     {
-        KafkaError._TRANSPORT,
-        KafkaError._DESTROY_BROKER,
-        KafkaError._UNKNOWN_PARTITION,
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._RESOLVE,
-        KafkaError._TIMED_OUT,
-        KafkaError._TIMED_OUT_QUEUE,
-        KafkaError._MSG_TIMED_OUT,
-        KafkaError._QUEUE_FULL,
-        KafkaError._WAIT_COORD,
-        KafkaError._ISR_INSUFF,
-        KafkaError._MAX_POLL_EXCEEDED,
-        KafkaError._ASSIGNMENT_LOST,
-        KafkaError._NODE_UPDATE,
-        KafkaError.UNKNOWN,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError.REPLICA_NOT_AVAILABLE,
-        KafkaError.BROKER_NOT_AVAILABLE,
-        KafkaError.REQUEST_TIMED_OUT,
-        KafkaError.NETWORK_EXCEPTION,
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.NOT_CONTROLLER,
-        KafkaError.NOT_ENOUGH_REPLICAS,
-        KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
-        KafkaError.KAFKA_STORAGE_ERROR,
-        KafkaError.FENCED_LEADER_EPOCH,
-        KafkaError.UNKNOWN_LEADER_EPOCH,
-        KafkaError.OFFSET_NOT_AVAILABLE,
-        KafkaError.UNSTABLE_OFFSET_COMMIT,
-        KafkaError.CONCURRENT_TRANSACTIONS,
-        KafkaError.ILLEGAL_GENERATION,
-        KafkaError.UNKNOWN_MEMBER_ID,
-        KafkaError.REBALANCE_IN_PROGRESS,
-        KafkaError.STALE_MEMBER_EPOCH,
-        KafkaError.THROTTLING_QUOTA_EXCEEDED,
+        Code.LOCAL_TRANSPORT,
+        Code.LOCAL_DESTROY_BROKER,
+        Code.LOCAL_UNKNOWN_PARTITION,
+        Code.LOCAL_ALL_BROKERS_DOWN,
+        Code.LOCAL_RESOLVE,
+        Code.LOCAL_TIMED_OUT,
+        Code.LOCAL_TIMED_OUT_QUEUE,
+        Code.LOCAL_MSG_TIMED_OUT,
+        Code.LOCAL_QUEUE_FULL,
+        Code.LOCAL_WAIT_COORD,
+        Code.LOCAL_ISR_INSUFF,
+        Code.LOCAL_MAX_POLL_EXCEEDED,
+        Code.LOCAL_ASSIGNMENT_LOST,
+        Code.LOCAL_NODE_UPDATE,
+        Code.UNKNOWN,
+        Code.LEADER_NOT_AVAILABLE,
+        Code.NOT_LEADER_FOR_PARTITION,
+        Code.REPLICA_NOT_AVAILABLE,
+        Code.BROKER_NOT_AVAILABLE,
+        Code.REQUEST_TIMED_OUT,
+        Code.NETWORK_EXCEPTION,
+        Code.COORDINATOR_LOAD_IN_PROGRESS,
+        Code.COORDINATOR_NOT_AVAILABLE,
+        Code.NOT_COORDINATOR,
+        Code.NOT_CONTROLLER,
+        Code.NOT_ENOUGH_REPLICAS,
+        Code.NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+        Code.KAFKA_STORAGE_ERROR,
+        Code.FENCED_LEADER_EPOCH,
+        Code.UNKNOWN_LEADER_EPOCH,
+        Code.OFFSET_NOT_AVAILABLE,
+        Code.UNSTABLE_OFFSET_COMMIT,
+        Code.CONCURRENT_TRANSACTIONS,
+        Code.ILLEGAL_GENERATION,
+        Code.UNKNOWN_MEMBER_ID,
+        Code.REBALANCE_IN_PROGRESS,
+        Code.STALE_MEMBER_EPOCH,
+        Code.THROTTLING_QUOTA_EXCEEDED,
     }
 )

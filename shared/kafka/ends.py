@@ -1,7 +1,7 @@
 """Where the partitions that a member owns end, known without waiting for a broker.
 
-Law: what is fetched says so itself, at every fetch; only where fetching is paused is the broker
-asked, now and then, and nobody waits for its answer.
+Invariant: what is fetched says so itself, at every fetch; only where fetching is paused is the
+broker asked, now and then, and nobody waits for its answer.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
-
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from shared.errors import LapwingError
-from shared.kafka.client import CALL_TIMEOUT_S, client_config, open_client
+from shared.kafka.client import CALL_TIMEOUT_S, client_config
+from shared.kafka.engine.port import AdminClient, ClientError, Consumer, Engine
 from shared.settings import Settings
 
 ASK_EVERY_S = 2.0
@@ -28,11 +25,12 @@ class PartitionEnds:
     Records of an open transaction and the marks of ended ones count, as for Kafka's own tools.
     """
 
-    def __init__(self, settings: Settings, topic: str) -> None:
+    def __init__(self, settings: Settings, topic: str, engine: Engine) -> None:
         self.topic = topic
+        self._engine = engine
         self._settings = settings
         self._heard: dict[int, int] = {}
-        self._asked: dict[int, Future[Any]] = {}
+        self._asked: dict[int, Future[int]] = {}
         self._asked_s = -ASK_EVERY_S
         self._client: AdminClient | None = None
 
@@ -50,11 +48,7 @@ class PartitionEnds:
     def known(self, consumer: Consumer, partitions: Iterable[int]) -> Mapping[int, int]:
         """Return the ends of owned partitions; one of which nothing was heard yet is left out."""
         for partition in partitions:
-            # A partition that has just been started is unknown to the client for a moment.
-            with suppress(KafkaException):
-                place = TopicPartition(self.topic, partition)
-                bounds = consumer.get_watermark_offsets(place, cached=True)
-                self.hear(partition, bounds[1] if bounds else -1)
+            self.hear(partition, consumer.last_end(self.topic, partition))
         self._take_answers()
         return {p: self._heard[p] for p in partitions if p in self._heard}
 
@@ -67,22 +61,16 @@ class PartitionEnds:
         if self._asked or now_s - self._asked_s < ASK_EVERY_S:
             return
         self._asked_s = now_s
-        newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {TopicPartition(self.topic, partition): newest for partition in partitions}
+        wanted = sorted(partitions)
         if not wanted:
             return
-        with suppress(KafkaException, LapwingError):
+        with suppress(ClientError, LapwingError):
             config = client_config(self._settings, "admin")
-            self._client = self._client or open_client(AdminClient, config)
-            found = self._client.list_offsets(
-                wanted,
-                isolation_level=IsolationLevel.READ_UNCOMMITTED,
-                request_timeout=CALL_TIMEOUT_S,
-            )
-            self._asked = {place.partition: answer for place, answer in found.items()}
+            self._client = self._client or self._engine.admin(config)
+            self._asked = dict(self._client.ask_ends(self.topic, wanted, CALL_TIMEOUT_S))
 
     def _take_answers(self) -> None:
         for partition in [partition for partition, answer in self._asked.items() if answer.done()]:
             answer = self._asked.pop(partition)
             if answer.exception() is None:
-                self.hear(partition, answer.result().offset)
+                self.hear(partition, answer.result())

@@ -1,19 +1,17 @@
 """How columns get into a producer's queue, and the configuration that every producer here shares.
 
-Law: rows are queued in order; a full queue is waited for, with a deadline, and never skips a row.
+Invariant: rows are queued in order; a full queue is waited for, with a deadline, and skips no row.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from itertools import pairwise
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
-
-from shared.batch import Blob, Outgoing
-from shared.kafka.client import LOG, client_config, open_client
+from shared.batch import Outgoing
+from shared.kafka.client import LOG, client_config, log_complaint
+from shared.kafka.engine import engine_of
+from shared.kafka.engine.port import ClientError, Engine
 from shared.settings import Settings
 
 HEADER_ROOM_BYTES = 65_536
@@ -41,35 +39,35 @@ class Outbox:
     knows all or nothing).
 
     tuning, required : as for ``client_config``
-    raises           : ConfigError
+    raises           : ConfigError; methods raise ClientError
     """
 
     def __init__(
-        self, settings: Settings, tuning: dict[str, str], required: dict[str, str] | None = None
+        self,
+        settings: Settings,
+        tuning: Mapping[str, str],
+        required: Mapping[str, str] | None = None,
+        engine: Engine | None = None,
     ) -> None:
-        tuning = {"message.max.bytes": str(dead_letter_limit_bytes(settings))} | tuning
-        config: dict[str, Any] = client_config(
-            settings, "producer", tuning=tuning, required=REQUIRED | (required or {})
+        tuning = {"message.max.bytes": str(dead_letter_limit_bytes(settings)), **tuning}
+        config = client_config(
+            settings, "producer", tuning=tuning, required={**REQUIRED, **(required or {})}
         )
-        # The callback costs a Python call per record, so the client is told to keep successes to
-        # itself.
-        config |= {"delivery.report.only.error": True, "error_cb": _heard}
-        if "transactional.id" not in config:
-            config["on_delivery"] = self._not_delivered
-        self.producer = open_client(Producer, config)
+        told = None if "transactional.id" in config else self._not_delivered
+        self.producer = (engine or engine_of(settings)).producer(config, log_complaint, told)
         self._closed = False
         self.queued = 0
         self.failed = 0
-        self.first_error: KafkaError | None = None
+        self.first_error: ClientError | None = None
 
     @property
     def waiting(self) -> int:
         """Records that are queued or under way; may count a few requests as well."""
-        return 0 if self._closed else len(self.producer)
+        return 0 if self._closed else self.producer.waiting()
 
     @property
     def acknowledged(self) -> int:
-        """Records that the broker has confirmed; never too high, and exact once nothing is waiting."""
+        """Records that the broker has confirmed; never too high, exact once nothing is waiting."""
         return max(0, self.queued - self.failed - self.waiting)
 
     def put(
@@ -77,106 +75,55 @@ class Outbox:
         records: Outgoing,
         row: int,
         timeout_s: float,
-        told: Callable[[], bool] = lambda: False,
+        should_stop: Callable[[], bool] = lambda: False,
     ) -> int:
         """Queue rows from ``row`` on; return the first row that found no room for timeout_s, or
         len(records).
 
-        told   : asked while waiting; True = stop waiting
-        raises : KafkaException
+        should_stop : asked while waiting; True = stop waiting
+        raises      : ClientError
         """
-        produce, topic, headers = self.producer.produce, records.topic, records.headers
-        values, keys = split(records.values), split(records.keys)
-        first = row
-        try:
-            for row in range(first, len(values)):
-                while True:
-                    try:
-                        if row in headers:
-                            produce(
-                                topic,
-                                values[row] or None,
-                                keys[row] or None,
-                                headers=list(headers[row]),
-                            )
-                        else:
-                            produce(topic, values[row] or None, keys[row] or None)
-                        break
-                    except BufferError:
-                        if not self._room(timeout_s, told):
-                            return row
-            row = len(values)
-        finally:
+        while True:
+            first = row
+            row, error = self.producer.put(records, first)
             self.queued += row - first
-        self.serve(lambda: self.producer.poll(0))
-        return row
+            if error is not None:
+                raise error
+            if row >= len(records):
+                self.producer.poll(0.0)
+                return row
+            if not self._room(timeout_s, should_stop):
+                return row
 
     def flush(self, timeout_s: float) -> int:
-        """Wait for acknowledgements; return how many records still wait.
-
-        raises : KafkaException
-        """
-        return self.serve(lambda: self.producer.flush(timeout_s))
+        """Wait for acknowledgements; return how many records still wait."""
+        return self.producer.flush(timeout_s)
 
     def drop(self) -> None:
         """Throw away what is queued or under way; nobody knows what of the latter was written."""
         try:
-            self.producer.purge(blocking=True)
+            self.producer.drop()
             self.flush(1.0)
-        except KafkaException as error:
-            LOG.debug("dropping the queue: %s", error)
+        except ClientError as error:
+            LOG.debug("dropping the queue: %s", error.text)
 
     def close(self) -> None:
         """Drop everything and end the client's threads; a second call does nothing."""
         if not self._closed:
             self.drop()
             self._closed = True
+            self.producer.close()
             del self.producer
 
-    @staticmethod
-    def serve(call: Callable[[], int]) -> int:
-        """Make a call that serves callbacks.
-
-        raises : KafkaException, also where the client reports a fatal error while it is calling
-                 back
-        """
-        try:
-            return call()
-        except SystemError as error:
-            if isinstance(error.__cause__, KafkaException):
-                raise error.__cause__ from None
-            raise
-
-    def cause(self, error: KafkaException) -> KafkaException:
-        """Return what made the client unusable, where the error only says that it is."""
-        if error.args[0].code() == KafkaError._FATAL:
-            try:
-                self.serve(lambda: self.producer.poll(0))
-            except KafkaException as real:
-                return real
-        return error
-
-    def _room(self, timeout_s: float, told: Callable[[], bool]) -> bool:
+    def _room(self, timeout_s: float, should_stop: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + timeout_s
-        before = len(self.producer)
-        while time.monotonic() < deadline and not told():
-            self.serve(lambda: self.producer.poll(_WAIT_S))
-            if len(self.producer) < before:
+        before = self.producer.waiting()
+        while time.monotonic() < deadline and not should_stop():
+            self.producer.poll(_WAIT_S)
+            if self.producer.waiting() < before:
                 return True
         return False
 
-    def _not_delivered(self, error: KafkaError | None, message: Message[bytes, bytes]) -> None:
-        if error is not None:
-            self.failed += 1
-            self.first_error = self.first_error or error
-
-
-def _heard(error: KafkaError) -> None:
-    """Take note; without a callback the client would write each complaint to its log once more."""
-    LOG.debug("%s", error)
-
-
-def split(blob: Blob) -> list[bytes]:
-    """Return the values of a blob."""
-    data, bounds = blob.data, blob.bounds.tolist()
-    return [data[start:stop] for start, stop in pairwise(bounds)]
+    def _not_delivered(self, error: ClientError) -> None:
+        self.failed += 1
+        self.first_error = self.first_error or error

@@ -1,7 +1,7 @@
 """A plain idempotent producer for the replay: no transactions, no positions, an honest count.
 
-Law: every record given to ``send`` is in the end acknowledged, failed or still waiting, and counted
-     as exactly one of them.
+Invariant: every record given to ``send`` is in the end acknowledged, failed or still waiting, and
+counted as exactly one of them.
 """
 
 from __future__ import annotations
@@ -10,11 +10,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from confluent_kafka import KafkaError, KafkaException
-
 from shared.batch import Outgoing
 from shared.errors import LapwingError, TransportError
 from shared.kafka.client import CALL_TIMEOUT_S, translate
+from shared.kafka.engine.port import ClientError, Engine
 from shared.kafka.outbox import Outbox
 from shared.settings import Settings
 
@@ -43,6 +42,7 @@ class Publisher:
         *,
         stall_s: float = CALL_TIMEOUT_S,
         stopping: Callable[[], bool] = lambda: False,
+        engine: Engine | None = None,
     ) -> None:
         self.stall_s = stall_s
         self._stopping = stopping
@@ -55,6 +55,7 @@ class Publisher:
                 "batch.num.messages": "10000",
                 "queue.buffering.max.messages": str(settings.produce.queue_records),
             },
+            engine=engine,
         )
         self._kept: deque[tuple[Outgoing, int]] = deque()
         self._refused = 0
@@ -67,7 +68,7 @@ class Publisher:
 
     @property
     def acknowledged(self) -> int:
-        """Records confirmed by the broker; never too high, exact after a flush that left nothing."""
+        """Records that the broker has confirmed; never too high, exact when all is flushed."""
         return self.counts().acknowledged
 
     @property
@@ -84,11 +85,7 @@ class Publisher:
     def first_error(self) -> LapwingError | None:
         """Why the first failed record failed."""
         error = self._outbox.first_error
-        return (
-            translate(error, f"sending to {self._address}")
-            if isinstance(error, KafkaError)
-            else None
-        )
+        return None if error is None else translate(error, f"sending to {self._address}")
 
     def send(self, records: Outgoing) -> None:
         """Queue records, waiting for room where the queue is full.
@@ -107,7 +104,7 @@ class Publisher:
             self._drain()
         try:
             self._outbox.flush(timeout_s)
-        except KafkaException as error:
+        except ClientError as error:
             raise translate(error, f"sending to {self._address}") from error
         return self.waiting
 
@@ -123,9 +120,9 @@ class Publisher:
             queued = self._outbox.queued
             try:
                 row = self._outbox.put(records, row, self.stall_s, self._stopping)
-            except KafkaException as error:
+            except ClientError as error:
                 self._refused += self._unqueued() - (self._outbox.queued - queued)
-                self._outbox.first_error = self._outbox.first_error or error.args[0]
+                self._outbox.first_error = self._outbox.first_error or error
                 self._kept.clear()
                 raise translate(error, f"sending to {records.topic} at {self._address}") from error
             if row < len(records):

@@ -1,9 +1,8 @@
 """Reads a topic, or a window of it, without a group.
 
-Law: a read is over when every partition's position has reached its end, never at the first empty
-     poll; transaction markers and
-aborted records count as positions but are not seen. No progress within the deadline is an error,
-not an end.
+Invariant: a read is over when every partition's position has reached its end, never at the first
+empty poll; transaction markers and aborted records count as positions but are not seen. No progress
+within the deadline is an error, not an end.
 """
 
 from __future__ import annotations
@@ -13,8 +12,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Literal
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
-
 from shared.batch import Batch
 from shared.errors import HistoryGone, TransportError
 from shared.kafka.admin import Admin
@@ -23,10 +20,12 @@ from shared.kafka.client import (
     CONSUMER_REQUIRED,
     CONSUMER_TUNING,
     client_config,
-    open_client,
+    log_complaint,
+    place_of,
     translate,
 )
-from shared.kafka.messages import to_batches
+from shared.kafka.engine import engine_of
+from shared.kafka.engine.port import ClientError, Consumer, Engine, Fetched
 from shared.settings import Settings
 
 _REQUIRED = CONSUMER_REQUIRED | {"enable.partition.eof": "true"}
@@ -41,12 +40,18 @@ class Reader:
     """
 
     def __init__(
-        self, settings: Settings, *, max_records: int = 5_000, stall_s: float = CALL_TIMEOUT_S
+        self,
+        settings: Settings,
+        *,
+        max_records: int = 5_000,
+        stall_s: float = CALL_TIMEOUT_S,
+        engine: Engine | None = None,
     ) -> None:
         self.settings = settings
         self.max_records = max_records
         self.stall_s = stall_s
-        self._admin = Admin(settings)
+        self._engine = engine or engine_of(settings)
+        self._admin = Admin(settings, engine=engine)
         self._closed = False
 
     def read(
@@ -62,11 +67,8 @@ class Reader:
                  begins
         raises : HistoryGone when the log begins later than start; TransportError, TopicMismatch
         """
-        low, high = (
-            self._admin.start_offsets(topic),
-            (None if end is not None else self._admin.end_offsets(topic)),
-        )
-        ends = dict(end if end is not None else high or {})
+        low, high = self._admin.bounds(topic)
+        ends = dict(high if end is None else end)
         starts = {p: low[p] if start is None else start.get(p, low[p]) for p in ends if p in low}
         if set(starts) != set(ends):
             raise HistoryGone(f"{topic} has partitions {sorted(low)}, asked for {sorted(ends)}")
@@ -99,13 +101,13 @@ class Reader:
         with self._consumer(topic, start) as consumer:
             alive_s = time.monotonic()
             while not (self._closed or stopping()):
-                messages = self._consume(consumer, topic)
-                if messages:
+                fetched = self._fetch(consumer, topic)
+                if fetched.batches or fetched.ends:
                     alive_s = time.monotonic()
                 elif time.monotonic() - alive_s >= self.stall_s:
                     self._admin.partitions(topic)
                     alive_s = time.monotonic()
-                yield from to_batches([m for m in messages if m.error() is None])
+                yield from fetched.batches
 
     def close(self) -> None:
         """End every ``follow`` within a tenth of a second."""
@@ -118,8 +120,8 @@ class Reader:
         ) as consumer:
             progress_s = time.monotonic()
             while left:
-                messages = self._consume(consumer, topic)
-                if messages:
+                fetched = self._fetch(consumer, topic)
+                if fetched.batches or fetched.ends:
                     progress_s = time.monotonic()
                 elif time.monotonic() - progress_s >= self.stall_s:
                     raise TransportError(
@@ -127,9 +129,9 @@ class Reader:
                         f" {self.stall_s:g} s, still missing"
                         f" {', '.join(f'[{p}] up to {end}' for p, end in sorted(left.items()))}"
                     )
-                for batch in to_batches(
-                    [m for m in messages if m.error() is None and m.partition() in left]
-                ):
+                for batch in fetched.batches:
+                    if batch.partition not in left:
+                        continue
                     stop = int(batch.offsets.searchsorted(left[batch.partition]))
                     position = int(batch.offsets[-1]) + 1
                     if stop:
@@ -137,50 +139,47 @@ class Reader:
                     self._reached(consumer, topic, left, batch.partition, position)
                 # After the records: the mark of a partition's end may come with the records before
                 # it.
-                for message in messages:
-                    if message.error() is not None:
-                        self._reached(consumer, topic, left, message.partition(), message.offset())
+                for partition, end in fetched.ends.items():
+                    self._reached(consumer, topic, left, partition, end)
 
-    @staticmethod
     def _reached(
+        self,
         consumer: Consumer,
         topic: str,
         left: dict[int, int],
-        partition: int | None,
-        position: int | None,
+        partition: int,
+        position: int,
     ) -> None:
         """Stop fetching a partition whose position has reached its end."""
-        if partition in left and position is not None and position >= left[partition]:
+        if partition in left and position >= left[partition]:
             del left[partition]
-            consumer.incremental_unassign([TopicPartition(topic, partition)])
+            with self._doing(topic):
+                consumer.stop(topic, [partition])
 
     @contextmanager
     def _consumer(self, topic: str, start: Mapping[int, int]) -> Iterator[Consumer]:
         required = _REQUIRED | {"group.id": "lapwing-reader"}
         config = client_config(self.settings, "consumer", tuning=CONSUMER_TUNING, required=required)
-        consumer = open_client(Consumer, config)
+        consumer = self._engine.consumer(config, log_complaint)
         try:
-            consumer.incremental_assign(
-                [TopicPartition(topic, p, offset) for p, offset in sorted(start.items())]
-            )
+            with self._doing(topic):
+                consumer.start(topic, start)
             yield consumer
         finally:
             consumer.close()
 
-    def _consume(self, consumer: Consumer, topic: str) -> list[Message[bytes, bytes]]:
+    def _fetch(self, consumer: Consumer, topic: str) -> Fetched:
         """Return records and partition ends; raise everything else."""
+        with self._doing(topic):
+            fetched = consumer.fetch(self.max_records, _SLICE_S)
+            for error in fetched.errors:
+                raise error
+        return fetched
+
+    @contextmanager
+    def _doing(self, topic: str) -> Iterator[None]:
         try:
-            messages = consumer.consume(1, _SLICE_S)
-            if messages and self.max_records > 1:
-                messages += consumer.consume(self.max_records - 1, 0.0)
-        except KafkaException as failure:
-            raise translate(failure, f"reading {topic} of {self.settings.bootstrap}") from failure
-        if any(map(Message.error, messages)):
-            for message in messages:
-                error = message.error()
-                if error is not None and error.code() != KafkaError._PARTITION_EOF:
-                    raise translate(
-                        error,
-                        f"reading {topic}[{message.partition()}] of {self.settings.bootstrap}",
-                    )
-        return messages
+            yield
+        except ClientError as error:
+            place = place_of(error, topic)
+            raise translate(error, f"reading {place} of {self.settings.bootstrap}") from error

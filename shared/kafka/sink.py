@@ -1,28 +1,27 @@
 """Where a service's results go together with its input positions: in transactions, or at least
 once.
 
-Law: after an error that leaves it open whether something was committed, the sink is dead; the
-     caller throws it away and makes
-a new one under the same transactional.id, whose initialisation decides the open transaction.
+Invariant: after an error that leaves it open whether something was committed, the sink is dead; the
+caller throws it away and makes a new one under the same transactional.id, whose initialisation
+decides the open transaction.
 """
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
-
 from shared.batch import Outgoing, Position
-from shared.errors import ProducerFenced, TransactionAborted, TransactionUndecided, TransportError
+from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
 from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
+from shared.kafka.engine.codes import Code
+from shared.kafka.engine.port import ClientError, Engine, Flags
 from shared.kafka.outbox import Outbox
 from shared.kafka.source import GroupSource
+from shared.retry import within
 from shared.settings import Settings
 
 _TUNING = {
@@ -58,6 +57,7 @@ class TransactionalSink:
         *,
         transaction_timeout_ms: int | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
+        engine: Engine | None = None,
     ) -> None:
         self.transactional_id = transactional_id
         self.source = source
@@ -78,7 +78,7 @@ class TransactionalSink:
         self._repeated_s = 0.0005 * int(retry_backoff_ms)
         self._decide_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
         required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
-        self._make = partial(Outbox, settings, tuning, required)
+        self._make = partial(Outbox, settings, tuning, required, engine)
         self._open = False
         self._damaged = False
         self._dead: TransportError | None = None
@@ -90,7 +90,7 @@ class TransactionalSink:
         self._begin()
         try:
             row = self._outbox.put(records, 0, self.timeout_s)
-        except KafkaException as error:
+        except ClientError as error:
             raise self._failure(error, "sending to " + records.topic) from error
         if row < len(records):
             raise TransactionAborted(
@@ -109,10 +109,10 @@ class TransactionalSink:
         failpoint("before_offsets")
         if positions:
             membership = self.source.group_metadata()
-            offsets = self.source.offsets(positions)
+            topic = self.source.topic
             self._decide(
                 "sending positions",
-                lambda: producer.send_offsets_to_transaction(offsets, membership, self._decide_s),
+                lambda: producer.send_positions(topic, positions, membership, self._decide_s),
             )
         failpoint("after_offsets")
         self._decide("committing", lambda: producer.commit_transaction(self._decide_s))
@@ -135,7 +135,7 @@ class TransactionalSink:
         """
         # Not the one that was raised: its traceback holds the producer, and that its threads and
         # connections.
-        dead = self._dead or TransactionUndecided(f"{self._name}: the sink was closed")
+        dead = self._dead or TransactionInDoubt(f"{self._name}: the sink was closed")
         self._dead = type(dead)(str(dead))
         self._outbox.close()
 
@@ -145,10 +145,10 @@ class TransactionalSink:
             try:
                 self._outbox.producer.init_transactions(max(0.1, deadline - time.monotonic()))
                 return
-            except KafkaException as error:
+            except ClientError as error:
                 failure = translate(error, f"{self._name}: initialising")
                 if not failure.retriable or time.monotonic() >= deadline:
-                    self._dead = TransactionUndecided(str(failure))
+                    self._dead = TransactionInDoubt(str(failure))
                     self._outbox.close()
                     raise failure from error
                 time.sleep(0.05)
@@ -180,7 +180,7 @@ class TransactionalSink:
         began_s = time.monotonic()
         try:
             self._within(call, doing)
-        except KafkaException as error:
+        except ClientError as error:
             raise self._failure(error, doing) from error
         self._damaged = self._damaged or time.monotonic() - began_s >= self._repeated_s
 
@@ -190,44 +190,29 @@ class TransactionalSink:
         The client may wait for ever, whatever the timeout, for the answer of a coordinator that has
         left the cluster (librdkafka 5456 and 5511).
         """
-        ended: SimpleQueue[BaseException | None] = SimpleQueue()
-
-        def work() -> None:
-            try:
-                call()
-                ended.put(None)
-            except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-                ended.put(error)
-
-        threading.Thread(target=work, name="transaction", daemon=True).start()
         try:
-            error = ended.get(timeout=self._decide_s + HANG_S)
-        except Empty:
-            self._dead = TransactionUndecided(f"{self._name}: {doing}: the client did not return")
+            within(self._decide_s + HANG_S, call, "transaction")
+        except TimeoutError:
+            self._dead = TransactionInDoubt(f"{self._name}: {doing}: the client did not return")
             raise self._dead from None
-        try:
-            if error is not None:
-                raise error
-        finally:
-            del error  # its traceback holds this frame, and that the producer
 
-    def _failure(self, error: KafkaException, doing: str) -> TransportError:
+    def _failure(self, error: ClientError, doing: str) -> TransportError:
         """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else;
         remember the last two.
         """
-        failure = translate(self._outbox.cause(error), f"{self._name}: {doing}")
+        failure = translate(error, f"{self._name}: {doing}")
         if isinstance(failure, ProducerFenced):
             self._dead = failure
             return failure
-        if isinstance(failure, TransactionAborted) or _is_refusal(error.args[0]):
+        if isinstance(failure, TransactionAborted) or _is_refusal(error):
             self._damaged = True
             return TransactionAborted(str(failure))
-        self._dead = TransactionUndecided(str(failure))
+        self._dead = TransactionInDoubt(str(failure))
         return self._dead
 
 
 class AtLeastOnceSink:
-    """``shared.ports.Sink`` without transactions: positions follow once every record is acknowledged.
+    """``shared.ports.Sink`` without transactions: positions follow when all is acknowledged.
 
     Nothing is lost; after a failure some records come twice, with the same event id.
 
@@ -235,18 +220,23 @@ class AtLeastOnceSink:
     """
 
     def __init__(
-        self, settings: Settings, source: GroupSource, *, timeout_s: float = CALL_TIMEOUT_S
+        self,
+        settings: Settings,
+        source: GroupSource,
+        *,
+        timeout_s: float = CALL_TIMEOUT_S,
+        engine: Engine | None = None,
     ) -> None:
         self.source = source
         self.timeout_s = timeout_s
         self._address = settings.bootstrap
-        self._outbox = Outbox(settings, _TUNING)
+        self._outbox = Outbox(settings, _TUNING, engine=engine)
 
     def send(self, records: Outgoing) -> None:
         """Queue records; see Sink."""
         try:
             row = self._outbox.put(records, 0, self.timeout_s)
-        except KafkaException as error:
+        except ClientError as error:
             raise translate(error, f"sending to {records.topic} at {self._address}") from error
         if row < len(records):
             raise TransportError(
@@ -258,7 +248,7 @@ class AtLeastOnceSink:
         """Wait until every record is acknowledged, then commit the positions; see Sink."""
         try:
             waiting = self._outbox.flush(self.timeout_s)
-        except KafkaException as error:
+        except ClientError as error:
             raise translate(error, f"sending to {self._address}") from error
         self._check_delivered()
         if waiting:
@@ -288,12 +278,13 @@ class AtLeastOnceSink:
             )
 
 
-def _is_refusal(error: KafkaError) -> bool:
+def _is_refusal(error: ClientError) -> bool:
     """Tell whether the client itself refused the record, so that the transaction's end is still
     open to decide.
     """
-    return error.code() in {
-        KafkaError.MSG_SIZE_TOO_LARGE,
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-        KafkaError._UNKNOWN_TOPIC,
-    }
+    return error.code in _REFUSALS and Flags.FATAL not in error.flags
+
+
+_REFUSALS = frozenset(
+    {Code.MSG_SIZE_TOO_LARGE, Code.UNKNOWN_TOPIC_OR_PART, Code.LOCAL_UNKNOWN_TOPIC}
+)

@@ -24,10 +24,21 @@ Kernel = TypeVar("Kernel", bound=Callable[..., object])
 
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 BOUNDS = types.Array(types.int64, 1, "C", readonly=True)
-I8, U8, U4 = types.int64, types.uint64, types.uint32
+I8, U4 = types.int64, types.uint32
 """numba types of arguments that a kernel only reads: arrays over ``bytes`` and writable arrays both
 fit.
 """
+
+
+def group(cls: type[Any], *fields: types.Type) -> types.Type:
+    """Return the numba type of a NamedTuple, by which a kernel takes several arrays as one."""
+    make: Any = types
+    alike = len(set(fields)) == 1
+    made: types.Type = (
+        make.NamedUniTuple(fields[0], len(fields), cls) if alike else make.NamedTuple(fields, cls)
+    )
+    return made
+
 
 TRUNCATED, MALFORMED = -6, -8
 """What a reader returns instead of the next position; minus the value of ``events.Reason``."""

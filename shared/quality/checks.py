@@ -8,18 +8,18 @@ time, and a state that lasts is said once, however the log is cut.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from shared.anomalies import event_of
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.directory import Directory
-from shared.encode.avro_columns import event_id
 from shared.events import Anomaly, Kind, State
+from shared.kernels.units import HOUR_MS
 from shared.quality.kernels import quality_layout as layout
 from shared.quality.kernels.quality_layout import (
     CLOCK_DTYPE,
@@ -30,7 +30,7 @@ from shared.quality.kernels.quality_layout import (
 )
 from shared.quality.kernels.quality_rows import watch_rows
 from shared.settings import QualitySettings
-from shared.wording import duration, short
+from shared.wording import duration, minute, short
 
 KINDS = (
     Kind.MISSING,
@@ -44,7 +44,6 @@ KINDS = (
 )
 """What ``Signals.kind`` counts: in the order of the kernel's numbers."""
 
-HOUR_MS = 3_600_000
 NO_ZONE = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
 """Time zone without changes: (UTC ms from which on, shift in ms)."""
 
@@ -257,46 +256,24 @@ def _verdict(
     kind, row = KINDS[signals.kind[k]], int(signals.row[k])
     entity = entities.name(int(signals.entity[k]))
     metric = metrics[signals.metric[k]] if signals.metric[k] >= 0 else None
-    source, amount, since_ms = (
-        int(columns.accepted[row]),
-        float(signals.amount[k]),
-        int(signals.since_ms[k]),
-    )
-    offset, time_ms = int(batch.offsets[source]), int(columns.time_ms[row])
-    stopped, state = (
-        kind is Kind.STOPPED,
-        (State.WARMING if states is None else State(int(states[row]))),
-    )
-    return Anomaly(
-        event_id=event_id(
-            batch.topic, batch.partition, offset, detector_id, kind, entity, metric or ""
-        ),
-        detector_id=detector_id,
-        kind=kind,
-        entity=entity,
-        metric=metric,
-        event_time=since_ms + int(amount) if stopped else time_ms,
+    amount, since_ms = float(signals.amount[k]), int(signals.since_ms[k])
+    state = State.WARMING if states is None else State(int(states[row]))
+    usual_ms, others = float(signals.usual_ms[k]), int(signals.others[k])
+    time_ms = int(columns.time_ms[row])
+    reason = _sentence(kind, entity, metric, time_ms, since_ms, amount, usual_ms, others)
+    event = event_of(batch, columns, row, detector_id, kind, entity, metric, state, reason)
+    event = replace(
+        event,
+        is_anomaly=False,
         value=amount if kind is Kind.FLAT_LINE else None,
-        state=State.STALE if stopped else state,
-        reason=_sentence(
-            kind,
-            entity,
-            metric,
-            time_ms,
-            since_ms,
-            amount,
-            float(signals.usual_ms[k]),
-            int(signals.others[k]),
-        ),
         imputed=kind is Kind.MISSING,
         late_by_ms=int(amount) if kind in (Kind.LATE, Kind.OUT_OF_ORDER) else None,
-        source_topic=batch.topic,
-        source_partition=batch.partition,
-        source_offset=offset,
-        traceparent=None if stopped else dict(batch.headers.get(source, ())).get("traceparent"),
-        is_anomaly=False,
-        since=since_ms if signals.since_ms[k] != -1 else None,
+        since=since_ms if since_ms != -1 else None,
     )
+    if kind is not Kind.STOPPED:
+        return event
+    stopped_ms = since_ms + int(amount)  # the row is another entity's, which only made it known
+    return replace(event, event_time=stopped_ms, state=State.STALE, traceparent=None)
 
 
 def _sentence(
@@ -320,8 +297,7 @@ def _sentence(
     match kind:
         case Kind.MISSING:
             return (
-                f"{metric}{more} {'are' if others else 'is'} missing; last value"
-                f" {_moment(since_ms)}"
+                f"{metric}{more} {'are' if others else 'is'} missing; last value {minute(since_ms)}"
             )
         case Kind.GAP:
             return (
@@ -329,7 +305,7 @@ def _sentence(
             )
         case Kind.LATE:
             return (
-                f"{duration(amount)} late: older than the newest row of {_moment(since_ms)}{usual}"
+                f"{duration(amount)} late: older than the newest row of {minute(since_ms)}{usual}"
                 + _saving(amount + usual_ms / 2, usual_ms)
             )
         case Kind.OUT_OF_ORDER:
@@ -338,7 +314,7 @@ def _sentence(
             return "duplicate: a row with the same time and values came before"
         case Kind.REPEATED_TIME:
             return (
-                f"rows with different values for {_moment(time_ms)}: daylight saving or two"
+                f"rows with different values for {minute(time_ms)}: daylight saving or two"
                 " writers; taken as data"
             )
         case Kind.FLAT_LINE:
@@ -349,7 +325,7 @@ def _sentence(
                 else ""
             )
         case _:
-            return f"{entity} stopped reporting: nothing since {_moment(since_ms)}{usual}"
+            return f"{entity} stopped reporting: nothing since {minute(since_ms)}{usual}"
 
 
 def _saving(shift_ms: float, usual_ms: float) -> str:
@@ -361,10 +337,6 @@ def _saving(shift_ms: float, usual_ms: float) -> str:
         if abs(shift_ms - HOUR_MS) <= usual_ms
         else ""
     )
-
-
-def _moment(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M")
 
 
 def _as_bytes(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:

@@ -6,14 +6,14 @@ Invariant: an event is computed from the row, what the fold says of it, and the 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from shared.anomalies import event_of
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns
-from shared.encode.avro_columns import event_id
+from shared.columns import Columns
 from shared.ensemble.fold import VIEW_NAMES
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.kernels.layout import (
@@ -27,6 +27,7 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import CLOSED, OPEN, WORSE
 from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
+from shared.identity import event_id
 from shared.models.model import Model
 from shared.scoring.explaining import Explained, Trained
 from shared.scoring.reasons import Speaker
@@ -82,7 +83,8 @@ def episode_id(
     batch: Batch, offset: int, detector_id: str, entity: str, metric: str | None, key: int
 ) -> str:
     """Return the id of an episode: that of the record that opened it."""
-    return _event_id(batch, offset, detector_id, Kind.ANOMALY, entity, metric, key, Phase.OPEN)
+    part = _part(metric, key, Phase.OPEN)
+    return event_id(batch.topic, batch.partition, offset, detector_id, Kind.ANOMALY, entity, part)
 
 
 def build(context: Context) -> list[Anomaly]:
@@ -95,74 +97,75 @@ def build(context: Context) -> list[Anomaly]:
     return [_anomaly(context, int(k), explained) for k in said]
 
 
-def _event_id(
-    batch: Batch, offset: int, detector_id: str, kind: Kind, entity: str, metric: str | None, key: int, phase: Phase
-) -> str:  # fmt: skip
+def _part(metric: str | None, key: int, phase: Phase) -> str:
+    """Return what tells apart the events of a row: metric, direction, scope and phase."""
     named = metric if metric and key not in (NO_METRIC, TRAINED_KEY) else ""
-    part = "|".join((named, way_of(key), scope_of(key), phase.value))
-    return event_id(batch.topic, batch.partition, offset, detector_id, kind, entity, part)
+    return "|".join((named, way_of(key), scope_of(key), phase.value))
 
 
 def _anomaly(context: Context, k: int, explained: dict[int, Explained]) -> Anomaly:
-    event, batch, columns = context.found.events[k], context.batch, context.columns
-    row, key = int(event["row"]), int(event["key"])
-    source = int(columns.accepted[row])
-    offset = int(batch.offsets[source])
-    mine = int(columns.entity[row]) == int(event["entity"])
-    entity = context.state.entities.name(int(event["entity"]))
-    phase = _PHASES[int(event["phase"])]
-    closed, cold = phase is Phase.CLOSED, bool(event["cold"])
-    column = int(event["metric"])
+    found, columns = context.found.events[k], context.columns
+    row, key, column = int(found["row"]), int(found["key"]), int(found["metric"])
+    mine = int(columns.entity[row]) == int(found["entity"])
+    entity = context.state.entities.name(int(found["entity"]))
+    phase = _PHASES[int(found["phase"])]
+    closed, cold_start = phase is Phase.CLOSED, bool(found["cold_start"])
+    because = _BECAUSE[int(found["reason"])] if closed else None
+    why = explained.get(row) if key == TRAINED_KEY and not closed else None
     metric = context.state.metrics[column] if column >= 0 else None
-    kind = Kind.EPISODE_CLOSED if closed else Kind.ANOMALY
-    because = _BECAUSE[int(event["reason"])] if closed else None
-    why = None if closed else explained.get(row if key == TRAINED_KEY else -1)
-    values = {name: _number(event[name]) for name in ("value", "expected", "lower", "upper")}
-    if cold:
-        values |= {"expected": None}
+    values = {name: _number(found[name]) for name in ("value", "expected", "lower", "upper")}
+    if cold_start:
+        values["expected"] = None
     if why is not None:
         metric, values = why.metric, why.values
-    reason = _reason(context, event, metric, because, why)
-    shares = {} if closed or cold else why.shares if why else _shares(context, k)
-    return Anomaly(
-        event_id=_event_id(batch, offset, context.detector_id, kind, entity, metric, key, phase),
-        detector_id=context.detector_id,
-        kind=kind,
-        entity=entity,
-        metric=metric,
-        event_time=int(event["time_ms"]) if mine else int(event["seen_ms"]),
-        state=State(int(context.verdicts.state[row])) if mine else State.STALE,
-        reason=reason,
-        source_topic=batch.topic,
-        source_partition=batch.partition,
-        source_offset=offset,
+    shares = {} if closed or cold_start else why.shares if why else _shares(context, k)
+    kind = Kind.EPISODE_CLOSED if closed else Kind.ANOMALY
+    state = State(int(context.verdicts.state[row])) if mine else State.STALE
+    reason = _reason(context, found, metric, because, why)
+    part = _part(metric, key, phase)
+    event = event_of(
+        context.batch, columns, row, context.detector_id, kind, entity, metric, state, reason, part
+    )
+    event = replace(
+        event,
         is_anomaly=not closed,
-        imputed=mine and bool(context.folded.imputed[row]),
-        late_by_ms=(int(context.folded.late_by_ms[row]) or None) if mine else None,
-        traceparent=dict(batch.headers.get(source, ())).get("traceparent") if mine else None,
+        event_time=int(found["time_ms"]),
+        imputed=bool(context.folded.imputed[row]),
+        late_by_ms=int(context.folded.late_by_ms[row]) or None,
         model_id=context.model.model_id if why and context.model else None,
         model_version=context.model.version if why and context.model else None,
-        **values,
-        direction=_direction(event, values, way_of(key)),
-        score=None if closed or cold else float(event["score"] * event["threshold"]),
-        severity=None if closed else COLD_SEVERITY if cold else float(event["severity"]),
-        threshold=None if closed or cold else float(event["threshold"]),
-        top_feature=(
-            why.top_feature if why else max(shares, key=lambda name: shares[name], default=None)
-        ),
+        value=values["value"],
+        expected=values["expected"],
+        lower=values["lower"],
+        upper=values["upper"],
+        direction=_direction(found, values, way_of(key)),
+        score=None if closed or cold_start else float(found["score"] * found["threshold"]),
+        severity=_severity(found, closed, cold_start),
+        threshold=None if closed or cold_start else float(found["threshold"]),
+        top_feature=why.top_feature if why else max(shares, key=shares.__getitem__, default=None),
         attributions=shares,
-        cold_start=cold,
-        since=_since(event),
+        cold_start=cold_start,
+        since=_since(found),
         episode_id=episode_id(
-            batch, int(event["episode_at"]), context.detector_id, entity, metric, key
+            context.batch, int(found["episode_at"]), context.detector_id, entity, metric, key
         ),
         phase=phase,
-        episode_start=int(event["start_ms"]),
-        peak_time=int(event["peak_ms"]),
-        peak_value=values["value"] if why else _number(event["peak_value"]),
-        peak_severity=COLD_SEVERITY if cold else _number(event["peak_severity"]),
+        episode_start=int(found["start_ms"]),
+        peak_time=int(found["peak_ms"]),
+        peak_value=values["value"] if why else _number(found["peak_value"]),
+        peak_severity=COLD_SEVERITY if cold_start else _number(found["peak_severity"]),
         closed_because=because,
     )
+    if mine:
+        return event
+    seen_ms = int(found["seen_ms"])  # the row is another entity's, which only made it known
+    return replace(event, event_time=seen_ms, imputed=False, late_by_ms=None, traceparent=None)
+
+
+def _severity(event: Any, closed: bool, cold_start: bool) -> float | None:
+    if closed:
+        return None
+    return COLD_SEVERITY if cold_start else float(event["severity"])
 
 
 def _reason(

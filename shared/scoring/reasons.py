@@ -63,7 +63,7 @@ class Speaker:
         metrics : that the entity reports
         """
         name = metric or "the entity"
-        if event["cold"]:
+        if event["cold_start"]:
             return _cold(event, name)
         said = self._said(event, name)
         match int(event["view"]):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.decode.avro.decoder import Columns, Plans, decode
+from shared.columns import Columns
 from shared.ensemble.fold import Interruption, Limits, limits_for, params_for
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
@@ -23,7 +23,9 @@ from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
 from shared.ensemble.kernels.outputs import RESTARTED, SILENT
 from shared.events import Anomaly, Kind, State
 from shared.features.vectors import vectors
+from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.models.model import Model
+from shared.ports import Decoder
 from shared.quality.checks import KINDS, Signals, watch
 from shared.quality.checks import verdicts as quality_verdicts
 from shared.scoring.alarms import COLD_SEVERITY, Context, build, episode_id
@@ -32,10 +34,8 @@ from shared.scoring.explaining import Trained
 from shared.scoring.reasons import Speaker
 from shared.scoring.state import Folded, PartitionState, fold
 from shared.scoring.verdicts import Verdicts
-from shared.settings import InputSettings
 
 Floats = npt.NDArray[np.float64]
-_HOUR_MS, _DAY_MS = 3_600_000, 86_400_000
 _DIRECTIONS = {"both": 0.0, "up": 1.0, "down": -1.0}
 
 
@@ -43,7 +43,6 @@ _DIRECTIONS = {"both": 0.0, "up": 1.0, "down": -1.0}
 class Rules:
     """What scoring needs of the settings; the configuration may be replaced by an activation's."""
 
-    input: InputSettings
     configuration: Configuration
     max_entities: int
 
@@ -53,6 +52,7 @@ class Outcome:
     """All that one batch leads to; rows of ``columns`` that were accepted have a verdict each.
 
     anomalies : alarms, ends of episodes and data-quality verdicts, in the order of their rows
+    decoder   : can say more of the rows that were rejected
     """
 
     batch: Batch
@@ -62,7 +62,7 @@ class Outcome:
     anomalies: list[Anomaly]
     model: Model | None
     detector_id: str
-    plans: Plans
+    decoder: Decoder
 
 
 class Scorer:
@@ -112,7 +112,7 @@ class Scorer:
         state, count = self.state, len(self.state.entities)
         ready, gone = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         live_ms = state.ensemble.entities["live_ms"][:count]
-        ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * _DAY_MS
+        ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
         if self.configuration.detector.is_trained:
             ready[:] = self.model is not None and self._entity_rows(self.model) >= 0
         stopped = state.quality.stopped(self.configuration.quality)
@@ -120,17 +120,15 @@ class Scorer:
         known = np.where(gone, State.STALE, State.READY)
         return np.where(ready, known, State.WARMING).astype(np.uint8)
 
-    def process(self, batch: Batch, plans: Plans) -> Outcome:
+    def process(self, batch: Batch, decoder: Decoder) -> Outcome:
         """Decode, fold and judge a batch of this partition; moves the state behind its last row.
 
-        plans : a plan, a SchemaUnfit or None for every schema id in the batch
+        decoder : has prepared the batch
         """
         state, rules, quality = self.state, self.rules, self.configuration.quality
-        columns = decode(
-            batch, plans, rules.input, state.entities, state.metrics, rules.max_entities
-        )
+        columns = decoder.decode(batch, state.entities, state.metrics, rules.max_entities)
         window = self.model.window if self.model else self.configuration.window
-        folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))
+        folded = fold(state, columns, window, round(quality.forget_days * DAY_MS))
         trained = self._score(columns, folded)
         signals = self._watch(columns, folded)
         found = self._fold(columns, folded, trained, signals, batch.offsets[columns.accepted])
@@ -156,7 +154,7 @@ class Scorer:
             anomalies = sorted([*anomalies, *said], key=lambda anomaly: anomaly.source_offset)
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
-            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, plans
+            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
         )
 
     def _watch(self, columns: Columns, folded: Folded) -> Signals:
@@ -246,22 +244,24 @@ class Scorer:
         ready = rows["state"] == 1
         judged = ~np.isnan(rows["score"])
         deviating = _most_deviating(columns.values, folded)
-        cold = rows["cold"] == 1
+        cold_start = rows["cold_start"] == 1
         return Verdicts(
             score=rows["score"].copy(),
-            severity=np.where(cold, COLD_SEVERITY, rows["severity"]),
+            severity=np.where(cold_start, COLD_SEVERITY, rows["severity"]),
             threshold=np.where(judged, rows["threshold"], np.nan),
             is_anomaly=rows["is_anomaly"] == 1,
-            cold=cold,
+            cold_start=cold_start,
             state=np.where(ready, State.READY, State.WARMING).astype(np.uint8),
             warmup_percent=np.where(folded.ahead, np.nan, 100.0 * rows["warmup"]),
-            warmup_minutes_left=rows["minutes_left"].copy(),
-            top_metric=np.where(rows["top"] >= 0, rows["top"], deviating).astype(np.int32),
+            warmup_minutes_left=rows["warmup_minutes_left"].copy(),
+            top_metric=np.where(rows["top_metric"] >= 0, rows["top_metric"], deviating).astype(
+                np.int32
+            ),
             episode_id=self._episode_ids(columns, rows, batch),
             expected=np.where(known, cells["expected"], folded.expected),
             lower=np.where(known, cells["lower"], folded.lower),
             upper=np.where(known, cells["upper"], folded.upper),
-            metric_severity=cells["severity"].copy(),
+            metric_severity=cells["metric_severity"].copy(),
         )
 
     def _episode_ids(
@@ -306,7 +306,7 @@ def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
     found.rows["state"][unknown] = 0
     for name in ("score", "severity"):
         found.rows[name][unknown] = np.nan
-    found.cells["severity"][:] = np.nan
+    found.cells["metric_severity"][:] = np.nan
 
 
 def _marks(folded: Folded) -> npt.NDArray[np.uint8]:
@@ -334,7 +334,7 @@ def _limits(configuration: Configuration, metrics: list[str]) -> Limits:
         configuration.detector.value,
         per_day=detection.alarms_per_day or 0.0,
         cold_start=detection.cold_start,
-        lateness_ms=round(detection.max_lateness_h * _HOUR_MS),
+        lateness_ms=round(detection.max_lateness_h * HOUR_MS),
         direction=np.array(of("direction"), np.float64),
         min_absolute=np.array(of("min_absolute"), np.float64),
         min_relative=np.array(of("min_relative"), np.float64),

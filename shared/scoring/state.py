@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.directory import Directory
 from shared.ensemble.fold import EnsembleState
 from shared.events import Activation

@@ -1,6 +1,6 @@
 """The verdicts on a batch, one per accepted row.
 
-Law: a verdict is a value; who made it and what is said of it stands elsewhere.
+Invariant: a verdict is a value; who made it and what is said of it stands elsewhere.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Verdicts:
 
     score, severity, threshold : float64 (n,)   NaN while WARMING
     is_anomaly          : bool (n,)             an episode opens here, or has become worse
-    cold                : bool (n,)             an alarm of the robust band, before the warm-up has
+    cold_start          : bool (n,)             an alarm of the robust band, before the warm-up has
                           ended
     state               : uint8 (n,)            events.State
     warmup_percent      : float64 (n,)          0..100, NaN = not tracked
@@ -35,7 +35,7 @@ class Verdicts:
     severity: Floats
     threshold: Floats
     is_anomaly: Flags
-    cold: Flags
+    cold_start: Flags
     state: npt.NDArray[np.uint8]
     warmup_percent: Floats
     warmup_minutes_left: Floats

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from shared import snapshots
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_records, flat_schema
 from shared.events import Detector, Kind, Phase, State
 from shared.scoring.configuration import Configuration
@@ -31,10 +31,13 @@ INPUT = InputSettings()
 METRICS = ("cpu", "network")
 HOSTS = ("host-0", "host-1", "host-2")
 TURNED = ("network", "cpu")
-PLANS = {
-    1: compile_plan(flat_schema("lapwing.Metric", "host", METRICS), INPUT),
-    2: compile_plan(flat_schema("lapwing.Turned", "host", TURNED), INPUT),
-}
+DECODER = AvroDecoder.of_schemas(
+    {
+        1: flat_schema("lapwing.Metric", "host", METRICS),
+        2: flat_schema("lapwing.Turned", "host", TURNED),
+    },
+    INPUT,
+)
 ROWS = 420
 WARMUP_DAYS = 0.2
 
@@ -86,7 +89,7 @@ def log_of(seed: int, rows: int = ROWS) -> Batch:
 
 
 def scorer_for(detector: Detector, state: PartitionState | None = None) -> Scorer:
-    scorer = Scorer(state or PartitionState(0), Rules(INPUT, configuration(detector), 100))
+    scorer = Scorer(state or PartitionState(0), Rules(configuration(detector), 100))
     if detector.is_trained or detector is Detector.ENSEMBLE:
         fitted = detector if detector.is_trained else Detector.ISOLATION_FOREST
         scorer.use(replace(trained(fitted).model, sha256="ab" * 32))
@@ -98,7 +101,7 @@ def run(
 ) -> tuple[list[Outcome], PartitionState]:
     scorer, outcomes = scorer_for(detector), []
     for start, stop in pairwise([0, *cuts, len(batch)]):
-        outcomes.append(scorer.process(batch.rows(start, stop), PLANS))
+        outcomes.append(scorer.process(batch.rows(start, stop), DECODER))
         if restarts:
             scorer = scorer_for(detector, snapshots.decode(snapshots.encode(scorer.state)))
     return outcomes, scorer.state
@@ -167,7 +170,7 @@ def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
             "severity",
             "threshold",
             "is_anomaly",
-            "cold",
+            "cold_start",
             "warmup_percent",
             "warmup_minutes_left",
             "episode_id",

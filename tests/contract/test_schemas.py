@@ -17,7 +17,7 @@ import schemas
 from lapwing.embedded.compatibility import violations, wrong_defaults
 from lapwing.embedded.registry import EmbeddedRegistry, serve
 from lapwing.topics import result_subjects
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.plan import compile_plan
 from shared.decode.avro.schema import AvroType, Field, parse_schema
 from shared.errors import ConfigError
 from shared.events import Detector, Kind

@@ -23,7 +23,7 @@ import schemas
 from consumer_prediction.outgoing import Encoder
 from shared.artifacts import load as load_model
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan, compile_plan, schema_ids
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.records import encode_records, wire_header
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
@@ -247,13 +247,12 @@ class Oracle:
         }
         self._settings, self._encoder, self._switches = settings, encoder, switches
         self._kind_of = {getattr(settings.topics, kind): kind for kind in self.results}
-        rules = Rules(
-            settings.input, Configuration.from_settings(settings), settings.predict.max_entities
-        )
+        rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
         self._scorers = {p: Scorer(PartitionState(0), rules) for p in range(content.partitions)}
         self._done = dict.fromkeys(self._scorers, 0)
         texts = evolved_schemas()
-        self._plans = {content.ids[name]: self._plan(text) for name, text in texts.items()}
+        known = {content.ids[name]: text for name, text in texts.items()}
+        self._decoder = AvroDecoder.of_schemas(known, settings.input)
 
     def need(self, counts: Mapping[int, int]) -> None:
         """Recompute the first so many records of each partition."""
@@ -287,19 +286,14 @@ class Oracle:
             sha256, text = switch
             model = load_model(Path(self._settings.models_dir), sha256) if sha256 else None
             scorer.use(model, Configuration.from_text(text))
-        plans = {schema_id: self._plans.get(schema_id) for schema_id in schema_ids(batch)}
-        for sent in self._encoder.outcome(scorer.process(batch, plans), scorer.state):
+        self._decoder.prepare(batch)
+        outcome = scorer.process(batch, self._decoder)
+        for sent in self._encoder.outcome(outcome, scorer.state):
             results = self.results[self._kind_of[sent.topic]][partition, offset]
             results += [
                 (sent.keys[row], sent.values[row], _headers(sent.headers.get(row, ())))
                 for row in range(len(sent))
             ]
-
-    def _plan(self, text: str) -> WriterPlan | SchemaUnfit:
-        try:
-            return compile_plan(text, self._settings.input)
-        except SchemaUnfit as unfit:
-            return unfit
 
 
 def _headers(headers: object) -> tuple[tuple[str, bytes], ...]:

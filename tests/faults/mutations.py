@@ -90,9 +90,10 @@ def _run(tree: Path, *arguments: str) -> None:
     )
 
 
-LOOP, OPENING = "consumer_prediction/loop.py", "consumer_prediction/opening.py"
+LOOP, CONNECTION = "consumer_prediction/loop.py", "consumer_prediction/connection.py"
 SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
+GATES = "shared/decode/kernels/gate_checks.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
 ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/models/artifact_format.py"
 
@@ -137,7 +138,7 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "producer.send_offsets_to_transaction(offsets, membership, self._decide_s)",
+                "producer.send_positions(topic, positions, membership, self._decide_s)",
                 "self.source.commit(positions)",
             ),
         ),
@@ -145,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "no transactions",
-        (Edit(OPENING, 'if self._settings.predict.delivery == "at-least-once":', "if True:"),),
+        (Edit(CONNECTION, 'if self._settings.predict.delivery == "at-least-once":', "if True:"),),
         (KILLS,),
     ),
     Mutant(
@@ -193,7 +194,7 @@ MUTANTS = (
         "a dead predictor's transaction stays open for minutes",
         (
             Edit(
-                OPENING,
+                CONNECTION,
                 "transaction_timeout_ms=self._settings.predict.transaction_timeout_ms,",
                 "transaction_timeout_ms=300_000,",
             ),
@@ -206,8 +207,7 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "        self._dead = TransactionUndecided(str(failure))\n        return"
-                " self._dead",
+                "        self._dead = TransactionInDoubt(str(failure))\n        return self._dead",
                 "        return TransactionAborted(str(failure))",
             ),
         ),
@@ -247,8 +247,8 @@ MUTANTS = (
             ),
             Edit(
                 LOOP,
-                "            self._sink.abort()\n        self.owned.clear()\n",
-                "            self._sink.abort()\n",
+                "        self.transaction.recover()\n        self.owned.clear()\n",
+                "        self.transaction.recover()\n",
             ),
             Edit(
                 LOOP,
@@ -281,10 +281,10 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "                self._commit()\n        except TransportError as error:\n         "
-                '   self._break("revoked,',
-                "                pass\n        except TransportError as error:\n           "
-                ' self._break("revoked,',
+                "                self._commit()\n        except TransportError as error:\n"
+                '            self._invalidate(\n                "revoked,',
+                "                pass\n        except TransportError as error:\n"
+                '            self._invalidate(\n                "revoked,',
             ),
             Edit(
                 LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"
@@ -373,12 +373,12 @@ MUTANTS = (
     ),
     Mutant(
         "NaN and infinity accepted",
-        (Edit(AVRO, "elif found[_NOT_FINITE]:", "elif found[_NOT_FINITE] > 1:"),),
+        (Edit(GATES, "if found[HAS_NOT_FINITE]:", "if found[HAS_NOT_FINITE] > 1:"),),
         (POISON,),
     ),
     Mutant(
         "any event time accepted",
-        (Edit(AVRO, " or found[_TIME] < min_time or found[_TIME] > max_time:", ":"),),
+        (Edit(GATES, "not found[HAS_TIME] or outside else", "not found[HAS_TIME] else"),),
         (POISON,),
     ),
     Mutant(
@@ -408,7 +408,7 @@ MUTANTS = (
     # -- models
     Mutant(
         "activation not written",
-        (Edit(LOOP, "self._send_all([record])", "list([record])"),),
+        (Edit(LOOP, "self.transaction.send([record])", "list([record])"),),
         (DRAIN,),
         sign=STUCK,
     ),

@@ -209,7 +209,7 @@ def foreign_partitioner(ground: Ground, tally: Tally) -> None:
             run,
             tally,
             slot,
-            "ForeignPartitioner",
+            "PartitionerMismatch",
             place,
             repr(key),
             expected,

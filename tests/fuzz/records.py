@@ -25,15 +25,11 @@ import numpy as np
 
 import schemas
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import (
-    Columns,
-    Plans,
-    WriterPlan,
-    compile_plan,
-    decode,
-    encode_records,
-)
+from shared.columns import Columns
+from shared.decode.avro.plan import WriterPlan, compile_plan
+from shared.decode.avro.rows import Plans, decode
 from shared.directory import Directory
+from shared.encode.records import encode_records
 from shared.events import Reason
 from shared.settings import InputSettings
 from tests.fuzz.fuzz_models import fuzz_models

@@ -29,6 +29,8 @@ serde = import_module("confluent_kafka.schema_registry.serde")
 @pytest.fixture
 def stack(registry_settings, tmp_path):
     stack = Stack(registry_settings, tmp_path)
+    # a stopped predictor stays a member for longer than doctor takes on a busy machine
+    stack.environ["LAPWING_PREDICT__SESSION_TIMEOUT_MS"] = "45000"
     ensure(stack.settings)
     yield stack
     stack.close()

@@ -31,8 +31,8 @@ from shared.kafka import (
     TransactionalSink,
     topic_specs,
 )
-from shared.kafka.client import client_config
-from shared.kafka.membership import unowned
+from shared.kafka.engine import engine_of
+from shared.kafka.member import unowned
 from shared.settings import Settings
 from tests.support.services.records import (
     Log,
@@ -81,9 +81,12 @@ def test_topics_are_made_once_compared_later_and_never_altered(settings: Setting
 def test_another_partition_count_is_refused_with_both_counts(ready: Settings) -> None:
     spec = TopicSpec(ready.topics.input, 4, 1)
     with pytest.raises(
-        TopicMismatch, match=rf"{ready.topics.input} has 3 partitions, the settings say 4"
+        TopicMismatch, match=rf"{ready.topics.input} has 3 partitions, topics.partitions says 4"
     ):
         Admin(ready).ensure_topics([spec])
+    missing = f"{ready.topics.dataset}.missing"
+    report = Admin(ready).try_topics([spec, TopicSpec(missing, 4, 1)])
+    assert (report.created, report.missing, list(report.refused)) == ((), (missing,), [spec.name])
     with pytest.raises(TopicMismatch, match="there is no topic nothing"):
         Admin(ready).partitions("nothing.here")
     with pytest.raises(ConfigError, match=r"creating topic .*x"):
@@ -95,12 +98,12 @@ def test_another_partition_count_is_refused_with_both_counts(ready: Settings) ->
 def test_asking_about_a_topic_creates_none(ready: Settings, kafka: str) -> None:
     """The broker creates topics by itself, as Kafka does unless told otherwise."""
     missing = f"{ready.topics.dataset}-missing"
-    admin, watcher = Admin(ready), AdminClient(client_config(ready))
+    admin = Admin(ready)
     plain = AdminClient({"bootstrap.servers": kafka, "allow.auto.create.topics": False})
     for ask in (admin.partitions, admin.identity, admin.end_offsets):
         with pytest.raises(TopicMismatch, match=missing):
             ask(missing)
-    assert unowned(watcher, "nobody", missing) == set()
+    assert unowned(ready, engine_of(ready), "nobody", missing) == set()
     publisher = Publisher(ready)
     publisher.send(Outgoing(missing, Blob.join([b"v"]), Blob.join([b"k"])))
     publisher.flush(2.0)

@@ -14,7 +14,7 @@ from shared.batch import Batch, Position
 from shared.errors import (
     ProducerFenced,
     TransactionAborted,
-    TransactionUndecided,
+    TransactionInDoubt,
     TransportError,
 )
 from shared.kafka import GroupSource, Publisher, TransactionalSink
@@ -228,9 +228,8 @@ def test_an_open_transaction_of_a_dead_owner_is_waited_for(ready: Settings) -> N
     dead.commit(after(batches[:1], "committed"))
     producer = dead._outbox.producer
     producer.begin_transaction()
-    producer.send_offsets_to_transaction(
-        first.offsets({p: Position(1, "undecided") for p in range(3)}), first.group_metadata(), 5
-    )
+    open_positions = {p: Position(1, "undecided") for p in range(3)}
+    producer.send_positions(first.topic, open_positions, first.group_metadata(), 5)
     first.close()
     began = time.monotonic()
     listener = Log()
@@ -264,7 +263,7 @@ def test_a_killed_broker_is_reported_and_everything_goes_on_after_it(
                 poll_until(source, lambda: False, 10)
             assert outage.value.retriable
             assert ready.bootstrap in str(outage.value)
-            with pytest.raises((TransactionUndecided, TransactionAborted)):
+            with pytest.raises((TransactionInDoubt, TransactionAborted)):
                 sink.commit(after(batches))
             sink.close()
         finally:

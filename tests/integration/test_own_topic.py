@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -196,6 +196,39 @@ def judged_by_predictors(owner: Owner, shell: Shell) -> None:
     assert {json.loads(line)["entity"] for line in scores} == {f"d{i}" for i in range(DEVICES)}
     (said,) = [line for line in log.read_text().splitlines() if "writer schema" in line]
     assert json.loads(said)["read_as"] == READ_AS
+
+
+def test_another_number_of_partitions_is_no_dead_end(owner: Owner, shell: Shell) -> None:
+    owner.make_topic()
+    owner.register(None)
+    unset = {"LAPWING_TOPICS__PARTITIONS": "6"}
+    refused = shell.run("topics", "ensure", **unset)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"lapwing: {owner.topic} has 3 partitions, topics.partitions says 6: set topics.partitions"
+        " (LAPWING_TOPICS__PARTITIONS) to 3\n"
+    )
+    assert "created" not in refused.stdout.replace("not created", "")
+    ours = [one for one in owner.registry.get_subjects() if owner.settings.topics.dataset in one]
+    assert ours == [owner.subject]
+    (line,) = (
+        one
+        for one in shell.run("doctor", **unset).stdout.splitlines()
+        if one[2:].startswith("topics")
+    )
+    assert f"{owner.topic} has 3 partitions, topics.partitions says 6; missing: " in line
+    assert shell.run("topics", "ensure").returncode == 0
+
+    admin = AdminClient({"bootstrap.servers": owner.settings.bootstrap})
+    dead = f"{owner.topic}.dlq"
+    (future,) = admin.create_partitions([NewPartitions(dead, 5)]).values()
+    future.result(20)
+    again = shell.run("topics", "ensure")
+    assert (again.returncode, again.stderr) == (0, "")
+    assert f"left      {dead}: it has 5 partitions, a new one gets 3; both are fine" in again.stdout
+    owner.send()
+    judged_by_predictors(owner, shell)
+    assert f"{dead} has 5, which is fine" in shell.run("doctor").stdout
 
 
 def test_lapwing_first(owner: Owner, shell: Shell) -> None:

@@ -193,8 +193,10 @@ def test_topics_that_differ_are_said(shell, registry_settings):
         check=False,
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("lapwing: topic ")
-    assert "has 3 partitions, the settings say 4" in ended.stderr
+    assert ended.stderr == (
+        f"lapwing: {settings.topics.input} has 3 partitions, topics.partitions says 4: set"
+        " topics.partitions (LAPWING_TOPICS__PARTITIONS) to 3\n"
+    )
     ended = subprocess.run(
         ["lapwing", "doctor"],
         env=shell.environ,

@@ -165,9 +165,7 @@ def test_unreachable_broker_is_named(place: Place) -> None:
         trainer = place.start("consumer_training", "--once", KAFKA_BOOTSTRAP_SERVERS=address)
         place.wait_for(
             trainer,
-            lambda event: (
-                event["event"] == "waiting for it to come up" and address in event["error"]
-            ),
+            lambda event: event["event"] == "no answer" and address in event["because"],
         )
     trainer.send_signal(signal.SIGTERM)
     place.finish(trainer, 15)

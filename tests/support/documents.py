@@ -114,21 +114,6 @@ def _parse(words: Sequence[str]) -> None:
     except Exception as error:  # whatever click raises for a usage error
         shown = error.format_message() if hasattr(error, "format_message") else repr(error)
         raise AssertionError(f"lapwing {' '.join(words)}: {shown}") from error
-    if command.name in ("produce", "train", "predict"):
-        _parse_service(command.name, context.args)
-
-
-def _parse_service(name: str, words: Sequence[str]) -> None:
-    from consumer_prediction.__main__ import _parser as predict
-    from consumer_training.__main__ import _parser as train
-    from producer.__main__ import _parser as produce
-
-    parser = {"produce": produce, "train": train, "predict": predict}[name]()
-    try:
-        parser.parse_args(list(words))
-    except SystemExit as end:
-        if end.code:
-            raise AssertionError(f"lapwing {name} {' '.join(words)}: see above") from end
 
 
 def anchors(text: str) -> set[str]:

@@ -17,7 +17,7 @@ from shared.errors import (
     ArtifactMissing,
     ProducerFenced,
     TransactionAborted,
-    TransactionUndecided,
+    TransactionInDoubt,
     TransportError,
 )
 from shared.events import Detector
@@ -231,9 +231,9 @@ class MemorySink:
             raise TransportError("asked to fail")
         if how == "undecided, kept":
             self.log.decide(self.identity, "committed" if call == "commit" else "aborted")
-            raise TransactionUndecided("asked to fail")
+            raise TransactionInDoubt("asked to fail")
         if how == "undecided, lost":
-            raise TransactionUndecided("asked to fail")
+            raise TransactionInDoubt("asked to fail")
 
     def send(self, records: Outgoing) -> None:
         self._check("send")

@@ -20,7 +20,7 @@ import schemas
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from shared.batch import Batch, Position
-from shared.decode.avro.decoder import compile_plan, schema_ids
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.records import decode_records
 from shared.errors import ProducerFenced, TransactionAborted, TransportError
 from shared.events import Activation
@@ -41,7 +41,7 @@ from tests.support.loop_world import (
 )
 
 RESULTS = (TOPICS.scores, TOPICS.anomalies, TOPICS.dead_letters)
-PLAN = compile_plan(METRIC_SCHEMA, INPUT)
+DECODER = AvroDecoder.of_schemas({INPUT_ID: METRIC_SCHEMA}, INPUT)
 POISON = (b"", b"\x01junk", b"\0\0\0\0\x63unknown", b"\0\0\0\0\7\2", b"\0\0\0\0\7" + b"\xff" * 11)
 SLOTS = ("a", "b")
 
@@ -119,7 +119,7 @@ class Account:
         self.log = world.log
         self.models = world.models
         self.encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
-        self.rules = Rules(INPUT, world.configuration, 100)
+        self.rules = Rules(world.configuration, 100)
         self.scorers = [Scorer(PartitionState(0), self.rules) for _ in range(2)]
         self.expected: Counter[Result] = Counter()
         self.positions = [0, 0]
@@ -218,7 +218,8 @@ class Account:
             model = self.models.load(activation.model_sha256) if activation.model_sha256 else None
             scorer.use(model, Configuration.from_text(activation.settings))
             scorer.state.activation = activation
-        outcome = scorer.process(one, {i: {INPUT_ID: PLAN}.get(i) for i in schema_ids(one)})
+        DECODER.prepare(one)
+        outcome = scorer.process(one, DECODER)
         return [
             (sent.topic, sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))
             for sent in self.encoder.outcome(outcome, scorer.state)
@@ -378,7 +379,7 @@ class Cluster(World):
         }
 
     def _check_fenced(self, loop: PredictionLoop) -> None:
-        if self.log.epochs[loop._sink.identity] == loop._sink.epoch:
+        if self.log.epochs[loop.transaction.sink.identity] == loop.transaction.sink.epoch:
             raise Wrong("fenced, and there is no newer producer")
 
     # --- snapshots ---
@@ -448,7 +449,7 @@ class Cluster(World):
             if slot not in self.alive:
                 self.abort_overdue(slot)
         for loop in self.alive.values():
-            loop._sink.fail.clear()
+            loop.transaction.sink.fail.clear()
         for _ in range(600):
             if not self.alive:
                 self.start("a")
@@ -458,7 +459,7 @@ class Cluster(World):
                 break
         else:
             raise Wrong(
-                f"not done: {self.log.committed} {[loop._broken for loop in self.alive.values()]}"
+                f"not done: {self.log.committed} {[loop.transaction.broken for loop in self.alive.values()]}"
                 f" {self.log.open}"
             )
         inputs = sum(len(self.account.inputs(partition)) for partition in range(2))

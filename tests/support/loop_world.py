@@ -7,17 +7,19 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 import schemas
-from consumer_prediction.loop import Doors, PredictionLoop
-from consumer_prediction.outage import Outage
+from consumer_prediction.loop import SETTLE_S, Doors, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
+from consumer_prediction.rejections import Rejections
 from shared.counters import Counters
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.avro.rows import schema_ids
+from shared.decode.avro.writer_schemas import WriterSchemas, ignore
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
 from shared.events import Activation, Detector
+from shared.retry import Outage
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -64,17 +66,21 @@ def metric_event(host: str, minute: int, cpu: float) -> bytes:
     return encode_records(METRIC_SCHEMA, INPUT_ID, [row])[0]
 
 
-@dataclass
-class Registry:
-    """Knows one schema, and may be out of reach."""
+class Registry(AvroDecoder):
+    """The input's decoder with a registry that knows one schema, and may be out of reach.
 
-    down: bool = False
-    known: dict = field(default_factory=lambda: {INPUT_ID: compile_plan(METRIC_SCHEMA, INPUT)})
+    known : the schemas that it is not asked for
+    """
 
-    def plans(self, ids):
-        if self.down and any(i not in self.known for i in ids):
+    def __init__(self) -> None:
+        self.down, self.known = False, {INPUT_ID: METRIC_SCHEMA}
+        known = WriterSchemas(dict(self.known).get, "memory", INPUT, lambda: 0.0, ignore)
+        super().__init__(known, INPUT)
+
+    def prepare(self, batch):
+        if self.down and any(i not in self.known for i in schema_ids(batch)):
             raise TransportError("registry does not answer")
-        return {i: self.known.get(i) for i in ids}
+        super().prepare(batch)
 
 
 class World:
@@ -146,7 +152,7 @@ class World:
             source=source,
             open_sink=open_sink
             or (lambda: MemorySink(self.log, f"{GROUP}-{slot}", GROUP, TOPICS.input)),
-            schemas=self.registry,
+            decoder=self.registry,
             models=self.models,
             history=self.history,
             snapshots=SnapshotWriter(self.snapshots, lambda: self.now_s, lambda: 0.0, behind=False),
@@ -158,11 +164,12 @@ class World:
         settings = PredictSettings(max_batch_records=7, snapshot_interval_s=snapshot_interval_s)
         loop = PredictionLoop(
             doors,
-            Rules(INPUT, self.configuration, 100),
+            Rules(self.configuration, 100),
             encoder,
             settings,
             self.counters,
-            Outage(300.0, doors.clock, self.counters),
+            Outage(300.0, self.counters, clock=doors.clock, settle_s=SETTLE_S),
+            Rejections(INPUT, TOPICS, doors.clock),
         )
         source.subscribe(loop)
         return loop
@@ -175,7 +182,7 @@ class World:
     def finish(self, loop: PredictionLoop) -> None:
         for _ in range(400):
             self.step(loop)
-            if loop._opened_s is None and not loop._broken and self.done():
+            if not loop.transaction.is_open and not loop.transaction.broken and self.done():
                 return
         raise AssertionError(f"not done: {self.log.committed}")
 
@@ -198,7 +205,8 @@ class World:
         switches = {(p, a.offset): a for p, a in self.activations()}
         reader = MemorySource(self.log, "oracle", TOPICS.input)
         for partition in range(2):
-            scorer = Scorer(PartitionState(0), Rules(INPUT, self.configuration, 100))
+            scorer = Scorer(PartitionState(0), Rules(self.configuration, 100))
+            decoder = AvroDecoder.of_schemas({INPUT_ID: METRIC_SCHEMA}, INPUT)
             batch, _ = reader._read(partition, 0, 10_000)
             for row in range(len(batch)):
                 one = batch.rows(row, row + 1)
@@ -210,7 +218,8 @@ class World:
                         else None
                     )
                     scorer.use(model, Configuration.from_text(activation.settings))
-                outcome = scorer.process(one, {INPUT_ID: self.registry.known[INPUT_ID]})
+                decoder.prepare(one)
+                outcome = scorer.process(one, decoder)
                 for sent in encoder.outcome(outcome, scorer.state):
                     out[sent.topic] += [
                         (sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))

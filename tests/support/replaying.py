@@ -6,11 +6,13 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from producer.loop import Patience, Replay
+from producer.loop import Replay
 from producer.pacing import ReaderPace
 from producer.progress import Lines
 from producer.replay import Stream, plan
 from shared.counters import Counters
+from shared.health import Health
+from shared.retry import Outage, Retry
 from shared.settings import load_settings
 
 
@@ -114,12 +116,21 @@ def made(n=10, *, clock=None, stopping=lambda: False, pace=None, deadline_s=300.
     clock = clock or Clock()
     stream = small_stream(n)
     sender, log, counters = FakeSender(clock=clock), Log(), Counters()
-    configured = settings(outage_deadline_s=deadline_s)
-    patience = Patience(configured, counters, log, stopping, clock, clock.sleep)
+    health = Health()
+    retry = Retry(Outage(deadline_s, counters, clock=clock, health=health), stopping, clock.sleep)
     pace = pace or ReaderPace((), 1, lambda *_: 0)
     progress = Lines(log, n, clock.now)
     replay = Replay(
-        stream, plan(stream, **schedule), Maker(), sender, pace, patience, counters, progress
+        stream,
+        plan(stream, **schedule),
+        Maker(),
+        sender,
+        pace,
+        retry,
+        health,
+        counters,
+        progress,
+        "localhost:9092",
     )
     return SimpleNamespace(
         replay=replay, sender=sender, log=log, counters=counters, clock=clock, stream=stream

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.errors import LapwingError
 from shared.scoring.state import Folded, PartitionState, fold
 from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail

@@ -1,258 +1,82 @@
-"""Records in Confluent's wire format to columns: decoded, gated, and their entities named once.
+"""The input as Avro in Confluent's wire format: the decoder that a schema registry stands behind.
 
-Law: a rejected record changes nothing; decoding a batch gives the same columns, names and metrics
-     as decoding it row by row.
+Invariant: a batch is decoded by the schemas as they were found when it was prepared.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-import numpy.typing as npt
-
-from shared.batch import Batch
-from shared.decode.avro.plan import SchemaUnfit, WriterPlan, compile_plan
-from shared.decode.kernels.avro_rows import HEADER_BYTES, decode_rows, schema_id_runs
-from shared.directory import UNKNOWN, Directory
-from shared.encode.avro_columns import (
-    Scores,
-    encode_flat,
-    encode_metric_events,
-    encode_records,
-    encode_scores,
-    event_id,
-    flat_schema,
-    select,
-)
-from shared.encode.records import decode_records
+from shared.batch import Batch, Headers
+from shared.columns import Columns
+from shared.decode.avro.misplaced import id_in_headers, misplaced
+from shared.decode.avro.plan import WriterPlan
+from shared.decode.avro.rows import decode, schema_ids
+from shared.decode.avro.writer_schemas import WriterSchemas, ignore
+from shared.decode.field_choice import UnsupportedSchema
+from shared.directory import Directory
 from shared.events import Reason
-from shared.kernels.text import MAX_NAME_BYTES
 from shared.settings import InputSettings
 
-__all__ = [
-    "Columns",
-    "Plans",
-    "SchemaUnfit",
-    "Scores",
-    "WriterPlan",
-    "compile_plan",
-    "decode",
-    "decode_records",
-    "encode_flat",
-    "encode_metric_events",
-    "encode_records",
-    "encode_scores",
-    "event_id",
-    "flat_schema",
-    "schema_ids",
-    "select",
-]
-
-Plans = Mapping[int, WriterPlan | SchemaUnfit | None]
-"""How to read each schema id: None = the registry does not know it, SchemaUnfit = its records
-cannot be used.
-"""
-
-_NAME_SLACK = 64
+_UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
+"""A value without its schema's id may begin with 0 all the same; another schema then reads it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """The accepted records of a batch as columns, and which were rejected.
+class AvroDecoder:
+    """Reads records by the schema whose id each of them carries; a ``Decoder``."""
 
-    accepted : int64 (n,)      their rows in the batch, increasing
-    entity   : int32 (n,)      index into the partition's Directory
-    time_ms  : int64 (n,)      event time, ms since 1970 UTC
-    values   : float64 (n, M)  finite; NaN = missing; column j is metrics[j] as it stood after
-               ``decode``
-    rejected : int64 (r,)      the other rows, increasing
-    reasons  : uint8 (r,)      why, ``events.Reason``
-    """
-
-    accepted: npt.NDArray[np.int64]
-    entity: npt.NDArray[np.int32]
-    time_ms: npt.NDArray[np.int64]
-    values: npt.NDArray[np.float64]
-    rejected: npt.NDArray[np.int64]
-    reasons: npt.NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.accepted)
-
-
-def schema_ids(batch: Batch) -> list[int]:
-    """Return the distinct schema ids of a batch in the order of first appearance; records without
-    one have none.
-    """
-    runs = np.empty(len(batch), np.int64)
-    count = schema_id_runs(np.frombuffer(batch.values.data, np.uint8), batch.values.bounds, runs)
-    return list(dict.fromkeys(runs[:count].tolist()))
-
-
-def decode(
-    batch: Batch,
-    plans: Plans,
-    input: InputSettings,  # noqa: A002 - the section's name
-    entities: Directory,
-    metrics: list[str],
-    max_entities: int,
-) -> Columns:
-    """Decode a batch; the entities and metrics that are new are added.
-
-    plans        : for every id of ``schema_ids(batch)``
-    input        : limits of size and event time
-    entities     : the partition's; names of accepted records are added in log order
-    metrics      : the partition's; names unseen so far are appended, in order of the first accepted
-                   row whose schema has them
-    max_entities : a record of a further entity is rejected
-    raises       : KeyError where an id has no entry in plans
-    """
-    ids = schema_ids(batch)
-    readable = {
-        schema_id: plan for schema_id in ids if isinstance(plan := plans[schema_id], WriterPlan)
-    }
-    tables = _Tables.join(ids, plans, list(readable.values()), metrics)
-    n, limits = len(batch), (input.max_record_bytes, input.min_time_ms, input.max_time_ms)
-    accepted, rejected, reasons = (
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-        np.empty(n, np.uint8),
-    )
-    time_ms, values = np.empty(n, np.int64), np.empty((n, len(tables.names)))
-    names, name_bounds = (
-        np.empty(n * MAX_NAME_BYTES + _NAME_SLACK, np.uint8),
-        np.empty(n + 1, np.int64),
-    )
-    good, bad = decode_rows(
-        np.frombuffer(batch.values.data, np.uint8), batch.values.bounds,
-        tables.ids, tables.plan_of_id, tables.plans, tables.steps, tables.columns, tables.symbols, tables.symbol_bounds,
-        *limits, accepted, time_ms, values, names, name_bounds, rejected, reasons, *tables.scratch(),
-    )  # fmt: skip
-    entity = entities.intern(names, name_bounds[: good + 1], max_entities)
-    columns = Columns(
-        accepted[:good], entity, time_ms[:good], values[:good], rejected[:bad], reasons[:bad]
-    )
-    if (entity == UNKNOWN).any():
-        columns = _reject_surplus(columns)
-    return _order_metrics(columns, batch, readable, tables.names, metrics)
-
-
-def _reject_surplus(columns: Columns) -> Columns:
-    """Move the rows whose entity found no room from the accepted to the rejected ones."""
-    kept = columns.entity != UNKNOWN
-    surplus = columns.accepted[~kept]
-    rejected = np.concatenate([columns.rejected, surplus])
-    reasons = np.concatenate(
-        [columns.reasons, np.full(len(surplus), Reason.TOO_MANY_ENTITIES, np.uint8)]
-    )
-    order = np.argsort(rejected)
-    return Columns(
-        columns.accepted[kept],
-        columns.entity[kept],
-        columns.time_ms[kept],
-        columns.values[kept],
-        rejected[order],
-        reasons[order],
-    )
-
-
-def _order_metrics(
-    columns: Columns,
-    batch: Batch,
-    readable: Mapping[int, WriterPlan],
-    names: Sequence[str],
-    metrics: list[str],
-) -> Columns:
-    """Append the new metrics in their order of first appearance, and bring the columns of values
-    into that order.
-    """
-    if len(names) == len(metrics):
-        return columns
-    ids, firsts = np.unique(_ids_of(batch, columns.accepted), return_index=True)
-    for schema_id in ids[np.argsort(firsts)].tolist():
-        metrics += [name for name in readable[schema_id].metrics if name not in metrics]
-    if metrics == names:
-        return columns
-    values = np.ascontiguousarray(columns.values[:, [names.index(name) for name in metrics]])
-    return Columns(
-        columns.accepted, columns.entity, columns.time_ms, values, columns.rejected, columns.reasons
-    )
-
-
-def _ids_of(batch: Batch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    data = np.frombuffer(batch.values.data, np.uint8)
-    headers = data[batch.values.bounds[rows][:, None] + np.arange(1, HEADER_BYTES)]
-    ids: npt.NDArray[np.int64] = headers.view(">u4")[:, 0].astype(np.int64)
-    return ids
-
-
-@dataclass(frozen=True, slots=True)
-class _Tables:
-    """The plans of a batch side by side, as ``decode_rows`` takes them.
-
-    names : the metrics known so far, then those that the plans add, in any order
-    """
-
-    ids: npt.NDArray[np.int64]
-    plan_of_id: npt.NDArray[np.int64]
-    plans: npt.NDArray[np.int64]
-    steps: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
-    symbols: npt.NDArray[np.uint8]
-    symbol_bounds: npt.NDArray[np.int64]
-    names: list[str]
+    def __init__(self, schemas: WriterSchemas, settings: InputSettings) -> None:
+        self._schemas = schemas
+        self._settings = settings
 
     @classmethod
-    def join(
-        cls,
-        ids: Sequence[int],
-        plans: Plans,
-        readable: Sequence[WriterPlan],
-        metrics: Sequence[str],
-    ) -> _Tables:
-        names = list(
-            dict.fromkeys([*metrics, *(name for plan in readable for name in plan.metrics)])
-        )
-        column_of = {name: column for column, name in enumerate(names)}
-        rows, first_step, first_column, first_symbol = [], 0, 0, 0
-        symbol_sizes: list[npt.NDArray[np.int64]] = []
-        for plan in readable:
-            rows.append((first_step, first_column, first_symbol, plan.entity_parts, plan.depth))
-            first_step += len(plan.steps)
-            first_column += len(plan.metrics)
-            first_symbol += len(plan.symbol_bounds) - 1
-            symbol_sizes.append(np.diff(plan.symbol_bounds))
-        order = iter(range(len(readable)))
-        found = {
-            i: next(order) if isinstance(plans[i], WriterPlan) else _NO_PLAN[type(plans[i])]
-            for i in ids
-        }
-        return cls(
-            np.array(sorted(found), np.int64),
-            np.array([found[i] for i in sorted(found)], np.int64),
-            np.array(rows, np.int64).reshape(-1, 5),
-            np.concatenate([_NO_STEPS, *(plan.steps for plan in readable)]),
-            np.array([column_of[name] for plan in readable for name in plan.metrics], np.int64),
-            np.frombuffer(b"".join(plan.symbols for plan in readable), np.uint8),
-            np.concatenate([[0], *symbol_sizes]).cumsum().astype(np.int64),
-            names,
-        )
+    def of_schemas(cls, texts: Mapping[int, str | None], settings: InputSettings) -> AvroDecoder:
+        """Return a decoder that knows these schemas by id, and no registry.
 
-    def scratch(self) -> tuple[npt.NDArray[Any], ...]:
-        """Return what ``decode_rows`` needs for entity parts, open loops, findings and a float's
-        bytes.
+        All of them are allowed and prepared; None = nobody knows the id.
         """
-        parts, depth = (int(self.plans[:, column].max(initial=0)) for column in (3, 4))
-        return (
-            np.empty((parts, 3), np.int64),
-            np.empty((depth, 2), np.int64),
-            np.empty(4, np.int64),
-            np.empty(1, np.uint64),
-        )
+        allowed = settings.model_copy(update={"schema_fingerprints": ()})
+        schemas = WriterSchemas(texts.get, "a list of schemas", allowed, lambda: 0.0, ignore)
+        schemas.prepare(texts)
+        return cls(schemas, settings)
 
+    @property
+    def entity_name(self) -> str:
+        """The fields that make up the entity, joined by '/'."""
+        return "/".join(self._settings.entity_fields)
 
-_NO_STEPS = np.zeros((0, 4), np.int64)
-_NO_PLAN: dict[type, int] = {type(None): -Reason.UNKNOWN_SCHEMA, SchemaUnfit: -Reason.SCHEMA_UNFIT}
+    def prepare(self, batch: Batch) -> None:
+        """Look up and compile the schemas of a batch that are not known yet; see ``Decoder``."""
+        self._schemas.prepare(schema_ids(batch))
+
+    def decode(
+        self, batch: Batch, entities: Directory, metrics: list[str], max_entities: int
+    ) -> Columns:
+        """Decode a batch; see ``Decoder``.
+
+        raises : KeyError where the batch has not been prepared
+        """
+        plans = self._schemas.plans
+        return decode(batch, plans, self._settings, entities, metrics, max_entities)
+
+    def plan(self, schema_id: int) -> WriterPlan | UnsupportedSchema | None:
+        """Return how records of a schema that was prepared are read; None = nobody knows it."""
+        return self._schemas.plans.get(schema_id)
+
+    def detail(self, value: bytes, headers: Headers, reason: Reason) -> str:
+        """Name the schema and what is wrong with it, or where its id went; see ``Decoder``."""
+        if reason in _UNREADABLE:
+            known = (
+                misplaced(value, headers) if reason is Reason.NOT_AVRO else id_in_headers(headers)
+            )
+            return "" if known is None else str(known)
+        if reason not in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT):
+            return ""
+        schema_id = int.from_bytes(value[1:5], "big")
+        plan = self.plan(schema_id)
+        more = plan if isinstance(plan, UnsupportedSchema) else misplaced(value, headers)
+        return f"schema id {schema_id}" + ("" if more is None else f": {more}")
+
+    def schema_sha256(self) -> list[str]:
+        """Return the SHA-256 of each schema that was prepared and can be read, sorted."""
+        return sorted({found.sha256 for found in self._schemas.readable_fingerprints()})

@@ -8,7 +8,6 @@ number that is a time by its type or name is never a metric by itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from shared.decode.avro.schema import AvroType, Field
 from shared.decode.avro.times import (
@@ -21,11 +20,9 @@ from shared.decode.avro.times import (
     only,
     values_of,
 )
+from shared.decode.field_choice import FieldChoice, UnsupportedSchema, listed
 from shared.decode.field_names import TIME_NAMES, find, first_time_name, says_time
 from shared.settings import InputSettings
-
-SHOWN_NAMES = 20
-"""A record of hundreds of fields is named by so many of them."""
 
 _PARTS = frozenset({"string", "int", "long", "enum"})
 _PLAIN_TIMES = frozenset({"int", "long", "double"})
@@ -33,56 +30,11 @@ _TEXT_TIMES = {"io.debezium.time.ZonedTimestamp", "io.debezium.time.IsoTimestamp
 _ENVELOPE = {"before", "after", "op"}
 
 
-class SchemaUnfit(ValueError):
-    """Records of this schema cannot be used; the message names the field that does not fit."""
-
-
-@dataclass(frozen=True, slots=True)
-class FieldChoice:
-    """What the fields of a record are read as; names as the schema writes them.
-
-    record    : the schema's full name
-    entity    : fields that are joined to the entity, in the order of input.entity_fields
-    time      : field of the event time;  time_unit: s, ms, us, ns or iso;  time_by: what says so
-    metrics   : numeric fields that are kept, in schema order
-    left_out  : (field, why) of all others, in schema order
-    """
-
-    record: str
-    entity: tuple[str, ...]
-    time: str
-    time_unit: str
-    time_by: str
-    metrics: tuple[str, ...]
-    left_out: tuple[tuple[str, str], ...]
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """The same in four short texts."""
-        return {
-            "entity": "/".join(self.entity),
-            "time": f"{self.time} ({self.time_by})",
-            "metrics": listed(self.metrics),
-            "left_out": listed([f"{name} ({why})" for name, why in self.left_out]) or "nothing",
-        }
-
-    @property
-    def line(self) -> str:
-        """The same in one line."""
-        return ", ".join(f"{name.replace('_', ' ')}={text}" for name, text in self.facts.items())
-
-
-def listed(names: Sequence[str]) -> str:
-    """Write names in a row, the first twenty of them."""
-    more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
-
-
 def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
     """Choose what the fields of a record are read as.
 
-    raises : SchemaUnfit that names the field which is missing, ambiguous or of the wrong type, and
-             the setting that decides
+    raises : UnsupportedSchema that names the field which is missing, ambiguous or of the wrong
+             type, and the setting that decides
     """
     entity = _choose_entity(record, settings)
     rest = [field for field in record.fields if field.name not in entity]
@@ -101,20 +53,20 @@ def _choose_entity(record: AvroType, settings: InputSettings) -> tuple[str, ...]
     for wanted in settings.entity_fields:
         found = find(wanted, list(fields))
         if not found:
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{record.name} has no field {wanted!r}, the entity by input.entity_fields;"
                 f" {_instead(record)}"
             )
         if len(found) > 1:
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{record.name} has {_joined(found)}: which is {wanted!r} of input.entity_fields?"
                 " Write it exactly so"
             )
         (name,) = found
         if name in chosen:
-            raise SchemaUnfit(f"input.entity_fields names {name!r} twice")
+            raise UnsupportedSchema(f"input.entity_fields names {name!r} twice")
         if not only(fields[name].type, _PARTS):
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{record.name}.{name} is {fields[name].type}; an entity (input.entity_fields) is a"
                 " string, int, long or enum"
             )
@@ -165,13 +117,13 @@ class _Clock:
     def _by_setting(self) -> tuple[str, str, str]:
         found = find(self.wanted, list(self.fields))
         if not found:
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{self.record.name} has no field {self.wanted!r} beside the entity, "
                 "the event time by input.time_field; "
                 f"it has {listed(list(self.fields)) or 'no other field'}"
             )
         if len(found) > 1:
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{self.record.name} has {_joined(found)}: which is {self.wanted!r} of"
                 " input.time_field? Write it exactly so"
             )
@@ -205,10 +157,10 @@ class _Clock:
             return self._read(readable[0])
         if readable:
             raise self._ambiguous(readable)
-        raise SchemaUnfit(self._nothing())
+        raise UnsupportedSchema(self._nothing())
 
     def _read(self, name: str) -> tuple[str, str, str]:
-        """Return how a field is read as the time; SchemaUnfit that says what it lacks."""
+        """Return how a field is read as the time; UnsupportedSchema that says what it lacks."""
         if name in self.instants:
             return name, self.instants[name].unit, self.instants[name].said
         field, shown = self.fields[name], f"{self.record.name}.{name} is {self.fields[name].type}"
@@ -218,24 +170,24 @@ class _Clock:
             or len(kinds) != 1
             or kinds[0] not in (_PLAIN_TIMES | {"float", "string"})
         ):
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{shown}; the event time (input.time_field) is a timestamp, "
                 "or an int, long or double with input.time_unit "
                 f"{', '.join(UNITS)}, or a string with input.time_unit {ISO}"
             )
         (kind,) = kinds
         if kind == "float":
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{shown}; as a time since 1970 it is good to two minutes at best: write a long or"
                 " a double"
             )
         if kind == "string" and self.unit != ISO:
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{shown}; it is read as the event time with input.time_unit={ISO}, which is"
                 f" {self._set_unit}"
             )
         if kind != "string" and self.unit not in UNITS:
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{shown} and does not say its unit: input.time_unit is one of {', '.join(UNITS)},"
                 f" and is {self._set_unit}"
             )
@@ -262,7 +214,7 @@ class _Clock:
             else self.unit in UNITS
         )
 
-    def _ambiguous(self, names: Sequence[str]) -> SchemaUnfit:
+    def _ambiguous(self, names: Sequence[str]) -> UnsupportedSchema:
         types = {name: str(field.type) for name, field in self.fields.items()}
         said = types | {name: one.said for name, one in self.instants.items()}
         shown = [f"{name} ({said[name]})" for name in names]
@@ -270,7 +222,7 @@ class _Clock:
         units = (
             f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})" if is_plain else ""
         )
-        return SchemaUnfit(
+        return UnsupportedSchema(
             f"{self.record.name} has {_joined(shown)}: which is the event time? Set"
             f" input.time_field to its name{units}"
         )
@@ -311,7 +263,7 @@ def _choose_metrics(
     for field in fields:
         why = _why_no_metric(field)
         if why and field.name in included:
-            raise SchemaUnfit(
+            raise UnsupportedSchema(
                 f"{record.name}.{field.name} is {field.type}; "
                 "a metric (input.include) is an int, long, float or double, and no time"
             )
@@ -327,7 +279,7 @@ def _choose_metrics(
             metrics.append(field.name)
     if not metrics:
         numeric = [name for name in names if only(_type_of(record, name), NUMBERS)]
-        raise SchemaUnfit(_no_metric(record.name, left_out, numeric))
+        raise UnsupportedSchema(_no_metric(record.name, left_out, numeric))
     return tuple(metrics), tuple(left_out)
 
 
@@ -376,6 +328,15 @@ _KINDS = {
     "map": "a map",
     "record": "a nested record: only top-level fields are read",
 }
+
+
+def holds_numbers(why: str) -> bool:
+    """Whether a field that is left out for this reason holds numbers, which its type keeps from
+    being read.
+    """
+    if why.startswith("of several types: "):
+        return not NUMBERS.isdisjoint(why.partition(": ")[2].split(", "))
+    return why.startswith("a decimal")
 
 
 def _joined(names: Sequence[str]) -> str:

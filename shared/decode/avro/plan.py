@@ -14,12 +14,13 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from shared.decode.avro.fields import FieldChoice, SchemaUnfit, choose_fields
+from shared.decode.avro.fields import choose_fields
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
 from shared.decode.avro.times import values_of
+from shared.decode.field_choice import FieldChoice, UnsupportedSchema
 from shared.settings import InputSettings
 
-__all__ = ["FieldChoice", "Op", "Role", "SchemaUnfit", "WriterPlan", "compile_plan", "record_of"]
+__all__ = ["Op", "Role", "record_of"]
 
 MAX_STEPS = 65_536
 """Named types are written out where they are used; a schema that grows beyond this is refused."""
@@ -101,20 +102,20 @@ def compile_plan(schema_text: str, input: InputSettings) -> WriterPlan:  # noqa:
     """Compile a writer schema.
 
     input  : names the entity field(s), the time and which numeric fields are metrics
-    raises : SchemaUnfit that names the field which is missing, ambiguous or of the wrong type
+    raises : UnsupportedSchema that names the field which is missing, ambiguous or of the wrong type
     """
     try:
         written = parse_schema(schema_text)
         record = record_of(written)
         if record is None:
-            raise SchemaUnfit(f"the writer schema is a {written}, not a record")
+            raise UnsupportedSchema(f"the writer schema is a {written}, not a record")
         chosen = choose_fields(record, input)
         emitter = _Emitter(_roles(chosen))
         emitter.emit_top(written, record)
     except SchemaInvalid as error:
-        raise SchemaUnfit(f"the writer schema is not valid Avro: {error}") from error
+        raise UnsupportedSchema(f"the writer schema is not valid Avro: {error}") from error
     except RecursionError as error:
-        raise SchemaUnfit("the writer schema is nested too deeply") from error
+        raise UnsupportedSchema("the writer schema is nested too deeply") from error
     emitter.step(Op.END)
     return WriterPlan(
         chosen,
@@ -159,7 +160,7 @@ class _Emitter:
     def step(self, op: Op, a: int = 0, b: int = 0, c: int = 0) -> int:
         """Append a step; return its address."""
         if len(self.steps) >= MAX_STEPS:
-            raise SchemaUnfit(f"the writer schema takes more than {MAX_STEPS} steps to read")
+            raise UnsupportedSchema(f"the writer schema takes more than {MAX_STEPS} steps to read")
         self.steps.append([op, a, b, c])
         return len(self.steps) - 1
 
@@ -178,7 +179,9 @@ class _Emitter:
     def emit_record(self, record: AvroType, *, at_top: bool = False) -> None:
         """Append the fields of a record; only those of the outermost have roles."""
         if record.name in self._open:
-            raise SchemaUnfit(f"{record.name} contains itself; recursive types are not supported")
+            raise UnsupportedSchema(
+                f"{record.name} contains itself; recursive types are not supported"
+            )
         self._open.append(record.name)
         for field in record.fields:
             role, target = (

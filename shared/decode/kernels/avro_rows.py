@@ -1,30 +1,44 @@
-"""Records in Confluent's wire format to columns, by the plan of their writer schema
-(``shared.decode.avro.plan``).
+"""Records in Confluent's wire format to columns, by the plan of their writer schema.
 
-Law: a record is taken whole or not at all, its fate depends on its own bytes only, and no record
-     costs more than O(its bytes).
+Invariant: a record is taken whole or not at all, its outcome depends on its own bytes only, and no
+record costs more than O(its bytes). Plans are made in ``shared.decode.avro.plan``.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import types
 
+from shared.decode.kernels.gate_checks import (
+    ACCEPTED,
+    HAS_NO_TIME,
+    HAS_NOT_FINITE,
+    HAS_TIME,
+    LIMITS,
+    ROWS,
+    GatedRows,
+    GateLimits,
+    check_entity,
+    check_found,
+    check_size,
+)
+from shared.decode.kernels.gate_checks import TIME as TIME_MS
 from shared.decode.kernels.iso import NO_TIME, read_iso
-from shared.kernels.text import MAX_NAME_BYTES, is_name, is_text
+from shared.kernels.text import MAX_NAME_BYTES, is_text
 from shared.kernels.wire import (
     BOUNDS,
     BYTES,
-    I8,
     MALFORMED,
     TRUNCATED,
     Bytes,
     Int,
     Int64s,
     copy_bytes,
+    group,
     helper,
     kernel,
     load_tail,
@@ -46,23 +60,57 @@ TIME_DOUBLE, TIME_TEXT = range(14, 16)
 SKIPPED, METRIC, PART, TIME = range(4)
 NONE = -1
 
-# why a record is rejected: shared.events.Reason
-ACCEPTED, EMPTY, TOO_LARGE, NOT_AVRO, UNKNOWN_SCHEMA = 0, 1, 2, 3, 4
-TRAILING_BYTES, NOT_FINITE, TIME_OUT_OF_RANGE, ENTITY_INVALID, TIME_INVALID = 7, 9, 10, 11, 13
+# why a record is rejected, beside the gates: shared.events.Reason
+NOT_AVRO, TRAILING_BYTES = 3, 7
 
 HEADER_BYTES = 5
 """Magic byte 0 and the schema id, 4 bytes big-endian."""
 
 _ABSENT, _TEXT, _NUMBER, _SYMBOL = range(4)  # what an entity part turned out to be
-_TIME, _HAS_TIME, _NOT_FINITE, _NO_TIME = range(4)  # cells of ``found``
 # cells of a loop: items left in the block, where the block ends or NONE
 _LEFT, _BLOCK_END = range(2)
 _SLASH = 47
 _FAR = 2**53
 """Units of time beyond which a number lies outside every range of event times, in whatever unit."""
 
-_I8S, _I8SS, _U1S = types.int64[::1], types.int64[:, ::1], types.uint8[::1]
-_F8SS, _U8S = types.float64[:, ::1], types.uint64[::1]
+_I8S, _I8SS = types.int64[::1], types.int64[:, ::1]
+
+
+class Plans(NamedTuple):
+    """The plans of the schemas that occur in a batch, side by side.
+
+    ids        : int64 (s,)      schema ids, increasing
+    plan_of_id : int64 (s,)      row of ``plans``; below 0: minus the reason why there is none
+    plans      : int64 (p, 5)    first step, first column, first symbol, entity parts, depth
+    steps      : int64 (k, 4)    all plans' steps, joined
+    symbols    : uint8           all plans' symbols;  symbol_bounds : where each lies
+    columns    : int64           a plan's metric -> column of values
+    """
+
+    ids: Int64s
+    plan_of_id: Int64s
+    plans: Steps
+    steps: Steps
+    symbols: Bytes
+    symbol_bounds: Int64s
+    columns: Int64s
+
+
+class Scratch(NamedTuple):
+    """What the kernel works with; what it leaves there means nothing.
+
+    parts : int64 (most entity parts, 3);  loops : int64 (deepest nesting, 2)
+    found : int64 (4,)  see ``gate_checks``;  word : uint64 (1,)
+    """
+
+    parts: Steps
+    loops: Steps
+    found: Int64s
+    word: npt.NDArray[np.uint64]
+
+
+_PLANS = group(Plans, _I8S, _I8S, _I8SS, _I8SS, BYTES, _I8S, _I8S)
+_SCRATCH = group(Scratch, _I8SS, _I8SS, _I8S, types.uint64[::1])
 
 
 @helper
@@ -161,8 +209,8 @@ def _read_text_time(data: Bytes, at: Int, stop: int, found: Int64s) -> Int:
     time_ms = read_iso(data, at, at + size)
     if time_ms == NO_TIME and not is_text(data, at, at + size):
         return MALFORMED
-    found[_TIME], found[_HAS_TIME] = time_ms, 1
-    found[_NO_TIME] = time_ms == NO_TIME
+    found[TIME_MS], found[HAS_TIME] = time_ms, 1
+    found[HAS_NO_TIME] = time_ms == NO_TIME
     return at + size
 
 
@@ -212,7 +260,7 @@ def _walk(
             if a != NONE:
                 word[0] = load_word(data, at)
                 row_values[np.uint64(columns[np.uint64(column_base + a)])] = number[0]
-                found[_NOT_FINITE] |= not math.isfinite(number[0])
+                found[HAS_NOT_FINITE] |= not math.isfinite(number[0])
             at += 8
         elif op == STRING:
             size, at = _read_size(data, at, stop)
@@ -231,7 +279,7 @@ def _walk(
                 return MALFORMED
             role = steps[this, 2]
             if role == TIME:
-                found[_TIME], found[_HAS_TIME] = _to_ms(value, a), 1
+                found[TIME_MS], found[HAS_TIME] = _to_ms(value, a), 1
             elif role == METRIC:
                 row_values[np.uint64(columns[np.uint64(column_base + a)])] = value
             elif role == PART:
@@ -246,7 +294,7 @@ def _walk(
             if a != NONE:
                 word[0] = load_tail(data, at, 4)
                 row_values[np.uint64(columns[np.uint64(column_base + a)])] = single[0]
-                found[_NOT_FINITE] |= not math.isfinite(single[0])
+                found[HAS_NOT_FINITE] |= not math.isfinite(single[0])
             at += 4
         elif op == BYTES_:
             size, at = _read_size(data, at, stop)
@@ -289,9 +337,9 @@ def _walk(
             if stop - at < 8:
                 return TRUNCATED
             word[0] = load_word(data, at)
-            found[_HAS_TIME], found[_NO_TIME] = 1, not math.isfinite(number[0])
+            found[HAS_TIME], found[HAS_NO_TIME] = 1, not math.isfinite(number[0])
             if math.isfinite(number[0]):
-                found[_TIME] = _fraction_to_ms(number[0], a)
+                found[TIME_MS] = _fraction_to_ms(number[0], a)
             at += 8
         else:  # NEXT
             loops[level - 1, _LEFT] -= 1
@@ -308,8 +356,9 @@ def _walk(
 def _write_name(
     data: Bytes, parts: Steps, symbols: Bytes, symbol_bounds: Int64s, names: Bytes, at: Int
 ) -> Int:
-    """Write the entity parts to names[at:], joined by '/'; return the position after them, NONE if
-    they are no valid name.
+    """Write the entity parts to names[at:], joined by '/'; return the position after them.
+
+    NONE if a part is missing or empty, or if they take more than 256 bytes.
     """
     start = at
     for part in range(len(parts)):
@@ -329,112 +378,76 @@ def _write_name(
             at = copy_bytes(symbols, low, high, names, at)
         if at - start > MAX_NAME_BYTES:
             return NONE
-    return at if is_name(names, start, at) else NONE
+    return at
+
+
+@helper
+def _plan_of(schema_id: Int, known: Int, plans: Plans) -> tuple[Int, Int]:
+    """Return the place of a schema id and its plan; ``known`` is the place of the one before."""
+    if plans.ids[known] != schema_id:
+        known = np.searchsorted(plans.ids, schema_id)
+    return known, plans.plan_of_id[known]
 
 
 @wrapping
-@kernel(
-    BYTES, BOUNDS, _I8S, _I8S, _I8SS, _I8SS, _I8S, BYTES, BOUNDS, I8, I8, I8,
-    _I8S, _I8S, _F8SS, _U1S, _I8S, _I8S, _U1S, _I8SS, _I8SS, _I8S, _U8S,
-)  # fmt: skip
+@kernel(BYTES, BOUNDS, _PLANS, LIMITS, ROWS, _SCRATCH)
 def decode_rows(
-    data: Bytes,
-    bounds: Int64s,
-    ids: Int64s,
-    plan_of_id: Int64s,
-    plans: Steps,
-    steps: Steps,
-    columns: Int64s,
-    symbols: Bytes,
-    symbol_bounds: Int64s,
-    max_bytes: int,
-    min_time: int,
-    max_time: int,
-    accepted: Int64s,
-    time_ms: Int64s,
-    values: Floats,
-    names: Bytes,
-    name_bounds: Int64s,
-    rejected: Int64s,
-    reasons: Bytes,
-    parts: Steps,
-    loops: Steps,
-    found: Int64s,
-    word: npt.NDArray[np.uint64],
+    data: Bytes, bounds: Int64s, plans: Plans, limits: GateLimits, rows: GatedRows, scratch: Scratch
 ) -> tuple[int, int]:
-    """Decode each record, let it pass every gate, and write it either to the accepted rows or to
-    the rejected ones.
+    """Decode each record and let it pass every gate.
 
-    data, bounds   : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]
-    ids            : int64 (s,)             schema ids that occur, increasing
-    plan_of_id     : int64 (s,)             row of ``plans``; below 0: minus the reason why there is
-                     none
-    plans          : int64 (p, 5)           first step, first column, first symbol, entity parts,
-                     depth
-    steps, columns, symbols, symbol_bounds  the plans' own, joined; columns: a plan's metric -> column of values
-    max_bytes, min_time, max_time           largest record; earliest and latest event time, ms
-    accepted, time_ms, values, names, name_bounds   written: row, time, metrics (NaN = missing), entity name; room for all n,
-                                            names for 256 n + 64 bytes
-    rejected, reasons                       written: row and reason; room for all n
-    parts, loops, found, word               scratch: int64 (most parts, 3), int64 (deepest, 2), int64 (4,), uint64 (1,)
-    returns        : how many were accepted, how many rejected
+    data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]
+    rows         : written: each record either as accepted or as rejected; room for n of both, and
+                   for 256 n + 64 bytes of names
+    returns      : how many were accepted, how many rejected
 
     Twin: tests/reference/avro.py::decode_rows.  Cost: O(bytes); ~35 ns for a record of 53 bytes.
     """
+    found, word = scratch.found, scratch.word
     number, single = word.view(np.float64), word.view(np.float32)
     good = bad = 0
     known = np.int64(0)
-    name_bounds[0] = 0
+    rows.name_bounds[0] = 0
     for row in range(len(bounds) - 1):
         start, stop = bounds[row], bounds[row + 1]
-        reason = ACCEPTED
         schema_id = schema_id_of(data, start, stop)
-        if stop == start:
-            reason = EMPTY
-        elif stop - start > max_bytes:
-            reason = TOO_LARGE
-        elif schema_id == NONE:
+        plan = np.int64(0)
+        name_end = np.int64(0)
+        reason = check_size(stop - start, limits)
+        if reason == ACCEPTED and schema_id == NONE:
             reason = NOT_AVRO
-        else:
-            if ids[known] != schema_id:
-                known = np.searchsorted(ids, schema_id)
-            plan = plan_of_id[known]
+        if reason == ACCEPTED:
+            known, plan = _plan_of(schema_id, known, plans)
             if plan < 0:
                 reason = -plan
         if reason == ACCEPTED:
-            values[good] = np.nan
+            rows.values[good] = np.nan
             found[:] = 0
-            used_parts = parts[: plans[plan, 3]]
-            used_parts[:, 0] = _ABSENT
+            first_step, first_column = plans.plans[plan, 0], plans.plans[plan, 1]
+            parts = scratch.parts[: plans.plans[plan, 3]]
+            parts[:, 0] = _ABSENT
             end = _walk(
-                data, start + HEADER_BYTES, stop, steps, plans[plan, 0], columns, plans[plan, 1],
-                values[good], used_parts, found, loops, word, number, single,
+                data, start + HEADER_BYTES, stop, plans.steps, first_step, plans.columns,
+                first_column, rows.values[good], parts, found, scratch.loops, word, number, single,
             )  # fmt: skip
             if end < 0:
                 reason = -end
             elif end < stop:
                 reason = TRAILING_BYTES
-            elif found[_NOT_FINITE]:
-                reason = NOT_FINITE
-            elif found[_NO_TIME]:
-                reason = TIME_INVALID
-            elif not found[_HAS_TIME] or found[_TIME] < min_time or found[_TIME] > max_time:
-                reason = TIME_OUT_OF_RANGE
             else:
-                name_end = _write_name(
-                    data,
-                    used_parts,
-                    symbols,
-                    symbol_bounds[plans[plan, 2] :],
-                    names,
-                    name_bounds[good],
-                )
-                if name_end == NONE:
-                    reason = ENTITY_INVALID
+                reason = check_found(found, limits)
         if reason == ACCEPTED:
-            accepted[good], time_ms[good], name_bounds[good + 1] = row, found[_TIME], name_end
+            symbol_bounds = plans.symbol_bounds[plans.plans[plan, 2] :]
+            name_start = rows.name_bounds[good]
+            name_end = _write_name(
+                data, parts, plans.symbols, symbol_bounds, rows.names, name_start
+            )
+            reason = check_entity(rows.names, name_start, name_end)
+        if reason == ACCEPTED:
+            rows.accepted[good], rows.time_ms[good] = row, found[TIME_MS]
+            rows.name_bounds[good + 1] = name_end
             good += 1
         else:
-            rejected[bad], reasons[bad] = row, reason
+            rows.rejected[bad], rows.reasons[bad] = row, reason
             bad += 1
     return good, bad

@@ -6,6 +6,7 @@ Invariant: a text means one instant or none; fractions of a millisecond are cut 
 
 from __future__ import annotations
 
+from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from shared.kernels.wire import Bytes, Int, helper
 
 NO_TIME = -(2**63)
@@ -14,7 +15,6 @@ NO_TIME = -(2**63)
 _ZERO, _NINE, _PLUS, _MINUS, _COMMA, _DOT, _COLON, _BLANK = 48, 57, 43, 45, 44, 46, 58, 32
 _UPPER_T, _LOWER_T, _UPPER_Z, _LOWER_Z = 84, 116, 90, 122
 _LONGEST = 64
-_MINUTE_MS, _HOUR_MS, _DAY_MS = 60_000, 3_600_000, 86_400_000
 
 
 @helper
@@ -80,7 +80,7 @@ def read_iso(data: Bytes, start: Int, stop: Int) -> Int:
         return NO_TIME
     if int(data[at + 3]) != _COLON:
         return NO_TIME
-    time_ms = days * _DAY_MS + hour * _HOUR_MS + minute * _MINUTE_MS
+    time_ms = days * DAY_MS + hour * HOUR_MS + minute * MINUTE_MS
     at += 6
     if _is(data, at, stop, _COLON):
         second = _number(data, at + 1, stop, 2)
@@ -118,4 +118,4 @@ def _with_offset(data: Bytes, at: Int, stop: Int, time_ms: Int) -> Int:
             return NO_TIME
     if hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
         return NO_TIME
-    return time_ms - sign * (hours * _HOUR_MS + minutes * _MINUTE_MS)
+    return time_ms - sign * (hours * HOUR_MS + minutes * MINUTE_MS)

@@ -452,6 +452,6 @@ def fold_rows(
         write_cells(e, of, mine, params, out, cells[row])
         if ready or joint > 0.0 or known:
             write_score(out, e, top, joint if settings.joint else 0.0, said, params)
-            out["top"] = columns[place] if place >= 0 else -1
+            out["top_metric"] = columns[place] if place >= 0 else -1
         out["threshold"] = params.threshold * e["threshold"]
     return stop, at

@@ -14,14 +14,17 @@ ROW_DTYPE = np.dtype(
         ("severity", "f8"),  # 1 - .5 / score at or above the threshold, .5 there
         ("threshold", "f8"),
         ("warmup", "f8"),  # share done, 1 = ready
-        ("minutes_left", "f8"),
-        ("top", "i4"),  # column, -1 = none or joint
+        ("warmup_minutes_left", "f8"),
+        ("top_metric", "i4"),  # column, -1 = none or joint
         ("state", "u1"),  # 0 warming, 1 ready
         ("late", "u1"),
         ("ahead", "u1"),
         ("duplicate", "u1"),
         ("is_anomaly", "u1"),
-        ("cold", "u1"),  # the anomaly is that of an extreme value before the warm-up has ended
+        (
+            "cold_start",
+            "u1",
+        ),  # the anomaly is that of an extreme value before the warm-up has ended
         ("in_episode", "u1"),  # an episode with a record is open
         ("episode_key", "u1"),
         ("episode_column", "i4"),  # -1 = of the entity
@@ -30,7 +33,7 @@ ROW_DTYPE = np.dtype(
     align=True,
 )
 CELL_DTYPE = np.dtype(
-    [("expected", "f8"), ("lower", "f8"), ("upper", "f8"), ("severity", "f8")],
+    [("expected", "f8"), ("lower", "f8"), ("upper", "f8"), ("metric_severity", "f8")],
     align=True,
 )
 OPEN, WORSE, CLOSED, GAP, ABSENT, FLAT = range(6)
@@ -47,7 +50,7 @@ EVENT_DTYPE = np.dtype(
         ("view", "u1"),
         ("reason", "u1"),  # why it closed
         ("key", "u1"),
-        ("cold", "u1"),
+        ("cold_start", "u1"),
         ("measure", "u1"),  # what is judged: layout.AS_IT_IS ...
         ("peak_view", "u1"),
         ("episode_at", "i8"),  # offset of the record that opened it

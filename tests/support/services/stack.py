@@ -22,7 +22,7 @@ from consumer_prediction.service import result_schemas
 from lapwing.topics import ensure
 from shared.artifacts import load as load_model
 from shared.batch import Blob, Outgoing
-from shared.decode.avro.decoder import compile_plan, schema_ids
+from shared.decode.formats import open_decoder
 from shared.encode.records import decode_records
 from shared.kafka import Admin, Publisher, Reader, input_limit_bytes
 from shared.registry import Registry
@@ -207,9 +207,8 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
     for _, _, _, value, _ in stack.records(topics.activations):
         [record] = decode_records([value], [text])
         switches[record["source_partition"], record["source_offset"]] = record
-    rules = Rules(
-        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
-    )
+    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
+    decoder = open_decoder(settings.input, registry, time.monotonic)
     scorers: dict[int, Scorer] = {}
     out = {topics.scores: [], topics.anomalies: [], topics.dead_letters: []}
     for batch in Reader(settings).read(
@@ -225,11 +224,8 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
                     else None
                 )
                 scorer.use(model, Configuration.from_text(record["settings"]))
-            plans = {
-                i: compile_plan(t, settings.input) if (t := registry.schema(i)) else None
-                for i in schema_ids(one)
-            }
-            for sent in encoder.outcome(scorer.process(one, plans), scorer.state):
+            decoder.prepare(one)
+            for sent in encoder.outcome(scorer.process(one, decoder), scorer.state):
                 out[sent.topic] += [
                     (sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))
                     for i in range(len(sent))

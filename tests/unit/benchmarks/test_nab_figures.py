@@ -79,8 +79,8 @@ def test_a_series_is_scored_as_the_product_folds_it():
         params._replace(ready_days=Warmup.PROBATION.days(one, params.ready_days)),
     )
     assert scored.severities[1].tobytes() == np.nan_to_num(verdicts.severity).tobytes()
-    assert ((scored.scores[0] >= ALARM) == verdicts.alarm).all()
-    assert verdicts.alarm.any()
+    assert ((scored.scores[0] >= ALARM) == verdicts.is_anomaly).all()
+    assert verdicts.is_anomaly.any()
 
 
 def test_figures_are_those_of_the_judges():

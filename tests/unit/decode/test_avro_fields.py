@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from shared.decode.avro.decoder import compile_plan, decode
-from shared.decode.avro.fields import SHOWN_NAMES, SchemaUnfit
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import decode
+from shared.decode.field_choice import SHOWN_NAMES, UnsupportedSchema
 from shared.directory import Directory
 from shared.events import Reason
 from shared.settings import InputSettings
@@ -98,7 +99,7 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
 def test_schemas_of_others(name: str, settings: dict[str, Any], expected: Any) -> None:
     schema = (WRITTEN / f"{name}.avsc").read_text("utf-8")
     if isinstance(expected, str):
-        with pytest.raises(SchemaUnfit) as caught:
+        with pytest.raises(UnsupportedSchema) as caught:
             read(schema, **settings)
         assert expected in str(caught.value)
     else:
@@ -189,7 +190,7 @@ UNCLEAR: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
 def test_an_unclear_time_is_a_question_that_a_setting_answers(
     fields: dict[str, Any], settings: dict[str, Any], says: tuple[str, ...]
 ) -> None:
-    with pytest.raises(SchemaUnfit) as caught:
+    with pytest.raises(UnsupportedSchema) as caught:
         read(text(host="string", **fields, load="double"), **settings)
     for part in says:
         assert part in str(caught.value)
@@ -251,7 +252,7 @@ def test_the_answer_to_each_question_works() -> None:
 def test_an_entity_that_is_not_there_or_does_not_fit(
     fields: dict[str, Any], settings: dict[str, Any], says: tuple[str, ...]
 ) -> None:
-    with pytest.raises(SchemaUnfit) as caught:
+    with pytest.raises(UnsupportedSchema) as caught:
         read(text(**fields, ts=MILLIS, load="double"), **settings)
     for part in says:
         assert part in str(caught.value)
@@ -284,7 +285,8 @@ def test_a_name_that_is_written_exactly_so_wins() -> None:
 def test_a_record_of_hundreds_of_fields_is_named_by_the_first() -> None:
     schema = text(**{f"f{i}": "double" for i in range(500)}, ts=MILLIS)
     with pytest.raises(
-        SchemaUnfit, match=rf"f{SHOWN_NAMES - 1} and {501 - SHOWN_NAMES} more; none of them is text"
+        UnsupportedSchema,
+        match=rf"f{SHOWN_NAMES - 1} and {501 - SHOWN_NAMES} more; none of them is text",
     ) as caught:
         read(schema)
     assert len(str(caught.value)) < 400
@@ -326,10 +328,10 @@ def test_include_and_exclude() -> None:
     assert read(schema, include="load,created_at")[3] == ("load", "created_at")
     assert read(schema, exclude="cpu")[4]["CPU"] == "input.exclude names it"
     assert read(schema, include="cpu,load", exclude="LOAD")[3] == ("CPU",)
-    with pytest.raises(SchemaUnfit, match=r"R\.note is string; a metric \(input\.include\)"):
+    with pytest.raises(UnsupportedSchema, match=r"R\.note is string; a metric \(input\.include\)"):
         read(schema, include="note")
     with pytest.raises(
-        SchemaUnfit,
+        UnsupportedSchema,
         match=r"R\.x is long \(timestamp-millis\); a metric \(input\.include\).*no time",
     ):
         read(text(host="string", ts=MILLIS, x=MILLIS, load="double"), include="x")
@@ -354,7 +356,7 @@ def test_include_and_exclude() -> None:
 def test_without_a_metric_it_says_what_was_near(
     fields: dict[str, Any], settings: dict[str, Any], says: str
 ) -> None:
-    with pytest.raises(SchemaUnfit) as caught:
+    with pytest.raises(UnsupportedSchema) as caught:
         read(text(host="string", ts=MILLIS, **fields), **settings)
     assert says in str(caught.value)
 
@@ -392,5 +394,5 @@ def test_a_record_beside_null() -> None:
         )
         assert (columns.time_ms.tolist(), columns.values.tolist()) == ([T0], [[1.0]])
         assert columns.reasons.tolist() == [Reason.TIME_OUT_OF_RANGE] * (len(values) - 1)
-    with pytest.raises(SchemaUnfit, match="not a record"):
+    with pytest.raises(UnsupportedSchema, match="not a record"):
         read(json.dumps(["null", record, "string"]))

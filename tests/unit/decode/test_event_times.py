@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.decode.avro.decoder import compile_plan, decode
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import decode
 from shared.directory import Directory
 from shared.events import Reason
 from shared.settings import InputSettings

@@ -12,8 +12,8 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 
 import schemas
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan, decode, schema_ids
-from shared.decode.misplaced import KEY_HEADER, VALUE_HEADER, misplaced
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.avro.misplaced import KEY_HEADER, VALUE_HEADER, misplaced
 from shared.directory import Directory
 from shared.encode.dead_letters import PREFIX, REASON, dead_letters
 from shared.registry import _library
@@ -48,12 +48,13 @@ def message(value, headers=()):
         np.array([0]),
         {0: headers} if headers else {},
     )
-    known = {1: compile_plan(schemas.text(schemas.METRIC_EVENT), InputSettings())}
-    plans = {schema_id: known.get(schema_id) for schema_id in schema_ids(batch)}
-    columns = decode(batch, plans, InputSettings(), Directory(), [], 10)
+    known = {1: schemas.text(schemas.METRIC_EVENT)}
+    decoder = AvroDecoder.of_schemas(known, InputSettings())
+    decoder.prepare(batch)
+    columns = decoder.decode(batch, Directory(), [], 10)
     if len(columns.accepted):
         return None
-    out = dead_letters("dlq", batch, columns.rejected, columns.reasons, plans, "g", 1000)
+    out = dead_letters("dlq", batch, columns.rejected, columns.reasons, decoder, "g", 1000)
     said = dict(out.headers[0])
     return said[REASON].decode(), said[f"{PREFIX}exception.message"].decode()
 

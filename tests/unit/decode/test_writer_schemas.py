@@ -8,9 +8,11 @@ import pytest
 
 import schemas
 from consumer_prediction import service
-from shared.decode.avro.decoder import SchemaUnfit, WriterPlan
-from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
-from shared.decode.avro.writer_schemas import UNKNOWN_FOR_S, WriterSchemas, plan_or_unfit
+from shared.decode.avro.fingerprints import fingerprint_of
+from shared.decode.avro.plan import WriterPlan
+from shared.decode.avro.rows import Plans
+from shared.decode.avro.writer_schemas import UNKNOWN_FOR_S, WriterSchemas
+from shared.decode.field_choice import MetSchema, UnsupportedSchema
 from shared.errors import SchemaNotAllowed, TransportError
 from shared.settings import InputSettings
 
@@ -25,17 +27,19 @@ class Known:
     def __init__(self, *allowed: str) -> None:
         self.texts = {1: FITS, 2: UNFIT, 8: OTHER}
         self.asked: list[int] = []
-        self.met: list[tuple[int, Fingerprint, bool]] = []
+        self.met: list[MetSchema] = []
         self.now_s = 1000.0
         self.schemas = WriterSchemas(
             self._text_of,
             "http://registry",
             InputSettings(schema_fingerprints=allowed),
             lambda: self.now_s,
-            lambda schema_id, found, plan: self.met.append(
-                (schema_id, found, isinstance(plan, SchemaUnfit))
-            ),
+            self.met.append,
         )
+
+    def prepared(self, ids: list[int]) -> Plans:
+        self.schemas.prepare(ids)
+        return {schema_id: self.schemas.plans[schema_id] for schema_id in ids}
 
     def _text_of(self, schema_id: int) -> str | None:
         self.asked.append(schema_id)
@@ -46,39 +50,46 @@ class Known:
 
 def test_each_schema_is_asked_for_and_compiled_once() -> None:
     known = Known()
-    first, again = known.schemas.plans([1, 2, 9]), known.schemas.plans([9, 1])
-    assert isinstance(first[1], WriterPlan)
-    assert isinstance(first[2], SchemaUnfit)
-    assert first[9] is None
-    assert again == {9: None, 1: first[1]}
+    known.schemas.prepare([1, 2, 9])
+    found = dict(known.schemas.plans)
+    assert isinstance(found[1], WriterPlan)
+    assert isinstance(found[2], UnsupportedSchema)
+    assert found[9] is None
+    known.schemas.prepare([9, 1])
+    assert known.schemas.plans == found
     assert known.asked == [1, 2, 9]
-    assert known.met == [(1, FINGERPRINT, False), (2, fingerprint_of(UNFIT), True)]
+    assert [one.schema_id for one in known.met] == [1, 2]
+    assert [one.facts["sha256"] for one in known.met] == [
+        FINGERPRINT.sha256,
+        fingerprint_of(UNFIT).sha256,
+    ]
+    assert [bool(one.unsupported) for one in known.met] == [False, True]
 
 
 def test_an_unknown_one_is_asked_for_again_after_a_while() -> None:
     known = Known()
-    assert known.schemas.plans([9]) == {9: None}
+    assert known.prepared([9]) == {9: None}
     known.texts[9] = FITS
     known.now_s += UNKNOWN_FOR_S - 1
-    assert known.schemas.plans([9]) == {9: None}
+    assert known.prepared([9]) == {9: None}
     known.now_s += 1
-    assert isinstance(known.schemas.plans([9])[9], WriterPlan)
+    assert isinstance(known.prepared([9])[9], WriterPlan)
     assert known.asked == [9, 9]
 
 
 def test_an_outage_is_no_unknown_schema() -> None:
     known = Known()
     with pytest.raises(TransportError):
-        known.schemas.plans([1, 3])
+        known.prepared([1, 3])
     with pytest.raises(TransportError):
-        known.schemas.plans([3])
-    assert set(known.schemas.plans([1])) == {1}
+        known.prepared([3])
+    assert set(known.prepared([1])) == {1}
 
 
-def test_fingerprints_are_of_those_that_were_met() -> None:
+def test_fingerprints_are_of_those_that_are_read() -> None:
     known = Known()
-    known.schemas.plans([1, 2, 9])
-    assert known.schemas.fingerprints([1, 2, 8, 9]) == [FINGERPRINT, fingerprint_of(UNFIT)]
+    known.prepared([1, 2, 9])
+    assert known.schemas.readable_fingerprints() == [FINGERPRINT]
 
 
 @pytest.mark.parametrize(
@@ -92,21 +103,21 @@ def test_fingerprints_are_of_those_that_were_met() -> None:
 )
 def test_only_allowed_schemas_are_read(allowed: str) -> None:
     known = Known("0" * 16, allowed)
-    assert isinstance(known.schemas.plans([1])[1], WriterPlan)
-    assert known.schemas.plans([9]) == {9: None}
+    assert isinstance(known.prepared([1])[1], WriterPlan)
+    assert known.prepared([9]) == {9: None}
     other = fingerprint_of(OTHER)
     with pytest.raises(
         SchemaNotAllowed,
         match=rf"schema 8 of http://registry.*{other.crc64}.*{other.sha256}.*input\.schema_fing",
     ):
-        known.schemas.plans([1, 8])
+        known.prepared([1, 8])
     with pytest.raises(SchemaNotAllowed):
-        known.schemas.plans([8])
-    assert known.schemas.fingerprints([8]) == []
+        known.prepared([8])
+    assert known.schemas.readable_fingerprints() == [FINGERPRINT]
 
 
 def test_without_a_list_every_schema_is_looked_at() -> None:
-    found = Known().schemas.plans([1, 8])
+    found = Known().prepared([1, 8])
     assert isinstance(found[1], WriterPlan)
 
 
@@ -117,8 +128,10 @@ def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(
     log = SimpleNamespace(info=lambda event, **facts: said.append((event, facts)))
     log.warning = log.info
     monkeypatch.setattr(service, "log", log)
-    for text in (FITS, UNFIT):
-        service._met(3, fingerprint_of(text), plan_or_unfit(text, InputSettings()))
+    known = Known()
+    known.prepared([1, 2])
+    for schema in known.met:
+        service._met(schema)
     read_as = (
         "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left"
         " out=nothing"

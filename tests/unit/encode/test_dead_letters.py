@@ -5,12 +5,14 @@ import hashlib
 import numpy as np
 
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import SchemaUnfit
+from shared.decode.avro.decoder import AvroDecoder
+from shared.encode.avro_columns import flat_schema
 from shared.encode.dead_letters import dead_letters
 from shared.events import Reason
+from shared.settings import InputSettings
 
 
-def letters(values, reasons, plans=None, limit=100):
+def letters(values, reasons, schemas=None, limit=100):
     rows = np.arange(len(values))
     batch = Batch(
         "metrics.test.raw",
@@ -21,9 +23,8 @@ def letters(values, reasons, plans=None, limit=100):
         rows * 0,
         {0: [("trace", b"x")]},
     )
-    return dead_letters(
-        "dlq", batch, rows, np.array(reasons, np.uint8), plans or {}, "group", limit
-    )
+    decoder = AvroDecoder.of_schemas(schemas or {}, InputSettings())
+    return dead_letters("dlq", batch, rows, np.array(reasons, np.uint8), decoder, "group", limit)
 
 
 def test_bytes_key_and_headers_are_kept_and_coordinates_added():
@@ -43,13 +44,13 @@ def test_schema_reasons_name_the_schema():
     out = letters(
         [value, value],
         [Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT],
-        {9: SchemaUnfit("it has no field 'host'")},
+        {9: flat_schema("R", "node", ("cpu",))},
     )
     assert dict(out.headers[0])["__connect.errors.exception.message"].startswith(
         b"the registry does not know"
     )
     assert (
-        b"schema id 9: it has no field 'host'"
+        b"schema id 9: R has no field 'host'"
         in dict(out.headers[1])["__connect.errors.exception.message"]
     )
 

@@ -16,7 +16,8 @@ from numba import config
 
 import schemas
 from shared.batch import Blob
-from shared.decode.avro.decoder import compile_plan, decode
+from shared.decode.avro.plan import compile_plan
+from shared.decode.avro.rows import decode
 from shared.directory import Directory
 from shared.encode.avro_columns import (
     Scores,

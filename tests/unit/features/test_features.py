@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.features.vectors import Calendar, Scale, feature_names, fit_scale, iso, vectors
+from shared.features.vectors import Calendar, Scale, feature_names, fit_scale, vectors
 from shared.settings import FeatureSettings
 from tests.reference import rolling as reference
 
@@ -118,8 +118,3 @@ def test_scale_of_constant_missing_and_huge_series_stays_usable():
     assert np.isfinite(scale.spread[0, 2]).all()
     X = vectors(rolling, np.zeros(30, np.int32), np.zeros(30, np.int64), scale, CALENDARS["UTC"])
     assert np.isfinite(X).all()
-
-
-def test_iso_says_no_more_than_there_is():
-    assert iso(milliseconds("2014-04-16 03:35")) == "2014-04-16 03:35"
-    assert iso(milliseconds("2014-04-16 03:35:07")) == "2014-04-16 03:35:07"

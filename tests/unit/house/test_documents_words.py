@@ -14,7 +14,8 @@ from shared.counters import CATALOGUE
 from shared.errors import GuardError
 from shared.events import Kind, Reason
 from shared.kafka import topic_specs
-from shared.settings import RENAMED, Settings
+from shared.settings import Settings
+from shared.settings.names import RENAMED
 from tests.support.documents import ROOT, SAID, SETTINGS, SOURCES, TEXTS, blocks, spans
 
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
@@ -58,7 +59,11 @@ def test_reasons_for_not_being_ready_are_those_of_the_code():
     ]
     assert len(quoted) >= 8
     for text in quoted:
-        pattern = re.sub(r"\d+(?: s)?|isolation_forest|the (?:broker|registry)(?: at)?$", "…", text)
+        pattern = re.sub(
+            r"\d+(?: s)?|isolation_forest|the broker or the registry|the (?:broker|registry)(?: at)?$",
+            "…",
+            text,
+        )
         words = [part.strip(" …:") for part in pattern.split("…")]
         assert any(
             all(word in said for word in words) for texts in SAID.values() for said in texts
@@ -188,7 +193,7 @@ def test_quoted_messages_are_really_quoted():
 
 def numbers():
     """(document, pattern with the number, the value in the code)."""
-    from consumer_prediction import guards, models
+    from consumer_prediction import guards, models, rejections
     from consumer_training import report
     from lapwing.backtest import report as backtest_report
     from lapwing.dlq import replay
@@ -231,6 +236,8 @@ def numbers():
         ("docs/models.md", r"at most after (\d+) s", models.MOST_PATIENCE_S),
         ("docs/monitoring.md", r"more than (\d+) s off", CLOCK_WARN_S),
         ("docs/monitoring.md", r"of the last ([\d,]+) records", flow.RECENT_RECORDS),
+        ("docs/monitoring.md", r"\((\d+) of each partition", rejections.RECENT),
+        ("docs/monitoring.md", r"of each partition, at least (\d+)\)", rejections.FEWEST),
         ("docs/monitoring.md", r"has not moved for (\d+) s", flow.WATCH_S),
         ("docs/monitoring.md", r"asked every (\w+) seconds", ends.ASK_EVERY_S),
         ("docs/monitoring.md", r"counted every (\w+) seconds", 10),
@@ -287,3 +294,35 @@ def test_pythons_are_those_of_the_project():
         )
     )
     assert set(re.split(r", | or ", said)) == supported
+
+
+def test_what_reasons_say_is_explained():
+    from shared.scoring import reasons
+
+    glossary = " ".join(
+        TEXTS["docs/detection.md"]
+        .partition("## What a reason says")[2]
+        .partition("\n## ")[0]
+        .split()
+    )
+    sources = SAID["shared/scoring/reasons.py"]
+    for phrase in reasons._SEEN_AS.values():
+        assert f"`{phrase} " in glossary, phrase
+    fixed = (
+        "the other metrics do not account for it", "its longest pause in", "finds the metrics together rare",
+        "far outside everything in its first",
+    )  # fmt: skip
+    for phrase in fixed:
+        assert phrase in glossary, phrase
+        assert any(phrase in text for text in sources), phrase
+
+
+def test_kinds_of_data_quality_are_all_explained():
+    from shared.quality.checks import KINDS
+    from shared.quality.kernels.quality_layout import MIN_CHANGES, MIN_INTERVALS
+
+    section = TEXTS["docs/detection.md"].partition("## Data quality")[2].partition("\n## ")[0]
+    first = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == {kind.value for kind in KINDS}
+    assert f"first {MIN_INTERVALS} intervals" in " ".join(section.split())
+    assert f"changed at least {MIN_CHANGES} times" in section

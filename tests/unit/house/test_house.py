@@ -22,7 +22,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel
 
-from shared.settings import ENV_PREFIX, Settings, load_settings
+from shared.settings import Settings, load_settings
+from shared.settings.names import ENV_PREFIX
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = (
@@ -39,7 +40,14 @@ CODE = [
     for top in (*PACKAGES, "tests", "benchmarks", "docs")
     for path in sorted((ROOT / top).rglob("*.py"))
 ]
-LONGEST = 630
+LONGEST = 500
+TO_BE_SPLIT = {
+    "shared/quality/kernels/quality_rows.py",
+    "tests/unit/kafka/test_kafka_source.py",
+    "tests/unit/lapwing/test_dlq.py",
+}
+"""Longer still; the next one who works on such a file splits it and takes it off the list."""
+
 NOT_IN_COMPOSE = {
     "LAPWING_SLOT",
     "LAPWING_KAFKA",
@@ -70,7 +78,8 @@ def test_every_module_says_what_it_is() -> None:
 
 def test_every_file_can_be_read_in_one_sitting() -> None:
     lengths = {name_of(path): path.read_text("utf-8").count("\n") for path in CODE}
-    assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+    long = {name: length for name, length in lengths.items() if length > LONGEST}
+    assert {name: length for name, length in long.items() if name not in TO_BE_SPLIT} == {}
 
 
 def fields_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

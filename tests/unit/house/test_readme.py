@@ -23,7 +23,8 @@ from shared.encode.records import decode_records, encode_records
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.settings import load_settings, variable_of
+from shared.settings import load_settings
+from shared.settings.names import variable_of
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -132,17 +133,15 @@ def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
     feed = open_feed(
         settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions)
     )
-    rules = Rules(
-        settings.input, Configuration.from_settings(settings), settings.predict.max_entities
-    )
+    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
     encoder, scorer = (
         Encoder(settings.topics, SchemaIds(1, 2, 3), "g", 65_536),
         Scorer(PartitionState(0), rules),
     )
     found = []
-    for batch, plans in feed.batches():
+    for batch in feed.batches():
         if batch.partition == shown()["source_partition"]:
-            found += scorer.process(batch, plans).anomalies
+            found += scorer.process(batch, feed.decoder).anomalies
     (anomaly,) = (one for one in found if one.event_id == shown()["event_id"])
     (record,) = decode_records(
         [encoder.anomalies([anomaly]).values[0]], [schemas.text(schemas.ANOMALY_EVENT)]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ctypes
-import logging
-import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import KafkaError, KafkaException
 
 from lapwing.embedded.broker import find_library
 from shared.errors import (
@@ -22,11 +20,11 @@ from shared.errors import (
     TransportError,
 )
 from shared.kafka import GroupSource, Publisher, client_config, topic_specs, translate
-from shared.kafka.client import LOG, REPEAT_S, open_client
-from shared.kafka.membership import is_member
-from shared.kafka.messages import to_batches
-from shared.kafka.outbox import split
-from shared.kafka.properties import CONSUMER_ONLY, PRODUCER_ONLY
+from shared.kafka.engine.confluent import ConfluentEngine
+from shared.kafka.engine.confluent.consumer import ConfluentConsumer
+from shared.kafka.engine.confluent.errors import client_error
+from shared.kafka.engine.port import ClientError
+from shared.kafka.engine.properties import CONSUMER_ONLY, PRODUCER_ONLY
 from shared.settings import Settings
 
 FATAL, RETRIABLE, ABORT = (True, False, False), (False, True, False), (False, False, True)
@@ -61,7 +59,6 @@ def test_what_the_user_sets_wins_over_tuning_and_reaches_the_right_clients() -> 
     assert not set(producer) & CONSUMER_ONLY
     assert not set(consumer) & PRODUCER_ONLY
     assert not set(admin) & (CONSUMER_ONLY | PRODUCER_ONLY)
-    assert all(config["logger"] is LOG for config in (producer, consumer, admin))
 
 
 def test_a_name_belongs_to_one_kind_of_client_only() -> None:
@@ -139,74 +136,34 @@ def test_a_setting_that_librdkafka_does_not_know_is_named() -> None:
         Publisher(settings(compression_type="zip"))
 
 
-def test_a_static_member_and_its_session_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[dict[str, object]] = []
+class Spy(ConfluentEngine):
+    """The engine in use, and the configurations that it was given."""
 
-    def spy(make: type, config: dict[str, object]) -> object:
-        seen.append(config)
-        return open_client(make, config)
+    def __init__(self) -> None:
+        self.seen: list[Mapping[str, str]] = []
 
-    monkeypatch.setattr("shared.kafka.source.open_client", spy)
-    GroupSource(settings(), "g", "t", instance_id="slot-1", session_timeout_ms=12_000).close()
-    GroupSource(settings(group_protocol="consumer"), "g", "t").close()
-    classic, modern = seen
+    def consumer(
+        self, config: Mapping[str, str], on_error: Callable[[ClientError], None]
+    ) -> ConfluentConsumer:
+        self.seen.append(config)
+        return super().consumer(config, on_error)
+
+
+def test_a_static_member_and_its_session_are_set() -> None:
+    engine = Spy()
+    GroupSource(
+        settings(), "g", "t", instance_id="slot-1", session_timeout_ms=12_000, engine=engine
+    ).close()
+    GroupSource(settings(group_protocol="consumer"), "g", "t", engine=engine).close()
+    classic, modern = engine.seen
     assert (classic["group.instance.id"], classic["session.timeout.ms"]) == ("slot-1", "12000")
-    assert int(str(classic["heartbeat.interval.ms"])) <= 12_000 / 3
+    assert int(classic["heartbeat.interval.ms"]) <= 12_000 / 3
     assert classic["partition.assignment.strategy"] == "cooperative-sticky"
     assert not {
         "session.timeout.ms",
         "heartbeat.interval.ms",
         "partition.assignment.strategy",
     } & set(modern)
-
-
-def test_complaints_about_a_connection_are_logged_sparsely(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    def say(facility: str, client: str, at_s: float) -> None:
-        record = LOG.makeRecord(
-            LOG.name,
-            logging.ERROR,
-            "f",
-            1,
-            "%s [%s] %s",
-            (facility, client, f"line at {at_s}"),
-            None,
-        )
-        record.created = at_s
-        LOG.handle(record)
-
-    for at_s in (0, 1, 2, REPEAT_S + 1, REPEAT_S + 2):
-        say("FAIL", "one", 1000.0 + at_s)
-    say("FAIL", "two", 1002.0)
-    say("MAXPOLL", "one", 1002.0)
-    say("MAXPOLL", "one", 1002.0)
-    LOG.error("a line of our own")
-    assert [line.split("] ")[-1] for line in caplog.messages] == [
-        "line at 1000.0",
-        f"line at {1000 + REPEAT_S + 1}",
-        "line at 1002.0",
-        "line at 1002.0",
-        "line at 1002.0",
-        "a line of our own",
-    ]
-
-
-def test_what_a_producer_asks_again_by_itself_is_no_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    text = (
-        "[thrd:main]: Failed to acquire idempotence PID from broker b:1/1: Broker: Coordinator load"
-        " in progress: retrying"
-    )
-    LOG.warning("%s [%s] %s", "GETPID", "producer-1", text)
-    LOG.warning(
-        "%s [%s] %s",
-        "GETPID",
-        "producer-1",
-        "[thrd:main]: Failed to acquire idempotence PID: not authorised",
-    )
-    assert [line.rpartition(": ")[2] for line in caplog.messages] == ["not authorised"]
 
 
 # -- errors ----------------------------------------------------------------------------------------
@@ -248,7 +205,7 @@ def test_errors_are_translated(
 ) -> None:
     error = KafkaError(getattr(KafkaError, code), "because", *flags)
     for given in (error, KafkaException(error)):
-        found = translate(given, "reading t of host:9092")
+        found = translate(client_error(given), "reading t of host:9092")
         assert type(found) is kind
         assert found.retriable is retriable
         assert str(found).startswith("reading t of host:9092: because (")
@@ -258,74 +215,19 @@ def test_errors_are_translated(
 def test_a_consumer_says_in_words_only_that_its_slot_was_taken() -> None:
     reason = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
     fatal = KafkaError(KafkaError._FATAL, f"Fatal error: {reason}: more", True)
-    assert isinstance(translate(fatal, "reading"), ProducerFenced)
+    assert isinstance(translate(client_error(fatal), "reading"), ProducerFenced)
     assert not isinstance(
-        translate(KafkaError(KafkaError._FATAL, "Fatal error: other", True), "reading"),
+        translate(
+            client_error(KafkaError(KafkaError._FATAL, "Fatal error: other", True)), "reading"
+        ),
         ProducerFenced,
     )
 
 
 def test_an_exception_without_a_kafka_error_is_no_reason_to_try_again() -> None:
-    found = translate(KafkaException("odd"), "reading")
+    found = translate(client_error(KafkaException("odd")), "reading")
     assert isinstance(found, TransportError)
     assert not found.retriable
-
-
-@pytest.mark.parametrize(
-    ("generation", "member", "expected"),
-    [(3, b"m-1", True), (-1, b"m-1", False), (3, b"", False), (-1, b"", False)],
-)
-def test_only_a_member_with_a_generation_may_commit(
-    generation: int, member: bytes, expected: bool
-) -> None:
-    metadata = b"CGMDv2:" + struct.pack("=i", generation) + b"group\0" + member + b"\0\0instance\0"
-    assert is_member(metadata) is expected
-
-
-def test_the_client_still_writes_membership_as_is_member_reads_it() -> None:
-    client = Consumer({"bootstrap.servers": "127.0.0.1:1", "group.id": "some-group", "logger": LOG})
-    metadata = client.consumer_group_metadata()
-    client.close()
-    assert metadata.startswith(b"CGMDv2:" + struct.pack("=i", -1) + b"some-group\0\0")
-    assert not is_member(metadata)
-
-
-# -- columns ---------------------------------------------------------------------------------------
-
-
-def message(
-    partition: int,
-    offset: int,
-    value: bytes | None,
-    key: bytes | None = None,
-    headers: object = None,
-) -> Message:
-    return Message("t", partition, offset, key, value, headers, timestamp=(1, 5_000 + offset))
-
-
-def test_messages_become_one_batch_per_partition_in_log_order() -> None:
-    messages = [
-        message(2, 10, b"a", b"k1"),
-        message(2, 11, None, b"k2"),
-        message(0, 5, b"bb"),
-        message(2, 14, b"", b""),
-        message(0, 9, b"ccc", b"k3", [("h", b"1"), ("n", None), ("s", "text")]),
-    ]
-    two, zero = to_batches(messages)
-    assert (two.topic, two.partition, zero.partition) == ("t", 2, 0)
-    assert two.offsets.tolist() == [10, 11, 14]
-    assert zero.offsets.tolist() == [5, 9]
-    assert (two.offsets.dtype, two.broker_ms.dtype) == (np.dtype(np.int64), np.dtype(np.int64))
-    assert two.broker_ms.tolist() == [5_010, 5_011, 5_014]
-    assert split(two.values) == [b"a", b"", b""]
-    assert split(two.keys) == [b"k1", b"k2", b""]
-    assert split(zero.values) == [b"bb", b"ccc"]
-    assert two.headers == {}
-    assert zero.headers == {1: (("h", b"1"), ("n", b""), ("s", b"text"))}
-
-
-def test_no_messages_are_no_batches() -> None:
-    assert to_batches([]) == []
 
 
 # -- topics ----------------------------------------------------------------------------------------

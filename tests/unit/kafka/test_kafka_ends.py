@@ -1,16 +1,16 @@
-"""Where partitions end: what the client has heard, and what a broker that is asked answers later."""
+"""Where partitions end: what the client has heard, and what a broker answers later."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from concurrent.futures import Future
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from shared.kafka import ends as door
 from shared.kafka.ends import ASK_EVERY_S, PartitionEnds
+from shared.kafka.engine.codes import Code
+from shared.kafka.engine.port import ClientError
 from shared.settings import Settings
 
 
@@ -19,37 +19,36 @@ class Client:
 
     def __init__(self) -> None:
         self.cached: dict[int, int] = {}
-        self.requests: list[dict[int, Future[Any]]] = []
+        self.requests: list[dict[int, Future[int]]] = []
         self.opened = 0
 
-    def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> tuple[int, int]:
-        assert cached, "a question to the broker"
-        if place.partition not in self.cached:
-            raise KafkaException(KafkaError(KafkaError._UNKNOWN_PARTITION))
-        return 0, self.cached[place.partition]
+    def last_end(self, topic: str, partition: int) -> int:
+        return self.cached.get(partition, -1)
 
-    def list_offsets(
-        self, wanted: dict[TopicPartition, Any], **_: Any
-    ) -> dict[TopicPartition, Future[Any]]:
-        self.requests.append({place.partition: Future() for place in wanted})
-        return {TopicPartition("t", p): answer for p, answer in self.requests[-1].items()}
+    def admin(self, config: Mapping[str, str]) -> Client:
+        return self
+
+    def ask_ends(
+        self, topic: str, partitions: Iterable[int], timeout_s: float
+    ) -> dict[int, Future[int]]:
+        self.requests.append({partition: Future() for partition in partitions})
+        return self.requests[-1]
 
     def answer(self, partition: int, offset: int) -> None:
-        self.requests[-1][partition].set_result(SimpleNamespace(offset=offset))
+        self.requests[-1][partition].set_result(offset)
 
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     client = Client()
     client.now_s = 100.0  # type: ignore[attr-defined]
-    monkeypatch.setattr(door, "open_client", lambda *_: client)
     monkeypatch.setattr(door.time, "monotonic", lambda: client.now_s)  # type: ignore[attr-defined]
     return client
 
 
 @pytest.fixture
-def ends() -> PartitionEnds:
-    return PartitionEnds(Settings(), "t")
+def ends(client: Client) -> PartitionEnds:
+    return PartitionEnds(Settings(), "t", client)  # type: ignore[arg-type]
 
 
 def test_the_last_fetch_says_it(client: Client, ends: PartitionEnds) -> None:
@@ -83,7 +82,7 @@ def test_it_is_asked_now_and_then_and_one_question_at_a_time(
     assert ends.known(client, [0]) == {0: 1}  # type: ignore[arg-type]
     ends.ask([0])
     assert len(client.requests) == 2
-    client.requests[-1][0].set_exception(KafkaException(KafkaError(KafkaError._TIMED_OUT)))
+    client.requests[-1][0].set_exception(ClientError(Code.LOCAL_TIMED_OUT, "late"))
     assert ends.known(client, [0]) == {0: 1}  # type: ignore[arg-type]
 
 

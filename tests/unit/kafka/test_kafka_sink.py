@@ -6,10 +6,11 @@ import time
 import weakref
 
 import pytest
-from confluent_kafka import KafkaError, KafkaException
 
-from shared.errors import TransactionAborted, TransactionUndecided
+from shared.errors import TransactionAborted, TransactionInDoubt
 from shared.kafka import sink as sinks
+from shared.kafka.engine.codes import Code
+from shared.kafka.engine.port import ClientError, Flags
 from shared.kafka.sink import TransactionalSink
 from shared.settings import Settings
 
@@ -28,19 +29,15 @@ class Outbox:
     def __init__(self, *_) -> None:
         self.producer = Producer()
 
-    def cause(self, error):
-        return error
-
     def close(self) -> None:
         pass
 
 
 class Source:
-    def group_metadata(self):
-        return "membership"
+    topic = "t"
 
-    def offsets(self, positions):
-        return positions
+    def group_metadata(self):
+        return b"membership"
 
 
 @pytest.fixture
@@ -54,25 +51,25 @@ def sink(monkeypatch) -> TransactionalSink:
 
 @pytest.mark.parametrize(
     ("call", "what"),
-    [("send_offsets_to_transaction", "sending positions"), ("commit_transaction", "committing")],
+    [("send_positions", "sending positions"), ("commit_transaction", "committing")],
 )
 def test_a_call_that_never_returns_leaves_the_transaction_undecided(sink, call, what):
     hung = threading.Event()
     sink._outbox.producer.does[call] = hung.wait
     began_s = time.monotonic()
-    with pytest.raises(TransactionUndecided, match=f"{what}: the client did not return"):
+    with pytest.raises(TransactionInDoubt, match=f"{what}: the client did not return"):
         sink.commit({0: "position"})
     assert time.monotonic() - began_s < 5
-    with pytest.raises(TransactionUndecided):
+    with pytest.raises(TransactionInDoubt):
         sink.commit({0: "position"})
     hung.set()
 
 
 def test_what_a_call_raises_is_raised_where_it_was_asked_for(sink):
     def refuse():
-        raise KafkaException(KafkaError(KafkaError.UNKNOWN_MEMBER_ID, txn_requires_abort=True))
+        raise ClientError(Code.UNKNOWN_MEMBER_ID, "no", Flags.ABORT)
 
-    sink._outbox.producer.does["send_offsets_to_transaction"] = refuse
+    sink._outbox.producer.does["send_positions"] = refuse
     with pytest.raises(TransactionAborted, match="sending positions"):
         sink.commit({0: "position"})
 
@@ -83,12 +80,12 @@ def test_a_closed_sink_lets_its_producer_go(sink):
     """
 
     def fail():
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT))
+        raise ClientError(Code.LOCAL_TIMED_OUT, "late")
 
     sink._outbox.producer.does["commit_transaction"] = fail
     gc.disable()
     try:
-        with pytest.raises(TransactionUndecided) as caught:
+        with pytest.raises(TransactionInDoubt) as caught:
             sink.commit({0: "position"})
         del caught
         sink.close()

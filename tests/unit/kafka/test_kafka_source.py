@@ -4,14 +4,13 @@ awkward order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
 
+import numpy as np
 import pytest
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
-from confluent_kafka.admin import AdminClient
 
-from shared.batch import Batch, Position
+from shared.batch import Batch, Blob, Position
 from shared.errors import (
     HistoryGone,
     ProducerFenced,
@@ -20,102 +19,148 @@ from shared.errors import (
     TransportError,
 )
 from shared.kafka import GroupSource
+from shared.kafka.engine.codes import Code
+from shared.kafka.engine.port import ClientError, Cluster, Fetched, Flags, Group, GroupEvents, Topic
 from shared.settings import Settings
 
+Step = tuple[int, int] | ClientError
+"""A record's partition and offset, or what comes instead of one."""
 
-def record(partition: int, offset: int) -> Message:
-    return Message("t", partition, offset, b"k", b"%d/%d" % (partition, offset), timestamp=(1, 0))
-
-
-def trouble(code: int, text: str = "because", fatal: bool = False) -> Message:
-    return Message("t", 0, -1001, error=KafkaError(code, text, fatal))
+TIMED_OUT = ClientError(Code.LOCAL_TIMED_OUT, "no coordinator (_TIMED_OUT)")
 
 
-def places(*partitions: int) -> list[TopicPartition]:
-    return [TopicPartition("t", p) for p in partitions]
+def record(partition: int, offset: int) -> Step:
+    return partition, offset
+
+
+def trouble(code: int, text: str = "because") -> ClientError:
+    return ClientError(code, text, partition=0)
+
+
+def batch_of(partition: int, offsets: Sequence[int]) -> Batch:
+    values = [b"%d/%d" % (partition, offset) for offset in offsets]
+    stamps = np.zeros(len(offsets), np.int64)
+    return Batch(
+        "t",
+        partition,
+        Blob.join(values),
+        Blob.join([b"k"] * len(values)),
+        np.array(offsets, np.int64),
+        stamps,
+    )
 
 
 class ScriptedConsumer:
-    """Plays one step per call of consume: a list of messages, or a function that calls back and
-    returns some.
+    """Plays its steps at each fetch: a list of records and errors, or a function that tells of
+    ownership and returns some.
     """
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: Mapping[str, str], on_error: Callable[[ClientError], None]) -> None:
         self.steps: list[Any] = []
         self.positions: dict[int, Position] = {}
         self.starts: dict[int, int] = {}
         self.assigned: dict[int, int] = {}
         self.paused: set[int] = set()
-        self.unavailable: KafkaError | None = None
+        self.unavailable: ClientError | None = None
         self.asked: list[str] = []
         self.closed = 0
-        self.error_cb = config["error_cb"]
+        self.complain = on_error
 
-    def subscribe(self, topics: list[str], **callbacks: Callable[..., None]) -> None:
-        self.callbacks = callbacks
+    def join(self, topic: str, events: GroupEvents) -> None:
+        self.events = events
 
-    def assign(self, *partitions: int) -> list[Message]:
-        self.callbacks["on_assign"](self, places(*partitions))
+    def assign(self, *partitions: int) -> list[Step]:
+        self.events.assigned(partitions)
         return []
 
-    def revoke(self, *partitions: int) -> list[Message]:
-        self.callbacks["on_revoke"](self, places(*partitions))
+    def revoke(self, *partitions: int) -> list[Step]:
+        self.events.revoked(partitions)
         return []
 
-    def lose(self, *partitions: int) -> list[Message]:
-        self.callbacks["on_lost"](self, places(*partitions))
+    def lose(self, *partitions: int) -> list[Step]:
+        self.events.lost(partitions)
         return []
 
-    def consume(self, count: int, wait_s: float) -> list[Message]:
-        if not self.steps:
-            return []
-        step = self.steps.pop(0)
-        messages = step() if callable(step) else step
-        if len(messages) > count:
-            self.steps.insert(0, messages[count:])
-        return messages[:count]
+    def fetch(self, max_records: int, wait_s: float) -> Fetched:
+        """Take steps until there are enough, all but the first only where something has come."""
+        taken: list[Step] = []
+        while self.steps and len(taken) < max_records:
+            step = self.steps.pop(0)
+            found = step() if callable(step) else step
+            room = max_records - len(taken)
+            if found[room:]:
+                self.steps.insert(0, found[room:])
+            taken += found[:room]
+            if not taken:
+                break
+        rows: dict[int, list[int]] = {}
+        for one in taken:
+            if not isinstance(one, ClientError):
+                rows.setdefault(one[0], []).append(one[1])
+        batches = [batch_of(partition, offsets) for partition, offsets in rows.items()]
+        return Fetched(batches, {}, [one for one in taken if isinstance(one, ClientError)])
 
-    def incremental_assign(self, wanted: list[TopicPartition]) -> None:
-        assert not {place.partition for place in wanted} & set(self.assigned)
-        self.assigned |= {place.partition: place.offset for place in wanted}
+    def start(self, topic: str, offsets: Mapping[int, int]) -> None:
+        assert not set(offsets) & set(self.assigned)
+        self.assigned |= offsets
 
-    def incremental_unassign(self, unwanted: list[TopicPartition]) -> None:
-        for place in unwanted:
-            del self.assigned[place.partition]
+    def stop(self, topic: str, partitions: Iterable[int]) -> None:
+        for partition in partitions:
+            del self.assigned[partition]
 
-    def committed(self, wanted: list[TopicPartition], timeout_s: float) -> list[TopicPartition]:
-        self.asked.append("committed")
+    def committed(
+        self, topic: str, partitions: Iterable[int], timeout_s: float
+    ) -> dict[int, Position | None]:
+        self._ask("committed")
+        return {partition: self.positions.get(partition) for partition in partitions}
+
+    def bounds(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
+        return self.starts.get(partition, 0), 1000
+
+    def ask_for_leaders(self, topic: str, timeout_s: float) -> None:
+        self._ask("topics")
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
         if self.unavailable:
-            raise KafkaException(self.unavailable)
-        known = [place.partition for place in wanted if place.partition in self.positions]
-        unknown = [
-            TopicPartition("t", place.partition, -1001)
-            for place in wanted
-            if place.partition not in known
-        ]
-        return unknown + [
-            TopicPartition("t", p, self.positions[p].offset, self.positions[p].metadata)
-            for p in known
-        ]
+            raise self.unavailable
 
-    def get_watermark_offsets(self, place: TopicPartition, timeout_s: float) -> tuple[int, int]:
-        return self.starts.get(place.partition, 0), 1000
+    def pause(self, topic: str, partitions: Iterable[int]) -> None:
+        self.paused |= set(partitions)
 
-    def list_topics(self, topic: str, timeout: float) -> None:
-        self.asked.append("topics")
-        if self.unavailable:
-            raise KafkaException(self.unavailable)
-
-    def pause(self, wanted: list[TopicPartition]) -> None:
-        self.paused |= {place.partition for place in wanted}
-
-    def resume(self, wanted: list[TopicPartition]) -> None:
-        self.paused -= {place.partition for place in wanted}
+    def resume(self, topic: str, partitions: Iterable[int]) -> None:
+        self.paused -= set(partitions)
 
     def close(self) -> None:
         self.closed += 1
         if self.assigned:
             self.revoke(*self.assigned)
+
+
+class ScriptedEngine:
+    """Makes such consumers, and an admin client of a group that has all partitions but some."""
+
+    def __init__(self) -> None:
+        self.clients: list[ScriptedConsumer] = []
+        self.unowned: set[int] = set()
+        self.answers = True
+
+    def consumer(
+        self, config: Mapping[str, str], on_error: Callable[[ClientError], None]
+    ) -> ScriptedConsumer:
+        self.clients.append(ScriptedConsumer(config, on_error))
+        return self.clients[-1]
+
+    def admin(self, config: Mapping[str, str]) -> ScriptedEngine:
+        return self
+
+    def cluster(self, topic: str | None, timeout_s: float) -> Cluster:
+        return Cluster("c", {"t": Topic(3, True, None)})
+
+    def group(self, group: str, timeout_s: float) -> Group:
+        if not self.answers:
+            raise TIMED_OUT
+        return Group(1, True, {"t": {0, 1, 2} - self.unowned})
 
 
 class Listener:
@@ -151,23 +196,16 @@ class Stage:
     """A source on a scripted client, with a clock that the test moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, instance_id: str | None = None) -> None:
-        self.clients: list[ScriptedConsumer] = []
+        self.engine = ScriptedEngine()
+        self.clients = self.engine.clients
         self.now_s = 100.0
-
-        def make(kind: type, config: dict[str, Any]) -> Any:
-            if kind is AdminClient:
-                return None
-            self.clients.append(ScriptedConsumer(config))
-            return self.clients[-1]
-
-        self.unowned: set[int] = set()
         self.slept_s: list[float] = []
-        monkeypatch.setattr("shared.kafka.source.open_client", make)
-        monkeypatch.setattr("shared.kafka.source.unowned", lambda *_: self.unowned)
         monkeypatch.setattr("shared.kafka.source.time.sleep", self.slept_s.append)
         monkeypatch.setattr("shared.kafka.source.time.monotonic", self._tick)
         self.listener = Listener()
-        self.source = GroupSource(Settings(), "g", "t", instance_id=instance_id)
+        self.source = GroupSource(
+            Settings(), "g", "t", instance_id=instance_id, engine=cast("Any", self.engine)
+        )
         self.source.subscribe(self.listener)
 
     def _tick(self) -> float:
@@ -227,7 +265,7 @@ def test_an_answer_for_other_partitions_is_a_bug(stage: Stage) -> None:
 def test_records_of_a_partition_that_goes_in_the_same_call_are_dropped(stage: Stage) -> None:
     stage.own(0, 1)
 
-    def revoke_in_the_middle() -> list[Message]:
+    def revoke_in_the_middle() -> list[Step]:
         stage.client.revoke(1)
         return [record(1, 1), record(0, 1), record(1, 2)]
 
@@ -241,7 +279,7 @@ def test_a_partition_that_goes_and_comes_back_starts_at_its_committed_position(
 ) -> None:
     stage.own(0)
 
-    def go_and_come() -> list[Message]:
+    def go_and_come() -> list[Step]:
         stage.client.revoke(0)
         stage.client.positions = {0: Position(5)}
         stage.client.assign(0)
@@ -266,7 +304,7 @@ def test_what_a_listener_raises_comes_out_and_other_records_wait(stage: Stage, h
 
 def test_a_takeover_that_fails_is_tried_again_and_the_others_go_on(stage: Stage) -> None:
     stage.own(0)
-    stage.client.unavailable = KafkaError(KafkaError._TIMED_OUT, "no coordinator")
+    stage.client.unavailable = TIMED_OUT
     assert stage.poll([record(0, 0)], lambda: stage.client.assign(1)) == [(0, [0])]
     with pytest.raises(TransportError, match="no coordinator") as refusal:
         stage.poll()
@@ -281,7 +319,7 @@ def test_a_takeover_that_fails_is_tried_again_and_the_others_go_on(stage: Stage)
 
 
 def test_a_partition_that_goes_before_it_was_taken_over_is_not_spoken_of(stage: Stage) -> None:
-    stage.client.unavailable = KafkaError(KafkaError._TIMED_OUT, "no coordinator")
+    stage.client.unavailable = TIMED_OUT
     with pytest.raises(TransportError):
         stage.own(0, 1)
     with pytest.raises(TransportError):
@@ -295,7 +333,7 @@ def test_a_partition_that_goes_before_it_was_taken_over_is_not_spoken_of(stage: 
 
 def test_a_partition_that_goes_during_a_rewind_is_spoken_of(stage: Stage) -> None:
     stage.own(0, 1)
-    stage.client.unavailable = KafkaError(KafkaError._TIMED_OUT, "no coordinator")
+    stage.client.unavailable = TIMED_OUT
     with pytest.raises(TransportError):
         stage.source.rewind()
     assert stage.client.assigned == {}
@@ -360,26 +398,61 @@ def test_a_seek_drops_what_is_held_of_that_partition(stage: Stage) -> None:
 def test_an_error_between_records_loses_none_of_them(stage: Stage) -> None:
     stage.own(0)
     with pytest.raises(TransportError, match=r"reading t\[0\] of localhost:9092: because"):
-        stage.poll([record(0, 0)], [trouble(KafkaError._FAIL), record(0, 1)])
+        stage.poll([record(0, 0)], [trouble(Code.LOCAL_FAIL), record(0, 1)])
     assert stage.poll() == [(0, [0, 1])]
     for code, kind in (
-        (KafkaError._AUTO_OFFSET_RESET, HistoryGone),
-        (KafkaError.UNKNOWN_TOPIC_OR_PART, TopicMismatch),
+        (Code.LOCAL_AUTO_OFFSET_RESET, HistoryGone),
+        (Code.UNKNOWN_TOPIC_OR_PART, TopicMismatch),
     ):
         with pytest.raises(kind):
             stage.poll([trouble(code)])
-    assert stage.poll([trouble(KafkaError._PARTITION_EOF)]) == []
+
+
+def test_long_silence_without_a_complaint_is_an_outage_when_nobody_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A broker that is stopped, not killed, leaves its connections open: nobody complains."""
+    stage = Stage(monkeypatch)
+    stage.own(0)
+    stage.client.unavailable = ClientError(Code.LOCAL_TRANSPORT, "gone")
+    stage.now_s += 2.0
+    assert stage.poll() == []
+    stage.now_s += 1.5
+    with pytest.raises(TransportError, match=r"reading t of localhost:9092: "):
+        stage.poll()
+    assert stage.poll() == []
+    stage.now_s += 1.0
+    with pytest.raises(TransportError):
+        stage.poll()
+    stage.client.unavailable = None
+    stage.now_s += 1.0
+    asked = stage.client.asked.count("topics")
+    assert stage.poll() == []
+    stage.now_s += 2.0
+    assert stage.poll() == []
+    assert stage.client.asked.count("topics") == asked + 1
+
+
+def test_a_member_without_partitions_asks_whether_anybody_answers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = Stage(monkeypatch)
+    assert stage.poll() == []
+    stage.client.unavailable = ClientError(Code.LOCAL_TRANSPORT, "gone")
+    stage.now_s += 1.0
+    with pytest.raises(TransportError, match=r"reading t of localhost:9092: "):
+        stage.poll()
 
 
 def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: Stage) -> None:
     stage.own(0)
-    stage.client.error_cb(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    stage.client.complain(ClientError(Code.LOCAL_ALL_BROKERS_DOWN, "1/1 brokers are down"))
     assert stage.poll() == []
-    stage.client.unavailable = KafkaError(KafkaError._TRANSPORT)
+    stage.client.unavailable = ClientError(Code.LOCAL_TRANSPORT, "gone")
     stage.now_s += 2.0
     assert stage.poll() == []
     assert stage.client.asked == ["committed", "topics"], "asked again without a new complaint"
-    stage.client.error_cb(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+    stage.client.complain(ClientError(Code.LOCAL_ALL_BROKERS_DOWN, "1/1 brokers are down"))
     stage.now_s += 2.0
     with pytest.raises(
         TransportError, match="reading t of localhost:9092: 1/1 brokers are down"
@@ -390,12 +463,8 @@ def test_silence_after_a_complaint_is_an_outage_only_when_nobody_answers(stage: 
     assert stage.poll([record(0, 0)]) == [(0, [0])]
 
 
-def twin() -> Message:
-    return trouble(
-        KafkaError._FATAL,
-        f"Fatal error: {KafkaError(KafkaError.FENCED_INSTANCE_ID).str()}",
-        fatal=True,
-    )
+def twin() -> ClientError:
+    return ClientError(Code.FENCED_INSTANCE_ID, "a second one", Flags.FATAL)
 
 
 def test_a_twin_ends_this_member(stage: Stage) -> None:
@@ -423,7 +492,7 @@ def test_a_member_whose_broker_went_may_have_fenced_itself_before_it_lost_anythi
     stage: Stage,
 ) -> None:
     stage.own(0)
-    stage.client.error_cb(KafkaError(KafkaError._TRANSPORT))
+    stage.client.complain(ClientError(Code.LOCAL_TRANSPORT, "gone"))
     assert stage.poll([twin()]) == []
     assert stage.listener.told[-1] == ("lost", [0])
     stage.own(0)
@@ -434,7 +503,7 @@ def test_a_member_whose_broker_went_may_have_fenced_itself_before_it_lost_anythi
 def test_each_outage_explains_one_fencing(stage: Stage) -> None:
     for joined in range(1, 4):
         stage.own(0)
-        stage.client.error_cb(KafkaError(KafkaError._TRANSPORT))
+        stage.client.complain(ClientError(Code.LOCAL_TRANSPORT, "gone"))
         assert stage.poll([twin()]) == []
         assert len(stage.clients) == joined + 1
     with pytest.raises(ProducerFenced):
@@ -456,14 +525,14 @@ def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(
 ) -> None:
     stage = Stage(monkeypatch, instance_id)
     stage.own()
-    stage.unowned = {2}
+    stage.engine.unowned = {2}
     stage.poll()
     assert len(stage.clients) == 1
     stage.now_s += 9.0
     stage.poll()
     assert (len(stage.clients), stage.clients[0].closed, stage.slept_s) == (2, 1, [silent_s])
     stage.own(0, 1, 2)
-    stage.unowned = set()
+    stage.engine.unowned = set()
     stage.now_s += 60.0
     assert stage.poll([record(2, 0)]) == [(2, [0])]
     assert len(stage.clients) == 2
@@ -471,7 +540,7 @@ def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(
 
 def test_a_member_with_partitions_leaves_that_to_one_without_for_a_while(stage: Stage) -> None:
     stage.own(0, 1)
-    stage.unowned = {2}
+    stage.engine.unowned = {2}
     stage.now_s += 9.0
     stage.poll()
     assert (len(stage.clients), stage.listener.told) == (1, [("assigned", [0, 1])])
@@ -482,6 +551,14 @@ def test_a_member_with_partitions_leaves_that_to_one_without_for_a_while(stage: 
 
 def test_nothing_is_done_where_every_partition_has_an_owner(stage: Stage) -> None:
     stage.own(0)
+    stage.now_s += 600.0
+    stage.poll()
+    assert len(stage.clients) == 1
+
+
+def test_nothing_is_done_where_nobody_tells_who_has_what(stage: Stage) -> None:
+    stage.own(0)
+    stage.engine.unowned, stage.engine.answers = {2}, False
     stage.now_s += 600.0
     stage.poll()
     assert len(stage.clients) == 1

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.batch import Blob
-from shared.encode.avro_columns import event_id
+from shared.identity import event_id
 from shared.kernels.hashing import murmur2, murmur2_partitions, murmur3_128
 from tests.reference import hashing as reference
 

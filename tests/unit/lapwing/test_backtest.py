@@ -7,88 +7,39 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-from datetime import UTC, datetime
-from html.parser import HTMLParser
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
-from lapwing.app import app
 from lapwing.backtest.command import BacktestOptions, backtest, merged
 from lapwing.backtest.feeds import InputOptions, open_feed
 from lapwing.backtest.files import check_folder
 from producer.catalogue import load_catalogue, read_folder
 from producer.records import RecordMaker, event_schema
 from producer.replay import merge
+from shared import artifacts
 from shared.batch import Batch
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.decoder import AvroDecoder
 from shared.errors import ConfigError, DataError
+from shared.events import Detector
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
 from shared.settings import DetectionSettings, load_settings
-
-START_MS = 1_700_000_100_000 - 1_700_000_100_000 % 1_800_000
-STEP_MS = 1_800_000
-ROWS, SPIKE = 160, 120
-
-
-def text_of(time_ms):
-    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def wave(n=ROWS, spike=SPIKE, phase=0.0):
-    """A calm curve whose every value is its own, and one value far outside."""
-    row = np.arange(n)
-    values = 10 + np.sin(row / 7 + phase) + 0.3 * np.sin(row * 2.399963)
-    values[spike] = 90
-    return values
-
-
-def write_series(folder, name, values):
-    rows = "".join(
-        f"{text_of(START_MS + row * STEP_MS)},{value:.6f}\n" for row, value in enumerate(values)
-    )
-    path = folder / f"{name}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("timestamp,value\n" + rows)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("series")
-    write_series(folder, "web/a_cpu_utilization", wave())
-    write_series(folder, "web/b_cpu_utilization", wave(spike=140, phase=2.0))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def labels(tmp_path_factory):
-    path = tmp_path_factory.mktemp("labels") / "labels.json"
-    near = [text_of(START_MS + (SPIKE - 5) * STEP_MS), text_of(START_MS + (SPIKE + 5) * STEP_MS)]
-    quiet = [text_of(START_MS + 100 * STEP_MS), text_of(START_MS + 105 * STEP_MS)]
-    early = [text_of(START_MS), text_of(START_MS + 3 * STEP_MS)]
-    path.write_text(
-        json.dumps({"web/a_cpu_utilization.csv": [near, quiet, early], "elsewhere/c.csv": [near]})
-    )
-    return path
-
-
-def load(flags):
-    return load_settings(merged({"detection": {"warmup_days": 0.2}}, flags), environ={})
-
-
-def run(capsys=None, **options):
-    out = io.StringIO()
-    summary = backtest(load, BacktestOptions(**options), out)
-    return summary, out.getvalue()
-
-
-def of(folder, **more):
-    return InputOptions(data=folder, **more)
-
+from tests.support.backtests import (
+    ROWS,
+    SPIKE,
+    START_MS,
+    STEP_MS,
+    load,
+    of,
+    outline,
+    run,
+    text_of,
+    wave,
+)
+from tests.support.models import trained
 
 # -- the way of a record ---------------------------------------------------------------------------
 
@@ -107,11 +58,9 @@ def test_every_record_goes_through_its_avro_bytes_and_the_live_code(folder):
         np.arange(len(stream)),
         np.zeros(len(stream), np.int64),
     )
-    plans = {1: compile_plan(event_schema(stream.metrics), settings.input)}
-    scorer = Scorer(
-        PartitionState(0), Rules(settings.input, Configuration.from_settings(settings), 100)
-    )
-    wanted = [one for one in scorer.process(batch, plans).anomalies if one.is_anomaly]
+    decoder = AvroDecoder.of_schemas({1: event_schema(stream.metrics)}, settings.input)
+    scorer = Scorer(PartitionState(0), Rules(Configuration.from_settings(settings), 100))
+    wanted = [one for one in scorer.process(batch, decoder).anomalies if one.is_anomaly]
     summary, _ = run(input=of(folder))
     found = summary["first"]["top_alarms"]
     assert len(wanted) == summary["first"]["alarms"]["count"] > 0
@@ -146,8 +95,7 @@ def test_entities_and_metrics_are_named_as_the_producer_names_them(folder):
 def test_partitions_are_the_partitioners(folder):
     def partitions(count):
         return {
-            batch.partition
-            for batch, _ in open_feed(load({}), of(folder, partitions=count)).batches()
+            batch.partition for batch in open_feed(load({}), of(folder, partitions=count)).batches()
         }
 
     assert partitions(1) == {0}
@@ -251,6 +199,24 @@ def test_a_model_is_fitted_and_what_it_learnt_from_is_not_counted(folder, detect
     assert any("only what came after is counted" in note for note in summary["notes"])
 
 
+def test_a_published_model_says_what_it_has_seen_and_measured(folder, tmp_path):
+    given = trained(Detector.ONE_CLASS_SVM)
+    found = []
+    for model in (
+        replace(given.model, version="2100-01-01T00:00:00Z"),
+        replace(given.model, version="2000-01-01T00:00:00Z", metrics=("rpm", "network")),
+    ):
+        artifacts.publish(tmp_path, model, {"input": {"topic": "elsewhere"}}, given.canary)
+        options = BacktestOptions(of(folder), compared="model=CURRENT")
+        summary = backtest(
+            lambda flags: load(merged({"models_dir": tmp_path}, flags)), options, io.StringIO()
+        )
+        found.append([note for note in summary["notes"] if note.startswith("model ")])
+    ((trained_later,), (of_others,)) = found
+    assert f"{2 * ROWS:,} of the {2 * ROWS:,} records judged are not later" in trained_later
+    assert "none of its metrics (rpm, network) is in the input, which has cpu" in of_others
+
+
 def test_too_little_to_train_on_is_said(folder):
     with pytest.raises(
         DataError, match=r"--train: .* training rows, 500 are needed \(train\.min_rows\)"
@@ -287,47 +253,6 @@ def test_impossible_wishes_are_refused(folder, options, said):
 
 
 # -- what is written -------------------------------------------------------------------------------
-
-
-class Outline(HTMLParser):
-    """Tags that are open, and what is loaded from elsewhere."""
-
-    VOID = ("meta",)
-
-    def __init__(self):
-        super().__init__()
-        self.open, self.loaded, self.ids, self.links, self.text = [], [], set(), set(), []
-
-    def handle_starttag(self, tag, attributes):
-        given = dict(attributes)
-        self.loaded += [given[name] for name in ("src", "xlink:href") if name in given]
-        if tag == "link":
-            self.loaded.append(given)
-        if "id" in given:
-            assert given["id"] not in self.ids
-            self.ids.add(given["id"])
-        if given.get("href", "").startswith("#"):
-            self.links.add(given["href"][1:])
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.handle_starttag(tag, attributes)
-        self.open.pop()
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text.append(data)
-
-
-def outline(path):
-    found = Outline()
-    found.feed(path.read_text("utf-8"))
-    found.close()
-    assert found.open == []
-    return found
 
 
 def test_files(folder, labels, tmp_path):
@@ -400,138 +325,3 @@ def test_a_folder_of_other_things_is_left_alone(tmp_path, folder):
         run(input=of(folder), out=tmp_path)
     with pytest.raises(ConfigError, match="that is a file"):
         check_folder(tmp_path / "thesis.txt")
-
-
-# -- the command -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def _own_environment():
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.mark.usefixtures("_own_environment")
-def test_the_command(folder, labels):
-    command = [
-        "--set",
-        "detection.warmup_days=0.2",
-        "backtest",
-        "--data",
-        str(folder),
-        "--labels",
-        str(labels),
-        "--json",
-    ]
-    done = CliRunner().invoke(app, [*command, "--threshold", "2"])
-    assert (done.exit_code, done.exception) == (0, None)
-    summary = json.loads(done.stdout)
-    assert summary["configuration"]["detection"]["threshold"] == 2
-    assert "records judged in" in done.stderr
-
-
-@pytest.mark.usefixtures("_own_environment")
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ((), "one of --data, --topic-range, --fleet says what to run; given: none"),
-        (("--data", "x", "--fleet", "1"), "given: --data, --fleet"),
-        (("--data", "/nowhere"), "/nowhere: no such file or folder"),
-        (
-            ("--data", "FOLDER", "--labels", "/nowhere.json"),
-            "--labels /nowhere.json: it cannot be read",
-        ),
-        (("--topic-range", "5"), "--topic-range 5: --topic-range FROM..TO"),
-        (
-            ("--data", "FOLDER", "--entity", "nope"),
-            "--entity nope: there is no such column; it has timestamp, value",
-        ),
-        (
-            ("--data", "FOLDER", "--time", "nope"),
-            "--time nope: there is no such column; it has timestamp, value",
-        ),
-        (("--data", "FOLDER", "--time-format", "nope"), "--time-format nope: one of iso, s, ms"),
-        (
-            ("--data", "FOLDER", "--time-format", "ms"),
-            "of the form epoch milliseconds, which --time-format asks for",
-        ),
-        (
-            ("--fleet", "2", "--time", "t"),
-            "--time is about columns of files; --data names the files",
-        ),
-    ],
-)
-def test_what_the_command_refuses(arguments, said, folder):
-    done = CliRunner().invoke(
-        app, ["backtest", *(str(folder) if a == "FOLDER" else a for a in arguments)]
-    )
-    assert isinstance(done.exception, ConfigError | DataError)
-    assert done.exception.exit_code == 2
-    assert said in str(done.exception)
-
-
-def write_devices(folder, form="%Y%m%d%H%M"):
-    """Two devices in one file, times as digits, and a second column of times."""
-    rows = [(START_MS + row * STEP_MS, device) for row in range(ROWS) for device in (1, 2)]
-    values = {device: wave(phase=device) for device in (1, 2)}
-    lines = [
-        f"{datetime.fromtimestamp(ms / 1000, UTC):{form}},{device},{ms + 250},{values[device][(ms - START_MS) // STEP_MS]:.6f}"
-        for ms, device in rows
-    ]
-    (folder / "devices.csv").write_text("timestamp,device_id,ingested_at,cpu\n" + "\n".join(lines))
-
-
-@pytest.mark.usefixtures("_own_environment")
-def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
-    write_devices(tmp_path)
-    command = [
-        "--set",
-        "detection.warmup_days=0.2",
-        "backtest",
-        "--data",
-        str(tmp_path),
-        "--json",
-    ]
-    found = []
-    for asked in (
-        [],
-        ["--entity", "device_id", "--time", "timestamp", "--time-format", "YYYYMMDDHHMM"],
-    ):
-        done = CliRunner().invoke(app, [*command, *asked])
-        assert (done.exit_code, done.exception) == (0, None)
-        found.append(json.loads(done.stdout))
-    first = found[0]["first"]
-    assert {one["entity"] for one in first["per_entity"]} == {"1", "2"}
-    assert set(first["alarms"]["by_metric"]) == {"cpu"}
-    assert (first["records"], first["first_event"]) == (2 * ROWS, text_of(START_MS)[:-3])
-    assert [note.split(" is ")[0] for note in found[0]["notes"]] == [
-        "devices.csv: the times of column timestamp are read as YYYYMMDDHHMM, UTC",
-        "devices.csv: column device_id (2 distinct whole numbers)",
-        "devices.csv: column ingested_at",
-    ]
-    assert found[1]["first"] == first
-
-
-def test_files_whose_times_nobody_takes_are_an_error_not_nothing(tmp_path):
-    (tmp_path / "a.csv").write_text(
-        "timestamp,value\n" + "".join(f"{100_000_000 + 300 * row},1\n" for row in range(9))
-    )
-    with pytest.raises(
-        DataError,
-        match="none of its 9 records can be judged: 9 because the event time lies outside input",
-    ):
-        run(input=of(tmp_path))
-
-
-def test_a_bad_row_is_named_or_left_out(tmp_path):
-    write_series(tmp_path, "a", wave(40, 30))
-    text = (tmp_path / "a.csv").read_text().splitlines()
-    text[7] = "yesterday,1"
-    (tmp_path / "a.csv").write_text("\n".join(text))
-    with pytest.raises(DataError, match=r"a\.csv, line 8: .*'yesterday'"):
-        run(input=of(tmp_path))
-    summary, _ = run(input=of(tmp_path, skip_bad=True))
-    assert summary["first"]["records"] == 39
-    assert "bad rows of a that were left out: 1" in summary["notes"]

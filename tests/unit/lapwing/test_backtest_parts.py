@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.backtest.command import parse_changes, progress
+from lapwing.backtest.command import in_several_partitions, parse_changes, progress
 from lapwing.backtest.feeds import (
     Feed,
     InputOptions,
@@ -29,7 +29,7 @@ from lapwing.backtest.run import Judge, Judged, Series, run
 from lapwing.backtest.text import to_text
 from producer.records import event_schema
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_flat
 from shared.errors import ArtifactMissing, ConfigError, HistoryGone
 from shared.events import Anomaly, ClosedBecause, Detector, Kind, Phase, State
@@ -59,7 +59,7 @@ def series(entity="a", n=100, alarms=(), ready_from=0, step_ms=STEP_MS, **more):
     cells = np.arange(n, dtype=float)[:, None]
     fields = {
         "entity": entity, "partition": 0, "metrics": ("cpu",), "time_ms": START_MS + np.arange(n) * step_ms,
-        "severity": np.where(marked, 0.6, 0.1), "alarm": marked, "cold": np.zeros(n, bool),
+        "severity": np.where(marked, 0.6, 0.1), "is_anomaly": marked, "cold_start": np.zeros(n, bool),
         "state": np.where(np.arange(n) < ready_from, State.WARMING, State.READY).astype(np.uint8), "counted": np.ones(n, bool),
         "in_episode": np.zeros(n, bool), "values": cells, "expected": cells, "lower": cells - 1, "upper": cells + 1,
     }  # fmt: skip
@@ -234,6 +234,21 @@ def test_no_alarm_is_lost_or_counted_twice(left, right, tolerance):
     assert all(abs(a.event_time - b.event_time) <= tolerance * STEP_MS for a, b in change.kept)
 
 
+def test_an_entity_in_several_partitions_is_told_apart():
+    said_by = judged(series("a", 30), series("a", 30, partition=2), series("b", 30))
+    (note,) = in_several_partitions(said_by)
+    assert note.startswith("1 of 2 entities lie in several partitions, e.g. 'a' in 2 of them: ")
+    entities = count(said_by, None, {})
+    said = figures(said_by, entities)
+    text = to_text({"source": "t", "notes": [note], "first": said, "compare": None})
+    rows = [line.split() for line in text.splitlines() if line.split()[:1] in (["a"], ["entity"])]
+    assert [row[:2] for row in rows] == [["entity", "partition"], ["a", "0"], ["a", "2"]]
+    alone = judged(series("a", 30), series("b", 30))
+    assert in_several_partitions(alone) == []
+    said = figures(alone, count(alone, None, {}))
+    assert "partition" not in to_text({"source": "t", "notes": [], "first": said, "compare": None})
+
+
 def test_text_of_nothing_but_rejects():
     said_by = replace(judged(), rejected={"not_avro": 3})
     said = figures(said_by, [])
@@ -242,6 +257,11 @@ def test_text_of_nothing_but_rejects():
 
 
 # -- what is run -----------------------------------------------------------------------------------
+
+
+DECODER = AvroDecoder.of_schemas(
+    {1: event_schema(("cpu",)), 2: event_schema(("net",))}, SETTINGS.input
+)
 
 
 def records(metrics, rows, partition=0, first=0, schema_id=1):
@@ -253,8 +273,7 @@ def records(metrics, rows, partition=0, first=0, schema_id=1):
     data = encode_flat(schema_id, names, index, times, values)
     offsets = np.arange(first, first + len(rows))
     keys = Blob.join([row[0].encode() for row in rows])
-    plans = {schema_id: compile_plan(event_schema(metrics), SETTINGS.input)}
-    return Batch("in", partition, data, keys, offsets, np.zeros(len(rows), np.int64)), plans
+    return Batch("in", partition, data, keys, offsets, np.zeros(len(rows), np.int64))
 
 
 def test_metrics_that_come_later_and_several_partitions():
@@ -263,9 +282,9 @@ def test_metrics_that_come_later_and_several_partitions():
         records(("cpu",), [("a", 0, 7)], partition=1),
         records(("net",), [("b", 5, 9), ("a", 5, np.nan)], first=2, schema_id=2),
     ]
-    feed = Feed("f", 5, lambda: iter(batches))
+    feed = Feed("f", 5, DECODER, lambda: iter(batches))
     told = []
-    (found,) = run(feed, [judged().judge], SETTINGS.input, 100, lambda *said: told.append(said))
+    (found,) = run(feed, [judged().judge], 100, lambda *said: told.append(said))
     assert [one.key for one in found.series] == [("a", 0), ("a", 1), ("b", 0)]
     assert [one.metrics for one in found.series] == [("cpu",), ("cpu",), ("cpu", "net")]
     np.testing.assert_array_equal(found.series[2].values, [[2, np.nan], [np.nan, 9]])
@@ -273,7 +292,7 @@ def test_metrics_that_come_later_and_several_partitions():
 
 
 def test_what_cannot_be_read_is_counted():
-    batch, plans = records(("cpu",), [("a", 0, 1)])
+    batch = records(("cpu",), [("a", 0, 1)])
     broken = Batch(
         "in",
         0,
@@ -282,9 +301,7 @@ def test_what_cannot_be_read_is_counted():
         np.arange(2),
         np.zeros(2, np.int64),
     )
-    (found,) = run(
-        Feed("f", 2, lambda: iter([(broken, plans)])), [judged().judge], SETTINGS.input, 100
-    )
+    (found,) = run(Feed("f", 2, DECODER, lambda: iter([broken])), [judged().judge], 100)
     assert found.rejected == {"not_avro": 1}
     assert found.rows == 1
 
@@ -292,7 +309,7 @@ def test_what_cannot_be_read_is_counted():
 def test_labels_of_a_joined_file_move_to_the_hosts_times():
     rows = np.arange(4)
     part = Joined("host", "net", "file", rows * 10, 1000 + rows * 7)
-    feed = Feed("f", 4, lambda: iter(()), joined=(part,))
+    feed = Feed("f", 4, DECODER, lambda: iter(()), joined=(part,))
     found = feed.windows(
         {"cat/file.csv": [Window(10, 25, "w 1")], "host": [Window(1, 2)], "x": [Window(0, 1)]},
         ["host", "other"],
@@ -351,38 +368,26 @@ def test_what_is_no_range_is_refused_with_what_is_allowed(text):
 
 
 def test_records_are_chosen_by_event_time():
-    batch, plans = records(("cpu",), [("a", 0, 1), ("b", 5, 2), ("a", 3, 3), ("a", 9, 4)], first=10)
+    batch = records(("cpu",), [("a", 0, 1), ("b", 5, 2), ("a", 3, 3), ("a", 9, 4)], first=10)
     batch = replace(batch, headers={1: [("h", b"x")]})
-    kept = within(
-        batch, plans, SETTINGS, TopicRange(True, START_MS + 3 * 60_000, START_MS + 9 * 60_000)
-    )
+    wanted = TopicRange(True, START_MS + 3 * 60_000, START_MS + 9 * 60_000)
+    kept = within(batch, DECODER, wanted)
     assert kept.offsets.tolist() == [11, 12]
     assert [kept.keys[0], kept.keys[1]] == [b"b", b"a"]
     assert kept.headers == {0: [("h", b"x")]}
     assert kept.values[1] == batch.values[2]
-    assert within(batch, plans, SETTINGS, TopicRange(True, None, None)) is batch
+    assert within(batch, DECODER, TopicRange(True, None, None)) is batch
 
 
 class Doors:
     """Admin, reader and registry of one topic with two partitions."""
 
     def __init__(self, monkeypatch, low, high):
-        self.low, self.high, self.asked = low, high, []
-        batch, self.plan = records(("cpu",), [("a", 0, 1), ("a", 5, 2)])
-        self.batch = batch
-        monkeypatch.setattr("shared.kafka.Admin", lambda settings: self)
+        self.asked = []
+        self.batch = records(("cpu",), [("a", 0, 1), ("a", 5, 2)])
+        monkeypatch.setattr("shared.kafka.topic_bounds", lambda settings, topic: (low, high))
         monkeypatch.setattr("shared.kafka.Reader", lambda settings, max_records: self)
-        schemas = SimpleNamespace(plans=lambda ids: {i: self.plan[i] for i in ids})
-        monkeypatch.setattr("consumer_training.topic.writer_schemas", lambda settings: schemas)
-
-    def start_offsets(self, topic):
-        return dict(self.low)
-
-    def end_offsets(self, topic):
-        return dict(self.high)
-
-    def close(self):
-        pass
+        monkeypatch.setattr("consumer_training.topic.input_decoder", lambda settings: DECODER)
 
     def read(self, topic, start, stop):
         self.asked.append((topic, start, stop))
@@ -392,7 +397,7 @@ class Doors:
 def test_a_range_of_offsets_is_read_from_every_partition(monkeypatch):
     doors = Doors(monkeypatch, {0: 10, 1: 0}, {0: 100, 1: 30})
     feed = open_feed(SETTINGS, InputOptions(topic_range="5..50"))
-    assert [batch for batch, _ in feed.batches()] == [doors.batch]
+    assert list(feed.batches()) == [doors.batch]
     assert doors.asked == [("metrics.cloudwatch.raw", {0: 10, 1: 5}, {0: 50, 1: 30})]
     assert feed.rows == 65
     assert feed.notes == ("metrics.cloudwatch.raw[0] begins at offset 10; what was before is gone",)
@@ -404,7 +409,7 @@ def test_a_range_of_offsets_is_read_from_every_partition(monkeypatch):
 def test_a_range_of_times_reads_all_and_keeps_what_lies_in_it(monkeypatch):
     doors = Doors(monkeypatch, {0: 0, 1: 0}, {0: 2, 1: 0})
     feed = open_feed(SETTINGS, InputOptions(topic_range="2023-11-14T22:17..2023-11-15"))
-    assert [batch.offsets.tolist() for batch, _ in feed.batches()] == [[1]]
+    assert [batch.offsets.tolist() for batch in feed.batches()] == [[1]]
     assert doors.asked == [("metrics.cloudwatch.raw", {0: 0, 1: 0}, {0: 2, 1: 0})]
 
 

@@ -15,7 +15,6 @@ from lapwing.backtest.feeds import InputOptions
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
 from producer.catalogue import load_catalogue, read_folder
-from producer.files.times import format_time
 from producer.records import RecordMaker, event_schema
 from producer.replay import merge
 from shared.batch import Blob, Outgoing
@@ -23,6 +22,7 @@ from shared.errors import DataError
 from shared.kafka import Publisher
 from shared.registry import Registry
 from shared.settings import load_settings
+from shared.wording import second
 
 PARTITIONS = 3
 START_MS, STEP_MS, ROWS = 1_699_999_800_000, 1_800_000, 120
@@ -36,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         values = 10 + np.sin(row / 7 + number) + 0.3 * np.sin(row * 2.399963)
         values[80 + 10 * number] = 90
         lines = [
-            f"{format_time(START_MS + place * STEP_MS)},{value:.6f}"
+            f"{second(START_MS + place * STEP_MS)},{value:.6f}"
             for place, value in enumerate(values)
         ]
         (folder / f"{name}_cpu_utilization.csv").write_text(
@@ -99,7 +99,7 @@ def test_a_topic_says_what_its_files_say(flags: dict[str, Any], folder: Path) ->
 
 
 def test_a_range_of_times_takes_the_records_in_it(flags: dict[str, Any]) -> None:
-    start, stop = (format_time(START_MS + row * STEP_MS).replace(" ", "T") for row in (10, 70))
+    start, stop = (second(START_MS + row * STEP_MS).replace(" ", "T") for row in (10, 70))
     figures = run(flags, topic_range=f"{start}..{stop}")
     assert (figures["records"], figures["rejected"]) == (3 * 60, {})
     assert figures["first_event"] == start[:16].replace("T", " ")

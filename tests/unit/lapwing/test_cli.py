@@ -9,7 +9,6 @@ import sys
 import threading
 import time
 import tomllib
-import types
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -18,9 +17,8 @@ from typer.testing import CliRunner
 
 import lapwing
 from lapwing import __main__ as entry
-from lapwing.app import app, run, variable
+from lapwing.app import app, run
 from shared.errors import ConfigError, TransportError
-from shared.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
@@ -47,15 +45,6 @@ HEAVY = (
     "pandas",
     "matplotlib",
 )
-
-
-@pytest.fixture(autouse=True)
-def _own_environment(monkeypatch):
-    """Flags become variables of this process: what a test sets is undone."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
 
 
 def lapwing_process(*arguments, **environ):
@@ -151,10 +140,13 @@ def test_the_entry_reads_as_old_python():
 
 def settings_seen(monkeypatch, *arguments):
     seen = []
-    module = types.ModuleType("consumer_prediction.__main__")
-    module.main = lambda argv: seen.append((argv, load_settings())) or 0
-    monkeypatch.setitem(sys.modules, "consumer_prediction.__main__", module)
+    monkeypatch.setattr(
+        "consumer_prediction.__main__.serve",
+        lambda name, overrides, flags, work: seen.append((flags, overrides.load(flags))) or 0,
+    )
+    before = dict(os.environ)
     assert as_user(monkeypatch, *arguments) == 0
+    assert dict(os.environ) == before
     return seen[0]
 
 
@@ -166,7 +158,7 @@ def test_flags_win_over_environment_over_file_over_default(monkeypatch, tmp_path
     monkeypatch.setenv("LAPWING_TRAIN__TREES", "10")
     monkeypatch.setenv("LAPWING_TRAIN__SAMPLES", "20")
     monkeypatch.setenv("SCHEMA_REGISTRY_URL", "http://environment:1")
-    argv, settings = settings_seen(
+    flags, settings = settings_seen(
         monkeypatch,
         "--config",
         str(file),
@@ -183,7 +175,7 @@ def test_flags_win_over_environment_over_file_over_default(monkeypatch, tmp_path
         settings.train.nu,
     ) == (100, 20, 3, 0.02)
     assert settings.registry.url == "http://flag:1"
-    assert argv == []
+    assert flags == {}
 
 
 def test_kafka_settings_pass_through(monkeypatch):
@@ -199,23 +191,42 @@ def test_kafka_settings_pass_through(monkeypatch):
     assert settings.kafka["security.protocol"] == "SASL_SSL"
 
 
-def test_options_of_a_service_are_passed_on(monkeypatch):
-    argv, _ = settings_seen(
-        monkeypatch, "predict", "--slot", "1", "--delivery=at-least-once", "-x", "--help"
+def test_options_of_a_service_win_over_what_stands_before_it(monkeypatch, tmp_path):
+    (tmp_path / "a.toml").write_text("[train]\ntrees = 1\n")
+    (tmp_path / "b.toml").write_text("[train]\ntrees = 2\n")
+    flags, settings = settings_seen(
+        monkeypatch,
+        "--set",
+        "slot=0",
+        "--set",
+        "predict.group=g",
+        "--config",
+        str(tmp_path / "a.toml"),
+        "predict",
+        "--slot",
+        "1",
+        "--delivery=at-least-once",
+        "--config",
+        str(tmp_path / "b.toml"),
     )
-    assert argv == ["--slot", "1", "--delivery=at-least-once", "-x", "--help"]
+    assert flags == {"slot": "1", "predict": {"delivery": "at-least-once"}}
+    assert (settings.slot, settings.predict.group) == ("1", "g")
+    assert settings.predict.delivery == "at-least-once"
+    assert settings.train.trees == 2
 
 
-@pytest.mark.parametrize(
-    ("name", "wanted"),
-    [
-        ("train.trees", "LAPWING_TRAIN__TREES"),
-        ("detector", "LAPWING_DETECTOR"),
-        ("kafka.sasl.mechanism", "LAPWING_KAFKA__SASL_MECHANISM"),
-    ],
-)
-def test_variables_of_settings(name, wanted):
-    assert variable(name) == wanted
+def test_the_demo_passes_overrides_on_to_what_it_starts(monkeypatch, tmp_path):
+    seen = []
+    monkeypatch.setattr(
+        "lapwing.demo.command.run", lambda options, environ, started_s: seen.append(environ) or 0
+    )
+    monkeypatch.setenv("LAPWING_TRAIN__TREES", "10")
+    arguments = ["--config", str(tmp_path), "--set", "train.trees=7", "demo", "--fleet", "3"]
+    assert as_user(monkeypatch, *arguments) == 0
+    (environ,) = seen
+    assert environ["LAPWING_TRAIN__TREES"] == "7"
+    assert environ["LAPWING_CONFIG"] == str(tmp_path)
+    assert environ["PATH"] == os.environ["PATH"]
 
 
 @pytest.mark.parametrize(
@@ -229,7 +240,6 @@ def test_variables_of_settings(name, wanted):
             ("--config", "/nowhere.toml", "topics", "ensure"),
             "settings file /nowhere.toml does not exist",
         ),
-        (("demo", "--speed", "fast"), "--speed fast"),
         (("demo", "--speed", "0"), "--speed 0"),
         (("demo", "--backfill", "1"), "--backfill 1"),
         (("demo", "--predictors", "0"), "--predictors 0"),

@@ -23,6 +23,7 @@ from producer.files.columns import ColumnChoice
 from producer.replay import Stream
 from producer.sources import Source, SourceOptions
 from shared.batch import Batch, Blob, Position
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.dead_letters import dead_letters
 from shared.encode.records import encode_records
 from shared.errors import ConfigError, HistoryGone, LapwingError
@@ -290,7 +291,7 @@ def test_dead_letters_count_as_results(reader):
         bad,
         np.zeros(1, np.int64),
         np.array([Reason.NOT_AVRO], np.uint8),
-        {},
+        AvroDecoder.of_schemas({}, Settings().input),
         "g",
         100,
     )

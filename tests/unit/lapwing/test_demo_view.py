@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -80,7 +81,20 @@ def test_the_frame_is_all_there():
 
 
 def test_rows_limit_the_list():
-    assert text(render(FRAME, rows=2)).count("host-") == 2
+    assert text(render(FRAME, rows=6)).count("host-") == 2
+    assert text(render(FRAME, rows=1)).count("host-") == 1
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 160])
+def test_a_reason_is_shown_to_its_end(width):
+    reason = (
+        "network_in is 14,312,318, 7.0x its usual 2,058,753 for 20:30; so far from the time of day"
+        " never seen in 9 days"
+    )
+    one = replace(FRAME.newest[0], reason=reason, entity="host-016")
+    drawn = text(render(replace(FRAME, newest=(one, one)), 3), width)
+    assert reason in " ".join(drawn.split())
+    assert "…" not in drawn
 
 
 def test_spark_scales_to_the_largest():

@@ -9,9 +9,11 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from lapwing.dlq.record import dump, fit, plain, read_fields
 from lapwing.embedded.broker import EmbeddedBroker
 from lapwing.embedded.registry import serve
 from shared.batch import Batch, Blob, Outgoing
+from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import parse_schema
 from shared.encode.dead_letters import dead_letters
@@ -37,11 +40,12 @@ from shared.events import Reason
 from shared.kafka import Publisher, Reader
 from shared.kernels.hashing import murmur2_partitions
 from shared.registry import Registry
-from shared.settings import Settings, load_settings
+from shared.settings import InputSettings, Settings, load_settings
 from tests.reference.records import METRIC_EVENT, T0, World, encode, event, worlds
 
 EXAMPLES = 20 if config.DISABLE_JIT else 100
 PARTITIONS = 3
+NO_SCHEMA = AvroDecoder.of_schemas({}, InputSettings())
 INPUT, DLQ = "metrics.cloudwatch.raw", "metrics.cloudwatch.raw.dlq"
 LATER = json.dumps(json.loads(METRIC_EVENT) | {"name": "MetricEventLater"})
 
@@ -94,7 +98,13 @@ class Site:
         )
         self.send(
             dead_letters(
-                DLQ, batch, one, np.array([reason], np.uint8), {}, "lapwing-prediction", limit
+                DLQ,
+                batch,
+                one,
+                np.array([reason], np.uint8),
+                NO_SCHEMA,
+                "lapwing-prediction",
+                limit,
             )
         )
         self.killed[owner(key)] += 1
@@ -144,6 +154,20 @@ def test_list_counts_by_reason_and_shows_the_newest(world: Site) -> None:
     (newest,) = [line for line in text.splitlines() if " truncated at " in line]
     assert f"source={INPUT}[{owner(b'web-2')}]@9 key=web-2" in newest
     assert newest.endswith("because the bytes end before the last field")
+
+
+def test_list_says_once_what_many_have_as_their_message(world: Site) -> None:
+    for offset in range(20):
+        world.kill(b"web-1", b"junk", Reason.NOT_AVRO, offset=offset)
+    world.kill(b"web-2", event("web-2")[:-3], Reason.TRUNCATED, offset=9)
+    text = world.dlq("list")
+    assert text.count(Reason.NOT_AVRO.sentence) == 1
+    assert f"\n19 not_avro because {Reason.NOT_AVRO.sentence}" in text
+    assert len([line for line in text.splitlines() if line.startswith("  dlq[")]) == 19
+    for offset in range(1, 20):
+        assert f"source={INPUT}[{owner(b'web-1')}]@{offset} key=web-1 size_bytes=4\n" in text
+    assert len([line for line in text.splitlines() if line.startswith("dlq[")]) == 1
+    assert f"because {Reason.TRUNCATED.sentence}\n" in text
 
 
 def test_list_filters_and_says_of_how_many(world: Site) -> None:
@@ -435,17 +459,59 @@ def test_what_was_cut_is_sent_only_when_corrected(world: Site, tmp_path: Path) -
     assert [one[2] for one in world.input()] == [event("a")]
 
 
-def test_a_record_that_would_change_its_partition_is_refused(world: Site) -> None:
-    wrong = (owner(b"a") + 1) % PARTITIONS
-    place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, partition=wrong)
-    assert f"would go to partition {owner(b'a')}, it came from {wrong}" in world.dlq(
-        "replay", *place, "--yes", code=1
-    )
+def test_a_record_goes_back_to_the_partition_that_it_came_from(
+    world: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever partitioner its producer used, and without a key as well."""
+    other = (owner(b"a") + 1) % PARTITIONS
+    place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, partition=other)
+    assert "note: " not in world.dlq("replay", *place, "--dry-run")
+    monkeypatch.setenv("LAPWING_INPUT__PARTITIONER", "murmur2")
+    said = world.dlq("replay", *place, "--yes")
+    assert f"-> {INPUT}[{other}]: a at " in said
+    assert "by input.partitioner = murmur2" in said
+    assert "1 of the keys belong in other partitions" in said
+    for offset in range(6):
+        world.kill(b"", event("b"), Reason.TRUNCATED, partition=other, offset=offset)
+    assert "6 sent to" in world.dlq("replay", "--reason", "truncated", "--yes")
+    assert [(one[0], one[1]) for one in world.input()] == [(other, b"a")] + [(other, b"")] * 6
+
+
+def test_a_new_key_goes_where_the_producers_partitioner_puts_it(
+    world: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [f"k{number}".encode() for number in range(6)]
+    assert [crc32(key) % PARTITIONS for key in keys] != [owner(key) for key in keys]
+    for name, where in (
+        ("crc32", lambda key: crc32(key) % PARTITIONS),
+        ("murmur2", owner),
+        ("unchecked", owner),
+    ):
+        monkeypatch.setenv("LAPWING_INPUT__PARTITIONER", name)
+        before = len(world.input())
+        for key in keys:
+            place = world.kill(b"lost", event(key.decode()), Reason.ENTITY_INVALID, partition=0)
+            world.dlq("replay", *place, "--new-key", key.decode(), "--yes")
+        found = [one for one in world.input() if one[1] in keys]
+        assert len(world.input()) - before == len(keys)
+        assert [one for one in keys if (where(one), one) not in [f[:2] for f in found]] == []
+    assert len(found) == 3 * len(keys)
+    counts = Counter((partition, key) for partition, key, *_ in found)
+    wanted = Counter([(owner(key), key) for key in keys] * 2)
+    assert counts == wanted + Counter((crc32(key) % PARTITIONS, key) for key in keys)
+
+
+def test_a_record_whose_partition_is_gone_or_of_another_topic_is_refused(world: Site) -> None:
+    place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, partition=7)
+    said = world.dlq("replay", *place, "--yes", code=1)
+    assert f"it came from partition 7, and {INPUT} has {PARTITIONS} now" in said
     other = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, topic="metrics.other.raw")
     assert "it came from metrics.other.raw, not from" in world.dlq(
         "replay", *other, "--yes", code=1
     )
     assert world.input() == []
+    world.dlq("replay", *place, "--yes", "--force")
+    assert [(one[0], one[1]) for one in world.input()] == [(owner(b"a"), b"a")]
 
 
 def test_force_and_a_new_key(world: Site) -> None:

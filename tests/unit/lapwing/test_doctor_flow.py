@@ -8,13 +8,15 @@ import pytest
 from lapwing.doctor import flow
 from lapwing.doctor.flow import RECENT_RECORDS, TAIL_OFFSETS, Flow
 from shared.batch import Batch, Blob, Position
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.dead_letters import dead_letters
 from shared.errors import TransportError
 from shared.events import Reason
-from shared.settings import Settings
+from shared.settings import Settings, load_settings
 
 SETTINGS = Settings()
 TOPICS = SETTINGS.topics
+NO_SCHEMA = AvroDecoder.of_schemas({}, SETTINGS.input)
 AVRO = bytes.fromhex("0261 80a0abfef962 02000000000000f83f 0000")
 
 
@@ -95,6 +97,7 @@ class Kafka:
         value=b"junk",
         headers=(),
         topic=TOPICS.input,
+        group=SETTINGS.predict.group,
     ):
         """Records of the input become dead letters."""
         rows = np.arange(len(offsets))
@@ -102,7 +105,13 @@ class Kafka:
         given = dict.fromkeys(rows.tolist(), headers) if headers else {}
         source = Batch(topic, partition, values, values, np.array(offsets), rows, given)
         out = dead_letters(
-            TOPICS.dead_letters, source, rows, np.full(len(rows), reason, np.uint8), {}, "g", 1000
+            TOPICS.dead_letters,
+            source,
+            rows,
+            np.full(len(rows), reason, np.uint8),
+            NO_SCHEMA,
+            group,
+            1000,
         )
         first = self.ends[TOPICS.dead_letters][into]
         numbers = np.arange(first, first + len(rows))
@@ -232,14 +241,56 @@ def test_somebody_elses_record_in_the_topic_is_passed_over(kafka):
     assert kafka.letters().result == "ok"
 
 
-def test_what_is_read_is_bounded_and_that_is_said(kafka):
+def test_dead_letters_of_other_groups_do_not_count(kafka):
+    kafka.receive(100)
+    kafka.commit(p0=100)
+    kafka.reject(range(50), group="somebody-else")
+    assert kafka.letters().result == "ok"
+    kafka.reject([7])
+    assert kafka.letters().said.startswith("1 of the last 100 records")
+
+
+def test_what_is_read_reaches_back_until_all_are_found(kafka):
+    """The input's partitions were read one after the other, so that the newest letters are of the
+    last one alone; keys of another partitioner put them all into one partition.
+    """
+    for partition in (0, 1):
+        kafka.receive(4000, partition)
+        kafka.reject(range(4000), partition, into=1)
+    kafka.commit(p0=4000, p1=4000)
+    assert kafka.letters().said.startswith("1,000 of the last 1,000 records")
+    starts = [start[1] for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
+    assert starts == [8000 - TAIL_OFFSETS, 0]
+
+
+def test_a_letter_from_before_the_window_ends_the_search(kafka):
+    for partition in (0, 1):
+        kafka.receive(10_000, partition)
+    kafka.reject(range(5000), 0)
+    kafka.reject([*range(9000), 9700], 1)
+    kafka.reject([*range(500), 9600], 0)
+    kafka.commit(p0=10_000, p1=10_000)
+    assert kafka.letters().said.startswith("2 of the last 1,000 records")
+    (start,) = [start[0] for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
+    assert start == 14_502 - TAIL_OFFSETS
+
+
+def test_what_is_read_is_bounded_and_that_is_said(kafka, monkeypatch):
+    monkeypatch.setattr(flow, "TAIL_OFFSETS", 100)
+    monkeypatch.setattr(flow, "TAIL_LIMIT", 300)
     kafka.receive(1000)
-    kafka.commit(p0=1000)
-    kafka.reject(list(range(1000)) * 5)
+    kafka.receive(1000, 1)
+    kafka.commit(p0=1000, p1=1000)
+    kafka.reject([600])
+    kafka.reject(range(700, 1000), 1)
     finding = kafka.letters()
-    assert finding.said.startswith("at least 1,000 of the last 1,000 records")
-    (asked,) = [start for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
-    assert asked[0] == 5000 - TAIL_OFFSETS
+    assert finding.said.startswith("at least 300 of the last 1,000 records")
+    starts = [start[0] for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
+    assert starts == [201, 1]
+    kafka.reject([5] * 300)
+    assert kafka.letters().said.startswith(
+        "none of the last 1,000 records that were read, as far as the newest 300 of each partition"
+    )
 
 
 @pytest.mark.parametrize(
@@ -292,6 +343,17 @@ def test_an_empty_input(kafka):
         "none: metrics.cloudwatch.raw holds no records",
     )
     assert "LAPWING_TOPICS__INPUT" in finding.remedy
+    assert finding.remedy.startswith("lapwing produce, or let ")
+
+
+@pytest.mark.parametrize(
+    "own", [{"input": {"entity_fields": "device"}}, {"topics": {"dataset": "own"}}]
+)
+def test_an_empty_topic_of_ones_own_is_not_for_the_bundled_producer(kafka, own):
+    names = {name: getattr(TOPICS, name) for name in ("input", "scores", "dead_letters")}
+    flags = own | {"topics": own.get("topics", {}) | names}
+    kafka.flow = Flow(load_settings(flags, environ={}), kafka, kafka)
+    assert kafka.results().remedy.startswith("let your producer write there; ")
 
 
 def test_all_was_read_and_nothing_comes(kafka):
@@ -347,11 +409,16 @@ def test_somebody_else_commits_for_the_group(kafka):
         " metrics.cloudwatch.scores nor" in finding.said
     )
     assert "predict.group" in finding.remedy
-    kafka.meanwhile = []
+
+
+def test_a_group_that_read_everything_before_its_results_went_elsewhere(kafka):
+    kafka.receive(1000)
     kafka.commit(p0=1000)
     finding = kafka.results()
     assert finding.result == "failed"
-    assert "has read metrics.cloudwatch.raw up to its end" in finding.said
+    assert "has already read metrics.cloudwatch.raw up to its end" in finding.said
+    assert "LAPWING_PREDICT__GROUP" in finding.remedy
+    assert "something else" not in finding.said + finding.remedy
 
 
 @pytest.mark.parametrize(

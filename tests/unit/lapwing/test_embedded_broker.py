@@ -26,7 +26,7 @@ from shared.kafka import (
     TopicSpec,
     topic_specs,
 )
-from shared.kafka.outbox import split
+from shared.kafka.engine.confluent.producer import split
 from shared.settings import Settings
 
 PARTITIONS = 3
@@ -148,11 +148,20 @@ def test_what_the_broker_cannot_do_is_said_at_once(broker: EmbeddedBroker) -> No
     assert admin.cluster_id().startswith("mockCluster")
     with pytest.raises(TopicMismatch, match="the embedded broker has no topic new"):
         admin.ensure_topics([TopicSpec("new", 1, 1)])
-    with pytest.raises(TopicMismatch, match="has 3 partitions, the settings say 4"):
+    with pytest.raises(
+        TopicMismatch,
+        match=r"has 3 partitions, topics.partitions says 4: set .*LAPWING_TOPICS__PARTITIONS\) to 3",
+    ):
         admin.ensure_topics([TopicSpec(given.topics.input, 4, 1)])
     for _ in range(2):
         with pytest.raises(TopicMismatch, match="there is no topic nowhere"):
             admin.partitions("nowhere")
+    with pytest.raises(TopicMismatch, match="`lapwing topics ensure` creates it"):
+        Admin(given.model_copy(update={"topics": type(given.topics)(dataset="gone")})).partitions(
+            "metrics.gone.raw"
+        )
+    with pytest.raises(TopicMismatch, match=rf"; did you mean {given.topics.input}\?$"):
+        admin.partitions(given.topics.input + "x")
     assert time.monotonic() - began < 5
 
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 import schemas
 from lapwing.inspect import warnings
-from lapwing.inspect.reading import Example, Inspection, Reading, iso
+from lapwing.inspect.reading import Example, Inspection, Reading, shown_time
 from lapwing.inspect.records import Record, Sample, inspect_sample
 from lapwing.inspect.render import IN_FULL, lines
-from shared.decode.misplaced import id_in_headers
+from shared.decode.avro.misplaced import id_in_headers
 from shared.settings import InputSettings
 from tests.reference.records import T0, World, encode, event, worlds
 
@@ -216,12 +216,40 @@ def test_an_entity_in_two_partitions() -> None:
         "1 of 2 entities lie in several partitions, e.g. 'a' in 0, 3: their keys are not the entity"
         in said
     )
-    assert (
-        "they have no key"
-        in seen(
-            [*records([event("a")], key=b""), *records([event("a")], partition=3, key=b"")]
-        ).warnings[0]
+    (said,) = seen(
+        [*records([event("a")], key=b""), *records([event("a")], partition=3, key=b"")]
+    ).warnings
+    assert said.startswith(
+        "none of the newest 2 records has a key, and 1 of 1 entities lie in several partitions,"
+        " e.g. 'a' in 0, 3: "
     )
+
+
+def test_records_without_a_key_are_said_before_an_entity_is_spread() -> None:
+    (said,) = seen(records([event("a"), event("b")], key=b"")).warnings
+    assert said.startswith("none of the newest 2 records has a key: Kafka spreads such records")
+    (said,) = seen([*records([event("a")]), *records([event("b")], key=b"")]).warnings
+    assert said.startswith("only 1 of the newest 2 records has a key: ")
+    assert seen(records([event("a")])).warnings == ()
+
+
+def test_numbers_that_cannot_be_read_are_a_warning() -> None:
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 9, "scale": 2}
+    schema = text(
+        host="string",
+        ts=MILLIS,
+        cpu="double",
+        price=decimal,
+        mixed=["int", "string"],
+        state=["boolean", "string"],
+    )
+    (said,) = seen([], {2: schema}, latest=schema).readings[0].warnings
+    assert said == (
+        "2 numeric fields are left out: price (a decimal is not read: write a double), mixed (of"
+        " several types: int, string); if that is meant, input.exclude=price,mixed says so"
+    )
+    excluded = seen([], {2: schema}, latest=schema, exclude="PRICE,mixed")
+    assert excluded.readings[0].warnings == ()
 
 
 @pytest.mark.parametrize("unit", ["s", "us", "ns"])
@@ -235,12 +263,30 @@ def test_a_wrong_unit_is_seen_though_every_record_is_a_dead_letter(unit: str) ->
     assert "2014-04-08T23:33:20" in said
 
 
-def test_a_wrong_unit_in_a_typed_field_is_the_producers() -> None:
-    typed = text(host="string", ts=MILLIS, cpu="double")
-    (reading,) = seen(records(plain([T0 // 1000], typed)), {2: typed}).readings
-    assert "1970-01-17T04:03:20Z by timestamp-millis" in reading.warnings[0]
-    assert "look like seconds" in reading.warnings[0]
-    assert "the producer writes them in another unit" in reading.warnings[0]
+@pytest.mark.parametrize(
+    ("logical", "raw", "shown", "likely", "declare"),
+    [
+        ("timestamp-millis", T0 // 1000, "1970-01-17T04:03:20Z", "seconds", "input.time_unit=s"),
+        ("timestamp-millis", T0 * 1000, " ms by", "microseconds", "declare timestamp-micros"),
+        (
+            "timestamp-micros",
+            T0,
+            "1970-01-17T04:03:20Z",
+            "milliseconds",
+            "declare timestamp-millis",
+        ),
+    ],
+)
+def test_a_wrong_unit_in_a_typed_field_is_the_producers(
+    logical: str, raw: int, shown: str, likely: str, declare: str
+) -> None:
+    typed = text(host="string", ts={"type": "long", "logicalType": logical}, cpu="double")
+    (reading,) = seen(records(plain([raw], typed)), {2: typed}).readings
+    (said,) = reading.warnings
+    assert shown in said
+    assert f"by {logical}" in said
+    assert f"look like {likely} (2014-04-08T" in said
+    assert declare in said
 
 
 def test_old_data_and_fractions_are_no_wrong_unit() -> None:
@@ -387,5 +433,5 @@ def test_what_cannot_be_read_says_why() -> None:
 
 
 def test_times_that_no_calendar_has() -> None:
-    assert iso(2**60) == f"{2**60} ms"
-    assert iso(-1) == "1969-12-31T23:59:59.999Z"
+    assert shown_time(2**60) == f"{2**60} ms"
+    assert shown_time(-1) == "1969-12-31T23:59:59.999Z"

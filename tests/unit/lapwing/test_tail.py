@@ -12,6 +12,7 @@ import pytest
 import schemas
 from lapwing import tail
 from shared.batch import Batch, Blob
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.dead_letters import dead_letters
 from shared.encode.records import encode_records
 from shared.events import Reason
@@ -139,7 +140,13 @@ def test_a_dead_letter():
     )
     reasons = np.array([Reason.TRUNCATED], np.uint8)
     sent = dead_letters(
-        "d", bad, np.zeros(1, np.int64), reasons, {0: None}, "lapwing-prediction", 1000
+        "d",
+        bad,
+        np.zeros(1, np.int64),
+        reasons,
+        AvroDecoder.of_schemas({}, Settings().input),
+        "lapwing-prediction",
+        1000,
     )
     batch = Batch("d", 2, sent.values, sent.keys, np.array([5]), np.zeros(1, int), sent.headers)
     text, document = shown("dlq", batch)
@@ -217,8 +224,20 @@ def test_max_ends_it(follow):
     assert FakeReader.asked == [("anomalies.cloudwatch.events", "end")]
 
 
-def test_silence_ends_it(follow):
+def test_silence_is_said_where_nothing_came(follow, capsys):
+    FakeReader.batches = []
+    assert follow(timeout_s=50) == (0, [])
+    assert capsys.readouterr().err == (
+        "nothing came within 50 s from anomalies.cloudwatch.events; --from-beginning shows what is"
+        " there already\n"
+    )
+    follow(timeout_s=50, from_beginning=True)
+    assert capsys.readouterr().err == "nothing came within 50 s from anomalies.cloudwatch.events\n"
+
+
+def test_silence_ends_it(follow, capsys):
     count, lines = follow(timeout_s=50, from_beginning=True, as_json=True)
     assert (count, len(lines)) == (6, 6)
     assert all(json.loads(line)["entity"] == "web-1" for line in lines)
     assert FakeReader.asked == [("anomalies.cloudwatch.events", "beginning")]
+    assert capsys.readouterr().err == ""

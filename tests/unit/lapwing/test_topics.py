@@ -40,10 +40,13 @@ class FakeAdmin:
 
     def __init__(self, settings: Settings) -> None: ...
 
-    def try_topics(self, specs):
+    def try_topics(self, specs, *, create):
         if FakeAdmin.down:
             raise FakeAdmin.down
-        return FakeAdmin.report or TopicReport(tuple(spec.name for spec in specs), (), ())
+        names = tuple(spec.name for spec in specs)
+        if not create:
+            return TopicReport((), (), (), missing=names)
+        return FakeAdmin.report or TopicReport(names, (), ())
 
     def start_offsets(self, topic):
         return {0: 0, 1: 5}
@@ -162,7 +165,7 @@ def test_a_topic_that_is_refused_keeps_nothing_else_from_being_made(
 ) -> None:
     report = TopicReport(
         ("a",), ("b", "d"), (ConfigDifference("b", "retention.ms", "1", "2"),),
-        {"c": TopicMismatch("topic c has 3 partitions, the settings say 6")}, {"d": ConfigError("not authorised")},
+        {"c": TransportError("creating topic c: no answer")}, {"d": ConfigError("not authorised")},
     )  # fmt: skip
     monkeypatch.setattr(FakeAdmin, "report", report)
     assert topics.ensure_all(settings, schemas_only=False, as_json=True) == 1
@@ -172,10 +175,10 @@ def test_a_topic_that_is_refused_keeps_nothing_else_from_being_made(
     assert said["differences"] == [
         {"topic": "b", "name": "retention.ms", "wanted": "1", "found": "2"}
     ]
-    assert said["refused"] == {"c": "topic c has 3 partitions, the settings say 6"}
+    assert said["refused"] == {"c": "creating topic c: no answer"}
     assert "not authorised" in said["left_alone"]["d"]
     assert sorted(said["schemas"]) == sorted(results(settings)) == owner.get_subjects()
-    assert error == "lapwing: topic c has 3 partitions, the settings say 6\n"
+    assert error == "lapwing: creating topic c: no answer\n"
 
 
 def test_without_a_broker_the_schemas_are_registered_all_the_same(
@@ -187,11 +190,48 @@ def test_without_a_broker_the_schemas_are_registered_all_the_same(
     assert "no answer" in str(done.refused["topics"])
 
 
-def test_without_a_registry_the_topics_are_made_all_the_same(server: EmbeddedRegistry) -> None:
-    away = Settings(registry=RegistrySettings(url="http://127.0.0.1:1"))
-    done = topics.ensure(away)
-    assert (len(done.created), done.exit_code) == (5, 1)
-    assert isinstance(done.refused[results(away)[0]], TransportError)
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [("http://127.0.0.1:1", "127.0.0.1:1"), ("127.0.0.1:8081", "is not a URL")],
+)
+def test_without_a_registry_nothing_is_created(
+    server: EmbeddedRegistry, url: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registry = RegistrySettings.model_construct(url=url, timeout_s=5.0, basic_auth="")
+    away = Settings().model_copy(update={"registry": registry})
+    assert topics.ensure_all(away, schemas_only=False, as_json=False) > 0
+    out, error = capsys.readouterr()
+    assert "created   " not in out
+    assert out.count("missing   ") == 5
+    assert "refused   registry" in out
+    assert says in error
+
+
+def test_a_wrong_partition_count_and_the_missing_topics_are_said_together(
+    settings: Settings,
+    owner: SchemaRegistryClient,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    refused = {"c": TopicMismatch("c has 4 partitions")}
+    report = TopicReport((), ("s",), (), refused, missing=("c.dlq",), other={"s": (4, 6)})
+    monkeypatch.setattr(FakeAdmin, "report", report)
+    assert topics.ensure_all(settings, schemas_only=False, as_json=False) == 1
+    out, error = capsys.readouterr()
+    assert "missing   c.dlq: not created" in out
+    assert "left      s: it has 4 partitions, a new one gets 6; both are fine" in out
+    assert (error, owner.get_subjects()) == ("lapwing: c has 4 partitions\n", [])
+
+
+def test_a_shorter_retention_comes_with_what_depends_on_it() -> None:
+    week = ConfigDifference("t", "retention.ms", "2592000000", "604800000")
+    assert topics.said_of_difference(week, "t").endswith(
+        "the settings say 2592000000; this is fine unless predictors may be down for more than 7"
+        " days"
+    )
+    assert "unless" not in topics.said_of_difference(week, "another")
+    other = ConfigDifference("t", "max.message.bytes", "5", "6")
+    assert topics.said_of_difference(other, "t") == "t: max.message.bytes is 6, the settings say 5"
 
 
 def test_what_is_made_is_said(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,6 +253,8 @@ def test_describe_shows_the_schemas_of_everybody(
     assert theirs.split() == [
         "metrics.cloudwatch.raw", "2", "10", "4", "org.apache.flink.avro.generated.record,", "version", "1,", "BACKWARD"
     ]  # fmt: skip
+    assert lines[0].split()[:4] == ["topic", "partitions", "offsets", "unread"]
+    assert lines[-1].startswith("offsets: records and, where transactions write, a mark")
     assert sum("lapwing." in line and line.rstrip().endswith("FULL") for line in lines) == 3
     topics.describe_all(settings, as_json=True)
     rows = {row["topic"]: row for row in json.loads(capsys.readouterr().out)}

@@ -8,18 +8,15 @@ import json
 from collections.abc import Callable
 
 import pytest
-from structlog.testing import capture_logs
 
-from consumer_prediction import service
 from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import PredictionLoop
 from shared.batch import Position
-from shared.counters import Counters
 from shared.errors import (
-    ForeignPartitioner,
     GuardError,
     HistoryGone,
     NewerVersion,
+    PartitionerMismatch,
     PositionGone,
     SchemaNotAllowed,
     TopicMismatch,
@@ -28,11 +25,10 @@ from shared.errors import (
 )
 from shared.events import STATE_VERSION
 from shared.kafka import TopicIdentity
-from shared.settings import Settings
 from shared.snapshots import SnapshotFolder
 from tests.reference.hashing import murmur2
 from tests.support.fakes import MemorySource
-from tests.support.loop_world import GROUP, TOPICS, A, World, begun, metric_event
+from tests.support.loop_world import GROUP, TOPICS, A, Registry, World, begun, metric_event
 
 FIRST = TopicIdentity(2, "id")
 
@@ -439,29 +435,29 @@ def test_a_foreign_producer_stops_the_loop(world):
     loop = guarded(world, Cluster(), "murmur2")
     drive_until_open(world, loop)
     world.log.append(TOPICS.input, 1 - owner, metric_event("alpha", 50, 1.0), b"alpha")
-    with pytest.raises(ForeignPartitioner, match=rf"\[{1 - owner}\]@1: the key b'alpha'"):
+    with pytest.raises(PartitionerMismatch, match=rf"\[{1 - owner}\]@1: the key b'alpha'"):
         drive(world, loop)
     assert world.log.committed
     assert_nothing_half_done(world, loop)
 
 
 def test_a_schema_that_is_not_allowed_stops_the_loop(world):
-    class Strict:
-        plain = world.registry
+    class Strict(Registry):
+        allowed = True
 
-        def plans(self, ids):
-            if self.allowed:
-                return self.plain.plans(ids)
-            raise SchemaNotAllowed("a record is written with schema 7")
+        def prepare(self, batch):
+            if not self.allowed:
+                raise SchemaNotAllowed("a record is written with schema 7")
+            super().prepare(batch)
 
-    strict = Strict()
-    strict.allowed, world.registry = True, strict
+    plain, world.registry = world.registry, Strict()
+    strict = world.registry
     loop = guarded(world, Cluster())
     drive_until_open(world, loop)
     strict.allowed = False
     with pytest.raises(SchemaNotAllowed):
         drive(world, loop)
-    world.registry = strict.plain
+    world.registry = plain
     assert_nothing_half_done(world, loop)
 
 
@@ -472,31 +468,8 @@ def test_a_guard_aborts_what_is_open_even_if_the_abort_fails(world):
     cluster = Cluster()
     loop = guarded(world, cluster)
     drive_until_open(world, loop)
-    loop._sink.fail["abort"] = "undecided, lost"
+    loop.transaction.sink.fail["abort"] = "undecided, lost"
     loop.doors.source.watch._finding = TopicMismatch("grown")
     with pytest.raises(TopicMismatch, match="grown"):
         drive(world, loop)
     assert loop.doors.source.source.closed
-
-
-def test_every_guard_ends_with_exit_code_1():
-    for kind in (GuardError, *GuardError.__subclasses__()):
-        assert kind("because").exit_code == 1
-        assert not kind("because").retriable
-
-
-def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch):
-    def stopped(*_):
-        raise PositionGone("because")
-
-    monkeypatch.setattr(service, "_run", stopped)
-    with capture_logs() as said, pytest.raises(PositionGone):
-        service.run(Settings(), Counters(), object(), lambda: False)
-    assert said == [
-        {
-            "event": "stopped by a guard",
-            "log_level": "error",
-            "guard": "PositionGone",
-            "why": "because",
-        }
-    ]

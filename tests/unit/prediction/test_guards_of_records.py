@@ -11,7 +11,7 @@ import pytest
 
 from consumer_prediction.guards import KeyCheck
 from shared.batch import Batch, Blob
-from shared.errors import ForeignPartitioner
+from shared.errors import PartitionerMismatch
 from tests.reference.hashing import murmur2
 
 # -- keys ------------------------------------------------------------------------------------------
@@ -39,7 +39,7 @@ def test_a_key_is_taken_where_its_partitioner_puts_it_and_nowhere_else(partition
         check.check(batch(partition, *own))
         for key in keys:
             if key not in own:
-                with pytest.raises(ForeignPartitioner):
+                with pytest.raises(PartitionerMismatch):
                     check.check(batch(partition, *own, key))
 
 
@@ -62,7 +62,7 @@ def test_a_foreign_key_is_named_with_its_place():
         rf"t\[1\]@12: the key {wrong!r} belongs in partition 4 of 6 by input.partitioner = murmur2"
         r" \(crc32 would put it here\)"
     )
-    with pytest.raises(ForeignPartitioner, match=said):
+    with pytest.raises(PartitionerMismatch, match=said):
         KeyCheck("murmur2", 6).check(batch(1, right, right, wrong, wrong))
 
 

@@ -102,8 +102,8 @@ def test_a_transaction_that_fails_is_rebuilt(world, call, how):
     loop = begun(world)
     world.step(loop, 5)
     if call == "abort":
-        loop._sink.fail["commit"] = "abort"
-    loop._sink.fail[call] = how
+        loop.transaction.sink.fail["commit"] = "abort"
+    loop.transaction.sink.fail[call] = how
     world.models.current = B
     world.finish(loop)
     world.assert_conserved()
@@ -241,7 +241,9 @@ def faulty_run(world: World, seed: int, configurations: tuple[Configuration, ...
             world.configuration = rng.choice(configurations or (world.configuration,))
             loop = begun(world)
         elif fault < 0.2:
-            loop._sink.fail[rng.choice(["send", "commit", "abort"])] = rng.choice(FAILURES)
+            loop.transaction.sink.fail[rng.choice(["send", "commit", "abort"])] = rng.choice(
+                FAILURES
+            )
         elif fault < 0.3:
             world.models.current = rng.choice([A, B])
         elif fault < 0.35:
@@ -251,6 +253,6 @@ def faulty_run(world: World, seed: int, configurations: tuple[Configuration, ...
             loop.doors.source.give(1)
         world.step(loop)
     world.log.down = False
-    loop._sink.fail.clear()
+    loop.transaction.sink.fail.clear()
     world.finish(loop)
     world.assert_conserved()

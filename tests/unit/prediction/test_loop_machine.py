@@ -30,7 +30,8 @@ from hypothesis.stateful import (
 
 from consumer_prediction.loop import PredictionLoop
 from consumer_prediction.ownership import Owned, take_over
-from shared.errors import TransactionUndecided, TransportError
+from consumer_prediction.transaction import Transaction
+from shared.errors import TransactionInDoubt, TransportError
 from shared.events import Detector
 from shared.snapshots import SnapshotFolder
 from tests.support.loop_cluster import SLOTS, Cluster, MemberSink, Wrong, drive
@@ -128,7 +129,7 @@ class LoopMachine(RuleBasedStateMachine):
     def fail(self, slot, call, how):
         cluster = self.count(f"{call} fails: {how}")
         loop = cluster.alive.get(slot) or next(iter(cluster.alive.values()))
-        loop._sink.fail[call] = how
+        loop.transaction.sink.fail[call] = how
         for _ in range(3):
             if not cluster.turn(loop):
                 break
@@ -244,11 +245,11 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     are not among them.
     """
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    for module in ("loop", "outage", "counting"):
+    for module in ("consumer_prediction.loop", "consumer_prediction.counting", "shared.retry"):
         silent = structlog.wrap_logger(
             None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
         )
-        monkeypatch.setattr(f"consumer_prediction.{module}.log", silent)
+        monkeypatch.setattr(f"{module}.log", silent)
 
 
 @pytest.mark.timeout(1800)
@@ -286,11 +287,11 @@ def state_kept_after_an_abort(patch: pytest.MonkeyPatch) -> None:
     already.
     """
     take_over = PredictionLoop._take_over
-    break_ = PredictionLoop._break
+    invalidate = PredictionLoop._invalidate
 
-    def keep(self, what, error, *, new_sink=False):
+    def keep(self, what, error, *, undecided=False):
         self.kept = dict(self.owned)
-        break_(self, what, error, new_sink=new_sink)
+        invalidate(self, what, error, undecided=undecided)
 
     def reuse(self, partition, position, log_start):
         owned = getattr(self, "kept", {}).pop(partition, None)
@@ -301,28 +302,28 @@ def state_kept_after_an_abort(patch: pytest.MonkeyPatch) -> None:
         self.owned[partition] = owned
         return None
 
-    patch.setattr(PredictionLoop, "_break", keep)
+    patch.setattr(PredictionLoop, "_invalidate", keep)
     patch.setattr(PredictionLoop, "_take_over", reuse)
 
 
 def undecided_taken_for_committed(patch: pytest.MonkeyPatch) -> None:
-    or_abort = PredictionLoop._or_abort
+    or_abort = Transaction._or_abort
 
-    def commit(self):
+    def commit(self, positions):
         def believe(call):
             try:
                 or_abort(call)
-            except TransactionUndecided:
-                self._sink = self.doors.open_sink()
+            except TransactionInDoubt:
+                self.sink = self._open_sink()
 
         self._or_abort = believe
         try:
-            real_commit(self)
+            return real_commit(self, positions)
         finally:
             del self._or_abort
 
-    real_commit = PredictionLoop._commit
-    patch.setattr(PredictionLoop, "_commit", commit)
+    real_commit = Transaction.commit
+    patch.setattr(Transaction, "commit", commit)
 
 
 def replayed_results_sent_again(patch: pytest.MonkeyPatch) -> None:
@@ -377,7 +378,7 @@ def test_a_loop_with_this_fault_is_caught(fault, monkeypatch: pytest.MonkeyPatch
     # what was committed names an activation that nobody can read
     with pytest.raises((Wrong, TransportError)) as caught:
         run_state_machine_as_test(
-            LoopMachine, settings=settings(PROFILE, max_examples=300, phases=(Phase.generate,))
+            LoopMachine, settings=settings(PROFILE, max_examples=1500, phases=(Phase.generate,))
         )
     print(f"{fault.__name__}: {caught.value}")
 
@@ -392,7 +393,7 @@ def hand_over(folder: Path) -> None:
         LoopMachine.turns(cluster, 4)
         holder, other = (cluster.alive[slot] for slot in ("ab" if round_ % 2 == 0 else "ba"))
         for _ in range(20):
-            if holder._opened_s == cluster.now_s:
+            if holder.transaction.due_in_s == holder.settings.commit_interval_ms / 1000:
                 break
             cluster.turn(holder)
             drive(cluster, random.Random(round_), KINDS, 4)

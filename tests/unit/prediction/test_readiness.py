@@ -4,19 +4,15 @@ replay.
 
 from __future__ import annotations
 
-import time
-from threading import Thread
-
 import numpy as np
 import pytest
 
-from consumer_prediction import service
 from consumer_prediction.readiness import Readiness
 from consumer_training.service import Options
-from shared.counters import OUTAGE_SECONDS, Counters
+from shared.counters import OUTAGE_SECONDS
 from shared.errors import TransportError
 from shared.events import Detector
-from shared.health import STARTING, Health
+from shared.health import STARTING
 from tests.support.loop_world import TOPICS, A, World, begun, configured
 from tests.support.replaying import made
 
@@ -114,42 +110,92 @@ def test_an_outage_is_named_with_its_cause_until_it_is_over(tmp_path):
     assert world.counters.value(OUTAGE_SECONDS) == 0
 
 
+def test_without_partitions_an_outage_is_not_called_normal(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    loop = world.predictor()
+    world.step(loop)
+    assert probe(loop).endswith("with more predictors than partitions that is normal")
+    world.log.down = True
+    world.step(loop)
+    assert probe(loop).startswith("outage for ")
+    assert probe(loop).endswith("; no partition is assigned")
+
+
+def test_a_call_that_hangs_is_said_and_counted_while_it_hangs(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    loop = begun(world)
+    world.finish(loop)
+    seen = []
+
+    def hang(*_):
+        for _ in range(8):
+            world.tick(1.0)
+            seen.append((probe(loop), world.counters.value(OUTAGE_SECONDS)))
+        raise TransportError("asking for the metadata at memory:1: no answer")
+
+    loop.doors.source.poll = hang
+    world.step(loop)
+    assert [why for why, _ in seen[:3]] == [""] * 3
+    assert seen[4][0].startswith("no answer for 5 s: the loop waits for the broker or the registry")
+    assert [seconds for _, seconds in seen] == [0, 0, 0, 4, 5, 6, 7, 8]
+    assert probe(loop).startswith("outage for 8 s: asking for the metadata at memory:1")
+    before = world.counters.value(OUTAGE_SECONDS)
+    world.tick(1.0)
+    assert world.counters.value(OUTAGE_SECONDS) == before + 1
+
+
+def test_before_the_first_step_the_start_counts_the_seconds(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    loop = begun(world)
+    world.counters.set(OUTAGE_SECONDS, 7)
+    assert world.counters.value(OUTAGE_SECONDS) == 7
+    assert (OUTAGE_SECONDS, [((), 7)]) in list(world.counters.numbers())
+    world.step(loop)
+    assert world.counters.value(OUTAGE_SECONDS) == 0
+    assert (OUTAGE_SECONDS, [((), 0)]) in list(world.counters.numbers())
+
+
+def test_a_commit_that_hangs_before_it_fails_is_an_outage(tmp_path):
+    for hangs_s in (0.0, 4.0):
+        world = World(tmp_path / str(hangs_s), configuration=configured(Detector.ENSEMBLE))
+        loop = begun(world)
+        world.step(loop, 2)
+        commit = loop.transaction.sink.commit
+
+        def late(positions, world=world, commit=commit, hangs_s=hangs_s):
+            world.tick(hangs_s)
+            commit(positions)
+
+        loop.transaction.sink.commit = late
+        loop.transaction.sink.fail["commit"] = "undecided, lost"
+        while not loop.rebuilding:
+            world.step(loop)
+        assert ("outage for 4 s: " in probe(loop)) == bool(hangs_s), probe(loop)
+
+
+def test_rare_commits_are_no_outage(tmp_path):
+    world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
+    loop = begun(world)
+    loop.transaction._interval_s = 60.0
+    waited, poll = [], loop.doors.source.poll
+    loop.doors.source.poll = lambda most, patience_s: (
+        waited.append(patience_s) or poll(most, patience_s)
+    )
+    world.step(loop, 5)
+    assert max(waited) == 1.0
+
+
 def test_what_is_rebuilt_after_an_abort_is_said(tmp_path):
     world = World(tmp_path)
     loop = begun(world)
     world.step(loop, 2)
-    loop._sink.fail["commit"] = "abort"
+    loop.transaction.sink.fail["commit"] = "abort"
     while not loop.rebuilding:
         world.step(loop)
     assert "was not committed" in probe(loop)
     assert "no partition" not in probe(loop)
     world.step(loop, 2)
     assert "was not committed" not in probe(loop)
-
-
-def test_patience_says_whom_it_waits_for(monkeypatch):
-    monkeypatch.setattr(service, "RETRY_S", 0.01)
-    health, answers, counters = Health(), [], Counters()
-
-    def call():
-        if not answers:
-            raise TransportError("asking for the topics at nowhere:1: no answer")
-        return answers[0]
-
-    patient = service._Patience(300, lambda: False, health, counters)
-    thread = Thread(target=patient, args=("the broker at nowhere:1", call))
-    thread.start()
-    try:
-        until = time.monotonic() + 5
-        while "no answer" not in health() and time.monotonic() < until:
-            time.sleep(0.01)
-        assert health().startswith(
-            "waiting for the broker at nowhere:1 for 0 s: asking for the topics at nowhere:1"
-        )
-        assert 0 < counters.value(OUTAGE_SECONDS) < 5
-    finally:
-        answers.append(7)
-        thread.join()
 
 
 # -- training --------------------------------------------------------------------------------------
@@ -224,9 +270,9 @@ def test_training_says_that_its_last_run_failed(training):
 def test_the_replay_is_ready_while_its_broker_acknowledges():
     it = made(1_000, speed=300, deadline_s=60)
     heard = []
-    assert it.replay.patience.health() == STARTING
+    assert it.replay.health() == STARTING
     show = it.replay.progress.show
-    it.replay.progress.show = lambda *told: (show(*told), heard.append(it.replay.patience.health()))
+    it.replay.progress.show = lambda *told: (show(*told), heard.append(it.replay.health()))
     it.sender.away = True
     with pytest.raises(TransportError):
         it.replay.run()
@@ -238,5 +284,5 @@ def test_the_replay_is_ready_while_its_broker_acknowledges():
     )
     it = made(100, speed=float("inf"))
     it.replay.run()
-    assert it.replay.patience.health() == ""
+    assert it.replay.health() == ""
     assert np.isfinite(it.counters.value(OUTAGE_SECONDS))

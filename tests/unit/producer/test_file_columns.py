@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from producer.files.columns import ColumnChoice, ColumnRules
-from producer.files.times import format_time
 from shared.errors import ConfigError
+from shared.wording import second
 from tests.support.csv_files import START, STEP, Reader, clock, rows_of, value
 
 
@@ -98,7 +98,7 @@ def test_options_name_columns(read, refused):
     header = "timestamp,When,Key,temp"
     one = read(header, rows, entity=("key",), time=("when",))
     assert (one.columns.time, one.columns.entity) == (("When",), ("Key",))
-    assert format_time(int(one.time_ms[0])) == "2024-03-04 01:00:00"
+    assert second(int(one.time_ms[0])) == "2024-03-04 01:00:00"
     assert one.metrics == ("temp",)
     refused(
         header,
@@ -152,11 +152,11 @@ def test_the_form_that_was_asked_for_is_taken(read, refused):
         "--time-format DD/MM/YYYY or --time-format MM/DD/YYYY decides",
     )
     assert (
-        format_time(int(read("timestamp,value", rows, time_format="dd/mm/yyyy").time_ms[0]))
+        second(int(read("timestamp,value", rows, time_format="dd/mm/yyyy").time_ms[0]))
         == "2024-04-03 00:00:00"
     )
     assert (
-        format_time(int(read("timestamp,value", rows, time_format="MM/DD/YYYY").time_ms[0]))
+        second(int(read("timestamp,value", rows, time_format="MM/DD/YYYY").time_ms[0]))
         == "2024-03-04 00:00:00"
     )
 
@@ -334,7 +334,7 @@ def test_what_grafana_exports(read, refused):
     header = '"Time","{__name__=""up"", instance=""a""}","cpu b"'
     one = read(header, [f"{1_709_510_400_000 + 15_000 * row},1,{value(row)}" for row in range(20)])
     assert one.metrics == ("name___up_instance_a", "cpu_b")
-    assert format_time(int(one.time_ms[0])) == "2024-03-04 00:00:00"
+    assert second(int(one.time_ms[0])) == "2024-03-04 00:00:00"
     rows = [
         f"{name};{time.isoformat()}Z;{value(row)}"
         for name in ("cpu a", "cpu b")

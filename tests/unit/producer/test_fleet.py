@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from producer.files.series import read_series
-from producer.fleet import KINDS, START_MS, csv_text, generate, label_document
-from producer.sample import sample
+from producer.generated.fleet import KINDS, START_MS, csv_text, generate, label_document
+from producer.generated.sample import sample
 from shared.errors import ConfigError
 
 STEP_MS = 300_000

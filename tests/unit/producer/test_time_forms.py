@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from producer.files.columns import Doubt
 from producer.files.time_choice import TimeColumn
 from producer.files.time_forms import FORMS, Kind, explain, find_form, kind_of, parse_times
-from producer.files.times import format_time
 from shared.errors import ConfigError
+from shared.wording import second
 from tests.reference import times as reference
 
 WRITTEN = {
@@ -209,13 +209,13 @@ def test_choice_and_reading_equal_the_slow_ones_however_the_column_is_cut(cells,
 )
 def test_a_cell_in_a_form(cell, form, time):
     time_ms, valid = parse_times([cell], FORMS[form])
-    assert (format_time(int(time_ms[0])) if valid[0] else None) == time
+    assert (second(int(time_ms[0])) if valid[0] else None) == time
 
 
 def test_an_epoch_that_was_asked_for_is_taken_at_its_word():
     (time_ms,), (valid,) = parse_times(["2014041005"], find_form("S"))
     assert valid
-    assert format_time(int(time_ms)) == "2033-10-27 15:50:05"
+    assert second(int(time_ms)) == "2033-10-27 15:50:05"
     with pytest.raises(
         ConfigError,
         match=r"--time-format weekly: one of iso, s, ms, us, ns, YYYYMMDD, .*MM/DD/YYYY",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.directory import Directory
 from shared.events import Kind, State
 from shared.quality.checks import HOUR_MS, QualityState, verdicts, watch

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
-from shared.encode.avro_columns import encode_records, event_id, flat_schema
+from shared.decode.avro.decoder import AvroDecoder
+from shared.encode.avro_columns import flat_schema
+from shared.encode.records import encode_records
 from shared.events import ClosedBecause, Detector, Kind, Phase
+from shared.identity import event_id
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -17,12 +19,11 @@ from shared.settings import DetectionSettings, InputSettings, QualitySettings
 DAY_MS, STEP_MS = 86_400_000, 300_000
 START_MS = 1_736_121_600_000
 SCHEMA = flat_schema("lapwing.Metric", "host", ("cpu",))
-PLANS = {1: compile_plan(SCHEMA, InputSettings())}
+DECODER = AvroDecoder.of_schemas({1: SCHEMA}, InputSettings())
 
 
 def rules(detector=Detector.ENSEMBLE, **detection):
-    configuration = Configuration(detector, 5, DetectionSettings(**detection), QualitySettings())
-    return Rules(InputSettings(), configuration, 10)
+    return Rules(Configuration(detector, 5, DetectionSettings(**detection), QualitySettings()), 10)
 
 
 def batch_of(rows, first=0):
@@ -48,7 +49,7 @@ def quiet(days, host="a", start=START_MS, seed=0):
 
 def judged(rows, scorer=None) -> tuple[Outcome, Scorer]:
     scorer = scorer or Scorer(PartitionState(0), rules())
-    return scorer.process(batch_of(rows, scorer.state.next_offset), PLANS), scorer
+    return scorer.process(batch_of(rows, scorer.state.next_offset), DECODER), scorer
 
 
 def outage(rows, length=12):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from shared import snapshots
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_records, flat_schema
 from shared.errors import SnapshotRefused
 from shared.events import STATE_VERSION, Activation, Detector
@@ -150,7 +150,7 @@ def test_a_delta_that_lies_is_refused(change, why):
 
 
 INPUT = InputSettings()
-PLANS = {1: compile_plan(flat_schema("lapwing.Metric", "host", ("cpu", "disk")), INPUT)}
+DECODER = AvroDecoder.of_schemas({1: flat_schema("lapwing.Metric", "host", ("cpu", "disk"))}, INPUT)
 
 
 @pytest.mark.parametrize("detector", [Detector.ENSEMBLE, Detector.ISOLATION_FOREST])
@@ -176,14 +176,14 @@ def test_the_marks_name_every_row_that_the_kernels_move(detector):
     configuration = Configuration(
         detector, 5, DetectionSettings(warmup_days=0.01), QualitySettings(forget_days=0.01)
     )
-    scorer = Scorer(PartitionState(0), Rules(INPUT, configuration, 100))
+    scorer = Scorer(PartitionState(0), Rules(configuration, 100))
     state, named, moved = scorer.state, 0, 0
     for start, stop in pairwise(range(0, 201, 4)):
         marks, before = (
             marks_of(state),
             {name: array.copy() for name, array in state.to_arrays().items()},
         )
-        scorer.process(batch.rows(start, stop), PLANS)
+        scorer.process(batch.rows(start, stop), DECODER)
         arrays, changed = state.to_arrays(), marks.changed(state)
         for name, index in marks.by_row(state, arrays).items():
             was, now = before[name], arrays[name]

@@ -7,7 +7,7 @@ import random
 import pytest
 from numba import config
 
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.events import Reason
 from tests.fuzz import records as fuzz
 from tests.fuzz.fuzz_damages import FORGED, PLACES, PLAIN, SIGNATURES

@@ -57,6 +57,7 @@ def test_figures_by_hand() -> None:
         "days": round(2 / 24, 6),
     }
     assert figures["alarms_per_entity_and_day"]["test"] == pytest.approx(2 / (7 / 24), abs=1e-3)
+    assert figures["per_entity"]["a"]["partitions"] == 1
     assert figures["labels"] is None
     assert "labels" not in figures["per_entity"]["a"]
     assert (

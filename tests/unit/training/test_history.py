@@ -8,17 +8,19 @@ import pytest
 import schemas
 from consumer_training.history import History, Rows
 from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import compile_plan
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events, flat_schema
 from shared.settings import InputSettings
 from tests.support.models import START_MS, STEP_MS, rows_of, series
 
 INPUT = InputSettings()
-PLANS = {
-    1: compile_plan(schemas.text(schemas.METRIC_EVENT), INPUT),
-    2: compile_plan(flat_schema("Other", "host", ["latency", "cpu"]), INPUT),
+SCHEMAS = {
+    1: schemas.text(schemas.METRIC_EVENT),
+    2: flat_schema("Other", "host", ["latency", "cpu"]),
     9: None,
 }
+DECODER = AvroDecoder.of_schemas(SCHEMAS, INPUT)
 
 
 def batch(partition: int, first_offset: int, records: list[bytes], step: int = 1) -> Batch:
@@ -58,9 +60,9 @@ def sample() -> list[tuple[int, int, list[bytes]]]:
 
 
 def collect(parts: list[tuple[int, int, list[bytes]]]) -> History:
-    history = History(INPUT, 100)
+    history = History(DECODER, 100)
     for partition, first, records in parts:
-        history.add(batch(partition, first, records), PLANS)
+        history.add(batch(partition, first, records))
     return history
 
 
@@ -96,7 +98,9 @@ def test_facts_tell_offsets_and_reasons() -> None:
             "rejected": {"empty": 1, "unknown_schema": 1},
         },
     }
-    assert history.schema_ids == {1, 2}
+    assert history.decoder.schema_sha256() == sorted(
+        fingerprint_of(SCHEMAS[schema_id]).sha256 for schema_id in (1, 2)
+    )
     assert len(history) == 7
     assert history.rejected == 2
 
@@ -131,11 +135,11 @@ def test_entity_in_two_partitions_is_two_series() -> None:
 
 
 def test_nothing_read_gives_no_rows() -> None:
-    rows = History(INPUT, 10).rows()
+    rows = History(DECODER, 10).rows()
     assert len(rows) == 0
     assert list(rows.groups()) == []
-    history = History(INPUT, 10)
-    history.add(batch(0, 0, []), PLANS)
+    history = History(DECODER, 10)
+    history.add(batch(0, 0, []))
     assert history.facts() == {}
 
 

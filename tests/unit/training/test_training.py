@@ -21,7 +21,7 @@ from consumer_training.training import (
     split,
     train,
 )
-from shared.decode.avro.decoder import Columns
+from shared.columns import Columns
 from shared.events import Detector
 from shared.features.vectors import Calendar, vectors
 from shared.models.artifact_format import encode

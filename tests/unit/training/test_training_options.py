@@ -6,26 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from consumer_training.__main__ import _flags, _parser, main
+from consumer_training import __main__ as entry
+from consumer_training.__main__ import main
 from shared.settings import load_settings
 
 UNFIT = '{"type": "record", "name": "R", "fields": [{"name": "host", "type": "string"}]}'
 
 
-def test_options_become_settings(tmp_path: Path) -> None:
-    given = _parser().parse_args(
-        [
-            "--detector",
-            "one_class_svm",
-            "--cron",
-            "0 3 * * *",
-            "--window-days",
-            "7.5",
-            "--models-dir",
-            str(tmp_path),
-        ]
-    )
-    settings = load_settings(_flags(given), environ={"LAPWING_TRAIN__SEED": "5"})
+def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(entry, "serve", lambda *arguments: seen.append(arguments) or 3)
+    options = ["--detector", "one_class_svm", "--cron", "0 3 * * *", "--window-days", "7.5"]
+    assert main([*options, "--models-dir", str(tmp_path)]) == 3
+    assert main(["--once", "--config", "some.toml"]) == 3
+    (name, _, flags, _), (_, overrides, no_flags, _) = seen
+    settings = load_settings(flags, environ={"LAPWING_TRAIN__SEED": "5"})
+    assert name == "train"
     assert settings.detector == "one_class_svm"
     assert settings.models_dir == tmp_path
     assert (settings.train.cron, settings.train.window_days, settings.train.seed) == (
@@ -33,7 +29,8 @@ def test_options_become_settings(tmp_path: Path) -> None:
         7.5,
         5,
     )
-    assert _flags(_parser().parse_args(["--once"])) == {}
+    assert no_flags == {}
+    assert overrides.file == Path("some.toml")
 
 
 @pytest.mark.parametrize(

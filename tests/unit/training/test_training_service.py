@@ -5,7 +5,7 @@ what is published.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import joblib
@@ -24,13 +24,13 @@ from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
 from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
-from shared.decode.avro.decoder import Plans, compile_plan
-from shared.decode.avro.fingerprints import Fingerprint, fingerprint_of
+from shared.decode.avro.decoder import AvroDecoder
+from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
 from shared.models.signatures import Trust
-from shared.settings import ModelSettings, Settings, TrainSettings
+from shared.settings import ModelSettings, Settings, TopicSettings, TrainSettings
 from tests.support.models import START_MS, STEP_MS, series
 
 DAY_S = 86_400.0
@@ -85,14 +85,8 @@ class World:
                     np.zeros(len(offsets), np.int64),
                 )
 
-    def plans(self, ids: Sequence[int]) -> Plans:
-        return {
-            one: compile_plan(schemas.text(schemas.METRIC_EVENT), self.settings.input)
-            for one in ids
-        }
-
-    def fingerprints(self, ids: Sequence[int]) -> list[Fingerprint]:
-        return [fingerprint_of(schemas.text(schemas.METRIC_EVENT)) for _ in ids]
+    def decoder(self) -> AvroDecoder:
+        return AvroDecoder.of_schemas({1: schemas.text(schemas.METRIC_EVENT)}, self.settings.input)
 
     def sleep(self, seconds: float) -> None:
         assert seconds >= 0
@@ -110,7 +104,7 @@ class World:
         self.stopped = True
 
     def service(self, options: Options | None = None) -> TrainingService:
-        doors = Doors(self, lambda: self, lambda: self.time_s, lambda: self.time_s, self.sleep)
+        doors = Doors(self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep)
         self.counters = Counters()
         return TrainingService(
             self.settings, options or Options(once=True), doors, self.counters, lambda: self.stopped
@@ -184,6 +178,26 @@ def test_once_publishes_a_model_with_everything_beside_it(
         "model published",
         "report written",
     ]
+
+
+def test_a_model_of_another_topic_is_not_replaced_without_a_word(
+    tmp_path: Path, said: list[Mapping[str, object]]
+) -> None:
+    first, second = World(tmp_path), World(tmp_path)
+    second.settings = second.settings.model_copy(
+        update={"topics": TopicSettings(input="plant.metrics")}
+    )
+    for world in (first, first, second):
+        world.up_to = 150
+        world.service().run()
+    (warning,) = events(said, "the model that is replaced is of another topic")
+    assert "trained on metrics.cloudwatch.raw" in str(warning["why"])
+    assert "the input is plant.metrics" in str(warning["why"])
+    manifest = artifacts.manifest(tmp_path, artifacts.current(tmp_path) or "")
+    assert (manifest["input"]["topic"], manifest["metrics"]) == (
+        "plant.metrics",
+        ["cpu", "network_in"],
+    )
 
 
 def test_same_input_same_artefact(tmp_path: Path) -> None:
@@ -314,8 +328,9 @@ def test_outage_is_waited_out(tmp_path: Path, said: list[Mapping[str, object]]) 
     world.down = TransportError("broker localhost:9092 does not answer")
     world.plan = {100.0: lambda: setattr(world, "down", None)}
     world.service().run()
-    (warning,) = events(said, "waiting for it to come up")
-    assert "localhost:9092" in str(warning["error"])
+    first, second = events(said, "no answer")
+    assert float(str(first["seconds"])) < 10
+    assert "localhost:9092" in str(second["because"])
     assert artifacts.current(tmp_path) is not None
 
 

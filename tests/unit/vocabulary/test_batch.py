@@ -1,5 +1,7 @@
 """Blobs and batches: joined bytes, and cuts that share what they can."""
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,3 +51,19 @@ def test_rows_of_a_batch_are_a_batch(values, data):
 def test_all_rows_are_the_batch_itself():
     whole = batch_of([b"a", b"b"])
     assert whole.rows(0, 2) is whole
+
+
+@given(VALUES, st.lists(st.integers(0, 12), max_size=4))
+def test_pieces_of_a_batch_join_to_the_batch(values, cuts):
+    whole = batch_of(values)
+    bounds = [0, *sorted(min(cut, len(whole)) for cut in cuts), len(whole)]
+    joined = Batch.join([whole.rows(start, stop) for start, stop in itertools.pairwise(bounds)])
+    assert (joined.values.data, joined.keys.data) == (whole.values.data, whole.keys.data)
+    for mine, its in (
+        (joined.values.bounds, whole.values.bounds),
+        (joined.keys.bounds, whole.keys.bounds),
+        (joined.offsets, whole.offsets),
+        (joined.broker_ms, whole.broker_ms),
+    ):
+        assert (mine.tolist(), mine.dtype) == (its.tolist(), its.dtype)
+    assert joined.headers == whole.headers

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from shared.errors import ConfigError
-from shared.settings import RENAMED, load_settings, variable_of
+from shared.settings import load_settings
+from shared.settings.names import RENAMED, variable_of
 
 
 def test_flags_win_over_environment_over_file_over_default(tmp_path):
@@ -26,6 +27,38 @@ def test_flags_win_over_environment_over_file_over_default(tmp_path):
     assert settings.train.trees == 9
     assert settings.detector == "one_class_svm"
     assert settings.train.samples == 256
+
+
+def test_overrides_win_over_the_environment_and_flags_over_them(tmp_path):
+    file = tmp_path / "lapwing.toml"
+    file.write_text("[train]\ntrees = 1\nsamples = 2\nseed = 3\n")
+    settings = load_settings(
+        {"train": {"trees": 1000}},
+        file,
+        {"LAPWING_TRAIN__SAMPLES": "20", "KAFKA_BOOTSTRAP_SERVERS": "environment:1"},
+        {
+            "train.trees": "100",
+            "train.samples": "200",
+            "input.include": "cpu,mem",
+            "kafka.bootstrap.servers": "override:1",
+            "kafka.sasl.mechanism": "PLAIN",
+        },
+    )
+    assert (settings.train.trees, settings.train.samples, settings.train.seed) == (1000, 200, 3)
+    assert settings.input.include == ("cpu", "mem")
+    assert settings.kafka == {"bootstrap.servers": "override:1", "sasl.mechanism": "PLAIN"}
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("train.trees", "LAPWING_TRAIN__TREES"),
+        ("detector", "LAPWING_DETECTOR"),
+        ("kafka.sasl.mechanism", "LAPWING_KAFKA__SASL_MECHANISM"),
+    ],
+)
+def test_variables_of_settings(name, wanted):
+    assert variable_of(name) == wanted
 
 
 def test_names_of_the_field_are_understood_and_ours_win():
@@ -87,6 +120,19 @@ def test_lists_may_be_written_with_commas():
         ({"LAPWING_TRAIN__EVERY": "1h", "LAPWING_TRAIN__CRON": "* * * * *"}, "exclude each other"),
         ({"LAPWING_INPUT__MIN_TIME": "2101-01-01"}, "input.min_time must be before"),
         ({"LAPWING_INPUT": "x"}, "valid dictionary"),
+        (
+            {"SCHEMA_REGISTRY_URL": "me:pw@localhost:8081"},
+            r"registry.url \(LAPWING_REGISTRY__URL\): 'localhost:8081' is not a URL such as \S+$",
+        ),
+        ({"LAPWING_REGISTRY__URL": "http://a:1,b:2"}, "'b:2' is not a URL"),
+        (
+            {"LAPWING_INPUT__ENTITY_FIELD": "device"},
+            r"no such setting; did you mean input.entity_fields \(LAPWING_INPUT__ENTITY_FIELDS\)",
+        ),
+        (
+            {"LAPWING_TOPIC__PARTITIONS": "3"},
+            r"no such setting; did you mean topics.partitions \(LAPWING_TOPICS__PARTITIONS\)",
+        ),
         ({"LAPWING_CONFIG": "/nowhere.toml"}, "/nowhere.toml does not exist"),
     ],
 )

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from shared.errors import ConfigError
-from shared.settings import ENV_PREFIX, Settings, load_settings
+from shared.settings import Settings, load_settings
+from shared.settings.names import ENV_PREFIX
 
 WORDS = (
     "",

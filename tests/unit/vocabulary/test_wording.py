@@ -1,8 +1,9 @@
 """Numbers and times as a person would say them."""
 
+import numpy as np
 import pytest
 
-from shared.wording import against, days, duration, short, time_of_day
+from shared.wording import against, days, duration, iso, minute, moment, second, short, time_of_day
 
 TUESDAY_0310 = 1_397_531_400_000
 
@@ -32,6 +33,36 @@ def test_days_are_whole_from_two_on():
 def test_the_time_of_day_names_its_half_hour():
     assert time_of_day(TUESDAY_0310, weekly=False) == "03:00"
     assert time_of_day(TUESDAY_0310 + 25 * 60_000, weekly=True) == "Tuesdays 03:30"
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "texts"),
+    [
+        (
+            TUESDAY_0310,
+            ("2014-04-15 03:10", "2014-04-15 03:10", "2014-04-15 03:10:00"),
+        ),
+        (
+            TUESDAY_0310 + 7_000,
+            ("2014-04-15 03:10", "2014-04-15 03:10:07", "2014-04-15 03:10:07"),
+        ),
+        (
+            TUESDAY_0310 + 7_008,
+            ("2014-04-15 03:10", "2014-04-15 03:10:07", "2014-04-15 03:10:07.008"),
+        ),
+        (-1, ("1969-12-31 23:59", "1969-12-31 23:59:59", "1969-12-31 23:59:59.999")),
+    ],
+)
+def test_times_are_written_as_finely_as_asked(time_ms, texts):
+    assert (minute(time_ms), moment(time_ms), second(time_ms)) == texts
+
+
+def test_iso_times_end_in_z():
+    assert iso(TUESDAY_0310) == "2014-04-15T03:10:00.000Z"
+    assert iso(np.int64(TUESDAY_0310 + 8)) == "2014-04-15T03:10:00.008Z"
+    assert iso(TUESDAY_0310, finest="seconds") == "2014-04-15T03:10:00Z"
+    with pytest.raises(OverflowError):
+        iso(2**60)
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def write_event(
     v["view"] = about.seen_by
     v["direction"] = 0 if about.key >= SHAPE else 1 if about.key in (FAST_UP, LEVEL_UP) else -1
     v["reason"] = 0
-    v["cold"] = 0
+    v["cold_start"] = 0
     v["measure"] = AS_IT_IS
     v["peak_view"] = ep["peak_view"]
     v["episode_at"] = ep["opened_at"]

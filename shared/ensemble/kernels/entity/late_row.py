@@ -122,6 +122,6 @@ def judge_late_row(
     if place >= 0:
         out["score"] = largest * params.threshold
         out["severity"] = severity_of(largest)
-        out["top"] = of.columns[place]
+        out["top_metric"] = of.columns[place]
         out["state"] = 1
     return at

@@ -71,7 +71,7 @@ def say_cold(
     ep = m["episodes"][key]
     start_episode(ep, 1.0, VALUE, row.time_ms, m["last"], math.nan, SAID, params)
     write_event(v, row, About(column, key, VALUE), OPEN, m["last"], 1.0, threshold, ep)
-    v["cold"] = 1
+    v["cold_start"] = 1
     v["lower"], v["upper"] = m["low"], m["high"]
     v["measure"] = measure_of(m)
     v["history_ms"] = np.float64(row.time_ms - m["origin_ms"])

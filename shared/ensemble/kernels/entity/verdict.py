@@ -120,10 +120,10 @@ def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
     out["score"] = out["severity"] = math.nan
     out["threshold"] = params.threshold
     out["warmup"] = 0.0
-    out["minutes_left"] = math.nan
-    out["top"] = -1
+    out["warmup_minutes_left"] = math.nan
+    out["top_metric"] = -1
     out["state"] = out["late"] = out["ahead"] = out["duplicate"] = out["is_anomaly"] = 0
-    out["cold"] = out["in_episode"] = out["episode_key"] = 0
+    out["cold_start"] = out["in_episode"] = out["episode_key"] = 0
     out["episode_column"] = out["episode_at"] = -1
     for column in range(cells.shape[0]):
         cell = cells[column]
@@ -151,7 +151,7 @@ def write_cells(
             warm = min(warm, warmup_share(m, params))
             left = max(left, time_left_ms(m, params))
     out["warmup"] = warm
-    out["minutes_left"] = left / MINUTE_MS
+    out["warmup_minutes_left"] = left / MINUTE_MS
 
 
 @njit(cache=True)
@@ -162,7 +162,7 @@ def mark_anomalies(out: Record, events: Record) -> float:
         if events[k]["phase"] <= WORSE:
             out["is_anomaly"] = 1
             said = max(said, events[k]["score"])
-            out["cold"] = max(out["cold"], events[k]["cold"])
+            out["cold_start"] = max(out["cold_start"], events[k]["cold_start"])
     return said
 
 

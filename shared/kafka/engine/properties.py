@@ -1,8 +1,8 @@
 """Which of librdkafka's settings belong to consumers and which to producers (columns C and P of its
 CONFIGURATION.md).
 
-Law: a name listed here is kept from the other kind of client, which would warn about it; any other
-     name passes to all.
+Invariant: a name listed here is kept from the other kind of client, which would warn about it; any
+other name passes to all.
 """
 
 CONSUMER_ONLY = frozenset(

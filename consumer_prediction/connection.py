@@ -1,9 +1,9 @@
 """A predictor's membership and its sink, opened while Python still loads the kernels.
 
-Law: nothing that loads a kernel is imported here. The broker takes half a second to end what a
-     predecessor left open, and the
-kernels take a second of the processor: one beside the other, a killed predictor is back that much
-earlier.
+Invariant: nothing that loads a kernel is imported here.
+
+The broker takes half a second to end what a predecessor left open, and the kernels take a second of
+the processor: one beside the other, a killed predictor is back that much earlier.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import socket
 from concurrent.futures import Future
-from threading import Thread
 
 from shared.kafka import AtLeastOnceSink, GroupSource, TransactionalSink
 from shared.ports import Sink
+from shared.retry import in_background
 from shared.settings import Settings
 
 
-class Opening:
+class KafkaConnection:
     """The member of the group, not joined yet, and the first sink of its transactional.id.
 
     raises : ConfigError
@@ -33,8 +33,7 @@ class Opening:
             instance_id=f"{settings.predict.group}-{settings.slot}" if settings.slot else None,
             session_timeout_ms=settings.predict.session_timeout_ms,
         )
-        self._first: Future[Sink] | None = Future()
-        Thread(target=self._open_first, args=(self._first,), name="opening", daemon=True).start()
+        self._first: Future[Sink] | None = in_background(self._open, "connecting")
 
     def sink(self) -> Sink:
         """Return the first sink once it is open; a new one at each later call.
@@ -43,12 +42,6 @@ class Opening:
         """
         first, self._first = self._first, None
         return self._open() if first is None else first.result()
-
-    def _open_first(self, first: Future[Sink]) -> None:
-        try:
-            first.set_result(self._open())
-        except BaseException as error:  # noqa: BLE001 - raised where it is waited for
-            first.set_exception(error)
 
     def _open(self) -> Sink:
         if self._settings.predict.delivery == "at-least-once":

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from consumer_prediction import opening
-from consumer_prediction.opening import Opening
+from consumer_prediction import connection
+from consumer_prediction.connection import KafkaConnection
 from shared.errors import TransportError
 from shared.settings import Settings, load_settings
 
@@ -24,10 +24,12 @@ class Doors:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.allowed, self.asked, self.failure = Event(), [], None
         monkeypatch.setattr(
-            opening, "GroupSource", lambda *_, **named: ("source", named["instance_id"])
+            connection, "GroupSource", lambda *_, **named: ("source", named["instance_id"])
         )
-        monkeypatch.setattr(opening, "TransactionalSink", self._open)
-        monkeypatch.setattr(opening, "AtLeastOnceSink", lambda _, source: ("at least once", source))
+        monkeypatch.setattr(connection, "TransactionalSink", self._open)
+        monkeypatch.setattr(
+            connection, "AtLeastOnceSink", lambda _, source: ("at least once", source)
+        )
 
     asked: list[str]
     failure: Exception | None
@@ -56,7 +58,7 @@ def _settings(**given: Any) -> Settings:
 def test_the_first_sink_is_opened_beside_and_later_ones_when_they_are_asked_for(
     doors: Doors,
 ) -> None:
-    opened = Opening(_settings())
+    opened = KafkaConnection(_settings())
     assert opened.source == ("source", "g-two")
     doors.allowed.set()
     assert opened.sink() == ("g-two", 1)
@@ -70,7 +72,7 @@ def test_a_failure_is_raised_where_the_sink_is_asked_for_and_the_next_one_is_tri
 ) -> None:
     doors.failure = failure
     doors.allowed.set()
-    opened = Opening(_settings())
+    opened = KafkaConnection(_settings())
     with pytest.raises(type(failure), match=str(failure)):
         opened.sink()
     doors.failure = None
@@ -79,14 +81,14 @@ def test_a_failure_is_raised_where_the_sink_is_asked_for_and_the_next_one_is_tri
 
 def test_without_a_slot_the_name_is_that_of_the_process(doors: Doors) -> None:
     doors.allowed.set()
-    opened = Opening(_settings(slot=""))
+    opened = KafkaConnection(_settings(slot=""))
     assert opened.source == ("source", None)
     name, _ = opened.sink()  # type: ignore[misc]
     assert name == f"g-{socket.gethostname()}-{os.getpid()}"
 
 
 def test_at_least_once_needs_no_transaction(doors: Doors) -> None:
-    opened = Opening(_settings(predict={"group": "g", "delivery": "at-least-once"}))
+    opened = KafkaConnection(_settings(predict={"group": "g", "delivery": "at-least-once"}))
     assert opened.sink() == ("at least once", opened.source)
     assert not doors.asked
 
@@ -106,7 +108,7 @@ _START = """
     import gc
     import sys
 
-    import consumer_prediction.opening
+    import consumer_prediction.connection
     from consumer_prediction.__main__ import _quick_imports
 
     print("numba" in sys.modules)  # nothing that loads kernels before the doors are being opened

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.files.series import Series
-from producer.files.times import format_time
 from shared.errors import ConfigError
+from shared.kernels.units import DAY_MS, HOUR_MS
+from shared.wording import second
 
 Array = npt.NDArray[np.float64]
 
@@ -206,8 +207,8 @@ def _healthy(
     noise[1:] *= np.sqrt(1.0 - memory * memory)
     for i in range(1, n):
         noise[i] += memory * noise[i - 1]
-    hour = (time_ms % 86_400_000) / 3_600_000.0
-    weekend = (time_ms // 86_400_000 + 3) % 7 >= 5
+    hour = (time_ms % DAY_MS) / HOUR_MS
+    weekend = (time_ms // DAY_MS + 3) % 7 >= 5
     for i, (name, draws) in enumerate(zip(names, every, strict=True)):
         peak, width, base, height = (
             draws.between(10, 17),
@@ -333,7 +334,7 @@ def label_document(
 
 
 def _nab_time(time_ms: int) -> str:
-    return f"{format_time(time_ms - time_ms % 1000)}.{time_ms % 1000:03d}000"
+    return f"{second(time_ms - time_ms % 1000)}.{time_ms % 1000:03d}000"
 
 
 def csv_text(series: Series) -> str:
@@ -341,7 +342,5 @@ def csv_text(series: Series) -> str:
     lines = [",".join(("timestamp", "entity", *series.metrics))]
     for row, time_ms in enumerate(series.time_ms):
         cells = ("" if value != value else f"{value:.12g}" for value in series.values[row])
-        lines.append(
-            ",".join((format_time(int(time_ms)), series.entities[series.entity[row]], *cells))
-        )
+        lines.append(",".join((second(int(time_ms)), series.entities[series.entity[row]], *cells)))
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """From the client's message objects to columns.
 
-Law: one C-level pass over the messages per column; Python runs once per partition, never once per
-     message.
+Invariant: one C-level pass over the messages per column; Python runs once per partition, never once
+per message.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Writes the sample fleet that stands in ``data/sample``: ``python -m producer.sample FOLDER``.
+"""Writes the sample fleet that stands in ``data/sample``: ``python -m producer.generated.sample FOLDER``.
 
 Law: the files in the repository are what this writes, byte for byte.
 """
@@ -9,7 +9,7 @@ import json
 import sys
 from pathlib import Path
 
-from producer.fleet import csv_text, generate, label_document
+from producer.generated.fleet import csv_text, generate, label_document
 
 HOSTS, DAYS, SEED, STEP_S, PER_HOST = 5, 7, 7, 1200, 2
 

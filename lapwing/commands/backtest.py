@@ -1,0 +1,166 @@
+"""The command ``lapwing backtest``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lapwing.commands.options import Json
+from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat
+from shared.entry import Overrides
+
+
+class RowOrder(StrEnum):
+    """In which order the rows of files are judged."""
+
+    TIME = "time"
+    ARRIVAL = "arrival"
+
+
+def backtest(
+    context: typer.Context,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file.")
+    ] = None,
+    entity: EntityColumn = None,
+    time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
+    topic_range: Annotated[
+        str | None,
+        typer.Option(
+            "--topic-range",
+            metavar="FROM..TO",
+            help="Records of the input topic, by offset or event time; a side may be left out.",
+        ),
+    ] = None,
+    fleet: Annotated[
+        int | None,
+        typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts, with labels."),
+    ] = None,
+    days: Annotated[
+        float, typer.Option("--days", metavar="D", help="Of a generated fleet.")
+    ] = 14.0,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of a generated fleet.")] = 0,
+    catalogue: Annotated[
+        Path | None,
+        typer.Option("--catalogue", metavar="FILE", help="Which series make up a host (TOML)."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave bad rows of files out and count them.")
+    ] = False,
+    partitions: Annotated[
+        int,
+        typer.Option(
+            "--partitions",
+            min=1,
+            metavar="N",
+            help="Spread a folder over so many, as the producer does.",
+        ),
+    ] = 1,
+    order: Annotated[
+        RowOrder,
+        typer.Option(
+            "--order", help="Of the rows of files: by event time, or as they lie in each file."
+        ),
+    ] = RowOrder.TIME,
+    detector: Annotated[
+        str | None, typer.Option("--detector", metavar="NAME", help="Instead of the setting's.")
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option("--threshold", metavar="T", help="Score of an alarm.")
+    ] = None,
+    alarms_per_day: Annotated[
+        float | None,
+        typer.Option(
+            "--alarms-per-day", metavar="N", help="About so many per entity and day instead."
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model", metavar="SHA256|CURRENT", help="A published model joins in, or decides."
+        ),
+    ] = None,
+    train: Annotated[
+        bool,
+        typer.Option(
+            "--train", help="Fit a model to the first part of the data; count what comes after it."
+        ),
+    ] = False,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--labels",
+            metavar="FILE",
+            help="NAB's combined_windows.json, or CSV: entity,start,end.",
+        ),
+    ] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(
+            "--compare",
+            metavar="KEY=VALUE,...",
+            help="Judge a second time, e.g. threshold=1.5 or model=SHA256.",
+        ),
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            "--tolerance",
+            metavar="MINUTES",
+            help="Alarms so close are the same; default 6 usual intervals.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Write report.html, summary.json, alarms.csv and result files.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """See what would have been alarmed, on recorded data.
+
+    Files or a range of the topic run through the code of the predictor; nothing is written to
+    Kafka.
+    """
+    from lapwing.backtest.command import BacktestOptions
+    from lapwing.backtest.command import backtest as run_backtest
+    from lapwing.backtest.feeds import InputOptions
+    from producer.files.columns import ColumnChoice
+
+    columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
+    source = InputOptions(
+        data,
+        topic_range,
+        fleet,
+        days,
+        seed,
+        catalogue,
+        skip_bad,
+        partitions,
+        columns,
+        order is RowOrder.ARRIVAL,
+    )
+    run_backtest(
+        Overrides.of(context).load,
+        BacktestOptions(
+            source,
+            detector,
+            threshold,
+            alarms_per_day,
+            model,
+            train,
+            labels,
+            compare,
+            tolerance,
+            out,
+            as_json,
+        ),
+    )

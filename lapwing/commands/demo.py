@@ -1,0 +1,87 @@
+"""The command ``lapwing demo``."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat, parse_speed
+from shared.entry import Overrides
+
+STARTED_S = time.monotonic()
+
+
+def demo(
+    context: typer.Context,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder of CSV files, or a copy of NAB. Default: data/nab if it is there.",
+        ),
+    ] = None,
+    entity: EntityColumn = None,
+    time_column: TimeColumn = None,
+    time_format: TimeFormat = None,
+    decimal: Decimal = None,
+    fleet: Annotated[
+        int | None, typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts instead.")
+    ] = None,
+    once: Annotated[
+        bool,
+        typer.Option(
+            "--once",
+            help=(
+                "Send the rest at full speed too, then end; exit code 0 only when all counts agree."
+            ),
+        ),
+    ] = False,
+    speed: Annotated[
+        float | None,
+        typer.Option(
+            "--speed",
+            parser=parse_speed,
+            metavar="X",
+            help="Event seconds per second in the live part, or max; default 3000.",
+        ),
+    ] = None,
+    predictors: Annotated[
+        int, typer.Option("--predictors", metavar="N", help="Prediction processes.")
+    ] = 2,
+    backfill: Annotated[
+        float,
+        typer.Option(
+            "--backfill", metavar="F", help="Share of the events that is sent first and trained on."
+        ),
+    ] = 0.6,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as the last line, as JSON.")
+    ] = False,
+    svg: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture of the run.")
+    ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Keep models, reports and logs there."),
+    ] = None,
+) -> None:
+    """Do the whole job here: replay, train, predict; no Kafka.
+
+    The services run as processes of their own, on a broker and a registry in memory.
+    """
+    from lapwing.demo.command import run
+    from lapwing.demo.plan import DemoOptions
+    from producer.files.columns import ColumnChoice
+    from producer.sources import SourceOptions
+
+    source = SourceOptions(
+        data, fleet=fleet, columns=ColumnChoice.parse(entity, time_column, time_format, decimal)
+    )
+    options = DemoOptions(source, predictors, speed, backfill, once, as_json, svg, keep)
+    environ = {**os.environ, **Overrides.of(context).variables()}
+    raise typer.Exit(run(options, environ, STARTED_S))

@@ -1,0 +1,222 @@
+"""What a replay may send: its options, and each dead letter with the bytes, the key and the
+partition that it would get.
+
+Invariant: a record goes back to the partition that it came from, whatever partitioner its producer
+uses; only a new key, or the lack of a source, has input.partitioner decide.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from lapwing.dlq.letters import Filters, Letter
+from lapwing.dlq.record import Verdict, decoder_of, fit, judge
+from shared.decode.avro.plan import record_of
+from shared.decode.avro.schema import SchemaInvalid, parse_schema
+from shared.encode.records import encode_records, schema_id_of
+from shared.errors import ConfigError, DataError, TransportError
+from shared.events import Reason
+from shared.kafka import Admin
+from shared.kernels.hashing import murmur2_partitions
+from shared.registry import Registry
+from shared.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """What to send back, and how.
+
+    partition, offset : of one dead letter; None = those that ``filters`` takes
+    value_file        : corrected bytes in Confluent's wire format; json_file: a corrected record as
+                        JSON
+    schema_id         : writer schema of json_file; None = the dead letter's own, or the input's
+                        newest
+    key               : instead of the dead letter's
+    limit             : more than so many at once are refused
+    """
+
+    partition: int | None = None
+    offset: int | None = None
+    filters: Filters = field(default_factory=Filters)
+    value_file: Path | None = None
+    json_file: Path | None = None
+    schema_id: int | None = None
+    key: str | None = None
+    force: bool = False
+    again: bool = False
+    dry_run: bool = False
+    limit: int = 10_000
+    as_json: bool = False
+
+    def check(self) -> None:
+        """Refuse what contradicts itself with a ConfigError."""
+        one = self.partition is not None
+        if one and self.offset is None:
+            raise ConfigError(
+                "PARTITION OFFSET: both, as `lapwing dlq list` shows them in dlq[PARTITION]@OFFSET"
+            )
+        if one == bool(self.filters):
+            raise ConfigError("say either PARTITION OFFSET, or --reason, --key or --since")
+        if self.value_file is not None and self.json_file is not None:
+            raise ConfigError("--value-file and --json-file exclude each other")
+        named = {
+            "--value-file": self.value_file,
+            "--json-file": self.json_file,
+            "--new-key": self.key,
+        }
+        given = [name for name, value in named.items() if value is not None]
+        if given and not one:
+            raise ConfigError(f"{given[0]} corrects one record: say PARTITION OFFSET")
+        if self.schema_id is not None and self.json_file is None:
+            raise ConfigError("--schema-id is the writer schema of --json-file, which is not given")
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A dead letter and what would be sent for it.
+
+    target  : the partition it goes to: its source's, or that of a new key; None = by chance, for
+              want of both
+    refusal : why it is not sent; empty = it is
+    sent    : whether the broker has acknowledged it; landed: its partition and offset, once read
+              back
+    """
+
+    letter: Letter
+    value: bytes
+    key: bytes
+    corrected: bool
+    verdict: Verdict
+    target: int | None
+    refusal: str = ""
+    sent: bool = False
+    landed: tuple[int, int] | None = None
+
+
+class InputSchemas(Registry):
+    """A registry that also says what the newest schema of a subject is."""
+
+    def newest(self, subject: str) -> tuple[int, str]:
+        """Return id and text; raises TransportError, also where there is no such subject."""
+        found = self._call(
+            f"newest schema of {subject}", lambda client: client.get_latest_version(subject)
+        )
+        if found.schema_id is None or found.schema is None or found.schema.schema_str is None:
+            raise TransportError(
+                f"{self.address}: newest schema of {subject}: the answer is incomplete",
+                retriable=False,
+            )
+        return found.schema_id, found.schema.schema_str
+
+
+def input_partitions(settings: Settings) -> int:
+    """Return how many partitions the input has now; raises TransportError, TopicMismatch."""
+    admin = Admin(settings)
+    try:
+        return admin.partitions(settings.topics.input)
+    finally:
+        admin.close()
+
+
+def candidates_of(
+    settings: Settings,
+    options: ReplayOptions,
+    letters: Sequence[Letter],
+    registry: InputSchemas,
+    count: int,
+) -> list[Candidate]:
+    """Return what would be sent for each dead letter, corrected and judged.
+
+    count  : partitions of the input
+    raises : ConfigError, DataError, TransportError
+    """
+    corrected = _corrected(settings, options, letters[0], registry)
+    values = [letter.value for letter in letters] if corrected is None else [corrected]
+    keys = [letter.key for letter in letters] if options.key is None else [options.key.encode()]
+    verdicts = judge(values, decoder_of(settings.input, registry))
+    return [
+        Candidate(
+            one, value, key, corrected is not None, v, _target(settings, options, one, key, count)
+        )
+        for one, value, key, v in zip(letters, values, keys, verdicts, strict=True)
+    ]
+
+
+def _target(
+    settings: Settings, options: ReplayOptions, letter: Letter, key: bytes, count: int
+) -> int | None:
+    """Return the partition that the entity's other records are in, as far as that can be known."""
+    source = letter.said["source_partition"]
+    here = options.key is None and letter.said["source_topic"] == settings.topics.input
+    if here and source is not None and 0 <= source < count:
+        return int(source)
+    return owner(key, settings.input.partitioner, count) if key else None
+
+
+def owner(key: bytes, partitioner: str, partitions: int) -> int:
+    """Return the partition of a key by input.partitioner; where that is unchecked, murmur2 as for
+    ``lapwing produce``.
+    """
+    if partitioner == "crc32":
+        return crc32(key) % partitions
+    found = np.zeros(1, np.int64)
+    murmur2_partitions(np.frombuffer(key, np.uint8), np.array([0, len(key)]), partitions, found)
+    return int(found[0])
+
+
+def _corrected(
+    settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas
+) -> bytes | None:
+    if options.value_file is not None:
+        try:
+            return options.value_file.read_bytes()
+        except OSError as error:
+            raise DataError(
+                f"--value-file {options.value_file}: it cannot be read: {error.strerror}"
+            ) from error
+    if options.json_file is None:
+        return None
+    place = f"--json-file {options.json_file}"
+    try:
+        record = json.loads(options.json_file.read_text("utf-8-sig"))
+    except OSError as error:
+        raise DataError(f"{place}: it cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{place}: it is not JSON: {error}") from error
+    schema_id, text = _writer_schema(settings, options, letter, registry)
+    try:
+        written = parse_schema(text)
+        avro = record_of(written) or written
+        return encode_records(text, schema_id, [fit(avro, record, avro.name)])[0]
+    except SchemaInvalid as error:
+        raise DataError(f"{place}: schema id {schema_id} is not Avro: {error}") from error
+    except (ValueError, OverflowError) as error:
+        raise DataError(f"{place}: schema id {schema_id}: {error}") from error
+
+
+def _writer_schema(
+    settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas
+) -> tuple[int, str]:
+    """Return the schema that was asked for, or else the record's own, or else the input's newest."""
+    if options.schema_id is not None:
+        text = registry.schema(options.schema_id)
+        if text is None:
+            raise ConfigError(
+                f"--schema-id {options.schema_id}: {registry.address} does not know it"
+            )
+        return options.schema_id, text
+    own = schema_id_of(letter.value)
+    text = (
+        None if own is None or letter.reason == Reason.SCHEMA_UNFIT.code else registry.schema(own)
+    )
+    return (
+        registry.newest(f"{settings.topics.input}-value")
+        if own is None or text is None
+        else (own, text)
+    )

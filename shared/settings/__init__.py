@@ -1,0 +1,44 @@
+"""Every setting, its default and what is allowed; flags > environment > file > default."""
+
+from shared.settings.analysis import (
+    DEFAULT_MODEL_BYTES,
+    DetectionSettings,
+    FeatureSettings,
+    InputSettings,
+    MetricRule,
+    ModelSettings,
+    QualitySettings,
+    TrainSettings,
+)
+from shared.settings.loading import Settings, load_settings
+from shared.settings.names import ENV_PREFIX, RENAMED, variable_of
+from shared.settings.section import Section
+from shared.settings.transport import (
+    PredictSettings,
+    ProduceSettings,
+    RegistrySettings,
+    TelemetrySettings,
+    TopicSettings,
+)
+
+__all__ = [
+    "DEFAULT_MODEL_BYTES",
+    "ENV_PREFIX",
+    "RENAMED",
+    "DetectionSettings",
+    "FeatureSettings",
+    "InputSettings",
+    "MetricRule",
+    "ModelSettings",
+    "PredictSettings",
+    "ProduceSettings",
+    "QualitySettings",
+    "RegistrySettings",
+    "Section",
+    "Settings",
+    "TelemetrySettings",
+    "TopicSettings",
+    "TrainSettings",
+    "load_settings",
+    "variable_of",
+]

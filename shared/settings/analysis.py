@@ -1,0 +1,279 @@
+"""Settings of what is computed: how records are read, features, detection, training, models."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS
+from shared.settings.section import Names, NoneAllowed, Section, comma_list
+
+Fingerprint = Annotated[str, Field(pattern=r"^([0-9a-fA-F]{16}|[0-9a-fA-F]{64})$")]
+
+DEFAULT_MODEL_BYTES = 33_554_432
+
+
+class InputSettings(Section):
+    """How records of the input are read, and which are refused."""
+
+    entity_fields: Names = Field(
+        ("host",), min_length=1, description="field(s) that name the entity, joined by '/'"
+    )
+    time_field: str = Field(
+        "", description="field that is the event time; empty = found by type and name"
+    )
+    time_unit: Literal["", "s", "ms", "us", "ns", "iso"] = Field(
+        "",
+        description=(
+            "of a time that is a plain number, or iso for text; empty = only a logicalType says it"
+        ),
+    )
+    include: Names = Field(
+        (), description="metrics to use; empty = every numeric field that is no time"
+    )
+    exclude: Names = Field((), description="metrics to leave out")
+    min_time: datetime = Field(
+        datetime.fromtimestamp(DEFAULT_MIN_TIME_MS / 1000, UTC), description="earliest event time"
+    )
+    max_time: datetime = Field(
+        datetime.fromtimestamp(DEFAULT_MAX_TIME_MS / 1000, UTC), description="latest event time"
+    )
+    max_record_bytes: int = Field(
+        65_536, ge=64, le=16_777_216, description="larger records become dead letters"
+    )
+    partitioner: Literal["murmur2", "crc32", "unchecked"] = Field(
+        "unchecked",
+        description=(
+            "stop at a key where Java (murmur2) or librdkafka (crc32) never put it; other"
+            " producers may"
+        ),
+    )
+    schema_fingerprints: Annotated[tuple[Fingerprint, ...], BeforeValidator(comma_list)] = Field(
+        (),
+        description=(
+            "stop at any other writer schema; CRC-64-AVRO or SHA-256 of its canonical form, empty ="
+            " take all"
+        ),
+    )
+
+    @field_validator("min_time", "max_time")
+    @classmethod
+    def _aware(cls, value: datetime) -> datetime:
+        return value if value.tzinfo else value.replace(tzinfo=UTC)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> InputSettings:
+        if self.min_time >= self.max_time:
+            raise ValueError("input.min_time must be before input.max_time")
+        return self
+
+    @property
+    def min_time_ms(self) -> int:
+        """Earliest event time, ms since 1970 UTC."""
+        return int(self.min_time.timestamp() * 1000)
+
+    @property
+    def max_time_ms(self) -> int:
+        """Latest event time, ms since 1970 UTC."""
+        return int(self.max_time.timestamp() * 1000)
+
+
+class FeatureSettings(Section):
+    """Features beyond the plain values."""
+
+    window: int = Field(12, ge=2, le=64, description="samples in the rolling mean and spread")
+    timezone: str = Field(
+        "UTC", description="IANA name; times of day, weekends and business hours are local to it"
+    )
+    business_start: float = Field(9, ge=0, lt=24, description="hour of day")
+    business_end: float = Field(17, gt=0, le=24, description="hour of day, exclusive")
+    business_days: Annotated[tuple[int, ...], BeforeValidator(comma_list)] = Field(
+        (0, 1, 2, 3, 4), description="0 = Monday ... 6 = Sunday"
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(
+                f"{value!r} is not an IANA time zone such as 'Europe/Berlin'"
+            ) from error
+        return value
+
+    @field_validator("business_days")
+    @classmethod
+    def _weekdays(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(day not in range(7) for day in value):
+            raise ValueError("business_days are numbers from 0 (Monday) to 6 (Sunday)")
+        return tuple(sorted(set(value)))
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FeatureSettings:
+        if self.business_start >= self.business_end:
+            raise ValueError("features.business_start must be before features.business_end")
+        return self
+
+
+class MetricRule(Section):
+    """Which deviations of one metric matter; what is not given is taken from ``detection``."""
+
+    direction: Literal["both", "up", "down"] | None = Field(
+        None, description="deviations that matter"
+    )
+    min_absolute: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="least deviation, in the metric's unit"
+    )
+    min_relative: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="least deviation, as a share of the expected"
+    )
+
+
+class DetectionSettings(Section):
+    """How the ensemble and its members decide."""
+
+    threshold: float = Field(
+        1.0,
+        gt=0,
+        le=10,
+        description="score of an alarm; 1 = seen about once in two months in a healthy metric",
+    )
+    alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
+        None,
+        gt=0,
+        le=1000,
+        description=(
+            "instead of the threshold: about so many alarms per entity and day in the long run"
+        ),
+    )
+    warmup_days: float = Field(
+        2, ge=0.01, le=365, description="before the first verdict; 14 values at least"
+    )
+    max_lateness_h: float = Field(
+        24, ge=0, le=720, description="rows that are later are marked and change nothing"
+    )
+    cold_start: bool = Field(
+        True, description="alarm on extreme values before the warm-up has ended"
+    )
+    direction: Literal["both", "up", "down"] = Field("both", description="deviations that matter")
+    min_absolute: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="least deviation from the expected value, own unit",
+    )
+    min_relative: float = Field(
+        0,
+        ge=0,
+        allow_inf_nan=False,
+        description="least deviation, as a share of the expected value",
+    )
+    metrics: dict[str, MetricRule] = Field(
+        default_factory=dict,
+        description='rules of single metrics, e.g. {"cpu": {"direction": "up"}}',
+    )
+
+
+class QualitySettings(Section):
+    """What is said about the data itself, apart from anomalies."""
+
+    events: bool = Field(True, description="write data-quality verdicts to the anomaly topic")
+    gap_intervals: float = Field(
+        5, ge=2, le=1e6, description="a silence of so many usual intervals is a gap"
+    )
+    stopped_intervals: float = Field(
+        12, ge=3, le=1e6, description="nothing for so many usual intervals: stopped reporting"
+    )
+    flat_hours: float = Field(
+        24,
+        gt=0,
+        le=8760,
+        description="a metric that varied has had one value for so long: flat line",
+    )
+    repeat_hours: float = Field(
+        24, ge=0, le=8760, description="the same verdict on the same entity comes at most once in"
+    )
+    forget_days: float = Field(
+        30, gt=0, le=3650, description="an entity that returns after so long starts anew"
+    )
+
+
+class ModelSettings(Section):
+    """Which models are believed; the folder is ``models_dir``."""
+
+    max_bytes: int = Field(
+        DEFAULT_MODEL_BYTES,
+        ge=65_536,
+        le=536_870_912,
+        description="a larger model is neither published nor loaded",
+    )
+    sign_key: str = Field(
+        "",
+        description=(
+            "PEM file with the Ed25519 private key that training signs with; empty = unsigned"
+        ),
+    )
+    trusted_keys: Names = Field(
+        (),
+        description=(
+            "PEM files with Ed25519 public keys; if given, only models that one of them has signed"
+            " are loaded"
+        ),
+    )
+
+
+class TrainSettings(Section):
+    """What training learns from, how, and when."""
+
+    member: Literal["isolation_forest", "one_class_svm"] = Field(
+        "one_class_svm",
+        description=(
+            "what is fitted as a member of the ensemble; a trained `detector` is fitted itself"
+        ),
+    )
+    split: float = Field(
+        0.6, gt=0, lt=1, description="first part of each entity's time that the model learns from"
+    )
+    contamination: float = Field(
+        0.02, gt=0, le=0.5, description="share of training rows above the threshold"
+    )
+    threshold: Annotated[float | None, NoneAllowed] = Field(
+        None, description="fixed score threshold instead of the contamination's"
+    )
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="same data, settings and seed, same model")
+    trees: int = Field(100, ge=1, le=1000, description="Isolation Forest: n_estimators")
+    samples: int = Field(256, ge=2, le=65_536, description="Isolation Forest: max_samples")
+    nu: float = Field(0.02, gt=0, le=1, description="One-Class SVM")
+    gamma: float | Literal["scale", "auto"] = Field("scale", description="One-Class SVM: RBF width")
+    svm_rows: int = Field(
+        20_000, ge=100, description="One-Class SVM: at most this many seeded rows"
+    )
+    min_rows: int = Field(500, ge=10, description="training rows needed over all entities")
+    window_days: Annotated[float | None, NoneAllowed] = Field(
+        None, gt=0, description="use only the newest days of the input; none = all"
+    )
+    every: Annotated[str | None, NoneAllowed] = Field(
+        None, pattern=r"^\d+(\.\d+)?[smhd]$", description="train again after, e.g. 24h"
+    )
+    cron: Annotated[str | None, NoneAllowed] = Field(
+        None,
+        description="train again by a cron line, UTC, e.g. 0 3 * * *",
+    )
+    keep: int = Field(10, ge=1, description="newest artefacts kept in the models folder")
+
+    @field_validator("gamma")
+    @classmethod
+    def _positive(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value <= 0:
+            raise ValueError("gamma must be > 0, 'scale' or 'auto'")
+        return value
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> TrainSettings:
+        if self.every and self.cron:
+            raise ValueError("train.every and train.cron exclude each other")
+        return self

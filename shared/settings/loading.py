@@ -1,0 +1,211 @@
+"""All settings as one value, and where they come from.
+
+Invariant: ``load_settings`` is the one place where the environment is read, and only entry points
+           call it; all else takes a frozen ``Settings``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from shared.errors import ConfigError
+from shared.events import Detector, present_detector
+from shared.settings.analysis import (
+    DetectionSettings,
+    FeatureSettings,
+    InputSettings,
+    ModelSettings,
+    QualitySettings,
+    TrainSettings,
+)
+from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
+from shared.settings.transport import (
+    PredictSettings,
+    ProduceSettings,
+    RegistrySettings,
+    TelemetrySettings,
+    TopicSettings,
+)
+
+
+class Settings(BaseSettings):
+    """All settings of all services; environment names are ``LAPWING_<SECTION>__<NAME>``."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__"
+    )
+
+    detector: Annotated[Detector, BeforeValidator(present_detector)] = Field(
+        Detector.ENSEMBLE,
+        description="what decides: all views, a trained model, or one view alone",
+    )
+    slot: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]*$",
+        description=(
+            "stable name of this predictor, another one for each; empty = host name and "
+            "process id, and no static membership"
+        ),
+    )
+    outage_deadline_s: float = Field(
+        300,
+        gt=0,
+        description=(
+            "a service without broker or registry for so long exits (a later run of a "
+            "training schedule fails); so does a predictor whose loop hangs"
+        ),
+    )
+    models_dir: Path = Field(Path("models"), description="shared by training and predictors")
+    state_dir: Path = Field(Path("state"), description="snapshots of predictors; may be shared")
+    kafka: dict[str, str] = Field(
+        default_factory=dict, description="any librdkafka setting; '_' becomes '.'"
+    )
+    registry: RegistrySettings = RegistrySettings()
+    topics: TopicSettings = TopicSettings()
+    input: InputSettings = InputSettings()
+    features: FeatureSettings = FeatureSettings()
+    detection: DetectionSettings = DetectionSettings()
+    quality: QualitySettings = QualitySettings()
+    models: ModelSettings = ModelSettings()
+    train: TrainSettings = TrainSettings()
+    predict: PredictSettings = PredictSettings()
+    produce: ProduceSettings = ProduceSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @field_validator("kafka", mode="after")
+    @classmethod
+    def _dotted(cls, value: dict[str, str]) -> dict[str, str]:
+        dotted = {name.lower().replace("_", "."): str(setting) for name, setting in value.items()}
+        return {"bootstrap.servers": "localhost:9092"} | dotted
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what is passed in and nothing else; ``load_settings`` adds environment and file."""
+        return (init_settings,)
+
+    @property
+    def trained_detector(self) -> Detector:
+        """What training fits."""
+        return self.detector if self.detector.is_trained else Detector(self.train.member)
+
+    @property
+    def bootstrap(self) -> str:
+        """Addresses of the brokers."""
+        return self.kafka["bootstrap.servers"]
+
+
+class _Environment(EnvSettingsSource):
+    """pydantic's environment source, fed with a mapping instead of the process."""
+
+    def __init__(self, settings_cls: type[BaseSettings], environ: Mapping[str, str]) -> None:
+        self.given = {name.lower(): value for name, value in environ.items()}
+        super().__init__(settings_cls)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return self.given
+
+    def decode_complex_value(self, field_name: str, field: Any, value: Any) -> Any:
+        if value.lstrip()[:1] not in ("[", "{"):
+            return value
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            names = [name for name, text in self.given.items() if text is value]
+            raise ConfigError(
+                f"{', '.join(names).upper() or field_name}: it begins as JSON and is none: {error}"
+            ) from error
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> Settings:
+    """Join flags, overrides, environment, file and defaults into one Settings.
+
+    flags     : nested mapping, e.g. {"slot": "1", "predict": {"group": "b"}}; wins over all else
+    file      : TOML; None = the file that LAPWING_CONFIG names, if any
+    environ   : variables; None = the process's
+    overrides : dotted name -> text as in the environment, over which it wins
+    raises    : ConfigError that names every wrong setting and what is allowed
+    """
+    variables = dict(os.environ if environ is None else environ)
+    variables |= {variable_of(name): text for name, text in (overrides or {}).items()}
+    if file is None and variables.get("LAPWING_CONFIG"):
+        file = Path(variables["LAPWING_CONFIG"])
+    if file is not None and not file.is_file():
+        raise ConfigError(f"settings file {file} does not exist")
+    for name, ours in ALIASES.items():
+        if variables.get(name):
+            variables.setdefault(ours, variables[name])
+    _refuse_unknown(variables)
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            *_: Any,
+            **__: Any,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return (
+                init_settings,
+                _Environment(settings_cls, variables),
+                TomlConfigSettingsSource(settings_cls, file),
+            )
+
+    try:
+        return Loaded(**(flags or {}))
+    except ValidationError as error:
+        raise ConfigError("\n".join(_sentence(e) for e in error.errors())) from error
+    except ValueError as error:
+        raise ConfigError(f"{file or 'environment'}: {error}") from error
+
+
+_NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    for name in environ:
+        if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
+            top = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
+            if top not in Settings.model_fields:
+                asked = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
+                raise ConfigError(
+                    f"{name}: no such setting{did_you_mean(asked, Settings)}; the first part is one of"
+                    f" {', '.join(sorted(Settings.model_fields))}"
+                )
+
+
+def _sentence(error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    name = ".".join(path) or "settings"
+    variable = ENV_PREFIX + "__".join(path).upper()
+    if error["type"] == "extra_forbidden":
+        if present := RENAMED.get(name.lower()):
+            return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
+        return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
+    said = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
+    return said if path[:1] == ["registry"] else f"{said}; got {error['input']!r}"

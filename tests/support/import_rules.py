@@ -1,0 +1,315 @@
+"""Which module may import which, read from the sources; nothing is run."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SERVICES = ("producer", "consumer_training", "consumer_prediction", "dashboard")
+DOORS = ("kafka", "registry", "artifacts", "snapshots", "telemetry")
+BELOW_DOORS, ABOVE_DOORS = "shared.retry", "shared.entry"
+"""Also of row 3: what every door may use, and what puts a service together from doors."""
+
+PACKAGES = ("shared", "schemas", "data", *SERVICES, "lapwing")
+WORDS = {
+    "schemas",
+    "data",
+    "shared",
+    *(
+        f"shared.{name}"
+        for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")
+    ),
+    *(
+        f"shared.{name}"
+        for name in ("anomalies", "columns", "directory", "health", "identity", "labels", "wording")
+    ),
+}
+"""The vocabulary: files in shared/, and one room, that everybody may use."""
+
+ROOMS: dict[str, tuple[str, ...]] = {
+    "decode": (),
+    "encode": (),
+    "features": (),
+    "ensemble": (),
+    "quality": (),
+    "models": ("features",),
+    "scoring": ("features", "ensemble", "quality", "models"),
+}
+"""Room of row 2, with its kernels -> the other rooms that it may import; all have the vocabulary."""
+
+FORMATS = ("shared.decode.avro",)
+"""The input's formats: whoever decodes has a ``shared.ports.Decoder`` from the module below."""
+CHOOSES_FORMAT = "shared.decode.formats"
+KNOWS_AVRO = ("producer", "lapwing")
+"""The replay writes Avro; the command line shows single records, schemas and what they are read as."""
+
+OWNERS = {
+    "confluent_kafka": (
+        "shared.kafka.engine.confluent",
+        "shared.registry",
+        "lapwing.embedded.broker",
+    ),
+    "cryptography": ("shared.models.signatures", "shared.artifacts"),
+    "joblib": ("consumer_training",),
+    "sklearn": ("consumer_training",),
+    "matplotlib": ("consumer_training",),
+    "prometheus_client": ("shared.telemetry",),
+    "typer": (
+        "lapwing",
+        "shared.entry",
+        "producer.options",
+        *(f"{name}.__main__" for name in SERVICES),
+    ),
+    "argparse": (),
+    "signal": ("shared.entry", "lapwing.demo", "consumer_prediction.__main__"),
+    "tests": (),
+    "benchmarks": (),
+}
+"""Outside library -> the modules (with what lies below them) that may import it."""
+
+ENGINES = "shared.kafka.engine"
+"""The clients under it are known to itself alone; everybody else knows what is flat in it."""
+
+ENTRY_POINTS = ("lapwing.commands.demo",)
+"""Beside every ``__main__``: these may look at the environment."""
+
+DYNAMIC = ("importlib.import_module", "import_module", "__import__")
+IN_KERNELS = {"__future__", "collections", "math", "numba", "numpy", "typing"}
+IMPURE = {
+    "asyncio",
+    "ctypes",
+    "http",
+    "httpx",
+    "logging",
+    "multiprocessing",
+    "random",
+    "secrets",
+    "select",
+    "signal",
+    "socket",
+}
+IMPURE |= {"structlog", "subprocess", "tempfile", "threading", "time", "urllib", "uuid"}
+"""Rows 0 to 2 neither wait, nor talk to anybody, nor throw dice, nor look at a clock."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """``name`` is a module, or a module and what is taken from it."""
+
+    name: str
+    line: int
+    for_types: bool = False
+
+
+def row_of(module: str) -> int:
+    top, _, rest = module.partition(".")
+    if top == "lapwing":
+        return 5
+    if top in SERVICES:
+        return 4
+    if rest.partition(".")[0] in DOORS or module in (BELOW_DOORS, ABOVE_DOORS):
+        return 3
+    if top == "shared" and "kernels" in rest.split("."):
+        return 0
+    return 1 if part_of(module) in WORDS or top in ("schemas", "data") else 2
+
+
+def part_of(module: str) -> str:
+    """The door or service that a module belongs to: shared.kafka.client -> shared.kafka,
+    producer.replay -> producer.
+    """
+    return (
+        ".".join(module.split(".")[:2])
+        if module.startswith("shared.")
+        else module.partition(".")[0]
+    )
+
+
+def room_of(module: str) -> str | None:
+    """The room of row 2 that a module or its kernels belong to; None where that is none."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "shared" and len(parts) > 1 and parts[1] in ROOMS else None
+
+
+def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Import]:
+    """Every import wherever it stands, also importlib's with a name written out."""
+    checks = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+    ]
+    for_types = {inner for node in checks for inner in ast.walk(node)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, node.lineno, node in for_types) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parents = module.split(".")
+                parents = parents[: len(parents) - node.level + is_package]
+                base = ".".join([*parents, base]).rstrip(".")
+            yield from (
+                Import(f"{base}.{alias.name}", node.lineno, node in for_types)
+                for alias in node.names
+            )
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in (
+            "importlib.import_module",
+            "import_module",
+            "__import__",
+        ):
+            yield Import(_written_out(node.args[0]) if node.args else "?", node.lineno)
+
+
+def _written_out(name: ast.expr) -> str:
+    """The name as far as it can be read: "a.b" of "a.b" and of f"a.b.{c}"; "?" where nothing can."""
+    if isinstance(name, ast.JoinedStr) and name.values:
+        name = name.values[0]
+    return str(name.value).rstrip(".") if isinstance(name, ast.Constant) else "?"
+
+
+def environment_reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Name of the enclosing function ("" at the top) and line of every look at the process
+    environment.
+    """
+
+    def walk(node: ast.AST, function: str) -> Iterator[tuple[str, int]]:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            function = node.name
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in (
+            "os.environ",
+            "os.environb",
+            "os.getenv",
+            "os.putenv",
+        ):
+            yield function, node.lineno
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module == "os"
+            and {a.name for a in node.names} & {"environ", "getenv"}
+        ):
+            yield function, node.lineno
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, function)
+
+    yield from walk(tree, "")
+
+
+def target_of(name: str, modules: Mapping[str, str]) -> str | None:
+    """The module of ours that an import loads; None if it is not ours."""
+    while name:
+        if name in modules:
+            return name
+        name = name.rpartition(".")[0]
+    return None
+
+
+def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset()) -> list[str]:
+    """Return one sentence for each import that the house does not allow.
+
+    modules  : dotted name -> source text
+    packages : those of the names that are packages (their ``__init__``)
+    """
+    found: list[str] = []
+    graph: dict[str, set[str]] = {}
+    for module, text in modules.items():
+        tree = ast.parse(text)
+        for one in imports_of(tree, module, module in packages):
+            target = target_of(one.name, modules)
+            if target and target != module and not one.for_types:
+                graph.setdefault(module, set()).add(target)
+            complaint = _inside(module, target) if target else _outside(module, one.name)
+            if complaint:
+                found.append(f"{module}:{one.line}: imports {one.name}: {complaint}")
+        for function, line in environment_reads(tree):
+            if not (
+                module.endswith(".__main__")
+                or module in ENTRY_POINTS
+                or (module == "shared.settings.loading" and function == "load_settings")
+            ):
+                found.append(
+                    f"{module}:{line}: reads the environment: only entry points and"
+                    " load_settings may"
+                )
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        found.append(f"modules import one another in a circle: {' -> '.join(error.args[1])}")
+    return found
+
+
+def _inside(module: str, target: str) -> str | None:
+    here, there = row_of(module), row_of(target)
+    client = _client_of(target)
+    if client and module != ENGINES and _client_of(module) != client:
+        return f"only {ENGINES} chooses a client"
+    is_own = target == "shared" or part_of(module) == part_of(target)
+    if there > here and not is_own:
+        return f"row {here} must not import row {there}"
+    for one in FORMATS:
+        if _is_in(target, one) and not _may_know(module, one):
+            return f"a format is chosen in {CHOOSES_FORMAT}; others have a Decoder"
+    if is_own:
+        return None
+    room, other = room_of(module), room_of(target)
+    if room and other and other not in ROOMS[room]:
+        return f"room {room} imports {', '.join(ROOMS[room]) or 'no other room'}"
+    if here == there == 3 and target != BELOW_DOORS and module != ABOVE_DOORS:
+        return "doors never import one another"
+    if here == there == 4:
+        return "services never import one another"
+    return None
+
+
+def _is_in(module: str, part: str) -> bool:
+    return module == part or module.startswith(f"{part}.")
+
+
+def _may_know(module: str, input_format: str) -> bool:
+    return (
+        _is_in(module, input_format)
+        or module == CHOOSES_FORMAT
+        or module.partition(".")[0] in KNOWS_AVRO
+    )
+
+
+def _client_of(module: str) -> str | None:
+    """The Kafka client whose package a module is or lies in."""
+    name = module.removeprefix(f"{ENGINES}.").partition(".")[0]
+    inside = module.startswith(f"{ENGINES}.") and name not in ("port", "codes", "properties")
+    return name if inside else None
+
+
+def _outside(module: str, name: str) -> str | None:
+    library = name.partition(".")[0]
+    row = row_of(module)
+    if library in PACKAGES:
+        return "there is no such module"
+    if library in OWNERS and not any(
+        module == owner or module.startswith(f"{owner}.") for owner in OWNERS[library]
+    ):
+        return f"{library} belongs to {', '.join(OWNERS[library]) or 'nobody here'}"
+    if row == 0 and not module.endswith("__main__") and library not in IN_KERNELS:
+        return "kernels know numpy and numba only"
+    if row in (1, 2) and library in IMPURE:
+        return (
+            f"row {row} neither waits, nor talks to anybody, nor throws dice, nor looks at a clock"
+        )
+    if library == "?":
+        return "a module's name must be readable in the source"
+    return None
+
+
+def ours() -> tuple[dict[str, str], frozenset[str]]:
+    modules, packages = {}, set()
+    for top in PACKAGES:
+        for path in sorted((ROOT / top).rglob("*.py")):
+            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            if name.endswith(".__init__"):
+                name = name.removesuffix(".__init__")
+                packages.add(name)
+            modules[name] = path.read_text("utf-8")
+    return modules, frozenset(packages)

@@ -1,0 +1,34 @@
+"""A guard's error ends the process with a code, and is logged by its name."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from consumer_prediction import service
+from shared.counters import Counters
+from shared.errors import GuardError, PositionGone
+from shared.settings import Settings
+
+
+def test_every_guard_ends_with_exit_code_1():
+    for kind in (GuardError, *GuardError.__subclasses__()):
+        assert kind("because").exit_code == 1
+        assert not kind("because").retriable
+
+
+def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch):
+    def stopped(*_):
+        raise PositionGone("because")
+
+    monkeypatch.setattr(service, "_run", stopped)
+    with capture_logs() as said, pytest.raises(PositionGone):
+        service.run(Settings(), Counters(), object(), lambda: False)
+    assert said == [
+        {
+            "event": "stopped by a guard",
+            "log_level": "error",
+            "guard": "PositionGone",
+            "why": "because",
+        }
+    ]

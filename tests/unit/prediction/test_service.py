@@ -1,0 +1,34 @@
+"""What a predictor's service says when it has to end."""
+
+from __future__ import annotations
+
+import pytest
+from structlog.testing import capture_logs
+
+from consumer_prediction import service
+from shared.counters import Counters
+from shared.errors import ProducerFenced
+from shared.settings import load_settings
+
+
+@pytest.mark.parametrize(
+    ("slot", "said"),
+    [
+        ("north", "another process runs with slot 'north' in group g, so this one ends"),
+        ("", "another process of group g has taken this one's place"),
+    ],
+)
+def test_who_has_taken_over_is_said_first(
+    monkeypatch: pytest.MonkeyPatch, slot: str, said: str
+) -> None:
+    def fenced(*_: object) -> None:
+        raise ProducerFenced("reading t[0]: Static consumer fenced (_FATAL)")
+
+    monkeypatch.setattr(service, "_run", fenced)
+    settings = load_settings({"slot": slot, "predict": {"group": "g"}}, environ={})
+    with capture_logs() as logged, pytest.raises(ProducerFenced) as caught:
+        service.run(settings, Counters(), None, lambda: False)  # type: ignore[arg-type]
+    assert str(caught.value).startswith(said)
+    assert str(caught.value).endswith("(reading t[0]: Static consumer fenced (_FATAL))")
+    assert [one["event"] for one in logged] == ["stopped by another predictor"]
+    assert logged[0]["why"].startswith(said)

@@ -79,7 +79,7 @@ def assert_sane(out, values):
     assert np.isfinite(rows["score"][ready]).all()
     assert not np.isinf(rows["score"]).any()
     assert (np.isfinite(rows["score"]) == np.isfinite(rows["severity"])).all()
-    for severity in (rows["severity"], out.cells["severity"]):
+    for severity in (rows["severity"], out.cells["metric_severity"]):
         judged = np.isfinite(severity)
         assert ((severity[judged] >= 0) & (severity[judged] <= 1)).all()
     assert ((rows["warmup"] >= 0) & (rows["warmup"] <= 1)).all()

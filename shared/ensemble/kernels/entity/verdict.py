@@ -127,7 +127,7 @@ def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
     out["episode_column"] = out["episode_at"] = -1
     for column in range(cells.shape[0]):
         cell = cells[column]
-        cell["expected"] = cell["lower"] = cell["upper"] = cell["severity"] = math.nan
+        cell["expected"] = cell["lower"] = cell["upper"] = cell["metric_severity"] = math.nan
 
 
 @njit(cache=True)
@@ -146,7 +146,7 @@ def write_cells(
             cell["lower"] = expected - np.float64(m["return_level"][VALUE, 1]) * half
             cell["upper"] = expected + np.float64(m["return_level"][VALUE, 0]) * half
         if of.here[j] and is_ready(m, params):
-            cell["severity"] = severity_of(ratios[j] / (level * params.threshold))
+            cell["metric_severity"] = severity_of(ratios[j] / (level * params.threshold))
         if m["samples"] > 0:
             warm = min(warm, warmup_share(m, params))
             left = max(left, time_left_ms(m, params))

@@ -158,7 +158,7 @@ def own_case(detector, days=24):
     if detector == "combination":  # each metric for itself stays within what it has shown before
         values[happens, 1] = values[happens, 1] * 0.7 + 12
     elif detector == "course":
-        values[happens] = values[happens][::-1] + random.normal(0, 4, (100, 2))
+        values[happens] = values[happens][::-1] + random.normal(0, 6, (100, 2))
     else:
         values[happens] += 60
     trained = random.exponential(0.4343, rows)
@@ -178,6 +178,23 @@ def test_every_detector_finds_what_is_its_own(detector):
     assert len(found)
     if detector != "ensemble":
         assert all((views_of(detector) >> int(view)) & 1 for view in opened["view"])
+
+
+@pytest.mark.skipif(SLOW, reason="long series, compiled only")
+@pytest.mark.parametrize("seed", range(5))
+def test_the_course_of_a_single_metric_needs_less(seed):
+    rows = 24 * 288
+    random = np.random.default_rng(seed)
+    load = 10 + 4 * np.sin(2 * np.pi * np.arange(rows) / 288) + random.normal(0, 0.3, rows)
+    values = (load * 2 + random.normal(0, 0.2, rows))[:, None]
+    happens = slice(6000, 6100)
+    values[happens] = values[happens][::-1] + random.normal(0, 4, (100, 1))
+    time_ms = START // 86_400_000 * 86_400_000 + STEP * np.arange(rows)
+    out = judge(values, time_ms, "course")
+    assert_sane(out, values)
+    opened = out.events["row"][out.events["phase"] == 0]
+    assert len(opened)
+    assert ((opened >= happens.start) & (opened < happens.stop + 12)).all()
 
 
 def test_what_is_not_a_detector_or_no_threshold_is_named():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,19 +23,18 @@ from lapwing.backtest.feeds import (
 )
 from lapwing.backtest.figures import compare, count, figures, observed_days
 from lapwing.backtest.files import alarms_csv, result_files
-from lapwing.backtest.models import check_fit, find_model
 from lapwing.backtest.run import Judge, Judged, Series, run
 from lapwing.backtest.text import to_text
 from producer.records import event_schema
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_flat
-from shared.errors import ArtifactMissing, ConfigError, HistoryGone
-from shared.events import Anomaly, ClosedBecause, Detector, Kind, Phase, State
-from shared.features.vectors import iso
+from shared.errors import ConfigError, HistoryGone
+from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
 from shared.labels import Window
 from shared.scoring.configuration import Configuration
 from shared.settings import load_settings
+from shared.wording import iso
 
 START_MS, STEP_MS = 1_700_000_100_000, 300_000
 DAY_MS = 86_400_000
@@ -417,39 +415,6 @@ def test_a_range_that_retention_has_removed(monkeypatch):
     Doors(monkeypatch, {0: 100, 1: 80}, {0: 200, 1: 90})
     with pytest.raises(HistoryGone, match="begins at offset 80; what was before is gone"):
         open_feed(SETTINGS, InputOptions(topic_range="0..50"))
-
-
-# -- models ----------------------------------------------------------------------------------------
-
-
-def test_models_are_found_by_their_first_digits(tmp_path, monkeypatch):
-    name = "ab12" * 16
-    (tmp_path / name).mkdir()
-    (tmp_path / ("cd34" * 16)).mkdir()
-    monkeypatch.setattr("shared.artifacts.load", lambda folder, sha256, trust: (folder, sha256))
-    assert find_model(tmp_path, name[:9]) == (tmp_path, name)
-    assert find_model(tmp_path, None) is None
-    assert find_model(tmp_path, "none") is None
-    with pytest.raises(ArtifactMissing, match=r"--model CURRENT: .* holds no model"):
-        find_model(tmp_path, "CURRENT")
-    (tmp_path / "CURRENT").write_text(name + "\n")
-    assert find_model(tmp_path, "CURRENT") == (tmp_path, name)
-    (tmp_path / ("ab12" * 2 + "f" * 56)).mkdir()
-    with pytest.raises(ConfigError, match="--model ab12ab12: 2 artefacts of that name"):
-        find_model(tmp_path, "ab12ab12")
-
-
-def test_a_detector_needs_a_model_of_its_own_kind():
-    configuration = Configuration.from_settings(
-        load_settings({"detector": "isolation_forest"}, environ={})
-    )
-    model = SimpleNamespace(detector=Detector.ONE_CLASS_SVM)
-    with pytest.raises(
-        ConfigError, match="detector is isolation_forest, but the model is of one_class_svm"
-    ):
-        check_fit(configuration, model)
-    model.detector = Detector.ISOLATION_FOREST
-    check_fit(configuration, model)
 
 
 # -- result files ----------------------------------------------------------------------------------

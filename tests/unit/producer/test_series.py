@@ -317,6 +317,11 @@ def test_reading_in_blocks_equals_row_by_row(tmp_path_factory, rows, ends, last,
         assert all(f"--time-format {form}" in said for form in truth)
         return
     good, bad = truth
+    if (
+        one is None and "no metric column" in said
+    ):  # words, by which rows of one time are told apart
+        assert all(value is None for _, _, value in good)
+        return
     if one is None:
         assert (bad and not skip) or not good
         assert not bad or f"line {bad[0]}" in said

@@ -175,9 +175,15 @@ class Keeper:
             for one in _series(number, self._partitions[number])
         ]
         return Judged(
-            self.judge, tuple(sorted(series, key=lambda one: one.key)), tuple(self.alarms), tuple(self.closed),
-            tuple(self.quality),            dict(sorted(self.rejected.items())), self.late, self.duplicates,
-        )  # fmt: skip
+            self.judge,
+            tuple(sorted(series, key=lambda one: one.key)),
+            tuple(self.alarms),
+            tuple(self.closed),
+            tuple(self.quality),
+            dict(sorted(self.rejected.items())),
+            self.late,
+            self.duplicates,
+        )
 
 
 def run(

@@ -19,11 +19,12 @@ from shared.counters import (
     DATA_QUALITY,
     DEAD_LETTERS,
     END_TO_END_SECONDS,
+    EPISODES_CLOSED,
     EVENTS_CONSUMED,
     EVENTS_SCORED,
     Counters,
 )
-from shared.events import Reason, State, severity_class
+from shared.events import Phase, Reason, State, severity_class
 from shared.kernels.units import DAY_MS
 from shared.scoring.scorer import Outcome
 from shared.wording import moment
@@ -52,6 +53,8 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
                 counters.add(
                     ANOMALIES, 1, outcome.detector_id, severity_class(anomaly.severity).value
                 )
+            elif anomaly.closed_because is not None:
+                counters.add(EPISODES_CLOSED, 1, anomaly.closed_because.value)
             else:
                 counters.add(DATA_QUALITY, 1, anomaly.kind.value)
         stamped = batch.broker_ms[batch.broker_ms > 0]
@@ -65,7 +68,7 @@ def measure_budget(
     """Compare the alarms per entity and day since partitions were taken over with those asked for."""
     for outcome in outcomes:
         if one := owned.get(outcome.batch.partition):
-            one.alarms += sum(anomaly.is_anomaly for anomaly in outcome.anomalies)
+            one.alarms += sum(anomaly.phase is Phase.OPEN for anomaly in outcome.anomalies)
             one.entity_days += (
                 float(np.minimum(outcome.folded.step_ms, LONGEST_STEP_MS).sum()) / DAY_MS
             )

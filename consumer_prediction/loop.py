@@ -163,6 +163,10 @@ class PredictionLoop:
             log.warning("snapshot passed over", partition=partition, why=why)
         if owned.state.activation:
             self._apply_activation(owned, owned.state.activation)
+        elif owned.ahead:
+            self._apply_activation(owned, owned.ahead.pop(0))
+        elif owned.replaying:  # the first activation of this state version will say the same
+            owned.scorer.use(self._suitable(self.model), self.rules.configuration)
         # else a snapshot is due: who is killed again soon should not replay the same again
         if not owned.replaying:
             owned.trail.captured_at_s = self.doors.clock()
@@ -273,9 +277,8 @@ class PredictionLoop:
     def _activate(self, owned: Owned, batch: Batch) -> None:
         """Write into the log what judges from this batch on, where that changes."""
         configuration = self.rules.configuration
-        model = self.model or owned.scorer.model
-        if model is not None and not configuration.takes(model.detector):
-            model = None
+        first = owned.state.activation is None and len(owned.state.entities) > 0
+        model = self._suitable(owned.scorer.model if first else self.model or owned.scorer.model)
         wanted = Activation(
             model.sha256 if model else "",
             int(batch.offsets[0]),
@@ -300,6 +303,10 @@ class PredictionLoop:
             partition=batch.partition,
             offset=wanted.offset,
         )
+
+    def _suitable(self, model: Model | None) -> Model | None:
+        takes = model is not None and self.rules.configuration.takes(model.detector)
+        return model if takes else None
 
     def _apply_activation(self, owned: Owned, activation: Activation) -> None:
         """Judge as the log says."""

@@ -15,13 +15,14 @@ from shared.batch import Blob, Headers, Outgoing
 from shared.encode.avro_columns import Scores, encode_scores
 from shared.encode.dead_letters import dead_letters
 from shared.encode.records import encode_records
-from shared.events import Activation, Anomaly, severity_class
+from shared.events import Activation, Anomaly, Kind, severity_class
 from shared.scoring.scorer import Outcome
 from shared.scoring.state import PartitionState
 from shared.settings import TopicSettings
 from shared.wording import iso
 
 ALARM_TYPE, QUALITY_TYPE = "io.lapwing.anomaly.v1", "io.lapwing.data_quality.v1"
+CLOSED_TYPE = "io.lapwing.episode_closed.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class Encoder:
             late=folded.late_by_ms > 0,
             duplicate=folded.duplicate,
             imputed=folded.imputed,
+            ahead=folded.ahead,
+            episode_id=verdicts.episode_id,
             offsets=outcome.batch.offsets[columns.accepted],
             metrics=tuple(state.metrics[: columns.values.shape[1]]),
             known=folded.known,
@@ -146,6 +149,8 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
     del record["traceparent"]
     return record | {
         "kind": anomaly.kind.value,
+        "phase": anomaly.phase.value if anomaly.phase else None,
+        "closed_because": anomaly.closed_because.value if anomaly.closed_because else None,
         "severity_class": (
             None if anomaly.severity is None else severity_class(anomaly.severity).value
         ),
@@ -157,7 +162,13 @@ def _headers(anomaly: Anomaly) -> Headers:
     named = {
         "ce_specversion": "1.0",
         "ce_id": anomaly.event_id,
-        "ce_type": ALARM_TYPE if anomaly.is_anomaly else QUALITY_TYPE,
+        "ce_type": (
+            ALARM_TYPE
+            if anomaly.is_anomaly
+            else CLOSED_TYPE
+            if anomaly.kind is Kind.EPISODE_CLOSED
+            else QUALITY_TYPE
+        ),
         "ce_source": f"/kafka/{anomaly.source_topic}/{anomaly.source_partition}",
         "ce_subject": anomaly.entity,
         "ce_time": iso(anomaly.event_time),

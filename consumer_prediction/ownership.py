@@ -98,7 +98,8 @@ class Owned:
 
     replay_until : rows below were committed before
     trail        : its snapshots
-    ahead        : activations that the replay has yet to reach, by offset
+    ahead        : activations of this state version that the replay has yet to reach, by offset; the first one judges
+                   all records before it as well
     alarms, entity_days : alarms since the take-over, and the time that they were given in
     dirty        : something was sent since the last commit
     """
@@ -195,10 +196,17 @@ def take_over(
             " or use another predict.group to begin anew"
         )
     ahead: Sequence[Activation] = ()
-    if known.activation and known.activation != state.activation:
-        ahead = history(
-            partition, state.activation.offset if state.activation else -1, known.activation
-        )
+    if (
+        known.activation
+        and known.activation.state_version == STATE_VERSION
+        and known.activation != state.activation
+    ):
+        after = state.activation.offset if state.activation else -1
+        ahead = [
+            activation
+            for activation in history(partition, after, known.activation)
+            if activation.state_version == STATE_VERSION
+        ]
     return (
         Owned(
             Scorer(state, rules), committed.offset, Trail.after(partition, restored), list(ahead)

@@ -81,9 +81,11 @@ def align(series: Sequence[Series]) -> tuple[list[Series], list[int]]:
     return shifted, weeks
 
 
-def merge(series: Sequence[Series]) -> Stream:
+def merge(series: Sequence[Series], *, by_arrival: bool = False) -> Stream:
     """Merge series into one stream; events of equal time keep the order of the series and of their
     rows.
+
+    by_arrival : keep the order of each file's rows, and merge files by the newest time so far in each
 
     Twin: tests/reference/replay.py::merge.  Cost: O(n log n) time, O(n M) memory.
     """
@@ -97,7 +99,10 @@ def merge(series: Sequence[Series]) -> Stream:
         block[:, [metrics.index(metric) for metric in one.metrics]] = one.values
         values.append(block)
     time_ms = np.concatenate([one.time_ms for one in series])
-    order = np.argsort(time_ms, kind="stable")
+    arrived_ms = time_ms
+    if by_arrival:
+        arrived_ms = np.concatenate([np.maximum.accumulate(one.time_ms) for one in series])
+    order = np.argsort(arrived_ms, kind="stable")
     return Stream(
         tuple(places),
         metrics,

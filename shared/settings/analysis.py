@@ -85,7 +85,9 @@ class FeatureSettings(Section):
     """Features beyond the plain values."""
 
     window: int = Field(12, ge=2, le=64, description="samples in the rolling mean and spread")
-    timezone: str = Field("UTC", description="IANA name; decides hour and business hour")
+    timezone: str = Field(
+        "UTC", description="IANA name; times of day, weekends and business hours are local to it"
+    )
     business_start: float = Field(9, ge=0, lt=24, description="hour of day")
     business_end: float = Field(17, gt=0, le=24, description="hour of day, exclusive")
     business_days: Annotated[tuple[int, ...], BeforeValidator(comma_list)] = Field(
@@ -135,10 +137,10 @@ class DetectionSettings(Section):
     """How the ensemble and its members decide."""
 
     threshold: float = Field(
-        1.4,
+        1.0,
         gt=0,
         le=10,
-        description="score of an alarm; 1.4 = about one such score in 25 hours (10^1.4 h)",
+        description="score of an alarm; 1 = seen about once in two months in a healthy metric",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,
@@ -148,8 +150,11 @@ class DetectionSettings(Section):
             "instead of the threshold: about so many alarms per entity and day in the long run"
         ),
     )
-    warmup_samples: int = Field(
-        0, ge=0, le=1024, description="before the first verdict; 0 = three days' worth, 150 to 1024"
+    warmup_days: float = Field(
+        2, ge=0.01, le=365, description="before the first verdict; 14 values at least"
+    )
+    max_lateness_h: float = Field(
+        24, ge=0, le=720, description="rows that are later are marked and change nothing"
     )
     cold_start: bool = Field(
         True, description="alarm on extreme values before the warm-up has ended"
@@ -171,13 +176,6 @@ class DetectionSettings(Section):
         default_factory=dict,
         description='rules of single metrics, e.g. {"cpu": {"direction": "up"}}',
     )
-
-    @field_validator("warmup_samples")
-    @classmethod
-    def _enough(cls, value: int) -> int:
-        if 0 < value < 20:
-            raise ValueError("warmup_samples must be 0 or 20 to 1024")
-        return value
 
 
 class QualitySettings(Section):

@@ -354,10 +354,10 @@ MUTANTS = (
             Edit(
                 "shared/scoring/scorer.py",
                 "        folded = fold(state, columns, window, round(quality.forget_days *"
-                " _DAY_MS))\n",
+                " DAY_MS))\n",
                 "        import time\n        before_s, self._at_s = getattr(self, '_at_s',"
                 " time.monotonic()), time.monotonic()\n        forget_ms ="
-                " round(quality.forget_days * _DAY_MS) if self._at_s < before_s + 3.0 else 1\n     "
+                " round(quality.forget_days * DAY_MS) if self._at_s < before_s + 3.0 else 1\n     "
                 "   folded = fold(state, columns, window, forget_ms)\n",
             ),
         ),
@@ -365,7 +365,7 @@ MUTANTS = (
     ),
     Mutant(
         "late and repeated records folded",
-        (Edit(ROLLING, "        if late or same:\n", "        if late and same:\n"),),
+        (Edit(ROLLING, "        if late or same or ahead[row]:\n", "        if late and same:\n"),),
         (DRAIN,),
     ),
     Mutant(

@@ -77,7 +77,11 @@ def _compare_neighbours(ground: Ground, run: Run, tally: Tally) -> None:
             decoded = decode_records(values, [text] * len(values))
             lines.append(
                 [
-                    {n: v for n, v in one.items() if n not in ("event_id", "source_offset")}
+                    {
+                        n: v
+                        for n, v in one.items()
+                        if n not in ("event_id", "episode_id", "source_offset")
+                    }
                     for one in decoded
                 ]
             )

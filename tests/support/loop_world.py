@@ -44,7 +44,7 @@ def configured(detector: Detector, **detection) -> Configuration:
     return Configuration(
         detector,
         5,
-        DetectionSettings(warmup_samples=20, **detection),
+        DetectionSettings(**({"warmup_days": 0.01, "threshold": 0.3} | detection)),
         QualitySettings(gap_intervals=8),
     )
 

@@ -36,7 +36,7 @@ def feed(
     for row in range(len(rows)):
         state.quality.entities["said"][entity[row]] += 1
         if folded.counted[row]:
-            state.ensemble.entities["score"][entity[row]] += values[row, 0]
+            state.ensemble.entities["live_ms"][entity[row]] += values[row, 0]
             for slot in state.slots[entity[row], :2][~np.isnan(values[row])]:
                 state.ensemble.metrics["centre"][slot] += time_ms[row]
     state.quality.clock["reporting"] = entities

@@ -125,6 +125,7 @@ METRIC_DTYPE = np.dtype(
         ("hour_n", "i4"),
         ("hour_r", "f8", (SEASONS,)),
         ("hour_c", "i4", (SEASONS,)),
+        ("hour_x", "f8"),  # as hour_r of the season that is believed, but what stays is not bounded
         ("hour_u", "f8"),
         ("hour_z", "f8"),
         ("usual_values", "f4", (SEASONS, RING)),  # of the bins around now
@@ -199,6 +200,7 @@ METRIC_DTYPE = np.dtype(
         # --- every hour and day
         ("hours", "i4", (HOURS,)),
         ("hours_r", "f4", (SEASONS, HOURS)),
+        ("hours_x", "f4", (HOURS,)),
         ("hours_u", "f4", (HOURS,)),
         ("hours_z", "f4", (HOURS,)),
         ("levels", "f4", (DAYS,)),

@@ -69,6 +69,17 @@ def test_a_new_level_or_unit_is_said_once_and_learned(family, times, seed):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("times", [60.0, 1000.0, 2.0**20, 0.001])
+def test_a_new_unit_keeps_what_was_known_of_the_spread(family, times):
+    time_ms, values = series(40, family=family, seed=1)
+    values[days_of(time_ms) >= 20] *= times
+    cells = judge(time_ms, values).cells[:, 0]
+    width = cells["upper"] - cells["lower"]
+    before, after = between(time_ms, 17, 72), between(time_ms, 36, 72)
+    assert 0.5 < np.median(width[after]) / times / np.median(width[before]) < 2.0
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_a_new_spread_is_learned(family):
     time_ms = clock(40)
     wide = np.where(days_of(time_ms) >= 20, 8.0, 2.0)

@@ -84,9 +84,11 @@ def close_hour(m: Record, hour: int, gap: float, tmp: Floats) -> None:
             m["hours_r"][c, k] = m["hour_r"][c] / m["hour_c"][c] if m["hour_c"][c] > 0 else np.nan
             m["hour_r"][c] = 0.0
             m["hour_c"][c] = 0
+        m["hours_x"][k] = m["hour_x"] / m["hour_n"]
         m["hours_u"][k] = m["hour_u"] / m["hour_n"]
         m["hours_z"][k] = m["hour_z"] / m["hour_n"]
         m["hour_n"] = 0
+        m["hour_x"] = 0.0
         m["hour_u"] = 0.0
         m["hour_z"] = 0.0
     m["hour"] = hour

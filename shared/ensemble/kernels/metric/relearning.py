@@ -27,6 +27,9 @@ from shared.ensemble.kernels.layout import (
     EnsembleParams,
 )
 
+ALIKE = 0.75
+"""Share of the hours that agree about a new unit of any size; bursts of a small metric do not."""
+
 
 @njit(cache=True)
 def recode(m: Record, centre: float, scale: float) -> None:
@@ -56,11 +59,13 @@ def recode(m: Record, centre: float, scale: float) -> None:
             if m["window"][s, k] != MISSING:
                 m["window"][s, k] = encode(decode(m["window"][s, k]) * a + b)
     for k in range(HOURS):
+        m["hours_x"][k] *= a
         m["hours_u"][k] = m["hours_u"][k] * a + b
     for k in range(DAYS):
         m["levels"][k] *= a
     for k in range(25):
         m["jump"][k] *= a
+    m["hour_x"] *= a
     m["hour_u"] = m["hour_u"] * a + b * m["hour_n"]
     m["bin_mean"] = m["bin_mean"] * a + b
     m["range_low"] = m["range_low"] * a + b
@@ -77,6 +82,57 @@ def recode(m: Record, centre: float, scale: float) -> None:
 
 
 @njit(cache=True)
+def _gain(
+    m: Record, residuals: Floats, alike: float, hour: int, typical: float, tmp: Floats
+) -> float:
+    """Return the ratio of a new unit, 1 = none: it explains 8 of 12 hours twice as well as a shift.
+
+    residuals : float32 (HOURS,)  of the hours, coded
+    alike     : share of the hours whose own ratio is within a fifth of it, at least
+    typical   : typical spread, > 0
+    tmp       : float64 (>= 180,)  scratch: ratios, residuals, usual and own values of the hours
+    """
+    centre, scale = m["centre"], m["scale"]
+    n = 0
+    for back in range(12):
+        k = (hour - 1 - back) % HOURS
+        r = np.float64(residuals[k])
+        if m["hours"][k] == hour - 1 - back and m["hours"][k] > 0 and not math.isnan(r):
+            u = centre + scale * np.float64(m["hours_u"][k])
+            v = u + scale * r
+            if u != 0.0 and v / u > 0.0:
+                tmp[n], tmp[40 + n], tmp[80 + n], tmp[120 + n] = v / u, r, u, v
+                n += 1
+    if n < 8:
+        return 1.0
+    work = tmp[160:]
+    for k in range(n):
+        work[k] = tmp[k]
+    ratio = median(work, n)
+    if 0.4 <= ratio <= 2.5:
+        return 1.0
+    same = 0
+    for k in range(n):
+        same += 1 if abs(tmp[k] - ratio) <= 0.2 * ratio else 0
+    if same < alike * n:
+        return 1.0
+    for k in range(n):
+        work[k] = tmp[40 + k]
+    plus = median(work, n)
+    for k in range(n):
+        work[k] = abs(tmp[120 + k] - ratio * tmp[80 + k])
+    by_ratio = median(work, n)
+    for k in range(n):
+        work[k] = abs(tmp[40 + k] - plus) * scale
+    by_shift = median(work, n)
+    off = max(abs(ratio), 1.0) * typical * scale
+    explains = by_ratio < 0.5 * by_shift and by_ratio < 2.0 * off
+    if alike > 0.0:
+        explains = explains and by_shift > off  # level values tell a unit from a shift by nothing
+    return ratio if explains and abs(plus) > 4.0 * typical else 1.0
+
+
+@njit(cache=True)
 def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Floats) -> None:
     """Make a level or unit that has stayed the memory's own: the memory is moved, not forgotten."""
     season = m["season"]
@@ -84,40 +140,10 @@ def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Flo
     centre, scale = m["centre"], m["scale"]
     if scale <= 0.0 or typical <= 0.0:
         return
-    n = 0
-    for back in range(12):
-        k = (hour - 1 - back) % HOURS
-        if (
-            m["hours"][k] == hour - 1 - back
-            and m["hours"][k] > 0
-            and not math.isnan(m["hours_r"][season, k])
-        ):
-            u = centre + scale * np.float64(m["hours_u"][k])
-            v = u + scale * np.float64(m["hours_r"][season, k])
-            if u != 0.0 and v / u > 0.0:
-                tmp[n] = v / u
-                tmp[40 + n] = np.float64(m["hours_r"][season, k])
-                tmp[80 + n] = u
-                tmp[120 + n] = v
-                n += 1
-    gain, shift = 1.0, 0.0
-    if n >= 8:
-        for k in range(n):
-            tmp[160 + k] = tmp[k]
-        ratio = median(tmp[160:], n)
-        if ratio > 2.5 or ratio < 0.4:
-            for k in range(n):
-                tmp[160 + k] = tmp[40 + k]
-            plus = median(tmp[160:], n)
-            for k in range(n):
-                tmp[160 + k] = abs(tmp[120 + k] - ratio * tmp[80 + k])
-            by_ratio = median(tmp[160:], n)
-            for k in range(n):
-                tmp[160 + k] = abs(tmp[40 + k] - plus) * scale
-            by_shift = median(tmp[160:], n)
-            off = max(abs(ratio), 1.0) * typical * scale
-            if by_ratio < 0.5 * by_shift and by_ratio < 2.0 * off and abs(plus) > 4.0 * typical:
-                gain = ratio
+    shift = 0.0
+    gain = _gain(m, m["hours_x"], ALIKE, hour, typical, tmp)
+    if gain == 1.0:
+        gain = _gain(m, m["hours_r"][season], 0.0, hour, typical, tmp)
     if gain == 1.0:
         away = abs(level) > max(3.0 * m["daily"], 3.0 * typical)
         if not away:
@@ -151,6 +177,8 @@ def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Flo
         for c in range(SEASONS):
             r = np.float64(m["hours_r"][c, k])
             m["hours_r"][c, k] = r - shift if gain == 1.0 else 0.0
+        r = np.float64(m["hours_x"][k])
+        m["hours_x"][k] = r - shift if gain == 1.0 else 0.0
     for c in range(SEASONS):
         m["level"][c] = m["level"][c] - shift if gain == 1.0 else 0.0
     m["old_centre"] = centre

@@ -210,12 +210,15 @@ def judge_sample(
             u = np.float64(m["usual_values"][ALL, near])
         r = x - u
         most = 20.0 * typical + abs(m["level"][c])
-        if r * m["before_r"] > 0.0:  # two in a row on the same side are no single row
-            most = max(most, 1.5 * abs(m["before_r"]))
         m["hour_r"][c] += clip(r, most)
         m["hour_c"][c] += 1
         e = min(abs(r - m["level"][c]) / typical, 10.0)
         m["error"][c] += (e - np.float64(m["error"][c])) * fade(dt, 8.0 * DAY_MS)
+    r = x - np.float64(m["usual_values"][season, near])
+    most = 20.0 * typical + abs(m["level"][season])
+    if r * m["before_r"] > 0.0:  # two in a row on the same side are no single row
+        most = max(most, 1.5 * abs(m["before_r"]))
+    m["hour_x"] += clip(r, most)
     m["hour_n"] += 1
     m["hour_u"] += np.float64(m["usual_values"][season, near])
     m["hour_z"] += min(abs(x - usual) / plain_spread, 4.0)

@@ -56,6 +56,7 @@ def forget_values(m: Record, counter: int) -> None:
     m["minute_n"] = 0
     m["bin_n"] = 0
     m["hour_n"] = 0
+    m["hour_x"] = 0.0
     m["steps"] = m["sizes"] = m["jumps"] = m["newest_n"] = m["fresh"] = 0
     for side in range(2):
         m["tail"][side, 0] = m["tail"][side, 1] = 0.0

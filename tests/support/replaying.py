@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from producer.loop import Replay
-from producer.pacing import ReaderPace
+from producer.pacing import ConsumerPace
 from producer.progress import Lines
 from producer.replay import Stream, plan
 from shared.counters import Counters
@@ -118,7 +118,7 @@ def made(n=10, *, clock=None, stopping=lambda: False, pace=None, deadline_s=300.
     sender, log, counters = FakeSender(clock=clock), Log(), Counters()
     health = Health()
     retry = Retry(Outage(deadline_s, counters, clock=clock, health=health), stopping, clock.sleep)
-    pace = pace or ReaderPace((), 1, lambda *_: 0)
+    pace = pace or ConsumerPace((), 1, lambda *_: 0)
     progress = Lines(log, n, clock.now)
     replay = Replay(
         stream,

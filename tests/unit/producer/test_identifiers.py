@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.catalogue import load_catalogue, read_folder
-from producer.files.columns import ColumnRules, Says, says
+from producer.files.columns import ColumnRules, NameKind, name_kind
 from producer.files.series import read_series
 from shared.errors import DataError
 from tests.support.csv_files import START, Reader, clock, rows_of, value
@@ -112,7 +112,7 @@ def test_numbers_of_any_name_are_the_entity_where_the_times_prove_it(read, name,
     one = read(f"timestamp,{name},temp", rows)
     assert one.entities == ("1", "2", "3")
     assert one.columns.notes[-1].startswith(
-        f"column {name} holds whole numbers that tell apart the rows of one time"
+        f"column {name} holds whole numbers that separate rows of equal times"
     )
     alone = read(f"timestamp,{name},temp", rows, entity=())
     assert alone.columns.entity == ()
@@ -126,7 +126,7 @@ def test_numbers_that_take_turns_are_said(read):
     )
     assert one.metrics == ("k", "temp")
     assert one.columns.notes == (
-        "each whole number of column k comes at even steps; if they tell things apart: --entity k",
+        "each whole number of column k comes at regular steps; if they are identifiers: --entity k",
     )
 
 
@@ -157,7 +157,7 @@ def test_repeated_times_do_not_make_a_count_an_entity(read):
     assert one.metrics == ("errors", "bytes")
     (note,) = one.columns.notes
     assert note.startswith(
-        "600 of 600 rows share their time with another row of the same entity; if a column tells"
+        "600 of 600 rows share their time with another row of the same entity; if a column separates"
     )
 
 
@@ -313,25 +313,25 @@ def test_an_entity_without_a_name_is_refused(refused):
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("id", Says.IDENTIFIER),
-        ("DeviceID", Says.IDENTIFIER),
-        ("mote_id", Says.IDENTIFIER),
-        ("roomid", Says.IDENTIFIER),
-        ("unit nr", Says.IDENTIFIER),
-        ("station", Says.THING),
-        ("pump", Says.THING),
-        ("humid", Says.NOTHING),
-        ("grid", Says.NOTHING),
-        ("cpu", Says.NOTHING),
-        ("nodes", Says.NOTHING),
-        ("num_sensors", Says.NOTHING),
-        ("status_code", Says.NOTHING),
-        ("node_count", Says.NOTHING),
-        ("", Says.NOTHING),
+        ("id", NameKind.IDENTIFIER),
+        ("DeviceID", NameKind.IDENTIFIER),
+        ("mote_id", NameKind.IDENTIFIER),
+        ("roomid", NameKind.IDENTIFIER),
+        ("unit nr", NameKind.IDENTIFIER),
+        ("station", NameKind.THING),
+        ("pump", NameKind.THING),
+        ("humid", NameKind.NOTHING),
+        ("grid", NameKind.NOTHING),
+        ("cpu", NameKind.NOTHING),
+        ("nodes", NameKind.NOTHING),
+        ("num_sensors", NameKind.NOTHING),
+        ("status_code", NameKind.NOTHING),
+        ("node_count", NameKind.NOTHING),
+        ("", NameKind.NOTHING),
     ],
 )
 def test_what_names_say(name, said):
-    assert says(name) is said
+    assert name_kind(name) is said
 
 
 # -- whole folders ---------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ def test_an_entity_of_several_files_is_said(tmp_path):
     assert (
         notes[-1]
         == "entity 0 (and 1 more) appears in f0.csv and f1.csv at the same time, with cpu in both:"
-        " their rows become one series; things that differ need names that differ"
+        " their rows become one series; distinct things need distinct names"
     )
     later = rows_of(clock(20, start=START + timedelta(days=9)), lambda row: row % 2, value)
     (tmp_path / "f1.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(later))
@@ -408,7 +408,7 @@ FORMS += ["%m/%d/%Y %H:%M:%S", "s", "ms"]
 def test_a_generated_file_is_read_as_it_was_meant_or_refused(
     tmp_path_factory, form, name, shape, ids, n, separator, second, first
 ):
-    """No identifier and no epoch becomes a metric, no time becomes another one, and no row is lost."""
+    """No identifier or epoch becomes a metric, no time changes, and no row is lost."""
     pairs = [(time.replace(microsecond=0), key) for time, key in SHAPES[shape](ids, n)]
     if "%M" in form and "%S" not in form:
         pairs = [(time.replace(second=0), key) for time, key in pairs]

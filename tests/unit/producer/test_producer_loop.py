@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from producer.loop import CHUNK_RECORDS
-from producer.pacing import ReaderPace, Silence, parse_groups
+from producer.pacing import ConsumerPace, Silence, parse_groups
 from producer.progress import Lines
 from shared.counters import EVENTS_PRODUCED, OUTAGE_SECONDS
 from shared.errors import ConfigError, TransportError
@@ -65,7 +65,7 @@ def test_readers_bound_how_far_it_runs_ahead():
         behind["most"] = max(behind["most"], behind["now"])
         return behind["now"]
 
-    it = made(2_000, speed=INF, clock=clock, pace=ReaderPace([("g", "in")], 300, lag))
+    it = made(2_000, speed=INF, clock=clock, pace=ConsumerPace([("g", "in")], 300, lag))
     it.replay.run()
     assert it.replay.sent == 2_000
     assert 150 <= behind["most"] <= 300
@@ -79,22 +79,22 @@ def test_waiting_for_readers_is_said():
         speed=INF,
         clock=clock,
         stopping=lambda: clock.now > 125,
-        pace=ReaderPace([("g", "t")], 4, lambda *_: 4),
+        pace=ConsumerPace([("g", "t")], 4, lambda *_: 4),
     )
     it.replay.run()
     assert it.replay.sent == 0
-    said = [fields["because"] for event, fields in it.log.lines if event == "waiting for readers"]
-    assert said == ["g is 4 behind in t"] * 2
+    said = [fields["because"] for event, fields in it.log.lines if event == "waiting for consumers"]
+    assert said == ["group g has a lag of 4 in t"] * 2
 
 
-def test_backlogs_of_all_groups_and_what_is_under_way_count_together():
+def test_lags_of_all_groups_and_unacknowledged_records_are_added_up():
     asked = []
-    pace = ReaderPace([("a", "x"), ("b", "y")], 10, lambda *pair: asked.append(pair) or 3)
-    assert pace.room(0, 2, 0.0) == 2
-    assert pace.room(1, 2, 0.01) == 1
-    assert pace.room(2, 0, 0.019) == 0
+    pace = ConsumerPace([("a", "x"), ("b", "y")], 10, lambda *pair: asked.append(pair) or 3)
+    assert pace.allowed(0, 2, 0.0) == 2
+    assert pace.allowed(1, 2, 0.01) == 1
+    assert pace.allowed(2, 0, 0.019) == 0
     assert asked == [("a", "x"), ("b", "y")]
-    assert pace.room(2, 0, 0.03) == 4
+    assert pace.allowed(2, 0, 0.03) == 4
 
 
 def test_pace_groups_are_read():

@@ -19,7 +19,7 @@ import schemas
 from consumer_training import service
 from consumer_training.report import MAX_PICTURES
 from consumer_training.schedule import Schedule
-from consumer_training.service import Doors, Options, TrainingService
+from consumer_training.service import Dependencies, Options, TrainingService
 from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
@@ -104,10 +104,16 @@ class World:
         self.stopped = True
 
     def service(self, options: Options | None = None) -> TrainingService:
-        doors = Doors(self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep)
+        dependencies = Dependencies(
+            self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep
+        )
         self.counters = Counters()
         return TrainingService(
-            self.settings, options or Options(once=True), doors, self.counters, lambda: self.stopped
+            self.settings,
+            options or Options(once=True),
+            dependencies,
+            self.counters,
+            lambda: self.stopped,
         )
 
     def fill(self, up_to: int) -> Callable[[], None]:
@@ -190,7 +196,7 @@ def test_a_model_of_another_topic_is_not_replaced_without_a_word(
     for world in (first, first, second):
         world.up_to = 150
         world.service().run()
-    (warning,) = events(said, "the model that is replaced is of another topic")
+    (warning,) = events(said, "replacing a model that was trained on another topic")
     assert "trained on metrics.cloudwatch.raw" in str(warning["why"])
     assert "the input is plant.metrics" in str(warning["why"])
     manifest = artifacts.manifest(tmp_path, artifacts.current(tmp_path) or "")
@@ -231,7 +237,7 @@ def test_wait_has_a_limit(tmp_path: Path) -> None:
     world.up_to = 20
     with pytest.raises(
         LapwingError,
-        match=r"holds 0 training rows after 3\d s, train.min_rows wants 100: 100 are missing",
+        match=r"has 0 training rows after 3\d s, train.min_rows requires 100: 100 are missing",
     ) as caught:
         world.service(Options(once=True, wait_s=30.0)).run()
     assert caught.value.exit_code == 1
@@ -258,7 +264,7 @@ def test_first_scheduled_model_waits_until_the_backfill_is_over(
         60.0: world.stop,
     }
     world.service(Options()).run()
-    assert len(events(said, "input is still being filled, reading on")) == 2
+    assert len(events(said, "input is still growing, continuing to read")) == 2
     assert len(events(said, "model trained")) == 1
     assert events(said, "model trained")[0]["rows"] == 3 * 180
 
@@ -309,7 +315,7 @@ def test_failed_run_is_logged_and_the_next_one_comes(
         7300.0: world.stop,
     }
     world.service(Options()).run()
-    assert [log["why"] for log in events(said, "training failed, the last model stays")] == [
+    assert [log["why"] for log in events(said, "training failed, keeping the last model")] == [
         "the topic has gone"
     ]
     assert [log["rows"] for log in events(said, "model trained")] == [270, 360]
@@ -378,7 +384,7 @@ def test_labels_about_nobody_here_are_said(
     labels = tmp_path / "labels.csv"
     labels.write_text("entity,start,end\nweb-9,2024-01-01,2024-01-02\n")
     world.service(Options(once=True, labels=labels)).run()
-    (log,) = events(said, "no label is about an entity of the input")
+    (log,) = events(said, "no label matches an entity of the input")
     assert log["keys"] == ["web-9"]
     assert log["entities"] == ["host-0", "host-1", "host-2"]
 
@@ -437,7 +443,7 @@ def test_no_schedule() -> None:
     ("settings", "complaint"),
     [
         ({"cron": "every day"}, "train.cron: 'every day' is not a cron line"),
-        ({"every": "0s"}, "train.every: 0 s is no interval"),
+        ({"every": "0s"}, "train.every: 0 s; the interval must be above 0"),
     ],
 )
 def test_schedule_that_makes_no_sense_names_the_setting(
@@ -448,7 +454,7 @@ def test_schedule_that_makes_no_sense_names_the_setting(
 
 
 def test_cron_that_never_comes_true_names_the_setting() -> None:
-    with pytest.raises(ConfigError, match="never comes true"):
+    with pytest.raises(ConfigError, match="matches no date"):
         Schedule(cron="0 0 30 2 *").next_s(0.0, 1_704_067_200.0)
 
 

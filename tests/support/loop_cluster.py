@@ -1,9 +1,7 @@
-"""A world whose every fault can be called by name, and the account of what a reader of its results
-may see at any moment.
+"""A simulated cluster with named faults, and checks of what a reader of its results sees.
 
-Law: after each turn the committed results are those of an undisturbed pass up to the committed
-     positions, each once, and what a
-reader has seen never goes away.
+Invariant: after each turn the committed results equal those of a run without faults up to the
+           committed positions, each once, and a result that was visible stays visible.
 """
 
 from __future__ import annotations
@@ -342,7 +340,7 @@ class Cluster(World):
         self.settle()
 
     def turn(self, loop: PredictionLoop) -> bool:
-        """One step of one predictor, and a look at what it made; False = it was fenced and is gone."""
+        """Run one step of one predictor and check its results; return False when it was fenced."""
         fenced = False
         try:
             self.step(loop)
@@ -359,7 +357,7 @@ class Cluster(World):
         """Let the group hand out what nobody holds, and take what somebody else should have."""
         for partition, slot in self.wanted.items():
             to = self.alive.get(slot) or next(iter(self.alive.values()), None)
-            target = to.doors.source if to else None
+            target = to.dependencies.source if to else None
             holder = self.holders[partition]
             if holder and not holder.expects(partition):
                 if partition not in holder.at:
@@ -371,7 +369,7 @@ class Cluster(World):
                 self.holders[partition] = target
 
     def _put_out(self, loop: PredictionLoop, deaf: int = 0) -> None:
-        member = loop.doors.source
+        member = loop.dependencies.source
         member.out, member.deaf = True, deaf
         self.holders = {
             partition: None if holder is member else holder

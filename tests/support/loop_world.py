@@ -9,9 +9,9 @@ import random
 from collections.abc import Callable
 
 import schemas
-from consumer_prediction.loop import SETTLE_S, Doors, PredictionLoop
+from consumer_prediction.health.rejections import Rejections
+from consumer_prediction.loop import SETTLE_S, Dependencies, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
-from consumer_prediction.rejections import Rejections
 from shared.counters import Counters
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.rows import schema_ids
@@ -148,7 +148,7 @@ class World:
         open_sink: Callable[[], MemorySink] | None = None,
     ) -> PredictionLoop:
         source = source or MemorySource(self.log, GROUP, TOPICS.input)
-        doors = Doors(
+        dependencies = Dependencies(
             source=source,
             open_sink=open_sink
             or (lambda: MemorySink(self.log, f"{GROUP}-{slot}", GROUP, TOPICS.input)),
@@ -163,13 +163,13 @@ class World:
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         settings = PredictSettings(max_batch_records=7, snapshot_interval_s=snapshot_interval_s)
         loop = PredictionLoop(
-            doors,
+            dependencies,
             Rules(self.configuration, 100),
             encoder,
             settings,
             self.counters,
-            Outage(300.0, self.counters, clock=doors.clock, settle_s=SETTLE_S),
-            Rejections(INPUT, TOPICS, doors.clock),
+            Outage(300.0, self.counters, clock=dependencies.clock, settle_s=SETTLE_S),
+            Rejections(INPUT, TOPICS, dependencies.clock),
         )
         source.subscribe(loop)
         return loop
@@ -239,5 +239,5 @@ class World:
 
 def begun(world: World, slot: str = "a") -> PredictionLoop:
     loop = world.predictor(slot)
-    loop.doors.source.give(0, 1)
+    loop.dependencies.source.give(0, 1)
     return loop

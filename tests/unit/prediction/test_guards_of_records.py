@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from consumer_prediction.guards import KeyCheck
+from consumer_prediction.health.guards import KeyCheck
 from shared.batch import Batch, Blob
 from shared.errors import PartitionerMismatch
 from tests.reference.hashing import murmur2

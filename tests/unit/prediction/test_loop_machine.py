@@ -289,9 +289,9 @@ def state_kept_after_an_abort(patch: pytest.MonkeyPatch) -> None:
     take_over = PredictionLoop._take_over
     invalidate = PredictionLoop._invalidate
 
-    def keep(self, what, error, *, undecided=False):
+    def keep(self, event, error, *, in_doubt=False):
         self.kept = dict(self.owned)
-        invalidate(self, what, error, undecided=undecided)
+        invalidate(self, event, error, in_doubt=in_doubt)
 
     def reuse(self, partition, position, log_start):
         owned = getattr(self, "kept", {}).pop(partition, None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from structlog.testing import capture_logs
 
-from consumer_prediction.readiness import Readiness
-from consumer_prediction.rejections import FEWEST, NEARLY_ALL, RECENT, SAY_EVERY_S
+from consumer_prediction.health.readiness import Readiness
+from consumer_prediction.health.rejections import LOG_EVERY_S, MIN_RECORDS, NEARLY_ALL, RECENT
 from shared.counters import DEAD_LETTERS
 from shared.events import Detector, Reason
 from tests.support.loop_world import TOPICS, World, begun, configured, metric_event
@@ -15,7 +15,7 @@ SAID = "records became dead letters"
 
 
 class Watched:
-    """A predictor without records so far; ``put`` gives it some, and returns what was said of them."""
+    """A predictor without records; ``put`` gives it some, and returns what it logged."""
 
     def __init__(self, folder) -> None:
         self.world = World(folder, records=0, configuration=configured(Detector.ENSEMBLE))
@@ -63,12 +63,12 @@ def test_a_new_reason_is_said_at_once_with_what_helps(it: Watched) -> None:
 def test_a_flood_is_said_once_a_minute_with_its_count(it: Watched) -> None:
     (first,) = it.put(b"\x01junk")
     assert it.put(*[b"\x01junk"] * 40, partition=1) == []
-    it.world.tick(SAY_EVERY_S)
+    it.world.tick(LOG_EVERY_S)
     (second,) = it.put(b"\x01junk", partition=1)
     assert first["count"] == 1
     assert 40 <= second["count"] <= 41
     rest = 41 - second["count"]
-    it.world.tick(SAY_EVERY_S)
+    it.world.tick(LOG_EVERY_S)
     assert sum(one["count"] for one in it.put()) == rest
     assert it.world.counters.value(DEAD_LETTERS, "not_avro") == 42
 
@@ -76,10 +76,10 @@ def test_a_flood_is_said_once_a_minute_with_its_count(it: Watched) -> None:
 def test_what_was_not_said_yet_is_said_when_it_is_due_though_nothing_comes(it: Watched) -> None:
     it.put(b"\x01junk")
     assert it.put(*[b"\x01junk"] * 5) == []
-    it.world.tick(SAY_EVERY_S)
+    it.world.tick(LOG_EVERY_S)
     (said,) = it.put()
     assert (said["count"], said["newest"]) == (5, f"{TOPICS.input}[0]@5")
-    it.world.tick(SAY_EVERY_S)
+    it.world.tick(LOG_EVERY_S)
     assert it.put() == []
 
 
@@ -101,16 +101,18 @@ def test_only_what_was_committed_is_said(it: Watched) -> None:
 
 
 def test_not_ready_while_nearly_all_became_dead_letters(it: Watched) -> None:
-    it.put(*[b"\x01junk"] * (FEWEST - 1))
+    it.put(*[b"\x01junk"] * (MIN_RECORDS - 1))
     assert it.why == ""
     it.put(b"\x01junk")
     assert it.why == (
-        f"all of the last {FEWEST} records became dead letters, mostly not_avro"
-        f" ({Reason.NOT_AVRO.sentence}), the newest of these {TOPICS.input}[0]@{FEWEST - 1};"
+        f"all of the last {MIN_RECORDS} records became dead letters, mostly not_avro"
+        f" ({Reason.NOT_AVRO.sentence}), most recently {TOPICS.input}[0]@{MIN_RECORDS - 1};"
         " `lapwing dlq list` shows them"
     )
     it.put(*it.good(1))
-    assert it.why.startswith(f"{FEWEST} of the last {FEWEST + 1} records became dead letters")
+    assert it.why.startswith(
+        f"{MIN_RECORDS} of the last {MIN_RECORDS + 1} records became dead letters"
+    )
     it.put(*it.good(3))
     assert it.why == ""
 
@@ -128,7 +130,7 @@ def test_one_bad_partition_of_two_is_not_nearly_all(it: Watched) -> None:
     assert f"{RECENT} of the last {RECENT + 30} records" not in it.why
     it.put(*it.good(30), partition=1)
     assert it.why == ""
-    it.loop.doors.source.take(1)
+    it.loop.dependencies.source.take(1)
     it.world.step(it.loop)
     assert it.why.startswith(f"all of the last {RECENT} records")
 
@@ -146,5 +148,5 @@ def test_records_without_a_key_are_said_once(it: Watched) -> None:
     assert said(b"\x01junk", key=b"") == []
     (once,) = said(*it.good(3), key=b"")
     assert once["newest"].startswith(f"{TOPICS.input}[0]@")
-    assert "(host) as the record's key" in once["allowed"]
+    assert "(host) as the record key" in once["allowed"]
     assert said(*it.good(3), key=b"") == []

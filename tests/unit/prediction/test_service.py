@@ -14,8 +14,8 @@ from shared.settings import load_settings
 @pytest.mark.parametrize(
     ("slot", "said"),
     [
-        ("north", "another process runs with slot 'north' in group g, so this one ends"),
-        ("", "another process of group g has taken this one's place"),
+        ("north", "another process runs with slot 'north' in group g, so this one stops"),
+        ("", "another process of group g has taken over this one's transactions"),
     ],
 )
 def test_who_has_taken_over_is_said_first(
@@ -30,5 +30,5 @@ def test_who_has_taken_over_is_said_first(
         service.run(settings, Counters(), None, lambda: False)  # type: ignore[arg-type]
     assert str(caught.value).startswith(said)
     assert str(caught.value).endswith("(reading t[0]: Static consumer fenced (_FATAL))")
-    assert [one["event"] for one in logged] == ["stopped by another predictor"]
+    assert [one["event"] for one in logged] == ["fenced by another predictor"]
     assert logged[0]["why"].startswith(said)

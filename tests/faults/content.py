@@ -1,10 +1,9 @@
 """An endless stream of input records, good and bad, that a seed decides; and what one plain process
 makes of it.
 
-Law: record k is the same whenever and however far the stream is read. The oracle walks each
-     partition record by record and
-shares no loop code with the predictors: it knows no broker, no batch, no transaction, no snapshot
-and no restart.
+Invariant: record k is the same whenever and however far the stream is read. The oracle processes
+           each partition record by record and shares no loop code with the predictors: it has no
+           broker, batch, transaction, snapshot or restart.
 """
 
 from __future__ import annotations

@@ -24,11 +24,11 @@ from pathlib import Path
 import pytest
 
 from shared.events import Detector
-from tests.faults.ground import Ground
 from tests.faults.mutations import MUTANTS, Mutant, copy_product, plant
 from tests.faults.run import Counts
 from tests.faults.suite import versions
 from tests.faults.table import ROWS, Tally
+from tests.faults.testbed import Testbed
 
 FIGURES = ("lost", "duplicates", "wrong", "disorder")
 HOW = 100
@@ -80,10 +80,10 @@ def noticed(counts: Counts, sign: str) -> str:
 
 
 class Trial:
-    """One ground for all mutants: copies the product, plants, and lets rows be carried out."""
+    """One testbed for all mutants: copies the product, plants, and lets rows be carried out."""
 
-    def __init__(self, ground: Ground, folder: Path, say: Callable[[str], None]) -> None:
-        self.ground, self.folder, self.say = ground, folder, say
+    def __init__(self, testbed: Testbed, folder: Path, say: Callable[[str], None]) -> None:
+        self.testbed, self.folder, self.say = testbed, folder, say
         self.whole = folder / "whole"
         self._clean: dict[tuple[str, float], bool] = {}
         copy_product(self.whole)
@@ -129,9 +129,9 @@ class Trial:
     def _carry_out(self, name: str, tree: Path, patience_s: float, again: int) -> Tally:
         [row] = [row for row in ROWS if row.name == name]
         once = dataclasses.replace(row, times={"ci": 1})
-        self.ground.tree, self.ground.patience_s = tree, patience_s
+        self.testbed.tree, self.testbed.patience_s = tree, patience_s
         try:
-            return once.carry_out(self.ground, self.ground.seed + again, "ci")
+            return once.carry_out(self.testbed, self.testbed.seed + again, "ci")
         except Exception as error:  # noqa: BLE001 - whatever a mutant leads to, the others have their turn
             return Tally(
                 "ci", random.Random(0), counts=Counts(problems=[f"the row broke off: {error!r}"])
@@ -164,15 +164,15 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="lapwing-mutants-"))
     began_s, verdicts = time.monotonic(), []
     try:
-        (folder / "ground").mkdir()
-        ground = Ground(folder / "ground", Detector.ENSEMBLE, options.seed)
+        (folder / "testbed").mkdir()
+        testbed = Testbed(folder / "testbed", Detector.ENSEMBLE, options.seed)
         try:
-            for verdict in judged(Trial(ground, folder, _say), mutants):
+            for verdict in judged(Trial(testbed, folder, _say), mutants):
                 verdicts.append(verdict)
                 if options.json:
                     options.json.write_text(as_json(verdicts), "utf-8")
         finally:
-            ground.close()
+            testbed.close()
     except pytest.skip.Exception as skipped:
         _say(f"SKIPPED: {skipped}")
         return 1 if os.environ.get("REQUIRE_KAFKA") == "1" else 0

@@ -1,7 +1,7 @@
 """Sends a stream into the input topic, steadily or at once.
 
-Law: what was sent is the beginning of the stream, in its order, and how much of it lies in each
-     partition is known at any time.
+Invariant: the records sent are a prefix of the stream, in its order, and their number in each
+           partition is known at any time.
 """
 
 from __future__ import annotations

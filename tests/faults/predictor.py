@@ -1,6 +1,6 @@
 """A predictor as a process under a supervisor that a row can kill, freeze and starve.
 
-Law: what it said is kept, and each of its ends is counted by its exit code.
+Invariant: its output is kept, and its exits are counted by exit code.
 """
 
 from __future__ import annotations

@@ -19,10 +19,10 @@ from shared.artifacts import load as load_model
 from shared.errors import ArtifactMissing, ArtifactRefused
 from shared.models.artifact_format import encode
 from shared.models.model import Model
-from tests.faults.ground import Ground, point
 from tests.faults.predictor import environ_of
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import Testbed, point
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,11 +48,11 @@ its own can be given it.
 
 
 @row("models published while predictors run", ci=1)
-def models_published(ground: Ground, tally: Tally) -> None:
+def models_published(testbed: Testbed, tally: Tally) -> None:
     """Whoever looks at any moment finds a whole model; each judges from where the log says, also
     after a kill.
     """
-    with Run(ground, LAPWING_PREDICT__MODEL_POLL_S="0.05") as run:
+    with Run(testbed, LAPWING_PREDICT__MODEL_POLL_S="0.05") as run:
         slot = run.begin("a")
         refused = _publish_and_look(run, int(tally.pick(100, 150, 300)))
         tally.require(
@@ -74,10 +74,10 @@ def _publish_and_look(run: Run, count: int) -> list[str]:
     """Publish from another process, and read what is current as fast as it goes; return what was
     wrong with it.
     """
-    ground, tree = run.ground, run.ground.tree or ROOT
-    source, sha256 = ground.folder / "models", ground.models[1]
+    testbed, tree = run.testbed, run.testbed.tree or ROOT
+    source, sha256 = testbed.folder / "models", testbed.models[1]
     command = [sys.executable, "-c", _PUBLISH, str(source), str(run.models_dir), sha256, str(count)]
-    environ = os.environ | {"PYTHONPATH": str(tree)} | environ_of(ground.tree)
+    environ = os.environ | {"PYTHONPATH": str(tree)} | environ_of(testbed.tree)
     refused, newest = [], ""
     with subprocess.Popen(
         command, cwd=tree, env=environ, stdout=subprocess.PIPE, text=True
@@ -119,18 +119,18 @@ MIX_UPS = (_other_arrays, _other_manifest)
 
 
 @row("model's files do not belong together", ci=1)
-def models_mixed_up(ground: Ground, tally: Tally) -> None:
-    """Everything in it can be read, and is another model than its name says: only the digests tell."""
-    with Run(ground) as run:
+def models_mixed_up(testbed: Testbed, tally: Tally) -> None:
+    """All files are readable, but belong to another model than the name; only digests show it."""
+    with Run(testbed) as run:
         slot = run.begin("a")
-        name = ground.models[1]
-        model = load_model(ground.folder / "models", name)
-        with np.load(ground.folder / "models" / name / ARRAYS) as arrays:
+        name = testbed.models[1]
+        model = load_model(testbed.folder / "models", name)
+        with np.load(testbed.folder / "models" / name / ARRAYS) as arrays:
             canary = arrays["canary"]
         for mix_up in MIX_UPS:
             refused = slot.said("model refused")
             scratch = run.folder / "scratch"
-            shutil.copytree(ground.folder / "models" / name, scratch)
+            shutil.copytree(testbed.folder / "models" / name, scratch)
             mix_up(scratch, model, canary)
             scratch.rename(run.models_dir / name)
             point(run.models_dir, name)
@@ -139,6 +139,6 @@ def models_mixed_up(ground: Ground, tally: Tally) -> None:
                 30,
                 f"refusing a model with the {mix_up.__name__[1:].replace('_', ' ')}",
             )
-            point(run.models_dir, ground.models[0])
+            point(run.models_dir, testbed.models[0])
             shutil.rmtree(run.models_dir / name)
         tally.close(run, may_exit=False)

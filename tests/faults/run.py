@@ -1,8 +1,8 @@
 """One run: a stream paced into fresh topics, predictors that come and go, a reader beside them, and
          the account at the end.
 
-Law: a run ends with everything that was sent either counted as right or counted as lost, duplicate,
-     wrong or out of order.
+Invariant: at the end of a run each sent record is counted as correct, lost, duplicate, wrong or out
+           of order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import schemas
 from shared.encode.records import decode_records
 from shared.kafka import Admin, Reader
 from tests.faults.content import Mix
-from tests.faults.ground import DATASET, PARTITIONS, Ground
 from tests.faults.pacer import NotSent, Pacer
 from tests.faults.predictor import KILLED, TOLD, Slot
+from tests.faults.testbed import DATASET, PARTITIONS, Testbed
 from tests.support.services.auditor import (
     Account,
     Auditor,
@@ -73,33 +73,33 @@ class Mark:
 class Run:
     """A context: fresh topics on entry, everything stopped on exit.
 
-    models  : how many of the ground's models lie in its folder from the start; the last is the
+    models  : how many of the testbed's models lie in its folder from the start; the last is the
               current one
     environ : variables of all its predictors
     """
 
     def __init__(
         self,
-        ground: Ground,
+        testbed: Testbed,
         *,
         mix: Mix = Mix(),  # noqa: B008 - a frozen value
         rate: float = RATE,
         models: int = 1,
         **environ: str,
     ) -> None:
-        self.ground, self.name = ground, ground.new_name()
-        self.folder = ground.folder / self.name
+        self.testbed, self.name = testbed, testbed.new_name()
+        self.folder = testbed.folder / self.name
         self.folder.mkdir()
         self.models_dir = self.folder / "models"
-        self.published = set(ground.copy_models(self.models_dir, models)) | {""}
-        self.environ = ground.environ(
+        self.published = set(testbed.copy_models(self.models_dir, models)) | {""}
+        self.environ = testbed.environ(
             LAPWING_PREDICT__GROUP=f"{DATASET}-{self.name}",
             LAPWING_MODELS_DIR=str(self.models_dir),
             LAPWING_STATE_DIR=str(self.folder / "state"),
             **environ,
         )
-        self.settings = ground.settings(**self.environ)
-        self.content = ground.content(mix)
+        self.settings = testbed.settings(**self.environ)
+        self.content = testbed.content(mix)
         self.slots: list[Slot] = []
         self.recoveries: list[float] = []
         self._rate = rate
@@ -107,7 +107,7 @@ class Run:
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
 
     def __enter__(self) -> Run:
-        self.ground.fresh_topics(self.settings)
+        self.testbed.fresh_topics(self.settings)
         topics = self.settings.topics
         self._partitions = {
             topic_of(topics, kind): PARTITIONS for kind in ("scores", "dead_letters")
@@ -142,7 +142,7 @@ class Run:
         return self._slot(name, environ)
 
     def _slot(self, name: str, environ: Mapping[str, str]) -> Slot:
-        slot = Slot(name, self.folder / f"{name}.log", self.environ | environ, self.ground.tree)
+        slot = Slot(name, self.folder / f"{name}.log", self.environ | environ, self.testbed.tree)
         self.slots.append(slot)
         return slot
 
@@ -202,7 +202,7 @@ class Run:
         self.recovered(self.mark(), timeout_s, count=False)
 
     def wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:
-        timeout_s = min(timeout_s, self.ground.patience_s)
+        timeout_s = min(timeout_s, self.testbed.patience_s)
         deadline = time.monotonic() + timeout_s
         while not done():
             if self.pacer.failure is not None:
@@ -346,7 +346,7 @@ class Run:
 
     def _settle(self, final: Account, counts: Mapping[int, int]) -> Counts:
         switches = self.switches()
-        oracle = self.ground.oracle(self.content, switches, self.models_dir)
+        oracle = self.testbed.oracle(self.content, switches, self.models_dir)
         total = Counts()
         for kind in ("scores", "anomalies", "dead_letters"):
             total.add(

@@ -1,6 +1,6 @@
 """Loads the files of ``tests.fuzz.fuzz_models`` with no more around it than a predictor has.
 
-Law: it says of each file what became of it before it touches the next one.
+Invariant: it reports the outcome of each file before it opens the next one.
 """
 
 from __future__ import annotations

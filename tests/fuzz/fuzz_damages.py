@@ -1,6 +1,6 @@
 """Damaged model files: what is wrong with each kind of them.
 
-Law: every kind is a function of a good model's files and of a seeded generator.
+Invariant: every kind is a function of a good model's files and of a seeded generator.
 """
 
 from __future__ import annotations

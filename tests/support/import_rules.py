@@ -39,13 +39,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),
 }
-"""Room of row 2, with its kernels -> the other rooms that it may import; all have the vocabulary."""
+"""Room of row 2 with its kernels -> other rooms that it may import besides the vocabulary."""
 
 FORMATS = ("shared.decode.avro",)
 """The input's formats: whoever decodes has a ``shared.ports.Decoder`` from the module below."""
 CHOOSES_FORMAT = "shared.decode.formats"
 KNOWS_AVRO = ("producer", "lapwing")
-"""The replay writes Avro; the command line shows single records, schemas and what they are read as."""
+"""The replay writes Avro; the command line shows single records, schemas and their fields."""
 
 OWNERS = {
     "confluent_kafka": (
@@ -165,7 +165,7 @@ def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Impo
 
 
 def _written_out(name: ast.expr) -> str:
-    """The name as far as it can be read: "a.b" of "a.b" and of f"a.b.{c}"; "?" where nothing can."""
+    """Return the constant part of a name: "a.b" for "a.b" and for f"a.b.{c}"; "?" if none."""
     if isinstance(name, ast.JoinedStr) and name.values:
         name = name.values[0]
     return str(name.value).rstrip(".") if isinstance(name, ast.Constant) else "?"

@@ -1,8 +1,6 @@
-"""A reader of all results that runs beside the predictors, sees only what is committed, and
-remembers what it saw.
+"""Reads all committed results while the predictors run, and keeps what it has read.
 
-Law: it never looks back. What it has seen once must be there at the end, once, and in the order of
-     the input.
+Invariant: it reads each result once. At the end each must exist exactly once, in input order.
 """
 
 from __future__ import annotations
@@ -87,7 +85,7 @@ class Account:
                 steps.append((time.monotonic(), source_offset))
 
     def reached_s(self, partition: int, offset: int) -> float | None:
-        """Return when a result of this or a later input record was first seen; None if it was not."""
+        """Return when a result of this or a later input record was first read; None if never."""
         steps = self.progress.get(partition, [])
         place = bisect_left(steps, offset, key=lambda step: step[1])
         return steps[place][0] if place < len(steps) else None

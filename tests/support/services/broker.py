@@ -1,12 +1,13 @@
 """Apache Kafka in KRaft mode, one broker or several with a controller beside them, from Maven's
 jars or the official image.
 
-Law: ``kill`` kills brokers and leaves the controller alone. A node that is both, killed between a
-     commit's answer and its
-markers, comes back without ever writing them: up to Kafka 4.3.1 a coordinator that finds its own
-node still fenced takes the partitions for deleted ("Couldn't find leader endpoint ... likely
-deleted already"), and the last stable offset stands still for ever. With the controller alive the
-broker is fenced before it comes back, and the markers are written.
+Invariant: ``kill`` kills brokers, never the controller.
+
+A node that is both, killed between the response to a commit and its markers, restarts without ever
+writing them: up to Kafka 4.3.1 a coordinator that finds its own node still fenced considers the
+partitions deleted ("Couldn't find leader endpoint ... likely deleted already"), and the last stable
+offset never advances. With the controller alive the broker is fenced before it restarts, and the
+markers are written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A TCP proxy before a Kafka broker, so that a test can break the network: delay it, cut it, hold
 back one request or answer.
 
-Law: bytes pass unchanged and in order, or not at all. What is held is delivered on release, also
-     when its sender has gone.
+Invariant: bytes pass unchanged and in order, or not at all. Held bytes are delivered on release,
+           also when their sender has closed the connection.
 """
 
 from __future__ import annotations

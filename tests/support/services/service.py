@@ -1,8 +1,8 @@
 """A real service that a test session starts, breaks and brings back; the same few verbs whatever it
 runs in.
 
-Law: nothing outlives the test process, and what a service said is in its log file, shown when it
-     does not come up.
+Invariant: no process outlives the test process, and the output of a service is in its log file,
+           which is shown when the service does not start.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Service(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Shut down in good order."""
+        """Shut down cleanly."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -82,7 +82,7 @@ class Service(ABC):
         self.wait_ready()
 
     def restart(self) -> None:
-        """Stop in good order and start again."""
+        """Shut down cleanly and start again."""
         self.stop()
         self.start()
 

@@ -1,4 +1,4 @@
-"""Whether a transaction is still open: a partition's last stable offset then lies before its end."""
+"""Whether a transaction is still open: the last stable offset is then before the end offset."""
 
 from __future__ import annotations
 

@@ -195,23 +195,13 @@ def column_notes(files: Sequence[Series]) -> list[str]:
 
 def shared_entities(files: Sequence[Series]) -> list[str]:
     """Return a note where files have the same entity and metric at the same times."""
-    named = [series for series in files if series.columns and series.columns.entity]
-    count = Counter(entity for series in named for entity in series.entities)
-    spans: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
-    for series in named if max(count.values(), default=0) > 1 else ():
-        first = np.full(len(series.entities), np.iinfo(np.int64).max)
-        last = np.full(len(series.entities), np.iinfo(np.int64).min)
-        np.minimum.at(first, series.entity, series.time_ms)
-        np.maximum.at(last, series.entity, series.time_ms)
-        for code, entity in enumerate(series.entities):
-            for metric in series.metrics if count[entity] > 1 else ():
-                span = (int(first[code]), int(last[code]), series.source)
-                spans.setdefault((entity, metric), []).append(span)
     shared: dict[str, tuple[str, str, str]] = {}
-    for (entity, metric), parts in spans.items():
-        for before, after in pairwise(sorted(parts)):
-            if after[0] < before[1]:
-                shared.setdefault(entity, (metric, before[2], after[2]))
+    for (entity, metric), spans in _time_spans(files).items():
+        for before, after in pairwise(sorted(spans)):
+            _, before_last_ms, before_file = before
+            after_first_ms, _, after_file = after
+            if after_first_ms < before_last_ms:
+                shared.setdefault(entity, (metric, before_file, after_file))
     if not shared:
         return []
     entity, (metric, first_file, other_file) = next(iter(shared.items()))
@@ -221,6 +211,28 @@ def shared_entities(files: Sequence[Series]) -> list[str]:
         f" with {metric} in both"
     )
     return [f"{note}: their rows become one series; distinct things need distinct names"]
+
+
+def _time_spans(files: Sequence[Series]) -> dict[tuple[str, str], list[tuple[int, int, str]]]:
+    """Return {(entity, metric): [(first ms, last ms, file), ...]} of entities in several files."""
+    named = [series for series in files if series.columns and series.columns.entity]
+    count = Counter(entity for series in named for entity in series.entities)
+    repeated = {entity for entity, number in count.items() if number > 1}
+    spans: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
+    for series in named:
+        if repeated.isdisjoint(series.entities):
+            continue
+        first = np.full(len(series.entities), np.iinfo(np.int64).max)
+        last = np.full(len(series.entities), np.iinfo(np.int64).min)
+        np.minimum.at(first, series.entity, series.time_ms)
+        np.maximum.at(last, series.entity, series.time_ms)
+        for code, entity in enumerate(series.entities):
+            if entity not in repeated:
+                continue
+            span = (int(first[code]), int(last[code]), series.source)
+            for metric in series.metrics:
+                spans.setdefault((entity, metric), []).append(span)
+    return spans
 
 
 def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series], list[str]]:

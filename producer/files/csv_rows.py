@@ -80,25 +80,33 @@ def read_blocks(
             rows = list(islice(reader, rows_each or BLOCK_ROWS))
             if not rows:
                 return
-            lines, wrong = partial(_line_numbers, rows, before), []
+            lines = partial(_line_numbers, rows, before)
+            wrong: list[tuple[int, str]] = []
             if set(map(len, rows)) != {cells} or (cells == 1 and not all(rows)):
                 numbers = lines()
-                blank = {
-                    i
-                    for i, row in enumerate(rows)
-                    if not row or (len(row) == 1 and not row[0].strip())
-                }
-                right = [i for i, row in enumerate(rows) if len(row) == cells and i not in blank]
-                wrong = [
-                    (numbers[i], f"{len(row)} cells where the header has {cells}")
-                    for i, row in enumerate(rows)
-                    if len(row) != cells and i not in blank
-                ]
-                rows, lines = [rows[i] for i in right], partial(_chosen, numbers, right)
+                right, wrong = _split_rows(rows, numbers, cells)
+                rows = [rows[i] for i in right]
+                lines = partial(_chosen, numbers, right)
             columns = [list(map(str.strip, column)) for column in zip(*rows, strict=True)]
             yield Block(columns or [[] for _ in range(cells)], lines, wrong)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _split_rows(
+    rows: _Rows, numbers: list[int], cells: int
+) -> tuple[list[int], list[tuple[int, str]]]:
+    """Return the indices of complete rows, and (line, problem) of the others that are not blank."""
+    right = []
+    wrong = []
+    for i, row in enumerate(rows):
+        if not row or (len(row) == 1 and not row[0].strip()):
+            continue
+        if len(row) == cells:
+            right.append(i)
+        else:
+            wrong.append((numbers[i], f"{len(row)} cells where the header has {cells}"))
+    return right, wrong
 
 
 def line_of(text: str, layout: Layout, path: Path, row: int) -> int:

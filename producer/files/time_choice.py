@@ -133,12 +133,16 @@ def choose_digits(digits: Digits) -> TimeForm | Doubt:
     if not most:
         return ISO
     best = [form for form, count in fits.items() if count == most]
-    if len(best) == 1 and best[0].unit:
+    if len(best) > 1:
+        return _settle(digits, best, read)
+    [chosen] = best
+    if chosen.unit:
         near = [form for form, count in fits.items() if not form.unit and count >= _NEARLY * most]
-        steps = np.diff(read[best[0]][0][read[best[0]][1]])
+        time_ms, valid = read[chosen]
+        steps = np.diff(time_ms[valid])
         if near and len(np.unique(steps)) > 1:
-            return _nearly(digits, best[0], near[0], read)
-    return best[0] if len(best) == 1 else _settle(digits, best, read)
+            return _nearly(digits, chosen, near[0], read)
+    return chosen
 
 
 def _settle(

@@ -94,14 +94,14 @@ def test_at_least_once_needs_no_transaction(clients: FakeClients) -> None:
 
 
 def test_a_predictor_starts_without_what_it_does_not_need() -> None:
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_START)],
         capture_output=True,
         text=True,
         timeout=300,
         check=True,
     )
-    assert said.stdout.split() == ["False", "True", "False", "True", "True"]
+    assert output.stdout.split() == ["False", "True", "False", "True", "True"]
 
 
 _START = """

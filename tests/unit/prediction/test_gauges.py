@@ -146,7 +146,7 @@ def test_an_entity_that_has_stopped_reporting_is_stale(tmp_path):
     assert sum(entities(world).values()) == 4
 
 
-def test_the_model_that_judges_and_its_age(tmp_path):
+def test_the_model_in_use_and_its_age(tmp_path):
     world = World(tmp_path)
     published = {A: 0.0, B: None}
     world.models.published_s = published.get

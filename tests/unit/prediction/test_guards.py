@@ -1,6 +1,4 @@
-"""Whatever would make results silently wrong stops the predictor with an error that names it, and
-leaves nothing half-done.
-"""
+"""A cause of silently wrong results stops the predictor with a named error, cleanly."""
 
 from __future__ import annotations
 
@@ -112,17 +110,17 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize(("now", "kind", "said"), CHANGES)
-def test_another_topic_is_not_taken_over(world, now, kind, said):
+@pytest.mark.parametrize(("now", "kind", "message"), CHANGES)
+def test_another_topic_is_not_taken_over(world, now, kind, message):
     loop = guarded(world, Cluster(now))
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         drive(world, loop)
     assert not world.log.committed
     assert_nothing_half_done(world, loop)
 
 
-@pytest.mark.parametrize(("now", "kind", "said"), CHANGES)
-def test_a_topic_that_changes_under_way_stops_the_loop(world, now, kind, said):
+@pytest.mark.parametrize(("now", "kind", "message"), CHANGES)
+def test_a_topic_that_changes_under_way_stops_the_loop(world, now, kind, message):
     cluster = Cluster()
     loop = guarded(world, cluster)
     drive_until_open(world, loop)
@@ -131,7 +129,7 @@ def test_a_topic_that_changes_under_way_stops_the_loop(world, now, kind, said):
     with loop.dependencies.source.watch:
         loop.dependencies.source.watch._thread.join(10)
     before = dict(world.log.committed)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         drive(world, loop)
     assert world.log.committed == before
     assert_nothing_half_done(world, loop)
@@ -152,7 +150,7 @@ def test_a_difference_counts_only_when_it_is_seen_twice():
     assert cluster.asked == 2
 
 
-def test_the_second_look_says_what_it_is():
+def test_the_second_check_identifies_the_change():
     cluster = Cluster(TopicMismatch("there is no topic"), TopicIdentity(2, "other"))
     with pytest.raises(TopicRecreated):
         watch(cluster).check_now()
@@ -170,7 +168,7 @@ def test_a_broker_that_does_not_answer_is_no_finding():
         seen.check()
 
 
-def test_a_bug_in_the_look_is_not_swallowed():
+def test_a_bug_in_the_check_is_not_swallowed():
     seen = watch(Cluster(ZeroDivisionError()), every_s=0.0)
     with seen:
         seen._thread.join(10)
@@ -179,9 +177,7 @@ def test_a_bug_in_the_look_is_not_swallowed():
 
 
 def test_an_outage_at_an_assignment_is_waited_for(world):
-    """The real source tries a take-over again after a TransportError; the one in memory gives up,
-    so the loop starts over.
-    """
+    """The real source retries a take-over after a TransportError; the fake one gives up."""
     cluster = Cluster(TransportError("no answer"), FIRST)
     source = GuardedSource(
         MemorySource(world.log, GROUP, TOPICS.input), watch(cluster), KeyCheck("unchecked", 2)
@@ -301,7 +297,7 @@ def test_where_results_may_come_before_positions_a_missing_position_is_no_stop(w
     )
 
 
-def test_a_position_set_by_hand_begins_anew_in_the_new_topic(world):
+def test_a_position_set_by_hand_starts_over_in_the_new_topic(world):
     world.finish(begun(world))
     renamed(world, "no")
     world.log.committed = {place: Position(0) for place in world.log.committed}
@@ -345,7 +341,7 @@ def changed_metadata(world: World, change: Callable[[dict], dict]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "said"),
+    ("change", "kind", "message"),
     [
         (
             lambda c: c.update(v=c["v"] + 1),
@@ -366,11 +362,11 @@ def changed_metadata(world: World, change: Callable[[dict], dict]) -> None:
         (lambda c: c.pop("base"), GuardError, r"cannot read \('base'\)"),
     ],
 )
-def test_metadata_that_cannot_be_read_is_a_named_stop(world, change, kind, said):
+def test_metadata_that_cannot_be_read_is_a_named_stop(world, change, kind, message):
     world.finish(begun(world))
     changed_metadata(world, change)
     loop = guarded(world, Cluster())
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         drive(world, loop)
     assert_nothing_half_done(world, loop)
 
@@ -422,9 +418,7 @@ def test_a_newer_snapshot_of_another_history_says_nothing(world):
 
 
 def test_a_foreign_producer_stops_the_loop(world):
-    """Records of one host lie where murmur2 puts them, one has no key, and then one lies in the
-    other partition.
-    """
+    """Records of one host are where murmur2 puts them, one has no key, one is misplaced."""
     world.log.topics[TOPICS.input] = [[], []]
     owner = (murmur2(b"alpha") & 0x7FFFFFFF) % 2
     for minute in range(40):

@@ -1,6 +1,4 @@
-"""The prediction loop on a log in memory: whatever happens, each record has one result, and it is
-the right one.
-"""
+"""The prediction loop on a log in memory: each record has exactly one correct result."""
 
 import random
 
@@ -214,9 +212,7 @@ def test_random_faults_change_no_byte(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(2 if SLOW else 12))
 def test_random_faults_and_settings_change_no_byte_of_the_ensemble(tmp_path, seed):
-    """Every restart may come with another detector or another threshold; replays judge as the log
-    says.
-    """
+    """Each restart may change detector or threshold; replays use what the log activated."""
     world = World(
         tmp_path, seed, records=100 if SLOW else 250, configuration=configured(Detector.ENSEMBLE)
     )

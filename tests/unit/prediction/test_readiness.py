@@ -1,6 +1,4 @@
-"""What a readiness probe is told: by a predictor in each of its states, by training and by the
-replay.
-"""
+"""The readiness probe of a predictor in each of its states, of training and of the replay."""
 
 from __future__ import annotations
 
@@ -121,7 +119,7 @@ def test_without_partitions_an_outage_is_not_called_normal(tmp_path):
     assert probe(loop).endswith("; no partition is assigned")
 
 
-def test_a_call_that_hangs_is_said_and_counted_while_it_hangs(tmp_path):
+def test_a_call_that_hangs_is_reported_and_counted_while_it_hangs(tmp_path):
     world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
     loop = begun(world)
     world.finish(loop)
@@ -185,7 +183,7 @@ def test_rare_commits_are_no_outage(tmp_path):
     assert max(waited) == 1.0
 
 
-def test_what_is_rebuilt_after_an_abort_is_said(tmp_path):
+def test_what_is_rebuilt_after_an_abort_is_reported(tmp_path):
     world = World(tmp_path)
     loop = begun(world)
     world.step(loop, 2)
@@ -244,9 +242,9 @@ def test_training_names_an_outage(training):
     world.plan[20.5] = lambda: seconds.append(world.counters.value(OUTAGE_SECONDS))
     world.plan[30.0] = lambda: setattr(world, "down", None)
     trainer.run()
-    (said,) = world.heard
-    assert said.startswith("waiting for the broker or the registry for ")
-    assert said.endswith("broker localhost:9092 does not answer")
+    (message,) = world.heard
+    assert message.startswith("waiting for the broker or the registry for ")
+    assert message.endswith("broker localhost:9092 does not answer")
     assert 15 < seconds[0] < 25
     assert (trainer.health(), world.counters.value(OUTAGE_SECONDS)) == ("", 0)
 

@@ -1,6 +1,4 @@
-"""Columns of files beside identifiers: further times, options, separators, decimal signs, other
-tools' exports.
-"""
+"""Columns of files besides identifiers: further times, options, separators, decimal signs."""
 
 from __future__ import annotations
 

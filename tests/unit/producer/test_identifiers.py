@@ -119,7 +119,7 @@ def test_numbers_of_any_name_are_the_entity_where_the_times_prove_it(read, name,
     assert alone.metrics == (name, "temp")
 
 
-def test_numbers_that_take_turns_are_said(read):
+def test_numbers_that_take_turns_are_reported(read):
     one = read(
         "timestamp,k,temp",
         [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(turns([1, 2, 3]))],
@@ -268,7 +268,7 @@ def test_names_may_look_like_numbers_beside_text(read):
     assert read("timestamp,sensor,temp", rows).entities == ("a1", "22", "3e5")
 
 
-def test_text_that_tells_nothing_apart_is_left_out_and_said(read):
+def test_text_that_separates_no_rows_is_left_out_and_reported(read):
     rows = [
         f"{t},{host},{'eu' if host == 'a' else 'us'},Percent,{value(row)}"
         for row, t in enumerate(clock(9))
@@ -311,7 +311,7 @@ def test_an_entity_without_a_name_is_refused(refused):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "kind"),
     [
         ("id", NameKind.IDENTIFIER),
         ("DeviceID", NameKind.IDENTIFIER),
@@ -330,8 +330,8 @@ def test_an_entity_without_a_name_is_refused(refused):
         ("", NameKind.NOTHING),
     ],
 )
-def test_what_names_say(name, said):
-    assert name_kind(name) is said
+def test_kinds_of_names(name, kind):
+    assert name_kind(name) is kind
 
 
 # -- whole folders ---------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def write_folder(folder, files):
         (folder / f"f{number}.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(rows))
 
 
-def test_notes_of_many_files_are_said_once(tmp_path):
+def test_notes_of_many_files_are_reported_once(tmp_path):
     write_folder(tmp_path, 5)
     hosts, notes = read_folder(tmp_path, load_catalogue())
     assert [set(host.entities) for host in hosts] == [{"0", "1"}] * 5
@@ -355,7 +355,7 @@ def test_notes_of_many_files_are_said_once(tmp_path):
     assert len(notes) == 2
 
 
-def test_notes_of_several_columns_of_a_file_are_all_said(tmp_path):
+def test_notes_of_several_columns_of_a_file_are_all_reported(tmp_path):
     for name in "ab":
         rows = rows_of(clock(9), "x", 1, "", "y", "")
         (tmp_path / f"{name}.csv").write_text("timestamp,t1,cpu,,t2,\n" + "\n".join(rows))
@@ -368,7 +368,7 @@ def test_notes_of_several_columns_of_a_file_are_all_said(tmp_path):
     ]
 
 
-def test_an_entity_of_several_files_is_said(tmp_path):
+def test_an_entity_of_several_files_is_reported(tmp_path):
     write_folder(tmp_path, 2)
     _, notes = read_folder(tmp_path, load_catalogue())
     assert (
@@ -431,10 +431,10 @@ def test_a_generated_file_is_read_as_it_was_meant_or_refused(
     try:
         one = read_series(path, "x")
     except DataError as error:
-        one, said = None, str(error)
+        one, message = None, str(error)
     if one is None:
-        assert "x.csv, line " in said
-        assert "--time-format" in said or "--entity" in said
+        assert "x.csv, line " in message
+        assert "--time-format" in message or "--entity" in message
         return
     assert len(one) == len(pairs)
     assert one.time_ms.tolist() == [

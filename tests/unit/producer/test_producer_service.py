@@ -1,6 +1,4 @@
-"""The replay from its options to its summary, with a sender, a clock and a registry made for the
-purpose.
-"""
+"""The replay from options to summary, with a fake sender, clock and registry."""
 
 from __future__ import annotations
 
@@ -259,11 +257,11 @@ def test_a_subject_of_another_producer_is_named_with_what_to_do(outside, monkeyp
     monkeypatch.setattr(FakeRegistry, "refusal", refused)
     with pytest.raises(SchemaRefused) as raised:
         run(settings(), FLEET, Counters(), lambda: False)
-    said = str(raised.value)
-    assert said.startswith(str(refused))
-    assert "schemas of another producer" in said
+    message = str(raised.value)
+    assert message.startswith(str(refused))
+    assert "schemas of another producer" in message
     assert all(
-        name in said
+        name in message
         for name in ("topics.input", "topics.dataset", "metrics.cloudwatch.raw", "level to NONE")
     )
     assert (raised.value.exit_code, outside.sender) == (2, None)
@@ -324,7 +322,7 @@ def test_labels_that_cannot_be_written_are_named(outside, tmp_path):
         )
 
 
-def test_skipped_rows_and_absurd_times_are_said(outside, tmp_path, monkeypatch):
+def test_skipped_rows_and_absurd_times_are_reported(outside, tmp_path, monkeypatch):
     log = Log()
     monkeypatch.setattr("producer.service.logger", lambda: log)
     (tmp_path / "a.csv").write_text(
@@ -341,7 +339,7 @@ def test_skipped_rows_and_absurd_times_are_said(outside, tmp_path, monkeypatch):
     )
 
 
-def test_a_replay_of_times_that_nobody_takes_is_refused_before_any_connection(tmp_path):
+def test_a_replay_of_times_that_no_predictor_accepts_is_refused_before_any_connection(tmp_path):
     (tmp_path / "a.csv").write_text("timestamp,value\n100000000,1\n100000300,2\n")
     options = ReplayOptions(SourceOptions(tmp_path), speed=INF)
     with pytest.raises(

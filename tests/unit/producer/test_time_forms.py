@@ -1,6 +1,4 @@
-"""Forms of times: a column is read as it was written or refused with both readings, and the choice
-is the slow one's.
-"""
+"""Formats of times: a column is read as written or refused as ambiguous, like the slow twin."""
 
 from __future__ import annotations
 
@@ -244,7 +242,7 @@ def test_an_epoch_that_was_asked_for_is_taken_at_its_word():
         ),
     ],
 )
-def test_what_two_forms_fit_is_said_with_both_and_the_option(cells, says):
+def test_what_two_forms_fit_is_reported_with_both_and_the_option(cells, says):
     doubt = choose(cells)
     assert isinstance(doubt, Doubt)
     assert says in doubt.text

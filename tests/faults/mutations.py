@@ -1,5 +1,4 @@
-"""The mistakes that are planted into a copy of the product, to see whether a row of the table
-notices them.
+"""Mistakes to plant into a copy of the product; each must be detected by a row of the table.
 
 Invariant: a mutant names the exact text that it replaces, which occurs once in its file. Where the
            code has changed, that is an error here, never a mutant without effect.
@@ -38,9 +37,7 @@ class Edit:
         path.write_text(self.within(path.read_text("utf-8")), "utf-8")
 
     def within(self, text: str) -> str:
-        """Return the text with the replacement made; ValueError unless there is just one place for
-        it.
-        """
+        """Return the text with the replacement; raise ValueError unless the place is unique."""
         if (found := text.count(self.old)) != 1:
             raise ValueError(f"{self.file}: {found} places instead of one hold\n{self.old}")
         return text.replace(self.old, self.new)
@@ -65,9 +62,7 @@ class Mutant:
 
 
 def copy_product(tree: Path) -> None:
-    """Copy the product with its compiled kernels, whose cache goes by the files' times, and compile
-    what is not there.
-    """
+    """Copy the product with its kernel cache (keyed by mtime), and compile missing kernels."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package)
     _run(tree, "-m", "shared.kernels")

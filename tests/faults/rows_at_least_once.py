@@ -14,9 +14,7 @@ AT_LEAST_ONCE = {"LAPWING_PREDICT__DELIVERY": "at-least-once"}
 
 @row("at-least-once: kill -9, repeats counted apart", full=3)
 def killed_at_least_once(testbed: Testbed, tally: Tally) -> None:
-    """Killed at random, and between the acknowledgement of results and that of the position: there
-    they must come again.
-    """
+    """Killed at random, and between acknowledgement and position, where results must repeat."""
     with Run(testbed, **AT_LEAST_ONCE) as run:
         victim = run.begin("a")
         for _ in range(int(tally.pick(1, 2, 5))):

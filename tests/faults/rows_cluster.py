@@ -1,5 +1,4 @@
-"""Rows on three brokers, where every record is on all three and two of them are enough: one may go
-at any time.
+"""Rows on three brokers with every record on all three, of which any one may fail.
 
 A predictor may end with an error and is started again: where the group's coordinator dies before it
 has answered a member with a slot that joins, its successor takes that member for a twin and fences
@@ -53,9 +52,7 @@ def one_of_three(testbed: Testbed, tally: Tally) -> None:
 
 @row("three brokers: kill -9 of a coordinator, of a leader", quick=0, full=2)
 def those_that_decide(testbed: Testbed, tally: Tally) -> None:
-    """The coordinator of a predictor's transactions, that of the group, the leader of an input
-    partition; in any order.
-    """
+    """The transaction coordinator, group coordinator and an input leader fail, in any order."""
     three = _three(testbed, tally)
     if three is None:
         return
@@ -89,9 +86,7 @@ def _kill(run: Run, tally: Tally, node: int) -> None:
 
 
 def _leader(testbed: Testbed, topic: str, what: str | int) -> int:
-    """Return the broker that leads a partition of a topic, or the one that what is named so belongs
-    to.
-    """
+    """Return the leader of a topic partition, or of the partition that a name hashes to."""
     partitions = _topics(testbed)[topic].partitions
     number = what if isinstance(what, int) else _java_hash(what) % len(partitions)
     return int(partitions[number].leader)
@@ -117,9 +112,7 @@ def _topics(testbed: Testbed) -> dict[str, Any]:
 
 
 def _java_hash(text: str) -> int:
-    """Java's String.hashCode without its sign, by which coordinators share names out among
-    partitions.
-    """
+    """Return Java's String.hashCode as coordinators use it to assign names to partitions."""
     value = 0
     for letter in text.encode("ascii"):
         value = (31 * value + letter) & 0xFFFFFFFF

@@ -1,6 +1,4 @@
-"""Rows about what comes in: bad records, other schemas, late and repeated events, damaged models; a
-reader that is too slow.
-"""
+"""Rows about input: bad records, other schemas, late and repeated events, slow readers."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ from tests.support.services.broker import SILENT
 
 
 def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:
-    """Let a predictor work through at least so many records, and be killed in between."""
+    """Let a predictor process at least this number of records, and kill it in between."""
     slot = run.begin("a")
     for number in range(1, kills + 1):
         run.wait(lambda n=number: run.pacer.sent >= n * least / kills, 300, "the stream")
@@ -55,9 +53,7 @@ def poison(testbed: Testbed, tally: Tally) -> None:
 
 
 def _compare_neighbours(testbed: Testbed, run: Run, tally: Tally) -> None:
-    """Compare the scores with those of the same stream without its bad records, but for the place
-    of the record.
-    """
+    """Compare the scores with those of the stream without bad records, except for offsets."""
     text = schemas.text(schemas.SCORE_EVENT)
     clean = testbed.content(run.content.mix.without_poison())
     counts = run.pacer.counts
@@ -66,7 +62,7 @@ def _compare_neighbours(testbed: Testbed, run: Run, tally: Tally) -> None:
         for p, count in counts.items()
     }
     clean.need(sum(clean_counts.values()))
-    switches = {(p, 0): judge for (p, _), judge in run.switches().items()}
+    switches = {(p, 0): switch for (p, _), switch in run.switches().items()}
     oracle = testbed.oracle(clean, switches, run.models_dir)
     expected = oracle.expected("scores", clean_counts)
     found = run.auditor.account.places["scores"]
@@ -103,9 +99,7 @@ def duplicates_and_late(testbed: Testbed, tally: Tally) -> None:
 
 @row("aborted records at the end of the input", ci=1, full=2)
 def aborted_input(testbed: Testbed, tally: Tally) -> None:
-    """Whoever wrote them took them back: nothing comes of them, neither at once nor after a
-    restart.
-    """
+    """Records of an aborted transaction have no results, neither at once nor after a restart."""
     with Run(testbed) as run:
         slot = run.begin("a")
         run.pacer.rate = 0.0
@@ -121,7 +115,9 @@ def aborted_input(testbed: Testbed, tally: Tally) -> None:
         _write_and_abort(run, 300)
         time.sleep(1.0)
         slot.kill()
-        run.wait(lambda: slot.said("partition taken over") >= 2 * PARTITIONS, 60, "the restart")
+        run.wait(
+            lambda: slot.log_count("partition taken over") >= 2 * PARTITIONS, 60, "the restart"
+        )
         time.sleep(1.0)
         tally.close(run, may_exit=False)
 
@@ -148,9 +144,7 @@ def _write_and_abort(run: Run, count: int) -> None:
 
 @row("slow consumer, long backlog", full=2)
 def slow_consumer(testbed: Testbed, tally: Tally) -> None:
-    """It fetches little at a time, stops for longer than its session now and then, and is behind
-    all the while.
-    """
+    """It fetches little at a time, pauses for longer than its session, and always lags behind."""
     small = {
         "LAPWING_KAFKA__FETCH_MESSAGE_MAX_BYTES": "2000",
         "LAPWING_KAFKA__QUEUED_MIN_MESSAGES": "10",
@@ -161,7 +155,7 @@ def slow_consumer(testbed: Testbed, tally: Tally) -> None:
         slot = run.slot("a", **small)
         slot.start()
         for _ in range(int(tally.pick(1, 2, 6))):
-            run.wait(lambda: slot.said("partition taken over") > 0, 60, "the start")
+            run.wait(lambda: slot.log_count("partition taken over") > 0, 60, "the start")
             time.sleep(tally.dice.uniform(0.2, 1.5))
             slot.freeze()
             time.sleep(tally.dice.uniform(1.0, 8.0))
@@ -259,14 +253,12 @@ DAMAGES = (
 
 @row("model damaged, or of other features", ci=1, full=3)
 def models_damaged(testbed: Testbed, tally: Tally) -> None:
-    """Each is published while predictors run and refused with a reason; then good ones are taken,
-    and kills come in between.
-    """
+    """Damaged models are refused with a reason; valid ones are used, with kills in between."""
     with Run(testbed) as run:
         slot = run.begin("a")
         last = ""
         for damage in tally.dice.sample(DAMAGES, 3 if tally.brief else len(DAMAGES)):
-            refused = slot.said("model refused")
+            refused = slot.log_count("model refused")
             scratch = run.folder / "scratch"
             shutil.copytree(testbed.folder / "models" / testbed.models[1], scratch)
             damage(scratch, tally.dice)
@@ -287,7 +279,7 @@ def models_damaged(testbed: Testbed, tally: Tally) -> None:
             point(run.models_dir, name)
             if why != last:  # the same refusal is not said twice in a row
                 run.wait(
-                    lambda n=refused: slot.said("model refused") > n,
+                    lambda n=refused: slot.log_count("model refused") > n,
                     30,
                     f"refusing a model that is {damage.__name__[1:]}",
                 )
@@ -301,9 +293,9 @@ def models_damaged(testbed: Testbed, tally: Tally) -> None:
             not (run.models_dir / "sprung").exists(), f"{run.name}: a model was unpickled"
         )
         for number in (1, 2):
-            taken = slot.said('"activated"')
+            taken = slot.log_count('"activated"')
             run.published.add(testbed.publish_next(run.models_dir, number))
-            run.wait(lambda n=taken: slot.said('"activated"') > n, 30, "taking a good model")
+            run.wait(lambda n=taken: slot.log_count('"activated"') > n, 30, "taking a good model")
             mark = run.mark()
             slot.kill()
             run.recovered(mark)

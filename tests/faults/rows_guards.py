@@ -43,7 +43,7 @@ def _stopped(
     words  : texts that its message contains
     others : further guards that may have stopped it before
     """
-    run.wait(lambda: len(_said(slot, guard, words)) >= STARTS, WAIT_S, f"a stop by {guard}")
+    run.wait(lambda: len(_matching(slot, guard, words)) >= STARTS, WAIT_S, f"a stop by {guard}")
     slot.wanted = False
     run.wait(lambda: slot.process is None, WAIT_S, "the end of the process")
     tally.require(
@@ -68,7 +68,7 @@ def _guards(slot: Slot) -> list[dict[str, str]]:
     ]
 
 
-def _said(slot: Slot, guard: str, words: Iterable[str]) -> list[dict[str, str]]:
+def _matching(slot: Slot, guard: str, words: Iterable[str]) -> list[dict[str, str]]:
     return [
         entry
         for entry in _guards(slot)
@@ -130,9 +130,7 @@ def partitions_added(testbed: Testbed, tally: Tally) -> None:
 
 
 def _recreate(run: Run) -> None:
-    """Delete the input and make it anew, and put records of the stream into it, which must not be
-    scored.
-    """
+    """Recreate the input with records of the stream, which must not be scored."""
     admin, topic = Admin(run.settings), run.settings.topics.input
     before = admin.topic_id(topic)
     _ask(run, lambda client: client.delete_topics([topic], operation_timeout=10))
@@ -165,9 +163,7 @@ def topic_recreated(testbed: Testbed, tally: Tally) -> None:
 
 @row("guard: topic recreated while it is down", full=2)
 def topic_recreated_while_down(testbed: Testbed, tally: Tally) -> None:
-    """It was killed, or ended in good order; its snapshots tell, and in every other run only the
-    topic of activations.
-    """
+    """It was killed or shut down; snapshots show it, in every other run only activations do."""
     with Run(testbed) as run:
         slot = _running(run, run.slot("a"))
         guard = "PositionGone" if tally.runs % 2 else "TopicRecreated"
@@ -183,9 +179,7 @@ def topic_recreated_while_down(testbed: Testbed, tally: Tally) -> None:
 
 @row("guard: foreign partitioner", ci=1, full=2)
 def foreign_partitioner(testbed: Testbed, tally: Tally) -> None:
-    """All of the stream lies where murmur2 puts it; one record comes from a client with
-    librdkafka's default.
-    """
+    """The stream is partitioned by murmur2; one record by librdkafka's default."""
     with Run(testbed) as run:
         slot = _running(run, run.slot("a", LAPWING_INPUT__PARTITIONER="murmur2"))
         run.pacer.start()
@@ -258,9 +252,7 @@ def schema_not_allowed(testbed: Testbed, tally: Tally) -> None:
 
 @row("guard: retention past the committed offset", full=2)
 def retention(testbed: Testbed, tally: Tally) -> None:
-    """First only what the state needs is gone, the snapshots with it; then also what was not scored
-    yet.
-    """
+    """First the records that the state needs and its snapshots are lost, then unscored records."""
     with Run(testbed) as run:
         slot = _running(run, run.slot("a"))
         slot.stop()

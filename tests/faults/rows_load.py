@@ -1,6 +1,4 @@
-"""Rows at a fifth of what one predictor can do on this machine: how long it takes until results
-come again.
-"""
+"""Rows at a fifth of one predictor's capacity: time until results appear again."""
 
 from __future__ import annotations
 

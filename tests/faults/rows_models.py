@@ -1,6 +1,4 @@
-"""Rows about models that are published while predictors run: many of them in a row, and one that
-others have mixed up.
-"""
+"""Rows about models published while predictors run: many in a row, and one with mixed files."""
 
 from __future__ import annotations
 
@@ -49,9 +47,7 @@ its own can be given it.
 
 @row("models published while predictors run", ci=1)
 def models_published(testbed: Testbed, tally: Tally) -> None:
-    """Whoever looks at any moment finds a whole model; each judges from where the log says, also
-    after a kill.
-    """
+    """A reader sees a whole model at any time; each model applies from its logged offset on."""
     with Run(testbed, LAPWING_PREDICT__MODEL_POLL_S="0.05") as run:
         slot = run.begin("a")
         refused = _publish_and_look(run, int(tally.pick(100, 150, 300)))
@@ -61,7 +57,7 @@ def models_published(testbed: Testbed, tally: Tally) -> None:
             f" {refused[:1]}",
         )
         tally.require(
-            not slot.said("model refused"),
+            not slot.log_count("model refused"),
             f"{run.name}: by the predictor a model is refused\n{run.logs()}",
         )
         mark = run.mark()
@@ -71,9 +67,7 @@ def models_published(testbed: Testbed, tally: Tally) -> None:
 
 
 def _publish_and_look(run: Run, count: int) -> list[str]:
-    """Publish from another process, and read what is current as fast as it goes; return what was
-    wrong with it.
-    """
+    """Publish from another process while reading CURRENT as fast as possible; return failures."""
     testbed, tree = run.testbed, run.testbed.tree or ROOT
     source, sha256 = testbed.folder / "models", testbed.models[1]
     command = [sys.executable, "-c", _PUBLISH, str(source), str(run.models_dir), sha256, str(count)]
@@ -101,9 +95,7 @@ def _publish_and_look(run: Run, count: int) -> list[str]:
 
 
 def _other_arrays(folder: Path, model: Model, canary: Floats) -> None:
-    """The arrays are of another training: whole, as large, and the canary rows have the same
-    scores.
-    """
+    """Write arrays of another training with the same size and the same canary scores."""
     _, arrays = encode(replace(model, calibration=model.calibration * 0.5), {}, canary)
     assert len(arrays) == (folder / ARRAYS).stat().st_size
     (folder / ARRAYS).write_bytes(arrays)
@@ -128,14 +120,14 @@ def models_mixed_up(testbed: Testbed, tally: Tally) -> None:
         with np.load(testbed.folder / "models" / name / ARRAYS) as arrays:
             canary = arrays["canary"]
         for mix_up in MIX_UPS:
-            refused = slot.said("model refused")
+            refused = slot.log_count("model refused")
             scratch = run.folder / "scratch"
             shutil.copytree(testbed.folder / "models" / name, scratch)
             mix_up(scratch, model, canary)
             scratch.rename(run.models_dir / name)
             point(run.models_dir, name)
             run.wait(
-                lambda n=refused: slot.said("model refused") > n,
+                lambda n=refused: slot.log_count("model refused") > n,
                 30,
                 f"refusing a model with the {mix_up.__name__[1:].replace('_', ' ')}",
             )

@@ -56,9 +56,7 @@ def broker_unreachable(testbed: Testbed, tally: Tally) -> None:
 
 @row("one predictor cut off while another is not", full=4)
 def one_cut_off(testbed: Testbed, tally: Tally) -> None:
-    """The other takes over; the one that was cut off comes back with a transaction that is nobody's
-    any more.
-    """
+    """The other one takes over; the first one returns with a transaction that was aborted."""
     with Run(testbed) as run:
         slots = [run.slot("a", KAFKA_BOOTSTRAP_SERVERS=testbed.proxy.address), run.slot("b")]
         for slot in slots:
@@ -89,9 +87,7 @@ BROKEN = (("commit", END_TXN), ("positions", TXN_OFFSET_COMMIT), ("records", PRO
 
 @row("one request held back, delivered late", ci=1, full=2)
 def request_held(testbed: Testbed, tally: Tally) -> None:
-    """Longer than the predictor waits: it goes on with a new producer before the old request
-    reaches the broker.
-    """
+    """Held for longer than the timeout: a new producer starts before the request arrives."""
     with Run(testbed) as run:
         run.begin("a", KAFKA_BOOTSTRAP_SERVERS=testbed.proxy.address)
         for what, api_key, *answer in HELD[:2] if tally.brief else HELD:
@@ -179,14 +175,12 @@ def registry_down_at_start(testbed: Testbed, tally: Tally) -> None:
 
 @row("registry down in mid-stream", ci=1, full=3)
 def registry_down(testbed: Testbed, tally: Tally) -> None:
-    """It is gone when hosts begin to write two other schemas: those records wait, none becomes a
-    dead letter.
-    """
+    """It is down when hosts begin to use two new schemas: their records wait, none is rejected."""
     evolve_at = RATE * 8
     with Run(testbed, mix=Mix(evolve_at=evolve_at)) as run:
         slot = run.slot("a")
         slot.start()
-        run.wait(lambda: slot.said("partition taken over") > 0, 60, "the start")
+        run.wait(lambda: slot.log_count("partition taken over") > 0, 60, "the start")
         run.pacer.start()
         run.settled()
         tally.require(run.pacer.sent < evolve_at, f"{run.name}: the registry was killed too late")
@@ -209,7 +203,9 @@ def state_unwritable(testbed: Testbed, tally: Tally) -> None:
         slot = run.begin("a")
         for _ in range(int(tally.pick(2, 2, 4))):
             run.wait(
-                lambda: slot.said("snapshot not written") > 0, 30, "the complaint about snapshots"
+                lambda: slot.log_count("snapshot not written") > 0,
+                30,
+                "the complaint about snapshots",
             )
             mark = run.mark()
             slot.kill()
@@ -219,17 +215,17 @@ def state_unwritable(testbed: Testbed, tally: Tally) -> None:
 
 @row("state volume becomes full", full=3)
 def state_full(testbed: Testbed, tally: Tally) -> None:
-    """Snapshots fail from some moment on; the restart takes the last good one."""
+    """Snapshots fail from some moment on; the restart uses the last valid one."""
     with Run(testbed) as run:
         slot = run.begin("a")
         time.sleep(2.0)
         written = list((run.folder / "state").rglob("*.snapshot"))
         tally.require(bool(written), f"{run.name}: no snapshot before the volume was full")
         for _ in range(int(tally.pick(1, 2, 4))):
-            complaints = slot.said("snapshot not written")
+            complaints = slot.log_count("snapshot not written")
             slot.cap_files(min(path.stat().st_size for path in written) // 2)
             run.wait(
-                lambda n=complaints: slot.said("snapshot not written") > n,
+                lambda n=complaints: slot.log_count("snapshot not written") > n,
                 30,
                 "the complaint about snapshots",
             )
@@ -241,8 +237,7 @@ def state_full(testbed: Testbed, tally: Tally) -> None:
 
 @row("snapshots damaged", ci=0, full=3)
 def snapshots_damaged(testbed: Testbed, tally: Tally) -> None:
-    """While the predictor is dead, some bits of each are changed in some partitions; in the others
-    each is cut short.
+    """While the predictor is down, some snapshots get bit errors, others are truncated.
 
     Recovery counts from its start again.
     """
@@ -264,15 +259,13 @@ def snapshots_damaged(testbed: Testbed, tally: Tally) -> None:
             slot.start()
             run.recovered(mark, since_s=time.monotonic())
         tally.require(
-            slot.said("snapshot skipped") > 0, f"{run.name}: no damaged snapshot was noticed"
+            slot.log_count("snapshot skipped") > 0, f"{run.name}: no damaged snapshot was noticed"
         )
         tally.close(run, may_exit=False)
 
 
 def _change_bits(data: bytearray, dice: random.Random) -> None:
-    """Change one bit anywhere, and some of what is behind the header and not zero: a snapshot is
-    mostly room for later.
-    """
+    """Flip one bit anywhere, and some nonzero bytes after the header (most bytes are padding)."""
     data[dice.randrange(len(data))] ^= 1 << dice.randrange(8)
     filled = [place for place in range(HEADER_BYTES, len(data)) if data[place]]
     for place in dice.sample(filled, min(32, len(filled))):

@@ -1,6 +1,4 @@
-"""The soak: random faults for a long time, and what a predictor that is never killed takes up in
-the meantime.
-"""
+"""The soak: random faults for a long time, and the resource usage of a predictor meanwhile."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""One run: a stream paced into fresh topics, predictors that come and go, a reader beside them, and
-         the account at the end.
+"""One run: a paced stream into fresh topics, predictors, a concurrent reader, a final account.
 
 Invariant: at the end of a run each sent record is counted as correct, lost, duplicate, wrong or out
            of order.
@@ -18,7 +17,7 @@ from shared.encode.records import decode_records
 from shared.kafka import Admin, Reader
 from tests.faults.content import Mix
 from tests.faults.pacer import NotSent, Pacer
-from tests.faults.predictor import KILLED, TOLD, Slot
+from tests.faults.predictor import KILLED, TERMINATED, Slot
 from tests.faults.testbed import DATASET, PARTITIONS, Testbed
 from tests.support.services.auditor import (
     Account,
@@ -35,15 +34,11 @@ SETTLE_S = 90.0
 
 
 class RowFailed(Exception):
-    """A run could not be carried out, or something did not happen in time; the message holds the
-    predictors' logs.
-    """
+    """A run failed or timed out; the message contains the predictors' logs."""
 
 
 class InputSpoilt(RowFailed):
-    """The input topic does not hold what the broker has acknowledged to the sender: the run says
-    nothing about predictors.
-    """
+    """The input topic lacks acknowledged records, so the run is no evidence about predictors."""
 
 
 @dataclass
@@ -136,9 +131,7 @@ class Run:
         return self._slot(name, {"LAPWING_SLOT": name} | environ)
 
     def nameless(self, name: str, **environ: str) -> Slot:
-        """Add a predictor without a slot: a dynamic member, and a transactional.id that nobody
-        takes over.
-        """
+        """Add a predictor without a slot: a dynamic member with a transactional.id of its own."""
         return self._slot(name, environ)
 
     def _slot(self, name: str, environ: Mapping[str, str]) -> Slot:
@@ -151,9 +144,7 @@ class Run:
         return self.begin_all([name], **environ)[0]
 
     def begin_all(self, names: Iterable[str], **environ: str) -> list[Slot]:
-        """Start predictors with slots and the stream, and wait until each has a share and it runs
-        as usual.
-        """
+        """Start predictors with slots and the stream, and wait until each has partitions."""
         slots = [self.slot(name, **environ) for name in names]
         for slot in slots:
             slot.start()
@@ -164,7 +155,7 @@ class Run:
     def shared(self, slots: Sequence[Slot]) -> None:
         """Wait until each of the members has taken partitions over, and it runs as usual."""
         self.wait(
-            lambda: all(slot.said("partition taken over") for slot in slots),
+            lambda: all(slot.log_count("partition taken over") for slot in slots),
             60,
             "sharing the partitions",
         )
@@ -181,8 +172,7 @@ class Run:
         since_s: float | None = None,
         count: bool = True,
     ) -> float:
-        """Wait until every partition shows a result of a record that was sent after the mark;
-        return the seconds.
+        """Wait until every partition has a result of a record sent after the mark; return seconds.
 
         since_s : count from then on instead of from the mark
         """
@@ -244,7 +234,7 @@ class Run:
     # -- the end -----------------------------------------------------------------------------------
 
     def finish(self) -> Counts:
-        """Stop everything in good order and settle the account."""
+        """Shut everything down cleanly and count all results."""
         try:
             self.pacer.stop()
         except NotSent as error:
@@ -263,7 +253,7 @@ class Run:
         problems += [
             f"{self.name}: {name} ended with {code} after SIGTERM"
             for name, code in codes.items()
-            if code not in (0, KILLED, TOLD)
+            if code not in (0, KILLED, TERMINATED)
         ]
         topics = self.settings.topics
         problems += open_transactions(self.settings.bootstrap, list(self._partitions))
@@ -292,9 +282,7 @@ class Run:
         return account
 
     def finish_stopped(self) -> Counts:
-        """Settle the account of what was committed until a guard stopped every predictor for good;
-        the rest is not expected.
-        """
+        """Check the results committed before a guard stopped every predictor."""
         self.pacer.stop()
         for slot in self.slots:
             slot.stop()
@@ -365,18 +353,16 @@ class Run:
         return total
 
     def _check_activations(self, final: Account) -> Counts:
-        """Each change of what judges stands in the log once, is a change, and names a model that
-        was offered.
-        """
+        """Check that each activation is logged once, is a change, and names a published model."""
         counts = Counts()
         before: dict[int, tuple[str, str]] = {}
         for (partition, _), found in sorted(final.places["activations"].items()):
             record = activation_of(found[0])
-            judge = (record["model_sha256"], record["settings"])
+            activation = (record["model_sha256"], record["settings"])
             counts.duplicates += len(found) - 1
-            counts.wrong += before.get(partition) == judge
+            counts.wrong += before.get(partition) == activation
             counts.wrong += record["model_sha256"] not in self.published
-            before[partition] = judge
+            before[partition] = activation
         return counts
 
     def _reached(self, partition: int, offset: int) -> float | None:
@@ -385,7 +371,7 @@ class Run:
     def _supervise(self) -> None:
         while not self._closing.wait(0.05):
             for slot in self.slots:
-                slot.tend()
+                slot.restart_if_ended()
 
 
 def activation_of(result: Result) -> dict[str, object]:
@@ -398,9 +384,7 @@ def compare(
     found: Mapping[Coordinates, list[Result]],
     group: str,
 ) -> Counts:
-    """Count what is missing, too much, or not the same to the byte; a dead letter names the group,
-    so that is put aside.
-    """
+    """Count missing, extra and differing results; the group in dead letters is ignored."""
     counts = Counts()
     for place in expected.keys() | found.keys():
         wanted = Counter(expected.get(place, ()))

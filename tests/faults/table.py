@@ -144,9 +144,7 @@ class Row:
     def carry_out(
         self, testbed: Testbed, seed: int, level: Level, minutes: float = SOAK_MINUTES
     ) -> Tally:
-        """Carry it out as often as the level says; a run that breaks off is a problem, and the
-        others go on.
-        """
+        """Run the row as often as the level says; an aborted run is counted as a problem."""
         tally = Tally(level, random.Random(f"{seed} {self.name}"), minutes)
         for _ in range(self.times[level]):
             try:

@@ -233,9 +233,7 @@ def _stated(manifest: bytes, rng: random.Random) -> bytes:
 
 @cache
 def _large(arrays: bytes, which: str) -> bytes:
-    """As large as the default setting allows, right in all but the canary's scores (or what they
-    are scored by).
-    """
+    """As large as the default setting allows, correct except for the canary's scores or inputs."""
     members = {
         name.removesuffix(".npy"): np.load(io.BytesIO(data))
         for name, data in _members(arrays).items()

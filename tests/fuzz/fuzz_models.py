@@ -41,7 +41,7 @@ class Case:
     """One folder of models.
 
     forged : its digests were repaired after the damage
-    signed : it is loaded by somebody who asks for a signature
+    signed : the loader requires a signature
     """
 
     kind: str

@@ -1,5 +1,4 @@
-"""Hostile input: ``python -m tests.fuzz.records [--records N --models N --seed N] [--json FILE]``;
-               exits 1 on a surprise.
+"""``python -m tests.fuzz.records``: hostile input; exits 1 on a failure.
 
 Invariant: a damaged record becomes a record or a named reject, and changes no other record.
 

@@ -1,6 +1,4 @@
-"""What all tests of the ensemble share: logs of entities, a run over them in pieces, one series by
-itself.
-"""
+"""Helpers of the ensemble tests: logs of entities, runs in pieces, and one series by itself."""
 
 from __future__ import annotations
 

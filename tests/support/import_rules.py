@@ -119,9 +119,7 @@ def row_of(module: str) -> int:
 
 
 def part_of(module: str) -> str:
-    """The door or service that a module belongs to: shared.kafka.client -> shared.kafka,
-    producer.replay -> producer.
-    """
+    """Return a module's package: shared.kafka.client -> shared.kafka."""
     return (
         ".".join(module.split(".")[:2])
         if module.startswith("shared.")
@@ -172,9 +170,7 @@ def _written_out(name: ast.expr) -> str:
 
 
 def environment_reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Name of the enclosing function ("" at the top) and line of every look at the process
-    environment.
-    """
+    """Return enclosing function ("" at the top) and line of every access to the environment."""
 
     def walk(node: ast.AST, function: str) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

@@ -1,6 +1,4 @@
-"""A world for the prediction loop: a log in memory, predictors that come and go, an oracle that
-shares no loop code.
-"""
+"""A test world for the prediction loop: a log in memory, predictors, and an independent oracle."""
 
 from __future__ import annotations
 
@@ -197,9 +195,7 @@ class World:
         return sorted((r.key, r.value, tuple(r.headers)) for *_, r in self.log.visible(topic))
 
     def oracle(self) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
-        """Recompute every result record by record in one plain pass that shares nothing with the
-        loop.
-        """
+        """Recompute every result record by record in one pass that shares nothing with the loop."""
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         out = {TOPICS.scores: [], TOPICS.anomalies: [], TOPICS.dead_letters: []}
         switches = {(p, a.offset): a for p, a in self.activations()}
@@ -228,9 +224,7 @@ class World:
         return {topic: sorted(rows) for topic, rows in out.items()}
 
     def assert_conserved(self) -> None:
-        """Committed input = scores + dead letters, each once, each equal to the oracle's to the
-        byte.
-        """
+        """Check that results cover the committed input once and equal the oracle's."""
         for topic, expected in self.oracle().items():
             assert self.results(topic) == expected
         scored, dead = len(self.results(TOPICS.scores)), len(self.results(TOPICS.dead_letters))

@@ -92,9 +92,7 @@ class Account:
 
 
 class Auditor:
-    """Reads the topics of results from their beginning, in a thread of its own, until closed;
-    outages are waited out.
-    """
+    """Reads result topics from the beginning, on its own thread, until closed; survives outages."""
 
     def __init__(self, settings: Settings, partitions: dict[str, int]) -> None:
         self.account = Account()
@@ -154,7 +152,7 @@ class Auditor:
 def read_again(
     settings: Settings, partitions: dict[str, int], ends: dict[str, dict[int, int]]
 ) -> Account:
-    """Read all results anew, from the beginning to the ends given."""
+    """Read all results again, from the beginning to the given ends."""
     account = Account()
     for kind in KINDS:
         topic = topic_of(settings.topics, kind)

@@ -1,5 +1,4 @@
-"""Apache Kafka in KRaft mode, one broker or several with a controller beside them, from Maven's
-jars or the official image.
+"""Apache Kafka in KRaft mode with one or several brokers, from Maven's jars or the image.
 
 Invariant: ``kill`` kills brokers, never the controller.
 
@@ -43,14 +42,12 @@ SILENT.setLevel(logging.CRITICAL + 1)
 
 
 def broker_ids(brokers: int) -> tuple[int, ...]:
-    """Return the numbers of so many brokers; the controller has another one."""
+    """Return the ids of this number of brokers; the controller has another id."""
     return (1, *range(CONTROLLER_ID + 1, CONTROLLER_ID + brokers))
 
 
 def controller_settings(port: int, brokers: int = 1) -> dict[str, str]:
-    """Return what a controller of either kind is set to; with several brokers every record is on
-    all of them but one.
-    """
+    """Return a controller's settings; of several brokers, all but one must be in sync."""
     return {
         "process.roles": "controller",
         "node.id": str(CONTROLLER_ID),
@@ -246,9 +243,7 @@ def image() -> str:
 
 
 def new_kafka(kind: str, proxied: tuple[int, int] | None = None, *, brokers: int = 1) -> Kafka:
-    """Return brokers that are not started yet; kind is "container" or "maven", proxied as for
-    ``broker_settings`` of one.
-    """
+    """Return brokers that are not started yet; kind is "container" or "maven"."""
     if proxied and brokers > 1:
         raise ValueError("a proxy can stand before one broker only")
     made = ContainerNode if kind == "container" else JavaNode

@@ -1,7 +1,6 @@
-"""What the predictor counts and logs of each outcome that was committed, per batch and never per
-event.
+"""Metrics and log lines for committed outcomes, per batch and never per event.
 
-Law: counting changes nothing; only what was committed is counted.
+Invariant: counting changes no result; only committed outcomes are counted.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ from shared.wording import moment
 log = structlog.get_logger()
 
 LONGEST_STEP_MS = DAY_MS
-"""A longer silence of an entity is not time in which it could have alarmed."""
+"""A longer gap between two records of an entity counts as this much monitored time."""
 
 
 def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int) -> None:
@@ -65,7 +64,7 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
 def measure_budget(
     counters: Counters, owned: Mapping[int, Owned], outcomes: Sequence[Outcome], asked: float | None
 ) -> None:
-    """Compare the alarms per entity and day since partitions were taken over with those asked for."""
+    """Compare the alarms per entity and day since the take-over with the configured budget."""
     for outcome in outcomes:
         if one := owned.get(outcome.batch.partition):
             one.alarms += sum(anomaly.phase is Phase.OPEN for anomaly in outcome.anomalies)

@@ -1,7 +1,7 @@
-"""What a batch's outcome looks like on the wire: scores, anomalies, dead letters, activations.
+"""Encodes the outcome of a batch: scores, anomalies, dead letters and activations.
 
-Law: bodies, keys and ``ce_*`` headers are a function of the log prefix, the state version and the
-     activations.
+Invariant: bodies, keys and ``ce_*`` headers are a function of the log prefix, the state version and
+           the activations.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Encoder:
         self._activation_schema = schemas.text(schemas.MODEL_ACTIVATION)
 
     def outcome(self, outcome: Outcome, state: PartitionState) -> list[Outgoing]:
-        """Encode one batch's results; topics without a record are left out."""
+        """Encode the results of one batch; topics without records are omitted."""
         outgoing = []
         if len(outcome.columns.accepted):
             values, keys = encode_scores(
@@ -73,12 +73,10 @@ class Encoder:
 
     def scores(self, outcome: Outcome, state: PartitionState) -> Scores:
         """Lay an outcome out as the columns of schemas/score_event.avsc."""
-        columns, folded, verdicts, model = (
-            outcome.columns,
-            outcome.folded,
-            outcome.verdicts,
-            outcome.model,
-        )
+        columns = outcome.columns
+        folded = outcome.folded
+        verdicts = outcome.verdicts
+        model = outcome.model
         return Scores(
             detector_id=outcome.detector_id,
             model_id=model.model_id if model else None,
@@ -124,7 +122,7 @@ class Encoder:
         )
 
     def activation(self, partition: int, activation: Activation, detector_id: str) -> Outgoing:
-        """Encode the record that says what judges a partition from where on."""
+        """Encode the record that says which model and settings apply from which offset on."""
         record = {
             "group": self.group,
             "source_topic": self.topics.input,
@@ -159,7 +157,7 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
 
 
 def _headers(anomaly: Anomaly) -> Headers:
-    named = {
+    texts = {
         "ce_specversion": "1.0",
         "ce_id": anomaly.event_id,
         "ce_type": (
@@ -174,5 +172,7 @@ def _headers(anomaly: Anomaly) -> Headers:
         "ce_time": iso(anomaly.event_time),
         "content-type": "application/avro",
     }
-    headers = [(name, text.encode()) for name, text in named.items()]
-    return [*headers, ("traceparent", anomaly.traceparent)] if anomaly.traceparent else headers
+    headers = [(name, text.encode()) for name, text in texts.items()]
+    if anomaly.traceparent:
+        headers.append(("traceparent", anomaly.traceparent))
+    return headers

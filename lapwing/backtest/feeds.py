@@ -24,7 +24,7 @@ from producer.catalogue import (
     read_files,
     shared_entities,
 )
-from producer.files.columns import NOTHING_SAID, ColumnChoice
+from producer.files.columns import NO_CHOICE, ColumnChoice
 from producer.files.series import Series
 from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
@@ -68,7 +68,7 @@ class InputOptions:
     catalogue: Path | None = None
     skip_bad: bool = False
     partitions: int = 1
-    columns: ColumnChoice = NOTHING_SAID
+    columns: ColumnChoice = NO_CHOICE
     by_arrival: bool = False
 
 

@@ -175,7 +175,7 @@ def test_names_with_underscores_are_known(document):
 def test_messages_that_are_quoted_are_in_the_code(document):
     """What stands in back quotes and reads like a sentence is a message or a line of the log."""
     quoted = {
-        "model refused, the last good one goes on", "stopped by a guard", "writer schema",
+        "model refused, keeping the last good model", "stopped by a guard", "writer schema",
         "must be 'read_committed', results would be wrong otherwise", "there is no topic ...", "retention has removed ...",
         "... has 4 partitions, topics.partitions says 6", "no partition is assigned",
     }  # fmt: skip
@@ -193,7 +193,8 @@ def test_quoted_messages_are_really_quoted():
 
 def numbers():
     """(document, pattern with the number, the value in the code)."""
-    from consumer_prediction import guards, models, rejections
+    from consumer_prediction import models
+    from consumer_prediction.health import guards, rejections
     from consumer_training import report
     from lapwing.backtest import report as backtest_report
     from lapwing.dlq import replay
@@ -227,17 +228,17 @@ def numbers():
         ("docs/detection.md", r"([\d.]+) KiB for an entity", round(layout.ENTITY_DTYPE.itemsize / 1024, 1)),
         ("docs/faults.md", r"decides: (\w+) hosts", content.HOSTS),
         ("docs/faults.md", r"bad records of (\w+) kinds", len(content.POISON)),
-        ("docs/guards.md", r"every (\d+) s, before", guards.LOOK_EVERY_S),
+        ("docs/guards.md", r"every (\d+) s, before", guards.CHECK_EVERY_S),
         ("docs/models.md", r"regular file of at most (\d+) MiB", artifact_format.MAX_MANIFEST_BYTES / 2**20),
         ("docs/models.md", r"At most (\d+) canary rows", artifact_format.MAX_CANARY_ROWS),
         ("docs/models.md", r"depth\s+at most (\d+)", model.MAX_DEPTH),
         ("docs/models.md", r"`models.max_bytes` \((\d+) MiB\)", s.models.max_bytes / 2**20),
-        ("docs/models.md", r"after (\w+) times as long", models.PATIENCE),
-        ("docs/models.md", r"at most after (\d+) s", models.MOST_PATIENCE_S),
+        ("docs/models.md", r"after (\w+) times as long", models.RETRY_FACTOR),
+        ("docs/models.md", r"at most after (\d+) s", models.MAX_RETRY_S),
         ("docs/monitoring.md", r"more than (\d+) s off", CLOCK_WARN_S),
         ("docs/monitoring.md", r"of the last ([\d,]+) records", flow.RECENT_RECORDS),
         ("docs/monitoring.md", r"\((\d+) of each partition", rejections.RECENT),
-        ("docs/monitoring.md", r"of each partition, at least (\d+)\)", rejections.FEWEST),
+        ("docs/monitoring.md", r"of each partition, at least (\d+)\)", rejections.MIN_RECORDS),
         ("docs/monitoring.md", r"has not moved for (\d+) s", flow.WATCH_S),
         ("docs/monitoring.md", r"asked every (\w+) seconds", ends.ASK_EVERY_S),
         ("docs/monitoring.md", r"counted every (\w+) seconds", 10),

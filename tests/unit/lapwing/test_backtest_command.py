@@ -53,7 +53,7 @@ def test_the_command(folder, labels):
         (("--data", "FOLDER", "--time-format", "nope"), "--time-format nope: one of iso, s, ms"),
         (
             ("--data", "FOLDER", "--time-format", "ms"),
-            "of the form epoch milliseconds, which --time-format asks for",
+            "in the format epoch milliseconds of --time-format",
         ),
         (
             ("--fleet", "2", "--time", "t"),

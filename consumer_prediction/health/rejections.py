@@ -1,7 +1,7 @@
-"""What a predictor says of the records that became dead letters, and of records without a key.
+"""Warnings about records that became dead letters, and about records without a key.
 
-Invariant: only what was committed is said; a new reason at once, each reason at most once in
-SAY_EVERY_S, however many records there are.
+Invariant: only committed records are reported; a new reason is logged at once, and each reason at
+           most once in LOG_EVERY_S, however many records there are.
 """
 
 from __future__ import annotations
@@ -22,34 +22,35 @@ from shared.settings import InputSettings, TopicSettings
 
 log = structlog.get_logger()
 
-SAY_EVERY_S = 60.0
+LOG_EVERY_S = 60.0
 RECENT = 200
-"""So many of the newest records of each partition are looked at together."""
+"""How many of the newest records of each partition decide whether nearly all are rejected."""
 
-FEWEST = 10
-"""Of fewer records nothing is concluded."""
+MIN_RECORDS = 10
+"""With fewer records nothing is concluded."""
 
 NEARLY_ALL = 0.9
+"""The share of rejected records from which the predictor is reported as not ready."""
 
 
 @dataclass(slots=True)
 class _Tally:
     """The dead letters of one reason.
 
-    count  : since it was said last
-    said_s : when that was
-    newest : coordinates of the newest, in the input
-    why    : its message, as in its headers
+    count    : dead letters since the last log line
+    logged_s : time of that line, monotonic seconds
+    newest   : input coordinates of the newest one
+    why      : its message, as in its headers
     """
 
     count: int = 0
-    said_s: float = -math.inf
+    logged_s: float = -math.inf
     newest: str = ""
     why: str = ""
 
 
 class Rejections:
-    """Counts, and says what a person has to know; one thread writes, any thread asks ``reason``.
+    """Counts rejected records and warns about them; any thread may call ``reason``.
 
     clock : monotonic seconds
     """
@@ -62,24 +63,24 @@ class Rejections:
         self._clock = clock
         self._tallies: dict[Reason, _Tally] = {}
         self._recent: dict[int, npt.NDArray[np.uint8]] = {}
-        self._keyless_said = False
+        self._keyless_logged = False
         self._reason = ""
 
     def note(self, outcomes: Sequence[Outcome]) -> None:
-        """Take note of what has just been committed."""
+        """Record the outcomes that have just been committed."""
         for outcome in outcomes:
-            self._tally(outcome)
+            self._count(outcome)
             self._remember(outcome)
-            self._look_at_keys(outcome)
+            self._check_keys(outcome)
         if outcomes:
-            self._reason = self._judge()
-        self.say()
+            self._reason = self._describe()
+        self.log_due()
 
-    def say(self, *, last: bool = False) -> None:
-        """Log what is due; last = whatever has not been said."""
+    def log_due(self, *, last: bool = False) -> None:
+        """Log the reasons that are due; last = all that were not logged yet."""
         now_s = self._clock()
         for reason, tally in self._tallies.items():
-            if tally.count and (last or now_s - tally.said_s >= SAY_EVERY_S):
+            if tally.count and (last or now_s - tally.logged_s >= LOG_EVERY_S):
                 log.warning(
                     "records became dead letters",
                     reason=reason.code,
@@ -89,24 +90,24 @@ class Rejections:
                     allowed=allowed(reason.code, self._settings),
                     look=f"lapwing dlq list --reason {reason.code}",
                 )
-                tally.count, tally.said_s = 0, now_s
+                tally.count = 0
+                tally.logged_s = now_s
 
     def forget(self, partitions: Sequence[int]) -> None:
-        """Forget the records of partitions that were given up."""
+        """Forget the records of revoked partitions."""
         for partition in partitions:
             self._recent.pop(partition, None)
-        self._reason = self._judge()
+        self._reason = self._describe()
 
     def reason(self) -> str:
-        """Return a sentence while nearly all of the recent records became dead letters, else an
-        empty text.
-        """
+        """Return a sentence while nearly all recent records became dead letters, else ""."""
         return self._reason
 
-    def _tally(self, outcome: Outcome) -> None:
+    def _count(self, outcome: Outcome) -> None:
         batch, columns = outcome.batch, outcome.columns
         for number in np.unique(columns.reasons).tolist():
-            reason, rows = Reason(number), columns.rejected[columns.reasons == number]
+            reason = Reason(number)
+            rows = columns.rejected[columns.reasons == number]
             row = int(rows[-1])
             tally = self._tallies.setdefault(reason, _Tally())
             tally.count += len(rows)
@@ -114,18 +115,18 @@ class Rejections:
             tally.why = message_of(batch, row, reason, outcome.decoder)
 
     def _remember(self, outcome: Outcome) -> None:
-        fates = np.zeros(len(outcome.batch), np.uint8)
-        fates[outcome.columns.rejected] = outcome.columns.reasons
-        before = self._recent.get(outcome.batch.partition, fates[:0])
-        self._recent[outcome.batch.partition] = np.concatenate((before, fates))[-RECENT:]
+        reasons = np.zeros(len(outcome.batch), np.uint8)
+        reasons[outcome.columns.rejected] = outcome.columns.reasons
+        before = self._recent.get(outcome.batch.partition, reasons[:0])
+        self._recent[outcome.batch.partition] = np.concatenate((before, reasons))[-RECENT:]
 
-    def _judge(self) -> str:
+    def _describe(self) -> str:
         counts = np.zeros(len(Reason), np.int64)
-        for fates in self._recent.values():
-            counts += np.bincount(fates, minlength=len(Reason))
+        for reasons in self._recent.values():
+            counts += np.bincount(reasons, minlength=len(Reason))
         total = int(counts.sum())
         dead = total - int(counts[Reason.ACCEPTED])
-        if total < FEWEST or dead < NEARLY_ALL * total:
+        if total < MIN_RECORDS or dead < NEARLY_ALL * total:
             return ""
         counts[Reason.ACCEPTED] = 0
         reason = Reason(int(counts.argmax()))
@@ -133,26 +134,26 @@ class Rejections:
         share = "all" if dead == total else f"{dead:,}"
         return (
             f"{share} of the last {total:,} records became dead letters, mostly {reason.code}"
-            f" ({tally.why}), the newest of these {tally.newest}; `lapwing dlq list` shows them"
+            f" ({tally.why}), most recently {tally.newest}; `lapwing dlq list` shows them"
         )
 
-    def _look_at_keys(self, outcome: Outcome) -> None:
-        """Say once that records have no key, where that may divide an entity."""
-        if self._keyless_said or self._topics.partitions == 1:
+    def _check_keys(self, outcome: Outcome) -> None:
+        """Warn once about records without a key, which may spread an entity over partitions."""
+        if self._keyless_logged or self._topics.partitions == 1:
             return
         batch, accepted = outcome.batch, outcome.columns.accepted
-        bare = accepted[np.diff(batch.keys.bounds)[accepted] == 0]
-        if not len(bare):
+        keyless = accepted[np.diff(batch.keys.bounds)[accepted] == 0]
+        if not len(keyless):
             return
-        self._keyless_said = True
+        self._keyless_logged = True
         entity = "/".join(self._settings.entity_fields)
         log.warning(
             "records have no key",
-            count=f"{len(bare)} of {len(accepted)}",
-            newest=f"{batch.topic}[{batch.partition}]@{int(batch.offsets[int(bare[-1])])}",
+            count=f"{len(keyless)} of {len(accepted)}",
+            newest=f"{batch.topic}[{batch.partition}]@{int(batch.offsets[int(keyless[-1])])}",
             why=(
-                "the records of an entity may then lie in several partitions, and each partition"
-                " learns from its part of them only"
+                "the records of one entity may be spread over several partitions, and each"
+                " partition learns from its own records only"
             ),
-            allowed=f"have the producer use the entity ({entity}) as the record's key",
+            allowed=f"the producer should use the entity ({entity}) as the record key",
         )

@@ -1,8 +1,7 @@
-"""What all rows stand on: one broker behind a proxy, one registry, two models, and the streams with
-                        their oracles.
+"""The testbed of all rows: a broker behind a proxy, a registry, models, streams and oracles.
 
-Law: one broker for the whole suite, three others for the rows about several; a run has topics, a
-     group and folders of its own.
+Invariant: one broker for the whole suite, and three others for the rows about several brokers; each
+           run has its own topics, group and folders.
 """
 
 from __future__ import annotations
@@ -38,28 +37,31 @@ DATASET, PARTITIONS = "faults", 6
 METRICS = ("cpu", "network_in", "disk_write")
 
 
-class Ground:
-    """Services that are started once, and everything that is computed once.
+class Testbed:
+    """Services that are started once, and values that are computed once.
 
-    folder   : for models, states and logs
-    detector : what judges in every run
-    seed     : decides the streams
-    brokers  : how many; the proxy stands before a single one only, and several keep every record on
-               each of them
+    folder   : folder for models, states and logs
+    detector : detector of every run
+    seed     : seed of the streams
+    brokers  : number of brokers; only a single one is behind the proxy, several replicate every
+               record to each of them
     capacity : records per second of one predictor, once a row has measured it
-    tree     : where predictors take the product from; None = where this is
-    patience_s : longest wait of a run for anything, however long a row would wait
+    tree     : source tree that predictors run from; None = this one
+    patience_s : upper limit of every wait in a run
     """
 
     def __init__(self, folder: Path, detector: Detector, seed: int, *, brokers: int = 1) -> None:
-        self.folder, self.detector, self.seed, self.brokers = folder, detector, seed, brokers
+        self.folder = folder
+        self.detector = detector
+        self.seed = seed
+        self.brokers = brokers
         self.folder.mkdir(exist_ok=True)
         behind, before = free_port(), free_port()
         kafka_kind = fixtures.kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS")
         self.kafka = broker.new_kafka(
             kafka_kind, (behind, before) if brokers == 1 else None, brokers=brokers
         )
-        self.cluster: Ground | None = None
+        self.cluster: Testbed | None = None
         kind = fixtures.kind("schema registry", IMAGE, "SCHEMA_REGISTRY_URL")
         self.registry = (
             ContainerRegistry(self.kafka.address) if kind == "container" else MavenRegistry()
@@ -104,12 +106,10 @@ class Ground:
             "LAPWING_TELEMETRY__LOG_FORMAT": "json",
         } | more
 
-    def three_brokers(self) -> Ground:
-        """Return a ground of three brokers of its own, started when a row first asks for it and
-        closed with this one.
-        """
+    def three_brokers(self) -> Testbed:
+        """Return a testbed of three brokers, started on first use and closed with this one."""
         if self.cluster is None:
-            self.cluster = Ground(self.folder / "cluster", self.detector, self.seed, brokers=3)
+            self.cluster = Testbed(self.folder / "cluster", self.detector, self.seed, brokers=3)
         self.cluster.tree, self.cluster.patience_s = self.tree, self.patience_s
         return self.cluster
 
@@ -118,11 +118,9 @@ class Ground:
         return f"run{self._runs}"
 
     def fresh_topics(self, settings: Settings) -> None:
-        """Make all topics anew, empty."""
-        admin, names = (
-            AdminClient({"bootstrap.servers": settings.bootstrap}),
-            [spec.name for spec in topic_specs(settings)],
-        )
+        """Recreate all topics, empty."""
+        admin = AdminClient({"bootstrap.servers": settings.bootstrap})
+        names = [spec.name for spec in topic_specs(settings)]
         for future in admin.delete_topics(names, operation_timeout=10).values():
             try:
                 future.result(15)
@@ -148,9 +146,7 @@ class Ground:
     def oracle(
         self, content: Content, switches: Mapping[Coordinates, Switch], folder: Path
     ) -> Oracle:
-        """Return the oracle of a stream under these switches; the one without any surprise is kept
-        and grows.
-        """
+        """Return the oracle of a stream with these model switches; the default one is cached."""
         key = repr((content.mix, sorted(switches.items())))
         usual = all(offset == 0 for _, offset in switches)
         if not usual or key not in self._oracles:
@@ -165,16 +161,12 @@ class Ground:
         return self._oracles[key]
 
     def copy_models(self, target: Path, count: int) -> list[str]:
-        """Lay the first ``count`` models into a run's folder, the last of them as the current one;
-        return their SHA-256.
-        """
+        """Publish the first ``count`` models into a run's folder; return their SHA-256."""
         target.mkdir(parents=True, exist_ok=True)
         return [self.publish_next(target, number) for number in range(count)]
 
     def publish_next(self, target: Path, number: int) -> str:
-        """Make one of the first two models the current one of a run's folder, as training does;
-        return its SHA-256.
-        """
+        """Publish one model into a run's folder, as training does; return its SHA-256."""
         sha256 = self.models[number]
         if not (target / sha256).exists():
             shutil.copytree(self.folder / "models" / sha256, target / sha256)
@@ -182,7 +174,7 @@ class Ground:
         return sha256
 
     def restore(self) -> None:
-        """Undo what a run that broke off may have left: everything answers again."""
+        """Repair what an aborted run may have left, so that every service answers again."""
         self.proxy.mend()
         self.proxy.delay_s = 0.0
         for service in (self.kafka, self.registry):
@@ -191,9 +183,7 @@ class Ground:
             self.cluster.restore()
 
     def _train(self) -> list[str]:
-        """Publish two models of the stream's hosts and one of other features; return their SHA-256
-        in this order.
-        """
+        """Publish two models for the stream and one with other metrics; return their SHA-256."""
         member = self.detector if self.detector.is_trained else Detector.ISOLATION_FOREST
         options = TrainSettings(trees=20, samples=64, min_rows=100, svm_rows=150)
         published = []

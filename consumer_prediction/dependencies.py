@@ -1,6 +1,6 @@
-"""Everything outside that the prediction loop touches, as the shapes that it needs.
+"""Interfaces to everything outside the prediction loop.
 
-Law: shapes only; the service puts the real ones together, and tests hand over those in memory.
+Invariant: interfaces only; the service passes the real implementations, tests pass fakes in memory.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from shared.snapshots import SnapshotWriter
 
 
 class Models(Protocol):
-    """Models on the shared volume."""
+    """The models on the shared volume."""
 
     def newest(self) -> Model | None:
-        """Return the newest good model, None before the first; never raises for a bad candidate."""
+        """Return the newest valid model, None before the first; a bad candidate never raises."""
         ...
 
     def load(self, sha256: str) -> Model:
@@ -32,14 +32,14 @@ class Models(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """Everything outside that the loop touches.
+class Dependencies:
+    """Everything outside that the loop uses.
 
-    decoder   : reads the input's records, and may ask a registry for that
-    open_sink : makes a new sink; whatever an earlier one of the same identity left open is fenced
-                and aborted by it
+    decoder   : decodes input records; may query a schema registry
+    open_sink : opens a new sink, which fences earlier sinks of the same identity and aborts their
+                open transaction
     clock     : monotonic seconds
-    now_ms    : wall clock, ms since 1970 UTC; for what is measured, never for what is computed
+    now_ms    : wall clock, ms since 1970 UTC; for metrics only, never for results
     """
 
     source: Source

@@ -1,8 +1,7 @@
-"""Ends a process whose loop does not come back, so that a supervisor can start it again.
+"""Ends a process whose loop hangs, so that a supervisor restarts it.
 
-Law: it needs nothing from the interpreter at the moment it acts: a call into a library that never
-     returns is ended as well, and
-one that holds the interpreter's lock.
+Invariant: the watchdog needs no Python code when it fires, so it also ends a process that hangs in
+           a library call or holds the interpreter lock.
 """
 
 from __future__ import annotations
@@ -14,16 +13,15 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import IO
 
-BEAT_S = 1.0
+REARM_S = 1.0
 
 
 class Watchdog:
-    """A context: not asked for longer than a deadline while it is open, it says where the process hangs
-           and exits with 1.
+    """A context manager that exits the process with 1 when it is not called within a deadline.
 
     deadline_s : longest time between two calls
-    stopping   : what it answers with; the loop asks it before each step
-    file       : where the stacks of all threads are written
+    stopping   : returned by each call; the loop calls the watchdog before each step
+    file       : where the stacks of all threads are written before the exit
     """
 
     def __init__(
@@ -35,9 +33,9 @@ class Watchdog:
         self._armed_s = -float("inf")
 
     def __call__(self) -> bool:
-        """Whether to stop; the deadline begins anew."""
+        """Restart the deadline and return whether to stop."""
         now_s = time.monotonic()
-        if now_s - self._armed_s >= min(BEAT_S, self.deadline_s / 10):
+        if now_s - self._armed_s >= min(REARM_S, self.deadline_s / 10):
             self._armed_s = now_s
             faulthandler.dump_traceback_later(self.deadline_s, exit=True, file=self._file)
         return self._stopping()

@@ -1,9 +1,11 @@
-"""What stops the predictor because going on would be silently wrong: another topic behind the name,
-a foreign partitioner.
+"""Guards stop the predictor where its results would be silently wrong.
 
-Law: a guard never changes a record or a result; what it finds is raised as a GuardError on the
-     loop's own thread, before
-anything of what was read is scored. That the broker does not answer is never a finding.
+Two cases are checked: the topic was recreated under the same name, or a producer uses another
+partitioner.
+
+Invariant: a guard never changes a record or a result. It raises a GuardError on the loop's own
+           thread, before any record of the poll is scored. A broker that does not answer is no
+           reason to raise one.
 """
 
 from __future__ import annotations
@@ -32,34 +34,33 @@ from shared.ports import RebalanceListener, Source
 
 log = structlog.get_logger()
 
-LOOK_EVERY_S = 10.0
+CHECK_EVERY_S = 10.0
 CONFIRM_S = 1.0
-"""A finding counts when a second look after this time has one as well: a broker may be behind with
-what it knows.
-"""
+"""A difference counts if it persists after this time, because a broker's metadata may be stale."""
 
 
 class TopicWatch:
-    """Looks every so often, in a thread of its own, whether a topic is still the one that the state
-    belongs to.
+    """Checks periodically, on its own thread, that a topic is still the one the state belongs to.
 
-    first   : the topic as it was when the predictor started
-    look    : asks the broker; raises TransportError, or TopicMismatch when there is no such topic
-    every_s : time between two looks of the thread
+    first     : the topic's identity when the predictor started
+    fetch     : asks the broker for the identity; raises TransportError, or TopicMismatch when there
+                is no such topic
+    every_s   : time between two checks
+    confirm_s : time after which a difference is checked again
     """
 
     def __init__(
         self,
         topic: str,
         first: TopicIdentity,
-        look: Callable[[], TopicIdentity],
+        fetch: Callable[[], TopicIdentity],
         *,
-        every_s: float = LOOK_EVERY_S,
+        every_s: float = CHECK_EVERY_S,
         confirm_s: float = CONFIRM_S,
     ) -> None:
         self.topic = topic
         self.first = first
-        self._look = look
+        self._fetch = fetch
         self._every_s = every_s
         self._confirm_s = confirm_s
         self._finding: Exception | None = None
@@ -75,12 +76,12 @@ class TopicWatch:
         self._thread.join(self._confirm_s)
 
     def check(self) -> None:
-        """Raise what the thread has found; costs nothing."""
+        """Raise what the thread has found, if anything, without a broker request."""
         if self._finding is not None:
             raise self._finding
 
-    def look(self) -> None:
-        """Look now.
+    def check_now(self) -> None:
+        """Ask the broker now.
 
         raises : TopicMismatch, TopicRecreated; TransportError when the broker does not answer
         """
@@ -91,88 +92,88 @@ class TopicWatch:
 
     def _difference(self) -> GuardError | None:
         try:
-            now = self._look()
-        except GuardError as gone:
-            return gone
+            now = self._fetch()
+        except GuardError as error:
+            return error
         if now.topic_id != self.first.topic_id:
             return TopicRecreated(
-                f"{self.topic} was deleted and made anew: it has the id {now.topic_id}, and had"
-                f" {self.first.topic_id} when this predictor started; to begin anew use another"
+                f"{self.topic} was deleted and recreated: its id is {now.topic_id}, and was"
+                f" {self.first.topic_id} when this predictor started; to start over, use another"
                 " predict.group"
             )
         if now.partitions != self.first.partitions:
             return TopicMismatch(
                 f"{self.topic} has {now.partitions} partitions, and had {self.first.partitions}"
-                " when this predictor started: keys move to other partitions then, and state"
-                " belongs to a partition; begin a new dataset (topics.dataset), or set"
-                " topics.partitions to what is there to have entities that moved warm up again"
+                " when this predictor started, so keys move to other partitions but their state"
+                " does not; start a new dataset (topics.dataset), or set topics.partitions to"
+                f" {now.partitions}: entities that moved then warm up again"
             )
         return None
 
     def _watch(self) -> None:
         while self._finding is None and not self._closing.wait(self._every_s):
             try:
-                self.look()
+                self.check_now()
             except Exception as error:  # noqa: BLE001 - raised again on the loop's thread
                 if isinstance(error, LapwingError) and not isinstance(error, GuardError):
-                    log.debug("the topic could not be looked at", topic=self.topic, why=str(error))
+                    log.debug("topic check failed", topic=self.topic, why=str(error))
                 else:
                     self._finding = error
 
 
 class KeyCheck:
-    """Whether the keys of a partition belong there.
+    """Checks that the keys of a partition belong there.
 
-    partitioner : "murmur2", "crc32", or "unchecked" = every key may be anywhere
-    partitions  : of the topic
+    partitioner : "murmur2", "crc32", or "unchecked" = any key may be in any partition
+    partitions  : number of partitions of the topic
     """
 
     def __init__(self, partitioner: str, partitions: int) -> None:
         self.partitioner = partitioner
         self.partitions = partitions
-        self._owners = {"murmur2": _by_murmur2, "crc32": _by_crc32}.get(partitioner)
+        self._partition_of = _PARTITIONERS.get(partitioner)
 
     def check(self, batch: Batch) -> None:
-        """Look at every key of a batch; records without a key may be anywhere.
+        """Check every key of a batch; records without a key may be in any partition.
 
-        raises : PartitionerMismatch that names the first key in a wrong place
-        cost   : murmur2 some ns a key, crc32 some tenths of a us
+        raises : PartitionerMismatch that names the first key in a wrong partition
+        cost   : a few ns per key for murmur2, a few tenths of a us for crc32
         """
-        if self._owners is None:
+        if self._partition_of is None:
             return
-        owners = self._owners(batch.keys, self.partitions)
-        wrong = np.flatnonzero((owners != batch.partition) & (np.diff(batch.keys.bounds) > 0))
+        expected = self._partition_of(batch.keys, self.partitions)
+        wrong = np.flatnonzero((expected != batch.partition) & (np.diff(batch.keys.bounds) > 0))
         if not len(wrong):
             return
         row = int(wrong[0])
         raise PartitionerMismatch(
             f"{batch.topic}[{batch.partition}]@{batch.offsets[row]}: the key {batch.keys[row]!r}"
-            f" belongs in partition {owners[row]} of {self.partitions} by input.partitioner ="
-            f" {self.partitioner}{self._hint(batch, row)}; its entity may have two histories, so"
-            " give that producer the right partitioner and begin a new dataset (topics.dataset),"
-            " or set input.partitioner to what all producers use, or to unchecked"
+            f" belongs in partition {expected[row]} of {self.partitions} by input.partitioner ="
+            f" {self.partitioner}{self._hint(batch, row)}; records of one entity may be in two"
+            " partitions, so configure that producer's partitioner and start a new dataset"
+            " (topics.dataset), or set input.partitioner to what all producers use, or to"
+            " unchecked"
         )
 
     def _hint(self, batch: Batch, row: int) -> str:
+        """Name the other partitioner that would choose the partition of this key."""
         key = Blob.join([batch.keys[row]])
-        fits = [
-            name
-            for name, owners in (("murmur2", _by_murmur2), ("crc32", _by_crc32))
-            if name != self.partitioner and owners(key, self.partitions)[0] == batch.partition
-        ]
-        return f" ({fits[0]} would put it here)" if fits else ""
+        for name, partition_of in _PARTITIONERS.items():
+            other = name != self.partitioner
+            if other and partition_of(key, self.partitions)[0] == batch.partition:
+                return f" ({name} would put it here)"
+        return ""
 
 
 Scored = Callable[[], Mapping[int, int]]
-"""{partition: offset of a record that the group has a committed result about}."""
+"""Returns {partition: offset of a record that has a committed result of the group}."""
 
 
 class GuardedSource:
-    """A Source that raises what its guards find, before a record is handed over or a partition
-    taken over.
+    """A Source that raises what its guards find before it returns records or assigns partitions.
 
-    scored : what a partition without a committed position is compared with; None where results may
-             come before positions
+    scored : consulted for partitions without a committed position; None where results may be
+             written before positions are committed
     """
 
     def __init__(
@@ -188,7 +189,7 @@ class GuardedSource:
         self.source.subscribe(_GuardedListener(listener, self.watch, self.scored))
 
     def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
-        """Return what has arrived; see Source.
+        """Return new records; see Source.
 
         raises : GuardError as well
         """
@@ -196,37 +197,37 @@ class GuardedSource:
         try:
             batches = self.source.poll(max_records, timeout_s)
         except GuardError:
-            self._name_the_cause()
+            self._raise_cause()
             raise
         for batch in batches:
             self.keys.check(batch)
         return batches
 
-    def _name_the_cause(self) -> None:
-        """Raise what has become of the topic where that explains what the client complains about."""
+    def _raise_cause(self) -> None:
+        """Raise a change of the topic, where that explains the client's error."""
         try:
-            self.watch.look()
+            self.watch.check_now()
         except TransportError as error:
-            log.debug("the topic could not be looked at", topic=self.watch.topic, why=str(error))
+            log.debug("topic check failed", topic=self.watch.topic, why=str(error))
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read on from offset; see Source."""
+        """Continue from offset; see Source."""
         self.source.seek(partition, offset)
 
     def rewind(self) -> None:
-        """Go through ``assigned`` again; see Source."""
+        """Repeat ``assigned``; see Source."""
         self.source.rewind()
 
     def ends(self) -> Mapping[int, int]:
-        """Return where owned partitions end; see Source."""
+        """Return the end offsets of owned partitions; see Source."""
         return self.source.ends()
 
     def pause(self) -> None:
-        """Deliver nothing; see Source."""
+        """Stop delivering records; see Source."""
         self.source.pause()
 
     def resume(self) -> None:
-        """Deliver again; see Source."""
+        """Deliver records again; see Source."""
         self.source.resume()
 
     def close(self) -> None:
@@ -235,9 +236,7 @@ class GuardedSource:
 
 
 class _GuardedListener:
-    """Has the topic looked at before partitions of it are taken over; no answer puts that off, as
-    any other does.
-    """
+    """Checks the topic before a take-over; a broker that does not answer delays the take-over."""
 
     def __init__(
         self, listener: RebalanceListener, watch: TopicWatch, scored: Scored | None
@@ -250,24 +249,25 @@ class _GuardedListener:
         self, committed: Mapping[int, Position | None], start: Mapping[int, int]
     ) -> Mapping[int, int]:
         """Take over partitions of the right topic; see RebalanceListener."""
-        self.watch.look()
-        bare = {partition for partition, position in committed.items() if position is None}
-        scored = self.scored() if bare and self.scored is not None else {}
+        self.watch.check_now()
+        unset = {partition for partition, position in committed.items() if position is None}
+        scored = self.scored() if unset and self.scored is not None else {}
         begins = self.listener.assigned(committed, start)
-        self._check_bare(bare, scored)
+        self._check_positions(unset, scored)
         return begins
 
-    def _check_bare(self, bare: Set[int], scored: Mapping[int, int]) -> None:
-        for partition in sorted(bare & scored.keys()):
+    def _check_positions(self, unset: Set[int], scored: Mapping[int, int]) -> None:
+        """Raise PositionGone for a partition that has results but no committed position."""
+        for partition in sorted(unset & scored.keys()):
             raise PositionGone(
-                f"{self.watch.topic}[{partition}]: the group has a result about offset"
-                f" {scored[partition]}, but no committed position: the topic was deleted and made"
-                " anew, or the group's positions have expired or were removed; to begin anew use"
-                " another predict.group, or set the group's offsets to where it is to go on"
+                f"{self.watch.topic}[{partition}]: the group has a result for offset"
+                f" {scored[partition]} but no committed position: the topic was deleted and"
+                " recreated, or the group's positions expired or were removed; to start over, use"
+                " another predict.group, or set the group's offsets to where it should continue"
             )
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """Give partitions up; see RebalanceListener."""
+        """Release partitions; see RebalanceListener."""
         self.listener.revoked(partitions)
 
     def lost(self, partitions: Sequence[int]) -> None:
@@ -276,14 +276,17 @@ class _GuardedListener:
 
 
 def _by_murmur2(keys: Blob, partitions: int) -> npt.NDArray[np.int64]:
-    """As the Java client and ``murmur2_random`` choose."""
+    """Return partitions as the Java client and ``murmur2_random`` choose them."""
     owners = np.empty(len(keys), np.int64)
     murmur2_partitions(np.frombuffer(keys.data, np.uint8), keys.bounds, partitions, owners)
     return owners
 
 
 def _by_crc32(keys: Blob, partitions: int) -> npt.NDArray[np.int64]:
-    """As librdkafka's ``consistent`` and ``consistent_random`` choose."""
+    """Return partitions as librdkafka's ``consistent`` and ``consistent_random`` choose them."""
     return np.fromiter(
         (crc32(keys[row]) % partitions for row in range(len(keys))), np.int64, len(keys)
     )
+
+
+_PARTITIONERS = {"murmur2": _by_murmur2, "crc32": _by_crc32}

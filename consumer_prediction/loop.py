@@ -165,7 +165,7 @@ class PredictionLoop:
             self._apply_activation(owned, owned.state.activation)
         # else a snapshot is due: who is killed again soon should not replay the same again
         if not owned.replaying:
-            owned.trail.captured_at_s = self.doors.clock()
+            owned.progress.captured_at_s = self.doors.clock()
         self.owned[partition] = owned
         failpoint("in_takeover")
         self.counters.add(REBALANCES, 1, "assigned")
@@ -267,7 +267,7 @@ class PredictionLoop:
         """Move the state, and remember how long it took: so long would a replay."""
         began_s = self.doors.clock()
         outcome = owned.scorer.process(batch, self.doors.decoder)
-        owned.trail.work_s += self.doors.clock() - began_s
+        owned.progress.work_s += self.doors.clock() - began_s
         return outcome
 
     def _activate(self, owned: Owned, batch: Batch) -> None:
@@ -331,9 +331,11 @@ class PredictionLoop:
 
     def _snapshot_due(self) -> None:
         """Save one partition's committed state when it is time."""
-        savable = {owned.trail.partition: owned for owned in self.owned.values() if owned.savable}
-        trails = (owned.trail for owned in savable.values())
-        if due := self.doors.snapshots.next_due(trails, self.settings.snapshot_interval_s):
+        savable = {
+            owned.progress.partition: owned for owned in self.owned.values() if owned.savable
+        }
+        progresses = (owned.progress for owned in savable.values())
+        if due := self.doors.snapshots.next_due(progresses, self.settings.snapshot_interval_s):
             self._snapshot(savable[due.partition])
         self._report_snapshots()
 
@@ -343,7 +345,7 @@ class PredictionLoop:
         """
         if owned.savable:
             failpoint("before_snapshot")
-            self.doors.snapshots.write(owned.trail, owned.state, last=last)
+            self.doors.snapshots.write(owned.progress, owned.state, last=last)
 
     def _report_snapshots(self) -> None:
         for done in self.doors.snapshots.finished():

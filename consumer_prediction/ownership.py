@@ -19,7 +19,7 @@ from shared.errors import GuardError, HistoryGone, NewerVersion, TopicRecreated
 from shared.events import STATE_VERSION, Activation
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.snapshots import SnapshotFolder, Trail
+from shared.snapshots import SnapshotFolder, SnapshotProgress
 
 METADATA_VERSION = 3
 _READABLE = (2, METADATA_VERSION)
@@ -97,7 +97,7 @@ class Owned:
     """A partition in our hands.
 
     replay_until : rows below were committed before
-    trail        : its snapshots
+    progress     : how far its snapshots are
     ahead        : activations that the replay has yet to reach, by offset
     alarms, entity_days : alarms since the take-over, and the time that they were given in
     dirty        : something was sent since the last commit
@@ -105,7 +105,7 @@ class Owned:
 
     scorer: Scorer
     replay_until: int
-    trail: Trail
+    progress: SnapshotProgress
     ahead: list[Activation] = field(default_factory=list)
     dirty: bool = False
     alarms: int = 0
@@ -124,7 +124,7 @@ class Owned:
     @property
     def savable(self) -> bool:
         """Whether the state is committed and beyond its snapshots."""
-        return not (self.dirty or self.replaying or self.trail.offset == self.state.next_offset)
+        return not (self.dirty or self.replaying or self.progress.offset == self.state.next_offset)
 
     def unseen(self, batch: Batch) -> Batch:
         """Cut off rows that have been processed already."""
@@ -172,7 +172,9 @@ def take_over(
                 f" topic of the same name with another id than {folder.topic_id} lie in"
                 f" {earlier}{_RECREATED}, or remove that folder"
             )
-        return Owned(Scorer(PartitionState(log_start), rules), log_start, Trail(partition)), []
+        return Owned(
+            Scorer(PartitionState(log_start), rules), log_start, SnapshotProgress(partition)
+        ), []
     known = checkpoint(committed, folder, partition)
     if newer := folder.newer(partition, known.base, committed.offset):
         raise NewerVersion(
@@ -201,7 +203,10 @@ def take_over(
         )
     return (
         Owned(
-            Scorer(state, rules), committed.offset, Trail.after(partition, restored), list(ahead)
+            Scorer(state, rules),
+            committed.offset,
+            SnapshotProgress.after(partition, restored),
+            list(ahead),
         ),
         restored.refused,
     )

@@ -15,7 +15,7 @@ from shared.events import Anomaly
 from shared.features.vectors import ROLLING, feature_names
 from shared.models.model import Model
 from shared.scoring.verdicts import Scored, alarm_of, direction_of, number_or_none
-from shared.wording import against, short
+from shared.wording import relative_to_usual, short
 
 TIME = "time_of_day"
 """The share of the time features in ``attributions``."""
@@ -79,12 +79,12 @@ def _sentence(
     elif feature == "mean":
         said = (
             f"{metric} averages {short(mean)} over {window} samples,"
-            f" {against(mean, float(centre[1]))}"
+            f" {relative_to_usual(mean, float(centre[1]))}"
         )
     elif feature == "spread":
         said = (
             f"{metric} varies by {short(spread)} over {window} samples,"
-            f" {against(spread, float(centre[2]))}"
+            f" {relative_to_usual(spread, float(centre[2]))}"
         )
     elif feature == "difference":
         said = (
@@ -92,7 +92,7 @@ def _sentence(
             f" step to {short(value)}"
         )
     else:
-        said = f"{metric} is {short(value)}, {against(value, float(centre[0]))}"
+        said = f"{metric} is {short(value)}, {relative_to_usual(value, float(centre[0]))}"
     if time_share >= 0.4:
         said += ", at an unusual hour"
     return said + (f"; {run} in a row" if run > 1 else "")

@@ -16,7 +16,7 @@ from shared.ensemble.kernels.layout import ABSENCE, COMBINATION, MEMBERS
 from shared.ensemble.kernels.outputs import Verdicts as Joint
 from shared.events import Anomaly
 from shared.scoring.verdicts import Scored, alarm_of, direction_of
-from shared.wording import against, days, duration, short, time_of_day
+from shared.wording import days, duration, relative_to_usual, short, time_of_day
 
 TRAINED = "trained"
 """The trained member's share in ``attributions``."""
@@ -130,7 +130,7 @@ def _against_usual(found: Explained, row: int, column: int) -> str:
     if math.isnan(level):
         return f"{metric} is {short(value)}"
     when = time_of_day(time_ms, weekly=bool(found.joint.weekly[row, column]))
-    return f"{metric} is {short(value)}, {against(value, level)} for {when}"
+    return f"{metric} is {short(value)}, {relative_to_usual(value, level)} for {when}"
 
 
 def _rarity(found: Explained, row: int, column: int, part: int, watched: str) -> str:

@@ -96,7 +96,7 @@ def client_config(
             raise ConfigError(f"{_setting(name)}: use the name {_ALIASES[name]!r}, not its alias")
         if name in required and _normalised(value) != _normalised(required[name]):
             raise ConfigError(
-                f"{_setting(name)}: must be {required[name]!r}, otherwise results would be wrong;"
+                f"{_setting(name)}: must be {required[name]!r}, results would be wrong otherwise;"
                 f" got {value!r}"
             )
     creation = {} if role == "consumer" else {"allow.auto.create.topics": "false"}

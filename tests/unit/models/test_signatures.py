@@ -79,7 +79,7 @@ def test_unsigned_model_is_refused(tmp_path: Path) -> None:
     model = publish(tmp_path, None)
     with pytest.raises(
         ArtifactRefused,
-        match=rf"{model.sha256}: manifest.sig: it does not exist, but models.trusted_keys asks",
+        match=rf"{model.sha256}: manifest.sig: it does not exist, but models.trusted_keys requires",
     ):
         artifacts.load(tmp_path, model.sha256, trust(OURS))
     with pytest.raises(ArtifactRefused, match=r"manifest.sig: it does not exist"):

@@ -23,8 +23,8 @@ import numpy as np
 
 from shared.columns import Columns
 from shared.scoring.state import PartitionState, fold
-from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail
-from shared.snapshots.frames import Marks, Room, Selection
+from shared.snapshots import SnapshotFolder, SnapshotProgress, SnapshotWriter
+from shared.snapshots.frames import ChangeMarks, CopyBuffer, Selection
 from shared.snapshots.writer import choose
 
 ROUNDS = 3
@@ -78,18 +78,18 @@ def measure_writes(state: PartitionState) -> list[dict[str, Any]]:
 def _write(state: PartitionState, share: float | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as root:
         folder = SnapshotFolder(Path(root), "cluster", "topic", "", "group")
-        tip, room = None, Room()
+        head, buffer = None, CopyBuffer()
         if share is not None:
-            trail = Trail(0)
-            SnapshotWriter(folder, behind=False).write(trail, state)
-            tip = folder.restore(0, state.next_offset, 0).tip
-            assert tip is not None
-            tip = replace(tip, marks=Marks.of(state, state.to_arrays()))
+            progress = SnapshotProgress(0)
+            SnapshotWriter(folder, in_background=False).write(progress, state)
+            head = folder.restore(0, state.next_offset, 0).head
+            assert head is not None
+            head = replace(head, marks=ChangeMarks.of(state, state.to_arrays()))
             move(state, share)
-        room.grow(choose(tip, state)[0].size_bytes)
+        buffer.grow(choose(head, state)[0].size_bytes)
         began_s = time.perf_counter()
-        selection, before = choose(tip, state)
-        frame = selection.frame(before.digest if before else "", room)
+        selection, before = choose(head, state)
+        frame = selection.frame(before.digest if before else "", buffer)
         copy_s = time.perf_counter() - began_s
         began_s, cpu_s = time.perf_counter(), time.thread_time()
         _, size_bytes = folder.store(0, frame)
@@ -127,10 +127,10 @@ def measure_loop(
     """
     with tempfile.TemporaryDirectory() as root:
         writer = SnapshotWriter(SnapshotFolder(Path(root), "cluster", "topic", "", "group"))
-        trails = [Trail(number) for number in range(len(states))]
-        for trail, state in zip(trails, states, strict=True):
-            while trail.tip is None:
-                writer.write(trail, state)
+        progresses = [SnapshotProgress(number) for number in range(len(states))]
+        for progress, state in zip(progresses, states, strict=True):
+            while progress.head is None:
+                writer.write(progress, state)
                 time.sleep(COMMIT_S)
                 writer.finished()
         began_s, cpu_s = time.monotonic(), time.process_time()
@@ -138,13 +138,13 @@ def measure_loop(
         lost_s = [0.0] * len(states)
         while (now_s := time.monotonic()) < began_s + seconds:
             worked_s += _work(load * COMMIT_S)
-            for number, (trail, state) in enumerate(zip(trails, states, strict=True)):
+            for number, (progress, state) in enumerate(zip(progresses, states, strict=True)):
                 move(
                     state,
                     COMMIT_S / interval_s,
                     int((now_s - began_s) / interval_s * len(state.entities)),
                 )
-                trail.work_s += load * COMMIT_S / len(states)
+                progress.work_s += load * COMMIT_S / len(states)
                 lost_s[number] += load * COMMIT_S / len(states)
             most_s = max(most_s, sum(lost_s))
             before_s = time.monotonic()
@@ -152,8 +152,8 @@ def measure_loop(
                 if done.error:
                     raise done.error
                 written.append(done.size_bytes)
-                lost_s[done.partition] = trails[done.partition].work_s
-            if due := writer.next_due(trails, interval_s):
+                lost_s[done.partition] = progresses[done.partition].work_s
+            if due := writer.next_due(progresses, interval_s):
                 writer.write(due, states[due.partition])
             spans_s.append(time.monotonic() - before_s)
             time.sleep(max(0.0, COMMIT_S - (time.monotonic() - now_s)))

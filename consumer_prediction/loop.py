@@ -170,7 +170,7 @@ class PredictionLoop:
             owned.scorer.use(self._suitable(self.model), self.rules.configuration)
         # else a snapshot is due, so that a predictor killed again soon need not repeat the replay
         if not owned.replaying:
-            owned.trail.captured_at_s = self.dependencies.clock()
+            owned.progress.captured_at_s = self.dependencies.clock()
         self.owned[partition] = owned
         failpoint("in_takeover")
         self.counters.add(REBALANCES, 1, "assigned")
@@ -270,7 +270,7 @@ class PredictionLoop:
         """Score a batch, and measure the time, which is what replaying it would take."""
         began_s = self.dependencies.clock()
         outcome = owned.scorer.process(batch, self.dependencies.decoder)
-        owned.trail.work_s += self.dependencies.clock() - began_s
+        owned.progress.work_s += self.dependencies.clock() - began_s
         return outcome
 
     def _activate(self, owned: Owned, batch: Batch) -> None:
@@ -347,9 +347,12 @@ class PredictionLoop:
 
     def _snapshot_due(self) -> None:
         """Write a snapshot of one partition's committed state when it is due."""
-        savable = {owned.trail.partition: owned for owned in self.owned.values() if owned.savable}
-        trails = (owned.trail for owned in savable.values())
-        if due := self.dependencies.snapshots.next_due(trails, self.settings.snapshot_interval_s):
+        savable = {
+            owned.progress.partition: owned for owned in self.owned.values() if owned.savable
+        }
+        progresses = (owned.progress for owned in savable.values())
+        interval_s = self.settings.snapshot_interval_s
+        if due := self.dependencies.snapshots.next_due(progresses, interval_s):
             self._snapshot(savable[due.partition])
         self._report_snapshots()
 
@@ -357,7 +360,7 @@ class PredictionLoop:
         """Write a snapshot of a committed state; a failure only makes the next replay longer."""
         if owned.savable:
             failpoint("before_snapshot")
-            self.dependencies.snapshots.write(owned.trail, owned.state, last=last)
+            self.dependencies.snapshots.write(owned.progress, owned.state, last=last)
 
     def _report_snapshots(self) -> None:
         for done in self.dependencies.snapshots.finished():

@@ -18,7 +18,7 @@ from shared.errors import GuardError, HistoryGone, NewerVersion, TopicRecreated
 from shared.events import STATE_VERSION, Activation
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.snapshots import SnapshotFolder, Trail
+from shared.snapshots import SnapshotFolder, SnapshotProgress
 
 METADATA_VERSION = 3
 _READABLE = (2, METADATA_VERSION)
@@ -99,7 +99,7 @@ class Owned:
     """A partition that this predictor owns.
 
     replay_until : records below this offset were committed before
-    trail        : progress of its snapshots
+    progress     : progress of its snapshots
     ahead        : activations of this state version that the replay has not reached yet, by offset;
                    the first one judges all records before it as well
     alarms, entity_days : alarms since the take-over, and the entity-days they occurred in
@@ -108,7 +108,7 @@ class Owned:
 
     scorer: Scorer
     replay_until: int
-    trail: Trail
+    progress: SnapshotProgress
     ahead: list[Activation] = field(default_factory=list)
     dirty: bool = False
     alarms: int = 0
@@ -127,7 +127,7 @@ class Owned:
     @property
     def savable(self) -> bool:
         """Whether the state is committed and newer than its snapshots."""
-        return not (self.dirty or self.replaying or self.trail.offset == self.state.next_offset)
+        return not (self.dirty or self.replaying or self.progress.offset == self.state.next_offset)
 
     def unseen(self, batch: Batch) -> Batch:
         """Drop records that have been processed already."""
@@ -171,7 +171,9 @@ def take_over(
                 " holds snapshots of a topic with the same name and an id other than"
                 f" {folder.topic_id}{_RECREATED}, or remove that folder"
             )
-        return Owned(Scorer(PartitionState(log_start), rules), log_start, Trail(partition)), []
+        return Owned(
+            Scorer(PartitionState(log_start), rules), log_start, SnapshotProgress(partition)
+        ), []
     known = checkpoint(committed, folder, partition)
     if newer := folder.newer(partition, known.base, committed.offset):
         raise NewerVersion(
@@ -204,6 +206,6 @@ def take_over(
             for activation in history(partition, after, known.activation)
             if activation.state_version == STATE_VERSION
         ]
-    trail = Trail.after(partition, restored)
-    owned = Owned(Scorer(state, rules), committed.offset, trail, list(ahead))
+    progress = SnapshotProgress.after(partition, restored)
+    owned = Owned(Scorer(state, rules), committed.offset, progress, list(ahead))
     return owned, restored.refused

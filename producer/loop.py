@@ -15,7 +15,7 @@ from shared.batch import Outgoing
 from shared.counters import EVENTS_PRODUCED, Counters
 from shared.errors import LapwingError, TransportError
 from shared.health import Health
-from shared.retry import NAP_S, SAY_AFTER_S, Retry
+from shared.retry import LOG_AFTER_S, SLEEP_SLICE_S, Retry
 
 CHUNK_RECORDS = 5_000
 FLUSH_S = 10.0
@@ -146,7 +146,7 @@ class Replay:
 
     def _idle(self, seconds: float) -> None:
         """Wait until a record is due, then let the client process acknowledgements."""
-        self.retry.nap(min(max(seconds, 0.001), NAP_S))
+        self.retry.nap(min(max(seconds, 0.001), SLEEP_SLICE_S))
         if self.sender.waiting:
             self.retry(lambda: self.sender.flush(0.0))
 
@@ -169,7 +169,7 @@ class Replay:
         if since_s == now_s:
             outage.succeeded()
             self.health.ready()
-        elif now_s - since_s >= min(SAY_AFTER_S, outage.deadline_s):
+        elif now_s - since_s >= min(LOG_AFTER_S, outage.deadline_s):
             message = f"{self.address} has acknowledged none of {self.sender.waiting} records"
             outage.failed(TransportError(message), since_s)
 
@@ -179,7 +179,7 @@ class Replay:
         until_s = clock() + FLUSH_S if stopping() else float("inf")
         while self.sender.waiting and clock() < until_s:
             try:
-                self.sender.flush(NAP_S)
+                self.sender.flush(SLEEP_SLICE_S)
             except TransportError as error:
                 if not error.retriable:
                     raise

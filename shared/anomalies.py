@@ -1,6 +1,6 @@
-"""Anomaly events: the one place where a row of a batch becomes an event.
+"""Builds anomaly events from rows of a batch.
 
-Invariant: id, coordinates, time and trace of an event are those of its record, whatever is said.
+Invariant: id, coordinates, time and trace of an event are those of its record.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def event_of(
     reason: str,
     part: str | None = None,
 ) -> Anomaly:
-    """Return the event about a row, with all that every kind has; the caller adds what it found.
+    """Return the event of a row with the fields that all kinds share; the caller adds the rest.
 
     row    : of columns
     metric : None = the event is about the entity as a whole

@@ -1,19 +1,18 @@
-"""Published models on a shared volume: ``models/<sha256>/`` is immutable, ``CURRENT`` names the one
-in use.
+"""Published models on a shared volume: immutable folders, and ``CURRENT``, which names one of them.
 
-Law: a folder appears under its name only when it is whole, and no file in it is ever changed but a
-     signature by another one of
-the same manifest. What is read is checked before it is believed: first the manifest's digest and
-signature, then the size of the arrays, then their digest, then each of them
-(``shared.models.artifact_format`` says why that cannot be made to crash or to fill the memory).
-Only regular files are read, never waited for and never mapped.
+Invariant: a folder appears under its name only when it is complete, and its files never change,
+except that a signature may be replaced by another one of the same manifest. A model is checked
+before it is used: the manifest's digest and signature, the size of the arrays, their digest, and
+then each array. ``shared.models.artifact_format`` explains why a malicious file can neither crash
+the reader nor fill its memory. Only regular files are read, without blocking and without mapping.
 
-Layout: <models>/CURRENT                       the 64 hex digits of the artefact in use
-        <models>/<sha256>/manifest.json        what the model is; its SHA-256 is the folder's name
-                          manifest.sig         Ed25519 signature of manifest.json, 64 bytes, where models.sign_key is set
-                          model.npz            the arrays; size and SHA-256 stand in the manifest
-                          estimator.joblib       for people; never read here
-                          report/                for people, added once it is drawn
+Layout: <models>/CURRENT                  the 64 hex digits of the current artefact
+        <models>/<sha256>/manifest.json   description of the model; its SHA-256 is the folder's name
+                          manifest.sig    Ed25519 signature of manifest.json, 64 bytes; only with
+                                          models.sign_key
+                          model.npz       the arrays; the manifest has their size and SHA-256
+                          estimator.joblib   for people; never read here
+                          report/            for people; added later
 """
 
 from __future__ import annotations
@@ -68,7 +67,7 @@ Key = TypeVar("Key")
 
 
 def trust(settings: ModelSettings) -> Trust:
-    """Read the keys that the settings name.
+    """Read the public keys that the settings name.
 
     raises : ConfigError naming setting and file
     """
@@ -81,31 +80,31 @@ def trust(settings: ModelSettings) -> Trust:
 
 
 def signing_key(settings: ModelSettings) -> Ed25519PrivateKey | None:
-    """Read the key that published models are signed with, None where they are not signed.
+    """Read the key that published models are signed with; None = they are not signed.
 
-    raises : ConfigError naming setting and file, also when nobody with the same settings would load
-             what is published
+    raises : ConfigError naming setting and file, also when these settings would refuse models that
+             are signed so
     """
     trusted = trust(settings).keys
     if not settings.sign_key:
         if trusted:
             raise ConfigError(
-                "models.sign_key is empty, but models.trusted_keys is not: nobody would load an"
-                " unsigned model"
+                "models.sign_key is empty, but models.trusted_keys is not: an unsigned model would"
+                " be refused"
             )
         return None
     key = _read_key("models.sign_key", settings.sign_key, read_private)
     if trusted and key.public_key() not in trusted:
         raise ConfigError(
-            f"models.sign_key: {settings.sign_key}: its public key is none of models.trusted_keys"
+            f"models.sign_key: {settings.sign_key}: its public key is not in models.trusted_keys"
         )
     return key
 
 
 def current(models_dir: Path) -> str | None:
-    """Return the SHA-256 of the model in use, None before the first.
+    """Return the SHA-256 of the current model; None before the first.
 
-    raises : ArtifactRefused when CURRENT does not hold 64 hex digits
+    raises : ArtifactRefused when CURRENT does not contain 64 hex digits
     """
     with _named(models_dir):
         try:
@@ -113,7 +112,7 @@ def current(models_dir: Path) -> str | None:
         except ArtifactMissing:
             return None
         if not _SHA256.fullmatch(text):
-            raise ArtifactRefused(f"{CURRENT}: it holds {text[:80]!r}, not 64 hex digits")
+            raise ArtifactRefused(f"{CURRENT}: it contains {text[:80]!r}, not 64 hex digits")
     return text
 
 
@@ -134,7 +133,7 @@ def load(models_dir: Path, sha256: str, trust: Trust = _ANYBODY) -> Model:
 
 
 def manifest(models_dir: Path, sha256: str, trust: Trust = _ANYBODY) -> Mapping[str, Any]:
-    """Read what one model says about itself, without its arrays.
+    """Read a model's manifest, without its arrays.
 
     raises : as ``load``
     """
@@ -153,10 +152,9 @@ def publish(
     max_bytes: int = _ANYBODY.max_bytes,
     key: Ed25519PrivateKey | None = None,
 ) -> Model:
-    """Write a model's folder if it is not there yet, sign it, and make it the current one.
+    """Write a model's folder if it does not exist yet, sign it, and make it the current model.
 
-    facts   : what the manifest says beside what the model itself holds; JSON values, no clock time
-              among them
+    facts   : additional entries of the manifest; JSON values, without the current time
     canary  : float64 (c, d)   rows whose scores every reader recomputes
     extras  : {file name: content}   for people
     key     : None = not signed
@@ -167,9 +165,9 @@ def publish(
     manifest_bytes, arrays_bytes = encode(model, facts, canary)
     if len(arrays_bytes) > max_bytes:
         raise ConfigError(
-            f"models.max_bytes allows {max_bytes} bytes, the model has {len(arrays_bytes)}: allow"
-            " more in training and in every predictor, or make it smaller (train.svm_rows,"
-            " train.nu; train.trees, train.samples; fewer entities)"
+            f"models.max_bytes allows {max_bytes} bytes, the model has {len(arrays_bytes)}:"
+            " increase it in training and in every predictor, or train a smaller model"
+            " (train.svm_rows, train.nu; train.trees, train.samples; fewer entities)"
         )
     sha256 = digest(manifest_bytes)
     folder = models_dir / sha256
@@ -189,9 +187,9 @@ def publish(
 
 
 def published_s(models_dir: Path, sha256: str) -> float | None:
-    """Return when a model was published last, seconds since 1970 UTC by the volume's clock.
+    """Return when a model was last published, seconds since 1970 UTC by the volume's clock.
 
-    None : where it is not there
+    returns : None where it does not exist
     """
     try:
         return (models_dir / sha256).stat().st_mtime
@@ -200,10 +198,9 @@ def published_s(models_dir: Path, sha256: str) -> float | None:
 
 
 def attach(models_dir: Path, sha256: str, name: str, files: Mapping[str, bytes]) -> bool:
-    """Add a folder for people to a published model, whole or not at all; what is there already
-    stays.
+    """Add a folder for people to a published model atomically; an existing one is kept.
 
-    name    : of the folder within the model's
+    name    : of the folder, within the model's
     files   : {file name: content}
     returns : whether it was added
     raises  : ArtifactMissing; ConfigError when models_dir cannot be written
@@ -223,9 +220,9 @@ def attach(models_dir: Path, sha256: str, name: str, files: Mapping[str, bytes])
 
 
 def prune(models_dir: Path, keep: int) -> list[str]:
-    """Remove all but the ``keep`` last published models, and what an interrupted publishing left;
-    CURRENT always stays.
+    """Remove old models and leftovers of interrupted publishing.
 
+    keep    : most recently published models that are kept, in addition to the current one
     returns : the SHA-256 of the removed models
     raises  : ConfigError when models_dir cannot be written
     """
@@ -237,8 +234,8 @@ def prune(models_dir: Path, keep: int) -> list[str]:
         newest_first = sorted(
             folders, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True
         )
-        doomed = [path for path in newest_first[keep:] if path.name != in_use]
-        for path in doomed:
+        old = [path for path in newest_first[keep:] if path.name != in_use]
+        for path in old:
             hidden = models_dir / f".{path.name}.{os.urandom(6).hex()}.tmp"
             path.rename(hidden)
             shutil.rmtree(hidden)
@@ -247,11 +244,11 @@ def prune(models_dir: Path, keep: int) -> list[str]:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     except OSError as error:
         raise ConfigError(f"models_dir {models_dir} cannot be written: {error}") from error
-    return [path.name for path in doomed]
+    return [path.name for path in old]
 
 
 def check_writable(models_dir: Path) -> None:
-    """Try to write, so that a long training does not end in a folder that cannot take its result.
+    """Check that the folder is writable, before a long training that writes to it.
 
     raises : ConfigError naming models_dir
     """
@@ -266,13 +263,13 @@ def check_writable(models_dir: Path) -> None:
 
 @contextmanager
 def _named(folder: Path) -> Iterator[None]:
-    """Say of a refusal where it happened; too little memory is one as well."""
+    """Add the folder to refusals; a lack of memory is one as well."""
     try:
         yield
     except ArtifactRefused as error:
         raise ArtifactRefused(f"{folder}: {error}") from error
     except MemoryError as error:
-        raise ArtifactRefused(f"{folder}: there is not enough memory to load it") from error
+        raise ArtifactRefused(f"{folder}: not enough memory to load it") from error
 
 
 def _folder(models_dir: Path, sha256: str) -> Path:
@@ -282,25 +279,25 @@ def _folder(models_dir: Path, sha256: str) -> Path:
     try:
         there = folder.is_dir()
     except OSError as error:
-        raise ArtifactRefused(f"{folder}: it cannot be looked at: {error}") from error
+        raise ArtifactRefused(f"{folder}: it cannot be accessed: {error}") from error
     if not there:
         raise ArtifactMissing(f"{folder} does not exist")
     return folder
 
 
 def _manifest(folder: Path, sha256: str, trust: Trust) -> dict[str, Any]:
-    """Read a manifest; nothing of it is parsed before its signature has been checked."""
+    """Read a manifest; its signature is checked before it is parsed."""
     data = _read(folder / MANIFEST, MAX_MANIFEST_BYTES)
     if trust.keys:
         try:
             signature = _read(folder / SIGNATURE, SIGNATURE_BYTES)
         except ArtifactMissing as error:
             raise ArtifactRefused(
-                f"{SIGNATURE}: it does not exist, and models.trusted_keys asks for a signature"
+                f"{SIGNATURE}: it does not exist, but models.trusted_keys requires a signature"
             ) from error
         if not is_signed(data, signature, trust.keys):
             raise ArtifactRefused(
-                f"{SIGNATURE}: no key of models.trusted_keys has signed {MANIFEST} as it is"
+                f"{SIGNATURE}: it is not a signature of {MANIFEST} by a key of models.trusted_keys"
             )
     return decode_manifest(sha256, data)
 
@@ -314,12 +311,13 @@ def _is_whole(models_dir: Path, sha256: str, trust: Trust) -> bool:
 
 
 def _read(path: Path, limit: int, *, exactly: bool = False) -> bytes:
-    """Read a regular file of at most limit bytes, or of exactly so many; one of another size is not
-    read.
+    """Read a regular file of at most limit bytes.
+
+    exactly : of exactly limit bytes
     """
     try:
-        # without these flags, a pipe that nobody writes to would block, and a terminal could become
-        # ours
+        # Without these flags, a pipe without a writer would block, and a terminal could become the
+        # controlling one.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
         try:
             about = os.fstat(handle)
@@ -358,10 +356,9 @@ def _read_key(setting: str, name: str, parse: Callable[[bytes], Key]) -> Key:
 def _write_folder(
     models_dir: Path, sha256: str, files: Mapping[str, bytes], max_bytes: int
 ) -> None:
-    """Write a folder under a hidden name, then rename it; a damaged one of the final name is moved
-    away first.
-    """
-    folder, temporary = models_dir / sha256, models_dir / f".{sha256}.{os.urandom(6).hex()}.tmp"
+    """Write a folder under a hidden name, then rename it; a damaged one is moved away first."""
+    folder = models_dir / sha256
+    temporary = models_dir / f".{sha256}.{os.urandom(6).hex()}.tmp"
     try:
         _write_files(temporary, files)
         if folder.exists():
@@ -370,7 +367,7 @@ def _write_folder(
         _sync_folder(models_dir)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
-        # else another process has published the same model meanwhile
+        # Otherwise another process has published the same model meanwhile.
         if not _is_whole(models_dir, sha256, Trust(max_bytes)):
             raise
 
@@ -383,7 +380,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _replace(models_dir: Path, path: Path, content: bytes) -> None:
-    """Give a file another content, whole or not at all."""
+    """Replace a file's content atomically."""
     temporary = models_dir / f".{path.name}.{os.urandom(6).hex()}.tmp"
     try:
         _write(temporary, content)

@@ -1,7 +1,6 @@
-"""A batch is columns: what a Kafka door hands in and what it is given to send.
+"""Batches of records as columns, read from and sent to Kafka.
 
-Invariant: rows keep log order, and a row is only ever addressed by its index, never copied into an
-object of its own.
+Invariant: rows keep log order; a row is addressed by its index and never becomes an object.
 """
 
 from __future__ import annotations
@@ -28,9 +27,9 @@ class Blob:
 
     @classmethod
     def join(cls, values: Sequence[bytes | None]) -> Blob:
-        """Join values; None counts as empty, and costs a second pass."""
+        """Join values; None is empty, and costs a second pass."""
         try:
-            data = b"".join(values)  # type: ignore[arg-type]  # a None among them is what the except is for
+            data = b"".join(values)  # type: ignore[arg-type]  # None raises TypeError
         except TypeError:
             return cls.join([value or b"" for value in values])
         bounds = np.zeros(len(values) + 1, np.int64)
@@ -39,7 +38,7 @@ class Blob:
 
     @classmethod
     def chain(cls, blobs: Sequence[Blob]) -> Blob:
-        """Return the values of several blobs as one, in order."""
+        """Concatenate the values of blobs."""
         starts = np.cumsum([0, *(int(blob.bounds[-1] - blob.bounds[0]) for blob in blobs)])
         ends = [
             blob.bounds[1:] - blob.bounds[0] + start
@@ -80,13 +79,14 @@ class Batch:
 
     @classmethod
     def join(cls, batches: Sequence[Batch]) -> Batch:
-        """Return batches of one partition, each later than the one before, as one."""
+        """Concatenate batches of one partition, each later than the one before."""
         if len(batches) == 1:
             return batches[0]
-        headers, row = dict[int, Headers](), 0
+        headers: dict[int, Headers] = {}
+        first_row = 0
         for batch in batches:
-            headers |= {row + at: given for at, given in batch.headers.items()}
-            row += len(batch)
+            headers |= {first_row + row: pairs for row, pairs in batch.headers.items()}
+            first_row += len(batch)
         return cls(
             batches[0].topic,
             batches[0].partition,
@@ -98,7 +98,7 @@ class Batch:
         )
 
     def rows(self, start: int, stop: int) -> Batch:
-        """Return rows start..stop as a batch of their own (bytes are shared where nothing is cut)."""
+        """Return rows start..stop as a batch; all rows are the same batch, without a copy."""
         if start == 0 and stop == len(self):
             return self
         return Batch(
@@ -108,7 +108,7 @@ class Batch:
             _cut(self.keys, start, stop),
             self.offsets[start:stop],
             self.broker_ms[start:stop],
-            {row - start: h for row, h in self.headers.items() if start <= row < stop},
+            {row - start: pairs for row, pairs in self.headers.items() if start <= row < stop},
         )
 
 
@@ -117,9 +117,9 @@ class Outgoing:
     """Records to be sent to one topic, in order.
 
     values     : Blob of n           encoded record values
-    keys       : Blob of n           record keys; the partitioner (murmur2_random) decides by them
+    keys       : Blob of n           record keys, the input of the partitioner (murmur2_random)
     headers    : {row: headers}      only the rows that have headers
-    partitions : {row: partition}    only the rows that go to a certain one whatever their key
+    partitions : {row: partition}    only the rows with a fixed partition
     """
 
     topic: str
@@ -134,9 +134,7 @@ class Outgoing:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a partition has been processed: the next offset to read, and the metadata committed
-    with it.
-    """
+    """The position of a partition: the next offset to read, and its committed metadata."""
 
     offset: int
     metadata: str = ""

@@ -1,4 +1,4 @@
-"""Records as columns: what every decoder makes of a batch, whatever the input's format.
+"""Records as columns: the result of every decoder, whatever the input's format.
 
 Invariant: rows keep log order; each row of the batch is either accepted or rejected with a reason.
 """
@@ -13,15 +13,14 @@ import numpy.typing as npt
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """The accepted records of a batch as columns, and which were rejected.
+    """The accepted records of a batch as columns, and the rejected rows.
 
-    accepted : int64 (n,)      their rows in the batch, increasing
+    accepted : int64 (n,)      rows in the batch, increasing
     entity   : int32 (n,)      index into the partition's Directory
     time_ms  : int64 (n,)      event time, ms since 1970 UTC
-    values   : float64 (n, M)  finite; NaN = missing; column j is metrics[j] as it stood after
-               decoding
+    values   : float64 (n, M)  finite; NaN = missing; column j is metrics[j] after decoding
     rejected : int64 (r,)      the other rows, increasing
-    reasons  : uint8 (r,)      why, ``events.Reason``
+    reasons  : uint8 (r,)      ``events.Reason`` of each rejected row
     """
 
     accepted: npt.NDArray[np.int64]

@@ -1,7 +1,7 @@
-"""What a service counts, as plain numbers; names, units and labels stand in one catalogue.
+"""A service's metrics as plain numbers, and their catalogue of names, units and labels.
 
-Law: counting is adding to a number, once per batch and never per event; no clock, no I/O, no reader
-     is known here.
+Invariant: counting adds to a number, once per batch and never per event; there is no clock and no
+I/O here, and no dependency on what reads the numbers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Labels = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One name of the catalogue.
+    """One metric of the catalogue.
 
     buckets : upper edges in seconds, increasing; histograms only
     """
@@ -186,9 +186,9 @@ CATALOGUE: tuple[Metric, ...] = (
 
 
 class Histogram:
-    """How many observations fell into each bucket, and their sum.
+    """The number of observations in each bucket, and their sum.
 
-    counts : int64 (b + 1,)   per bucket, not cumulative; the last holds what is above every edge
+    counts : int64 (b + 1,)   per bucket, not cumulative; the last is above every edge
     total  : float            sum of all observations, same unit as the edges
     """
 
@@ -200,7 +200,10 @@ class Histogram:
         self.total = 0.0
 
     def add(self, values: npt.NDArray[np.float64]) -> None:
-        """Add observations: float64 (n,), without NaN; an edge belongs to the bucket below it.
+        """Add observations.
+
+        values : float64 (n,), without NaN; an edge belongs to the bucket below it
+
         Cost: O(n log b).
         """
         self.counts += np.bincount(
@@ -210,26 +213,29 @@ class Histogram:
 
 
 class Counters:
-    """The numbers of one process; a metric has one number, or one histogram, per set of labels.
+    """The metrics of one process: a number, or a histogram, per metric and set of labels.
 
-    One thread writes, any thread reads.  A counter that would decrease and a wrong number of labels are a ValueError.
+    One thread writes, any thread may read. Methods raise ValueError for a counter that would
+    decrease and for a wrong number of labels.
     """
 
     def __init__(self) -> None:
-        self._numbers: dict[Metric, dict[Labels, float]] = {
-            m: {} for m in CATALOGUE if m.kind != "histogram"
-        }
-        self._histograms: dict[Metric, dict[Labels, Histogram]] = {
-            m: {} for m in CATALOGUE if m.kind == "histogram"
-        }
+        self._numbers: dict[Metric, dict[Labels, float]] = {}
+        self._histograms: dict[Metric, dict[Labels, Histogram]] = {}
+        for metric in CATALOGUE:
+            if metric.kind == "histogram":
+                self._histograms[metric] = {}
+            else:
+                self._numbers[metric] = {}
         self._followed: dict[Metric, Callable[[], float]] = {}
 
     def add(self, metric: Metric, amount: float = 1, *labels: object) -> None:
-        """Add to a counter or gauge, labels in the order of the catalogue: ``add(EVENTS_CONSUMED,
-        512, topic, partition)``.
+        """Add to a counter or gauge, e.g. ``add(EVENTS_CONSUMED, 512, topic, partition)``.
+
+        labels : in the order of the catalogue
         """
         if metric.kind == "counter" and amount < 0:
-            raise ValueError(f"{metric.name} only grows; got {amount}")
+            raise ValueError(f"{metric.name} is a counter and cannot decrease; got {amount}")
         key = _key(metric, labels)
         row = self._numbers[metric]
         row[key] = row.get(key, 0) + amount
@@ -241,7 +247,7 @@ class Counters:
         self._numbers[metric][_key(metric, labels)] = value
 
     def follow(self, metric: Metric, measure: Callable[[], float]) -> None:
-        """Ask for a gauge without labels whenever it is read; for what grows while its loop waits.
+        """Compute a gauge without labels whenever it is read, even while the loop waits.
 
         measure : may be called from any thread
         """
@@ -249,7 +255,7 @@ class Counters:
         self._followed[metric] = measure
 
     def forget(self, metric: Metric, *labels: object) -> None:
-        """Drop what a gauge says for one set of labels, or, without labels, for all of them."""
+        """Remove a gauge's number for one set of labels; without labels, all its numbers."""
         if labels:
             self._numbers[metric].pop(_key(metric, labels), None)
         else:
@@ -266,7 +272,7 @@ class Counters:
         row[key].add(np.atleast_1d(np.asarray(values, np.float64)))
 
     def value(self, metric: Metric, *labels: object) -> float:
-        """Return one number; 0 where nothing has been counted yet."""
+        """Return one number; 0 before the first count."""
         key = _key(metric, labels)
         if metric in self._followed:
             return self._followed[metric]()
@@ -277,13 +283,16 @@ class Counters:
         return sum(list(self._numbers[metric].values()))
 
     def numbers(self) -> Iterator[tuple[Metric, list[tuple[Labels, float]]]]:
-        """Walk counters and gauges; each list is a copy of its own."""
+        """Iterate over counters and gauges; each list is a copy."""
         for metric, row in self._numbers.items():
             measure = self._followed.get(metric)
-            yield metric, list(row.items()) if measure is None else [((), measure())]
+            if measure is None:
+                yield metric, list(row.items())
+            else:
+                yield metric, [((), measure())]
 
     def histograms(self) -> Iterator[tuple[Metric, list[tuple[Labels, Histogram]]]]:
-        """Walk histograms."""
+        """Iterate over histograms."""
         for metric, row in self._histograms.items():
             yield metric, list(row.items())
 

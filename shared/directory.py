@@ -1,7 +1,7 @@
-"""Names to dense indices, in order of first appearance.
+"""Maps names to dense indices, in order of first appearance.
 
-Law: what ``to_arrays`` gives depends on the names and their order alone, never on capacity, batch
-     or hash.
+Invariant: the arrays of ``to_arrays`` depend on the names and their order alone, never on capacity,
+batches or hashes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,14 @@ from shared.kernels.interning import EMPTY, fill_table, find_name, intern_names
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 UNKNOWN = EMPTY
-"""Index of a name that is not there."""
+"""Index of an unknown name."""
 
 
 class Directory:
-    """A growing set of names (any text), each with the index at which it first appeared.
+    """A growing set of names (any text), with indices in order of first appearance.
 
-    Arrays: a bytes arena and its bounds hold the names, an open-addressing table finds them. All
-            grow by doubling, and only
-    between two runs of a kernel.
+    A byte arena and its bounds contain the names, and an open-addressing table finds them. All
+    arrays grow by doubling, only between two runs of a kernel.
     """
 
     def __init__(self) -> None:
@@ -51,7 +50,7 @@ class Directory:
         return self._bounds[: self._count + 1]
 
     def name(self, index: int) -> str:
-        """Return the name at an index; IndexError if there is none."""
+        """Return the name at an index; raises IndexError."""
         if not 0 <= index < self._count:
             raise IndexError(f"no name has index {index}; there are {self._count}")
         return self._decode()[index]
@@ -61,25 +60,25 @@ class Directory:
         return list(self._decode())
 
     def find(self, name: str) -> int:
-        """Return the index of a name, UNKNOWN (-1) if it is not there."""
+        """Return the index of a name; UNKNOWN (-1) if it has none."""
         data = np.frombuffer(name.encode(), np.uint8)
         return int(
             find_name(data, 0, len(data), self._table, self._hashes, self._arena, self._bounds)
         )
 
     def add(self, name: str) -> int:
-        """Return the index of a name, which is new if it was not there."""
+        """Return the index of a name, which is added if it is new."""
         data = np.frombuffer(name.encode(), np.uint8)
         return int(self.intern(data, np.array([0, len(data)], np.int64))[0])
 
     def intern(
         self, data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], most: int | None = None
     ) -> npt.NDArray[np.int32]:
-        """Return the index of each name, adding the new ones in their order.
+        """Return the index of each name; new names are added in their order.
 
         data, bounds : uint8, int64 (n + 1,)  name i is data[bounds[i]:bounds[i + 1]], UTF-8
-        most         : add none beyond so many names; None = no limit
-        returns      : int32 (n,)             UNKNOWN (-1) where a new name found no room
+        most         : largest number of names; None = no limit
+        returns      : int32 (n,)             UNKNOWN (-1) for a new name beyond ``most``
         """
         indices = np.empty(len(bounds) - 1, np.int32)
         limit = self._count + len(indices) if most is None else most
@@ -102,7 +101,7 @@ class Directory:
             self.reserve(1, int(bounds[done + 1] - bounds[done]))
 
     def reserve(self, names: int, size_bytes: int) -> None:
-        """Make room for so many further names and bytes of names."""
+        """Reserve capacity for this many additional names and bytes of names."""
         wanted = self._count + names
         if wanted > len(self._hashes):
             capacity = _doubled(len(self._hashes), wanted)
@@ -115,42 +114,34 @@ class Directory:
             self._arena = _grown(self._arena, _doubled(len(self._arena), wanted_bytes))
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the names as copies of ``arena`` (uint8) and ``bounds`` (int64 (len + 1,)): just
-        what is used.
-        """
+        """Return copies of ``arena`` (uint8) and ``bounds`` (int64 (len + 1,)), without spare."""
         return {"arena": self.arena.copy(), "bounds": self.bounds.copy()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, npt.NDArray[Any]]) -> Directory:
-        """Build a directory from ``to_arrays``; ValueError where the arrays cannot have come from
-        there.
+        """Build a directory from ``to_arrays``.
+
+        raises : ValueError where the arrays cannot be those of a directory
         """
-        arena, bounds = arrays["arena"], arrays["bounds"]
-        if (
-            arena.dtype != np.uint8
-            or bounds.dtype != np.int64
-            or arena.ndim != 1
-            or bounds.ndim != 1
-        ):
+        arena = arrays["arena"]
+        bounds = arrays["bounds"]
+        has_dtypes = arena.dtype == np.uint8 and bounds.dtype == np.int64
+        if not has_dtypes or arena.ndim != 1 or bounds.ndim != 1:
             raise ValueError(
                 "a directory is an arena of uint8 and bounds of int64, one dimension each"
             )
         bounds = np.ascontiguousarray(bounds, np.int64)
-        if (
-            len(bounds) == 0
-            or bounds[0] != 0
-            or bounds[-1] != len(arena)
-            or (np.diff(bounds) < 0).any()
-        ):
-            raise ValueError("the directory's bounds do not cut its arena into names")
+        spans_arena = len(bounds) > 0 and bounds[0] == 0 and bounds[-1] == len(arena)
+        if not spans_arena or (np.diff(bounds) < 0).any():
+            raise ValueError("the directory's bounds do not divide its arena into names")
         directory = cls()
         directory.intern(np.ascontiguousarray(arena, np.uint8), bounds)
         if len(directory) != len(bounds) - 1:
-            raise ValueError("the directory holds a name twice")
+            raise ValueError("the directory contains a duplicate name")
         try:
             directory._decode()
         except UnicodeDecodeError as error:
-            raise ValueError("the directory holds a name that is not UTF-8") from error
+            raise ValueError("the directory contains a name that is not UTF-8") from error
         return directory
 
     def _decode(self) -> list[str]:

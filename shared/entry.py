@@ -1,8 +1,8 @@
-"""How every command starts and every service ends: options, settings, log, signals, exit codes.
+"""Start and end of commands and services: options, settings, log, signals, exit codes.
 
-Invariant: nothing heavy is imported before a command runs, so that ``--help`` answers at once; the
-           first SIGTERM or SIGINT asks for a clean shutdown, a second one of the same kind ends the
-           process at once.
+Invariant: no large module is imported before a command runs, so that ``--help`` answers at once.
+The first SIGTERM or SIGINT requests a clean shutdown; a second one of the same kind ends the
+process at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 Stopping = Callable[[], bool]
-"""Tells whether somebody has asked for the end."""
+"""Tells whether a shutdown has been requested."""
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")
@@ -32,7 +32,7 @@ SettingsFile = Annotated[
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What stands before a command: settings that win over those of environment and file.
+    """Options before a command: settings that override environment and file.
 
     file   : TOML; None = the one that the environment names, if any
     values : dotted name of a setting -> text as in the environment, {"train.trees": "200"}
@@ -43,9 +43,9 @@ class Overrides:
 
     @staticmethod
     def of(context: typer.Context, file: Path | None = None) -> Overrides:
-        """Return those of a command's context.
+        """Return the overrides in a command's context.
 
-        file : given behind the command; wins over the one that stands before it
+        file : option after the command; overrides the one before it
         """
         before = context.obj if isinstance(context.obj, Overrides) else Overrides()
         return before if file is None else replace(before, file=file)
@@ -53,7 +53,7 @@ class Overrides:
     def load(self, flags: Mapping[str, Any] | None = None) -> Settings:
         """Load the settings.
 
-        flags  : those that the command's own options give; see ``shared.settings.load_settings``
+        flags  : settings from the command's own options; see ``shared.settings.load_settings``
         raises : ConfigError
         """
         from shared.settings import load_settings
@@ -61,7 +61,7 @@ class Overrides:
         return load_settings(flags, self.file, overrides=self.values)
 
     def variables(self) -> dict[str, str]:
-        """Return environment variables that say the same to another process."""
+        """Return environment variables with the same effect on another process."""
         from shared.settings import variable_of
 
         named = {} if self.file is None else {"LAPWING_CONFIG": str(self.file)}
@@ -69,15 +69,15 @@ class Overrides:
 
 
 def given(**options: Any) -> dict[str, Any]:
-    """Return the options that somebody gave, as flags: without None and without empty groups."""
+    """Return options that were given, as flags: without None and without empty groups."""
     return {name: value for name, value in options.items() if value is not None and value != {}}
 
 
 def run_command(command: Callable[..., None], name: str, argv: Sequence[str] | None) -> int:
-    """Run one command of ``lapwing`` by itself.
+    """Run one command of ``lapwing`` as a program.
 
     argv    : its options; None = those of the process
-    returns : the exit code, also of options that are wrong
+    returns : the exit code, also for invalid options
     """
     app = typer.Typer(
         add_completion=False,
@@ -99,11 +99,11 @@ def serve(
     flags: Mapping[str, Any],
     work: Callable[[Settings, Stopping], None],
 ) -> int:
-    """Load settings, configure the log, take signals, do the work.
+    """Load settings, configure the log, install signal handlers and run the service.
 
-    name    : of the command, for what is said about an error
-    flags   : settings that its options give
-    returns : the exit code; what is no LapwingError is a bug and is raised
+    name    : of the command, for error messages
+    flags   : settings from its options
+    returns : the exit code; other errors than LapwingError are bugs and are raised
     """
     try:
         settings = overrides.load(flags)
@@ -118,7 +118,7 @@ def serve(
 
 
 def take_signals() -> Stopping:
-    """Take SIGTERM and SIGINT as a wish to end; returns whether one has come."""
+    """Install handlers of SIGTERM and SIGINT; return a function that tells if one was received."""
     received: list[int] = []
 
     def handle(number: int, _: FrameType | None) -> None:

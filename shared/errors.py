@@ -1,28 +1,26 @@
-"""The error tree; whether a failed call may be tried again is said once, by ``retriable`` on the
-root.
+"""The error tree; ``retriable`` tells whether a failed call may be retried.
 
 LapwingError
-├── ConfigError            a setting that is wrong: which, and what is allowed            exit 2
-│   └── SchemaRefused          the registry takes no such schema into the subject
+├── ConfigError            a wrong setting: which, and what is allowed                    exit 2
+│   └── SchemaRefused          the registry does not accept the schema in the subject
 ├── DataError              a file that cannot be read: which file, which line             exit 2
 ├── TransportError         broker or registry did not answer (``retriable`` by its code)
 │   ├── TransactionAborted     the transaction must be aborted and rebuilt
-│   ├── TransactionInDoubt     nobody knows whether it was committed: the producer is thrown away
+│   ├── TransactionInDoubt     unknown whether it was committed: the producer is replaced
 │   └── ProducerFenced         a newer producer owns this transactional.id
-├── GuardError             going on would give silently wrong results, so the service stops
+├── GuardError             continuing would give silently wrong results: the service stops
 │   ├── TopicMismatch          a topic is missing or has another partition count
-│   ├── TopicRecreated         the input was deleted and made anew under the same name
-│   ├── PositionGone           the group has results about a partition, but no position in it
+│   ├── TopicRecreated         the input was deleted and recreated under the same name
+│   ├── PositionGone           the group has results of a partition, but no position in it
 │   ├── HistoryGone            records that the state needs are no longer in the topic
-│   ├── PartitionerMismatch    a key lies in a partition where input.partitioner says it cannot be
+│   ├── PartitionerMismatch    a key is in another partition than input.partitioner computes
 │   ├── SchemaNotAllowed       a writer schema is not in input.schema_fingerprints
-│   └── NewerVersion           a newer version of this code has left a position or a snapshot
+│   └── NewerVersion           a newer version of this code wrote a position or a snapshot
 ├── ArtifactMissing        no model has been published yet
-├── ArtifactRefused        a model failed a check; the last good one goes on
-└── SnapshotRefused        a snapshot failed a check; an older one or a replay takes its place
+├── ArtifactRefused        a model failed a check; the last good model is kept
+└── SnapshotRefused        a snapshot failed a check; an older one or a replay replaces it
 
-A bad *record* is not in this tree: it is a value (``shared.events.Reason``) and goes to the dead
-letters.
+An invalid *record* is a value (``shared.events.Reason``), not an error; it becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -42,9 +40,7 @@ class ConfigError(LapwingError):
 
 
 class SchemaRefused(ConfigError):
-    """The registry refuses a schema; ``subject`` holds others, and ``level`` is what they ask of a
-    new one.
-    """
+    """The registry refuses a schema; ``level`` is the compatibility level of ``subject``."""
 
     def __init__(self, message: str, subject: str, level: str) -> None:
         super().__init__(message)
@@ -59,7 +55,7 @@ class DataError(LapwingError):
 
 
 class TransportError(LapwingError):
-    """A broker or registry call failed; ``retriable`` says whether it may be tried again."""
+    """A broker or registry call failed; ``retriable`` tells whether it may be retried."""
 
     def __init__(self, message: str, *, retriable: bool = True) -> None:
         super().__init__(message)
@@ -71,7 +67,7 @@ class TransactionAborted(TransportError):
 
 
 class TransactionInDoubt(TransportError):
-    """A commit, abort or send_offsets ended without an answer: the producer must be thrown away."""
+    """A commit, abort or send_offsets ended without an answer: replace the producer."""
 
 
 class ProducerFenced(TransportError):
@@ -82,23 +78,19 @@ class ProducerFenced(TransportError):
 
 
 class GuardError(LapwingError):
-    """Going on would be silently wrong; the service stops and says why."""
+    """Continuing would give silently wrong results; the service stops with the reason."""
 
 
 class TopicMismatch(GuardError):
-    """A topic is missing or does not look as it must; the message says what to run."""
+    """A topic is missing or not as it must be; the message says what to run."""
 
 
 class TopicRecreated(GuardError):
-    """The input topic was deleted and made anew: positions and snapshots are about records that are
-    no longer there.
-    """
+    """The input topic was recreated: positions and snapshots are about deleted records."""
 
 
 class PositionGone(GuardError):
-    """The group's position was removed: to begin at the start of the log would score records a
-    second time.
-    """
+    """The group's position is missing: starting at the beginning would score records again."""
 
 
 class HistoryGone(GuardError):
@@ -106,9 +98,7 @@ class HistoryGone(GuardError):
 
 
 class PartitionerMismatch(GuardError):
-    """A record lies in another partition than its key belongs to, so its entity may have two
-    histories.
-    """
+    """A record is not in its key's partition, so that its entity may have two histories."""
 
 
 class SchemaNotAllowed(GuardError):
@@ -120,7 +110,7 @@ class NewerVersion(GuardError):
 
 
 class ArtifactMissing(LapwingError):
-    """No model has been published: wait, visibly."""
+    """No model has been published yet; the service waits and reports that."""
 
     retriable = True
 
@@ -130,4 +120,4 @@ class ArtifactRefused(LapwingError):
 
 
 class SnapshotRefused(LapwingError):
-    """A snapshot failed a check; it is passed over."""
+    """A snapshot failed a check and is skipped."""

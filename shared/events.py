@@ -1,7 +1,6 @@
-"""The words of the records: states, reasons, severity classes; plain values that every service shares.
+"""The vocabulary of records: detectors, states, reasons, severity classes, events.
 
-Law: nothing here is computed from a clock or from anything outside the record and its place in the
-     log.
+Invariant: plain values, computed from a record and its offset alone, never from a clock.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ from enum import IntEnum, StrEnum
 from hashlib import sha256
 
 STATE_VERSION = 3
-"""Changes only when the bytes that the fold produces change; stands in every activation and
-snapshot.
-"""
+"""Changes whenever the computed bytes change; part of every activation and snapshot."""
 
 DEFAULT_MIN_TIME_MS = 946_684_800_000
 DEFAULT_MAX_TIME_MS = 4_102_444_800_000
@@ -22,9 +19,7 @@ DEFAULT_MAX_TIME_MS = 4_102_444_800_000
 
 
 class Detector(StrEnum):
-    """What decides: all members together, a trained model, or one member alone; the name stands in
-    every verdict.
-    """
+    """The detector: the ensemble, a trained model, or one member; its name is in every verdict."""
 
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
@@ -36,7 +31,7 @@ class Detector(StrEnum):
 
     @property
     def is_trained(self) -> bool:
-        """Whether it is a model that training fits and nothing else."""
+        """Whether it is a trained model alone."""
         return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
 
 
@@ -72,8 +67,8 @@ class ClosedBecause(StrEnum):
 
 
 class Kind(StrEnum):
-    """What an event in the anomaly topic is about: an alarm, the end of its episode, or a
-    data-quality verdict.
+    """The kind of an event in the anomaly topic: an alarm, the end of its episode, or a data-quality
+    verdict.
     """
 
     ANOMALY = "anomaly"
@@ -89,7 +84,7 @@ class Kind(StrEnum):
 
 
 class State(IntEnum):
-    """How far an entity is from being judged; the name is what the record carries."""
+    """Whether an entity is ready to be scored; records contain the name."""
 
     WARMING = 0
     READY = 1
@@ -97,7 +92,7 @@ class State(IntEnum):
 
 
 class SeverityClass(StrEnum):
-    """Severity in words: an alarm is at least .5."""
+    """The class of a severity; an alarm has at least .5."""
 
     INFO = "info"
     MINOR = "minor"
@@ -119,9 +114,7 @@ def severity_class(severity: float) -> SeverityClass:
 
 
 class Reason(IntEnum):
-    """Why a record was rejected; its lower-case name is the reason code in the dead letter's
-    headers.
-    """
+    """Why a record was rejected; the lower-case name is the reason code in headers."""
 
     ACCEPTED = 0
     EMPTY = 1
@@ -140,12 +133,12 @@ class Reason(IntEnum):
 
     @property
     def code(self) -> str:
-        """The reason code as it stands in headers and metrics."""
+        """The reason code in headers and metrics."""
         return self.name.lower()
 
     @property
     def sentence(self) -> str:
-        """One plain sentence for a person who looks at the dead letter."""
+        """One sentence for a person who reads the dead letter."""
         return _SENTENCES[self]
 
 
@@ -176,10 +169,10 @@ _SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """What judges a partition from which offset on.
+    """The model and settings that score a partition from an offset on.
 
     model_sha256 : 64 hex digits, the artefact's folder; empty = no trained model
-    offset       : first input offset that is judged so
+    offset       : first input offset that they score
     settings     : the configuration, see ``configuration.Configuration.text``; empty where only its
                    id is known
     settings_id  : first 16 digits of its SHA-256
@@ -198,7 +191,7 @@ class Activation:
 
     @property
     def model_id(self) -> str:
-        """First 16 digits of the model's SHA-256, as results carry it; empty = no trained model."""
+        """First 16 digits of the model's SHA-256, as in results; empty = no trained model."""
         return self.model_sha256[:16]
 
 
@@ -206,8 +199,8 @@ class Activation:
 class Anomaly:
     """One alarm, end of an episode or data-quality verdict; what most leave out has a default.
 
-    Field for field what ``schemas/anomaly_event.avsc`` describes. Events about a row of a batch are
-    made by ``anomalies.event_of``.
+    The fields are those of ``schemas/anomaly_event.avsc``. ``anomalies.event_of`` creates the event
+    for a row of a batch.
     """
 
     event_id: str

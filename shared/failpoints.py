@@ -1,7 +1,7 @@
-"""Named places in the code at which a test has the process killed.
+"""Fail points: named points in the code at which a test kills the process.
 
-Law: nothing is armed unless an entry point was told so (``LAPWING_FAILPOINT``), and an unarmed
-     place costs one comparison.
+Invariant: a fail point is armed only by an entry point (``LAPWING_FAILPOINT``); an unarmed one
+costs one comparison.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ NAMES = (
     "in_revoke",
     "after_revoke",
 )
-"""In the order in which a record's way passes them; a commit lies between ``after_offsets`` and
-``after_commit``.
+"""In the order in which a record passes them.
+
+The commit happens between ``after_offsets`` and ``after_commit``.
 """
 
 _armed = ""
@@ -35,25 +36,25 @@ _left = 0
 
 
 def _nothing() -> None:
-    """Stand in while nothing is armed."""
+    """Do nothing; the default while nothing is armed."""
 
 
 _die: Callable[[], None] = _nothing
 
 
 def arm(text: str, die: Callable[[], None]) -> None:
-    """Arm one place, or none.
+    """Arm one fail point, or none.
 
-    text   : "name" or "name:n" = die there at the first, or the n-th, time; "" = nowhere
-    die    : what to do there; it does not return
+    text   : "name" or "name:n" = die there the first, or the n-th, time; "" = none
+    die    : called there; does not return
     raises : ConfigError that lists the names
     """
     global _armed, _left, _die
     name, colon, count = text.partition(":")
     if text and name not in NAMES:
         raise ConfigError(
-            f"LAPWING_FAILPOINT: no such place {name!r}; one of {', '.join(NAMES)}, each also as"
-            " name:n"
+            f"LAPWING_FAILPOINT: there is no fail point {name!r}; allowed are {', '.join(NAMES)},"
+            " each also as name:n"
         )
     if colon and not (count.isascii() and count.isdigit() and int(count)):
         raise ConfigError(f"LAPWING_FAILPOINT: {text!r} must be name or name:n with n = 1, 2, ...")
@@ -61,7 +62,7 @@ def arm(text: str, die: Callable[[], None]) -> None:
 
 
 def failpoint(name: str) -> None:
-    """Die here if it is this place's turn."""
+    """Die here if this fail point is armed and its count is reached."""
     if name == _armed:
         _hit()
 

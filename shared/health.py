@@ -1,6 +1,6 @@
-"""Why a service is not ready: one sentence, written by its loop and read by whoever asks.
+"""The readiness of a service: a sentence why it is not ready, written by its loop.
 
-Law: a plain value; it waits for nothing and decides nothing.
+Invariant: a plain value, without waiting and without decisions.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ STARTING = "it is starting"
 
 
 class Health:
-    """The answer to a readiness probe; one thread writes, any thread reads."""
+    """The answer to a readiness probe; one thread writes, any thread may read."""
 
     def __init__(self) -> None:
         self._why = STARTING
 
     def __call__(self) -> str:
-        """Return why the service is not ready; an empty text when it is."""
+        """Return why the service is not ready; empty when it is."""
         return self._why
 
     def waiting(self, why: str) -> None:
-        """Say what is waited for, with the address or the file that it depends on."""
+        """Set what the service waits for, with the address or the file."""
         self._why = why
 
     def ready(self) -> None:
-        """Say that nothing is waited for."""
+        """Set the service to ready."""
         self._why = ""

@@ -1,6 +1,6 @@
-"""Who is who: the id of a verdict, which is the same each time that its record is read.
+"""Event ids, which are equal each time that a record is scored.
 
-Invariant: an id is a function of what it names and of nothing else.
+Invariant: an id is a function of the identified record, detector and kind alone.
 """
 
 from __future__ import annotations

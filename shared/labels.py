@@ -1,13 +1,14 @@
-"""Labelled anomalies: read from JSON or CSV, found for the entities at hand, compared with alarms.
+"""Labelled anomalies: reads them from JSON or CSV, and compares them with alarms.
 
-Law: what is hit, missed or false depends on times, windows and alarms alone; a label that cannot be
-     read is named.
+Invariant: hits, misses and false alarms depend on times, windows and alarms alone. The error for a
+label that cannot be read names it.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,19 +27,18 @@ Flags = npt.NDArray[np.bool_]
 COLUMNS = ("entity", "start", "end")
 RESULT_COLUMNS = ("timestamp", "value", "anomaly_score", "label")
 ALARM, QUIET = 0.5, 0.499
-"""Lowest anomaly_score of an alarm in a result file, and highest of a row that is none."""
+"""Lowest anomaly_score of an alarm in a result file, and highest of another row."""
 
 _ALLOWED = "ISO 8601 (UTC unless it has an offset) or milliseconds since 1970"
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One labelled anomaly, from its first to its last event time (ms since 1970 UTC), both
-    included.
+    """One labelled anomaly; both times are inclusive, ms since 1970 UTC.
 
-    name   : how the label file names it, e.g. ``realAWSCloudwatch/a.csv 2``
-    kind   : what happened, where the file says so
-    metric : the one that it is about, empty = the entity as a whole
+    name   : its key in the label file and its number, e.g. ``realAWSCloudwatch/a.csv 2``
+    kind   : kind of anomaly, where the file has it
+    metric : the metric that it is about; empty = the entity as a whole
     """
 
     start_ms: int
@@ -52,8 +52,8 @@ Windows = Mapping[str, Sequence[Window]]
 """Entity, or the key of a label file -> its windows."""
 
 
-class Fate(StrEnum):
-    """What became of a window."""
+class Outcome(StrEnum):
+    """The outcome of a window."""
 
     HIT = "hit"
     MISSED = "missed"
@@ -62,31 +62,31 @@ class Fate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class WindowFate:
-    """A window and what became of it.
+class WindowOutcome:
+    """A window and its outcome.
 
-    alarm_ms : event time of its first alarm, None without any
+    alarm_ms : event time of its first alarm; None without one
     """
 
     window: Window
-    fate: Fate
+    outcome: Outcome
     alarm_ms: int | None = None
 
     @property
     def delay_ms(self) -> int | None:
-        """From the window's start to its first alarm."""
+        """Time from the window's start to its first alarm."""
         return None if self.alarm_ms is None else self.alarm_ms - self.window.start_ms
 
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """Alarms of one series against its windows.
+    """The alarms of one series, compared with its windows.
 
     false_alarms : unbroken runs of alarms outside every window
     false_rows   : alarms outside every window
     """
 
-    fates: tuple[WindowFate, ...]
+    outcomes: tuple[WindowOutcome, ...]
     false_alarms: int
     false_rows: int
 
@@ -107,7 +107,7 @@ def read_labels(text: str, source: str) -> dict[str, tuple[Window, ...]]:
         _of_json(text, source) if text.lstrip()[:1] in ("{", "[") else _of_csv(text, source)
     )
     if not rows:
-        raise DataError(f"{source}: there is no label in it")
+        raise DataError(f"{source}: it has no labels")
     found: dict[str, list[Window]] = {}
     for key, _ in rows:
         found.setdefault(key, [])
@@ -118,10 +118,10 @@ def read_labels(text: str, source: str) -> dict[str, tuple[Window, ...]]:
 
 
 def find(labels: Windows, entity: str) -> Sequence[Window] | None:
-    """Return the windows of an entity, None where the labels do not speak of it.
+    """Return the windows of an entity; None where the labels do not have it.
 
-    A key that ends in .csv names a file: it also stands for the entity that is called so after its
-    file, whichever of the two names more folders.
+    A key that ends in .csv is a file name. It matches an entity that is named after the file, even
+    where one of the two names has more folders than the other.
     """
     if entity in labels:
         return labels[entity]
@@ -139,32 +139,33 @@ def judge(time_ms: Times, alarm: Flags, ready: Flags, windows: Sequence[Window])
 
     time_ms : int64 (n,)  in log order
     alarm   : bool (n,)
-    ready   : bool (n,)   rows that could be alarmed; a window without any is warming, or has no
-              data, and is neither hit nor missed, whatever alarms lie in it
+    ready   : bool (n,)   rows that could be alarms; a window without such rows is warming, or has
+              no data, and counts neither as hit nor as missed
     """
-    fates, inside = [], np.zeros(len(time_ms), np.bool_)
+    outcomes: list[WindowOutcome] = []
+    inside = np.zeros(len(time_ms), np.bool_)
     for window in windows:
         within = (time_ms >= window.start_ms) & (time_ms <= window.end_ms)
         inside |= within
         alarms = time_ms[within & alarm]
         first = int(alarms.min()) if len(alarms) else None
         if not within.any():
-            fate = Fate.NO_DATA
+            outcome = Outcome.NO_DATA
         elif not (within & ready).any():
-            fate = Fate.WARMING
+            outcome = Outcome.WARMING
         else:
-            fate = Fate.MISSED if first is None else Fate.HIT
-        fates.append(WindowFate(window, fate, first))
-    return Judgement(tuple(fates), runs(alarm & ~inside), int((alarm & ~inside).sum()))
+            outcome = Outcome.MISSED if first is None else Outcome.HIT
+        outcomes.append(WindowOutcome(window, outcome, first))
+    return Judgement(tuple(outcomes), runs(alarm & ~inside), int((alarm & ~inside).sum()))
 
 
 def runs(marked: Flags) -> int:
-    """Count unbroken runs of marks."""
+    """Count unbroken runs of True."""
     return int(marked.sum()) - int((marked[1:] & marked[:-1]).sum())
 
 
 def inside(time_ms: Times, windows: Iterable[Window]) -> Flags:
-    """Mark the rows that lie in a window."""
+    """Return which rows are inside a window."""
     marked = np.zeros(len(time_ms), np.bool_)
     for window in windows:
         marked |= (time_ms >= window.start_ms) & (time_ms <= window.end_ms)
@@ -172,10 +173,9 @@ def inside(time_ms: Times, windows: Iterable[Window]) -> Flags:
 
 
 def result_scores(severity: npt.NDArray[np.float64], alarm: Flags) -> npt.NDArray[np.float64]:
-    """Turn severities into the anomaly_score of a result file: at least ALARM where and only where
-    it is an alarm.
+    """Convert severities to the anomaly_score of a result file: >= ALARM exactly for alarms.
 
-    severity : float64 (n,)  NaN = not judged, which scores 0
+    severity : float64 (n,)  NaN = not scored; its anomaly_score is 0
     """
     known = np.where(np.isnan(severity), 0.0, severity)
     return np.where(alarm, np.maximum(known, ALARM), np.minimum(known, QUIET))
@@ -187,8 +187,9 @@ def result_csv(
     scores: npt.NDArray[np.float64],
     windows: Sequence[Window],
 ) -> str:
-    """Write a result file as NAB keeps them: RESULT_COLUMNS, numbers in the shortest form that
-    reads back the same.
+    """Return the CSV text of a result file in NAB's format, with the columns RESULT_COLUMNS.
+
+    Numbers have the shortest form that is read back as the same number.
     """
     rows = [",".join(RESULT_COLUMNS)]
     columns = (
@@ -198,16 +199,16 @@ def result_csv(
         inside(time_ms, windows).tolist(),
     )
     for time, value, score, label in zip(*columns, strict=True):
-        rows.append(
-            f"{second(time)},{'' if value != value else repr(value)},{score!r},{int(label)}"
-        )
+        number = "" if math.isnan(value) else repr(value)
+        rows.append(f"{second(time)},{number},{score!r},{int(label)}")
     return "\n".join(rows) + "\n"
 
 
 def _numbered(key: str, windows: list[Window]) -> tuple[Window, ...]:
     ordered = sorted(windows, key=lambda window: (window.start_ms, window.end_ms))
     return tuple(
-        Window(one.start_ms, one.end_ms, f"{key} {n}", one.kind) for n, one in enumerate(ordered, 1)
+        Window(window.start_ms, window.end_ms, f"{key} {number}", window.kind)
+        for number, window in enumerate(ordered, 1)
     )
 
 
@@ -217,13 +218,14 @@ def _of_json(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
     except ValueError as error:
         raise DataError(f"{source}: it is not JSON: {error}") from error
     if isinstance(document, dict) and isinstance(document.get("anomalies"), list):
-        for number, one in enumerate(document["anomalies"], 1):
+        for number, anomaly in enumerate(document["anomalies"], 1):
             where = f"{source}: anomaly {number}"
-            if not isinstance(one, dict) or not {"entity", "start", "end"} <= set(one):
-                raise DataError(f"{where} is {one!r}; it needs entity, start and end")
+            if not isinstance(anomaly, dict) or not {"entity", "start", "end"} <= set(anomaly):
+                raise DataError(f"{where} is {anomaly!r}; entity, start and end are required")
+            kind = str(anomaly.get("kind", ""))
             yield (
-                str(one["entity"]),
-                _window(one["start"], one["end"], where, str(one.get("kind", ""))),
+                str(anomaly["entity"]),
+                _window(anomaly["start"], anomaly["end"], where, kind),
             )
         return
     windows = document.get("windows", document) if isinstance(document, dict) else None
@@ -235,11 +237,11 @@ def _of_json(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
     for key, pairs in windows.items():
         where = f"{source}: {key}"
         if not isinstance(pairs, list):
-            raise DataError(f"{where}: a list of [start, end] is needed, found {pairs!r}")
+            raise DataError(f"{where}: a list of [start, end] is required, found {pairs!r}")
         yield key, None
         for number, pair in enumerate(pairs, 1):
             if not isinstance(pair, list) or len(pair) != 2:
-                raise DataError(f"{where}, window {number} is {pair!r}; [start, end] is needed")
+                raise DataError(f"{where}, window {number} is {pair!r}; [start, end] is required")
             yield key, _window(pair[0], pair[1], f"{where}, window {number}")
 
 
@@ -250,26 +252,23 @@ def _of_csv(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise DataError(
-                f"{source}, line 1: no column {missing[0]!r}; {', '.join(COLUMNS)} are needed (and"
-                " kind, if known), or JSON as NAB's combined_windows.json; found"
+                f"{source}, line 1: no column {missing[0]!r}; {', '.join(COLUMNS)} are required"
+                " (kind is optional), or JSON like NAB's combined_windows.json; found"
                 f" {', '.join(header) or 'nothing'}"
             )
-        places = [header.index(name) for name in COLUMNS]
+        positions = [header.index(name) for name in COLUMNS]
+        kind_position = header.index("kind") if "kind" in header else None
         for row in reader:
             where = f"{source}, line {reader.line_num}"
             if not any(row):
                 continue
             if len(row) != len(header):
                 raise DataError(f"{where}: {len(row)} cells, the header has {len(header)}")
-            entity, start, end = (row[place].strip() for place in places)
+            entity, start, end = (row[position].strip() for position in positions)
             if not entity:
                 raise DataError(f"{where}: entity is empty")
-            yield (
-                entity,
-                _window(
-                    start, end, where, row[header.index("kind")].strip() if "kind" in header else ""
-                ),
-            )
+            kind = "" if kind_position is None else row[kind_position].strip()
+            yield entity, _window(start, end, where, kind)
     except csv.Error as error:
         raise DataError(f"{source}, line {reader.line_num}: {error}") from error
 
@@ -277,7 +276,7 @@ def _of_csv(text: str, source: str) -> Iterable[tuple[str, Window | None]]:
 def _window(start: Any, end: Any, where: str, kind: str = "") -> Window:
     start_ms, end_ms = _time_ms(start, f"{where}: start"), _time_ms(end, f"{where}: end")
     if end_ms < start_ms:
-        raise DataError(f"{where}: it ends ({end}) before it starts ({start})")
+        raise DataError(f"{where}: its end ({end}) is before its start ({start})")
     return Window(start_ms, end_ms, kind=kind)
 
 
@@ -289,6 +288,8 @@ def _time_ms(value: Any, where: str) -> int:
         return int(text)
     try:
         moment = datetime.fromisoformat(text)
-        return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+        if not moment.tzinfo:
+            moment = moment.replace(tzinfo=UTC)
+        return round(moment.timestamp() * 1000)
     except (ValueError, OverflowError) as error:
         raise DataError(f"{where} is {value!r}; allowed is {_ALLOWED}") from error

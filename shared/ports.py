@@ -1,6 +1,6 @@
-"""What services need of the outside world and of the input's format, as shapes.
+"""The interfaces through which services use Kafka and the input's format.
 
-Invariant: whoever uses one depends on its shape only. ``shared.kafka`` and ``tests.support.fakes``
+Invariant: services depend on these interfaces only. ``shared.kafka`` and ``tests.support.fakes``
 are two implementations of source and sink; a decoder is one input format.
 """
 
@@ -13,39 +13,39 @@ from shared.batch import Batch, Headers, Outgoing, Position
 from shared.columns import Columns
 from shared.events import Reason
 
-if TYPE_CHECKING:  # it loads kernels, and a predictor opens its doors while those are still loading
+if TYPE_CHECKING:  # it loads kernels; a predictor connects while they are loading
     from shared.directory import Directory
 
 
 class Decoder(Protocol):
-    """Reads records of one format; what it knows of how they were written stays behind it."""
+    """Reads records of one format; schemas and plans are internal to it."""
 
     @property
     def entity_name(self) -> str:
-        """What the input calls an entity, e.g. host; several fields are joined by '/'."""
+        """Name of the entity field, e.g. host; several fields are joined by '/'."""
         ...
 
     def prepare(self, batch: Batch) -> None:
-        """Find out all that ``decode`` needs to know for a batch, from a registry for example.
+        """Look up all that ``decode`` needs for a batch, in a registry for example.
 
-        raises : TransportError while that cannot be found out, SchemaNotAllowed
+        raises : TransportError, SchemaNotAllowed
         """
         ...
 
     def decode(
         self, batch: Batch, entities: Directory, metrics: list[str], max_entities: int
     ) -> Columns:
-        """Decode a batch that was prepared, or rows of it; nobody is asked for anything.
+        """Decode a batch that was prepared, or rows of it, without I/O.
 
-        entities     : the partition's; names of accepted records are added, in log order
-        metrics      : the partition's; names unseen so far are appended, in order of the first
-                       accepted row that has them
-        max_entities : a record of a further entity is rejected
+        entities     : the partition's; gets the names of accepted records, in log order
+        metrics      : the partition's; gets new names, in order of the first accepted row that has
+                       them
+        max_entities : records of additional entities are rejected
         """
         ...
 
     def detail(self, value: bytes, headers: Headers, reason: Reason) -> str:
-        """Say of a rejected record what its reason leaves open; empty where that is nothing."""
+        """Return details of a rejected record beyond its reason; empty if there are none."""
         ...
 
     def schema_sha256(self) -> list[str]:
@@ -54,7 +54,7 @@ class Decoder(Protocol):
 
 
 class RebalanceListener(Protocol):
-    """Told of every change of ownership, from within ``Source.poll`` and on the same thread."""
+    """Rebalance callbacks, called from within ``Source.poll`` on the same thread."""
 
     def assigned(
         self, committed: Mapping[int, Position | None], start: Mapping[int, int]
@@ -62,16 +62,16 @@ class RebalanceListener(Protocol):
         """Take over partitions; return the offset at which to start reading each of them.
 
         committed : the group's committed position; None where there is none
-        start     : first offset that the log still holds
+        start     : first offset of the log
         """
         ...
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """Give partitions up in good order: what was processed may still be committed."""
+        """Release partitions; processed records may still be committed."""
         ...
 
     def lost(self, partitions: Sequence[int]) -> None:
-        """The partitions belong to somebody else already: nothing may be committed."""
+        """Release partitions that may have another owner already: nothing may be committed."""
         ...
 
 
@@ -79,61 +79,60 @@ class Source(Protocol):
     """A member of a consumer group that reads one topic."""
 
     def subscribe(self, listener: RebalanceListener) -> None:
-        """Join the group; no record arrives before the first ``poll``."""
+        """Join the group; records arrive from the first ``poll`` on."""
         ...
 
     def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
-        """Return what has arrived, at most one batch per owned partition; empty after timeout_s
-        without any.
+        """Return records that have arrived, at most one batch per owned partition.
 
+        returns : empty after timeout_s without a record
         raises : TransportError; the position has not moved past any record that was not returned
         """
         ...
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read on from offset."""
+        """Continue reading at an offset."""
         ...
 
     def rewind(self) -> None:
-        """Go through ``assigned`` again with every owned partition and read on from what it
-        returns.
+        """Take over every owned partition again: ``assigned`` returns where to continue.
 
         raises : TransportError; call it again later
         """
         ...
 
     def ends(self) -> Mapping[int, int]:
-        """Return where owned partitions end, as last heard and without waiting for anybody.
+        """Return the last known ends of owned partitions, without I/O.
 
-        One of which nothing was heard yet is left out.
+        Partitions whose end is not known yet are left out.
         """
         ...
 
     def pause(self) -> None:
-        """Deliver nothing, but keep heartbeats going in ``poll``."""
+        """Return no records from ``poll``, which keeps the membership alive."""
         ...
 
     def resume(self) -> None:
-        """Deliver again after ``pause``."""
+        """Return records again after ``pause``."""
         ...
 
     def close(self) -> None:
-        """Leave the group (a static member only stops)."""
+        """Leave the group; a static member only stops its heartbeats."""
         ...
 
 
 class Sink(Protocol):
-    """Where results go, together with the position they belong to."""
+    """Sends results, and commits them together with their input positions."""
 
     def send(self, records: Outgoing) -> None:
-        """Queue records within the open transaction; opens one if there is none.
+        """Queue records within the open transaction; begins one if there is none.
 
         raises : TransactionAborted, TransactionInDoubt, ProducerFenced, TransportError
         """
         ...
 
     def commit(self, positions: Mapping[int, Position]) -> None:
-        """Make all records since the last commit and the input positions visible together.
+        """Commit all records since the last commit together with input positions.
 
         positions : {partition: next offset and metadata}
         raises    : TransactionAborted, TransactionInDoubt, ProducerFenced, TransportError
@@ -148,5 +147,5 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go without committing anything."""
+        """Release the producer without committing anything."""
         ...

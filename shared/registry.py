@@ -1,8 +1,8 @@
-"""The door to the Schema Registry: schemas by id, ids by schema.
+"""The Schema Registry's client: schemas by id, ids by schema.
 
-Law: only the registry's own "there is no such schema" is an answer and kept; all else is a
-     TransportError, so that an outage,
-a wrong URL or a proxy's error page never turns a good record into a dead letter.
+Invariant: an id is unknown only if the registry itself says so. Every other failure is a
+TransportError, so that an outage, a wrong URL or a proxy's error page never turns a valid record
+into a dead letter.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 LARGEST_ID = 2**31 - 1
-"""Registries number schemas by positive 32-bit integers; other ids are unknown without asking."""
+"""Schema ids are positive 32-bit integers; other ids are unknown without a request."""
 
 _SUBJECT_UNKNOWN = (40401, 40402, 40408)
 _SCHEMA_UNKNOWN = 40403
@@ -37,9 +37,9 @@ _REFUSED_STATUS = (401, 403)
 
 
 class Registry:
-    """A Schema Registry that speaks Confluent's REST API; every call ends within ``timeout_s``.
+    """A Schema Registry with Confluent's REST API; every call ends within ``timeout_s``.
 
-    The client is imported and connected at the first call.
+    The client library is imported at the first call.
     """
 
     def __init__(self, settings: RegistrySettings) -> None:
@@ -49,14 +49,13 @@ class Registry:
 
     @property
     def address(self) -> str:
-        """The URL as messages may show it: without user and password."""
+        """The URL without user and password, for messages."""
         return ",".join(_without_secret(url) for url in self.settings.url.split(","))
 
     def schema(self, schema_id: int) -> str | None:
-        """Return the text of a schema, asked for once; None if the registry says that there is none
-        of this id as yet.
+        """Return the text of a schema, requested once; None if the registry does not know the id.
 
-        raises : TransportError where the registry gives no such answer
+        raises : TransportError
         """
         if not 0 < schema_id <= LARGEST_ID:
             return None
@@ -73,18 +72,18 @@ class Registry:
         return self._texts[schema_id]
 
     def ids(self) -> list[int]:
-        """Return the ids that ``schema`` has found so far, increasing."""
+        """Return the ids of the schemas that were requested and found, increasing."""
         return sorted(self._texts)
 
     def subjects(self) -> list[str]:
-        """Return the subjects; the cheapest question to see whether the registry answers."""
+        """Return the subjects; the cheapest request to check that the registry answers."""
         return list(self._call("subjects", lambda client: client.get_subjects()))
 
     def register(self, subject: str, schema_text: str, level: str) -> int:
-        """Register a schema and return its id; harmless when the subject has it already.
+        """Register a schema and return its id; idempotent.
 
-        Whoever makes a subject decides its compatibility level, so ``level`` is for a subject that
-        this call has made, and one that somebody has given a level in advance keeps it.
+        A subject's creator sets its compatibility level, so ``level`` is set only for a subject
+        that this call creates, and that has no level yet.
 
         level  : BACKWARD, FULL, ... as the registry names them
         raises : SchemaRefused where the registry refuses the schema, ConfigError where it refuses
@@ -92,30 +91,31 @@ class Registry:
         """
         schema = _library().Schema(schema_text, "AVRO")
         is_new = not self.versions(subject)
-        in_advance = self._own_level(subject) if is_new else None
-        doing = f"registering {_origin(schema_text)} under {subject}"
+        existing_level = self._own_level(subject) if is_new else None
+        action = f"registering {_origin(schema_text)} under {subject}"
         try:
-            schema_id = self._call(doing, lambda client: client.register_schema(subject, schema))
+            schema_id = self._call(action, lambda client: client.register_schema(subject, schema))
         except _Incompatible as error:
-            held = self.level(subject)
+            subject_level = self.level(subject)
             raise SchemaRefused(
-                f"{subject}: {self.address} refuses {_origin(schema_text)}, for it does not go with"
-                f" the schemas that are there at the subject's compatibility level {held}:"
-                f" {error.reason}",
+                f"{subject}: {self.address} refuses {_origin(schema_text)}, because it is not"
+                " compatible with the subject's schemas at its compatibility level"
+                f" {subject_level}: {error.reason}",
                 subject,
-                held,
+                subject_level,
             ) from error
         except _Refused as error:
             raise ConfigError(
                 f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}"
             ) from error
-        if is_new and in_advance is None and len(self.versions(subject)) == 1:
+        if is_new and existing_level is None and len(self.versions(subject)) == 1:
             self._set_first_level(subject, level)
         return int(schema_id)
 
     def versions(self, subject: str) -> list[int]:
-        """Return the versions that a subject holds, none where there is no such subject; raises
-        TransportError.
+        """Return the versions of a subject; none for an unknown subject.
+
+        raises : TransportError
         """
         try:
             return sorted(
@@ -125,8 +125,9 @@ class Registry:
             return []
 
     def latest(self, subject: str) -> str | None:
-        """Return the text of a subject's newest Avro schema, None where there is none; raises
-        TransportError.
+        """Return the text of a subject's newest schema; None where there is none in Avro.
+
+        raises : TransportError
         """
         try:
             found = self._call(
@@ -134,13 +135,14 @@ class Registry:
             )
         except _NotFound:
             return None
-        return (
-            found.schema.schema_str if found.schema and found.schema.schema_type == "AVRO" else None
-        )
+        if not found.schema or found.schema.schema_type != "AVRO":
+            return None
+        return found.schema.schema_str
 
     def level(self, subject: str) -> str:
-        """Return the compatibility level that holds for a subject: its own, else the registry's;
-        raises TransportError.
+        """Return the compatibility level of a subject: its own, else the registry's.
+
+        raises : TransportError
         """
         own = self._own_level(subject)
         return self._global_level() if own is None else own
@@ -151,9 +153,9 @@ class Registry:
         raises : ConfigError where it is not registered; TransportError
         """
         schema = _library().Schema(schema_text, "AVRO")
-        doing = f"looking up {_origin(schema_text)} under {subject}"
+        action = f"looking up {_origin(schema_text)} under {subject}"
         try:
-            found = self._call(doing, lambda client: client.lookup_schema(subject, schema))
+            found = self._call(action, lambda client: client.lookup_schema(subject, schema))
         except _NotFound as error:
             raise ConfigError(
                 f"{subject}: {self.address} does not have {_origin(schema_text)} ({error.reason});"
@@ -164,7 +166,7 @@ class Registry:
                 f"{subject}: {self.address} refuses {_origin(schema_text)}: {error.reason}"
             ) from error
         if found.schema_id is None:
-            raise TransportError(f"{self.address}: {doing}: the answer has no id", retriable=False)
+            raise TransportError(f"{self.address}: {action}: the answer has no id", retriable=False)
         return found.schema_id
 
     def _own_level(self, subject: str) -> str | None:
@@ -179,9 +181,9 @@ class Registry:
         return str(self._call("config", lambda client: client.get_compatibility()))
 
     def _set_first_level(self, subject: str, level: str) -> None:
-        """Give a subject that was just made its level, unless it has got one otherwise meanwhile."""
+        """Set the level of a new subject, unless another process has set it meanwhile."""
         found = self._own_level(subject)
-        # Apicurio shows its global level as every subject's own
+        # Apicurio returns its global level as every subject's own level.
         if found is not None and found != self._global_level():
             return
         try:
@@ -215,33 +217,31 @@ class Registry:
                 raise ConfigError(f"registry.url and registry.basic_auth: {error}") from error
         return self._opened
 
-    def _call(self, doing: str, ask: Callable[[SchemaRegistryClient], T]) -> T:
-        """Ask the registry; what goes wrong becomes an error of ours that names the address and
-        what was being done.
-        """
+    def _call(self, action: str, request: Callable[[SchemaRegistryClient], T]) -> T:
+        """Make a request; an error is translated, with the address and the action."""
         client = self._client()
         try:
-            # in a thread, as not even a name lookup that hangs may take longer
-            return within(self.settings.timeout_s, lambda: ask(client), "schema-registry")
+            # In a thread, because a name lookup may hang longer than the client's timeout.
+            return within(self.settings.timeout_s, lambda: request(client), "schema-registry")
         except _library().SchemaRegistryError as error:
             raise self._translate(
-                doing, error.http_status_code, error.error_code, str(error.error_message)
+                action, error.http_status_code, error.error_code, str(error.error_message)
             ) from error
         except TimeoutError as error:
-            self._opened = None  # whatever hangs keeps the old client
+            self._opened = None  # the call that hangs keeps the old client
             raise TransportError(
-                f"{self.address}: {doing}: no answer within {self.settings.timeout_s:g} s"
+                f"{self.address}: {action}: no answer within {self.settings.timeout_s:g} s"
             ) from error
         except _http_errors() as error:
             raise TransportError(
-                f"{self.address}: {doing}: {error or type(error).__name__}"
+                f"{self.address}: {action}: {error or type(error).__name__}"
             ) from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            message = f"{self.address}: {doing}: the answer is not a schema registry's ({error})"
+            message = f"{self.address}: {action}: the answer is not a schema registry's ({error})"
             raise TransportError(message, retriable=False) from error
 
-    def _translate(self, doing: str, status: int, code: int | None, reason: str) -> TransportError:
-        where = f"{self.address}: {doing}"
+    def _translate(self, action: str, status: int, code: int | None, reason: str) -> TransportError:
+        where = f"{self.address}: {action}"
         if status == 404 and code in _REGISTRY_404:
             return _NotFound(where, reason)
         if status == 409:
@@ -267,7 +267,7 @@ class Registry:
 
 
 class _Answer(TransportError):
-    """The registry answered, but no; ``reason`` is what it said."""
+    """The registry answered with an error; ``reason`` is its message."""
 
     def __init__(self, where: str, reason: str) -> None:
         super().__init__(f"{where}: {reason}", retriable=False)
@@ -275,22 +275,22 @@ class _Answer(TransportError):
 
 
 class _NotFound(_Answer):
-    """It does not have the subject, version or schema."""
+    """The subject, version or schema does not exist."""
 
 
 class _Refused(_Answer):
-    """It does not take the schema or setting."""
+    """The registry does not accept the schema or setting."""
 
 
 class _Incompatible(_Refused):
-    """The subject's level does not allow the schema beside those that it holds."""
+    """The schema is not compatible with the subject's at its level."""
 
 
 @cache
 def _library() -> Any:
-    """Import the registry client at its first use: it takes half a second, and warns meanwhile.
+    """Import the registry client at its first use: that takes half a second and emits warnings.
 
-    Warnings are touched once and no more, as ``catch_warnings`` is not meant for several threads.
+    Warnings are caught only once, because ``catch_warnings`` is not thread-safe.
     """
     with warnings.catch_warnings(record=True):
         import confluent_kafka.schema_registry as library
@@ -298,14 +298,12 @@ def _library() -> Any:
 
 
 def _http_errors() -> tuple[type[Exception], ...]:
-    """Return the root of the HTTP client's errors; the registry client loads one library or its
-    successor.
-    """
+    """Return the base errors of the HTTP libraries that the registry client may have loaded."""
     return tuple(sys.modules[name].HTTPError for name in ("httpx", "httpx2") if name in sys.modules)
 
 
 def _origin(schema_text: str) -> str:
-    """Return which schema a text is: our file, or else the record's name."""
+    """Return which schema a text is: a file of this project, or else the record's name."""
     for name in schemas.ALL:
         if schemas.text(name) == schema_text:
             return f"schemas/{name}.avsc"
@@ -313,11 +311,9 @@ def _origin(schema_text: str) -> str:
         schema = json.loads(schema_text)
     except ValueError:
         return "a text that is not JSON"
-    return (
-        f"the record {schema['name']}"
-        if isinstance(schema, dict) and "name" in schema
-        else "a schema without a name"
-    )
+    if isinstance(schema, dict) and "name" in schema:
+        return f"the record {schema['name']}"
+    return "a schema without a name"
 
 
 def _without_secret(url: str) -> str:

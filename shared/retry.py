@@ -1,7 +1,7 @@
-"""One answer to an outage of broker or registry, and one call that has a time limit.
+"""Retries during an outage of broker or registry, and calls with a time limit.
 
-Invariant: only errors that may be tried again are waited for, up to the deadline; a stop ends every
-           wait within a tenth of a second.
+Invariant: only retriable errors are retried, up to the deadline; a stop ends every wait within a
+tenth of a second.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from shared.health import Health
 log = structlog.get_logger()
 T = TypeVar("T")
 
-SAY_AFTER_S = 8.5
-"""A call to a broker that does not answer ends after nine seconds: by the tenth it is said."""
+LOG_AFTER_S = 8.5
+"""Duration of an outage before it is logged: a call times out after 9 s, so within 10 s."""
 
-SAY_AGAIN_S = 60.0
+LOG_AGAIN_S = 60.0
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 0.8
-NAP_S = 0.1
+SLEEP_SLICE_S = 0.1
 HANGS_S = 3.5
-"""A step that takes longer is taken for one that waits for an answer, until it is over."""
+"""A step that takes longer is assumed to wait for an answer."""
 
 
 class Outage:
-    """How long broker or registry have not answered; any thread may read it, one writes.
+    """An outage of broker or registry; one thread writes, any thread may read.
 
-    deadline_s : an outage that lasts longer is raised
-    settle_s   : how long there must be no failure before an outage is over; where an idle topic
-                 looks like a broker that has gone, a single success proves nothing
+    deadline_s : an outage that lasts longer raises its error
+    settle_s   : time without a failure that ends an outage; where an idle topic looks like an
+                 unreachable broker, a single success proves nothing
     clock      : monotonic seconds
-    health     : told what is waited for; whoever gets an answer says that it is ready
+    health     : gets what is waited for; the caller sets it to ready after an answer
     """
 
     def __init__(
@@ -60,22 +60,23 @@ class Outage:
         self._failed_s = 0.0
         self._step_s: float | None = None
         self._failures = 0
-        self._say_at_s = SAY_AFTER_S
-        self._why = ""
+        self._log_at_s = LOG_AFTER_S
+        self._reason = ""
         counters.set(OUTAGE_SECONDS, 0)
 
     def step(self) -> None:
-        """Take note that a step of a loop begins: a call in it that hangs counts from here on."""
-        first, self._step_s = self._step_s is None, self.clock()
-        if first:
+        """Record the start of a loop's step; a call in it that hangs counts from here on."""
+        is_first = self._step_s is None
+        self._step_s = self.clock()
+        if is_first:
             self._counters.follow(OUTAGE_SECONDS, self.seconds)
 
     def failed(self, error: TransportError, since_s: float | None = None, whom: str = "") -> None:
-        """Take note of a failure.
+        """Record a failure.
 
-        since_s : when the call began that failed; None = when the step began, without steps now
-        whom    : who is waited for, where the error does not say
-        raises  : the error where it must not be tried again, or where the deadline has passed
+        since_s : start of the failed call; None = start of the step, without steps now
+        whom    : what is waited for, where the error does not say
+        raises  : the error if it is not retriable; a TransportError after the deadline
         """
         if not error.retriable:
             raise error
@@ -85,27 +86,30 @@ class Outage:
             named = f"for {whom} " if whom else ""
             self.health.waiting(f"waiting {named}for {lasted_s:.0f} s: {error}")
         if lasted_s >= self.deadline_s:
-            gave_up = f"{error}; gave up after {lasted_s:.0f} s (outage_deadline_s)"
-            raise TransportError(gave_up, retriable=False) from error
-        if lasted_s >= self._say_at_s:
-            self._say_at_s = lasted_s + SAY_AGAIN_S
+            message = f"{error}; gave up after {lasted_s:.0f} s (outage_deadline_s)"
+            raise TransportError(message, retriable=False) from error
+        if lasted_s >= self._log_at_s:
+            self._log_at_s = lasted_s + LOG_AGAIN_S
             log.warning(
                 "no answer",
                 seconds=round(lasted_s),
                 give_up_after_s=self.deadline_s,
-                because=self._why,
+                because=self._reason,
             )
 
     def suspect(self, error: TransportError) -> None:
-        """Take note of an error that may have other causes: it counts where its step hung."""
+        """Record an error that may have other causes; it counts if its step has hung."""
         if self._began_s is not None or self._hangs_for_s() >= HANGS_S:
             self._note(error, None)
 
     def _note(self, error: TransportError, since_s: float | None) -> float:
         now_s = self.clock()
         if self._began_s is None:
-            self._began_s = next((at for at in (since_s, self._step_s) if at is not None), now_s)
-        self._failed_s, self._failures, self._why = now_s, self._failures + 1, str(error)
+            starts_s = (since_s, self._step_s)
+            self._began_s = next((start_s for start_s in starts_s if start_s is not None), now_s)
+        self._failed_s = now_s
+        self._failures += 1
+        self._reason = str(error)
         return now_s - self._began_s
 
     def _hangs_for_s(self) -> float:
@@ -113,7 +117,7 @@ class Outage:
         return 0.0 if step_s is None else self.clock() - step_s
 
     def succeeded(self) -> None:
-        """Take note of an answer; the outage is over once nothing has failed for ``settle_s``."""
+        """Record an answer; the outage ends once nothing has failed for ``settle_s``."""
         if self._began_s is not None and self.clock() - self._failed_s >= self.settle_s:
             self.over()
 
@@ -121,31 +125,33 @@ class Outage:
         """End the outage, if there is one."""
         if self._began_s is None:
             return
-        if self._say_at_s != SAY_AFTER_S:
+        if self._log_at_s != LOG_AFTER_S:
             log.info("available again", seconds=round(self._failed_s - self._began_s, 1))
         self._counters.set(OUTAGE_SECONDS, 0)
-        self._began_s, self._failures, self._say_at_s = None, 0, SAY_AFTER_S
+        self._began_s = None
+        self._failures = 0
+        self._log_at_s = LOG_AFTER_S
 
     @property
     def pause_s(self) -> float:
-        """How long to wait before the next attempt: longer after each failure, up to a limit."""
+        """Pause before the next attempt: exponential backoff up to LONGEST_PAUSE_S."""
         doublings = min(max(self._failures - 1, 0), 10)
         return float(min(FIRST_PAUSE_S * 2**doublings, LONGEST_PAUSE_S))
 
     def reason(self) -> str:
-        """Return since when there is an outage, and of what; an empty text without one."""
+        """Return how long the outage has lasted and its error; empty without one."""
         if self._began_s is not None:
-            return f"outage for {self.seconds():.0f} s: {self._why}"
+            return f"outage for {self.seconds():.0f} s: {self._reason}"
         hangs_s = self._hangs_for_s()
         if hangs_s < HANGS_S:
             return ""
         return (
             f"no answer for {hangs_s:.0f} s: the loop waits for the broker or the registry, or this"
-            " machine is very busy"
+            " machine is overloaded"
         )
 
     def seconds(self) -> float:
-        """Return for how long there has been one; 0 without one."""
+        """Return the duration of the outage so far; 0 without one."""
         began_s = self._began_s
         if began_s is not None:
             return max(0.0, self.clock() - began_s)
@@ -154,12 +160,12 @@ class Outage:
 
 
 class Retry:
-    """Makes a call until it succeeds, the outage has lasted too long, or somebody asks to stop.
+    """Retries a call until it succeeds, the outage deadline passes, or a stop is requested.
 
-    stopping       : whether somebody has
-    sleep          : waits for so many seconds
-    longest_wait_s : what fails after a longer time had answers meanwhile, so that its failure is
-                     the beginning of another outage
+    stopping       : tells whether a stop is requested
+    sleep          : takes seconds
+    longest_wait_s : a call that fails after a longer time has had answers before, so that its
+                     failure starts a new outage
     """
 
     def __init__(
@@ -176,42 +182,43 @@ class Retry:
         self._sleep = sleep
 
     def __call__(self, call: Callable[[], T], whom: str = "") -> T | None:
-        """Return what the call returns; None when a stop came first.
+        """Return what the call returns; None when a stop was requested first.
 
-        whom   : who is waited for, where the call's errors do not say
-        raises : what the call raises, but for a TransportError that may be tried again;
-                 TransportError once the outage has lasted for its deadline
+        whom   : what is waited for, where the call's errors do not say
+        raises : what the call raises, except for a retriable TransportError; TransportError after
+                 the deadline of the outage
         """
         outage = self.outage
-        if whom and outage.health is not None and outage.health():  # not ready as it is
+        if whom and outage.health is not None and outage.health():  # it is not ready anyway
             outage.health.waiting(f"waiting for {whom}")
-        failed = False
+        has_failed = False
         while not self.stopping():
             began_s = outage.clock()
             try:
                 answer = call()
             except TransportError as error:
-                failed, now_s = True, outage.clock()
+                has_failed = True
+                now_s = outage.clock()
                 if now_s - began_s > self.longest_wait_s:
                     outage.over()
                     began_s = now_s
                 outage.failed(error, began_s, whom)
                 self.nap(outage.pause_s)
             else:
-                if failed:
+                if has_failed:
                     outage.over()
                 return answer
         return None
 
     def nap(self, seconds: float) -> None:
-        """Sleep in slices, so that a stop is noticed at once."""
+        """Sleep in slices, so that a stop ends the wait at once."""
         until_s = self.outage.clock() + seconds
         while not self.stopping() and (left_s := until_s - self.outage.clock()) > 0:
-            self._sleep(min(left_s, NAP_S))
+            self._sleep(min(left_s, SLEEP_SLICE_S))
 
 
 def in_background(call: Callable[[], T], name: str) -> Future[T]:
-    """Start a call in a thread of its own that nobody waits for at the end of the process.
+    """Start a call in a daemon thread.
 
     name    : of the thread
     returns : holds the result, or whatever the call raised
@@ -224,14 +231,14 @@ def in_background(call: Callable[[], T], name: str) -> Future[T]:
 def _settle(future: Future[T], call: Callable[[], T]) -> None:
     try:
         future.set_result(call())
-    except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
+    except BaseException as error:  # noqa: BLE001 - raised by future.result()
         future.set_exception(error)
-        # The error's traceback holds this frame: together with the future it would be a circle.
+        # The error's traceback references this frame, which would form a cycle with the future.
         del future, call
 
 
 def within(timeout_s: float, call: Callable[[], T], name: str) -> T:
-    """Make a call that must not take longer; one that does is left behind in its thread.
+    """Make a call with a time limit; after it, the call is abandoned in its thread.
 
     name   : of that thread
     raises : what the call raises; TimeoutError where it does not return in time

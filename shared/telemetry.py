@@ -1,8 +1,7 @@
-"""The door to logs and metrics: structlog writes the lines, prometheus_client the text, a thread
-answers HTTP.
+"""Logs by structlog, metrics by prometheus_client, and an HTTP thread for scrapes and probes.
 
-Law: it reads what others counted and never changes it; a failing scrape or probe never reaches the
-     service's loop.
+Invariant: metrics are read here and never changed; a failing scrape or probe never affects the
+service's loop.
 """
 
 from __future__ import annotations
@@ -34,19 +33,20 @@ from shared.settings import TelemetrySettings
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 Logger = FilteringBoundLogger
-"""``info(event, **fields)`` and its kin; the event's name comes first."""
+"""``info(event, **fields)`` and the other levels; the event's name comes first."""
 
 
 def logger(**fields: Any) -> Logger:
-    """Return a logger whose lines all carry these fields; works before and after ``configure``."""
+    """Return a logger that adds these fields to each line; works before and after ``configure``."""
     return cast(Logger, structlog.get_logger(**fields))
 
 
 def configure(settings: TelemetrySettings, stream: TextIO | None = None) -> None:
-    """Send log lines to a stream: for a person on a terminal, JSON otherwise, unless ``log_format``
-    says which.
+    """Send log lines to a stream: readable text on a terminal, else JSON.
 
-    stream : None = standard error; lines of the standard library's ``logging`` take the same way
+    ``telemetry.log_format`` overrides that.
+
+    stream : None = standard error; also for lines of the standard library's ``logging``
     """
     out = stream or sys.stderr
     human = settings.log_format == "human" or (settings.log_format == "auto" and out.isatty())
@@ -75,11 +75,10 @@ def configure(settings: TelemetrySettings, stream: TextIO | None = None) -> None
 
 
 def line(event: str, fields: Mapping[str, Any]) -> str:
-    """Write an event as one line for a person: ``anomaly at 2014-04-16 03:35 host=a score=.7
-    because cpu is ...``.
+    """Format an event as a readable line.
 
-    The fields ``at`` and ``because`` are read as words, first and last; all others are
-    ``name=value``.
+    Example: ``anomaly at 2014-04-16 03:35 host=a score=.7 because cpu is ...``. The fields ``at``
+    and ``because`` are written as words, first and last; all others are ``name=value``.
     """
     words = [event]
     if "at" in fields:
@@ -93,10 +92,13 @@ def line(event: str, fields: Mapping[str, Any]) -> str:
 
 
 def _human(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
-    name, time, level = str(event.pop("event")), event.pop("time", ""), event.pop("level", "info")
+    name = str(event.pop("event"))
+    time = event.pop("time", "")
+    level = event.pop("level", "info")
     trace = _trace(event)
-    said = "" if level == "info" else f"{level}: "
-    return f"{time[:19]}Z {said}{line(name, event)}" + (f"\n{trace}" if trace else "")
+    prefix = "" if level == "info" else f"{level}: "
+    text = f"{time[:19]}Z {prefix}{line(name, event)}"
+    return f"{text}\n{trace}" if trace else text
 
 
 def _json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
@@ -107,13 +109,13 @@ def _json(_: Any, __: str, event: MutableMapping[str, Any]) -> str:
         "level": event.pop("level", "info"),
     }
     ordered |= {name: _finite(value) for name, value in event.items()}
-    return json.dumps(
-        ordered | ({"exception": trace} if trace else {}), default=str, ensure_ascii=False
-    )
+    if trace:
+        ordered["exception"] = trace
+    return json.dumps(ordered, default=str, ensure_ascii=False)
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity."""
+    """Return NaN and infinity, which JSON does not have, as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -132,15 +134,12 @@ def _plain(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     text = str(value)
-    return (
-        json.dumps(text, ensure_ascii=False)
-        if text == "" or any(c.isspace() or c == '"' for c in text)
-        else text
-    )
+    needs_quotes = text == "" or any(letter.isspace() or letter == '"' for letter in text)
+    return json.dumps(text, ensure_ascii=False) if needs_quotes else text
 
 
 class _Collector(Collector):
-    """Turns counters into prometheus_client's families at each scrape."""
+    """Converts counters to prometheus_client's families at each scrape."""
 
     def __init__(self, counters: Counters) -> None:
         self.counters = counters
@@ -176,18 +175,17 @@ def _histogram(metric: Metric, rows: list[tuple[tuple[str, ...], Histogram]]) ->
 
 
 def prometheus_text(counters: Counters) -> bytes:
-    """Return all that was counted, as Prometheus reads it."""
+    """Return all metrics in Prometheus' text format."""
     registry = CollectorRegistry()
     registry.register(_Collector(counters))
     return generate_latest(registry)
 
 
 class TelemetryServer:
-    """``/metrics``, ``/health/live`` and ``/health/ready`` on a thread of its own; with port 0
-    there is none.
+    """``/metrics``, ``/health/live`` and ``/health/ready`` on its own thread; none with port 0.
 
-    ready  : says why the service is not ready; an empty string = it is
-    raises : ConfigError when telemetry.host and telemetry.port cannot be listened on
+    ready  : returns why the service is not ready; empty = it is ready
+    raises : ConfigError when it cannot listen on telemetry.host and telemetry.port
     """
 
     def __init__(
@@ -202,7 +200,7 @@ class TelemetryServer:
             raise ConfigError(
                 "telemetry.port (LAPWING_TELEMETRY__PORT): cannot listen on"
                 f" {settings.host}:{settings.port}: {error.strerror or error}; choose a free port,"
-                " or 0 for none"
+                " or 0 to disable"
             ) from error
         counters.set(BUILD_INFO, 1, _version(), STATE_VERSION, platform.python_version())
         threading.Thread(
@@ -248,16 +246,19 @@ def _handler(counters: Counters, ready: Callable[[], str]) -> type[BaseHTTPReque
             if path == "/metrics":
                 self._answer(200, CONTENT_TYPE, prometheus_text(counters))
             elif path == "/health/live":
-                self._say(200, {"live": True})
+                self._send_json(200, {"live": True})
             elif path == "/health/ready":
-                why = ready()
-                self._say(503 if why else 200, {"ready": not why} | ({"why": why} if why else {}))
+                reason = ready()
+                if reason:
+                    self._send_json(503, {"ready": False, "why": reason})
+                else:
+                    self._send_json(200, {"ready": True})
             else:
-                self._say(
-                    404, {"error": "known paths are /metrics, /health/live and /health/ready"}
+                self._send_json(
+                    404, {"error": "the paths are /metrics, /health/live and /health/ready"}
                 )
 
-        def _say(self, status: int, body: Mapping[str, Any]) -> None:
+        def _send_json(self, status: int, body: Mapping[str, Any]) -> None:
             self._answer(status, "application/json", json.dumps(body).encode() + b"\n")
 
         def _answer(self, status: int, kind: str, body: bytes) -> None:

@@ -1,6 +1,6 @@
-"""How numbers, ratios, stretches and points of time are said in a sentence.
+"""Formats numbers, ratios, durations and times for sentences.
 
-Invariant: the words depend on the numbers alone.
+Invariant: a text depends on the numbers alone.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ _WEEKDAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Satur
 
 
 def short(value: float) -> str:
-    """Write a number as a person would: three digits, thousands grouped."""
+    """Format a number with three significant digits, thousands grouped."""
     size = abs(value)
     if size >= 1e12 or (0 < size < 1e-3):
         return f"{value:.2e}"
     return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
 
 
-def against(value: float, usual: float) -> str:
-    """Compare a value with its usual one; NaN = there is none."""
+def relative_to_usual(value: float, usual: float) -> str:
+    """Compare a value with its usual value; NaN = there is none."""
     if math.isnan(usual):
         return "never seen before"
     if usual > 0 and value > 0:
@@ -36,7 +36,7 @@ def against(value: float, usual: float) -> str:
 
 
 def duration(ms: float) -> str:
-    """Say a stretch of time in its two largest units."""
+    """Format a duration in its two largest units."""
     seconds = round(ms / 1000)
     for size, unit, smaller, small_unit in (
         (86_400, "d", 3600, "h"),
@@ -50,39 +50,41 @@ def duration(ms: float) -> str:
 
 
 def days(ms: float) -> str:
-    """Say how long something has been watched."""
+    """Format a duration as whole days if it has at least two."""
     whole = int(ms // DAY_MS)
     return f"{whole} days" if whole >= 2 else duration(ms)
 
 
 def time_of_day(time_ms: int, *, weekly: bool) -> str:
-    """Name the half hour of an event time (UTC), with the day of the week where that matters."""
+    """Return the half hour of an event time (UTC); weekly: with the day of the week."""
     then = _moment(time_ms)
     clock = f"{then.hour:02d}:{then.minute // 30 * 30:02d}"
     return f"{_WEEKDAYS[then.weekday()]} {clock}" if weekly else clock
 
 
 def minute(time_ms: int) -> str:
-    """Write a time as ``2014-04-16 03:35``, UTC."""
+    """Format a time as ``2014-04-16 03:35``, UTC."""
     return f"{_moment(time_ms):%Y-%m-%d %H:%M}"
 
 
 def moment(time_ms: int) -> str:
-    """Write a time to the minute, or to the second where it is finer."""
-    return minute(time_ms) if time_ms % MINUTE_MS == 0 else f"{_moment(time_ms):%Y-%m-%d %H:%M:%S}"
+    """Format a time to the minute, or to the second if it has seconds."""
+    if time_ms % MINUTE_MS == 0:
+        return minute(time_ms)
+    return f"{_moment(time_ms):%Y-%m-%d %H:%M:%S}"
 
 
 def second(time_ms: int) -> str:
-    """Write a time as ``2014-04-16 03:35:07``, UTC, with milliseconds only where there are some."""
+    """Format a time as ``2014-04-16 03:35:07``, UTC, with milliseconds if it has any."""
     text = f"{_moment(time_ms):%Y-%m-%d %H:%M:%S}"
     return f"{text}.{time_ms % 1000:03d}" if time_ms % 1000 else text
 
 
 def iso(time_ms: int, *, finest: str = "milliseconds") -> str:
-    """Write a time in ISO 8601, ``2014-04-16T03:35:07.000Z``.
+    """Format a time in ISO 8601, ``2014-04-16T03:35:07.000Z``.
 
     finest : ``seconds`` or ``milliseconds``
-    raises : OverflowError for a time that no calendar has
+    raises : OverflowError for a time outside years 1 to 9999
     """
     return _moment(time_ms).isoformat(timespec=finest).replace("+00:00", "Z")
 
@@ -92,4 +94,6 @@ def _moment(time_ms: int) -> datetime:
 
 
 def _ratio(ratio: float) -> str:
-    return f"{ratio:.1f}" if ratio < 100 else f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.1e}"
+    if ratio < 100:
+        return f"{ratio:.1f}"
+    return f"{ratio:,.0f}" if ratio < 1e6 else f"{ratio:.1e}"

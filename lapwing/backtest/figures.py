@@ -18,7 +18,7 @@ from lapwing.backtest.run import Judged, Series
 from shared.ensemble.fold import VIEW_NAMES
 from shared.events import Anomaly, Phase, SeverityClass, State, severity_class
 from shared.kernels.units import DAY_MS
-from shared.labels import Fate, Judgement, Window, judge
+from shared.labels import Judgement, Outcome, Window, judge
 from shared.wording import moment
 
 TOP_ALARMS = 10
@@ -110,7 +110,8 @@ def by_fortnight(entities: Sequence[Entity]) -> list[float]:
     days: Counter[int] = Counter()
     for one in entities:
         first, last = int(one.series.time_ms.min()), int(one.series.time_ms.max())
-        windows = [fate.window for fate in one.judgement.fates] if one.judgement else []
+        outcomes = one.judgement.outcomes if one.judgement else []
+        windows = [outcome.window for outcome in outcomes]
         for alarm in one.alarms:
             if not any(w.start_ms <= alarm.event_time <= w.end_ms for w in windows):
                 false[(alarm.event_time - first) // FORTNIGHT_MS] += 1
@@ -252,7 +253,11 @@ def compare(
 
 
 def _missed(one: Entity) -> int:
-    return sum(fate.fate is Fate.MISSED for fate in one.judgement.fates) if one.judgement else 0
+    return (
+        sum(outcome.outcome is Outcome.MISSED for outcome in one.judgement.outcomes)
+        if one.judgement
+        else 0
+    )
 
 
 def _shares(alarms: Sequence[Anomaly], *, by_view: bool) -> dict[str, float]:
@@ -282,25 +287,25 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
     judgements = [one.judgement for one in entities if one.judgement is not None]
     if not judgements:
         return None
-    fates = [fate for one in judgements for fate in one.fates]
-    counted = Counter(fate.fate for fate in fates)
+    outcomes = [outcome for one in judgements for outcome in one.outcomes]
+    counted = Counter(outcome.outcome for outcome in outcomes)
     delays = [
-        fate.delay_ms / 60_000
-        for fate in fates
-        if fate.fate is Fate.HIT and fate.delay_ms is not None
+        outcome.delay_ms / 60_000
+        for outcome in outcomes
+        if outcome.outcome is Outcome.HIT and outcome.delay_ms is not None
     ]
     hits, missed, false = (
-        counted[Fate.HIT],
-        counted[Fate.MISSED],
+        counted[Outcome.HIT],
+        counted[Outcome.MISSED],
         sum(one.false_alarms for one in judgements),
     )
-    kinds = sorted({fate.window.kind for fate in fates if fate.window.kind})
+    kinds = sorted({outcome.window.kind for outcome in outcomes if outcome.window.kind})
     return {
         "windows": hits + missed,
         "hits": hits,
         "missed": missed,
-        "in_warm_up": counted[Fate.WARMING],
-        "without_data": counted[Fate.NO_DATA],
+        "in_warm_up": counted[Outcome.WARMING],
+        "without_data": counted[Outcome.NO_DATA],
         "false_alarms": false,
         "false_alarm_records": sum(one.false_rows for one in judgements),
         "false_alarms_per_entity_and_day": _ratio(false, days),
@@ -310,8 +315,11 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
         "median_delay_min": round(float(np.median(delays)), 1) if delays else None,
         "by_kind": {
             kind: {
-                name: sum(fate.window.kind == kind and fate.fate is wanted for fate in fates)
-                for name, wanted in (("hits", Fate.HIT), ("missed", Fate.MISSED))
+                name: sum(
+                    outcome.window.kind == kind and outcome.outcome is wanted
+                    for outcome in outcomes
+                )
+                for name, wanted in (("hits", Outcome.HIT), ("missed", Outcome.MISSED))
             }
             for kind in kinds
         },
@@ -333,13 +341,13 @@ def _entity(one: Entity) -> dict[str, Any]:
         said["false_alarms"] = one.judgement.false_alarms
         said["windows"] = [
             {
-                "window": fate.window.name,
-                "start": moment(fate.window.start_ms),
-                "end": moment(fate.window.end_ms),
-                "fate": fate.fate.value,
-                "first_alarm": None if fate.alarm_ms is None else moment(fate.alarm_ms),
+                "window": outcome.window.name,
+                "start": moment(outcome.window.start_ms),
+                "end": moment(outcome.window.end_ms),
+                "fate": outcome.outcome.value,
+                "first_alarm": None if outcome.alarm_ms is None else moment(outcome.alarm_ms),
             }
-            for fate in one.judgement.fates
+            for outcome in one.judgement.outcomes
         ]
     return said
 

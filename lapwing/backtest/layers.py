@@ -15,7 +15,7 @@ from lapwing.backtest.chart import Lines, Mark, Span
 from lapwing.backtest.figures import Change, Entity
 from lapwing.backtest.run import Judged, Series
 from shared.events import Anomaly, State, severity_class
-from shared.labels import Fate
+from shared.labels import Outcome
 from shared.wording import moment, short
 
 MAX_LISTED = 40
@@ -70,13 +70,13 @@ def spans_of(report: Report, one: Entity) -> Iterator[Span]:
             "trained",
             f"the model was trained on what came before {moment(int(last))}; not counted",
         )
-    for fate in one.judgement.fates if one.judgement else ():
-        window = fate.window
+    for outcome in one.judgement.outcomes if one.judgement else ():
+        window = outcome.window
         told = (
             f"labelled: {window.kind or window.name}, {moment(window.start_ms)} to"
-            f" {moment(window.end_ms)}: {_FATES[fate.fate]}"
+            f" {moment(window.end_ms)}: {_FATES[outcome.outcome]}"
         )
-        style = "label missed" if fate.fate is Fate.MISSED else "label"
+        style = "label missed" if outcome.outcome is Outcome.MISSED else "label"
         yield Span(window.start_ms, window.end_ms, style, told, window.metric)
 
 
@@ -104,10 +104,10 @@ def episode_spans(one: Entity) -> Iterator[Span]:
 
 
 _FATES = {
-    Fate.HIT: "hit",
-    Fate.MISSED: "missed",
-    Fate.WARMING: "still warming up",
-    Fate.NO_DATA: "no data",
+    Outcome.HIT: "hit",
+    Outcome.MISSED: "missed",
+    Outcome.WARMING: "still warming up",
+    Outcome.NO_DATA: "no data",
 }
 
 

@@ -27,7 +27,7 @@ from lapwing.backtest.layers import (
 from lapwing.backtest.run import Series
 from lapwing.backtest.style import style_sheet
 from shared.events import Anomaly, SeverityClass, severity_class
-from shared.labels import Fate
+from shared.labels import Outcome
 from shared.wording import duration, moment, short
 
 MAX_PANELS, MAX_METRICS = 100, 6
@@ -274,10 +274,13 @@ def _overview(report: Report, charted: int) -> str:
             *(str(classes.count(name) or "") for name in _CLASSES),
         ]
         if labelled:
-            fates = [fate.fate for fate in one.judgement.fates] if one.judgement else []
+            outcomes = (
+                [outcome.outcome for outcome in one.judgement.outcomes] if one.judgement else []
+            )
             false = one.judgement.false_alarms if one.judgement else 0
             cells += [
-                str(n or "") for n in (fates.count(Fate.HIT), fates.count(Fate.MISSED), false)
+                str(n or "")
+                for n in (outcomes.count(Outcome.HIT), outcomes.count(Outcome.MISSED), false)
             ]
         cells.append(str(one.quality or ""))
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
@@ -354,9 +357,9 @@ def _entity(
 
 def _said(one: Entity) -> str:
     said = [f"{len(one.series):,} records", f"{one.days:.1f} days", f"{len(one.alarms):,} alarms"]
-    if one.judgement is not None and one.judgement.fates:
-        hit = sum(fate.fate is Fate.HIT for fate in one.judgement.fates)
-        said.append(f"{hit} of {len(one.judgement.fates)} labelled windows hit")
+    if one.judgement is not None and one.judgement.outcomes:
+        hit = sum(outcome.outcome is Outcome.HIT for outcome in one.judgement.outcomes)
+        said.append(f"{hit} of {len(one.judgement.outcomes)} labelled windows hit")
     if one.quality:
         said.append(f"{one.quality} data-quality verdicts")
     return ", ".join(said)

@@ -18,7 +18,7 @@ from producer.catalogue import Catalogue, assemble, find_files, load_catalogue, 
 from producer.files.columns import NO_CHOICE, ColumnChoice, Columns
 from producer.files.series import Series, read_series
 from producer.records import event_schema
-from shared.decode.avro.writer_schemas import plan_or_unfit
+from shared.decode.avro.writer_schemas import plan_or_unsupported
 from shared.decode.field_choice import UnsupportedSchema
 from shared.errors import ConfigError, DataError
 from shared.settings import InputSettings
@@ -93,7 +93,7 @@ def _asked(
 def _reading(path: Path, series: Series, settings: InputSettings) -> Reading:
     rows = len(series) + series.skipped
     try:
-        plan = plan_or_unfit(event_schema(series.metrics), settings)
+        plan = plan_or_unsupported(event_schema(series.metrics), settings)
     except ConfigError as error:
         return Reading(series.source, rows, 0, unfit=str(error))
     if isinstance(plan, UnsupportedSchema):

@@ -30,7 +30,7 @@ from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.misplaced import misplaced
 from shared.decode.avro.plan import WriterPlan, record_of
 from shared.decode.avro.schema import AvroType, SchemaInvalid, parse_schema
-from shared.decode.avro.writer_schemas import plan_or_unfit
+from shared.decode.avro.writer_schemas import plan_or_unsupported
 from shared.decode.field_choice import UnsupportedSchema
 from shared.directory import Directory
 from shared.encode.records import schema_id_of
@@ -194,7 +194,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
 
 def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0) -> Reading:
     """Say how records of a schema are read, none of which was read."""
-    plan = plan_or_unfit(text, settings)
+    plan = plan_or_unsupported(text, settings)
     if isinstance(plan, UnsupportedSchema):
         return Reading(source, rows, 0, unfit=str(plan))
     one = plan.fields

@@ -1,1 +1,1 @@
-"""From bytes to columns: one decoder for each input format, and the checks that all of them make."""
+"""From bytes to columns: a decoder for each input format, and the checks that they share."""

@@ -1,6 +1,6 @@
-"""What the fields of a record are read as, whatever the format: entity, time, metrics, left out.
+"""How the fields of a record are read in any format: entity, time, metrics, left out.
 
-Invariant: values only; whoever reads a format fills them, whoever shows them adds nothing.
+Invariant: plain values; a decoder creates them, and what displays them adds nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SHOWN_NAMES = 20
-"""A record of hundreds of fields is named by so many of them."""
+"""Most names that a message lists; records may have hundreds of fields."""
 
 
 class UnsupportedSchema(ValueError):
@@ -18,9 +18,9 @@ class UnsupportedSchema(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class MetSchema:
-    """A writer schema that was met in the input.
+    """A writer schema that occurred in the input.
 
-    facts       : short texts for a log: by what it is named elsewhere, how its records are read
+    facts       : short texts for a log: its fingerprints, and how its records are read
     unsupported : why its records cannot be used; empty where they can
     """
 
@@ -31,13 +31,15 @@ class MetSchema:
 
 @dataclass(frozen=True, slots=True)
 class FieldChoice:
-    """What the fields of a record are read as; names as the schema writes them.
+    """How the fields of a record are read; names as in the schema.
 
     record    : the schema's full name
-    entity    : fields that are joined to the entity, in the order of input.entity_fields
-    time      : field of the event time;  time_unit: s, ms, us, ns or iso;  time_by: what says so
+    entity    : fields that make up the entity, in the order of input.entity_fields
+    time      : field of the event time
+    time_unit : s, ms, us, ns or iso
+    time_by   : what the unit was inferred from
     metrics   : numeric fields that are kept, in schema order
-    left_out  : (field, why) of all others, in schema order
+    left_out  : (field, reason) of all other fields, in schema order
     """
 
     record: str
@@ -50,21 +52,23 @@ class FieldChoice:
 
     @property
     def facts(self) -> dict[str, str]:
-        """The same in four short texts."""
+        """The choice as four short texts."""
         return {
             "entity": "/".join(self.entity),
             "time": f"{self.time} ({self.time_by})",
             "metrics": listed(self.metrics),
-            "left_out": listed([f"{name} ({why})" for name, why in self.left_out]) or "nothing",
+            "left_out": listed([f"{name} ({reason})" for name, reason in self.left_out])
+            or "nothing",
         }
 
     @property
     def line(self) -> str:
-        """The same in one line."""
+        """The choice as one line."""
         return ", ".join(f"{name.replace('_', ' ')}={text}" for name, text in self.facts.items())
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write names in a row, the first twenty of them."""
+    """Join names by commas, at most SHOWN_NAMES of them."""
+    text = ", ".join(names[:SHOWN_NAMES])
     more = len(names) - SHOWN_NAMES
-    return ", ".join(names[:SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
+    return f"{text} and {more} more" if more > 0 else text

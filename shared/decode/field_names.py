@@ -1,6 +1,6 @@
-"""What the name of a field says: which field a setting means, and whether a number is a time.
+"""What field names tell: which field a setting means, and whether a number is a time.
 
-Invariant: names are compared without regard to case, yet a name that is written exactly so wins.
+Invariant: names are compared ignoring case, but an exact match wins.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 TIME_NAMES = ("timestamp", "event_time", "eventTime", "event_timestamp", "time", "ts")
-"""Names of the event time; of several fields the one whose name stands first here is meant."""
+"""Usual names of the event time, in order of preference."""
 
 _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _UNITS = {
@@ -79,20 +79,20 @@ _WHOLE = {
     "lastseen",
     "lastupdate",
 }
-"""Further time names, written without their word breaks."""
+"""Additional time names, written without separators."""
 
 _IDENTIFIERS = {"id", "uuid", "guid", "pk"}
 
 
 def find(wanted: str, names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names that may be meant: the very same one, else all that differ in case only."""
+    """Return the exact match, else all names that differ from ``wanted`` in case only."""
     if wanted in names:
         return (wanted,)
     return tuple(name for name in names if name.lower() == wanted.lower())
 
 
 def first_time_name(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the name that stands first in TIME_NAMES; several if only their case tells them apart."""
+    """Return the name that is first in TIME_NAMES; several if they differ in case only."""
     for wanted in TIME_NAMES:
         if wanted in names:
             return (wanted,)
@@ -104,7 +104,7 @@ def first_time_name(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def says_time(name: str) -> bool:
-    """Whether a number of this name is a moment (``created_at``, ``TS``), not a duration."""
+    """Tell whether a number of this name is a point in time (``created_at``), not a duration."""
     words = [word.lower() for word in _WORD.findall(name)]
     while len(words) > 1 and words[-1] in _UNITS:
         words.pop()
@@ -117,6 +117,6 @@ def says_time(name: str) -> bool:
 
 
 def says_identifier(name: str) -> bool:
-    """Whether a number of this name tells things apart instead of measuring them (``device_id``)."""
+    """Tell whether a number of this name is an identifier (``device_id``), not a measurement."""
     words = [word.lower() for word in _WORD.findall(name)]
     return bool(words) and words[-1] in _IDENTIFIERS

@@ -1,6 +1,6 @@
-"""Which decoder reads the input: the one place where a format is chosen.
+"""The choice of the decoder that reads the input.
 
-Invariant: prediction, training, backtest and dead letters open the input's decoder here.
+Invariant: prediction, training, backtest and dead letters all open the input's decoder here.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from shared.settings import InputSettings
 
 
 class SchemaRegistry(Protocol):
-    """Where the schemas of records are asked for by id."""
+    """Where schemas are looked up by id."""
 
     @property
     def address(self) -> str:
-        """What to call it in an error."""
+        """The name to show in an error."""
         ...
 
     def schema(self, schema_id: int) -> str | None:
-        """Return a schema's text, None = there is none of that id; raises TransportError."""
+        """Return a schema's text, None = the id is unknown; raises TransportError."""
         ...
 
 
@@ -36,7 +36,7 @@ def open_decoder(
     """Return the decoder of the input.
 
     clock : monotonic seconds
-    met   : is called with each writer schema that is met
+    met   : called with each new writer schema in the input
     """
     schemas = WriterSchemas(registry.schema, registry.address, settings, clock, met)
     return AvroDecoder(schemas, settings)

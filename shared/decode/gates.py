@@ -1,6 +1,6 @@
-"""From records that were read to columns: what every decoder does, whatever the input's format.
+"""From decoded records to columns, for the decoders of all formats.
 
-Invariant: a rejected record changes nothing: it adds no entity and no metric.
+Invariant: a rejected record has no effect: it adds no entity and no metric.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from shared.kernels.text import MAX_NAME_BYTES
 from shared.settings import InputSettings
 
 _NAME_SLACK = 64
-"""Names are written eight bytes at a time."""
+"""Extra bytes after the names, which are written eight bytes at a time."""
 
 
 def limits_of(settings: InputSettings) -> GateLimits:
-    """Return what the settings ask of every record."""
+    """Return the limits that the settings impose on every record."""
     return GateLimits(settings.max_record_bytes, settings.min_time_ms, settings.max_time_ms)
 
 
-def room_for(n: int, metrics: int) -> GatedRows:
-    """Return room for n records of so many metrics, whether they are accepted or rejected."""
+def empty_rows(n: int, metrics: int) -> GatedRows:
+    """Allocate arrays for n records with this number of metrics, accepted or rejected."""
     return GatedRows(
         np.empty(n, np.int64),
         np.empty(n, np.int64),
@@ -39,11 +39,11 @@ def room_for(n: int, metrics: int) -> GatedRows:
 def columns_of(
     rows: GatedRows, accepted: int, rejected: int, entities: Directory, max_entities: int
 ) -> Columns:
-    """Return rows that passed the gates as columns; one whose entity is one too many is rejected.
+    """Return rows as columns; reject records whose entity exceeds max_entities.
 
-    accepted, rejected : how many of each lie in rows
-    entities           : names of accepted records are added, in log order
-    max_entities       : a record of a further entity is rejected
+    accepted, rejected : number of each in rows
+    entities           : gets the names of accepted records, in log order
+    max_entities       : records of additional entities are rejected
     """
     bounds = rows.name_bounds[: accepted + 1]
     entity = entities.intern(rows.names, bounds, max_entities)
@@ -59,7 +59,7 @@ def columns_of(
 
 
 def _reject_surplus(columns: Columns) -> Columns:
-    """Move the rows whose entity found no room from the accepted to the rejected ones."""
+    """Move rows whose entity was not added to the rejected ones."""
     kept = columns.entity != UNKNOWN
     surplus = columns.accepted[~kept]
     rejected = np.concatenate([columns.rejected, surplus])

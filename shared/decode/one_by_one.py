@@ -1,6 +1,6 @@
-"""Decoding record by record with a plain function: for formats that have no kernel of their own.
+"""Decoding with a function that reads one record, for formats without a kernel.
 
-Invariant: records pass the same gates, in the same order and with the same reasons, as those of a
+Invariant: records pass the same gates, in the same order and with the same reason codes, as with a
 compiled decoder.
 """
 
@@ -15,13 +15,14 @@ import numpy.typing as npt
 
 from shared.batch import Batch, Blob, Headers
 from shared.columns import Columns
-from shared.decode.gates import columns_of, limits_of, room_for
+from shared.decode.gates import columns_of, empty_rows, limits_of
 from shared.decode.kernels.gate_checks import (
     FOUND,
     HAS_NO_TIME,
     HAS_NOT_FINITE,
     HAS_TIME,
     TIME,
+    GatedRows,
     check_rows,
     check_sizes,
 )
@@ -33,10 +34,10 @@ _LARGEST_MS = 2**63 - 1
 
 
 class Reading(NamedTuple):
-    """What was read of one record.
+    """One record as read.
 
-    entity  : its name; empty = there is none
-    time_ms : event time, ms since 1970 UTC; None = there is none, NaN = what stands for it is none
+    entity  : its name; empty = missing
+    time_ms : event time, ms since 1970 UTC; None = missing, NaN = present but not a time
     values  : metric -> number; None = missing
     """
 
@@ -46,7 +47,7 @@ class Reading(NamedTuple):
 
 
 Read = Callable[[bytes, Headers], Reading | Reason]
-"""Reads a value, and perhaps its headers; a Reason says why that cannot be done."""
+"""Reads a record from its value and headers, or returns the Reason why it cannot be read."""
 
 
 def decode_one_by_one(
@@ -57,48 +58,64 @@ def decode_one_by_one(
     metrics: list[str],
     max_entities: int,
 ) -> Columns:
-    """Decode a batch with a function that reads one record; for the rest see ``Decoder.decode``.
+    """Decode a batch with a function that reads one record; see ``Decoder.decode``.
 
-    read     : is not called for records that are empty or too large
+    read     : not called for records that are empty or too large
     settings : limits of size and event time
-    metrics  : names unseen so far are appended, in order of the first accepted record that has
-               them and of that record's fields
+    metrics  : gets new names, in order of the first accepted record that has them and of that
+               record's fields
     Cost     : some microseconds a record
     """
     reasons = np.empty(len(batch), np.uint8)
     check_sizes(batch.values.bounds, limits_of(settings), reasons)
-    readings: dict[int, Reading] = {}
-    for row in np.flatnonzero(reasons == Reason.ACCEPTED).tolist():
-        found = read(batch.values[row], batch.headers.get(row, ()))
-        if isinstance(found, Reason):
-            reasons[row] = found
-        else:
-            readings[row] = found
+    readings = _read_all(batch, read, reasons)
     names = Blob.join(
-        [_bytes_of(readings[row].entity) if row in readings else b"" for row in range(len(batch))]
+        [_utf8(readings[row].entity) if row in readings else b"" for row in range(len(batch))]
     )
     check_rows(
-        _found(readings, len(batch)),
+        _checked_cells(readings, len(batch)),
         np.frombuffer(names.data, np.uint8),
         names.bounds,
         limits_of(settings),
         reasons,
     )
-    accepted, rejected = np.flatnonzero(reasons == Reason.ACCEPTED), np.flatnonzero(reasons)
-    rows = room_for(len(batch), 0)
-    good, bad = len(accepted), len(rejected)
-    rows.accepted[:good], rows.rejected[:bad] = accepted, rejected
-    rows.reasons[:bad] = reasons[rejected]
-    rows.time_ms[:good] = [_time(readings[row].time_ms) for row in accepted.tolist()]
-    kept = Blob.join([names[row] for row in accepted.tolist()])
-    rows.names[: len(kept.data)] = np.frombuffer(kept.data, np.uint8)
-    rows.name_bounds[: good + 1] = kept.bounds
-    columns = columns_of(rows, good, bad, entities, max_entities)
+    columns = columns_of(*_gated(readings, names, reasons), entities, max_entities)
     return _with_values(columns, [readings[row] for row in columns.accepted.tolist()], metrics)
 
 
-def _found(readings: Mapping[int, Reading], n: int) -> npt.NDArray[np.int64]:
-    """Return what the gates look at, int64 (n, 4)."""
+def _read_all(batch: Batch, read: Read, reasons: npt.NDArray[np.uint8]) -> dict[int, Reading]:
+    """Return the readings by row; write the reason of each record that cannot be read."""
+    readings: dict[int, Reading] = {}
+    for row in np.flatnonzero(reasons == Reason.ACCEPTED).tolist():
+        result = read(batch.values[row], batch.headers.get(row, ()))
+        if isinstance(result, Reason):
+            reasons[row] = result
+        else:
+            readings[row] = result
+    return readings
+
+
+def _gated(
+    readings: Mapping[int, Reading], names: Blob, reasons: npt.NDArray[np.uint8]
+) -> tuple[GatedRows, int, int]:
+    """Return the rows as a compiled decoder would, and how many are accepted and rejected."""
+    accepted = np.flatnonzero(reasons == Reason.ACCEPTED)
+    rejected = np.flatnonzero(reasons)
+    n_accepted = len(accepted)
+    n_rejected = len(rejected)
+    rows = empty_rows(len(reasons), 0)
+    rows.accepted[:n_accepted] = accepted
+    rows.rejected[:n_rejected] = rejected
+    rows.reasons[:n_rejected] = reasons[rejected]
+    rows.time_ms[:n_accepted] = [_time(readings[row].time_ms) for row in accepted.tolist()]
+    kept_names = Blob.join([names[row] for row in accepted.tolist()])
+    rows.names[: len(kept_names.data)] = np.frombuffer(kept_names.data, np.uint8)
+    rows.name_bounds[: n_accepted + 1] = kept_names.bounds
+    return rows, n_accepted, n_rejected
+
+
+def _checked_cells(readings: Mapping[int, Reading], n: int) -> npt.NDArray[np.int64]:
+    """Return what the gates check, int64 (n, 4)."""
     found = np.zeros((n, FOUND), np.int64)
     for row, (_, time_ms, values) in readings.items():
         found[row, HAS_NOT_FINITE] = not _are_finite(values.values())
@@ -114,20 +131,20 @@ def _are_finite(values: Iterable[float | None]) -> bool:
 
 
 def _time(time_ms: float | None) -> int:
-    """Return a time as an int64; one that is none or does not fit lies outside every range."""
+    """Return a time as an int64; a value that is none or does not fit is outside every range."""
     if time_ms is None or not math.isfinite(time_ms):
         return -_LARGEST_MS
     whole = time_ms if isinstance(time_ms, int) else math.floor(time_ms + 0.5)
     return min(max(whole, -_LARGEST_MS), _LARGEST_MS)
 
 
-def _bytes_of(name: str) -> bytes:
-    """Return a name as UTF-8; one that has no such form as bytes that no gate lets through."""
+def _utf8(name: str) -> bytes:
+    """Return a name as UTF-8; lone surrogates become bytes that the gates reject."""
     return name.encode("utf-8", "surrogatepass")
 
 
 def _with_values(columns: Columns, readings: list[Reading], metrics: list[str]) -> Columns:
-    """Append the metrics that are new, and lay the values out by all of them."""
+    """Append new metrics, and fill the columns of values."""
     for reading in readings:
         metrics += [name for name in reading.values if name not in metrics]
     column_of = {name: column for column, name in enumerate(metrics)}

@@ -1,7 +1,6 @@
-"""Columns to records: what the producer and the predictors send, encoded once.
+"""Encodes columns to the records that the producer and the predictors send.
 
-Law: the bytes are a function of the columns alone, equal to what fastavro writes for the same
-     records.
+Invariant: the bytes are a function of the columns alone, and equal to those that fastavro writes.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from shared.batch import Blob
 from shared.directory import Directory
 from shared.encode.kernels import avro_values as kernels
-from shared.encode.records import decode_records, encode_records, wire_header
+from shared.encode.records import HEADER_BYTES, decode_records, encode_records, wire_header
 from shared.events import State
 
 __all__ = [
@@ -36,7 +35,7 @@ Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.integer]
 
 SCORE_KIND = "score"
-"""The kind that a score event's id is made with; an alarm's is ``anomaly``."""
+"""The kind in a score event's id; that of an alarm is ``anomaly``."""
 
 _AVRO_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _LONG_BYTES, _OPTIONAL_BYTES = 10, 9
@@ -48,11 +47,11 @@ class Scores:
 
     entity              : int32 (n,)    index into the partition's Directory
     time_ms             : int64 (n,)    event time
-    score               : float64 (n,)  the detector's own unit, higher = odder
+    score               : float64 (n,)  the detector's own unit, higher = more anomalous
     severity            : float64 (n,)  0..1
-    threshold           : float64 (n,)  in force for the record, same unit as score
+    threshold           : float64 (n,)  threshold for the record, same unit as score
     is_anomaly          : bool (n,)
-    cold_start          : bool (n,)     an alarm of the robust band, before the warm-up has ended
+    cold_start          : bool (n,)     an alarm of the robust band during the warm-up
     state               : uint8 (n,)    events.State
     warmup_percent      : float64 (n,)  0..100
     warmup_minutes_left : float64 (n,)
@@ -60,7 +59,7 @@ class Scores:
     late, duplicate, imputed, ahead : bool (n,)
     episode_id          : str (n,)      32 hex digits, "" = null
     offsets             : int64 (n,)    of the input records
-    known               : bool (n, M)   which metrics the record lists
+    known               : bool (n, M)   which metrics the record has
     metric_value, metric_expected, metric_lower, metric_upper, metric_severity : float64 (n, M)
     metrics             : M names
     model_id            : 16 hex digits, None where no trained model is involved
@@ -100,29 +99,28 @@ class Scores:
 
 
 def select(names: Blob, index: Ints) -> Blob:
-    """Return the names that ``index`` (n,) picks, e.g. as record keys."""
+    """Return the names at ``index`` (n,), e.g. as record keys."""
     rows = _rows(index, len(names), "index")
     return _select(_bytes(names.data), names.bounds, rows)
 
 
 def flat_schema(name: str, entity_field: str, metrics: Sequence[str]) -> str:
-    """Write an Avro schema of the layout that ``encode_flat`` encodes.
+    """Return the Avro schema of the records that ``encode_flat`` writes.
 
     name         : full name of the record, e.g. lapwing.Reading
-    entity_field : its string field; the event time is called timestamp
-    raises       : ValueError that names the field whose name Avro does not allow, or that stands
-                   twice
+    entity_field : its string field; the event-time field is called timestamp
+    raises       : ValueError that names a field that is duplicate or not a valid Avro name
     """
     for field in (entity_field, *metrics, *name.split(".")):
         if not _AVRO_NAME.match(field):
             raise ValueError(
-                f"{field!r} is no Avro name: letters, digits and _ only, no digit first"
+                f"{field!r} is not a valid Avro name: letters, digits and _, not starting with a"
+                " digit"
             )
     names = [entity_field, "timestamp", *metrics]
-    if len(set(names)) != len(names):
-        raise ValueError(
-            f"a field stands twice: {', '.join(sorted({n for n in names if names.count(n) > 1}))}"
-        )
+    duplicates = sorted({field for field in names if names.count(field) > 1})
+    if duplicates:
+        raise ValueError(f"duplicate fields: {', '.join(duplicates)}")
     fields = [
         {
             "name": entity_field,
@@ -142,41 +140,38 @@ def flat_schema(name: str, entity_field: str, metrics: Sequence[str]) -> str:
     }
     fields += [{"name": metric, **optional} for metric in metrics]
     namespace, _, short = name.rpartition(".")
-    record = {
-        "type": "record",
-        "name": short,
-        "namespace": namespace,
-        "doc": "One sample of an entity's metrics.",
-        "fields": fields,
-    }
-    return json.dumps(
-        record if namespace else {key: value for key, value in record.items() if key != "namespace"}
-    )
+    record: dict[str, object] = {"type": "record", "name": short}
+    if namespace:
+        record["namespace"] = namespace
+    record["doc"] = "One sample of an entity's metrics."
+    record["fields"] = fields
+    return json.dumps(record)
 
 
 def encode_flat(
     schema_id: int, names: Blob | Sequence[str], index: Ints, time_ms: Ints, values: Floats
 ) -> Blob:
-    """Encode rows of a schema made by ``flat_schema``.
+    """Encode rows of a schema from ``flat_schema``.
 
     names   : the entities
     index   : (n,)            each row's entity
     time_ms : (n,)            event time
-    values  : float64 (n, M)  in the schema's order; NaN = null; infinite values are encoded as they
-              are
+    values  : float64 (n, M)  in the schema's order; NaN = null; infinite values are kept
     raises  : ValueError where the shapes do not fit, IndexError where an entity does not exist
     """
     joined = names if isinstance(names, Blob) else Blob.join([name.encode() for name in names])
-    rows, times = _rows(index, len(joined), "index"), _column(time_ms)
+    rows = _rows(index, len(joined), "index")
+    times = _column(time_ms)
     matrix = np.ascontiguousarray(values, np.float64)
     if matrix.ndim != 2 or not len(rows) == len(times) == len(matrix):
         raise ValueError(
             f"index {rows.shape}, time_ms {times.shape} and values {matrix.shape} must be (n,),"
             " (n,) and (n, M)"
         )
-    sizes = np.diff(joined.bounds)[rows]
-    most = int(sizes.sum()) + len(rows) * (5 + 2 * _LONG_BYTES + matrix.shape[1] * _OPTIONAL_BYTES)
-    out, bounds = np.empty(most, np.uint8), np.empty(len(rows) + 1, np.int64)
+    name_bytes = int(np.diff(joined.bounds)[rows].sum())
+    row_bytes = HEADER_BYTES + 2 * _LONG_BYTES + matrix.shape[1] * _OPTIONAL_BYTES
+    out = np.empty(name_bytes + len(rows) * row_bytes, np.uint8)
+    bounds = np.empty(len(rows) + 1, np.int64)
     kernels.encode_flat_rows(
         _bytes(wire_header(schema_id)),
         _bytes(joined.data),
@@ -193,24 +188,24 @@ def encode_flat(
 def encode_metric_events(
     schema_id: int, names: Blob | Sequence[str], time_ms: Ints, values: Floats
 ) -> Blob:
-    """Encode rows of ``schemas/metric_event.avsc``, or of one with other metrics, as
-    ``encode_flat`` does.
+    """Encode rows of ``schemas/metric_event.avsc``, or of its kind with other metrics.
 
-    names : the entity of each row
+    names : the entity of each row; for the rest see ``encode_flat``
     """
     return encode_flat(schema_id, names, np.arange(len(names)), time_ms, values)
 
 
 def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[Blob, Blob]:
-    """Encode score events (``schemas/score_event.avsc``); return their values and their keys, the
-    entities' names.
+    """Encode score events (``schemas/score_event.avsc``).
 
-    raises : ValueError, IndexError that name the column of the wrong shape or range
+    returns : their values; their keys, which are the entities' names
+    raises  : ValueError, IndexError that name the column of the wrong shape or range
 
     Cost: ~0.3 us a row of three metrics.
     """
     _check_shapes(scores)
-    names, name_bounds = entities.arena, entities.bounds
+    names = entities.arena
+    name_bounds = entities.bounds
     entity = _rows(scores.entity, len(entities), "entity")
     pieces = _score_pieces(schema_id, scores)
     name_sizes = np.diff(name_bounds)[entity]
@@ -265,10 +260,16 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     return Blob(out[: bounds[-1]].tobytes(), bounds), _select(names, name_bounds, entity)
 
 
+def _most_row_bytes(pieces: list[bytes]) -> int:
+    """Return an upper bound of the size of a score event without its entity's name."""
+    metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
+    constant_bytes = sum(map(len, pieces)) + max(metric_sizes, default=0)
+    numbers = kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)
+    return constant_bytes + kernels.ID_DIGITS + 8 * _LONG_BYTES + numbers * _OPTIONAL_BYTES
+
+
 def _score_pieces(schema_id: int, scores: Scores) -> list[bytes]:
-    """Return what all score events of a batch have in common, in the order of ``kernels.HEADER``
-    ... ``METRICS``.
-    """
+    """Return the constant bytes of score events, by ``kernels.HEADER`` ... ``METRICS``."""
     id_head = f"{scores.source_topic}\0{scores.source_partition}\0"
     id_middle = f"\0{scores.detector_id}\0{SCORE_KIND}\0"
     return [
@@ -324,24 +325,23 @@ _METRIC_COLUMNS = (
 
 
 def _check_shapes(scores: Scores) -> None:
-    """Refuse columns of different lengths: the kernel does not look."""
-    for names, shape in (
-        (_ROW_COLUMNS, (len(scores),)),
-        (_METRIC_COLUMNS, (len(scores), len(scores.metrics))),
-    ):
-        for name in names:
-            if getattr(scores, name).shape != shape:
-                raise ValueError(
-                    f"scores.{name} has the shape {getattr(scores, name).shape}, not {shape}"
-                )
+    """Check the shapes of all columns, which the kernel relies on."""
+    row_shape = (len(scores),)
+    metric_shape = (len(scores), len(scores.metrics))
+    shapes: dict[str, tuple[int, ...]] = dict.fromkeys(_ROW_COLUMNS, row_shape)
+    shapes |= dict.fromkeys(_METRIC_COLUMNS, metric_shape)
+    for name, shape in shapes.items():
+        found = getattr(scores, name).shape
+        if found != shape:
+            raise ValueError(f"scores.{name} has the shape {found}, not {shape}")
 
 
 def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:
-    """Return a column of indices below count; IndexError if one is not."""
+    """Return a column of indices in lowest..count - 1; raises IndexError."""
     rows = _column(values)
     if len(rows) and not (lowest <= rows.min() and rows.max() < count):
         raise IndexError(
-            f"{name} holds {rows.min()} to {rows.max()}; allowed is {lowest} to {count - 1}"
+            f"{name} contains {rows.min()} to {rows.max()}; allowed is {lowest} to {count - 1}"
         )
     return rows
 
@@ -349,10 +349,8 @@ def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[n
 def _select(
     data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], rows: npt.NDArray[np.int64]
 ) -> Blob:
-    out, out_bounds = (
-        np.empty(int(np.diff(bounds)[rows].sum()), np.uint8),
-        np.empty(len(rows) + 1, np.int64),
-    )
+    out = np.empty(int(np.diff(bounds)[rows].sum()), np.uint8)
+    out_bounds = np.empty(len(rows) + 1, np.int64)
     kernels.select_names(data, bounds, rows, out, out_bounds)
     return Blob(out.tobytes(), out_bounds)
 

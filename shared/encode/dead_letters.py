@@ -1,7 +1,7 @@
 """Dead letters: the original bytes with the reason and the coordinates in Kafka Connect's headers.
 
-Law: nothing of the record is lost but what exceeds the topic's limit, and then its hash and length
-     say so.
+Invariant: the record is kept in full. A value beyond the topic's limit is truncated, and headers
+have its length and hash.
 """
 
 from __future__ import annotations
@@ -34,23 +34,24 @@ def dead_letters(
 
     rejected        : int64 (r,)  rows of the batch
     reasons         : uint8 (r,)  events.Reason
-    decoder         : has rejected them, and says more of each for the message
-    stage           : who rejected it, e.g. the consumer group
-    max_value_bytes : longer values are cut to this
+    decoder         : the one that rejected them; it adds details to the message
+    stage           : what rejected them, e.g. the consumer group
+    max_value_bytes : longer values are truncated to this
     """
-    values, headers = [], {}
-    for place, (row, reason) in enumerate(zip(rejected.tolist(), reasons.tolist(), strict=True)):
+    values: list[bytes] = []
+    keys: list[bytes] = []
+    headers: dict[int, Headers] = {}
+    for row, reason in zip(rejected.tolist(), map(Reason, reasons.tolist()), strict=True):
         value = batch.values[row]
-        why = message_of(batch, row, Reason(reason), decoder)
-        headers[place] = _headers(batch, row, Reason(reason), why, stage, value, max_value_bytes)
+        message = message_of(batch, row, reason, decoder)
+        headers[len(values)] = _headers(batch, row, reason, message, stage, value, max_value_bytes)
         values.append(value[:max_value_bytes])
-    return Outgoing(
-        topic, Blob.join(values), Blob.join([batch.keys[row] for row in rejected.tolist()]), headers
-    )
+        keys.append(batch.keys[row])
+    return Outgoing(topic, Blob.join(values), Blob.join(keys), headers)
 
 
 def message_of(batch: Batch, row: int, reason: Reason, decoder: Decoder) -> str:
-    """Return why a row was rejected, in the words that its dead letter has."""
+    """Return the message of a rejected row's dead letter."""
     detail = decoder.detail(batch.values[row], batch.headers.get(row, ()), reason)
     return f"{reason.sentence}: {detail}" if detail else reason.sentence
 
@@ -59,7 +60,7 @@ def _headers(
     batch: Batch,
     row: int,
     reason: Reason,
-    why: str,
+    message: str,
     stage: str,
     value: bytes,
     max_value_bytes: int,
@@ -72,7 +73,7 @@ def _headers(
         (GROUP, stage),
         (PREFIX + "stage", "VALUE_CONVERTER"),
         (PREFIX + "exception.class.name", f"lapwing.{reason.code}"),
-        (PREFIX + "exception.message", why),
+        (PREFIX + "exception.message", message),
     ]
     if len(value) > max_value_bytes:
         ours += [

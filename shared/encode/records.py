@@ -1,8 +1,6 @@
-"""Single records by fastavro: for what is rare - anomalies, activations - and for readers of any
-                            topic.
+"""Single records by fastavro: anomalies and activations, which are rare, and any topic for display.
 
-Law: a record read here is the record as it lies in the topic, times as integers; nothing is
-     converted.
+Invariant: a decoded record is that of the topic, with times as integers; nothing is converted.
 """
 
 from __future__ import annotations
@@ -22,23 +20,21 @@ HEADER_BYTES = 5
 
 
 def wire_header(schema_id: int) -> bytes:
-    """Return the bytes that every record of a schema begins with."""
+    """Return the first bytes of every record of a schema."""
     return b"\0" + schema_id.to_bytes(4, "big")
 
 
 def schema_id_of(value: bytes) -> int | None:
     """Return the schema id of a record, None if it is not in Confluent's wire format."""
-    return (
-        int.from_bytes(value[1:HEADER_BYTES], "big")
-        if len(value) >= HEADER_BYTES and value[0] == 0
-        else None
-    )
+    if len(value) < HEADER_BYTES or value[0] != 0:
+        return None
+    return int.from_bytes(value[1:HEADER_BYTES], "big")
 
 
 def encode_records(schema_text: str, schema_id: int, records: Sequence[Mapping[str, Any]]) -> Blob:
     """Encode records in Confluent's wire format.
 
-    records : every field without a default must be there; times are integers as in the schema
+    records : with every field that has no default; times are integers as in the schema
     raises  : ValueError where a record does not fit the schema
     """
     schema = _parsed(schema_text)
@@ -86,7 +82,7 @@ def _decode(value: bytes, schema_text: str, row: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _parsed(schema_text: str) -> dict[str, Any]:
-    """Parse a schema once, its logical types left out so that values stay what the bytes say."""
+    """Parse a schema once, without logical types, so that values are not converted."""
     return fastavro.parse_schema(_plain(json.loads(schema_text)))  # type: ignore[return-value]
 
 
@@ -97,4 +93,6 @@ def _plain(schema: Any) -> Any:
             for key, value in schema.items()
             if key != "logicalType"
         }
-    return [_plain(part) for part in schema] if isinstance(schema, list) else schema
+    if isinstance(schema, list):
+        return [_plain(branch) for branch in schema]
+    return schema

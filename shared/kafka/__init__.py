@@ -1,6 +1,7 @@
-"""The Kafka door: everything that speaks to a broker, and nothing else does.
+"""Everything that talks to Kafka brokers.
 
-Invariant: batches of columns come in and go out; every error that leaves is of ``shared.errors``.
+Invariant: records are passed in and out as batches of columns; every error that leaves this package
+is one of ``shared.errors``.
 """
 
 from shared.kafka.admin import (

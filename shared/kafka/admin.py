@@ -1,7 +1,7 @@
-"""Topics as they should be and as they are, and where groups stand.
+"""Creates and compares topics, and reads offsets and groups.
 
-Invariant: what is missing is made, what exists is never altered; a difference is reported. Every
-call answers within 10 s or raises.
+Invariant: missing topics are created, existing ones are never altered; differences are reported.
+Every call returns within 10 s or raises.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from shared.errors import LapwingError, TopicMismatch, TransportError
 from shared.kafka.client import (
     CALL_TIMEOUT_S,
     client_config,
-    log_complaint,
-    place_of,
+    log_client_error,
+    topic_partition_of,
     translate,
 )
 from shared.kafka.engine import engine_of
@@ -29,12 +29,10 @@ from shared.settings import Settings
 from shared.settings.names import variable_of
 
 _EMBEDDED = "mockCluster"
-"""How the cluster id of librdkafka's mock cluster begins; it has no controller, and whoever waits
-for one waits in vain.
-"""
+"""Start of the cluster id of librdkafka's mock cluster, which never gets a controller."""
 
 
-_COORDINATOR_COMES = (
+_COORDINATOR_NOT_READY = (
     Code.NOT_COORDINATOR,
     Code.COORDINATOR_NOT_AVAILABLE,
     Code.COORDINATOR_LOAD_IN_PROGRESS,
@@ -47,7 +45,7 @@ class TopicSpec:
     """A topic as it should be.
 
     setting : the setting that names it
-    exact   : whether it must have so many partitions; else they are what it is created with
+    exact   : the partition count is required; False = it is only used to create the topic
     """
 
     name: str
@@ -60,7 +58,7 @@ class TopicSpec:
 
 @dataclass(frozen=True, slots=True)
 class ConfigDifference:
-    """A topic setting that is not what the specification says; nobody has changed it."""
+    """A topic setting that differs from the specification; it is left as it is."""
 
     topic: str
     name: str
@@ -70,13 +68,13 @@ class ConfigDifference:
 
 @dataclass(frozen=True, slots=True)
 class TopicReport:
-    """What ``ensure_topics`` did and saw.
+    """The result of ``ensure_topics``.
 
-    refused    : topics that are not as they must be, each with the error that says why
-    missing    : topics that are not there and were not to be created
-    other      : {topic: (found, wanted)} partition counts that differ and may
-    uncompared : topics whose settings the broker does not tell, each with its answer
-    compared   : False where the broker cannot tell the settings of any topic
+    refused    : topics that are not as they must be, each with its error
+    missing    : topics that do not exist and were not created
+    other      : {topic: (found, wanted)} partition counts that differ and are allowed to
+    uncompared : topics whose settings the broker does not return, each with its error
+    compared   : False where the broker cannot return the settings of any topic
     """
 
     created: tuple[str, ...]
@@ -91,7 +89,7 @@ class TopicReport:
 
 @dataclass(frozen=True, slots=True)
 class TopicIdentity:
-    """What a topic keeps from its creation to its deletion, unless somebody adds partitions.
+    """The partition count and the id of a topic; the id changes when it is recreated.
 
     topic_id : "" on the embedded broker, which has none
     """
@@ -103,45 +101,50 @@ class TopicIdentity:
 def topic_specs(settings: Settings) -> list[TopicSpec]:
     """Return the topics of one dataset: input, scores, anomalies, activations, dead letters.
 
-    Anomalies and dead letters stay as long as the input that explains them; activations stay for
-    ever (compaction would delete what an older snapshot needs). A dead letter may be larger than
-    the largest input record by the headers added to it.
+    Anomalies and dead letters are retained as long as the input, which explains them. Activations
+    are retained without limit: compaction would delete those that an older snapshot needs. A dead
+    letter may exceed the largest input record by its additional headers.
     """
     topics = settings.topics
-    explained = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
-    kept = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-    shown = {"cleanup.policy": "delete", "retention.ms": _hours(topics.scores_retention_hours)}
+    as_input = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
+    forever = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    as_scores = {"cleanup.policy": "delete", "retention.ms": _hours(topics.scores_retention_hours)}
     input_limit = {"max.message.bytes": str(input_limit_bytes(settings))}
-    dead_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
-    many, one = (topics.partitions, topics.replication), (1, topics.replication)
+    dead_letter_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
+    many = (topics.partitions, topics.replication)
+    one = (1, topics.replication)
     return [
-        TopicSpec(topics.input, *many, explained | input_limit),
-        TopicSpec(topics.scores, *many, shown, "topics.scores", exact=False),
-        TopicSpec(topics.anomalies, *one, explained, "topics.anomalies"),
-        TopicSpec(topics.activations, *one, kept, "topics.activations"),
+        TopicSpec(topics.input, *many, as_input | input_limit),
+        TopicSpec(topics.scores, *many, as_scores, "topics.scores", exact=False),
+        TopicSpec(topics.anomalies, *one, as_input, "topics.anomalies"),
+        TopicSpec(topics.activations, *one, forever, "topics.activations"),
         TopicSpec(
-            topics.dead_letters, *many, explained | dead_limit, "topics.dead_letters", exact=False
+            topics.dead_letters,
+            *many,
+            as_input | dead_letter_limit,
+            "topics.dead_letters",
+            exact=False,
         ),
     ]
 
 
 def wrong_count(spec: TopicSpec, found: int) -> TopicMismatch:
-    """Return the error for a topic that must have another number of partitions; it says what to set.
+    """Return the error for a topic with a wrong partition count; it says what to set.
 
-    found : how many it has
+    found : its partition count
     """
     if spec.setting == "topics.input":
-        said = (
+        message = (
             f"{spec.name} has {found} partitions, topics.partitions says {spec.partitions}: set"
             f" topics.partitions ({variable_of('topics.partitions')}) to {found}"
         )
     else:
-        said = (
+        message = (
             f"{spec.name} has {found} partitions and must have {spec.partitions}: name another"
             f" topic in {spec.setting} ({variable_of(spec.setting)}), or delete it if nothing needs"
             " it"
         )
-    return TopicMismatch(said.replace(" has 1 partitions", " has 1 partition"))
+    return TopicMismatch(message.replace(" has 1 partitions", " has 1 partition"))
 
 
 def _hours(hours: float) -> str:
@@ -149,10 +152,10 @@ def _hours(hours: float) -> str:
 
 
 class Admin:
-    """Asks the cluster and makes topics.
+    """Queries a cluster and creates topics.
 
     timeout_s : longest wait for the answer to one call
-    engine    : the client to use
+    engine    : the client library
     """
 
     def __init__(
@@ -167,7 +170,7 @@ class Admin:
         self._settings = settings
         self._engine = engine or engine_of(settings)
         self._client = self._connect()
-        self._watcher: Consumer | None = None
+        self._offsets_consumer: Consumer | None = None
         self._embedded: bool | None = None
 
     def ensure_topics(self, specs: Sequence[TopicSpec]) -> TopicReport:
@@ -185,8 +188,8 @@ class Admin:
     def try_topics(self, specs: Sequence[TopicSpec], *, create: bool = True) -> TopicReport:
         """Create what is missing and compare what exists.
 
-        Nothing is created while a topic has a partition count that it must not have, for the new
-        ones would get theirs by the same setting; any other refusal concerns one topic only.
+        Nothing is created while a topic has a wrong partition count, because the new topics would
+        get theirs from the same setting. Any other error concerns one topic only.
 
         create : False = only compare
         raises : TransportError when the broker does not answer at all
@@ -224,14 +227,13 @@ class Admin:
         """
         count = self._partition_counts().get(topic)
         if count is None:
-            raise TopicMismatch(
-                f"there is no topic {topic} at {self.address}{self._what_makes(topic)}"
-            )
+            raise TopicMismatch(f"there is no topic {topic} at {self.address}{self._hint(topic)}")
         return count
 
     def bounds(self, topic: str) -> tuple[dict[int, int], dict[int, int]]:
-        """Return the first offset that each partition still holds, and its last stable offset:
-        nothing at or beyond it is decided and readable yet.
+        """Return the first and the last stable offset of each partition.
+
+        Records at or after the last stable offset cannot be read yet.
         """
         bounds = self._bounds(topic)
         lows = {partition: low for partition, (low, _) in bounds.items()}
@@ -239,7 +241,7 @@ class Admin:
         return lows, highs
 
     def start_offsets(self, topic: str) -> dict[int, int]:
-        """Return the first offset that each partition still holds."""
+        """Return the first offset of each partition's log."""
         return self.bounds(topic)[0]
 
     def end_offsets(self, topic: str) -> dict[int, int]:
@@ -251,7 +253,7 @@ class Admin:
         return self._cluster(None).cluster_id
 
     def identity(self, topic: str) -> TopicIdentity:
-        """Return by what to know a topic again.
+        """Return partition count and id of a topic.
 
         raises : TopicMismatch when there is no such topic, TransportError
         """
@@ -261,9 +263,7 @@ class Admin:
             return TopicIdentity(*client.topic_identity(topic, self.timeout_s))
 
     def topic_id(self, topic: str) -> str:
-        """Return the id that a topic keeps until it is deleted; "" on the embedded broker, which
-        has none.
-        """
+        """Return the id of a topic; "" on the embedded broker, which has none."""
         return self.identity(topic).topic_id
 
     def committed(self, group: str, topic: str) -> dict[int, Position]:
@@ -274,50 +274,51 @@ class Admin:
             answer = self._positions(consumer, group, topic, partitions)
         finally:
             consumer.close()
-        return {partition: one for partition, one in answer.items() if one is not None}
+        return {
+            partition: position for partition, position in answer.items() if position is not None
+        }
 
     def _positions(
         self, consumer: Consumer, group: str, topic: str, partitions: Sequence[int]
     ) -> Mapping[int, Position | None]:
-        """Ask for positions; a broker that makes its topic of positions at this first question is
-        given time for it.
-        """
+        """Read positions; wait for a broker that creates its offsets topic at the first request."""
         deadline = time.monotonic() + self.timeout_s
         while True:
             try:
-                return consumer.committed(topic, partitions, _left_s(deadline))
+                return consumer.committed(topic, partitions, _remaining_s(deadline))
             except ClientError as error:
-                if error.code not in _COORDINATOR_COMES or time.monotonic() + RETRY_S >= deadline:
-                    doing = f"asking for the positions of group {group} in {place_of(error, topic)}"
-                    raise translate(error, f"{doing} at {self.address}") from error
+                may_retry = error.code in _COORDINATOR_NOT_READY
+                if not may_retry or time.monotonic() + RETRY_S >= deadline:
+                    partition = topic_partition_of(error, topic)
+                    action = f"reading the positions of group {group} in {partition}"
+                    raise translate(error, f"{action} at {self.address}") from error
             time.sleep(RETRY_S)
 
     def members(self, group: str) -> int:
-        """Return how many members a group has, 0 when nobody knows it.
+        """Return how many members a group has; 0 for an unknown group.
 
-        raises : TransportError, also where the broker does not tell (the embedded one)
+        raises : TransportError, also where the broker cannot tell (the embedded one)
         """
         with self._answer(f"describing group {group}") as client:
             return client.group(group, self.timeout_s).members
 
     def lag(self, group: str, topic: str) -> dict[int, int]:
-        """Return how many offsets a group is behind in each partition; without a position it is
-        behind the whole log.
-        """
+        """Return the lag of a group in each partition; without a position that is the whole log."""
         committed = self.committed(group, topic)
-        bounds = self._bounds(topic)
-        return {
-            p: max(0, high - (committed[p].offset if p in committed else low))
-            for p, (low, high) in bounds.items()
-        }
+        lag = {}
+        for partition, (low, high) in self._bounds(topic).items():
+            position = committed.get(partition)
+            read_to = low if position is None else position.offset
+            lag[partition] = max(0, high - read_to)
+        return lag
 
     def close(self) -> None:
-        """Let go of the connections that are kept open between calls."""
-        if self._watcher is not None:
-            self._watcher.close()
-            self._watcher = None
+        """Close the connections that are kept open between calls."""
+        if self._offsets_consumer is not None:
+            self._offsets_consumer.close()
+            self._offsets_consumer = None
 
-    def _what_makes(self, topic: str) -> str:
+    def _hint(self, topic: str) -> str:
         if any(spec.name == topic for spec in topic_specs(self._settings)):
             return "; `lapwing topics ensure` creates it"
         near = difflib.get_close_matches(topic, list(self._partition_counts()), n=1)
@@ -329,13 +330,16 @@ class Admin:
         if not specs:
             return [], {}
         if self._is_embedded():
-            why = "topics of the embedded broker are made only when it starts"
+            reason = "it creates topics only when it starts"
             return [], {
-                s.name: TopicMismatch(f"the embedded broker has no topic {s.name}, and {why}")
-                for s in specs
+                spec.name: TopicMismatch(f"the embedded broker has no topic {spec.name}; {reason}")
+                for spec in specs
             }
-        wanted = [NewTopic(s.name, s.partitions, s.replication, s.config) for s in specs]
-        created, refused = [], dict[str, LapwingError]()
+        wanted = [
+            NewTopic(spec.name, spec.partitions, spec.replication, spec.config) for spec in specs
+        ]
+        created: list[str] = []
+        refused: dict[str, LapwingError] = {}
         with self._answer("creating topics") as client:
             answers = client.create_topics(wanted, self.timeout_s)
         for name, error in answers.items():
@@ -356,38 +360,33 @@ class Admin:
                     break
                 if time.monotonic() >= deadline:
                     raise TransportError(
-                        f"topic {name} at {self.address} has no leaders {self.timeout_s:g} s after"
-                        " its creation"
+                        f"topic {name} at {self.address} still has partitions without a leader"
+                        f" {self.timeout_s:g} s after its creation"
                     )
                 time.sleep(0.02)
 
     def _differences(
         self, specs: Sequence[TopicSpec]
     ) -> tuple[list[ConfigDifference], dict[str, LapwingError]]:
-        """Return what differs, and the topics that nothing is told about, with why."""
-        asked = [spec.name for spec in specs if spec.config]
-        if not asked or self._is_embedded():
+        """Return the settings that differ, and the topics that could not be compared."""
+        topics = [spec.name for spec in specs if spec.config]
+        if not topics or self._is_embedded():
             return [], {}
         with self._answer("reading the settings of topics") as client:
-            answers = client.topic_settings(asked, self.timeout_s)
-        found, untold = dict[str, Mapping[str, str]](), dict[str, LapwingError]()
-        for topic, answer in answers.items():
+            answers = client.topic_settings(topics, self.timeout_s)
+        uncompared: dict[str, LapwingError] = {}
+        differences: list[ConfigDifference] = []
+        for spec in specs:
+            answer = answers.get(spec.name, {})
             if isinstance(answer, ClientError):
-                untold[topic] = self._failure(
-                    answer, f"reading the settings of topic {topic}", client
-                )
+                action = f"reading the settings of topic {spec.name}"
+                uncompared[spec.name] = self._failure(answer, action, client)
             else:
-                found[topic] = answer
-        differences = [
-            ConfigDifference(spec.name, name, wanted, found[spec.name][name])
-            for spec in specs
-            for name, wanted in spec.config.items()
-            if name in found.get(spec.name, {}) and found[spec.name][name] != wanted
-        ]
-        return differences, untold
+                differences += _differences_of(spec, answer)
+        return differences, uncompared
 
     def _partition_counts(self) -> dict[str, int]:
-        """Return all topics and their partition counts; to ask for one of them may create it."""
+        """Return the partition counts of all topics; a query for one topic might create it."""
         return {
             name: found.partitions
             for name, found in self._cluster(None).topics.items()
@@ -403,21 +402,22 @@ class Admin:
         try:
             return self._client.cluster(topic, self.timeout_s)
         except ClientError as error:
-            raise translate(error, f"asking for the topics at {self.address}") from error
+            raise translate(error, f"listing the topics at {self.address}") from error
 
     def _bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         count = self.partitions(topic)
-        if self._watcher is None:
-            self._watcher = self._consumer("lapwing-admin")
-        watcher, deadline = self._watcher, time.monotonic() + self.timeout_s
-        found = {}
+        if self._offsets_consumer is None:
+            self._offsets_consumer = self._consumer("lapwing-admin")
+        consumer = self._offsets_consumer
+        deadline = time.monotonic() + self.timeout_s
+        bounds = {}
         for partition in range(count):
             try:
-                found[partition] = watcher.bounds(topic, partition, _left_s(deadline))
+                bounds[partition] = consumer.bounds(topic, partition, _remaining_s(deadline))
             except ClientError as error:
-                doing = f"asking where {topic}[{partition}] ends at {self.address}"
-                raise translate(error, doing) from error
-        return found
+                action = f"reading the end offset of {topic}[{partition}] at {self.address}"
+                raise translate(error, action) from error
+        return bounds
 
     def _consumer(self, group: str) -> Consumer:
         required = {
@@ -426,32 +426,31 @@ class Admin:
             "isolation.level": "read_committed",
         }
         config = client_config(self._settings, "consumer", required=required)
-        return self._engine.consumer(config, log_complaint)
+        return self._engine.consumer(config, log_client_error)
 
     def _connect(self) -> AdminClient:
         return self._engine.admin(client_config(self._settings, "admin"))
 
     @contextmanager
-    def _answer(self, doing: str) -> Iterator[AdminClient]:
-        """Hand out the client for a call that its controller or a coordinator answers."""
+    def _answer(self, action: str) -> Iterator[AdminClient]:
+        """Yield the client for a call that the controller or a coordinator answers."""
         client = self._client
         try:
             yield client
         except ClientError as error:
-            raise self._failure(error, doing, client) from error
+            raise self._failure(error, action, client) from error
 
-    def _failure(self, error: ClientError, doing: str, client: AdminClient) -> LapwingError:
-        failure = translate(error, f"{doing} at {self.address}")
+    def _failure(self, error: ClientError, action: str, client: AdminClient) -> LapwingError:
+        failure = translate(error, f"{action} at {self.address}")
         if failure.retriable and self._client is client:
-            # This one goes on waiting for the controller that it knows, and asks nobody whether
-            # there is another by now. Whoever else still waits for an answer of it holds it, so
-            # nothing is destroyed under its hands.
+            # A client waits for the controller that it knows, and does not look for a new one.
+            # Threads that still wait for an answer keep the old client alive.
             self._client = self._connect()
         return failure
 
 
 def topic_bounds(settings: Settings, topic: str) -> tuple[dict[int, int], dict[int, int]]:
-    """Ask once where the partitions of a topic begin and end; see ``Admin.bounds``.
+    """Return the first and the last stable offsets of a topic; see ``Admin.bounds``.
 
     raises : TopicMismatch when there is no such topic, TransportError
     """
@@ -470,5 +469,13 @@ def _wrong_counts(specs: Sequence[TopicSpec], found: Mapping[str, int]) -> dict[
     }
 
 
-def _left_s(deadline: float) -> float:
+def _differences_of(spec: TopicSpec, found: Mapping[str, str]) -> list[ConfigDifference]:
+    return [
+        ConfigDifference(spec.name, name, wanted, found[name])
+        for name, wanted in spec.config.items()
+        if name in found and found[name] != wanted
+    ]
+
+
+def _remaining_s(deadline: float) -> float:
     return max(0.1, deadline - time.monotonic())

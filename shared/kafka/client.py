@@ -1,7 +1,7 @@
-"""What every Kafka client has in common: its configuration, and the one translation of its errors.
+"""The configuration that all Kafka clients share, and the only translation of their errors.
 
-Invariant: a user's librdkafka setting wins over tuning, and never over what correctness needs;
-whoever tries gets a ConfigError. No ClientError leaves this package.
+Invariant: a user's librdkafka setting overrides tuning, but never what correctness requires: that
+is a ConfigError. No ClientError leaves this package.
 """
 
 from __future__ import annotations
@@ -39,9 +39,7 @@ CONSUMER_TUNING = {
     "queued.min.messages": "10000",
     "queued.max.messages.kbytes": "32768",
 }
-"""What readers want unless the user says otherwise: low latency, and a queue that a small process
-can hold.
-"""
+"""Defaults of consumers, which the user may override: low latency, and a queue of limited size."""
 
 CONSUMER_REQUIRED = {
     "enable.auto.commit": "false",
@@ -49,7 +47,7 @@ CONSUMER_REQUIRED = {
     "isolation.level": "read_committed",
     "auto.offset.reset": "error",
 }
-"""What readers need to be right."""
+"""What correctness requires of consumers."""
 
 _COMMON_TUNING = {
     "socket.timeout.ms": "10000",
@@ -57,8 +55,8 @@ _COMMON_TUNING = {
     "reconnect.backoff.max.ms": "1000",
     "log.connection.close": "false",
     # With "rebootstrap", the default, one broken connection to the only known broker makes the
-    # client forget its transaction coordinator, and a call on the open transaction then waits for
-    # ever, whatever its timeout (librdkafka 2.16).
+    # client forget its transaction coordinator; a call on the open transaction then never returns,
+    # whatever its timeout (librdkafka 2.16).
     "metadata.recovery.strategy": "none",
 }
 
@@ -77,69 +75,68 @@ def client_config(
     tuning: Mapping[str, str] | None = None,
     required: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """Join ``settings.kafka`` with what a client of this role needs.
+    """Merge ``settings.kafka`` with what a client of this role needs.
 
     tuning   : defaults that the user may override
-    required : what correctness needs
-    returns  : a configuration by librdkafka's names; no client of it makes a broker create a topic
-               by asking about it, as librdkafka's producers and admin clients do unless told
-               otherwise
-    raises   : ConfigError when the user set a required name to another value, or an alias of a name
-               that is ours
+    required : what correctness requires
+    returns  : a configuration by librdkafka's names; it disables the creation of topics by metadata
+               requests, which producers and admin clients do by default
+    raises   : ConfigError when the user sets a required name to another value, or an alias of a
+               name that is set here
     """
-    foreign = {
+    ignored = {
         "consumer": PRODUCER_ONLY,
         "producer": CONSUMER_ONLY,
         "admin": PRODUCER_ONLY | CONSUMER_ONLY,
     }[role]
-    given = {name: value for name, value in settings.kafka.items() if name not in foreign}
-    wanted = dict(required or {})
+    given = {name: value for name, value in settings.kafka.items() if name not in ignored}
+    required = dict(required or {})
     for name, value in given.items():
         if name in _ALIASES:
-            raise ConfigError(f"{_setting(name)}: write {_ALIASES[name]!r} instead of its alias")
-        if name in wanted and _plain(value) != _plain(wanted[name]):
+            raise ConfigError(f"{_setting(name)}: use the name {_ALIASES[name]!r}, not its alias")
+        if name in required and _normalised(value) != _normalised(required[name]):
             raise ConfigError(
-                f"{_setting(name)}: must be {wanted[name]!r}, results would be wrong otherwise; got"
-                f" {value!r}"
+                f"{_setting(name)}: must be {required[name]!r}, results would be wrong otherwise;"
+                f" got {value!r}"
             )
-    asking = {} if role == "consumer" else {"allow.auto.create.topics": "false"}
-    return _COMMON_TUNING | asking | dict(tuning or {}) | given | wanted
+    creation = {} if role == "consumer" else {"allow.auto.create.topics": "false"}
+    return _COMMON_TUNING | creation | dict(tuning or {}) | given | required
 
 
 class ClientErrors:
-    """The last thing that a client complained about by itself, and when it last missed a broker."""
+    """The last error that a client has reported by itself, and when it last lost a broker."""
 
     latest: ClientError | None = None
     outage_s: float = -math.inf
 
     def __call__(self, error: ClientError) -> None:
-        """Take note of an error."""
+        """Record an error."""
         self.latest = error
         if error.code in (Code.LOCAL_TRANSPORT, Code.LOCAL_ALL_BROKERS_DOWN):
             self.outage_s = time.monotonic()
 
 
-def log_complaint(error: ClientError) -> None:
-    """Take note of what a client complains about by itself, where whoever calls it is told anyway.
+def log_client_error(error: ClientError) -> None:
+    """Log an error that a client reports by itself, for clients whose calls fail as well.
 
-    Without a callback the client would write each complaint to its log once more.
+    Without this callback librdkafka would log each such error itself.
     """
     LOG.debug("%s", error.text)
 
 
-def place_of(error: ClientError, topic: str) -> str:
-    """Return the topic that an error is about, with the partition where there is one."""
+def topic_partition_of(error: ClientError, topic: str) -> str:
+    """Return the topic, with the partition if the error is about one."""
     return topic if error.partition is None else f"{topic}[{error.partition}]"
 
 
-def translate(error: ClientError, doing: str) -> LapwingError:
-    """Turn an error of a client into the tree of ``shared.errors``; the one place that does.
+def translate(error: ClientError, action: str) -> LapwingError:
+    """Translate a client's error into an error of ``shared.errors``.
 
-    doing : what was being done and where, e.g. "reading the topics of localhost:9092"; the message
-            starts with it
+    action : what failed and where, e.g. "reading the topics of localhost:9092"; the message starts
+             with it
     """
     code = error.code
-    message = f"{doing}: {error.text}"
+    message = f"{action}: {error.text}"
     if code in _FENCED:
         return ProducerFenced(f"{message}; another process uses the same slot or transactional.id")
     if Flags.ABORT in error.flags:
@@ -147,21 +144,21 @@ def translate(error: ClientError, doing: str) -> LapwingError:
     if code in _CONFIG:
         return ConfigError(message)
     if code in _TOPIC:
-        return TopicMismatch(f"{message}; `lapwing topics ensure` makes what is missing")
+        return TopicMismatch(f"{message}; `lapwing topics ensure` creates missing topics")
     if code in _HISTORY:
         return HistoryGone(
-            f"{message}; records that were asked for are gone from the topic, docs/guards.md says"
-            " how to go on"
+            f"{message}; requested records are no longer in the topic, see docs/guards.md for the"
+            " remedy"
         )
-    again = Flags.RETRIABLE in error.flags or code in _RETRIABLE
-    return TransportError(message, retriable=again and Flags.FATAL not in error.flags)
+    is_retriable = Flags.RETRIABLE in error.flags or code in _RETRIABLE
+    return TransportError(message, retriable=is_retriable and Flags.FATAL not in error.flags)
 
 
 def _setting(name: str) -> str:
     return f"kafka.{name} (LAPWING_KAFKA__{name.upper().replace('.', '_')})"
 
 
-def _plain(value: str) -> str:
+def _normalised(value: str) -> str:
     lowered = value.strip().lower()
     return _SAME.get(lowered, lowered)
 

@@ -1,6 +1,6 @@
-"""Records that a client has handed over and the caller has not.
+"""Records that the client has fetched and the caller has not received yet.
 
-Invariant: rows of a partition leave in the order in which they came, each once.
+Invariant: the rows of a partition are returned in log order, each once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class HeldRecords:
         return self._count
 
     def add(self, batches: Sequence[Batch]) -> None:
-        """Take rows that come after those which are here."""
+        """Append rows, which are later than those held of their partition."""
         for batch in batches:
             self._batches.setdefault(batch.partition, []).append(batch)
             self._count += len(batch)
@@ -41,17 +41,17 @@ class HeldRecords:
         self._count = 0
 
     def take(self, max_records: int) -> list[Batch]:
-        """Return at most max_records rows, one batch for each partition that has some."""
+        """Remove and return at most max_records rows, one batch for each partition with rows."""
         taken: list[Batch] = []
-        room = max_records
+        remaining = max_records
         for partition in list(self._batches):
-            if room <= 0:
+            if remaining <= 0:
                 break
             whole = Batch.join(self._batches.pop(partition))
-            batch = whole.rows(0, min(room, len(whole)))
+            batch = whole.rows(0, min(remaining, len(whole)))
             if len(batch) < len(whole):
                 self._batches[partition] = [whole.rows(len(batch), len(whole))]
             taken.append(batch)
-            room -= len(batch)
-        self._count -= max_records - room
+            remaining -= len(batch)
+        self._count -= max_records - remaining
         return taken

@@ -1,7 +1,6 @@
-"""One member's client: its calls about one topic, their failures translated, and what it complains
-about by itself.
+"""A group member's client: its calls about one topic, with their failures translated.
 
-Invariant: positions are committed in the name of a member and its generation, or not at all.
+Invariant: positions are committed under a member id and its generation, or not at all.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from shared.kafka.client import (
     LOG,
     ClientErrors,
     client_config,
-    place_of,
+    topic_partition_of,
     translate,
 )
 from shared.kafka.ends import PartitionEnds
@@ -27,26 +26,29 @@ from shared.kafka.engine.port import ClientError, Engine, Fetched, GroupEvents
 from shared.settings import Settings
 
 PROBE_EVERY_S = 1.0
-SILENT_S = 3.0
-"""An idle topic looks like a broker that is gone; a member that owns partitions asks after so long
-without a record. One that owns none, or has heard a complaint, asks every PROBE_EVERY_S.
+IDLE_S = 3.0
+"""Time without a record after which a member that owns partitions probes the broker.
+
+An idle topic looks like an unreachable broker. A member that owns no partitions, or whose client
+has reported an error, probes every PROBE_EVERY_S.
 """
 
 PROBE_TIMEOUT_S = 2.0
-LOOK_AROUND_S = 2.0
-"""Longest wait for the leaders of the topic's partitions."""
+METADATA_TIMEOUT_S = 2.0
+"""Longest wait for new metadata of the topic."""
 
-ANSWER_S = 2.0
-"""Longest wait for what the group's coordinator says."""
+GROUP_TIMEOUT_S = 2.0
+"""Longest wait for the description of a topic or of a group."""
 
 REQUIRED = CONSUMER_REQUIRED | {"enable.partition.eof": "false"}
 
 
 class Member:
-    """A group's member on a client; ``renew`` replaces the client.
+    """A member of a group, on a client that ``renew`` replaces.
 
-    session_s, instance_id : as the configuration says; session_s is inf where the broker decides
-    raises                 : ConfigError; methods raise as ``translate``
+    session_s : session timeout; inf where the broker decides about it
+    is_static : it has a group.instance.id
+    raises    : ConfigError; methods raise as ``translate``
     """
 
     def __init__(
@@ -60,7 +62,9 @@ class Member:
         session_timeout_ms: int | None = None,
         protocol: str | None = None,
     ) -> None:
-        self.group, self.topic, self.address = group, topic, settings.bootstrap
+        self.group = group
+        self.topic = topic
+        self.address = settings.bootstrap
         protocol = protocol or settings.kafka.get("group.protocol", "classic")
         session_ms = session_timeout_ms or settings.predict.session_timeout_ms
         self._config = _config(settings, group, protocol, session_ms, instance_id)
@@ -76,76 +80,77 @@ class Member:
 
     def join(self, events: GroupEvents) -> None:
         """Join the group."""
-        with self._doing("joining"):
+        with self._translated("joining"):
             self._client.join(self.topic, events)
 
     def renew(self) -> None:
-        """Replace the client, which was closed."""
+        """Replace the closed client by a new one."""
         self._client = self._engine.consumer(self._config, self.errors)
 
     def close(self) -> None:
-        """Leave the group; a static member only falls silent."""
+        """Leave the group; a static member only stops its heartbeats."""
         self._client.close()
 
     def fetch(self, max_records: int, wait_s: float) -> Fetched:
-        """Return what has arrived."""
-        with self._doing("reading"):
+        """Return records that have arrived."""
+        with self._translated("reading"):
             return self._client.fetch(max_records, wait_s)
 
     def start(self, offsets: Mapping[int, int]) -> None:
-        """Fetch further partitions from these offsets on."""
-        with self._doing("starting partitions"):
+        """Fetch additional partitions from these offsets on."""
+        with self._translated("starting partitions"):
             self._client.start(self.topic, offsets)
 
     def stop(self, partitions: Iterable[int]) -> None:
-        """Fetch no more of these partitions."""
-        with self._doing("stopping partitions"):
+        """Stop fetching these partitions."""
+        with self._translated("stopping partitions"):
             self._client.stop(self.topic, partitions)
 
     def pause(self, partitions: Iterable[int]) -> None:
-        """Fetch nothing of these for now."""
-        with self._doing("pausing"):
+        """Fetch nothing from these partitions for now."""
+        with self._translated("pausing"):
             self._client.pause(self.topic, partitions)
 
     def resume(self, partitions: Iterable[int]) -> None:
-        """Fetch them again."""
-        with self._doing("resuming"):
+        """Fetch from them again."""
+        with self._translated("resuming"):
             self._client.resume(self.topic, partitions)
 
     def commit(self, positions: Mapping[int, Position]) -> None:
         """Commit positions outside any transaction."""
-        with self._doing("committing"):
+        with self._translated("committing"):
             self._client.commit(self.topic, positions)
 
     def committed(self, partitions: Iterable[int], deadline: float) -> dict[int, Position | None]:
-        """Return committed positions; the broker withholds them while a transaction that moves them
-        is open.
+        """Return committed positions.
+
+        The broker refuses while an open transaction changes them.
         """
-        with self._doing("asking for the committed positions"):
-            return dict(self._client.committed(self.topic, partitions, _left_s(deadline)))
+        with self._translated("reading the committed positions"):
+            return dict(self._client.committed(self.topic, partitions, _remaining_s(deadline)))
 
     def log_start(self, partition: int, deadline: float) -> int:
-        """Return the first offset that the log still holds; take note of where it ends."""
+        """Return the first offset that the log still contains; record its end."""
         try:
-            with self._doing(f"asking where {self.topic}[{partition}] begins"):
-                low, high = self._client.bounds(self.topic, partition, _left_s(deadline))
+            with self._translated(f"reading the first offset of {self.topic}[{partition}]"):
+                low, high = self._client.bounds(self.topic, partition, _remaining_s(deadline))
         except TransportError:
             self._refresh_metadata()
             raise
-        self.ends.hear(partition, high)
+        self.ends.record(partition, high)
         return low
 
     def known_ends(self, partitions: Iterable[int]) -> Mapping[int, int]:
-        """Return where partitions end, as last heard."""
+        """Return the last known ends of partitions."""
         return self.ends.known(self._client, partitions)
 
     def membership(self) -> bytes:
-        """Return in whose name positions are committed, as of now.
+        """Return the current member id and generation, which positions are committed under.
 
         raises : TransactionAborted when this process is no longer a member: the broker would accept
                  such a commit unchecked
         """
-        with self._doing("asking for the membership"):
+        with self._translated("reading the group membership"):
             metadata = self._client.membership()
         if metadata is None:
             raise TransactionAborted(
@@ -154,69 +159,72 @@ class Member:
             )
         return metadata
 
-    def answered(self) -> None:
-        """Take note that the broker has answered."""
+    def note_answer(self) -> None:
+        """Record that the broker has answered."""
         self._answered_s = time.monotonic()
 
-    def heard(self) -> None:
-        """Take note that records have arrived, whatever the client complained about before."""
+    def note_records(self) -> None:
+        """Record that records have arrived, which clears an earlier error of the client."""
         self.errors.latest = None
-        self.answered()
+        self.note_answer()
 
-    def probe(self, *, owns: bool, waits: bool) -> None:
-        """Find out, where nothing has arrived for a while, whether the broker answers at all.
+    def probe(self, *, has_partitions: bool, is_taking_over: bool) -> None:
+        """Check that the broker answers, if nothing has arrived for a while.
 
-        owns   : the member has partitions
-        waits  : partitions are about to be taken over
-        raises : what the client complained about, or why the broker was not heard
+        is_taking_over : a takeover of partitions is pending, which asks the broker itself
+        raises         : the error that the client has reported, or that of the probe
         """
-        complaint, now_s = self.errors.latest, time.monotonic()
-        is_quiet = waits or (owns and now_s < self._answered_s + SILENT_S)
-        if (complaint is None and is_quiet) or now_s < self._probed_s + PROBE_EVERY_S:
+        reported = self.errors.latest
+        now_s = time.monotonic()
+        is_recent = has_partitions and now_s < self._answered_s + IDLE_S
+        if reported is None and (is_taking_over or is_recent):
+            return
+        if now_s < self._probed_s + PROBE_EVERY_S:
             return
         try:
-            self._client.ask_for_leaders(self.topic, PROBE_TIMEOUT_S)
-            self.heard()
+            self._client.refresh_metadata(self.topic, PROBE_TIMEOUT_S)
+            self.note_records()
         except ClientError as error:
             LOG.debug("probe of %s: %s", self.address, error.text)
-            doing = f"reading {self.topic} of {self.address}"
-            raise translate(error if complaint is None else complaint, doing) from error
+            action = f"reading {self.topic} of {self.address}"
+            raise translate(reported or error, action) from error
         finally:
             self._probed_s = time.monotonic()
 
-    def unowned(self) -> set[int]:
-        """Return the partitions that nobody in a settled group has; none while it is being shared
-        out or nobody answers.
+    def unassigned(self) -> set[int]:
+        """Return the partitions that no member of the stable group owns.
+
+        The set is empty during a rebalance, and where no broker answers.
         """
-        return unowned(self._settings, self._engine, self.group, self.topic)
+        return unassigned(self._settings, self._engine, self.group, self.topic)
 
     def _refresh_metadata(self) -> None:
-        """Have the client ask who leads what; by itself it may go on for minutes with what it knew
-        before a broker went.
-        """
+        """Refresh metadata, which a client may keep for minutes after it has lost a broker."""
         with suppress(ClientError):
-            self._client.ask_for_leaders(self.topic, LOOK_AROUND_S)
+            self._client.refresh_metadata(self.topic, METADATA_TIMEOUT_S)
 
     @contextmanager
-    def _doing(self, doing: str) -> Iterator[None]:
+    def _translated(self, action: str) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
-            where = f"({place_of(error, self.topic)}, group {self.group}, at {self.address})"
-            raise translate(error, f"{doing} {where}") from error
+            partition = topic_partition_of(error, self.topic)
+            where = f"({partition}, group {self.group}, at {self.address})"
+            raise translate(error, f"{action} {where}") from error
 
 
-def unowned(settings: Settings, engine: Engine, group: str, topic: str) -> set[int]:
-    """Return the partitions of a topic that nobody in a settled group has; see Member."""
+def unassigned(settings: Settings, engine: Engine, group: str, topic: str) -> set[int]:
+    """Return the partitions of a topic that no member of a stable group owns; see Member."""
     client = engine.admin(client_config(settings, "admin"))
     try:
-        found = client.cluster(topic, ANSWER_S).topics.get(topic)
-        described = client.group(group, ANSWER_S)
+        described_topic = client.cluster(topic, GROUP_TIMEOUT_S).topics.get(topic)
+        described_group = client.group(group, GROUP_TIMEOUT_S)
     except ClientError:
         return set()
-    if found is None or not described.is_stable:
+    if described_topic is None or not described_group.is_stable:
         return set()
-    return set(range(found.partitions)) - described.owned.get(topic, set())
+    owned = described_group.owned.get(topic, set())
+    return set(range(described_topic.partitions)) - owned
 
 
 def _config(
@@ -235,5 +243,5 @@ def _config(
     return client_config(settings, "consumer", tuning=tuning, required=required)
 
 
-def _left_s(deadline: float) -> float:
+def _remaining_s(deadline: float) -> float:
     return max(0.1, deadline - time.monotonic())

@@ -1,6 +1,6 @@
-"""How columns get into a producer's queue, and the configuration that every producer here shares.
+"""A producer's queue, and the configuration that all producers share.
 
-Invariant: rows are queued in order; a full queue is waited for, with a deadline, and skips no row.
+Invariant: rows are queued in order; a full queue is waited for with a deadline, and skips no row.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ import time
 from collections.abc import Callable, Mapping
 
 from shared.batch import Outgoing
-from shared.kafka.client import LOG, client_config, log_complaint
+from shared.kafka.client import LOG, client_config, log_client_error
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Engine
 from shared.settings import Settings
 
 HEADER_ROOM_BYTES = 65_536
-"""Room beside a record's own bytes for the headers that a dead letter adds."""
+"""Bytes reserved for the headers that a dead letter adds to a record."""
 
 REQUIRED = {"enable.idempotence": "true", "acks": "all", "partitioner": "murmur2_random"}
 
@@ -23,20 +23,19 @@ _WAIT_S = 0.05
 
 
 def input_limit_bytes(settings: Settings) -> int:
-    """Return max.message.bytes of the input topic: Kafka's default, or what the largest accepted
-    record needs.
-    """
+    """Return max.message.bytes of the input topic: Kafka's default, or more if settings need it."""
     return max(1_048_588, settings.input.max_record_bytes + HEADER_ROOM_BYTES)
 
 
 def dead_letter_limit_bytes(settings: Settings) -> int:
-    """Return max.message.bytes of the dead letters: whatever the input let in, and its headers."""
+    """Return max.message.bytes of the dead-letter topic: the input's, and the added headers."""
     return input_limit_bytes(settings) + HEADER_ROOM_BYTES
 
 
 class Outbox:
-    """A producer with an exact account of what became of its records (a transactional one only
-    knows all or nothing).
+    """A producer that counts how many of its records were acknowledged and how many failed.
+
+    A transactional one counts no failures: a transaction fails as a whole.
 
     tuning, required : as for ``client_config``
     raises           : ConfigError; methods raise ClientError
@@ -53,8 +52,9 @@ class Outbox:
         config = client_config(
             settings, "producer", tuning=tuning, required={**REQUIRED, **(required or {})}
         )
-        told = None if "transactional.id" in config else self._not_delivered
-        self.producer = (engine or engine_of(settings)).producer(config, log_complaint, told)
+        on_failed = None if "transactional.id" in config else self._note_failed
+        engine = engine or engine_of(settings)
+        self.producer = engine.producer(config, log_client_error, on_failed)
         self._closed = False
         self.queued = 0
         self.failed = 0
@@ -62,12 +62,12 @@ class Outbox:
 
     @property
     def waiting(self) -> int:
-        """Records that are queued or under way; may count a few requests as well."""
+        """Records that are queued or in flight; may count a few requests as well."""
         return 0 if self._closed else self.producer.waiting()
 
     @property
     def acknowledged(self) -> int:
-        """Records that the broker has confirmed; never too high, exact once nothing is waiting."""
+        """Records that the broker has acknowledged; never too high, exact once none is waiting."""
         return max(0, self.queued - self.failed - self.waiting)
 
     def put(
@@ -77,10 +77,10 @@ class Outbox:
         timeout_s: float,
         should_stop: Callable[[], bool] = lambda: False,
     ) -> int:
-        """Queue rows from ``row`` on; return the first row that found no room for timeout_s, or
-        len(records).
+        """Queue rows from ``row`` on; return the first row that was not queued, or len(records).
 
-        should_stop : asked while waiting; True = stop waiting
+        timeout_s   : longest wait for space in the queue
+        should_stop : called while waiting; True = stop waiting
         raises      : ClientError
         """
         while True:
@@ -92,7 +92,7 @@ class Outbox:
             if row >= len(records):
                 self.producer.poll(0.0)
                 return row
-            if not self._room(timeout_s, should_stop):
+            if not self._wait_for_room(timeout_s, should_stop):
                 return row
 
     def flush(self, timeout_s: float) -> int:
@@ -100,7 +100,7 @@ class Outbox:
         return self.producer.flush(timeout_s)
 
     def drop(self) -> None:
-        """Throw away what is queued or under way; nobody knows what of the latter was written."""
+        """Drop records that are queued or in flight; the latter may have been written."""
         try:
             self.producer.drop()
             self.flush(1.0)
@@ -115,7 +115,7 @@ class Outbox:
             self.producer.close()
             del self.producer
 
-    def _room(self, timeout_s: float, should_stop: Callable[[], bool]) -> bool:
+    def _wait_for_room(self, timeout_s: float, should_stop: Callable[[], bool]) -> bool:
         deadline = time.monotonic() + timeout_s
         before = self.producer.waiting()
         while time.monotonic() < deadline and not should_stop():
@@ -124,6 +124,6 @@ class Outbox:
                 return True
         return False
 
-    def _not_delivered(self, error: ClientError) -> None:
+    def _note_failed(self, error: ClientError) -> None:
         self.failed += 1
         self.first_error = self.first_error or error

@@ -1,7 +1,7 @@
-"""A plain idempotent producer for the replay: no transactions, no positions, an honest count.
+"""An idempotent producer for the replay, without transactions and positions.
 
-Invariant: every record given to ``send`` is in the end acknowledged, failed or still waiting, and
-counted as exactly one of them.
+Invariant: each record that was passed to ``send`` is counted as exactly one of acknowledged, failed
+and waiting.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Records by what became of them; the sum is what was given to ``send``."""
+    """Records by outcome; the sum is the number of records passed to ``send``."""
 
     acknowledged: int
     failed: int
@@ -28,12 +28,13 @@ class Counts:
 
 
 class Publisher:
-    """Sends as fast as the broker takes it; produce.linger_ms, .batch_bytes and .queue_records tune
-    it.
+    """Sends records as fast as the broker accepts them.
 
-    stall_s : longest wait for room in a full queue before it is reported
-    stopping : asked while waiting for room; True = return at once, the rest is kept
-    raises  : ConfigError
+    produce.linger_ms, produce.batch_bytes and produce.queue_records tune it.
+
+    stall_s  : longest wait for space in a full queue before it is reported
+    stopping : called while waiting for space; True = return at once, unsent records are kept
+    raises   : ConfigError
     """
 
     def __init__(
@@ -57,23 +58,24 @@ class Publisher:
             },
             engine=engine,
         )
-        self._kept: deque[tuple[Outgoing, int]] = deque()
+        self._unsent: deque[tuple[Outgoing, int]] = deque()
         self._refused = 0
 
     def counts(self) -> Counts:
-        """Return what became of all records given so far, as of one moment."""
-        given = self._outbox.queued + self._refused + self._unqueued()
-        acknowledged, failed = self._outbox.acknowledged, self._outbox.failed + self._refused
-        return Counts(acknowledged, failed, given - acknowledged - failed)
+        """Return the records passed to ``send`` so far, by outcome."""
+        total = self._outbox.queued + self._refused + self._unqueued()
+        acknowledged = self._outbox.acknowledged
+        failed = self._outbox.failed + self._refused
+        return Counts(acknowledged, failed, total - acknowledged - failed)
 
     @property
     def acknowledged(self) -> int:
-        """Records that the broker has confirmed; never too high, exact when all is flushed."""
+        """Records that the broker has acknowledged; never too high, exact after a flush."""
         return self.counts().acknowledged
 
     @property
     def failed(self) -> int:
-        """Records given up; ``first_error`` says why."""
+        """Records that were not delivered; see ``first_error``."""
         return self.counts().failed
 
     @property
@@ -83,24 +85,24 @@ class Publisher:
 
     @property
     def first_error(self) -> LapwingError | None:
-        """Why the first failed record failed."""
+        """The error of the first record that failed."""
         error = self._outbox.first_error
         return None if error is None else translate(error, f"sending to {self._address}")
 
     def send(self, records: Outgoing) -> None:
-        """Queue records, waiting for room where the queue is full.
+        """Queue records, waiting for space where the queue is full.
 
-        raises : TransportError when there was no room for stall_s: the rest is kept and goes first
-                 with the next ``send`` or ``flush``, so do not send it again. TopicMismatch, or a
-                 TransportError that is not retriable: a record that can never be sent; the rest is
-                 dropped.
+        raises : TransportError when the queue was full for stall_s: unsent records are kept and
+                 sent first by the next ``send`` or ``flush``, so do not send them again.
+                 TopicMismatch, or a TransportError that is not retriable: a record can never be
+                 sent; it and the records after it are dropped.
         """
-        self._kept.append((records, 0))
+        self._unsent.append((records, 0))
         self._drain()
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until nothing is waiting, at most timeout_s; return how many records still are."""
-        if self._kept:
+        """Wait at most timeout_s for acknowledgements; return how many records still wait."""
+        if self._unsent:
             self._drain()
         try:
             self._outbox.flush(timeout_s)
@@ -109,31 +111,31 @@ class Publisher:
         return self.waiting
 
     def close(self) -> None:
-        """Let go of what is still waiting, which counts as failed; flush first."""
+        """Drop records that still wait, which count as failed; flush first."""
         self._refused += self._unqueued()
-        self._kept.clear()
+        self._unsent.clear()
         self._outbox.close()
 
     def _drain(self) -> None:
-        while self._kept:
-            records, row = self._kept[0]
+        while self._unsent:
+            records, row = self._unsent[0]
             queued = self._outbox.queued
             try:
                 row = self._outbox.put(records, row, self.stall_s, self._stopping)
             except ClientError as error:
                 self._refused += self._unqueued() - (self._outbox.queued - queued)
                 self._outbox.first_error = self._outbox.first_error or error
-                self._kept.clear()
+                self._unsent.clear()
                 raise translate(error, f"sending to {records.topic} at {self._address}") from error
             if row < len(records):
-                self._kept[0] = (records, row)
+                self._unsent[0] = (records, row)
                 if self._stopping():
                     return
                 raise TransportError(
-                    f"{self._address} takes no records: the queue of {self._unqueued()} has had no"
-                    f" room for {self.stall_s:g} s"
+                    f"{self._address} accepts no records: the queue has been full for"
+                    f" {self.stall_s:g} s, {self._unqueued()} records wait for space"
                 )
-            self._kept.popleft()
+            self._unsent.popleft()
 
     def _unqueued(self) -> int:
-        return sum(len(records) - row for records, row in self._kept)
+        return sum(len(records) - row for records, row in self._unsent)

@@ -1,8 +1,8 @@
 """Reads a topic, or a window of it, without a group.
 
-Invariant: a read is over when every partition's position has reached its end, never at the first
-empty poll; transaction markers and aborted records count as positions but are not seen. No progress
-within the deadline is an error, not an end.
+Invariant: a read ends when the position of every partition has reached its end, never at the first
+empty poll. Transaction markers and aborted records advance a position but are not returned. No
+progress within the deadline is an error, not an end.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from shared.kafka.client import (
     CONSUMER_REQUIRED,
     CONSUMER_TUNING,
     client_config,
-    log_complaint,
-    place_of,
+    log_client_error,
+    topic_partition_of,
     translate,
 )
 from shared.kafka.engine import engine_of
@@ -60,25 +60,32 @@ class Reader:
         start: Mapping[int, int] | None = None,
         end: Mapping[int, int] | None = None,
     ) -> Iterator[Batch]:
-        """Yield what lies in start..end of each partition, log order within a partition.
+        """Yield the records of start..end of each partition, each partition in log order.
 
-        start  : {partition: first offset}; None = where the log begins
+        start  : {partition: first offset}; None = the start of the log
         end    : {partition: offset after the last}; None = the last stable offset when the read
                  begins
-        raises : HistoryGone when the log begins later than start; TransportError, TopicMismatch
+        raises : HistoryGone when the log starts later than start; TransportError, TopicMismatch
         """
         low, high = self._admin.bounds(topic)
         ends = dict(high if end is None else end)
-        starts = {p: low[p] if start is None else start.get(p, low[p]) for p in ends if p in low}
-        if set(starts) != set(ends):
-            raise HistoryGone(f"{topic} has partitions {sorted(low)}, asked for {sorted(ends)}")
+        unknown = sorted(set(ends) - set(low))
+        if unknown:
+            raise HistoryGone(f"{topic} has partitions {sorted(low)}, and none of {unknown}")
+        starts = {partition: low[partition] for partition in ends} | {
+            partition: offset for partition, offset in (start or {}).items() if partition in ends
+        }
         for partition, offset in starts.items():
             if offset < low[partition] and offset < ends[partition]:
                 raise HistoryGone(
-                    f"{topic}[{partition}] begins at offset {low[partition]}, cannot be read from"
-                    f" {offset} on"
+                    f"{topic}[{partition}] cannot be read from offset {offset}: its log starts at"
+                    f" offset {low[partition]}"
                 )
-        window = {p: (starts[p], ends[p]) for p in ends if starts[p] < ends[p]}
+        window = {
+            partition: (offset, ends[partition])
+            for partition, offset in starts.items()
+            if offset < ends[partition]
+        }
         if window:
             yield from self._window(topic, window)
 
@@ -89,7 +96,7 @@ class Reader:
         *,
         stopping: Callable[[], bool] = lambda: False,
     ) -> Iterator[Batch]:
-        """Yield records as they come, until closed or told to stop.
+        """Yield records as they arrive, until ``close`` or until ``stopping`` returns True.
 
         raises : HistoryGone, TopicMismatch, TransportError when the broker has not answered for
                  stall_s
@@ -99,14 +106,14 @@ class Reader:
         elif start == "end":
             start = self._admin.end_offsets(topic)
         with self._consumer(topic, start) as consumer:
-            alive_s = time.monotonic()
+            answered_s = time.monotonic()
             while not (self._closed or stopping()):
                 fetched = self._fetch(consumer, topic)
                 if fetched.batches or fetched.ends:
-                    alive_s = time.monotonic()
-                elif time.monotonic() - alive_s >= self.stall_s:
+                    answered_s = time.monotonic()
+                elif time.monotonic() - answered_s >= self.stall_s:
                     self._admin.partitions(topic)
-                    alive_s = time.monotonic()
+                    answered_s = time.monotonic()
                 yield from fetched.batches
 
     def close(self) -> None:
@@ -114,72 +121,75 @@ class Reader:
         self._closed = True
 
     def _window(self, topic: str, window: Mapping[int, tuple[int, int]]) -> Iterator[Batch]:
-        left = {partition: end for partition, (_, end) in window.items()}
-        with self._consumer(
-            topic, {partition: start for partition, (start, _) in window.items()}
-        ) as consumer:
+        starts = {partition: start for partition, (start, _) in window.items()}
+        unread = {partition: end for partition, (_, end) in window.items()}
+        with self._consumer(topic, starts) as consumer:
             progress_s = time.monotonic()
-            while left:
+            while unread:
                 fetched = self._fetch(consumer, topic)
                 if fetched.batches or fetched.ends:
                     progress_s = time.monotonic()
                 elif time.monotonic() - progress_s >= self.stall_s:
-                    raise TransportError(
-                        f"reading {topic} of {self.settings.bootstrap}: nothing came for"
-                        f" {self.stall_s:g} s, still missing"
-                        f" {', '.join(f'[{p}] up to {end}' for p, end in sorted(left.items()))}"
-                    )
+                    raise self._stalled(topic, unread)
                 for batch in fetched.batches:
-                    if batch.partition not in left:
+                    if batch.partition not in unread:
                         continue
-                    stop = int(batch.offsets.searchsorted(left[batch.partition]))
+                    stop = int(batch.offsets.searchsorted(unread[batch.partition]))
                     position = int(batch.offsets[-1]) + 1
                     if stop:
                         yield batch.rows(0, stop)
-                    self._reached(consumer, topic, left, batch.partition, position)
-                # After the records: the mark of a partition's end may come with the records before
-                # it.
+                    self._stop_if_reached(consumer, topic, unread, batch.partition, position)
+                # After the batches: an end may be reported together with the records before it.
                 for partition, end in fetched.ends.items():
-                    self._reached(consumer, topic, left, partition, end)
+                    self._stop_if_reached(consumer, topic, unread, partition, end)
 
-    def _reached(
+    def _stalled(self, topic: str, unread: Mapping[int, int]) -> TransportError:
+        missing = ", ".join(
+            f"[{partition}] up to {end}" for partition, end in sorted(unread.items())
+        )
+        return TransportError(
+            f"reading {topic} of {self.settings.bootstrap}: no progress for {self.stall_s:g} s,"
+            f" still missing {missing}"
+        )
+
+    def _stop_if_reached(
         self,
         consumer: Consumer,
         topic: str,
-        left: dict[int, int],
+        unread: dict[int, int],
         partition: int,
         position: int,
     ) -> None:
         """Stop fetching a partition whose position has reached its end."""
-        if partition in left and position >= left[partition]:
-            del left[partition]
-            with self._doing(topic):
+        if partition in unread and position >= unread[partition]:
+            del unread[partition]
+            with self._translated(topic):
                 consumer.stop(topic, [partition])
 
     @contextmanager
     def _consumer(self, topic: str, start: Mapping[int, int]) -> Iterator[Consumer]:
         required = _REQUIRED | {"group.id": "lapwing-reader"}
         config = client_config(self.settings, "consumer", tuning=CONSUMER_TUNING, required=required)
-        consumer = self._engine.consumer(config, log_complaint)
+        consumer = self._engine.consumer(config, log_client_error)
         try:
-            with self._doing(topic):
+            with self._translated(topic):
                 consumer.start(topic, start)
             yield consumer
         finally:
             consumer.close()
 
     def _fetch(self, consumer: Consumer, topic: str) -> Fetched:
-        """Return records and partition ends; raise everything else."""
-        with self._doing(topic):
+        """Return records and partition ends; raise an error that came with them."""
+        with self._translated(topic):
             fetched = consumer.fetch(self.max_records, _SLICE_S)
             for error in fetched.errors:
                 raise error
         return fetched
 
     @contextmanager
-    def _doing(self, topic: str) -> Iterator[None]:
+    def _translated(self, topic: str) -> Iterator[None]:
         try:
             yield
         except ClientError as error:
-            place = place_of(error, topic)
-            raise translate(error, f"reading {place} of {self.settings.bootstrap}") from error
+            partition = topic_partition_of(error, topic)
+            raise translate(error, f"reading {partition} of {self.settings.bootstrap}") from error

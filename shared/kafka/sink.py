@@ -1,9 +1,8 @@
-"""Where a service's results go together with its input positions: in transactions, or at least
-once.
+"""Sinks, which commit results together with the input positions that they came from.
 
-Invariant: after an error that leaves it open whether something was committed, the sink is dead; the
-caller throws it away and makes a new one under the same transactional.id, whose initialisation
-decides the open transaction.
+Invariant: once the outcome of a commit is unknown, a transactional sink cannot be used any more.
+The caller makes a new one under the same transactional.id, whose initialisation completes or aborts
+the open transaction.
 """
 
 from __future__ import annotations
@@ -32,20 +31,20 @@ _TUNING = {
 }
 
 
-HANG_S = 1.0
-"""A call that returns so much later than it was told to never returns."""
+GRACE_S = 1.0
+"""A call that has not returned this long after its timeout is taken to hang."""
 
 
 class TransactionalSink:
     """``shared.ports.Sink`` on Kafka transactions.
 
-    transactional_id       : stable per slot; whoever takes it fences its predecessor and aborts
-                             what that left open
-    source                 : the member whose positions are committed along
-    transaction_timeout_ms : after so long the broker aborts what a dead process left; default
-                             predict.transaction_timeout_ms
-    timeout_s              : longest wait for room in the queue and for the first answer; for the
-                             others 0.8 socket.timeout.ms
+    transactional_id       : stable per slot; a new sink with the same id fences its predecessor and
+                             aborts its open transaction
+    source                 : the member whose positions are committed
+    transaction_timeout_ms : time after which the broker aborts the transaction of a process that
+                             died; default predict.transaction_timeout_ms
+    timeout_s              : longest wait for space in the queue and for initialisation; other calls
+                             wait for 0.8 socket.timeout.ms
     raises                 : TransportError, ProducerFenced, ConfigError
     """
 
@@ -64,79 +63,79 @@ class TransactionalSink:
         self.timeout_s = timeout_s
         self._name = f"transaction of {transactional_id} at {settings.bootstrap}"
         timeout_ms = transaction_timeout_ms or settings.predict.transaction_timeout_ms
-        # The client wants the wait for one answer to fit into a transaction.
+        # librdkafka requires socket.timeout.ms to be at most transaction.timeout.ms.
         socket_timeout_ms = settings.kafka.get("socket.timeout.ms", str(min(10_000, timeout_ms)))
         retry_backoff_ms = settings.kafka.get("retry.backoff.ms", "500")
         tuning = _TUNING | {
             "socket.timeout.ms": socket_timeout_ms,
             "retry.backoff.ms": retry_backoff_ms,
         }
-        # The client by itself repeats a request that was not answered or whose connection broke.
-        # Were the first copy only late, it would end the next transaction as well. So an answer is
-        # given up before it is repeated for want of time, and after one that took so long that it
-        # may have been repeated the next transaction gets an epoch of its own.
-        self._repeated_s = 0.0005 * int(retry_backoff_ms)
-        self._decide_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
+        # The client retries a request that got no answer or whose connection broke. If the first
+        # copy is only late, it also ends the next transaction. So calls time out before the client
+        # retries because of time, and after a call that took so long that it may have been retried
+        # the next transaction gets a new epoch, by a new producer.
+        self._may_have_retried_s = 0.0005 * int(retry_backoff_ms)
+        self._call_timeout_s = min(timeout_s, 0.0008 * int(socket_timeout_ms))
         required = {"transactional.id": transactional_id, "transaction.timeout.ms": str(timeout_ms)}
         self._make = partial(Outbox, settings, tuning, required, engine)
-        self._open = False
-        self._damaged = False
-        self._dead: TransportError | None = None
+        self._is_open = False
+        self._needs_new_producer = False
+        self._unusable: TransportError | None = None
         self._outbox = self._make()
         self._initialise()
 
     def send(self, records: Outgoing) -> None:
         """Queue records within the open transaction; see Sink."""
-        self._begin()
+        self._begin_if_needed()
         try:
             row = self._outbox.put(records, 0, self.timeout_s)
         except ClientError as error:
             raise self._failure(error, "sending to " + records.topic) from error
         if row < len(records):
             raise TransactionAborted(
-                f"{self._name}: no room in the queue for {self.timeout_s:g} s, the broker takes"
-                " nothing"
+                f"{self._name}: the queue has been full for {self.timeout_s:g} s, the broker"
+                " accepts no records"
             )
 
     def commit(self, positions: Mapping[int, Position]) -> None:
-        """Make the records since the last commit and the input positions visible together; see
-        Sink.
-        """
-        if not positions and not self._open:
+        """Commit the records since the last commit together with input positions; see Sink."""
+        if not positions and not self._is_open:
             return
-        self._begin()
+        self._begin_if_needed()
         producer = self._outbox.producer
         failpoint("before_offsets")
         if positions:
             membership = self.source.group_metadata()
             topic = self.source.topic
-            self._decide(
+            self._call(
                 "sending positions",
-                lambda: producer.send_positions(topic, positions, membership, self._decide_s),
+                lambda: producer.send_positions(topic, positions, membership, self._call_timeout_s),
             )
         failpoint("after_offsets")
-        self._decide("committing", lambda: producer.commit_transaction(self._decide_s))
+        self._call("committing", lambda: producer.commit_transaction(self._call_timeout_s))
         failpoint("after_commit")
-        self._open = False
+        self._is_open = False
 
     def abort(self) -> None:
         """Drop everything since the last commit; see Sink."""
-        self._check_alive()
-        if self._open:
-            self._decide(
-                "aborting", lambda: self._outbox.producer.abort_transaction(self._decide_s)
+        self._check_usable()
+        if self._is_open:
+            self._call(
+                "aborting", lambda: self._outbox.producer.abort_transaction(self._call_timeout_s)
             )
-            self._open = False
-        self._renew()
+            self._is_open = False
+        self._replace_producer()
 
     def close(self) -> None:
-        """Let go; what is open is decided by the next owner of the id, or aborted by the broker
-        after the timeout.
+        """Release the producer.
+
+        The next owner of the id ends an open transaction, or the broker aborts it after its
+        timeout.
         """
-        # Not the one that was raised: its traceback holds the producer, and that its threads and
-        # connections.
-        dead = self._dead or TransactionInDoubt(f"{self._name}: the sink was closed")
-        self._dead = type(dead)(str(dead))
+        # A copy of the error: the traceback of the raised one would keep the producer alive, with
+        # its threads and connections.
+        error = self._unusable or TransactionInDoubt(f"{self._name}: the sink was closed")
+        self._unusable = type(error)(str(error))
         self._outbox.close()
 
     def _initialise(self) -> None:
@@ -148,73 +147,75 @@ class TransactionalSink:
             except ClientError as error:
                 failure = translate(error, f"{self._name}: initialising")
                 if not failure.retriable or time.monotonic() >= deadline:
-                    self._dead = TransactionInDoubt(str(failure))
+                    self._unusable = TransactionInDoubt(str(failure))
                     self._outbox.close()
                     raise failure from error
                 time.sleep(0.05)
 
-    def _renew(self) -> None:
-        """Take a new producer of the same transactional.id where the old one must not begin another
-        transaction.
-        """
-        if self._damaged:
-            # Also after a record that was not delivered: the sequence numbers have a gap, and the
-            # next transaction fails.
+    def _replace_producer(self) -> None:
+        """Replace the producer if it must not begin another transaction."""
+        if self._needs_new_producer:
+            # Also after a record that was not delivered: its sequence numbers have a gap, so the
+            # next transaction would fail.
             self._outbox.close()
             self._outbox = self._make()
             self._initialise()
-            self._damaged = False
+            self._needs_new_producer = False
 
-    def _begin(self) -> None:
-        self._check_alive()
-        if not self._open:
-            self._renew()
-            self._decide("beginning", self._outbox.producer.begin_transaction)
-            self._open = True
+    def _begin_if_needed(self) -> None:
+        self._check_usable()
+        if not self._is_open:
+            self._replace_producer()
+            self._call("beginning", self._outbox.producer.begin_transaction)
+            self._is_open = True
 
-    def _check_alive(self) -> None:
-        if self._dead is not None:
-            raise self._dead
+    def _check_usable(self) -> None:
+        if self._unusable is not None:
+            raise self._unusable
 
-    def _decide(self, doing: str, call: Callable[[], Any]) -> None:
+    def _call(self, action: str, call: Callable[[], Any]) -> None:
         began_s = time.monotonic()
         try:
-            self._within(call, doing)
+            self._call_in_thread(call, action)
         except ClientError as error:
-            raise self._failure(error, doing) from error
-        self._damaged = self._damaged or time.monotonic() - began_s >= self._repeated_s
+            raise self._failure(error, action) from error
+        if time.monotonic() - began_s >= self._may_have_retried_s:
+            self._needs_new_producer = True
 
-    def _within(self, call: Callable[[], Any], doing: str) -> None:
-        """Make a call in a thread that is left behind where it does not return in time.
+    def _call_in_thread(self, call: Callable[[], Any], action: str) -> None:
+        """Make a call in a thread, which is abandoned if the call does not return in time.
 
-        The client may wait for ever, whatever the timeout, for the answer of a coordinator that has
-        left the cluster (librdkafka 5456 and 5511).
+        The client may wait without end, whatever the timeout, for the answer of a coordinator that
+        has left the cluster (librdkafka 5456 and 5511).
         """
         try:
-            within(self._decide_s + HANG_S, call, "transaction")
+            within(self._call_timeout_s + GRACE_S, call, "transaction")
         except TimeoutError:
-            self._dead = TransactionInDoubt(f"{self._name}: {doing}: the client did not return")
-            raise self._dead from None
+            self._unusable = TransactionInDoubt(
+                f"{self._name}: {action}: the client did not return"
+            )
+            raise self._unusable from None
 
-    def _failure(self, error: ClientError, doing: str) -> TransportError:
-        """Say whether a transaction is to be aborted, is undecided, or belongs to somebody else;
-        remember the last two.
+    def _failure(self, error: ClientError, action: str) -> TransportError:
+        """Return TransactionAborted, TransactionInDoubt or ProducerFenced for a client's error.
+
+        After the last two the sink is unusable.
         """
-        failure = translate(error, f"{self._name}: {doing}")
+        failure = translate(error, f"{self._name}: {action}")
         if isinstance(failure, ProducerFenced):
-            self._dead = failure
+            self._unusable = failure
             return failure
         if isinstance(failure, TransactionAborted) or _is_refusal(error):
-            self._damaged = True
+            self._needs_new_producer = True
             return TransactionAborted(str(failure))
-        self._dead = TransactionInDoubt(str(failure))
-        return self._dead
+        self._unusable = TransactionInDoubt(str(failure))
+        return self._unusable
 
 
 class AtLeastOnceSink:
-    """``shared.ports.Sink`` without transactions: positions follow when all is acknowledged.
+    """``shared.ports.Sink`` without transactions: positions follow once all is acknowledged.
 
-    Nothing is lost; after a failure some records come twice, with the same event id.
+    Nothing is lost; after a failure some records are sent twice, with the same event id.
 
     raises : ConfigError
     """
@@ -240,7 +241,7 @@ class AtLeastOnceSink:
             raise translate(error, f"sending to {records.topic} at {self._address}") from error
         if row < len(records):
             raise TransportError(
-                f"sending to {records.topic} at {self._address}: no room in the queue for"
+                f"sending to {records.topic} at {self._address}: the queue has been full for"
                 f" {self.timeout_s:g} s"
             )
 
@@ -261,12 +262,12 @@ class AtLeastOnceSink:
         failpoint("after_commit")
 
     def abort(self) -> None:
-        """Drop what is queued; what the broker already has stays and will come again."""
+        """Drop queued records; those that the broker already has stay and will be sent again."""
         self._outbox.drop()
         self._outbox.first_error = None
 
     def close(self) -> None:
-        """Let go without committing anything."""
+        """Release the producer without committing anything."""
         self._outbox.close()
 
     def _check_delivered(self) -> None:
@@ -279,9 +280,7 @@ class AtLeastOnceSink:
 
 
 def _is_refusal(error: ClientError) -> bool:
-    """Tell whether the client itself refused the record, so that the transaction's end is still
-    open to decide.
-    """
+    """Tell whether the client itself refused a record, so that the transaction can be aborted."""
     return error.code in _REFUSALS and Flags.FATAL not in error.flags
 
 

@@ -1,9 +1,8 @@
-"""A member of a consumer group that hands over batches and tells a listener of every change of
-ownership.
+"""A member of a consumer group that returns batches and reports rebalances to a listener.
 
-Invariant: no record is lost between the client and the caller. Nothing ever raises inside a
-rebalance callback (the client would throw away what it had just read): failures and new partitions
-wait until the call is over.
+Invariant: no record is lost between the client and the caller. A rebalance callback never raises,
+because the client would discard the records that it has just read; failures and new partitions are
+handled after the client's call has returned.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from shared.batch import Batch, Position
 from shared.errors import ProducerFenced, TransportError
-from shared.kafka.client import LOG, place_of, translate
+from shared.kafka.client import LOG, topic_partition_of, translate
 from shared.kafka.engine import engine_of
 from shared.kafka.engine.port import ClientError, Engine
 from shared.kafka.held import HeldRecords
@@ -24,28 +23,29 @@ from shared.ports import RebalanceListener
 from shared.settings import Settings
 
 SLICE_S = 0.1
-"""The client's own wait cannot be interrupted, so it is cut into slices of this length."""
+"""Length of one wait of the client, which cannot be interrupted."""
 
-LOOK_AFTER, LOOK_AGAIN_AFTER = 1.5, 4.0
-"""Sessions after a rebalance until a member looks whether a partition was left over; and until one
-that has some acts.
-"""
+CHECK_AFTER_SESSIONS = 1.5
+"""Session timeouts after a rebalance until a member checks for unassigned partitions."""
+
+REJOIN_AFTER_SESSIONS = 4.0
+"""Session timeouts after a rebalance until a member that owns partitions rejoins for them."""
 
 REJOIN_S = 60.0
-"""How long after it lost its partitions, or a broker, a member may have fenced itself."""
+"""Time after the loss of its partitions, or of a broker, in which a member may fence itself."""
 
 
 class GroupSource:
     """``shared.ports.Source`` on a real consumer group.
 
     group, topic       : default to predict.group and topics.input
-    instance_id        : static membership; a member that comes back with it gets its partitions
+    instance_id        : static membership: a member that returns with it gets its partitions
                          without a rebalance
-    session_timeout_ms : default predict.session_timeout_ms; heartbeats go out six times as often
+    session_timeout_ms : default predict.session_timeout_ms; six heartbeats are sent in this time
     protocol           : "classic" (cooperative-sticky) or "consumer" (KIP-848, which the embedded
-                         broker needs, and where the broker alone decides about sessions); default:
-                         what kafka.group.protocol says, else classic
-    engine             : the client to use
+                         broker needs, and where the broker decides about session timeouts);
+                         default: kafka.group.protocol, else classic
+    engine             : the client library
     raises             : ConfigError
     """
 
@@ -73,16 +73,18 @@ class GroupSource:
         self.group = self._member.group
         self.address = self._member.address
         self._listener: RebalanceListener | None = None
-        self._known: set[int] = set()
+        self._announced: set[int] = set()
         self._owned: set[int] = set()
         self._takeover = Takeover(self._member)
         self._held = HeldRecords()
-        self._stale = False
+        self._has_lost_partitions = False
         self._failure: BaseException | None = None
         self._paused = False
         self._closed = False
-        self._lost_s = self._rejoined_s = -REJOIN_S
-        self._look_s = self._patient_s = math.inf
+        self._lost_s = -REJOIN_S
+        self._rejoined_s = -REJOIN_S
+        self._check_s = math.inf
+        self._may_rejoin_s = math.inf
 
     def subscribe(self, listener: RebalanceListener) -> None:
         """Join the group; see Source."""
@@ -90,68 +92,71 @@ class GroupSource:
         self._member.join(_Events(self))
 
     def poll(self, max_records: int, timeout_s: float) -> list[Batch]:
-        """Return what has arrived; see Source.
+        """Return records that have arrived; see Source.
 
         raises : TransportError, ProducerFenced (another process has the group.instance.id),
-                 HistoryGone, TopicMismatch, and whatever the listener raised. After a failed
-                 takeover of partitions the next call tries it again.
+                 HistoryGone, TopicMismatch, and whatever the listener raised. The next call retries
+                 a takeover that failed.
         """
         deadline = time.monotonic() + timeout_s
-        self._look_for_unowned()
+        self._check_unassigned()
         while True:
-            refusal = self._try_take_over()
-            batches = self._receive(
-                max_records, max(0.0, min(SLICE_S, deadline - time.monotonic()))
-            )
+            failure = self._take_over_if_due()
+            remaining_s = deadline - time.monotonic()
+            batches = self._receive(max_records, max(0.0, min(SLICE_S, remaining_s)))
             if batches:
-                self._member.heard()
+                self._member.note_records()
                 return batches
             if time.monotonic() >= deadline and not self._takeover.is_new:
-                if refusal is not None:
-                    raise refusal
-                self._member.probe(owns=bool(self._owned), waits=bool(self._takeover.pending))
+                if failure is not None:
+                    raise failure
+                self._member.probe(
+                    has_partitions=bool(self._owned),
+                    is_taking_over=bool(self._takeover.pending),
+                )
                 return []
 
     def seek(self, partition: int, offset: int) -> None:
-        """Read on from offset; see Source.
+        """Continue reading at an offset; see Source.
 
         raises : TransportError, ValueError for a partition that is not owned
         """
         if partition not in self._owned:
             raise ValueError(
-                f"{self.topic}[{partition}] is not owned by this member, it cannot seek there"
+                f"cannot seek in {self.topic}[{partition}]: this member does not own it"
             )
         self._stop([partition])
         self._start({partition: offset})
 
     def rewind(self) -> None:
-        """Go through ``assigned`` again with every owned partition; see Source."""
+        """Take over every owned partition again; see Source."""
         owned = sorted(self._owned)
         self._stop(owned)
-        self._takeover.again(owned)
-        refusal = self._try_take_over()
-        if refusal is not None:
-            raise refusal
+        self._takeover.restart(owned)
+        failure = self._take_over_if_due()
+        if failure is not None:
+            raise failure
 
     def ends(self) -> Mapping[int, int]:
-        """Return where owned partitions end; see Source.
+        """Return the ends of owned partitions; see Source.
 
-        Paused ones are asked about, for nothing is fetched of them.
+        Paused ones are queried, because nothing is fetched from them.
         """
         if self._paused:
-            self._member.ends.ask(self._owned)
+            self._member.ends.query(self._owned)
         return self._member.known_ends(self._owned)
 
     def pause(self) -> None:
-        """Deliver nothing, also not from partitions that are assigned meanwhile; heartbeats go on
-        in ``poll``.
+        """Return no records from ``poll``, which keeps the membership alive.
+
+        Partitions that are assigned meanwhile are paused as well.
         """
         if not self._paused:
             self._paused = True
             self._member.pause(self._owned)
 
     def resume(self) -> None:
-        """Deliver again after ``pause``."""
+        """Return records again after ``pause``."""
         if self._paused:
             self._paused = False
             self._member.resume(self._owned)
@@ -159,13 +164,13 @@ class GroupSource:
     def commit(self, positions: Mapping[int, Position]) -> None:
         """Commit positions with their metadata outside any transaction, and wait for the answer.
 
-        raises : TransportError; nobody knows then whether it was committed
+        raises : TransportError, after which it is unknown whether they were committed
         """
         if positions:
             self._member.commit(positions)
 
     def group_metadata(self) -> bytes:
-        """Return the membership as it is now, for the positions of a transaction.
+        """Return the current membership, for the positions of a transaction.
 
         raises : TransactionAborted when this process is no longer a member: the broker would accept
                  such a commit unchecked
@@ -173,45 +178,46 @@ class GroupSource:
         return self._member.membership()
 
     def close(self) -> None:
-        """Leave the group (a static member only stops).
+        """Leave the group; a static member only stops its heartbeats.
 
-        The listener is not called: what was to be committed has been.
+        The listener is not called: its caller has committed before.
         """
         if not self._closed:
             self._closed = True
             self._held.clear()
             self._member.close()
 
-    # -- what the client calls, from within fetch() or close() -------------------------------------
+    # -- called by the client, from within fetch() or close() --------------------------------------
 
     def _assigned(self, partitions: Sequence[int]) -> None:
         self._takeover.add(partitions)
-        self._look_s = time.monotonic() + LOOK_AFTER * self._member.session_s
-        self._patient_s = time.monotonic() + LOOK_AGAIN_AFTER * self._member.session_s
+        now_s = time.monotonic()
+        self._check_s = now_s + CHECK_AFTER_SESSIONS * self._member.session_s
+        self._may_rejoin_s = now_s + REJOIN_AFTER_SESSIONS * self._member.session_s
         self._guarded(lambda: self._member.start({}))
 
-    def _given_up(self, partitions: Sequence[int], *, lost: bool) -> None:
-        gone = set(partitions)
+    def _release(self, partitions: Sequence[int], *, lost: bool) -> None:
+        released = set(partitions)
         if lost:
             self._lost_s = time.monotonic()
-        self._notify(gone, lost=lost)
-        started = gone & self._owned
-        self._takeover.forget(gone)
-        self._owned -= gone
-        self._member.ends.forget(gone)
-        self._stale = True
+        self._notify(released, lost=lost)
+        started = released & self._owned
+        self._takeover.forget(released)
+        self._owned -= released
+        self._member.ends.forget(released)
+        self._has_lost_partitions = True
         self._guarded(lambda: self._member.stop(started))
 
-    def _notify(self, gone: set[int], *, lost: bool) -> None:
-        """Tell the listener about those partitions that it was given."""
-        known = sorted(gone & self._known)
-        self._known -= gone
-        if known and self._listener and not self._closed:
-            tell = self._listener.lost if lost else self._listener.revoked
-            self._guarded(lambda: tell(known))
+    def _notify(self, released: set[int], *, lost: bool) -> None:
+        """Notify the listener about the released partitions that it has taken over before."""
+        announced = sorted(released & self._announced)
+        self._announced -= released
+        if announced and self._listener and not self._closed:
+            callback = self._listener.lost if lost else self._listener.revoked
+            self._guarded(lambda: callback(announced))
 
     def _guarded(self, call: Callable[[], object]) -> None:
-        """Keep what goes wrong for the end of poll()."""
+        """Make a call whose error poll() raises later."""
         try:
             call()
         except BaseException as error:  # noqa: BLE001 - _receive raises it, also KeyboardInterrupt
@@ -220,27 +226,29 @@ class GroupSource:
     # -- inside ------------------------------------------------------------------------------------
 
     def _receive(self, max_records: int, wait_s: float) -> list[Batch]:
-        """Return batches of owned partitions, from what was held back first."""
+        """Return batches of owned partitions, held records first."""
         errors = self._fetch(max_records, wait_s)
-        if self._stale:
-            self._stale = False
+        if self._has_lost_partitions:
+            self._has_lost_partitions = False
             self._held.keep(self._owned)
-        failure, self._failure = self._failure, None
+        failure = self._failure
+        self._failure = None
         if failure is None and errors:
             failure = self._translated(errors[0])
             if isinstance(failure, ProducerFenced):
-                self._rejoin(failure)
+                self._rejoin_after_fencing(failure)
                 return []
         if failure is not None:
             raise failure
         return [] if self._paused else self._held.take(max_records)
 
     def _fetch(self, max_records: int, wait_s: float) -> Sequence[ClientError]:
-        """Add what has arrived to what is held; return what came with it and is no record."""
+        """Add records that have arrived to the held ones; return the errors that came with them."""
         if self._paused:
             max_records = 1
         elif self._held:
-            max_records, wait_s = max_records - len(self._held), 0.0
+            max_records -= len(self._held)
+            wait_s = 0.0
         if max_records <= 0:
             return ()
         fetched = self._member.fetch(max_records, wait_s)
@@ -248,77 +256,87 @@ class GroupSource:
         return fetched.errors
 
     def _translated(self, error: ClientError) -> BaseException:
-        return translate(error, f"reading {place_of(error, self.topic)} of {self.address}")
+        return translate(
+            error, f"reading {topic_partition_of(error, self.topic)} of {self.address}"
+        )
 
-    def _rejoin(self, fenced: ProducerFenced) -> None:
-        """Join anew after an outage in which this member fenced itself: a request under its old id,
-        overtaken by the new one.
+    def _rejoin_after_fencing(self, fenced: ProducerFenced) -> None:
+        """Join again after an outage in which this member fenced itself.
+
+        That happens when a request under its old member id arrives after one under the new id.
 
         raises : the same ProducerFenced where no outage explains it, or when it happens again soon
-                 though no broker was missed since: then there is a twin
+                 without a further outage: then a second process has the same instance id
         """
-        missed_s = self._member.errors.outage_s
-        now_s, outage_s = time.monotonic(), max(self._lost_s, missed_s)
-        again = now_s < self._rejoined_s + REJOIN_S and missed_s <= self._rejoined_s
-        if now_s >= outage_s + REJOIN_S or again or self._closed:
+        now_s = time.monotonic()
+        disconnected_s = self._member.errors.outage_s
+        outage_s = max(self._lost_s, disconnected_s)
+        is_recent = now_s < self._rejoined_s + REJOIN_S
+        is_repeated = is_recent and disconnected_s <= self._rejoined_s
+        if now_s >= outage_s + REJOIN_S or is_repeated or self._closed:
             raise fenced
         LOG.warning(
-            "group %s took this member for a second one of its name after an outage; it joins"
-            " again",
+            "group %s fenced this member after an outage, as if a second process had its instance"
+            " id; rejoining",
             self.group,
         )
         self._rejoined_s = now_s
-        self._join_anew(0.0)
+        self._leave_and_join(0.0)
 
-    def _look_for_unowned(self) -> None:
-        """See to it that the group shares its partitions out again where one was left over.
+    def _check_unassigned(self) -> None:
+        """Trigger a rebalance where a partition has been left without an owner.
 
-        A member with an instance id that died after it had given partitions up, and before it had
-        told the group, is let in again without a rebalance; what it had given up is then nobody's
-        until somebody joins or leaves. So one of those who were told of their partitions last
-        leaves for a while, first of all one that has none.
+        A static member that dies after it has revoked partitions, and before it has reported that
+        to the group, rejoins without a rebalance. The revoked partitions then have no owner until
+        some member joins or leaves. So a member of the last rebalance leaves for a while; one
+        without partitions does so first.
         """
         now_s = time.monotonic()
-        if now_s < self._look_s or self._closed:
+        if now_s < self._check_s or self._closed:
             return
-        self._look_s = math.inf
-        left = self._member.unowned()
-        if left and self._known and now_s < self._patient_s:
-            self._look_s = self._patient_s
-        elif left:
-            LOG.warning(
-                "%s: nobody in group %s has partitions %s; this member leaves and joins",
-                self.topic,
-                self.group,
-                left,
-            )
-            self._join_anew(self._member.session_s + 1.0 if self._member.is_static else 0.0)
+        self._check_s = math.inf
+        unassigned = self._member.unassigned()
+        if not unassigned:
+            return
+        if self._announced and now_s < self._may_rejoin_s:
+            self._check_s = self._may_rejoin_s
+            return
+        LOG.warning(
+            "%s: no member of group %s owns partitions %s; this member leaves and rejoins to"
+            " trigger a rebalance",
+            self.topic,
+            self.group,
+            unassigned,
+        )
+        self._leave_and_join(self._member.session_s + 1.0 if self._member.is_static else 0.0)
 
-    def _join_anew(self, silent_s: float) -> None:
-        """Leave, by being silent for longer than a session where the group would not take notice
-        otherwise, and join.
+    def _leave_and_join(self, pause_s: float) -> None:
+        """Leave the group and join it again.
+
+        pause_s : wait between the two; a static member is only removed once its session has expired
         """
-        self._notify(set(self._known), lost=True)
+        self._notify(set(self._announced), lost=True)
         self._member.ends.forget(self._owned)
         self._owned.clear()
         self._takeover.clear()
         self._held.clear()
         self._member.close()
-        time.sleep(silent_s)
+        time.sleep(pause_s)
         self._member.renew()
         self._member.join(_Events(self))
 
-    def _try_take_over(self) -> TransportError | None:
-        """Take over new partitions; return why it does not work yet, so that owned partitions go on
-        meanwhile.
+    def _take_over_if_due(self) -> TransportError | None:
+        """Take over new partitions; return the error of the last attempt that failed.
+
+        Owned partitions are read meanwhile.
         """
         takeover = self._takeover
         if not takeover.pending or self._listener is None or self._closed:
             return None
         if not takeover.is_due or not takeover.attempt(self._listener, self._start):
-            return takeover.refusal
-        self._member.answered()
-        self._known |= takeover.pending
+            return takeover.failure
+        self._member.note_answer()
+        self._announced |= takeover.pending
         takeover.clear()
         return None
 
@@ -343,13 +361,13 @@ class _Events:
         self._source = source
 
     def assigned(self, partitions: Sequence[int]) -> None:
-        """Take note of new partitions."""
+        """Note new partitions."""
         self._source._assigned(partitions)
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """Give partitions up."""
-        self._source._given_up(partitions, lost=False)
+        """Release partitions."""
+        self._source._release(partitions, lost=False)
 
     def lost(self, partitions: Sequence[int]) -> None:
-        """Give partitions up that are somebody else's already."""
-        self._source._given_up(partitions, lost=True)
+        """Release partitions that another member owns already."""
+        self._source._release(partitions, lost=True)

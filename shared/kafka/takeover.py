@@ -1,8 +1,7 @@
-"""How new partitions are taken over: positions asked for, the listener told, reading begun where it
-says.
+"""The takeover of new partitions: read positions, call the listener, start where it says.
 
-Invariant: a partition starts only after ``assigned`` said where; while one cannot be taken over
-yet, those which are owned go on.
+Invariant: a partition is started only at an offset that ``assigned`` has returned. While a takeover
+cannot succeed yet, owned partitions are read.
 """
 
 from __future__ import annotations
@@ -16,90 +15,92 @@ from shared.ports import RebalanceListener
 
 RETRY_S = 0.5
 TAKEOVER_S = 3.0
-"""Longest wait for the broker while partitions are taken over; then the owned ones get their turn
-again.
-"""
+"""Longest wait for the broker in one attempt; owned partitions are not read meanwhile."""
 
 
 class Takeover:
-    """The partitions that are to be taken over.
+    """The partitions that are assigned and not started yet.
 
-    pending : assigned, not started yet
-    refusal : why the last try did not work
+    pending : these partitions
+    failure : why the last attempt failed
     """
 
     def __init__(self, member: Member) -> None:
         self.pending: set[int] = set()
-        self.refusal: TransportError | None = None
+        self.failure: TransportError | None = None
         self._member = member
-        self._tried: set[int] = set()
+        self._attempted: set[int] = set()
         self._retry_s = 0.0
 
     @property
     def is_new(self) -> bool:
-        """Some of them have not been tried yet."""
-        return bool(self.pending - self._tried)
+        """Whether some of them have not been attempted yet."""
+        return bool(self.pending - self._attempted)
 
     @property
     def is_due(self) -> bool:
-        """There is something to take over now."""
-        waits = self.pending <= self._tried and time.monotonic() < self._retry_s
-        return bool(self.pending) and not waits
+        """Whether an attempt should be made now."""
+        if not self.pending:
+            return False
+        return self.is_new or time.monotonic() >= self._retry_s
 
     def add(self, partitions: Iterable[int]) -> None:
-        """Take these over at the next turn."""
+        """Add partitions to the next attempt."""
         self.pending.update(partitions)
 
-    def again(self, partitions: Iterable[int]) -> None:
-        """Take these over, and what has failed, at once."""
+    def restart(self, partitions: Iterable[int]) -> None:
+        """Add partitions, and make the next attempt at once."""
         self.pending.update(partitions)
-        self._tried.clear()
+        self._attempted.clear()
 
     def forget(self, partitions: set[int]) -> None:
-        """These are no longer to be taken over."""
+        """Remove partitions."""
         self.pending -= partitions
 
     def clear(self) -> None:
-        """Nothing is to be taken over."""
+        """Remove all partitions."""
         self.pending.clear()
-        self._tried.clear()
+        self._attempted.clear()
 
     def attempt(
         self, listener: RebalanceListener, start: Callable[[Mapping[int, int]], None]
     ) -> bool:
-        """Take over all that is pending; False where it does not work yet, for ``refusal``.
+        """Take over all that is pending; False where that has failed, see ``failure``.
 
-        start  : begins to read partitions at offsets
+        start  : starts reading partitions at offsets
         raises : what the listener raised; HistoryGone; a TransportError that is not retriable
         """
-        self._tried = set(self.pending)
+        self._attempted = set(self.pending)
         try:
             start(self._starts(listener, sorted(self.pending)))
-        except TransportError as refusal:
-            if not refusal.retriable:
+        except TransportError as failure:
+            if not failure.retriable:
                 raise
-            self.refusal, self._retry_s = refusal, time.monotonic() + RETRY_S
+            self.failure = failure
+            self._retry_s = time.monotonic() + RETRY_S
             return False
         return True
 
     def _starts(self, listener: RebalanceListener, partitions: Sequence[int]) -> dict[int, int]:
         deadline = time.monotonic() + TAKEOVER_S
         committed = self._member.committed(partitions, deadline)
-        begins = {one: self._member.log_start(one, deadline) for one in partitions}
-        offsets = dict(listener.assigned(committed, begins))
+        log_starts = {
+            partition: self._member.log_start(partition, deadline) for partition in partitions
+        }
+        offsets = dict(listener.assigned(committed, log_starts))
         if set(offsets) != set(partitions):
             raise ValueError(
-                f"assigned() was asked for partitions {partitions} and answered for"
+                f"assigned() was called with partitions {partitions} and returned offsets for"
                 f" {sorted(offsets)}"
             )
-        self._check_history(offsets, begins)
+        self._check_history(offsets, log_starts)
         return offsets
 
-    def _check_history(self, offsets: Mapping[int, int], begins: Mapping[int, int]) -> None:
+    def _check_history(self, offsets: Mapping[int, int], log_starts: Mapping[int, int]) -> None:
         for partition, offset in offsets.items():
-            if offset < begins[partition]:
+            if offset < log_starts[partition]:
                 raise HistoryGone(
                     f"{self._member.topic}[{partition}] must be read from offset {offset} on, but"
-                    f" begins at {begins[partition]}: retention has deleted what the state needs;"
-                    " restore state_dir, or begin anew with another predict.group"
+                    f" its log starts at {log_starts[partition]}: retention has deleted records that"
+                    " the state needs; restore state_dir, or start over with another predict.group"
                 )

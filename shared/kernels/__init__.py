@@ -1,3 +1,1 @@
-"""Loops over arrays, compiled by numba: no meaning of their own, no I/O, a slow twin in the tests
-for each.
-"""
+"""Kernels that several packages need: loops over arrays, compiled by numba, each with a twin."""

@@ -1,12 +1,10 @@
-"""``python -m shared.kernels``: compile every kernel into numba's cache, so that services start at
-                              once.
+"""Compiles all kernels into numba's cache: ``python -m shared.kernels``.
 
-Every kernel that is called from outside has an explicit signature, so importing its module compiles
-it, and with it what it
-calls: the members, forecast, calibration, policy and combination of the ensemble have none and come
-       with ``ensemble_rows``.
-Modules are compiled side by side, a process for each core: numba's compiler holds the interpreter's
-lock.
+Services then start without compiling.
+A kernel that Python calls has an explicit signature, so importing its module compiles it and the
+functions that it calls. The members, forecast, calibration, policy and combination of the ensemble
+have no signatures and are compiled with ``ensemble_rows``. Each core compiles modules in a process
+of its own, because numba's compiler holds the interpreter lock.
 """
 
 from __future__ import annotations
@@ -21,25 +19,25 @@ from pathlib import Path
 
 SHARED = Path(__file__).parents[1]
 LONGEST_FIRST = ("ensemble_rows", "quality_rows", "avro_rows", "avro_values")
-"""Begun before the others, which fill the time that is left on the other cores."""
+"""Modules that are compiled first; the others fill the time of the remaining cores."""
 
 
 def kernel_modules() -> list[str]:
-    """Return the modules of all rooms' kernels below ``shared``, the longest to compile first."""
+    """Return the kernel modules below ``shared``, those that take longest to compile first."""
     files = sorted(SHARED.rglob("kernels/[a-z]*.py"))
     files.sort(key=lambda file: (*LONGEST_FIRST, file.stem).index(file.stem))
     return [".".join(file.relative_to(SHARED).with_suffix("").parts) for file in files]
 
 
 def compile_module(name: str) -> tuple[str, float]:
-    """Import one module of kernels; return its name and the seconds that it took."""
+    """Import a kernel module; return its name and the seconds that took."""
     began_s = time.perf_counter()
     importlib.import_module(f"shared.{name}")
     return name, time.perf_counter() - began_s
 
 
 def main() -> int:
-    """Compile all kernels and say how long each module took."""
+    """Compile all kernels and print how long each module took."""
     names = kernel_modules()
     processes = min(len(os.sched_getaffinity(0)), len(names))
     fork = multiprocessing.get_context("fork")  # numba is not loaded here, so nothing is inherited

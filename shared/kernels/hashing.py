@@ -1,6 +1,6 @@
-"""MurmurHash: the 128-bit one names events, Kafka's murmur2 decides a key's partition.
+"""MurmurHash3 128 bits for event ids, and Kafka's murmur2 for the partition of a key.
 
-Law: a hash is a function of the bytes alone, equal on every machine and with the compiler off.
+Invariant: a hash is a function of the bytes alone, equal on every machine and without the compiler.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def _finish(word: np.uint64) -> np.uint64:
 def murmur3_128(data: Bytes, start: int, stop: int, seed: int) -> tuple[np.uint64, np.uint64]:
     """Hash data[start:stop] with MurmurHash3 x64 128; the digest is both words, each little-endian.
 
-    Source: A. Appleby, SMHasher, MurmurHash3_x64_128.  Twin:
-            tests/reference/hashing.py::murmur3_128.  Cost: O(n).
+    Source: A. Appleby, SMHasher, MurmurHash3_x64_128.
+    Twin: tests/reference/hashing.py::murmur3_128.  Cost: O(n).
     """
     size = stop - start
     h1 = h2 = np.uint64(seed)
@@ -76,7 +76,7 @@ def murmur3_128(data: Bytes, start: int, stop: int, seed: int) -> tuple[np.uint6
 
 @kernel(BYTES, I8, I8)
 def murmur2(data: Bytes, start: int, stop: int) -> np.uint64:
-    """Hash data[start:stop] as Kafka's partitioner does: MurmurHash2, 32 bits, seed 0x9747b28c.
+    """Hash data[start:stop] with Kafka's murmur2: MurmurHash2, 32 bits, seed 0x9747b28c.
 
     returns : uint64 below 2**32; Java's int is its low half as int32
 
@@ -97,11 +97,11 @@ def murmur2(data: Bytes, start: int, stop: int) -> np.uint64:
 
 @kernel(BYTES, BOUNDS, I8, types.int64[::1])
 def murmur2_partitions(data: Bytes, bounds: Int64s, count: int, partitions: Int64s) -> None:
-    """Find the partition of each key.
+    """Compute the partition of each key, as Kafka clients with murmur2 do.
 
     data, bounds : uint8, int64 (n + 1,)  key i is data[bounds[i]:bounds[i + 1]]
-    partitions   : int64 (n,)             written: (murmur2 & 0x7fffffff) % count, as every Kafka
-                   client with murmur2 has it
+    count        : number of partitions
+    partitions   : int64 (n,)             written: (murmur2 & 0x7fffffff) % count
     """
     for i in range(len(partitions)):
         partitions[i] = np.int64(murmur2(data, bounds[i], bounds[i + 1]) & _POSITIVE) % count

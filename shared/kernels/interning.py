@@ -1,7 +1,7 @@
-"""A hash table from names to dense indices: find names, add the new ones, build the table anew.
+"""A hash table from names to dense indices: look up names, add new ones, rebuild the table.
 
-Law: the index of a name is its place in the order of first appearance; table size and hash only
-     decide how fast it is found.
+Invariant: the index of a name is its rank in the order of first appearance. Table size and hash
+function only affect the speed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Int32s = npt.NDArray[np.int32]
 Uint64s = npt.NDArray[np.uint64]
 
 EMPTY = -1
-"""Marks a free place of the table; as a result: the name is unknown or there is no room for it."""
+"""An empty cell of the table; as a result: the name is unknown, or was not added."""
 
 _I4S, _I8S, _U8S, _U1S = types.int32[::1], types.int64[::1], types.uint64[::1], types.uint8[::1]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -38,9 +38,7 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @helper
 def _hash_name(data: Bytes, start: int, stop: int) -> np.uint64:
-    """Mix a name 8 bytes at a time by multiplication; good enough for a table, not against an
-    attacker.
-    """
+    """Hash a name by multiplication, 8 bytes at a time; not resistant to crafted collisions."""
     h = np.uint64(stop - start) * _GOLDEN
     at = start
     while at + 8 <= stop:
@@ -52,7 +50,7 @@ def _hash_name(data: Bytes, start: int, stop: int) -> np.uint64:
 
 
 @helper
-def _place_of(
+def _cell_of(
     data: Bytes,
     start: int,
     stop: int,
@@ -62,11 +60,11 @@ def _place_of(
     arena: Bytes,
     bounds: Int64s,
 ) -> Int:
-    """Return the place of the table that holds the name, or the free place where it belongs."""
+    """Return the cell of the table with the name, or the empty cell where it belongs."""
     mask = len(table) - 1
-    place = np.int64(name_hash & np.uint64(mask))
-    while table[place] != EMPTY:
-        index = table[place]
+    cell = np.int64(name_hash & np.uint64(mask))
+    while table[cell] != EMPTY:
+        index = table[cell]
         low = bounds[index]
         same_size = bounds[index + 1] - low == stop - start
         if (
@@ -75,8 +73,8 @@ def _place_of(
             and equal_bytes(arena, low, data, start, stop - start)
         ):
             break
-        place = (place + 1) & mask
-    return place
+        cell = (cell + 1) & mask
+    return cell
 
 
 @wrapping
@@ -91,10 +89,10 @@ def find_name(
     arena_bounds: Int64s,
 ) -> int:
     """Return the index of the name data[start:stop], EMPTY if it is unknown."""
-    place = _place_of(
+    cell = _cell_of(
         data, start, stop, _hash_name(data, start, stop), table, hashes, arena, arena_bounds
     )
-    return int(table[place])
+    return int(table[cell])
 
 
 @wrapping
@@ -111,42 +109,43 @@ def intern_names(
     arena_bounds: Int64s,
     indices: Int32s,
 ) -> tuple[int, int]:
-    """Find each name from ``first`` on, add it where it is new and there are fewer than ``most``.
+    """Look up each name from ``first`` on; add new ones while there are fewer than ``most``.
 
     data, bounds : uint8, int64 (n + 1,)   name i is data[bounds[i]:bounds[i + 1]]
-    count        : names known so far
-    table        : int32 (2**k,)           place -> index or EMPTY; more than twice as many places
-                   as names
-    hashes, arena, arena_bounds            what the names known so far are, and room for more
+    count        : number of known names
+    table        : int32 (2**k,)           cell -> index or EMPTY; more than twice as many cells as
+                   names
+    hashes, arena, arena_bounds            the known names, and space for more
     indices      : int32 (n,)              written: index of each name, EMPTY where ``most`` was
                    reached
-    returns      : names known then; the first name that is still to be done: below n where the
+    returns      : number of known names; first name that was not processed: below n where the
                    arrays are full
 
     Twin: tests/reference/directory.py::intern_names.  Cost: O(bytes), ~10 ns for a short known
           name.
     """
     for i in range(first, len(bounds) - 1):
-        start, stop = bounds[i], bounds[i + 1]
+        start = bounds[i]
+        stop = bounds[i + 1]
         name_hash = _hash_name(data, start, stop)
-        place = _place_of(data, start, stop, name_hash, table, hashes, arena, arena_bounds)
-        if table[place] == EMPTY and count < most:
+        cell = _cell_of(data, start, stop, name_hash, table, hashes, arena, arena_bounds)
+        if table[cell] == EMPTY and count < most:
             if count == len(hashes) or arena_bounds[count] + stop - start > len(arena):
                 return count, i
-            table[place] = count
+            table[cell] = count
             hashes[count] = name_hash
             arena_bounds[count + 1] = copy_bytes(data, start, stop, arena, arena_bounds[count])
             count += 1
-        indices[i] = table[place]
+        indices[i] = table[cell]
     return count, len(bounds) - 1
 
 
 @kernel(_U8S, I8, _I4S)
 def fill_table(hashes: Uint64s, count: int, table: Int32s) -> None:
-    """Enter names 0..count - 1 into an empty table."""
+    """Insert names 0..count - 1 into an empty table."""
     mask = len(table) - 1
     for index in range(count):
-        place = np.int64(hashes[index] & np.uint64(mask))
-        while table[place] != EMPTY:
-            place = (place + 1) & mask
-        table[place] = index
+        cell = np.int64(hashes[index] & np.uint64(mask))
+        while table[cell] != EMPTY:
+            cell = (cell + 1) & mask
+        table[cell] = index

@@ -1,6 +1,6 @@
-"""What is text: UTF-8 as RFC 3629 has it, and names without control characters.
+"""Validation of UTF-8 (RFC 3629), and of names without control characters.
 
-Law: these accept exactly what Python's ``bytes.decode`` accepts.
+Invariant: exactly the bytes that Python's ``bytes.decode`` accepts are valid.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from shared.kernels.wire import Bytes, helper, load_tail, load_word
 MAX_NAME_BYTES = 256
 """Longest entity name, in UTF-8 bytes."""
 
-_HIGH_BITS, _SPACES, _ONES = (
-    np.uint64(0x8080808080808080),
-    np.uint64(0x2020202020202020),
-    np.uint64(0x0101010101010101),
-)
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_SPACES = np.uint64(0x2020202020202020)
+_ONES = np.uint64(0x0101010101010101)
 
 
 @helper
 def character_bytes(data: Bytes, at: int, stop: int) -> int:
-    """Return how many bytes the UTF-8 character at ``at`` has (1 to 4); 0 if it is none."""
+    """Return the length of the UTF-8 character at ``at``, 1 to 4 bytes; 0 if it is invalid."""
     lead = data[at]
     if lead < 0x80:
         return 1
@@ -30,9 +28,9 @@ def character_bytes(data: Bytes, at: int, stop: int) -> int:
     size = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
     if at + size > stop:
         return 0
-    # below: a shorter form exists
+    # Below, a shorter encoding exists.
     lowest = 0xA0 if lead == 0xE0 else 0x90 if lead == 0xF0 else 0x80
-    # above: surrogates, or beyond U+10FFFF
+    # Above are surrogates, or code points beyond U+10FFFF.
     highest = 0x9F if lead == 0xED else 0x8F if lead == 0xF4 else 0xBF
     if data[at + 1] < lowest or data[at + 1] > highest:
         return 0
@@ -58,8 +56,9 @@ def is_text(data: Bytes, start: int, stop: int) -> bool:
 
 @helper
 def is_name(data: Bytes, start: int, stop: int) -> bool:
-    """Return whether data[start:stop] is 1 to 256 bytes of UTF-8 without control characters
-    (Unicode's category Cc).
+    """Return whether data[start:stop] is 1 to 256 bytes of UTF-8 without control characters.
+
+    Control characters are those of Unicode's category Cc.
     """
     if stop <= start or stop - start > MAX_NAME_BYTES:
         return False
@@ -74,7 +73,7 @@ def is_name(data: Bytes, start: int, stop: int) -> bool:
 
 @helper
 def _unusual(word: np.uint64) -> np.uint64:
-    """Return other than 0 if any of 8 bytes is below 0x20 or above 0x7e."""
+    """Return nonzero if any of 8 bytes is below 0x20 or above 0x7e."""
     return (((word - _SPACES) & ~word) | (word + _ONES) | word) & _HIGH_BITS
 
 

@@ -1,4 +1,4 @@
-"""Milliseconds of what times are counted in."""
+"""Time units in milliseconds."""
 
 from __future__ import annotations
 

@@ -1,10 +1,8 @@
-"""Bytes as they lie on the wire: words, varints, decimal digits; every kernel that reads or writes
-bytes is made of these.
+"""Reading and writing of words, varints and decimal digits; all kernels on bytes use these.
 
-Law: arrays are indexed, never pointed into, so a compiled and a plain Python run give the same
-     bytes. Positions become unsigned
-before they index: an index that may be negative costs a check for each byte, and the bytes of a
-                   word no longer become one load.
+Invariant: arrays are indexed, without pointers, so that compiled and plain Python give the same
+bytes. Positions are converted to unsigned before indexing: a possibly negative index costs a check
+for each byte, and prevents that the bytes of a word are loaded at once.
 """
 
 from __future__ import annotations
@@ -25,23 +23,19 @@ Kernel = TypeVar("Kernel", bound=Callable[..., object])
 BYTES = types.Array(types.uint8, 1, "C", readonly=True)
 BOUNDS = types.Array(types.int64, 1, "C", readonly=True)
 I8, U4 = types.int64, types.uint32
-"""numba types of arguments that a kernel only reads: arrays over ``bytes`` and writable arrays both
-fit.
-"""
+"""numba types of read-only arguments; writable arrays and arrays over ``bytes`` match them."""
 
 
 def group(cls: type[Any], *fields: types.Type) -> types.Type:
-    """Return the numba type of a NamedTuple, by which a kernel takes several arrays as one."""
+    """Return the numba type of a NamedTuple, as which a kernel takes several arrays."""
     make: Any = types
-    alike = len(set(fields)) == 1
-    made: types.Type = (
-        make.NamedUniTuple(fields[0], len(fields), cls) if alike else make.NamedTuple(fields, cls)
-    )
-    return made
+    if len(set(fields)) == 1:
+        return cast("types.Type", make.NamedUniTuple(fields[0], len(fields), cls))
+    return cast("types.Type", make.NamedTuple(fields, cls))
 
 
 TRUNCATED, MALFORMED = -6, -8
-"""What a reader returns instead of the next position; minus the value of ``events.Reason``."""
+"""Errors that a reader returns as the position: minus the value of ``events.Reason``."""
 
 MAX_VARINT_BYTES = 10
 _MINUS, _ZERO = 45, 48
@@ -53,9 +47,8 @@ _UNCOUNTED: dict[str, Any] = {"_nrt": False}
 def kernel(*arguments: types.Type) -> Callable[[Kernel], Kernel]:
     """Compile a function that Python calls, for these argument types, without reference counting.
 
-    Counting the arrays that pass from function to function takes four fifths of the time of a
-    decoder made of small functions. Without it nothing can be allocated inside, so arrays come from
-    the caller.
+    Reference counting of array arguments takes four fifths of the time of a decoder of small
+    functions. Without it a kernel cannot allocate, so arrays come from the caller.
     """
     compiler: Any = njit([arguments], cache=True, **_UNCOUNTED)
     return cast("Callable[[Kernel], Kernel]", compiler)
@@ -68,7 +61,7 @@ def helper(function: Kernel) -> Kernel:
 
 
 def wrapping(kernel: Kernel) -> Kernel:
-    """Let integers wrap silently in plain Python too, as they do in a compiled kernel."""
+    """Let integers overflow silently in plain Python, as in a compiled kernel."""
     if not config.DISABLE_JIT:  # type: ignore[attr-defined]
         return kernel
     return np.errstate(over="ignore")(kernel)

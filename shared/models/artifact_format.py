@@ -1,23 +1,19 @@
 """A model as bytes: a JSON manifest, and an npz of plain arrays.
 
-Law: pure functions of bytes. Equal models give equal bytes; what is read is believed only after
-     size, digest, feature set,
-structure and canary scores have been checked; nothing is unpickled.
+Invariant: pure functions of bytes. Equal models give equal bytes. A model is used only after size,
+digest, feature set, structure and canary scores have been checked; nothing is unpickled.
 
-Why a hostile file can neither crash the reader nor fill its memory:
+Why a malicious file can neither crash the reader nor fill its memory:
 - Bytes read are bounded: the manifest by MAX_MANIFEST_BYTES, the arrays by the size that the
-                          manifest states, and that by a setting. A file of another size is not read
-                          at all.
-- Allocations are bounded by bytes read: JSON makes objects of at most twenty times its text;
-  ``shared.models.npz`` makes one copy of each array, the checks of ``shared.models.model`` work on
-  pieces, and a name of an entity costs a few times the rows of its scale, whose number is compared
-  before any
-  name is made: together at most four times the arrays.
-- Loops are bounded by array lengths, the recursion of JSON by the interpreter, canary rows by
+  manifest states, and that by a setting. A file of another size is not read at all.
+- Allocations are bounded by bytes read: JSON objects take at most twenty times their text;
+  ``shared.models.npz`` makes one copy of each array, and the checks of ``shared.models.model`` work
+  on slices. An entity's name costs a few times its rows of the scale, whose number is checked
+  before any name is created. Together this is at most four times the arrays.
+- Loops are bounded by array lengths, JSON's recursion by the interpreter, and canary rows by
   MAX_CANARY_ROWS.
-- No kernel runs before ``shared.models.model`` has checked every index that it follows.
-What is refused says so in a sentence of bounded length; memory that the machine does not have is a
-refusal too.
+- No kernel runs before ``shared.models.model`` has checked every index that it uses.
+Error messages have a bounded length. A lack of memory is an error like any other.
 """
 
 from __future__ import annotations
@@ -48,16 +44,17 @@ from shared.models.npz import Arrays
 
 FORMAT = 1
 MAX_MANIFEST_BYTES = 2 << 20
-"""Ten thousand partitions with their offsets are about three quarters of it."""
+"""Ten thousand partitions with their offsets take about three quarters of it."""
 
 MAX_BRACKETS = 65_536
-"""Lists and objects, which cost many times their text, and time; ten thousand partitions have
-twenty thousand.
+"""Most lists and objects, each of which costs many times its text.
+
+Ten thousand partitions have twenty thousand of them.
 """
 
 MAX_CANARY_ROWS = 64
 MAX_NAME_BYTES = 256
-"""Of an entity; a record with a longer one is a dead letter."""
+"""Longest name of an entity; a record with a longer one is a dead letter."""
 
 MAX_METRIC_BYTES = 1024
 _VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
@@ -96,12 +93,12 @@ _MEMBERS: Mapping[Detector, Mapping[str, tuple[str, int]]] = {
 def encode(
     model: Model, facts: Mapping[str, Any], canary: npt.NDArray[np.float64]
 ) -> tuple[bytes, bytes]:
-    """Write a model as (manifest, arrays).
+    """Encode a model as (manifest, arrays).
 
-    facts  : further entries of the manifest; JSON values
+    facts  : additional entries of the manifest; JSON values
     canary : float64 (c, d), 1 <= c <= MAX_CANARY_ROWS   rows whose scores every reader recomputes
-    raises : ValueError when a fact has the name of one of the manifest's own entries, a number is
-             not finite, or there is more than a reader takes
+    raises : ValueError when facts redefine an entry of the manifest, a number is not finite, or the
+             result exceeds a reader's limits
     """
     arrays = npz.write(_to_arrays(model) | {"canary": np.ascontiguousarray(canary, np.float64)})
     own = {
@@ -116,29 +113,27 @@ def encode(
         "canary_scores": model.score(canary).tolist(),
         "arrays": {"sha256": hashlib.sha256(arrays).hexdigest(), "size_bytes": len(arrays)},
     }
-    if taken := own.keys() & facts.keys():
-        raise ValueError(f"facts {sorted(taken)} are the manifest's own")
-    manifest = (
-        json.dumps(
-            {**facts, **own}, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False
-        ).encode()
-        + b"\n"
+    if redefined := own.keys() & facts.keys():
+        raise ValueError(f"facts redefine entries of the manifest: {', '.join(sorted(redefined))}")
+    text = json.dumps(
+        {**facts, **own}, sort_keys=True, indent=1, allow_nan=False, ensure_ascii=False
     )
+    manifest = text.encode() + b"\n"
     if len(manifest) > MAX_MANIFEST_BYTES or len(canary) > MAX_CANARY_ROWS:
         raise ValueError(
-            f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes, or more than"
-            f" {MAX_CANARY_ROWS} canary rows"
+            f"the manifest has {len(manifest)} bytes and {len(canary)} canary rows; allowed are"
+            f" {MAX_MANIFEST_BYTES} and {MAX_CANARY_ROWS}"
         )
     return manifest, arrays
 
 
 def digest(manifest: bytes) -> str:
-    """Name of the artefact: the manifest holds the digest of the arrays, so this one covers both."""
+    """Return the artefact's name, which covers the arrays too: their digest is in the manifest."""
     return hashlib.sha256(manifest).hexdigest()
 
 
 def decode(sha256: str, manifest: bytes, arrays: bytes) -> Model:
-    """Read a model.
+    """Decode a model.
 
     raises : ArtifactRefused naming the file and the check
     """
@@ -146,7 +141,7 @@ def decode(sha256: str, manifest: bytes, arrays: bytes) -> Model:
 
 
 def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model:
-    """Read a model of which the manifest has been read.
+    """Decode a model whose manifest has been decoded.
 
     facts  : from ``decode_manifest``
     raises : ArtifactRefused naming the file and the check
@@ -159,7 +154,7 @@ def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model
         _refuse_arrays("digest: its SHA-256 is not the one in the manifest")
     try:
         members = npz.read(arrays, {**_COMMON, **_MEMBERS[detector]})
-        # where the caller has handed over its last hold of it, the copies alone are left
+        # If the caller holds no other reference, this frees the file's content.
         del arrays
         _check_canary_rows(members["canary"], len(facts["features"]))
         model = Model(
@@ -177,17 +172,16 @@ def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model
     except ValueError as error:
         _refuse_arrays(str(error))
     scores = facts["canary_scores"]
-    if len(scores) != len(members["canary"]) or not np.array_equal(
-        model.score(members["canary"]), np.array(scores)
-    ):
+    canary = members["canary"]
+    if len(scores) != len(canary) or not np.array_equal(model.score(canary), np.array(scores)):
         raise ArtifactRefused(
-            "manifest.json: canary_scores: the arrays score the canary rows otherwise"
+            "manifest.json: canary_scores: the model scores its canary rows differently"
         )
     return model
 
 
 def decode_manifest(sha256: str, manifest: bytes) -> dict[str, Any]:
-    """Read a manifest; checks size, digest, syntax and format.
+    """Decode a manifest, and check its size, digest, syntax and format.
 
     raises : ArtifactRefused naming the check
     """
@@ -202,13 +196,12 @@ def decode_manifest(sha256: str, manifest: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         _refuse_manifest(f"syntax: {error}")
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-        _refuse_manifest(f"format: it is not of format {FORMAT}")
+        _refuse_manifest(f"format: it is not {FORMAT}")
     return facts
 
 
 def stated_bytes(facts: Mapping[str, Any], at_most: int) -> int:
-    """Return the size that a manifest states for the arrays; everything in it that a model is made
-    of is checked before.
+    """Return the size that a manifest states for the arrays, after checking its other entries.
 
     facts  : from ``decode_manifest``
     raises : ArtifactRefused naming the check
@@ -216,9 +209,7 @@ def stated_bytes(facts: Mapping[str, Any], at_most: int) -> int:
     _check_manifest(facts)
     size_bytes: int = facts["arrays"]["size_bytes"]
     if size_bytes > at_most:
-        _refuse_manifest(
-            f"arrays: they are of {size_bytes} bytes, models.max_bytes allows {at_most}"
-        )
+        _refuse_manifest(f"arrays: they have {size_bytes} bytes, models.max_bytes allows {at_most}")
     return size_bytes
 
 
@@ -228,8 +219,8 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
             f"detector: {_short(facts.get('detector'))} is none of {', '.join(_MEMBERS)}"
         )
     if facts.get("feature_version") != FEATURE_VERSION:
-        said = _short(facts.get("feature_version"))
-        _refuse_manifest(f"feature_version: {said}, this code makes version {FEATURE_VERSION}")
+        found = _short(facts.get("feature_version"))
+        _refuse_manifest(f"feature_version: {found}, this code needs {FEATURE_VERSION}")
     metrics: Any = facts.get("metrics")
     features: Any = facts.get("features")
     if (
@@ -237,7 +228,7 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
         or len(features) != (len(ROLLING) + 1) * len(metrics) + len(TIME_FEATURES)
         or features != list(feature_names(metrics))
     ):
-        _refuse_manifest("features: they are not the ones that this code makes of its metrics")
+        _refuse_manifest("features: they are not those that this code derives from its metrics")
     if not all(
         metric.isprintable() and len(metric.encode()) <= MAX_METRIC_BYTES for metric in metrics
     ):
@@ -246,7 +237,7 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
         )
     for name, kind in {"version": str, "window": int, "threshold": float, "arrays": dict}.items():
         if type(facts.get(name)) is not kind:
-            _refuse_manifest(f"{name}: {_short(facts.get(name))} is of the wrong kind")
+            _refuse_manifest(f"{name}: {_short(facts.get(name))} has the wrong type")
     if not _VERSION.fullmatch(facts["version"]):
         _refuse_manifest(
             f"version: {_short(facts['version'])} is not a time such as 2024-01-31T00:00:00Z"
@@ -334,7 +325,7 @@ def _is_list_of(value: Any, kind: type) -> bool:
 
 
 def _short(value: Any) -> str:
-    """A value of unknown size and depth in a few words."""
+    """Return a short text for a value of any size and depth."""
     return reprlib.repr(value)
 
 

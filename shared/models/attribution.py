@@ -1,6 +1,6 @@
-"""Which metric made a row odd, found by asking the model itself about changed rows.
+"""Attribution of a row's score to metrics, by scoring changed copies of the row.
 
-Law: shares depend on the row and the model alone; nothing here changes a score.
+Invariant: shares depend on the row and the model alone; attribution never changes a score.
 """
 
 from __future__ import annotations
@@ -36,20 +36,22 @@ _ROWS_AT_ONCE = 256
 
 
 def attribute(score: Callable[[Floats], Floats], X: Floats, metrics: int) -> tuple[Floats, Columns]:
-    """Share each row's oddness out to its metrics and the time of day.
+    """Attribute each row's score to its metrics and the time of day.
 
-    score   : scores of rows, (n, d) -> (n,), each row by itself
+    score   : scores of rows, (n, d) -> (n,), each row independently
     X       : float64 (n, d), columns as ``features.feature_names``
-    returns : shares float64 (n, M + 1), >= 0, sum 1, last = time of day; int64 (n,) feature that
-              stands out most, taken from the part with the largest share
+    returns : shares float64 (n, M + 1), >= 0, sum 1, last = time of day; int64 (n,) feature with
+              the largest effect, within the metric or time that has the largest share
 
-    A metric's part is the mean of two effects: how much the score falls when the metric is put to
-    "as expected" (scaled 0, flag 0), and how much it rises when only that metric is as it was. One
-    alone fails where the score saturates. The time's part is measured against the mean over eight
-    hours of the day. Where no part raises the score, the distance from the expected decides.
-    Cost: 2 M + 28 scores a row.
+    A metric's effect is the mean of two differences: how much the score falls when the metric is
+    set to its expected value (scaled 0, flag 0), and how much it rises when only that metric has
+    its actual value. Either one alone fails where the score saturates. This is the Shapley value
+    restricted to the first and the last position of an ordering. The time of day is compared with
+    the mean over eight hours of the day. Where no effect is positive, shares follow the distance
+    from the expected values. Cost: 2 M + 28 scores a row.
     """
-    shares, top = np.empty((len(X), metrics + 1)), np.empty(len(X), np.int64)
+    shares = np.empty((len(X), metrics + 1))
+    top = np.empty(len(X), np.int64)
     for start in range(0, len(X), _ROWS_AT_ONCE):
         rows = slice(start, start + _ROWS_AT_ONCE)
         shares[rows], top[rows] = _attribute(score, X[rows], metrics)
@@ -57,7 +59,7 @@ def attribute(score: Callable[[Floats], Floats], X: Floats, metrics: int) -> tup
 
 
 def metric_columns(metric: int, metrics: int) -> Columns:
-    """Columns of one metric: its rolling features, then its missing flag."""
+    """Return the columns of one metric: its rolling features, then its missing flag."""
     rolling = len(ROLLING)
     return np.append(
         np.arange(metric * rolling, (metric + 1) * rolling), metrics * rolling + metric
@@ -71,38 +73,41 @@ def _attribute(
     groups.append(np.arange(X.shape[1] - len(TIME_FEATURES), X.shape[1]))
     expected = np.zeros_like(X)
     expected[:, groups[-1]] = X[:, groups[-1]]
-    full, bare = score(X), score(expected)
-    parts = np.empty((len(X), metrics + 1))
+    full = score(X)
+    base = score(expected)
+    effects = np.empty((len(X), metrics + 1))
     for metric, columns in enumerate(groups[:-1]):
-        without, alone = X.copy(), expected.copy()
+        without = X.copy()
         without[:, columns] = 0.0
+        alone = expected.copy()
         alone[:, columns] = X[:, columns]
-        parts[:, metric] = (full - score(without)) + (score(alone) - bare)
-    parts[:, -1] = (full - _over_the_day(score, X)) + (bare - _over_the_day(score, expected))
-    shares = _normalised(np.maximum(parts, 0.0), X, groups)
+        effects[:, metric] = (full - score(without)) + (score(alone) - base)
+    effects[:, -1] = (full - _mean_over_day(score, X)) + (base - _mean_over_day(score, expected))
+    shares = _normalised(np.maximum(effects, 0.0), X, groups)
     return shares, _strongest_features(score, X, full, groups, shares.argmax(axis=1))
 
 
-def _over_the_day(score: Callable[[Floats], Floats], X: Floats) -> Floats:
-    """Mean score of each row at eight times of the day."""
+def _mean_over_day(score: Callable[[Floats], Floats], X: Floats) -> Floats:
+    """Return the mean score of each row over eight times of the day."""
     total = np.zeros(len(X))
     for hour, business in zip(_HOURS, _BUSINESS, strict=True):
         moved = X.copy()
-        moved[:, -3:-1], moved[:, -1] = hour, business
+        moved[:, -3:-1] = hour
+        moved[:, -1] = business
         total += score(moved)
     return total / len(_HOURS)
 
 
-def _normalised(parts: Floats, X: Floats, groups: list[Columns]) -> Floats:
+def _normalised(effects: Floats, X: Floats, groups: list[Columns]) -> Floats:
     distance = np.stack([_row_sums(np.abs(X[:, columns])) for columns in groups], axis=1)
     distance[:, -1] = 0.0
     distance[~distance.any(axis=1)] = 1.0
-    parts = np.where(parts.any(axis=1, keepdims=True), parts, distance)
-    return parts / _row_sums(parts)[:, None]
+    effects = np.where(effects.any(axis=1, keepdims=True), effects, distance)
+    return effects / _row_sums(effects)[:, None]
 
 
 def _row_sums(values: Floats) -> Floats:
-    """Sums in column order, whatever the memory layout."""
+    """Return row sums, added in column order whatever the memory layout."""
     total = np.zeros(len(values))
     for column in range(values.shape[1]):
         total += values[:, column]
@@ -116,18 +121,21 @@ def _strongest_features(
     groups: list[Columns],
     group: Columns,
 ) -> Columns:
-    """Within each row's group, the feature that the score owes most to; of equals the one farthest
-    from 0.
+    """Return the feature with the largest effect within each row's group.
+
+    Among equal effects, the feature that is farthest from 0 wins.
     """
     widest = max(map(len, groups))
-    columns = np.array([np.resize(g, widest) for g in groups])[group]
+    columns = np.array([np.resize(features, widest) for features in groups])[group]
     rows = np.arange(len(X))
-    bare = X.copy()
-    np.put_along_axis(bare, columns, 0.0, axis=1)
-    effect, base = np.empty(columns.shape), score(bare)
+    expected = X.copy()
+    np.put_along_axis(expected, columns, 0.0, axis=1)
+    base = score(expected)
+    effect = np.empty(columns.shape)
     for k in range(widest):
-        without, alone = X.copy(), bare.copy()
+        without = X.copy()
         without[rows, columns[:, k]] = 0.0
+        alone = expected.copy()
         alone[rows, columns[:, k]] = X[rows, columns[:, k]]
         effect[:, k] = (full - score(without)) + (score(alone) - base)
     best = effect.max(axis=1, keepdims=True)

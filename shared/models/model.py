@@ -1,11 +1,9 @@
-"""A model is arrays: a forest or a support vector machine, the scale of every entity, a threshold and
-                   a calibration.
+"""A model as arrays: a forest or an SVM, the scale of every entity, a threshold and a calibration.
 
-Law: a row's score, severity and attribution are a function of that row and of the model's arrays
-     alone; a value of these
-classes cannot exist with arrays that would lead a kernel astray, keep it for ever or give a score
-that is not a number. The checks take a fraction of the arrays' own memory, because the arrays may
-come from anybody.
+Invariant: a row's score, severity and attribution are a function of that row and the model's arrays
+alone. These classes refuse arrays that would make a kernel read out of bounds, loop without end or
+return a score that is not a number. The checks take a fraction of the arrays' memory, because the
+arrays may come from an untrusted file.
 """
 
 from __future__ import annotations
@@ -29,33 +27,35 @@ Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 
 KNOTS_PER_DECADE = 32
-"""How densely the calibration samples the tail of the training scores."""
+"""Calibration entries per decade of the tail of the training scores."""
 
 RAREST = 8.0
-"""Powers of ten beyond which a rarity is not extrapolated."""
+"""Largest rarity; beyond it nothing is extrapolated."""
 
 MAX_DEPTH = 64
 MAX_TREES = 1000
 MAX_KNOTS = 4096
 MAX_TRANSITIONS = 65_536
 LARGEST, SMALLEST = 1e100, 1e-200
-"""Beyond them, sums, differences and slopes of scores might overflow."""
+"""Limits within which sums, differences and slopes of scores cannot overflow."""
 
 
 @dataclass(frozen=True, eq=False)
 class Forest:
-    """Isolation trees, each with its nodes in breadth-first order, so that the right child follows
-    the left one.
+    """Isolation trees, each with its nodes in breadth-first order.
 
     feature     : int32 (N,)      -1 = leaf
     threshold   : float32 (N,)    a row goes left if its feature, as float32, is <= this; 0 at
                   leaves
-    left        : int32 (N,)      left child, counted from the tree's root; -1 at leaves
+    left        : int32 (N,)      left child, relative to the tree's root; -1 at leaves. The right
+                  child is the next node
     path_length : float64 (N,)    at leaves: depth + average path length of the training samples
                   there; 0 elsewhere
     offsets     : int64 (T + 1,)  first node of each tree
     denominator : T times the average path length of the training samples
     features    : d
+
+    Source: Liu, Ting and Zhou, "Isolation Forest", ICDM 2008.
 
     raises : ValueError naming the array and what is wrong with it
     """
@@ -104,30 +104,30 @@ class Forest:
             raise ValueError(f"a tree is deeper than {MAX_DEPTH}")
 
     def _trees(self) -> Iterator[tuple[int, int]]:
-        """First node of each tree, and the one behind its last."""
+        """Return the first node of each tree, and the one after its last."""
         return pairwise(self.offsets.tolist())
 
     def _check_children(self, low: int, high: int) -> None:
         leaf = self.feature[low:high] < 0
-        laid = 1 + 2 * np.cumsum(~leaf)  # nodes of the tree down to this one's children
-        expected = np.where(leaf, -1, laid - 2)
-        if (
-            not np.array_equal(self.left[low:high], expected)
-            or not (leaf | (expected > np.arange(high - low))).all()
-        ):
-            raise ValueError("left: children are not in range and increasing")
-        if laid[-1] != high - low:
-            raise ValueError("left: children do not fill their tree")
+        nodes_so_far = 1 + 2 * np.cumsum(~leaf)  # up to and including this node's children
+        expected = np.where(leaf, -1, nodes_so_far - 2)
+        is_after_parent = leaf | (expected > np.arange(high - low))
+        if not np.array_equal(self.left[low:high], expected) or not is_after_parent.all():
+            raise ValueError("left: children are not in breadth-first order within their tree")
+        if nodes_so_far[-1] != high - low:
+            raise ValueError("left: a tree has nodes that are no node's children")
 
     @cached_property
     def depth(self) -> int:
-        """Steps of the longest walk from a root to a leaf; stops counting beyond MAX_DEPTH."""
+        """Steps of the longest path from a root to a leaf; not counted beyond MAX_DEPTH + 1."""
         deepest = 0
         for low, high in self._trees():
-            laid = 1 + 2 * np.cumsum(self.feature[low:high] >= 0)
-            level_end, depth = 1, 0  # the nodes stand level by level
+            nodes_so_far = 1 + 2 * np.cumsum(self.feature[low:high] >= 0)
+            level_end = 1
+            depth = 0
             while level_end < high - low and depth <= MAX_DEPTH:
-                level_end, depth = int(laid[level_end - 1]), depth + 1
+                level_end = int(nodes_so_far[level_end - 1])
+                depth += 1
             deepest = max(deepest, depth)
         return deepest
 
@@ -142,7 +142,8 @@ class Forest:
 
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
-        X, scores = _fit_for_kernel(X, self.features), np.empty(len(X))
+        X = _kernel_rows(X, self.features)
+        scores = np.empty(len(X))
         score_forest(
             X, self._nodes, self.path_length, self.offsets, self.depth, self.denominator, scores
         )
@@ -157,6 +158,9 @@ class Svm:
     coefficients : float64 (S,)    their weights
     gamma        : > 0, kernel width
     rho          : the estimator's ``offset_``
+
+    Source: Schoelkopf et al., "Estimating the Support of a High-Dimensional Distribution", Neural
+            Computation 13 (2001).
 
     raises : ValueError naming the array and what is wrong with it
     """
@@ -185,7 +189,7 @@ class Svm:
 
     @property
     def features(self) -> int:
-        """Columns of a feature vector."""
+        """Number of columns of a feature vector."""
         return int(self.vectors.shape[1])
 
     @cached_property
@@ -198,22 +202,23 @@ class Svm:
 
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
-        X, scores = _fit_for_kernel(X, self.features), np.empty(len(X))
+        X = _kernel_rows(X, self.features)
+        scores = np.empty(len(X))
         score_svm(X, *self._columns, self.gamma, self.rho, scores)
         return scores
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """What scores an entity's feature vectors and says how odd, and why.
+    """A trained model: scores feature vectors, and returns severity and attribution.
 
-    sha256      : 64 hex digits of the published artefact, "" before
+    sha256      : 64 hex digits of the published artefact; "" before it is published
     version     : end of the training range, ISO 8601 UTC
     metrics     : (M,) in the order of the feature vector
     window      : samples in the rolling features
     threshold   : a score above it is an anomaly
-    calibration : float64 (q,) increasing; entry k is the score that 10 ** (-k / KNOTS_PER_DECADE)
-                  of the training rows reach
+    calibration : float64 (q,) increasing; entry k is the score that a share of
+                  10 ** (-k / KNOTS_PER_DECADE) of the training rows reaches
 
     raises : ValueError naming the part and what is wrong with it
     """
@@ -231,7 +236,7 @@ class Model:
 
     def __post_init__(self) -> None:
         if not self.metrics or len(set(self.metrics)) != len(self.metrics) or not all(self.metrics):
-            raise ValueError("metrics are none, empty or named twice")
+            raise ValueError("metrics: there are none, or a name is empty or duplicate")
         features = (len(ROLLING) + 1) * len(self.metrics) + len(TIME_FEATURES)
         if self.member.features != features:
             raise ValueError(
@@ -241,7 +246,7 @@ class Model:
         if not self.detector.is_trained or isinstance(self.member, Forest) != (
             self.detector is Detector.ISOLATION_FOREST
         ):
-            raise ValueError(f"detector is {self.detector}, but the arrays are of another kind")
+            raise ValueError(f"detector is {self.detector}, but the arrays are of another detector")
         if not 2 <= self.window <= RING:
             raise ValueError(f"window is {self.window}, not 2..{RING}")
         if not np.isfinite(self.threshold):
@@ -252,8 +257,8 @@ class Model:
             or not (np.abs(self.calibration) <= LARGEST).all()
         ):
             raise ValueError(
-                f"calibration has not {KNOTS_PER_DECADE + 1} to {MAX_KNOTS} entries, or one is not"
-                " finite"
+                f"calibration does not have {KNOTS_PER_DECADE + 1} to {MAX_KNOTS} entries, or one"
+                " is not finite"
             )
         if not (np.diff(self.calibration) >= 0).all():
             raise ValueError("calibration is not sorted")
@@ -276,22 +281,22 @@ class Model:
         """Score feature vectors.
 
         X       : float64 (n, d), no NaN
-        returns : float64 (n,), higher = odder; row by row the same bits in any batch
+        returns : float64 (n,), higher = more anomalous; a row's bits are equal in any batch
         raises  : ValueError when X has another number of columns
         Cost    : 100 trees of 256 samples about 0.7 us a row in batches, 1.6 us for a single one
         """
         return self.member.score(X)
 
     def severity(self, scores: Floats) -> Floats:
-        """Turn scores into 0..1 by how rare they are among the training rows.
+        """Map scores to 0..1 by their rarity among the training rows.
 
         scores  : float64 (n,)
-        returns : float64 (n,), never falling with the score; .5 exactly at the threshold and below
-                  .5 under it. Above, the distance to 1 is .5 / (1 + v), where v counts the powers
-                  of ten by which such a score is rarer than the
-                  threshold: ten times rarer is .75
+        returns : float64 (n,), monotonic in the score; below .5 under the threshold, .5 at it, and
+                  1 - .5 / (1 + v) above it, where a score is 10 ** v times rarer than the
+                  threshold: .75 for ten times rarer
         """
-        rarity, at_threshold = self._rarity(scores), self._threshold_rarity
+        rarity = self._rarity(scores)
+        at_threshold = self._threshold_rarity
         above = 1.0 - 0.5 / (1.0 + np.maximum(rarity - at_threshold, 0.0) / KNOTS_PER_DECADE)
         below = 0.5 * rarity / at_threshold if at_threshold > 0 else np.zeros_like(rarity)
         below = np.minimum(below, np.nextafter(0.5, 0.0))
@@ -302,7 +307,7 @@ class Model:
         )
 
     def rarity(self, scores: Floats) -> Floats:
-        """Say how rare scores were among the training rows.
+        """Return how rare scores are among the training rows.
 
         scores  : float64 (n,)
         returns : float64 (n,), -log10 of the share of training rows that reach the score, at most
@@ -311,11 +316,11 @@ class Model:
         return np.minimum(self._rarity(scores) / KNOTS_PER_DECADE, RAREST)
 
     def attribute(self, X: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Say which metric made rows odd.
+        """Attribute the scores of rows to metrics; see ``attribution.attribute``.
 
         X       : float64 (n, d), no NaN
         returns : shares float64 (n, M + 1) that sum to 1, last = time of day; int64 (n,) feature
-                  that stands out most
+                  with the largest effect
         """
         return attribute(self.score, X, len(self.metrics))
 
@@ -328,8 +333,9 @@ class Model:
         return float(self._rarity(np.array([self.threshold]))[0])
 
     def _rarity(self, scores: Floats) -> Floats:
-        """Place among the calibration's entries, interpolated; beyond the last one at the upper
-        decades' slope.
+        """Return the interpolated index into the calibration.
+
+        Beyond the last entry it is extrapolated with the slope of the upper decades.
         """
         knots = self.calibration
         last = len(knots) - 1
@@ -346,9 +352,7 @@ class Model:
 
     @property
     def _usual_slope(self) -> float:
-        """Entries per unit of score where the tail shows no slope: a decade per tenth of the
-        largest score.
-        """
+        """Entries per unit of score for a flat tail: a decade per tenth of the top score."""
         return 10 * KNOTS_PER_DECADE / max(abs(float(self.calibration[-1])), 1e-6)
 
 
@@ -364,10 +368,8 @@ def calibrate(scores: Floats) -> Floats:
     return np.maximum.accumulate(quantiles)
 
 
-def _fit_for_kernel(X: Floats, features: int) -> Floats:
-    """The rows as a kernel takes them: as many columns as it reads, contiguous, and (numba's
-    signature) writable.
-    """
+def _kernel_rows(X: Floats, features: int) -> Floats:
+    """Return the rows contiguous and writable, as the kernels' signatures require."""
     if X.ndim != 2 or X.shape[1] != features:
         raise ValueError(f"X has shape {X.shape}, the model takes (n, {features})")
     return np.require(X, np.float64, ["C", "W"])
@@ -386,10 +388,10 @@ def _check_scale(scale: Scale, metrics: int) -> None:
     for name in ("centre", "spread"):
         _need_array(scale, name, np.float64, shape)
     if not scale.entities or len(set(scale.entities)) != len(scale.entities):
-        raise ValueError("scale has no entities, or one twice")
+        raise ValueError("scale: there are no entities, or one is duplicate")
     absent = np.isnan(scale.centre)
     if not np.array_equal(absent, np.isnan(scale.spread)) or (absent != absent[:, :, :1]).any():
-        raise ValueError("scale: a metric is absent in one place and present in another")
+        raise ValueError("scale: centre and spread of an entity's metric are NaN only in part")
     if (
         np.isinf(scale.centre).any()
         or np.isinf(scale.spread).any()

@@ -1,7 +1,7 @@
-"""What a model was trained on, against what it is to judge.
+"""Compares the data that a model was trained on with the input that it scores.
 
-Invariant: pure. A manifest may come from anybody: what it lacks is unknown, and what it says is
-shown cut.
+Invariant: pure functions. A manifest is not trusted: missing entries are unknown, and texts from it
+are truncated.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ SHOWN_NAMES, SHOWN_CHARACTERS = 5, 100
 
 
 def other_topic(facts: Mapping[str, Any], topic: str) -> str:
-    """Say that a model was trained on another topic than it is to judge.
+    """Return a sentence about a model that was trained on another topic.
 
     facts   : its manifest
     topic   : the input
-    returns : a sentence; empty where the topic is the same or the manifest names none
+    returns : empty where the topic is the same or the manifest names none
     """
     trained_on = _trained_on(facts)
     if trained_on in ("", topic):
         return ""
-    return f"it was trained on {trained_on} (metrics {_metrics(facts)}), and the input is {topic}"
+    return f"it was trained on {trained_on} (metrics {_metrics(facts)}), but the input is {topic}"
 
 
 def no_metric_in_common(facts: Mapping[str, Any], metrics: Collection[str]) -> str:
-    """Say that none of a model's metrics is among those of the input.
+    """Return a sentence about a model without any metric of the input.
 
     facts   : its manifest
-    metrics : of the input; none = they are not known
-    returns : a sentence; empty where one is
+    metrics : of the input; none = unknown
+    returns : empty where they share a metric
     """
     own = _names(facts)
     if not own or not metrics or set(own) & set(metrics):
@@ -39,14 +39,16 @@ def no_metric_in_common(facts: Mapping[str, Any], metrics: Collection[str]) -> s
 
 
 def _trained_on(facts: Mapping[str, Any]) -> str:
-    said = facts.get("input")
-    topic = said.get("topic") if isinstance(said, Mapping) else None
+    trained_on = facts.get("input")
+    topic = trained_on.get("topic") if isinstance(trained_on, Mapping) else None
     return topic[:SHOWN_CHARACTERS] if isinstance(topic, str) else ""
 
 
 def _names(facts: Mapping[str, Any]) -> list[str]:
-    said = facts.get("metrics")
-    return [one for one in said if isinstance(one, str)] if isinstance(said, list | tuple) else []
+    names = facts.get("metrics")
+    if not isinstance(names, list | tuple):
+        return []
+    return [name for name in names if isinstance(name, str)]
 
 
 def _metrics(facts: Mapping[str, Any]) -> str:

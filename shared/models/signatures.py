@@ -1,9 +1,8 @@
-"""Ed25519 signatures over a model's manifest: who has published it.
+"""Ed25519 signatures of a model's manifest.
 
-Law: pure functions of bytes. A signature covers the manifest exactly as it is stored, and the
-     manifest the digest of the
-arrays; it is checked before anything of them is parsed. The library is imported where a key is
-used, so nobody pays for it without one.
+Invariant: pure functions of bytes. A signature covers the manifest's stored bytes, which contain
+the digest of the arrays, and is checked before either is parsed. The library is imported only where
+a key is used.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ MAX_KEY_BYTES = 65_536
 class Trust:
     """Which models are loaded.
 
-    max_bytes : of the arrays
-    keys      : one of them must have signed the manifest; none = no signature is asked for
+    max_bytes : largest size of the arrays
+    keys      : one of them must have signed the manifest; none = no signature is required
     """
 
     max_bytes: int = DEFAULT_MODEL_BYTES
@@ -50,9 +49,9 @@ def read_private(pem: bytes) -> Ed25519PrivateKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError("it is not a private key in PEM") from error
     except TypeError as error:
-        raise ValueError("it is encrypted; a key without a passphrase is needed") from error
+        raise ValueError("it is encrypted; a key without a passphrase is required") from error
     if not isinstance(key, Ed25519PrivateKey):
-        raise ValueError("it is a private key, but not of Ed25519")
+        raise ValueError("it is a private key, but not an Ed25519 key")
     return key
 
 
@@ -70,12 +69,12 @@ def read_public(pem: bytes) -> Ed25519PublicKey:
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError("it is not a public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise ValueError("it is a public key, but not of Ed25519")
+        raise ValueError("it is a public key, but not an Ed25519 key")
     return key
 
 
 def is_signed(data: bytes, signature: bytes, keys: Sequence[Ed25519PublicKey]) -> bool:
-    """Say whether one of the keys has signed the data."""
+    """Tell whether one of the keys has signed the data."""
     from cryptography.exceptions import InvalidSignature
 
     for key in keys:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from shared.features.vectors import feature_names
 from shared.models.model import Model
-from shared.wording import against, short
+from shared.wording import relative_to_usual, short
 
 Floats = npt.NDArray[np.float64]
 
@@ -105,12 +105,12 @@ def _sentence(
     elif feature == "mean":
         said = (
             f"{metric} averages {short(mean)} over {window} samples,"
-            f" {against(mean, float(centre[1]))}"
+            f" {relative_to_usual(mean, float(centre[1]))}"
         )
     elif feature == "spread":
         said = (
             f"{metric} varies by {short(spread)} over {window} samples,"
-            f" {against(spread, float(centre[2]))}"
+            f" {relative_to_usual(spread, float(centre[2]))}"
         )
     elif feature == "difference":
         said = (
@@ -118,7 +118,7 @@ def _sentence(
             f" step to {short(value)}"
         )
     else:
-        said = f"{metric} is {short(value)}, {against(value, float(centre[0]))}"
+        said = f"{metric} is {short(value)}, {relative_to_usual(value, float(centre[0]))}"
     return said + (", at an unusual hour" if time_share >= 0.4 else "")
 
 

@@ -1,4 +1,4 @@
-"""How settings are called: in the environment, formerly, and what a misspelt name may have meant.
+"""Names of settings: environment variables, former names, suggestions for misspelt ones.
 
 Invariant: a setting is ``section.name``, or ``name`` at the top; its variable follows from that.
 """
@@ -14,16 +14,16 @@ ALIASES = {
     "KAFKA_BOOTSTRAP_SERVERS": "LAPWING_KAFKA__BOOTSTRAP_SERVERS",
     "SCHEMA_REGISTRY_URL": "LAPWING_REGISTRY__URL",
 }
-"""Names that the whole field uses, read as ours; the LAPWING_ name wins where both are set."""
+"""Common variable names and ours; the LAPWING_ name wins where both are set."""
 
 RENAMED = {
     "predict.outage_deadline_s": "outage_deadline_s",
     "detection.warmup_samples": "detection.warmup_days",
 }
-"""Former names of settings, refused with the present one."""
+"""Former name of a setting -> present name, which the error suggests."""
 
 ALIKE = 0.7
-"""From 0 to 1, how much a name must be like another to be offered for it."""
+"""Similarity from 0 to 1 from which a name is suggested."""
 
 
 def variable_of(name: str) -> str:
@@ -48,6 +48,6 @@ def names_of(settings: type[BaseModel], prefix: str = "") -> list[str]:
 
 
 def did_you_mean(name: str, settings: type[BaseModel]) -> str:
-    """Return the end of a sentence that offers the setting most like a name; empty if none is."""
+    """Return the suggestion of the most similar setting, for the end of a message; or empty."""
     near = difflib.get_close_matches(name.lower(), names_of(settings), n=1, cutoff=ALIKE)
     return f"; did you mean {near[0]} ({variable_of(near[0])})?" if near else ""

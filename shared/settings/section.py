@@ -1,4 +1,4 @@
-"""What all groups of settings have in common."""
+"""The base class and the types of all sections of settings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 
 def comma_list(value: Any) -> Any:
-    """Return the parts of a text ``a,b``; all else as it is."""
+    """Split a text ``a,b``; return other values unchanged."""
     return (
         [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, str)
@@ -23,10 +23,10 @@ def _none(value: Any) -> Any:
 Names = Annotated[tuple[str, ...], BeforeValidator(comma_list)]
 """Several names: a list in the file, ``a,b`` in the environment."""
 NoneAllowed = BeforeValidator(_none)
-"""Marks a setting that may be left out: ``none`` and an empty text say so, as TOML has no null."""
+"""Marks an optional setting: ``none`` and an empty text mean null, which TOML does not have."""
 
 
 class Section(BaseModel):
-    """A frozen group of settings; an unknown name is an error."""
+    """A frozen section of settings; an unknown name is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,12 +1,12 @@
-"""The files of snapshots: written so that a crash at any moment leaves the older ones whole, read
-                        newest first.
+"""The snapshot files: a crash at any moment leaves the older ones whole.
 
-Law: a file never changes once it has its name, which holds its digest, so two processes that write
-     into one folder cannot
-disturb each other; a delta is applied to the very bytes that it was made from, or not at all.
+Invariant: a file never changes once it has its name, which contains its digest, so two processes
+that write into one folder cannot disturb each other. A delta is applied to exactly the bytes that
+it was computed from, or not at all.
 
-Layout: <root>/<cluster>/<topic>-<topic id>/<group>/<partition>/v<state version>-<offset>-<digest>.snapshot
-        and, for what has changed since another file,             v<state version>-<offset>-<digest>-<its digest>.snapshot
+Folder : <root>/<cluster>/<topic>-<topic id>/<group>/<partition>/
+Base   : v<state version>-<offset>-<digest>.snapshot
+Delta  : v<state version>-<offset>-<digest>-<digest of its parent>.snapshot
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ from shared.errors import ConfigError, SnapshotRefused
 from shared.events import STATE_VERSION
 from shared.failpoints import failpoint
 from shared.scoring.state import PartitionState
-from shared.snapshots.frames import Array, Bytes, Frame, Marks, overlay, parse, state_of
+from shared.snapshots.frames import Array, Bytes, ChangeMarks, Frame, overlay, parse, state_of
 
 _NAME = re.compile(r"v(\d+)-(\d{20})-([0-9a-f]{16})(?:-([0-9a-f]{16}))?\.snapshot")
 _DIGITS = 16
 
 
 @dataclass(frozen=True, slots=True)
-class Tip:
-    """The newest snapshot of a chain: a base and the deltas on it.
+class ChainHead:
+    """The newest snapshot of a chain, which is a base and the deltas on it.
 
     digest      : SHA-256 of its bytes
-    offset      : first offset that is not in it
-    marks       : how the state was
+    offset      : first offset that it does not contain
+    marks       : what later changes are detected by
     base_bytes  : size of the base
     delta_bytes : size of all deltas
-    deltas      : how many there are
+    deltas      : number of deltas
     """
 
     digest: str
     offset: int
-    marks: Marks
+    marks: ChangeMarks
     base_bytes: int
     delta_bytes: int = 0
     deltas: int = 0
 
 
 class Restored(NamedTuple):
-    """What the snapshots of a partition gave.
+    """The result of restoring a partition.
 
-    state   : None = there is none that fits
-    tip     : where the next snapshot goes on
-    refused : why newer ones were passed over
+    state   : None = no snapshot fits
+    head    : the snapshot that the next delta builds on
+    refused : why newer snapshots were skipped, one sentence each
     """
 
     state: PartitionState | None
-    tip: Tip | None
+    head: ChainHead | None
     refused: list[str]
 
 
 class _Entry(NamedTuple):
-    """A file by its name; ``parent`` is empty for a base."""
+    """A snapshot file as its name describes it; ``parent`` is empty for a base."""
 
     version: int
     offset: int
@@ -76,8 +76,9 @@ class _Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SnapshotFolder:
-    """The snapshots of one group's partitions of one topic; of each partition, ``keep`` bases with
-    their deltas stay.
+    """The snapshots of one group on one topic.
+
+    keep : bases, with their deltas, that are kept for each partition
     """
 
     root: Path
@@ -95,45 +96,40 @@ class SnapshotFolder:
         )
 
     def store(self, partition: int, frame: Frame) -> tuple[str, int]:
-        """Write a frame durably, then remove what is no longer needed; takes as long as the disk
-        does.
+        """Write a frame durably, then remove files that are no longer needed.
+
+        Blocks until the disk has written it.
 
         returns : (its digest, its size in bytes)
         raises  : ConfigError when the folder cannot be written; SnapshotRefused when the parent of
-                  a delta is gone
+                  a delta is missing
         """
         folder = self.partition(partition)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            if frame.parent and not any(
-                entry.digest == frame.parent[:_DIGITS] for entry in self._entries(partition)
-            ):
-                raise SnapshotRefused(
-                    f"{folder}: the snapshot {frame.parent[:_DIGITS]} that it goes on from is gone"
-                )
+            if frame.parent:
+                self._check_parent(partition, frame.parent[:_DIGITS])
             digest, size_bytes = _write_durably(folder, frame)
             failpoint("after_snapshot")
-            self._clear_away(partition, frame.next_offset, digest)
+            self._remove_old(partition, frame.next_offset, digest)
         except OSError as error:
             raise ConfigError(f"state_dir {self.root} cannot be written: {error}") from error
         return digest, size_bytes
 
     def restore(self, partition: int, at_most: int, base: int) -> Restored:
-        """Restore the newest valid snapshot at or below an offset and of the same base."""
+        """Restore the newest valid snapshot at or below an offset that has the given base."""
         entries = {
             entry.digest: entry
             for entry in self._entries(partition)
             if entry.version == STATE_VERSION
         }
+        candidates = [entry for entry in entries.values() if entry.offset <= at_most]
+        candidates.sort(
+            key=lambda entry: (entry.offset, not entry.parent, entry.digest), reverse=True
+        )
         refused: list[str] = []
         bad: set[str] = set()
-        for newest in sorted(
-            entries.values(),
-            key=lambda entry: (entry.offset, not entry.parent, entry.digest),
-            reverse=True,
-        ):
-            if newest.offset > at_most:
-                continue
+        for newest in candidates:
             try:
                 chain = _chain(newest, entries)
                 if bad.isdisjoint(entry.digest for entry in chain):
@@ -144,45 +140,51 @@ class SnapshotFolder:
         return Restored(None, None, refused)
 
     def newer(self, partition: int, base: int, at_most: int) -> Path | None:
-        """Return a snapshot that a newer version of this code has written of the history between
-        base and an offset.
-        """
+        """Return a snapshot at base..at_most that a newer version of this code wrote, else None."""
         found = [
-            e
-            for e in self._entries(partition)
-            if e.version > STATE_VERSION and base < e.offset <= at_most
+            entry
+            for entry in self._entries(partition)
+            if entry.version > STATE_VERSION and base < entry.offset <= at_most
         ]
-        return (
-            max(found, key=lambda entry: (entry.version, entry.offset, entry.digest)).path
-            if found
-            else None
-        )
+        if not found:
+            return None
+        return max(found, key=lambda entry: (entry.version, entry.offset, entry.digest)).path
 
     def earlier_topic(self) -> Path | None:
-        """Return a folder with the group's snapshots of a deleted topic of the same name; None
-        without topic ids.
+        """Return a folder of the group's snapshots of a deleted topic of the same name, else None.
+
+        Without topic ids there is none.
         """
         own = self.partition(0).parents[1]
+        if not self.topic_id or not own.parent.is_dir():
+            return None
         name = re.compile(rf"{re.escape(self.topic)}-\w{{{len(self.topic_id)}}}(-[0-9a-f]{{8}})?")
-        for topic in sorted(own.parent.iterdir()) if self.topic_id and own.parent.is_dir() else ():
+        for topic in sorted(own.parent.iterdir()):
+            if topic == own or not name.fullmatch(topic.name):
+                continue
             group = topic / _safe(self.group)
-            if (
-                topic != own
-                and name.fullmatch(topic.name)
-                and any(_NAME.fullmatch(path.name) for path in group.glob("*/*"))
-            ):
+            if any(_NAME.fullmatch(path.name) for path in group.glob("*/*")):
                 return group
         return None
 
     def _entries(self, partition: int) -> Iterator[_Entry]:
         folder = self.partition(partition)
-        for path in folder.iterdir() if folder.is_dir() else ():
+        if not folder.is_dir():
+            return
+        for path in folder.iterdir():
             if match := _NAME.fullmatch(path.name):
                 yield _Entry(int(match[1]), int(match[2]), match[3], match[4] or "", path)
 
-    def _clear_away(self, partition: int, offset: int, digest: str) -> None:
-        """Remove older chains beyond ``keep``, what other versions and crashes left, never what is
-        newer than our own.
+    def _check_parent(self, partition: int, parent: str) -> None:
+        if all(entry.digest != parent for entry in self._entries(partition)):
+            raise SnapshotRefused(
+                f"{self.partition(partition)}: the parent snapshot {parent} is missing"
+            )
+
+    def _remove_old(self, partition: int, offset: int, digest: str) -> None:
+        """Remove chains beyond ``keep`` and the leftovers of other versions and of crashes.
+
+        A file with a later offset than our own is never removed.
         """
         entries = {entry.digest: entry for entry in self._entries(partition)}
         chains: dict[str, list[_Entry]] = {}
@@ -209,18 +211,18 @@ class SnapshotFolder:
 
 
 def _chain(newest: _Entry, entries: dict[str, _Entry]) -> list[_Entry]:
-    """The files from the base up to an entry."""
+    """Return the files from the base up to an entry."""
     chain = [newest]
     while chain[-1].parent:
         before = entries.get(chain[-1].parent)
         if before is None or before in chain:
-            raise SnapshotRefused(f"the snapshot {chain[-1].parent} that it goes on from is gone")
+            raise SnapshotRefused(f"its parent snapshot {chain[-1].parent} is missing")
         chain.append(before)
     return chain[::-1]
 
 
 def _root(entry: _Entry, entries: dict[str, _Entry]) -> str:
-    """Digest of the base that an entry builds on, empty = it is gone."""
+    """Return the digest of the base that an entry builds on; empty = the base is missing."""
     try:
         return _chain(entry, entries)[0].digest
     except SnapshotRefused:
@@ -228,7 +230,7 @@ def _root(entry: _Entry, entries: dict[str, _Entry]) -> str:
 
 
 def _restored(chain: list[_Entry], base: int, bad: set[str], refused: list[str]) -> Restored:
-    """Apply a chain; the first file that does not fit is named as bad."""
+    """Apply a chain; the first file that does not fit is added to ``bad``."""
     arrays: dict[str, Array] = {}
     before: Frame | None = None
     sizes = []
@@ -239,47 +241,48 @@ def _restored(chain: list[_Entry], base: int, bad: set[str], refused: list[str])
             arrays = overlay(arrays, frame)
         except (SnapshotRefused, OSError) as error:
             bad.add(entry.digest)
-            raise SnapshotRefused(
-                str(error) if entry is chain[-1] else f"it builds on {entry.path.name}: {error}"
-            ) from error
+            reason = str(error)
+            if entry is not chain[-1]:
+                reason = f"it builds on {entry.path.name}: {reason}"
+            raise SnapshotRefused(reason) from error
         sizes.append(len(data))
         before = frame
     state = state_of(frame, arrays)
-    tip = Tip(
+    head = ChainHead(
         frame.digest,
         frame.next_offset,
-        Marks.of(state, state.to_arrays()),
+        ChangeMarks.of(state, state.to_arrays()),
         sizes[0],
         sum(sizes[1:]),
         len(sizes) - 1,
     )
-    return Restored(state, tip, refused)
+    return Restored(state, head, refused)
 
 
 def _checked(frame: Frame, entry: _Entry, before: Frame | None, base: int) -> Frame:
     if frame.header["base"] != base:
         raise SnapshotRefused(
-            f"it begins at offset {frame.header['base']}, the group's history at {base}"
+            f"its history begins at offset {frame.header['base']}, the group's at {base}"
         )
     if not frame.digest.startswith(entry.digest) or frame.next_offset != entry.offset:
-        raise SnapshotRefused("its name is another's")
-    if frame.parent != (before.digest if before else "") or (
-        before and before.next_offset > frame.next_offset
-    ):
-        raise SnapshotRefused("it goes on from another snapshot")
+        raise SnapshotRefused("its name does not match its content")
+    parent = before.digest if before else ""
+    goes_back = before is not None and before.next_offset > frame.next_offset
+    if frame.parent != parent or goes_back:
+        raise SnapshotRefused("it builds on another snapshot")
     return frame
 
 
 def _read(path: Path) -> Bytes:
-    """Read a file into memory that may be written to."""
+    """Read a file into writable memory."""
     with path.open("rb", buffering=0) as file:
         data = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
-        place = 0
-        while place < len(data):
-            count = file.readinto(data.data[place:])
+        read = 0
+        while read < len(data):
+            count = file.readinto(data.data[read:])
             if not count:
-                raise SnapshotRefused("it ended while it was read")
-            place += count
+                raise SnapshotRefused("it was truncated while it was read")
+            read += count
     return data
 
 
@@ -319,10 +322,8 @@ def _name(frame: Frame, digest: str) -> str:
 
 
 def _safe(name: str) -> str:
-    """Make a name fit for a folder without letting two names meet."""
+    """Make a name usable as a folder's, different for different names."""
     plain = re.sub(r"[^A-Za-z0-9._-]", "_", name) or "_"
-    return (
-        plain
-        if plain == name and name.strip(".")
-        else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    )
+    if plain == name and name.strip("."):
+        return plain
+    return f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

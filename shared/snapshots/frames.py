@@ -1,8 +1,7 @@
-"""The bytes of a snapshot: a whole state (a base), or what has changed in it since another snapshot (a
-                         delta).
+"""The bytes of a snapshot: a whole state (a base), or its changes since a snapshot (a delta).
 
-Law: equal states give equal bytes, whatever the capacity; bytes that fail any check are refused by
-     name.
+Invariant: equal states give equal bytes, whatever the capacity of their arrays. Bytes that fail a
+check are refused, and the error names the check.
 
 File: magic, 8-byte header length, header (JSON), arrays end to end, SHA-256 of all before it.
 """
@@ -37,37 +36,38 @@ _PAGE = 4096
 
 _ENTITIES, _SLOTS = "@entities", "@slots"
 _BY_ROW = {"ensemble_entities": _ENTITIES, "ensemble_metrics": _SLOTS, "ring": _SLOTS}
-"""The large arrays, of which a delta holds some rows only; every other array is in each delta as a
-whole.
+"""The large arrays, of which a delta contains only the changed rows.
+
+All other arrays are in each delta as a whole.
 """
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """By what to see later which rows of the large arrays have changed.
+class ChangeMarks:
+    """What changed rows of the large arrays are detected by, taken when a snapshot is copied.
 
-    Whatever moves these arrays also moves its entity's ``moves``.
+    Whatever changes these arrays also changes its entity's ``moves``.
 
-    moves             : int64 (E,)   as they were
-    slots             : how many there were
-    ensemble          : the object that there was; a detector without online members replaces it
-    in_step           : large arrays that had a row for each entity or slot
+    moves             : int64 (E,)   copies
+    slots             : number of slots in use
+    ensemble          : the object in use; a detector without online members replaces it
+    complete          : large arrays that had a row for each entity or slot
     """
 
     moves: Ints
     slots: int
     ensemble: weakref.ref[EnsembleState]
-    in_step: frozenset[str]
+    complete: frozenset[str]
 
     @classmethod
-    def of(cls, state: PartitionState, arrays: dict[str, Array]) -> Marks:
-        """Remember how a state is now; its arrays as it gives them."""
+    def of(cls, state: PartitionState, arrays: dict[str, Array]) -> ChangeMarks:
+        """Take the marks of a state; ``arrays`` are those of its ``to_arrays``."""
         entities = len(state.entities)
         return cls(
             state.moves[:entities].copy(),
             state.slots_used,
             weakref.ref(state.ensemble),
-            _in_step(state, arrays),
+            _complete(state, arrays),
         )
 
     def changed(self, state: PartitionState) -> dict[str, Ints]:
@@ -82,10 +82,8 @@ class Marks:
         return {_ENTITIES: np.flatnonzero(moved), _SLOTS: np.flatnonzero(slots)}
 
     def by_row(self, state: PartitionState, arrays: dict[str, Array]) -> dict[str, str]:
-        """Return the large arrays whose rows can be told apart, each with the name of the index of
-        its rows.
-        """
-        same = _in_step(state, arrays) & self.in_step
+        """Return the large arrays that a delta may store by row, with their index names."""
+        same = _complete(state, arrays) & self.complete
         return {
             name: _BY_ROW[name]
             for name in same
@@ -93,15 +91,13 @@ class Marks:
         }
 
 
-def _in_step(state: PartitionState, arrays: dict[str, Array]) -> frozenset[str]:
+def _complete(state: PartitionState, arrays: dict[str, Array]) -> frozenset[str]:
     lengths = {_ENTITIES: len(state.entities), _SLOTS: state.slots_used}
     return frozenset(name for name, index in _BY_ROW.items() if len(arrays[name]) == lengths[index])
 
 
-class Room:
-    """Memory for copies that is used again and again: fresh pages cost more than the copy into
-    them.
-    """
+class CopyBuffer:
+    """Reused memory for copies: touching fresh pages costs more than the copy itself."""
 
     def __init__(self) -> None:
         self._memory: Bytes = np.empty(0, np.uint8)
@@ -109,19 +105,17 @@ class Room:
 
     @property
     def size_bytes(self) -> int:
-        """Return how much fits in."""
+        """Return the capacity."""
         return len(self._memory)
 
     def grow(self, size_bytes: int) -> None:
-        """Forget what was taken, and make room for so many bytes and some more; every page is
-        touched.
-        """
+        """Release all arrays, and allocate size_bytes and a quarter more; touches every page."""
         self._memory = np.empty(0, np.uint8)
         self._memory = np.empty(size_bytes + size_bytes // 4, np.uint8)
         self._memory[::_PAGE] = 0
 
     def clear(self) -> None:
-        """Forget what was taken."""
+        """Release all arrays."""
         self._used = 0
 
     def take(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
@@ -134,9 +128,9 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A snapshot as its header and what it stores, in the order of the header's list.
+    """A snapshot as its header and its stored arrays, in the order of the header's list.
 
-    digest : SHA-256 of the bytes, empty = not written yet
+    digest : SHA-256 of the bytes; empty = not written yet
     """
 
     header: dict[str, Any]
@@ -145,16 +139,16 @@ class Frame:
 
     @property
     def next_offset(self) -> int:
-        """Return the first offset that is not in it."""
+        """Return the first offset that it does not contain."""
         return int(self.header["next_offset"])
 
     @property
     def parent(self) -> str:
-        """Return the digest of the snapshot that it goes on from, empty = it is a base."""
+        """Return the digest of the snapshot that it builds on; empty = it is a base."""
         return str(self.header["parent"])
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """Yield the bytes but for the SHA-256 at their end."""
+        """Yield the bytes without the SHA-256 at the end."""
         text = json.dumps(self.header, sort_keys=True, separators=(",", ":")).encode()
         yield _MAGIC + len(text).to_bytes(8, "big") + text
         for array in self.stored.values():
@@ -164,9 +158,9 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a state goes into a snapshot: its arrays, of the large ones perhaps some rows only.
+    """The part of a state that a snapshot stores: whole arrays, or rows of the large ones.
 
-    arrays : views that the next fold changes
+    arrays : views that the next batch changes
     rows   : int64 (k,)  by name of an index; empty = all arrays as a whole
     by     : array -> index of its rows
     """
@@ -177,7 +171,7 @@ class Selection:
     by: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, state: PartitionState, since: Marks | None = None) -> Selection:
+    def of(cls, state: PartitionState, since: ChangeMarks | None = None) -> Selection:
         """Select what has changed, or all."""
         arrays = dict(sorted(state.to_arrays().items()))
         if since is None:
@@ -186,28 +180,29 @@ class Selection:
 
     @property
     def size_bytes(self) -> int:
-        """Return how many bytes a copy of it takes, at most."""
+        """Return how many bytes a copy of it takes at most."""
         size = sum(rows.nbytes for rows in self.rows.values()) + len(self.arrays) * _ALIGNED
         for name, array in self.arrays.items():
-            size += (
-                array[:1].nbytes * len(self.rows[self.by[name]])
-                if name in self.by
-                else array.nbytes
-            )
+            if name in self.by:
+                size += array[:1].nbytes * len(self.rows[self.by[name]])
+            else:
+                size += array.nbytes
         return size
 
-    def frame(self, parent: str = "", room: Room | None = None) -> Frame:
-        """Return it as a frame, copied to where there is room for it; without, the state must not
-        move until it is written.
+    def frame(self, parent: str = "", buffer: CopyBuffer | None = None) -> Frame:
+        """Return it as a frame.
+
+        buffer : receives the copy; None = nothing is copied, and the state must not change until
+                 the frame is written
         """
-        if room:
-            room.clear()
+        if buffer:
+            buffer.clear()
         stored: dict[str, Array] = dict(self.rows)
         layout = [[name, rows.dtype.str, list(rows.shape), ""] for name, rows in self.rows.items()]
         for name, array in self.arrays.items():
             index = self.by.get(name, "")
             layout.append([name, array.dtype.str, list(array.shape), index])
-            stored[name] = _copied(array, self.rows[index] if index else None, room)
+            stored[name] = _copied(array, self.rows[index] if index else None, buffer)
         header = {
             "state_version": STATE_VERSION,
             "base": self.state.base,
@@ -220,11 +215,11 @@ class Selection:
         return Frame(header, stored)
 
 
-def _copied(array: Array, rows: Ints | None, room: Room | None) -> Array:
-    if rows is None and room is None:
+def _copied(array: Array, rows: Ints | None, buffer: CopyBuffer | None) -> Array:
+    if rows is None and buffer is None:
         return array
     shape = array.shape if rows is None else (len(rows), *array.shape[1:])
-    copy = room.take(shape, array.dtype) if room else np.empty(shape, array.dtype)
+    copy = buffer.take(shape, array.dtype) if buffer else np.empty(shape, array.dtype)
     if rows is None:
         np.copyto(copy, array)
     elif len(rows):
@@ -253,36 +248,45 @@ def parse(data: Bytes) -> Frame:
     raises : SnapshotRefused that names the check
     """
     if len(data) < len(_MAGIC) + 8 + _HASH_BYTES or data[: len(_MAGIC)].tobytes() != _MAGIC:
-        raise SnapshotRefused("it is not a snapshot, or not a whole one")
+        raise SnapshotRefused("it is not a snapshot, or is truncated")
     body = data[:-_HASH_BYTES]
     digest = hashlib.sha256(body.data)
     if digest.digest() != data[-_HASH_BYTES:].tobytes():
         raise SnapshotRefused("its SHA-256 does not match its content")
     try:
-        header, place = _header(body)
-        stored: dict[str, Array] = {}
-        for name, dtype, shape, index in header["arrays"]:
-            if dtype not in _DTYPES or any(size < 0 for size in shape):
-                raise SnapshotRefused(f"array {name} has dtype {dtype} and shape {shape}")
-            held = [len(stored[index]), *shape[1:]] if index else shape
-            size = int(np.prod(held, dtype=object)) * np.dtype(dtype).itemsize
-            if place + size > len(body):
-                raise SnapshotRefused(f"array {name} is longer than the file")
-            stored[name] = body[place : place + size].view(dtype).reshape(held)
-            place += size
-        if place != len(body):
-            raise SnapshotRefused("bytes are left over")
-        if not isinstance(header["parent"], str) or not header["base"] <= header["next_offset"]:
+        header, start = _header(body)
+        stored = _stored_arrays(body, start, header["arrays"])
+        if not isinstance(header["parent"], str):
+            raise SnapshotRefused(f"its parent is {header['parent']!r}, not a digest")
+        if header["base"] > header["next_offset"]:
             raise SnapshotRefused(
-                f"it claims to reach from {header['base']} to {header['next_offset']}"
+                f"its offsets are {header['base']} to {header['next_offset']}, not increasing"
             )
         return Frame(header, stored, digest.hexdigest())
     except (KeyError, TypeError, ValueError) as error:
-        raise SnapshotRefused(f"its content does not fit together: {error}") from error
+        raise SnapshotRefused(f"its content is inconsistent: {error}") from error
+
+
+def _stored_arrays(body: Bytes, start: int, layout: list[Any]) -> dict[str, Array]:
+    """Return views of the arrays that lie in ``body`` from ``start`` to its end."""
+    stored: dict[str, Array] = {}
+    for name, dtype, shape, index in layout:
+        if dtype not in _DTYPES or any(length < 0 for length in shape):
+            raise SnapshotRefused(f"array {name} has dtype {dtype} and shape {shape}")
+        stored_shape = [len(stored[index]), *shape[1:]] if index else shape
+        size_bytes = int(np.prod(stored_shape, dtype=object)) * np.dtype(dtype).itemsize
+        end = start + size_bytes
+        if end > len(body):
+            raise SnapshotRefused(f"array {name} is longer than the file")
+        stored[name] = body[start:end].view(dtype).reshape(stored_shape)
+        start = end
+    if start != len(body):
+        raise SnapshotRefused(f"{len(body) - start} bytes are left over after the last array")
+    return stored
 
 
 def overlay(arrays: dict[str, Array], frame: Frame) -> dict[str, Array]:
-    """Return a state's arrays after a frame; those of before may be written to.
+    """Apply a frame to a state's arrays, which it may overwrite, and return the result.
 
     raises : SnapshotRefused when the frame does not fit them
     """
@@ -293,34 +297,33 @@ def overlay(arrays: dict[str, Array], frame: Frame) -> dict[str, Array]:
         if not index:
             after[name] = frame.stored[name]
             continue
-        before, rows = arrays.get(name), frame.stored[index]
-        if (
-            before is None
-            or before.dtype != dtype
-            or list(before.shape[1:]) != shape[1:]
-            or rows.dtype != np.int64
-        ):
-            raise SnapshotRefused(f"array {name} does not fit the one before it")
-        fresh = int((rows >= len(before)).sum())
-        if (
-            (np.diff(rows, prepend=-1) <= 0).any()
-            or (rows >= shape[0]).any()
-            or len(before) + fresh != shape[0]
-        ):
-            raise SnapshotRefused(f"the rows of array {name} do not fit the one before it")
-        if fresh:
-            grown = np.empty(shape, dtype)
-            grown[: len(before)] = before
-            before = grown
-        before[rows] = frame.stored[name]
-        after[name] = before
+        before = arrays.get(name)
+        if before is None or before.dtype != dtype or list(before.shape[1:]) != shape[1:]:
+            raise SnapshotRefused(f"array {name} does not fit the parent snapshot's")
+        rows = frame.stored[index]
+        grown = _with_new_rows(name, before, rows, shape)
+        grown[rows] = frame.stored[name]
+        after[name] = grown
     return after
 
 
-def state_of(frame: Frame, arrays: dict[str, Array]) -> PartitionState:
-    """Rebuild the state that a frame leads to.
+def _with_new_rows(name: str, before: Array, rows: Array, shape: list[int]) -> Array:
+    """Return an array with place for the rows that a delta adds; the same one if it adds none."""
+    new = int((rows >= len(before)).sum())
+    increases = rows.dtype == np.int64 and bool((np.diff(rows, prepend=-1) > 0).all())
+    if not increases or (rows >= shape[0]).any() or len(before) + new != shape[0]:
+        raise SnapshotRefused(f"the rows of array {name} do not fit the parent snapshot's")
+    if not new:
+        return before
+    grown = np.empty(shape, before.dtype)
+    grown[: len(before)] = before
+    return grown
 
-    raises : SnapshotRefused when it does not fit together
+
+def state_of(frame: Frame, arrays: dict[str, Array]) -> PartitionState:
+    """Rebuild the state after a frame.
+
+    raises : SnapshotRefused when header and arrays are inconsistent
     """
     header = frame.header
     try:
@@ -329,17 +332,17 @@ def state_of(frame: Frame, arrays: dict[str, Array]) -> PartitionState:
             arrays, header["metrics"], header["base"], frame.next_offset, activation
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise SnapshotRefused(f"its content does not fit together: {error}") from error
+        raise SnapshotRefused(f"its content is inconsistent: {error}") from error
 
 
 def _header(body: Bytes) -> tuple[dict[str, Any], int]:
     start = len(_MAGIC) + 8
     size = int.from_bytes(body[len(_MAGIC) : start].tobytes(), "big")
     if size > min(_MAX_HEADER_BYTES, len(body) - start):
-        raise SnapshotRefused(f"its header claims {size} bytes")
+        raise SnapshotRefused(f"its header states a length of {size} bytes, more than there are")
     header = json.loads(body[start : start + size].tobytes())
     if header["state_version"] != STATE_VERSION:
         raise SnapshotRefused(
-            f"it has state version {header['state_version']}, this code {STATE_VERSION}"
+            f"its state version is {header['state_version']}, this code needs {STATE_VERSION}"
         )
     return header, start + size

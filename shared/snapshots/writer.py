@@ -1,8 +1,8 @@
-"""When a process writes snapshots, and how little its loop sees of it.
+"""When a process writes snapshots, and how little of that its loop does itself.
 
-Law: the loop only copies what has changed, at a moment when the state is committed; hashing,
-     writing and fsync happen behind,
-one snapshot at a time. A snapshot that fails costs a longer replay and nothing else.
+Invariant: the loop only copies what has changed, when the state is committed. Hashing, writing and
+fsync happen in a background thread, one snapshot at a time. A snapshot that fails costs a longer
+replay and nothing else.
 """
 
 from __future__ import annotations
@@ -16,42 +16,43 @@ from typing import NamedTuple
 
 from shared.errors import LapwingError, SnapshotRefused
 from shared.scoring.state import PartitionState
-from shared.snapshots.folder import Restored, SnapshotFolder, Tip
-from shared.snapshots.frames import Frame, Marks, Room, Selection
+from shared.snapshots.folder import ChainHead, Restored, SnapshotFolder
+from shared.snapshots.frames import ChangeMarks, CopyBuffer, Frame, Selection
 
-SHARE = 0.02
-"""Most of the time that snapshots may take."""
+MAX_TIME_SHARE = 0.02
+"""Largest share of the time that writing snapshots may take."""
 
-REPLAY_S = 2.4
-"""Work of the loop that a restart should have to do again at most, over all partitions."""
+MAX_REPLAY_S = 2.4
+"""Most work of the loop that a restart should have to repeat, over all partitions."""
 
-_MUCH_BYTES = 32 << 20
+MAX_DELTAS = 64
+"""Deltas on one base; a restart opens a file for each."""
 
-MOST_DELTAS = 64
-"""Deltas on one base: every one is a file that a restart opens."""
+_LARGE_COPY_BYTES = 32 << 20
 
 
 @dataclass(slots=True)
-class Trail:
+class SnapshotProgress:
     """What a process knows about the snapshots of one partition.
 
-    tip           : the newest durable one, None = the next one is a base
-    offset        : what has been copied so far; -1 = nothing
-    captured_at_s : when, -inf = never by this process, so that one is due
-    work_s        : time that the loop spent on the partition's rows since: what a restart would
-                    have to do again
+    head          : the newest durable snapshot; None = the next one is a base
+    offset        : first offset that no snapshot contains yet; -1 = nothing has been copied
+    captured_at_s : when it was copied; -inf = never by this process, so that a snapshot is due
+    work_s        : time that the loop has since spent on the partition's records: what a restart
+                    would have to repeat
     """
 
     partition: int
-    tip: Tip | None = None
+    head: ChainHead | None = None
     offset: int = -1
     captured_at_s: float = -float("inf")
     work_s: float = 0.0
 
     @classmethod
-    def after(cls, partition: int, restored: Restored) -> Trail:
-        """Go on from what was restored."""
-        return cls(partition, restored.tip, restored.tip.offset if restored.tip else -1)
+    def after(cls, partition: int, restored: Restored) -> SnapshotProgress:
+        """Continue from what was restored."""
+        offset = restored.head.offset if restored.head else -1
+        return cls(partition, restored.head, offset)
 
 
 class Finished(NamedTuple):
@@ -62,34 +63,44 @@ class Finished(NamedTuple):
     error: LapwingError | None
 
 
+class _Stored(NamedTuple):
+    """A durable file; cpu_s: processor time that hashing and writing took."""
+
+    digest: str
+    size_bytes: int
+    cpu_s: float
+
+
 @dataclass(slots=True)
 class _Job:
-    """A snapshot on its way.
+    """A snapshot that is being written.
 
-    before         : what it goes on from, None = it is a base
-    offset, marks  : how the state was
-    began_s        : when its copy was begun
-    copy_s, work_s : time that the copy took; work that it saves a restart
-    in_room        : it was copied, so the next copy has to wait
+    parent    : the snapshot that it builds on; None = it is a base
+    offset    : first offset that it does not contain
+    marks     : those of the copied state
+    began_s   : when the copy began
+    copy_s    : how long the copy took
+    work_s    : work that it saves a restart
+    in_buffer : it lies in the copy buffer, so the next copy has to wait
     """
 
-    trail: Trail
-    before: Tip | None
+    progress: SnapshotProgress
+    parent: ChainHead | None
     offset: int
-    marks: Marks
+    marks: ChangeMarks
     began_s: float
     copy_s: float
     work_s: float
-    in_room: bool
-    future: Future[tuple[str, int, float]]
+    in_buffer: bool
+    future: Future[_Stored]
 
 
 class SnapshotWriter:
     """Writes the snapshots of one process.
 
-    behind    : False = ``write`` does it all, for who wants to see each step
-    clock     : monotonic seconds
-    cpu_clock : seconds of processor time of the thread that asks
+    clock         : monotonic seconds
+    cpu_clock     : processor time of the calling thread, seconds
+    in_background : False = ``write`` returns when the file is durable; for tests
     """
 
     def __init__(
@@ -98,172 +109,191 @@ class SnapshotWriter:
         clock: Callable[[], float] = time.monotonic,
         cpu_clock: Callable[[], float] = time.thread_time,
         *,
-        behind: bool = True,
+        in_background: bool = True,
     ) -> None:
         self.folder = folder
         self._clock = clock
         self._cpu_clock = cpu_clock
-        self._pool = ThreadPoolExecutor(1, "snapshots") if behind else None
-        self._room = Room()
-        self._making_room: Future[None] | None = None
+        self._pool = ThreadPoolExecutor(1, "snapshots") if in_background else None
+        self._buffer = CopyBuffer()
+        self._growing: Future[None] | None = None
         self._jobs: list[_Job] = []
-        self._ended: list[Finished] = []
-        self._copy_again_s = -float("inf")
-        self._write_again_s = -float("inf")
+        self._finished: list[Finished] = []
+        self._next_copy_s = -float("inf")
+        self._next_write_s = -float("inf")
         self._failed_s = -float("inf")
 
-    def next_due(self, trails: Iterable[Trail], interval_s: float) -> Trail | None:
-        """Choose what to write now, given the partitions that are committed and beyond their
-        snapshot.
+    def next_due(
+        self, candidates: Iterable[SnapshotProgress], interval_s: float
+    ) -> SnapshotProgress | None:
+        """Return the partition whose snapshot is due now, else None.
 
-        The loop's own part never takes more than SHARE of the time. All of it together, with what
-        happens behind, takes no more either, and a partition is left alone for the interval -
-        unless a restart would have to do more than REPLAY_S of work
-        again: a process that is killed more often than the interval would otherwise never write a
-               snapshot, and each start
-        would have more to replay.
+        candidates : partitions that are committed and whose snapshot is older than their state
+
+        The loop's copy takes at most MAX_TIME_SHARE of the time. So does copying and writing
+        together, and each partition waits for the interval, unless a restart would have to repeat
+        more than MAX_REPLAY_S of work: a process that is killed more often than the interval would
+        otherwise never write a snapshot, and each start would have more to replay.
         """
         now_s = self._clock()
-        trails = list(trails)
-        if now_s < self._copy_again_s or self._is_busy():
+        candidates = list(candidates)
+        if now_s < self._next_copy_s or self._is_busy():
             return None
-        self._settle()
-        urgent = (
-            now_s - self._failed_s >= interval_s
-            and sum(trail.work_s for trail in trails) >= REPLAY_S
+        self._collect_finished()
+        replay_s = sum(progress.work_s for progress in candidates)
+        is_urgent = replay_s >= MAX_REPLAY_S and now_s - self._failed_s >= interval_s
+        if now_s < self._next_write_s and not is_urgent:
+            return None
+        due = [
+            progress
+            for progress in candidates
+            if is_urgent or now_s - progress.captured_at_s >= interval_s
+        ]
+        return max(
+            due, key=lambda progress: (progress.work_s, -progress.captured_at_s), default=None
         )
-        if now_s < self._write_again_s and not urgent:
-            return None
-        ripe = [trail for trail in trails if urgent or now_s - trail.captured_at_s >= interval_s]
-        return max(ripe, key=lambda trail: (trail.work_s, -trail.captured_at_s), default=None)
 
-    def write(self, trail: Trail, state: PartitionState, *, last: bool = False) -> None:
-        """Snapshot a committed state, as it stands; how it ended, ``finished`` says.
+    def write(
+        self, progress: SnapshotProgress, state: PartitionState, *, last: bool = False
+    ) -> None:
+        """Write a snapshot of a committed state; ``finished`` tells how it ended.
 
-        last : the state will not be folded any more, so it need not be copied; else nothing happens
-               while another is on its way, or before there is memory for the copy
+        last : the state will not change any more, so it is not copied. Otherwise nothing happens
+               while another snapshot is being written, or before there is memory for the copy
         """
         if self._is_busy() and not last:
             return
-        self._settle()
+        self._collect_finished()
         began_s = self._clock()
-        selection, before = choose(trail.tip, state)
-        room = None if last or self._pool is None else self._room
+        selection, parent = choose(progress.head, state)
+        buffer = None if last or self._pool is None else self._buffer
         try:
-            if room and not self._has_room(selection.size_bytes):
+            if buffer and not self._fits_buffer(selection.size_bytes):
                 return
-            frame = selection.frame(before.digest if before else "", room)
+            frame = selection.frame(parent.digest if parent else "", buffer)
         except MemoryError as error:
-            trail.captured_at_s = began_s
-            why = LapwingError(
-                f"no memory for a copy of the state of partition {trail.partition}: {error}"
-            )
-            self._failed_s = began_s
-            self._ended.append(Finished(trail.partition, 0, why))
+            self._note_no_memory(progress, began_s, error)
             return
         copy_s = self._clock() - began_s
-        self._copy_again_s = began_s + copy_s / SHARE
-        marks, future = (
-            Marks.of(state, selection.arrays),
-            self._submit(partial(self._store, trail.partition, frame)),
+        self._next_copy_s = began_s + copy_s / MAX_TIME_SHARE
+        job = _Job(
+            progress=progress,
+            parent=parent,
+            offset=frame.next_offset,
+            marks=ChangeMarks.of(state, selection.arrays),
+            began_s=began_s,
+            copy_s=copy_s,
+            work_s=progress.work_s,
+            in_buffer=not last,
+            future=self._submit(partial(self._store, progress.partition, frame)),
         )
-        self._jobs.append(
-            _Job(
-                trail,
-                before,
-                frame.next_offset,
-                marks,
-                began_s,
-                copy_s,
-                trail.work_s,
-                not last,
-                future,
-            )
-        )
-        trail.offset, trail.captured_at_s, trail.work_s = state.next_offset, began_s, 0.0
+        self._jobs.append(job)
+        progress.offset = state.next_offset
+        progress.captured_at_s = began_s
+        progress.work_s = 0.0
 
     def finished(self) -> list[Finished]:
-        """Return how the snapshots ended that have ended since the last call."""
-        self._settle()
-        ended, self._ended = self._ended, []
-        return ended
+        """Return the snapshots that have ended since the last call."""
+        self._collect_finished()
+        finished = self._finished
+        self._finished = []
+        return finished
 
     def close(self) -> None:
-        """Wait until all that was begun is durable or has failed."""
+        """Wait until each snapshot that was begun is durable or has failed."""
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _has_room(self, size_bytes: int) -> bool:
-        """Whether the copy may begin; much fresh memory is made ready behind, for its pages cost
-        more than the copy.
+    def _note_no_memory(
+        self, progress: SnapshotProgress, began_s: float, error: MemoryError
+    ) -> None:
+        progress.captured_at_s = began_s
+        self._failed_s = began_s
+        reason = f"no memory for a copy of the state of partition {progress.partition}: {error}"
+        self._finished.append(Finished(progress.partition, 0, LapwingError(reason)))
+
+    def _fits_buffer(self, size_bytes: int) -> bool:
+        """Tell whether the copy may begin.
+
+        A large buffer is allocated in the background, because touching its pages costs more than
+        the copy.
         """
-        if self._making_room:
-            making, self._making_room = self._making_room, None
-            making.result()
-        if size_bytes <= self._room.size_bytes:
+        if self._growing:
+            growing = self._growing
+            self._growing = None
+            growing.result()
+        if size_bytes <= self._buffer.size_bytes:
             return True
-        if self._pool is not None and size_bytes > _MUCH_BYTES:
-            self._making_room = self._pool.submit(self._room.grow, size_bytes)
+        if self._pool is not None and size_bytes > _LARGE_COPY_BYTES:
+            self._growing = self._pool.submit(self._buffer.grow, size_bytes)
             return False
-        self._room.grow(size_bytes)
+        self._buffer.grow(size_bytes)
         return True
 
-    def _submit(
-        self, store: Callable[[], tuple[str, int, float]]
-    ) -> Future[tuple[str, int, float]]:
+    def _submit(self, store: Callable[[], _Stored]) -> Future[_Stored]:
         if self._pool is not None:
             return self._pool.submit(store)
-        future: Future[tuple[str, int, float]] = Future()
+        future: Future[_Stored] = Future()
         try:
             future.set_result(store())
         except LapwingError as error:
             future.set_exception(error)
         return future
 
-    def _store(self, partition: int, frame: Frame) -> tuple[str, int, float]:
+    def _store(self, partition: int, frame: Frame) -> _Stored:
         began_s = self._cpu_clock()
         digest, size_bytes = self.folder.store(partition, frame)
-        return digest, size_bytes, self._cpu_clock() - began_s
+        return _Stored(digest, size_bytes, self._cpu_clock() - began_s)
 
     def _is_busy(self) -> bool:
-        making = self._making_room
-        return (making is not None and not making.done()) or any(
-            job.in_room and not job.future.done() for job in self._jobs
-        )
+        if self._growing is not None and not self._growing.done():
+            return True
+        return any(job.in_buffer and not job.future.done() for job in self._jobs)
 
-    def _settle(self) -> None:
-        """Take note of what has ended, in its order."""
+    def _collect_finished(self) -> None:
+        """Record how jobs ended, in the order in which they were begun."""
         while self._jobs and self._jobs[0].future.done():
             job = self._jobs.pop(0)
-            trail, size_bytes, error = job.trail, 0, None
+            partition = job.progress.partition
             try:
-                digest, size_bytes, cpu_s = job.future.result()
-            except LapwingError as failed:
-                error = failed
-                self._failed_s = job.began_s
-                trail.work_s += job.work_s
-                trail.tip = None if isinstance(failed, SnapshotRefused) else trail.tip
-                trail.offset = trail.tip.offset if trail.tip else -1
+                stored = job.future.result()
+            except LapwingError as error:
+                self._note_failed(job, error)
+                self._finished.append(Finished(partition, 0, error))
             else:
-                before = job.before
-                trail.tip = Tip(
-                    digest,
-                    job.offset,
-                    job.marks,
-                    before.base_bytes if before else size_bytes,
-                    before.delta_bytes + size_bytes if before else 0,
-                    before.deltas + 1 if before else 0,
-                )
-                self._write_again_s = job.began_s + (job.copy_s + cpu_s) / SHARE
-            self._ended.append(Finished(trail.partition, size_bytes, error))
+                job.progress.head = _head_after(job, stored)
+                self._next_write_s = job.began_s + (job.copy_s + stored.cpu_s) / MAX_TIME_SHARE
+                self._finished.append(Finished(partition, stored.size_bytes, None))
+
+    def _note_failed(self, job: _Job, error: LapwingError) -> None:
+        self._failed_s = job.began_s
+        progress = job.progress
+        progress.work_s += job.work_s
+        if isinstance(error, SnapshotRefused):
+            progress.head = None
+        progress.offset = progress.head.offset if progress.head else -1
 
 
-def choose(tip: Tip | None, state: PartitionState) -> tuple[Selection, Tip | None]:
-    """Return what to write, and what it goes on from; all of the state where deltas would outgrow
-    their base.
+def choose(head: ChainHead | None, state: PartitionState) -> tuple[Selection, ChainHead | None]:
+    """Return what to write, and the snapshot that it builds on.
+
+    It is a base where there is none, or where its deltas would become larger than it is.
     """
-    if tip is not None and tip.deltas < MOST_DELTAS:
-        changed = Selection.of(state, tip.marks)
-        if tip.delta_bytes + changed.size_bytes <= tip.base_bytes:
-            return changed, tip
+    if head is not None and head.deltas < MAX_DELTAS:
+        changed = Selection.of(state, head.marks)
+        if head.delta_bytes + changed.size_bytes <= head.base_bytes:
+            return changed, head
     return Selection.of(state), None
+
+
+def _head_after(job: _Job, stored: _Stored) -> ChainHead:
+    if job.parent is None:
+        return ChainHead(stored.digest, job.offset, job.marks, stored.size_bytes)
+    return ChainHead(
+        stored.digest,
+        job.offset,
+        job.marks,
+        job.parent.base_bytes,
+        job.parent.delta_bytes + stored.size_bytes,
+        job.parent.deltas + 1,
+    )

@@ -132,7 +132,7 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "producer.send_positions(topic, positions, membership, self._decide_s)",
+                "producer.send_positions(topic, positions, membership, self._call_timeout_s)",
                 "self.source.commit(positions)",
             ),
         ),
@@ -159,18 +159,18 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "        self._dead: TransportError | None = None\n",
-                "        self._dead: TransportError | None = None\n        self._beside,"
+                "        self._unusable: TransportError | None = None\n",
+                "        self._unusable: TransportError | None = None\n        self._beside,"
                 " self._letters = Outbox(settings, tuning), settings.topics.dead_letters\n",
             ),
             Edit(
                 SINK,
-                "        self._begin()\n        try:\n            row = self._outbox.put(",
+                "        self._begin_if_needed()\n        try:\n            row = self._outbox.put(",
                 "        if records.topic == self._letters:\n"
                 "            self._beside.put(records, 0, self.timeout_s)\n"
                 "            self._beside.flush(self.timeout_s)\n"
                 "            return\n"
-                "        self._begin()\n        try:\n            row = self._outbox.put(",
+                "        self._begin_if_needed()\n        try:\n            row = self._outbox.put(",
             ),
         ),
         (POISON, KILLS),
@@ -201,7 +201,8 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "        self._dead = TransactionInDoubt(str(failure))\n        return self._dead",
+                "        self._unusable = TransactionInDoubt(str(failure))\n"
+                "        return self._unusable",
                 "        return TransactionAborted(str(failure))",
             ),
         ),
@@ -213,8 +214,8 @@ MUTANTS = (
         (
             Edit(
                 SINK,
-                "self._damaged = self._damaged or time.monotonic() - began_s >= self._repeated_s",
-                "self._damaged = self._damaged or time.monotonic() - began_s >= 60.0",
+                "if time.monotonic() - began_s >= self._may_have_retried_s:",
+                "if time.monotonic() - began_s >= 60.0:",
             ),
         ),
         (BROKEN,),
@@ -224,7 +225,7 @@ MUTANTS = (
         "coordinator forgotten with a broken connection",
         (
             Edit(CLIENT, '    "metadata.recovery.strategy": "none",\n', ""),
-            Edit(SINK, "            self._within(call, doing)\n", "            call()\n"),
+            Edit(SINK, "            self._call_in_thread(call, action)\n", "            call()\n"),
         ),
         (BROKEN,),
         sign=STUCK,
@@ -288,7 +289,7 @@ MUTANTS = (
     ),
     Mutant(
         "partitions that nobody has are not looked for",
-        (Edit(SOURCE, "        self._look_for_unowned()\n", ""),),
+        (Edit(SOURCE, "        self._check_unassigned()\n", ""),),
         (GIVEN_UP,),
         sign=STUCK,
         patience_s=60.0,
@@ -316,11 +317,11 @@ MUTANTS = (
                 LOOP,
                 "        positions = {\n            partition: Position(",
                 "        for owned in self.owned.values():\n            if not owned.replaying and"
-                " owned.trail.offset != owned.state.next_offset:\n               "
-                " self.dependencies.snapshots.write(owned.trail, owned.state)\n        positions = {\n    "
+                " owned.progress.offset != owned.state.next_offset:\n               "
+                " self.dependencies.snapshots.write(owned.progress, owned.state)\n        positions = {\n    "
                 "        partition: Position(",
             ),
-            Edit(FOLDER, "            if newest.offset > at_most:\n", "            if False:\n"),
+            Edit(FOLDER, " if entry.offset <= at_most]", "]"),
         ),
         (HELD,),
     ),

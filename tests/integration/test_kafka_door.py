@@ -32,7 +32,7 @@ from shared.kafka import (
     topic_specs,
 )
 from shared.kafka.engine import engine_of
-from shared.kafka.member import unowned
+from shared.kafka.member import unassigned
 from shared.settings import Settings
 from tests.support.services.records import (
     Log,
@@ -103,7 +103,7 @@ def test_asking_about_a_topic_creates_none(ready: Settings, kafka: str) -> None:
     for ask in (admin.partitions, admin.identity, admin.end_offsets):
         with pytest.raises(TopicMismatch, match=missing):
             ask(missing)
-    assert unowned(ready, engine_of(ready), "nobody", missing) == set()
+    assert unassigned(ready, engine_of(ready), "nobody", missing) == set()
     publisher = Publisher(ready)
     publisher.send(Outgoing(missing, Blob.join([b"v"]), Blob.join([b"k"])))
     publisher.flush(2.0)

@@ -25,7 +25,7 @@ from shared.events import Activation
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.snapshots import SnapshotWriter, Trail
+from shared.snapshots import SnapshotProgress, SnapshotWriter
 from tests.support.fakes import MemoryLog, MemorySink, MemorySource, Record, Transaction
 from tests.support.loop_world import (
     GROUP,
@@ -409,8 +409,8 @@ class Cluster(World):
             for one in self.account.pieces(partition, 0, 1 << 60, switches):
                 self.account.fold(scorer, one, switches)
             if scorer.state.next_offset > self.account.positions[partition]:
-                SnapshotWriter(self.snapshots, behind=False).write(
-                    Trail(partition), scorer.state, last=True
+                SnapshotWriter(self.snapshots, in_background=False).write(
+                    SnapshotProgress(partition), scorer.state, last=True
                 )
         self.start(slot)
         self.turn(self.alive[slot])

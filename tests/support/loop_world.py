@@ -153,7 +153,9 @@ class World:
             decoder=self.registry,
             models=self.models,
             history=self.history,
-            snapshots=SnapshotWriter(self.snapshots, lambda: self.now_s, lambda: 0.0, behind=False),
+            snapshots=SnapshotWriter(
+                self.snapshots, lambda: self.now_s, lambda: 0.0, in_background=False
+            ),
             clock=lambda: self.now_s,
             now_ms=lambda: 0,
             sleep=self.tick,

@@ -220,7 +220,7 @@ class MemoryConsumer:
         log = self.engine.log
         return log.starts.get((topic, partition), 0), log.stable(topic, partition)
 
-    def last_end(self, topic: str, partition: int) -> int:
+    def cached_end(self, topic: str, partition: int) -> int:
         known = (topic, partition) in self.at and not self.engine.log.down
         return len(self.engine.log.topics[topic][partition]) if known else -1
 
@@ -228,7 +228,7 @@ class MemoryConsumer:
         member = self in self.group.members
         return b"%d %d" % (self.group.generation, id(self)) if member else None
 
-    def ask_for_leaders(self, topic: str, timeout_s: float) -> None:
+    def refresh_metadata(self, topic: str, timeout_s: float) -> None:
         self.engine.partitions(topic)
 
     def close(self) -> None:
@@ -383,7 +383,7 @@ class MemoryAdmin:
         topics = {member.topic for member in found.members}
         return Group(len(found.members), True, {topic: set(found.held) for topic in topics})
 
-    def ask_ends(
+    def query_ends(
         self, topic: str, partitions: Iterable[int], timeout_s: float
     ) -> dict[int, Future[int]]:
         answers: dict[int, Future[int]] = {}

@@ -7,8 +7,8 @@ import numpy as np
 from shared.columns import Columns
 from shared.errors import LapwingError
 from shared.scoring.state import Folded, PartitionState, fold
-from shared.snapshots import SnapshotFolder, SnapshotWriter, Trail
-from shared.snapshots.frames import Marks
+from shared.snapshots import SnapshotFolder, SnapshotProgress, SnapshotWriter
+from shared.snapshots.frames import ChangeMarks
 
 NONE = np.zeros(0, np.int64), np.zeros(0, np.uint8)
 NAMES = ("alpha", "beta", "gamma", "delta")
@@ -75,17 +75,17 @@ class Writer:
 
     def __init__(self, folder: SnapshotFolder, log: list[tuple], at_most: int = 0) -> None:
         self.log = log
-        self.writer = SnapshotWriter(folder, lambda: 0.0, lambda: 0.0, behind=False)
+        self.writer = SnapshotWriter(folder, lambda: 0.0, lambda: 0.0, in_background=False)
         self.restored = folder.restore(0, at_most, 0)
         self.state = self.restored.state or PartitionState(0)
-        self.trail = Trail.after(0, self.restored)
+        self.progress = SnapshotProgress.after(0, self.restored)
 
     def fold(self, rows: int) -> None:
         at = self.state.next_offset
         feed(self.state, self.log[at : at + rows])
 
     def write(self) -> LapwingError | None:
-        self.writer.write(self.trail, self.state)
+        self.writer.write(self.progress, self.state)
         [done] = self.writer.finished()
         return done.error
 
@@ -101,8 +101,8 @@ def put(folder: SnapshotFolder, *offsets: int) -> list[Path]:
     return paths
 
 
-def marks_of(state: PartitionState) -> Marks:
-    return Marks.of(state, state.to_arrays())
+def marks_of(state: PartitionState) -> ChangeMarks:
+    return ChangeMarks.of(state, state.to_arrays())
 
 
 def is_delta(path: Path) -> bool:

@@ -1,6 +1,6 @@
-"""The input as Avro in Confluent's wire format: the decoder that a schema registry stands behind.
+"""The decoder for Avro in Confluent's wire format, with schemas from a registry.
 
-Invariant: a batch is decoded by the schemas as they were found when it was prepared.
+Invariant: a batch is decoded by the schemas that were found when it was prepared.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from shared.events import Reason
 from shared.settings import InputSettings
 
 _UNREADABLE = (Reason.NOT_AVRO, Reason.TRUNCATED, Reason.TRAILING_BYTES, Reason.MALFORMED)
-"""A value without its schema's id may begin with 0 all the same; another schema then reads it."""
+"""Reasons that a missing schema id may cause: a value may start with 0 by chance."""
 
 
 class AvroDecoder:
-    """Reads records by the schema whose id each of them carries; a ``Decoder``."""
+    """A ``Decoder`` that reads each record by the schema whose id it contains."""
 
     def __init__(self, schemas: WriterSchemas, settings: InputSettings) -> None:
         self._schemas = schemas
@@ -31,9 +31,9 @@ class AvroDecoder:
 
     @classmethod
     def of_schemas(cls, texts: Mapping[int, str | None], settings: InputSettings) -> AvroDecoder:
-        """Return a decoder that knows these schemas by id, and no registry.
+        """Return a decoder for these schemas, without a registry.
 
-        All of them are allowed and prepared; None = nobody knows the id.
+        All of them are allowed and prepared; None = unknown id.
         """
         allowed = settings.model_copy(update={"schema_fingerprints": ()})
         schemas = WriterSchemas(texts.get, "a list of schemas", allowed, lambda: 0.0, ignore)
@@ -60,22 +60,22 @@ class AvroDecoder:
         return decode(batch, plans, self._settings, entities, metrics, max_entities)
 
     def plan(self, schema_id: int) -> WriterPlan | UnsupportedSchema | None:
-        """Return how records of a schema that was prepared are read; None = nobody knows it."""
+        """Return the plan of a schema that was prepared; None = unknown id."""
         return self._schemas.plans.get(schema_id)
 
     def detail(self, value: bytes, headers: Headers, reason: Reason) -> str:
-        """Name the schema and what is wrong with it, or where its id went; see ``Decoder``."""
+        """Return the schema and what is wrong with it, or where its id is; see ``Decoder``."""
         if reason in _UNREADABLE:
-            known = (
-                misplaced(value, headers) if reason is Reason.NOT_AVRO else id_in_headers(headers)
-            )
-            return "" if known is None else str(known)
+            is_foreign = reason is Reason.NOT_AVRO
+            hint = misplaced(value, headers) if is_foreign else id_in_headers(headers)
+            return "" if hint is None else str(hint)
         if reason not in (Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT):
             return ""
         schema_id = int.from_bytes(value[1:5], "big")
         plan = self.plan(schema_id)
-        more = plan if isinstance(plan, UnsupportedSchema) else misplaced(value, headers)
-        return f"schema id {schema_id}" + ("" if more is None else f": {more}")
+        detail = plan if isinstance(plan, UnsupportedSchema) else misplaced(value, headers)
+        text = f"schema id {schema_id}"
+        return text if detail is None else f"{text}: {detail}"
 
     def schema_sha256(self) -> list[str]:
         """Return the SHA-256 of each schema that was prepared and can be read, sorted."""

@@ -1,8 +1,8 @@
-"""Which field of a writer schema is the entity, the time or a metric, and why others are left out.
+"""Chooses the fields of a writer schema that are the entity, the time and the metrics.
 
-Invariant: a function of the schema and the input settings. A field is taken for what its type, its
-name or a setting says; where that leaves a choice the error names the fields and the setting. A
-number that is a time by its type or name is never a metric by itself.
+Invariant: the choice is a function of the schema and the input settings. It depends on a field's
+type and name and on settings; where several fields qualify, the error names them and the setting. A
+number that is a time by its type or name is a metric only where a setting includes it.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ _ENVELOPE = {"before", "after", "op"}
 
 
 def choose_fields(record: AvroType, settings: InputSettings) -> FieldChoice:
-    """Choose what the fields of a record are read as.
+    """Choose how the fields of a record are read.
 
     raises : UnsupportedSchema that names the field which is missing, ambiguous or of the wrong
              type, and the setting that decides
     """
     entity = _choose_entity(record, settings)
     rest = [field for field in record.fields if field.name not in entity]
-    time, unit, said = _Clock(record, rest, settings).choose()
+    time, unit, time_by = _TimeChoice(record, rest, settings).choose()
     rest = [field for field in rest if field.name != time]
     metrics, left_out = _choose_metrics(record, rest, settings)
-    return FieldChoice(record.name, entity, time, unit, said, metrics, left_out)
+    return FieldChoice(record.name, entity, time, unit, time_by, metrics, left_out)
 
 
 # -- the entity ------------------------------------------------------------------------------------
@@ -95,8 +95,8 @@ def _instead(record: AvroType) -> str:
 # -- the time --------------------------------------------------------------------------------------
 
 
-class _Clock:
-    """Looks for the event time among the fields that are not the entity."""
+class _TimeChoice:
+    """Chooses the event time among the fields that are not the entity."""
 
     def __init__(self, record: AvroType, fields: Sequence[Field], settings: InputSettings) -> None:
         self.record = record
@@ -104,14 +104,17 @@ class _Clock:
         self.unit = settings.time_unit
         self.wanted = settings.time_field
         metrics = (*settings.include, *settings.exclude)
-        self.decided = {name for wanted in metrics for name in find(wanted, list(self.fields))}
-        instants = {field.name: instant_of(field) for field in fields}
-        self.instants: dict[str, Instant] = {
-            name: one for name, one in instants.items() if one is not None
+        self.set_as_metric = {
+            name for wanted in metrics for name in find(wanted, list(self.fields))
         }
+        self.instants: dict[str, Instant] = {}
+        for field in fields:
+            instant = instant_of(field)
+            if instant is not None:
+                self.instants[field.name] = instant
 
     def choose(self) -> tuple[str, str, str]:
-        """Return the field, its unit and what says so."""
+        """Return the field, its unit and what the unit was inferred from."""
         return self._by_setting() if self.wanted else self._by_rule()
 
     def _by_setting(self) -> tuple[str, str, str]:
@@ -131,10 +134,11 @@ class _Clock:
         return self._read(name)
 
     def _by_rule(self) -> tuple[str, str, str]:
-        """By name among the timestamps, then among what input.time_unit can read; else the only
-        one.
+        """Choose by name among timestamps, then among fields that input.time_unit can read.
+
+        Without a usual name, the only candidate is chosen.
         """
-        first = [name for name, one in self.instants.items() if one.first]
+        first = [name for name, instant in self.instants.items() if instant.first]
         plain = [name for name in self.fields if name not in self.instants and self._is_plain(name)]
         readable = [name for name in plain if self._reads(name)]
         for names in (first, list(self.instants), readable):
@@ -144,10 +148,12 @@ class _Clock:
             if named:
                 raise self._ambiguous(named)
         usual = {name.lower() for name in TIME_NAMES}
-        rivals = [name for name in plain if name.lower() in usual and name not in self.decided]
+        others = [
+            name for name in plain if name.lower() in usual and name not in self.set_as_metric
+        ]
         for names in (first, list(self.instants)):
-            if names and rivals:
-                raise self._ambiguous([*names, *rivals])
+            if names and others:
+                raise self._ambiguous([*names, *others])
             if len(names) == 1:
                 return self._read(names[0])
             if names:
@@ -157,19 +163,17 @@ class _Clock:
             return self._read(readable[0])
         if readable:
             raise self._ambiguous(readable)
-        raise UnsupportedSchema(self._nothing())
+        raise UnsupportedSchema(self._none_found())
 
     def _read(self, name: str) -> tuple[str, str, str]:
-        """Return how a field is read as the time; UnsupportedSchema that says what it lacks."""
+        """Return how a field is read as the time; raises UnsupportedSchema."""
         if name in self.instants:
-            return name, self.instants[name].unit, self.instants[name].said
-        field, shown = self.fields[name], f"{self.record.name}.{name} is {self.fields[name].type}"
+            return name, self.instants[name].unit, self.instants[name].source
+        field = self.fields[name]
+        shown = f"{self.record.name}.{name} is {field.type}"
         kinds = [value.kind for value in values_of(field.type)]
-        if (
-            calendar_of(field)
-            or len(kinds) != 1
-            or kinds[0] not in (_PLAIN_TIMES | {"float", "string"})
-        ):
+        is_readable = len(kinds) == 1 and kinds[0] in (_PLAIN_TIMES | {"float", "string"})
+        if calendar_of(field) or not is_readable:
             raise UnsupportedSchema(
                 f"{shown}; the event time (input.time_field) is a timestamp, "
                 "or an int, long or double with input.time_unit "
@@ -198,8 +202,9 @@ class _Clock:
         return self.unit or "not set"
 
     def _is_plain(self, name: str) -> bool:
-        """Whether it is a number or text that could be a time if a setting said so."""
-        field, values = self.fields[name], values_of(self.fields[name].type)
+        """Tell whether it is a number or text, which is a time if a setting says so."""
+        field = self.fields[name]
+        values = values_of(field.type)
         if len(values) != 1 or calendar_of(field):
             return False
         return values[0].kind in _PLAIN_TIMES or values[0].kind == "string"
@@ -208,46 +213,48 @@ class _Clock:
         return values_of(self.fields[name].type)[0].meaning in _TEXT_TIMES
 
     def _reads(self, name: str) -> bool:
-        return (
-            self.unit == ISO
-            if only(self.fields[name].type, frozenset({"string"}))
-            else self.unit in UNITS
-        )
+        if only(self.fields[name].type, frozenset({"string"})):
+            return self.unit == ISO
+        return self.unit in UNITS
 
     def _ambiguous(self, names: Sequence[str]) -> UnsupportedSchema:
-        types = {name: str(field.type) for name, field in self.fields.items()}
-        said = types | {name: one.said for name, one in self.instants.items()}
-        shown = [f"{name} ({said[name]})" for name in names]
-        is_plain = bool(set(names) - set(self.instants))
-        units = (
-            f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})" if is_plain else ""
-        )
+        shown = []
+        needs_unit = False
+        for name in names:
+            instant = self.instants.get(name)
+            source = str(self.fields[name].type) if instant is None else instant.source
+            shown.append(f"{name} ({source})")
+            needs_unit = needs_unit or instant is None
+        units = ""
+        if needs_unit:
+            units = f", and input.time_unit to its unit ({', '.join((*UNITS, ISO))})"
         return UnsupportedSchema(
             f"{self.record.name} has {_joined(shown)}: which is the event time? Set"
             f" input.time_field to its name{units}"
         )
 
-    def _nothing(self) -> str:
-        name = self.record.name
-        said = (
-            f"{name} has no timestamp field (a long of logicalType timestamp-millis, -micros or"
-            " -nanos)"
+    def _none_found(self) -> str:
+        message = (
+            f"{self.record.name} has no timestamp field (a long of logicalType timestamp-millis,"
+            " -micros or -nanos)"
         )
-        plain = [n for n in self.fields if self._is_plain(n)]
-        likely = [n for n in plain if says_time(n) or self._is_text_time(n)]
-        numbers = [n for n in likely if only(self.fields[n].type, NUMBERS)]
-        texts = [n for n in likely if n not in numbers]
+        plain = [name for name in self.fields if self._is_plain(name)]
+        likely = [name for name in plain if says_time(name) or self._is_text_time(name)]
+        numbers = [name for name in likely if only(self.fields[name].type, NUMBERS)]
+        texts = [name for name in likely if name not in numbers]
         if numbers and self.unit not in UNITS:
-            said += f"; {_joined(numbers)} may be the event time: set input.time_unit to its unit "
-            said += f"({', '.join(UNITS)})"
-            return said + (" and input.time_field to its name" if len(numbers) > 1 else "")
+            message += (
+                f"; {_joined(numbers)} may be the event time: set input.time_unit to its unit "
+            )
+            message += f"({', '.join(UNITS)})"
+            return message + (" and input.time_field to its name" if len(numbers) > 1 else "")
         if texts and self.unit != ISO:
-            said += f"; {_joined(texts)} may be the event time: "
-            said += f"set input.time_unit={ISO} if it is text in ISO 8601"
-            return said + (", and input.time_field to its name" if len(texts) > 1 else "")
+            message += f"; {_joined(texts)} may be the event time: "
+            message += f"set input.time_unit={ISO} if it is text in ISO 8601"
+            return message + (", and input.time_field to its name" if len(texts) > 1 else "")
         if plain:
-            return f"{said}; input.time_field and input.time_unit make it one of {listed(plain)}"
-        return f"{said} and no other field that could be the event time"
+            return f"{message}; input.time_field and input.time_unit make it one of {listed(plain)}"
+        return f"{message} and no other field that could be the event time"
 
 
 # -- the metrics -----------------------------------------------------------------------------------
@@ -288,20 +295,19 @@ def _type_of(record: AvroType, name: str) -> AvroType:
 
 
 def _no_metric(record: str, left_out: Sequence[tuple[str, str]], numeric: Sequence[str]) -> str:
-    said = f"{record} has no numeric field to use as a metric"
+    message = f"{record} has no numeric field to use as a metric"
     if numeric and all(why.startswith("input.") for name, why in left_out if name in numeric):
-        return f"{said}; input.include and input.exclude leave none of {listed(numeric)}"
-    words = ("decimal", "nested")
-    near = [
+        return f"{message}; input.include and input.exclude leave none of {listed(numeric)}"
+    likely = [
         f"{name} ({why})"
         for name, why in left_out
-        if name in numeric or any(word in why for word in words)
+        if name in numeric or "decimal" in why or "nested" in why
     ]
-    return said + (f"; left out: {listed(near)}" if near else "")
+    return f"{message}; left out: {listed(likely)}" if likely else message
 
 
 def _why_no_metric(field: Field) -> str:
-    """Return why a field's type makes it no metric; empty for a number."""
+    """Return why a field's type cannot be a metric; empty for a number."""
     calendar = calendar_of(field)
     if calendar:
         return calendar
@@ -314,8 +320,8 @@ def _why_no_metric(field: Field) -> str:
         return f"of several types: {', '.join(value.kind for value in values)}"
     (value,) = values
     if value.kind in ("bytes", "fixed"):
-        said = (value.logical, field.logical, value.meaning.rpartition(".")[2].lower())
-        return "a decimal is not read: write a double" if "decimal" in said else "bytes"
+        annotations = (value.logical, field.logical, value.meaning.rpartition(".")[2].lower())
+        return "a decimal is not read: write a double" if "decimal" in annotations else "bytes"
     if value.kind == "string":
         return "a time as text" if value.meaning in _TEXT_TIMES or says_time(field.name) else "text"
     return _KINDS[value.kind]
@@ -331,14 +337,12 @@ _KINDS = {
 
 
 def holds_numbers(why: str) -> bool:
-    """Whether a field that is left out for this reason holds numbers, which its type keeps from
-    being read.
-    """
+    """Tell whether a field that is left out for this reason contains numbers."""
     if why.startswith("of several types: "):
         return not NUMBERS.isdisjoint(why.partition(": ")[2].split(", "))
     return why.startswith("a decimal")
 
 
 def _joined(names: Sequence[str]) -> str:
-    """Write names as a sentence has them."""
+    """Join names by commas and a final "and"."""
     return listed(names) if len(names) < 2 else f"{listed(names[:-1])} and {names[-1]}"  # fmt: skip

@@ -1,8 +1,7 @@
-"""By what people name a writer schema across registries: the fingerprints of its parsing canonical
-form.
+"""Fingerprints of writer schemas, which identify a schema across registries.
 
-Law: two texts that decode the same bytes in the same way - whatever their docs, spaces and defaults
-     - have the same ones.
+Invariant: texts that decode the same bytes in the same way have equal fingerprints; docs, spaces
+and defaults do not matter.
 """
 
 from __future__ import annotations
@@ -32,22 +31,21 @@ class Fingerprint:
     sha256: str
 
     def is_one_of(self, allowed: tuple[str, ...]) -> bool:
-        """Tell whether a list names this schema; of the CRC either byte order is taken, as tools
-        print both.
+        """Tell whether a list has this schema; the CRC matches in either byte order.
+
+        Tools print it in both.
         """
         own = {self.crc64, bytes.fromhex(self.crc64)[::-1].hex(), self.sha256}
-        return any(one and one.lower() in own for one in allowed)
+        return any(digits and digits.lower() in own for digits in allowed)
 
     def __str__(self) -> str:
-        return (
-            f"{self.crc64} (CRC-64-AVRO), {self.sha256} (SHA-256)"
-            if self.crc64
-            else f"{self.sha256} (SHA-256 of its text)"
-        )
+        if not self.crc64:
+            return f"{self.sha256} (SHA-256 of its text)"
+        return f"{self.crc64} (CRC-64-AVRO), {self.sha256} (SHA-256)"
 
 
 def fingerprint_of(text: str) -> Fingerprint:
-    """Fingerprint a schema by its text.
+    """Return the fingerprints of a schema's text.
 
     Source: Avro specification, "Parsing Canonical Form" and "Schema Fingerprints".
     """

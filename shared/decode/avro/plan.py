@@ -1,9 +1,7 @@
-"""From an Avro writer schema to a plan: the flat list of steps that the decoding kernel walks over
-each record.
+"""Compiles an Avro writer schema to a plan, a list of steps that the decoding kernel executes.
 
-Law: a plan is a function of the schema's text and the input settings; every field is walked, only
-     what the settings ask for
-is kept.
+Invariant: a plan is a function of the schema's text and the input settings. All fields are walked;
+only those that the settings select are kept.
 """
 
 from __future__ import annotations
@@ -23,26 +21,26 @@ from shared.settings import InputSettings
 __all__ = ["Op", "Role", "record_of"]
 
 MAX_STEPS = 65_536
-"""Named types are written out where they are used; a schema that grows beyond this is refused."""
+"""Most steps of a plan; named types are expanded at each use."""
 
 
 class Op(IntEnum):
-    """What one step does; a step is four numbers: op, a, b, c."""
+    """The operations; a step is four numbers: op, a, b, c."""
 
     END = 0  # the record is complete
     UNION = 1  # a branches; the next a steps are JUMPs, one per branch
-    JUMP = 2  # go on at step a
+    JUMP = 2  # continue at step a
     DOUBLE = 3  # a metric, or NONE
     FLOAT = 4  # a metric, or NONE
-    LONG = 5  # b what for (Role), a metric, entity part or units per ms
+    LONG = 5  # b Role; a metric, entity part or units per ms
     INT = 6  # the same, 32 bits
     STRING = 7  # a entity part, or NONE
     BYTES = 8
     BOOLEAN = 9
     FIXED = 10  # a bytes
-    ENUM = 11  # a symbols, b entity part or NONE, c its first symbol among the plan's
-    BLOCK = 12  # of an array or map: a step after it, b 1 if its items have no bytes
-    NEXT = 13  # end of an item: a first step of the items
+    ENUM = 11  # a number of symbols, b entity part or NONE, c its first symbol in the plan
+    BLOCK = 12  # array or map: a step after it, b 1 if its items take no bytes
+    NEXT = 13  # end of an item: a first step of an item
     TIME_DOUBLE = 14  # a units per ms
     TIME_TEXT = 15  # ISO 8601
 
@@ -58,17 +56,18 @@ class Role(IntEnum):
 
 NONE = -1
 _PER_MS = {"s": -1000, "ms": 1, "us": 1000, "ns": 1_000_000, "iso": 0}
-"""Units per millisecond; below 0: minus the milliseconds per unit."""
+"""Units per millisecond; negative: minus the milliseconds per unit."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriterPlan:
     """How to read records of one writer schema.
 
-    fields        : what its fields are read as
-    steps         : int64 (k, 4)    what to do, see Op; step addresses count from 0
-    depth         : how deeply arrays and maps are nested
-    symbols       : text of the enum symbols that may name an entity, and its bounds
+    fields        : how its fields are read
+    steps         : int64 (k, 4)    see Op; step addresses count from 0
+    depth         : nesting depth of arrays and maps
+    symbols       : UTF-8 of the enum symbols that may be part of an entity's name
+    symbol_bounds : int64           symbol i is symbols[symbol_bounds[i]:symbol_bounds[i + 1]]
     """
 
     fields: FieldChoice
@@ -89,19 +88,19 @@ class WriterPlan:
 
     @property
     def entity_parts(self) -> int:
-        """How many fields make up the entity."""
+        """Number of fields that make up the entity."""
         return len(self.fields.entity)
 
     @property
     def time_field(self) -> str:
-        """Name of the field that is the event time."""
+        """Name of the event-time field."""
         return self.fields.time
 
 
 def compile_plan(schema_text: str, input: InputSettings) -> WriterPlan:  # noqa: A002 - the section's name
     """Compile a writer schema.
 
-    input  : names the entity field(s), the time and which numeric fields are metrics
+    input  : selects the entity fields, the time field and the metrics
     raises : UnsupportedSchema that names the field which is missing, ambiguous or of the wrong type
     """
     try:
@@ -127,17 +126,16 @@ def compile_plan(schema_text: str, input: InputSettings) -> WriterPlan:  # noqa:
 
 
 def record_of(written: AvroType) -> AvroType | None:
-    """Return the record that a schema is, or that it is beside null (Kafka Connect's optional
-    struct); else None.
+    """Return the schema if it is a record, or the record of a union with null, else None.
+
+    Kafka Connect writes an optional struct as such a union.
     """
     values = values_of(written)
     return values[0] if len(values) == 1 and values[0].kind == "record" else None
 
 
 Roles = dict[str, tuple[Role, int]]
-"""Field of the record -> what it is for, and which metric, which entity part or how many units make
-a millisecond.
-"""
+"""Field of the record -> its role, and its metric, its entity part or its units per millisecond."""
 
 
 def _roles(chosen: FieldChoice) -> Roles:
@@ -147,7 +145,7 @@ def _roles(chosen: FieldChoice) -> Roles:
 
 
 class _Emitter:
-    """Writes the steps of a record, types in the order in which their bytes lie."""
+    """Emits the steps of a record, in the order of its bytes."""
 
     def __init__(self, roles: Roles) -> None:
         self.roles = roles
@@ -165,7 +163,7 @@ class _Emitter:
         return len(self.steps) - 1
 
     def emit_top(self, written: AvroType, record: AvroType) -> None:
-        """Append the outermost record, which may stand beside null."""
+        """Append the outermost record, which may be in a union with null."""
         if written is record:
             self.emit_record(record, at_top=True)
             return
@@ -177,16 +175,16 @@ class _Emitter:
             self.steps[jump][1] = first if branch is record else len(self.steps)
 
     def emit_record(self, record: AvroType, *, at_top: bool = False) -> None:
-        """Append the fields of a record; only those of the outermost have roles."""
+        """Append the fields of a record; only those of the outermost record have roles."""
         if record.name in self._open:
             raise UnsupportedSchema(
                 f"{record.name} contains itself; recursive types are not supported"
             )
         self._open.append(record.name)
         for field in record.fields:
-            role, target = (
-                self.roles.get(field.name, (Role.SKIPPED, NONE)) if at_top else (Role.SKIPPED, NONE)
-            )
+            role, target = Role.SKIPPED, NONE
+            if at_top:
+                role, target = self.roles.get(field.name, (role, target))
             self.emit(field.type, role, target)
         self._open.pop()
 
@@ -221,7 +219,7 @@ class _Emitter:
     def _emit_union(self, union: AvroType, role: Role, target: int) -> None:
         self.step(Op.UNION, len(union.branches))
         jumps = [self.step(Op.JUMP) for _ in union.branches]
-        ends = []  # jumps to what follows the union
+        ends = []  # jumps to the step after the union
         for jump, branch in zip(jumps, union.branches, strict=True):
             first = len(self.steps)
             self.emit(branch, role, target)

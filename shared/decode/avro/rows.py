@@ -1,6 +1,6 @@
-"""Records in Confluent's wire format to columns, by the plan of each record's writer schema.
+"""Decodes records in Confluent's wire format by the plan of each record's writer schema.
 
-Invariant: a rejected record changes nothing; decoding a batch gives the same columns, names and
+Invariant: a rejected record has no effect; decoding a batch gives the same columns, names and
 metrics as decoding it row by row.
 """
 
@@ -15,7 +15,7 @@ from shared.batch import Batch
 from shared.columns import Columns
 from shared.decode.avro.plan import WriterPlan
 from shared.decode.field_choice import UnsupportedSchema
-from shared.decode.gates import columns_of, limits_of, room_for
+from shared.decode.gates import columns_of, empty_rows, limits_of
 from shared.decode.kernels import avro_rows as kernel
 from shared.decode.kernels.gate_checks import FOUND
 from shared.directory import Directory
@@ -23,10 +23,7 @@ from shared.events import Reason
 from shared.settings import InputSettings
 
 Plans = Mapping[int, WriterPlan | UnsupportedSchema | None]
-"""How to read each schema id.
-
-None = the registry does not know it, UnsupportedSchema = its records cannot be used.
-"""
+"""Schema id -> plan; None = unknown to the registry, UnsupportedSchema = cannot be used."""
 
 
 def schema_ids(batch: Batch) -> list[int]:
@@ -46,34 +43,35 @@ def decode(
     metrics: list[str],
     max_entities: int,
 ) -> Columns:
-    """Decode a batch; the entities and metrics that are new are added.
+    """Decode a batch, and add new entities and metrics.
 
     plans        : for every id of ``schema_ids(batch)``
     input        : limits of size and event time
-    entities     : the partition's; names of accepted records are added in log order
-    metrics      : the partition's; names unseen so far are appended, in order of the first accepted
-                   row whose schema has them
-    max_entities : a record of a further entity is rejected
+    entities     : the partition's; gets the names of accepted records, in log order
+    metrics      : the partition's; gets new names, in order of the first accepted row whose schema
+                   has them
+    max_entities : records of additional entities are rejected
     raises       : KeyError where an id has no entry in plans
     """
     ids = schema_ids(batch)
-    readable = {
-        schema_id: plan for schema_id in ids if isinstance(plan := plans[schema_id], WriterPlan)
-    }
-    names = list(
-        dict.fromkeys([*metrics, *(name for plan in readable.values() for name in plan.metrics)])
-    )
-    rows = room_for(len(batch), len(names))
+    readable: dict[int, WriterPlan] = {}
+    names = dict.fromkeys(metrics)
+    for schema_id in ids:
+        plan = plans[schema_id]
+        if isinstance(plan, WriterPlan):
+            readable[schema_id] = plan
+            names |= dict.fromkeys(plan.metrics)
+    rows = empty_rows(len(batch), len(names))
     good, bad = kernel.decode_rows(
         np.frombuffer(batch.values.data, np.uint8),
         batch.values.bounds,
-        _side_by_side(ids, plans, list(readable.values()), names),
+        _kernel_plans(ids, plans, list(readable.values()), list(names)),
         limits_of(input),
         rows,
         _scratch(readable.values()),
     )
     columns = columns_of(rows, good, bad, entities, max_entities)
-    return _order_metrics(columns, batch, readable, names, metrics)
+    return _order_metrics(columns, batch, readable, list(names), metrics)
 
 
 def _order_metrics(
@@ -83,7 +81,7 @@ def _order_metrics(
     names: Sequence[str],
     metrics: list[str],
 ) -> Columns:
-    """Append the new metrics as they first appear, and bring the columns of values into order."""
+    """Append new metrics in order of appearance, and reorder the columns of values."""
     if len(names) == len(metrics):
         return columns
     ids, firsts = np.unique(_ids_of(batch, columns.accepted), return_index=True)
@@ -104,38 +102,43 @@ def _ids_of(batch: Batch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return ids
 
 
-def _side_by_side(
+def _kernel_plans(
     ids: Sequence[int], plans: Plans, readable: Sequence[WriterPlan], names: Sequence[str]
 ) -> kernel.Plans:
-    """Return the plans of a batch as the kernel takes them.
+    """Return the plans of a batch in the kernel's form.
 
-    names : the metrics known so far, then those that the plans add
+    readable : the plans among those of ids, in the same order
+    names    : the metrics known so far, then those that the plans add
     """
     column_of = {name: column for column, name in enumerate(names)}
-    rows, first_step, first_column, first_symbol = [], 0, 0, 0
+    rows: list[tuple[int, ...]] = []
+    columns: list[int] = []
+    first_step = 0
+    first_symbol = 0
     for plan in readable:
-        rows.append((first_step, first_column, first_symbol, plan.entity_parts, plan.depth))
+        rows.append((first_step, len(columns), first_symbol, plan.entity_parts, plan.depth))
+        columns += [column_of[name] for name in plan.metrics]
         first_step += len(plan.steps)
-        first_column += len(plan.metrics)
         first_symbol += len(plan.symbol_bounds) - 1
-    order = iter(range(len(readable)))
-    found = {
-        i: next(order) if isinstance(plans[i], WriterPlan) else _NO_PLAN[type(plans[i])]
-        for i in ids
-    }
+    plan_rows = iter(range(len(readable)))
+    plan_of_id: dict[int, int] = {}
+    for schema_id in ids:
+        is_readable = isinstance(plans[schema_id], WriterPlan)
+        plan_of_id[schema_id] = next(plan_rows) if is_readable else _NO_PLAN[type(plans[schema_id])]
+    sorted_ids = sorted(plan_of_id)
     return kernel.Plans(
-        np.array(sorted(found), np.int64),
-        np.array([found[i] for i in sorted(found)], np.int64),
+        np.array(sorted_ids, np.int64),
+        np.array([plan_of_id[schema_id] for schema_id in sorted_ids], np.int64),
         np.array(rows, np.int64).reshape(-1, 5),
         *_joined(readable),
-        np.array([column_of[name] for plan in readable for name in plan.metrics], np.int64),
+        np.array(columns, np.int64),
     )
 
 
 def _joined(
     plans: Sequence[WriterPlan],
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Return the steps, symbols and symbols' bounds of all plans; mostly there is one."""
+    """Return the steps, symbols and symbol bounds of all plans; usually there is one."""
     if len(plans) == 1:
         (plan,) = plans
         return plan.steps, np.frombuffer(plan.symbols, np.uint8), plan.symbol_bounds

@@ -1,7 +1,7 @@
-"""What a field's type says about time: an instant in which unit, a date, a time of day, or nothing.
+"""What a field's type tells about time: an instant and its unit, a date, a time of day, or nothing.
 
-Invariant: a type says what its logicalType says, else what Kafka Connect or Debezium note beside
-it; a logicalType that stands beside the type counts as if it stood in it.
+Invariant: the logicalType decides, else connect.name of Kafka Connect and Debezium. A logicalType
+beside the type counts like one inside it.
 """
 
 from __future__ import annotations
@@ -44,56 +44,56 @@ _CLOCKS |= {"io.debezium.time.NanoTime"}
 class Instant:
     """A type whose values are instants.
 
-    unit  : s, ms, us or ns since 1970 UTC
-    said  : by what, for a person
-    first : whether it is one of Avro's two oldest timestamp types, which go before all others
+    unit   : s, ms, us or ns since 1970 UTC
+    source : the annotation that says so, for messages
+    first  : it is one of Avro's two oldest timestamp types, which take precedence
     """
 
     unit: str
-    said: str
+    source: str
     first: bool
 
 
 def values_of(avro: AvroType) -> list[AvroType]:
-    """Return the types that a field's value may have, null left out."""
+    """Return the types that a field's value may have, without null."""
     branches = avro.branches if avro.kind == "union" else (avro,)
     return [branch for branch in branches if branch.kind != "null"]
 
 
 def only(avro: AvroType, kinds: frozenset[str]) -> bool:
-    """Whether a field's value, where there is one, is of one of these kinds."""
+    """Tell whether a field's value, unless null, is always of one of these kinds."""
     values = values_of(avro)
     return bool(values) and all(value.kind in kinds for value in values)
 
 
 def instant_of(field: Field) -> Instant | None:
-    """Return what the field's type says about an instant; None if it is no long or says nothing."""
+    """Return the instant that the field's type describes; None if it is not a long or has none."""
     values = values_of(field.type)
     if len(values) != 1 or values[0].kind != "long":
         return None
-    own, beside = values[0].logical, field.logical
+    own = values[0].logical
+    beside = field.logical
+    meaning = values[0].meaning
     if own in _FIRST:
         return Instant(_FIRST[own], own, first=True)
-    for said, shown in (
-        (own, own),
-        (beside, f"{beside} beside its type"),
-        (values[0].meaning, values[0].meaning),
-    ):
-        unit = _FURTHER.get(said) or _FIRST.get(said)
+    sources = ((own, own), (beside, f"{beside} beside its type"), (meaning, meaning))
+    for annotation, source in sources:
+        unit = _FURTHER.get(annotation) or _FIRST.get(annotation)
         if unit:
-            return Instant(unit, shown, first=False)
+            return Instant(unit, source, first=False)
     return None
 
 
 def calendar_of(field: Field) -> str:
     """Return "a date", "a time of day" or "a time" where the field's type says so, else ""."""
     for value in values_of(field.type):
-        for said in (value.logical, value.meaning, field.logical if value.kind in NUMBERS else ""):
-            if said in _DAYS:
+        is_number = value.kind in NUMBERS
+        for annotation in (value.logical, value.meaning, field.logical if is_number else ""):
+            if annotation in _DAYS:
                 return "a date"
-            if said in _CLOCKS or said.startswith("time-"):
+            if annotation in _CLOCKS or annotation.startswith("time-"):
                 return "a time of day"
-            is_instant = said.startswith(("timestamp-", "local-timestamp-")) or said in _FURTHER
-            if value.kind in NUMBERS and is_instant:
-                return f"a time ({said})"
+            is_instant = annotation.startswith(("timestamp-", "local-timestamp-"))
+            if is_number and (is_instant or annotation in _FURTHER):
+                return f"a time ({annotation})"
     return ""

@@ -1,7 +1,7 @@
-"""With which schemas the records of the input were written, by the id that each record carries.
+"""The writer schemas of the input by id.
 
-Invariant: each schema is asked for, checked and compiled once; an outage is never an unknown
-schema.
+Invariant: each schema is looked up, checked and compiled once; an outage of the registry is never
+taken for an unknown schema.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ from shared.errors import SchemaNotAllowed
 from shared.settings import InputSettings
 
 UNKNOWN_FOR_S = 30.0
-"""An id that the registry does not know is asked for again after so long."""
+"""Time after which an unknown id is looked up again."""
 
 
 Met = Callable[[MetSchema], None]
-"""Is called with each schema that is met and allowed."""
+"""Called with each new schema that is allowed."""
 
 
 def ignore(met: MetSchema) -> None:
-    """Do nothing about a schema that is met."""
+    """Do nothing with a new schema."""
 
 
 class WriterSchemas:
     """Compiled writer schemas by id.
 
-    text_of : the schema's text, None = there is none of that id; raises TransportError while it
-              cannot be told
-    where   : whom it asks, for errors
+    text_of : the schema's text, None = unknown id; raises TransportError
+    where   : the registry's address, for errors
     clock   : monotonic seconds
+    met     : see Met
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class WriterSchemas:
 
     @property
     def plans(self) -> Plans:
-        """How records of each schema that was prepared are read; None = nobody knows it."""
+        """The plans of the schemas that were prepared; None = unknown id."""
         return self._plans
 
     def prepare(self, ids: Iterable[int]) -> None:
-        """Ask for the schemas among ids that are not known yet, and compile them.
+        """Look up and compile the schemas that are not known yet.
 
         raises : TransportError, SchemaNotAllowed
         """
@@ -68,7 +68,7 @@ class WriterSchemas:
                 self._plans[schema_id] = self._look_up(schema_id)
 
     def readable_fingerprints(self) -> list[Fingerprint]:
-        """Return the fingerprints of the schemas that were prepared and whose records are read."""
+        """Return the fingerprints of the prepared schemas whose records can be read."""
         return [
             self._fingerprints[schema_id]
             for schema_id, plan in self._plans.items()
@@ -83,34 +83,36 @@ class WriterSchemas:
         if text is None:
             self._unknown_until_s[schema_id] = self._clock() + UNKNOWN_FOR_S
             return None
-        found = fingerprint_of(text)
-        self._check_allowed(schema_id, found)
-        plan = plan_or_unfit(text, self._settings)
-        self._met(_met(schema_id, found, plan))
-        self._fingerprints[schema_id] = found
+        fingerprint = fingerprint_of(text)
+        self._check_allowed(schema_id, fingerprint)
+        plan = plan_or_unsupported(text, self._settings)
+        self._met(_met(schema_id, fingerprint, plan))
+        self._fingerprints[schema_id] = fingerprint
         return plan
 
-    def _check_allowed(self, schema_id: int, found: Fingerprint) -> None:
+    def _check_allowed(self, schema_id: int, fingerprint: Fingerprint) -> None:
         allowed = self._settings.schema_fingerprints
-        if allowed and not found.is_one_of(allowed):
+        if allowed and not fingerprint.is_one_of(allowed):
             raise SchemaNotAllowed(
-                f"a record is written with schema {schema_id} of {self._where}, whose fingerprint"
-                f" {found} is not among input.schema_fingerprints; add it there once its writer is"
-                " known, or keep that producer off the topic and set the group's offsets behind"
-                " its records"
+                f"a record has schema {schema_id} of {self._where}, whose fingerprint {fingerprint}"
+                " is not in input.schema_fingerprints; add it there if its producer may write to"
+                " the topic, otherwise stop that producer and set the group's offsets to after its"
+                " records"
             )
 
 
-def plan_or_unfit(text: str, settings: InputSettings) -> WriterPlan | UnsupportedSchema:
-    """Return how records of a writer schema are read, or why they cannot be."""
+def plan_or_unsupported(text: str, settings: InputSettings) -> WriterPlan | UnsupportedSchema:
+    """Compile a writer schema; return the error if its records cannot be used."""
     try:
         return compile_plan(text, settings)
-    except UnsupportedSchema as unfit:
-        return unfit
+    except UnsupportedSchema as error:
+        return error
 
 
-def _met(schema_id: int, found: Fingerprint, plan: WriterPlan | UnsupportedSchema) -> MetSchema:
-    facts = {"crc64": found.crc64, "sha256": found.sha256}
+def _met(
+    schema_id: int, fingerprint: Fingerprint, plan: WriterPlan | UnsupportedSchema
+) -> MetSchema:
+    facts = {"crc64": fingerprint.crc64, "sha256": fingerprint.sha256}
     if isinstance(plan, UnsupportedSchema):
         return MetSchema(schema_id, facts, str(plan))
     return MetSchema(schema_id, {"record": plan.record, "read_as": plan.fields.line} | facts)

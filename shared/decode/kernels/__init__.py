@@ -1,1 +1,1 @@
-"""Loops over the bytes of records, compiled by numba."""
+"""Kernels that read records, compiled by numba."""

@@ -1,7 +1,7 @@
-"""Records in Confluent's wire format to columns, by the plan of their writer schema.
+"""Decodes records in Confluent's wire format to columns, by the plan of their writer schema.
 
-Invariant: a record is taken whole or not at all, its outcome depends on its own bytes only, and no
-record costs more than O(its bytes). Plans are made in ``shared.decode.avro.plan``.
+Invariant: a record is accepted as a whole or not at all; the outcome depends on its own bytes only,
+and costs at most O(its bytes). ``shared.decode.avro.plan`` compiles the plans.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ from shared.kernels.wire import (
 Steps = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-# the steps of a plan: shared.decode.avro.plan.Op and Role, here as the constants that a compiled
-# kernel can see
+# The steps of a plan: shared.decode.avro.plan.Op and Role, as constants for the compiled kernel.
 END, UNION, JUMP, DOUBLE, FLOAT, LONG, INT, STRING, BYTES_, BOOLEAN, FIXED, ENUM, BLOCK, NEXT = (
     range(14)
 )
@@ -60,31 +59,32 @@ TIME_DOUBLE, TIME_TEXT = range(14, 16)
 SKIPPED, METRIC, PART, TIME = range(4)
 NONE = -1
 
-# why a record is rejected, beside the gates: shared.events.Reason
+# Reasons for rejection in addition to those of the gates: shared.events.Reason.
 NOT_AVRO, TRAILING_BYTES = 3, 7
 
 HEADER_BYTES = 5
 """Magic byte 0 and the schema id, 4 bytes big-endian."""
 
-_ABSENT, _TEXT, _NUMBER, _SYMBOL = range(4)  # what an entity part turned out to be
-# cells of a loop: items left in the block, where the block ends or NONE
+_ABSENT, _TEXT, _NUMBER, _SYMBOL = range(4)  # kinds of an entity part
+# Cells of a loop: items left in the block, end of the block or NONE.
 _LEFT, _BLOCK_END = range(2)
 _SLASH = 47
 _FAR = 2**53
-"""Units of time beyond which a number lies outside every range of event times, in whatever unit."""
+"""A larger number of time units is outside every range of event times, in any unit."""
 
 _I8S, _I8SS = types.int64[::1], types.int64[:, ::1]
 
 
 class Plans(NamedTuple):
-    """The plans of the schemas that occur in a batch, side by side.
+    """The plans of the schemas in a batch, joined.
 
-    ids        : int64 (s,)      schema ids, increasing
-    plan_of_id : int64 (s,)      row of ``plans``; below 0: minus the reason why there is none
-    plans      : int64 (p, 5)    first step, first column, first symbol, entity parts, depth
-    steps      : int64 (k, 4)    all plans' steps, joined
-    symbols    : uint8           all plans' symbols;  symbol_bounds : where each lies
-    columns    : int64           a plan's metric -> column of values
+    ids           : int64 (s,)      schema ids, increasing
+    plan_of_id    : int64 (s,)      row of ``plans``; negative: minus the reason why there is none
+    plans         : int64 (p, 5)    first step, first column, first symbol, entity parts, depth
+    steps         : int64 (k, 4)    steps of all plans
+    symbols       : uint8           enum symbols of all plans
+    symbol_bounds : int64           symbol i is symbols[symbol_bounds[i]:symbol_bounds[i + 1]]
+    columns       : int64           a plan's metric -> column of values
     """
 
     ids: Int64s
@@ -97,10 +97,12 @@ class Plans(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """What the kernel works with; what it leaves there means nothing.
+    """Work memory of the kernel; its content after a call is undefined.
 
-    parts : int64 (most entity parts, 3);  loops : int64 (deepest nesting, 2)
-    found : int64 (4,)  see ``gate_checks``;  word : uint64 (1,)
+    parts : int64 (P, 3)   P = largest number of entity parts
+    loops : int64 (D, 2)   D = deepest nesting of arrays and maps
+    found : int64 (4,)     see ``gate_checks``
+    word  : uint64 (1,)
     """
 
     parts: Steps
@@ -115,9 +117,7 @@ _SCRATCH = group(Scratch, _I8SS, _I8SS, _I8S, types.uint64[::1])
 
 @helper
 def schema_id_of(data: Bytes, start: int, stop: int) -> Int:
-    """Return the schema id (0 to 2**32 - 1) of a record in Confluent's format, NONE if it is in
-    another one.
-    """
+    """Return the schema id (0 to 2**32 - 1) of a record; NONE in another wire format."""
     if stop - start < HEADER_BYTES or data[start] != 0:
         return NONE
     schema_id = np.int64(0)
@@ -128,8 +128,7 @@ def schema_id_of(data: Bytes, start: int, stop: int) -> Int:
 
 @kernel(BYTES, BOUNDS, _I8S)
 def schema_id_runs(data: Bytes, bounds: Int64s, runs: Int64s) -> int:
-    """Write the schema ids in log order, without repetition of the one just before; return how many
-    were written.
+    """Write the schema ids in log order, one for each run of equal ids; return their number.
 
     data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]; those without
                    an id are left out
@@ -146,8 +145,9 @@ def schema_id_runs(data: Bytes, bounds: Int64s, runs: Int64s) -> int:
 
 @helper
 def _read_size(data: Bytes, at: Int, stop: int) -> tuple[Int, Int]:
-    """Read the length of bytes that must lie before ``stop``; return it and the next position, or
-    anything and an error.
+    """Read a length; return it and the next position, or an error as the position.
+
+    It is an error if fewer bytes follow before ``stop``.
     """
     size, at = read_long(data, at, stop)
     if at < 0:
@@ -159,16 +159,14 @@ def _read_size(data: Bytes, at: Int, stop: int) -> tuple[Int, Int]:
 
 @helper
 def _read_index(data: Bytes, at: Int, stop: int, count: int) -> tuple[Int, Int]:
-    """Read a number below ``count``; return it and the next position, or anything and an error."""
+    """Read a number below ``count``; return it and the next position, or an error there."""
     index, at = read_long(data, at, stop)
     return (index, at) if at < 0 or 0 <= index < count else (index, MALFORMED)
 
 
 @helper
 def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: Int64s) -> Int:
-    """Read the head of a block of array or map items into ``loop``; return the next position or an
-    error.
-    """
+    """Read the head of an array or map block into ``loop``; return next position or error."""
     count, at = read_long(data, at, stop)
     if at < 0:
         return at
@@ -177,7 +175,7 @@ def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: I
         size, at = _read_size(data, at, stop)
         if at < 0:
             return at
-        if count < -(2**63 - 1) or (has_empty_items and size > 0):  # -2**63 has no opposite
+        if count < -(2**63 - 1) or (has_empty_items and size > 0):  # -2**63 cannot be negated
             return MALFORMED
         count = -count
         loop[_BLOCK_END] = at + size
@@ -187,29 +185,33 @@ def _enter_block(data: Bytes, at: Int, stop: int, has_empty_items: bool, loop: I
 
 @helper
 def _to_ms(value: Int, per_ms: Int) -> Int:
-    """Return an integer time in ms; per_ms: units in a millisecond, or minus the milliseconds in a
-    unit.
+    """Convert an integer time to ms.
+
+    per_ms : units per millisecond; negative = minus the milliseconds per unit
     """
-    return value // per_ms if per_ms > 0 else min(max(value, -_FAR), _FAR) * -per_ms
+    if per_ms > 0:
+        return value // per_ms
+    return min(max(value, -_FAR), _FAR) * -per_ms
 
 
 @helper
 def _fraction_to_ms(value: float, per_ms: Int) -> Int:
-    """Return a finite time with a fraction in ms, rounded; per_ms as in ``_to_ms``."""
+    """Convert a finite fractional time to ms, rounded; per_ms as in ``_to_ms``."""
     exact = value / per_ms if per_ms > 0 else value * -per_ms
     return np.int64(math.floor(min(max(exact, -1e18), 1e18) + 0.5))
 
 
 @helper
 def _read_text_time(data: Bytes, at: Int, stop: int, found: Int64s) -> Int:
-    """Read a time as text into ``found``; return the next position or an error."""
+    """Read a text time into ``found``; return the next position or an error."""
     size, at = _read_size(data, at, stop)
     if at < 0:
         return at
     time_ms = read_iso(data, at, at + size)
     if time_ms == NO_TIME and not is_text(data, at, at + size):
         return MALFORMED
-    found[TIME_MS], found[HAS_TIME] = time_ms, 1
+    found[TIME_MS] = time_ms
+    found[HAS_TIME] = 1
     found[HAS_NO_TIME] = time_ms == NO_TIME
     return at + size
 
@@ -231,23 +233,23 @@ def _walk(
     number: Floats,
     single: npt.NDArray[np.float32],
 ) -> Int:
-    """Walk one record's steps from ``base`` on; return the position after its last field, TRUNCATED
-    or MALFORMED.
+    """Execute a record's steps; return the position after its last field, TRUNCATED or MALFORMED.
 
-    row_values : float64 (M,)   written: the metrics that are there
+    base       : first step of the plan
+    row_values : float64 (M,)   written: the metrics that the record has
     parts      : int64 (P, 3)   written: kind of each entity part, and its span in data, value or
                  symbol
-    found      : int64 (4,)     written: time, whether there is one, whether a metric is not finite,
-                 whether the time is none
-    loops      : int64 (D, 2)   the blocks that are open
-    word       : one element, with ``number`` and ``single`` as its views: how bytes become floats
+    found      : int64 (4,)     written: see ``gate_checks``
+    loops      : int64 (D, 2)   the open blocks
+    word       : one element, with ``number`` and ``single`` as its float views
     """
     step = base
     level = 0
     while True:
-        # an unsigned index spares the check for one that counts from the end
+        # An unsigned index avoids numba's check for negative indices.
         this = np.uint64(step)
-        op, a = steps[this, 0], steps[this, 1]
+        op = steps[this, 0]
+        a = steps[this, 1]
         step += 1
         if op == UNION:
             branch, at = _read_index(data, at, stop, a)
@@ -279,7 +281,8 @@ def _walk(
                 return MALFORMED
             role = steps[this, 2]
             if role == TIME:
-                found[TIME_MS], found[HAS_TIME] = _to_ms(value, a), 1
+                found[TIME_MS] = _to_ms(value, a)
+                found[HAS_TIME] = 1
             elif role == METRIC:
                 row_values[np.uint64(columns[np.uint64(column_base + a)])] = value
             elif role == PART:
@@ -337,7 +340,8 @@ def _walk(
             if stop - at < 8:
                 return TRUNCATED
             word[0] = load_word(data, at)
-            found[HAS_TIME], found[HAS_NO_TIME] = 1, not math.isfinite(number[0])
+            found[HAS_TIME] = 1
+            found[HAS_NO_TIME] = not math.isfinite(number[0])
             if math.isfinite(number[0]):
                 found[TIME_MS] = _fraction_to_ms(number[0], a)
             at += 8
@@ -358,7 +362,7 @@ def _write_name(
 ) -> Int:
     """Write the entity parts to names[at:], joined by '/'; return the position after them.
 
-    NONE if a part is missing or empty, or if they take more than 256 bytes.
+    Returns NONE if a part is missing or empty, or if the name is longer than 256 bytes.
     """
     start = at
     for part in range(len(parts)):
@@ -382,11 +386,11 @@ def _write_name(
 
 
 @helper
-def _plan_of(schema_id: Int, known: Int, plans: Plans) -> tuple[Int, Int]:
-    """Return the place of a schema id and its plan; ``known`` is the place of the one before."""
-    if plans.ids[known] != schema_id:
-        known = np.searchsorted(plans.ids, schema_id)
-    return known, plans.plan_of_id[known]
+def _plan_of(schema_id: Int, index: Int, plans: Plans) -> tuple[Int, Int]:
+    """Return the index of a schema id and its plan; ``index`` is that of the previous record."""
+    if plans.ids[index] != schema_id:
+        index = np.searchsorted(plans.ids, schema_id)
+    return index, plans.plan_of_id[index]
 
 
 @wrapping
@@ -394,19 +398,21 @@ def _plan_of(schema_id: Int, known: Int, plans: Plans) -> tuple[Int, Int]:
 def decode_rows(
     data: Bytes, bounds: Int64s, plans: Plans, limits: GateLimits, rows: GatedRows, scratch: Scratch
 ) -> tuple[int, int]:
-    """Decode each record and let it pass every gate.
+    """Decode each record and check it by all gates.
 
     data, bounds : uint8, int64 (n + 1,)  record i is data[bounds[i]:bounds[i + 1]]
-    rows         : written: each record either as accepted or as rejected; room for n of both, and
-                   for 256 n + 64 bytes of names
+    rows         : written: each record as accepted or as rejected; n rows of each, and 256 n + 64
+                   bytes of names
     returns      : how many were accepted, how many rejected
 
     Twin: tests/reference/avro.py::decode_rows.  Cost: O(bytes); ~35 ns for a record of 53 bytes.
     """
-    found, word = scratch.found, scratch.word
-    number, single = word.view(np.float64), word.view(np.float32)
+    found = scratch.found
+    word = scratch.word
+    number = word.view(np.float64)
+    single = word.view(np.float32)
     good = bad = 0
-    known = np.int64(0)
+    plan_index = np.int64(0)
     rows.name_bounds[0] = 0
     for row in range(len(bounds) - 1):
         start, stop = bounds[row], bounds[row + 1]
@@ -417,13 +423,14 @@ def decode_rows(
         if reason == ACCEPTED and schema_id == NONE:
             reason = NOT_AVRO
         if reason == ACCEPTED:
-            known, plan = _plan_of(schema_id, known, plans)
+            plan_index, plan = _plan_of(schema_id, plan_index, plans)
             if plan < 0:
                 reason = -plan
         if reason == ACCEPTED:
             rows.values[good] = np.nan
             found[:] = 0
-            first_step, first_column = plans.plans[plan, 0], plans.plans[plan, 1]
+            first_step = plans.plans[plan, 0]
+            first_column = plans.plans[plan, 1]
             parts = scratch.parts[: plans.plans[plan, 3]]
             parts[:, 0] = _ABSENT
             end = _walk(
@@ -444,10 +451,12 @@ def decode_rows(
             )
             reason = check_entity(rows.names, name_start, name_end)
         if reason == ACCEPTED:
-            rows.accepted[good], rows.time_ms[good] = row, found[TIME_MS]
+            rows.accepted[good] = row
+            rows.time_ms[good] = found[TIME_MS]
             rows.name_bounds[good + 1] = name_end
             good += 1
         else:
-            rows.rejected[bad], rows.reasons[bad] = row, reason
+            rows.rejected[bad] = row
+            rows.reasons[bad] = reason
             bad += 1
     return good, bad

@@ -1,7 +1,7 @@
-"""The gates that a record passes, compiled: the checks that the decoders of all formats share.
+"""The gates: checks of one record that the decoders of all formats share, compiled.
 
-Invariant: a gate looks at what was read of one record and at the limits; the first one that a
-record does not pass is its reason.
+Invariant: a gate depends on what was read from one record and on the limits. The first gate that a
+record fails is its reason.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ NOT_FINITE, TIME_OUT_OF_RANGE, ENTITY_INVALID, TIME_INVALID = 9, 10, 11, 13
 
 FOUND = 4
 TIME, HAS_TIME, HAS_NOT_FINITE, HAS_NO_TIME = range(FOUND)
-"""Cells of what was found in a record: event time in ms, whether there is one, whether a metric is
-not finite, whether what stands for the time is none.
+"""Cells of what was read from a record.
+
+TIME: event time in ms; HAS_TIME: there is one; HAS_NOT_FINITE: a metric is NaN or infinite;
+HAS_NO_TIME: the time field has a value that is not a time.
 """
 
 
 class GateLimits(NamedTuple):
-    """What the settings ask of every record: sizes in bytes, times in ms since 1970 UTC."""
+    """The limits of every record: sizes in bytes, times in ms since 1970 UTC."""
 
     max_bytes: int
     min_time_ms: int
@@ -48,7 +50,7 @@ class GateLimits(NamedTuple):
 
 
 class GatedRows(NamedTuple):
-    """Room for the records of a batch: those that pass the gates and those that do not.
+    """Preallocated arrays for the accepted and the rejected records of a batch.
 
     accepted    : int64 (n,)       row in the batch
     time_ms     : int64 (n,)       event time
@@ -76,7 +78,7 @@ ROWS = group(GatedRows, _I8S, _I8S, types.float64[:, ::1], _U1S, _I8S, _I8S, _U1
 
 @helper
 def check_size(size: Int, limits: GateLimits) -> int:
-    """Return the reason why a record of this size is not even read; ACCEPTED if it is."""
+    """Return EMPTY or TOO_LARGE for a record that must not be read, else ACCEPTED."""
     if size == 0:
         return EMPTY
     return TOO_LARGE if size > limits.max_bytes else ACCEPTED
@@ -84,7 +86,7 @@ def check_size(size: Int, limits: GateLimits) -> int:
 
 @helper
 def check_found(found: Int64s, limits: GateLimits) -> int:
-    """Return why a record's numbers or its time cannot be used; ACCEPTED if they can.
+    """Return the reason why a record's numbers or its time cannot be used, else ACCEPTED.
 
     found : int64 (4,)  see TIME ... HAS_NO_TIME
     """
@@ -98,15 +100,15 @@ def check_found(found: Int64s, limits: GateLimits) -> int:
 
 @helper
 def check_entity(names: Bytes, start: Int, stop: Int) -> int:
-    """Return ENTITY_INVALID unless names[start:stop] is a valid name; ACCEPTED if it is."""
+    """Return ACCEPTED if names[start:stop] is a valid name, else ENTITY_INVALID."""
     return ACCEPTED if is_name(names, start, stop) else ENTITY_INVALID
 
 
 @kernel(BOUNDS, LIMITS, _U1S)
 def check_sizes(bounds: Int64s, limits: GateLimits, reasons: Bytes) -> None:
-    """Write of each record whether it is to be read at all.
+    """Check the size of each record.
 
-    bounds  : int64 (n + 1,)  where the records lie
+    bounds  : int64 (n + 1,)  record i is bytes bounds[i]:bounds[i + 1]
     reasons : uint8 (n,)      written: ACCEPTED, EMPTY or TOO_LARGE
     """
     for row in range(len(reasons)):
@@ -122,11 +124,11 @@ def check_rows(
     limits: GateLimits,
     reasons: Bytes,
 ) -> None:
-    """Have records that were read as arrays pass the gates, as those of a compiled decoder do.
+    """Check records that a function has read, as a compiled decoder does.
 
-    found              : int64 (n, 4)            what was found in each record, see TIME ...
+    found              : int64 (n, 4)            what was read from each record, see TIME ...
     names, name_bounds : uint8, int64 (n + 1,)   their entities
-    reasons            : uint8 (n,)              written where it is ACCEPTED; others stay
+    reasons            : uint8 (n,)              written where it is ACCEPTED, otherwise unchanged
     """
     for row in range(len(reasons)):
         if reasons[row] == ACCEPTED:

@@ -1,7 +1,6 @@
-"""Times as text: ISO 8601 in its extended form, to the minute or finer; without an offset it is UTC.
+"""Times as text: ISO 8601, extended form, to the minute or finer; UTC unless it has an offset.
 
-Invariant: a text means one instant or none; fractions of a millisecond are cut off, towards the
-           past.
+Invariant: a text is one instant or none; fractions of a millisecond are truncated.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from shared.kernels.wire import Bytes, Int, helper
 
 NO_TIME = -(2**63)
-"""What is returned for a text that is no time."""
+"""Returned for a text that is not a time."""
 
 _ZERO, _NINE, _PLUS, _MINUS, _COMMA, _DOT, _COLON, _BLANK = 48, 57, 43, 45, 44, 46, 58, 32
 _UPPER_T, _LOWER_T, _UPPER_Z, _LOWER_Z = 84, 116, 90, 122
@@ -19,7 +18,7 @@ _LONGEST = 64
 
 @helper
 def _number(data: Bytes, at: Int, stop: Int, digits: int) -> Int:
-    """Return the number of so many digits at ``at``, -1 if they are not all there."""
+    """Return the number with this many digits at ``at``; -1 if there are fewer."""
     if stop - at < digits:
         return -1
     value = 0
@@ -38,7 +37,7 @@ def _is(data: Bytes, at: Int, stop: Int, byte: int) -> bool:
 
 @helper
 def _days(year: Int, month: Int, day: Int) -> Int:
-    """Return the days from 1970-01-01 to a Gregorian date, NO_TIME if there is no such date."""
+    """Return the days from 1970-01-01 to a Gregorian date; NO_TIME if the date does not exist."""
     if year < 1 or month < 1 or month > 12 or day < 1:
         return NO_TIME
     leap = year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
@@ -53,7 +52,7 @@ def _days(year: Int, month: Int, day: Int) -> Int:
 
 @helper
 def read_iso(data: Bytes, start: Int, stop: Int) -> Int:
-    """Return the instant that data[start:stop] names, ms since 1970 UTC; NO_TIME if it names none.
+    """Return the instant of the text data[start:stop], ms since 1970 UTC; NO_TIME if it is none.
 
     ``2024-01-10T20:40``, ``2024-01-10 20:40:05.123Z``, ``2024-01-10T20:40:05+01:00``; an offset may
     also be +0100 or +01.
@@ -62,21 +61,20 @@ def read_iso(data: Bytes, start: Int, stop: Int) -> Int:
     """
     if stop - start > _LONGEST:
         return NO_TIME
-    year, month, day = (
-        _number(data, start, stop, 4),
-        _number(data, start + 5, stop, 2),
-        _number(data, start + 8, stop, 2),
-    )
+    year = _number(data, start, stop, 4)
+    month = _number(data, start + 5, stop, 2)
+    day = _number(data, start + 8, stop, 2)
     if year < 0 or month < 0 or day < 0:
         return NO_TIME
     if int(data[start + 4]) != _MINUS or int(data[start + 7]) != _MINUS:
         return NO_TIME
     days = _days(year, month, day)
     at = start + 10
-    parted = _is(data, at, stop, _UPPER_T) or _is(data, at, stop, _LOWER_T)
-    parted = parted or _is(data, at, stop, _BLANK)
-    hour, minute = _number(data, at + 1, stop, 2), _number(data, at + 4, stop, 2)
-    if days == NO_TIME or not parted or hour < 0 or hour > 23 or minute < 0 or minute > 59:
+    is_separated = _is(data, at, stop, _UPPER_T) or _is(data, at, stop, _LOWER_T)
+    is_separated = is_separated or _is(data, at, stop, _BLANK)
+    hour = _number(data, at + 1, stop, 2)
+    minute = _number(data, at + 4, stop, 2)
+    if days == NO_TIME or not is_separated or hour < 0 or hour > 23 or minute < 0 or minute > 59:
         return NO_TIME
     if int(data[at + 3]) != _COLON:
         return NO_TIME
@@ -90,7 +88,8 @@ def read_iso(data: Bytes, start: Int, stop: Int) -> Int:
         at += 3
         if _is(data, at, stop, _DOT) or _is(data, at, stop, _COMMA):
             at += 1
-            unit, first = 100, at
+            unit = 100
+            first = at
             while at < stop and _ZERO <= int(data[at]) <= _NINE:
                 time_ms += (int(data[at]) - _ZERO) * unit
                 unit //= 10
@@ -102,7 +101,7 @@ def read_iso(data: Bytes, start: Int, stop: Int) -> Int:
 
 @helper
 def _with_offset(data: Bytes, at: Int, stop: Int, time_ms: Int) -> Int:
-    """Take the offset that begins at ``at`` off a time; NO_TIME if something else stands there."""
+    """Subtract the UTC offset at ``at`` from a time; NO_TIME if the text there is not one."""
     if at == stop:
         return time_ms
     if int(data[at]) in (_UPPER_Z, _LOWER_Z):
@@ -110,7 +109,8 @@ def _with_offset(data: Bytes, at: Int, stop: Int, time_ms: Int) -> Int:
     if int(data[at]) not in (_PLUS, _MINUS):
         return NO_TIME
     sign = 1 if int(data[at]) == _PLUS else -1
-    hours, minutes = _number(data, at + 1, stop, 2), 0
+    hours = _number(data, at + 1, stop, 2)
+    minutes = 0
     if at + 3 != stop:
         first = at + 4 if int(data[at + 3]) == _COLON else at + 3
         minutes = _number(data, first, stop, 2)

@@ -1,1 +1,1 @@
-"""Loops that write Avro, compiled by numba."""
+"""Kernels that write Avro, compiled by numba."""

@@ -1,8 +1,7 @@
-"""Columns to records in Confluent's wire format: flat metric events and score events.
+"""Encodes columns in Confluent's wire format: flat metric events and score events.
 
-Law: the bytes are those that fastavro writes for the same record; the layout of a score event is
-     ``schemas/score_event.avsc``,
-field for field, and a test compares the two.
+Invariant: the bytes are those that fastavro writes for the same record. The layout of a score event
+is that of ``schemas/score_event.avsc``; a test compares them field by field.
 """
 
 from __future__ import annotations
@@ -27,8 +26,7 @@ from shared.kernels.wire import (
 
 Uint64s = npt.NDArray[np.uint64]
 
-# where the constant pieces of score events stand among ``pieces``; those of the states and of the
-# metrics follow
+# Indices of the constant pieces of score events in ``pieces``; those of states and metrics follow.
 HEADER, DETECTOR, MODEL, SOURCE, ID_HEAD, ID_MIDDLE, ID_TAIL, STATES = range(8)
 STATE_COUNT = 3
 METRICS = STATES + STATE_COUNT
@@ -52,9 +50,7 @@ _I8S, _U1S = types.int64[::1], types.uint8[::1]
 
 @helper
 def write_optional(bits: np.uint64, out: Bytes, at: int) -> int:
-    """Write a ["null", "double"]: null where the bits are those of a NaN; return the position after
-    it.
-    """
+    """Write a ["null", "double"], null for the bits of a NaN; return the position after it."""
     if bits & _MAGNITUDE > _INFINITY:
         out[at] = NULL
         return at + 1
@@ -76,7 +72,7 @@ def write_piece(pieces: Bytes, bounds: Int64s, piece: int, out: Bytes, at: int) 
 
 @helper
 def write_hex(word: np.uint64, out: Bytes, at: int) -> int:
-    """Write the 8 little-endian bytes of a word as 16 hex digits; return the position after them."""
+    """Write a word's 8 little-endian bytes as 16 hex digits; return the position after them."""
     for i in range(16):
         nibble = np.uint8((word >> np.uint64(4 * (i ^ 1))) & np.uint64(15))
         out[at + i] = nibble + np.uint8(48 if nibble < 10 else 87)
@@ -87,11 +83,11 @@ def write_hex(word: np.uint64, out: Bytes, at: int) -> int:
 def select_names(
     names: Bytes, name_bounds: Int64s, index: Int64s, out: Bytes, out_bounds: Int64s
 ) -> None:
-    """Join the names that ``index`` picks.
+    """Join the names at ``index``.
 
     names, name_bounds : uint8, int64 (k + 1,)
     index              : int64 (n,)
-    out, out_bounds    : written: the bytes, int64 (n + 1,) where each name lies
+    out, out_bounds    : written: name i is out[out_bounds[i]:out_bounds[i + 1]]
     """
     out_bounds[0] = at = 0
     for row in range(len(index)):
@@ -116,7 +112,7 @@ def encode_flat_rows(
     names, name_bounds : uint8, int64 (k + 1,)   entities
     index, time_ms     : int64 (n,)              entity and event time of each row
     bits               : uint64 (n, M)           the doubles; NaN = null
-    out, out_bounds    : written: the records, int64 (n + 1,) where each lies
+    out, out_bounds    : written: record i is out[out_bounds[i]:out_bounds[i + 1]]
 
     Twin: fastavro, in tests/unit/encode/test_encoding.py.  Cost: O(bytes written).
     """
@@ -156,7 +152,7 @@ def _write_event_id(
 def _write_metrics(
     pieces: Bytes, bounds: Int64s, known: Bytes, numbers: Uint64s, out: Bytes, at: int
 ) -> int:
-    """Write the array of metrics as one block and its end."""
+    """Write the array of metrics as one block and the end marker."""
     listed = 0
     for metric in range(len(known)):
         listed += known[metric]
@@ -211,7 +207,7 @@ def encode_score_rows(
 ) -> None:
     """Encode score events, in the order of the schema's fields.
 
-    pieces, piece_bounds : what is the same in every row, see HEADER ... METRICS
+    pieces, piece_bounds : constant bytes of all rows, see HEADER ... METRICS
     names, name_bounds   : uint8, int64 (k + 1,)  entities
     entity ... top_metric: int64 (n,)             top_metric -1 = null
     numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up
@@ -219,17 +215,18 @@ def encode_score_rows(
     flags                : uint8 (n, 6)           is_anomaly, cold_start, late, duplicate, imputed, ahead
     metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity;
                            NaN = null
-    known                : uint8 (n, M)           which metrics the record lists
-    episodes             : uint8 (n, 32)          hex digits of the episode's id; a leading 0 byte = null
-    scratch              : uint8                  room for what an event id is the hash of
-    out, out_bounds      : written: the records, int64 (n + 1,) where each lies
+    known                : uint8 (n, M)           which metrics the record has
+    episodes             : uint8 (n, 32)          hex digits of the episode id; a leading 0 byte = null
+    scratch              : uint8                  work memory for the text that an event id hashes
+    out, out_bounds      : written: record i is out[out_bounds[i]:out_bounds[i + 1]]
 
     Twin: tests/reference/avro.py::score_records with fastavro.  Cost: O(bytes written), ~0.3 us a
           row of three metrics.
     """
     out_bounds[0] = at = 0
     for row in range(len(entity)):
-        low, high = name_bounds[entity[row]], name_bounds[entity[row] + 1]
+        low = name_bounds[entity[row]]
+        high = name_bounds[entity[row] + 1]
         at = write_piece(pieces, piece_bounds, HEADER, out, at)
         at = _write_event_id(pieces, piece_bounds, offsets[row], names, low, high, scratch, out, at)
         at = write_piece(pieces, piece_bounds, DETECTOR, out, at)
@@ -239,7 +236,8 @@ def encode_score_rows(
         at = write_optional(numbers[row, SCORE], out, at)
         at = write_optional(numbers[row, SEVERITY], out, at)
         at = write_optional(numbers[row, THRESHOLD], out, at)
-        out[at], out[at + 1] = flags[row, IS_ANOMALY], flags[row, COLD_START]
+        out[at] = flags[row, IS_ANOMALY]
+        out[at + 1] = flags[row, COLD_START]
         at = write_piece(pieces, piece_bounds, STATES + state[row], out, at + 2)
         at = write_optional(numbers[row, WARMUP_PERCENT], out, at)
         at = write_optional(numbers[row, WARMUP_MINUTES_LEFT], out, at)
@@ -247,11 +245,9 @@ def encode_score_rows(
         at += 1
         if top_metric[row] >= 0:
             at = write_piece(pieces, piece_bounds, METRICS + top_metric[row], out, at)
-        out[at], out[at + 1], out[at + 2] = (
-            flags[row, LATE],
-            flags[row, DUPLICATE],
-            flags[row, IMPUTED],
-        )
+        out[at] = flags[row, LATE]
+        out[at + 1] = flags[row, DUPLICATE]
+        out[at + 2] = flags[row, IMPUTED]
         at = write_piece(pieces, piece_bounds, SOURCE, out, at + 3)
         at = write_long(offsets[row], out, at)
         at = _write_metrics(pieces, piece_bounds, known[row], metric_numbers[row], out, at)

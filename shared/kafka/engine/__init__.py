@@ -1,7 +1,7 @@
-"""Kafka clients under one port, and the place where one is chosen.
+"""The Kafka client libraries behind one port, and the choice of one.
 
-Invariant: what lies above knows ``port`` and ``codes`` only, so that another client is a package
-beside ``confluent`` and a line here.
+Invariant: the rest of ``shared.kafka`` knows ``port`` and ``codes`` only, so that another library
+is a package beside ``confluent`` and a line here.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from shared.kafka.engine.port import Engine
 from shared.settings import Settings
 
 ENGINES: dict[str, Engine] = {"confluent": ConfluentEngine()}
-"""The clients that there are, by name."""
+"""The available libraries by name."""
 
 
 def engine_of(settings: Settings) -> Engine:
-    """Return the client that a process uses; as long as there is one, no setting chooses it."""
+    """Return the library that a process uses; with a second one, a setting will choose it."""
     return ENGINES["confluent"]

@@ -1,7 +1,7 @@
-"""The numbers of failures that somebody decides by.
+"""The error codes that decisions depend on.
 
-Invariant: a broker's are those of the Kafka protocol; what a client finds out by itself (LOCAL_)
-has librdkafka's numbers, all negative, and another client says the same with the same ones.
+Invariant: codes of brokers are those of the Kafka protocol. Codes of errors that a client detects
+itself (LOCAL_) are librdkafka's, all negative; every engine uses the same ones.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from enum import IntEnum
 
 
 class Code(IntEnum):
-    """Codes of ``ClientError``; others may come and are no reason to try again."""
+    """Codes of ``ClientError``; errors with other codes occur and are not retriable by code."""
 
     LOCAL_FAIL = -196
     LOCAL_TRANSPORT = -195

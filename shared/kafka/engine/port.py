@@ -1,7 +1,7 @@
-"""What a Kafka client must do for us: it speaks ints, bytes, columns and one kind of error.
+"""The interface of a Kafka client library: ints, bytes, columns and one kind of error.
 
-Invariant: nothing of a client's library passes through here. Who owns what, what a failure means
-and what is done about it is decided above, once for every client.
+Invariant: no object of a library passes through this interface. Ownership of partitions and the
+handling of errors are decided above it, once for every library.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shared.batch import Batch, Outgoing, Position
 
 
 class Flags(IntFlag):
-    """What a client knows about a failure besides its code."""
+    """What a client knows about an error besides its code."""
 
     NONE = 0
     FATAL = 1
@@ -27,12 +27,12 @@ class Flags(IntFlag):
 
 
 class ClientError(Exception):
-    """A failure as the client tells it; raised, and a value where it comes with other results.
+    """An error of a client; raised, or a value where it comes with other results.
 
     code      : int, see ``shared.kafka.engine.codes``
-    text      : the client's sentence, with its own name of the code
+    text      : the client's message, with its own name of the code
     flags     : Flags
-    partition : int, where the failure is about one
+    partition : int, where the error is about one
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ClientError(Exception):
 
 
 class NewTopic(NamedTuple):
-    """A topic that is to be made."""
+    """A topic to create."""
 
     name: str
     partitions: int
@@ -55,11 +55,11 @@ class NewTopic(NamedTuple):
 
 
 class Fetched(NamedTuple):
-    """What one fetch brought.
+    """The result of one fetch.
 
     batches : at most one per partition, in order of first appearance; rows in log order
-    ends    : {partition: end that was reached}; only with enable.partition.eof
-    errors  : what went wrong beside, each once
+    ends    : {partition: end offset that was reached}; only with enable.partition.eof
+    errors  : errors that came with the records, each once
     """
 
     batches: list[Batch]
@@ -74,7 +74,7 @@ class Topic(NamedTuple):
     """A topic as a broker describes it.
 
     has_leaders : every partition has one
-    error       : why the broker does not tell
+    error       : why the broker does not describe it
     """
 
     partitions: int
@@ -92,8 +92,8 @@ class Cluster(NamedTuple):
 class Group(NamedTuple):
     """A consumer group as its coordinator describes it.
 
-    is_stable : False while partitions are being shared out
-    owned     : {topic: partitions that a member has}
+    is_stable : False during a rebalance
+    owned     : {topic: partitions that a member owns}
     """
 
     members: int
@@ -102,28 +102,28 @@ class Group(NamedTuple):
 
 
 class GroupEvents(Protocol):
-    """Told what the group decides, from within ``Consumer.fetch`` and ``close``, on their thread.
+    """Rebalance callbacks, called from within ``Consumer.fetch`` and ``close``, on their thread.
 
-    It answers each with ``start`` or ``stop``, and never raises.
+    Each one calls ``start`` or ``stop`` and never raises.
     """
 
     def assigned(self, partitions: Sequence[int]) -> None:
-        """These partitions may be started, now or later; answer with ``start``, also of none."""
+        """Handle assigned partitions; calls ``start`` for some of them or none, the rest later."""
         ...
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """These partitions are to be given up: what was started of them is to be stopped."""
+        """Handle revoked partitions; calls ``stop`` for those that were started."""
         ...
 
     def lost(self, partitions: Sequence[int]) -> None:
-        """As ``revoked``, but they belong to somebody else already."""
+        """Handle lost partitions, which may have another owner already; like ``revoked``."""
         ...
 
 
 class Consumer(Protocol):
-    """Fetches records of partitions that were started, as a member of a group or by itself.
+    """Fetches records of partitions that were started, as a member of a group or without one.
 
-    Every method raises ClientError. Positions move with what is returned, never past it.
+    Every method raises ClientError. Positions advance with the records that are returned.
     """
 
     def join(self, topic: str, events: GroupEvents) -> None:
@@ -131,30 +131,31 @@ class Consumer(Protocol):
         ...
 
     def fetch(self, max_records: int, wait_s: float) -> Fetched:
-        """Wait at most wait_s for a first record, then take what else is there."""
+        """Wait at most wait_s for a first record, then return all that have arrived."""
         ...
 
     def start(self, topic: str, offsets: Mapping[int, int]) -> None:
-        """Fetch further partitions from these offsets on."""
+        """Fetch additional partitions from these offsets on."""
         ...
 
     def stop(self, topic: str, partitions: Iterable[int]) -> None:
-        """Fetch no more of these partitions, and forget what was fetched of them."""
+        """Stop fetching these partitions, and drop their fetched records."""
         ...
 
     def pause(self, topic: str, partitions: Iterable[int]) -> None:
-        """Fetch nothing of these for now; the membership goes on in ``fetch``."""
+        """Fetch nothing from these for now; ``fetch`` keeps the membership alive."""
         ...
 
     def resume(self, topic: str, partitions: Iterable[int]) -> None:
-        """Fetch them again."""
+        """Fetch from them again."""
         ...
 
     def committed(
         self, topic: str, partitions: Iterable[int], timeout_s: float
     ) -> Mapping[int, Position | None]:
-        """Return the group's positions; None where there is none. An open transaction that moves
-        one of them is an error.
+        """Return the group's positions; None where there is none.
+
+        An open transaction that changes one of them is an error.
         """
         ...
 
@@ -163,40 +164,41 @@ class Consumer(Protocol):
         ...
 
     def bounds(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
-        """Ask where a partition begins and ends: the last stable offset for read_committed."""
+        """Return first and end offset of a partition; read_committed: the last stable offset."""
         ...
 
-    def last_end(self, topic: str, partition: int) -> int:
-        """Return the high watermark that the last fetch told; -1 where there was none."""
+    def cached_end(self, topic: str, partition: int) -> int:
+        """Return the high watermark of the last fetch; -1 before the first."""
         ...
 
     def membership(self) -> bytes | None:
-        """Return in whose name positions are committed; None for one who is no member."""
+        """Return the serialised member id and generation; None where this is not a member."""
         ...
 
-    def ask_for_leaders(self, topic: str, timeout_s: float) -> None:
-        """Ask a broker who leads the partitions; raises where none answers."""
+    def refresh_metadata(self, topic: str, timeout_s: float) -> None:
+        """Request the topic's metadata; raises where no broker answers."""
         ...
 
     def close(self) -> None:
-        """Leave the group; a member with group.instance.id only falls silent."""
+        """Leave the group; a member with group.instance.id only stops its heartbeats."""
         ...
 
 
 class Producer(Protocol):
     """Sends records in order, within transactions where the configuration has transactional.id.
 
-    Methods raise ClientError; the cause where the client only says that it is unusable.
+    Methods raise ClientError: the cause, where the client only reports that it is unusable.
     """
 
     def put(self, records: Outgoing, row: int) -> tuple[int, ClientError | None]:
-        """Queue rows from ``row`` on; return the first that was not taken, and why: None where the
-        queue is full.
+        """Queue rows from ``row`` on.
+
+        returns : the first row that was not queued, and the error; None where the queue is full
         """
         ...
 
     def poll(self, wait_s: float) -> None:
-        """Tell of records that failed, waiting for something to tell."""
+        """Call on_failed for records that have failed; waits at most wait_s for an event."""
         ...
 
     def flush(self, timeout_s: float) -> int:
@@ -204,15 +206,15 @@ class Producer(Protocol):
         ...
 
     def waiting(self) -> int:
-        """Return how many records are queued or under way; a few requests may count as well."""
+        """Return how many records are queued or in flight; a few requests may count as well."""
         ...
 
     def drop(self) -> None:
-        """Throw away what is queued or under way."""
+        """Drop records that are queued or in flight."""
         ...
 
     def init_transactions(self, timeout_s: float) -> None:
-        """Fence whoever had this transactional.id and end what was open."""
+        """Fence the previous owner of this transactional.id and end its open transaction."""
         ...
 
     def begin_transaction(self) -> None:
@@ -226,29 +228,29 @@ class Producer(Protocol):
         ...
 
     def commit_transaction(self, timeout_s: float) -> None:
-        """Flush, and make all of the transaction visible."""
+        """Flush, and commit the transaction."""
         ...
 
     def abort_transaction(self, timeout_s: float) -> None:
-        """Drop all of the transaction."""
+        """Abort the transaction."""
         ...
 
     def close(self) -> None:
-        """End the client's threads and connections, whatever is open."""
+        """End the client's threads and connections, also within a transaction."""
         ...
 
 
 class AdminClient(Protocol):
-    """Asks brokers and makes topics; every method raises ClientError."""
+    """Queries brokers and creates topics; every method raises ClientError."""
 
     def cluster(self, topic: str | None, timeout_s: float) -> Cluster:
-        """Describe one topic, or all for None; asks without making any."""
+        """Describe one topic, or all for None; creates none."""
         ...
 
     def create_topics(
         self, topics: Sequence[NewTopic], timeout_s: float
     ) -> Mapping[str, ClientError | None]:
-        """Make topics; return for each None, or why it was not made."""
+        """Create topics; return the error, or None, for each."""
         ...
 
     def topic_identity(self, topic: str, timeout_s: float) -> tuple[int, str]:
@@ -258,31 +260,31 @@ class AdminClient(Protocol):
     def topic_settings(
         self, topics: Sequence[str], timeout_s: float
     ) -> Mapping[str, Mapping[str, str] | ClientError]:
-        """Return the settings of topics, or why a topic's are not told."""
+        """Return the settings, or the error, of each topic."""
         ...
 
     def group(self, group: str, timeout_s: float) -> Group:
         """Describe a group."""
         ...
 
-    def ask_ends(
+    def query_ends(
         self, topic: str, partitions: Iterable[int], timeout_s: float
     ) -> Mapping[int, Future[int]]:
-        """Ask for high watermarks; return at once with the answers to come."""
+        """Request high watermarks; returns futures at once."""
         ...
 
 
 class Engine(Protocol):
-    """Makes the clients of one library.
+    """Creates the clients of one library.
 
-    config : settings by librdkafka's names, which are Lapwing's; values are str
-    raises : ConfigError that names the setting which is unknown or impossible
+    config : settings by librdkafka's names; values are str
+    raises : ConfigError that names the setting which is unknown or invalid
     """
 
     def consumer(
         self, config: Mapping[str, str], on_error: Callable[[ClientError], None]
     ) -> Consumer:
-        """Make a consumer; on_error hears its complaints that are no answer to a call."""
+        """Create a consumer; on_error gets errors that no call has caused."""
         ...
 
     def producer(
@@ -291,9 +293,9 @@ class Engine(Protocol):
         on_error: Callable[[ClientError], None],
         on_failed: Callable[[ClientError], None] | None,
     ) -> Producer:
-        """Make a producer; on_failed is told of each record that was not delivered."""
+        """Create a producer; on_failed is called for each record that was not delivered."""
         ...
 
     def admin(self, config: Mapping[str, str]) -> AdminClient:
-        """Make an admin client."""
+        """Create an admin client."""
         ...

@@ -1,8 +1,8 @@
-"""Which of librdkafka's settings belong to consumers and which to producers (columns C and P of its
-CONFIGURATION.md).
+"""librdkafka's settings that are for consumers only, and for producers only.
 
-Invariant: a name listed here is kept from the other kind of client, which would warn about it; any
-other name passes to all.
+Invariant: a name that is listed here is not passed to the other kind of client, which would warn
+about it; all other names are passed to every client. Source: columns C and P of librdkafka's
+CONFIGURATION.md.
 """
 
 CONSUMER_ONLY = frozenset(

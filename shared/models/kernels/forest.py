@@ -1,8 +1,11 @@
-"""Isolation Forest scores by walking packed trees, eight at a time.
+"""Isolation Forest scores, by walking eight packed trees at a time.
 
-Law: a row's score is a sum in tree order, computed from that row alone, so the batch it stands in
-     changes no bit of it; only
-exactly rounded operations are used, so neither does the machine.
+Source: Liu, Ting and Zhou, "Isolation Forest", ICDM 2008: anomalies are isolated by fewer random
+splits, so a short mean path gives a high score.
+
+Invariant: a row's score is a sum in tree order, computed from that row alone, so that its bits do
+not depend on the batch. Only exactly rounded operations are used, so that they do not depend on the
+machine.
 """
 
 from __future__ import annotations
@@ -22,16 +25,14 @@ CHILD_BITS = 17
 FEATURE_BITS = 15
 MAX_TREE_NODES = 1 << CHILD_BITS
 MAX_FEATURES = 1 << FEATURE_BITS
-"""A node is one 64-bit word: 32 bits of threshold, 17 of left child (within its tree), 15 of
-feature.
-"""
+"""A node is a 64-bit word: 32 bits of threshold, 17 of left child, 15 of feature."""
 
 _CHILD_MASK = MAX_TREE_NODES - 1
 _FEATURE_MASK = MAX_FEATURES - 1
 _ABOVE_ALL = 0x7FFFFFFF
 _BLOCK = 64
 
-# ln(2)**i / i!, each rounded to the nearest double
+# Taylor coefficients of 2**x: ln(2)**i / i!, each rounded to the nearest double.
 _E1, _E2, _E3 = 0.6931471805599453, 0.24022650695910072, 0.05550410866482158
 _E4, _E5, _E6 = 0.009618129107628477, 0.0013333558146428443, 0.0001540353039338161
 _E7, _E8, _E9 = 1.5252733804059841e-05, 1.321548679014431e-06, 1.01780860092397e-07
@@ -41,10 +42,10 @@ _E13 = 1.3691488853904128e-12
 
 @njit("void(f4[::1], i8[::1])", cache=True)
 def order_keys(values: Singles, keys: Ints) -> None:
-    """Map float32 values to integers that sort alike; -0 and +0 get the same one.
+    """Map float32 values to integers of the same order; -0 and +0 are equal.
 
     values : float32 (n,)
-    keys   : int64 (n,)   out; within int32. NaN gets one beyond the infinity of its sign
+    keys   : int64 (n,)   out; within int32. NaN lies beyond the infinity of its sign
 
     Twin: tests/reference/forest.py::order_key.
     """
@@ -57,16 +58,14 @@ def order_keys(values: Singles, keys: Ints) -> None:
 
 @njit("void(i4[::1], f4[::1], i4[::1], i8[::1])", cache=True)
 def pack_nodes(feature: Indices, threshold: Singles, left: Indices, nodes: Ints) -> None:
-    """Pack each node into one word, so that a step of a walk costs two loads.
+    """Pack each node into one word, so that a step costs two loads.
 
     feature   : int32 (N,)    -1 = leaf, else < MAX_FEATURES
     threshold : float32 (N,)  a row goes left if its feature <= threshold
-    left      : int32 (N,)    left child, counted from the tree's root, < MAX_TREE_NODES; the right
-                child is the next node
-    nodes     : int64 (N,)    out; a leaf leads to itself: its child is its own place and its
+    left      : int32 (N,)    left child, relative to the tree's root, < MAX_TREE_NODES; the right
+                child is the next node. The caller sets it to the node's own index at leaves
+    nodes     : int64 (N,)    out; a leaf leads to itself: it is its own left child, and its
                 threshold is above every value
-
-    The caller gives a leaf its own place in ``left``.
     """
     order_keys(threshold, nodes)
     for i in range(feature.shape[0]):
@@ -80,16 +79,16 @@ def pack_nodes(feature: Indices, threshold: Singles, left: Indices, nodes: Ints)
 
 @njit(cache=True)
 def _child(node: int, keys: Ints, row: int) -> int:
-    """Where a walk goes from a node, counted from the tree's root."""
-    return ((node >> FEATURE_BITS) & _CHILD_MASK) + (
-        1 if keys[row, node & _FEATURE_MASK] > (node >> 32) else 0
-    )
+    """Return the next node of a walk, relative to the tree's root."""
+    goes_right = 1 if keys[row, node & _FEATURE_MASK] > (node >> 32) else 0
+    return ((node >> FEATURE_BITS) & _CHILD_MASK) + goes_right
 
 
 @njit(cache=True)
 def _exp2(exponent: float) -> float:
-    """2 to a power that is not above 0; within one unit in the last place, the same bits on every
-    machine.
+    """Return 2 ** exponent for an exponent <= 0, within one unit in the last place.
+
+    The bits are equal on every machine.
     """
     exponent = max(exponent, -1000.0)
     whole = math.floor(exponent + 0.5)
@@ -121,21 +120,18 @@ def _add_eight_trees(
     depth: int,
     total: Floats,
 ) -> None:
-    """Add the path lengths of eight trees to each row's total; eight walks in step hide one
-    another's memory latency.
+    """Add the path lengths of eight trees to each row's total.
+
+    Eight interleaved walks hide each other's memory latency.
     """
-    root0, root1, root2, root3 = (
-        offsets[tree],
-        offsets[tree + 1],
-        offsets[tree + 2],
-        offsets[tree + 3],
-    )
-    root4, root5, root6, root7 = (
-        offsets[tree + 4],
-        offsets[tree + 5],
-        offsets[tree + 6],
-        offsets[tree + 7],
-    )
+    root0 = offsets[tree]
+    root1 = offsets[tree + 1]
+    root2 = offsets[tree + 2]
+    root3 = offsets[tree + 3]
+    root4 = offsets[tree + 4]
+    root5 = offsets[tree + 5]
+    root6 = offsets[tree + 6]
+    root7 = offsets[tree + 7]
     for row in range(rows):
         p0, p1, p2, p3, p4, p5, p6, p7 = root0, root1, root2, root3, root4, root5, root6, root7
         for _ in range(depth):
@@ -169,16 +165,18 @@ def score_forest(
     denominator: float,
     scores: Floats,
 ) -> None:
-    """Score rows: 2 ** -(sum of path lengths / denominator), which is scikit-learn's ``-score_samples``.
+    """Score rows: 2 ** -(sum of path lengths / denominator).
 
-    X           : float64 (n, d)  rounded to float32 as scikit-learn does; NaN must not occur (it
-                  would be led somewhere)
+    This is scikit-learn's ``-score_samples``.
+
+    X           : float64 (n, d)  rounded to float32 as scikit-learn does; no NaN (its path would
+                  mean nothing)
     nodes       : int64 (N,)      from ``pack_nodes``
     path_length : float64 (N,)    expected path length of each leaf
     offsets     : int64 (T + 1,)  first node of each tree
-    depth       : longest walk from a root to a leaf, in steps
+    depth       : steps of the longest path from a root to a leaf
     denominator : T times the average path length of the training samples, > 0
-    scores      : float64 (n,)    out; 0..1, higher = odder
+    scores      : float64 (n,)    out; 0..1, higher = more anomalous
 
     Twin: tests/reference/forest.py::score_forest.  Cost: O(n T depth); blocks of rows share a group
           of trees in cache.
@@ -203,10 +201,10 @@ def score_forest(
         while tree < trees:
             root = offsets[tree]
             for row in range(rows):
-                place = root
+                node = root
                 for _ in range(depth):
-                    place = root + _child(nodes[place], keys, row)
-                total[row] += path_length[place]
+                    node = root + _child(nodes[node], keys, row)
+                total[row] += path_length[node]
             tree += 1
         for row in range(rows):
             scores[start + row] = _exp2(-(total[row] / denominator))

@@ -1,9 +1,11 @@
 """One-Class SVM scores with the RBF kernel.
 
-Law: distances are summed feature by feature and kernel values in eight fixed lanes, from the row
-     alone, so the batch it stands
-in changes no bit of its score; only exactly rounded operations are used, so neither does the
-machine.
+Source: Schoelkopf et al., "Estimating the Support of a High-Dimensional Distribution", Neural
+Computation 13 (2001): the score is the signed distance from a boundary around the training rows.
+
+Invariant: distances are summed feature by feature and kernel values in eight fixed lanes, from the
+row alone, so that a score's bits do not depend on the batch. Only exactly rounded operations are
+used, so that they do not depend on the machine.
 """
 
 from __future__ import annotations
@@ -15,9 +17,7 @@ from numba import njit
 Floats = npt.NDArray[np.float64]
 
 LANES = 8
-"""Kernel values are summed in so many interleaved sums; the support vectors are padded to a
-multiple of it.
-"""
+"""Number of interleaved sums of kernel values; support vectors are padded to a multiple of it."""
 
 _SMALLEST = -708.0
 _LOG2_E = 1.4426950408889634
@@ -30,8 +30,9 @@ _C10, _C11, _C12, _C13 = 1 / 3628800, 1 / 39916800, 1 / 479001600, 1 / 622702080
 
 @njit(cache=True)
 def _squared_distances(X: Floats, row: int, vectors: Floats, distance: Floats) -> None:
-    """Squared distance of one row from every support vector, summed in feature order; four features
-    per pass over memory.
+    """Compute one row's squared distances from all support vectors, summed in feature order.
+
+    Each pass over memory adds four features.
     """
     features, size = vectors.shape
     for s in range(size):
@@ -73,18 +74,20 @@ def _sum_in_lanes(value: Floats) -> float:
 def score_svm(
     X: Floats, vectors: Floats, coefficients: Floats, gamma: float, rho: float, scores: Floats
 ) -> None:
-    """Score rows: rho - sum of coefficient * exp(-gamma * squared distance), which is scikit-learn's
-            ``-decision_function``.
+    """Score rows: rho - sum of coefficient * exp(-gamma * squared distance).
+
+    This is scikit-learn's ``-decision_function``.
 
     X            : float64 (n, d)  no NaN (it would make the score NaN)
     vectors      : float64 (d, S)  support vectors, one per column; S a multiple of LANES
     coefficients : float64 (S,)    0 for padding
     gamma        : > 0
     rho          : the estimator's ``offset_``
-    scores       : float64 (n,)    out; higher = odder, at most rho where coefficients are positive
+    scores       : float64 (n,)    out; higher = more anomalous, at most rho where coefficients are
+                   positive
 
-    exp is within one unit in the last place above exp(-708) and that value below. Every loop over S
-    has no branch and no dependence between its steps, so that the compiler makes vector code of it.
+    exp is within one unit in the last place; below exp(-708) it is that value. The loops over S
+    have no branches and no dependence between iterations, so that the compiler vectorises them.
     Twin: tests/reference/svm.py::score_svm.  Cost: O(n d S).
     """
     size = vectors.shape[1]

@@ -72,7 +72,7 @@ def test_apicurio_with_eight_bytes():
     reason, said = message(HEADERS_DISABLED)
     assert reason == "unknown_schema"
     assert said.startswith("the registry does not know the record's schema id: schema id 0: ")
-    assert "the id has 8 bytes and not 4" in said
+    assert "the id seems to have 8 bytes instead of 4" in said
     assert "apicurio.registry.as-confluent=true" in said
 
 

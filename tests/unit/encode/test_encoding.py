@@ -112,12 +112,12 @@ def test_flat_schema_describes_every_field() -> None:
 @pytest.mark.parametrize(
     ("name", "entity", "metrics", "why"),
     [
-        ("R", "host", ["cpu load"], "'cpu load' is no Avro name"),
+        ("R", "host", ["cpu load"], "'cpu load' is not a valid Avro name"),
         ("R", "host", ["1st"], "'1st'"),
         ("R", "", ["a"], "''"),
         ("a.2.R", "host", ["a"], "'2'"),
-        ("R", "host", ["a", "b", "a"], "stands twice: a"),
-        ("R", "timestamp", ["a"], "stands twice: timestamp"),
+        ("R", "host", ["a", "b", "a"], "duplicate fields: a"),
+        ("R", "timestamp", ["a"], "duplicate fields: timestamp"),
     ],
 )
 def test_flat_schema_names_what_avro_forbids(
@@ -136,7 +136,7 @@ def test_columns_must_have_one_length(rows: int, times: int, shape: tuple[int, .
 @pytest.mark.parametrize("index", [[-1], [0, 2], [5]])
 def test_an_entity_must_exist(index: list[int]) -> None:
     n = len(index)
-    with pytest.raises(IndexError, match=r"index holds .*allowed is 0 to 1"):
+    with pytest.raises(IndexError, match=r"index contains .*allowed is 0 to 1"):
         encode_flat(1, ["a", "b"], np.array(index), np.zeros(n, np.int64), np.zeros((n, 1)))
     with pytest.raises(IndexError, match="allowed is 0 to 1"):
         select(Blob.join([b"a", b"b"]), np.array(index))

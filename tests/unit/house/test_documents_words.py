@@ -240,7 +240,7 @@ def numbers():
         ("docs/monitoring.md", r"\((\d+) of each partition", rejections.RECENT),
         ("docs/monitoring.md", r"of each partition, at least (\d+)\)", rejections.MIN_RECORDS),
         ("docs/monitoring.md", r"has not moved for (\d+) s", flow.WATCH_S),
-        ("docs/monitoring.md", r"asked every (\w+) seconds", ends.ASK_EVERY_S),
+        ("docs/monitoring.md", r"asked every (\w+) seconds", ends.QUERY_EVERY_S),
         ("docs/monitoring.md", r"counted every (\w+) seconds", 10),
         ("docs/promises.md", r"`outage_deadline_s` \((\d+) minutes\)", s.outage_deadline_s / 60),
         ("docs/promises.md", r"default timeouts \(session (\d+) s", s.predict.session_timeout_ms / 1000),

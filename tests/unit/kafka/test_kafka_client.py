@@ -125,7 +125,7 @@ def test_the_right_value_may_be_spelt_in_any_way(name: str, value: str) -> None:
 
 
 def test_an_alias_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"request\.required\.acks.*write 'acks'"):
+    with pytest.raises(ConfigError, match=r"request\.required\.acks.*use the name 'acks'"):
         Publisher(settings(request_required_acks="1"))
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 import pytest
 
 from shared.kafka import ends as door
-from shared.kafka.ends import ASK_EVERY_S, PartitionEnds
+from shared.kafka.ends import QUERY_EVERY_S, PartitionEnds
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError
 from shared.settings import Settings
@@ -22,13 +22,13 @@ class Client:
         self.requests: list[dict[int, Future[int]]] = []
         self.opened = 0
 
-    def last_end(self, topic: str, partition: int) -> int:
+    def cached_end(self, topic: str, partition: int) -> int:
         return self.cached.get(partition, -1)
 
     def admin(self, config: Mapping[str, str]) -> Client:
         return self
 
-    def ask_ends(
+    def query_ends(
         self, topic: str, partitions: Iterable[int], timeout_s: float
     ) -> dict[int, Future[int]]:
         self.requests.append({partition: Future() for partition in partitions})
@@ -54,7 +54,7 @@ def ends(client: Client) -> PartitionEnds:
 def test_the_last_fetch_says_it(client: Client, ends: PartitionEnds) -> None:
     client.cached = {0: 7, 1: -1001}
     assert ends.known(client, [0, 1, 2]) == {0: 7}  # type: ignore[arg-type]
-    ends.hear(1, 40)
+    ends.record(1, 40)
     client.cached[0] = 9
     assert ends.known(client, [0, 1]) == {0: 9, 1: 40}  # type: ignore[arg-type]
     assert client.requests == []
@@ -62,7 +62,7 @@ def test_the_last_fetch_says_it(client: Client, ends: PartitionEnds) -> None:
 
 def test_a_broker_that_is_asked_is_not_waited_for(client: Client, ends: PartitionEnds) -> None:
     client.cached = {0: 7, 1: 8}
-    ends.ask([0, 1])
+    ends.query([0, 1])
     assert ends.known(client, [0, 1]) == {0: 7, 1: 8}  # type: ignore[arg-type]
     client.answer(0, 70)
     assert ends.known(client, [0, 1]) == {0: 70, 1: 8}  # type: ignore[arg-type]
@@ -74,13 +74,13 @@ def test_it_is_asked_now_and_then_and_one_question_at_a_time(
     client: Client, ends: PartitionEnds
 ) -> None:
     for _ in range(10):
-        ends.ask([0])
-    client.now_s += 10 * ASK_EVERY_S  # type: ignore[attr-defined]
-    ends.ask([0])
+        ends.query([0])
+    client.now_s += 10 * QUERY_EVERY_S  # type: ignore[attr-defined]
+    ends.query([0])
     assert len(client.requests) == 1
     client.answer(0, 1)
     assert ends.known(client, [0]) == {0: 1}  # type: ignore[arg-type]
-    ends.ask([0])
+    ends.query([0])
     assert len(client.requests) == 2
     client.requests[-1][0].set_exception(ClientError(Code.LOCAL_TIMED_OUT, "late"))
     assert ends.known(client, [0]) == {0: 1}  # type: ignore[arg-type]
@@ -89,10 +89,10 @@ def test_it_is_asked_now_and_then_and_one_question_at_a_time(
 def test_what_was_given_up_is_forgotten_with_its_answer(
     client: Client, ends: PartitionEnds
 ) -> None:
-    ends.hear(0, 50)
-    ends.ask([0])
+    ends.record(0, 50)
+    ends.query([0])
     ends.forget([0])
     client.answer(0, 60)
     assert ends.known(client, [0]) == {}  # type: ignore[arg-type]
-    ends.hear(0, 3)
+    ends.record(0, 3)
     assert ends.known(client, [0]) == {0: 3}  # type: ignore[arg-type]

@@ -43,7 +43,7 @@ class Source:
 @pytest.fixture
 def sink(monkeypatch) -> TransactionalSink:
     monkeypatch.setattr(sinks, "Outbox", Outbox)
-    monkeypatch.setattr(sinks, "HANG_S", 0.05)
+    monkeypatch.setattr(sinks, "GRACE_S", 0.05)
     return TransactionalSink(
         Settings(), "group-slot", Source(), transaction_timeout_ms=5000, timeout_s=0.05
     )

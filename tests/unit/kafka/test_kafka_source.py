@@ -117,7 +117,7 @@ class ScriptedConsumer:
     def bounds(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
         return self.starts.get(partition, 0), 1000
 
-    def ask_for_leaders(self, topic: str, timeout_s: float) -> None:
+    def refresh_metadata(self, topic: str, timeout_s: float) -> None:
         self._ask("topics")
 
     def _ask(self, what: str) -> None:
@@ -142,7 +142,7 @@ class ScriptedEngine:
 
     def __init__(self) -> None:
         self.clients: list[ScriptedConsumer] = []
-        self.unowned: set[int] = set()
+        self.unassigned: set[int] = set()
         self.answers = True
 
     def consumer(
@@ -160,7 +160,7 @@ class ScriptedEngine:
     def group(self, group: str, timeout_s: float) -> Group:
         if not self.answers:
             raise TIMED_OUT
-        return Group(1, True, {"t": {0, 1, 2} - self.unowned})
+        return Group(1, True, {"t": {0, 1, 2} - self.unassigned})
 
 
 class Listener:
@@ -247,7 +247,7 @@ def test_a_start_before_the_log_is_refused(stage: Stage) -> None:
     stage.client.starts = {0: 50}
     stage.listener.answer = {0: 49}
     with pytest.raises(
-        HistoryGone, match=r"t\[0\] must be read from offset 49 on, but begins at 50"
+        HistoryGone, match=r"t\[0\] must be read from offset 49 on, but its log starts at 50"
     ):
         stage.own(0)
     assert stage.client.assigned == {}
@@ -257,7 +257,7 @@ def test_an_answer_for_other_partitions_is_a_bug(stage: Stage) -> None:
     stage.listener.answer = {}
     stage.listener.assigned = lambda committed, start: {0: 0, 5: 0}  # type: ignore[method-assign]
     with pytest.raises(
-        ValueError, match=r"asked for partitions \[0, 1\] and answered for \[0, 5\]"
+        ValueError, match=r"called with partitions \[0, 1\] and returned offsets for \[0, 5\]"
     ):
         stage.own(0, 1)
 
@@ -525,14 +525,14 @@ def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(
 ) -> None:
     stage = Stage(monkeypatch, instance_id)
     stage.own()
-    stage.engine.unowned = {2}
+    stage.engine.unassigned = {2}
     stage.poll()
     assert len(stage.clients) == 1
     stage.now_s += 9.0
     stage.poll()
     assert (len(stage.clients), stage.clients[0].closed, stage.slept_s) == (2, 1, [silent_s])
     stage.own(0, 1, 2)
-    stage.engine.unowned = set()
+    stage.engine.unassigned = set()
     stage.now_s += 60.0
     assert stage.poll([record(2, 0)]) == [(2, [0])]
     assert len(stage.clients) == 2
@@ -540,7 +540,7 @@ def test_a_member_without_partitions_joins_anew_for_those_that_nobody_has(
 
 def test_a_member_with_partitions_leaves_that_to_one_without_for_a_while(stage: Stage) -> None:
     stage.own(0, 1)
-    stage.engine.unowned = {2}
+    stage.engine.unassigned = {2}
     stage.now_s += 9.0
     stage.poll()
     assert (len(stage.clients), stage.listener.told) == (1, [("assigned", [0, 1])])
@@ -558,7 +558,7 @@ def test_nothing_is_done_where_every_partition_has_an_owner(stage: Stage) -> Non
 
 def test_nothing_is_done_where_nobody_tells_who_has_what(stage: Stage) -> None:
     stage.own(0)
-    stage.engine.unowned, stage.engine.answers = {2}, False
+    stage.engine.unassigned, stage.engine.answers = {2}, False
     stage.now_s += 600.0
     stage.poll()
     assert len(stage.clients) == 1

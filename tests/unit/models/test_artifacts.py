@@ -110,7 +110,7 @@ def test_nothing_is_current_before_the_first(tmp_path: Path) -> None:
 )
 def test_current_that_is_no_digest_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "CURRENT").write_text(text)
-    with pytest.raises(ArtifactRefused, match=r"CURRENT: it holds .* not 64 hex digits"):
+    with pytest.raises(ArtifactRefused, match=r"CURRENT: it contains .* not 64 hex digits"):
         artifacts.current(tmp_path)
 
 

@@ -192,22 +192,22 @@ def nan_at(array: np.ndarray, *place: int) -> np.ndarray:
     ("change", "complaint"),
     [
         ({"metrics": ("cpu",)}, "takes 13 features, 1 metrics make 8"),
-        ({"metrics": ("cpu", "cpu")}, "named twice"),
+        ({"metrics": ("cpu", "cpu")}, "empty or duplicate"),
         ({"metrics": ("cpu", "")}, "empty"),
-        ({"metrics": ()}, "metrics are none"),
-        ({"detector": Detector.ONE_CLASS_SVM}, "arrays are of another kind"),
+        ({"metrics": ()}, "metrics: there are none"),
+        ({"detector": Detector.ONE_CLASS_SVM}, "arrays are of another detector"),
         ({"window": 1}, "window is 1"),
         ({"window": 65}, "window is 65"),
         ({"threshold": float("nan")}, "threshold"),
-        ({"calibration": FOREST.calibration[:5]}, "calibration has not 33 to 4096"),
+        ({"calibration": FOREST.calibration[:5]}, "calibration does not have 33 to 4096"),
         ({"calibration": FOREST.calibration[::-1].copy()}, "not sorted"),
         ({"calibration": FOREST.calibration.astype(np.float32)}, "calibration is float32"),
         ({"calibration": nan_at(FOREST.calibration, 3)}, "not finite"),
         ({"scale": scale_with(entities=("a", "b"))}, "centre is"),
-        ({"scale": scale_with(entities=("a", "b", "a"))}, "one twice"),
+        ({"scale": scale_with(entities=("a", "b", "a"))}, "one is duplicate"),
         ({"scale": scale_with(spread=-FOREST.scale.spread)}, "spread not finite and > 0"),
         ({"scale": scale_with(centre=FOREST.scale.centre * np.inf)}, "scale: "),
-        ({"scale": scale_with(centre=nan_at(FOREST.scale.centre, 0, 0))}, "absent in one place"),
+        ({"scale": scale_with(centre=nan_at(FOREST.scale.centre, 0, 0))}, "NaN only in part"),
         (
             {
                 "scale": scale_with(
@@ -215,7 +215,7 @@ def nan_at(array: np.ndarray, *place: int) -> np.ndarray:
                     spread=nan_at(FOREST.scale.spread, 0, 0, 1),
                 )
             },
-            "absent in one place",
+            "NaN only in part",
         ),
         ({"calendar": replace(FOREST.calendar, transitions_ms=np.array([5]))}, "transitions"),
         ({"calendar": replace(FOREST.calendar, offsets_ms=np.array([10**9]))}, "more than a day"),

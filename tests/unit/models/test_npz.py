@@ -59,7 +59,7 @@ def test_order_of_the_names_is_no_matter() -> None:
 
 def test_every_cut_is_refused() -> None:
     for size in range(len(DATA)):
-        with pytest.raises(ValueError, match=r"members: |it is not of npy"):
+        with pytest.raises(ValueError, match=r"members: |it is not npy"):
             npz.read(DATA[:size], LAYOUT)
 
 
@@ -113,40 +113,40 @@ SHAPED = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }} \n"
 @pytest.mark.parametrize(
     ("name", "change", "said"),
     [
-        ("a.values.npy", header("(" * 9000), "it is not of npy version 1.0"),
-        ("a.values.npy", header("-" * 9000 + "1\n"), "it is not of npy version 1.0"),
-        ("a.values.npy", header(SHAPED.format("<f8", "(3, -4)")), "it is not of npy version 1.0"),
+        ("a.values.npy", header("(" * 9000), "it is not npy version 1.0"),
+        ("a.values.npy", header("-" * 9000 + "1\n"), "it is not npy version 1.0"),
+        ("a.values.npy", header(SHAPED.format("<f8", "(3, -4)")), "it is not npy version 1.0"),
         (
             "a.values.npy",
             header(SHAPED.format("<f8", "(1, 1, 1, 3, 4)")),
-            "it is not of npy version 1.0",
+            "it is not npy version 1.0",
         ),
         (
             "a.values.npy",
             header(SHAPED.format("<f8", f"({10**40},)")),
-            "it is not of npy version 1.0",
+            "it is not npy version 1.0",
         ),
         (
             "a.values.npy",
             header(SHAPED.format("<f8", "__import__('os').abort()")),
-            "it is not of npy version 1.0",
+            "it is not npy version 1.0",
         ),
         (
             "a.values.npy",
             header(SHAPED.format("<f8", f"({10**18}, {10**18})")),
             "does not fit its 96 bytes",
         ),
-        ("a.values.npy", header(SHAPED.format("<f8", "(12,)")), "is not of 2 dimensions"),
+        ("a.values.npy", header(SHAPED.format("<f8", "(12,)")), "does not have 2 dimensions"),
         ("a.values.npy", header(SHAPED.format("|O", "(3, 4)")), r"dtype \|O, not <f8"),
-        ("a.values.npy", lambda data: b"\x93NUMPY\2\0" + data[8:], "it is not of npy version 1.0"),
+        ("a.values.npy", lambda data: b"\x93NUMPY\2\0" + data[8:], "it is not npy version 1.0"),
         ("a.values.npy", lambda data: data + b"\0", "does not fit its 97 bytes"),
-        ("a.values.npy", lambda data: b"", "it is not of npy version 1.0"),
+        ("a.values.npy", lambda data: b"", "it is not npy version 1.0"),
         (
             "c.none.npy",
             header(SHAPED.format("<i8", f"(0, {9 * 10**18})")),
             "c.none|too (big|large)|[Mm]aximum",
         ),
-        ("a.flags.npy", lambda data: data[:-1] + b"\2", "a truth value is neither 0 nor 1"),
+        ("a.flags.npy", lambda data: data[:-1] + b"\2", "a boolean is neither 0 nor 1"),
     ],
 )
 def test_odd_members_are_refused(name: str, change: Callable[[bytes], bytes], said: str) -> None:
@@ -158,15 +158,15 @@ def test_odd_members_are_refused(name: str, change: Callable[[bytes], bytes], sa
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (DATA + b"\0", "something stands behind"),
-        (b"\0" + DATA, "there is none at byte 0"),
-        (DATA[:-22] + DATA, "something stands behind"),
-        (npz.write(ARRAYS | {"d": np.zeros(1)}), "there is one more at byte"),
+        (DATA + b"\0", "unexpected bytes after"),
+        (b"\0" + DATA, "is missing at byte 0"),
+        (DATA[:-22] + DATA, "unexpected bytes after"),
+        (npz.write(ARRAYS | {"d": np.zeros(1)}), "found another one at byte"),
         (
             npz.write({name: array for name, array in ARRAYS.items() if name != "b"}),
-            "b'c.bytes.npy' stands where b.npy has to be",
+            "found b'c.bytes.npy', expected b.npy",
         ),
-        (npz.write({}), "there is none at byte 0"),
+        (npz.write({}), "is missing at byte 0"),
     ],
 )
 def test_more_or_less_than_the_members_is_refused(data: bytes, said: str) -> None:

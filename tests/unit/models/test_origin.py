@@ -29,7 +29,7 @@ def publish(folder: Path, **facts: Any) -> None:
     [
         (
             {"input": {"topic": "a"}, "metrics": ["cpu", "net"]},
-            "it was trained on a (metrics cpu, net), and the input is b",
+            "it was trained on a (metrics cpu, net), but the input is b",
         ),
         ({"input": {"topic": "b"}, "metrics": ["cpu"]}, ""),
         ({"metrics": ["cpu"]}, ""),

@@ -79,7 +79,7 @@ def test_unsigned_model_is_refused(tmp_path: Path) -> None:
     model = publish(tmp_path, None)
     with pytest.raises(
         ArtifactRefused,
-        match=rf"{model.sha256}: manifest.sig: it does not exist, and models.trusted_keys asks",
+        match=rf"{model.sha256}: manifest.sig: it does not exist, but models.trusted_keys requires",
     ):
         artifacts.load(tmp_path, model.sha256, trust(OURS))
     with pytest.raises(ArtifactRefused, match=r"manifest.sig: it does not exist"):
@@ -107,7 +107,7 @@ def test_wrong_signature_is_refused(tmp_path: Path, wrong: str) -> None:
     said = (
         "it is larger than 64 bytes"
         if wrong == "long"
-        else "no key of models.trusted_keys has signed manifest.json as it is"
+        else "it is not a signature of manifest.json by a key of models.trusted_keys"
     )
     with pytest.raises(ArtifactRefused, match=rf"{model.sha256}: manifest.sig: {said}"):
         artifacts.load(tmp_path, model.sha256, trust(OURS, NEXT))
@@ -121,7 +121,7 @@ def test_changed_manifest_is_refused_before_it_is_parsed(
     path = tmp_path / model.sha256 / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"window": 12', b'"window": 13'))
     monkeypatch.setattr(artifacts, "decode_manifest", None)
-    with pytest.raises(ArtifactRefused, match=r"has signed manifest.json as it is"):
+    with pytest.raises(ArtifactRefused, match=r"not a signature of manifest.json"):
         artifacts.load(tmp_path, model.sha256, trust(OURS))
 
 
@@ -204,7 +204,7 @@ def test_wrong_key_files_name_setting_and_file(tmp_path: Path) -> None:
         "": "it is not a regular file",
         "text.pem": "it is not a private key in PEM",
         "ours.pub": "it is not a private key in PEM",
-        "rsa.pem": "not of Ed25519",
+        "rsa.pem": "not an Ed25519 key",
         "locked.pem": "it is encrypted",
         "huge.pem": "larger than 65536 bytes",
     }.items():
@@ -214,7 +214,7 @@ def test_wrong_key_files_name_setting_and_file(tmp_path: Path) -> None:
         "absent.pem": "does not exist",
         "text.pem": "it is not a public key in PEM",
         "ours.pem": "it is not a public key in PEM",
-        "rsa.pub": "not of Ed25519",
+        "rsa.pub": "not an Ed25519 key",
     }.items():
         with pytest.raises(ConfigError, match=rf"models.trusted_keys: {tmp_path / name}.*{said}"):
             artifacts.trust(
@@ -231,7 +231,7 @@ def test_training_does_not_publish_what_nobody_would_load(tmp_path: Path) -> Non
     other = private_pem(tmp_path, "other.pem", OTHERS)
     with pytest.raises(
         ConfigError,
-        match=rf"models.sign_key: {other}: its public key is none of models.trusted_keys",
+        match=rf"models.sign_key: {other}: its public key is not in models.trusted_keys",
     ):
         artifacts.signing_key(ModelSettings(sign_key=other, trusted_keys=(trusted,)))
 
@@ -260,7 +260,7 @@ def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
     )
     for keys, result, said in (
         (trusted, "ok", "loads: isolation_forest"),
-        (other, "failed", "manifest.sig: no key of models.trusted_keys"),
+        (other, "failed", "manifest.sig: it is not a signature of manifest.json"),
         (str(tmp_path / "absent.pub"), "failed", "models.trusted_keys: "),
     ):
         flags = {

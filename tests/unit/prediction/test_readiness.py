@@ -65,7 +65,9 @@ def test_many_replays_are_counted(tmp_path):
     loop = begun(world)
     world.step(loop)
     for partition in range(9):
-        loop.owned[partition] = type(loop.owned[0])(loop.owned[0].scorer, 100, loop.owned[0].trail)
+        loop.owned[partition] = type(loop.owned[0])(
+            loop.owned[0].scorer, 100, loop.owned[0].progress
+        )
     assert probe(loop).endswith("; replaying partition 2 at offset 0 of 100; and 6 more partitions")
 
 

@@ -160,7 +160,7 @@ def test_an_incompatible_schema_is_refused_with_the_reason(embedded: EmbeddedReg
         )
     assert "a-value" in str(caught.value)
     assert "the record MetricEvent" in str(caught.value)
-    assert "the subject's compatibility level BACKWARD" in str(caught.value)
+    assert "its compatibility level BACKWARD" in str(caught.value)
     assert isinstance(caught.value, SchemaRefused)
     assert (caught.value.subject, caught.value.level) == ("a-value", "BACKWARD")
     assert "MetricEvent.cpu: has no default" in str(caught.value)

@@ -16,7 +16,7 @@ import structlog
 from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import ConfigError, TransportError
 from shared.health import STARTING, Health
-from shared.retry import LONGEST_PAUSE_S, NAP_S, Outage, Retry, in_background, within
+from shared.retry import LONGEST_PAUSE_S, SLEEP_SLICE_S, Outage, Retry, in_background, within
 
 NO_ANSWER = TransportError("asking broker:1: no answer")
 
@@ -33,7 +33,7 @@ def made(deadline_s: float = 300.0, **how: Any) -> Any:
     it.health = Health()
 
     def sleep(seconds: float) -> None:
-        assert 0 < seconds <= NAP_S
+        assert 0 < seconds <= SLEEP_SLICE_S
         it.now += seconds
 
     longest = how.pop("longest_wait_s", float("inf"))
@@ -122,12 +122,12 @@ def test_a_stop_ends_a_wait_at_once():
     it = made()
     it.stop_at = 103.25
     assert it.retry(it.failing(1000.0)) is None
-    assert it.now - 103.25 <= NAP_S
+    assert it.now - 103.25 <= SLEEP_SLICE_S
     it.calls = 0
     assert it.retry(it.failing(0.0)) is None
     assert it.calls == 0, "nothing is begun after a stop"
     it.retry.nap(60.0)
-    assert it.now - 103.25 <= NAP_S
+    assert it.now - 103.25 <= SLEEP_SLICE_S
 
 
 def test_who_asks_is_told_what_is_waited_for():

@@ -14,7 +14,7 @@ from shared.errors import ConfigError, SnapshotRefused
 from shared.events import STATE_VERSION
 from shared.snapshots import SnapshotFolder
 from shared.snapshots.frames import Selection, parse
-from shared.snapshots.writer import MOST_DELTAS
+from shared.snapshots.writer import MAX_DELTAS
 from tests.support.snapshot_logs import LOGS, Writer, feeding, flip, is_delta, marks_of, put
 
 
@@ -35,9 +35,9 @@ def test_the_newest_at_or_below_the_committed_offset_is_restored(folder):
     folder = replace(folder, keep=9)
     put(folder, 5, 9, 14, 30, 44)
     for at_most, offset in ((44, 44), (43, 30), (13, 9), (9, 9), (5, 5)):
-        state, tip, refused = folder.restore(0, at_most, base=0)
+        state, head, refused = folder.restore(0, at_most, base=0)
         assert snapshots.encode(state) == snapshots.encode(feeding(offset))
-        assert (state.next_offset, tip.offset, refused) == (offset, offset, [])
+        assert (state.next_offset, head.offset, refused) == (offset, offset, [])
     assert folder.restore(0, 4, base=0) == (None, None, [])
     assert folder.restore(1, 44, base=0) == (None, None, [])
 
@@ -62,9 +62,9 @@ def test_a_chain_ends_where_deltas_outgrow_their_base(folder):
     for _ in LOGS[0]:
         writer.fold(1)
         assert writer.write() is None
-        tip = writer.trail.tip
-        kinds.append(tip.deltas)
-        assert tip.delta_bytes < 1.1 * tip.base_bytes
+        head = writer.progress.head
+        kinds.append(head.deltas)
+        assert head.delta_bytes < 1.1 * head.base_bytes
     assert kinds.count(0) > 3
     assert max(kinds) >= 2
     assert sum(not is_delta(path) for path in folder.partition(0).iterdir()) == folder.keep
@@ -75,12 +75,12 @@ def test_a_chain_is_never_too_many_files(folder):
     writer = Writer(folder, LOGS[0])
     writer.fold(60)
     deltas = []
-    for _ in range(MOST_DELTAS + 2):
+    for _ in range(MAX_DELTAS + 2):
         writer.write()
-        deltas.append(writer.trail.tip.deltas)
+        deltas.append(writer.progress.head.deltas)
     assert 0 in deltas[1:]
-    assert max(deltas) <= MOST_DELTAS
-    assert 0 < sum(map(is_delta, folder.partition(0).iterdir())) <= 2 * MOST_DELTAS
+    assert max(deltas) <= MAX_DELTAS
+    assert 0 < sum(map(is_delta, folder.partition(0).iterdir())) <= 2 * MAX_DELTAS
 
 
 def test_members_that_were_begun_anew_are_written_as_a_whole(folder):
@@ -160,7 +160,7 @@ def test_a_delta_whose_base_is_gone_is_passed_over_and_removed(folder):
     state, _, refused = folder.restore(0, 100, base=0)
     assert state.next_offset == 20
     assert refused
-    assert all("is gone" in why for why in refused)
+    assert all("is missing" in why for why in refused)
     put(folder, 50)
     assert not delta.exists()
 
@@ -175,7 +175,7 @@ def test_a_snapshot_of_another_history_is_passed_over(folder):
 def test_a_file_under_another_name_is_passed_over(folder):
     [path] = put(folder, 5)
     path.rename(path.with_name(path.name.replace(f"{5:020d}", f"{6:020d}")))
-    assert "its name is another's" in folder.restore(0, 100, base=0).refused[0]
+    assert "its name does not match its content" in folder.restore(0, 100, base=0).refused[0]
 
 
 def test_a_delta_is_never_applied_to_another_base(folder):
@@ -190,7 +190,7 @@ def test_a_delta_is_never_applied_to_another_base(folder):
     state, _, refused = folder.restore(0, 100, base=0)
     assert state is None
     assert digest in refused[0]
-    assert "its name is another's" in refused[0]
+    assert "its name does not match its content" in refused[0]
 
 
 def test_a_delta_says_itself_what_it_goes_on_from(folder):
@@ -210,7 +210,7 @@ def test_a_delta_says_itself_what_it_goes_on_from(folder):
             )
     restored = folder.restore(0, 45, 0)
     assert restored.state.next_offset == 44
-    assert "goes on from another snapshot" in restored.refused[0]
+    assert "builds on another snapshot" in restored.refused[0]
 
 
 # --- the folder -----------------------------------------------------------------------------------
@@ -237,7 +237,7 @@ def test_only_the_newest_bases_are_kept(folder):
     for _ in range(5):
         writer.fold(5)
         writer.write()
-        writer.trail.tip = None
+        writer.progress.head = None
     assert [path.name.split("-")[1] for path in sorted(folder.partition(0).iterdir())] == [
         f"{20:020d}",
         f"{25:020d}",
@@ -267,7 +267,7 @@ def test_a_zombie_removes_nothing_that_is_newer(folder):
     zombie = Writer(folder, LOGS[0])
     for offset in (35, 41, 45):
         zombie.fold(offset - zombie.state.next_offset)
-        zombie.trail.tip = None
+        zombie.progress.head = None
         zombie.write()
         assert folder.restore(0, 60, 0).state.next_offset == max(offset, 42)
         assert lonely.exists() == (offset < 45)
@@ -282,7 +282,7 @@ def test_a_chain_that_somebody_removed_is_begun_anew(folder):
         path.unlink()
     writer.fold(1)
     assert isinstance(writer.write(), SnapshotRefused)
-    assert writer.trail.offset == -1
+    assert writer.progress.offset == -1
     writer.write()
     assert snapshots.encode(folder.restore(0, 45, 0).state) == snapshots.encode(feeding(45))
 
@@ -293,7 +293,7 @@ def test_a_full_disk_leaves_the_older_ones(folder, monkeypatch, call):
     writer.fold(44)
     writer.write()
     writer.fold(1)
-    writer.trail.work_s = 1.5
+    writer.progress.work_s = 1.5
 
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left on device")
@@ -301,7 +301,7 @@ def test_a_full_disk_leaves_the_older_ones(folder, monkeypatch, call):
     with monkeypatch.context() as patched:
         patched.setattr(*((Path, call) if call == "replace" else (os, call)), full)
         assert "no space left" in str(writer.write())
-    assert (writer.trail.offset, writer.trail.work_s) == (44, 1.5)
+    assert (writer.progress.offset, writer.progress.work_s) == (44, 1.5)
     assert not list(folder.partition(0).glob("*.tmp"))
     assert folder.restore(0, 100, 0).state.next_offset == 44
     assert writer.write() is None
@@ -344,7 +344,7 @@ def test_whatever_happens_a_restored_state_is_a_straight_fold(tmp_path_factory, 
             assert error is None or damaged
             if error is None and not damaged:
                 assert (
-                    folder.restore(0, writers[which].state.next_offset, 0).tip.offset
+                    folder.restore(0, writers[which].state.next_offset, 0).head.offset
                     == writers[which].state.next_offset
                 )
         elif action == "crash":
@@ -362,9 +362,9 @@ def test_whatever_happens_a_restored_state_is_a_straight_fold(tmp_path_factory, 
 
 def assert_right(restored, at_most: int, log: list[tuple]) -> None:
     if restored.state is not None:
-        assert restored.tip.offset == restored.state.next_offset <= at_most
+        assert restored.head.offset == restored.state.next_offset <= at_most
         assert snapshots.encode(restored.state) == snapshots.encode(
-            feeding(restored.tip.offset, log)
+            feeding(restored.head.offset, log)
         )
 
 

@@ -104,15 +104,15 @@ def entry(header, name):
     ("change", "why"),
     [
         (lambda h: h.update(state_version=STATE_VERSION + 1), "state version"),
-        (lambda h: h.pop("arrays"), "does not fit together"),
+        (lambda h: h.pop("arrays"), "is inconsistent"),
         (lambda h: h["arrays"][0].__setitem__(2, [10**15]), "longer than the file"),
         (lambda h: h["arrays"][0].__setitem__(1, "|O"), "dtype"),
         (lambda h: h["arrays"].pop(), "left over"),
-        (lambda h: h.update(metrics=["cpu"]), "does not fit together"),
-        (lambda h: h.update(activation={"nonsense": 1}), "does not fit together"),
-        (lambda h: h.update(parent=None), "reach from"),
-        (lambda h: h.update(next_offset=-1), "reach from"),
-        (lambda h: h["arrays"][0].__setitem__(3, "@slots"), "does not fit together"),
+        (lambda h: h.update(metrics=["cpu"]), "is inconsistent"),
+        (lambda h: h.update(activation={"nonsense": 1}), "is inconsistent"),
+        (lambda h: h.update(parent=None), "not a digest"),
+        (lambda h: h.update(next_offset=-1), "not increasing"),
+        (lambda h: h["arrays"][0].__setitem__(3, "@slots"), "is inconsistent"),
     ],
 )
 def test_a_header_that_lies_is_refused(change, why):
@@ -125,7 +125,7 @@ def test_a_header_that_lies_is_refused(change, why):
     [
         (lambda h: entry(h, "ring").__setitem__(2, [10**9, 64]), "rows of array ring"),
         (lambda h: entry(h, "ring").__setitem__(2, [1, 64]), "rows of array ring"),
-        (lambda h: entry(h, "ring").__setitem__(1, "<i8"), "does not fit the one before"),
+        (lambda h: entry(h, "ring").__setitem__(1, "<i8"), "does not fit the parent"),
         (lambda h: entry(h, "ensemble_metrics").__setitem__(2, [5, 7]), "left over"),
         (lambda h: h["arrays"].remove(entry(h, "slots")), "left over"),
     ],

@@ -113,7 +113,7 @@ def test_no_name_at_an_index(index: int) -> None:
 @pytest.mark.parametrize(
     ("arena", "bounds", "why"),
     [
-        (b"aa", [0, 1, 2], "twice"),
+        (b"aa", [0, 1, 2], "duplicate"),
         (b"ab", [0, 1], "bounds"),
         (b"ab", [1, 2], "bounds"),
         (b"ab", [0, 2, 1, 2], "bounds"),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
-from shared.labels import Fate, Window, find, judge, read_labels, result_csv, result_scores, runs
+from shared.labels import Outcome, Window, find, judge, read_labels, result_csv, result_scores, runs
 
 HOUR_MS = 3_600_000
 START_MS = 1_400_000_400_000
@@ -68,15 +68,15 @@ def test_csv_in_any_order_of_columns():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "w: there is no label in it"),
+        ("", "w: it has no labels"),
         ("{", "w: it is not JSON"),
         ("[]", "w: it is neither"),
-        ('{"a": 3}', "w: a: a list of [start, end] is needed, found 3"),
-        ('{"a": [["2014-01-01"]]}', "w: a, window 1 is ['2014-01-01']; [start, end] is needed"),
+        ('{"a": 3}', "w: a: a list of [start, end] is required, found 3"),
+        ('{"a": [["2014-01-01"]]}', "w: a, window 1 is ['2014-01-01']; [start, end] is required"),
         ('{"a": [["2014-01-01", "x"]]}', "w: a, window 1: end is 'x'; allowed is ISO 8601"),
         (
             '{"a": [["2014-01-02", "2014-01-01"]]}',
-            "w: a, window 1: it ends (2014-01-01) before it starts (2014-01-02)",
+            "w: a, window 1: its end (2014-01-01) is before its start (2014-01-02)",
         ),
         ('{"a": [[true, 1]]}', "w: a, window 1: start is True"),
         ('{"anomalies": [{"entity": "a", "start": 1}]}', "w: anomaly 1 is"),
@@ -126,10 +126,10 @@ def judged(alarms, windows, ready_from=0, n=20):
 
 def test_hits_misses_and_false_alarms():
     found = judged({3, 6, 7, 12, 13, 15}, [(5, 8), (10, 11)])
-    assert [fate.fate for fate in found.fates] == [Fate.HIT, Fate.MISSED]
-    assert found.fates[0].alarm_ms == at(6)
-    assert found.fates[0].delay_ms == HOUR_MS
-    assert found.fates[1].delay_ms is None
+    assert [outcome.outcome for outcome in found.outcomes] == [Outcome.HIT, Outcome.MISSED]
+    assert found.outcomes[0].alarm_ms == at(6)
+    assert found.outcomes[0].delay_ms == HOUR_MS
+    assert found.outcomes[1].delay_ms is None
     assert (found.false_alarms, found.false_rows) == (3, 4)
 
 
@@ -139,22 +139,25 @@ def test_a_run_is_cut_where_a_window_begins():
 
 
 def test_edges_of_a_window_are_inside():
-    assert [fate.fate for fate in judged({5, 8}, [(5, 5), (8, 8), (9, 9)]).fates] == [
-        Fate.HIT,
-        Fate.HIT,
-        Fate.MISSED,
+    assert [outcome.outcome for outcome in judged({5, 8}, [(5, 5), (8, 8), (9, 9)]).outcomes] == [
+        Outcome.HIT,
+        Outcome.HIT,
+        Outcome.MISSED,
     ]
 
 
 def test_windows_of_the_warm_up_and_without_data_are_not_judged():
     found = judged({2}, [(1, 4), (30, 40)], ready_from=5)
-    assert [fate.fate for fate in found.fates] == [Fate.WARMING, Fate.NO_DATA]
-    assert found.fates[0].alarm_ms == at(2)
+    assert [outcome.outcome for outcome in found.outcomes] == [Outcome.WARMING, Outcome.NO_DATA]
+    assert found.outcomes[0].alarm_ms == at(2)
     assert found.false_alarms == 0
 
 
 def test_overlapping_windows_count_each():
-    assert [fate.fate for fate in judged({6}, [(5, 8), (6, 10)]).fates] == [Fate.HIT, Fate.HIT]
+    assert [outcome.outcome for outcome in judged({6}, [(5, 8), (6, 10)]).outcomes] == [
+        Outcome.HIT,
+        Outcome.HIT,
+    ]
 
 
 def test_runs():

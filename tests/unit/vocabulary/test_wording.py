@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from shared.wording import against, days, duration, iso, minute, moment, second, short, time_of_day
+from shared.wording import (
+    days,
+    duration,
+    iso,
+    minute,
+    moment,
+    relative_to_usual,
+    second,
+    short,
+    time_of_day,
+)
 
 TUESDAY_0310 = 1_397_531_400_000
 
@@ -76,7 +86,7 @@ def test_iso_times_end_in_z():
     ],
 )
 def test_values_are_compared_with_the_usual(value, usual, text):
-    assert against(value, usual) == text
+    assert relative_to_usual(value, usual) == text
 
 
 def test_numbers_are_short():

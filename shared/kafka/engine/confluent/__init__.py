@@ -1,6 +1,6 @@
-"""The Kafka client of confluent-kafka, which is librdkafka.
+"""The engine on confluent-kafka, which wraps librdkafka.
 
-Invariant: this package alone knows the library's objects; it decides nothing.
+Invariant: only this package knows the library's objects; it makes no decisions.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class ConfluentEngine:
     def consumer(
         self, config: Mapping[str, str], on_error: Callable[[ClientError], None]
     ) -> ConfluentConsumer:
-        """Make a consumer; see Engine."""
-        return ConfluentConsumer({**config, "error_cb": _hearing(on_error)})
+        """Create a consumer; see Engine."""
+        return ConfluentConsumer({**config, "error_cb": _error_callback(on_error)})
 
     def producer(
         self,
@@ -33,13 +33,13 @@ class ConfluentEngine:
         on_error: Callable[[ClientError], None],
         on_failed: Callable[[ClientError], None] | None,
     ) -> ConfluentProducer:
-        """Make a producer; see Engine."""
-        return ConfluentProducer({**config, "error_cb": _hearing(on_error)}, on_failed)
+        """Create a producer; see Engine."""
+        return ConfluentProducer({**config, "error_cb": _error_callback(on_error)}, on_failed)
 
     def admin(self, config: Mapping[str, str]) -> ConfluentAdmin:
-        """Make an admin client; see Engine."""
+        """Create an admin client; see Engine."""
         return ConfluentAdmin(config)
 
 
-def _hearing(on_error: Callable[[ClientError], None]) -> Callable[[KafkaError], None]:
+def _error_callback(on_error: Callable[[ClientError], None]) -> Callable[[KafkaError], None]:
     return lambda error: on_error(client_error(error))

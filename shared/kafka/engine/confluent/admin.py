@@ -1,6 +1,6 @@
-"""An admin client of confluent-kafka under the port.
+"""The port's admin client on confluent-kafka.
 
-Invariant: every call ends soon after its timeout, also where the library would wait on.
+Invariant: every call ends soon after its timeout, even where the library would wait longer.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # not in its 
     NewTopic as LibraryTopic,
 )
 
-from shared.kafka.engine.confluent.errors import client_error, failures, no_answer, open_client
+from shared.kafka.engine.confluent.errors import client_error, failures, open_client, timed_out
 from shared.kafka.engine.port import ClientError, Cluster, Group, NewTopic, Topic
 
 Answer = TypeVar("Answer")
 
 GRACE_S = 0.5
-"""How much later than its timeout an answer may come."""
+"""Time after its timeout in which an answer is still accepted."""
 
 
 class ConfluentAdmin:
@@ -47,22 +47,26 @@ class ConfluentAdmin:
         """Describe one topic, or all; see AdminClient."""
         with failures():
             found = self._client.list_topics(topic, timeout=timeout_s)
-        topics = {name: _topic(one) for name, one in found.topics.items()}
+        topics = {name: _topic(described) for name, described in found.topics.items()}
         return Cluster(str(found.cluster_id or ""), topics)
 
     def create_topics(
         self, topics: Sequence[NewTopic], timeout_s: float
     ) -> Mapping[str, ClientError | None]:
-        """Make topics; see AdminClient."""
+        """Create topics; see AdminClient."""
         wanted = [
-            LibraryTopic(t.name, t.partitions, t.replication, config=dict(t.config)) for t in topics
+            LibraryTopic(topic.name, topic.partitions, topic.replication, config=dict(topic.config))
+            for topic in topics
         ]
         with failures():
             answers = self._client.create_topics(
                 wanted, operation_timeout=timeout_s, request_timeout=timeout_s
             )
-        made = {name: _answer(future, timeout_s) for name, future in answers.items()}
-        return {name: one if isinstance(one, ClientError) else None for name, one in made.items()}
+        errors: dict[str, ClientError | None] = {}
+        for name, future in answers.items():
+            answer = _answer(future, timeout_s)
+            errors[name] = answer if isinstance(answer, ClientError) else None
+        return errors
 
     def topic_identity(self, topic: str, timeout_s: float) -> tuple[int, str]:
         """Return the partition count and the topic's id; see AdminClient."""
@@ -80,13 +84,14 @@ class ConfluentAdmin:
         resources = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
         with failures():
             answers = self._client.describe_configs(resources, request_timeout=timeout_s)
-        told = {one.name: _answer(future, timeout_s) for one, future in answers.items()}
-        return {
-            topic: found
-            if isinstance(found, ClientError)
-            else {name: entry.value for name, entry in found.items()}
-            for topic, found in told.items()
-        }
+        settings: dict[str, Mapping[str, str] | ClientError] = {}
+        for resource, future in answers.items():
+            answer = _answer(future, timeout_s)
+            if isinstance(answer, ClientError):
+                settings[resource.name] = answer
+            else:
+                settings[resource.name] = {name: entry.value for name, entry in answer.items()}
+        return settings
 
     def group(self, group: str, timeout_s: float) -> Group:
         """Describe a group; see AdminClient."""
@@ -95,21 +100,21 @@ class ConfluentAdmin:
         found = _result(answers[group], timeout_s)
         owned: dict[str, set[int]] = {}
         for member in found.members:
-            for place in member.assignment.topic_partitions:
-                owned.setdefault(place.topic, set()).add(place.partition)
+            for assigned in member.assignment.topic_partitions:
+                owned.setdefault(assigned.topic, set()).add(assigned.partition)
         return Group(len(found.members), found.state == ConsumerGroupState.STABLE, owned)
 
-    def ask_ends(
+    def query_ends(
         self, topic: str, partitions: Iterable[int], timeout_s: float
     ) -> Mapping[int, Future[int]]:
-        """Ask for high watermarks; see AdminClient."""
-        newest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-        wanted = {TopicPartition(topic, partition): newest for partition in partitions}
+        """Request high watermarks; see AdminClient."""
+        latest = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+        requests = {TopicPartition(topic, partition): latest for partition in partitions}
         with failures():
-            asked = self._client.list_offsets(
-                wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
+            answers = self._client.list_offsets(
+                requests, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=timeout_s
             )
-        return {place.partition: _offset(answer) for place, answer in asked.items()}
+        return {requested.partition: _offset(answer) for requested, answer in answers.items()}
 
 
 def _topic(found: Any) -> Topic:
@@ -127,7 +132,7 @@ def _answer(future: Future[Answer], timeout_s: float) -> Answer | ClientError:
     except KafkaException as error:
         return client_error(error)
     except TimeoutError:
-        return no_answer()
+        return timed_out()
 
 
 def _result(future: Future[Any], timeout_s: float) -> Any:
@@ -137,16 +142,16 @@ def _result(future: Future[Any], timeout_s: float) -> Any:
     return found
 
 
-def _offset(asked: Future[Any]) -> Future[int]:
-    """Return the answer to come as a number."""
+def _offset(answer: Future[Any]) -> Future[int]:
+    """Return a future of the answer's offset."""
     offset: Future[int] = Future()
 
-    def answered(_: Future[Any]) -> None:
-        error = asked.exception()
+    def set_offset(_: Future[Any]) -> None:
+        error = answer.exception()
         if error is None:
-            offset.set_result(asked.result().offset)
+            offset.set_result(answer.result().offset)
         else:
             offset.set_exception(error)
 
-    asked.add_done_callback(answered)
+    answer.add_done_callback(set_offset)
     return offset

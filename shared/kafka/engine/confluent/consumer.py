@@ -1,7 +1,7 @@
-"""A consumer of confluent-kafka under the port.
+"""The port's consumer on confluent-kafka.
 
-Invariant: a message leaves exactly once, in a batch or as an error; what a failed call had fetched
-before comes with the next one.
+Invariant: each message is returned exactly once, in a batch or as an error. Messages that a call
+had fetched before it failed are returned by the next one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from shared.batch import Position
-from shared.kafka.engine.confluent.errors import client_error, failures, no_answer, open_client
+from shared.kafka.engine.confluent.errors import client_error, failures, open_client, timed_out
 from shared.kafka.engine.confluent.messages import to_batches
 from shared.kafka.engine.port import NOTHING, ClientError, Fetched, GroupEvents
 
@@ -27,103 +27,105 @@ class ConfluentConsumer:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._client = open_client(Consumer, config)
-        self._taken: list[Message[bytes, bytes]] = []
+        self._fetched: list[Message[bytes, bytes]] = []
 
     def join(self, topic: str, events: GroupEvents) -> None:
         """Join the group; see Consumer."""
 
-        def tell(event: Any, _: Consumer, places: list[TopicPartition]) -> None:
-            event([place.partition for place in places])
+        def call(event: Any, _: Consumer, partitions: list[TopicPartition]) -> None:
+            event([assigned.partition for assigned in partitions])
 
         with failures():
             self._client.subscribe(
                 [topic],
-                on_assign=partial(tell, events.assigned),
-                on_revoke=partial(tell, events.revoked),
-                on_lost=partial(tell, events.lost),
+                on_assign=partial(call, events.assigned),
+                on_revoke=partial(call, events.revoked),
+                on_lost=partial(call, events.lost),
             )
 
     def fetch(self, max_records: int, wait_s: float) -> Fetched:
-        """Return what has arrived; see Consumer."""
-        consume, taken = self._client.consume, self._taken
+        """Return records that have arrived; see Consumer."""
+        consume = self._client.consume
+        fetched = self._fetched
         with failures():
-            if wait_s > 0.0 and not taken:
-                taken += consume(1, wait_s)
-            if len(taken) < max_records and (taken or wait_s <= 0.0):
-                taken += consume(max_records - len(taken), 0.0)
-        if not taken:
+            if wait_s > 0.0 and not fetched:
+                fetched += consume(1, wait_s)
+            if len(fetched) < max_records and (fetched or wait_s <= 0.0):
+                fetched += consume(max_records - len(fetched), 0.0)
+        if not fetched:
             return NOTHING
-        self._taken = []
-        if any(map(Message.error, taken)):
-            return _sorted_out(taken)
-        return Fetched(to_batches(taken), {}, ())
+        self._fetched = []
+        if any(map(Message.error, fetched)):
+            return _without_errors(fetched)
+        return Fetched(to_batches(fetched), {}, ())
 
     def start(self, topic: str, offsets: Mapping[int, int]) -> None:
-        """Fetch further partitions; see Consumer."""
-        places = [TopicPartition(topic, p, offset) for p, offset in sorted(offsets.items())]
+        """Fetch additional partitions; see Consumer."""
+        starts = [
+            TopicPartition(topic, partition, offset)
+            for partition, offset in sorted(offsets.items())
+        ]
         with failures():
-            self._client.incremental_assign(places)
+            self._client.incremental_assign(starts)
 
     def stop(self, topic: str, partitions: Iterable[int]) -> None:
-        """Fetch no more of these; see Consumer."""
+        """Stop fetching these; see Consumer."""
         with failures():
-            self._client.incremental_unassign(_places(topic, partitions))
+            self._client.incremental_unassign(_topic_partitions(topic, partitions))
 
     def pause(self, topic: str, partitions: Iterable[int]) -> None:
-        """Fetch nothing of these for now; see Consumer."""
+        """Fetch nothing from these for now; see Consumer."""
         with failures():
-            self._client.pause(_places(topic, partitions))
+            self._client.pause(_topic_partitions(topic, partitions))
 
     def resume(self, topic: str, partitions: Iterable[int]) -> None:
-        """Fetch them again; see Consumer."""
+        """Fetch from them again; see Consumer."""
         with failures():
-            self._client.resume(_places(topic, partitions))
+            self._client.resume(_topic_partitions(topic, partitions))
 
     def committed(
         self, topic: str, partitions: Iterable[int], timeout_s: float
     ) -> Mapping[int, Position | None]:
         """Return the group's positions; see Consumer."""
         with failures():
-            answer = self._client.committed(_places(topic, partitions), timeout_s)
+            answer = self._client.committed(_topic_partitions(topic, partitions), timeout_s)
         _check(answer)
-        return {
-            place.partition: (
-                Position(place.offset, place.metadata or "") if place.offset >= 0 else None
-            )
-            for place in answer
-        }
+        return {committed.partition: _position(committed) for committed in answer}
 
     def commit(self, topic: str, positions: Mapping[int, Position]) -> None:
         """Commit positions; see Consumer."""
         with failures():
-            answer = self._client.commit(offsets=to_places(topic, positions), asynchronous=False)
+            answer = self._client.commit(
+                offsets=to_topic_partitions(topic, positions), asynchronous=False
+            )
         _check(answer or ())
 
     def bounds(self, topic: str, partition: int, timeout_s: float) -> tuple[int, int]:
-        """Ask where a partition begins and ends; see Consumer."""
+        """Return first and end offset of a partition; see Consumer."""
         with failures():
             answer = self._client.get_watermark_offsets(TopicPartition(topic, partition), timeout_s)
         if answer is None:
-            raise no_answer(f"no answer in {timeout_s:g} s")
+            raise timed_out(f"no answer in {timeout_s:g} s")
         return answer
 
-    def last_end(self, topic: str, partition: int) -> int:
-        """Return the last high watermark that was told; see Consumer."""
-        place = TopicPartition(topic, partition)
+    def cached_end(self, topic: str, partition: int) -> int:
+        """Return the high watermark of the last fetch; see Consumer."""
         try:
-            bounds = self._client.get_watermark_offsets(place, cached=True)
-        except KafkaException:  # for a moment it does not know one that was just started
+            bounds = self._client.get_watermark_offsets(
+                TopicPartition(topic, partition), cached=True
+            )
+        except KafkaException:  # the partition was started a moment ago
             return -1
         return bounds[1] if bounds else -1
 
     def membership(self) -> bytes | None:
-        """Return in whose name positions are committed; see Consumer."""
+        """Return the serialised member id and generation; see Consumer."""
         with failures():
             metadata = self._client.consumer_group_metadata()
         return metadata if is_member(metadata) else None
 
-    def ask_for_leaders(self, topic: str, timeout_s: float) -> None:
-        """Ask a broker who leads the partitions; see Consumer."""
+    def refresh_metadata(self, topic: str, timeout_s: float) -> None:
+        """Request the topic's metadata; see Consumer."""
         with failures():
             self._client.list_topics(topic, timeout=timeout_s)
 
@@ -132,16 +134,16 @@ class ConfluentConsumer:
         self._client.close()
 
 
-def to_places(topic: str, positions: Mapping[int, Position]) -> list[TopicPartition]:
-    """Return positions as the library wants them."""
+def to_topic_partitions(topic: str, positions: Mapping[int, Position]) -> list[TopicPartition]:
+    """Return positions as the library's objects."""
     return [
-        TopicPartition(topic, p, position.offset, position.metadata)
-        for p, position in sorted(positions.items())
+        TopicPartition(topic, partition, position.offset, position.metadata)
+        for partition, position in sorted(positions.items())
     ]
 
 
 def is_member(metadata: Any) -> bool:
-    """Tell whether serialised group metadata speaks for a member that holds a generation.
+    """Tell whether serialised group metadata is that of a member with a generation.
 
     metadata : what ``Consumer.consumer_group_metadata`` returned: "CGMDv2:", int32 generation,
                group, 0, member, 0, ...
@@ -153,25 +155,31 @@ def is_member(metadata: Any) -> bool:
     return generation >= 0 and len(fields) > 1 and bool(fields[1])
 
 
-def _sorted_out(messages: list[Message[bytes, bytes]]) -> Fetched:
-    good, ends = [], dict[int, int]()
+def _without_errors(messages: list[Message[bytes, bytes]]) -> Fetched:
+    records: list[Message[bytes, bytes]] = []
+    ends: dict[int, int] = {}
     errors: list[ClientError] = []
     for message in messages:
-        error, partition = message.error(), message.partition()
+        error = message.error()
+        partition = message.partition()
         if error is None:
-            good.append(message)
+            records.append(message)
         elif error.code() != KafkaError._PARTITION_EOF:
             errors.append(client_error(error, partition))
         elif partition is not None:
             ends[partition] = message.offset() or 0
-    return Fetched(to_batches(good), ends, errors)
+    return Fetched(to_batches(records), ends, errors)
+
+
+def _position(committed: TopicPartition) -> Position | None:
+    return Position(committed.offset, committed.metadata or "") if committed.offset >= 0 else None
 
 
 def _check(answer: Iterable[TopicPartition]) -> None:
-    for place in answer:
-        if place.error:
-            raise client_error(place.error, place.partition)
+    for partition in answer:
+        if partition.error:
+            raise client_error(partition.error, partition.partition)
 
 
-def _places(topic: str, partitions: Iterable[int]) -> list[TopicPartition]:
+def _topic_partitions(topic: str, partitions: Iterable[int]) -> list[TopicPartition]:
     return [TopicPartition(topic, partition) for partition in sorted(partitions)]

@@ -1,4 +1,4 @@
-"""From the library's errors to ``ClientError``, and how a client of it is made.
+"""Translation of the library's errors to ``ClientError``, and the creation of its clients.
 
 Invariant: no KafkaError or KafkaException leaves this package.
 """
@@ -18,12 +18,12 @@ from shared.kafka.engine.port import ClientError, Flags
 
 Client = TypeVar("Client")
 
-_TWIN = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
-"""A consumer's fatal error tells its cause in words only; these are those of a second member."""
+_FENCED_TEXT = KafkaError(KafkaError.FENCED_INSTANCE_ID).str()
+"""The text of a fenced member: a consumer's fatal error has its cause as text only."""
 
 
 def client_error(error: KafkaError | KafkaException, partition: int | None = None) -> ClientError:
-    """Return what an error of the library says."""
+    """Return an error of the library as a ClientError."""
     cause = error.args[0] if isinstance(error, KafkaException) and error.args else error
     if not isinstance(cause, KafkaError):
         return ClientError(Code.LOCAL_FAIL, str(error), partition=partition)
@@ -35,30 +35,29 @@ def client_error(error: KafkaError | KafkaException, partition: int | None = Non
     if cause.txn_requires_abort():
         flags |= Flags.ABORT
     code = cause.code()
-    if code == KafkaError._FATAL and _TWIN in cause.str():
+    if code == KafkaError._FATAL and _FENCED_TEXT in cause.str():
         code = KafkaError.FENCED_INSTANCE_ID
     return ClientError(code, f"{cause.str()} ({cause.name()})", flags, partition)
 
 
 @contextmanager
 def failures() -> Iterator[None]:
-    """Turn what the library raises into ClientError."""
+    """Translate exceptions of the library to ClientError."""
     try:
         yield
     except KafkaException as error:
         raise client_error(error) from error
 
 
-def no_answer(doing: str = "no answer") -> ClientError:
-    """Return the error of a call that was given up."""
-    return ClientError(Code.LOCAL_TIMED_OUT, doing)
+def timed_out(text: str = "no answer") -> ClientError:
+    """Return the error of a call without an answer."""
+    return ClientError(Code.LOCAL_TIMED_OUT, text)
 
 
 def open_client(make: Callable[[dict[str, Any]], Client], config: Mapping[str, Any]) -> Client:
-    """Make a client whose log lines go to ``LOG``.
+    """Create a client that logs to ``LOG``.
 
-    raises : ConfigError with librdkafka's sentence, which names the setting that is unknown or
-             impossible
+    raises : ConfigError with librdkafka's message, which names the unknown or invalid setting
     """
     try:
         return make({**config, "logger": LOG})

@@ -1,6 +1,6 @@
-"""Where librdkafka's own log lines go, and how few of them are let through.
+"""The logger of librdkafka's own log lines, with a rate limit.
 
-Invariant: a complaint that repeats is logged once in REPEAT_S for each client.
+Invariant: each client logs connection errors at most once in REPEAT_S.
 """
 
 from __future__ import annotations
@@ -10,41 +10,38 @@ import logging
 LOG = logging.getLogger("lapwing.kafka")
 
 REPEAT_S = 30.0
-"""A client that cannot connect says so several times a second; of each client's complaints one in
-this time is logged.
-"""
+"""Time between two logged connection errors of a client, which has several a second."""
 
 
-class _Sparse(logging.Filter):
-    """Lets a client's complaints about its connections through once in REPEAT_S.
+class _RateLimit(logging.Filter):
+    """Passes a client's connection errors once in REPEAT_S.
 
-    Of what it tries again by itself it lets nothing through: a producer without an id asks again
-    until it has one, a new cluster makes it wait for a second, and an outage is said by whoever
-    waits for it.
+    Errors of a producer that retries to get its producer id are passed at debug level only: a new
+    cluster takes a second to answer, and an outage is logged by the caller that waits.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._said_s: dict[tuple[object, object], float] = {}
+        self._logged_s: dict[tuple[object, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Decide about one of librdkafka's lines, whose arguments are facility, client and text."""
-        if (
-            not isinstance(record.args, tuple)
-            or len(record.args) != 3
-            or record.args[0] not in ("FAIL", "ERROR", "GETPID")
-        ):
+        """Tell whether to log a line of librdkafka; its arguments are facility, client and text."""
+        if not isinstance(record.args, tuple) or len(record.args) != 3:
             return True
-        if record.args[0] == "GETPID" and str(record.args[2]).rstrip().endswith("retrying"):
+        facility, client, text = record.args
+        if facility not in ("FAIL", "ERROR", "GETPID"):
+            return True
+        if facility == "GETPID" and str(text).rstrip().endswith("retrying"):
             return LOG.isEnabledFor(logging.DEBUG)
-        name = (record.args[0], record.args[1])
-        self._said_s = {
-            one: at_s for one, at_s in self._said_s.items() if 0 <= record.created - at_s < REPEAT_S
+        self._logged_s = {
+            source: logged_s
+            for source, logged_s in self._logged_s.items()
+            if 0 <= record.created - logged_s < REPEAT_S
         }
-        if name in self._said_s:
+        if (facility, client) in self._logged_s:
             return False
-        self._said_s[name] = record.created
+        self._logged_s[facility, client] = record.created
         return True
 
 
-LOG.addFilter(_Sparse())
+LOG.addFilter(_RateLimit())

@@ -1,7 +1,7 @@
-"""From the client's message objects to columns.
+"""Conversion of the client's message objects to columns.
 
-Invariant: one C-level pass over the messages per column; Python runs once per partition, never once
-per message.
+Invariant: each column takes one pass in C over the messages; Python code runs once per partition,
+never once per message.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""A producer of confluent-kafka under the port.
+"""The port's producer on confluent-kafka.
 
-Invariant: rows are queued in order; successes cost no Python call, only failures call back.
+Invariant: rows are queued in order. A delivered record costs no Python call; only failures call
+back.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from shared.batch import Blob, Outgoing, Position
-from shared.kafka.engine.confluent.consumer import to_places
+from shared.kafka.engine.confluent.consumer import to_topic_partitions
 from shared.kafka.engine.confluent.errors import client_error, open_client
 from shared.kafka.engine.port import ClientError
 
@@ -59,7 +60,7 @@ class ConfluentProducer:
         return len(values), None
 
     def poll(self, wait_s: float) -> None:
-        """Tell of records that failed; see Producer."""
+        """Call on_failed for records that have failed; see Producer."""
         with self._failures():
             self._client.poll(wait_s)
 
@@ -69,16 +70,16 @@ class ConfluentProducer:
             return self._client.flush(timeout_s)
 
     def waiting(self) -> int:
-        """Return how many records are queued or under way; see Producer."""
+        """Return how many records are queued or in flight; see Producer."""
         return len(self._client)
 
     def drop(self) -> None:
-        """Throw away what is queued or under way; see Producer."""
+        """Drop records that are queued or in flight; see Producer."""
         with self._failures():
             self._client.purge(blocking=True)
 
     def init_transactions(self, timeout_s: float) -> None:
-        """Fence whoever had this transactional.id; see Producer."""
+        """Fence the previous owner of this transactional.id; see Producer."""
         with self._failures():
             self._client.init_transactions(timeout_s)
 
@@ -93,16 +94,16 @@ class ConfluentProducer:
         """Add a group's positions to the open transaction; see Producer."""
         with self._failures():
             self._client.send_offsets_to_transaction(
-                to_places(topic, positions), membership, timeout_s
+                to_topic_partitions(topic, positions), membership, timeout_s
             )
 
     def commit_transaction(self, timeout_s: float) -> None:
-        """Flush, and make all of the transaction visible; see Producer."""
+        """Flush, and commit the transaction; see Producer."""
         with self._failures():
             self._client.commit_transaction(timeout_s)
 
     def abort_transaction(self, timeout_s: float) -> None:
-        """Drop all of the transaction; see Producer."""
+        """Abort the transaction; see Producer."""
         with self._failures():
             self._client.abort_transaction(timeout_s)
 
@@ -111,17 +112,14 @@ class ConfluentProducer:
         del self._client
 
     def _columns(self, records: Outgoing) -> tuple[list[bytes], list[bytes]]:
-        """Return values and keys; split once, however often the queue was full meanwhile."""
+        """Return values and keys, split once even if the queue was full several times."""
         if self._split is None or self._split[0] is not records:
             self._split = records, split(records.values), split(records.keys)
         return self._split[1:]
 
     @contextmanager
     def _failures(self) -> Iterator[None]:
-        """Turn what the library raises into ClientError.
-
-        Also where it reports a fatal error while it is calling back.
-        """
+        """Translate exceptions of the library, also a fatal error within a callback."""
         try:
             yield
         except KafkaException as error:
@@ -132,7 +130,7 @@ class ConfluentProducer:
             raise
 
     def _cause(self, error: KafkaException) -> KafkaException:
-        """Return what made the client unusable, where the error only says that it is."""
+        """Return what made the client unusable, where the error only reports that it is."""
         if error.args[0].code() == KafkaError._FATAL:
             try:
                 self._client.poll(0)

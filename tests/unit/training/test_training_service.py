@@ -490,7 +490,7 @@ def test_model_beyond_the_setting_is_not_published(tmp_path: Path) -> None:
         World(tmp_path, trees=300, samples=256, member="isolation_forest"), max_bytes=65_536
     )
     with pytest.raises(
-        ConfigError, match=r"models.max_bytes allows 65536 bytes, the model has \d+: allow more"
+        ConfigError, match=r"models.max_bytes allows 65536 bytes, the model has \d+: increase it in"
     ):
         world.service(Options(once=True)).run()
     assert artifacts.current(tmp_path) is None

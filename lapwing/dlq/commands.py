@@ -64,7 +64,7 @@ def list_dead_letters(
 ) -> None:
     """Count dead letters by reason and show the newest."""
     from lapwing.dlq.letters import Filters
-    from lapwing.dlq.look import list_letters
+    from lapwing.dlq.show import list_letters
 
     filters = Filters.of(reason, key, since, round(time.time() * 1000))
     list_letters(Overrides.of(context).load(), filters, limit=limit, as_json=as_json)
@@ -82,7 +82,7 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Show one dead letter: reason, headers, readable fields, bytes."""
-    from lapwing.dlq.look import show_letter
+    from lapwing.dlq.show import show_letter
 
     show_letter(Overrides.of(context).load(), partition, offset, raw=raw, as_json=as_json)
 

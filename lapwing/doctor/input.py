@@ -9,17 +9,17 @@ from lapwing.inspect.reading import Inspection
 from shared.errors import LapwingError, TopicMismatch
 from shared.settings import Settings
 
-LOOKED_AT = 500
-"""Newest records of the input that are looked at."""
+NEWEST_RECORDS = 500
+"""Number of newest records of the input that are checked."""
 
 SHOWN_HINTS = 3
-"""So many of what may be misread are said in full."""
+"""Number of warnings that are shown in full."""
 
 
 def check_input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
-    """Say in one line what is read as entity, time and metrics, and what is not read.
+    """Report in one line how records are read as entity, time and metrics, and which are not.
 
-    look : at the newest records of the input
+    look : returns an inspection of the newest records of the input
     """
     try:
         seen = look()
@@ -31,11 +31,11 @@ def check_input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
     if not seen.rows and not seen.readings:
         said = f"{settings.topics.input} has no records, and its subject no schema yet"
         return Finding("input", "skipped", said)
-    return _of_inspection(seen)
+    return _report(seen)
 
 
-def _of_inspection(seen: Inspection) -> Finding:
-    said = "none of the newest records has a schema that is known"
+def _report(seen: Inspection) -> Finding:
+    said = "none of the newest records has a known schema"
     if seen.readings:
         said = seen.readings[0].line
     further = len(seen.readings) - 1
@@ -53,12 +53,12 @@ def _of_inspection(seen: Inspection) -> Finding:
         said += f"; and {count(len(hints) - SHOWN_HINTS, 'further warning')}"
     nothing_read = seen.rows > 0 and not seen.read
     if nothing_read or any(reading.unfit for reading in seen.readings[:1]):
-        remedy = "lapwing inspect says which field or setting is missing"
+        remedy = "lapwing inspect names the missing field or setting"
         return Finding("input", "failed", said, remedy)
     if hints:
-        remedy = "lapwing inspect shows all of it"
+        remedy = "lapwing inspect shows the details"
         return Finding("input", "warning", said, remedy)
     if unread:
-        remedy = "lapwing inspect says why; repair the producer"
+        remedy = "lapwing inspect shows the cause; repair the producer"
         return Finding("input", "warning", said, remedy)
     return Finding("input", "ok", said)

@@ -12,16 +12,16 @@ from shared.decode.field_choice import listed
 from shared.events import Reason
 
 IN_FULL = 5
-"""So many readings are shown in full; of more, each is a line."""
+"""Most readings that are shown in full; if there are more, each gets one line."""
 
 _NOT_SET = {
     "input.time_field": "not set: found by type and name",
-    "input.time_unit": "not set: a logicalType says it",
-    "input.include": "not set: every number that is no time",
+    "input.time_unit": "not set: taken from the logicalType",
+    "input.include": "not set: every number that is not a time",
     "input.exclude": "not set",
-    "--entity": "not given: found by name and by what its cells do to the times",
+    "--entity": "not given: found by name and by how the cells relate to the times",
     "--time": "not given: found by name",
-    "--time-format": "not given: the one form that all cells have",
+    "--time-format": "not given: the one format that all cells have",
     "--decimal": "not given",
     "columns.ignore": "not set",
 }

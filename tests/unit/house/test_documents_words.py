@@ -218,7 +218,7 @@ def numbers():
         ("README.md", r"retry for (\d+) minutes", s.outage_deadline_s / 60),
         ("docs/backtest.md", r"Charts for the first (\d+) metrics", backtest_report.MAX_PANELS),
         ("docs/dead-letters.md", r"\((\d+) MiB, or what", input_limit_bytes(s) // 2**20),
-        ("docs/dead-letters.md", r"at most ([\d,]+) records", replay.LOOKED_AT),
+        ("docs/dead-letters.md", r"at most ([\d,]+) records", replay.MAX_SEARCHED_RECORDS),
         ("docs/detection.md", r"nearest of a library of\s+(\d+)", layout.LIBRARY),
         ("docs/detection.md", r"the largest (\d+) exact", layout.EXACT),
         ("docs/detection.md", r"time of day on the last (\d+) days", 14),

@@ -54,8 +54,8 @@ def check_broker(settings: Settings, cluster: Cluster) -> Finding:
             "with TLS or SASL, set LAPWING_KAFKA__SECURITY_PROTOCOL and related settings"
         )
         return Finding("broker", "failed", str(error), remedy)
-    said = f"{settings.bootstrap} answers, cluster {name or 'without an id'}"
-    return Finding("broker", "ok", said)
+    message = f"{settings.bootstrap} answers, cluster {name or 'without an id'}"
+    return Finding("broker", "ok", message)
 
 
 def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
@@ -72,8 +72,8 @@ def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
             remedies["run this again when the broker answers"] = None
             continue
         if found != spec.partitions and spec.exact:
-            said, _, remedy = str(wrong_count(spec, found)).partition(": ")
-            wrong.append(said)
+            message, _, remedy = str(wrong_count(spec, found)).partition(": ")
+            wrong.append(message)
             remedies[remedy] = None
         elif found != spec.partitions:
             other.append(f"; {spec.name} has {found}, which works")
@@ -84,8 +84,8 @@ def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
         yield Finding("topics", "failed", "; ".join(wrong), "; then ".join(remedies))
     else:
         all_there = f"all {len(topic_specs(settings))} exist"
-        said = f"{all_there}, {settings.topics.partitions} partitions{''.join(other)}"
-        yield Finding("topics", "ok", said)
+        message = f"{all_there}, {settings.topics.partitions} partitions{''.join(other)}"
+        yield Finding("topics", "ok", message)
     if missing:
         yield Finding("group", "skipped", "needs the topics")
     else:
@@ -104,13 +104,15 @@ def check_group(settings: Settings, cluster: Cluster) -> Finding:
     except LapwingError as error:
         remedy = f"inspect consumer group {group} with Kafka's own tools"
         return Finding("group", "warning", str(error), remedy)
-    said = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
+    message = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
     if members is not None and members > partitions:
         remedy = (
             f"stop {members - partitions}, or create the next dataset with more partitions: {topic} has"
             f" {partitions}"
         )
-        return Finding("group", "warning", f"{said}; {members - partitions} of them idle", remedy)
+        return Finding(
+            "group", "warning", f"{message}; {members - partitions} of them idle", remedy
+        )
     if members == 0:
-        return Finding("group", "warning", said, "lapwing predict")
-    return Finding("group", "ok", said)
+        return Finding("group", "warning", message, "lapwing predict")
+    return Finding("group", "ok", message)

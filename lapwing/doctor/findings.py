@@ -43,13 +43,13 @@ def to_line(finding: Finding) -> str:
 def summary(findings: Sequence[Finding]) -> str:
     """Summarize in one line; all passed only if no check was skipped."""
     counts = {result: sum(finding.result == result for finding in findings) for result in _SIGNS}
-    said = [f"{counts['failed']} of {len(findings)} checks failed"] if counts["failed"] else []
-    said += [count(counts["warning"], "warning")] if counts["warning"] else []
-    said += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
-    if not said:
+    parts = [f"{counts['failed']} of {len(findings)} checks failed"] if counts["failed"] else []
+    parts += [count(counts["warning"], "warning")] if counts["warning"] else []
+    parts += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
+    if not parts:
         return f"all {len(findings)} checks passed"
     if not counts["failed"]:
-        said.insert(
+        parts.insert(
             0, "no check failed" if counts["skipped"] else f"all {len(findings)} checks passed"
         )
-    return ", ".join(said)
+    return ", ".join(parts)

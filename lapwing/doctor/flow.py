@@ -135,16 +135,16 @@ class Flow:
         except LapwingError as error:
             return Finding("dead_letters", "warning", str(error), "lapwing dlq list")
         if not recent.of:
-            said = f"group {self.settings.predict.group} has read no record yet"
-            return Finding("dead_letters", "skipped", said)
+            message = f"group {self.settings.predict.group} has read no record yet"
+            return Finding("dead_letters", "skipped", message)
         if recent.letters:
             return _report_letters(recent)
-        said = f"none of the last {count(recent.of, 'record')} that were read"
+        message = f"none of the last {count(recent.of, 'record')} that were read"
         if not recent.complete:
-            said += f", as far as the newest {TAIL_LIMIT:,} of each partition show"
+            message += f", as far as the newest {TAIL_LIMIT:,} of each partition show"
         elif now.dead:
-            said += f"; {self.settings.topics.dead_letters} has older ones (`lapwing dlq list`)"
-        return Finding("dead_letters", "ok", said)
+            message += f"; {self.settings.topics.dead_letters} has older ones (`lapwing dlq list`)"
+        return Finding("dead_letters", "ok", message)
 
     def recent(self, now: Progress) -> Recent:
         """Find the dead letters among the newest records that the group has read.
@@ -230,8 +230,8 @@ class Flow:
         behind = sum(end - at for at, end in second.unread.values())
         if moved > 0 and second.results > first.results:
             rate = f"{moved / max(seconds, 1e-3):,.0f} records a second"
-            said = f"active: {rate} read in the last {seconds:.0f} s, {behind:,} behind"
-            return Finding("results", "ok", said)
+            message = f"active: {rate} read in the last {seconds:.0f} s, {behind:,} behind"
+            return Finding("results", "ok", message)
         if moved > 0:
             read = f"has read {count(moved, 'record')} of {topic} within {seconds:.0f} s"
             return self._nothing_written(f"group {group} {read}")
@@ -246,8 +246,8 @@ class Flow:
             return self._stalled(behind, seconds)
         if second.read and not second.results:
             return self._already_read()
-        said = f"group {group} has read all of {topic}, with no new record for {seconds:.0f} s"
-        return Finding("results", "ok", f"up to date: {said}")
+        message = f"group {group} has read all of {topic}, with no new record for {seconds:.0f} s"
+        return Finding("results", "ok", f"up to date: {message}")
 
     def _fits_lapwing_produce(self) -> bool:
         """Return whether `lapwing produce` can write records that this input reads."""
@@ -269,7 +269,7 @@ class Flow:
     def _already_read(self) -> Finding:
         """Report that the group read everything before, with other result topics."""
         group, topics = self.settings.predict.group, self.settings.topics
-        said = (
+        message = (
             f"none: group {group} has already read {topics.input} up to its end, but"
             f" {topics.scores} and {topics.dead_letters} are empty: its results went to other topics,"
             " or were deleted"
@@ -278,7 +278,7 @@ class Flow:
             "to score these records into these topics, use a new group:"
             f" predict.group ({variable_of('predict.group')}), e.g. {group}-2"
         )
-        return Finding("results", "failed", said, remedy)
+        return Finding("results", "failed", message, remedy)
 
     def _stalled(self, behind: int, seconds: float) -> Finding:
         group, topic = self.settings.predict.group, self.settings.topics.input
@@ -287,17 +287,17 @@ class Flow:
         except LapwingError:
             members = None
         records = count(behind, "record")
-        said = f"none: {records} of {topic} are after the position of group {group}"
+        message = f"none: {records} of {topic} are after the position of group {group}"
         if members == 0:
             return Finding(
-                "results", "warning", f"{said}, and no predictor runs", "lapwing predict"
+                "results", "warning", f"{message}, and no predictor runs", "lapwing predict"
             )
         remedy = (
             "see /health/ready of the predictors and their logs; a predictor that has just started "
             "first replays its state, so run this again"
         )
-        said = f"{said}, which has not moved for {seconds:.0f} s"
-        return Finding("results", "failed", said, remedy)
+        message = f"{message}, which has not moved for {seconds:.0f} s"
+        return Finding("results", "failed", message, remedy)
 
     def _readable(self, now: Progress) -> bool:
         """Return whether a record follows the position; transaction markers take offsets too."""
@@ -314,7 +314,7 @@ def _report_letters(recent: Recent) -> Finding:
     detail = (
         f"{newest.reason}, {known.what}" if known else newest.details["message"] or newest.reason
     )
-    said = (
+    message = (
         f"{'' if recent.complete else 'at least '}{number:,} of the last "
         f"{count(recent.of, 'record')} that were read became dead letters: "
         f"{', '.join(f'{times:,} {reason}' for reason, times in reasons)}; the newest, of "
@@ -325,7 +325,7 @@ def _report_letters(recent: Recent) -> Finding:
         f"{newest.offset}` shows it; docs/dead-letters.md has the remedies"
     )
     result: Result = "failed" if number >= FAILED_SHARE * recent.of else "warning"
-    return Finding("dead_letters", result, said, remedy)
+    return Finding("dead_letters", result, message, remedy)
 
 
 def _known(letter: Letter) -> Misplaced | None:

@@ -29,36 +29,36 @@ def check_input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
         remedy = "lapwing inspect, once broker and registry answer"
         return Finding("input", "warning", str(error), remedy)
     if not seen.rows and not seen.readings:
-        said = f"{settings.topics.input} has no records, and its subject no schema yet"
-        return Finding("input", "skipped", said)
+        message = f"{settings.topics.input} has no records, and its subject no schema yet"
+        return Finding("input", "skipped", message)
     return _report(seen)
 
 
 def _report(seen: Inspection) -> Finding:
-    said = "none of the newest records has a known schema"
+    message = "none of the newest records has a known schema"
     if seen.readings:
-        said = seen.readings[0].line
+        message = seen.readings[0].line
     further = len(seen.readings) - 1
     if further > 0:
-        said += f"; {further} other schema{'' if further == 1 else 's'}"
+        message += f"; {further} other schema{'' if further == 1 else 's'}"
     unread = max(seen.rows - seen.read, 0)
     if unread:
         reasons = ", ".join(f"{one.reason} {one.count:,}" for one in seen.dead)
-        said += (
+        message += (
             f"; {unread:,} of the newest {seen.rows:,} records would become dead letters: {reasons}"
         )
     hints = [*seen.warnings, *(hint for reading in seen.readings for hint in reading.warnings)]
-    said += "".join(f"; {hint}" for hint in hints[:SHOWN_HINTS])
+    message += "".join(f"; {hint}" for hint in hints[:SHOWN_HINTS])
     if len(hints) > SHOWN_HINTS:
-        said += f"; and {count(len(hints) - SHOWN_HINTS, 'further warning')}"
+        message += f"; and {count(len(hints) - SHOWN_HINTS, 'further warning')}"
     nothing_read = seen.rows > 0 and not seen.read
     if nothing_read or any(reading.unfit for reading in seen.readings[:1]):
         remedy = "lapwing inspect names the missing field or setting"
-        return Finding("input", "failed", said, remedy)
+        return Finding("input", "failed", message, remedy)
     if hints:
         remedy = "lapwing inspect shows the details"
-        return Finding("input", "warning", said, remedy)
+        return Finding("input", "warning", message, remedy)
     if unread:
         remedy = "lapwing inspect shows the cause; repair the producer"
-        return Finding("input", "warning", said, remedy)
-    return Finding("input", "ok", said)
+        return Finding("input", "warning", message, remedy)
+    return Finding("input", "ok", message)

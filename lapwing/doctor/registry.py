@@ -73,8 +73,8 @@ def check_clock(
     """Compare the clocks."""
     theirs = registry_clock(settings)
     if theirs is None:
-        said = "cannot be compared: the registry's answers have no Date header"
-        return Finding("clock", "skipped", said)
+        message = "cannot be compared: the registry's answers have no Date header"
+        return Finding("clock", "skipped", message)
     offset_s = abs(clock() - theirs)
     if offset_s > CLOCK_WARN_S:
         remedy = (
@@ -93,12 +93,12 @@ def registry_time_s(settings: Settings) -> float | None:
     try:
         url, timeout_s = settings.registry.url, settings.registry.timeout_s
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310
-            said = answer.headers.get("Date")
+            date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
-        said = error.headers.get("Date")
+        date = error.headers.get("Date")
     except (OSError, ValueError):
         return None
     try:
-        return email.utils.parsedate_to_datetime(said).timestamp() if said else None
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
         return None

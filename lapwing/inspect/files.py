@@ -55,9 +55,9 @@ def inspect_folder(
     _, notes = assemble(series, catalogue) if series else ([], [])
     rows = sum(reading.rows for reading in readings)
     source = f"{folder}: {rows:,} rows of {len(files)} file{'' if len(files) == 1 else 's'}"
-    said = (*shared_entities(series), *notes)
+    hints = (*shared_entities(series), *notes)
     asked = _deciding_options(choice, catalogue, settings)
-    return Inspection(source, "row", rows, tuple(readings), tuple(dead), said, asked)
+    return Inspection(source, "row", rows, tuple(readings), tuple(dead), hints, asked)
 
 
 def _first_problem(path: Path, name: str, catalogue: Catalogue, choice: ColumnChoice) -> str:
@@ -101,10 +101,10 @@ def _reading(path: Path, series: Series, settings: InputSettings) -> Reading:
     kept = [series.metrics.index(name) for name in plan.metrics]
     times, values = series.time_ms[newest], series.values[newest][:, kept]
     listed = tuple(f"column {one.column} is left out" for one in columns.left_out)
-    said = [note for note in columns.notes if not (listed and note.startswith(listed))]
-    said += warnings.metrics_that_are_none(plan.metrics, values, times)
+    hints = [note for note in columns.notes if not (listed and note.startswith(listed))]
+    hints += warnings.metrics_that_are_none(plan.metrics, values, times)
     if columns.entity:
-        said += warnings.entities_of_rows(columns.entity, entities)
+        hints += warnings.entities_of_rows(columns.entity, entities)
     left_out = [(one.column, one.reason) for one in columns.left_out]
     return Reading(
         series.source,
@@ -116,6 +116,6 @@ def _reading(path: Path, series: Series, settings: InputSettings) -> Reading:
         plan.metrics,
         (*left_out, *plan.fields.left_out),
         "",
-        tuple(said),
+        tuple(hints),
         examples_of(entities, times.tolist(), values, plan.metrics),
     )

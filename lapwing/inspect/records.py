@@ -116,19 +116,19 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
         readings = [_schema_reading("the newest schema of the subject", sample.latest, settings)]
     places = [place for part in parts.values() for place in part.places]
     keyless = sum(not record.key for record in sample.records)
-    said = warnings.without_key(keyless, len(sample.records), places)
-    said += [] if keyless else warnings.entities_in_partitions(places)
+    hints = warnings.without_key(keyless, len(sample.records), places)
+    hints += [] if keyless else warnings.entities_in_partitions(places)
     if readings:
         texts = [text for text in (*sample.texts.values(), sample.latest) if text]
         names = [name for text in texts for name in _field_names(text)]
-        said += warnings.unknown_names(settings, names)
+        hints += warnings.unknown_names(settings, names)
     return Inspection(
         sample.source,
         "record",
         len(sample.records),
         tuple(readings),
         tuple(_dead_letters(sample.topic, parts)),
-        tuple(said),
+        tuple(hints),
         deciding_settings(settings),
     )
 
@@ -165,18 +165,18 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         return _with_key_hint(reading, part.records)
     chosen = plan.fields
     written = parse_schema(text)
-    said = _unit_warnings(part, written)
-    said += warnings.entities_of_rows(chosen.entity, part.entities)
+    hints = _unit_warnings(part, written)
+    hints += warnings.entities_of_rows(chosen.entity, part.entities)
     decoded = [read_fields(record.value, written).values for record in part.rows]
     texts = {
         name: [_text(row.get(name)) for row in decoded]
         for name, why in chosen.left_out
         if why in _TEXTS
     }
-    said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
+    hints += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
     values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
-    said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
-    said += warnings.numbers_left_out(chosen.left_out, settings)
+    hints += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
+    hints += warnings.numbers_left_out(chosen.left_out, settings)
     return Reading(
         f"schema {schema_id}, {plan.record}",
         len(part.records),
@@ -187,7 +187,7 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         plan.metrics,
         chosen.left_out,
         "",
-        tuple(said),
+        tuple(hints),
         examples_of(part.entities, columns.time_ms.tolist(), values, plan.metrics),
     )
 
@@ -217,8 +217,8 @@ def _with_key_hint(reading: Reading, records: Sequence[Record]) -> Reading:
         record.key for record in records
     ):
         return reading
-    said = f"the records have keys (the newest: {_key_text(records[0].key)}): {_ENTITY_IN_KEY}"
-    return Reading(reading.source, reading.rows, 0, unfit=reading.unfit, warnings=(said,))
+    hint = f"the records have keys (the newest: {_key_text(records[0].key)}): {_ENTITY_IN_KEY}"
+    return Reading(reading.source, reading.rows, 0, unfit=reading.unfit, warnings=(hint,))
 
 
 def examples_of(

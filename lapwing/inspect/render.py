@@ -33,7 +33,7 @@ def lines(seen: Inspection) -> Iterator[str]:
     if len(seen.readings) > IN_FULL:
         yield ""
         yield from (f"{one.line} ({_count(one, seen.kind)})" for one in seen.readings)
-        yield from (f"! {one.source}: {said}" for one in seen.readings for said in one.warnings)
+        yield from (f"! {one.source}: {hint}" for one in seen.readings for hint in one.warnings)
     else:
         for reading in seen.readings:
             yield from ("", *_reading(reading, seen.kind))
@@ -47,7 +47,7 @@ def lines(seen: Inspection) -> Iterator[str]:
             yield f"  {one.reason:<{width}}  {one.count:>6,}  {why} ({one.place})"
     if seen.warnings:
         yield ""
-        yield from (f"! {said}" for said in seen.warnings)
+        yield from (f"! {hint}" for hint in seen.warnings)
     yield from ("", "settings that change it")
     width = max(map(len, seen.settings), default=0)
     for name, value in seen.settings.items():
@@ -67,7 +67,7 @@ def _reading(one: Reading, kind: str) -> Iterator[str]:
             measured = {name: "-" if v is None else f"{v:.6g}" for name, v in row.values.items()}
             shown = " ".join(f"{name}={text}" for name, text in measured.items())
             yield f"  {'' if place else 'newest':<9} {row.time}  {row.entity}  {shown}"
-    yield from (f"  ! {said}" for said in one.warnings)
+    yield from (f"  ! {hint}" for hint in one.warnings)
 
 
 def _left_out(fields: Sequence[tuple[str, str]]) -> Iterator[str]:

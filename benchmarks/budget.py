@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.detecting import tell
 from benchmarks.fleet.hosts import generate
 from benchmarks.nab.corpus import read_corpus
-from shared.ensemble.fold import EnsembleState, fold, limits_for
+from shared.ensemble.fold import EnsembleParams, limits_for
 from shared.errors import LapwingError
 from shared.kernels.units import DAY_MS
 
@@ -77,23 +78,14 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
     parts, days, thresholds = [], [], []
     for entity in entities:
         n, metrics = entity.values.shape
-        state = EnsembleState()
-        state.reserve(1, metrics)
-        slots, rows = np.arange(metrics, dtype=np.int32)[None], np.zeros(n, np.int32)
-        verdicts = fold(
-            state,
-            slots,
-            rows,
-            entity.time_ms,
-            entity.values,
-            limits_for(metrics, per_day=asked, cold_start=False),
-        )
+        limits = limits_for(metrics, per_day=asked, cold_start=False)
+        verdicts = tell(entity.time_ms, entity.values, limits, EnsembleParams())
         judged = np.flatnonzero(~np.isnan(verdicts.score))
         if not len(judged):
             continue
         first = int(judged[0])
         edges = np.linspace(first, n, 5).round().astype(int)
-        parts.append([int(verdicts.is_anomaly[low:high].sum()) for low, high in pairwise(edges)])
+        parts.append([int(verdicts.opened[low:high].sum()) for low, high in pairwise(edges)])
         days.append(float(entity.time_ms[-1] - entity.time_ms[first]) / DAY_MS)
         thresholds.append(float(verdicts.threshold[-1]))
     counts, total = np.array(parts), sum(days)

@@ -1,3 +1,1 @@
-"""Prediction consumers: score every event in real time and write scores, anomalies and dead
-letters.
-"""
+"""Prediction consumers: score each event and write scores, anomalies and dead letters."""

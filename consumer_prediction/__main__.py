@@ -1,5 +1,6 @@
-"""``python -m consumer_prediction``: score the input until SIGTERM; settings come from the
-environment or ``--config``.
+"""``python -m consumer_prediction``: score the input topic until SIGTERM.
+
+Settings come from the environment or ``--config``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Delivery(StrEnum):
-    """How often a result may come."""
+    """Delivery guarantees for results."""
 
     EXACTLY_ONCE = "exactly-once"
     AT_LEAST_ONCE = "at-least-once"
@@ -45,7 +46,7 @@ def predict(
         typer.Option(
             "--slot",
             metavar="NAME",
-            help="slot: stable name of this predictor, another one for each.",
+            help="slot: stable name of this predictor, unique within the group.",
         ),
     ] = None,
     models_dir: Annotated[
@@ -75,18 +76,17 @@ def _work(settings: Settings, stopping: Stopping) -> None:
     from consumer_prediction.connection import KafkaConnection
 
     connection = KafkaConnection(settings)
-    with _quick_imports():
+    with _fast_imports():
         from consumer_prediction.service import run
         from shared.counters import Counters
     run(settings, Counters(), connection, stopping)
 
 
 @contextmanager
-def _quick_imports() -> Iterator[None]:
-    """Import without what only costs time, for a killed predictor is waited for.
+def _fast_imports() -> Iterator[None]:
+    """Import without garbage collection and without scipy, so that a restart takes less time.
 
-    That is the search for garbage where there is none, and scipy: numba loads it for a BLAS that no
-    kernel calls.
+    numba loads scipy for its BLAS, which no kernel calls.
     """
     gc.disable()
     hidden = sys.modules.setdefault("scipy", None) is None  # type: ignore[arg-type]

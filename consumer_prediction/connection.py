@@ -1,9 +1,9 @@
-"""A predictor's membership and its sink, opened while Python still loads the kernels.
+"""A predictor's group membership and its sink, opened while Python loads the kernels.
 
-Invariant: nothing that loads a kernel is imported here.
+Invariant: this module imports nothing that loads a kernel.
 
-The broker takes half a second to end what a predecessor left open, and the kernels take a second of
-the processor: one beside the other, a killed predictor is back that much earlier.
+The broker takes half a second to abort the transaction that a predecessor left open, and loading
+the kernels takes a second of CPU time. Both run in parallel, so a killed predictor restarts sooner.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shared.settings import Settings
 
 
 class KafkaConnection:
-    """The member of the group, not joined yet, and the first sink of its transactional.id.
+    """The group member, not yet joined, and the first sink of its transactional.id.
 
     raises : ConfigError
     """
@@ -36,7 +36,7 @@ class KafkaConnection:
         self._first: Future[Sink] | None = in_background(self._open, "connecting")
 
     def sink(self) -> Sink:
-        """Return the first sink once it is open; a new one at each later call.
+        """Return the first sink once it is open; each later call opens a new one.
 
         raises : as TransactionalSink
         """

@@ -1,7 +1,6 @@
-"""What the predictor counts and logs of each outcome that was committed, per batch and never per
-event.
+"""Metrics and log lines for committed outcomes, per batch and never per event.
 
-Law: counting changes nothing; only what was committed is counted.
+Invariant: counting changes no result; only committed outcomes are counted.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from shared.counters import (
     DATA_QUALITY,
     DEAD_LETTERS,
     END_TO_END_SECONDS,
+    EPISODES_CLOSED,
     EVENTS_CONSUMED,
     EVENTS_SCORED,
     Counters,
 )
-from shared.events import Reason, State, severity_class
+from shared.events import Phase, Reason, State, severity_class
 from shared.kernels.units import DAY_MS
 from shared.scoring.scorer import Outcome
 from shared.wording import moment
@@ -31,7 +31,7 @@ from shared.wording import moment
 log = structlog.get_logger()
 
 LONGEST_STEP_MS = DAY_MS
-"""A longer silence of an entity is not time in which it could have alarmed."""
+"""A longer gap between two records of an entity counts as this much monitored time."""
 
 
 def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int) -> None:
@@ -52,6 +52,8 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
                 counters.add(
                     ANOMALIES, 1, outcome.detector_id, severity_class(anomaly.severity).value
                 )
+            elif anomaly.closed_because is not None:
+                counters.add(EPISODES_CLOSED, 1, anomaly.closed_because.value)
             else:
                 counters.add(DATA_QUALITY, 1, anomaly.kind.value)
         stamped = batch.broker_ms[batch.broker_ms > 0]
@@ -62,10 +64,10 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
 def measure_budget(
     counters: Counters, owned: Mapping[int, Owned], outcomes: Sequence[Outcome], asked: float | None
 ) -> None:
-    """Compare the alarms per entity and day since partitions were taken over with those asked for."""
+    """Compare the alarms per entity and day since the take-over with the configured budget."""
     for outcome in outcomes:
         if one := owned.get(outcome.batch.partition):
-            one.alarms += sum(anomaly.is_anomaly for anomaly in outcome.anomalies)
+            one.alarms += sum(anomaly.phase is Phase.OPEN for anomaly in outcome.anomalies)
             one.entity_days += (
                 float(np.minimum(outcome.folded.step_ms, LONGEST_STEP_MS).sum()) / DAY_MS
             )

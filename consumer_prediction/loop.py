@@ -1,8 +1,8 @@
 """The prediction loop: poll, score, send, commit; one thread, one transaction at a time.
 
-Law: input position, scores, anomalies, dead letters and activations of a transaction become visible
-     together or not at all.
-After anything undecided the state is dropped and rebuilt by the same path as an assignment.
+Invariant: the input positions, scores, anomalies, dead letters and activations of a transaction
+           become visible together or not at all. After a transaction in doubt the state is dropped
+           and restored the same way as after an assignment.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 
 from consumer_prediction.counting import measure_budget, report
-from consumer_prediction.doors import Doors
+from consumer_prediction.dependencies import Dependencies
 from consumer_prediction.gauges import Gauges
+from consumer_prediction.health.rejections import Rejections
 from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
-from consumer_prediction.rejections import Rejections
 from consumer_prediction.transaction import Transaction
 from shared.batch import Batch, Position
 from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
@@ -39,20 +39,21 @@ log = structlog.get_logger()
 
 IDLE_POLL_S = 0.2
 LONGEST_POLL_S = 1.0
-"""However rare commits are: a step that takes long is one that hangs."""
+"""Upper limit of a poll, however rare commits are: a longer step counts as hanging."""
 
 SETTLE_S = 5.0
-"""An outage is over after so long without an error: between two probes, a broker that has gone
-looks like an idle topic.
+"""Time without an error after which an outage is over.
+
+Between two probes, a broker that is gone looks the same as an idle topic.
 """
 
 
 class PredictionLoop:
-    """Scores the partitions that the group hands to it; a RebalanceListener of its own source."""
+    """Scores the assigned partitions; the RebalanceListener of its own source."""
 
     def __init__(
         self,
-        doors: Doors,
+        dependencies: Dependencies,
         rules: Rules,
         encoder: Encoder,
         settings: PredictSettings,
@@ -60,7 +61,7 @@ class PredictionLoop:
         outage: Outage,
         rejections: Rejections,
     ) -> None:
-        self.doors = doors
+        self.dependencies = dependencies
         self.rules = rules
         self.encoder = encoder
         self.settings = settings
@@ -68,22 +69,22 @@ class PredictionLoop:
         self.owned: dict[int, Owned] = {}
         self.model: Model | None = None
         self.transaction = Transaction(
-            doors.open_sink, doors.clock, settings.commit_interval_ms / 1000
+            dependencies.open_sink, dependencies.clock, settings.commit_interval_ms / 1000
         )
         self._held: list[Batch] = []
         self._paused = False
         self.outage = outage
-        self._gauges = Gauges(doors, encoder.topics.input, counters)
-        self._unfit = ""
+        self._gauges = Gauges(dependencies, encoder.topics.input, counters)
+        self._skipped_model = ""
         self.rejections = rejections
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Go on until asked to stop; then commit, snapshot and leave.
+        """Run until asked to stop; then commit, write snapshots and leave the group.
 
         raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts
                  outage_deadline_s
         """
-        self.doors.source.subscribe(self)
+        self.dependencies.source.subscribe(self)
         try:
             while not stopping():
                 self.step()
@@ -93,15 +94,15 @@ class PredictionLoop:
         self.drain()
 
     def step(self) -> None:
-        """Poll once, process what came, and commit when it is time."""
+        """Poll once, process the records, and commit when it is due."""
         self.outage.step()
         self._gauges.refresh(self.owned, self.model)
-        self.rejections.say()
+        self.rejections.log_due()
         try:
             if self.transaction.broken:
                 self._recover()
-            self._look_for_model()
-            self._take_all(self._arrivals())
+            self._poll_model()
+            self._take_all(self._poll_records())
             if self.transaction.due_in_s == 0.0:
                 self._commit()
             if not self._held:
@@ -111,20 +112,20 @@ class PredictionLoop:
             self._invalidate("transaction aborted", error)
         except TransactionInDoubt as error:
             self.outage.suspect(error)
-            self._invalidate("transaction undecided", error, undecided=True)
+            self._invalidate("transaction in doubt", error, in_doubt=True)
         except ProducerFenced:
             raise
         except TransportError as error:
             self.outage.failed(error)
-            self.doors.sleep(self.outage.pause_s)
+            self.dependencies.sleep(self.outage.pause_s)
 
     @property
     def rebuilding(self) -> bool:
-        """Whether all state was dropped and has yet to be rebuilt from what was committed."""
+        """Whether the state was dropped and has not been restored yet."""
         return self.transaction.broken
 
     def drain(self, *, commit: bool = True) -> None:
-        """Commit what is open and snapshot, or abort it; then leave the group."""
+        """Commit the open transaction and write snapshots, or abort; then leave the group."""
         try:
             if not commit:
                 self.transaction.sink.abort()
@@ -134,14 +135,14 @@ class PredictionLoop:
                     self._snapshot(owned, last=True)
         except TransportError as error:
             log.warning(
-                "left without committing; the records will be scored again", error=str(error)
+                "shut down without committing, records will be scored again", error=str(error)
             )
         finally:
-            self.rejections.say(last=True)
+            self.rejections.log_due(last=True)
             self.owned.clear()
-            self.doors.snapshots.close()
+            self.dependencies.snapshots.close()
             self._report_snapshots()
-            self.doors.source.close()
+            self.dependencies.source.close()
             self.transaction.sink.close()
 
     # -- ownership ---------------------------------------------------------------------------------
@@ -155,17 +156,21 @@ class PredictionLoop:
         return {partition: self.owned[partition].state.next_offset for partition in committed}
 
     def _take_over(self, partition: int, position: Position | None, log_start: int) -> None:
-        folder = self.doors.snapshots.folder
+        folder = self.dependencies.snapshots.folder
         owned, refused = take_over(
-            partition, position, log_start, folder, self.doors.history, self.rules
+            partition, position, log_start, folder, self.dependencies.history, self.rules
         )
         for why in refused:
-            log.warning("snapshot passed over", partition=partition, why=why)
+            log.warning("snapshot skipped", partition=partition, why=why)
         if owned.state.activation:
             self._apply_activation(owned, owned.state.activation)
-        # else a snapshot is due: who is killed again soon should not replay the same again
+        elif owned.ahead:
+            self._apply_activation(owned, owned.ahead.pop(0))
+        elif owned.replaying:  # the first activation of this state version will be the same
+            owned.scorer.use(self._suitable(self.model), self.rules.configuration)
+        # else a snapshot is due, so that a predictor killed again soon need not repeat the replay
         if not owned.replaying:
-            owned.trail.captured_at_s = self.doors.clock()
+            owned.trail.captured_at_s = self.dependencies.clock()
         self.owned[partition] = owned
         failpoint("in_takeover")
         self.counters.add(REBALANCES, 1, "assigned")
@@ -178,20 +183,18 @@ class PredictionLoop:
         )
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """Commit what is open, then give partitions up; see RebalanceListener."""
+        """Commit the open transaction, then release partitions; see RebalanceListener."""
         failpoint("in_revoke")
         try:
             if not self.transaction.broken:
                 self._commit()
         except TransportError as error:
-            self._invalidate(
-                "revoked, and the open transaction did not commit", error, undecided=True
-            )
+            self._invalidate("partitions revoked, commit failed", error, in_doubt=True)
         self._drop(partitions, snapshot=not self.transaction.broken)
         failpoint("after_revoke")
 
     def lost(self, partitions: Sequence[int]) -> None:
-        """Forget partitions that belong to somebody else already; see RebalanceListener."""
+        """Drop partitions that another member owns already; see RebalanceListener."""
         self._drop(partitions, snapshot=False)
         self._invalidate("partitions lost", None)
 
@@ -203,34 +206,34 @@ class PredictionLoop:
             self.counters.add(REBALANCES, 1, "revoked" if snapshot else "lost")
         self.rejections.forget(partitions)
         self._held = [batch for batch in self._held if batch.partition not in partitions]
-        log.info("partitions given up", partitions=sorted(partitions))
+        log.info("partitions released", partitions=sorted(partitions))
 
     # -- records -----------------------------------------------------------------------------------
 
-    def _arrivals(self) -> list[Batch]:
+    def _poll_records(self) -> list[Batch]:
         if not self._held:
             due_in_s = self.transaction.due_in_s
             wait_s = IDLE_POLL_S if due_in_s is None else min(due_in_s, LONGEST_POLL_S)
-            return self.doors.source.poll(self.settings.max_batch_records, wait_s)
-        late = self.doors.source.poll(self.settings.max_batch_records, self.outage.pause_s)
+            return self.dependencies.source.poll(self.settings.max_batch_records, wait_s)
+        new = self.dependencies.source.poll(self.settings.max_batch_records, self.outage.pause_s)
         held, self._held = self._held, []
-        return held + late
+        return held + new
 
     def _take_all(self, batches: Sequence[Batch]) -> None:
         held = False
-        for place, batch in enumerate(batches if not self.transaction.broken else ()):
+        for index, batch in enumerate(batches if not self.transaction.broken else ()):
             try:
                 self._take(batch)
             except (TransactionAborted, TransactionInDoubt, ProducerFenced):
                 raise
             except TransportError as error:
-                self._held = list(batches[place:])
-                self.doors.source.pause()
+                self._held = list(batches[index:])
+                self.dependencies.source.pause()
                 self.outage.failed(error)
                 held = True
                 break
         if not held and self._paused:
-            self.doors.source.resume()
+            self.dependencies.source.resume()
         self._paused = held
 
     def _take(self, batch: Batch) -> None:
@@ -241,7 +244,7 @@ class PredictionLoop:
         if not len(batch):
             return
         failpoint("after_poll")
-        self.doors.decoder.prepare(batch)
+        self.dependencies.decoder.prepare(batch)
         for segment, replayed in owned.segments(batch):
             if owned.ahead and segment.offsets[0] >= owned.ahead[0].offset:
                 self._apply_activation(owned, owned.ahead.pop(0))
@@ -253,29 +256,28 @@ class PredictionLoop:
 
     def _score(self, owned: Owned, batch: Batch) -> None:
         self._activate(owned, batch)
-        began_s = self.doors.clock()
+        began_s = self.dependencies.clock()
         outcome = self._process(owned, batch)
         failpoint("after_process")
         results = self.encoder.outcome(outcome, owned.state)
-        self.counters.observe(BATCH_SECONDS, self.doors.clock() - began_s)
+        self.counters.observe(BATCH_SECONDS, self.dependencies.clock() - began_s)
         self.transaction.send(results)
         failpoint("after_produce")
         owned.dirty = True
         self.transaction.add(outcome)
 
     def _process(self, owned: Owned, batch: Batch) -> Outcome:
-        """Move the state, and remember how long it took: so long would a replay."""
-        began_s = self.doors.clock()
-        outcome = owned.scorer.process(batch, self.doors.decoder)
-        owned.trail.work_s += self.doors.clock() - began_s
+        """Score a batch, and measure the time, which is what replaying it would take."""
+        began_s = self.dependencies.clock()
+        outcome = owned.scorer.process(batch, self.dependencies.decoder)
+        owned.trail.work_s += self.dependencies.clock() - began_s
         return outcome
 
     def _activate(self, owned: Owned, batch: Batch) -> None:
         """Write into the log what judges from this batch on, where that changes."""
         configuration = self.rules.configuration
-        model = self.model or owned.scorer.model
-        if model is not None and not configuration.takes(model.detector):
-            model = None
+        first = owned.state.activation is None and len(owned.state.entities) > 0
+        model = self._suitable(owned.scorer.model if first else self.model or owned.scorer.model)
         wanted = Activation(
             model.sha256 if model else "",
             int(batch.offsets[0]),
@@ -301,9 +303,17 @@ class PredictionLoop:
             offset=wanted.offset,
         )
 
+    def _suitable(self, model: Model | None) -> Model | None:
+        takes = model is not None and self.rules.configuration.takes(model.detector)
+        return model if takes else None
+
     def _apply_activation(self, owned: Owned, activation: Activation) -> None:
-        """Judge as the log says."""
-        model = self.doors.models.load(activation.model_sha256) if activation.model_sha256 else None
+        """Use the model and settings of an activation record."""
+        model = (
+            self.dependencies.models.load(activation.model_sha256)
+            if activation.model_sha256
+            else None
+        )
         owned.scorer.use(model, Configuration.from_text(activation.settings))
         owned.state.activation = activation
 
@@ -312,7 +322,8 @@ class PredictionLoop:
     def _commit(self) -> None:
         positions = {
             partition: Position(
-                owned.state.next_offset, metadata(owned.state, self.doors.snapshots.folder.topic_id)
+                owned.state.next_offset,
+                metadata(owned.state, self.dependencies.snapshots.folder.topic_id),
             )
             for partition, owned in self.owned.items()
             if owned.dirty
@@ -323,62 +334,65 @@ class PredictionLoop:
         measure_budget(
             self.counters, self.owned, outcomes, self.rules.configuration.detection.alarms_per_day
         )
-        report(self.counters, outcomes, self.doors.now_ms(), self.doors.decoder.entity_name)
+        report(
+            self.counters,
+            outcomes,
+            self.dependencies.now_ms(),
+            self.dependencies.decoder.entity_name,
+        )
         self.rejections.note(outcomes)
         for partition in positions:
             self.owned[partition].dirty = False
         self._snapshot_due()
 
     def _snapshot_due(self) -> None:
-        """Save one partition's committed state when it is time."""
+        """Write a snapshot of one partition's committed state when it is due."""
         savable = {owned.trail.partition: owned for owned in self.owned.values() if owned.savable}
         trails = (owned.trail for owned in savable.values())
-        if due := self.doors.snapshots.next_due(trails, self.settings.snapshot_interval_s):
+        if due := self.dependencies.snapshots.next_due(trails, self.settings.snapshot_interval_s):
             self._snapshot(savable[due.partition])
         self._report_snapshots()
 
     def _snapshot(self, owned: Owned, *, last: bool = False) -> None:
-        """Save a committed state; a snapshot that cannot be written costs a longer replay and
-        nothing else.
-        """
+        """Write a snapshot of a committed state; a failure only makes the next replay longer."""
         if owned.savable:
             failpoint("before_snapshot")
-            self.doors.snapshots.write(owned.trail, owned.state, last=last)
+            self.dependencies.snapshots.write(owned.trail, owned.state, last=last)
 
     def _report_snapshots(self) -> None:
-        for done in self.doors.snapshots.finished():
+        for done in self.dependencies.snapshots.finished():
             self.counters.add(SNAPSHOTS, 1, "failed" if done.error else "written")
             if done.error:
                 log.warning("snapshot not written", partition=done.partition, error=str(done.error))
 
-    def _invalidate(self, what: str, error: Exception | None, *, undecided: bool = False) -> None:
-        """Drop all state; the next step rebuilds it from what was committed."""
-        log.warning(what, error=str(error) if error else None, partitions=sorted(self.owned))
-        self.counters.add(COMMITS, 1, "undecided" if undecided else "aborted")
-        self.transaction.invalidate(undecided=undecided)
+    def _invalidate(self, event: str, error: Exception | None, *, in_doubt: bool = False) -> None:
+        """Drop all state; the next step restores that of the last commit."""
+        log.warning(event, error=str(error) if error else None, partitions=sorted(self.owned))
+        self.counters.add(COMMITS, 1, "undecided" if in_doubt else "aborted")
+        self.transaction.invalidate(in_doubt=in_doubt)
         self.owned.clear()
         self._held.clear()
 
     def _recover(self) -> None:
         self.transaction.recover()
         self.owned.clear()
-        self.doors.source.rewind()
+        self.dependencies.source.rewind()
         self.transaction.resume()
 
     # -- models ------------------------------------------------------------------------------------
 
-    def _look_for_model(self) -> None:
-        """Pick up a newer model, but only between transactions."""
+    def _poll_model(self) -> None:
+        """Switch to a newer model, but only between transactions."""
         if self.transaction.is_open:
             return
-        newest = self.doors.models.newest()
+        newest = self.dependencies.models.newest()
         if newest is not None and not self.rules.configuration.takes(newest.detector):
-            if newest.sha256 != self._unfit:
-                self._unfit = newest.sha256
+            if newest.sha256 != self._skipped_model:
+                self._skipped_model = newest.sha256
                 log.warning(
-                    "model passed over: it is of another detector",
+                    "model skipped, it was trained for another detector",
                     model=newest.model_id,
-                    of=newest.detector.value,
+                    model_detector=newest.detector.value,
                     detector=self.rules.configuration.detector.value,
                 )
             newest = None

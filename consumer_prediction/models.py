@@ -1,8 +1,8 @@
-"""Models as the predictor sees them: the newest good one, and any that the log has activated.
+"""Models for the predictor: the newest valid one, and any that an activation record names.
 
-Law: a bad candidate is refused once, with its reason, and the last good model goes on. It may yet
-     be repaired, and it may be
-large: it is looked at again after twenty times as long as refusing it took, at most after 15 s.
+Invariant: an invalid candidate is refused once, with the reason, and the last valid model stays in
+           use. The candidate may be repaired, and checking it may take long: the next check comes
+           after twenty times the duration of the last, at most after 15 s.
 """
 
 from __future__ import annotations
@@ -17,27 +17,29 @@ from shared.artifacts import load as load_model
 from shared.artifacts import manifest, published_s
 from shared.artifacts import trust as read_trust
 from shared.counters import MODEL_RELOADS, Counters
-from shared.errors import ArtifactMissing, ArtifactRefused
+from shared.errors import ArtifactMissing, ArtifactRefused, LapwingError
 from shared.models.model import Model
 from shared.models.origin import other_topic
 from shared.settings import ModelSettings
 
 log = structlog.get_logger()
 
-REMEMBERED = 4
-PATIENCE = 20
-MOST_PATIENCE_S = 15.0
+MAX_CACHED = 4
+RETRY_FACTOR = 20
+"""A refused candidate is checked again after this many times the duration of the last check."""
+
+MAX_RETRY_S = 15.0
 
 
 class ModelVolume:
-    """The models folder, looked at now and then.
+    """The models folder, polled for new models.
 
     poll_s   : CURRENT is read at most this often
     clock    : monotonic seconds
-    settings : which models are believed; None = the defaults
-    topic    : the input, to warn of a model of another one; empty = not known
+    settings : which models are trusted; None = the defaults
+    topic    : the input topic, to warn about a model of another topic; empty = unknown
 
-    raises : ConfigError when a key that the settings name cannot be read
+    raises : ConfigError when a key file of the settings cannot be read
     """
 
     def __init__(
@@ -57,14 +59,16 @@ class ModelVolume:
         self.trust = read_trust(settings or ModelSettings())
         self._loaded: dict[str, Model] = {}
         self._newest: Model | None = None
-        self._refused = self._refused_name = ""
-        self._patient_until_s = self._looked_s = float("-inf")
+        self._refusal = ""
+        self._refused_candidate = ""
+        self._retry_at_s = float("-inf")
+        self._polled_s = float("-inf")
 
     def newest(self) -> Model | None:
-        """Return the newest good model, None before the first."""
-        if self.clock() - self._looked_s >= self.poll_s:
-            self._looked_s = self.clock()
-            self._look()
+        """Return the newest valid model, None before the first."""
+        if self.clock() - self._polled_s >= self.poll_s:
+            self._polled_s = self.clock()
+            self._poll()
         return self._newest
 
     def load(self, sha256: str) -> Model:
@@ -74,7 +78,7 @@ class ModelVolume:
         """
         if sha256 not in self._loaded:
             self._loaded[sha256] = load_model(self.folder, sha256, self.trust)
-            while len(self._loaded) > REMEMBERED:
+            while len(self._loaded) > MAX_CACHED:
                 self._loaded.pop(next(iter(self._loaded)))
         return self._loaded[sha256]
 
@@ -82,30 +86,22 @@ class ModelVolume:
         """Return when an artefact was published last, seconds since 1970 UTC; None = unknown."""
         return published_s(self.folder, sha256)
 
-    def _look(self) -> None:
-        candidate, began_s = "CURRENT", self.clock()
+    def _poll(self) -> None:
+        candidate = "CURRENT"
+        began_s = self.clock()
         try:
             current = current_model(self.folder)
             if current is None or (self._newest and current == self._newest.sha256):
                 return
-            if current == self._refused_name and began_s < self._patient_until_s:
+            if current == self._refused_candidate and began_s < self._retry_at_s:
                 return
             candidate = current
             self._newest = self.load(current)
         except (ArtifactMissing, ArtifactRefused) as error:
-            ended_s = self.clock()
-            self._patient_until_s = ended_s + min(PATIENCE * (ended_s - began_s), MOST_PATIENCE_S)
-            self._refused_name = candidate
-            if self._refused != f"{candidate} {error}":
-                self._refused = f"{candidate} {error}"
-                self.counters.add(MODEL_RELOADS, 1, "refused")
-                log.warning(
-                    "model refused, the last good one goes on",
-                    candidate=candidate[:16],
-                    why=str(error),
-                )
+            self._refuse(candidate, error, began_s)
         else:
-            self._refused = self._refused_name = ""
+            self._refusal = ""
+            self._refused_candidate = ""
             self.counters.add(MODEL_RELOADS, 1, "loaded")
             log.info(
                 "model loaded",
@@ -115,6 +111,20 @@ class ModelVolume:
             )
             self._warn_of_another_topic(current)
 
+    def _refuse(self, candidate: str, error: LapwingError, began_s: float) -> None:
+        """Schedule the next check of a candidate; count and log a new reason once."""
+        ended_s = self.clock()
+        self._retry_at_s = ended_s + min(RETRY_FACTOR * (ended_s - began_s), MAX_RETRY_S)
+        self._refused_candidate = candidate
+        refusal = f"{candidate} {error}"
+        if refusal == self._refusal:
+            return
+        self._refusal = refusal
+        self.counters.add(MODEL_RELOADS, 1, "refused")
+        log.warning(
+            "model refused, keeping the last good model", candidate=candidate[:16], why=str(error)
+        )
+
     def _warn_of_another_topic(self, sha256: str) -> None:
         try:
             why = other_topic(manifest(self.folder, sha256, self.trust), self.topic)
@@ -122,8 +132,8 @@ class ModelVolume:
             return
         if self.topic and why:
             log.warning(
-                "the model is of another topic",
+                "model was trained on another topic",
                 model=sha256[:16],
                 why=why,
-                do="give each input a models_dir (LAPWING_MODELS_DIR) of its own, and train there",
+                do="use a separate models_dir (LAPWING_MODELS_DIR) for each input, and train there",
             )

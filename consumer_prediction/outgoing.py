@@ -1,7 +1,7 @@
-"""What a batch's outcome looks like on the wire: scores, anomalies, dead letters, activations.
+"""Encodes the outcome of a batch: scores, anomalies, dead letters and activations.
 
-Law: bodies, keys and ``ce_*`` headers are a function of the log prefix, the state version and the
-     activations.
+Invariant: bodies, keys and ``ce_*`` headers are a function of the log prefix, the state version and
+           the activations.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from shared.batch import Blob, Headers, Outgoing
 from shared.encode.avro_columns import Scores, encode_scores
 from shared.encode.dead_letters import dead_letters
 from shared.encode.records import encode_records
-from shared.events import Activation, Anomaly, severity_class
+from shared.events import Activation, Anomaly, Kind, severity_class
 from shared.scoring.scorer import Outcome
 from shared.scoring.state import PartitionState
 from shared.settings import TopicSettings
 from shared.wording import iso
 
 ALARM_TYPE, QUALITY_TYPE = "io.lapwing.anomaly.v1", "io.lapwing.data_quality.v1"
+CLOSED_TYPE = "io.lapwing.episode_closed.v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ class Encoder:
         self._activation_schema = schemas.text(schemas.MODEL_ACTIVATION)
 
     def outcome(self, outcome: Outcome, state: PartitionState) -> list[Outgoing]:
-        """Encode one batch's results; topics without a record are left out."""
+        """Encode the results of one batch; topics without records are omitted."""
         outgoing = []
         if len(outcome.columns.accepted):
             values, keys = encode_scores(
@@ -72,12 +73,10 @@ class Encoder:
 
     def scores(self, outcome: Outcome, state: PartitionState) -> Scores:
         """Lay an outcome out as the columns of schemas/score_event.avsc."""
-        columns, folded, verdicts, model = (
-            outcome.columns,
-            outcome.folded,
-            outcome.verdicts,
-            outcome.model,
-        )
+        columns = outcome.columns
+        folded = outcome.folded
+        verdicts = outcome.verdicts
+        model = outcome.model
         return Scores(
             detector_id=outcome.detector_id,
             model_id=model.model_id if model else None,
@@ -97,6 +96,8 @@ class Encoder:
             late=folded.late_by_ms > 0,
             duplicate=folded.duplicate,
             imputed=folded.imputed,
+            ahead=folded.ahead,
+            episode_id=verdicts.episode_id,
             offsets=outcome.batch.offsets[columns.accepted],
             metrics=tuple(state.metrics[: columns.values.shape[1]]),
             known=folded.known,
@@ -121,7 +122,7 @@ class Encoder:
         )
 
     def activation(self, partition: int, activation: Activation, detector_id: str) -> Outgoing:
-        """Encode the record that says what judges a partition from where on."""
+        """Encode the record that says which model and settings apply from which offset on."""
         record = {
             "group": self.group,
             "source_topic": self.topics.input,
@@ -146,6 +147,8 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
     del record["traceparent"]
     return record | {
         "kind": anomaly.kind.value,
+        "phase": anomaly.phase.value if anomaly.phase else None,
+        "closed_because": anomaly.closed_because.value if anomaly.closed_because else None,
         "severity_class": (
             None if anomaly.severity is None else severity_class(anomaly.severity).value
         ),
@@ -154,14 +157,22 @@ def _record(anomaly: Anomaly) -> Mapping[str, Any]:
 
 
 def _headers(anomaly: Anomaly) -> Headers:
-    named = {
+    texts = {
         "ce_specversion": "1.0",
         "ce_id": anomaly.event_id,
-        "ce_type": ALARM_TYPE if anomaly.is_anomaly else QUALITY_TYPE,
+        "ce_type": (
+            ALARM_TYPE
+            if anomaly.is_anomaly
+            else CLOSED_TYPE
+            if anomaly.kind is Kind.EPISODE_CLOSED
+            else QUALITY_TYPE
+        ),
         "ce_source": f"/kafka/{anomaly.source_topic}/{anomaly.source_partition}",
         "ce_subject": anomaly.entity,
         "ce_time": iso(anomaly.event_time),
         "content-type": "application/avro",
     }
-    headers = [(name, text.encode()) for name, text in named.items()]
-    return [*headers, ("traceparent", anomaly.traceparent)] if anomaly.traceparent else headers
+    headers = [(name, text.encode()) for name, text in texts.items()]
+    if anomaly.traceparent:
+        headers.append(("traceparent", anomaly.traceparent))
+    return headers

@@ -1,8 +1,7 @@
-"""One owned partition: where it stands between its snapshot, the committed position and the end of the
-                     log.
+"""One owned partition: its state, its snapshots, and how far its replay has come.
 
-Law: rows below the committed position are folded and never sent again; models change at the offsets
-     that the log says.
+Invariant: records below the committed position are processed but never sent again; models change
+           at the offsets that the activation records give.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from shared.snapshots import SnapshotFolder, Trail
 
 METADATA_VERSION = 3
 _READABLE = (2, METADATA_VERSION)
-"""Version 2 did not know the topic's id and the state version."""
+"""Version 2 lacks the topic's id and the state version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What the metadata of a committed position says.
+    """The metadata of a committed position.
 
-    base       : first offset of the history that the state is made of
-    activation : what judges at the position, by its settings' id; None before the first
+    base       : first offset of the records that the state depends on
+    activation : model and settings at the position (settings by id); None before the first
     """
 
     base: int
@@ -39,7 +38,7 @@ class Checkpoint:
 
 
 def metadata(state: PartitionState, topic_id: str) -> str:
-    """Write the checkpoint that is committed with a position (far below the broker's 4096 bytes)."""
+    """Encode the metadata committed with a position, far below the broker's limit of 4096 bytes."""
     content = {
         "v": METADATA_VERSION,
         "topic": topic_id,
@@ -51,18 +50,18 @@ def metadata(state: PartitionState, topic_id: str) -> str:
 
 
 def checkpoint(position: Position, folder: SnapshotFolder, partition: int) -> Checkpoint:
-    """Read a position's metadata; a position without any was set by hand, so history begins there.
+    """Decode a position's metadata; without any, the position was set by hand: state begins there.
 
-    raises : NewerVersion, TopicRecreated; GuardError when the metadata is not ours
+    raises : NewerVersion, TopicRecreated; GuardError when the metadata is not Lapwing's
     """
     if not position.metadata:
         return Checkpoint(position.offset, None)
-    place = f"{folder.topic}[{partition}]: the group's committed offset {position.offset}"
+    committed = f"{folder.topic}[{partition}]: the group's committed offset {position.offset}"
     try:
         content = json.loads(position.metadata)
         if content["v"] > METADATA_VERSION:
             raise NewerVersion(
-                f"{place} carries metadata of version {content['v']}, this code knows"
+                f"{committed} has metadata of version {content['v']}, this code supports up to"
                 f" {METADATA_VERSION}{_NEWER}"
             )
         if content["v"] not in _READABLE:
@@ -70,37 +69,41 @@ def checkpoint(position: Position, folder: SnapshotFolder, partition: int) -> Ch
         topic_id, version = content.get("topic", ""), int(content.get("state", 0))
         if topic_id and folder.topic_id and topic_id != folder.topic_id:
             raise TopicRecreated(
-                f"{place} belongs to the topic of id {topic_id}, but now it has"
+                f"{committed} belongs to the topic with id {topic_id}, but the topic now has id"
                 f" {folder.topic_id}{_RECREATED}"
             )
         activation = Activation(**content["activation"]) if content["activation"] else None
         version = max(version, activation.state_version if activation else 0)
         if version > STATE_VERSION:
             raise NewerVersion(
-                f"{place} was reached with state version {version}, this code has"
+                f"{committed} was written with state version {version}, this code has"
                 f" {STATE_VERSION}{_NEWER}"
             )
         return Checkpoint(int(content["base"]), activation)
     except (KeyError, TypeError, ValueError) as error:
         raise GuardError(
-            f"{place} carries metadata that this version does not understand ({error}); {_ANEW}"
+            f"{committed} has metadata that this version cannot read ({error}); {_START_OVER}"
         ) from error
 
 
-_ANEW = "to begin anew use another predict.group, or reset the group's offsets"
-_NEWER = f": a newer version has run before, so run that one; {_ANEW}"
-_RECREATED = f": it was deleted and made anew, and what is known is about other records; {_ANEW}"
+_START_OVER = "to start over, use another predict.group or reset the group's offsets"
+_NEWER = f": a newer version ran before; run that version again; {_START_OVER}"
+_RECREATED = (
+    ": it was deleted and recreated, so the saved state and offsets are about other records;"
+    f" {_START_OVER}"
+)
 
 
 @dataclass(slots=True)
 class Owned:
-    """A partition in our hands.
+    """A partition that this predictor owns.
 
-    replay_until : rows below were committed before
-    trail        : its snapshots
-    ahead        : activations that the replay has yet to reach, by offset
-    alarms, entity_days : alarms since the take-over, and the time that they were given in
-    dirty        : something was sent since the last commit
+    replay_until : records below this offset were committed before
+    trail        : progress of its snapshots
+    ahead        : activations of this state version that the replay has not reached yet, by offset;
+                   the first one judges all records before it as well
+    alarms, entity_days : alarms since the take-over, and the entity-days they occurred in
+    dirty        : records were sent since the last commit
     """
 
     scorer: Scorer
@@ -113,7 +116,7 @@ class Owned:
 
     @property
     def state(self) -> PartitionState:
-        """What the partition remembers."""
+        """State of the partition."""
         return self.scorer.state
 
     @property
@@ -123,28 +126,27 @@ class Owned:
 
     @property
     def savable(self) -> bool:
-        """Whether the state is committed and beyond its snapshots."""
+        """Whether the state is committed and newer than its snapshots."""
         return not (self.dirty or self.replaying or self.trail.offset == self.state.next_offset)
 
     def unseen(self, batch: Batch) -> Batch:
-        """Cut off rows that have been processed already."""
+        """Drop records that have been processed already."""
         return batch.rows(int(np.searchsorted(batch.offsets, self.state.next_offset)), len(batch))
 
     def segments(self, batch: Batch) -> Iterator[tuple[Batch, bool]]:
-        """Cut a batch where the replay ends and where models change; say of each piece whether it
-        is only replayed.
+        """Split a batch where the replay ends and where models change.
+
+        yields : (piece, whether it is only replayed)
         """
-        marks = [self.replay_until, *(activation.offset for activation in self.ahead)]
-        cuts = np.searchsorted(batch.offsets, np.array(marks, np.int64))
+        boundaries = [self.replay_until, *(activation.offset for activation in self.ahead)]
+        cuts = np.searchsorted(batch.offsets, np.array(boundaries, np.int64))
         bounds = sorted({0, len(batch), *cuts.tolist()})
         for start, stop in itertools.pairwise(bounds):
             yield batch.rows(start, stop), bool(batch.offsets[start] < self.replay_until)
 
 
 History = Callable[[int, int, Activation], Sequence[Activation]]
-"""(partition, after offset, newest) -> activations beyond an offset up to the newest one, oldest
-first.
-"""
+"""(partition, after offset, newest) -> activations after the offset up to newest, oldest first."""
 
 
 def take_over(
@@ -155,36 +157,32 @@ def take_over(
     history: History,
     rules: Rules,
 ) -> tuple[Owned, list[str]]:
-    """Rebuild a partition as it was at the committed position: newest snapshot, then a replay up to
-    there.
+    """Restore a partition from its newest snapshot; a replay leads to the committed position.
 
-    returns : (partition, why snapshots were passed over); reading begins at its
-              ``state.next_offset``
+    returns : (partition, why snapshots were skipped); reading begins at its ``state.next_offset``
     raises  : HistoryGone when neither a snapshot nor the log reaches back far enough;
               TopicRecreated, NewerVersion
     """
     if committed is None:
-        # A broker that deletes a topic deletes the positions in it as well: only the snapshots tell
-        # then.
+        # A broker that deletes a topic deletes its committed positions too; only snapshots remain.
         if earlier := folder.earlier_topic():
             raise TopicRecreated(
-                f"{folder.topic}[{partition}]: the group has no position here, but snapshots of a"
-                f" topic of the same name with another id than {folder.topic_id} lie in"
-                f" {earlier}{_RECREATED}, or remove that folder"
+                f"{folder.topic}[{partition}]: the group has no committed position, but {earlier}"
+                " holds snapshots of a topic with the same name and an id other than"
+                f" {folder.topic_id}{_RECREATED}, or remove that folder"
             )
         return Owned(Scorer(PartitionState(log_start), rules), log_start, Trail(partition)), []
     known = checkpoint(committed, folder, partition)
     if newer := folder.newer(partition, known.base, committed.offset):
         raise NewerVersion(
-            f"{folder.topic}[{partition}]: {newer} is of a newer state version than this code's"
-            f" {STATE_VERSION}{_NEWER}, or remove that file to have the state rebuilt from the"
-            " input"
+            f"{folder.topic}[{partition}]: {newer} has a newer state version than this code's"
+            f" {STATE_VERSION}{_NEWER}, or remove that file to rebuild the state from the input"
         )
     if log_start > committed.offset:
         raise HistoryGone(
-            f"{folder.topic}[{partition}]: records {committed.offset} to {log_start - 1} were"
-            " removed by retention before they were scored; raise topics.input_retention_hours,"
-            " and reset the group's offset to go on without them"
+            f"{folder.topic}[{partition}]: retention removed records {committed.offset} to"
+            f" {log_start - 1} before they were scored; raise topics.input_retention_hours, and"
+            " reset the group's offsets to continue without them"
         )
     restored = folder.restore(partition, committed.offset, known.base)
     state = restored.state or PartitionState(known.base)
@@ -192,16 +190,20 @@ def take_over(
         raise HistoryGone(
             f"{folder.topic}[{partition}]: the state needs records from offset {state.next_offset},"
             f" but retention has removed those before {log_start}; restore state_dir {folder.root},"
-            " or use another predict.group to begin anew"
+            " or use another predict.group to start over"
         )
     ahead: Sequence[Activation] = ()
-    if known.activation and known.activation != state.activation:
-        ahead = history(
-            partition, state.activation.offset if state.activation else -1, known.activation
-        )
-    return (
-        Owned(
-            Scorer(state, rules), committed.offset, Trail.after(partition, restored), list(ahead)
-        ),
-        restored.refused,
-    )
+    if (
+        known.activation
+        and known.activation.state_version == STATE_VERSION
+        and known.activation != state.activation
+    ):
+        after = state.activation.offset if state.activation else -1
+        ahead = [
+            activation
+            for activation in history(partition, after, known.activation)
+            if activation.state_version == STATE_VERSION
+        ]
+    trail = Trail.after(partition, restored)
+    owned = Owned(Scorer(state, rules), committed.offset, trail, list(ahead))
+    return owned, restored.refused

@@ -1,6 +1,6 @@
-"""Puts the prediction loop together with the real doors and runs it until SIGTERM.
+"""Builds the prediction loop with its real dependencies and runs it until SIGTERM.
 
-Law: wiring only; what is computed is in ``shared`` and what is decided in ``loop``.
+Invariant: wiring only; computations are in ``shared``, decisions in ``loop``.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import structlog
 
 import schemas
 from consumer_prediction.connection import KafkaConnection
-from consumer_prediction.doors import Doors
-from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
+from consumer_prediction.dependencies import Dependencies
+from consumer_prediction.health.guards import GuardedSource, KeyCheck, TopicWatch
+from consumer_prediction.health.readiness import Readiness
+from consumer_prediction.health.rejections import Rejections
+from consumer_prediction.health.watchdog import Watchdog
 from consumer_prediction.loop import SETTLE_S, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.outgoing import Encoder, SchemaIds
-from consumer_prediction.readiness import Readiness
-from consumer_prediction.rejections import Rejections
-from consumer_prediction.watchdog import Watchdog
 from shared.counters import Counters
 from shared.decode.field_choice import MetSchema
 from shared.decode.formats import open_decoder
@@ -48,12 +48,12 @@ from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
 
-LOOK_TIMEOUT_S = 2.0
-"""Longest wait of a look at the topic, as partitions may be waiting to be taken over."""
+CHECK_TIMEOUT_S = 2.0
+"""Timeout of a topic check; short, because partitions may be waiting for it."""
 
 
 class ActivationLog:
-    """Reads what has judged a partition, from the topic that keeps all activations."""
+    """Reads the activations of a partition from the topic that keeps them all."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -64,12 +64,12 @@ class ActivationLog:
         text = None if schema_id is None else self._registry.schema(schema_id)
         if text is None:
             raise LapwingError(
-                f"{topic}: a record has the schema id {schema_id}, which the registry does not know"
+                f"{topic}: a record has schema id {schema_id}, which the registry does not know"
             )
         return text
 
     def __call__(self, partition: int, after: int, newest: Activation) -> list[Activation]:
-        """Return the activations beyond an offset up to the newest one, oldest first.
+        """Return the activations after an offset up to the newest one, oldest first.
 
         raises : TransportError when the topic does not hold the newest one yet
         """
@@ -93,16 +93,15 @@ class ActivationLog:
         return sorted(found, key=lambda activation: activation.offset)
 
     def scored(self) -> dict[int, int]:
-        """Return the partitions that the group has results about, each with the newest record at
-        which what judges changed.
-        """
-        places = [(r["source_partition"], r["source_offset"]) for r in self._records()]
-        return dict(sorted(places))
+        """Return {partition: offset of the newest activation} of the partitions with results."""
+        positions = [(r["source_partition"], r["source_offset"]) for r in self._records()]
+        return dict(sorted(positions))
 
     def _records(self) -> list[dict[str, Any]]:
-        """Return all activations of the group in the input."""
+        """Return all activations of the group for the input topic."""
         topic = self.settings.topics.activations
-        admin, reader = Admin(self.settings), Reader(self.settings)
+        admin = Admin(self.settings)
+        reader = Reader(self.settings)
         values = [
             batch.values[row]
             for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
@@ -119,10 +118,10 @@ def run(
     connection: KafkaConnection,
     stopping: Callable[[], bool],
 ) -> None:
-    """Score until stopping() says so.
+    """Score until stopping() returns True.
 
-    raises : LapwingError; the supervisor starts the process again, which ends in the same way where
-             a guard has stopped it
+    raises : LapwingError; the supervisor restarts the process, and a guard stops it again for as
+             long as the cause remains
     """
     try:
         _run(settings, counters, connection, stopping)
@@ -130,19 +129,19 @@ def run(
         log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
         raise
     except ProducerFenced as error:
-        why = _twin(settings)
-        log.error("stopped by another predictor", why=why)
+        why = _fencing_reason(settings)
+        log.error("fenced by another predictor", why=why)
         raise ProducerFenced(f"{why} ({error})") from error
 
 
-def _twin(settings: Settings) -> str:
-    """Say who has taken over, and what to do about it."""
+def _fencing_reason(settings: Settings) -> str:
+    """Describe which predictor has taken over, and the remedy."""
     group = settings.predict.group
     if not settings.slot:
-        return f"another process of group {group} has taken this one's place"
+        return f"another process of group {group} has taken over this one's transactions"
     return (
-        f"another process runs with slot {settings.slot!r} in group {group}, so this one ends: give"
-        " each predictor a slot of its own (--slot, LAPWING_SLOT)"
+        f"another process runs with slot {settings.slot!r} in group {group}, so this one stops:"
+        " each predictor needs its own slot (--slot, LAPWING_SLOT)"
     )
 
 
@@ -164,34 +163,34 @@ def _run(
             settings.models,
             settings.topics.input,
         )
-        found = _found(settings, retry)
-        loop = (
-            None if found is None else _loop(settings, counters, connection, models, found, retry)
-        )
-        if found is None or loop is None:
+        remote = _remote_facts(settings, retry)
+        if remote is None:
+            return
+        loop = _loop(settings, counters, connection, models, remote, retry)
+        if loop is None:
             return
         readiness.loop = loop
-        with found.watch:
+        with remote.watch:
             log.info(
                 "predicting",
                 topic=settings.topics.input,
-                partitions=found.topic.partitions,
+                partitions=remote.topic.partitions,
                 delivery=settings.predict.delivery,
             )
             gc.freeze()
-            with Watchdog(settings.outage_deadline_s, stopping) as watched:
-                loop.run(watched)
-    log.info("stopped in good order")
+            with Watchdog(settings.outage_deadline_s, stopping) as watchdog:
+                loop.run(watchdog)
+    log.info("shut down cleanly")
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """What the cluster and the registry say before anything is read.
+class _RemoteFacts:
+    """Facts from the broker and the registry, gathered before the first poll.
 
-    topic      : the input as it is
-    cluster_id : of the broker
-    ids        : of the schemas that results are written with
-    watch      : looks whether the input is still the same topic
+    topic      : identity of the input topic
+    cluster_id : id of the Kafka cluster
+    ids        : registry ids of the result schemas
+    watch      : checks that the input is still the same topic
     """
 
     topic: TopicIdentity
@@ -200,8 +199,8 @@ class _Found:
     watch: TopicWatch
 
 
-def _found(settings: Settings, retry: Retry) -> _Found | None:
-    """Ask broker and registry what has to be known; None when it was asked to stop meanwhile."""
+def _remote_facts(settings: Settings, retry: Retry) -> _RemoteFacts | None:
+    """Ask the broker and the registry; return None if the service was asked to stop meanwhile."""
     broker = f"the broker at {settings.bootstrap}"
     registry = f"the registry at {Registry(settings.registry).address}"
     admin = Admin(settings)
@@ -210,11 +209,11 @@ def _found(settings: Settings, retry: Retry) -> _Found | None:
     cluster_id = retry(admin.cluster_id, broker)
     if topic is None or ids is None or cluster_id is None:
         return None
-    looking = Admin(settings, timeout_s=LOOK_TIMEOUT_S)
+    impatient = Admin(settings, timeout_s=CHECK_TIMEOUT_S)
     watch = TopicWatch(
-        settings.topics.input, topic, partial(looking.identity, settings.topics.input)
+        settings.topics.input, topic, partial(impatient.identity, settings.topics.input)
     )
-    return _Found(topic, cluster_id, ids, watch)
+    return _RemoteFacts(topic, cluster_id, ids, watch)
 
 
 def _loop(
@@ -222,26 +221,27 @@ def _loop(
     counters: Counters,
     connection: KafkaConnection,
     models: ModelVolume,
-    found: _Found,
+    remote: _RemoteFacts,
     retry: Retry,
 ) -> PredictionLoop | None:
-    """Put the loop together with its doors; None when it was asked to stop meanwhile."""
-    topic = found.topic
-    history, registry = ActivationLog(settings), Registry(settings.registry)
+    """Build the loop; return None if the service was asked to stop meanwhile."""
+    topic = remote.topic
+    history = ActivationLog(settings)
+    registry = Registry(settings.registry)
     scored = (
         history.scored if topic.topic_id and settings.predict.delivery == "exactly-once" else None
     )
     keys = KeyCheck(settings.input.partitioner, topic.partitions)
-    doors = Doors(
-        source=GuardedSource(connection.source, found.watch, keys, scored),
+    dependencies = Dependencies(
+        source=GuardedSource(connection.source, remote.watch, keys, scored),
         open_sink=connection.sink,
-        decoder=open_decoder(settings.input, registry, time.monotonic, _met),
+        decoder=open_decoder(settings.input, registry, time.monotonic, _log_schema),
         models=models,
         history=history,
         snapshots=SnapshotWriter(
             SnapshotFolder(
                 settings.state_dir,
-                found.cluster_id,
+                remote.cluster_id,
                 settings.topics.input,
                 topic.topic_id,
                 settings.predict.group,
@@ -254,19 +254,21 @@ def _loop(
     )
     rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
     limit_bytes = input_limit_bytes(settings)
-    encoder = Encoder(settings.topics, found.ids, settings.predict.group, limit_bytes)
-    rejections = Rejections(settings.input, settings.topics, doors.clock)
+    encoder = Encoder(settings.topics, remote.ids, settings.predict.group, limit_bytes)
+    rejections = Rejections(settings.input, settings.topics, dependencies.clock)
     return retry(
         lambda: PredictionLoop(
-            doors, rules, encoder, settings.predict, counters, retry.outage, rejections
+            dependencies, rules, encoder, settings.predict, counters, retry.outage, rejections
         ),
         f"the broker at {settings.bootstrap}",
     )
 
 
 def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
-    """Return the input as it is; check that every topic is there and the input has the partitions
-    that the settings say.
+    """Return the input topic's identity.
+
+    raises : TopicMismatch when a topic is missing or the input has another number of partitions
+             than topics.partitions
     """
     specs = topic_specs(settings)
     for spec in specs[1:]:
@@ -278,17 +280,21 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     return found
 
 
-def _met(schema: MetSchema) -> None:
+def _log_schema(schema: MetSchema) -> None:
     log.info("writer schema", schema_id=schema.schema_id, **schema.facts)
     if schema.unsupported:
-        log.warning("schema does not fit", schema_id=schema.schema_id, why=schema.unsupported)
+        log.warning(
+            "writer schema not supported", schema_id=schema.schema_id, why=schema.unsupported
+        )
 
 
 def result_schemas(settings: Settings) -> SchemaIds:
-    """Look up the schemas that results are written with; ConfigError says what to run where one is
-    missing.
+    """Look up the ids of the result schemas.
+
+    raises : ConfigError that says what to run, when one is not registered
     """
-    registry, topics = Registry(settings.registry), settings.topics
+    registry = Registry(settings.registry)
+    topics = settings.topics
     return SchemaIds(
         score=registry.lookup(f"{topics.scores}-value", schemas.text(schemas.SCORE_EVENT)),
         anomaly=registry.lookup(f"{topics.anomalies}-value", schemas.text(schemas.ANOMALY_EVENT)),

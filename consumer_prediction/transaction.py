@@ -1,7 +1,7 @@
-"""The open transaction: what was sent since the last commit, and the sink that it goes through.
+"""The open transaction: records sent since the last commit, and their sink.
 
-Invariant: a sink whose transaction is undecided is never used again, and after anything that was
-           not committed nothing is sent before ``recover`` and ``resume``.
+Invariant: a sink whose transaction is in doubt is never used again, and after a failed commit
+           nothing is sent before ``recover`` and ``resume``.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from shared.scoring.scorer import Outcome
 
 
 class Transaction:
-    """One transaction after the other, on one thread.
+    """Runs transactions one after another, on one thread.
 
-    open_sink  : makes a new sink; whatever an earlier one of the same identity left open is fenced
-                 and aborted by it
+    open_sink  : opens a new sink, which fences earlier sinks of the same identity and aborts their
+                 open transaction
     clock      : monotonic seconds
-    interval_s : so long after its first record a transaction is due
-    broken     : whether it was dropped, and the state is not yet what was committed
+    interval_s : a transaction is due this long after its first record
+    broken     : the transaction was dropped, and the state is not yet restored
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class Transaction:
         self._interval_s = interval_s
         self._began_s: float | None = None
         self._outcomes: list[Outcome] = []
-        self._undecided = False
+        self._in_doubt = False
 
     @property
     def is_open(self) -> bool:
@@ -44,7 +44,7 @@ class Transaction:
 
     @property
     def due_in_s(self) -> float | None:
-        """Seconds until it is to be committed, 0 when it is time; None while nothing was sent."""
+        """Seconds until the commit is due, 0 when it is overdue; None while nothing was sent."""
         if self._began_s is None:
             return None
         return max(0.0, self._began_s + self._interval_s - self._clock())
@@ -52,8 +52,7 @@ class Transaction:
     def send(self, records: Sequence[Outgoing]) -> None:
         """Send records within the transaction; the first ones open it.
 
-        raises : TransactionAborted when the sink does not take them; TransactionInDoubt,
-                 ProducerFenced
+        raises : TransactionAborted when the sink refuses them; TransactionInDoubt, ProducerFenced
         """
         if self._began_s is None:
             self._began_s = self._clock()
@@ -61,15 +60,15 @@ class Transaction:
             self._or_abort(partial(self.sink.send, outgoing))
 
     def add(self, outcome: Outcome) -> None:
-        """Take note of what the records sent last say; ``commit`` hands it back."""
+        """Keep the outcome of the records sent last; ``commit`` returns it."""
         self._outcomes.append(outcome)
 
     def commit(self, positions: Mapping[int, Position]) -> list[Outcome]:
-        """Make all that was sent visible together with the input positions; without any of these
-        there is nothing to commit.
+        """Commit all sent records together with the input positions.
 
-        returns : the outcomes that are visible now
-        raises  : as ``send`` does
+        positions : without any there is nothing to commit
+        returns   : the outcomes that are now visible
+        raises    : as ``send`` does
         """
         if positions:
             self._or_abort(partial(self.sink.commit, positions))
@@ -77,32 +76,32 @@ class Transaction:
         self._began_s = None
         return committed
 
-    def invalidate(self, *, undecided: bool) -> None:
-        """Drop what was sent.
+    def invalidate(self, *, in_doubt: bool) -> None:
+        """Drop the sent records.
 
-        undecided : nobody knows whether it was committed; a new sink has to find out
+        in_doubt : whether they were committed is unknown; only a new sink can resolve that
         """
         self.broken = True
-        self._undecided = self._undecided or undecided
+        self._in_doubt = self._in_doubt or in_doubt
         self._outcomes.clear()
         self._began_s = None
 
     def recover(self) -> None:
-        """Abort what the sink still has open; a new sink replaces one that is undecided."""
-        if self._undecided:
+        """Abort the open transaction; replace a sink whose transaction is in doubt."""
+        if self._in_doubt:
             self.sink.close()
             self.sink = self._open_sink()
-            self._undecided = False
+            self._in_doubt = False
         else:
             self.sink.abort()
 
     def resume(self) -> None:
-        """Let records be sent again, as the state is once more what was committed."""
+        """Allow sending again, once the state is that of the last commit."""
         self.broken = False
 
     @staticmethod
     def _or_abort(call: Callable[[], None]) -> None:
-        """Whatever keeps a sink from taking records or positions, they have to come again."""
+        """Turn other transport errors into TransactionAborted: the records must be sent again."""
         try:
             call()
         except (TransactionAborted, TransactionInDoubt, ProducerFenced):

@@ -1,3 +1,1 @@
-"""The training consumer: reads the input topic, fits a detector, publishes it as arrays, and says
-how well it did.
-"""
+"""The training consumer: fits a detector to the input topic, publishes and evaluates it."""

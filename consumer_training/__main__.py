@@ -1,5 +1,6 @@
-"""``python -m consumer_training`` and ``lapwing train``: settings come from the environment,
-``--config`` or the options.
+"""``python -m consumer_training`` and ``lapwing train``: train a model on the input topic.
+
+Settings come from the environment, ``--config`` or the options.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Fitted(StrEnum):
-    """Detectors that are fitted."""
+    """Detectors that are trained."""
 
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
@@ -31,12 +32,12 @@ def train(
     config: SettingsFile = None,
     once: Annotated[
         bool,
-        typer.Option("--once", help="Train once on what is there, even if a schedule is set."),
+        typer.Option("--once", help="Train once on the present input, even if a schedule is set."),
     ] = False,
     every: Annotated[
         str | None,
         typer.Option(
-            "--every", metavar="24h", help="train.every: again after so long (s, m, h, d)."
+            "--every", metavar="24h", help="train.every: interval between trainings (s, m, h, d)."
         ),
     ] = None,
     cron: Annotated[
@@ -44,7 +45,7 @@ def train(
         typer.Option(
             "--cron",
             metavar="LINE",
-            help="train.cron: again by a cron line, UTC, e.g. '0 3 * * *'.",
+            help="train.cron: schedule as a cron line, UTC, e.g. '0 3 * * *'.",
         ),
     ] = None,
     wait_s: Annotated[
@@ -52,7 +53,7 @@ def train(
         typer.Option(
             "--wait-s",
             metavar="SECONDS",
-            help="Give up when there is too little data for so long.",
+            help="Give up after waiting this long for enough data.",
         ),
     ] = None,
     labels: Annotated[
@@ -79,8 +80,7 @@ def train(
 ) -> None:
     """Train a model on the input topic and publish it.
 
-    Without a schedule (--every, --cron) it trains once; while there is too little to learn from,
-    it waits.
+    Without a schedule (--every, --cron) it trains once. It waits until there is enough data.
     """
 
     def work(settings: Settings, stopping: Stopping) -> None:

@@ -1,6 +1,6 @@
-"""From scikit-learn's estimators to arrays; scikit-learn is imported nowhere else in the services.
+"""Fits scikit-learn estimators and exports their arrays; no other service imports scikit-learn.
 
-Law: the arrays score every row as the estimator does: to 1e-8, and with the same flag.
+Invariant: the arrays score each row as the estimator does, to within 1e-8 and with the same flag.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ Floats = npt.NDArray[np.float64]
 def fit(detector: Detector, X: Floats, train: TrainSettings) -> tuple[Any, Forest | Svm]:
     """Fit the detector's estimator; return it with its arrays.
 
-    X : float64 (n, d), no NaN; the rows in a fixed order, because the seed picks rows by their
-        number
+    X : float64 (n, d), no NaN; rows in a fixed order, because the seed selects row numbers
     """
     if detector is Detector.ISOLATION_FOREST:
         forest = IsolationForest(
@@ -38,17 +37,15 @@ def fit(detector: Detector, X: Floats, train: TrainSettings) -> tuple[Any, Fores
     return svm, svm_of(svm)
 
 
-def seeded_rows(rows: int, at_most: int, seed: int) -> npt.NDArray[np.int64]:
-    """Pick row numbers by seed, in increasing order; all of them where they are not more than
-    at_most.
-    """
-    if rows <= at_most:
+def seeded_rows(rows: int, max_rows: int, seed: int) -> npt.NDArray[np.int64]:
+    """Choose up to max_rows row numbers by seed, in increasing order."""
+    if rows <= max_rows:
         return np.arange(rows)
-    return np.sort(np.random.default_rng(seed).choice(rows, at_most, replace=False))
+    return np.sort(np.random.default_rng(seed).choice(rows, max_rows, replace=False))
 
 
 def forest_of(estimator: IsolationForest) -> Forest:
-    """Lay a fitted forest out breadth first.
+    """Export the arrays of a fitted forest, its nodes in breadth-first order.
 
     raises : ValueError when the trees were not grown on all features
     """
@@ -65,7 +62,7 @@ def forest_of(estimator: IsolationForest) -> Forest:
 
 
 def svm_of(estimator: OneClassSVM) -> Svm:
-    """Take the arrays of a fitted One-Class SVM whose kernel is "rbf" and whose gamma is a number."""
+    """Export the arrays of a fitted One-Class SVM with kernel "rbf" and a numeric gamma."""
     return Svm(
         np.ascontiguousarray(estimator.support_vectors_, np.float64),
         np.ascontiguousarray(estimator.dual_coef_.ravel(), np.float64),
@@ -75,8 +72,9 @@ def svm_of(estimator: OneClassSVM) -> Svm:
 
 
 def floor_to_float32(values: Floats) -> npt.NDArray[np.float32]:
-    """Largest float32 that is not above each value: ``x <= it`` splits float32 x exactly as ``x <=
-    value`` does.
+    """Return the largest float32 not above each value.
+
+    For a float32 x, ``x <= floor_to_float32(value)`` is true exactly where ``x <= value`` is.
     """
     floor = values.astype(np.float32)
     above = floor.astype(np.float64) > values
@@ -85,8 +83,9 @@ def floor_to_float32(values: Floats) -> npt.NDArray[np.float32]:
 
 
 def average_path_length(samples: npt.NDArray[np.int64]) -> Floats:
-    """Mean depth of a leaf in a tree that isolates so many samples (Liu, Ting, Zhou 2008, equation
-    1).
+    """Return the mean depth of a leaf in a tree that isolates this number of samples.
+
+    Source: Liu, Ting, Zhou 2008, Isolation Forest, equation 1.
     """
     n = np.maximum(samples, 3).astype(np.float64)
     length = 2.0 * (np.log(n - 1.0) + np.euler_gamma) - 2.0 * (n - 1.0) / n
@@ -94,15 +93,19 @@ def average_path_length(samples: npt.NDArray[np.int64]) -> Floats:
 
 
 def _breadth_first(tree: Any) -> tuple[npt.NDArray[Any], ...]:
-    """Feature, threshold, left child and path length of each node of one tree, level by level."""
-    order, depth, level, steps = [], [], np.zeros(1, np.int64), 0
+    """Return feature, threshold, left child and path length of each node, level by level."""
+    order = []
+    depth = []
+    level = np.zeros(1, np.int64)
+    steps = 0
     while len(level):
         order.append(level)
         depth.append(np.full(len(level), steps))
         inner = level[tree.children_left[level] >= 0]
         level = np.column_stack([tree.children_left[inner], tree.children_right[inner]]).ravel()
         steps += 1
-    nodes, depths = np.concatenate(order), np.concatenate(depth)
+    nodes = np.concatenate(order)
+    depths = np.concatenate(depth)
     leaf = tree.children_left[nodes] < 0
     left = np.where(leaf, -1, 2 * np.cumsum(~leaf) - 1)
     # the order of scikit-learn's own sum: depth counted from 1, plus the average, minus 1
@@ -116,7 +119,7 @@ def _breadth_first(tree: Any) -> tuple[npt.NDArray[Any], ...]:
 
 
 def _gamma(X: Floats, gamma: float | str) -> float:
-    """Resolve scikit-learn's words for gamma, so that the width stands in the model as a number."""
+    """Return scikit-learn's gamma as a number, also for "scale" and "auto"."""
     if isinstance(gamma, float):
         return gamma
     variance = float(X.var()) if gamma == "scale" else 1.0

@@ -1,7 +1,6 @@
-"""How a trained model does on rows it has not seen: plain figures, and hits and misses where labels
-are given.
+"""Evaluates a trained model on held-out rows; with labels, it counts hits and misses.
 
-Law: pure; the figures are JSON values and depend on the rows, the model and the labels alone.
+Invariant: pure; the figures are JSON values and depend only on the rows, the model and the labels.
 """
 
 from __future__ import annotations
@@ -20,12 +19,13 @@ LEVELS = (0.0, 0.5, 0.9, 0.95, 0.99, 0.999, 1.0)
 
 
 def evaluate(trained: Trained, labels: Windows | None = None) -> dict[str, Any]:
-    """Return the figures; ``per_entity`` holds those of each entity, all else is small.
+    """Return the figures; ``per_entity`` has one entry per entity, everything else is small.
 
-    An alarm is an unbroken run of rows above the threshold. Only windows that overlap an entity's
-    test part are judged; an alarm that touches no window of its entity is false.
+    An alarm is a run of consecutive rows above the threshold. Only windows that overlap an entity's
+    test part are evaluated; an alarm that overlaps no window of its entity is a false alarm.
     """
-    part, scores = trained.part, trained.scores
+    part = trained.part
+    scores = trained.scores
     flagged = scores > trained.model.threshold
     per_entity = _per_entity(trained, flagged, labels)
     figures: dict[str, Any] = {
@@ -54,29 +54,31 @@ def evaluate(trained: Trained, labels: Windows | None = None) -> dict[str, Any]:
     return figures
 
 
-def runs(marked: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Start and exclusive end of each unbroken run of marks, int64 (k, 2)."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8)))
+def runs(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Return start and exclusive end of each run of consecutive True flags, int64 (k, 2)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], flags, [False]]).astype(np.int8)))
     return edges.reshape(-1, 2)
 
 
 def _per_entity(
     trained: Trained, flagged: npt.NDArray[np.bool_], labels: Windows | None
 ) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    rows, model = trained.rows, trained.model
+    entries: dict[str, dict[str, Any]] = {}
+    rows = trained.rows
+    model = trained.model
     for (name, _), low, high in zip(
         rows.series, rows.bounds[:-1].tolist(), rows.bounds[1:].tolist(), strict=True
     ):
         used = low + np.flatnonzero(trained.part[low:high])
         if not len(used):
             continue
-        entry = found.setdefault(
-            name, {"partitions": 0, "train": _nothing(), "test": _nothing(), "peak_severity": 0.0}
+        entry = entries.setdefault(
+            name,
+            {"partitions": 0, "train": _empty_part(), "test": _empty_part(), "peak_severity": 0.0},
         )
         entry["partitions"] += 1
-        for key, wanted in (("train", TRAIN), ("test", TEST)):
-            chosen = used[trained.part[used] == wanted]
+        for key, kind in (("train", TRAIN), ("test", TEST)):
+            chosen = used[trained.part[used] == kind]
             _add_part(entry[key], rows.time_ms[chosen], flagged[chosen])
         test = used[trained.part[used] == TEST]
         if len(test):
@@ -84,10 +86,10 @@ def _per_entity(
             entry["peak_severity"] = max(entry["peak_severity"], round(peak, 4))
         if labels is not None:
             _add_labels(entry, rows.time_ms[test], flagged[test], find(labels, name) or ())
-    return found
+    return entries
 
 
-def _nothing() -> dict[str, float]:
+def _empty_part() -> dict[str, float]:
     return {"rows": 0, "flagged": 0, "alarms": 0, "days": 0.0}
 
 
@@ -106,15 +108,15 @@ def _add_labels(
     flagged: npt.NDArray[np.bool_],
     windows: Sequence[Window],
 ) -> None:
-    judged = entry.setdefault("labels", {"windows": 0, "hit": 0, "missed": 0, "false_alarms": 0})
+    counts = entry.setdefault("labels", {"windows": 0, "hit": 0, "missed": 0, "false_alarms": 0})
     inside = np.zeros(len(time_ms), np.bool_)
     for window in windows:
         within = (time_ms >= window.start_ms) & (time_ms <= window.end_ms)
         if within.any():
-            judged["windows"] += 1
-            judged["hit" if flagged[within].any() else "missed"] += 1
+            counts["windows"] += 1
+            counts["hit" if flagged[within].any() else "missed"] += 1
             inside |= within
-    judged["false_alarms"] += sum(not inside[low:high].any() for low, high in runs(flagged))
+    counts["false_alarms"] += sum(not inside[low:high].any() for low, high in runs(flagged))
 
 
 def _label_totals(per_entity: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
@@ -126,8 +128,8 @@ def _label_totals(per_entity: Mapping[str, Mapping[str, Any]]) -> dict[str, floa
     return totals | {"false_alarms_per_entity_and_day": _rate(totals["false_alarms"], days)}
 
 
-def _share(flagged: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> float:
-    return round(float(flagged[of].mean()), 6) if of.any() else 0.0
+def _share(flagged: npt.NDArray[np.bool_], rows: npt.NDArray[np.bool_]) -> float:
+    return round(float(flagged[rows].mean()), 6) if rows.any() else 0.0
 
 
 def _rate(count: float, days: float) -> float:

@@ -1,7 +1,7 @@
-"""The input as columns: every accepted row of every partition, put in order by series.
+"""The training input as columns: the accepted rows of all partitions, sorted by series.
 
-Law: what comes out depends on the partitions' logs alone, not on how they were cut into batches or
-     read side by side.
+Invariant: the result depends on the partitions' logs only, not on batch sizes or the order in which
+           partitions were read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from shared.ports import Decoder
 from shared.scoring.state import Folded, PartitionState, fold
 
 GROUP_ROWS = 200_000
-"""Series are folded together up to so many rows, which bounds the memory that features take."""
+"""Series are folded in groups of up to this many rows, which bounds the memory for features."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Accepted rows, series by series; a series is what one entity sent to one partition, in log
-    order.
+    """Accepted rows, series by series.
+
+    A series holds the rows of one entity in one partition, in log order.
 
     series  : (S,) entity and partition, sorted
     bounds  : int64 (S + 1,)   series i is rows bounds[i]:bounds[i + 1]
@@ -46,10 +47,12 @@ class Rows:
         return len(self.time_ms)
 
     def groups(self, limit: int = GROUP_ROWS) -> Iterator[tuple[int, int]]:
-        """Cut the series into runs low..high of at most limit rows (or a single series); an entity
-        is never cut.
+        """Split the series into groups low..high of at most limit rows; an entity stays whole.
+
+        A single entity with more rows is a group by itself.
         """
-        low, count = 0, len(self.series)
+        low = 0
+        count = len(self.series)
         while low < count:
             high = low + 1
             while high < count and (
@@ -61,9 +64,7 @@ class Rows:
             low = high
 
     def fold(self, low: int, high: int, window: int) -> Folded:
-        """Fold series low..high as the predictor folds them: a series' features depend on its own
-        rows alone.
-        """
+        """Fold series low..high as the predictor does; the features of a series need no other."""
         start, stop = int(self.bounds[low]), int(self.bounds[high])
         state = PartitionState(0)
         for number in range(high - low):
@@ -131,7 +132,7 @@ class History:
 
     @property
     def rejected(self) -> int:
-        """Records that were passed over so far."""
+        """Number of records rejected so far."""
         return sum(
             count
             for partition in self._partitions.values()
@@ -139,9 +140,7 @@ class History:
         )
 
     def facts(self) -> dict[str, Any]:
-        """Say what was read: per partition its offsets (the last one exclusive), accepted rows, and
-        rejected ones by reason.
-        """
+        """Return per partition the offsets read, accepted rows, and rejected records by reason."""
         return {
             str(number): {
                 "first_offset": partition.first_offset,
@@ -153,7 +152,7 @@ class History:
         }
 
     def rows(self) -> Rows:
-        """Put everything in order by series."""
+        """Return all accepted rows, sorted by series."""
         ordered = sorted(self._partitions.items())
         metrics = tuple(
             dict.fromkeys(name for _, partition in ordered for name in partition.metrics)
@@ -161,22 +160,21 @@ class History:
         series = sorted(
             (name, number) for number, partition in ordered for name in partition.entities.names()
         )
-        rank = {one: place for place, one in enumerate(series)}
+        rank = {key: index for index, key in enumerate(series)}
         total = len(self)
-        owner, time_ms, values = (
-            np.empty(total, np.int32),
-            np.empty(total, np.int64),
-            np.full((total, len(metrics)), np.nan),
-        )
-        place = 0
+        owner = np.empty(total, np.int32)
+        time_ms = np.empty(total, np.int64)
+        values = np.full((total, len(metrics)), np.nan)
+        start = 0
         for number, partition in ordered:
             ranks = np.array([rank[name, number] for name in partition.entities.names()], np.int32)
             targets = [metrics.index(name) for name in partition.metrics]
             for chunk in partition.chunks:
-                rows = slice(place, place + len(chunk))
-                owner[rows], time_ms[rows] = ranks[chunk.entity], chunk.time_ms
+                rows = slice(start, start + len(chunk))
+                owner[rows] = ranks[chunk.entity]
+                time_ms[rows] = chunk.time_ms
                 values[rows, targets[: chunk.values.shape[1]]] = chunk.values
-                place += len(chunk)
+                start += len(chunk)
         order = np.argsort(owner, kind="stable")
         bounds = np.searchsorted(owner[order], np.arange(len(series) + 1)).astype(np.int64)
         return Rows(tuple(series), bounds, metrics, time_ms[order], values[order])

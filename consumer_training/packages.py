@@ -1,4 +1,4 @@
-"""Whether the packages are installed that only training and its reports need: the extra ``train``."""
+"""Checks that the packages of the extra ``train`` are installed."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ NEEDED = {
     "pandas": "pandas",
     "sklearn": "scikit-learn",
 }
-"""Module -> the package that it comes with."""
+"""Module -> the package that provides it."""
 
 
 def require_packages(what: str) -> None:
-    """Return if everything is there.
+    """Check that all packages are installed.
 
-    what   : who needs it, for the message
+    what   : the feature that needs them, for the message
     raises : ConfigError that names the packages and the extra
     """
     missing = [package for module, package in NEEDED.items() if find_spec(module) is None]
     if missing:
         raise ConfigError(
-            f"{what} needs {', '.join(missing)}, which this installation leaves out: "
+            f"{what} needs {', '.join(missing)}, which is not installed: "
             "install lapwing[train], or use the image's target `full`"
         )

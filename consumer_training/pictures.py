@@ -1,7 +1,6 @@
-"""Draws one entity: its series, what was expected, and the anomalies; needs matplotlib.
+"""Draws one entity: its series, the expected values and the anomalies; needs matplotlib.
 
-Law: matplotlib is imported here and nowhere else, only when a picture is drawn, and without its
-     global state.
+Invariant: only this module imports matplotlib, only while it draws, and without its global state.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ _CLASSES = (
     ("major", MAJOR, CRITICAL, "D", 30),
     ("critical", CRITICAL, 1.01, "*", 95),
 )
-"""Name, severity from and below, marker, and its area in points."""
+"""Name, lowest severity, severity limit (exclusive), marker, and its area in points."""
 
 
 def draw(view: EntityView) -> bytes:
@@ -80,7 +79,7 @@ def _panel(axis: Any, view: EntityView, metric: int, times: npt.NDArray[np.datet
     )
     axis.plot(gapped, expected, color=EXPECTED, linewidth=0.9)
     axis.plot(gapped, value, color=INK, linewidth=0.75)
-    _marks(axis, view, metric)
+    _draw_anomalies(axis, view, metric)
     _regions(axis, view, times)
     axis.text(
         0,
@@ -92,11 +91,12 @@ def _panel(axis: Any, view: EntityView, metric: int, times: npt.NDArray[np.datet
         fontweight="bold",
     )
     count = int((view.at_metric == metric).sum())
-    said = f"{count} {'anomaly' if count == 1 else 'anomalies'}" if count else "no anomaly"
+    noun = "anomaly" if count == 1 else "anomalies"
+    caption = f"{count} {noun}" if count else "no anomaly"
     axis.text(
         1,
         1.05,
-        said,
+        caption,
         transform=axis.transAxes,
         color=ACCENT if count else MUTED,
         fontsize=9,
@@ -112,16 +112,15 @@ def _panel(axis: Any, view: EntityView, metric: int, times: npt.NDArray[np.datet
     axis.spines["bottom"].set_color(FAINT)
 
 
-def _marks(axis: Any, view: EntityView, metric: int) -> None:
-    """Anomalies: the line in another colour, and one mark where each run of them is severest, in
-    its class's shape.
-    """
+def _draw_anomalies(axis: Any, view: EntityView, metric: int) -> None:
+    """Draw anomalies in another colour, with a marker at the highest severity of each run."""
     times = view.at_ms.astype("datetime64[ms]")
     peaks = []
     for run in _runs_of(view, metric):
         axis.plot(times[run], view.at_value[run], color=ACCENT, linewidth=1.3, zorder=3)
-        seen = run[~np.isnan(view.at_value[run])]
-        peaks += [int(seen[view.severity[seen].argmax()])] if len(seen) else []
+        measured = run[~np.isnan(view.at_value[run])]
+        if len(measured):
+            peaks.append(int(measured[view.severity[measured].argmax()]))
     for _, low, high, marker, area in _CLASSES:
         chosen = np.array([peak for peak in peaks if low <= view.severity[peak] < high], np.int64)
         if len(chosen):
@@ -146,7 +145,7 @@ def _marks(axis: Any, view: EntityView, metric: int) -> None:
 
 
 def _runs_of(view: EntityView, metric: int) -> list[npt.NDArray[np.int64]]:
-    """The metric's anomalies, parted wherever a row between two of them is none."""
+    """Return the metric's anomalies as runs of consecutive rows."""
     chosen = np.flatnonzero(view.at_metric == metric)
     rows = np.searchsorted(view.time_ms, view.at_ms[chosen])
     return [run for run in np.split(chosen, np.flatnonzero(np.diff(rows) > 1) + 1) if len(run)]
@@ -257,7 +256,7 @@ def _time_axis(axis: Any, times: npt.NDArray[np.datetime64]) -> None:
 
 
 def _limits(view: EntityView, metric: int) -> tuple[float, float]:
-    """Range of the measured values with a margin; the band may run out of it."""
+    """Return the range of the measured values with a margin; the band may exceed it."""
     value = view.values[:, metric]
     if np.isnan(value).all():
         return 0.0, 1.0
@@ -269,15 +268,13 @@ def _limits(view: EntityView, metric: int) -> tuple[float, float]:
 def _with_gaps(
     time_ms: npt.NDArray[np.int64], *columns: npt.NDArray[np.float64]
 ) -> tuple[Any, list[npt.NDArray[np.float64]]]:
-    """Put a hole into each line wherever nothing came for six intervals, so that no line is drawn
-    through it.
-    """
+    """Insert NaN where no row came for six intervals, so that no line is drawn across the gap."""
     if len(time_ms) < 3:
         return time_ms.astype("datetime64[ms]"), list(columns)
     steps = np.diff(time_ms)
-    holes = np.flatnonzero(steps > 6 * np.median(steps)) + 1
-    times = np.insert(time_ms, holes, time_ms[holes] - 1)
-    return times.astype("datetime64[ms]"), [np.insert(column, holes, np.nan) for column in columns]
+    gaps = np.flatnonzero(steps > 6 * np.median(steps)) + 1
+    times = np.insert(time_ms, gaps, time_ms[gaps] - 1)
+    return times.astype("datetime64[ms]"), [np.insert(column, gaps, np.nan) for column in columns]
 
 
 def _short(value: float) -> str:

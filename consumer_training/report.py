@@ -1,7 +1,7 @@
-"""The evaluation as files: a JSON of the figures and a picture of each entity.
+"""Writes the evaluation as files: figures as JSON and CSV, and a picture of each entity.
 
-Law: everything shown is computed from the trained model and its rows; pictures are for people and
-     no other part reads them.
+Invariant: everything is computed from the trained model and its rows; no other part reads the
+           pictures.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ Times = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class EntityView:
-    """What a picture of one entity shows.
+    """The content of one entity's picture.
 
-    metrics     : (M,) those that the entity reports
+    metrics     : (M,) metrics that the entity reports
     time_ms     : int64 (n,)
-    values, expected, lower, upper : float64 (n, M)   NaN = missing, or not known yet
-    boundary_ms : where the test part begins, None if it has none
-    warm_ms     : from here on an expected value is known
+    values, expected, lower, upper : float64 (n, M)   NaN = missing, or no expected value yet
+    boundary_ms : start of the test part, None if there is none
+    warm_ms     : time of the first expected value
     at_ms       : int64 (a,)    event time of each anomaly
     at_value    : float64 (a,)  its value
-    at_metric   : int64 (a,)    the metric that made it odd
+    at_metric   : int64 (a,)    the metric with the largest contribution
     severity    : float64 (a,)
     labels      : labelled anomalies
     """
@@ -61,13 +61,13 @@ class EntityView:
 
 
 def report_json(figures: Mapping[str, Any], pictures: Mapping[str, str], left_out: int) -> bytes:
-    """Write the figures, with the file of each picture and how many entities have none."""
+    """Return the figures, the picture files, and the number of entities without a picture."""
     document = {**figures, "pictures": dict(pictures), "entities_without_picture": left_out}
     return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False).encode() + b"\n"
 
 
 def entities_csv(figures: Mapping[str, Any]) -> bytes:
-    """Write the figures of each entity as a table, for a spreadsheet or a notebook; oddest first."""
+    """Return the figures of each entity as CSV, highest severity first."""
     import pandas as pd  # slow to import, and only a report needs it
 
     rows = [
@@ -79,19 +79,17 @@ def entities_csv(figures: Mapping[str, Any]) -> bytes:
 
 
 def choose_entities(figures: Mapping[str, Any], limit: int = MAX_PICTURES) -> list[str]:
-    """The entities most worth a picture: highest severity in the test part first, then most alarms,
-    then by name.
-    """
+    """Choose entities to draw: by highest severity in the test part, most alarms, then name."""
     per_entity = figures["per_entity"]
 
-    def interest(name: str) -> tuple[float, float, str]:
+    def rank(name: str) -> tuple[float, float, str]:
         return -per_entity[name]["peak_severity"], -per_entity[name]["test"]["alarms"], name
 
-    return sorted(per_entity, key=interest)[:limit]
+    return sorted(per_entity, key=rank)[:limit]
 
 
 def file_names(entities: Sequence[str]) -> dict[str, str]:
-    """A file name for each entity that every system can bear, each its own."""
+    """Return a distinct file name for each entity that is valid on every operating system."""
     names: dict[str, str] = {}
     for entity in entities:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", entity).strip("._")[:80]
@@ -106,41 +104,44 @@ def file_names(entities: Sequence[str]) -> dict[str, str]:
 def views(
     trained: Trained, entities: Sequence[str], labels: Windows | None = None
 ) -> Iterator[EntityView]:
-    """Gather what the pictures of some entities show."""
+    """Yield the content of the pictures of some entities."""
     for number, (name, partition) in enumerate(trained.rows.series):
         if (
             name in entities
             and trained.part[trained.rows.bounds[number] : trained.rows.bounds[number + 1]].any()
         ):
-            several = sum(one == name for one, _ in trained.rows.series) > 1
+            several = sum(other == name for other, _ in trained.rows.series) > 1
             title = f"{name} (partition {partition})" if several else name
             yield _view(trained, number, title, find(labels or {}, name) or ())
 
 
 def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -> EntityView:
-    rows, model = trained.rows, trained.model
-    low, high = int(rows.bounds[number]), int(rows.bounds[number + 1])
-    part, scores = trained.part[low:high], trained.scores[low:high]
+    rows = trained.rows
+    model = trained.model
+    low = int(rows.bounds[number])
+    high = int(rows.bounds[number + 1])
+    part = trained.part[low:high]
+    scores = trained.scores[low:high]
     folded = rows.fold(number, number + 1, model.window)
     shown = [rows.metrics.index(name) for name in model.metrics]
     present = np.asarray(~np.isnan(rows.values[low:high][:, shown]).all(axis=0))
     shown = [metric for metric, there in zip(shown, present, strict=True) if there]
-    marked = np.zeros(len(rows), np.bool_)
-    marked[low:high] = scores > model.threshold
-    at, at_metric = _anomalies(trained, marked, present)
+    flagged = np.zeros(len(rows), np.bool_)
+    flagged[low:high] = scores > model.threshold
+    at, at_metric = _anomalies(trained, flagged, present)
     known = ~np.isnan(folded.expected[:, shown])
     time_ms = rows.time_ms[low:high]
     keep = np.flatnonzero(folded.counted)
     values = rows.values[low:high][:, shown]
-    tests, warm = time_ms[part == TEST], time_ms[known.any(axis=1)]
-    said = (
-        f"{len(at)} {'anomaly' if len(at) == 1 else 'anomalies'} in {int((part > 0).sum()):,} rows"
-    )
+    tests = time_ms[part == TEST]
+    warm = time_ms[known.any(axis=1)]
+    noun = "anomaly" if len(at) == 1 else "anomalies"
+    count = f"{len(at)} {noun} in {int((part > 0).sum()):,} rows"
     return EntityView(
         entity=rows.series[number][0],
         title=title,
         subtitle=(
-            f"{model.detector.replace('_', ' ')} · {said} · trained up to"
+            f"{model.detector.replace('_', ' ')} · {count} · trained up to"
             f" {moment(int(time_ms[part == TRAIN][-1]))} UTC"
         ),
         metrics=tuple(rows.metrics[metric] for metric in shown),
@@ -160,13 +161,14 @@ def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -
 
 
 def _anomalies(
-    trained: Trained, marked: npt.NDArray[np.bool_], present: npt.NDArray[np.bool_]
+    trained: Trained, flagged: npt.NDArray[np.bool_], present: npt.NDArray[np.bool_]
 ) -> tuple[Times, Times]:
-    """Row numbers of the marked rows, and which of the present metrics made each odd."""
-    model, rows = trained.model, trained.rows
+    """Return the flagged row numbers, and the present metric with the largest contribution."""
+    model = trained.model
+    rows = trained.rows
     kept = [rows.metrics.index(name) for name in model.metrics]
     for where, block in feature_blocks(
-        rows, marked, model.window, kept, model.scale, model.calendar
+        rows, flagged, model.window, kept, model.scale, model.calendar
     ):
         shares, _ = model.attribute(block)
         return where, shares[:, :-1][:, present].argmax(axis=1)

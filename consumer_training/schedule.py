@@ -1,7 +1,6 @@
 """When to train again.
 
-Law: pure; a time is decided from the wall clock that is handed in, so a clock that was set moves
-     the next run with it.
+Invariant: pure; the next run follows from the wall clock passed in, so setting the clock moves it.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Every so many seconds from the start of the first run, or by a cron line (UTC).
+    """A fixed interval from the start of the first run, or a cron line (UTC).
 
-    raises : ConfigError naming the setting
+    raises : ConfigError that names the setting
     """
 
     every_s: float | None = None
@@ -31,7 +30,7 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.every_s is not None and not self.every_s > 0:
             raise ConfigError(
-                f"train.every: {self.every_s:g} s is no interval; it must be above 0, e.g. 24h"
+                f"train.every: {self.every_s:g} s; the interval must be above 0, e.g. 24h"
             )
         if self.cron is not None and not croniter.is_valid(self.cron):
             raise ConfigError(f"train.cron: {self.cron!r} is not a cron line such as '0 3 * * *'")
@@ -46,11 +45,11 @@ class Schedule:
         return None
 
     def next_s(self, first_s: float, now_s: float) -> float:
-        """When the next run begins; runs that were missed are left out.
+        """Return when the next run begins; missed runs are skipped.
 
         first_s, now_s : start of the first run and now, seconds since 1970 UTC
         returns        : > now_s
-        raises         : ConfigError where the cron line never comes true
+        raises         : ConfigError when the cron line matches no date
         """
         if self.cron is not None:
             try:
@@ -58,7 +57,7 @@ class Schedule:
                     croniter(self.cron, datetime.fromtimestamp(now_s, UTC)).get_next(float)
                 )
             except CroniterError as error:
-                raise ConfigError(f"train.cron: {self.cron!r} never comes true") from error
+                raise ConfigError(f"train.cron: {self.cron!r} matches no date") from error
         assert self.every_s is not None  # noqa: S101 - one of the two is always set
         if now_s < first_s:
             return now_s + self.every_s

@@ -1,9 +1,7 @@
-"""Reads the input, waits until there is enough to learn from, trains, publishes; once or by a
-schedule.
+"""Runs trainings, once or on a schedule: read the input, wait for enough data, fit, publish.
 
-Law: what is learnt is decided in ``training``; here are the doors, the waiting and the clock. A
-     model is published before its
-report is drawn, and a failed run leaves the last model in place.
+Invariant: ``training`` computes the model; this module holds the I/O, the waiting and the clock. A
+           model is published before its report is drawn, and a failed run keeps the last model.
 """
 
 from __future__ import annotations
@@ -50,38 +48,36 @@ from shared.telemetry import TelemetryServer
 log = structlog.get_logger()
 
 POLL_S = 2.0
-SAY_AGAIN_S = 30.0
-SAY_AFTER_S = 10.0
+LOG_WAITING_EVERY_S = 30.0
+LOG_READING_EVERY_S = 10.0
 LONGEST_WAIT_S = 30.0
-"""No call waits so long for an answer: a run that failed after a longer time had some meanwhile."""
+"""Longer than any call waits for an answer: a run that fails later did get answers meanwhile."""
 
 GROWING = 0.02
-"""A topic that grows by this share between two looks is still being filled: the first model waits
-for it.
-"""
+"""The first model waits while the topic grows by more than this share between two checks."""
 
 _LIBRARIES = ("lapwing", "numpy", "scikit-learn", "numba")
 
 
 class InputTopic(Protocol):
-    """The topic that is learnt from."""
+    """The topic that models are trained on."""
 
     def ends(self) -> Mapping[int, int]:
-        """Offset behind the last record of each partition."""
+        """Return the end offset of each partition."""
         ...
 
     def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
-        """Yield what lies between; start None = where the log begins."""
+        """Yield the records between two positions; start None = the start of the log."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """What the service needs of the outside world.
+class Dependencies:
+    """Everything outside that the service uses.
 
-    decoder   : opened anew for each run
-    now_s     : wall clock, seconds since 1970 UTC; only the schedule looks at it
-    monotonic : seconds, for durations
+    decoder   : opens a new decoder for each run
+    now_s     : wall clock, seconds since 1970 UTC; used by the schedule only
+    monotonic : monotonic clock in seconds, for durations
     """
 
     topic: InputTopic
@@ -93,10 +89,10 @@ class Doors:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How one call of the service differs from another.
+    """Options of one call of the service.
 
-    once   : train once and end, on what lies in the topic at the start
-    wait_s : give up when there is too little to learn from after so long; None = wait for ever
+    once   : train once, on the records present at the start, and exit
+    wait_s : give up after waiting this long for enough data; None = never
     labels : file with labelled anomalies, for the evaluation
     """
 
@@ -108,35 +104,37 @@ class Options:
 def run(
     settings: Settings, options: Options, counters: Counters, stopping: Callable[[], bool]
 ) -> None:
-    """Train once or by the schedule, until stopping() says so.
+    """Train once or on the schedule, until stopping() returns True.
 
-    raises : LapwingError; the supervisor starts the process again
+    raises : LapwingError; the supervisor restarts the process
     """
     topic = KafkaTopic(settings)
-    doors = Doors(topic, lambda: input_decoder(settings), time.time, time.monotonic, time.sleep)
+    dependencies = Dependencies(
+        topic, lambda: input_decoder(settings), time.time, time.monotonic, time.sleep
+    )
     try:
         health = Health()
         with TelemetryServer(settings.telemetry, counters, health):
-            TrainingService(settings, options, doors, counters, stopping, health).run()
+            TrainingService(settings, options, dependencies, counters, stopping, health).run()
     finally:
         topic.close()
 
 
 class TrainingService:
-    """The loop of runs."""
+    """Runs trainings, once or on a schedule."""
 
     def __init__(
         self,
         settings: Settings,
         options: Options,
-        doors: Doors,
+        dependencies: Dependencies,
         counters: Counters,
         stopping: Callable[[], bool],
         health: Health | None = None,
     ) -> None:
         self.settings = settings
         self.options = options
-        self.doors = doors
+        self.dependencies = dependencies
         self.counters = counters
         self.stopping = stopping
         self.schedule = None if options.once else Schedule.from_settings(settings.train)
@@ -145,55 +143,55 @@ class TrainingService:
         outage = Outage(
             settings.outage_deadline_s,
             counters,
-            clock=doors.monotonic,
+            clock=dependencies.monotonic,
             health=self.health,
             settle_s=LONGEST_WAIT_S,
         )
-        self.retry = Retry(outage, stopping, doors.sleep, longest_wait_s=LONGEST_WAIT_S)
+        self.retry = Retry(outage, stopping, dependencies.sleep, longest_wait_s=LONGEST_WAIT_S)
 
     def run(self) -> None:
-        """Train now, then as the schedule says; without one, end.
+        """Train now, then on the schedule; without a schedule, return.
 
-        With a cron line and a model in place the first run waits for its time as well. The first
-        run's failure is raised; a later one's is logged, and the next run comes as planned.
+        With a cron line and a model in place, the first run is scheduled as well. A failure of the
+        first run is raised; a later failure is logged, and the next run begins as scheduled.
         """
-        first_s = self.doors.now_s()
+        first_s = self.dependencies.now_s()
         if self.schedule is None or self.schedule.cron is None or not self._has_model():
             self.train_patiently()
         else:
             self.health.ready()
         while self.schedule is not None and not self.stopping():
-            next_s = self.schedule.next_s(first_s, self.doors.now_s())
-            log.info("next training", in_s=round(next_s - self.doors.now_s(), 1))
-            while not self.stopping() and self.doors.now_s() < next_s:
-                self.doors.sleep(min(1.0, max(next_s - self.doors.now_s(), 0.0)))
+            next_s = self.schedule.next_s(first_s, self.dependencies.now_s())
+            log.info("next training", in_s=round(next_s - self.dependencies.now_s(), 1))
+            while not self.stopping() and self.dependencies.now_s() < next_s:
+                self.dependencies.sleep(min(1.0, max(next_s - self.dependencies.now_s(), 0.0)))
             if not self.stopping():
                 try:
                     self.train_patiently()
                 except Exception as error:
                     self.health.waiting(f"the last training failed: {error}")
                     log.error(
-                        "training failed, the last model stays",
+                        "training failed, keeping the last model",
                         why=str(error),
                         exc_info=not isinstance(error, LapwingError),
                     )
 
     def train_patiently(self) -> Model | None:
-        """Train, and begin again while broker or registry are away, up to outage_deadline_s.
+        """Train, and retry during an outage of broker or registry, up to outage_deadline_s.
 
-        returns : None when it was asked to stop
+        returns : None when asked to stop
         """
         return self.retry(self.train_once, "the broker or the registry")
 
     def train_once(self) -> Model | None:
-        """Read, wait for enough data, train, publish, report.
+        """Read the input, wait for enough data, train, publish and write the report.
 
-        returns : None when it was asked to stop
+        returns : None when asked to stop
         raises  : LapwingError
         """
         artifacts.check_writable(self.settings.models_dir)
         key = artifacts.signing_key(self.settings.models)
-        history = History(self.doors.decoder(), self.settings.predict.max_entities)
+        history = History(self.dependencies.decoder(), self.settings.predict.max_entities)
         trained = self._collect(history)
         if trained is None:
             return None
@@ -201,7 +199,7 @@ class TrainingService:
         labels, entities = self.labels, figures["per_entity"]
         if labels is not None and not any(find(labels, name) for name in entities):
             log.warning(
-                "no label is about an entity of the input",
+                "no label matches an entity of the input",
                 labels=str(self.options.labels),
                 keys=list(labels)[:3],
                 entities=list(entities)[:3],
@@ -245,8 +243,9 @@ class TrainingService:
         return model
 
     def _warn_of_another_topic(self) -> None:
-        """Say that the model which is about to be replaced belongs to another input."""
-        folder, topic = self.settings.models_dir, self.settings.topics.input
+        """Warn if the model to be replaced was trained on another input."""
+        folder = self.settings.models_dir
+        topic = self.settings.topics.input
         try:
             sha256 = artifacts.current(folder)
             facts = {} if sha256 is None else artifacts.manifest(folder, sha256)
@@ -254,11 +253,11 @@ class TrainingService:
             return
         if why := other_topic(facts, topic):
             log.warning(
-                "the model that is replaced is of another topic",
+                "replacing a model that was trained on another topic",
                 models_dir=str(folder),
                 why=why,
-                do="predictors of that topic would take this one: give each input a models_dir"
-                " (LAPWING_MODELS_DIR) of its own",
+                do="predictors of that topic would use the new model: use a separate models_dir"
+                " (LAPWING_MODELS_DIR) for each input",
             )
 
     def _has_model(self) -> bool:
@@ -268,16 +267,17 @@ class TrainingService:
             return False
 
     def _collect(self, history: History) -> Trained | None:
-        """Read up to the end as it is now; while that is too little, wait and read on."""
-        began_s, said_s = self.doors.monotonic(), float("-inf")
+        """Read to the current end of the topic; wait and continue while there is too little."""
+        began_s = self.dependencies.monotonic()
+        logged_s = float("-inf")
         position: Mapping[int, int] | None = None
         filling = not self.options.once and not self._has_model()
         while not self.stopping():
-            ends = self.doors.topic.ends()
+            ends = self.dependencies.topic.ends()
             self.retry.outage.succeeded()
             if ends != position:
                 if position is None:
-                    self.health.ready()  # too little to learn from is another matter than no answer
+                    self.health.ready()  # waiting for data is not waiting for the broker
                 if not self._read(history, position, ends):
                     return None
                 position = ends
@@ -294,14 +294,14 @@ class TrainingService:
                 f"waiting for data: {needed - rows} of the {needed} training rows needed are"
                 " missing"
             )
-            waited_s = self.doors.monotonic() - began_s
+            waited_s = self.dependencies.monotonic() - began_s
             if self.options.wait_s is not None and waited_s >= self.options.wait_s:
                 raise LapwingError(
-                    f"{self.settings.topics.input} holds {rows} training rows after {waited_s:.0f}"
-                    f" s, train.min_rows wants {needed}: {needed - rows} are missing"
+                    f"{self.settings.topics.input} has {rows} training rows after {waited_s:.0f} s,"
+                    f" train.min_rows requires {needed}: {needed - rows} are missing"
                 )
-            if self.doors.monotonic() - said_s >= SAY_AGAIN_S:
-                said_s = self.doors.monotonic()
+            if self.dependencies.monotonic() - logged_s >= LOG_WAITING_EVERY_S:
+                logged_s = self.dependencies.monotonic()
                 log.info(
                     "waiting for data",
                     missing_training_rows=needed - rows,
@@ -309,7 +309,7 @@ class TrainingService:
                     needed=needed,
                     events_read=len(history),
                 )
-            self.doors.sleep(POLL_S)
+            self.dependencies.sleep(POLL_S)
         return None
 
     def _read(
@@ -318,19 +318,20 @@ class TrainingService:
         start: Mapping[int, int] | None,
         end: Mapping[int, int],
     ) -> bool:
-        """Read up to an end; False when it was asked to stop."""
-        began_s = said_s = self.doors.monotonic()
+        """Read to an end position; return False when asked to stop."""
+        began_s = self.dependencies.monotonic()
+        logged_s = began_s
         count = 0
-        for batch in self.doors.topic.read(start, end):
+        for batch in self.dependencies.topic.read(start, end):
             history.add(batch)
             count += len(batch)
             self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
             if self.stopping():
                 return False
-            if self.doors.monotonic() - said_s >= SAY_AFTER_S:
-                said_s = self.doors.monotonic()
+            if self.dependencies.monotonic() - logged_s >= LOG_READING_EVERY_S:
+                logged_s = self.dependencies.monotonic()
                 log.info("reading", records=count, events_read=len(history))
-        seconds = round(self.doors.monotonic() - began_s, 2)
+        seconds = round(self.dependencies.monotonic() - began_s, 2)
         log.info(
             "input read",
             records=count,
@@ -341,41 +342,39 @@ class TrainingService:
         return True
 
     def _still_growing(self, ends: Mapping[int, int]) -> bool:
-        """Look again after a moment: a backfill under way would leave the first model without half
-        of the entities.
-        """
-        self.doors.sleep(POLL_S / 2)
-        now = self.doors.topic.ends()
+        """Check the end offsets twice: during a backfill, the first model would miss entities."""
+        self.dependencies.sleep(POLL_S / 2)
+        now = self.dependencies.topic.ends()
         grown = sum(now.values()) - sum(ends.values())
         if grown > GROWING * sum(ends.values()):
-            log.info("input is still being filled, reading on", new_records=grown)
+            log.info("input is still growing, continuing to read", new_records=grown)
             return True
         return False
 
     def _fit(self, history: History) -> Trained:
-        began_s = self.doors.monotonic()
+        began_s = self.dependencies.monotonic()
         trained = train(
             history.rows(),
             self.settings.trained_detector,
             self.settings.features,
             self.settings.train,
         )
-        seconds = self.doors.monotonic() - began_s
+        seconds = self.dependencies.monotonic() - began_s
         self.counters.observe(FIT_SECONDS, seconds)
-        said = trained.facts["training"]
+        facts = trained.facts["training"]
         log.info(
             "model trained",
             detector=self.settings.trained_detector.value,
-            rows=said["rows"],
-            entities=said["entities"],
+            rows=facts["rows"],
+            entities=facts["entities"],
             metrics=len(trained.model.metrics),
             seconds=round(seconds, 2),
         )
         return trained
 
     def _report(self, sha256: str, trained: Trained, figures: Mapping[str, Any]) -> None:
-        """Draw and attach the report."""
-        began_s = self.doors.monotonic()
+        """Draw the report and attach it to the artefact."""
+        began_s = self.dependencies.monotonic()
         chosen = choose_entities(figures, MAX_PICTURES)
         drawn: dict[str, bytes] = {}
         for view in views(trained, chosen, self.labels):
@@ -393,7 +392,7 @@ class TrainingService:
             folder=str(self.settings.models_dir / sha256 / "report"),
             pictures=len(drawn),
             entities_without_picture=without,
-            seconds=round(self.doors.monotonic() - began_s, 2),
+            seconds=round(self.dependencies.monotonic() - began_s, 2),
         )
 
 

@@ -31,20 +31,22 @@ class KafkaTopic:
         return self._admin.end_offsets(self.name)
 
     def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
-        """Read a window of the topic."""
+        """Yield the records between two positions."""
         return self._reader.read(self.name, start, end)
 
     def close(self) -> None:
-        """Let go of the broker."""
+        """Close the connections to the broker."""
         self._reader.close()
         self._admin.close()
 
 
 def input_decoder(settings: Settings) -> Decoder:
     """Return the input's decoder, with the schemas that the registry knows."""
-    return open_decoder(settings.input, Registry(settings.registry), time.monotonic, _met)
+    return open_decoder(settings.input, Registry(settings.registry), time.monotonic, _log_schema)
 
 
-def _met(schema: MetSchema) -> None:
+def _log_schema(schema: MetSchema) -> None:
     if schema.unsupported:
-        log.warning("schema does not fit", schema_id=schema.schema_id, why=schema.unsupported)
+        log.warning(
+            "writer schema not supported", schema_id=schema.schema_id, why=schema.unsupported
+        )

@@ -1,8 +1,7 @@
-"""From rows to a model: split in time, scale, fit, set the threshold, calibrate.
+"""Trains a model on rows: split in time, scale, fit, set the threshold, calibrate.
 
-Law: pure. The same rows and settings give the same arrays to the bit; nothing of the test part, no
-     late and no duplicate row,
-no clock and no order of reading enters them.
+Invariant: pure; the same rows and settings give the same arrays, bit for bit. Test rows, late and
+           duplicate rows, the clock and the reading order do not affect them.
 """
 
 from __future__ import annotations
@@ -26,28 +25,30 @@ from shared.wording import iso
 Floats = npt.NDArray[np.float64]
 
 MIN_SERIES_ROWS = 50
-"""A series with fewer training rows is left out: its scale would be guesswork."""
+"""A series with fewer training rows is excluded, because its scale would be unreliable."""
 
 CANARY_ROWS = 16
 UNUSED, TRAIN, TEST = 0, 1, 2
 
 
 class TooFewRows(Exception):
-    """There is not enough to learn from yet: a state of affairs, not an error."""
+    """There are too few training rows yet; the service waits, it is no error."""
 
     def __init__(self, rows: int, needed: int, left_out: int) -> None:
         super().__init__(f"{rows} training rows, {needed} are needed (train.min_rows)")
-        self.rows, self.needed, self.left_out = rows, needed, left_out
+        self.rows = rows
+        self.needed = needed
+        self.left_out = left_out
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A model with all that its evaluation and report need.
+    """A trained model with the data for its evaluation and report.
 
     part     : uint8 (n,)     UNUSED, TRAIN or TEST for each row
     scores   : float64 (n,)   NaN where unused
-    left_out : {entity: its training rows}, not in the model
-    facts    : for the manifest
+    left_out : {entity: its training rows} of entities excluded from the model
+    facts    : contents of the manifest
     canary   : float64 (c, d)
     """
 
@@ -81,15 +82,13 @@ def train(
         if not np.isnan(rows.values[part == TRAIN, metric]).all()
     ]
     scale = _scale(rows, part, features.window, kept)
-    metrics, calendar = (
-        tuple(rows.metrics[metric] for metric in kept),
-        Calendar.from_settings(features),
-    )
+    metrics = tuple(rows.metrics[metric] for metric in kept)
+    calendar = Calendar.from_settings(features)
     X = np.empty((training_rows, len(feature_names(metrics))))
-    place = 0
+    filled = 0
     for _, block in feature_blocks(rows, part == TRAIN, features.window, kept, scale, calendar):
-        X[place : place + len(block)] = block
-        place += len(block)
+        X[filled : filled + len(block)] = block
+        filled += len(block)
     estimator, member = fit(detector, X, settings)
     trained_scores = member.score(X)
     model = Model(
@@ -117,15 +116,16 @@ def train(
 def split(
     rows: Rows, window: int, settings: TrainSettings
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Say of each row whether it is for training or for testing.
+    """Assign each row to the training part or the test part.
 
-    returns : uint8 (n,); int64 (S,) training rows of each series, also of those that are left out
+    returns : uint8 (n,); int64 (S,) training rows of each series, including excluded ones
 
-    The first ``train.split`` of a series' rows are for training. Late and duplicate rows are
-    unused; so is what lies before the newest ``train.window_days``, and a series with fewer than
-    MIN_SERIES_ROWS training rows.
+    The first ``train.split`` of a series' rows are for training. Unused are late and duplicate
+    rows, rows before the newest ``train.window_days``, and series with fewer than MIN_SERIES_ROWS
+    training rows.
     """
-    part, counts = np.full(len(rows), UNUSED, np.uint8), np.zeros(len(rows.series), np.int64)
+    part = np.full(len(rows), UNUSED, np.uint8)
+    counts = np.zeros(len(rows.series), np.int64)
     earliest = np.iinfo(np.int64).min
     if settings.window_days is not None and len(rows):
         earliest = int(rows.time_ms.max()) - round(settings.window_days * DAY_MS)
@@ -154,10 +154,10 @@ def feature_blocks(
     scale: Scale,
     calendar: Calendar,
 ) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
-    """Yield row numbers (k,) and feature vectors float64 (k, d) of the wanted rows, a group of
-    series at a time.
+    """Yield row numbers (k,) and feature vectors float64 (k, d), one group of series at a time.
 
-    kept : metrics of the rows that the model has
+    wanted : bool (n,) rows to yield
+    kept   : indices of the metrics that the model has
     """
     row_of = {name: row for row, name in enumerate(scale.entities)}
     for low, high in rows.groups():
@@ -174,7 +174,7 @@ def feature_blocks(
 
 
 def _left_out(rows: Rows, counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Entities of which no series has enough training rows, with their training rows."""
+    """Return {entity: most training rows of a series} of entities without a long enough series."""
     most: dict[str, int] = {}
     for (name, _), count in zip(rows.series, counts.tolist(), strict=True):
         most[name] = max(most.get(name, 0), count)
@@ -203,8 +203,9 @@ def _scale(rows: Rows, part: npt.NDArray[np.uint8], window: int, kept: list[int]
 
 
 def _threshold(scores: Floats, settings: TrainSettings) -> float:
-    """Score that the contamination's share of the training rows lies above; interpolated as
-    scikit-learn's ``offset_`` is.
+    """Return the score exceeded by a share ``contamination`` of the training rows.
+
+    Interpolated as scikit-learn's ``offset_`` is.
     """
     if settings.threshold is not None:
         return float(settings.threshold)
@@ -212,7 +213,7 @@ def _threshold(scores: Floats, settings: TrainSettings) -> float:
 
 
 def _canary_rows(scores: Floats) -> npt.NDArray[np.int64]:
-    """Rows from the whole range of scores."""
+    """Choose rows spread evenly over the ranks of the scores."""
     order = np.argsort(scores, kind="stable")
     return order[np.linspace(0, len(order) - 1, CANARY_ROWS).round().astype(np.int64)]
 

@@ -21,7 +21,7 @@ def fetch_nab(target: Path | None, source_url: str | None, *, as_json: bool) -> 
         if not as_json:
             print(f"{done + 1:3d} of {total}  {name}", flush=True)  # noqa: T201 - this is the command's output
 
-    done = fetch(target or DEFAULT_DIR, source_url or SOURCE_URL, told=show_progress)
+    done = fetch(target or DEFAULT_DIR, source_url or SOURCE_URL, progress=show_progress)
     if as_json:
         document = {
             "target": str(done.target),

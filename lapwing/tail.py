@@ -97,7 +97,7 @@ def dead_letter(batch: Batch, row: int) -> dict[str, Any]:
 
 def to_json(document: Mapping[str, Any]) -> str:
     """Write a record as one line of JSON; its event time as ISO 8601 UTC."""
-    times = ("event_time", "since")
+    times = ("event_time", "since", "episode_start", "peak_time")
     shown = {
         name: iso(value) if name in times and value is not None else value
         for name, value in document.items()
@@ -120,15 +120,23 @@ def to_line(stream: str, document: Mapping[str, Any], entity_name: str) -> str:
         return line(f"dead letter {document['reason']}", fields | {"because": document["message"]})
     fields = {"at": minute(document["event_time"]), entity_name: document["entity"]}
     if stream == "anomalies":
-        given = {"score": document["score"], "severity": document["severity_class"]}
+        phase = document.get("phase")
+        given = {
+            "phase": phase if phase == "worse" else None,
+            "score": document["score"],
+            "severity": document["severity_class"],
+            "closed": document.get("closed_because"),
+        }
         fields |= {name: value for name, value in given.items() if value is not None}
         return line(document["kind"], fields | {"because": document["reason"]})
     fields |= {"state": document["state"]}
     fields |= {name: document[name] for name in ("score", "severity") if document[name] is not None}
     if document["state"] == "WARMING" and document.get("warmup_percent") is not None:
         fields |= {"warmup": f"{document['warmup_percent']:.0f}%"}
-    marks = ("is_anomaly", "cold_start", "late", "duplicate", "imputed")
+    marks = ("is_anomaly", "cold_start", "late", "ahead", "duplicate", "imputed")
     fields |= {mark: "yes" for mark in marks if document.get(mark)}
+    if document.get("episode_id") and not document["is_anomaly"]:
+        fields |= {"in_episode": "yes"}
     fields |= {metric["name"]: _measured(metric) for metric in document["metrics"]}
     return line("score", fields)
 

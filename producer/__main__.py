@@ -1,7 +1,7 @@
 """``python -m producer`` and ``lapwing produce``: replay series into the input topic.
 
-Invariant: settings come from the environment or ``--config``; what is replayed, and how fast, from
-           the options.
+Invariant: settings come from the environment or ``--config``; the options say what is replayed and
+           how fast.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Rebase(StrEnum):
-    """Where the last event is moved to."""
+    """Times to which the last event can be moved."""
 
     NOW = "now"
 
@@ -49,25 +49,33 @@ def produce(
     decimal: Decimal = None,
     catalogue: Annotated[
         Path | None,
-        typer.Option("--catalogue", metavar="FILE", help="Which series make up a host (TOML)."),
+        typer.Option(
+            "--catalogue",
+            metavar="FILE",
+            help="Catalogue of the series that make up each host (TOML).",
+        ),
     ] = None,
     skip_bad: Annotated[
         bool,
         typer.Option(
             "--skip-bad",
-            help="Leave bad rows out and count them, instead of ending with an error.",
+            help="Skip and count bad rows instead of ending with an error.",
         ),
     ] = False,
     fleet: Annotated[
         int | None, typer.Option("--fleet", metavar="N", help="Generate N hosts instead.")
     ] = None,
     days: Annotated[
-        float, typer.Option("--days", metavar="D", help="Of a generated fleet.")
+        float, typer.Option("--days", metavar="D", help="Days of a generated fleet.")
     ] = 14.0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of a generated fleet.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of a generated fleet.")
+    ] = 0,
     step: Annotated[
         int,
-        typer.Option("--step", metavar="SECONDS", help="Between samples of a generated host."),
+        typer.Option(
+            "--step", metavar="SECONDS", help="Interval between samples of a generated host."
+        ),
     ] = 300,
     labels: Annotated[
         Path | None,
@@ -78,7 +86,7 @@ def produce(
         ),
     ] = None,
     start: Annotated[
-        float, typer.Option("--from", metavar="F", help="Begin at this share of the events.")
+        float, typer.Option("--from", metavar="F", help="Start at this share of the events.")
     ] = 0.0,
     stop: Annotated[
         float, typer.Option("--to", metavar="F", help="End at this share of the events.")
@@ -88,8 +96,8 @@ def produce(
         typer.Option(
             "--resume",
             help=(
-                "Go on where an earlier replay into the same topic stopped: leave out as many"
-                " events as the topic has received."
+                "Continue an earlier replay into the same topic: skip as many events as the topic"
+                " has received."
             ),
         ),
     ] = False,
@@ -112,13 +120,13 @@ def produce(
     ] = 0.0,
     loop: Annotated[
         bool,
-        typer.Option("--loop", help="Begin again at the end, times later by whole weeks."),
+        typer.Option("--loop", help="Start over at the end, with times later by whole weeks."),
     ] = False,
     original_times: Annotated[
         bool,
         typer.Option(
             "--original-times",
-            help="Do not shift series by whole weeks to one common start.",
+            help="Do not shift series by whole weeks to a common start.",
         ),
     ] = False,
     rebase: Annotated[
@@ -131,8 +139,8 @@ def produce(
             "--pace-group",
             metavar="GROUP[@TOPIC]",
             help=(
-                "Wait for this consumer group of the input topic (or of another); repeatable,"
-                " their backlogs are added up."
+                "Wait for this consumer group of the input topic (or of another topic); repeatable,"
+                " the lags are added up."
             ),
         ),
     ] = None,
@@ -141,13 +149,14 @@ def produce(
         typer.Option(
             "--pace-records",
             metavar="N",
-            help="How far the replay may be ahead of these groups.",
+            help="Maximum lag of these groups before the replay waits.",
         ),
     ] = 20_000,
 ) -> None:
     """Replay series of CSV files, or a generated fleet, into the input topic.
 
-    Without --data and --fleet: NAB if `lapwing data fetch` has got it, else a generated fleet.
+    Without --data and --fleet: NAB if `lapwing data fetch` has downloaded it, else a generated
+    fleet.
     """
 
     def work(settings: Settings, stopping: Stopping) -> None:

@@ -1,7 +1,6 @@
-"""Says which series make up a host and what their metrics are called, by a catalogue file.
+"""Groups series into hosts and names their metrics, as a catalogue file says.
 
-Law: every file that was read ends up in exactly one host; what was joined or renamed is said in a
-     note.
+Invariant: every file that was read ends up in exactly one host; each join and each rename is noted.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from producer.files.series import Series, read_series
 from shared.errors import ConfigError, DataError
 
 _EXAMPLES = re.compile(r"\([^()]*\)|\b\d[\d,]*\b")
-"""What differs from file to file in notes of the same kind."""
+"""The parts of a note that differ from file to file."""
 
 
 def _avro_name(name: str) -> str:
@@ -42,7 +41,7 @@ class _Part(BaseModel):
 
 
 class HostPart(_Part):
-    """A host that is joined from several files."""
+    """A host joined from several files."""
 
     name: str = Field(min_length=1, max_length=256)
     join: Literal["position", "time"]
@@ -57,7 +56,7 @@ class HostPart(_Part):
 
 
 class MetricPart(_Part):
-    """What the column ``value`` means in files whose name matches."""
+    """The metric in column ``value`` of files whose name matches."""
 
     name: str
     files: Annotated[tuple[str, ...], Field(min_length=1)]
@@ -69,7 +68,7 @@ class MetricPart(_Part):
 
 
 class ColumnPart(_Part):
-    """What the columns of wide files mean."""
+    """The meaning of columns in wide files."""
 
     timestamp: Annotated[tuple[str, ...], Field(min_length=1)] = ("timestamp", "time", "datetime")
     entity: tuple[str, ...] = ("entity", "host")
@@ -83,7 +82,7 @@ class ColumnPart(_Part):
 
 
 class Catalogue(_Part):
-    """The whole file; see ``data/catalogue.toml`` for what each part means."""
+    """A catalogue file; ``data/catalogue.toml`` explains each part."""
 
     folders: tuple[str, ...] = ()
     host: tuple[HostPart, ...] = ()
@@ -98,7 +97,7 @@ class Catalogue(_Part):
 
 
 def load_catalogue(path: Path | None = None) -> Catalogue:
-    """Read a catalogue file, or the one that comes with Lapwing.
+    """Read a catalogue file, or the one shipped with Lapwing.
 
     raises : ConfigError that names the file, the key and what is allowed
     """
@@ -114,16 +113,17 @@ def load_catalogue(path: Path | None = None) -> Catalogue:
         ) from error
 
 
-def _sentence(place: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(str(part) for part in place)}: {message.removeprefix('Value error, ')}"
+def _sentence(key: tuple[int | str, ...], message: str) -> str:
+    return f"{'.'.join(str(part) for part in key)}: {message.removeprefix('Value error, ')}"
 
 
 def find_files(source: Path, folders: Sequence[str] = ()) -> dict[str, Path]:
-    """List the CSV files of a folder (or the one file given), by their name relative to it and
-    without .csv, in sorted order.
+    """Return {name: path} of the CSV files in a folder (or of one file), sorted by name.
 
-    folders : where SOURCE or SOURCE/data holds one of these, only that folder is taken
-    raises  : DataError when there is none
+    A name is the path relative to the folder, without .csv.
+
+    folders : if SOURCE or SOURCE/data contains one of these, only that folder is read
+    raises  : DataError when there is no CSV file
     """
     if source.is_file():
         return {source.stem: source}
@@ -150,7 +150,7 @@ def read_files(
     *,
     skip_bad: bool = False,
 ) -> list[Series]:
-    """Read all CSV files of a folder (or one file), each as it is.
+    """Read all CSV files of a folder (or one file), without joining any.
 
     raises : DataError
     """
@@ -168,9 +168,9 @@ def read_folder(
     *,
     skip_bad: bool = False,
 ) -> tuple[list[Series], list[str]]:
-    """Read all CSV files of a folder (or one file) and make hosts of them.
+    """Read all CSV files of a folder (or one file) and join them to hosts.
 
-    returns : one Series per host or wide file; notes for the person who watches
+    returns : one Series per host or wide file; notes for the user
     raises  : DataError
     """
     read = read_files(source, catalogue, choice, skip_bad=skip_bad)
@@ -179,7 +179,7 @@ def read_folder(
 
 
 def column_notes(files: Sequence[Series]) -> list[str]:
-    """Return what was decided about the columns of files; what is the same of several is said once."""
+    """Return notes about the columns of files; a note about several files appears once."""
     first: dict[tuple[str, int], tuple[str, str]] = {}
     count: Counter[tuple[str, int]] = Counter()
     for series in files:
@@ -194,39 +194,51 @@ def column_notes(files: Sequence[Series]) -> list[str]:
 
 
 def shared_entities(files: Sequence[Series]) -> list[str]:
-    """Say where entities of several files become one series: the same name, metric and time."""
+    """Return a note where files have the same entity and metric at the same times."""
+    shared: dict[str, tuple[str, str, str]] = {}
+    for (entity, metric), spans in _time_spans(files).items():
+        for before, after in pairwise(sorted(spans)):
+            _, before_last_ms, before_file = before
+            after_first_ms, _, after_file = after
+            if after_first_ms < before_last_ms:
+                shared.setdefault(entity, (metric, before_file, after_file))
+    if not shared:
+        return []
+    entity, (metric, first_file, other_file) = next(iter(shared.items()))
+    more = f" (and {len(shared) - 1:,} more)" if len(shared) > 1 else ""
+    note = (
+        f"entity {entity}{more} appears in {first_file}.csv and {other_file}.csv at the same time,"
+        f" with {metric} in both"
+    )
+    return [f"{note}: their rows become one series; distinct things need distinct names"]
+
+
+def _time_spans(files: Sequence[Series]) -> dict[tuple[str, str], list[tuple[int, int, str]]]:
+    """Return {(entity, metric): [(first ms, last ms, file), ...]} of entities in several files."""
     named = [series for series in files if series.columns and series.columns.entity]
     count = Counter(entity for series in named for entity in series.entities)
+    repeated = {entity for entity, number in count.items() if number > 1}
     spans: dict[tuple[str, str], list[tuple[int, int, str]]] = {}
-    for series in named if max(count.values(), default=0) > 1 else ():
+    for series in named:
+        if repeated.isdisjoint(series.entities):
+            continue
         first = np.full(len(series.entities), np.iinfo(np.int64).max)
         last = np.full(len(series.entities), np.iinfo(np.int64).min)
         np.minimum.at(first, series.entity, series.time_ms)
         np.maximum.at(last, series.entity, series.time_ms)
         for code, entity in enumerate(series.entities):
-            for metric in series.metrics if count[entity] > 1 else ():
-                span = (int(first[code]), int(last[code]), series.source)
+            if entity not in repeated:
+                continue
+            span = (int(first[code]), int(last[code]), series.source)
+            for metric in series.metrics:
                 spans.setdefault((entity, metric), []).append(span)
-    shared: dict[str, tuple[str, str, str]] = {}
-    for (entity, metric), parts in spans.items():
-        for before, after in pairwise(sorted(parts)):
-            if after[0] < before[1]:
-                shared.setdefault(entity, (metric, before[2], after[2]))
-    if not shared:
-        return []
-    entity, (metric, one, other) = next(iter(shared.items()))
-    more = f" (and {len(shared) - 1:,} more)" if len(shared) > 1 else ""
-    note = (
-        f"entity {entity}{more} appears in {one}.csv and {other}.csv at the same time, with"
-        f" {metric} in both"
-    )
-    return [f"{note}: their rows become one series; things that differ need names that differ"]
+    return spans
 
 
 def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series], list[str]]:
     """Join files to hosts and name the rest.
 
-    files   : as read; ``source`` is the name that the catalogue speaks of
+    files   : as read; ``source`` is the name that the catalogue uses
     returns : hosts joined by the catalogue first, then every other file in the given order; notes
     raises  : DataError when a host that is not optional lacks a file, or a file cannot be joined
     """
@@ -239,13 +251,13 @@ def assemble(files: Sequence[Series], catalogue: Catalogue) -> tuple[list[Series
         if missing and not part.optional:
             raise DataError(
                 f"catalogue: host {part.name} needs {', '.join(f'{file}.csv' for file in missing)},"
-                " which is not there"
+                " which does not exist"
             )
         if missing:
             if len(missing) < len(part.metrics):
                 notes.append(
-                    f"{part.name} is left out, for {', '.join(f'{file}.csv' for file in missing)}"
-                    " is not there"
+                    f"host {part.name} is skipped, because"
+                    f" {', '.join(f'{file}.csv' for file in missing)} does not exist"
                 )
             continue
         host = _join(part, by_name)
@@ -282,8 +294,8 @@ def _join(part: HostPart, files: Mapping[str, Series]) -> Series:
     for member in members:
         if len(member.metrics) != 1 or member.entities != ("",):
             raise DataError(
-                f"catalogue: host {part.name} cannot join {member.source}.csv: it has more than a"
-                " timestamp and one metric"
+                f"catalogue: host {part.name} cannot join {member.source}.csv, which has more than"
+                " a timestamp and one metric"
             )
     times, rows = _rows_by_time(members) if part.join == "time" else _rows_by_position(members)
     values = np.full((len(times), len(members)), np.nan)
@@ -312,8 +324,9 @@ def _rows_by_position(members: Sequence[Series]) -> _Rows:
 
 
 def _rows_by_time(members: Sequence[Series]) -> _Rows:
-    """Give equal times one row; a time that a file names twice has two rows, and the k-th of each
-    file belong together.
+    """Give equal times one row.
+
+    A time that occurs k times in a file has k rows; the i-th occurrences of all files share a row.
     """
     keys = []
     for member in members:

@@ -1,6 +1,6 @@
-"""Gets the NAB series from their public home; every file is pinned by its SHA-256.
+"""Downloads the NAB series from their repository; every file is pinned by its SHA-256.
 
-Law: a file appears under its name only after its bytes were found to be the pinned ones.
+Invariant: a file appears under its name only after its checksum was verified.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHUNK_BYTES = 65_536
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What ``fetch`` did: names of files newly written, and of files that were there already."""
+    """The result of ``fetch``: names of files written, and of files that existed already."""
 
     target: Path
     written: tuple[str, ...]
@@ -39,8 +39,7 @@ class Fetched:
 
 
 def checksums(text: str) -> dict[str, str]:
-    """Read a checksum list as sha256sum writes it: {relative path: 64 hex digits}; lines with # are
-    comments.
+    """Parse a checksum list of sha256sum into {relative path: 64 hex digits}; # starts a comment.
 
     raises : ConfigError that names the line
     """
@@ -65,23 +64,23 @@ def fetch(
     sums: Mapping[str, str] | None = None,
     *,
     timeout_s: float = 30.0,
-    told: Callable[[str, int, int], None] = lambda name, done, total: None,
+    progress: Callable[[str, int, int], None] = lambda name, done, total: None,
 ) -> Fetched:
-    """Download all pinned files that are not there yet into a folder.
+    """Download all pinned files that do not exist yet into a folder.
 
-    sums   : {path below source_url and below target: SHA-256}; None = the 28 series and the labels
-             of NAB v1.1
-    told   : called before each file with its name, how many are done, and how many there are
-    raises : DataError when bytes differ from the pinned ones (the file is not written);
-             TransportError when the source does not answer or lacks the file; ConfigError when the
-             URL is not http(s) or the folder cannot be written
+    sums     : {path below source_url and below target: SHA-256}; None = the 28 series and the
+               labels of NAB v1.1
+    progress : called before each file with its name, the number of files done, and the total
+    raises   : DataError when a checksum differs (the file is not written); TransportError when the
+               source does not answer or lacks the file; ConfigError when the URL is not http(s) or
+               the folder cannot be written
     """
     if not source_url.startswith(("http://", "https://")):
         raise ConfigError(f"source URL {source_url!r}: only http:// and https:// are allowed")
     wanted = checksums(data.text("nab.sha256")) if sums is None else sums
     written, present = [], []
     for done, (name, expected) in enumerate(wanted.items()):
-        told(name, done, len(wanted))
+        progress(name, done, len(wanted))
         path = target / name
         if path.is_file() and _sha256(path) == expected:
             present.append(name)
@@ -96,7 +95,7 @@ def fetch(
 
 
 def is_complete(target: Path = DEFAULT_DIR) -> bool:
-    """Return whether every series of NAB is there (by name; fetch is what checks the bytes)."""
+    """Return whether every series of NAB exists (by name; only fetch verifies checksums)."""
     return all(
         (target / name).is_file()
         for name in checksums(data.text("nab.sha256"))
@@ -132,8 +131,9 @@ def _download(url: str, path: Path, expected: str, timeout_s: float) -> None:
 
 
 def _stream(url: str, write: Callable[[bytes], object], timeout_s: float) -> str:
-    """Pass the body on in chunks and return its SHA-256; an answer that breaks off or a 5xx may be
-    tried again.
+    """Pass the body to ``write`` in chunks; return its SHA-256.
+
+    raises : TransportError, retriable for a 5xx or a broken connection
     """
     digest = hashlib.sha256()
     try:
@@ -154,8 +154,10 @@ def _stream(url: str, write: Callable[[bytes], object], timeout_s: float) -> str
         ) from error
     except (TimeoutError, ConnectionError, http.client.HTTPException) as error:
         raise TransportError(
-            f"{url}: the answer broke off: {error!r}. {WITHOUT_NETWORK}"
+            f"{url}: the download was interrupted: {error!r}. {WITHOUT_NETWORK}"
         ) from error
     if length is not None and received < int(length):
-        raise TransportError(f"{url}: the answer broke off after {received} of {length} bytes")
+        raise TransportError(
+            f"{url}: the download was interrupted after {received} of {length} bytes"
+        )
     return digest.hexdigest()

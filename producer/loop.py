@@ -1,15 +1,14 @@
-"""The replay's loop: sends what is due, waits for whoever is slower, and notices a stop or an
-outage in every wait.
+"""The replay loop: sends due records, and waits for the schedule, consumers and the broker.
 
-Law: no Kafka client here; a record is sent once, in the stream's order, and no wait is longer than
-     a tenth of a second.
+Invariant: no Kafka client here; each record is sent once, in the stream's order, and no wait takes
+           more than a tenth of a second, so that a stop or an outage is noticed.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from producer.pacing import ReaderPace, Silence
+from producer.pacing import ConsumerPace, Silence
 from producer.progress import Progress
 from producer.replay import Schedule, Stream
 from shared.batch import Outgoing
@@ -20,45 +19,46 @@ from shared.retry import NAP_S, SAY_AFTER_S, Retry
 
 CHUNK_RECORDS = 5_000
 FLUSH_S = 10.0
-_READERS_NAP_S = 0.02
+_CONSUMERS_NAP_S = 0.02
 
 
 class Sender(Protocol):
-    """What the replay needs of ``shared.kafka.Publisher``."""
+    """The part of ``shared.kafka.Publisher`` that the replay uses."""
 
     @property
     def acknowledged(self) -> int:
-        """Records that the broker has confirmed."""
+        """Number of records that the broker has acknowledged."""
         ...
 
     @property
     def failed(self) -> int:
-        """Records given up."""
+        """Number of records that failed for good."""
         ...
 
     @property
     def waiting(self) -> int:
-        """Records of which neither is known yet."""
+        """Number of records that are neither acknowledged nor failed."""
         ...
 
     @property
     def first_error(self) -> LapwingError | None:
-        """Why the first failed record failed."""
+        """Error of the first failed record."""
         ...
 
     def send(self, records: Outgoing) -> None:
-        """Queue records; a retriable TransportError means: they are kept, and ``flush`` tries
-        again.
+        """Queue records.
+
+        raises : TransportError; if it is retriable, the records are kept and ``flush`` retries
         """
         ...
 
     def flush(self, timeout_s: float) -> int:
-        """Wait until nothing is waiting, at most timeout_s."""
+        """Wait at most timeout_s until no record is waiting; return how many are."""
         ...
 
 
 class Maker(Protocol):
-    """Makes records of a chunk; ``producer.records.RecordMaker``."""
+    """Encodes chunks of the stream; ``producer.records.RecordMaker``."""
 
     topic: str
 
@@ -68,12 +68,11 @@ class Maker(Protocol):
 
 
 class Replay:
-    """One replay; every wait goes through here, so that a stop and an outage are noticed in all of
-    them.
+    """One replay.
 
-    address  : of the broker, for what is said
-    sent     : records handed over
-    position : next one of the schedule
+    address  : of the broker, for messages
+    sent     : number of records sent
+    position : next position in the schedule
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Replay:
         schedule: Schedule,
         make: Maker,
         sender: Sender,
-        pace: ReaderPace,
+        pace: ConsumerPace,
         retry: Retry,
         health: Health,
         counters: Counters,
@@ -105,28 +104,28 @@ class Replay:
         self._counted = 0
 
     def run(self) -> None:
-        """Send until the end of the schedule or a stop, then wait for what is under way.
+        """Send until the end of the schedule or a stop, then wait for acknowledgements.
 
-        raises : TransportError after an outage of the deadline's length, or when the broker refuses
-                 a record
+        raises : TransportError when an outage outlasts its deadline, or the broker refuses a record
         """
-        clock, stopping = self.retry.outage.clock, self.retry.stopping
-        schedule, origin_s = self.schedule, 0.0
+        clock = self.retry.outage.clock
+        stopping = self.retry.stopping
+        schedule = self.schedule
+        origin_s = 0.0
         while not stopping() and (schedule.stop is None or self.position < schedule.stop):
             now_s = clock()
             if self.position <= schedule.paced_from:
                 origin_s = now_s
-            self._watch(now_s)
-            room = (
-                self.pace.room(self.sent, self.sender.waiting, now_s)
-                if self.pace.groups
-                else CHUNK_RECORDS
-            )
-            if room == 0:
-                self.progress.readers(self.pace.behind, now_s)
-                self._idle(_READERS_NAP_S)
+            self._update(now_s)
+            budget = CHUNK_RECORDS
+            if self.pace.groups:
+                allowed = self.pace.allowed(self.sent, self.sender.waiting, now_s)
+                budget = min(CHUNK_RECORDS, allowed)
+            if budget == 0:
+                self.progress.waiting(self.pace.lags, now_s)
+                self._idle(_CONSUMERS_NAP_S)
                 continue
-            after = schedule.next_stop(self.position, now_s - origin_s, min(CHUNK_RECORDS, room))
+            after = schedule.next_stop(self.position, now_s - origin_s, budget)
             if after == self.position:
                 self._idle(schedule.due_s(self.position) - (now_s - origin_s))
                 continue
@@ -146,36 +145,37 @@ class Replay:
             self.retry(lambda: self.sender.flush(0.0))
 
     def _idle(self, seconds: float) -> None:
-        """Wait until something is due, then let the client take note of what arrived meanwhile;
-        nothing is hurried on.
-        """
+        """Wait until a record is due, then let the client process acknowledgements."""
         self.retry.nap(min(max(seconds, 0.001), NAP_S))
         if self.sender.waiting:
             self.retry(lambda: self.sender.flush(0.0))
 
-    def _watch(self, now_s: float) -> None:
-        acknowledged, waiting = max(self.sender.acknowledged, self._counted), self.sender.waiting
+    def _update(self, now_s: float) -> None:
+        """Count acknowledgements, detect an outage, and show the progress."""
+        acknowledged = max(self.sender.acknowledged, self._counted)
+        waiting = self.sender.waiting
         if self.sender.failed:
             raise self.sender.first_error or TransportError(
-                f"{self.sender.failed} records were not taken", retriable=False
+                f"{self.sender.failed} records failed", retriable=False
             )
         self.counters.add(EVENTS_PRODUCED, acknowledged - self._counted, self.make.topic)
         self._counted = acknowledged
-        self._listen(since_s=self._silence.since(acknowledged, waiting, now_s), now_s=now_s)
+        self._check_silence(since_s=self._silence.since(acknowledged, waiting, now_s), now_s=now_s)
         self.progress.show(self.sent, acknowledged, self.last_ms, now_s)
 
-    def _listen(self, since_s: float, now_s: float) -> None:
-        """Call it an outage when a broker takes records and acknowledges none of them."""
+    def _check_silence(self, since_s: float, now_s: float) -> None:
+        """Report an outage when the broker acknowledges none of the waiting records."""
         outage = self.retry.outage
         if since_s == now_s:
             outage.succeeded()
             self.health.ready()
         elif now_s - since_s >= min(SAY_AFTER_S, outage.deadline_s):
-            silence = f"{self.address} has acknowledged none of {self.sender.waiting} records"
-            outage.failed(TransportError(silence), since_s)
+            message = f"{self.address} has acknowledged none of {self.sender.waiting} records"
+            outage.failed(TransportError(message), since_s)
 
     def _finish(self) -> None:
-        clock, stopping = self.retry.outage.clock, self.retry.stopping
+        clock = self.retry.outage.clock
+        stopping = self.retry.stopping
         until_s = clock() + FLUSH_S if stopping() else float("inf")
         while self.sender.waiting and clock() < until_s:
             try:
@@ -185,14 +185,12 @@ class Replay:
                     raise
             if stopping():
                 until_s = min(until_s, clock() + FLUSH_S)
-            self._watch(clock())
-        self._watch(clock())
+            self._update(clock())
+        self._update(clock())
 
     @property
     def last_ms(self) -> int | None:
-        """Event time of the last record handed over; None before the first."""
-        return (
-            int(self.stream.rows(self.position - 1, self.position).time_ms[0])
-            if self.sent
-            else None
-        )
+        """Event time of the last record sent; None before the first."""
+        if not self.sent:
+            return None
+        return int(self.stream.rows(self.position - 1, self.position).time_ms[0])

@@ -1,4 +1,4 @@
-"""Options about the columns of files, for every command that reads some."""
+"""Options about the columns of files, shared by all commands that read files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 Decimal = Annotated[
     str | None,
     typer.Option(
-        "--decimal", metavar="point|comma", help="Sign of numbers where a file does not tell."
+        "--decimal", metavar="point|comma", help="Decimal sign where a file leaves it open."
     ),
 ]
 EntityColumn = Annotated[
@@ -25,7 +25,7 @@ TimeColumn = Annotated[
     typer.Option(
         "--time",
         metavar="COLUMN",
-        help="Column of files that holds the time; two that belong together: date,time.",
+        help="Column of files that holds the time, or two that are joined: date,time.",
     ),
 ]
 TimeFormat = Annotated[
@@ -34,7 +34,7 @@ TimeFormat = Annotated[
         "--time-format",
         metavar="FORM",
         help=(
-            "Form of times that can be read in two ways: iso, s, ms, us, ns, DD/MM/YYYY,"
+            "Format of times that are ambiguous: iso, s, ms, us, ns, DD/MM/YYYY,"
             " MM/DD/YYYY, YYYYMMDDHH, YYMMDDHHMM, ..."
         ),
     ),
@@ -42,7 +42,7 @@ TimeFormat = Annotated[
 
 
 def parse_speed(text: str) -> float:
-    """Return event seconds per second; ``max`` is without limit.
+    """Return event seconds per second; ``max`` means unlimited.
 
     raises : typer.BadParameter
     """

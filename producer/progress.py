@@ -1,6 +1,6 @@
-"""Shows how far the replay is: a bar on a terminal, otherwise a log line every few seconds.
+"""Shows the progress of the replay: a bar on a terminal, otherwise a log line every few seconds.
 
-Law: it is told figures and shows them; nothing waits for it.
+Invariant: it only displays the figures passed to it and never blocks.
 """
 
 from __future__ import annotations
@@ -15,20 +15,18 @@ from shared.wording import second
 
 LINE_EVERY_S = 5.0
 BAR_EVERY_S = 0.1
-READERS_EVERY_S = 10.0
+WAITING_EVERY_S = 10.0
 
 
 class Progress(Protocol):
-    """What the replay reports to."""
+    """A display of the replay's progress."""
 
     def show(self, sent: int, acknowledged: int, time_ms: int | None, now_s: float) -> None:
-        """Take note of how far it is; time_ms is the event time of the last record sent."""
+        """Show the counts; time_ms is the event time of the last record sent."""
         ...
 
-    def readers(self, behind: Mapping[tuple[str, str], int], now_s: float) -> None:
-        """Take note that the replay waits for its readers: records that each (group, topic) is
-        behind.
-        """
+    def waiting(self, lags: Mapping[tuple[str, str], int], now_s: float) -> None:
+        """Show that the replay waits for consumers; lags is the lag of each (group, topic)."""
         ...
 
 
@@ -39,13 +37,14 @@ class Lines:
         self._log = log
         self._total = total
         self._started_s = self._shown_s = started_s
-        self._waits_s: float | None = None
+        self._waiting_s: float | None = None
         self._sent = 0
 
     def show(self, sent: int, acknowledged: int, time_ms: int | None, now_s: float) -> None:
         """See Progress."""
         if sent != self._sent:
-            self._sent, self._waits_s = sent, None
+            self._sent = sent
+            self._waiting_s = None
         if now_s - self._shown_s < LINE_EVERY_S:
             return
         self._shown_s = now_s
@@ -58,20 +57,21 @@ class Lines:
             "produced", sent=sent, acknowledged=acknowledged, **share, events_per_s=rate, **at
         )
 
-    def readers(self, behind: Mapping[tuple[str, str], int], now_s: float) -> None:
-        """See Progress; said when nothing could be sent for ten seconds."""
-        if self._waits_s is None:
-            self._waits_s = now_s
-        elif now_s - self._waits_s >= READERS_EVERY_S:
-            self._waits_s = now_s
-            named = ", ".join(
-                f"{group} is {count} behind in {topic}" for (group, topic), count in behind.items()
+    def waiting(self, lags: Mapping[tuple[str, str], int], now_s: float) -> None:
+        """See Progress; logged when nothing could be sent for ten seconds."""
+        if self._waiting_s is None:
+            self._waiting_s = now_s
+        elif now_s - self._waiting_s >= WAITING_EVERY_S:
+            self._waiting_s = now_s
+            text = ", ".join(
+                f"group {group} has a lag of {lag} in {topic}"
+                for (group, topic), lag in lags.items()
             )
-            self._log.info("waiting for readers", because=named)
+            self._log.info("waiting for consumers", because=text)
 
 
 class Bar(Lines):
-    """A progress bar on standard error; lines only for what a bar cannot say."""
+    """A progress bar on standard error; log lines only for what a bar cannot show."""
 
     def __init__(self, log: Logger, total: int | None, started_s: float) -> None:
         from rich.console import Console
@@ -89,7 +89,8 @@ class Bar(Lines):
     def show(self, sent: int, acknowledged: int, time_ms: int | None, now_s: float) -> None:
         """See Progress."""
         if sent != self._sent:
-            self._sent, self._waits_s = sent, None
+            self._sent = sent
+            self._waiting_s = None
         if now_s - self._shown_s >= BAR_EVERY_S or sent == self._total:
             self._shown_s = now_s
             rate = acknowledged / max(now_s - self._started_s, 1e-3)
@@ -99,9 +100,9 @@ class Bar(Lines):
 
 @contextmanager
 def open_progress(log: Logger, total: int | None, started_s: float) -> Iterator[Progress]:
-    """Show a bar while inside if standard error is a terminal, else write lines.
+    """Show a bar if standard error is a terminal, else write log lines.
 
-    total : records of the whole replay; None = endless
+    total : number of records of the whole replay; None = endless
     """
     if not sys.stderr.isatty():
         yield Lines(log, total, started_s)

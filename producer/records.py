@@ -1,6 +1,6 @@
-"""Turns events into records: the schema of the metrics at hand, keys and encoded values.
+"""Encodes events as records: their schema, keys and values.
 
-Law: a chunk of the stream becomes one Outgoing; no object per event is made here.
+Invariant: a chunk of the stream becomes one Outgoing, without an object per event.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ ENTITY_FIELD, TIME_FIELD = "host", "timestamp"
 def event_schema(metrics: Sequence[str]) -> str:
     """Return the Avro schema of events with these metrics, in the stream's order.
 
-    The default three give the text of ``schemas/metric_event.avsc`` itself; others become further
+    The three default metrics give ``schemas/metric_event.avsc`` itself; others become further
     nullable doubles, which is a compatible evolution of the same subject.
 
-    raises : ConfigError when a metric has the name of the entity's or the time's field
+    raises : ConfigError when a metric has the name of the entity field or the time field
     """
     for metric in metrics:
         if metric in (ENTITY_FIELD, TIME_FIELD):
             raise ConfigError(
-                f"a metric cannot be called {metric!r}: that is a field of every event; rename its"
+                f"a metric cannot be called {metric!r}, which is a field of every event; rename its"
                 " column"
             )
     text = schemas.text(schemas.METRIC_EVENT)
@@ -50,7 +50,7 @@ def _field(metric: str) -> dict[str, object]:
 
 
 class RecordMaker:
-    """Makes records of chunks of one stream, key = entity."""
+    """Encodes chunks of one stream; the record key is the entity."""
 
     def __init__(self, topic: str, schema_id: int, entities: Sequence[str]) -> None:
         self.topic = topic

@@ -1,7 +1,6 @@
-"""Merges series into one stream in the order of event time, and says when each event is due.
+"""Merges series into one stream ordered by event time, and schedules its events.
 
-Law: pure; the same series and arguments give the same stream and schedule, and no clock is read
-     here.
+Invariant: pure; the same series and arguments give the same stream and schedule.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from producer.files.series import Series
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 DEFAULT_METRICS = ("cpu", "network_in", "disk_write")
-"""Metrics of the default schema, in its order; others follow by name."""
+"""Metrics of the default schema, in its order; other metrics follow by name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Events in the order of their times.
+    """Events ordered by time.
 
     entity  : int32 (n,)       index into entities
     time_ms : int64 (n,)       never decreasing
@@ -38,10 +37,9 @@ class Stream:
         return len(self.time_ms)
 
     def rows(self, start: int, stop: int) -> Stream:
-        """Return events start..stop; beyond the end the stream begins again, its times later by
-        whole weeks.
+        """Return events start..stop; after its end the stream repeats, later by whole weeks.
 
-        Not across an end: start and stop - 1 must lie in the same round.
+        start and stop - 1 must lie in the same round.
         """
         cycle, low = divmod(start, len(self))
         high = low + stop - start
@@ -52,54 +50,58 @@ class Stream:
 
     @property
     def period_ms(self) -> int:
-        """Whole weeks from one round of a loop to the next: the least that keeps times increasing."""
+        """Shift from one round to the next: the fewest whole weeks that keep times increasing."""
         span = int(self.time_ms[-1] - self.time_ms[0])
         return (span // WEEK_MS + 1) * WEEK_MS
 
 
 def metric_order(metrics: Sequence[str]) -> tuple[str, ...]:
-    """Order metrics as the schema has them: the default three if any of them is there, then the
-    others by name.
-    """
+    """Order metrics as in the schema: the default three if any is present, then others by name."""
     distinct = set(metrics)
     default = DEFAULT_METRICS if distinct & set(DEFAULT_METRICS) else ()
     return default + tuple(sorted(distinct - set(DEFAULT_METRICS)))
 
 
 def align(series: Sequence[Series]) -> tuple[list[Series], list[int]]:
-    """Shift each series by whole weeks so that all begin in the seven days up to the latest
-    beginning.
+    """Shift each series by whole weeks so that all begin within one week.
 
-    returns : shifted series; int weeks of each. Hour of day and weekday (in UTC) stay as they were.
+    The week ends at the latest beginning. Hour of day and weekday (in UTC) do not change.
+
+    returns : shifted series; int weeks of each
     """
-    starts = [int(one.time_ms.min()) for one in series]
+    starts = [int(part.time_ms.min()) for part in series]
     weeks = [(max(starts) - start) // WEEK_MS for start in starts]
     shifted = [
-        replace(one, time_ms=one.time_ms + week * WEEK_MS) if week else one
-        for one, week in zip(series, weeks, strict=True)
+        replace(part, time_ms=part.time_ms + week * WEEK_MS) if week else part
+        for part, week in zip(series, weeks, strict=True)
     ]
     return shifted, weeks
 
 
-def merge(series: Sequence[Series]) -> Stream:
-    """Merge series into one stream; events of equal time keep the order of the series and of their
-    rows.
+def merge(series: Sequence[Series], *, by_arrival: bool = False) -> Stream:
+    """Merge series into one stream; events of equal time keep the order of series and rows.
+
+    by_arrival : keep the order of each file's rows, and merge files by the newest time so far in each
 
     Twin: tests/reference/replay.py::merge.  Cost: O(n log n) time, O(n M) memory.
     """
-    metrics = metric_order([metric for one in series for metric in one.metrics])
-    places: dict[str, int] = {}
-    entity, values = [], []
-    for one in series:
-        codes = np.array([places.setdefault(name, len(places)) for name in one.entities], np.int32)
-        entity.append(codes[one.entity])
-        block = np.full((len(one), len(metrics)), np.nan)
-        block[:, [metrics.index(metric) for metric in one.metrics]] = one.values
+    metrics = metric_order([metric for part in series for metric in part.metrics])
+    codes: dict[str, int] = {}
+    entity = []
+    values = []
+    for part in series:
+        own = np.array([codes.setdefault(name, len(codes)) for name in part.entities], np.int32)
+        entity.append(own[part.entity])
+        block = np.full((len(part), len(metrics)), np.nan)
+        block[:, [metrics.index(metric) for metric in part.metrics]] = part.values
         values.append(block)
-    time_ms = np.concatenate([one.time_ms for one in series])
-    order = np.argsort(time_ms, kind="stable")
+    time_ms = np.concatenate([part.time_ms for part in series])
+    arrived_ms = time_ms
+    if by_arrival:
+        arrived_ms = np.concatenate([np.maximum.accumulate(part.time_ms) for part in series])
+    order = np.argsort(arrived_ms, kind="stable")
     return Stream(
-        tuple(places),
+        tuple(codes),
         metrics,
         np.concatenate(entity)[order],
         time_ms[order],
@@ -108,21 +110,21 @@ def merge(series: Sequence[Series]) -> Stream:
 
 
 def rebase(stream: Stream, last_ms: int) -> Stream:
-    """Shift all times by the same amount, whatever it is, so that the last event is at last_ms."""
+    """Shift all times by the same amount, so that the last event is at last_ms."""
     return replace(stream, time_ms=stream.time_ms + (last_ms - int(stream.time_ms[-1])))
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """Says for each position of a (possibly endless) replay when it is due.
+    """Due times of the positions of a (possibly endless) replay.
 
     time_ms    : int64 (n,)  the stream's times
     start      : first position
     stop       : position after the last; None = endless, position p is event p % n of round p // n
-    paced_from : positions before are due at once
-    speed      : event seconds per second; inf = all is due at once
-    round_ms   : paced length of one round of a loop: its span and one usual step, so that nobody
-                 waits for the week to end
+    paced_from : earlier positions are due at once
+    speed      : event seconds per second; inf = all are due at once
+    round_ms   : paced length of one round: its span plus one median step, without the gap up to
+                 the next whole week
     """
 
     time_ms: npt.NDArray[np.int64]
@@ -133,8 +135,7 @@ class Schedule:
     round_ms: int
 
     def due_s(self, position: int) -> float:
-        """Return when a position is due, in seconds since the paced part began; 0 for the part
-        before it.
+        """Return when a position is due, in seconds since the paced part began, 0 before it.
 
         Twin: tests/reference/replay.py::due_s.
         """
@@ -144,10 +145,11 @@ class Schedule:
         return (self._paced_ms(position) - origin) / 1000 / self.speed
 
     def next_stop(self, position: int, elapsed_s: float, max_rows: int) -> int:
-        """Return the end of the run of positions from ``position`` that are due, at most max_rows
-        and within one round.
+        """Return the end of the due positions that start at ``position``.
 
-        elapsed_s : seconds since the paced part began; not looked at before paced_from
+        The result is at most max_rows further, and in the same round.
+
+        elapsed_s : seconds since the paced part began; ignored before paced_from
         returns   : position itself when it is not due yet
         """
         n = len(self.time_ms)
@@ -182,14 +184,15 @@ def plan(
     loop: bool = False,
     sent_before: int = 0,
 ) -> Schedule:
-    """Make the schedule of a replay.
+    """Return the schedule of a replay.
 
     start, stop, backfill : shares of the events, 0..1, rounded to whole events the same way, so
-                            that parts fit together; what lies before backfill is due at once
+                            that consecutive parts fit together; events before backfill are due at
+                            once
     speed                 : event seconds per second, inf = at once
-    loop                  : begin again at the end, for ever; stop is then without meaning
-    sent_before           : events that an earlier replay of the same stream has sent already; they
-                            are left out
+    loop                  : repeat for ever; stop is then ignored
+    sent_before           : number of events to skip, because an earlier replay of the same stream
+                            sent them
     """
     n = len(stream)
     first, last, paced = (round(share * n) for share in (start, stop, backfill))

@@ -1,8 +1,7 @@
-"""Replays a stream into the input topic: at the pace of its schedule, of its readers and of the
-broker.
+"""Replays a stream into the input topic, as fast as schedule, consumers and broker allow.
 
-Law: what is counted as acknowledged, the broker has confirmed; a stop flushes, an outage is waited
-     for and named.
+Invariant: only records that the broker confirmed count as acknowledged; a stop flushes, and during
+           an outage the replay waits and logs the cause.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from producer.loop import Replay
-from producer.pacing import ReaderPace, parse_groups
+from producer.pacing import ConsumerPace, parse_groups
 from producer.progress import open_progress
 from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
 from producer.replay import plan
@@ -37,14 +36,14 @@ if TYPE_CHECKING:
 class ReplayOptions:
     """What is replayed and how fast.
 
-    start, stop, backfill : shares of the events: where to begin and end, and what goes at full
-                            speed first
-    speed                 : event seconds per second; inf = as fast as the broker takes it
-    pace_groups           : ``GROUP`` or ``GROUP@TOPIC``: readers that may be at most pace_records
-                            behind
-    labels                : where to write the anomalies of a generated fleet
-    resume                : leave out as many events as the input topic has received; it must hold
-                            this replay and nothing else
+    start, stop, backfill : shares of the events: where to begin, where to end, and what to send at
+                            full speed first
+    speed                 : event seconds per second; inf = as fast as the broker accepts
+    pace_groups           : ``GROUP`` or ``GROUP@TOPIC``: consumer groups whose total lag may be at
+                            most pace_records
+    labels                : file for the anomalies of a generated fleet
+    resume                : skip as many events as the input topic has received; it must contain
+                            records of this replay only
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
@@ -65,7 +64,7 @@ class ReplayOptions:
             if not 0 <= share <= 1:
                 raise ConfigError(f"{name} {share:g}: a share of the events from 0 to 1")
         if self.start > self.stop:
-            raise ConfigError(f"--from {self.start:g} lies behind --to {self.stop:g}")
+            raise ConfigError(f"--from {self.start:g} is greater than --to {self.stop:g}")
         if self.loop and self.stop < 1:
             raise ConfigError("--loop and --to exclude each other")
         if not self.speed > 0:
@@ -78,8 +77,11 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What was done; ``produced`` = handed over, ``acknowledged`` = confirmed by the broker, times
-    are event times.
+    """The result of a replay.
+
+    produced     : number of records sent
+    acknowledged : number of records that the broker confirmed
+    first_event_time, last_event_time : event times of the first and last record sent
     """
 
     produced: int
@@ -102,16 +104,16 @@ class Summary:
 def run(
     settings: Settings, options: ReplayOptions, counters: Counters, stopping: Callable[[], bool]
 ) -> Summary:
-    """Read the series, find topic and schema, replay.
+    """Read the series, check the topic, register the schema, and replay.
 
     raises : ConfigError, DataError before any connection; TopicMismatch; TransportError
     """
     log = logger()
     options.check()
     if ENTITY_FIELD not in settings.input.entity_fields:
-        named = ", ".join(settings.input.entity_fields)
+        fields = ", ".join(settings.input.entity_fields)
         raise ConfigError(
-            f"input.entity_fields is {named}: the replay writes the entity into the field"
+            f"input.entity_fields is {fields}, but the replay writes the entity into the field"
             f" {ENTITY_FIELD!r}"
         )
     groups = parse_groups(options.pace_groups, settings.topics.input)
@@ -119,7 +121,7 @@ def run(
     for note in source.notes:
         log.info("series", because=note)
     for name, count in source.skipped.items():
-        log.warning("bad rows left out", file=name, rows=count)
+        log.warning("bad rows skipped", file=name, rows=count)
     if options.labels is not None:
         _write_labels(options.labels, source)
     _warn_of_times(source, settings, log)
@@ -154,7 +156,7 @@ def _replay(
     )  # fmt: skip
     schema_id = retry(partial(_schema_id, settings, schema_text, log))
     lag = partial(_lag, admin, retry)
-    publisher = Publisher(_keeping_records(settings), stopping=retry.stopping)
+    publisher = Publisher(_with_message_timeout(settings), stopping=retry.stopping)
     started_s = retry.outage.clock()
     log.info(
         "replay begins", topic=topic, source=source.name, entities=len(stream.entities), metrics=",".join(stream.metrics),
@@ -170,7 +172,7 @@ def _replay(
             schedule,
             maker,
             publisher,
-            ReaderPace(groups, options.pace_records, lag),
+            ConsumerPace(groups, options.pace_records, lag),
             retry,
             health,
             counters,
@@ -208,9 +210,9 @@ def _check_topic(admin: Admin, settings: Settings) -> None:
 
 
 def _schema_id(settings: Settings, text: str, log: Logger) -> int:
-    """Return the id of the schema; one that the subject lacks is registered.
+    """Return the id of the schema; register it if the subject does not have it.
 
-    raises : SchemaRefused where the subject holds schemas that it does not go with; TransportError
+    raises : SchemaRefused when it is incompatible with the subject's schemas; TransportError
     """
     from shared.registry import Registry
 
@@ -224,9 +226,9 @@ def _schema_id(settings: Settings, text: str, log: Logger) -> int:
         schema_id = registry.register(subject, text, "BACKWARD")
     except SchemaRefused as error:
         raise SchemaRefused(
-            f"{error}. The subject holds schemas of another producer, and nothing was changed: send"
-            " the replay to a topic of its own (topics.input, or topics.dataset for all topics),"
-            f" or, if {topic} is to hold both, set the subject's level to NONE",
+            f"{error}. The subject has schemas of another producer, and nothing was changed: send"
+            " the replay to a separate topic (topics.input, or topics.dataset for all topics), or,"
+            f" if {topic} should hold both, set the subject's level to NONE",
             error.subject,
             error.level,
         ) from error
@@ -235,14 +237,12 @@ def _schema_id(settings: Settings, text: str, log: Logger) -> int:
 
 
 def _lag(admin: Admin, retry: Retry, group: str, topic: str) -> int:
-    behind = retry(partial(admin.lag, group, topic))
-    return sum(behind.values()) if behind else 0
+    lags = retry(partial(admin.lag, group, topic))
+    return sum(lags.values()) if lags else 0
 
 
-def _keeping_records(settings: Settings) -> Settings:
-    """Let the client keep records for as long as an outage may last; its own default would drop
-    them after 5 minutes.
-    """
+def _with_message_timeout(settings: Settings) -> Settings:
+    """Let the client keep records for the longest outage; by default it drops them after 5 min."""
     if {"message.timeout.ms", "delivery.timeout.ms"} & set(settings.kafka):
         return settings
     timeout_ms = min(int((settings.outage_deadline_s + 60) * 1000), 2**31 - 1)
@@ -266,14 +266,14 @@ def _warn_of_times(source: Source, settings: Settings, log: Logger) -> None:
     if outside:
         log.warning(
             "event times out of range", events=outside,
-            because="they lie outside input.min_time..input.max_time and will become dead letters",
+            because="they are outside input.min_time..input.max_time and will become dead letters",
         )  # fmt: skip
 
 
 def _check_readable(text: str, settings: Settings, log: Logger) -> None:
-    """Say which columns predictors with these settings leave out.
+    """Warn about columns that predictors with these settings ignore.
 
-    raises : ConfigError where they would read no record at all
+    raises : ConfigError when they could not read any record
     """
     from shared.decode.avro.plan import compile_plan
     from shared.decode.field_choice import UnsupportedSchema
@@ -281,34 +281,31 @@ def _check_readable(text: str, settings: Settings, log: Logger) -> None:
     try:
         fields = compile_plan(text, settings.input).fields
     except UnsupportedSchema as unfit:
-        written = (
-            f"the replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
-        )
         raise ConfigError(
-            f"predictors with these settings could not read what the replay writes: {unfit};"
-            f" {written}"
+            f"predictors with these settings could not read the replay's records: {unfit}; the"
+            f" replay writes the entity into {ENTITY_FIELD!r} and the time into {TIME_FIELD!r}"
         ) from unfit
     if fields.left_out:
-        log.warning("columns that predictors leave out", columns=fields.facts["left_out"])
+        log.warning("columns that predictors ignore", columns=fields.facts["left_out"])
 
 
 def _summary(replay: Replay, source: Source, seconds: float, stopped: bool) -> Summary:
-    stream, schedule, sender = replay.stream, replay.schedule, replay.sender
-    first = (
-        second(int(stream.rows(schedule.start, schedule.start + 1).time_ms[0]))
-        if replay.sent
-        else None
-    )
+    stream = replay.stream
+    start = replay.schedule.start
+    acknowledged = replay.sender.acknowledged
+    first_event = None
+    if replay.sent:
+        first_event = second(int(stream.rows(start, start + 1).time_ms[0]))
     last_ms = replay.last_ms
     return Summary(
         produced=replay.sent,
-        acknowledged=sender.acknowledged,
+        acknowledged=acknowledged,
         entities=len(stream.entities),
         metrics=stream.metrics,
-        first_event_time=first,
+        first_event_time=first_event,
         last_event_time=None if last_ms is None else second(last_ms),
         seconds=round(seconds, 3),
-        events_per_s=round(sender.acknowledged / seconds, 1) if seconds > 0 else 0.0,
+        events_per_s=round(acknowledged / seconds, 1) if seconds > 0 else 0.0,
         skipped_bad=sum(source.skipped.values()),
         source=source.name,
         stopped=stopped,

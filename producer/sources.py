@@ -1,8 +1,7 @@
-"""Chooses what is replayed and makes one stream of it: a folder of CSV files, a generated fleet, or
-what was fetched.
+"""Opens the source of a replay: a folder of CSV files, a generated fleet, or downloaded NAB.
 
-Law: reading files is the only I/O here; whatever was shifted, joined, skipped or generated is said
-     in a note.
+Invariant: reading files is the only I/O here; a note tells what was shifted, joined, skipped or
+           generated.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 
 from producer.catalogue import load_catalogue, read_folder
 from producer.fetch import DEFAULT_DIR, is_complete
-from producer.files.columns import NOTHING_SAID, ColumnChoice
+from producer.files.columns import NO_CHOICE, ColumnChoice
 from producer.files.series import Series
 from producer.generated.fleet import generate, label_document
 from producer.replay import Stream, align, merge, rebase
@@ -28,13 +27,13 @@ DEFAULT_FLEET = 20
 
 @dataclass(frozen=True, slots=True)
 class SourceOptions:
-    """Which series, and at which times.
+    """Which series to replay, and at which times.
 
     data, catalogue : folder or file of series; catalogue file, None = the shipped one
-    fleet           : hosts to generate instead
+    fleet           : number of hosts to generate instead
     columns         : which columns of files are time and entity
-    original_times  : do not shift series to one common start
-    last_ms         : where the last event is moved to, ms since 1970 UTC; None = it stays
+    original_times  : do not shift series to a common start
+    last_ms         : time to which the last event is moved, ms since 1970 UTC; None = not moved
     """
 
     data: Path | None = None
@@ -46,15 +45,15 @@ class SourceOptions:
     step_s: int = 300
     original_times: bool = False
     last_ms: int | None = None
-    columns: ColumnChoice = NOTHING_SAID
+    columns: ColumnChoice = NO_CHOICE
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A stream and where it comes from.
+    """A stream and its origin.
 
-    labels  : document of a generated fleet's anomalies at the stream's times; None for files
-    skipped : {source: bad rows left out}, only sources that have some
+    labels  : the anomalies of a generated fleet at the stream's times, as JSON; None for files
+    skipped : {source: number of bad rows skipped}, only sources that have some
     """
 
     stream: Stream
@@ -67,37 +66,37 @@ class Source:
 def open_source(options: SourceOptions, fetched: Path = DEFAULT_DIR) -> Source:
     """Read or generate the series and merge them.
 
-    fetched : where `lapwing data fetch` puts NAB; used when neither a folder nor a fleet is asked
-              for
+    fetched : folder of `lapwing data fetch`; used when neither a folder nor a fleet is given
     raises  : ConfigError, DataError
     """
     if options.data is not None and options.fleet is not None:
         raise ConfigError("--data and --fleet exclude each other")
     options.columns.check(options.data is not None)
-    folder, notes = options.data, []
+    folder = options.data
+    notes = []
     if folder is None and options.fleet is None:
         if is_complete(fetched):
             folder = fetched
         else:
             notes.append(
-                f"no series were named and {fetched} does not hold NAB (`lapwing data fetch` gets"
-                f" it): a fleet of {DEFAULT_FLEET} hosts is generated instead"
+                f"no series were given and {fetched} does not contain NAB (`lapwing data fetch`"
+                f" downloads it): a fleet of {DEFAULT_FLEET} hosts is generated instead"
             )
     if folder is None:
         return _fleet(options, notes)
-    series, said = read_folder(
+    series, file_notes = read_folder(
         folder, load_catalogue(options.catalogue), options.columns, skip_bad=options.skip_bad
     )
     stream, moved = _stream(series, options)
-    skipped = {one.source: one.skipped for one in series if one.skipped}
-    return Source(stream, str(folder), (*notes, *said, *moved), skipped)
+    skipped = {part.source: part.skipped for part in series if part.skipped}
+    return Source(stream, str(folder), (*notes, *file_notes, *moved), skipped)
 
 
 def _fleet(options: SourceOptions, notes: Sequence[str]) -> Source:
     hosts = DEFAULT_FLEET if options.fleet is None else options.fleet
     series, labels = generate(hosts, options.days, options.seed, options.step_s)
     stream, moved = _stream([series], options)
-    said = (
+    note = (
         f"generated fleet: {hosts} hosts, {options.days:g} days every {options.step_s} s, seed"
         f" {options.seed}"
     )
@@ -105,7 +104,7 @@ def _fleet(options: SourceOptions, notes: Sequence[str]) -> Source:
     return Source(
         stream,
         "fleet",
-        (*notes, said, *moved),
+        (*notes, note, *moved),
         {},
         label_document(labels, series.entities, shift_ms),
     )
@@ -119,8 +118,8 @@ def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, l
             moved = sorted(week for week in weeks if week)
             notes.append(
                 f"{len(moved)} of {len(weeks)} series were shifted by whole weeks ({moved[0]} to"
-                f" {moved[-1]}), so that all begin within one week; hour and weekday stay"
-                " (--original-times leaves them where they were)"
+                f" {moved[-1]}), so that all begin within one week; hour and weekday do not change"
+                " (--original-times disables this)"
             )
     stream = merge(series)
     if options.last_ms is not None:
@@ -136,17 +135,17 @@ def _stream(series: Sequence[Series], options: SourceOptions) -> tuple[Stream, l
 
 
 def check_times(source: Source, settings: InputSettings) -> int:
-    """Return how many events have times that no predictor takes.
+    """Return the number of events outside the time range that predictors accept.
 
-    raises : DataError when that is all of them
+    raises : DataError when all events are outside
     """
     times = source.stream.time_ms
     outside = int(((times < settings.min_time_ms) | (times > settings.max_time_ms)).sum())
     if outside == len(times):
         raise DataError(
             f"{source.name}: all {outside:,} event times, {second(int(times[0]))} to"
-            f" {second(int(times[-1]))}, lie outside input.min_time..input.max_time"
+            f" {second(int(times[-1]))}, are outside input.min_time..input.max_time"
             f" ({second(settings.min_time_ms)} to {second(settings.max_time_ms)}),"
-            " so nothing could be judged; --time and --time-format say how files are read"
+            " so no event could be scored; --time and --time-format say how files are read"
         )
     return outside

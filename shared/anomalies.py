@@ -21,17 +21,20 @@ def event_of(
     metric: str | None,
     state: State,
     reason: str,
+    part: str | None = None,
 ) -> Anomaly:
     """Return the event about a row, with all that every kind has; the caller adds what it found.
 
     row    : of columns
     metric : None = the event is about the entity as a whole
+    part   : what tells apart events of one kind about a row, for the id; None = the metric
     """
     source = int(columns.accepted[row])
     offset = int(batch.offsets[source])
     topic, partition = batch.topic, batch.partition
+    part = (metric or "") if part is None else part
     return Anomaly(
-        event_id=event_id(topic, partition, offset, detector_id, kind, entity, metric or ""),
+        event_id=event_id(topic, partition, offset, detector_id, kind, entity, part),
         detector_id=detector_id,
         kind=kind,
         entity=entity,

@@ -83,6 +83,12 @@ ANOMALIES = Metric(
     "lapwing_anomalies_total", "counter", "Events judged anomalous", ("detector", "severity")
 )
 DATA_QUALITY = Metric("lapwing_data_quality_total", "counter", "Data-quality verdicts", ("kind",))
+EPISODES_CLOSED = Metric(
+    "lapwing_episodes_closed_total",
+    "counter",
+    "Episodes that ended: recovered, accepted, silent or restarted",
+    ("because",),
+)
 ALARM_BUDGET = Metric(
     "lapwing_alarms_per_entity_day",
     "gauge",
@@ -160,6 +166,7 @@ CATALOGUE: tuple[Metric, ...] = (
     EVENTS_SCORED,
     ANOMALIES,
     DATA_QUALITY,
+    EPISODES_CLOSED,
     ALARM_BUDGET,
     DEAD_LETTERS,
     BATCH_SECONDS,

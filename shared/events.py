@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 
-STATE_VERSION = 2
+STATE_VERSION = 3
 """Changes only when the bytes that the fold produces change; stands in every activation and
 snapshot.
 """
@@ -29,10 +29,9 @@ class Detector(StrEnum):
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"
     ONE_CLASS_SVM = "one_class_svm"
-    NOVELTY = "novelty"
-    BURST = "burst"
-    NEIGHBOURS = "neighbours"
     TIME_OF_DAY = "time_of_day"
+    JUMP = "jump"
+    COURSE = "course"
     COMBINATION = "combination"
 
     @property
@@ -41,10 +40,44 @@ class Detector(StrEnum):
         return self in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
 
 
+REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
+"""Former names of detectors, and what does their work now."""
+
+
+def present_detector(name: object) -> object:
+    """Refuse a former name of a detector, naming what does its work now.
+
+    raises : ValueError
+    """
+    if present := REPLACED_DETECTORS.get(str(name)):
+        raise ValueError(f"there is no {name} any more: {present} does its work now")
+    return name
+
+
+class Phase(StrEnum):
+    """Where an episode stands when a record is written about it."""
+
+    OPEN = "open"
+    WORSE = "worse"
+    CLOSED = "closed"
+
+
+class ClosedBecause(StrEnum):
+    """Why an episode ended; only ``recovered`` may be shown as resolved."""
+
+    RECOVERED = "recovered"
+    ACCEPTED = "accepted"
+    SILENT = "silent"
+    RESTARTED = "restarted"
+
+
 class Kind(StrEnum):
-    """What an event in the anomaly topic is about: an alarm, or a data-quality verdict."""
+    """What an event in the anomaly topic is about: an alarm, the end of its episode, or a
+    data-quality verdict.
+    """
 
     ANOMALY = "anomaly"
+    EPISODE_CLOSED = "episode_closed"
     MISSING = "missing"
     GAP = "gap"
     LATE = "late"
@@ -171,7 +204,7 @@ class Activation:
 
 @dataclass(frozen=True, slots=True)
 class Anomaly:
-    """One alarm or data-quality verdict, with why; what most kinds leave out has a default.
+    """One alarm, end of an episode or data-quality verdict; what most leave out has a default.
 
     Field for field what ``schemas/anomaly_event.avsc`` describes. Events about a row of a batch are
     made by ``anomalies.event_of``.
@@ -206,3 +239,10 @@ class Anomaly:
     top_feature: str | None = None
     attributions: Mapping[str, float] = field(default_factory=dict)
     cold_start: bool = False
+    episode_id: str | None = None
+    phase: Phase | None = None
+    episode_start: int | None = None
+    peak_time: int | None = None
+    peak_value: float | None = None
+    peak_severity: float | None = None
+    closed_because: ClosedBecause | None = None

@@ -2,9 +2,8 @@
 --seed N] [--json FILE]``.
 
 Law: all detectors are compared at one rate of false alarms, which each reaches by its own
-     threshold; one line alone says what
-the shipped threshold does. A threshold is found by the product's policy over the recorded scores of
-one run; the figures are those of another run with that threshold.
+     threshold; one line alone says what the shipped threshold does. The detector is run again at
+     every threshold that is tried.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.detecting import tell
 from benchmarks.fleet.hosts import COMBINATIONS, KINDS, METRICS, Fleet, generate
-from benchmarks.fleet.judging import Judgement, each_row, judge, row_threshold, sweep, with_policy
+from benchmarks.fleet.judging import Judgement, each_row, judge, row_threshold
 from consumer_training.history import Rows
 from consumer_training.training import feature_blocks, train
-from shared.ensemble.fold import EnsembleState, fold, knobs_for, limits_for
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.fold import EnsembleParams, limits_for, params_for
 from shared.events import Detector
 from shared.settings import FeatureSettings, TrainSettings
 
@@ -33,9 +32,10 @@ Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
-STEP = 0.02
-THRESHOLDS: Floats = np.arange(2, 401, dtype=np.float64) * STEP
-ROUNDS = 12
+LOWEST, HIGHEST = 0.4, 4.0
+"""Thresholds between which one is sought."""
+
+ROUNDS = 6
 SHORT = {
     "spike": "spike",
     "level_shift": "level",
@@ -52,68 +52,43 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of running the ensemble; ``trained`` names the model whose rarities it is given."""
+    """One way of running the fold; ``trained`` names the model whose rarities it is given."""
 
     name: str
-    knobs: Knobs
+    detector: Detector
     trained: Detector | None = None
 
 
 def variants() -> list[Variant]:
     """Everything that is compared by folding."""
-    knobs = Knobs()
-    found = [Variant("ensemble, online members", knobs)]
-    for detector in TRAINED:
-        for weight in (0.3, 0.6, 1.0):
-            name = f"ensemble + {detector.value.replace('_', ' ')}, {weight:g}"
-            found.append(Variant(name, knobs._replace(weight_trained=weight), detector))
-    removed = {
-        "novelty": {"weight_long": 0.0},
-        "burst": {"weight_short": 0.0},
-        "neighbours": {"weight_neighbours": 0.0},
-        "time of day": {"weight_time": 0.0},
-        "absence": {"absence": 0.0},
-        "combination": {"weight_cross": 0.0},
-    }
+    found = [Variant("ensemble, no model", Detector.ENSEMBLE)]
     found += [
-        Variant(f"ensemble - {name}", knobs._replace(**change)) for name, change in removed.items()
+        Variant(f"ensemble + {detector.value.replace('_', ' ')}", Detector.ENSEMBLE, detector)
+        for detector in TRAINED
     ]
-    alone = [
-        detector
-        for detector in Detector
-        if detector is not Detector.ENSEMBLE and not detector.is_trained
-    ]
+    alone = [detector for detector in Detector if detector is not Detector.ENSEMBLE]
     return found + [
-        Variant(f"{detector.value.replace('_', ' ')} alone", knobs_for(detector, knobs.threshold))
+        Variant(
+            f"{detector.value.replace('_', ' ')} alone",
+            detector,
+            detector if detector.is_trained else None,
+        )
         for detector in alone
     ]
 
 
-@dataclass(frozen=True)
-class Run:
-    """Z and alarms of each host, (n,), and its warm-up, rows."""
-
-    scores: list[Floats]
-    alarms: list[Flags]
-    warmup: int
-
-
-def run(fleet: Fleet, knobs: Knobs, trained: list[Floats] | None) -> Run:
-    """Fold every host by itself, with the product's own warm-up."""
-    scores, alarms, warmup = [], [], 0
-    n, metrics = len(fleet.time_ms), len(METRICS)
-    slots, limits = np.arange(metrics, dtype=np.int32)[None], limits_for(metrics, cold_start=False)
-    for host, values in enumerate(fleet.values):
-        state = EnsembleState()
-        state.reserve(1, metrics)
-        column = None if trained is None else trained[host]
-        verdicts = fold(
-            state, slots, np.zeros(n, np.int32), fleet.time_ms, values, limits, knobs, column
-        )
-        scores.append(verdicts.score)
-        alarms.append(verdicts.is_anomaly)
-        warmup = int(state.entities["warmup"][0])
-    return Run(scores, alarms, warmup)
+def run(
+    fleet: Fleet, variant: Variant, threshold: float, trained: list[Floats] | None
+) -> list[Flags]:
+    """Fold every host by itself, with the product's own warm-up; return its alarms."""
+    limits = limits_for(len(METRICS), variant.detector, cold_start=False)
+    params = params_for(threshold, variant.detector)
+    return [
+        tell(
+            fleet.time_ms, values, limits, params, None if trained is None else trained[host]
+        ).is_anomaly
+        for host, values in enumerate(fleet.values)
+    ]
 
 
 def train_model(fleet: Fleet, detector: Detector) -> tuple[list[Floats], list[Floats]]:
@@ -149,46 +124,36 @@ def compare(fleet: Fleet, allowed: float) -> dict[str, Judgement]:
         began_s = time.process_time()
         scores[detector], rarities[detector] = train_model(fleet, detector)
         _say(f"{detector.value} trained and scored", began_s)
-    found, warmup = {}, 0
+    found = {}
     for variant in variants():
         began_s = time.process_time()
-        found[variant.name], warmup = settle(
-            fleet, variant.knobs, rarities[variant.trained], allowed
-        )
+        found[variant.name] = settle(fleet, variant, rarities[variant.trained], allowed)
         _say(variant.name, began_s)
-    shipped = Knobs()
+    shipped = EnsembleParams().threshold
     found["ensemble, threshold as shipped"] = judge(
-        fleet, run(fleet, shipped, None).alarms, shipped.threshold
+        fleet, run(fleet, variants()[0], shipped, None), shipped
     )
     for detector in TRAINED:
-        name, rarity = detector.value.replace("_", " "), rarities[detector]
-        assert rarity is not None
+        name = detector.value.replace("_", " ")
         at = row_threshold(fleet, scores[detector], allowed)
-        found[f"{name} alone, every row"] = judge(fleet, each_row(scores[detector])(at), at)
-        found[f"{name} alone, with policy"] = sweep(
-            fleet, with_policy(rarity, warmup, Knobs()), THRESHOLDS, allowed
-        )
+        found[f"{name}, every row"] = judge(fleet, each_row(scores[detector])(at), at)
     return found
 
 
 def settle(
-    fleet: Fleet, knobs: Knobs, trained: list[Floats] | None, allowed: float
-) -> tuple[Judgement, int]:
-    """Find the threshold by replaying the policy over recorded scores, then run with it until the
-    run itself keeps the rate.
-
-    returns : the run's figures and the hosts' warm-up in rows
-    """
-    threshold, done = 0.0, run(fleet, knobs, trained)
-    # an alarm ends what a silence may say, so a replay can be a few alarms off
-    for number in range(1, ROUNDS):
-        replayed = sweep(fleet, with_policy(done.scores, done.warmup, knobs), THRESHOLDS, allowed)
-        threshold = max(replayed.threshold, threshold + STEP * max(1, number - 4))
-        done = run(fleet, knobs._replace(threshold=threshold), trained)
-        judged = judge(fleet, done.alarms, threshold)
+    fleet: Fleet, variant: Variant, trained: list[Floats] | None, allowed: float
+) -> Judgement:
+    """Find the lowest threshold at which false alarms stay as rare as allowed, by halving."""
+    low, high = LOWEST, HIGHEST
+    best = judge(fleet, run(fleet, variant, high, trained), high)
+    for _ in range(ROUNDS):
+        middle = float(np.sqrt(low * high))
+        judged = judge(fleet, run(fleet, variant, middle, trained), middle)
         if judged.false_per_day <= allowed:
-            break
-    return judged, done.warmup
+            high, best = middle, judged
+        else:
+            low = middle
+    return best
 
 
 def table(found: dict[str, Judgement]) -> str:

@@ -13,12 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from benchmarks.fleet.hosts import DAY_ROWS, KINDS, STEP_MS, Fleet
-from shared.ensemble.kernels.layout import ENTITY_DTYPE, Floats, Knobs, Record
-from shared.ensemble.kernels.policy import decide
 
+Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Alarms = Callable[[float], list[Flags]]
 """Threshold -> alarms of each host, bool (n,)."""
@@ -88,39 +86,6 @@ def sweep(fleet: Fleet, alarms: Alarms, thresholds: Floats, allowed: float) -> J
             break
         best = found
     return best
-
-
-@njit(cache=True)
-def replay_policy(
-    score: Floats, entities: Record, warmup: int, threshold: float, knobs: Knobs, alarm: Flags
-) -> None:
-    """Write which rows of one host the product's policy makes alarms.
-
-    score    : float64 (n,)   Z of each row, NaN = not judged
-    entities : ENTITY_DTYPE (1,), zero
-    warmup   : rows
-    alarm    : bool (n,)      out
-    """
-    entity = entities[0]
-    entity["warmup"] = warmup
-    entity["threshold"] = threshold
-    for row in range(score.shape[0]):
-        entity["rows"] += 1
-        alarm[row] = False if np.isnan(score[row]) else decide(entity, score[row], False, knobs)
-
-
-def with_policy(scores: list[Floats], warmup: int, knobs: Knobs) -> Alarms:
-    """Alarms of recorded scores through the product's policy."""
-
-    def alarms(threshold: float) -> list[Flags]:
-        out = []
-        for score in scores:
-            alarm = np.zeros(len(score), np.bool_)
-            replay_policy(score, np.zeros(1, ENTITY_DTYPE), warmup, threshold, knobs, alarm)
-            out.append(alarm)
-        return out
-
-    return alarms
 
 
 def each_row(scores: list[Floats]) -> Alarms:

@@ -37,10 +37,10 @@ def main() -> int:
     unlabelled = [one.key for one in corpus if not one.labelled]
     if unlabelled:
         _progress(f"no entry in combined_windows.json, so no anomalies: {', '.join(unlabelled)}")
-    ruler, knobs = measure(corpus), default_knobs()
-    score_corpus(corpus[:1], knobs)  # compiles
-    scored = {warmup: score_corpus(corpus, knobs, warmup) for warmup in Warmup}
-    runs = {warmup: summarise(corpus, ruler, scored[warmup], knobs, warmup) for warmup in Warmup}
+    ruler, params = measure(corpus), default_knobs()
+    score_corpus(corpus[:1], params)  # compiles
+    scored = {warmup: score_corpus(corpus, params, warmup) for warmup in Warmup}
+    runs = {warmup: summarise(corpus, ruler, scored[warmup], params, warmup) for warmup in Warmup}
     for summary in runs.values():
         print(line(summary), flush=True)
     summary = {**runs[Warmup.PROBATION], "product_warmup": runs[Warmup.PRODUCT]}
@@ -58,10 +58,10 @@ def _other_thresholds(
     """Measure at thresholds that are not the default, with both warm-ups."""
     found = []
     for threshold in thresholds:
-        knobs = default_knobs()._replace(threshold=threshold)
+        params = default_knobs()._replace(threshold=threshold)
         for warmup in Warmup:
             found.append(
-                summarise(corpus, ruler, score_corpus(corpus, knobs, warmup), knobs, warmup)
+                summarise(corpus, ruler, score_corpus(corpus, params, warmup), params, warmup)
             )
             print(line(found[-1]), flush=True)
     return {"other_thresholds": found} if found else {}
@@ -75,8 +75,8 @@ def _studies(
 ) -> dict[str, Any]:
     """Make, print and return what was asked for beyond the figures."""
     found: dict[str, Any] = {}
-    knobs = default_knobs()
-    default = f"the default threshold, {knobs.threshold:g}"
+    params = default_knobs()
+    default = f"the default threshold, {params.threshold:g}"
     if options.windows:
         found["windows"] = {
             warmup: list_windows(corpus, scored[warmup].scores, ALARM) for warmup in Warmup
@@ -87,30 +87,21 @@ def _studies(
                 flush=True,
             )
     if options.ablation:
-        # scikit-learn is loaded only where it is needed
-        from benchmarks.nab.steps import CONTAMINATION, steps
-
-        parts = ablation.ablate(corpus, ruler, knobs, _progress)
+        parts = ablation.ablate(corpus, ruler, params, _progress)
         print(f"\n{ablation.show('parts', parts, default, 'threshold')}", flush=True)
-        walked = steps(corpus, ruler, knobs, _progress)
-        usual = f"{default}; the forest's flags: contamination {CONTAMINATION:g}, margin 0"
-        print(
-            f"\n{ablation.show('from the tutorial to the default', walked, usual, 'threshold or margin')}",
-            flush=True,
-        )
-        found |= {"ablation": ablation.plain(parts), "steps": ablation.plain(walked)}
+        found |= {"ablation": ablation.plain(parts)}
     if options.perturb:
         found["perturbation"] = {"draws": options.perturb}
         for warmup in Warmup:
-            drawn = robustness.perturb(corpus, ruler, knobs, options.perturb, warmup, _progress)
+            drawn = robustness.perturb(corpus, ruler, params, options.perturb, warmup, _progress)
             found["perturbation"][warmup] = spread = robustness.spread_of(drawn)
             print(
-                f"\n{robustness.show_spread(spread, options.perturb, knobs.threshold, warmup)}",
+                f"\n{robustness.show_spread(spread, options.perturb, params.threshold, warmup)}",
                 flush=True,
             )
     if options.leave_one_out:
         for warmup in Warmup:
-            left_out = robustness.leave_one_out(corpus, ruler, knobs, warmup, _progress)
+            left_out = robustness.leave_one_out(corpus, ruler, params, warmup, _progress)
             print(f"\n{robustness.show_left_out(left_out, warmup)}", flush=True)
             found.setdefault("leave_one_category_out", {})[warmup] = robustness.plain(left_out)
     return found
@@ -170,7 +161,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--ablation",
         action="store_true",
-        help="what each part is worth, and the way from the tutorial's pipeline",
+        help="what each view is worth",
     )
     parser.add_argument(
         "--perturb",

@@ -1,6 +1,6 @@
-"""What each part of the ensemble is worth: the default without it, and each member alone.
+"""What each view is worth: the default without it, and each view alone.
 
-Law: a variant differs from the default in knobs that the product has, and is run again at every
+Law: a variant differs from the default in params that the product has, and is run again at every
      threshold.
 """
 
@@ -13,19 +13,15 @@ from typing import Any
 from benchmarks.nab.corpus import Series
 from benchmarks.nab.figures import GRID, Figures, best_of, cells, columns, run, table
 from benchmarks.nab.scoring import Ruler
-from shared.ensemble.fold import knobs_for
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.fold import VIEW_NAMES, EnsembleParams, params_for, views_of
+from shared.ensemble.kernels.layout import CROSS, JOINED, TRAINED
+from shared.events import Detector
 
 Progress = Callable[[str], None]
+OF_ENTITIES = (CROSS, TRAINED, JOINED)
+"""Views that need several metrics or a model, which a single series does not have."""
 
-MEMBERS = {
-    "novelty": "weight_long",
-    "neighbours": "weight_neighbours",
-    "time_of_day": "weight_time",
-    "burst": "weight_short",
-}
-OTHERS = ("absence", "habituation", "refractory", "interval_weight")
-"""Parts beside the members: the knob that is named turns each off when it is 0."""
+ALONE = (Detector.TIME_OF_DAY, Detector.JUMP, Detector.COURSE)
 
 
 @dataclass(frozen=True)
@@ -47,26 +43,29 @@ class Measured:
         }
 
 
-def variants(base: Knobs) -> dict[str, Knobs]:
-    """Return the default, the default without each part, and each member alone as the product's
-    setting ``detector`` has it.
+def variants(base: EnsembleParams) -> dict[str, tuple[EnsembleParams, int]]:
+    """Return the default, the default without each view, and each view alone as the product's setting
+    ``detector`` has it: params, and a bit for each view that may alarm.
     """
-    found = {"default": base}
-    for name, knob in {**MEMBERS, **dict(zip(OTHERS, OTHERS, strict=True))}.items():
-        found[f"without {name}"] = base._replace(**{knob: 0.0})
-    for name in MEMBERS:
-        found[f"{name} alone"] = knobs_for(name, base.threshold)
+    whole = views_of(Detector.ENSEMBLE)
+    found = {"default": (base, whole)}
+    for view, name in enumerate(VIEW_NAMES):
+        if view not in OF_ENTITIES:
+            found[f"without {name}"] = (base, whole & ~(1 << view))
+    for detector in ALONE:
+        params = params_for(base.threshold, detector)._replace(ready_days=base.ready_days)
+        found[f"{detector.value} alone"] = (params, views_of(detector))
     return found
 
 
 def ablate(
-    corpus: Sequence[Series], ruler: Ruler, base: Knobs, progress: Progress
+    corpus: Sequence[Series], ruler: Ruler, base: EnsembleParams, progress: Progress
 ) -> list[Measured]:
     """Measure every variant."""
     found = []
-    for name, knobs in variants(base).items():
+    for name, (params, use) in variants(base).items():
         progress(f"ablation: {name}")
-        found.append(measure_at(name, _judge(corpus, ruler, knobs), base.threshold, GRID))
+        found.append(measure_at(name, _judge(corpus, ruler, params, use), base.threshold, GRID))
     return found
 
 
@@ -95,5 +94,7 @@ def plain(measured: Sequence[Measured]) -> list[Mapping[str, Any]]:
     return [one.plain() for one in measured]
 
 
-def _judge(corpus: Sequence[Series], ruler: Ruler, knobs: Knobs) -> Callable[[float], Figures]:
-    return lambda threshold: run(corpus, ruler, knobs._replace(threshold=threshold))
+def _judge(
+    corpus: Sequence[Series], ruler: Ruler, params: EnsembleParams, use: int
+) -> Callable[[float], Figures]:
+    return lambda threshold: run(corpus, ruler, params._replace(threshold=threshold), use=use)

@@ -17,9 +17,10 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.detecting import tell
 from benchmarks.nab.corpus import Floats, Series
-from shared.ensemble.fold import EnsembleState, fold, knobs_for, limits_for
-from shared.ensemble.kernels.layout import WARMUP, Knobs
+from shared.ensemble.fold import EnsembleParams, limits_for, params_for, views_of
+from shared.ensemble.kernels.course.course_layout import WARMUP
 from shared.events import Detector
 from shared.settings import DetectionSettings
 
@@ -31,6 +32,8 @@ high.
 """
 
 DETECTION = DetectionSettings()
+DAY_MS = 86_400_000
+SHORTEST_DAYS = 0.01
 
 
 class Warmup(StrEnum):
@@ -40,12 +43,17 @@ class Warmup(StrEnum):
     PRODUCT = "product"
 
     def samples(self, series: Series) -> int:
-        """Return what ``limits_for`` takes; 0 = the product's own rule."""
-        return (
-            min(max(series.probation, 2), WARMUP)
-            if self is Warmup.PROBATION
-            else DETECTION.warmup_samples
+        """Return the samples of warm-up of the course; 0 = the product's own rule."""
+        return min(max(series.probation, 2), WARMUP) if self is Warmup.PROBATION else 0
+
+    def days(self, series: Series, most: float) -> float:
+        """Return the days of warm-up: those of the product, with the probation at most its own."""
+        if self is Warmup.PRODUCT:
+            return most
+        probation_ms = float(
+            series.time_ms[min(series.probation, len(series) - 1)] - series.time_ms[0]
         )
+        return max(min(most, probation_ms / DAY_MS), SHORTEST_DAYS)
 
 
 @dataclass(frozen=True)
@@ -59,24 +67,30 @@ class Scored:
     seconds: float
 
 
-def default_knobs() -> Knobs:
-    """Return the knobs of the product's default settings."""
-    return knobs_for(Detector.ENSEMBLE, DETECTION.threshold)
+def default_knobs() -> EnsembleParams:
+    """Return the params of the product's default settings."""
+    return params_for(DETECTION.threshold)._replace(ready_days=DETECTION.warmup_days)
 
 
 def score_corpus(
-    corpus: Sequence[Series], knobs: Knobs, warmup: Warmup = Warmup.PROBATION
+    corpus: Sequence[Series],
+    params: EnsembleParams,
+    warmup: Warmup = Warmup.PROBATION,
+    use: int = views_of(Detector.ENSEMBLE),
 ) -> Scored:
-    """Run the detector over each series by itself.  Cost: about 3 us per value."""
+    """Run the detector over each series by itself.
+
+    use  : views that may alarm, a bit each
+    Cost : about 4 us per value
+    """
     scores, severities, began_s = [], [], time.process_time()
     for series in corpus:
-        state = EnsembleState()
-        state.reserve(1, 1)
-        limits = limits_for(1, warmup.samples(series), cold_start=DETECTION.cold_start)
-        slots, entity = np.zeros((1, 1), np.int32), np.zeros(len(series), np.int32)
-        verdicts = fold(state, slots, entity, series.time_ms, series.values[:, None], limits, knobs)
-        severity = np.where(np.isnan(verdicts.severity), 0.0, verdicts.severity)
-        scores.append(as_scores(verdicts.is_anomaly, severity))
+        limits = limits_for(1, warmup=warmup.samples(series), cold_start=DETECTION.cold_start)
+        limits = limits._replace(settings=limits.settings._replace(use=use))
+        mine = params._replace(ready_days=warmup.days(series, params.ready_days))
+        told = tell(series.time_ms, series.values[:, None], limits, mine)
+        severity = np.where(np.isnan(told.severity), 0.0, told.severity)
+        scores.append(as_scores(told.is_anomaly, severity))
         severities.append(severity)
     return Scored(scores, severities, time.process_time() - began_s)
 

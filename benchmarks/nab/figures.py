@@ -17,12 +17,11 @@ from benchmarks.nab.events import count_events
 from benchmarks.nab.scoring import PROFILES, STANDARD, Ruler, sweep, tally
 from benchmarks.nab.vus import mean_vus
 from lapwing import __version__
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.fold import EnsembleParams, views_of
+from shared.events import Detector
 
-GRID = (*(round(0.8 + 0.1 * step, 1) for step in range(13)), 2.25, 2.5, 3.0, 3.5)
-"""Thresholds at which variants are rerun; one member alone needs high ones, because a mean of
-several is never as extreme.
-"""
+GRID = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
+"""Thresholds at which variants are rerun."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,14 @@ def figures_of(
 
 
 def run(
-    corpus: Sequence[Series], ruler: Ruler, knobs: Knobs, warmup: Warmup = Warmup.PROBATION
+    corpus: Sequence[Series],
+    ruler: Ruler,
+    params: EnsembleParams,
+    warmup: Warmup = Warmup.PROBATION,
+    use: int = views_of(Detector.ENSEMBLE),
 ) -> Figures:
-    """Run the detector and judge it."""
-    return figures_of(corpus, ruler, score_corpus(corpus, knobs, warmup).scores)
+    """Run the detector, with the views of ``use``, and judge it."""
+    return figures_of(corpus, ruler, score_corpus(corpus, params, warmup, use).scores)
 
 
 def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
@@ -88,7 +91,7 @@ def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
 
 
 def summarise(
-    corpus: Sequence[Series], ruler: Ruler, scored: Scored, knobs: Knobs, warmup: Warmup
+    corpus: Sequence[Series], ruler: Ruler, scored: Scored, params: EnsembleParams, warmup: Warmup
 ) -> dict[str, Any]:
     """Gather every figure of one run.
 
@@ -102,9 +105,9 @@ def summarise(
     return {
         "version": __version__,
         "detector": DETECTOR,
-        "settings": knobs._asdict(),
+        "settings": params._asdict(),
         "warmup": warmup.value,
-        "threshold": knobs.threshold,
+        "threshold": params.threshold,
         "series": len(corpus),
         "values": sum(map(len, corpus)),
         "profiles": {profile.name: counted.normalised(profile) for profile in PROFILES},

@@ -1,4 +1,4 @@
-"""Whether the figures would hold elsewhere: knobs perturbed, thresholds chosen without the category
+"""Whether the figures would hold elsewhere: params perturbed, thresholds chosen without the category
 that they are judged on.
 
 Law: draws are numbered and fixed, so that two versions are perturbed alike; a category never has a
@@ -20,14 +20,14 @@ from benchmarks.nab.detection import ALARM, Warmup, score_corpus
 from benchmarks.nab.events import count_events
 from benchmarks.nab.figures import Figures, run, table
 from benchmarks.nab.scoring import STANDARD, Ruler, Tally, tally
-from shared.ensemble.kernels.layout import Knobs
+from shared.ensemble.fold import EnsembleParams
 
 WIDTH = 0.25
 """Each knob is multiplied by a factor drawn evenly from 1 - WIDTH to 1 + WIDTH."""
 
 VARIANTS = ("threshold kept", "threshold perturbed as well")
 F1, FALSE_PER_DAY = "event F1", "false events per day and series"
-THRESHOLDS = tuple(round(0.8 + 0.05 * step, 2) for step in range(25))
+THRESHOLDS = tuple(round(0.4 + 0.05 * step, 2) for step in range(25))
 
 
 Spread = Mapping[str, float]
@@ -48,17 +48,19 @@ class LeftOut:
     false_per_day: float
 
 
-def draws(base: Knobs, count: int) -> Iterator[Knobs]:
-    """Yield perturbed knobs; draw number i is the same whatever the count."""
+def draws(base: EnsembleParams, count: int) -> Iterator[EnsembleParams]:
+    """Yield perturbed params; draw number i is the same whatever the count."""
     for number in range(count):
         factors = np.random.default_rng(number).uniform(1.0 - WIDTH, 1.0 + WIDTH, len(base))
-        yield Knobs(*(float(knob * factor) for knob, factor in zip(base, factors, strict=True)))
+        yield EnsembleParams(
+            *(float(knob * factor) for knob, factor in zip(base, factors, strict=True))
+        )
 
 
 def perturb(
     corpus: Sequence[Series],
     ruler: Ruler,
-    base: Knobs,
+    base: EnsembleParams,
     count: int,
     warmup: Warmup,
     progress: Progress,
@@ -66,13 +68,13 @@ def perturb(
     """Run every draw twice: its threshold taken back to the base's, and as drawn."""
     kept, drawn = VARIANTS
     found: dict[str, list[Figures]] = {kept: [], drawn: []}
-    for number, knobs in enumerate(draws(base, count), start=1):
-        found[kept].append(run(corpus, ruler, knobs._replace(threshold=base.threshold), warmup))
-        found[drawn].append(run(corpus, ruler, knobs, warmup))
+    for number, params in enumerate(draws(base, count), start=1):
+        found[kept].append(run(corpus, ruler, params._replace(threshold=base.threshold), warmup))
+        found[drawn].append(run(corpus, ruler, params, warmup))
         progress(
             f"perturbed {number} of {count}, {warmup} warm-up: standard"
             f" {found[kept][-1].profiles[STANDARD.name]:.1f}, at its own threshold of"
-            f" {knobs.threshold:.2f} {found[drawn][-1].profiles[STANDARD.name]:.1f}"
+            f" {params.threshold:.2f} {found[drawn][-1].profiles[STANDARD.name]:.1f}"
         )
     return found
 
@@ -119,7 +121,7 @@ def _spread(numbers: Sequence[float]) -> Spread:
 
 
 def leave_one_out(
-    corpus: Sequence[Series], ruler: Ruler, base: Knobs, warmup: Warmup, progress: Progress
+    corpus: Sequence[Series], ruler: Ruler, base: EnsembleParams, warmup: Warmup, progress: Progress
 ) -> list[LeftOut]:
     """For each category take the threshold that is best for all others, of equals the highest, and
     judge it there.

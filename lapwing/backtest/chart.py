@@ -23,6 +23,9 @@ Times = npt.NDArray[np.int64]
 
 WIDTH, HEIGHT = 900, 168
 LEFT, RIGHT, TOP, BOTTOM = 52, 8, 8, 20
+EPISODE = 4
+"""Height of the line that an episode is."""
+
 _HOLE_INTERVALS = 6
 _LARGEST, _SMALLEST = 1e300, 1e-300
 _STEPS_MS = tuple(
@@ -81,7 +84,7 @@ class Mark:
 @dataclass(frozen=True, slots=True)
 class Span:
     """A stretch of time with a meaning of its own: ``label``, ``label missed``, ``warming``,
-    ``trained``.
+    ``trained``, or ``episode``, which is a line along the upper edge.
 
     metric : the one that it is about, empty = all
     """
@@ -294,10 +297,11 @@ def _spans(frame: _Frame, spans: Sequence[Span]) -> Iterator[str]:
         if span.end_ms < frame.first_ms or span.start_ms > frame.last_ms:
             continue
         left, right = frame.one_x(span.start_ms), frame.one_x(span.end_ms)
+        height = EPISODE if span.style == "episode" else frame.bottom - TOP
         yield (
             f'<rect class="span {span.style}" x="{left:.1f}" y="{TOP}"'
             f' width="{max(right - left, 2):.1f}"'
-            f' height="{frame.bottom - TOP:.0f}"><title>{escape(span.text)}</title></rect>'
+            f' height="{height:.0f}"><title>{escape(span.text)}</title></rect>'
         )
 
 

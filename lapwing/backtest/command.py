@@ -127,7 +127,7 @@ def backtest(
             if model is not None and not (trainer and wish == options.model):
                 published[model.sha256] = one.models_dir, model
             configuration = Configuration.from_settings(one)
-            check_fit(configuration, model, options.threshold, options.alarms_per_day)
+            check_fit(configuration, model)
             judges.append(Judge("first" if not judges else "second", configuration, model))
     since = trainer.since if trainer else {}
     began_s = time.monotonic()

@@ -24,7 +24,7 @@ from producer.catalogue import (
     read_files,
     shared_entities,
 )
-from producer.files.columns import NOTHING_SAID, ColumnChoice
+from producer.files.columns import NO_CHOICE, ColumnChoice
 from producer.files.series import Series
 from producer.records import ENTITY_FIELD, RecordMaker, event_schema
 from producer.replay import Stream, merge
@@ -55,6 +55,7 @@ class InputOptions:
     """Where the records come from: a folder, a topic's range, or a generated fleet.
 
     columns    : which columns of files are time and entity
+    by_arrival : rows of files come in the order in which they lie there, not in that of their times
     partitions : that the records of a folder or fleet are spread over, as the producer's
                  partitioner spreads them
     """
@@ -67,7 +68,8 @@ class InputOptions:
     catalogue: Path | None = None
     skip_bad: bool = False
     partitions: int = 1
-    columns: ColumnChoice = NOTHING_SAID
+    columns: ColumnChoice = NO_CHOICE
+    by_arrival: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +134,8 @@ def open_feed(settings: Settings, options: InputOptions) -> Feed:
             f"one of {', '.join(named)} says what to run; given: {', '.join(given) or 'none'}"
         )
     options.columns.check(options.data is not None)
+    if options.by_arrival and options.data is None:
+        raise ConfigError("--order arrival: only with --data; other records have one order")
     if options.partitions < 1:
         raise ConfigError(f"--partitions {options.partitions}: at least 1")
     if options.topic_range is not None:
@@ -166,7 +170,7 @@ def _open_folder(settings: Settings, options: InputOptions, folder: Path) -> Fee
     joined = tuple(_joined(catalogue, read, hosts))
     return _of_stream(
         settings,
-        merge(hosts),
+        merge(hosts, by_arrival=options.by_arrival),
         str(folder),
         tuple(notes),
         options.partitions,

@@ -15,18 +15,17 @@ from typing import Any
 import numpy as np
 
 from lapwing.backtest.run import Judged, Series
-from shared.events import Anomaly, SeverityClass, State, severity_class
+from shared.ensemble.fold import VIEW_NAMES
+from shared.events import Anomaly, Phase, SeverityClass, State, severity_class
 from shared.kernels.units import DAY_MS
-from shared.labels import Fate, Judgement, Window, judge, runs
-from shared.scoring.reasons import TRAINED
+from shared.labels import Fate, Judgement, Window, judge
 from shared.wording import moment
 
 TOP_ALARMS = 10
 TOLERANCE_INTERVALS = 6
 """Two alarms of an entity are the same one if they lie within so many of its usual intervals."""
 
-TOGETHER = "all_together"
-"""What alarms are by metric, where the trained member judged all metrics of the entity."""
+FORTNIGHT_MS = 14 * DAY_MS
 
 Key = tuple[str, int]
 Since = Mapping[Key, int]
@@ -36,6 +35,7 @@ Since = Mapping[Key, int]
 class Entity:
     """Figures of one entity.
 
+    closed     : ends of episodes
     days       : observed time; a silence counts as one day at most
     ready_days : of these, after the warm-up
     judgement  : None without labels
@@ -45,6 +45,7 @@ class Entity:
     days: float
     ready_days: float
     alarms: tuple[Anomaly, ...]
+    closed: tuple[Anomaly, ...]
     quality: int
     judgement: Judgement | None
 
@@ -63,6 +64,9 @@ def count(
         key = (alarm.entity, alarm.source_partition)
         if alarm.event_time >= since.get(key, alarm.event_time):
             alarms.setdefault(key, []).append(alarm)
+    closed: dict[Key, list[Anomaly]] = {}
+    for one in judged.closed:
+        closed.setdefault((one.entity, one.source_partition), []).append(one)
     quality = Counter((one.entity, one.source_partition) for one in judged.quality)
     found = []
     for series in judged.series:
@@ -78,7 +82,8 @@ def count(
             )
         days, ready_days = observed_days(series, rows), observed_days(series, ready)
         mine = tuple(alarms.get(series.key, ()))
-        found.append(Entity(series, days, ready_days, mine, quality[series.key], judgement))
+        ends = tuple(closed.get(series.key, ()))
+        found.append(Entity(series, days, ready_days, mine, ends, quality[series.key], judgement))
     return sorted(found, key=lambda one: (-len(one.alarms), -_missed(one), one.series.key))
 
 
@@ -97,6 +102,24 @@ def interval_ms(series: Series) -> float:
     return float(np.median(steps)) if len(steps) else 0.0
 
 
+def by_fortnight(entities: Sequence[Entity]) -> list[float]:
+    """Return the alarms outside of labelled windows by entity and day, fortnight by fortnight of each
+    entity's own time; without labels all alarms.
+    """
+    false: Counter[int] = Counter()
+    days: Counter[int] = Counter()
+    for one in entities:
+        first, last = int(one.series.time_ms.min()), int(one.series.time_ms.max())
+        windows = [fate.window for fate in one.judgement.fates] if one.judgement else []
+        for alarm in one.alarms:
+            if not any(w.start_ms <= alarm.event_time <= w.end_ms for w in windows):
+                false[(alarm.event_time - first) // FORTNIGHT_MS] += 1
+        for number in range((last - first) // FORTNIGHT_MS + 1):
+            end = min(last, first + (number + 1) * FORTNIGHT_MS)
+            days[number] += end - first - number * FORTNIGHT_MS
+    return [_ratio(false[number], days[number] / DAY_MS) for number in sorted(days)]
+
+
 def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
     """Gather the figures of one judge."""
     alarms = sorted(
@@ -104,9 +127,10 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
     )
     days, ready_days = sum(one.days for one in entities), sum(one.ready_days for one in entities)
     configuration, model = judged.judge.configuration, judged.judge.model
-    asked = None if configuration.detector.is_trained else configuration.detection.alarms_per_day
+    asked = configuration.detection.alarms_per_day
     warm = [alarm for alarm in alarms if not alarm.cold_start]
-    achieved = _ratio(len(warm), ready_days)
+    opened = sum(alarm.phase is not Phase.WORSE for alarm in warm)
+    achieved = _ratio(opened, ready_days)
     times = [
         int(series.time_ms[at])
         for series in judged.series
@@ -115,11 +139,7 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
     classes = Counter(severity_class(alarm.severity or 0.0) for alarm in alarms)
     return {
         "detector": configuration.detector.value,
-        "threshold": (
-            model.threshold
-            if configuration.detector.is_trained and model
-            else configuration.detection.threshold
-        ),
+        "threshold": configuration.detection.threshold,
         "model": (model.model_id or "trained here") if model else None,
         "records": judged.rows,
         "rejected": judged.rejected,
@@ -134,12 +154,13 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
         "last_event": moment(max(times)) if times else None,
         "alarms": {
             "count": len(alarms),
-            "episodes": sum(_episodes(one) for one in entities),
+            "episodes": len({alarm.episode_id for alarm in alarms}),
+            "false_by_fortnight": by_fortnight(entities),
             "cold_start": len(alarms) - len(warm),
             "per_entity_and_day": _ratio(len(alarms), days),
             "by_severity": {name.value: classes[name] for name in reversed(SeverityClass)},
-            "by_metric": _shares(alarms, by_member=False),
-            "by_member": _shares(alarms, by_member=True),
+            "by_metric": _shares(alarms, by_view=False),
+            "by_view": _shares(alarms, by_view=True),
         },
         "budget": (
             None
@@ -173,6 +194,8 @@ def alarm_fields(alarm: Anomaly) -> dict[str, Any]:
         "value": alarm.value,
         "expected": alarm.expected,
         "cold_start": alarm.cold_start,
+        "episode_id": alarm.episode_id,
+        "phase": None if alarm.phase is None else alarm.phase.value,
         "reason": alarm.reason,
         "partition": alarm.source_partition,
         "offset": alarm.source_offset,
@@ -232,33 +255,22 @@ def _missed(one: Entity) -> int:
     return sum(fate.fate is Fate.MISSED for fate in one.judgement.fates) if one.judgement else 0
 
 
-def _episodes(entity: Entity) -> int:
-    """Unbroken runs of alarms, record by record."""
-    offsets = {alarm.event_time for alarm in entity.alarms}
-    if not offsets:
-        return 0
-    marked = entity.series.is_anomaly & (entity.series.time_ms >= min(offsets))
-    return runs(marked)
-
-
-def _shares(alarms: Sequence[Anomaly], *, by_member: bool) -> dict[str, float]:
-    """Share the alarms out to the metrics, or the members, by their attributions; the sum is the
+def _shares(alarms: Sequence[Anomaly], *, by_view: bool) -> dict[str, float]:
+    """Share the alarms out to the metrics, or the views, by their attributions; the sum is the
     number of alarms.
 
-    Attributions are called ``metric.member`` or ``trained``, which judges all metrics together;
-    those of a trained model that decides alone are called by metric, or time_of_day.
+    Attributions are called ``metric.view``; those of a trained model by metric, or time_of_day.
     """
     found: dict[str, float] = {}
     for alarm in alarms:
-        if by_member and alarm.cold_start:
+        if by_view and alarm.cold_start:
             found["cold_start"] = found.get("cold_start", 0.0) + 1.0
             continue
         for name, share in (alarm.attributions or {alarm.metric or "unknown": 1.0}).items():
-            metric, dot, member = name.rpartition(".")
-            if by_member:
-                owner = member if dot or name == TRAINED else alarm.detector_id
-            else:
-                owner = metric if dot else TOGETHER if name == TRAINED else name
+            metric, dot, view = name.rpartition(".")
+            owner = (view if dot and view in VIEW_NAMES else "trained") if by_view else metric
+            if not by_view and not (dot and view in VIEW_NAMES):
+                owner = name
             found[owner] = found.get(owner, 0.0) + share
     return {
         name: round(share, 2)

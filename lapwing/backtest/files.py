@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lapwing.backtest.figures import Change, alarm_fields
 from lapwing.backtest.layers import Report
@@ -22,12 +23,13 @@ from lapwing.backtest.run import Judged, Series
 from shared.errors import ConfigError
 from shared.events import Anomaly
 from shared.labels import Window, result_csv, result_scores
+from shared.wording import iso
 
 RESULTS = "results/lapwing"
 _OURS = {"summary.json", "alarms.csv", "report.html", "results"}
 _COLUMNS = (
     "time", "entity", "kind", "metric", "severity_class", "severity", "score", "value", "expected", "cold_start",
-    "configuration", "reason", "partition", "offset",
+    "configuration", "reason", "partition", "offset", "episode_id", "phase", "end", "peak",
 )  # fmt: skip
 
 
@@ -71,11 +73,14 @@ def write_files(
 
 
 def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> str:
-    """Write alarms and data-quality verdicts in order of time; ``configuration`` says which one
-    gave an alarm.
+    """Write alarms, ends of episodes and data-quality verdicts in order of time.
+
+    ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole episode, ``end`` is
+    empty while it is open.
     """
+    ends = {one.episode_id: one for one in (*judged.closed, *(second.closed if second else ()))}
     removed = {id(alarm) for alarm in change.removed} if change else set()
-    rows: list[tuple[Anomaly, str]] = [(one, "") for one in judged.quality]
+    rows: list[tuple[Anomaly, str]] = [(one, "") for one in (*judged.quality, *judged.closed)]
     rows += [
         (one, "" if second is None else "first" if id(one) in removed else "both")
         for one in judged.alarms
@@ -87,8 +92,19 @@ def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> 
     for one, who in sorted(
         rows, key=lambda row: (row[0].event_time, row[0].entity, row[0].source_offset)
     ):
-        writer.writerow(alarm_fields(one) | {"configuration": who})
+        writer.writerow(alarm_fields(one) | {"configuration": who} | _episode(one, ends))
     return text.getvalue()
+
+
+def _episode(one: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]:
+    """Say when an alarm's episode ended, and its largest value."""
+    if one.episode_id is None:
+        return {"end": None, "peak": None}
+    closed = ends.get(one.episode_id)
+    return {
+        "end": None if closed is None else iso(closed.event_time),
+        "peak": (closed or one).peak_value,
+    }
 
 
 def result_files(

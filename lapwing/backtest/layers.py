@@ -16,7 +16,7 @@ from lapwing.backtest.figures import Change, Entity
 from lapwing.backtest.run import Judged, Series
 from shared.events import Anomaly, State, severity_class
 from shared.labels import Fate
-from shared.wording import moment
+from shared.wording import moment, short
 
 MAX_LISTED = 40
 """Alarms of an entity, or of a comparison, that are listed."""
@@ -78,6 +78,29 @@ def spans_of(report: Report, one: Entity) -> Iterator[Span]:
         )
         style = "label missed" if fate.fate is Fate.MISSED else "label"
         yield Span(window.start_ms, window.end_ms, style, told, window.metric)
+
+
+def episode_spans(one: Entity) -> Iterator[Span]:
+    """Yield the episodes with a record, with span and peak; one that has not ended reaches to the end."""
+    ends = {closed.episode_id: closed for closed in one.closed}
+    last_ms = int(one.series.time_ms.max())
+    said: set[str | None] = set()
+    for alarm in one.alarms:
+        if alarm.episode_id in said:
+            continue
+        said.add(alarm.episode_id)
+        closed = ends.get(alarm.episode_id)
+        start = alarm.event_time if alarm.episode_start is None else alarm.episode_start
+        end = last_ms if closed is None else closed.event_time
+        peak = (closed or alarm).peak_value
+        text = f"episode from {moment(start)}" + (
+            f" to {moment(end)}" if closed else ", still open"
+        )
+        if peak is not None:
+            text += f", peak {short(peak)}"
+        if closed is not None and closed.closed_because is not None:
+            text += f"; {closed.closed_because.value}"
+        yield Span(start, end, "episode", text, alarm.metric or "")
 
 
 _FATES = {

@@ -59,10 +59,8 @@ def find_model(
 def check_fit(
     configuration: Configuration,
     model: Model | None,
-    threshold: float | None = None,
-    alarms_per_day: float | None = None,
 ) -> None:
-    """Refuse a detector without its model, and options that a trained detector does not take.
+    """Refuse a detector without its model.
 
     raises : ConfigError
     """
@@ -76,16 +74,6 @@ def check_fit(
     if model.detector is not detector:
         raise ConfigError(
             f"detector is {detector.value}, but the model is of {model.detector.value}"
-        )
-    given = [
-        name
-        for name, value in (("--threshold", threshold), ("--alarms-per-day", alarms_per_day))
-        if value is not None
-    ]
-    if given:
-        raise ConfigError(
-            f"{given[0]} is for the ensemble and its members; the threshold of {detector.value} is"
-            " in its model"
         )
 
 

@@ -16,6 +16,7 @@ from lapwing.backtest.figures import Entity, interval_ms, top
 from lapwing.backtest.layers import (
     MAX_LISTED,
     Report,
+    episode_spans,
     lines_of,
     listed_places,
     mark_of,
@@ -157,7 +158,7 @@ def _breakdown(summary: Mapping[str, Any]) -> str:
             "By severity", {name: alarms["by_severity"][name] for name in _CLASSES}, classes=True
         ),
         _bars("By metric", alarms["by_metric"]),
-        _bars("By member", alarms["by_member"]),
+        _bars("By view", alarms["by_view"]),
     ]
     if labels and labels["by_kind"]:
         kinds = {
@@ -302,6 +303,7 @@ def _legend(report: Report) -> str:
     words += [(name, name) for name in reversed(_CLASSES)]
     if report.summary["first"]["labels"] is not None:
         words.append(("labelled (dashed: missed)", "label"))
+    words.append(("episode (line above)", "critical"))
     if report.change is not None:
         words.append(
             ("ringed: only as configured if filled, only with the changes if hollow", "added")
@@ -317,7 +319,7 @@ def _entity(
 ) -> str:
     series = one.series
     order = metric_order(one)
-    spans, counted = list(spans_of(report, one)), series.counted
+    spans, counted = [*spans_of(report, one), *episode_spans(one)], series.counted
     marks = marks_of(report, one, number)
     ticks = [
         (int(q.event_time), f"{moment(q.event_time)} {q.kind.value}: {q.reason}")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from lapwing.backtest.feeds import Feed
 from shared.directory import Directory
-from shared.events import Anomaly, Reason
+from shared.events import Anomaly, Kind, Reason
 from shared.models.model import Model
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
@@ -27,7 +27,16 @@ Floats = npt.NDArray[np.float64]
 Times = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 
-_ROW = ("entity", "time_ms", "severity", "is_anomaly", "cold_start", "state", "counted")
+_ROW = (
+    "entity",
+    "time_ms",
+    "severity",
+    "is_anomaly",
+    "cold_start",
+    "state",
+    "counted",
+    "in_episode",
+)
 _CELL = ("values", "expected", "lower", "upper")
 
 
@@ -46,8 +55,9 @@ class Series:
 
     metrics  : (M,)             those that it reported
     severity : float64 (n,)     NaN = not judged
-    is_anomaly, cold_start, counted : bool (n,)   cold_start = before the warm-up has ended;
-                           counted = neither late nor duplicate
+    is_anomaly, cold_start, counted, in_episode : bool (n,)   is_anomaly = an episode opens or
+               becomes worse; cold_start = before the warm-up has ended; counted = neither late,
+               ahead nor duplicate
     state    : uint8 (n,)       events.State
     values, expected, lower, upper : float64 (n, M)   NaN = missing, not known yet
     """
@@ -61,6 +71,7 @@ class Series:
     cold_start: Flags
     state: npt.NDArray[np.uint8]
     counted: Flags
+    in_episode: Flags
     values: Floats
     expected: Floats
     lower: Floats
@@ -79,13 +90,14 @@ class Series:
 class Judged:
     """All that one judge said.
 
-    alarms, quality : in the order in which they came
+    alarms, closed, quality : in the order in which they came; closed = ends of episodes
     rejected        : {reason: records} that could not be read
     """
 
     judge: Judge
     series: tuple[Series, ...]
     alarms: tuple[Anomaly, ...]
+    closed: tuple[Anomaly, ...]
     quality: tuple[Anomaly, ...]
     rejected: dict[str, int]
     late: int
@@ -113,6 +125,7 @@ class Keeper:
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
         self.alarms: list[Anomaly] = []
+        self.closed: list[Anomaly] = []
         self.quality: list[Anomaly] = []
         self.rejected: dict[str, int] = {}
         self.late = self.duplicates = 0
@@ -132,7 +145,8 @@ class Keeper:
             "is_anomaly": verdicts.is_anomaly & ~folded.duplicate,
             "cold_start": verdicts.cold_start,
             "state": verdicts.state,
-            "counted": ~late & ~folded.duplicate,
+            "counted": folded.counted,
+            "in_episode": verdicts.episode_id != "",
         }
         for name, column in kept.items():
             partition.rows[name].append(column)
@@ -143,7 +157,12 @@ class Keeper:
         self.late += int(late.sum())
         self.duplicates += int(folded.duplicate.sum())
         for anomaly in outcome.anomalies:
-            (self.alarms if anomaly.is_anomaly else self.quality).append(anomaly)
+            if anomaly.is_anomaly:
+                self.alarms.append(anomaly)
+            elif anomaly.kind is Kind.EPISODE_CLOSED:
+                self.closed.append(anomaly)
+            else:
+                self.quality.append(anomaly)
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
             code = Reason(int(reason)).code
             self.rejected[code] = self.rejected.get(code, 0) + int(count)
@@ -156,9 +175,15 @@ class Keeper:
             for one in _series(number, self._partitions[number])
         ]
         return Judged(
-            self.judge, tuple(sorted(series, key=lambda one: one.key)), tuple(self.alarms), tuple(self.quality),
-            dict(sorted(self.rejected.items())), self.late, self.duplicates,
-        )  # fmt: skip
+            self.judge,
+            tuple(sorted(series, key=lambda one: one.key)),
+            tuple(self.alarms),
+            tuple(self.closed),
+            tuple(self.quality),
+            dict(sorted(self.rejected.items())),
+            self.late,
+            self.duplicates,
+        )
 
 
 def run(

@@ -55,6 +55,7 @@ svg.chart{display:block;width:100%;min-width:640px;height:auto;font:11px system-
 .chart .tick{stroke:var(--quality);stroke-width:2;fill:none}
 .span.label{fill:var(--label);fill-opacity:.16}.span.missed{fill-opacity:.1;stroke:var(--label);stroke-dasharray:4 3}
 .span.warming{fill:var(--muted);fill-opacity:.09}.span.trained{fill:var(--expected);fill-opacity:.13}
+.span.episode{fill:var(--critical);fill-opacity:.75}
 .mark{stroke:var(--paper);stroke-width:1}
 .mark.cold{fill:var(--paper);stroke:var(--minor);stroke-width:1.6}
 .mark.added{fill:var(--paper);stroke-width:2;stroke:var(--added)}

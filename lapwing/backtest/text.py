@@ -61,11 +61,7 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
         "alarms",
         f"{alarms['count']:,} in {first['entity_days']:,.1f} entity-days:"
         f" {alarms['per_entity_and_day']:.3g} per entity and day"
-        + (
-            f"; {alarms['episodes']:,} unbroken runs"
-            if alarms["episodes"] != alarms["count"]
-            else ""
-        ),
+        + (f"; {alarms['episodes']:,} episodes" if alarms["episodes"] != alarms["count"] else ""),
     )
     if alarms["cold_start"]:
         yield _row("", f"{alarms['cold_start']:,} of them before the warm-up ended")
@@ -77,7 +73,7 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
         )
     yield _row("by severity", _counts(alarms["by_severity"]))
     yield _row("by metric", _counts(alarms["by_metric"]))
-    yield _row("by member", _counts(alarms["by_member"]))
+    yield _row("by view", _counts(alarms["by_view"]))
     yield _row("data quality", _counts(first["data_quality"]))
     yield ""
     shown = first["per_entity"][:ENTITIES_SHOWN]

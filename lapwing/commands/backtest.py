@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,13 @@ import typer
 from lapwing.commands.options import Json
 from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat
 from shared.entry import Overrides
+
+
+class RowOrder(StrEnum):
+    """In which order the rows of files are judged."""
+
+    TIME = "time"
+    ARRIVAL = "arrival"
 
 
 def backtest(
@@ -56,6 +64,12 @@ def backtest(
             help="Number of partitions for the files, assigned as the producer does.",
         ),
     ] = 1,
+    order: Annotated[
+        RowOrder,
+        typer.Option(
+            "--order", help="Of the rows of files: by event time, or as they lie in each file."
+        ),
+    ] = RowOrder.TIME,
     detector: Annotated[
         str | None,
         typer.Option("--detector", metavar="NAME", help="Detector; default: the setting."),
@@ -130,7 +144,16 @@ def backtest(
 
     columns = ColumnChoice.parse(entity, time_column, time_format, decimal)
     source = InputOptions(
-        data, topic_range, fleet, days, seed, catalogue, skip_bad, partitions, columns
+        data,
+        topic_range,
+        fleet,
+        days,
+        seed,
+        catalogue,
+        skip_bad,
+        partitions,
+        columns,
+        order is RowOrder.ARRIVAL,
     )
     run_backtest(
         Overrides.of(context).load,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from shared.directory import Directory
 from shared.encode.dead_letters import PREFIX
 from shared.encode.records import decode_records
 from shared.errors import HistoryGone, LapwingError
-from shared.events import SeverityClass
+from shared.events import Kind, SeverityClass
 from shared.kafka import GroupSource, Reader
 from shared.settings import Settings
 
@@ -205,6 +205,9 @@ class ResultReader:
             if record["event_id"] in self._known:
                 continue
             self._known.add(record["event_id"])
+            if record["kind"] == Kind.EPISODE_CLOSED:
+                self._end(record)
+                continue
             if not record["is_anomaly"]:
                 self.seen.data_quality += 1
                 continue
@@ -215,6 +218,12 @@ class ResultReader:
             self.newest[record["entity"]] = _line(record)
         while len(self.newest) > KEPT_ANOMALIES:
             del self.newest[next(iter(self.newest))]
+
+    def _end(self, record: Mapping[str, Any]) -> None:
+        """Say of the entity's newest anomaly that its episode is over."""
+        shown = self.newest.get(record["entity"])
+        if shown is not None and shown.episode_id == record["episode_id"]:
+            self.newest[record["entity"]] = replace(shown, ended_ms=record["event_time"])
 
     def _dead_letters(self, batch: Batch) -> None:
         for row in range(len(batch)):
@@ -227,5 +236,10 @@ class ResultReader:
 def _line(record: Mapping[str, Any]) -> AnomalyLine:
     severity = SeverityClass(record["severity_class"])
     return AnomalyLine(
-        record["event_time"], record["entity"], record["score"], severity, record["reason"]
+        record["event_time"],
+        record["entity"],
+        record["score"],
+        severity,
+        record["reason"],
+        record["episode_id"],
     )

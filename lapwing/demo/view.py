@@ -52,13 +52,15 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class AnomalyLine:
-    """One anomaly as it is shown."""
+    """One anomaly as it is shown; ended_ms = end of its episode, None while it is open."""
 
     time_ms: int
     entity: str
     score: float | None
     severity: SeverityClass
     reason: str
+    episode_id: str | None = None
+    ended_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +350,11 @@ def _pairs(pairs: Sequence[tuple[str, str | Text]]) -> RenderableType:
     return grid
 
 
+def _ended(one: AnomalyLine) -> str:
+    """Say when an anomaly's episode ended, if it has."""
+    return "" if one.ended_ms is None else f"until {minute(one.ended_ms)}: "
+
+
 @dataclass(frozen=True, slots=True)
 class _Anomalies:
     """The newest anomalies with their whole reasons, wrapped; as many as fit into so many lines."""
@@ -364,7 +371,7 @@ class _Anomalies:
             head += f"  {_score(one):>4}  "
             indent = len(head) if width - len(head) >= MIN_REASON else 3
             drawn = textwrap.wrap(
-                head + one.reason,
+                head + _ended(one) + one.reason,
                 width,
                 subsequent_indent=" " * indent,
                 max_lines=MAX_LINES,

@@ -15,7 +15,7 @@ from lapwing.inspect.reading import Inspection
 from lapwing.inspect.records import inspect_sample
 from lapwing.inspect.render import lines
 from lapwing.inspect.topic import read_sample
-from producer.files.columns import NOTHING_SAID, ColumnChoice
+from producer.files.columns import NO_CHOICE, ColumnChoice
 from shared.errors import ConfigError
 from shared.settings import Settings
 
@@ -38,7 +38,7 @@ def inspect(
     *,
     topic: str | None,
     data: Path | None,
-    columns: ColumnChoice = NOTHING_SAID,
+    columns: ColumnChoice = NO_CHOICE,
     limit: int,
     as_json: bool,
     out: TextIO | None = None,

@@ -14,7 +14,7 @@ from lapwing.inspect import warnings
 from lapwing.inspect.reading import DeadLetters, Inspection, Reading
 from lapwing.inspect.records import examples_of
 from producer.catalogue import Catalogue, assemble, find_files, load_catalogue, shared_entities
-from producer.files.columns import NOTHING_SAID, ColumnChoice, Columns
+from producer.files.columns import NO_CHOICE, ColumnChoice, Columns
 from producer.files.series import Series, read_series
 from producer.records import event_schema
 from shared.decode.avro.writer_schemas import plan_or_unfit
@@ -29,7 +29,7 @@ NEWEST = 1_000
 def inspect_folder(
     folder: Path,
     settings: InputSettings,
-    choice: ColumnChoice = NOTHING_SAID,
+    choice: ColumnChoice = NO_CHOICE,
     catalogue_file: Path | None = None,
 ) -> Inspection:
     """Inspect the rows of a folder's CSV files, or of one file.

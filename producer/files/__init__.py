@@ -1,1 +1,1 @@
-"""CSV files as columns: which column is what, in which form its cells are."""
+"""Reads CSV files into columns: the role of each column and the format of its cells."""

@@ -1,6 +1,6 @@
-"""What the columns of a file are: as somebody asked for, as they were read, and as their names say.
+"""The roles of a file's columns: as options choose them, as read, and as their names suggest.
 
-Invariant: names are compared without regard to case; a name is never enough, the cells decide too.
+Invariant: names are compared case-insensitively, and a name alone never decides a role.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from shared.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class ColumnRules:
-    """Which columns mean what, by a catalogue; names are compared without regard to case.
+    """The roles of columns according to a catalogue; names are compared case-insensitively.
 
     timestamp : the first of these that the header has
     entity    : the first of these that the header has, if any
@@ -34,12 +34,12 @@ _SIGNS = {"point": ".", "comma": ","}
 
 @dataclass(frozen=True, slots=True)
 class ColumnChoice:
-    """What the options say about columns; None where they say nothing.
+    """The options about columns; None where an option is not given.
 
-    entity      : columns that name the entity together, joined by '/'; () = the file is one entity
-    time        : columns that hold the time together, joined by a blank
+    entity      : columns that together name the entity, joined by '/'; () = the file is one entity
+    time        : columns that together hold the time, joined by a blank
     time_format : one of ``time_forms.FORMS``
-    decimal     : the sign of numbers, "." or ","
+    decimal     : decimal sign, "." or ","
     """
 
     entity: tuple[str, ...] | None = None
@@ -51,8 +51,7 @@ class ColumnChoice:
     def parse(
         entity: str | None, time: str | None, time_format: str | None, decimal: str | None
     ) -> ColumnChoice:
-        """Read the options ``--entity A,B``, ``--time A,B``, ``--time-format F`` and ``--decimal
-        comma``.
+        """Parse ``--entity A,B``, ``--time A,B``, ``--time-format F`` and ``--decimal comma``.
 
         raises : ConfigError
         """
@@ -62,7 +61,7 @@ class ColumnChoice:
         return ColumnChoice(_names(entity), _names(time), time_format, sign)
 
     def check(self, files: bool) -> None:
-        """Raise ConfigError when columns are named but no files, or ``--time`` names none."""
+        """Raise ConfigError when columns are given without files, or ``--time`` names none."""
         given = self.arguments()
         if given and not files:
             raise ConfigError(f"{given[0]} is about columns of files; --data names the files")
@@ -70,7 +69,7 @@ class ColumnChoice:
             raise ConfigError("--time: name one column, or two that are joined: --time date,time")
 
     def arguments(self) -> list[str]:
-        """Return the options as a command line has them."""
+        """Return the options as command-line arguments."""
         given = [("--entity", self.entity), ("--time", self.time)]
         words = [
             word
@@ -83,7 +82,7 @@ class ColumnChoice:
         return words + [word for name in signs for word in ("--decimal", name)]
 
 
-NOTHING_SAID = ColumnChoice()
+NO_CHOICE = ColumnChoice()
 
 
 def _names(text: str | None) -> tuple[str, ...] | None:
@@ -100,14 +99,14 @@ class LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the columns of one file were read as.
+    """The roles in which the columns of one file were read.
 
-    time      : columns that hold the time together
-    time_form : its form, for people: ``ISO 8601``, ``epoch seconds``, ``YYYYMMDDHH``
-    entity    : columns that name the entity together; () = the file is one entity
+    time      : columns that together hold the time
+    time_form : its format, for people: ``ISO 8601``, ``epoch seconds``, ``YYYYMMDDHH``
+    entity    : columns that together name the entity; () = the file is one entity
     metrics   : (column, metric) pairs in file order
-    notes     : sentences about what was decided by more than the plain rules or stayed uncertain,
-                without the file's name
+    notes     : sentences about decisions beyond the plain rules and about uncertainties, without
+                the file's name
     """
 
     time: tuple[str, ...]
@@ -120,10 +119,10 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What can be read in two ways.
+    """An ambiguity in a column.
 
-    row  : the first that shows it, counted from 0 over the rows of the file or column
-    text : the sentence
+    row  : the first ambiguous row, counted from 0 over the rows of the file or column
+    text : a sentence for the user
     """
 
     row: int
@@ -133,11 +132,11 @@ class Doubt:
 # -- names -----------------------------------------------------------------------------------------
 
 
-class Says(Enum):
-    """What a name says about an identifier."""
+class NameKind(Enum):
+    """The kind of column that a name suggests."""
 
-    IDENTIFIER = "names something: device_id, moteid, unit_number"
-    THING = "is something that may be numbered: node, sensor, station"
+    IDENTIFIER = "an identifier: device_id, moteid, unit_number"
+    THING = "something that may be numbered: node, sensor, station"
     NOTHING = "neither"
 
 
@@ -193,66 +192,63 @@ _TIME_UNITS = {
 
 
 def words(name: str) -> tuple[str, ...]:
-    """Split a column's name at blanks, signs and capitals, in lower case."""
+    """Split a column's name at blanks, punctuation and capitals; return lower-case words."""
     return tuple(word.lower() for word in _WORD.findall(name))
 
 
-def says(name: str) -> Says:
-    """Say whether a column of this name may tell things apart."""
+def name_kind(name: str) -> NameKind:
+    """Return whether the name of a column suggests an identifier or a numbered thing."""
     parts = words(name)
     if not parts:
-        return Says.NOTHING
-    last, before = parts[-1], parts[-2] if len(parts) > 1 else ""
+        return NameKind.NOTHING
+    last = parts[-1]
+    before = parts[-2] if len(parts) > 1 else ""
     glued = last.removesuffix("id") if last.endswith("id") else ""
     thing = last in _NUMBERED_THINGS
     if last in _ID_WORDS or glued in _NUMBERED_THINGS or (parts[0] == "id" and thing):
-        return Says.IDENTIFIER
+        return NameKind.IDENTIFIER
     if last in _NUMBERING and before in _NUMBERED_THINGS:
-        return Says.IDENTIFIER
-    return Says.THING if thing else Says.NOTHING
+        return NameKind.IDENTIFIER
+    return NameKind.THING if thing else NameKind.NOTHING
 
 
 def names_a_thing(name: str) -> bool:
-    """Whether text under this name names what a row is about (server) rather than describes it
-    (zone).
-    """
+    """Whether text in such a column names the row's subject (server), not an attribute (zone)."""
     parts = words(name)
-    return says(name) is Says.IDENTIFIER or bool(parts and parts[-1] in _THINGS)
+    return name_kind(name) is NameKind.IDENTIFIER or bool(parts and parts[-1] in _THINGS)
 
 
 def are_states(values: Iterable[str]) -> bool:
-    """Whether cells say how something is (on, off) and not what it is."""
+    """Whether all cells are states (on, off), not names."""
     return all(value.lower() in _STATES for value in values)
 
 
 def names_a_moment(name: str) -> bool:
-    """Whether numbers under this name may be times: ``ingested_at``, ``eventTime``,
-    ``created_ts_ms``.
-    """
+    """Whether numbers in such a column may be times: ``ingested_at``, ``created_ts_ms``."""
     parts = [word for word in words(name) if word not in _TIME_UNITS]
     return bool(parts) and (parts[-1] in _MOMENTS or parts[-1].endswith(("timestamp", "time")))
 
 
 def names_a_calendar_part(name: str) -> bool:
-    """Whether numbers in a column of this name may be a part of a time: hour, day."""
+    """Whether numbers in such a column may be a part of a time: hour, day."""
     return bool(set(words(name)[-1:]) & _CALENDAR)
 
 
 def names_a_row(name: str) -> bool:
-    """Whether a column of this name may number the rows of the file."""
+    """Whether such a column may number the rows of the file."""
     if name == "#" or re.fullmatch(r"unnamed: \d+", name.lower()):
         return True
     return " ".join(words(name)) in _ROW_NAMES
 
 
 def names_a_metric(name: str) -> bool:
-    """Whether text under this name may say which metric a row holds (one row per metric)."""
+    """Whether text in such a column may name the metric of a row (one row per metric)."""
     return bool(_LONG & set(words(name)[-1:])) or name.strip("_").lower() in ("name", "field")
 
 
 def find_time_name(names: Sequence[str]) -> int | None:
-    """Return the only column whose name is a usual one for times beyond the catalogue's."""
-    found = [place for place, name in enumerate(names) if _plain(name) in _TIME_NAMES]
+    """Return the only column with a common name for times, besides those of the catalogue."""
+    found = [index for index, name in enumerate(names) if _plain(name) in _TIME_NAMES]
     return found[0] if len(found) == 1 else None
 
 
@@ -264,7 +260,7 @@ def _plain(name: str) -> str:
 
 
 def metric_name(column: str) -> str:
-    """Turn a column name into an Avro name (letters, digits, underscores, no digit first).
+    """Return a column name as an Avro name (letters, digits, underscores, no digit first).
 
     returns : "" if nothing is left
     """
@@ -273,5 +269,5 @@ def metric_name(column: str) -> str:
 
 
 def listed(names: Iterable[str]) -> str:
-    """Write names in a row, as sentences have them."""
+    """Join names for a sentence."""
     return ", ".join(name or "(no name)" for name in names)

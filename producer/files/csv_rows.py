@@ -1,7 +1,6 @@
 """Yields the rows of a CSV text in blocks, as columns, each row with its line.
 
-Invariant: a block is some rows and nothing more; what is read from a file is the same for any
-           number.
+Invariant: what is read from a file does not depend on the size of the blocks.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from producer.files.layout import Layout, first_lines, open_lines
 from shared.errors import DataError
 
 BLOCK_ROWS = 4_096
-"""More would not fit into the processor's caches: 65,536 take a third longer."""
+"""Larger blocks exceed the processor's caches: 65,536 rows take a third longer."""
 _LINE_END = re.compile(r"\r\n|\r|\n")
 _Rows = list[list[str]]
 
@@ -47,11 +46,11 @@ def decode(raw: bytes, path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Rows with as many cells as the header has.
+    """Rows with as many cells as the header.
 
-    columns : cells without blanks around, one list per column
-    lines   : gives the line of each row, on demand
-    wrong   : (line, problem) of the rows with another number of cells
+    columns : cells without surrounding blanks, one list per column
+    lines   : returns the line of each row, computed on demand
+    wrong   : (line, problem) of rows with another number of cells
     """
 
     columns: list[list[str]]
@@ -65,9 +64,9 @@ class Block:
 def read_blocks(
     text: str, layout: Layout, path: Path, rows_each: int | None = None
 ) -> Iterator[Block]:
-    """Yield the rows after the header; blank lines are nothing.
+    """Yield the rows after the header, without blank lines.
 
-    rows_each : rows of a block; None = BLOCK_ROWS
+    rows_each : number of rows per block; None = BLOCK_ROWS
     raises    : DataError that names the line of broken quotes
     """
     cells = len(layout.names)
@@ -81,25 +80,33 @@ def read_blocks(
             rows = list(islice(reader, rows_each or BLOCK_ROWS))
             if not rows:
                 return
-            lines, wrong = partial(_line_numbers, rows, before), []
+            lines = partial(_line_numbers, rows, before)
+            wrong: list[tuple[int, str]] = []
             if set(map(len, rows)) != {cells} or (cells == 1 and not all(rows)):
                 numbers = lines()
-                blank = {
-                    i
-                    for i, row in enumerate(rows)
-                    if not row or (len(row) == 1 and not row[0].strip())
-                }
-                right = [i for i, row in enumerate(rows) if len(row) == cells and i not in blank]
-                wrong = [
-                    (numbers[i], f"{len(row)} cells where the header has {cells}")
-                    for i, row in enumerate(rows)
-                    if len(row) != cells and i not in blank
-                ]
-                rows, lines = [rows[i] for i in right], partial(_chosen, numbers, right)
+                right, wrong = _split_rows(rows, numbers, cells)
+                rows = [rows[i] for i in right]
+                lines = partial(_chosen, numbers, right)
             columns = [list(map(str.strip, column)) for column in zip(*rows, strict=True)]
             yield Block(columns or [[] for _ in range(cells)], lines, wrong)
     except csv.Error as error:
         raise DataError(f"{path}, line {reader.line_num}: {error}") from error
+
+
+def _split_rows(
+    rows: _Rows, numbers: list[int], cells: int
+) -> tuple[list[int], list[tuple[int, str]]]:
+    """Return the indices of complete rows, and (line, problem) of the others that are not blank."""
+    right = []
+    wrong = []
+    for i, row in enumerate(rows):
+        if not row or (len(row) == 1 and not row[0].strip()):
+            continue
+        if len(row) == cells:
+            right.append(i)
+        else:
+            wrong.append((numbers[i], f"{len(row)} cells where the header has {cells}"))
+    return right, wrong
 
 
 def line_of(text: str, layout: Layout, path: Path, row: int) -> int:

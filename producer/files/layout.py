@@ -1,4 +1,4 @@
-"""Finds the header of a CSV file: what separates cells, which columns are named as time and entity.
+"""Finds the header of a CSV file: the separator, and the columns named as time and entity.
 
 Invariant: the first separator under which the header has a column of times is taken, or none.
 """
@@ -29,10 +29,10 @@ _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 class Layout:
     """The header.
 
-    line   : on which it ends
-    names  : of its columns, without blanks around
-    time   : columns that hold the time together
-    entity : columns that name the entity together; None where neither option nor catalogue do
+    line   : the line on which it ends
+    names  : column names, without surrounding blanks
+    time   : columns that together hold the time
+    entity : columns that together name the entity; None if neither option nor catalogue names them
     """
 
     separator: str
@@ -43,19 +43,19 @@ class Layout:
 
 
 def open_lines(text: str) -> io.StringIO:
-    """Return text as csv.reader takes it: line ends as they are."""
+    """Return text as input for csv.reader, with unchanged line ends."""
     return io.StringIO(text, newline="")
 
 
 def first_lines(text: str) -> Iterator[str]:
-    """Yield lines as csv.reader takes them, without a copy of the whole text."""
+    """Yield lines as input for csv.reader, without a copy of the whole text."""
     return (found[0] for found in _LINE.finditer(text))
 
 
 def find_layout(text: str, path: Path, rules: ColumnRules, choice: ColumnChoice) -> Layout:
-    """Read the header.
+    """Find the header.
 
-    raises : DataError that names file and line, what the header has and what is possible
+    raises : DataError that names file and line, the header's columns and what is allowed
     """
     broken: DataError | None = None
     seen: list[tuple[str, int, list[str]]] = []
@@ -78,9 +78,7 @@ def find_layout(text: str, path: Path, rules: ColumnRules, choice: ColumnChoice)
 
 
 def _headers(text: str, separator: str, path: Path) -> Iterator[tuple[list[str], int]]:
-    """Yield rows that may be the header: comments at the top without their sign, the first other
-    row.
-    """
+    """Yield rows that may be the header: leading comments without #, then the first other row."""
     reader = csv.reader(first_lines(text), delimiter=separator, strict=True)
     try:
         for row in reader:
@@ -110,11 +108,11 @@ def _refuse_influx(cells: Sequence[str], where: str) -> None:
 def _find_time(row: Sequence[str], rules: ColumnRules, choice: ColumnChoice) -> tuple[int, ...]:
     names = [name.lower() for name in row]
     if choice.time is not None:
-        places = [names.index(name.lower()) for name in choice.time if name.lower() in names]
-        return tuple(places) if len(places) == len(choice.time) else ()
-    place = _first(names, rules.timestamp)
-    place = find_time_name(row) if place is None else place
-    return () if place is None else (place,)
+        indices = [names.index(name.lower()) for name in choice.time if name.lower() in names]
+        return tuple(indices) if len(indices) == len(choice.time) else ()
+    index = _first(names, rules.timestamp)
+    index = find_time_name(row) if index is None else index
+    return () if index is None else (index,)
 
 
 def _first(names: Sequence[str], wanted: Sequence[str]) -> int | None:
@@ -129,8 +127,8 @@ def _layout(found: Layout, path: Path, rules: ColumnRules, choice: ColumnChoice)
             raise DataError(f"{where}: the header names column {name!r} {names.count(name)} times")
     entity: tuple[int, ...] | None = None
     if choice.entity is None:
-        place = _first(names, rules.entity)
-        entity = None if place is None else (place,)
+        index = _first(names, rules.entity)
+        entity = None if index is None else (index,)
     else:
         for name in choice.entity:
             if name.lower() not in names:
@@ -139,10 +137,10 @@ def _layout(found: Layout, path: Path, rules: ColumnRules, choice: ColumnChoice)
                     f" {listed(found.names)}"
                 )
         entity = tuple(names.index(name.lower()) for name in choice.entity)
-    for place in entity or ():
-        if place in found.time:
+    for index in entity or ():
+        if index in found.time:
             raise DataError(
-                f"{where}: column {found.names[place]!r} cannot be both time and entity"
+                f"{where}: column {found.names[index]!r} cannot be both time and entity"
             )
     return Layout(found.separator, found.line, found.names, found.time, entity)
 
@@ -181,7 +179,7 @@ def _no_time(
 
 
 def _rows_below(text: str, separator: str, line: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield some lines after a line, with their cells, as far as they can be read."""
+    """Yield some lines after a line, with their cells, up to the first unreadable one."""
     lines = islice(first_lines(text), line, line + _LINES_SEARCHED)
     reader = csv.reader(lines, delimiter=separator)
     try:
@@ -192,7 +190,7 @@ def _rows_below(text: str, separator: str, line: int) -> Iterator[tuple[int, lis
 
 
 def _looks_like_times(names: Sequence[str], cells: Sequence[str]) -> str:
-    """Return what ``--time`` could be by the first cells, "" if nothing; numbers come last."""
+    """Return columns for ``--time`` by the first cells, "" if none; numbers come last."""
     pairs = [(name, cell) for name, cell in zip(names, cells, strict=False) if name]
     kinds = [(kind_of(cell), name) for name, cell in pairs]
     found = [name for kind, name in kinds if kind in (Kind.ISO, Kind.LOCAL)]

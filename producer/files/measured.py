@@ -1,6 +1,6 @@
-"""Finds among columns of numbers those that measure nothing: further times, numbers of things.
+"""Finds the columns of numbers that are no metrics: further times, and identifiers.
 
-Invariant: pure; a column is judged by all of its cells, its name helps where these prove nothing.
+Invariant: pure; all cells of a column decide, its name only where the cells prove nothing.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _FIRST_ROWS = 1000
 
 
 def further_times(names: Sequence[str], values: Values, time_ms: Times) -> dict[int, str]:
-    """Return columns of epochs or dates, with the reason.
+    """Return {column: reason} of the columns of epochs or dates.
 
-    names  : of the columns
+    names  : names of the columns
     values : float64 (n, M)  NaN = empty
 
-    Nearly all cells of such a column are times from 2000 to 2100 (zeros may stand for none), and
-    its name says so or they keep pace with the time of the row.
+    Nearly all cells of such a column are times from 2000 to 2100 (zero may mean none), and either
+    its name suggests times or the cells advance with the time of the row.
     """
     found = {}
-    for place, name in enumerate(names):
-        column = values[:, place]
+    for index, name in enumerate(names):
+        column = values[:, index]
         filled = np.flatnonzero(np.isfinite(column) & (column > 0))
         if not len(filled):
             continue
@@ -54,14 +54,12 @@ def further_times(names: Sequence[str], values: Values, time_ms: Times) -> dict[
             share >= _MOSTLY and _keeps_pace(read_ms, time_ms)
         ):
             when = second(int(read_ms[filled[0]]))
-            found[place] = f"a second column of times ({first:.0f} is {when}, {unit})"
+            found[index] = f"a second column of times ({first:.0f} is {when}, {unit})"
     return found
 
 
 def _epochs(column: Values, first: float) -> tuple[str, Values, float] | None:
-    """Return the unit, ms since 1970 (NaN where a cell is no time), the share of cells that are
-    times.
-    """
+    """Return the unit, ms since 1970 (NaN where a cell is no time), and the share of times."""
     for unit, factor in _UNITS.items():
         if DEFAULT_MIN_TIME_MS <= first * factor <= DEFAULT_MAX_TIME_MS:
             read_ms = column * factor
@@ -71,7 +69,7 @@ def _epochs(column: Values, first: float) -> tuple[str, Values, float] | None:
 
 
 def _dates(column: Values, first: float) -> tuple[str, Values, float] | None:
-    """Return the same for dates written as digits with a four-digit year."""
+    """Return the same as ``_epochs`` for dates written as digits with a four-digit year."""
     digits = scan_digits([f"{first:.0f}"])
     for form in DATES:
         if form.parts[0] == "YYYY" and read_digits(digits, form)[1][0]:
@@ -96,7 +94,7 @@ def _share(inside: npt.NDArray[np.bool_], column: Values) -> float:
 
 
 def _keeps_pace(read_ms: Values, time_ms: Times) -> bool:
-    """Whether times stay near those of the rows, and nearer than if they did not move with them."""
+    """Whether times stay near those of the rows and advance with them."""
     rows = np.flatnonzero(np.isfinite(read_ms))
     if len(rows) < _FEWEST_ROWS:
         return False
@@ -105,11 +103,11 @@ def _keeps_pace(read_ms: Values, time_ms: Times) -> bool:
     return bool(np.abs(apart).max() <= _NEAR_MS and 2 * np.ptp(apart) <= np.ptp(own))
 
 
-# -- numbers that tell rows apart ------------------------------------------------------------------
+# -- numbers that separate rows --------------------------------------------------------------------
 
 
 def in_order(time_ms: Times, entity: npt.NDArray[np.int32]) -> bool:
-    """Whether times strictly increase within each entity, so that nothing is left to tell apart."""
+    """Whether times strictly increase within each entity, so that rows need no separation."""
     if np.all(time_ms[1:] > time_ms[:-1]):
         return True
     if not len(entity) or entity.max() == 0:
@@ -120,47 +118,48 @@ def in_order(time_ms: Times, entity: npt.NDArray[np.int32]) -> bool:
     return bool(np.all((times[1:] > times[:-1]) | (owner[1:] != owner[:-1])))
 
 
-def telling_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32]) -> list[int]:
-    """Return the columns of few whole numbers, each of which alone removes equal times or steps
-    back.
+def distinguishing_numbers(
+    values: Values, time_ms: Times, entity: npt.NDArray[np.int32]
+) -> list[int]:
+    """Return columns of few whole numbers that each remove repeated times or backward steps.
 
     values : float64 (n, M)
-    entity : int32 (n,)  which rows belong together so far
+    entity : int32 (n,)  entity of each row so far
 
-    Half of the rows must share their time with others, in groups about as large as there are
-    numbers; or the file must be one block per number, each beginning earlier than the last ended.
+    Half of the rows must share their time with others, in groups about as large as the count of
+    distinct numbers; or the file has one block per number, each beginning before the previous end.
     """
-    whole = [place for place in range(values.shape[1]) if _whole(values[:, place])]
+    whole = [index for index in range(values.shape[1]) if _whole(values[:, index])]
     if not whole or len(values) < _FEWEST_ROWS:
         return []
     clock = Clock.of(time_ms, entity.astype(np.int64))
     found = []
-    for place in whole:
-        distinct, codes = np.unique(values[:, place], return_inverse=True)
+    for index in whole:
+        distinct, codes = np.unique(values[:, index], return_inverse=True)
         if len(distinct) < 2 or 3 * len(distinct) > len(values):
             continue
         crowded = clock.repeated >= _CROWDED * len(values) and len(distinct) <= 2 * _largest_group(
             clock
         )
         if (crowded or _in_blocks(codes, clock)) and clock.resolved_by(codes):
-            found.append(place)
+            found.append(index)
     return found
 
 
-def turning_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32]) -> list[int]:
-    """Return the columns of few whole numbers that each come at even steps.
+def alternating_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.int32]) -> list[int]:
+    """Return columns of few whole numbers where each number comes at regular steps.
 
-    Only the first rows are looked at: this is for a note.
+    Only the first rows are read, because the result is only used for a note.
     """
     top = slice(_FIRST_ROWS)
     values, time_ms, entity = values[top], time_ms[top], entity[top]
     clock = Clock(time_ms, entity.astype(np.int64), 0, 0)
     found = []
-    for place in range(values.shape[1]):
-        distinct, codes = np.unique(values[:, place], return_inverse=True)
+    for index in range(values.shape[1]):
+        distinct, codes = np.unique(values[:, index], return_inverse=True)
         few = len(distinct) > 1 and 3 * len(distinct) <= len(values)
-        if few and _whole(values[:, place]) and clock.evened_by(codes):
-            found.append(place)
+        if few and _whole(values[:, index]) and clock.evened_by(codes):
+            found.append(index)
     return found
 
 
@@ -172,7 +171,7 @@ def _whole(column: Values) -> bool:
 
 
 def _largest_group(clock: Clock) -> int:
-    """Return how many rows of one entity share a time at most."""
+    """Return the largest number of rows of one entity with the same time."""
     pairs = np.stack([clock.base, clock.time_ms], axis=1)
     return int(np.unique(pairs, axis=0, return_counts=True)[1].max(initial=0))
 
@@ -183,6 +182,6 @@ def _in_blocks(codes: npt.NDArray[np.integer], clock: Clock) -> bool:
 
 
 def crowded_rows(time_ms: Times, entity: npt.NDArray[np.int32]) -> int:
-    """Return how many rows share their time with another of the same entity; 0 if less than half."""
+    """Return how many rows share their time with another of the entity; 0 if less than half."""
     count = repeated(time_ms, entity.astype(np.int64))
     return count if count >= _CROWDED * len(time_ms) else 0

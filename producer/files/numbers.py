@@ -1,6 +1,6 @@
-"""Reads cells as numbers, and decides whether a file writes them with decimal commas.
+"""Reads cells as numbers, and decides whether a file uses decimal commas.
 
-Invariant: digits mean one number or are refused; thousands separators are never read.
+Invariant: an ambiguous number is refused, and so is one with thousands separators.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _DECORATED = re.compile(
 
 
 def is_decorated_number(cell: str) -> bool:
-    """Whether a cell is a number with thousands separators or a usual unit: 50.3 %, 1,234.5 MB."""
+    """Whether a cell is a number with thousands separators or a common unit: 50.3 %, 1,234.5 MB."""
     return _DECORATED.fullmatch(cell) is not None
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell looks like a number with a decimal point; one that is infinite or NaN does."""
+    """Whether a cell is a number with a decimal point, including inf and nan."""
     if not cell.isascii() or "_" in cell:
         return False
     try:
@@ -52,21 +52,21 @@ def is_comma_number(cell: str) -> bool:
 
 @dataclass(slots=True)
 class Decimals:
-    """Gathers what cells say about the decimal sign.
+    """Collects evidence about the decimal sign.
 
-    asked    : the sign that was named, if one was
-    point    : a cell has a decimal point
-    comma    : a cell can only have a decimal comma
-    doubtful : the row of the first cell such as 1,234, which may be either
+    explicit : the sign given by an option, if any
+    point    : some cell has a decimal point
+    comma    : some cell can only have a decimal comma
+    doubtful : row and text of the first ambiguous cell, such as 1,234
     """
 
-    asked: str | None = None
+    explicit: str | None = None
     point: bool = False
     comma: bool = False
     doubtful: tuple[int, str] | None = None
 
     def add(self, cells: Sequence[str], first_row: int) -> None:
-        """Take further cells of a column of numbers; first_row is the row of the first."""
+        """Add cells of a column of numbers; first_row is the row of the first cell."""
         joined = "\n".join(cells)
         if "." in joined and not self.point:
             self.point = any("." in cell and is_number(cell) for cell in cells)
@@ -83,19 +83,19 @@ class Decimals:
     @property
     def sign(self) -> str:
         """The decimal sign: a comma where one cell proves it and none has a point."""
-        return self.asked or ("," if self.comma and not self.point else ".")
+        return self.explicit or ("," if self.comma and not self.point else ".")
 
     @property
     def doubt(self) -> Doubt | None:
-        """Where it shows that neither sign is proven."""
-        if self.doubtful is None or self.comma or self.point or self.asked:
+        """The first ambiguous cell, where neither sign is proven; else None."""
+        if self.doubtful is None or self.comma or self.point or self.explicit:
             return None
         row, cell = self.doubtful
         plain = cell.replace(",", "")
         return Doubt(
             row,
             f"{cell!r} can be {cell.replace(',', '.')} with a decimal comma, or {plain},"
-            " and no cell of the file tells which: --decimal comma says that it is the decimal"
+            " and no cell of the file decides it: --decimal comma says that it is the decimal"
             " sign",
         )
 
@@ -103,10 +103,10 @@ class Decimals:
 def parse_numbers(
     cells: list[str], metric: str, bad: dict[int, str], decimal: str = "."
 ) -> npt.NDArray[np.float64]:
-    """Read a column of numbers, at once where all is usual, else cell by cell.
+    """Read a column of numbers, at once if all cells are plain, else cell by cell.
 
     cells   : n strings without surrounding blanks; "" = missing
-    bad     : gets {row: problem} of cells that are no finite number, unless the row has one already
+    bad     : receives {row: problem} of cells that are no finite number, one per row
     returns : float64 (n,)  NaN = missing or bad
     """
     written = cells

@@ -1,6 +1,6 @@
-"""Reads CSV files into columns: ``timestamp,value`` and wide ones, with or without an entity column.
+"""Reads CSV files into columns: ``timestamp,value`` or wide, with or without entity column.
 
-Invariant: a row is read exactly or named with its line; what a column is, all of its cells decide.
+Invariant: a row is read exactly or reported with its line; all cells decide a column's role.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from producer.files.columns import (
     names_a_calendar_part,
 )
 from producer.files.csv_rows import decode, read_blocks
-from producer.files.identity import Roles, judge
+from producer.files.identity import Roles, assign_roles
 from producer.files.layout import Layout, find_layout
 from producer.files.measured import (
+    alternating_numbers,
     crowded_rows,
+    distinguishing_numbers,
     further_times,
     in_order,
-    telling_numbers,
-    turning_numbers,
 )
 from producer.files.numbers import parse_numbers
 from producer.files.survey import Survey, survey, time_cells
@@ -43,16 +43,16 @@ _INFLUX = {"result", "table"}
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Rows of one source, which share one clock.
+    """Rows of one source.
 
-    source   : file name relative to its folder and without .csv, or the name of what generated them
-    entities : distinct names; ("",) where the file has no entity column and nobody named it yet
-    metrics  : column names as the Avro schema takes them
+    source   : file name relative to its folder and without .csv, or the name of a generator
+    entities : distinct names; ("",) where the file has no entity column and no name was given yet
+    metrics  : column names as Avro names
     entity   : int32 (n,)       index into entities
     time_ms  : int64 (n,)       ms since 1970 UTC, in file order
     values   : float64 (n, M)   NaN = empty cell
-    skipped  : bad rows left out
-    columns  : what the file's columns were read as; None where the rows are not those of one file
+    skipped  : number of bad rows skipped
+    columns  : roles of the file's columns; None where the rows are not those of one file
     """
 
     source: str
@@ -70,7 +70,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """How the rows are read: which columns are what, in which form."""
+    """How to read the rows: the role and format of each column."""
 
     layout: Layout
     found: Survey
@@ -90,17 +90,17 @@ def read_series(
 ) -> Series:
     """Read one CSV file (UTF-8 or UTF-16 with or without BOM, any line ends, quoted cells).
 
-    source   : name that the series is to have
-    rules    : what the catalogue says about columns
-    choice   : what the options say about them
-    skip_bad : leave bad rows out and count them; a bad header, or a column that can be read in two
-               ways, is an error all the same
-    raises   : DataError that names file, line, column, what stands there and what is allowed
+    source   : name of the series
+    rules    : roles of columns by the catalogue
+    choice   : roles of columns by the options
+    skip_bad : skip and count bad rows; a bad header or an ambiguous column is still an error
+    raises   : DataError that names file, line, column, the value and what is allowed
 
     Twin: tests/reference/series.py::read_rows.
     Cost: 0.5 us per cell; the text and the columns in memory.
     """
-    rules, choice = rules or ColumnRules(), choice or ColumnChoice()
+    rules = rules or ColumnRules()
+    choice = choice or ColumnChoice()
     try:
         raw = path.read_bytes()
     except OSError as error:
@@ -110,30 +110,31 @@ def read_series(
     where = f"{path}, line {layout.line}"
     fixed = {name.lower() for name in rules.rename}
     ignored = _ignored(layout, rules)
-    found = survey(text, layout, path, choice, tuple(ignored), _places(layout, fixed))
-    asked = choice.entity is not None
-    roles = judge(layout, found, _numbers(layout, found, ignored), asked)
+    found = survey(text, layout, path, choice, tuple(ignored), _indices(layout, fixed))
+    explicit = choice.entity is not None
+    roles = assign_roles(layout, found, _numbers(layout, found, ignored), explicit)
     if roles.refusal:
         raise DataError(f"{where}: {roles.refusal}")
     plan = _plan(layout, found, roles, ignored, rules, where)
     series = _read_rows(text, plan, path, source, skip_bad)
     if len(plan.metrics) > 1 and not in_order(series.time_ms, series.entity):
-        telling = [
-            plan.columns[i] for i in telling_numbers(series.values, series.time_ms, series.entity)
+        distinguishing = [
+            plan.columns[i]
+            for i in distinguishing_numbers(series.values, series.time_ms, series.entity)
         ]
-        for column in telling:
+        for column in distinguishing:
             _refuse_part_of_time(layout, column, where)
-        if len(telling) == 1 and not asked:
-            roles = _told_apart(layout, roles, telling[0])
+        if len(distinguishing) == 1 and not explicit:
+            roles = _with_column(layout, roles, distinguishing[0])
             plan = _plan(layout, found, roles, ignored, rules, where)
             series = _read_rows(text, plan, path, source, skip_bad)
-    return _describe(series, plan, roles, where, asked)
+    return _describe(series, plan, roles, where, explicit)
 
 
-# -- which columns are what ------------------------------------------------------------------------
+# -- roles of columns ------------------------------------------------------------------------------
 
 
-def _places(layout: Layout, names: set[str]) -> tuple[int, ...]:
+def _indices(layout: Layout, names: set[str]) -> tuple[int, ...]:
     """Return the columns with these names (in lower case) that are neither time nor entity."""
     taken = {*layout.time, *(layout.entity or ())}
     return tuple(
@@ -142,10 +143,10 @@ def _places(layout: Layout, names: set[str]) -> tuple[int, ...]:
 
 
 def _ignored(layout: Layout, rules: ColumnRules) -> dict[int, str]:
-    """Return columns that are nothing whatever they hold, with the reason."""
-    influx = _places(layout, _INFLUX) if "_time" in layout.names else ()
+    """Return {column: reason} of the columns that are ignored regardless of their cells."""
+    influx = _indices(layout, _INFLUX) if "_time" in layout.names else ()
     return dict.fromkeys(influx, "InfluxDB's own column") | dict.fromkeys(
-        _places(layout, {name.lower() for name in rules.ignore}), "the catalogue leaves it out"
+        _indices(layout, {name.lower() for name in rules.ignore}), "the catalogue leaves it out"
     )
 
 
@@ -193,8 +194,8 @@ def _plan(
 
 def _no_metric(names: Sequence[str], left_out: dict[int, str]) -> str:
     why = [
-        f"; column {names[place] or place + 1} is left out: {reason}"
-        for place, reason in left_out.items()
+        f"; column {names[index] or index + 1} is left out: {reason}"
+        for index, reason in left_out.items()
     ]
     return f"no metric column beside {listed(names)}{''.join(why)}"
 
@@ -204,25 +205,25 @@ def _refuse_part_of_time(layout: Layout, column: int, where: str) -> None:
     if names_a_calendar_part(name):
         dates = listed(layout.names[i] for i in layout.time)
         raise DataError(
-            f"{where}: column {name} tells apart the rows of one time, as a part of a time does;"
-            f" write {dates} and {name} into one column, or into two that --time {dates},{name}"
-            " joins: 2024-03-05 and 07:00"
+            f"{where}: column {name} separates rows of equal times, so it seems to be a part of the"
+            f" time; write {dates} and {name} into one column, or into two that --time"
+            f" {dates},{name} joins: 2024-03-05 and 07:00"
         )
 
 
-def _told_apart(layout: Layout, roles: Roles, column: int) -> Roles:
-    """Take a column of whole numbers as (a part of) the entity: it alone tells rows apart."""
+def _with_column(layout: Layout, roles: Roles, column: int) -> Roles:
+    """Add a column of whole numbers to the entity: it alone separates rows of equal times."""
     entity = (*roles.entity, column)
     named = "/".join(layout.names[i] for i in entity)
     note = (
-        f"column {layout.names[column]} holds whole numbers that tell apart the rows of one time,"
-        f" so the entity is {named}; --entity names other columns, --entity '' none"
+        f"column {layout.names[column]} holds whole numbers that separate rows of equal times, so"
+        f" the entity is {named}; --entity names other columns, --entity '' none"
     )
     return replace(roles, entity=entity, notes=(*roles.notes, note))
 
 
-def _describe(series: Series, plan: _Plan, roles: Roles, where: str, asked: bool) -> Series:
-    """Leave out columns of further times, and note what columns were read as."""
+def _describe(series: Series, plan: _Plan, roles: Roles, where: str, explicit: bool) -> Series:
+    """Leave out columns of further times, and add the columns' roles and notes."""
     names = plan.layout.names
     own = [names[i] for i in plan.columns]
     times = further_times(own, series.values, series.time_ms)
@@ -242,14 +243,14 @@ def _describe(series: Series, plan: _Plan, roles: Roles, where: str, asked: bool
         if crowded:
             notes.append(
                 f"{crowded:,} of {len(series):,} rows share their time with another row of the same"
-                " entity; if a column tells them apart, --entity COLUMN names it"
+                " entity; if a column separates them, --entity COLUMN names it"
             )
-    elif not asked and len(kept) > 1:
-        for i in turning_numbers(series.values, series.time_ms, series.entity):
+    elif not explicit and len(kept) > 1:
+        for i in alternating_numbers(series.values, series.time_ms, series.entity):
             if not names_a_calendar_part(series.metrics[i]):
                 notes.append(
-                    f"each whole number of column {own[kept[i]]} comes at even steps; if they tell"
-                    " things apart: --entity"
+                    f"each whole number of column {own[kept[i]]} comes at regular steps; if they are"
+                    " identifiers: --entity"
                     f" {','.join(names[c] for c in (*plan.entity, plan.columns[kept[i]]))}"
                 )
     columns = Columns(
@@ -280,10 +281,10 @@ def _form_notes(plan: _Plan) -> list[str]:
 def _read_rows(text: str, plan: _Plan, path: Path, source: str, skip_bad: bool) -> Series:
     first: tuple[int, str] | None = None
     skipped = 0
-    places: dict[str, int] = {} if plan.entity else {"": 0}
+    code_of: dict[str, int] = {} if plan.entity else {"": 0}
     times, entities, values = [], [], []
     for block in read_blocks(text, plan.layout, path):
-        time_ms, entity, numbers, bad = _parse_block(block.columns, plan, places)
+        time_ms, entity, numbers, bad = _parse_block(block.columns, plan, code_of)
         blank = [row for row in bad if not any(column[row] for column in block.columns)]
         problems = block.wrong
         if len(bad) > len(blank):
@@ -307,7 +308,7 @@ def _read_rows(text: str, plan: _Plan, path: Path, source: str, skip_bad: bool) 
         raise DataError(f"{path}: {why}")
     return Series(
         source,
-        tuple(places),
+        tuple(code_of),
         plan.metrics,
         np.concatenate(entities),
         np.concatenate(times),
@@ -317,11 +318,11 @@ def _read_rows(text: str, plan: _Plan, path: Path, source: str, skip_bad: bool) 
 
 
 def _parse_block(
-    columns: list[list[str]], plan: _Plan, places: dict[str, int]
+    columns: list[list[str]], plan: _Plan, code_of: dict[str, int]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.float64], dict[int, str]]:
-    """Turn cells into columns.
+    """Parse cells into columns.
 
-    places  : gets the names of good rows in order of appearance
+    code_of : {entity: code}; receives the names of good rows in order of appearance
     returns : times, entities, values, {row: problem} of the bad rows
     """
     n = len(columns[0])
@@ -338,26 +339,26 @@ def _parse_block(
             if name in wrong:
                 bad.setdefault(row, wrong[name])
     values = np.empty((n, len(plan.metrics)))
-    for place, (column, metric) in enumerate(zip(plan.columns, plan.metrics, strict=True)):
-        values[:, place] = parse_numbers(columns[column], metric, bad, plan.found.decimal)
+    for index, (column, metric) in enumerate(zip(plan.columns, plan.metrics, strict=True)):
+        values[:, index] = parse_numbers(columns[column], metric, bad, plan.found.decimal)
     entity = np.zeros(n, np.int32)
     if names is not None:
         for name in (
             names if not bad else [name for row, name in enumerate(names) if row not in bad]
         ):
-            places.setdefault(name, len(places))
-        entity = np.array([places.get(name, 0) for name in names], np.int32)
+            code_of.setdefault(name, len(code_of))
+        entity = np.array([code_of.get(name, 0) for name in names], np.int32)
     return time_ms, entity, values, bad
 
 
-def _entity_names(columns: list[list[str]], places: Sequence[int]) -> list[str] | None:
-    if not places:
+def _entity_names(columns: list[list[str]], indices: Sequence[int]) -> list[str] | None:
+    if not indices:
         return None
-    if len(places) == 1:
-        return columns[places[0]]
+    if len(indices) == 1:
+        return columns[indices[0]]
     return [
         "/".join(parts) if all(parts) else ""
-        for parts in zip(*(columns[i] for i in places), strict=True)
+        for parts in zip(*(columns[i] for i in indices), strict=True)
     ]
 
 

@@ -1,6 +1,6 @@
-"""Looks through a file before it is read: the form of its times, text, identifiers, decimal commas.
+"""Surveys a file before it is read: format of times, text, identifiers, decimal commas.
 
-Invariant: what is decided here is decided from all rows; ISO times and plain numbers need no look.
+Invariant: every decision depends on all rows; files of ISO times and plain numbers need no survey.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from producer.files.columns import ColumnChoice, Doubt, Says, names_a_row, says
+from producer.files.columns import ColumnChoice, Doubt, NameKind, name_kind, names_a_row
 from producer.files.csv_rows import line_of, read_blocks
 from producer.files.layout import Layout
 from producer.files.numbers import Decimals, is_comma_number, is_decorated_number, is_number
@@ -42,15 +42,14 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found out about a file.
+    """Facts about a file.
 
-    form    : of its times
-    decimal : sign of its numbers
-    labels  : {column: its cells} of those that are text throughout or are named like identifiers
+    form    : format of its times
+    decimal : decimal sign of its numbers
+    labels  : {column: its cells} of the columns of text or with names like identifiers
     time_ms : int64 (n,)  times of all rows; None where there is no label
     timed   : bool (n,)   which rows have a time; None as above
-    entity  : int64 (n,)  which rows belong together by the columns named as the entity; None as
-              above
+    entity  : int64 (n,)  code of each row's entity by the given entity columns; None as above
     """
 
     form: TimeForm
@@ -69,78 +68,81 @@ def survey(
     ignored: Sequence[int] = (),
     fixed: Sequence[int] = (),
 ) -> Survey:
-    """Look at the first rows, and at all rows if those leave something open.
+    """Survey the first rows, and all rows if the first leave something undecided.
 
-    ignored : columns that are nothing
-    fixed   : columns that are metrics whatever they are called
-    raises  : DataError that names file and line where times or numbers can be read in two ways
+    ignored : columns to ignore
+    fixed   : columns that are metrics regardless of their names
+    raises  : DataError that names file and line of an ambiguous time or number
 
-    Cost: nothing, or 0.3 us per cell where all rows are looked at.
+    Cost: nothing, or 0.3 us per cell where all rows are read.
     """
-    asked = None if choice.time_format is None else find_form(choice.time_format)
+    explicit = None if choice.time_format is None else find_form(choice.time_format)
     named = {*layout.time, *(layout.entity or ()), *ignored}
-    rest = [place for place in range(len(layout.names)) if place not in named]
+    rest = [index for index in range(len(layout.names)) if index not in named]
     top = next(read_blocks(text, layout, path, _FIRST_ROWS), None)
     if top is None:
-        return Survey(asked or ISO)
-    firsts = {place: next(filter(None, top.columns[place]), "") for place in rest}
+        return Survey(explicit or ISO)
+    firsts = {index: next(filter(None, top.columns[index]), "") for index in rest}
     numbered = [
-        place for place in rest if place not in fixed and _may_tell_apart(layout.names[place])
+        index for index in rest if index not in fixed and _may_tell_apart(layout.names[index])
     ]
     texts = [
-        place for place in rest if place not in (*fixed, *numbered) and not is_number(firsts[place])
+        index for index in rest if index not in (*fixed, *numbered) and not is_number(firsts[index])
     ]
     signs = "," in text if layout.separator != "," else '"' in text
     commas = signs and choice.decimal is None
     kinds = filter(None, map(kind_of, time_cells(top.columns, layout.time)))
-    known = asked is not None or next(kinds, None) is Kind.ISO
+    known = explicit is not None or next(kinds, None) is Kind.ISO
     if known and not numbered and not texts and not commas:
-        return Survey(asked or ISO, choice.decimal or ".")
+        return Survey(explicit or ISO, choice.decimal or ".")
     decimals = Decimals(choice.decimal)
-    return _look(text, layout, path, asked, decimals, rest if commas else (), numbered, texts)
+    return _survey_all(
+        text, layout, path, explicit, decimals, rest if commas else (), numbered, texts
+    )
 
 
 def _may_tell_apart(name: str) -> bool:
-    return says(name) is not Says.NOTHING or names_a_row(name)
+    return name_kind(name) is not NameKind.NOTHING or names_a_row(name)
 
 
-def time_cells(columns: Sequence[list[str]], places: Sequence[int]) -> list[str]:
-    """Return the cells of the column of times; of several, joined by a blank."""
-    if len(places) == 1:
-        return columns[places[0]]
+def time_cells(columns: Sequence[list[str]], indices: Sequence[int]) -> list[str]:
+    """Return the cells of the time column; those of several columns are joined by a blank."""
+    if len(indices) == 1:
+        return columns[indices[0]]
     return [
-        " ".join(parts).strip() for parts in zip(*(columns[place] for place in places), strict=True)
+        " ".join(parts).strip()
+        for parts in zip(*(columns[index] for index in indices), strict=True)
     ]
 
 
 class _Codes:
-    """Gathers a column of names; ``dropped`` when its cells show that they are numbers instead.
+    """Collects a column of names; ``dropped`` when its cells turn out to be numbers.
 
-    named : the column is named like an identifier, so whole numbers are names, and some others may
-            be
+    named : the column is named like an identifier, so whole numbers count as names
     """
 
     def __init__(self, named: bool) -> None:
         self._named = named
-        self._places: dict[str, int] = {}
+        self._code_of: dict[str, int] = {}
         self._parts: list[npt.NDArray[np.int32]] = []
         self._text = self._numbers = 0
         self._gave_up = False
 
     def add(self, cells: Sequence[str]) -> None:
-        """Take further cells."""
+        """Add cells."""
         if self._gave_up:
             return
-        known, places = len(self._places), self._places
+        code_of = self._code_of
+        known = len(code_of)
         self._parts.append(
-            np.array([places.setdefault(cell, len(places)) for cell in cells], np.int32)
+            np.array([code_of.setdefault(cell, len(code_of)) for cell in cells], np.int32)
         )
-        for cell in islice(places, known, None):
+        for cell in islice(code_of, known, None):
             if cell and _is_text(cell):
                 self._text += 1
             elif cell and not (self._named and is_whole(cell)):
                 self._numbers += 1
-        many = len(places) > _MOST_NAMES and not self._text
+        many = len(code_of) > _MOST_NAMES and not self._text
         self._gave_up = self._numbers > 0 and (many or not self._named)
 
     @property
@@ -149,8 +151,8 @@ class _Codes:
         return self._gave_up or self._numbers > self._text
 
     def label(self) -> Label:
-        """Return what was gathered."""
-        return Label(np.concatenate(self._parts), tuple(self._places))
+        """Return the collected column."""
+        return Label(np.concatenate(self._parts), tuple(self._code_of))
 
 
 def _is_text(cell: str) -> bool:
@@ -158,39 +160,38 @@ def _is_text(cell: str) -> bool:
 
 
 def is_whole(cell: str) -> bool:
-    """Whether a cell is a whole number: 7, 007, -1, or 7.0 as pandas writes it beside a missing
-    one.
-    """
+    """Whether a cell is a whole number: 7, 007, -1, or 7.0 (as pandas writes it beside NaN)."""
     return _WHOLE.fullmatch(cell) is not None
 
 
-def _look(
+def _survey_all(
     text: str,
     layout: Layout,
     path: Path,
-    asked: TimeForm | None,
+    explicit: TimeForm | None,
     decimals: Decimals,
     commas: Sequence[int],
     numbered: Sequence[int],
     texts: Sequence[int],
 ) -> Survey:
-    """Go through all rows.
+    """Survey all rows.
 
     commas   : columns whose numbers may have decimal commas
-    numbered : columns that are named like identifiers
+    numbered : columns with names like identifiers
     texts    : columns that may be text
     """
-    column, entity = TimeColumn(asked), _Codes(named=True)
-    codes = {place: _Codes(named=place in numbered) for place in (*texts, *numbered)}
+    column = TimeColumn(explicit)
+    entity = _Codes(named=True)
+    codes = {index: _Codes(named=index in numbered) for index in (*texts, *numbered)}
     row = 0
     for block in read_blocks(text, layout, path):
         column.add(time_cells(block.columns, layout.time))
-        for place in commas:
-            decimals.add(block.columns[place], row)
-        for place, gathered in codes.items():
-            gathered.add(block.columns[place])
+        for index in commas:
+            decimals.add(block.columns[index], row)
+        for index, gathered in codes.items():
+            gathered.add(block.columns[index])
         if codes:
-            named = [block.columns[place] for place in layout.entity or ()]
+            named = [block.columns[index] for index in layout.entity or ()]
             entity.add(
                 ["/".join(parts) for parts in zip(*named, strict=True)]
                 if named
@@ -202,7 +203,7 @@ def _look(
         raise _doubtful(text, layout, path, form)
     if decimals.doubt is not None:
         raise _doubtful(text, layout, path, decimals.doubt)
-    labels = {place: gathered.label() for place, gathered in codes.items() if not gathered.dropped}
+    labels = {index: gathered.label() for index, gathered in codes.items() if not gathered.dropped}
     if not labels:
         return Survey(form, decimals.sign)
     time_ms, timed = column.times(form)

@@ -1,6 +1,6 @@
-"""Decides in which form a column holds its times, from all of its cells.
+"""Decides the format of a column of times, from all of its cells.
 
-Invariant: the choice depends on the whole column alone; what two forms fit is refused with both.
+Invariant: the choice depends on the whole column; if two formats fit, the error names both.
 """
 
 from __future__ import annotations
@@ -31,33 +31,35 @@ from shared.kernels.units import DAY_MS
 from shared.wording import second
 
 _CONVINCING_DAYS = 3
-"""On so many days, every cell a date: an epoch would leave out 76 of every 100 hundreds of seconds.
+"""If all cells are dates, on at least this many days, they are not taken for epochs.
+
+In a series of epochs over this time, the digits of the hour would exceed 23 in 76 % of the cells.
 """
 
 _NEARLY = 0.8
-"""Where so many cells of an epoch are dates too, the rest may as well be wrong dates."""
+"""If this share of the epochs are dates as well, the rest may be invalid dates."""
 
 _PLAUSIBLE_MS = (DEFAULT_MIN_TIME_MS, 1_970_000_000_000)
-"""From 2000 to 2032; an epoch outside of it is believed only where the cells are no dates."""
+"""From 2000 to 2032; an epoch outside is accepted only where the cells are no dates."""
 
 _Read = tuple[Times, Flags]
 
 
 class TimeColumn:
-    """Gathers the cells of a column, then says their form and their times.
+    """Collects the cells of a column, then returns their format and their times.
 
     Memory: 8 to 18 bytes a cell.  Twin: tests/reference/times.py::choose.
     """
 
-    def __init__(self, asked: TimeForm | None = None) -> None:
-        self._asked = asked
-        self._kind: Kind | None = None if asked is None else asked.kind
+    def __init__(self, explicit: TimeForm | None = None) -> None:
+        self._explicit = explicit
+        self._kind: Kind | None = None if explicit is None else explicit.kind
         self._iso: list[_Read] = []
         self._digits: list[Digits] = []
         self._local: list[Local] = []
 
     def add(self, cells: Sequence[str]) -> None:
-        """Take further cells; the first that could be a timestamp says of which kind all are."""
+        """Add cells; the first possible timestamp determines the kind of all cells."""
         if self._kind is None:
             self._kind = next(filter(None, map(kind_of, dict.fromkeys(cells))), None)
         if self._kind is Kind.DIGITS:
@@ -70,9 +72,9 @@ class TimeColumn:
             self._iso.append(_none(len(cells)))
 
     def choose(self) -> TimeForm | Doubt:
-        """Return the form; ISO where no cell is a timestamp of any form."""
-        if self._asked is not None:
-            return self._asked
+        """Return the format; ISO where no cell is a timestamp in any format."""
+        if self._explicit is not None:
+            return self._explicit
         chosen: TimeForm | Doubt = ISO
         if self._digits:
             chosen = choose_digits(self._all_digits())
@@ -83,7 +85,7 @@ class TimeColumn:
         return chosen
 
     def times(self, form: TimeForm) -> _Read:
-        """Return int64 (n,) ms since 1970 UTC and bool (n,) which cells have the form."""
+        """Return int64 (n,) ms since 1970 UTC and bool (n,) which cells have the format."""
         if self._digits:
             return _join([*self._iso, read_digits(self._all_digits(), form)])
         if self._local:
@@ -92,7 +94,7 @@ class TimeColumn:
 
     @property
     def _skipped(self) -> int:
-        """Cells of the blocks before the first cell that could be a timestamp."""
+        """Number of cells in the blocks before the first possible timestamp."""
         return sum(len(valid) for _, valid in self._iso)
 
     def _all_digits(self) -> Digits:
@@ -119,9 +121,9 @@ def _join(parts: Sequence[_Read]) -> _Read:
 def choose_digits(digits: Digits) -> TimeForm | Doubt:
     """Decide between epochs and dates written as digits.
 
-    A four-digit year that begins a number makes it a date, never an epoch (that would lie in 1976
-    or after 2032). Where an epoch and a date with a two-digit year fit alike, dates on at least
-    three days, or steps that are all equal in one reading only, decide; an epoch before 2000 or
+    A number that begins with a four-digit year is a date, never an epoch (which would be in 1976 or
+    after 2032). Where an epoch and a date with a two-digit year fit equally, the evidence is dates
+    on at least three days, or steps that are all equal in only one reading; an epoch before 2000 or
     after 2032 then loses to a date.
     """
     possible = [form for form in (*EPOCHS, *DATES) if np.isin(digits.width, form.widths).any()]
@@ -131,12 +133,16 @@ def choose_digits(digits: Digits) -> TimeForm | Doubt:
     if not most:
         return ISO
     best = [form for form, count in fits.items() if count == most]
-    if len(best) == 1 and best[0].unit:
+    if len(best) > 1:
+        return _settle(digits, best, read)
+    [chosen] = best
+    if chosen.unit:
         near = [form for form, count in fits.items() if not form.unit and count >= _NEARLY * most]
-        steps = np.diff(read[best[0]][0][read[best[0]][1]])
+        time_ms, valid = read[chosen]
+        steps = np.diff(time_ms[valid])
         if near and len(np.unique(steps)) > 1:
-            return _nearly(digits, best[0], near[0], read)
-    return best[0] if len(best) == 1 else _settle(digits, best, read)
+            return _nearly(digits, chosen, near[0], read)
+    return chosen
 
 
 def _settle(
@@ -156,15 +162,15 @@ def _settle(
     left = [*epochs, *dates]
     if len(left) == 1:
         return left[0]
-    odd = {form: _odd_steps(times[form]) for form in left}
-    first, second = sorted(left, key=odd.__getitem__)[:2]
-    if odd[first] < odd[second] and (not epochs or not odd[first]):
+    irregular = {form: _irregular_steps(times[form]) for form in left}
+    first, second = sorted(left, key=irregular.__getitem__)[:2]
+    if irregular[first] < irregular[second] and (not epochs or not irregular[first]):
         return first
     return _doubt(digits, left, read, int(np.flatnonzero(both)[0]), "and so can the whole column")
 
 
-def _odd_steps(times: Times) -> int:
-    """Count the steps that are not the usual one.  times : int64 (n,), increasing."""
+def _irregular_steps(times: Times) -> int:
+    """Count the steps that differ from the most common one.  times : int64 (n,), increasing."""
     _, counts = np.unique(np.diff(times), return_counts=True)
     return int(counts.sum() - counts.max(initial=0))
 
@@ -172,7 +178,7 @@ def _odd_steps(times: Times) -> int:
 def _nearly(
     digits: Digits, epoch: TimeForm, date: TimeForm, read: Mapping[TimeForm, _Read]
 ) -> Doubt:
-    """Say that all cells are epochs, but most of them dates as well."""
+    """Return the doubt that all cells are epochs but most of them are dates as well."""
     row = int(np.flatnonzero(~read[date][1] & read[epoch][1])[0])
     when = second(int(read[epoch][0][row]))
     share = f"{int(read[date][1].sum()):,} of the {len(digits):,} cells of the column are dates"
@@ -195,7 +201,7 @@ def _ask(forms: Sequence[TimeForm]) -> str:
 
 
 def choose_local(local: Local) -> TimeForm | Doubt:
-    """Decide whether the day or the month comes first: the one with which more cells are dates."""
+    """Decide whether day or month comes first: the order that makes more cells valid dates."""
     day, month = int(local.day.sum()), int(local.month.sum())
     if day != month:
         return DAY_FIRST if day > month else MONTH_FIRST
@@ -207,6 +213,6 @@ def choose_local(local: Local) -> TimeForm | Doubt:
     readings = f"{second(int(local.day_ms[row]))} or {second(int(local.month_ms[row]))}"
     return Doubt(
         row,
-        f"the date can be {readings}, for no cell tells whether day or month come first"
+        f"the date can be {readings}, because no cell shows whether day or month comes first"
         + _ask((DAY_FIRST, MONTH_FIRST)),
     )

@@ -1,7 +1,6 @@
-"""Reads a column of times in one form: ISO 8601, an epoch, digits that are a date, day or month
-first.
+"""Reads a column of times in one format: ISO 8601, epoch, date as digits, day or month first.
 
-Invariant: a form reads each cell by itself; which form a column has, all of its cells decide.
+Invariant: a format reads each cell independently; all cells together decide a column's format.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _PIVOT = 69  # of two-digit years, as POSIX has it: 69 is 1969, 68 is 2068
 
 
 class Kind(Enum):
-    """How the cells of a column look: with separators year first, a number, day or month first."""
+    """Kinds of cells: a date with the year first, a number, or a date with the year last."""
 
     ISO = "a date with the year first"
     DIGITS = "a number"
@@ -53,13 +52,13 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TimeForm:
-    """One form of times.
+    """One format of times.
 
-    name   : as ``--time-format`` takes it
-    widths : numbers of digits that a cell may have
-    unit   : of an epoch; "" for all other forms
-    parts  : fields of a date written as digits, in order
-    asked  : somebody named it, so an epoch is taken at its word also where it looks like a date
+    name     : name for ``--time-format``
+    widths   : numbers of digits that a cell may have
+    unit     : unit of an epoch; "" for all other formats
+    parts    : fields of a date written as digits, in order
+    explicit : given by an option, so epochs that look like dates are still epochs
     """
 
     name: str
@@ -68,7 +67,7 @@ class TimeForm:
     widths: tuple[int, ...] = ()
     unit: str = ""
     parts: tuple[str, ...] = ()
-    asked: bool = False
+    explicit: bool = False
 
 
 def _epoch(unit: str, text: str, *widths: int) -> TimeForm:
@@ -104,18 +103,18 @@ FORMS = {form.name: form for form in (ISO, *EPOCHS, *DATES, DAY_FIRST, MONTH_FIR
 
 
 def find_form(name: str) -> TimeForm:
-    """Return the form that ``--time-format`` names.
+    """Return the format that ``--time-format`` names.
 
-    raises : ConfigError that lists them
+    raises : ConfigError that lists the formats
     """
     for form in FORMS.values():
         if form.name.lower() == name.strip().lower():
-            return replace(form, asked=True)
+            return replace(form, explicit=True)
     raise ConfigError(f"--time-format {name}: one of {', '.join(FORMS)}")
 
 
 def kind_of(cell: str) -> Kind | None:
-    """Say how a cell looks; None when it cannot be a timestamp of any form."""
+    """Return the kind of a cell; None when it is no timestamp in any format."""
     number = _NUMBER.fullmatch(cell)
     if number:
         return Kind.DIGITS if _has_form(*number.groups()) else None
@@ -125,7 +124,7 @@ def kind_of(cell: str) -> Kind | None:
 
 
 def _has_form(sign: str, whole: str, fraction: str | None) -> bool:
-    """Whether a number is a timestamp in any form: read_digits for one cell, without arrays."""
+    """Whether a number is a timestamp in any format: read_digits for one cell, without arrays."""
     width = len(whole)
     begins_like_date = width >= 8 and FIRST_DOUBTFUL_YEAR <= int(whole[:4]) <= LAST_YEAR
     if not begins_like_date and any(width in form.widths for form in EPOCHS):
@@ -156,20 +155,22 @@ def is_time_of_day(cell: str) -> bool:
 
 
 def explain(cell: str, form: TimeForm) -> str:
-    """Say why a cell is no timestamp of a column that has this form."""
-    if form.asked:
-        return f"{cell!r} is not a timestamp of the form {form.text}, which --time-format asks for"
+    """Return why a cell is no timestamp in a column with this format."""
+    if form.explicit:
+        return f"{cell!r} is not a timestamp in the format {form.text} of --time-format"
     if parse_time(cell) is None:
         if is_time_of_day(cell):
             return f"{cell!r} is a time of day without a date; --time DATE,TIME joins two columns"
-        column = ALLOWED if form.kind is Kind.ISO else f"the other cells have the form {form.text}"
+        column = (
+            ALLOWED if form.kind is Kind.ISO else f"the other cells have the format {form.text}"
+        )
         return f"{cell!r} is not a timestamp: {column}{_as_epoch(cell)}"
-    one = "the form of this column; all of its cells must have one form"
-    return f"{cell!r} is not {form.text}, {one}{_as_epoch(cell)}"
+    rule = "the format of this column; all of its cells must have the same format"
+    return f"{cell!r} is not {form.text}, {rule}{_as_epoch(cell)}"
 
 
 def _as_epoch(cell: str) -> str:
-    """Name the option that takes a number as an epoch though it begins with a year."""
+    """Return the option that reads a number as an epoch although it begins with a year."""
     digits = scan_digits([cell])
     if not begins_with_year(digits)[0]:
         return ""
@@ -182,7 +183,7 @@ def parse_times(cells: Sequence[str], form: TimeForm = ISO) -> tuple[Times, Flag
 
     cells   : n strings without surrounding blanks
     returns : int64 (n,) ms since 1970 UTC, fractions of a ms cut off; bool (n,) which cells have
-              the form (time 0 where not)
+              the format (time 0 where not)
 
     Twin: tests/reference/times.py::read.  Cost: 0.2 us per cell; 3 us with day or month first.
     """
@@ -261,14 +262,14 @@ def scan_digits(cells: Sequence[str]) -> Digits:
 
 
 def begins_with_year(digits: Digits) -> Flags:
-    """Say which numbers begin with a year from 1970 to 2099, so that they are no epoch."""
+    """Return which numbers begin with a year from 1970 to 2099, so that they are no epochs."""
     excess = np.clip(digits.width.astype(np.int64) - 4, 0, None)
     first = digits.whole // 10**excess
     return (digits.width >= 8) & (first >= FIRST_DOUBTFUL_YEAR) & (first <= LAST_YEAR)
 
 
 def read_digits(digits: Digits, form: TimeForm) -> tuple[Times, Flags]:
-    """Read numbers in one form; see parse_times."""
+    """Read numbers in one format; see parse_times."""
     valid: Flags = np.isin(digits.width, form.widths)
     if form.unit:
         return _read_epoch(digits, form, valid)
@@ -290,7 +291,7 @@ def read_digits(digits: Digits, form: TimeForm) -> tuple[Times, Flags]:
 
 
 def _read_epoch(digits: Digits, form: TimeForm, valid: Flags) -> tuple[Times, Flags]:
-    if not form.asked:
+    if not form.explicit:
         valid &= ~begins_with_year(digits)
     whole = np.where(valid, digits.whole, 0)
     if form.unit == "s":
@@ -308,8 +309,7 @@ def _read_epoch(digits: Digits, form: TimeForm, valid: Flags) -> tuple[Times, Fl
 class Local:
     """Cells with the year last, in both readings.
 
-    day_ms, month_ms : int64 (n,)  ms since 1970 UTC with the day or the month first; 0 where no
-                       date
+    day_ms, month_ms : int64 (n,)  ms since 1970 UTC with the day or the month first; 0 = no date
     day, month       : bool (n,)   which readings are dates
     """
 
@@ -322,7 +322,7 @@ class Local:
         return len(self.day_ms)
 
     def read(self, form: TimeForm) -> tuple[Times, Flags]:
-        """Return times and which cells have them, in one of the readings."""
+        """Return the times of one reading, and which cells are dates in it."""
         return (
             (self.day_ms, self.day) if form.name == DAY_FIRST.name else (self.month_ms, self.month)
         )
@@ -339,7 +339,7 @@ class Local:
 
 
 def scan_local(cells: Sequence[str]) -> Local:
-    """Read cells with the day first and with the month first; dots say that the day is first."""
+    """Read cells with the day first and with the month first; with dots only the day can be."""
     read = [_read_local(cell) for cell in cells]
     day, month = _column([pair[0] for pair in read]), _column([pair[1] for pair in read])
     return Local(*day, *month)

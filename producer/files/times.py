@@ -1,6 +1,6 @@
-"""Reads timestamps of single cells and ISO columns as UTC milliseconds; what has no offset is UTC.
+"""Reads timestamps of single cells and ISO columns as UTC milliseconds; without offset = UTC.
 
-Invariant: a cell means the same whether it is read alone or with a million others.
+Invariant: a cell has the same meaning whether it is read alone or in a column.
 """
 
 from __future__ import annotations
@@ -73,10 +73,9 @@ def _parse_digits(cell: str) -> int | None:
 
 
 def parse_iso(cell: str) -> int | None:
-    """Return the time of a cell that is more than a number, in ms since 1970 UTC; None when it is
-    no timestamp.
+    """Return the time of a cell in ms since 1970 UTC; None when it is a number or no timestamp.
 
-    Beyond what ``datetime.fromisoformat`` takes: slashes or dots after a leading year, one-digit
+    Accepts more than ``datetime.fromisoformat``: slashes or dots after a leading year, one-digit
     months, days and hours, and UTC or GMT, or a blank, before the offset.
     """
     if not cell.isascii() or _NUMBER.fullmatch(cell):
@@ -102,7 +101,7 @@ def _ms(time: datetime) -> int:
 
 
 def parse_iso_times(cells: Sequence[str]) -> tuple[Times, Flags]:
-    """Read many cells: ``YYYY-MM-DD?HH:MM:SS`` (with or without Z) as whole columns, all else one by one.
+    """Read many cells: ``YYYY-MM-DD?HH:MM:SS`` with or without Z at once, others one by one.
 
     cells   : n strings without surrounding blanks
     returns : int64 (n,) ms since 1970 UTC; bool (n,) which cells are timestamps (time 0 where not)
@@ -143,11 +142,10 @@ def _parse_columns(cells: Sequence[str]) -> tuple[Times, Flags]:
 def civil_ms(
     year: Times, month: Times, day: Times, hour: Times, minute: Times, second: Times, valid: Flags
 ) -> tuple[Times, Flags]:
-    """Return dates and times of day (UTC) as int64 (n,) ms since 1970, 0 where valid is or becomes
-    false.
+    """Return dates and times of day (UTC) as int64 (n,) ms since 1970, 0 where not valid.
 
-    valid : bool (n,) which rows to look at; changed in place and returned: those that the calendar
-            has
+    valid : bool (n,) which rows to convert; changed in place and returned: which rows are dates of
+            the calendar
     """
     valid &= (year >= 1) & (month >= 1) & (month <= 12) & (day >= 1) & (hour >= 0) & (hour <= 23)
     valid &= (minute >= 0) & (minute <= 59) & (second >= 0) & (second <= 59)

@@ -1,1 +1,1 @@
-"""A fleet of hosts whose anomalies are known, and the sample that is kept of it."""
+"""A generated fleet of hosts with labelled anomalies, and the sample in ``data/sample``."""

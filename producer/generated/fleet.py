@@ -1,10 +1,8 @@
-"""Generates a fleet of hosts with labelled anomalies, some of which only the combination of metrics
-shows.
+"""Generates a fleet of hosts with labelled anomalies, some visible only across metrics.
 
-Law: the same arguments give the same bytes on every machine: random bits come straight from PCG64,
-     and the rest is
-addition, multiplication and square roots. A host depends on the seed and on its own number, not on
-how many there are.
+Invariant: the same arguments give the same bytes on every machine. Random bits come directly from
+           PCG64; the rest is addition, multiplication and square roots. A host depends on the seed
+           and its own number, not on the number of hosts.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ MINUTES = {
     "combination_net_down": 90,
     "all_metrics_drop": 30,
 }
-"""The kinds of anomalies and how long each lasts."""
+"""The kinds of anomalies and their durations in minutes."""
 
 KINDS = tuple(MINUTES)
 _HOSTS_AT_ONCE = 256
@@ -60,11 +58,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a fleet is made of.
+    """Parameters of a fleet.
 
-    clean            : first share of the time that is free of anomalies, but for early_per_host
-    per_host         : anomalies of each host after that
-    early_per_host   : anomalies of each host before that
+    clean            : first share of the time, without anomalies except early_per_host
+    per_host         : number of anomalies of each host after that
+    early_per_host   : number of anomalies of each host before that
     """
 
     hosts: int
@@ -78,12 +76,13 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """Samples of one host."""
+        """Number of samples of one host."""
         return int(self.days * 86_400) // self.step_s
 
     def slots(self) -> list[tuple[int, int]]:
-        """Ranges of steps that hold one anomaly each: early ones first; a margin of 2 % keeps off
-        the boundary and the ends.
+        """Return ranges of steps for one anomaly each, early ones first.
+
+        A margin of 2 % keeps anomalies away from the boundary and from both ends.
         """
         margin = max(self.steps // 50, 1)
         border = int(self.steps * self.clean)
@@ -104,8 +103,9 @@ class Plan:
 
 
 class Draws:
-    """Random numbers of one host; PCG64's bits are guaranteed to stay the same, distributions built
-    on them are not.
+    """Random numbers of one host.
+
+    numpy guarantees the bits of PCG64 across versions, but not the distributions built on them.
     """
 
     def __init__(self, seed: int, host: int) -> None:
@@ -125,7 +125,7 @@ class Draws:
         return int(self.uniform(1)[0] * n)
 
     def bell(self, n: int) -> Array:
-        """Draw n numbers of mean 0 and deviation 1, nearly normal: the sum of six uniform ones."""
+        """Draw n nearly normal numbers of mean 0 and deviation 1, each from six uniform ones."""
         parts = self.uniform(6 * n).reshape(6, n)
         total: Array = (
             ((((parts[0] + parts[1]) + parts[2]) + parts[3]) + parts[4]) + parts[5] - 3.0
@@ -135,8 +135,13 @@ class Draws:
 
 @dataclass(slots=True)
 class _Host:
-    """One host in the making: values (n, 3) and, sorted, what they are without anomalies; its load;
-    when its daily job runs.
+    """One host while it is generated.
+
+    values     : float64 (n, 3)
+    healthy    : float64 (n, 3)  values without anomalies, each column sorted
+    load       : float64 (n,)    the load that drives all metrics
+    job        : bool (n,)       when the daily job runs
+    job_values : float64 (n, 3)  what the job adds to values
     """
 
     name: str
@@ -164,7 +169,7 @@ def generate(
     returns : Series of hosts * steps rows ordered by time, then host, with metrics cpu (percent, 2
               decimals), network_in and disk_write (whole bytes per step), about one cell in a
               thousand empty; labels by host and time
-    raises  : ConfigError when the anomalies do not fit into the time
+    raises  : ConfigError when the time is too short for the anomalies
 
     Cost: 0.7 us per row.
     """
@@ -183,8 +188,8 @@ def generate(
         for number, host in enumerate(
             _healthy(plan, names[low : low + _HOSTS_AT_ONCE], low, time_ms), low
         ):
-            for place, slot in enumerate(slots):
-                kind = KINDS[(number * len(slots) + place) % len(KINDS)]
+            for index, slot in enumerate(slots):
+                kind = KINDS[(number * len(slots) + index) % len(KINDS)]
                 labels.append(_disturb(host, kind, slot, time_ms, plan))
             values[:, number] = _finish(host)
     entity = np.tile(np.arange(hosts, dtype=np.int32), plan.steps)
@@ -197,7 +202,7 @@ def generate(
 def _healthy(
     plan: Plan, names: Sequence[str], first: int, time_ms: npt.NDArray[np.int64]
 ) -> Iterator[_Host]:
-    """Make hosts without anomalies: a common load drives the metrics with exponents 3/4, 1 and 1/2."""
+    """Yield hosts without anomalies; a common load drives the metrics (powers 3/4, 1 and 1/2)."""
     n = plan.steps
     every = [Draws(plan.seed, first + i) for i in range(len(names))]
     noise = np.stack(
@@ -210,12 +215,10 @@ def _healthy(
     hour = (time_ms % DAY_MS) / HOUR_MS
     weekend = (time_ms // DAY_MS + 3) % 7 >= 5
     for i, (name, draws) in enumerate(zip(names, every, strict=True)):
-        peak, width, base, height = (
-            draws.between(10, 17),
-            draws.between(8, 11),
-            draws.between(0.25, 0.5),
-            draws.between(0.6, 1.1),
-        )
+        peak = draws.between(10, 17)
+        width = draws.between(8, 11)
+        base = draws.between(0.25, 0.5)
+        height = draws.between(0.6, 1.1)
         distance = np.abs((hour - peak + 12.0) % 24.0 - 12.0) / width
         day = np.maximum(1.0 - distance * distance, 0.0)
         week = np.where(weekend, draws.between(0.35, 0.8), 1.0)
@@ -234,8 +237,9 @@ def _healthy(
 def _disturb(
     host: _Host, kind: str, slot: tuple[int, int], time_ms: npt.NDArray[np.int64], plan: Plan
 ) -> Label:
-    """Put one anomaly of a kind into a slot and return its label; a missing job needs a job in the
-    slot, else it is a spike.
+    """Insert one anomaly into a slot and return its label.
+
+    A missing job needs a job within the slot; without one the anomaly is a spike.
     """
     values, draws = host.values, host.draws
     jobs = _runs(host.job, *slot)
@@ -281,18 +285,18 @@ def _disturb(
     else:
         affected = (CPU, NETWORK, DISK)
         values[rows] *= 0.05
-    names = tuple(METRICS[place] for place in affected)
+    names = tuple(METRICS[metric] for metric in affected)
     return Label(host.name, kind, names, int(time_ms[start]), int(time_ms[start + length - 1]))
 
 
-def _runs(marked: npt.NDArray[np.bool_], low: int, high: int) -> list[tuple[int, int]]:
-    """Return start and length of each unbroken run of marks that lies wholly in low..high."""
-    edges = np.flatnonzero(np.diff(marked.astype(np.int8), prepend=0, append=0))
+def _runs(flags: npt.NDArray[np.bool_], low: int, high: int) -> list[tuple[int, int]]:
+    """Return start and length of each run of consecutive True flags within low..high."""
+    edges = np.flatnonzero(np.diff(flags.astype(np.int8), prepend=0, append=0))
     return [(int(a), int(b - a)) for a, b in edges.reshape(-1, 2) if a >= low and b <= high]
 
 
 def _lowest(level: Array, slot: tuple[int, int], length: int) -> int:
-    """Return the start within the slot at which the highest level over ``length`` steps is least."""
+    """Return the start in the slot that minimizes the maximum level over ``length`` steps."""
     highest = level[slot[0] : slot[1] - length + 1].copy()
     for step in range(1, length):
         np.maximum(highest, level[slot[0] + step : slot[1] - length + 1 + step], out=highest)
@@ -311,10 +315,11 @@ def _finish(host: _Host) -> Array:
 def label_document(
     labels: Sequence[Label], entities: Sequence[str], shift_ms: int = 0
 ) -> dict[str, Any]:
-    """Return labels as a JSON document: ``windows`` as in NAB's combined_windows.json,
-    ``anomalies`` with kind and metrics.
+    """Return labels as a JSON document.
 
-    shift_ms : by how much the replay moved the times
+    ``windows`` is as in NAB's combined_windows.json; ``anomalies`` adds kind and metrics.
+
+    shift_ms : by how much the replay shifted the times
     """
     windows: dict[str, list[list[str]]] = {entity: [] for entity in entities}
     anomalies = []

@@ -1,6 +1,6 @@
-"""Writes the sample fleet that stands in ``data/sample``: ``python -m producer.generated.sample FOLDER``.
+"""Writes the sample fleet of ``data/sample``: ``python -m producer.generated.sample FOLDER``.
 
-Law: the files in the repository are what this writes, byte for byte.
+Invariant: the files in the repository equal what this module writes, byte for byte.
 """
 
 from __future__ import annotations

@@ -57,7 +57,8 @@ class Scores:
     warmup_percent      : float64 (n,)  0..100
     warmup_minutes_left : float64 (n,)
     top_metric          : int32 (n,)    index into metrics, -1 = null
-    late, duplicate, imputed : bool (n,)
+    late, duplicate, imputed, ahead : bool (n,)
+    episode_id          : str (n,)      32 hex digits, "" = null
     offsets             : int64 (n,)    of the input records
     known               : bool (n, M)   which metrics the record lists
     metric_value, metric_expected, metric_lower, metric_upper, metric_severity : float64 (n, M)
@@ -79,6 +80,8 @@ class Scores:
     late: Bools
     duplicate: Bools
     imputed: Bools
+    ahead: Bools
+    episode_id: npt.NDArray[np.str_]
     offsets: npt.NDArray[np.int64]
     known: Bools
     metric_value: Floats
@@ -217,8 +220,8 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     )
     row_bytes = (
         longest
-        + kernels.ID_DIGITS
-        + 8 * _LONG_BYTES
+        + 2 * (kernels.ID_DIGITS + 2)
+        + 9 * _LONG_BYTES
         + (kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)) * _OPTIONAL_BYTES
     )
     out, bounds = (
@@ -252,6 +255,7 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
             scores.metric_severity,
         ),
         np.ascontiguousarray(scores.known, np.uint8),
+        _digits(scores.episode_id),
         np.empty(
             sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES, np.uint8
         ),
@@ -298,10 +302,16 @@ def _bytes(data: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(data, np.uint8)
 
 
-_FLAGS = ("is_anomaly", "cold_start", "late", "duplicate", "imputed")
+def _digits(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.uint8]:
+    """Return ids as uint8 (n, 32); the row of an empty one is 0."""
+    fixed = ids.astype(f"S{kernels.ID_DIGITS}")
+    return fixed.view(np.uint8).reshape(len(ids), kernels.ID_DIGITS)
+
+
+_FLAGS = ("is_anomaly", "cold_start", "late", "duplicate", "imputed", "ahead")
 _ROW_COLUMNS = (
     "entity", "time_ms", "score", "severity", "threshold", "state", "warmup_percent", "warmup_minutes_left", "top_metric",
-    "offsets", *_FLAGS,
+    "offsets", "episode_id", *_FLAGS,
 )  # fmt: skip
 _METRIC_COLUMNS = (
     "known",

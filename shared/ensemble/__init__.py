@@ -1,1 +1,1 @@
-"""The online detector: rows folded into the state, one verdict for each."""
+"""The detector of episodes: seasons, jumps, levels and courses of each metric, and all together."""

@@ -1,57 +1,73 @@
-"""The default detector: online members, calibration, policy, all of it arrays.
+"""The detector of episodes: state as arrays, rows in, verdicts and episodes out.
 
-Law: a pure fold over each entity's rows in log order; equal logs give equal bytes, however they are
-     cut.
+Invariant: a pure fold over each entity's rows in log order; equal logs give equal bytes, however they are cut.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.ensemble.kernels.ensemble_rows import fold_ensemble
-from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, Knobs
-from shared.ensemble.kernels.outputs import CELL_DTYPE, ROW_DTYPE, Limits, Verdicts, to_verdicts
+from shared.ensemble.kernels.ensemble_rows import close_episodes, fold_rows
+from shared.ensemble.kernels.layout import (
+    COURSE,
+    CROSS,
+    DAY_MS,
+    DECIDE,
+    ENTITY_DTYPE,
+    JUMP,
+    KEYS,
+    METRIC_DTYPE,
+    TRAINED,
+    VALUE,
+    VIEW_NAMES,
+    EnsembleParams,
+    Settings,
+)
+from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
 
 __all__ = [
-    "MEMBER_NAMES",
-    "PART_NAMES",
+    "UTC",
+    "VIEW_NAMES",
+    "EnsembleParams",
     "EnsembleState",
-    "Knobs",
+    "Interruption",
     "Limits",
     "Verdicts",
     "fold",
-    "knobs_for",
     "limits_for",
+    "params_for",
+    "views_of",
 ]
 
-Floats = npt.NDArray[np.float64]
-Flags = npt.NDArray[np.bool_]
+UTC = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
+"""Time zone without changes: (UTC ms from which on, shift in ms)."""
 
-MEMBER_NAMES = ("novelty", "neighbours", "time_of_day", "burst")
-PART_NAMES = (*MEMBER_NAMES, "absence", "combination")
-_WEIGHTS = {
-    "novelty": "weight_long",
-    "burst": "weight_short",
-    "neighbours": "weight_neighbours",
-    "time_of_day": "weight_time",
+VIEWS_OF = {
+    "ensemble": (1 << (TRAINED + 1)) - 1,
+    "time_of_day": 1 << VALUE,
+    "jump": 1 << JUMP,
+    "course": 1 << COURSE,
+    "combination": 1 << CROSS,
+    "isolation_forest": 1 << TRAINED,
+    "one_class_svm": 1 << TRAINED,
 }
+"""Detectors, and the views that they alarm on: a bit each."""
 
 
 class EnsembleState:
-    """What the ensemble remembers of a partition; indices are those of the partition's entities and
-    slots.
+    """What the detector remembers of a partition; indices are those of the partition's entities and slots.
 
     entities : ENTITY_DTYPE (E,)
     metrics  : METRIC_DTYPE (S,)
     """
 
-    def __init__(self) -> None:
-        self.entities = np.zeros(0, ENTITY_DTYPE)
-        self.metrics = np.zeros(0, METRIC_DTYPE)
+    def __init__(self, entities: int = 0, slots: int = 0) -> None:
+        self.entities = np.zeros(entities, ENTITY_DTYPE)
+        self.metrics = np.zeros(slots, METRIC_DTYPE)
 
     def reserve(self, entities: int, slots: int) -> None:
         """Make room for so many entities and slots in all; capacity doubles."""
@@ -85,39 +101,79 @@ class EnsembleState:
         return state
 
 
-def knobs_for(detector: str, threshold: float) -> Knobs:
-    """Build the knobs of a detector: all parts together, or one of them alone.
+class Limits(NamedTuple):
+    """What a user asks for.
 
-    detector  : ensemble, one of MEMBER_NAMES, or combination; a part alone has neither absence nor
-                a trained member
-    threshold : finite, > 0; compared with Z as ever: that of a member alone is its own rarity,
-                smoothed; that of the combination its rarity times the weight that it has in the
-                ensemble, as without it a tenth of all rows is above
+    settings : budget, cold start, lateness, views
+    metrics  : float64 (M, 3)  direction (1 up only, -1 down only, 0 both), least deviation from the
+               expected value in the metric's unit, and the same as a share of |expected|
+    """
+
+    settings: Settings
+    metrics: npt.NDArray[np.float64]
+
+
+class Verdicts(NamedTuple):
+    """What comes out.
+
+    rows   : ROW_DTYPE (n,)
+    cells  : CELL_DTYPE (n, M)
+    events : EVENT_DTYPE (k,)  in the order of their rows
+    ratios : float64 (k, M)    largest ratio to its level of each metric in the event's row; NaN = not judged
+    views  : uint8 (k, M)      the view that has it
+    """
+
+    rows: npt.NDArray[Any]
+    cells: npt.NDArray[Any]
+    events: npt.NDArray[Any]
+    ratios: npt.NDArray[np.float64]
+    views: npt.NDArray[np.uint8]
+
+
+class Interruption(NamedTuple):
+    """An entity's episodes end for a reason that lies outside of its values.
+
+    row    : rows before it are folded before
+    entity : index
+    reason : outputs.SILENT or RESTARTED
+    forget : whether the entity starts anew
+    """
+
+    row: int
+    entity: int
+    reason: int = SILENT
+    forget: bool = False
+
+
+def params_for(threshold: float, detector: str = "ensemble") -> EnsembleParams:
+    """Build the params of a threshold; the course alone needs no other view that has seen something.
+
+    threshold : finite, > 0; the ratio to its usual level at which a view opens an episode
     raises    : ValueError naming what is allowed
     """
     if not (np.isfinite(threshold) and threshold > 0.0):
         raise ValueError(f"threshold is {threshold}, not finite and > 0")
-    knobs = Knobs(threshold=float(threshold))
-    if detector == "ensemble":
-        return knobs
-    alone = knobs._replace(
-        **dict.fromkeys(_WEIGHTS.values(), 0.0), absence=0.0, weight_cross=0.0, weight_trained=0.0
-    )
-    if detector == "combination":
-        return alone._replace(weight_cross=knobs.weight_cross, cross_floor=0.0, choice=0.0)
-    if detector in _WEIGHTS:
-        return alone._replace(**{_WEIGHTS[detector]: 1.0})
-    raise ValueError(
-        f"detector is {str(detector)!r}, not one of"
-        f" {', '.join(('ensemble', *_WEIGHTS, 'combination'))}"
-    )
+    params = EnsembleParams(threshold=float(threshold))
+    return params._replace(gate=0.0) if detector == "course" else params
+
+
+def views_of(detector: str) -> int:
+    """Return the views that a detector alarms on, a bit each.
+
+    raises : ValueError naming what is allowed
+    """
+    if detector not in VIEWS_OF:
+        raise ValueError(f"detector is {str(detector)!r}, not one of {', '.join(VIEWS_OF)}")
+    return VIEWS_OF[detector]
 
 
 def limits_for(
     metrics: int,
-    warmup: int = 0,
+    detector: str = "ensemble",
     per_day: float = 0.0,
     cold_start: bool = True,
+    lateness_ms: int = DAY_MS,
+    warmup: int = 0,
     direction: npt.ArrayLike = 0.0,
     min_absolute: npt.ArrayLike = 0.0,
     min_relative: npt.ArrayLike = 0.0,
@@ -130,6 +186,8 @@ def limits_for(
         raise ValueError(f"warmup is {warmup}, not 0 or 2..1024")
     if not (per_day >= 0.0 and np.isfinite(per_day)):
         raise ValueError(f"per_day is {per_day}, not finite and >= 0")
+    if lateness_ms < 0:
+        raise ValueError(f"lateness_ms is {lateness_ms}, not >= 0")
     columns = [
         np.array(np.broadcast_to(np.asarray(x, float), metrics))
         for x in (direction, min_absolute, min_relative)
@@ -138,7 +196,18 @@ def limits_for(
         raise ValueError("direction is not -1, 0 or 1")
     if not all((np.isfinite(x) & (x >= 0)).all() for x in columns[1:]):
         raise ValueError("min_absolute or min_relative is not finite and >= 0")
-    return Limits(int(warmup), float(per_day), bool(cold_start), *columns)
+    use = views_of(detector)
+    whole = detector == "ensemble"
+    settings = Settings(
+        float(per_day),
+        bool(cold_start) and use != 1 << TRAINED,
+        int(lateness_ms),
+        use,
+        whole,
+        True,
+        int(warmup),
+    )
+    return Limits(settings, np.ascontiguousarray(np.stack(columns, axis=-1)))
 
 
 def fold(
@@ -146,59 +215,118 @@ def fold(
     slots: npt.NDArray[np.int32],
     entity: npt.NDArray[np.int32],
     time_ms: npt.NDArray[np.int64],
-    values: Floats,
+    values: npt.NDArray[np.float64],
     limits: Limits,
-    knobs: Knobs | None = None,
-    trained: Floats | None = None,
-    counts: Flags | None = None,
+    params: EnsembleParams | None = None,
+    zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = UTC,
+    trained: npt.NDArray[np.float64] | None = None,
+    marks: npt.NDArray[np.uint8] | None = None,
+    offsets: npt.NDArray[np.int64] | None = None,
     order: npt.NDArray[np.int32] | None = None,
-    forgotten: Flags | None = None,
+    interruptions: Sequence[Interruption] = (),
 ) -> Verdicts:
-    """Fold rows into the state and judge them; see ``kernels.ensemble.fold_ensemble``.
+    """Fold rows into the state and judge them; see ``kernels.ensemble_rows.fold_rows``.
 
-    slots     : int32 (E, M)  the state has room for all slots and entities that occur
-    values    : float64 (n, M)
-    trained   : float64 (n,)  default: NaN, no trained member
-    counts    : bool (n,)     default: every row moves the state
-    order     : int32 (M,)    default: columns from left to right; columns sorted by the metrics'
-                names make an entity's verdicts independent of the places of the columns
-    forgotten : bool (n,)     default: no entity starts anew
+    slots         : int32 (E, M)  the state has room for all slots and entities that occur
+    values        : float64 (n, M)
+    zone          : int64 (k,), int64 (k,)  as UTC
+    trained       : float64 (n,)  default: NaN, no trained model
+    marks         : uint8 (n,)    layout.DECIDE (default), IN_ORDER, LATE, DUPLICATE or AHEAD
+    offsets       : int64 (n,)    default: 0, 1, ...
+    order         : int32 (M,)    default: columns from left to right; columns sorted by the metrics'
+                    names make an entity's verdicts independent of the places of the columns
+    interruptions : in the order of their rows
 
     raises : ValueError when order is not a permutation of the columns
     """
-    rows, metrics = values.shape
-    places = np.arange(metrics, dtype=np.int32) if order is None else _plain(order, np.int32)
-    if not np.array_equal(np.sort(places), np.arange(metrics)):
-        raise ValueError(f"order is {places.tolist()}, not each of the {metrics} columns once")
-    verdicts, cells = np.zeros(rows, ROW_DTYPE), np.zeros((rows, metrics), CELL_DTYPE)
-    fold_ensemble(
-        _plain(entity, np.int32),
-        _plain(time_ms, np.int64),
-        _plain(values, np.float64),
-        np.full(rows, np.nan) if trained is None else _plain(trained, np.float64),
-        np.ones(rows, np.bool_) if counts is None else _plain(counts, np.bool_),
-        np.zeros(rows, np.bool_) if forgotten is None else _plain(forgotten, np.bool_),
-        _plain(slots, np.int32),
-        places,
-        state.entities,
-        state.metrics,
-        Knobs(*map(float, knobs or Knobs())),
-        Limits(
-            int(limits[0]),
-            float(limits[1]),
-            bool(limits[2]),
-            *(_plain(column, np.float64) for column in limits[3:]),
-        ),
-        verdicts,
-        cells,
-    )
-    return to_verdicts(verdicts, cells)
+    n, width = values.shape
+    places = np.arange(width, dtype=np.int32) if order is None else _plain(order, np.int32)
+    if not np.array_equal(np.sort(places), np.arange(width)):
+        raise ValueError(f"order is {places.tolist()}, not each of the {width} columns once")
+    rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
+    given = (
+        _plain(entity, np.int32), _plain(time_ms, np.int64), _plain(values, np.float64), _plain(slots, np.int32), places,
+        np.full(n, DECIDE, np.uint8) if marks is None else _plain(marks, np.uint8),
+        np.full(n, np.nan) if trained is None else _plain(trained, np.float64),
+        np.arange(n, dtype=np.int64) if offsets is None else _plain(offsets, np.int64),
+        _plain(limits.metrics, np.float64),
+    )  # fmt: skip
+    params = EnsembleParams(*map(float, params or EnsembleParams()))
+    zone = (_plain(zone[0], np.int64), _plain(zone[1], np.int64))
+    output = _Events(width)
+    start = 0
+    for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
+        while start < stop:
+            events, ratios, views = output.room()
+            start, at = fold_rows(
+                *given, state.entities, state.metrics, *zone, limits.settings, params, start, stop, rows, cells, events, ratios,
+                views, 0,
+            )  # fmt: skip
+            output.keep(at)
+        if interruption is not None:
+            _interrupt(state, given[3], places, given[1], params, interruption, output)
+    return Verdicts(rows, cells, *output.joined())
+
+
+class _Events:
+    """Room for events, as much as was lately needed."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self.size = 4 * KEYS * width + 64
+        self.parts: list[tuple[Any, ...]] = []
+
+    def room(self) -> tuple[Any, ...]:
+        self.open = (
+            np.zeros(self.size, EVENT_DTYPE),
+            np.full((self.size, self.width), np.nan),
+            np.zeros((self.size, self.width), np.uint8),
+        )
+        return self.open
+
+    def keep(self, count: int) -> None:
+        if count:
+            self.parts.append(tuple(array[:count] for array in self.open))
+            self.size = max(self.size, min(2 * self.size, 65536))
+
+    def joined(self) -> tuple[Any, ...]:
+        if not self.parts:
+            self.size = 0
+            self.parts.append(self.room())
+        return tuple(np.concatenate(arrays) for arrays in zip(*self.parts, strict=True))
+
+
+def _interrupt(
+    state: EnsembleState,
+    slots: npt.NDArray[np.int32],
+    order: npt.NDArray[np.int32],
+    time_ms: npt.NDArray[np.int64],
+    params: EnsembleParams,
+    one: Interruption,
+    output: _Events,
+) -> None:
+    if one.entity >= len(slots):
+        return
+    mine = slots[one.entity][order]
+    places, columns = mine[mine >= 0].astype(np.int64), order[mine >= 0].astype(np.int64)
+    entity = state.entities[one.entity]
+    if entity["rows"] == 0:
+        return
+    row = min(one.row, len(time_ms) - 1)
+    threshold = float(params.threshold * entity["threshold"])
+    events, _, _ = output.room()
+    output.keep(
+        close_episodes(
+            entity, state.metrics, places, columns, row, one.entity, int(time_ms[row]), one.reason, threshold, events, 0
+        )
+    )  # fmt: skip
+    if one.forget:
+        _as_bytes(state.entities)[one.entity] = 0
+        _as_bytes(state.metrics)[places] = 0
 
 
 def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """Return the array as the kernel's one signature takes it; a copy only where it is not so
-    already.
-    """
+    """Return the array as the kernel's one signature takes it; a copy only where it is not so already."""
     return np.require(array, dtype, ("C", "A", "W"))
 
 

@@ -44,6 +44,9 @@ KINDS = (
 )
 """What ``Signals.kind`` counts: in the order of the kernel's numbers."""
 
+NO_ZONE = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
+"""Time zone without changes: (UTC ms from which on, shift in ms)."""
+
 _DTYPES = {"entities": ENTITY_DTYPE, "series": SERIES_DTYPE, "clock": CLOCK_DTYPE}
 
 
@@ -94,6 +97,7 @@ class QualityState:
         )
         silent_ms = clock["second_ms"] - np.maximum(known["newest_ms"], known["clock_ms"])
         gone: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
+        gone &= clock["second_ms"] > known["due_ms"]
         return gone & (known["intervals"] >= MIN_INTERVALS)
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
@@ -177,15 +181,18 @@ def watch(
     time_ms: npt.NDArray[np.int64],
     values: npt.NDArray[np.float64],
     late_by_ms: npt.NDArray[np.int64],
+    ahead: npt.NDArray[np.bool_],
     duplicate: npt.NDArray[np.bool_],
     forgotten: npt.NDArray[np.bool_],
     settings: QualitySettings,
+    zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = NO_ZONE,
 ) -> Signals:
     """Fold rows into the state and return what is wrong with them; see
     ``kernels.quality.watch_rows``.
 
     slots   : int32 (E, M), after the batch was folded; the state has room for all entities and
               slots that occur
+    zone    : UTC ms from which on a shift in ms holds; silences that recur do so in local time
     returns : the same whether ``settings.events`` or not, so that switching it changes nothing but
               what is written
     Cost    : 0.2 us per row and 0.02 us per value
@@ -198,8 +205,9 @@ def watch(
     ):
         clock["stopped_intervals"], clock["repeat_ms"] = limits.stopped_intervals, limits.repeat_ms
         clock["due_ms"] = -layout.FAR_MS
+        state.entities["due_ms"] = 0
     places, amounts = watch_rows(
-        slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, duplicate, forgotten,
+        slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, ahead, duplicate, forgotten, *zone,
         state.entities, state.series, state.clock, limits, stale,
     )  # fmt: skip
     return Signals(

@@ -6,33 +6,50 @@ Law: equal configurations have equal texts, and a text says everything.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import ValidationError
 
 from shared.errors import LapwingError
 from shared.events import Detector
-from shared.settings import DetectionSettings, QualitySettings, Settings
+from shared.features.vectors import Calendar
+from shared.settings import DetectionSettings, FeatureSettings, QualitySettings, Settings
 
 
 @dataclass(frozen=True)
 class Configuration:
     """What judges, and how.
 
-    window : samples in the rolling features while no model says otherwise
+    window   : samples in the rolling features while no model says otherwise
+    timezone : IANA name; times of day are local
+    zone     : its table, (UTC seconds from which on, shift in seconds) of every change since 2000, so that a replay
+               does not depend on the host's time-zone data; empty = UTC
     """
 
     detector: Detector
     window: int
     detection: DetectionSettings
     quality: QualitySettings
+    timezone: str = "UTC"
+    zone: tuple[tuple[int, int], ...] = ()
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Configuration:
         """Take what matters from the settings."""
+        timezone = settings.features.timezone
         return cls(
-            settings.detector, settings.features.window, settings.detection, settings.quality
+            settings.detector,
+            settings.features.window,
+            settings.detection,
+            settings.quality,
+            timezone,
+            _zone_table(timezone),
         )
 
     @classmethod
@@ -48,6 +65,8 @@ class Configuration:
                 int(content["window"]),
                 DetectionSettings.model_validate(content["detection"]),
                 QualitySettings.model_validate(content["quality"]),
+                str(content["timezone"]),
+                tuple((int(since), int(shift)) for since, shift in content["zone"]),
             )
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             raise LapwingError(
@@ -64,10 +83,40 @@ class Configuration:
     @property
     def text(self) -> str:
         """Canonical JSON."""
-        content = {
-            "detector": self.detector.value,
+        content = self._detection | {
             "window": self.window,
-            "detection": self.detection.model_dump(mode="json"),
             "quality": self.quality.model_dump(mode="json"),
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def detection_digest(self) -> bytes:
+        """Eight bytes that change with whatever decides about alarms, never all zero."""
+        text = json.dumps(self._detection, sort_keys=True)
+        return hashlib.sha256(text.encode()).digest()[:7] + b"\1"
+
+    @property
+    def zone_arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The zone as the kernels take it: UTC ms from which on a shift in ms holds."""
+        first = np.iinfo(np.int64).min
+        table = self.zone or ((0, 0),)
+        changes = np.array([first, *(since * 1000 for since, _ in table[1:])], np.int64)
+        return changes, np.array([shift * 1000 for _, shift in table], np.int64)
+
+    @property
+    def _detection(self) -> dict[str, Any]:
+        return {
+            "detector": self.detector.value,
+            "detection": self.detection.model_dump(mode="json"),
+            "timezone": self.timezone,
+            "zone": self.zone,
+        }
+
+
+@lru_cache(maxsize=8)
+def _zone_table(timezone: str) -> tuple[tuple[int, int], ...]:
+    """Return the changes of a zone; the first holds from ever."""
+    calendar = Calendar.from_settings(FeatureSettings(timezone=timezone))
+    seconds = [0, *(int(change) // 1000 for change in calendar.transitions_ms[1:])]
+    shifts = [int(shift) // 1000 for shift in calendar.offsets_ms]
+    return () if shifts == [0] else tuple(zip(seconds, shifts, strict=True))

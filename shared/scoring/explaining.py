@@ -1,77 +1,103 @@
-"""Why a trained model alarms: shares per metric, the feature that stands out, and one sentence.
+"""Why a trained model finds a row unusual: shares per metric, the feature that stands out, and one plain sentence.
 
-Invariant: an explanation is computed from the row, its entity's state and the model alone; it
-changes no score.
+Invariant: an explanation is computed from the row's feature vector and the model alone; it changes no score.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.events import Anomaly
-from shared.features.vectors import ROLLING, feature_names
+from shared.features.vectors import feature_names
 from shared.models.model import Model
-from shared.scoring.verdicts import Scored, alarm_of, direction_of, number_or_none
 from shared.wording import against, short
+
+Floats = npt.NDArray[np.float64]
 
 TIME = "time_of_day"
 """The share of the time features in ``attributions``."""
 
 
-def explain(
-    scored: Scored, model: Model, X: npt.NDArray[np.float64], alarms: npt.NDArray[np.int64]
-) -> list[Anomaly]:
-    """Build the anomaly of each alarm.
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Why a model finds a row unusual.
 
-    X      : float64 (a, d)   feature vectors of the alarms
-    alarms : int64 (a,)       rows of columns, folded and verdicts
+    values : value and expected, lower, upper of the metric that contributes most
+    shares : by metric, and TIME; they sum to 1
     """
-    shares, top = model.attribute(X)
-    names = feature_names(model.metrics)
-    return [
-        _anomaly(scored, model, int(row), shares[k], names[int(top[k])])
-        for k, row in enumerate(alarms)
-    ]
+
+    metric: str
+    values: dict[str, float | None]
+    shares: dict[str, float]
+    top_feature: str
+    reason: str
 
 
-def _anomaly(
-    scored: Scored, model: Model, row: int, shares: npt.NDArray[np.float64], top_feature: str
-) -> Anomaly:
-    entity = scored.state.entities.name(int(scored.columns.entity[row]))
+class Trained(NamedTuple):
+    """Rows that the model knows, their feature vectors and scores.
+
+    rows, X, scores : int64 (k,), float64 (k, d), float64 (k,)
+    rolling         : float64 (k, M, 4)  of the model's metrics, in its order
+    entity_rows     : int32 (k,)         rows of the model's scale
+    """
+
+    rows: npt.NDArray[np.int64]
+    X: Floats
+    scores: Floats
+    rolling: Floats
+    entity_rows: npt.NDArray[np.int32]
+
+    def explain(self, model: Model | None, wanted: npt.NDArray[np.int64]) -> dict[int, Explained]:
+        """Explain rows; those that the model does not know are left out.
+
+        wanted : int64 (a,)  rows of the batch
+        """
+        known = np.unique(wanted[np.isin(wanted, self.rows)])
+        if model is None or not len(known):
+            return {}
+        places = np.searchsorted(self.rows, known)
+        shares, top = model.attribute(self.X[places])
+        names = feature_names(model.metrics)
+        return {
+            int(row): _explained(model, self, int(place), shares[k], names[int(top[k])])
+            for k, (row, place) in enumerate(zip(known, places, strict=True))
+        }
+
+
+def _explained(
+    model: Model, trained: Trained, place: int, shares: Floats, top_feature: str
+) -> Explained:
     column = int(np.argmax(shares[:-1]))
-    metric, names = model.metrics[column], scored.state.metrics
-    place = names.index(metric) if metric in names else -1
-    centre = model.scale.centre[model.entity_rows([entity])[0], column]
+    metric = model.metrics[column]
     feature = (
         top_feature.removeprefix(f"{metric}.") if top_feature.startswith(f"{metric}.") else "value"
     )
-    rolling = scored.folded.rolling[row, place] if place >= 0 else np.full(len(ROLLING), np.nan)
-    run, time_share = int(scored.verdicts.run[row]), float(shares[-1])
-    reason = _sentence(metric, feature, rolling, centre, model.window, run, time_share)
-    event = alarm_of(scored, row, metric, reason)
-    usual = number_or_none(centre[0])
-    named = zip((*model.metrics, TIME), (float(share) for share in shares), strict=True)
-    return replace(
-        event,
-        model_id=model.model_id,
-        model_version=model.version,
-        direction=direction_of(event.value, usual if event.expected is None else event.expected),
-        top_feature=top_feature,
-        attributions=dict(named),
+    scale, entity_row = model.scale, int(trained.entity_rows[place])
+    centre, spread = scale.centre[entity_row, column], scale.spread[entity_row, column]
+    rolling = trained.rolling[place, column]
+    expected, half = float(centre[0]), 3.0 * float(spread[0])
+    values = {
+        "value": _number(rolling[0]),
+        "expected": _number(expected),
+        "lower": _number(expected - half),
+        "upper": _number(expected + half),
+    }
+    said = _sentence(metric, feature, rolling, centre, model.window, float(shares[-1]))
+    kind = model.detector.value.replace("_", " ")
+    return Explained(
+        metric,
+        values,
+        dict(zip((*model.metrics, TIME), (float(share) for share in shares), strict=True)),
+        top_feature,
+        f"the {kind} finds the metrics together unusual, most of all {said}",
     )
 
 
 def _sentence(
-    metric: str,
-    feature: str,
-    rolling: npt.NDArray[np.float64],
-    centre: npt.NDArray[np.float64],
-    window: int,
-    run: int,
-    time_share: float,
+    metric: str, feature: str, rolling: Floats, centre: Floats, window: int, time_share: float
 ) -> str:
     value, mean, spread, difference = (float(x) for x in rolling)
     if feature == "missing" or np.isnan(value):
@@ -93,6 +119,8 @@ def _sentence(
         )
     else:
         said = f"{metric} is {short(value)}, {against(value, float(centre[0]))}"
-    if time_share >= 0.4:
-        said += ", at an unusual hour"
-    return said + (f"; {run} in a row" if run > 1 else "")
+    return said + (", at an unusual hour" if time_share >= 0.4 else "")
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)

@@ -10,35 +10,33 @@ stopped reporting.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.ensemble.fold import EnsembleState, knobs_for, limits_for
+from shared.ensemble.fold import Interruption, Limits, limits_for, params_for
+from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
-from shared.ensemble.kernels.outputs import Limits
-from shared.events import Anomaly, State
-from shared.features.kernels.rolling import follow_runs
+from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
+from shared.ensemble.kernels.outputs import RESTARTED, SILENT
+from shared.events import Anomaly, Kind, State
 from shared.features.vectors import vectors
+from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.models.model import Model
 from shared.ports import Decoder
-from shared.quality.checks import Signals, watch
+from shared.quality.checks import KINDS, Signals, watch
 from shared.quality.checks import verdicts as quality_verdicts
+from shared.scoring.alarms import COLD_SEVERITY, Context, build, episode_id
 from shared.scoring.configuration import Configuration
-from shared.scoring.explaining import explain
-from shared.scoring.reasons import Explained, explain_alarms
+from shared.scoring.explaining import Trained
+from shared.scoring.reasons import Speaker
 from shared.scoring.state import Folded, PartitionState, fold
-from shared.scoring.verdicts import Scored, Verdicts
-from shared.settings import DetectionSettings
+from shared.scoring.verdicts import Verdicts
 
 Floats = npt.NDArray[np.float64]
-_DAY_MS = 86_400_000
 _DIRECTIONS = {"both": 0.0, "up": 1.0, "down": -1.0}
-COLD_SEVERITY = 0.5
-"""Severity of an alarm that has no calibrated score yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,7 @@ class Rules:
 class Outcome:
     """All that one batch leads to; rows of ``columns`` that were accepted have a verdict each.
 
-    anomalies : alarms and data-quality verdicts, in the order of their rows
+    anomalies : alarms, ends of episodes and data-quality verdicts, in the order of their rows
     decoder   : can say more of the rows that were rejected
     """
 
@@ -65,14 +63,6 @@ class Outcome:
     model: Model | None
     detector_id: str
     decoder: Decoder
-
-
-class _Trained(NamedTuple):
-    """Rows that the model knows, their feature vectors and scores."""
-
-    rows: npt.NDArray[np.int64]
-    X: Floats
-    scores: Floats
 
 
 class Scorer:
@@ -95,14 +85,16 @@ class Scorer:
         self._rows = np.empty(0, np.int32)
         if configuration is not None:
             self._configure(configuration)
-            if configuration.detector.is_trained:
-                self.state.ensemble = EnsembleState()
 
     def _configure(self, configuration: Configuration) -> None:
         self.configuration = configuration
-        if not configuration.detector.is_trained:
-            self._knobs = knobs_for(configuration.detector.value, configuration.detection.threshold)
-        self._limits = _limits(configuration.detection, [])
+        detection = configuration.detection
+        self._knobs = params_for(detection.threshold, configuration.detector.value)._replace(
+            ready_days=detection.warmup_days
+        )
+        self._zone = configuration.zone_arrays
+        self._digest = np.frombuffer(configuration.detection_digest, np.uint8)
+        self._limits = _limits(configuration, [])
 
     @property
     def detector_id(self) -> str:
@@ -119,11 +111,10 @@ class Scorer:
         """
         state, count = self.state, len(self.state.entities)
         ready, gone = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
-        if not self.configuration.detector.is_trained:
-            warmup = state.ensemble.entities["warmup"][:count]
-            ready[: len(warmup)] = warmup > 0
-        elif self.model is not None:
-            ready[:] = self._entity_rows(self.model) >= 0
+        live_ms = state.ensemble.entities["live_ms"][:count]
+        ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
+        if self.configuration.detector.is_trained:
+            ready[:] = self.model is not None and self._entity_rows(self.model) >= 0
         stopped = state.quality.stopped(self.configuration.quality)
         gone[: len(stopped)] = stopped
         known = np.where(gone, State.STALE, State.READY)
@@ -137,15 +128,19 @@ class Scorer:
         state, rules, quality = self.state, self.rules, self.configuration.quality
         columns = decoder.decode(batch, state.entities, state.metrics, rules.max_entities)
         window = self.model.window if self.model else self.configuration.window
-        folded = fold(state, columns, window, round(quality.forget_days * _DAY_MS))
+        folded = fold(state, columns, window, round(quality.forget_days * DAY_MS))
         trained = self._score(columns, folded)
-        if self.configuration.detector.is_trained:
-            verdicts, alarms = self._by_model(columns, folded, trained, batch)
-        else:
-            verdicts, alarms = self._by_members(columns, folded, trained, batch)
         signals = self._watch(columns, folded)
+        found = self._fold(columns, folded, trained, signals, batch.offsets[columns.accepted])
+        if self.configuration.detector.is_trained:
+            _unjudge(found, trained.rows)
+        verdicts = self._verdicts(columns, folded, found, batch)
         verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
-        anomalies = alarms
+        anomalies = build(
+            Context(
+                batch, columns, folded, verdicts, found, state, self.model, trained, self.detector_id, Speaker(self._zone)
+            )
+        )  # fmt: skip
         if quality.events:
             said = quality_verdicts(
                 signals,
@@ -156,7 +151,7 @@ class Scorer:
                 self.detector_id,
                 verdicts.state,
             )
-            anomalies = sorted([*alarms, *said], key=lambda anomaly: anomaly.source_offset)
+            anomalies = sorted([*anomalies, *said], key=lambda anomaly: anomaly.source_offset)
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
             batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
@@ -166,101 +161,130 @@ class Scorer:
         state = self.state
         state.quality.reserve(len(state.entities), state.slots_used)
         return watch(
-            state.quality, state.slots, columns.entity, columns.time_ms, columns.values,
-            folded.late_by_ms, folded.duplicate, folded.forgotten, self.configuration.quality,
+            state.quality, state.slots, columns.entity, columns.time_ms, columns.values, folded.late_by_ms, folded.ahead,
+            folded.duplicate, folded.forgotten, self.configuration.quality, self._zone,
         )  # fmt: skip
 
-    def _score(self, columns: Columns, folded: Folded) -> _Trained:
+    def _score(self, columns: Columns, folded: Folded) -> Trained:
         """Score the rows whose entity the model knows."""
         if self.model is None or not len(columns):
-            return _Trained(np.empty(0, np.int64), np.empty((0, 0)), np.empty(0))
+            nothing = np.empty(0, np.int64)
+            return Trained(
+                nothing, np.empty((0, 0)), np.empty(0), np.empty((0, 0, 0)), np.empty(0, np.int32)
+            )
         entity_rows = self._entity_rows(self.model)[columns.entity]
         rows = np.flatnonzero(entity_rows >= 0)
+        rolling = _in_model_order(folded.rolling[rows], self.state.metrics, self.model.metrics)
         X = vectors(
-            _in_model_order(folded.rolling[rows], self.state.metrics, self.model.metrics),
-            entity_rows[rows], columns.time_ms[rows], self.model.scale, self.model.calendar,
-        )  # fmt: skip
-        return _Trained(rows, X, self.model.score(X))
-
-    def _by_model(
-        self, columns: Columns, folded: Folded, trained: _Trained, batch: Batch
-    ) -> tuple[Verdicts, list[Anomaly]]:
-        """The trained model alone decides: a score above its threshold is an anomaly."""
-        n, model = len(columns), self.model
-        verdicts = _undecided(
-            n, _most_deviating(columns.values, folded), folded.expected, folded.lower, folded.upper
+            rolling, entity_rows[rows], columns.time_ms[rows], self.model.scale, self.model.calendar
         )
-        if model is not None:
-            rows = trained.rows
-            verdicts.score[rows] = trained.scores
-            verdicts.severity[rows] = model.severity(trained.scores)
-            verdicts.threshold[rows] = model.threshold
-            verdicts.is_anomaly[rows] = trained.scores > model.threshold
-            verdicts.state[rows] = State.READY
-        follow_runs(
-            columns.entity,
-            verdicts.is_anomaly,
-            folded.counted,
-            folded.forgotten,
-            self.state.run,
-            verdicts.run,
-        )
-        alarms = np.flatnonzero(verdicts.is_anomaly & ~folded.duplicate)
-        if model is None or not len(alarms):
-            return verdicts, []
-        X = trained.X[np.searchsorted(trained.rows, alarms)]
-        scored = Scored(batch, columns, folded, verdicts, self.state, model, self.detector_id)
-        anomalies = explain(scored, model, X, alarms)
-        place = {name: index for index, name in enumerate(self.state.metrics)}
-        for row, anomaly in zip(alarms, anomalies, strict=True):
-            verdicts.top_metric[row] = place.get(anomaly.metric or "", -1)
-        return verdicts, anomalies
+        return Trained(rows, X, self.model.score(X), rolling, entity_rows[rows])
 
-    def _by_members(
-        self, columns: Columns, folded: Folded, trained: _Trained, batch: Batch
-    ) -> tuple[Verdicts, list[Anomaly]]:
-        """The online members decide, with the trained model as one of them."""
+    def _fold(
+        self,
+        columns: Columns,
+        folded: Folded,
+        trained: Trained,
+        signals: Signals,
+        offsets: npt.NDArray[np.int64],
+    ) -> Found:
+        """Let the fold judge the rows, with the trained model as one of its views."""
         state = self.state
         state.ensemble.reserve(len(state.entities), state.slots_used)
-        if len(self._limits.direction) != columns.values.shape[1]:
-            self._limits = _limits(self.configuration.detection, state.metrics)
+        if len(self._limits.metrics) != columns.values.shape[1]:
+            self._limits = _limits(self.configuration, state.metrics)
         rarity = np.full(len(columns), np.nan)
         if self.model is not None:
             rarity[trained.rows] = self.model.rarity(trained.scores)
-        joint = fold_ensemble(
+        return fold_ensemble(
             state.ensemble, state.slots, columns.entity, columns.time_ms, columns.values, self._limits, self._knobs,
-            trained=rarity, counts=folded.counted, forgotten=folded.forgotten,
+            zone=self._zone, trained=rarity, marks=_marks(folded), offsets=offsets,
             order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__), np.int32),
+            interruptions=self._interruptions(columns, folded, signals),
         )  # fmt: skip
+
+    def _interruptions(
+        self, columns: Columns, folded: Folded, signals: Signals
+    ) -> list[Interruption]:
+        """List whose episodes end for other reasons than their values: other settings, silence."""
+        state, found = self.state, []
+        if len(columns) and not np.array_equal(state.judged_by, self._digest):
+            if state.judged_by.any():
+                found += [Interruption(0, e, RESTARTED) for e in self._in_episodes()]
+            state.judged_by = self._digest.copy()
+        stopped = signals.kind == KINDS.index(Kind.STOPPED)
+        found += [
+            Interruption(int(row), int(entity), SILENT)
+            for row, entity in zip(signals.row[stopped], signals.entity[stopped], strict=True)
+        ]
+        found += [
+            Interruption(int(row), int(columns.entity[row]), SILENT, forget=True)
+            for row in np.flatnonzero(folded.forgotten)
+        ]
+        for one in found:
+            state.moves[one.entity] += 1
+        return sorted(found, key=lambda one: one.row)
+
+    def _in_episodes(self) -> list[int]:
+        """Return the entities that have an episode."""
+        state, ensemble = self.state, self.state.ensemble
+        entities, used = len(ensemble.entities), len(ensemble.metrics)
+        of_slot = np.asarray((ensemble.metrics["episodes"]["state"] > 0).any(axis=1))
+        table = state.slots[:entities]
+        table = np.where(table < used, table, -1)
+        open_ = (of_slot[table] & (table >= 0)).any(axis=1) if used else np.zeros(len(table), bool)
+        known = ensemble.entities[: len(open_)]
+        open_ |= (known["joint"]["state"] > 0) | (known["trained"]["state"] > 0)
+        return [int(e) for e in np.flatnonzero(open_)]
+
+    def _verdicts(self, columns: Columns, folded: Folded, found: Found, batch: Batch) -> Verdicts:
+        """Lay out what the fold says."""
+        rows, cells = found.rows, found.cells
+        known = ~np.isnan(cells["expected"])
+        ready = rows["state"] == 1
+        judged = ~np.isnan(rows["score"])
         deviating = _most_deviating(columns.values, folded)
-        top = np.where(joint.top_metric >= 0, joint.top_metric, deviating).astype(np.int32)
-        verdicts = _undecided(
-            len(columns), top,
-            np.where(np.isnan(joint.expected), folded.expected, joint.expected),
-            np.where(np.isnan(joint.expected), folded.lower, joint.lower),
-            np.where(np.isnan(joint.expected), folded.upper, joint.upper),
-        )  # fmt: skip
-        judged = ~np.isnan(joint.score)
-        verdicts.score[:] = joint.score
-        verdicts.severity[:] = np.where(joint.cold_start, COLD_SEVERITY, joint.severity)
-        verdicts.threshold[judged] = joint.threshold[judged]
-        verdicts.is_anomaly[:] = joint.is_anomaly & ~folded.duplicate
-        verdicts.cold_start[:] = joint.cold_start
-        verdicts.state[joint.warmup >= 1.0] = State.READY
-        verdicts.warmup_percent[:] = 100.0 * joint.warmup
-        verdicts.warmup_minutes_left[:] = joint.warmup_minutes_left
-        verdicts.metric_severity[:] = joint.metric_severity
-        follow_runs(
-            columns.entity,
-            verdicts.is_anomaly,
-            folded.counted,
-            folded.forgotten,
-            state.run,
-            verdicts.run,
+        cold_start = rows["cold_start"] == 1
+        return Verdicts(
+            score=rows["score"].copy(),
+            severity=np.where(cold_start, COLD_SEVERITY, rows["severity"]),
+            threshold=np.where(judged, rows["threshold"], np.nan),
+            is_anomaly=rows["is_anomaly"] == 1,
+            cold_start=cold_start,
+            state=np.where(ready, State.READY, State.WARMING).astype(np.uint8),
+            warmup_percent=np.where(folded.ahead, np.nan, 100.0 * rows["warmup"]),
+            warmup_minutes_left=rows["warmup_minutes_left"].copy(),
+            top_metric=np.where(rows["top_metric"] >= 0, rows["top_metric"], deviating).astype(
+                np.int32
+            ),
+            episode_id=self._episode_ids(columns, rows, batch),
+            expected=np.where(known, cells["expected"], folded.expected),
+            lower=np.where(known, cells["lower"], folded.lower),
+            upper=np.where(known, cells["upper"], folded.upper),
+            metric_severity=cells["metric_severity"].copy(),
         )
-        scored = Scored(batch, columns, folded, verdicts, state, self.model, self.detector_id)
-        alarms = np.flatnonzero(verdicts.is_anomaly)
-        return verdicts, explain_alarms(Explained(scored, joint), alarms)
+
+    def _episode_ids(
+        self, columns: Columns, rows: npt.NDArray[np.void], batch: Batch
+    ) -> npt.NDArray[np.str_]:
+        """Name the open episode of each row; most rows have none."""
+        ids = np.zeros(len(rows), "U32")
+        made: dict[tuple[int, int, int, int], str] = {}
+        for row in np.flatnonzero(rows["in_episode"]):
+            one = rows[row]
+            entity, column = int(columns.entity[row]), int(one["episode_column"])
+            key = (entity, column, int(one["episode_key"]), int(one["episode_at"]))
+            if key not in made:
+                made[key] = episode_id(
+                    batch,
+                    key[3],
+                    self.detector_id,
+                    self.state.entities.name(entity),
+                    self.state.metrics[column] if column >= 0 else None,
+                    key[2],
+                )
+            ids[row] = made[key]
+        return ids
 
     def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:
         """Row of every entity of the partition in the model's scale, -1 = the model has not seen
@@ -275,30 +299,28 @@ class Scorer:
         return self._rows
 
 
-def _undecided(
-    rows: int, top: npt.NDArray[np.int32], expected: Floats, lower: Floats, upper: Floats
-) -> Verdicts:
-    """Verdicts that say nothing yet."""
-    unknown = {
-        name: np.full(rows, np.nan)
-        for name in ("score", "severity", "threshold", "warmup_percent", "warmup_minutes_left")
-    }
-    return Verdicts(
-        **unknown,
-        is_anomaly=np.zeros(rows, np.bool_),
-        cold_start=np.zeros(rows, np.bool_),
-        state=np.full(rows, State.WARMING, np.uint8),
-        top_metric=top,
-        run=np.zeros(rows, np.int64),
-        expected=expected,
-        lower=lower,
-        upper=upper,
-        metric_severity=np.full(expected.shape, np.nan),
-    )
+def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
+    """Take back what is said of rows that the model, which alone decides, does not know."""
+    unknown = np.ones(len(found.rows), np.bool_)
+    unknown[known] = False
+    found.rows["state"][unknown] = 0
+    for name in ("score", "severity"):
+        found.rows[name][unknown] = np.nan
+    found.cells["metric_severity"][:] = np.nan
 
 
-def _limits(detection: DetectionSettings, metrics: list[str]) -> Limits:
+def _marks(folded: Folded) -> npt.NDArray[np.uint8]:
+    """Say of each row what the clock said."""
+    marks = np.full(len(folded.ahead), IN_ORDER, np.uint8)
+    marks[folded.duplicate] = DUPLICATE
+    marks[folded.late_by_ms > 0] = LATE
+    marks[folded.ahead] = AHEAD
+    return marks
+
+
+def _limits(configuration: Configuration, metrics: list[str]) -> Limits:
     """What the user asks of each metric, by its name."""
+    detection = configuration.detection
     rules = [detection.metrics.get(name) for name in metrics]
 
     def of(name: str) -> list[float]:
@@ -309,9 +331,10 @@ def _limits(detection: DetectionSettings, metrics: list[str]) -> Limits:
 
     return limits_for(
         len(metrics),
-        warmup=detection.warmup_samples,
+        configuration.detector.value,
         per_day=detection.alarms_per_day or 0.0,
         cold_start=detection.cold_start,
+        lateness_ms=round(detection.max_lateness_h * HOUR_MS),
         direction=np.array(of("direction"), np.float64),
         min_absolute=np.array(of("min_absolute"), np.float64),
         min_relative=np.array(of("min_relative"), np.float64),

@@ -25,7 +25,11 @@ from shared.quality.checks import QualityState
 _ENTITY_ARRAYS: dict[str, type[np.generic]] = {
     "newest_ms": np.int64,
     "events": np.int64,
-    "run": np.int64,
+    "moves": np.int64,
+    "interval_ms": np.float64,
+    "pause_ms": np.float64,
+    "ahead_ms": np.int64,
+    "ahead_rows": np.int64,
 }
 _SLOT_ARRAYS: dict[str, type[np.generic]] = {"pushed": np.int64, "newest": np.float64}
 _ROOM = 64
@@ -40,7 +44,10 @@ class PartitionState:
     slots       : int32 (E, M)       slot of each (entity, metric), -1 = never reported
     newest_ms   : int64 (E,)         newest event time
     events      : int64 (E,)         rows folded
-    run         : int64 (E,)         anomalous rows in a row
+    moves       : int64 (E,)         rows that may have moved anything of the entity
+    interval_ms, pause_ms : float64 (E,)   usual interval and longest usual pause
+    ahead_ms, ahead_rows  : int64 (E,)     newest row too far ahead, and how many agree with it
+    judged_by   : uint8 (8,)         digest of the detection settings of the newest row, 0 = none
     ring        : float64 (S, RING)  newest samples of each slot
     pushed      : int64 (S,)         samples ever pushed into each slot
     newest      : float64 (S,)       value in the entity's newest event, NaN = missing there
@@ -53,7 +60,11 @@ class PartitionState:
 
     newest_ms: npt.NDArray[np.int64]
     events: npt.NDArray[np.int64]
-    run: npt.NDArray[np.int64]
+    moves: npt.NDArray[np.int64]
+    interval_ms: npt.NDArray[np.float64]
+    pause_ms: npt.NDArray[np.float64]
+    ahead_ms: npt.NDArray[np.int64]
+    ahead_rows: npt.NDArray[np.int64]
     pushed: npt.NDArray[np.int64]
     newest: npt.NDArray[np.float64]
 
@@ -65,6 +76,7 @@ class PartitionState:
         self.metrics: list[str] = []
         self.ensemble = EnsembleState()
         self.quality = QualityState()
+        self.judged_by = np.zeros(8, np.uint8)
         self._used = np.zeros(1, np.int64)
         self._allocate(0, 0, 0)
 
@@ -90,6 +102,7 @@ class PartitionState:
         entities, slots = len(self.entities), self.slots_used
         arrays = {name: getattr(self, name)[:entities] for name in _ENTITY_ARRAYS}
         arrays |= {name: getattr(self, name)[:slots] for name in (*_SLOT_ARRAYS, "ring")}
+        arrays["judged_by"] = self.judged_by
         arrays["slots"] = self.slots[:entities, : len(self.metrics)]
         arrays |= self.ensemble.to_arrays(entities, slots) | self.quality.to_arrays(entities, slots)
         return {
@@ -117,10 +130,13 @@ class PartitionState:
         shapes: dict[str, tuple[int, ...]] = {
             "ring": (slots, RING),
             "slots": (entities, len(metrics)),
+            "judged_by": (8,),
         }
         shapes.update(dict.fromkeys(_ENTITY_ARRAYS, (entities,)))
         shapes.update(dict.fromkeys(_SLOT_ARRAYS, (slots,)))
-        dtypes = {**_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32}
+        dtypes = {
+            **_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32, "judged_by": np.uint8,
+        }  # fmt: skip
         for name, shape in shapes.items():
             if arrays[name].shape != shape or arrays[name].dtype != dtypes[name]:
                 raise ValueError(
@@ -135,6 +151,7 @@ class PartitionState:
         for name in (*_ENTITY_ARRAYS, *_SLOT_ARRAYS, "ring"):
             getattr(state, name)[: len(arrays[name])] = arrays[name]
         state.slots[:entities, : len(metrics)] = table
+        state.judged_by = np.array(arrays["judged_by"], np.uint8)
         state.ensemble = EnsembleState.from_arrays(arrays)
         if len(state.ensemble.entities) > entities or len(state.ensemble.metrics) > slots:
             raise ValueError("the ensemble remembers more entities or metrics than there are")
@@ -161,6 +178,7 @@ class Folded:
     expected, lower, upper : float64 (n, M)   level and band of the window before, NaN = not known
                              yet
     late_by_ms : int64 (n,)           0 = not late
+    ahead      : bool (n,)            too far ahead of its entity, and not confirmed
     duplicate  : bool (n,)
     imputed    : bool (n,)            a metric that the entity has reported before is missing
     known      : bool (n, M)          the entity has reported this metric, now or before
@@ -174,6 +192,7 @@ class Folded:
     lower: npt.NDArray[np.float64]
     upper: npt.NDArray[np.float64]
     late_by_ms: npt.NDArray[np.int64]
+    ahead: npt.NDArray[np.bool_]
     duplicate: npt.NDArray[np.bool_]
     imputed: npt.NDArray[np.bool_]
     known: npt.NDArray[np.bool_]
@@ -182,8 +201,8 @@ class Folded:
 
     @property
     def counted(self) -> npt.NDArray[np.bool_]:
-        """Rows that moved the state: neither late nor duplicate."""
-        moved: npt.NDArray[np.bool_] = (self.late_by_ms == 0) & ~self.duplicate
+        """Rows that moved the series: neither late nor ahead nor duplicate."""
+        moved: npt.NDArray[np.bool_] = (self.late_by_ms == 0) & ~self.duplicate & ~self.ahead
         return moved
 
 
@@ -206,15 +225,17 @@ def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = 
         np.empty(n, np.int64),
         np.empty(n, np.bool_),
         np.empty(n, np.bool_),
+        np.empty(n, np.bool_),
         np.empty((n, metrics), np.bool_),
         np.empty(n, np.bool_),
         np.empty(n, np.int64),
     )
     fold_rows(
         columns.entity, columns.time_ms, columns.values, window, forget_ms,
-        state.slots, state._used, state.newest_ms, state.events, state.ring, state.pushed, state.newest,
+        state.slots, state._used, state.newest_ms, state.events, state.moves, state.interval_ms, state.pause_ms,
+        state.ahead_ms, state.ahead_rows, state.ring, state.pushed, state.newest,
         folded.rolling, folded.expected, folded.lower, folded.upper,
-        folded.late_by_ms, folded.duplicate, folded.imputed, folded.known, folded.forgotten, folded.step_ms,
+        folded.late_by_ms, folded.ahead, folded.duplicate, folded.imputed, folded.known, folded.forgotten, folded.step_ms,
     )  # fmt: skip
     return folded
 

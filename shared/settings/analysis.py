@@ -85,7 +85,9 @@ class FeatureSettings(Section):
     """Features beyond the plain values."""
 
     window: int = Field(12, ge=2, le=64, description="samples in the rolling mean and spread")
-    timezone: str = Field("UTC", description="IANA time zone of hour and business hour")
+    timezone: str = Field(
+        "UTC", description="IANA time zone of times of day, weekends and business hours"
+    )
     business_start: float = Field(9, ge=0, lt=24, description="first business hour of the day")
     business_end: float = Field(17, gt=0, le=24, description="end of business hours, exclusive")
     business_days: Annotated[tuple[int, ...], BeforeValidator(comma_list)] = Field(
@@ -141,10 +143,10 @@ class DetectionSettings(Section):
     """How the ensemble and its members decide."""
 
     threshold: float = Field(
-        1.4,
+        1.0,
         gt=0,
         le=10,
-        description="score that raises an alarm; 1.4 = about once in 25 hours (10^1.4 h)",
+        description="score that raises an alarm; 1 = about once in two months in a healthy metric",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,
@@ -152,11 +154,11 @@ class DetectionSettings(Section):
         le=1000,
         description=("alarm budget per entity and day in the long run; replaces the threshold"),
     )
-    warmup_samples: int = Field(
-        0,
-        ge=0,
-        le=1024,
-        description="samples before the first verdict; 0 = three days of samples, 150 to 1024",
+    warmup_days: float = Field(
+        2, ge=0.01, le=365, description="days before the first verdict; at least 14 values"
+    )
+    max_lateness_h: float = Field(
+        24, ge=0, le=720, description="rows later than this are marked and change nothing"
     )
     cold_start: bool = Field(
         True, description="raise alarms on extreme values before the end of the warm-up"
@@ -180,13 +182,6 @@ class DetectionSettings(Section):
         default_factory=dict,
         description='rules for single metrics, e.g. {"cpu": {"direction": "up"}}',
     )
-
-    @field_validator("warmup_samples")
-    @classmethod
-    def _enough(cls, value: int) -> int:
-        if 0 < value < 20:
-            raise ValueError("warmup_samples must be 0 or 20 to 1024")
-        return value
 
 
 class QualitySettings(Section):

@@ -10,9 +10,9 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from shared.errors import ConfigError
-from shared.events import Detector
+from shared.events import Detector, present_detector
 from shared.settings.analysis import (
     DetectionSettings,
     FeatureSettings,
@@ -48,9 +48,9 @@ class Settings(BaseSettings):
         frozen=True, extra="forbid", env_prefix=ENV_PREFIX, env_nested_delimiter="__"
     )
 
-    detector: Detector = Field(
+    detector: Annotated[Detector, BeforeValidator(present_detector)] = Field(
         Detector.ENSEMBLE,
-        description="detector: all members (ensemble), a trained model, or one member alone",
+        description="detector: all views (ensemble), a trained model, or one view alone",
     )
     slot: str = Field(
         "",

@@ -16,7 +16,10 @@ ALIASES = {
 }
 """Names that the whole field uses, read as ours; the LAPWING_ name wins where both are set."""
 
-RENAMED = {"predict.outage_deadline_s": "outage_deadline_s"}
+RENAMED = {
+    "predict.outage_deadline_s": "outage_deadline_s",
+    "detection.warmup_samples": "detection.warmup_days",
+}
 """Former names of settings, refused with the present one."""
 
 ALIKE = 0.7

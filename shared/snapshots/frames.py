@@ -46,18 +46,15 @@ whole.
 class Marks:
     """By what to see later which rows of the large arrays have changed.
 
-    A row moves these arrays only where it also moves its entity's ``events`` or ``newest_ms``: late
-    rows and duplicates move neither, and an entity that starts anew counts from one again, but at a
-    later time.
+    Whatever moves these arrays also moves its entity's ``moves``.
 
-    events, newest_ms : int64 (E,)   as they were
+    moves             : int64 (E,)   as they were
     slots             : how many there were
     ensemble          : the object that there was; a detector without online members replaces it
     in_step           : large arrays that had a row for each entity or slot
     """
 
-    events: Ints
-    newest_ms: Ints
+    moves: Ints
     slots: int
     ensemble: weakref.ref[EnsembleState]
     in_step: frozenset[str]
@@ -66,10 +63,8 @@ class Marks:
     def of(cls, state: PartitionState, arrays: dict[str, Array]) -> Marks:
         """Remember how a state is now; its arrays as it gives them."""
         entities = len(state.entities)
-        events, newest_ms = state.events[:entities].copy(), state.newest_ms[:entities].copy()
         return cls(
-            events,
-            newest_ms,
+            state.moves[:entities].copy(),
             state.slots_used,
             weakref.ref(state.ensemble),
             _in_step(state, arrays),
@@ -77,11 +72,9 @@ class Marks:
 
     def changed(self, state: PartitionState) -> dict[str, Ints]:
         """Return the entities and the slots that may have changed since, increasing; O(E + S)."""
-        entities, before = len(state.entities), len(self.events)
+        entities, before = len(state.entities), len(self.moves)
         moved = np.ones(entities, np.bool_)
-        moved[:before] = (state.events[:before] != self.events) | (
-            state.newest_ms[:before] != self.newest_ms
-        )
+        moved[:before] = state.moves[:before] != self.moves
         table = state.slots[:entities][moved]
         slots = np.zeros(state.slots_used, np.bool_)
         slots[self.slots :] = True

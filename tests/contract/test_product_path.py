@@ -17,7 +17,7 @@ from shared import snapshots
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_records, flat_schema
-from shared.events import Detector, Kind, State
+from shared.events import Detector, Kind, Phase, State
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -39,12 +39,12 @@ DECODER = AvroDecoder.of_schemas(
     INPUT,
 )
 ROWS = 420
-WARMUP = 60
+WARMUP_DAYS = 0.2
 
 
 def configuration(detector: Detector) -> Configuration:
     detection = DetectionSettings(
-        warmup_samples=WARMUP, alarms_per_day=2.0, metrics={"cpu": {"direction": "up"}}
+        warmup_days=WARMUP_DAYS, alarms_per_day=2.0, metrics={"cpu": {"direction": "up"}}
     )
     return Configuration(
         detector, 5, detection, QualitySettings(forget_days=0.5, repeat_hours=1, flat_hours=0.5)
@@ -173,7 +173,7 @@ def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
             "cold_start",
             "warmup_percent",
             "warmup_minutes_left",
-            "run",
+            "episode_id",
         ):
             assert (
                 getattr(whole.verdicts, name)[rows].tobytes()
@@ -198,7 +198,13 @@ def test_verdicts_are_finite_and_alarms_are_said(detector: Detector) -> None:
     severity = verdicts.severity[~np.isnan(verdicts.severity)]
     assert ((severity >= 0) & (severity <= 1)).all()
     alarms = [a for a in outcome.anomalies if a.is_anomaly]
-    assert len(alarms) == int((verdicts.is_anomaly & ~outcome.folded.duplicate).sum())
+    rows = {a.source_offset for a in alarms}
+    assert rows == set(outcome.batch.offsets[outcome.columns.accepted[verdicts.is_anomaly]])
+    opened = {a.episode_id for a in alarms if a.phase is Phase.OPEN}
+    assert {a.event_id for a in alarms if a.phase is Phase.OPEN} == opened
+    ends = [a for a in outcome.anomalies if a.kind is Kind.EPISODE_CLOSED]
+    assert {a.episode_id for a in (*alarms, *ends)} <= opened
+    assert len({a.event_id for a in outcome.anomalies}) == len(outcome.anomalies)
     for alarm in alarms:
         assert alarm.detector_id == detector.value
         assert alarm.severity is not None

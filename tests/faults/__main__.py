@@ -19,9 +19,9 @@ from pathlib import Path
 import pytest
 
 from shared.events import Detector
-from tests.faults.ground import Ground
 from tests.faults.suite import carry_out, chosen, versions
 from tests.faults.table import ROWS, SOAK_MINUTES, Level, as_text
+from tests.faults.testbed import Testbed
 
 _SOAK = (
     "random faults for so long (default: %(const)s), and what a predictor that is not killed"
@@ -41,13 +41,13 @@ def main() -> int:
     records: list[dict[str, object]] = []
     keep = options.keep
     try:
-        ground = Ground(folder, Detector(options.detector), options.seed)
+        testbed = Testbed(folder, Detector(options.detector), options.seed)
         try:
-            for record in carry_out(ground, rows, level, _say, options.soak):
+            for record in carry_out(testbed, rows, level, _say, options.soak):
                 records.append(record)
                 _write(options.json, records, options, level)
         finally:
-            ground.close()
+            testbed.close()
     except pytest.skip.Exception as skipped:
         print(f"SKIPPED: {skipped}", file=sys.stderr)
         return 1 if os.environ.get("REQUIRE_KAFKA") == "1" else 0

@@ -1,10 +1,8 @@
-"""An endless stream of input records, good and bad, that a seed decides; and what one plain process
-makes of it.
+"""An endless stream of valid and invalid input records by seed, and its expected results.
 
-Law: record k is the same whenever and however far the stream is read. The oracle walks each
-     partition record by record and
-shares no loop code with the predictors: it knows no broker, no batch, no transaction, no snapshot
-and no restart.
+Invariant: record k is the same whenever and however far the stream is read. The oracle processes
+           each partition record by record and shares no loop code with the predictors: it has no
+           broker, batch, transaction, snapshot or restart.
 """
 
 from __future__ import annotations
@@ -38,9 +36,7 @@ UNKNOWN_ID = 0x00FF_FFF0
 
 
 def evolved_schemas() -> dict[str, str]:
-    """Return the writer schemas of the stream by name: as committed, a metric more, a metric less
-    and another order, unfit.
-    """
+    """Return the stream's writer schemas: committed, one metric more, one less, and unsupported."""
     first = json.loads(schemas.text(schemas.METRIC_EVENT))
     host, timestamp, cpu, network, disk = first["fields"]
     extra = {"name": "swap", "type": ["null", "double"], "default": None, "doc": "Bytes swapped."}
@@ -77,9 +73,7 @@ class Mix:
 
 
 class Content:
-    """The stream; ``records[k]`` is (key, value), ``places[k]`` where it comes to lie in a topic of
-    its own.
-    """
+    """The stream; ``records[k]`` is (key, value), ``places[k]`` its partition and offset."""
 
     def __init__(
         self, seed: int, ids: Mapping[str, int], partitions: int, mix: Mix = Mix()
@@ -104,7 +98,7 @@ class Content:
         self._partition_of: dict[bytes, int] = {}
 
     def need(self, count: int) -> None:
-        """Make at least so many records."""
+        """Generate at least this number of records."""
         while len(self.records) < count:
             if self._bursts and self._bursts[-1][0] <= self._events_made:
                 _, size = self._bursts.pop()
@@ -222,7 +216,7 @@ POISON = {
         )
     ),
 }
-"""Name -> (content, a good event) -> the bytes of a record that nobody can read."""
+"""Name -> (content, a good event) -> the bytes of an unreadable record."""
 
 Switch = tuple[str, str]
 """(SHA-256 of a model or "", text of a configuration)."""
@@ -255,14 +249,14 @@ class Oracle:
         self._decoder = AvroDecoder.of_schemas(known, settings.input)
 
     def need(self, counts: Mapping[int, int]) -> None:
-        """Recompute the first so many records of each partition."""
+        """Recompute the given number of first records of each partition."""
         for partition, count in counts.items():
             for offset in range(self._done[partition], count):
                 self._record(partition, offset)
             self._done[partition] = max(count, self._done[partition])
 
     def expected(self, kind: str, counts: Mapping[int, int]) -> dict[Coordinates, list[Result]]:
-        """Return the results about the first so many records of each partition."""
+        """Return the results of the given number of first records of each partition."""
         self.need(counts)
         return {
             place: found

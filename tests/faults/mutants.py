@@ -1,5 +1,4 @@
-"""``python -m tests.faults.mutants``: the suite is tested, by mistakes planted into a copy of the
-                                    product.
+"""``python -m tests.faults.mutants``: tests the fault table with mistakes planted in a copy.
 
 Each mutant's predictors, and whoever publishes models for them, run from that copy; sender, reader
 beside and oracle are the true ones. A row that is not clean without any mutant says nothing about
@@ -24,11 +23,11 @@ from pathlib import Path
 import pytest
 
 from shared.events import Detector
-from tests.faults.ground import Ground
 from tests.faults.mutations import MUTANTS, Mutant, copy_product, plant
 from tests.faults.run import Counts
 from tests.faults.suite import versions
 from tests.faults.table import ROWS, Tally
+from tests.faults.testbed import Testbed
 
 FIGURES = ("lost", "duplicates", "wrong", "disorder")
 HOW = 100
@@ -46,9 +45,7 @@ class Verdict:
 
 
 def as_json(verdicts: Sequence[Verdict]) -> str:
-    """Return the verdicts as a JSON list of {mutant, caught_by, how}; caught_by is null where no
-    row has noticed it.
-    """
+    """Return the verdicts as a JSON list of {mutant, caught_by, how}; caught_by is null if none."""
     rows = [
         {"mutant": one.mutant, "caught_by": one.caught_by or None, "how": one.how}
         for one in verdicts
@@ -69,9 +66,7 @@ def as_table(verdicts: Sequence[Verdict]) -> str:
 
 
 def noticed(counts: Counts, sign: str) -> str:
-    """Return what a row noticed: its figures, or the first problem with the sign in it; "" =
-    nothing.
-    """
+    """Return what a row detected: its figures, or the first problem with the sign; "" = nothing."""
     figures = [f"{name} {getattr(counts, name)}" for name in FIGURES if getattr(counts, name)]
     if figures:
         return ", ".join(figures)
@@ -80,16 +75,18 @@ def noticed(counts: Counts, sign: str) -> str:
 
 
 class Trial:
-    """One ground for all mutants: copies the product, plants, and lets rows be carried out."""
+    """One testbed for all mutants: copies the product, plants, and lets rows be carried out."""
 
-    def __init__(self, ground: Ground, folder: Path, say: Callable[[str], None]) -> None:
-        self.ground, self.folder, self.say = ground, folder, say
+    def __init__(self, testbed: Testbed, folder: Path, say: Callable[[str], None]) -> None:
+        self.testbed = testbed
+        self.folder = folder
+        self.say = say
         self.whole = folder / "whole"
         self._clean: dict[tuple[str, float], bool] = {}
         copy_product(self.whole)
 
-    def judge(self, mutant: Mutant) -> Verdict:
-        """Carry out the mutant's rows until one notices it."""
+    def run(self, mutant: Mutant) -> Verdict:
+        """Run the mutant's rows until one detects it."""
         began_s = time.monotonic()
         tree = self.folder / "mutant"
         plant(mutant, self.whole, tree)
@@ -109,9 +106,7 @@ class Trial:
         return Verdict(mutant.name, "", "; ".join(seen), time.monotonic() - began_s)
 
     def _is_clean(self, name: str, patience_s: float) -> bool:
-        """Whether a row is clean without a mutant; it has a second chance, for the machine has
-        other things to do as well.
-        """
+        """Whether a row is clean without a mutant; tried twice, as the machine may be busy."""
         key = name, patience_s
         for again in range(2):
             if key not in self._clean or not self._clean[key]:
@@ -129,19 +124,19 @@ class Trial:
     def _carry_out(self, name: str, tree: Path, patience_s: float, again: int) -> Tally:
         [row] = [row for row in ROWS if row.name == name]
         once = dataclasses.replace(row, times={"ci": 1})
-        self.ground.tree, self.ground.patience_s = tree, patience_s
+        self.testbed.tree, self.testbed.patience_s = tree, patience_s
         try:
-            return once.carry_out(self.ground, self.ground.seed + again, "ci")
+            return once.carry_out(self.testbed, self.testbed.seed + again, "ci")
         except Exception as error:  # noqa: BLE001 - whatever a mutant leads to, the others have their turn
             return Tally(
-                "ci", random.Random(0), counts=Counts(problems=[f"the row broke off: {error!r}"])
+                "ci", random.Random(0), counts=Counts(problems=[f"the row was aborted: {error!r}"])
             )
 
 
-def judged(trial: Trial, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
-    """Judge mutants one after the other."""
+def run_mutants(trial: Trial, mutants: Sequence[Mutant]) -> Iterator[Verdict]:
+    """Run mutants one after another and yield their verdicts."""
     for mutant in mutants:
-        verdict = trial.judge(mutant)
+        verdict = trial.run(mutant)
         outcome = (
             f"caught by {verdict.caught_by!r}, {verdict.how}"
             if verdict.caught_by
@@ -164,15 +159,15 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="lapwing-mutants-"))
     began_s, verdicts = time.monotonic(), []
     try:
-        (folder / "ground").mkdir()
-        ground = Ground(folder / "ground", Detector.ENSEMBLE, options.seed)
+        (folder / "testbed").mkdir()
+        testbed = Testbed(folder / "testbed", Detector.ENSEMBLE, options.seed)
         try:
-            for verdict in judged(Trial(ground, folder, _say), mutants):
+            for verdict in run_mutants(Trial(testbed, folder, _say), mutants):
                 verdicts.append(verdict)
                 if options.json:
                     options.json.write_text(as_json(verdicts), "utf-8")
         finally:
-            ground.close()
+            testbed.close()
     except pytest.skip.Exception as skipped:
         _say(f"SKIPPED: {skipped}")
         return 1 if os.environ.get("REQUIRE_KAFKA") == "1" else 0
@@ -198,7 +193,8 @@ def _say(text: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.faults.mutants", description="Plant mistakes, and see who notices."
+        prog="python -m tests.faults.mutants",
+        description="Run the fault table against a product with planted mistakes.",
     )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write [{mutant, caught_by, how}] there"

@@ -1,9 +1,7 @@
-"""The mistakes that are planted into a copy of the product, to see whether a row of the table
-notices them.
+"""Mistakes to plant into a copy of the product; each must be detected by a row of the table.
 
-Law: a mutant names the exact text that it replaces, and that text stands once in its file: code
-     that moved on is an error here
-and never a mutant that changes nothing.
+Invariant: a mutant names the exact text that it replaces, which occurs once in its file. Where the
+           code has changed, that is an error here, never a mutant without effect.
 """
 
 from __future__ import annotations
@@ -39,9 +37,7 @@ class Edit:
         path.write_text(self.within(path.read_text("utf-8")), "utf-8")
 
     def within(self, text: str) -> str:
-        """Return the text with the replacement made; ValueError unless there is just one place for
-        it.
-        """
+        """Return the text with the replacement; raise ValueError unless the place is unique."""
         if (found := text.count(self.old)) != 1:
             raise ValueError(f"{self.file}: {found} places instead of one hold\n{self.old}")
         return text.replace(self.old, self.new)
@@ -66,9 +62,7 @@ class Mutant:
 
 
 def copy_product(tree: Path) -> None:
-    """Copy the product with its compiled kernels, whose cache goes by the files' times, and compile
-    what is not there.
-    """
+    """Copy the product with its kernel cache (keyed by mtime), and compile missing kernels."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, tree / package)
     _run(tree, "-m", "shared.kernels")
@@ -282,9 +276,9 @@ MUTANTS = (
             Edit(
                 LOOP,
                 "                self._commit()\n        except TransportError as error:\n"
-                '            self._invalidate(\n                "revoked,',
+                '            self._invalidate("partitions revoked,',
                 "                pass\n        except TransportError as error:\n"
-                '            self._invalidate(\n                "revoked,',
+                '            self._invalidate("partitions revoked,',
             ),
             Edit(
                 LOOP, "owned = self.owned.pop(partition, None)", "owned = self.owned.get(partition)"
@@ -309,8 +303,8 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "owned.state.next_offset, metadata(",
-                "owned.state.next_offset, '' and metadata(",
+                "metadata(owned.state, self",
+                "'' and metadata(owned.state, self",
             ),
         ),
         (DRAIN,),
@@ -323,7 +317,7 @@ MUTANTS = (
                 "        positions = {\n            partition: Position(",
                 "        for owned in self.owned.values():\n            if not owned.replaying and"
                 " owned.trail.offset != owned.state.next_offset:\n               "
-                " self.doors.snapshots.write(owned.trail, owned.state)\n        positions = {\n    "
+                " self.dependencies.snapshots.write(owned.trail, owned.state)\n        positions = {\n    "
                 "        partition: Position(",
             ),
             Edit(FOLDER, "            if newest.offset > at_most:\n", "            if False:\n"),
@@ -354,10 +348,10 @@ MUTANTS = (
             Edit(
                 "shared/scoring/scorer.py",
                 "        folded = fold(state, columns, window, round(quality.forget_days *"
-                " _DAY_MS))\n",
+                " DAY_MS))\n",
                 "        import time\n        before_s, self._at_s = getattr(self, '_at_s',"
                 " time.monotonic()), time.monotonic()\n        forget_ms ="
-                " round(quality.forget_days * _DAY_MS) if self._at_s < before_s + 3.0 else 1\n     "
+                " round(quality.forget_days * DAY_MS) if self._at_s < before_s + 3.0 else 1\n     "
                 "   folded = fold(state, columns, window, forget_ms)\n",
             ),
         ),
@@ -365,7 +359,7 @@ MUTANTS = (
     ),
     Mutant(
         "late and repeated records folded",
-        (Edit(ROLLING, "        if late or same:\n", "        if late and same:\n"),),
+        (Edit(ROLLING, "        if late or same or ahead[row]:\n", "        if late and same:\n"),),
         (DRAIN,),
     ),
     Mutant(
@@ -399,8 +393,8 @@ MUTANTS = (
         (
             Edit(
                 LOOP,
-                "self._held = list(batches[place:])",
-                "self._held = list(batches[place + 1 :])",
+                "self._held = list(batches[index:])",
+                "self._held = list(batches[index + 1 :])",
             ),
         ),
         (REGISTRY,),

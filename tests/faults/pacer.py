@@ -1,7 +1,7 @@
 """Sends a stream into the input topic, steadily or at once.
 
-Law: what was sent is the beginning of the stream, in its order, and how much of it lies in each
-     partition is known at any time.
+Invariant: the records sent are a prefix of the stream, in its order, and their number in each
+           partition is known at any time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class NotSent(Exception):
 
 
 class Pacer:
-    """Sends a stream at a steady rate, in a thread of its own, or what it is told to send."""
+    """Sends a stream at a steady rate on its own thread, or a number of records on request."""
 
     def __init__(self, settings: Settings, content: Content, rate: float) -> None:
         self.content, self.rate = content, rate
@@ -37,7 +37,7 @@ class Pacer:
         self._thread.start()
 
     def send(self, count: int) -> None:
-        """Send so many records now."""
+        """Send this number of records now."""
         with self._lock:
             self.content.need(self.sent + count)
             chosen = self.content.records[self.sent : self.sent + count]

@@ -1,6 +1,6 @@
 """A predictor as a process under a supervisor that a row can kill, freeze and starve.
 
-Law: what it said is kept, and each of its ends is counted by its exit code.
+Invariant: its output is kept, and its exits are counted by exit code.
 """
 
 from __future__ import annotations
@@ -20,26 +20,25 @@ STOP_S = 25.0
 INSTALLED = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 """An installed service has its bytecode, and does not compile its sources at each start."""
 
-KILLED, TOLD = -signal.SIGKILL, -signal.SIGTERM
-"""Exit codes; the second one is of a process that was told to end before it had begun."""
+KILLED, TERMINATED = -signal.SIGKILL, -signal.SIGTERM
+"""Exit codes; a process that gets SIGTERM before its handler is installed has the second one."""
 
 
 def environ_of(tree: Path | None) -> dict[str, str]:
-    """Return the variables with which Python takes the product and its compiled kernels from a
-    tree.
-    """
+    """Return the environment with which Python runs the product from a source tree."""
     return {} if tree is None else {"PYTHONPATH": str(tree), "NUMBA_CACHE_DIR": ""}
 
 
 class Slot:
-    """A predictor that a supervisor keeps alive: whatever ends it, it is started again at once,
-    unless told otherwise.
-    """
+    """A predictor under a supervisor, which restarts it at once after any exit while wanted."""
 
     def __init__(
         self, name: str, log: Path, environ: Mapping[str, str], tree: Path | None = None
     ) -> None:
-        self.name, self.log, self.environ, self.tree = name, log, environ, tree
+        self.name = name
+        self.log = log
+        self.environ = environ
+        self.tree = tree
         self.exits: Counter[int] = Counter()
         self.process: subprocess.Popen[bytes] | None = None
         self.wanted = False
@@ -52,11 +51,11 @@ class Slot:
             self._launch()
 
     def arm(self, failpoint: str) -> None:
-        """Have the next process that is started here die at a fail point."""
+        """Let the next process die at a fail point."""
         self.next = {"LAPWING_FAILPOINT": failpoint}
 
-    def tend(self) -> None:
-        """Start it again if it has ended."""
+    def restart_if_ended(self) -> None:
+        """Count the exit of an ended process, and restart it while wanted."""
         with self._lock:
             if self.process is not None and (code := self.process.poll()) is not None:
                 self.exits[code] += 1
@@ -76,7 +75,7 @@ class Slot:
         self._signal(signal.SIGCONT)
 
     def stop(self) -> int | None:
-        """SIGTERM; return the exit code, None where it had to be killed."""
+        """Send SIGTERM; return the exit code, None when it had to be killed."""
         self.wanted = False
         self._signal(signal.SIGTERM)
         process = self.process
@@ -90,14 +89,16 @@ class Slot:
             return None
 
     def cap_files(self, size_bytes: int) -> None:
-        """Let no file grow beyond a size, as on a full volume."""
+        """Limit the size of files, as on a full volume."""
         process = self.process
         assert process is not None
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size_bytes, resource.RLIM_INFINITY))
 
-    def said(self, text: str) -> int:
-        """How often a text stands in its log."""
-        return self.log.read_text("utf-8", "replace").count(text) if self.log.exists() else 0
+    def log_count(self, text: str) -> int:
+        """Return how often a text occurs in its log."""
+        if not self.log.exists():
+            return 0
+        return self.log.read_text("utf-8", "replace").count(text)
 
     def _signal(self, number: signal.Signals) -> None:
         process = self.process
@@ -106,7 +107,7 @@ class Slot:
 
     def _launch(self) -> None:
         once, self.next = self.next, {}
-        # Through a pipe: its log must not become full with its volume.
+        # The output goes through a pipe, because cap_files must not limit the log.
         self.process = subprocess.Popen(
             [sys.executable, "-m", "consumer_prediction"],
             cwd=self.tree,
@@ -115,9 +116,9 @@ class Slot:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
         )
-        threading.Thread(target=self._listen, args=(self.process.stdout,), daemon=True).start()
+        threading.Thread(target=self._copy_output, args=(self.process.stdout,), daemon=True).start()
 
-    def _listen(self, pipe: IO[bytes]) -> None:
+    def _copy_output(self, pipe: IO[bytes]) -> None:
         with pipe, self.log.open("ab", buffering=0) as log:
             for line in pipe:
                 log.write(line)

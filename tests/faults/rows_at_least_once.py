@@ -1,23 +1,21 @@
-"""Rows about the second class of delivery: nothing is lost, and what comes again is the very same."""
+"""Rows about at-least-once delivery: nothing is lost, and repeated results are identical."""
 
 from __future__ import annotations
 
 import time
 
-from tests.faults.ground import Ground
 from tests.faults.predictor import KILLED
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import Testbed
 
 AT_LEAST_ONCE = {"LAPWING_PREDICT__DELIVERY": "at-least-once"}
 
 
 @row("at-least-once: kill -9, repeats counted apart", full=3)
-def killed_at_least_once(ground: Ground, tally: Tally) -> None:
-    """Killed at random, and between the acknowledgement of results and that of the position: there
-    they must come again.
-    """
-    with Run(ground, **AT_LEAST_ONCE) as run:
+def killed_at_least_once(testbed: Testbed, tally: Tally) -> None:
+    """Killed at random, and between acknowledgement and position, where results must repeat."""
+    with Run(testbed, **AT_LEAST_ONCE) as run:
         victim = run.begin("a")
         for _ in range(int(tally.pick(1, 2, 5))):
             time.sleep(tally.dice.uniform(0.0, 1.5))

@@ -1,5 +1,4 @@
-"""Rows on three brokers, where every record is on all three and two of them are enough: one may go
-at any time.
+"""Rows on three brokers with every record on all three, of which any one may fail.
 
 A predictor may end with an error and is started again: where the group's coordinator dies before it
 has answered a member with a slot that joins, its successor takes that member for a twin and fences
@@ -15,9 +14,9 @@ import psutil
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from tests.faults.ground import Ground
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import Testbed
 
 MEMORY_GIB = 4.0
 """What three more brokers, their controller, a registry and the predictors may take at most."""
@@ -26,21 +25,21 @@ RETURN_S = 60.0
 TRANSACTIONS, GROUPS = "__transaction_state", "__consumer_offsets"
 
 
-def _three(ground: Ground, tally: Tally) -> Ground | None:
-    """Return a ground of three brokers; None, and why, where the memory for it is not to be had."""
+def _three(testbed: Testbed, tally: Tally) -> Testbed | None:
+    """Return a testbed of three brokers, or None with the reason if memory is too small."""
     free_gib = psutil.virtual_memory().available / (1 << 30)
-    if ground.cluster is None and free_gib < MEMORY_GIB:
+    if testbed.cluster is None and free_gib < MEMORY_GIB:
         tally.skipped = (
             f"three brokers need {MEMORY_GIB:g} GiB of memory, {free_gib:.1f} GiB are available"
         )
         return None
-    return ground.three_brokers()
+    return testbed.three_brokers()
 
 
 @row("three brokers: kill -9 of one at random, return", quick=0, full=2)
-def one_of_three(ground: Ground, tally: Tally) -> None:
+def one_of_three(testbed: Testbed, tally: Tally) -> None:
     """Recovery counts from the kill, while the broker is still dead."""
-    three = _three(ground, tally)
+    three = _three(testbed, tally)
     if three is None:
         return
     with Run(three) as run:
@@ -52,11 +51,9 @@ def one_of_three(ground: Ground, tally: Tally) -> None:
 
 
 @row("three brokers: kill -9 of a coordinator, of a leader", quick=0, full=2)
-def those_that_decide(ground: Ground, tally: Tally) -> None:
-    """The coordinator of a predictor's transactions, that of the group, the leader of an input
-    partition; in any order.
-    """
-    three = _three(ground, tally)
+def those_that_decide(testbed: Testbed, tally: Tally) -> None:
+    """The transaction coordinator, group coordinator and an input leader fail, in any order."""
+    three = _three(testbed, tally)
     if three is None:
         return
     with Run(three) as run:
@@ -75,7 +72,7 @@ def those_that_decide(ground: Ground, tally: Tally) -> None:
 
 def _kill(run: Run, tally: Tally, node: int) -> None:
     """Kill a broker, wait until it goes on without it, and bring it back."""
-    kafka = run.ground.kafka
+    kafka = run.testbed.kafka
     mark = run.mark()
     kafka.kill_broker(node)
     tally.kills += 1
@@ -83,43 +80,39 @@ def _kill(run: Run, tally: Tally, node: int) -> None:
     time.sleep(tally.dice.uniform(0.0, 3.0))
     kafka.start()
     run.wait(
-        lambda: _whole(run.ground), RETURN_S, f"the return of broker {node} to every partition"
+        lambda: _whole(run.testbed), RETURN_S, f"the return of broker {node} to every partition"
     )
     run.settled()
 
 
-def _leader(ground: Ground, topic: str, what: str | int) -> int:
-    """Return the broker that leads a partition of a topic, or the one that what is named so belongs
-    to.
-    """
-    partitions = _topics(ground)[topic].partitions
+def _leader(testbed: Testbed, topic: str, what: str | int) -> int:
+    """Return the leader of a topic partition, or of the partition that a name hashes to."""
+    partitions = _topics(testbed)[topic].partitions
     number = what if isinstance(what, int) else _java_hash(what) % len(partitions)
     return int(partitions[number].leader)
 
 
-def _whole(ground: Ground) -> bool:
+def _whole(testbed: Testbed) -> bool:
     """Tell whether every partition is on all brokers again."""
     try:
-        topics = _topics(ground).values()
+        topics = _topics(testbed).values()
     except KafkaException:
         return False
     return all(
-        len(p.isrs) == len(p.replicas) == ground.brokers
+        len(p.isrs) == len(p.replicas) == testbed.brokers
         for topic in topics
         for p in topic.partitions.values()
     )
 
 
-def _topics(ground: Ground) -> dict[str, Any]:
+def _topics(testbed: Testbed) -> dict[str, Any]:
     return dict(
-        AdminClient({"bootstrap.servers": ground.kafka.address}).list_topics(timeout=10).topics
+        AdminClient({"bootstrap.servers": testbed.kafka.address}).list_topics(timeout=10).topics
     )
 
 
 def _java_hash(text: str) -> int:
-    """Java's String.hashCode without its sign, by which coordinators share names out among
-    partitions.
-    """
+    """Return Java's String.hashCode as coordinators use it to assign names to partitions."""
     value = 0
     for letter in text.encode("ascii"):
         value = (31 * value + letter) & 0xFFFFFFFF

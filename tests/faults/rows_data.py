@@ -1,6 +1,4 @@
-"""Rows about what comes in: bad records, other schemas, late and repeated events, damaged models; a
-reader that is too slow.
-"""
+"""Rows about input: bad records, other schemas, late and repeated events, slow readers."""
 
 from __future__ import annotations
 
@@ -24,14 +22,14 @@ from shared.encode.records import decode_records
 from shared.errors import ArtifactMissing, ArtifactRefused
 from shared.models.artifact_format import digest
 from tests.faults.content import POISON, Mix
-from tests.faults.ground import PARTITIONS, Ground, point
 from tests.faults.run import RATE, Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import PARTITIONS, Testbed, point
 from tests.support.services.broker import SILENT
 
 
 def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:
-    """Let a predictor work through at least so many records, and be killed in between."""
+    """Let a predictor process at least this number of records, and kill it in between."""
     slot = run.begin("a")
     for number in range(1, kills + 1):
         run.wait(lambda n=number: run.pacer.sent >= n * least / kills, 300, "the stream")
@@ -43,31 +41,29 @@ def _with_kills(run: Run, tally: Tally, kills: int, least: int) -> None:
 
 
 @row("poison: every kind at 1 %, bursts of 1000", few=1, ci=1, full=3)
-def poison(ground: Ground, tally: Tally) -> None:
+def poison(testbed: Testbed, tally: Tally) -> None:
     """The neighbours of bad records are what they would be without them, to the byte."""
     mix = Mix(
         poison=len(POISON) / 100 if not tally.brief else 0.05,
         bursts={300 + 500 * k: 1000 for k in range(3)},
     )
-    with Run(ground, mix=mix, rate=3 * RATE) as run:
+    with Run(testbed, mix=mix, rate=3 * RATE) as run:
         _with_kills(run, tally, int(tally.pick(2, 3, 6)), 6_000)
-        _compare_neighbours(ground, run, tally)
+        _compare_neighbours(testbed, run, tally)
 
 
-def _compare_neighbours(ground: Ground, run: Run, tally: Tally) -> None:
-    """Compare the scores with those of the same stream without its bad records, but for the place
-    of the record.
-    """
+def _compare_neighbours(testbed: Testbed, run: Run, tally: Tally) -> None:
+    """Compare the scores with those of the stream without bad records, except for offsets."""
     text = schemas.text(schemas.SCORE_EVENT)
-    clean = ground.content(run.content.mix.without_poison())
+    clean = testbed.content(run.content.mix.without_poison())
     counts = run.pacer.counts
     clean_counts = {
         p: sum(run.content.good[k] for k in run.content.by_partition[p][:count])
         for p, count in counts.items()
     }
     clean.need(sum(clean_counts.values()))
-    switches = {(p, 0): judge for (p, _), judge in run.switches().items()}
-    oracle = ground.oracle(clean, switches, run.models_dir)
+    switches = {(p, 0): switch for (p, _), switch in run.switches().items()}
+    oracle = testbed.oracle(clean, switches, run.models_dir)
     expected = oracle.expected("scores", clean_counts)
     found = run.auditor.account.places["scores"]
     for partition in counts:
@@ -77,7 +73,11 @@ def _compare_neighbours(ground: Ground, run: Run, tally: Tally) -> None:
             decoded = decode_records(values, [text] * len(values))
             lines.append(
                 [
-                    {n: v for n, v in one.items() if n not in ("event_id", "source_offset")}
+                    {
+                        n: v
+                        for n, v in one.items()
+                        if n not in ("event_id", "episode_id", "source_offset")
+                    }
                     for one in decoded
                 ]
             )
@@ -89,24 +89,22 @@ def _compare_neighbours(ground: Ground, run: Run, tally: Tally) -> None:
 
 
 @row("schema evolution", full=3)
-def schema_evolution(ground: Ground, tally: Tally) -> None:
+def schema_evolution(testbed: Testbed, tally: Tally) -> None:
     """A metric comes, another goes, fields change places; writers of all three at once."""
-    with Run(ground, mix=Mix(evolve_at=400)) as run:
+    with Run(testbed, mix=Mix(evolve_at=400)) as run:
         _with_kills(run, tally, int(tally.pick(2, 3, 8)), 4_000)
 
 
 @row("duplicates and late events", full=3)
-def duplicates_and_late(ground: Ground, tally: Tally) -> None:
-    with Run(ground, mix=Mix(duplicates=0.1, late=0.1)) as run:
+def duplicates_and_late(testbed: Testbed, tally: Tally) -> None:
+    with Run(testbed, mix=Mix(duplicates=0.1, late=0.1)) as run:
         _with_kills(run, tally, int(tally.pick(2, 3, 8)), 4_000)
 
 
 @row("aborted records at the end of the input", ci=1, full=2)
-def aborted_input(ground: Ground, tally: Tally) -> None:
-    """Whoever wrote them took them back: nothing comes of them, neither at once nor after a
-    restart.
-    """
-    with Run(ground) as run:
+def aborted_input(testbed: Testbed, tally: Tally) -> None:
+    """Records of an aborted transaction have no results, neither at once nor after a restart."""
+    with Run(testbed) as run:
         slot = run.begin("a")
         run.pacer.rate = 0.0
         time.sleep(0.5)
@@ -121,13 +119,15 @@ def aborted_input(ground: Ground, tally: Tally) -> None:
         _write_and_abort(run, 300)
         time.sleep(1.0)
         slot.kill()
-        run.wait(lambda: slot.said("partition taken over") >= 2 * PARTITIONS, 60, "the restart")
+        run.wait(
+            lambda: slot.log_count("partition taken over") >= 2 * PARTITIONS, 60, "the restart"
+        )
         time.sleep(1.0)
         tally.close(run, may_exit=False)
 
 
 def _write_and_abort(run: Run, count: int) -> None:
-    """Write what would come next, in a transaction that is aborted once the broker has everything."""
+    """Write the next records in a transaction, and abort it once the broker has them all."""
     content, sent = run.content, run.pacer.sent
     content.need(sent + count)
     config = {
@@ -147,21 +147,19 @@ def _write_and_abort(run: Run, count: int) -> None:
 
 
 @row("slow consumer, long backlog", full=2)
-def slow_consumer(ground: Ground, tally: Tally) -> None:
-    """It fetches little at a time, stops for longer than its session now and then, and is behind
-    all the while.
-    """
+def slow_consumer(testbed: Testbed, tally: Tally) -> None:
+    """It fetches little at a time, pauses for longer than its session, and always lags behind."""
     small = {
         "LAPWING_KAFKA__FETCH_MESSAGE_MAX_BYTES": "2000",
         "LAPWING_KAFKA__QUEUED_MIN_MESSAGES": "10",
         "LAPWING_PREDICT__MAX_BATCH_RECORDS": "7",
     }
-    with Run(ground) as run:
+    with Run(testbed) as run:
         run.pacer.send(6_000)
         slot = run.slot("a", **small)
         slot.start()
         for _ in range(int(tally.pick(1, 2, 6))):
-            run.wait(lambda: slot.said("partition taken over") > 0, 60, "the start")
+            run.wait(lambda: slot.log_count("partition taken over") > 0, 60, "the start")
             time.sleep(tally.dice.uniform(0.2, 1.5))
             slot.freeze()
             time.sleep(tally.dice.uniform(1.0, 8.0))
@@ -258,17 +256,15 @@ DAMAGES = (
 
 
 @row("model damaged, or of other features", ci=1, full=3)
-def models_damaged(ground: Ground, tally: Tally) -> None:
-    """Each is published while predictors run and refused with a reason; then good ones are taken,
-    and kills come in between.
-    """
-    with Run(ground) as run:
+def models_damaged(testbed: Testbed, tally: Tally) -> None:
+    """Damaged models are refused with a reason; valid ones are used, with kills in between."""
+    with Run(testbed) as run:
         slot = run.begin("a")
         last = ""
         for damage in tally.dice.sample(DAMAGES, 3 if tally.brief else len(DAMAGES)):
-            refused = slot.said("model refused")
+            refused = slot.log_count("model refused")
             scratch = run.folder / "scratch"
-            shutil.copytree(ground.folder / "models" / ground.models[1], scratch)
+            shutil.copytree(testbed.folder / "models" / testbed.models[1], scratch)
             damage(scratch, tally.dice)
             whole = damage in (_pickled_with_digest, _other_features)
             name = (
@@ -277,7 +273,7 @@ def models_damaged(ground: Ground, tally: Tally) -> None:
                 else f"{tally.dice.getrandbits(256):064x}"
             )
             if damage not in (_manifest_flipped, _half_written) and not whole:
-                name = ground.models[1]
+                name = testbed.models[1]
             shutil.rmtree(run.models_dir / name, ignore_errors=True)
             scratch.rename(run.models_dir / name)
             why = _refusal(run.models_dir, name)
@@ -287,7 +283,7 @@ def models_damaged(ground: Ground, tally: Tally) -> None:
             point(run.models_dir, name)
             if why != last:  # the same refusal is not said twice in a row
                 run.wait(
-                    lambda n=refused: slot.said("model refused") > n,
+                    lambda n=refused: slot.log_count("model refused") > n,
                     30,
                     f"refusing a model that is {damage.__name__[1:]}",
                 )
@@ -301,9 +297,9 @@ def models_damaged(ground: Ground, tally: Tally) -> None:
             not (run.models_dir / "sprung").exists(), f"{run.name}: a model was unpickled"
         )
         for number in (1, 2):
-            taken = slot.said('"activated"')
-            run.published.add(ground.publish_next(run.models_dir, number))
-            run.wait(lambda n=taken: slot.said('"activated"') > n, 30, "taking a good model")
+            taken = slot.log_count('"activated"')
+            run.published.add(testbed.publish_next(run.models_dir, number))
+            run.wait(lambda n=taken: slot.log_count('"activated"') > n, 30, "taking a good model")
             mark = run.mark()
             slot.kill()
             run.recovered(mark)

@@ -1,8 +1,7 @@
-"""Rows about guards: what would make results silently wrong stops the predictor with an error that
-                   names it, again and again.
+"""Rows about guards: a cause of silently wrong results stops the predictor at every start.
 
-Law: after such a stop nothing more is committed, no transaction is left open, and what was
-     committed before is right.
+Invariant: after such a stop nothing more is committed, no transaction is left open, and the earlier
+           results are correct.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from shared.decode.avro.fingerprints import fingerprint_of
 from shared.events import STATE_VERSION
 from shared.kafka import Admin, topic_specs
 from tests.faults.content import HOSTS, START_MS, Mix, evolved_schemas
-from tests.faults.ground import PARTITIONS, Ground
 from tests.faults.predictor import Slot
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import PARTITIONS, Testbed
 from tests.support.services.broker import SILENT
 from tests.support.services.records import murmur2
 
 STARTS = 2
-"""So many starts in a row must end in the guard."""
+"""This many consecutive starts must end in the guard."""
 
 WAIT_S = 90.0
 
@@ -39,13 +38,12 @@ WAIT_S = 90.0
 def _stopped(
     run: Run, tally: Tally, slot: Slot, guard: str, *words: str, others: Iterable[str] = ()
 ) -> None:
-    """Wait until a predictor has been stopped by a guard as often as it was started, and then leave
-    it alone.
+    """Wait until a guard has stopped a predictor at each start, then stop restarting it.
 
-    words  : what stands in what it says
-    others : further guards that may have stopped it before this one
+    words  : texts that its message contains
+    others : further guards that may have stopped it before
     """
-    run.wait(lambda: len(_said(slot, guard, words)) >= STARTS, WAIT_S, f"a stop by {guard}")
+    run.wait(lambda: len(_matching(slot, guard, words)) >= STARTS, WAIT_S, f"a stop by {guard}")
     slot.wanted = False
     run.wait(lambda: slot.process is None, WAIT_S, "the end of the process")
     tally.require(
@@ -61,7 +59,7 @@ def _stopped(
 
 
 def _guards(slot: Slot) -> list[dict[str, str]]:
-    """Return what its log says about stops."""
+    """Return the log entries about stops by guards."""
     lines = slot.log.read_text("utf-8", "replace").splitlines() if slot.log.exists() else []
     return [
         json.loads(line)
@@ -70,7 +68,7 @@ def _guards(slot: Slot) -> list[dict[str, str]]:
     ]
 
 
-def _said(slot: Slot, guard: str, words: Iterable[str]) -> list[dict[str, str]]:
+def _matching(slot: Slot, guard: str, words: Iterable[str]) -> list[dict[str, str]]:
     return [
         entry
         for entry in _guards(slot)
@@ -79,7 +77,7 @@ def _said(slot: Slot, guard: str, words: Iterable[str]) -> list[dict[str, str]]:
 
 
 def _running(run: Run, slot: Slot) -> Slot:
-    """Start a predictor; return when it has scored the beginning of the stream and saved its state."""
+    """Start a predictor; return when it has scored some records and saved its state."""
     slot.start()
     run.pacer.send(600)
     counts = {p: n for p, n in run.pacer.counts.items() if n}
@@ -116,9 +114,9 @@ def _producer(run: Run) -> Producer:
 
 
 @row("guard: partitions added while it runs", full=2)
-def partitions_added(ground: Ground, tally: Tally) -> None:
+def partitions_added(testbed: Testbed, tally: Tally) -> None:
     """Nothing is sent after that: a key's records would lie elsewhere than the stream says."""
-    with Run(ground) as run:
+    with Run(testbed) as run:
         slot = _running(run, run.slot("a"))
         grown = NewPartitions(run.settings.topics.input, PARTITIONS + 2)
         _ask(run, lambda client: client.create_partitions([grown]))
@@ -132,9 +130,7 @@ def partitions_added(ground: Ground, tally: Tally) -> None:
 
 
 def _recreate(run: Run) -> None:
-    """Delete the input and make it anew, and put records of the stream into it, which must not be
-    scored.
-    """
+    """Recreate the input with records of the stream, which must not be scored."""
     admin, topic = Admin(run.settings), run.settings.topics.input
     before = admin.topic_id(topic)
     _ask(run, lambda client: client.delete_topics([topic], operation_timeout=10))
@@ -147,10 +143,10 @@ def _recreate(run: Run) -> None:
     assert producer.flush(30) == 0
 
 
-@row("guard: topic made anew while it runs", full=2)
-def topic_recreated(ground: Ground, tally: Tally) -> None:
-    """While there is no topic it stops for that; once there is one again, for that it is another."""
-    with Run(ground) as run:
+@row("guard: topic recreated while it runs", full=2)
+def topic_recreated(testbed: Testbed, tally: Tally) -> None:
+    """A missing topic stops the predictor; after its recreation, the new id does."""
+    with Run(testbed) as run:
         slot = _running(run, run.slot("a"))
         _recreate(run)
         _stopped(
@@ -165,12 +161,10 @@ def topic_recreated(ground: Ground, tally: Tally) -> None:
         tally.close(run, stopped=True)
 
 
-@row("guard: topic made anew while it is down", full=2)
-def topic_recreated_while_down(ground: Ground, tally: Tally) -> None:
-    """It was killed, or ended in good order; its snapshots tell, and in every other run only the
-    topic of activations.
-    """
-    with Run(ground) as run:
+@row("guard: topic recreated while it is down", full=2)
+def topic_recreated_while_down(testbed: Testbed, tally: Tally) -> None:
+    """It was killed or shut down; snapshots show it, in every other run only activations do."""
+    with Run(testbed) as run:
         slot = _running(run, run.slot("a"))
         guard = "PositionGone" if tally.runs % 2 else "TopicRecreated"
         slot.kill(again=False) if tally.dice.random() < 0.5 else slot.stop()
@@ -184,11 +178,9 @@ def topic_recreated_while_down(ground: Ground, tally: Tally) -> None:
 
 
 @row("guard: foreign partitioner", ci=1, full=2)
-def foreign_partitioner(ground: Ground, tally: Tally) -> None:
-    """All of the stream lies where murmur2 puts it; one record comes from a client with
-    librdkafka's default.
-    """
-    with Run(ground) as run:
+def foreign_partitioner(testbed: Testbed, tally: Tally) -> None:
+    """The stream is partitioned by murmur2; one record by librdkafka's default."""
+    with Run(testbed) as run:
         slot = _running(run, run.slot("a", LAPWING_INPUT__PARTITIONER="murmur2"))
         run.pacer.start()
         run.settled()
@@ -223,10 +215,10 @@ def foreign_partitioner(ground: Ground, tally: Tally) -> None:
 
 
 @row("guard: writer schema not allowed", ci=1, full=2)
-def schema_not_allowed(ground: Ground, tally: Tally) -> None:
-    """All of the stream is written with one schema; one record comes with another, which would fit."""
+def schema_not_allowed(testbed: Testbed, tally: Tally) -> None:
+    """The stream has one schema; one record has another, which could be read."""
     allowed = fingerprint_of(schemas.text(schemas.METRIC_EVENT)).sha256
-    with Run(ground, mix=Mix(poison=0.0, evolve_at=1_000_000)) as run:
+    with Run(testbed, mix=Mix(poison=0.0, evolve_at=1_000_000)) as run:
         slot = _running(run, run.slot("a", LAPWING_INPUT__SCHEMA_FINGERPRINTS=allowed))
         run.pacer.start()
         run.settled()
@@ -259,11 +251,9 @@ def schema_not_allowed(ground: Ground, tally: Tally) -> None:
 
 
 @row("guard: retention past the committed offset", full=2)
-def retention(ground: Ground, tally: Tally) -> None:
-    """First only what the state needs is gone, the snapshots with it; then also what was not scored
-    yet.
-    """
-    with Run(ground) as run:
+def retention(testbed: Testbed, tally: Tally) -> None:
+    """First the records that the state needs and its snapshots are lost, then unscored records."""
+    with Run(testbed) as run:
         slot = _running(run, run.slot("a"))
         slot.stop()
         admin, topic = Admin(run.settings), run.settings.topics.input
@@ -281,7 +271,7 @@ def retention(ground: Ground, tally: Tally) -> None:
             slot,
             "HistoryGone",
             topic,
-            "were removed by retention before they were scored",
+            "before they were scored",
         )
         tally.close(run, stopped=True)
 
@@ -304,9 +294,9 @@ def _delete_records(run: Run, before: dict[int, int]) -> None:
 
 
 @row("guard: position or snapshot of a newer version", full=2)
-def newer_version(ground: Ground, tally: Tally) -> None:
-    """As after going back to an older release: first a snapshot of the newer one, then a position."""
-    with Run(ground) as run:
+def newer_version(testbed: Testbed, tally: Tally) -> None:
+    """A downgrade leaves first a snapshot of the newer release, then a committed position."""
+    with Run(testbed) as run:
         slot = _running(run, run.nameless("a"))
         slot.stop()
         run.wait(lambda: slot.process is None, 5, "the end of the process")
@@ -316,7 +306,7 @@ def newer_version(ground: Ground, tally: Tally) -> None:
         )
         shutil.copy(written[0], newer)
         slot.start()
-        _stopped(run, tally, slot, "NewerVersion", newer.name, "a newer version has run before")
+        _stopped(run, tally, slot, "NewerVersion", newer.name, "a newer version ran before")
         newer.unlink()
         _rewrite_metadata(run)
         slot.start()
@@ -325,8 +315,8 @@ def newer_version(ground: Ground, tally: Tally) -> None:
             tally,
             slot,
             "NewerVersion",
-            "carries metadata of version",
-            "a newer version has run before",
+            "has metadata of version",
+            "a newer version ran before",
         )
         tally.close(run, stopped=True)
 

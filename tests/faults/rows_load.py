@@ -1,6 +1,4 @@
-"""Rows at a fifth of what one predictor can do on this machine: how long it takes until results
-come again.
-"""
+"""Rows at a fifth of one predictor's capacity: time until results appear again."""
 
 from __future__ import annotations
 
@@ -8,23 +6,25 @@ import sys
 import time
 
 from shared.kafka import Admin
-from tests.faults.ground import Ground
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import Testbed
 
 SHARE = 0.2
 BACKLOG = 20_000
 
 
-def _at_load(ground: Ground) -> Run:
+def _at_load(testbed: Testbed) -> Run:
     """Return a run whose stream comes at a fifth of the rate at which a backlog was worked off."""
-    if ground.capacity is None:
-        with Run(ground) as run:
-            ground.capacity = _capacity(run)
+    if testbed.capacity is None:
+        with Run(testbed) as run:
+            testbed.capacity = _capacity(run)
         print(
-            f"one predictor works off {ground.capacity:,.0f} records/s", file=sys.stderr, flush=True
+            f"one predictor works off {testbed.capacity:,.0f} records/s",
+            file=sys.stderr,
+            flush=True,
         )
-    return Run(ground, rate=SHARE * ground.capacity, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="5")
+    return Run(testbed, rate=SHARE * testbed.capacity, LAPWING_PREDICT__SNAPSHOT_INTERVAL_S="5")
 
 
 def _capacity(run: Run) -> float:
@@ -45,8 +45,8 @@ def _capacity(run: Run) -> float:
 
 
 @row("at 20 % load: restart of the same slot", quick=0, full=1)
-def restart_at_load(ground: Ground, tally: Tally) -> None:
-    with _at_load(ground) as run:
+def restart_at_load(testbed: Testbed, tally: Tally) -> None:
+    with _at_load(testbed) as run:
         slot = run.begin("a")
         for _ in range(5):
             time.sleep(tally.dice.uniform(0.5, 3.0))
@@ -57,8 +57,8 @@ def restart_at_load(ground: Ground, tally: Tally) -> None:
 
 
 @row("at 20 % load: failover", quick=0, full=2)
-def failover_at_load(ground: Ground, tally: Tally) -> None:
-    with _at_load(ground) as run:
+def failover_at_load(testbed: Testbed, tally: Tally) -> None:
+    with _at_load(testbed) as run:
         slots = run.begin_all("ab")
         time.sleep(tally.dice.uniform(1.0, 3.0))
         mark = run.mark()
@@ -68,14 +68,14 @@ def failover_at_load(ground: Ground, tally: Tally) -> None:
 
 
 @row("at 20 % load: broker kill -9 and return", quick=0, full=2)
-def broker_at_load(ground: Ground, tally: Tally) -> None:
+def broker_at_load(testbed: Testbed, tally: Tally) -> None:
     """Recovery counts from when the broker answers again."""
-    with _at_load(ground) as run:
+    with _at_load(testbed) as run:
         run.begin("a")
         time.sleep(tally.dice.uniform(0.5, 2.0))
         mark = run.mark()
-        ground.kafka.kill()
+        testbed.kafka.kill()
         tally.kills += 1
-        ground.kafka.start()
+        testbed.kafka.start()
         run.recovered(mark, since_s=time.monotonic())
         tally.close(run, may_exit=False)

@@ -1,6 +1,4 @@
-"""Rows about models that are published while predictors run: many of them in a row, and one that
-others have mixed up.
-"""
+"""Rows about models published while predictors run: many in a row, and one with mixed files."""
 
 from __future__ import annotations
 
@@ -19,10 +17,10 @@ from shared.artifacts import load as load_model
 from shared.errors import ArtifactMissing, ArtifactRefused
 from shared.models.artifact_format import encode
 from shared.models.model import Model
-from tests.faults.ground import Ground, point
 from tests.faults.predictor import environ_of
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import Testbed, point
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,11 +46,9 @@ its own can be given it.
 
 
 @row("models published while predictors run", ci=1)
-def models_published(ground: Ground, tally: Tally) -> None:
-    """Whoever looks at any moment finds a whole model; each judges from where the log says, also
-    after a kill.
-    """
-    with Run(ground, LAPWING_PREDICT__MODEL_POLL_S="0.05") as run:
+def models_published(testbed: Testbed, tally: Tally) -> None:
+    """A reader sees a whole model at any time; each model applies from its logged offset on."""
+    with Run(testbed, LAPWING_PREDICT__MODEL_POLL_S="0.05") as run:
         slot = run.begin("a")
         refused = _publish_and_look(run, int(tally.pick(100, 150, 300)))
         tally.require(
@@ -61,7 +57,7 @@ def models_published(ground: Ground, tally: Tally) -> None:
             f" {refused[:1]}",
         )
         tally.require(
-            not slot.said("model refused"),
+            not slot.log_count("model refused"),
             f"{run.name}: by the predictor a model is refused\n{run.logs()}",
         )
         mark = run.mark()
@@ -71,13 +67,11 @@ def models_published(ground: Ground, tally: Tally) -> None:
 
 
 def _publish_and_look(run: Run, count: int) -> list[str]:
-    """Publish from another process, and read what is current as fast as it goes; return what was
-    wrong with it.
-    """
-    ground, tree = run.ground, run.ground.tree or ROOT
-    source, sha256 = ground.folder / "models", ground.models[1]
+    """Publish from another process while reading CURRENT as fast as possible; return failures."""
+    testbed, tree = run.testbed, run.testbed.tree or ROOT
+    source, sha256 = testbed.folder / "models", testbed.models[1]
     command = [sys.executable, "-c", _PUBLISH, str(source), str(run.models_dir), sha256, str(count)]
-    environ = os.environ | {"PYTHONPATH": str(tree)} | environ_of(ground.tree)
+    environ = os.environ | {"PYTHONPATH": str(tree)} | environ_of(testbed.tree)
     refused, newest = [], ""
     with subprocess.Popen(
         command, cwd=tree, env=environ, stdout=subprocess.PIPE, text=True
@@ -101,9 +95,7 @@ def _publish_and_look(run: Run, count: int) -> list[str]:
 
 
 def _other_arrays(folder: Path, model: Model, canary: Floats) -> None:
-    """The arrays are of another training: whole, as large, and the canary rows have the same
-    scores.
-    """
+    """Write arrays of another training with the same size and the same canary scores."""
     _, arrays = encode(replace(model, calibration=model.calibration * 0.5), {}, canary)
     assert len(arrays) == (folder / ARRAYS).stat().st_size
     (folder / ARRAYS).write_bytes(arrays)
@@ -119,26 +111,26 @@ MIX_UPS = (_other_arrays, _other_manifest)
 
 
 @row("model's files do not belong together", ci=1)
-def models_mixed_up(ground: Ground, tally: Tally) -> None:
-    """Everything in it can be read, and is another model than its name says: only the digests tell."""
-    with Run(ground) as run:
+def models_mixed_up(testbed: Testbed, tally: Tally) -> None:
+    """All files are readable, but belong to another model than the name; only digests show it."""
+    with Run(testbed) as run:
         slot = run.begin("a")
-        name = ground.models[1]
-        model = load_model(ground.folder / "models", name)
-        with np.load(ground.folder / "models" / name / ARRAYS) as arrays:
+        name = testbed.models[1]
+        model = load_model(testbed.folder / "models", name)
+        with np.load(testbed.folder / "models" / name / ARRAYS) as arrays:
             canary = arrays["canary"]
         for mix_up in MIX_UPS:
-            refused = slot.said("model refused")
+            refused = slot.log_count("model refused")
             scratch = run.folder / "scratch"
-            shutil.copytree(ground.folder / "models" / name, scratch)
+            shutil.copytree(testbed.folder / "models" / name, scratch)
             mix_up(scratch, model, canary)
             scratch.rename(run.models_dir / name)
             point(run.models_dir, name)
             run.wait(
-                lambda n=refused: slot.said("model refused") > n,
+                lambda n=refused: slot.log_count("model refused") > n,
                 30,
                 f"refusing a model with the {mix_up.__name__[1:].replace('_', ' ')}",
             )
-            point(run.models_dir, ground.models[0])
+            point(run.models_dir, testbed.models[0])
             shutil.rmtree(run.models_dir / name)
         tally.close(run, may_exit=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 from shared.failpoints import NAMES
-from tests.faults.ground import Ground
-from tests.faults.predictor import KILLED, TOLD, Slot
+from tests.faults.predictor import KILLED, TERMINATED, Slot
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import Testbed
 
 SESSION_S = 6.0
 IN_REBALANCE = ("in_revoke", "after_revoke")
@@ -24,9 +24,9 @@ IN_CI = ("after_produce", "after_offsets", "after_commit", "mid_snapshot", "in_r
 
 
 @row("kill -9 at random, one predictor", few=1, ci=1, full=5)
-def kill_at_random(ground: Ground, tally: Tally) -> None:
+def kill_at_random(testbed: Testbed, tally: Tally) -> None:
     """Killed at any moment of its work, and sometimes again while it is only starting."""
-    with Run(ground) as run:
+    with Run(testbed) as run:
         victim = run.begin("a")
         for _ in range(int(tally.pick(5, 12, 20))):
             time.sleep(tally.dice.uniform(0.0, 1.5))
@@ -42,9 +42,9 @@ def kill_at_random(ground: Ground, tally: Tally) -> None:
 
 
 @row("kill -9 at random, three predictors", ci=1, full=4)
-def kill_in_a_group(ground: Ground, tally: Tally) -> None:
+def kill_in_a_group(testbed: Testbed, tally: Tally) -> None:
     """One, two or all of them, often before they have found together again."""
-    with Run(ground) as run:
+    with Run(testbed) as run:
         slots = run.begin_all("abc")
         for _ in range(int(tally.pick(3, 8, 20))):
             time.sleep(tally.dice.uniform(0.0, 1.5))
@@ -60,9 +60,9 @@ def kill_in_a_group(ground: Ground, tally: Tally) -> None:
 
 
 @row("kill -9, nobody comes back: failover", ci=1, full=6)
-def failover(ground: Ground, tally: Tally) -> None:
+def failover(testbed: Testbed, tally: Tally) -> None:
     """The partitions of the dead one go to the other; its open transaction ends by its timeout."""
-    with Run(ground) as run:
+    with Run(testbed) as run:
         slots = run.begin_all("ab")
         mark = run.mark()
         tally.dice.choice(slots).kill(again=False)
@@ -71,13 +71,13 @@ def failover(ground: Ground, tally: Tally) -> None:
 
 
 @row("kill -9 at each fail point", ci=1, full=3)
-def kill_at_fail_points(ground: Ground, tally: Tally) -> None:
-    with Run(ground) as run:
+def kill_at_fail_points(testbed: Testbed, tally: Tally) -> None:
+    with Run(testbed) as run:
         victim = run.begin("a")
         model = 1
         for name in IN_CI if tally.brief else NAMES:
             if name == "after_activation":
-                run.published.add(ground.publish_next(run.models_dir, model))
+                run.published.add(testbed.publish_next(run.models_dir, model))
                 model = 1 - model
             died = victim.exits[KILLED]
             times = tally.dice.randint(1, 4) if name in COUNTED else 1
@@ -92,9 +92,9 @@ def kill_at_fail_points(ground: Ground, tally: Tally) -> None:
 
 
 @row("kill -9 while partitions are given up", quick=0, full=2)
-def kill_while_giving_up(ground: Ground, tally: Tally) -> None:
+def kill_while_giving_up(testbed: Testbed, tally: Tally) -> None:
     """The fail points of this moment, without the others."""
-    with Run(ground) as run:
+    with Run(testbed) as run:
         victim = run.begin("a")
         for name in IN_REBALANCE:
             died = victim.exits[KILLED]
@@ -105,23 +105,21 @@ def kill_while_giving_up(ground: Ground, tally: Tally) -> None:
 
 
 def _die_giving_up(run: Run, victim: Slot, name: str, died: int, tally: Tally) -> None:
-    """Let a second member come, to which the first one, killed once and armed since, has to give
-    partitions up.
-    """
+    """Start a second member, so that the first one (killed and armed) has to release partitions."""
     _wait_for_exits(run, victim, KILLED, died + 1)
     run.settled()
     other = run.nameless(f"second-{name}")
     other.start()
     _wait_for_exits(run, victim, KILLED, died + 2)
     run.recovered(run.mark())
-    tally.require(other.stop() == 0, f"{run.name}: the second member did not leave in good order")
+    tally.require(other.stop() == 0, f"{run.name}: the second member did not shut down cleanly")
     run.settled()
 
 
 @row("SIGSTOP beyond the session: zombie", ci=1, full=4)
-def zombie(ground: Ground, tally: Tally) -> None:
+def zombie(testbed: Testbed, tally: Tally) -> None:
     """It wakes up in the middle of a transaction on partitions that are another's by now."""
-    with Run(ground) as run:
+    with Run(testbed) as run:
         slots = run.begin_all("ab")
         for _ in range(int(tally.pick(1, 1, 2))):
             time.sleep(tally.dice.uniform(0.0, 0.5))
@@ -139,8 +137,8 @@ def zombie(ground: Ground, tally: Tally) -> None:
 
 
 @row("SIGSTOP shorter than the session", full=4)
-def pause(ground: Ground, tally: Tally) -> None:
-    with Run(ground) as run:
+def pause(testbed: Testbed, tally: Tally) -> None:
+    with Run(testbed) as run:
         victim = run.begin("a")
         for _ in range(int(tally.pick(2, 3, 6))):
             time.sleep(tally.dice.uniform(0.2, 1.0))
@@ -153,9 +151,9 @@ def pause(ground: Ground, tally: Tally) -> None:
 
 
 @row("SIGTERM drains", few=1, ci=1, full=3)
-def drain(ground: Ground, tally: Tally) -> None:
+def drain(testbed: Testbed, tally: Tally) -> None:
     """It ends with 0, and leaves nothing open that the next one would have to wait for."""
-    with Run(ground) as run:
+    with Run(testbed) as run:
         slot = run.begin("a")
         for _ in range(int(tally.pick(2, 3, 10))):
             time.sleep(tally.dice.uniform(0.1, 1.0))
@@ -171,11 +169,9 @@ def drain(ground: Ground, tally: Tally) -> None:
 
 
 @row("rescale 1 -> 4 -> 2 under load", ci=1, full=3)
-def rescale(ground: Ground, tally: Tally) -> None:
-    """Commits are rare, so that whoever gives partitions up has a transaction open that they are
-    in.
-    """
-    with Run(ground, LAPWING_PREDICT__COMMIT_INTERVAL_MS="2000") as run:
+def rescale(testbed: Testbed, tally: Tally) -> None:
+    """Commits are rare, so that a released partition has an open transaction."""
+    with Run(testbed, LAPWING_PREDICT__COMMIT_INTERVAL_MS="2000") as run:
         slots = [run.slot(name) for name in "abcd"]
         slots[0].start()
         run.pacer.start()
@@ -196,25 +192,23 @@ def rescale(ground: Ground, tally: Tally) -> None:
 
 
 @row("rebalance storm", full=1)
-def storm(ground: Ground, tally: Tally) -> None:
-    """Members without a name come and go every second or two, in good order or not, while one
-    stays.
+def storm(testbed: Testbed, tally: Tally) -> None:
+    """Dynamic members join and leave every second or two, cleanly or killed, while one stays.
 
-    The account holds whole records against those of an undisturbed run, so the ids of all anomalies
-    are the same as well.
+    Results are compared byte for byte with those of a run without faults, including anomaly ids.
     """
-    with Run(ground, rate=200) as run:
+    with Run(testbed, rate=200) as run:
         run.begin("stays")
         members = [run.nameless(f"m{k}") for k in range(3)]
         until_s = time.monotonic() + tally.pick(15, 30, 300)
         while time.monotonic() < until_s:
             member = tally.dice.choice(members)
             if member.process is None:
-                taken = member.said("partition taken over")
+                taken = member.log_count("partition taken over")
                 member.start()
                 if tally.dice.random() < 0.5:
                     run.wait(
-                        lambda m=member, n=taken: m.said("partition taken over") > n,
+                        lambda m=member, n=taken: m.log_count("partition taken over") > n,
                         30,
                         "a share for the new member",
                     )
@@ -222,7 +216,7 @@ def storm(ground: Ground, tally: Tally) -> None:
                 member.kill(again=False)
             else:
                 tally.require(
-                    (code := member.stop()) in (0, KILLED, TOLD, 1),
+                    (code := member.stop()) in (0, KILLED, TERMINATED, 1),
                     f"{run.name}: {member.name} ended with {code}\n{run.logs()}",
                 )
             time.sleep(tally.dice.uniform(0.3, 2.5))

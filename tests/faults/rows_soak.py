@@ -1,6 +1,4 @@
-"""The soak: random faults for a long time, and what a predictor that is never killed takes up in
-the meantime.
-"""
+"""The soak: random faults for a long time, and the resource usage of a predictor meanwhile."""
 
 from __future__ import annotations
 
@@ -15,10 +13,10 @@ from contextlib import suppress
 import numpy as np
 import psutil
 
-from tests.faults.ground import Ground
 from tests.faults.predictor import Slot
 from tests.faults.run import Run
 from tests.faults.table import Tally, row
+from tests.faults.testbed import Testbed
 
 SOAK_RATE = 100
 EVERY_S = 2.0
@@ -87,8 +85,8 @@ class Faults:
     suffers : may be killed, and stopped for longer than its session
     """
 
-    def __init__(self, ground: Ground, tally: Tally, stays: Slot, suffers: Slot) -> None:
-        self.ground, self.tally, self.dice = ground, tally, tally.dice
+    def __init__(self, testbed: Testbed, tally: Tally, stays: Slot, suffers: Slot) -> None:
+        self.testbed, self.tally, self.dice = testbed, tally, tally.dice
         self.stays, self.suffers = stays, suffers
         self.done: Counter[str] = Counter()
         self.all: dict[str, Callable[[], None]] = {
@@ -119,37 +117,37 @@ class Faults:
         slot.thaw()
 
     def _kill_broker(self) -> None:
-        self.ground.kafka.kill()
+        self.testbed.kafka.kill()
         self.tally.kills += 1
         time.sleep(self.dice.uniform(0.0, 4.0))
-        self.ground.kafka.start()
+        self.testbed.kafka.start()
 
     def _cut(self) -> None:
-        self.ground.proxy.cut(self.dice.choice(("refuse", "silence")))
+        self.testbed.proxy.cut(self.dice.choice(("refuse", "silence")))
         time.sleep(self.dice.uniform(0.5, 15.0))
-        self.ground.proxy.mend()
+        self.testbed.proxy.mend()
 
     def _kill_registry(self) -> None:
-        self.ground.registry.kill()
+        self.testbed.registry.kill()
         if self.dice.random() < 0.5:
             self.suffers.kill()
         time.sleep(self.dice.uniform(0.5, 6.0))
-        self.ground.registry.start()
+        self.testbed.registry.start()
 
 
 @row("soak: random faults", quick=0, full=0, soak=1)
-def soak(ground: Ground, tally: Tally) -> None:
-    """Recovery counts from the end of each fault; some come before the one before them is got over."""
-    with Run(ground, rate=SOAK_RATE) as run:
+def soak(testbed: Testbed, tally: Tally) -> None:
+    """Recovery is measured from the end of each fault; some faults overlap a recovery."""
+    with Run(testbed, rate=SOAK_RATE) as run:
         # Without a slot: a static member whose answer to joining is lost with the broker is fenced,
         # and ends.
-        by_proxy = {"KAFKA_BOOTSTRAP_SERVERS": ground.proxy.address}
+        by_proxy = {"KAFKA_BOOTSTRAP_SERVERS": testbed.proxy.address}
         slots = [run.nameless("stays", **by_proxy), run.slot("suffers", **by_proxy)]
         for slot in slots:
             slot.start()
         run.pacer.start()
         run.settled()
-        faults, usage = Faults(ground, tally, *slots), Usage(slots[0])
+        faults, usage = Faults(testbed, tally, *slots), Usage(slots[0])
         try:
             until_s = time.monotonic() + 60 * tally.minutes
             while time.monotonic() < until_s:

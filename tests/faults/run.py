@@ -1,8 +1,7 @@
-"""One run: a stream paced into fresh topics, predictors that come and go, a reader beside them, and
-         the account at the end.
+"""One run: a paced stream into fresh topics, predictors, a concurrent reader, a final account.
 
-Law: a run ends with everything that was sent either counted as right or counted as lost, duplicate,
-     wrong or out of order.
+Invariant: at the end of a run each sent record is counted as correct, lost, duplicate, wrong or out
+           of order.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ import schemas
 from shared.encode.records import decode_records
 from shared.kafka import Admin, Reader
 from tests.faults.content import Mix
-from tests.faults.ground import DATASET, PARTITIONS, Ground
 from tests.faults.pacer import NotSent, Pacer
-from tests.faults.predictor import KILLED, TOLD, Slot
+from tests.faults.predictor import KILLED, TERMINATED, Slot
+from tests.faults.testbed import DATASET, PARTITIONS, Testbed
 from tests.support.services.auditor import (
     Account,
     Auditor,
@@ -35,15 +34,11 @@ SETTLE_S = 90.0
 
 
 class RowFailed(Exception):
-    """A run could not be carried out, or something did not happen in time; the message holds the
-    predictors' logs.
-    """
+    """A run failed or timed out; the message contains the predictors' logs."""
 
 
 class InputSpoilt(RowFailed):
-    """The input topic does not hold what the broker has acknowledged to the sender: the run says
-    nothing about predictors.
-    """
+    """The input topic lacks acknowledged records, so the run is no evidence about predictors."""
 
 
 @dataclass
@@ -73,33 +68,33 @@ class Mark:
 class Run:
     """A context: fresh topics on entry, everything stopped on exit.
 
-    models  : how many of the ground's models lie in its folder from the start; the last is the
+    models  : how many of the testbed's models lie in its folder from the start; the last is the
               current one
     environ : variables of all its predictors
     """
 
     def __init__(
         self,
-        ground: Ground,
+        testbed: Testbed,
         *,
         mix: Mix = Mix(),  # noqa: B008 - a frozen value
         rate: float = RATE,
         models: int = 1,
         **environ: str,
     ) -> None:
-        self.ground, self.name = ground, ground.new_name()
-        self.folder = ground.folder / self.name
+        self.testbed, self.name = testbed, testbed.new_name()
+        self.folder = testbed.folder / self.name
         self.folder.mkdir()
         self.models_dir = self.folder / "models"
-        self.published = set(ground.copy_models(self.models_dir, models)) | {""}
-        self.environ = ground.environ(
+        self.published = set(testbed.copy_models(self.models_dir, models)) | {""}
+        self.environ = testbed.environ(
             LAPWING_PREDICT__GROUP=f"{DATASET}-{self.name}",
             LAPWING_MODELS_DIR=str(self.models_dir),
             LAPWING_STATE_DIR=str(self.folder / "state"),
             **environ,
         )
-        self.settings = ground.settings(**self.environ)
-        self.content = ground.content(mix)
+        self.settings = testbed.settings(**self.environ)
+        self.content = testbed.content(mix)
         self.slots: list[Slot] = []
         self.recoveries: list[float] = []
         self._rate = rate
@@ -107,7 +102,7 @@ class Run:
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
 
     def __enter__(self) -> Run:
-        self.ground.fresh_topics(self.settings)
+        self.testbed.fresh_topics(self.settings)
         topics = self.settings.topics
         self._partitions = {
             topic_of(topics, kind): PARTITIONS for kind in ("scores", "dead_letters")
@@ -136,13 +131,11 @@ class Run:
         return self._slot(name, {"LAPWING_SLOT": name} | environ)
 
     def nameless(self, name: str, **environ: str) -> Slot:
-        """Add a predictor without a slot: a dynamic member, and a transactional.id that nobody
-        takes over.
-        """
+        """Add a predictor without a slot: a dynamic member with a transactional.id of its own."""
         return self._slot(name, environ)
 
     def _slot(self, name: str, environ: Mapping[str, str]) -> Slot:
-        slot = Slot(name, self.folder / f"{name}.log", self.environ | environ, self.ground.tree)
+        slot = Slot(name, self.folder / f"{name}.log", self.environ | environ, self.testbed.tree)
         self.slots.append(slot)
         return slot
 
@@ -151,9 +144,7 @@ class Run:
         return self.begin_all([name], **environ)[0]
 
     def begin_all(self, names: Iterable[str], **environ: str) -> list[Slot]:
-        """Start predictors with slots and the stream, and wait until each has a share and it runs
-        as usual.
-        """
+        """Start predictors with slots and the stream, and wait until each has partitions."""
         slots = [self.slot(name, **environ) for name in names]
         for slot in slots:
             slot.start()
@@ -164,7 +155,7 @@ class Run:
     def shared(self, slots: Sequence[Slot]) -> None:
         """Wait until each of the members has taken partitions over, and it runs as usual."""
         self.wait(
-            lambda: all(slot.said("partition taken over") for slot in slots),
+            lambda: all(slot.log_count("partition taken over") for slot in slots),
             60,
             "sharing the partitions",
         )
@@ -181,8 +172,7 @@ class Run:
         since_s: float | None = None,
         count: bool = True,
     ) -> float:
-        """Wait until every partition shows a result of a record that was sent after the mark;
-        return the seconds.
+        """Wait until every partition has a result of a record sent after the mark; return seconds.
 
         since_s : count from then on instead of from the mark
         """
@@ -202,7 +192,7 @@ class Run:
         self.recovered(self.mark(), timeout_s, count=False)
 
     def wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:
-        timeout_s = min(timeout_s, self.ground.patience_s)
+        timeout_s = min(timeout_s, self.testbed.patience_s)
         deadline = time.monotonic() + timeout_s
         while not done():
             if self.pacer.failure is not None:
@@ -244,7 +234,7 @@ class Run:
     # -- the end -----------------------------------------------------------------------------------
 
     def finish(self) -> Counts:
-        """Stop everything in good order and settle the account."""
+        """Shut everything down cleanly and count all results."""
         try:
             self.pacer.stop()
         except NotSent as error:
@@ -263,7 +253,7 @@ class Run:
         problems += [
             f"{self.name}: {name} ended with {code} after SIGTERM"
             for name, code in codes.items()
-            if code not in (0, KILLED, TOLD)
+            if code not in (0, KILLED, TERMINATED)
         ]
         topics = self.settings.topics
         problems += open_transactions(self.settings.bootstrap, list(self._partitions))
@@ -292,9 +282,7 @@ class Run:
         return account
 
     def finish_stopped(self) -> Counts:
-        """Settle the account of what was committed until a guard stopped every predictor for good;
-        the rest is not expected.
-        """
+        """Check the results committed before a guard stopped every predictor."""
         self.pacer.stop()
         for slot in self.slots:
             slot.stop()
@@ -346,7 +334,7 @@ class Run:
 
     def _settle(self, final: Account, counts: Mapping[int, int]) -> Counts:
         switches = self.switches()
-        oracle = self.ground.oracle(self.content, switches, self.models_dir)
+        oracle = self.testbed.oracle(self.content, switches, self.models_dir)
         total = Counts()
         for kind in ("scores", "anomalies", "dead_letters"):
             total.add(
@@ -365,18 +353,16 @@ class Run:
         return total
 
     def _check_activations(self, final: Account) -> Counts:
-        """Each change of what judges stands in the log once, is a change, and names a model that
-        was offered.
-        """
+        """Check that each activation is logged once, is a change, and names a published model."""
         counts = Counts()
         before: dict[int, tuple[str, str]] = {}
         for (partition, _), found in sorted(final.places["activations"].items()):
             record = activation_of(found[0])
-            judge = (record["model_sha256"], record["settings"])
+            activation = (record["model_sha256"], record["settings"])
             counts.duplicates += len(found) - 1
-            counts.wrong += before.get(partition) == judge
+            counts.wrong += before.get(partition) == activation
             counts.wrong += record["model_sha256"] not in self.published
-            before[partition] = judge
+            before[partition] = activation
         return counts
 
     def _reached(self, partition: int, offset: int) -> float | None:
@@ -385,7 +371,7 @@ class Run:
     def _supervise(self) -> None:
         while not self._closing.wait(0.05):
             for slot in self.slots:
-                slot.tend()
+                slot.restart_if_ended()
 
 
 def activation_of(result: Result) -> dict[str, object]:
@@ -398,9 +384,7 @@ def compare(
     found: Mapping[Coordinates, list[Result]],
     group: str,
 ) -> Counts:
-    """Count what is missing, too much, or not the same to the byte; a dead letter names the group,
-    so that is put aside.
-    """
+    """Count missing, extra and differing results; the group in dead letters is ignored."""
     counts = Counts()
     for place in expected.keys() | found.keys():
         wanted = Counter(expected.get(place, ()))

@@ -20,8 +20,8 @@ from tests.faults import (
     rows_services,
     rows_soak,
 )
-from tests.faults.ground import Ground
 from tests.faults.table import ROWS, SOAK_MINUTES, Level, Row
+from tests.faults.testbed import Testbed
 from tests.support.services import maven
 
 MODULES = (
@@ -49,17 +49,17 @@ def chosen(level: Level, words: Sequence[str] = ()) -> list[Row]:
 
 
 def carry_out(
-    ground: Ground,
+    testbed: Testbed,
     rows: Sequence[Row],
     level: Level,
     say: Callable[[str], None],
     minutes: float = SOAK_MINUTES,
 ) -> Iterator[dict[str, Any]]:
-    """Carry out rows one after the other and yield their records; minutes = how long a soak lasts."""
+    """Run rows one after another and yield their records; minutes = duration of a soak."""
     for row in rows:
         began_s = time.monotonic()
-        tally = row.carry_out(ground, ground.seed, level, minutes)
-        record = row_record(row, tally, round(time.monotonic() - began_s, 1), ground.detector)
+        tally = row.carry_out(testbed, testbed.seed, level, minutes)
+        record = row_record(row, tally, round(time.monotonic() - began_s, 1), testbed.detector)
         found = (
             f"SKIPPED, {tally.skipped}"
             if tally.skipped

@@ -1,7 +1,7 @@
 """The rows: what each is called, how often it runs at which level, and what came of it.
 
-Law: a row and a seed decide everything that a run does on purpose; what it finds is counted, never
-     judged away.
+Invariant: a row and a seed determine everything that a run does deliberately; every deviation that
+           it finds is counted, none is excused.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, Literal
 
-from tests.faults.ground import Ground
 from tests.faults.run import Counts, InputSpoilt, RowFailed, Run
+from tests.faults.testbed import Testbed
 from tests.support.services.service import ServiceFailed
 
 Level = Literal["few", "ci", "quick", "full", "soak"]
@@ -126,7 +126,7 @@ class Tally:
         return dict(zip(HEADINGS, [name, *figures], strict=True)) | more
 
 
-Action = Callable[[Ground, Tally], None]
+Action = Callable[[Testbed, Tally], None]
 
 
 @dataclass(frozen=True)
@@ -142,30 +142,28 @@ class Row:
     times: Mapping[Level, int]
 
     def carry_out(
-        self, ground: Ground, seed: int, level: Level, minutes: float = SOAK_MINUTES
+        self, testbed: Testbed, seed: int, level: Level, minutes: float = SOAK_MINUTES
     ) -> Tally:
-        """Carry it out as often as the level says; a run that breaks off is a problem, and the
-        others go on.
-        """
+        """Run the row as often as the level says; an aborted run is counted as a problem."""
         tally = Tally(level, random.Random(f"{seed} {self.name}"), minutes)
         for _ in range(self.times[level]):
             try:
-                self._once(ground, tally)
+                self._once(testbed, tally)
             except (RowFailed, ServiceFailed) as failed:
                 tally.counts.problems.append(str(failed))
         return tally
 
-    def _once(self, ground: Ground, tally: Tally) -> None:
+    def _once(self, testbed: Testbed, tally: Tally) -> None:
         for chance in range(3):
             try:
-                self.action(ground, tally)
+                self.action(testbed, tally)
                 return
             except InputSpoilt:
                 tally.repeated += 1
                 if chance == 2:
                     raise
             finally:
-                ground.restore()
+                testbed.restore()
 
 
 ROWS: list[Row] = []

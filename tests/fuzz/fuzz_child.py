@@ -1,6 +1,6 @@
 """Loads the files of ``tests.fuzz.fuzz_models`` with no more around it than a predictor has.
 
-Law: it says of each file what became of it before it touches the next one.
+Invariant: it reports the outcome of each file before it opens the next one.
 """
 
 from __future__ import annotations
@@ -43,9 +43,7 @@ def main(root: Path) -> None:
 
 
 def outcome_of(folder: Path, sha256: str, trust: Trust) -> str:
-    """Say loaded, refused, or the error; a refusal for want of memory and an endless reason are
-    errors too.
-    """
+    """Return loaded, refused, or the error; running out of memory counts as an error too."""
     try:
         load(folder, sha256, trust)
     except ArtifactRefused as error:
@@ -61,9 +59,7 @@ def outcome_of(folder: Path, sha256: str, trust: Trust) -> str:
 
 
 def peak_bytes() -> int:
-    """Peak of resident memory since the program began; what getrusage says is at least that of the
-    parent at the fork.
-    """
+    """Return peak resident memory; getrusage reports at least the parent's at the fork."""
     status = Path("/proc/self/status").read_text()
     return (
         int(next(line for line in status.splitlines() if line.startswith("VmHWM:")).split()[1])

@@ -1,6 +1,6 @@
 """Damaged model files: what is wrong with each kind of them.
 
-Law: every kind is a function of a good model's files and of a seeded generator.
+Invariant: every kind is a function of a good model's files and of a seeded generator.
 """
 
 from __future__ import annotations
@@ -233,9 +233,7 @@ def _stated(manifest: bytes, rng: random.Random) -> bytes:
 
 @cache
 def _large(arrays: bytes, which: str) -> bytes:
-    """As large as the default setting allows, right in all but the canary's scores (or what they
-    are scored by).
-    """
+    """As large as the default setting allows, correct except for the canary's scores or inputs."""
     members = {
         name.removesuffix(".npy"): np.load(io.BytesIO(data))
         for name, data in _members(arrays).items()

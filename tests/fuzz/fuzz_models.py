@@ -1,9 +1,9 @@
 """Damaged model files, loaded in a child process whose address space is limited.
 
-Law: none is loaded, none ends the child, and none makes it grow beyond a bound. Where the damage
-     was followed by a repair of
-the digests, as only somebody who may write models can do, the file may still be a valid model: such
-are counted apart, by kind.
+Invariant: no damaged file is loaded, ends the child, or makes its memory exceed a bound.
+
+Where the digests were recomputed after the damage, which requires write access to the models, the
+file may still be a valid model; such files are counted separately, by kind.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Case:
     """One folder of models.
 
     forged : its digests were repaired after the damage
-    signed : it is loaded by somebody who asks for a signature
+    signed : the loader requires a signature
     """
 
     kind: str

@@ -1,9 +1,9 @@
-"""Hostile input: ``python -m tests.fuzz.records [--records N --models N --seed N] [--json FILE]``;
-               exits 1 on a surprise.
+"""``python -m tests.fuzz.records``: hostile input; exits 1 on a failure.
 
-Law: a damaged record becomes a record or a named reject and changes no other record; one batch in
-     so many is read by the slow
-twin of tests/reference/avro.py as well. A damaged model is refused, see ``tests.fuzz.fuzz_models``.
+Invariant: a damaged record becomes a record or a named reject, and changes no other record.
+
+Every n-th batch is also read by the slow twin in tests/reference/avro.py. Damaged models are in
+``tests.fuzz.fuzz_models``.
 """
 
 from __future__ import annotations

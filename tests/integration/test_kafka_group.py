@@ -80,7 +80,7 @@ def test_pause_seek_and_rewind_lose_and_repeat_nothing(ready: Settings) -> None:
 
         source.commit({p: Position(end - 5, f"m{p}") for p, end in ends.items()})
         source.rewind()
-        assert listener.told[-1] == ("assigned", [0, 1, 2])
+        assert listener.calls[-1] == ("assigned", [0, 1, 2])
         assert listener.committed == {p: Position(end - 5, f"m{p}") for p, end in ends.items()}
         rest = poll_records(source, 15)
         assert {b.partition: b.offsets[-1] - b.offsets[0] + 1 for b in rest} == dict.fromkeys(
@@ -113,7 +113,7 @@ def test_a_rebalance_tells_the_listener_and_hands_records_over_exactly_once(
             assert first.poll(1000, 0.05) == []
             got += second.poll(1000, 0.05)
         assert got == []
-        assert [what for what, _ in left.told] == ["assigned", "revoked"]
+        assert [what for what, _ in left.calls] == ["assigned", "revoked"]
         assert {p: right.committed[p].metadata for p in right.owned} == dict.fromkeys(
             right.owned, "from the callback"
         )
@@ -144,12 +144,12 @@ def test_a_failed_takeover_is_tried_again_and_survives_a_rebalance_meanwhile(
             except TransportError:
                 failures += 1
         assert failures >= 2
-        assert left.told == [("assigned", [0, 1, 2])] * 3
+        assert left.calls == [("assigned", [0, 1, 2])] * 3
         got += poll_records(first, 90 - sum(map(len, got)))
         assert sorted(values(got)) == numbered(0, 90)
     left = Log(fail=[TransportError("never")] * 1000)
     with member(ready, left) as first:
-        while not left.told:
+        while not left.calls:
             with pytest.raises(TransportError):
                 poll_until(first, lambda: False)
         with member(ready, right) as second:
@@ -160,7 +160,7 @@ def test_a_failed_takeover_is_tried_again_and_survives_a_rebalance_meanwhile(
                     first.poll(100, 0.05)
                 second.poll(100, 0.05)
             assert 0 < len(right.owned) < 3
-            assert [what for what, _ in left.told if what != "assigned"] == []
+            assert [what for what, _ in left.calls if what != "assigned"] == []
 
 
 def test_an_error_of_the_listener_comes_out_of_poll_and_no_record_is_lost(ready: Settings) -> None:
@@ -203,13 +203,13 @@ def test_a_static_member_comes_back_without_a_rebalance(ready: Settings) -> None
                 assert time.monotonic() < deadline
                 goes.poll(10, 0.05)
                 stays.poll(10, 0.05)
-            owned, told, mine = set(listener.owned), len(other.told), len(listener.told)
-        assert len(listener.told) == mine, "close() must not call the listener"
+            owned, calls, mine = set(listener.owned), len(other.calls), len(listener.calls)
+        assert len(listener.calls) == mine, "close() must not call the listener"
         again = Log()
         with member(ready, again, instance_id="slot-a") as back:
             poll_until(back, lambda: again.owned == owned)
             stays.poll(10, 0.2)
-        assert len(other.told) == told
+        assert len(other.calls) == calls
         usurper = Log()
         with member(ready, Log(), instance_id="slot-b") as twin:
             poll_until(twin, lambda: True)
@@ -275,7 +275,7 @@ def test_a_killed_broker_is_reported_and_everything_goes_on_after_it(
         last: TransportError | None = None
         deadline = time.monotonic() + 30
         while sum(map(len, got)) < 100:
-            assert time.monotonic() < deadline, (last, listener.told)
+            assert time.monotonic() < deadline, (last, listener.calls)
             try:
                 got += source.poll(1000, 0.1)
             except TransportError as error:

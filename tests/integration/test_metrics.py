@@ -185,6 +185,7 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
     assert it["lapwing_snapshots_total"][("written",)] > 0
     assert sum(it["lapwing_anomalies_total"].values()) > 0
     assert sum(it["lapwing_data_quality_total"].values()) > 0
+    assert sum(it["lapwing_episodes_closed_total"].values()) > 0
     assert it["lapwing_alarms_per_entity_day"][("achieved",)] > 0
     assert math.isnan(it["lapwing_alarms_per_entity_day"][("asked",)])
     for samples in (it, *seen.values()):

@@ -55,7 +55,7 @@ def test_an_outage_is_never_called_normal(stack: Stack, kafka_service: Service, 
     finally:
         kafka_service.thaw()
     print(*seen, sep="\n")
-    assert not [one for one in seen if "that is normal" in one[1]]
+    assert not [one for one in seen if "this is normal" in one[1]]
     late = [one for one in seen if one[0] > KNOWN_WITHIN_S]
     assert all("outage for " in why for _, why, _ in late), late
     assert all(a[2] < b[2] for a, b in zip(late, late[2:], strict=False)), late

@@ -154,7 +154,7 @@ def test_too_little_data_ends_with_exit_code_one(place: Place) -> None:
     trainer = place.start("consumer_training", "--once", "--wait-s", "3")
     said = place.finish(trainer)
     assert trainer.returncode == 1
-    assert f"{place.settings.topics.input} holds 0 training rows" in said
+    assert f"{place.settings.topics.input} has 0 training rows" in said
     assert "500 are missing" in said
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def silences(active, times, shortest, keep, knobs, interval_ms):
+def silences(active, times, shortest, keep, params, interval_ms):
     """Z of the silence at each value, 0 while it is usual; ``keep`` is what a silence's length
     keeps per value.
 
@@ -21,14 +21,14 @@ def silences(active, times, shortest, keep, knobs, interval_ms):
             continue
         quiet += 1
         out.append(
-            _judge(row, quiet, (time_ms - times[0]) / 3_600_000, ended, keep, knobs)
+            _judge(row, quiet, (time_ms - times[0]) / 3_600_000, ended, keep, params)
             if quiet * interval_ms >= 12 * 3_600_000
             else 0.0
         )
     return out
 
 
-def _judge(row, quiet, hours, ended, keep, knobs):
+def _judge(row, quiet, hours, ended, keep, params):
     if not ended or hours < 7 * 24:
         return 0.0
     assert len(ended) <= 100  # beyond, the mean of the logarithms fades
@@ -37,5 +37,5 @@ def _judge(row, quiet, hours, ended, keep, knobs):
     enough = len(ended) >= 20 or (len(ended) >= 5 and typical <= 0.1)
     if not enough or quiet <= 1.1 * longest:
         return 0.0
-    slope = max(knobs.absence_slope, 1 / (max(typical, 0.0) + 0.05))
-    return knobs.absence * (math.log10(min(hours, 60 * 24)) + slope * math.log10(quiet / longest))
+    slope = max(params.absence_slope, 1 / (max(typical, 0.0) + 0.05))
+    return params.absence * (math.log10(min(hours, 60 * 24)) + slope * math.log10(quiet / longest))

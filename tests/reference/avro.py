@@ -374,6 +374,8 @@ def score_records(scores: Scores, entities: Directory) -> list[dict[str, Any]]:
                     for column, name in enumerate(scores.metrics)
                     if scores.known[row, column]
                 ],
+                "ahead": bool(scores.ahead[row]),
+                "episode_id": str(scores.episode_id[row]) or None,
             }
         )
     return records

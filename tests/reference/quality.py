@@ -67,11 +67,47 @@ class Series:
         return long and changes >= MIN_CHANGES and which not in self.stretches_said
 
 
+DAY_MS, BIN_MS = 86_400_000, 300_000
+
+
+def is_weekend(day):
+    return (day + 3) % 7 >= 5
+
+
+def is_usually_silent(times, place, cell):
+    """Whether the days before, of the same kind or weekday, had no row in the same cell of bins."""
+    day, bin_ = divmod(place, 288)
+    first = bin_ - bin_ % cell
+    bins = range(first, min(first + cell, 288))
+    there = {t // BIN_MS for t in times}
+    came = {
+        age: any((day - age) * 288 + b in there for b in bins)
+        for age in range(1, 28)
+        if (day - age) * DAY_MS + first * BIN_MS >= times[0]
+    }
+    kind = [came[age] for age in came if age <= 14 and is_weekend(day - age) == is_weekend(day)]
+    weekly = [came[age] for age in came if age % 7 == 0]
+    if len(weekly) >= 2 and not any(weekly):
+        return True
+    return len(kind) >= 2 and sum(kind) <= len(kind) / 3
+
+
+def usual_silence(times, since_ms, now_ms, interval):
+    cell = max(1, math.ceil(2.0 * interval / BIN_MS))
+    if cell > 144:
+        return 0
+    last = min(now_ms, since_ms + 10 * DAY_MS) // BIN_MS
+    return BIN_MS * sum(
+        is_usually_silent(times, place, cell) for place in range(since_ms // BIN_MS + 1, last)
+    )
+
+
 @dataclass
 class Entity:
     newest_ms: int | None = None
     clock_ms: int = 0
-    steps: list[int] = field(default_factory=list)
+    steps: list[tuple[int, int]] = field(default_factory=list)
+    times: list[int] = field(default_factory=list)
     series: dict[int, Series] = field(default_factory=dict)
     said: dict[str, int] = field(default_factory=dict)
     repeated_ms: int | None = None
@@ -81,12 +117,13 @@ class Entity:
         """Return (usual interval, longest usual pause) of the steps so far; None where they are too
         few.
         """
-        interval, pause = float(self.steps[0]) if self.steps else 0.0, 0.0
-        for n, dt in enumerate(self.steps):
+        interval, pause = float(self.steps[0][0]) if self.steps else 0.0, 0.0
+        for n, (dt, silent) in enumerate(self.steps):
             longest = (
-                float(dt) if n < MIN_INTERVALS else TWICE * max(pause, gap_intervals * interval)
+                float(silent) if n < MIN_INTERVALS else TWICE * max(pause, gap_intervals * interval)
             )
-            pause = max(pause * FADE, min(float(dt), longest))
+            faded = pause * math.exp(-min(float(dt), CLIP * interval) / (3.0 * DAY_MS))
+            pause = max(faded, min(float(silent), longest))
             interval = interval + (min(float(dt), CLIP * interval) - interval) / min(n + 1, MEMORY)
         return (interval, pause) if len(self.steps) >= MIN_INTERVALS else None
 
@@ -102,6 +139,7 @@ def watch(
     time_ms,
     values,
     late_by_ms,
+    ahead,
     duplicate,
     forgotten,
     gap_intervals,
@@ -133,11 +171,17 @@ def watch(
 
     def overdue(who):
         limit = limit_of(who, stopped_intervals)
-        return (
-            clock() is not None
-            and limit < math.inf
-            and clock() > max(who.newest_ms, who.clock_ms) + math.floor(limit)
-        )
+        if clock() is None or limit == math.inf:
+            return False
+        since = max(who.newest_ms, who.clock_ms)
+        end = since + math.floor(limit)
+        while clock() > end and end - since < 10 * DAY_MS:
+            later = since + math.floor(limit)
+            later += usual_silence(who.times, since, end, who.usual(gap_intervals)[0])
+            if later == end:
+                break
+            end = later
+        return clock() > end
 
     def say(row, kind, e, now_ms, metric, since_ms, amount, others=0):
         if entities[e].may_say(kind, now_ms, repeat_ms):
@@ -151,6 +195,8 @@ def watch(
         who = entities.setdefault(e, Entity())
         limit = limit_of(who, gap_intervals)
         stale.append(False)
+        if ahead[row]:
+            continue
         if late_by_ms[row] > 0:
             kind = "late" if late_by_ms[row] > limit else "out_of_order"
             say(row, kind, e, who.newest_ms, -1, who.newest_ms, late_by_ms[row])
@@ -164,17 +210,21 @@ def watch(
         later = who.newest_ms is None or t > who.newest_ms
         if who.newest_ms is not None:
             stale[row] = overdue(who)
-            if forgotten[row] or t - who.newest_ms > limit:
+            silent = t - who.newest_ms
+            if silent > limit:
+                silent -= usual_silence(who.times, who.newest_ms, t, who.usual(gap_intervals)[0])
+            if forgotten[row] or silent > limit:
                 say(row, "gap", e, t, -1, who.newest_ms, t - who.newest_ms)
             if forgotten[row]:
-                who.steps, who.series, who.repeated_ms = [], {}, None
+                who.steps, who.series, who.repeated_ms, who.times = [], {}, None, []
             elif later:
-                who.steps.append(t - who.newest_ms)
+                who.steps.append((t - who.newest_ms, silent))
             elif any(m in who.series and who.series[m].values[-1][0] == t for m in present):
                 again = who.repeated_ms is not None and t - who.repeated_ms <= limit
                 who.repeated_ms = t
                 if again:
                     say(row, "repeated_time", e, t, -1, -1, 0)
+        who.times.append(t)
         for m in present:
             who.series.setdefault(m, Series())
         for m, one in who.series.items():

@@ -19,6 +19,7 @@ class Log:
         self.late_by_ms, self.duplicate, self.forgotten = (
             np.zeros(len(rows), kind) for kind in (np.int64, np.bool_, np.bool_)
         )
+        self.ahead = np.zeros(len(rows), np.bool_)
         newest: dict[int, tuple[int, list[float]]] = {}
         for row, (e, t) in enumerate(zip(self.entity.tolist(), self.time_ms.tolist(), strict=True)):
             before = newest.get(e)

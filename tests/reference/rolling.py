@@ -9,6 +9,7 @@ from statistics import fmean
 import numpy as np
 
 LIMIT = 1e100
+DAY_MS = 86_400_000
 
 
 def clip(value: float) -> float:
@@ -26,7 +27,22 @@ class Series:
 class Entity:
     def __init__(self) -> None:
         self.newest_ms: int | None = None
+        self.steps: list[int] = []
+        self.ahead: list[int] = []
         self.series: dict[int, Series] = {}
+
+    def usual(self):
+        """Return (usual interval, longest usual pause) of the steps so far."""
+        interval, pause = 0.0, 0.0
+        for step in self.steps:
+            faded = pause * math.exp(-min(step, 4.0 * interval) / (20.0 * DAY_MS))
+            pause = max(faded, min(step, 30.0 * DAY_MS))
+            if interval == 0.0:
+                interval = float(step)
+                continue
+            most = min(0.15 * min(step, 4.0 * interval) / interval, 0.1)
+            interval *= math.exp(min(max(math.log(step / interval), -most), most))
+        return interval, pause
 
 
 def spread_of(values: list[float]) -> float:
@@ -35,17 +51,27 @@ def spread_of(values: list[float]) -> float:
 
 
 def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
-    """Return (rolling, expected, lower, upper, late_by_ms, duplicate, imputed, known, forgotten,
-    step_ms) row by row.
+    """Return (rolling, expected, lower, upper, late_by_ms, ahead, duplicate, imputed, known,
+    forgotten, step_ms) row by row.
     """
     entities: dict[int, Entity] = {}
     rows = []
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
         me = entities.setdefault(e, Entity())
-        forgotten = me.newest_ms is not None and t - me.newest_ms > forget_ms
+        interval, pause = me.usual()
+        reach = max(DAY_MS, 50.0 * max(interval, 1.0))
+        ahead = me.newest_ms is not None and t - me.newest_ms > max(reach, 2.0 * pause)
+        if ahead:
+            agrees = me.ahead and 0 < t - me.ahead[-1] < reach
+            me.ahead = [*me.ahead, t] if agrees else [t]
+            ahead = len(me.ahead) < 3
+        if not ahead:
+            me.ahead = []
+        forgotten = not ahead and me.newest_ms is not None and t - me.newest_ms > forget_ms
         if forgotten:
-            known_before = set(me.series)
+            known_before, steps = set(me.series), me.steps
             me = entities[e] = Entity()
+            me.steps = steps
             me.series = {m: Series() for m in known_before}
         late_by = max(0, me.newest_ms - t) if me.newest_ms is not None else 0
         before = [me.series[m].newest if m in me.series else math.nan for m in range(len(row))]
@@ -73,10 +99,13 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
                 [clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)]
             )
         imputed = any(math.isnan(value) and m in me.series for m, value in enumerate(row))
-        step = 0 if late_by or same or me.newest_ms is None else t - me.newest_ms
-        rows.append((out, late_by, same, imputed, forgotten, step))
-        if late_by or same:
+        still = late_by or same or ahead
+        step = 0 if still or me.newest_ms is None else t - me.newest_ms
+        rows.append((out, late_by, ahead, same, imputed, forgotten, step))
+        if still:
             continue
+        if step > 0:
+            me.steps.append(step)
         me.newest_ms = t
         for m, value in enumerate(row):
             if not math.isnan(value):
@@ -89,7 +118,8 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
     }
     return (
         gathered["rolling"], gathered["expected"], gathered["lower"], gathered["upper"],
-        np.array([late for _, late, *_ in rows]), np.array([same for _, _, same, *_ in rows]),
+        np.array([late for _, late, *_ in rows]), np.array([ahead for _, _, ahead, *_ in rows]),
+        np.array([same for _, _, _, same, *_ in rows]),
         np.array([imputed for *_, imputed, _, _ in rows]), gathered["known"],
         np.array([forgotten for *_, forgotten, _ in rows]),
         np.array([step for *_, step in rows]),

@@ -1,67 +1,63 @@
-"""Slow and obviously right: neighbours and levels of the time of day from dictionaries."""
+"""Slow and obviously right: what a time of day has shown, from a dictionary of all its days."""
 
 from __future__ import annotations
 
-import math
+import numpy as np
 
-DAY_MS = 86_400_000
+BINS = 288
+FEW = {1: 3.0, 2: 2.5, 3: 1.8, 4: 1.5, 5: 1.25, 6: 1.15}
+ALL, KIND, WEEK, RECENT = range(4)
 
 
-def neighbour_scores(times, values, bins_per_day, block, slack, days):
-    """Distance to the best window at the same time of day; bins without a value repeat the one
-    before.
+def is_weekend(day):
+    return np.datetime64(int(day), "D").astype(object).weekday() >= 5
+
+
+def days_before(memory, bin_, day, days=28):
+    """[(age, value)] of a bin, most recent first; memory = {(day, bin): value}."""
+    ages = range(1, days + 1)
+    return [(age, memory[day - age, bin_]) for age in ages if (day - age, bin_) in memory]
+
+
+def groups(memory, bin_, day):
+    """The values that each season compares with."""
+    before = days_before(memory, bin_, day)
+    kind = [x for age, x in before if is_weekend(day - age) == is_weekend(day)]
+    return {
+        ALL: [x for _, x in before][:14],
+        KIND: kind[:10],
+        WEEK: [x for age, x in before if age % 7 == 0],
+        RECENT: [x for _, x in before][:4],
+    }
+
+
+def digest(memory, bin_, day, season=ALL):
+    """Medians of each season (NaN = too few days), spread by the median and by the 80 % quantile.
+
+    Fewer than two days tell no spread: NaN.
     """
-    bins, order, out = {}, [], []
-    origin = times[0]
-    for time_ms, value in zip(times, values, strict=True):
-        place = ((time_ms - origin) * bins_per_day + DAY_MS // 2) // DAY_MS
-        if order and place <= order[-1]:
-            place = order[-1]
-        elif order:
-            for missed in range(order[-1] + 1, place):
-                bins[missed] = list(bins[order[-1]])
-                order.append(missed)
-            order.append(place)
-        else:
-            order.append(place)
-        bins.setdefault(place, []).append(value)
-        out.append(_best(bins, order[0], order[-1], bins_per_day, block, slack, days))
-    return out
+    mine = groups(memory, bin_, day)
+    least = {ALL: 1, KIND: 2, WEEK: 3, RECENT: 3}
+    usual = [np.median(mine[c]) if len(mine[c]) >= least[c] else np.nan for c in range(4)]
+    believed = season if not np.isnan(usual[season]) else ALL
+    off = np.sort(np.abs(np.array(mine[believed]) - usual[believed]))
+    n = len(off)
+    if n < 2:
+        return usual, np.nan, np.nan
+    factor = FEW.get(n, 1.0)
+    return (
+        usual,
+        factor * 1.4826 * np.median(off),
+        factor * off[min(n - 1, int(0.8 * n))] / 1.28,
+    )
 
 
-def _mean(bins, first, place, block):
-    part = [sum(bins[p]) / len(bins[p]) for p in range(max(first, place - block + 1), place + 1)]
-    return sum(part) / len(part)
-
-
-def _best(bins, first, newest, bins_per_day, block, slack, days):
-    length, best = 8 * block, math.inf
-    if newest - first < length:
-        return 0.0
-    for day in range(1, days + 1):
-        for shift in range(-slack, slack + 1):
-            other = newest - day * bins_per_day + shift * block
-            if other - first < length or other > newest - length:
-                continue
-            gaps = [
-                _mean(bins, first, newest - k * block, block)
-                - _mean(bins, first, other - k * block, block)
-                for k in range(8)
-            ]
-            best = min(best, sum(g * g for g in gaps))
-    return math.sqrt(best / 8) if best < math.inf else 0.0
-
-
-def time_of_day_scores(times, values, memory):
-    """Distance from the level of this and both neighbouring half hours, weighted by what they have
-    seen.
-    """
-    seen, level, out = [0.0] * 48, [0.0] * 48, []
-    for time_ms, value in zip(times, values, strict=True):
-        at = time_ms % DAY_MS // (DAY_MS // 48)
-        around = [(at - 1) % 48, at, (at + 1) % 48]
-        weight = sum(seen[b] for b in around)
-        out.append(abs(value - sum(seen[b] * level[b] for b in around) / weight) if weight else 0.0)
-        seen[at] = min(seen[at] + 1, memory)
-        level[at] += (value - level[at]) / seen[at]
-    return out
+def extremes(memory, bin_, day, near):
+    """Largest and smallest value within ``near`` bins on each of 28 days before; NaN = none."""
+    high, low = np.full(28, np.nan), np.full(28, np.nan)
+    for age in range(1, 29):
+        places = [(day - age) * BINS + bin_ + k for k in range(-near, near + 1)]
+        found = [memory[divmod(p, BINS)] for p in places if divmod(p, BINS) in memory]
+        if found:
+            high[age - 1], low[age - 1] = max(found), min(found)
+    return high, low

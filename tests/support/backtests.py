@@ -13,8 +13,8 @@ from lapwing.backtest.command import BacktestOptions, backtest, merged
 from lapwing.backtest.feeds import InputOptions
 from shared.settings import load_settings
 
-START_MS = 1_700_000_100_000 - 1_700_000_100_000 % 300_000
-STEP_MS = 300_000
+START_MS = 1_700_000_100_000 - 1_700_000_100_000 % 1_800_000
+STEP_MS = 1_800_000
 ROWS, SPIKE = 160, 120
 
 
@@ -54,7 +54,7 @@ def write_labels(path):
 
 
 def load(flags):
-    return load_settings(merged({"detection": {"warmup_samples": 40}}, flags), environ={})
+    return load_settings(merged({"detection": {"warmup_days": 0.2}}, flags), environ={})
 
 
 def run(capsys=None, **options):

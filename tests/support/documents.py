@@ -1,6 +1,4 @@
-"""The documents as tests read them: lines of code, spans, links, and command lines that are parsed
-and not run.
-"""
+"""Parses the documents for tests: code lines, spans, links, and command lines (not run)."""
 
 from __future__ import annotations
 
@@ -54,9 +52,7 @@ def code(text: str) -> Iterator[str]:
 
 
 def commands(text: str, program: str) -> Iterator[list[str]]:
-    """The words behind each call of a program; pipes, comments and what stands before it are cut
-    off.
-    """
+    """Yield the arguments of each call of a program, without pipes, comments and prefixes."""
     for line in code(text):
         for tail in re.findall(
             rf"(?:^|[\s$|;(])(?:\.venv/bin/)?{program}((?: +[^|;&)\n]+)?)", line

@@ -1,5 +1,4 @@
-"""A log in memory with the rules that matter: transactions, fencing, last stable offset, groups
-that are told who owns what.
+"""A log in memory with transactions, fencing, last stable offset and group assignments.
 
 It is not librdkafka's mock: what is aborted is never read, what a fenced producer sends is refused,
 and nothing is dropped.
@@ -82,9 +81,7 @@ class MemoryLog:
         return self.epochs[identity]
 
     def decide(self, identity: str, state: str) -> None:
-        """End a producer's open transaction, writing its marker into every partition that it
-        touched.
-        """
+        """End a producer's open transaction; write its marker into every partition it touched."""
         transaction = self.open.pop(identity, None)
         if transaction is None:
             return
@@ -97,9 +94,7 @@ class MemoryLog:
                     records.append(Record(b"", b"", transaction=transaction, control=True))
 
     def stable(self, topic: str, partition: int) -> int:
-        """Last stable offset: nothing from the first undecided record on is shown to
-        read_committed.
-        """
+        """Return the last stable offset, which is the first record of an open transaction."""
         records, offset = self.topics[topic][partition], self._stable.get((topic, partition), 0)
         while offset < len(records) and records[offset].decided:
             offset += 1
@@ -203,8 +198,7 @@ class MemorySource:
 
 
 class MemorySink:
-    """A transactional Sink; ``fail`` makes the next call of a kind fail in a named way: kept = it
-    took effect all the same.
+    """A transactional Sink; ``fail`` makes the next call of a kind fail (kept = it took effect).
 
     fail : {"send" | "commit" | "abort": "abort" | "undecided, kept" | "undecided, lost" | "outage"}
     """
@@ -264,9 +258,7 @@ class MemorySink:
 
 
 class LinearModel:
-    """Has the shape of shared.models.model.Model and a score that anyone can compute: the sum of
-    the scaled values.
-    """
+    """A model with the interface of Model; its score is the sum of the scaled values."""
 
     detector = Detector.ISOLATION_FOREST
     window = 5

@@ -39,13 +39,13 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),
 }
-"""Room of row 2, with its kernels -> the other rooms that it may import; all have the vocabulary."""
+"""Room of row 2 with its kernels -> other rooms that it may import besides the vocabulary."""
 
 FORMATS = ("shared.decode.avro",)
 """The input's formats: whoever decodes has a ``shared.ports.Decoder`` from the module below."""
 CHOOSES_FORMAT = "shared.decode.formats"
 KNOWS_AVRO = ("producer", "lapwing")
-"""The replay writes Avro; the command line shows single records, schemas and what they are read as."""
+"""The replay writes Avro; the command line shows single records, schemas and their fields."""
 
 OWNERS = {
     "confluent_kafka": (
@@ -119,9 +119,7 @@ def row_of(module: str) -> int:
 
 
 def part_of(module: str) -> str:
-    """The door or service that a module belongs to: shared.kafka.client -> shared.kafka,
-    producer.replay -> producer.
-    """
+    """Return a module's package: shared.kafka.client -> shared.kafka."""
     return (
         ".".join(module.split(".")[:2])
         if module.startswith("shared.")
@@ -165,16 +163,14 @@ def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Impo
 
 
 def _written_out(name: ast.expr) -> str:
-    """The name as far as it can be read: "a.b" of "a.b" and of f"a.b.{c}"; "?" where nothing can."""
+    """Return the constant part of a name: "a.b" for "a.b" and for f"a.b.{c}"; "?" if none."""
     if isinstance(name, ast.JoinedStr) and name.values:
         name = name.values[0]
     return str(name.value).rstrip(".") if isinstance(name, ast.Constant) else "?"
 
 
 def environment_reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Name of the enclosing function ("" at the top) and line of every look at the process
-    environment.
-    """
+    """Return enclosing function ("" at the top) and line of every access to the environment."""
 
     def walk(node: ast.AST, function: str) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):

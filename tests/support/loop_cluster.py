@@ -1,9 +1,7 @@
-"""A world whose every fault can be called by name, and the account of what a reader of its results
-may see at any moment.
+"""A simulated cluster with named faults, and checks of what a reader of its results sees.
 
-Law: after each turn the committed results are those of an undisturbed pass up to the committed
-     positions, each once, and what a
-reader has seen never goes away.
+Invariant: after each turn the committed results equal those of a run without faults up to the
+           committed positions, each once, and a result that was visible stays visible.
 """
 
 from __future__ import annotations
@@ -54,9 +52,7 @@ class Wrong(AssertionError):
 
 
 class Member(MemorySource):
-    """A source of a group's member; one that was put out may not know it for some polls, and goes
-    on with what it has.
-    """
+    """A source of a group member; an evicted member may not know it for some polls."""
 
     def __init__(self, log: MemoryLog) -> None:
         super().__init__(log, GROUP, TOPICS.input)
@@ -87,9 +83,7 @@ class Member(MemorySource):
         return any(partition in named for _, named in self._news)
 
     def _must_wait(self, news: tuple[str, list[int]]) -> bool:
-        """A broker does not tell a committed position while a transaction that moves it is
-        undecided.
-        """
+        """Whether the broker withholds a committed position, as a transaction with it is open."""
         pending = {
             place for transaction in self.log.open.values() for place in transaction.positions
         }
@@ -111,9 +105,7 @@ class MemberSink(MemorySink):
 
 
 class Account:
-    """What may be seen: recomputed in one pass up to the committed positions, with nothing of the
-    loop, cut otherwise.
-    """
+    """The expected results up to the committed positions, computed without the loop."""
 
     def __init__(self, world: World) -> None:
         self.log = world.log
@@ -127,9 +119,7 @@ class Account:
         self._checked: object = None
 
     def check(self) -> None:
-        """Compare what is visible with what may be; nothing to do where nothing was appended, for
-        markers are records too.
-        """
+        """Compare visible with expected results, if records or markers were appended."""
         now = [
             len(records)
             for topic in (*RESULTS, TOPICS.activations)
@@ -170,7 +160,7 @@ class Account:
             for partition, offset, record in self.log.visible(topic)
         }
         if any(now.get(place) != result for place, result in self.seen.items()):
-            raise Wrong("a result that was visible has gone or changed")
+            raise Wrong("a visible result disappeared or changed")
         self.seen = now
 
     def switches(self) -> dict[tuple[int, int], Activation]:
@@ -236,9 +226,7 @@ class Account:
 
 
 class Cluster(World):
-    """Predictors in slots, a group that hands out two partitions, and everything that may happen to
-    them.
-    """
+    """Predictors in slots, a group with two partitions, and all faults that may happen."""
 
     def __init__(self, folder: Path, configuration: Configuration) -> None:
         super().__init__(folder, records=0, configuration=configuration)
@@ -280,9 +268,7 @@ class Cluster(World):
     # --- processes ---
 
     def start(self, slot: str, snapshot_interval_s: float = 0.3) -> None:
-        """Start a predictor; one that lives in the slot is killed, one that sleeps there is put out
-        by the group.
-        """
+        """Start a predictor; kill the one in its slot, or let the group evict it if it sleeps."""
         for old in (self.alive.pop(slot, None), self.asleep.get(slot)):
             if old:
                 self._put_out(old)
@@ -308,9 +294,7 @@ class Cluster(World):
         self.settle()
 
     def wake(self, slot: str, turns: int) -> None:
-        """A sleeping predictor goes on, in its slot if nobody has taken it, else until it is fenced
-        or sleeps again.
-        """
+        """Wake a sleeping predictor in its slot if free, else until it is fenced or sleeps."""
         zombie = self.asleep.pop(slot)
         if slot not in self.alive:
             self.alive[slot] = zombie
@@ -342,7 +326,7 @@ class Cluster(World):
         self.settle()
 
     def turn(self, loop: PredictionLoop) -> bool:
-        """One step of one predictor, and a look at what it made; False = it was fenced and is gone."""
+        """Run one step of one predictor and check its results; return False when it was fenced."""
         fenced = False
         try:
             self.step(loop)
@@ -356,10 +340,10 @@ class Cluster(World):
         return not fenced
 
     def settle(self) -> None:
-        """Let the group hand out what nobody holds, and take what somebody else should have."""
+        """Let the group assign free partitions and revoke those that another member should own."""
         for partition, slot in self.wanted.items():
             to = self.alive.get(slot) or next(iter(self.alive.values()), None)
-            target = to.doors.source if to else None
+            target = to.dependencies.source if to else None
             holder = self.holders[partition]
             if holder and not holder.expects(partition):
                 if partition not in holder.at:
@@ -371,7 +355,7 @@ class Cluster(World):
                 self.holders[partition] = target
 
     def _put_out(self, loop: PredictionLoop, deaf: int = 0) -> None:
-        member = loop.doors.source
+        member = loop.dependencies.source
         member.out, member.deaf = True, deaf
         self.holders = {
             partition: None if holder is member else holder
@@ -417,9 +401,7 @@ class Cluster(World):
             )
 
     def restart_beside_a_snapshot_from_ahead(self, slot: str) -> None:
-        """Restart where the folder holds a state beyond the committed position, as one that was
-        copied from elsewhere.
-        """
+        """Restart with a snapshot from beyond the committed position, as if copied."""
         before = set(self.snapshot_files())
         switches = self.account.switches()
         for partition in range(2):
@@ -438,7 +420,7 @@ class Cluster(World):
     # --- the end ---
 
     def finish_all(self) -> None:
-        """Repair everything, let the predictors finish, and settle the account."""
+        """Repair everything, let the predictors finish, and check all results."""
         self.log.down = False
         self.registry.down, self.registry.known = False, dict(self.cache)
         if self.appending:

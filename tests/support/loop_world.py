@@ -1,6 +1,4 @@
-"""A world for the prediction loop: a log in memory, predictors that come and go, an oracle that
-shares no loop code.
-"""
+"""A test world for the prediction loop: a log in memory, predictors, and an independent oracle."""
 
 from __future__ import annotations
 
@@ -9,9 +7,9 @@ import random
 from collections.abc import Callable
 
 import schemas
-from consumer_prediction.loop import SETTLE_S, Doors, PredictionLoop
+from consumer_prediction.health.rejections import Rejections
+from consumer_prediction.loop import SETTLE_S, Dependencies, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
-from consumer_prediction.rejections import Rejections
 from shared.counters import Counters
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.rows import schema_ids
@@ -44,7 +42,7 @@ def configured(detector: Detector, **detection) -> Configuration:
     return Configuration(
         detector,
         5,
-        DetectionSettings(warmup_samples=20, **detection),
+        DetectionSettings(**({"warmup_days": 0.01, "threshold": 0.3} | detection)),
         QualitySettings(gap_intervals=8),
     )
 
@@ -148,7 +146,7 @@ class World:
         open_sink: Callable[[], MemorySink] | None = None,
     ) -> PredictionLoop:
         source = source or MemorySource(self.log, GROUP, TOPICS.input)
-        doors = Doors(
+        dependencies = Dependencies(
             source=source,
             open_sink=open_sink
             or (lambda: MemorySink(self.log, f"{GROUP}-{slot}", GROUP, TOPICS.input)),
@@ -163,13 +161,13 @@ class World:
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         settings = PredictSettings(max_batch_records=7, snapshot_interval_s=snapshot_interval_s)
         loop = PredictionLoop(
-            doors,
+            dependencies,
             Rules(self.configuration, 100),
             encoder,
             settings,
             self.counters,
-            Outage(300.0, self.counters, clock=doors.clock, settle_s=SETTLE_S),
-            Rejections(INPUT, TOPICS, doors.clock),
+            Outage(300.0, self.counters, clock=dependencies.clock, settle_s=SETTLE_S),
+            Rejections(INPUT, TOPICS, dependencies.clock),
         )
         source.subscribe(loop)
         return loop
@@ -197,9 +195,7 @@ class World:
         return sorted((r.key, r.value, tuple(r.headers)) for *_, r in self.log.visible(topic))
 
     def oracle(self) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
-        """Recompute every result record by record in one plain pass that shares nothing with the
-        loop.
-        """
+        """Recompute every result record by record in one pass that shares nothing with the loop."""
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         out = {TOPICS.scores: [], TOPICS.anomalies: [], TOPICS.dead_letters: []}
         switches = {(p, a.offset): a for p, a in self.activations()}
@@ -228,9 +224,7 @@ class World:
         return {topic: sorted(rows) for topic, rows in out.items()}
 
     def assert_conserved(self) -> None:
-        """Committed input = scores + dead letters, each once, each equal to the oracle's to the
-        byte.
-        """
+        """Check that results cover the committed input once and equal the oracle's."""
         for topic, expected in self.oracle().items():
             assert self.results(topic) == expected
         scored, dead = len(self.results(TOPICS.scores)), len(self.results(TOPICS.dead_letters))
@@ -239,5 +233,5 @@ class World:
 
 def begun(world: World, slot: str = "a") -> PredictionLoop:
     loop = world.predictor(slot)
-    loop.doors.source.give(0, 1)
+    loop.dependencies.source.give(0, 1)
     return loop

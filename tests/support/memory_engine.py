@@ -36,7 +36,7 @@ def failure(code: Code, flags: Flags = Flags.NONE, partition: int | None = None)
 
 @dataclass
 class Members:
-    """A consumer group: who is in it, and who holds what."""
+    """A consumer group: its members and their partitions."""
 
     generation: int = 0
     members: list[MemoryConsumer] = field(default_factory=list)
@@ -109,7 +109,7 @@ class MemoryConsumer:
         self.events: GroupEvents | None = None
         self.at: dict[tuple[str, int], int] = {}
         self.paused: set[tuple[str, int]] = set()
-        self.told: set[tuple[str, int]] = set()
+        self.reported_ends: set[tuple[str, int]] = set()
         self.holds: set[int] = set()
         self.fenced = False
 
@@ -178,9 +178,9 @@ class MemoryConsumer:
         if self.config.get("enable.partition.eof") != "true":
             return
         at_end = self.at[place] >= self.engine.log.stable(*place)
-        if at_end and place not in self.told:
+        if at_end and place not in self.reported_ends:
             ends[place[1]] = self.at[place]
-        (self.told.add if at_end else self.told.discard)(place)
+        (self.reported_ends.add if at_end else self.reported_ends.discard)(place)
 
     def start(self, topic: str, offsets: Mapping[int, int]) -> None:
         assert not any((topic, partition) in self.at for partition in offsets), "started twice"

@@ -1,6 +1,4 @@
-"""Small series with planted anomalies, and small models trained on them: what the tests of models
-share.
-"""
+"""Small series with planted anomalies, and small models trained on them."""
 
 from __future__ import annotations
 

@@ -13,9 +13,7 @@ START = datetime(2014, 3, 9, tzinfo=UTC)
 
 
 def make_series(rows, windows=(), labels=None, category="cloud", file="cpu.csv", minutes=None):
-    """A row every five minutes unless ``minutes`` says when; a label at the middle of every window
-    unless given.
-    """
+    """Return a series with a row every five minutes, or at the given ``minutes``."""
     times = [
         START + timedelta(minutes=minute)
         for minute in (range(0, 5 * rows, 5) if minutes is None else minutes)
@@ -46,9 +44,7 @@ def as_files(corpus, scores):
 
 @st.composite
 def judged_corpora(draw):
-    """One to three series: repeated timestamps, tied scores, windows in the probation, of one row,
-    side by side.
-    """
+    """Draw one to three series with repeated timestamps, tied scores and edge-case windows."""
     corpus, scores = [], []
     for number in range(draw(st.integers(1, 3))):
         steps = draw(st.lists(st.sampled_from((0, 5, 5, 5)), min_size=7, max_size=60))

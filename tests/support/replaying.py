@@ -1,4 +1,4 @@
-"""A sender, a clock and a log made for watching a replay."""
+"""A fake sender, clock and log for tests of the replay."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from producer.loop import Replay
-from producer.pacing import ReaderPace
+from producer.pacing import ConsumerPace
 from producer.progress import Lines
 from producer.replay import Stream, plan
 from shared.counters import Counters
@@ -17,7 +17,7 @@ from shared.settings import load_settings
 
 
 class Clock:
-    """Time that passes only while somebody sleeps, or by ``tick`` at each look."""
+    """A clock that advances only by ``sleep``, or by ``tick`` at each reading."""
 
     def __init__(self, tick=0.0):
         self.now = 100.0
@@ -45,9 +45,7 @@ class Log:
 
 
 class FakeSender:
-    """Acknowledges at once unless told not to; ``trouble`` holds one error, or None, per call to
-    come.
-    """
+    """Acknowledges at once unless ``away``; ``trouble`` has one error, or None, per future call."""
 
     def __init__(self, settings=None, *, stopping=lambda: False, clock=None):
         self.settings = settings
@@ -118,7 +116,7 @@ def made(n=10, *, clock=None, stopping=lambda: False, pace=None, deadline_s=300.
     sender, log, counters = FakeSender(clock=clock), Log(), Counters()
     health = Health()
     retry = Retry(Outage(deadline_s, counters, clock=clock, health=health), stopping, clock.sleep)
-    pace = pace or ReaderPace((), 1, lambda *_: 0)
+    pace = pace or ConsumerPace((), 1, lambda *_: 0)
     progress = Lines(log, n, clock.now)
     replay = Replay(
         stream,

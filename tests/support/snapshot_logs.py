@@ -18,9 +18,7 @@ FORGET_MS = 8000
 def feed(
     state: PartitionState, rows: list[tuple], metrics: tuple[str, ...] = ("cpu", "disk")
 ) -> Folded:
-    """Fold rows, and move the records of the online members and of the quality watch as their
-    kernels do.
-    """
+    """Fold rows, and update the records of online members and quality as their kernels do."""
     for metric in metrics:
         if metric not in state.metrics:
             state.metrics.append(metric)
@@ -36,7 +34,7 @@ def feed(
     for row in range(len(rows)):
         state.quality.entities["said"][entity[row]] += 1
         if folded.counted[row]:
-            state.ensemble.entities["score"][entity[row]] += values[row, 0]
+            state.ensemble.entities["live_ms"][entity[row]] += values[row, 0]
             for slot in state.slots[entity[row], :2][~np.isnan(values[row])]:
                 state.ensemble.metrics["centre"][slot] += time_ms[row]
     state.quality.clock["reporting"] = entities
@@ -45,9 +43,7 @@ def feed(
 
 
 def log_of(seed: int, rows: int = 60) -> list[tuple]:
-    """Rows with new entities, late ones, duplicates, missing values and silences after which an
-    entity starts anew.
-    """
+    """Return rows with new entities, late and duplicate rows, missing values and long silences."""
     random = np.random.default_rng(seed)
     log: list[tuple] = []
     for place in range(rows):
@@ -75,7 +71,7 @@ def feeding(offset: int, log: list[tuple] = LOGS[0]) -> PartitionState:
 
 
 class Writer:
-    """One process that folds the log and writes when told to."""
+    """One process that folds the log and writes snapshots on request."""
 
     def __init__(self, folder: SnapshotFolder, log: list[tuple], at_most: int = 0) -> None:
         self.log = log

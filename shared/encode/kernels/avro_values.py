@@ -35,7 +35,7 @@ METRICS = STATES + STATE_COUNT
 
 ROW_NUMBERS = 5
 SCORE, SEVERITY, THRESHOLD, WARMUP_PERCENT, WARMUP_MINUTES_LEFT = range(ROW_NUMBERS)
-IS_ANOMALY, COLD_START, LATE, DUPLICATE, IMPUTED = range(5)
+IS_ANOMALY, COLD_START, LATE, DUPLICATE, IMPUTED, AHEAD = range(6)
 METRIC_NUMBERS = 5
 """value, expected, lower, upper, severity"""
 
@@ -185,6 +185,7 @@ def _write_metrics(
     _FLAGS,
     _METRIC_NUMBERS,
     _FLAGS,
+    _FLAGS,
     _U1S,
     _U1S,
     _I8S,
@@ -203,6 +204,7 @@ def encode_score_rows(
     flags: Bytes,
     metric_numbers: Uint64s,
     known: Bytes,
+    episodes: Bytes,
     scratch: Bytes,
     out: Bytes,
     out_bounds: Int64s,
@@ -214,10 +216,11 @@ def encode_score_rows(
     entity ... top_metric: int64 (n,)             top_metric -1 = null
     numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up
                            percent, minutes; NaN = null
-    flags                : uint8 (n, 5)           is_anomaly, cold_start, late, duplicate, imputed
+    flags                : uint8 (n, 6)           is_anomaly, cold_start, late, duplicate, imputed, ahead
     metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity;
                            NaN = null
     known                : uint8 (n, M)           which metrics the record lists
+    episodes             : uint8 (n, 32)          hex digits of the episode's id; a leading 0 byte = null
     scratch              : uint8                  room for what an event id is the hash of
     out, out_bounds      : written: the records, int64 (n + 1,) where each lies
 
@@ -252,4 +255,9 @@ def encode_score_rows(
         at = write_piece(pieces, piece_bounds, SOURCE, out, at + 3)
         at = write_long(offsets[row], out, at)
         at = _write_metrics(pieces, piece_bounds, known[row], metric_numbers[row], out, at)
+        out[at] = flags[row, AHEAD]
+        out[at + 1] = NULL if episodes[row, 0] == 0 else PRESENT
+        at += 2
+        if episodes[row, 0] != 0:
+            at = write_text(episodes[row], 0, ID_DIGITS, out, at)
         out_bounds[row + 1] = at

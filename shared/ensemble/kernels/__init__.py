@@ -1,1 +1,1 @@
-"""The members of the ensemble, their calibration and policy, compiled by numba."""
+"""Loops of the detector: what is remembered, what comes out, and the fold over rows."""

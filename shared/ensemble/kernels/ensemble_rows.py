@@ -1,407 +1,457 @@
-"""The ensemble: rows of columns folded into the state, one verdict per row.
+"""The fold: rows of one partition in log order to verdicts and episodes.
 
-Law: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever the cuts
-     of the log or the places of
-its metrics' columns; a late or duplicate row is judged on a copy of the state and leaves no trace.
+Invariant: a row's verdict depends on its own entity's earlier rows and on nothing else, whatever
+the cuts of the log.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
-from numba import njit, typeof, types
+from numba import from_dtype, njit, types
 
-from shared.ensemble.kernels.calibration import recalibrate
-from shared.ensemble.kernels.forecast import BAND_ERRORS, DAY, RECENT, SHIFTED, deviate, forecast
+from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
+from shared.ensemble.kernels.codes import bounded
+from shared.ensemble.kernels.course.course_layout import LIBRARY
+from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
+from shared.ensemble.kernels.entity.alarm_budget import follow_budget
+from shared.ensemble.kernels.entity.episode import CLOSED_STATE, SAID
+from shared.ensemble.kernels.entity.episodes import follow_episodes
+from shared.ensemble.kernels.entity.event_rows import About, write_event, write_quality_event
+from shared.ensemble.kernels.entity.late_row import judge_late_row
+from shared.ensemble.kernels.entity.presence import (
+    expected_rows,
+    is_absent,
+    is_duplicate,
+    mark_present,
+)
+from shared.ensemble.kernels.entity.row import Reported, Row
+from shared.ensemble.kernels.entity.together import (
+    CombinationWork,
+    close_day,
+    combine,
+    follow_trained,
+    join,
+)
+from shared.ensemble.kernels.entity.verdict import (
+    apply_limits,
+    clear_row,
+    largest_ratio,
+    mark_anomalies,
+    name_episode,
+    write_cells,
+    write_score,
+)
 from shared.ensemble.kernels.layout import (
+    AHEAD,
+    CROSS,
+    DAY_MS,
+    DECIDE,
+    DUPLICATE,
     ENTITY_DTYPE,
-    LIBRARY,
+    HOUR_MS,
+    JOINED,
+    JOINT,
+    KEYS,
     MEMBERS,
     METRIC_DTYPE,
-    SHAPE,
-    WIDTH,
-    Floats,
-    Floats32,
-    Ints,
-    Knobs,
-    Record,
+    NO_METRIC,
+    TRAINED,
+    TRAINED_KEY,
+    EnsembleParams,
+    Settings,
 )
-from shared.ensemble.kernels.members import fold_value, progress
-from shared.ensemble.kernels.outputs import CELL_DTYPE, ROW_DTYPE, Flags, Ints32, Limits, clear_cell
-from shared.ensemble.kernels.policy import (
-    decide,
-    decide_cold,
-    follow_budget,
-    is_extreme,
-    knows_peaks,
+from shared.ensemble.kernels.metric.interval import follow_interval
+from shared.ensemble.kernels.metric.sample import MetricWork
+from shared.ensemble.kernels.metric.value import fold_value
+from shared.ensemble.kernels.outputs import (
+    ABSENT,
+    CELL_DTYPE,
+    CLOSED,
+    EVENT_DTYPE,
+    FLAT,
+    GAP,
+    ROW_DTYPE,
 )
-from shared.ensemble.kernels.policy import severity as severity_of
-from shared.ensemble.kernels.residual import fold_combination, join_fit
-from shared.ensemble.kernels.scale import rescale
-from shared.ensemble.kernels.sharing import share_out
+from shared.ensemble.kernels.return_levels import bound
 
-FARTHEST = 1e9
-"""Expected values are clipped to so many spreads."""
+CONFIRMED = 3
+"""Rows in a row that lead an entity's clock ahead."""
 
 
 @njit(cache=True)
-def _is_wanted(
-    state: Record, expected: float, width: float, direction: float, absolute: float, relative: float
-) -> bool:
-    """Whether the newest deviations point the way and are of the size that the user asked for, and
-    outside the band.
+def local_of(t: int, changes: Ints, offsets: Ints) -> int:
+    """Return the local time of a UTC time: milliseconds plus the offset in force.
+
+    changes : int64 (k,)  increasing UTC ms from which on offsets[k] holds; before the first,
+              offsets[0]
     """
-    if direction == 0.0 and absolute == 0.0 and relative == 0.0:
-        return True
-    least = max(absolute, relative * abs(expected)) if not math.isnan(expected) else absolute
-    error = state["error"]
-    if math.isnan(width):
-        width = BAND_ERRORS * min(error[RECENT], error[DAY], error[SHIFTED]) * state["spread"]
-    least = max(least, width)
-    up = direction >= 0.0 and state["run_up"] * state["spread"] >= least
-    down = direction <= 0.0 and state["run_down"] * state["spread"] >= least
-    return up or down
+    low, high = 0, changes.shape[0]
+    while low < high:
+        middle = (low + high) // 2
+        if changes[middle] <= t:
+            low = middle + 1
+        else:
+            high = middle
+    return int(t + offsets[max(low - 1, 0)])
+
+
+_SETTINGS = types.NamedTuple(
+    (
+        types.float64,
+        types.boolean,
+        types.int64,
+        types.int64,
+        types.boolean,
+        types.boolean,
+        types.int64,
+    ),
+    Settings,
+)  # type: ignore[no-untyped-call]
+_PARAMS = types.NamedUniTuple(types.float64, len(EnsembleParams._fields), EnsembleParams)  # type: ignore[no-untyped-call]
+_ENTITY, _METRIC, _ROW, _CELL, _EVENT = (
+    from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
+)
+_F8S, _I4S, _I8S = types.float64[::1], types.int32[::1], types.int64[::1]
+_F8SS = types.float64[:, ::1]
 
 
 @njit(cache=True)
-def _score_metric(state: Record, since_alarm: int) -> float:
-    """Z of a metric; a silence speaks once."""
-    if state["absence"] > state["score"] and since_alarm > state["quiet"]:
-        return np.float64(state["absence"])
-    return np.float64(state["score"])
+def _arrange(slots: Array, order: Array, places: Ints, columns: Ints) -> int:
+    """Write places and columns of the metrics that an entity has, in order; returns how many."""
+    n = 0
+    for k in range(order.shape[0]):
+        if slots[order[k]] >= 0:
+            places[n] = slots[order[k]]
+            columns[n] = order[k]
+            n += 1
+    return n
 
 
 @njit(cache=True)
-def _fold_metric(
-    state: Record,
-    time_ms: int,
-    value: float,
-    warmup: int,
-    asked: Floats,
-    knobs: Knobs,
-    cell: Record,
-    shape: Floats32,
-    distances: Floats32,
-) -> bool:
-    """Fold one value into its metric, missing or not, and write what does not depend on the
-    threshold.
+def _begin(e: Record, t: int) -> None:
+    """Set what is not zero before an entity's first row."""
+    e["first_ms"] = t
+    e["newest_ms"] = t
+    e["day"] = -1
+    e["return_level"] = 1.0
+    e["threshold"] = 1.0
+    for r in range(JOINT):
+        e["joint_levels"][r] = 0.0
 
-    asked   : float64 (3,)  direction, least deviation, least relative deviation
-    returns : whether the value deviates so
-    """
-    expected = width = math.nan
-    if state["phase"] == 2:
-        centre, spread = state["centre"], state["spread"]
-        likely, half, level, weekly, season = forecast(state, time_ms)
-        expected = min(max(likely, -FARTHEST), FARTHEST) * spread + centre
-        width = min(half, FARTHEST) * spread
-        cell["expected"] = expected
-        cell["lower"] = expected - width
-        cell["upper"] = expected + width
-        cell["level"] = min(max(level, -FARTHEST), FARTHEST) * spread + centre
-        cell["weekly"] = weekly
-        if not math.isnan(value):
-            deviate(state, likely, season, rescale(value, centre, spread))
-    if not math.isnan(value):
-        fold_value(state, time_ms, value, warmup, knobs, shape, distances)
-    if state["seen"] > 0:
-        cell["history_ms"] = max(np.float64(time_ms - state["origin_ms"]), 0.0)
-    if state["phase"] < 2:
+
+@njit(cache=True)
+def _is_ahead(e: Record, t: int) -> bool:
+    """Whether a row lies far ahead of its entity, and fewer than two others have confirmed it."""
+    far = max(DAY_MS, 50.0 * max(e["interval_ms"], 1.0))
+    if e["rows"] == 0 or t - e["newest_ms"] <= max(far, 2.0 * e["pause_ms"]):
         return False
-    if state["last_active"] == 1:
-        cell["quiet_ms"] = np.float64(state["quiet"]) * state["interval_ms"]
-        cell["longest_ms"] = np.float64(state["longest"]) * state["interval_ms"]
-    if math.isnan(value):
-        return False
-    for k in range(MEMBERS):
-        cell["rarity"][k] = state["rarity"][k]
-        cell["unseen"][k] = state["unseen"][k]
-    return _is_wanted(state, expected, width, asked[0], asked[1], asked[2])
+    confirms = e["ahead_n"] > 0 and t > e["ahead_ms"] and t - e["ahead_ms"] < far
+    e["ahead_n"] = e["ahead_n"] + 1 if confirms else 1
+    e["ahead_ms"] = t
+    return bool(e["ahead_n"] < CONFIRMED)
 
 
 @njit(cache=True)
-def _judged(metrics: Record, slots: Ints32, values: Floats) -> int:
-    """Count the metrics that have a say in a row."""
-    count = 0
-    for column in range(slots.shape[0]):
-        if (
-            slots[column] >= 0
-            and metrics[slots[column]]["phase"] == 2
-            and not math.isnan(values[column])
-        ):
-            count += 1
-    return count
-
-
-@njit(cache=True)
-def _fold_metrics(
-    entity: Record,
-    metrics: Record,
-    slots: Ints32,
-    order: Ints32,
-    time_ms: int,
-    values: Floats,
-    warmup: int,
-    cold_start: bool,
-    asked: Floats,
-    knobs: Knobs,
-    verdict: Record,
-    cells: Record,
-    shape: Floats32,
-    distances: Floats32,
-) -> tuple[float, bool, int, float]:
-    """Fold a row's values, each into its metric.
-
-    The strongest of M metrics is chosen, which by chance alone is M times as often rare: log10 M is
-    taken off (Bonferroni), so that a threshold means as many alarms for an entity of ten metrics as
-    for one of a single metric; never more than half, so that a budget still finds a threshold where
-    alarms are to come every day.
-
-    returns : Z of the strongest metric (-inf = none was judged), whether any deviates as asked, the
-              first extreme column of a cold start (-1 = none), the longest interval
-    """
-    since = entity["rows"] - entity["alarm"] if entity["alarm"] > 0 else entity["rows"]
-    choice = knobs.choice * math.log10(max(_judged(metrics, slots, values), 1))
-    strongest = -math.inf
-    interval_ms = 0.0
-    wanted = False
-    extreme = -1
-    done = 0.0
-    for i in range(order.shape[0]):
-        column = order[i]
-        cell = cells[column]
-        clear_cell(cell)
-        if slots[column] < 0:
-            continue
-        state = metrics[slots[column]]
-        value = values[column]
-        if (
-            cold_start
-            and extreme < 0
-            and not math.isnan(value)
-            and is_extreme(state, time_ms, value)
-        ):
-            extreme = column
-        deviates = _fold_metric(
-            state, time_ms, value, warmup, asked[column], knobs, cell, shape, distances
+def _follow_clock(e: Record, t: int, local: int, local_before: int) -> float:
+    """Learn the entity's interval and pauses; returns the rows that were expected meanwhile."""
+    step = t - e["newest_ms"]
+    missed = 0.0
+    if step > 0:
+        interval = max(e["interval_ms"], 1.0)
+        if e["rows"] > 10 and step > max(6.0 * interval, 1_800_000.0):
+            missed = expected_rows(e, local_before, local)
+        pause = min(np.float64(step), 4.0 * interval)
+        e["pause_ms"] = max(
+            e["pause_ms"] * math.exp(-pause / (20.0 * DAY_MS)),
+            min(np.float64(step), 30.0 * DAY_MS),
         )
-        share, minutes = progress(state, warmup)
-        if share > done:
-            done = share
-            verdict["warmup_minutes_left"] = minutes
-        if state["phase"] < 2:
-            continue
-        if state["joined"] == 0:
-            state["joined"] = 1
-            entity["warmup"] = max(entity["warmup"], state["warmup"] * state["fold"])
-            join_fit(entity, column)
-        interval_ms = max(interval_ms, state["interval_ms"])
-        if math.isnan(value):
-            continue
-        z = _score_metric(state, since)
-        z -= min(choice, 0.5 * max(z, 0.0))
-        if not deviates:
-            z = min(z, 0.0)
-        wanted = wanted or deviates
-        cell["metric_severity"] = severity_of(z, entity["threshold"])
-        if z > strongest:
-            strongest = z
-            verdict["joint"] = state["joint"]
-    verdict["warmup"] = done
-    return strongest, wanted, extreme, interval_ms
+        e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step), e["rows"])
+    e["rows"] += 1
+    e["newest_ms"] = t
+    return missed
 
 
 @njit(cache=True)
-def _judge_row(
-    entity: Record,
-    strongest: float,
-    wanted: bool,
-    trained: float,
-    per_day: float,
-    interval_ms: float,
-    knobs: Knobs,
-    verdict: Record,
-) -> None:
-    """Join the strongest metric, the combination and the trained member, and decide."""
-    z = strongest
-    if wanted:
-        z += knobs.weight_cross * max(verdict["combination"] - knobs.cross_floor, 0.0)
-        if not math.isnan(trained):
-            z += knobs.weight_trained * max(trained - knobs.cross_floor, 0.0)
-    entity["score"] = z
-    alarm = decide(entity, z, per_day > 0.0 and knows_peaks(entity), knobs)
-    verdict["is_anomaly"] = alarm
-    verdict["score"] = z
-    verdict["effective"] = entity["effective"]
-    verdict["severity"] = severity_of(entity["effective"], entity["threshold"])
-    if per_day > 0.0:
-        follow_budget(entity, entity["effective"], alarm, per_day, interval_ms, knobs)
+def _is_flat(m: Record) -> bool:
+    """Whether equal values for a day are to be said, once."""
+    if m["run_n"] == 0:
+        m["flat_reported"] = 0
+    flat = (
+        m["run_n"] > 12
+        and m["flat_reported"] == 0
+        and m["sample_ms"] - m["run_ms"] > DAY_MS
+        and m["varied"] > 0.5
+    )
+    if flat:
+        m["flat_reported"] = 1
+    return bool(flat)
 
 
 @njit(cache=True)
-def _fold_row(
-    entity: Record,
-    metrics: Record,
-    slots: Ints32,
-    order: Ints32,
-    time_ms: int,
+def _fold_values(
+    of: Reported,
     values: Floats,
-    trained: float,
-    warmup: int,
-    per_day: float,
-    cold_start: bool,
-    asked: Floats,
-    knobs: Knobs,
-    verdict: Record,
-    cells: Record,
-    shape: Floats32,
-    distances: Floats32,
-    vector: Floats,
-    usual: Floats,
-) -> None:
-    entity["rows"] += 1
-    if per_day <= 0.0 or entity["threshold"] <= 0.0:
-        entity["threshold"] = knobs.threshold
-    verdict["threshold"] = entity["threshold"]
-    verdict["joint"] = verdict["score"] = verdict["effective"] = verdict["severity"] = verdict[
-        "warmup_minutes_left"
-    ] = math.nan
-    verdict["is_anomaly"] = verdict["cold_start"] = False
-    verdict["combination"] = verdict["trained"] = 0.0
-    verdict["top_metric"] = -1
-    strongest, wanted, extreme, interval_ms = _fold_metrics(
-        entity,
-        metrics,
-        slots,
-        order,
-        time_ms,
-        values,
-        warmup,
-        cold_start,
-        asked,
-        knobs,
-        verdict,
-        cells,
-        shape,
-        distances,
-    )
-    if not math.isnan(trained):
-        trained = recalibrate(entity, trained)
-    if entity["warmup"] == 0:
-        if decide_cold(entity, extreme >= 0):
-            verdict["is_anomaly"] = verdict["cold_start"] = True
-            verdict["top_metric"] = extreme
-        return
-    fold_combination(entity, metrics, slots, time_ms, values, vector, usual, knobs)
-    entity["cross_smooth"] += knobs.smoothing * (entity["cross"] - entity["cross_smooth"])
-    verdict["combination"] = 0.5 * (entity["cross"] + entity["cross_smooth"])
-    if strongest > -math.inf:
-        _judge_row(entity, strongest, wanted, trained, per_day, interval_ms, knobs, verdict)
-        share_out(entity, metrics, slots, order, trained, knobs, verdict, cells)
+    limits: Floats,
+    local: int,
+    row: Row,
+    settings: Settings,
+    params: EnsembleParams,
+    asked: Array,
+    work: MetricWork,
+    events: Record,
+    at: int,
+) -> tuple[int, bool]:
+    """Fold the values of a row, each into its metric.
 
-
-def _signature() -> Any:
-    """Types of the one call that there is: other arrays would compile it anew, in the middle of a
-    run.
+    values  : float64 (M,), limits : float64 (M, 3)
+    of.here : out: whether a metric has a sample that was judged; asked : bool (>= n,) out: and
+              deviates as the user asks
+    returns : place behind the newest event, and whether any was judged
     """
-    cell, row, flag = np.zeros((1, 1)), np.zeros(1), np.zeros(1, np.bool_)
-    place, places = np.zeros(1, np.int32), np.zeros((1, 1), np.int32)
-    limits = Limits(0, 0.0, True, row, row, row)
-    state = np.zeros(1, ENTITY_DTYPE), np.zeros(1, METRIC_DTYPE)
-    out = np.zeros(1, ROW_DTYPE), np.zeros((1, 1), CELL_DTYPE)
-    call = (
-        place,
-        np.zeros(1, np.int64),
-        cell,
-        row,
-        flag,
-        flag,
-        places,
-        place,
-        *state,
-        Knobs(),
-        limits,
-        *out,
+    judged = False
+    for j in range(of.n):
+        x, m, column = values[of.columns[j]], of.metrics[of.slots[j]], of.columns[j]
+        of.here[j] = asked[j] = False
+        if math.isnan(x):
+            if m["samples"] > 0 and local // HOUR_MS != m["absent_hour"] and is_absent(m, local):
+                amount = np.float64(m["expected_absent"])
+                write_quality_event(events[at], row, column, ABSENT, m["last_ms"], amount)
+                at += 1
+            continue
+        m["expected_absent"] = 0.0
+        m["absent_reported"] = 0
+        of.here[j] = fold_value(m, row.time_ms, local, bounded(x), settings, params, work)
+        if _is_flat(m):
+            write_quality_event(events[at], row, column, FLAT, m["run_ms"], x)
+            at += 1
+        asked[j] = of.here[j] and apply_limits(m, limits[column])
+        judged = judged or of.here[j]
+    return at, judged
+
+
+@njit(cache=True)
+def _close(
+    ep: Record, about: About, row: Row, reason: int, threshold: float, events: Record, at: int
+) -> int:
+    """Close an episode if it is open; returns the place behind the newest event."""
+    if ep["state"] == SAID:
+        write_event(events[at], row, about, CLOSED, math.nan, 0.0, threshold, ep)
+        events[at]["reason"] = reason
+        at += 1
+    ep["state"] = CLOSED_STATE
+    return at
+
+
+@njit(
+    types.int64(
+        _ENTITY,
+        _METRIC[::1],
+        _I8S,
+        _I8S,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.int64,
+        types.float64,
+        _EVENT[::1],
+        types.int64,
+    ),
+    cache=True,
+)
+def close_episodes(
+    e: Record,
+    metrics: Record,
+    places: Ints,
+    columns: Ints,
+    row: int,
+    entity: int,
+    t: int,
+    reason: int,
+    threshold: float,
+    events: Record,
+    at: int,
+) -> int:
+    """Close all open episodes of an entity for a reason that lies outside of its values.
+
+    places, columns : int64 (n,)  of its metrics
+    returns         : place behind the newest event
+    """
+    here = Row(row, 0, entity, t, 0.0, 0.0)
+    for j in range(places.shape[0]):
+        m = metrics[places[j]]
+        for key in range(KEYS):
+            ep = m["episodes"][key]
+            view: int = np.int64(ep["view"])  # type: ignore[assignment]
+            about = About(columns[j], key, view)
+            at = _close(ep, about, here, reason, threshold, events, at)
+    at = _close(e["joint"], About(-1, NO_METRIC, JOINED), here, reason, threshold, events, at)
+    return _close(
+        e["trained"], About(-1, TRAINED_KEY, TRAINED), here, reason, threshold, events, at
     )
-    return types.void(*map(typeof, call))
 
 
-@njit(_signature(), cache=True)
-def fold_ensemble(
-    entity: Ints32,
+@njit(
+    types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
+        _I4S,
+        _I8S,
+        _F8SS,
+        types.int32[:, ::1],
+        _I4S,
+        types.uint8[::1],
+        _F8S,
+        _I8S,
+        _F8SS,
+        _ENTITY[::1],
+        _METRIC[::1],
+        _I8S,
+        _I8S,
+        _SETTINGS,
+        _PARAMS,
+        types.int64,
+        types.int64,
+        _ROW[::1],
+        _CELL[:, ::1],
+        _EVENT[::1],
+        _F8SS,
+        types.uint8[:, ::1],
+        types.int64,
+    ),
+    cache=True,
+)
+def fold_rows(
+    entity: Array,
     time_ms: Ints,
     values: Floats,
+    slots: Array,
+    order: Array,
+    marks: Array,
     trained: Floats,
-    counts: Flags,
-    forgotten: Flags,
-    slots: Ints32,
-    order: Ints32,
+    offsets: Ints,
+    limits: Floats,
     entities: Record,
     metrics: Record,
-    knobs: Knobs,
-    limits: Limits,
-    verdicts: Record,
+    changes: Ints,
+    shifts: Ints,
+    settings: Settings,
+    params: EnsembleParams,
+    start: int,
+    stop: int,
+    rows: Record,
     cells: Record,
-) -> None:
-    """Fold rows and write their verdicts.
+    events: Record,
+    ratios: Floats,
+    views: Array,
+    at: int,
+) -> tuple[int, int]:
+    """Fold rows and judge them.
 
-    entity    : int32 (n,)             entity index, any order
-    time_ms   : int64 (n,)             event time
-    values    : float64 (n, M)         finite or NaN = missing
-    trained   : float64 (n,)           rarity of the trained member, -log10 of its tail rank; NaN =
-                none
-    counts    : bool (n,)              whether the row moves the state (neither late nor duplicate)
-    forgotten : bool (n,)              whether the entity and all its metrics start anew with this
-                row
-    slots     : int32 (E, M)           slot of each (entity, metric), -1 = never reported
-    order     : int32 (M,)             columns in the order in which they are visited: it alone
-                breaks ties
-    entities  : ENTITY_DTYPE (>= E,)
-    metrics   : METRIC_DTYPE (>= slots used,)
-    verdicts  : ROW_DTYPE (n,) out     all rows are written
-    cells     : CELL_DTYPE (n, M) out
-
-    Twins: of the parts,
-           tests/reference/{absence,budget,calibration,forecast,novelty,policy,residual,season}.py.
-    Cost: 3 us per value.
+    entity  : int32 (n,)    index into entities
+    time_ms : int64 (n,)    event time
+    values  : float64 (n, M) NaN = missing
+    slots   : int32 (E, M)  place of each (entity, metric), -1 = never reported
+    order   : int32 (M,)    columns in the order in which they are judged
+    marks   : uint8 (n,)    layout.DECIDE, or what the row is
+    trained : float64 (n,)  rarity by a trained model, -log10 of a share; NaN = none
+    offsets : int64 (n,)    place of the rows in the log, which an episode remembers
+    limits  : float64 (M, 3) direction (-1, 0, 1), least deviation, least share of |expected|
+    changes, shifts : int64 (k,)  time zone: UTC ms from which on a shift in ms holds
+    start, stop : rows to fold
+    rows, cells, events : out
+    ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of
+                    an event, and its view
+    at      : events already written
+    returns : first row that was not folded because events has no room, events written
     """
-    shape = np.zeros(SHAPE, np.float32)
-    distances = np.zeros(LIBRARY, np.float32)
-    vector = np.zeros(WIDTH)
-    usual = np.ones(WIDTH)
-    columns = values.shape[1]
-    asked = np.zeros((columns, 3))
-    asked[:, 0] = limits.direction
-    asked[:, 1] = limits.min_absolute
-    asked[:, 2] = limits.min_relative
-    empty_entity = np.zeros(1, entities.dtype)
-    empty_metric = np.zeros(1, metrics.dtype)
-    spare_entity = np.zeros(1, entities.dtype)
-    spare_metrics = np.zeros(columns, metrics.dtype)
-    spare_slots = np.full(columns, -1, np.int32)
-    for row in range(entity.shape[0]):
-        e = entity[row]
-        mine, records, places = entities[e], metrics, slots[e]
-        if not counts[row]:
-            spare_entity[0] = entities[e]
-            for column in range(columns):
-                spare_slots[column] = -1
-                if slots[e, column] >= 0:
-                    spare_slots[column] = column
-                    spare_metrics[column] = metrics[slots[e, column]]
-            mine, records, places = spare_entity[0], spare_metrics, spare_slots
-        if forgotten[row]:
-            if counts[row]:
-                entities[e] = empty_entity[0]
-            else:
-                spare_entity[0] = empty_entity[0]
-            for column in range(columns):
-                if places[column] >= 0:
-                    records[places[column]] = empty_metric[0]
-        _fold_row(
-            mine, records, places, order, time_ms[row], values[row], trained[row],
-            limits.warmup, limits.per_day, limits.cold_start, asked, knobs, verdicts[row], cells[row], shape, distances,
-            vector, usual,
-        )  # fmt: skip
+    width = values.shape[1]
+    tmp = np.empty(400)
+    metric_work = MetricWork(tmp, np.empty(SHAPE_SIZE, np.float32), np.empty(LIBRARY, np.float32))
+    square = (MEMBERS, MEMBERS)
+    work = CombinationWork(np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square))
+    tops = np.empty(max(width, 1))
+    places, columns = np.empty(width, np.int64), np.empty(width, np.int64)
+    here, asked = np.empty(width, np.bool_), np.empty(width, np.bool_)
+    mine, seen_by = np.empty(width), np.empty(width, np.uint8)
+    for row in range(start, stop):
+        if events.shape[0] - at < 2 * KEYS * width + 8:
+            return row, at
+        e, t, out = entities[entity[row]], time_ms[row], rows[row]
+        clear_row(out, cells[row], params)
+        local = local_of(t, changes, shifts)
+        n = _arrange(slots[entity[row]], order, places, columns)
+        of = Reported(metrics, places, columns, here, n)
+        if e["rows"] == 0:
+            _begin(e, t)
+        if marks[row] == AHEAD or (marks[row] == DECIDE and _is_ahead(e, t)):
+            out["ahead"] = 1
+            continue
+        e["ahead_n"] = 0
+        step = t - e["newest_ms"]
+        i = int(entity[row])
+        if step < 0:
+            out["late"] = 1
+            if -step <= settings.lateness_ms:
+                late = Row(row, offsets[row], i, t, 0.0, max(e["interval_ms"], 1.0))
+                before = at
+                at = judge_late_row(
+                    e, of, values[row], local, late, params, out, cells[row], events, at, tmp
+                )
+                out["threshold"] = params.threshold * e["threshold"]
+                out["score"] *= e["threshold"]
+                out["is_anomaly"] = 1 if at > before else 0
+            continue
+        repeats = step == 0 and e["rows"] > 0 and is_duplicate(of, values[row], t)
+        if marks[row] == DUPLICATE or repeats:
+            out["duplicate"] = 1
+            continue
+        missed = _follow_clock(e, t, local, local_of(e["newest_ms"], changes, shifts))
+        if missed >= 8.0:
+            gap = Row(row, offsets[row], i, t, 0.0, 0.0)
+            write_quality_event(events[at], gap, -1, GAP, t - step, missed)
+            at += 1
+        interval = max(e["interval_ms"], 60_000.0)
+        passed = min(np.float64(step), 4.0 * interval)
+        now = Row(row, offsets[row], i, t, passed, interval)
+        e["live_ms"] += now.passed_ms
+        mark_present(e, local)
+        at, any_ = _fold_values(
+            of, values[row], limits, local, now, settings, params, asked, metric_work, events, at
+        )
+        watched = e["live_ms"] > 1.5 * DAY_MS
+        if local // DAY_MS != e["day"]:
+            close_day(e, params, e["day"] >= 0 and watched, n, tmp)
+            e["day"] = local // DAY_MS
+        joint = 0.0
+        if any_ and n >= 2:
+            combine(e, of, now, params, settings.use, work)
+            for j in range(n):
+                if here[j] and not asked[j]:
+                    metrics[places[j]]["ratio"][CROSS] = 0.0
+            joint = join(e, of, asked, watched, params, tops)
+        known = follow_trained(e, trained[row], t, now.passed_ms, interval, params, settings.use)
+        top, place, ready = largest_ratio(of, params, mine, seen_by)
+        if any_ and watched:
+            e["daily_maximum"] = max(
+                e["daily_maximum"], bound(top, e["return_level"], e["maxima_n"])
+            )
+        if settings.per_day > 0.0 and ((any_ and ready) or known):
+            most = max(
+                max(top / e["return_level"], joint if settings.joint else 0.0), e["trained_ratio"]
+            )
+            follow_budget(e, t, now.passed_ms, most, settings)
+        before = at
+        if any_ or known:
+            at = follow_episodes(e, of, now, joint, settings, params, events, at, tmp)
+        for k in range(before, at):
+            for j in range(n):
+                ratios[k, columns[j]] = mine[j] / e["return_level"]
+                views[k, columns[j]] = seen_by[j]
+        said = mark_anomalies(out, events[before:at])
+        name_episode(e, of, out)
+        write_cells(e, of, mine, params, out, cells[row])
+        if ready or joint > 0.0 or known:
+            write_score(out, e, top, joint if settings.joint else 0.0, said, params)
+            out["top_metric"] = columns[place] if place >= 0 else -1
+        out["threshold"] = params.threshold * e["threshold"]
+    return stop, at

@@ -1,241 +1,323 @@
-"""What the ensemble remembers, byte by byte: one record per (entity, metric), one per entity.
+"""What the fold remembers, byte by byte: one record per (entity, metric), one per entity.
 
-Law: a record has a fixed size, whatever the length of the history; all zero bytes is the state
-     before the first row.
-Kernels widen its float32 with np.float64(), because float() leaves a float32 as it is once
-compiled.
+Invariant: a record has a fixed size, whatever the length of the history; all zero bytes is the
+state before the first row. Kernels widen its float32 with np.float64(), because float() leaves a
+float32 as it is once compiled.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Floats32 = npt.NDArray[np.float32]
-Ints = npt.NDArray[np.int64]
-Record = Any
-"""One element of a structured array: ``numpy.void`` in Python, a record in numba."""
+from shared.ensemble.kernels.array_types import Floats, Ints, Record  # noqa: F401
+from shared.ensemble.kernels.course.course_layout import COURSE_DTYPE
+from shared.ensemble.kernels.views import TABLE
 
-BLOCKS = 4
-"""Blocks in a novelty vector."""
+MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
+BINS = 288
+"""Five-minute bins of a local day."""
 
-SHAPE = 3 * BLOCKS
-"""Numbers in a novelty vector: mean, maximum and minimum of each block."""
+BIN_MS = DAY_MS // BINS
+DAYS = 28
+"""Days of memory: four of each weekday."""
 
-LIBRARY = 256
-"""Vectors that a novelty member remembers."""
+NEAR = 3
+"""Bins on either side that count as about the same time: a quarter of an hour."""
 
-LONG_RING = 256
-SHORT_RING = 128
-LONG_BLOCK = 32
-SHORT_BLOCK = 16
-MEDIAN = 255
-"""Values in the running median, odd."""
+RING = 2 * NEAR + 1
+HOURS = 36
+SEASONS = 4
+ALL, KIND, WEEK, RECENT = range(SEASONS)
+"""What a time of day is compared with.
 
-WARMUP = 1024
-"""Longest warm-up, samples."""
-
-DAY_BINS = 288
-"""Most neighbour bins in a day."""
-
-SEASON_RING = 14 * DAY_BINS + 128
-SEASON_BLOCK = 8
-SEASON_WINDOW = 8
-TIME_BINS = 48
-WEEK_BINS = 7 * TIME_BINS
-SKETCH = 160
-EXACT = 64
-"""Largest scores that a rank sketch keeps one by one."""
-
-CROSS = 16
-"""Metrics of an entity that enter its cross-metric fit."""
-
-WIDTH = CROSS + 1
-PACKED = WIDTH * (WIDTH + 1) // 2
-PEAKS = 96
-MEMBERS = 4
-PARTS = MEMBERS + 2
-"""Where an alarm comes from: the members, the absence of a usual event, the combination of metrics.
+The last 14 days, days of its kind (working day, weekend), its weekday, the last 4 days.
 """
 
-FORECASTS = 4
-"""Recent level, time of day, time of day with the recent offset, time of the week."""
+BACK = 6
+"""Newest values that a jump is measured from."""
 
-ABSENCE, COMBINATION = MEMBERS, MEMBERS + 1
-LONG, NEIGHBOURS, TIME_OF_DAY, SHORT = range(MEMBERS)
-
-_SKETCH = [
-    ("size", "i8"),
-    ("gain", "f8"),
-    ("total", "f8"),
-    ("low", "f4", (SKETCH,)),
-    ("high", "f4", (SKETCH,)),
-    ("weight", "f4", (SKETCH,)),
-]
-SKETCH_DTYPE = np.dtype(_SKETCH, align=True)
-"""A decayed rank sketch: ``size`` entries, increasing; an entry is a point (low == high) or an
-interval with its weight.
-"""
-
-
-def _novelty(ring: int, block: int) -> np.dtype[np.void]:
-    return np.dtype(
-        [
-            ("count", "i8"),
-            ("size", "i8"),
-            ("values", "f4", (block, 3)),
-            ("stats", "f4", (ring, 3)),
-            ("library", "f4", (SHAPE, LIBRARY)),
-            ("apart", "f4", (LIBRARY,)),
-        ],
-        align=True,
-    )
-
-
-LONG_DTYPE = _novelty(LONG_RING, LONG_BLOCK)
-SHORT_DTYPE = _novelty(SHORT_RING, SHORT_BLOCK)
-
-MEDIAN_DTYPE = np.dtype(
-    [("size", "i8"), ("next", "i8"), ("ring", "f4", (MEDIAN,)), ("sorted", "f4", (MEDIAN,))],
-    align=True,
+VALUE, TWO, QUARTER, HOUR, HOURS4, JUMP, MISSED, LEVEL, SPREAD, OFTEN, STUCK, COURSE, CROSS = range(
+    13
 )
+"""Numbers of the views in ``views.TABLE``."""
 
-SEASON_DTYPE = np.dtype(
+ALL_VIEWS = len(TABLE)
+TRAINED, JOINED = ALL_VIEWS, ALL_VIEWS + 1
+"""Views of the entity: what a trained model says of its rows, and many metrics at once."""
+
+VIEW_NAMES = (*(view.name for view in TABLE), "trained", "joint")
+
+KEYS = 6
+FAST_UP, FAST_DOWN, LEVEL_UP, LEVEL_DOWN, SHAPE, HOURLY = range(KEYS)
+"""Episodes of a metric: its values, its level, what has no direction, and the course of hours."""
+
+TRAINED_KEY, NO_METRIC = 254, 255
+"""Episodes of the entity: of the trained view and of the joint one."""
+
+DECIDE, IN_ORDER, LATE, DUPLICATE, AHEAD = 0, 1, 2, 3, 4
+"""Marks of a row: DECIDE leaves it to the fold."""
+
+DIRECTION, MIN_ABSOLUTE, MIN_RELATIVE = range(3)
+"""Columns of the limits of a metric."""
+
+AS_IT_IS, MINUTE_MEAN, RATE, MINUTE_RATE = range(4)
+"""What is judged: the value, the mean of a minute, the rate of a total per second.
+
+Or that over a minute.
+"""
+
+MEMBERS = 24
+"""Metrics of an entity that enter the combination."""
+
+JOINT = 3
+BUCKETS = 96
+
+EPISODE_DTYPE = np.dtype(
     [
-        ("bin", "i8"),
-        ("bins", "i8"),
-        ("in_bin", "i8"),
-        ("sum", "f8"),
-        ("recent", "f4", (SEASON_BLOCK,)),
-        ("means", "f4", (SEASON_RING,)),
+        ("start_ms", "i8"),
+        ("seen_ms", "i8"),  # newest evidence
+        ("opened_ms", "i8"),  # of the record that opened it
+        ("opened_at", "i8"),  # its offset in the log
+        ("peak_ms", "i8"),
+        ("peak_value", "f8"),
+        ("peak_expected", "f8"),
+        ("habit", "f4"),  # openings lately
+        ("peak", "f4"),  # largest ratio
+        ("recent", "f4"),  # ratio lately, decays within an hour
+        ("state", "u1"),  # 0 closed, 1 open, 2 open and part of another one
+        ("records", "u1"),  # anomaly records in the last ten days
+        ("view", "u1"),  # that opened it
+        ("peak_view", "u1"),
+        ("level", "u1"),  # severity class at the opening
     ],
     align=True,
 )
-
-BINS_DTYPE = np.dtype(
-    [
-        ("level", "f4", (TIME_BINS,)),
-        ("seen", "f4", (TIME_BINS,)),
-        ("week_level", "f4", (WEEK_BINS,)),
-        ("week_seen", "f4", (WEEK_BINS,)),
-        ("plain", "f4", (TIME_BINS,)),
-        ("plain_seen", "f4", (TIME_BINS,)),
-        ("week_plain", "f4", (WEEK_BINS,)),
-        ("week_plain_seen", "f4", (WEEK_BINS,)),
-    ],
-    align=True,
-)
-
-_LONG_AT = 512
-_SHORT_AT = _LONG_AT + LONG_DTYPE.itemsize
-_SEASON_AT = _SHORT_AT + SHORT_DTYPE.itemsize
-_BINS_AT = _SEASON_AT + SEASON_DTYPE.itemsize
-_MEDIAN_AT = _BINS_AT + BINS_DTYPE.itemsize
-_SKETCH_AT = _MEDIAN_AT + MEDIAN_DTYPE.itemsize
-_APART_AT = _SKETCH_AT + MEMBERS * SKETCH_DTYPE.itemsize
-
-METRIC_FIELDS: dict[str, tuple[Any, int]] = {
-    "phase": ("i8", 0),  # 0 = measuring the interval, 1 = warming up, 2 = ready
-    "seen": ("i8", 8),  # values folded
-    "count": ("i8", 16),  # samples (groups of `fold` values) folded into the members
-    "warmup": ("i8", 24),  # samples in the warm-up
-    "fold": ("i8", 32),  # values per sample of the slow members
-    "in_fold": ("i8", 40),  # values in the open sample
-    "origin_ms": ("i8", 48),  # time of the first value
-    "interval_ms": ("f8", 56),
-    "centre": ("f8", 64),
-    "spread": ("f8", 72),
-    "low": ("f8", 80),  # running range of the scaled values
-    "high": ("f8", 88),
-    "open_sum": ("f8", 96),
-    "open_high": ("f8", 104),
-    "open_low": ("f8", 112),
-    "smooth": ("f8", 120),  # EWMA of the joint score
-    "score": ("f8", 128),  # newest Z of the metric
-    "level": ("f8", 144),  # recent level, scaled
-    "rarity": (("f8", (MEMBERS,)), 176),  # newest -log10 tail rank per member
-    "offset": ("f8", 208),  # recent distance from the level of the time of day, scaled
-    "run_up": ("f8", 216),  # largest recent deviations upward and downward
-    "run_down": ("f8", 224),
-    "quiet": ("i8", 232),  # values since the last activity
-    "gaps": ("i8", 240),  # silences that ended
-    "longest": ("f8", 248),  # the longest of them, fading
-    "mean_log": ("f8", 256),  # mean of their logarithms
-    "last_active": ("i8", 272),  # 1 once the series was active
-    "learned": ("f8", 280),  # values that the errors have seen
-    "joint": ("f8", 288),  # S
-    "joined": ("i8", 296),  # 1 once the entity knows that the metric is ready
-    "raw": (("f8", (MEMBERS,)), 304),  # newest score of each member before calibration
-    "absence": ("f8", 264),  # Z of the silence
-    "error": (("f8", (FORECASTS,)), 336),  # running absolute error of each forecast
-    # whether the newest score of each member is higher than all that it remembers
-    "unseen": (("u1", (MEMBERS,)), 376),
-    "week_learned": ("f8", 368),  # values that the error of the time of the week has seen
-    "long": (LONG_DTYPE, _LONG_AT),
-    "short": (SHORT_DTYPE, _SHORT_AT),
-    "season": (SEASON_DTYPE, _SEASON_AT),
-    "bins": (BINS_DTYPE, _BINS_AT),
-    "median": (MEDIAN_DTYPE, _MEDIAN_AT),
-    "sketch": ((SKETCH_DTYPE, (MEMBERS,)), _SKETCH_AT),
-    # usual size of the cross-metric residual at each time of day
-    "apart": (("f4", (TIME_BINS,)), _APART_AT),
-    # while warming up, the members' room holds the samples
-    "warm_ms": (("i8", (WARMUP,)), _LONG_AT),
-    "warm": (("f8", (WARMUP, 3)), _LONG_AT + 8 * WARMUP),
-}
 
 METRIC_DTYPE = np.dtype(
-    {
-        "names": list(METRIC_FIELDS),
-        "formats": [kind for kind, _ in METRIC_FIELDS.values()],
-        "offsets": [offset for _, offset in METRIC_FIELDS.values()],
-        "itemsize": _APART_AT + 4 * TIME_BINS,
-    }
+    [
+        # --- every row
+        ("seen", "i8"),  # values folded
+        ("origin_ms", "i8"),  # first value
+        ("last_ms", "i8"),  # newest value
+        ("sample_ms", "i8"),  # newest sample; a fast metric's samples are means of a minute
+        ("last", "f8"),
+        ("newest", "f8"),  # value as it came
+        ("interval_ms", "f8"),  # robust usual interval, 0 = not known
+        ("live_ms", "f8"),  # time watched, pauses not counted
+        ("centre", "f8"),  # memory holds (value - centre) / scale
+        ("scale", "f8"),  # 0 = all values so far were equal
+        ("old_centre", "f8"),  # the unit before a change that was accepted
+        ("old_scale", "f8"),
+        ("old_until_ms", "i8"),
+        ("minute", "i8"),  # of the open minute of a fast metric
+        ("minute_sum", "f8"),
+        ("minute_ms", "i8"),
+        ("minute_n", "i4"),
+        ("samples", "i4"),
+        ("day", "i4"),
+        ("bin", "i4"),
+        ("width", "i4"),  # bins per sample
+        ("bin_n", "i4"),
+        ("bin_mean", "f8"),  # coded
+        ("hour", "i4"),
+        ("hour_n", "i4"),
+        ("hour_r", "f8", (SEASONS,)),
+        ("hour_c", "i4", (SEASONS,)),
+        ("hour_x", "f8"),  # as hour_r of the season that is believed, but what stays is not bounded
+        ("hour_u", "f8"),
+        ("hour_z", "f8"),
+        ("usual_values", "f4", (SEASONS, RING)),  # of the bins around now
+        ("median_spread", "f4", (RING,)),  # spread by the median
+        ("quantile_spread", "f4", (RING,)),  # spread by the 80 % quantile
+        ("level", "f8", (SEASONS,)),
+        ("error", "f4", (SEASONS,)),  # running error of each season
+        ("season", "i4"),  # that is believed
+        ("typical", "f8"),  # typical spread
+        ("range_low", "f8"),
+        ("range_high", "f8"),
+        ("step", "f8"),  # typical size of a change
+        ("size", "f8"),  # typical size of a deviation that is not zero
+        ("share", "f8"),  # share of values that deviate
+        ("steps", "i4"),
+        ("sizes", "i4"),
+        ("stretch", "f8"),  # spread of today against the remembered one
+        ("daily", "f8"),  # spread of the level from day to day
+        ("means", "f8", (3,)),  # decayed means of the deviation
+        ("fresh", "i4"),  # values since the last gap
+        ("newest_n", "i4"),
+        ("newest_values", "f8", (BACK,)),
+        ("newest_residuals", "f4", (SEASONS + 1, BACK)),
+        ("before", "f8"),  # deviation one sample ago
+        ("before_r", "f8"),
+        ("jump", "f4", (25,)),  # 80 % quantile of jumps by hour of day, and over all
+        ("jumps", "i4"),
+        ("tail", "f4", (2, 2)),  # 80 % and 99 % quantile of the deviations up and down
+        ("spread_now", "f8"),
+        ("spread_usual", "f8"),
+        ("spread_ms", "f8"),
+        ("often", "f8"),
+        ("run_ms", "i8"),  # start of the stretch of equal values
+        ("run_n", "i4"),
+        ("flat", "i4"),
+        ("run_longest", "f8"),
+        ("varied", "f8"),
+        ("ups", "i4"),
+        ("downs", "i4"),
+        ("equals", "i4"),
+        ("counter", "i4"),  # 1 = judged by its rate
+        ("total", "f8"),  # newest total of a counter
+        ("total_ms", "i8"),
+        ("up_since_ms", "i8"),
+        ("shift_ms", "i8"),  # since when the level is away
+        ("expected", "f8"),  # coded
+        ("spread", "f8"),  # coded, in force
+        ("deviation", "f8"),  # newest value, in spreads
+        ("plain", "f8"),  # the same without excuses
+        ("near_jump", "f8"),
+        ("missed", "f8"),
+        ("missed_usual", "f8"),  # coded: what usually comes
+        ("missed_most", "f8"),  # coded: the nearest to it that came
+        ("jump_from", "f8"),  # median of the values before the newest one
+        ("expected_absent", "f4"),  # values that one would have expected since the newest one
+        ("absent_hour", "i4"),
+        ("absent_reported", "u1"),
+        ("flat_reported", "u1"),
+        ("ratio", "f4", (ALL_VIEWS,)),  # ratio of each view to its level, signed
+        ("daily_maximum", "f4", (ALL_VIEWS, 2)),  # today's largest of each view
+        ("return_level", "f4", (ALL_VIEWS, 2)),  # level of each view
+        ("window", "i2", (2, RING)),  # largest and smallest of today's newest bins
+        ("window_bin", "i4", (RING,)),
+        ("fast_ms", "i8", (2,)),  # newest fast alarm up and down
+        ("stuck_ms", "i8"),
+        ("late_ms", "i8"),
+        ("late_ew", "f8"),
+        ("low", "f8"),  # range of the first days, coded
+        ("high", "f8"),
+        ("cold", "i4"),  # direction of a value far outside of it
+        ("episodes", EPISODE_DTYPE, (KEYS,)),
+        # --- every hour and day
+        ("hours", "i4", (HOURS,)),
+        ("hours_r", "f4", (SEASONS, HOURS)),
+        ("hours_x", "f4", (HOURS,)),
+        ("hours_u", "f4", (HOURS,)),
+        ("hours_z", "f4", (HOURS,)),
+        ("levels", "f4", (DAYS,)),
+        ("levels_n", "i4"),
+        ("maxima", "f4", (ALL_VIEWS, 2, DAYS)),
+        ("maxima_n", "i4"),
+        # --- one bin at a time
+        ("written", "i4", (BINS,)),  # day that the bin was last written, + 1
+        ("memory", "i2", (BINS, DAYS)),
+        ("course", COURSE_DTYPE),
+    ],
+    align=True,
 )
-"""State of one (entity, metric): what the warm-up buffers and what the members remember share the
-same bytes.
-"""
 
 ENTITY_DTYPE = np.dtype(
     [
-        ("rows", "i8"),  # rows folded
-        ("warmup", "i8"),  # rows of the longest warm-up among its metrics, 0 = none is ready
-        ("alarm", "i8"),  # row of the last alarm, counted from 1; 0 = never
-        ("habit", "f8"),
-        ("alarm_z", "f8"),  # Z of the last alarm
-        ("score", "f8"),  # newest Z
-        ("threshold", "f8"),  # in force now
-        ("metrics", "i8"),  # metrics in the cross-metric fit
-        ("fitted", "i8"),  # rows it has learned
-        ("cross", "f8"),  # rarity of the newest cross-metric residual
-        ("cross_smooth", "f8"),
-        ("cross_metric", "i8"),  # column with the largest one
-        ("peak", "f8"),  # largest Z of the open period
-        ("period", "i8"),  # rows in it
-        ("surplus", "f8"),  # alarms given less alarms asked for, bounded
-        ("effective", "f8"),  # newest Z less habituation
-        ("trained_usual", "f8"),  # running mean of the trained member's rarity
-        ("trained_seen", "i8"),  # rows in it, at most one warm-up
-        ("columns", "i4", (CROSS,)),
-        ("seen", "i8", (CROSS,)),  # row in which a metric of the fit was last there
-        ("gram", "f8", (PACKED,)),
-        ("precision", "f4", (WIDTH, WIDTH)),
-        ("variance", "f4", (CROSS,)),
-        ("before", "f4", (2, CROSS)),  # residuals of the two rows before
-        ("sketch", SKETCH_DTYPE),
-        ("peaks", SKETCH_DTYPE),
+        ("rows", "i8"),
+        ("first_ms", "i8"),
+        ("newest_ms", "i8"),
+        ("interval_ms", "f8"),
+        ("pause_ms", "f8"),  # longest usual pause
+        ("ahead_n", "i4"),
+        ("ahead_ms", "i8"),
+        ("live_ms", "f8"),
+        ("day", "i4"),
+        ("maxima_n", "i4"),
+        ("daily_maximum", "f8"),  # today's largest ratio
+        ("return_level", "f8"),  # what once in a return period is reached
+        ("threshold", "f8"),
+        ("maxima", "f4", (DAYS,)),
+        ("joint_daily_maxima", "f4", (JOINT,)),
+        ("joint_levels", "f4", (JOINT,)),
+        ("joint_maxima", "f4", (JOINT, DAYS)),
+        ("joint_ratio", "f8"),
+        ("joint_daily_ratio", "f8"),  # today's largest
+        ("joint_ratios", "f4", (DAYS,)),
+        ("joint_return_level", "f8"),
+        ("joint", EPISODE_DTYPE),
+        ("trained_ratio", "f8"),
+        ("trained_mean", "f8"),  # of a quarter of an hour of what the trained model says
+        ("trained_ms", "i8"),
+        ("trained_daily_maximum", "f8"),  # today's largest
+        ("trained_level", "f8"),
+        ("trained_live_ms", "f8"),
+        ("trained_days", "i4"),
+        ("trained_maxima", "f4", (DAYS,)),
+        ("trained", EPISODE_DTYPE),
+        ("opened_ms", "i8"),  # newest opening
+        ("opened_level", "i4"),
+        ("opened_q", "f8"),
+        ("block", "i8"),  # of the budget
+        ("block_maximum", "f8"),
+        ("blocks", "f4", (BUCKETS,)),
+        ("blocks_n", "f8"),
+        ("surplus", "f8"),
+        ("pairs_w", "f8"),
+        ("pairs_ms", "i8"),
+        ("pairs_ok", "i4"),
+        ("members", "i4"),
+        ("member", "i4", (MEMBERS,)),
+        ("residual", "f4", (MEMBERS,)),
+        ("explained", "f4", (MEMBERS,)),
+        ("pairs", "f4", (MEMBERS, MEMBERS)),
+        ("inverse", "f4", (MEMBERS, MEMBERS)),
+        ("present", "u4", (BINS,)),  # bit per day: rows came in this bin
+        ("present_day", "i4", (BINS,)),
     ],
     align=True,
 )
-"""State of one entity: cross-metric fit, policy, budget."""
 
 
-class Knobs(NamedTuple):
+class EnsembleParams(NamedTuple):
     """Everything that can be tuned; floats, so that all can be perturbed alike."""
 
+    threshold: float = 1.0  # ratio that opens an episode
+    hysteresis: float = 0.5  # share of it that keeps one open
+    worse: float = 2.5  # times the ratio lately: said again
+    ready_days: float = 2.0
+    return_view: float = 60.0  # days: level of a view by its own past
+    return_entity: float = 9.0  # days: level of all views of an entity together
+    floor_value: float = 8.0  # least levels, in spreads
+    floor_two: float = 4.0
+    floor_quarter: float = 3.0
+    floor_hour: float = 1.2
+    floor_hours4: float = 1.1
+    return_joint: float = 45.0
+    floor_jump: float = 7.0
+    floor_missed: float = 6.0
+    floor_level: float = 4.0
+    early: float = 1.5  # by which least levels are higher after n days: 1 + early / n
+    coarse: float = 0.8  # by which the least levels of means are higher at hourly data
+    floor_spread: float = 2.2
+    floor_often: float = 0.4
+    floor_stuck: float = 1.0
+    floor_course: float = 1.0
+    floor_cross: float = 2.0
+    floor_trained: float = 2.0  # -log10 of the share of training rows
+    return_trained: float = 45.0
+    joint_jump: float = 2.4
+    joint_value: float = 3.0
+    joint_quarter: float = 2.4
+    slope: float = 0.15  # of the logarithms of daily maxima, where little is known
+    heavy: float = 0.6  # power of the weight of a tail by which its least levels are higher
+    trust_view: float = 0.3  # weight of the slope that was measured
+    trust_entity: float = 0.4
+    entity_power: float = 0.4  # of the number of metrics, by which return_entity is longer
+    trust_joint: float = 0.25
+    joint_days: float = 15.0
+    habit: float = 0.35  # by which each opening beyond the first raises its level
+    habit_days: float = 8.0
+    quiet_hours: float = 3.0
+    level_days: float = 3.0  # a level that stays so long becomes the memory
+    # the course of hours (kernels/course)
+    course: float = 2.2  # Z that opens an episode
+    course_penalty: float = 1.6  # taken off for each tenfold number of metrics
+    gate: float = 0.8  # ratio that another view must have reached in the last hours
+    gate_hours: float = 5.0
     long_blocks: float = 50.0
     short_block: float = 12.0
     short_stride: float = 3.0
@@ -243,8 +325,8 @@ class Knobs(NamedTuple):
     slack: float = 2.0
     season_days: float = 14.0
     time_memory: float = 200.0
-    chomp_long: float = 0.08
-    chomp: float = 0.05
+    deadband_long: float = 0.08
+    deadband: float = 0.05
     weight_long: float = 1.0
     weight_neighbours: float = 0.5
     weight_time: float = 1.0
@@ -262,11 +344,16 @@ class Knobs(NamedTuple):
     floor: float = 0.025
     absence: float = 0.7
     absence_slope: float = 2.0
-    weight_cross: float = 0.6
-    cross_floor: float = 1.5
-    weight_trained: float = 0.6
-    threshold: float = 1.4
-    cross_memory: float = 1000.0
-    cross_ridge: float = 1e-3
-    cross_usual: float = 2.0
-    choice: float = 1.0
+    excuse: float = 2.0  # spreads left of a deviation that recurs about this time
+
+
+class Settings(NamedTuple):
+    """What a user asks for."""
+
+    per_day: float = 0.0  # alarm budget, 0 = none
+    cold_start: bool = True
+    lateness_ms: int = DAY_MS
+    use: int = (1 << (ALL_VIEWS + 1)) - 1  # bit per view
+    joint: bool = True
+    season: bool = True
+    warmup: int = 0  # samples of the course's warm-up; 0 = three days, 150 to 1024

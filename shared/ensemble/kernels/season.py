@@ -1,7 +1,7 @@
-"""Season: the same time of day on the days before, as neighbours and as an average.
+"""Season: what the same time of day has shown on the days before.
 
-Law: places in the day come from event time alone; a gap is bridged by the last level and costs no
-     more than the ring.
+Invariant: only days before the one that is judged are read; work is done for the bins around now
+and never for a whole day.
 """
 
 from __future__ import annotations
@@ -11,134 +11,258 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.layout import (
-    SEASON_BLOCK,
-    SEASON_RING,
-    SEASON_WINDOW,
-    TIME_BINS,
-    Record,
-)
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.codes import MISSING, decode, encode, median, sort_first
+from shared.ensemble.kernels.layout import ALL, BINS, DAYS, KIND, NEAR, RECENT, SEASONS, WEEK
 
-DAY_MS = 86_400_000
-WEEK_MS = 7 * DAY_MS
-MONDAY_MS = 4 * DAY_MS
-"""1970-01-05 was a Monday."""
+FULL = 14
+"""Days of the season of all days."""
 
-WEEKS = 3
-"""Weeks of history after which the time of the week is trusted."""
+SAME_KIND = 10
+FEW = 3
+"""Days that a special season needs."""
 
-
-@njit(cache=True)
-def _write_mean(season: Record, block: int) -> None:
-    """Mean of the newest ``block`` bins, the open one included."""
-    recent = season["recent"]
-    bins = season["bins"]
-    samples = min(block, bins)
-    recent[(bins - 1) % SEASON_BLOCK] = season["sum"] / season["in_bin"]
-    total = 0.0
-    for back in range(samples - 1, -1, -1):
-        total += np.float64(recent[(bins - 1 - back) % SEASON_BLOCK])
-    season["means"][(bins - 1) % SEASON_RING] = total / samples
+LAST = 4
+SCARCE = np.array([0.0, 3.0, 2.5, 1.8, 1.5, 1.25, 1.15])
+"""Factors on a spread that so few days have told."""
 
 
 @njit(cache=True)
-def push_season(season: Record, since_ms: int, bins_per_day: int, block: int, value: float) -> None:
-    """Add a value to the bin of its time.
+def is_weekend(day: int) -> bool:
+    """Whether a day since 1970-01-01, a Thursday, is a Saturday or Sunday."""
+    return (day + 3) % 7 >= 5
 
-    since_ms : time since the series' first value
+
+@njit(cache=True)
+def width_of(interval_ms: float) -> int:
+    """Bins per sample: a divisor of the day."""
+    bins = interval_ms / 300_000.0
+    for width in (288, 144, 96, 72, 48, 36, 24, 18, 12, 9, 8, 6, 4, 3, 2):
+        if bins >= 0.8 * width:
+            return width
+    return 1
+
+
+@njit(cache=True)
+def near_of(width: int) -> int:
+    """Samples on either side that count as about the same time."""
+    if width == 1:
+        return NEAR
+    if width == 2:
+        return 2
+    return 1
+
+
+@njit(cache=True)
+def write(m: Record, bin_: int, day: int, mean: float) -> None:
+    """Remember the mean of a bin so far; days left out since the bin's last one are missing."""
+    row = m["memory"][bin_]
+    last = m["written"][bin_] - 1
+    if last < 0 or day - last >= DAYS:
+        for k in range(DAYS):
+            row[k] = MISSING
+    else:
+        for d in range(last + 1, day):
+            row[d % DAYS] = MISSING
+    if last <= day or last < 0:
+        m["written"][bin_] = day + 1
+        row[day % DAYS] = encode(mean)
+    elif last - day < DAYS:
+        row[day % DAYS] = encode(mean)  # a late row
+
+
+@njit(cache=True)
+def read(m: Record, bin_: int, day: int) -> int:
+    """Code of a bin on a day; MISSING where there is none."""
+    last = m["written"][bin_] - 1
+    if last < 0 or day > last or last - day >= DAYS:
+        return MISSING
+    code: int = m["memory"][bin_, day % DAYS]
+    return code
+
+
+@njit(cache=True)
+def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
+    """Write usual values and spread of a bin on a day into place ``at`` of the ring.
+
+    tmp  : float64 (>= 5 DAYS,)  scratch
+
+    Usual are medians over the days of each season. Spread is the larger of 1.4826 MAD and of the
+    80 % quantile of the absolute deviations over 1.28: both are the standard deviation of normal
+    values, and the first has the breakdown point of a half (Rousseeuw, Croux, "Alternatives to the
+    Median Absolute Deviation", 1993). Few days tell too small a spread: SCARCE.
+    Twin: tests/reference/season.py::digest. Cost: O(DAYS).
     """
-    place = (since_ms * bins_per_day + DAY_MS // 2) // DAY_MS
-    if season["bins"] == 0:
-        season["bin"] = place
-        season["bins"] = 1
-    elif place > season["bin"]:
-        missed = place - season["bin"] - 1
-        if missed >= SEASON_RING:
-            season["bins"] += missed - SEASON_RING
-            missed = SEASON_RING
-        for _ in range(missed):
-            season["bins"] += 1
-            _write_mean(season, block)
-        season["bins"] += 1
-        season["bin"] = place
-        season["in_bin"] = 0
-        season["sum"] = 0.0
-    season["in_bin"] += 1
-    season["sum"] += value
-    _write_mean(season, block)
+    usual = m["usual_values"]
+    for c in range(SEASONS):
+        usual[c, at] = np.nan
+    m["median_spread"][at] = np.nan
+    m["quantile_spread"][at] = np.nan
+    last = m["written"][bin_] - 1
+    if last < 0 or day - last > DAYS:
+        return
+    row = m["memory"][bin_]
+    weekend = is_weekend(day)
+    n_all = n_kind = n_week = n_recent = 0
+    for age in range(1, DAYS + 1):
+        d = day - age
+        if d > last:
+            continue
+        if last - d >= DAYS:
+            break
+        code = row[d % DAYS]
+        if code == MISSING:
+            continue
+        x = decode(code)
+        if n_all < FULL:
+            tmp[n_all] = x
+            n_all += 1
+        if n_recent < LAST:
+            tmp[3 * DAYS + n_recent] = x
+            n_recent += 1
+        if n_kind < SAME_KIND and is_weekend(d) == weekend:
+            tmp[DAYS + n_kind] = x
+            n_kind += 1
+        if age % 7 == 0:
+            tmp[2 * DAYS + n_week] = x
+            n_week += 1
+    if n_all == 0:
+        return
+    u = median(tmp, n_all)
+    usual[ALL, at] = u
+    if n_kind >= 2:
+        usual[KIND, at] = median(tmp[DAYS : 2 * DAYS], n_kind)
+    if n_week >= FEW:
+        usual[WEEK, at] = median(tmp[2 * DAYS : 3 * DAYS], n_week)
+    if n_recent >= FEW:
+        usual[RECENT, at] = median(tmp[3 * DAYS : 4 * DAYS], n_recent)
+    season = m["season"]
+    low, n = 0, n_all
+    if season == KIND and n_kind >= 2:
+        low, n, u = DAYS, n_kind, np.float64(usual[KIND, at])
+    elif season == WEEK and n_week >= FEW:
+        low, n, u = 2 * DAYS, n_week, np.float64(usual[WEEK, at])
+    if (
+        n == 1
+    ):  # one day says nothing of its spread: what values change by, or a part of their range
+        m["median_spread"][at] = max(m["step"], 0.1 * (m["range_high"] - m["range_low"]))
+        m["quantile_spread"][at] = m["median_spread"][at]
+        return
+    work = tmp[4 * DAYS :]
+    for k in range(n):
+        work[k] = abs(tmp[low + k] - u)
+    sort_first(work, n)
+    scarce = SCARCE[n] if n < SCARCE.shape[0] else 1.0
+    m["median_spread"][at] = scarce * 1.4826 * (0.5 * (work[(n - 1) // 2] + work[n // 2]))
+    m["quantile_spread"][at] = scarce * work[min(n - 1, int(0.8 * n))] / 1.28
 
 
 @njit(cache=True)
-def score_neighbours(season: Record, bins_per_day: int, block: int, slack: int, days: int) -> float:
-    """Distance of the newest SEASON_WINDOW block means to the best window at the same time of day,
-    per block.
+def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
+    """Bring the ring of digested bins to a new bin; a step costs one bin, a jump the whole ring."""
+    width, near = m["width"], near_of(m["width"])
+    step = (day - m["day"]) * BINS + bin_ - m["bin"]
+    first = 0
+    size = 2 * near + 1
+    if m["bin_n"] > 0 and step == width:
+        for k in range(size - 1):
+            for c in range(SEASONS):
+                m["usual_values"][c, k] = m["usual_values"][c, k + 1]
+            m["median_spread"][k] = m["median_spread"][k + 1]
+            m["quantile_spread"][k] = m["quantile_spread"][k + 1]
+        first = size - 1
+    for k in range(first, size):
+        b = bin_ + (k - near) * width
+        d = day
+        if b < 0:
+            b += BINS
+            d -= 1
+        elif b >= BINS:
+            b -= BINS
+            d += 1
+        digest(m, b, d, k, tmp)
+    centre = near
+    if math.isnan(m["usual_values"][ALL, centre]) and m["samples"] > 0:
+        _borrow(m, day, bin_, centre, width, tmp)
 
-    Windows of the last ``days`` days, shifted by up to ``slack`` blocks; 0 until there is one.
-    Cost: O(days slack SEASON_WINDOW).
+
+@njit(cache=True)
+def _borrow(m: Record, day: int, bin_: int, at: int, width: int, tmp: Floats) -> None:
+    """Take the nearest bin within two hours that has been seen, for one that has not."""
+    for k in range(1, 25):
+        for sign in (-1, 1):
+            b = bin_ + sign * k
+            if 0 <= b < BINS and m["written"][b] > 0:
+                digest(m, b, day, at, tmp)
+                if not math.isnan(m["usual_values"][ALL, at]):
+                    return
+
+
+@njit(cache=True)
+def extremes(m: Record, day: int, bin_: int, high: Floats, low: Floats) -> int:
+    """Largest and smallest value within a quarter of an hour of a bin, on each day before.
+
+    Most recent first.
+
+    high, low : float64 (DAYS,)  out; NaN where a day has none
+    returns   : days with values
+    Cost      : O(DAYS RING)
     """
-    means = season["means"]
-    newest = season["bins"] - 1
-    length = SEASON_WINDOW * block
-    best = math.inf
-    if newest < length or bins_per_day < 16:
-        return 0.0
-    for day in range(1, days + 1):
-        for shift in range(-slack, slack + 1):
-            other = newest - day * bins_per_day + shift * block
-            if other < length or other > newest - length or newest - other + length > SEASON_RING:
+    width, near = m["width"], near_of(m["width"])
+    found = 0
+    for age in range(1, DAYS + 1):
+        most, least = MISSING, 32767
+        for k in range(-near, near + 1):
+            b = bin_ + k * width
+            d = day - age
+            if b < 0:
+                b += BINS
+                d -= 1
+            elif b >= BINS:
+                b -= BINS
+                d += 1
+            last = m["written"][b] - 1
+            if last < 0 or d > last or last - d >= DAYS:
                 continue
-            total = 0.0
-            for k in range(SEASON_WINDOW):
-                gap = np.float64(means[(newest - k * block) % SEASON_RING]) - np.float64(
-                    means[(other - k * block) % SEASON_RING]
-                )
-                total += gap * gap
-                if total > best:
-                    break
-            best = min(best, total)
-    return math.sqrt(best / SEASON_WINDOW) if best < math.inf else 0.0
+            code = m["memory"][b, d % DAYS]
+            if code == MISSING:
+                continue
+            most = max(most, code)
+            least = min(least, code)
+        if most == MISSING:
+            high[age - 1] = np.nan
+            low[age - 1] = np.nan
+        else:
+            high[age - 1] = decode(most)
+            low[age - 1] = decode(least)
+            found += 1
+    return found
 
 
 @njit(cache=True)
-def expect_time_of_day(bins: Record, time_ms: int) -> float:
-    """Level of the time of day: its bin and both neighbours, weighted by what they have seen; NaN
-    before any.
+def recurring(
+    values: Floats, day: int, season: int, quantile: float, tmp: Floats
+) -> tuple[float, int]:
+    """Quantile of a day's figure over the days of a season, and how many days those are.
+
+    values : float64 (DAYS,)  most recent first, NaN = none
     """
-    at = time_ms % DAY_MS * TIME_BINS // DAY_MS
-    total = 0.0
-    weight = 0.0
-    for k in range(-1, 2):
-        place = (at + k) % TIME_BINS
-        total += np.float64(bins["seen"][place]) * np.float64(bins["level"][place])
-        weight += np.float64(bins["seen"][place])
-    return total / weight if weight > 0.0 else math.nan
-
-
-@njit(cache=True)
-def expect_time_of_week(bins: Record, time_ms: int) -> float:
-    """The same for the time of the week; NaN before any."""
-    at = (time_ms - MONDAY_MS) % WEEK_MS * (7 * TIME_BINS) // WEEK_MS
-    total = 0.0
-    weight = 0.0
-    for k in range(-1, 2):
-        place = (at + k) % (7 * TIME_BINS)
-        total += np.float64(bins["week_seen"][place]) * np.float64(bins["week_level"][place])
-        weight += np.float64(bins["week_seen"][place])
-    return total / weight if weight > 0.0 else math.nan
-
-
-@njit(cache=True)
-def push_time_of_day(bins: Record, time_ms: int, value: float, memory: float) -> None:
-    """Move the levels of this time of day and of the week towards a value; the mean of the last
-    ``memory`` values.
-    """
-    at = time_ms % DAY_MS * TIME_BINS // DAY_MS
-    seen = min(np.float64(bins["seen"][at]) + 1.0, memory)
-    level = np.float64(bins["level"][at])
-    bins["seen"][at] = seen
-    bins["level"][at] = level + (value - level) / seen
-    at = (time_ms - MONDAY_MS) % WEEK_MS * (7 * TIME_BINS) // WEEK_MS
-    seen = min(np.float64(bins["week_seen"][at]) + 1.0, memory)
-    level = np.float64(bins["week_level"][at])
-    bins["week_seen"][at] = seen
-    bins["week_level"][at] = level + (value - level) / seen
+    weekend = is_weekend(day)
+    n = 0
+    most = FULL if season == ALL else SAME_KIND if season == KIND else LAST
+    for age in range(1, DAYS + 1):
+        x = values[age - 1]
+        if (
+            math.isnan(x)
+            or (season == WEEK and age % 7 != 0)
+            or (season == KIND and is_weekend(day - age) != weekend)
+        ):
+            continue
+        tmp[n] = x
+        n += 1
+        if n >= most:
+            break
+    if n == 0:
+        return np.nan, 0
+    sort_first(tmp, n)
+    return tmp[min(n - 1, int(quantile * n))], n

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_pause, furthest
+
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
@@ -120,9 +122,9 @@ def _forget(e: int, slots: Indices, events: Ints, pushed: Ints, newest: Floats) 
 
 
 @njit(
-    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], f8[:, ::1],"
-    " i8[::1], f8[::1], f8[:, :, ::1], f8[:, ::1], f8[:, ::1], f8[:, ::1], i8[::1], b1[::1],"
-    " b1[::1], b1[:, ::1], b1[::1], i8[::1])",
+    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], f8[::1],"
+    " f8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1], f8[:, :, ::1], f8[:, ::1], f8[:, ::1],"
+    " f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[::1], b1[:, ::1], b1[::1], i8[::1])",
     cache=True,
 )
 def fold_rows(
@@ -135,6 +137,11 @@ def fold_rows(
     used: Ints,
     newest_ms: Ints,
     events: Ints,
+    moves: Ints,
+    interval_ms: Floats,
+    pause_ms: Floats,
+    ahead_ms: Ints,
+    ahead_rows: Ints,
     ring: Floats,
     pushed: Ints,
     newest: Floats,
@@ -143,6 +150,7 @@ def fold_rows(
     lower: Floats,
     upper: Floats,
     late_by_ms: Ints,
+    ahead: Flags,
     duplicate: Flags,
     imputed: Flags,
     known: Flags,
@@ -160,6 +168,9 @@ def fold_rows(
     used       : int64 (1,)          slots in use; raised here, the caller has reserved room
     newest_ms  : int64 (E,)          newest event time of each entity
     events     : int64 (E,)          rows folded of each entity
+    moves      : int64 (E,)          rows that may have moved anything of each entity
+    interval_ms, pause_ms : float64 (E,)   usual interval and longest usual pause
+    ahead_ms, ahead_rows  : int64 (E,)     newest row too far ahead, and how many agree with it
     ring       : float64 (S, RING)   newest samples of each slot, at index pushed % RING
     pushed     : int64 (S,)          samples ever pushed into each slot
     newest     : float64 (S,)        value in the entity's newest event, NaN = missing there
@@ -168,6 +179,7 @@ def fold_rows(
     expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until
                              that window is full
     late_by_ms : int64 (n,)          out: how far behind the entity's newest event, 0 = not late
+    ahead      : bool (n,)           out: further ahead of its entity than is usual, and not confirmed
     duplicate  : bool (n,)           out: same time and values as the entity's newest event
     imputed    : bool (n,)           out: a metric that the entity has reported before is missing
     known      : bool (n, M)         out: the entity has reported this metric, now or before
@@ -176,13 +188,24 @@ def fold_rows(
     step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the
                  first, or it does not count
 
-    A late or duplicate row gets features as if it came next, and leaves the state untouched.
+    A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of the
+    series.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
     """
     metrics = values.shape[1]
     for row in range(entity.shape[0]):
         e = entity[row]
-        forgotten[row] = events[e] > 0 and time_ms[row] - newest_ms[e] > forget_ms
+        moves[e] += 1
+        step = time_ms[row] - newest_ms[e]
+        ahead[row] = events[e] > 0 and step > furthest(interval_ms[e], pause_ms[e])
+        if ahead[row]:
+            again = ahead_rows[e] > 0 and agrees(time_ms[row], ahead_ms[e], interval_ms[e])
+            ahead_rows[e] = ahead_rows[e] + 1 if again else 1
+            ahead_ms[e] = time_ms[row]
+            ahead[row] = ahead_rows[e] < CONFIRMED
+        if not ahead[row]:
+            ahead_rows[e] = 0
+        forgotten[row] = not ahead[row] and events[e] > 0 and step > forget_ms
         if forgotten[row]:
             _forget(e, slots, events, pushed, newest)
         first = events[e] == 0
@@ -206,10 +229,13 @@ def fold_rows(
             )  # fmt: skip
         duplicate[row] = same
         step_ms[row] = 0
-        if late or same:
+        if late or same or ahead[row]:
             continue
         if not first:
-            step_ms[row] = time_ms[row] - newest_ms[e]
+            step_ms[row] = step
+            if step > 0:
+                pause_ms[e] = follow_pause(pause_ms[e], np.float64(step), interval_ms[e])
+                interval_ms[e] = follow_interval(interval_ms[e], np.float64(step))
         newest_ms[e] = time_ms[row]
         events[e] += 1
         for metric in range(metrics):
@@ -225,29 +251,6 @@ def fold_rows(
             if not math.isnan(value):
                 ring[slot, pushed[slot] % RING] = value
                 pushed[slot] += 1
-
-
-@njit("void(i4[::1], b1[::1], b1[::1], b1[::1], i8[::1], i8[::1])", cache=True)
-def follow_runs(
-    entity: Indices, anomalous: Flags, counts: Flags, forgotten: Flags, run: Ints, out: Ints
-) -> None:
-    """Count consecutive anomalous rows of each entity, in log order.
-
-    entity    : int32 (n,)
-    anomalous : bool (n,)
-    counts    : bool (n,)    whether the row moves the state (neither late nor duplicate)
-    forgotten : bool (n,)    whether the entity starts anew with the row
-    run       : int64 (E,)   state: anomalous rows in a row so far
-    out       : int64 (n,)   the run that this row belongs to, 0 = not anomalous
-    """
-    for row in range(entity.shape[0]):
-        e = entity[row]
-        if forgotten[row]:
-            run[e] = 0
-        length = run[e] + 1 if anomalous[row] else 0
-        out[row] = length
-        if counts[row]:
-            run[e] = length
 
 
 @njit(

@@ -25,10 +25,16 @@ USUAL_TWICE = 2.0
 """What has happened before is usual: only what lasts more than twice as long is spoken of."""
 
 FADE = 1.0 - 1.0 / 1024.0
-"""Per row, how the longest pause and the longest absence are forgotten."""
+"""Per row, how the longest absence is forgotten."""
+
+PAUSE_MEMORY_MS = 3.0 * 86_400_000
+"""Time that rows cover in which the longest pause is forgotten."""
 
 MIN_CHANGES = 10
 """A metric that has changed less often never varied, so that it is not flat."""
+
+BINS, DAYS = 288, 28
+"""Bins of a local day, and days, of which it is remembered whether rows came."""
 
 FAR_MS = 1 << 62
 LONGEST_MS = 1e18
@@ -63,6 +69,10 @@ ENTITY_DTYPE = np.dtype(
         ("stop_said", "i8"),  # of the present silence
         ("said", "i8"),  # bit k is set once kind k was said
         ("said_ms", "i8", (len(KINDS),)),
+        ("first_ms", "i8"),  # local time of the first row
+        ("due_ms", "i8"),  # when the present silence has lasted too long; 0 = not looked at yet
+        ("present", "u4", (BINS,)),  # bit per day: rows came in this bin of the local day
+        ("present_day", "i4", (BINS,)),  # newest day with a row in the bin, + 1
     ],
     align=True,
 )

@@ -15,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 from numba import from_dtype, njit, types
 
+from shared.kernels.clock import local_of
+from shared.quality.kernels.presence import end_of_silence, mark_present, usual_silence
 from shared.quality.kernels.quality_layout import (
     AMOUNT,
     AMOUNTS,
+    BINS,
     CLIP,
     CLOCK_DTYPE,
     DUPLICATE,
@@ -37,6 +40,7 @@ from shared.quality.kernels.quality_layout import (
     MISSING,
     OTHERS,
     OUT_OF_ORDER,
+    PAUSE_MEMORY_MS,
     PLACES,
     REPEATED_TIME,
     ROW,
@@ -97,13 +101,17 @@ def _limit_ms(who: Record, intervals: float) -> float:
 
 
 @njit(cache=True)
-def _learn_interval(who: Record, dt: int, gap_intervals: float) -> None:
+def _learn_interval(who: Record, dt: int, silent_ms: int, gap_intervals: float) -> None:
+    """Follow the usual interval; silent_ms is what of dt does not recur."""
     interval = who["interval_ms"]
     if who["intervals"] == 0:
         interval = np.float64(dt)
     longest = USUAL_TWICE * max(who["pause_ms"], gap_intervals * interval)
-    pause = np.float64(dt) if who["intervals"] < MIN_INTERVALS else min(np.float64(dt), longest)
-    who["pause_ms"] = max(who["pause_ms"] * FADE, pause)
+    pause = min(np.float64(silent_ms), longest)
+    if who["intervals"] < MIN_INTERVALS:
+        pause = np.float64(silent_ms)
+    lasted = min(np.float64(dt), CLIP * interval)
+    who["pause_ms"] = max(who["pause_ms"] * math.exp(-lasted / PAUSE_MEMORY_MS), pause)
     who["intervals"] = min(who["intervals"] + 1, MEMORY)
     who["interval_ms"] = (
         interval + (min(np.float64(dt), CLIP * interval) - interval) / who["intervals"]
@@ -118,6 +126,9 @@ def _forget(who: Record, series: Record, slots: Indices) -> None:
     who["pause_ms"] = 0.0
     who["repeats"] = 0
     who["repeated_ms"] = 0
+    for bin_ in range(BINS):
+        who["present"][bin_] = 0
+        who["present_day"][bin_] = 0
     for metric in range(slots.shape[0]):
         if slots[metric] >= 0:
             one = series[slots[metric]]
@@ -277,18 +288,25 @@ def _contradicts(time_ms: int, values: Floats, slots: Indices, series: Record) -
 @njit(cache=True)
 def _follow_time(
     row: int, e: int, time_ms: int, values: Floats, slots: Indices, who: Record, series: Record, forgotten: bool,
-    limit_ms: float, limits: Limits, said: int, places: Ints, amounts: Floats,
+    limit_ms: float, limits: Limits, changes: Ints, shifts: Ints, said: int, places: Ints, amounts: Floats,
 ) -> int:  # fmt: skip
     """Judge and learn the step from the entity's row before to this one, which moves the state."""
     if who["seen"] == 0:
         return said
     dt = time_ms - who["newest_ms"]
-    if (forgotten or dt > limit_ms) and _claim(who, GAP, time_ms, limits.repeat_ms):
+    silent_ms = dt
+    if dt > limit_ms:
+        since_ms, now_ms = (
+            local_of(who["newest_ms"], changes, shifts),
+            local_of(time_ms, changes, shifts),
+        )
+        silent_ms -= usual_silence(who, since_ms, now_ms, who["interval_ms"])
+    if (forgotten or silent_ms > limit_ms) and _claim(who, GAP, time_ms, limits.repeat_ms):
         said = _say(said, places, amounts, row, GAP, e, -1, who["newest_ms"], dt, _usual_ms(who), 0)
     if forgotten:
         _forget(who, series, slots)
     elif dt > 0:
-        _learn_interval(who, dt, limits.gap_intervals)
+        _learn_interval(who, dt, silent_ms, limits.gap_intervals)
     elif _contradicts(time_ms, values, slots, series):
         again = who["repeats"] == 1 and time_ms - who["repeated_ms"] <= limit_ms
         who["repeats"] = 1
@@ -302,15 +320,29 @@ def _follow_time(
 
 @njit(cache=True)
 def _deadline_ms(who: Record, stopped_intervals: float) -> int:
-    """The partition's clock after which an entity has stopped; FAR_MS while its usual interval is
-    not known.
+    """The partition's clock after which an entity has stopped, but for silences that recur, which
+    are looked at only then; FAR_MS while its usual interval is not known.
     """
+    if who["due_ms"] != 0:
+        return int(who["due_ms"])
     limit_ms = _limit_ms(who, stopped_intervals)
     return (
         max(int(who["newest_ms"]), int(who["clock_ms"])) + int(limit_ms)
         if limit_ms <= LONGEST_MS
         else FAR_MS
     )
+
+
+@njit(cache=True)
+def _look_at(who: Record, limits: Limits, changes: Ints, shifts: Ints) -> None:
+    """Find when the present silence has lasted too long, silences that recur not counted."""
+    limit_ms = _limit_ms(who, limits.stopped_intervals)
+    if limit_ms > LONGEST_MS:
+        return
+    since_ms = max(int(who["newest_ms"]), int(who["clock_ms"]))
+    local_ms = local_of(since_ms, changes, shifts)
+    end_ms = end_of_silence(who, local_ms, int(limit_ms), who["interval_ms"])
+    who["due_ms"] = since_ms + (end_ms - local_ms)
 
 
 @njit(cache=True)
@@ -343,16 +375,22 @@ def _advance(clock: Record, who: Record, e: int, time_ms: int) -> None:
     who["newest_ms"] = time_ms
     who["clock_ms"] = clock["second_ms"] if clock["reporting"] >= 2 else time_ms
     who["stop_said"] = 0
+    who["due_ms"] = 0
 
 
 @njit(cache=True)
-def _count_overdue(entities: Record, clock: Record, limits: Limits) -> int:
+def _count_overdue(
+    entities: Record, clock: Record, limits: Limits, changes: Ints, shifts: Ints
+) -> int:
     """Count the entities of which it is to be said that they have stopped, and set when to look
     again.
     """
     overdue, due_ms = 0, FAR_MS
     for e in range(clock["entities"]):
         its_ms = _due_ms(entities[e], limits)
+        if its_ms < clock["second_ms"] and entities[e]["due_ms"] == 0:
+            _look_at(entities[e], limits, changes, shifts)
+            its_ms = _due_ms(entities[e], limits)
         if its_ms < clock["second_ms"]:
             overdue += 1
         else:
@@ -403,7 +441,8 @@ _INTS, _FLAGS = types.int64[::1], types.boolean[::1]
 
 @njit(
     _SIGNALS(
-        types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1], _INTS, _FLAGS, _FLAGS, *_RECORDS, _LIMITS, _FLAGS
+        types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1], _INTS, _FLAGS, _FLAGS, _FLAGS, _INTS, _INTS,
+        *_RECORDS, _LIMITS, _FLAGS
     ),
     cache=True,
 )  # fmt: skip
@@ -413,8 +452,11 @@ def watch_rows(
     time_ms: Ints,
     values: Floats,
     late_by_ms: Ints,
+    ahead: Flags,
     duplicate: Flags,
     forgotten: Flags,
+    changes: Ints,
+    shifts: Ints,
     entities: Record,
     series: Record,
     clocks: Record,
@@ -428,8 +470,10 @@ def watch_rows(
     time_ms    : int64 (n,)            event time
     values     : float64 (n, M)        finite or NaN = missing
     late_by_ms : int64 (n,)            behind the entity's newest event, 0 = not late
+    ahead      : bool (n,)             too far ahead of its entity: says nothing and moves nothing
     duplicate  : bool (n,)             same time and values as the entity's newest event
     forgotten  : bool (n,)             the entity starts anew with the row
+    changes, shifts : int64 (k,)       time zone, see ``clock.local_of``
     entities   : ENTITY_DTYPE (>= E,)
     series     : SERIES_DTYPE (>= slots used,)
     clocks     : CLOCK_DTYPE (1,)
@@ -450,6 +494,8 @@ def watch_rows(
         places = _grow(places, said, 3)
         amounts = _grow(amounts, said, 3)
         stale[row] = False
+        if ahead[row]:
+            continue
         if late_by_ms[row] > 0:
             kind = LATE if late_by_ms[row] > limit_ms else OUT_OF_ORDER
             if _claim(who, kind, who["newest_ms"], limits.repeat_ms):
@@ -475,6 +521,9 @@ def watch_rows(
             continue
         if who["seen"] == 1 and clock["reporting"] >= 2:
             stale[row] = clock["second_ms"] > _deadline_ms(who, limits.stopped_intervals)
+            if stale[row] and who["due_ms"] == 0:
+                _look_at(who, limits, changes, shifts)
+                stale[row] = clock["second_ms"] > _deadline_ms(who, limits.stopped_intervals)
         t, mine = time_ms[row], slots[e]
         said = _follow_time(
             row,
@@ -487,10 +536,16 @@ def watch_rows(
             forgotten[row],
             limit_ms,
             limits,
+            changes,
+            shifts,
             said,
             places,
             amounts,
         )
+        local_ms = local_of(t, changes, shifts)
+        if who["seen"] == 0 or forgotten[row]:
+            who["first_ms"] = local_ms
+        mark_present(who, local_ms)
         said = _follow_metrics(
             row, e, t, values[row], mine, who, series, limit_ms, limits, said, places, amounts
         )
@@ -502,7 +557,7 @@ def watch_rows(
             and clock["second_ms"] > clock["due_ms"]
             and clock["rows"] >= clock["entities"] >> 6
         ):
-            overdue = _count_overdue(entities, clock, limits)
+            overdue = _count_overdue(entities, clock, limits, changes, shifts)
             if overdue > 0:
                 places = _grow(places, said, overdue)
                 amounts = _grow(amounts, said, overdue)

@@ -1,8 +1,6 @@
-"""A reader of all results that runs beside the predictors, sees only what is committed, and
-remembers what it saw.
+"""Reads all committed results while the predictors run, and keeps what it has read.
 
-Law: it never looks back. What it has seen once must be there at the end, once, and in the order of
-     the input.
+Invariant: it reads each result once. At the end each must exist exactly once, in input order.
 """
 
 from __future__ import annotations
@@ -87,16 +85,14 @@ class Account:
                 steps.append((time.monotonic(), source_offset))
 
     def reached_s(self, partition: int, offset: int) -> float | None:
-        """Return when a result of this or a later input record was first seen; None if it was not."""
+        """Return when a result of this or a later input record was first read; None if never."""
         steps = self.progress.get(partition, [])
         place = bisect_left(steps, offset, key=lambda step: step[1])
         return steps[place][0] if place < len(steps) else None
 
 
 class Auditor:
-    """Reads the topics of results from their beginning, in a thread of its own, until closed;
-    outages are waited out.
-    """
+    """Reads result topics from the beginning, on its own thread, until closed; survives outages."""
 
     def __init__(self, settings: Settings, partitions: dict[str, int]) -> None:
         self.account = Account()
@@ -156,7 +152,7 @@ class Auditor:
 def read_again(
     settings: Settings, partitions: dict[str, int], ends: dict[str, dict[int, int]]
 ) -> Account:
-    """Read all results anew, from the beginning to the ends given."""
+    """Read all results again, from the beginning to the given ends."""
     account = Account()
     for kind in KINDS:
         topic = topic_of(settings.topics, kind)

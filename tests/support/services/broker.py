@@ -1,12 +1,12 @@
-"""Apache Kafka in KRaft mode, one broker or several with a controller beside them, from Maven's
-jars or the official image.
+"""Apache Kafka in KRaft mode with one or several brokers, from Maven's jars or the image.
 
-Law: ``kill`` kills brokers and leaves the controller alone. A node that is both, killed between a
-     commit's answer and its
-markers, comes back without ever writing them: up to Kafka 4.3.1 a coordinator that finds its own
-node still fenced takes the partitions for deleted ("Couldn't find leader endpoint ... likely
-deleted already"), and the last stable offset stands still for ever. With the controller alive the
-broker is fenced before it comes back, and the markers are written.
+Invariant: ``kill`` kills brokers, never the controller.
+
+A node that is both, killed between the response to a commit and its markers, restarts without ever
+writing them: up to Kafka 4.3.1 a coordinator that finds its own node still fenced considers the
+partitions deleted ("Couldn't find leader endpoint ... likely deleted already"), and the last stable
+offset never advances. With the controller alive the broker is fenced before it restarts, and the
+markers are written.
 """
 
 from __future__ import annotations
@@ -42,14 +42,12 @@ SILENT.setLevel(logging.CRITICAL + 1)
 
 
 def broker_ids(brokers: int) -> tuple[int, ...]:
-    """Return the numbers of so many brokers; the controller has another one."""
+    """Return the ids of this number of brokers; the controller has another id."""
     return (1, *range(CONTROLLER_ID + 1, CONTROLLER_ID + brokers))
 
 
 def controller_settings(port: int, brokers: int = 1) -> dict[str, str]:
-    """Return what a controller of either kind is set to; with several brokers every record is on
-    all of them but one.
-    """
+    """Return a controller's settings; of several brokers, all but one must be in sync."""
     return {
         "process.roles": "controller",
         "node.id": str(CONTROLLER_ID),
@@ -245,9 +243,7 @@ def image() -> str:
 
 
 def new_kafka(kind: str, proxied: tuple[int, int] | None = None, *, brokers: int = 1) -> Kafka:
-    """Return brokers that are not started yet; kind is "container" or "maven", proxied as for
-    ``broker_settings`` of one.
-    """
+    """Return brokers that are not started yet; kind is "container" or "maven"."""
     if proxied and brokers > 1:
         raise ValueError("a proxy can stand before one broker only")
     made = ContainerNode if kind == "container" else JavaNode

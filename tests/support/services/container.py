@@ -8,9 +8,7 @@ from tests.support.services.service import STOP_S, Service
 
 
 class ContainerService(Service):
-    """One container in the host's network, so that ports are the same on both sides and stay the
-    same over a restart.
-    """
+    """A container in the host network, so that its ports stay the same over a restart."""
 
     def __init__(self, name: str, image: str, address: str, environment: dict[str, str]) -> None:
         self.name = name
@@ -70,9 +68,7 @@ class ContainerService(Service):
 
 
 def lacking(image: str) -> str:
-    """Return why a container of this image cannot be started here, "" if it can; fetches the image
-    where it is to be had.
-    """
+    """Return why a container of this image cannot start here, "" if it can; pull the image."""
     try:
         import docker
         import testcontainers  # noqa: F401

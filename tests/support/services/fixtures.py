@@ -1,5 +1,4 @@
-"""Fixtures for every test that needs a real Kafka and registry: one of each per session, a fresh
-dataset per test.
+"""Fixtures for a real Kafka and registry: one of each per session, a fresh dataset per test.
 
 What is given wins (KAFKA_BOOTSTRAP_SERVERS, SCHEMA_REGISTRY_URL), then containers, then Maven; else
 the tests are skipped loudly, or fail where REQUIRE_KAFKA=1. TEST_SERVICES=container or =maven takes
@@ -37,9 +36,7 @@ __all__ = [
 
 @pytest.fixture(scope="session")
 def kafka_service(request: pytest.FixtureRequest) -> Iterator[Service]:
-    """The broker of this session, to be killed and brought back; skips where the broker was given
-    from outside.
-    """
+    """Provide the session's broker, to be killed and restarted; skip if it is an external one."""
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         pytest.skip("KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill")
     service = broker.new_kafka(kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS"))
@@ -64,9 +61,7 @@ def kafka(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def registry_service(request: pytest.FixtureRequest) -> Iterator[MavenRegistry | ContainerRegistry]:
-    """The registry of this session, to be killed and brought back; skips where it was given from
-    outside.
-    """
+    """Provide the session's registry, to be killed and restarted; skip if it is external."""
     if os.environ.get("SCHEMA_REGISTRY_URL"):
         pytest.skip("SCHEMA_REGISTRY_URL names a registry that is not ours to kill")
     chosen = kind("schema registry", REGISTRY_IMAGE, "SCHEMA_REGISTRY_URL")

@@ -1,6 +1,4 @@
-"""Files of released services, fetched once by Maven as pom.xml says and kept under
-~/.cache/lapwing/.
-"""
+"""Files of released services, downloaded once by Maven (pom.xml) to ~/.cache/lapwing/."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ def version(of: str) -> str:
 
 
 def fetch(profile: str) -> Path:
-    """Return the folder with all files of a profile of pom.xml; the folder's name holds version and
-    pom.
-    """
+    """Return the folder with all files of a profile; its name has version and pom hash."""
     digest = hashlib.sha256(POM.read_bytes()).hexdigest()[:8]
     folder = CACHE / f"{profile}-{version(_VERSIONS[profile])}-{digest}"
     if folder.is_dir():

@@ -1,8 +1,7 @@
-"""A TCP proxy before a Kafka broker, so that a test can break the network: delay it, cut it, hold
-back one request or answer.
+"""A TCP proxy in front of a broker: it delays, cuts, or holds a request or response.
 
-Law: bytes pass unchanged and in order, or not at all. What is held is delivered on release, also
-     when its sender has gone.
+Invariant: bytes pass unchanged and in order, or not at all. Held bytes are delivered on release,
+           also when their sender has closed the connection.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ class Hold:
     api_key : which kind of request
     answer  : let the request pass and hold the answer
     reset   : break the sender's connection as soon as the request is held
-    skip    : so many of the kind pass before
+    skip    : number of requests of this kind that pass before
     caught  : set once it is held
     """
 
@@ -71,9 +70,7 @@ class Proxy:
     def hold(
         self, api_key: int, *, answer: bool = False, reset: bool = False, skip: int = 0
     ) -> Hold:
-        """Hold back the next request of a kind, and all that follows on its connection; see
-        ``Hold``.
-        """
+        """Hold the next request of a kind and all later ones of its connection; see ``Hold``."""
         self._hold = Hold(api_key, answer, reset, skip)
         return self._hold
 

@@ -49,9 +49,9 @@ def shows(settings: Settings, topic: str, expected: list[bytes]) -> bool:
 
 @dataclass
 class Log:
-    """A listener that writes down what it is told and starts where the group stands."""
+    """A listener that records its calls and starts at the committed positions."""
 
-    told: list[tuple[str, list[int]]] = field(default_factory=list)
+    calls: list[tuple[str, list[int]]] = field(default_factory=list)
     committed: dict[int, Position | None] = field(default_factory=dict)
     owned: set[int] = field(default_factory=set)
     before_revoke: Callable[[], None] = lambda: None
@@ -60,7 +60,7 @@ class Log:
     def assigned(
         self, committed: Mapping[int, Position | None], start: Mapping[int, int]
     ) -> Mapping[int, int]:
-        self.told.append(("assigned", sorted(committed)))
+        self.calls.append(("assigned", sorted(committed)))
         if self.fail:
             raise self.fail.pop()
         self.committed |= committed
@@ -68,12 +68,12 @@ class Log:
         return {p: position.offset if position else start[p] for p, position in committed.items()}
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        self.told.append(("revoked", list(partitions)))
+        self.calls.append(("revoked", list(partitions)))
         self.owned -= set(partitions)
         self.before_revoke()
 
     def lost(self, partitions: Sequence[int]) -> None:
-        self.told.append(("lost", list(partitions)))
+        self.calls.append(("lost", list(partitions)))
         self.owned -= set(partitions)
 
 

@@ -1,4 +1,4 @@
-"""One schema registry: Apicurio from Maven, or the reference image; both speak the same REST API."""
+"""One schema registry: Apicurio from Maven, or the reference image, with the same REST API."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class MavenRegistry(ProcessService):
 
 
 class ContainerRegistry(ContainerService):
-    """The reference registry as a container in the host's network; it keeps its schemas in Kafka."""
+    """The reference registry as a container in the host network; it stores schemas in Kafka."""
 
     def __init__(self, bootstrap: str) -> None:
         port = free_port()

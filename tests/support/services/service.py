@@ -1,8 +1,7 @@
-"""A real service that a test session starts, breaks and brings back; the same few verbs whatever it
-runs in.
+"""A real service that a test session starts, breaks and restarts; one interface for all kinds.
 
-Law: nothing outlives the test process, and what a service said is in its log file, shown when it
-     does not come up.
+Invariant: no process outlives the test process, and the output of a service is in its log file,
+           which is shown when the service does not start.
 """
 
 from __future__ import annotations
@@ -35,9 +34,7 @@ class Service(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Do what is needed once before the first launch; may run beside other services'
-        preparations.
-        """
+        """Prepare the first launch; may run in parallel with other services' preparations."""
 
     @abstractmethod
     def launch(self) -> None:
@@ -49,7 +46,7 @@ class Service(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """Shut down in good order."""
+        """Shut down cleanly."""
 
     @abstractmethod
     def kill(self) -> None:
@@ -82,14 +79,12 @@ class Service(ABC):
         self.wait_ready()
 
     def restart(self) -> None:
-        """Stop in good order and start again."""
+        """Shut down cleanly and start again."""
         self.stop()
         self.start()
 
     def wait_ready(self) -> None:
-        """Wait until it answers; raise ServiceFailed with the log when it has ended or READY_S are
-        over.
-        """
+        """Wait until it answers; raise ServiceFailed with the log on exit or after READY_S."""
         deadline = time.monotonic() + READY_S
         while not self.answers():
             late = time.monotonic() > deadline
@@ -179,7 +174,7 @@ class ProcessService(Service):
 
 
 def free_port() -> int:
-    """Return a port that nobody listens on at the moment."""
+    """Return a port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -196,8 +191,6 @@ def port_answers(port: int) -> bool:
 
 
 def _end_with_parent() -> None:
-    """Have the kernel kill the child when the thread that made it ends, however it ends (prctl
-    PR_SET_PDEATHSIG).
-    """
+    """Let the kernel kill the child when its parent thread ends (prctl PR_SET_PDEATHSIG)."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)

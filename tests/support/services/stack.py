@@ -1,6 +1,4 @@
-"""Lapwing's services as processes on a real Kafka, configured as a user would; and what must hold
-of their results.
-"""
+"""Lapwing's services as processes on a real Kafka, and the invariants of their results."""
 
 from __future__ import annotations
 
@@ -152,7 +150,7 @@ def replayed(
 
 
 def poison(settings: Settings) -> None:
-    """Send records that nobody can read, next to good ones."""
+    """Send unreadable records among good ones."""
     values = [
         b"",
         b"\x00\x00",

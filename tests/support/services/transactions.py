@@ -1,4 +1,4 @@
-"""Whether a transaction is still open: a partition's last stable offset then lies before its end."""
+"""Whether a transaction is still open: the last stable offset is then before the end offset."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ OFFSETS_TOPIC = "__consumer_offsets"
 
 
 def open_transactions(bootstrap: str, topics: Sequence[str], wait_s: float = 15.0) -> list[str]:
-    """Return the partitions of these topics, and of the groups' positions, that a transaction still
-    holds open after a wait.
-    """
+    """Return the partitions of topics and group positions with a transaction open after a wait."""
     readers = [_reader(bootstrap, level) for level in ("read_committed", "read_uncommitted")]
     deadline = time.monotonic() + wait_s
     try:

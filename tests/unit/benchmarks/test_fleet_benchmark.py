@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.budget import Given
 from benchmarks.cost import _rows
-from benchmarks.fleet.__main__ import THRESHOLDS, variants
+from benchmarks.fleet.__main__ import Variant, run, settle, variants
 from benchmarks.fleet.hosts import (
     APART_ROWS,
     COMBINATIONS,
@@ -25,9 +25,9 @@ from benchmarks.fleet.hosts import (
     Fleet,
     generate,
 )
-from benchmarks.fleet.judging import AFTER_ROWS, each_row, judge, row_threshold, sweep, with_policy
-from shared.ensemble.kernels.layout import Knobs
-from tests.reference.policy import alarms as slow_alarms
+from benchmarks.fleet.judging import AFTER_ROWS, each_row, judge, row_threshold, sweep
+from shared.ensemble.fold import EnsembleParams
+from shared.events import Detector
 
 
 @pytest.fixture(scope="module")
@@ -134,27 +134,24 @@ def test_thresholds_are_as_low_as_the_false_alarms_allow():
     assert swept.threshold == at
 
 
-def test_replayed_policy_is_the_products():
-    knobs = Knobs()
-    scores = np.random.default_rng(1).exponential(0.6, 600)
-    for threshold in (0.8, 1.5, 2.5):
-        (alarm,) = with_policy([scores], 100, knobs)(threshold)
-        expected, _ = slow_alarms(scores, 100, threshold, knobs)
-        assert (np.flatnonzero(alarm) + 1).tolist() == expected
-        assert len(expected) > 1
-    assert not np.any(with_policy([np.full(50, np.nan)], 100, knobs)(0.04))
-
-
 def test_everything_is_compared():
-    found = {variant.name: variant.knobs for variant in variants()}
-    assert len(found) == len(variants()) == 18
-    full = found["ensemble, online members"]
-    for name, knobs in found.items():
-        differs = [
-            field for field in Knobs._fields if getattr(knobs, field) != getattr(full, field)
-        ]
-        assert len(differs) == 1 or " - " not in name
-    assert np.all(np.diff(THRESHOLDS) > 0)
+    found = {variant.name: variant for variant in variants()}
+    assert len(found) == len(variants()) == len(Detector) + 2
+    assert {variant.detector for variant in found.values()} == set(Detector)
+    for variant in found.values():
+        assert not variant.detector.is_trained or variant.trained is variant.detector
+
+
+def test_a_threshold_is_sought_until_false_alarms_are_rare_enough():
+    fleet = generate(2, 28, 1)
+    variant = Variant("jump", Detector.JUMP)
+    found = settle(fleet, variant, None, 0.2)
+    assert found.false_per_day <= 0.2
+    again = judge(fleet, run(fleet, variant, found.threshold, None), found.threshold)
+    assert again == found
+    assert found.threshold < 4.0
+    shipped = EnsembleParams().threshold
+    assert sum(map(sum, run(fleet, variant, shipped, None))) > 0
 
 
 def test_a_budget_is_kept_within_a_factor_overall_and_later():

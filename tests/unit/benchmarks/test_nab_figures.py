@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.detecting import tell
 from benchmarks.nab.detection import (
     ALARM,
     QUIET,
@@ -30,7 +31,7 @@ from benchmarks.nab.figures import (
     table,
 )
 from benchmarks.nab.scoring import LOW_FN, LOW_FP, STANDARD, measure, tally
-from shared.ensemble.fold import EnsembleState, fold, limits_for
+from shared.ensemble.fold import limits_for
 from shared.settings import DetectionSettings
 from tests.support.nab_corpora import make_series
 
@@ -65,21 +66,17 @@ def test_scores_reach_the_alarm_only_where_there_is_one():
 
 def test_a_series_is_scored_as_the_product_folds_it():
     rng = np.random.default_rng(5)
-    knobs = default_knobs()._replace(threshold=1.0)
-    one = make_series(90)
-    one.values[:] = rng.normal(size=90)
-    one.values[[3, 70]] = np.nan, 40.0
-    scored = score_corpus([one, one], knobs)
-    state = EnsembleState()
-    state.reserve(1, 1)
-    verdicts = fold(
-        state,
-        np.zeros((1, 1), np.int32),
-        np.zeros(90, np.int32),
+    params = default_knobs()._replace(threshold=0.5)
+    one = make_series(900)
+    one.values[:] = rng.normal(size=900)
+    one.values[[3, 870]] = np.nan, 4000.0
+    scored = score_corpus([one, one], params)
+    limits = limits_for(1, warmup=Warmup.PROBATION.samples(one))
+    verdicts = tell(
         one.time_ms,
         one.values[:, None],
-        limits_for(1, 13),
-        knobs,
+        limits,
+        params._replace(ready_days=Warmup.PROBATION.days(one, params.ready_days)),
     )
     assert scored.severities[1].tobytes() == np.nan_to_num(verdicts.severity).tobytes()
     assert ((scored.scores[0] >= ALARM) == verdicts.is_anomaly).all()

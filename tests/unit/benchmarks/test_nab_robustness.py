@@ -1,4 +1,4 @@
-"""Perturbed knobs and categories left out: fixed draws, and no category has a say in its own
+"""Perturbed params and categories left out: fixed draws, and no category has a say in its own
 threshold.
 """
 
@@ -45,24 +45,24 @@ def test_draws_are_fixed_and_stay_within_a_quarter():
 def test_a_draw_runs_with_the_threshold_kept_and_with_its_own(monkeypatch):
     seen = []
 
-    def run(corpus, ruler, knobs, warmup):
-        seen.append((knobs, warmup))
+    def run(corpus, ruler, params, warmup):
+        seen.append((params, warmup))
         return Figures(
-            {"standard": knobs.threshold}, {"a": {"standard": 2 * knobs.threshold}}, 0.5, 0.25
+            {"standard": params.threshold}, {"a": {"standard": 2 * params.threshold}}, 0.5, 0.25
         )
 
     monkeypatch.setattr(robustness, "run", run)
     base, said = default_knobs(), []
     found = perturb((), None, base, 4, Warmup.PRODUCT, said.append)
     drawn = list(draws(base, 4))
-    assert [knobs for knobs, _ in seen[1::2]] == drawn
-    assert [knobs for knobs, _ in seen[::2]] == [
-        knobs._replace(threshold=base.threshold) for knobs in drawn
+    assert [params for params, _ in seen[1::2]] == drawn
+    assert [params for params, _ in seen[::2]] == [
+        params._replace(threshold=base.threshold) for params in drawn
     ]
     assert {warmup for _, warmup in seen} == {Warmup.PRODUCT}
     assert len(said) == 4
     spread = spread_of(found)
-    own = [knobs.threshold for knobs in drawn]
+    own = [params.threshold for params in drawn]
     assert spread[VARIANTS[0]]["all"] == {
         "mean": base.threshold,
         "lowest": base.threshold,
@@ -88,13 +88,13 @@ def three_categories(monkeypatch):
         make_series(200, category="c")
     ]
 
-    def score_corpus(corpus, knobs, warmup):
+    def score_corpus(corpus, params, warmup):
         scores = []
         for one in corpus:
             highest = {"a": 1.0, "b": 1.5, "c": 9.0}[one.category]
             mine = np.zeros(len(one))
-            mine[80] = knobs.threshold <= highest
-            mine[40] = knobs.threshold <= highest - 0.1
+            mine[80] = params.threshold <= highest
+            mine[40] = params.threshold <= highest - 0.1
             scores.append(mine)
         return Scored(scores, scores, 0.0)
 

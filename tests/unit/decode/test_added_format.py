@@ -31,12 +31,12 @@ METRICS = ("cpu", "network")
 SCHEMA = flat_schema("lapwing.Metric", "host", METRICS)
 LINES: Decoder = LineDecoder(INPUT)
 AVRO: Decoder = AvroDecoder.of_schemas({1: SCHEMA}, INPUT)
-START_MS, STEP_MS = 1_400_000_000_000, 60_000
+START_MS, STEP_MS = 1_400_000_000_000, 1_800_000
 ROWS = 400
 CONFIGURATION = Configuration(
     Detector.ENSEMBLE,
     5,
-    DetectionSettings(warmup_samples=60, alarms_per_day=5.0),
+    DetectionSettings(warmup_days=0.2, alarms_per_day=5.0),
     QualitySettings(),
 )
 

@@ -131,12 +131,16 @@ def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(
     known = Known()
     known.prepared([1, 2])
     for schema in known.met:
-        service._met(schema)
+        service._log_schema(schema)
     read_as = (
         "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left"
         " out=nothing"
     )
-    assert [event for event, _ in said] == ["writer schema", "writer schema", "schema does not fit"]
+    assert [event for event, _ in said] == [
+        "writer schema",
+        "writer schema",
+        "writer schema not supported",
+    ]
     assert (said[0][1]["record"], said[0][1]["read_as"]) == ("lapwing.MetricEvent", read_as)
     assert "read_as" not in said[1][1]
     assert "no timestamp field" in str(said[2][1]["why"])

@@ -171,6 +171,8 @@ def score_columns(draw: st.DrawFn) -> tuple[Scores, Directory]:
             late=column(np.bool_, st.booleans()),
             duplicate=column(np.bool_, st.booleans()),
             imputed=column(np.bool_, st.booleans()),
+            ahead=column(np.bool_, st.booleans()),
+            episode_id=column("U32", st.sampled_from(["", "0" * 32, "0123456789abcdef" * 2])),
             offsets=column(np.int64, st.integers(0, 2**63 - 1)),
             known=column(np.bool_, st.booleans(), m),
             metric_value=column(np.float64, DOUBLES, m),
@@ -209,7 +211,7 @@ def test_the_twin_fills_every_field_of_the_score_schema() -> None:
     (record,) = score_records(one, entities)
     schema = json.loads(SCORE_EVENT)
     assert list(record) == [field["name"] for field in schema["fields"]]
-    metric = schema["fields"][-1]["type"]["items"]
+    metric = next(f["type"]["items"] for f in schema["fields"] if f["name"] == "metrics")
     assert list(record["metrics"][0]) == [field["name"] for field in metric["fields"]]
 
 
@@ -263,12 +265,12 @@ def full_scores(n: int) -> tuple[Scores, Directory]:
     }
     marks = {
         name: rng.random(n) < 0.5
-        for name in ("is_anomaly", "cold_start", "late", "duplicate", "imputed")
+        for name in ("is_anomaly", "cold_start", "late", "duplicate", "imputed", "ahead")
     }
     return Scores(
         entity=(np.arange(n) % 3).astype(np.int32), time_ms=T0 + np.arange(n), score=rng.normal(size=n), severity=rng.random(n),
         threshold=rng.random(n), state=np.full(n, State.READY, np.uint8), warmup_percent=np.full(n, np.nan),
         warmup_minutes_left=rng.random(n), top_metric=np.zeros(n, np.int32), offsets=np.arange(n) * 10,
-        known=np.ones((n, 2), np.bool_), metrics=("cpu", "mem"),
+        known=np.ones((n, 2), np.bool_), episode_id=np.where(np.arange(n) % 2, "f" * 32, ""), metrics=("cpu", "mem"),
         detector_id="isolation_forest", model_id="0" * 16, source_topic="t", source_partition=1, **numbers, **marks,
     ), entities  # fmt: skip

@@ -7,7 +7,7 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.features.kernels.rolling import LIMIT, RING, count_new_slots, fold_rows, follow_runs
+from shared.features.kernels.rolling import LIMIT, RING, count_new_slots, fold_rows
 from tests.reference import rolling as reference
 
 VALUES = st.one_of(
@@ -15,7 +15,8 @@ VALUES = st.one_of(
     st.floats(-1e6, 1e6),
     st.sampled_from([0.0, 1.0, 1e308, -1e308, 5e-324, 50.0]),
 )
-ROWS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 30), VALUES, VALUES), max_size=60)
+SECONDS = st.one_of(st.integers(0, 30), st.integers(86_000, 90_000), st.integers(0, 400_000))
+ROWS = st.lists(st.tuples(st.integers(0, 2), SECONDS, VALUES, VALUES), max_size=60)
 
 
 class Arrays:
@@ -25,6 +26,10 @@ class Arrays:
         self.used = np.zeros(1, np.int64)
         self.newest_ms = np.zeros(entities, np.int64)
         self.events = np.zeros(entities, np.int64)
+        self.moves = np.zeros(entities, np.int64)
+        self.interval_ms, self.pause_ms = np.zeros(entities), np.zeros(entities)
+        self.ahead_ms = np.zeros(entities, np.int64)
+        self.ahead_rows = np.zeros(entities, np.int64)
         self.ring = np.zeros((slots, RING))
         self.pushed = np.zeros(slots, np.int64)
         self.newest = np.zeros(slots)
@@ -33,12 +38,14 @@ class Arrays:
         n, metrics = values.shape
         out = (
             np.empty((n, metrics, 4)), np.empty((n, metrics)), np.empty((n, metrics)), np.empty((n, metrics)),
-            np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty((n, metrics), np.bool_),
+            np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty(n, np.bool_),
+            np.empty((n, metrics), np.bool_),
             np.empty(n, np.bool_), np.empty(n, np.int64),
         )  # fmt: skip
         fold_rows(
             entity, time_ms, values, window, forget_ms, self.slots, self.used, self.newest_ms, self.events,
-            self.ring, self.pushed, self.newest, *out,
+            self.moves, self.interval_ms, self.pause_ms, self.ahead_ms, self.ahead_rows, self.ring,
+            self.pushed, self.newest, *out,
         )  # fmt: skip
         return out
 
@@ -80,7 +87,8 @@ def test_batch_cuts_change_no_bit(rows, cuts, forget_ms):
     for k in range(len(want)):
         got = np.concatenate([part[k] for part in parts]) if parts else want[k][:0]
         assert got.tobytes() == want[k].tobytes()
-    for name in ("slots", "newest_ms", "events", "ring", "pushed", "newest"):
+    clock = ("moves", "interval_ms", "pause_ms", "ahead_ms", "ahead_rows")
+    for name in ("slots", "newest_ms", "events", "ring", "pushed", "newest", *clock):
         assert getattr(whole, name).tobytes() == getattr(pieces, name).tobytes()
 
 
@@ -102,7 +110,7 @@ def test_late_and_duplicate_rows_leave_the_state_alone():
         arrays.events.tobytes(),
     )
     out = arrays.fold(np.zeros(2, np.int32), np.array([20, 5]), np.array([[2.0], [9.0]]), 3)
-    assert out[5].tolist() == [True, False]
+    assert out[6].tolist() == [True, False]
     assert out[4].tolist() == [0, 15]
     assert (
         arrays.ring.tobytes(),
@@ -115,7 +123,7 @@ def test_late_and_duplicate_rows_leave_the_state_alone():
 def test_equal_times_with_other_values_are_data():
     arrays = Arrays(1, 1)
     out = arrays.fold(np.zeros(2, np.int32), np.array([20, 20]), np.array([[2.0], [3.0]]), 3)
-    assert not out[5].any()
+    assert not out[6].any()
     assert arrays.events[0] == 2
 
 
@@ -125,19 +133,36 @@ def test_new_slots_are_counted_for_reported_values_only():
     assert count_new_slots(np.array([0, 1, 1], np.int32), values, slots) == 3
 
 
-def test_runs_count_consecutive_anomalies_of_each_entity():
-    run, out = np.zeros(2, np.int64), np.empty(6, np.int64)
-    entity = np.array([0, 1, 0, 0, 0, 1], np.int32)
-    anomalous = np.array([True, True, True, True, False, True])
-    counted = np.array([True, True, True, False, True, True])
-    follow_runs(entity, anomalous, counted, np.zeros(6, np.bool_), run, out)
-    assert out.tolist() == [1, 1, 2, 3, 0, 2]
-    assert run.tolist() == [0, 2]
-    anew = np.array([True, False])
-    follow_runs(
-        np.array([1, 1], np.int32), np.ones(2, np.bool_), np.ones(2, np.bool_), anew, run, out[:2]
+DAY_MS = 86_400_000
+MINUTE_MS = 60_000
+
+
+def test_a_row_far_ahead_is_marked_until_three_agree():
+    arrays, start = Arrays(1, 1), 10 * DAY_MS
+    times = np.array([start + k * MINUTE_MS for k in range(20)])
+    arrays.fold(np.zeros(20, np.int32), times, np.arange(20.0)[:, None], 3)
+    far = start + 400 * DAY_MS
+    rows = np.array([far, start + 20 * MINUTE_MS, far, far + MINUTE_MS, far + 2 * MINUTE_MS])
+    out = arrays.fold(np.zeros(5, np.int32), rows, np.full((5, 1), 7.0), 3)
+    assert out[5].tolist() == [True, False, True, True, False]
+    assert out[4].tolist() == [0, 0, 0, 0, 0]
+    assert arrays.newest_ms[0] == far + 2 * MINUTE_MS
+    assert arrays.events[0] == 22
+
+
+def test_the_usual_interval_follows_a_change_within_hours_and_no_single_pause():
+    arrays = Arrays(1, 1)
+    fold = lambda times: arrays.fold(  # noqa: E731
+        np.zeros(len(times), np.int32), times, np.zeros((len(times), 1)), 3
     )
-    assert out[:2].tolist() == [1, 2]
+    fold(5 * MINUTE_MS * np.arange(300))
+    assert arrays.interval_ms[0] == 5 * MINUTE_MS
+    at = int(arrays.newest_ms[0])
+    fold(np.array([at + 20 * 3_600_000]))
+    assert arrays.interval_ms[0] < 6 * MINUTE_MS
+    at = int(arrays.newest_ms[0])
+    fold(at + 10_000 * np.arange(1, 4 * 360))
+    assert abs(arrays.interval_ms[0] / 10_000 - 1) < 0.2
 
 
 def test_an_entity_that_returns_after_long_starts_anew():
@@ -146,10 +171,10 @@ def test_an_entity_that_returns_after_long_starts_anew():
         np.zeros(3, np.int32), np.array([10, 20, 30]), np.array([[1.0], [2.0], [3.0]]), 2, 50
     )
     out = arrays.fold(np.zeros(2, np.int32), np.array([81, 90]), np.array([[7.0], [9.0]]), 2, 50)
-    assert out[8].tolist() == [True, False]
+    assert out[9].tolist() == [True, False]
     assert out[0][:, 0, 1].tolist() == [7.0, 8.0]
     assert np.isnan(out[1]).all()
-    assert out[7].all()
+    assert out[8].all()
 
 
 def test_rolling_features_are_those_of_pandas():

@@ -175,7 +175,7 @@ def test_names_with_underscores_are_known(document):
 def test_messages_that_are_quoted_are_in_the_code(document):
     """What stands in back quotes and reads like a sentence is a message or a line of the log."""
     quoted = {
-        "model refused, the last good one goes on", "stopped by a guard", "writer schema",
+        "model refused, keeping the last good model", "stopped by a guard", "writer schema",
         "must be 'read_committed', results would be wrong otherwise", "there is no topic ...", "retention has removed ...",
         "... has 4 partitions, topics.partitions says 6", "no partition is assigned",
     }  # fmt: skip
@@ -193,7 +193,8 @@ def test_quoted_messages_are_really_quoted():
 
 def numbers():
     """(document, pattern with the number, the value in the code)."""
-    from consumer_prediction import guards, models, rejections
+    from consumer_prediction import models
+    from consumer_prediction.health import guards, rejections
     from consumer_training import report
     from lapwing.backtest import report as backtest_report
     from lapwing.dlq import replay
@@ -219,27 +220,25 @@ def numbers():
         ("docs/backtest.md", r"Charts for the first (\d+) metrics", backtest_report.MAX_PANELS),
         ("docs/dead-letters.md", r"\((\d+) MiB, or what", input_limit_bytes(s) // 2**20),
         ("docs/dead-letters.md", r"at most ([\d,]+) records", replay.MAX_SEARCHED_RECORDS),
-        ("docs/detection.md", r"nearest of a library of\s+(\d+)", layout.LIBRARY),
-        ("docs/detection.md", r"the largest (\d+) exact", layout.EXACT),
-        ("docs/detection.md", r"time of day on the last (\d+) days", 14),
-        ("docs/detection.md", r"150 to ([\d,]+)\. Before", layout.WARMUP),
+        ("docs/detection.md", r"(\d+) bins of five minutes", layout.BINS),
+        ("docs/detection.md", r"(\d+) days of each", layout.DAYS),
+        ("docs/detection.md", r"([\d.]+) times as far as lately", layout.EnsembleParams().worse),
+        ("docs/detection.md", r"faster than every (\d+) s", 45),
         ("docs/detection.md", r"([\d.]+) KiB for each metric", round(layout.METRIC_DTYPE.itemsize / 1024, 1)),
         ("docs/detection.md", r"([\d.]+) KiB for an entity", round(layout.ENTITY_DTYPE.itemsize / 1024, 1)),
-        ("docs/detection.md", r"threshold ([\d.]+) \(0\.030", s.detection.threshold),
-        ("docs/detection.md", r"\*\*([\d.]+) \(default\), probation", s.detection.threshold),
         ("docs/faults.md", r"decides: (\w+) hosts", content.HOSTS),
         ("docs/faults.md", r"bad records of (\w+) kinds", len(content.POISON)),
-        ("docs/guards.md", r"every (\d+) s, before", guards.LOOK_EVERY_S),
+        ("docs/guards.md", r"every (\d+) s, before", guards.CHECK_EVERY_S),
         ("docs/models.md", r"regular file of at most (\d+) MiB", artifact_format.MAX_MANIFEST_BYTES / 2**20),
         ("docs/models.md", r"At most (\d+) canary rows", artifact_format.MAX_CANARY_ROWS),
         ("docs/models.md", r"depth\s+at most (\d+)", model.MAX_DEPTH),
         ("docs/models.md", r"`models.max_bytes` \((\d+) MiB\)", s.models.max_bytes / 2**20),
-        ("docs/models.md", r"after (\w+) times as long", models.PATIENCE),
-        ("docs/models.md", r"at most after (\d+) s", models.MOST_PATIENCE_S),
+        ("docs/models.md", r"after (\w+) times as long", models.RETRY_FACTOR),
+        ("docs/models.md", r"at most after (\d+) s", models.MAX_RETRY_S),
         ("docs/monitoring.md", r"more than (\d+) s off", CLOCK_WARN_S),
         ("docs/monitoring.md", r"of the last ([\d,]+) records", flow.RECENT_RECORDS),
         ("docs/monitoring.md", r"\((\d+) of each partition", rejections.RECENT),
-        ("docs/monitoring.md", r"of each partition, at least (\d+)\)", rejections.FEWEST),
+        ("docs/monitoring.md", r"of each partition, at least (\d+)\)", rejections.MIN_RECORDS),
         ("docs/monitoring.md", r"has not moved for (\d+) s", flow.WATCH_S),
         ("docs/monitoring.md", r"asked every (\w+) seconds", ends.ASK_EVERY_S),
         ("docs/monitoring.md", r"counted every (\w+) seconds", 10),
@@ -299,8 +298,6 @@ def test_pythons_are_those_of_the_project():
 
 
 def test_what_reasons_say_is_explained():
-    from shared.scoring import reasons
-
     glossary = " ".join(
         TEXTS["docs/detection.md"]
         .partition("## What a reason says")[2]
@@ -308,15 +305,41 @@ def test_what_reasons_say_is_explained():
         .split()
     )
     sources = SAID["shared/scoring/reasons.py"]
-    for phrase in reasons._SEEN_AS.values():
-        assert f"`{phrase} " in glossary, phrase
     fixed = (
-        "the other metrics do not account for it", "its longest pause in", "finds the metrics together rare",
-        "far outside everything in its first",
-    )  # fmt: skip
+        "usually about",
+        "within 15 minutes of this time of day in",
+        "for the second time in a row",
+        "than usual on average over the last",
+        "the middle of the six values before",
+        "usually reaches about",
+        "its usual values for most of the last 24 hours",
+        "times as much as usual from one value to the next",
+        "much more often than usual",
+        "has read exactly",
+        "over the last hours is unlike any in the",
+        "has not moved for longer than usual",
+        "does not follow the other metrics as usual",
+        "metrics changed unusually at the same time",
+        "its usual values in the first",
+        "worse than since",
+        "is as usual again",
+    )
     for phrase in fixed:
         assert phrase in glossary, phrase
         assert any(phrase in text for text in sources), phrase
+    assert "finds the metrics together unusual" in glossary
+    assert any(
+        "finds the metrics together unusual" in text
+        for text in SAID["shared/scoring/explaining.py"]
+    )
+
+
+def test_every_view_is_explained():
+    from shared.ensemble.fold import VIEW_NAMES
+
+    section = TEXTS["docs/detection.md"].partition("## What a reason says")[2].partition("\n## ")[0]
+    names = {cell for line in section.splitlines() for cell in re.findall(r"`(\w+)`", line)}
+    assert set(VIEW_NAMES) <= names
 
 
 def test_kinds_of_data_quality_are_all_explained():

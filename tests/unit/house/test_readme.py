@@ -101,10 +101,16 @@ def shown():
     return json.loads(block)
 
 
+def times():
+    """The record's times as they lie in the topic."""
+    named = ("event_time", "since", "episode_start", "peak_time")
+    return {name: parse_time(shown()[name]) for name in named if shown()[name] is not None}
+
+
 def test_the_record_has_the_fields_of_its_schema():
     schema = json.loads(schemas.text(schemas.ANOMALY_EVENT))
     assert list(shown()) == [field["name"] for field in schema["fields"]]
-    record = shown() | {"event_time": parse_time(shown()["event_time"])}
+    record = shown() | times()
     (value,) = (encode_records(json.dumps(schema), 1, [record])[0],)
     assert to_json(decode_records([value], [json.dumps(schema)])[0]) == json.dumps(
         shown(), ensure_ascii=False
@@ -114,10 +120,7 @@ def test_the_record_has_the_fields_of_its_schema():
 def test_the_record_and_its_line_stand_on_the_first_screen():
     top = README.partition("\n## ")[0]
     assert "```json" in top
-    assert (
-        f"    {to_line('anomalies', shown() | {'event_time': parse_time(shown()['event_time'])}, 'host')}\n"
-        in top
-    )
+    assert f"    {to_line('anomalies', shown() | times(), 'host')}\n" in top
     assert {"make demo\nmake test\n", "docker-compose up\n"} <= set(
         re.findall(r"```sh\n(.*?)```", top, re.DOTALL)
     )
@@ -139,7 +142,7 @@ def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
     for batch in feed.batches():
         if batch.partition == shown()["source_partition"]:
             found += scorer.process(batch, feed.decoder).anomalies
-    (anomaly,) = (one for one in found if one.entity == shown()["entity"] and one.is_anomaly)
+    (anomaly,) = (one for one in found if one.event_id == shown()["event_id"])
     (record,) = decode_records(
         [encoder.anomalies([anomaly]).values[0]], [schemas.text(schemas.ANOMALY_EVENT)]
     )

@@ -129,7 +129,7 @@ def test_a_second_member_takes_over_where_the_first_has_committed(world: World) 
     assert (
         turns(lambda: len(left.owned | right.owned) == 3 and bool(right.owned), first, second) == []
     )
-    assert [what for what, _ in left.told] == ["assigned", "revoked"]
+    assert [what for what, _ in left.calls] == ["assigned", "revoked"]
     assert not left.owned & right.owned
     world.fill(30, 60)
     got: list[Batch] = []
@@ -140,7 +140,7 @@ def test_a_second_member_takes_over_where_the_first_has_committed(world: World) 
     second.close()
     assert unowned(SETTINGS, world.port, "g", INPUT) == right.owned
     turns(lambda: len(left.owned) == 3, first)
-    assert right.told[-1][0] == "assigned", "close() does not call the listener"
+    assert right.calls[-1][0] == "assigned", "close() does not call the listener"
 
 
 def test_abort_and_rewind_give_the_same_records_again(world: World) -> None:
@@ -155,7 +155,7 @@ def test_abort_and_rewind_give_the_same_records_again(world: World) -> None:
     sink.send(outgoing(SCORES, values(again)))
     sink.commit(after(again))
     assert world.scores() == numbered(0, 9)
-    assert [what for what, _ in listener.told] == ["assigned", "assigned"]
+    assert [what for what, _ in listener.calls] == ["assigned", "assigned"]
     source.pause()
     world.fill(9, 12)
     assert source.poll(10, 0.0) == []
@@ -228,7 +228,7 @@ def test_a_takeover_waits_for_an_open_transaction_and_the_owned_go_on(world: Wor
     with pytest.raises(TransportError, match="UNSTABLE_OFFSET_COMMIT") as refusal:
         successor.poll(10, 0.0)
     assert refusal.value.retriable
-    assert listener.told == []
+    assert listener.calls == []
     world.sink(successor)
     successor._takeover._retry_s = 0.0
     assert len(polled(successor, 30)) >= 3

@@ -134,7 +134,7 @@ def test_a_second_configuration(folder):
     compared = summary["compare"]
     assert compared["configuration"]["detection"]["threshold"] == 9.9
     assert summary["configuration"]["detection"]["threshold"] == DetectionSettings().threshold
-    assert compared["configuration"]["detection"]["warmup_samples"] == 40
+    assert compared["configuration"]["detection"]["warmup_days"] == 0.2
     first, second = summary["first"]["alarms"]["count"], compared["second"]["alarms"]["count"]
     assert (compared["kept"] + compared["removed"], compared["kept"] + compared["added"]) == (
         first,
@@ -158,10 +158,10 @@ def test_the_same_configuration_changes_nothing(folder):
 
 
 def test_members_can_be_compared_with_the_ensemble(folder):
-    summary, _ = run(input=of(folder), compared="detector=novelty")
+    summary, _ = run(input=of(folder), compared="detector=jump")
     assert (summary["first"]["detector"], summary["compare"]["second"]["detector"]) == (
         "ensemble",
-        "novelty",
+        "jump",
     )
     assert {a["kind"] for a in summary["compare"]["alarms_added"]} <= {"anomaly"}
 
@@ -187,7 +187,7 @@ def test_the_summary_is_a_function_of_the_data(folder, labels):
 
 @pytest.mark.parametrize("detector", ["isolation_forest", "one_class_svm"])
 def test_a_model_is_fitted_and_what_it_learnt_from_is_not_counted(folder, detector):
-    flags = {"train": {"min_rows": 100, "trees": 5}}
+    flags = {"train": {"min_rows": 100, "trees": 5}, "detection": {"threshold": 0.3}}
     options = BacktestOptions(of(folder), detector=detector, fit=True)
     summary = backtest(lambda given: load(merged(flags, given)), options, io.StringIO())
     first = summary["first"]
@@ -266,7 +266,10 @@ def test_files(folder, labels, tmp_path):
         sum(row["configuration"] != "second" for row in alarms)
         == summary["first"]["alarms"]["count"]
     )
-    assert len(rows) - len(alarms) == sum(summary["first"]["data_quality"].values())
+    ends = [row for row in rows if row["kind"] == "episode_closed"]
+    assert {row["episode_id"] for row in ends} <= {row["episode_id"] for row in alarms}
+    others = len(rows) - len(alarms) - len(ends)
+    assert others == sum(summary["first"]["data_quality"].values())
     result = out / "results/lapwing/web/lapwing_a_cpu_utilization.csv"
     read = list(csv.DictReader(result.open()))
     assert list(read[0]) == ["timestamp", "value", "anomaly_score", "label"]

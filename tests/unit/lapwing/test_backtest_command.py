@@ -16,7 +16,7 @@ from tests.support.backtests import ROWS, START_MS, STEP_MS, of, run, text_of, w
 def test_the_command(folder, labels):
     command = [
         "--set",
-        "detection.warmup_samples=40",
+        "detection.warmup_days=0.2",
         "backtest",
         "--data",
         str(folder),
@@ -53,7 +53,7 @@ def test_the_command(folder, labels):
         (("--data", "FOLDER", "--time-format", "nope"), "--time-format nope: one of iso, s, ms"),
         (
             ("--data", "FOLDER", "--time-format", "ms"),
-            "of the form epoch milliseconds, which --time-format asks for",
+            "in the format epoch milliseconds of --time-format",
         ),
         (
             ("--fleet", "2", "--time", "t"),
@@ -85,7 +85,7 @@ def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
     write_devices(tmp_path)
     command = [
         "--set",
-        "detection.warmup_samples=40",
+        "detection.warmup_days=0.2",
         "backtest",
         "--data",
         str(tmp_path),

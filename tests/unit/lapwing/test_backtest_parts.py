@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,19 +22,19 @@ from lapwing.backtest.feeds import (
     within,
 )
 from lapwing.backtest.figures import compare, count, figures, observed_days
-from lapwing.backtest.files import result_files
-from lapwing.backtest.models import check_fit, find_model
+from lapwing.backtest.files import alarms_csv, result_files
 from lapwing.backtest.run import Judge, Judged, Series, run
 from lapwing.backtest.text import to_text
 from producer.records import event_schema
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_flat
-from shared.errors import ArtifactMissing, ConfigError, HistoryGone
-from shared.events import Anomaly, Detector, Kind, State
+from shared.errors import ConfigError, HistoryGone
+from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
 from shared.labels import Window
 from shared.scoring.configuration import Configuration
 from shared.settings import load_settings
+from shared.wording import iso
 
 START_MS, STEP_MS = 1_700_000_100_000, 300_000
 DAY_MS = 86_400_000
@@ -44,8 +44,9 @@ SETTINGS = load_settings({}, environ={})
 def alarm(entity="a", row=0, **more):
     fields = dict.fromkeys(Anomaly.__dataclass_fields__) | {
         "entity": entity, "kind": Kind.ANOMALY, "metric": "cpu", "event_time": START_MS + row * STEP_MS, "severity": 0.6,
-        "score": 2.0, "detector_id": "ensemble", "attributions": {"cpu.novelty": 1.0}, "reason": "why", "state": State.READY,
+        "score": 2.0, "detector_id": "ensemble", "attributions": {"cpu.value": 1.0}, "reason": "why", "state": State.READY,
         "imputed": False, "source_partition": 0, "source_offset": row, "is_anomaly": True, "cold_start": False,
+        "episode_id": f"{entity}{row}", "phase": Phase.OPEN,
     }  # fmt: skip
     return Anomaly(**(fields | more))
 
@@ -58,14 +59,16 @@ def series(entity="a", n=100, alarms=(), ready_from=0, step_ms=STEP_MS, **more):
         "entity": entity, "partition": 0, "metrics": ("cpu",), "time_ms": START_MS + np.arange(n) * step_ms,
         "severity": np.where(marked, 0.6, 0.1), "is_anomaly": marked, "cold_start": np.zeros(n, bool),
         "state": np.where(np.arange(n) < ready_from, State.WARMING, State.READY).astype(np.uint8), "counted": np.ones(n, bool),
-        "values": cells, "expected": cells, "lower": cells - 1, "upper": cells + 1,
+        "in_episode": np.zeros(n, bool), "values": cells, "expected": cells, "lower": cells - 1, "upper": cells + 1,
     }  # fmt: skip
     return Series(**(fields | more))
 
 
-def judged(*of, alarms=(), quality=(), **settings):
+def judged(*of, alarms=(), closed=(), quality=(), **settings):
     configuration = Configuration.from_settings(load_settings(settings, environ={}))
-    return Judged(Judge("first", configuration), of, tuple(alarms), tuple(quality), {}, 0, 0)
+    return Judged(
+        Judge("first", configuration), of, tuple(alarms), tuple(closed), tuple(quality), {}, 0, 0
+    )
 
 
 # -- figures ---------------------------------------------------------------------------------------
@@ -94,8 +97,10 @@ def test_late_and_duplicate_records_take_no_time():
 
 def test_figures_of_a_judge():
     alarms = [
-        alarm("a", 20, severity=0.9, attributions={"cpu.novelty": 0.75, "net.burst": 0.25}),
-        alarm("a", 21, severity=0.75, attributions={"cpu.burst": 0.5, "trained": 0.5}),
+        alarm("a", 20, severity=0.9, attributions={"cpu.value": 0.75, "net.jump": 0.25}),
+        alarm(
+            "a", 21, severity=0.75, attributions={"cpu": 1.0}, phase=Phase.WORSE, episode_id="a20"
+        ),
         alarm("b", 5, severity=0.5, cold_start=True, attributions={}),
     ]
     quality = [alarm("b", 7, kind=Kind.GAP, is_anomaly=False, severity=None, score=None)]
@@ -109,15 +114,16 @@ def test_figures_of_a_judge():
     assert said["alarms"]["count"] == 3
     assert said["alarms"]["episodes"] == 2
     assert said["alarms"]["by_severity"] == {"critical": 1, "major": 1, "minor": 1, "info": 0}
-    assert said["alarms"]["by_metric"] == {"cpu": 2.25, "all_together": 0.5, "net": 0.25}
-    assert said["alarms"]["by_member"] == {
+    assert said["alarms"]["by_metric"] == {"cpu": 2.75, "net": 0.25}
+    assert said["alarms"]["by_view"] == {
         "cold_start": 1.0,
-        "burst": 0.75,
-        "novelty": 0.75,
-        "trained": 0.5,
+        "trained": 1.0,
+        "value": 0.75,
+        "jump": 0.25,
     }
+    assert said["alarms"]["false_by_fortnight"] == [1.0]
     assert said["alarms"]["per_entity_and_day"] == pytest.approx(3 / 3)
-    achieved = 2 / (2 + 279 * STEP_MS / DAY_MS)
+    achieved = 1 / (2 + 279 * STEP_MS / DAY_MS)
     assert said["budget"] == {
         "asked": 2,
         "achieved": round(achieved, 4),
@@ -133,7 +139,24 @@ def test_a_trained_models_shares_are_by_metric():
     said_by = judged(series(), alarms=of)
     said = figures(said_by, count(said_by, None, {}))["alarms"]
     assert said["by_metric"] == {"cpu": 0.7, "time_of_day": 0.3}
-    assert said["by_member"] == {"isolation_forest": 1.0}
+    assert said["by_view"] == {"trained": 1.0}
+
+
+def test_a_table_says_where_an_episode_stands_and_how_it_ended():
+    opened, worse = alarm("a", 3), alarm("a", 5, phase=Phase.WORSE, episode_id="a3")
+    end = alarm(
+        "a", 9, kind=Kind.EPISODE_CLOSED, is_anomaly=False, severity=None, score=None, phase=Phase.CLOSED,
+        episode_id="a3", peak_value=44.0, closed_because=ClosedBecause.RECOVERED,
+    )  # fmt: skip
+    open_still = alarm("a", 50, peak_value=7.0)
+    text = alarms_csv(judged(alarms=[opened, worse, open_still], closed=[end]), None, None)
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["phase"] for row in rows] == ["open", "worse", "closed", "open"]
+    assert [row["kind"] for row in rows].count("anomaly") == 3
+    ended = iso(end.event_time)
+    assert [row["end"] for row in rows] == [ended, ended, ended, ""]
+    assert [row["peak"] for row in rows] == ["44.0", "44.0", "44.0", "7.0"]
+    assert [row["episode_id"] for row in rows] == ["a3", "a3", "a3", "a50"]
 
 
 def test_labels_and_kinds():
@@ -394,41 +417,6 @@ def test_a_range_that_retention_has_removed(monkeypatch):
         open_feed(SETTINGS, InputOptions(topic_range="0..50"))
 
 
-# -- models ----------------------------------------------------------------------------------------
-
-
-def test_models_are_found_by_their_first_digits(tmp_path, monkeypatch):
-    name = "ab12" * 16
-    (tmp_path / name).mkdir()
-    (tmp_path / ("cd34" * 16)).mkdir()
-    monkeypatch.setattr("shared.artifacts.load", lambda folder, sha256, trust: (folder, sha256))
-    assert find_model(tmp_path, name[:9]) == (tmp_path, name)
-    assert find_model(tmp_path, None) is None
-    assert find_model(tmp_path, "none") is None
-    with pytest.raises(ArtifactMissing, match=r"--model CURRENT: .* holds no model"):
-        find_model(tmp_path, "CURRENT")
-    (tmp_path / "CURRENT").write_text(name + "\n")
-    assert find_model(tmp_path, "CURRENT") == (tmp_path, name)
-    (tmp_path / ("ab12" * 2 + "f" * 56)).mkdir()
-    with pytest.raises(ConfigError, match="--model ab12ab12: 2 artefacts of that name"):
-        find_model(tmp_path, "ab12ab12")
-
-
-def test_a_detector_needs_a_model_of_its_own_kind():
-    configuration = Configuration.from_settings(
-        load_settings({"detector": "isolation_forest"}, environ={})
-    )
-    model = SimpleNamespace(detector=Detector.ONE_CLASS_SVM)
-    with pytest.raises(
-        ConfigError, match="detector is isolation_forest, but the model is of one_class_svm"
-    ):
-        check_fit(configuration, model)
-    model.detector = Detector.ISOLATION_FOREST
-    check_fit(configuration, model)
-    with pytest.raises(ConfigError, match="--alarms-per-day is for the ensemble and its members"):
-        check_fit(configuration, model, alarms_per_day=1.0)
-
-
 # -- result files ----------------------------------------------------------------------------------
 
 
@@ -467,8 +455,8 @@ def test_changes_are_read_as_settings():
         "alarms_per_day": None,
         "direction": "up",
     }
-    assert parse_changes("detector=burst,window=24").flags == {
-        "detector": "burst",
+    assert parse_changes("detector=jump,window=24").flags == {
+        "detector": "jump",
         "features": {"window": 24},
     }
 

@@ -25,7 +25,7 @@ from shared.settings import load_settings
 from shared.wording import second
 
 PARTITIONS = 3
-START_MS, STEP_MS, ROWS = 1_699_999_800_000, 300_000, 120
+START_MS, STEP_MS, ROWS = 1_699_999_800_000, 1_800_000, 120
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def flags(folder: Path) -> Iterator[dict[str, Any]]:
 def run(flags: dict[str, Any], **source: Any) -> dict[str, Any]:
     def load(more: Any) -> Any:
         return load_settings(
-            merged(merged(flags, {"detection": {"warmup_samples": 40, "threshold": 1.3}}), more),
+            merged(merged(flags, {"detection": {"warmup_days": 0.2, "threshold": 0.7}}), more),
             environ={},
         )
 

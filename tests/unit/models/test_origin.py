@@ -63,7 +63,7 @@ def test_a_predictor_says_so_once_for_each_model(tmp_path: Path) -> None:
         models = ModelVolume(tmp_path, 0.5, lambda: next(times), Counters(), topic=topic)
         with structlog.testing.capture_logs() as logs:
             assert models.newest() is models.newest() is not None
-        said = [log for log in logs if log["event"] == "the model is of another topic"]
+        said = [log for log in logs if log["event"] == "model was trained on another topic"]
         assert len(said) == wanted
         assert all("LAPWING_MODELS_DIR" in log["do"] for log in said)
 

@@ -1,4 +1,4 @@
-"""The doors that are opened while the kernels are loaded."""
+"""The clients that are opened while the kernels are loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from shared.errors import TransportError
 from shared.settings import Settings, load_settings
 
 
-class Doors:
+class FakeClients:
     """What stands in for the client: sinks that open when they are allowed to, or fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,8 +47,8 @@ class Doors:
 
 
 @pytest.fixture
-def doors(monkeypatch: pytest.MonkeyPatch) -> Doors:
-    return Doors(monkeypatch)
+def clients(monkeypatch: pytest.MonkeyPatch) -> FakeClients:
+    return FakeClients(monkeypatch)
 
 
 def _settings(**given: Any) -> Settings:
@@ -56,52 +56,52 @@ def _settings(**given: Any) -> Settings:
 
 
 def test_the_first_sink_is_opened_beside_and_later_ones_when_they_are_asked_for(
-    doors: Doors,
+    clients: FakeClients,
 ) -> None:
     opened = KafkaConnection(_settings())
     assert opened.source == ("source", "g-two")
-    doors.allowed.set()
+    clients.allowed.set()
     assert opened.sink() == ("g-two", 1)
-    assert doors.asked == ["g-two"]
+    assert clients.asked == ["g-two"]
     assert opened.sink() == ("g-two", 2)
 
 
 @pytest.mark.parametrize("failure", [TransportError("nobody there"), ValueError("not thought of")])
 def test_a_failure_is_raised_where_the_sink_is_asked_for_and_the_next_one_is_tried_again(
-    doors: Doors, failure: Exception
+    clients: FakeClients, failure: Exception
 ) -> None:
-    doors.failure = failure
-    doors.allowed.set()
+    clients.failure = failure
+    clients.allowed.set()
     opened = KafkaConnection(_settings())
     with pytest.raises(type(failure), match=str(failure)):
         opened.sink()
-    doors.failure = None
+    clients.failure = None
     assert opened.sink() == ("g-two", 2)
 
 
-def test_without_a_slot_the_name_is_that_of_the_process(doors: Doors) -> None:
-    doors.allowed.set()
+def test_without_a_slot_the_name_is_that_of_the_process(clients: FakeClients) -> None:
+    clients.allowed.set()
     opened = KafkaConnection(_settings(slot=""))
     assert opened.source == ("source", None)
     name, _ = opened.sink()  # type: ignore[misc]
     assert name == f"g-{socket.gethostname()}-{os.getpid()}"
 
 
-def test_at_least_once_needs_no_transaction(doors: Doors) -> None:
+def test_at_least_once_needs_no_transaction(clients: FakeClients) -> None:
     opened = KafkaConnection(_settings(predict={"group": "g", "delivery": "at-least-once"}))
     assert opened.sink() == ("at least once", opened.source)
-    assert not doors.asked
+    assert not clients.asked
 
 
 def test_a_predictor_starts_without_what_it_does_not_need() -> None:
-    said = subprocess.run(
+    output = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(_START)],
         capture_output=True,
         text=True,
         timeout=300,
         check=True,
     )
-    assert said.stdout.split() == ["False", "True", "False", "True", "True"]
+    assert output.stdout.split() == ["False", "True", "False", "True", "True"]
 
 
 _START = """
@@ -109,15 +109,15 @@ _START = """
     import sys
 
     import consumer_prediction.connection
-    from consumer_prediction.__main__ import _quick_imports
+    from consumer_prediction.__main__ import _fast_imports
 
-    print("numba" in sys.modules)  # nothing that loads kernels before the doors are being opened
-    with _quick_imports():
+    print("numba" in sys.modules)  # nothing loads kernels before the clients are opened
+    with _fast_imports():
         import consumer_prediction.service
     print("numba" in sys.modules)
     print("scipy" in sys.modules)
     print(gc.isenabled())
     import scipy
 
-    print(bool(scipy.__version__))  # hidden for that while only
+    print(bool(scipy.__version__))  # hidden only while importing
 """

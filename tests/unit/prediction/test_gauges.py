@@ -63,7 +63,7 @@ def test_lag_grows_while_the_registry_is_away_and_everything_is_paused(tmp_path)
     world.registry.down = True
     world.log.append(TOPICS.input, 0, b"\x00\x00\x00\x00\x09unknown", b"x")
     world.step(loop, 3)
-    assert loop.doors.source.paused
+    assert loop.dependencies.source.paused
     for minute in range(5):
         world.log.append(TOPICS.input, 0, metric_event("alpha", 100 + minute, 1.0), b"alpha")
     later(world, loop)
@@ -78,7 +78,7 @@ def test_a_partition_that_goes_is_no_longer_shown(tmp_path, lost):
     world.step(loop, 3)
     later(world, loop)
     assert set(lag(world)) == {0, 1}
-    loop.doors.source.take(1, lost=lost)
+    loop.dependencies.source.take(1, lost=lost)
     world.step(loop)
     if lost:
         assert loop.rebuilding
@@ -146,7 +146,7 @@ def test_an_entity_that_has_stopped_reporting_is_stale(tmp_path):
     assert sum(entities(world).values()) == 4
 
 
-def test_the_model_that_judges_and_its_age(tmp_path):
+def test_the_model_in_use_and_its_age(tmp_path):
     world = World(tmp_path)
     published = {A: 0.0, B: None}
     world.models.published_s = published.get
@@ -155,7 +155,7 @@ def test_the_model_that_judges_and_its_age(tmp_path):
     assert rows(world, MODEL_INFO) == rows(world, MODEL_AGE_SECONDS) == {}
     world.models.current = A
     world.finish(loop)
-    object.__setattr__(loop.doors, "now_ms", lambda: 90_000)
+    object.__setattr__(loop.dependencies, "now_ms", lambda: 90_000)
     later(world, loop)
     model = world.models.all[A]
     assert rows(world, MODEL_INFO) == {(model.version, model.model_id, model.detector.value): 1}
@@ -189,7 +189,7 @@ def test_nothing_is_measured_more_often_than_it_has_to_be(tmp_path):
     world = World(tmp_path)
     loop = begun(world)
     asked = []
-    ends = loop.doors.source.ends
-    loop.doors.source.ends = lambda: asked.append(world.now_s) or ends()
+    ends = loop.dependencies.source.ends
+    loop.dependencies.source.ends = lambda: asked.append(world.now_s) or ends()
     world.finish(loop)
     assert len(asked) <= 3 + world.now_s / MEASURE_EVERY_S

@@ -22,9 +22,9 @@ def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch)
         raise PositionGone("because")
 
     monkeypatch.setattr(service, "_run", stopped)
-    with capture_logs() as said, pytest.raises(PositionGone):
+    with capture_logs() as logged, pytest.raises(PositionGone):
         service.run(Settings(), Counters(), object(), lambda: False)
-    assert said == [
+    assert logged == [
         {
             "event": "stopped by a guard",
             "log_level": "error",

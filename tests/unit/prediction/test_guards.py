@@ -1,6 +1,4 @@
-"""Whatever would make results silently wrong stops the predictor with an error that names it, and
-leaves nothing half-done.
-"""
+"""A cause of silently wrong results stops the predictor with a named error, cleanly."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from consumer_prediction.guards import GuardedSource, KeyCheck, TopicWatch
+from consumer_prediction.health.guards import GuardedSource, KeyCheck, TopicWatch
 from consumer_prediction.loop import PredictionLoop
 from shared.batch import Position
 from shared.errors import (
@@ -81,7 +79,7 @@ def assert_nothing_half_done(world: World, loop: PredictionLoop) -> None:
     """No open transaction, and what was committed is right, as far as it goes."""
     assert not world.log.open
     assert not loop.owned
-    assert loop.doors.source.source.closed
+    assert loop.dependencies.source.source.closed
     expected = world.oracle()
     for topic, results in expected.items():
         assert set(world.results(topic)) <= set(results)
@@ -106,32 +104,32 @@ CHANGES = [
     (
         TopicIdentity(2, "other"),
         TopicRecreated,
-        "was deleted and made anew: it has the id other, and had id",
+        "was deleted and recreated: its id is other, and was id",
     ),
     (TopicMismatch("there is no topic"), TopicMismatch, "there is no topic"),
 ]
 
 
-@pytest.mark.parametrize(("now", "kind", "said"), CHANGES)
-def test_another_topic_is_not_taken_over(world, now, kind, said):
+@pytest.mark.parametrize(("now", "kind", "message"), CHANGES)
+def test_another_topic_is_not_taken_over(world, now, kind, message):
     loop = guarded(world, Cluster(now))
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         drive(world, loop)
     assert not world.log.committed
     assert_nothing_half_done(world, loop)
 
 
-@pytest.mark.parametrize(("now", "kind", "said"), CHANGES)
-def test_a_topic_that_changes_under_way_stops_the_loop(world, now, kind, said):
+@pytest.mark.parametrize(("now", "kind", "message"), CHANGES)
+def test_a_topic_that_changes_under_way_stops_the_loop(world, now, kind, message):
     cluster = Cluster()
     loop = guarded(world, cluster)
     drive_until_open(world, loop)
     cluster.answers = [now]
-    loop.doors.source.watch._every_s = 0.0
-    with loop.doors.source.watch:
-        loop.doors.source.watch._thread.join(10)
+    loop.dependencies.source.watch._every_s = 0.0
+    with loop.dependencies.source.watch:
+        loop.dependencies.source.watch._thread.join(10)
     before = dict(world.log.committed)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         drive(world, loop)
     assert world.log.committed == before
     assert_nothing_half_done(world, loop)
@@ -148,14 +146,14 @@ def drive_until_open(world: World, loop: PredictionLoop) -> None:
 
 def test_a_difference_counts_only_when_it_is_seen_twice():
     cluster = Cluster(TopicIdentity(3, "id"), FIRST)
-    watch(cluster).look()
+    watch(cluster).check_now()
     assert cluster.asked == 2
 
 
-def test_the_second_look_says_what_it_is():
+def test_the_second_check_identifies_the_change():
     cluster = Cluster(TopicMismatch("there is no topic"), TopicIdentity(2, "other"))
     with pytest.raises(TopicRecreated):
-        watch(cluster).look()
+        watch(cluster).check_now()
 
 
 def test_a_broker_that_does_not_answer_is_no_finding():
@@ -170,7 +168,7 @@ def test_a_broker_that_does_not_answer_is_no_finding():
         seen.check()
 
 
-def test_a_bug_in_the_look_is_not_swallowed():
+def test_a_bug_in_the_check_is_not_swallowed():
     seen = watch(Cluster(ZeroDivisionError()), every_s=0.0)
     with seen:
         seen._thread.join(10)
@@ -179,9 +177,7 @@ def test_a_bug_in_the_look_is_not_swallowed():
 
 
 def test_an_outage_at_an_assignment_is_waited_for(world):
-    """The real source tries a take-over again after a TransportError; the one in memory gives up,
-    so the loop starts over.
-    """
+    """The real source retries a take-over after a TransportError; the fake one gives up."""
     cluster = Cluster(TransportError("no answer"), FIRST)
     source = GuardedSource(
         MemorySource(world.log, GROUP, TOPICS.input), watch(cluster), KeyCheck("unchecked", 2)
@@ -196,7 +192,7 @@ def test_an_outage_at_an_assignment_is_waited_for(world):
 
 
 def test_what_the_client_complains_about_is_given_its_cause(world):
-    """A topic made anew is shorter than the position, which looks like retention."""
+    """A recreated topic is shorter than the position, which looks like retention."""
     cluster = Cluster()
     loop = guarded(world, cluster)
     drive_until_open(world, loop)
@@ -205,14 +201,14 @@ def test_what_the_client_complains_about_is_given_its_cause(world):
     def poll(max_records, timeout_s):
         raise complaints.pop()
 
-    loop.doors.source.source.poll = poll
+    loop.dependencies.source.source.poll = poll
     for answer, kind in (
         (TransportError("no answer"), HistoryGone),
         (TopicIdentity(2, "other"), TopicRecreated),
     ):
         cluster.answers = [answer]
         with pytest.raises(kind):
-            loop.doors.source.poll(10, 0.0)
+            loop.dependencies.source.poll(10, 0.0)
 
 
 def test_pause_and_the_rest_reach_the_source(world):
@@ -220,27 +216,27 @@ def test_pause_and_the_rest_reach_the_source(world):
     loop = guarded(world, Cluster())
     kept, world.registry.known = world.registry.known, {}
     world.step(loop, 4)
-    assert loop.doors.source.source.paused
+    assert loop.dependencies.source.source.paused
     world.registry.down, world.registry.known = False, kept
     world.finish(loop)
     world.assert_conserved()
-    loop.doors.source.seek(0, 1)
-    assert loop.doors.source.source.at[0] == 1
+    loop.dependencies.source.seek(0, 1)
+    assert loop.dependencies.source.source.at[0] == 1
 
 
 @pytest.mark.parametrize("how", ["take", "lose"])
 def test_revoked_and_lost_reach_the_loop(world, how):
     loop = guarded(world, Cluster())
     drive_until_open(world, loop)
-    loop.doors.source.source.take(0, 1, lost=how == "lose")
+    loop.dependencies.source.source.take(0, 1, lost=how == "lose")
     world.step(loop)
     assert not loop.owned
-    loop.doors.source.source.give(0, 1)
+    loop.dependencies.source.source.give(0, 1)
     world.finish(loop)
     world.assert_conserved()
 
 
-# -- made anew while nobody looked -----------------------------------------------------------------
+# -- recreated while no predictor ran --------------------------------------------------------------
 
 
 def renamed(world: World, topic_id: str) -> None:
@@ -254,7 +250,7 @@ def test_a_position_in_a_deleted_topic_is_a_named_stop(world):
     renamed(world, "no")
     with pytest.raises(
         TopicRecreated,
-        match=r"committed offset \d+ belongs to the topic of id id, but now it has no",
+        match=r"committed offset \d+ belongs to the topic with id id, but the topic now has id no",
     ):
         world.step(begun(world))
 
@@ -266,7 +262,7 @@ def test_snapshots_of_a_deleted_topic_are_a_named_stop(world):
     world.log.committed.clear()
     renamed(world, "no")
     with pytest.raises(
-        TopicRecreated, match=r"snapshots of a topic of the same name with another id than no"
+        TopicRecreated, match=r"snapshots of a topic with the same name and an id other than no"
     ):
         world.step(begun(world))
 
@@ -280,7 +276,7 @@ def test_a_position_that_is_gone_is_a_named_stop(world):
     loop = guarded(world, Cluster())
     with pytest.raises(
         PositionGone,
-        match=r"raw\[1\]: the group has a result about offset 0, but no committed position",
+        match=r"raw\[1\]: the group has a result for offset 0 but no committed position",
     ):
         drive(world, loop)
     assert gone not in world.log.committed
@@ -301,7 +297,7 @@ def test_where_results_may_come_before_positions_a_missing_position_is_no_stop(w
     )
 
 
-def test_a_position_set_by_hand_begins_anew_in_the_new_topic(world):
+def test_a_position_set_by_hand_starts_over_in_the_new_topic(world):
     world.finish(begun(world))
     renamed(world, "no")
     world.log.committed = {place: Position(0) for place in world.log.committed}
@@ -345,32 +341,32 @@ def changed_metadata(world: World, change: Callable[[dict], dict]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "kind", "said"),
+    ("change", "kind", "message"),
     [
         (
             lambda c: c.update(v=c["v"] + 1),
             NewerVersion,
-            r"carries metadata of version 4, this code knows 3: a newer version",
+            r"has metadata of version 4, this code supports up to 3: a newer version",
         ),
         (
             lambda c: c.update(state=99),
             NewerVersion,
-            r"was reached with state version 99, this code has \d+: a newer version",
+            r"was written with state version 99, this code has \d+: a newer version",
         ),
         (
             lambda c: c["activation"].update(state_version=98),
             NewerVersion,
             r"with state version 98",
         ),
-        (lambda c: c.update(v=1), GuardError, r"does not understand \(version 1\)"),
-        (lambda c: c.pop("base"), GuardError, r"does not understand \('base'\)"),
+        (lambda c: c.update(v=1), GuardError, r"cannot read \(version 1\)"),
+        (lambda c: c.pop("base"), GuardError, r"cannot read \('base'\)"),
     ],
 )
-def test_metadata_that_cannot_be_read_is_a_named_stop(world, change, kind, said):
+def test_metadata_that_cannot_be_read_is_a_named_stop(world, change, kind, message):
     world.finish(begun(world))
     changed_metadata(world, change)
     loop = guarded(world, Cluster())
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         drive(world, loop)
     assert_nothing_half_done(world, loop)
 
@@ -401,7 +397,7 @@ def test_a_snapshot_of_a_newer_version_is_a_named_stop(world):
     newer_snapshot(world, 5)
     with pytest.raises(
         NewerVersion,
-        match=rf"snapshot is of a newer state version than this code's {STATE_VERSION}.*remove",
+        match=rf"snapshot has a newer state version than this code's {STATE_VERSION}.*remove",
     ):
         world.step(begun(world))
 
@@ -422,9 +418,7 @@ def test_a_newer_snapshot_of_another_history_says_nothing(world):
 
 
 def test_a_foreign_producer_stops_the_loop(world):
-    """Records of one host lie where murmur2 puts them, one has no key, and then one lies in the
-    other partition.
-    """
+    """Records of one host are where murmur2 puts them, one has no key, one is misplaced."""
     world.log.topics[TOPICS.input] = [[], []]
     owner = (murmur2(b"alpha") & 0x7FFFFFFF) % 2
     for minute in range(40):
@@ -469,7 +463,7 @@ def test_a_guard_aborts_what_is_open_even_if_the_abort_fails(world):
     loop = guarded(world, cluster)
     drive_until_open(world, loop)
     loop.transaction.sink.fail["abort"] = "undecided, lost"
-    loop.doors.source.watch._finding = TopicMismatch("grown")
+    loop.dependencies.source.watch._finding = TopicMismatch("grown")
     with pytest.raises(TopicMismatch, match="grown"):
         drive(world, loop)
-    assert loop.doors.source.source.closed
+    assert loop.dependencies.source.source.closed

@@ -1,6 +1,4 @@
-"""Keys where their partitioner cannot have put them, and writer schemas that nobody has allowed,
-are named and refused.
-"""
+"""Misplaced keys and writer schemas that are not allowed are refused by name."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from consumer_prediction.guards import KeyCheck
+from consumer_prediction.health.guards import KeyCheck
 from shared.batch import Batch, Blob
 from shared.errors import PartitionerMismatch
 from tests.reference.hashing import murmur2
@@ -58,11 +56,11 @@ def test_a_foreign_key_is_named_with_its_place():
     right = next(
         k for k in (f"host-{n}".encode() for n in range(99)) if OWNERS["murmur2"](k, 6) == 1
     )
-    said = (
+    message = (
         rf"t\[1\]@12: the key {wrong!r} belongs in partition 4 of 6 by input.partitioner = murmur2"
         r" \(crc32 would put it here\)"
     )
-    with pytest.raises(PartitionerMismatch, match=said):
+    with pytest.raises(PartitionerMismatch, match=message):
         KeyCheck("murmur2", 6).check(batch(1, right, right, wrong, wrong))
 
 

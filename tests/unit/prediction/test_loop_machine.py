@@ -1,5 +1,4 @@
-"""The prediction loop under a machine that does anything to it in any order: what can be seen is
-right after each turn.
+"""A state machine over the prediction loop: visible results are correct after each turn.
 
 An ordinary run is of a hundred sequences, `make machine`'s of two thousand
 (``LAPWING_MACHINE_EXAMPLES``), in batches that can run side by side.
@@ -241,9 +240,7 @@ PROFILE = settings(
 
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Thousands of faults are thousands of lines of log; and of waits for a disk, whose failures
-    are not among them.
-    """
+    """Silence the logs of thousands of faults, and skip waits for the disk."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
     for module in ("consumer_prediction.loop", "consumer_prediction.counting", "shared.retry"):
         silent = structlog.wrap_logger(
@@ -283,15 +280,13 @@ def positions_outside_the_transaction(patch: pytest.MonkeyPatch) -> None:
 
 
 def state_kept_after_an_abort(patch: pytest.MonkeyPatch) -> None:
-    """The position is rewound, and the records are folded once more into the state that has them
-    already.
-    """
+    """The position is rewound, and the records are folded again into a state that has them."""
     take_over = PredictionLoop._take_over
     invalidate = PredictionLoop._invalidate
 
-    def keep(self, what, error, *, undecided=False):
+    def keep(self, event, error, *, in_doubt=False):
         self.kept = dict(self.owned)
-        invalidate(self, what, error, undecided=undecided)
+        invalidate(self, event, error, in_doubt=in_doubt)
 
     def reuse(self, partition, position, log_start):
         owned = getattr(self, "kept", {}).pop(partition, None)

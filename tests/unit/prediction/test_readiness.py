@@ -1,13 +1,11 @@
-"""What a readiness probe is told: by a predictor in each of its states, by training and by the
-replay.
-"""
+"""The readiness probe of a predictor in each of its states, of training and of the replay."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from consumer_prediction.readiness import Readiness
+from consumer_prediction.health.readiness import Readiness
 from consumer_training.service import Options
 from shared.counters import OUTAGE_SECONDS
 from shared.errors import TransportError
@@ -34,12 +32,12 @@ def test_a_predictor_that_works_is_ready(tmp_path):
     world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
     loop = world.predictor()
     assert "no partition is assigned" in probe(loop)
-    loop.doors.source.give(0, 1)
+    loop.dependencies.source.give(0, 1)
     world.step(loop)
     assert probe(loop) == ""
     world.finish(loop)
     assert probe(loop) == ""
-    loop.doors.source.take(0, 1)
+    loop.dependencies.source.take(0, 1)
     world.step(loop)
     assert "no partition is assigned" in probe(loop)
 
@@ -68,7 +66,7 @@ def test_many_replays_are_counted(tmp_path):
     world.step(loop)
     for partition in range(9):
         loop.owned[partition] = type(loop.owned[0])(loop.owned[0].scorer, 100, loop.owned[0].trail)
-    assert probe(loop).endswith("; replaying partition 2 at offset 0 of 100; and 6 partitions more")
+    assert probe(loop).endswith("; replaying partition 2 at offset 0 of 100; and 6 more partitions")
 
 
 def test_a_model_that_the_detector_needs(tmp_path):
@@ -79,7 +77,7 @@ def test_a_model_that_the_detector_needs(tmp_path):
     loop.model = None
     assert (
         probe(loop)
-        == "no model, and detector isolation_forest needs one: `lapwing train --once` makes it"
+        == "no model, and detector isolation_forest needs one: run `lapwing train --once`"
     )
     world.models.current = A
     world.finish(loop)
@@ -114,14 +112,14 @@ def test_without_partitions_an_outage_is_not_called_normal(tmp_path):
     world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
     loop = world.predictor()
     world.step(loop)
-    assert probe(loop).endswith("with more predictors than partitions that is normal")
+    assert probe(loop).endswith("this is normal with more predictors than partitions")
     world.log.down = True
     world.step(loop)
     assert probe(loop).startswith("outage for ")
     assert probe(loop).endswith("; no partition is assigned")
 
 
-def test_a_call_that_hangs_is_said_and_counted_while_it_hangs(tmp_path):
+def test_a_call_that_hangs_is_reported_and_counted_while_it_hangs(tmp_path):
     world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
     loop = begun(world)
     world.finish(loop)
@@ -133,7 +131,7 @@ def test_a_call_that_hangs_is_said_and_counted_while_it_hangs(tmp_path):
             seen.append((probe(loop), world.counters.value(OUTAGE_SECONDS)))
         raise TransportError("asking for the metadata at memory:1: no answer")
 
-    loop.doors.source.poll = hang
+    loop.dependencies.source.poll = hang
     world.step(loop)
     assert [why for why, _ in seen[:3]] == [""] * 3
     assert seen[4][0].startswith("no answer for 5 s: the loop waits for the broker or the registry")
@@ -177,15 +175,15 @@ def test_rare_commits_are_no_outage(tmp_path):
     world = World(tmp_path, configuration=configured(Detector.ENSEMBLE))
     loop = begun(world)
     loop.transaction._interval_s = 60.0
-    waited, poll = [], loop.doors.source.poll
-    loop.doors.source.poll = lambda most, patience_s: (
+    waited, poll = [], loop.dependencies.source.poll
+    loop.dependencies.source.poll = lambda most, patience_s: (
         waited.append(patience_s) or poll(most, patience_s)
     )
     world.step(loop, 5)
     assert max(waited) == 1.0
 
 
-def test_what_is_rebuilt_after_an_abort_is_said(tmp_path):
+def test_what_is_rebuilt_after_an_abort_is_reported(tmp_path):
     world = World(tmp_path)
     loop = begun(world)
     world.step(loop, 2)
@@ -244,9 +242,9 @@ def test_training_names_an_outage(training):
     world.plan[20.5] = lambda: seconds.append(world.counters.value(OUTAGE_SECONDS))
     world.plan[30.0] = lambda: setattr(world, "down", None)
     trainer.run()
-    (said,) = world.heard
-    assert said.startswith("waiting for the broker or the registry for ")
-    assert said.endswith("broker localhost:9092 does not answer")
+    (message,) = world.heard
+    assert message.startswith("waiting for the broker or the registry for ")
+    assert message.endswith("broker localhost:9092 does not answer")
     assert 15 < seconds[0] < 25
     assert (trainer.health(), world.counters.value(OUTAGE_SECONDS)) == ("", 0)
 

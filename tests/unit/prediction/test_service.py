@@ -12,14 +12,14 @@ from shared.settings import load_settings
 
 
 @pytest.mark.parametrize(
-    ("slot", "said"),
+    ("slot", "message"),
     [
-        ("north", "another process runs with slot 'north' in group g, so this one ends"),
-        ("", "another process of group g has taken this one's place"),
+        ("north", "another process runs with slot 'north' in group g, so this one stops"),
+        ("", "another process of group g has taken over this one's transactions"),
     ],
 )
-def test_who_has_taken_over_is_said_first(
-    monkeypatch: pytest.MonkeyPatch, slot: str, said: str
+def test_who_has_taken_over_is_reported_first(
+    monkeypatch: pytest.MonkeyPatch, slot: str, message: str
 ) -> None:
     def fenced(*_: object) -> None:
         raise ProducerFenced("reading t[0]: Static consumer fenced (_FATAL)")
@@ -28,7 +28,7 @@ def test_who_has_taken_over_is_said_first(
     settings = load_settings({"slot": slot, "predict": {"group": "g"}}, environ={})
     with capture_logs() as logged, pytest.raises(ProducerFenced) as caught:
         service.run(settings, Counters(), None, lambda: False)  # type: ignore[arg-type]
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
     assert str(caught.value).endswith("(reading t[0]: Static consumer fenced (_FATAL))")
-    assert [one["event"] for one in logged] == ["stopped by another predictor"]
-    assert logged[0]["why"].startswith(said)
+    assert [one["event"] for one in logged] == ["fenced by another predictor"]
+    assert logged[0]["why"].startswith(message)

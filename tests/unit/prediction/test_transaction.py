@@ -1,4 +1,4 @@
-"""The open transaction: when it is due, what a commit hands back, and what is done after a failure."""
+"""The open transaction: when it is due, what a commit returns, and recovery from a failure."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def deliver(transaction):
 def test_what_was_aborted_is_dropped_and_the_sink_goes_on(transaction, calls):
     transaction.send(["a"])
     transaction.add("dropped")
-    transaction.invalidate(undecided=False)
+    transaction.invalidate(in_doubt=False)
     assert (transaction.broken, transaction.is_open) == (True, False)
     transaction.recover()
     assert calls == ["open", "send a", "abort"]
@@ -119,13 +119,13 @@ def test_what_is_undecided_is_left_to_a_new_sink_also_after_an_abort_that_follow
     transaction, calls
 ):
     first = transaction.sink
-    transaction.invalidate(undecided=True)
-    transaction.invalidate(undecided=False)
+    transaction.invalidate(in_doubt=True)
+    transaction.invalidate(in_doubt=False)
     transaction.recover()
     assert transaction.sink is not first
     assert calls == ["open", "close", "open"]
     transaction.resume()
-    transaction.invalidate(undecided=False)
+    transaction.invalidate(in_doubt=False)
     transaction.recover()
     assert calls[-1] == "abort", "the new one is decided"
 
@@ -140,7 +140,7 @@ def test_a_new_sink_that_cannot_be_opened_is_opened_next_time(calls, clock):
         return Sink(calls)
 
     transaction = Transaction(open_sink, clock, 0.1)
-    transaction.invalidate(undecided=True)
+    transaction.invalidate(in_doubt=True)
     with pytest.raises(TransportError):
         transaction.recover()
     assert transaction.broken

@@ -7,7 +7,7 @@ import pytest
 
 PROGRAM = """
 import ctypes, sys, time
-from consumer_prediction.watchdog import Watchdog
+from consumer_prediction.health.watchdog import Watchdog
 
 asked = 0
 def stopping():

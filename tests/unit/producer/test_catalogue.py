@@ -107,13 +107,13 @@ def test_a_wide_file_keeps_its_metrics_and_entities():
 
 
 def test_a_host_that_lacks_a_file():
-    with pytest.raises(DataError, match=r"host web needs b\.csv, which is not there"):
+    with pytest.raises(DataError, match=r"host web needs b\.csv, which does not exist"):
         assemble([series("a", [1])], joining("position", cpu="a", mem="b"))
     hosts, notes = assemble(
         [series("a", [1])], joining("position", optional=True, cpu="a", mem="b")
     )
     assert hosts[0].entities == ("a",)
-    assert notes == ["web is left out, for b.csv is not there"]
+    assert notes == ["host web is skipped, because b.csv does not exist"]
     assert (
         assemble([series("c", [1])], joining("position", optional=True, cpu="a", mem="b"))[1] == []
     )

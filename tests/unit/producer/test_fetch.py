@@ -20,7 +20,7 @@ SUMS = {name: hashlib.sha256(body).hexdigest() for name, body in FILES.items()}
 
 
 class Home:
-    """A server of files that counts requests and can be told to misbehave."""
+    """A server of files that counts requests and can be made to misbehave."""
 
     def __init__(self):
         self.files = dict(FILES)
@@ -73,11 +73,11 @@ def files_in(folder):
 
 
 def test_all_files_come_and_a_second_time_none(home, tmp_path):
-    told = []
-    first = fetch(tmp_path, home.url, SUMS, told=lambda *what: told.append(what))
+    calls = []
+    first = fetch(tmp_path, home.url, SUMS, progress=lambda *call: calls.append(call))
     assert files_in(tmp_path) == FILES
     assert first.written == tuple(FILES)
-    assert told == [("data/a/one.csv", 0, 2), ("labels/two.json", 1, 2)]
+    assert calls == [("data/a/one.csv", 0, 2), ("labels/two.json", 1, 2)]
     again = fetch(tmp_path, home.url + "/", SUMS)
     assert (again.written, again.present) == ((), tuple(FILES))
     assert len(home.asked) == 2

@@ -1,6 +1,4 @@
-"""Columns of files beside identifiers: further times, options, separators, decimal signs, other
-tools' exports.
-"""
+"""Columns of files besides identifiers: further times, options, separators, decimal signs."""
 
 from __future__ import annotations
 
@@ -272,7 +270,7 @@ def test_dates_and_times_of_day_in_two_columns(read, refused):
     )
     refused(
         "date,hour,value,other", [f"{time:%Y-%m-%d,%-H},1,2" for time in clock(600, timedelta(hours=1))],
-        "column hour tells apart the rows of one time, as a part of a time does",
+        "column hour separates rows of equal times, so it seems to be a part of the time",
     )  # fmt: skip
 
 
@@ -289,7 +287,11 @@ def test_one_row_per_metric_is_refused_with_what_is_possible(read, refused, name
     ]
     header = f"timestamp,host,{name},value"
     refused(
-        header, rows, f"column {name} says which metric", "('cpu', 'mem')", f"--entity host,{name}"
+        header,
+        rows,
+        f"column {name} names the metric of each row",
+        "('cpu', 'mem')",
+        f"--entity host,{name}",
     )
     assert read(header, rows, entity=("host", name)).entities == (
         "a/cpu",

@@ -1,6 +1,4 @@
-"""docs/files.md says what is so: its forms are read as it says, its options exist, its example
-gives its notes.
-"""
+"""docs/files.md is correct: its formats, its options and the notes of its example."""
 
 from __future__ import annotations
 
@@ -60,8 +58,8 @@ def test_the_page_has_the_options_of_all_commands():
         ("produce", options),
         ("demo", options - {"--skip-bad", "--catalogue"}),
     ):
-        said = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
-        assert [option for option in known if option not in said] == []
+        output = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).stdout
+        assert [option for option in known if option not in output] == []
 
 
 def test_the_example_gives_the_notes(tmp_path):

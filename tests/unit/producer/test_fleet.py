@@ -134,7 +134,7 @@ def test_each_kind_is_what_it_says(fleet):
             assert value.max() <= high
 
 
-def test_a_combination_is_usual_in_each_metric_and_odd_together(fleet):
+def test_a_combination_is_usual_in_each_metric_and_anomalous_together(fleet):
     series, labels = fleet
     found = [label for label in labels if label.kind.startswith("combination")]
     assert len(found) >= 8
@@ -186,7 +186,7 @@ def test_a_share_of_anomalies_may_lie_in_the_first_part():
         {"clean": 2.0},
     ],
 )
-def test_what_does_not_fit_is_said(arguments):
+def test_what_does_not_fit_is_reported(arguments):
     with pytest.raises(ConfigError, match="fleet"):
         generate(**({"hosts": 2, "days": 14} | arguments))
 

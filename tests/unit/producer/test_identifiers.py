@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.catalogue import load_catalogue, read_folder
-from producer.files.columns import ColumnRules, Says, says
+from producer.files.columns import ColumnRules, NameKind, name_kind
 from producer.files.series import read_series
 from shared.errors import DataError
 from tests.support.csv_files import START, Reader, clock, rows_of, value
@@ -112,21 +112,21 @@ def test_numbers_of_any_name_are_the_entity_where_the_times_prove_it(read, name,
     one = read(f"timestamp,{name},temp", rows)
     assert one.entities == ("1", "2", "3")
     assert one.columns.notes[-1].startswith(
-        f"column {name} holds whole numbers that tell apart the rows of one time"
+        f"column {name} holds whole numbers that separate rows of equal times"
     )
     alone = read(f"timestamp,{name},temp", rows, entity=())
     assert alone.columns.entity == ()
     assert alone.metrics == (name, "temp")
 
 
-def test_numbers_that_take_turns_are_said(read):
+def test_numbers_that_take_turns_are_reported(read):
     one = read(
         "timestamp,k,temp",
         [f"{time},{key},{value(row)}" for row, (time, key) in enumerate(turns([1, 2, 3]))],
     )
     assert one.metrics == ("k", "temp")
     assert one.columns.notes == (
-        "each whole number of column k comes at even steps; if they tell things apart: --entity k",
+        "each whole number of column k comes at regular steps; if they are identifiers: --entity k",
     )
 
 
@@ -157,7 +157,7 @@ def test_repeated_times_do_not_make_a_count_an_entity(read):
     assert one.metrics == ("errors", "bytes")
     (note,) = one.columns.notes
     assert note.startswith(
-        "600 of 600 rows share their time with another row of the same entity; if a column tells"
+        "600 of 600 rows share their time with another row of the same entity; if a column separates"
     )
 
 
@@ -268,7 +268,7 @@ def test_names_may_look_like_numbers_beside_text(read):
     assert read("timestamp,sensor,temp", rows).entities == ("a1", "22", "3e5")
 
 
-def test_text_that_tells_nothing_apart_is_left_out_and_said(read):
+def test_text_that_separates_no_rows_is_left_out_and_reported(read):
     rows = [
         f"{t},{host},{'eu' if host == 'a' else 'us'},Percent,{value(row)}"
         for row, t in enumerate(clock(9))
@@ -311,27 +311,27 @@ def test_an_entity_without_a_name_is_refused(refused):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "kind"),
     [
-        ("id", Says.IDENTIFIER),
-        ("DeviceID", Says.IDENTIFIER),
-        ("mote_id", Says.IDENTIFIER),
-        ("roomid", Says.IDENTIFIER),
-        ("unit nr", Says.IDENTIFIER),
-        ("station", Says.THING),
-        ("pump", Says.THING),
-        ("humid", Says.NOTHING),
-        ("grid", Says.NOTHING),
-        ("cpu", Says.NOTHING),
-        ("nodes", Says.NOTHING),
-        ("num_sensors", Says.NOTHING),
-        ("status_code", Says.NOTHING),
-        ("node_count", Says.NOTHING),
-        ("", Says.NOTHING),
+        ("id", NameKind.IDENTIFIER),
+        ("DeviceID", NameKind.IDENTIFIER),
+        ("mote_id", NameKind.IDENTIFIER),
+        ("roomid", NameKind.IDENTIFIER),
+        ("unit nr", NameKind.IDENTIFIER),
+        ("station", NameKind.THING),
+        ("pump", NameKind.THING),
+        ("humid", NameKind.NOTHING),
+        ("grid", NameKind.NOTHING),
+        ("cpu", NameKind.NOTHING),
+        ("nodes", NameKind.NOTHING),
+        ("num_sensors", NameKind.NOTHING),
+        ("status_code", NameKind.NOTHING),
+        ("node_count", NameKind.NOTHING),
+        ("", NameKind.NOTHING),
     ],
 )
-def test_what_names_say(name, said):
-    assert says(name) is said
+def test_kinds_of_names(name, kind):
+    assert name_kind(name) is kind
 
 
 # -- whole folders ---------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def write_folder(folder, files):
         (folder / f"f{number}.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(rows))
 
 
-def test_notes_of_many_files_are_said_once(tmp_path):
+def test_notes_of_many_files_are_reported_once(tmp_path):
     write_folder(tmp_path, 5)
     hosts, notes = read_folder(tmp_path, load_catalogue())
     assert [set(host.entities) for host in hosts] == [{"0", "1"}] * 5
@@ -355,7 +355,7 @@ def test_notes_of_many_files_are_said_once(tmp_path):
     assert len(notes) == 2
 
 
-def test_notes_of_several_columns_of_a_file_are_all_said(tmp_path):
+def test_notes_of_several_columns_of_a_file_are_all_reported(tmp_path):
     for name in "ab":
         rows = rows_of(clock(9), "x", 1, "", "y", "")
         (tmp_path / f"{name}.csv").write_text("timestamp,t1,cpu,,t2,\n" + "\n".join(rows))
@@ -368,13 +368,13 @@ def test_notes_of_several_columns_of_a_file_are_all_said(tmp_path):
     ]
 
 
-def test_an_entity_of_several_files_is_said(tmp_path):
+def test_an_entity_of_several_files_is_reported(tmp_path):
     write_folder(tmp_path, 2)
     _, notes = read_folder(tmp_path, load_catalogue())
     assert (
         notes[-1]
         == "entity 0 (and 1 more) appears in f0.csv and f1.csv at the same time, with cpu in both:"
-        " their rows become one series; things that differ need names that differ"
+        " their rows become one series; distinct things need distinct names"
     )
     later = rows_of(clock(20, start=START + timedelta(days=9)), lambda row: row % 2, value)
     (tmp_path / "f1.csv").write_text("timestamp,device_id,cpu\n" + "\n".join(later))
@@ -408,7 +408,7 @@ FORMS += ["%m/%d/%Y %H:%M:%S", "s", "ms"]
 def test_a_generated_file_is_read_as_it_was_meant_or_refused(
     tmp_path_factory, form, name, shape, ids, n, separator, second, first
 ):
-    """No identifier and no epoch becomes a metric, no time becomes another one, and no row is lost."""
+    """No identifier or epoch becomes a metric, no time changes, and no row is lost."""
     pairs = [(time.replace(microsecond=0), key) for time, key in SHAPES[shape](ids, n)]
     if "%M" in form and "%S" not in form:
         pairs = [(time.replace(second=0), key) for time, key in pairs]
@@ -431,10 +431,10 @@ def test_a_generated_file_is_read_as_it_was_meant_or_refused(
     try:
         one = read_series(path, "x")
     except DataError as error:
-        one, said = None, str(error)
+        one, message = None, str(error)
     if one is None:
-        assert "x.csv, line " in said
-        assert "--time-format" in said or "--entity" in said
+        assert "x.csv, line " in message
+        assert "--time-format" in message or "--entity" in message
         return
     assert len(one) == len(pairs)
     assert one.time_ms.tolist() == [

@@ -1,4 +1,4 @@
-"""The replay's loop: what is sent when, who is waited for, and what is said of it."""
+"""The replay's loop: what is sent when, who is waited for, and what is logged of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from producer.loop import CHUNK_RECORDS
-from producer.pacing import ReaderPace, Silence, parse_groups
+from producer.pacing import ConsumerPace, Silence, parse_groups
 from producer.progress import Lines
 from shared.counters import EVENTS_PRODUCED, OUTAGE_SECONDS
 from shared.errors import ConfigError, TransportError
@@ -18,7 +18,7 @@ DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def said():
+def logged():
     with structlog.testing.capture_logs() as lines:
         yield lines
 
@@ -65,36 +65,38 @@ def test_readers_bound_how_far_it_runs_ahead():
         behind["most"] = max(behind["most"], behind["now"])
         return behind["now"]
 
-    it = made(2_000, speed=INF, clock=clock, pace=ReaderPace([("g", "in")], 300, lag))
+    it = made(2_000, speed=INF, clock=clock, pace=ConsumerPace([("g", "in")], 300, lag))
     it.replay.run()
     assert it.replay.sent == 2_000
     assert 150 <= behind["most"] <= 300
     assert clock.now - 100 == pytest.approx((2_000 - 300) / 200, rel=0.15)
 
 
-def test_waiting_for_readers_is_said():
+def test_waiting_for_consumers_is_reported():
     clock = Clock()
     it = made(
         10,
         speed=INF,
         clock=clock,
         stopping=lambda: clock.now > 125,
-        pace=ReaderPace([("g", "t")], 4, lambda *_: 4),
+        pace=ConsumerPace([("g", "t")], 4, lambda *_: 4),
     )
     it.replay.run()
     assert it.replay.sent == 0
-    said = [fields["because"] for event, fields in it.log.lines if event == "waiting for readers"]
-    assert said == ["g is 4 behind in t"] * 2
+    logged = [
+        fields["because"] for event, fields in it.log.lines if event == "waiting for consumers"
+    ]
+    assert logged == ["group g has a lag of 4 in t"] * 2
 
 
-def test_backlogs_of_all_groups_and_what_is_under_way_count_together():
+def test_lags_of_all_groups_and_unacknowledged_records_are_added_up():
     asked = []
-    pace = ReaderPace([("a", "x"), ("b", "y")], 10, lambda *pair: asked.append(pair) or 3)
-    assert pace.room(0, 2, 0.0) == 2
-    assert pace.room(1, 2, 0.01) == 1
-    assert pace.room(2, 0, 0.019) == 0
+    pace = ConsumerPace([("a", "x"), ("b", "y")], 10, lambda *pair: asked.append(pair) or 3)
+    assert pace.allowed(0, 2, 0.0) == 2
+    assert pace.allowed(1, 2, 0.01) == 1
+    assert pace.allowed(2, 0, 0.019) == 0
     assert asked == [("a", "x"), ("b", "y")]
-    assert pace.room(2, 0, 0.03) == 4
+    assert pace.allowed(2, 0, 0.03) == 4
 
 
 def test_pace_groups_are_read():
@@ -115,14 +117,14 @@ def test_a_full_queue_is_waited_for_without_sending_twice():
     assert sent_times(it.sender) == it.stream.time_ms.tolist()
 
 
-def test_a_full_queue_that_stays_full_is_an_outage(said):
+def test_a_full_queue_that_stays_full_is_an_outage(logged):
     it = made(10, speed=INF, clock=Clock(tick=2.0))
     it.sender.trouble = [no_room()] * 6
     it.replay.run()
     assert it.replay.sent == it.sender.acknowledged == 10
-    assert [line["event"] for line in said] == ["no answer", "available again"]
-    assert said[0]["seconds"] <= 14
-    assert "localhost:9092" in said[0]["because"]
+    assert [line["event"] for line in logged] == ["no answer", "available again"]
+    assert logged[0]["seconds"] <= 14
+    assert "localhost:9092" in logged[0]["because"]
     assert it.counters.value(OUTAGE_SECONDS) == 0
 
 
@@ -134,7 +136,7 @@ def test_an_outage_ends_in_an_error_after_the_deadline():
     assert not raised.value.retriable
 
 
-def test_a_broker_that_acknowledges_nothing_is_an_outage_although_the_queue_has_room(said):
+def test_a_broker_that_acknowledges_nothing_is_an_outage_although_the_queue_has_room(logged):
     it = made(1_000, speed=300, deadline_s=60)
     it.sender.away = True
     with pytest.raises(
@@ -142,7 +144,7 @@ def test_a_broker_that_acknowledges_nothing_is_an_outage_although_the_queue_has_
         match=r"localhost:9092 has acknowledged none of 6\d records; gave up after 60 s",
     ):
         it.replay.run()
-    assert [line["seconds"] for line in said] == pytest.approx([8.5], abs=1)
+    assert [line["seconds"] for line in logged] == pytest.approx([8.5], abs=1)
 
 
 def test_the_end_waits_for_what_is_under_way_and_a_stop_only_ten_seconds():

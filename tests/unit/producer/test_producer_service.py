@@ -1,6 +1,4 @@
-"""The replay from its options to its summary, with a sender, a clock and a registry made for the
-purpose.
-"""
+"""The replay from options to summary, with a fake sender, clock and registry."""
 
 from __future__ import annotations
 
@@ -135,7 +133,7 @@ def test_labels_are_at_the_times_of_the_replay():
     [
         ({"start": -0.1}, "--from -0.1"),
         ({"backfill": 60.0}, "--backfill 60: a share of the events from 0 to 1"),
-        ({"start": 0.6, "stop": 0.5}, "--from 0.6 lies behind --to 0.5"),
+        ({"start": 0.6, "stop": 0.5}, "--from 0.6 is greater than --to 0.5"),
         ({"loop": True, "stop": 0.5}, "--loop and --to exclude"),
         ({"speed": 0.0}, "--speed 0"),
         ({"speed": float("nan")}, "--speed nan"),
@@ -193,7 +191,7 @@ class FakeRegistry:
 
 
 @pytest.fixture
-def doors(monkeypatch):
+def outside(monkeypatch):
     """No broker and no registry; what would have been sent is in ``sender``."""
     import shared.kafka
 
@@ -215,7 +213,7 @@ def doors(monkeypatch):
 FLEET = ReplayOptions(SourceOptions(fleet=3, days=3), speed=INF)
 
 
-def test_run_says_what_it_did(doors):
+def test_run_says_what_it_did(outside):
     summary = run(settings(), FLEET, Counters(), lambda: False)
     assert summary.produced == summary.acknowledged == 3 * 3 * 288
     assert summary.entities == 3
@@ -225,13 +223,13 @@ def test_run_says_what_it_did(doors):
         "2024-01-03 23:55:00",
     )
     assert json.loads(summary.to_json())["source"] == "fleet"
-    assert doors.sender.closed
-    assert doors.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x07"
-    assert doors.sender.settings.kafka["message.timeout.ms"] == "360000"
+    assert outside.sender.closed
+    assert outside.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x07"
+    assert outside.sender.settings.kafka["message.timeout.ms"] == "360000"
     assert FakeRegistry.calls == []
 
 
-def test_a_replay_that_resumes_leaves_out_what_the_topic_has_received(doors, monkeypatch):
+def test_a_replay_that_resumes_leaves_out_what_the_topic_has_received(outside, monkeypatch):
     resumed = ReplayOptions(FLEET.source, speed=INF, resume=True)
     assert run(settings(), resumed, Counters(), lambda: False).produced == 3 * 3 * 288 - 1592
     part = ReplayOptions(FLEET.source, stop=0.5, speed=INF, resume=True)
@@ -241,17 +239,17 @@ def test_a_replay_that_resumes_leaves_out_what_the_topic_has_received(doors, mon
     assert run(settings(), later, Counters(), lambda: False).produced == 3 * 3 * 288 // 4
 
 
-def test_a_schema_that_the_subject_lacks_is_registered(doors, tmp_path):
+def test_a_schema_that_the_subject_lacks_is_registered(outside, tmp_path):
     (tmp_path / "room.csv").write_text("timestamp,temperature,cpu\n2014-04-10 00:00:00,21,3\n")
     summary = run(
         settings(), ReplayOptions(SourceOptions(tmp_path), speed=INF), Counters(), lambda: False
     )
     assert FakeRegistry.calls == [("metrics.cloudwatch.raw-value", "BACKWARD")]
-    assert doors.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x08"
+    assert outside.sender.sent[0].values[0][:5] == b"\x00\x00\x00\x00\x08"
     assert summary.metrics == ("cpu", "network_in", "disk_write", "temperature")
 
 
-def test_a_subject_of_another_producer_is_named_with_what_to_do(doors, monkeypatch):
+def test_a_subject_of_another_producer_is_named_with_what_to_do(outside, monkeypatch):
     monkeypatch.setattr(FakeRegistry, "known", {})
     refused = SchemaRefused(
         "s: http://r refuses schemas/metric_event.avsc, ... level FULL: why", "s", "FULL"
@@ -259,17 +257,17 @@ def test_a_subject_of_another_producer_is_named_with_what_to_do(doors, monkeypat
     monkeypatch.setattr(FakeRegistry, "refusal", refused)
     with pytest.raises(SchemaRefused) as raised:
         run(settings(), FLEET, Counters(), lambda: False)
-    said = str(raised.value)
-    assert said.startswith(str(refused))
-    assert "schemas of another producer" in said
+    message = str(raised.value)
+    assert message.startswith(str(refused))
+    assert "schemas of another producer" in message
     assert all(
-        name in said
+        name in message
         for name in ("topics.input", "topics.dataset", "metrics.cloudwatch.raw", "level to NONE")
     )
-    assert (raised.value.exit_code, doors.sender) == (2, None)
+    assert (raised.value.exit_code, outside.sender) == (2, None)
 
 
-def test_a_wrong_partition_count_and_a_missing_topic_are_named(doors, monkeypatch):
+def test_a_wrong_partition_count_and_a_missing_topic_are_named(outside, monkeypatch):
     monkeypatch.setattr(FakeAdmin, "count", 3)
     with pytest.raises(TopicMismatch, match=r"has 3 partitions, topics\.partitions says 6"):
         run(settings(), FLEET, Counters(), lambda: False)
@@ -278,20 +276,20 @@ def test_a_wrong_partition_count_and_a_missing_topic_are_named(doors, monkeypatc
         run(settings(), FLEET, Counters(), lambda: False)
 
 
-def test_a_broker_that_comes_late_is_waited_for(doors, monkeypatch):
+def test_a_broker_that_comes_late_is_waited_for(outside, monkeypatch):
     monkeypatch.setattr(
         FakeAdmin, "trouble", [TransportError("not there"), TransportError("not there")]
     )
     assert run(settings(), FLEET, Counters(), lambda: False).acknowledged == 2592
 
 
-def test_a_stop_before_the_first_record_sends_nothing(doors):
+def test_a_stop_before_the_first_record_sends_nothing(outside):
     summary = run(settings(), FLEET, Counters(), lambda: True)
     assert (summary.produced, summary.acknowledged, summary.first_event_time) == (0, 0, None)
     assert summary.stopped
 
 
-def test_records_without_acknowledgement_are_an_error(doors, monkeypatch):
+def test_records_without_acknowledgement_are_an_error(outside, monkeypatch):
     monkeypatch.setattr(FakeSender, "acknowledged", property(lambda self: self.queued - 1))
     with pytest.raises(TransportError, match="acknowledged 2591 of 2592 records"):
         run(settings(), FLEET, Counters(), lambda: False)
@@ -313,7 +311,7 @@ def test_wrong_options_and_files_are_found_before_any_connection(monkeypatch, tm
         run(settings(input={"entity_fields": ["device"]}), FLEET, Counters(), lambda: False)
 
 
-def test_labels_that_cannot_be_written_are_named(doors, tmp_path):
+def test_labels_that_cannot_be_written_are_named(outside, tmp_path):
     (tmp_path / "l").mkdir()
     with pytest.raises(ConfigError, match=r"--labels .*: Is a directory"):
         run(
@@ -324,7 +322,7 @@ def test_labels_that_cannot_be_written_are_named(doors, tmp_path):
         )
 
 
-def test_skipped_rows_and_absurd_times_are_said(doors, tmp_path, monkeypatch):
+def test_skipped_rows_and_absurd_times_are_reported(outside, tmp_path, monkeypatch):
     log = Log()
     monkeypatch.setattr("producer.service.logger", lambda: log)
     (tmp_path / "a.csv").write_text(
@@ -334,20 +332,20 @@ def test_skipped_rows_and_absurd_times_are_said(doors, tmp_path, monkeypatch):
     options = ReplayOptions(SourceOptions(tmp_path, skip_bad=True), speed=INF)
     summary = run(settings(), options, Counters(), lambda: False)
     assert (summary.produced, summary.skipped_bad) == (2, 2)
-    assert ("bad rows left out", {"file": "a", "rows": 2}) in log.lines
+    assert ("bad rows skipped", {"file": "a", "rows": 2}) in log.lines
     assert (
         next(fields["events"] for event, fields in log.lines if event == "event times out of range")
         == 1
     )
 
 
-def test_a_replay_of_times_that_nobody_takes_is_refused_before_any_connection(tmp_path):
+def test_a_replay_of_times_that_no_predictor_accepts_is_refused_before_any_connection(tmp_path):
     (tmp_path / "a.csv").write_text("timestamp,value\n100000000,1\n100000300,2\n")
     options = ReplayOptions(SourceOptions(tmp_path), speed=INF)
     with pytest.raises(
         DataError,
         match=(
-            r"all 2 event times, 1973-03-03 09:46:40 to 1973-03-03 09:51:40, lie outside input\.min"
+            r"all 2 event times, 1973-03-03 09:46:40 to 1973-03-03 09:51:40, are outside input\.min"
         ),
     ):
         run(settings(), options, Counters(), lambda: False)
@@ -355,7 +353,7 @@ def test_a_replay_of_times_that_nobody_takes_is_refused_before_any_connection(tm
     assert check_times(open_source(options.source), earlier.input) == 0
 
 
-def test_what_columns_were_read_as_is_logged(doors, tmp_path, monkeypatch):
+def test_what_columns_were_read_as_is_logged(outside, tmp_path, monkeypatch):
     log = Log()
     monkeypatch.setattr("producer.service.logger", lambda: log)
     rows = [f"20240304{hour:02},{node},{hour}\n" for hour in range(24) for node in (1, 2)]
@@ -373,12 +371,12 @@ def test_what_columns_were_read_as_is_logged(doors, tmp_path, monkeypatch):
     ]
 
 
-def test_a_users_own_message_timeout_stays(doors):
+def test_a_users_own_message_timeout_stays(outside):
     run(settings(kafka={"message_timeout_ms": "5000"}), FLEET, Counters(), lambda: False)
-    assert doors.sender.settings.kafka["message.timeout.ms"] == "5000"
+    assert outside.sender.settings.kafka["message.timeout.ms"] == "5000"
 
 
-def test_readers_are_asked_through_the_broker(doors, monkeypatch):
+def test_readers_are_asked_through_the_broker(outside, monkeypatch):
     asked = []
     monkeypatch.setattr(FakeAdmin, "lag", lambda self, *pair: asked.append(pair) or {0: 1, 1: 2})
     options = ReplayOptions(
@@ -396,7 +394,7 @@ def signals():
         signal.signal(number, handler)
 
 
-def test_the_command(doors, signals, capsys, tmp_path, monkeypatch):
+def test_the_command(outside, signals, capsys, tmp_path, monkeypatch):
     monkeypatch.delenv("LAPWING_CONFIG", raising=False)
     labels = tmp_path / "out" / "labels.json"
     arguments = [
@@ -418,7 +416,7 @@ def test_the_command(doors, signals, capsys, tmp_path, monkeypatch):
     assert set(json.loads(labels.read_text())["windows"]) == {"host-001", "host-002", "host-003"}
 
 
-def test_the_command_and_what_is_wrong(doors, signals, capsys, tmp_path):
+def test_the_command_and_what_is_wrong(outside, signals, capsys, tmp_path):
     assert entry.main(["--data", str(tmp_path / "none")]) == 2
     assert "no such file or folder" in capsys.readouterr().err
     (tmp_path / "a.csv").write_text("timestamp,node,cpu\n2024-03-04 00:00:00,1,2\n")
@@ -434,7 +432,7 @@ def test_the_command_and_what_is_wrong(doors, signals, capsys, tmp_path):
     assert "fast: event seconds per second, e.g. 300, or max" in capsys.readouterr().err
 
 
-def test_a_signal_stops_and_the_command_ends_well(doors, signals, monkeypatch):
+def test_a_signal_stops_and_the_command_ends_well(outside, signals, monkeypatch):
     started = []
 
     def publisher(configured, *, stopping):

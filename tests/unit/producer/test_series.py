@@ -1,6 +1,4 @@
-"""CSV files to columns: what is read, what is named as wrong, and that the fast way is the slow
-one.
-"""
+"""CSV files to columns: values, errors, and equality with the slow twin."""
 
 from __future__ import annotations
 
@@ -309,17 +307,20 @@ def test_reading_in_blocks_equals_row_by_row(tmp_path_factory, rows, ends, last,
     try:
         one = read_series(path, "x", skip_bad=skip)
     except DataError as error:
-        one, said = None, str(error)
+        one, message = None, str(error)
     finally:
         module.BLOCK_ROWS = whole
     if isinstance(truth, set):
         assert one is None
-        assert all(f"--time-format {form}" in said for form in truth)
+        assert all(f"--time-format {form}" in message for form in truth)
         return
     good, bad = truth
+    if one is None and "no metric column" in message:  # words tell the rows of one time apart
+        assert all(value is None for _, _, value in good)
+        return
     if one is None:
         assert (bad and not skip) or not good
-        assert not bad or f"line {bad[0]}" in said
+        assert not bad or f"line {bad[0]}" in message
         return
     assert skip or not bad
     names = [one.entities[e] for e in one.entity]

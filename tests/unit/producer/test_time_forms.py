@@ -1,6 +1,4 @@
-"""Forms of times: a column is read as it was written or refused with both readings, and the choice
-is the slow one's.
-"""
+"""Formats of times: a column is read as written or refused as ambiguous, like the slow twin."""
 
 from __future__ import annotations
 
@@ -244,7 +242,7 @@ def test_an_epoch_that_was_asked_for_is_taken_at_its_word():
         ),
     ],
 )
-def test_what_two_forms_fit_is_said_with_both_and_the_option(cells, says):
+def test_what_two_forms_fit_is_reported_with_both_and_the_option(cells, says):
     doubt = choose(cells)
     assert isinstance(doubt, Doubt)
     assert says in doubt.text
@@ -255,16 +253,18 @@ def test_what_two_forms_fit_is_said_with_both_and_the_option(cells, says):
 
 def test_a_bad_cell_is_explained_by_the_columns_form():
     assert explain("soon", FORMS["iso"]).startswith("'soon' is not a timestamp: ISO 8601")
-    assert "'1397088240' is not ISO 8601, the form of this column" in explain(
+    assert "'1397088240' is not ISO 8601, the format of this column" in explain(
         "1397088240", FORMS["iso"]
     )
     assert (
         explain("2014043105", FORMS["YYYYMMDDHH"])
-        == "'2014043105' is not a timestamp: the other cells have the form YYYYMMDDHH;"
+        == "'2014043105' is not a timestamp: the other cells have the format YYYYMMDDHH;"
         " --time-format s takes it as an epoch"
     )
     assert "--time DATE,TIME joins two columns" in explain("00:05:00", FORMS["iso"])
-    assert "which --time-format asks for" in explain("2014-04-10", find_form("ms"))
+    assert "in the format epoch milliseconds of --time-format" in explain(
+        "2014-04-10", find_form("ms")
+    )
 
 
 def test_kinds():

@@ -33,7 +33,7 @@ def run(log, asked=SHARP, cuts=(), restart=False):
         state.reserve(len(slots), used)
         out = watch(
             state, slots, log.entity[a:b], log.time_ms[a:b], log.values[a:b],
-            log.late_by_ms[a:b], log.duplicate[a:b], log.forgotten[a:b], asked,
+            log.late_by_ms[a:b], log.ahead[a:b], log.duplicate[a:b], log.forgotten[a:b], asked,
         )  # fmt: skip
         columns = (
             out.row + a,
@@ -101,6 +101,7 @@ def test_the_kernel_equals_its_twin(seed, asked):
         log.time_ms,
         log.values,
         log.late_by_ms,
+        log.ahead,
         log.duplicate,
         log.forgotten,
         *limits_of(asked),
@@ -245,7 +246,7 @@ def test_rows_of_one_time_are_absent_once():
     assert said(Log(rows, 2), OFTEN) == [(20, "missing", 0), (62, "missing", 0)]
 
 
-@pytest.mark.parametrize(("between", "heard"), [(100, [40]), (700, [40, 740])])
+@pytest.mark.parametrize(("between", "heard"), [(100, [40]), (2600, [40, 2640])])
 def test_a_pause_is_usual_until_it_fades(between, heard):
     rows = regular(40) + regular(between, start=START + 50 * STEP)
     rows += regular(5, start=rows[-1][1] + 11 * STEP)
@@ -373,7 +374,7 @@ def test_other_settings_take_hold_at_once():
     ):
         out = watch(
             state, slots, log.entity[part], log.time_ms[part], log.values[part],
-            log.late_by_ms[part], log.duplicate[part], log.forgotten[part], asked,
+            log.late_by_ms[part], log.ahead[part], log.duplicate[part], log.forgotten[part], asked,
         )  # fmt: skip
         found.append([KINDS[kind].value for kind in out.kind])
     assert found == [[], ["stopped"]]

@@ -26,7 +26,7 @@ def spoken(rows, asked=QualitySettings(), headers=None, state=State.READY):  # n
     quality, (slots, used), n = QualityState(), log.slots(len(log)), len(log)
     quality.reserve(len(slots), used)
     signals = watch(
-        quality, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.duplicate, log.forgotten, asked
+        quality, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate, log.forgotten, asked
     )  # fmt: skip
     directory = Directory()
     for e in range(len(slots)):

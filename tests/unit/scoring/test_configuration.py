@@ -1,5 +1,8 @@
 """A configuration's text says everything, and only what is allowed is read back."""
 
+from datetime import UTC, datetime
+
+import numpy as np
 import pytest
 
 from shared.errors import ConfigError, LapwingError
@@ -8,13 +11,14 @@ from shared.scoring.configuration import Configuration
 from shared.settings import load_settings
 
 GIVEN = {
-    "LAPWING_DETECTOR": "burst",
+    "LAPWING_DETECTOR": "jump",
     "LAPWING_DETECTION__THRESHOLD": "1.6",
     "LAPWING_DETECTION__ALARMS_PER_DAY": "0.5",
     "LAPWING_DETECTION__METRICS": (
         '{"cpu": {"direction": "up", "min_absolute": 5}, "disk": {"min_relative": 0.2}}'
     ),
     "LAPWING_QUALITY__FORGET_DAYS": "7",
+    "LAPWING_FEATURES__TIMEZONE": "Europe/Berlin",
 }
 
 
@@ -23,7 +27,7 @@ def test_a_text_is_read_back():
         given = Configuration.from_settings(load_settings(environ=environ))
         assert Configuration.from_text(given.text) == given
         assert Configuration.from_text(given.text).text == given.text
-    assert given.detector is Detector.BURST
+    assert given.detector is Detector.JUMP
     assert given.detection.metrics["cpu"].direction == "up"
     assert given.detection.metrics["cpu"].min_relative is None
 
@@ -51,14 +55,18 @@ def test_what_is_not_understood_is_shown(text):
         ("DETECTION__THRESHOLD", "0", "greater than 0"),
         ("DETECTION__THRESHOLD", "11", "less than or equal to 10"),
         ("DETECTION__ALARMS_PER_DAY", "-1", "greater than 0"),
-        ("DETECTION__WARMUP_SAMPLES", "7", "0 or 20 to 1024"),
-        ("DETECTION__WARMUP_SAMPLES", "2000", "less than or equal to 1024"),
+        ("DETECTION__WARMUP_SAMPLES", "100", "it is called detection.warmup_days"),
+        ("DETECTION__WARMUP_DAYS", "0", "greater than or equal to 0.01"),
+        ("DETECTION__MAX_LATENESS_H", "-1", "greater than or equal to 0"),
         ("DETECTION__DIRECTION", "sideways", "'both', 'up' or 'down'"),
         ("DETECTION__METRICS", '{"cpu": {"direction": "left"}}', "'both', 'up' or 'down'"),
         ("DETECTION__METRICS", '{"cpu": {"minimum": 1}}', "no such setting"),
         ("DETECTION__MIN_ABSOLUTE", "inf", "finite"),
         ("QUALITY__GAP_INTERVALS", "1", "greater than or equal to 2"),
         ("DETECTOR", "oracle", "ensemble"),
+        ("DETECTOR", "novelty", "course does its work now"),
+        ("DETECTOR", "burst", "jump does its work now"),
+        ("DETECTOR", "neighbours", "course does its work now"),
     ],
 )
 def test_impossible_settings_are_refused_with_what_is_allowed(name, value, said):
@@ -76,4 +84,22 @@ def test_a_trained_detector_takes_its_own_models_only():
 
     assert takes("ensemble") == ["isolation_forest", "one_class_svm"]
     assert takes("one_class_svm") == ["one_class_svm"]
-    assert takes("novelty") == []
+    assert takes("course") == []
+
+
+def test_a_zone_is_a_table_of_its_own_changes():
+    plain, berlin = (
+        Configuration.from_settings(load_settings(environ=environ))
+        for environ in ({}, {"LAPWING_FEATURES__TIMEZONE": "Europe/Berlin"})
+    )
+    assert plain.zone == ()
+    assert plain.zone_arrays[1].tolist() == [0]
+    changes, shifts = berlin.zone_arrays
+    summer = int(datetime(2026, 7, 1, tzinfo=UTC).timestamp() * 1000)
+    winter = int(datetime(2026, 12, 1, tzinfo=UTC).timestamp() * 1000)
+    at = [shifts[np.searchsorted(changes, t, side="right") - 1] for t in (summer, winter)]
+    assert at == [7_200_000, 3_600_000]
+    jump = int(datetime(2026, 3, 29, 1, tzinfo=UTC).timestamp() * 1000)
+    assert jump in changes.tolist()
+    assert plain.detection_digest != berlin.detection_digest
+    assert all(any(one.detection_digest) for one in (plain, berlin))

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 
 from shared.scoring.explaining import _sentence
-from shared.scoring.verdicts import direction_of
 
 NAN = float("nan")
 USUAL = np.array([40.0, 40.0, 2.0, 0.0])
 ROW = np.array([124.0, 90.0, 12.0, 50.0])
 
 
-def said(feature="value", rolling=ROW, centre=USUAL, run=1, time_share=0.0):
+def said(feature="value", rolling=ROW, centre=USUAL, time_share=0.0):
     return _sentence(
-        "cpu", feature, np.array(rolling, float), np.array(centre, float), 12, run, time_share
+        "cpu", feature, np.array(rolling, float), np.array(centre, float), 12, time_share
     )
 
 
@@ -35,15 +34,8 @@ def said(feature="value", rolling=ROW, centre=USUAL, run=1, time_share=0.0):
         ),
         ({"feature": "missing", "rolling": [NAN] * 4}, "cpu is missing"),
         ({"rolling": [NAN] * 4}, "cpu is missing"),
-        ({"run": 3}, "cpu is 124, 3.1x its usual 40; 3 in a row"),
         ({"time_share": 0.5}, "cpu is 124, 3.1x its usual 40, at an unusual hour"),
     ],
 )
 def test_the_reason_says_what_a_person_would(arguments, sentence):
     assert said(**arguments) == sentence
-
-
-def test_direction_needs_a_value_and_an_expectation():
-    assert [direction_of(*pair) for pair in ((2.0, 1.0), (1.0, 2.0), (1.0, 1.0), (None, 1.0), (1.0, None))] == [
-        "up", "down", None, None, None,
-    ]  # fmt: skip

@@ -74,10 +74,13 @@ def test_a_chain_ends_where_deltas_outgrow_their_base(folder):
 def test_a_chain_is_never_too_many_files(folder):
     writer = Writer(folder, LOGS[0])
     writer.fold(60)
+    deltas = []
     for _ in range(MOST_DELTAS + 2):
         writer.write()
-    assert writer.trail.tip.deltas == 0
-    assert sum(map(is_delta, folder.partition(0).iterdir())) == MOST_DELTAS
+        deltas.append(writer.trail.tip.deltas)
+    assert 0 in deltas[1:]
+    assert max(deltas) <= MOST_DELTAS
+    assert 0 < sum(map(is_delta, folder.partition(0).iterdir())) <= 2 * MOST_DELTAS
 
 
 def test_members_that_were_begun_anew_are_written_as_a_whole(folder):

@@ -174,7 +174,7 @@ def test_the_marks_name_every_row_that_the_kernels_move(detector):
         "in", 0, Blob.join(values), Blob.join([b""] * 200), np.arange(200), np.zeros(200, np.int64)
     )
     configuration = Configuration(
-        detector, 5, DetectionSettings(warmup_samples=20), QualitySettings(forget_days=0.01)
+        detector, 5, DetectionSettings(warmup_days=0.01), QualitySettings(forget_days=0.01)
     )
     scorer = Scorer(PartitionState(0), Rules(configuration, 100))
     state, named, moved = scorer.state, 0, 0
@@ -194,4 +194,4 @@ def test_the_marks_name_every_row_that_the_kernels_move(detector):
             )
             assert set(rows_moved) | set(range(len(was), len(now))) <= set(changed[index])
             named, moved = named + len(changed[index]), moved + len(rows_moved)
-    assert 0 < moved <= named < 200 * (3 if detector is Detector.ENSEMBLE else 2)
+    assert 0 < moved <= named < 200 * 3

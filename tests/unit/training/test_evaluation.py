@@ -18,9 +18,7 @@ HOUR_MS = 3_600_000
 
 
 def judged(flags: dict[str, str]) -> Trained:
-    """Hourly rows: . or ! in the training part, then after a | the same in the test part; ! is
-    above the threshold.
-    """
+    """Hourly rows: . or ! in the training part, after | in the test part; ! is an alarm."""
     base = trained(Detector.ISOLATION_FOREST)
     threshold = base.model.threshold
     marks = {name: text.replace("|", "") for name, text in flags.items()}

@@ -38,7 +38,7 @@ def figures_of(severity: dict[str, float], alarms: dict[str, int]) -> dict[str, 
     }
 
 
-def test_the_oddest_entities_get_the_pictures() -> None:
+def test_the_most_anomalous_entities_get_the_pictures() -> None:
     figures = figures_of({"a": 0.6, "b": 0.9, "c": 0.6, "d": 0.6}, {"a": 1, "b": 1, "c": 5, "d": 1})
     assert choose_entities(figures, 3) == ["b", "c", "a"]
     assert choose_entities(figures) == ["b", "c", "a", "d"]
@@ -124,7 +124,7 @@ def test_picture_is_a_png_that_shows_ink_and_accent() -> None:
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 40])
-def test_odd_views_can_be_drawn(rows: int) -> None:
+def test_unusual_views_can_be_drawn(rows: int) -> None:
     (view,) = views(trained(Detector.ISOLATION_FOREST), ["host-0"])
     time_ms = view.time_ms[:rows].copy()
     time_ms[30:] += 50 * STEP_MS
@@ -168,7 +168,7 @@ def test_lines_are_not_drawn_through_gaps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(0.8, "0.8"), (0.0, "0"), (1500.0, "1.5 k"), (-2e6, "-2 M"), (3e9, "3 G")]
+    ("value", "text"), [(0.8, "0.8"), (0.0, "0"), (1500.0, "1.5 k"), (-2e6, "-2 M"), (3e9, "3 G")]
 )
-def test_short_numbers(value: float, said: str) -> None:
-    assert pictures._short(value) == said
+def test_short_numbers(value: float, text: str) -> None:
+    assert pictures._short(value) == text

@@ -1,6 +1,4 @@
-"""Training: split in time, what is left out, threshold, planted anomalies, the same model whatever
-the order of reading.
-"""
+"""Training: split, exclusions, threshold, planted anomalies, independence of reading order."""
 
 from __future__ import annotations
 
@@ -148,9 +146,7 @@ def test_same_rows_same_bytes_however_the_series_are_grouped(
 
 
 def test_training_sees_what_the_predictor_computes() -> None:
-    """The predictor folds all entities of a partition together, batch by batch; the scores are the
-    same bits.
-    """
+    """The predictor folds all entities together, batch by batch; scores are equal bit by bit."""
     result = trained(Detector.ISOLATION_FOREST)
     rows = result.rows
     order = np.argsort(rows.time_ms, kind="stable")

@@ -44,7 +44,7 @@ def test_options_become_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (["--config", "nowhere.toml"], "nowhere.toml does not exist"),
     ],
 )
-def test_what_is_wrong_is_said_with_exit_code_two(
+def test_what_is_wrong_is_reported_with_exit_code_two(
     options: list[str],
     complaint: str,
     capsys: pytest.CaptureFixture[str],
@@ -54,6 +54,6 @@ def test_what_is_wrong_is_said_with_exit_code_two(
     monkeypatch.setattr("signal.signal", lambda *_: None)
     monkeypatch.setattr("shared.telemetry.configure", lambda *_: None)
     assert main(options) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("lapwing train: ")
-    assert complaint in said
+    output = capsys.readouterr().err
+    assert output.startswith("lapwing train: ")
+    assert complaint in output

@@ -1,6 +1,4 @@
-"""What only training needs may be missing: then its commands say what to install, before anything
-else.
-"""
+"""Without the training packages, its commands say at once what to install."""
 
 from __future__ import annotations
 

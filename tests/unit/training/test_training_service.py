@@ -1,6 +1,4 @@
-"""The trainer's loop with a topic in memory and a clock of its own: waiting, schedules, failures,
-what is published.
-"""
+"""The training loop on a topic in memory with a fake clock: waiting, schedules, failures."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ import schemas
 from consumer_training import service
 from consumer_training.report import MAX_PICTURES
 from consumer_training.schedule import Schedule
-from consumer_training.service import Doors, Options, TrainingService
+from consumer_training.service import Dependencies, Options, TrainingService
 from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
@@ -104,10 +102,16 @@ class World:
         self.stopped = True
 
     def service(self, options: Options | None = None) -> TrainingService:
-        doors = Doors(self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep)
+        dependencies = Dependencies(
+            self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep
+        )
         self.counters = Counters()
         return TrainingService(
-            self.settings, options or Options(once=True), doors, self.counters, lambda: self.stopped
+            self.settings,
+            options or Options(once=True),
+            dependencies,
+            self.counters,
+            lambda: self.stopped,
         )
 
     def fill(self, up_to: int) -> Callable[[], None]:
@@ -124,7 +128,7 @@ def _without_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def said() -> Iterator[list[Mapping[str, object]]]:
+def logged() -> Iterator[list[Mapping[str, object]]]:
     with structlog.testing.capture_logs() as logs:
         yield logs
 
@@ -134,7 +138,7 @@ def events(logs: list[Mapping[str, object]], name: str) -> list[Mapping[str, obj
 
 
 def test_once_publishes_a_model_with_everything_beside_it(
-    tmp_path: Path, said: list[Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, logged: list[Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(service, "MAX_PICTURES", MAX_PICTURES)
     world = World(tmp_path)
@@ -172,7 +176,7 @@ def test_once_publishes_a_model_with_everything_beside_it(
     assert set(report["per_entity"]) == {"host-0", "host-1", "host-2"}
     assert world.counters.total(EVENTS_CONSUMED) == 450
     assert [metric for metric, rows in world.counters.histograms() if rows] == [FIT_SECONDS]
-    assert [log["event"] for log in said] == [
+    assert [log["event"] for log in logged] == [
         "input read",
         "model trained",
         "model published",
@@ -181,7 +185,7 @@ def test_once_publishes_a_model_with_everything_beside_it(
 
 
 def test_a_model_of_another_topic_is_not_replaced_without_a_word(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     first, second = World(tmp_path), World(tmp_path)
     second.settings = second.settings.model_copy(
@@ -190,7 +194,7 @@ def test_a_model_of_another_topic_is_not_replaced_without_a_word(
     for world in (first, first, second):
         world.up_to = 150
         world.service().run()
-    (warning,) = events(said, "the model that is replaced is of another topic")
+    (warning,) = events(logged, "replacing a model that was trained on another topic")
     assert "trained on metrics.cloudwatch.raw" in str(warning["why"])
     assert "the input is plant.metrics" in str(warning["why"])
     manifest = artifacts.manifest(tmp_path, artifacts.current(tmp_path) or "")
@@ -212,16 +216,16 @@ def test_same_input_same_artefact(tmp_path: Path) -> None:
 
 
 def test_waits_and_says_how_many_rows_are_missing(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     world = World(tmp_path)
     world.up_to = 20
     world.plan = {5.0: world.fill(100), 11.0: world.fill(150)}
     world.service().run()
-    waiting = events(said, "waiting for data")
+    waiting = events(logged, "waiting for data")
     assert waiting[0]["missing_training_rows"] == 100
     assert waiting[0]["events_read"] == 60
-    assert events(said, "model trained")[0]["rows"] == 180
+    assert events(logged, "model trained")[0]["rows"] == 180
     assert world.reads == [{}, {0: 40, 1: 20}]
     assert 5.0 <= world.elapsed < 10.0
 
@@ -231,7 +235,7 @@ def test_wait_has_a_limit(tmp_path: Path) -> None:
     world.up_to = 20
     with pytest.raises(
         LapwingError,
-        match=r"holds 0 training rows after 3\d s, train.min_rows wants 100: 100 are missing",
+        match=r"has 0 training rows after 3\d s, train.min_rows requires 100: 100 are missing",
     ) as caught:
         world.service(Options(once=True, wait_s=30.0)).run()
     assert caught.value.exit_code == 1
@@ -247,7 +251,7 @@ def test_stop_ends_the_wait(tmp_path: Path) -> None:
 
 
 def test_first_scheduled_model_waits_until_the_backfill_is_over(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     world = World(tmp_path, every="24h")
     world.up_to = 100
@@ -258,38 +262,40 @@ def test_first_scheduled_model_waits_until_the_backfill_is_over(
         60.0: world.stop,
     }
     world.service(Options()).run()
-    assert len(events(said, "input is still being filled, reading on")) == 2
-    assert len(events(said, "model trained")) == 1
-    assert events(said, "model trained")[0]["rows"] == 3 * 180
+    assert len(events(logged, "input is still growing, continuing to read")) == 2
+    assert len(events(logged, "model trained")) == 1
+    assert events(logged, "model trained")[0]["rows"] == 3 * 180
 
 
 def test_runs_every_so_often_by_the_wall_clock(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     world = World(tmp_path, every="24h", keep=2)
     world.up_to = 150
     world.plan = {k * DAY_S + 0.5: world.fill(150 + 50 * (k + 1)) for k in range(4)}
     world.plan[3.5 * DAY_S] = world.stop
     world.service(Options()).run()
-    rows = [log["rows"] for log in events(said, "model trained")]
+    rows = [log["rows"] for log in events(logged, "model trained")]
     assert rows == [360, 360, 450, 540]
-    assert next(log["in_s"] for log in events(said, "next training")) == pytest.approx(DAY_S, abs=2)
+    assert next(log["in_s"] for log in events(logged, "next training")) == pytest.approx(
+        DAY_S, abs=2
+    )
     assert len([path for path in tmp_path.iterdir() if len(path.name) == 64]) == 2
 
 
 def test_cron_line_waits_for_its_time_where_a_model_is_in_place(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     world = World(tmp_path)
     world.up_to = 150
     world.service().run()
-    said.clear()
+    logged.clear()
     world = World(tmp_path, cron="0 3 * * *")
     world.up_to = 200
     first = Schedule(cron="0 3 * * *").next_s(0.0, world.time_s) - world.time_s
-    world.plan = {first - 2: lambda: said.append({"event": "almost"}), first + 10: world.stop}
+    world.plan = {first - 2: lambda: logged.append({"event": "almost"}), first + 10: world.stop}
     world.service(Options()).run()
-    assert [log["event"] for log in said][:4] == [
+    assert [log["event"] for log in logged][:4] == [
         "next training",
         "almost",
         "input read",
@@ -298,7 +304,7 @@ def test_cron_line_waits_for_its_time_where_a_model_is_in_place(
 
 
 def test_failed_run_is_logged_and_the_next_one_comes(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     world = World(tmp_path, every="1h")
     world.up_to = 150
@@ -309,10 +315,10 @@ def test_failed_run_is_logged_and_the_next_one_comes(
         7300.0: world.stop,
     }
     world.service(Options()).run()
-    assert [log["why"] for log in events(said, "training failed, the last model stays")] == [
+    assert [log["why"] for log in events(logged, "training failed, keeping the last model")] == [
         "the topic has gone"
     ]
-    assert [log["rows"] for log in events(said, "model trained")] == [270, 360]
+    assert [log["rows"] for log in events(logged, "model trained")] == [270, 360]
 
 
 def test_failure_of_the_first_run_is_raised(tmp_path: Path) -> None:
@@ -322,13 +328,13 @@ def test_failure_of_the_first_run_is_raised(tmp_path: Path) -> None:
         world.service(Options()).run()
 
 
-def test_outage_is_waited_out(tmp_path: Path, said: list[Mapping[str, object]]) -> None:
+def test_outage_is_survived(tmp_path: Path, logged: list[Mapping[str, object]]) -> None:
     world = World(tmp_path)
     world.up_to = 150
     world.down = TransportError("broker localhost:9092 does not answer")
     world.plan = {100.0: lambda: setattr(world, "down", None)}
     world.service().run()
-    first, second = events(said, "no answer")
+    first, second = events(logged, "no answer")
     assert float(str(first["seconds"])) < 10
     assert "localhost:9092" in str(second["because"])
     assert artifacts.current(tmp_path) is not None
@@ -370,26 +376,26 @@ def test_training_and_backtest_read_the_same_label_files(tmp_path: Path, text: s
     assert len(find(service.labels or {}, "host-0") or ()) == 1
 
 
-def test_labels_about_nobody_here_are_said(
-    tmp_path: Path, said: list[Mapping[str, object]]
+def test_labels_without_a_matching_entity_are_reported(
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     world = World(tmp_path)
     world.up_to = 150
     labels = tmp_path / "labels.csv"
     labels.write_text("entity,start,end\nweb-9,2024-01-01,2024-01-02\n")
     world.service(Options(once=True, labels=labels)).run()
-    (log,) = events(said, "no label is about an entity of the input")
+    (log,) = events(logged, "no label matches an entity of the input")
     assert log["keys"] == ["web-9"]
     assert log["entities"] == ["host-0", "host-1", "host-2"]
 
 
 def test_without_pictures_the_report_is_the_figures(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     world = World(tmp_path)
     world.up_to = 150
     world.service().run()
-    (log,) = events(said, "report written")
+    (log,) = events(logged, "report written")
     assert log["pictures"] == 0
     report = tmp_path / str(artifacts.current(tmp_path)) / "report"
     assert sorted(path.name for path in report.iterdir()) == ["entities.csv", "report.json"]
@@ -437,7 +443,7 @@ def test_no_schedule() -> None:
     ("settings", "complaint"),
     [
         ({"cron": "every day"}, "train.cron: 'every day' is not a cron line"),
-        ({"every": "0s"}, "train.every: 0 s is no interval"),
+        ({"every": "0s"}, "train.every: 0 s; the interval must be above 0"),
     ],
 )
 def test_schedule_that_makes_no_sense_names_the_setting(
@@ -448,7 +454,7 @@ def test_schedule_that_makes_no_sense_names_the_setting(
 
 
 def test_cron_that_never_comes_true_names_the_setting() -> None:
-    with pytest.raises(ConfigError, match="never comes true"):
+    with pytest.raises(ConfigError, match="matches no date"):
         Schedule(cron="0 0 30 2 *").next_s(0.0, 1_704_067_200.0)
 
 
@@ -459,7 +465,7 @@ def with_models(world: World, **models: object) -> World:
 
 
 def test_published_model_is_signed_with_the_key_of_the_settings(
-    tmp_path: Path, said: list[Mapping[str, object]]
+    tmp_path: Path, logged: list[Mapping[str, object]]
 ) -> None:
     key = Ed25519PrivateKey.from_private_bytes(bytes(32))
     (tmp_path / "key.pem").write_bytes(
@@ -469,10 +475,10 @@ def test_published_model_is_signed_with_the_key_of_the_settings(
     world.service(Options(once=True)).run()
     name = artifacts.current(tmp_path / "models") or ""
     artifacts.load(tmp_path / "models", name, Trust(keys=(key.public_key(),)))
-    assert events(said, "model published")[0]["signed"] is True
+    assert events(logged, "model published")[0]["signed"] is True
 
 
-def test_key_that_cannot_be_read_is_said_before_anything_is_learnt(tmp_path: Path) -> None:
+def test_key_that_cannot_be_read_is_reported_before_training(tmp_path: Path) -> None:
     world = with_models(World(tmp_path / "models"), sign_key=str(tmp_path / "absent.pem"))
     with pytest.raises(ConfigError, match=r"models.sign_key: .*absent.pem does not exist"):
         world.service(Options(once=True)).run()

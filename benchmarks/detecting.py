@@ -1,0 +1,57 @@
+"""The product's fold over one entity by itself, as all benchmarks of quality run it.
+
+Invariant: nothing is done here that ``shared.scoring.scorer`` does not do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from shared.ensemble.fold import EnsembleParams, EnsembleState, Limits, fold
+
+Floats = npt.NDArray[np.float64]
+
+
+class Told(NamedTuple):
+    """What is said of an entity's rows.
+
+    score, severity, threshold : float64 (n,)  NaN while warming up
+    is_anomaly                 : bool (n,)     an episode opens or becomes worse
+    opened                     : bool (n,)     an episode opens
+    """
+
+    score: Floats
+    severity: Floats
+    threshold: Floats
+    is_anomaly: npt.NDArray[np.bool_]
+    opened: npt.NDArray[np.bool_]
+
+
+def tell(
+    time_ms: npt.NDArray[np.int64],
+    values: Floats,
+    limits: Limits,
+    params: EnsembleParams,
+    trained: Floats | None = None,
+) -> Told:
+    """Fold one entity's rows.
+
+    values  : float64 (n, M)
+    trained : float64 (n,)  rarity by a trained model; None = no model
+    """
+    rows, metrics = values.shape
+    state, slots = EnsembleState(1, metrics), np.arange(metrics, dtype=np.int32)[None]
+    entity = np.zeros(rows, np.int32)
+    found = fold(state, slots, entity, time_ms, values, limits, params, trained=trained)
+    opened = np.zeros(rows, np.bool_)
+    opened[found.events["row"][found.events["phase"] == 0]] = True
+    return Told(
+        found.rows["score"].copy(),
+        found.rows["severity"].copy(),
+        found.rows["threshold"].copy(),
+        found.rows["is_anomaly"] == 1,
+        opened,
+    )

@@ -1,0 +1,1 @@
+"""Whether a predictor may go on: guards, the watchdog, readiness, and reports of rejections."""

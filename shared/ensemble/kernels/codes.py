@@ -1,0 +1,82 @@
+"""Codes: a value in two bytes whose order is that of the values, and small sorted arrays.
+
+Invariant: decode(encode(x)) is within 2**-11 of x for 1e-4 <= |x| <= 65000; larger ones are
+clipped, MISSING is no value.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Floats
+
+MISSING = -32768
+LARGEST = 65000.0
+LARGEST_VALUE = 1e150
+_DOWN, _UP = 2.0**-112, 2.0**112
+
+
+@njit(cache=True)
+def encode(x: float) -> int:
+    """Return the code of a finite number: sign and half-float bits, ordered as the numbers are."""
+    bits = np.float32(min(abs(x), LARGEST) * _DOWN).view(np.int32)
+    half = (bits + 0x1000) >> 13
+    return int(half) if x >= 0.0 else -int(half)
+
+
+@njit(cache=True)
+def decode(code: int) -> float:
+    """Return the number that a code stands for."""
+    half = abs(np.int32(code))
+    x = np.float64(np.int32(half << 13).view(np.float32)) * _UP
+    return x if code >= 0 else -x
+
+
+@njit(cache=True)
+def insert_sorted(ordered: Floats, n: int, x: float) -> None:
+    """Put x into the first n sorted numbers; there is room for one more."""
+    at = n
+    while at > 0 and ordered[at - 1] > x:
+        ordered[at] = ordered[at - 1]
+        at -= 1
+    ordered[at] = x
+
+
+@njit(cache=True)
+def sort_first(a: Floats, n: int) -> None:
+    """Sort the first n numbers in place; n is small."""
+    for i in range(1, n):
+        x = a[i]
+        at = i
+        while at > 0 and a[at - 1] > x:
+            a[at] = a[at - 1]
+            at -= 1
+        a[at] = x
+
+
+@njit(cache=True)
+def median(a: Floats, n: int) -> float:
+    """Median of the first n numbers, n >= 1; sorts them."""
+    sort_first(a, n)
+    return float(0.5 * (a[(n - 1) // 2] + a[n // 2]))
+
+
+@njit(cache=True)
+def clip(x: float, most: float) -> float:
+    """Limit a number to +-most."""
+    return min(max(x, -most), most)
+
+
+@njit(cache=True)
+def bounded(x: float) -> float:
+    """Limit a finite value to +-LARGEST_VALUE: sums, squares and ratios of values stay finite."""
+    return min(max(x, -LARGEST_VALUE), LARGEST_VALUE)
+
+
+@njit(cache=True)
+def fade(dt: float, tau: float) -> float:
+    """Share that a running mean of time constant tau learns in dt."""
+    return 1.0 - math.exp(-dt / tau)

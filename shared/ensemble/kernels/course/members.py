@@ -1,0 +1,367 @@
+"""One (entity, metric): from a value to the rarity of what each online member sees.
+
+Invariant: a pure fold over the metric's values in log order; the warm-up is buffered and then
+replayed through the same fold.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Floats32, Ints, Record
+from shared.ensemble.kernels.course.absence import watch_silence
+from shared.ensemble.kernels.course.course_layout import (
+    LONG,
+    LONG_BLOCK,
+    NEIGHBOURS,
+    SEASON_BLOCK,
+    SHORT,
+    SHORT_BLOCK,
+    TIME_OF_DAY,
+    WARMUP,
+)
+from shared.ensemble.kernels.course.neighbours import (
+    DAY_MS,
+    expect_time_of_day,
+    push_season,
+    push_time_of_day,
+    score_neighbours,
+)
+from shared.ensemble.kernels.course.novelty import push_block, score_novelty
+from shared.ensemble.kernels.course.ranks import add, rank
+from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
+from shared.ensemble.kernels.layout import EnsembleParams
+
+MEASURE = 150
+"""Values whose median interval is the sampling interval."""
+
+FIRST_RANK = 20
+"""Samples before a rank says anything."""
+
+WARMUP_DAYS = 3
+PREFILL = 64
+
+
+@njit(cache=True)
+def _round(x: float) -> int:
+    return int(x + 0.5)
+
+
+@njit(cache=True)
+def long_block(warmup: int, params: EnsembleParams) -> int:
+    """Samples in a block of the long novelty member."""
+    return min(max(1, _round(warmup / params.long_blocks)), LONG_BLOCK)
+
+
+@njit(cache=True)
+def season_block(warmup: int, params: EnsembleParams) -> int:
+    """Bins in a block of the neighbours member."""
+    return min(max(1, _round(warmup / params.season_blocks)), SEASON_BLOCK)
+
+
+@njit(cache=True)
+def bins_per_day(sample_ms: float) -> int:
+    """Neighbour bins in a day: one per sample, at most 288."""
+    return max(1, min(288, _round(DAY_MS / max(sample_ms, 1.0))))
+
+
+@njit(cache=True)
+def _median_interval(times: Ints, n: int) -> float:
+    if n < 2:
+        return 300_000.0
+    ordered = np.sort(times[1:n] - times[: n - 1])
+    middle = ordered.size // 2
+    lower = middle if ordered.size % 2 else middle - 1
+    found = 0.5 * (np.float64(ordered[lower]) + np.float64(ordered[middle]))
+    return max(found, 1.0)
+
+
+@njit(cache=True)
+def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
+    """Return the samples of a warm-up and the values in each of them."""
+    if warmup > 0:
+        return warmup, 1
+    samples = WARMUP_DAYS * DAY_MS / interval_ms
+    fold = max(1, math.ceil(samples / WARMUP - 1e-9))
+    return int(min(max(samples / fold, np.float64(MEASURE)), np.float64(WARMUP))), fold
+
+
+@njit(cache=True)
+def _measure(state: Record, warmup: int) -> None:
+    """Set interval, warm-up length and fold from the buffered values, and group them."""
+    n = state["count"]
+    state["interval_ms"] = _median_interval(state["warm_ms"], n)
+    state["phase"] = 1
+    samples, fold = _plan(state["interval_ms"], warmup)
+    state["fold"] = fold
+    state["warmup"] = samples
+    if fold > 1:
+        state["count"] = 0
+        for i in range(n):
+            _buffer(state, state["warm_ms"][i], state["warm"][i, 0])
+
+
+@njit(cache=True)
+def _open(state: Record, value: float) -> None:
+    """Add a value to the open sample."""
+    fold = max(state["fold"], 1)
+    if state["in_fold"] == 0:
+        state["open_sum"] = 0.0
+        state["open_high"] = value
+        state["open_low"] = value
+    state["in_fold"] += 1
+    state["open_sum"] += value / fold
+    state["open_high"] = max(state["open_high"], value)
+    state["open_low"] = min(state["open_low"], value)
+
+
+@njit(cache=True)
+def _buffer(state: Record, time_ms: int, value: float) -> None:
+    _open(state, value)
+    if state["in_fold"] < max(state["fold"], 1):
+        return
+    at = state["count"]
+    state["in_fold"] = 0
+    state["warm_ms"][at] = time_ms
+    state["warm"][at, 0] = state["open_sum"]
+    state["warm"][at, 1] = state["open_high"]
+    state["warm"][at, 2] = state["open_low"]
+    state["count"] = at + 1
+
+
+@njit(cache=True)
+def _judge(state: Record, member: int, score: float, count: int, params: EnsembleParams) -> None:
+    if score < params.floor * (state["high"] - state["low"]):  # differences that small are noise
+        score = 0.0
+    sketch = state["sketch"][member]
+    state["rarity"][member] = rank(sketch, score) if count >= FIRST_RANK else 0.0
+    add(sketch, score, params.rank_memory * state["warmup"])
+
+
+@njit(cache=True)
+def _fold_short(
+    state: Record,
+    time_ms: int,
+    x: float,
+    params: EnsembleParams,
+    shape: Floats32,
+    distances: Floats32,
+) -> None:
+    """The fast member: every value."""
+    middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
+    width = state["high"] - state["low"]
+    member = state["short"]
+    near = deadband(x, middle, params.deadband * width)
+    block = min(max(1, _round(params.short_block)), SHORT_BLOCK)
+    push_block(member, block, near, near, near)
+    watch_silence(state, near != 0.0, time_ms, block, params)
+    score = score_novelty(member, block, max(1, _round(params.short_stride)), shape, distances)
+    _judge(state, SHORT, score, member["count"] - 1, params)
+
+
+@njit(cache=True)
+def _fold_sample(
+    state: Record,
+    time_ms: int,
+    mean: float,
+    high: float,
+    low: float,
+    params: EnsembleParams,
+    shape: Floats32,
+    distances: Floats32,
+) -> None:
+    """The slow members: every sample."""
+    count = state["count"]
+    warmup = state["warmup"]
+    state["count"] = count + 1
+    middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
+    width = state["high"] - state["low"]
+    long = state["long"]
+    wide = params.deadband_long * width
+    block = long_block(warmup, params)
+    push_block(
+        long,
+        block,
+        deadband(mean, middle, wide),
+        deadband(high, middle, wide),
+        deadband(low, middle, wide),
+    )
+    score = score_novelty(long, block, max(1, block // 2), shape, distances)
+    _judge(state, LONG, score, count, params)
+
+    near = deadband(mean, middle, params.deadband * width)
+    season = state["season"]
+    block = season_block(warmup, params)
+    per_day = bins_per_day(state["interval_ms"] * state["fold"])
+    push_season(season, time_ms - state["origin_ms"], per_day, block, near)
+    score = score_neighbours(
+        season, per_day, block, _round(params.slack), _round(params.season_days)
+    )
+    _judge(state, NEIGHBOURS, score, count, params)
+
+    expected = expect_time_of_day(state["bins"], time_ms)
+    score = 0.0 if math.isnan(expected) else abs(near - expected)
+    push_time_of_day(state["bins"], time_ms, near, params.time_memory)
+    _judge(state, TIME_OF_DAY, score, count, params)
+
+
+@njit(cache=True)
+def _widen(state: Record, x: float, params: EnsembleParams) -> None:
+    """Move running median and range."""
+    warmup = state["warmup"]
+    state["low"] = min(state["low"], x)
+    state["high"] = max(state["high"], x)
+    if params.range_memory > 0.0:
+        middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
+        rate = 1.0 / (params.range_memory * warmup * state["fold"])
+        state["low"] += (min(middle, x) - state["low"]) * rate
+        state["high"] += (max(middle, x) - state["high"]) * rate
+    stride = max(1, _round(params.median_memory * warmup * state["fold"] / 127.0))
+    if state["seen"] % stride == 0:
+        push_median(state["median"], x)
+
+
+@njit(cache=True)
+def _join(state: Record, params: EnsembleParams) -> float:
+    """Weighted mean of the members' rarities (0 where none has a weight), smoothed.
+
+    Per unit of time.
+    """
+    rarity = state["rarity"]
+    weights = (
+        params.weight_long + params.weight_neighbours + params.weight_time + params.weight_short
+    )
+    joint = 0.0
+    if weights > 0.0:
+        joint = (
+            params.weight_long * rarity[LONG]
+            + params.weight_neighbours * rarity[NEIGHBOURS]
+            + params.weight_time * rarity[TIME_OF_DAY]
+            + params.weight_short * rarity[SHORT]
+        ) / weights
+    state["joint"] = joint
+    state["smooth"] += params.smoothing * (joint - state["smooth"])
+    smoothed: float = 0.5 * (joint + state["smooth"])
+    return smoothed + params.interval_weight * math.log10(state["interval_ms"] / 300_000.0)
+
+
+@njit(cache=True)
+def _start(state: Record, params: EnsembleParams, shape: Floats32, distances: Floats32) -> None:
+    """End the warm-up: take the scale from it and replay it."""
+    n = state["count"]
+    times = state["warm_ms"][:n].copy()
+    values = state["warm"][:n].copy()
+    state["warm_ms"][:] = 0
+    state["warm"][:] = 0.0
+    state["phase"] = 2
+    state["count"] = 0
+    centre, spread = robust_scale(values[:, 0].copy())
+    state["centre"] = centre
+    state["spread"] = spread
+    median = state["median"]
+    stride = max(1, n // PREFILL)
+    low = math.inf
+    high = -math.inf
+    for i in range(n):
+        low = min(low, values[i, 2])
+        high = max(high, values[i, 1])
+        if i % stride == 0:
+            push_median(median, rescale(values[i, 0], centre, spread))
+    state["low"] = rescale(low, centre, spread)
+    state["high"] = rescale(high, centre, spread)
+    for i in range(n):
+        x = rescale(values[i, 0], centre, spread)
+        if state["fold"] == 1:
+            _fold_short(state, times[i], x, params, shape, distances)
+        _fold_sample(
+            state,
+            times[i],
+            x,
+            rescale(values[i, 1], centre, spread),
+            rescale(values[i, 2], centre, spread),
+            params,
+            shape,
+            distances,
+        )
+        state["score"] = _join(state, params)
+
+
+@njit(cache=True)
+def fold_value(
+    state: Record,
+    time_ms: int,
+    value: float,
+    warmup: int,
+    params: EnsembleParams,
+    shape: Floats32,
+    distances: Floats32,
+) -> None:
+    """Fold one finite value into the state of its metric.
+
+    warmup             : samples of warm-up; 0 = WARMUP_DAYS of samples, 150 to 1024
+    shape, distances   : float32 (SHAPE,), (LIBRARY,)  scratch
+    state["score"]     : Z of the metric, meaningful in phase 2
+    state["rarity"]    : calibrated score of each member
+
+    Cost: about 3 us, whatever the length of the history.
+    """
+    if state["seen"] == 0:
+        state["origin_ms"] = time_ms
+    state["seen"] += 1
+    if state["phase"] < 2:
+        _buffer(state, time_ms, value)
+        if state["phase"] == 0 and state["count"] >= (
+            min(MEASURE, warmup) if warmup > 0 else MEASURE
+        ):
+            _measure(state, warmup)
+        if state["phase"] == 1 and state["count"] >= state["warmup"]:
+            _start(state, params, shape, distances)
+        return
+    centre = state["centre"]
+    spread = state["spread"]
+    x = rescale(value, centre, spread)
+    _widen(state, x, params)
+    _fold_short(state, time_ms, x, params, shape, distances)
+    _open(state, value)
+    if state["in_fold"] == state["fold"]:
+        state["in_fold"] = 0
+        mean = x if state["fold"] == 1 else rescale(state["open_sum"], centre, spread)
+        _fold_sample(
+            state,
+            time_ms,
+            mean,
+            rescale(state["open_high"], centre, spread),
+            rescale(state["open_low"], centre, spread),
+            params,
+            shape,
+            distances,
+        )
+    state["score"] = _join(state, params)
+
+
+@njit(cache=True)
+def alarms(state: Record, z: float, time_ms: int, threshold: float, params: EnsembleParams) -> bool:
+    """Say whether a sample opens an alarm of the course.
+
+    A quiet time of ``refractory`` warm-ups follows an alarm, unless Z is ``break_through`` times
+    that of the alarm; each alarm raises the bar by ``habituation``, which fades over
+    ``habituation_memory`` warm-ups, beyond ``habit_often`` of them with their square.
+    """
+    warmup_ms = state["warmup"] * state["fold"] * state["interval_ms"]
+    since = np.float64(time_ms - state["row_ms"]) if state["row_ms"] > 0 else 0.0
+    state["row_ms"] = time_ms
+    state["habit"] *= math.exp(-since / (params.habituation_memory * warmup_ms))
+    habit = state["habit"]
+    effective = z - params.habituation * habit * max(1.0, habit / params.habit_often)
+    if effective < threshold:
+        return False
+    quiet = state["alarm_ms"] > 0 and time_ms - state["alarm_ms"] <= params.refractory * warmup_ms
+    if quiet and effective < params.break_through * state["alarm_z"]:
+        return False
+    state["alarm_ms"] = time_ms
+    state["alarm_z"] = effective
+    state["habit"] += 1.0
+    return True

@@ -1,0 +1,125 @@
+"""Season: the same time of day on the days before, as neighbours and as an average.
+
+Invariant: places in the day come from event time alone; a gap is bridged by the last level and
+costs no more than the ring.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.course.course_layout import (
+    SEASON_BLOCK,
+    SEASON_RING,
+    SEASON_WINDOW,
+    TIME_BINS,
+)
+
+DAY_MS = 86_400_000
+WEEK_MS = 7 * DAY_MS
+MONDAY_MS = 4 * DAY_MS
+"""1970-01-05 was a Monday."""
+
+WEEKS = 3
+"""Weeks of history after which the time of the week is trusted."""
+
+
+@njit(cache=True)
+def _write_mean(season: Record, block: int) -> None:
+    """Mean of the newest ``block`` bins, the open one included."""
+    recent = season["recent"]
+    bins = season["bins"]
+    samples = min(block, bins)
+    recent[(bins - 1) % SEASON_BLOCK] = season["sum"] / season["in_bin"]
+    total = 0.0
+    for back in range(samples - 1, -1, -1):
+        total += np.float64(recent[(bins - 1 - back) % SEASON_BLOCK])
+    season["means"][(bins - 1) % SEASON_RING] = total / samples
+
+
+@njit(cache=True)
+def push_season(season: Record, since_ms: int, bins_per_day: int, block: int, value: float) -> None:
+    """Add a value to the bin of its time.
+
+    since_ms : time since the series' first value
+    """
+    place = (since_ms * bins_per_day + DAY_MS // 2) // DAY_MS
+    if season["bins"] == 0:
+        season["bin"] = place
+        season["bins"] = 1
+    elif place > season["bin"]:
+        missed = place - season["bin"] - 1
+        if missed >= SEASON_RING:
+            season["bins"] += missed - SEASON_RING
+            missed = SEASON_RING
+        for _ in range(missed):
+            season["bins"] += 1
+            _write_mean(season, block)
+        season["bins"] += 1
+        season["bin"] = place
+        season["in_bin"] = 0
+        season["sum"] = 0.0
+    season["in_bin"] += 1
+    season["sum"] += value
+    _write_mean(season, block)
+
+
+@njit(cache=True)
+def score_neighbours(season: Record, bins_per_day: int, block: int, slack: int, days: int) -> float:
+    """Return how far the newest window is from the best one at the same time of day, per block.
+
+    Windows are SEASON_WINDOW block means, of the last ``days`` days, shifted by up to ``slack``
+    blocks; 0 until there is one.
+    Twin: tests/reference/neighbours.py::neighbour_scores. Cost: O(days slack SEASON_WINDOW).
+    """
+    means = season["means"]
+    newest = season["bins"] - 1
+    length = SEASON_WINDOW * block
+    best = math.inf
+    if newest < length or bins_per_day < 16:
+        return 0.0
+    for day in range(1, days + 1):
+        for shift in range(-slack, slack + 1):
+            other = newest - day * bins_per_day + shift * block
+            if other < length or other > newest - length or newest - other + length > SEASON_RING:
+                continue
+            total = 0.0
+            for k in range(SEASON_WINDOW):
+                gap = np.float64(means[(newest - k * block) % SEASON_RING]) - np.float64(
+                    means[(other - k * block) % SEASON_RING]
+                )
+                total += gap * gap
+                if total > best:
+                    break
+            best = min(best, total)
+    return math.sqrt(best / SEASON_WINDOW) if best < math.inf else 0.0
+
+
+@njit(cache=True)
+def expect_time_of_day(bins: Record, time_ms: int) -> float:
+    """Return the level of this and both neighbouring bins of the day, by weight; NaN before any."""
+    at = time_ms % DAY_MS * TIME_BINS // DAY_MS
+    total = 0.0
+    weight = 0.0
+    for k in range(-1, 2):
+        place = (at + k) % TIME_BINS
+        total += np.float64(bins["seen"][place]) * np.float64(bins["level"][place])
+        weight += np.float64(bins["seen"][place])
+    return total / weight if weight > 0.0 else math.nan
+
+
+@njit(cache=True)
+def push_time_of_day(bins: Record, time_ms: int, value: float, memory: float) -> None:
+    """Move the level of this time of day towards a value.
+
+    The mean of the last ``memory`` values.
+    """
+    at = time_ms % DAY_MS * TIME_BINS // DAY_MS
+    seen = min(np.float64(bins["seen"][at]) + 1.0, memory)
+    level = np.float64(bins["level"][at])
+    bins["seen"][at] = seen
+    bins["level"][at] = level + (value - level) / seen

@@ -1,0 +1,140 @@
+"""Novelty: how far the shape of the newest blocks is from all that the series has shown before.
+
+Invariant: a vector joins the library only when it is older than the blocks it is compared with, and
+the
+library covers: when it is full, the vector that is nearest to another one gives way, so what was
+rare stays.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Floats32, Record
+from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY
+
+
+@njit(cache=True)
+def push_block(member: Record, block: int, mean: float, high: float, low: float) -> None:
+    """Add a sample and remember mean, maximum and minimum of the newest ``block`` samples.
+
+    Cost: O(block).
+    """
+    values = member["values"]
+    stats = member["stats"]
+    count = member["count"]
+    room = values.shape[0]
+    values[count % room, 0] = mean
+    values[count % room, 1] = high
+    values[count % room, 2] = low
+    samples = min(block, count + 1)
+    total = 0.0
+    top = np.float32(high)
+    bottom = np.float32(low)
+    for back in range(samples - 1, -1, -1):
+        at = (count - back) % room
+        total += np.float64(values[at, 0])
+        top = max(top, values[at, 1])
+        bottom = min(bottom, values[at, 2])
+    at = count % stats.shape[0]
+    stats[at, 0] = total / samples
+    stats[at, 1] = top
+    stats[at, 2] = bottom
+    member["count"] = count + 1
+
+
+@njit(cache=True)
+def read_shape(member: Record, block: int, back: int, shape: Floats32) -> None:
+    """Write mean, maximum and minimum of each of the BLOCKS blocks.
+
+    As they were ``back`` samples ago.
+    """
+    stats = member["stats"]
+    newest = member["count"] - 1 - back
+    for k in range(BLOCKS):
+        at = max(0, newest - (BLOCKS - 1 - k) * block) % stats.shape[0]
+        shape[k] = stats[at, 0]
+        shape[BLOCKS + k] = stats[at, 1]
+        shape[2 * BLOCKS + k] = stats[at, 2]
+
+
+@njit(cache=True)
+def measure(member: Record, shape: Floats32, distances: Floats32) -> float:
+    """Squared Euclidean distances to the library, and the smallest (-1 when the library is empty).
+
+    distances : float32 (LIBRARY,) out: the first ``size`` are written
+    """
+    library = member["library"]
+    size = member["size"]
+    for r in range(size):
+        distances[r] = 0.0
+    for k in range(library.shape[0]):
+        at = shape[k]
+        for r in range(size):
+            gap = at - library[k, r]
+            distances[r] += gap * gap
+    if size == 0:
+        return -1.0
+    # bits of floats >= 0 are ordered as integers are; an integer minimum runs in vector registers
+    bits = distances.view(np.int32)
+    least = bits[0]
+    for r in range(1, size):
+        least = min(least, bits[r])
+    for r in range(size):
+        if bits[r] == least:
+            return np.float64(distances[r])
+    return -1.0
+
+
+@njit(cache=True)
+def join_library(member: Record, shape: Floats32, distances: Floats32) -> None:
+    """Add a vector to the library; one that is there already changes nothing.
+
+    Cost: O(LIBRARY SHAPE).
+    """
+    library = member["library"]
+    apart = member["apart"]
+    size = member["size"]
+    nearest = measure(member, shape, distances)
+    if nearest == 0.0:
+        return
+    if size < LIBRARY:
+        at = size
+        member["size"] = size + 1
+    else:
+        at = 0
+        for r in range(1, size):
+            if apart[r] < apart[at]:
+                at = r
+        if nearest < np.float64(
+            apart[at]
+        ):  # the newcomer is the most redundant: it takes its neighbour's place
+            for r in range(size):
+                if np.float64(distances[r]) == nearest:
+                    at = r
+                    break
+    least = np.float32(np.inf)
+    for r in range(size):
+        if r != at:
+            apart[r] = min(apart[r], distances[r])
+            least = min(least, distances[r])
+    apart[at] = least
+    for k in range(library.shape[0]):
+        library[k, at] = shape[k]
+
+
+@njit(cache=True)
+def score_novelty(
+    member: Record, block: int, stride: int, shape: Floats32, distances: Floats32
+) -> float:
+    """Distance of the newest shape to the nearest one in the library; 0 while there is none."""
+    age = BLOCKS * block
+    settled = member["count"] - 1 - age
+    if settled >= 0 and settled % stride == 0:
+        read_shape(member, block, age, shape)
+        join_library(member, shape, distances)
+    read_shape(member, block, 0, shape)
+    return math.sqrt(max(measure(member, shape, distances), 0.0))

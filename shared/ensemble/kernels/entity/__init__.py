@@ -1,0 +1,1 @@
+"""One entity: its rows, what its metrics say together, and its episodes."""

@@ -1,0 +1,72 @@
+"""What speaks for an episode: the largest ratio among the views of its kind.
+
+Invariant: views of one kind are compared, each in its own ratio; no view silences another kind.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.entity.row import Reported
+from shared.ensemble.kernels.layout import ALL_VIEWS, FAST_DOWN, JUMP, LEVEL_DOWN, VALUE
+from shared.ensemble.kernels.views import FAST, PATTERN, SHAPELESS, SLOW, column
+
+KIND_OF_VIEW, IS_MEAN, HAS_LEVEL = (column(name) for name in ("kind", "mean", "owned"))
+KIND_OF = np.array([FAST, FAST, SLOW, SLOW, SHAPELESS, PATTERN])
+"""Kinds of views that speak for each of a metric's episodes."""
+
+
+@njit(cache=True)
+def severity_of(ratio: float) -> float:
+    """Return 0..1: .5 at the level, never falling; NaN for NaN."""
+    if math.isnan(ratio):
+        return ratio
+    return 1.0 - 0.5 / ratio if ratio >= 1.0 else 0.5 * ratio
+
+
+@njit(cache=True)
+def class_of(ratio: float) -> int:
+    """Return the severity class of a ratio: 1 minor, 2 major, 3 critical."""
+    severity = severity_of(ratio)
+    return 3 if severity >= 0.9 else 2 if severity >= 0.75 else 1
+
+
+@njit(cache=True)
+def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
+    """Return the largest ratio over the entity's level among an episode's views, and that view.
+
+    A mean opens nothing while the newest value is usual again. A stuck value needs no level.
+    """
+    top, view = 0.0, 0
+    kind = KIND_OF[key]
+    sign = -1.0 if key in (FAST_DOWN, LEVEL_DOWN) else 1.0
+    usual_again = sign * m["deviation"] < 0.1 and m["episodes"][key]["state"] == 0
+    for v in range(ALL_VIEWS):
+        if KIND_OF_VIEW[v] != kind:
+            continue
+        x: float = np.float64(m["ratio"][v])
+        x = abs(x) if kind == SHAPELESS else sign * x
+        if kind == FAST and IS_MEAN[v] and usual_again:
+            x = min(x, 0.99 * level)
+        if x > top:
+            top, view = x, v
+    if kind == PATTERN or (top > 0.0 and not HAS_LEVEL[view]):
+        return top, view
+    return top / level, view
+
+
+@njit(cache=True)
+def most_moved(of: Reported) -> int:
+    """Return the column with the largest jump or deviation of a row; -1 where none was judged."""
+    largest, column = -1.0, -1
+    for j in range(of.n):
+        if of.here[j]:
+            q = of.metrics[of.slots[j]]["ratio"]
+            x = max(abs(np.float64(q[JUMP])), abs(np.float64(q[VALUE])))
+            if x > largest:
+                largest, column = x, of.columns[j]
+    return column

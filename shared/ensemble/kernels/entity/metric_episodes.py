@@ -1,0 +1,227 @@
+"""Episodes of one metric at a row: opened, followed and closed.
+
+Invariant: an episode opens at its level, lasts while half of it does, and is said again only where
+it is much worse.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.course.members import alarms as course_alarms
+from shared.ensemble.kernels.entity.episode import (
+    CLOSED_STATE,
+    JOINED_ANOTHER,
+    SAID,
+    follow_peak,
+    forget_records,
+    habit_of,
+    is_worse,
+    start_episode,
+)
+from shared.ensemble.kernels.entity.event_rows import About, describe, measure_of, write_event
+from shared.ensemble.kernels.entity.evidence import evidence
+from shared.ensemble.kernels.entity.row import Gate, Row, decode_value
+from shared.ensemble.kernels.layout import (
+    COURSE,
+    DAY_MS,
+    FAST_DOWN,
+    FAST_UP,
+    HOUR_MS,
+    HOURLY,
+    LEVEL_DOWN,
+    LEVEL_UP,
+    SHAPE,
+    STUCK,
+    VALUE,
+    EnsembleParams,
+)
+from shared.ensemble.kernels.outputs import ACCEPTED, CLOSED, OPEN, RECOVERED, WORSE
+
+ACCEPTED_LEVEL = 2.0
+"""An episode that ends with a level beyond so many typical spreads was accepted, not over."""
+
+AFTER_FAST_MS = 2 * DAY_MS
+"""So long after a fast alarm its level is no alarm of its own."""
+
+AFTER_STUCK_MS = 2 * HOUR_MS
+"""So long after a stuck value nothing else is said."""
+
+
+class Opening(NamedTuple):
+    """What would open at a row."""
+
+    ratio: float
+    place: int  # of its metric; -1 = nothing
+    key: int
+    seen_by: int  # the view
+
+
+@njit(cache=True)
+def say_cold(
+    v: Record, m: Record, column: int, row: Row, threshold: float, params: EnsembleParams
+) -> None:
+    """Say that a value lies far outside of all that the first days have shown."""
+    key = FAST_UP if m["cold"] > 0 else FAST_DOWN
+    ep = m["episodes"][key]
+    start_episode(ep, 1.0, VALUE, row.time_ms, m["last"], math.nan, SAID, params)
+    write_event(v, row, About(column, key, VALUE), OPEN, m["last"], 1.0, threshold, ep)
+    v["cold_start"] = 1
+    v["lower"], v["upper"] = m["low"], m["high"]
+    v["measure"] = measure_of(m)
+    v["history_ms"] = np.float64(row.time_ms - m["origin_ms"])
+
+
+@njit(cache=True)
+def _follow_open(
+    m: Record,
+    about: About,
+    ratio: float,
+    row: Row,
+    gate: Gate,
+    params: EnsembleParams,
+    v: Record,
+    tmp: Floats,
+) -> int:
+    """Follow an open episode; returns how many events it wrote: one at most."""
+    key, view, t = about.key, about.seen_by, row.time_ms
+    ep = m["episodes"][key]
+    value, expected = m["last"], decode_value(m, m["expected"])
+    if ratio >= params.hysteresis:
+        ep["seen_ms"] = t
+    worse = key < LEVEL_UP and is_worse(ep, ratio, params)
+    follow_peak(ep, ratio, view, t, row.passed_ms, value, expected)
+    written = 0
+    if worse:
+        phase = WORSE if ep["state"] == SAID else OPEN
+        ep["records"] += 1
+        ep["state"] = SAID
+        write_event(v, row, about, phase, value, ratio, gate.threshold, ep)
+        describe(v, m, gate.level, t, tmp)
+        m["fast_ms"][key] = t
+        written = 1
+    forget_records(ep, t)
+    if t - ep["seen_ms"] > (DAY_MS if key in (LEVEL_UP, LEVEL_DOWN) else gate.quiet_ms):
+        if ep["state"] == SAID:
+            view_then: int = np.int64(ep["view"])  # type: ignore[assignment]
+            closing = About(about.column, key, view_then)
+            write_event(v, row, closing, CLOSED, value, ratio, gate.threshold, ep)
+            describe(v, m, gate.level, t, tmp)
+            stays = abs(m["level"][m["season"]]) > ACCEPTED_LEVEL * max(m["typical"], 1e-12)
+            v["reason"] = ACCEPTED if stays and key != SHAPE else RECOVERED
+            written = 1
+        ep["state"] = CLOSED_STATE
+    return written
+
+
+@njit(cache=True)
+def _is_silent(m: Record, key: int, view: int, t: int) -> bool:
+    """Whether something that is said already accounts for a closed episode's evidence."""
+    of_shape = key == SHAPE and view != STUCK
+    if of_shape and (m["episodes"][FAST_UP]["state"] > 0 or m["episodes"][FAST_DOWN]["state"] > 0):
+        return True
+    return bool(t - m["stuck_ms"] < AFTER_STUCK_MS and m["stuck_ms"] > 0 and view != STUCK)
+
+
+@njit(cache=True)
+def _may_open(
+    m: Record, key: int, view: int, ratio: float, row: Row, params: EnsembleParams
+) -> bool:
+    """Say whether a closed episode may open, and start it.
+
+    It is started as one that joins another; whoever says it makes it one of its own.
+    """
+    ep, t = m["episodes"][key], row.time_ms
+    habit = habit_of(ep, t, params.habit_days)
+    if ratio < 1.0 + params.habit * max(habit - 1.0, 0.0):
+        return False
+    follows_fast = False
+    if key < LEVEL_UP:
+        m["fast_ms"][key] = t
+    elif key < SHAPE:
+        follows_fast = t - m["fast_ms"][key - LEVEL_UP] < AFTER_FAST_MS
+    if not follows_fast and _is_silent(m, key, view, t):
+        return False
+    value, expected = m["last"], decode_value(m, m["expected"])
+    start_episode(ep, ratio, view, t, value, expected, JOINED_ANOTHER, params)
+    return not follows_fast
+
+
+@njit(cache=True)
+def follow_metric(
+    m: Record,
+    place: int,
+    column: int,
+    row: Row,
+    gate: Gate,
+    params: EnsembleParams,
+    events: Record,
+    at: int,
+    tmp: Floats,
+) -> tuple[int, Opening, float]:
+    """Follow a metric's episodes but for that of the course.
+
+    returns : place behind the newest event, what would open, largest ratio to the threshold alone
+    """
+    best, largest = Opening(0.0, -1, -1, 0), 0.0
+    for key in range(HOURLY):
+        ratio, view = evidence(m, key, gate.level)
+        largest = max(largest, ratio * gate.threshold)
+        if m["episodes"][key]["state"] > 0:
+            about = About(column, key, view)
+            at += _follow_open(m, about, ratio, row, gate, params, events[at], tmp)
+        elif _may_open(m, key, view, ratio, row, params) and ratio > best.ratio:
+            best = Opening(ratio, place, key, view)
+    return at, best, largest
+
+
+@njit(cache=True)
+def follow_course(
+    m: Record, largest: float, row: Row, gate: Gate, n: int, params: EnsembleParams
+) -> float:
+    """Follow the episode of the course.
+
+    Its own policy, where another view has seen something lately.
+
+    largest : ratio of the other views to the threshold
+    n       : metrics of the entity
+    returns : ratio at an opening, -1 where an episode that was said has ended, else 0
+    """
+    c = m["course"]
+    threshold = gate.threshold
+    value, expected = m["last"], decode_value(m, m["expected"])
+    c["gate"] = max(largest, c["gate"] * math.exp(-row.passed_ms / (params.gate_hours * HOUR_MS)))
+    ep = m["episodes"][HOURLY]
+    q: float = np.float64(m["ratio"][COURSE]) / threshold
+    z = c["score"]
+    silent_ms = c["quiet"] * c["interval_ms"]
+    if (
+        c["absence"] > z
+        and (c["alarm_ms"] == 0 or row.time_ms - c["alarm_ms"] > silent_ms)
+        and row.time_ms - max(m["fast_ms"][0], m["fast_ms"][1]) > DAY_MS
+    ):
+        z = c["absence"]  # a silence speaks once, and not of what was missed already
+    z -= params.course_penalty * math.log10(max(n, 1))
+    if c["phase"] == 2 and z >= threshold * params.course:
+        gated = c["gate"] >= params.gate * (1.0 - 1.0 / n) * threshold
+        gated = gated and m["ratio"][COURSE] > 0.0
+        for key in range(HOURLY):
+            gated = gated and m["episodes"][key]["state"] == 0  # a course of something that is said
+        if gated and course_alarms(c, z, row.time_ms, threshold * params.course, params):
+            q = max(z / (threshold * params.course), 1.0)
+            start_episode(ep, q, COURSE, row.time_ms, value, expected, JOINED_ANOTHER, params)
+            return q
+    if ep["state"] > 0:
+        if q >= params.hysteresis:
+            ep["seen_ms"] = row.time_ms
+        follow_peak(ep, q, COURSE, row.time_ms, row.passed_ms, value, expected)
+        if row.time_ms - ep["seen_ms"] > gate.quiet_ms:
+            said = ep["state"] == SAID
+            ep["state"] = CLOSED_STATE
+            return -1.0 if said else 0.0
+    return 0.0

@@ -1,0 +1,66 @@
+"""A row of an entity as the steps after its values see it.
+
+Invariant: nothing here outlives the row.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Array, Record
+from shared.ensemble.kernels.layout import HOUR_MS, EnsembleParams
+
+
+class Row(NamedTuple):
+    """Where and when a row stands."""
+
+    place: int  # in its batch
+    offset: int  # in the log
+    entity: int
+    time_ms: int
+    passed_ms: float  # since the entity's row before; pauses count four intervals at most
+    interval_ms: float  # usual, at least a minute
+
+
+class Reported(NamedTuple):
+    """The metrics that an entity has, in the order in which they are judged.
+
+    metrics : METRIC_DTYPE (S,)
+    slots   : int32 (>= n,)  places of the entity's metrics
+    columns : int32 (>= n,)
+    here    : bool (>= n,)   whether the row made a sample of it that was judged
+    """
+
+    metrics: Record
+    slots: Array
+    columns: Array
+    here: Array
+    n: int
+
+
+class Gate(NamedTuple):
+    """What a row's ratios are measured by."""
+
+    threshold: float  # in force: the asked one times that of the budget
+    level: float  # the entity's level times the threshold
+    quiet_ms: float  # without evidence, after which an episode ends
+
+
+@njit(cache=True)
+def gate_of(e: Record, interval_ms: float, params: EnsembleParams) -> Gate:
+    """Return what the ratios of an entity's row are measured by.
+
+    interval_ms : usual, at least a minute
+    """
+    threshold = params.threshold * e["threshold"]
+    quiet_ms = max(params.quiet_hours * HOUR_MS, 6.0 * interval_ms)
+    return Gate(threshold, e["return_level"] * threshold, quiet_ms)
+
+
+@njit(cache=True)
+def decode_value(m: Record, x: float) -> float:
+    """Return a coded value in the metric's own unit."""
+    return np.float64(m["centre"] + m["scale"] * x)

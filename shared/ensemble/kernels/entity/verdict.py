@@ -1,0 +1,185 @@
+"""What a row says: which ratio is largest, what the user asks for, which episode it belongs to.
+
+Invariant: nothing here is remembered; a row's verdict is read from the state.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Array, Floats, Record
+from shared.ensemble.kernels.entity.evidence import evidence, severity_of
+from shared.ensemble.kernels.entity.row import Reported, decode_value
+from shared.ensemble.kernels.layout import (
+    ALL_VIEWS,
+    DIRECTION,
+    HOURLY,
+    KEYS,
+    LEVEL,
+    MIN_ABSOLUTE,
+    MIN_RELATIVE,
+    MINUTE_MS,
+    MISSED,
+    NO_METRIC,
+    STUCK,
+    TRAINED_KEY,
+    VALUE,
+    EnsembleParams,
+)
+from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
+from shared.ensemble.kernels.outputs import WORSE
+
+
+@njit(cache=True)
+def largest_ratio(
+    of: Reported, params: EnsembleParams, ratios: Floats, views: Array
+) -> tuple[float, int, bool]:
+    """Return the largest ratio of a row's metrics, its place, and whether any is ready.
+
+    ratios, views : float64 (>= n,), uint8 (>= n,)  out: of each metric, and the view that has it
+    """
+    top, place, ready = 0.0, -1, False
+    for j in range(of.n):
+        m = of.metrics[of.slots[j]]
+        ready = ready or is_ready(m, params)
+        ratios[j] = math.nan
+        views[j] = 0
+        if not of.here[j]:
+            continue
+        mine = 0.0
+        for key in range(HOURLY):
+            q, view = evidence(m, key, 1.0)
+            if q > mine:
+                mine = q
+                views[j] = view
+        ratios[j] = mine
+        if mine > top:
+            top, place = mine, j
+    return top, place, ready
+
+
+@njit(cache=True)
+def apply_limits(m: Record, limits: Floats) -> bool:
+    """Hold back what the user does not ask for; whether the value deviates as asked.
+
+    limits : float64 (3,)  direction, least deviation, least share of |expected|
+    """
+    way = limits[DIRECTION]
+    if way == 0.0 and limits[MIN_ABSOLUTE] <= 0.0 and limits[MIN_RELATIVE] <= 0.0:
+        return True
+    q = m["ratio"]
+    expected = decode_value(m, m["expected"])
+    least = max(limits[MIN_ABSOLUTE], limits[MIN_RELATIVE] * abs(expected))
+    off = m["last"] - expected
+    small = abs(off) < least
+    for view in range(ALL_VIEWS):
+        if view == MISSED:
+            usual = decode_value(m, m["missed_usual"])
+            much = max(limits[MIN_ABSOLUTE], limits[MIN_RELATIVE] * abs(usual))
+            if abs(usual - decode_value(m, m["missed_most"])) < much:
+                q[view] = 0.0
+        elif small and view != STUCK:
+            q[view] = 0.0
+        if view <= LEVEL:
+            if q[view] * way < 0.0:
+                q[view] = 0.0
+        elif view != STUCK and off * way < 0.0:
+            q[view] = 0.0
+    return bool(not small and off * way >= 0.0)
+
+
+@njit(cache=True)
+def name_episode(e: Record, of: Reported, out: Record) -> None:
+    """Say which open episode with a record the row belongs to: the most severe lately."""
+    most = -1.0
+    for j in range(of.n):
+        m = of.metrics[of.slots[j]]
+        for key in range(KEYS):
+            ep = m["episodes"][key]
+            if ep["state"] == 1 and ep["recent"] > most:
+                most = ep["recent"]
+                out["episode_column"] = of.columns[j]
+                out["episode_key"] = key
+                out["episode_at"] = ep["opened_at"]
+    for key in (NO_METRIC, TRAINED_KEY):
+        ep = e["joint"] if key == NO_METRIC else e["trained"]
+        if ep["state"] == 1 and ep["recent"] > most:
+            most = ep["recent"]
+            out["episode_column"] = -1
+            out["episode_key"] = key
+            out["episode_at"] = ep["opened_at"]
+    out["in_episode"] = 1 if most >= 0.0 else 0
+
+
+@njit(cache=True)
+def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
+    """Write what is known of a row that is not judged."""
+    out["score"] = out["severity"] = math.nan
+    out["threshold"] = params.threshold
+    out["warmup"] = 0.0
+    out["warmup_minutes_left"] = math.nan
+    out["top_metric"] = -1
+    out["state"] = out["late"] = out["ahead"] = out["duplicate"] = out["is_anomaly"] = 0
+    out["cold_start"] = out["in_episode"] = out["episode_key"] = 0
+    out["episode_column"] = out["episode_at"] = -1
+    for column in range(cells.shape[0]):
+        cell = cells[column]
+        cell["expected"] = cell["lower"] = cell["upper"] = cell["metric_severity"] = math.nan
+
+
+@njit(cache=True)
+def write_cells(
+    e: Record, of: Reported, ratios: Floats, params: EnsembleParams, out: Record, cells: Record
+) -> None:
+    """Write expected values, bands and severities of a row's metrics, and its share of warm-up."""
+    level = e["return_level"] * e["threshold"]
+    warm, left = 1.0, 0.0
+    for j in range(of.n):
+        m, cell = of.metrics[of.slots[j]], cells[of.columns[j]]
+        if of.here[j] and m["scale"] > 0.0:
+            half = m["spread"] * m["scale"] * level
+            expected = decode_value(m, m["expected"])
+            cell["expected"] = expected
+            cell["lower"] = expected - np.float64(m["return_level"][VALUE, 1]) * half
+            cell["upper"] = expected + np.float64(m["return_level"][VALUE, 0]) * half
+        if of.here[j] and is_ready(m, params):
+            cell["metric_severity"] = severity_of(ratios[j] / (level * params.threshold))
+        if m["samples"] > 0:
+            warm = min(warm, warmup_share(m, params))
+            left = max(left, time_left_ms(m, params))
+    out["warmup"] = warm
+    out["warmup_minutes_left"] = left / MINUTE_MS
+
+
+@njit(cache=True)
+def mark_anomalies(out: Record, events: Record) -> float:
+    """Mark a row whose events hold an anomaly; returns the largest score they say, 0 = none."""
+    said = 0.0
+    for k in range(events.shape[0]):
+        if events[k]["phase"] <= WORSE:
+            out["is_anomaly"] = 1
+            said = max(said, events[k]["score"])
+            out["cold_start"] = max(out["cold_start"], events[k]["cold_start"])
+    return said
+
+
+@njit(cache=True)
+def write_score(
+    out: Record, e: Record, top: float, joint: float, said: float, params: EnsembleParams
+) -> None:
+    """Write a row's score, the largest ratio of any view to its level.
+
+    top, joint : largest ratio of the metrics, and of the joint view
+    said       : largest score of the row's own anomalies
+
+    It is scaled so that the threshold in force is what it must reach.
+    """
+    budget = e["threshold"]
+    score = max(top / (e["return_level"] * budget), joint / budget)
+    score = max(score, e["trained_ratio"] / budget, said * params.threshold)
+    out["score"] = score * budget
+    out["severity"] = severity_of(score / params.threshold)
+    out["state"] = 1

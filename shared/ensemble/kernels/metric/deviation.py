@@ -1,0 +1,165 @@
+"""How far a value is from what its time of day has shown, and whether what usually comes has not.
+
+Invariant: only days before the one that is judged are compared with.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.codes import MISSING, decode
+from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, EnsembleParams
+from shared.ensemble.kernels.season import extremes, near_of, recurring
+
+LARGEST_DEVIATION = 1e4
+
+
+LARGEST_CODED = 1e9
+"""Largest coded value that is judged; the memory holds less, but a new unit may lie beyond."""
+
+
+LEVEL_DEAD_ZONE = 0.3
+"""Share of the typical spread that a level may be off before it is taken off."""
+
+
+@njit(cache=True)
+def spread_of(m: Record, near: int) -> tuple[float, float]:
+    """Spread of the bins around now, and the floor under it, both coded."""
+    total = wide = 0.0
+    n = 0
+    for k in range(max(near - 2, 0), min(near + 3, 2 * near + 1)):
+        if not math.isnan(m["median_spread"][k]):
+            total += np.float64(m["median_spread"][k])
+            wide += np.float64(m["quantile_spread"][k])
+            n += 1
+    spread = max(total, wide) / n if n > 0 else m["typical"]
+    floor = max(0.02 * (m["range_high"] - m["range_low"]), 0.25 * m["step"])
+    if m["share"] < 0.35 and m["sizes"] > 0:
+        floor = max(floor, 0.7 * m["size"])
+    floor = max(floor, 0.3 * m["typical"])
+    floor = max(floor, 1e-9 * abs(m["centre"]) / m["scale"])
+    return spread, max(floor, 1e-9)
+
+
+@njit(cache=True)
+def _offset(level: float, dead: float) -> float:
+    """Level beyond its dead zone."""
+    if level > dead:
+        return level - dead
+    if level < -dead:
+        return level + dead
+    return 0.0
+
+
+@njit(cache=True)
+def may_excuse(m: Record, c: int, near: int) -> bool:
+    """Whether a season may excuse a value."""
+    season = m["season"]
+    return not (
+        season != ALL and c in (ALL, RECENT) and not math.isnan(m["usual_values"][season, near])
+    )
+
+
+@njit(cache=True)
+def nearest_usual(m: Record, x: float, near: int, spread: float) -> tuple[float, float, float]:
+    """Deviation of a coded value from the nearest usual one of about this time.
+
+    returns : deviation in spreads (a little more for a value of another time or season), residual,
+              that usual value
+    """
+    best, residual, expected = 1e300, 0.0, 0.0
+    dead = LEVEL_DEAD_ZONE * m["typical"]
+    season = m["season"]
+    for c in range(SEASONS):
+        if not may_excuse(m, c, near):
+            continue
+        offset = _offset(m["level"][c], dead)
+        for k in range(2 * near + 1):
+            u = np.float64(m["usual_values"][c, k])
+            if math.isnan(u):
+                continue
+            z = (x - u - offset) / spread
+            penalty = (0.0 if k == near else 0.3) + (0.0 if c == season else 0.3)
+            if abs(z) + penalty < abs(best):
+                best = z + penalty if z > 0.0 else z - penalty
+                if penalty == 0.0:
+                    best = z
+                residual = x - u - offset
+                expected = u + offset
+    return best, residual, expected
+
+
+@njit(cache=True)
+def excuse_recurring(
+    m: Record, x: float, z: float, near: int, spread: float, params: EnsembleParams, tmp: Floats
+) -> float:
+    """Reduce a deviation that most days of a season show within a quarter of an hour of now."""
+    high, low = tmp[300:328], tmp[330:358]
+    if extremes(m, m["day"], m["bin"], high, low) < 3:
+        return z
+    dead = LEVEL_DEAD_ZONE * m["typical"]
+    sign = 1.0 if z > 0.0 else -1.0
+    for c in range(SEASONS):
+        if not may_excuse(m, c, near):
+            continue
+        offset = _offset(m["level"][c], dead)
+        reach, n = recurring(high if z > 0.0 else low, m["day"], c, 0.5, tmp)
+        if n < 3:
+            continue
+        beyond = (x - reach - offset) / spread
+        left = params.excuse + max(sign * beyond, 0.0)
+        z = sign * min(sign * z, left)
+    return z
+
+
+@njit(cache=True)
+def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
+    """Say whether a peak or dip that usually comes in the half hour just ended has not come."""
+    near = near_of(m["width"])
+    size = 2 * near + 1
+    m["missed"] = 0.0
+    width = m["width"]
+    last_day, last_bin = m["day"], m["bin"]
+    now = last_day * BINS + last_bin
+    most, least = MISSING, 32767
+    for k in range(size):
+        if m["window_bin"][RING - 1 - k] != now - (k + 1) * width:
+            return
+        code = m["window"][0, RING - 1 - k]
+        most, least = max(most, code), min(least, code)
+    place = now - (near + 1) * width
+    day, bin_ = place // BINS, place % BINS
+    high, low = tmp[300:328], tmp[330:358]
+    if extremes(m, day, bin_, high, low) < 5:
+        return
+    found_high, found_low = 1e300, 1e300
+    usual_high = usual_low = 0.0
+    dead = LEVEL_DEAD_ZONE * m["typical"]
+    for c in range(SEASONS):
+        if not may_excuse(m, c, near):
+            continue
+        offset = _offset(m["level"][c], dead)
+        reach, n = recurring(high, day, c, 0.15, tmp)
+        if n < 3:
+            continue
+        middle = tmp[n // 2]
+        z = (reach + offset - decode(most)) / max(spread, middle - reach)
+        if z < found_high:
+            found_high, usual_high = z, middle + offset
+        reach, n = recurring(low, day, c, 0.85, tmp)
+        middle = tmp[n // 2]
+        z = (decode(least) - reach - offset) / max(spread, reach - middle)
+        if z < found_low:
+            found_low, usual_low = z, middle + offset
+    if found_high < 1e299 and found_high > max(found_low, 0.0):
+        m["missed"] = -found_high
+        m["missed_usual"] = usual_high
+        m["missed_most"] = decode(most)
+    elif found_low < 1e299 and found_low > 0.0:
+        m["missed"] = found_low
+        m["missed_usual"] = usual_low
+        m["missed_most"] = decode(least)

@@ -1,0 +1,35 @@
+"""The usual interval of a metric or an entity, and what it says of how values are judged.
+
+Invariant: an estimate in milliseconds of event time; no single pause moves it by more than a tenth
+once it is known.
+"""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from shared.ensemble.kernels.codes import clip
+
+FASTEST_MS = 45_000.0
+"""A metric that is faster is judged by means of a minute."""
+
+
+@njit(cache=True)
+def follow_interval(interval: float, pause: float, seen: int) -> float:
+    """Return the usual pause after one more: between their median and their time-weighted median.
+
+    interval, pause : ms; interval 0 = not known
+    seen            : values so far; the first pauses raise it faster
+
+    Tracked in logarithms, by steps that grow with the share of time that a pause is. A step down is
+    at most half of a step up: of two pauses that take turns (two scrapers, seconds apart) the
+    longer
+    one is the interval. Twin: tests/reference/episodes.py::interval (the time-weighted median).
+    """
+    if interval <= 0.0:
+        return pause
+    ratio = min(pause, 4.0 * interval) / interval
+    most = min(0.15 * ratio, 0.05) if pause < interval else max(0.1, 4.0 / (2.0 + seen))
+    return interval * math.exp(clip(math.log(pause / interval), most))

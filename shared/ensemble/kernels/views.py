@@ -1,0 +1,71 @@
+"""The views of a metric, one row each.
+
+Name, kind of episode, least level, and how its level is found.
+
+Invariant: a view's number is its place here, and every array of a record that has a place for each
+view takes its length from here; so a view more moves no other one and overlaps none.
+
+A new view is a row here, its least level among the parameters (``layout.EnsembleParams``), and one
+line in ``metric/sample.py::judge_sample`` that writes what it sees; levels, ratios, episodes and
+records follow.
+Rows are added at the end: numbers stand in records of the past.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+FAST, SLOW, SHAPELESS, PATTERN = range(4)
+"""Kinds of episodes: of values (up, down), of the level (up, down), without direction.
+
+Of the course.
+"""
+
+BY_SAMPLE, BY_COURSE, BY_ENTITY = range(3)
+"""Who puts a view over its level: each sample, the course's own ranks, the entity's combination."""
+
+
+class View(NamedTuple):
+    """One way to look at a metric.
+
+    name  : in records and settings, and the key of its sentence
+    kind  : FAST, SLOW, SHAPELESS or PATTERN
+    least : the parameter that holds its least level, in spreads
+    tail  : whether heavy tails of the deviations raise its least level and its slope
+    mean  : whether it is a mean of samples, which varies more where they are few
+    owned : whether its level is its own; False = its figure is a ratio already
+    by    : BY_SAMPLE, BY_COURSE or BY_ENTITY
+    """
+
+    name: str
+    kind: int
+    least: str
+    tail: bool = False
+    mean: bool = False
+    owned: bool = True
+    by: int = BY_SAMPLE
+
+
+TABLE = [
+    View("value", FAST, "floor_value", tail=True),
+    View("two_rows", FAST, "floor_two", tail=True),
+    View("quarter_hour", FAST, "floor_quarter", tail=True, mean=True),
+    View("hour", FAST, "floor_hour", mean=True),
+    View("four_hours", FAST, "floor_hours4", mean=True),
+    View("jump", FAST, "floor_jump", tail=True),
+    View("missed", FAST, "floor_missed"),
+    View("level", SLOW, "floor_level"),
+    View("spread", SHAPELESS, "floor_spread"),
+    View("often", SHAPELESS, "floor_often"),
+    View("stuck", SHAPELESS, "floor_stuck", owned=False),
+    View("course", PATTERN, "floor_course", by=BY_COURSE),
+    View("combination", SHAPELESS, "floor_cross", by=BY_ENTITY),
+]
+"""The views; their order is that of the numbers in ``layout``."""
+
+
+def column(field: str) -> np.ndarray:
+    """Return a column of the table, as kernels read it."""
+    return np.array([getattr(view, field) for view in TABLE], np.int64)

@@ -1,6 +1,6 @@
-"""Writes the table of all settings into docs/settings.md: ``python docs/settings_table.py``.
+"""Generator of the table in docs/settings.md: ``python docs/settings_table.py``.
 
-Law: every word of the table comes from ``shared/settings/``; a test fails when the page is not
+Invariant: every word of the table comes from ``shared/settings/``; a test fails if the page is not
 current.
 """
 
@@ -26,17 +26,17 @@ BEGIN, END = (
 
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
-    """Walk all settings: (name, default, what is allowed, what it means)."""
+    """Yield (name, default, allowed values, meaning) of every setting."""
     for name, field in Settings.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, Section):
             section = field.get_default(call_default_factory=True)
-            for inner, one in kind.model_fields.items():
+            for inner, inner_field in kind.model_fields.items():
                 yield (
                     f"{name}.{inner}",
                     _shown(getattr(section, inner)),
-                    _allowed(one),
-                    one.description or "",
+                    _allowed(inner_field),
+                    inner_field.description or "",
                 )
         else:
             default = (
@@ -61,7 +61,7 @@ def table() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return the page's text with the table as it should be."""
+    """Return the page's text with the current table."""
     before, _, rest = text.partition(BEGIN)
     _, found, after = rest.partition(END)
     if not found:
@@ -86,13 +86,13 @@ def _code(text: str) -> str:
 
 
 def _allowed(field: FieldInfo) -> str:
-    said = []
+    values = []
     for part in (field.annotation, *get_args(field.annotation)):
         if get_origin(part) is Literal:
-            said += [f"`{value}`" for value in get_args(part) if value != ""]
+            values += [f"`{value}`" for value in get_args(part) if value != ""]
         elif isinstance(part, type) and issubclass(part, Enum):
-            said += [f"`{value.value}`" for value in part]
-    words = ", ".join(dict.fromkeys(said))
+            values += [f"`{value.value}`" for value in part]
+    words = ", ".join(dict.fromkeys(values))
     for rule in field.metadata:
         for attribute, sign in (("ge", "≥ "), ("gt", "> "), ("le", "≤ "), ("lt", "< ")):
             bound = getattr(rule, attribute, None)
@@ -104,7 +104,7 @@ def _allowed(field: FieldInfo) -> str:
 
 
 def main() -> None:
-    """Bring docs/settings.md up to date."""
+    """Update docs/settings.md."""
     page = ROOT / "docs" / "settings.md"
     page.write_text(with_table(page.read_text("utf-8")), "utf-8")
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Apicurio's Confluent-compatible API takes the same schema, laid out differently, for another one.
+# Apicurio's Confluent-compatible API treats a schema with other white space as a new version.
 #
 # Software: Apicurio Registry 2.6.13.Final.
 #

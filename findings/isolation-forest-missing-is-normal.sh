@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A row of nothing but NaN is the most normal row that an isolation forest knows.
+# An isolation forest scores an all-NaN row as more normal than every training row.
 #
 # Software: scikit-learn 1.9.1 (numpy 2.4.6).
 #
 # Expected: a forest that was fitted to complete rows refuses NaN, as LocalOutlierFactor and
 #   OneClassSVM do ("Input contains NaN"), or at least finds a row without any value unusual: a
-#   dead sensor is what one wants to hear of.
+#   dead sensor should be reported.
 # Instead: IsolationForest takes NaN silently. At a split that met no missing value in training it
 #   goes where most training rows went, each time, so it ends in the most crowded leaf: the path
 #   is longer, the row less anomalous, than that of any real one; missing values also make a row

@@ -3,7 +3,7 @@
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1.
 #
-# Expected: `group.instance.id` is for quick restarts: whoever comes back under the same id takes
+# Expected: `group.instance.id` is for quick restarts: a process with the same id takes
 #   over the partitions of its predecessor at once, and a predecessor that still lives is fenced
 #   (KIP-345). Classic groups do so, killed or not. Moving on to `group.protocol=consumer` keeps
 #   that.

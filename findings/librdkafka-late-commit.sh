@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A commit request that arrives late commits the next transaction, although that is aborted.
+# A late commit request commits the next transaction, although the client aborts that one.
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1.
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# librdkafka's mock cluster answers every transactional request with success and keeps no promise.
+# librdkafka's mock cluster confirms every transactional request, but has no transactions.
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), whose mock cluster is
 #   `test.mock.num.brokers` and rd_kafka_mock_cluster_new.

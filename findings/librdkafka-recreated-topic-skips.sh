@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# A topic is deleted and recreated; a consumer goes on at its old offset and skips records.
+# A topic is deleted and recreated; a consumer continues at its old offset and skips records.
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1.
 #
 # Expected: topics have ids since Kafka 2.8 (KIP-516), metadata and fetch requests carry them, and
-#   the group's positions are deleted with the topic. So a consumer that meets the new topic
-#   notices: an error, or a start by auto.offset.reset.
+#   the group's positions are deleted with the topic. So a consumer of the recreated topic
+#   detects it: an error, or a start by auto.offset.reset.
 # Instead: the consumer keeps its own position. If the new topic is longer by the time of the next
 #   fetch (here the partition is paused; a consumer that was frozen or cut off is alike), it reads
 #   on there, without an error, and everything before is never read. The position that it commits

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A detector that was exported to ONNX agrees with scikit-learn, except on the rows that matter.
+# A detector exported to ONNX gives other labels if a value is missing or a series is flat.
 #
 # Software: scikit-learn 1.9.1, skl2onnx 1.20.0, onnxruntime 1.32.0 (numpy 2.4.6).
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A complete, hash-locked list that uv wrote stops installing when one of its packages is released.
+# A complete lock file with hashes no longer installs after the next release of one package.
 #
 # Software: pip 23.2.1 (which `python3 -m venv` installs on Python 3.11.7 and 3.12.1) and 23.3.2,
 #   uv 0.8.4.

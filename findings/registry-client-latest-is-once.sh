@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The registry client asks for the latest version once, and never again.
+# The registry client fetches the latest version once, and never again.
 #
 # Software: confluent-kafka 2.16.1 (its schema registry client), Apicurio Registry 2.6.13.Final.
 #

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A static member that dies while it gives partitions up leaves them to nobody, for good.
+# A static member that dies while it gives partitions up leaves them without an owner for good.
 #
 # Software: confluent-kafka 2.16.1 (librdkafka 2.16.1), Apache Kafka 4.3.1, classic group
 #   protocol.

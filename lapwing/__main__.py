@@ -1,6 +1,7 @@
 """``lapwing`` and ``python -m lapwing``: check the Python, then hand over to the command line.
 
-Law: this file can be read by any Python 3, so that one that is too old is told so and not shown a traceback.
+Invariant: any Python 3 can parse this file, so a Python that is too old gives a message, not a
+traceback.
 """
 
 import sys

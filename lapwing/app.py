@@ -1,7 +1,7 @@
-"""The commands of ``lapwing``: names, options and help; what they do is imported when they are called.
+"""The commands of ``lapwing``: names, options and help texts.
 
-Invariant: nothing heavy is imported here, so that ``--help`` answers at once; what stands before a
-           command reaches it as ``Overrides`` in its context.
+Invariant: this module imports no command's implementation, so ``--help`` answers at once; options
+before a command's name reach it as ``Overrides`` in its context.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lapwing import __version__
 from lapwing.commands.backtest import backtest
 from lapwing.commands.demo import demo
 from lapwing.commands.inspect import inspect
-from lapwing.commands.options import Json
+from lapwing.commands.options import Json, example
 from lapwing.dlq.commands import dlq_app
 from producer.__main__ import produce
 from shared.entry import Overrides, SettingsFile
@@ -30,8 +30,8 @@ app = typer.Typer(
     name="lapwing",
     help="Real-time anomaly detection for metric streams on Kafka.",
     epilog=(
-        "Settings: flags > environment (LAPWING_*) > file (--config) > defaults; see"
-        " docs/settings.md"
+        "Settings: flags override the environment (LAPWING_*), which overrides the file (--config),"
+        " which overrides the defaults; see docs/settings.md. Example: lapwing demo"
     ),
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -39,19 +39,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 topics_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Create and describe topics and schemas."
+    no_args_is_help=True, rich_markup_mode=None, help="Create and show topics and schemas."
 )
 app.add_typer(topics_app, name="topics")
 
 app.add_typer(dlq_app, name="dlq")
 
-data_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Get series to replay.")
+data_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Download series to replay."
+)
 app.add_typer(data_app, name="data")
 
 
 def run() -> int:
     """Run the command line on ``sys.argv``; return the exit code."""
-    # the client's log lines; an error says what matters
+    # Drop the Kafka client's log lines; the error message has what matters.
     logging.getLogger("lapwing").addHandler(logging.NullHandler())
     try:
         app()
@@ -61,8 +63,8 @@ def run() -> int:
     return 0
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"lapwing {__version__}")
         raise typer.Exit
 
@@ -76,7 +78,7 @@ def _settings(
         typer.Option(
             "--set",
             metavar="NAME=VALUE",
-            help="One setting, e.g. --set train.trees=200; repeatable.",
+            help="Set one setting, e.g. --set train.trees=200; repeatable.",
         ),
     ] = None,
     bootstrap: Annotated[
@@ -84,13 +86,15 @@ def _settings(
         typer.Option(
             "--bootstrap-servers",
             metavar="HOST:PORT",
-            help="Kafka; short for --set kafka.bootstrap.servers=...",
+            help="Kafka brokers; short for --set kafka.bootstrap.servers=...",
         ),
     ] = None,
     registry: Annotated[
         str | None,
         typer.Option(
-            "--registry", metavar="URL", help="Schema Registry; short for --set registry.url=..."
+            "--registry",
+            metavar="URL",
+            help="Schema Registry URL; short for --set registry.url=...",
         ),
     ] = None,
     version: Annotated[
@@ -110,38 +114,47 @@ def _settings(
     context.obj = Overrides(config, values)
 
 
-for command in (produce, train, predict, demo, backtest, inspect):
-    app.command()(command)
+for command, line in (
+    (produce, "lapwing produce --fleet 20 --days 7 --speed max"),
+    (train, "lapwing train --once"),
+    (predict, "lapwing predict --slot 1"),
+    (demo, "lapwing demo --once --fleet 20"),
+    (backtest, "lapwing backtest --fleet 20 --compare threshold=1.5"),
+    (inspect, "lapwing inspect --topic plant.readings"),
+):
+    app.command(epilog=example(line))(command)
 
 
 class Stream(StrEnum):
-    """What can be followed."""
+    """Topics that ``lapwing tail`` can follow."""
 
     SCORES = "scores"
     ANOMALIES = "anomalies"
     DLQ = "dlq"
 
 
-@app.command()
+@app.command(epilog=example("lapwing tail anomalies --from-beginning --max 10"))
 def tail(
     context: typer.Context,
-    stream: Annotated[Stream, typer.Argument(help="What to follow.")] = Stream.ANOMALIES,
+    stream: Annotated[Stream, typer.Argument(help="Topic to follow.")] = Stream.ANOMALIES,
     from_beginning: Annotated[
         bool,
-        typer.Option("--from-beginning", help="Begin with the oldest record, not with the next."),
+        typer.Option(
+            "--from-beginning", help="Start at the oldest record instead of the next one."
+        ),
     ] = False,
     limit: Annotated[
-        int | None, typer.Option("--max", min=1, metavar="N", help="End after N records.")
+        int | None, typer.Option("--max", min=1, metavar="N", help="Exit after N records.")
     ] = None,
     timeout_s: Annotated[
         float | None,
         typer.Option(
-            "--timeout", min=0, metavar="SECONDS", help="End when no record came for so long."
+            "--timeout", min=0, metavar="SECONDS", help="Exit if no record comes for this long."
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Follow scores, anomalies or dead letters, one line each."""
+    """Print new scores, anomalies or dead letters, one per line."""
     from lapwing.tail import follow
 
     follow(
@@ -154,35 +167,35 @@ def tail(
     )
 
 
-@app.command()
+@app.command(epilog=example("lapwing doctor --json"))
 def doctor(context: typer.Context, as_json: Json = False) -> None:
-    """Check everything that a service needs; say what to do.
+    """Check everything that a service needs, and show remedies.
 
-    Broker, registry, topics, schemas, how the newest records are read, consumer group, model, folders,
-    clock, dead letters among the newest records, and whether results come.  Changes nothing.  Exit
-    code 1 when a check failed.
+    Checks broker, registry, topics, schemas, how the newest records are read, consumer group,
+    model, folders, clock, recent dead letters, and whether results are written. Changes nothing.
+    Exit code 1 if a check failed.
     """
     from lapwing.doctor import examine
 
     raise typer.Exit(examine(Overrides.of(context).load(), as_json=as_json))
 
 
-@topics_app.command()
+@topics_app.command(epilog=example("lapwing topics ensure"))
 def ensure(
     context: typer.Context,
     schemas_only: Annotated[
         bool,
         typer.Option(
             "--schemas-only",
-            help="Register the result schemas, create no topic (a broker may not allow it).",
+            help="Register the result schemas only, e.g. if you may not create topics.",
         ),
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Create the topics and result schemas that are missing.
+    """Create missing topics and register missing result schemas.
 
-    Topics with their partitions, retention and limits; what exists is compared and never changed, and the input's schemas are
-    left to whoever writes the input.  Exit code 0 when all is there that Lapwing needs.
+    Existing topics are compared with the settings and never changed. The producer of the input
+    registers the input's schemas. Exit code 0 if everything that Lapwing needs exists.
     """
     from lapwing.topics import ensure_all
 
@@ -191,28 +204,28 @@ def ensure(
     )
 
 
-@topics_app.command()
+@topics_app.command(epilog=example("lapwing topics describe --json"))
 def describe(context: typer.Context, as_json: Json = False) -> None:
-    """Show the topics as they are: partitions, records, schemas."""
+    """Show topics, partitions, offsets and schemas."""
     from lapwing.topics import describe_all
 
     describe_all(Overrides.of(context).load(), as_json=as_json)
 
 
-@data_app.command("fetch")
+@data_app.command("fetch", epilog=example("lapwing data fetch --to data/nab"))
 def fetch(
     target: Annotated[
-        Path | None, typer.Option("--to", metavar="DIR", help="Where to put it; default data/nab.")
+        Path | None, typer.Option("--to", metavar="DIR", help="Target folder; default data/nab.")
     ] = None,
     url: Annotated[
         str | None,
         typer.Option(
-            "--url", metavar="URL", help="Take it from a mirror; the checksums stay the same."
+            "--url", metavar="URL", help="Download from a mirror; the checksums are the same."
         ),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Fetch the Numenta Anomaly Benchmark, checked by SHA-256."""
+    """Download the Numenta Anomaly Benchmark and check it by SHA-256."""
     from lapwing.data import fetch_nab
 
     fetch_nab(target, url, as_json=as_json)

@@ -1,6 +1,6 @@
-"""Gets the series that are not in the repository, and says how far it is.
+"""Download of the series that are not in the repository, with its progress.
 
-Law: what is fetched and checked is ``producer.fetch``'s matter; here it is only shown.
+Invariant: ``producer.fetch`` downloads and checks; this module only prints.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from producer.fetch import DEFAULT_DIR, SOURCE_URL, Fetched, fetch
 
 
 def fetch_nab(target: Path | None, source_url: str | None, *, as_json: bool) -> Fetched:
-    """Fetch NAB, print what was done, and return it.
+    """Download NAB, print a summary and return it.
 
     raises : DataError for bytes that are not the pinned ones, TransportError, ConfigError
     """
 
-    def told(name: str, done: int, total: int) -> None:
+    def show_progress(name: str, done: int, total: int) -> None:
         if not as_json:
             print(f"{done + 1:3d} of {total}  {name}", flush=True)  # noqa: T201 - this is the command's output
 
-    done = fetch(target or DEFAULT_DIR, source_url or SOURCE_URL, progress=told)
+    done = fetch(target or DEFAULT_DIR, source_url or SOURCE_URL, progress=show_progress)
     if as_json:
         document = {
             "target": str(done.target),
@@ -30,6 +30,6 @@ def fetch_nab(target: Path | None, source_url: str | None, *, as_json: bool) -> 
         }
         print(json.dumps(document))  # noqa: T201
     else:
-        said = f"{len(done.written)} files fetched, {len(done.present)} were there"
-        print(f"{said}, in {done.target}")  # noqa: T201
+        counts = f"{len(done.written)} files downloaded, {len(done.present)} already present"
+        print(f"{counts}, in {done.target}")  # noqa: T201
     return done

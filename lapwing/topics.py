@@ -1,8 +1,8 @@
-"""Topics and schemas as they should be (``ensure``) and as they are (``describe``).
+"""Creation (``ensure``) and description (``describe``) of topics and schemas.
 
-Invariant: what is missing is made and what exists is never altered, so both may be run at any time,
-by anybody, twice. The input's subject belongs to whoever writes the input: nothing here registers
-there or sets its level.
+Invariant: missing topics and schemas are created and existing ones never change, so both are safe
+to run at any time and repeatedly. The input's subject belongs to the producer of the input: this
+module neither registers schemas in it nor sets its level.
 """
 
 from __future__ import annotations
@@ -27,17 +27,16 @@ from shared.registry import Registry
 from shared.settings import Settings
 
 FULL = "FULL"
-"""Level of the result subjects: readers are of any version."""
+"""Compatibility level of the result subjects, because readers may have any version."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ensured:
-    """What ``ensure`` did; schemas are {subject: id}.
+    """Result of ``ensure``; schemas are {subject: id}.
 
-    missing    : topics that are not there and were not created, because of what was refused
-    left_alone : topics and subjects that are not Lapwing's, or not as it would have made them, with
-                 why
-    refused    : what Lapwing needs and could not get, with the error
+    missing    : topics that do not exist and were not created, because of a refusal
+    left_alone : topics and subjects that belong to others, or differ from Lapwing's, with the cause
+    refused    : what Lapwing needs and did not get, with the error
     """
 
     created: tuple[str, ...] = ()
@@ -49,27 +48,27 @@ class Ensured:
     missing: tuple[str, ...] = ()
 
     def checked(self) -> Ensured:
-        """Return itself; raise what was refused first, if anything was."""
+        """Return itself; raise the first refusal, if any."""
         for error in self.refused.values():
             raise error
         return self
 
     @property
     def exit_code(self) -> int:
-        """0 where all is there that Lapwing needs; 2 where a setting is to blame, else 1."""
+        """0 if everything that Lapwing needs exists; 2 if a setting is wrong; else 1."""
         return max((error.exit_code for error in self.refused.values()), default=0)
 
     @property
     def document(self) -> dict[str, Any]:
-        """All of it, as JSON can carry it."""
-        made = {
+        """The result as a JSON document."""
+        topics = {
             "created": self.created,
             "existing": self.existing,
             "missing": self.missing,
             "differences": [asdict(one) for one in self.differences],
         }
         refused = {part: str(error) for part, error in self.refused.items()}
-        return made | {
+        return topics | {
             "schemas": dict(self.schemas),
             "left_alone": dict(self.left_alone),
             "refused": refused,
@@ -77,12 +76,12 @@ class Ensured:
 
 
 def input_subject(settings: Settings) -> str:
-    """Return the subject of the input's schemas, which is not Lapwing's."""
+    """Return the subject of the input's schemas, which belongs to the input's producer."""
     return f"{settings.topics.input}-value"
 
 
 def result_subjects(settings: Settings) -> list[tuple[str, str, str]]:
-    """Return (subject, schema name, compatibility) of what Lapwing writes."""
+    """Return (subject, schema name, compatibility level) of the results."""
     topics = settings.topics
     return [
         (f"{topics.scores}-value", schemas.SCORE_EVENT, FULL),
@@ -94,9 +93,8 @@ def result_subjects(settings: Settings) -> list[tuple[str, str, str]]:
 def ensure(settings: Settings, *, schemas_only: bool = False) -> Ensured:
     """Create the topics and register the schemas that are missing.
 
-    Nothing is created or registered while the registry does not answer or a topic has a partition
-    count that it must not have. Any other refusal is part of the answer, and keeps nothing else
-    from being made.
+    Nothing is created or registered if the registry does not answer or a topic has a wrong number
+    of partitions. Any other refusal is part of the result, and the rest is still created.
     """
     registry = Registry(settings.registry)
     unanswered = dict[str, LapwingError]()
@@ -123,11 +121,9 @@ def _ensure_schemas(settings: Settings, registry: Registry, made: Ensured) -> En
                 break
             continue
         if found != level:
-            left_alone[subject] = (
-                f"its compatibility level is {found}, Lapwing gives a new one {level}"
-            )
+            left_alone[subject] = f"its compatibility level is {found}, Lapwing would set {level}"
     else:
-        left_alone[input_subject(settings)] = _said_of_input(settings, registry)
+        left_alone[input_subject(settings)] = _input_subject_state(settings, registry)
     return replace(made, schemas=ids, left_alone=left_alone, refused=refused)
 
 
@@ -144,7 +140,7 @@ def _ensure_topics(settings: Settings, *, create: bool) -> Ensured:
         for topic, error in report.uncompared.items()
     }
     left_alone |= {
-        topic: f"it has {found} partitions, a new one gets {wanted}; both are fine"
+        topic: f"it has {found} partitions, a new topic would have {wanted}; both work"
         for topic, (found, wanted) in report.other.items()
     }
     return Ensured(
@@ -162,21 +158,19 @@ def _with_advice(error: LapwingError, subject: str) -> LapwingError:
         return error
     topic = subject.removesuffix("-value")
     return ConfigError(
-        f"{error}; Lapwing writes {topic} itself, so take another dataset (topics.dataset) if the"
-        " subject is somebody else's, else delete it or set its level to NONE while you run this"
-        " again"
+        f"{error}; Lapwing writes {topic} itself: if the subject belongs to another program, set"
+        " another dataset (topics.dataset); otherwise delete the subject, or set its level to NONE"
+        " while you run this again"
     )
 
 
-def _said_of_input(settings: Settings, registry: Registry) -> str:
+def _input_subject_state(settings: Settings, registry: Registry) -> str:
     subject = input_subject(settings)
-    owner = "it belongs to whoever writes the input"
+    owner = "it belongs to the producer of the input"
     try:
         versions = registry.versions(subject)
         if not versions:
-            return (
-                f"{owner}; it has no schema yet (`lapwing produce` registers its own, and writes)"
-            )
+            return f"{owner}; it has no schema yet (`lapwing produce` registers its own when it writes)"
         count = f"{len(versions)} version{'' if len(versions) == 1 else 's'}"
         level = registry.level(subject)
         return f"{owner}; it has {count} at level {level} (`lapwing inspect` shows how it is read)"
@@ -185,62 +179,60 @@ def _said_of_input(settings: Settings, registry: Registry) -> str:
 
 
 def ensure_all(settings: Settings, *, schemas_only: bool, as_json: bool) -> int:
-    """Do ``ensure`` and say what was done; return the exit code."""
+    """Run ``ensure`` and print the result; return the exit code."""
     done = ensure(settings, schemas_only=schemas_only)
     if as_json:
-        _say(json.dumps(done.document))
+        _print(json.dumps(done.document))
     else:
-        _say_done(done, settings)
+        _print_result(done, settings)
     for error in done.refused.values():
         print(f"lapwing: {error}", file=sys.stderr)  # noqa: T201
     return done.exit_code
 
 
-def _say_done(done: Ensured, settings: Settings) -> None:
+def _print_result(done: Ensured, settings: Settings) -> None:
     for topic in done.created:
-        _say(f"created   {topic}")
+        _print(f"created   {topic}")
     for topic in done.existing:
-        _say(f"exists    {topic}")
+        _print(f"exists    {topic}")
     for topic in done.missing:
-        _say(f"missing   {topic}: not created, because of what was refused")
+        _print(f"missing   {topic}: not created, because of a refusal")
     for one in done.differences:
-        _say(f"differs   {said_of_difference(one, settings.topics.input)}; nothing was changed")
+        _print(f"differs   {describe_difference(one, settings.topics.input)}; nothing was changed")
     for subject, number in done.schemas.items():
-        _say(f"schema    {subject} has id {number}")
+        _print(f"schema    {subject} has id {number}")
     for part, why in done.left_alone.items():
-        _say(f"left      {part}: {why}; nothing was changed")
+        _print(f"left      {part}: {why}; nothing was changed")
     for part in done.refused:
-        _say(f"refused   {part}")
+        _print(f"refused   {part}")
 
 
-def said_of_difference(one: ConfigDifference, input_topic: str) -> str:
-    """Say what differs; of an input that is kept for a shorter time also when that matters."""
-    said = f"{one.topic}: {one.name} is {one.found}, the settings say {one.wanted}"
+def describe_difference(one: ConfigDifference, input_topic: str) -> str:
+    """Describe a difference; for a shorter retention of the input, also when it matters."""
+    text = f"{one.topic}: {one.name} is {one.found}, the settings say {one.wanted}"
     is_retention = one.topic == input_topic and one.name == "retention.ms"
     if not is_retention or not one.found.isdigit() or int(one.found) > int(one.wanted):
-        return said
-    return (
-        f"{said}; this is fine unless predictors may be down for more than {_days(int(one.found))}"
-    )
+        return text
+    return f"{text}; this works unless predictors are down for more than {_days(int(one.found))}"
 
 
 def _days(duration_ms: int) -> str:
-    """Write a duration in days, a short one in hours."""
+    """Format a duration in days, a short one in hours."""
     hours = duration_ms / 3_600_000
     return f"{hours / 24:.3g} days" if hours > 48 else f"{hours:.3g} hours"
 
 
 def describe_all(settings: Settings, *, as_json: bool) -> None:
-    """Say what is there: partitions, offsets, group position and schemas of each topic.
+    """Print partitions, offsets, unread records and schemas of each topic.
 
-    raises : TopicMismatch when a topic is missing, TransportError when the broker does not answer
+    raises : TopicMismatch if a topic is missing, TransportError if the broker does not answer
     """
     from rich.console import Console
     from rich.table import Table
 
     rows = describe(settings)
     if as_json:
-        _say(json.dumps([asdict(row) for row in rows]))
+        _print(json.dumps([asdict(row) for row in rows]))
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("topic", no_wrap=True, overflow="ignore")
@@ -252,20 +244,20 @@ def describe_all(settings: Settings, *, as_json: bool) -> None:
         shown = "" if row.subject is None else row.subject.text
         table.add_row(row.topic, str(row.partitions), f"{row.records:,}", unread, shown)
     Console(width=max(80, 100 + max(len(row.topic) for row in rows))).print(table)
-    _say("offsets: records and, where transactions write, a mark for each of these")
+    _print("offsets: records, plus one marker per transaction")
     for problem in dict.fromkeys(
         row.subject.problem for row in rows if row.subject and row.subject.problem
     ):
-        _say(f"schemas: {problem}")
+        _print(f"schemas: {problem}")
 
 
 @dataclass(frozen=True, slots=True)
 class SubjectState:
-    """A subject as it is.
+    """The state of a subject.
 
-    record  : name of its newest record; empty where there is none
-    level   : that holds for it; empty where there is no subject
-    problem : why the rest is not known; empty where it is
+    record  : name of its newest record; empty if there is none
+    level   : compatibility level that applies; empty if the subject does not exist
+    problem : why the state is unknown; empty if it is known
     """
 
     subject: str
@@ -276,7 +268,7 @@ class SubjectState:
 
     @property
     def text(self) -> str:
-        """The state in a few words."""
+        """A short text."""
         if self.problem:
             return "unknown"
         if not self.versions:
@@ -286,13 +278,12 @@ class SubjectState:
 
 @dataclass(frozen=True, slots=True)
 class TopicState:
-    """A topic as it is.
+    """The state of a topic.
 
-    records       : end offsets minus first offsets; on a topic with transactions their markers are
-                    counted too
-    first_offsets : of each partition, by its number
-    unread        : what the prediction group has not committed; None but for the input
-    subject       : of its values; None for the dead letters, which have the schemas of the input
+    records       : end offsets minus first offsets; includes transaction markers
+    first_offsets : first offset of each partition, by its number
+    unread        : offsets that the prediction group has not committed; None except for the input
+    subject       : subject of the values; None for dead letters, which have the input's schemas
     """
 
     topic: str
@@ -305,9 +296,9 @@ class TopicState:
 
 
 def describe(settings: Settings) -> list[TopicState]:
-    """Ask the broker about every topic, and the registry about every subject.
+    """Return the state of every topic and its subject.
 
-    raises : TopicMismatch when a topic is missing, TransportError when the broker does not answer
+    raises : TopicMismatch if a topic is missing, TransportError if the broker does not answer
     """
     admin, topics = Admin(settings), settings.topics
     subjects = describe_subjects(
@@ -338,7 +329,7 @@ def describe(settings: Settings) -> list[TopicState]:
 
 
 def describe_subjects(registry: Registry, subjects: Sequence[str]) -> dict[str, SubjectState]:
-    """Ask the registry about subjects; once it has not answered it is not asked again."""
+    """Return the state of subjects; after one unanswered call the registry is not called again."""
     found, problem = dict[str, SubjectState](), ""
     for subject in subjects:
         try:
@@ -364,5 +355,5 @@ def _subject_state(registry: Registry, subject: str) -> SubjectState:
     return SubjectState(subject, tuple(versions), newest.name, registry.level(subject))
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text)  # noqa: T201 - this is the command's output

@@ -1,1 +1,1 @@
-"""Names, options and help of the larger commands; what they do is imported when they are called."""
+"""Names, options and help of the larger commands; each imports its implementation when called."""

@@ -23,7 +23,8 @@ class RowOrder(StrEnum):
 def backtest(
     context: typer.Context,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file.")
+        Path | None,
+        typer.Option("--data", metavar="DIR", help="Read CSV files: a folder or one file."),
     ] = None,
     entity: EntityColumn = None,
     time_column: TimeColumn = None,
@@ -34,23 +35,25 @@ def backtest(
         typer.Option(
             "--topic-range",
             metavar="FROM..TO",
-            help="Records of the input topic, by offset or event time; a side may be left out.",
+            help="Read the input topic, by offset or event time; either side may be omitted.",
         ),
     ] = None,
     fleet: Annotated[
         int | None,
-        typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts, with labels."),
+        typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts with labels."),
     ] = None,
     days: Annotated[
-        float, typer.Option("--days", metavar="D", help="Of a generated fleet.")
+        float, typer.Option("--days", metavar="D", help="Length of the generated fleet.")
     ] = 14.0,
-    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of a generated fleet.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", metavar="N", help="Seed of the generated fleet.")
+    ] = 0,
     catalogue: Annotated[
         Path | None,
-        typer.Option("--catalogue", metavar="FILE", help="Which series make up a host (TOML)."),
+        typer.Option("--catalogue", metavar="FILE", help="TOML file that assigns series to hosts."),
     ] = None,
     skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave bad rows of files out and count them.")
+        bool, typer.Option("--skip-bad", help="Skip and count bad rows of files.")
     ] = False,
     partitions: Annotated[
         int,
@@ -58,7 +61,7 @@ def backtest(
             "--partitions",
             min=1,
             metavar="N",
-            help="Spread a folder over so many, as the producer does.",
+            help="Number of partitions for the files, assigned as the producer does.",
         ),
     ] = 1,
     order: Annotated[
@@ -68,27 +71,32 @@ def backtest(
         ),
     ] = RowOrder.TIME,
     detector: Annotated[
-        str | None, typer.Option("--detector", metavar="NAME", help="Instead of the setting's.")
+        str | None,
+        typer.Option("--detector", metavar="NAME", help="Detector; default: the setting."),
     ] = None,
     threshold: Annotated[
-        float | None, typer.Option("--threshold", metavar="T", help="Score of an alarm.")
+        float | None, typer.Option("--threshold", metavar="T", help="Score that raises an alarm.")
     ] = None,
     alarms_per_day: Annotated[
         float | None,
         typer.Option(
-            "--alarms-per-day", metavar="N", help="About so many per entity and day instead."
+            "--alarms-per-day",
+            metavar="N",
+            help="Alarm budget per entity and day; replaces the threshold.",
         ),
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", metavar="SHA256|CURRENT", help="A published model joins in, or decides."
+            "--model",
+            metavar="SHA256|CURRENT",
+            help="Published model: joins the ensemble, or decides alone.",
         ),
     ] = None,
     train: Annotated[
         bool,
         typer.Option(
-            "--train", help="Fit a model to the first part of the data; count what comes after it."
+            "--train", help="Fit a model to the first part of the data; count only the rest."
         ),
     ] = False,
     labels: Annotated[
@@ -104,7 +112,7 @@ def backtest(
         typer.Option(
             "--compare",
             metavar="KEY=VALUE,...",
-            help="Judge a second time, e.g. threshold=1.5 or model=SHA256.",
+            help="Score a second time with changes, e.g. threshold=1.5 or model=SHA256.",
         ),
     ] = None,
     tolerance: Annotated[
@@ -112,7 +120,7 @@ def backtest(
         typer.Option(
             "--tolerance",
             metavar="MINUTES",
-            help="Alarms so close are the same; default 6 usual intervals.",
+            help="Alarms within this distance match; default 6 usual intervals.",
         ),
     ] = None,
     out: Annotated[
@@ -125,10 +133,9 @@ def backtest(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """See what would have been alarmed, on recorded data.
+    """Show which alarms a configuration would have raised on recorded data.
 
-    Files or a range of the topic run through the code of the predictor; nothing is written to
-    Kafka.
+    Files or a range of the topic run through the predictor's code. Nothing is written to Kafka.
     """
     from lapwing.backtest.command import BacktestOptions
     from lapwing.backtest.command import backtest as run_backtest

@@ -22,7 +22,7 @@ def demo(
         typer.Option(
             "--data",
             metavar="DIR",
-            help="Folder of CSV files, or a copy of NAB. Default: data/nab if it is there.",
+            help="Folder of CSV files, or a copy of NAB. Default: data/nab if it exists.",
         ),
     ] = None,
     entity: EntityColumn = None,
@@ -30,14 +30,17 @@ def demo(
     time_format: TimeFormat = None,
     decimal: Decimal = None,
     fleet: Annotated[
-        int | None, typer.Option("--fleet", min=1, metavar="N", help="Generate N hosts instead.")
+        int | None,
+        typer.Option(
+            "--fleet", min=1, metavar="N", help="Generate N hosts instead of reading files."
+        ),
     ] = None,
     once: Annotated[
         bool,
         typer.Option(
             "--once",
             help=(
-                "Send the rest at full speed too, then end; exit code 0 only when all counts agree."
+                "Send everything at full speed, then exit; exit code 0 only if all counts agree."
             ),
         ),
     ] = False,
@@ -56,23 +59,25 @@ def demo(
     backfill: Annotated[
         float,
         typer.Option(
-            "--backfill", metavar="F", help="Share of the events that is sent first and trained on."
+            "--backfill",
+            metavar="F",
+            help="First share of the events; sent at full speed, used for training.",
         ),
     ] = 0.6,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as the last line, as JSON.")
     ] = False,
     svg: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Write a picture of the run.")
+        Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG picture of the run.")
     ] = None,
     keep: Annotated[
         Path | None,
-        typer.Option("--keep", metavar="DIR", help="Keep models, reports and logs there."),
+        typer.Option("--keep", metavar="DIR", help="Keep models, reports and logs in this folder."),
     ] = None,
 ) -> None:
-    """Do the whole job here: replay, train, predict; no Kafka.
+    """Run the whole pipeline without Kafka: replay, train, predict.
 
-    The services run as processes of their own, on a broker and a registry in memory.
+    The services run as separate processes with an embedded broker and registry in memory.
     """
     from lapwing.demo.command import run
     from lapwing.demo.plan import DemoOptions

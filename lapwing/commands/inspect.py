@@ -15,11 +15,11 @@ from shared.entry import Overrides
 def inspect(
     context: typer.Context,
     topic: Annotated[
-        str | None, typer.Option("--topic", metavar="T", help="Default: the input topic.")
+        str | None, typer.Option("--topic", metavar="T", help="Topic; default: the input topic.")
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", metavar="DIR", help="Folder of CSV files, or one file, instead."),
+        typer.Option("--data", metavar="DIR", help="Read CSV files instead: a folder or one file."),
     ] = None,
     entity: EntityColumn = None,
     time_column: TimeColumn = None,
@@ -27,15 +27,16 @@ def inspect(
     decimal: Decimal = None,
     records: Annotated[
         int,
-        typer.Option("--records", min=1, max=100_000, metavar="N", help="Look at the newest N."),
+        typer.Option(
+            "--records", min=1, max=100_000, metavar="N", help="Number of newest records to read."
+        ),
     ] = 1_000,
     as_json: Json = False,
 ) -> None:
-    """Show what is read of the newest records as entity, time and metrics, what is left out, and
-    why.
+    """Show how the newest records are read: entity, time, metrics, and what is left out.
 
-    Also what would become dead letters, and what may be misread.  Needs no group and changes nothing; exit code 1 when nothing
-    can be read.
+    Also shows which records would become dead letters, and what may be misread. Needs no consumer
+    group and changes nothing. Exit code 1 if no record can be read.
     """
     from lapwing.inspect.command import inspect as show
     from producer.files.columns import ColumnChoice

@@ -1,1 +1,1 @@
-"""Dead letters for a person: listed, shown, corrected and sent back."""
+"""Dead letters: list, show, correct and replay them."""

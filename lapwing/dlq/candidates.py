@@ -1,8 +1,7 @@
-"""What a replay may send: its options, and each dead letter with the bytes, the key and the
-partition that it would get.
+"""Candidates of a replay: each dead letter with the bytes, key and partition to send.
 
-Invariant: a record goes back to the partition that it came from, whatever partitioner its producer
-uses; only a new key, or the lack of a source, has input.partitioner decide.
+Invariant: a record goes back to the partition it came from, whatever partitioner its producer uses;
+input.partitioner decides only for a new key or an unknown source.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from zlib import crc32
 import numpy as np
 
 from lapwing.dlq.letters import Filters, Letter
-from lapwing.dlq.record import Verdict, decoder_of, fit, judge
+from lapwing.dlq.record import Verdict, decoder_of, to_avro, verdicts_of
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
 from shared.encode.records import encode_records, schema_id_of
@@ -30,15 +29,15 @@ from shared.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class ReplayOptions:
-    """What to send back, and how.
+    """Options of ``lapwing dlq replay``.
 
-    partition, offset : of one dead letter; None = those that ``filters`` takes
-    value_file        : corrected bytes in Confluent's wire format; json_file: a corrected record as
-                        JSON
+    partition, offset : one dead letter; None = those that match ``filters``
+    value_file        : corrected bytes in Confluent's wire format
+    json_file         : corrected record as JSON
     schema_id         : writer schema of json_file; None = the dead letter's own, or the input's
                         newest
-    key               : instead of the dead letter's
-    limit             : more than so many at once are refused
+    key               : replaces the dead letter's key
+    limit             : most dead letters to send
     """
 
     partition: int | None = None
@@ -55,14 +54,14 @@ class ReplayOptions:
     as_json: bool = False
 
     def check(self) -> None:
-        """Refuse what contradicts itself with a ConfigError."""
-        one = self.partition is not None
-        if one and self.offset is None:
+        """Check that the options fit together; raises ConfigError."""
+        is_single = self.partition is not None
+        if is_single and self.offset is None:
             raise ConfigError(
-                "PARTITION OFFSET: both, as `lapwing dlq list` shows them in dlq[PARTITION]@OFFSET"
+                "PARTITION OFFSET: give both, as in dlq[PARTITION]@OFFSET of `lapwing dlq list`"
             )
-        if one == bool(self.filters):
-            raise ConfigError("say either PARTITION OFFSET, or --reason, --key or --since")
+        if is_single == bool(self.filters):
+            raise ConfigError("give either PARTITION OFFSET, or --reason, --key or --since")
         if self.value_file is not None and self.json_file is not None:
             raise ConfigError("--value-file and --json-file exclude each other")
         named = {
@@ -71,21 +70,20 @@ class ReplayOptions:
             "--new-key": self.key,
         }
         given = [name for name, value in named.items() if value is not None]
-        if given and not one:
-            raise ConfigError(f"{given[0]} corrects one record: say PARTITION OFFSET")
+        if given and not is_single:
+            raise ConfigError(f"{given[0]} corrects one record: give PARTITION OFFSET")
         if self.schema_id is not None and self.json_file is None:
             raise ConfigError("--schema-id is the writer schema of --json-file, which is not given")
 
 
 @dataclass(slots=True)
 class Candidate:
-    """A dead letter and what would be sent for it.
+    """A dead letter and the record to send for it.
 
-    target  : the partition it goes to: its source's, or that of a new key; None = by chance, for
-              want of both
-    refusal : why it is not sent; empty = it is
-    sent    : whether the broker has acknowledged it; landed: its partition and offset, once read
-              back
+    target   : partition of its source, or of its new key; None = any, because both are unknown
+    refusal  : why it is not sent; empty = it is sent
+    sent     : whether the broker has acknowledged it
+    position : its partition and offset, once read back
     """
 
     letter: Letter
@@ -96,14 +94,14 @@ class Candidate:
     target: int | None
     refusal: str = ""
     sent: bool = False
-    landed: tuple[int, int] | None = None
+    position: tuple[int, int] | None = None
 
 
 class InputSchemas(Registry):
-    """A registry that also says what the newest schema of a subject is."""
+    """A registry client that also returns the newest schema of a subject."""
 
     def newest(self, subject: str) -> tuple[int, str]:
-        """Return id and text; raises TransportError, also where there is no such subject."""
+        """Return id and text; raises TransportError, also if the subject does not exist."""
         found = self._call(
             f"newest schema of {subject}", lambda client: client.get_latest_version(subject)
         )
@@ -116,7 +114,7 @@ class InputSchemas(Registry):
 
 
 def input_partitions(settings: Settings) -> int:
-    """Return how many partitions the input has now; raises TransportError, TopicMismatch."""
+    """Return the input's number of partitions; raises TransportError, TopicMismatch."""
     admin = Admin(settings)
     try:
         return admin.partitions(settings.topics.input)
@@ -131,15 +129,15 @@ def candidates_of(
     registry: InputSchemas,
     count: int,
 ) -> list[Candidate]:
-    """Return what would be sent for each dead letter, corrected and judged.
+    """Return what would be sent for each dead letter, corrected and decoded.
 
-    count  : partitions of the input
+    count  : number of partitions of the input
     raises : ConfigError, DataError, TransportError
     """
     corrected = _corrected(settings, options, letters[0], registry)
     values = [letter.value for letter in letters] if corrected is None else [corrected]
     keys = [letter.key for letter in letters] if options.key is None else [options.key.encode()]
-    verdicts = judge(values, decoder_of(settings.input, registry))
+    verdicts = verdicts_of(values, decoder_of(settings.input, registry))
     return [
         Candidate(
             one, value, key, corrected is not None, v, _target(settings, options, one, key, count)
@@ -151,18 +149,16 @@ def candidates_of(
 def _target(
     settings: Settings, options: ReplayOptions, letter: Letter, key: bytes, count: int
 ) -> int | None:
-    """Return the partition that the entity's other records are in, as far as that can be known."""
-    source = letter.said["source_partition"]
-    here = options.key is None and letter.said["source_topic"] == settings.topics.input
+    """Return the partition of the entity's other records, if it can be determined."""
+    source = letter.details["source_partition"]
+    here = options.key is None and letter.details["source_topic"] == settings.topics.input
     if here and source is not None and 0 <= source < count:
         return int(source)
-    return owner(key, settings.input.partitioner, count) if key else None
+    return partition_of_key(key, settings.input.partitioner, count) if key else None
 
 
-def owner(key: bytes, partitioner: str, partitions: int) -> int:
-    """Return the partition of a key by input.partitioner; where that is unchecked, murmur2 as for
-    ``lapwing produce``.
-    """
+def partition_of_key(key: bytes, partitioner: str, partitions: int) -> int:
+    """Return the partition of a key by input.partitioner; unchecked means murmur2."""
     if partitioner == "crc32":
         return crc32(key) % partitions
     found = np.zeros(1, np.int64)
@@ -193,7 +189,7 @@ def _corrected(
     try:
         written = parse_schema(text)
         avro = record_of(written) or written
-        return encode_records(text, schema_id, [fit(avro, record, avro.name)])[0]
+        return encode_records(text, schema_id, [to_avro(avro, record, avro.name)])[0]
     except SchemaInvalid as error:
         raise DataError(f"{place}: schema id {schema_id} is not Avro: {error}") from error
     except (ValueError, OverflowError) as error:
@@ -203,7 +199,7 @@ def _corrected(
 def _writer_schema(
     settings: Settings, options: ReplayOptions, letter: Letter, registry: InputSchemas
 ) -> tuple[int, str]:
-    """Return the schema that was asked for, or else the record's own, or else the input's newest."""
+    """Return the requested schema, else the record's own, else the input's newest."""
     if options.schema_id is not None:
         text = registry.schema(options.schema_id)
         if text is None:
@@ -212,11 +208,8 @@ def _writer_schema(
             )
         return options.schema_id, text
     own = schema_id_of(letter.value)
-    text = (
-        None if own is None or letter.reason == Reason.SCHEMA_UNFIT.code else registry.schema(own)
-    )
-    return (
-        registry.newest(f"{settings.topics.input}-value")
-        if own is None or text is None
-        else (own, text)
-    )
+    if own is not None and letter.reason != Reason.SCHEMA_UNFIT.code:
+        text = registry.schema(own)
+        if text is not None:
+            return own, text
+    return registry.newest(f"{settings.topics.input}-value")

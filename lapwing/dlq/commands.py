@@ -1,7 +1,7 @@
-"""The commands of ``lapwing dlq``: names, options and help; what they do is imported when they are
-                                 called.
+"""The commands of ``lapwing dlq``: names, options and help texts.
 
-Law: nothing heavy is imported here, and nothing is sent before somebody has said yes.
+Invariant: this module imports no command's implementation, and nothing is sent without a
+confirmation or ``--yes``.
 """
 
 from __future__ import annotations
@@ -13,77 +13,88 @@ from typing import Annotated
 
 import typer
 
-from lapwing.commands.options import Json
+from lapwing.commands.options import Json, example
 from shared.entry import Overrides
 from shared.errors import ConfigError
 
 dlq_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Look at dead letters and send them back."
+    no_args_is_help=True, rich_markup_mode=None, help="List, show and replay dead letters."
 )
 
 ByReason = Annotated[
-    str | None, typer.Option("--reason", metavar="CODE", help="Only those, e.g. unknown_schema.")
+    str | None,
+    typer.Option("--reason", metavar="CODE", help="Only this reason, e.g. unknown_schema."),
 ]
 ByKey = Annotated[
-    str | None, typer.Option("--key", "--entity", metavar="NAME", help="Only those with this key.")
+    str | None, typer.Option("--key", "--entity", metavar="NAME", help="Only this key.")
 ]
 Since = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="TIME", help="Only those written since: 12h, 7d, or 2026-03-01T12:00."
+        "--since",
+        metavar="TIME",
+        help="Only those written since then: 12h, 7d, or 2026-03-01T12:00.",
     ),
 ]
 Partition = Annotated[
-    int, typer.Argument(metavar="PARTITION", min=0, help="As in dlq[PARTITION]@OFFSET.")
+    int,
+    typer.Argument(
+        metavar="PARTITION",
+        min=0,
+        help="Partition, as in dlq[PARTITION]@OFFSET of `lapwing dlq list`.",
+    ),
 ]
 Offset = Annotated[
-    int, typer.Argument(metavar="OFFSET", min=0, help="As in dlq[PARTITION]@OFFSET.")
+    int,
+    typer.Argument(metavar="OFFSET", min=0, help="Offset, as in dlq[PARTITION]@OFFSET."),
 ]
 
 
-@dlq_app.command("list")
+@dlq_app.command("list", epilog=example("lapwing dlq list --reason unknown_schema --since 12h"))
 def list_dead_letters(
     context: typer.Context,
     reason: ByReason = None,
     key: ByKey = None,
     since: Since = None,
     limit: Annotated[
-        int, typer.Option("--max", min=0, metavar="N", help="Show the newest N.")
+        int,
+        typer.Option("--max", min=0, metavar="N", help="Number of newest dead letters to show."),
     ] = 20,
     as_json: Json = False,
 ) -> None:
-    """Count dead letters by reason; show the newest."""
+    """Count dead letters by reason and show the newest."""
     from lapwing.dlq.letters import Filters
-    from lapwing.dlq.look import list_letters
+    from lapwing.dlq.show import list_letters
 
     filters = Filters.of(reason, key, since, round(time.time() * 1000))
     list_letters(Overrides.of(context).load(), filters, limit=limit, as_json=as_json)
 
 
-@dlq_app.command()
+@dlq_app.command(epilog=example("lapwing dlq show 2 1041"))
 def show(
     context: typer.Context,
     partition: Partition,
     offset: Offset,
     raw: Annotated[
-        Path | None, typer.Option("--raw", metavar="FILE", help="Write the record's bytes there.")
+        Path | None,
+        typer.Option("--raw", metavar="FILE", help="Write the record's bytes to this file."),
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show one: why, headers, fields as far as they can be read, bytes."""
-    from lapwing.dlq.look import show_letter
+    """Show one dead letter: reason, headers, readable fields, bytes."""
+    from lapwing.dlq.show import show_letter
 
     show_letter(Overrides.of(context).load(), partition, offset, raw=raw, as_json=as_json)
 
 
-@dlq_app.command()
+@dlq_app.command(epilog=example("lapwing dlq replay --reason unknown_schema --dry-run"))
 def replay(
     context: typer.Context,
     partition: Annotated[
-        int | None, typer.Argument(metavar="PARTITION", min=0, help="Of one dead letter.")
+        int | None, typer.Argument(metavar="PARTITION", min=0, help="Partition of one dead letter.")
     ] = None,
     offset: Annotated[
-        int | None, typer.Argument(metavar="OFFSET", min=0, help="As in dlq[PARTITION]@OFFSET.")
+        int | None, typer.Argument(metavar="OFFSET", min=0, help="Offset of one dead letter.")
     ] = None,
     reason: ByReason = None,
     key: ByKey = None,
@@ -91,46 +102,56 @@ def replay(
     value_file: Annotated[
         Path | None,
         typer.Option(
-            "--value-file", metavar="FILE", help="Send these bytes instead (schema id first)."
+            "--value-file",
+            metavar="FILE",
+            help="Send the bytes of this file instead (schema id first).",
         ),
     ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option(
-            "--json-file", metavar="FILE", help="Send this record instead; it is encoded as Avro."
+            "--json-file",
+            metavar="FILE",
+            help="Send the record in this JSON file instead; it is encoded as Avro.",
         ),
     ] = None,
     schema_id: Annotated[
         int | None,
         typer.Option(
-            "--schema-id", metavar="ID", help="Of --json-file; default its own, else the newest."
+            "--schema-id",
+            metavar="ID",
+            help="Writer schema of --json-file; default: the record's own, else the newest.",
         ),
     ] = None,
     new_key: Annotated[
-        str | None, typer.Option("--new-key", metavar="NAME", help="Send it with this key instead.")
+        str | None,
+        typer.Option("--new-key", metavar="NAME", help="Send the record with this key instead."),
     ] = None,
     force: Annotated[
         bool,
         typer.Option(
-            "--force", help="Send also what would be rejected again or lost its partition."
+            "--force", help="Also send records that would be rejected again or have no partition."
         ),
     ] = False,
     again: Annotated[
         bool,
-        typer.Option("--again", help="Send also what was sent before; it is scored once more."),
+        typer.Option(
+            "--again", help="Also send records that were sent before; they are scored once more."
+        ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be sent; send nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be sent; send nothing.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Send without asking.")] = False,
     limit: Annotated[
-        int, typer.Option("--max", min=1, metavar="N", help="Refuse to send more at once.")
+        int, typer.Option("--max", min=1, metavar="N", help="Refuse to send more than N.")
     ] = 10_000,
     as_json: Json = False,
 ) -> None:
-    """Send them back to the input topic, as they are or corrected.
+    """Send dead letters back to the input topic, unchanged or corrected.
 
-    Each is decoded first; what would be rejected again is refused.  Exit code 1 when something was refused.
+    Each record is decoded first; a record that would be rejected again is refused. Exit code 1 if
+    a record was refused.
     """
     from lapwing.dlq.candidates import ReplayOptions
     from lapwing.dlq.letters import Filters
@@ -150,6 +171,6 @@ def replay(
 def _agreed(question: str) -> bool:
     if not sys.stdin.isatty():
         raise ConfigError(
-            f"{question} Nobody is there to answer: --yes sends, --dry-run only looks"
+            f"{question} There is no terminal to answer: use --yes to send, or --dry-run"
         )
     return typer.confirm(question, err=True)

@@ -1,6 +1,6 @@
-"""Dead letters as values: read from the topic, filtered, found by their coordinates.
+"""Dead letters as values: read from the topic, filtered, found by coordinates.
 
-Law: what is said of a dead letter comes from its headers and bytes alone; reading changes nothing.
+Invariant: everything about a dead letter comes from its headers and bytes; reading changes nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ REPLAYED_FROM = "lapwing.replayed.from"
 """Header of a record that was sent back: the coordinates of its dead letter."""
 
 NO_REASON = "unknown"
-"""Stands for the reason of a record that somebody else put into the topic."""
+"""Reason of a record that another program wrote to the topic."""
 
 REASONS = (*(reason.code for reason in Reason if reason is not Reason.ACCEPTED), NO_REASON)
 
@@ -40,7 +40,7 @@ class Letter:
     """One record of the dead-letter topic.
 
     time_ms : Kafka's timestamp of the dead letter, ms since 1970 UTC
-    said    : what its headers say, see ``tail.dead_letter``
+    details : its headers as fields, see ``tail.dead_letter``
     """
 
     topic: str
@@ -50,11 +50,11 @@ class Letter:
     key: bytes
     value: bytes
     headers: Headers
-    said: dict[str, Any]
+    details: dict[str, Any]
 
     @classmethod
     def of(cls, batch: Batch, row: int) -> Letter:
-        """Take a row out of a batch."""
+        """Return a row of a batch."""
         return cls(
             batch.topic,
             batch.partition,
@@ -67,50 +67,47 @@ class Letter:
         )
 
     @property
-    def place(self) -> str:
-        """Its coordinates in full, as ``lapwing.replayed.from`` has them."""
+    def coordinates(self) -> str:
+        """Full coordinates, as in the header ``lapwing.replayed.from``."""
         return f"{self.topic}[{self.partition}]@{self.offset}"
 
     @property
     def name(self) -> str:
-        """Its coordinates for a person who knows which topic is meant."""
+        """Short coordinates without the topic."""
         return f"dlq[{self.partition}]@{self.offset}"
 
     @property
     def reason(self) -> str:
-        """Reason code, ``unknown`` where no header gives one."""
-        return str(self.said["reason"])
+        """Reason code; ``unknown`` if no header has one."""
+        return str(self.details["reason"])
 
     @property
     def source(self) -> str:
-        """Where the record was read."""
-        return f"{self.said['source_topic']}[{self.said['source_partition']}]@{self.said['source_offset']}"
+        """Coordinates of the rejected record."""
+        topic, partition = self.details["source_topic"], self.details["source_partition"]
+        return f"{topic}[{partition}]@{self.details['source_offset']}"
 
     @property
     def cut_from_bytes(self) -> int | None:
-        """Size of the whole record where only its beginning was kept, else None."""
+        """Size of the whole record if it was cut, else None."""
         text = self.header(_CUT_BYTES)
         return int(text) if text.isdigit() else None
 
     @property
     def cut_sha256(self) -> str:
-        """SHA-256 of the whole record where only its beginning was kept, else empty."""
+        """SHA-256 of the whole record if it was cut, else empty."""
         return self.header(_CUT_SHA256)
 
     @property
     def replayed_from(self) -> str:
-        """The dead letter that this record was sent back from before it was rejected again; empty
-        if none.
-        """
+        """Coordinates of the dead letter that this record replays; empty if it is no replay."""
         return self.header(REPLAYED_FROM)
 
     def header(self, name: str) -> str:
-        """Return a header's text, empty if there is none; ours stand after the record's own of the
-        same name.
-        """
+        """Return a header's text, empty if missing; the last header of a name wins."""
         return dict(self.headers).get(name, b"").decode("utf-8", "replace")
 
-    def own_headers(self) -> list[tuple[str, bytes]]:
+    def original_headers(self) -> list[tuple[str, bytes]]:
         """Return the headers that the record had before it was rejected."""
         return [
             (name, value)
@@ -121,9 +118,9 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Which dead letters are meant; None = all.
+    """Filters of dead letters; None = all.
 
-    since_ms : by Kafka's timestamp
+    since_ms : lower limit of Kafka's timestamp
     """
 
     reason: str | None = None
@@ -132,9 +129,9 @@ class Filters:
 
     @classmethod
     def of(cls, reason: str | None, key: str | None, since: str | None, now_ms: int) -> Filters:
-        """Read what was typed.
+        """Parse the options.
 
-        raises : ConfigError that says what is allowed
+        raises : ConfigError with what is allowed
         """
         if reason is not None and reason not in REASONS:
             raise ConfigError(f"--reason {reason}: one of {', '.join(REASONS)}")
@@ -143,8 +140,8 @@ class Filters:
     def __bool__(self) -> bool:
         return self != Filters()
 
-    def take(self, letter: Letter) -> bool:
-        """Whether a dead letter is meant."""
+    def matches(self, letter: Letter) -> bool:
+        """Return whether a dead letter matches all filters."""
         return (
             (self.reason is None or letter.reason == self.reason)
             and (self.key is None or letter.key == self.key.encode())
@@ -158,24 +155,26 @@ def _since(text: str, now_ms: int) -> int:
         return now_ms - round(float(ago[1]) * _UNIT_MS[ago[2]])
     time_ms = parse_time(text)
     if time_ms is None:
-        raise ConfigError(f"--since {text}: how long ago (90s, 30m, 12h, 7d) or a time: {ALLOWED}")
+        raise ConfigError(
+            f"--since {text}: write a duration (90s, 30m, 12h, 7d) or a time: {ALLOWED}"
+        )
     return time_ms
 
 
 def scan(settings: Settings) -> Iterator[Letter]:
-    """Yield every dead letter that the topic holds now, log order within a partition.
+    """Yield every dead letter of the topic, in log order within a partition.
 
-    raises : TransportError, TopicMismatch where there is no such topic
+    raises : TransportError, TopicMismatch if the topic does not exist
     """
     for batch in Reader(settings).read(settings.topics.dead_letters):
         for row in range(len(batch)):
             yield Letter.of(batch, row)
 
 
-def find(settings: Settings, partition: int, offset: int) -> Letter:
+def read_letter(settings: Settings, partition: int, offset: int) -> Letter:
     """Return the dead letter at these coordinates.
 
-    raises : ConfigError that says what the partition holds, TransportError, TopicMismatch
+    raises : ConfigError with the partition's offsets, TransportError, TopicMismatch
     """
     topic = settings.topics.dead_letters
     low, high = topic_bounds(settings, topic)
@@ -185,10 +184,10 @@ def find(settings: Settings, partition: int, offset: int) -> Letter:
         )
     place = f"{topic}[{partition}]@{offset}"
     if low[partition] == high[partition]:
-        raise ConfigError(f"there is no dead letter {place}: the partition holds none")
+        raise ConfigError(f"there is no dead letter {place}: the partition is empty")
     if not low[partition] <= offset < high[partition]:
         raise ConfigError(
-            f"there is no dead letter {place}: the partition holds offsets {low[partition]} to"
+            f"there is no dead letter {place}: the partition has offsets {low[partition]} to"
             f" {high[partition] - 1}"
         )
     for batch in Reader(settings, max_records=1).read(
@@ -196,13 +195,12 @@ def find(settings: Settings, partition: int, offset: int) -> Letter:
     ):
         return Letter.of(batch, 0)
     raise ConfigError(
-        f"{place} is no record but the mark of a transaction; `lapwing dlq list` shows the dead"
-        " letters"
+        f"{place} is a transaction marker, not a record; `lapwing dlq list` shows the dead letters"
     )
 
 
-def moment(time_ms: int) -> str:
-    """Write a time for a person."""
+def format_time(time_ms: int) -> str:
+    """Format a time to the second; a time outside the calendar as a number."""
     try:
         return second(time_ms // 1000 * 1000)
     except OverflowError:

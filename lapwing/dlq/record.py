@@ -1,9 +1,7 @@
-"""The bytes of a record for a person: its fields as far as they can be read, a dump, and corrected
-fields as bytes again.
+"""A record's bytes as fields, as a hex dump, and corrected fields as Avro values.
 
-Law: ``read_fields`` and ``fit`` are opposites for every record that can be read whole; whether a
-     record is good is for
-the input's decoder alone to say.
+Invariant: ``read_fields`` and ``to_avro`` are inverses for every record that decodes completely;
+only the input's decoder decides whether a record is accepted.
 """
 
 from __future__ import annotations
@@ -34,21 +32,21 @@ _PER_MS = {"ms": 1, "us": 1_000, "ns": 1_000_000}
 _NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
 
 
-class Broken(ValueError):
-    """The bytes cannot be read on; ``at`` is where they stand."""
+class DecodeError(ValueError):
+    """The bytes cannot be decoded; ``offset`` is the byte where decoding stopped."""
 
-    def __init__(self, at: int, why: str) -> None:
-        super().__init__(why)
-        self.at = at
+    def __init__(self, offset: int, reason: str) -> None:
+        super().__init__(reason)
+        self.offset = offset
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What could be read of a record.
+    """The fields of a record that could be decoded.
 
-    values  : the fields before the problem, in schema order; bytes as text with a character each,
-              as Avro's JSON has them
-    problem : field, byte and what is wrong; empty where the record could be read whole
+    values  : the fields before the problem, in schema order; bytes as text with one character per
+              byte, as in Avro's JSON encoding
+    problem : field, byte and cause; empty if the record decoded completely
     """
 
     values: dict[str, Any]
@@ -56,23 +54,25 @@ class Fields:
 
 
 def read_fields(value: bytes, written: AvroType) -> Fields:
-    """Read a record in Confluent's wire format field by field, as far as its bytes can be read.
+    """Decode a record in Confluent's wire format field by field, as far as possible.
 
-    written : a record, or one beside null
+    written : a record, or a nullable record
     """
     cursor, record = _Cursor(value, HEADER_BYTES), written
     found: dict[str, Any] = {}
     if written.kind == "union":
         try:
             record = written.branches[cursor.index(len(written.branches), "branch")]
-        except Broken as broken:
-            return Fields(found, f"byte {broken.at}: {broken}")
+        except DecodeError as error:
+            return Fields(found, f"byte {error.offset}: {error}")
     for field in record.fields:
         start = cursor.at
         try:
             found[field.name] = cursor.read(field.type)
-        except Broken as broken:
-            return Fields(found, f"field {field.name!r} ({field.type}), byte {broken.at}: {broken}")
+        except DecodeError as error:
+            return Fields(
+                found, f"field {field.name!r} ({field.type}), byte {error.offset}: {error}"
+            )
         except RecursionError:
             return Fields(
                 found, f"field {field.name!r} ({field.type}), byte {start}: it is nested too deeply"
@@ -84,16 +84,18 @@ def read_fields(value: bytes, written: AvroType) -> Fields:
 
 
 class _Cursor:
-    """Bytes that are read from left to right."""
+    """A position in bytes that are decoded from left to right."""
 
     def __init__(self, data: bytes, at: int) -> None:
         self.data, self.at = data, at
 
     def take(self, size: int) -> bytes:
         if size < 0:
-            raise Broken(self.at, f"a length of {size}")
+            raise DecodeError(self.at, f"a length of {size}")
         if size > len(self.data) - self.at:
-            raise Broken(self.at, f"{size} bytes are needed, {len(self.data) - self.at} are left")
+            raise DecodeError(
+                self.at, f"{size} bytes are needed, {len(self.data) - self.at} are left"
+            )
         self.at += size
         return self.data[self.at - size : self.at]
 
@@ -105,15 +107,15 @@ class _Cursor:
             if byte < 128:
                 break
         else:
-            raise Broken(start, "a number of more than 10 bytes")
+            raise DecodeError(start, "a number of more than 10 bytes")
         if word >= 1 << 64:
-            raise Broken(start, "a number of more than 64 bits")
+            raise DecodeError(start, "a number of more than 64 bits")
         return (word >> 1) ^ -(word & 1)
 
     def index(self, count: int, of: str) -> int:
         start, found = self.at, self.long()
         if not 0 <= found < count:
-            raise Broken(start, f"{of} {found}; there are {count}")
+            raise DecodeError(start, f"{of} {found}; there are {count}")
         return found
 
     def read(self, avro: AvroType) -> Any:
@@ -123,12 +125,12 @@ class _Cursor:
             case "boolean":
                 byte = self.take(1)[0]
                 if byte > 1:
-                    raise Broken(self.at - 1, f"a boolean of {byte}")
+                    raise DecodeError(self.at - 1, f"a boolean of {byte}")
                 return byte == 1
             case "int" | "long":
                 start, number = self.at, self.long()
                 if not -_LIMITS[avro.kind] <= number < _LIMITS[avro.kind]:
-                    raise Broken(start, f"{number} is no {avro.kind}")
+                    raise DecodeError(start, f"{number} is no {avro.kind}")
                 return number
             case "float" | "double":
                 return _FLOATS[avro.kind].unpack(self.take(_FLOATS[avro.kind].size))[0]
@@ -153,7 +155,7 @@ class _Cursor:
         try:
             return data.decode()
         except UnicodeDecodeError as error:
-            raise Broken(start + error.start, "it is not UTF-8") from error
+            raise DecodeError(start + error.start, "it is not UTF-8") from error
 
     def items(self, avro: AvroType) -> list[Any] | dict[str, Any]:
         assert avro.items is not None  # noqa: S101 - the parser gives every array and map its items
@@ -165,7 +167,9 @@ class _Cursor:
             if count < 0:
                 self.long()
             if abs(count) > len(self.data):
-                raise Broken(start, f"{abs(count)} items in a record of {len(self.data)} bytes")
+                raise DecodeError(
+                    start, f"{abs(count)} items in a record of {len(self.data)} bytes"
+                )
             found += [
                 (self.text() if avro.kind == "map" else "", self.read(avro.items))
                 for _ in range(abs(count))
@@ -173,36 +177,37 @@ class _Cursor:
         return dict(found) if avro.kind == "map" else [value for _, value in found]
 
 
-def plain(value: Any) -> Any:
-    """Return a value that JSON can carry: what is not finite as text."""
+def to_json(value: Any) -> Any:
+    """Return a value that JSON can represent: numbers that are not finite become text."""
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
-        return {name: plain(inner) for name, inner in value.items()}
-    return [plain(inner) for inner in value] if isinstance(value, list) else value
+        return {name: to_json(inner) for name, inner in value.items()}
+    return [to_json(inner) for inner in value] if isinstance(value, list) else value
 
 
-def fit(avro: AvroType, value: Any, place: str) -> Any:
-    """Return a JSON value as the encoder takes it: times also as ISO 8601, bytes as text with a
-    character each.
+def to_avro(avro: AvroType, value: Any, place: str) -> Any:
+    """Return a JSON value as the encoder takes it.
 
-    place  : what to call it in an error, e.g. the record's name
+    Times may be ISO 8601 text; bytes are text with one character per byte.
+
+    place  : name of the value in an error, e.g. the record's name
     raises : ValueError that names the field and what is allowed
     """
     match avro.kind:
         case "record" if isinstance(value, Mapping):
-            return _fit_record(avro, value, place)
+            return _record_to_avro(avro, value, place)
         case "union":
             for branch in avro.branches:
                 try:
-                    return fit(branch, value, place)
+                    return to_avro(branch, value, place)
                 except ValueError:
                     continue
         case "array" if isinstance(value, list) and avro.items is not None:
-            return [fit(avro.items, inner, f"{place}[{i}]") for i, inner in enumerate(value)]
+            return [to_avro(avro.items, inner, f"{place}[{i}]") for i, inner in enumerate(value)]
         case "map" if isinstance(value, Mapping) and avro.items is not None:
             return {
-                name: fit(avro.items, inner, f"{place}.{name}") for name, inner in value.items()
+                name: to_avro(avro.items, inner, f"{place}.{name}") for name, inner in value.items()
             }
         case "float" | "double" if isinstance(value, str) and value in _NOT_FINITE:
             return _NOT_FINITE[value]
@@ -231,7 +236,7 @@ def fit(avro: AvroType, value: Any, place: str) -> Any:
     raise ValueError(f"{place} is {avro}{allowed}, not {value!r}")
 
 
-def _fit_record(avro: AvroType, value: Mapping[str, Any], place: str) -> dict[str, Any]:
+def _record_to_avro(avro: AvroType, value: Mapping[str, Any], place: str) -> dict[str, Any]:
     names = [field.name for field in avro.fields]
     for name in value:
         if name not in names:
@@ -242,7 +247,7 @@ def _fit_record(avro: AvroType, value: Mapping[str, Any], place: str) -> dict[st
     if missing:
         raise ValueError(f"{place} lacks {', '.join(missing)}")
     return {
-        f.name: fit(f.type, value[f.name], f"{place}.{f.name}")
+        f.name: to_avro(f.type, value[f.name], f"{place}.{f.name}")
         for f in avro.fields
         if f.name in value
     }
@@ -254,7 +259,7 @@ def _time(avro: AvroType, text: str) -> int | None:
     return None if time_ms is None or instant is None else time_ms * _PER_MS[instant.unit]
 
 
-def dump(data: bytes, limit: int) -> list[str]:
+def hex_dump(data: bytes, limit: int) -> list[str]:
     """Write the first bytes as lines of offset, hexadecimal and ASCII."""
     lines = []
     for at in range(0, min(len(data), limit), 16):
@@ -266,11 +271,11 @@ def dump(data: bytes, limit: int) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a predictor with these settings would make of a record.
+    """The result of decoding a record with these settings.
 
-    detail  : which schema, and what is wrong with it; may be empty
-    entity  : empty where it is rejected
-    time_ms : event time; 0 where it is rejected
+    detail  : the schema and its problem; may be empty
+    entity  : empty if rejected
+    time_ms : event time; 0 if rejected
     """
 
     reason: Reason
@@ -280,22 +285,22 @@ class Verdict:
 
     @property
     def sentence(self) -> str:
-        """Why it is rejected."""
+        """The cause of the rejection."""
         return self.reason.sentence + (f": {self.detail}" if self.detail else "")
 
 
 def decoder_of(settings: InputSettings, registry: SchemaRegistry) -> Decoder:
-    """Return the input's decoder for a look at single records; every writer is allowed."""
-    every = settings.model_copy(update={"schema_fingerprints": ()})
-    return open_decoder(every, registry, time.monotonic)
+    """Return the input's decoder for single records; every writer schema is allowed."""
+    unguarded = settings.model_copy(update={"schema_fingerprints": ()})
+    return open_decoder(unguarded, registry, time.monotonic)
 
 
-def judge(values: Sequence[bytes], decoder: Decoder) -> list[Verdict]:
-    """Decode records as the predictor does, with the registry as it is now.
+def verdicts_of(values: Sequence[bytes], decoder: Decoder) -> list[Verdict]:
+    """Decode records as the predictor does, with the current registry.
 
-    Room for a further entity in its partition is not looked at: that is the partition's state.
+    The limit of entities per partition is not checked, because it depends on the partition's state.
 
-    raises : TransportError where the registry does not answer
+    raises : TransportError if the registry does not answer
     """
     n = len(values)
     batch = Batch(

@@ -1,8 +1,8 @@
-"""Sends dead letters back to the input topic, as they are or corrected.
+"""Replay of dead letters to the input topic, unchanged or corrected.
 
-Invariant: nothing is sent that would become a dead letter again, that was cut, whose partition is
-gone or that was sent before, unless somebody says so; what was sent is read back and said with its
-coordinates.
+Invariant: without an option that allows it, no record is sent that would be rejected again, that
+was cut, whose partition no longer exists or that was sent before; every record that was sent is
+read back and reported with its coordinates.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from lapwing.dlq.candidates import (
     ReplayOptions,
     candidates_of,
     input_partitions,
-    owner,
+    partition_of_key,
 )
-from lapwing.dlq.letters import REPLAYED_FROM, Letter, find, moment, scan
+from lapwing.dlq.letters import REPLAYED_FROM, Letter, format_time, read_letter, scan
 from shared.batch import Blob, Outgoing
 from shared.errors import ConfigError, TransportError
 from shared.events import Reason
 from shared.kafka import Admin, Publisher, Reader, topic_bounds
 from shared.settings import Settings
 
-LOOKED_AT = 200_000
-"""Earlier replays are looked for among at most so many records of the input."""
+MAX_SEARCHED_RECORDS = 200_000
+"""Most records of the input that are searched for earlier replays."""
 
 FLUSH_S = 30.0
 
@@ -40,10 +40,9 @@ def replay(
     confirm: Callable[[str], bool],
     out: TextIO | None = None,
 ) -> int:
-    """Send dead letters back; return 0 where all that were meant were sent (or could be, in a dry
-    run), else 1.
+    """Send dead letters back; return 0 if all were sent (or could be, in a dry run), else 1.
 
-    confirm : asked before anything is sent
+    confirm : called with a question before anything is sent
     raises  : ConfigError, DataError, TransportError, TopicMismatch
     """
     options.check()
@@ -61,7 +60,7 @@ def replay(
     candidates = candidates_of(settings, options, letters, registry, count)
     _refuse(settings, options, candidates, count)
     notes = [] if options.again else _refuse_replayed(settings, candidates, replayed)
-    notes += _foreign(settings, candidates, count)
+    notes += _partitioner_notes(settings, candidates, count)
     note = "; ".join(notes)
     sending = [one for one in candidates if not one.refusal]
     if not options.as_json:
@@ -73,49 +72,47 @@ def replay(
     if options.as_json:
         target.write(_report_json(settings, options, candidates, note))
     else:
-        target.write(f"{_ending(settings, options, candidates, agreed)}\n")
+        target.write(f"{_closing_text(settings, options, candidates, agreed)}\n")
     return 0 if agreed and len(sending) == len(candidates) else 1
 
 
-# -- what is meant ---------------------------------------------------------------------------------
+# -- selection ---------------------------------------------------------------------------------
 
 
 def _collect(settings: Settings, options: ReplayOptions) -> tuple[list[Letter], dict[str, str]]:
-    """Return the dead letters that are meant in the order of their source, and those known to have
-    been replayed.
-    """
+    """Return the selected dead letters in source order, and the known replays of dead letters."""
     if options.partition is not None and options.offset is not None:
-        return [find(settings, options.partition, options.offset)], {}
+        return [read_letter(settings, options.partition, options.offset)], {}
     letters, replayed = [], {}
     for letter in scan(settings):
         if letter.replayed_from:
             replayed[letter.replayed_from] = f"and rejected again as {letter.name}"
-        if options.filters.take(letter):
+        if options.filters.matches(letter):
             letters.append(letter)
             if len(letters) > options.limit:
                 raise ConfigError(
-                    f"more than {options.limit:,} dead letters match: narrow it with --key or"
+                    f"more than {options.limit:,} dead letters match: narrow the selection with --key or"
                     " --since, or raise --max"
                 )
     unknown = -1
     letters.sort(
         key=lambda one: (
-            one.said["source_topic"],
-            unknown if one.said["source_partition"] is None else one.said["source_partition"],
-            unknown if one.said["source_offset"] is None else one.said["source_offset"],
+            one.details["source_topic"],
+            unknown if one.details["source_partition"] is None else one.details["source_partition"],
+            unknown if one.details["source_offset"] is None else one.details["source_offset"],
         )
     )
     return letters, replayed
 
 
-# -- what is refused -------------------------------------------------------------------------------
+# -- refusals -------------------------------------------------------------------------------
 
 
 def _refuse(
     settings: Settings, options: ReplayOptions, candidates: Iterable[Candidate], count: int
 ) -> None:
     for one in candidates:
-        said = one.letter.said
+        said = one.letter.details
         if one.letter.cut_from_bytes is not None and not one.corrected:
             one.refusal = (
                 f"only the first {len(one.value):,} of its {one.letter.cut_from_bytes:,} bytes are"
@@ -127,7 +124,7 @@ def _refuse(
             came = (
                 f"it came from {said['source_topic']}"
                 if said["source_topic"]
-                else "nobody says where it came from"
+                else "its origin is not recorded"
             )
             one.refusal = (
                 f"{came}, not from {settings.topics.input} (--force sends it all the same)"
@@ -152,36 +149,34 @@ def _refuse(
 def _refuse_replayed(
     settings: Settings, candidates: Sequence[Candidate], replayed: dict[str, str]
 ) -> list[str]:
-    """Refuse what was sent before, as far as that can be found out; return why it could not, or
-    nothing.
-    """
+    """Refuse records that were sent before; return a note if the search was skipped."""
     asked = [one for one in candidates if not one.refusal]
     topic = settings.topics.input
     low, high = topic_bounds(settings, topic)
     start = _first_possible(asked, low, high)
     records = sum(high[p] - start[p] for p in start)
     notes = []
-    if records > LOOKED_AT:
+    if records > MAX_SEARCHED_RECORDS:
         notes.append(
-            f"{records:,} records of {topic} came later, too many to see whether a dead letter was"
-            " sent before; sent twice is scored twice"
+            f"{topic} has {records:,} later records, too many to search for earlier replays; a"
+            " record that is sent twice is scored twice"
         )
     elif start:
-        wanted = {one.letter.place for one in asked}
-        found = _marks(settings, start, {p: high[p] for p in start}, wanted)
+        wanted = {one.letter.coordinates for one in asked}
+        found = _find_replays(settings, start, {p: high[p] for p in start}, wanted)
         replayed = replayed | {
             place: f"as {topic}[{p}]@{offset}" for place, (p, offset) in found.items()
         }
     for one in asked:
-        if one.letter.place in replayed:
-            one.refusal = (
-                f"it was sent before, {replayed[one.letter.place]} (--again sends it once more)"
-            )
+        if one.letter.coordinates in replayed:
+            one.refusal = f"it was sent before, {replayed[one.letter.coordinates]} (--again sends it once more)"
     return notes
 
 
-def _foreign(settings: Settings, candidates: Iterable[Candidate], count: int) -> list[str]:
-    """Say where a guard of the predictors would not let pass what is sent."""
+def _partitioner_notes(
+    settings: Settings, candidates: Iterable[Candidate], count: int
+) -> list[str]:
+    """Return notes on records that the predictors' partitioner guard would stop at."""
     named = settings.input.partitioner
     if named == "unchecked":
         return []
@@ -191,7 +186,7 @@ def _foreign(settings: Settings, candidates: Iterable[Candidate], count: int) ->
         if not one.refusal
         and one.key
         and one.target is not None
-        and one.target != owner(one.key, named, count)
+        and one.target != partition_of_key(one.key, named, count)
     ]
     if not wrong:
         return []
@@ -206,12 +201,13 @@ def _foreign(settings: Settings, candidates: Iterable[Candidate], count: int) ->
 def _first_possible(
     candidates: Iterable[Candidate], low: dict[int, int], high: dict[int, int]
 ) -> dict[int, int]:
-    """Return where in each partition the first replay of any of these may lie: after the record
-    itself where it came from.
+    """Return the first offset in each partition where a replay of any of these may be.
+
+    In the partition of its source, a replay comes after the rejected record itself.
     """
     start: dict[int, int] = {}
     for one in candidates:
-        said = one.letter.said
+        said = one.letter.details
         for partition in (
             low if one.target is None else {one.target, said["source_partition"]} & set(low)
         ):
@@ -221,10 +217,10 @@ def _first_possible(
     return start
 
 
-def _marks(
+def _find_replays(
     settings: Settings, start: dict[int, int], end: dict[int, int], wanted: set[str]
 ) -> dict[str, tuple[int, int]]:
-    """Return which of these dead letters were sent to the input within a window, and where."""
+    """Return {dead letter: (partition, offset)} of the replays within a window of the input."""
     found = {}
     for batch in Reader(settings).read(settings.topics.input, start, end):
         for row, headers in batch.headers.items():
@@ -238,7 +234,7 @@ def _marks(
 
 
 def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
-    """Send, wait until all are acknowledged, and read back where they are."""
+    """Send, wait for all acknowledgements, and read back the coordinates."""
     topic = settings.topics.input
     admin = Admin(settings)
     publisher = Publisher(settings)
@@ -250,7 +246,10 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
                 Blob.join([one.value for one in sending]),
                 Blob.join([one.key for one in sending]),
                 {
-                    row: [*one.letter.own_headers(), (REPLAYED_FROM, one.letter.place.encode())]
+                    row: [
+                        *one.letter.original_headers(),
+                        (REPLAYED_FROM, one.letter.coordinates.encode()),
+                    ]
                     for row, one in enumerate(sending)
                 },
                 {row: one.target for row, one in enumerate(sending) if one.target is not None},
@@ -262,19 +261,19 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
             why = publisher.first_error or f"no answer within {FLUSH_S:g} s"
             raise TransportError(
                 f"{counts.acknowledged:,} of {len(sending):,} records arrived in {topic}: {why};"
-                " run it again, what arrived is found and not sent twice"
+                " run the command again; it does not send the acknowledged records twice"
             )
-        found = _marks(
-            settings, before, admin.end_offsets(topic), {one.letter.place for one in sending}
+        found = _find_replays(
+            settings, before, admin.end_offsets(topic), {one.letter.coordinates for one in sending}
         )
     finally:
         publisher.close()
         admin.close()
     for one in sending:
-        one.sent, one.landed = True, found.get(one.letter.place)
+        one.sent, one.position = True, found.get(one.letter.coordinates)
 
 
-# -- what is said ----------------------------------------------------------------------------------
+# -- output ----------------------------------------------------------------------------------
 
 
 def _plan_lines(settings: Settings, candidates: Sequence[Candidate], note: str) -> list[str]:
@@ -288,37 +287,37 @@ def _plan_lines(settings: Settings, candidates: Sequence[Candidate], note: str) 
             if one.target is None
             else f"{settings.topics.input}[{one.target}]"
         )
-        lines.append(f"send     {one.letter.name} {one.letter.reason} -> {where}: {_what(one)}")
-        lines += [f"         {text}" for text in _doubts(one)]
+        lines.append(f"send     {one.letter.name} {one.letter.reason} -> {where}: {_describe(one)}")
+        lines += [f"         {text}" for text in _warnings(one)]
     return [*lines, *([f"note: {note}"] if note else [])]
 
 
-def _what(one: Candidate) -> str:
+def _describe(one: Candidate) -> str:
     size = f"{len(one.value):,} bytes" + (", corrected" if one.corrected else "")
     if one.verdict.reason is not Reason.ACCEPTED:
         return f"{size}, will be rejected again: {one.verdict.reason.code}"
-    return f"{one.verdict.entity} at {moment(one.verdict.time_ms)}, {size}"
+    return f"{one.verdict.entity} at {format_time(one.verdict.time_ms)}, {size}"
 
 
-def _doubts(one: Candidate) -> list[str]:
-    doubts = []
+def _warnings(one: Candidate) -> list[str]:
+    warnings = []
     if one.letter.reason == Reason.TOO_MANY_ENTITIES.code:
-        doubts.append(
-            "whether its partition has room for a further entity now cannot be seen from here"
+        warnings.append(
+            "its partition may still be at the limit of entities (predict.max_entities)"
         )
     if one.verdict.entity and one.key != one.verdict.entity.encode():
-        doubts.append(
+        warnings.append(
             f"its key is {one.key.decode('utf-8', 'replace')!r}, not the entity: --new-key sends it"
             " where the entity's key belongs"
         )
-    return doubts
+    return warnings
 
 
 def _question(settings: Settings, sending: Sequence[Candidate]) -> str:
     return f"Send {len(sending):,} to {settings.topics.input} at {settings.bootstrap}?"
 
 
-def _ending(
+def _closing_text(
     settings: Settings, options: ReplayOptions, candidates: Sequence[Candidate], agreed: bool
 ) -> str:
     sending = [one for one in candidates if not one.refusal]
@@ -329,14 +328,14 @@ def _ending(
         return f"nothing sent{refused}"
     if options.dry_run:
         return f"dry run: {len(sending):,} would be sent{refused}"
-    lines = [f"sent     {one.letter.name} -> {_landing(settings, one)}" for one in sending]
+    lines = [f"sent     {one.letter.name} -> {_position_text(settings, one)}" for one in sending]
     return "\n".join([*lines, f"{len(sending):,} sent to {settings.topics.input}{refused}"])
 
 
-def _landing(settings: Settings, one: Candidate) -> str:
-    if one.landed is None:
+def _position_text(settings: Settings, one: Candidate) -> str:
+    if one.position is None:
         return f"{settings.topics.input}, acknowledged; not readable yet"
-    return f"{settings.topics.input}[{one.landed[0]}]@{one.landed[1]}"
+    return f"{settings.topics.input}[{one.position[0]}]@{one.position[1]}"
 
 
 def _report_json(
@@ -345,7 +344,7 @@ def _report_json(
     rows: list[dict[str, Any]] = []
     for one in candidates:
         row: dict[str, Any] = {
-            "from": one.letter.place,
+            "from": one.letter.coordinates,
             "reason": one.letter.reason,
             "key": one.key.decode("utf-8", "replace"),
         }
@@ -359,8 +358,8 @@ def _report_json(
             | {
                 "to": (
                     None
-                    if one.landed is None
-                    else f"{settings.topics.input}[{one.landed[0]}]@{one.landed[1]}"
+                    if one.position is None
+                    else f"{settings.topics.input}[{one.position[0]}]@{one.position[1]}"
                 )
             }
         )

@@ -1,7 +1,7 @@
-"""Looks at everything that a service needs and at what comes out, and says what to do about it.
+"""``lapwing doctor``: checks of everything a service needs, and of its results.
 
-Law: it changes nothing (a test file in each folder is removed again), and whatever is not well
-comes with a next step.
+Invariant: it changes nothing (the test file in each folder is removed), and every problem comes
+with a remedy.
 """
 
 from lapwing.doctor.command import examine

@@ -13,18 +13,18 @@ from shared.settings import Settings
 
 
 class Cluster(Protocol):
-    """What the doctor asks of a broker."""
+    """A Kafka cluster."""
 
     def cluster_id(self) -> str:
         """Return the cluster's id."""
         ...
 
     def partitions(self, topic: str) -> int:
-        """Return the partition count; raises TopicMismatch when the topic is missing."""
+        """Return the partition count; raises TopicMismatch if the topic is missing."""
         ...
 
     def start_offsets(self, topic: str) -> Mapping[int, int]:
-        """Return the first offset that each partition still holds."""
+        """Return the first offset of each partition."""
         ...
 
     def end_offsets(self, topic: str) -> Mapping[int, int]:
@@ -36,30 +36,30 @@ class Cluster(Protocol):
         ...
 
     def lag(self, group: str, topic: str) -> Mapping[int, int]:
-        """Return how far a group is behind in each partition."""
+        """Return a group's lag in each partition."""
         ...
 
     def members(self, group: str) -> int | None:
-        """Return how many members a group has; None where the broker does not tell."""
+        """Return a group's number of members; None if the broker does not return it."""
         ...
 
 
 def check_broker(settings: Settings, cluster: Cluster) -> Finding:
-    """Ask the broker who it is."""
+    """Check that the broker answers."""
     try:
         name = cluster.cluster_id()
     except LapwingError as error:
         remedy = (
-            f"start Kafka, or name it: KAFKA_BOOTSTRAP_SERVERS (now {settings.bootstrap}); "
-            "behind TLS or SASL set LAPWING_KAFKA__SECURITY_PROTOCOL and its kin"
+            f"start Kafka, or set KAFKA_BOOTSTRAP_SERVERS (now {settings.bootstrap}); "
+            "with TLS or SASL, set LAPWING_KAFKA__SECURITY_PROTOCOL and related settings"
         )
         return Finding("broker", "failed", str(error), remedy)
-    said = f"{settings.bootstrap} answers, cluster {name or 'without an id'}"
-    return Finding("broker", "ok", said)
+    message = f"{settings.bootstrap} answers, cluster {name or 'without an id'}"
+    return Finding("broker", "ok", message)
 
 
 def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
-    """Compare topics and their partitions with the settings, then look at the group."""
+    """Compare topics and their partitions with the settings, then check the group."""
     missing, wrong, other, remedies = [], [], [], dict[str, None]()
     for spec in topic_specs(settings):
         try:
@@ -72,20 +72,20 @@ def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
             remedies["run this again when the broker answers"] = None
             continue
         if found != spec.partitions and spec.exact:
-            said, _, remedy = str(wrong_count(spec, found)).partition(": ")
-            wrong.append(said)
+            message, _, remedy = str(wrong_count(spec, found)).partition(": ")
+            wrong.append(message)
             remedies[remedy] = None
         elif found != spec.partitions:
-            other.append(f"; {spec.name} has {found}, which is fine")
+            other.append(f"; {spec.name} has {found}, which works")
     if missing:
         wrong.append(f"missing: {', '.join(missing)}")
         remedies["lapwing topics ensure"] = None
     if wrong:
         yield Finding("topics", "failed", "; ".join(wrong), "; then ".join(remedies))
     else:
-        all_there = f"all {len(topic_specs(settings))} there"
-        said = f"{all_there}, {settings.topics.partitions} partitions{''.join(other)}"
-        yield Finding("topics", "ok", said)
+        all_there = f"all {len(topic_specs(settings))} exist"
+        message = f"{all_there}, {settings.topics.partitions} partitions{''.join(other)}"
+        yield Finding("topics", "ok", message)
     if missing:
         yield Finding("group", "skipped", "needs the topics")
     else:
@@ -93,7 +93,7 @@ def check_topics(settings: Settings, cluster: Cluster) -> Iterator[Finding]:
 
 
 def check_group(settings: Settings, cluster: Cluster) -> Finding:
-    """Count the predictors and what they have not read."""
+    """Count the predictors and their unread records."""
     group, topic = settings.predict.group, settings.topics.input
     try:
         members, behind, partitions = (
@@ -102,15 +102,17 @@ def check_group(settings: Settings, cluster: Cluster) -> Finding:
             cluster.partitions(topic),
         )
     except LapwingError as error:
-        remedy = f"look at consumer group {group} with Kafka's own tools"
+        remedy = f"inspect consumer group {group} with Kafka's own tools"
         return Finding("group", "warning", str(error), remedy)
-    said = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
+    message = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
     if members is not None and members > partitions:
         remedy = (
-            f"stop {members - partitions}, or give the next dataset more partitions: {topic} has"
+            f"stop {members - partitions}, or create the next dataset with more partitions: {topic} has"
             f" {partitions}"
         )
-        return Finding("group", "warning", f"{said}; {members - partitions} of them idle", remedy)
+        return Finding(
+            "group", "warning", f"{message}; {members - partitions} of them idle", remedy
+        )
     if members == 0:
-        return Finding("group", "warning", said, "lapwing predict")
-    return Finding("group", "ok", said)
+        return Finding("group", "warning", message, "lapwing predict")
+    return Finding("group", "ok", message)

@@ -1,7 +1,7 @@
-"""Runs all checks in order and prints what they found.
+"""Run of all checks in order, with their output.
 
-Law: a check that needs what is not there is skipped and says so; the exit code is 1 where one
-failed.
+Invariant: a check whose prerequisite is missing is reported as skipped; the exit code is 1 if a
+check failed.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass
 from lapwing.doctor.cluster import Cluster, check_broker, check_topics
 from lapwing.doctor.files import check_folder, check_model
 from lapwing.doctor.findings import Finding, skipped, summary, to_line
-from lapwing.doctor.flow import Flow, Look, Topics
-from lapwing.doctor.input import LOOKED_AT, check_input
+from lapwing.doctor.flow import Flow, Progress, Topics
+from lapwing.doctor.input import NEWEST_RECORDS, check_input
 from lapwing.doctor.registry import Subjects, check_clock, check_schemas, registry_time_s
 from lapwing.inspect.command import inspect_topic
 from lapwing.inspect.reading import Inspection
@@ -26,10 +26,10 @@ from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
-    """What the doctor needs of the outside world.
+class Dependencies:
+    """External dependencies of the checks.
 
-    inspect   : looks at the newest records of the input
+    inspect   : reads the newest records of the input
     clock     : seconds since 1970
     monotonic : seconds, for durations
     """
@@ -44,13 +44,13 @@ class Doors:
     sleep: Callable[[float], None]
 
 
-def doors_of(settings: Settings) -> Doors:
-    """Return the real ones."""
-    return Doors(
+def dependencies_of(settings: Settings) -> Dependencies:
+    """Return the real dependencies."""
+    return Dependencies(
         lambda: Admin(settings),
         lambda: Reader(settings),
         lambda: Registry(settings.registry),
-        lambda: inspect_topic(settings, limit=LOOKED_AT),
+        lambda: inspect_topic(settings, limit=NEWEST_RECORDS),
         registry_time_s,
         time.time,
         time.monotonic,
@@ -59,9 +59,9 @@ def doors_of(settings: Settings) -> Doors:
 
 
 def examine(settings: Settings, *, as_json: bool) -> int:
-    """Run all checks and print what they found; return 1 if any failed, else 0."""
+    """Run all checks and print the findings; return 1 if any failed, else 0."""
     found = []
-    for finding in findings(settings, doors_of(settings)):
+    for finding in findings(settings, dependencies_of(settings)):
         found.append(finding)
         if not as_json:
             print(to_line(finding), flush=True)  # noqa: T201 - this is the command's output
@@ -76,28 +76,28 @@ def examine(settings: Settings, *, as_json: bool) -> int:
     return 1 if failed else 0
 
 
-def findings(settings: Settings, doors: Doors) -> Iterator[Finding]:
-    """Run the checks in order; what moves is looked at twice, the other checks in between."""
-    flow = Flow(settings, doors.cluster(), doors.topics())
+def findings(settings: Settings, dependencies: Dependencies) -> Iterator[Finding]:
+    """Run the checks in order; progress is measured twice, with the other checks in between."""
+    flow = Flow(settings, dependencies.cluster(), dependencies.topics())
     broker = check_broker(settings, flow.cluster)
     yield broker
     found = list(check_topics(settings, flow.cluster)) if broker.result == "ok" else []
     yield from found or skipped(("topics", "group"), "needs the broker")
-    first = _first_look(flow, doors.monotonic, found)
+    first = _first_progress(flow, dependencies.monotonic, found)
     metrics: list[str] = []
 
     def look() -> Inspection:
-        seen = doors.inspect()
+        seen = dependencies.inspect()
         metrics.extend(name for reading in seen.readings for name in reading.metrics)
         return seen
 
-    registered = list(check_schemas(settings, doors.registry()))
+    registered = list(check_schemas(settings, dependencies.registry()))
     yield from registered
     if broker.result == registered[0].result == "ok":
         yield check_input(settings, look)
     else:
         yield from skipped(("input",), "needs the broker and the registry")
-    yield check_clock(settings, doors.registry_clock, doors.clock)
+    yield check_clock(settings, dependencies.registry_clock, dependencies.clock)
     yield check_model(settings, metrics)
     trains = "`lapwing train` writes models there, predictors only read"
     yield check_folder("models_dir", settings.models_dir, trains, needed=False)
@@ -107,16 +107,16 @@ def findings(settings: Settings, doors: Doors) -> Iterator[Finding]:
         yield from skipped(("dead_letters", "results"), first)
         return
     yield flow.check_dead_letters(first)
-    yield flow.check_results(first, doors.sleep, doors.monotonic)
+    yield flow.check_results(first, dependencies.sleep, dependencies.monotonic)
 
 
-def _first_look(flow: Flow, clock: Callable[[], float], found: list[Finding]) -> Look | str:
-    """Look at what flows, or say why that cannot be done."""
+def _first_progress(flow: Flow, clock: Callable[[], float], found: list[Finding]) -> Progress | str:
+    """Return the progress, or the reason why it cannot be measured."""
     if not found:
         return "needs the broker"
     if any(finding.result == "skipped" for finding in found):
         return "needs the topics"
     try:
-        return flow.look(clock)
+        return flow.measure(clock)
     except LapwingError as error:
         return str(error)

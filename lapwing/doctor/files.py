@@ -15,9 +15,9 @@ from shared.settings import Settings
 
 
 def check_model(settings: Settings, metrics: Collection[str] = ()) -> Finding:
-    """Load the model in use, and compare what it was trained on with the input.
+    """Load the model in use, and compare its training data with the input.
 
-    metrics : of the input; none = they are not known
+    metrics : metrics of the input; empty = unknown
     """
     folder = settings.models_dir
     try:
@@ -36,37 +36,37 @@ def check_model(settings: Settings, metrics: Collection[str] = ()) -> Finding:
         )
     except (ArtifactMissing, ArtifactRefused) as error:
         remedy = (
-            "lapwing train --once publishes a new one; predictors go on with the last good one"
+            "lapwing train --once publishes a new one; predictors keep the last good model"
             " meanwhile"
         )
         return Finding("model", "failed", str(error), remedy)
     if model.detector != settings.trained_detector:
-        remedy = "lapwing train --once with this setting, or set `detector` to what the model is"
+        remedy = "lapwing train --once with this setting, or set `detector` to the model's"
         return Finding(
             "model",
             "failed",
-            f"it is of {model.detector}, the settings ask for {settings.trained_detector}",
+            f"its detector is {model.detector}, the settings need {settings.trained_detector}",
             remedy,
         )
-    said = f"{model.model_id} loads: {model.detector}, trained up to {model.version}"
-    apart = "give each input a models_dir (LAPWING_MODELS_DIR) of its own, and train there"
+    message = f"{model.model_id} loads: {model.detector}, trained up to {model.version}"
+    apart = "give each input its own models_dir (LAPWING_MODELS_DIR), and train there"
     if why := no_metric_in_common(facts, metrics):
-        return Finding("model", "failed", f"{said}; but {why}", apart)
+        return Finding("model", "failed", f"{message}; but {why}", apart)
     if why := other_topic(facts, settings.topics.input):
-        return Finding("model", "warning", f"{said}; but {why}", apart)
-    return Finding("model", "ok", said)
+        return Finding("model", "warning", f"{message}; but {why}", apart)
+    return Finding("model", "ok", message)
 
 
 def _no_model(settings: Settings) -> Finding:
     if settings.detector.is_trained:
-        said = f"none in {settings.models_dir} yet; events are scored as WARMING"
-        return Finding("model", "warning", said, "lapwing train --once")
-    said = f"none in {settings.models_dir}; none is needed, the online members judge alone"
-    return Finding("model", "ok", said)
+        message = f"none in {settings.models_dir} yet; events are scored as WARMING"
+        return Finding("model", "warning", message, "lapwing train --once")
+    message = f"none in {settings.models_dir}; none is needed, the online members decide alone"
+    return Finding("model", "ok", message)
 
 
 def check_folder(name: str, folder: Path, purpose: str, *, needed: bool) -> Finding:
-    """Write a file into a folder, or where it would be made, and remove it again."""
+    """Write a test file into a folder, or into its nearest existing parent, and remove it."""
     place = folder
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -74,10 +74,10 @@ def check_folder(name: str, folder: Path, purpose: str, *, needed: bool) -> Find
         with tempfile.NamedTemporaryFile(dir=place, prefix=".lapwing-doctor-"):
             pass
     except OSError as error:
-        said = f"{folder} cannot be written by user {os.getuid()}: {error.strerror}; {purpose}"
+        message = f"{folder} cannot be written by user {os.getuid()}: {error.strerror}; {purpose}"
         remedy = (
             f"chown or chmod {place}, or set {name} (LAPWING_{name.upper()}) to a folder that can"
             " be written"
         )
-        return Finding(name, "failed" if needed else "warning", said, remedy)
-    return Finding(name, "ok", f"{folder} can be {'written' if place == folder else 'made'}")
+        return Finding(name, "failed" if needed else "warning", message, remedy)
+    return Finding(name, "ok", f"{folder} can be {'written' if place == folder else 'created'}")

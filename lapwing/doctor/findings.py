@@ -1,4 +1,4 @@
-"""What a check found, and how it is written for a person."""
+"""Findings of checks, and their text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _WIDTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; remedy = what to do, empty when there is nothing to do."""
+    """Result of one check; said: its message, remedy: empty if there is nothing to do."""
 
     check: str
     result: Result
@@ -22,34 +22,34 @@ class Finding:
 
 
 def skipped(checks: tuple[str, ...], why: str) -> Iterator[Finding]:
-    """Say of checks that they could not be made."""
+    """Yield a skipped finding for each check."""
     for check in checks:
         yield Finding(check, "skipped", why)
 
 
 def count(number: int | None, noun: str) -> str:
-    """Write a number with its noun; None = it is not known."""
+    """Format a number with its noun; None = unknown."""
     if number is None:
         return f"unknown number of {noun}s"
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def to_line(finding: Finding) -> str:
-    """Write a finding for a person."""
+    """Format a finding as text."""
     text = f"{_SIGNS[finding.result]} {finding.check:<{_WIDTH}} {finding.said}"
     return text + (f"\n  {'':<{_WIDTH}} → {finding.remedy}" if finding.remedy else "")
 
 
 def summary(findings: Sequence[Finding]) -> str:
-    """Say in one line how it stands: all passed only where all were made."""
+    """Summarize in one line; all passed only if no check was skipped."""
     counts = {result: sum(finding.result == result for finding in findings) for result in _SIGNS}
-    said = [f"{counts['failed']} of {len(findings)} checks failed"] if counts["failed"] else []
-    said += [count(counts["warning"], "warning")] if counts["warning"] else []
-    said += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
-    if not said:
+    parts = [f"{counts['failed']} of {len(findings)} checks failed"] if counts["failed"] else []
+    parts += [count(counts["warning"], "warning")] if counts["warning"] else []
+    parts += [f"{counts['skipped']} skipped"] if counts["skipped"] else []
+    if not parts:
         return f"all {len(findings)} checks passed"
     if not counts["failed"]:
-        said.insert(
+        parts.insert(
             0, "no check failed" if counts["skipped"] else f"all {len(findings)} checks passed"
         )
-    return ", ".join(said)
+    return ", ".join(parts)

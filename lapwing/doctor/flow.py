@@ -1,7 +1,7 @@
-"""Checks of what flows: how many of the newest records became dead letters, whether results come.
+"""Checks of the flow: the share of recent dead letters, and whether results are written.
 
-Law: a record counts where it lies between two offsets that are named; what is read is bounded,
-whatever the topics hold.
+Invariant: a record counts if it is between two named offsets; the amount that is read is bounded,
+whatever the topics contain.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from lapwing.dlq.letters import Letter, moment
+from lapwing.dlq.letters import Letter, format_time
 from lapwing.doctor.cluster import Cluster
 from lapwing.doctor.findings import Finding, Result, count
 from shared.batch import Batch
@@ -22,37 +22,38 @@ from shared.settings import Settings, TopicSettings
 from shared.settings.names import variable_of
 
 RECENT_RECORDS = 1_000
-"""So many of the newest records that were read are looked at, over all partitions."""
+"""Number of newest processed records that are checked, over all partitions."""
 
 TAIL_OFFSETS, TAIL_LIMIT, FURTHER_BACK = 2_000, 32_000, 4
-"""So many of the newest offsets of each partition of the dead letters are read first and at most,
-marks included; each further read reaches back this many times as far.
+"""Newest offsets of each dead-letter partition: first window, largest window, growth factor.
+
+The offsets include transaction markers.
 """
 
 FAILED_SHARE = 0.1
-"""A larger share of dead letters is a failure, a smaller one a warning."""
+"""Share of dead letters from which the check fails; a smaller one is a warning."""
 
 WATCH_S = 3.0
-"""Time between two looks at what moves."""
+"""Time between the two measurements of the progress."""
 
-MARKS_S = 1.0
-"""The marks of a transaction are written a little after it is committed."""
+MARKERS_S = 1.0
+"""Extra wait, because transaction markers are written shortly after the commit."""
 
 
 class Topics(Protocol):
-    """What the doctor reads records with."""
+    """A reader of records."""
 
     def read(self, topic: str, start: Mapping[int, int], end: Mapping[int, int]) -> Iterator[Batch]:
-        """Yield what lies in start..end of each partition."""
+        """Yield the records in start..end of each partition."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """Where input and results stand at one moment.
+class Progress:
+    """Offsets of input and results at one moment.
 
     start, end   : {partition: offset} of the input
-    committed    : {partition: offset} of the group, partitions without a position left out
+    committed    : {partition: offset} of the group, without partitions that have no position
     scores, dead : end offsets of the results, summed over their partitions
     """
 
@@ -65,33 +66,33 @@ class Look:
 
     @property
     def results(self) -> int:
-        """Offsets of results, which only grow."""
+        """Sum of the results' end offsets; it never decreases."""
         return self.scores + self.dead
 
     @property
     def position(self) -> Mapping[int, int]:
-        """Where the group goes on in each partition."""
+        """Next offset of the group in each partition."""
         return {p: self.committed.get(p, low) for p, low in self.start.items()}
 
     @property
     def read(self) -> int:
-        """Offsets that the group has read."""
+        """Sum of the group's positions."""
         return sum(self.committed.values())
 
     @property
-    def behind(self) -> Mapping[int, tuple[int, int]]:
-        """{partition: (position, end)} where the position is not the end."""
+    def unread(self) -> Mapping[int, tuple[int, int]]:
+        """{partition: (position, end)} of the partitions with unread offsets."""
         both = {p: (at, self.end[p]) for p, at in self.position.items() if p in self.end}
         return {p: (at, end) for p, (at, end) in both.items() if at < end}
 
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """The dead letters among the newest records that were read.
+    """The dead letters among the newest processed records.
 
-    of       : how many records were looked at
-    letters  : one for each record, newest last; of this group alone
-    complete : whether what was read of the dead letters reaches back far enough for all of them
+    of       : number of records in the window
+    letters  : one for each record, newest last; of this group only
+    complete : whether the dead letters were read far enough back to find all of them
     """
 
     of: int
@@ -101,14 +102,14 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """The topics of the settings, to be looked at."""
+    """The flow from the input to the results, as the settings name them."""
 
     settings: Settings
     cluster: Cluster
     topics: Topics
 
-    def look(self, clock: Callable[[], float]) -> Look:
-        """Look at all of it; positions first, so that the results that belong to them are there.
+    def measure(self, clock: Callable[[], float]) -> Progress:
+        """Read all offsets; positions first, so that the results of these positions are included.
 
         raises : LapwingError
         """
@@ -116,7 +117,7 @@ class Flow:
         positions = cluster.committed(self.settings.predict.group, topics.input)
         scores = sum(cluster.end_offsets(topics.scores).values())
         dead = sum(cluster.end_offsets(topics.dead_letters).values())
-        return Look(
+        return Progress(
             clock(),
             cluster.start_offsets(topics.input),
             cluster.end_offsets(topics.input),
@@ -127,25 +128,25 @@ class Flow:
 
     # -- dead letters ------------------------------------------------------------------------------
 
-    def check_dead_letters(self, now: Look) -> Finding:
+    def check_dead_letters(self, now: Progress) -> Finding:
         """Count the dead letters among the newest records that the group has read."""
         try:
             recent = self.recent(now)
         except LapwingError as error:
             return Finding("dead_letters", "warning", str(error), "lapwing dlq list")
         if not recent.of:
-            said = f"group {self.settings.predict.group} has read no record yet"
-            return Finding("dead_letters", "skipped", said)
+            message = f"group {self.settings.predict.group} has read no record yet"
+            return Finding("dead_letters", "skipped", message)
         if recent.letters:
-            return _of_letters(recent)
-        said = f"none of the last {count(recent.of, 'record')} that were read"
+            return _report_letters(recent)
+        message = f"none of the last {count(recent.of, 'record')} that were read"
         if not recent.complete:
-            said += f", as far as the newest {TAIL_LIMIT:,} of each partition show"
+            message += f", as far as the newest {TAIL_LIMIT:,} of each partition show"
         elif now.dead:
-            said += f"; {self.settings.topics.dead_letters} holds older ones (`lapwing dlq list`)"
-        return Finding("dead_letters", "ok", said)
+            message += f"; {self.settings.topics.dead_letters} has older ones (`lapwing dlq list`)"
+        return Finding("dead_letters", "ok", message)
 
-    def recent(self, now: Look) -> Recent:
+    def recent(self, now: Progress) -> Recent:
         """Find the dead letters among the newest records that the group has read.
 
         raises : LapwingError
@@ -160,12 +161,12 @@ class Flow:
     def _letters_of(
         self, window: Mapping[int, tuple[int, int]]
     ) -> tuple[dict[tuple[int, int], Letter], bool]:
-        """Find the dead letters of a window of the input, and say whether these are all.
+        """Find the dead letters of a window of the input, and whether these are all.
 
-        Letters lie where their key puts them, which says nothing about where their record came
-        from; but those of one partition of the input are in order in each partition that holds any.
-        So a partition has been read far enough back for one of the input when it has shown a letter
-        from before the window.
+        A dead letter's partition depends on its key, not on the partition of its record. But in
+        each dead-letter partition, the letters of one input partition are in order. So a
+        dead-letter partition has been read far enough back for an input partition once it has
+        shown a letter from before the window.
 
         window : {partition of the input: (first offset, offset after the last)}
         """
@@ -178,8 +179,11 @@ class Flow:
             stop = {p: start[p] for p in high if lacking[p] and start[p] > low[p]}
             start |= {p: max(low[p], high[p] - span) for p in stop}
             newer, found = found, {}
-            for letter in self._own(topic, {p: start[p] for p in stop}, stop):
-                partition, offset = letter.said["source_partition"], letter.said["source_offset"]
+            for letter in self._own_letters(topic, {p: start[p] for p in stop}, stop):
+                partition, offset = (
+                    letter.details["source_partition"],
+                    letter.details["source_offset"],
+                )
                 if partition not in window or offset is None:
                     continue
                 if offset < window[partition][0]:
@@ -192,7 +196,7 @@ class Flow:
                 return found, not is_open or len(found) == number
             span = min(span * FURTHER_BACK, TAIL_LIMIT)
 
-    def _own(
+    def _own_letters(
         self, topic: str, start: Mapping[int, int], stop: Mapping[int, int]
     ) -> Iterator[Letter]:
         """Yield the dead letters that this group has written of this input."""
@@ -200,53 +204,53 @@ class Flow:
         for batch in self.topics.read(topic, start, stop):
             for row in range(len(batch)):
                 letter = Letter.of(batch, row)
-                if letter.said["source_topic"] == source and letter.header(GROUP) == group:
+                if letter.details["source_topic"] == source and letter.header(GROUP) == group:
                     yield letter
 
     # -- results -----------------------------------------------------------------------------------
 
     def check_results(
-        self, first: Look, sleep: Callable[[float], None], clock: Callable[[], float]
+        self, first: Progress, sleep: Callable[[float], None], clock: Callable[[], float]
     ) -> Finding:
-        """Look a second time, and compare what was read with what was written."""
+        """Measure a second time, and compare records read with results written."""
         try:
             sleep(max(0.0, WATCH_S - (clock() - first.at_s)))
-            second = self.look(clock)
+            second = self.measure(clock)
             if second.read > first.read and second.results == first.results:
-                sleep(MARKS_S)
-                second = self.look(clock)
-            return self._of_two(first, second)
+                sleep(MARKERS_S)
+                second = self.measure(clock)
+            return self._compare(first, second)
         except LapwingError as error:
             remedy = "run this again when the broker answers"
             return Finding("results", "warning", str(error), remedy)
 
-    def _of_two(self, first: Look, second: Look) -> Finding:
+    def _compare(self, first: Progress, second: Progress) -> Finding:
         group, topic = self.settings.predict.group, self.settings.topics.input
         seconds, moved = second.at_s - first.at_s, second.read - first.read
-        behind = sum(end - at for at, end in second.behind.values())
+        behind = sum(end - at for at, end in second.unread.values())
         if moved > 0 and second.results > first.results:
             rate = f"{moved / max(seconds, 1e-3):,.0f} records a second"
-            said = f"they come: {rate} read in the last {seconds:.0f} s, {behind:,} behind"
-            return Finding("results", "ok", said)
+            message = f"active: {rate} read in the last {seconds:.0f} s, {behind:,} behind"
+            return Finding("results", "ok", message)
         if moved > 0:
             read = f"has read {count(moved, 'record')} of {topic} within {seconds:.0f} s"
             return self._nothing_written(f"group {group} {read}")
         if not second.committed and not any(second.end[p] > low for p, low in second.start.items()):
             remedy = (
-                "let your producer write there; another topic: topics.input (LAPWING_TOPICS__INPUT)"
+                "start your producer, or set another topic: topics.input (LAPWING_TOPICS__INPUT)"
             )
-            if self._takes_the_bundled_producers():
+            if self._fits_lapwing_produce():
                 remedy = f"lapwing produce, or {remedy}"
-            return Finding("results", "warning", f"none: {topic} holds no records", remedy)
+            return Finding("results", "warning", f"none: {topic} has no records", remedy)
         if behind and self._readable(second):
-            return self._standing_still(behind, seconds)
+            return self._stalled(behind, seconds)
         if second.read and not second.results:
-            return self._read_before()
-        said = f"group {group} has read all of {topic}, and nothing came for {seconds:.0f} s"
-        return Finding("results", "ok", f"up to date: {said}")
+            return self._already_read()
+        message = f"group {group} has read all of {topic}, with no new record for {seconds:.0f} s"
+        return Finding("results", "ok", f"up to date: {message}")
 
-    def _takes_the_bundled_producers(self) -> bool:
-        """Whether `lapwing produce` could write into the input what is then read."""
+    def _fits_lapwing_produce(self) -> bool:
+        """Return whether `lapwing produce` can write records that this input reads."""
         own, usual = self.settings, Settings()
         names_host = own.input.entity_fields == usual.input.entity_fields
         named = TopicSettings(dataset=own.topics.dataset).input
@@ -255,76 +259,78 @@ class Flow:
     def _nothing_written(self, what: str) -> Finding:
         topics = self.settings.topics
         remedy = (
-            f"something else commits for group {self.settings.predict.group}, or the predictors "
+            f"another program commits for group {self.settings.predict.group}, or the predictors "
             "write to other topics: compare predict.group, topics.scores and topics.dead_letters "
             "with their settings"
         )
-        neither = f"neither {topics.scores} nor {topics.dead_letters} has got anything"
+        neither = f"neither {topics.scores} nor {topics.dead_letters} has a new record"
         return Finding("results", "failed", f"none: {what}, but {neither}", remedy)
 
-    def _read_before(self) -> Finding:
-        """Say that everything was read already, with other topics for the results."""
+    def _already_read(self) -> Finding:
+        """Report that the group read everything before, with other result topics."""
         group, topics = self.settings.predict.group, self.settings.topics
-        said = (
+        message = (
             f"none: group {group} has already read {topics.input} up to its end, but"
-            f" {topics.scores} and {topics.dead_letters} are empty: it did so when its results went"
-            " to other topics, or they were deleted"
+            f" {topics.scores} and {topics.dead_letters} are empty: its results went to other topics,"
+            " or were deleted"
         )
         remedy = (
-            "to have these records scored into these topics, begin with a group that has read"
-            f" nothing: predict.group ({variable_of('predict.group')}), e.g. {group}-2"
+            "to score these records into these topics, use a new group:"
+            f" predict.group ({variable_of('predict.group')}), e.g. {group}-2"
         )
-        return Finding("results", "failed", said, remedy)
+        return Finding("results", "failed", message, remedy)
 
-    def _standing_still(self, behind: int, seconds: float) -> Finding:
+    def _stalled(self, behind: int, seconds: float) -> Finding:
         group, topic = self.settings.predict.group, self.settings.topics.input
         try:
             members = self.cluster.members(group)
         except LapwingError:
             members = None
         records = count(behind, "record")
-        said = f"none: {records} of {topic} lie beyond the position of group {group}"
+        message = f"none: {records} of {topic} are after the position of group {group}"
         if members == 0:
             return Finding(
-                "results", "warning", f"{said}, and no predictor runs", "lapwing predict"
+                "results", "warning", f"{message}, and no predictor runs", "lapwing predict"
             )
         remedy = (
-            "/health/ready of the predictors and their logs say why; one that has just started "
-            "moves once it has replayed, so run this again"
+            "see /health/ready of the predictors and their logs; a predictor that has just started "
+            "first replays its state, so run this again"
         )
-        said = f"{said}, which has not moved for {seconds:.0f} s"
-        return Finding("results", "failed", said, remedy)
+        message = f"{message}, which has not moved for {seconds:.0f} s"
+        return Finding("results", "failed", message, remedy)
 
-    def _readable(self, now: Look) -> bool:
-        """Whether there is a record beyond the position: marks of transactions take offsets too."""
-        start = {p: at for p, (at, _) in now.behind.items()}
-        end = {p: high for p, (_, high) in now.behind.items()}
+    def _readable(self, now: Progress) -> bool:
+        """Return whether a record follows the position; transaction markers take offsets too."""
+        start = {p: at for p, (at, _) in now.unread.items()}
+        end = {p: high for p, (_, high) in now.unread.items()}
         return any(len(batch) for batch in self.topics.read(self.settings.topics.input, start, end))
 
 
-def _of_letters(recent: Recent) -> Finding:
-    """Say how many of how many, why, and which is the newest."""
+def _report_letters(recent: Recent) -> Finding:
+    """Report the count, the reasons and the newest dead letter."""
     newest, number = recent.letters[-1], len(recent.letters)
     reasons = Counter(letter.reason for letter in recent.letters).most_common()
     known = _known(newest)
-    detail = f"{newest.reason}, {known.what}" if known else newest.said["message"] or newest.reason
-    said = (
+    detail = (
+        f"{newest.reason}, {known.what}" if known else newest.details["message"] or newest.reason
+    )
+    message = (
         f"{'' if recent.complete else 'at least '}{number:,} of the last "
         f"{count(recent.of, 'record')} that were read became dead letters: "
         f"{', '.join(f'{times:,} {reason}' for reason, times in reasons)}; the newest, of "
-        f"{moment(newest.time_ms)}, is {newest.name} from {newest.source}: {detail}"
+        f"{format_time(newest.time_ms)}, is {newest.name} from {newest.source}: {detail}"
     )
     remedy = (
         f"{f'{known.remedy}; ' if known else ''}`lapwing dlq show {newest.partition} "
-        f"{newest.offset}` shows it; docs/dead-letters.md says what helps"
+        f"{newest.offset}` shows it; docs/dead-letters.md has the remedies"
     )
     result: Result = "failed" if number >= FAILED_SHARE * recent.of else "warning"
-    return Finding("dead_letters", result, said, remedy)
+    return Finding("dead_letters", result, message, remedy)
 
 
 def _known(letter: Letter) -> Misplaced | None:
-    """What is known of a record that could not be read, beyond its reason."""
-    headers = letter.own_headers()
+    """Return a misplaced schema id that explains the dead letter, if there is one."""
+    headers = letter.original_headers()
     if letter.reason in ("not_avro", "unknown_schema"):
         return misplaced(letter.value, headers)
     if letter.reason in ("truncated", "trailing_bytes", "malformed"):

@@ -9,17 +9,17 @@ from lapwing.inspect.reading import Inspection
 from shared.errors import LapwingError, TopicMismatch
 from shared.settings import Settings
 
-LOOKED_AT = 500
-"""Newest records of the input that are looked at."""
+NEWEST_RECORDS = 500
+"""Number of newest records of the input that are checked."""
 
 SHOWN_HINTS = 3
-"""So many of what may be misread are said in full."""
+"""Number of warnings that are shown in full."""
 
 
 def check_input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
-    """Say in one line what is read as entity, time and metrics, and what is not read.
+    """Report in one line how records are read as entity, time and metrics, and which are not.
 
-    look : at the newest records of the input
+    look : returns an inspection of the newest records of the input
     """
     try:
         seen = look()
@@ -29,36 +29,36 @@ def check_input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
         remedy = "lapwing inspect, once broker and registry answer"
         return Finding("input", "warning", str(error), remedy)
     if not seen.rows and not seen.readings:
-        said = f"{settings.topics.input} has no records, and its subject no schema yet"
-        return Finding("input", "skipped", said)
-    return _of_inspection(seen)
+        message = f"{settings.topics.input} has no records, and its subject no schema yet"
+        return Finding("input", "skipped", message)
+    return _report(seen)
 
 
-def _of_inspection(seen: Inspection) -> Finding:
-    said = "none of the newest records has a schema that is known"
+def _report(seen: Inspection) -> Finding:
+    message = "none of the newest records has a known schema"
     if seen.readings:
-        said = seen.readings[0].line
+        message = seen.readings[0].line
     further = len(seen.readings) - 1
     if further > 0:
-        said += f"; {further} other schema{'' if further == 1 else 's'}"
+        message += f"; {further} other schema{'' if further == 1 else 's'}"
     unread = max(seen.rows - seen.read, 0)
     if unread:
         reasons = ", ".join(f"{one.reason} {one.count:,}" for one in seen.dead)
-        said += (
+        message += (
             f"; {unread:,} of the newest {seen.rows:,} records would become dead letters: {reasons}"
         )
     hints = [*seen.warnings, *(hint for reading in seen.readings for hint in reading.warnings)]
-    said += "".join(f"; {hint}" for hint in hints[:SHOWN_HINTS])
+    message += "".join(f"; {hint}" for hint in hints[:SHOWN_HINTS])
     if len(hints) > SHOWN_HINTS:
-        said += f"; and {count(len(hints) - SHOWN_HINTS, 'further warning')}"
+        message += f"; and {count(len(hints) - SHOWN_HINTS, 'further warning')}"
     nothing_read = seen.rows > 0 and not seen.read
     if nothing_read or any(reading.unfit for reading in seen.readings[:1]):
-        remedy = "lapwing inspect says which field or setting is missing"
-        return Finding("input", "failed", said, remedy)
+        remedy = "lapwing inspect names the missing field or setting"
+        return Finding("input", "failed", message, remedy)
     if hints:
-        remedy = "lapwing inspect shows all of it"
-        return Finding("input", "warning", said, remedy)
+        remedy = "lapwing inspect shows the details"
+        return Finding("input", "warning", message, remedy)
     if unread:
-        remedy = "lapwing inspect says why; repair the producer"
-        return Finding("input", "warning", said, remedy)
-    return Finding("input", "ok", said)
+        remedy = "lapwing inspect shows the cause; repair the producer"
+        return Finding("input", "warning", message, remedy)
+    return Finding("input", "ok", message)

@@ -18,7 +18,7 @@ CLOCK_WARN_S = 5.0
 
 
 class Subjects(Protocol):
-    """What the doctor asks of a registry."""
+    """A schema registry."""
 
     @property
     def address(self) -> str:
@@ -26,11 +26,11 @@ class Subjects(Protocol):
         ...
 
     def subjects(self) -> list[str]:
-        """Return the subjects; raises LapwingError where no registry answers at the URL."""
+        """Return the subjects; raises LapwingError if no registry answers at the URL."""
         ...
 
     def lookup(self, subject: str, schema_text: str) -> int:
-        """Return the schema's id; raises ConfigError when it is not registered."""
+        """Return the schema's id; raises ConfigError if it is not registered."""
         ...
 
 
@@ -38,7 +38,7 @@ def check_schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
     """Look up every schema."""
     needs = (
         "start the Schema Registry, or name it: SCHEMA_REGISTRY_URL, e.g. http://localhost:8081"
-        " (some have a path behind it, such as /apis/ccompat/v7)"
+        " (some registries need a path, such as /apis/ccompat/v7)"
     )
     try:
         registry.subjects()
@@ -52,11 +52,11 @@ def check_schemas(settings: Settings, registry: Subjects) -> Iterator[Finding]:
         yield Finding("schemas", "failed", missing, remedy)
         return
     number = len(result_subjects(settings))
-    yield Finding("schemas", "ok", f"all {number} that results are written with are registered")
+    yield Finding("schemas", "ok", f"all {number} schemas of the results are registered")
 
 
 def _missing(settings: Settings, registry: Subjects) -> tuple[str, str]:
-    """Return which schema is not registered, and what to do; empty where all are."""
+    """Return the missing schema and the remedy; empty if all are registered."""
     for subject, name, _ in result_subjects(settings):
         try:
             registry.lookup(subject, schemas.text(name))
@@ -73,32 +73,32 @@ def check_clock(
     """Compare the clocks."""
     theirs = registry_clock(settings)
     if theirs is None:
-        said = "nobody to compare with: the registry does not say what time it is"
-        return Finding("clock", "skipped", said)
-    apart_s = abs(clock() - theirs)
-    if apart_s > CLOCK_WARN_S:
+        message = "cannot be compared: the registry's answers have no Date header"
+        return Finding("clock", "skipped", message)
+    offset_s = abs(clock() - theirs)
+    if offset_s > CLOCK_WARN_S:
         remedy = (
             "synchronise this machine (timedatectl, chrony); scores do not depend on it, latencies"
             " and ages do"
         )
-        return Finding("clock", "warning", f"{apart_s:.0f} s apart from the registry's", remedy)
+        return Finding("clock", "warning", f"{offset_s:.0f} s apart from the registry's", remedy)
     return Finding("clock", "ok", "agrees with the registry's to a few seconds")
 
 
 def registry_time_s(settings: Settings) -> float | None:
-    """Return the registry's clock in seconds since 1970 by its Date header, a second coarse.
+    """Return the registry's clock from its Date header, in seconds since 1970.
 
-    None : it does not tell
+    returns : resolution of one second; None without a valid header
     """
     try:
         url, timeout_s = settings.registry.url, settings.registry.timeout_s
         with urllib.request.urlopen(url, timeout=timeout_s) as answer:  # noqa: S310
-            said = answer.headers.get("Date")
+            date = answer.headers.get("Date")
     except urllib.error.HTTPError as error:
-        said = error.headers.get("Date")
+        date = error.headers.get("Date")
     except (OSError, ValueError):
         return None
     try:
-        return email.utils.parsedate_to_datetime(said).timestamp() if said else None
+        return email.utils.parsedate_to_datetime(date).timestamp() if date else None
     except ValueError:
         return None

@@ -1,9 +1,10 @@
 """A broker inside this process, for ``lapwing demo`` and for tests that need no real Kafka.
 
-Law: this is librdkafka's mock cluster, a plumbing aid and never evidence for exactly-once. It keeps
-     data in memory only, knows
-no transactions whatever, and silently drops the oldest records beyond 5 MiB or 100,000 batches per
-partition. Other processes reach it over TCP on the loopback; it ends with the process that made it.
+Invariant: this is librdkafka's mock cluster, and never evidence for exactly-once.
+
+It keeps data in memory only, has no transactions, and silently drops the oldest records beyond
+5 MiB or 100,000 batches per partition. Other processes reach it over TCP on the loopback; it ends
+with the process that created it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ RETENTION_BYTES = 5 * 1024 * 1024
 
 
 def find_library() -> Path:
-    """Return the librdkafka that came with the installed confluent-kafka wheel.
+    """Return the librdkafka of the installed confluent-kafka wheel.
 
-    raises : ConfigError where that is not a Linux wheel (built from source, other systems)
+    raises : ConfigError if that is not a Linux wheel (built from source, other systems)
     """
     spec = find_spec("confluent_kafka")
     if spec is None or spec.origin is None:
@@ -35,7 +36,7 @@ def find_library() -> Path:
     if not found:
         raise ConfigError(
             "the embedded broker needs the librdkafka bundled in confluent-kafka's Linux wheels,"
-            f" and {package.parent} holds none: install confluent-kafka from a wheel on Linux, or"
+            f" and {package.parent} has none: install confluent-kafka from a wheel on Linux, or"
             " set KAFKA_BOOTSTRAP_SERVERS to a real Kafka"
         )
     return found[0]
@@ -44,8 +45,8 @@ def find_library() -> Path:
 class EmbeddedBroker:
     """A one-node cluster with the given topics, in memory.
 
-    topics : {name: partitions}; topics cannot be made later
-    raises : ConfigError when the library is missing or refuses a topic
+    topics : {name: partitions}; topics cannot be created later
+    raises : ConfigError if the library is missing or refuses a topic
     """
 
     def __init__(self, topics: Mapping[str, int]) -> None:
@@ -79,10 +80,10 @@ class EmbeddedBroker:
 
     @property
     def client_settings(self) -> dict[str, str]:
-        """What ``Settings.kafka`` should hold for clients of this broker.
+        """The ``Settings.kafka`` for clients of this broker.
 
-        Its classic groups wait a whole session before they assign anything, and an empty fetch
-        sleeps fetch.wait.max.ms out.
+        Its classic groups wait a whole session before they assign partitions, and an empty fetch
+        always takes fetch.wait.max.ms.
         """
         return {
             "bootstrap.servers": self.bootstrap,
@@ -91,7 +92,7 @@ class EmbeddedBroker:
         }
 
     def close(self) -> None:
-        """End the cluster; everything in it is gone. A second call does nothing."""
+        """End the cluster and discard its data; a second call does nothing."""
         if self._cluster:
             self._library.rd_kafka_mock_cluster_destroy(self._cluster)
             self._cluster = None
@@ -112,7 +113,7 @@ class EmbeddedBroker:
 
 
 def _declare(library: ctypes.CDLL) -> Any:
-    """Give the functions used here their types; ctypes would cut pointers to 32 bits."""
+    """Declare the types of the functions; ctypes would truncate pointers to 32 bits."""
     pointer, integer = ctypes.c_void_p, ctypes.c_int
     for name, result, *arguments in (
         ("rd_kafka_conf_new", pointer),

@@ -1,8 +1,7 @@
-"""Which Avro schema can read what another one wrote, and what a compatibility level asks of a new
-version.
+"""Compatibility of Avro schemas under the levels of a schema registry.
 
-Law: these are the resolution rules of the Avro specification (Schema Resolution), names compared as
-     the Java library does.
+Invariant: the rules are those of the Avro specification (Schema Resolution), with names compared as
+in the Java library.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ _PROMOTIONS = {
     "string": ("bytes",),
     "bytes": ("string",),
 }
-"""Written type -> other types that may read it."""
+"""Written type -> other types that can read it."""
 
 _JSON_TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
@@ -44,9 +43,7 @@ _JSON_TYPES: dict[str, tuple[type, ...]] = {
 
 
 def violations(level: str, new: AvroType, earlier: Sequence[AvroType]) -> list[str]:
-    """Return why a schema may not follow the earlier versions (oldest first) under a level; empty =
-    it may.
-    """
+    """Return why a level forbids a schema after earlier ones (oldest first); empty = allowed."""
     if level == "NONE" or not earlier:
         return []
     compared = earlier if level.endswith("_TRANSITIVE") else earlier[-1:]
@@ -66,12 +63,12 @@ def violations(level: str, new: AvroType, earlier: Sequence[AvroType]) -> list[s
 
 
 def unreadable(reader: AvroType, writer: AvroType) -> list[str]:
-    """Return what keeps a reader from reading everything that a writer may write; empty = it can."""
+    """Return why a reader cannot read all data of a writer; empty = it can."""
     return _Resolution().resolve(reader, writer, reader.name or "schema")
 
 
 def wrong_defaults(avro: AvroType) -> list[str]:
-    """Return the fields whose default is no value of their type."""
+    """Return the fields whose default does not match their type."""
     found: list[str] = []
     seen: set[int] = set()
     waiting = [avro]
@@ -90,7 +87,7 @@ def wrong_defaults(avro: AvroType) -> list[str]:
 
 
 class _Resolution:
-    """One comparison; remembers the pairs of records under way, so that recursive schemas end."""
+    """One comparison; it tracks open pairs of records, so recursive schemas terminate."""
 
     def __init__(self) -> None:
         self._under_way: set[tuple[int, int]] = set()
@@ -154,7 +151,7 @@ def _resolve_enums(reader: AvroType, writer: AvroType, place: str) -> list[str]:
 
 
 def _same_name(reader: AvroType, writer: AvroType) -> bool:
-    """Names agree without their namespaces, or the writer's is an alias of the reader."""
+    """Return whether names match without namespaces, or by an alias of the reader."""
     return (
         reader.name.rpartition(".")[2] == writer.name.rpartition(".")[2]
         or writer.name in reader.aliases
@@ -162,9 +159,7 @@ def _same_name(reader: AvroType, writer: AvroType) -> bool:
 
 
 def _fits(value: Any, avro: AvroType) -> bool:
-    """Return whether a JSON value is a default of the type; for a union one of its branches must
-    fit.
-    """
+    """Return whether a JSON value is a valid default; for a union, any branch may match."""
     match avro.kind:
         case "null":
             return value is None

@@ -1,8 +1,7 @@
-"""A Schema Registry in memory for ``lapwing demo`` and tests: enough of Confluent's REST API for
-the real client.
+"""A Schema Registry in memory, with the part of Confluent's REST API that the real client needs.
 
-Law: status, error code and compatibility verdict are those of the reference registry; what it holds
-     ends with the process.
+Invariant: status, error code and compatibility result equal those of the reference registry; its
+content ends with the process.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 
 
 def serve(host: str = "127.0.0.1", port: int = 0) -> EmbeddedRegistry:
-    """Start a registry in a thread of its own.
+    """Start a registry in a separate thread.
 
-    port   : 0 = any free one
-    raises : ConfigError where host and port cannot be had
+    port   : 0 = any free port
+    raises : ConfigError if host and port are not available
     """
     return EmbeddedRegistry(host, port)
 
 
 class EmbeddedRegistry:
-    """A running registry; ``url`` is what clients are given."""
+    """A running registry; clients connect to ``url``."""
 
     def __init__(self, host: str, port: int) -> None:
         self.schemas = SchemaStore()
@@ -54,7 +53,7 @@ class EmbeddedRegistry:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop listening; harmless when closed before."""
+        """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -67,7 +66,7 @@ class EmbeddedRegistry:
 
 
 class RestError(Exception):
-    """An answer that is an error: HTTP status and the registry's own code."""
+    """An error response: HTTP status and the registry's error code."""
 
     def __init__(self, status: int, code: int, message: str) -> None:
         super().__init__(message)
@@ -77,7 +76,7 @@ class RestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What comes with a path: the query's parameters and the JSON body, None without one."""
+    """Query parameters and JSON body of a request; None = no body."""
 
     query: Mapping[str, str]
     body: Any
@@ -104,7 +103,7 @@ class SchemaStore:
         self._level = "BACKWARD"
 
     def answer(self, method: str, path: str, request: Request) -> Any:
-        """Answer one request; RestError where the answer is an error."""
+        """Answer one request; raises RestError for an error response."""
         for wanted, pattern, answer in _ROUTES:
             found = pattern.fullmatch(path)
             if found and wanted == method:
@@ -286,7 +285,7 @@ _ROUTES: list[tuple[str, re.Pattern[str], Callable[..., Any]]] = [
 
 
 def _schema_of(body: Any) -> tuple[str, AvroType]:
-    """Return text and type of the schema in a request; 42201 where it is none that can be kept."""
+    """Return text and type of the schema in a request; error 42201 if it is not valid."""
     if not isinstance(body, dict) or not isinstance(body.get("schema"), str):
         raise RestError(422, 42201, "Empty schema: the request has no string 'schema'")
     if body.get("schemaType", "AVRO") not in ("AVRO", None) or body.get("references"):
@@ -306,7 +305,7 @@ def _schema_of(body: Any) -> tuple[str, AvroType]:
 
 
 def _identity(text: str) -> str:
-    """Return what makes two texts the same schema: all but white space and the order of attributes."""
+    """Return a canonical text: without white space, with sorted attributes."""
     return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
 
 
@@ -328,7 +327,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
     def server_bind(self) -> None:
-        """Bind without the reverse name lookup of the standard one, which may hang."""
+        """Bind without the base class's reverse name lookup, which may hang."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = (
             str(self.server_address[0]),
@@ -356,7 +355,7 @@ def _handler_of(store: SchemaStore) -> type[BaseHTTPRequestHandler]:
             self._answer()
 
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-            """Say nothing: the terminal belongs to the demo."""
+            """Log nothing; the demo uses the terminal."""
 
         def _answer(self) -> None:
             url = urlsplit(self.path)

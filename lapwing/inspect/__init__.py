@@ -1,3 +1,1 @@
-"""``lapwing inspect``: what is read of records or rows as entity, time and metrics, and what is
-not.
-"""
+"""``lapwing inspect``: how records or rows are read as entity, time and metrics."""

@@ -1,6 +1,6 @@
-"""``lapwing inspect``: looks, and prints what was seen.
+"""``lapwing inspect``: inspects a topic or a folder and prints the result.
 
-Invariant: wiring only.
+Invariant: this module only connects the parts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ DEFAULT_RECORDS = 1_000
 def inspect_topic(
     settings: Settings, topic: str | None = None, limit: int = DEFAULT_RECORDS
 ) -> Inspection:
-    """Look at the newest records of a topic, by default of the input.
+    """Inspect the newest records of a topic, by default of the input.
 
-    raises : TopicMismatch where there is no such topic, TransportError
+    raises : TopicMismatch if the topic does not exist, TransportError
     """
     sample = read_sample(settings, topic or settings.topics.input, limit)
     return inspect_sample(sample, settings.input)
@@ -43,7 +43,7 @@ def inspect(
     as_json: bool,
     out: TextIO | None = None,
 ) -> int:
-    """Print what is read of a topic or a folder; return 1 where nothing of it can be read, else 0.
+    """Print how a topic or a folder is read; return 1 if nothing can be read, else 0.
 
     raises : ConfigError, DataError, TopicMismatch, TransportError
     """

@@ -1,7 +1,6 @@
-"""From a folder of CSV files to what is read of them, file by file, as the producer reads it.
+"""Inspection of a folder of CSV files, file by file.
 
-Invariant: what a column is and what a row becomes is what ``producer.files.series`` says; this
-           shows it.
+Invariant: ``producer.files.series`` alone decides how columns and rows are read.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from shared.errors import ConfigError, DataError
 from shared.settings import InputSettings
 
 NEWEST = 1_000
-"""Rows of a file that are looked at for warnings; all of them are read."""
+"""Newest rows of a file that are checked for warnings; all rows are read."""
 
 
 def inspect_folder(
@@ -33,10 +32,10 @@ def inspect_folder(
     choice: ColumnChoice = NO_CHOICE,
     catalogue_file: Path | None = None,
 ) -> Inspection:
-    """Say what is read of the rows of a folder's CSV files, or of one file.
+    """Inspect the rows of a folder's CSV files, or of one file.
 
-    choice : what the options say about columns
-    raises : ConfigError, DataError where there is no file
+    choice : the options about columns
+    raises : ConfigError, DataError if there is no file
     """
     choice.check(files=True)
     catalogue = load_catalogue(catalogue_file)
@@ -51,16 +50,14 @@ def inspect_folder(
         series.append(one)
         readings.append(_reading(path, one, settings))
         if one.skipped:
-            why = (
-                f"{_first_problem(path, name, catalogue, choice)}; --skip-bad leaves such rows out"
-            )
+            why = f"{_first_problem(path, name, catalogue, choice)}; --skip-bad skips such rows"
             dead.append(DeadLetters("bad row", one.skipped, why, "", name))
     _, notes = assemble(series, catalogue) if series else ([], [])
     rows = sum(reading.rows for reading in readings)
     source = f"{folder}: {rows:,} rows of {len(files)} file{'' if len(files) == 1 else 's'}"
-    said = (*shared_entities(series), *notes)
-    asked = _asked(choice, catalogue, settings)
-    return Inspection(source, "row", rows, tuple(readings), tuple(dead), said, asked)
+    hints = (*shared_entities(series), *notes)
+    asked = _deciding_options(choice, catalogue, settings)
+    return Inspection(source, "row", rows, tuple(readings), tuple(dead), hints, asked)
 
 
 def _first_problem(path: Path, name: str, catalogue: Catalogue, choice: ColumnChoice) -> str:
@@ -71,10 +68,10 @@ def _first_problem(path: Path, name: str, catalogue: Catalogue, choice: ColumnCh
     return ""
 
 
-def _asked(
+def _deciding_options(
     choice: ColumnChoice, catalogue: Catalogue, settings: InputSettings
 ) -> Mapping[str, str]:
-    """Return the options and settings that decide how files are read, as they are now."""
+    """Return the current options and settings that decide how files are read."""
     rules = catalogue.rules
     sign = {None: "", ".": "point", ",": "comma"}[choice.decimal]
     return {
@@ -104,10 +101,10 @@ def _reading(path: Path, series: Series, settings: InputSettings) -> Reading:
     kept = [series.metrics.index(name) for name in plan.metrics]
     times, values = series.time_ms[newest], series.values[newest][:, kept]
     listed = tuple(f"column {one.column} is left out" for one in columns.left_out)
-    said = [note for note in columns.notes if not (listed and note.startswith(listed))]
-    said += warnings.metrics_that_are_none(plan.metrics, values, times)
+    hints = [note for note in columns.notes if not (listed and note.startswith(listed))]
+    hints += warnings.metrics_that_are_none(plan.metrics, values, times)
     if columns.entity:
-        said += warnings.entities_of_rows(columns.entity, entities)
+        hints += warnings.entities_of_rows(columns.entity, entities)
     left_out = [(one.column, one.reason) for one in columns.left_out]
     return Reading(
         series.source,
@@ -119,6 +116,6 @@ def _reading(path: Path, series: Series, settings: InputSettings) -> Reading:
         plan.metrics,
         (*left_out, *plan.fields.left_out),
         "",
-        tuple(said),
+        tuple(hints),
         examples_of(entities, times.tolist(), values, plan.metrics),
     )

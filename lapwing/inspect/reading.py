@@ -1,7 +1,6 @@
-"""What is read of rows of one kind, and of a whole source: the values that ``lapwing inspect``
-shows.
+"""The values that ``lapwing inspect`` shows: how rows of one kind, and a whole source, are read.
 
-Invariant: values only; whoever fills them has looked, whoever renders them adds nothing.
+Invariant: values only; rendering adds no information.
 """
 
 from __future__ import annotations
@@ -15,12 +14,12 @@ from shared.settings import InputSettings
 from shared.wording import iso
 
 EXAMPLES = 3
-"""Rows that are shown decoded."""
+"""Number of decoded rows that are shown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One decoded row; the time in ISO 8601, None for a value that is missing."""
+    """One decoded row; time in ISO 8601, None = missing value."""
 
     entity: str
     time: str
@@ -32,13 +31,13 @@ class Reading:
     """How rows of one writer schema, or of one file, are read.
 
     source   : the schema's id and record, or the file
-    rows     : how many were looked at; read: how many of them can be read
-    entity   : fields (columns) that are joined to the entity
-    time     : field of the event time;  time_by: what says its unit
-    metrics  : names of what is measured
-    left_out : (field, why) of everything else
-    unfit    : why nothing can be read of such rows; empty where it can
-    warnings : sentences about what may be misread
+    rows     : number of inspected rows; read: number of rows that can be read
+    entity   : fields (columns) that form the entity
+    time     : field with the event time;  time_by: source of its unit
+    metrics  : names of the metrics
+    left_out : (field, reason) of all other fields
+    unfit    : why such rows cannot be read; empty if they can
+    warnings : sentences about data that may be misread
     examples : the newest rows
     """
 
@@ -56,7 +55,7 @@ class Reading:
 
     @property
     def fields(self) -> FieldChoice:
-        """What the fields are read as; of a reading that is not unfit."""
+        """How the fields are read; only for a reading that is not unfit."""
         return FieldChoice(
             record="",
             entity=self.entity,
@@ -69,17 +68,17 @@ class Reading:
 
     @property
     def line(self) -> str:
-        """All of it in one line."""
+        """The reading in one line."""
         return f"{self.source}: {self.unfit or self.fields.line}"
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetters:
-    """Records that cannot be read, of one reason.
+    """Records that cannot be read for one reason.
 
-    why    : the reason in a sentence, with what helps where that is known
-    header : that holds their schema id, empty if none
-    place  : of the newest of them
+    why    : the reason in a sentence, with the remedy if one is known
+    header : header with their schema id; empty if none
+    place  : coordinates of the newest
     """
 
     reason: str
@@ -91,15 +90,15 @@ class DeadLetters:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What was seen of a topic or a folder.
+    """The result of inspecting a topic or a folder.
 
-    source   : what was looked at, in words
-    kind     : of what: record or row
-    rows     : how many of them were looked at
-    readings : the kinds of rows, that of the newest row first
-    dead     : what would become dead letters (or is a bad row), most frequent reason first
-    warnings : about the source as a whole
-    settings : {name: value} of those that decide how it is read
+    source   : description of the inspected records or files
+    kind     : record or row
+    rows     : number of inspected rows
+    readings : readings of each kind of row; that of the newest row first
+    dead     : records that would become dead letters, or bad rows; most frequent reason first
+    warnings : warnings about the source as a whole
+    settings : {name: value} of the settings that decide how rows are read
     """
 
     source: str
@@ -112,17 +111,17 @@ class Inspection:
 
     @property
     def read(self) -> int:
-        """How many of the rows can be read."""
+        """Number of rows that can be read."""
         return sum(reading.read for reading in self.readings)
 
     @property
     def document(self) -> dict[str, Any]:
-        """All of it, as JSON can carry it."""
+        """The inspection as a JSON document."""
         return asdict(self) | {"read": self.read, "dead_letters": self.rows - self.read}
 
 
 def deciding_settings(settings: InputSettings) -> dict[str, str]:
-    """Return the settings that decide how a row is read, as they are written."""
+    """Return the settings that decide how a row is read, as text."""
     return {
         "input.entity_fields": ",".join(settings.entity_fields),
         "input.time_field": settings.time_field,
@@ -133,7 +132,7 @@ def deciding_settings(settings: InputSettings) -> dict[str, str]:
 
 
 def shown_time(time_ms: int) -> str:
-    """Write a time in ISO 8601, UTC; one that no calendar has as a number."""
+    """Format a time in ISO 8601, UTC; a time outside the calendar as a number."""
     try:
         return iso(time_ms, finest="milliseconds" if time_ms % 1000 else "seconds")
     except OverflowError:

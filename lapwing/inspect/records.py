@@ -1,7 +1,7 @@
-"""From the newest records of a topic to what is read of them, schema by schema.
+"""Inspection of the newest records of a topic, schema by schema.
 
-Invariant: pure; records are decoded as a predictor decodes them, and ``AvroDecoder`` alone
-says which of them can be read.
+Invariant: pure; records are decoded as a predictor decodes them, and ``AvroDecoder`` alone decides
+which of them can be read.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ from shared.settings import InputSettings
 
 _TEXTS = ("text", "one of several symbols")
 _ENTITY_IN_KEY = (
-    "the entity is read from the value; ksqlDB writes the key there as well with AS_VALUE, "
+    "the entity is read from the value; ksqlDB adds the key to the value with AS_VALUE, "
     "Flink SQL with 'value.fields-include'='ALL'"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it lies in the topic; broker_ms: Kafka's timestamp."""
+    """One record of the topic; broker_ms: Kafka's timestamp."""
 
     partition: int
     offset: int
@@ -57,7 +57,7 @@ class Record:
 
     @property
     def age(self) -> tuple[int, int]:
-        """By what records are ordered: the newest is the largest."""
+        """Sort key of records; the newest has the largest."""
         return self.broker_ms, self.offset
 
 
@@ -65,8 +65,8 @@ class Record:
 class Sample:
     """The newest records of a topic.
 
-    source  : what was read, in words;  topic: its name
-    texts   : schema id -> text, None where the registry does not know it
+    source  : description of the records;  topic: the topic's name
+    texts   : schema id -> text; None = unknown to the registry
     latest  : newest schema of the topic's subject; None = there is none
     """
 
@@ -79,7 +79,7 @@ class Sample:
 
 @dataclass(slots=True)
 class _Read:
-    """What was read of the records of one schema, and which were rejected."""
+    """The decoded and the rejected records of one schema."""
 
     records: list[Record]
     plan: WriterPlan | UnsupportedSchema | None
@@ -96,7 +96,7 @@ class _Read:
 
 
 def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
-    """Say what is read of the newest records; without records, what the newest schema says."""
+    """Inspect the newest records; without records, the newest schema."""
     groups: dict[int | None, list[Record]] = {}
     for record in sorted(sample.records, key=lambda one: one.age, reverse=True):
         schema_id = schema_id_of(record.value)
@@ -113,22 +113,22 @@ def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
         if schema_id is not None
     ]
     if not sample.records and sample.latest is not None:
-        readings = [_of_schema("the newest schema of the subject", sample.latest, settings)]
+        readings = [_schema_reading("the newest schema of the subject", sample.latest, settings)]
     places = [place for part in parts.values() for place in part.places]
     keyless = sum(not record.key for record in sample.records)
-    said = warnings.without_key(keyless, len(sample.records), places)
-    said += [] if keyless else warnings.entities_in_partitions(places)
+    hints = warnings.without_key(keyless, len(sample.records), places)
+    hints += [] if keyless else warnings.entities_in_partitions(places)
     if readings:
         texts = [text for text in (*sample.texts.values(), sample.latest) if text]
         names = [name for text in texts for name in _field_names(text)]
-        said += warnings.unknown_names(settings, names)
+        hints += warnings.unknown_names(settings, names)
     return Inspection(
         sample.source,
         "record",
         len(sample.records),
         tuple(readings),
         tuple(_dead_letters(sample.topic, parts)),
-        tuple(said),
+        tuple(hints),
         deciding_settings(settings),
     )
 
@@ -138,7 +138,7 @@ def _decode(
 ) -> _Read:
     """Decode records of one schema.
 
-    schema_id : None = of none that is known; each record has an id of its own, or none
+    schema_id : None = unknown schemas; the records may have different ids, or none
     """
     n = len(records)
     ids = {schema_id_of(record.value) for record in records} - {None}
@@ -161,22 +161,22 @@ def _decode(
 def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) -> Reading:
     plan, columns = part.plan, part.columns
     if not isinstance(plan, WriterPlan) or columns is None:
-        reading = _of_schema(f"schema {schema_id}", text, settings, rows=len(part.records))
+        reading = _schema_reading(f"schema {schema_id}", text, settings, rows=len(part.records))
         return _with_key_hint(reading, part.records)
     chosen = plan.fields
     written = parse_schema(text)
-    said = _unit_warnings(part, written)
-    said += warnings.entities_of_rows(chosen.entity, part.entities)
+    hints = _unit_warnings(part, written)
+    hints += warnings.entities_of_rows(chosen.entity, part.entities)
     decoded = [read_fields(record.value, written).values for record in part.rows]
     texts = {
         name: [_text(row.get(name)) for row in decoded]
         for name, why in chosen.left_out
         if why in _TEXTS
     }
-    said += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
+    hints += warnings.long_form(chosen.entity, plan.metrics, part.entities, texts)
     values = columns.values if len(columns) else np.empty((0, len(plan.metrics)))
-    said += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
-    said += warnings.numbers_left_out(chosen.left_out, settings)
+    hints += warnings.metrics_that_are_none(plan.metrics, values, columns.time_ms)
+    hints += warnings.numbers_left_out(chosen.left_out, settings)
     return Reading(
         f"schema {schema_id}, {plan.record}",
         len(part.records),
@@ -187,13 +187,13 @@ def _reading(schema_id: int, part: _Read, text: str, settings: InputSettings) ->
         plan.metrics,
         chosen.left_out,
         "",
-        tuple(said),
+        tuple(hints),
         examples_of(part.entities, columns.time_ms.tolist(), values, plan.metrics),
     )
 
 
-def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0) -> Reading:
-    """Say how records of a schema are read, none of which was read."""
+def _schema_reading(source: str, text: str, settings: InputSettings, *, rows: int = 0) -> Reading:
+    """Return how records of a schema are read, without decoded records."""
     plan = plan_or_unsupported(text, settings)
     if isinstance(plan, UnsupportedSchema):
         return Reading(source, rows, 0, unfit=str(plan))
@@ -212,13 +212,13 @@ def _of_schema(source: str, text: str, settings: InputSettings, *, rows: int = 0
 
 
 def _with_key_hint(reading: Reading, records: Sequence[Record]) -> Reading:
-    """Add a warning where the entity is missing in the value and the records have keys."""
+    """Add a warning if the value lacks the entity and the records have keys."""
     if "the entity by input.entity_fields" not in reading.unfit or not all(
         record.key for record in records
     ):
         return reading
-    said = f"the records have keys (the newest: {_shown(records[0].key)}): {_ENTITY_IN_KEY}"
-    return Reading(reading.source, reading.rows, 0, unfit=reading.unfit, warnings=(said,))
+    hint = f"the records have keys (the newest: {_key_text(records[0].key)}): {_ENTITY_IN_KEY}"
+    return Reading(reading.source, reading.rows, 0, unfit=reading.unfit, warnings=(hint,))
 
 
 def examples_of(
@@ -245,7 +245,7 @@ def examples_of(
 
 
 def _unit_warnings(part: _Read, written: AvroType) -> list[str]:
-    """Look at the newest record that has a number for a time, whether or not it can be read."""
+    """Check the unit of the newest record with a numeric time, readable or not."""
     assert isinstance(part.plan, WriterPlan)  # noqa: S101 - only a readable schema comes here
     chosen = part.plan.fields
     if chosen.time_unit == "iso":
@@ -279,7 +279,7 @@ def _field_names(text: str) -> list[str]:
 
 
 def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLetters]:
-    """Group rejected records by reason, and where a schema is to blame, by schema."""
+    """Group rejected records by reason, and by schema if the schema is the cause."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
     for record, reason in [one for part in parts.values() for one in part.rejected]:
         groups.setdefault(_why(record, reason, parts), []).append(record)
@@ -292,7 +292,7 @@ def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLet
 
 
 def _why(record: Record, reason: Reason, parts: Mapping[int | None, _Read]) -> tuple[str, str, str]:
-    """Return reason code, sentence and the header that holds the schema id, if that explains it."""
+    """Return reason code, sentence, and the header with the schema id if that is the cause."""
     schema_id = schema_id_of(record.value)
     if reason in (Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA):
         known = misplaced(record.value, record.headers)
@@ -306,7 +306,7 @@ def _why(record: Record, reason: Reason, parts: Mapping[int | None, _Read]) -> t
     return reason.code, reason.sentence, ""
 
 
-def _shown(key: bytes) -> str:
+def _key_text(key: bytes) -> str:
     try:
         return repr(key.decode())
     except UnicodeDecodeError:

@@ -12,16 +12,16 @@ from shared.decode.field_choice import listed
 from shared.events import Reason
 
 IN_FULL = 5
-"""So many readings are shown in full; of more, each is a line."""
+"""Most readings that are shown in full; if there are more, each gets one line."""
 
 _NOT_SET = {
     "input.time_field": "not set: found by type and name",
-    "input.time_unit": "not set: a logicalType says it",
-    "input.include": "not set: every number that is no time",
+    "input.time_unit": "not set: taken from the logicalType",
+    "input.include": "not set: every number that is not a time",
     "input.exclude": "not set",
-    "--entity": "not given: found by name and by what its cells do to the times",
+    "--entity": "not given: found by name and by how the cells relate to the times",
     "--time": "not given: found by name",
-    "--time-format": "not given: the one form that all cells have",
+    "--time-format": "not given: the one format that all cells have",
     "--decimal": "not given",
     "columns.ignore": "not set",
 }
@@ -33,7 +33,7 @@ def lines(seen: Inspection) -> Iterator[str]:
     if len(seen.readings) > IN_FULL:
         yield ""
         yield from (f"{one.line} ({_count(one, seen.kind)})" for one in seen.readings)
-        yield from (f"! {one.source}: {said}" for one in seen.readings for said in one.warnings)
+        yield from (f"! {one.source}: {hint}" for one in seen.readings for hint in one.warnings)
     else:
         for reading in seen.readings:
             yield from ("", *_reading(reading, seen.kind))
@@ -47,7 +47,7 @@ def lines(seen: Inspection) -> Iterator[str]:
             yield f"  {one.reason:<{width}}  {one.count:>6,}  {why} ({one.place})"
     if seen.warnings:
         yield ""
-        yield from (f"! {said}" for said in seen.warnings)
+        yield from (f"! {hint}" for hint in seen.warnings)
     yield from ("", "settings that change it")
     width = max(map(len, seen.settings), default=0)
     for name, value in seen.settings.items():
@@ -67,7 +67,7 @@ def _reading(one: Reading, kind: str) -> Iterator[str]:
             measured = {name: "-" if v is None else f"{v:.6g}" for name, v in row.values.items()}
             shown = " ".join(f"{name}={text}" for name, text in measured.items())
             yield f"  {'' if place else 'newest':<9} {row.time}  {row.entity}  {shown}"
-    yield from (f"  ! {said}" for said in one.warnings)
+    yield from (f"  ! {hint}" for hint in one.warnings)
 
 
 def _left_out(fields: Sequence[tuple[str, str]]) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Reads the newest records of a topic and the schemas that they were written with.
+"""Reader of the newest records of a topic and their writer schemas.
 
-Invariant: it reads committed records without a group, and commits, registers and creates nothing.
+Invariant: it reads committed records without a consumer group, and commits, registers and creates
+nothing.
 """
 
 from __future__ import annotations
@@ -14,14 +15,15 @@ from shared.kafka import Reader, topic_bounds
 from shared.registry import Registry
 from shared.settings import Settings
 
-FURTHER_BACK, TRIES = 4, 6
-"""A window with too few records (transactions leave marks) grows so much, so often."""
+WINDOW_GROWTH = 4
+MAX_READS = 6
+"""Growth of a window with too few records (because of transaction markers), and most reads."""
 
 
 def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
-    """Read up to ``limit`` newest records of a topic, about as many of each partition.
+    """Read up to ``limit`` newest records of a topic, spread evenly over the partitions.
 
-    raises : TopicMismatch where there is no such topic, TransportError
+    raises : TopicMismatch if the topic does not exist, TransportError
     """
     low, high = topic_bounds(settings, topic)
     records = newest(_read(settings, topic, low, high, limit), limit)
@@ -31,7 +33,7 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
     latest = None if records else registry.latest(f"{topic}-value")
     held = sum(high[p] - low[p] for p in high)
     partitions = f"{len(high)} partition{'' if len(high) == 1 else 's'}"
-    about = "about " if held > len(records) else ""  # marks of transactions take offsets
+    about = "about " if held > len(records) else ""  # transaction markers take offsets
     counts = f"the newest {len(records):,} of {about}{held:,} records in {partitions}"
     source = f"{topic}: {counts if held else 'no records'}"
     return Sample(source, topic, records, texts, latest)
@@ -40,17 +42,17 @@ def read_sample(settings: Settings, topic: str, limit: int) -> Sample:
 def _read(
     settings: Settings, topic: str, low: Mapping[int, int], high: Mapping[int, int], limit: int
 ) -> list[Record]:
-    """Read the end of each partition, further back until there are enough records or no more."""
+    """Read the end of each partition, further back until there are enough records."""
     reader = Reader(settings)
     span = -(-limit // max(1, sum(high[p] > low[p] for p in high)))
-    for _ in range(TRIES):
+    for _ in range(MAX_READS):
         start = {p: max(low[p], high[p] - span) for p in high}
         found = [
             record for batch in reader.read(topic, start, high) for record in records_of(batch)
         ]
         if len(found) >= limit or start == dict(low):
             break
-        span *= FURTHER_BACK
+        span *= WINDOW_GROWTH
     return found
 
 
@@ -60,7 +62,7 @@ def newest(records: list[Record], limit: int) -> list[Record]:
 
 
 def records_of(batch: Batch) -> list[Record]:
-    """Take a batch apart."""
+    """Return the records of a batch."""
     return [
         Record(
             batch.partition,

@@ -1,7 +1,7 @@
-"""What may be misread although every row can be read.
+"""Warnings about rows that can be read, but may be misread.
 
-Invariant: each function looks at rows and returns sentences; a sentence says what was seen, what it
-may mean, and which setting changes it.
+Invariant: each function takes rows and returns sentences; a sentence gives the observation, its
+possible meaning, and the setting that changes it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shared.kernels.units import DAY_MS
 from shared.settings import InputSettings
 
 FEWEST_ROWS = 20
-"""Fewer say nothing about how many different values a field has."""
+"""Fewest rows for a warning about the number of distinct values."""
 
 FAR_MS = 30 * 365 * DAY_MS
 """A wrong unit is off by more than 50 years either way; a replay of old data by less than 30."""
@@ -44,10 +44,10 @@ def long_form(
     entities: Sequence[str],
     texts: Mapping[str, Sequence[str | None]],
 ) -> list[str]:
-    """Warn where one number stands beside text that varies within an entity: one row per metric.
+    """Warn of one row per metric: a single number, beside text that varies within an entity.
 
-    entities : of each row
-    texts    : field -> its value in each row; text that is neither entity nor time
+    entities : entity of each row
+    texts    : field -> its value in each row; text fields that are neither entity nor time
     """
     if len(metrics) != 1:
         return []
@@ -63,29 +63,29 @@ def long_form(
             wider = ",".join((*entity_fields, name))
             said.append(
                 f"{metrics[0]} is the only number, and {name} has {len(found)} values for the"
-                f" entity {entity!r} ({shown}): if {name} says what was measured, these series are"
-                f" mixed into one; input.entity_fields={wider} keeps them apart"
+                f" entity {entity!r} ({shown}): if {name} names the metric, these series are"
+                f" mixed into one; input.entity_fields={wider} separates them"
             )
     return said
 
 
 def entities_of_rows(entity_fields: Sequence[str], entities: Sequence[str]) -> list[str]:
-    """Warn where the entity is always the same, or another one in every row."""
+    """Warn if all rows have the same entity, or each row has a different one."""
     distinct, fields = len(set(entities)), "/".join(entity_fields)
     if len(entities) < FEWEST_ROWS or 1 < distinct < len(entities):
         return []
     if distinct == 1:
-        question = f"is {fields} (input.entity_fields) what tells the sources apart?"
+        question = f"does {fields} (input.entity_fields) identify the source?"
         return [f"all {len(entities):,} rows are of one entity, {entities[0]!r}: {question}"]
-    said = f"each of the {len(entities):,} rows has an entity of its own"
+    said = f"each of the {len(entities):,} rows has a different entity"
     why = f"{fields} (input.entity_fields) may name the row, not its source"
-    return [f"{said}: {why}; an entity needs many rows before it is judged"]
+    return [f"{said}: {why}; an entity needs many rows before it is scored"]
 
 
 def without_key(keyless: int, records: int, places: Sequence[tuple[str, int]]) -> list[str]:
-    """Warn where records have no key: Kafka then spreads an entity over the partitions.
+    """Warn of records without a key: Kafka then spreads an entity over the partitions.
 
-    keyless : how many of the records have none
+    keyless : number of records without a key
     places  : entity and partition of each row that can be read
     """
     if not keyless:
@@ -94,44 +94,44 @@ def without_key(keyless: int, records: int, places: Sequence[tuple[str, int]]) -
     spread, entities = _spread(places), len({entity for entity, _ in places})
     said = f"{number} of the newest {records:,} records has a key"
     if spread:
-        said += f", and {_of_spread(spread, entities)}"
+        said += f", and {_spread_text(spread, entities)}"
     return [f"{said}: Kafka spreads such records over the partitions; {_USE_KEY}"]
 
 
-_USE_KEY = "each partition keeps a history of its own, so use the entity as the record's key"
+_USE_KEY = "each partition has a separate history, so use the entity as the record's key"
 
 
 def entities_in_partitions(places: Sequence[tuple[str, int]]) -> list[str]:
-    """Warn where an entity lies in several partitions though all records have keys.
+    """Warn of an entity in several partitions although all records have keys.
 
     places : entity and partition of each row
     """
     spread, entities = _spread(places), len({entity for entity, _ in places})
     if not spread:
         return []
-    why = "their keys are not the entity, or producers place them differently"
-    return [f"{_of_spread(spread, entities)}: {why}; {_USE_KEY}"]
+    why = "their keys are not the entity, or producers use different partitioners"
+    return [f"{_spread_text(spread, entities)}: {why}; {_USE_KEY}"]
 
 
 def _spread(places: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
-    """Return the partitions of each entity that lies in several."""
+    """Return the partitions of each entity that is in several."""
     partitions: dict[str, set[int]] = {}
     for entity, partition in places:
         partitions.setdefault(entity, set()).add(partition)
     return {entity: sorted(found) for entity, found in partitions.items() if len(found) > 1}
 
 
-def _of_spread(spread: Mapping[str, Sequence[int]], entities: int) -> str:
+def _spread_text(spread: Mapping[str, Sequence[int]], entities: int) -> str:
     entity, found = next(iter(spread.items()))
     example = f"{entity!r} in {', '.join(map(str, found))}"
-    return f"{len(spread):,} of {entities:,} entities lie in several partitions, e.g. {example}"
+    return f"{len(spread):,} of {entities:,} entities are in several partitions, e.g. {example}"
 
 
 def numbers_left_out(left_out: Sequence[tuple[str, str]], settings: InputSettings) -> list[str]:
-    """Warn of fields that hold numbers and cannot be read as such.
+    """Warn of numeric fields that cannot be read as numbers.
 
-    left_out : (field, why) of all that are no metric
-    settings : what input.exclude names is left out on purpose
+    left_out : (field, reason) of all fields that are not metrics
+    settings : fields in input.exclude are left out on purpose
     """
     fields = [name for name, _ in left_out]
     meant = {name for wanted in settings.exclude for name in find(wanted, fields)}
@@ -141,16 +141,16 @@ def numbers_left_out(left_out: Sequence[tuple[str, str]], settings: InputSetting
     count = f"{len(numbers)} numeric field{' is' if len(numbers) == 1 else 's are'} left out"
     names = ",".join((*settings.exclude, *(name for name, _ in numbers)))
     shown = listed([f"{name} ({why})" for name, why in numbers])
-    return [f"{count}: {shown}; if that is meant, input.exclude={names} says so"]
+    return [f"{count}: {shown}; if this is intended, set input.exclude={names}"]
 
 
 def wrong_unit(
     raw: int | float, unit: str, said: str, by_setting: bool, broker_ms: int
 ) -> list[str]:
-    """Warn where a time is far from the broker's, and near it in another unit.
+    """Warn of a time that is far from the broker's, but close to it in another unit.
 
-    raw        : the newest time as the record has it;  unit: in which it is read
-    said       : what says so;  by_setting: whether input.time_unit does
+    raw        : the newest time as stored in the record;  unit: unit in which it is read
+    said       : source of the unit;  by_setting: whether that is input.time_unit
     broker_ms  : Kafka's timestamp of the same record
     """
     in_unit = {one: int(raw * per) // 10**6 for one, per in _NS.items()}
@@ -158,20 +158,20 @@ def wrong_unit(
         return []
     for other, time_ms in in_unit.items():
         if abs(time_ms - broker_ms) <= FAR_MS:
-            cure = (
+            remedy = (
                 f"the producer must declare {_DECLARED[other]}, or write {_WORDS[unit]}; no"
                 " setting reads another unit than a type declares"
             )
             if by_setting:
-                cure = f"input.time_unit={other} reads them so"
+                remedy = f"input.time_unit={other} reads them so"
             far = f"the newest event time is {shown_time(in_unit[unit])} by {said}"
             likely = f"the numbers look like {_WORDS[other]} ({shown_time(time_ms)})"
-            return [f"{far}, the broker's {shown_time(broker_ms)}; {likely}: {cure}"]
+            return [f"{far}, the broker's {shown_time(broker_ms)}; {likely}: {remedy}"]
     return []
 
 
 def metrics_that_are_none(metrics: Sequence[str], values: Floats, time_ms: Int64s) -> list[str]:
-    """Warn of metrics that are identifiers by their names, or times by their values.
+    """Warn of metrics with an identifier's name, or with the values of times.
 
     values  : float64 (n, M)   NaN = missing
     time_ms : int64 (n,)       event time
@@ -179,8 +179,8 @@ def metrics_that_are_none(metrics: Sequence[str], values: Floats, time_ms: Int64
     said = []
     named = [name for name in metrics if says_identifier(name)]
     if named:
-        cure = f"input.exclude={','.join(named)} leaves it out"
-        said.append(f"{listed(named)} may be an identifier, yet counts as a metric; {cure}")
+        remedy = f"input.exclude={','.join(named)} leaves it out"
+        said.append(f"{listed(named)} may be an identifier, yet counts as a metric; {remedy}")
     for column, name in enumerate(metrics):
         measured = values[:, column][~np.isnan(values[:, column])]
         times = time_ms[~np.isnan(values[:, column])]
@@ -188,13 +188,13 @@ def metrics_that_are_none(metrics: Sequence[str], values: Floats, time_ms: Int64
             near = np.abs(measured * (per / 10**6) - times) <= EPOCH_NEAR_MS
             if len(near) > 1 and near.all():
                 near_to = f"{name} is close to the event time in every row, as {_WORDS[unit]}"
-                cure = f"input.exclude={name} leaves it out"
-                said.append(f"{near_to}: it may be a time, yet counts as a metric; {cure}")
+                remedy = f"input.exclude={name} leaves it out"
+                said.append(f"{near_to}: it may be a time, yet counts as a metric; {remedy}")
     return said
 
 
 def unknown_names(settings: InputSettings, fields: Sequence[str]) -> list[str]:
-    """Warn of names in input.include and input.exclude that no row has."""
+    """Warn of names in input.include and input.exclude that are in no row."""
     asked = {"input.include": settings.include, "input.exclude": settings.exclude}
     return [
         f"{setting} names {name!r}, which is in none of the rows"

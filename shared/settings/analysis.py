@@ -23,16 +23,16 @@ class InputSettings(Section):
         ("host",), min_length=1, description="field(s) that name the entity, joined by '/'"
     )
     time_field: str = Field(
-        "", description="field that is the event time; empty = found by type and name"
+        "", description="field with the event time; empty = found by type and name"
     )
     time_unit: Literal["", "s", "ms", "us", "ns", "iso"] = Field(
         "",
         description=(
-            "of a time that is a plain number, or iso for text; empty = only a logicalType says it"
+            "unit of a time that is a plain number; iso for text; empty = a logicalType is required"
         ),
     )
     include: Names = Field(
-        (), description="metrics to use; empty = every numeric field that is no time"
+        (), description="metrics to use; empty = every numeric field that is not a time"
     )
     exclude: Names = Field((), description="metrics to leave out")
     min_time: datetime = Field(
@@ -47,15 +47,15 @@ class InputSettings(Section):
     partitioner: Literal["murmur2", "crc32", "unchecked"] = Field(
         "unchecked",
         description=(
-            "stop at a key where Java (murmur2) or librdkafka (crc32) never put it; other"
-            " producers may"
+            "stop at a key in a partition that this partitioner would not choose: murmur2 ="
+            " Java's, crc32 = librdkafka's"
         ),
     )
     schema_fingerprints: Annotated[tuple[Fingerprint, ...], BeforeValidator(comma_list)] = Field(
         (),
         description=(
-            "stop at any other writer schema; CRC-64-AVRO or SHA-256 of its canonical form, empty ="
-            " take all"
+            "stop at any other writer schema; CRC-64-AVRO or SHA-256 of the canonical form; empty ="
+            " accept all"
         ),
     )
 
@@ -86,12 +86,12 @@ class FeatureSettings(Section):
 
     window: int = Field(12, ge=2, le=64, description="samples in the rolling mean and spread")
     timezone: str = Field(
-        "UTC", description="IANA name; times of day, weekends and business hours are local to it"
+        "UTC", description="IANA time zone of times of day, weekends and business hours"
     )
-    business_start: float = Field(9, ge=0, lt=24, description="hour of day")
-    business_end: float = Field(17, gt=0, le=24, description="hour of day, exclusive")
+    business_start: float = Field(9, ge=0, lt=24, description="first business hour of the day")
+    business_end: float = Field(17, gt=0, le=24, description="end of business hours, exclusive")
     business_days: Annotated[tuple[int, ...], BeforeValidator(comma_list)] = Field(
-        (0, 1, 2, 3, 4), description="0 = Monday ... 6 = Sunday"
+        (0, 1, 2, 3, 4), description="business days; 0 = Monday ... 6 = Sunday"
     )
 
     @field_validator("timezone")
@@ -120,16 +120,22 @@ class FeatureSettings(Section):
 
 
 class MetricRule(Section):
-    """Which deviations of one metric matter; what is not given is taken from ``detection``."""
+    """Deviations of one metric that raise alarms; defaults are those of ``detection``."""
 
     direction: Literal["both", "up", "down"] | None = Field(
-        None, description="deviations that matter"
+        None, description="deviations that raise alarms"
     )
     min_absolute: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="least deviation, in the metric's unit"
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="smallest deviation that raises an alarm, in the metric's unit",
     )
     min_relative: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="least deviation, as a share of the expected"
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="smallest deviation that raises an alarm, as a share of the expected value",
     )
 
 
@@ -140,130 +146,141 @@ class DetectionSettings(Section):
         1.0,
         gt=0,
         le=10,
-        description="score of an alarm; 1 = seen about once in two months in a healthy metric",
+        description="score that raises an alarm; 1 = about once in two months in a healthy metric",
     )
     alarms_per_day: Annotated[float | None, NoneAllowed] = Field(
         None,
         gt=0,
         le=1000,
-        description=(
-            "instead of the threshold: about so many alarms per entity and day in the long run"
-        ),
+        description=("alarm budget per entity and day in the long run; replaces the threshold"),
     )
     warmup_days: float = Field(
-        2, ge=0.01, le=365, description="before the first verdict; 14 values at least"
+        2, ge=0.01, le=365, description="days before the first verdict; at least 14 values"
     )
     max_lateness_h: float = Field(
-        24, ge=0, le=720, description="rows that are later are marked and change nothing"
+        24, ge=0, le=720, description="rows later than this are marked and change nothing"
     )
     cold_start: bool = Field(
-        True, description="alarm on extreme values before the warm-up has ended"
+        True, description="raise alarms on extreme values before the end of the warm-up"
     )
-    direction: Literal["both", "up", "down"] = Field("both", description="deviations that matter")
+    direction: Literal["both", "up", "down"] = Field(
+        "both", description="deviations that raise alarms"
+    )
     min_absolute: float = Field(
         0,
         ge=0,
         allow_inf_nan=False,
-        description="least deviation from the expected value, own unit",
+        description="smallest deviation from the expected value that raises an alarm, in the metric's unit",
     )
     min_relative: float = Field(
         0,
         ge=0,
         allow_inf_nan=False,
-        description="least deviation, as a share of the expected value",
+        description="smallest deviation that raises an alarm, as a share of the expected value",
     )
     metrics: dict[str, MetricRule] = Field(
         default_factory=dict,
-        description='rules of single metrics, e.g. {"cpu": {"direction": "up"}}',
+        description='rules for single metrics, e.g. {"cpu": {"direction": "up"}}',
     )
 
 
 class QualitySettings(Section):
-    """What is said about the data itself, apart from anomalies."""
+    """Data-quality verdicts."""
 
     events: bool = Field(True, description="write data-quality verdicts to the anomaly topic")
     gap_intervals: float = Field(
-        5, ge=2, le=1e6, description="a silence of so many usual intervals is a gap"
+        5, ge=2, le=1e6, description="a silence of this many usual intervals is a gap"
     )
     stopped_intervals: float = Field(
-        12, ge=3, le=1e6, description="nothing for so many usual intervals: stopped reporting"
+        12,
+        ge=3,
+        le=1e6,
+        description="an entity silent for this many usual intervals has stopped reporting",
     )
     flat_hours: float = Field(
         24,
         gt=0,
         le=8760,
-        description="a metric that varied has had one value for so long: flat line",
+        description="a varying metric with one constant value for this long is a flat line",
     )
     repeat_hours: float = Field(
-        24, ge=0, le=8760, description="the same verdict on the same entity comes at most once in"
+        24, ge=0, le=8760, description="least time between two equal verdicts on an entity"
     )
     forget_days: float = Field(
-        30, gt=0, le=3650, description="an entity that returns after so long starts anew"
+        30,
+        gt=0,
+        le=3650,
+        description="an entity that returns after this long starts with an empty history",
     )
 
 
 class ModelSettings(Section):
-    """Which models are believed; the folder is ``models_dir``."""
+    """Which models are trusted; the folder is ``models_dir``."""
 
     max_bytes: int = Field(
         DEFAULT_MODEL_BYTES,
         ge=65_536,
         le=536_870_912,
-        description="a larger model is neither published nor loaded",
+        description="largest model that is published or loaded",
     )
     sign_key: str = Field(
         "",
-        description=(
-            "PEM file with the Ed25519 private key that training signs with; empty = unsigned"
-        ),
+        description=("PEM file with the Ed25519 private key that signs models; empty = unsigned"),
     )
     trusted_keys: Names = Field(
         (),
         description=(
-            "PEM files with Ed25519 public keys; if given, only models that one of them has signed"
-            " are loaded"
+            "PEM files with Ed25519 public keys; if set, only models signed with one of them are"
+            " loaded"
         ),
     )
 
 
 class TrainSettings(Section):
-    """What training learns from, how, and when."""
+    """Training data, model parameters and schedule."""
 
     member: Literal["isolation_forest", "one_class_svm"] = Field(
         "one_class_svm",
         description=(
-            "what is fitted as a member of the ensemble; a trained `detector` is fitted itself"
+            "model that joins the ensemble; ignored if `detector` is a trained model itself"
         ),
     )
     split: float = Field(
-        0.6, gt=0, lt=1, description="first part of each entity's time that the model learns from"
+        0.6, gt=0, lt=1, description="first share of each entity's time, used for training"
     )
     contamination: float = Field(
         0.02, gt=0, le=0.5, description="share of training rows above the threshold"
     )
     threshold: Annotated[float | None, NoneAllowed] = Field(
-        None, description="fixed score threshold instead of the contamination's"
+        None, description="fixed score threshold; replaces the one from contamination"
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="same data, settings and seed, same model")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,
+        description="random seed; same data, settings and seed give the same model",
+    )
     trees: int = Field(100, ge=1, le=1000, description="Isolation Forest: n_estimators")
     samples: int = Field(256, ge=2, le=65_536, description="Isolation Forest: max_samples")
-    nu: float = Field(0.02, gt=0, le=1, description="One-Class SVM")
+    nu: float = Field(0.02, gt=0, le=1, description="One-Class SVM: nu")
     gamma: float | Literal["scale", "auto"] = Field("scale", description="One-Class SVM: RBF width")
     svm_rows: int = Field(
-        20_000, ge=100, description="One-Class SVM: at most this many seeded rows"
+        20_000,
+        ge=100,
+        description="One-Class SVM: most training rows; more are sampled with the seed",
     )
-    min_rows: int = Field(500, ge=10, description="training rows needed over all entities")
+    min_rows: int = Field(500, ge=10, description="fewest training rows over all entities")
     window_days: Annotated[float | None, NoneAllowed] = Field(
-        None, gt=0, description="use only the newest days of the input; none = all"
+        None, gt=0, description="train on the newest days of the input only; none = all"
     )
     every: Annotated[str | None, NoneAllowed] = Field(
-        None, pattern=r"^\d+(\.\d+)?[smhd]$", description="train again after, e.g. 24h"
+        None, pattern=r"^\d+(\.\d+)?[smhd]$", description="retrain at this interval, e.g. 24h"
     )
     cron: Annotated[str | None, NoneAllowed] = Field(
         None,
-        description="train again by a cron line, UTC, e.g. 0 3 * * *",
+        description="retrain on this cron schedule, UTC, e.g. 0 3 * * *",
     )
-    keep: int = Field(10, ge=1, description="newest artefacts kept in the models folder")
+    keep: int = Field(10, ge=1, description="number of newest models kept in the models folder")
 
     @field_validator("gamma")
     @classmethod

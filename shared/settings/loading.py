@@ -50,26 +50,30 @@ class Settings(BaseSettings):
 
     detector: Annotated[Detector, BeforeValidator(present_detector)] = Field(
         Detector.ENSEMBLE,
-        description="what decides: all views, a trained model, or one view alone",
+        description="detector: all views (ensemble), a trained model, or one view alone",
     )
     slot: str = Field(
         "",
         pattern=r"^[A-Za-z0-9_-]*$",
         description=(
-            "stable name of this predictor, another one for each; empty = host name and "
-            "process id, and no static membership"
+            "stable and unique name of this predictor; empty = host name and process id, and no "
+            "static membership"
         ),
     )
     outage_deadline_s: float = Field(
         300,
         gt=0,
         description=(
-            "a service without broker or registry for so long exits (a later run of a "
+            "a service exits after this long without broker or registry (a later run of a "
             "training schedule fails); so does a predictor whose loop hangs"
         ),
     )
-    models_dir: Path = Field(Path("models"), description="shared by training and predictors")
-    state_dir: Path = Field(Path("state"), description="snapshots of predictors; may be shared")
+    models_dir: Path = Field(
+        Path("models"), description="folder of models, shared by training and predictors"
+    )
+    state_dir: Path = Field(
+        Path("state"), description="folder of snapshots; predictors may share it"
+    )
     kafka: dict[str, str] = Field(
         default_factory=dict, description="any librdkafka setting; '_' becomes '.'"
     )

@@ -1,4 +1,4 @@
-"""Settings of what lies outside, and of how services send, read, remember and report."""
+"""Settings of Kafka topics, the registry, and how services send, read, keep state and report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.settings.section import Section
 class RegistrySettings(Section):
     """Where the Schema Registry is."""
 
-    url: str = Field("http://localhost:8081", description="Schema Registry")
+    url: str = Field("http://localhost:8081", description="URL of the Schema Registry")
     basic_auth: str = Field("", description="user:password, or empty")
     timeout_s: float = Field(5.0, gt=0, le=60, description="longest wait for one registry call")
 
@@ -28,20 +28,24 @@ class RegistrySettings(Section):
 
 
 class TopicSettings(Section):
-    """Names default to the contract's ``<type>.<dataset>.<data>``; an empty name is filled from
-    ``dataset``.
-    """
+    """Topics; an empty name becomes ``<type>.<dataset>.<data>``."""
 
     dataset: str = Field(
         "cloudwatch", pattern=r"^[a-z0-9_-]+$", description="middle part of every topic name"
     )
-    input: str = Field("", description="what producers write and predictors read")
-    scores: str = Field("", description="a verdict per input record")
-    anomalies: str = Field("", description="alarms and data-quality verdicts, with reasons")
-    activations: str = Field("", description="which model scores which partition from where on")
-    dead_letters: str = Field("", description="records that could not be read, with reasons")
+    input: str = Field("", description="input topic; producers write it, predictors read it")
+    scores: str = Field("", description="topic of scores, one per input record")
+    anomalies: str = Field(
+        "", description="topic of alarms and data-quality verdicts, with reasons"
+    )
+    activations: str = Field(
+        "", description="topic with the model and settings of each partition, by offset"
+    )
+    dead_letters: str = Field(
+        "", description="topic of records that could not be read, with reasons"
+    )
     partitions: int = Field(
-        6, ge=1, le=10_000, description="of the input, the scores and the dead letters"
+        6, ge=1, le=10_000, description="number of partitions of input, scores and dead letters"
     )
     replication: int = Field(
         1, ge=1, le=32_767, description="copies of each partition; at most as many as brokers"
@@ -50,10 +54,12 @@ class TopicSettings(Section):
         720,
         gt=0,
         description=(
-            "how long records stay; predictors that were away for longer stop (HistoryGone)"
+            "retention of the input; predictors that were down for longer stop (HistoryGone)"
         ),
     )
-    scores_retention_hours: float = Field(72, gt=0, description="how far back charts can look")
+    scores_retention_hours: float = Field(
+        72, gt=0, description="retention of the scores; limits the range of charts"
+    )
 
     @model_validator(mode="after")
     def _name(self) -> TopicSettings:
@@ -71,41 +77,49 @@ class TopicSettings(Section):
 
 
 class PredictSettings(Section):
-    """How predictors read, commit and remember."""
+    """How predictors read, commit and keep state."""
 
-    group: str = Field("lapwing-prediction", min_length=1, description="consumer group")
+    group: str = Field(
+        "lapwing-prediction", min_length=1, description="consumer group of the predictors"
+    )
     delivery: Literal["exactly-once", "at-least-once"] = Field(
         "exactly-once",
-        description="at-least-once loses nothing either; what comes twice has the same event_id",
+        description="at-least-once loses nothing, but may repeat results (same event_id)",
     )
     commit_interval_ms: int = Field(
-        100, ge=1, le=60_000, description="how often results become visible; half of it is latency"
+        100,
+        ge=1,
+        le=60_000,
+        description="time between commits; adds half of it to the latency on average",
     )
-    max_batch_records: int = Field(
-        5_000, ge=1, le=100_000, description="most records scored in one go"
-    )
+    max_batch_records: int = Field(5_000, ge=1, le=100_000, description="most records per batch")
     session_timeout_ms: int = Field(
-        6_000, ge=6_000, le=1_800_000, description="a silent predictor loses its partitions after"
+        6_000,
+        ge=6_000,
+        le=1_800_000,
+        description="a predictor without heartbeats loses its partitions after this time",
     )
     transaction_timeout_ms: int = Field(
         5_000,
         ge=1_000,
         le=900_000,
-        description="a dead predictor's open transaction is aborted after, plus the broker's sweep",
+        description="a dead predictor's transaction is aborted after this time plus the broker's sweep",
     )
     snapshot_interval_s: float = Field(
         5,
         gt=0,
         le=3600,
         description=(
-            "least time between two snapshots of a partition, unless a restart would take long"
+            "least time between two snapshots of a partition; less if a restart would take long"
         ),
     )
     snapshots_kept: int = Field(
-        3, ge=1, le=100, description="whole ones per partition, each with its deltas"
+        3, ge=1, le=100, description="full snapshots kept per partition, each with its deltas"
     )
-    model_poll_s: float = Field(1.0, gt=0, le=3600, description="how often CURRENT is looked at")
-    max_entities: int = Field(100_000, ge=1, description="per partition")
+    model_poll_s: float = Field(
+        1.0, gt=0, le=3600, description="interval between checks for a new model"
+    )
+    max_entities: int = Field(100_000, ge=1, description="most entities per partition")
 
 
 class ProduceSettings(Section):
@@ -114,14 +128,14 @@ class ProduceSettings(Section):
     linger_ms: float = Field(5, ge=0, le=10_000, description="longest wait for a batch to fill")
     batch_bytes: int = Field(262_144, ge=1024, description="largest batch of records")
     queue_records: int = Field(
-        100_000, ge=1, description="librdkafka's buffer; the replay waits when it is full"
+        100_000, ge=1, description="size of librdkafka's queue; the replay waits while it is full"
     )
 
 
 class TelemetrySettings(Section):
     """Logs, metrics and health probes."""
 
-    port: int = Field(0, ge=0, le=65_535, description="HTTP for /metrics and /health; 0 = none")
+    port: int = Field(0, ge=0, le=65_535, description="HTTP port of /metrics and /health; 0 = off")
     host: str = Field(
         "0.0.0.0",  # noqa: S104 - a container's probe comes from outside
         description="address to listen on",
@@ -130,5 +144,5 @@ class TelemetrySettings(Section):
         "auto", description="auto = human on a terminal, JSON otherwise"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="smallest level that is logged"
+        "info", description="lowest level that is logged"
     )

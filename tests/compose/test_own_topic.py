@@ -61,7 +61,7 @@ def test_an_own_topic_with_a_schema_of_its_owner(stack: Stack) -> None:
     with watch("topics ensure, inspect, doctor"):
         ensured = lapwing(stack, "topics", "ensure")
         assert (
-            f"left      {SUBJECT}: it belongs to whoever writes the input; it has 1 version at"
+            f"left      {SUBJECT}: it belongs to the producer of the input; it has 1 version at"
             f" level {LEVEL}" in ensured
         )
         assert ensured.count(" has id ") == 3

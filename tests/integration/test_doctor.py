@@ -74,7 +74,7 @@ def send_with_the_id_in_a_header(stack: Stack, count: int) -> None:
 
 def test_what_doctor_says_of_what_flows(stack: Stack) -> None:
     found = doctor(stack, 0)
-    assert found["results"]["said"] == f"none: {stack.settings.topics.input} holds no records"
+    assert found["results"]["said"] == f"none: {stack.settings.topics.input} has no records"
     assert found["dead_letters"]["result"] == "skipped"
 
     stack.run("producer", "--fleet", "3", "--days", "2", "--speed", "max")

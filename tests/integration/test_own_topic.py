@@ -146,7 +146,7 @@ def test_the_owner_first(owner: Owner, shell: Shell, level: str) -> None:
     ensured = shell.run("topics", "ensure")
     assert ensured.returncode == 0, ensured.stdout + ensured.stderr
     assert (
-        f"left      {owner.subject}: it belongs to whoever writes the input; it has 1 version at"
+        f"left      {owner.subject}: it belongs to the producer of the input; it has 1 version at"
         f" level {level}" in ensured.stdout
     )
     assert f"exists    {owner.topic}" in ensured.stdout
@@ -225,10 +225,13 @@ def test_another_number_of_partitions_is_no_dead_end(owner: Owner, shell: Shell)
     future.result(20)
     again = shell.run("topics", "ensure")
     assert (again.returncode, again.stderr) == (0, "")
-    assert f"left      {dead}: it has 5 partitions, a new one gets 3; both are fine" in again.stdout
+    assert (
+        f"left      {dead}: it has 5 partitions, a new topic would have 3; both work"
+        in again.stdout
+    )
     owner.send()
     judged_by_predictors(owner, shell)
-    assert f"{dead} has 5, which is fine" in shell.run("doctor").stdout
+    assert f"{dead} has 5, which works" in shell.run("doctor").stdout
 
 
 def test_lapwing_first(owner: Owner, shell: Shell) -> None:
@@ -239,7 +242,7 @@ def test_lapwing_first(owner: Owner, shell: Shell) -> None:
     assert ensured.returncode == 0, ensured.stdout + ensured.stderr
     assert f"created   {owner.topic}" in ensured.stdout
     assert (
-        f"left      {owner.subject}: it belongs to whoever writes the input; it has no schema yet"
+        f"left      {owner.subject}: it belongs to the producer of the input; it has no schema yet"
         in ensured.stdout
     )
     assert owner.subject not in owner.registry.get_subjects()

@@ -11,7 +11,7 @@ from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_training.history import History
 from lapwing.backtest.feeds import Feed, TopicRange, within
 from lapwing.backtest.run import Judge, run
-from lapwing.dlq.record import judge
+from lapwing.dlq.record import verdicts_of
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.directory import Directory
@@ -144,7 +144,7 @@ def test_a_backtest_runs_over_it() -> None:
 
 
 def test_dead_letters_are_looked_at_with_it() -> None:
-    good, bad = judge([write_line("host-1", START_MS, {"cpu": 1.0}), POISON], LINES)
+    good, bad = verdicts_of([write_line("host-1", START_MS, {"cpu": 1.0}), POISON], LINES)
     assert (good.reason, good.entity, good.time_ms) == (Reason.ACCEPTED, "host-1", START_MS)
     assert bad.sentence.endswith(": a line is: entity time_ms metric=number ...")
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 
-from lapwing.dlq.record import decoder_of, judge
+from lapwing.dlq.record import decoder_of, verdicts_of
 from shared.batch import Batch
 from shared.columns import Columns
 from shared.decode.avro.decoder import AvroDecoder
@@ -130,7 +130,7 @@ def test_what_a_reason_leaves_open_is_said(value: bytes, reason: Reason, said: s
     detail = decoder.detail(value, (), reason)
     assert detail.startswith(said)
     assert bool(detail) == bool(said)
-    (verdict,) = judge([value], Registry().decoder())
+    (verdict,) = verdicts_of([value], Registry().decoder())
     assert (verdict.reason, verdict.detail) == (reason, detail)
 
 
@@ -138,6 +138,6 @@ def test_a_list_of_writers_holds_for_services_and_not_for_a_look_at_single_recor
     settings, batch = InputSettings(schema_fingerprints=("0" * 16,)), batch_of([of_id(1)])
     with pytest.raises(SchemaNotAllowed):
         Registry().decoder(settings).prepare(batch)
-    assert judge([of_id(1)], decoder_of(settings, Registry()))[0].reason is Reason.ACCEPTED
+    assert verdicts_of([of_id(1)], decoder_of(settings, Registry()))[0].reason is Reason.ACCEPTED
     known = AvroDecoder.of_schemas({1: METRIC_EVENT}, settings)
     assert len(decode(known, batch)) == 1

@@ -76,6 +76,25 @@ def test_every_command_is_spoken_of():
     assert names - said == set()
 
 
+def leaves(command, path="lapwing"):
+    """Every command that does something, with the words that call it."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield path, command
+    for name, sub_command in (inner or {}).items():
+        yield from leaves(sub_command, f"{path} {name}")
+
+
+def test_every_command_has_an_example_that_parses():
+    found = dict(leaves(typer.main.get_command(app)))
+    assert {"lapwing topics ensure", "lapwing dlq replay", "lapwing predict"} <= set(found)
+    for path, command in found.items():
+        begin, _, line = (command.epilog or "").partition(": ")
+        assert begin == "Example", f"{path}: the help text ends without an example"
+        assert line.startswith(path)
+        parse(shlex.split(line)[1:])
+
+
 def test_commands_that_messages_and_help_name_parse():
     found = {
         span

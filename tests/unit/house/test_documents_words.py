@@ -71,7 +71,7 @@ def test_reasons_for_not_being_ready_are_those_of_the_code():
 
 
 def test_checks_of_doctor_are_those_of_the_code():
-    table = TEXTS["docs/monitoring.md"].partition("`lapwing doctor` looks at")[2]
+    table = TEXTS["docs/monitoring.md"].partition("`lapwing doctor` checks")[2]
     named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE))))
     checks = set()
     for name, source in SOURCES.items():
@@ -216,10 +216,10 @@ def numbers():
         ("README.md", r"until its transaction times out\s+\((\d+) s", s.predict.transaction_timeout_ms / 1000),
         ("README.md", r"scaling down waits for one session \((\d+) s\)", s.predict.session_timeout_ms / 1000),
         ("README.md", r"learns from the first (\d+) % of each entity's time", s.train.split * 100),
-        ("README.md", r"keep trying for (\d+) minutes", s.outage_deadline_s / 60),
+        ("README.md", r"retry for (\d+) minutes", s.outage_deadline_s / 60),
         ("docs/backtest.md", r"Charts for the first (\d+) metrics", backtest_report.MAX_PANELS),
         ("docs/dead-letters.md", r"\((\d+) MiB, or what", input_limit_bytes(s) // 2**20),
-        ("docs/dead-letters.md", r"at most ([\d,]+) records", replay.LOOKED_AT),
+        ("docs/dead-letters.md", r"at most ([\d,]+) records", replay.MAX_SEARCHED_RECORDS),
         ("docs/detection.md", r"(\d+) bins of five minutes", layout.BINS),
         ("docs/detection.md", r"(\d+) days of each", layout.DAYS),
         ("docs/detection.md", r"([\d.]+) times as far as lately", layout.EnsembleParams().worse),

@@ -326,7 +326,7 @@ def test_data_fetch(mirror, tmp_path):
     target = tmp_path / "nab"
     done = CliRunner().invoke(app, ["data", "fetch", "--url", url, "--to", str(target)])
     assert (done.exit_code, done.exception) == (0, None)
-    assert "2 files fetched, 0 were there" in done.output
+    assert "2 files downloaded, 0 already present" in done.output
     assert (target / "b.csv").read_text() == "timestamp,value\nb.csv"
     again = CliRunner().invoke(app, ["data", "fetch", "--url", url, "--to", str(target), "--json"])
     assert '"written": [], "present": ["a.csv", "b.csv"]' in again.output

@@ -26,7 +26,7 @@ class FakeCluster:
         self.counts = {spec.name: spec.partitions for spec in topic_specs(settings)}
         self.down = False
         self.member_count = 2
-        self.behind = {0: 3, 1: 4}
+        self.unread = {0: 3, 1: 4}
 
     def cluster_id(self):
         if self.down:
@@ -39,7 +39,7 @@ class FakeCluster:
         return self.counts[topic]
 
     def lag(self, group, topic):
-        return self.behind
+        return self.unread
 
     def members(self, group):
         return self.member_count
@@ -91,7 +91,7 @@ def run(settings):
     cluster, registry = FakeCluster(settings), FakeRegistry()
 
     def found(theirs=1000.0, ours=1001.0, look=lambda: SEEN):
-        doors = command.Doors(
+        dependencies = command.Dependencies(
             lambda: cluster,
             NoLetters,
             lambda: registry,
@@ -101,7 +101,7 @@ def run(settings):
             lambda: 0.0,
             lambda _: None,
         )
-        listed = list(command.findings(settings, doors))
+        listed = list(command.findings(settings, dependencies))
         for finding in listed:
             assert finding.result in ("ok", "skipped") or finding.remedy, finding
         return {finding.check: finding for finding in listed}
@@ -158,7 +158,7 @@ def test_scores_and_dead_letters_may_have_any_number_of_partitions(run, settings
     run.cluster.counts[settings.topics.scores] = 12
     finding = run()["topics"]
     assert finding.result == "ok"
-    assert "metrics.cloudwatch.scores has 12, which is fine" in finding.said
+    assert "metrics.cloudwatch.scores has 12, which works" in finding.said
     run.cluster.counts[settings.topics.anomalies] = 2
     finding = run()["topics"]
     assert finding.said == "anomalies.cloudwatch.events has 2 partitions and must have 1"

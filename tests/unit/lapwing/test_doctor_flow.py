@@ -131,14 +131,14 @@ class Kafka:
     def commit(self, **positions):
         self.positions = {int(name[1:]): offset for name, offset in positions.items()}
 
-    def look(self):
-        return self.flow.look(self.clock)
+    def measure(self):
+        return self.flow.measure(self.clock)
 
     def letters(self):
-        return self.flow.check_dead_letters(self.look())
+        return self.flow.check_dead_letters(self.measure())
 
     def results(self):
-        return self.flow.check_results(self.look(), self.sleep, self.clock)
+        return self.flow.check_results(self.measure(), self.sleep, self.clock)
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_every_record_became_one(kafka):
         " byte" in finding.said
     )
     assert (
-        finding.remedy == "`lapwing dlq show 1 299` shows it; docs/dead-letters.md says what helps"
+        finding.remedy == "`lapwing dlq show 1 299` shows it; docs/dead-letters.md has the remedies"
     )
 
 
@@ -205,7 +205,7 @@ def test_only_the_newest_records_count_and_only_those_that_were_read(kafka):
     assert finding.result == "ok"
     assert (
         finding.said
-        == "none of the last 1,000 records that were read; metrics.cloudwatch.raw.dlq holds older"
+        == "none of the last 1,000 records that were read; metrics.cloudwatch.raw.dlq has older"
         " ones (`lapwing dlq list`)"
     )
     kafka.reject([39_000])
@@ -319,14 +319,14 @@ def test_schema_ids_in_headers_are_named_with_what_helps(kafka, headers, said, r
     assert finding.said.endswith(f": {said}")
     assert remedy in finding.remedy
     assert finding.remedy.endswith(
-        "`lapwing dlq show 0 9` shows it; docs/dead-letters.md says what helps"
+        "`lapwing dlq show 0 9` shows it; docs/dead-letters.md has the remedies"
     )
 
 
 def test_a_broker_that_goes_away_meanwhile(kafka):
     kafka.receive(10)
     kafka.commit(p0=10)
-    now = kafka.look()
+    now = kafka.measure()
     kafka.down = True
     finding = kafka.flow.check_dead_letters(now)
     assert (finding.result, finding.said) == ("warning", "no answer from nowhere:1")
@@ -340,10 +340,10 @@ def test_an_empty_input(kafka):
     finding = kafka.results()
     assert (finding.result, finding.said) == (
         "warning",
-        "none: metrics.cloudwatch.raw holds no records",
+        "none: metrics.cloudwatch.raw has no records",
     )
     assert "LAPWING_TOPICS__INPUT" in finding.remedy
-    assert finding.remedy.startswith("lapwing produce, or let ")
+    assert finding.remedy.startswith("lapwing produce, or start ")
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_an_empty_topic_of_ones_own_is_not_for_the_bundled_producer(kafka, own):
     names = {name: getattr(TOPICS, name) for name in ("input", "scores", "dead_letters")}
     flags = own | {"topics": own.get("topics", {}) | names}
     kafka.flow = Flow(load_settings(flags, environ={}), kafka, kafka)
-    assert kafka.results().remedy.startswith("let your producer write there; ")
+    assert kafka.results().remedy.startswith("start your producer, or set another topic")
 
 
 def test_all_was_read_and_nothing_comes(kafka):
@@ -370,7 +370,7 @@ def test_the_other_checks_are_part_of_the_wait(kafka):
     kafka.receive(100)
     kafka.commit(p0=100)
     kafka.ends[TOPICS.scores][0] = 100
-    first = kafka.look()
+    first = kafka.measure()
     kafka.now_s += 60
     kafka.flow.check_results(first, kafka.sleep, kafka.clock)
     assert kafka.now_s == 160.0
@@ -387,7 +387,7 @@ def test_records_are_read_and_results_come(kafka):
     finding = kafka.results()
     assert (finding.result, finding.said) == (
         "ok",
-        "they come: 100 records a second read in the last 3 s, 600 behind",
+        "active: 100 records a second read in the last 3 s, 600 behind",
     )
 
 
@@ -437,7 +437,7 @@ def test_records_wait_and_nothing_moves(kafka, members, result, said):
     finding = kafka.results()
     assert finding.result == result
     assert finding.said.startswith(
-        "none: 605 records of metrics.cloudwatch.raw lie beyond the position of group lapwing-"
+        "none: 605 records of metrics.cloudwatch.raw are after the position of group lapwing-"
     )
     assert said in finding.said
     assert finding.remedy

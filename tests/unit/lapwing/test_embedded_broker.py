@@ -210,7 +210,7 @@ def test_the_library_is_the_one_of_the_wheel_and_its_absence_is_explained(
     )
     monkeypatch.setattr(embedded_broker, "find_spec", lambda name: elsewhere)
     with pytest.raises(
-        ConfigError, match=r"wheels, and .* holds none: install confluent-kafka from a wheel"
+        ConfigError, match=r"wheels, and .* has none: install confluent-kafka from a wheel"
     ):
         EmbeddedBroker({"t": 1})
     monkeypatch.setattr(embedded_broker, "find_spec", lambda name: None)

@@ -193,7 +193,7 @@ def test_long_form_is_seen() -> None:
     (reading,) = seen(records([encode(LONG, 2, row) for row in rows]), {2: LONG}).readings
     (said,) = reading.warnings
     assert "metric has 3 values for the entity" in said
-    assert "input.entity_fields=host,metric keeps them apart" in said
+    assert "input.entity_fields=host,metric separates them" in said
     apart = seen(
         records([encode(LONG, 2, row) for row in rows]), {2: LONG}, entity_fields="host,metric"
     )
@@ -213,14 +213,14 @@ def test_an_entity_in_two_partitions() -> None:
     found = seen([*records([event("a"), event("b")]), *records([event("a")], partition=3)])
     (said,) = found.warnings
     assert (
-        "1 of 2 entities lie in several partitions, e.g. 'a' in 0, 3: their keys are not the entity"
+        "1 of 2 entities are in several partitions, e.g. 'a' in 0, 3: their keys are not the entity"
         in said
     )
     (said,) = seen(
         [*records([event("a")], key=b""), *records([event("a")], partition=3, key=b"")]
     ).warnings
     assert said.startswith(
-        "none of the newest 2 records has a key, and 1 of 1 entities lie in several partitions,"
+        "none of the newest 2 records has a key, and 1 of 1 entities are in several partitions,"
         " e.g. 'a' in 0, 3: "
     )
 
@@ -246,7 +246,7 @@ def test_numbers_that_cannot_be_read_are_a_warning() -> None:
     (said,) = seen([], {2: schema}, latest=schema).readings[0].warnings
     assert said == (
         "2 numeric fields are left out: price (a decimal is not read: write a double), mixed (of"
-        " several types: int, string); if that is meant, input.exclude=price,mixed says so"
+        " several types: int, string); if this is intended, set input.exclude=price,mixed"
     )
     excluded = seen([], {2: schema}, latest=schema, exclude="PRICE,mixed")
     assert excluded.readings[0].warnings == ()
@@ -303,7 +303,7 @@ def test_entities_that_are_all_one_or_all_different() -> None:
     )
     assert "all 20 rows are of one entity, 'a'" in one[0]
     many = seen(records([event(f"a{i}") for i in range(warnings.FEWEST_ROWS)])).readings[0].warnings
-    assert "each of the 20 rows has an entity of its own: host (input.entity_fields)" in many[0]
+    assert "each of the 20 rows has a different entity: host (input.entity_fields)" in many[0]
     assert seen(records([event(f"a{i}") for i in range(5)])).readings[0].warnings == ()
     assert seen(records([event(f"a{i % 7}", T0 + i) for i in range(40)])).readings[0].warnings == ()
 
@@ -405,8 +405,8 @@ def test_all_of_it_for_a_person() -> None:
         "settings that change it",
         "  input.entity_fields  host",
         "  input.time_field     not set: found by type and name",
-        "  input.time_unit      not set: a logicalType says it",
-        "  input.include        not set: every number that is no time",
+        "  input.time_unit      not set: taken from the logicalType",
+        "  input.include        not set: every number that is not a time",
         "  input.exclude        x",
     ]
 

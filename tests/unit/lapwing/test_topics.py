@@ -152,9 +152,7 @@ def test_the_level_of_a_result_subject_that_exists_is_said_and_kept(
     owner.set_compatibility(scores, "NONE")
     done = topics.ensure(settings)
     assert (done.exit_code, owner.get_compatibility(scores)) == (0, "NONE")
-    assert (
-        done.left_alone[scores] == "its compatibility level is NONE, Lapwing gives a new one FULL"
-    )
+    assert done.left_alone[scores] == "its compatibility level is NONE, Lapwing would set FULL"
 
 
 def test_a_topic_that_is_refused_keeps_nothing_else_from_being_made(
@@ -219,26 +217,27 @@ def test_a_wrong_partition_count_and_the_missing_topics_are_said_together(
     assert topics.ensure_all(settings, schemas_only=False, as_json=False) == 1
     out, error = capsys.readouterr()
     assert "missing   c.dlq: not created" in out
-    assert "left      s: it has 4 partitions, a new one gets 6; both are fine" in out
+    assert "left      s: it has 4 partitions, a new topic would have 6; both work" in out
     assert (error, owner.get_subjects()) == ("lapwing: c has 4 partitions\n", [])
 
 
 def test_a_shorter_retention_comes_with_what_depends_on_it() -> None:
     week = ConfigDifference("t", "retention.ms", "2592000000", "604800000")
-    assert topics.said_of_difference(week, "t").endswith(
-        "the settings say 2592000000; this is fine unless predictors may be down for more than 7"
-        " days"
+    assert topics.describe_difference(week, "t").endswith(
+        "the settings say 2592000000; this works unless predictors are down for more than 7 days"
     )
-    assert "unless" not in topics.said_of_difference(week, "another")
+    assert "unless" not in topics.describe_difference(week, "another")
     other = ConfigDifference("t", "max.message.bytes", "5", "6")
-    assert topics.said_of_difference(other, "t") == "t: max.message.bytes is 6, the settings say 5"
+    assert topics.describe_difference(other, "t") == "t: max.message.bytes is 6, the settings say 5"
 
 
 def test_what_is_made_is_said(settings: Settings, capsys: pytest.CaptureFixture[str]) -> None:
     assert topics.ensure_all(settings, schemas_only=True, as_json=False) == 0
     out, error = capsys.readouterr()
     assert (out.count(" has id "), error) == (3, "")
-    assert "left      metrics.cloudwatch.raw-value: it belongs to whoever writes the input; " in out
+    assert (
+        "left      metrics.cloudwatch.raw-value: it belongs to the producer of the input; " in out
+    )
     assert "created" not in out
 
 
@@ -254,7 +253,7 @@ def test_describe_shows_the_schemas_of_everybody(
         "metrics.cloudwatch.raw", "2", "10", "4", "org.apache.flink.avro.generated.record,", "version", "1,", "BACKWARD"
     ]  # fmt: skip
     assert lines[0].split()[:4] == ["topic", "partitions", "offsets", "unread"]
-    assert lines[-1].startswith("offsets: records and, where transactions write, a mark")
+    assert lines[-1].startswith("offsets: records, plus one marker")
     assert sum("lapwing." in line and line.rstrip().endswith("FULL") for line in lines) == 3
     topics.describe_all(settings, as_json=True)
     rows = {row["topic"]: row for row in json.loads(capsys.readouterr().out)}

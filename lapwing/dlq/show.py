@@ -1,7 +1,7 @@
-"""Looks at dead letters: how many of which reason, and everything about one of them.
+"""Output of the commands ``list`` and ``show`` of ``lapwing dlq``.
 
-Law: it reads only; what cannot be found out (a registry that is away, a schema nobody knows) is
-     said and hides nothing else.
+Invariant: it only reads; a problem such as an unreachable registry or an unknown schema is printed
+and hides nothing else.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-from lapwing.dlq.letters import Filters, Letter, find, moment, scan
-from lapwing.dlq.record import Fields, decoder_of, dump, judge, plain, read_fields
+from lapwing.dlq.letters import Filters, Letter, format_time, read_letter, scan
+from lapwing.dlq.record import Fields, decoder_of, hex_dump, read_fields, to_json, verdicts_of
 from shared.decode.allowed import allowed
 from shared.decode.avro.plan import record_of
 from shared.decode.avro.schema import SchemaInvalid, parse_schema
@@ -28,11 +28,16 @@ from shared.telemetry import line
 from shared.wording import iso
 
 SHOWN_BYTES = 256
+NO_MESSAGE = "no reason recorded"
 
 
 @dataclass(slots=True)
 class Group:
-    """The dead letters of one reason; times by Kafka's timestamp, sources are {topic: partitions}."""
+    """Count of the dead letters with one reason.
+
+    first_ms, last_ms : range of Kafka's timestamps
+    sources           : {topic: partitions} of the rejected records
+    """
 
     reason: str
     count: int = 0
@@ -41,25 +46,22 @@ class Group:
     sources: dict[str, set[int]] = field(default_factory=dict)
 
     def add(self, letter: Letter) -> None:
-        """Count one."""
+        """Count a dead letter."""
         self.count += 1
-        self.first_ms, self.last_ms = (
-            min(self.first_ms, letter.time_ms),
-            max(self.last_ms, letter.time_ms),
-        )
-        if letter.said["source_partition"] is not None:
-            self.sources.setdefault(letter.said["source_topic"], set()).add(
-                letter.said["source_partition"]
-            )
+        self.first_ms = min(self.first_ms, letter.time_ms)
+        self.last_ms = max(self.last_ms, letter.time_ms)
+        topic, partition = letter.details["source_topic"], letter.details["source_partition"]
+        if partition is not None:
+            self.sources.setdefault(topic, set()).add(partition)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What the topic holds.
+    """Summary of the topic.
 
-    total  : of all dead letters; the rest is about those that the filters take
-    groups : most frequent reason first
-    newest : newest first
+    total  : number of all dead letters, before the filters
+    groups : matching dead letters by reason, most frequent first
+    newest : newest matching dead letters, newest first
     """
 
     total: int
@@ -67,8 +69,8 @@ class Listing:
     newest: list[Letter]
 
     @property
-    def taken(self) -> int:
-        """How many the filters took."""
+    def matching(self) -> int:
+        """Number of dead letters that match the filters."""
         return sum(group.count for group in self.groups)
 
 
@@ -79,7 +81,7 @@ def summarize(letters: Iterable[Letter], filters: Filters, limit: int) -> Listin
     total = 0
     for letter in letters:
         total += 1
-        if not filters.take(letter):
+        if not filters.matches(letter):
             continue
         groups.setdefault(letter.reason, Group(letter.reason)).add(letter)
         place = (letter.time_ms, letter.offset, letter.partition)
@@ -111,16 +113,16 @@ def list_letters(
         found = {
             "topic": topic,
             "total": listing.total,
-            "matching": listing.taken,
+            "matching": listing.matching,
             "reasons": groups,
             "newest": newest,
         }
         target.write(json.dumps(found, ensure_ascii=False) + "\n")
         return
     if not listing.total:
-        target.write(f"{topic} holds no dead letters\n")
+        target.write(f"{topic} has no dead letters\n")
         return
-    of = f"{listing.taken:,} of {listing.total:,}" if filters else f"{listing.total:,}"
+    of = f"{listing.matching:,} of {listing.total:,}" if filters else f"{listing.total:,}"
     target.write(f"{topic}: {of} dead letters\n")
     if listing.groups:
         target.write("\n" + "".join(f"{text}\n" for text in _table(listing.groups)))
@@ -132,18 +134,16 @@ def list_letters(
 
 
 def _newest_lines(newest: Iterable[Letter]) -> list[str]:
-    """Write each dead letter as a line; what several have as their message is written once, above
-    them.
-    """
+    """Format each dead letter as a line; a message that several share is printed once."""
     shared: dict[tuple[str, str], list[Letter]] = {}
     for letter in newest:
-        shared.setdefault((letter.reason, letter.said.get("message") or ""), []).append(letter)
+        shared.setdefault((letter.reason, letter.details.get("message") or ""), []).append(letter)
     lines = []
     for (reason, message), letters in shared.items():
         if len(letters) == 1:
             lines.append(to_line(letters[0]))
             continue
-        lines.append(f"{len(letters):,} {reason} because {message or 'nobody says why'}")
+        lines.append(f"{len(letters):,} {reason} because {message or NO_MESSAGE}")
         lines += [f"  {line(letter.name, _facts(letter))}" for letter in letters]
     return lines
 
@@ -158,9 +158,9 @@ def _table(groups: list[Group]) -> list[str]:
             (
                 group.reason,
                 f"{group.count:,}",
-                moment(group.first_ms),
-                moment(group.last_ms),
-                sources or "not said",
+                format_time(group.first_ms),
+                format_time(group.last_ms),
+                sources or "unknown",
             )
         )
     name, count, first = (max(len(row[column]) for row in rows) for column in range(3))
@@ -171,7 +171,7 @@ def _table(groups: list[Group]) -> list[str]:
 
 
 def _ranges(numbers: Iterable[int]) -> str:
-    """Write 0,1,2,5 as 0-2,5."""
+    """Format 0,1,2,5 as 0-2,5."""
     runs: list[list[int]] = []
     for number in sorted(numbers):
         if runs and runs[-1][-1] == number - 1:
@@ -184,29 +184,27 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 
 def to_line(letter: Letter) -> str:
-    """Write a dead letter as one line."""
-    because = letter.said["message"] or "nobody says why"
+    """Format a dead letter as one line."""
+    because = letter.details["message"] or NO_MESSAGE
     return line(f"{letter.name} {letter.reason}", _facts(letter) | {"because": because})
 
 
 def _facts(letter: Letter) -> dict[str, Any]:
     size = (
-        letter.said["size_bytes"]
+        letter.details["size_bytes"]
         if letter.cut_from_bytes is None
-        else f"{letter.said['size_bytes']}/{letter.cut_from_bytes}"
+        else f"{letter.details['size_bytes']}/{letter.cut_from_bytes}"
     )
     return {
-        "at": moment(letter.time_ms),
+        "at": format_time(letter.time_ms),
         "source": letter.source,
-        "key": letter.said["key"],
+        "key": letter.details["key"],
         "size_bytes": size,
     }
 
 
 def document(letter: Letter) -> dict[str, Any]:
-    """Return a dead letter as JSON has it: where it lies, then what ``lapwing tail dlq --json``
-    says.
-    """
+    """Return a dead letter for JSON: its coordinates, then the fields of ``lapwing tail dlq``."""
     cut = (
         {"cut_from_bytes": letter.cut_from_bytes, "cut_sha256": letter.cut_sha256}
         if letter.cut_from_bytes
@@ -214,7 +212,7 @@ def document(letter: Letter) -> dict[str, Any]:
     )
     replayed = {"replayed_from": letter.replayed_from} if letter.replayed_from else {}
     place = {"partition": letter.partition, "offset": letter.offset, "time": iso(letter.time_ms)}
-    return place | letter.said | cut | replayed
+    return place | letter.details | cut | replayed
 
 
 def _group_document(group: Group) -> dict[str, Any]:
@@ -229,16 +227,16 @@ def _group_document(group: Group) -> dict[str, Any]:
     }
 
 
-# -- one of them -----------------------------------------------------------------------------------
+# -- one dead letter ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
-class Insight:
-    """What is known of a dead letter beyond its headers.
+class LetterContent:
+    """The decoded content of a dead letter.
 
-    schema : name of the writer schema, or why there is none
-    fields : as far as they can be read; None without a schema
-    now    : what would become of it today; empty where that cannot be found out
+    schema : name of the writer schema, or why it is missing
+    fields : decoded as far as possible; None without a schema
+    now    : result of decoding it today; empty if the registry does not answer
     """
 
     schema_id: int | None
@@ -247,23 +245,23 @@ class Insight:
     now: str
 
 
-def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight:
-    """Read a dead letter by its writer schema, as far as that goes."""
+def decode_letter(letter: Letter, registry: Registry, settings: InputSettings) -> LetterContent:
+    """Decode a dead letter with its writer schema, as far as possible."""
     schema_id = schema_id_of(letter.value)
     try:
-        (verdict,) = judge([letter.value], decoder_of(settings, registry))
+        (verdict,) = verdicts_of([letter.value], decoder_of(settings, registry))
         now = (
             "it would be accepted"
             if verdict.reason is Reason.ACCEPTED
             else f"{verdict.reason.code}: {verdict.sentence}"
         )
         if letter.cut_from_bytes is not None:
-            now = "only its beginning is left, it cannot be sent back without a correction"
+            now = "it was cut and cannot be sent back without a correction"
         text = None if schema_id is None else registry.schema(schema_id)
     except TransportError as error:
-        return Insight(schema_id, f"unknown: {error}", None, "")
+        return LetterContent(schema_id, f"unknown: {error}", None, "")
     if text is None:
-        return Insight(
+        return LetterContent(
             schema_id,
             "no schema id" if schema_id is None else "the registry does not know it",
             None,
@@ -272,11 +270,11 @@ def look(letter: Letter, registry: Registry, settings: InputSettings) -> Insight
     try:
         avro = parse_schema(text)
     except SchemaInvalid as error:
-        return Insight(schema_id, f"not Avro: {error}", None, now)
+        return LetterContent(schema_id, f"not Avro: {error}", None, now)
     record = record_of(avro)
     if record is None:
-        return Insight(schema_id, f"{avro}, not a record", None, now)
-    return Insight(schema_id, record.name, read_fields(letter.value, avro), now)
+        return LetterContent(schema_id, f"{avro}, not a record", None, now)
+    return LetterContent(schema_id, record.name, read_fields(letter.value, avro), now)
 
 
 def show_letter(
@@ -288,20 +286,20 @@ def show_letter(
     as_json: bool,
     out: TextIO | None = None,
 ) -> None:
-    """Print all that is known of one dead letter; write its bytes to a file.
+    """Print one dead letter; write its bytes to a file.
 
-    raises : ConfigError where there is none, DataError where the file cannot be written,
+    raises : ConfigError if it does not exist, DataError if the file cannot be written,
              TransportError, TopicMismatch
     """
-    letter = find(settings, partition, offset)
-    insight = look(letter, Registry(settings.registry), settings.input)
+    letter = read_letter(settings, partition, offset)
+    content = decode_letter(letter, Registry(settings.registry), settings.input)
     target = out or sys.stdout
     if as_json:
         target.write(
-            json.dumps(_shown_document(letter, insight, settings), ensure_ascii=False) + "\n"
+            json.dumps(_letter_document(letter, content, settings), ensure_ascii=False) + "\n"
         )
     else:
-        target.write("".join(f"{text}\n" for text in _shown_lines(letter, insight, settings)))
+        target.write("".join(f"{text}\n" for text in _letter_lines(letter, content, settings)))
     if raw is not None:
         try:
             raw.write_bytes(letter.value)
@@ -311,36 +309,36 @@ def show_letter(
             target.write(f"\n{len(letter.value):,} bytes written to {raw}\n")
 
 
-def _shown_document(letter: Letter, insight: Insight, settings: Settings) -> dict[str, Any]:
-    fields = insight.fields
+def _letter_document(letter: Letter, content: LetterContent, settings: Settings) -> dict[str, Any]:
+    fields = content.fields
     return document(letter) | {
         "allowed": allowed(letter.reason, settings.input),
-        "now": insight.now,
+        "now": content.now,
         "headers": [
             [name, value.decode("utf-8", "backslashreplace")] for name, value in letter.headers
         ],
-        "schema_id": insight.schema_id,
-        "schema": insight.schema,
-        "fields": None if fields is None else plain(fields.values),
+        "schema_id": content.schema_id,
+        "schema": content.schema,
+        "fields": None if fields is None else to_json(fields.values),
         "fields_end": None if fields is None else fields.problem,
     }
 
 
-def _shown_lines(letter: Letter, insight: Insight, settings: Settings) -> list[str]:
-    said = letter.said
+def _letter_lines(letter: Letter, content: LetterContent, settings: Settings) -> list[str]:
+    details = letter.details
     facts = {
-        "place": letter.place,
-        "written": moment(letter.time_ms) + " UTC",
+        "place": letter.coordinates,
+        "written": format_time(letter.time_ms) + " UTC",
         "source": letter.source,
-        "key": said["key"] or "(none)",
-        "reason": f"{letter.reason}: {said['message'] or 'nobody says why'}",
+        "key": details["key"] or "(none)",
+        "reason": f"{letter.reason}: {details['message'] or NO_MESSAGE}",
         "allowed": allowed(letter.reason, settings.input),
-        "now": insight.now,
+        "now": content.now,
         "bytes": (
-            f"{said['size_bytes']:,}"
+            f"{details['size_bytes']:,}"
             if letter.cut_from_bytes is None
             else (
-                f"the first {said['size_bytes']:,} of {letter.cut_from_bytes:,}; SHA-256 of all:"
+                f"the first {details['size_bytes']:,} of {letter.cut_from_bytes:,}; SHA-256 of all:"
                 f" {letter.cut_sha256}"
             )
         ),
@@ -348,19 +346,19 @@ def _shown_lines(letter: Letter, insight: Insight, settings: Settings) -> list[s
             f"from {letter.replayed_from}, and rejected again" if letter.replayed_from else ""
         ),
         "schema": (
-            f"id {insight.schema_id}: {insight.schema}"
-            if insight.schema_id is not None
-            else insight.schema
+            f"id {content.schema_id}: {content.schema}"
+            if content.schema_id is not None
+            else content.schema
         ),
     }
     lines = [f"{name:<8}  {text}" for name, text in facts.items() if text]
-    if insight.fields is not None:
+    if content.fields is not None:
         lines += ["", "fields"]
         lines += [
-            f"  {name} = {json.dumps(plain(value), ensure_ascii=False)}"
-            for name, value in insight.fields.values.items()
+            f"  {name} = {json.dumps(to_json(value), ensure_ascii=False)}"
+            for name, value in content.fields.values.items()
         ]
-        lines += [f"  ends here: {insight.fields.problem}"] if insight.fields.problem else []
+        lines += [f"  ends here: {content.fields.problem}"] if content.fields.problem else []
     lines += [
         "",
         "headers",
@@ -369,11 +367,11 @@ def _shown_lines(letter: Letter, insight: Insight, settings: Settings) -> list[s
             for name, value in letter.headers
         ),
     ]
-    shown = dump(letter.value, SHOWN_BYTES)
+    shown = hex_dump(letter.value, SHOWN_BYTES)
     rest = len(letter.value) - SHOWN_BYTES
     return [
         *lines,
         "",
         *shown,
-        *([f"... {rest:,} bytes more; --raw FILE writes all"] if rest > 0 else []),
+        *([f"... {rest:,} more bytes; --raw FILE writes all"] if rest > 0 else []),
     ]

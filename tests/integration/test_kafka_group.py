@@ -75,7 +75,7 @@ def test_pause_seek_and_rewind_lose_and_repeat_nothing(ready: Settings) -> None:
         assert [(b.partition, b.offsets.tolist()) for b in again] == [
             (1, list(range(ends[1] - 7, ends[1])))
         ]
-        with pytest.raises(ValueError, match="is not owned"):
+        with pytest.raises(ValueError, match="does not own it"):
             source.seek(17, 0)
 
         source.commit({p: Position(end - 5, f"m{p}") for p, end in ends.items()})

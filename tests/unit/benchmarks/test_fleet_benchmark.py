@@ -28,6 +28,7 @@ from benchmarks.fleet.hosts import (
 from benchmarks.fleet.judging import AFTER_ROWS, each_row, judge, row_threshold, sweep
 from shared.ensemble.fold import EnsembleParams
 from shared.events import Detector
+from tests.support.episodes import needs_speed
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +143,7 @@ def test_everything_is_compared():
         assert not variant.detector.is_trained or variant.trained is variant.detector
 
 
+@needs_speed
 def test_a_threshold_is_sought_until_false_alarms_are_rare_enough():
     fleet = generate(2, 28, 1)
     variant = Variant("jump", Detector.JUMP)

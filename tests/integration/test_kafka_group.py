@@ -191,6 +191,15 @@ def test_an_error_of_the_listener_comes_out_of_poll_and_no_record_is_lost(ready:
         assert sorted(values(got)) == numbered(0, 300)
 
 
+def patient_poll(source: GroupSource) -> None:
+    """Poll; a busy broker may need more than one attempt to hand partitions over."""
+    try:
+        source.poll(10, 0.05)
+    except TransportError as error:
+        if not error.retriable:
+            raise
+
+
 def test_a_static_member_comes_back_without_a_rebalance(ready: Settings) -> None:
     other = Log()
     with member(ready, other, instance_id="slot-b") as stays:
@@ -201,14 +210,17 @@ def test_a_static_member_comes_back_without_a_rebalance(ready: Settings) -> None
                 listener.owned and other.owned
             ):
                 assert time.monotonic() < deadline
-                goes.poll(10, 0.05)
-                stays.poll(10, 0.05)
+                patient_poll(goes)
+                patient_poll(stays)
             owned, calls, mine = set(listener.owned), len(other.calls), len(listener.calls)
         assert len(listener.calls) == mine, "close() must not call the listener"
         again = Log()
         with member(ready, again, instance_id="slot-a") as back:
-            poll_until(back, lambda: again.owned == owned)
-            stays.poll(10, 0.2)
+            deadline = time.monotonic() + 15
+            while again.owned != owned:
+                assert time.monotonic() < deadline
+                patient_poll(back)
+            patient_poll(stays)
         assert len(other.calls) == calls
         usurper = Log()
         with member(ready, Log(), instance_id="slot-b") as twin:

@@ -107,7 +107,9 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
     assert "created" in said["ensure"]
     assert said["ensure"].count("has id") == 3
     assert len(said["tail"].splitlines()) == 10
-    line_of = re.compile(r"(anomaly|missing) at 20\d\d-\d\d-\d\d \d\d:\d\d host=\S+ .*because ")
+    line_of = re.compile(
+        r"(anomaly|episode_closed|missing) at 20\d\d-\d\d-\d\d \d\d:\d\d host=\S+ .*because "
+    )
     assert all(line_of.match(text) for text in said["tail"].splitlines()), said["tail"]
     assert re.search(r"alarms +\d+ in ", said["backtest"])
     assert f"metrics.{registry_settings.topics.dataset}.raw" in said["describe"]

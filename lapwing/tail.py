@@ -110,7 +110,10 @@ def to_line(stream: str, document: Mapping[str, Any], entity_name: str) -> str:
     if "undecodable" in document:
         return line("undecodable", document)
     if stream == "dlq":
-        source = f"{document['source_topic']}[{document['source_partition']}]@{document['source_offset']}"
+        source = (
+            f"{document['source_topic']}[{document['source_partition']}]"
+            f"@{document['source_offset']}"
+        )
         fields = {
             "source": source,
             "key": document["key"],

@@ -67,8 +67,8 @@ class ClosedBecause(StrEnum):
 
 
 class Kind(StrEnum):
-    """The kind of an event in the anomaly topic: an alarm, the end of its episode, or a data-quality
-    verdict.
+    """The kind of an event in the anomaly topic: an alarm, the end of its episode, or a
+    data-quality verdict.
     """
 
     ANOMALY = "anomaly"

@@ -160,7 +160,8 @@ def _disturb(host: _Host, ordered: Floats, kind: str, low: int, high: int) -> tu
     draws, length = host.draws, ROWS[kind]
     first = low + draws.below(high - low - length)
     if kind in ("cpu_up_load_low", "night_like_day"):
-        first = _least(np.where(host.job[:, DISK] > 0, np.inf, host.load) if kind != "night_like_day" else host.load,
+        first = _least(np.where(host.job[:, DISK] > 0, np.inf,
+                host.load) if kind != "night_like_day" else host.load,
                        low, high, length)  # fmt: skip
     elif kind == "network_low_load_high":
         first = _least(-host.load, low, high, length)

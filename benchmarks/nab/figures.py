@@ -169,7 +169,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def aligned(row: Sequence[str]) -> str:
-        first, *others = (text.ljust(width) if place == 0 else text.rjust(width) for place, (text, width) in
+        first, *others = (text.ljust(width) if place == 0 else text.rjust(width) for place,
+            (text, width) in
                           enumerate(zip(row, widths, strict=True)))  # fmt: skip
         return "  ".join([first, *others]).rstrip()
 

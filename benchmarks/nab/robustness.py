@@ -1,5 +1,5 @@
-"""Whether the figures would hold elsewhere: params perturbed, thresholds chosen without the category
-that they are judged on.
+"""Whether the figures would hold elsewhere: params perturbed, thresholds chosen without the
+category that they are judged on.
 
 Law: draws are numbered and fixed, so that two versions are perturbed alike; a category never has a
      say in its own threshold.

@@ -146,7 +146,7 @@ def blurred_labels(windows: Ints, rows: int, buffer: int) -> Floats:
 
 
 def _share_hit(windows: Ints, scores: Floats, flank_rows: int, thresholds: Floats) -> Floats:
-    """Return at each threshold the share of the widened windows that hold a score at or above it."""
+    """Return for each threshold the share of widened windows with a score at or above it."""
     wide = [
         (max(first - flank_rows, 0), last + flank_rows)
         for first, last in _merge(windows, flank_rows).tolist()

@@ -224,7 +224,7 @@ def _buckets(time_ms: Times, columns: int) -> npt.NDArray[np.int64]:
 
 
 def _extremes(time_ms: Times, values: Floats, columns: int) -> tuple[Times, Floats]:
-    """Reduce to the least and the greatest value of each column, in the order in which they came."""
+    """Reduce to the least and greatest value of each pixel column, in their original order."""
     known = ~np.isnan(values)
     time_ms, values = time_ms[known], values[known]
     if len(values) <= 2 * columns:

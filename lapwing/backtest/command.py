@@ -195,7 +195,7 @@ def summarise(
     notes: Sequence[str],
     options: BacktestOptions,
 ) -> tuple[dict[str, Any], list[Entity], Change | None]:
-    """Gather all figures; also the entities of the first configuration and what the second changes."""
+    """Gather all figures, the first configuration's entities and what the second changes."""
     counted = [count(one, windows, since) for one in judged]
     said = [figures(one, entities) for one, entities in zip(judged, counted, strict=True)]
     summary: dict[str, Any] = {
@@ -344,7 +344,8 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
         )
 
         columns = (
-            TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[alarms]:,} alarms"),
+            TextColumn("judging"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[alarms]:,} alarms"),
             TimeElapsedColumn(), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -364,6 +365,7 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
                 "alarms": alarms,
                 "per_s": round(rows / (now_s - began_s)),
             }
-            print(line("judged", fields), file=sys.stderr, flush=True)  # noqa: T201 - not part of the result
+            # not part of the result
+            print(line("judged", fields), file=sys.stderr, flush=True)  # noqa: T201
 
     yield told

@@ -103,8 +103,8 @@ def interval_ms(series: Series) -> float:
 
 
 def by_fortnight(entities: Sequence[Entity]) -> list[float]:
-    """Return the alarms outside of labelled windows by entity and day, fortnight by fortnight of each
-    entity's own time; without labels all alarms.
+    """Return the alarms outside of labelled windows by entity and day, fortnight by fortnight of
+    each entity's own time; without labels all alarms.
     """
     false: Counter[int] = Counter()
     days: Counter[int] = Counter()

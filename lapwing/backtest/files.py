@@ -28,8 +28,9 @@ from shared.wording import iso
 RESULTS = "results/lapwing"
 _OURS = {"summary.json", "alarms.csv", "report.html", "results"}
 _COLUMNS = (
-    "time", "entity", "kind", "metric", "severity_class", "severity", "score", "value", "expected", "cold_start",
-    "configuration", "reason", "partition", "offset", "episode_id", "phase", "end", "peak",
+    "time", "entity", "kind", "metric", "severity_class", "severity", "score", "value", "expected",
+    "cold_start", "configuration", "reason", "partition", "offset", "episode_id", "phase", "end",
+    "peak",
 )  # fmt: skip
 
 
@@ -75,8 +76,8 @@ def write_files(
 def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> str:
     """Write alarms, ends of episodes and data-quality verdicts in order of time.
 
-    ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole episode, ``end`` is
-    empty while it is open.
+    ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole
+    episode, ``end`` is empty while it is open.
     """
     ends = {one.episode_id: one for one in (*judged.closed, *(second.closed if second else ()))}
     removed = {id(alarm) for alarm in change.removed} if change else set()

@@ -188,7 +188,8 @@ def _bars(
         rows.append(
             f"<tr><th>{escape(name.replace('_', ' '))}</th>"
             "<td class='bar'><i"
-            f" style='width:{100 * value / most:.0f}%;background:{colour}'></i></td><td>{said}</td></tr>"
+            f" style='width:{100 * value / most:.0f}%;background:{colour}'></i></td>"
+            f"<td>{said}</td></tr>"
         )
     more = f"<tr><th colspan='3'>and {len(counts) - 8} more</th></tr>" if len(counts) > 8 else ""
     return f"<div><h3>{title}</h3><table>{''.join(rows)}{more}</table></div>"
@@ -291,8 +292,8 @@ def _overview(report: Report, charted: int) -> str:
         else ""
     )
     table = (
-        "<table"
-        f" class='overview'><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
+        "<table class='overview'>"
+        f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
     )
     more = _more(len(report.entities) - MAX_ROWS)
     return (

@@ -122,7 +122,10 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
     windows = [window for one in first["per_entity"] for window in one["windows"]]
     yield ""
     yield from _table(
-        [(w["window"], w["start"], w["end"], w["fate"], w["first_alarm"] or "") for w in windows[:WINDOWS_SHOWN]],
+        [
+            (w["window"], w["start"], w["end"], w["fate"], w["first_alarm"] or "")
+            for w in windows[:WINDOWS_SHOWN]
+        ],
         ("window", "from", "to", "fate", "first alarm"), left=5,
     )  # fmt: skip
     if len(windows) > WINDOWS_SHOWN:
@@ -148,8 +151,9 @@ def _compare(first: Mapping[str, Any], compared: Mapping[str, Any]) -> Iterator[
     )
     if first["labels"] and second["labels"]:
         names = {
-            "hits": "windows hit", "missed": "windows missed", "false_alarms": "false alarms", "precision": "precision",
-            "recall": "recall", "f1": "F1", "median_delay_min": "median delay, min",
+            "hits": "windows hit", "missed": "windows missed", "false_alarms": "false alarms",
+            "precision": "precision", "recall": "recall", "f1": "F1",
+            "median_delay_min": "median delay, min",
         }  # fmt: skip
         rows += [
             (said, first["labels"][name], second["labels"][name]) for name, said in names.items()

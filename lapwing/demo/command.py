@@ -55,7 +55,8 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     if options.picture:
         screen.save(options.picture)
     if options.as_json:
-        print(json.dumps(summary.document()), flush=True)  # noqa: T201 - this is the command's output
+        # this is the command's output
+        print(json.dumps(summary.document()), flush=True)  # noqa: T201
     return 0 if summary.agrees else 1
 
 
@@ -86,7 +87,7 @@ def _environment(
     registry_url: str,
     folder: Path,
 ) -> dict[str, str]:
-    """Return the children's environment: the user's settings, but our broker, registry and folders."""
+    """Return the children's environment: user settings, with our broker, registry and folders."""
     kept = {
         name: value
         for name, value in environ.items()

@@ -107,7 +107,7 @@ class Ledger:
         return sum(int((book.kind != 0).sum()) for book in self.books)
 
     def frontiers(self) -> dict[int, int]:
-        """Return for each partition the first offset without a result: everything before has one."""
+        """Return each partition's first offset without a result; all before have one."""
         return {partition: book.frontier for partition, book in enumerate(self.books)}
 
     def latency_ms(self, since: dict[int, int] | None = None) -> npt.NDArray[np.float64]:

@@ -242,7 +242,7 @@ def spark(values: Sequence[float], width: int) -> str:
 
 
 def picture(frame: Frame, summary: Summary | None, width: int = 118) -> str:
-    """Draw the frame, and the summary if there is one, as an SVG that needs nothing from outside."""
+    """Draw the frame, and the summary if there is one, as a self-contained SVG."""
     console = Console(
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
@@ -254,7 +254,8 @@ def picture(frame: Frame, summary: Summary | None, width: int = 118) -> str:
 
 
 _SVG = """\
-<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="lapwing demo">
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img"\
+ aria-label="lapwing demo">
   <style>
     .{unique_id}-matrix {{
       font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -263,10 +264,12 @@ _SVG = """\
     {styles}
   </style>
   <defs>
-    <clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
+    <clipPath id="{unique_id}-clip-terminal">\
+<rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
     {lines}
   </defs>
-  <rect x="1" y="1" width="{terminal_width}" height="{terminal_height}" rx="10" fill="#16191d" transform="translate(8, 28)"/>
+  <rect x="1" y="1" width="{terminal_width}" height="{terminal_height}" rx="10" fill="#16191d"\
+ transform="translate(8, 28)"/>
   <g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
     {backgrounds}
     <g class="{unique_id}-matrix">

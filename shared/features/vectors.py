@@ -124,9 +124,10 @@ def vectors(
     n, metrics = rolling.shape[:2]
     X = np.empty((n, 5 * metrics + len(TIME_FEATURES)))
     build_vectors(
-        np.ascontiguousarray(rolling), np.ascontiguousarray(entity_row), np.ascontiguousarray(time_ms),
-        np.ascontiguousarray(scale.centre), np.ascontiguousarray(scale.spread),
-        calendar.transitions_ms, calendar.offsets_ms, calendar.business_minutes, calendar.business_days, X,
+        np.ascontiguousarray(rolling), np.ascontiguousarray(entity_row),
+        np.ascontiguousarray(time_ms), np.ascontiguousarray(scale.centre),
+        np.ascontiguousarray(scale.spread), calendar.transitions_ms, calendar.offsets_ms,
+        calendar.business_minutes, calendar.business_days, X,
     )  # fmt: skip
     return X
 

@@ -207,8 +207,8 @@ def watch(
         clock["due_ms"] = -layout.FAR_MS
         state.entities["due_ms"] = 0
     places, amounts = watch_rows(
-        slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, ahead, duplicate, forgotten, *zone,
-        state.entities, state.series, state.clock, limits, stale,
+        slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, ahead, duplicate,
+        forgotten, *zone, state.entities, state.series, state.clock, limits, stale,
     )  # fmt: skip
     return Signals(
         places[:, layout.ROW].copy(),

@@ -1,6 +1,7 @@
 """Anomaly events from what the fold found: one builder for every detector.
 
-Invariant: an event is computed from the row, what the fold says of it, and the model; it changes no verdict.
+Invariant: an event is computed from the row, what the fold says of it, and the model; it changes no
+           verdict.
 """
 
 from __future__ import annotations
@@ -169,7 +170,8 @@ def _severity(event: Any, closed: bool, cold_start: bool) -> float | None:
 
 
 def _reason(
-    context: Context, event: Any, metric: str | None, because: ClosedBecause | None, why: Explained | None
+    context: Context, event: Any, metric: str | None, because: ClosedBecause | None,
+    why: Explained | None
 ) -> str:  # fmt: skip
     speaker = context.speaker
     if because is not None:
@@ -184,7 +186,9 @@ def _reason(
 
 
 def _shares(context: Context, k: int) -> dict[str, float]:
-    """Shares by ``metric.view`` that sum to 1, the alarm's own first; its metric counts by its own view."""
+    """Shares by ``metric.view`` that sum to 1, the alarm's own first; its metric counts by its own
+    view.
+    """
     event, ratios, views = context.found.events[k], context.found.ratios[k], context.found.views[k]
     names, own = context.state.metrics, int(event["metric"])
     parts: dict[str, float] = {}

@@ -28,8 +28,8 @@ class Configuration:
 
     window   : samples in the rolling features while no model says otherwise
     timezone : IANA name; times of day are local
-    zone     : its table, (UTC seconds from which on, shift in seconds) of every change since 2000, so that a replay
-               does not depend on the host's time-zone data; empty = UTC
+    zone     : its table, (UTC seconds from which on, shift in seconds) of every change since 2000,
+               so that a replay does not depend on the host's time-zone data; empty = UTC
     """
 
     detector: Detector

@@ -1,6 +1,8 @@
-"""Why a trained model finds a row unusual: shares per metric, the feature that stands out, and one plain sentence.
+"""Why a trained model finds a row unusual: shares per metric, the feature that stands out, and one
+plain sentence.
 
-Invariant: an explanation is computed from the row's feature vector and the model alone; it changes no score.
+Invariant: an explanation is computed from the row's feature vector and the model alone; it changes
+           no score.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Why an alarm, and how an episode ended: one plain sentence.
 
-Invariant: every number of a sentence is the row's own, or can be computed from the entity's rows before it; a sentence is
+Invariant: every number of a sentence is the row's own, or can be computed from the entity's rows
+           before it; a sentence is
 about the metric, row and value at fault.
 """
 
@@ -83,7 +84,8 @@ class Speaker:
             case view if view == LEVEL:
                 way = "above" if event["amount"] > 0 else "below"
                 return (
-                    f"{name} has been about {short(abs(event['amount']))} {way} its usual values for"
+                    f"{name} has been about {short(abs(event['amount']))} {way} its usual values"
+                    " for"
                     f" most of the last 24 hours: {said.removeprefix(name + ' ')}"
                 )
             case view if view == SPREAD:
@@ -134,7 +136,10 @@ class Speaker:
             )
         match because:
             case ClosedBecause.SILENT:
-                return f"{name}: the episode since {self._moment(start, now)} ends, no data any more{peak}"
+                return (
+                    f"{name}: the episode since {self._moment(start, now)} ends,"
+                    f" no data any more{peak}"
+                )
             case ClosedBecause.RESTARTED:
                 return (
                     f"{name}: the episode since {self._moment(start, now)} ends, detection goes on"
@@ -148,7 +153,8 @@ class Speaker:
                 if math.isnan(event["value"]):
                     return f"{name} is as usual again; the deviation lasted {span}{peak}"
                 return (
-                    f"{name} is as usual again: {self._now(event, name).removeprefix(name + ' is ')};"
+                    f"{name} is as usual again:"
+                    f" {self._now(event, name).removeprefix(name + ' is ')};"
                     f" the deviation lasted {span}{peak}"
                 )
 

@@ -138,7 +138,8 @@ class Scorer:
         verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
         anomalies = build(
             Context(
-                batch, columns, folded, verdicts, found, state, self.model, trained, self.detector_id, Speaker(self._zone)
+                batch, columns, folded, verdicts, found, state, self.model, trained,
+                self.detector_id, Speaker(self._zone)
             )
         )  # fmt: skip
         if quality.events:
@@ -161,8 +162,9 @@ class Scorer:
         state = self.state
         state.quality.reserve(len(state.entities), state.slots_used)
         return watch(
-            state.quality, state.slots, columns.entity, columns.time_ms, columns.values, folded.late_by_ms, folded.ahead,
-            folded.duplicate, folded.forgotten, self.configuration.quality, self._zone,
+            state.quality, state.slots, columns.entity, columns.time_ms, columns.values,
+            folded.late_by_ms, folded.ahead, folded.duplicate, folded.forgotten,
+            self.configuration.quality, self._zone,
         )  # fmt: skip
 
     def _score(self, columns: Columns, folded: Folded) -> Trained:
@@ -197,10 +199,11 @@ class Scorer:
         if self.model is not None:
             rarity[trained.rows] = self.model.rarity(trained.scores)
         return fold_ensemble(
-            state.ensemble, state.slots, columns.entity, columns.time_ms, columns.values, self._limits, self._knobs,
-            zone=self._zone, trained=rarity, marks=_marks(folded), offsets=offsets,
-            order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__), np.int32),
-            interruptions=self._interruptions(columns, folded, signals),
+            state.ensemble, state.slots, columns.entity, columns.time_ms, columns.values,
+            self._limits, self._knobs, zone=self._zone, trained=rarity, marks=_marks(folded),
+            offsets=offsets,
+            order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__),
+                np.int32), interruptions=self._interruptions(columns, folded, signals),
         )  # fmt: skip
 
     def _interruptions(

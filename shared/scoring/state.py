@@ -135,7 +135,8 @@ class PartitionState:
         shapes.update(dict.fromkeys(_ENTITY_ARRAYS, (entities,)))
         shapes.update(dict.fromkeys(_SLOT_ARRAYS, (slots,)))
         dtypes = {
-            **_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32, "judged_by": np.uint8,
+            **_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32,
+            "judged_by": np.uint8,
         }  # fmt: skip
         for name, shape in shapes.items():
             if arrays[name].shape != shape or arrays[name].dtype != dtypes[name]:
@@ -232,10 +233,11 @@ def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = 
     )
     fold_rows(
         columns.entity, columns.time_ms, columns.values, window, forget_ms,
-        state.slots, state._used, state.newest_ms, state.events, state.moves, state.interval_ms, state.pause_ms,
-        state.ahead_ms, state.ahead_rows, state.ring, state.pushed, state.newest,
+        state.slots, state._used, state.newest_ms, state.events, state.moves, state.interval_ms,
+        state.pause_ms, state.ahead_ms, state.ahead_rows, state.ring, state.pushed, state.newest,
         folded.rolling, folded.expected, folded.lower, folded.upper,
-        folded.late_by_ms, folded.ahead, folded.duplicate, folded.imputed, folded.known, folded.forgotten, folded.step_ms,
+        folded.late_by_ms, folded.ahead, folded.duplicate, folded.imputed, folded.known,
+        folded.forgotten, folded.step_ms,
     )  # fmt: skip
     return folded
 

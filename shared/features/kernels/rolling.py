@@ -122,8 +122,9 @@ def _forget(e: int, slots: Indices, events: Ints, pushed: Ints, newest: Floats) 
 
 
 @njit(
-    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], f8[::1],"
-    " f8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1], f8[:, :, ::1], f8[:, ::1], f8[:, ::1],"
+    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1],"
+    " f8[::1], f8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1], f8[:, :, ::1],"
+    " f8[:, ::1], f8[:, ::1],"
     " f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[::1], b1[:, ::1], b1[::1], i8[::1])",
     cache=True,
 )
@@ -179,7 +180,8 @@ def fold_rows(
     expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until
                              that window is full
     late_by_ms : int64 (n,)          out: how far behind the entity's newest event, 0 = not late
-    ahead      : bool (n,)           out: further ahead of its entity than is usual, and not confirmed
+    ahead      : bool (n,)           out: further ahead of its entity than is usual, and not
+                 confirmed
     duplicate  : bool (n,)           out: same time and values as the entity's newest event
     imputed    : bool (n,)           out: a metric that the entity has reported before is missing
     known      : bool (n, M)         out: the entity has reported this metric, now or before
@@ -188,8 +190,8 @@ def fold_rows(
     step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the
                  first, or it does not count
 
-    A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of the
-    series.
+    A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
+    the series.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
     """
     metrics = values.shape[1]

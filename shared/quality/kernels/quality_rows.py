@@ -187,7 +187,8 @@ def _is_missed(one: Record) -> bool:
 @njit(cache=True)
 def _say(
     said: int, places: Ints, amounts: Floats,
-    row: int, kind: int, entity: int, metric: int, since_ms: int, amount: float, usual_ms: float, others: int,
+    row: int, kind: int, entity: int, metric: int, since_ms: int, amount: float, usual_ms: float,
+    others: int,
 ) -> int:  # fmt: skip
     places[said, ROW] = row
     places[said, KIND] = kind
@@ -202,8 +203,8 @@ def _say(
 
 @njit(cache=True)
 def _follow_metrics(
-    row: int, e: int, time_ms: int, values: Floats, slots: Indices, who: Record, series: Record, limit_ms: float,
-    limits: Limits, said: int, places: Ints, amounts: Floats,
+    row: int, e: int, time_ms: int, values: Floats, slots: Indices, who: Record, series: Record,
+    limit_ms: float, limits: Limits, said: int, places: Ints, amounts: Floats,
 ) -> int:  # fmt: skip
     """Fold a row's values; one signal at most for all that are missing, and one for all that are
     flat.
@@ -287,8 +288,9 @@ def _contradicts(time_ms: int, values: Floats, slots: Indices, series: Record) -
 
 @njit(cache=True)
 def _follow_time(
-    row: int, e: int, time_ms: int, values: Floats, slots: Indices, who: Record, series: Record, forgotten: bool,
-    limit_ms: float, limits: Limits, changes: Ints, shifts: Ints, said: int, places: Ints, amounts: Floats,
+    row: int, e: int, time_ms: int, values: Floats, slots: Indices, who: Record, series: Record,
+    forgotten: bool, limit_ms: float, limits: Limits, changes: Ints, shifts: Ints, said: int,
+    places: Ints, amounts: Floats,
 ) -> int:  # fmt: skip
     """Judge and learn the step from the entity's row before to this one, which moves the state."""
     if who["seen"] == 0:
@@ -441,7 +443,8 @@ _INTS, _FLAGS = types.int64[::1], types.boolean[::1]
 
 @njit(
     _SIGNALS(
-        types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1], _INTS, _FLAGS, _FLAGS, _FLAGS, _INTS, _INTS,
+        types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1], _INTS, _FLAGS, _FLAGS,
+        _FLAGS, _INTS, _INTS,
         *_RECORDS, _LIMITS, _FLAGS
     ),
     cache=True,

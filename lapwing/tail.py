@@ -1,7 +1,7 @@
 """Follows scores, anomalies or dead letters and prints each record as one line, or as JSON.
 
-Law: what is printed comes from the record alone; a record that cannot be decoded is said so and
-     does not end the command.
+Invariant: a line depends only on its record; a record that cannot be decoded is reported and does
+           not end the command.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A generated fleet whose second half holds labelled anomalies, as many of each kind.
 
-Law: the same arguments give the same fleet; a host depends on the seed and its own number alone.
+Invariant: the same arguments give the same fleet; a host depends only on the seed and its own
+           number.
 """
 
 from __future__ import annotations

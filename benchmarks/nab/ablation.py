@@ -1,7 +1,7 @@
 """What each view is worth: the default without it, and each view alone.
 
-Law: a variant differs from the default in params that the product has, and is run again at every
-     threshold.
+Invariant: a variant differs from the default only in params that the product has, and is run again
+           at every threshold.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a run is worth: the few figures that a table shows, and the whole summary of a run.
+"""The figures of a run: the few that a table shows, and the whole summary.
 
-Law: the figures of several runs can be compared because all are taken here; none depends on what a
-     category is called.
+Invariant: all runs take their figures from here, so they can be compared; none depends on the name
+           of a category.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Draws a metric of one entity as SVG: measured, expected band, labels, alarms.
 
-Law: pure; a long series is drawn by the least and the greatest value of each column of pixels, so
-     no spike is lost.
+Invariant: drawing is pure; a long series is drawn by the least and greatest value of each pixel
+           column, so that no spike is lost.
 """
 
 from __future__ import annotations

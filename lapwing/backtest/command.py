@@ -1,8 +1,9 @@
-"""Runs recorded data through the code of the live predictor, by one configuration or two, and says
-what it would have alarmed.
+"""Runs recorded data through the live predictor's code and reports the alarms it would raise.
 
-Law: nothing is written to Kafka, no model is published; the same records, configuration and labels
-     give the same summary.
+One configuration is run alone, or two are compared.
+
+Invariant: nothing is written to Kafka and no model is published; the same records, configuration
+           and labels give the same summary.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What a backtest runs over: series as the producer reads and encodes them, or a range of the input
-                           topic.
+"""A backtest's input: series as the producer reads and encodes them, or part of the topic.
 
-Law: every record passes through its Avro bytes; batches of one partition come in log order, their
-     offsets strictly increasing.
+Invariant: every record passes through its Avro bytes; batches of one partition come in log order,
+           with strictly increasing offsets.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a backtest says in figures: alarms, budget, labels, data quality, and what a second
-configuration changes.
+"""The figures of a backtest: alarms, budget, labels, data quality, and a comparison of two.
 
-Law: the figures are JSON values and depend on the records, the configurations and the labels alone.
+Invariant: the figures are JSON values and depend only on the records, the configurations and the
+           labels.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What a backtest leaves in a folder: result files as NAB keeps them, a summary, the alarms as a
-table, the report.
+"""The files of a backtest: result files in NAB's layout, summary, alarm table, report.
 
-Law: the files depend on what was judged alone; none is written into a folder that holds something
-     else.
+Invariant: the files depend only on the results of the run; none is written into a folder that holds
+           anything else.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The trained model of a backtest: a published one, or one that is fitted to the first part of the
-data at hand.
+"""The trained model of a backtest: a published one, or one fitted to the first part of the data.
 
-Law: what is fitted here is never published; nothing of what it is judged on enters it.
+Invariant: a model fitted here is never published, and no row that it scores is used to fit it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The backtest as one HTML page that a person wants to look at; nothing in it is loaded from
-elsewhere.
+"""The backtest as one self-contained HTML page.
 
-Law: pure; what is left out because there is too much of it is said on the page.
+Invariant: rendering is pure; the page says what it leaves out for lack of space.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Judges a feed as the predictor does, by one configuration or two side by side, and keeps what was
-said.
+"""Scores a feed as the predictor does, by one configuration or two, and keeps the results.
 
-Law: a record is judged by ``Scorer.process`` and by nothing else; what is kept of it depends on the
-     partition's log alone.
+Invariant: only ``Scorer.process`` scores a record; what is kept depends only on the partition's
+           log.
 """
 
 from __future__ import annotations

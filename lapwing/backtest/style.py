@@ -1,6 +1,6 @@
 """The style sheet of the report, for light and dark screens, laptops and phones.
 
-Law: nothing is loaded from elsewhere, neither fonts nor scripts.
+Invariant: the page loads nothing from elsewhere, neither fonts nor scripts.
 """
 
 from __future__ import annotations

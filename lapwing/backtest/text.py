@@ -1,6 +1,6 @@
 """The backtest's figures for a terminal.
 
-Law: pure; the text depends on the summary alone.
+Invariant: rendering is pure; the text depends only on the summary.
 """
 
 from __future__ import annotations

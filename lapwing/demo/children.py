@@ -1,8 +1,7 @@
-"""The services that the demo starts: started with a log file each, watched, and stopped in order.
+"""The services that the demo starts, watches and stops in order, each with a log file.
 
-Law: no child outlives this process (``lapwing.demo.child``); one that ends before it should is an
-     error that
-shows its last words.
+Invariant: no child outlives this process (``lapwing.demo.child``); a child that ends too early
+           raises an error that shows its last lines.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""``lapwing demo``: the whole job on this machine - replay, train, predict as processes of their own,
-                  on an embedded broker.
+"""``lapwing demo``: replay, training and prediction on this machine, on an embedded broker.
 
-Law: whatever ends it, nothing that was started survives.
+Each service is a process of its own.
+
+Invariant: nothing that was started survives, whatever ends the demo.
 """
 
 from __future__ import annotations

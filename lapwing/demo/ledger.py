@@ -1,8 +1,7 @@
-"""Which input record has a result: the books that the demo keeps about every partition, by source
-coordinates.
+"""Which input records have a result: one book per partition, by source coordinates.
 
-Law: a record counts once, however often its result arrives; what is said at the end is computed
-     from these books alone.
+Invariant: a record counts once, however often its result arrives; the final figures are computed
+           only from these books.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What the demo is asked for, and how many partitions and how much pacing that needs so that the
-embedded broker loses nothing.
+"""The demo's options, and the partitions and pacing with which the broker loses nothing.
 
-Law: sizes are estimated from above, and what is dropped all the same is found out by whoever reads.
+Invariant: sizes are estimated from above; readers notice a record that is dropped nevertheless.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reads what goes into the embedded broker and what comes out, and enters it in the ledger.
+"""Reads the embedded broker's input and results, and enters them in the ledger.
 
-Law: everything is read from its first record on; a record that the broker dropped before it was
-     read ends the demo.
+Invariant: every topic is read from its first record; a record that the broker dropped before it was
+           read ends the demo.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""One run of the demo, from its first child process to its last: backfill, train, live, and the
-books at the end.
+"""One run of the demo: backfill, training, live scoring, and the comparison of the books.
 
-Law: what the summary says was counted by an independent reader of the topics, and compared with
-     what the replay says.
+Invariant: an independent reader of the topics counts what the summary reports, and its counts are
+           compared with those of the replay.
 """
 
 from __future__ import annotations

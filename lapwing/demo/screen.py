@@ -1,7 +1,7 @@
-"""Where the demo shows itself: a live view on a terminal, plain lines elsewhere, and a picture on
-                             request.
+"""The demo's output: a live view on a terminal, plain lines elsewhere, a picture on request.
 
-Law: it shows what it is given; with ``--json`` nothing but the summary reaches standard output.
+Invariant: the screen shows only what it is given; with ``--json`` only the summary reaches standard
+           output.
 """
 
 from __future__ import annotations

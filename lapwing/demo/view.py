@@ -1,7 +1,7 @@
-"""How the demo looks in a terminal: a frozen picture of the moment goes in, lines come out.
+"""The demo's view in a terminal: takes a frozen frame, returns lines.
 
-Law: pure; the same frame gives the same picture, and no number is shown that the frame does not
-     hold.
+Invariant: rendering is pure: the same frame gives the same picture, which shows no number that the
+           frame does not hold.
 """
 
 from __future__ import annotations

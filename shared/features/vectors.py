@@ -1,7 +1,7 @@
-"""Feature vectors: what training and scoring both see, from the same kernels.
+"""Feature vectors, which training and scoring compute by the same kernels.
 
-Law: a vector depends only on the row's rolling features, its event time, and arrays that the model
-     carries.
+Invariant: a vector depends only on the row's rolling features, its event time, and arrays of the
+           model.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Data-quality verdicts: what is wrong with the data itself, kept apart from anomalies.
 
-Law: a pure fold over the partition's log; the same kind about the same entity comes at most once
-     per ``repeat_hours`` of event
-time, and a state that lasts is said once, however the log is cut.
+Invariant: the checks are a pure fold over the partition's log; one kind about one entity comes at
+           most once per ``repeat_hours`` of event time, and a lasting condition comes once, however
+           the log is divided into batches.
 """
 
 from __future__ import annotations

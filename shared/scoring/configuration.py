@@ -1,7 +1,6 @@
-"""All that decides verdicts beside the log and the model; it stands in every activation, so a
-replay judges as before.
+"""The settings that decide verdicts; every activation holds them, so replays score as before.
 
-Law: equal configurations have equal texts, and a text says everything.
+Invariant: equal configurations have equal texts, and a text is complete.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
-"""From records to verdicts: decode, fold, score, judge; the one path that prediction, training and
-                          replay walk.
+"""From records to verdicts: the one path that prediction, training and replay share.
 
-Law: for the same log prefix and activations the outcome is the same to the byte, however the log is
-     cut into batches; an
-entity's verdicts do not depend on other entities, but for the data-quality verdict that it has
-stopped reporting.
+Its steps: decode, fold, score, decide.
+
+Invariant: for the same log prefix and activations the outcome is the same to the byte, however the
+           log is divided into batches; only the verdict that an entity has stopped reporting
+           depends on other entities.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""All that a partition remembers, as arrays; a fold over its log.
+"""The state of a partition, as arrays; a fold over its log.
 
-Law: the state is a pure function of the partition's log prefix, of the activations in it and of
-     STATE_VERSION: no clock, no
-random number, no capacity, no batch cut enters its bytes.
+Invariant: the state is a pure function of the partition's log prefix, of the activations in it and
+           of STATE_VERSION: no clock, random number, capacity or batch boundary enters its bytes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Rolling features of each (entity, metric), folded over rows in log order.
 
-Law: a row's output depends only on its own entity's earlier rows; sums are recomputed from the
-     ring, oldest first, so that
-no cut of the log into batches changes a bit.
+Invariant: a row's output depends only on its own entity's earlier rows; sums are recomputed from
+           the ring, oldest first, so no division of the log into batches changes a bit.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What the watch over data quality remembers, byte by byte: one record per (entity, metric), one
-per entity, one clock.
+"""State of the data-quality checks: one record per (entity, metric), one per entity, one clock.
 
-Law: a record has a fixed size; all zero bytes is the state before the first row.
+Invariant: a record has a fixed size; all zero bytes are the state before the first row.
 """
 
 from __future__ import annotations

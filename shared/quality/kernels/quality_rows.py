@@ -1,9 +1,8 @@
-"""What real streams do wrong, watched row by row: missing values, gaps, disorder, flat lines,
-entities that stopped.
+"""Faults of real streams, checked row by row: missing values, gaps, disorder, flat lines, stops.
 
-Law: what is said about an entity follows from its own earlier rows, but for ``STOPPED``, which also
-     follows from the
-partition's clock; late and duplicate rows leave no trace but the time at which they were spoken of.
+Invariant: a signal about an entity follows from its own earlier rows, except that ``STOPPED`` also
+           follows from the partition's clock; late and duplicate rows change nothing but the time
+           of their last signal.
 """
 
 from __future__ import annotations

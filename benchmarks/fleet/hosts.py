@@ -85,8 +85,9 @@ class _Host:
 
 
 def generate(hosts: int, days: int, seed: int, *, anomalies: bool = True) -> Fleet:
-    """Generate hosts: daily season, weekend dip, noise with memory, bursts of load, a nightly job, a scale
-                of their own.
+    """Generate hosts with daily season, weekend dip, noise, bursts and a nightly job.
+
+    The noise has memory, and each host has a scale of its own.
 
     raises : ValueError when the days do not hold the anomalies
     """

@@ -44,10 +44,7 @@ class Measured:
 
 
 def variants(base: EnsembleParams) -> dict[str, tuple[EnsembleParams, int]]:
-    """Return the default, the default without each view, and each view alone as the product's
-    setting
-    ``detector`` has it: params, and a bit for each view that may alarm.
-    """
+    """Return the settings of each variant: the default, without each view, each view alone."""
     whole = views_of(Detector.ENSEMBLE)
     found = {"default": (base, whole)}
     for view, name in enumerate(VIEW_NAMES):

@@ -83,8 +83,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time with a meaning of its own: ``label``, ``label missed``, ``warming``,
-    ``trained``, or ``episode``, which is a line along the upper edge.
+    """A marked stretch of time in a chart.
+
+    ``style`` is ``label``, ``label missed``, ``warming``, ``trained``, or ``episode``, which is a
+    line along the upper edge.
 
     metric : the one that it is about, empty = all
     """

@@ -243,8 +243,9 @@ def _of_stream(
 
 @dataclass(frozen=True, slots=True)
 class TopicRange:
-    """Offsets of each partition, or event times in ms; the end is exclusive, None = as far as the
-    log goes.
+    """A range of offsets of each partition, or of event times in ms.
+
+    The end is exclusive; None = the end of the log.
     """
 
     by_time: bool

@@ -53,8 +53,7 @@ class Entity:
 def count(
     judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since: Since
 ) -> list[Entity]:
-    """Count what was said of each entity, those with most alarms, then those with most missed
-    windows, first.
+    """Count each entity's results; sort by alarms, then by missed windows, largest first.
 
     since : {(entity, partition): event time}, what is older is not counted; a model was trained on
             it
@@ -88,9 +87,7 @@ def count(
 
 
 def observed_days(series: Series, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
-    """Return the time from record to record, those of ``rows`` only; a step counts as a day at
-    most.
-    """
+    """Return the days that the records of ``rows`` cover; one step counts as a day at most."""
     chosen = rows & series.counted
     steps = np.diff(series.time_ms[series.counted], prepend=series.time_ms[:1])
     return float(np.minimum(steps[chosen[series.counted]], DAY_MS).sum()) / DAY_MS
@@ -103,8 +100,9 @@ def interval_ms(series: Series) -> float:
 
 
 def by_fortnight(entities: Sequence[Entity]) -> list[float]:
-    """Return the alarms outside of labelled windows by entity and day, fortnight by fortnight of
-    each entity's own time; without labels all alarms.
+    """Return the false alarms per entity and day, by fortnights of each entity's own time.
+
+    False alarms lie outside of labelled windows; without labels all alarms count.
     """
     false: Counter[int] = Counter()
     days: Counter[int] = Counter()
@@ -261,8 +259,7 @@ def _missed(one: Entity) -> int:
 
 
 def _shares(alarms: Sequence[Anomaly], *, by_view: bool) -> dict[str, float]:
-    """Share the alarms out to the metrics, or the views, by their attributions; the sum is the
-    number of alarms.
+    """Attribute the alarms to metrics or views; the sum is the number of alarms.
 
     Attributions are called ``metric.view``; those of a trained model by metric, or time_of_day.
     """

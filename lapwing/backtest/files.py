@@ -110,8 +110,9 @@ def _episode(one: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]
 def result_files(
     series: Sequence[Series], windows: Mapping[str, Sequence[Window]]
 ) -> Iterator[tuple[str, str]]:
-    """Yield name and content of each series' result file, one per metric; the score is the
-    entity's.
+    """Yield name and content of each series' result file, one per metric.
+
+    The score is the entity's.
     """
     taken: set[str] = set()
     for one in series:
@@ -129,8 +130,9 @@ def result_files(
 
 
 def _place(entity: str) -> tuple[str, str]:
-    """Folder and file name of an entity that every system can bear; what stands before its last
-    slash is the folder.
+    """Return folder and file name of an entity, valid on every system.
+
+    What stands before the entity's last slash is the folder.
     """
     parts = [re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip(".")[:80] for part in entity.split("/")]
     *folders, name = [part or "_" for part in parts]

@@ -81,9 +81,7 @@ def spans_of(report: Report, one: Entity) -> Iterator[Span]:
 
 
 def episode_spans(one: Entity) -> Iterator[Span]:
-    """Yield the episodes with a record, with span and peak; one that has not ended reaches to the
-    end.
-    """
+    """Yield the episodes with a record, with span and peak; an open one lasts to the last row."""
     ends = {closed.episode_id: closed for closed in one.closed}
     last_ms = int(one.series.time_ms.max())
     said: set[str | None] = set()

@@ -96,9 +96,7 @@ class Children:
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> Child:
-        """Start ``python -m module`` in a session of its own, so that Ctrl-C reaches only this
-        process.
-        """
+        """Start ``python -m module`` in its own session: Ctrl-C reaches only this process."""
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 - our own modules
@@ -143,8 +141,9 @@ class Children:
             child.process.send_signal(signal.SIGTERM)
 
     def close(self, patience_s: float = 5.0) -> None:
-        """End all that still run: everybody is asked first, then waited for together; after that
-        the pipe is closed.
+        """Stop all running children, then close the pipe.
+
+        All are signalled first, then awaited together.
         """
         running = [child for child in reversed(self.all) if child.running]
         for child in running:

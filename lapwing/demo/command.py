@@ -116,8 +116,9 @@ def _environment(
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Take Ctrl-C and SIGTERM as a wish to end; yields whether one came. The second one does not
-    wait.
+    """Treat Ctrl-C and SIGTERM as a request to stop; yield whether one came.
+
+    The second one does not wait.
     """
     asked: list[int] = []
     before = {}

@@ -49,8 +49,9 @@ class PartitionBook:
             self.end = max(self.end, int(offsets.max()) + 1)
 
     def answered(self, offsets: Ints, broker_ms: Ints, kind: int) -> Ints:
-        """Enter results; return the places (in offsets) of those that are the first of their kind
-        for their record.
+        """Enter results; return the indices of those that are a record's first of their kind.
+
+        The indices refer to ``offsets``.
         """
         if not len(offsets):
             return np.zeros(0, np.int64)
@@ -110,8 +111,9 @@ class Ledger:
         return {partition: book.frontier for partition, book in enumerate(self.books)}
 
     def latency_ms(self, since: dict[int, int] | None = None) -> npt.NDArray[np.float64]:
-        """Return result time - input time in ms of every answered record from the given offsets on:
-        float64 (n,).
+        """Return the latency of every answered record from the given offsets on.
+
+        returns : float64 (n,), result time - input time, ms
         """
         parts = []
         for partition, book in enumerate(self.books):
@@ -123,8 +125,9 @@ class Ledger:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def span_s(self, since: dict[int, int]) -> tuple[int, float]:
-        """Return how many records from the given offsets on have a result, and first input to last
-        result in seconds.
+        """Return how many records from the given offsets on have a result, and in what time.
+
+        The time runs from the first input to the last result, in seconds.
         """
         first, last, count = [], [], 0
         for partition, book in enumerate(self.books):
@@ -137,9 +140,7 @@ class Ledger:
         return count, (max(last) - min(first)) / 1000 if first else 0.0
 
     def disagreements(self, ends: dict[int, int]) -> list[str]:
-        """Compare with the input's end offsets; say for each partition what does not agree, in
-        words.
-        """
+        """Compare with the input's end offsets; describe each partition's differences."""
         said = []
         for partition, book in enumerate(self.books):
             end = ends.get(partition, 0)

@@ -77,8 +77,9 @@ class Seen:
 
 
 class ResultReader:
-    """One client per topic: the input in this thread, as a group that commits; the results in threads of
-                      their own.
+    """Clients that read the topics, one per topic.
+
+    The input is read in this thread, as a group that commits; the results in threads of their own.
 
     score_ids : schema ids of score events
     clock     : monotonic seconds

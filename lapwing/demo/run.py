@@ -207,9 +207,7 @@ class Demo:
         self._until(lambda: self.ledger.answered >= self.at.sent_before)
 
     def _count(self, child: Child) -> None:
-        """Take the replay's word for what the broker has acknowledged; the books are compared with
-        it.
-        """
+        """Add the replay's acknowledged records to the sent ones; the books must agree with it."""
         said = [
             event for event in child.new_events() if "acknowledged" in event and "produced" in event
         ]
@@ -218,8 +216,9 @@ class Demo:
         self.at.sent_before += int(str(said[-1]["acknowledged"]))
 
     def _stop_replay(self) -> None:
-        """End replay and training in their course: a replay flushes and says what was acknowledged;
-        that is still scored.
+        """Stop replay and training cleanly.
+
+        A replay flushes and reports what was acknowledged; that is still scored.
         """
         for child in self.children.all:
             if child in self.predictors or not child.running:

@@ -60,8 +60,7 @@ VIEWS_OF = {
 
 
 class EnsembleState:
-    """What the detector remembers of a partition; indices are those of the partition's entities and
-    slots.
+    """The detector's state of a partition; indices are the partition's entities and slots.
 
     entities : ENTITY_DTYPE (E,)
     metrics  : METRIC_DTYPE (S,)
@@ -79,7 +78,7 @@ class EnsembleState:
             self.metrics = _grown(self.metrics, max(slots, 2 * len(self.metrics)))
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
-        """Return what is in use as bytes, (n, record size) each: views that the next row changes."""
+        """Return what is in use as bytes, (n, record size) each: the next row changes them."""
         return {
             "ensemble_entities": _as_bytes(self.entities)[:entities],
             "ensemble_metrics": _as_bytes(self.metrics)[:slots],
@@ -149,8 +148,7 @@ class Interruption(NamedTuple):
 
 
 def params_for(threshold: float, detector: str = "ensemble") -> EnsembleParams:
-    """Build the params of a threshold; the course alone needs no other view that has seen
-    something.
+    """Build the params of a threshold; for the course alone no other view has to be ready.
 
     threshold : finite, > 0; the ratio to its usual level at which a view opens an episode
     raises    : ValueError naming what is allowed
@@ -334,9 +332,7 @@ def _interrupt(
 
 
 def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """Return the array as the kernel's one signature takes it; a copy only where it is not so
-    already.
-    """
+    """Return the array as the kernel's signature requires it; copy only where necessary."""
     return np.require(array, dtype, ("C", "A", "W"))
 
 

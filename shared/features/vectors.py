@@ -37,8 +37,9 @@ def feature_names(metrics: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """A time zone and the business hours as arrays, so that a model does not depend on the host's
-    time-zone data.
+    """A time zone and the business hours as arrays.
+
+    A model thus does not depend on the host's time-zone data.
 
     transitions_ms   : int64 (k,)   UTC instants from which offsets_ms[i] holds; the first is the
                        smallest int64

@@ -25,8 +25,9 @@ LONGEST_PAUSE_MS = 30.0 * DAY_MS
 
 @njit(cache=True)
 def follow_interval(interval: float, pause: float) -> float:
-    """Return the time-weighted median of the pauses, tracked in logarithms: half of the time lies
-    in longer ones.
+    """Return the time-weighted median of the pauses: half of the time lies in longer ones.
+
+    It is tracked in logarithms.
 
     interval, pause : ms, > 0; interval 0 = not known yet
     """

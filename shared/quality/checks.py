@@ -51,8 +51,7 @@ _DTYPES = {"entities": ENTITY_DTYPE, "series": SERIES_DTYPE, "clock": CLOCK_DTYP
 
 
 class QualityState:
-    """What the watch remembers of a partition; indices are those of the partition's entities and
-    slots.
+    """The checks' state of a partition; indices are the partition's entities and slots.
 
     entities : ENTITY_DTYPE (E,)
     series   : SERIES_DTYPE (S,)
@@ -65,8 +64,9 @@ class QualityState:
         self.clock = np.zeros(1, CLOCK_DTYPE)
 
     def reserve(self, entities: int, slots: int) -> None:
-        """Make room for so many entities and slots in all; capacity doubles and never enters the
-        bytes.
+        """Reserve space for this many entities and slots; capacity never enters the bytes.
+
+        Capacity at least doubles when it grows.
         """
         if entities > len(self.entities):
             self.entities = _grown(self.entities, max(entities, 2 * len(self.entities)))
@@ -75,8 +75,9 @@ class QualityState:
 
     @property
     def clock_ms(self) -> int:
-        """The partition's clock: the second largest of the entities' newest event times; -1 = fewer
-        than two entities.
+        """The partition's clock: the second largest of the entities' newest event times.
+
+        -1 = fewer than two entities.
         """
         clock = self.clock[0]
         return int(clock["second_ms"]) if clock["reporting"] >= 2 else -1
@@ -187,8 +188,9 @@ def watch(
     settings: QualitySettings,
     zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = NO_ZONE,
 ) -> Signals:
-    """Fold rows into the state and return what is wrong with them; see
-    ``kernels.quality.watch_rows``.
+    """Fold rows into the state and return what is wrong with them.
+
+    See ``quality_rows.watch_rows``.
 
     slots   : int32 (E, M), after the batch was folded; the state has room for all entities and
               slots that occur
@@ -329,8 +331,9 @@ def _sentence(
 
 
 def _saving(shift_ms: float, usual_ms: float) -> str:
-    """Say so when rows moved by one hour; a row of the interval itself may be lost or not, so its
-    half is in shift_ms.
+    """Return a note when rows moved by one hour, else an empty text.
+
+    A row of the interval itself may be lost or not, so its half is in shift_ms.
     """
     return (
         "; just one hour: looks like a daylight-saving jump"

@@ -186,8 +186,9 @@ def _reason(
 
 
 def _shares(context: Context, k: int) -> dict[str, float]:
-    """Shares by ``metric.view`` that sum to 1, the alarm's own first; its metric counts by its own
-    view.
+    """Shares by ``metric.view`` that sum to 1, the alarm's own first.
+
+    The alarm's metric counts by its own view.
     """
     event, ratios, views = context.found.events[k], context.found.ratios[k], context.found.views[k]
     names, own = context.state.metrics, int(event["metric"])

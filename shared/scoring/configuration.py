@@ -74,8 +74,9 @@ class Configuration:
             ) from error
 
     def takes(self, detector: Detector) -> bool:
-        """Whether a model of this detector has a say: any in the ensemble, only its own in a
-        trained one.
+        """Whether a model of this detector affects scores.
+
+        The ensemble takes any model, a trained detector only its own.
         """
         return detector is self.detector or self.detector is Detector.ENSEMBLE
 

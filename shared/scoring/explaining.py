@@ -1,5 +1,4 @@
-"""Why a trained model finds a row unusual: shares per metric, the feature that stands out, and one
-plain sentence.
+"""Why a trained model finds a row unusual: shares, the decisive feature, one plain sentence.
 
 Invariant: an explanation is computed from the row's feature vector and the model alone; it changes
            no score.

@@ -290,9 +290,7 @@ class Scorer:
         return ids
 
     def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:
-        """Row of every entity of the partition in the model's scale, -1 = the model has not seen
-        it.
-        """
+        """Row of each entity in the model's scale; -1 = unknown to the model."""
         known = len(self._rows)
         if known < len(self.state.entities):
             fresh = [
@@ -354,9 +352,7 @@ def _in_model_order(rolling: Floats, metrics: list[str], wanted: tuple[str, ...]
 
 
 def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
-    """Metric whose value lies farthest outside its expectation, in half widths of the band; -1
-    where none is known.
-    """
+    """Metric with the largest deviation, in half widths of the band; -1 = none is known."""
     if not values.shape[1]:
         return np.full(len(values), -1, np.int32)
     half = (folded.upper - folded.lower) / 2

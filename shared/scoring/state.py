@@ -85,8 +85,9 @@ class PartitionState:
         return int(self._used[0])
 
     def reserve(self, entities: int, metrics: int, slots: int) -> None:
-        """Make room for so many entities, metrics and slots in all; capacity doubles and never
-        enters the bytes.
+        """Reserve space for this many entities, metrics and slots.
+
+        Capacity grows ahead of need and never enters the bytes.
         """
         rows, columns = self.slots.shape
         if entities > rows or metrics > columns or slots > len(self.ring):

@@ -49,8 +49,9 @@ def count_new_slots(entity: Indices, values: Floats, slots: Indices) -> int:
 def _window_mean_spread(
     ring: Floats, pushed: int, window: int, value: float, with_value: bool
 ) -> tuple[float, float]:
-    """Mean and population spread of the newest samples of one ring, oldest first, optionally with
-    one more value at the end.
+    """Return mean and population spread of a ring's newest samples, oldest first.
+
+    Optionally one more value is added at the end.
 
     With ``with_value`` the window holds that value and up to window - 1 samples before it; without,
     up to window samples.

@@ -1,4 +1,6 @@
-"""When an entity usually reports: a bit per day and bin of the local day, and the silences that recur.
+"""When an entity usually reports, by bin and day, and which silences recur.
+
+One bit per day and bin of the local day remembers whether rows came.
 
 Invariant: a silence is usual only where at least two earlier days of its kind were silent then too.
 """

@@ -88,8 +88,9 @@ def _usual_ms(who: Record) -> float:
 
 @njit(cache=True)
 def _limit_ms(who: Record, intervals: float) -> float:
-    """Longest silence that is let pass: so many usual intervals, or twice the longest usual pause;
-    infinite until known.
+    """Longest silence without a signal, in ms; infinite while the usual interval is unknown.
+
+    It is the given number of usual intervals, or twice the longest usual pause.
     """
     if who["intervals"] < MIN_INTERVALS:
         return math.inf
@@ -145,8 +146,9 @@ def _forget(who: Record, series: Record, slots: Indices) -> None:
 
 @njit(cache=True)
 def _follow_value(one: Record, value: float, time_ms: int, limit_ms: float) -> None:
-    """Fold a value into its series; a stretch of one value ends where the value changes or values
-    were missing.
+    """Fold a value into its series.
+
+    A stretch of one value ends where the value changes or values were missing.
     """
     if one["absent"] > 0:
         one["longest_absent"] = max(one["longest_absent"], np.float64(one["absent"]))
@@ -168,8 +170,9 @@ def _follow_value(one: Record, value: float, time_ms: int, limit_ms: float) -> N
 
 @njit(cache=True)
 def _is_flat(one: Record, flat_ms: int) -> bool:
-    """Whether the present stretch of one value is to be said: a metric that varied, for longer than
-    is usual.
+    """Whether the current stretch of one value is reported as flat.
+
+    The metric must have varied before, and the stretch must be longer than is usual.
     """
     length = one["sample_ms"] - one["since_ms"]
     if length <= flat_ms or one["flat_said"] == 1 or one["changes"] < MIN_CHANGES:
@@ -179,7 +182,7 @@ def _is_flat(one: Record, flat_ms: int) -> bool:
 
 @njit(cache=True)
 def _is_missed(one: Record) -> bool:
-    """Whether the present absence is to be said: it is new, and longer than those that are usual."""
+    """Whether the current absence is reported: it is new and longer than is usual."""
     return bool(one["missing_said"] == 0 and one["absent"] > USUAL_TWICE * one["longest_absent"])
 
 
@@ -205,9 +208,7 @@ def _follow_metrics(
     row: int, e: int, time_ms: int, values: Floats, slots: Indices, who: Record, series: Record,
     limit_ms: float, limits: Limits, said: int, places: Ints, amounts: Floats,
 ) -> int:  # fmt: skip
-    """Fold a row's values; one signal at most for all that are missing, and one for all that are
-    flat.
-    """
+    """Fold a row's values; add at most one signal for missing and one for flat metrics."""
     later = who["seen"] == 0 or time_ms > who["newest_ms"]
     known = who["intervals"] >= MIN_INTERVALS
     missed, first_missed, flat, first_flat = 0, -1, 0, -1
@@ -321,8 +322,9 @@ def _follow_time(
 
 @njit(cache=True)
 def _deadline_ms(who: Record, stopped_intervals: float) -> int:
-    """The partition's clock after which an entity has stopped, but for silences that recur, which
-    are looked at only then; FAR_MS while its usual interval is not known.
+    """The partition's clock after which an entity has stopped, recurring silences excepted.
+
+    Those are considered only then. FAR_MS while the usual interval is not known.
     """
     if who["due_ms"] != 0:
         return int(who["due_ms"])
@@ -348,9 +350,7 @@ def _look_at(who: Record, limits: Limits, changes: Ints, shifts: Ints) -> None:
 
 @njit(cache=True)
 def _due_ms(who: Record, limits: Limits) -> int:
-    """The partition's clock after which it is to be said that an entity has stopped; FAR_MS = not
-    at all.
-    """
+    """The partition's clock after which an entity is reported as stopped; FAR_MS = never."""
     if who["seen"] == 0 or who["stop_said"] == 1:
         return FAR_MS
     deadline_ms = _deadline_ms(who, limits.stopped_intervals)
@@ -383,9 +383,7 @@ def _advance(clock: Record, who: Record, e: int, time_ms: int) -> None:
 def _count_overdue(
     entities: Record, clock: Record, limits: Limits, changes: Ints, shifts: Ints
 ) -> int:
-    """Count the entities of which it is to be said that they have stopped, and set when to look
-    again.
-    """
+    """Count the entities to report as stopped, and set when to check again."""
     overdue, due_ms = 0, FAR_MS
     for e in range(clock["entities"]):
         its_ms = _due_ms(entities[e], limits)

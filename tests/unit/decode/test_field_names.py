@@ -13,8 +13,8 @@ start_time date event_date lastSeen timestampUtc TimeStamp eventTimestamp timest
 """
 MEASURES = """
 cpu response_time responseTime cpu_time uptime latency_ms duration_ms run_time
-time_to_first_byte load1 ts_count status rate wait_time_ms s ms format flat at value hits beat runtime
-lifetime_s bytes_sent points latency heat data _ __ 7
+time_to_first_byte load1 ts_count status rate wait_time_ms s ms format flat at value hits beat
+runtime lifetime_s bytes_sent points latency heat data _ __ 7
 """
 
 

@@ -44,7 +44,10 @@ class Measured:
 
 
 def variants(base: EnsembleParams) -> dict[str, tuple[EnsembleParams, int]]:
-    """Return the settings of each variant: the default, without each view, each view alone."""
+    """Return the settings of each variant: the default, without each view, each view alone.
+
+    Settings as ``detector`` takes them: params, and a bit for each view that may alarm.
+    """
     whole = views_of(Detector.ENSEMBLE)
     found = {"default": (base, whole)}
     for view, name in enumerate(VIEW_NAMES):

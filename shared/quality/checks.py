@@ -142,8 +142,7 @@ class Signals:
     entity   : int32 (k,)    whom it is about; differs from the row's entity for ``stopped`` only
     metric   : int32 (k,)    the (first) metric, -1 = none
     since_ms : int64 (k,)    missing: its last value; gap, late, out of order, stopped: the entity's
-               newest event before;
-                             flat line: its first equal value; -1 = none
+               newest event before; flat line: its first equal value; -1 = none
     amount   : float64 (k,)  gap, stopped: length in ms; late, out of order: ms behind; missing:
                metrics; flat line: the value
     usual_ms : float64 (k,)  the entity's usual interval, NaN = not known yet

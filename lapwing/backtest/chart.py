@@ -39,7 +39,7 @@ _SHAPES = {
     "major": "M0,-5.4L5.4,0L0,5.4L-5.4,0z",
     "critical": "M0,-7L1.9,-2.3L7,-2.1L3,1.1L4.3,6L0,3.2L-4.3,6L-3,1.1L-7,-2.1L-1.9,-2.3z",
 }
-"""A class is told by its shape as well as by its colour."""
+"""A class differs in its shape as well as in its colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +195,8 @@ def strip(
         f'<rect class="{name}" x="{x}" y="1" width="2" height="{height - 2}"/>'
         for x, name in sorted(columns.items())
     )
-    ground = f'<rect class="ground" width="{width}" height="{height}" rx="3"/>'
-    return f'<svg viewBox="0 0 {width} {height}" class="strip">{ground}{bars}</svg>'
+    background = f'<rect class="ground" width="{width}" height="{height}" rx="3"/>'
+    return f'<svg viewBox="0 0 {width} {height}" class="strip">{background}{bars}</svg>'
 
 
 def _limits(values: Floats, expected: Floats) -> tuple[float, float]:
@@ -221,8 +221,8 @@ def _holes(time_ms: Times) -> Times:
 def _buckets(time_ms: Times, columns: int) -> npt.NDArray[np.int64]:
     """First row of each bucket: equal stretches of time, those without a row left out."""
     span = max(int(time_ms[-1] - time_ms[0]), 1)
-    place = (time_ms - time_ms[0]) * columns // (span + 1)
-    return np.flatnonzero(np.diff(place, prepend=-1))
+    column = (time_ms - time_ms[0]) * columns // (span + 1)
+    return np.flatnonzero(np.diff(column, prepend=-1))
 
 
 def _extremes(time_ms: Times, values: Floats, columns: int) -> tuple[Times, Floats]:
@@ -336,7 +336,7 @@ def _axes(frame: _Frame) -> Iterator[str]:
 
 
 def _round_steps(low: float, high: float, most: int = 4) -> list[float]:
-    """Round numbers between low and high, at most so many."""
+    """Round numbers between low and high, at most ``most`` of them."""
     rough = (high - low) / most
     if rough < _SMALLEST:
         return []

@@ -78,32 +78,34 @@ def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> 
     ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole
     episode, ``end`` is empty while it is open.
     """
-    ends = {one.episode_id: one for one in (*judged.closed, *(second.closed if second else ()))}
+    ends = {
+        record.episode_id: record for record in (*judged.closed, *(second.closed if second else ()))
+    }
     removed = {id(alarm) for alarm in change.removed} if change else set()
-    rows: list[tuple[Anomaly, str]] = [(one, "") for one in (*judged.quality, *judged.closed)]
+    rows: list[tuple[Anomaly, str]] = [(record, "") for record in (*judged.quality, *judged.closed)]
     rows += [
-        (one, "" if second is None else "first" if id(one) in removed else "both")
-        for one in judged.alarms
+        (record, "" if second is None else "first" if id(record) in removed else "both")
+        for record in judged.alarms
     ]
-    rows += [(one, "second") for one in (change.added if change else ())]
+    rows += [(record, "second") for record in (change.added if change else ())]
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for one, who in sorted(
+    for record, variant in sorted(
         rows, key=lambda row: (row[0].event_time, row[0].entity, row[0].source_offset)
     ):
-        writer.writerow(alarm_fields(one) | {"configuration": who} | _episode(one, ends))
+        writer.writerow(alarm_fields(record) | {"configuration": variant} | _episode(record, ends))
     return text.getvalue()
 
 
-def _episode(one: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]:
+def _episode(alarm: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]:
     """Say when an alarm's episode ended, and its largest value."""
-    if one.episode_id is None:
+    if alarm.episode_id is None:
         return {"end": None, "peak": None}
-    closed = ends.get(one.episode_id)
+    closed = ends.get(alarm.episode_id)
     return {
         "end": None if closed is None else iso(closed.event_time),
-        "peak": (closed or one).peak_value,
+        "peak": (closed or alarm).peak_value,
     }
 
 
@@ -115,16 +117,16 @@ def result_files(
     The score is the entity's.
     """
     taken: set[str] = set()
-    for one in series:
-        scores = result_scores(one.severity, one.is_anomaly)
-        folder, name = _place(one.entity)
-        for column, metric in enumerate(one.metrics):
-            file = f"{name}.{metric}" if len(one.metrics) > 1 else name
+    for part in series:
+        scores = result_scores(part.severity, part.is_anomaly)
+        folder, name = _place(part.entity)
+        for column, metric in enumerate(part.metrics):
+            file = f"{name}.{metric}" if len(part.metrics) > 1 else name
             if f"{folder}/{file}".lower() in taken:
-                file = f"{file}.{hashlib.sha256(f'{one.key}'.encode()).hexdigest()[:8]}"
+                file = f"{file}.{hashlib.sha256(f'{part.key}'.encode()).hexdigest()[:8]}"
             taken.add(f"{folder}/{file}".lower())
             text = result_csv(
-                one.time_ms, one.values[:, column], scores, windows.get(one.entity, ())
+                part.time_ms, part.values[:, column], scores, windows.get(part.entity, ())
             )
             yield f"{folder}/lapwing_{file}.csv", text
 

@@ -189,11 +189,12 @@ def run(
     feed: Feed,
     judges: Sequence[Judge],
     max_entities: int,
-    told: Callable[[int, int], object] = lambda rows, alarms: None,
+    report_progress: Callable[[int, int], object] = lambda rows, alarms: None,
 ) -> list[Judged]:
-    """Judge every record of a feed by each judge; the feed is read once.
+    """Score every record of a feed by each variant; the feed is read once.
 
-    told : is called after each batch with the records so far and the first judge's alarms
+    report_progress : is called after each batch with the records so far and the first variant's
+                      alarms
     """
     keepers = [Keeper(judge) for judge in judges]
     scorers: list[dict[int, Scorer]] = [{} for _ in judges]
@@ -210,7 +211,7 @@ def run(
                 of_partition[batch.partition] = scorer
             keeper.add(scorer.process(batch, feed.decoder), scorer.state)
         rows += len(batch)
-        told(rows, len(keepers[0].alarms))
+        report_progress(rows, len(keepers[0].alarms))
     return [keeper.judged() for keeper in keepers]
 
 
@@ -220,18 +221,18 @@ def _series(number: int, partition: _Partition) -> list[Series]:
     order = np.argsort(rows["entity"], kind="stable")
     bounds = np.searchsorted(rows["entity"][order], np.arange(len(names) + 1))
     cells = {name: _joined(chunks, len(metrics))[order] for name, chunks in partition.cells.items()}
-    made = []
+    series = []
     for index, (low, high) in enumerate(pairwise(bounds.tolist())):
         if low == high:
             continue
         values = cells["values"][low:high]
         shown = np.flatnonzero(~np.isnan(values).all(axis=0))
-        mine: dict[str, Any] = {name: rows[name][order[low:high]] for name in _ROW[1:]}
-        mine |= {name: np.ascontiguousarray(cells[name][low:high][:, shown]) for name in _CELL}
-        made.append(
-            Series(names[index], number, tuple(metrics[column] for column in shown), **mine)
+        arrays: dict[str, Any] = {name: rows[name][order[low:high]] for name in _ROW[1:]}
+        arrays |= {name: np.ascontiguousarray(cells[name][low:high][:, shown]) for name in _CELL}
+        series.append(
+            Series(names[index], number, tuple(metrics[column] for column in shown), **arrays)
         )
-    return made
+    return series
 
 
 def _joined(chunks: Sequence[Floats], metrics: int) -> Floats:

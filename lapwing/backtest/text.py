@@ -105,7 +105,11 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
         (labels["in_warm_up"], "end before the warm-up does"),
         (labels["without_data"], "have no record"),
     ]
-    yield from (_row("", f"{count} {said}; they are not judged") for count, said in aside if count)
+    yield from (
+        _row("", f"{count} {description}; they are not judged")
+        for count, description in aside
+        if count
+    )
     yield _row(
         "false alarms",
         f"{labels['false_alarms']:,}, {labels['false_alarms_per_entity_and_day']:.3g} per entity"
@@ -156,7 +160,7 @@ def _compare(first: Mapping[str, Any], compared: Mapping[str, Any]) -> Iterator[
             "median_delay_min": "median delay, min",
         }  # fmt: skip
         rows += [
-            (said, first["labels"][name], second["labels"][name]) for name, said in names.items()
+            (title, first["labels"][name], second["labels"][name]) for name, title in names.items()
         ]
     budgets = [
         figures["budget"]["achieved"] if figures["budget"] else None for figures in (first, second)

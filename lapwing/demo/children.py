@@ -48,7 +48,7 @@ class Child:
         return f'{{"event": "{event}"'.encode() in self.log.read_bytes()
 
     def new_events(self) -> list[dict[str, object]]:
-        """Return the log's JSON lines since the last call; other lines are passed over."""
+        """Return the log's JSON lines since the last call; other lines are skipped."""
         with self.log.open("rb") as file:
             file.seek(self._read_bytes)
             text = file.read()
@@ -72,8 +72,8 @@ class Child:
             if code is not None and code < 0
             else f"ended with exit code {code}"
         )
-        said = "\n".join(f"  {text}" for text in self.last_lines()) or "  (it said nothing)"
-        return ChildError(f"{self.name} {how}; its last lines:\n{said}")
+        output = "\n".join(f"  {text}" for text in self.last_lines()) or "  (it said nothing)"
+        return ChildError(f"{self.name} {how}; its last lines:\n{output}")
 
 
 class Children:

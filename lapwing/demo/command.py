@@ -38,18 +38,18 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     options.check()
     require_packages("the demo")
     source = open_source(options.source)
-    wanted = load_settings(environ=environ)
-    check_times(source, wanted.input)
-    plan = make_plan(source, options.backfill, wanted.topics.partitions)
-    with ExitStack() as stack, _signals() as asked:
+    requested = load_settings(environ=environ)
+    check_times(source, requested.input)
+    plan = make_plan(source, options.backfill, requested.topics.partitions)
+    with ExitStack() as stack, _signals() as should_stop:
         folder = stack.enter_context(_folder(options.keep))
-        broker = stack.enter_context(closing(EmbeddedBroker(_topics(wanted, plan))))
+        broker = stack.enter_context(closing(EmbeddedBroker(_topics(requested, plan))))
         registry = stack.enter_context(closing(serve("127.0.0.1", 0)))
-        given = _environment(environ, plan, broker.client_settings, registry.url, folder)
-        settings = load_settings(environ=given)
-        children = stack.enter_context(closing(Children(given, folder)))
+        environment = _environment(environ, plan, broker.client_settings, registry.url, folder)
+        settings = load_settings(environ=environment)
+        children = stack.enter_context(closing(Children(environment, folder)))
         screen = stack.enter_context(Screen(options.as_json))
-        demo = Demo(options, plan, settings, children, screen, asked, started_s)
+        demo = Demo(options, plan, settings, children, screen, should_stop, started_s)
         demo.describe(source.name, len(source.stream.entities), source.notes)
         summary = demo.play()
         screen.finish(demo.frame(), summary)
@@ -94,10 +94,10 @@ def _environment(
         for name, value in environ.items()
         if not name.upper().startswith("LAPWING_KAFKA__")
     }
-    ours = {
+    fixed = {
         f"LAPWING_KAFKA__{name.upper().replace('.', '_')}": value for name, value in client.items()
     }
-    return kept | ours | {
+    return kept | fixed | {
         "KAFKA_BOOTSTRAP_SERVERS": "",
         "SCHEMA_REGISTRY_URL": "",
         "LAPWING_KAFKA__SECURITY_PROTOCOL": "PLAINTEXT",
@@ -120,18 +120,18 @@ def _signals() -> Iterator[Callable[[], bool]]:
 
     The second one does not wait.
     """
-    asked: list[int] = []
+    received: list[int] = []
     before = {}
 
-    def heard(number: int, _: FrameType | None) -> None:
-        asked.append(number)
-        if len(asked) > 1:
+    def on_signal(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, heard)
+        before[number] = signal.signal(number, on_signal)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -141,7 +141,7 @@ class Ledger:
 
     def disagreements(self, ends: dict[int, int]) -> list[str]:
         """Compare with the input's end offsets; describe each partition's differences."""
-        said = []
+        differences = []
         for partition, book in enumerate(self.books):
             end = ends.get(partition, 0)
             scored, dead = book.count(SCORED), book.count(DEAD)
@@ -149,9 +149,9 @@ class Ledger:
             beyond = int((book.kind[end:] != 0).sum())
             if scored + dead != end or both or beyond:
                 missing = int((book.kind[:end] == 0).sum())
-                said.append(
+                differences.append(
                     f"partition {partition}: {end} records, {scored} scored, {dead} dead letters"
                     f" ({missing} without a result, {both} with both, {beyond} results of records"
                     " that are not there)"
                 )
-        return said
+        return differences

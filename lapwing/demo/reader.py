@@ -230,8 +230,8 @@ class ResultReader:
         for row in range(len(batch)):
             headers = dict(batch.headers.get(row, ()))
             partition, offset = int(headers[PREFIX + "partition"]), int(headers[PREFIX + "offset"])
-            one = np.array([offset], np.int64)
-            self.ledger.books[partition].answered(one, batch.broker_ms[row : row + 1], DEAD)
+            offsets = np.array([offset], np.int64)
+            self.ledger.books[partition].answered(offsets, batch.broker_ms[row : row + 1], DEAD)
 
 
 def _line(record: Mapping[str, Any]) -> AnomalyLine:

@@ -92,10 +92,10 @@ class Demo:
 
     def describe(self, name: str, hosts: int, notes: tuple[str, ...]) -> None:
         """Say what is replayed, and what was done to it."""
-        said = "generated fleet" if name == "fleet" else f"series of {Path(name).name}"
+        origin = "generated fleet" if name == "fleet" else f"series of {Path(name).name}"
         count = self.options.predictors
         self.source = (
-            f"{said}, {hosts} hosts, {count} predictor{'' if count == 1 else 's'},"
+            f"{origin}, {hosts} hosts, {count} predictor{'' if count == 1 else 's'},"
             f" {self.plan.partitions} partitions"
         )
         self.screen.begin(self.source, notes)
@@ -173,9 +173,11 @@ class Demo:
 
     def _live(self) -> None:
         total = self.plan.events - self.plan.backfill
-        wanted = self.options.speed or (math.inf if self.options.once else WATCHABLE_SPEED)
-        speed = "max" if math.isinf(wanted) else repr(wanted)
-        pace = "at full speed" if speed == "max" else f"{wanted:,.0f} times as fast as it happened"
+        requested = self.options.speed or (math.inf if self.options.once else WATCHABLE_SPEED)
+        speed = "max" if math.isinf(requested) else repr(requested)
+        pace = (
+            "at full speed" if speed == "max" else f"{requested:,.0f} times as fast as it happened"
+        )
         self.at.live_from = self.admin.end_offsets(self.settings.topics.input)
         self._phase("live", "running", f"{total:,} events {pace}", 0.0)
         loop = [] if self.options.once else ["--loop"]
@@ -208,12 +210,12 @@ class Demo:
 
     def _count(self, child: Child) -> None:
         """Add the replay's acknowledged records to the sent ones; the books must agree with it."""
-        said = [
+        reports = [
             event for event in child.new_events() if "acknowledged" in event and "produced" in event
         ]
-        if not said:
+        if not reports:
             raise child.failure()
-        self.at.sent_before += int(str(said[-1]["acknowledged"]))
+        self.at.sent_before += int(str(reports[-1]["acknowledged"]))
 
     def _stop_replay(self) -> None:
         """Stop replay and training cleanly.
@@ -266,12 +268,12 @@ class Demo:
                 raise ChildError(f"nothing has moved for {STALL_S:.0f} s\n" + self._last_words())
 
     def _mark(self) -> int:
-        said = sum(
+        output_bytes = sum(
             child.log.stat().st_size
             for child in self.children.all
             if not child.name.startswith("replay")
         )
-        return self.ledger.sent + self.ledger.answered + said
+        return self.ledger.sent + self.ledger.answered + output_bytes
 
     def _last_words(self) -> str:
         parts = []

@@ -204,7 +204,9 @@ def render_summary(summary: Summary) -> RenderableType:
         ]
     )
     parts: list[RenderableType] = [table, Text(), facts]
-    parts += [Text(f"does not agree: {said}", "bold red") for said in summary.disagreements]
+    parts += [
+        Text(f"does not agree: {difference}", "bold red") for difference in summary.disagreements
+    ]
     return Padding(Group(*parts), (1, 2))
 
 
@@ -353,28 +355,30 @@ def _pairs(pairs: Sequence[tuple[str, str | Text]]) -> RenderableType:
     return grid
 
 
-def _ended(one: AnomalyLine) -> str:
+def _ended(anomaly: AnomalyLine) -> str:
     """Say when an anomaly's episode ended, if it has."""
-    return "" if one.ended_ms is None else f"until {minute(one.ended_ms)}: "
+    return "" if anomaly.ended_ms is None else f"until {minute(anomaly.ended_ms)}: "
 
 
 @dataclass(frozen=True, slots=True)
 class _Anomalies:
-    """The newest anomalies with their whole reasons, wrapped; as many as fit into so many lines."""
+    """The newest anomalies with their whole reasons, wrapped; as many as fit into the height."""
 
     newest: Sequence[AnomalyLine]
     lines: int
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
         left, width = self.lines, max(MIN_WIDTH, options.max_width)
-        entity_width = max(len(_short(one.entity)) for one in self.newest)
-        for number, one in enumerate(self.newest):
-            sign = anomaly_mark(one.severity)
-            head = f"{sign.plain}  {minute(one.time_ms)}  {_short(one.entity):<{entity_width}}"
-            head += f"  {_score(one):>4}  "
+        entity_width = max(len(_short(anomaly.entity)) for anomaly in self.newest)
+        for number, anomaly in enumerate(self.newest):
+            sign = anomaly_mark(anomaly.severity)
+            head = (
+                f"{sign.plain}  {minute(anomaly.time_ms)}  {_short(anomaly.entity):<{entity_width}}"
+            )
+            head += f"  {_score(anomaly):>4}  "
             indent = len(head) if width - len(head) >= MIN_REASON else 3
             drawn = textwrap.wrap(
-                head + _ended(one) + one.reason,
+                head + _ended(anomaly) + anomaly.reason,
                 width,
                 subsequent_indent=" " * indent,
                 max_lines=MAX_LINES,
@@ -383,18 +387,18 @@ class _Anomalies:
             left -= len(drawn)
             if left < 0 and number:
                 break
-            said = Text("\n".join(drawn))
-            said.stylize(sign.style, 0, 1)
-            said.stylize("grey58", 3, 19)
-            yield said
+            text = Text("\n".join(drawn))
+            text.stylize(sign.style, 0, 1)
+            text.stylize("grey58", 3, 19)
+            yield text
 
 
 def _short(entity: str) -> str:
     return entity if len(entity) <= MAX_ENTITY else entity[: MAX_ENTITY - 1] + "…"
 
 
-def _score(one: AnomalyLine) -> str:
-    return "cold" if one.score is None else f"{one.score:.2f}"
+def _score(anomaly: AnomalyLine) -> str:
+    return "cold" if anomaly.score is None else f"{anomaly.score:.2f}"
 
 
 def _verdict(good: bool) -> Text:

@@ -97,9 +97,9 @@ class QualityState:
             layout.USUAL_TWICE * known["pause_ms"],
         )
         silent_ms = clock["second_ms"] - np.maximum(known["newest_ms"], known["clock_ms"])
-        gone: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
-        gone &= clock["second_ms"] > known["due_ms"]
-        return gone & (known["intervals"] >= MIN_INTERVALS)
+        has_stopped: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
+        has_stopped &= clock["second_ms"] > known["due_ms"]
+        return has_stopped & (known["intervals"] >= MIN_INTERVALS)
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""
@@ -118,16 +118,16 @@ class QualityState:
         """
         state = cls()
         for name, dtype in _DTYPES.items():
-            found = arrays.get(f"quality_{name}")
+            array = arrays.get(f"quality_{name}")
             if (
-                found is None
-                or found.dtype != np.uint8
-                or found.ndim != 2
-                or found.shape[1] != dtype.itemsize
+                array is None
+                or array.dtype != np.uint8
+                or array.ndim != 2
+                or array.shape[1] != dtype.itemsize
             ):
-                said = "missing" if found is None else f"{found.dtype} {found.shape}"
-                raise ValueError(f"quality_{name} is {said}, not uint8 (n, {dtype.itemsize})")
-            setattr(state, name, np.ascontiguousarray(found).copy().reshape(-1).view(dtype))
+                actual = "missing" if array is None else f"{array.dtype} {array.shape}"
+                raise ValueError(f"quality_{name} is {actual}, not uint8 (n, {dtype.itemsize})")
+            setattr(state, name, np.ascontiguousarray(array).copy().reshape(-1).view(dtype))
         if len(state.clock) != 1 or not 0 <= state.clock[0]["entities"] <= len(state.entities):
             raise ValueError(f"quality_clock does not fit {len(state.entities)} entities")
         return state
@@ -319,8 +319,10 @@ def _sentence(
                 " writers; taken as data"
             )
         case Kind.FLAT_LINE:
-            said = f"{metric} has read exactly {short(amount)} for {duration(time_ms - since_ms)}"
-            return said + (
+            sentence = (
+                f"{metric} has read exactly {short(amount)} for {duration(time_ms - since_ms)}"
+            )
+            return sentence + (
                 f"; {more[5:]} {'has' if others == 1 else 'have'} not changed either"
                 if others
                 else ""

@@ -66,16 +66,16 @@ class Speaker:
         name = metric or "the entity"
         if event["cold_start"]:
             return _cold(event, name)
-        said = self._said(event, name)
+        sentence = self._said(event, name)
         match int(event["view"]):
             case view if view <= TWO:
                 twice = " for the second time in a row" if view == TWO else ""
-                return said + twice + _rarity(event)
+                return sentence + twice + _rarity(event)
             case view if view in _SPANS:
                 way = "higher" if event["direction"] > 0 else "lower"
                 return (
                     f"{name} has been {way} than usual on average over the last {_SPANS[view]}:"
-                    f" {said.removeprefix(name + ' ')}"
+                    f" {sentence.removeprefix(name + ' ')}"
                 )
             case view if view == JUMP:
                 return self._jump(event, name)
@@ -86,7 +86,7 @@ class Speaker:
                 return (
                     f"{name} has been about {short(abs(event['amount']))} {way} its usual values"
                     " for"
-                    f" most of the last 24 hours: {said.removeprefix(name + ' ')}"
+                    f" most of the last 24 hours: {sentence.removeprefix(name + ' ')}"
                 )
             case view if view == SPREAD:
                 times = event["amount"] / max(event["usual_amount"], 0.3)
@@ -114,10 +114,10 @@ class Speaker:
             case view if view == JOINED:
                 return (
                     f"at least {int(event['amount'])} of {metrics} metrics changed unusually at the"
-                    f" same time, most of all {said}"
+                    f" same time, most of all {sentence}"
                 )
             case _:
-                return f"the metrics together are unusual; {said}"
+                return f"the metrics together are unusual; {sentence}"
 
     def worse(self, event: Any, metric: str | None, metrics: int) -> str:
         """Say that an episode has become worse."""

@@ -110,14 +110,14 @@ class Scorer:
         Cost    : O(E), some 0.1 us an entity
         """
         state, count = self.state, len(self.state.entities)
-        ready, gone = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        ready, has_stopped = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         live_ms = state.ensemble.entities["live_ms"][:count]
         ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
         if self.configuration.detector.is_trained:
             ready[:] = self.model is not None and self._entity_rows(self.model) >= 0
         stopped = state.quality.stopped(self.configuration.quality)
-        gone[: len(stopped)] = stopped
-        known = np.where(gone, State.STALE, State.READY)
+        has_stopped[: len(stopped)] = stopped
+        known = np.where(has_stopped, State.STALE, State.READY)
         return np.where(ready, known, State.WARMING).astype(np.uint8)
 
     def process(self, batch: Batch, decoder: Decoder) -> Outcome:
@@ -143,7 +143,7 @@ class Scorer:
             )
         )  # fmt: skip
         if quality.events:
-            said = quality_verdicts(
+            data_quality = quality_verdicts(
                 signals,
                 batch,
                 columns,
@@ -152,7 +152,9 @@ class Scorer:
                 self.detector_id,
                 verdicts.state,
             )
-            anomalies = sorted([*anomalies, *said], key=lambda anomaly: anomaly.source_offset)
+            anomalies = sorted(
+                [*anomalies, *data_quality], key=lambda anomaly: anomaly.source_offset
+            )
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
             batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
@@ -210,23 +212,23 @@ class Scorer:
         self, columns: Columns, folded: Folded, signals: Signals
     ) -> list[Interruption]:
         """List whose episodes end for other reasons than their values: other settings, silence."""
-        state, found = self.state, []
+        state, interruptions = self.state, []
         if len(columns) and not np.array_equal(state.judged_by, self._digest):
             if state.judged_by.any():
-                found += [Interruption(0, e, RESTARTED) for e in self._in_episodes()]
+                interruptions += [Interruption(0, e, RESTARTED) for e in self._in_episodes()]
             state.judged_by = self._digest.copy()
         stopped = signals.kind == KINDS.index(Kind.STOPPED)
-        found += [
+        interruptions += [
             Interruption(int(row), int(entity), SILENT)
             for row, entity in zip(signals.row[stopped], signals.entity[stopped], strict=True)
         ]
-        found += [
+        interruptions += [
             Interruption(int(row), int(columns.entity[row]), SILENT, forget=True)
             for row in np.flatnonzero(folded.forgotten)
         ]
-        for one in found:
-            state.moves[one.entity] += 1
-        return sorted(found, key=lambda one: one.row)
+        for interruption in interruptions:
+            state.moves[interruption.entity] += 1
+        return sorted(interruptions, key=lambda interruption: interruption.row)
 
     def _in_episodes(self) -> list[int]:
         """Return the entities that have an episode."""
@@ -245,13 +247,13 @@ class Scorer:
         rows, cells = found.rows, found.cells
         known = ~np.isnan(cells["expected"])
         ready = rows["state"] == 1
-        judged = ~np.isnan(rows["score"])
+        is_scored = ~np.isnan(rows["score"])
         deviating = _most_deviating(columns.values, folded)
         cold_start = rows["cold_start"] == 1
         return Verdicts(
             score=rows["score"].copy(),
             severity=np.where(cold_start, COLD_SEVERITY, rows["severity"]),
-            threshold=np.where(judged, rows["threshold"], np.nan),
+            threshold=np.where(is_scored, rows["threshold"], np.nan),
             is_anomaly=rows["is_anomaly"] == 1,
             cold_start=cold_start,
             state=np.where(ready, State.READY, State.WARMING).astype(np.uint8),
@@ -272,13 +274,13 @@ class Scorer:
     ) -> npt.NDArray[np.str_]:
         """Name the open episode of each row; most rows have none."""
         ids = np.zeros(len(rows), "U32")
-        made: dict[tuple[int, int, int, int], str] = {}
+        known_ids: dict[tuple[int, int, int, int], str] = {}
         for row in np.flatnonzero(rows["in_episode"]):
-            one = rows[row]
-            entity, column = int(columns.entity[row]), int(one["episode_column"])
-            key = (entity, column, int(one["episode_key"]), int(one["episode_at"]))
-            if key not in made:
-                made[key] = episode_id(
+            verdict = rows[row]
+            entity, column = int(columns.entity[row]), int(verdict["episode_column"])
+            key = (entity, column, int(verdict["episode_key"]), int(verdict["episode_at"]))
+            if key not in known_ids:
+                known_ids[key] = episode_id(
                     batch,
                     key[3],
                     self.detector_id,
@@ -286,7 +288,7 @@ class Scorer:
                     self.state.metrics[column] if column >= 0 else None,
                     key[2],
                 )
-            ids[row] = made[key]
+            ids[row] = known_ids[key]
         return ids
 
     def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:

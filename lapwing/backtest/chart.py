@@ -142,7 +142,7 @@ def draw(
     """Draw a chart; its colours are those of ``STYLE``.
 
     ticks : (event time, text) of data-quality verdicts, at the bottom
-    label : what it shows, for who cannot see it
+    label : what it shows, for readers who cannot see it
     """
     if not len(lines.time_ms):
         return ""

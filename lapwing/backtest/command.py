@@ -53,7 +53,7 @@ Flags = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class BacktestOptions:
-    """What ``lapwing backtest`` was asked for.
+    """The options of ``lapwing backtest``.
 
     model         : an artefact's SHA-256 (or its first digits), or CURRENT
     fit           : train a model first, on the first part of each entity's time
@@ -161,7 +161,7 @@ def backtest(
 
 
 def in_several_partitions(judged: Judged) -> list[str]:
-    """Say how many entities were judged as several, one in each partition."""
+    """Return a note on entities that lie in several partitions, each scored by itself."""
     partitions = Counter(series.entity for series in judged.series)
     spread = [entity for entity, number in partitions.items() if number > 1]
     if not spread:
@@ -173,7 +173,7 @@ def in_several_partitions(judged: Judged) -> list[str]:
 
 
 def check_judged(feed: Feed, judged: Judged) -> None:
-    """Raise DataError when not one record could be judged."""
+    """Raise DataError when no record could be scored."""
     if judged.rows:
         return
     if not judged.rejected:

@@ -122,7 +122,7 @@ class Feed:
 
 
 def open_feed(settings: Settings, options: InputOptions) -> Feed:
-    """Open what is asked for.
+    """Open the requested input.
 
     raises : ConfigError, DataError, TransportError, TopicMismatch, HistoryGone
     """

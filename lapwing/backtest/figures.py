@@ -122,7 +122,7 @@ def by_fortnight(entities: Sequence[Entity]) -> list[float]:
 
 
 def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
-    """Gather the figures of one judge."""
+    """Gather the figures of one variant."""
     alarms = sorted(
         chain.from_iterable(item.alarms for item in entities),
         key=lambda a: (a.event_time, a.entity),
@@ -222,7 +222,7 @@ class Change:
 def compare(
     first: Sequence[Entity], second: Sequence[Entity], tolerance_ms: float | None = None
 ) -> Change:
-    """Match the alarms of two judges, entity by entity, in order of time; each is matched once.
+    """Match the alarms of two variants by entity, in order of time; each is matched once.
 
     tolerance_ms : longest distance of a pair; None = TOLERANCE_INTERVALS of the entity's usual
                    interval

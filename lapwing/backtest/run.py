@@ -41,7 +41,7 @@ _CELL = ("values", "expected", "lower", "upper")
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """What judges: a configuration and, where it needs one or is given one, a trained model."""
+    """A variant: a configuration and, where it needs or is given one, a trained model."""
 
     name: str
     configuration: Configuration
@@ -50,10 +50,10 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What was said of one entity's records in one partition, in log order.
+    """The results of one entity's records in one partition, in log order.
 
     metrics  : (M,)             those that it reported
-    severity : float64 (n,)     NaN = not judged
+    severity : float64 (n,)     NaN = not scored
     is_anomaly, cold_start, counted, in_episode : bool (n,)   is_anomaly = an episode opens or
                becomes worse; cold_start = before the warm-up has ended; counted = neither late,
                ahead nor duplicate
@@ -87,7 +87,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All that one judge said.
+    """All results of one variant.
 
     alarms, closed, quality : in the order in which they came; closed = ends of episodes
     rejected        : {reason: records} that could not be read
@@ -104,7 +104,7 @@ class Judged:
 
     @property
     def rows(self) -> int:
-        """Records that were judged."""
+        """Records that were scored."""
         return sum(map(len, self.series))
 
 
@@ -119,7 +119,7 @@ class _Partition:
 
 
 class Keeper:
-    """Keeps the outcomes of one judge.  Memory: 25 + 32 M bytes a record."""
+    """Collects the results of one variant.  Memory: 25 + 32 M bytes a record."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge

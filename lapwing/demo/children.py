@@ -120,7 +120,7 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raise ChildError if one ended with an error before it was asked to end."""
+        """Raise ChildError if one ended with an error before it was stopped."""
         for child in self.all:
             if child.process.poll() and not child.asked_to_end:
                 raise child.failure()

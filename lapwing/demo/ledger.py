@@ -23,7 +23,7 @@ class PartitionBook:
     sent_ms   : int64   Kafka timestamp of the input record, -1 = not seen
     result_ms : int64   Kafka timestamp of its first result, -1 = none yet
     kind      : uint8   bits SCORED and DEAD
-    flagged   : bool    judged anomalous
+    flagged   : bool    is an anomaly
     """
 
     sent_ms: Ints = field(default_factory=lambda: np.full(1024, -1, np.int64))

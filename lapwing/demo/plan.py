@@ -33,7 +33,7 @@ MAX_PACE_RECORDS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What ``lapwing demo`` was asked for.
+    """The options of ``lapwing demo``.
 
     speed    : event seconds per second in the live part; inf = as fast as it goes; None = inf with
                once, else 3000

@@ -48,7 +48,7 @@ _WAYS = {1: "up", -1: "down", 0: ""}
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A batch, and all that was said of it."""
+    """A batch and all its results."""
 
     batch: Batch
     columns: Columns
@@ -206,7 +206,7 @@ def _shares(context: Context, k: int) -> dict[str, float]:
 
 
 def _since(event: Any) -> int | None:
-    """Since when what is said has lasted, where that is not the moment of the row."""
+    """Return when the reported condition began, where that is not the row's time."""
     if VIEW_NAMES[int(event["view"])] == "stuck" and event["phase"] != CLOSED:
         return int(event["time_ms"] - event["amount"])
     return int(event["start_ms"]) if event["phase"] == CLOSED else None

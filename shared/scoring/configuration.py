@@ -23,7 +23,7 @@ from shared.settings import DetectionSettings, FeatureSettings, QualitySettings,
 
 @dataclass(frozen=True)
 class Configuration:
-    """What judges, and how.
+    """The detector and its settings.
 
     window   : samples in the rolling features while no model says otherwise
     timezone : IANA name; times of day are local

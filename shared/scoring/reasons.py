@@ -43,7 +43,7 @@ LEAST_DAYS = 2
 """Of fewer days nothing is claimed."""
 
 NOTHING = 1e-6
-"""Share of a value below which what is usual is said as 0."""
+"""Share of a value below which a usual value is written as 0."""
 
 _SPANS = {QUARTER: "15 minutes", HOUR: "hour", HOURS4: "4 hours"}
 

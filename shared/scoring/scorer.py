@@ -66,7 +66,7 @@ class Outcome:
 
 
 class Scorer:
-    """One partition's state, and what judges it from its activation on.
+    """One partition's state, and the model and configuration that score it once active.
 
     A state may come from a snapshot in the middle of the log: until ``use`` says what the log says,
     nothing of it is dropped.
@@ -98,7 +98,7 @@ class Scorer:
 
     @property
     def detector_id(self) -> str:
-        """Return who judges now."""
+        """Name of the detector in use."""
         return self.configuration.detector.value
 
     def entity_states(self) -> npt.NDArray[np.uint8]:
@@ -121,7 +121,7 @@ class Scorer:
         return np.where(ready, known, State.WARMING).astype(np.uint8)
 
     def process(self, batch: Batch, decoder: Decoder) -> Outcome:
-        """Decode, fold and judge a batch of this partition; moves the state behind its last row.
+        """Decode, fold and score a batch of this partition; moves the state behind its last row.
 
         decoder : has prepared the batch
         """
@@ -192,7 +192,7 @@ class Scorer:
         signals: Signals,
         offsets: npt.NDArray[np.int64],
     ) -> Found:
-        """Let the fold judge the rows, with the trained model as one of its views."""
+        """Score the rows by the fold, with the trained model as one of its views."""
         state = self.state
         state.ensemble.reserve(len(state.entities), state.slots_used)
         if len(self._limits.metrics) != columns.values.shape[1]:
@@ -303,7 +303,7 @@ class Scorer:
 
 
 def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
-    """Take back what is said of rows that the model, which alone decides, does not know."""
+    """Remove the results of rows unknown to the trained model, where it alone decides."""
     unknown = np.ones(len(found.rows), np.bool_)
     unknown[known] = False
     found.rows["state"][unknown] = 0
@@ -313,7 +313,7 @@ def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
 
 
 def _marks(folded: Folded) -> npt.NDArray[np.uint8]:
-    """Say of each row what the clock said."""
+    """Return the clock's marks of each row."""
     marks = np.full(len(folded.ahead), IN_ORDER, np.uint8)
     marks[folded.duplicate] = DUPLICATE
     marks[folded.late_by_ms > 0] = LATE

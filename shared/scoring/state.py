@@ -50,11 +50,11 @@ class PartitionState:
     ring        : float64 (S, RING)  newest samples of each slot
     pushed      : int64 (S,)         samples ever pushed into each slot
     newest      : float64 (S,)       value in the entity's newest event, NaN = missing there
-    ensemble    : what the online members remember; takes room only while they judge
+    ensemble    : what the online members remember; takes memory only while they score
     quality     : what the data-quality verdicts remember
     base        : first offset that was folded
     next_offset : first offset that was not
-    activation  : what judges from its offset on, None before the first
+    activation  : the model and settings in force from its offset on; None before the first
     """
 
     newest_ms: npt.NDArray[np.int64]
@@ -183,7 +183,7 @@ class Folded:
     duplicate  : bool (n,)
     imputed    : bool (n,)            a metric that the entity has reported before is missing
     known      : bool (n, M)          the entity has reported this metric, now or before
-    forgotten  : bool (n,)            the entity returned after so long that it starts anew
+    forgotten  : bool (n,)            the entity returned after so long that it is reset
     step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first,
                  or it does not count
     """
@@ -211,7 +211,7 @@ def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = 
     """Fold decoded rows into the state and return their features.
 
     window    : 2..RING, samples in the rolling mean and spread
-    forget_ms : an entity that returns after longer starts anew
+    forget_ms : an entity that returns after longer is reset
     Cost      : O(n M window) time
     """
     n, metrics = columns.values.shape

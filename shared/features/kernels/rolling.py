@@ -164,7 +164,7 @@ def fold_rows(
     time_ms    : int64 (n,)          event time
     values     : float64 (n, M)      finite or NaN = missing
     window     : 2..RING             samples in mean and spread
-    forget_ms  : > 0                 an entity that returns after longer starts anew
+    forget_ms  : > 0                 an entity that returns after longer is reset
     slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet; filled here
     used       : int64 (1,)          slots in use; raised here, the caller has reserved room
     newest_ms  : int64 (E,)          newest event time of each entity

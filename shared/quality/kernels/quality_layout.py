@@ -84,7 +84,7 @@ CLOCK_DTYPE = np.dtype(
         ("first_entity", "i8"),
         ("second_ms", "i8"),  # the newest of the other entities: the partition's clock
         ("due_ms", "i8"),  # no entity becomes overdue before
-        ("rows", "i8"),  # since the entities were last looked through
+        ("rows", "i8"),  # since all entities were last checked
         ("stopped_intervals", "f8"),  # what due_ms was reckoned with
         ("repeat_ms", "i8"),
     ],

@@ -1,10 +1,12 @@
-"""Asked against given alarms: ``python -m benchmarks.budget [--hosts N --days N --seed N] [--data
-                            NAB_DIR] [--json FILE]``.
+"""Requested against actual alarms: ``python -m benchmarks.budget [OPTIONS]``.
 
-Law: every entity is folded by itself, as the product does it; days count from the end of the
-     warm-up, no row is left out
-after it. The generated hosts are those of ``benchmarks.fleet`` without anomalies; the AWS series of
-NAB are reported only, they are too short for a small budget.
+Options: ``--hosts N --days N --seed N``, ``--data NAB_DIR``, ``--json FILE``.
+
+Invariant: every entity is processed on its own, as in the product; days count from the end of the
+           warm-up, and no later row is left out.
+
+The generated hosts are those of ``benchmarks.fleet`` without anomalies. The AWS series of NAB are
+only reported, because they are too short for a small budget.
 """
 
 from __future__ import annotations

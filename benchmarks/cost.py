@@ -1,9 +1,9 @@
 """What the ensemble costs: ``python -m benchmarks.cost [--hosts N --repeats N] [--json FILE]``.
 
-Law: processor time of the fold alone, of one thread, after compilation; every repeat folds the same
-     rows from a copy of the
-same state. A microsecond means something on one machine; that it does not grow with the history
-means something on all.
+Invariant: only the processor time of the fold counts, on one thread and after compilation; every
+           repeat processes the same rows from a copy of the same state.
+
+A time in microseconds holds for one machine; that it does not grow with the history holds for all.
 """
 
 from __future__ import annotations

@@ -329,7 +329,8 @@ def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
     """Work off backlogs, exactly-once and at-least-once in turn; the ratios are of neighbours."""
     print(f"\nbacklogs of {events:,} events, commit interval {COMMIT_MS} ms")
     print(
-        f"{'pair':<8}{'exactly-once/s':>16}{'at-least-once/s':>17}{'ratio':>8}{'CPU s per million':>26}"
+        f"{'pair':<8}{'exactly-once/s':>16}{'at-least-once/s':>17}{'ratio':>8}"
+        f"{'CPU s per million':>26}"
     )
     found: list[dict[str, Any]] = []
     for number in range(pairs):
@@ -350,7 +351,8 @@ def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
 def _say_pair(name: str, once: dict[str, float], least: dict[str, float], ratio: float) -> None:
     cpu = f"{once['cpu_s_per_million']:.1f} against {least['cpu_s_per_million']:.1f}"
     print(
-        f"{name:<8}{once['events_per_s']:>16,.0f}{least['events_per_s']:>17,.0f}{ratio:>8.3f}{cpu:>26}",
+        f"{name:<8}{once['events_per_s']:>16,.0f}{least['events_per_s']:>17,.0f}"
+        f"{ratio:>8.3f}{cpu:>26}",
         flush=True,
     )
 
@@ -364,7 +366,8 @@ def latency(bench: Bench, rates: list[float], seconds: float) -> list[dict[str, 
     ]
     print(f"\nfrom a record's hand-over to its score, {seconds:g} s each after {SETTLE_S:g} s")
     print(
-        f"{'delivery':<15}{'commit ms':>10}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}{'CPU s per million':>20}"
+        f"{'delivery':<15}{'commit ms':>10}{'events/s':>10}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}"
+        f"{'CPU s per million':>20}"
     )
     found = []
     for delivery, commit_ms in settings:
@@ -372,7 +375,8 @@ def latency(bench: Bench, rates: list[float], seconds: float) -> list[dict[str, 
             found.append(row)
             times = "".join(f"{row[name]:>9,.1f}" for name in ("p50_ms", "p99_ms", "max_ms"))
             print(
-                f"{delivery:<15}{commit_ms:>10}{row['events_per_s']:>10,.0f}{times}{row['cpu_s_per_million']:>20,.1f}",
+                f"{delivery:<15}{commit_ms:>10}{row['events_per_s']:>10,.0f}{times}"
+                f"{row['cpu_s_per_million']:>20,.1f}",
                 flush=True,
             )
     return found

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.scoring``: the scoring kernels against scikit-learn, side by side in one run.
+"""The scoring kernels against scikit-learn in one run: ``python -m benchmarks.scoring``.
 
 Both sides score the same rows, all different from one another, of a generated fleet's feature
 vectors. A figure is the best of several alternating rounds; only the ratios mean anything beyond

@@ -126,7 +126,8 @@ def _draw_anomalies(axis: Any, view: EntityView, metric: int) -> None:
         if len(chosen):
             grown = area * (1 + (view.severity[chosen] - low) / (high - low))
             axis.scatter(
-                times[chosen], view.at_value[chosen], s=grown, marker=marker, color=ACCENT, linewidth=0.6, edgecolor="white",
+                times[chosen], view.at_value[chosen], s=grown, marker=marker, color=ACCENT,
+                linewidth=0.6, edgecolor="white",
                 zorder=4,
             )  # fmt: skip
     missing = times[(view.at_metric == metric) & np.isnan(view.at_value)]
@@ -230,8 +231,9 @@ def _heading(figure: Any, axis: Any, view: EntityView, height: float) -> None:
             )
         )
     figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.55 / height), ncols=len(handles), frameon=False,
-        fontsize=9, borderpad=0, borderaxespad=0, labelcolor=MUTED, handlelength=1.4, columnspacing=1.4, handletextpad=0.5,
+        handles=handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.55 / height),
+        ncols=len(handles), frameon=False, fontsize=9, borderpad=0, borderaxespad=0,
+        labelcolor=MUTED, handlelength=1.4, columnspacing=1.4, handletextpad=0.5,
     )  # fmt: skip
     if view.boundary_ms is not None:
         dates: Any = matplotlib.dates
@@ -239,7 +241,8 @@ def _heading(figure: Any, axis: Any, view: EntityView, height: float) -> None:
         for side, word, shift in (("right", "training", -5), ("left", "test", 5)):
             axis.annotate(
                 word, (boundary, 1.05), xycoords=axis.get_xaxis_transform(),
-                xytext=(shift, 0), textcoords="offset points", color=MUTED, fontsize=9, ha=side, va="baseline",
+                xytext=(shift, 0), textcoords="offset points", color=MUTED, fontsize=9, ha=side,
+                va="baseline",
             )  # fmt: skip
 
 

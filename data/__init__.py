@@ -1,6 +1,4 @@
-"""What the producer ships with: the catalogue of series, the checksums of NAB, and a small
-generated sample.
-"""
+"""What the producer ships with: a catalogue of series, NAB's checksums, a generated sample."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Makes the README's picture from a real run: ``python docs/make_picture.py [NAB folder]``, about a
-minute.
+"""Makes the README's picture from a real run: ``python docs/make_picture.py [NAB folder]``.
 
-Law: what the picture shows was measured in this run; without a folder it is the generated fleet.
+Takes about a minute; without a folder it shows the generated fleet.
+
+Invariant: everything in the picture was measured in this run.
 """
 
 from __future__ import annotations

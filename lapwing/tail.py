@@ -1,7 +1,7 @@
 """Follows scores, anomalies or dead letters and prints each record as one line, or as JSON.
 
-Law: what is printed comes from the record alone; a record that cannot be decoded is said so and
-     does not end the command.
+Invariant: a line depends only on its record; a record that cannot be decoded is reported and does
+           not end the command.
 """
 
 from __future__ import annotations
@@ -110,7 +110,10 @@ def to_line(stream: str, document: Mapping[str, Any], entity_name: str) -> str:
     if "undecodable" in document:
         return line("undecodable", document)
     if stream == "dlq":
-        source = f"{document['source_topic']}[{document['source_partition']}]@{document['source_offset']}"
+        source = (
+            f"{document['source_topic']}[{document['source_partition']}]"
+            f"@{document['source_offset']}"
+        )
         fields = {
             "source": source,
             "key": document["key"],

@@ -170,7 +170,10 @@ def _input_subject_state(settings: Settings, registry: Registry) -> str:
     try:
         versions = registry.versions(subject)
         if not versions:
-            return f"{owner}; it has no schema yet (`lapwing produce` registers its own when it writes)"
+            return (
+                f"{owner}; it has no schema yet"
+                " (`lapwing produce` registers its own when it writes)"
+            )
         count = f"{len(versions)} version{'' if len(versions) == 1 else 's'}"
         level = registry.level(subject)
         return f"{owner}; it has {count} at level {level} (`lapwing inspect` shows how it is read)"

@@ -80,8 +80,9 @@ class Bar(Lines):
 
         super().__init__(log, total, started_s)
         columns = (
-            TextColumn("replay"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.0f}/s"),
-            TextColumn("{task.fields[time]}"), TimeElapsedColumn(),
+            TextColumn("replay"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]:,.0f}/s"), TextColumn("{task.fields[time]}"),
+            TimeElapsedColumn(),
         )  # fmt: skip
         self.rich = Rich(*columns, console=Console(stderr=True), refresh_per_second=10)
         self._task = self.rich.add_task("replay", total=total, rate=0.0, time="")

@@ -81,7 +81,8 @@ def align(series: Sequence[Series]) -> tuple[list[Series], list[int]]:
 def merge(series: Sequence[Series], *, by_arrival: bool = False) -> Stream:
     """Merge series into one stream; events of equal time keep the order of series and rows.
 
-    by_arrival : keep the order of each file's rows, and merge files by the newest time so far in each
+    by_arrival : keep the order of each file's rows, and merge files by the newest time so far in
+                 each
 
     Twin: tests/reference/replay.py::merge.  Cost: O(n log n) time, O(n M) memory.
     """

@@ -151,7 +151,8 @@ def _replay(
     retry(partial(_check_topic, admin, settings))
     received = retry(partial(admin.end_offsets, topic)) if options.resume else None
     schedule = plan(
-        stream, start=options.start, stop=options.stop, backfill=options.backfill, speed=options.speed, loop=options.loop,
+        stream, start=options.start, stop=options.stop, backfill=options.backfill,
+        speed=options.speed, loop=options.loop,
         sent_before=sum((received or {}).values()),
     )  # fmt: skip
     schema_id = retry(partial(_schema_id, settings, schema_text, log))
@@ -159,8 +160,10 @@ def _replay(
     publisher = Publisher(_with_message_timeout(settings), stopping=retry.stopping)
     started_s = retry.outage.clock()
     log.info(
-        "replay begins", topic=topic, source=source.name, entities=len(stream.entities), metrics=",".join(stream.metrics),
-        events="endless" if schedule.stop is None else schedule.stop - schedule.start, from_event=schedule.start,
+        "replay begins", topic=topic, source=source.name, entities=len(stream.entities),
+        metrics=",".join(stream.metrics),
+        events="endless" if schedule.stop is None else schedule.stop - schedule.start,
+        from_event=schedule.start,
         speed=options.speed,
         first=second(int(stream.time_ms[0])), last=second(int(stream.time_ms[-1])),
     )  # fmt: skip

@@ -67,9 +67,7 @@ class ClosedBecause(StrEnum):
 
 
 class Kind(StrEnum):
-    """The kind of an event in the anomaly topic: an alarm, the end of its episode, or a data-quality
-    verdict.
-    """
+    """The kind of an anomaly event: an alarm, an episode's end, or a data-quality verdict."""
 
     ANOMALY = "anomaly"
     EPISODE_CLOSED = "episode_closed"

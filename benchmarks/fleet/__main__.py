@@ -1,9 +1,11 @@
-"""Recall by kind of anomaly on a generated fleet: ``python -m benchmarks.fleet [--hosts N --days N
---seed N] [--json FILE]``.
+"""Recall by kind of anomaly on a generated fleet: ``python -m benchmarks.fleet [OPTIONS]``.
 
-Law: all detectors are compared at one rate of false alarms, which each reaches by its own
-     threshold; one line alone says what the shipped threshold does. The detector is run again at
-     every threshold that is tried.
+Options: ``--hosts N --days N --seed N``, ``--json FILE``.
+
+Invariant: all detectors are compared at the same rate of false alarms, which each reaches by its
+           own threshold; only one line shows the shipped threshold.
+
+The detector runs again at every threshold that is tried.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A generated fleet whose second half holds labelled anomalies, as many of each kind.
 
-Law: the same arguments give the same fleet; a host depends on the seed and its own number alone.
+Invariant: the same arguments give the same fleet; a host depends only on the seed and its own
+           number.
 """
 
 from __future__ import annotations
@@ -84,8 +85,9 @@ class _Host:
 
 
 def generate(hosts: int, days: int, seed: int, *, anomalies: bool = True) -> Fleet:
-    """Generate hosts: daily season, weekend dip, noise with memory, bursts of load, a nightly job, a scale
-                of their own.
+    """Generate hosts with daily season, weekend dip, noise, bursts and a nightly job.
+
+    The noise has memory, and each host has a scale of its own.
 
     raises : ValueError when the days do not hold the anomalies
     """
@@ -160,7 +162,8 @@ def _disturb(host: _Host, ordered: Floats, kind: str, low: int, high: int) -> tu
     draws, length = host.draws, ROWS[kind]
     first = low + draws.below(high - low - length)
     if kind in ("cpu_up_load_low", "night_like_day"):
-        first = _least(np.where(host.job[:, DISK] > 0, np.inf, host.load) if kind != "night_like_day" else host.load,
+        first = _least(np.where(host.job[:, DISK] > 0, np.inf,
+                host.load) if kind != "night_like_day" else host.load,
                        low, high, length)  # fmt: skip
     elif kind == "network_low_load_high":
         first = _least(-host.load, low, high, length)

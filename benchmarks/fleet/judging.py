@@ -1,9 +1,9 @@
-"""Hits and false alarms at one rate for all: the lowest threshold at which false alarms stay below
-what is allowed.
+"""Hits and false alarms at the lowest threshold that keeps to a given rate of false alarms.
 
-Law: an event is hit by an alarm from its first row until AFTER_ROWS behind its last; an alarm in no
-     such range is false, and
-every one counts. Only rows from the fleet's border on are judged.
+Invariant: an alarm hits an event from the event's first row until AFTER_ROWS after its last; every
+           other alarm is false, and every one counts.
+
+Only rows after the fleet's border are evaluated.
 """
 
 from __future__ import annotations

@@ -1,6 +1,5 @@
-"""The Numenta Anomaly Benchmark v1.1: series, judges and result files; no judge knows which detector
-                                    it judges.
+"""The Numenta Anomaly Benchmark v1.1: series, scorers and result files.
 
-Law: nothing depends on the name of a file or a category, and rows of the probation are never
-     judged.
+Invariant: nothing depends on the name of a detector, file or category, and rows of the probation
+           are never evaluated.
 """

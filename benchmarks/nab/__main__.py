@@ -4,8 +4,8 @@ One configuration, the product's default, for every series; measured with the be
 as warm-up and with the product's own. Result files and the head of summary.json are those of the
 probation at the default threshold.
 
-Law: all figures of a run come from one corpus and one version of the detector; what takes long says
-     how far it is on stderr.
+Invariant: all figures of a run come from one corpus and one version of the detector; a step that
+           takes long reports its progress on stderr.
 """
 
 from __future__ import annotations

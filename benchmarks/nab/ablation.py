@@ -1,7 +1,7 @@
 """What each view is worth: the default without it, and each view alone.
 
-Law: a variant differs from the default in params that the product has, and is run again at every
-     threshold.
+Invariant: a variant differs from the default only in params that the product has, and is run again
+           at every threshold.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Measured:
 
 
 def variants(base: EnsembleParams) -> dict[str, tuple[EnsembleParams, int]]:
-    """Return the default, the default without each view, and each view alone as the product's setting
-    ``detector`` has it: params, and a bit for each view that may alarm.
+    """Return the settings of each variant: the default, without each view, each view alone.
+
+    Settings as ``detector`` takes them: params, and a bit for each view that may alarm.
     """
     whole = views_of(Detector.ENSEMBLE)
     found = {"default": (base, whole)}
@@ -84,8 +85,8 @@ def show(title: str, measured: Sequence[Measured], default: str, free: str) -> s
     at_default = [[one.name, *cells(one.at_default)] for one in measured]
     best = [[one.name, f"{one.best_threshold:g}", *cells(one.best)] for one in measured]
     return "\n".join([
-        f"{title}; standard / low-FP / low-FN", "", f"at {default}", table(["", *head], at_default), "",
-        f"each at its best {free}", table(["", free, *head], best),
+        f"{title}; standard / low-FP / low-FN", "", f"at {default}", table(["", *head], at_default),
+        "", f"each at its best {free}", table(["", free, *head], best),
     ])  # fmt: skip
 
 

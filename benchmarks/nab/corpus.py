@@ -1,6 +1,6 @@
 """The labelled series of a NAB folder, sorted by category and file.
 
-Law: a series is what its file and the label files say; its name decides nothing.
+Invariant: a series is what its file and the label files contain; its name decides nothing.
 """
 
 from __future__ import annotations

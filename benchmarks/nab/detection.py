@@ -1,10 +1,10 @@
-"""The product's detector and policy over a corpus, each series by itself, in its product's default
-configuration.
+"""The product's detector and policy over a corpus, each series by itself.
 
-Law: one configuration for every series, and a row's score depends on its series' rows up to it. Of
-     the benchmark itself only
-the length of the probation is known to the detector, as its warm-up; the product's own warm-up does
-not know even that.
+Invariant: all series share the product's default configuration, and a row's score depends only on
+           its series' rows up to it.
+
+The detector knows only the length of the benchmark's probation, as its warm-up; with the product's
+own warm-up it does not know even that.
 """
 
 from __future__ import annotations

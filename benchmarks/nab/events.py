@@ -1,5 +1,4 @@
-"""Alarms as an operator counts them: incidents found, incidents missed, false calls, and how long
-they took.
+"""Alarms as an operator counts them: hits, misses, false calls and delays.
 
   * An *alarm* is a judged row (after the probation) whose score is at or above the threshold.
   * A *hit* is a labelled window with at least one alarm; however many alarms lie in it, it counts
@@ -17,7 +16,9 @@ they took.
     where NAB has moved a window off its label, the last one between it and the window before. The
     *wait* is counted from the window's first judged row.
 
-Law: what counts is decided by rows, windows and the threshold alone. Twin: tests/reference/nab.py.
+Invariant: the counts depend only on rows, windows and the threshold.
+
+Twin: tests/reference/nab.py.
 """
 
 from __future__ import annotations

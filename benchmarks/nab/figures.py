@@ -1,7 +1,7 @@
-"""What a run is worth: the few figures that a table shows, and the whole summary of a run.
+"""The figures of a run: the few that a table shows, and the whole summary.
 
-Law: the figures of several runs can be compared because all are taken here; none depends on what a
-     category is called.
+Invariant: all runs take their figures from here, so they can be compared; none depends on the name
+           of a category.
 """
 
 from __future__ import annotations
@@ -169,7 +169,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def aligned(row: Sequence[str]) -> str:
-        first, *others = (text.ljust(width) if place == 0 else text.rjust(width) for place, (text, width) in
+        first, *others = (text.ljust(width) if place == 0 else text.rjust(width) for place,
+            (text, width) in
                           enumerate(zip(row, widths, strict=True)))  # fmt: skip
         return "  ".join([first, *others]).rstrip()
 

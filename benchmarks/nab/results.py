@@ -1,7 +1,6 @@
-"""Result files as NAB keeps them: ``OUT/<detector>/<category>/<detector>_<file>.csv``, columns as
-in ``COLUMNS``.
+"""Result files in NAB's layout and columns: ``OUT/<detector>/<category>/<detector>_<file>.csv``.
 
-Law: what is written reads back bit for bit.
+Invariant: what is written reads back bit for bit.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Whether the figures would hold elsewhere: params perturbed, thresholds chosen without the category
-that they are judged on.
+"""Whether the figures generalise: perturbed params, and thresholds from the other categories.
 
-Law: draws are numbered and fixed, so that two versions are perturbed alike; a category never has a
-     say in its own threshold.
+Invariant: draws are numbered and fixed, so two versions are perturbed alike; a category never
+           influences its own threshold.
 """
 
 from __future__ import annotations

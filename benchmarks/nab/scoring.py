@@ -1,5 +1,4 @@
-"""The scorer of the Numenta Anomaly Benchmark v1.1: what alarms are worth, at every threshold and
-at a given one.
+"""NAB v1.1's scorer: what alarms are worth, at every threshold and at a given one.
 
 An alarm is a row whose score is at or above the threshold; one threshold holds for all series. With
 the weights tp, fp, fn of a profile, and last and rows those of the window that a row lies in, or of
@@ -11,13 +10,13 @@ the nearest one before it:
   * each alarm outside every window costs fp times -S(y), y = (row - last) / (rows - 1): little just
     after a window, all of it from y = 3 on or where no window came before.
 The sum is normalised: 0 = no alarm at all, 100 = an alarm at the first row of every window and none
-                       elsewhere.
+elsewhere.
 
-Law: rows of the probation are neither hit nor false; a window that ends inside the probation counts
-     nowhere.
+Invariant: rows of the probation are neither hits nor false alarms; a window that ends inside the
+           probation never counts.
+
 Source: Lavin and Ahmad, "Evaluating Real-Time Anomaly Detection Algorithms - the Numenta Anomaly
-        Benchmark", 2015, and
-github.com/numenta/NAB v1.1. Twin: tests/reference/nab.py.
+Benchmark", 2015, and github.com/numenta/NAB v1.1. Twin: tests/reference/nab.py.
 """
 
 from __future__ import annotations

@@ -1,5 +1,4 @@
-"""Volume under the surface (VUS-PR and VUS-ROC): areas under range-aware curves, averaged over how
-far labels may be blurred.
+"""Volume under the surface (VUS-PR, VUS-ROC): mean area under range-aware curves.
 
 For every buffer length b = 0, 1, ..., B each labelled window is widened on both sides by b // 2
 rows; there the label falls with the distance d as sqrt(1 - d / b), and where flanks meet they add
@@ -12,9 +11,8 @@ labels l in [0, 1] and alarms p in {0, 1}:
     precision 1.
 The authors have published two editions:
   * ``2022``, the paper's (their package vus up to 0.0.5): P = mean of the labels' sums with and
-    without flanks; PR is of
-    trapezoids too: a jump from few alarms to all earns the straight line between, which flatters
-                    sparse scores;
+    without flanks; PR is of trapezoids too: a jump from few alarms to all earns the straight line
+    between, which flatters sparse scores;
   * ``revised``, their package since (vus 0.0.6) and their benchmark TSB-AD: a flank counts in P
     only where it is alarmed (P = labelled rows + half the sum of l p in the flanks), and each step
     of PR is a rectangle as high as the precision at its end.
@@ -22,11 +20,11 @@ VUS is the mean of the areas over b. Unless told otherwise B = 100 rows and T = 
 authors' examples. NAB's windows are wide already (all those of a file together are a tenth of it),
 so B blurs their edges by a fraction of their width.
 
-Law: scores count by their order alone. Source: Paparrizos, Boniol, Palpanas, Tsay, Elmore,
-     Franklin, "Volume Under the Surface:
-A New Accuracy Evaluation Measure for Time-Series Anomaly Detection", PVLDB 15 (11), 2022, and
-github.com/TheDatumOrg/VUS.
-Twin: tests/reference/nab.py::vus.
+Invariant: scores count only by their order.
+
+Source: Paparrizos, Boniol, Palpanas, Tsay, Elmore, Franklin, "Volume Under the Surface: A New
+Accuracy Evaluation Measure for Time-Series Anomaly Detection", PVLDB 15 (11), 2022, and
+github.com/TheDatumOrg/VUS. Twin: tests/reference/nab.py::vus.
 """
 
 from __future__ import annotations
@@ -146,7 +144,7 @@ def blurred_labels(windows: Ints, rows: int, buffer: int) -> Floats:
 
 
 def _share_hit(windows: Ints, scores: Floats, flank_rows: int, thresholds: Floats) -> Floats:
-    """Return at each threshold the share of the widened windows that hold a score at or above it."""
+    """Return for each threshold the share of widened windows with a score at or above it."""
     wide = [
         (max(first - flank_rows, 0), last + flank_rows)
         for first, last in _merge(windows, flank_rows).tolist()

@@ -1,6 +1,6 @@
-"""Every labelled window with what became of it, and every false alarm with its time.
+"""Every labelled window with its outcome, and every false alarm with its time.
 
-Law: what is listed adds up to what ``events`` counts.
+Invariant: the lists add up to the counts of ``events``.
 """
 
 from __future__ import annotations

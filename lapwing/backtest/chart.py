@@ -1,7 +1,7 @@
 """Draws a metric of one entity as SVG: measured, expected band, labels, alarms.
 
-Law: pure; a long series is drawn by the least and the greatest value of each column of pixels, so
-     no spike is lost.
+Invariant: drawing is pure; a long series is drawn by the least and greatest value of each pixel
+           column, so that no spike is lost.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _SHAPES = {
     "major": "M0,-5.4L5.4,0L0,5.4L-5.4,0z",
     "critical": "M0,-7L1.9,-2.3L7,-2.1L3,1.1L4.3,6L0,3.2L-4.3,6L-3,1.1L-7,-2.1L-1.9,-2.3z",
 }
-"""A class is told by its shape as well as by its colour."""
+"""A class differs in its shape as well as in its colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,10 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time with a meaning of its own: ``label``, ``label missed``, ``warming``,
-    ``trained``, or ``episode``, which is a line along the upper edge.
+    """A marked stretch of time in a chart.
+
+    ``style`` is ``label``, ``label missed``, ``warming``, ``trained``, or ``episode``, which is a
+    line along the upper edge.
 
     metric : the one that it is about, empty = all
     """
@@ -140,7 +142,7 @@ def draw(
     """Draw a chart; its colours are those of ``STYLE``.
 
     ticks : (event time, text) of data-quality verdicts, at the bottom
-    label : what it shows, for who cannot see it
+    label : what it shows, for readers who cannot see it
     """
     if not len(lines.time_ms):
         return ""
@@ -193,8 +195,8 @@ def strip(
         f'<rect class="{name}" x="{x}" y="1" width="2" height="{height - 2}"/>'
         for x, name in sorted(columns.items())
     )
-    ground = f'<rect class="ground" width="{width}" height="{height}" rx="3"/>'
-    return f'<svg viewBox="0 0 {width} {height}" class="strip">{ground}{bars}</svg>'
+    background = f'<rect class="ground" width="{width}" height="{height}" rx="3"/>'
+    return f'<svg viewBox="0 0 {width} {height}" class="strip">{background}{bars}</svg>'
 
 
 def _limits(values: Floats, expected: Floats) -> tuple[float, float]:
@@ -219,12 +221,12 @@ def _holes(time_ms: Times) -> Times:
 def _buckets(time_ms: Times, columns: int) -> npt.NDArray[np.int64]:
     """First row of each bucket: equal stretches of time, those without a row left out."""
     span = max(int(time_ms[-1] - time_ms[0]), 1)
-    place = (time_ms - time_ms[0]) * columns // (span + 1)
-    return np.flatnonzero(np.diff(place, prepend=-1))
+    column = (time_ms - time_ms[0]) * columns // (span + 1)
+    return np.flatnonzero(np.diff(column, prepend=-1))
 
 
 def _extremes(time_ms: Times, values: Floats, columns: int) -> tuple[Times, Floats]:
-    """Reduce to the least and the greatest value of each column, in the order in which they came."""
+    """Reduce to the least and greatest value of each pixel column, in their original order."""
     known = ~np.isnan(values)
     time_ms, values = time_ms[known], values[known]
     if len(values) <= 2 * columns:
@@ -334,7 +336,7 @@ def _axes(frame: _Frame) -> Iterator[str]:
 
 
 def _round_steps(low: float, high: float, most: int = 4) -> list[float]:
-    """Round numbers between low and high, at most so many."""
+    """Round numbers between low and high, at most ``most`` of them."""
     rough = (high - low) / most
     if rough < _SMALLEST:
         return []

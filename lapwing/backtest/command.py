@@ -1,8 +1,9 @@
-"""Runs recorded data through the code of the live predictor, by one configuration or two, and says
-what it would have alarmed.
+"""Runs recorded data through the live predictor's code and reports the alarms it would raise.
 
-Law: nothing is written to Kafka, no model is published; the same records, configuration and labels
-     give the same summary.
+One configuration is run alone, or two are compared.
+
+Invariant: nothing is written to Kafka and no model is published; the same records, configuration
+           and labels give the same summary.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ Flags = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class BacktestOptions:
-    """What ``lapwing backtest`` was asked for.
+    """The options of ``lapwing backtest``.
 
     model         : an artefact's SHA-256 (or its first digits), or CURRENT
     fit           : train a model first, on the first part of each entity's time
@@ -114,25 +115,25 @@ def backtest(
     trainer = Trainer(feed, settings) if options.fit else None
     judges: list[Judge] = []
     published: dict[str, tuple[Path, Model]] = {}
-    for one, wish in (
+    for variant, requested in (
         (settings, options.model),
         (changed, other.model if other and other.model else options.model),
     ):
-        if one is not None:
+        if variant is not None:
             model = (
-                trainer.fit(one)
-                if trainer and wish == options.model
-                else find_model(one.models_dir, wish, one.models)
+                trainer.fit(variant)
+                if trainer and requested == options.model
+                else find_model(variant.models_dir, requested, variant.models)
             )
-            if model is not None and not (trainer and wish == options.model):
-                published[model.sha256] = one.models_dir, model
-            configuration = Configuration.from_settings(one)
+            if model is not None and not (trainer and requested == options.model):
+                published[model.sha256] = variant.models_dir, model
+            configuration = Configuration.from_settings(variant)
             check_fit(configuration, model)
             judges.append(Judge("first" if not judges else "second", configuration, model))
     since = trainer.since if trainer else {}
     began_s = time.monotonic()
-    with progress(feed.rows) as told:
-        judged = run(feed, judges, settings.predict.max_entities, told)
+    with progress(feed.rows) as report_progress:
+        judged = run(feed, judges, settings.predict.max_entities, report_progress)
     check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
     notes += in_several_partitions(judged[0])
@@ -151,28 +152,28 @@ def backtest(
     target.write(
         json.dumps(summary, ensure_ascii=False) + "\n" if options.as_json else to_text(summary)
     )
-    said = f"{judged[0].rows:,} records judged in {seconds:.1f} s"
+    message = f"{judged[0].rows:,} records judged in {seconds:.1f} s"
     if options.out is not None:
         written = write_files(options.out, report, windows or {}, judged[1] if change else None)
-        said += f"; {', '.join(path.name for path in written)} and results/ are in {options.out}"
-    print(said, file=sys.stderr)  # noqa: T201 - not part of the result
+        message += f"; {', '.join(path.name for path in written)} and results/ are in {options.out}"
+    print(message, file=sys.stderr)  # noqa: T201 - not part of the result
     return summary
 
 
 def in_several_partitions(judged: Judged) -> list[str]:
-    """Say how many entities were judged as several, one in each partition."""
+    """Return a note on entities that lie in several partitions, each scored by itself."""
     partitions = Counter(series.entity for series in judged.series)
     spread = [entity for entity, number in partitions.items() if number > 1]
     if not spread:
         return []
     example = f"{spread[0]!r} in {partitions[spread[0]]} of them"
-    said = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions"
+    finding = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions"
     why = "each is judged by a history of its own, so use the entity as the record's key"
-    return [f"{said}, e.g. {example}: {why}"]
+    return [f"{finding}, e.g. {example}: {why}"]
 
 
 def check_judged(feed: Feed, judged: Judged) -> None:
-    """Raise DataError when not one record could be judged."""
+    """Raise DataError when no record could be scored."""
     if judged.rows:
         return
     if not judged.rejected:
@@ -195,15 +196,17 @@ def summarise(
     notes: Sequence[str],
     options: BacktestOptions,
 ) -> tuple[dict[str, Any], list[Entity], Change | None]:
-    """Gather all figures; also the entities of the first configuration and what the second changes."""
-    counted = [count(one, windows, since) for one in judged]
-    said = [figures(one, entities) for one, entities in zip(judged, counted, strict=True)]
+    """Gather all figures, the first configuration's entities and what the second changes."""
+    counted = [count(result, windows, since) for result in judged]
+    variant_figures = [
+        figures(result, entities) for result, entities in zip(judged, counted, strict=True)
+    ]
     summary: dict[str, Any] = {
         "version": __version__,
         "source": feed.name,
         "notes": [*feed.notes, *notes],
         "configuration": json.loads(judged[0].judge.configuration.text),
-        "first": said[0],
+        "first": variant_figures[0],
         "compare": None,
     }
     if len(judged) == 1:
@@ -224,7 +227,7 @@ def summarise(
         "alarms_added": [alarm_fields(alarm) for alarm in top(change.added, ALARMS_LISTED)],
         "alarms_removed": [alarm_fields(alarm) for alarm in top(change.removed, ALARMS_LISTED)],
         "configuration": json.loads(judged[1].judge.configuration.text),
-        "second": said[1],
+        "second": variant_figures[1],
     }
     return summary, counted[0], change
 
@@ -331,7 +334,7 @@ def _value(text: str) -> Any:
 @contextmanager
 def progress(total: int) -> Iterator[Callable[[int, int], None]]:
     """Show a bar on standard error if it is a terminal, else a line every few seconds."""
-    began_s = said_s = time.monotonic()
+    began_s = reported_s = time.monotonic()
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import (
@@ -344,7 +347,8 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
         )
 
         columns = (
-            TextColumn("judging"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[alarms]:,} alarms"),
+            TextColumn("judging"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("{task.fields[alarms]:,} alarms"),
             TimeElapsedColumn(), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
@@ -352,11 +356,11 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
             yield lambda rows, alarms: bar.update(task, completed=rows, alarms=alarms)
         return
 
-    def told(rows: int, alarms: int) -> None:
-        nonlocal said_s
+    def report(rows: int, alarms: int) -> None:
+        nonlocal reported_s
         now_s = time.monotonic()
-        if now_s - said_s >= LINE_EVERY_S:
-            said_s = now_s
+        if now_s - reported_s >= LINE_EVERY_S:
+            reported_s = now_s
             share = round(100 * rows / max(total, 1), 1)
             fields = {
                 "records": rows,
@@ -364,6 +368,7 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
                 "alarms": alarms,
                 "per_s": round(rows / (now_s - began_s)),
             }
-            print(line("judged", fields), file=sys.stderr, flush=True)  # noqa: T201 - not part of the result
+            # not part of the result
+            print(line("judged", fields), file=sys.stderr, flush=True)  # noqa: T201
 
-    yield told
+    yield report

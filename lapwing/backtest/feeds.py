@@ -1,8 +1,7 @@
-"""What a backtest runs over: series as the producer reads and encodes them, or a range of the input
-                           topic.
+"""A backtest's input: series as the producer reads and encodes them, or part of the topic.
 
-Law: every record passes through its Avro bytes; batches of one partition come in log order, their
-     offsets strictly increasing.
+Invariant: every record passes through its Avro bytes; batches of one partition come in log order,
+           with strictly increasing offsets.
 """
 
 from __future__ import annotations
@@ -117,13 +116,13 @@ class Feed:
                     )
                     found[part.host].append(moved)
         return {
-            entity: sorted(windows, key=lambda one: (one.start_ms, one.end_ms))
+            entity: sorted(windows, key=lambda item: (item.start_ms, item.end_ms))
             for entity, windows in found.items()
         }
 
 
 def open_feed(settings: Settings, options: InputOptions) -> Feed:
-    """Open what is asked for.
+    """Open the requested input.
 
     raises : ConfigError, DataError, TransportError, TopicMismatch, HistoryGone
     """
@@ -165,7 +164,7 @@ def _open_folder(settings: Settings, options: InputOptions, folder: Path) -> Fee
     read = read_files(folder, catalogue, options.columns, skip_bad=options.skip_bad)
     hosts, joins = assemble(read, catalogue)
     notes = [*column_notes(read), *shared_entities(read), *joins]
-    skipped = {one.source: one.skipped for one in hosts if one.skipped}
+    skipped = {host.source: host.skipped for host in hosts if host.skipped}
     notes += [f"bad rows of {name} that were left out: {count}" for name, count in skipped.items()]
     joined = tuple(_joined(catalogue, read, hosts))
     return _of_stream(
@@ -182,9 +181,12 @@ def _open_folder(settings: Settings, options: InputOptions, folder: Path) -> Fee
 def _joined(
     catalogue: Catalogue, files: Sequence[Series], hosts: Sequence[Series]
 ) -> Iterator[Joined]:
-    by_name, made = {one.source: one for one in files}, {one.source: one for one in hosts}
+    by_name, joined = (
+        {source.source: source for source in files},
+        {source.source: source for source in hosts},
+    )
     for part in catalogue.host:
-        if part.name in made and set(part.metrics.values()) <= set(by_name):
+        if part.name in joined and set(part.metrics.values()) <= set(by_name):
             for metric, file in part.metrics.items():
                 times = by_name[file].time_ms
                 yield Joined(
@@ -192,7 +194,7 @@ def _joined(
                     metric,
                     file,
                     times,
-                    made[part.name].time_ms if part.join == "position" else times,
+                    joined[part.name].time_ms if part.join == "position" else times,
                 )
 
 
@@ -222,16 +224,16 @@ def _of_stream(
         offsets = [0] * partitions
         for low in range(0, len(stream), settings.predict.max_batch_records):
             chunk = stream.rows(low, min(low + settings.predict.max_batch_records, len(stream)))
-            made, owner = maker(chunk), where[chunk.entity]
+            encoded, owner = maker(chunk), where[chunk.entity]
             for partition in np.unique(owner).tolist():
                 rows = np.flatnonzero(owner == partition)
                 first = offsets[partition]
                 offsets[partition] += len(rows)
                 yield Batch(
-                    made.topic,
+                    encoded.topic,
                     partition,
-                    select(made.values, rows),
-                    select(made.keys, rows),
+                    select(encoded.values, rows),
+                    select(encoded.keys, rows),
                     np.arange(first, first + len(rows), dtype=np.int64),
                     np.zeros(len(rows), np.int64),
                 )
@@ -244,8 +246,9 @@ def _of_stream(
 
 @dataclass(frozen=True, slots=True)
 class TopicRange:
-    """Offsets of each partition, or event times in ms; the end is exclusive, None = as far as the
-    log goes.
+    """A range of offsets of each partition, or of event times in ms.
+
+    The end is exclusive; None = the end of the log.
     """
 
     by_time: bool
@@ -292,13 +295,13 @@ def _open_topic(settings: Settings, text: str) -> Feed:
     from consumer_training.topic import input_decoder
     from shared.kafka import Reader, topic_bounds
 
-    wanted, topic = parse_range(text), settings.topics.input
+    requested, topic = parse_range(text), settings.topics.input
     low, high = topic_bounds(settings, topic)
     start, stop, notes = dict(low), dict(high), []
-    if not wanted.by_time:
+    if not requested.by_time:
         first, last = (
-            wanted.start or 0,
-            (max(high.values(), default=0) if wanted.stop is None else wanted.stop),
+            requested.start or 0,
+            (max(high.values(), default=0) if requested.stop is None else requested.stop),
         )
         if high and last <= min(low.values()) and any(low.values()):
             raise HistoryGone(
@@ -318,7 +321,7 @@ def _open_topic(settings: Settings, text: str) -> Feed:
         reader = Reader(settings, max_records=settings.predict.max_batch_records)
         for batch in reader.read(topic, start, stop):
             decoder.prepare(batch)
-            kept = within(batch, decoder, wanted) if wanted.by_time else batch
+            kept = within(batch, decoder, requested) if requested.by_time else batch
             if len(kept):
                 yield kept
 
@@ -346,7 +349,9 @@ def within(batch: Batch, decoder: Decoder, wanted: TopicRange) -> Batch:
     if len(rows) == len(batch):
         return batch
     headers = {
-        place: batch.headers[row] for place, row in enumerate(rows.tolist()) if row in batch.headers
+        position: batch.headers[row]
+        for position, row in enumerate(rows.tolist())
+        if row in batch.headers
     }
     return Batch(
         batch.topic, batch.partition, select(batch.values, rows), select(batch.keys, rows),

@@ -1,7 +1,7 @@
-"""What a backtest says in figures: alarms, budget, labels, data quality, and what a second
-configuration changes.
+"""The figures of a backtest: alarms, budget, labels, data quality, and a comparison of two.
 
-Law: the figures are JSON values and depend on the records, the configurations and the labels alone.
+Invariant: the figures are JSON values and depend only on the records, the configurations and the
+           labels.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from shared.wording import moment
 
 TOP_ALARMS = 10
 TOLERANCE_INTERVALS = 6
-"""Two alarms of an entity are the same one if they lie within so many of its usual intervals."""
+"""Two alarms of an entity are the same if they are at most this many usual intervals apart."""
 
 FORTNIGHT_MS = 14 * DAY_MS
 
@@ -53,8 +53,7 @@ class Entity:
 def count(
     judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since: Since
 ) -> list[Entity]:
-    """Count what was said of each entity, those with most alarms, then those with most missed
-    windows, first.
+    """Count each entity's results; sort by alarms, then by missed windows, largest first.
 
     since : {(entity, partition): event time}, what is older is not counted; a model was trained on
             it
@@ -68,7 +67,7 @@ def count(
     for one in judged.closed:
         closed.setdefault((one.entity, one.source_partition), []).append(one)
     quality = Counter((one.entity, one.source_partition) for one in judged.quality)
-    found = []
+    counted = []
     for series in judged.series:
         rows = series.time_ms >= since.get(series.key, int(series.time_ms.min()))
         ready = rows & (series.state != State.WARMING)
@@ -81,16 +80,16 @@ def count(
                 windows.get(series.entity, ()),
             )
         days, ready_days = observed_days(series, rows), observed_days(series, ready)
-        mine = tuple(alarms.get(series.key, ()))
+        entity_alarms = tuple(alarms.get(series.key, ()))
         ends = tuple(closed.get(series.key, ()))
-        found.append(Entity(series, days, ready_days, mine, ends, quality[series.key], judgement))
-    return sorted(found, key=lambda one: (-len(one.alarms), -_missed(one), one.series.key))
+        counted.append(
+            Entity(series, days, ready_days, entity_alarms, ends, quality[series.key], judgement)
+        )
+    return sorted(counted, key=lambda one: (-len(one.alarms), -_missed(one), one.series.key))
 
 
 def observed_days(series: Series, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
-    """Return the time from record to record, those of ``rows`` only; a step counts as a day at
-    most.
-    """
+    """Return the days that the records of ``rows`` cover; one step counts as a day at most."""
     chosen = rows & series.counted
     steps = np.diff(series.time_ms[series.counted], prepend=series.time_ms[:1])
     return float(np.minimum(steps[chosen[series.counted]], DAY_MS).sum()) / DAY_MS
@@ -103,16 +102,17 @@ def interval_ms(series: Series) -> float:
 
 
 def by_fortnight(entities: Sequence[Entity]) -> list[float]:
-    """Return the alarms outside of labelled windows by entity and day, fortnight by fortnight of each
-    entity's own time; without labels all alarms.
+    """Return the false alarms per entity and day, by fortnights of each entity's own time.
+
+    False alarms lie outside of labelled windows; without labels all alarms count.
     """
     false: Counter[int] = Counter()
     days: Counter[int] = Counter()
-    for one in entities:
-        first, last = int(one.series.time_ms.min()), int(one.series.time_ms.max())
-        outcomes = one.judgement.outcomes if one.judgement else []
+    for entity in entities:
+        first, last = int(entity.series.time_ms.min()), int(entity.series.time_ms.max())
+        outcomes = entity.judgement.outcomes if entity.judgement else []
         windows = [outcome.window for outcome in outcomes]
-        for alarm in one.alarms:
+        for alarm in entity.alarms:
             if not any(w.start_ms <= alarm.event_time <= w.end_ms for w in windows):
                 false[(alarm.event_time - first) // FORTNIGHT_MS] += 1
         for number in range((last - first) // FORTNIGHT_MS + 1):
@@ -122,13 +122,17 @@ def by_fortnight(entities: Sequence[Entity]) -> list[float]:
 
 
 def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
-    """Gather the figures of one judge."""
+    """Gather the figures of one variant."""
     alarms = sorted(
-        chain.from_iterable(one.alarms for one in entities), key=lambda a: (a.event_time, a.entity)
+        chain.from_iterable(item.alarms for item in entities),
+        key=lambda a: (a.event_time, a.entity),
     )
-    days, ready_days = sum(one.days for one in entities), sum(one.ready_days for one in entities)
+    days, ready_days = (
+        sum(item.days for item in entities),
+        sum(item.ready_days for item in entities),
+    )
     configuration, model = judged.judge.configuration, judged.judge.model
-    asked = configuration.detection.alarms_per_day
+    requested = configuration.detection.alarms_per_day
     warm = [alarm for alarm in alarms if not alarm.cold_start]
     opened = sum(alarm.phase is not Phase.WORSE for alarm in warm)
     achieved = _ratio(opened, ready_days)
@@ -165,13 +169,13 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
         },
         "budget": (
             None
-            if asked is None
-            else {"asked": asked, "achieved": achieved, "ratio": _ratio(achieved, asked)}
+            if requested is None
+            else {"asked": requested, "achieved": achieved, "ratio": _ratio(achieved, requested)}
         ),
-        "data_quality": dict(sorted(Counter(one.kind.value for one in judged.quality).items())),
+        "data_quality": dict(sorted(Counter(item.kind.value for item in judged.quality).items())),
         "labels": _labels(entities, days),
         "top_alarms": [alarm_fields(alarm) for alarm in top(alarms)],
-        "per_entity": [_entity(one) for one in entities],
+        "per_entity": [_entity(item) for item in entities],
     }
 
 
@@ -218,7 +222,7 @@ class Change:
 def compare(
     first: Sequence[Entity], second: Sequence[Entity], tolerance_ms: float | None = None
 ) -> Change:
-    """Match the alarms of two judges, entity by entity, in order of time; each is matched once.
+    """Match the alarms of two variants by entity, in order of time; each is matched once.
 
     tolerance_ms : longest distance of a pair; None = TOLERANCE_INTERVALS of the entity's usual
                    interval
@@ -226,13 +230,15 @@ def compare(
     kept: list[tuple[Anomaly, Anomaly]] = []
     removed: list[Anomaly] = []
     added: list[Anomaly] = []
-    others = {one.series.key: one for one in second}
-    for one in first:
-        other = others[one.series.key]
+    others = {entity.series.key: entity for entity in second}
+    for entity in first:
+        other = others[entity.series.key]
         most_ms = (
-            TOLERANCE_INTERVALS * interval_ms(one.series) if tolerance_ms is None else tolerance_ms
+            TOLERANCE_INTERVALS * interval_ms(entity.series)
+            if tolerance_ms is None
+            else tolerance_ms
         )
-        left = sorted(one.alarms, key=lambda a: a.event_time)
+        left = sorted(entity.alarms, key=lambda a: a.event_time)
         right = sorted(other.alarms, key=lambda a: a.event_time)
         i = j = 0
         while i < len(left) and j < len(right):
@@ -252,42 +258,41 @@ def compare(
     return Change(tuple(kept), tuple(sorted(removed, key=order)), tuple(sorted(added, key=order)))
 
 
-def _missed(one: Entity) -> int:
+def _missed(entity: Entity) -> int:
     return (
-        sum(outcome.outcome is Outcome.MISSED for outcome in one.judgement.outcomes)
-        if one.judgement
+        sum(outcome.outcome is Outcome.MISSED for outcome in entity.judgement.outcomes)
+        if entity.judgement
         else 0
     )
 
 
 def _shares(alarms: Sequence[Anomaly], *, by_view: bool) -> dict[str, float]:
-    """Share the alarms out to the metrics, or the views, by their attributions; the sum is the
-    number of alarms.
+    """Attribute the alarms to metrics or views; the sum is the number of alarms.
 
     Attributions are called ``metric.view``; those of a trained model by metric, or time_of_day.
     """
-    found: dict[str, float] = {}
+    shares: dict[str, float] = {}
     for alarm in alarms:
         if by_view and alarm.cold_start:
-            found["cold_start"] = found.get("cold_start", 0.0) + 1.0
+            shares["cold_start"] = shares.get("cold_start", 0.0) + 1.0
             continue
         for name, share in (alarm.attributions or {alarm.metric or "unknown": 1.0}).items():
             metric, dot, view = name.rpartition(".")
             owner = (view if dot and view in VIEW_NAMES else "trained") if by_view else metric
             if not by_view and not (dot and view in VIEW_NAMES):
                 owner = name
-            found[owner] = found.get(owner, 0.0) + share
+            shares[owner] = shares.get(owner, 0.0) + share
     return {
         name: round(share, 2)
-        for name, share in sorted(found.items(), key=lambda item: (-item[1], item[0]))
+        for name, share in sorted(shares.items(), key=lambda item: (-item[1], item[0]))
     }
 
 
 def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
-    judgements = [one.judgement for one in entities if one.judgement is not None]
+    judgements = [item.judgement for item in entities if item.judgement is not None]
     if not judgements:
         return None
-    outcomes = [outcome for one in judgements for outcome in one.outcomes]
+    outcomes = [outcome for item in judgements for outcome in item.outcomes]
     counted = Counter(outcome.outcome for outcome in outcomes)
     delays = [
         outcome.delay_ms / 60_000
@@ -297,7 +302,7 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
     hits, missed, false = (
         counted[Outcome.HIT],
         counted[Outcome.MISSED],
-        sum(one.false_alarms for one in judgements),
+        sum(item.false_alarms for item in judgements),
     )
     kinds = sorted({outcome.window.kind for outcome in outcomes if outcome.window.kind})
     return {
@@ -307,7 +312,7 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
         "in_warm_up": counted[Outcome.WARMING],
         "without_data": counted[Outcome.NO_DATA],
         "false_alarms": false,
-        "false_alarm_records": sum(one.false_rows for one in judgements),
+        "false_alarm_records": sum(item.false_rows for item in judgements),
         "false_alarms_per_entity_and_day": _ratio(false, days),
         "precision": _ratio(hits, hits + false),
         "recall": _ratio(hits, hits + missed),
@@ -316,30 +321,30 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
         "by_kind": {
             kind: {
                 name: sum(
-                    outcome.window.kind == kind and outcome.outcome is wanted
+                    outcome.window.kind == kind and outcome.outcome is expected
                     for outcome in outcomes
                 )
-                for name, wanted in (("hits", Outcome.HIT), ("missed", Outcome.MISSED))
+                for name, expected in (("hits", Outcome.HIT), ("missed", Outcome.MISSED))
             }
             for kind in kinds
         },
     }
 
 
-def _entity(one: Entity) -> dict[str, Any]:
-    said: dict[str, Any] = {
-        "entity": one.series.entity,
-        "partition": one.series.partition,
-        "records": len(one.series),
-        "days": round(one.days, 3),
-        "alarms": len(one.alarms),
-        "alarms_per_day": _ratio(len(one.alarms), one.days),
-        "severest": max((round(alarm.severity or 0.0, 4) for alarm in one.alarms), default=None),
-        "data_quality": one.quality,
+def _entity(entity: Entity) -> dict[str, Any]:
+    summary: dict[str, Any] = {
+        "entity": entity.series.entity,
+        "partition": entity.series.partition,
+        "records": len(entity.series),
+        "days": round(entity.days, 3),
+        "alarms": len(entity.alarms),
+        "alarms_per_day": _ratio(len(entity.alarms), entity.days),
+        "severest": max((round(alarm.severity or 0.0, 4) for alarm in entity.alarms), default=None),
+        "data_quality": entity.quality,
     }
-    if one.judgement is not None:
-        said["false_alarms"] = one.judgement.false_alarms
-        said["windows"] = [
+    if entity.judgement is not None:
+        summary["false_alarms"] = entity.judgement.false_alarms
+        summary["windows"] = [
             {
                 "window": outcome.window.name,
                 "start": moment(outcome.window.start_ms),
@@ -347,9 +352,9 @@ def _entity(one: Entity) -> dict[str, Any]:
                 "fate": outcome.outcome.value,
                 "first_alarm": None if outcome.alarm_ms is None else moment(outcome.alarm_ms),
             }
-            for outcome in one.judgement.outcomes
+            for outcome in entity.judgement.outcomes
         ]
-    return said
+    return summary
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -1,8 +1,7 @@
-"""What a backtest leaves in a folder: result files as NAB keeps them, a summary, the alarms as a
-table, the report.
+"""The files of a backtest: result files in NAB's layout, summary, alarm table, report.
 
-Law: the files depend on what was judged alone; none is written into a folder that holds something
-     else.
+Invariant: the files depend only on the results of the run; none is written into a folder that holds
+           anything else.
 """
 
 from __future__ import annotations
@@ -28,8 +27,9 @@ from shared.wording import iso
 RESULTS = "results/lapwing"
 _OURS = {"summary.json", "alarms.csv", "report.html", "results"}
 _COLUMNS = (
-    "time", "entity", "kind", "metric", "severity_class", "severity", "score", "value", "expected", "cold_start",
-    "configuration", "reason", "partition", "offset", "episode_id", "phase", "end", "peak",
+    "time", "entity", "kind", "metric", "severity_class", "severity", "score", "value", "expected",
+    "cold_start", "configuration", "reason", "partition", "offset", "episode_id", "phase", "end",
+    "peak",
 )  # fmt: skip
 
 
@@ -75,62 +75,66 @@ def write_files(
 def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> str:
     """Write alarms, ends of episodes and data-quality verdicts in order of time.
 
-    ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole episode, ``end`` is
-    empty while it is open.
+    ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole
+    episode, ``end`` is empty while it is open.
     """
-    ends = {one.episode_id: one for one in (*judged.closed, *(second.closed if second else ()))}
+    ends = {
+        record.episode_id: record for record in (*judged.closed, *(second.closed if second else ()))
+    }
     removed = {id(alarm) for alarm in change.removed} if change else set()
-    rows: list[tuple[Anomaly, str]] = [(one, "") for one in (*judged.quality, *judged.closed)]
+    rows: list[tuple[Anomaly, str]] = [(record, "") for record in (*judged.quality, *judged.closed)]
     rows += [
-        (one, "" if second is None else "first" if id(one) in removed else "both")
-        for one in judged.alarms
+        (record, "" if second is None else "first" if id(record) in removed else "both")
+        for record in judged.alarms
     ]
-    rows += [(one, "second") for one in (change.added if change else ())]
+    rows += [(record, "second") for record in (change.added if change else ())]
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for one, who in sorted(
+    for record, variant in sorted(
         rows, key=lambda row: (row[0].event_time, row[0].entity, row[0].source_offset)
     ):
-        writer.writerow(alarm_fields(one) | {"configuration": who} | _episode(one, ends))
+        writer.writerow(alarm_fields(record) | {"configuration": variant} | _episode(record, ends))
     return text.getvalue()
 
 
-def _episode(one: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]:
+def _episode(alarm: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]:
     """Say when an alarm's episode ended, and its largest value."""
-    if one.episode_id is None:
+    if alarm.episode_id is None:
         return {"end": None, "peak": None}
-    closed = ends.get(one.episode_id)
+    closed = ends.get(alarm.episode_id)
     return {
         "end": None if closed is None else iso(closed.event_time),
-        "peak": (closed or one).peak_value,
+        "peak": (closed or alarm).peak_value,
     }
 
 
 def result_files(
     series: Sequence[Series], windows: Mapping[str, Sequence[Window]]
 ) -> Iterator[tuple[str, str]]:
-    """Yield name and content of each series' result file, one per metric; the score is the
-    entity's.
+    """Yield name and content of each series' result file, one per metric.
+
+    The score is the entity's.
     """
     taken: set[str] = set()
-    for one in series:
-        scores = result_scores(one.severity, one.is_anomaly)
-        folder, name = _place(one.entity)
-        for column, metric in enumerate(one.metrics):
-            file = f"{name}.{metric}" if len(one.metrics) > 1 else name
+    for part in series:
+        scores = result_scores(part.severity, part.is_anomaly)
+        folder, name = _place(part.entity)
+        for column, metric in enumerate(part.metrics):
+            file = f"{name}.{metric}" if len(part.metrics) > 1 else name
             if f"{folder}/{file}".lower() in taken:
-                file = f"{file}.{hashlib.sha256(f'{one.key}'.encode()).hexdigest()[:8]}"
+                file = f"{file}.{hashlib.sha256(f'{part.key}'.encode()).hexdigest()[:8]}"
             taken.add(f"{folder}/{file}".lower())
             text = result_csv(
-                one.time_ms, one.values[:, column], scores, windows.get(one.entity, ())
+                part.time_ms, part.values[:, column], scores, windows.get(part.entity, ())
             )
             yield f"{folder}/lapwing_{file}.csv", text
 
 
 def _place(entity: str) -> tuple[str, str]:
-    """Folder and file name of an entity that every system can bear; what stands before its last
-    slash is the folder.
+    """Return folder and file name of an entity, valid on every system.
+
+    What stands before the entity's last slash is the folder.
     """
     parts = [re.sub(r"[^A-Za-z0-9._-]+", "_", part).strip(".")[:80] for part in entity.split("/")]
     *folders, name = [part or "_" for part in parts]

@@ -39,11 +39,12 @@ class Report:
     since: Mapping[tuple[str, int], int]
 
 
-def metric_order(one: Entity) -> list[int]:
+def metric_order(entity: Entity) -> list[int]:
     """Return the metrics of an entity, those with most alarms first."""
-    named = [alarm.metric for alarm in one.alarms]
+    named = [alarm.metric for alarm in entity.alarms]
     return sorted(
-        range(len(one.series.metrics)), key=lambda metric: -named.count(one.series.metrics[metric])
+        range(len(entity.series.metrics)),
+        key=lambda metric: -named.count(entity.series.metrics[metric]),
     )
 
 
@@ -53,9 +54,9 @@ def lines_of(series: Series, metric: int, counted: np.ndarray[Any, np.dtype[np.b
     return Lines(series.time_ms[counted], *(column[counted, metric] for column in columns))
 
 
-def spans_of(report: Report, one: Entity) -> Iterator[Span]:
+def spans_of(report: Report, entity: Entity) -> Iterator[Span]:
     """Yield the stretches that are shaded: warm-up, training, labelled windows."""
-    series = one.series
+    series = entity.series
     warm = np.flatnonzero(series.state == State.WARMING)
     first = int(series.time_ms.min())
     if len(warm):
@@ -70,25 +71,25 @@ def spans_of(report: Report, one: Entity) -> Iterator[Span]:
             "trained",
             f"the model was trained on what came before {moment(int(last))}; not counted",
         )
-    for outcome in one.judgement.outcomes if one.judgement else ():
+    for outcome in entity.judgement.outcomes if entity.judgement else ():
         window = outcome.window
-        told = (
+        text = (
             f"labelled: {window.kind or window.name}, {moment(window.start_ms)} to"
             f" {moment(window.end_ms)}: {_FATES[outcome.outcome]}"
         )
         style = "label missed" if outcome.outcome is Outcome.MISSED else "label"
-        yield Span(window.start_ms, window.end_ms, style, told, window.metric)
+        yield Span(window.start_ms, window.end_ms, style, text, window.metric)
 
 
-def episode_spans(one: Entity) -> Iterator[Span]:
-    """Yield the episodes with a record, with span and peak; one that has not ended reaches to the end."""
-    ends = {closed.episode_id: closed for closed in one.closed}
-    last_ms = int(one.series.time_ms.max())
-    said: set[str | None] = set()
-    for alarm in one.alarms:
-        if alarm.episode_id in said:
+def episode_spans(entity: Entity) -> Iterator[Span]:
+    """Yield the episodes with a record, with span and peak; an open one lasts to the last row."""
+    ends = {closed.episode_id: closed for closed in entity.closed}
+    last_ms = int(entity.series.time_ms.max())
+    drawn: set[str | None] = set()
+    for alarm in entity.alarms:
+        if alarm.episode_id in drawn:
             continue
-        said.add(alarm.episode_id)
+        drawn.add(alarm.episode_id)
         closed = ends.get(alarm.episode_id)
         start = alarm.event_time if alarm.episode_start is None else alarm.episode_start
         end = last_ms if closed is None else closed.event_time
@@ -111,18 +112,20 @@ _FATES = {
 }
 
 
-def marks_of(report: Report, one: Entity, number: int) -> list[tuple[int, Mark]]:
+def marks_of(report: Report, entity: Entity, number: int) -> list[tuple[int, Mark]]:
     """Return the marks with their metric; an alarm of no metric is shown with the first."""
     removed = {id(alarm) for alarm in report.change.removed} if report.change else set()
-    found, listed = [], set(listed_places(one))
-    for place, alarm in enumerate(one.alarms):
+    marks, listed = [], set(listed_places(entity))
+    for position, alarm in enumerate(entity.alarms):
         style = "cold" if alarm.cold_start else "removed" if id(alarm) in removed else ""
-        found.append(
-            mark_of(one.series, alarm, f"e{number}a{place}" if place in listed else "", style)
+        marks.append(
+            mark_of(
+                entity.series, alarm, f"e{number}a{position}" if position in listed else "", style
+            )
         )
     added = report.change.added if report.change else ()
-    mine = (alarm for alarm in added if (alarm.entity, alarm.source_partition) == one.series.key)
-    return [*found, *(mark_of(one.series, alarm, "", "added") for alarm in mine)]
+    own = (alarm for alarm in added if (alarm.entity, alarm.source_partition) == entity.series.key)
+    return [*marks, *(mark_of(entity.series, alarm, "", "added") for alarm in own)]
 
 
 def mark_of(series: Series, alarm: Anomaly, link: str, style: str) -> tuple[int, Mark]:
@@ -138,9 +141,9 @@ def mark_of(series: Series, alarm: Anomaly, link: str, style: str) -> tuple[int,
     return metric, Mark(alarm.event_time, value, name, text, link, style)
 
 
-def listed_places(one: Entity) -> list[int]:
+def listed_places(entity: Entity) -> list[int]:
     """Return the severest alarms, in the order in which they came."""
     by_severity = sorted(
-        range(len(one.alarms)), key=lambda place: -(one.alarms[place].severity or 0.0)
+        range(len(entity.alarms)), key=lambda position: -(entity.alarms[position].severity or 0.0)
     )
     return sorted(by_severity[:MAX_LISTED])

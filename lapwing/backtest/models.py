@@ -1,7 +1,6 @@
-"""The trained model of a backtest: a published one, or one that is fitted to the first part of the
-data at hand.
+"""The trained model of a backtest: a published one, or one fitted to the first part of the data.
 
-Law: what is fitted here is never published; nothing of what it is judged on enters it.
+Invariant: a model fitted here is never published, and no row that it scores is used to fit it.
 """
 
 from __future__ import annotations
@@ -23,37 +22,37 @@ _DIGITS = re.compile(r"[0-9a-f]{8,64}")
 
 
 def find_model(
-    models_dir: Path, wish: str | None, believed: ModelSettings | None = None
+    models_dir: Path, requested: str | None, settings: ModelSettings | None = None
 ) -> Model | None:
-    """Load the model that was asked for.
+    """Load the requested model.
 
-    wish     : CURRENT, 64 hex digits, or the first 8 or more of them; None or ``none`` = no model
-    believed : which models are; None = by the defaults
-    raises   : ConfigError, ArtifactMissing, ArtifactRefused
+    requested : CURRENT, 64 hex digits, or the first 8 or more of them; None or ``none`` = no model
+    settings  : which models are trusted; None = the defaults
+    raises    : ConfigError, ArtifactMissing, ArtifactRefused
     """
     from shared.artifacts import current, load, trust
 
-    if wish is None or wish == "none":
+    if requested is None or requested == "none":
         return None
-    if wish == "CURRENT":
+    if requested == "CURRENT":
         sha256 = current(models_dir)
         if sha256 is None:
             raise ArtifactMissing(
                 f"--model CURRENT: {models_dir} holds no model; `lapwing train --once`"
                 " publishes one"
             )
-        return load(models_dir, sha256, trust(believed or ModelSettings()))
-    if not _DIGITS.fullmatch(wish):
+        return load(models_dir, sha256, trust(settings or ModelSettings()))
+    if not _DIGITS.fullmatch(requested):
         raise ConfigError(
-            f"--model {wish}: CURRENT, or the SHA-256 of an artefact (or its first 8 digits or"
+            f"--model {requested}: CURRENT, or the SHA-256 of an artefact (or its first 8 digits or"
             " more)"
         )
-    found = sorted(path.name for path in models_dir.glob(f"{wish}*") if path.is_dir())
-    if len(found) != 1:
+    matches = sorted(path.name for path in models_dir.glob(f"{requested}*") if path.is_dir())
+    if len(matches) != 1:
         raise ConfigError(
-            f"--model {wish}: {len(found) or 'no'} artefacts of that name in {models_dir}"
+            f"--model {requested}: {len(matches) or 'no'} artefacts of that name in {models_dir}"
         )
-    return load(models_dir, found[0], trust(believed or ModelSettings()))
+    return load(models_dir, matches[0], trust(settings or ModelSettings()))
 
 
 def check_fit(
@@ -141,6 +140,8 @@ class Trainer:
             ):
                 times, part = self._rows.time_ms[low:high], trained.part[low:high]
                 if (part == TRAIN).any():
-                    rest = times[part == TEST]
-                    self.since[key] = int(rest.min()) if len(rest) else int(times.max()) + 1
+                    evaluated = times[part == TEST]
+                    self.since[key] = (
+                        int(evaluated.min()) if len(evaluated) else int(times.max()) + 1
+                    )
         return self._fitted[settings.trained_detector]

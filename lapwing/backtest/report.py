@@ -1,7 +1,6 @@
-"""The backtest as one HTML page that a person wants to look at; nothing in it is loaded from
-elsewhere.
+"""The backtest as one self-contained HTML page.
 
-Law: pure; what is left out because there is too much of it is said on the page.
+Invariant: rendering is pure; the page says what it leaves out for lack of space.
 """
 
 from __future__ import annotations
@@ -40,11 +39,11 @@ def page(report: Report) -> str:
     """Write the page."""
     charted = _charted(report.entities)
     close_ups = {
-        id(alarm) for alarm in top([a for one in charted for a in one.alarms], MAX_CLOSE_UPS)
+        id(alarm) for alarm in top([a for item in charted for a in item.alarms], MAX_CLOSE_UPS)
     }
     quality: dict[tuple[str, int], list[Anomaly]] = {}
-    for one in report.judged.quality:
-        quality.setdefault((one.entity, one.source_partition), []).append(one)
+    for item in report.judged.quality:
+        quality.setdefault((item.entity, item.source_partition), []).append(item)
     body = [
         _head(report.summary),
         _tiles(report.summary),
@@ -53,8 +52,8 @@ def page(report: Report) -> str:
         _overview(report, len(charted)),
         _legend(report),
         *(
-            _entity(report, one, number, close_ups, quality.get(one.series.key, []))
-            for number, one in enumerate(charted)
+            _entity(report, item, number, close_ups, quality.get(item.series.key, []))
+            for number, item in enumerate(charted)
         ),
     ]
     title = f"Backtest of {escape(report.summary['source'])}"
@@ -71,11 +70,11 @@ def _charted(entities: Sequence[Entity]) -> list[Entity]:
     """The first entities whose charts fit on the page."""
     chosen: list[Entity] = []
     panels = 0
-    for one in entities:
-        panels += min(len(one.series.metrics), MAX_METRICS)
+    for entity in entities:
+        panels += min(len(entity.series.metrics), MAX_METRICS)
         if panels > MAX_PANELS and chosen:
             break
-        chosen.append(one)
+        chosen.append(entity)
     return chosen
 
 
@@ -145,8 +144,8 @@ def _tiles(summary: Mapping[str, Any]) -> str:
         )
     )
     cells = "".join(
-        f"<div class='tile'><span>{name}</span><b>{value}</b><span>{escape(said)}</span></div>"
-        for name, value, said in tiles
+        f"<div class='tile'><span>{name}</span><b>{value}</b><span>{escape(caption)}</span></div>"
+        for name, value, caption in tiles
     )
     return f"<section class='tiles'>{cells}</section>"
 
@@ -177,7 +176,7 @@ def _bars(
     most = 1.0 if percent else max(*counts.values(), 1e-9)
     rows = []
     for name, value in list(counts.items())[:8]:
-        said = (
+        text = (
             f"{value:.0%}"
             if percent
             else f"{value:,.0f}"
@@ -188,7 +187,8 @@ def _bars(
         rows.append(
             f"<tr><th>{escape(name.replace('_', ' '))}</th>"
             "<td class='bar'><i"
-            f" style='width:{100 * value / most:.0f}%;background:{colour}'></i></td><td>{said}</td></tr>"
+            f" style='width:{100 * value / most:.0f}%;background:{colour}'></i></td>"
+            f"<td>{text}</td></tr>"
         )
     more = f"<tr><th colspan='3'>and {len(counts) - 8} more</th></tr>" if len(counts) > 8 else ""
     return f"<div><h3>{title}</h3><table>{''.join(rows)}{more}</table></div>"
@@ -258,45 +258,49 @@ def _overview(report: Report, charted: int) -> str:
         "quality",
     ]
     rows = []
-    names = Counter(one.series.entity for one in report.entities)
-    for number, one in enumerate(report.entities[:MAX_ROWS]):
-        series = one.series
-        classes = [severity_class(alarm.severity or 0.0).value for alarm in one.alarms]
-        marks = [(alarm.event_time, name) for alarm, name in zip(one.alarms, classes, strict=True)]
+    names = Counter(entity.series.entity for entity in report.entities)
+    for number, entity in enumerate(report.entities[:MAX_ROWS]):
+        series = entity.series
+        classes = [severity_class(alarm.severity or 0.0).value for alarm in entity.alarms]
+        marks = [
+            (alarm.event_time, name) for alarm, name in zip(entity.alarms, classes, strict=True)
+        ]
         name = escape(series.entity)
         if names[series.entity] > 1:
             name += f", partition {series.partition}"
         cells = [
             f"<a href='#e{number}'>{name}</a>" if number < charted else name,
-            f"{len(one.alarms):,}",
+            f"{len(entity.alarms):,}",
             strip(int(series.time_ms.min()), int(series.time_ms.max()), marks),
-            f"{len(one.alarms) / one.days:.2g}" if one.days else "-",
+            f"{len(entity.alarms) / entity.days:.2g}" if entity.days else "-",
             *(str(classes.count(name) or "") for name in _CLASSES),
         ]
         if labelled:
             outcomes = (
-                [outcome.outcome for outcome in one.judgement.outcomes] if one.judgement else []
+                [outcome.outcome for outcome in entity.judgement.outcomes]
+                if entity.judgement
+                else []
             )
-            false = one.judgement.false_alarms if one.judgement else 0
+            false = entity.judgement.false_alarms if entity.judgement else 0
             cells += [
                 str(n or "")
                 for n in (outcomes.count(Outcome.HIT), outcomes.count(Outcome.MISSED), false)
             ]
-        cells.append(str(one.quality or ""))
+        cells.append(str(entity.quality or ""))
         rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     left_out = len(report.entities) - charted
-    said = (
+    note = (
         f"<p class='muted'>Charts of the {charted} with most alarms; {left_out} have none.</p>"
         if left_out
         else ""
     )
     table = (
-        "<table"
-        f" class='overview'><tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
+        "<table class='overview'>"
+        f"<tr>{''.join(f'<th>{head}</th>' for head in heads)}</tr>{''.join(rows)}</table>"
     )
     more = _more(len(report.entities) - MAX_ROWS)
     return (
-        f"<section class='card'><h2>Entities</h2>{said}<div"
+        f"<section class='card'><h2>Entities</h2>{note}<div"
         f" class='scroll'>{table}</div>{more}</section>"
     )
 
@@ -318,12 +322,12 @@ def _legend(report: Report) -> str:
 
 
 def _entity(
-    report: Report, one: Entity, number: int, close_ups: set[int], quality: Sequence[Anomaly]
+    report: Report, entity: Entity, number: int, close_ups: set[int], quality: Sequence[Anomaly]
 ) -> str:
-    series = one.series
-    order = metric_order(one)
-    spans, counted = [*spans_of(report, one), *episode_spans(one)], series.counted
-    marks = marks_of(report, one, number)
+    series = entity.series
+    order = metric_order(entity)
+    spans, counted = [*spans_of(report, entity), *episode_spans(entity)], series.counted
+    marks = marks_of(report, entity, number)
     ticks = [
         (int(q.event_time), f"{moment(q.event_time)} {q.kind.value}: {q.reason}")
         for q in quality[:200]
@@ -334,14 +338,14 @@ def _entity(
     name = f"{series.entity} (partition {series.partition})" if several else series.entity
     parts = [
         f"<section class='card' id='e{number}'><h2>{escape(name)}</h2>",
-        f"<p class='muted'>{_said(one)}</p>",
+        f"<p class='muted'>{_said(entity)}</p>",
     ]
     for metric in order[:MAX_METRICS]:
-        mine = [mark for owner, mark in marks if owner == metric]
+        metric_marks = [mark for owner, mark in marks if owner == metric]
         about = [span for span in spans if span.metric in ("", series.metrics[metric])]
         chart = draw(
             lines_of(series, metric, counted),
-            mine,
+            metric_marks,
             about,
             ticks,
             label=f"{name}, {series.metrics[metric]}",
@@ -351,36 +355,40 @@ def _entity(
         parts.append(
             f"<p class='muted'>and {len(order) - MAX_METRICS} metrics without a chart here</p>"
         )
-    parts.append(_alarm_list(one, number, close_ups, spans))
+    parts.append(_alarm_list(entity, number, close_ups, spans))
     return "".join([*parts, "</section>"])
 
 
-def _said(one: Entity) -> str:
-    said = [f"{len(one.series):,} records", f"{one.days:.1f} days", f"{len(one.alarms):,} alarms"]
-    if one.judgement is not None and one.judgement.outcomes:
-        hit = sum(outcome.outcome is Outcome.HIT for outcome in one.judgement.outcomes)
-        said.append(f"{hit} of {len(one.judgement.outcomes)} labelled windows hit")
-    if one.quality:
-        said.append(f"{one.quality} data-quality verdicts")
-    return ", ".join(said)
+def _said(entity: Entity) -> str:
+    parts = [
+        f"{len(entity.series):,} records",
+        f"{entity.days:.1f} days",
+        f"{len(entity.alarms):,} alarms",
+    ]
+    if entity.judgement is not None and entity.judgement.outcomes:
+        hit = sum(outcome.outcome is Outcome.HIT for outcome in entity.judgement.outcomes)
+        parts.append(f"{hit} of {len(entity.judgement.outcomes)} labelled windows hit")
+    if entity.quality:
+        parts.append(f"{entity.quality} data-quality verdicts")
+    return ", ".join(parts)
 
 
-def _alarm_list(one: Entity, number: int, close_ups: set[int], spans: Sequence[Span]) -> str:
+def _alarm_list(entity: Entity, number: int, close_ups: set[int], spans: Sequence[Span]) -> str:
     items = []
-    for place in listed_places(one):
-        alarm = one.alarms[place]
-        said = _bullet(alarm, f"e{number}a{place}", entity=False)
-        if id(alarm) in close_ups and one.series.metrics:
-            chart = _close_up(one.series, alarm, spans)
-            said = said.replace(
+    for position in listed_places(entity):
+        alarm = entity.alarms[position]
+        bullet = _bullet(alarm, f"e{number}a{position}", entity=False)
+        if id(alarm) in close_ups and entity.series.metrics:
+            chart = _close_up(entity.series, alarm, spans)
+            bullet = bullet.replace(
                 "</li>",
                 "<details><summary>close-up</summary><div"
                 f" class='scroll'>{chart}</div></details></li>",
             )
-        items.append(said)
+        items.append(bullet)
     if not items:
         return ""
-    return f"<ol class='alarms'>{''.join(items)}</ol>{_more(len(one.alarms) - MAX_LISTED)}"
+    return f"<ol class='alarms'>{''.join(items)}</ol>{_more(len(entity.alarms) - MAX_LISTED)}"
 
 
 def _close_up(series: Series, alarm: Anomaly, spans: Sequence[Span]) -> str:
@@ -397,13 +405,14 @@ def _close_up(series: Series, alarm: Anomaly, spans: Sequence[Span]) -> str:
 
 def _bullet(alarm: Anomaly, anchor: str = "", *, entity: bool = True) -> str:
     name = severity_class(alarm.severity or 0.0).value
-    place = f" id='{anchor}'" if anchor else ""
-    who = f" <b>{escape(alarm.entity)}</b>" if entity else ""
+    anchor_attribute = f" id='{anchor}'" if anchor else ""
+    entity_name = f" <b>{escape(alarm.entity)}</b>" if entity else ""
     cold = " <span class='muted'>cold start</span>" if alarm.cold_start else ""
     return (
-        f"<li{place}><span class='pill'"
+        f"<li{anchor_attribute}><span class='pill'"
         f" style='background:var(--{name if name != 'info' else 'muted'})'>{name}"
-        f" {alarm.severity or 0.0:.2f}</span> <time>{moment(alarm.event_time)}</time>{who}{cold}"
+        f" {alarm.severity or 0.0:.2f}</span>"
+        f" <time>{moment(alarm.event_time)}</time>{entity_name}{cold}"
         f" {escape(alarm.reason)}</li>"
     )
 

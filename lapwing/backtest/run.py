@@ -1,8 +1,7 @@
-"""Judges a feed as the predictor does, by one configuration or two side by side, and keeps what was
-said.
+"""Scores a feed as the predictor does, by one configuration or two, and keeps the results.
 
-Law: a record is judged by ``Scorer.process`` and by nothing else; what is kept of it depends on the
-     partition's log alone.
+Invariant: only ``Scorer.process`` scores a record; what is kept depends only on the partition's
+           log.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ _CELL = ("values", "expected", "lower", "upper")
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """What judges: a configuration and, where it needs one or is given one, a trained model."""
+    """A variant: a configuration and, where it needs or is given one, a trained model."""
 
     name: str
     configuration: Configuration
@@ -51,10 +50,10 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """What was said of one entity's records in one partition, in log order.
+    """The results of one entity's records in one partition, in log order.
 
     metrics  : (M,)             those that it reported
-    severity : float64 (n,)     NaN = not judged
+    severity : float64 (n,)     NaN = not scored
     is_anomaly, cold_start, counted, in_episode : bool (n,)   is_anomaly = an episode opens or
                becomes worse; cold_start = before the warm-up has ended; counted = neither late,
                ahead nor duplicate
@@ -88,7 +87,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All that one judge said.
+    """All results of one variant.
 
     alarms, closed, quality : in the order in which they came; closed = ends of episodes
     rejected        : {reason: records} that could not be read
@@ -105,7 +104,7 @@ class Judged:
 
     @property
     def rows(self) -> int:
-        """Records that were judged."""
+        """Records that were scored."""
         return sum(map(len, self.series))
 
 
@@ -120,7 +119,7 @@ class _Partition:
 
 
 class Keeper:
-    """Keeps the outcomes of one judge.  Memory: 25 + 32 M bytes a record."""
+    """Collects the results of one variant.  Memory: 25 + 32 M bytes a record."""
 
     def __init__(self, judge: Judge) -> None:
         self.judge = judge
@@ -190,11 +189,12 @@ def run(
     feed: Feed,
     judges: Sequence[Judge],
     max_entities: int,
-    told: Callable[[int, int], object] = lambda rows, alarms: None,
+    report_progress: Callable[[int, int], object] = lambda rows, alarms: None,
 ) -> list[Judged]:
-    """Judge every record of a feed by each judge; the feed is read once.
+    """Score every record of a feed by each variant; the feed is read once.
 
-    told : is called after each batch with the records so far and the first judge's alarms
+    report_progress : is called after each batch with the records so far and the first variant's
+                      alarms
     """
     keepers = [Keeper(judge) for judge in judges]
     scorers: list[dict[int, Scorer]] = [{} for _ in judges]
@@ -211,7 +211,7 @@ def run(
                 of_partition[batch.partition] = scorer
             keeper.add(scorer.process(batch, feed.decoder), scorer.state)
         rows += len(batch)
-        told(rows, len(keepers[0].alarms))
+        report_progress(rows, len(keepers[0].alarms))
     return [keeper.judged() for keeper in keepers]
 
 
@@ -221,18 +221,18 @@ def _series(number: int, partition: _Partition) -> list[Series]:
     order = np.argsort(rows["entity"], kind="stable")
     bounds = np.searchsorted(rows["entity"][order], np.arange(len(names) + 1))
     cells = {name: _joined(chunks, len(metrics))[order] for name, chunks in partition.cells.items()}
-    made = []
+    series = []
     for index, (low, high) in enumerate(pairwise(bounds.tolist())):
         if low == high:
             continue
         values = cells["values"][low:high]
         shown = np.flatnonzero(~np.isnan(values).all(axis=0))
-        mine: dict[str, Any] = {name: rows[name][order[low:high]] for name in _ROW[1:]}
-        mine |= {name: np.ascontiguousarray(cells[name][low:high][:, shown]) for name in _CELL}
-        made.append(
-            Series(names[index], number, tuple(metrics[column] for column in shown), **mine)
+        arrays: dict[str, Any] = {name: rows[name][order[low:high]] for name in _ROW[1:]}
+        arrays |= {name: np.ascontiguousarray(cells[name][low:high][:, shown]) for name in _CELL}
+        series.append(
+            Series(names[index], number, tuple(metrics[column] for column in shown), **arrays)
         )
-    return made
+    return series
 
 
 def _joined(chunks: Sequence[Floats], metrics: int) -> Floats:

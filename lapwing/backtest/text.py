@@ -1,6 +1,6 @@
 """The backtest's figures for a terminal.
 
-Law: pure; the text depends on the summary alone.
+Invariant: rendering is pure; the text depends only on the summary.
 """
 
 from __future__ import annotations
@@ -105,7 +105,11 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
         (labels["in_warm_up"], "end before the warm-up does"),
         (labels["without_data"], "have no record"),
     ]
-    yield from (_row("", f"{count} {said}; they are not judged") for count, said in aside if count)
+    yield from (
+        _row("", f"{count} {description}; they are not judged")
+        for count, description in aside
+        if count
+    )
     yield _row(
         "false alarms",
         f"{labels['false_alarms']:,}, {labels['false_alarms_per_entity_and_day']:.3g} per entity"
@@ -122,7 +126,10 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
     windows = [window for one in first["per_entity"] for window in one["windows"]]
     yield ""
     yield from _table(
-        [(w["window"], w["start"], w["end"], w["fate"], w["first_alarm"] or "") for w in windows[:WINDOWS_SHOWN]],
+        [
+            (w["window"], w["start"], w["end"], w["fate"], w["first_alarm"] or "")
+            for w in windows[:WINDOWS_SHOWN]
+        ],
         ("window", "from", "to", "fate", "first alarm"), left=5,
     )  # fmt: skip
     if len(windows) > WINDOWS_SHOWN:
@@ -148,11 +155,12 @@ def _compare(first: Mapping[str, Any], compared: Mapping[str, Any]) -> Iterator[
     )
     if first["labels"] and second["labels"]:
         names = {
-            "hits": "windows hit", "missed": "windows missed", "false_alarms": "false alarms", "precision": "precision",
-            "recall": "recall", "f1": "F1", "median_delay_min": "median delay, min",
+            "hits": "windows hit", "missed": "windows missed", "false_alarms": "false alarms",
+            "precision": "precision", "recall": "recall", "f1": "F1",
+            "median_delay_min": "median delay, min",
         }  # fmt: skip
         rows += [
-            (said, first["labels"][name], second["labels"][name]) for name, said in names.items()
+            (title, first["labels"][name], second["labels"][name]) for name, title in names.items()
         ]
     budgets = [
         figures["budget"]["achieved"] if figures["budget"] else None for figures in (first, second)

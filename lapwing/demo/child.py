@@ -1,8 +1,9 @@
 """Runs a module as a child process that ends when its parent ends, however the parent ends.
 
-Law: the parent holds the writing end of a pipe and never writes; when the reading end reports its
-     end, the parent is gone.
-``python -m lapwing.demo.child FD MODULE ARGS...``
+Invariant: the parent holds the writing end of a pipe and never writes; when the reading end reports
+           end of file, the parent is gone.
+
+Usage: ``python -m lapwing.demo.child FD MODULE ARGS...``
 """
 
 from __future__ import annotations

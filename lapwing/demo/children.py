@@ -1,8 +1,7 @@
-"""The services that the demo starts: started with a log file each, watched, and stopped in order.
+"""The services that the demo starts, watches and stops in order, each with a log file.
 
-Law: no child outlives this process (``lapwing.demo.child``); one that ends before it should is an
-     error that
-shows its last words.
+Invariant: no child outlives this process (``lapwing.demo.child``); a child that ends too early
+           raises an error that shows its last lines.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class Child:
         return f'{{"event": "{event}"'.encode() in self.log.read_bytes()
 
     def new_events(self) -> list[dict[str, object]]:
-        """Return the log's JSON lines since the last call; other lines are passed over."""
+        """Return the log's JSON lines since the last call; other lines are skipped."""
         with self.log.open("rb") as file:
             file.seek(self._read_bytes)
             text = file.read()
@@ -73,8 +72,8 @@ class Child:
             if code is not None and code < 0
             else f"ended with exit code {code}"
         )
-        said = "\n".join(f"  {text}" for text in self.last_lines()) or "  (it said nothing)"
-        return ChildError(f"{self.name} {how}; its last lines:\n{said}")
+        output = "\n".join(f"  {text}" for text in self.last_lines()) or "  (it said nothing)"
+        return ChildError(f"{self.name} {how}; its last lines:\n{output}")
 
 
 class Children:
@@ -97,9 +96,7 @@ class Children:
         arguments: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> Child:
-        """Start ``python -m module`` in a session of its own, so that Ctrl-C reaches only this
-        process.
-        """
+        """Start ``python -m module`` in its own session: Ctrl-C reaches only this process."""
         log = self.folder / f"{name}.log"
         with log.open("ab") as out:
             process = subprocess.Popen(  # noqa: S603 - our own modules
@@ -123,7 +120,7 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Raise ChildError if one ended with an error before it was asked to end."""
+        """Raise ChildError if one ended with an error before it was stopped."""
         for child in self.all:
             if child.process.poll() and not child.asked_to_end:
                 raise child.failure()
@@ -144,8 +141,9 @@ class Children:
             child.process.send_signal(signal.SIGTERM)
 
     def close(self, patience_s: float = 5.0) -> None:
-        """End all that still run: everybody is asked first, then waited for together; after that
-        the pipe is closed.
+        """Stop all running children, then close the pipe.
+
+        All are signalled first, then awaited together.
         """
         running = [child for child in reversed(self.all) if child.running]
         for child in running:

@@ -1,7 +1,8 @@
-"""``lapwing demo``: the whole job on this machine - replay, train, predict as processes of their own,
-                  on an embedded broker.
+"""``lapwing demo``: replay, training and prediction on this machine, on an embedded broker.
 
-Law: whatever ends it, nothing that was started survives.
+Each service is a process of its own.
+
+Invariant: nothing that was started survives, whatever ends the demo.
 """
 
 from __future__ import annotations
@@ -37,25 +38,26 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     options.check()
     require_packages("the demo")
     source = open_source(options.source)
-    wanted = load_settings(environ=environ)
-    check_times(source, wanted.input)
-    plan = make_plan(source, options.backfill, wanted.topics.partitions)
-    with ExitStack() as stack, _signals() as asked:
+    requested = load_settings(environ=environ)
+    check_times(source, requested.input)
+    plan = make_plan(source, options.backfill, requested.topics.partitions)
+    with ExitStack() as stack, _signals() as should_stop:
         folder = stack.enter_context(_folder(options.keep))
-        broker = stack.enter_context(closing(EmbeddedBroker(_topics(wanted, plan))))
+        broker = stack.enter_context(closing(EmbeddedBroker(_topics(requested, plan))))
         registry = stack.enter_context(closing(serve("127.0.0.1", 0)))
-        given = _environment(environ, plan, broker.client_settings, registry.url, folder)
-        settings = load_settings(environ=given)
-        children = stack.enter_context(closing(Children(given, folder)))
+        environment = _environment(environ, plan, broker.client_settings, registry.url, folder)
+        settings = load_settings(environ=environment)
+        children = stack.enter_context(closing(Children(environment, folder)))
         screen = stack.enter_context(Screen(options.as_json))
-        demo = Demo(options, plan, settings, children, screen, asked, started_s)
+        demo = Demo(options, plan, settings, children, screen, should_stop, started_s)
         demo.describe(source.name, len(source.stream.entities), source.notes)
         summary = demo.play()
         screen.finish(demo.frame(), summary)
     if options.picture:
         screen.save(options.picture)
     if options.as_json:
-        print(json.dumps(summary.document()), flush=True)  # noqa: T201 - this is the command's output
+        # this is the command's output
+        print(json.dumps(summary.document()), flush=True)  # noqa: T201
     return 0 if summary.agrees else 1
 
 
@@ -86,16 +88,16 @@ def _environment(
     registry_url: str,
     folder: Path,
 ) -> dict[str, str]:
-    """Return the children's environment: the user's settings, but our broker, registry and folders."""
+    """Return the children's environment: user settings, with our broker, registry and folders."""
     kept = {
         name: value
         for name, value in environ.items()
         if not name.upper().startswith("LAPWING_KAFKA__")
     }
-    ours = {
+    fixed = {
         f"LAPWING_KAFKA__{name.upper().replace('.', '_')}": value for name, value in client.items()
     }
-    return kept | ours | {
+    return kept | fixed | {
         "KAFKA_BOOTSTRAP_SERVERS": "",
         "SCHEMA_REGISTRY_URL": "",
         "LAPWING_KAFKA__SECURITY_PROTOCOL": "PLAINTEXT",
@@ -114,21 +116,22 @@ def _environment(
 
 @contextmanager
 def _signals() -> Iterator[Callable[[], bool]]:
-    """Take Ctrl-C and SIGTERM as a wish to end; yields whether one came. The second one does not
-    wait.
+    """Treat Ctrl-C and SIGTERM as a request to stop; yield whether one came.
+
+    The second one does not wait.
     """
-    asked: list[int] = []
+    received: list[int] = []
     before = {}
 
-    def heard(number: int, _: FrameType | None) -> None:
-        asked.append(number)
-        if len(asked) > 1:
+    def on_signal(number: int, _: FrameType | None) -> None:
+        received.append(number)
+        if len(received) > 1:
             raise KeyboardInterrupt
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, heard)
+        before[number] = signal.signal(number, on_signal)
     try:
-        yield lambda: bool(asked)
+        yield lambda: bool(received)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

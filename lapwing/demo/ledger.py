@@ -1,8 +1,7 @@
-"""Which input record has a result: the books that the demo keeps about every partition, by source
-coordinates.
+"""Which input records have a result: one book per partition, by source coordinates.
 
-Law: a record counts once, however often its result arrives; what is said at the end is computed
-     from these books alone.
+Invariant: a record counts once, however often its result arrives; the final figures are computed
+           only from these books.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ class PartitionBook:
     sent_ms   : int64   Kafka timestamp of the input record, -1 = not seen
     result_ms : int64   Kafka timestamp of its first result, -1 = none yet
     kind      : uint8   bits SCORED and DEAD
-    flagged   : bool    judged anomalous
+    flagged   : bool    is an anomaly
     """
 
     sent_ms: Ints = field(default_factory=lambda: np.full(1024, -1, np.int64))
@@ -50,8 +49,9 @@ class PartitionBook:
             self.end = max(self.end, int(offsets.max()) + 1)
 
     def answered(self, offsets: Ints, broker_ms: Ints, kind: int) -> Ints:
-        """Enter results; return the places (in offsets) of those that are the first of their kind
-        for their record.
+        """Enter results; return the indices of those that are a record's first of their kind.
+
+        The indices refer to ``offsets``.
         """
         if not len(offsets):
             return np.zeros(0, np.int64)
@@ -107,12 +107,13 @@ class Ledger:
         return sum(int((book.kind != 0).sum()) for book in self.books)
 
     def frontiers(self) -> dict[int, int]:
-        """Return for each partition the first offset without a result: everything before has one."""
+        """Return each partition's first offset without a result; all before have one."""
         return {partition: book.frontier for partition, book in enumerate(self.books)}
 
     def latency_ms(self, since: dict[int, int] | None = None) -> npt.NDArray[np.float64]:
-        """Return result time - input time in ms of every answered record from the given offsets on:
-        float64 (n,).
+        """Return the latency of every answered record from the given offsets on.
+
+        returns : float64 (n,), result time - input time, ms
         """
         parts = []
         for partition, book in enumerate(self.books):
@@ -124,8 +125,9 @@ class Ledger:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def span_s(self, since: dict[int, int]) -> tuple[int, float]:
-        """Return how many records from the given offsets on have a result, and first input to last
-        result in seconds.
+        """Return how many records from the given offsets on have a result, and in what time.
+
+        The time runs from the first input to the last result, in seconds.
         """
         first, last, count = [], [], 0
         for partition, book in enumerate(self.books):
@@ -138,10 +140,8 @@ class Ledger:
         return count, (max(last) - min(first)) / 1000 if first else 0.0
 
     def disagreements(self, ends: dict[int, int]) -> list[str]:
-        """Compare with the input's end offsets; say for each partition what does not agree, in
-        words.
-        """
-        said = []
+        """Compare with the input's end offsets; describe each partition's differences."""
+        differences = []
         for partition, book in enumerate(self.books):
             end = ends.get(partition, 0)
             scored, dead = book.count(SCORED), book.count(DEAD)
@@ -149,9 +149,9 @@ class Ledger:
             beyond = int((book.kind[end:] != 0).sum())
             if scored + dead != end or both or beyond:
                 missing = int((book.kind[:end] == 0).sum())
-                said.append(
+                differences.append(
                     f"partition {partition}: {end} records, {scored} scored, {dead} dead letters"
                     f" ({missing} without a result, {both} with both, {beyond} results of records"
                     " that are not there)"
                 )
-        return said
+        return differences

@@ -1,7 +1,6 @@
-"""What the demo is asked for, and how many partitions and how much pacing that needs so that the
-embedded broker loses nothing.
+"""The demo's options, and the partitions and pacing with which the broker loses nothing.
 
-Law: sizes are estimated from above, and what is dropped all the same is found out by whoever reads.
+Invariant: sizes are estimated from above; readers notice a record that is dropped nevertheless.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MAX_PACE_RECORDS = 20_000
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What ``lapwing demo`` was asked for.
+    """The options of ``lapwing demo``.
 
     speed    : event seconds per second in the live part; inf = as fast as it goes; None = inf with
                once, else 3000

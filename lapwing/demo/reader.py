@@ -1,7 +1,7 @@
-"""Reads what goes into the embedded broker and what comes out, and enters it in the ledger.
+"""Reads the embedded broker's input and results, and enters them in the ledger.
 
-Law: everything is read from its first record on; a record that the broker dropped before it was
-     read ends the demo.
+Invariant: every topic is read from its first record; a record that the broker dropped before it was
+           read ends the demo.
 """
 
 from __future__ import annotations
@@ -77,8 +77,9 @@ class Seen:
 
 
 class ResultReader:
-    """One client per topic: the input in this thread, as a group that commits; the results in threads of
-                      their own.
+    """Clients that read the topics, one per topic.
+
+    The input is read in this thread, as a group that commits; the results in threads of their own.
 
     score_ids : schema ids of score events
     clock     : monotonic seconds
@@ -229,8 +230,8 @@ class ResultReader:
         for row in range(len(batch)):
             headers = dict(batch.headers.get(row, ()))
             partition, offset = int(headers[PREFIX + "partition"]), int(headers[PREFIX + "offset"])
-            one = np.array([offset], np.int64)
-            self.ledger.books[partition].answered(one, batch.broker_ms[row : row + 1], DEAD)
+            offsets = np.array([offset], np.int64)
+            self.ledger.books[partition].answered(offsets, batch.broker_ms[row : row + 1], DEAD)
 
 
 def _line(record: Mapping[str, Any]) -> AnomalyLine:

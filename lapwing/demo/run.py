@@ -1,8 +1,7 @@
-"""One run of the demo, from its first child process to its last: backfill, train, live, and the
-books at the end.
+"""One run of the demo: backfill, training, live scoring, and the comparison of the books.
 
-Law: what the summary says was counted by an independent reader of the topics, and compared with
-     what the replay says.
+Invariant: an independent reader of the topics counts what the summary reports, and its counts are
+           compared with those of the replay.
 """
 
 from __future__ import annotations
@@ -93,10 +92,10 @@ class Demo:
 
     def describe(self, name: str, hosts: int, notes: tuple[str, ...]) -> None:
         """Say what is replayed, and what was done to it."""
-        said = "generated fleet" if name == "fleet" else f"series of {Path(name).name}"
+        origin = "generated fleet" if name == "fleet" else f"series of {Path(name).name}"
         count = self.options.predictors
         self.source = (
-            f"{said}, {hosts} hosts, {count} predictor{'' if count == 1 else 's'},"
+            f"{origin}, {hosts} hosts, {count} predictor{'' if count == 1 else 's'},"
             f" {self.plan.partitions} partitions"
         )
         self.screen.begin(self.source, notes)
@@ -174,9 +173,11 @@ class Demo:
 
     def _live(self) -> None:
         total = self.plan.events - self.plan.backfill
-        wanted = self.options.speed or (math.inf if self.options.once else WATCHABLE_SPEED)
-        speed = "max" if math.isinf(wanted) else repr(wanted)
-        pace = "at full speed" if speed == "max" else f"{wanted:,.0f} times as fast as it happened"
+        requested = self.options.speed or (math.inf if self.options.once else WATCHABLE_SPEED)
+        speed = "max" if math.isinf(requested) else repr(requested)
+        pace = (
+            "at full speed" if speed == "max" else f"{requested:,.0f} times as fast as it happened"
+        )
         self.at.live_from = self.admin.end_offsets(self.settings.topics.input)
         self._phase("live", "running", f"{total:,} events {pace}", 0.0)
         loop = [] if self.options.once else ["--loop"]
@@ -208,19 +209,18 @@ class Demo:
         self._until(lambda: self.ledger.answered >= self.at.sent_before)
 
     def _count(self, child: Child) -> None:
-        """Take the replay's word for what the broker has acknowledged; the books are compared with
-        it.
-        """
-        said = [
+        """Add the replay's acknowledged records to the sent ones; the books must agree with it."""
+        reports = [
             event for event in child.new_events() if "acknowledged" in event and "produced" in event
         ]
-        if not said:
+        if not reports:
             raise child.failure()
-        self.at.sent_before += int(str(said[-1]["acknowledged"]))
+        self.at.sent_before += int(str(reports[-1]["acknowledged"]))
 
     def _stop_replay(self) -> None:
-        """End replay and training in their course: a replay flushes and says what was acknowledged;
-        that is still scored.
+        """Stop replay and training cleanly.
+
+        A replay flushes and reports what was acknowledged; that is still scored.
         """
         for child in self.children.all:
             if child in self.predictors or not child.running:
@@ -268,12 +268,12 @@ class Demo:
                 raise ChildError(f"nothing has moved for {STALL_S:.0f} s\n" + self._last_words())
 
     def _mark(self) -> int:
-        said = sum(
+        output_bytes = sum(
             child.log.stat().st_size
             for child in self.children.all
             if not child.name.startswith("replay")
         )
-        return self.ledger.sent + self.ledger.answered + said
+        return self.ledger.sent + self.ledger.answered + output_bytes
 
     def _last_words(self) -> str:
         parts = []

@@ -1,7 +1,7 @@
-"""Where the demo shows itself: a live view on a terminal, plain lines elsewhere, and a picture on
-                             request.
+"""The demo's output: a live view on a terminal, plain lines elsewhere, a picture on request.
 
-Law: it shows what it is given; with ``--json`` nothing but the summary reaches standard output.
+Invariant: the screen shows only what it is given; with ``--json`` only the summary reaches standard
+           output.
 """
 
 from __future__ import annotations
@@ -90,14 +90,14 @@ class Screen:
         if self.live is not None:
             self.live.update(render(frame, max(3, min(16, self.console.height - 20))), refresh=True)
             return
-        for one in reversed(frame.newest):
-            if one not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:
-                self._anomalies.add(one)
+        for anomaly in reversed(frame.newest):
+            if anomaly not in self._anomalies and len(self._anomalies) < LINES_OF_ANOMALIES:
+                self._anomalies.add(anomaly)
                 fields = {
-                    "at": minute(one.time_ms),
-                    "host": one.entity,
-                    "score": one.score,
-                    "because": one.reason,
+                    "at": minute(anomaly.time_ms),
+                    "host": anomaly.entity,
+                    "score": anomaly.score,
+                    "because": anomaly.reason,
                 }
                 self.console.print(line("anomaly", fields), highlight=False, markup=False)
                 if len(self._anomalies) == LINES_OF_ANOMALIES:

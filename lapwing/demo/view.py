@@ -1,7 +1,7 @@
-"""How the demo looks in a terminal: a frozen picture of the moment goes in, lines come out.
+"""The demo's view in a terminal: takes a frozen frame, returns lines.
 
-Law: pure; the same frame gives the same picture, and no number is shown that the frame does not
-     hold.
+Invariant: rendering is pure: the same frame gives the same picture, which shows no number that the
+           frame does not hold.
 """
 
 from __future__ import annotations
@@ -204,7 +204,9 @@ def render_summary(summary: Summary) -> RenderableType:
         ]
     )
     parts: list[RenderableType] = [table, Text(), facts]
-    parts += [Text(f"does not agree: {said}", "bold red") for said in summary.disagreements]
+    parts += [
+        Text(f"does not agree: {difference}", "bold red") for difference in summary.disagreements
+    ]
     return Padding(Group(*parts), (1, 2))
 
 
@@ -242,7 +244,7 @@ def spark(values: Sequence[float], width: int) -> str:
 
 
 def picture(frame: Frame, summary: Summary | None, width: int = 118) -> str:
-    """Draw the frame, and the summary if there is one, as an SVG that needs nothing from outside."""
+    """Draw the frame, and the summary if there is one, as a self-contained SVG."""
     console = Console(
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
@@ -254,7 +256,8 @@ def picture(frame: Frame, summary: Summary | None, width: int = 118) -> str:
 
 
 _SVG = """\
-<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img" aria-label="lapwing demo">
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" role="img"\
+ aria-label="lapwing demo">
   <style>
     .{unique_id}-matrix {{
       font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu Sans Mono", monospace;
@@ -263,10 +266,12 @@ _SVG = """\
     {styles}
   </style>
   <defs>
-    <clipPath id="{unique_id}-clip-terminal"><rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
+    <clipPath id="{unique_id}-clip-terminal">\
+<rect width="{terminal_width}" height="{terminal_height}"/></clipPath>
     {lines}
   </defs>
-  <rect x="1" y="1" width="{terminal_width}" height="{terminal_height}" rx="10" fill="#16191d" transform="translate(8, 28)"/>
+  <rect x="1" y="1" width="{terminal_width}" height="{terminal_height}" rx="10" fill="#16191d"\
+ transform="translate(8, 28)"/>
   <g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
     {backgrounds}
     <g class="{unique_id}-matrix">
@@ -350,28 +355,30 @@ def _pairs(pairs: Sequence[tuple[str, str | Text]]) -> RenderableType:
     return grid
 
 
-def _ended(one: AnomalyLine) -> str:
+def _ended(anomaly: AnomalyLine) -> str:
     """Say when an anomaly's episode ended, if it has."""
-    return "" if one.ended_ms is None else f"until {minute(one.ended_ms)}: "
+    return "" if anomaly.ended_ms is None else f"until {minute(anomaly.ended_ms)}: "
 
 
 @dataclass(frozen=True, slots=True)
 class _Anomalies:
-    """The newest anomalies with their whole reasons, wrapped; as many as fit into so many lines."""
+    """The newest anomalies with their whole reasons, wrapped; as many as fit into the height."""
 
     newest: Sequence[AnomalyLine]
     lines: int
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> Iterator[Text]:
         left, width = self.lines, max(MIN_WIDTH, options.max_width)
-        entity_width = max(len(_short(one.entity)) for one in self.newest)
-        for number, one in enumerate(self.newest):
-            sign = anomaly_mark(one.severity)
-            head = f"{sign.plain}  {minute(one.time_ms)}  {_short(one.entity):<{entity_width}}"
-            head += f"  {_score(one):>4}  "
+        entity_width = max(len(_short(anomaly.entity)) for anomaly in self.newest)
+        for number, anomaly in enumerate(self.newest):
+            sign = anomaly_mark(anomaly.severity)
+            head = (
+                f"{sign.plain}  {minute(anomaly.time_ms)}  {_short(anomaly.entity):<{entity_width}}"
+            )
+            head += f"  {_score(anomaly):>4}  "
             indent = len(head) if width - len(head) >= MIN_REASON else 3
             drawn = textwrap.wrap(
-                head + _ended(one) + one.reason,
+                head + _ended(anomaly) + anomaly.reason,
                 width,
                 subsequent_indent=" " * indent,
                 max_lines=MAX_LINES,
@@ -380,18 +387,18 @@ class _Anomalies:
             left -= len(drawn)
             if left < 0 and number:
                 break
-            said = Text("\n".join(drawn))
-            said.stylize(sign.style, 0, 1)
-            said.stylize("grey58", 3, 19)
-            yield said
+            text = Text("\n".join(drawn))
+            text.stylize(sign.style, 0, 1)
+            text.stylize("grey58", 3, 19)
+            yield text
 
 
 def _short(entity: str) -> str:
     return entity if len(entity) <= MAX_ENTITY else entity[: MAX_ENTITY - 1] + "…"
 
 
-def _score(one: AnomalyLine) -> str:
-    return "cold" if one.score is None else f"{one.score:.2f}"
+def _score(anomaly: AnomalyLine) -> str:
+    return "cold" if anomaly.score is None else f"{anomaly.score:.2f}"
 
 
 def _verdict(good: bool) -> Text:

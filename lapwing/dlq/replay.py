@@ -91,7 +91,8 @@ def _collect(settings: Settings, options: ReplayOptions) -> tuple[list[Letter], 
             letters.append(letter)
             if len(letters) > options.limit:
                 raise ConfigError(
-                    f"more than {options.limit:,} dead letters match: narrow the selection with --key or"
+                    f"more than {options.limit:,} dead letters match:"
+                    " narrow the selection with --key or"
                     " --since, or raise --max"
                 )
     unknown = -1
@@ -169,7 +170,10 @@ def _refuse_replayed(
         }
     for one in asked:
         if one.letter.coordinates in replayed:
-            one.refusal = f"it was sent before, {replayed[one.letter.coordinates]} (--again sends it once more)"
+            one.refusal = (
+                f"it was sent before, {replayed[one.letter.coordinates]}"
+                " (--again sends it once more)"
+            )
     return notes
 
 

@@ -107,7 +107,8 @@ def check_group(settings: Settings, cluster: Cluster) -> Finding:
     message = f"{group}: {count(members, 'predictor')}, {behind:,} records behind"
     if members is not None and members > partitions:
         remedy = (
-            f"stop {members - partitions}, or create the next dataset with more partitions: {topic} has"
+            f"stop {members - partitions}, or create the next dataset with more partitions:"
+            f" {topic} has"
             f" {partitions}"
         )
         return Finding(

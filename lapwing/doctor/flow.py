@@ -271,7 +271,8 @@ class Flow:
         group, topics = self.settings.predict.group, self.settings.topics
         message = (
             f"none: group {group} has already read {topics.input} up to its end, but"
-            f" {topics.scores} and {topics.dead_letters} are empty: its results went to other topics,"
+            f" {topics.scores} and {topics.dead_letters} are empty:"
+            " its results went to other topics,"
             " or were deleted"
         )
         remedy = (

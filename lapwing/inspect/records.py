@@ -146,7 +146,8 @@ def _decode(
     decoder = AvroDecoder.of_schemas(texts, settings)
     found = _Read(records, None if schema_id is None else decoder.plan(schema_id))
     batch = Batch(
-        "", 0, Blob.join([record.value for record in records]), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
+        "", 0, Blob.join([record.value for record in records]), Blob.join([None] * n), np.arange(n),
+        np.zeros(n, np.int64)
     )  # fmt: skip
     entities = Directory()
     columns = decoder.decode(batch, entities, [], n + 1)

@@ -380,7 +380,8 @@ class _Choice:
             return ""
         wanted = ",".join([*(self.names[index] for index in entity), candidate.name])
         return (
-            f"column {candidate.name} names the metric of each row ({candidate.shown}), and such files"
+            f"column {candidate.name} names the metric of each row ({candidate.shown}),"
+            " and such files"
             " cannot be read directly; write one column per metric, or read each metric as a"
             f" separate series: --entity {wanted}"
         )
@@ -406,7 +407,8 @@ class _Choice:
         if settled or name_kind(candidate.name) is NameKind.NOTHING:
             return ""
         self.notes.append(
-            f"column {candidate.counted} is taken as a metric, though it is named like something that is"
+            f"column {candidate.counted} is taken as a metric,"
+            " though it is named like something that is"
             f" numbered; if it is an identifier: --entity {wanted}"
         )
         return ""

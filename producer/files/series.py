@@ -249,7 +249,8 @@ def _describe(series: Series, plan: _Plan, roles: Roles, where: str, explicit: b
         for i in alternating_numbers(series.values, series.time_ms, series.entity):
             if not names_a_calendar_part(series.metrics[i]):
                 notes.append(
-                    f"each whole number of column {own[kept[i]]} comes at regular steps; if they are"
+                    f"each whole number of column {own[kept[i]]} comes at regular steps;"
+                    " if they are"
                     " identifiers: --entity"
                     f" {','.join(names[c] for c in (*plan.entity, plan.columns[kept[i]]))}"
                 )

@@ -311,7 +311,8 @@ def _digits(ids: npt.NDArray[np.str_]) -> npt.NDArray[np.uint8]:
 
 _FLAGS = ("is_anomaly", "cold_start", "late", "duplicate", "imputed", "ahead")
 _ROW_COLUMNS = (
-    "entity", "time_ms", "score", "severity", "threshold", "state", "warmup_percent", "warmup_minutes_left", "top_metric",
+    "entity", "time_ms", "score", "severity", "threshold", "state", "warmup_percent",
+    "warmup_minutes_left", "top_metric",
     "offsets", "episode_id", *_FLAGS,
 )  # fmt: skip
 _METRIC_COLUMNS = (

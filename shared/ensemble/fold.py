@@ -1,6 +1,7 @@
 """The detector of episodes: state as arrays, rows in, verdicts and episodes out.
 
-Invariant: a pure fold over each entity's rows in log order; equal logs give equal bytes, however they are cut.
+Invariant: a pure fold over each entity's rows in log order; equal logs give equal bytes, however
+           they are cut.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ VIEWS_OF = {
 
 
 class EnsembleState:
-    """What the detector remembers of a partition; indices are those of the partition's entities and slots.
+    """The detector's state of a partition; indices are the partition's entities and slots.
 
     entities : ENTITY_DTYPE (E,)
     metrics  : METRIC_DTYPE (S,)
@@ -77,7 +78,7 @@ class EnsembleState:
             self.metrics = _grown(self.metrics, max(slots, 2 * len(self.metrics)))
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
-        """Return what is in use as bytes, (n, record size) each: views, which the next row changes."""
+        """Return what is in use as bytes, (n, record size) each: the next row changes them."""
         return {
             "ensemble_entities": _as_bytes(self.entities)[:entities],
             "ensemble_metrics": _as_bytes(self.metrics)[:slots],
@@ -119,7 +120,8 @@ class Verdicts(NamedTuple):
     rows   : ROW_DTYPE (n,)
     cells  : CELL_DTYPE (n, M)
     events : EVENT_DTYPE (k,)  in the order of their rows
-    ratios : float64 (k, M)    largest ratio to its level of each metric in the event's row; NaN = not judged
+    ratios : float64 (k, M)    largest ratio to its level of each metric in the event's row; NaN =
+             not judged
     views  : uint8 (k, M)      the view that has it
     """
 
@@ -146,7 +148,7 @@ class Interruption(NamedTuple):
 
 
 def params_for(threshold: float, detector: str = "ensemble") -> EnsembleParams:
-    """Build the params of a threshold; the course alone needs no other view that has seen something.
+    """Build the params of a threshold; for the course alone no other view has to be ready.
 
     threshold : finite, > 0; the ratio to its usual level at which a view opens an episode
     raises    : ValueError naming what is allowed
@@ -233,8 +235,9 @@ def fold(
     trained       : float64 (n,)  default: NaN, no trained model
     marks         : uint8 (n,)    layout.DECIDE (default), IN_ORDER, LATE, DUPLICATE or AHEAD
     offsets       : int64 (n,)    default: 0, 1, ...
-    order         : int32 (M,)    default: columns from left to right; columns sorted by the metrics'
-                    names make an entity's verdicts independent of the places of the columns
+    order         : int32 (M,)    default: columns from left to right; columns sorted by the
+                    metrics' names make an entity's verdicts independent of the places of the
+                    columns
     interruptions : in the order of their rows
 
     raises : ValueError when order is not a permutation of the columns
@@ -245,7 +248,8 @@ def fold(
         raise ValueError(f"order is {places.tolist()}, not each of the {width} columns once")
     rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
     given = (
-        _plain(entity, np.int32), _plain(time_ms, np.int64), _plain(values, np.float64), _plain(slots, np.int32), places,
+        _plain(entity, np.int32), _plain(time_ms, np.int64), _plain(values, np.float64),
+        _plain(slots, np.int32), places,
         np.full(n, DECIDE, np.uint8) if marks is None else _plain(marks, np.uint8),
         np.full(n, np.nan) if trained is None else _plain(trained, np.float64),
         np.arange(n, dtype=np.int64) if offsets is None else _plain(offsets, np.int64),
@@ -259,7 +263,8 @@ def fold(
         while start < stop:
             events, ratios, views = output.room()
             start, at = fold_rows(
-                *given, state.entities, state.metrics, *zone, limits.settings, params, start, stop, rows, cells, events, ratios,
+                *given, state.entities, state.metrics, *zone, limits.settings, params, start, stop,
+                rows, cells, events, ratios,
                 views, 0,
             )  # fmt: skip
             output.keep(at)
@@ -317,7 +322,8 @@ def _interrupt(
     events, _, _ = output.room()
     output.keep(
         close_episodes(
-            entity, state.metrics, places, columns, row, one.entity, int(time_ms[row]), one.reason, threshold, events, 0
+            entity, state.metrics, places, columns, row, one.entity, int(time_ms[row]), one.reason,
+            threshold, events, 0
         )
     )  # fmt: skip
     if one.forget:
@@ -326,7 +332,7 @@ def _interrupt(
 
 
 def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
-    """Return the array as the kernel's one signature takes it; a copy only where it is not so already."""
+    """Return the array as the kernel's signature requires it; copy only where necessary."""
     return np.require(array, dtype, ("C", "A", "W"))
 
 
@@ -337,5 +343,5 @@ def _grown(records: npt.NDArray[np.void], size: int) -> npt.NDArray[np.void]:
 
 
 def _as_bytes(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
-    """View records as rows of bytes: their fields overlap, so they are never copied field by field."""
+    """View records as rows of bytes; their fields overlap, so a copy by field would be wrong."""
     return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)

@@ -1,7 +1,7 @@
-"""Feature vectors: what training and scoring both see, from the same kernels.
+"""Feature vectors, which training and scoring compute by the same kernels.
 
-Law: a vector depends only on the row's rolling features, its event time, and arrays that the model
-     carries.
+Invariant: a vector depends only on the row's rolling features, its event time, and arrays of the
+           model.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ def feature_names(metrics: Sequence[str]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """A time zone and the business hours as arrays, so that a model does not depend on the host's
-    time-zone data.
+    """A time zone and the business hours as arrays.
+
+    A model thus does not depend on the host's time-zone data.
 
     transitions_ms   : int64 (k,)   UTC instants from which offsets_ms[i] holds; the first is the
                        smallest int64
@@ -124,9 +125,10 @@ def vectors(
     n, metrics = rolling.shape[:2]
     X = np.empty((n, 5 * metrics + len(TIME_FEATURES)))
     build_vectors(
-        np.ascontiguousarray(rolling), np.ascontiguousarray(entity_row), np.ascontiguousarray(time_ms),
-        np.ascontiguousarray(scale.centre), np.ascontiguousarray(scale.spread),
-        calendar.transitions_ms, calendar.offsets_ms, calendar.business_minutes, calendar.business_days, X,
+        np.ascontiguousarray(rolling), np.ascontiguousarray(entity_row),
+        np.ascontiguousarray(time_ms), np.ascontiguousarray(scale.centre),
+        np.ascontiguousarray(scale.spread), calendar.transitions_ms, calendar.offsets_ms,
+        calendar.business_minutes, calendar.business_days, X,
     )  # fmt: skip
     return X
 

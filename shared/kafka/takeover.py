@@ -101,6 +101,7 @@ class Takeover:
             if offset < log_starts[partition]:
                 raise HistoryGone(
                     f"{self._member.topic}[{partition}] must be read from offset {offset} on, but"
-                    f" its log starts at {log_starts[partition]}: retention has deleted records that"
+                    f" its log starts at {log_starts[partition]}:"
+                    " retention has deleted records that"
                     " the state needs; restore state_dir, or start over with another predict.group"
                 )

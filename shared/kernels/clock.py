@@ -1,6 +1,7 @@
 """The clock of one entity: its usual interval, and when a row lies too far ahead of it.
 
-Invariant: what is usual is robust against single pauses; a row alone never moves the clock by more than is usual.
+Invariant: what is usual is robust against single pauses; a row alone never moves the clock by more
+           than is usual.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ LONGEST_PAUSE_MS = 30.0 * DAY_MS
 
 @njit(cache=True)
 def follow_interval(interval: float, pause: float) -> float:
-    """Return the time-weighted median of the pauses, tracked in logarithms: half of the time lies in longer ones.
+    """Return the time-weighted median of the pauses: half of the time lies in longer ones.
+
+    It is tracked in logarithms.
 
     interval, pause : ms, > 0; interval 0 = not known yet
     """
@@ -61,7 +64,8 @@ def agrees(time_ms: int, ahead_ms: int, interval: float) -> bool:
 def local_of(time_ms: int, changes: Ints, shifts: Ints) -> int:
     """Return the local time of an event time, in ms.
 
-    changes, shifts : int64 (k,)  increasing UTC ms from which on shifts[k] ms hold; before the first, shifts[0]
+    changes, shifts : int64 (k,)  increasing UTC ms from which on shifts[k] ms hold; before the
+                      first, shifts[0]
     """
     low, high = 0, changes.shape[0]
     while low < high:

@@ -1,8 +1,8 @@
 """Data-quality verdicts: what is wrong with the data itself, kept apart from anomalies.
 
-Law: a pure fold over the partition's log; the same kind about the same entity comes at most once
-     per ``repeat_hours`` of event
-time, and a state that lasts is said once, however the log is cut.
+Invariant: the checks are a pure fold over the partition's log; one kind about one entity comes at
+           most once per ``repeat_hours`` of event time, and a lasting condition comes once, however
+           the log is divided into batches.
 """
 
 from __future__ import annotations
@@ -51,8 +51,7 @@ _DTYPES = {"entities": ENTITY_DTYPE, "series": SERIES_DTYPE, "clock": CLOCK_DTYP
 
 
 class QualityState:
-    """What the watch remembers of a partition; indices are those of the partition's entities and
-    slots.
+    """The checks' state of a partition; indices are the partition's entities and slots.
 
     entities : ENTITY_DTYPE (E,)
     series   : SERIES_DTYPE (S,)
@@ -65,8 +64,9 @@ class QualityState:
         self.clock = np.zeros(1, CLOCK_DTYPE)
 
     def reserve(self, entities: int, slots: int) -> None:
-        """Make room for so many entities and slots in all; capacity doubles and never enters the
-        bytes.
+        """Reserve space for this many entities and slots; capacity never enters the bytes.
+
+        Capacity at least doubles when it grows.
         """
         if entities > len(self.entities):
             self.entities = _grown(self.entities, max(entities, 2 * len(self.entities)))
@@ -75,8 +75,9 @@ class QualityState:
 
     @property
     def clock_ms(self) -> int:
-        """The partition's clock: the second largest of the entities' newest event times; -1 = fewer
-        than two entities.
+        """The partition's clock: the second largest of the entities' newest event times.
+
+        -1 = fewer than two entities.
         """
         clock = self.clock[0]
         return int(clock["second_ms"]) if clock["reporting"] >= 2 else -1
@@ -96,9 +97,9 @@ class QualityState:
             layout.USUAL_TWICE * known["pause_ms"],
         )
         silent_ms = clock["second_ms"] - np.maximum(known["newest_ms"], known["clock_ms"])
-        gone: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
-        gone &= clock["second_ms"] > known["due_ms"]
-        return gone & (known["intervals"] >= MIN_INTERVALS)
+        has_stopped: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
+        has_stopped &= clock["second_ms"] > known["due_ms"]
+        return has_stopped & (known["intervals"] >= MIN_INTERVALS)
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""
@@ -117,16 +118,16 @@ class QualityState:
         """
         state = cls()
         for name, dtype in _DTYPES.items():
-            found = arrays.get(f"quality_{name}")
+            array = arrays.get(f"quality_{name}")
             if (
-                found is None
-                or found.dtype != np.uint8
-                or found.ndim != 2
-                or found.shape[1] != dtype.itemsize
+                array is None
+                or array.dtype != np.uint8
+                or array.ndim != 2
+                or array.shape[1] != dtype.itemsize
             ):
-                said = "missing" if found is None else f"{found.dtype} {found.shape}"
-                raise ValueError(f"quality_{name} is {said}, not uint8 (n, {dtype.itemsize})")
-            setattr(state, name, np.ascontiguousarray(found).copy().reshape(-1).view(dtype))
+                actual = "missing" if array is None else f"{array.dtype} {array.shape}"
+                raise ValueError(f"quality_{name} is {actual}, not uint8 (n, {dtype.itemsize})")
+            setattr(state, name, np.ascontiguousarray(array).copy().reshape(-1).view(dtype))
         if len(state.clock) != 1 or not 0 <= state.clock[0]["entities"] <= len(state.entities):
             raise ValueError(f"quality_clock does not fit {len(state.entities)} entities")
         return state
@@ -141,8 +142,7 @@ class Signals:
     entity   : int32 (k,)    whom it is about; differs from the row's entity for ``stopped`` only
     metric   : int32 (k,)    the (first) metric, -1 = none
     since_ms : int64 (k,)    missing: its last value; gap, late, out of order, stopped: the entity's
-               newest event before;
-                             flat line: its first equal value; -1 = none
+               newest event before; flat line: its first equal value; -1 = none
     amount   : float64 (k,)  gap, stopped: length in ms; late, out of order: ms behind; missing:
                metrics; flat line: the value
     usual_ms : float64 (k,)  the entity's usual interval, NaN = not known yet
@@ -187,8 +187,9 @@ def watch(
     settings: QualitySettings,
     zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = NO_ZONE,
 ) -> Signals:
-    """Fold rows into the state and return what is wrong with them; see
-    ``kernels.quality.watch_rows``.
+    """Fold rows into the state and return what is wrong with them.
+
+    See ``quality_rows.watch_rows``.
 
     slots   : int32 (E, M), after the batch was folded; the state has room for all entities and
               slots that occur
@@ -207,8 +208,8 @@ def watch(
         clock["due_ms"] = -layout.FAR_MS
         state.entities["due_ms"] = 0
     places, amounts = watch_rows(
-        slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, ahead, duplicate, forgotten, *zone,
-        state.entities, state.series, state.clock, limits, stale,
+        slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, ahead, duplicate,
+        forgotten, *zone, state.entities, state.series, state.clock, limits, stale,
     )  # fmt: skip
     return Signals(
         places[:, layout.ROW].copy(),
@@ -318,8 +319,10 @@ def _sentence(
                 " writers; taken as data"
             )
         case Kind.FLAT_LINE:
-            said = f"{metric} has read exactly {short(amount)} for {duration(time_ms - since_ms)}"
-            return said + (
+            sentence = (
+                f"{metric} has read exactly {short(amount)} for {duration(time_ms - since_ms)}"
+            )
+            return sentence + (
                 f"; {more[5:]} {'has' if others == 1 else 'have'} not changed either"
                 if others
                 else ""
@@ -329,8 +332,9 @@ def _sentence(
 
 
 def _saving(shift_ms: float, usual_ms: float) -> str:
-    """Say so when rows moved by one hour; a row of the interval itself may be lost or not, so its
-    half is in shift_ms.
+    """Return a note when rows moved by one hour, else an empty text.
+
+    A row of the interval itself may be lost or not, so its half is in shift_ms.
     """
     return (
         "; just one hour: looks like a daylight-saving jump"

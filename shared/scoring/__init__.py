@@ -1,1 +1,1 @@
-"""From columns to verdicts: fold, score, calibrate, decide, explain; and the state that it needs."""
+"""From columns to verdicts: fold, score, calibrate, decide, explain; and the state needed."""

@@ -1,6 +1,7 @@
 """Anomaly events from what the fold found: one builder for every detector.
 
-Invariant: an event is computed from the row, what the fold says of it, and the model; it changes no verdict.
+Invariant: an event is computed from the row, what the fold says of it, and the model; it changes no
+           verdict.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _WAYS = {1: "up", -1: "down", 0: ""}
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A batch, and all that was said of it."""
+    """A batch and all its results."""
 
     batch: Batch
     columns: Columns
@@ -89,12 +90,13 @@ def episode_id(
 
 def build(context: Context) -> list[Anomaly]:
     """Build the events of a batch, in the order of their rows."""
-    found = context.found
-    said = np.flatnonzero(found.events["phase"] <= CLOSED)
+    results = context.found
+    published = np.flatnonzero(results.events["phase"] <= CLOSED)
     explained = context.trained.explain(
-        context.model, found.events["row"][said[found.events["view"][said] == TRAINED]]
+        context.model,
+        results.events["row"][published[results.events["view"][published] == TRAINED]],
     )
-    return [_anomaly(context, int(k), explained) for k in said]
+    return [_anomaly(context, int(k), explained) for k in published]
 
 
 def _part(metric: str | None, key: int, phase: Phase) -> str:
@@ -104,24 +106,24 @@ def _part(metric: str | None, key: int, phase: Phase) -> str:
 
 
 def _anomaly(context: Context, k: int, explained: dict[int, Explained]) -> Anomaly:
-    found, columns = context.found.events[k], context.columns
-    row, key, column = int(found["row"]), int(found["key"]), int(found["metric"])
-    mine = int(columns.entity[row]) == int(found["entity"])
-    entity = context.state.entities.name(int(found["entity"]))
-    phase = _PHASES[int(found["phase"])]
-    closed, cold_start = phase is Phase.CLOSED, bool(found["cold_start"])
-    because = _BECAUSE[int(found["reason"])] if closed else None
+    alarm_event, columns = context.found.events[k], context.columns
+    row, key, column = int(alarm_event["row"]), int(alarm_event["key"]), int(alarm_event["metric"])
+    is_own_row = int(columns.entity[row]) == int(alarm_event["entity"])
+    entity = context.state.entities.name(int(alarm_event["entity"]))
+    phase = _PHASES[int(alarm_event["phase"])]
+    closed, cold_start = phase is Phase.CLOSED, bool(alarm_event["cold_start"])
+    because = _BECAUSE[int(alarm_event["reason"])] if closed else None
     why = explained.get(row) if key == TRAINED_KEY and not closed else None
     metric = context.state.metrics[column] if column >= 0 else None
-    values = {name: _number(found[name]) for name in ("value", "expected", "lower", "upper")}
+    values = {name: _number(alarm_event[name]) for name in ("value", "expected", "lower", "upper")}
     if cold_start:
         values["expected"] = None
     if why is not None:
         metric, values = why.metric, why.values
     shares = {} if closed or cold_start else why.shares if why else _shares(context, k)
     kind = Kind.EPISODE_CLOSED if closed else Kind.ANOMALY
-    state = State(int(context.verdicts.state[row])) if mine else State.STALE
-    reason = _reason(context, found, metric, because, why)
+    state = State(int(context.verdicts.state[row])) if is_own_row else State.STALE
+    reason = _reason(context, alarm_event, metric, because, why)
     part = _part(metric, key, phase)
     event = event_of(
         context.batch, columns, row, context.detector_id, kind, entity, metric, state, reason, part
@@ -129,7 +131,7 @@ def _anomaly(context: Context, k: int, explained: dict[int, Explained]) -> Anoma
     event = replace(
         event,
         is_anomaly=not closed,
-        event_time=int(found["time_ms"]),
+        event_time=int(alarm_event["time_ms"]),
         imputed=bool(context.folded.imputed[row]),
         late_by_ms=int(context.folded.late_by_ms[row]) or None,
         model_id=context.model.model_id if why and context.model else None,
@@ -138,27 +140,29 @@ def _anomaly(context: Context, k: int, explained: dict[int, Explained]) -> Anoma
         expected=values["expected"],
         lower=values["lower"],
         upper=values["upper"],
-        direction=_direction(found, values, way_of(key)),
-        score=None if closed or cold_start else float(found["score"] * found["threshold"]),
-        severity=_severity(found, closed, cold_start),
-        threshold=None if closed or cold_start else float(found["threshold"]),
+        direction=_direction(alarm_event, values, way_of(key)),
+        score=None
+        if closed or cold_start
+        else float(alarm_event["score"] * alarm_event["threshold"]),
+        severity=_severity(alarm_event, closed, cold_start),
+        threshold=None if closed or cold_start else float(alarm_event["threshold"]),
         top_feature=why.top_feature if why else max(shares, key=shares.__getitem__, default=None),
         attributions=shares,
         cold_start=cold_start,
-        since=_since(found),
+        since=_since(alarm_event),
         episode_id=episode_id(
-            context.batch, int(found["episode_at"]), context.detector_id, entity, metric, key
+            context.batch, int(alarm_event["episode_at"]), context.detector_id, entity, metric, key
         ),
         phase=phase,
-        episode_start=int(found["start_ms"]),
-        peak_time=int(found["peak_ms"]),
-        peak_value=values["value"] if why else _number(found["peak_value"]),
-        peak_severity=COLD_SEVERITY if cold_start else _number(found["peak_severity"]),
+        episode_start=int(alarm_event["start_ms"]),
+        peak_time=int(alarm_event["peak_ms"]),
+        peak_value=values["value"] if why else _number(alarm_event["peak_value"]),
+        peak_severity=COLD_SEVERITY if cold_start else _number(alarm_event["peak_severity"]),
         closed_because=because,
     )
-    if mine:
+    if is_own_row:
         return event
-    seen_ms = int(found["seen_ms"])  # the row is another entity's, which only made it known
+    seen_ms = int(alarm_event["seen_ms"])  # the row is another entity's, which only made it known
     return replace(event, event_time=seen_ms, imputed=False, late_by_ms=None, traceparent=None)
 
 
@@ -169,7 +173,8 @@ def _severity(event: Any, closed: bool, cold_start: bool) -> float | None:
 
 
 def _reason(
-    context: Context, event: Any, metric: str | None, because: ClosedBecause | None, why: Explained | None
+    context: Context, event: Any, metric: str | None, because: ClosedBecause | None,
+    why: Explained | None
 ) -> str:  # fmt: skip
     speaker = context.speaker
     if because is not None:
@@ -184,7 +189,10 @@ def _reason(
 
 
 def _shares(context: Context, k: int) -> dict[str, float]:
-    """Shares by ``metric.view`` that sum to 1, the alarm's own first; its metric counts by its own view."""
+    """Shares by ``metric.view`` that sum to 1, the alarm's own first.
+
+    The alarm's metric counts by its own view.
+    """
     event, ratios, views = context.found.events[k], context.found.ratios[k], context.found.views[k]
     names, own = context.state.metrics, int(event["metric"])
     parts: dict[str, float] = {}
@@ -198,7 +206,7 @@ def _shares(context: Context, k: int) -> dict[str, float]:
 
 
 def _since(event: Any) -> int | None:
-    """Since when what is said has lasted, where that is not the moment of the row."""
+    """Return when the reported condition began, where that is not the row's time."""
     if VIEW_NAMES[int(event["view"])] == "stuck" and event["phase"] != CLOSED:
         return int(event["time_ms"] - event["amount"])
     return int(event["start_ms"]) if event["phase"] == CLOSED else None

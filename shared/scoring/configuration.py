@@ -1,7 +1,6 @@
-"""All that decides verdicts beside the log and the model; it stands in every activation, so a
-replay judges as before.
+"""The settings that decide verdicts; every activation holds them, so replays score as before.
 
-Law: equal configurations have equal texts, and a text says everything.
+Invariant: equal configurations have equal texts, and a text is complete.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from shared.settings import DetectionSettings, FeatureSettings, QualitySettings,
 
 @dataclass(frozen=True)
 class Configuration:
-    """What judges, and how.
+    """The detector and its settings.
 
     window   : samples in the rolling features while no model says otherwise
     timezone : IANA name; times of day are local
-    zone     : its table, (UTC seconds from which on, shift in seconds) of every change since 2000, so that a replay
-               does not depend on the host's time-zone data; empty = UTC
+    zone     : its table, (UTC seconds from which on, shift in seconds) of every change since 2000,
+               so that a replay does not depend on the host's time-zone data; empty = UTC
     """
 
     detector: Detector
@@ -75,8 +74,9 @@ class Configuration:
             ) from error
 
     def takes(self, detector: Detector) -> bool:
-        """Whether a model of this detector has a say: any in the ensemble, only its own in a
-        trained one.
+        """Whether a model of this detector affects scores.
+
+        The ensemble takes any model, a trained detector only its own.
         """
         return detector is self.detector or self.detector is Detector.ENSEMBLE
 

@@ -1,6 +1,7 @@
-"""Why a trained model finds a row unusual: shares per metric, the feature that stands out, and one plain sentence.
+"""Why a trained model finds a row unusual: shares, the decisive feature, one plain sentence.
 
-Invariant: an explanation is computed from the row's feature vector and the model alone; it changes no score.
+Invariant: an explanation is computed from the row's feature vector and the model alone; it changes
+           no score.
 """
 
 from __future__ import annotations
@@ -62,22 +63,22 @@ class Trained(NamedTuple):
         shares, top = model.attribute(self.X[places])
         names = feature_names(model.metrics)
         return {
-            int(row): _explained(model, self, int(place), shares[k], names[int(top[k])])
-            for k, (row, place) in enumerate(zip(known, places, strict=True))
+            int(row): _explained(model, self, int(position), shares[k], names[int(top[k])])
+            for k, (row, position) in enumerate(zip(known, places, strict=True))
         }
 
 
 def _explained(
-    model: Model, trained: Trained, place: int, shares: Floats, top_feature: str
+    model: Model, trained: Trained, position: int, shares: Floats, top_feature: str
 ) -> Explained:
     column = int(np.argmax(shares[:-1]))
     metric = model.metrics[column]
     feature = (
         top_feature.removeprefix(f"{metric}.") if top_feature.startswith(f"{metric}.") else "value"
     )
-    scale, entity_row = model.scale, int(trained.entity_rows[place])
+    scale, entity_row = model.scale, int(trained.entity_rows[position])
     centre, spread = scale.centre[entity_row, column], scale.spread[entity_row, column]
-    rolling = trained.rolling[place, column]
+    rolling = trained.rolling[position, column]
     expected, half = float(centre[0]), 3.0 * float(spread[0])
     values = {
         "value": _number(rolling[0]),
@@ -85,14 +86,14 @@ def _explained(
         "lower": _number(expected - half),
         "upper": _number(expected + half),
     }
-    said = _sentence(metric, feature, rolling, centre, model.window, float(shares[-1]))
+    sentence = _sentence(metric, feature, rolling, centre, model.window, float(shares[-1]))
     kind = model.detector.value.replace("_", " ")
     return Explained(
         metric,
         values,
         dict(zip((*model.metrics, TIME), (float(share) for share in shares), strict=True)),
         top_feature,
-        f"the {kind} finds the metrics together unusual, most of all {said}",
+        f"the {kind} finds the metrics together unusual, most of all {sentence}",
     )
 
 
@@ -101,25 +102,25 @@ def _sentence(
 ) -> str:
     value, mean, spread, difference = (float(x) for x in rolling)
     if feature == "missing" or np.isnan(value):
-        said = f"{metric} is missing"
+        sentence = f"{metric} is missing"
     elif feature == "mean":
-        said = (
+        sentence = (
             f"{metric} averages {short(mean)} over {window} samples,"
             f" {relative_to_usual(mean, float(centre[1]))}"
         )
     elif feature == "spread":
-        said = (
+        sentence = (
             f"{metric} varies by {short(spread)} over {window} samples,"
             f" {relative_to_usual(spread, float(centre[2]))}"
         )
     elif feature == "difference":
-        said = (
+        sentence = (
             f"{metric} {'rose' if difference > 0 else 'fell'} by {short(abs(difference))} in one"
             f" step to {short(value)}"
         )
     else:
-        said = f"{metric} is {short(value)}, {relative_to_usual(value, float(centre[0]))}"
-    return said + (", at an unusual hour" if time_share >= 0.4 else "")
+        sentence = f"{metric} is {short(value)}, {relative_to_usual(value, float(centre[0]))}"
+    return sentence + (", at an unusual hour" if time_share >= 0.4 else "")
 
 
 def _number(value: float) -> float | None:

@@ -1,6 +1,7 @@
 """Why an alarm, and how an episode ended: one plain sentence.
 
-Invariant: every number of a sentence is the row's own, or can be computed from the entity's rows before it; a sentence is
+Invariant: every number of a sentence is the row's own, or can be computed from the entity's rows
+           before it; a sentence is
 about the metric, row and value at fault.
 """
 
@@ -42,7 +43,7 @@ LEAST_DAYS = 2
 """Of fewer days nothing is claimed."""
 
 NOTHING = 1e-6
-"""Share of a value below which what is usual is said as 0."""
+"""Share of a value below which a usual value is written as 0."""
 
 _SPANS = {QUARTER: "15 minutes", HOUR: "hour", HOURS4: "4 hours"}
 
@@ -65,16 +66,16 @@ class Speaker:
         name = metric or "the entity"
         if event["cold_start"]:
             return _cold(event, name)
-        said = self._said(event, name)
+        sentence = self._said(event, name)
         match int(event["view"]):
             case view if view <= TWO:
                 twice = " for the second time in a row" if view == TWO else ""
-                return said + twice + _rarity(event)
+                return sentence + twice + _rarity(event)
             case view if view in _SPANS:
                 way = "higher" if event["direction"] > 0 else "lower"
                 return (
                     f"{name} has been {way} than usual on average over the last {_SPANS[view]}:"
-                    f" {said.removeprefix(name + ' ')}"
+                    f" {sentence.removeprefix(name + ' ')}"
                 )
             case view if view == JUMP:
                 return self._jump(event, name)
@@ -83,8 +84,9 @@ class Speaker:
             case view if view == LEVEL:
                 way = "above" if event["amount"] > 0 else "below"
                 return (
-                    f"{name} has been about {short(abs(event['amount']))} {way} its usual values for"
-                    f" most of the last 24 hours: {said.removeprefix(name + ' ')}"
+                    f"{name} has been about {short(abs(event['amount']))} {way} its usual values"
+                    " for"
+                    f" most of the last 24 hours: {sentence.removeprefix(name + ' ')}"
                 )
             case view if view == SPREAD:
                 times = event["amount"] / max(event["usual_amount"], 0.3)
@@ -112,10 +114,10 @@ class Speaker:
             case view if view == JOINED:
                 return (
                     f"at least {int(event['amount'])} of {metrics} metrics changed unusually at the"
-                    f" same time, most of all {said}"
+                    f" same time, most of all {sentence}"
                 )
             case _:
-                return f"the metrics together are unusual; {said}"
+                return f"the metrics together are unusual; {sentence}"
 
     def worse(self, event: Any, metric: str | None, metrics: int) -> str:
         """Say that an episode has become worse."""
@@ -134,7 +136,10 @@ class Speaker:
             )
         match because:
             case ClosedBecause.SILENT:
-                return f"{name}: the episode since {self._moment(start, now)} ends, no data any more{peak}"
+                return (
+                    f"{name}: the episode since {self._moment(start, now)} ends,"
+                    f" no data any more{peak}"
+                )
             case ClosedBecause.RESTARTED:
                 return (
                     f"{name}: the episode since {self._moment(start, now)} ends, detection goes on"
@@ -148,7 +153,8 @@ class Speaker:
                 if math.isnan(event["value"]):
                     return f"{name} is as usual again; the deviation lasted {span}{peak}"
                 return (
-                    f"{name} is as usual again: {self._now(event, name).removeprefix(name + ' is ')};"
+                    f"{name} is as usual again:"
+                    f" {self._now(event, name).removeprefix(name + ' is ')};"
                     f" the deviation lasted {span}{peak}"
                 )
 

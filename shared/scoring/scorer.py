@@ -1,10 +1,10 @@
-"""From records to verdicts: decode, fold, score, judge; the one path that prediction, training and
-                          replay walk.
+"""From records to verdicts: the one path that prediction, training and replay share.
 
-Law: for the same log prefix and activations the outcome is the same to the byte, however the log is
-     cut into batches; an
-entity's verdicts do not depend on other entities, but for the data-quality verdict that it has
-stopped reporting.
+Its steps: decode, fold, score, decide.
+
+Invariant: for the same log prefix and activations the outcome is the same to the byte, however the
+           log is divided into batches; only the verdict that an entity has stopped reporting
+           depends on other entities.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Outcome:
 
 
 class Scorer:
-    """One partition's state, and what judges it from its activation on.
+    """One partition's state, and the model and configuration that score it once active.
 
     A state may come from a snapshot in the middle of the log: until ``use`` says what the log says,
     nothing of it is dropped.
@@ -98,7 +98,7 @@ class Scorer:
 
     @property
     def detector_id(self) -> str:
-        """Return who judges now."""
+        """Name of the detector in use."""
         return self.configuration.detector.value
 
     def entity_states(self) -> npt.NDArray[np.uint8]:
@@ -110,18 +110,18 @@ class Scorer:
         Cost    : O(E), some 0.1 us an entity
         """
         state, count = self.state, len(self.state.entities)
-        ready, gone = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
+        ready, has_stopped = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         live_ms = state.ensemble.entities["live_ms"][:count]
         ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
         if self.configuration.detector.is_trained:
             ready[:] = self.model is not None and self._entity_rows(self.model) >= 0
         stopped = state.quality.stopped(self.configuration.quality)
-        gone[: len(stopped)] = stopped
-        known = np.where(gone, State.STALE, State.READY)
+        has_stopped[: len(stopped)] = stopped
+        known = np.where(has_stopped, State.STALE, State.READY)
         return np.where(ready, known, State.WARMING).astype(np.uint8)
 
     def process(self, batch: Batch, decoder: Decoder) -> Outcome:
-        """Decode, fold and judge a batch of this partition; moves the state behind its last row.
+        """Decode, fold and score a batch of this partition; moves the state behind its last row.
 
         decoder : has prepared the batch
         """
@@ -138,11 +138,12 @@ class Scorer:
         verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
         anomalies = build(
             Context(
-                batch, columns, folded, verdicts, found, state, self.model, trained, self.detector_id, Speaker(self._zone)
+                batch, columns, folded, verdicts, found, state, self.model, trained,
+                self.detector_id, Speaker(self._zone)
             )
         )  # fmt: skip
         if quality.events:
-            said = quality_verdicts(
+            data_quality = quality_verdicts(
                 signals,
                 batch,
                 columns,
@@ -151,7 +152,9 @@ class Scorer:
                 self.detector_id,
                 verdicts.state,
             )
-            anomalies = sorted([*anomalies, *said], key=lambda anomaly: anomaly.source_offset)
+            anomalies = sorted(
+                [*anomalies, *data_quality], key=lambda anomaly: anomaly.source_offset
+            )
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
             batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
@@ -161,8 +164,9 @@ class Scorer:
         state = self.state
         state.quality.reserve(len(state.entities), state.slots_used)
         return watch(
-            state.quality, state.slots, columns.entity, columns.time_ms, columns.values, folded.late_by_ms, folded.ahead,
-            folded.duplicate, folded.forgotten, self.configuration.quality, self._zone,
+            state.quality, state.slots, columns.entity, columns.time_ms, columns.values,
+            folded.late_by_ms, folded.ahead, folded.duplicate, folded.forgotten,
+            self.configuration.quality, self._zone,
         )  # fmt: skip
 
     def _score(self, columns: Columns, folded: Folded) -> Trained:
@@ -188,7 +192,7 @@ class Scorer:
         signals: Signals,
         offsets: npt.NDArray[np.int64],
     ) -> Found:
-        """Let the fold judge the rows, with the trained model as one of its views."""
+        """Score the rows by the fold, with the trained model as one of its views."""
         state = self.state
         state.ensemble.reserve(len(state.entities), state.slots_used)
         if len(self._limits.metrics) != columns.values.shape[1]:
@@ -197,33 +201,34 @@ class Scorer:
         if self.model is not None:
             rarity[trained.rows] = self.model.rarity(trained.scores)
         return fold_ensemble(
-            state.ensemble, state.slots, columns.entity, columns.time_ms, columns.values, self._limits, self._knobs,
-            zone=self._zone, trained=rarity, marks=_marks(folded), offsets=offsets,
-            order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__), np.int32),
-            interruptions=self._interruptions(columns, folded, signals),
+            state.ensemble, state.slots, columns.entity, columns.time_ms, columns.values,
+            self._limits, self._knobs, zone=self._zone, trained=rarity, marks=_marks(folded),
+            offsets=offsets,
+            order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__),
+                np.int32), interruptions=self._interruptions(columns, folded, signals),
         )  # fmt: skip
 
     def _interruptions(
         self, columns: Columns, folded: Folded, signals: Signals
     ) -> list[Interruption]:
         """List whose episodes end for other reasons than their values: other settings, silence."""
-        state, found = self.state, []
+        state, interruptions = self.state, []
         if len(columns) and not np.array_equal(state.judged_by, self._digest):
             if state.judged_by.any():
-                found += [Interruption(0, e, RESTARTED) for e in self._in_episodes()]
+                interruptions += [Interruption(0, e, RESTARTED) for e in self._in_episodes()]
             state.judged_by = self._digest.copy()
         stopped = signals.kind == KINDS.index(Kind.STOPPED)
-        found += [
+        interruptions += [
             Interruption(int(row), int(entity), SILENT)
             for row, entity in zip(signals.row[stopped], signals.entity[stopped], strict=True)
         ]
-        found += [
+        interruptions += [
             Interruption(int(row), int(columns.entity[row]), SILENT, forget=True)
             for row in np.flatnonzero(folded.forgotten)
         ]
-        for one in found:
-            state.moves[one.entity] += 1
-        return sorted(found, key=lambda one: one.row)
+        for interruption in interruptions:
+            state.moves[interruption.entity] += 1
+        return sorted(interruptions, key=lambda interruption: interruption.row)
 
     def _in_episodes(self) -> list[int]:
         """Return the entities that have an episode."""
@@ -242,13 +247,13 @@ class Scorer:
         rows, cells = found.rows, found.cells
         known = ~np.isnan(cells["expected"])
         ready = rows["state"] == 1
-        judged = ~np.isnan(rows["score"])
+        is_scored = ~np.isnan(rows["score"])
         deviating = _most_deviating(columns.values, folded)
         cold_start = rows["cold_start"] == 1
         return Verdicts(
             score=rows["score"].copy(),
             severity=np.where(cold_start, COLD_SEVERITY, rows["severity"]),
-            threshold=np.where(judged, rows["threshold"], np.nan),
+            threshold=np.where(is_scored, rows["threshold"], np.nan),
             is_anomaly=rows["is_anomaly"] == 1,
             cold_start=cold_start,
             state=np.where(ready, State.READY, State.WARMING).astype(np.uint8),
@@ -269,13 +274,13 @@ class Scorer:
     ) -> npt.NDArray[np.str_]:
         """Name the open episode of each row; most rows have none."""
         ids = np.zeros(len(rows), "U32")
-        made: dict[tuple[int, int, int, int], str] = {}
+        known_ids: dict[tuple[int, int, int, int], str] = {}
         for row in np.flatnonzero(rows["in_episode"]):
-            one = rows[row]
-            entity, column = int(columns.entity[row]), int(one["episode_column"])
-            key = (entity, column, int(one["episode_key"]), int(one["episode_at"]))
-            if key not in made:
-                made[key] = episode_id(
+            verdict = rows[row]
+            entity, column = int(columns.entity[row]), int(verdict["episode_column"])
+            key = (entity, column, int(verdict["episode_key"]), int(verdict["episode_at"]))
+            if key not in known_ids:
+                known_ids[key] = episode_id(
                     batch,
                     key[3],
                     self.detector_id,
@@ -283,13 +288,11 @@ class Scorer:
                     self.state.metrics[column] if column >= 0 else None,
                     key[2],
                 )
-            ids[row] = made[key]
+            ids[row] = known_ids[key]
         return ids
 
     def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:
-        """Row of every entity of the partition in the model's scale, -1 = the model has not seen
-        it.
-        """
+        """Row of each entity in the model's scale; -1 = unknown to the model."""
         known = len(self._rows)
         if known < len(self.state.entities):
             fresh = [
@@ -300,7 +303,7 @@ class Scorer:
 
 
 def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
-    """Take back what is said of rows that the model, which alone decides, does not know."""
+    """Remove the results of rows unknown to the trained model, where it alone decides."""
     unknown = np.ones(len(found.rows), np.bool_)
     unknown[known] = False
     found.rows["state"][unknown] = 0
@@ -310,7 +313,7 @@ def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
 
 
 def _marks(folded: Folded) -> npt.NDArray[np.uint8]:
-    """Say of each row what the clock said."""
+    """Return the clock's marks of each row."""
     marks = np.full(len(folded.ahead), IN_ORDER, np.uint8)
     marks[folded.duplicate] = DUPLICATE
     marks[folded.late_by_ms > 0] = LATE
@@ -351,9 +354,7 @@ def _in_model_order(rolling: Floats, metrics: list[str], wanted: tuple[str, ...]
 
 
 def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
-    """Metric whose value lies farthest outside its expectation, in half widths of the band; -1
-    where none is known.
-    """
+    """Metric with the largest deviation, in half widths of the band; -1 = none is known."""
     if not values.shape[1]:
         return np.full(len(values), -1, np.int32)
     half = (folded.upper - folded.lower) / 2

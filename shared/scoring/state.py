@@ -1,8 +1,7 @@
-"""All that a partition remembers, as arrays; a fold over its log.
+"""The state of a partition, as arrays; a fold over its log.
 
-Law: the state is a pure function of the partition's log prefix, of the activations in it and of
-     STATE_VERSION: no clock, no
-random number, no capacity, no batch cut enters its bytes.
+Invariant: the state is a pure function of the partition's log prefix, of the activations in it and
+           of STATE_VERSION: no clock, random number, capacity or batch boundary enters its bytes.
 """
 
 from __future__ import annotations
@@ -51,11 +50,11 @@ class PartitionState:
     ring        : float64 (S, RING)  newest samples of each slot
     pushed      : int64 (S,)         samples ever pushed into each slot
     newest      : float64 (S,)       value in the entity's newest event, NaN = missing there
-    ensemble    : what the online members remember; takes room only while they judge
+    ensemble    : what the online members remember; takes memory only while they score
     quality     : what the data-quality verdicts remember
     base        : first offset that was folded
     next_offset : first offset that was not
-    activation  : what judges from its offset on, None before the first
+    activation  : the model and settings in force from its offset on; None before the first
     """
 
     newest_ms: npt.NDArray[np.int64]
@@ -86,8 +85,9 @@ class PartitionState:
         return int(self._used[0])
 
     def reserve(self, entities: int, metrics: int, slots: int) -> None:
-        """Make room for so many entities, metrics and slots in all; capacity doubles and never
-        enters the bytes.
+        """Reserve space for this many entities, metrics and slots.
+
+        Capacity grows ahead of need and never enters the bytes.
         """
         rows, columns = self.slots.shape
         if entities > rows or metrics > columns or slots > len(self.ring):
@@ -135,7 +135,8 @@ class PartitionState:
         shapes.update(dict.fromkeys(_ENTITY_ARRAYS, (entities,)))
         shapes.update(dict.fromkeys(_SLOT_ARRAYS, (slots,)))
         dtypes = {
-            **_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32, "judged_by": np.uint8,
+            **_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32,
+            "judged_by": np.uint8,
         }  # fmt: skip
         for name, shape in shapes.items():
             if arrays[name].shape != shape or arrays[name].dtype != dtypes[name]:
@@ -182,7 +183,7 @@ class Folded:
     duplicate  : bool (n,)
     imputed    : bool (n,)            a metric that the entity has reported before is missing
     known      : bool (n, M)          the entity has reported this metric, now or before
-    forgotten  : bool (n,)            the entity returned after so long that it starts anew
+    forgotten  : bool (n,)            the entity returned after so long that it is reset
     step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first,
                  or it does not count
     """
@@ -210,7 +211,7 @@ def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = 
     """Fold decoded rows into the state and return their features.
 
     window    : 2..RING, samples in the rolling mean and spread
-    forget_ms : an entity that returns after longer starts anew
+    forget_ms : an entity that returns after longer is reset
     Cost      : O(n M window) time
     """
     n, metrics = columns.values.shape
@@ -232,10 +233,11 @@ def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = 
     )
     fold_rows(
         columns.entity, columns.time_ms, columns.values, window, forget_ms,
-        state.slots, state._used, state.newest_ms, state.events, state.moves, state.interval_ms, state.pause_ms,
-        state.ahead_ms, state.ahead_rows, state.ring, state.pushed, state.newest,
+        state.slots, state._used, state.newest_ms, state.events, state.moves, state.interval_ms,
+        state.pause_ms, state.ahead_ms, state.ahead_rows, state.ring, state.pushed, state.newest,
         folded.rolling, folded.expected, folded.lower, folded.upper,
-        folded.late_by_ms, folded.ahead, folded.duplicate, folded.imputed, folded.known, folded.forgotten, folded.step_ms,
+        folded.late_by_ms, folded.ahead, folded.duplicate, folded.imputed, folded.known,
+        folded.forgotten, folded.step_ms,
     )  # fmt: skip
     return folded
 

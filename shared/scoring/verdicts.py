@@ -28,7 +28,7 @@ class Verdicts:
     top_metric          : int32 (n,)            metric that deviates most, -1 = none known
     episode_id          : 32 hex digits or "" by row  of the open episode that the row belongs to
     expected, lower, upper : float64 (n, M)     NaN = not known yet
-    metric_severity     : float64 (n, M)        NaN = nothing to judge
+    metric_severity     : float64 (n, M)        NaN = nothing to score
     """
 
     score: Floats

@@ -170,7 +170,8 @@ class DetectionSettings(Section):
         0,
         ge=0,
         allow_inf_nan=False,
-        description="smallest deviation from the expected value that raises an alarm, in the metric's unit",
+        description="smallest deviation from the expected value that raises an alarm, in the"
+        " metric's unit",
     )
     min_relative: float = Field(
         0,

@@ -198,7 +198,8 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
             if top not in Settings.model_fields:
                 asked = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
                 raise ConfigError(
-                    f"{name}: no such setting{did_you_mean(asked, Settings)}; the first part is one of"
+                    f"{name}: no such setting{did_you_mean(asked, Settings)}; the first part is one"
+                    " of"
                     f" {', '.join(sorted(Settings.model_fields))}"
                 )
 

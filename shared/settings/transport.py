@@ -103,7 +103,8 @@ class PredictSettings(Section):
         5_000,
         ge=1_000,
         le=900_000,
-        description="a dead predictor's transaction is aborted after this time plus the broker's sweep",
+        description="a dead predictor's transaction is aborted after this time plus the broker's"
+        " sweep",
     )
     snapshot_interval_s: float = Field(
         5,

@@ -50,9 +50,10 @@ def awkward(name, rows):
 
 
 NAMES = (
-    "constant", "zero", "huge", "denormal", "integer steps", "rising", "falling", "negative", "two levels", "rare ones",
-    "counts", "heavy tail", "noise", "walk", "all missing", "mostly missing", "every other missing", "two points", "extremes",
-    "constant then jump", "one impossible reading", "sentinels",
+    "constant", "zero", "huge", "denormal", "integer steps", "rising", "falling", "negative",
+    "two levels", "rare ones", "counts", "heavy tail", "noise", "walk", "all missing",
+    "mostly missing", "every other missing", "two points", "extremes", "constant then jump",
+    "one impossible reading", "sentinels",
 )  # fmt: skip
 
 

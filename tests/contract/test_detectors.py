@@ -1,4 +1,4 @@
-"""The battery that every detector passes: river's and scikit-learn's habits, once for all of them."""
+"""The battery that every detector passes: the habits of river and scikit-learn."""
 
 from __future__ import annotations
 

@@ -165,12 +165,14 @@ MUTANTS = (
             ),
             Edit(
                 SINK,
-                "        self._begin_if_needed()\n        try:\n            row = self._outbox.put(",
+                "        self._begin_if_needed()\n"
+                "        try:\n            row = self._outbox.put(",
                 "        if records.topic == self._letters:\n"
                 "            self._beside.put(records, 0, self.timeout_s)\n"
                 "            self._beside.flush(self.timeout_s)\n"
                 "            return\n"
-                "        self._begin_if_needed()\n        try:\n            row = self._outbox.put(",
+                "        self._begin_if_needed()\n"
+                "        try:\n            row = self._outbox.put(",
             ),
         ),
         (POISON, KILLS),
@@ -318,8 +320,8 @@ MUTANTS = (
                 "        positions = {\n            partition: Position(",
                 "        for owned in self.owned.values():\n            if not owned.replaying and"
                 " owned.progress.offset != owned.state.next_offset:\n               "
-                " self.dependencies.snapshots.write(owned.progress, owned.state)\n        positions = {\n    "
-                "        partition: Position(",
+                " self.dependencies.snapshots.write(owned.progress, owned.state)\n"
+                "        positions = {\n            partition: Position(",
             ),
             Edit(FOLDER, " if entry.offset <= at_most]", "]"),
         ),

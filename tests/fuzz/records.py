@@ -129,9 +129,11 @@ def valid_records(rng: random.Random, count: int) -> list[bytes]:
             values += encode_records(TEXTS[1], 1, [row])
         else:
             row = {
-                "tags": ["a", "bb"][: rng.randrange(3)], "cpu": rng.choice([None, rng.random()]), "region": "eu",
-                "timestamp": when, "labels": {"x": 1, "y": None} if rng.random() < 0.5 else {}, "host": host,
-                "memory": 0.5, "requests": rng.randrange(-9, 10**6), "blob": rng.randbytes(rng.randrange(6)),
+                "tags": ["a", "bb"][: rng.randrange(3)], "cpu": rng.choice([None, rng.random()]),
+                "region": "eu", "timestamp": when,
+                "labels": {"x": 1, "y": None} if rng.random() < 0.5 else {}, "host": host,
+                "memory": 0.5, "requests": rng.randrange(-9, 10**6),
+                "blob": rng.randbytes(rng.randrange(6)),
                 "inner": {"up": True}, "key": b"abcd",
             }  # fmt: skip
             values += encode_records(TEXTS[2], 2, [row])

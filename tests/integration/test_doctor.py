@@ -39,7 +39,8 @@ def stack(registry_settings, tmp_path):
 def doctor(stack: Stack, exit_code: int) -> dict[str, dict[str, str]]:
     ran = subprocess.run(
         [sys.executable, "-m", "lapwing", "doctor", "--json"],
-        env={"PATH": "/usr/bin:/bin", **stack.environ}, capture_output=True, text=True, timeout=60, check=False,
+        env={"PATH": "/usr/bin:/bin", **stack.environ}, capture_output=True, text=True, timeout=60,
+        check=False,
     )  # fmt: skip
     assert ran.returncode == exit_code, ran.stdout + ran.stderr
     assert ran.stderr == ""

@@ -1,4 +1,4 @@
-"""Reading topics on a real broker: where a read ends, what it shows, and what it refuses to skip."""
+"""Reading topics on a real broker: where a read ends, what it shows, what it never skips."""
 
 from __future__ import annotations
 

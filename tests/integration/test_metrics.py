@@ -55,7 +55,7 @@ class Scraped:
         return str(said.get("why", ""))
 
     def samples(self) -> Samples:
-        """{metric's name: {labels in the catalogue's order: value}}; of histograms count and sum."""
+        """{metric's name: {labels in the catalogue's order: value}}; histograms: count and sum."""
         text = self.get("/metrics")[1].decode()
         order = {metric.name: metric.labels for metric in CATALOGUE}
         found: Samples = {}

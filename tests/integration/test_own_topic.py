@@ -104,7 +104,8 @@ class Shell:
     def run(self, *words: str, **environ: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "lapwing", *words],
-            cwd=self.folder, env=self.environ | environ, capture_output=True, text=True, timeout=180, check=False,
+            cwd=self.folder, env=self.environ | environ, capture_output=True, text=True,
+            timeout=180, check=False,
         )  # fmt: skip
 
     def start(self, *words: str) -> tuple[subprocess.Popen[bytes], Path]:

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def rank(older: list[float], score: float, memory: float) -> float:
-    """-log10((weight above + half the ties + 1) / (weight + 1)); the newest older score weighs 1."""
+    """-log10((weight above + half the ties + 1) / (weight + 1)); the newest older one weighs 1."""
     if not older:
         return 0.0
     value = np.float32(score)

@@ -1,4 +1,4 @@
-"""Slow and obviously right: block shapes from the whole history, nearest neighbour by brute force."""
+"""Slow and obviously right: block shapes of the whole history, nearest by brute force."""
 
 from __future__ import annotations
 

@@ -147,7 +147,9 @@ def watch(
     flat_ms,
     repeat_ms,
 ):
-    """Return (signals, stale): signals are (row, kind, entity, metric, since, amount, usual, others).
+    """Return (signals, stale).
+
+    A signal is (row, kind, entity, metric, since, amount, usual, others).
 
     Entities are looked through after every row, so this is the kernel's rule for fewer than 128
     entities.

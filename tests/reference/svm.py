@@ -1,4 +1,4 @@
-"""Slow and obviously right: the decision function of a One-Class SVM, one support vector at a time."""
+"""Slow and obviously right: a One-Class SVM's decision function, vector by vector."""
 
 from __future__ import annotations
 

@@ -19,8 +19,9 @@ EPOCHS = {
     "ns": ((19,), 1 / 1_000_000),
 }
 DATES = {
-    "YYYYMMDD": "%Y%m%d", "YYYYMMDDHH": "%Y%m%d%H", "YYYYMMDDHHMM": "%Y%m%d%H%M", "YYYYMMDDHHMMSS": "%Y%m%d%H%M%S",
-    "YYMMDDHH": "%y%m%d%H", "YYMMDDHHMM": "%y%m%d%H%M", "YYMMDDHHMMSS": "%y%m%d%H%M%S",
+    "YYYYMMDD": "%Y%m%d", "YYYYMMDDHH": "%Y%m%d%H", "YYYYMMDDHHMM": "%Y%m%d%H%M",
+    "YYYYMMDDHHMMSS": "%Y%m%d%H%M%S", "YYMMDDHH": "%y%m%d%H", "YYMMDDHHMM": "%y%m%d%H%M",
+    "YYMMDDHHMMSS": "%y%m%d%H%M%S",
 }  # fmt: skip
 LOCAL = re.compile(r"(\d{1,2})([/.-])(\d{1,2})\2(\d{4}) (\d\d):(\d\d)")
 YEARS = range(1970, 2100)

@@ -59,7 +59,8 @@ class Site:
         publisher.close()
 
     def kill(
-        self, key: bytes, value: bytes, reason: Reason, *, offset: int = 0, limit: int = 65_536, topic: str = INPUT,
+        self, key: bytes, value: bytes, reason: Reason, *, offset: int = 0, limit: int = 65_536,
+        topic: str = INPUT,
         partition: int | None = None, headers: Any = (),
     ) -> tuple[str, str]:  # fmt: skip
         """Write a dead letter as the predictor does; return its coordinates."""

@@ -22,9 +22,10 @@ DOCUMENTS = [
 
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 PLACEHOLDERS = {
-    "N": "3", "DIR": "dir", "FILE": "file", "FOLDER": "dir", "NAME": "name", "X": "3", "T": "1.5", "SECONDS": "3", "F": "0.5",
-    "PARTITION": "2", "OFFSET": "7", "FROM..TO": "0..9", "KEY=VALUE,...": "threshold=1.5", "SHA256": "a" * 64,
-    "MINUTES": "5", "TIME": "12h", "CODE": "not_avro", "D": "3", "URL": "http://localhost:1", "LINE": "0 3 * * *",
+    "N": "3", "DIR": "dir", "FILE": "file", "FOLDER": "dir", "NAME": "name", "X": "3", "T": "1.5",
+    "SECONDS": "3", "F": "0.5", "PARTITION": "2", "OFFSET": "7", "FROM..TO": "0..9",
+    "KEY=VALUE,...": "threshold=1.5", "SHA256": "a" * 64, "MINUTES": "5", "TIME": "12h",
+    "CODE": "not_avro", "D": "3", "URL": "http://localhost:1", "LINE": "0 3 * * *",
 }  # fmt: skip
 
 

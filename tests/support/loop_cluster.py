@@ -441,7 +441,8 @@ class Cluster(World):
                 break
         else:
             raise Wrong(
-                f"not done: {self.log.committed} {[loop.transaction.broken for loop in self.alive.values()]}"
+                f"not done: {self.log.committed}"
+                f" {[loop.transaction.broken for loop in self.alive.values()]}"
                 f" {self.log.open}"
             )
         inputs = sum(len(self.account.inputs(partition)) for partition in range(2))

@@ -212,11 +212,13 @@ def encode_score_rows(
     entity ... top_metric: int64 (n,)             top_metric -1 = null
     numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up
                            percent, minutes; NaN = null
-    flags                : uint8 (n, 6)           is_anomaly, cold_start, late, duplicate, imputed, ahead
+    flags                : uint8 (n, 6)           is_anomaly, cold_start, late, duplicate, imputed,
+                           ahead
     metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity;
                            NaN = null
     known                : uint8 (n, M)           which metrics the record has
-    episodes             : uint8 (n, 32)          hex digits of the episode id; a leading 0 byte = null
+    episodes             : uint8 (n, 32)          hex digits of the episode id; a leading 0 byte =
+                           null
     scratch              : uint8                  work memory for the text that an event id hashes
     out, out_bounds      : written: record i is out[out_bounds[i]:out_bounds[i + 1]]
 

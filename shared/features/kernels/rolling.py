@@ -1,8 +1,7 @@
 """Rolling features of each (entity, metric), folded over rows in log order.
 
-Law: a row's output depends only on its own entity's earlier rows; sums are recomputed from the
-     ring, oldest first, so that
-no cut of the log into batches changes a bit.
+Invariant: a row's output depends only on its own entity's earlier rows; sums are recomputed from
+           the ring, oldest first, so no division of the log into batches changes a bit.
 """
 
 from __future__ import annotations
@@ -50,8 +49,9 @@ def count_new_slots(entity: Indices, values: Floats, slots: Indices) -> int:
 def _window_mean_spread(
     ring: Floats, pushed: int, window: int, value: float, with_value: bool
 ) -> tuple[float, float]:
-    """Mean and population spread of the newest samples of one ring, oldest first, optionally with
-    one more value at the end.
+    """Return mean and population spread of a ring's newest samples, oldest first.
+
+    Optionally one more value is added at the end.
 
     With ``with_value`` the window holds that value and up to window - 1 samples before it; without,
     up to window samples.
@@ -122,8 +122,9 @@ def _forget(e: int, slots: Indices, events: Ints, pushed: Ints, newest: Floats) 
 
 
 @njit(
-    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1], f8[::1],"
-    " f8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1], f8[:, :, ::1], f8[:, ::1], f8[:, ::1],"
+    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1],"
+    " f8[::1], f8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1], f8[:, :, ::1],"
+    " f8[:, ::1], f8[:, ::1],"
     " f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[::1], b1[:, ::1], b1[::1], i8[::1])",
     cache=True,
 )
@@ -163,7 +164,7 @@ def fold_rows(
     time_ms    : int64 (n,)          event time
     values     : float64 (n, M)      finite or NaN = missing
     window     : 2..RING             samples in mean and spread
-    forget_ms  : > 0                 an entity that returns after longer starts anew
+    forget_ms  : > 0                 an entity that returns after longer is reset
     slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet; filled here
     used       : int64 (1,)          slots in use; raised here, the caller has reserved room
     newest_ms  : int64 (E,)          newest event time of each entity
@@ -179,7 +180,8 @@ def fold_rows(
     expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until
                              that window is full
     late_by_ms : int64 (n,)          out: how far behind the entity's newest event, 0 = not late
-    ahead      : bool (n,)           out: further ahead of its entity than is usual, and not confirmed
+    ahead      : bool (n,)           out: further ahead of its entity than is usual, and not
+                 confirmed
     duplicate  : bool (n,)           out: same time and values as the entity's newest event
     imputed    : bool (n,)           out: a metric that the entity has reported before is missing
     known      : bool (n, M)         out: the entity has reported this metric, now or before
@@ -188,8 +190,8 @@ def fold_rows(
     step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the
                  first, or it does not count
 
-    A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of the
-    series.
+    A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
+    the series.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
     """
     metrics = values.shape[1]

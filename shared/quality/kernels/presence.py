@@ -1,4 +1,6 @@
-"""When an entity usually reports: a bit per day and bin of the local day, and the silences that recur.
+"""When an entity usually reports, by bin and day, and which silences recur.
+
+One bit per day and bin of the local day remembers whether rows came.
 
 Invariant: a silence is usual only where at least two earlier days of its kind were silent then too.
 """
@@ -24,7 +26,7 @@ SELDOM = 1 / 3
 
 LONGEST_CELL = BINS // 2
 LONGEST_MS = 10 * DAY_MS
-"""Longest silence that is looked at."""
+"""Longest silence that is examined."""
 
 Record = Any
 
@@ -36,53 +38,53 @@ def is_weekend(day: int) -> bool:
 
 
 @njit(cache=True)
-def mark_present(who: Record, local_ms: int) -> None:
+def mark_present(state: Record, local_ms: int) -> None:
     """Remember that a row came."""
     day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
-    last = who["present_day"][bin_] - 1
-    bits = who["present"][bin_]
+    last = state["present_day"][bin_] - 1
+    bits = state["present"][bin_]
     if last < 0 or day - last >= DAYS:
         bits = np.uint32(0)
     else:
         for d in range(last + 1, day):
             bits &= ~(np.uint32(1) << np.uint32(d % DAYS))
     if day >= last:
-        who["present_day"][bin_] = day + 1
-    who["present"][bin_] = bits | (np.uint32(1) << np.uint32(day % DAYS))
+        state["present_day"][bin_] = day + 1
+    state["present"][bin_] = bits | (np.uint32(1) << np.uint32(day % DAYS))
 
 
 @njit(cache=True)
-def _was_there(who: Record, day: int, first: int, last: int) -> bool:
+def _was_there(state: Record, day: int, first: int, last: int) -> bool:
     """Whether a row came on a day in any of the bins first to last - 1."""
     for bin_ in range(first, last):
-        newest = who["present_day"][bin_] - 1
-        bit = (who["present"][bin_] >> np.uint32(day % DAYS)) & np.uint32(1)
+        newest = state["present_day"][bin_] - 1
+        bit = (state["present"][bin_] >> np.uint32(day % DAYS)) & np.uint32(1)
         if day <= newest and newest - day < DAYS and bit:
             return True
     return False
 
 
 @njit(cache=True)
-def is_usually_silent(who: Record, place: int, cell: int) -> bool:
+def is_usually_silent(state: Record, local_bin: int, cell: int) -> bool:
     """Whether the entity usually does not report then.
 
-    place : bin since 1970, local
-    cell  : bins that are looked at together
+    local_bin : bin since 1970, local
+    cell      : bins that are checked together
     """
-    day, bin_ = place // BINS, place % BINS
+    day, bin_ = local_bin // BINS, local_bin % BINS
     first = bin_ - bin_ % cell
     last = min(first + cell, BINS)
     weekend = is_weekend(day)
     days = there = weeks = there_weeks = 0
     for age in range(1, DAYS):
         d = day - age
-        if d * DAY_MS + first * BIN_MS < who["first_ms"]:
+        if d * DAY_MS + first * BIN_MS < state["first_ms"]:
             break
         weekly = age % 7 == 0
         kind = age <= LOOK_BACK and is_weekend(d) == weekend
         if not weekly and not kind:
             continue
-        came = _was_there(who, d, first, last)
+        came = _was_there(state, d, first, last)
         if kind:
             days += 1
             there += came
@@ -95,7 +97,7 @@ def is_usually_silent(who: Record, place: int, cell: int) -> bool:
 
 
 @njit(cache=True)
-def usual_silence(who: Record, since_ms: int, now_ms: int, interval_ms: float) -> int:
+def usual_silence(state: Record, since_ms: int, now_ms: int, interval_ms: float) -> int:
     """Return how much of a silence recurs, in ms.
 
     since_ms, now_ms : local times of its ends
@@ -105,21 +107,21 @@ def usual_silence(who: Record, since_ms: int, now_ms: int, interval_ms: float) -
     if cell > LONGEST_CELL:
         return 0
     silent = 0
-    for place in range(since_ms // BIN_MS + 1, min(now_ms, since_ms + LONGEST_MS) // BIN_MS):
-        if is_usually_silent(who, place, cell):
+    for local_bin in range(since_ms // BIN_MS + 1, min(now_ms, since_ms + LONGEST_MS) // BIN_MS):
+        if is_usually_silent(state, local_bin, cell):
             silent += BIN_MS
     return silent
 
 
 @njit(cache=True)
-def end_of_silence(who: Record, since_ms: int, limit_ms: int, interval_ms: float) -> int:
+def end_of_silence(state: Record, since_ms: int, limit_ms: int, interval_ms: float) -> int:
     """Return when a silence has lasted for longer than its limit, silences that recur not counted.
 
     since_ms : local time; so is what is returned
     """
     end_ms = since_ms + limit_ms
     while end_ms - since_ms < LONGEST_MS:
-        later_ms = since_ms + limit_ms + usual_silence(who, since_ms, end_ms, interval_ms)
+        later_ms = since_ms + limit_ms + usual_silence(state, since_ms, end_ms, interval_ms)
         if later_ms == end_ms:
             break
         end_ms = later_ms

@@ -1,7 +1,6 @@
-"""What the watch over data quality remembers, byte by byte: one record per (entity, metric), one
-per entity, one clock.
+"""State of the data-quality checks: one record per (entity, metric), one per entity, one clock.
 
-Law: a record has a fixed size; all zero bytes is the state before the first row.
+Invariant: a record has a fixed size; all zero bytes are the state before the first row.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ import numpy as np
 MISSING, GAP, LATE, OUT_OF_ORDER, DUPLICATE, REPEATED_TIME, FLAT_LINE, STOPPED = KINDS = range(8)
 
 MIN_INTERVALS = 10
-"""An entity's usual interval is known after so many; before, only disorder is spoken of."""
+"""Intervals after which an entity's usual one is known; before, only disorder is reported."""
 
 MEMORY = 64
 """Intervals in the running mean."""
 
 CLIP = 3.0
-"""An interval counts as at most so many usual ones."""
+"""Most usual intervals that one interval counts as."""
 
 USUAL_TWICE = 2.0
-"""What has happened before is usual: only what lasts more than twice as long is spoken of."""
+"""What has happened before is usual: only what lasts more than twice as long is reported."""
 
 FADE = 1.0 - 1.0 / 1024.0
 """Per row, how the longest absence is forgotten."""
@@ -67,10 +66,10 @@ ENTITY_DTYPE = np.dtype(
         ("repeats", "i8"),  # 1 once two rows gave different values for one time
         ("repeated_ms", "i8"),  # the newest of them
         ("stop_said", "i8"),  # of the present silence
-        ("said", "i8"),  # bit k is set once kind k was said
+        ("said", "i8"),  # bit k is set once kind k was reported
         ("said_ms", "i8", (len(KINDS),)),
         ("first_ms", "i8"),  # local time of the first row
-        ("due_ms", "i8"),  # when the present silence has lasted too long; 0 = not looked at yet
+        ("due_ms", "i8"),  # when the present silence has lasted too long; 0 = not computed yet
         ("present", "u4", (BINS,)),  # bit per day: rows came in this bin of the local day
         ("present_day", "i4", (BINS,)),  # newest day with a row in the bin, + 1
     ],
@@ -85,7 +84,7 @@ CLOCK_DTYPE = np.dtype(
         ("first_entity", "i8"),
         ("second_ms", "i8"),  # the newest of the other entities: the partition's clock
         ("due_ms", "i8"),  # no entity becomes overdue before
-        ("rows", "i8"),  # since the entities were last looked through
+        ("rows", "i8"),  # since all entities were last checked
         ("stopped_intervals", "f8"),  # what due_ms was reckoned with
         ("repeat_ms", "i8"),
     ],

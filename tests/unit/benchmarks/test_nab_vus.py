@@ -1,4 +1,4 @@
-"""Volumes under the surface: against the twin, and against figures that the authors' packages give."""
+"""Volumes under the surface: against the twin and figures of the authors' packages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The decoder with a registry behind it: what it asks, when, and what it says of what it rejects."""
+"""The decoder with a registry behind it: what it requests, when, and how it rejects."""
 
 from __future__ import annotations
 

@@ -48,31 +48,40 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
         {"cost": NO_DECIMAL, "since": "a date", "online": "true or false"})),
     ("connect_optional_struct", {}, (
         ("host",), "at", "timestamp-millis", ("cpu",), {"tags": "a map", "load": NESTED})),
-    ("connect_insert_field", {}, "timestamp-millis) and timestamp (long): which is the event time? Set input.time_field"),
+    ("connect_insert_field", {},
+        "timestamp-millis) and timestamp (long): which is the event time? Set input.time_field"),
     ("connect_insert_field", {"time_unit": "s"}, (
-        ("host",), "timestamp", "long, s by input.time_unit", ("cpu",), {"ingested_at": "a time (timestamp-millis)"})),
+        ("host",), "timestamp", "long, s by input.time_unit", ("cpu",),
+        {"ingested_at": "a time (timestamp-millis)"})),
     ("connect_insert_field", {"time_field": "ingested_at"}, (
         ("host",), "ingested_at", "timestamp-millis", ("cpu",), {"timestamp": BY_NAME})),
     ("connect_timestamp_converter", {}, (("host",), "timestamp", "timestamp-millis", ("cpu",), {})),
-    ("debezium_envelope", {}, "unwrap it where it is made, by the transform io.debezium.transforms.ExtractNewRecordState"),
+    ("debezium_envelope", {},
+        ("unwrap it where it is made, by the transform"
+         " io.debezium.transforms.ExtractNewRecordState")),
     ("debezium_unwrapped", {}, (
         ("host",), "measured_at", "io.debezium.time.MicroTimestamp", ("id", "temperature", "took"),
-        {"seen_at": "a time as text", "day": "a date", "price": NO_DECIMAL, "__deleted": "text", "__op": "text",
+        {"seen_at": "a time as text", "day": "a date", "price": NO_DECIMAL,
+         "__deleted": "text", "__op": "text",
          "__ts_ms": BY_NAME, "__source_ts_ms": BY_NAME})),
     ("debezium_unwrapped", {"time_field": "seen_at"}, "input.time_unit=iso"),
     ("debezium_unwrapped", {"time_field": "seen_at", "time_unit": "iso", "exclude": "id,took"}, (
         ("host",), "seen_at", "string, iso by input.time_unit", ("temperature",),
-        {"id": "input.exclude names it", "measured_at": "a time (io.debezium.time.MicroTimestamp)", "day": "a date",
-         "price": NO_DECIMAL, "took": "input.exclude names it", "__deleted": "text", "__op": "text", "__ts_ms": BY_NAME,
+        {"id": "input.exclude names it", "measured_at": "a time (io.debezium.time.MicroTimestamp)",
+            "day": "a date",
+         "price": NO_DECIMAL, "took": "input.exclude names it", "__deleted": "text", "__op": "text",
+         "__ts_ms": BY_NAME,
          "__source_ts_ms": BY_NAME})),
     ("debezium_adaptive", {}, (
         ("host",), "ts", "io.debezium.time.Timestamp", ("load",),
         {"fine": "a time (io.debezium.time.NanoTimestamp)", "clock": "a time of day"})),
     ("flink_sql", {}, (
         ("host",), "ts", "timestamp-millis", ("cpu", "requests"),
-        {"cost": NO_DECIMAL, "day": "a date", "clock": "a time of day", "tags": "a map", "load": NESTED, "parts": "an array"})),
+        {"cost": NO_DECIMAL, "day": "a date", "clock": "a time of day", "tags": "a map",
+            "load": NESTED, "parts": "an array"})),
     ("flink_sql_ltz", {}, (
-        ("host",), "event_time", "timestamp-millis", ("cpu",), {"local_time": "a time (local-timestamp-micros)"})),
+        ("host",), "event_time", "timestamp-millis", ("cpu",),
+        {"local_time": "a time (local-timestamp-micros)"})),
     ("flink_sql_local", {}, (("host",), "ts", "local-timestamp-millis", ("cpu",), {})),
     ("flink_sql_bigint", {"entity_fields": "device"},
      "ts may be the event time: set input.time_unit to its unit (s, ms, us, ns)"),
@@ -82,14 +91,18 @@ REAL: list[tuple[str, dict[str, Any], Any]] = [
     ("ksqldb_style_bigint", {"time_unit": "ms"}, (
         ("HOST",), "TS", "long, ms by input.time_unit", ("CPU", "REQUESTS"), {"TAGS": "an array"})),
     ("ksqldb_style_timestamp", {}, (
-        ("HOST",), "TIMESTAMP", "timestamp-millis", ("AVG_CPU",), {"WINDOWSTART": BY_NAME, "WINDOWEND": BY_NAME})),
+        ("HOST",), "TIMESTAMP", "timestamp-millis", ("AVG_CPU",),
+        {"WINDOWSTART": BY_NAME, "WINDOWEND": BY_NAME})),
     ("python_dataclass", {}, (
-        ("host",), "measured", "timestamp-millis", ("cpu", "memory"), {"price": NO_DECIMAL, "day": "a date"})),
-    ("telegraf_style", {"entity_fields": "tag"}, "timestamp may be the event time: set input.time_unit"),
+        ("host",), "measured", "timestamp-millis", ("cpu", "memory"),
+        {"price": NO_DECIMAL, "day": "a date"})),
+    ("telegraf_style", {"entity_fields": "tag"},
+        "timestamp may be the event time: set input.time_unit"),
     ("telegraf_style", {"entity_fields": "tag", "time_unit": "s"}, (
         ("tag",), "timestamp", "long, s by input.time_unit", ("field",), {})),
     ("logical_type_beside", {}, (
-        ("host",), "timestamp", "timestamp-millis beside its type", ("cpu",), {"ingested_at": "a time (timestamp-millis)"})),
+        ("host",), "timestamp", "timestamp-millis beside its type", ("cpu",),
+        {"ingested_at": "a time (timestamp-millis)"})),
 ]  # fmt: skip
 """File, settings -> entity, time, what says its unit, metrics, left out; or what the refusal says.
 """
@@ -158,30 +171,41 @@ def test_the_time(
 
 
 UNCLEAR: list[tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = [
-    ({"x": MILLIS, "timestamp": "long"}, {}, ("x (timestamp-millis)", "timestamp (long)", "input.time_field", "time_unit")),
+    ({"x": MILLIS, "timestamp": "long"}, {},
+        ("x (timestamp-millis)", "timestamp (long)", "input.time_field", "time_unit")),
     ({"x": MILLIS, "TS": "string"}, {}, ("x (", "TS (string)", "input.time_field", "iso")),
-    ({"x": MILLIS, "y": MICROS}, {}, ("x (timestamp-millis)", "y (timestamp-micros)", "Set input.time_field to its name")),
+    ({"x": MILLIS, "y": MICROS}, {},
+        ("x (timestamp-millis)", "y (timestamp-micros)", "Set input.time_field to its name")),
     ({"x": LOCAL, "y": LOCAL}, {}, ("x (", "y (", "input.time_field")),
     ({"Time": MILLIS, "TIME": MILLIS}, {}, ("Time (", "TIME (", "input.time_field")),
     ({"ts": "long"}, {}, ("no timestamp field", "ts may be", "input.time_unit", "s, ms, us, ns")),
-    ({"ts": "long", "created_at": "long"}, {}, ("ts and created_at may be", "input.time_unit", "input.time_field")),
+    ({"ts": "long", "created_at": "long"}, {},
+        ("ts and created_at may be", "input.time_unit", "input.time_field")),
     ({"ts": "string"}, {}, ("ts may be", "input.time_unit=iso")),
     ({"ts": "string"}, {"time_unit": "ms"}, ("ts may be", "input.time_unit=iso")),
     ({"ts": "long"}, {"time_unit": "iso"}, ("ts may be", "s, ms, us, ns")),
-    ({"created_at": "long", "updated_at": "long"}, {"time_unit": "s"}, ("created_at (long)", "updated_at (", "time_field")),
+    ({"created_at": "long", "updated_at": "long"}, {"time_unit": "s"},
+        ("created_at (long)", "updated_at (", "time_field")),
     ({"x": "long"}, {}, ("input.time_field and input.time_unit make it one of x, load",)),
     ({"x": MILLIS}, {"time_field": "nope"}, ("no field 'nope'", "input.time_field", "x, load")),
-    ({"x": MILLIS}, {"time_field": "host"}, ("no field 'host' beside the entity", "input.time_field")),
+    ({"x": MILLIS}, {"time_field": "host"},
+        ("no field 'host' beside the entity", "input.time_field")),
     ({"ts": MILLIS, "TS": MILLIS}, {"time_field": "Ts"}, ("ts and TS", "'Ts' of input.time_field")),
-    ({"x": "float"}, {"time_field": "x", "time_unit": "s"}, ("R.x is float", "write a long or a double")),
-    ({"x": "long"}, {"time_field": "x"}, ("R.x is long", "input.time_unit is one of s, ms, us, ns, and is not set")),
+    ({"x": "float"}, {"time_field": "x", "time_unit": "s"},
+        ("R.x is float", "write a long or a double")),
+    ({"x": "long"}, {"time_field": "x"},
+        ("R.x is long", "input.time_unit is one of s, ms, us, ns, and is not set")),
     ({"x": "long"}, {"time_field": "x", "time_unit": "iso"}, ("R.x is long", "and is iso")),
-    ({"x": "string"}, {"time_field": "x"}, ("R.x is string", "input.time_unit=iso, which is not set")),
+    ({"x": "string"}, {"time_field": "x"},
+        ("R.x is string", "input.time_unit=iso, which is not set")),
     ({"x": "string"}, {"time_field": "x", "time_unit": "s"}, ("R.x is string", "which is s")),
-    ({"x": {"type": "int", "logicalType": "date"}}, {"time_field": "x"}, ("R.x is int (date)", "input.time_field")),
+    ({"x": {"type": "int", "logicalType": "date"}}, {"time_field": "x"},
+        ("R.x is int (date)", "input.time_field")),
     ({"x": "boolean"}, {"time_field": "x"}, ("R.x is boolean", "input.time_field")),
-    ({"x": ["int", "long"]}, {"time_field": "x", "time_unit": "s"}, ("R.x is [int, long]", "input.time_field")),
-    ({"x": {"type": "array", "items": MILLIS}}, {"time_field": "x"}, ("R.x is array", "input.time_field")),
+    ({"x": ["int", "long"]}, {"time_field": "x", "time_unit": "s"},
+        ("R.x is [int, long]", "input.time_field")),
+    ({"x": {"type": "array", "items": MILLIS}}, {"time_field": "x"},
+        ("R.x is array", "input.time_field")),
     ({"x": "null"}, {"time_field": "x"}, ("R.x is null", "input.time_field")),
 ]  # fmt: skip
 
@@ -198,7 +222,7 @@ def test_an_unclear_time_is_a_question_that_a_setting_answers(
 
 @pytest.mark.parametrize("setting", ["exclude", "include"])
 def test_a_number_whose_use_is_decided_is_no_rival(setting: str) -> None:
-    """Who has excluded the plain field, or counts it as a metric, has said that it is not the time."""
+    """A plain field that settings exclude or count as a metric is not the time."""
     both = text(host="string", ingested_at=MILLIS, TIMESTAMP="long", load="double")
     given = {setting: "timestamp,load"} if setting == "include" else {setting: "timestamp"}
     expected = ("TIMESTAMP", "load") if setting == "include" else ("load",)
@@ -298,22 +322,28 @@ def test_a_record_of_hundreds_of_fields_is_named_by_the_first() -> None:
 def test_what_is_left_out_and_why() -> None:
     enum = {"type": "enum", "name": "E", "symbols": ["A"]}
     fields = {
-        "note": "string", "ok": "boolean", "raw": "bytes", "hash": {"type": "fixed", "name": "F", "size": 3}, "kind": enum,
-        "cost": DECIMAL, "fix": {"type": "fixed", "name": "D", "size": 9, "logicalType": "decimal", "precision": 9},
-        "list": {"type": "array", "items": "double"}, "tags": {"type": "map", "values": "string"}, "none": "null",
-        "in": {"type": "record", "name": "In", "fields": [{"name": "x", "type": "double"}]}, "mixed": ["double", "string"],
-        "day": {"type": "int", "logicalType": "date"}, "clock": {"type": "long", "logicalType": "time-micros"},
-        "other": LOCAL, "times": ["null", MILLIS, "double"], "created_at": "long", "LAST_SEEN": ["null", "double"],
-        "event_time": "string", "seconds": {"type": "int", "logicalType": "timestamp-millis"}, "load": "double",
+        "note": "string", "ok": "boolean", "raw": "bytes",
+        "hash": {"type": "fixed", "name": "F", "size": 3}, "kind": enum, "cost": DECIMAL,
+        "fix": {"type": "fixed", "name": "D", "size": 9, "logicalType": "decimal", "precision": 9},
+        "list": {"type": "array", "items": "double"}, "tags": {"type": "map", "values": "string"},
+        "none": "null",
+        "in": {"type": "record", "name": "In", "fields": [{"name": "x", "type": "double"}]},
+        "mixed": ["double", "string"], "day": {"type": "int", "logicalType": "date"},
+        "clock": {"type": "long", "logicalType": "time-micros"}, "other": LOCAL,
+        "times": ["null", MILLIS, "double"], "created_at": "long", "LAST_SEEN": ["null", "double"],
+        "event_time": "string", "seconds": {"type": "int", "logicalType": "timestamp-millis"},
+        "load": "double",
     }  # fmt: skip
     assert read(text(host="string", ts=MILLIS, **fields)) == (
         ("host",), "ts", "timestamp-millis", ("load",),
         {
-            "note": "text", "ok": "true or false", "raw": "bytes", "hash": "bytes", "kind": "one of several symbols",
-            "cost": NO_DECIMAL, "fix": NO_DECIMAL, "list": "an array", "tags": "a map", "none": "always null", "in": NESTED,
+            "note": "text", "ok": "true or false", "raw": "bytes", "hash": "bytes",
+            "kind": "one of several symbols", "cost": NO_DECIMAL, "fix": NO_DECIMAL,
+            "list": "an array", "tags": "a map", "none": "always null", "in": NESTED,
             "mixed": "of several types: double, string", "day": "a date", "clock": "a time of day",
-            "other": "a time (local-timestamp-millis)", "times": "a time (timestamp-millis)", "created_at": BY_NAME,
-            "LAST_SEEN": BY_NAME, "event_time": "a time as text", "seconds": "a time (timestamp-millis)",
+            "other": "a time (local-timestamp-millis)", "times": "a time (timestamp-millis)",
+            "created_at": BY_NAME, "LAST_SEEN": BY_NAME, "event_time": "a time as text",
+            "seconds": "a time (timestamp-millis)",
         },
     )  # fmt: skip
 
@@ -323,7 +353,9 @@ def test_include_and_exclude() -> None:
         host="string", ts=MILLIS, CPU="double", load="double", created_at="long", note="string"
     )
     assert read(schema, include="cpu")[3:] == (
-        ("CPU",), {"load": "input.include does not name it", "created_at": "input.include does not name it", "note": "text"}
+        ("CPU",),
+        {"load": "input.include does not name it", "created_at": "input.include does not name it",
+            "note": "text"}
     )  # fmt: skip
     assert read(schema, include="load,created_at")[3] == ("load", "created_at")
     assert read(schema, exclude="cpu")[4]["CPU"] == "input.exclude names it"

@@ -1,4 +1,4 @@
-"""What a record of Avro has to pass, gate by gate, and every way in which a field can be damaged."""
+"""What an Avro record has to pass, gate by gate, and every way to damage a field."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def test_gates() -> None:
         event() + b"\0",
     ]
     assert reasons(values) == [
-        Reason.ACCEPTED, Reason.EMPTY, Reason.NOT_AVRO, Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA, Reason.SCHEMA_UNFIT,
+        Reason.ACCEPTED, Reason.EMPTY, Reason.NOT_AVRO, Reason.NOT_AVRO, Reason.UNKNOWN_SCHEMA,
+        Reason.SCHEMA_UNFIT,
         Reason.TRAILING_BYTES,
     ]  # fmt: skip
 
@@ -127,10 +128,12 @@ def test_entities_must_be_utf8(raw: bytes) -> None:
 REGION = {"type": "enum", "name": "Region", "symbols": ["eu", "us"]}
 PARTS: list[tuple[tuple[Any, ...], str | None]] = [
     (("a", 7, "us"), "a/7/us"), (("a", -1, "eu"), "a/-1/eu"), (("a/b", 0, "us"), "a/b/0/us"),
-    (("a", -(2**63), "us"), "a/-9223372036854775808/us"), (("a", 2**63 - 1, "us"), "a/9223372036854775807/us"),
-    ((None, 7, "us"), None), (("a", None, "us"), None), (("a", 7, None), None), (("", 7, "us"), None), (("a\n", 7, "us"), None),
-    (("x" * 251, 7, "us"), "x" * 251 + "/7/us"), (("x" * 252, 7, "us"), None), (("x" * 249, 1234, "us"), None),
-    (("x" * 255, 7, "us"), None), (("x" * 256, 7, "us"), None), (("x" * 253, 10**18, "us"), None), (("a", "b", "us"), "a/b/us"),
+    (("a", -(2**63), "us"), "a/-9223372036854775808/us"),
+    (("a", 2**63 - 1, "us"), "a/9223372036854775807/us"), ((None, 7, "us"), None),
+    (("a", None, "us"), None), (("a", 7, None), None), (("", 7, "us"), None),
+    (("a\n", 7, "us"), None), (("x" * 251, 7, "us"), "x" * 251 + "/7/us"),
+    (("x" * 252, 7, "us"), None), (("x" * 249, 1234, "us"), None), (("x" * 255, 7, "us"), None),
+    (("x" * 256, 7, "us"), None), (("x" * 253, 10**18, "us"), None), (("a", "b", "us"), "a/b/us"),
     (("x" * 126, "y" * 126, "us"), "x" * 126 + "/" + "y" * 126 + "/us"),
     (("x" * 126, "y" * 127, "us"), None), (("x" * 200, "y" * 200, "us"), None),
 ]  # fmt: skip
@@ -197,15 +200,16 @@ FIELDS: list[tuple[Any, bytes, Reason]] = [
     (FIXED, b"abc", GOOD), (FIXED, b"ab", CUT),
     ({"type": "fixed", "name": "F", "size": 0}, b"", GOOD),
     ("bytes", b"\2\xff", GOOD), ("bytes", b"\1", BAD), ("bytes", b"\4a", CUT), ("bytes", b"", CUT),
-    ("string", b"\2a", GOOD), ("string", b"\2\xff", BAD), ("string", b"\1", BAD), ("string", b"\4a", CUT), ("string", b"", CUT),
-    (ENUM, b"\2", GOOD), (ENUM, b"\4", BAD), (ENUM, b"\1", BAD), (ENUM, b"", CUT),
-    (["null", "string"], b"\0", GOOD), (["null", "string"], b"\4", BAD), (["null", "string"], b"\1", BAD),
+    ("string", b"\2a", GOOD), ("string", b"\2\xff", BAD), ("string", b"\1", BAD),
+    ("string", b"\4a", CUT), ("string", b"", CUT), (ENUM, b"\2", GOOD), (ENUM, b"\4", BAD),
+    (ENUM, b"\1", BAD), (ENUM, b"", CUT), (["null", "string"], b"\0", GOOD),
+    (["null", "string"], b"\4", BAD), (["null", "string"], b"\1", BAD),
     (["null", "string"], b"", CUT), (["boolean", "null", "string"], b"\2", GOOD),
-    ("int", b"\xff\xff\xff\xff\x0f", GOOD), ("int", b"\x80\x80\x80\x80\x10", BAD), ("int", b"", CUT),
-    ("float", b"abc", CUT), ("double", b"abcdefg", CUT), ("long", b"\x80", CUT),
-    (LONGS, b"\4\2\2\2\2\0", GOOD), (LONGS, b"\1\2\2\0", GOOD),
-    (LONGS, b"", CUT), (LONGS, b"\2", CUT), (LONGS, b"\2\2", CUT),
-    (LONGS, b"\1", CUT), (LONGS, b"\1\1\2\0", BAD), (LONGS, b"\1\4\2\0", BAD),
+    ("int", b"\xff\xff\xff\xff\x0f", GOOD), ("int", b"\x80\x80\x80\x80\x10", BAD),
+    ("int", b"", CUT), ("float", b"abc", CUT), ("double", b"abcdefg", CUT), ("long", b"\x80", CUT),
+    (LONGS, b"\4\2\2\2\2\0", GOOD), (LONGS, b"\1\2\2\0", GOOD), (LONGS, b"", CUT),
+    (LONGS, b"\2", CUT), (LONGS, b"\2\2", CUT), (LONGS, b"\1", CUT), (LONGS, b"\1\1\2\0", BAD),
+    (LONGS, b"\1\4\2\0", BAD),
     (LONGS, b"\1\6\2\0", CUT), (LONGS, b"\3\2\2\2\0", BAD),
     (NOTHINGS, b"\1\2\0\0", BAD), (NOTHINGS, b"\1\0\0", GOOD),
     (INT_MAP, b"\2\2k\2\0", GOOD), (INT_MAP, b"\2\1", BAD),

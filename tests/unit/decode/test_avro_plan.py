@@ -1,4 +1,4 @@
-"""Which writer schemas fit, what they are taken for, and how the message names what does not fit."""
+"""Which writer schemas fit, how they are read, and how the message names a misfit."""
 
 from __future__ import annotations
 
@@ -41,11 +41,14 @@ def test_the_default_schema() -> None:
 
 def test_every_numeric_field_is_a_metric_and_nothing_else() -> None:
     schema = text(
-        host="string", t=MILLIS, a="int", b="long", c="float", d="double", e=["null", "long"], f=["double", "null"],
-        g=["null", "int", "float"], no1="boolean", no2="bytes", no3={"type": "int", "logicalType": "date"},
-        no4={"type": "long", "logicalType": "local-timestamp-millis"}, no5=["double", "string"], no6="null",
-        no7={"type": "array", "items": "double"}, no8={"type": "enum", "name": "E", "symbols": ["A"]},
-        no9=["null", {"type": "int", "logicalType": "time-millis"}], h={"type": "long", "logicalType": "of-nobody"},
+        host="string", t=MILLIS, a="int", b="long", c="float", d="double", e=["null", "long"],
+        f=["double", "null"], g=["null", "int", "float"], no1="boolean", no2="bytes",
+        no3={"type": "int", "logicalType": "date"},
+        no4={"type": "long", "logicalType": "local-timestamp-millis"}, no5=["double", "string"],
+        no6="null", no7={"type": "array", "items": "double"},
+        no8={"type": "enum", "name": "E", "symbols": ["A"]},
+        no9=["null", {"type": "int", "logicalType": "time-millis"}],
+        h={"type": "long", "logicalType": "of-nobody"},
     )  # fmt: skip
     assert metrics_of(schema) == ("a", "b", "c", "d", "e", "f", "g", "h")
 
@@ -213,10 +216,13 @@ def test_names_are_found_by_namespace() -> None:
     schema = {
         "type": "record", "name": "a.b.R",
         "fields": [
-            {"name": "x", "type": {"type": "fixed", "name": "F", "size": 2, "aliases": ["G", "c.H"]}},
+            {"name": "x",
+                "type": {"type": "fixed", "name": "F", "size": 2, "aliases": ["G", "c.H"]}},
             {"name": "y", "type": "F"},
             {"name": "z", "type": ["null", "a.b.F"]},
-            {"name": "w", "type": {"type": "record", "name": "c.In", "fields": [{"name": "v", "type": "a.b.F"}]}},
+            {"name": "w",
+                "type": {"type": "record", "name": "c.In",
+                    "fields": [{"name": "v", "type": "a.b.F"}]}},
             {"name": "u", "type": {"type": "record", "name": "In", "namespace": "d", "fields": []}},
         ],
     }  # fmt: skip

@@ -7,13 +7,14 @@ import pytest
 from shared.decode.field_names import find, first_time_name, says_identifier, says_time
 
 MOMENTS = """
-timestamp TS eventTime EVENT_TIME created_at createdAt INGESTED_AT ts_ms __ts_ms __source_ts_ms time TIME time_ms event_ts
-updatedAtMs epoch epoch_ms unix_time WINDOWSTART ROWTIME window_start_time start_time date event_date lastSeen timestampUtc
-TimeStamp eventTimestamp timestamp_us datetime
+timestamp TS eventTime EVENT_TIME created_at createdAt INGESTED_AT ts_ms __ts_ms __source_ts_ms time
+TIME time_ms event_ts updatedAtMs epoch epoch_ms unix_time WINDOWSTART ROWTIME window_start_time
+start_time date event_date lastSeen timestampUtc TimeStamp eventTimestamp timestamp_us datetime
 """
 MEASURES = """
-cpu response_time responseTime cpu_time uptime latency_ms duration_ms run_time time_to_first_byte load1 ts_count status rate
-wait_time_ms s ms format flat at value hits beat runtime lifetime_s bytes_sent points latency heat data _ __ 7
+cpu response_time responseTime cpu_time uptime latency_ms duration_ms run_time
+time_to_first_byte load1 ts_count status rate wait_time_ms s ms format flat at value hits beat
+runtime lifetime_s bytes_sent points latency heat data _ __ 7
 """
 
 

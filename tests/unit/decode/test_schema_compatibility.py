@@ -35,7 +35,8 @@ def fixed(size: int, name: str = "F", **more: Any) -> dict[str, Any]:
 
 PRIMITIVES = ("null", "boolean", "int", "long", "float", "double", "bytes", "string")
 PROMOTED = {
-    ("long", "int"), ("float", "int"), ("double", "int"), ("float", "long"), ("double", "long"), ("double", "float"),
+    ("long", "int"), ("float", "int"), ("double", "int"), ("float", "long"), ("double", "long"),
+    ("double", "float"),
     ("bytes", "string"), ("string", "bytes"),
 }  # fmt: skip
 """(reader, writer)"""
@@ -162,7 +163,8 @@ def test_fastavro_agrees_by_reading(reader: Any, writer: Any, readable: bool) ->
 
 @pytest.mark.parametrize(
     ("level", "expected"),
-    [("NONE", 0), ("BACKWARD", 0), ("BACKWARD_TRANSITIVE", 1), ("FORWARD", 1), ("FORWARD_TRANSITIVE", 2), ("FULL", 1),
+    [("NONE", 0), ("BACKWARD", 0), ("BACKWARD_TRANSITIVE", 1), ("FORWARD", 1),
+        ("FORWARD_TRANSITIVE", 2), ("FULL", 1),
      ("FULL_TRANSITIVE", 3)],
 )  # fmt: skip
 def test_what_a_level_compares(level: str, expected: int) -> None:
@@ -197,14 +199,19 @@ def test_violations_say_which_side_fails_and_where() -> None:
     [
         ("null", None, True), ("null", 0, False),
         ("int", 1, True), ("int", True, False), ("int", 2**31, False), ("int", 1.0, False),
-        ("long", 2**63 - 1, True), ("long", 2**63, False), ("double", 1, True), ("double", "NaN", False), ("string", "x", True),
-        ("string", None, False), ("boolean", False, True), ("boolean", 0, False), ("bytes", "\u00ff", True),
-        (fixed(2), "ab", True), (fixed(2), "a", False), (enum("A"), "A", True), (enum("A"), "B", False),
-        (["null", "int"], None, True), (["null", "int"], 3, True), (["null", "int"], "x", False),
+        ("long", 2**63 - 1, True), ("long", 2**63, False), ("double", 1, True),
+        ("double", "NaN", False), ("string", "x", True), ("string", None, False),
+        ("boolean", False, True), ("boolean", 0, False), ("bytes", "\u00ff", True),
+        (fixed(2), "ab", True), (fixed(2), "a", False), (enum("A"), "A", True),
+        (enum("A"), "B", False), (["null", "int"], None, True), (["null", "int"], 3, True),
+        (["null", "int"], "x", False),
         ({"type": "array", "items": "int"}, [], True),
-        ({"type": "array", "items": "int"}, ["x"], False), ({"type": "map", "values": "int"}, {"a": 1}, True),
-        ({"type": "map", "values": "int"}, [], False), (record(field("a", "int"), name="I"), {"a": 1}, True),
-        (record(field("a", "int"), name="I"), {}, False), (record(field("a", "int", default=1), name="I"), {}, True),
+        ({"type": "array", "items": "int"}, ["x"], False),
+        ({"type": "map", "values": "int"}, {"a": 1}, True),
+        ({"type": "map", "values": "int"}, [], False),
+        (record(field("a", "int"), name="I"), {"a": 1}, True),
+        (record(field("a", "int"), name="I"), {}, False),
+        (record(field("a", "int", default=1), name="I"), {}, True),
     ],
 )  # fmt: skip
 def test_defaults(kind: Any, default: Any, fits: bool) -> None:

@@ -268,9 +268,12 @@ def full_scores(n: int) -> tuple[Scores, Directory]:
         for name in ("is_anomaly", "cold_start", "late", "duplicate", "imputed", "ahead")
     }
     return Scores(
-        entity=(np.arange(n) % 3).astype(np.int32), time_ms=T0 + np.arange(n), score=rng.normal(size=n), severity=rng.random(n),
-        threshold=rng.random(n), state=np.full(n, State.READY, np.uint8), warmup_percent=np.full(n, np.nan),
-        warmup_minutes_left=rng.random(n), top_metric=np.zeros(n, np.int32), offsets=np.arange(n) * 10,
-        known=np.ones((n, 2), np.bool_), episode_id=np.where(np.arange(n) % 2, "f" * 32, ""), metrics=("cpu", "mem"),
-        detector_id="isolation_forest", model_id="0" * 16, source_topic="t", source_partition=1, **numbers, **marks,
+        entity=(np.arange(n) % 3).astype(np.int32), time_ms=T0 + np.arange(n),
+        score=rng.normal(size=n), severity=rng.random(n), threshold=rng.random(n),
+        state=np.full(n, State.READY, np.uint8), warmup_percent=np.full(n, np.nan),
+        warmup_minutes_left=rng.random(n), top_metric=np.zeros(n, np.int32),
+        offsets=np.arange(n) * 10, known=np.ones((n, 2), np.bool_),
+        episode_id=np.where(np.arange(n) % 2, "f" * 32, ""), metrics=("cpu", "mem"),
+        detector_id="isolation_forest", model_id="0" * 16, source_topic="t", source_partition=1,
+        **numbers, **marks,
     ), entities  # fmt: skip

@@ -11,8 +11,9 @@ from tests.reference.records import METRIC_EVENT, T0, World, encode, event, worl
 
 ACTIVATION = schemas.text(schemas.MODEL_ACTIVATION)
 RECORD: dict[str, Any] = {
-    "group": "g", "source_topic": "t", "source_partition": 1, "source_offset": 2**40, "detector_id": "isolation_forest",
-    "model_sha256": "0" * 64, "model_version": "", "state_version": 1, "settings": "{}",
+    "group": "g", "source_topic": "t", "source_partition": 1, "source_offset": 2**40,
+    "detector_id": "isolation_forest", "model_sha256": "0" * 64, "model_version": "",
+    "state_version": 1, "settings": "{}",
 }  # fmt: skip
 
 

@@ -37,14 +37,16 @@ class Arrays:
     def fold(self, entity, time_ms, values, window, forget_ms=1 << 62):
         n, metrics = values.shape
         out = (
-            np.empty((n, metrics, 4)), np.empty((n, metrics)), np.empty((n, metrics)), np.empty((n, metrics)),
-            np.empty(n, np.int64), np.empty(n, np.bool_), np.empty(n, np.bool_), np.empty(n, np.bool_),
+            np.empty((n, metrics, 4)), np.empty((n, metrics)), np.empty((n, metrics)),
+            np.empty((n, metrics)), np.empty(n, np.int64), np.empty(n, np.bool_),
+            np.empty(n, np.bool_), np.empty(n, np.bool_),
             np.empty((n, metrics), np.bool_),
             np.empty(n, np.bool_), np.empty(n, np.int64),
         )  # fmt: skip
         fold_rows(
-            entity, time_ms, values, window, forget_ms, self.slots, self.used, self.newest_ms, self.events,
-            self.moves, self.interval_ms, self.pause_ms, self.ahead_ms, self.ahead_rows, self.ring,
+            entity, time_ms, values, window, forget_ms, self.slots, self.used, self.newest_ms,
+            self.events, self.moves, self.interval_ms, self.pause_ms, self.ahead_ms,
+            self.ahead_rows, self.ring,
             self.pushed, self.newest, *out,
         )  # fmt: skip
         return out

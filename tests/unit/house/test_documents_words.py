@@ -1,4 +1,4 @@
-"""The words of the documents: metrics, topics, fields, messages and numbers are those of the code."""
+"""The words of the documents: names, messages and numbers are those of the code."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ def test_reasons_for_not_being_ready_are_those_of_the_code():
     assert len(quoted) >= 8
     for text in quoted:
         pattern = re.sub(
-            r"\d+(?: s)?|isolation_forest|the broker or the registry|the (?:broker|registry)(?: at)?$",
+            r"\d+(?: s)?|isolation_forest|the broker or the registry"
+            r"|the (?:broker|registry)(?: at)?$",
             "…",
             text,
         )
@@ -121,13 +122,15 @@ KNOWN_ELSEWHERE = {
     "docs/faults.md": {"send_offsets_to_transaction"},
     "docs/files.md": {"load_ts"},
     "docs/input.md": {
-        "__source_ts_ms", "__ts_ms", "__value_schema_id", "created_at", "device_id", "event_ts", "event_timestamp",
-        "ingested_at", "measured_at", "recorded_at", "response_time", "seen_at", "start_time", "ts_ms", "window_start",
+        "__source_ts_ms", "__ts_ms", "__value_schema_id", "created_at", "device_id", "event_ts",
+        "event_timestamp", "ingested_at", "measured_at", "recorded_at", "response_time", "seen_at",
+        "start_time", "ts_ms", "window_start",
     },
     "CONTRIBUTING.md": {"confluent_kafka", "_total", "time_ms", "timeout_s"},
     "data/README.md": {
-        "ec2_cpu_utilization_c6585a", "ec2_disk_write_bytes_1ef3de", "ec2_disk_write_bytes_c0d644", "ec2_network_in_257a54",
-        "ec2_network_in_5abac7", "elb_request_count_8c0756", "grok_asg_anomaly", "request_count", "group_metric",
+        "ec2_cpu_utilization_c6585a", "ec2_disk_write_bytes_1ef3de", "ec2_disk_write_bytes_c0d644",
+        "ec2_network_in_257a54", "ec2_network_in_5abac7", "elb_request_count_8c0756",
+        "grok_asg_anomaly", "request_count", "group_metric",
     },
 }  # fmt: skip
 """Names of other people's code, and of files that are fetched."""
@@ -176,8 +179,9 @@ def test_messages_that_are_quoted_are_in_the_code(document):
     """What stands in back quotes and reads like a sentence is a message or a line of the log."""
     quoted = {
         "model refused, keeping the last good model", "stopped by a guard", "writer schema",
-        "must be 'read_committed', results would be wrong otherwise", "there is no topic ...", "retention has removed ...",
-        "... has 4 partitions, topics.partitions says 6", "no partition is assigned",
+        "must be 'read_committed', results would be wrong otherwise", "there is no topic ...",
+        "retention has removed ...", "... has 4 partitions, topics.partitions says 6",
+        "no partition is assigned",
     }  # fmt: skip
     for text in quoted & set(spans(TEXTS[document])):
         parts = [part for part in re.split(r"\.\.\.|\d+|'read_committed'", text) if part.strip()]
@@ -213,8 +217,10 @@ def numbers():
         ("README.md", r"beyond (\d+) MiB per partition", broker.RETENTION_BYTES / 2**20),
         ("README.md", r"the (\d+) most conspicuous", report.MAX_PICTURES),
         ("README.md", r"The input has (\d+) partitions", s.topics.partitions),
-        ("README.md", r"until its transaction times out\s+\((\d+) s", s.predict.transaction_timeout_ms / 1000),
-        ("README.md", r"scaling down waits for one session \((\d+) s\)", s.predict.session_timeout_ms / 1000),
+        ("README.md", r"until its transaction times out\s+\((\d+) s",
+            s.predict.transaction_timeout_ms / 1000),
+        ("README.md", r"scaling down waits for one session \((\d+) s\)",
+            s.predict.session_timeout_ms / 1000),
         ("README.md", r"learns from the first (\d+) % of each entity's time", s.train.split * 100),
         ("README.md", r"retry for (\d+) minutes", s.outage_deadline_s / 60),
         ("docs/backtest.md", r"Charts for the first (\d+) metrics", backtest_report.MAX_PANELS),
@@ -224,12 +230,15 @@ def numbers():
         ("docs/detection.md", r"(\d+) days of each", layout.DAYS),
         ("docs/detection.md", r"([\d.]+) times as far as lately", layout.EnsembleParams().worse),
         ("docs/detection.md", r"faster than every (\d+) s", 45),
-        ("docs/detection.md", r"([\d.]+) KiB for each metric", round(layout.METRIC_DTYPE.itemsize / 1024, 1)),
-        ("docs/detection.md", r"([\d.]+) KiB for an entity", round(layout.ENTITY_DTYPE.itemsize / 1024, 1)),
+        ("docs/detection.md", r"([\d.]+) KiB for each metric",
+            round(layout.METRIC_DTYPE.itemsize / 1024, 1)),
+        ("docs/detection.md", r"([\d.]+) KiB for an entity",
+            round(layout.ENTITY_DTYPE.itemsize / 1024, 1)),
         ("docs/faults.md", r"decides: (\w+) hosts", content.HOSTS),
         ("docs/faults.md", r"bad records of (\w+) kinds", len(content.POISON)),
         ("docs/guards.md", r"every (\d+) s, before", guards.CHECK_EVERY_S),
-        ("docs/models.md", r"regular file of at most (\d+) MiB", artifact_format.MAX_MANIFEST_BYTES / 2**20),
+        ("docs/models.md", r"regular file of at most (\d+) MiB",
+            artifact_format.MAX_MANIFEST_BYTES / 2**20),
         ("docs/models.md", r"At most (\d+) canary rows", artifact_format.MAX_CANARY_ROWS),
         ("docs/models.md", r"depth\s+at most (\d+)", model.MAX_DEPTH),
         ("docs/models.md", r"`models.max_bytes` \((\d+) MiB\)", s.models.max_bytes / 2**20),
@@ -243,8 +252,10 @@ def numbers():
         ("docs/monitoring.md", r"asked every (\w+) seconds", ends.QUERY_EVERY_S),
         ("docs/monitoring.md", r"counted every (\w+) seconds", 10),
         ("docs/promises.md", r"`outage_deadline_s` \((\d+) minutes\)", s.outage_deadline_s / 60),
-        ("docs/promises.md", r"default timeouts \(session (\d+) s", s.predict.session_timeout_ms / 1000),
-        ("docs/promises.md", r"session \d+ s, transaction (\d+) s", s.predict.transaction_timeout_ms / 1000),
+        ("docs/promises.md", r"default timeouts \(session (\d+) s",
+            s.predict.session_timeout_ms / 1000),
+        ("docs/promises.md", r"session \d+ s, transaction (\d+) s",
+            s.predict.transaction_timeout_ms / 1000),
         ("docs/promises.md", r"the default of (\d+) ms", s.predict.commit_interval_ms),
         ("CONTRIBUTING.md", r"\((\d+) is refused\)", 500),
     ]  # fmt: skip

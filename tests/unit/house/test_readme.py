@@ -128,7 +128,7 @@ def test_the_record_and_its_line_stand_on_the_first_screen():
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="80,640 records")
 def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
-    """As after `lapwing produce --fleet 20 --days 14 --speed max` into new topics, without a model."""
+    """As after `lapwing produce --fleet 20 --days 14 --speed max` into new topics; no model."""
     settings = load_settings(environ={})
     feed = open_feed(
         settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions)

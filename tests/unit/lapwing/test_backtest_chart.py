@@ -97,8 +97,11 @@ def test_marks_spans_and_ticks_say_what_they_are():
     one = lines(np.arange(30.0))
     at = int(one.time_ms[10])
     svg = draw(
-        one, [Mark(at, 10.0, "critical", "<b> & why", "e1a2"), Mark(at - 10**9, 1.0, "minor", "outside")],
-        [Span(at, at + STEP_MS, "label missed", "a window"), Span(0, 1, "label", "long ago")], [(at, "a gap")], label='x "y"',
+        one,
+        [Mark(at, 10.0, "critical", "<b> & why", "e1a2"),
+            Mark(at - 10**9, 1.0, "minor", "outside")],
+            [Span(at, at + STEP_MS, "label missed", "a window"), Span(0, 1, "label", "long ago")],
+            [(at, "a gap")], label='x "y"',
     )  # fmt: skip
     assert '<a href="#e1a2"><path class="mark critical"' in svg
     assert "&lt;b&gt; &amp; why" in svg

@@ -75,7 +75,8 @@ def write_devices(folder, form="%Y%m%d%H%M"):
     rows = [(START_MS + row * STEP_MS, device) for row in range(ROWS) for device in (1, 2)]
     values = {device: wave(phase=device) for device in (1, 2)}
     lines = [
-        f"{datetime.fromtimestamp(ms / 1000, UTC):{form}},{device},{ms + 250},{values[device][(ms - START_MS) // STEP_MS]:.6f}"
+        f"{datetime.fromtimestamp(ms / 1000, UTC):{form}},{device},{ms + 250},"
+        f"{values[device][(ms - START_MS) // STEP_MS]:.6f}"
         for ms, device in rows
     ]
     (folder / "devices.csv").write_text("timestamp,device_id,ingested_at,cpu\n" + "\n".join(lines))

@@ -43,9 +43,11 @@ SETTINGS = load_settings({}, environ={})
 
 def alarm(entity="a", row=0, **more):
     fields = dict.fromkeys(Anomaly.__dataclass_fields__) | {
-        "entity": entity, "kind": Kind.ANOMALY, "metric": "cpu", "event_time": START_MS + row * STEP_MS, "severity": 0.6,
-        "score": 2.0, "detector_id": "ensemble", "attributions": {"cpu.value": 1.0}, "reason": "why", "state": State.READY,
-        "imputed": False, "source_partition": 0, "source_offset": row, "is_anomaly": True, "cold_start": False,
+        "entity": entity, "kind": Kind.ANOMALY, "metric": "cpu",
+        "event_time": START_MS + row * STEP_MS, "severity": 0.6, "score": 2.0,
+        "detector_id": "ensemble", "attributions": {"cpu.value": 1.0}, "reason": "why",
+        "state": State.READY, "imputed": False, "source_partition": 0, "source_offset": row,
+        "is_anomaly": True, "cold_start": False,
         "episode_id": f"{entity}{row}", "phase": Phase.OPEN,
     }  # fmt: skip
     return Anomaly(**(fields | more))
@@ -56,10 +58,12 @@ def series(entity="a", n=100, alarms=(), ready_from=0, step_ms=STEP_MS, **more):
     marked[list(alarms)] = True
     cells = np.arange(n, dtype=float)[:, None]
     fields = {
-        "entity": entity, "partition": 0, "metrics": ("cpu",), "time_ms": START_MS + np.arange(n) * step_ms,
-        "severity": np.where(marked, 0.6, 0.1), "is_anomaly": marked, "cold_start": np.zeros(n, bool),
-        "state": np.where(np.arange(n) < ready_from, State.WARMING, State.READY).astype(np.uint8), "counted": np.ones(n, bool),
-        "in_episode": np.zeros(n, bool), "values": cells, "expected": cells, "lower": cells - 1, "upper": cells + 1,
+        "entity": entity, "partition": 0, "metrics": ("cpu",),
+        "time_ms": START_MS + np.arange(n) * step_ms, "severity": np.where(marked, 0.6, 0.1),
+        "is_anomaly": marked, "cold_start": np.zeros(n, bool),
+        "state": np.where(np.arange(n) < ready_from, State.WARMING, State.READY).astype(np.uint8),
+        "counted": np.ones(n, bool), "in_episode": np.zeros(n, bool), "values": cells,
+        "expected": cells, "lower": cells - 1, "upper": cells + 1,
     }  # fmt: skip
     return Series(**(fields | more))
 
@@ -105,7 +109,8 @@ def test_figures_of_a_judge():
     ]
     quality = [alarm("b", 7, kind=Kind.GAP, is_anomaly=False, severity=None, score=None)]
     said_by = judged(
-        series("a", 577, [20, 21]), series("b", 289, [5], ready_from=10), alarms=alarms, quality=quality,
+        series("a", 577, [20, 21]), series("b", 289, [5], ready_from=10), alarms=alarms,
+        quality=quality,
         detection={"alarms_per_day": 2},
     )  # fmt: skip
     entities = count(said_by, None, {})
@@ -145,8 +150,9 @@ def test_a_trained_models_shares_are_by_metric():
 def test_a_table_says_where_an_episode_stands_and_how_it_ended():
     opened, worse = alarm("a", 3), alarm("a", 5, phase=Phase.WORSE, episode_id="a3")
     end = alarm(
-        "a", 9, kind=Kind.EPISODE_CLOSED, is_anomaly=False, severity=None, score=None, phase=Phase.CLOSED,
-        episode_id="a3", peak_value=44.0, closed_because=ClosedBecause.RECOVERED,
+        "a", 9, kind=Kind.EPISODE_CLOSED, is_anomaly=False, severity=None, score=None,
+        phase=Phase.CLOSED, episode_id="a3", peak_value=44.0,
+        closed_because=ClosedBecause.RECOVERED,
     )  # fmt: skip
     open_still = alarm("a", 50, peak_value=7.0)
     text = alarms_csv(judged(alarms=[opened, worse, open_still], closed=[end]), None, None)

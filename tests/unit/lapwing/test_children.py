@@ -1,4 +1,4 @@
-"""Children of the demo: they end when asked, when the parent dies, and their last words are kept."""
+"""Children of the demo: they end on request or with the parent; last lines are kept."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ import os, sys, time
 from pathlib import Path
 from lapwing.demo.children import Children
 children = Children(dict(os.environ), Path(sys.argv[1]))
-print(children.start("sleeper", "sleeper").process.pid, children.start("stubborn", "stubborn").process.pid, flush=True)
+sleeper = children.start("sleeper", "sleeper")
+stubborn = children.start("stubborn", "stubborn")
+print(sleeper.process.pid, stubborn.process.pid, flush=True)
 time.sleep(60)
 """
 

@@ -228,8 +228,9 @@ def scores(partition, offsets, score, broker_ms=1010):
         {
             "event_id": f"{partition}-{offset}", "detector_id": "ensemble", "entity": "web-1",
             "event_time": 1_700_000_000_000 + row,
-            "score": score, "state": "READY", "source_topic": TOPICS.input, "source_partition": partition,
-            "source_offset": offset, "metrics": [{"name": "cpu", "value": 1.0}],
+            "score": score, "state": "READY", "source_topic": TOPICS.input,
+            "source_partition": partition, "source_offset": offset,
+            "metrics": [{"name": "cpu", "value": 1.0}],
         }
         for row, offset in enumerate(offsets)
     ]  # fmt: skip
@@ -247,9 +248,11 @@ def scores(partition, offsets, score, broker_ms=1010):
 
 def anomaly(entity, partition, offset, time_ms=1_700_000_000_000):
     record = {
-        "event_id": f"{partition}-{offset}", "detector_id": "ensemble", "kind": "anomaly", "entity": entity,
+        "event_id": f"{partition}-{offset}", "detector_id": "ensemble", "kind": "anomaly",
+        "entity": entity,
         "event_time": time_ms,
-        "score": 0.7, "severity": 0.9, "severity_class": "critical", "is_anomaly": True, "state": "READY",
+        "score": 0.7, "severity": 0.9, "severity_class": "critical", "is_anomaly": True,
+        "state": "READY",
         "reason": f"because of {offset}",
         "source_topic": TOPICS.input, "source_partition": partition, "source_offset": offset,
     }  # fmt: skip

@@ -72,8 +72,9 @@ def test_every_line_fits(frame, width):
 def test_the_frame_is_all_there():
     drawn = text(render(FRAME))
     for part in (
-        "01:23", "41,212 in", "41,198 scored", "1 dead letters", "150 / s", "13   by partition: 0   2   0   11",
-        "p50 12 ms", "p99 48 ms", "3f2a91c04b7d9e10", "2014-04-16 03:35", "in memory only", "no transactions",
+        "01:23", "41,212 in", "41,198 scored", "1 dead letters", "150 / s",
+        "13   by partition: 0   2   0   11", "p50 12 ms", "p99 48 ms", "3f2a91c04b7d9e10",
+        "2014-04-16 03:35", "in memory only", "no transactions",
     ):  # fmt: skip
         assert part in drawn
     for mark in "·○▲◆":
@@ -115,7 +116,8 @@ def test_a_plain_line():
 def test_the_summary_as_json_has_the_promised_keys_first():
     document = json.loads(json.dumps(SUMMARY.document(), allow_nan=False))
     assert list(document)[:8] == [
-        "produced", "scored", "dead_letters", "anomalies", "first_anomaly_s", "events_per_s", "p50_ms", "p99_ms",
+        "produced", "scored", "dead_letters", "anomalies", "first_anomaly_s", "events_per_s",
+        "p50_ms", "p99_ms",
     ]  # fmt: skip
     assert list(document.values())[:8] == [15, 14, 1, 2, 22.31, 1234.4, 12.0, 99.0]
     assert document["agrees"] is True

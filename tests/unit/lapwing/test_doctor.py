@@ -113,7 +113,8 @@ def run(settings):
 def test_a_healthy_stack(run):
     found = run()
     assert list(found) == [
-        "broker", "topics", "group", "registry", "schemas", "input", "clock", "model", "models_dir", "state_dir",
+        "broker", "topics", "group", "registry", "schemas", "input", "clock", "model", "models_dir",
+        "state_dir",
         "dead_letters", "results",
     ]  # fmt: skip
     assert {f.result for f in found.values()} == {"ok"}

@@ -150,7 +150,8 @@ def test_what_the_broker_cannot_do_is_said_at_once(broker: EmbeddedBroker) -> No
         admin.ensure_topics([TopicSpec("new", 1, 1)])
     with pytest.raises(
         TopicMismatch,
-        match=r"has 3 partitions, topics.partitions says 4: set .*LAPWING_TOPICS__PARTITIONS\) to 3",
+        match=r"has 3 partitions, topics.partitions says 4:"
+        r" set .*LAPWING_TOPICS__PARTITIONS\) to 3",
     ):
         admin.ensure_topics([TopicSpec(given.topics.input, 4, 1)])
     for _ in range(2):

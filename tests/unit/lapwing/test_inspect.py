@@ -26,7 +26,8 @@ MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 
 
 REJECTED = """
-empty not_avro unknown_schema schema_unfit truncated trailing_bytes not_finite time_out_of_range entity_invalid
+empty not_avro unknown_schema schema_unfit truncated trailing_bytes not_finite
+time_out_of_range entity_invalid
 """.split()  # noqa: SIM905 - as a reader sees them
 
 

@@ -49,14 +49,15 @@ def settings() -> Iterator[Settings]:
         serve() as registry,
     ):
         flags = {"kafka": broker.client_settings, "registry": {"url": registry.url}}
-        settings = load_settings(flags | {"input": {"time_unit": "ms"}}, environ={})  # type: ignore[dict-item]
+        flags = flags | {"input": {"time_unit": "ms"}}  # type: ignore[dict-item]
+        settings = load_settings(flags, environ={})
         send(settings, 60)
         send(settings, 5, in_header=True)
         yield settings
 
 
 def to_header(value: bytes, context: SerializationContext, schema_id: Any) -> bytes:
-    """Confluent's own, with the GUID that only a registry of Confluent Platform 8 gives a schema."""
+    """Confluent's own, with the GUID that a registry of Confluent Platform 8 assigns."""
     schema_id.guid = uuid.UUID("b6c9f1a0-0000-4000-8000-000000000001")
     return header_schema_id_serializer(value, context, schema_id)
 

@@ -20,15 +20,16 @@ from shared.settings import Settings
 
 TIME_MS = 1_397_619_300_000
 ANOMALY = {
-    "event_id": "0" * 32, "detector_id": "isolation_forest", "model_id": "3f2a", "model_version": "2014", "kind": "anomaly",
-    "entity": "web-1", "metric": "cpu", "event_time": TIME_MS, "score": 0.71234, "severity": 0.9, "severity_class": "critical",
+    "event_id": "0" * 32, "detector_id": "isolation_forest", "model_id": "3f2a",
+    "model_version": "2014", "kind": "anomaly", "entity": "web-1", "metric": "cpu",
+    "event_time": TIME_MS, "score": 0.71234, "severity": 0.9, "severity_class": "critical",
     "threshold": 0.6, "is_anomaly": True, "state": "READY", "attributions": {"cpu": 1.0},
     "reason": "cpu is 98, 3x its usual 31",
     "source_topic": "metrics.cloudwatch.raw", "source_partition": 3, "source_offset": 17,
 }  # fmt: skip
 SCORE = {
-    "event_id": "0" * 32, "detector_id": "isolation_forest", "entity": "web-1", "event_time": TIME_MS,
-    "score": 0.5, "severity": 0.25, "state": "READY", "late": True,
+    "event_id": "0" * 32, "detector_id": "isolation_forest", "entity": "web-1",
+    "event_time": TIME_MS, "score": 0.5, "severity": 0.25, "state": "READY", "late": True,
     "source_topic": "metrics.cloudwatch.raw", "source_partition": 3, "source_offset": 17,
     "metrics": [
         {"name": "cpu", "value": 98.25, "expected": 31.0, "lower": 18.0, "upper": 44.0},

@@ -250,7 +250,8 @@ def test_describe_shows_the_schemas_of_everybody(
     lines = capsys.readouterr().out.splitlines()
     (theirs,) = (line for line in lines if line.startswith("metrics.cloudwatch.raw "))
     assert theirs.split() == [
-        "metrics.cloudwatch.raw", "2", "10", "4", "org.apache.flink.avro.generated.record,", "version", "1,", "BACKWARD"
+        "metrics.cloudwatch.raw", "2", "10", "4", "org.apache.flink.avro.generated.record,",
+        "version", "1,", "BACKWARD"
     ]  # fmt: skip
     assert lines[0].split()[:4] == ["topic", "partitions", "offsets", "unread"]
     assert lines[-1].startswith("offsets: records, plus one marker")

@@ -223,7 +223,10 @@ FOREST, SVM = Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM
         (
             FOREST,
             bomb_by_zip_sizes,
-            "model.npz: members: the directory does not agree with the header of calendar.business_days",
+            (
+                "model.npz: members: the directory does not agree with the header of"
+                " calendar.business_days"
+            ),
         ),
         (FOREST, drop("scale.centre"), "model.npz: members: they are not"),
         (FOREST, add("surprise"), "model.npz: members: they are not"),

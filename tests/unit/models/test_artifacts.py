@@ -167,7 +167,7 @@ def test_manifest_that_is_too_large_is_refused_before_it_is_read(tmp_path: Path)
 def test_half_written_folder_is_never_seen_under_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A crash at every single write leaves the last model in place, and the next publishing works."""
+    """A crash at any write leaves the last model in place, and the next publishing works."""
     last = publish(tmp_path)
     original, calls = artifacts._write, 0
 

@@ -1,4 +1,4 @@
-"""The support vector kernel against scikit-learn, against its slow twin, and with the compiler off."""
+"""The support vector kernel against scikit-learn and its slow twin, compiled and not."""
 
 from __future__ import annotations
 

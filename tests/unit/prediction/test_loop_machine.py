@@ -233,8 +233,8 @@ class LoopMachine(RuleBasedStateMachine):
 
 
 PROFILE = settings(
-    max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, derandomize=True, database=None,
-    suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
+    max_examples=EXAMPLES, stateful_step_count=STEPS, deadline=None, derandomize=True,
+    database=None, suppress_health_check=list(HealthCheck), report_multiple_bugs=False,
 )  # fmt: skip
 
 

@@ -52,7 +52,8 @@ def test_the_shipped_catalogue_knows_the_default_host_and_the_names_of_cloudwatc
     names += ["ec2_disk_write_bytes_5", "grok_asg_anomaly", "temperature"]
     hosts, notes = assemble([series(name, [1.0]) for name in names], shipped)
     assert [host.metrics[0] for host in hosts] == [
-        "cpu", "cpu", "network_in", "network_in", "request_count", "disk_write", "group_metric", "value",
+        "cpu", "cpu", "network_in", "network_in", "request_count", "disk_write", "group_metric",
+        "value",
     ]  # fmt: skip
     assert [host.entities for host in hosts] == [(name,) for name in names]
     assert notes == []

@@ -80,7 +80,8 @@ def test_numbers_that_are_no_times_stay_metrics(read, name, make):
 def test_a_file_of_times_alone_has_no_metric(refused):
     refused(
         "timestamp,ingested_at", rows_of(clock(9), lambda row: 1_709_500_000_000 + row),
-        "no metric column beside timestamp, ingested_at; column ingested_at is left out: a second column of times",
+        "no metric column beside timestamp, ingested_at; column ingested_at is left out: a second"
+        " column of times",
     )  # fmt: skip
 
 
@@ -269,7 +270,8 @@ def test_dates_and_times_of_day_in_two_columns(read, refused):
         "column clock holds times of day; --time date,clock joins them to the dates",
     )
     refused(
-        "date,hour,value,other", [f"{time:%Y-%m-%d,%-H},1,2" for time in clock(600, timedelta(hours=1))],
+        "date,hour,value,other",
+        [f"{time:%Y-%m-%d,%-H},1,2" for time in clock(600, timedelta(hours=1))],
         "column hour separates rows of equal times, so it seems to be a part of the time",
     )  # fmt: skip
 
@@ -304,7 +306,10 @@ def test_one_row_per_metric_is_refused_with_what_is_possible(read, refused, name
 
 
 def test_what_influxdb_exports(read, refused):
-    annotated = "#group,false,false\n#datatype,string,long\n#default,_result,\n,result,table,_time,_value,_field,host"
+    annotated = (
+        "#group,false,false\n#datatype,string,long\n#default,_result,\n"
+        ",result,table,_time,_value,_field,host"
+    )
     refused(
         annotated,
         [",,0,2024-03-04T00:00:00Z,1.5,usage,a"],

@@ -157,7 +157,8 @@ def test_repeated_times_do_not_make_a_count_an_entity(read):
     assert one.metrics == ("errors", "bytes")
     (note,) = one.columns.notes
     assert note.startswith(
-        "600 of 600 rows share their time with another row of the same entity; if a column separates"
+        "600 of 600 rows share their time with another row of the same entity; if a column"
+        " separates"
     )
 
 

@@ -184,5 +184,6 @@ def test_progress_is_a_line_every_five_seconds():
         lines.show(second, second, 1_700_000_000_000, float(second))
     assert [fields["sent"] for _, fields in log.lines] == [5, 10]
     assert log.lines[0][1] == {
-        "sent": 5, "acknowledged": 5, "percent": 5.0, "events_per_s": 1.0, "event_time": "2023-11-14 22:13:20",
+        "sent": 5, "acknowledged": 5, "percent": 5.0, "events_per_s": 1.0,
+        "event_time": "2023-11-14 22:13:20",
     }  # fmt: skip

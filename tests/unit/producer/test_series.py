@@ -47,8 +47,8 @@ def test_a_nab_file_becomes_one_column(read):
 
 def test_a_wide_file_keeps_its_columns_and_entities(read):
     one = read(
-        "host,CPU"
-        " %,timestamp,9th\nb,1,2014-04-10T00:04:00Z,\na,,2014-04-10T00:09:00Z,4\nb,3,2014-04-10T00:14:00Z,5\n"
+        "host,CPU %,timestamp,9th\nb,1,2014-04-10T00:04:00Z,\n"
+        "a,,2014-04-10T00:09:00Z,4\nb,3,2014-04-10T00:14:00Z,5\n"
     )
     assert one.metrics == ("CPU", "m_9th")
     assert one.entities == ("b", "a")

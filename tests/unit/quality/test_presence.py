@@ -88,10 +88,12 @@ def test_the_kernel_equals_its_twin_on_recurring_silences():
     state = QualityState()
     state.reserve(len(slots), used)
     out = watch(
-        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate, log.forgotten, ASKED
+        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
+        log.forgotten, ASKED
     )  # fmt: skip
     want, stale = reference.watch(
-        log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate, log.forgotten, *limits_of(ASKED)
+        log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
+        log.forgotten, *limits_of(ASKED)
     )  # fmt: skip
     got = [
         (int(row), KINDS[kind].value, int(entity))

@@ -26,7 +26,8 @@ def spoken(rows, asked=QualitySettings(), headers=None, state=State.READY):  # n
     quality, (slots, used), n = QualityState(), log.slots(len(log)), len(log)
     quality.reserve(len(slots), used)
     signals = watch(
-        quality, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate, log.forgotten, asked
+        quality, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead,
+        log.duplicate, log.forgotten, asked
     )  # fmt: skip
     directory = Directory()
     for e in range(len(slots)):
@@ -187,8 +188,11 @@ def test_every_verdict_has_an_id_of_its_own():
     rows = []
     for day in range(6):
         start = START + day * 10 * HOUR_MS
-        rows += by_time(*([(e, t, [v[0], NAN if k == 30 else 1.0, 1.0]) for k, (_, t, v) in enumerate(
-            regular(60 + 20 * e, entity=e, start=start))] for e in range(3)))  # fmt: skip
+        rows += by_time(*(
+            [(e, t, [v[0], NAN if k == 30 else 1.0, 1.0])
+             for k, (_, t, v) in enumerate(regular(60 + 20 * e, entity=e, start=start))]
+            for e in range(3)
+        ))  # fmt: skip
         rows.append(rows[-1])
     found = spoken(rows, QualitySettings(repeat_hours=1.0))
     assert {one.kind for one in found} >= {Kind.MISSING, Kind.GAP, Kind.DUPLICATE, Kind.STOPPED}

@@ -77,10 +77,10 @@ def test_impossible_settings_are_refused_with_what_is_allowed(name, value, said)
 
 def test_a_trained_detector_takes_its_own_models_only():
     def takes(detector):
-        return [
-            one.value for one in (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
-            if Configuration.from_settings(load_settings(environ={"LAPWING_DETECTOR": detector})).takes(one)
-        ]  # fmt: skip
+        settings = load_settings(environ={"LAPWING_DETECTOR": detector})
+        configuration = Configuration.from_settings(settings)
+        trained = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
+        return [one.value for one in trained if configuration.takes(one)]
 
     assert takes("ensemble") == ["isolation_forest", "one_class_svm"]
     assert takes("one_class_svm") == ["one_class_svm"]

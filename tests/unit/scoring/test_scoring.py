@@ -1,4 +1,4 @@
-"""Scoring over a state that came from a snapshot, and what a change of settings does to episodes."""
+"""Scoring over a restored state, and what a change of settings does to episodes."""
 
 from __future__ import annotations
 

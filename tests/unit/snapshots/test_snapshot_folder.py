@@ -1,4 +1,4 @@
-"""The files of snapshots: right or older, never wrong, whatever crashes, zombies and damage leave."""
+"""The files of snapshots: right or older, never wrong, after crashes, zombies and damage."""
 
 import errno
 import os
@@ -258,7 +258,7 @@ def test_what_a_crash_left_and_other_versions_go_when_there_is_enough(folder):
 
 
 def test_a_zombie_removes_nothing_that_is_newer(folder):
-    """Neither a chain that has gone on beyond its own offset nor a file whose base it does not see."""
+    """Neither a chain beyond its own offset nor a file whose base it does not see."""
     folder = replace(folder, keep=1)
     chain = put(folder, 40, 41, 42)
     assert [is_delta(path) for path in chain] == [False, True, True]

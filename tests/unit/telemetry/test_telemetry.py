@@ -122,9 +122,10 @@ def test_a_gauge_can_be_forgotten():
 def test_names_of_the_contract_are_all_there():
     names = {m.name for m in c.CATALOGUE}
     assert names >= {
-        "lapwing_events_consumed_total", "lapwing_events_scored_total", "lapwing_anomalies_total", "lapwing_batch_seconds",
-        "lapwing_end_to_end_seconds", "lapwing_consumer_lag_records", "lapwing_dead_letters_total", "lapwing_model_info",
-        "lapwing_model_age_seconds", "lapwing_model_reloads_total", "lapwing_fit_seconds",
+        "lapwing_events_consumed_total", "lapwing_events_scored_total", "lapwing_anomalies_total",
+        "lapwing_batch_seconds", "lapwing_end_to_end_seconds", "lapwing_consumer_lag_records",
+        "lapwing_dead_letters_total", "lapwing_model_info", "lapwing_model_age_seconds",
+        "lapwing_model_reloads_total", "lapwing_fit_seconds",
         "lapwing_entities", "lapwing_build_info",
     }  # fmt: skip
     assert len(names) == len(c.CATALOGUE)

@@ -63,8 +63,9 @@ def test_a_dead_letter_may_name_the_group_of_its_run_and_no_other():
 
 def activation(partition: int, offset: int) -> Result:
     record = {
-        "group": "g", "source_topic": "t", "source_partition": partition, "source_offset": offset, "detector_id": "d",
-        "model_sha256": "", "model_version": "", "state_version": 1, "settings": "{}",
+        "group": "g", "source_topic": "t", "source_partition": partition, "source_offset": offset,
+        "detector_id": "d", "model_sha256": "", "model_version": "", "state_version": 1,
+        "settings": "{}",
     }  # fmt: skip
     return result(encode_records(schemas.text(schemas.MODEL_ACTIVATION), 1, [record])[0])
 

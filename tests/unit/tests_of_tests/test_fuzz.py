@@ -1,4 +1,4 @@
-"""A small run of the fuzz benchmark: damaged records and damaged models, none of them a surprise."""
+"""A small run of the fuzz benchmark: damaged records and models, none a surprise."""
 
 from __future__ import annotations
 

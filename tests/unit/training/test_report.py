@@ -130,9 +130,10 @@ def test_unusual_views_can_be_drawn(rows: int) -> None:
     time_ms[30:] += 50 * STEP_MS
     empty = np.empty(0)
     small = replace(
-        view, title="a name " * 30, time_ms=time_ms, values=np.ones((rows, 2)), expected=view.expected[:rows],
-        lower=view.lower[:rows], upper=view.upper[:rows], boundary_ms=None, warm_ms=int(view.time_ms[5]),
-        at_ms=view.time_ms[:0], at_value=empty, at_metric=empty.astype(np.int64), severity=empty, labels=[Window(0, 1)],
+        view, title="a name " * 30, time_ms=time_ms, values=np.ones((rows, 2)),
+        expected=view.expected[:rows], lower=view.lower[:rows], upper=view.upper[:rows],
+        boundary_ms=None, warm_ms=int(view.time_ms[5]), at_ms=view.time_ms[:0], at_value=empty,
+        at_metric=empty.astype(np.int64), severity=empty, labels=[Window(0, 1)],
     )  # fmt: skip
     assert pictures.draw(small).startswith(b"\x89PNG")
     missing = replace(

@@ -1,4 +1,4 @@
-"""Whatever stands in the environment or the file: settings, or an error that names what is wrong."""
+"""Any environment or file gives settings, or an error that names what is wrong."""
 
 import string
 from types import UnionType

@@ -1,0 +1,127 @@
+"""The partition's clock, and the entities that have stopped reporting by it.
+
+Invariant: the clock is the second largest of the entities' newest event times.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from shared.kernels.clock import local_of
+from shared.quality.kernels.presence import end_of_silence
+from shared.quality.kernels.quality_intervals import silence_limit_ms, usual_interval_ms
+from shared.quality.kernels.quality_layout import FAR_MS, LONGEST_MS, STOPPED, Limits
+from shared.quality.kernels.quality_signals import Floats, Ints, Record, add_signal, claim
+
+
+@njit(cache=True)
+def stop_deadline_ms(state: Record, stopped_intervals: float) -> int:
+    """The partition's clock after which an entity has stopped, recurring silences excepted.
+
+    Those are considered only then. FAR_MS while the usual interval is not known.
+    """
+    if state["due_ms"] != 0:
+        return int(state["due_ms"])
+    limit_ms = silence_limit_ms(state, stopped_intervals)
+    return (
+        max(int(state["newest_ms"]), int(state["clock_ms"])) + int(limit_ms)
+        if limit_ms <= LONGEST_MS
+        else FAR_MS
+    )
+
+
+@njit(cache=True)
+def set_deadline(state: Record, limits: Limits, changes: Ints, shifts: Ints) -> None:
+    """Set when the current silence has lasted too long, recurring silences not counted."""
+    limit_ms = silence_limit_ms(state, limits.stopped_intervals)
+    if limit_ms > LONGEST_MS:
+        return
+    since_ms = max(int(state["newest_ms"]), int(state["clock_ms"]))
+    local_ms = local_of(since_ms, changes, shifts)
+    end_ms = end_of_silence(state, local_ms, int(limit_ms), state["interval_ms"])
+    state["due_ms"] = since_ms + (end_ms - local_ms)
+
+
+@njit(cache=True)
+def report_due_ms(state: Record, limits: Limits) -> int:
+    """The partition's clock after which an entity is reported as stopped; FAR_MS = never."""
+    if state["seen"] == 0 or state["stop_said"] == 1:
+        return FAR_MS
+    deadline_ms = stop_deadline_ms(state, limits.stopped_intervals)
+    if state["said"] & (1 << STOPPED):
+        return max(deadline_ms, int(state["said_ms"][STOPPED]) + limits.repeat_ms - 1)
+    return deadline_ms
+
+
+@njit(cache=True)
+def advance_clock(clock: Record, state: Record, e: int, time_ms: int) -> None:
+    """Move the partition's clock by an entity that reported; twin of sorting all newest times."""
+    if state["seen"] == 0:
+        clock["reporting"] += 1
+        clock["entities"] = max(clock["entities"], e + 1)
+    if clock["reporting"] == 1 or e == clock["first_entity"] or time_ms > clock["first_ms"]:
+        if e != clock["first_entity"]:
+            clock["second_ms"] = clock["first_ms"]
+        clock["first_entity"] = e
+        clock["first_ms"] = time_ms
+    elif time_ms > clock["second_ms"] or (clock["reporting"] == 2 and state["seen"] == 0):
+        clock["second_ms"] = time_ms
+    state["seen"] = 1
+    state["newest_ms"] = time_ms
+    state["clock_ms"] = clock["second_ms"] if clock["reporting"] >= 2 else time_ms
+    state["stop_said"] = 0
+    state["due_ms"] = 0
+
+
+@njit(cache=True)
+def count_overdue(
+    entities: Record, clock: Record, limits: Limits, changes: Ints, shifts: Ints
+) -> int:
+    """Count the entities to report as stopped, and set when to check again."""
+    overdue, due_ms = 0, FAR_MS
+    for e in range(clock["entities"]):
+        report_ms = report_due_ms(entities[e], limits)
+        if report_ms < clock["second_ms"] and entities[e]["due_ms"] == 0:
+            set_deadline(entities[e], limits, changes, shifts)
+            report_ms = report_due_ms(entities[e], limits)
+        if report_ms < clock["second_ms"]:
+            overdue += 1
+        else:
+            due_ms = min(due_ms, report_ms)
+    clock["due_ms"] = due_ms
+    clock["rows"] = 0
+    return overdue
+
+
+@njit(cache=True)
+def add_stopped(
+    row: int,
+    entities: Record,
+    clock: Record,
+    limits: Limits,
+    n_signals: int,
+    places: Ints,
+    amounts: Floats,
+) -> int:
+    """Add a signal for each entity that is due; return the new number of signals."""
+    now_ms = clock["second_ms"]
+    for e in range(clock["entities"]):
+        state = entities[e]
+        if report_due_ms(state, limits) < now_ms:
+            state["stop_said"] = 1
+            claim(state, STOPPED, now_ms, limits.repeat_ms)
+            since_ms = state["newest_ms"]
+            n_signals = add_signal(
+                n_signals,
+                places,
+                amounts,
+                row,
+                STOPPED,
+                e,
+                -1,
+                since_ms,
+                now_ms - since_ms,
+                usual_interval_ms(state),
+                0,
+            )
+    return n_signals

@@ -172,7 +172,7 @@ $(FULL): requirements/full.txt $(CORE) | $(BIN)/python
 $(DEV): requirements/dev.txt $(FULL) | $(BIN)/python
 	@echo "installing requirements/dev.txt"
 	@$(INSTALL) -r requirements/dev.txt
-	@$(BIN)/python -m compileall -q --workers 0 $(VENV)/lib || true  # tests start hundreds of processes
+	@$(BIN)/python -m compileall -q --workers 0 -x '/(tests|pip|mypy|setuptools)/' $(VENV)/lib || true  # tests start hundreds of processes
 	@touch $@
 
 $(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py shared/*/kernels/*/*.py) $(CORE)

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lapwing.backtest.feeds import Feed
-from lapwing.backtest.run import Judged
+from lapwing.backtest.run import BacktestResult
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
 from shared.models.model import Model
@@ -76,7 +76,7 @@ def check_fit(
         )
 
 
-def notes_on(models_dir: Path, model: Model, judged: Judged, topic: str) -> list[str]:
+def notes_on(models_dir: Path, model: Model, result: BacktestResult, topic: str) -> list[str]:
     """Say what makes the figures of a published model better or worse than they will be.
 
     topic  : that the records come from; empty = from files
@@ -85,18 +85,18 @@ def notes_on(models_dir: Path, model: Model, judged: Judged, topic: str) -> list
     from shared.artifacts import manifest
 
     facts, notes = manifest(models_dir, model.sha256), []
-    metrics = {name for series in judged.series for name in series.metrics}
+    metrics = {name for series in result.series for name in series.metrics}
     why = no_metric_in_common(facts, sorted(metrics)) or (
         other_topic(facts, topic) if topic else ""
     )
     if why:
         notes.append(f"model {model.model_id}: {why}")
     trained_to = round(datetime.fromisoformat(model.version).timestamp() * 1000)
-    seen = sum(int((series.time_ms <= trained_to).sum()) for series in judged.series)
+    seen = sum(int((series.time_ms <= trained_to).sum()) for series in result.series)
     if seen:
         notes.append(
             f"model {model.model_id} was trained up to {model.version}: {seen:,} of the"
-            f" {judged.rows:,} records judged are not later, and are counted although it may have"
+            f" {result.rows:,} records scored are not later, and are counted although it may have"
             " been trained on them; --train counts only what comes after"
         )
     return notes

@@ -14,7 +14,7 @@ from shared.entry import Overrides
 
 
 class RowOrder(StrEnum):
-    """In which order the rows of files are judged."""
+    """In which order the rows of files are scored."""
 
     TIME = "time"
     ARRIVAL = "arrival"

@@ -111,12 +111,12 @@ def test_files_need_the_field_that_the_producer_writes():
 # -- what is said ----------------------------------------------------------------------------------
 
 
-def test_labels_are_judged(folder, labels):
+def test_labels_are_evaluated(folder, labels):
     summary, text = run(input=of(folder), labels=labels)
     said = summary["first"]["labels"]
     assert (said["hits"], said["missed"], said["in_warm_up"]) == (1, 1, 1)
-    fates = [w["fate"] for one in summary["first"]["per_entity"] for w in one["windows"]]
-    assert sorted(fates) == ["hit", "missed", "warming"]
+    outcomes = [w["outcome"] for one in summary["first"]["per_entity"] for w in one["windows"]]
+    assert sorted(outcomes) == ["hit", "missed", "warming"]
     assert "keys of the labels that name nothing here: 1, e.g. elsewhere/c.csv" in summary["notes"]
     assert "1 of 2 windows hit, 1 missed" in text
     assert said["f1"] == round(2 / (2 + said["false_alarms"] + 1), 4)
@@ -213,7 +213,7 @@ def test_a_published_model_says_what_it_has_seen_and_measured(folder, tmp_path):
         )
         found.append([note for note in summary["notes"] if note.startswith("model ")])
     ((trained_later,), (of_others,)) = found
-    assert f"{2 * ROWS:,} of the {2 * ROWS:,} records judged are not later" in trained_later
+    assert f"{2 * ROWS:,} of the {2 * ROWS:,} records scored are not later" in trained_later
     assert "none of its metrics (rpm, network) is in the input, which has cpu" in of_others
 
 

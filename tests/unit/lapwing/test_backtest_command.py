@@ -28,7 +28,7 @@ def test_the_command(folder, labels):
     assert (done.exit_code, done.exception) == (0, None)
     summary = json.loads(done.stdout)
     assert summary["configuration"]["detection"]["threshold"] == 2
-    assert "records judged in" in done.stderr
+    assert "records scored in" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def write_devices(folder, form="%Y%m%d%H%M"):
     (folder / "devices.csv").write_text("timestamp,device_id,ingested_at,cpu\n" + "\n".join(lines))
 
 
-def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
+def test_columns_are_scored_as_what_they_are_and_said(tmp_path):
     write_devices(tmp_path)
     command = [
         "--set",
@@ -118,7 +118,7 @@ def test_files_whose_times_nobody_takes_are_an_error_not_nothing(tmp_path):
     )
     with pytest.raises(
         DataError,
-        match="none of its 9 records can be judged: 9 because the event time lies outside input",
+        match="none of its 9 records can be scored: 9 because the event time lies outside input",
     ):
         run(input=of(tmp_path))
 

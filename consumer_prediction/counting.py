@@ -12,7 +12,9 @@ import numpy as np
 import structlog
 
 from consumer_prediction.ownership import Owned
-from shared.counters import (
+from shared.events import Phase, Reason, State, severity_class
+from shared.kernels.units import DAY_MS
+from shared.operations.counters import (
     ALARM_BUDGET,
     ANOMALIES,
     DATA_QUALITY,
@@ -23,8 +25,6 @@ from shared.counters import (
     EVENTS_SCORED,
     Counters,
 )
-from shared.events import Phase, Reason, State, severity_class
-from shared.kernels.units import DAY_MS
 from shared.scoring.scorer import Outcome
 from shared.wording import moment
 

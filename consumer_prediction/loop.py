@@ -19,7 +19,6 @@ from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
 from consumer_prediction.transaction import Transaction
 from shared.batch import Batch, Position
-from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
 from shared.errors import (
     GuardError,
     ProducerFenced,
@@ -28,9 +27,10 @@ from shared.errors import (
     TransportError,
 )
 from shared.events import Activation
-from shared.failpoints import failpoint
 from shared.models.model import Model
-from shared.retry import Outage
+from shared.operations.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
+from shared.operations.failpoints import failpoint
+from shared.operations.retry import Outage
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules
 from shared.settings import PredictSettings

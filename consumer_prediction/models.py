@@ -16,10 +16,10 @@ from shared.artifacts import current as current_model
 from shared.artifacts import load as load_model
 from shared.artifacts import manifest, published_s
 from shared.artifacts import trust as read_trust
-from shared.counters import MODEL_RELOADS, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused, LapwingError
 from shared.models.model import Model
 from shared.models.origin import other_topic
+from shared.operations.counters import MODEL_RELOADS, Counters
 from shared.settings import ModelSettings
 
 log = structlog.get_logger()

@@ -24,7 +24,6 @@ from consumer_prediction.health.watchdog import Watchdog
 from consumer_prediction.loop import SETTLE_S, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.outgoing import Encoder, SchemaIds
-from shared.counters import Counters
 from shared.decode.field_choice import MetSchema
 from shared.decode.formats import open_decoder
 from shared.encode.records import decode_records, schema_id_of
@@ -38,13 +37,14 @@ from shared.kafka import (
     topic_specs,
     wrong_count,
 )
+from shared.operations.counters import Counters
+from shared.operations.retry import Outage, Retry
+from shared.operations.telemetry import TelemetryServer
 from shared.registry import Registry
-from shared.retry import Outage, Retry
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules
 from shared.settings import Settings
 from shared.snapshots import SnapshotFolder, SnapshotWriter
-from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
 

@@ -34,16 +34,16 @@ from consumer_training.topic import KafkaTopic, input_decoder
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
-from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
-from shared.health import Health
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
 from shared.models.origin import other_topic
+from shared.operations.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
+from shared.operations.health import Health
+from shared.operations.retry import Outage, Retry
+from shared.operations.telemetry import TelemetryServer
 from shared.ports import Decoder
-from shared.retry import Outage, Retry
 from shared.settings import Settings
-from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
 

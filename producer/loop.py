@@ -12,10 +12,10 @@ from producer.pacing import ConsumerPace, Silence
 from producer.progress import Progress
 from producer.replay import Schedule, Stream
 from shared.batch import Outgoing
-from shared.counters import EVENTS_PRODUCED, Counters
 from shared.errors import LapwingError, TransportError
-from shared.health import Health
-from shared.retry import LOG_AFTER_S, SLEEP_SLICE_S, Retry
+from shared.operations.counters import EVENTS_PRODUCED, Counters
+from shared.operations.health import Health
+from shared.operations.retry import LOG_AFTER_S, SLEEP_SLICE_S, Retry
 
 CHUNK_RECORDS = 5_000
 FLUSH_S = 10.0

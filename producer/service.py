@@ -20,12 +20,12 @@ from producer.progress import open_progress
 from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
 from producer.replay import plan
 from producer.sources import Source, SourceOptions, check_times, open_source
-from shared.counters import Counters
 from shared.errors import ConfigError, SchemaRefused, TransportError
-from shared.health import Health
-from shared.retry import Outage, Retry
+from shared.operations.counters import Counters
+from shared.operations.health import Health
+from shared.operations.retry import Outage, Retry
+from shared.operations.telemetry import Logger, TelemetryServer, logger
 from shared.settings import Settings
-from shared.telemetry import Logger, TelemetryServer, logger
 from shared.wording import second
 
 if TYPE_CHECKING:

@@ -40,9 +40,9 @@ from shared.errors import ConfigError, DataError
 from shared.events import Reason
 from shared.labels import Window, Windows, find
 from shared.models.model import Model
+from shared.operations.telemetry import line
 from shared.scoring.configuration import Configuration
 from shared.settings import DetectionSettings, QualitySettings, Section, Settings
-from shared.telemetry import line
 
 LINE_EVERY_S = 5.0
 ALARMS_LISTED = 25

@@ -25,7 +25,7 @@ from lapwing.demo.view import (
     render_summary,
 )
 from shared.errors import ConfigError
-from shared.telemetry import line
+from shared.operations.telemetry import line
 from shared.wording import minute
 
 LINE_EVERY_S, LINE_AT_LEAST_S = 2.0, 10.0

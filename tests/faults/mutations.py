@@ -89,7 +89,7 @@ SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
 GATES = "shared/decode/kernels/gate_checks.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
-ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/models/artifact_format.py"
+ARTIFACTS, FORMAT = "shared/artifacts/published.py", "shared/models/artifact_format.py"
 
 KILLS, DRAIN, FAILOVER = (
     "kill -9 at random, one predictor",
@@ -424,8 +424,8 @@ MUTANTS = (
         (
             Edit(
                 ARTIFACTS,
-                '        _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\\n")\n',
-                '        (models_dir / CURRENT).write_bytes(sha256.encode() + b"\\n")\n',
+                "        replace_file(models_dir, models_dir / CURRENT, ",
+                "        Path.write_bytes(models_dir / CURRENT, ",
             ),
         ),
         (PUBLISHED,),
@@ -438,7 +438,7 @@ MUTANTS = (
             Edit(
                 ARTIFACTS,
                 "            _write_folder(models_dir, sha256, files, max_bytes)\n",
-                '            _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\\n")\n'
+                "            replace_file(models_dir, models_dir / CURRENT, sha256.encode())\n"
                 "            _write_folder(models_dir, sha256, files, max_bytes)\n",
             ),
         ),

@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 import shared.errors
-from shared.counters import CATALOGUE
 from shared.errors import GuardError
 from shared.events import Kind, Reason
 from shared.kafka import topic_specs
+from shared.operations.counters import CATALOGUE
 from shared.settings import Settings
 from shared.settings.names import RENAMED
 from tests.support.documents import ROOT, SAID, SETTINGS, SOURCES, TEXTS, blocks, spans

@@ -12,9 +12,9 @@ import structlog
 from consumer_prediction.models import ModelVolume
 from lapwing.doctor.files import check_model
 from shared import artifacts
-from shared.counters import Counters
 from shared.events import Detector
 from shared.models.origin import no_metric_in_common, other_topic
+from shared.operations.counters import Counters
 from shared.settings import Settings, TopicSettings
 from tests.support.models import trained
 

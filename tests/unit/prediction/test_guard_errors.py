@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumer_prediction import service
-from shared.counters import Counters
 from shared.errors import GuardError, PositionGone
+from shared.operations.counters import Counters
 from shared.settings import Settings
 
 

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from consumer_prediction.health.readiness import Readiness
 from consumer_prediction.health.rejections import LOG_EVERY_S, MIN_RECORDS, NEARLY_ALL, RECENT
-from shared.counters import DEAD_LETTERS
 from shared.events import Detector, Reason
+from shared.operations.counters import DEAD_LETTERS
 from tests.support.loop_world import TOPICS, World, begun, configured, metric_event
 
 EVENT = "records became dead letters"

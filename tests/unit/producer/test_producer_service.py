@@ -22,8 +22,8 @@ from producer.records import RecordMaker, event_schema
 from producer.replay import merge
 from producer.service import ReplayOptions, run
 from producer.sources import SourceOptions, check_times, open_source
-from shared.counters import Counters
 from shared.errors import ConfigError, DataError, SchemaRefused, TopicMismatch, TransportError
+from shared.operations.counters import Counters
 from tests.support.replaying import FakeSender, Log, settings
 
 INF = float("inf")

@@ -21,13 +21,13 @@ from consumer_training.service import Dependencies, Options, TrainingService
 from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
-from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
 from shared.models.signatures import Trust
+from shared.operations.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
 from shared.settings import ModelSettings, Settings, TopicSettings, TrainSettings
 from tests.support.models import START_MS, STEP_MS, series
 

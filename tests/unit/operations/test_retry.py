@@ -13,10 +13,17 @@ from typing import Any
 import pytest
 import structlog
 
-from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import ConfigError, TransportError
-from shared.health import STARTING, Health
-from shared.retry import LONGEST_PAUSE_S, SLEEP_SLICE_S, Outage, Retry, in_background, within
+from shared.operations.counters import OUTAGE_SECONDS, Counters
+from shared.operations.health import STARTING, Health
+from shared.operations.retry import (
+    LONGEST_PAUSE_S,
+    SLEEP_SLICE_S,
+    Outage,
+    Retry,
+    in_background,
+    within,
+)
 
 NO_ANSWER = TransportError("asking broker:1: no answer")
 

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import structlog
 
-from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import TransportError
-from shared.health import Health
+from shared.operations.counters import OUTAGE_SECONDS, Counters
+from shared.operations.health import Health
 
 log = structlog.get_logger()
 T = TypeVar("T")

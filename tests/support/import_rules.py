@@ -297,11 +297,12 @@ def _outside(module: str, name: str) -> str | None:
     return None
 
 
-def project_modules() -> tuple[dict[str, str], frozenset[str]]:
+def project_modules(root: Path = ROOT) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the source of every module by dotted name, and which of them are packages."""
     modules, packages = {}, set()
     for top in PACKAGES:
-        for path in sorted((ROOT / top).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((root / top).rglob("*.py")):
+            name = ".".join(path.relative_to(root).with_suffix("").parts)
             if name.endswith(".__init__"):
                 name = name.removesuffix(".__init__")
                 packages.add(name)

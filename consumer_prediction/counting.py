@@ -62,7 +62,10 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
 
 
 def measure_budget(
-    counters: Counters, owned: Mapping[int, Owned], outcomes: Sequence[Outcome], asked: float | None
+    counters: Counters,
+    owned: Mapping[int, Owned],
+    outcomes: Sequence[Outcome],
+    requested: float | None,
 ) -> None:
     """Compare the alarms per entity and day since the take-over with the configured budget."""
     for outcome in outcomes:
@@ -74,7 +77,7 @@ def measure_budget(
     days = sum(one.entity_days for one in owned.values())
     if days > 0:
         counters.set(ALARM_BUDGET, sum(one.alarms for one in owned.values()) / days, "achieved")
-        counters.set(ALARM_BUDGET, math.nan if asked is None else asked, "asked")
+        counters.set(ALARM_BUDGET, math.nan if requested is None else requested, "asked")
 
 
 def report(counters: Counters, outcomes: Sequence[Outcome], now_ms: int, entity_field: str) -> None:

@@ -161,7 +161,7 @@ class PredictionLoop:
             partition, position, log_start, folder, self.dependencies.history, self.rules
         )
         for why in refused:
-            log.warning("snapshot skipped", partition=partition, why=why)
+            log.warning("snapshot skipped", partition=partition, because=why)
         if owned.state.activation:
             self._apply_activation(owned, owned.state.activation)
         elif owned.ahead:
@@ -278,7 +278,7 @@ class PredictionLoop:
         configuration = self.rules.configuration
         first = owned.state.activation is None and len(owned.state.entities) > 0
         model = self._suitable(owned.scorer.model if first else self.model or owned.scorer.model)
-        wanted = Activation(
+        activation = Activation(
             model.sha256 if model else "",
             int(batch.offsets[0]),
             model.version if model else "",
@@ -286,21 +286,21 @@ class PredictionLoop:
         )
         now = owned.state.activation
         if now is not None and (now.model_sha256, now.settings_id) == (
-            wanted.model_sha256,
-            wanted.settings_id,
+            activation.model_sha256,
+            activation.settings_id,
         ):
             return
-        owned.state.activation = wanted
+        owned.state.activation = activation
         owned.scorer.use(model, configuration)
-        record = self.encoder.activation(batch.partition, wanted, configuration.detector.value)
+        record = self.encoder.activation(batch.partition, activation, configuration.detector.value)
         self.transaction.send([record])
         failpoint("after_activation")
         log.info(
             "activated",
             detector=configuration.detector.value,
-            model=wanted.model_id or None,
+            model=activation.model_id or None,
             partition=batch.partition,
-            offset=wanted.offset,
+            offset=activation.offset,
         )
 
     def _suitable(self, model: Model | None) -> Model | None:

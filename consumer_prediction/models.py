@@ -122,7 +122,9 @@ class ModelVolume:
         self._refusal = refusal
         self.counters.add(MODEL_RELOADS, 1, "refused")
         log.warning(
-            "model refused, keeping the last good model", candidate=candidate[:16], why=str(error)
+            "model refused, keeping the last good model",
+            candidate=candidate[:16],
+            because=str(error),
         )
 
     def _warn_of_another_topic(self, sha256: str) -> None:
@@ -134,6 +136,6 @@ class ModelVolume:
             log.warning(
                 "model was trained on another topic",
                 model=sha256[:16],
-                why=why,
-                do="use a separate models_dir (LAPWING_MODELS_DIR) for each input, and train there",
+                because=why,
+                remedy="use a separate models_dir (LAPWING_MODELS_DIR) for each input",
             )

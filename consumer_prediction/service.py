@@ -107,9 +107,9 @@ class ActivationLog:
             for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
             for row in range(len(batch))
         ]
-        mine = self.settings.predict.group, self.settings.topics.input
+        own = self.settings.predict.group, self.settings.topics.input
         texts = [self._writer_schema(topic, value) for value in values]
-        return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == mine]
+        return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == own]
 
 
 def run(
@@ -126,11 +126,11 @@ def run(
     try:
         _run(settings, counters, connection, stopping)
     except GuardError as error:
-        log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
+        log.error("stopped by a guard", guard=type(error).__name__, because=str(error))
         raise
     except ProducerFenced as error:
         why = _fencing_reason(settings)
-        log.error("fenced by another predictor", why=why)
+        log.error("fenced by another predictor", because=why)
         raise ProducerFenced(f"{why} ({error})") from error
 
 
@@ -284,7 +284,7 @@ def _log_schema(schema: MetSchema) -> None:
     log.info("writer schema", schema_id=schema.schema_id, **schema.facts)
     if schema.unsupported:
         log.warning(
-            "writer schema not supported", schema_id=schema.schema_id, why=schema.unsupported
+            "writer schema not supported", schema_id=schema.schema_id, because=schema.unsupported
         )
 
 

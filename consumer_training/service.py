@@ -172,7 +172,7 @@ class TrainingService:
                     self.health.waiting(f"the last training failed: {error}")
                     log.error(
                         "training failed, keeping the last model",
-                        why=str(error),
+                        because=str(error),
                         exc_info=not isinstance(error, LapwingError),
                     )
 
@@ -255,8 +255,8 @@ class TrainingService:
             log.warning(
                 "replacing a model that was trained on another topic",
                 models_dir=str(folder),
-                why=why,
-                do="predictors of that topic would use the new model: use a separate models_dir"
+                because=why,
+                remedy="predictors of that topic would use the new model: use a separate models_dir"
                 " (LAPWING_MODELS_DIR) for each input",
             )
 

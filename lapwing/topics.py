@@ -65,7 +65,7 @@ class Ensured:
             "created": self.created,
             "existing": self.existing,
             "missing": self.missing,
-            "differences": [asdict(one) for one in self.differences],
+            "differences": [asdict(difference) for difference in self.differences],
         }
         refused = {part: str(error) for part, error in self.refused.items()}
         return topics | {
@@ -200,8 +200,9 @@ def _print_result(done: Ensured, settings: Settings) -> None:
         _print(f"exists    {topic}")
     for topic in done.missing:
         _print(f"missing   {topic}: not created, because of a refusal")
-    for one in done.differences:
-        _print(f"differs   {describe_difference(one, settings.topics.input)}; nothing was changed")
+    for difference in done.differences:
+        text = describe_difference(difference, settings.topics.input)
+        _print(f"differs   {text}; nothing was changed")
     for subject, number in done.schemas.items():
         _print(f"schema    {subject} has id {number}")
     for part, why in done.left_alone.items():
@@ -210,13 +211,14 @@ def _print_result(done: Ensured, settings: Settings) -> None:
         _print(f"refused   {part}")
 
 
-def describe_difference(one: ConfigDifference, input_topic: str) -> str:
+def describe_difference(difference: ConfigDifference, input_topic: str) -> str:
     """Describe a difference; for a shorter retention of the input, also when it matters."""
-    text = f"{one.topic}: {one.name} is {one.found}, the settings say {one.wanted}"
-    is_retention = one.topic == input_topic and one.name == "retention.ms"
-    if not is_retention or not one.found.isdigit() or int(one.found) > int(one.wanted):
+    found, wanted = difference.found, difference.wanted
+    text = f"{difference.topic}: {difference.name} is {found}, the settings say {wanted}"
+    is_retention = difference.topic == input_topic and difference.name == "retention.ms"
+    if not is_retention or not found.isdigit() or int(found) > int(wanted):
         return text
-    return f"{text}; this works unless predictors are down for more than {_days(int(one.found))}"
+    return f"{text}; this works unless predictors are down for more than {_days(int(found))}"
 
 
 def _days(duration_ms: int) -> str:

@@ -119,7 +119,7 @@ def run(
     groups = parse_groups(options.pace_groups, settings.topics.input)
     source = open_source(options.source)
     for note in source.notes:
-        log.info("series", because=note)
+        log.info("series", note=note)
     for name, count in source.skipped.items():
         log.warning("bad rows skipped", file=name, rows=count)
     if options.labels is not None:

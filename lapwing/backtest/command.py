@@ -142,8 +142,8 @@ def backtest(
         notes += notes_on(folder, model, results[0], topic)
     if since:
         notes.append(
-            "the model was trained on the first part of each entity's time; only what came after is"
-            " counted"
+            "the model was trained on the first part of each entity's records; only later records"
+            " are counted"
         )
     summary, entities, change = summarise(feed, results, windows, since, notes, options)
     report = Report(summary, entities, results[0], change, since)
@@ -256,7 +256,7 @@ def place_labels(
         if of_key and not {window.name for window in of_key} & placed
     ]
     return windows, (
-        [f"keys of the labels that name nothing here: {len(left)}, e.g. {left[0]}"] if left else []
+        [f"keys of the labels that match no entity: {len(left)}, e.g. {left[0]}"] if left else []
     )
 
 

@@ -43,7 +43,7 @@ def check_folder(out: Path) -> None:
     others = sorted({path.name for path in out.iterdir()} - _OURS) if out.is_dir() else []
     if others:
         raise ConfigError(
-            f"--out {out}: it holds {others[0]}, which is not of a backtest; name a new or empty"
+            f"--out {out}: it contains {others[0]}, which no backtest wrote; name a new or empty"
             " folder"
         )
 

@@ -69,7 +69,7 @@ def spans_of(report: Report, entity: Entity) -> Iterator[Span]:
             first,
             int(last),
             "trained",
-            f"the model was trained on what came before {moment(int(last))}; not counted",
+            f"training data of the model, until {moment(int(last))}; not counted",
         )
     for outcome in entity.evaluation.outcomes if entity.evaluation else ():
         window = outcome.window

@@ -38,7 +38,7 @@ def find_model(
         sha256 = current(models_dir)
         if sha256 is None:
             raise ArtifactMissing(
-                f"--model CURRENT: {models_dir} holds no model; `lapwing train --once`"
+                f"--model CURRENT: {models_dir} contains no model; `lapwing train --once`"
                 " publishes one"
             )
         return load(models_dir, sha256, trust(settings or ModelSettings()))
@@ -50,7 +50,7 @@ def find_model(
     matches = sorted(path.name for path in models_dir.glob(f"{requested}*") if path.is_dir())
     if len(matches) != 1:
         raise ConfigError(
-            f"--model {requested}: {len(matches) or 'no'} artefacts of that name in {models_dir}"
+            f"--model {requested}: {len(matches) or 'no'} artefacts in {models_dir} match"
         )
     return load(models_dir, matches[0], trust(settings or ModelSettings()))
 
@@ -72,7 +72,7 @@ def check_fit(
         )
     if model.detector is not detector:
         raise ConfigError(
-            f"detector is {detector.value}, but the model is of {model.detector.value}"
+            f"detector is {detector.value}, but the model was trained for {model.detector.value}"
         )
 
 

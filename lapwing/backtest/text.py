@@ -185,8 +185,8 @@ def _alarm(alarm: Mapping[str, Any]) -> str:
     )
 
 
-def _row(name: str, said: str) -> str:
-    return f"  {name:<16}{said}"
+def _row(name: str, text: str) -> str:
+    return f"  {name:<16}{text}"
 
 
 def _counts(counts: Mapping[str, float]) -> str:

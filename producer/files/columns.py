@@ -64,7 +64,7 @@ class ColumnChoice:
         """Raise ConfigError when columns are given without files, or ``--time`` names none."""
         given = self.arguments()
         if given and not files:
-            raise ConfigError(f"{given[0]} is about columns of files; --data names the files")
+            raise ConfigError(f"{given[0]} describes columns of files, so it needs --data")
         if self.time == ():
             raise ConfigError("--time: name one column, or two that are joined: --time date,time")
 

@@ -266,10 +266,10 @@ def _folder(models_dir: Path, sha256: str) -> Path:
         raise ArtifactRefused(f"{sha256[:80]!r} is not an artefact's name: 64 hex digits")
     folder = models_dir / sha256
     try:
-        there = folder.is_dir()
+        exists = folder.is_dir()
     except OSError as error:
         raise ArtifactRefused(f"{folder}: it cannot be accessed: {error}") from error
-    if not there:
+    if not exists:
         raise ArtifactMissing(f"{folder} does not exist")
     return folder
 

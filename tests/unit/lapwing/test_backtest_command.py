@@ -34,7 +34,7 @@ def test_the_command(folder, labels):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "one of --data, --topic-range, --fleet says what to run; given: none"),
+        ((), "give exactly one of --data, --topic-range, --fleet; given: none"),
         (("--data", "x", "--fleet", "1"), "given: --data, --fleet"),
         (("--data", "/nowhere"), "/nowhere: no such file or folder"),
         (
@@ -57,7 +57,7 @@ def test_the_command(folder, labels):
         ),
         (
             ("--fleet", "2", "--time", "t"),
-            "--time is about columns of files; --data names the files",
+            "--time describes columns of files, so it needs --data",
         ),
     ],
 )
@@ -132,4 +132,4 @@ def test_a_bad_row_is_named_or_left_out(tmp_path):
         run(input=of(tmp_path))
     summary, _ = run(input=of(tmp_path, skip_bad=True))
     assert summary["first"]["records"] == 39
-    assert "bad rows of a that were left out: 1" in summary["notes"]
+    assert "bad rows skipped in a: 1" in summary["notes"]

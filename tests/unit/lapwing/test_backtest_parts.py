@@ -383,7 +383,7 @@ def test_records_are_chosen_by_event_time():
     assert within(batch, DECODER, TopicRange(True, None, None)) is batch
 
 
-class Doors:
+class FakeReader:
     """Admin, reader and registry of one topic with two partitions."""
 
     def __init__(self, monkeypatch, low, high):
@@ -399,27 +399,31 @@ class Doors:
 
 
 def test_a_range_of_offsets_is_read_from_every_partition(monkeypatch):
-    doors = Doors(monkeypatch, {0: 10, 1: 0}, {0: 100, 1: 30})
+    reader = FakeReader(monkeypatch, {0: 10, 1: 0}, {0: 100, 1: 30})
     feed = open_feed(SETTINGS, InputOptions(topic_range="5..50"))
-    assert list(feed.batches()) == [doors.batch]
-    assert doors.asked == [("metrics.cloudwatch.raw", {0: 10, 1: 5}, {0: 50, 1: 30})]
+    assert list(feed.batches()) == [reader.batch]
+    assert reader.asked == [("metrics.cloudwatch.raw", {0: 10, 1: 5}, {0: 50, 1: 30})]
     assert feed.rows == 65
-    assert feed.notes == ("metrics.cloudwatch.raw[0] begins at offset 10; what was before is gone",)
+    assert feed.notes == (
+        "metrics.cloudwatch.raw[0] begins at offset 10; retention has deleted earlier records",
+    )
     feed = open_feed(SETTINGS, InputOptions(topic_range="40.."))
     list(feed.batches())
-    assert doors.asked[-1][1:] == ({0: 40, 1: 30}, {0: 100, 1: 30})
+    assert reader.asked[-1][1:] == ({0: 40, 1: 30}, {0: 100, 1: 30})
 
 
 def test_a_range_of_times_reads_all_and_keeps_what_lies_in_it(monkeypatch):
-    doors = Doors(monkeypatch, {0: 0, 1: 0}, {0: 2, 1: 0})
+    reader = FakeReader(monkeypatch, {0: 0, 1: 0}, {0: 2, 1: 0})
     feed = open_feed(SETTINGS, InputOptions(topic_range="2023-11-14T22:17..2023-11-15"))
     assert [batch.offsets.tolist() for batch in feed.batches()] == [[1]]
-    assert doors.asked == [("metrics.cloudwatch.raw", {0: 0, 1: 0}, {0: 2, 1: 0})]
+    assert reader.asked == [("metrics.cloudwatch.raw", {0: 0, 1: 0}, {0: 2, 1: 0})]
 
 
 def test_a_range_that_retention_has_removed(monkeypatch):
-    Doors(monkeypatch, {0: 100, 1: 80}, {0: 200, 1: 90})
-    with pytest.raises(HistoryGone, match="begins at offset 80; what was before is gone"):
+    FakeReader(monkeypatch, {0: 100, 1: 80}, {0: 200, 1: 90})
+    with pytest.raises(
+        HistoryGone, match="begins at offset 80; retention has deleted earlier records"
+    ):
         open_feed(SETTINGS, InputOptions(topic_range="0..50"))
 
 

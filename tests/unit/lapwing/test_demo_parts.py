@@ -338,7 +338,7 @@ def test_what_is_not_a_score_event_ends_it(reader):
 
 
 def test_a_record_that_was_dropped_before_it_was_read_ends_it(monkeypatch):
-    listener = demo_reader._FromTheStart()
+    listener = demo_reader._FromFirstOffset()
     assert listener.assigned({0: None, 1: Position(4)}, {0: 0, 1: 2}) == {0: 0, 1: 4}
     with pytest.raises(HistoryGone, match="dropped 3 records of partition 1"):
         listener.assigned({0: None, 1: None}, {0: 0, 1: 3})

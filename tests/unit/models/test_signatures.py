@@ -270,7 +270,7 @@ def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
             "models": {"trusted_keys": keys},
         }
         found = check_model(load_settings(flags, environ={}))
-        assert (found.result, said in found.said) == (result, True), found.said
+        assert (found.result, said in found.message) == (result, True), found.message
 
 
 # -- predictors ------------------------------------------------------------------------------------

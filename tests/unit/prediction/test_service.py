@@ -31,4 +31,4 @@ def test_who_has_taken_over_is_reported_first(
     assert str(caught.value).startswith(message)
     assert str(caught.value).endswith("(reading t[0]: Static consumer fenced (_FATAL))")
     assert [one["event"] for one in logged] == ["fenced by another predictor"]
-    assert logged[0]["why"].startswith(message)
+    assert logged[0]["because"].startswith(message)

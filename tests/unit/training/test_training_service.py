@@ -195,8 +195,8 @@ def test_a_model_of_another_topic_is_not_replaced_without_a_word(
         world.up_to = 150
         world.service().run()
     (warning,) = events(logged, "replacing a model that was trained on another topic")
-    assert "trained on metrics.cloudwatch.raw" in str(warning["why"])
-    assert "the input is plant.metrics" in str(warning["why"])
+    assert "trained on metrics.cloudwatch.raw" in str(warning["because"])
+    assert "the input is plant.metrics" in str(warning["because"])
     manifest = artifacts.manifest(tmp_path, artifacts.current(tmp_path) or "")
     assert (manifest["input"]["topic"], manifest["metrics"]) == (
         "plant.metrics",
@@ -315,9 +315,9 @@ def test_failed_run_is_logged_and_the_next_one_comes(
         7300.0: world.stop,
     }
     world.service(Options()).run()
-    assert [log["why"] for log in events(logged, "training failed, keeping the last model")] == [
-        "the topic has gone"
-    ]
+    assert [
+        log["because"] for log in events(logged, "training failed, keeping the last model")
+    ] == ["the topic has gone"]
     assert [log["rows"] for log in events(logged, "model trained")] == [270, 360]
 
 

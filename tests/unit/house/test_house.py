@@ -44,9 +44,6 @@ MOST_MODULES = 12
 """Modules of one folder of the product, with its ``__init__``."""
 
 WIDEST = 100
-TO_BE_WRAPPED = {"docs/detection.md"}
-"""Documents with wider lines; the next one who works on such a document wraps it."""
-
 NOT_IN_COMPOSE = {
     "LAPWING_SLOT",
     "LAPWING_KAFKA",
@@ -138,8 +135,7 @@ def test_documents_are_wrapped() -> None:
         paths += sorted((ROOT / top).rglob("*.md"))
     wide = {name_of(path): wide_lines(path.read_text("utf-8")) for path in paths}
     assert {"README.md", "docs/input.md", "findings/README.md"} <= set(wide)
-    found = {name: lines for name, lines in wide.items() if lines}
-    assert {name: lines for name, lines in found.items() if name not in TO_BE_WRAPPED} == {}
+    assert {name: lines for name, lines in wide.items() if lines} == {}
 
 
 def test_a_wide_line_is_found() -> None:

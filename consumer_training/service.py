@@ -380,7 +380,7 @@ class TrainingService:
         for view in views(trained, chosen, self.labels):
             if self.stopping():
                 return
-            drawn[view.title] = pictures.draw(view)
+            drawn[view.title] = pictures.picture(view)
         names = file_names(list(drawn))
         without = len(figures["per_entity"]) - len(chosen)
         files = {names[title]: picture for title, picture in drawn.items()}

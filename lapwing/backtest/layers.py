@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lapwing.backtest.chart import Lines, Mark, Span
 from lapwing.backtest.figures import Change, Entity
 from lapwing.backtest.run import BacktestResult, Series
+from shared.charts.chart import Lines, Mark, Span
 from shared.events import Anomaly, State, severity_class
 from shared.labels import Outcome
 from shared.wording import moment, short

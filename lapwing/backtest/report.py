@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from lapwing.backtest.chart import Span, draw, strip
 from lapwing.backtest.figures import Entity, interval_ms, top
 from lapwing.backtest.layers import (
     MAX_LISTED,
@@ -25,6 +24,7 @@ from lapwing.backtest.layers import (
 )
 from lapwing.backtest.run import Series
 from lapwing.backtest.style import style_sheet
+from shared.charts.chart import Span, draw, strip
 from shared.events import Anomaly, SeverityClass, severity_class
 from shared.labels import Outcome
 from shared.wording import duration, moment, short

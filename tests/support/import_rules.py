@@ -35,6 +35,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "features": (),
     "ensemble": (),
     "quality": (),
+    "charts": (),
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),
 }
@@ -56,7 +57,7 @@ OWNERS = {
     "cryptography": ("shared.models.signatures", "shared.artifacts"),
     "joblib": ("consumer_training",),
     "sklearn": ("consumer_training",),
-    "matplotlib": ("consumer_training",),
+    "matplotlib": (),
     "prometheus_client": ("shared.operations.telemetry",),
     "typer": (
         "lapwing",

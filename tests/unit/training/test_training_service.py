@@ -168,7 +168,7 @@ def test_once_publishes_a_model_with_everything_beside_it(
     folder = tmp_path / str(sha256)
     assert joblib.load(folder / "estimator.joblib").n_features_in_ == 13
     report = json.loads((folder / "report" / "report.json").read_text())
-    drawn = {f"host-{k}.png" for k in range(3)}
+    drawn = {f"host-{k}.svg" for k in range(3)}
     assert {path.name for path in (folder / "report").iterdir()} == drawn | {
         "report.json",
         "entities.csv",

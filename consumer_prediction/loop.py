@@ -79,7 +79,7 @@ class PredictionLoop:
         self.rejections = rejections
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Run until asked to stop; then commit, write snapshots and leave the group.
+        """Run until a request to stop; then commit, write snapshots and leave the group.
 
         raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts
                  outage_deadline_s
@@ -267,14 +267,14 @@ class PredictionLoop:
         self.transaction.add(outcome)
 
     def _process(self, owned: Owned, batch: Batch) -> Outcome:
-        """Score a batch, and measure the time, which is what replaying it would take."""
+        """Score a batch and measure the time, which a replay would take as well."""
         began_s = self.dependencies.clock()
         outcome = owned.scorer.process(batch, self.dependencies.decoder)
         owned.progress.work_s += self.dependencies.clock() - began_s
         return outcome
 
     def _activate(self, owned: Owned, batch: Batch) -> None:
-        """Write into the log what judges from this batch on, where that changes."""
+        """Write an activation if model or settings change from this batch on."""
         configuration = self.rules.configuration
         first = owned.state.activation is None and len(owned.state.entities) > 0
         model = self._suitable(owned.scorer.model if first else self.model or owned.scorer.model)

@@ -34,6 +34,7 @@ from shared.kafka import (
     Reader,
     TopicIdentity,
     input_limit_bytes,
+    topic_bounds,
     topic_specs,
     wrong_count,
 )
@@ -100,11 +101,10 @@ class ActivationLog:
     def _records(self) -> list[dict[str, Any]]:
         """Return all activations of the group for the input topic."""
         topic = self.settings.topics.activations
-        admin = Admin(self.settings)
-        reader = Reader(self.settings)
+        start, end = topic_bounds(self.settings, topic)
         values = [
             batch.values[row]
-            for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
+            for batch in Reader(self.settings).read(topic, start, end)
             for row in range(len(batch))
         ]
         own = self.settings.predict.group, self.settings.topics.input
@@ -200,7 +200,7 @@ class _RemoteFacts:
 
 
 def _remote_facts(settings: Settings, retry: Retry) -> _RemoteFacts | None:
-    """Ask the broker and the registry; return None if the service was asked to stop meanwhile."""
+    """Ask the broker and the registry; return None after a request to stop."""
     broker = f"the broker at {settings.bootstrap}"
     registry = f"the registry at {Registry(settings.registry).address}"
     admin = Admin(settings)
@@ -224,7 +224,7 @@ def _loop(
     remote: _RemoteFacts,
     retry: Retry,
 ) -> PredictionLoop | None:
-    """Build the loop; return None if the service was asked to stop meanwhile."""
+    """Build the loop; return None after a request to stop."""
     topic = remote.topic
     history = ActivationLog(settings)
     registry = Registry(settings.registry)

@@ -157,7 +157,7 @@ class TrainingService:
         """
         first_s = self.dependencies.now_s()
         if self.schedule is None or self.schedule.cron is None or not self._has_model():
-            self.train_patiently()
+            self.train_with_retries()
         else:
             self.health.ready()
         while self.schedule is not None and not self.stopping():
@@ -167,7 +167,7 @@ class TrainingService:
                 self.dependencies.sleep(min(1.0, max(next_s - self.dependencies.now_s(), 0.0)))
             if not self.stopping():
                 try:
-                    self.train_patiently()
+                    self.train_with_retries()
                 except Exception as error:
                     self.health.waiting(f"the last training failed: {error}")
                     log.error(
@@ -176,17 +176,17 @@ class TrainingService:
                         exc_info=not isinstance(error, LapwingError),
                     )
 
-    def train_patiently(self) -> Model | None:
+    def train_with_retries(self) -> Model | None:
         """Train, and retry during an outage of broker or registry, up to outage_deadline_s.
 
-        returns : None when asked to stop
+        returns : None after a request to stop
         """
         return self.retry(self.train_once, "the broker or the registry")
 
     def train_once(self) -> Model | None:
         """Read the input, wait for enough data, train, publish and write the report.
 
-        returns : None when asked to stop
+        returns : None after a request to stop
         raises  : LapwingError
         """
         artifacts.check_writable(self.settings.models_dir)
@@ -318,7 +318,7 @@ class TrainingService:
         start: Mapping[int, int] | None,
         end: Mapping[int, int],
     ) -> bool:
-        """Read to an end position; return False when asked to stop."""
+        """Read to an end position; return False after a request to stop."""
         began_s = self.dependencies.monotonic()
         logged_s = began_s
         count = 0

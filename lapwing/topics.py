@@ -23,6 +23,7 @@ from shared.errors import (
     TransportError,
 )
 from shared.kafka import Admin, ConfigDifference, topic_specs
+from shared.kernels.units import HOUR_MS
 from shared.registry import Registry
 from shared.settings import Settings
 
@@ -223,7 +224,7 @@ def describe_difference(difference: ConfigDifference, input_topic: str) -> str:
 
 def _days(duration_ms: int) -> str:
     """Format a duration in days, a short one in hours."""
-    hours = duration_ms / 3_600_000
+    hours = duration_ms / HOUR_MS
     return f"{hours / 24:.3g} days" if hours > 48 else f"{hours:.3g} hours"
 
 
@@ -316,7 +317,7 @@ def describe(settings: Settings) -> list[TopicState]:
     try:
         found = []
         for spec in topic_specs(settings):
-            first, end = admin.start_offsets(spec.name), admin.end_offsets(spec.name)
+            first, end = admin.bounds(spec.name)
             lag = (
                 admin.lag(settings.predict.group, spec.name) if spec.name == topics.input else None
             )

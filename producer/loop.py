@@ -141,12 +141,12 @@ class Replay:
             self.sender.send(records)
         except TransportError as error:
             outage.failed(error, began_s)
-            self.retry.nap(outage.pause_s)
+            self.retry.wait(outage.pause_s)
             self.retry(lambda: self.sender.flush(0.0))
 
     def _idle(self, seconds: float) -> None:
         """Wait until a record is due, then let the client process acknowledgements."""
-        self.retry.nap(min(max(seconds, 0.001), SLEEP_SLICE_S))
+        self.retry.wait(min(max(seconds, 0.001), SLEEP_SLICE_S))
         if self.sender.waiting:
             self.retry(lambda: self.sender.flush(0.0))
 

@@ -212,7 +212,7 @@ def name_kind(name: str) -> NameKind:
     return NameKind.THING if thing else NameKind.NOTHING
 
 
-def names_a_thing(name: str) -> bool:
+def names_a_subject(name: str) -> bool:
     """Whether text in such a column names the row's subject (server), not an attribute (zone)."""
     parts = words(name)
     return name_kind(name) is NameKind.IDENTIFIER or bool(parts and parts[-1] in _THINGS)

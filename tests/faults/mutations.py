@@ -17,11 +17,11 @@ from tests.faults.predictor import environ_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shared", "schemas", "consumer_prediction")
-"""What a predictor and a publisher of models consist of."""
+"""Packages that a predictor and a publisher of models consist of."""
 
 PATIENCE_S = 30.0
 STUCK = "did not happen within"
-"""What a row says where something that must happen does not."""
+"""The problem that a row reports when an expected event does not happen."""
 
 
 @dataclass(frozen=True)

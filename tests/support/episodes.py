@@ -1,4 +1,4 @@
-"""One entity's rows through the detector of episodes, and what it says of them."""
+"""Runs one entity's rows through the ensemble and returns its results."""
 
 from __future__ import annotations
 

@@ -44,8 +44,8 @@ class FakeCluster:
     def members(self, group):
         return self.member_count
 
-    def start_offsets(self, topic):
-        return {0: 0, 1: 0}
+    def bounds(self, topic):
+        return {0: 0, 1: 0}, self.end_offsets(topic)
 
     def end_offsets(self, topic):
         return {0: 10, 1: 10}

@@ -40,8 +40,8 @@ class Kafka:
         self.asked = []
         self.flow = Flow(SETTINGS, self, self)
 
-    def start_offsets(self, topic):
-        return dict(self.starts[topic])
+    def bounds(self, topic):
+        return dict(self.starts[topic]), self.end_offsets(topic)
 
     def end_offsets(self, topic):
         if self.down:

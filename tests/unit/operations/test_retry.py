@@ -133,7 +133,7 @@ def test_a_stop_ends_a_wait_at_once():
     it.calls = 0
     assert it.retry(it.failing(0.0)) is None
     assert it.calls == 0, "nothing is begun after a stop"
-    it.retry.nap(60.0)
+    it.retry.wait(60.0)
     assert it.now - 103.25 <= SLEEP_SLICE_S
 
 

@@ -362,7 +362,7 @@ MUTANTS = (
     ),
     Mutant(
         "late and repeated records folded",
-        (Edit(ROLLING, "        if late or same or ahead[row]:\n", "        if late and same:\n"),),
+        (Edit(ROLLING, "        if late or same or ahead:\n", "        if late and same:\n"),),
         (DRAIN,),
     ),
     Mutant(

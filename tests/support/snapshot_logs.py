@@ -1,4 +1,4 @@
-"""A log, processes that fold it, and their snapshots; they change the rows that the kernels change."""
+"""A log, processes that fold it, and their snapshots; they change what the kernels change."""
 
 from pathlib import Path
 

@@ -45,7 +45,6 @@ ENV PATH=/opt/lapwing/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    MPLCONFIGDIR=/tmp/matplotlib \
     NUMBA_CPU_NAME=${NUMBA_CPU_NAME} \
     NUMBA_CPU_FEATURES= \
     NUMBA_CACHE_DIR=/tmp/kernels \

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shared.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
-from shared.failpoints import arm
+from shared.operations.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
+from shared.operations.failpoints import arm
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -78,7 +78,7 @@ def _work(settings: Settings, stopping: Stopping) -> None:
     connection = KafkaConnection(settings)
     with _fast_imports():
         from consumer_prediction.service import run
-        from shared.counters import Counters
+        from shared.operations.counters import Counters
     run(settings, Counters(), connection, stopping)
 
 

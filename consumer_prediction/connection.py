@@ -13,8 +13,8 @@ import socket
 from concurrent.futures import Future
 
 from shared.kafka import AtLeastOnceSink, GroupSource, TransactionalSink
+from shared.operations.retry import in_background
 from shared.ports import Sink
-from shared.retry import in_background
 from shared.settings import Settings
 
 

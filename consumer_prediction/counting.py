@@ -12,7 +12,9 @@ import numpy as np
 import structlog
 
 from consumer_prediction.ownership import Owned
-from shared.counters import (
+from shared.events import Phase, Reason, State, severity_class
+from shared.kernels.units import DAY_MS
+from shared.operations.counters import (
     ALARM_BUDGET,
     ANOMALIES,
     DATA_QUALITY,
@@ -23,8 +25,6 @@ from shared.counters import (
     EVENTS_SCORED,
     Counters,
 )
-from shared.events import Phase, Reason, State, severity_class
-from shared.kernels.units import DAY_MS
 from shared.scoring.scorer import Outcome
 from shared.wording import moment
 
@@ -62,7 +62,10 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
 
 
 def measure_budget(
-    counters: Counters, owned: Mapping[int, Owned], outcomes: Sequence[Outcome], asked: float | None
+    counters: Counters,
+    owned: Mapping[int, Owned],
+    outcomes: Sequence[Outcome],
+    requested: float | None,
 ) -> None:
     """Compare the alarms per entity and day since the take-over with the configured budget."""
     for outcome in outcomes:
@@ -74,7 +77,7 @@ def measure_budget(
     days = sum(one.entity_days for one in owned.values())
     if days > 0:
         counters.set(ALARM_BUDGET, sum(one.alarms for one in owned.values()) / days, "achieved")
-        counters.set(ALARM_BUDGET, math.nan if asked is None else asked, "asked")
+        counters.set(ALARM_BUDGET, math.nan if requested is None else requested, "asked")
 
 
 def report(counters: Counters, outcomes: Sequence[Outcome], now_ms: int, entity_field: str) -> None:

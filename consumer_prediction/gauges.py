@@ -13,9 +13,15 @@ import numpy.typing as npt
 
 from consumer_prediction.dependencies import Dependencies
 from consumer_prediction.ownership import Owned
-from shared.counters import CONSUMER_LAG, ENTITIES, MODEL_AGE_SECONDS, MODEL_INFO, Counters
 from shared.events import State
 from shared.models.model import Model
+from shared.operations.counters import (
+    CONSUMER_LAG,
+    ENTITIES,
+    MODEL_AGE_SECONDS,
+    MODEL_INFO,
+    Counters,
+)
 
 MEASURE_EVERY_S = 1.0
 COUNT_EVERY_S = 10.0

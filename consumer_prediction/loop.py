@@ -19,7 +19,6 @@ from consumer_prediction.outgoing import Encoder
 from consumer_prediction.ownership import Owned, metadata, take_over
 from consumer_prediction.transaction import Transaction
 from shared.batch import Batch, Position
-from shared.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
 from shared.errors import (
     GuardError,
     ProducerFenced,
@@ -28,9 +27,10 @@ from shared.errors import (
     TransportError,
 )
 from shared.events import Activation
-from shared.failpoints import failpoint
 from shared.models.model import Model
-from shared.retry import Outage
+from shared.operations.counters import BATCH_SECONDS, COMMITS, REBALANCES, SNAPSHOTS, Counters
+from shared.operations.failpoints import failpoint
+from shared.operations.retry import Outage
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules
 from shared.settings import PredictSettings
@@ -79,7 +79,7 @@ class PredictionLoop:
         self.rejections = rejections
 
     def run(self, stopping: Callable[[], bool]) -> None:
-        """Run until asked to stop; then commit, write snapshots and leave the group.
+        """Run until a request to stop; then commit, write snapshots and leave the group.
 
         raises : ProducerFenced, GuardError, ArtifactMissing; TransportError when an outage outlasts
                  outage_deadline_s
@@ -161,7 +161,7 @@ class PredictionLoop:
             partition, position, log_start, folder, self.dependencies.history, self.rules
         )
         for why in refused:
-            log.warning("snapshot skipped", partition=partition, why=why)
+            log.warning("snapshot skipped", partition=partition, because=why)
         if owned.state.activation:
             self._apply_activation(owned, owned.state.activation)
         elif owned.ahead:
@@ -267,18 +267,18 @@ class PredictionLoop:
         self.transaction.add(outcome)
 
     def _process(self, owned: Owned, batch: Batch) -> Outcome:
-        """Score a batch, and measure the time, which is what replaying it would take."""
+        """Score a batch and measure the time, which a replay would take as well."""
         began_s = self.dependencies.clock()
         outcome = owned.scorer.process(batch, self.dependencies.decoder)
         owned.progress.work_s += self.dependencies.clock() - began_s
         return outcome
 
     def _activate(self, owned: Owned, batch: Batch) -> None:
-        """Write into the log what judges from this batch on, where that changes."""
+        """Write an activation if model or settings change from this batch on."""
         configuration = self.rules.configuration
         first = owned.state.activation is None and len(owned.state.entities) > 0
         model = self._suitable(owned.scorer.model if first else self.model or owned.scorer.model)
-        wanted = Activation(
+        activation = Activation(
             model.sha256 if model else "",
             int(batch.offsets[0]),
             model.version if model else "",
@@ -286,21 +286,21 @@ class PredictionLoop:
         )
         now = owned.state.activation
         if now is not None and (now.model_sha256, now.settings_id) == (
-            wanted.model_sha256,
-            wanted.settings_id,
+            activation.model_sha256,
+            activation.settings_id,
         ):
             return
-        owned.state.activation = wanted
+        owned.state.activation = activation
         owned.scorer.use(model, configuration)
-        record = self.encoder.activation(batch.partition, wanted, configuration.detector.value)
+        record = self.encoder.activation(batch.partition, activation, configuration.detector.value)
         self.transaction.send([record])
         failpoint("after_activation")
         log.info(
             "activated",
             detector=configuration.detector.value,
-            model=wanted.model_id or None,
+            model=activation.model_id or None,
             partition=batch.partition,
-            offset=wanted.offset,
+            offset=activation.offset,
         )
 
     def _suitable(self, model: Model | None) -> Model | None:

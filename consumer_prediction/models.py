@@ -16,10 +16,10 @@ from shared.artifacts import current as current_model
 from shared.artifacts import load as load_model
 from shared.artifacts import manifest, published_s
 from shared.artifacts import trust as read_trust
-from shared.counters import MODEL_RELOADS, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused, LapwingError
 from shared.models.model import Model
 from shared.models.origin import other_topic
+from shared.operations.counters import MODEL_RELOADS, Counters
 from shared.settings import ModelSettings
 
 log = structlog.get_logger()
@@ -122,7 +122,9 @@ class ModelVolume:
         self._refusal = refusal
         self.counters.add(MODEL_RELOADS, 1, "refused")
         log.warning(
-            "model refused, keeping the last good model", candidate=candidate[:16], why=str(error)
+            "model refused, keeping the last good model",
+            candidate=candidate[:16],
+            because=str(error),
         )
 
     def _warn_of_another_topic(self, sha256: str) -> None:
@@ -134,6 +136,6 @@ class ModelVolume:
             log.warning(
                 "model was trained on another topic",
                 model=sha256[:16],
-                why=why,
-                do="use a separate models_dir (LAPWING_MODELS_DIR) for each input, and train there",
+                because=why,
+                remedy="use a separate models_dir (LAPWING_MODELS_DIR) for each input",
             )

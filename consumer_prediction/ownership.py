@@ -101,7 +101,7 @@ class Owned:
     replay_until : records below this offset were committed before
     progress     : progress of its snapshots
     ahead        : activations of this state version that the replay has not reached yet, by offset;
-                   the first one judges all records before it as well
+                   the first one applies to all records before it as well
     alarms, entity_days : alarms since the take-over, and the entity-days they occurred in
     dirty        : records were sent since the last commit
     """

@@ -24,7 +24,6 @@ from consumer_prediction.health.watchdog import Watchdog
 from consumer_prediction.loop import SETTLE_S, PredictionLoop
 from consumer_prediction.models import ModelVolume
 from consumer_prediction.outgoing import Encoder, SchemaIds
-from shared.counters import Counters
 from shared.decode.field_choice import MetSchema
 from shared.decode.formats import open_decoder
 from shared.encode.records import decode_records, schema_id_of
@@ -35,16 +34,18 @@ from shared.kafka import (
     Reader,
     TopicIdentity,
     input_limit_bytes,
+    topic_bounds,
     topic_specs,
     wrong_count,
 )
+from shared.operations.counters import Counters
+from shared.operations.retry import Outage, Retry
+from shared.operations.telemetry import TelemetryServer
 from shared.registry import Registry
-from shared.retry import Outage, Retry
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules
 from shared.settings import Settings
 from shared.snapshots import SnapshotFolder, SnapshotWriter
-from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
 
@@ -100,16 +101,15 @@ class ActivationLog:
     def _records(self) -> list[dict[str, Any]]:
         """Return all activations of the group for the input topic."""
         topic = self.settings.topics.activations
-        admin = Admin(self.settings)
-        reader = Reader(self.settings)
+        start, end = topic_bounds(self.settings, topic)
         values = [
             batch.values[row]
-            for batch in reader.read(topic, admin.start_offsets(topic), admin.end_offsets(topic))
+            for batch in Reader(self.settings).read(topic, start, end)
             for row in range(len(batch))
         ]
-        mine = self.settings.predict.group, self.settings.topics.input
+        own = self.settings.predict.group, self.settings.topics.input
         texts = [self._writer_schema(topic, value) for value in values]
-        return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == mine]
+        return [r for r in decode_records(values, texts) if (r["group"], r["source_topic"]) == own]
 
 
 def run(
@@ -126,11 +126,11 @@ def run(
     try:
         _run(settings, counters, connection, stopping)
     except GuardError as error:
-        log.error("stopped by a guard", guard=type(error).__name__, why=str(error))
+        log.error("stopped by a guard", guard=type(error).__name__, because=str(error))
         raise
     except ProducerFenced as error:
         why = _fencing_reason(settings)
-        log.error("fenced by another predictor", why=why)
+        log.error("fenced by another predictor", because=why)
         raise ProducerFenced(f"{why} ({error})") from error
 
 
@@ -200,7 +200,7 @@ class _RemoteFacts:
 
 
 def _remote_facts(settings: Settings, retry: Retry) -> _RemoteFacts | None:
-    """Ask the broker and the registry; return None if the service was asked to stop meanwhile."""
+    """Ask the broker and the registry; return None after a request to stop."""
     broker = f"the broker at {settings.bootstrap}"
     registry = f"the registry at {Registry(settings.registry).address}"
     admin = Admin(settings)
@@ -224,7 +224,7 @@ def _loop(
     remote: _RemoteFacts,
     retry: Retry,
 ) -> PredictionLoop | None:
-    """Build the loop; return None if the service was asked to stop meanwhile."""
+    """Build the loop; return None after a request to stop."""
     topic = remote.topic
     history = ActivationLog(settings)
     registry = Registry(settings.registry)
@@ -284,7 +284,7 @@ def _log_schema(schema: MetSchema) -> None:
     log.info("writer schema", schema_id=schema.schema_id, **schema.facts)
     if schema.unsupported:
         log.warning(
-            "writer schema not supported", schema_id=schema.schema_id, why=schema.unsupported
+            "writer schema not supported", schema_id=schema.schema_id, because=schema.unsupported
         )
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from consumer_training.packages import require_packages
-from shared.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
+from shared.operations.entry import Overrides, SettingsFile, Stopping, given, run_command, serve
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -86,7 +86,7 @@ def train(
     def work(settings: Settings, stopping: Stopping) -> None:
         require_packages("training")
         from consumer_training.service import Options, run
-        from shared.counters import Counters
+        from shared.operations.counters import Counters
 
         run(settings, Options(once, wait_s, labels), Counters(), stopping)
 

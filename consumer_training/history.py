@@ -17,8 +17,9 @@ from shared.batch import Batch
 from shared.columns import Columns
 from shared.directory import Directory
 from shared.events import Reason
+from shared.features.kernels.rolling import Folded
 from shared.ports import Decoder
-from shared.scoring.state import Folded, PartitionState, fold
+from shared.scoring.state import PartitionState, fold
 
 GROUP_ROWS = 200_000
 """Series are folded in groups of up to this many rows, which bounds the memory for features."""

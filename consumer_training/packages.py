@@ -9,7 +9,6 @@ from shared.errors import ConfigError
 NEEDED = {
     "croniter": "croniter",
     "joblib": "joblib",
-    "matplotlib": "matplotlib",
     "pandas": "pandas",
     "sklearn": "scikit-learn",
 }

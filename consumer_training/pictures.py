@@ -1,148 +1,124 @@
-"""Draws one entity: its series, the expected values and the anomalies; needs matplotlib.
+"""Draws one entity of the evaluation report as SVG: a chart for each metric.
 
-Invariant: only this module imports matplotlib, only while it draws, and without its global state.
+Invariant: drawing is pure; the picture loads nothing from elsewhere.
 """
 
 from __future__ import annotations
 
-import io
-from typing import Any
+import re
+from collections.abc import Iterator
+from html import escape
 
 import numpy as np
 import numpy.typing as npt
 
 from consumer_training.report import EntityView
-from shared.events import CRITICAL, MAJOR, MINOR
+from shared.charts.chart import HEIGHT, WIDTH, Lines, Mark, Span, draw
+from shared.charts.chart_style import chart_style
+from shared.events import SeverityClass, severity_class
+from shared.wording import moment
 
-INK, MUTED, FAINT, ACCENT, EXPECTED = "#1f2933", "#6b7885", "#e4e8ec", "#d6336c", "#8794a1"
-_FONTS = (
-    "Inter",
-    "SF Pro Text",
-    "Segoe UI",
-    "Helvetica Neue",
-    "Helvetica",
-    "Arial",
-    "Liberation Sans",
-    "Noto Sans",
-    "DejaVu Sans",
-)
+MARGIN, HEAD, CAPTION = 16, 74, 26
+"""Pixels around the picture, of title and legend, and of the line above each chart."""
+
 _TITLE = 70
-_CLASSES = (
-    ("minor", MINOR, MAJOR, "o", 16),
-    ("major", MAJOR, CRITICAL, "D", 30),
-    ("critical", CRITICAL, 1.01, "*", 95),
+_CHARACTER = 6.4
+"""Average width of a character of the legend, pixels."""
+
+_STYLE = """
+text{fill:var(--ink);font:12px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+.title{font-size:17px;font-weight:600}.metric{font-weight:600}.note{fill:var(--muted)}
+.right{text-anchor:end}.page{fill:var(--paper)}
+"""
+_LEGEND = (
+    ("measured", "ink"),
+    ("expected", "expected"),
+    ("labelled", "label"),
+    *((name.value, name.value) for name in SeverityClass if name is not SeverityClass.INFO),
 )
-"""Name, lowest severity, severity limit (exclusive), marker, and its area in points."""
+"""Text and colour of the legend."""
+
+_NOT_XML = re.compile("[^\t\n\r -\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def draw(view: EntityView) -> bytes:
-    """Draw an entity as a PNG, one panel per metric."""
-    import matplotlib as mpl
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = max(len(view.metrics), 1)
-    height = 1.4 + 1.55 * panels
-    with mpl.rc_context(_style()):
-        figure = Figure(figsize=(12, height), dpi=110, facecolor="white")
-        canvas: Any = FigureCanvasAgg(figure)
-        axes = figure.subplots(panels, 1, sharex=True, squeeze=False)[:, 0]
-        figure.subplots_adjust(
-            left=0.062, right=0.985, top=1 - 1.03 / height, bottom=0.36 / height, hspace=0.34
-        )
-        times = view.time_ms.astype("datetime64[ms]")
-        for metric, axis in enumerate(axes[: len(view.metrics)]):
-            _panel(axis, view, metric, times)
-        _time_axis(axes[-1], times)
-        _heading(figure, axes[0], view, height)
-        target = io.BytesIO()
-        canvas.print_png(target, metadata={"Software": "Lapwing"})
-    return target.getvalue()
+def picture(view: EntityView) -> bytes:
+    """Draw an entity as a self-contained SVG, one panel per metric."""
+    width = WIDTH + 2 * MARGIN
+    height = HEAD + len(view.metrics) * (CAPTION + HEIGHT) + MARGIN
+    size = f'width="{width}" height="{height}"'
+    label = escape(view.title)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {size}',
+        f' role="img" aria-label="{label}"><style>{chart_style()}{_STYLE}</style>',
+        f'<rect class="page" {size}/>',
+    ]
+    parts += _heading(view, width)
+    for metric in range(len(view.metrics)):
+        parts += _panel(view, metric, HEAD + metric * (CAPTION + HEIGHT))
+    return _NOT_XML.sub("\ufffd", "".join([*parts, "</svg>\n"])).encode()
 
 
-def _panel(axis: Any, view: EntityView, metric: int, times: npt.NDArray[np.datetime64]) -> None:
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
+def _heading(view: EntityView, width: int) -> Iterator[str]:
+    title = view.title if len(view.title) <= _TITLE else f"{view.title[: _TITLE - 1]}…"
+    yield f'<text class="title" x="{MARGIN}" y="30">{escape(title)}</text>'
+    yield (f'<text class="note right" x="{width - MARGIN}" y="30">{escape(view.subtitle)}</text>')
+    x = float(MARGIN)
+    for name, colour in _LEGEND:
+        yield f'<rect x="{x:.0f}" y="45" width="10" height="10" fill="var(--{colour})"/>'
+        yield f'<text class="note" x="{x + 15:.0f}" y="54">{name}</text>'
+        x += 15 + _CHARACTER * len(name) + 16
+    shades = "grey: warming up; blue: training part; line above: anomalies in a row"
+    yield f'<text class="note" x="{x:.0f}" y="54">{shades}</text>'
 
-    gapped, (value, expected, lower, upper) = _with_gaps(
-        view.time_ms,
-        *(column[:, metric] for column in (view.values, view.expected, view.lower, view.upper)),
-    )
-    low, high = _limits(view, metric)
-    axis.set_ylim(low, high)
-    axis.fill_between(
-        gapped,
-        np.clip(lower, low, high),
-        np.clip(upper, low, high),
-        color=EXPECTED,
-        alpha=0.12,
-        linewidth=0,
-    )
-    axis.plot(gapped, expected, color=EXPECTED, linewidth=0.9)
-    axis.plot(gapped, value, color=INK, linewidth=0.75)
-    _draw_anomalies(axis, view, metric)
-    _regions(axis, view, times)
-    axis.text(
-        0,
-        1.05,
-        view.metrics[metric],
-        transform=axis.transAxes,
-        color=INK,
-        fontsize=10,
-        fontweight="bold",
-    )
+
+def _panel(view: EntityView, metric: int, top: int) -> Iterator[str]:
     count = int((view.at_metric == metric).sum())
     noun = "anomaly" if count == 1 else "anomalies"
-    caption = f"{count} {noun}" if count else "no anomaly"
-    axis.text(
-        1,
-        1.05,
-        caption,
-        transform=axis.transAxes,
-        color=ACCENT if count else MUTED,
-        fontsize=9,
-        ha="right",
+    name = view.metrics[metric]
+    yield f'<text class="metric" x="{MARGIN}" y="{top + CAPTION - 8}">{escape(name)}</text>'
+    yield (
+        f'<text class="note right" x="{MARGIN + WIDTH}" y="{top + CAPTION - 8}">'
+        f"{count or 'no'} {noun}</text>"
     )
-    axis.yaxis.set_major_locator(MaxNLocator(4))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-    axis.tick_params(length=0, labelsize=9, labelcolor=MUTED)
-    axis.grid(axis="y", color=FAINT, linewidth=0.8)
-    axis.set_axisbelow(True)
-    for side in ("top", "left", "right"):
-        axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(FAINT)
+    columns = (view.values, view.expected, view.lower, view.upper)
+    lines = Lines(view.time_ms, *(column[:, metric] for column in columns))
+    runs = _runs_of(view, metric)
+    spans = [*_shaded(view, name), *_rows_of_anomalies(view, runs)]
+    chart = draw(lines, list(_marks(view, runs)), spans, label=name)
+    place = f'x="{MARGIN}" y="{top + CAPTION}" width="{WIDTH}" height="{HEIGHT}"'
+    yield f"<svg {place}>{chart}</svg>"
 
 
-def _draw_anomalies(axis: Any, view: EntityView, metric: int) -> None:
-    """Draw anomalies in another colour, with a marker at the highest severity of each run."""
-    times = view.at_ms.astype("datetime64[ms]")
-    peaks = []
-    for run in _runs_of(view, metric):
-        axis.plot(times[run], view.at_value[run], color=ACCENT, linewidth=1.3, zorder=3)
-        measured = run[~np.isnan(view.at_value[run])]
-        if len(measured):
-            peaks.append(int(measured[view.severity[measured].argmax()]))
-    for _, low, high, marker, area in _CLASSES:
-        chosen = np.array([peak for peak in peaks if low <= view.severity[peak] < high], np.int64)
-        if len(chosen):
-            grown = area * (1 + (view.severity[chosen] - low) / (high - low))
-            axis.scatter(
-                times[chosen], view.at_value[chosen], s=grown, marker=marker, color=ACCENT,
-                linewidth=0.6, edgecolor="white",
-                zorder=4,
-            )  # fmt: skip
-    missing = times[(view.at_metric == metric) & np.isnan(view.at_value)]
-    if len(missing):
-        bottom = axis.get_ylim()[0]
-        axis.scatter(
-            missing,
-            np.full(len(missing), bottom),
-            s=26,
-            marker="x",
-            color=ACCENT,
-            linewidth=1.1,
-            zorder=4,
-            clip_on=False,
-        )
+def _shaded(view: EntityView, metric: str) -> Iterator[Span]:
+    """Yield warm-up, training part and labelled windows."""
+    first_ms = int(view.time_ms[0]) if len(view.time_ms) else view.warm_ms
+    if view.boundary_ms is not None:
+        until = f"training part until {moment(view.boundary_ms)}"
+        yield Span(first_ms, view.boundary_ms, "trained", until)
+    if view.warm_ms > first_ms:
+        yield Span(first_ms, view.warm_ms, "warming", f"warming up until {moment(view.warm_ms)}")
+    for window in view.labels:
+        if window.metric in ("", metric):
+            text = f"labelled: {window.kind or window.name}, {moment(window.start_ms)}"
+            yield Span(window.start_ms, window.end_ms, "label", text)
+
+
+def _rows_of_anomalies(view: EntityView, runs: list[npt.NDArray[np.int64]]) -> Iterator[Span]:
+    for run in runs:
+        start_ms = int(view.at_ms[run[0]])
+        end_ms = int(view.at_ms[run[-1]])
+        text = f"{moment(start_ms)} to {moment(end_ms)}: {len(run)} anomalies in a row"
+        yield Span(start_ms, end_ms, "episode", text)
+
+
+def _marks(view: EntityView, runs: list[npt.NDArray[np.int64]]) -> Iterator[Mark]:
+    """Yield a mark at the highest severity of each run."""
+    for run in runs:
+        peak = int(run[view.severity[run].argmax()])
+        time_ms = int(view.at_ms[peak])
+        value = float(view.at_value[peak])
+        name = severity_class(float(view.severity[peak])).value
+        yield Mark(time_ms, value, name, f"{moment(time_ms)} {name}")
 
 
 def _runs_of(view: EntityView, metric: int) -> list[npt.NDArray[np.int64]]:
@@ -150,151 +126,3 @@ def _runs_of(view: EntityView, metric: int) -> list[npt.NDArray[np.int64]]:
     chosen = np.flatnonzero(view.at_metric == metric)
     rows = np.searchsorted(view.time_ms, view.at_ms[chosen])
     return [run for run in np.split(chosen, np.flatnonzero(np.diff(rows) > 1) + 1) if len(run)]
-
-
-def _regions(axis: Any, view: EntityView, times: npt.NDArray[np.datetime64]) -> None:
-    warm = np.datetime64(view.warm_ms, "ms")
-    if len(times) and warm > times[0]:
-        axis.axvspan(
-            times[0],
-            warm,
-            facecolor="none",
-            edgecolor=MUTED,
-            alpha=0.45,
-            hatch="/////",
-            linewidth=0,
-        )
-    if view.boundary_ms is not None:
-        axis.axvline(
-            np.datetime64(view.boundary_ms, "ms"), color=MUTED, linewidth=1.1, linestyle=(0, (1, 2))
-        )
-    for window in view.labels:
-        if len(times) and window.end_ms >= view.time_ms[0] and window.start_ms <= view.time_ms[-1]:
-            edges = np.array([window.start_ms, window.end_ms], "datetime64[ms]")
-            axis.plot(
-                edges,
-                [1.0, 1.0],
-                transform=axis.get_xaxis_transform(),
-                color=INK,
-                linewidth=3,
-                solid_capstyle="butt",
-            )
-
-
-def _heading(figure: Any, axis: Any, view: EntityView, height: float) -> None:
-    import matplotlib.dates
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-
-    title = view.title if len(view.title) <= _TITLE else f"{view.title[: _TITLE - 1]}…"
-    figure.text(
-        0.012, 1 - 0.26 / height, title, color=INK, fontsize=14, fontweight="bold", va="center"
-    )
-    figure.text(
-        0.985, 1 - 0.26 / height, view.subtitle, color=MUTED, fontsize=9, va="center", ha="right"
-    )
-    handles: list[Any] = [
-        Line2D([], [], color=INK, linewidth=1.2, label="measured"),
-        Line2D([], [], color=EXPECTED, linewidth=1.2, label="expected"),
-        Patch(facecolor=EXPECTED, alpha=0.25, label="expected band"),
-    ]
-    handles += [
-        Line2D(
-            [],
-            [],
-            linestyle="none",
-            marker=marker,
-            color=ACCENT,
-            markeredgecolor="white",
-            markersize=1.3 * area**0.5,
-            label=name,
-        )
-        for name, _, _, marker, area in _CLASSES
-    ]
-    if np.isnan(view.at_value).any():
-        handles.append(
-            Line2D(
-                [], [], linestyle="none", marker="x", color=ACCENT, markersize=5, label="missing"
-            )
-        )
-    if view.labels:
-        handles.append(Line2D([], [], color=INK, linewidth=3, label="labelled"))
-    if len(view.time_ms) and view.warm_ms > view.time_ms[0]:
-        handles.append(
-            Patch(
-                facecolor="none",
-                edgecolor=MUTED,
-                hatch="/////",
-                linewidth=0,
-                alpha=0.6,
-                label="warming",
-            )
-        )
-    figure.legend(
-        handles=handles, loc="center left", bbox_to_anchor=(0.012, 1 - 0.55 / height),
-        ncols=len(handles), frameon=False, fontsize=9, borderpad=0, borderaxespad=0,
-        labelcolor=MUTED, handlelength=1.4, columnspacing=1.4, handletextpad=0.5,
-    )  # fmt: skip
-    if view.boundary_ms is not None:
-        dates: Any = matplotlib.dates
-        boundary = dates.date2num(np.datetime64(view.boundary_ms, "ms"))
-        for side, word, shift in (("right", "training", -5), ("left", "test", 5)):
-            axis.annotate(
-                word, (boundary, 1.05), xycoords=axis.get_xaxis_transform(),
-                xytext=(shift, 0), textcoords="offset points", color=MUTED, fontsize=9, ha=side,
-                va="baseline",
-            )  # fmt: skip
-
-
-def _time_axis(axis: Any, times: npt.NDArray[np.datetime64]) -> None:
-    import matplotlib.dates
-
-    dates: Any = matplotlib.dates
-    locator = dates.AutoDateLocator(minticks=5, maxticks=12)
-    axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator))
-    axis.xaxis.get_offset_text().set(color=MUTED, fontsize=9)
-    if len(times) > 1:
-        axis.set_xlim(times[0], times[-1])
-
-
-def _limits(view: EntityView, metric: int) -> tuple[float, float]:
-    """Return the range of the measured values with a margin; the band may exceed it."""
-    value = view.values[:, metric]
-    if np.isnan(value).all():
-        return 0.0, 1.0
-    low, high = float(np.nanmin(value)), float(np.nanmax(value))
-    margin = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
-    return low - margin, high + 1.6 * margin
-
-
-def _with_gaps(
-    time_ms: npt.NDArray[np.int64], *columns: npt.NDArray[np.float64]
-) -> tuple[Any, list[npt.NDArray[np.float64]]]:
-    """Insert NaN where no row came for six intervals, so that no line is drawn across the gap."""
-    if len(time_ms) < 3:
-        return time_ms.astype("datetime64[ms]"), list(columns)
-    steps = np.diff(time_ms)
-    gaps = np.flatnonzero(steps > 6 * np.median(steps)) + 1
-    times = np.insert(time_ms, gaps, time_ms[gaps] - 1)
-    return times.astype("datetime64[ms]"), [np.insert(column, gaps, np.nan) for column in columns]
-
-
-def _short(value: float) -> str:
-    for size, letter in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:g} {letter}"
-    return f"{value:g}"
-
-
-def _style() -> Any:
-    from matplotlib import font_manager
-
-    known = set(font_manager.get_font_names())
-    return {
-        "font.family": "sans-serif",
-        "font.sans-serif": [font for font in _FONTS if font in known] or ["DejaVu Sans"],
-        "hatch.linewidth": 0.5,
-        "path.simplify_threshold": 0.4,
-        "agg.path.chunksize": 20_000,
-    }

@@ -94,10 +94,10 @@ def file_names(entities: Sequence[str]) -> dict[str, str]:
     for entity in entities:
         plain = re.sub(r"[^A-Za-z0-9._-]+", "_", entity).strip("._")[:80]
         if plain != entity or plain.lower() in {
-            name.removesuffix(".png").lower() for name in names.values()
+            name.removesuffix(".svg").lower() for name in names.values()
         }:
             plain = f"{plain or 'entity'}-{hashlib.sha256(entity.encode()).hexdigest()[:8]}"
-        names[entity] = f"{plain}.png"
+        names[entity] = f"{plain}.svg"
     return names
 
 

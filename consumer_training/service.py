@@ -34,16 +34,16 @@ from consumer_training.topic import KafkaTopic, input_decoder
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
-from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
 from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
-from shared.health import Health
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
 from shared.models.origin import other_topic
+from shared.operations.counters import EVENTS_CONSUMED, FIT_SECONDS, MODEL_INFO, Counters
+from shared.operations.health import Health
+from shared.operations.retry import Outage, Retry
+from shared.operations.telemetry import TelemetryServer
 from shared.ports import Decoder
-from shared.retry import Outage, Retry
 from shared.settings import Settings
-from shared.telemetry import TelemetryServer
 
 log = structlog.get_logger()
 
@@ -157,7 +157,7 @@ class TrainingService:
         """
         first_s = self.dependencies.now_s()
         if self.schedule is None or self.schedule.cron is None or not self._has_model():
-            self.train_patiently()
+            self.train_with_retries()
         else:
             self.health.ready()
         while self.schedule is not None and not self.stopping():
@@ -167,26 +167,26 @@ class TrainingService:
                 self.dependencies.sleep(min(1.0, max(next_s - self.dependencies.now_s(), 0.0)))
             if not self.stopping():
                 try:
-                    self.train_patiently()
+                    self.train_with_retries()
                 except Exception as error:
                     self.health.waiting(f"the last training failed: {error}")
                     log.error(
                         "training failed, keeping the last model",
-                        why=str(error),
+                        because=str(error),
                         exc_info=not isinstance(error, LapwingError),
                     )
 
-    def train_patiently(self) -> Model | None:
+    def train_with_retries(self) -> Model | None:
         """Train, and retry during an outage of broker or registry, up to outage_deadline_s.
 
-        returns : None when asked to stop
+        returns : None after a request to stop
         """
         return self.retry(self.train_once, "the broker or the registry")
 
     def train_once(self) -> Model | None:
         """Read the input, wait for enough data, train, publish and write the report.
 
-        returns : None when asked to stop
+        returns : None after a request to stop
         raises  : LapwingError
         """
         artifacts.check_writable(self.settings.models_dir)
@@ -255,8 +255,8 @@ class TrainingService:
             log.warning(
                 "replacing a model that was trained on another topic",
                 models_dir=str(folder),
-                why=why,
-                do="predictors of that topic would use the new model: use a separate models_dir"
+                because=why,
+                remedy="predictors of that topic would use the new model: use a separate models_dir"
                 " (LAPWING_MODELS_DIR) for each input",
             )
 
@@ -318,7 +318,7 @@ class TrainingService:
         start: Mapping[int, int] | None,
         end: Mapping[int, int],
     ) -> bool:
-        """Read to an end position; return False when asked to stop."""
+        """Read to an end position; return False after a request to stop."""
         began_s = self.dependencies.monotonic()
         logged_s = began_s
         count = 0
@@ -380,7 +380,7 @@ class TrainingService:
         for view in views(trained, chosen, self.labels):
             if self.stopping():
                 return
-            drawn[view.title] = pictures.draw(view)
+            drawn[view.title] = pictures.picture(view)
         names = file_names(list(drawn))
         without = len(figures["per_entity"]) - len(chosen)
         files = {names[title]: picture for title, picture in drawn.items()}

@@ -48,5 +48,5 @@ def input_decoder(settings: Settings) -> Decoder:
 def _log_schema(schema: MetSchema) -> None:
     if schema.unsupported:
         log.warning(
-            "writer schema not supported", schema_id=schema.schema_id, why=schema.unsupported
+            "writer schema not supported", schema_id=schema.schema_id, because=schema.unsupported
         )

@@ -23,8 +23,8 @@ from lapwing.commands.inspect import inspect
 from lapwing.commands.options import Json, example
 from lapwing.dlq.commands import dlq_app
 from producer.__main__ import produce
-from shared.entry import Overrides, SettingsFile
 from shared.errors import ConfigError, LapwingError
+from shared.operations.entry import Overrides, SettingsFile
 
 app = typer.Typer(
     name="lapwing",

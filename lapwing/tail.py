@@ -16,9 +16,9 @@ from shared.batch import Batch
 from shared.encode.dead_letters import PREFIX, REASON
 from shared.encode.records import decode_records
 from shared.kafka import Reader
+from shared.operations.telemetry import line
 from shared.registry import Registry
 from shared.settings import Settings
-from shared.telemetry import line
 from shared.wording import iso, minute
 
 SHOWN_BYTES = 32

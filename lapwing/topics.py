@@ -23,6 +23,7 @@ from shared.errors import (
     TransportError,
 )
 from shared.kafka import Admin, ConfigDifference, topic_specs
+from shared.kernels.units import HOUR_MS
 from shared.registry import Registry
 from shared.settings import Settings
 
@@ -65,7 +66,7 @@ class Ensured:
             "created": self.created,
             "existing": self.existing,
             "missing": self.missing,
-            "differences": [asdict(one) for one in self.differences],
+            "differences": [asdict(difference) for difference in self.differences],
         }
         refused = {part: str(error) for part, error in self.refused.items()}
         return topics | {
@@ -200,8 +201,9 @@ def _print_result(done: Ensured, settings: Settings) -> None:
         _print(f"exists    {topic}")
     for topic in done.missing:
         _print(f"missing   {topic}: not created, because of a refusal")
-    for one in done.differences:
-        _print(f"differs   {describe_difference(one, settings.topics.input)}; nothing was changed")
+    for difference in done.differences:
+        text = describe_difference(difference, settings.topics.input)
+        _print(f"differs   {text}; nothing was changed")
     for subject, number in done.schemas.items():
         _print(f"schema    {subject} has id {number}")
     for part, why in done.left_alone.items():
@@ -210,18 +212,19 @@ def _print_result(done: Ensured, settings: Settings) -> None:
         _print(f"refused   {part}")
 
 
-def describe_difference(one: ConfigDifference, input_topic: str) -> str:
+def describe_difference(difference: ConfigDifference, input_topic: str) -> str:
     """Describe a difference; for a shorter retention of the input, also when it matters."""
-    text = f"{one.topic}: {one.name} is {one.found}, the settings say {one.wanted}"
-    is_retention = one.topic == input_topic and one.name == "retention.ms"
-    if not is_retention or not one.found.isdigit() or int(one.found) > int(one.wanted):
+    found, wanted = difference.found, difference.wanted
+    text = f"{difference.topic}: {difference.name} is {found}, the settings say {wanted}"
+    is_retention = difference.topic == input_topic and difference.name == "retention.ms"
+    if not is_retention or not found.isdigit() or int(found) > int(wanted):
         return text
-    return f"{text}; this works unless predictors are down for more than {_days(int(one.found))}"
+    return f"{text}; this works unless predictors are down for more than {_days(int(found))}"
 
 
 def _days(duration_ms: int) -> str:
     """Format a duration in days, a short one in hours."""
-    hours = duration_ms / 3_600_000
+    hours = duration_ms / HOUR_MS
     return f"{hours / 24:.3g} days" if hours > 48 else f"{hours:.3g} hours"
 
 
@@ -314,7 +317,7 @@ def describe(settings: Settings) -> list[TopicState]:
     try:
         found = []
         for spec in topic_specs(settings):
-            first, end = admin.start_offsets(spec.name), admin.end_offsets(spec.name)
+            first, end = admin.bounds(spec.name)
             lag = (
                 admin.lag(settings.predict.group, spec.name) if spec.name == topics.input else None
             )

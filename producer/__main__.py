@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat, parse_speed
-from shared.entry import Overrides, SettingsFile, Stopping, run_command, serve
+from shared.operations.entry import Overrides, SettingsFile, Stopping, run_command, serve
 
 if TYPE_CHECKING:
     from shared.settings import Settings
@@ -163,7 +163,7 @@ def produce(
         from producer.files.columns import ColumnChoice
         from producer.service import ReplayOptions, run
         from producer.sources import SourceOptions
-        from shared.counters import Counters
+        from shared.operations.counters import Counters
 
         source = SourceOptions(
             data,

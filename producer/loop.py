@@ -12,10 +12,10 @@ from producer.pacing import ConsumerPace, Silence
 from producer.progress import Progress
 from producer.replay import Schedule, Stream
 from shared.batch import Outgoing
-from shared.counters import EVENTS_PRODUCED, Counters
 from shared.errors import LapwingError, TransportError
-from shared.health import Health
-from shared.retry import LOG_AFTER_S, SLEEP_SLICE_S, Retry
+from shared.operations.counters import EVENTS_PRODUCED, Counters
+from shared.operations.health import Health
+from shared.operations.retry import LOG_AFTER_S, SLEEP_SLICE_S, Retry
 
 CHUNK_RECORDS = 5_000
 FLUSH_S = 10.0
@@ -141,12 +141,12 @@ class Replay:
             self.sender.send(records)
         except TransportError as error:
             outage.failed(error, began_s)
-            self.retry.nap(outage.pause_s)
+            self.retry.wait(outage.pause_s)
             self.retry(lambda: self.sender.flush(0.0))
 
     def _idle(self, seconds: float) -> None:
         """Wait until a record is due, then let the client process acknowledgements."""
-        self.retry.nap(min(max(seconds, 0.001), SLEEP_SLICE_S))
+        self.retry.wait(min(max(seconds, 0.001), SLEEP_SLICE_S))
         if self.sender.waiting:
             self.retry(lambda: self.sender.flush(0.0))
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol
 
-from shared.telemetry import Logger
+from shared.operations.telemetry import Logger
 from shared.wording import second
 
 LINE_EVERY_S = 5.0

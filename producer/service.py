@@ -8,24 +8,24 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from producer.loop import Replay
 from producer.pacing import ConsumerPace, parse_groups
 from producer.progress import open_progress
 from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
-from producer.replay import plan
+from producer.replay import Schedule, plan
 from producer.sources import Source, SourceOptions, check_times, open_source
-from shared.counters import Counters
 from shared.errors import ConfigError, SchemaRefused, TransportError
-from shared.health import Health
-from shared.retry import Outage, Retry
+from shared.operations.counters import Counters
+from shared.operations.health import Health
+from shared.operations.retry import Outage, Retry
+from shared.operations.telemetry import Logger, TelemetryServer, logger
 from shared.settings import Settings
-from shared.telemetry import Logger, TelemetryServer, logger
 from shared.wording import second
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def run(
     groups = parse_groups(options.pace_groups, settings.topics.input)
     source = open_source(options.source)
     for note in source.notes:
-        log.info("series", because=note)
+        log.info("series", note=note)
     for name, count in source.skipped.items():
         log.warning("bad rows skipped", file=name, rows=count)
     if options.labels is not None:
@@ -130,55 +130,48 @@ def run(
     health = Health()
     retry = Retry(Outage(settings.outage_deadline_s, counters, health=health), stopping)
     with TelemetryServer(settings.telemetry, counters, health):
-        return _replay(settings, options, source, text, groups, retry, health, counters, log)
+        job = _Job(settings, options, source, groups, retry, health, counters, log)
+        return _replay(job, text)
 
 
-def _replay(
-    settings: Settings,
-    options: ReplayOptions,
-    source: Source,
-    schema_text: str,
-    groups: Sequence[tuple[str, str]],
-    retry: Retry,
-    health: Health,
-    counters: Counters,
-    log: Logger,
-) -> Summary:
+class _Job(NamedTuple):
+    """One replay with everything that its steps need.
+
+    groups : (group, topic) that the replay must not be too far ahead of
+    """
+
+    settings: Settings
+    options: ReplayOptions
+    source: Source
+    groups: Sequence[tuple[str, str]]
+    retry: Retry
+    health: Health
+    counters: Counters
+    log: Logger
+
+
+def _replay(job: _Job, schema_text: str) -> Summary:
     from shared.kafka import Admin, Publisher
 
-    topic, stream = settings.topics.input, source.stream
+    settings, source, retry = job.settings, job.source, job.retry
     admin = Admin(settings)
     retry(partial(_check_topic, admin, settings))
-    received = retry(partial(admin.end_offsets, topic)) if options.resume else None
-    schedule = plan(
-        stream, start=options.start, stop=options.stop, backfill=options.backfill,
-        speed=options.speed, loop=options.loop,
-        sent_before=sum((received or {}).values()),
-    )  # fmt: skip
-    schema_id = retry(partial(_schema_id, settings, schema_text, log))
-    lag = partial(_lag, admin, retry)
+    schedule = _schedule(job, admin)
+    schema_id = retry(partial(_schema_id, settings, schema_text, job.log))
     publisher = Publisher(_with_message_timeout(settings), stopping=retry.stopping)
     started_s = retry.outage.clock()
-    log.info(
-        "replay begins", topic=topic, source=source.name, entities=len(stream.entities),
-        metrics=",".join(stream.metrics),
-        events="endless" if schedule.stop is None else schedule.stop - schedule.start,
-        from_event=schedule.start,
-        speed=options.speed,
-        first=second(int(stream.time_ms[0])), last=second(int(stream.time_ms[-1])),
-    )  # fmt: skip
+    _log_begin(job, schedule)
     total = None if schedule.stop is None else schedule.stop - schedule.start
-    maker = RecordMaker(topic, schema_id or 0, stream.entities)
-    with open_progress(log, total, started_s) as progress:
+    with open_progress(job.log, total, started_s) as progress:
         replay = Replay(
-            stream,
+            source.stream,
             schedule,
-            maker,
+            RecordMaker(settings.topics.input, schema_id or 0, source.stream.entities),
             publisher,
-            ConsumerPace(groups, options.pace_records, lag),
+            ConsumerPace(job.groups, job.options.pace_records, partial(_lag, admin, retry)),
             retry,
-            health,
-            counters,
+            job.health,
+            job.counters,
             progress,
             settings.bootstrap,
         )
@@ -191,10 +184,8 @@ def _replay(
             summary = _summary(replay, source, seconds, retry.stopping())
             publisher.close()
             admin.close()
-            log.info(
-                "replay ends",
-                **{name: value for name, value in asdict(summary).items() if value is not None},
-            )
+            known = {name: value for name, value in asdict(summary).items() if value is not None}
+            job.log.info("replay ends", **known)
     if summary.acknowledged < summary.produced:
         raise TransportError(
             f"{settings.bootstrap} acknowledged {summary.acknowledged} of {summary.produced}"
@@ -202,6 +193,39 @@ def _replay(
             retriable=False,
         )
     return summary
+
+
+def _schedule(job: _Job, admin: Admin) -> Schedule:
+    """Plan what is sent; with --resume, the records in the topic count as sent."""
+    options = job.options
+    received: Mapping[int, int] | None = None
+    if options.resume:
+        received = job.retry(partial(admin.end_offsets, job.settings.topics.input))
+    return plan(
+        job.source.stream,
+        start=options.start,
+        stop=options.stop,
+        backfill=options.backfill,
+        speed=options.speed,
+        loop=options.loop,
+        sent_before=sum((received or {}).values()),
+    )
+
+
+def _log_begin(job: _Job, schedule: Schedule) -> None:
+    stream = job.source.stream
+    job.log.info(
+        "replay begins",
+        topic=job.settings.topics.input,
+        source=job.source.name,
+        entities=len(stream.entities),
+        metrics=",".join(stream.metrics),
+        events="endless" if schedule.stop is None else schedule.stop - schedule.start,
+        from_event=schedule.start,
+        speed=job.options.speed,
+        first=second(int(stream.time_ms[0])),
+        last=second(int(stream.time_ms[-1])),
+    )
 
 
 def _check_topic(admin: Admin, settings: Settings) -> None:

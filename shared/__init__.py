@@ -1,1 +1,1 @@
-"""What every service means by its words: values, pure meaning, and the doors to the outside."""
+"""Shared by all services: vocabulary, computations, adapters of external systems, operations."""

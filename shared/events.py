@@ -36,16 +36,16 @@ class Detector(StrEnum):
 
 
 REPLACED_DETECTORS = {"novelty": "course", "neighbours": "course", "burst": "jump"}
-"""Former names of detectors, and what does their work now."""
+"""Former names of detectors, and their replacements."""
 
 
 def present_detector(name: object) -> object:
-    """Refuse a former name of a detector, naming what does its work now.
+    """Refuse a former name of a detector, naming its replacement.
 
     raises : ValueError
     """
     if present := REPLACED_DETECTORS.get(str(name)):
-        raise ValueError(f"there is no {name} any more: {present} does its work now")
+        raise ValueError(f"{name} was removed: use {present}")
     return name
 
 

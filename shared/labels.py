@@ -79,7 +79,7 @@ class WindowOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class AlarmEvaluation:
     """The alarms of one series, compared with its windows.
 
     false_alarms : unbroken runs of alarms outside every window
@@ -134,7 +134,9 @@ def find(labels: Windows, entity: str) -> Sequence[Window] | None:
     return None
 
 
-def judge(time_ms: Times, alarm: Flags, ready: Flags, windows: Sequence[Window]) -> Judgement:
+def evaluate_alarms(
+    time_ms: Times, alarm: Flags, ready: Flags, windows: Sequence[Window]
+) -> AlarmEvaluation:
     """Compare the alarms of one series with its windows.
 
     time_ms : int64 (n,)  in log order
@@ -156,7 +158,7 @@ def judge(time_ms: Times, alarm: Flags, ready: Flags, windows: Sequence[Window])
         else:
             outcome = Outcome.MISSED if first is None else Outcome.HIT
         outcomes.append(WindowOutcome(window, outcome, first))
-    return Judgement(tuple(outcomes), runs(alarm & ~inside), int((alarm & ~inside).sum()))
+    return AlarmEvaluation(tuple(outcomes), runs(alarm & ~inside), int((alarm & ~inside).sum()))
 
 
 def runs(marked: Flags) -> int:

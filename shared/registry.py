@@ -18,7 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import schemas
 from shared.errors import ConfigError, SchemaRefused, TransportError
-from shared.retry import within
+from shared.operations.retry import within
 from shared.settings import RegistrySettings
 
 if TYPE_CHECKING:

@@ -116,7 +116,7 @@ class TopicWatch:
                 self.check_now()
             except Exception as error:  # noqa: BLE001 - raised again on the loop's thread
                 if isinstance(error, LapwingError) and not isinstance(error, GuardError):
-                    log.debug("topic check failed", topic=self.topic, why=str(error))
+                    log.debug("topic check failed", topic=self.topic, because=str(error))
                 else:
                     self._finding = error
 
@@ -208,7 +208,7 @@ class GuardedSource:
         try:
             self.watch.check_now()
         except TransportError as error:
-            log.debug("topic check failed", topic=self.watch.topic, why=str(error))
+            log.debug("topic check failed", topic=self.watch.topic, because=str(error))
 
     def seek(self, partition: int, offset: int) -> None:
         """Continue from offset; see Source."""

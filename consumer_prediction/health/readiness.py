@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from consumer_prediction.ownership import Owned
-from shared.health import Health
+from shared.operations.health import Health
 
 if TYPE_CHECKING:
     from consumer_prediction.loop import PredictionLoop

@@ -86,9 +86,9 @@ class Rejections:
                     reason=reason.code,
                     count=tally.count,
                     newest=tally.newest,
-                    why=tally.why,
+                    because=tally.why,
                     allowed=allowed(reason.code, self._settings),
-                    look=f"lapwing dlq list --reason {reason.code}",
+                    remedy=f"lapwing dlq list --reason {reason.code}",
                 )
                 tally.count = 0
                 tally.logged_s = now_s
@@ -151,9 +151,9 @@ class Rejections:
             "records have no key",
             count=f"{len(keyless)} of {len(accepted)}",
             newest=f"{batch.topic}[{batch.partition}]@{int(batch.offsets[int(keyless[-1])])}",
-            why=(
+            because=(
                 "the records of one entity may be spread over several partitions, and each"
                 " partition learns from its own records only"
             ),
-            allowed=f"the producer should use the entity ({entity}) as the record key",
+            remedy=f"the producer should use the entity ({entity}) as the record key",
         )

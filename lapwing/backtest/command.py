@@ -34,15 +34,15 @@ from lapwing.backtest.figures import (
 from lapwing.backtest.files import check_folder, write_files
 from lapwing.backtest.layers import Report
 from lapwing.backtest.models import Trainer, check_fit, find_model, notes_on
-from lapwing.backtest.run import Judge, Judged, run
+from lapwing.backtest.run import BacktestResult, Variant, run
 from lapwing.backtest.text import to_text
 from shared.errors import ConfigError, DataError
 from shared.events import Reason
 from shared.labels import Window, Windows, find
 from shared.models.model import Model
+from shared.operations.telemetry import line
 from shared.scoring.configuration import Configuration
 from shared.settings import DetectionSettings, QualitySettings, Section, Settings
-from shared.telemetry import line
 
 LINE_EVERY_S = 5.0
 ALARMS_LISTED = 25
@@ -113,103 +113,103 @@ def backtest(
     feed = open_feed(settings, options.input)
     labels = feed.labels if labels is None else labels
     trainer = Trainer(feed, settings) if options.fit else None
-    judges: list[Judge] = []
+    variants: list[Variant] = []
     published: dict[str, tuple[Path, Model]] = {}
-    for variant, requested in (
+    for chosen, requested in (
         (settings, options.model),
         (changed, other.model if other and other.model else options.model),
     ):
-        if variant is not None:
+        if chosen is not None:
             model = (
-                trainer.fit(variant)
+                trainer.fit(chosen)
                 if trainer and requested == options.model
-                else find_model(variant.models_dir, requested, variant.models)
+                else find_model(chosen.models_dir, requested, chosen.models)
             )
             if model is not None and not (trainer and requested == options.model):
-                published[model.sha256] = variant.models_dir, model
-            configuration = Configuration.from_settings(variant)
+                published[model.sha256] = chosen.models_dir, model
+            configuration = Configuration.from_settings(chosen)
             check_fit(configuration, model)
-            judges.append(Judge("first" if not judges else "second", configuration, model))
+            variants.append(Variant("first" if not variants else "second", configuration, model))
     since = trainer.since if trainer else {}
     began_s = time.monotonic()
     with progress(feed.rows) as report_progress:
-        judged = run(feed, judges, settings.predict.max_entities, report_progress)
-    check_judged(feed, judged[0])
-    windows, notes = place_labels(feed, labels, judged[0])
-    notes += in_several_partitions(judged[0])
+        results = run(feed, variants, settings.predict.max_entities, report_progress)
+    check_scored(feed, results[0])
+    windows, notes = place_labels(feed, labels, results[0])
+    notes += in_several_partitions(results[0])
     topic = settings.topics.input if options.input.topic_range else ""
     for folder, model in published.values():
-        notes += notes_on(folder, model, judged[0], topic)
+        notes += notes_on(folder, model, results[0], topic)
     if since:
         notes.append(
-            "the model was trained on the first part of each entity's time; only what came after is"
-            " counted"
+            "the model was trained on the first part of each entity's records; only later records"
+            " are counted"
         )
-    summary, entities, change = summarise(feed, judged, windows, since, notes, options)
-    report = Report(summary, entities, judged[0], change, since)
+    summary, entities, change = summarise(feed, results, windows, since, notes, options)
+    report = Report(summary, entities, results[0], change, since)
     seconds = time.monotonic() - began_s
     target = out or sys.stdout
     target.write(
         json.dumps(summary, ensure_ascii=False) + "\n" if options.as_json else to_text(summary)
     )
-    message = f"{judged[0].rows:,} records judged in {seconds:.1f} s"
+    message = f"{results[0].rows:,} records scored in {seconds:.1f} s"
     if options.out is not None:
-        written = write_files(options.out, report, windows or {}, judged[1] if change else None)
+        written = write_files(options.out, report, windows or {}, results[1] if change else None)
         message += f"; {', '.join(path.name for path in written)} and results/ are in {options.out}"
     print(message, file=sys.stderr)  # noqa: T201 - not part of the result
     return summary
 
 
-def in_several_partitions(judged: Judged) -> list[str]:
+def in_several_partitions(result: BacktestResult) -> list[str]:
     """Return a note on entities that lie in several partitions, each scored by itself."""
-    partitions = Counter(series.entity for series in judged.series)
+    partitions = Counter(series.entity for series in result.series)
     spread = [entity for entity, number in partitions.items() if number > 1]
     if not spread:
         return []
     example = f"{spread[0]!r} in {partitions[spread[0]]} of them"
     finding = f"{len(spread):,} of {len(partitions):,} entities lie in several partitions"
-    why = "each is judged by a history of its own, so use the entity as the record's key"
+    why = "each has a history of its own, so use the entity as the record's key"
     return [f"{finding}, e.g. {example}: {why}"]
 
 
-def check_judged(feed: Feed, judged: Judged) -> None:
+def check_scored(feed: Feed, result: BacktestResult) -> None:
     """Raise DataError when no record could be scored."""
-    if judged.rows:
+    if result.rows:
         return
-    if not judged.rejected:
-        raise DataError(f"{feed.name}: there is no record to judge")
+    if not result.rejected:
+        raise DataError(f"{feed.name}: there is no record to score")
     reasons = (
         f"{count:,} because {Reason[code.upper()].sentence}"
-        for code, count in judged.rejected.items()
+        for code, count in result.rejected.items()
     )
-    total = sum(judged.rejected.values())
+    total = sum(result.rejected.values())
     raise DataError(
-        f"{feed.name}: none of its {total:,} records can be judged: {', '.join(reasons)}"
+        f"{feed.name}: none of its {total:,} records can be scored: {', '.join(reasons)}"
     )
 
 
 def summarise(
     feed: Feed,
-    judged: Sequence[Judged],
+    results: Sequence[BacktestResult],
     windows: Mapping[str, Sequence[Window]] | None,
     since: Mapping[tuple[str, int], int],
     notes: Sequence[str],
     options: BacktestOptions,
 ) -> tuple[dict[str, Any], list[Entity], Change | None]:
     """Gather all figures, the first configuration's entities and what the second changes."""
-    counted = [count(result, windows, since) for result in judged]
+    counted = [count(result, windows, since) for result in results]
     variant_figures = [
-        figures(result, entities) for result, entities in zip(judged, counted, strict=True)
+        figures(result, entities) for result, entities in zip(results, counted, strict=True)
     ]
     summary: dict[str, Any] = {
         "version": __version__,
         "source": feed.name,
         "notes": [*feed.notes, *notes],
-        "configuration": json.loads(judged[0].judge.configuration.text),
+        "configuration": json.loads(results[0].variant.configuration.text),
         "first": variant_figures[0],
         "compare": None,
     }
-    if len(judged) == 1:
+    if len(results) == 1:
         return summary, counted[0], None
     tolerance_ms = None if options.tolerance_min is None else options.tolerance_min * 60_000
     change = compare(counted[0], counted[1], tolerance_ms)
@@ -226,14 +226,14 @@ def summarise(
         "removed": len(change.removed),
         "alarms_added": [alarm_fields(alarm) for alarm in top(change.added, ALARMS_LISTED)],
         "alarms_removed": [alarm_fields(alarm) for alarm in top(change.removed, ALARMS_LISTED)],
-        "configuration": json.loads(judged[1].judge.configuration.text),
+        "configuration": json.loads(results[1].variant.configuration.text),
         "second": variant_figures[1],
     }
     return summary, counted[0], change
 
 
 def place_labels(
-    feed: Feed, labels: Windows | None, judged: Judged
+    feed: Feed, labels: Windows | None, result: BacktestResult
 ) -> tuple[dict[str, list[Window]] | None, list[str]]:
     """Give each entity its windows; say which labels found none.
 
@@ -241,7 +241,7 @@ def place_labels(
     """
     if labels is None:
         return None, []
-    entities = sorted({series.entity for series in judged.series})
+    entities = sorted({series.entity for series in result.series})
     known = [*entities, *(part.file for part in feed.joined)]
     if entities and not any(find(labels, name) is not None for name in known):
         raise DataError(
@@ -256,7 +256,7 @@ def place_labels(
         if of_key and not {window.name for window in of_key} & placed
     ]
     return windows, (
-        [f"keys of the labels that name nothing here: {len(left)}, e.g. {left[0]}"] if left else []
+        [f"keys of the labels that match no entity: {len(left)}, e.g. {left[0]}"] if left else []
     )
 
 
@@ -347,12 +347,12 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
         )
 
         columns = (
-            TextColumn("judging"), BarColumn(), MofNCompleteColumn(),
+            TextColumn("scoring"), BarColumn(), MofNCompleteColumn(),
             TextColumn("{task.fields[alarms]:,} alarms"),
             TimeElapsedColumn(), TimeRemainingColumn(),
         )  # fmt: skip
         with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("judging", total=total, alarms=0)
+            task = bar.add_task("scoring", total=total, alarms=0)
             yield lambda rows, alarms: bar.update(task, completed=rows, alarms=alarms)
         return
 
@@ -369,6 +369,6 @@ def progress(total: int) -> Iterator[Callable[[int, int], None]]:
                 "per_s": round(rows / (now_s - began_s)),
             }
             # not part of the result
-            print(line("judged", fields), file=sys.stderr, flush=True)  # noqa: T201
+            print(line("scored", fields), file=sys.stderr, flush=True)  # noqa: T201
 
     yield report

@@ -130,11 +130,13 @@ def open_feed(settings: Settings, options: InputOptions) -> Feed:
     given = [name for name, value in named.items() if value is not None]
     if len(given) != 1:
         raise ConfigError(
-            f"one of {', '.join(named)} says what to run; given: {', '.join(given) or 'none'}"
+            f"give exactly one of {', '.join(named)}; given: {', '.join(given) or 'none'}"
         )
     options.columns.check(options.data is not None)
     if options.by_arrival and options.data is None:
-        raise ConfigError("--order arrival: only with --data; other records have one order")
+        raise ConfigError(
+            "--order arrival: only with --data, because other records have only one order"
+        )
     if options.partitions < 1:
         raise ConfigError(f"--partitions {options.partitions}: at least 1")
     if options.topic_range is not None:
@@ -165,7 +167,7 @@ def _open_folder(settings: Settings, options: InputOptions, folder: Path) -> Fee
     hosts, joins = assemble(read, catalogue)
     notes = [*column_notes(read), *shared_entities(read), *joins]
     skipped = {host.source: host.skipped for host in hosts if host.skipped}
-    notes += [f"bad rows of {name} that were left out: {count}" for name, count in skipped.items()]
+    notes += [f"bad rows skipped in {name}: {count}" for name, count in skipped.items()]
     joined = tuple(_joined(catalogue, read, hosts))
     return _of_stream(
         settings,
@@ -305,13 +307,13 @@ def _open_topic(settings: Settings, text: str) -> Feed:
         )
         if high and last <= min(low.values()) and any(low.values()):
             raise HistoryGone(
-                f"--topic-range {text}: {topic} begins at offset {min(low.values())}; what was"
-                " before is gone"
+                f"--topic-range {text}: {topic} begins at offset {min(low.values())}; retention has"
+                " deleted earlier records"
             )
         start = {p: min(max(low[p], first), high[p]) for p in high}
         stop = {p: max(start[p], min(high[p], last)) for p in high}
         notes += [
-            f"{topic}[{p}] begins at offset {low[p]}; what was before is gone"
+            f"{topic}[{p}] begins at offset {low[p]}; retention has deleted earlier records"
             for p in sorted(low)
             if first < low[p]
         ]
@@ -329,20 +331,20 @@ def _open_topic(settings: Settings, text: str) -> Feed:
     return Feed(f"{topic} {text}", rows, decoder, batches, tuple(notes))
 
 
-def within(batch: Batch, decoder: Decoder, wanted: TopicRange) -> Batch:
+def within(batch: Batch, decoder: Decoder, requested: TopicRange) -> Batch:
     """Return the records whose event time lies in the range.
 
     One that cannot be decoded has no event time and is left out.
     """
     columns = decoder.decode(batch, Directory(), [], len(batch))
     after = (
-        columns.time_ms >= wanted.start
-        if wanted.start is not None
+        columns.time_ms >= requested.start
+        if requested.start is not None
         else np.ones(len(columns), np.bool_)
     )
     before = (
-        columns.time_ms < wanted.stop
-        if wanted.stop is not None
+        columns.time_ms < requested.stop
+        if requested.stop is not None
         else np.ones(len(columns), np.bool_)
     )
     rows = columns.accepted[after & before]

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from lapwing.backtest.run import Judged, Series
+from lapwing.backtest.run import BacktestResult, Series
 from shared.ensemble.fold import VIEW_NAMES
 from shared.events import Anomaly, Phase, SeverityClass, State, severity_class
 from shared.kernels.units import DAY_MS
-from shared.labels import Judgement, Outcome, Window, judge
+from shared.labels import AlarmEvaluation, Outcome, Window, evaluate_alarms
 from shared.wording import moment
 
 TOP_ALARMS = 10
@@ -38,7 +38,7 @@ class Entity:
     closed     : ends of episodes
     days       : observed time; a silence counts as one day at most
     ready_days : of these, after the warm-up
-    judgement  : None without labels
+    evaluation : None without labels
     """
 
     series: Series
@@ -47,11 +47,11 @@ class Entity:
     alarms: tuple[Anomaly, ...]
     closed: tuple[Anomaly, ...]
     quality: int
-    judgement: Judgement | None
+    evaluation: AlarmEvaluation | None
 
 
 def count(
-    judged: Judged, windows: Mapping[str, Sequence[Window]] | None, since: Since
+    result: BacktestResult, windows: Mapping[str, Sequence[Window]] | None, since: Since
 ) -> list[Entity]:
     """Count each entity's results; sort by alarms, then by missed windows, largest first.
 
@@ -59,21 +59,21 @@ def count(
             it
     """
     alarms: dict[Key, list[Anomaly]] = {}
-    for alarm in judged.alarms:
+    for alarm in result.alarms:
         key = (alarm.entity, alarm.source_partition)
         if alarm.event_time >= since.get(key, alarm.event_time):
             alarms.setdefault(key, []).append(alarm)
     closed: dict[Key, list[Anomaly]] = {}
-    for one in judged.closed:
+    for one in result.closed:
         closed.setdefault((one.entity, one.source_partition), []).append(one)
-    quality = Counter((one.entity, one.source_partition) for one in judged.quality)
+    quality = Counter((one.entity, one.source_partition) for one in result.quality)
     counted = []
-    for series in judged.series:
+    for series in result.series:
         rows = series.time_ms >= since.get(series.key, int(series.time_ms.min()))
         ready = rows & (series.state != State.WARMING)
-        judgement = None
+        evaluation = None
         if windows is not None:
-            judgement = judge(
+            evaluation = evaluate_alarms(
                 series.time_ms[rows],
                 series.is_anomaly[rows],
                 ready[rows],
@@ -83,7 +83,7 @@ def count(
         entity_alarms = tuple(alarms.get(series.key, ()))
         ends = tuple(closed.get(series.key, ()))
         counted.append(
-            Entity(series, days, ready_days, entity_alarms, ends, quality[series.key], judgement)
+            Entity(series, days, ready_days, entity_alarms, ends, quality[series.key], evaluation)
         )
     return sorted(counted, key=lambda one: (-len(one.alarms), -_missed(one), one.series.key))
 
@@ -110,7 +110,7 @@ def by_fortnight(entities: Sequence[Entity]) -> list[float]:
     days: Counter[int] = Counter()
     for entity in entities:
         first, last = int(entity.series.time_ms.min()), int(entity.series.time_ms.max())
-        outcomes = entity.judgement.outcomes if entity.judgement else []
+        outcomes = entity.evaluation.outcomes if entity.evaluation else []
         windows = [outcome.window for outcome in outcomes]
         for alarm in entity.alarms:
             if not any(w.start_ms <= alarm.event_time <= w.end_ms for w in windows):
@@ -121,7 +121,7 @@ def by_fortnight(entities: Sequence[Entity]) -> list[float]:
     return [_ratio(false[number], days[number] / DAY_MS) for number in sorted(days)]
 
 
-def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
+def figures(result: BacktestResult, entities: Sequence[Entity]) -> dict[str, Any]:
     """Gather the figures of one variant."""
     alarms = sorted(
         chain.from_iterable(item.alarms for item in entities),
@@ -131,14 +131,14 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
         sum(item.days for item in entities),
         sum(item.ready_days for item in entities),
     )
-    configuration, model = judged.judge.configuration, judged.judge.model
+    configuration, model = result.variant.configuration, result.variant.model
     requested = configuration.detection.alarms_per_day
     warm = [alarm for alarm in alarms if not alarm.cold_start]
     opened = sum(alarm.phase is not Phase.WORSE for alarm in warm)
     achieved = _ratio(opened, ready_days)
     times = [
         int(series.time_ms[at])
-        for series in judged.series
+        for series in result.series
         for at in (series.time_ms.argmin(), series.time_ms.argmax())
     ]
     classes = Counter(severity_class(alarm.severity or 0.0) for alarm in alarms)
@@ -146,13 +146,13 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
         "detector": configuration.detector.value,
         "threshold": configuration.detection.threshold,
         "model": (model.model_id or "trained here") if model else None,
-        "records": judged.rows,
-        "rejected": judged.rejected,
-        "late": judged.late,
-        "duplicates": judged.duplicates,
-        "entities": len({series.entity for series in judged.series}),
+        "records": result.rows,
+        "rejected": result.rejected,
+        "late": result.late,
+        "duplicates": result.duplicates,
+        "entities": len({series.entity for series in result.series}),
         "entities_warming": sum(
-            bool((series.state == State.WARMING).all()) for series in judged.series
+            bool((series.state == State.WARMING).all()) for series in result.series
         ),
         "entity_days": round(days, 3),
         "first_event": moment(min(times)) if times else None,
@@ -172,7 +172,7 @@ def figures(judged: Judged, entities: Sequence[Entity]) -> dict[str, Any]:
             if requested is None
             else {"asked": requested, "achieved": achieved, "ratio": _ratio(achieved, requested)}
         ),
-        "data_quality": dict(sorted(Counter(item.kind.value for item in judged.quality).items())),
+        "data_quality": dict(sorted(Counter(item.kind.value for item in result.quality).items())),
         "labels": _labels(entities, days),
         "top_alarms": [alarm_fields(alarm) for alarm in top(alarms)],
         "per_entity": [_entity(item) for item in entities],
@@ -260,8 +260,8 @@ def compare(
 
 def _missed(entity: Entity) -> int:
     return (
-        sum(outcome.outcome is Outcome.MISSED for outcome in entity.judgement.outcomes)
-        if entity.judgement
+        sum(outcome.outcome is Outcome.MISSED for outcome in entity.evaluation.outcomes)
+        if entity.evaluation
         else 0
     )
 
@@ -289,10 +289,10 @@ def _shares(alarms: Sequence[Anomaly], *, by_view: bool) -> dict[str, float]:
 
 
 def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
-    judgements = [item.judgement for item in entities if item.judgement is not None]
-    if not judgements:
+    evaluations = [item.evaluation for item in entities if item.evaluation is not None]
+    if not evaluations:
         return None
-    outcomes = [outcome for item in judgements for outcome in item.outcomes]
+    outcomes = [outcome for item in evaluations for outcome in item.outcomes]
     counted = Counter(outcome.outcome for outcome in outcomes)
     delays = [
         outcome.delay_ms / 60_000
@@ -302,7 +302,7 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
     hits, missed, false = (
         counted[Outcome.HIT],
         counted[Outcome.MISSED],
-        sum(item.false_alarms for item in judgements),
+        sum(item.false_alarms for item in evaluations),
     )
     kinds = sorted({outcome.window.kind for outcome in outcomes if outcome.window.kind})
     return {
@@ -312,7 +312,7 @@ def _labels(entities: Sequence[Entity], days: float) -> dict[str, Any] | None:
         "in_warm_up": counted[Outcome.WARMING],
         "without_data": counted[Outcome.NO_DATA],
         "false_alarms": false,
-        "false_alarm_records": sum(item.false_rows for item in judgements),
+        "false_alarm_records": sum(item.false_rows for item in evaluations),
         "false_alarms_per_entity_and_day": _ratio(false, days),
         "precision": _ratio(hits, hits + false),
         "recall": _ratio(hits, hits + missed),
@@ -342,17 +342,17 @@ def _entity(entity: Entity) -> dict[str, Any]:
         "severest": max((round(alarm.severity or 0.0, 4) for alarm in entity.alarms), default=None),
         "data_quality": entity.quality,
     }
-    if entity.judgement is not None:
-        summary["false_alarms"] = entity.judgement.false_alarms
+    if entity.evaluation is not None:
+        summary["false_alarms"] = entity.evaluation.false_alarms
         summary["windows"] = [
             {
                 "window": outcome.window.name,
                 "start": moment(outcome.window.start_ms),
                 "end": moment(outcome.window.end_ms),
-                "fate": outcome.outcome.value,
+                "outcome": outcome.outcome.value,
                 "first_alarm": None if outcome.alarm_ms is None else moment(outcome.alarm_ms),
             }
-            for outcome in entity.judgement.outcomes
+            for outcome in entity.evaluation.outcomes
         ]
     return summary
 

@@ -18,7 +18,7 @@ from typing import Any
 from lapwing.backtest.figures import Change, alarm_fields
 from lapwing.backtest.layers import Report
 from lapwing.backtest.report import page
-from lapwing.backtest.run import Judged, Series
+from lapwing.backtest.run import BacktestResult, Series
 from shared.errors import ConfigError
 from shared.events import Anomaly
 from shared.labels import Window, result_csv, result_scores
@@ -43,13 +43,16 @@ def check_folder(out: Path) -> None:
     others = sorted({path.name for path in out.iterdir()} - _OURS) if out.is_dir() else []
     if others:
         raise ConfigError(
-            f"--out {out}: it holds {others[0]}, which is not of a backtest; name a new or empty"
+            f"--out {out}: it contains {others[0]}, which no backtest wrote; name a new or empty"
             " folder"
         )
 
 
 def write_files(
-    out: Path, report: Report, windows: Mapping[str, Sequence[Window]], second: Judged | None
+    out: Path,
+    report: Report,
+    windows: Mapping[str, Sequence[Window]],
+    second: BacktestResult | None,
 ) -> list[Path]:
     """Write everything; return the files for people.
 
@@ -57,13 +60,13 @@ def write_files(
     """
     files = {
         "summary.json": json.dumps(report.summary, indent=1, ensure_ascii=False) + "\n",
-        "alarms.csv": alarms_csv(report.judged, report.change, second),
+        "alarms.csv": alarms_csv(report.result, report.change, second),
         "report.html": page(report),
     }
     try:
         for name, text in files.items():
             _write(out / name, text)
-        for name, text in result_files(report.judged.series, windows):
+        for name, text in result_files(report.result.series, windows):
             _write(out / RESULTS / name, text)
     except OSError as error:
         raise ConfigError(
@@ -72,20 +75,20 @@ def write_files(
     return [out / name for name in files]
 
 
-def alarms_csv(judged: Judged, change: Change | None, second: Judged | None) -> str:
+def alarms_csv(result: BacktestResult, change: Change | None, second: BacktestResult | None) -> str:
     """Write alarms, ends of episodes and data-quality verdicts in order of time.
 
     ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole
     episode, ``end`` is empty while it is open.
     """
     ends = {
-        record.episode_id: record for record in (*judged.closed, *(second.closed if second else ()))
+        record.episode_id: record for record in (*result.closed, *(second.closed if second else ()))
     }
     removed = {id(alarm) for alarm in change.removed} if change else set()
-    rows: list[tuple[Anomaly, str]] = [(record, "") for record in (*judged.quality, *judged.closed)]
+    rows: list[tuple[Anomaly, str]] = [(record, "") for record in (*result.quality, *result.closed)]
     rows += [
         (record, "" if second is None else "first" if id(record) in removed else "both")
-        for record in judged.alarms
+        for record in result.alarms
     ]
     rows += [(record, "second") for record in (change.added if change else ())]
     text = io.StringIO()

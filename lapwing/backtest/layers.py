@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from lapwing.backtest.chart import Lines, Mark, Span
 from lapwing.backtest.figures import Change, Entity
-from lapwing.backtest.run import Judged, Series
+from lapwing.backtest.run import BacktestResult, Series
+from shared.charts.chart import Lines, Mark, Span
 from shared.events import Anomaly, State, severity_class
 from shared.labels import Outcome
 from shared.wording import moment, short
@@ -34,7 +34,7 @@ class Report:
 
     summary: Mapping[str, Any]
     entities: Sequence[Entity]
-    judged: Judged
+    result: BacktestResult
     change: Change | None
     since: Mapping[tuple[str, int], int]
 
@@ -69,13 +69,13 @@ def spans_of(report: Report, entity: Entity) -> Iterator[Span]:
             first,
             int(last),
             "trained",
-            f"the model was trained on what came before {moment(int(last))}; not counted",
+            f"training data of the model, until {moment(int(last))}; not counted",
         )
-    for outcome in entity.judgement.outcomes if entity.judgement else ():
+    for outcome in entity.evaluation.outcomes if entity.evaluation else ():
         window = outcome.window
         text = (
             f"labelled: {window.kind or window.name}, {moment(window.start_ms)} to"
-            f" {moment(window.end_ms)}: {_FATES[outcome.outcome]}"
+            f" {moment(window.end_ms)}: {_OUTCOME_TEXTS[outcome.outcome]}"
         )
         style = "label missed" if outcome.outcome is Outcome.MISSED else "label"
         yield Span(window.start_ms, window.end_ms, style, text, window.metric)
@@ -104,7 +104,7 @@ def episode_spans(entity: Entity) -> Iterator[Span]:
         yield Span(start, end, "episode", text, alarm.metric or "")
 
 
-_FATES = {
+_OUTCOME_TEXTS = {
     Outcome.HIT: "hit",
     Outcome.MISSED: "missed",
     Outcome.WARMING: "still warming up",

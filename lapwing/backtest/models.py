@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from lapwing.backtest.feeds import Feed
-from lapwing.backtest.run import Judged
+from lapwing.backtest.run import BacktestResult
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
 from shared.models.model import Model
@@ -38,7 +38,7 @@ def find_model(
         sha256 = current(models_dir)
         if sha256 is None:
             raise ArtifactMissing(
-                f"--model CURRENT: {models_dir} holds no model; `lapwing train --once`"
+                f"--model CURRENT: {models_dir} contains no model; `lapwing train --once`"
                 " publishes one"
             )
         return load(models_dir, sha256, trust(settings or ModelSettings()))
@@ -50,7 +50,7 @@ def find_model(
     matches = sorted(path.name for path in models_dir.glob(f"{requested}*") if path.is_dir())
     if len(matches) != 1:
         raise ConfigError(
-            f"--model {requested}: {len(matches) or 'no'} artefacts of that name in {models_dir}"
+            f"--model {requested}: {len(matches) or 'no'} artefacts in {models_dir} match"
         )
     return load(models_dir, matches[0], trust(settings or ModelSettings()))
 
@@ -72,11 +72,11 @@ def check_fit(
         )
     if model.detector is not detector:
         raise ConfigError(
-            f"detector is {detector.value}, but the model is of {model.detector.value}"
+            f"detector is {detector.value}, but the model was trained for {model.detector.value}"
         )
 
 
-def notes_on(models_dir: Path, model: Model, judged: Judged, topic: str) -> list[str]:
+def notes_on(models_dir: Path, model: Model, result: BacktestResult, topic: str) -> list[str]:
     """Say what makes the figures of a published model better or worse than they will be.
 
     topic  : that the records come from; empty = from files
@@ -85,18 +85,18 @@ def notes_on(models_dir: Path, model: Model, judged: Judged, topic: str) -> list
     from shared.artifacts import manifest
 
     facts, notes = manifest(models_dir, model.sha256), []
-    metrics = {name for series in judged.series for name in series.metrics}
+    metrics = {name for series in result.series for name in series.metrics}
     why = no_metric_in_common(facts, sorted(metrics)) or (
         other_topic(facts, topic) if topic else ""
     )
     if why:
         notes.append(f"model {model.model_id}: {why}")
     trained_to = round(datetime.fromisoformat(model.version).timestamp() * 1000)
-    seen = sum(int((series.time_ms <= trained_to).sum()) for series in judged.series)
+    seen = sum(int((series.time_ms <= trained_to).sum()) for series in result.series)
     if seen:
         notes.append(
             f"model {model.model_id} was trained up to {model.version}: {seen:,} of the"
-            f" {judged.rows:,} records judged are not later, and are counted although it may have"
+            f" {result.rows:,} records scored are not later, and are counted although it may have"
             " been trained on them; --train counts only what comes after"
         )
     return notes

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from lapwing.backtest.chart import Span, draw, strip
 from lapwing.backtest.figures import Entity, interval_ms, top
 from lapwing.backtest.layers import (
     MAX_LISTED,
@@ -25,6 +24,7 @@ from lapwing.backtest.layers import (
 )
 from lapwing.backtest.run import Series
 from lapwing.backtest.style import style_sheet
+from shared.charts.chart import Span, draw, strip
 from shared.events import Anomaly, SeverityClass, severity_class
 from shared.labels import Outcome
 from shared.wording import duration, moment, short
@@ -42,7 +42,7 @@ def page(report: Report) -> str:
         id(alarm) for alarm in top([a for item in charted for a in item.alarms], MAX_CLOSE_UPS)
     }
     quality: dict[tuple[str, int], list[Anomaly]] = {}
-    for item in report.judged.quality:
+    for item in report.result.quality:
         quality.setdefault((item.entity, item.source_partition), []).append(item)
     body = [
         _head(report.summary),
@@ -84,7 +84,7 @@ def _head(summary: Mapping[str, Any]) -> str:
     model = f", model {escape(str(first['model']))}" if first["model"] else ""
     budget = first["budget"]
     decides = (
-        f"{budget['asked']:g} alarms per entity and day asked for"
+        f"{budget['asked']:g} alarms per entity and day requested"
         if budget
         else f"threshold {first['threshold']:.4g}"
     )
@@ -92,7 +92,7 @@ def _head(summary: Mapping[str, Any]) -> str:
         "<header><p class='kicker'>Lapwing"
         f" backtest</p><h1>{escape(summary['source'])}</h1><p>{first['records']:,} records of"
         f" {first['entities']:,} entities, {first['first_event']} to {first['last_event']} UTC."
-        f" Judged by <b>{escape(first['detector'])}</b>, {decides}{model}.</p>"
+        f" Scored by <b>{escape(first['detector'])}</b>, {decides}{model}.</p>"
         + (f"<ul class='notes'>{notes}</ul>" if notes else "")
         + "</header>"
     )
@@ -112,9 +112,9 @@ def _tiles(summary: Mapping[str, Any]) -> str:
     if budget:
         tiles.append(
             (
-                "asked, achieved",
+                "requested, achieved",
                 f"{budget['asked']:g} → {budget['achieved']:.3g}",
-                f"{budget['ratio']:.2f} of what was asked",
+                f"{budget['ratio']:.2f} times the request",
             )
         )
     if labels:
@@ -241,7 +241,7 @@ _COMPARED: tuple[tuple[str, Any], ...] = (
     ("recall", _of_labels("recall")),
     ("F1", _of_labels("f1")),
     ("median delay, minutes", _of_labels("median_delay_min")),
-    ("asked per entity and day", lambda figures: (figures["budget"] or {}).get("asked")),
+    ("requested per entity and day", lambda figures: (figures["budget"] or {}).get("asked")),
     ("achieved", lambda figures: (figures["budget"] or {}).get("achieved")),
 )
 
@@ -277,11 +277,11 @@ def _overview(report: Report, charted: int) -> str:
         ]
         if labelled:
             outcomes = (
-                [outcome.outcome for outcome in entity.judgement.outcomes]
-                if entity.judgement
+                [outcome.outcome for outcome in entity.evaluation.outcomes]
+                if entity.evaluation
                 else []
             )
-            false = entity.judgement.false_alarms if entity.judgement else 0
+            false = entity.evaluation.false_alarms if entity.evaluation else 0
             cells += [
                 str(n or "")
                 for n in (outcomes.count(Outcome.HIT), outcomes.count(Outcome.MISSED), false)
@@ -338,7 +338,7 @@ def _entity(
     name = f"{series.entity} (partition {series.partition})" if several else series.entity
     parts = [
         f"<section class='card' id='e{number}'><h2>{escape(name)}</h2>",
-        f"<p class='muted'>{_said(entity)}</p>",
+        f"<p class='muted'>{_summary_line(entity)}</p>",
     ]
     for metric in order[:MAX_METRICS]:
         metric_marks = [mark for owner, mark in marks if owner == metric]
@@ -359,15 +359,15 @@ def _entity(
     return "".join([*parts, "</section>"])
 
 
-def _said(entity: Entity) -> str:
+def _summary_line(entity: Entity) -> str:
     parts = [
         f"{len(entity.series):,} records",
         f"{entity.days:.1f} days",
         f"{len(entity.alarms):,} alarms",
     ]
-    if entity.judgement is not None and entity.judgement.outcomes:
-        hit = sum(outcome.outcome is Outcome.HIT for outcome in entity.judgement.outcomes)
-        parts.append(f"{hit} of {len(entity.judgement.outcomes)} labelled windows hit")
+    if entity.evaluation is not None and entity.evaluation.outcomes:
+        hit = sum(outcome.outcome is Outcome.HIT for outcome in entity.evaluation.outcomes)
+        parts.append(f"{hit} of {len(entity.evaluation.outcomes)} labelled windows hit")
     if entity.quality:
         parts.append(f"{entity.quality} data-quality verdicts")
     return ", ".join(parts)

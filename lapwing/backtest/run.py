@@ -40,7 +40,7 @@ _CELL = ("values", "expected", "lower", "upper")
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class Variant:
     """A variant: a configuration and, where it needs or is given one, a trained model."""
 
     name: str
@@ -86,14 +86,14 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class BacktestResult:
     """All results of one variant.
 
     alarms, closed, quality : in the order in which they came; closed = ends of episodes
     rejected        : {reason: records} that could not be read
     """
 
-    judge: Judge
+    variant: Variant
     series: tuple[Series, ...]
     alarms: tuple[Anomaly, ...]
     closed: tuple[Anomaly, ...]
@@ -118,11 +118,11 @@ class _Partition:
     cells: dict[str, list[Floats]] = field(default_factory=lambda: {name: [] for name in _CELL})
 
 
-class Keeper:
+class ResultCollector:
     """Collects the results of one variant.  Memory: 25 + 32 M bytes a record."""
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
+    def __init__(self, variant: Variant) -> None:
+        self.variant = variant
         self.alarms: list[Anomaly] = []
         self.closed: list[Anomaly] = []
         self.quality: list[Anomaly] = []
@@ -131,7 +131,7 @@ class Keeper:
         self._partitions: dict[int, _Partition] = {}
 
     def add(self, outcome: Outcome, state: PartitionState) -> None:
-        """Keep what a batch led to."""
+        """Add the results of a batch."""
         partition = self._partitions.setdefault(
             outcome.batch.partition, _Partition(state.entities, state.metrics)
         )
@@ -166,15 +166,15 @@ class Keeper:
             code = Reason(int(reason)).code
             self.rejected[code] = self.rejected.get(code, 0) + int(count)
 
-    def judged(self) -> Judged:
-        """Put it in order by series."""
+    def result(self) -> BacktestResult:
+        """Return the results so far, ordered by series."""
         series = [
             one
             for number in sorted(self._partitions)
             for one in _series(number, self._partitions[number])
         ]
-        return Judged(
-            self.judge,
+        return BacktestResult(
+            self.variant,
             tuple(sorted(series, key=lambda one: one.key)),
             tuple(self.alarms),
             tuple(self.closed),
@@ -187,32 +187,32 @@ class Keeper:
 
 def run(
     feed: Feed,
-    judges: Sequence[Judge],
+    variants: Sequence[Variant],
     max_entities: int,
     report_progress: Callable[[int, int], object] = lambda rows, alarms: None,
-) -> list[Judged]:
+) -> list[BacktestResult]:
     """Score every record of a feed by each variant; the feed is read once.
 
     report_progress : is called after each batch with the records so far and the first variant's
                       alarms
     """
-    keepers = [Keeper(judge) for judge in judges]
-    scorers: list[dict[int, Scorer]] = [{} for _ in judges]
+    collectors = [ResultCollector(variant) for variant in variants]
+    scorers: list[dict[int, Scorer]] = [{} for _ in variants]
     rows = 0
     for batch in feed.batches():
-        for judge, keeper, of_partition in zip(judges, keepers, scorers, strict=True):
+        for variant, collector, of_partition in zip(variants, collectors, scorers, strict=True):
             scorer = of_partition.get(batch.partition)
             if scorer is None:
                 scorer = Scorer(
                     PartitionState(int(batch.offsets[0])),
-                    Rules(judge.configuration, max_entities),
+                    Rules(variant.configuration, max_entities),
                 )
-                scorer.use(judge.model, judge.configuration)
+                scorer.use(variant.model, variant.configuration)
                 of_partition[batch.partition] = scorer
-            keeper.add(scorer.process(batch, feed.decoder), scorer.state)
+            collector.add(scorer.process(batch, feed.decoder), scorer.state)
         rows += len(batch)
-        report_progress(rows, len(keepers[0].alarms))
-    return [keeper.judged() for keeper in keepers]
+        report_progress(rows, len(collectors[0].alarms))
+    return [collector.result() for collector in collectors]
 
 
 def _series(number: int, partition: _Partition) -> list[Series]:

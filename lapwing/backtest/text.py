@@ -68,8 +68,8 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
     if budget:
         yield _row(
             "budget",
-            f"asked {budget['asked']:g}, achieved {budget['achieved']:.3g} after the warm-up"
-            f" ({budget['ratio']:.2f} of it)",
+            f"requested {budget['asked']:g}, achieved {budget['achieved']:.3g} after the warm-up"
+            f" ({budget['ratio']:.2f} times the request)",
         )
     yield _row("by severity", _counts(alarms["by_severity"]))
     yield _row("by metric", _counts(alarms["by_metric"]))
@@ -106,7 +106,7 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
         (labels["without_data"], "have no record"),
     ]
     yield from (
-        _row("", f"{count} {description}; they are not judged")
+        _row("", f"{count} {description}; they are not evaluated")
         for count, description in aside
         if count
     )
@@ -127,10 +127,10 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _table(
         [
-            (w["window"], w["start"], w["end"], w["fate"], w["first_alarm"] or "")
+            (w["window"], w["start"], w["end"], w["outcome"], w["first_alarm"] or "")
             for w in windows[:WINDOWS_SHOWN]
         ],
-        ("window", "from", "to", "fate", "first alarm"), left=5,
+        ("window", "from", "to", "outcome", "first alarm"), left=5,
     )  # fmt: skip
     if len(windows) > WINDOWS_SHOWN:
         yield f"  and {len(windows) - WINDOWS_SHOWN:,} more"
@@ -185,8 +185,8 @@ def _alarm(alarm: Mapping[str, Any]) -> str:
     )
 
 
-def _row(name: str, said: str) -> str:
-    return f"  {name:<16}{said}"
+def _row(name: str, text: str) -> str:
+    return f"  {name:<16}{text}"
 
 
 def _counts(counts: Mapping[str, float]) -> str:

@@ -10,11 +10,11 @@ import typer
 
 from lapwing.commands.options import Json
 from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat
-from shared.entry import Overrides
+from shared.operations.entry import Overrides
 
 
 class RowOrder(StrEnum):
-    """In which order the rows of files are judged."""
+    """In which order the rows of files are scored."""
 
     TIME = "time"
     ARRIVAL = "arrival"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat, parse_speed
-from shared.entry import Overrides
+from shared.operations.entry import Overrides
 
 STARTED_S = time.monotonic()
 

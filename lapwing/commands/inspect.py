@@ -9,7 +9,7 @@ import typer
 
 from lapwing.commands.options import Json
 from producer.options import Decimal, EntityColumn, TimeColumn, TimeFormat
-from shared.entry import Overrides
+from shared.operations.entry import Overrides
 
 
 def inspect(

@@ -18,7 +18,7 @@ import time
 GRACE_S = 3.0
 
 
-def _outlive_nobody(lifeline: int) -> None:
+def _end_with_parent(lifeline: int) -> None:
     os.read(lifeline, 1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_S)
@@ -26,10 +26,10 @@ def _outlive_nobody(lifeline: int) -> None:
 
 
 def main() -> None:
-    """Watch the pipe, then become the module."""
+    """Monitor the pipe in a thread and run the module."""
     lifeline, module, *arguments = sys.argv[1:]
     threading.Thread(
-        target=_outlive_nobody, args=(int(lifeline),), name="lifeline", daemon=True
+        target=_end_with_parent, args=(int(lifeline),), name="lifeline", daemon=True
     ).start()
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

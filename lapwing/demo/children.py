@@ -1,4 +1,4 @@
-"""The services that the demo starts, watches and stops in order, each with a log file.
+"""The services that the demo starts, monitors and stops in order, each with a log file.
 
 Invariant: no child outlives this process (``lapwing.demo.child``); a child that ends too early
            raises an error that shows its last lines.
@@ -31,7 +31,7 @@ class Child:
         self.name = name
         self.process = process
         self.log = log
-        self.asked_to_end = False
+        self.stop_requested = False
         self._read_bytes = 0
 
     @property
@@ -43,8 +43,8 @@ class Child:
         """Return the end of the log."""
         return self.log.read_text("utf-8", "replace").splitlines()[-count:]
 
-    def has_said(self, event: str) -> bool:
-        """Return whether its log holds such an event."""
+    def has_logged(self, event: str) -> bool:
+        """Return whether its log contains the event."""
         return f'{{"event": "{event}"'.encode() in self.log.read_bytes()
 
     def new_events(self) -> list[dict[str, object]]:
@@ -65,21 +65,21 @@ class Child:
         return events
 
     def failure(self) -> ChildError:
-        """Say how it ended, with its last lines."""
+        """Return an error with how it ended and its last lines."""
         code = self.process.poll()
         how = (
             f"was ended by signal {-code}"
             if code is not None and code < 0
             else f"ended with exit code {code}"
         )
-        output = "\n".join(f"  {text}" for text in self.last_lines()) or "  (it said nothing)"
+        output = "\n".join(f"  {text}" for text in self.last_lines()) or "  (no output)"
         return ChildError(f"{self.name} {how}; its last lines:\n{output}")
 
 
 class Children:
-    """Starts services and takes them down again, newest first.
+    """Starts services and stops them again, newest first.
 
-    environ : what they get instead of this process's environment
+    environ : their environment, in place of this process's
     folder  : where their logs go
     """
 
@@ -122,33 +122,33 @@ class Children:
     def check(self) -> None:
         """Raise ChildError if one ended with an error before it was stopped."""
         for child in self.all:
-            if child.process.poll() and not child.asked_to_end:
+            if child.process.poll() and not child.stop_requested:
                 raise child.failure()
 
-    def stop(self, child: Child, patience_s: float = 10.0) -> int:
-        """Ask a child to end, wait, and end it by force if it does not; return its exit code."""
-        self._ask(child)
+    def stop(self, child: Child, timeout_s: float = 10.0) -> int:
+        """Stop a child, by force after ``timeout_s``; return its exit code."""
+        self._request_stop(child)
         try:
-            return child.process.wait(patience_s)
+            return child.process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             child.process.kill()
             return child.process.wait()
 
     @staticmethod
-    def _ask(child: Child) -> None:
-        if child.running and not child.asked_to_end:
-            child.asked_to_end = True
+    def _request_stop(child: Child) -> None:
+        if child.running and not child.stop_requested:
+            child.stop_requested = True
             child.process.send_signal(signal.SIGTERM)
 
-    def close(self, patience_s: float = 5.0) -> None:
+    def close(self, timeout_s: float = 5.0) -> None:
         """Stop all running children, then close the pipe.
 
         All are signalled first, then awaited together.
         """
         running = [child for child in reversed(self.all) if child.running]
         for child in running:
-            self._ask(child)
-        deadline_s = time.monotonic() + patience_s
+            self._request_stop(child)
+        deadline_s = time.monotonic() + timeout_s
         for child in running:
             self.stop(child, max(0.0, deadline_s - time.monotonic()))
         for end in (self._lifeline, self._held_open):

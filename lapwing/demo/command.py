@@ -2,7 +2,7 @@
 
 Each service is a process of its own.
 
-Invariant: nothing that was started survives, whatever ends the demo.
+Invariant: every process that was started has ended when the demo ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
         screen = stack.enter_context(Screen(options.as_json))
         demo = Demo(options, plan, settings, children, screen, should_stop, started_s)
         demo.describe(source.name, len(source.stream.entities), source.notes)
-        summary = demo.play()
+        summary = demo.run()
         screen.finish(demo.frame(), summary)
     if options.picture:
         screen.save(options.picture)
@@ -118,7 +118,7 @@ def _environment(
 def _signals() -> Iterator[Callable[[], bool]]:
     """Treat Ctrl-C and SIGTERM as a request to stop; yield whether one came.
 
-    The second one does not wait.
+    The second one raises KeyboardInterrupt.
     """
     received: list[int] = []
     before = {}

@@ -1,7 +1,7 @@
-"""Which input records have a result: one book per partition, by source coordinates.
+"""Which input records have a result: one ledger per partition, by source coordinates.
 
 Invariant: a record counts once, however often its result arrives; the final figures are computed
-           only from these books.
+           only from these ledgers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SCORED, DEAD = 1, 2
 
 
 @dataclass(slots=True)
-class PartitionBook:
+class PartitionLedger:
     """One input partition; row i is the record at offset i.
 
     sent_ms   : int64   Kafka timestamp of the input record, -1 = not seen
@@ -42,14 +42,14 @@ class PartitionBook:
             self.kind = np.concatenate([self.kind, np.zeros(more, np.uint8)])
 
     def sent(self, offsets: Ints, broker_ms: Ints) -> None:
-        """Enter input records."""
+        """Record input records as sent."""
         if len(offsets):
             self._reserve(int(offsets.max()) + 1)
             self.sent_ms[offsets] = broker_ms
             self.end = max(self.end, int(offsets.max()) + 1)
 
     def answered(self, offsets: Ints, broker_ms: Ints, kind: int) -> Ints:
-        """Enter results; return the indices of those that are a record's first of their kind.
+        """Record results; return the indices of those that are a record's first of their kind.
 
         The indices refer to ``offsets``.
         """
@@ -76,39 +76,39 @@ class PartitionBook:
 
 
 class Ledger:
-    """The books of all partitions of the input."""
+    """The ledgers of all partitions of the input."""
 
     def __init__(self, partitions: int) -> None:
-        self.books = [PartitionBook() for _ in range(partitions)]
+        self.partitions = [PartitionLedger() for _ in range(partitions)]
 
     @property
     def sent(self) -> int:
         """How many input records were seen."""
-        return sum(book.end for book in self.books)
+        return sum(ledger.end for ledger in self.partitions)
 
     @property
     def scored(self) -> int:
         """How many of them have a score."""
-        return sum(book.count(SCORED) for book in self.books)
+        return sum(ledger.count(SCORED) for ledger in self.partitions)
 
     @property
     def dead(self) -> int:
         """How many of them have a dead letter."""
-        return sum(book.count(DEAD) for book in self.books)
+        return sum(ledger.count(DEAD) for ledger in self.partitions)
 
     @property
     def repeats(self) -> int:
-        """How many results came again."""
-        return sum(book.repeats for book in self.books)
+        """How many results came more than once."""
+        return sum(ledger.repeats for ledger in self.partitions)
 
     @property
     def answered(self) -> int:
         """How many of them have a result of either kind."""
-        return sum(int((book.kind != 0).sum()) for book in self.books)
+        return sum(int((ledger.kind != 0).sum()) for ledger in self.partitions)
 
     def frontiers(self) -> dict[int, int]:
         """Return each partition's first offset without a result; all before have one."""
-        return {partition: book.frontier for partition, book in enumerate(self.books)}
+        return {partition: ledger.frontier for partition, ledger in enumerate(self.partitions)}
 
     def latency_ms(self, since: dict[int, int] | None = None) -> npt.NDArray[np.float64]:
         """Return the latency of every answered record from the given offsets on.
@@ -116,11 +116,11 @@ class Ledger:
         returns : float64 (n,), result time - input time, ms
         """
         parts = []
-        for partition, book in enumerate(self.books):
-            rows = slice((since or {}).get(partition, 0), book.end)
-            known = (book.sent_ms[rows] >= 0) & (book.result_ms[rows] >= 0)
+        for partition, ledger in enumerate(self.partitions):
+            rows = slice((since or {}).get(partition, 0), ledger.end)
+            known = (ledger.sent_ms[rows] >= 0) & (ledger.result_ms[rows] >= 0)
             parts.append(
-                (book.result_ms[rows][known] - book.sent_ms[rows][known]).astype(np.float64)
+                (ledger.result_ms[rows][known] - ledger.sent_ms[rows][known]).astype(np.float64)
             )
         return np.concatenate(parts) if parts else np.zeros(0)
 
@@ -130,28 +130,28 @@ class Ledger:
         The time runs from the first input to the last result, in seconds.
         """
         first, last, count = [], [], 0
-        for partition, book in enumerate(self.books):
-            rows = slice(since.get(partition, 0), book.end)
-            known = (book.sent_ms[rows] >= 0) & (book.result_ms[rows] >= 0)
+        for partition, ledger in enumerate(self.partitions):
+            rows = slice(since.get(partition, 0), ledger.end)
+            known = (ledger.sent_ms[rows] >= 0) & (ledger.result_ms[rows] >= 0)
             if known.any():
-                first.append(int(book.sent_ms[rows][known].min()))
-                last.append(int(book.result_ms[rows][known].max()))
+                first.append(int(ledger.sent_ms[rows][known].min()))
+                last.append(int(ledger.result_ms[rows][known].max()))
                 count += int(known.sum())
         return count, (max(last) - min(first)) / 1000 if first else 0.0
 
     def disagreements(self, ends: dict[int, int]) -> list[str]:
         """Compare with the input's end offsets; describe each partition's differences."""
         differences = []
-        for partition, book in enumerate(self.books):
+        for partition, ledger in enumerate(self.partitions):
             end = ends.get(partition, 0)
-            scored, dead = book.count(SCORED), book.count(DEAD)
-            both = int((book.kind == (SCORED | DEAD)).sum())
-            beyond = int((book.kind[end:] != 0).sum())
+            scored, dead = ledger.count(SCORED), ledger.count(DEAD)
+            both = int((ledger.kind == (SCORED | DEAD)).sum())
+            beyond = int((ledger.kind[end:] != 0).sum())
             if scored + dead != end or both or beyond:
-                missing = int((book.kind[:end] == 0).sum())
+                missing = int((ledger.kind[:end] == 0).sum())
                 differences.append(
                     f"partition {partition}: {end} records, {scored} scored, {dead} dead letters"
                     f" ({missing} without a result, {both} with both, {beyond} results of records"
-                    " that are not there)"
+                    " that do not exist)"
                 )
         return differences

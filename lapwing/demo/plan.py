@@ -35,11 +35,11 @@ MAX_PACE_RECORDS = 20_000
 class DemoOptions:
     """The options of ``lapwing demo``.
 
-    speed    : event seconds per second in the live part; inf = as fast as it goes; None = inf with
+    speed    : event seconds per second in the live part; inf = full speed; None = inf with
                once, else 3000
     backfill : share of the events that is sent first and trained on
     once     : end with the data; otherwise the replay begins again, until Ctrl-C
-    keep     : where models, reports and logs stay; None = they go with the demo
+    keep     : where models, reports and logs stay; None = they are removed with the demo
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
@@ -52,7 +52,7 @@ class DemoOptions:
     keep: Path | None = None
 
     def check(self) -> None:
-        """Raise ConfigError for what cannot be."""
+        """Raise ConfigError for an option out of range."""
         if self.speed is not None and not self.speed > 0:
             raise ConfigError(
                 f"--speed {self.speed:g}: event seconds per second, more than 0, or max"
@@ -69,7 +69,7 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class DemoPlan:
-    """What the demo is run with.
+    """Partitions and pacing of a run.
 
     partitions   : of the input and the scores
     pace_records : the replay may be so far ahead of the predictors and of the reader of their
@@ -101,7 +101,7 @@ def make_plan(source: Source, backfill: float, partitions: int) -> DemoPlan:
         if partitions >= MAX_PARTITIONS:
             raise ConfigError(
                 f"{source.name}: {count:,} events of {len(stream.entities):,} hosts do not fit into"
-                f" the embedded broker, which keeps {RETENTION_BYTES:,} bytes per partition; take"
+                f" the embedded broker, which keeps {RETENTION_BYTES:,} bytes per partition; use"
                 " fewer or shorter series, or a real Kafka"
             )
         partitions *= 2

@@ -1,4 +1,4 @@
-"""Reads the embedded broker's input and results, and enters them in the ledger.
+"""Reads the embedded broker's input and results, and records them in the ledger.
 
 Invariant: every topic is read from its first record; a record that the broker dropped before it was
            read ends the demo.
@@ -38,7 +38,7 @@ KEPT_ANOMALIES = 12
 CLOSE_S = 2.0
 
 
-class _FromTheStart:
+class _FromFirstOffset:
     """Takes every partition from offset 0 on."""
 
     def assigned(
@@ -53,20 +53,20 @@ class _FromTheStart:
         return {p: position.offset if position else 0 for p, position in committed.items()}
 
     def revoked(self, partitions: Sequence[int]) -> None:
-        """Nothing is held for a partition."""
+        """Nothing to release."""
 
     def lost(self, partitions: Sequence[int]) -> None:
-        """Nothing is held for a partition."""
+        """Nothing to release."""
 
 
 @dataclass(slots=True)
-class Seen:
-    """What was seen beside the books.
+class Totals:
+    """Totals that the ledger does not have.
 
     data_quality   : verdicts on the data itself
     unscored       : records that got no score, because their entity was still warming up or had no
                      model yet
-    first_at_s     : when the first anomaly was read, by the clock given
+    first_at_s     : when the first anomaly was read, by ``clock``
     """
 
     anomalies: int = 0
@@ -95,7 +95,7 @@ class ResultReader:
     ) -> None:
         self.settings = settings
         self.ledger = ledger
-        self.seen = Seen()
+        self.totals = Totals()
         self.newest: dict[str, AnomalyLine] = {}
         self._clock = clock
         wanted: dict[str, object] = {
@@ -116,14 +116,14 @@ class ResultReader:
         self._arrived: queue.SimpleQueue[Batch | BaseException] = queue.SimpleQueue()
         self._closed = False
         self._source = GroupSource(settings, GROUP, settings.topics.input)
-        self._source.subscribe(_FromTheStart())
+        self._source.subscribe(_FromFirstOffset())
         topics = settings.topics
-        self._take = {
+        self._handlers = {
             topics.scores: self._scores,
             topics.anomalies: self._anomalies,
             topics.dead_letters: self._dead_letters,
         }
-        names = {topic: f"read {topic}" for topic in self._take}
+        names = {topic: f"read {topic}" for topic in self._handlers}
         self._threads = [
             threading.Thread(target=self._follow, args=(t,), name=n, daemon=True)
             for t, n in names.items()
@@ -132,17 +132,17 @@ class ResultReader:
             thread.start()
 
     def poll(self, timeout_s: float) -> None:
-        """Enter what has arrived; wait at most timeout_s for input records.
+        """Record what has arrived; wait at most timeout_s for input records.
 
         raises : HistoryGone when the broker dropped what was not read yet; TransportError
         """
         for batch in self._source.poll(20_000, timeout_s):
-            self.ledger.books[batch.partition].sent(batch.offsets, batch.broker_ms)
+            self.ledger.partitions[batch.partition].sent(batch.offsets, batch.broker_ms)
         while not self._arrived.empty():
             batch_or_error = self._arrived.get()
             if isinstance(batch_or_error, BaseException):
                 raise batch_or_error
-            self._take[batch_or_error.topic](batch_or_error)
+            self._handlers[batch_or_error.topic](batch_or_error)
         self._commit()
 
     def close(self) -> None:
@@ -194,11 +194,11 @@ class ResultReader:
         for partition in np.unique(partitions).tolist():
             rows = np.flatnonzero(partitions == partition)
             fresh = rows[
-                self.ledger.books[partition].answered(offsets[rows], broker_ms[rows], SCORED)
+                self.ledger.partitions[partition].answered(offsets[rows], broker_ms[rows], SCORED)
             ]
-            self.seen.unscored += int(np.isnan(values[fresh, 2]).sum())
+            self.totals.unscored += int(np.isnan(values[fresh, 2]).sum())
         if len(columns.time_ms):
-            self.seen.event_ms = max(self.seen.event_ms or 0, int(columns.time_ms.max()))
+            self.totals.event_ms = max(self.totals.event_ms or 0, int(columns.time_ms.max()))
 
     def _anomalies(self, batch: Batch) -> None:
         values = [batch.values[row] for row in range(len(batch))]
@@ -210,18 +210,18 @@ class ResultReader:
                 self._end(record)
                 continue
             if not record["is_anomaly"]:
-                self.seen.data_quality += 1
+                self.totals.data_quality += 1
                 continue
-            self.seen.anomalies += 1
-            if self.seen.first_at_s is None:
-                self.seen.first_at_s = self._clock()
+            self.totals.anomalies += 1
+            if self.totals.first_at_s is None:
+                self.totals.first_at_s = self._clock()
             self.newest.pop(record["entity"], None)
             self.newest[record["entity"]] = _line(record)
         while len(self.newest) > KEPT_ANOMALIES:
             del self.newest[next(iter(self.newest))]
 
     def _end(self, record: Mapping[str, Any]) -> None:
-        """Say of the entity's newest anomaly that its episode is over."""
+        """Mark the entity's newest anomaly as ended if this is its episode."""
         shown = self.newest.get(record["entity"])
         if shown is not None and shown.episode_id == record["episode_id"]:
             self.newest[record["entity"]] = replace(shown, ended_ms=record["event_time"])
@@ -231,7 +231,9 @@ class ResultReader:
             headers = dict(batch.headers.get(row, ()))
             partition, offset = int(headers[PREFIX + "partition"]), int(headers[PREFIX + "offset"])
             offsets = np.array([offset], np.int64)
-            self.ledger.books[partition].answered(offsets, batch.broker_ms[row : row + 1], DEAD)
+            self.ledger.partitions[partition].answered(
+                offsets, batch.broker_ms[row : row + 1], DEAD
+            )
 
 
 def _line(record: Mapping[str, Any]) -> AnomalyLine:

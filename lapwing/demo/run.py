@@ -1,4 +1,4 @@
-"""One run of the demo: backfill, training, live scoring, and the comparison of the books.
+"""One run of the demo: backfill, training, live scoring, and the comparison of the counts.
 
 Invariant: an independent reader of the topics counts what the summary reports, and its counts are
            compared with those of the replay.
@@ -26,7 +26,7 @@ from shared.kafka import Admin
 from shared.settings import Settings
 
 STALL_S = 120.0
-"""No child, no record and no phase has moved for so long: something is broken. A first run compiles
+"""The demo fails after this time without output of a child or a new record; a first run compiles
 kernels meanwhile.
 """
 
@@ -39,17 +39,17 @@ part.
 """
 
 
-class Stopped(Exception):
-    """The user has seen enough."""
+class StopRequested(Exception):
+    """The user requested the end of the demo."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What the phases have come to so far.
+    """The results of the phases so far.
 
-    sent_before : records acknowledged by replays that have ended
-    live_from   : end offsets at the beginning of the live part
-    wrong       : what does not agree, in words
+    sent_before   : records acknowledged by replays that have ended
+    live_from     : end offsets at the beginning of the live part
+    disagreements : counts that do not agree, as sentences
     """
 
     phases: dict[str, Phase] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class _Progress:
     live_from: dict[int, int] = field(default_factory=dict)
     model: str = ""
     rates: list[float] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+    disagreements: list[str] = field(default_factory=list)
 
 
 class Demo:
@@ -70,7 +70,7 @@ class Demo:
         settings: Settings,
         children: Children,
         screen: Screen,
-        asked: Callable[[], bool],
+        should_stop: Callable[[], bool],
         started_s: float,
     ) -> None:
         self.options = options
@@ -78,20 +78,20 @@ class Demo:
         self.settings = settings
         self.children = children
         self.screen = screen
-        self.asked = asked
+        self.should_stop = should_stop
         self.started_s = started_s
         self.ledger = Ledger(plan.partitions)
         self.admin = Admin(settings)
         self.predictors: list[Child] = []
         self.reader: ResultReader | None = None
         self.source = ""
-        self.at = _Progress({name: Phase(name) for name in ("backfill", "train", "live")})
+        self.progress = _Progress({name: Phase(name) for name in ("backfill", "train", "live")})
         self._rated = (time.monotonic(), 0)
         self._shown_s = 0.0
-        self._moved = (time.monotonic(), 0)
+        self._last_activity = (time.monotonic(), 0)
 
     def describe(self, name: str, hosts: int, notes: tuple[str, ...]) -> None:
-        """Say what is replayed, and what was done to it."""
+        """Print what is replayed, and notes on its preparation."""
         origin = "generated fleet" if name == "fleet" else f"series of {Path(name).name}"
         count = self.options.predictors
         self.source = (
@@ -100,8 +100,8 @@ class Demo:
         )
         self.screen.begin(self.source, notes)
 
-    def play(self) -> Summary:
-        """Run all phases; return what came of them."""
+    def run(self) -> Summary:
+        """Run all phases; return the summary."""
         ids = ensure(self.settings, schemas_only=True).checked().schemas
         for number in range(self.options.predictors):
             self.predictors.append(
@@ -118,7 +118,7 @@ class Demo:
                 self._backfill()
                 self._train()
                 self._live()
-            except Stopped:
+            except StopRequested:
                 self._stop_replay()
             return self._finish()
         finally:
@@ -132,7 +132,7 @@ class Demo:
         self._replay(
             "backfill", ["--to", repr(self.options.backfill), "--speed", "max"], self.plan.backfill
         )
-        self._phase("backfill", "done", f"{self.at.sent_before:,} events")
+        self._phase("backfill", "done", f"{self.progress.sent_before:,} events")
 
     def _train(self) -> None:
         began_s = time.monotonic()
@@ -149,10 +149,12 @@ class Demo:
             for event in trainer.new_events()
             if event.get("event") == "input read"
         )
-        if read != self.at.sent_before:
-            self.at.wrong.append(f"the training read {read:,} of {self.at.sent_before:,} records")
+        if read != self.progress.sent_before:
+            self.progress.disagreements.append(
+                f"the training read {read:,} of {self.progress.sent_before:,} records"
+            )
         manifest = artifacts.manifest(self.settings.models_dir, sha256)
-        self.at.model = (
+        self.progress.model = (
             f"{sha256[:16]}, {manifest['detector']}, trained up to {manifest['version']}"
         )
         waiting = set(self.predictors)
@@ -178,14 +180,14 @@ class Demo:
         pace = (
             "at full speed" if speed == "max" else f"{requested:,.0f} times as fast as it happened"
         )
-        self.at.live_from = self.admin.end_offsets(self.settings.topics.input)
+        self.progress.live_from = self.admin.end_offsets(self.settings.topics.input)
         self._phase("live", "running", f"{total:,} events {pace}", 0.0)
         loop = [] if self.options.once else ["--loop"]
         self._replay(
             "live", ["--from", repr(self.options.backfill), "--speed", speed, *loop], total
         )
         self._phase(
-            "live", "done", f"{self.ledger.sent - sum(self.at.live_from.values()):,} events"
+            "live", "done", f"{self.ledger.sent - sum(self.progress.live_from.values()):,} events"
         )
 
     def _replay(self, phase: str, given: list[str], total: int) -> None:
@@ -201,21 +203,21 @@ class Demo:
 
         def ended() -> bool:
             share = min(1.0, (self.ledger.sent - before) / max(1, total))
-            self.at.phases[phase] = replace(self.at.phases[phase], share=share)
+            self.progress.phases[phase] = replace(self.progress.phases[phase], share=share)
             return not child.running
 
         self._until(ended)
         self._count(child)
-        self._until(lambda: self.ledger.answered >= self.at.sent_before)
+        self._until(lambda: self.ledger.answered >= self.progress.sent_before)
 
     def _count(self, child: Child) -> None:
-        """Add the replay's acknowledged records to the sent ones; the books must agree with it."""
+        """Add the replay's acknowledged records to the sent ones."""
         reports = [
             event for event in child.new_events() if "acknowledged" in event and "produced" in event
         ]
         if not reports:
             raise child.failure()
-        self.at.sent_before += int(str(reports[-1]["acknowledged"]))
+        self.progress.sent_before += int(str(reports[-1]["acknowledged"]))
 
     def _stop_replay(self) -> None:
         """Stop replay and training cleanly.
@@ -226,10 +228,10 @@ class Demo:
             if child in self.predictors or not child.running:
                 continue
             self.children.stop(child)
-            if child.has_said("replay begins"):
+            if child.has_logged("replay begins"):
                 self._count(child)
-        self.asked = lambda: False
-        self._until(lambda: self.ledger.answered >= self.at.sent_before)
+        self.should_stop = lambda: False
+        self._until(lambda: self.ledger.answered >= self.progress.sent_before)
 
     def _finish(self) -> Summary:
         ends = self.admin.end_offsets(self.settings.topics.input)
@@ -237,11 +239,11 @@ class Demo:
             if child.name == "training":
                 self._until(lambda: not child.running)  # noqa: B023 - it draws its report while the live part runs
         for child in self.predictors:
-            if self.children.stop(child) != 0 and child.has_said("predicting"):
+            if self.children.stop(child) != 0 and child.has_logged("predicting"):
                 raise child.failure()
         quiet_s = time.monotonic() + 0.5
         while time.monotonic() < quiet_s:
-            self._pump()
+            self._poll_and_draw()
         return self._summary(ends)
 
     # -- watching ----------------------------------------------------------------------------------
@@ -249,25 +251,25 @@ class Demo:
     def _until(self, done: Callable[[], bool]) -> None:
         """Read results and draw until done.
 
-        raises : Stopped, ChildError, HistoryGone; ChildError also when nothing has moved for
-                 STALL_S
+        raises : StopRequested, HistoryGone, ChildError; the latter also after STALL_S without
+                 progress
         """
-        self._moved = (time.monotonic(), self._mark())
+        self._last_activity = (time.monotonic(), self._activity())
         while not done():
-            if self.asked():
-                raise Stopped
-            self._pump()
+            if self.should_stop():
+                raise StopRequested
+            self._poll_and_draw()
             self.children.check()
             for child in self.predictors:
                 if not child.running:
                     raise child.failure()
-            now_s, mark = time.monotonic(), self._mark()
-            if mark != self._moved[1]:
-                self._moved = (now_s, mark)
-            elif now_s - self._moved[0] > STALL_S:
-                raise ChildError(f"nothing has moved for {STALL_S:.0f} s\n" + self._last_words())
+            now_s, activity = time.monotonic(), self._activity()
+            if activity != self._last_activity[1]:
+                self._last_activity = (now_s, activity)
+            elif now_s - self._last_activity[0] > STALL_S:
+                raise ChildError(f"no progress for {STALL_S:.0f} s\n" + self._last_log_lines())
 
-    def _mark(self) -> int:
+    def _activity(self) -> int:
         output_bytes = sum(
             child.log.stat().st_size
             for child in self.children.all
@@ -275,57 +277,55 @@ class Demo:
         )
         return self.ledger.sent + self.ledger.answered + output_bytes
 
-    def _last_words(self) -> str:
+    def _last_log_lines(self) -> str:
         parts = []
         for child in self.children.all:
             parts += [f"{child.name}:", *(f"  {text}" for text in child.last_lines(5))]
         return "\n".join(parts)
 
-    def _pump(self) -> None:
-        assert self.reader is not None  # noqa: S101 - play() has made it
+    def _poll_and_draw(self) -> None:
+        assert self.reader is not None  # noqa: S101 - run() has made it
         self.reader.poll(0.02)
         now_s = time.monotonic()
         if now_s - self._rated[0] >= RATE_S:
             answered = self.ledger.answered
-            self.at.rates.append((answered - self._rated[1]) / (now_s - self._rated[0]))
-            del self.at.rates[:-120]
+            self.progress.rates.append((answered - self._rated[1]) / (now_s - self._rated[0]))
+            del self.progress.rates[:-120]
             self._rated = (now_s, answered)
         if now_s - self._shown_s >= FRAME_S:
             self._shown_s = now_s
             self.screen.show(self.frame())
 
-    def _phase(self, name: str, state: str, said: str, share: float = math.nan) -> None:
-        self.at.phases[name] = Phase(name, state, said, share)
-        self.screen.say(f"{name}: {said}")
+    def _phase(self, name: str, state: str, text: str, share: float = math.nan) -> None:
+        self.progress.phases[name] = Phase(name, state, text, share)
+        self.screen.print_step(f"{name}: {text}")
 
     def frame(self) -> Frame:
-        """Return the picture of this moment."""
-        seen = self.reader.seen if self.reader else None
-        books = enumerate(self.ledger.books)
-        recent = (
-            {p: max(self.at.live_from[p], book.end - RECENT) for p, book in books}
-            if self.at.live_from
-            else {}
-        )
+        """Return the state that the view shows now."""
+        totals = self.reader.totals if self.reader else None
+        recent = {
+            partition: max(start, self.ledger.partitions[partition].end - RECENT)
+            for partition, start in self.progress.live_from.items()
+        }
         p50, p99 = self._latency_ms(recent)
         return Frame(
             source=self.source,
             predictors=self.options.predictors,
             elapsed_s=time.monotonic() - self.started_s,
-            phases=tuple(self.at.phases.values()),
+            phases=tuple(self.progress.phases.values()),
             sent=self.ledger.sent,
             scored=self.ledger.scored,
             dead=self.ledger.dead,
-            anomalies=seen.anomalies if seen else 0,
-            rates=tuple(self.at.rates),
+            anomalies=totals.anomalies if totals else 0,
+            rates=tuple(self.progress.rates),
             lag=tuple(
-                max(0, book.end - int((book.kind[: book.end] != 0).sum()))
-                for book in self.ledger.books
+                max(0, ledger.end - int((ledger.kind[: ledger.end] != 0).sum()))
+                for ledger in self.ledger.partitions
             ),
-            event_ms=seen.event_ms if seen else None,
+            event_ms=totals.event_ms if totals else None,
             p50_ms=p50,
             p99_ms=p99,
-            model=self.at.model,
+            model=self.progress.model,
             newest=tuple(reversed(self.reader.newest.values())) if self.reader else (),
         )
 
@@ -339,33 +339,38 @@ class Demo:
 
     def _summary(self, ends: dict[int, int]) -> Summary:
         assert self.reader is not None  # noqa: S101
-        seen, produced = self.reader.seen, sum(ends.values())
-        wrong = self.at.wrong + self.ledger.disagreements(ends)
-        if produced != self.at.sent_before:
-            wrong.append(
-                f"the replay says {self.at.sent_before:,} records were acknowledged, the topic"
-                f" holds {produced:,}"
+        totals = self.reader.totals
+        produced = sum(ends.values())
+        disagreements = self.progress.disagreements + self.ledger.disagreements(ends)
+        if produced != self.progress.sent_before:
+            disagreements.append(
+                f"the replay reports {self.progress.sent_before:,} acknowledged records, the topic"
+                f" contains {produced:,}"
             )
-        p50, p99 = self._latency_ms(self.at.live_from)
-        live, live_s = self.ledger.span_s(self.at.live_from) if self.at.live_from else (0, 0.0)
-        books = {
-            p: (ends.get(p, 0), book.count(SCORED), book.count(DEAD))
-            for p, book in enumerate(self.ledger.books)
+        p50, p99 = self._latency_ms(self.progress.live_from)
+        live, live_s = (
+            self.ledger.span_s(self.progress.live_from) if self.progress.live_from else (0, 0.0)
+        )
+        counts = {
+            p: (ends.get(p, 0), ledger.count(SCORED), ledger.count(DEAD))
+            for p, ledger in enumerate(self.ledger.partitions)
         }
         return Summary(
             produced=produced,
             scored=self.ledger.scored,
             dead_letters=self.ledger.dead,
-            anomalies=seen.anomalies,
-            data_quality=seen.data_quality,
-            first_anomaly_s=None if seen.first_at_s is None else seen.first_at_s - self.started_s,
+            anomalies=totals.anomalies,
+            data_quality=totals.data_quality,
+            first_anomaly_s=None
+            if totals.first_at_s is None
+            else totals.first_at_s - self.started_s,
             events_per_s=live / live_s if live_s > 0 else 0.0,
             p50_ms=p50,
             p99_ms=p99,
             live=live,
             repeats=self.ledger.repeats,
-            unscored=seen.unscored,
-            model=self.at.model,
-            partitions=books,
-            disagreements=tuple(wrong),
+            unscored=totals.unscored,
+            model=self.progress.model,
+            partitions=counts,
+            disagreements=tuple(disagreements),
         )

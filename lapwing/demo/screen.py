@@ -1,7 +1,7 @@
 """The demo's output: a live view on a terminal, plain lines elsewhere, a picture on request.
 
-Invariant: the screen shows only what it is given; with ``--json`` only the summary reaches standard
-           output.
+Invariant: the screen shows only the frames and texts that it is given; with ``--json`` only the
+           summary reaches standard output.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lapwing.demo.view import (
     render_summary,
 )
 from shared.errors import ConfigError
-from shared.telemetry import line
+from shared.operations.telemetry import line
 from shared.wording import minute
 
 LINE_EVERY_S, LINE_AT_LEAST_S = 2.0, 10.0
@@ -46,10 +46,10 @@ class Screen:
         self.live = (
             Live(console=self.console, auto_refresh=False) if self.console.is_terminal else None
         )
-        self._said_s = 0.0
-        self._moved = (0, 0, 0, 0)
+        self._printed_s = 0.0
+        self._printed_counts = (0, 0, 0, 0)
         self._anomalies: set[AnomalyLine] = set()
-        self._kept: Frame | None = None
+        self._picture_frame: Frame | None = None
         self._summary: Summary | None = None
 
     def __enter__(self) -> Screen:
@@ -65,7 +65,7 @@ class Screen:
             self.live.stop()
 
     def begin(self, source: str, notes: tuple[str, ...]) -> None:
-        """Say what is about to be shown."""
+        """Print the source and its notes."""
         for note in notes:
             self.console.print(f"note: {note}", style="grey58", highlight=False)
         if self.live is None:
@@ -74,19 +74,23 @@ class Screen:
         else:
             self.live.start()
 
-    def say(self, text: str) -> None:
-        """Say a step; on a terminal the view shows it."""
+    def print_step(self, text: str) -> None:
+        """Print a step; on a terminal the view shows it."""
         if self.live is None:
             self.console.print(text, highlight=False)
 
     def show(self, frame: Frame) -> None:
-        """Show a moment."""
+        """Show a frame."""
         live = next(
             (phase for phase in frame.phases if phase.name == "live" and phase.state == "running"),
             None,
         )
-        if live and not math.isnan(live.share) and (self._kept is None or live.share <= PICTURE_AT):
-            self._kept = frame
+        if (
+            live
+            and not math.isnan(live.share)
+            and (self._picture_frame is None or live.share <= PICTURE_AT)
+        ):
+            self._picture_frame = frame
         if self.live is not None:
             self.live.update(render(frame, max(3, min(16, self.console.height - 20))), refresh=True)
             return
@@ -105,22 +109,18 @@ class Screen:
         self._status(frame)
 
     def _status(self, frame: Frame) -> None:
-        """Print a line when something has moved, and now and then when nothing has."""
-        waited_s, moved = (
-            time.monotonic() - self._said_s,
-            (
-                frame.sent,
-                frame.scored,
-                frame.dead,
-                frame.anomalies,
-            ),
-        )
-        if waited_s >= LINE_AT_LEAST_S or (waited_s >= LINE_EVERY_S and moved != self._moved):
-            self._said_s, self._moved = time.monotonic(), moved
+        """Print a line when a count has changed, and now and then when none has."""
+        waited_s = time.monotonic() - self._printed_s
+        counts = (frame.sent, frame.scored, frame.dead, frame.anomalies)
+        if waited_s >= LINE_AT_LEAST_S or (
+            waited_s >= LINE_EVERY_S and counts != self._printed_counts
+        ):
+            self._printed_s = time.monotonic()
+            self._printed_counts = counts
             self.console.print(plain(frame), highlight=False)
 
     def finish(self, frame: Frame, summary: Summary) -> None:
-        """Show the end."""
+        """Show the last frame and the summary."""
         self._summary = summary
         if self.live is not None:
             self.live.update(render(frame), refresh=True)
@@ -128,13 +128,13 @@ class Screen:
         self.console.print(render_summary(summary))
 
     def save(self, path: Path) -> None:
-        """Write the picture: a moment of the live part, and the summary.
+        """Write the picture: a frame of the live part, and the summary.
 
         raises : ConfigError when the file cannot be written
         """
-        if self._kept is None:
+        if self._picture_frame is None:
             raise ConfigError(f"--svg {path}: there was no live part to draw")
-        text = picture(self._kept, self._summary)
+        text = picture(self._picture_frame, self._summary)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")

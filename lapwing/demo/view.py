@@ -46,7 +46,7 @@ class Phase:
 
     name: str
     state: str = "waiting"
-    said: str = ""
+    text: str = ""
     share: float = math.nan
 
 
@@ -92,7 +92,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is left to say at the end; ``disagreements`` is empty when all counts agree."""
+    """The figures at the end; ``disagreements`` is empty when all counts agree."""
 
     produced: int
     scored: int
@@ -211,7 +211,7 @@ def render_summary(summary: Summary) -> RenderableType:
 
 
 def plain(frame: Frame) -> str:
-    """Say a frame in one line, for logs."""
+    """Write a frame as one line, for logs."""
     now = next((phase for phase in frame.phases if phase.state == "running"), None)
     where = (
         f"{now.name} {now.share:.0%}"
@@ -229,7 +229,7 @@ def plain(frame: Frame) -> str:
 
 
 def anomaly_mark(severity: SeverityClass) -> Text:
-    """Return the sign of a severity."""
+    """Return the symbol of a severity."""
     mark, colour = MARKS[severity]
     return Text(mark, colour)
 
@@ -308,7 +308,7 @@ def _phases(phases: Sequence[Phase]) -> RenderableType:
             (f"{sign} ", ACCENT), (phase.name, style if phase.state != "done" else "")
         )
         grid.add_row(
-            name, _bar(phase, 24), Text(phase.said, "grey58" if phase.state != "running" else "")
+            name, _bar(phase, 24), Text(phase.text, "grey58" if phase.state != "running" else "")
         )
     return grid
 
@@ -356,7 +356,7 @@ def _pairs(pairs: Sequence[tuple[str, str | Text]]) -> RenderableType:
 
 
 def _ended(anomaly: AnomalyLine) -> str:
-    """Say when an anomaly's episode ended, if it has."""
+    """Return the end of an anomaly's episode; empty while it is open."""
     return "" if anomaly.ended_ms is None else f"until {minute(anomaly.ended_ms)}: "
 
 

@@ -14,8 +14,8 @@ from typing import Annotated
 import typer
 
 from lapwing.commands.options import Json, example
-from shared.entry import Overrides
 from shared.errors import ConfigError
+from shared.operations.entry import Overrides
 
 dlq_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List, show and replay dead letters."

@@ -62,7 +62,7 @@ def replay(
     notes = [] if options.again else _refuse_replayed(settings, candidates, replayed)
     notes += _partitioner_notes(settings, candidates, count)
     note = "; ".join(notes)
-    sending = [one for one in candidates if not one.refusal]
+    sending = [candidate for candidate in candidates if not candidate.refusal]
     if not options.as_json:
         target.write("".join(f"{text}\n" for text in _plan_lines(settings, candidates, note)))
         target.flush()
@@ -97,10 +97,12 @@ def _collect(settings: Settings, options: ReplayOptions) -> tuple[list[Letter], 
                 )
     unknown = -1
     letters.sort(
-        key=lambda one: (
-            one.details["source_topic"],
-            unknown if one.details["source_partition"] is None else one.details["source_partition"],
-            unknown if one.details["source_offset"] is None else one.details["source_offset"],
+        key=lambda letter: (
+            letter.details["source_topic"],
+            unknown
+            if letter.details["source_partition"] is None
+            else letter.details["source_partition"],
+            unknown if letter.details["source_offset"] is None else letter.details["source_offset"],
         )
     )
     return letters, replayed
@@ -112,38 +114,39 @@ def _collect(settings: Settings, options: ReplayOptions) -> tuple[list[Letter], 
 def _refuse(
     settings: Settings, options: ReplayOptions, candidates: Iterable[Candidate], count: int
 ) -> None:
-    for one in candidates:
-        said = one.letter.details
-        if one.letter.cut_from_bytes is not None and not one.corrected:
-            one.refusal = (
-                f"only the first {len(one.value):,} of its {one.letter.cut_from_bytes:,} bytes are"
-                " left"
+    for candidate in candidates:
+        details = candidate.letter.details
+        if candidate.letter.cut_from_bytes is not None and not candidate.corrected:
+            candidate.refusal = (
+                f"only the first {len(candidate.value):,} of its"
+                f" {candidate.letter.cut_from_bytes:,} bytes are left"
             )
         elif options.force:
             continue
-        elif said["source_topic"] != settings.topics.input:
-            came = (
-                f"it came from {said['source_topic']}"
-                if said["source_topic"]
+        elif details["source_topic"] != settings.topics.input:
+            origin = (
+                f"it came from {details['source_topic']}"
+                if details["source_topic"]
                 else "its origin is not recorded"
             )
-            one.refusal = (
-                f"{came}, not from {settings.topics.input} (--force sends it all the same)"
+            candidate.refusal = (
+                f"{origin}, not from {settings.topics.input} (--force sends it anyway)"
             )
-        elif one.verdict.reason is not Reason.ACCEPTED:
-            one.refusal = (
-                f"it would be rejected again, {one.verdict.reason.code}: {one.verdict.sentence}"
-                " (--force sends it all the same)"
+        elif candidate.verdict.reason is not Reason.ACCEPTED:
+            verdict = candidate.verdict
+            candidate.refusal = (
+                f"it would be rejected again, {verdict.reason.code}: {verdict.sentence}"
+                " (--force sends it anyway)"
             )
         elif (
             options.key is None
-            and one.target is not None
-            and one.target != said["source_partition"]
+            and candidate.target is not None
+            and candidate.target != details["source_partition"]
         ):
-            one.refusal = (
-                f"it came from partition {said['source_partition']}, and {settings.topics.input}"
+            candidate.refusal = (
+                f"it came from partition {details['source_partition']}, and {settings.topics.input}"
                 f" has {count} now: the entity's state would be in two places (--force sends it to"
-                f" partition {one.target} by its key)"
+                f" partition {candidate.target} by its key)"
             )
 
 
@@ -151,10 +154,10 @@ def _refuse_replayed(
     settings: Settings, candidates: Sequence[Candidate], replayed: dict[str, str]
 ) -> list[str]:
     """Refuse records that were sent before; return a note if the search was skipped."""
-    asked = [one for one in candidates if not one.refusal]
+    sendable = [candidate for candidate in candidates if not candidate.refusal]
     topic = settings.topics.input
     low, high = topic_bounds(settings, topic)
-    start = _first_possible(asked, low, high)
+    start = _first_possible(sendable, low, high)
     records = sum(high[p] - start[p] for p in start)
     notes = []
     if records > MAX_SEARCHED_RECORDS:
@@ -163,15 +166,15 @@ def _refuse_replayed(
             " record that is sent twice is scored twice"
         )
     elif start:
-        wanted = {one.letter.coordinates for one in asked}
+        wanted = {candidate.letter.coordinates for candidate in sendable}
         found = _find_replays(settings, start, {p: high[p] for p in start}, wanted)
         replayed = replayed | {
-            place: f"as {topic}[{p}]@{offset}" for place, (p, offset) in found.items()
+            coordinates: f"as {topic}[{p}]@{offset}" for coordinates, (p, offset) in found.items()
         }
-    for one in asked:
-        if one.letter.coordinates in replayed:
-            one.refusal = (
-                f"it was sent before, {replayed[one.letter.coordinates]}"
+    for candidate in sendable:
+        if candidate.letter.coordinates in replayed:
+            candidate.refusal = (
+                f"it was sent before, {replayed[candidate.letter.coordinates]}"
                 " (--again sends it once more)"
             )
     return notes
@@ -185,12 +188,12 @@ def _partitioner_notes(
     if named == "unchecked":
         return []
     wrong = [
-        one
-        for one in candidates
-        if not one.refusal
-        and one.key
-        and one.target is not None
-        and one.target != partition_of_key(one.key, named, count)
+        candidate
+        for candidate in candidates
+        if not candidate.refusal
+        and candidate.key
+        and candidate.target is not None
+        and candidate.target != partition_of_key(candidate.key, named, count)
     ]
     if not wrong:
         return []
@@ -210,13 +213,17 @@ def _first_possible(
     In the partition of its source, a replay comes after the rejected record itself.
     """
     start: dict[int, int] = {}
-    for one in candidates:
-        said = one.letter.details
+    for candidate in candidates:
+        details = candidate.letter.details
         for partition in (
-            low if one.target is None else {one.target, said["source_partition"]} & set(low)
+            low
+            if candidate.target is None
+            else {candidate.target, details["source_partition"]} & set(low)
         ):
-            known = said["source_offset"] is not None and partition == said["source_partition"]
-            first = max(low[partition], said["source_offset"] + 1 if known else 0)
+            known = (
+                details["source_offset"] is not None and partition == details["source_partition"]
+            )
+            first = max(low[partition], details["source_offset"] + 1 if known else 0)
             start[partition] = min(start.get(partition, high[partition]), first)
     return start
 
@@ -247,16 +254,20 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
         publisher.send(
             Outgoing(
                 topic,
-                Blob.join([one.value for one in sending]),
-                Blob.join([one.key for one in sending]),
+                Blob.join([candidate.value for candidate in sending]),
+                Blob.join([candidate.key for candidate in sending]),
                 {
                     row: [
-                        *one.letter.original_headers(),
-                        (REPLAYED_FROM, one.letter.coordinates.encode()),
+                        *candidate.letter.original_headers(),
+                        (REPLAYED_FROM, candidate.letter.coordinates.encode()),
                     ]
-                    for row, one in enumerate(sending)
+                    for row, candidate in enumerate(sending)
                 },
-                {row: one.target for row, one in enumerate(sending) if one.target is not None},
+                {
+                    row: candidate.target
+                    for row, candidate in enumerate(sending)
+                    if candidate.target is not None
+                },
             )
         )
         publisher.flush(FLUSH_S)
@@ -268,13 +279,16 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
                 " run the command again; it does not send the acknowledged records twice"
             )
         found = _find_replays(
-            settings, before, admin.end_offsets(topic), {one.letter.coordinates for one in sending}
+            settings,
+            before,
+            admin.end_offsets(topic),
+            {candidate.letter.coordinates for candidate in sending},
         )
     finally:
         publisher.close()
         admin.close()
-    for one in sending:
-        one.sent, one.position = True, found.get(one.letter.coordinates)
+    for candidate in sending:
+        candidate.sent, candidate.position = True, found.get(candidate.letter.coordinates)
 
 
 # -- output ----------------------------------------------------------------------------------
@@ -282,37 +296,40 @@ def _send(settings: Settings, sending: Sequence[Candidate]) -> None:
 
 def _plan_lines(settings: Settings, candidates: Sequence[Candidate], note: str) -> list[str]:
     lines = []
-    for one in candidates:
-        if one.refusal:
-            lines.append(f"refused  {one.letter.name} {one.letter.reason}: {one.refusal}")
+    for candidate in candidates:
+        if candidate.refusal:
+            lines.append(
+                f"refused  {candidate.letter.name} {candidate.letter.reason}: {candidate.refusal}"
+            )
             continue
         where = (
             "any partition, it has no key"
-            if one.target is None
-            else f"{settings.topics.input}[{one.target}]"
+            if candidate.target is None
+            else f"{settings.topics.input}[{candidate.target}]"
         )
-        lines.append(f"send     {one.letter.name} {one.letter.reason} -> {where}: {_describe(one)}")
-        lines += [f"         {text}" for text in _warnings(one)]
+        letter = candidate.letter
+        lines.append(f"send     {letter.name} {letter.reason} -> {where}: {_describe(candidate)}")
+        lines += [f"         {text}" for text in _warnings(candidate)]
     return [*lines, *([f"note: {note}"] if note else [])]
 
 
-def _describe(one: Candidate) -> str:
-    size = f"{len(one.value):,} bytes" + (", corrected" if one.corrected else "")
-    if one.verdict.reason is not Reason.ACCEPTED:
-        return f"{size}, will be rejected again: {one.verdict.reason.code}"
-    return f"{one.verdict.entity} at {format_time(one.verdict.time_ms)}, {size}"
+def _describe(candidate: Candidate) -> str:
+    size = f"{len(candidate.value):,} bytes" + (", corrected" if candidate.corrected else "")
+    if candidate.verdict.reason is not Reason.ACCEPTED:
+        return f"{size}, will be rejected again: {candidate.verdict.reason.code}"
+    return f"{candidate.verdict.entity} at {format_time(candidate.verdict.time_ms)}, {size}"
 
 
-def _warnings(one: Candidate) -> list[str]:
+def _warnings(candidate: Candidate) -> list[str]:
     warnings = []
-    if one.letter.reason == Reason.TOO_MANY_ENTITIES.code:
+    if candidate.letter.reason == Reason.TOO_MANY_ENTITIES.code:
         warnings.append(
             "its partition may still be at the limit of entities (predict.max_entities)"
         )
-    if one.verdict.entity and one.key != one.verdict.entity.encode():
+    if candidate.verdict.entity and candidate.key != candidate.verdict.entity.encode():
         warnings.append(
-            f"its key is {one.key.decode('utf-8', 'replace')!r}, not the entity: --new-key sends it"
-            " where the entity's key belongs"
+            f"its key is {candidate.key.decode('utf-8', 'replace')!r}, not the entity: --new-key"
+            " sends it where the entity's key belongs"
         )
     return warnings
 
@@ -324,7 +341,7 @@ def _question(settings: Settings, sending: Sequence[Candidate]) -> str:
 def _closing_text(
     settings: Settings, options: ReplayOptions, candidates: Sequence[Candidate], agreed: bool
 ) -> str:
-    sending = [one for one in candidates if not one.refusal]
+    sending = [candidate for candidate in candidates if not candidate.refusal]
     refused = (
         f", {len(candidates) - len(sending):,} refused" if len(candidates) > len(sending) else ""
     )
@@ -332,42 +349,45 @@ def _closing_text(
         return f"nothing sent{refused}"
     if options.dry_run:
         return f"dry run: {len(sending):,} would be sent{refused}"
-    lines = [f"sent     {one.letter.name} -> {_position_text(settings, one)}" for one in sending]
+    lines = [
+        f"sent     {candidate.letter.name} -> {_position_text(settings, candidate)}"
+        for candidate in sending
+    ]
     return "\n".join([*lines, f"{len(sending):,} sent to {settings.topics.input}{refused}"])
 
 
-def _position_text(settings: Settings, one: Candidate) -> str:
-    if one.position is None:
+def _position_text(settings: Settings, candidate: Candidate) -> str:
+    if candidate.position is None:
         return f"{settings.topics.input}, acknowledged; not readable yet"
-    return f"{settings.topics.input}[{one.position[0]}]@{one.position[1]}"
+    return f"{settings.topics.input}[{candidate.position[0]}]@{candidate.position[1]}"
 
 
 def _report_json(
     settings: Settings, options: ReplayOptions, candidates: Sequence[Candidate], note: str
 ) -> str:
     rows: list[dict[str, Any]] = []
-    for one in candidates:
+    for candidate in candidates:
         row: dict[str, Any] = {
-            "from": one.letter.coordinates,
-            "reason": one.letter.reason,
-            "key": one.key.decode("utf-8", "replace"),
+            "from": candidate.letter.coordinates,
+            "reason": candidate.letter.reason,
+            "key": candidate.key.decode("utf-8", "replace"),
         }
         row |= {
-            "corrected": one.corrected,
-            "now": one.verdict.reason.code,
-            "refused": one.refusal or None,
+            "corrected": candidate.corrected,
+            "now": candidate.verdict.reason.code,
+            "refused": candidate.refusal or None,
         }
         rows.append(
             row
             | {
                 "to": (
                     None
-                    if one.position is None
-                    else f"{settings.topics.input}[{one.position[0]}]@{one.position[1]}"
+                    if candidate.position is None
+                    else f"{settings.topics.input}[{candidate.position[0]}]@{candidate.position[1]}"
                 )
             }
         )
-    sent = sum(one.sent for one in candidates)
+    sent = sum(candidate.sent for candidate in candidates)
     return (
         json.dumps(
             {

@@ -22,9 +22,9 @@ from shared.decode.avro.schema import SchemaInvalid, parse_schema
 from shared.encode.records import schema_id_of
 from shared.errors import DataError, TransportError
 from shared.events import Reason
+from shared.operations.telemetry import line
 from shared.registry import Registry
 from shared.settings import InputSettings, Settings
-from shared.telemetry import line
 from shared.wording import iso
 
 SHOWN_BYTES = 256

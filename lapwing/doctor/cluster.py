@@ -23,8 +23,8 @@ class Cluster(Protocol):
         """Return the partition count; raises TopicMismatch if the topic is missing."""
         ...
 
-    def start_offsets(self, topic: str) -> Mapping[int, int]:
-        """Return the first offset of each partition."""
+    def bounds(self, topic: str) -> tuple[Mapping[int, int], Mapping[int, int]]:
+        """Return the first and the last stable offset of each partition."""
         ...
 
     def end_offsets(self, topic: str) -> Mapping[int, int]:

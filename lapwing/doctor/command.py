@@ -86,15 +86,15 @@ def findings(settings: Settings, dependencies: Dependencies) -> Iterator[Finding
     first = _first_progress(flow, dependencies.monotonic, found)
     metrics: list[str] = []
 
-    def look() -> Inspection:
-        seen = dependencies.inspect()
-        metrics.extend(name for reading in seen.readings for name in reading.metrics)
-        return seen
+    def inspect() -> Inspection:
+        inspection = dependencies.inspect()
+        metrics.extend(name for reading in inspection.readings for name in reading.metrics)
+        return inspection
 
     registered = list(check_schemas(settings, dependencies.registry()))
     yield from registered
     if broker.result == registered[0].result == "ok":
-        yield check_input(settings, look)
+        yield check_input(settings, inspect)
     else:
         yield from skipped(("input",), "needs the broker and the registry")
     yield check_clock(settings, dependencies.registry_clock, dependencies.clock)

@@ -67,17 +67,17 @@ def _no_model(settings: Settings) -> Finding:
 
 def check_folder(name: str, folder: Path, purpose: str, *, needed: bool) -> Finding:
     """Write a test file into a folder, or into its nearest existing parent, and remove it."""
-    place = folder
-    while not place.exists() and place != place.parent:
-        place = place.parent
+    existing = folder
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
     try:
-        with tempfile.NamedTemporaryFile(dir=place, prefix=".lapwing-doctor-"):
+        with tempfile.NamedTemporaryFile(dir=existing, prefix=".lapwing-doctor-"):
             pass
     except OSError as error:
         message = f"{folder} cannot be written by user {os.getuid()}: {error.strerror}; {purpose}"
         remedy = (
-            f"chown or chmod {place}, or set {name} (LAPWING_{name.upper()}) to a folder that can"
-            " be written"
+            f"chown or chmod {existing}, or set {name} (LAPWING_{name.upper()}) to a folder that"
+            " can be written"
         )
         return Finding(name, "failed" if needed else "warning", message, remedy)
-    return Finding(name, "ok", f"{folder} can be {'written' if place == folder else 'created'}")
+    return Finding(name, "ok", f"{folder} can be {'written' if existing == folder else 'created'}")

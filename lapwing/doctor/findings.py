@@ -13,11 +13,11 @@ _WIDTH = 12
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Result of one check; said: its message, remedy: empty if there is nothing to do."""
+    """Result of one check; remedy: empty if there is nothing to do."""
 
     check: str
     result: Result
-    said: str
+    message: str
     remedy: str = ""
 
 
@@ -36,7 +36,7 @@ def count(number: int | None, noun: str) -> str:
 
 def to_line(finding: Finding) -> str:
     """Format a finding as text."""
-    text = f"{_SIGNS[finding.result]} {finding.check:<{_WIDTH}} {finding.said}"
+    text = f"{_SIGNS[finding.result]} {finding.check:<{_WIDTH}} {finding.message}"
     return text + (f"\n  {'':<{_WIDTH}} → {finding.remedy}" if finding.remedy else "")
 
 

@@ -117,10 +117,11 @@ class Flow:
         positions = cluster.committed(self.settings.predict.group, topics.input)
         scores = sum(cluster.end_offsets(topics.scores).values())
         dead = sum(cluster.end_offsets(topics.dead_letters).values())
+        starts, ends = cluster.bounds(topics.input)
         return Progress(
             clock(),
-            cluster.start_offsets(topics.input),
-            cluster.end_offsets(topics.input),
+            starts,
+            ends,
             {partition: position.offset for partition, position in positions.items()},
             scores,
             dead,
@@ -171,7 +172,7 @@ class Flow:
         window : {partition of the input: (first offset, offset after the last)}
         """
         topic, number = self.settings.topics.dead_letters, sum(b - a for a, b in window.values())
-        low, high = self.cluster.start_offsets(topic), self.cluster.end_offsets(topic)
+        low, high = self.cluster.bounds(topic)
         found: dict[tuple[int, int], Letter] = {}
         lacking = {p: set(window) for p in high}
         start, span = dict(high), TAIL_OFFSETS

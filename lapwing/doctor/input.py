@@ -16,43 +16,47 @@ SHOWN_HINTS = 3
 """Number of warnings that are shown in full."""
 
 
-def check_input(settings: Settings, look: Callable[[], Inspection]) -> Finding:
+def check_input(settings: Settings, inspect: Callable[[], Inspection]) -> Finding:
     """Report in one line how records are read as entity, time and metrics, and which are not.
 
     look : returns an inspection of the newest records of the input
     """
     try:
-        seen = look()
+        inspection = inspect()
     except TopicMismatch:
         return Finding("input", "skipped", "needs the topics")
     except LapwingError as error:
         remedy = "lapwing inspect, once broker and registry answer"
         return Finding("input", "warning", str(error), remedy)
-    if not seen.rows and not seen.readings:
+    if not inspection.rows and not inspection.readings:
         message = f"{settings.topics.input} has no records, and its subject no schema yet"
         return Finding("input", "skipped", message)
-    return _report(seen)
+    return _report(inspection)
 
 
-def _report(seen: Inspection) -> Finding:
+def _report(inspection: Inspection) -> Finding:
     message = "none of the newest records has a known schema"
-    if seen.readings:
-        message = seen.readings[0].line
-    further = len(seen.readings) - 1
+    if inspection.readings:
+        message = inspection.readings[0].line
+    further = len(inspection.readings) - 1
     if further > 0:
         message += f"; {further} other schema{'' if further == 1 else 's'}"
-    unread = max(seen.rows - seen.read, 0)
+    unread = max(inspection.rows - inspection.read, 0)
     if unread:
-        reasons = ", ".join(f"{one.reason} {one.count:,}" for one in seen.dead)
+        reasons = ", ".join(f"{one.reason} {one.count:,}" for one in inspection.dead)
         message += (
-            f"; {unread:,} of the newest {seen.rows:,} records would become dead letters: {reasons}"
+            f"; {unread:,} of the newest {inspection.rows:,} records would become dead letters:"
+            f" {reasons}"
         )
-    hints = [*seen.warnings, *(hint for reading in seen.readings for hint in reading.warnings)]
+    hints = [
+        *inspection.warnings,
+        *(hint for reading in inspection.readings for hint in reading.warnings),
+    ]
     message += "".join(f"; {hint}" for hint in hints[:SHOWN_HINTS])
     if len(hints) > SHOWN_HINTS:
         message += f"; and {count(len(hints) - SHOWN_HINTS, 'further warning')}"
-    nothing_read = seen.rows > 0 and not seen.read
-    if nothing_read or any(reading.unfit for reading in seen.readings[:1]):
+    nothing_read = inspection.rows > 0 and not inspection.read
+    if nothing_read or any(reading.unfit for reading in inspection.readings[:1]):
         remedy = "lapwing inspect names the missing field or setting"
         return Finding("input", "failed", message, remedy)
     if hints:

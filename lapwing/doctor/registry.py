@@ -71,11 +71,11 @@ def check_clock(
     clock: Callable[[], float],
 ) -> Finding:
     """Compare the clocks."""
-    theirs = registry_clock(settings)
-    if theirs is None:
+    registry_s = registry_clock(settings)
+    if registry_s is None:
         message = "cannot be compared: the registry's answers have no Date header"
         return Finding("clock", "skipped", message)
-    offset_s = abs(clock() - theirs)
+    offset_s = abs(clock() - registry_s)
     if offset_s > CLOCK_WARN_S:
         remedy = (
             "synchronise this machine (timedatectl, chrony); scores do not depend on it, latencies"

@@ -51,13 +51,13 @@ def inspect(
         raise ConfigError("--topic and --data exclude each other")
     if data is None:
         columns.check(files=False)
-        seen = inspect_topic(settings, topic, limit)
+        inspection = inspect_topic(settings, topic, limit)
     else:
-        seen = inspect_folder(data, settings.input, columns)
+        inspection = inspect_folder(data, settings.input, columns)
     target = out or sys.stdout
     if as_json:
-        target.write(json.dumps(seen.document, ensure_ascii=False) + "\n")
+        target.write(json.dumps(inspection.document, ensure_ascii=False) + "\n")
     else:
-        target.write("".join(f"{line}\n" for line in lines(seen)))
-    unread = seen.rows or any(reading.unfit for reading in seen.readings)
-    return 1 if unread and not seen.read else 0
+        target.write("".join(f"{line}\n" for line in lines(inspection)))
+    unread = inspection.rows or any(reading.unfit for reading in inspection.readings)
+    return 1 if unread and not inspection.read else 0

@@ -56,8 +56,8 @@ def inspect_folder(
     rows = sum(reading.rows for reading in readings)
     source = f"{folder}: {rows:,} rows of {len(files)} file{'' if len(files) == 1 else 's'}"
     hints = (*shared_entities(series), *notes)
-    asked = _deciding_options(choice, catalogue, settings)
-    return Inspection(source, "row", rows, tuple(readings), tuple(dead), hints, asked)
+    deciding = _deciding_options(choice, catalogue, settings)
+    return Inspection(source, "row", rows, tuple(readings), tuple(dead), hints, deciding)
 
 
 def _first_problem(path: Path, name: str, catalogue: Catalogue, choice: ColumnChoice) -> str:

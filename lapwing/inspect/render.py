@@ -27,30 +27,32 @@ _NOT_SET = {
 }
 
 
-def lines(seen: Inspection) -> Iterator[str]:
+def lines(inspection: Inspection) -> Iterator[str]:
     """Yield the lines of an inspection."""
-    yield seen.source
-    if len(seen.readings) > IN_FULL:
+    yield inspection.source
+    if len(inspection.readings) > IN_FULL:
         yield ""
-        yield from (f"{one.line} ({_count(one, seen.kind)})" for one in seen.readings)
-        yield from (f"! {one.source}: {hint}" for one in seen.readings for hint in one.warnings)
+        yield from (f"{one.line} ({_count(one, inspection.kind)})" for one in inspection.readings)
+        yield from (
+            f"! {one.source}: {hint}" for one in inspection.readings for hint in one.warnings
+        )
     else:
-        for reading in seen.readings:
-            yield from ("", *_reading(reading, seen.kind))
-    if seen.dead:
-        title = "dead letters" if seen.kind == "record" else "bad rows"
-        yield from ("", f"{title}: {seen.rows - seen.read:,} of {seen.rows:,}")
-        width = max(len(one.reason) for one in seen.dead)
-        for one in seen.dead:
+        for reading in inspection.readings:
+            yield from ("", *_reading(reading, inspection.kind))
+    if inspection.dead:
+        title = "dead letters" if inspection.kind == "record" else "bad rows"
+        yield from ("", f"{title}: {inspection.rows - inspection.read:,} of {inspection.rows:,}")
+        width = max(len(one.reason) for one in inspection.dead)
+        for one in inspection.dead:
             is_above = one.reason == Reason.SCHEMA_UNFIT.code
             why = f"{one.why.partition(':')[0]}, see above" if is_above else one.why
             yield f"  {one.reason:<{width}}  {one.count:>6,}  {why} ({one.place})"
-    if seen.warnings:
+    if inspection.warnings:
         yield ""
-        yield from (f"! {hint}" for hint in seen.warnings)
+        yield from (f"! {hint}" for hint in inspection.warnings)
     yield from ("", "settings that change it")
-    width = max(map(len, seen.settings), default=0)
-    for name, value in seen.settings.items():
+    width = max(map(len, inspection.settings), default=0)
+    for name, value in inspection.settings.items():
         yield f"  {name:<{width}}  {value or _NOT_SET.get(name, '')}"
 
 

@@ -51,7 +51,7 @@ def long_form(
     """
     if len(metrics) != 1:
         return []
-    said = []
+    warnings = []
     for name, values in texts.items():
         within: dict[str, dict[str, None]] = {}
         for entity, value in zip(entities, values, strict=True):
@@ -61,12 +61,12 @@ def long_form(
         if len(found) > 1:
             shown = listed(list(found)[:5])
             wider = ",".join((*entity_fields, name))
-            said.append(
+            warnings.append(
                 f"{metrics[0]} is the only number, and {name} has {len(found)} values for the"
                 f" entity {entity!r} ({shown}): if {name} names the metric, these series are"
                 f" mixed into one; input.entity_fields={wider} separates them"
             )
-    return said
+    return warnings
 
 
 def entities_of_rows(entity_fields: Sequence[str], entities: Sequence[str]) -> list[str]:
@@ -77,12 +77,12 @@ def entities_of_rows(entity_fields: Sequence[str], entities: Sequence[str]) -> l
     if distinct == 1:
         question = f"does {fields} (input.entity_fields) identify the source?"
         return [f"all {len(entities):,} rows are of one entity, {entities[0]!r}: {question}"]
-    said = f"each of the {len(entities):,} rows has a different entity"
+    text = f"each of the {len(entities):,} rows has a different entity"
     why = f"{fields} (input.entity_fields) may name the row, not its source"
-    return [f"{said}: {why}; an entity needs many rows before it is scored"]
+    return [f"{text}: {why}; an entity needs many rows before it is scored"]
 
 
-def without_key(keyless: int, records: int, places: Sequence[tuple[str, int]]) -> list[str]:
+def without_key(keyless: int, records: int, located: Sequence[tuple[str, int]]) -> list[str]:
     """Warn of records without a key: Kafka then spreads an entity over the partitions.
 
     keyless : number of records without a key
@@ -91,32 +91,32 @@ def without_key(keyless: int, records: int, places: Sequence[tuple[str, int]]) -
     if not keyless:
         return []
     number = "none" if keyless == records else f"only {records - keyless:,}"
-    spread, entities = _spread(places), len({entity for entity, _ in places})
-    said = f"{number} of the newest {records:,} records has a key"
+    spread, entities = _spread(located), len({entity for entity, _ in located})
+    text = f"{number} of the newest {records:,} records has a key"
     if spread:
-        said += f", and {_spread_text(spread, entities)}"
-    return [f"{said}: Kafka spreads such records over the partitions; {_USE_KEY}"]
+        text += f", and {_spread_text(spread, entities)}"
+    return [f"{text}: Kafka spreads such records over the partitions; {_USE_KEY}"]
 
 
 _USE_KEY = "each partition has a separate history, so use the entity as the record's key"
 
 
-def entities_in_partitions(places: Sequence[tuple[str, int]]) -> list[str]:
+def entities_in_partitions(located: Sequence[tuple[str, int]]) -> list[str]:
     """Warn of an entity in several partitions although all records have keys.
 
     places : entity and partition of each row
     """
-    spread, entities = _spread(places), len({entity for entity, _ in places})
+    spread, entities = _spread(located), len({entity for entity, _ in located})
     if not spread:
         return []
     why = "their keys are not the entity, or producers use different partitioners"
     return [f"{_spread_text(spread, entities)}: {why}; {_USE_KEY}"]
 
 
-def _spread(places: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
+def _spread(located: Sequence[tuple[str, int]]) -> dict[str, list[int]]:
     """Return the partitions of each entity that is in several."""
     partitions: dict[str, set[int]] = {}
-    for entity, partition in places:
+    for entity, partition in located:
         partitions.setdefault(entity, set()).add(partition)
     return {entity: sorted(found) for entity, found in partitions.items() if len(found) > 1}
 
@@ -145,12 +145,12 @@ def numbers_left_out(left_out: Sequence[tuple[str, str]], settings: InputSetting
 
 
 def wrong_unit(
-    raw: int | float, unit: str, said: str, by_setting: bool, broker_ms: int
+    raw: int | float, unit: str, source: str, by_setting: bool, broker_ms: int
 ) -> list[str]:
     """Warn of a time that is far from the broker's, but close to it in another unit.
 
     raw        : the newest time as stored in the record;  unit: unit in which it is read
-    said       : source of the unit;  by_setting: whether that is input.time_unit
+    source     : of the unit;  by_setting: whether that is input.time_unit
     broker_ms  : Kafka's timestamp of the same record
     """
     in_unit = {one: int(raw * per) // 10**6 for one, per in _NS.items()}
@@ -164,7 +164,7 @@ def wrong_unit(
             )
             if by_setting:
                 remedy = f"input.time_unit={other} reads them so"
-            far = f"the newest event time is {shown_time(in_unit[unit])} by {said}"
+            far = f"the newest event time is {shown_time(in_unit[unit])} by {source}"
             likely = f"the numbers look like {_WORDS[other]} ({shown_time(time_ms)})"
             return [f"{far}, the broker's {shown_time(broker_ms)}; {likely}: {remedy}"]
     return []
@@ -176,11 +176,11 @@ def metrics_that_are_none(metrics: Sequence[str], values: Floats, time_ms: Int64
     values  : float64 (n, M)   NaN = missing
     time_ms : int64 (n,)       event time
     """
-    said = []
+    warnings = []
     named = [name for name in metrics if says_identifier(name)]
     if named:
         remedy = f"input.exclude={','.join(named)} leaves it out"
-        said.append(f"{listed(named)} may be an identifier, yet counts as a metric; {remedy}")
+        warnings.append(f"{listed(named)} may be an identifier, yet counts as a metric; {remedy}")
     for column, name in enumerate(metrics):
         measured = values[:, column][~np.isnan(values[:, column])]
         times = time_ms[~np.isnan(values[:, column])]
@@ -189,16 +189,16 @@ def metrics_that_are_none(metrics: Sequence[str], values: Floats, time_ms: Int64
             if len(near) > 1 and near.all():
                 near_to = f"{name} is close to the event time in every row, as {_WORDS[unit]}"
                 remedy = f"input.exclude={name} leaves it out"
-                said.append(f"{near_to}: it may be a time, yet counts as a metric; {remedy}")
-    return said
+                warnings.append(f"{near_to}: it may be a time, yet counts as a metric; {remedy}")
+    return warnings
 
 
 def unknown_names(settings: InputSettings, fields: Sequence[str]) -> list[str]:
     """Warn of names in input.include and input.exclude that are in no row."""
-    asked = {"input.include": settings.include, "input.exclude": settings.exclude}
+    given = {"input.include": settings.include, "input.exclude": settings.exclude}
     return [
         f"{setting} names {name!r}, which is in none of the rows"
-        for setting, names in asked.items()
+        for setting, names in given.items()
         for name in names
         if not find(name, fields)
     ]

@@ -64,7 +64,7 @@ class ColumnChoice:
         """Raise ConfigError when columns are given without files, or ``--time`` names none."""
         given = self.arguments()
         if given and not files:
-            raise ConfigError(f"{given[0]} is about columns of files; --data names the files")
+            raise ConfigError(f"{given[0]} describes columns of files, so it needs --data")
         if self.time == ():
             raise ConfigError("--time: name one column, or two that are joined: --time date,time")
 
@@ -212,7 +212,7 @@ def name_kind(name: str) -> NameKind:
     return NameKind.THING if thing else NameKind.NOTHING
 
 
-def names_a_thing(name: str) -> bool:
+def names_a_subject(name: str) -> bool:
     """Whether text in such a column names the row's subject (server), not an attribute (zone)."""
     parts = words(name)
     return name_kind(name) is NameKind.IDENTIFIER or bool(parts and parts[-1] in _THINGS)

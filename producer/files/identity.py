@@ -18,7 +18,7 @@ from producer.files.columns import (
     name_kind,
     names_a_metric,
     names_a_row,
-    names_a_thing,
+    names_a_subject,
 )
 from producer.files.layout import Layout
 from producer.files.numbers import is_number
@@ -127,7 +127,7 @@ class Clock:
             return backward(self.time_ms, joined) <= RESOLVED * self.backward
         return False
 
-    def evened_by(self, codes: npt.NDArray[np.integer]) -> bool:
+    def is_regular_within(self, codes: npt.NDArray[np.integer]) -> bool:
         """Whether steps are regular within each code, but not over all rows or only by turns."""
         share, median = steady(self.time_ms, self.base)
         own_share, own_median = steady(self.time_ms, self.joined(codes))
@@ -154,7 +154,9 @@ class _Candidate:
     def may_name(self) -> bool:
         """Whether the column's name allows its cells to be entity names."""
         return (
-            name_kind(self.name) is not NameKind.NOTHING if self.whole else names_a_thing(self.name)
+            name_kind(self.name) is not NameKind.NOTHING
+            if self.whole
+            else names_a_subject(self.name)
         )
 
     @property
@@ -286,7 +288,7 @@ class _Choice:
         named = [candidate for candidate in self._varying() if candidate.may_name]
         resolving = [candidate for candidate in named if self.clock.resolved_by(candidate.codes)]
         resolving = resolving or [
-            candidate for candidate in named if self.clock.evened_by(candidate.codes)
+            candidate for candidate in named if self.clock.is_regular_within(candidate.codes)
         ]
         resolving.sort(key=lambda candidate: not candidate.certain)
         if resolving:

@@ -158,7 +158,7 @@ def alternating_numbers(values: Values, time_ms: Times, entity: npt.NDArray[np.i
     for index in range(values.shape[1]):
         distinct, codes = np.unique(values[:, index], return_inverse=True)
         few = len(distinct) > 1 and 3 * len(distinct) <= len(values)
-        if few and _whole(values[:, index]) and clock.evened_by(codes):
+        if few and _whole(values[:, index]) and clock.is_regular_within(codes):
             found.append(index)
     return found
 

@@ -84,7 +84,7 @@ def survey(
         return Survey(explicit or ISO)
     firsts = {index: next(filter(None, top.columns[index]), "") for index in rest}
     numbered = [
-        index for index in rest if index not in fixed and _may_tell_apart(layout.names[index])
+        index for index in rest if index not in fixed and _may_identify(layout.names[index])
     ]
     texts = [
         index for index in rest if index not in (*fixed, *numbered) and not is_number(firsts[index])
@@ -101,7 +101,7 @@ def survey(
     )
 
 
-def _may_tell_apart(name: str) -> bool:
+def _may_identify(name: str) -> bool:
     return name_kind(name) is not NameKind.NOTHING or names_a_row(name)
 
 

@@ -141,7 +141,7 @@ def choose_digits(digits: Digits) -> TimeForm | Doubt:
         time_ms, valid = read[chosen]
         steps = np.diff(time_ms[valid])
         if near and len(np.unique(steps)) > 1:
-            return _nearly(digits, chosen, near[0], read)
+            return _mostly_dates(digits, chosen, near[0], read)
     return chosen
 
 
@@ -175,7 +175,7 @@ def _irregular_steps(times: Times) -> int:
     return int(counts.sum() - counts.max(initial=0))
 
 
-def _nearly(
+def _mostly_dates(
     digits: Digits, epoch: TimeForm, date: TimeForm, read: Mapping[TimeForm, _Read]
 ) -> Doubt:
     """Return the doubt that all cells are epochs but most of them are dates as well."""
@@ -185,7 +185,7 @@ def _nearly(
     return Doubt(
         row,
         f"{digits.whole[row]} is {when} as {epoch.text} and no date as {date.text}, but {share}"
-        + _ask((epoch, date)),
+        + _form_options((epoch, date)),
     )
 
 
@@ -193,10 +193,10 @@ def _doubt(
     digits: Digits, forms: Sequence[TimeForm], read: Mapping[TimeForm, _Read], row: int, also: str
 ) -> Doubt:
     readings = " or ".join(f"{second(int(read[form][0][row]))} as {form.text}" for form in forms)
-    return Doubt(row, f"{digits.whole[row]} can be {readings}, {also}{_ask(forms)}")
+    return Doubt(row, f"{digits.whole[row]} can be {readings}, {also}{_form_options(forms)}")
 
 
-def _ask(forms: Sequence[TimeForm]) -> str:
+def _form_options(forms: Sequence[TimeForm]) -> str:
     return ": " + " or ".join(f"--time-format {form.name}" for form in forms) + " decides"
 
 
@@ -214,5 +214,5 @@ def choose_local(local: Local) -> TimeForm | Doubt:
     return Doubt(
         row,
         f"the date can be {readings}, because no cell shows whether day or month comes first"
-        + _ask((DAY_FIRST, MONTH_FIRST)),
+        + _form_options((DAY_FIRST, MONTH_FIRST)),
     )

@@ -190,7 +190,7 @@ def generate(
         ):
             for index, slot in enumerate(slots):
                 kind = KINDS[(number * len(slots) + index) % len(KINDS)]
-                labels.append(_disturb(host, kind, slot, time_ms, plan))
+                labels.append(_inject(host, kind, slot, time_ms, plan))
             values[:, number] = _finish(host)
     entity = np.tile(np.arange(hosts, dtype=np.int32), plan.steps)
     return (
@@ -234,7 +234,7 @@ def _healthy(
         yield _Host(name, draws, values, np.sort(values, axis=0), load, job, job_values)
 
 
-def _disturb(
+def _inject(
     host: _Host, kind: str, slot: tuple[int, int], time_ms: npt.NDArray[np.int64], plan: Plan
 ) -> Label:
     """Insert one anomaly into a slot and return its label.

@@ -209,20 +209,10 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     entity = _rows(scores.entity, len(entities), "entity")
     pieces = _score_pieces(schema_id, scores)
     name_sizes = np.diff(name_bounds)[entity]
-    metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
-    longest = (
-        sum(map(len, pieces[: kernels.METRICS])) + sum(metric_sizes) + max(metric_sizes, default=0)
-    )
-    row_bytes = (
-        longest
-        + 2 * (kernels.ID_DIGITS + 2)
-        + 9 * _LONG_BYTES
-        + (kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)) * _OPTIONAL_BYTES
-    )
-    out, bounds = (
-        np.empty(int(name_sizes.sum()) + len(entity) * row_bytes, np.uint8),
-        np.empty(len(entity) + 1, np.int64),
-    )
+    most_bytes = int(name_sizes.sum()) + len(entity) * _most_row_bytes(pieces)
+    out = np.empty(most_bytes, np.uint8)
+    bounds = np.empty(len(entity) + 1, np.int64)
+    id_bytes = sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES
     joined = Blob.join(pieces)
     kernels.encode_score_rows(
         _bytes(joined.data),
@@ -251,9 +241,7 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
         ),
         np.ascontiguousarray(scores.known, np.uint8),
         _digits(scores.episode_id),
-        np.empty(
-            sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES, np.uint8
-        ),
+        np.empty(id_bytes, np.uint8),
         out,
         bounds,
     )
@@ -265,7 +253,8 @@ def _most_row_bytes(pieces: list[bytes]) -> int:
     metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
     constant_bytes = sum(map(len, pieces)) + max(metric_sizes, default=0)
     numbers = kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)
-    return constant_bytes + kernels.ID_DIGITS + 8 * _LONG_BYTES + numbers * _OPTIONAL_BYTES
+    ids_bytes = 2 * (kernels.ID_DIGITS + 2)
+    return constant_bytes + ids_bytes + 9 * _LONG_BYTES + numbers * _OPTIONAL_BYTES
 
 
 def _score_pieces(schema_id: int, scores: Scores) -> list[bytes]:

@@ -65,7 +65,7 @@ def _headers(
     value: bytes,
     max_value_bytes: int,
 ) -> Headers:
-    ours = [
+    added = [
         (REASON, reason.code),
         (PREFIX + "topic", batch.topic),
         (PREFIX + "partition", str(batch.partition)),
@@ -76,8 +76,8 @@ def _headers(
         (PREFIX + "exception.message", message),
     ]
     if len(value) > max_value_bytes:
-        ours += [
+        added += [
             ("lapwing.cut.bytes", str(len(value))),
             ("lapwing.cut.sha256", hashlib.sha256(value).hexdigest()),
         ]
-    return [*batch.headers.get(row, ()), *((name, text.encode()) for name, text in ours)]
+    return [*batch.headers.get(row, ()), *((name, text.encode()) for name, text in added)]

@@ -25,6 +25,7 @@ from shared.kafka.engine import engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import AdminClient, ClientError, Cluster, Consumer, Engine, NewTopic
 from shared.kafka.outbox import dead_letter_limit_bytes, input_limit_bytes
+from shared.kernels.units import HOUR_MS
 from shared.settings import Settings
 from shared.settings.names import variable_of
 
@@ -148,7 +149,7 @@ def wrong_count(spec: TopicSpec, found: int) -> TopicMismatch:
 
 
 def _hours(hours: float) -> str:
-    return str(round(hours * 3_600_000))
+    return str(round(hours * HOUR_MS))
 
 
 class Admin:

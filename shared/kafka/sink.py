@@ -14,13 +14,13 @@ from typing import Any
 
 from shared.batch import Outgoing, Position
 from shared.errors import ProducerFenced, TransactionAborted, TransactionInDoubt, TransportError
-from shared.failpoints import failpoint
 from shared.kafka.client import CALL_TIMEOUT_S, translate
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Engine, Flags
 from shared.kafka.outbox import Outbox
 from shared.kafka.source import GroupSource
-from shared.retry import within
+from shared.operations.failpoints import failpoint
+from shared.operations.retry import within
 from shared.settings import Settings
 
 _TUNING = {

@@ -12,9 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from shared.kernels.units import DAY_MS
+
 Ints = npt.NDArray[np.int64]
 
-DAY_MS = 86_400_000
 AHEAD_INTERVALS = 50.0
 CONFIRMED = 3
 """Rows that must agree, one after the other, before a clock that was ahead is believed."""

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from shared.events import Detector
 from shared.features.kernels.rolling import RING
 from shared.features.vectors import ROLLING, TIME_FEATURES, Calendar, Scale
+from shared.kernels.units import DAY_MS
 from shared.models.attribution import attribute
 from shared.models.kernels.forest import MAX_FEATURES, MAX_TREE_NODES, pack_nodes, score_forest
 from shared.models.kernels.svm import LANES, score_svm
@@ -415,7 +416,7 @@ def _check_calendar(calendar: Calendar) -> None:
         raise ValueError(f"calendar: {periods[0]} transitions, not 1 to {MAX_TRANSITIONS}")
     if transitions[0] != np.iinfo(np.int64).min or not (transitions[1:] > transitions[:-1]).all():
         raise ValueError("calendar: transitions do not increase from the smallest number")
-    if (calendar.offsets_ms < -86_400_000).any() or (calendar.offsets_ms > 86_400_000).any():
+    if (calendar.offsets_ms < -DAY_MS).any() or (calendar.offsets_ms > DAY_MS).any():
         raise ValueError("calendar: an offset is more than a day")
     start, end = calendar.business_minutes.tolist()
     if not 0 <= start <= end <= 1440:

@@ -5,6 +5,10 @@ Invariant: pure functions of bytes; equal arrays give equal bytes. ``read`` acce
 between or after them but a directory that agrees with them. It iterates over the expected names,
 compares every length with the bytes that exist, and allocates one copy of each array. It uses
 neither zipfile (an object per directory entry) nor numpy's reader (evaluates the header as Python).
+
+safetensors 0.8.0 would save a hundred lines here but none of the checks: a file of 17 MB with many
+empty tensors took 540 MB to load, booleans other than 0 and 1 and repeated names were accepted, and
+a lack of memory ended the process instead of raising MemoryError.
 """
 
 from __future__ import annotations

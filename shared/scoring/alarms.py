@@ -28,11 +28,12 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import CLOSED, OPEN, WORSE
 from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
+from shared.features.kernels.rolling import Folded
 from shared.identity import event_id
 from shared.models.model import Model
 from shared.scoring.explaining import Explained, Trained
 from shared.scoring.reasons import Speaker
-from shared.scoring.state import Folded, PartitionState
+from shared.scoring.state import PartitionState
 from shared.scoring.verdicts import Verdicts
 
 COLD_SEVERITY = 0.5
@@ -43,7 +44,6 @@ LEAST_RATIO = 0.5
 
 _PHASES = {OPEN: Phase.OPEN, WORSE: Phase.WORSE, CLOSED: Phase.CLOSED}
 _BECAUSE = tuple(ClosedBecause)
-_WAYS = {1: "up", -1: "down", 0: ""}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
 from shared.ensemble.kernels.outputs import RESTARTED, SILENT
 from shared.events import Anomaly, Kind, State
+from shared.features.kernels.rolling import Folded
 from shared.features.vectors import vectors
 from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.models.model import Model
@@ -32,7 +33,7 @@ from shared.scoring.alarms import COLD_SEVERITY, Context, build, episode_id
 from shared.scoring.configuration import Configuration
 from shared.scoring.explaining import Trained
 from shared.scoring.reasons import Speaker
-from shared.scoring.state import Folded, PartitionState, fold
+from shared.scoring.state import PartitionState, fold
 from shared.scoring.verdicts import Verdicts
 
 Floats = npt.NDArray[np.float64]
@@ -80,7 +81,7 @@ class Scorer:
         self._configure(rules.configuration)
 
     def use(self, model: Model | None, configuration: Configuration | None = None) -> None:
-        """Judge by another model, and perhaps another configuration, from the next row on."""
+        """Use another model, and perhaps another configuration, from the next row on."""
         self.model = model
         self._rows = np.empty(0, np.int32)
         if configuration is not None:
@@ -133,7 +134,7 @@ class Scorer:
         signals = self._watch(columns, folded)
         found = self._fold(columns, folded, trained, signals, batch.offsets[columns.accepted])
         if self.configuration.detector.is_trained:
-            _unjudge(found, trained.rows)
+            _clear_unknown(found, trained.rows)
         verdicts = self._verdicts(columns, folded, found, batch)
         verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
         anomalies = build(
@@ -302,7 +303,7 @@ class Scorer:
         return self._rows
 
 
-def _unjudge(found: Found, known: npt.NDArray[np.int64]) -> None:
+def _clear_unknown(found: Found, known: npt.NDArray[np.int64]) -> None:
     """Remove the results of rows unknown to the trained model, where it alone decides."""
     unknown = np.ones(len(found.rows), np.bool_)
     unknown[known] = False

@@ -7,7 +7,6 @@ Invariant: the state is a pure function of the partition's log prefix, of the ac
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,14 @@ from shared.columns import Columns
 from shared.directory import Directory
 from shared.ensemble.fold import EnsembleState
 from shared.events import Activation
-from shared.features.kernels.rolling import RING, count_new_slots, fold_rows
-from shared.features.vectors import ROLLING
+from shared.features.kernels.rolling import (
+    RING,
+    Folded,
+    SeriesState,
+    count_new_slots,
+    empty_rows,
+    fold_rows,
+)
 from shared.quality.checks import QualityState
 
 _ENTITY_ARRAYS: dict[str, type[np.generic]] = {
@@ -171,42 +176,6 @@ class PartitionState:
         self.slots = _grown(getattr(self, "slots", None), (entities, metrics), np.int32, -1)
 
 
-@dataclass(frozen=True, slots=True)
-class Folded:
-    """What the fold says about each accepted row; metric columns follow ``PartitionState.metrics``.
-
-    rolling    : float64 (n, M, 4)    as features.ROLLING, NaN = missing
-    expected, lower, upper : float64 (n, M)   level and band of the window before, NaN = not known
-                             yet
-    late_by_ms : int64 (n,)           0 = not late
-    ahead      : bool (n,)            too far ahead of its entity, and not confirmed
-    duplicate  : bool (n,)
-    imputed    : bool (n,)            a metric that the entity has reported before is missing
-    known      : bool (n, M)          the entity has reported this metric, now or before
-    forgotten  : bool (n,)            the entity returned after so long that it is reset
-    step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first,
-                 or it does not count
-    """
-
-    rolling: npt.NDArray[np.float64]
-    expected: npt.NDArray[np.float64]
-    lower: npt.NDArray[np.float64]
-    upper: npt.NDArray[np.float64]
-    late_by_ms: npt.NDArray[np.int64]
-    ahead: npt.NDArray[np.bool_]
-    duplicate: npt.NDArray[np.bool_]
-    imputed: npt.NDArray[np.bool_]
-    known: npt.NDArray[np.bool_]
-    forgotten: npt.NDArray[np.bool_]
-    step_ms: npt.NDArray[np.int64]
-
-    @property
-    def counted(self) -> npt.NDArray[np.bool_]:
-        """Rows that moved the series: neither late nor ahead nor duplicate."""
-        moved: npt.NDArray[np.bool_] = (self.late_by_ms == 0) & ~self.duplicate & ~self.ahead
-        return moved
-
-
 def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = NEVER_MS) -> Folded:
     """Fold decoded rows into the state and return their features.
 
@@ -218,27 +187,22 @@ def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = 
     state.reserve(len(state.entities), metrics, 0)
     new = count_new_slots(columns.entity, columns.values, state.slots)
     state.reserve(len(state.entities), metrics, state.slots_used + int(new))
-    folded = Folded(
-        np.empty((n, metrics, len(ROLLING))),
-        np.empty((n, metrics)),
-        np.empty((n, metrics)),
-        np.empty((n, metrics)),
-        np.empty(n, np.int64),
-        np.empty(n, np.bool_),
-        np.empty(n, np.bool_),
-        np.empty(n, np.bool_),
-        np.empty((n, metrics), np.bool_),
-        np.empty(n, np.bool_),
-        np.empty(n, np.int64),
+    folded = empty_rows(n, metrics)
+    series = SeriesState(
+        slots=state.slots,
+        used=state._used,
+        newest_ms=state.newest_ms,
+        events=state.events,
+        moves=state.moves,
+        interval_ms=state.interval_ms,
+        pause_ms=state.pause_ms,
+        ahead_ms=state.ahead_ms,
+        ahead_rows=state.ahead_rows,
+        ring=state.ring,
+        pushed=state.pushed,
+        newest=state.newest,
     )
-    fold_rows(
-        columns.entity, columns.time_ms, columns.values, window, forget_ms,
-        state.slots, state._used, state.newest_ms, state.events, state.moves, state.interval_ms,
-        state.pause_ms, state.ahead_ms, state.ahead_rows, state.ring, state.pushed, state.newest,
-        folded.rolling, folded.expected, folded.lower, folded.upper,
-        folded.late_by_ms, folded.ahead, folded.duplicate, folded.imputed, folded.known,
-        folded.forgotten, folded.step_ms,
-    )  # fmt: skip
+    fold_rows(columns.entity, columns.time_ms, columns.values, window, forget_ms, series, folded)
     return folded
 
 

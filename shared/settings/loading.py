@@ -136,7 +136,8 @@ class _Environment(EnvSettingsSource):
         except (ValueError, RecursionError) as error:
             names = [name for name, text in self.given.items() if text is value]
             raise ConfigError(
-                f"{', '.join(names).upper() or field_name}: it begins as JSON and is none: {error}"
+                f"{', '.join(names).upper() or field_name}: it begins like JSON but is not valid"
+                f" JSON: {error}"
             ) from error
 
 
@@ -160,9 +161,9 @@ def load_settings(
         file = Path(variables["LAPWING_CONFIG"])
     if file is not None and not file.is_file():
         raise ConfigError(f"settings file {file} does not exist")
-    for name, ours in ALIASES.items():
+    for name, setting in ALIASES.items():
         if variables.get(name):
-            variables.setdefault(ours, variables[name])
+            variables.setdefault(setting, variables[name])
     _refuse_unknown(variables)
 
     class Loaded(Settings):
@@ -196,11 +197,10 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
         if name.startswith(ENV_PREFIX) and name not in _NOT_SETTINGS:
             top = name.removeprefix(ENV_PREFIX).split("__")[0].lower()
             if top not in Settings.model_fields:
-                asked = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
+                setting = name.removeprefix(ENV_PREFIX).lower().replace("__", ".", 1)
                 raise ConfigError(
-                    f"{name}: no such setting{did_you_mean(asked, Settings)}; the first part is one"
-                    " of"
-                    f" {', '.join(sorted(Settings.model_fields))}"
+                    f"{name}: no such setting{did_you_mean(setting, Settings)}; the first part is"
+                    f" one of {', '.join(sorted(Settings.model_fields))}"
                 )
 
 
@@ -212,5 +212,5 @@ def _sentence(error: Any) -> str:
         if present := RENAMED.get(name.lower()):
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
         return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
-    said = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
-    return said if path[:1] == ["registry"] else f"{said}; got {error['input']!r}"
+    sentence = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
+    return sentence if path[:1] == ["registry"] else f"{sentence}; got {error['input']!r}"

@@ -23,7 +23,7 @@ import numpy as np
 
 from shared.errors import ConfigError, SnapshotRefused
 from shared.events import STATE_VERSION
-from shared.failpoints import failpoint
+from shared.operations.failpoints import failpoint
 from shared.scoring.state import PartitionState
 from shared.snapshots.frames import Array, Bytes, ChangeMarks, Frame, overlay, parse, state_of
 

@@ -75,10 +75,10 @@ def append_nullable(fields: list[dict[str, Any]]) -> None:
 @pytest.fixture
 def registry() -> Iterator[Registry]:
     with serve() as server:
-        yield door(server)
+        yield registry_at(server)
 
 
-def door(server: EmbeddedRegistry) -> Registry:
+def registry_at(server: EmbeddedRegistry) -> Registry:
     return Registry(RegistrySettings(url=server.url))
 
 

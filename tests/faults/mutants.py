@@ -31,7 +31,7 @@ from tests.faults.testbed import Testbed
 
 FIGURES = ("lost", "duplicates", "wrong", "disorder")
 HOW = 100
-"""So much of a problem stands in the table."""
+"""Characters of a problem that the table shows."""
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from tests.faults.predictor import environ_of
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("shared", "schemas", "consumer_prediction")
-"""What a predictor and a publisher of models consist of."""
+"""Packages that a predictor and a publisher of models consist of."""
 
 PATIENCE_S = 30.0
 STUCK = "did not happen within"
-"""What a row says where something that must happen does not."""
+"""The problem that a row reports when an expected event does not happen."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
 GATES = "shared/decode/kernels/gate_checks.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
-ARTIFACTS, FORMAT = "shared/artifacts.py", "shared/models/artifact_format.py"
+ARTIFACTS, FORMAT = "shared/artifacts/published.py", "shared/models/artifact_format.py"
 
 KILLS, DRAIN, FAILOVER = (
     "kill -9 at random, one predictor",
@@ -362,7 +362,7 @@ MUTANTS = (
     ),
     Mutant(
         "late and repeated records folded",
-        (Edit(ROLLING, "        if late or same or ahead[row]:\n", "        if late and same:\n"),),
+        (Edit(ROLLING, "        if late or same or ahead:\n", "        if late and same:\n"),),
         (DRAIN,),
     ),
     Mutant(
@@ -424,8 +424,8 @@ MUTANTS = (
         (
             Edit(
                 ARTIFACTS,
-                '        _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\\n")\n',
-                '        (models_dir / CURRENT).write_bytes(sha256.encode() + b"\\n")\n',
+                "        replace_file(models_dir, models_dir / CURRENT, ",
+                "        Path.write_bytes(models_dir / CURRENT, ",
             ),
         ),
         (PUBLISHED,),
@@ -438,7 +438,7 @@ MUTANTS = (
             Edit(
                 ARTIFACTS,
                 "            _write_folder(models_dir, sha256, files, max_bytes)\n",
-                '            _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\\n")\n'
+                "            replace_file(models_dir, models_dir / CURRENT, sha256.encode())\n"
                 "            _write_folder(models_dir, sha256, files, max_bytes)\n",
             ),
         ),

@@ -72,7 +72,7 @@ def _matching(slot: Slot, guard: str, words: Iterable[str]) -> list[dict[str, st
     return [
         entry
         for entry in _guards(slot)
-        if entry["guard"] == guard and all(word in entry["why"] for word in words)
+        if entry["guard"] == guard and all(word in entry["because"] for word in words)
     ]
 
 
@@ -121,7 +121,7 @@ def partitions_added(testbed: Testbed, tally: Tally) -> None:
         grown = NewPartitions(run.settings.topics.input, PARTITIONS + 2)
         _ask(run, lambda client: client.create_partitions([grown]))
         _stopped(run, tally, slot, "TopicMismatch", f"{PARTITIONS + 2} partitions")
-        first = _guards(slot)[0]["why"]
+        first = _guards(slot)[0]["because"]
         tally.require(
             "when this predictor started" in first,
             f"{run.name}: it was not noticed under way: {first}",

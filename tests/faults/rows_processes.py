@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from shared.failpoints import NAMES
+from shared.operations.failpoints import NAMES
 from tests.faults.predictor import KILLED, TERMINATED, Slot
 from tests.faults.run import Run
 from tests.faults.table import Tally, row

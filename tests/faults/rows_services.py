@@ -19,10 +19,10 @@ from tests.support.services.proxy import (
 )
 
 PATIENCE_S = 9.0
-"""After so long without an answer a predictor gives up a request."""
+"""Seconds without an answer after which a predictor gives up a request."""
 
 HEADER_BYTES = 4096
-"""A snapshot's header is about so long, or shorter."""
+"""Largest size of a snapshot's header, bytes, about."""
 
 
 @row("broker kill -9 and return", ci=1, full=5)

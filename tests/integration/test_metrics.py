@@ -20,9 +20,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from lapwing.topics import ensure
 from shared import artifacts
 from shared.batch import Blob, Outgoing
-from shared.counters import CATALOGUE
 from shared.events import STATE_VERSION
 from shared.kafka import Admin, Publisher
+from shared.operations.counters import CATALOGUE
 from tests.support.services.service import free_port
 from tests.support.services.stack import Stack, log_of
 

@@ -1,4 +1,4 @@
-"""CSV files that tests write: times, values, lines, and a reader that also sees to refusals."""
+"""CSV files that tests write: times, values, lines, and a reader that also checks refusals."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "data/README.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-"""What users and contributors read; the changelog speaks of former names as well."""
+"""What users and contributors read; the changelog has former names too."""
 
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 PLACEHOLDERS = {

@@ -1,4 +1,4 @@
-"""One entity's rows through the detector of episodes, and what it says of them."""
+"""Runs one entity's rows through the ensemble and returns its results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from shared.ensemble.kernels.outputs import OPEN, WORSE
 from tests.support.noise import clock, daily, days_of, noise
 
 
-class Judged(NamedTuple):
+class FoldResult(NamedTuple):
     """Results of a fold and the state behind it."""
 
     rows: Any
@@ -60,7 +60,7 @@ def judge(
     trained: Any = None,
     views: int | None = None,
     **asked: Any,
-) -> Judged:
+) -> FoldResult:
     """Fold one entity's rows in the order given.
 
     values : float64 (n,) or (n, M)
@@ -85,7 +85,7 @@ def judge(
         zone=zone,
         trained=trained,
     )
-    return Judged(out.rows, out.cells, out.events, state)
+    return FoldResult(out.rows, out.cells, out.events, state)
 
 
 def series(

@@ -10,39 +10,40 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("producer", "consumer_training", "consumer_prediction", "dashboard")
-DOORS = ("kafka", "registry", "artifacts", "snapshots", "telemetry")
-BELOW_DOORS, ABOVE_DOORS = "shared.retry", "shared.entry"
-"""Also of row 3: what every door may use, and what puts a service together from doors."""
+ADAPTERS = ("kafka", "registry", "artifacts", "snapshots")
+"""Layer 3: each does I/O with one external system, behind the interfaces of ``shared.ports``."""
+
+OPERATIONS = "shared.operations"
+"""Also of layer 3: what runs and monitors a service."""
+
+FOR_ADAPTERS = {f"{OPERATIONS}.{name}" for name in ("retry", "counters", "failpoints", "health")}
+"""The modules of it that adapters may import."""
 
 PACKAGES = ("shared", "schemas", "data", *SERVICES, "lapwing")
-WORDS = {
+VOCABULARY = {
     "schemas",
     "data",
     "shared",
-    *(
-        f"shared.{name}"
-        for name in ("errors", "events", "batch", "settings", "ports", "counters", "failpoints")
-    ),
-    *(
-        f"shared.{name}"
-        for name in ("anomalies", "columns", "directory", "health", "identity", "labels", "wording")
-    ),
+    *(f"shared.{name}" for name in ("errors", "events", "batch", "settings", "ports", "anomalies")),
+    *(f"shared.{name}" for name in ("columns", "directory", "identity", "labels", "wording")),
 }
-"""The vocabulary: files in shared/, and one room, that everybody may use."""
+"""Layer 1: the modules of shared/ itself, and the settings, which everything else may import."""
 
-ROOMS: dict[str, tuple[str, ...]] = {
+CORE: dict[str, tuple[str, ...]] = {
     "decode": (),
     "encode": (),
     "features": (),
     "ensemble": (),
     "quality": (),
+    "charts": (),
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),
 }
-"""Room of row 2 with its kernels -> other rooms that it may import besides the vocabulary."""
+"""Layer 2: package, with its kernels -> the others that it may import besides the vocabulary."""
 
 FORMATS = ("shared.decode.avro",)
-"""The input's formats: whoever decodes has a ``shared.ports.Decoder`` from the module below."""
+"""The input's formats; others get a ``shared.ports.Decoder`` from the module below."""
+
 CHOOSES_FORMAT = "shared.decode.formats"
 KNOWS_AVRO = ("producer", "lapwing")
 """The replay writes Avro; the command line shows single records, schemas and their fields."""
@@ -56,26 +57,26 @@ OWNERS = {
     "cryptography": ("shared.models.signatures", "shared.artifacts"),
     "joblib": ("consumer_training",),
     "sklearn": ("consumer_training",),
-    "matplotlib": ("consumer_training",),
-    "prometheus_client": ("shared.telemetry",),
+    "matplotlib": (),
+    "prometheus_client": ("shared.operations.telemetry",),
     "typer": (
         "lapwing",
-        "shared.entry",
+        "shared.operations.entry",
         "producer.options",
         *(f"{name}.__main__" for name in SERVICES),
     ),
     "argparse": (),
-    "signal": ("shared.entry", "lapwing.demo", "consumer_prediction.__main__"),
+    "signal": ("shared.operations.entry", "lapwing.demo", "consumer_prediction.__main__"),
     "tests": (),
     "benchmarks": (),
 }
 """Outside library -> the modules (with what lies below them) that may import it."""
 
 ENGINES = "shared.kafka.engine"
-"""The clients under it are known to itself alone; everybody else knows what is flat in it."""
+"""Only this package imports the clients in it; others import its own modules."""
 
 ENTRY_POINTS = ("lapwing.commands.demo",)
-"""Beside every ``__main__``: these may look at the environment."""
+"""Modules that may read the environment, beside every ``__main__``."""
 
 DYNAMIC = ("importlib.import_module", "import_module", "__import__")
 IN_KERNELS = {"__future__", "collections", "math", "numba", "numpy", "typing"}
@@ -93,7 +94,7 @@ IMPURE = {
     "socket",
 }
 IMPURE |= {"structlog", "subprocess", "tempfile", "threading", "time", "urllib", "uuid"}
-"""Rows 0 to 2 neither wait, nor talk to anybody, nor throw dice, nor look at a clock."""
+"""Layers 0 to 2 have no I/O, no waits, no randomness and no clock."""
 
 
 @dataclass(frozen=True)
@@ -105,17 +106,17 @@ class Import:
     for_types: bool = False
 
 
-def row_of(module: str) -> int:
+def layer_of(module: str) -> int:
     top, _, rest = module.partition(".")
     if top == "lapwing":
         return 5
     if top in SERVICES:
         return 4
-    if rest.partition(".")[0] in DOORS or module in (BELOW_DOORS, ABOVE_DOORS):
+    if rest.partition(".")[0] in ADAPTERS or _is_in(module, OPERATIONS):
         return 3
     if top == "shared" and "kernels" in rest.split("."):
         return 0
-    return 1 if part_of(module) in WORDS or top in ("schemas", "data") else 2
+    return 1 if part_of(module) in VOCABULARY or top in ("schemas", "data") else 2
 
 
 def part_of(module: str) -> str:
@@ -127,14 +128,14 @@ def part_of(module: str) -> str:
     )
 
 
-def room_of(module: str) -> str | None:
-    """The room of row 2 that a module or its kernels belong to; None where that is none."""
+def core_package_of(module: str) -> str | None:
+    """Return the package of layer 2 that a module or its kernels belong to; None for others."""
     parts = module.split(".")
-    return parts[1] if parts[0] == "shared" and len(parts) > 1 and parts[1] in ROOMS else None
+    return parts[1] if parts[0] == "shared" and len(parts) > 1 and parts[1] in CORE else None
 
 
 def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Import]:
-    """Every import wherever it stands, also importlib's with a name written out."""
+    """Yield every import, also in functions and through importlib with a constant name."""
     checks = [
         node
         for node in ast.walk(tree)
@@ -159,10 +160,10 @@ def imports_of(tree: ast.Module, module: str, is_package: bool) -> Iterator[Impo
             "import_module",
             "__import__",
         ):
-            yield Import(_written_out(node.args[0]) if node.args else "?", node.lineno)
+            yield Import(_constant_part(node.args[0]) if node.args else "?", node.lineno)
 
 
-def _written_out(name: ast.expr) -> str:
+def _constant_part(name: ast.expr) -> str:
     """Return the constant part of a name: "a.b" for "a.b" and for f"a.b.{c}"; "?" if none."""
     if isinstance(name, ast.JoinedStr) and name.values:
         name = name.values[0]
@@ -170,7 +171,7 @@ def _written_out(name: ast.expr) -> str:
 
 
 def environment_reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
-    """Return enclosing function ("" at the top) and line of every access to the environment."""
+    """Yield enclosing function ("" at the top) and line of every access to the environment."""
 
     def walk(node: ast.AST, function: str) -> Iterator[tuple[str, int]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -195,7 +196,7 @@ def environment_reads(tree: ast.Module) -> Iterator[tuple[str, int]]:
 
 
 def target_of(name: str, modules: Mapping[str, str]) -> str | None:
-    """The module of ours that an import loads; None if it is not ours."""
+    """Return the module of this project that an import loads; None for any other."""
     while name:
         if name in modules:
             return name
@@ -203,8 +204,8 @@ def target_of(name: str, modules: Mapping[str, str]) -> str | None:
     return None
 
 
-def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset()) -> list[str]:
-    """Return one sentence for each import that the house does not allow.
+def violations(modules: Mapping[str, str], packages: frozenset[str] = frozenset()) -> list[str]:
+    """Return one sentence for each import that is not allowed.
 
     modules  : dotted name -> source text
     packages : those of the names that are packages (their ``__init__``)
@@ -217,9 +218,9 @@ def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset(
             target = target_of(one.name, modules)
             if target and target != module and not one.for_types:
                 graph.setdefault(module, set()).add(target)
-            complaint = _inside(module, target) if target else _outside(module, one.name)
-            if complaint:
-                found.append(f"{module}:{one.line}: imports {one.name}: {complaint}")
+            violation = _inside(module, target) if target else _outside(module, one.name)
+            if violation:
+                found.append(f"{module}:{one.line}: imports {one.name}: {violation}")
         for function, line in environment_reads(tree):
             if not (
                 module.endswith(".__main__")
@@ -233,28 +234,28 @@ def objections(modules: Mapping[str, str], packages: frozenset[str] = frozenset(
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
-        found.append(f"modules import one another in a circle: {' -> '.join(error.args[1])}")
+        found.append(f"circular imports: {' -> '.join(error.args[1])}")
     return found
 
 
 def _inside(module: str, target: str) -> str | None:
-    here, there = row_of(module), row_of(target)
+    here, there = layer_of(module), layer_of(target)
     client = _client_of(target)
     if client and module != ENGINES and _client_of(module) != client:
         return f"only {ENGINES} chooses a client"
     is_own = target == "shared" or part_of(module) == part_of(target)
     if there > here and not is_own:
-        return f"row {here} must not import row {there}"
+        return f"layer {here} must not import layer {there}"
     for one in FORMATS:
         if _is_in(target, one) and not _may_know(module, one):
             return f"a format is chosen in {CHOOSES_FORMAT}; others have a Decoder"
     if is_own:
         return None
-    room, other = room_of(module), room_of(target)
-    if room and other and other not in ROOMS[room]:
-        return f"room {room} imports {', '.join(ROOMS[room]) or 'no other room'}"
-    if here == there == 3 and target != BELOW_DOORS and module != ABOVE_DOORS:
-        return "doors never import one another"
+    package, other = core_package_of(module), core_package_of(target)
+    if package and other and other not in CORE[package]:
+        return f"{package} may import {', '.join(CORE[package]) or 'no other package of layer 2'}"
+    if here == there == 3 and target not in FOR_ADAPTERS:
+        return "adapters never import one another"
     if here == there == 4:
         return "services never import one another"
     return None
@@ -281,29 +282,28 @@ def _client_of(module: str) -> str | None:
 
 def _outside(module: str, name: str) -> str | None:
     library = name.partition(".")[0]
-    row = row_of(module)
+    layer = layer_of(module)
     if library in PACKAGES:
         return "there is no such module"
     if library in OWNERS and not any(
         module == owner or module.startswith(f"{owner}.") for owner in OWNERS[library]
     ):
-        return f"{library} belongs to {', '.join(OWNERS[library]) or 'nobody here'}"
-    if row == 0 and not module.endswith("__main__") and library not in IN_KERNELS:
+        return f"{library} belongs to {', '.join(OWNERS[library]) or 'no module'}"
+    if layer == 0 and not module.endswith("__main__") and library not in IN_KERNELS:
         return "kernels know numpy and numba only"
-    if row in (1, 2) and library in IMPURE:
-        return (
-            f"row {row} neither waits, nor talks to anybody, nor throws dice, nor looks at a clock"
-        )
+    if layer in (1, 2) and library in IMPURE:
+        return f"layer {layer} has no I/O, no waits, no randomness and no clock"
     if library == "?":
-        return "a module's name must be readable in the source"
+        return "a module's name must be a constant"
     return None
 
 
-def ours() -> tuple[dict[str, str], frozenset[str]]:
+def project_modules(root: Path = ROOT) -> tuple[dict[str, str], frozenset[str]]:
+    """Return the source of every module by dotted name, and which of them are packages."""
     modules, packages = {}, set()
     for top in PACKAGES:
-        for path in sorted((ROOT / top).rglob("*.py")):
-            name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in sorted((root / top).rglob("*.py")):
+            name = ".".join(path.relative_to(root).with_suffix("").parts)
             if name.endswith(".__init__"):
                 name = name.removesuffix(".__init__")
                 packages.add(name)

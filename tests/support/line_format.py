@@ -1,4 +1,4 @@
-"""A toy input format, as somebody would add it: one line of text a record, without any schema.
+"""A toy input format, added from outside: one line of text per record, without a schema.
 
 host-1 1400000000000 cpu=1.5 network=-
 """

@@ -10,14 +10,14 @@ import schemas
 from consumer_prediction.health.rejections import Rejections
 from consumer_prediction.loop import SETTLE_S, Dependencies, PredictionLoop
 from consumer_prediction.outgoing import Encoder, SchemaIds
-from shared.counters import Counters
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.rows import schema_ids
 from shared.decode.avro.writer_schemas import WriterSchemas, ignore
 from shared.encode.records import decode_records, encode_records
 from shared.errors import TransportError
 from shared.events import Activation, Detector
-from shared.retry import Outage
+from shared.operations.counters import Counters
+from shared.operations.retry import Outage
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState

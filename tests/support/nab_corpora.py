@@ -1,4 +1,4 @@
-"""Small labelled series for the tests of the NAB judges, and how hypothesis makes them up."""
+"""Small labelled series for the tests of the NAB scoring, and hypothesis strategies for them."""
 
 from __future__ import annotations
 

@@ -10,9 +10,9 @@ from producer.loop import Replay
 from producer.pacing import ConsumerPace
 from producer.progress import Lines
 from producer.replay import Stream, plan
-from shared.counters import Counters
-from shared.health import Health
-from shared.retry import Outage, Retry
+from shared.operations.counters import Counters
+from shared.operations.health import Health
+from shared.operations.retry import Outage, Retry
 from shared.settings import load_settings
 
 

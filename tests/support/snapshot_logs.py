@@ -1,4 +1,4 @@
-"""A log, processes that fold it, and their snapshots; what is moved is what the kernels move."""
+"""A log, processes that fold it, and their snapshots; they change what the kernels change."""
 
 from pathlib import Path
 
@@ -6,7 +6,8 @@ import numpy as np
 
 from shared.columns import Columns
 from shared.errors import LapwingError
-from shared.scoring.state import Folded, PartitionState, fold
+from shared.features.kernels.rolling import Folded
+from shared.scoring.state import PartitionState, fold
 from shared.snapshots import SnapshotFolder, SnapshotProgress, SnapshotWriter
 from shared.snapshots.frames import ChangeMarks
 

@@ -7,10 +7,11 @@ Invariant: a row's output depends only on its own entity's earlier rows; sums ar
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_pause, furthest
 
@@ -27,6 +28,112 @@ LIMIT = 1e100
 
 BAND_SPREADS = 3.0
 """Half width of the expected band in spreads of the window before."""
+
+
+class SeriesState(NamedTuple):
+    """What is remembered of E entities and S series; the arrays are changed in place.
+
+    slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet
+    used       : int64 (1,)          slots in use; the caller has reserved room for more
+    newest_ms  : int64 (E,)          newest event time of each entity
+    events     : int64 (E,)          rows folded of each entity
+    moves      : int64 (E,)          rows that may have moved anything of each entity
+    interval_ms, pause_ms : float64 (E,)   usual interval and longest usual pause
+    ahead_ms, ahead_rows  : int64 (E,)     newest row too far ahead, and how many agree with it
+    ring       : float64 (S, RING)   newest samples of each slot, at index pushed % RING
+    pushed     : int64 (S,)          samples ever pushed into each slot
+    newest     : float64 (S,)        value in the entity's newest event, NaN = missing there
+    """
+
+    slots: Indices
+    used: Ints
+    newest_ms: Ints
+    events: Ints
+    moves: Ints
+    interval_ms: Floats
+    pause_ms: Floats
+    ahead_ms: Ints
+    ahead_rows: Ints
+    ring: Floats
+    pushed: Ints
+    newest: Floats
+
+
+class Folded(NamedTuple):
+    """Outputs of folding n rows.
+
+    rolling    : float64 (n, M, 4)    value, mean, spread, difference; all NaN where the metric is
+                 missing
+    expected, lower, upper : float64 (n, M)   level and band of the window before, NaN until that
+                 window is full
+    late_by_ms : int64 (n,)           how far behind the entity's newest event, 0 = not late
+    ahead      : bool (n,)            further ahead of its entity than is usual, and not confirmed
+    duplicate  : bool (n,)            same time and values as the entity's newest event
+    imputed    : bool (n,)            a metric that the entity has reported before is missing
+    known      : bool (n, M)          the entity has reported this metric, now or before
+    forgotten  : bool (n,)            the entity returned after so long that it is reset
+    step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first,
+                 or it does not count
+    """
+
+    rolling: Floats
+    expected: Floats
+    lower: Floats
+    upper: Floats
+    late_by_ms: Ints
+    ahead: Flags
+    duplicate: Flags
+    imputed: Flags
+    known: Flags
+    forgotten: Flags
+    step_ms: Ints
+
+    @property
+    def counted(self) -> Flags:
+        """Rows that moved the series: neither late nor ahead nor duplicate."""
+        moved: Flags = (self.late_by_ms == 0) & ~self.duplicate & ~self.ahead
+        return moved
+
+
+def empty_rows(n: int, metrics: int) -> Folded:
+    """Allocate the outputs of n rows."""
+    return Folded(
+        rolling=np.empty((n, metrics, 4)),
+        expected=np.empty((n, metrics)),
+        lower=np.empty((n, metrics)),
+        upper=np.empty((n, metrics)),
+        late_by_ms=np.empty(n, np.int64),
+        ahead=np.empty(n, np.bool_),
+        duplicate=np.empty(n, np.bool_),
+        imputed=np.empty(n, np.bool_),
+        known=np.empty((n, metrics), np.bool_),
+        forgotten=np.empty(n, np.bool_),
+        step_ms=np.empty(n, np.int64),
+    )
+
+
+_LONGS = types.int64[::1]
+_DOUBLES = types.float64[::1]
+_BOOLEANS = types.boolean[::1]
+_CELLS = types.float64[:, ::1]
+_STATE = types.NamedTuple(  # type: ignore[no-untyped-call]
+    (
+        types.int32[:, ::1],
+        *(_LONGS, _LONGS, _LONGS, _LONGS),
+        *(_DOUBLES, _DOUBLES, _LONGS, _LONGS),
+        *(_CELLS, _LONGS, _DOUBLES),
+    ),
+    SeriesState,
+)
+_OUT = types.NamedTuple(  # type: ignore[no-untyped-call]
+    (
+        types.float64[:, :, ::1],
+        *(_CELLS, _CELLS, _CELLS),
+        *(_LONGS, _BOOLEANS, _BOOLEANS, _BOOLEANS),
+        *(types.boolean[:, ::1], _BOOLEANS, _LONGS),
+    ),
+    Folded,
+)
 
 
 @njit("i8(i4[::1], f8[:, ::1], i4[:, ::1])", cache=True)
@@ -81,29 +188,19 @@ def _clip(value: float) -> float:
 
 @njit(cache=True)
 def _features_of(
-    value: float,
-    missing: bool,
-    slot: int,
-    window: int,
-    ring: Floats,
-    pushed: Ints,
-    rolling: Floats,
-    expected: Floats,
-    lower: Floats,
-    upper: Floats,
-    metric: int,
+    out: Folded, row: int, metric: int, value: float, history: Floats, samples: int, window: int
 ) -> None:
+    """Write the features of one value as if it came after its series' samples."""
+    rolling = out.rolling[row, metric]
     for k in range(4):
         rolling[k] = math.nan
-    expected[metric] = lower[metric] = upper[metric] = math.nan
-    samples = pushed[slot] if slot >= 0 else 0
-    history = ring[max(slot, 0)]
+    out.expected[row, metric] = out.lower[row, metric] = out.upper[row, metric] = math.nan
     if samples >= window:
         mean, spread = _window_mean_spread(history, samples, window, 0.0, False)
-        expected[metric] = _clip(mean)
-        lower[metric] = _clip(mean - BAND_SPREADS * spread)
-        upper[metric] = _clip(mean + BAND_SPREADS * spread)
-    if missing:
+        out.expected[row, metric] = _clip(mean)
+        out.lower[row, metric] = _clip(mean - BAND_SPREADS * spread)
+        out.upper[row, metric] = _clip(mean + BAND_SPREADS * spread)
+    if math.isnan(value):
         return
     mean, spread = _window_mean_spread(history, samples, window, value, True)
     rolling[0] = _clip(value)
@@ -113,19 +210,74 @@ def _features_of(
 
 
 @njit(cache=True)
-def _forget(e: int, slots: Indices, events: Ints, pushed: Ints, newest: Floats) -> None:
-    events[e] = 0
-    for metric in range(slots.shape[1]):
-        if slots[e, metric] >= 0:
-            pushed[slots[e, metric]] = 0
-            newest[slots[e, metric]] = math.nan
+def _is_ahead(state: SeriesState, e: int, time_ms: int) -> bool:
+    """Return whether a row is too far ahead of its entity; a few that agree are confirmed."""
+    interval_ms = state.interval_ms[e]
+    step = time_ms - state.newest_ms[e]
+    if state.events[e] == 0 or step <= furthest(interval_ms, state.pause_ms[e]):
+        state.ahead_rows[e] = 0
+        return False
+    again = state.ahead_rows[e] > 0 and agrees(time_ms, state.ahead_ms[e], interval_ms)
+    state.ahead_rows[e] = state.ahead_rows[e] + 1 if again else 1
+    state.ahead_ms[e] = time_ms
+    if state.ahead_rows[e] < CONFIRMED:
+        return True
+    state.ahead_rows[e] = 0
+    return False
+
+
+@njit(cache=True)
+def _forget(state: SeriesState, e: int) -> None:
+    state.events[e] = 0
+    for metric in range(state.slots.shape[1]):
+        slot = state.slots[e, metric]
+        if slot >= 0:
+            state.pushed[slot] = 0
+            state.newest[slot] = math.nan
+
+
+@njit(cache=True)
+def _describe(
+    state: SeriesState, out: Folded, row: int, e: int, values: Floats, window: int
+) -> bool:
+    """Write what is known of a row's cells; return whether they equal the newest event's."""
+    same = True
+    out.imputed[row] = False
+    for metric in range(values.shape[1]):
+        value = values[row, metric]
+        slot = state.slots[e, metric]
+        missing = math.isnan(value)
+        before = state.newest[slot] if slot >= 0 else math.nan
+        if missing != math.isnan(before) or (not missing and value != before):
+            same = False
+        out.known[row, metric] = slot >= 0 or not missing
+        if missing and slot >= 0:
+            out.imputed[row] = True
+        samples = state.pushed[slot] if slot >= 0 else 0
+        _features_of(out, row, metric, value, state.ring[max(slot, 0)], samples, window)
+    return same
+
+
+@njit(cache=True)
+def _remember(state: SeriesState, e: int, values: Floats, row: int) -> None:
+    """Push a row's values; a metric's first value takes a slot."""
+    for metric in range(values.shape[1]):
+        value = values[row, metric]
+        slot = state.slots[e, metric]
+        if slot < 0:
+            if math.isnan(value):
+                continue
+            slot = state.used[0]
+            state.slots[e, metric] = slot
+            state.used[0] = slot + 1
+        state.newest[slot] = value
+        if not math.isnan(value):
+            state.ring[slot, state.pushed[slot] % RING] = value
+            state.pushed[slot] += 1
 
 
 @njit(
-    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1],"
-    " f8[::1], f8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1], f8[:, :, ::1],"
-    " f8[:, ::1], f8[:, ::1],"
-    " f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[::1], b1[:, ::1], b1[::1], i8[::1])",
+    types.void(types.int32[::1], _LONGS, _CELLS, types.int64, types.int64, _STATE, _OUT),
     cache=True,
 )
 def fold_rows(
@@ -134,29 +286,8 @@ def fold_rows(
     values: Floats,
     window: int,
     forget_ms: int,
-    slots: Indices,
-    used: Ints,
-    newest_ms: Ints,
-    events: Ints,
-    moves: Ints,
-    interval_ms: Floats,
-    pause_ms: Floats,
-    ahead_ms: Ints,
-    ahead_rows: Ints,
-    ring: Floats,
-    pushed: Ints,
-    newest: Floats,
-    rolling: Floats,
-    expected: Floats,
-    lower: Floats,
-    upper: Floats,
-    late_by_ms: Ints,
-    ahead: Flags,
-    duplicate: Flags,
-    imputed: Flags,
-    known: Flags,
-    forgotten: Flags,
-    step_ms: Ints,
+    state: SeriesState,
+    out: Folded,
 ) -> None:
     """Fold rows into the state and write each row's features.
 
@@ -165,94 +296,38 @@ def fold_rows(
     values     : float64 (n, M)      finite or NaN = missing
     window     : 2..RING             samples in mean and spread
     forget_ms  : > 0                 an entity that returns after longer is reset
-    slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet; filled here
-    used       : int64 (1,)          slots in use; raised here, the caller has reserved room
-    newest_ms  : int64 (E,)          newest event time of each entity
-    events     : int64 (E,)          rows folded of each entity
-    moves      : int64 (E,)          rows that may have moved anything of each entity
-    interval_ms, pause_ms : float64 (E,)   usual interval and longest usual pause
-    ahead_ms, ahead_rows  : int64 (E,)     newest row too far ahead, and how many agree with it
-    ring       : float64 (S, RING)   newest samples of each slot, at index pushed % RING
-    pushed     : int64 (S,)          samples ever pushed into each slot
-    newest     : float64 (S,)        value in the entity's newest event, NaN = missing there
-    rolling    : float64 (n, M, 4)   out: value, mean, spread, difference; all NaN where the metric
-                 is missing
-    expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until
-                             that window is full
-    late_by_ms : int64 (n,)          out: how far behind the entity's newest event, 0 = not late
-    ahead      : bool (n,)           out: further ahead of its entity than is usual, and not
-                 confirmed
-    duplicate  : bool (n,)           out: same time and values as the entity's newest event
-    imputed    : bool (n,)           out: a metric that the entity has reported before is missing
-    known      : bool (n, M)         out: the entity has reported this metric, now or before
-    forgotten  : bool (n,)           out: what was remembered of the entity has been dropped before
-                 this row
-    step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the
-                 first, or it does not count
+    state, out : changed in place, and written
 
     A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
     the series.
     Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
     """
-    metrics = values.shape[1]
     for row in range(entity.shape[0]):
         e = entity[row]
-        moves[e] += 1
-        step = time_ms[row] - newest_ms[e]
-        ahead[row] = events[e] > 0 and step > furthest(interval_ms[e], pause_ms[e])
-        if ahead[row]:
-            again = ahead_rows[e] > 0 and agrees(time_ms[row], ahead_ms[e], interval_ms[e])
-            ahead_rows[e] = ahead_rows[e] + 1 if again else 1
-            ahead_ms[e] = time_ms[row]
-            ahead[row] = ahead_rows[e] < CONFIRMED
-        if not ahead[row]:
-            ahead_rows[e] = 0
-        forgotten[row] = not ahead[row] and events[e] > 0 and step > forget_ms
-        if forgotten[row]:
-            _forget(e, slots, events, pushed, newest)
-        first = events[e] == 0
-        late = not first and time_ms[row] < newest_ms[e]
-        late_by_ms[row] = newest_ms[e] - time_ms[row] if late else 0
-        same = not first and time_ms[row] == newest_ms[e]
-        imputed[row] = False
-        for metric in range(metrics):
-            value = values[row, metric]
-            slot = slots[e, metric]
-            missing = math.isnan(value)
-            before = newest[slot] if slot >= 0 else math.nan
-            if missing != math.isnan(before) or (not missing and value != before):
-                same = False
-            known[row, metric] = slot >= 0 or not missing
-            if missing and slot >= 0:
-                imputed[row] = True
-            _features_of(
-                value, missing, slot, window, ring, pushed,
-                rolling[row, metric], expected[row], lower[row], upper[row], metric,
-            )  # fmt: skip
-        duplicate[row] = same
-        step_ms[row] = 0
-        if late or same or ahead[row]:
+        state.moves[e] += 1
+        step = time_ms[row] - state.newest_ms[e]
+        ahead = _is_ahead(state, e, time_ms[row])
+        out.ahead[row] = ahead
+        out.forgotten[row] = not ahead and state.events[e] > 0 and step > forget_ms
+        if out.forgotten[row]:
+            _forget(state, e)
+        first = state.events[e] == 0
+        late = not first and step < 0
+        out.late_by_ms[row] = -step if late else 0
+        same = _describe(state, out, row, e, values, window) and not first and step == 0
+        out.duplicate[row] = same
+        out.step_ms[row] = 0
+        if late or same or ahead:
             continue
         if not first:
-            step_ms[row] = step
+            out.step_ms[row] = step
             if step > 0:
-                pause_ms[e] = follow_pause(pause_ms[e], np.float64(step), interval_ms[e])
-                interval_ms[e] = follow_interval(interval_ms[e], np.float64(step))
-        newest_ms[e] = time_ms[row]
-        events[e] += 1
-        for metric in range(metrics):
-            value = values[row, metric]
-            slot = slots[e, metric]
-            if slot < 0:
-                if math.isnan(value):
-                    continue
-                slot = used[0]
-                slots[e, metric] = slot
-                used[0] = slot + 1
-            newest[slot] = value
-            if not math.isnan(value):
-                ring[slot, pushed[slot] % RING] = value
-                pushed[slot] += 1
+                interval_ms = state.interval_ms[e]
+                state.pause_ms[e] = follow_pause(state.pause_ms[e], np.float64(step), interval_ms)
+                state.interval_ms[e] = follow_interval(interval_ms, np.float64(step))
+        state.newest_ms[e] = time_ms[row]
+        state.events[e] += 1
+        _remember(state, e, values, row)
 
 
 @njit(

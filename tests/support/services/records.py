@@ -1,4 +1,4 @@
-"""What tests of the Kafka door send, read and listen with."""
+"""What tests of the Kafka adapter send, read and listen with."""
 
 from __future__ import annotations
 

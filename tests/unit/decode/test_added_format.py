@@ -10,7 +10,7 @@ import pytest
 from consumer_prediction.outgoing import Encoder, SchemaIds
 from consumer_training.history import History
 from lapwing.backtest.feeds import Feed, TopicRange, within
-from lapwing.backtest.run import Judge, run
+from lapwing.backtest.run import Variant, run
 from lapwing.dlq.record import verdicts_of
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
@@ -133,7 +133,7 @@ def test_a_backtest_runs_over_it() -> None:
     found = []
     for batch, decoder in ((IN_LINES, LINES), (IN_AVRO, AVRO)):
         feed = Feed("f", len(batch), decoder, lambda batch=batch: iter([batch]))
-        found += run(feed, [Judge("first", CONFIGURATION)], 100)
+        found += run(feed, [Variant("first", CONFIGURATION)], 100)
     lines, avro = found
     assert [one.key for one in lines.series] == [("host-0", 0), ("host-1", 0)]
     assert len(lines.alarms) == len(avro.alarms) > 0

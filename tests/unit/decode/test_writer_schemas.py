@@ -143,4 +143,4 @@ def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(
     ]
     assert (said[0][1]["record"], said[0][1]["read_as"]) == ("lapwing.MetricEvent", read_as)
     assert "read_as" not in said[1][1]
-    assert "no timestamp field" in str(said[2][1]["why"])
+    assert "no timestamp field" in str(said[2][1]["because"])

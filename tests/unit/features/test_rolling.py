@@ -7,7 +7,14 @@ import pandas as pd
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.features.kernels.rolling import LIMIT, RING, count_new_slots, fold_rows
+from shared.features.kernels.rolling import (
+    LIMIT,
+    RING,
+    SeriesState,
+    count_new_slots,
+    empty_rows,
+    fold_rows,
+)
 from tests.reference import rolling as reference
 
 VALUES = st.one_of(
@@ -19,36 +26,30 @@ SECONDS = st.one_of(st.integers(0, 30), st.integers(86_000, 90_000), st.integers
 ROWS = st.lists(st.tuples(st.integers(0, 2), SECONDS, VALUES, VALUES), max_size=60)
 
 
-class Arrays:
-    def __init__(self, entities: int, metrics: int) -> None:
+class Arrays(SeriesState):
+    """A state of a fixed size."""
+
+    @classmethod
+    def of(cls, entities: int, metrics: int) -> "Arrays":
         slots = entities * metrics
-        self.slots = np.full((entities, metrics), -1, np.int32)
-        self.used = np.zeros(1, np.int64)
-        self.newest_ms = np.zeros(entities, np.int64)
-        self.events = np.zeros(entities, np.int64)
-        self.moves = np.zeros(entities, np.int64)
-        self.interval_ms, self.pause_ms = np.zeros(entities), np.zeros(entities)
-        self.ahead_ms = np.zeros(entities, np.int64)
-        self.ahead_rows = np.zeros(entities, np.int64)
-        self.ring = np.zeros((slots, RING))
-        self.pushed = np.zeros(slots, np.int64)
-        self.newest = np.zeros(slots)
+        return cls(
+            slots=np.full((entities, metrics), -1, np.int32),
+            used=np.zeros(1, np.int64),
+            newest_ms=np.zeros(entities, np.int64),
+            events=np.zeros(entities, np.int64),
+            moves=np.zeros(entities, np.int64),
+            interval_ms=np.zeros(entities),
+            pause_ms=np.zeros(entities),
+            ahead_ms=np.zeros(entities, np.int64),
+            ahead_rows=np.zeros(entities, np.int64),
+            ring=np.zeros((slots, RING)),
+            pushed=np.zeros(slots, np.int64),
+            newest=np.zeros(slots),
+        )
 
     def fold(self, entity, time_ms, values, window, forget_ms=1 << 62):
-        n, metrics = values.shape
-        out = (
-            np.empty((n, metrics, 4)), np.empty((n, metrics)), np.empty((n, metrics)),
-            np.empty((n, metrics)), np.empty(n, np.int64), np.empty(n, np.bool_),
-            np.empty(n, np.bool_), np.empty(n, np.bool_),
-            np.empty((n, metrics), np.bool_),
-            np.empty(n, np.bool_), np.empty(n, np.int64),
-        )  # fmt: skip
-        fold_rows(
-            entity, time_ms, values, window, forget_ms, self.slots, self.used, self.newest_ms,
-            self.events, self.moves, self.interval_ms, self.pause_ms, self.ahead_ms,
-            self.ahead_rows, self.ring,
-            self.pushed, self.newest, *out,
-        )  # fmt: skip
+        out = empty_rows(*values.shape)
+        fold_rows(entity, time_ms, values, window, forget_ms, SeriesState(*self), out)
         return out
 
 
@@ -62,7 +63,7 @@ def columns(rows):
 @given(ROWS, st.integers(2, 6), st.sampled_from([1 << 62, 5_000]))
 def test_fold_equals_the_twin(rows, window, forget_ms):
     entity, time_ms, values = columns(rows)
-    got = Arrays(3, 2).fold(entity, time_ms, values, window, forget_ms)
+    got = Arrays.of(3, 2).fold(entity, time_ms, values, window, forget_ms)
     if not rows:
         return
     limited = np.where(np.abs(values) > LIMIT, np.sign(values) * LIMIT, values)
@@ -79,7 +80,7 @@ def test_fold_equals_the_twin(rows, window, forget_ms):
 @given(ROWS, st.lists(st.integers(0, 60), max_size=5), st.sampled_from([1 << 62, 5_000]))
 def test_batch_cuts_change_no_bit(rows, cuts, forget_ms):
     entity, time_ms, values = columns(rows)
-    whole, pieces = Arrays(3, 2), Arrays(3, 2)
+    whole, pieces = Arrays.of(3, 2), Arrays.of(3, 2)
     want = whole.fold(entity, time_ms, values, 5, forget_ms)
     bounds = sorted({0, len(rows), *(cut for cut in cuts if cut < len(rows))})
     parts = [
@@ -96,14 +97,14 @@ def test_batch_cuts_change_no_bit(rows, cuts, forget_ms):
 
 def test_a_window_longer_than_the_past_uses_what_there_is():
     entity, values = np.zeros(3, np.int32), np.array([[1.0], [2.0], [6.0]])
-    rolling, expected, *_ = Arrays(1, 1).fold(entity, np.arange(3), values, 64)
+    rolling, expected, *_ = Arrays.of(1, 1).fold(entity, np.arange(3), values, 64)
     np.testing.assert_allclose(rolling[:, 0, 1], [1.0, 1.5, 3.0])
     np.testing.assert_allclose(rolling[:, 0, 3], [0.0, 1.0, 4.0])
     assert np.isnan(expected).all()
 
 
 def test_late_and_duplicate_rows_leave_the_state_alone():
-    arrays = Arrays(1, 1)
+    arrays = Arrays.of(1, 1)
     arrays.fold(np.zeros(2, np.int32), np.array([10, 20]), np.array([[1.0], [2.0]]), 3)
     before = (
         arrays.ring.tobytes(),
@@ -123,7 +124,7 @@ def test_late_and_duplicate_rows_leave_the_state_alone():
 
 
 def test_equal_times_with_other_values_are_data():
-    arrays = Arrays(1, 1)
+    arrays = Arrays.of(1, 1)
     out = arrays.fold(np.zeros(2, np.int32), np.array([20, 20]), np.array([[2.0], [3.0]]), 3)
     assert not out[6].any()
     assert arrays.events[0] == 2
@@ -140,7 +141,7 @@ MINUTE_MS = 60_000
 
 
 def test_a_row_far_ahead_is_marked_until_three_agree():
-    arrays, start = Arrays(1, 1), 10 * DAY_MS
+    arrays, start = Arrays.of(1, 1), 10 * DAY_MS
     times = np.array([start + k * MINUTE_MS for k in range(20)])
     arrays.fold(np.zeros(20, np.int32), times, np.arange(20.0)[:, None], 3)
     far = start + 400 * DAY_MS
@@ -153,7 +154,7 @@ def test_a_row_far_ahead_is_marked_until_three_agree():
 
 
 def test_the_usual_interval_follows_a_change_within_hours_and_no_single_pause():
-    arrays = Arrays(1, 1)
+    arrays = Arrays.of(1, 1)
     fold = lambda times: arrays.fold(  # noqa: E731
         np.zeros(len(times), np.int32), times, np.zeros((len(times), 1)), 3
     )
@@ -168,7 +169,7 @@ def test_the_usual_interval_follows_a_change_within_hours_and_no_single_pause():
 
 
 def test_an_entity_that_returns_after_long_starts_anew():
-    arrays = Arrays(1, 1)
+    arrays = Arrays.of(1, 1)
     arrays.fold(
         np.zeros(3, np.int32), np.array([10, 20, 30]), np.array([[1.0], [2.0], [3.0]]), 2, 50
     )
@@ -183,7 +184,7 @@ def test_rolling_features_are_those_of_pandas():
     rng = np.random.default_rng(3)
     entity, values = rng.integers(0, 3, 400).astype(np.int32), rng.normal(50, 10, (400, 1))
     values[rng.random(400) < 0.1] = np.nan
-    rolling, expected, *_ = Arrays(3, 1).fold(entity, np.arange(400), values, 12)
+    rolling, expected, *_ = Arrays.of(3, 1).fold(entity, np.arange(400), values, 12)
     frame = pd.DataFrame({"entity": entity, "value": values[:, 0]}).dropna()
     grouped = frame.groupby("entity").value
     window = grouped.rolling(12, min_periods=1)

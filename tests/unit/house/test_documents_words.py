@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 import shared.errors
-from shared.counters import CATALOGUE
 from shared.errors import GuardError
 from shared.events import Kind, Reason
 from shared.kafka import topic_specs
+from shared.operations.counters import CATALOGUE
 from shared.settings import Settings
 from shared.settings.names import RENAMED
 from tests.support.documents import ROOT, SAID, SETTINGS, SOURCES, TEXTS, blocks, spans
@@ -279,16 +279,14 @@ def test_exit_codes_are_those_of_the_errors():
     codes = {"1": shared.errors.LapwingError.exit_code, "2": shared.errors.ConfigError.exit_code}
     assert codes == {"1": 1, "2": 2}
     assert shared.errors.DataError.exit_code == 2
-    assert (
-        "Exit codes: 0 all is well, 1 it failed, 2 a setting, an option or an input file is wrong."
-        in TEXTS["README.md"]
-    )
+    text = "Exit codes: 0 success, 1 failure, 2 an invalid setting, option or input file."
+    assert text in TEXTS["README.md"]
 
 
 def test_signs_are_those_of_the_demo():
     from lapwing.demo.view import MARKS
 
-    (line,) = re.findall(r"grows with the severity: (.*?)\.", TEXTS["README.md"])
+    (line,) = re.findall(r"symbol shows the severity: (.*?)\.", TEXTS["README.md"])
     assert line == ", ".join(f"{sign} {severity.value}" for severity, (sign, _) in MARKS.items())
 
 

@@ -8,7 +8,8 @@ import os
 import re
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -39,10 +40,10 @@ CODE = [
     for path in sorted((ROOT / top).rglob("*.py"))
 ]
 LONGEST = 500
-WIDEST = 100
-TO_BE_WRAPPED = {"docs/detection.md"}
-"""Documents with wider lines; the next one who works on such a document wraps it."""
+MOST_MODULES = 12
+"""Modules of one folder of the product, with its ``__init__``."""
 
+WIDEST = 100
 NOT_IN_COMPOSE = {
     "LAPWING_SLOT",
     "LAPWING_KAFKA",
@@ -74,6 +75,24 @@ def test_every_module_says_what_it_is() -> None:
 def test_every_file_can_be_read_in_one_sitting() -> None:
     lengths = {name_of(path): path.read_text("utf-8").count("\n") for path in CODE}
     assert {name: length for name, length in lengths.items() if length > LONGEST} == {}
+
+
+def crowded(paths: Iterable[Path]) -> dict[str, int]:
+    """Folder -> number of its own modules, where these are more than MOST_MODULES."""
+    counts = Counter(name_of(path.parent) for path in paths)
+    return {folder: count for folder, count in counts.items() if count > MOST_MODULES}
+
+
+def test_a_folder_has_at_most_a_dozen_modules() -> None:
+    modules = [path for path in CODE if name_of(path).split("/")[0] in PACKAGES]
+    assert {"shared", "shared/kafka", "lapwing/backtest"} <= {name_of(m.parent) for m in modules}
+    assert crowded(modules) == {}
+
+
+def test_a_crowded_folder_is_found() -> None:
+    full = [ROOT / "shared" / f"m{number}.py" for number in range(MOST_MODULES)]
+    assert crowded([*full, ROOT / "shared" / "inner" / "m.py"]) == {}
+    assert crowded([*full, ROOT / "shared" / "m.py"]) == {"shared": MOST_MODULES + 1}
 
 
 def fields_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -116,8 +135,7 @@ def test_documents_are_wrapped() -> None:
         paths += sorted((ROOT / top).rglob("*.md"))
     wide = {name_of(path): wide_lines(path.read_text("utf-8")) for path in paths}
     assert {"README.md", "docs/input.md", "findings/README.md"} <= set(wide)
-    found = {name: lines for name, lines in wide.items() if lines}
-    assert {name: lines for name, lines in found.items() if name not in TO_BE_WRAPPED} == {}
+    assert {name: lines for name, lines in wide.items() if lines} == {}
 
 
 def test_a_wide_line_is_found() -> None:

@@ -375,7 +375,7 @@ def test_a_record_that_the_client_refuses_aborts_the_transaction(world: World) -
     assert world.scores() == [b"fits"]
 
 
-def test_a_client_that_is_chosen_is_that_of_every_door(
+def test_a_client_that_is_chosen_is_that_of_every_adapter(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(ENGINES, "confluent", world.port)

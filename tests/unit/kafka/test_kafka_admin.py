@@ -1,10 +1,10 @@
-"""What the admin door makes of a client that waits for a broker that is gone."""
+"""The admin client while its broker does not answer."""
 
 import pytest
 
 from shared.batch import Position
 from shared.errors import ConfigError, LapwingError, TopicMismatch, TransportError
-from shared.kafka import admin as doors
+from shared.kafka import admin as admin_module
 from shared.kafka.admin import Admin, ConfigDifference, TopicIdentity, TopicSpec
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError, Cluster, Topic
@@ -114,7 +114,7 @@ class Positions:
 
 
 def asking(monkeypatch, consumer: Positions, timeout_s: float) -> Admin:
-    monkeypatch.setattr(doors, "RETRY_S", 0.01)
+    monkeypatch.setattr(admin_module, "RETRY_S", 0.01)
     client = Client(topics={"t": Topic(2, True, None)})
     return admin_of(client, consumer=consumer, timeout_s=timeout_s)
 

@@ -1,4 +1,4 @@
-"""The Kafka door without a broker: its configuration, its translation of errors, its columns."""
+"""The Kafka adapter without a broker: its configuration, its translation of errors, its columns."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from shared.kafka import ends as door
+from shared.kafka import ends as ends_module
 from shared.kafka.ends import QUERY_EVERY_S, PartitionEnds
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import ClientError
@@ -42,7 +42,7 @@ class Client:
 def client(monkeypatch: pytest.MonkeyPatch) -> Client:
     client = Client()
     client.now_s = 100.0  # type: ignore[attr-defined]
-    monkeypatch.setattr(door.time, "monotonic", lambda: client.now_s)  # type: ignore[attr-defined]
+    monkeypatch.setattr(ends_module.time, "monotonic", lambda: client.now_s)  # type: ignore[attr-defined]
     return client
 
 

@@ -111,13 +111,13 @@ def test_files_need_the_field_that_the_producer_writes():
 # -- what is said ----------------------------------------------------------------------------------
 
 
-def test_labels_are_judged(folder, labels):
+def test_labels_are_evaluated(folder, labels):
     summary, text = run(input=of(folder), labels=labels)
     said = summary["first"]["labels"]
     assert (said["hits"], said["missed"], said["in_warm_up"]) == (1, 1, 1)
-    fates = [w["fate"] for one in summary["first"]["per_entity"] for w in one["windows"]]
-    assert sorted(fates) == ["hit", "missed", "warming"]
-    assert "keys of the labels that name nothing here: 1, e.g. elsewhere/c.csv" in summary["notes"]
+    outcomes = [w["outcome"] for one in summary["first"]["per_entity"] for w in one["windows"]]
+    assert sorted(outcomes) == ["hit", "missed", "warming"]
+    assert "keys of the labels that match no entity: 1, e.g. elsewhere/c.csv" in summary["notes"]
     assert "1 of 2 windows hit, 1 missed" in text
     assert said["f1"] == round(2 / (2 + said["false_alarms"] + 1), 4)
 
@@ -196,7 +196,7 @@ def test_a_model_is_fitted_and_what_it_learnt_from_is_not_counted(folder, detect
     assert first["alarms"]["count"] > 0
     assert min(alarm["time"] for alarm in first["top_alarms"]) > border
     assert 0.2 < first["entity_days"] / (2 * ROWS * STEP_MS / 86_400_000) < 0.5
-    assert any("only what came after is counted" in note for note in summary["notes"])
+    assert any("only later records are counted" in note for note in summary["notes"])
 
 
 def test_a_published_model_says_what_it_has_seen_and_measured(folder, tmp_path):
@@ -213,7 +213,7 @@ def test_a_published_model_says_what_it_has_seen_and_measured(folder, tmp_path):
         )
         found.append([note for note in summary["notes"] if note.startswith("model ")])
     ((trained_later,), (of_others,)) = found
-    assert f"{2 * ROWS:,} of the {2 * ROWS:,} records judged are not later" in trained_later
+    assert f"{2 * ROWS:,} of the {2 * ROWS:,} records scored are not later" in trained_later
     assert "none of its metrics (rpm, network) is in the input, which has cpu" in of_others
 
 
@@ -234,7 +234,7 @@ def test_too_little_to_train_on_is_said(folder):
         ({"detector": "forest"}, "detector"),
         ({"threshold": 0.0}, "detection.threshold"),
         ({"model": "xyz"}, "--model xyz: CURRENT, or the SHA-256"),
-        ({"model": "0123456789"}, "--model 0123456789: no artefacts of that name in"),
+        ({"model": "0123456789"}, "--model 0123456789: no artefacts in"),
         ({"model": "CURRENT", "fit": True}, "--model and --train exclude each other"),
         ({"compared": "threshold"}, "--compare threshold: write KEY=VALUE"),
         (
@@ -321,7 +321,7 @@ def test_names_from_outside_are_text_in_the_report(tmp_path):
 
 def test_a_folder_of_other_things_is_left_alone(tmp_path, folder):
     (tmp_path / "thesis.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"it holds thesis\.txt"):
+    with pytest.raises(ConfigError, match=r"it contains thesis\.txt"):
         run(input=of(folder), out=tmp_path)
     with pytest.raises(ConfigError, match="that is a file"):
         check_folder(tmp_path / "thesis.txt")

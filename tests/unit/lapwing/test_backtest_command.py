@@ -28,13 +28,13 @@ def test_the_command(folder, labels):
     assert (done.exit_code, done.exception) == (0, None)
     summary = json.loads(done.stdout)
     assert summary["configuration"]["detection"]["threshold"] == 2
-    assert "records judged in" in done.stderr
+    assert "records scored in" in done.stderr
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ((), "one of --data, --topic-range, --fleet says what to run; given: none"),
+        ((), "give exactly one of --data, --topic-range, --fleet; given: none"),
         (("--data", "x", "--fleet", "1"), "given: --data, --fleet"),
         (("--data", "/nowhere"), "/nowhere: no such file or folder"),
         (
@@ -57,7 +57,7 @@ def test_the_command(folder, labels):
         ),
         (
             ("--fleet", "2", "--time", "t"),
-            "--time is about columns of files; --data names the files",
+            "--time describes columns of files, so it needs --data",
         ),
     ],
 )
@@ -82,7 +82,7 @@ def write_devices(folder, form="%Y%m%d%H%M"):
     (folder / "devices.csv").write_text("timestamp,device_id,ingested_at,cpu\n" + "\n".join(lines))
 
 
-def test_columns_are_judged_as_what_they_are_and_said(tmp_path):
+def test_columns_are_scored_as_what_they_are_and_said(tmp_path):
     write_devices(tmp_path)
     command = [
         "--set",
@@ -118,7 +118,7 @@ def test_files_whose_times_nobody_takes_are_an_error_not_nothing(tmp_path):
     )
     with pytest.raises(
         DataError,
-        match="none of its 9 records can be judged: 9 because the event time lies outside input",
+        match="none of its 9 records can be scored: 9 because the event time lies outside input",
     ):
         run(input=of(tmp_path))
 
@@ -132,4 +132,4 @@ def test_a_bad_row_is_named_or_left_out(tmp_path):
         run(input=of(tmp_path))
     summary, _ = run(input=of(tmp_path, skip_bad=True))
     assert summary["first"]["records"] == 39
-    assert "bad rows of a that were left out: 1" in summary["notes"]
+    assert "bad rows skipped in a: 1" in summary["notes"]

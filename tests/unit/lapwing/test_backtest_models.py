@@ -21,12 +21,12 @@ def test_models_are_found_by_their_first_digits(tmp_path, monkeypatch):
     assert find_model(tmp_path, name[:9]) == (tmp_path, name)
     assert find_model(tmp_path, None) is None
     assert find_model(tmp_path, "none") is None
-    with pytest.raises(ArtifactMissing, match=r"--model CURRENT: .* holds no model"):
+    with pytest.raises(ArtifactMissing, match=r"--model CURRENT: .* contains no model"):
         find_model(tmp_path, "CURRENT")
     (tmp_path / "CURRENT").write_text(name + "\n")
     assert find_model(tmp_path, "CURRENT") == (tmp_path, name)
     (tmp_path / ("ab12" * 2 + "f" * 56)).mkdir()
-    with pytest.raises(ConfigError, match="--model ab12ab12: 2 artefacts of that name"):
+    with pytest.raises(ConfigError, match=r"--model ab12ab12: 2 artefacts in .* match"):
         find_model(tmp_path, "ab12ab12")
 
 
@@ -36,7 +36,8 @@ def test_a_detector_needs_a_model_of_its_own_kind():
     )
     model = SimpleNamespace(detector=Detector.ONE_CLASS_SVM)
     with pytest.raises(
-        ConfigError, match="detector is isolation_forest, but the model is of one_class_svm"
+        ConfigError,
+        match="detector is isolation_forest, but the model was trained for one_class_svm",
     ):
         check_fit(configuration, model)
     model.detector = Detector.ISOLATION_FOREST

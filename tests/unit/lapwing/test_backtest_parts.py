@@ -23,7 +23,7 @@ from lapwing.backtest.feeds import (
 )
 from lapwing.backtest.figures import compare, count, figures, observed_days
 from lapwing.backtest.files import alarms_csv, result_files
-from lapwing.backtest.run import Judge, Judged, Series, run
+from lapwing.backtest.run import BacktestResult, Series, Variant, run
 from lapwing.backtest.text import to_text
 from producer.records import event_schema
 from shared.batch import Batch, Blob
@@ -68,10 +68,10 @@ def series(entity="a", n=100, alarms=(), ready_from=0, step_ms=STEP_MS, **more):
     return Series(**(fields | more))
 
 
-def judged(*of, alarms=(), closed=(), quality=(), **settings):
+def result_of(*of, alarms=(), closed=(), quality=(), **settings):
     configuration = Configuration.from_settings(load_settings(settings, environ={}))
-    return Judged(
-        Judge("first", configuration), of, tuple(alarms), tuple(closed), tuple(quality), {}, 0, 0
+    return BacktestResult(
+        Variant("first", configuration), of, tuple(alarms), tuple(closed), tuple(quality), {}, 0, 0
     )
 
 
@@ -99,7 +99,7 @@ def test_late_and_duplicate_records_take_no_time():
     assert observed_days(kept, np.ones(5, bool)) == pytest.approx(4 * STEP_MS / DAY_MS)
 
 
-def test_figures_of_a_judge():
+def test_figures_of_a_variant():
     alarms = [
         alarm("a", 20, severity=0.9, attributions={"cpu.value": 0.75, "net.jump": 0.25}),
         alarm(
@@ -108,13 +108,13 @@ def test_figures_of_a_judge():
         alarm("b", 5, severity=0.5, cold_start=True, attributions={}),
     ]
     quality = [alarm("b", 7, kind=Kind.GAP, is_anomaly=False, severity=None, score=None)]
-    said_by = judged(
+    result = result_of(
         series("a", 577, [20, 21]), series("b", 289, [5], ready_from=10), alarms=alarms,
         quality=quality,
         detection={"alarms_per_day": 2},
     )  # fmt: skip
-    entities = count(said_by, None, {})
-    said = figures(said_by, entities)
+    entities = count(result, None, {})
+    said = figures(result, entities)
     assert [one["entity"] for one in said["per_entity"]] == ["a", "b"]
     assert said["alarms"]["count"] == 3
     assert said["alarms"]["episodes"] == 2
@@ -141,8 +141,8 @@ def test_figures_of_a_judge():
 
 def test_a_trained_models_shares_are_by_metric():
     of = [alarm(detector_id="isolation_forest", attributions={"cpu": 0.7, "time_of_day": 0.3})]
-    said_by = judged(series(), alarms=of)
-    said = figures(said_by, count(said_by, None, {}))["alarms"]
+    result = result_of(series(), alarms=of)
+    said = figures(result, count(result, None, {}))["alarms"]
     assert said["by_metric"] == {"cpu": 0.7, "time_of_day": 0.3}
     assert said["by_view"] == {"trained": 1.0}
 
@@ -155,7 +155,7 @@ def test_a_table_says_where_an_episode_stands_and_how_it_ended():
         closed_because=ClosedBecause.RECOVERED,
     )  # fmt: skip
     open_still = alarm("a", 50, peak_value=7.0)
-    text = alarms_csv(judged(alarms=[opened, worse, open_still], closed=[end]), None, None)
+    text = alarms_csv(result_of(alarms=[opened, worse, open_still], closed=[end]), None, None)
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["phase"] for row in rows] == ["open", "worse", "closed", "open"]
     assert [row["kind"] for row in rows].count("anomaly") == 3
@@ -173,10 +173,10 @@ def test_labels_and_kinds():
         ]
     }
     windows["a"].append(Window(START_MS + 50 * STEP_MS, START_MS + 60 * STEP_MS, "a 3", "drop"))
-    said_by = judged(
+    result = result_of(
         series("a", 100, [20, 21, 70]), alarms=[alarm("a", 20), alarm("a", 21), alarm("a", 70)]
     )
-    labels = figures(said_by, count(said_by, windows, {}))["labels"]
+    labels = figures(result, count(result, windows, {}))["labels"]
     assert (labels["hits"], labels["missed"], labels["without_data"], labels["false_alarms"]) == (
         1,
         1,
@@ -192,16 +192,16 @@ def test_labels_and_kinds():
 
 
 def test_what_a_model_was_trained_on_is_not_counted():
-    said_by = judged(series("a", 100, [20, 70]), alarms=[alarm("a", 20), alarm("a", 70)])
-    (one,) = count(said_by, {}, {("a", 0): START_MS + 60 * STEP_MS})
+    result = result_of(series("a", 100, [20, 70]), alarms=[alarm("a", 20), alarm("a", 70)])
+    (one,) = count(result, {}, {("a", 0): START_MS + 60 * STEP_MS})
     assert [found.event_time for found in one.alarms] == [START_MS + 70 * STEP_MS]
     assert one.days == pytest.approx(40 * STEP_MS / DAY_MS)
-    assert one.judgement.false_alarms == 1
+    assert one.evaluation.false_alarms == 1
 
 
 def entities(*alarms, of="a"):
-    said_by = judged(series("a", 100), series("b", 100), alarms=alarms)
-    return count(said_by, None, {})
+    result = result_of(series("a", 100), series("b", 100), alarms=alarms)
+    return count(result, None, {})
 
 
 def test_alarms_are_matched_once_each_within_the_tolerance():
@@ -239,23 +239,23 @@ def test_no_alarm_is_lost_or_counted_twice(left, right, tolerance):
 
 
 def test_an_entity_in_several_partitions_is_told_apart():
-    said_by = judged(series("a", 30), series("a", 30, partition=2), series("b", 30))
-    (note,) = in_several_partitions(said_by)
+    result = result_of(series("a", 30), series("a", 30, partition=2), series("b", 30))
+    (note,) = in_several_partitions(result)
     assert note.startswith("1 of 2 entities lie in several partitions, e.g. 'a' in 2 of them: ")
-    entities = count(said_by, None, {})
-    said = figures(said_by, entities)
+    entities = count(result, None, {})
+    said = figures(result, entities)
     text = to_text({"source": "t", "notes": [note], "first": said, "compare": None})
     rows = [line.split() for line in text.splitlines() if line.split()[:1] in (["a"], ["entity"])]
     assert [row[:2] for row in rows] == [["entity", "partition"], ["a", "0"], ["a", "2"]]
-    alone = judged(series("a", 30), series("b", 30))
+    alone = result_of(series("a", 30), series("b", 30))
     assert in_several_partitions(alone) == []
     said = figures(alone, count(alone, None, {}))
     assert "partition" not in to_text({"source": "t", "notes": [], "first": said, "compare": None})
 
 
 def test_text_of_nothing_but_rejects():
-    said_by = replace(judged(), rejected={"not_avro": 3})
-    said = figures(said_by, [])
+    result = replace(result_of(), rejected={"not_avro": 3})
+    said = figures(result, [])
     text = to_text({"source": "t", "notes": [], "first": said, "compare": None})
     assert "unreadable      3 not avro" in text
 
@@ -288,7 +288,7 @@ def test_metrics_that_come_later_and_several_partitions():
     ]
     feed = Feed("f", 5, DECODER, lambda: iter(batches))
     told = []
-    (found,) = run(feed, [judged().judge], 100, lambda *said: told.append(said))
+    (found,) = run(feed, [result_of().variant], 100, lambda *said: told.append(said))
     assert [one.key for one in found.series] == [("a", 0), ("a", 1), ("b", 0)]
     assert [one.metrics for one in found.series] == [("cpu",), ("cpu",), ("cpu", "net")]
     np.testing.assert_array_equal(found.series[2].values, [[2, np.nan], [np.nan, 9]])
@@ -305,7 +305,7 @@ def test_what_cannot_be_read_is_counted():
         np.arange(2),
         np.zeros(2, np.int64),
     )
-    (found,) = run(Feed("f", 2, DECODER, lambda: iter([broken])), [judged().judge], 100)
+    (found,) = run(Feed("f", 2, DECODER, lambda: iter([broken])), [result_of().variant], 100)
     assert found.rejected == {"not_avro": 1}
     assert found.rows == 1
 
@@ -383,7 +383,7 @@ def test_records_are_chosen_by_event_time():
     assert within(batch, DECODER, TopicRange(True, None, None)) is batch
 
 
-class Doors:
+class FakeReader:
     """Admin, reader and registry of one topic with two partitions."""
 
     def __init__(self, monkeypatch, low, high):
@@ -399,27 +399,31 @@ class Doors:
 
 
 def test_a_range_of_offsets_is_read_from_every_partition(monkeypatch):
-    doors = Doors(monkeypatch, {0: 10, 1: 0}, {0: 100, 1: 30})
+    reader = FakeReader(monkeypatch, {0: 10, 1: 0}, {0: 100, 1: 30})
     feed = open_feed(SETTINGS, InputOptions(topic_range="5..50"))
-    assert list(feed.batches()) == [doors.batch]
-    assert doors.asked == [("metrics.cloudwatch.raw", {0: 10, 1: 5}, {0: 50, 1: 30})]
+    assert list(feed.batches()) == [reader.batch]
+    assert reader.asked == [("metrics.cloudwatch.raw", {0: 10, 1: 5}, {0: 50, 1: 30})]
     assert feed.rows == 65
-    assert feed.notes == ("metrics.cloudwatch.raw[0] begins at offset 10; what was before is gone",)
+    assert feed.notes == (
+        "metrics.cloudwatch.raw[0] begins at offset 10; retention has deleted earlier records",
+    )
     feed = open_feed(SETTINGS, InputOptions(topic_range="40.."))
     list(feed.batches())
-    assert doors.asked[-1][1:] == ({0: 40, 1: 30}, {0: 100, 1: 30})
+    assert reader.asked[-1][1:] == ({0: 40, 1: 30}, {0: 100, 1: 30})
 
 
 def test_a_range_of_times_reads_all_and_keeps_what_lies_in_it(monkeypatch):
-    doors = Doors(monkeypatch, {0: 0, 1: 0}, {0: 2, 1: 0})
+    reader = FakeReader(monkeypatch, {0: 0, 1: 0}, {0: 2, 1: 0})
     feed = open_feed(SETTINGS, InputOptions(topic_range="2023-11-14T22:17..2023-11-15"))
     assert [batch.offsets.tolist() for batch in feed.batches()] == [[1]]
-    assert doors.asked == [("metrics.cloudwatch.raw", {0: 0, 1: 0}, {0: 2, 1: 0})]
+    assert reader.asked == [("metrics.cloudwatch.raw", {0: 0, 1: 0}, {0: 2, 1: 0})]
 
 
 def test_a_range_that_retention_has_removed(monkeypatch):
-    Doors(monkeypatch, {0: 100, 1: 80}, {0: 200, 1: 90})
-    with pytest.raises(HistoryGone, match="begins at offset 80; what was before is gone"):
+    FakeReader(monkeypatch, {0: 100, 1: 80}, {0: 200, 1: 90})
+    with pytest.raises(
+        HistoryGone, match="begins at offset 80; retention has deleted earlier records"
+    ):
         open_feed(SETTINGS, InputOptions(topic_range="0..50"))
 
 

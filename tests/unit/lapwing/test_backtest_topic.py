@@ -112,5 +112,5 @@ def test_a_range_of_offsets_takes_them_from_every_partition(flags: dict[str, Any
 
 
 def test_an_empty_topic_is_said(flags: dict[str, Any]) -> None:
-    with pytest.raises(DataError, match=r"metrics\.empty\.raw \.\.: there is no record to judge"):
+    with pytest.raises(DataError, match=r"metrics\.empty\.raw \.\.: there is no record to score"):
         run(flags | {"topics": {"dataset": "empty"}}, topic_range="..")

@@ -47,8 +47,8 @@ def test_a_child_runs_its_module_with_its_arguments_and_ends_when_asked(tmp_path
     (event,) = wait_for(child.new_events)
     assert event == {"event": "up", "pid": child.process.pid, "given": ["--one", "two"]}
     assert child.new_events() == []
-    assert child.has_said("up")
-    assert not child.has_said("not json")
+    assert child.has_logged("up")
+    assert not child.has_logged("not json")
     assert os.getpgid(child.process.pid) != os.getpgid(0)
     children.check()
     assert children.stop(child) == -signal.SIGTERM
@@ -61,7 +61,7 @@ def test_close_ends_all_even_the_stubborn(tmp_path, environ):
     both = [children.start("a", "sleeper"), children.start("b", "stubborn")]
     for child in both:
         wait_for(child.new_events)
-    children.close(patience_s=0.5)
+    children.close(timeout_s=0.5)
     assert [child.process.poll() for child in both] == [-signal.SIGTERM, -signal.SIGKILL]
 
 

@@ -248,7 +248,7 @@ def test_the_demo_passes_overrides_on_to_what_it_starts(monkeypatch, tmp_path):
         (("demo", "--data", "/tmp", "--fleet", "3"), "exclude each other"),
         (
             ("demo", "--fleet", "3", "--entity", "node"),
-            "--entity is about columns of files; --data names the files",
+            "--entity describes columns of files, so it needs --data",
         ),
         (("demo", "--data", "/tmp", "--decimal", "dot"), "--decimal dot: point or comma"),
     ],

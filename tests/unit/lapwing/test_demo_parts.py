@@ -269,13 +269,13 @@ def arrive(reader, *batches):
 def test_scores_are_entered_by_their_source_coordinates(reader):
     reader._source.batches = [inputs(0, [0, 1, 2]), inputs(1, [0])]
     arrive(reader, scores(0, [0, 1], 0.4), scores(1, [0], None), scores(0, [1], 0.4))
-    books = reader.ledger.books
+    books = reader.ledger.partitions
     assert (reader.ledger.sent, reader.ledger.scored, reader.ledger.repeats) == (4, 3, 1)
-    assert reader.seen.unscored == 1, "null = still warming up"
+    assert reader.totals.unscored == 1, "null = still warming up"
     assert reader.ledger.latency_ms().tolist() == [10, 10, 10]
     assert (books[0].frontier, books[1].frontier) == (2, 1)
     assert reader._source.committed[-1] == {0: 2, 1: 1}
-    assert reader.seen.event_ms == 1_700_000_000_001
+    assert reader.totals.event_ms == 1_700_000_000_001
 
 
 def test_nothing_is_committed_twice(reader):
@@ -303,19 +303,19 @@ def test_dead_letters_count_as_results(reader):
         Batch(sent.topic, 0, sent.values, sent.keys, np.zeros(1, int), np.array([7]), sent.headers),
     )
     assert (reader.ledger.dead, reader.ledger.scored) == (1, 0)
-    assert reader.ledger.books[1].kind[5]
+    assert reader.ledger.partitions[1].kind[5]
 
 
 def test_anomalies_are_counted_once_and_the_newest_of_each_host_is_kept(reader):
     arrive(reader, anomaly("a", 0, 1), anomaly("b", 1, 1), anomaly("a", 0, 2), anomaly("b", 1, 1))
-    assert reader.seen.anomalies == 3
+    assert reader.totals.anomalies == 3
     assert [(one.entity, one.reason) for one in reader.newest.values()] == [
         ("b", "because of 1"),
         ("a", "because of 2"),
     ]
-    first = reader.seen.first_at_s
+    first = reader.totals.first_at_s
     arrive(reader, anomaly("c", 0, 9))
-    assert reader.seen.first_at_s == first
+    assert reader.totals.first_at_s == first
     for k in range(50):
         arrive(reader, anomaly(f"host-{k}", 0, 100 + k))
     assert len(reader.newest) == demo_reader.KEPT_ANOMALIES
@@ -338,7 +338,7 @@ def test_what_is_not_a_score_event_ends_it(reader):
 
 
 def test_a_record_that_was_dropped_before_it_was_read_ends_it(monkeypatch):
-    listener = demo_reader._FromTheStart()
+    listener = demo_reader._FromFirstOffset()
     assert listener.assigned({0: None, 1: Position(4)}, {0: 0, 1: 2}) == {0: 0, 1: 4}
     with pytest.raises(HistoryGone, match="dropped 3 records of partition 1"):
         listener.assigned({0: None, 1: None}, {0: 0, 1: 3})
@@ -375,7 +375,7 @@ def said(screen):
 
 def test_without_a_terminal_lines_are_plain(screen):
     screen.begin("fleet, 3 hosts", ("times were shifted",))
-    screen.say("train: reads")
+    screen.print_step("train: reads")
     screen.show(frame(sent=3))
     screen.show(frame(sent=4))
     text = said(screen)
@@ -418,7 +418,7 @@ def test_the_picture_is_a_moment_of_the_live_part(screen, tmp_path):
 def test_with_json_all_else_goes_to_standard_error(capsys):
     with Screen(as_json=True) as screen:
         screen.begin("fleet", ())
-        screen.say("train: reads")
+        screen.print_step("train: reads")
     shown = capsys.readouterr()
     assert shown.out == ""
     assert "train: reads" in shown.err

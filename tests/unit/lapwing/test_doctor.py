@@ -44,8 +44,8 @@ class FakeCluster:
     def members(self, group):
         return self.member_count
 
-    def start_offsets(self, topic):
-        return {0: 0, 1: 0}
+    def bounds(self, topic):
+        return {0: 0, 1: 0}, self.end_offsets(topic)
 
     def end_offsets(self, topic):
         return {0: 10, 1: 10}
@@ -118,8 +118,8 @@ def test_a_healthy_stack(run):
         "dead_letters", "results",
     ]  # fmt: skip
     assert {f.result for f in found.values()} == {"ok"}
-    assert "7 records behind" in found["group"].said
-    assert "cluster abc" in found["broker"].said
+    assert "7 records behind" in found["group"].message
+    assert "cluster abc" in found["broker"].message
 
 
 def test_no_broker_skips_what_needs_it(run):
@@ -137,7 +137,7 @@ def test_a_missing_topic_is_named(run, settings):
     del run.cluster.counts[settings.topics.dead_letters]
     found = run()
     assert found["topics"].result == "failed"
-    assert settings.topics.dead_letters in found["topics"].said
+    assert settings.topics.dead_letters in found["topics"].message
     assert found["topics"].remedy == "lapwing topics ensure"
     assert {found[check].result for check in ("group", "dead_letters", "results")} == {"skipped"}
 
@@ -146,11 +146,11 @@ def test_another_partition_count_is_named_beside_what_is_missing(run, settings):
     run.cluster.counts[settings.topics.input] = 4
     finding = run()["topics"]
     assert finding.result == "failed"
-    assert finding.said == "metrics.cloudwatch.raw has 4 partitions, topics.partitions says 6"
+    assert finding.message == "metrics.cloudwatch.raw has 4 partitions, topics.partitions says 6"
     assert finding.remedy == "set topics.partitions (LAPWING_TOPICS__PARTITIONS) to 4"
     del run.cluster.counts[settings.topics.dead_letters]
     finding = run()["topics"]
-    assert finding.said.endswith("says 6; missing: metrics.cloudwatch.raw.dlq")
+    assert finding.message.endswith("says 6; missing: metrics.cloudwatch.raw.dlq")
     assert finding.remedy.endswith("to 4; then lapwing topics ensure")
 
 
@@ -159,10 +159,10 @@ def test_scores_and_dead_letters_may_have_any_number_of_partitions(run, settings
     run.cluster.counts[settings.topics.scores] = 12
     finding = run()["topics"]
     assert finding.result == "ok"
-    assert "metrics.cloudwatch.scores has 12, which works" in finding.said
+    assert "metrics.cloudwatch.scores has 12, which works" in finding.message
     run.cluster.counts[settings.topics.anomalies] = 2
     finding = run()["topics"]
-    assert finding.said == "anomalies.cloudwatch.events has 2 partitions and must have 1"
+    assert finding.message == "anomalies.cloudwatch.events has 2 partitions and must have 1"
     assert "LAPWING_TOPICS__ANOMALIES" in finding.remedy
 
 
@@ -179,7 +179,7 @@ def test_members_of_the_group(run, members, result, word):
     run.cluster.member_count = members
     finding = run()["group"]
     assert finding.result == result
-    assert word in finding.said
+    assert word in finding.message
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_no_registry(run, asked, error):
     setattr(run.registry, asked, error)
     found = run()
     assert (found["registry"].result, found["schemas"].result) == ("failed", "skipped")
-    assert found["registry"].said == str(error)
+    assert found["registry"].message == str(error)
     assert "SCHEMA_REGISTRY_URL" in found["registry"].remedy
 
 
@@ -208,7 +208,7 @@ def test_a_schema_that_is_not_registered(run):
 def test_how_the_input_is_read_in_one_line(run):
     finding = run()["input"]
     line = "schema 1, R: entity=host, time=ts (timestamp-millis), metrics=cpu, left out=note (text)"
-    assert (finding.result, finding.said) == ("ok", line)
+    assert (finding.result, finding.message) == ("ok", line)
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_how_the_input_is_read_in_one_line(run):
 def test_what_is_wrong_with_the_input(run, seen, result, says):
     finding = run(look=lambda: seen)["input"]
     assert finding.result == result
-    assert re.search(says, finding.said)
+    assert re.search(says, finding.message)
 
 
 def test_an_input_that_cannot_be_looked_at(run):
@@ -275,7 +275,7 @@ def test_an_input_that_cannot_be_looked_at(run):
 
 
 def test_a_clock_that_is_wrong(run):
-    assert run(theirs=1000.0, ours=1090.0)["clock"].said == "90 s apart from the registry's"
+    assert run(theirs=1000.0, ours=1090.0)["clock"].message == "90 s apart from the registry's"
     assert run(theirs=None)["clock"].result == "skipped"
 
 
@@ -283,7 +283,7 @@ def test_a_damaged_current(run, settings):
     (settings.models_dir / "CURRENT").write_text("../../etc/passwd")
     finding = run()["model"]
     assert finding.result == "failed"
-    assert "64 hex digits" in finding.said
+    assert "64 hex digits" in finding.message
 
 
 def test_a_model_that_is_gone(run, settings):
@@ -298,7 +298,7 @@ def test_folders_without_rights(run, settings, monkeypatch):
     monkeypatch.setattr(files.tempfile, "NamedTemporaryFile", refuse)
     found = run()
     assert (found["models_dir"].result, found["state_dir"].result) == ("warning", "failed")
-    assert "Permission denied" in found["state_dir"].said
+    assert "Permission denied" in found["state_dir"].message
 
 
 def test_a_folder_that_is_a_file(run, settings):

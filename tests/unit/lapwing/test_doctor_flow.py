@@ -40,8 +40,8 @@ class Kafka:
         self.asked = []
         self.flow = Flow(SETTINGS, self, self)
 
-    def start_offsets(self, topic):
-        return dict(self.starts[topic])
+    def bounds(self, topic):
+        return dict(self.starts[topic]), self.end_offsets(topic)
 
     def end_offsets(self, topic):
         if self.down:
@@ -152,7 +152,7 @@ def kafka():
 def test_before_anything_was_read(kafka):
     kafka.receive(10)
     finding = kafka.letters()
-    assert (finding.result, finding.said) == (
+    assert (finding.result, finding.message) == (
         "skipped",
         "group lapwing-prediction has read no record yet",
     )
@@ -161,7 +161,7 @@ def test_before_anything_was_read(kafka):
 def test_no_dead_letters(kafka):
     kafka.receive(300)
     kafka.commit(p0=300)
-    assert (kafka.letters().result, kafka.letters().said) == (
+    assert (kafka.letters().result, kafka.letters().message) == (
         "ok",
         "none of the last 300 records that were read",
     )
@@ -175,13 +175,13 @@ def test_every_record_became_one(kafka):
     kafka.reject(range(50), 1, reason=Reason.TRUNCATED)
     finding = kafka.letters()
     assert finding.result == "failed"
-    assert finding.said.startswith(
+    assert finding.message.startswith(
         "350 of the last 350 records that were read became dead letters: 300 not_avro, 50"
         " truncated; the newest, of 2014-05-13 "
     )
     assert (
         "is dlq[1]@299 from metrics.cloudwatch.raw[0]@299: the record does not start with the magic"
-        " byte" in finding.said
+        " byte" in finding.message
     )
     assert (
         finding.remedy == "`lapwing dlq show 1 299` shows it; docs/dead-letters.md has the remedies"
@@ -194,7 +194,7 @@ def test_a_few_are_a_warning_and_a_tenth_is_a_failure(kafka, bad, result):
     kafka.commit(p0=1000)
     kafka.reject(range(bad))
     assert kafka.letters().result == result
-    assert f"{bad} of the last 1,000 records" in kafka.letters().said
+    assert f"{bad} of the last 1,000 records" in kafka.letters().message
 
 
 def test_only_the_newest_records_count_and_only_those_that_were_read(kafka):
@@ -204,12 +204,12 @@ def test_only_the_newest_records_count_and_only_those_that_were_read(kafka):
     finding = kafka.letters()
     assert finding.result == "ok"
     assert (
-        finding.said
+        finding.message
         == "none of the last 1,000 records that were read; metrics.cloudwatch.raw.dlq has older"
         " ones (`lapwing dlq list`)"
     )
     kafka.reject([39_000])
-    assert kafka.letters().said.startswith(f"1 of the last {RECENT_RECORDS:,} records")
+    assert kafka.letters().message.startswith(f"1 of the last {RECENT_RECORDS:,} records")
 
 
 def test_repeats_and_letters_of_other_topics_do_not_count(kafka):
@@ -219,7 +219,7 @@ def test_repeats_and_letters_of_other_topics_do_not_count(kafka):
     kafka.reject([5], into=1)
     kafka.reject([6], topic="metrics.other.raw")
     kafka.reject([1], 7)
-    assert kafka.letters().said.startswith("1 of the last 100 records")
+    assert kafka.letters().message.startswith("1 of the last 100 records")
 
 
 def test_somebody_elses_record_in_the_topic_is_passed_over(kafka):
@@ -247,7 +247,7 @@ def test_dead_letters_of_other_groups_do_not_count(kafka):
     kafka.reject(range(50), group="somebody-else")
     assert kafka.letters().result == "ok"
     kafka.reject([7])
-    assert kafka.letters().said.startswith("1 of the last 100 records")
+    assert kafka.letters().message.startswith("1 of the last 100 records")
 
 
 def test_what_is_read_reaches_back_until_all_are_found(kafka):
@@ -258,7 +258,7 @@ def test_what_is_read_reaches_back_until_all_are_found(kafka):
         kafka.receive(4000, partition)
         kafka.reject(range(4000), partition, into=1)
     kafka.commit(p0=4000, p1=4000)
-    assert kafka.letters().said.startswith("1,000 of the last 1,000 records")
+    assert kafka.letters().message.startswith("1,000 of the last 1,000 records")
     starts = [start[1] for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
     assert starts == [8000 - TAIL_OFFSETS, 0]
 
@@ -270,7 +270,7 @@ def test_a_letter_from_before_the_window_ends_the_search(kafka):
     kafka.reject([*range(9000), 9700], 1)
     kafka.reject([*range(500), 9600], 0)
     kafka.commit(p0=10_000, p1=10_000)
-    assert kafka.letters().said.startswith("2 of the last 1,000 records")
+    assert kafka.letters().message.startswith("2 of the last 1,000 records")
     (start,) = [start[0] for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
     assert start == 14_502 - TAIL_OFFSETS
 
@@ -284,11 +284,11 @@ def test_what_is_read_is_bounded_and_that_is_said(kafka, monkeypatch):
     kafka.reject([600])
     kafka.reject(range(700, 1000), 1)
     finding = kafka.letters()
-    assert finding.said.startswith("at least 300 of the last 1,000 records")
+    assert finding.message.startswith("at least 300 of the last 1,000 records")
     starts = [start[0] for topic, start, _ in kafka.asked if topic == TOPICS.dead_letters]
     assert starts == [201, 1]
     kafka.reject([5] * 300)
-    assert kafka.letters().said.startswith(
+    assert kafka.letters().message.startswith(
         "none of the last 1,000 records that were read, as far as the newest 300 of each partition"
     )
 
@@ -316,7 +316,7 @@ def test_schema_ids_in_headers_are_named_with_what_helps(kafka, headers, said, r
     kafka.commit(p0=10)
     kafka.reject(range(10), value=AVRO, headers=headers)
     finding = kafka.letters()
-    assert finding.said.endswith(f": {said}")
+    assert finding.message.endswith(f": {said}")
     assert remedy in finding.remedy
     assert finding.remedy.endswith(
         "`lapwing dlq show 0 9` shows it; docs/dead-letters.md has the remedies"
@@ -329,7 +329,7 @@ def test_a_broker_that_goes_away_meanwhile(kafka):
     now = kafka.measure()
     kafka.down = True
     finding = kafka.flow.check_dead_letters(now)
-    assert (finding.result, finding.said) == ("warning", "no answer from nowhere:1")
+    assert (finding.result, finding.message) == ("warning", "no answer from nowhere:1")
     assert finding.remedy
 
 
@@ -338,7 +338,7 @@ def test_a_broker_that_goes_away_meanwhile(kafka):
 
 def test_an_empty_input(kafka):
     finding = kafka.results()
-    assert (finding.result, finding.said) == (
+    assert (finding.result, finding.message) == (
         "warning",
         "none: metrics.cloudwatch.raw has no records",
     )
@@ -362,7 +362,7 @@ def test_all_was_read_and_nothing_comes(kafka):
     kafka.ends[TOPICS.scores][0] = 100
     finding = kafka.results()
     assert finding.result == "ok"
-    assert finding.said.startswith("up to date: ")
+    assert finding.message.startswith("up to date: ")
     assert kafka.now_s == 100.0 + flow.WATCH_S
 
 
@@ -385,7 +385,7 @@ def test_records_are_read_and_results_come(kafka):
         lambda: kafka.ends[TOPICS.scores].update({1: 380}),
     ]
     finding = kafka.results()
-    assert (finding.result, finding.said) == (
+    assert (finding.result, finding.message) == (
         "ok",
         "active: 100 records a second read in the last 3 s, 600 behind",
     )
@@ -406,7 +406,7 @@ def test_somebody_else_commits_for_the_group(kafka):
     assert finding.result == "failed"
     assert (
         "has read 300 records of metrics.cloudwatch.raw within 4 s, but neither"
-        " metrics.cloudwatch.scores nor" in finding.said
+        " metrics.cloudwatch.scores nor" in finding.message
     )
     assert "predict.group" in finding.remedy
 
@@ -416,9 +416,9 @@ def test_a_group_that_read_everything_before_its_results_went_elsewhere(kafka):
     kafka.commit(p0=1000)
     finding = kafka.results()
     assert finding.result == "failed"
-    assert "has already read metrics.cloudwatch.raw up to its end" in finding.said
+    assert "has already read metrics.cloudwatch.raw up to its end" in finding.message
     assert "LAPWING_PREDICT__GROUP" in finding.remedy
-    assert "something else" not in finding.said + finding.remedy
+    assert "something else" not in finding.message + finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -436,10 +436,10 @@ def test_records_wait_and_nothing_moves(kafka, members, result, said):
     kafka.commit(p0=400)
     finding = kafka.results()
     assert finding.result == result
-    assert finding.said.startswith(
+    assert finding.message.startswith(
         "none: 605 records of metrics.cloudwatch.raw are after the position of group lapwing-"
     )
-    assert said in finding.said
+    assert said in finding.message
     assert finding.remedy
 
 
@@ -460,4 +460,4 @@ def test_a_broker_that_goes_away_between_the_looks(kafka):
     kafka.receive(10)
     kafka.meanwhile = [lambda: setattr(kafka, "down", True)]
     finding = kafka.results()
-    assert (finding.result, finding.said) == ("warning", "no answer from nowhere:1")
+    assert (finding.result, finding.message) == ("warning", "no answer from nowhere:1")

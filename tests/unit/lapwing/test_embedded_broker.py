@@ -1,4 +1,4 @@
-"""The embedded broker, and the Kafka door on it: plumbing only, nothing here speaks about
+"""The embedded broker, and the Kafka adapter on it: plumbing only, nothing here speaks about
 exactly-once.
 """
 

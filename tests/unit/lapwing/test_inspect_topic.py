@@ -216,7 +216,7 @@ def test_options_say_what_the_columns_are(tmp_path: Path) -> None:
     assert "entity    rack\n  time      when (ISO 8601)\n  metrics   load\n" in out
     assert "load=1.5" in out
     assert "--entity           rack\n  --time             when\n" in out
-    with pytest.raises(ConfigError, match="--entity is about columns of files"):
+    with pytest.raises(ConfigError, match="--entity describes columns of files"):
         shown(Settings(), topic=OWN, columns=choice)
 
 

@@ -1,4 +1,4 @@
-"""The demo's books: a record counts once, and what does not agree is said."""
+"""The demo's ledgers: a record counts once, and differences are reported."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ def ints(*values):
 
 def filled():
     ledger = Ledger(2)
-    ledger.books[0].sent(ints(0, 1, 2, 3), ints(1000, 1010, 1020, 1030))
-    ledger.books[1].sent(ints(0), ints(2000))
-    ledger.books[0].answered(ints(0, 1, 3), ints(1005, 1020, 1100), SCORED)
-    ledger.books[0].answered(ints(2), ints(1040), DEAD)
-    ledger.books[1].answered(ints(0), ints(2500), SCORED)
+    ledger.partitions[0].sent(ints(0, 1, 2, 3), ints(1000, 1010, 1020, 1030))
+    ledger.partitions[1].sent(ints(0), ints(2000))
+    ledger.partitions[0].answered(ints(0, 1, 3), ints(1005, 1020, 1100), SCORED)
+    ledger.partitions[0].answered(ints(2), ints(1040), DEAD)
+    ledger.partitions[1].answered(ints(0), ints(2500), SCORED)
     return ledger
 
 
@@ -42,47 +42,47 @@ def test_each_kind_of_disagreement_is_said():
     ledger = filled()
     (missing,) = ledger.disagreements({0: 5, 1: 1})
     assert "partition 0: 5 records, 3 scored, 1 dead letters (1 without a result" in missing
-    ledger.books[1].answered(ints(0), ints(2600), DEAD)
+    ledger.partitions[1].answered(ints(0), ints(2600), DEAD)
     (both,) = ledger.disagreements({0: 4, 1: 1})
     assert "1 with both" in both
     (beyond,) = filled().disagreements({0: 4, 1: 0})
-    assert "1 results of records that are not there" in beyond
+    assert "1 results of records that do not exist" in beyond
 
 
 def test_a_missing_and_a_doubled_record_do_not_cancel_out():
     ledger = Ledger(1)
-    ledger.books[0].sent(ints(0, 1), ints(0, 0))
-    ledger.books[0].answered(ints(0), ints(1), SCORED)
-    ledger.books[0].answered(ints(0), ints(1), DEAD)
+    ledger.partitions[0].sent(ints(0, 1), ints(0, 0))
+    ledger.partitions[0].answered(ints(0), ints(1), SCORED)
+    ledger.partitions[0].answered(ints(0), ints(1), DEAD)
     assert ledger.disagreements({0: 2})
 
 
 def test_a_repeat_counts_once_and_keeps_the_first_time():
     ledger = filled()
-    assert ledger.books[0].answered(ints(3, 3), ints(9000, 9001), SCORED).tolist() == []
+    assert ledger.partitions[0].answered(ints(3, 3), ints(9000, 9001), SCORED).tolist() == []
     assert ledger.repeats == 2
     assert ledger.scored == 4
     assert ledger.latency_ms()[3] == 70
     one = Ledger(1)
-    assert one.books[0].answered(ints(5, 5, 4), ints(1, 2, 3), SCORED).tolist() == [0, 2]
+    assert one.partitions[0].answered(ints(5, 5, 4), ints(1, 2, 3), SCORED).tolist() == [0, 2]
     assert one.repeats == 1
 
 
 @given(st.permutations(range(40)), st.integers(1, 7))
 def test_the_frontier_is_the_first_offset_without_a_result(order, cut):
-    book = Ledger(1).books[0]
+    ledger = Ledger(1).partitions[0]
     seen = set()
     for start in range(0, 40, cut):
         part = order[start : start + cut]
-        book.answered(ints(*part), ints(*part), SCORED)
+        ledger.answered(ints(*part), ints(*part), SCORED)
         seen.update(part)
-        assert book.frontier == next(offset for offset in range(41) if offset not in seen)
+        assert ledger.frontier == next(offset for offset in range(41) if offset not in seen)
 
 
 def test_books_grow():
-    book = Ledger(1).books[0]
+    ledger = Ledger(1).partitions[0]
     many = np.arange(5000)
-    book.sent(many, many)
-    book.answered(many[::-1].copy(), many, SCORED)
-    assert book.frontier == 5000
-    assert book.end == 5000
+    ledger.sent(many, many)
+    ledger.answered(many[::-1].copy(), many, SCORED)
+    assert ledger.frontier == 5000
+    assert ledger.end == 5000

@@ -48,11 +48,8 @@ class FakeAdmin:
             return TopicReport((), (), (), missing=names)
         return FakeAdmin.report or TopicReport(names, (), ())
 
-    def start_offsets(self, topic):
-        return {0: 0, 1: 5}
-
-    def end_offsets(self, topic):
-        return {0: 7, 1: 8}
+    def bounds(self, topic):
+        return {0: 0, 1: 5}, {0: 7, 1: 8}
 
     def lag(self, group, topic):
         return {0: 4, 1: 0}

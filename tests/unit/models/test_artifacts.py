@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 from shared import artifacts
+from shared.artifacts import published, volume
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError
 from shared.events import Detector
 from shared.models import artifact_format
@@ -169,7 +170,7 @@ def test_half_written_folder_is_never_seen_under_its_name(
 ) -> None:
     """A crash at any write leaves the last model in place, and the next publishing works."""
     last = publish(tmp_path)
-    original, calls = artifacts._write, 0
+    original, calls = volume.write_file, 0
 
     class CrashError(BaseException):
         pass
@@ -187,7 +188,7 @@ def test_half_written_folder_is_never_seen_under_its_name(
 
     for at in (1, 2, 3, 4):
         calls = 0
-        monkeypatch.setattr(artifacts, "_write", failing(at))
+        monkeypatch.setattr(volume, "write_file", failing(at))
         with pytest.raises(CrashError):
             publish(tmp_path, seed=at)
         assert artifacts.current(tmp_path) == last.sha256
@@ -195,7 +196,7 @@ def test_half_written_folder_is_never_seen_under_its_name(
         whole = [path for path in tmp_path.iterdir() if len(path.name) == 64]
         for folder in whole:
             artifacts.load(tmp_path, folder.name)
-    monkeypatch.setattr(artifacts, "_write", original)
+    monkeypatch.setattr(volume, "write_file", original)
     model = publish(tmp_path, seed=1)
     assert artifacts.current(tmp_path) == model.sha256
 
@@ -234,13 +235,13 @@ def test_two_publishers_of_one_model_do_not_collide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process renames the same model into place between our look and our rename."""
-    original = artifacts._write_files
+    original = volume.write_files
 
     def slow(folder: Path, files: dict[str, bytes]) -> None:
         original(folder, files)
         shutil.copytree(folder, tmp_path / folder.name.split(".")[1])
 
-    monkeypatch.setattr(artifacts, "_write_files", slow)
+    monkeypatch.setattr(published, "write_files", slow)
     model = publish(tmp_path)
     artifacts.load(tmp_path, model.sha256)
 
@@ -310,7 +311,7 @@ def test_disk_that_is_full_leaves_nothing_half_done(
         path.write_bytes(content[:10])
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(artifacts, "_write", full)
+    monkeypatch.setattr(volume, "write_file", full)
     with pytest.raises(ConfigError, match=r"models_dir .* cannot be written: .*No space left"):
         publish(tmp_path, seed=7)
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([last.sha256, "CURRENT"])

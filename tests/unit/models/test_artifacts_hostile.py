@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from shared import artifacts
+from shared.artifacts import volume
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError
 from shared.events import Detector
 from shared.models import artifact_format, npz
@@ -134,14 +135,14 @@ def test_file_that_changes_while_it_is_read_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = publish(tmp_path)
-    check = artifacts._check_file
+    check = volume.check_file
 
     def truncate(about: os.stat_result, name: str, limit: int, exactly: bool) -> None:
         check(about, name, limit, exactly)
         if name == "model.npz":
             os.truncate(tmp_path / model.sha256 / name, 100)
 
-    monkeypatch.setattr(artifacts, "_check_file", truncate)
+    monkeypatch.setattr(volume, "check_file", truncate)
     with pytest.raises(ArtifactRefused, match=r"model.npz: its size changed while it was read"):
         artifacts.load(tmp_path, model.sha256)
 

@@ -12,9 +12,9 @@ import structlog
 from consumer_prediction.models import ModelVolume
 from lapwing.doctor.files import check_model
 from shared import artifacts
-from shared.counters import Counters
 from shared.events import Detector
 from shared.models.origin import no_metric_in_common, other_topic
+from shared.operations.counters import Counters
 from shared.settings import Settings, TopicSettings
 from tests.support.models import trained
 
@@ -65,23 +65,23 @@ def test_a_predictor_says_so_once_for_each_model(tmp_path: Path) -> None:
             assert models.newest() is models.newest() is not None
         said = [log for log in logs if log["event"] == "model was trained on another topic"]
         assert len(said) == wanted
-        assert all("LAPWING_MODELS_DIR" in log["do"] for log in said)
+        assert all("LAPWING_MODELS_DIR" in log["remedy"] for log in said)
 
 
 def test_the_doctor_says_so(tmp_path: Path) -> None:
     settings = Settings(models_dir=tmp_path, topics=TopicSettings(input="plant.metrics"))
     finding = check_model(settings)
     assert (finding.result, finding.remedy) == ("ok", "")
-    assert "none is needed" in finding.said
+    assert "none is needed" in finding.message
     publish(tmp_path, input={"topic": "plant.metrics"})
     assert check_model(settings, ["cpu"]).result == "ok"
     finding = check_model(settings, ["rpm"])
     assert finding.result == "failed"
-    assert "none of its metrics (cpu, network) is in the input, which has rpm" in finding.said
+    assert "none of its metrics (cpu, network) is in the input, which has rpm" in finding.message
     publish(tmp_path, input={"topic": "metrics.cloudwatch.raw"})
     finding = check_model(settings, ["cpu"])
     assert finding.result == "warning"
-    assert "trained on metrics.cloudwatch.raw (metrics cpu, network)" in finding.said
+    assert "trained on metrics.cloudwatch.raw (metrics cpu, network)" in finding.message
     assert "LAPWING_MODELS_DIR" in finding.remedy
 
 

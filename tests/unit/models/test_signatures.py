@@ -20,11 +20,12 @@ from cryptography.hazmat.primitives.serialization import (
 from consumer_prediction.models import ModelVolume
 from lapwing.doctor.files import check_model
 from shared import artifacts
-from shared.counters import MODEL_RELOADS, Counters
+from shared.artifacts import published
 from shared.errors import ArtifactRefused, ConfigError
 from shared.events import Detector
 from shared.models.model import Model
 from shared.models.signatures import Trust
+from shared.operations.counters import MODEL_RELOADS, Counters
 from shared.settings import ModelSettings, load_settings
 from tests.support.models import trained
 
@@ -120,7 +121,7 @@ def test_changed_manifest_is_refused_before_it_is_parsed(
     model = publish(tmp_path, OURS)
     path = tmp_path / model.sha256 / "manifest.json"
     path.write_bytes(path.read_bytes().replace(b'"window": 12', b'"window": 13'))
-    monkeypatch.setattr(artifacts, "decode_manifest", None)
+    monkeypatch.setattr(published, "decode_manifest", None)
     with pytest.raises(ArtifactRefused, match=r"not a signature of manifest.json"):
         artifacts.load(tmp_path, model.sha256, trust(OURS))
 
@@ -269,7 +270,7 @@ def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
             "models": {"trusted_keys": keys},
         }
         found = check_model(load_settings(flags, environ={}))
-        assert (found.result, said in found.said) == (result, True), found.said
+        assert (found.result, said in found.message) == (result, True), found.message
 
 
 # -- predictors ------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ import pytest
 
 import schemas
 from consumer_prediction.gauges import COUNT_EVERY_S, MEASURE_EVERY_S
-from shared.counters import (
+from shared.encode.records import decode_records
+from shared.events import Detector
+from shared.operations.counters import (
     BATCH_SECONDS,
     CONSUMER_LAG,
     ENTITIES,
@@ -14,8 +16,6 @@ from shared.counters import (
     MODEL_INFO,
     OUTAGE_SECONDS,
 )
-from shared.encode.records import decode_records
-from shared.events import Detector
 from tests.support.loop_world import HOSTS, TOPICS, A, B, World, begun, configured, metric_event
 
 

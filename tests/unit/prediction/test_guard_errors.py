@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumer_prediction import service
-from shared.counters import Counters
 from shared.errors import GuardError, PositionGone
+from shared.operations.counters import Counters
 from shared.settings import Settings
 
 
@@ -29,6 +29,6 @@ def test_a_stop_is_logged_by_its_name_and_goes_on_to_the_supervisor(monkeypatch)
             "event": "stopped by a guard",
             "log_level": "error",
             "guard": "PositionGone",
-            "why": "because",
+            "because": "because",
         }
     ]

@@ -6,10 +6,10 @@ import pytest
 
 import schemas
 from consumer_prediction.loop import PredictionLoop
-from shared.counters import DEAD_LETTERS, EVENTS_SCORED
 from shared.encode.records import decode_records
 from shared.errors import HistoryGone, ProducerFenced, TransportError
 from shared.events import Detector
+from shared.operations.counters import DEAD_LETTERS, EVENTS_SCORED
 from shared.scoring.configuration import Configuration
 from shared.snapshots import SnapshotFolder
 from tests.support.loop_world import (

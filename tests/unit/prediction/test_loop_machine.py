@@ -244,7 +244,11 @@ PROFILE = settings(
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence the logs of thousands of faults, and skip waits for the disk."""
     monkeypatch.setattr(os, "fsync", lambda _: None)
-    for module in ("consumer_prediction.loop", "consumer_prediction.counting", "shared.retry"):
+    for module in (
+        "consumer_prediction.loop",
+        "consumer_prediction.counting",
+        "shared.operations.retry",
+    ):
         silent = structlog.wrap_logger(
             None, wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL)
         )

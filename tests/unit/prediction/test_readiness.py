@@ -7,10 +7,10 @@ import pytest
 
 from consumer_prediction.health.readiness import Readiness
 from consumer_training.service import Options
-from shared.counters import OUTAGE_SECONDS
 from shared.errors import TransportError
 from shared.events import Detector
-from shared.health import STARTING
+from shared.operations.counters import OUTAGE_SECONDS
+from shared.operations.health import STARTING
 from tests.support.loop_world import TOPICS, A, World, begun, configured
 from tests.support.replaying import made
 

@@ -7,8 +7,8 @@ from structlog.testing import capture_logs
 
 from consumer_prediction.health.readiness import Readiness
 from consumer_prediction.health.rejections import LOG_EVERY_S, MIN_RECORDS, NEARLY_ALL, RECENT
-from shared.counters import DEAD_LETTERS
 from shared.events import Detector, Reason
+from shared.operations.counters import DEAD_LETTERS
 from tests.support.loop_world import TOPICS, World, begun, configured, metric_event
 
 EVENT = "records became dead letters"
@@ -53,9 +53,9 @@ def test_a_new_reason_is_reported_at_once_with_what_helps(it: Watched) -> None:
     assert logged["log_level"] == "warning"
     assert (logged["reason"], logged["count"]) == ("not_avro", 1)
     assert logged["newest"] == f"{TOPICS.input}[0]@3"
-    assert logged["why"].startswith(Reason.NOT_AVRO.sentence)
+    assert logged["because"].startswith(Reason.NOT_AVRO.sentence)
     assert logged["allowed"].startswith("Confluent's wire format")
-    assert logged["look"] == "lapwing dlq list --reason not_avro"
+    assert logged["remedy"] == "lapwing dlq list --reason not_avro"
     (other,) = it.put(b"")
     assert (other["reason"], other["newest"]) == ("empty", f"{TOPICS.input}[0]@4")
 
@@ -148,5 +148,5 @@ def test_records_without_a_key_are_reported_once(it: Watched) -> None:
     assert logged(b"\x01junk", key=b"") == []
     (once,) = logged(*it.good(3), key=b"")
     assert once["newest"].startswith(f"{TOPICS.input}[0]@")
-    assert "(host) as the record key" in once["allowed"]
+    assert "(host) as the record key" in once["remedy"]
     assert logged(*it.good(3), key=b"") == []

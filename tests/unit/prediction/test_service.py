@@ -6,8 +6,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from consumer_prediction import service
-from shared.counters import Counters
 from shared.errors import ProducerFenced
+from shared.operations.counters import Counters
 from shared.settings import load_settings
 
 
@@ -31,4 +31,4 @@ def test_who_has_taken_over_is_reported_first(
     assert str(caught.value).startswith(message)
     assert str(caught.value).endswith("(reading t[0]: Static consumer fenced (_FATAL))")
     assert [one["event"] for one in logged] == ["fenced by another predictor"]
-    assert logged[0]["why"].startswith(message)
+    assert logged[0]["because"].startswith(message)

@@ -133,7 +133,7 @@ def test_options_are_checked():
     assert ColumnChoice.parse("", None, None, None).arguments() == ["--entity", ""]
     assert ColumnChoice.parse(None, None, None, None).arguments() == []
     with pytest.raises(
-        ConfigError, match="--entity is about columns of files; --data names the files"
+        ConfigError, match="--entity describes columns of files, so it needs --data"
     ):
         ColumnChoice(entity=("a",)).check(files=False)
     with pytest.raises(ConfigError, match="--time: name one column"):

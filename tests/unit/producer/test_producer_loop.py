@@ -9,8 +9,8 @@ import structlog
 from producer.loop import CHUNK_RECORDS
 from producer.pacing import ConsumerPace, Silence, parse_groups
 from producer.progress import Lines
-from shared.counters import EVENTS_PRODUCED, OUTAGE_SECONDS
 from shared.errors import ConfigError, TransportError
+from shared.operations.counters import EVENTS_PRODUCED, OUTAGE_SECONDS
 from tests.support.replaying import Clock, Log, made, sent_times
 
 INF = float("inf")

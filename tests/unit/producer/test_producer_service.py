@@ -22,8 +22,8 @@ from producer.records import RecordMaker, event_schema
 from producer.replay import merge
 from producer.service import ReplayOptions, run
 from producer.sources import SourceOptions, check_times, open_source
-from shared.counters import Counters
 from shared.errors import ConfigError, DataError, SchemaRefused, TopicMismatch, TransportError
+from shared.operations.counters import Counters
 from tests.support.replaying import FakeSender, Log, settings
 
 INF = float("inf")
@@ -362,7 +362,7 @@ def test_what_columns_were_read_as_is_logged(outside, tmp_path, monkeypatch):
         settings(), ReplayOptions(SourceOptions(tmp_path), speed=INF), Counters(), lambda: False
     )
     assert (summary.entities, summary.first_event_time) == (2, "2024-03-04 00:00:00")
-    assert [fields["because"] for event, fields in log.lines if event == "series"] == [
+    assert [fields["note"] for event, fields in log.lines if event == "series"] == [
         "a.csv: the times of column timestamp are read as YYYYMMDDHH, UTC",
         (
             "a.csv: column node (2 distinct whole numbers) is taken as the entity; --entity names"
@@ -427,7 +427,7 @@ def test_the_command_and_what_is_wrong(outside, signals, capsys, tmp_path):
         in capsys.readouterr().err
     )
     assert entry.main(["--fleet", "3", "--entity", "node"]) == 2
-    assert "--data names the files" in capsys.readouterr().err
+    assert "so it needs --data" in capsys.readouterr().err
     assert entry.main(["--speed", "fast"]) == 2
     assert "fast: event seconds per second, e.g. 300, or max" in capsys.readouterr().err
 

@@ -1,6 +1,4 @@
-"""The registry door against the embedded registry, and against servers that answer badly or not at
-all.
-"""
+"""The registry client against the embedded registry, and servers that fail or do not answer."""
 
 from __future__ import annotations
 
@@ -43,7 +41,7 @@ def with_a_metric(name: str) -> str:
     return json.dumps(schema)
 
 
-def door(url: str, **settings: object) -> Registry:
+def registry_at(url: str, **settings: object) -> Registry:
     return Registry(RegistrySettings(url=url, **settings))
 
 
@@ -79,13 +77,13 @@ def answering(
 
 
 def test_register_look_up_and_read_back(embedded: EmbeddedRegistry) -> None:
-    registry = door(embedded.url)
+    registry = registry_at(embedded.url)
     assert registry.subjects() == []
     first = registry.register("a-value", EVENT, "BACKWARD")
     assert registry.register("a-value", EVENT, "BACKWARD") == first
     second = registry.register("b-value", SCORE, "FULL")
     assert registry.lookup("a-value", EVENT) == first != second
-    other = door(embedded.url)
+    other = registry_at(embedded.url)
     assert (other.schema(first), other.schema(second)) == (EVENT, SCORE)
     assert (other.ids(), other.subjects()) == ([first, second], ["a-value", "b-value"])
     client = other._client()
@@ -96,7 +94,7 @@ def test_register_look_up_and_read_back(embedded: EmbeddedRegistry) -> None:
 
 
 def test_the_level_of_a_subject_that_exists_is_never_changed(embedded: EmbeddedRegistry) -> None:
-    registry = door(embedded.url)
+    registry = registry_at(embedded.url)
     registry.register("a-value", EVENT, "FULL")
     registry.register("a-value", EVENT, "BACKWARD")
     registry.register("a-value", with_a_metric("swap"), "BACKWARD")
@@ -110,7 +108,7 @@ def test_the_level_of_a_subject_that_exists_is_never_changed(embedded: EmbeddedR
 
 
 def test_a_level_that_was_given_in_advance_stays(embedded: EmbeddedRegistry) -> None:
-    registry = door(embedded.url)
+    registry = registry_at(embedded.url)
     registry._client().set_compatibility("a-value", "NONE")
     registry.register("a-value", EVENT, "FULL")
     assert registry.level("a-value") == "NONE"
@@ -132,7 +130,7 @@ def test_a_registry_that_shows_its_own_level_as_the_subjects(
         for m, p, a in registry_server._ROUTES
     ]
     monkeypatch.setattr(registry_server, "_ROUTES", table)
-    registry = door(embedded.url)
+    registry = registry_at(embedded.url)
     registry.register("a-value", EVENT, "FULL")
     registry._client().set_compatibility("b-value", "NONE")
     registry.register("b-value", EVENT, "FULL")
@@ -140,15 +138,15 @@ def test_a_registry_that_shows_its_own_level_as_the_subjects(
 
 
 def test_the_newest_schema_of_a_subject(embedded: EmbeddedRegistry) -> None:
-    registry = door(embedded.url)
+    registry = registry_at(embedded.url)
     assert (registry.latest("a-value"), registry.versions("a-value")) == (None, [])
     registry.register("a-value", EVENT, "FULL")
     registry.register("a-value", with_a_metric("swap"), "FULL")
-    assert door(embedded.url).latest("a-value") == with_a_metric("swap")
+    assert registry_at(embedded.url).latest("a-value") == with_a_metric("swap")
 
 
 def test_an_incompatible_schema_is_refused_with_the_reason(embedded: EmbeddedRegistry) -> None:
-    registry = door(embedded.url)
+    registry = registry_at(embedded.url)
     registry.register(
         "a-value",
         EVENT.replace('"cpu"', '"load"').replace('["null", "double"], "default": null', '"double"'),
@@ -167,7 +165,7 @@ def test_an_incompatible_schema_is_refused_with_the_reason(embedded: EmbeddedReg
 
 
 def test_our_own_files_are_named(embedded: EmbeddedRegistry) -> None:
-    registry = door(embedded.url)
+    registry = registry_at(embedded.url)
     with pytest.raises(
         ConfigError,
         match=r"a-value: .* does not have schemas/metric_event\.avsc .*run `lapwing topics ensure`",
@@ -192,19 +190,19 @@ def test_our_own_files_are_named(embedded: EmbeddedRegistry) -> None:
 )
 def test_what_is_no_schema_is_refused(embedded: EmbeddedRegistry, text: str, named: str) -> None:
     with pytest.raises(ConfigError, match=f"{named}.*Invalid schema"):
-        door(embedded.url).register("a-value", text, "BACKWARD")
+        registry_at(embedded.url).register("a-value", text, "BACKWARD")
 
 
 def test_a_level_that_does_not_exist_is_refused(embedded: EmbeddedRegistry) -> None:
     with pytest.raises(ConfigError, match=r"SIDEWAYS.*BACKWARD_TRANSITIVE"):
-        door(embedded.url).register("a-value", EVENT, "SIDEWAYS")
+        registry_at(embedded.url).register("a-value", EVENT, "SIDEWAYS")
 
 
 def test_an_unknown_id_is_an_answer_and_may_be_known_later() -> None:
     unknown = (404, b'{"error_code": 40403, "message": "Schema 5 not found"}')
     answers = iter([unknown, unknown, (200, json.dumps({"schema": EVENT}).encode())])
     with answering(lambda _: next(answers)) as (url, asked):
-        registry = door(url)
+        registry = registry_at(url)
         assert [registry.schema(5) for _ in range(2)] == [None, None]
         assert registry.ids() == []
         assert [registry.schema(5) for _ in range(2)] == [EVENT, EVENT]
@@ -214,12 +212,12 @@ def test_an_unknown_id_is_an_answer_and_may_be_known_later() -> None:
 
 @pytest.mark.parametrize("schema_id", [0, 2**31, 2**32 - 1])
 def test_an_impossible_id_is_unknown_without_asking(schema_id: int) -> None:
-    assert door("http://127.0.0.1:1").schema(schema_id) is None
+    assert registry_at("http://127.0.0.1:1").schema(schema_id) is None
 
 
 def test_a_schema_is_asked_for_once() -> None:
     with answering(lambda _: (200, json.dumps({"schema": EVENT}).encode())) as (url, asked):
-        registry = door(url)
+        registry = registry_at(url)
         assert [registry.schema(7) for _ in range(3)] == [EVENT] * 3
         assert len(asked) == 1
 
@@ -259,7 +257,7 @@ def test_a_bad_answer_is_never_an_unknown_schema(
     status: int, body: bytes, retriable: bool, why: str
 ) -> None:
     with answering(lambda _: (status, body)) as (url, asked):
-        registry = door(url)
+        registry = registry_at(url)
         for attempt in (1, 2):
             with pytest.raises(TransportError) as caught:
                 registry.schema(5)
@@ -273,7 +271,7 @@ def test_a_closed_port_is_retriable_and_named() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(TransportError, match=f"{url}: schema 5: .*refused") as caught:
-            door(url).schema(5)
+            registry_at(url).schema(5)
     assert caught.value.retriable
 
 
@@ -288,7 +286,7 @@ def test_a_silent_or_dripping_server_is_given_up_in_time() -> None:
         return 200, b""
 
     with answering(drip) as (url, _):
-        registry = door(url, timeout_s=0.3)
+        registry = registry_at(url, timeout_s=0.3)
         registry._client()  # importing it takes its own time
         began_s = time.monotonic()
         with pytest.raises(TransportError, match=r"no answer within 0\.3 s") as caught:
@@ -305,8 +303,8 @@ def test_basic_auth_and_a_path() -> None:
         return 200, b'["x-value"]'
 
     with answering(answer) as (url, asked):
-        assert door(f"{url}/apis/ccompat/v7", basic_auth="me:a:b").subjects() == ["x-value"]
-        assert door(f"{url.replace('//', '//me:a%3Ab@')}/apis/ccompat/v7/").subjects() == [
+        assert registry_at(f"{url}/apis/ccompat/v7", basic_auth="me:a:b").subjects() == ["x-value"]
+        assert registry_at(f"{url.replace('//', '//me:a%3Ab@')}/apis/ccompat/v7/").subjects() == [
             "x-value"
         ]
     assert [path.partition("?")[0] for path in asked] == ["/apis/ccompat/v7/subjects"] * 2
@@ -315,7 +313,7 @@ def test_basic_auth_and_a_path() -> None:
 
 def test_a_password_is_never_shown() -> None:
     with pytest.raises(TransportError) as caught:
-        door("http://me:secret@127.0.0.1:1/path").subjects()
+        registry_at("http://me:secret@127.0.0.1:1/path").subjects()
     assert "http://127.0.0.1:1/path" in str(caught.value)
     assert "secret" not in str(caught.value)
 

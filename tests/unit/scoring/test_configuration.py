@@ -64,9 +64,9 @@ def test_what_is_not_understood_is_shown(text):
         ("DETECTION__MIN_ABSOLUTE", "inf", "finite"),
         ("QUALITY__GAP_INTERVALS", "1", "greater than or equal to 2"),
         ("DETECTOR", "oracle", "ensemble"),
-        ("DETECTOR", "novelty", "course does its work now"),
-        ("DETECTOR", "burst", "jump does its work now"),
-        ("DETECTOR", "neighbours", "course does its work now"),
+        ("DETECTOR", "novelty", "was removed: use course"),
+        ("DETECTOR", "burst", "was removed: use jump"),
+        ("DETECTOR", "neighbours", "was removed: use course"),
     ],
 )
 def test_impossible_settings_are_refused_with_what_is_allowed(name, value, said):

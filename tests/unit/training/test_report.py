@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,16 @@ import pytest
 
 from consumer_training import pictures
 from consumer_training.evaluation import evaluate
-from consumer_training.report import choose_entities, entities_csv, file_names, report_json, views
+from consumer_training.report import (
+    EntityView,
+    choose_entities,
+    entities_csv,
+    file_names,
+    report_json,
+    views,
+)
 from consumer_training.training import TRAIN
-from shared.events import Detector
+from shared.events import Detector, severity_class
 from shared.labels import Window
 from shared.settings import FeatureSettings
 from tests.support.models import (
@@ -48,8 +56,8 @@ def test_file_names_are_plain_and_each_its_own() -> None:
     names = file_names(
         ["web-1", "WEB-1", "a/b", "a_b", "../../etc/passwd", "ü", "x" * 300, "..", "con:1"]
     )
-    assert names["web-1"] == "web-1.png"
-    assert names["a_b"] == "a_b.png"
+    assert names["web-1"] == "web-1.svg"
+    assert names["a_b"] == "a_b.svg"
     assert len({name.lower() for name in names.values()}) == len(names)
     for name in names.values():
         assert len(name) < 100
@@ -59,9 +67,9 @@ def test_file_names_are_plain_and_each_its_own() -> None:
 
 def test_report_json_says_what_has_no_picture() -> None:
     document = json.loads(
-        report_json(evaluate(trained(Detector.ISOLATION_FOREST)), {"host-0": "host-0.png"}, 2)
+        report_json(evaluate(trained(Detector.ISOLATION_FOREST)), {"host-0": "host-0.svg"}, 2)
     )
-    assert document["pictures"] == {"host-0": "host-0.png"}
+    assert document["pictures"] == {"host-0": "host-0.svg"}
     assert document["entities_without_picture"] == 2
     assert set(document["per_entity"]) == {"host-0", "host-1", "host-2"}
 
@@ -111,16 +119,29 @@ def test_metric_that_an_entity_never_reports_has_no_panel() -> None:
     assert set(view.at_metric.tolist()) <= {0}
 
 
-def test_picture_is_a_png_that_shows_ink_and_accent() -> None:
-    from matplotlib.image import imread
+def drawn(view: EntityView) -> ElementTree.Element:
+    """The picture, read as XML."""
+    return ElementTree.fromstring(pictures.picture(view))
 
-    (view,) = views(trained(Detector.ONE_CLASS_SVM), ["host-1"])
+
+def classes(root: ElementTree.Element, word: str) -> list[str]:
+    found = [element.get("class", "") for element in root.iter()]
+    return [name for name in found if word in name.split()]
+
+
+def test_picture_shows_each_metric_with_its_anomalies() -> None:
+    window = Window(START_MS, START_MS + STEP_MS)
+    (view,) = views(trained(Detector.ONE_CLASS_SVM), ["host-1"], {"host-1": [window]})
     assert len(view.at_ms)
-    pixels = imread(io.BytesIO(pictures.draw(view)), format="png")
-    assert pixels.shape == (495, 1320, 4)
-    accent = np.array([0xD6, 0x33, 0x6C]) / 255
-    assert (np.abs(pixels[..., :3] - accent).max(axis=-1) < 0.02).sum() > 30
-    assert (pixels[..., :3].max(axis=-1) < 0.25).sum() > 1_000
+    root = drawn(view)
+    runs = sum(len(pictures._runs_of(view, metric)) for metric in (0, 1))
+    assert len(classes(root, "mark")) == runs
+    assert len(classes(root, "episode")) == runs
+    for word, count in (("chart", 2), ("label", 2), ("warming", 2), ("trained", 2)):
+        assert len(classes(root, word)) == count, word
+    texts = [element.text for element in root.iter() if element.text]
+    assert {"host-1", "cpu", "network", view.subtitle} <= set(texts)
+    assert b"http" not in pictures.picture(view).replace(b"http://www.w3.org/2000/svg", b"")
 
 
 @pytest.mark.parametrize("rows", [0, 1, 2, 40])
@@ -130,12 +151,12 @@ def test_unusual_views_can_be_drawn(rows: int) -> None:
     time_ms[30:] += 50 * STEP_MS
     empty = np.empty(0)
     small = replace(
-        view, title="a name " * 30, time_ms=time_ms, values=np.ones((rows, 2)),
+        view, title="<a> \x01\uffff name " * 30, time_ms=time_ms, values=np.ones((rows, 2)),
         expected=view.expected[:rows], lower=view.lower[:rows], upper=view.upper[:rows],
         boundary_ms=None, warm_ms=int(view.time_ms[5]), at_ms=view.time_ms[:0], at_value=empty,
         at_metric=empty.astype(np.int64), severity=empty, labels=[Window(0, 1)],
     )  # fmt: skip
-    assert pictures.draw(small).startswith(b"\x89PNG")
+    assert classes(drawn(small), "mark") == []
     missing = replace(
         small,
         at_ms=view.time_ms[:1],
@@ -143,7 +164,21 @@ def test_unusual_views_can_be_drawn(rows: int) -> None:
         at_metric=np.zeros(1, np.int64),
         severity=np.array([1.0]),
     )
-    assert pictures.draw(missing).startswith(b"\x89PNG")
+    assert classes(drawn(missing), "mark") == (["mark critical"] if rows else [])
+
+
+def test_marks_are_at_the_peaks_of_runs() -> None:
+    (view,) = views(trained(Detector.ISOLATION_FOREST), ["host-0"])
+    several = replace(
+        view,
+        at_ms=view.time_ms[[3, 4, 5]],
+        at_value=np.array([7.0, 8.0, 9.0]),
+        at_metric=np.zeros(3, np.int64),
+        severity=np.array([0.6, 0.95, 0.7]),
+    )
+    (mark,) = pictures._marks(several, pictures._runs_of(several, 0))
+    assert (mark.time_ms, mark.value) == (int(view.time_ms[4]), 8.0)
+    assert mark.severity_class == severity_class(0.95).value
 
 
 def test_runs_of_anomalies_are_parted_by_usual_rows() -> None:
@@ -159,17 +194,3 @@ def test_runs_of_anomalies_are_parted_by_usual_rows() -> None:
     assert [run.tolist() for run in pictures._runs_of(several, 0)] == [[0, 1, 2], [3], [5]]
     assert [run.tolist() for run in pictures._runs_of(several, 1)] == [[4]]
     assert pictures._runs_of(several, 2) == []
-
-
-def test_lines_are_not_drawn_through_gaps() -> None:
-    time_ms = np.array([0, 10, 20, 200, 210], np.int64)
-    times, (column,) = pictures._with_gaps(time_ms, np.arange(5.0))
-    assert times.astype(np.int64).tolist() == [0, 10, 20, 199, 200, 210]
-    assert np.isnan(column).tolist() == [False, False, False, True, False, False]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"), [(0.8, "0.8"), (0.0, "0"), (1500.0, "1.5 k"), (-2e6, "-2 M"), (3e9, "3 G")]
-)
-def test_short_numbers(value: float, text: str) -> None:
-    assert pictures._short(value) == text

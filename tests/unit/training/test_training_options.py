@@ -52,7 +52,7 @@ def test_what_is_wrong_is_reported_with_exit_code_two(
 ) -> None:
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("shared.telemetry.configure", lambda *_: None)
+    monkeypatch.setattr("shared.operations.telemetry.configure", lambda *_: None)
     assert main(options) == 2
     output = capsys.readouterr().err
     assert output.startswith("lapwing train: ")

@@ -44,7 +44,7 @@ def test_train_ends_with_a_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    monkeypatch.setattr("shared.telemetry.configure", lambda *_: None)
+    monkeypatch.setattr("shared.operations.telemetry.configure", lambda *_: None)
     assert train(["--once"]) == 2
     error = capsys.readouterr().err
     assert "training needs pandas, scikit-learn" in error

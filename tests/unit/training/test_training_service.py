@@ -21,13 +21,13 @@ from consumer_training.service import Dependencies, Options, TrainingService
 from lapwing.backtest.feeds import open_labels
 from shared import artifacts
 from shared.batch import Batch, Blob
-from shared.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
 from shared.models.signatures import Trust
+from shared.operations.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
 from shared.settings import ModelSettings, Settings, TopicSettings, TrainSettings
 from tests.support.models import START_MS, STEP_MS, series
 
@@ -168,7 +168,7 @@ def test_once_publishes_a_model_with_everything_beside_it(
     folder = tmp_path / str(sha256)
     assert joblib.load(folder / "estimator.joblib").n_features_in_ == 13
     report = json.loads((folder / "report" / "report.json").read_text())
-    drawn = {f"host-{k}.png" for k in range(3)}
+    drawn = {f"host-{k}.svg" for k in range(3)}
     assert {path.name for path in (folder / "report").iterdir()} == drawn | {
         "report.json",
         "entities.csv",
@@ -195,8 +195,8 @@ def test_a_model_of_another_topic_is_not_replaced_without_a_word(
         world.up_to = 150
         world.service().run()
     (warning,) = events(logged, "replacing a model that was trained on another topic")
-    assert "trained on metrics.cloudwatch.raw" in str(warning["why"])
-    assert "the input is plant.metrics" in str(warning["why"])
+    assert "trained on metrics.cloudwatch.raw" in str(warning["because"])
+    assert "the input is plant.metrics" in str(warning["because"])
     manifest = artifacts.manifest(tmp_path, artifacts.current(tmp_path) or "")
     assert (manifest["input"]["topic"], manifest["metrics"]) == (
         "plant.metrics",
@@ -315,9 +315,9 @@ def test_failed_run_is_logged_and_the_next_one_comes(
         7300.0: world.stop,
     }
     world.service(Options()).run()
-    assert [log["why"] for log in events(logged, "training failed, keeping the last model")] == [
-        "the topic has gone"
-    ]
+    assert [
+        log["because"] for log in events(logged, "training failed, keeping the last model")
+    ] == ["the topic has gone"]
     assert [log["rows"] for log in events(logged, "model trained")] == [270, 360]
 
 

@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
-from shared.labels import Outcome, Window, find, judge, read_labels, result_csv, result_scores, runs
+from shared.labels import (
+    Outcome,
+    Window,
+    evaluate_alarms,
+    find,
+    read_labels,
+    result_csv,
+    result_scores,
+    runs,
+)
 
 HOUR_MS = 3_600_000
 START_MS = 1_400_000_400_000
@@ -114,18 +123,18 @@ def test_a_file_stands_for_its_entity(key, entity, known):
     assert find({key: windows}, entity) == (windows if known else None)
 
 
-# -- judging ---------------------------------------------------------------------------------------
+# -- evaluating alarms ----------------------------------------------------------------------------
 
 
-def judged(alarms, windows, ready_from=0, n=20):
+def evaluated(alarms, windows, ready_from=0, n=20):
     alarm, ready = np.zeros(n, bool), np.arange(n) >= ready_from
     alarm[list(alarms)] = True
     times = START_MS + np.arange(n) * HOUR_MS
-    return judge(times, alarm, ready, [Window(at(a), at(b)) for a, b in windows])
+    return evaluate_alarms(times, alarm, ready, [Window(at(a), at(b)) for a, b in windows])
 
 
 def test_hits_misses_and_false_alarms():
-    found = judged({3, 6, 7, 12, 13, 15}, [(5, 8), (10, 11)])
+    found = evaluated({3, 6, 7, 12, 13, 15}, [(5, 8), (10, 11)])
     assert [outcome.outcome for outcome in found.outcomes] == [Outcome.HIT, Outcome.MISSED]
     assert found.outcomes[0].alarm_ms == at(6)
     assert found.outcomes[0].delay_ms == HOUR_MS
@@ -134,27 +143,29 @@ def test_hits_misses_and_false_alarms():
 
 
 def test_a_run_is_cut_where_a_window_begins():
-    found = judged({3, 4, 5, 6, 9, 10}, [(5, 8)])
+    found = evaluated({3, 4, 5, 6, 9, 10}, [(5, 8)])
     assert (found.false_alarms, found.false_rows) == (2, 4)
 
 
 def test_edges_of_a_window_are_inside():
-    assert [outcome.outcome for outcome in judged({5, 8}, [(5, 5), (8, 8), (9, 9)]).outcomes] == [
+    assert [
+        outcome.outcome for outcome in evaluated({5, 8}, [(5, 5), (8, 8), (9, 9)]).outcomes
+    ] == [
         Outcome.HIT,
         Outcome.HIT,
         Outcome.MISSED,
     ]
 
 
-def test_windows_of_the_warm_up_and_without_data_are_not_judged():
-    found = judged({2}, [(1, 4), (30, 40)], ready_from=5)
+def test_windows_of_the_warm_up_and_without_data_are_not_evaluated():
+    found = evaluated({2}, [(1, 4), (30, 40)], ready_from=5)
     assert [outcome.outcome for outcome in found.outcomes] == [Outcome.WARMING, Outcome.NO_DATA]
     assert found.outcomes[0].alarm_ms == at(2)
     assert found.false_alarms == 0
 
 
 def test_overlapping_windows_count_each():
-    assert [outcome.outcome for outcome in judged({6}, [(5, 8), (6, 10)]).outcomes] == [
+    assert [outcome.outcome for outcome in evaluated({6}, [(5, 8), (6, 10)]).outcomes] == [
         Outcome.HIT,
         Outcome.HIT,
     ]

@@ -1,4 +1,4 @@
-"""Topics, transactions, delivery and outages of the Kafka door on a real broker."""
+"""Topics, transactions, delivery and outages of the Kafka adapter on a real broker."""
 
 from __future__ import annotations
 

@@ -14,9 +14,9 @@ from typing import TypeVar
 
 import structlog
 
-from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import TransportError
-from shared.health import Health
+from shared.operations.counters import OUTAGE_SECONDS, Counters
+from shared.operations.health import Health
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -203,14 +203,14 @@ class Retry:
                     outage.over()
                     began_s = now_s
                 outage.failed(error, began_s, whom)
-                self.nap(outage.pause_s)
+                self.wait(outage.pause_s)
             else:
                 if has_failed:
                     outage.over()
                 return answer
         return None
 
-    def nap(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> None:
         """Sleep in slices, so that a stop ends the wait at once."""
         until_s = self.outage.clock() + seconds
         while not self.stopping() and (left_s := until_s - self.outage.clock()) > 0:

@@ -107,7 +107,7 @@ def serve(
     """
     try:
         settings = overrides.load(flags)
-        from shared.telemetry import configure
+        from shared.operations.telemetry import configure
 
         configure(settings.telemetry)
         work(settings, take_signals())

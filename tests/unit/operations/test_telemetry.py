@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared import counters as c
-from shared import telemetry
 from shared.errors import ConfigError
+from shared.operations import counters as c
+from shared.operations import telemetry
 from shared.settings import TelemetrySettings
 
 

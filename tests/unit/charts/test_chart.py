@@ -1,4 +1,4 @@
-"""Charts of the backtest: nothing is lost in a long series, nothing breaks in an awkward one."""
+"""Charts: nothing is lost in a long series, nothing breaks in an unusual one."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lapwing.backtest.chart import Lines, Mark, Span, compact, draw, strip
+from shared.charts.chart import Lines, Mark, Span, compact, draw, strip
 
 START_MS, STEP_MS = 1_700_000_100_000, 300_000
 

@@ -1,18 +1,7 @@
-"""Published models on a shared volume: immutable folders, and ``CURRENT``, which names one of them.
+"""Publishes, finds, loads and removes models; the layout is that of the package.
 
-Invariant: a folder appears under its name only when it is complete, and its files never change,
-except that a signature may be replaced by another one of the same manifest. A model is checked
-before it is used: the manifest's digest and signature, the size of the arrays, their digest, and
-then each array. ``shared.models.artifact_format`` explains why a malicious file can neither crash
-the reader nor fill its memory. Only regular files are read, without blocking and without mapping.
-
-Layout: <models>/CURRENT                  the 64 hex digits of the current artefact
-        <models>/<sha256>/manifest.json   description of the model; its SHA-256 is the folder's name
-                          manifest.sig    Ed25519 signature of manifest.json, 64 bytes; only with
-                                          models.sign_key
-                          model.npz       the arrays; the manifest has their size and SHA-256
-                          estimator.joblib   for people; never read here
-                          report/            for people; added later
+Invariant: nothing of a model is parsed before its digest, and with trusted keys its signature, have
+been checked.
 """
 
 from __future__ import annotations
@@ -20,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from shared.artifacts.volume import read_file, replace_file, sync_folder, write_files
 from shared.errors import ArtifactMissing, ArtifactRefused, ConfigError
 from shared.models.artifact_format import (
     MAX_MANIFEST_BYTES,
@@ -108,7 +97,7 @@ def current(models_dir: Path) -> str | None:
     """
     with _named(models_dir):
         try:
-            text = _read(models_dir / CURRENT, 4096).decode("ascii", "replace").strip()
+            text = read_file(models_dir / CURRENT, 4096).decode("ascii", "replace").strip()
         except ArtifactMissing:
             return None
         if not _SHA256.fullmatch(text):
@@ -129,7 +118,7 @@ def load(models_dir: Path, sha256: str, trust: Trust = _ANYBODY) -> Model:
     with _named(folder):
         facts = _manifest(folder, sha256, trust)
         size_bytes = stated_bytes(facts, trust.max_bytes)
-        return decode_arrays(sha256, facts, _read(folder / ARRAYS, size_bytes, exactly=True))
+        return decode_arrays(sha256, facts, read_file(folder / ARRAYS, size_bytes, exactly=True))
 
 
 def manifest(models_dir: Path, sha256: str, trust: Trust = _ANYBODY) -> Mapping[str, Any]:
@@ -178,9 +167,9 @@ def publish(
             files = {**(extras or {}), ARRAYS: arrays_bytes, **signature, MANIFEST: manifest_bytes}
             _write_folder(models_dir, sha256, files, max_bytes)
         elif key and not _is_whole(models_dir, sha256, Trust(max_bytes, (key.public_key(),))):
-            _replace(models_dir, folder / SIGNATURE, signature[SIGNATURE])
+            replace_file(models_dir, folder / SIGNATURE, signature[SIGNATURE])
         os.utime(folder)
-        _replace(models_dir, models_dir / CURRENT, sha256.encode() + b"\n")
+        replace_file(models_dir, models_dir / CURRENT, sha256.encode() + b"\n")
     except OSError as error:
         raise ConfigError(f"models_dir {models_dir} cannot be written: {error}") from error
     return replace(model, sha256=sha256)
@@ -210,9 +199,9 @@ def attach(models_dir: Path, sha256: str, name: str, files: Mapping[str, bytes])
     try:
         if (folder / name).exists():
             return False
-        _write_files(temporary, files)
+        write_files(temporary, files)
         temporary.rename(folder / name)
-        _sync_folder(folder)
+        sync_folder(folder)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise ConfigError(f"models_dir {models_dir} cannot be written: {error}") from error
@@ -277,20 +266,20 @@ def _folder(models_dir: Path, sha256: str) -> Path:
         raise ArtifactRefused(f"{sha256[:80]!r} is not an artefact's name: 64 hex digits")
     folder = models_dir / sha256
     try:
-        there = folder.is_dir()
+        exists = folder.is_dir()
     except OSError as error:
         raise ArtifactRefused(f"{folder}: it cannot be accessed: {error}") from error
-    if not there:
+    if not exists:
         raise ArtifactMissing(f"{folder} does not exist")
     return folder
 
 
 def _manifest(folder: Path, sha256: str, trust: Trust) -> dict[str, Any]:
     """Read a manifest; its signature is checked before it is parsed."""
-    data = _read(folder / MANIFEST, MAX_MANIFEST_BYTES)
+    data = read_file(folder / MANIFEST, MAX_MANIFEST_BYTES)
     if trust.keys:
         try:
-            signature = _read(folder / SIGNATURE, SIGNATURE_BYTES)
+            signature = read_file(folder / SIGNATURE, SIGNATURE_BYTES)
         except ArtifactMissing as error:
             raise ArtifactRefused(
                 f"{SIGNATURE}: it does not exist, but models.trusted_keys requires a signature"
@@ -310,43 +299,9 @@ def _is_whole(models_dir: Path, sha256: str, trust: Trust) -> bool:
     return True
 
 
-def _read(path: Path, limit: int, *, exactly: bool = False) -> bytes:
-    """Read a regular file of at most limit bytes.
-
-    exactly : of exactly limit bytes
-    """
-    try:
-        # Without these flags, a pipe without a writer would block, and a terminal could become the
-        # controlling one.
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-        try:
-            about = os.fstat(handle)
-            _check_file(about, path.name, limit, exactly)
-            with open(handle, "rb", closefd=False) as file:
-                data = file.read(about.st_size + 1)
-        finally:
-            os.close(handle)
-    except FileNotFoundError as error:
-        raise ArtifactMissing(f"{path} does not exist") from error
-    except OSError as error:
-        raise ArtifactRefused(f"{path.name}: it cannot be read: {error}") from error
-    if len(data) != about.st_size:
-        raise ArtifactRefused(f"{path.name}: its size changed while it was read")
-    return data
-
-
-def _check_file(about: os.stat_result, name: str, limit: int, exactly: bool) -> None:
-    if not stat.S_ISREG(about.st_mode):
-        raise ArtifactRefused(f"{name}: it is not a regular file")
-    if exactly and about.st_size != limit:
-        raise ArtifactRefused(f"{name}: size: {about.st_size} bytes, the manifest says {limit}")
-    if about.st_size > limit:
-        raise ArtifactRefused(f"{name}: it is larger than {limit} bytes")
-
-
 def _read_key(setting: str, name: str, parse: Callable[[bytes], Key]) -> Key:
     try:
-        return parse(_read(Path(name), MAX_KEY_BYTES))
+        return parse(read_file(Path(name), MAX_KEY_BYTES))
     except ArtifactMissing as error:
         raise ConfigError(f"{setting}: {error}") from error
     except (ArtifactRefused, ValueError) as error:
@@ -360,46 +315,13 @@ def _write_folder(
     folder = models_dir / sha256
     temporary = models_dir / f".{sha256}.{os.urandom(6).hex()}.tmp"
     try:
-        _write_files(temporary, files)
+        write_files(temporary, files)
         if folder.exists():
             folder.rename(models_dir / f".{sha256}.{os.urandom(6).hex()}.tmp")
         temporary.rename(folder)
-        _sync_folder(models_dir)
+        sync_folder(models_dir)
     except OSError:
         shutil.rmtree(temporary, ignore_errors=True)
         # Otherwise another process has published the same model meanwhile.
         if not _is_whole(models_dir, sha256, Trust(max_bytes)):
             raise
-
-
-def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    folder.mkdir()
-    for name, content in files.items():
-        _write(folder / name, content)
-    _sync_folder(folder)
-
-
-def _replace(models_dir: Path, path: Path, content: bytes) -> None:
-    """Replace a file's content atomically."""
-    temporary = models_dir / f".{path.name}.{os.urandom(6).hex()}.tmp"
-    try:
-        _write(temporary, content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

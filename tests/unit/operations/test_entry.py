@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from shared.entry import Overrides, SettingsFile, given, run_command, serve, take_signals
 from shared.errors import ConfigError, TransportError
+from shared.operations.entry import Overrides, SettingsFile, given, run_command, serve, take_signals
 
 ROOT = Path(__file__).parents[3]
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
@@ -21,7 +21,7 @@ NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("shared.telemetry.configure", lambda _: None)
+    monkeypatch.setattr("shared.operations.telemetry.configure", lambda _: None)
     monkeypatch.delenv("LAPWING_CONFIG", raising=False)
     before = {number: signal.getsignal(number) for number in NUMBERS}
     yield
@@ -75,7 +75,7 @@ def test_a_signal_is_a_wish_to_end(number) -> None:
 def test_a_second_signal_ends_the_process_at_once() -> None:
     code = """
         import signal
-        from shared.entry import take_signals
+        from shared.operations.entry import take_signals
         stopping = take_signals()
         signal.raise_signal(signal.SIGTERM)
         print(stopping(), flush=True)

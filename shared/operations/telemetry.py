@@ -25,9 +25,9 @@ from prometheus_client.core import Metric as Family
 from prometheus_client.registry import Collector
 from structlog.typing import FilteringBoundLogger
 
-from shared.counters import BUILD_INFO, Counters, Histogram, Metric
 from shared.errors import ConfigError
 from shared.events import STATE_VERSION
+from shared.operations.counters import BUILD_INFO, Counters, Histogram, Metric
 from shared.settings import TelemetrySettings
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

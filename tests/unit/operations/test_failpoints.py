@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from shared import failpoints
 from shared.errors import ConfigError
-from shared.failpoints import NAMES, arm, failpoint
+from shared.operations import failpoints
+from shared.operations.failpoints import NAMES, arm, failpoint
 
 ROOT = Path(__file__).parents[3]
 
@@ -79,7 +79,7 @@ def test_each_place_stands_in_the_code():
 
 def test_the_entry_point_reads_the_variable_and_a_kill_is_a_kill():
     code = (
-        "import os, signal; from shared.failpoints import *; arm('after_poll', lambda:"
+        "import os, signal; from shared.operations.failpoints import *; arm('after_poll', lambda:"
         " os.kill(os.getpid(), signal.SIGKILL))"
     )
     ran = subprocess.run(

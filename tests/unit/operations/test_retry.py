@@ -13,10 +13,17 @@ from typing import Any
 import pytest
 import structlog
 
-from shared.counters import OUTAGE_SECONDS, Counters
 from shared.errors import ConfigError, TransportError
-from shared.health import STARTING, Health
-from shared.retry import LONGEST_PAUSE_S, SLEEP_SLICE_S, Outage, Retry, in_background, within
+from shared.operations.counters import OUTAGE_SECONDS, Counters
+from shared.operations.health import STARTING, Health
+from shared.operations.retry import (
+    LONGEST_PAUSE_S,
+    SLEEP_SLICE_S,
+    Outage,
+    Retry,
+    in_background,
+    within,
+)
 
 NO_ANSWER = TransportError("asking broker:1: no answer")
 
@@ -126,7 +133,7 @@ def test_a_stop_ends_a_wait_at_once():
     it.calls = 0
     assert it.retry(it.failing(0.0)) is None
     assert it.calls == 0, "nothing is begun after a stop"
-    it.retry.nap(60.0)
+    it.retry.wait(60.0)
     assert it.now - 103.25 <= SLEEP_SLICE_S
 
 

@@ -28,12 +28,14 @@ class Build:
 
     command     : ``lapwing`` and what stands before its subcommand
     python      : the interpreter that has the build's packages
+    root        : folder of its sources; None = an installed command
     environment : variables beside those of this process
     """
 
     name: str
     command: tuple[str, ...]
     python: str
+    root: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -48,7 +50,10 @@ class Finished:
 
 @dataclass(frozen=True)
 class Alarm:
-    """One row of alarms.csv; ``time_s`` in seconds since 1970 UTC."""
+    """One row of alarms.csv; ``time_s`` in seconds since 1970 UTC.
+
+    phase : of its episode; empty for data quality, and from builds without episodes
+    """
 
     time_s: float
     entity: str
@@ -56,6 +61,13 @@ class Alarm:
     metric: str | None
     expected: float | None
     reason: str
+    phase: str = ""
+    cold_start: bool = False
+
+    @property
+    def is_anomaly(self) -> bool:
+        """Whether it is an alarm, neither an end of an episode nor about data quality."""
+        return self.kind == "anomaly"
 
 
 class BuildError(Exception):
@@ -69,7 +81,8 @@ def this_build() -> Build:
 
 def build_of(root: Path, name: str, python: str = sys.executable) -> Build:
     """Return the build in a folder of the project's sources."""
-    return Build(name, (python, "-m", "lapwing"), python, {"PYTHONPATH": str(root)})
+    environment = {"PYTHONPATH": str(root)}
+    return Build(name, (python, "-m", "lapwing"), python, root, environment)
 
 
 def installed_build(command: Path) -> Build:
@@ -144,6 +157,8 @@ def read_alarms(path: Path) -> Iterator[Alarm]:
                 row["metric"] or None,
                 expected,
                 row["reason"],
+                row.get("phase") or "",
+                row["cold_start"] == "True",
             )
 
 

@@ -129,7 +129,9 @@ def run_product(folder: Path, build: Build, situation: Situation) -> Output:
         "last": figures["last_event"],
     }
     for alarm in read_alarms(folder / "out" / "alarms.csv"):
-        output.alerts.append(Alert(*vars(alarm).values()))
+        alert = Alert(alarm.time_s, alarm.entity, alarm.kind, alarm.metric)
+        alert.expected, alert.reason = alarm.expected, alarm.reason
+        output.alerts.append(alert)
     return output
 
 

@@ -41,7 +41,7 @@ def run_set(build: Build, folder: Path, options: Sequence[str] = ()) -> Figures:
         _, alarms = backtest(build, (folder / "data").absolute(), Path(out), options)
     times: dict[str, list[float]] = {}
     for alarm in alarms:
-        if alarm.kind == "anomaly":
+        if alarm.is_anomaly:
             times.setdefault(alarm.entity, []).append(alarm.time_s)
     return judge_set(traces, times)
 

@@ -137,8 +137,9 @@ def backtest(
     began_s = time.monotonic()
     most = settings.predict.max_entities
     with progress(feed.rows) as report_progress, ExitStack() as files:
-        observe = None if options.rows is None else files.enter_context(open_rows(options.rows))
-        judged = run(feed, judges, most, report_progress, observe and observe.write)
+        writer = None if options.rows is None else files.enter_context(open_rows(options.rows))
+        observe = None if writer is None else writer.write
+        judged = run(feed, judges, most, report_progress, observe)
     check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
     notes += in_several_partitions(judged[0])

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,12 @@ def build_of(root: Path, name: str, python: str = sys.executable) -> Build:
     """Return the build in a folder of the project's sources."""
     environment = {"PYTHONPATH": str(root)}
     return Build(name, (python, "-m", "lapwing"), python, root, environment)
+
+
+def perturbed_build(draw: int) -> Build:
+    """Return this clone's build with perturbed constants, as ``benchmarks.perturbed`` draws them."""
+    command = (sys.executable, "-m", "benchmarks.perturbed", str(draw))
+    return replace(this_build(), name=f"draw {draw}", command=command)
 
 
 def installed_build(command: Path) -> Build:

@@ -17,7 +17,7 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from benchmarks.builds import Build, BuildError, cores, installed_build, this_build
+from benchmarks.builds import Build, BuildError, cores, installed_build, perturbed_build, this_build
 from benchmarks.operator import report
 from benchmarks.operator.oracles import judge_oracles
 from benchmarks.operator.running import Request, Result, load_situations, run
@@ -144,6 +144,8 @@ def _chosen(situations: Sequence[Situation], names: Sequence[str]) -> list[Situa
 def _build(options: argparse.Namespace) -> Build | None:
     if options.baseline:
         return None
+    if options.perturb is not None:
+        return perturbed_build(options.perturb)
     return this_build() if options.lapwing is None else installed_build(options.lapwing)
 
 
@@ -166,6 +168,7 @@ def _options() -> argparse.Namespace:
     add("--variants", action="store_true", help="every interval and noise: the share that passes")
     add("--baseline", action="store_true", help="judge a plain median per time of day instead")
     add("--lapwing", type=Path, metavar="COMMAND", help="an installed lapwing; default: this clone")
+    add("--perturb", type=int, metavar="DRAW", help="perturb every constant but the threshold")
     add("--situations", type=Path, metavar="FILE", help="Python file with a list SITUATIONS")
     add("--json", type=Path, metavar="FILE", help="write all that was asked and measured")
     add("--keep", type=Path, metavar="DIR", help="keep data and output of every situation")

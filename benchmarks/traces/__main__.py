@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.builds import BuildError, cores, installed_build, this_build
+from benchmarks.builds import Build, BuildError, cores, installed_build, perturbed_build, this_build
 from benchmarks.traces.judging import Figures
 from benchmarks.traces.running import SETS, find_folder, run_sets
 from shared.errors import LapwingError
@@ -30,7 +30,7 @@ def main() -> int:
         return 0
     began_s = time.monotonic()
     try:
-        build = this_build() if options.lapwing is None else installed_build(options.lapwing)
+        build = _build(options)
         figures = run_sets(build, folder, options.sets, options.options, options.jobs)
     except (BuildError, LapwingError) as error:
         print(f"benchmarks.traces: {error}", file=sys.stderr)
@@ -42,6 +42,12 @@ def main() -> int:
         document = {name: plain(found) for name, found in figures.items()}
         options.json.write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     return 0
+
+
+def _build(options: argparse.Namespace) -> Build:
+    if options.perturb is not None:
+        return perturbed_build(options.perturb)
+    return this_build() if options.lapwing is None else installed_build(options.lapwing)
 
 
 def plain(figures: Figures) -> dict[str, Any]:
@@ -62,6 +68,7 @@ def _options() -> argparse.Namespace:
     add("folder", type=Path, nargs="?", metavar="DIR", help="default: $LAPWING_TRACES_DIR")
     add("--sets", nargs="+", default=list(SETS), choices=SETS, help="default: all")
     add("--lapwing", type=Path, metavar="COMMAND", help="an installed lapwing; default: this clone")
+    add("--perturb", type=int, metavar="DRAW", help="perturb every constant but the threshold")
     add("--json", type=Path, metavar="FILE", help="write all figures")
     add("--jobs", type=int, default=cores(), metavar="N", help="sets at the same time")
     own, passed_on = _split(sys.argv[1:])

@@ -86,7 +86,7 @@ def build_of(root: Path, name: str, python: str = sys.executable) -> Build:
 
 
 def perturbed_build(draw: int) -> Build:
-    """Return this clone's build with perturbed constants, as ``benchmarks.perturbed`` draws them."""
+    """Return this clone's build with the constants of a draw of ``benchmarks.perturbed``."""
     command = (sys.executable, "-m", "benchmarks.perturbed", str(draw))
     return replace(this_build(), name=f"draw {draw}", command=command)
 

@@ -349,7 +349,7 @@ def _entity(entity: Entity) -> dict[str, Any]:
                 "window": outcome.window.name,
                 "start": moment(outcome.window.start_ms),
                 "end": moment(outcome.window.end_ms),
-                "fate": outcome.outcome.value,
+                "outcome": outcome.outcome.value,
                 "first_alarm": None if outcome.alarm_ms is None else moment(outcome.alarm_ms),
             }
             for outcome in entity.judgement.outcomes

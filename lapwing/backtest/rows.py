@@ -14,7 +14,6 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from lapwing.backtest.run import Judge
 from shared.errors import ConfigError
 from shared.events import State
 from shared.scoring.scorer import Outcome
@@ -48,14 +47,15 @@ class RowWriter:
         self._path = path
         self._file = file
 
-    def write(self, judge: Judge, outcome: Outcome, state: PartitionState) -> None:
-        """Write a line for each record of a batch that was scored by ``judge``.
+    def write(self, configuration: str, outcome: Outcome, state: PartitionState) -> None:
+        """Write a line for each accepted record of a batch.
 
+        configuration : ``first`` or ``second``, the one that scored it
         raises : ConfigError when the file cannot be written
         """
         names = state.entities.names()
         lines = [
-            _line(judge.name, outcome, row, names, state.metrics)
+            _line(configuration, outcome, row, names, state.metrics)
             for row in range(len(outcome.columns))
         ]
         text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)

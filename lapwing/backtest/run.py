@@ -190,13 +190,13 @@ def run(
     judges: Sequence[Judge],
     max_entities: int,
     report_progress: Callable[[int, int], object] = lambda rows, alarms: None,
-    observe: Callable[[Judge, Outcome, PartitionState], object] | None = None,
+    observe: Callable[[str, Outcome, PartitionState], object] | None = None,
 ) -> list[Judged]:
     """Score every record of a feed by each variant; the feed is read once.
 
     report_progress : is called after each batch with the records so far and the first variant's
                       alarms
-    observe         : is called with each variant's outcome of each batch
+    observe         : is called with each variant's name and its outcome of each batch
     """
     keepers = [Keeper(judge) for judge in judges]
     scorers: list[dict[int, Scorer]] = [{} for _ in judges]
@@ -214,7 +214,7 @@ def run(
             outcome = scorer.process(batch, feed.decoder)
             keeper.add(outcome, scorer.state)
             if observe is not None:
-                observe(judge, outcome, scorer.state)
+                observe(judge.name, outcome, scorer.state)
         rows += len(batch)
         report_progress(rows, len(keepers[0].alarms))
     return [keeper.judged() for keeper in keepers]

@@ -127,10 +127,10 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield from _table(
         [
-            (w["window"], w["start"], w["end"], w["fate"], w["first_alarm"] or "")
+            (w["window"], w["start"], w["end"], w["outcome"], w["first_alarm"] or "")
             for w in windows[:WINDOWS_SHOWN]
         ],
-        ("window", "from", "to", "fate", "first alarm"), left=5,
+        ("window", "from", "to", "outcome", "first alarm"), left=5,
     )  # fmt: skip
     if len(windows) > WINDOWS_SHOWN:
         yield f"  and {len(windows) - WINDOWS_SHOWN:,} more"

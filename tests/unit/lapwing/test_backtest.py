@@ -115,7 +115,7 @@ def test_labels_are_judged(folder, labels):
     summary, text = run(input=of(folder), labels=labels)
     said = summary["first"]["labels"]
     assert (said["hits"], said["missed"], said["in_warm_up"]) == (1, 1, 1)
-    fates = [w["fate"] for one in summary["first"]["per_entity"] for w in one["windows"]]
+    fates = [w["outcome"] for one in summary["first"]["per_entity"] for w in one["windows"]]
     assert sorted(fates) == ["hit", "missed", "warming"]
     assert "keys of the labels that name nothing here: 1, e.g. elsewhere/c.csv" in summary["notes"]
     assert "1 of 2 windows hit, 1 missed" in text

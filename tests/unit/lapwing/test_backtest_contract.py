@@ -142,7 +142,7 @@ def test_a_disk_that_is_full_is_named(tmp_path):
     state = SimpleNamespace(entities=SimpleNamespace(names=list), metrics=[])
     full = RowWriter(tmp_path / "rows.jsonl", SimpleNamespace(write=refuse))
     with pytest.raises(ConfigError, match=r"rows.jsonl: it cannot be written: No space left"):
-        full.write(SimpleNamespace(name="first"), SimpleNamespace(columns=()), state)
+        full.write("first", SimpleNamespace(columns=()), state)
 
 
 def test_an_earlier_file_is_replaced(tmp_path):

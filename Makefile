@@ -55,7 +55,7 @@ test: install ## a few minutes: unit, contract, and on a real Kafka the pipeline
 
 .PHONY: test-rest
 test-rest: install ## what `make test` leaves out: half an hour at most
-	$(call parts,locks unit-nojit machine integration faults)
+	$(call parts,locks unit-nojit machine judges integration faults)
 
 .PHONY: test-all
 test-all: ## every test there is, but for compose-test and mutants
@@ -105,6 +105,14 @@ mutants: install ## plant mistakes into a copy, one by one, and see which fault 
 bench: install ## speed and memory: kernels against scikit-learn, the services on a real Kafka
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.services $(ARGS)
+
+.PHONY: judges
+judges: install ## everyday situations and labelled traces keep what was reached (LAPWING_TRACES_DIR; ARGS=--write)
+	@$(BIN)/python -m benchmarks.judges $(ARGS)
+
+.PHONY: quality
+quality: install ## all judges of detection in one table (ARGS="--against REVISION": another build beside this one)
+	@$(BIN)/python -m benchmarks.quality $(ARGS)
 
 .PHONY: coverage
 coverage: install ## unit tests as plain Python, with the lines and branches that they miss

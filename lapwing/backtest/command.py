@@ -14,7 +14,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,6 +34,7 @@ from lapwing.backtest.figures import (
 from lapwing.backtest.files import check_folder, write_files
 from lapwing.backtest.layers import Report
 from lapwing.backtest.models import Trainer, check_fit, find_model, notes_on
+from lapwing.backtest.rows import open_rows
 from lapwing.backtest.run import BacktestResult, Variant, run
 from lapwing.backtest.text import to_text
 from shared.errors import ConfigError, DataError
@@ -60,6 +61,7 @@ class BacktestOptions:
     compared      : ``KEY=VALUE[,KEY=VALUE]`` of a second configuration
     tolerance_min : two alarms so close are the same one; None = some of the entity's usual
                     intervals
+    rows          : file that gets a JSON line for each record; None = not written
     """
 
     input: InputOptions = field(default_factory=InputOptions)
@@ -73,6 +75,7 @@ class BacktestOptions:
     tolerance_min: float | None = None
     out: Path | None = None
     as_json: bool = False
+    rows: Path | None = None
 
     def flags(self) -> dict[str, Any]:
         """Return the settings that the options are short for."""
@@ -132,8 +135,11 @@ def backtest(
             variants.append(Variant("first" if not variants else "second", configuration, model))
     since = trainer.since if trainer else {}
     began_s = time.monotonic()
-    with progress(feed.rows) as report_progress:
-        results = run(feed, variants, settings.predict.max_entities, report_progress)
+    most = settings.predict.max_entities
+    with progress(feed.rows) as report_progress, ExitStack() as files:
+        writer = None if options.rows is None else files.enter_context(open_rows(options.rows))
+        observe = None if writer is None else writer.write
+        results = run(feed, variants, most, report_progress, observe)
     check_scored(feed, results[0])
     windows, notes = place_labels(feed, labels, results[0])
     notes += in_several_partitions(results[0])

@@ -190,11 +190,13 @@ def run(
     variants: Sequence[Variant],
     max_entities: int,
     report_progress: Callable[[int, int], object] = lambda rows, alarms: None,
+    observe: Callable[[str, Outcome, PartitionState], object] | None = None,
 ) -> list[BacktestResult]:
     """Score every record of a feed by each variant; the feed is read once.
 
     report_progress : is called after each batch with the records so far and the first variant's
                       alarms
+    observe         : is called with each variant's name and its outcome of each batch
     """
     collectors = [ResultCollector(variant) for variant in variants]
     scorers: list[dict[int, Scorer]] = [{} for _ in variants]
@@ -209,7 +211,10 @@ def run(
                 )
                 scorer.use(variant.model, variant.configuration)
                 of_partition[batch.partition] = scorer
-            collector.add(scorer.process(batch, feed.decoder), scorer.state)
+            outcome = scorer.process(batch, feed.decoder)
+            collector.add(outcome, scorer.state)
+            if observe is not None:
+                observe(variant.name, outcome, scorer.state)
         rows += len(batch)
         report_progress(rows, len(collectors[0].alarms))
     return [collector.result() for collector in collectors]

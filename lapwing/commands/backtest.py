@@ -131,6 +131,12 @@ def backtest(
             help="Write report.html, summary.json, alarms.csv and result files.",
         ),
     ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows", metavar="FILE", help="Write what each record was judged to be, as JSON lines."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show which alarms a configuration would have raised on recorded data.
@@ -169,5 +175,6 @@ def backtest(
             tolerance,
             out,
             as_json,
+            rows,
         ),
     )

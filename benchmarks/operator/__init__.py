@@ -1,0 +1,1 @@
+"""Everyday situations of an operator: rows, what must and must not be alarmed, a judge."""

@@ -1,0 +1,1 @@
+"""Seeded generators of scenes: rows and expectations together, by subject."""

@@ -1,0 +1,1 @@
+"""Labelled metrics of real machines: hits, false alarms and delays, by one protocol."""

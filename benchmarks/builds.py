@@ -5,12 +5,16 @@ Invariant: a build is known only by its command line, so that any two revisions 
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
 import os
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +34,7 @@ class Build:
     python      : the interpreter that has the build's packages
     root        : folder of its sources; None = an installed command
     environment : variables beside those of this process
+    in_process  : commands run inside the calling process, which saves their start
     """
 
     name: str
@@ -37,6 +42,7 @@ class Build:
     python: str
     root: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
+    in_process: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,9 +80,9 @@ class BuildError(Exception):
     """A build cannot be run, or ended with an error."""
 
 
-def this_build() -> Build:
+def this_build(*, in_process: bool = False) -> Build:
     """Return the build of this folder, run by this interpreter."""
-    return build_of(ROOT, "this build")
+    return replace(build_of(ROOT, "this build"), in_process=in_process)
 
 
 def build_of(root: Path, name: str, python: str = sys.executable) -> Build:
@@ -111,6 +117,9 @@ def call(
 ) -> Finished:
     """Run a command in a folder with a build's environment; never raise for its failure."""
     variables = {**os.environ, **build.environment, **(environment or {})}
+    own = len(build.command)
+    if build.in_process and tuple(command[:own]) == build.command:
+        return _call_here(command[own:], folder, variables)
     try:
         done = subprocess.run(
             list(command),
@@ -124,6 +133,29 @@ def call(
     except subprocess.TimeoutExpired:
         return Finished(NO_ANSWER, "", f"no answer within {limit_s:g} s")
     return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def _call_here(words: Sequence[str], folder: Path, variables: Mapping[str, str]) -> Finished:
+    """Run ``lapwing`` in this process, which must do nothing else meanwhile."""
+    from lapwing.app import run
+
+    out, err = io.StringIO(), io.StringIO()
+    before, argv = dict(os.environ), sys.argv
+    with contextlib.chdir(folder), redirect_stdout(out), redirect_stderr(err):
+        os.environ.update(variables)
+        sys.argv = ["lapwing", *words]
+        try:
+            code = run()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        except Exception:  # noqa: BLE001 - as a process of its own would end
+            err.write(traceback.format_exc())
+            code = 1
+        finally:
+            sys.argv = argv
+            os.environ.clear()
+            os.environ.update(before)
+    return Finished(code, out.getvalue(), err.getvalue())
 
 
 def backtest(

@@ -10,6 +10,7 @@ Invariant: the limits are the file's, nothing here adds slack; the product's own
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import math
 import sys
@@ -91,7 +92,9 @@ def floors_of(
 
 def run_operator(seed: int, jobs: int) -> report.Totals:
     """Run all situations on this build and print those that fail."""
-    requests = [Request(situation.name, seed, build=this_build()) for situation in SITUATIONS]
+    importlib.import_module("lapwing.backtest.command")  # once, for all processes below
+    build = this_build(in_process=True)
+    requests = [Request(situation.name, seed, build=build) for situation in SITUATIONS]
     results = []
     with ProcessPoolExecutor(jobs) as pool:
         for result in pool.map(run, requests):

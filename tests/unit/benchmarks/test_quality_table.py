@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -18,6 +19,7 @@ from benchmarks.quality import parts, revisions
 from benchmarks.quality.parts import Inputs, Sizes, Skipped, by_fortnight
 from benchmarks.quality.series import fleet_scene, healthy_scene, write_parts
 from benchmarks.traces.judging import Figures
+from tests.support.backtests import wave, write_series
 
 TOTALS = Totals(46, 49, 789, 797, 26, 4000.0, ("pod-churn", "jitter-and-missing"))
 TRACES = {"hosts": Figures(92, 50, 31, 490.0), "ms": Figures(40, 20, 15, 300.0)}
@@ -124,6 +126,49 @@ def test_an_answer_that_does_not_come_is_an_error(tmp_path):
     command = [sys.executable, "-c", "import time; time.sleep(60)"]
     done = builds.call(Build("slow", (), sys.executable), command, tmp_path, limit_s=0.2)
     assert (done.code, done.err) == (builds.NO_ANSWER, "no answer within 0.2 s")
+
+
+def test_commands_in_the_process_are_those_of_a_process_of_their_own(tmp_path, monkeypatch):
+    write_series(tmp_path / "data", "a", wave())
+    words = ["backtest", "--data", "data", "--json", "--out"]
+    monkeypatch.setattr(sys, "argv", ["pytest", "untouched"])
+    before = dict(os.environ)
+    warm = {"LAPWING_DETECTION__WARMUP_DAYS": "0.2"}
+    results = []
+    for in_process in (False, True):
+        build = builds.this_build(in_process=in_process)
+        command = [*build.command, *words, f"out-{in_process}"]
+        results.append(builds.call(build, command, tmp_path, warm))
+    assert [done.code for done in results] == [0, 0]
+    assert results[0].out == results[1].out
+    assert json.loads(results[0].out)["configuration"]["detection"]["warmup_days"] == 0.2
+    alarms = [(tmp_path / f"out-{name}" / "alarms.csv").read_text() for name in (False, True)]
+    assert alarms[0] == alarms[1]
+    assert (sys.argv, dict(os.environ)) == (["pytest", "untouched"], before)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["backtest", "--data", "nowhere"], 2, "nowhere: no such file or folder"),
+        (["backtest", "--no-such-option"], 2, "No such option"),
+    ],
+)
+def test_refusals_in_the_process_have_their_exit_code(words, code, said, tmp_path):
+    build = builds.this_build(in_process=True)
+    done = builds.call(build, [*build.command, *words], tmp_path)
+    assert done.code == code
+    assert said in done.err
+
+
+def test_a_crash_in_the_process_is_an_exit_code_too(tmp_path, monkeypatch):
+    def crash():
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("lapwing.app.run", crash)
+    build = builds.this_build(in_process=True)
+    done = builds.call(build, [*build.command, "version"], tmp_path)
+    assert (done.code, done.err.splitlines()[-1]) == (1, "RuntimeError: a bug")
 
 
 # -- the table -------------------------------------------------------------------------------------

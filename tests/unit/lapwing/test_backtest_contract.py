@@ -10,10 +10,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from lapwing.backtest.feeds import InputOptions
 from lapwing.backtest.rows import METRIC_KEYS, RowWriter, open_rows
 from shared.errors import ConfigError
-from tests.support.backtests import of, run
+from tests.support.backtests import SPIKE, START_MS, STEP_MS, of, run, text_of
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "backtest.md"
 MAPS = {
@@ -29,8 +28,8 @@ MAPS = {
 
 TABLES = ("Columns of `alarms.csv`", "Keys of a line of `--rows`", "Keys of the summary")
 NOT_IN_TOP_ALARMS = {"configuration", "end", "peak"}
-OPTIONAL = {"first.rejected.<name>"}
-"""Only where a record could not be read."""
+OPTIONAL = {"first.rejected.<name>", "first.data_quality.<name>", "compare.alarms_added[]"}
+"""Only where a record could not be read, data were bad, or the second configuration adds alarms."""
 
 
 def documented(title: str) -> list[str]:
@@ -47,19 +46,28 @@ def keys_of(value: object, path: str) -> set[str]:
         return {re.sub(r"(configuration\.<name>).*", r"\1", key) for key in inner}
     if isinstance(value, dict):
         return {found for key, item in value.items() for found in keys_of(item, f"{path}.{key}")}
-    if isinstance(value, list) and value and isinstance(value[0], dict):
+    if value == []:
+        return set()
+    if isinstance(value, list) and isinstance(value[0], dict):
         return {found for item in value for found in keys_of(item, f"{path}[]")}
     return {path}
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
-    """A backtest of a fleet with labels by kind, a budget and a second configuration."""
+def written(tmp_path_factory, folder):
+    """A backtest with labels of a kind, a budget and a second configuration."""
     out = tmp_path_factory.mktemp("contract")
+    spike_ms = START_MS + SPIKE * STEP_MS
+    span = f"{text_of(spike_ms - STEP_MS)},{text_of(spike_ms + STEP_MS)}"
+    labels = out / "labels.csv"
+    labels.write_text(
+        f"entity,start,end,kind\nweb/a_cpu_utilization,{span},spike\nnobody,{span},spike\n"
+    )
     summary, _ = run(
-        input=InputOptions(fleet=3, days=12.0, seed=3),
+        input=of(folder),
+        labels=labels,
         alarms_per_day=2.0,
-        compared="threshold=0.5,alarms_per_day=none",
+        compared="threshold=3,alarms_per_day=none",
         out=out / "out",
         rows=out / "rows.jsonl",
     )

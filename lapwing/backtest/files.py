@@ -29,7 +29,7 @@ _OURS = {"summary.json", "alarms.csv", "report.html", "results"}
 _COLUMNS = (
     "time", "entity", "kind", "metric", "severity_class", "severity", "score", "value", "expected",
     "cold_start", "configuration", "reason", "partition", "offset", "episode_id", "phase", "end",
-    "peak",
+    "peak", "closed_because",
 )  # fmt: skip
 
 
@@ -76,16 +76,17 @@ def write_files(
 
 
 def alarms_csv(result: BacktestResult, change: Change | None, second: BacktestResult | None) -> str:
-    """Write alarms, ends of episodes and data-quality verdicts in order of time.
+    """Write alarms and data-quality verdicts in order of time.
 
-    ``configuration`` says which one gave an alarm; ``end`` and ``peak`` are those of the whole
-    episode, ``end`` is empty while it is open.
+    ``configuration`` says which one gave an alarm; ``end``, ``peak`` and ``closed_because`` are
+    those of the whole episode, ``end`` is empty while it is open. The end of an episode has no row
+    of its own, so that every row that is no alarm is a verdict on the data.
     """
     ends = {
         record.episode_id: record for record in (*result.closed, *(second.closed if second else ()))
     }
     removed = {id(alarm) for alarm in change.removed} if change else set()
-    rows: list[tuple[Anomaly, str]] = [(record, "") for record in (*result.quality, *result.closed)]
+    rows: list[tuple[Anomaly, str]] = [(record, "") for record in result.quality]
     rows += [
         (record, "" if second is None else "first" if id(record) in removed else "both")
         for record in result.alarms
@@ -102,13 +103,15 @@ def alarms_csv(result: BacktestResult, change: Change | None, second: BacktestRe
 
 
 def _episode(alarm: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]:
-    """Say when an alarm's episode ended, and its largest value."""
+    """Say when and why an alarm's episode ended, and its largest value."""
     if alarm.episode_id is None:
-        return {"end": None, "peak": None}
+        return {"end": None, "peak": None, "closed_because": None}
     closed = ends.get(alarm.episode_id)
+    because = closed.closed_because if closed else None
     return {
         "end": None if closed is None else iso(closed.event_time),
         "peak": (closed or alarm).peak_value,
+        "closed_because": because.value if because else None,
     }
 
 

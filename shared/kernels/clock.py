@@ -1,4 +1,4 @@
-"""The clock of one entity: its usual interval, and when a row lies too far ahead of it.
+"""The clock of one entity: its usual interval, its local time, and rows too far ahead of it.
 
 Invariant: what is usual is robust against single pauses; a row alone never moves the clock by more
            than is usual.
@@ -59,6 +59,12 @@ def agrees(time_ms: int, ahead_ms: int, interval: float) -> bool:
         time_ms > ahead_ms
         and time_ms - ahead_ms < max(DAY_MS, AHEAD_INTERVALS * max(interval, 1.0))
     )
+
+
+@njit(cache=True)
+def is_weekend(day: int) -> bool:
+    """Whether a day since 1970-01-01, a Thursday, is a Saturday or Sunday."""
+    return (day + 3) % 7 >= 5
 
 
 @njit(cache=True)

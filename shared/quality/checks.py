@@ -24,7 +24,9 @@ from shared.quality.kernels import quality_layout as layout
 from shared.quality.kernels.quality_layout import (
     CLOCK_DTYPE,
     ENTITY_DTYPE,
+    MIN_COVERED_MS,
     MIN_INTERVALS,
+    PRESENCE_DTYPE,
     SERIES_DTYPE,
     Limits,
 )
@@ -47,19 +49,26 @@ KINDS = (
 NO_ZONE = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
 """Time zone without changes: (UTC ms from which on, shift in ms)."""
 
-_DTYPES = {"entities": ENTITY_DTYPE, "series": SERIES_DTYPE, "clock": CLOCK_DTYPE}
+_DTYPES = {
+    "entities": ENTITY_DTYPE,
+    "presence": PRESENCE_DTYPE,
+    "series": SERIES_DTYPE,
+    "clock": CLOCK_DTYPE,
+}
 
 
 class QualityState:
     """The checks' state of a partition; indices are the partition's entities and slots.
 
     entities : ENTITY_DTYPE (E,)
+    presence : PRESENCE_DTYPE (E,)   changed by the entity's own rows only, as series is
     series   : SERIES_DTYPE (S,)
     clock    : CLOCK_DTYPE (1,)
     """
 
     def __init__(self) -> None:
         self.entities = np.zeros(0, ENTITY_DTYPE)
+        self.presence = np.zeros(0, PRESENCE_DTYPE)
         self.series = np.zeros(0, SERIES_DTYPE)
         self.clock = np.zeros(1, CLOCK_DTYPE)
 
@@ -69,7 +78,9 @@ class QualityState:
         Capacity at least doubles when it grows.
         """
         if entities > len(self.entities):
-            self.entities = _grown(self.entities, max(entities, 2 * len(self.entities)))
+            capacity = max(entities, 2 * len(self.entities))
+            self.entities = _grown(self.entities, capacity)
+            self.presence = _grown(self.presence, capacity)
         if slots > len(self.series):
             self.series = _grown(self.series, max(slots, 2 * len(self.series)))
 
@@ -92,19 +103,21 @@ class QualityState:
         known = self.entities[: clock["entities"]]
         if clock["reporting"] < 2:
             return np.zeros(len(known), np.bool_)
-        limit_ms = np.maximum(
-            settings.stopped_intervals * known["interval_ms"],
-            layout.USUAL_TWICE * known["pause_ms"],
+        rhythm = known["rhythm"]
+        limit_ms = rhythm["interval_ms"] * np.maximum(
+            settings.stopped_intervals, layout.USUAL_TWICE * rhythm["usual_pause"]
         )
-        silent_ms = clock["second_ms"] - np.maximum(known["newest_ms"], known["clock_ms"])
+        since_ms = np.maximum(known["newest_ms"], known["clock_ms"])
+        silent_ms = clock["second_ms"] - np.maximum(since_ms, clock["resumed_ms"])
         has_stopped: npt.NDArray[np.bool_] = silent_ms > np.floor(limit_ms)
         has_stopped &= clock["second_ms"] > known["due_ms"]
-        return has_stopped & (known["intervals"] >= MIN_INTERVALS)
+        has_stopped &= rhythm["covered_ms"] >= MIN_COVERED_MS
+        return has_stopped & (rhythm["intervals"] >= MIN_INTERVALS)
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""
         self.reserve(entities, slots)
-        used = {"entities": entities, "series": slots, "clock": 1}
+        used = {"entities": entities, "presence": entities, "series": slots, "clock": 1}
         return {
             f"quality_{name}": _as_bytes(getattr(self, name))[:count]
             for name, count in used.items()
@@ -130,6 +143,8 @@ class QualityState:
             setattr(state, name, np.ascontiguousarray(array).copy().reshape(-1).view(dtype))
         if len(state.clock) != 1 or not 0 <= state.clock[0]["entities"] <= len(state.entities):
             raise ValueError(f"quality_clock does not fit {len(state.entities)} entities")
+        if len(state.presence) != len(state.entities):
+            raise ValueError(f"quality_presence does not fit {len(state.entities)} entities")
         return state
 
 
@@ -145,7 +160,7 @@ class Signals:
                newest event before; flat line: its first equal value; -1 = none
     amount   : float64 (k,)  gap, stopped: length in ms; late, out of order: ms behind; missing:
                metrics; flat line: the value
-    usual_ms : float64 (k,)  the entity's usual interval, NaN = not known yet
+    usual_ms : float64 (k,)  the entity's usual interval; missing: the metric's; NaN = not known yet
     others   : int32 (k,)    further metrics that the signal is about
     stale    : bool (n,)     the row is its entity's first after it had stopped
     """
@@ -207,19 +222,19 @@ def watch(
         clock["stopped_intervals"], clock["repeat_ms"] = limits.stopped_intervals, limits.repeat_ms
         clock["due_ms"] = -layout.FAR_MS
         state.entities["due_ms"] = 0
-    places, amounts = watch_rows(
+    integers, floats = watch_rows(
         slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, ahead, duplicate,
-        forgotten, *zone, state.entities, state.series, state.clock, limits, stale,
+        forgotten, *zone, state.entities, state.presence, state.series, state.clock, limits, stale,
     )  # fmt: skip
     return Signals(
-        places[:, layout.ROW].copy(),
-        places[:, layout.KIND].astype(np.uint8),
-        places[:, layout.ENTITY].astype(np.int32),
-        places[:, layout.METRIC].astype(np.int32),
-        places[:, layout.SINCE_MS].copy(),
-        amounts[:, layout.AMOUNT].copy(),
-        amounts[:, layout.USUAL_MS].copy(),
-        amounts[:, layout.OTHERS].astype(np.int32),
+        integers[:, layout.ROW].copy(),
+        integers[:, layout.KIND].astype(np.uint8),
+        integers[:, layout.ENTITY].astype(np.int32),
+        integers[:, layout.METRIC].astype(np.int32),
+        integers[:, layout.SINCE_MS].copy(),
+        floats[:, layout.AMOUNT].copy(),
+        floats[:, layout.USUAL_MS].copy(),
+        floats[:, layout.OTHERS].astype(np.int32),
         stale,
     )
 
@@ -298,7 +313,8 @@ def _sentence(
     match kind:
         case Kind.MISSING:
             return (
-                f"{metric}{more} {'are' if others else 'is'} missing; last value {minute(since_ms)}"
+                f"{metric}{more} {'are' if others else 'is'} missing; last value"
+                f" {minute(since_ms)}{usual}"
             )
         case Kind.GAP:
             return (

@@ -10,8 +10,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
 from shared.anomalies import event_of
 from shared.batch import Batch
 from shared.columns import Columns
@@ -91,12 +89,10 @@ def episode_id(
 def build(context: Context) -> list[Anomaly]:
     """Build the events of a batch, in the order of their rows."""
     results = context.found
-    published = np.flatnonzero(results.events["phase"] <= CLOSED)
     explained = context.trained.explain(
-        context.model,
-        results.events["row"][published[results.events["view"][published] == TRAINED]],
+        context.model, results.events["row"][results.events["view"] == TRAINED]
     )
-    return [_anomaly(context, int(k), explained) for k in published]
+    return [_anomaly(context, k, explained) for k in range(len(results.events))]
 
 
 def _part(metric: str | None, key: int, phase: Phase) -> str:

@@ -35,7 +35,13 @@ _ALIGNED = 64
 _PAGE = 4096
 
 _ENTITIES, _SLOTS = "@entities", "@slots"
-_BY_ROW = {"ensemble_entities": _ENTITIES, "ensemble_metrics": _SLOTS, "ring": _SLOTS}
+_BY_ROW = {
+    "ensemble_entities": _ENTITIES,
+    "ensemble_metrics": _SLOTS,
+    "quality_presence": _ENTITIES,
+    "quality_series": _SLOTS,
+    "ring": _SLOTS,
+}
 """The large arrays, of which a delta contains only the changed rows.
 
 All other arrays are in each delta as a whole.
@@ -87,7 +93,7 @@ class ChangeMarks:
         return {
             name: _BY_ROW[name]
             for name in same
-            if name == "ring" or self.ensemble() is state.ensemble
+            if not name.startswith("ensemble") or self.ensemble() is state.ensemble
         }
 
 

@@ -52,14 +52,12 @@ def configuration(detector: Detector) -> Configuration:
 
 
 def log_of(seed: int, rows: int = ROWS) -> Batch:
-    """Three hosts with season, spikes, missing values, late and repeated rows, a long silence and
-    some poison.
-    """
+    """Three hosts with season and spikes, and all that quality has verdicts for, and poison."""
     random = np.random.default_rng(seed)
     records, keys = [], []
     clock = dict.fromkeys(HOSTS, START_MS)
     newest: dict[str, dict[str, object]] = {}
-    for _ in range(rows):
+    for row in range(rows):
         host = str(random.choice(HOSTS))
         clock[host] += STEP_MS if random.random() > 0.004 else 200 * STEP_MS
         load = 1.5 + np.sin(clock[host] / 86_400_000 * 2 * np.pi)
@@ -70,6 +68,8 @@ def log_of(seed: int, rows: int = ROWS) -> Batch:
         values = {
             name: None if random.random() < 0.03 else float(value) for name, value in values.items()
         }
+        if rows // 2 <= row < 2 * rows // 3:
+            values["network"] = None
         record = {"host": host, "timestamp": clock[host], **values}
         kind = random.random()
         if kind < 0.02 and host in newest:

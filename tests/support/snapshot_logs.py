@@ -33,11 +33,13 @@ def feed(
     state.ensemble.reserve(entities, slots)
     state.quality.reserve(entities, slots)
     for row in range(len(rows)):
-        state.quality.entities["said"][entity[row]] += 1
+        state.quality.entities["reported"][entity[row]] += 1
         if folded.counted[row]:
+            state.quality.presence["rows"][entity[row], time_ms[row] % 288] += 1
             state.ensemble.entities["live_ms"][entity[row]] += values[row, 0]
             for slot in state.slots[entity[row], :2][~np.isnan(values[row])]:
                 state.ensemble.metrics["centre"][slot] += time_ms[row]
+                state.quality.series["since_ms"][slot] += time_ms[row]
     state.quality.clock["reporting"] = entities
     state.next_offset += len(rows)
     return folded

@@ -18,15 +18,9 @@ from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
 from shared.ensemble.kernels.entity.episode import CLOSED_STATE, SAID
 from shared.ensemble.kernels.entity.episodes import follow_episodes
-from shared.ensemble.kernels.entity.event_rows import About, write_event, write_quality_event
+from shared.ensemble.kernels.entity.event_rows import About, write_event
 from shared.ensemble.kernels.entity.late_row import judge_late_row
-from shared.ensemble.kernels.entity.presence import (
-    expected_rows,
-    is_absent,
-    is_duplicate,
-    mark_present,
-)
-from shared.ensemble.kernels.entity.row import Reported, Row
+from shared.ensemble.kernels.entity.row import Reported, Row, is_duplicate
 from shared.ensemble.kernels.entity.together import (
     CombinationWork,
     close_day,
@@ -50,7 +44,6 @@ from shared.ensemble.kernels.layout import (
     DECIDE,
     DUPLICATE,
     ENTITY_DTYPE,
-    HOUR_MS,
     JOINED,
     JOINT,
     KEYS,
@@ -65,36 +58,12 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
-from shared.ensemble.kernels.outputs import (
-    ABSENT,
-    CELL_DTYPE,
-    CLOSED,
-    EVENT_DTYPE,
-    FLAT,
-    GAP,
-    ROW_DTYPE,
-)
+from shared.ensemble.kernels.outputs import CELL_DTYPE, CLOSED, EVENT_DTYPE, ROW_DTYPE
 from shared.ensemble.kernels.return_levels import bound
+from shared.kernels.clock import local_of
 
 CONFIRMED = 3
 """Rows in a row that lead an entity's clock ahead."""
-
-
-@njit(cache=True)
-def local_of(t: int, changes: Ints, offsets: Ints) -> int:
-    """Return the local time of a UTC time: milliseconds plus the offset in force.
-
-    changes : int64 (k,)  increasing UTC ms from which on offsets[k] holds; before the first,
-              offsets[0]
-    """
-    low, high = 0, changes.shape[0]
-    while low < high:
-        middle = (low + high) // 2
-        if changes[middle] <= t:
-            low = middle + 1
-        else:
-            high = middle
-    return int(t + offsets[max(low - 1, 0)])
 
 
 _SETTINGS = types.NamedTuple(
@@ -132,7 +101,6 @@ def _arrange(slots: Array, order: Array, places: Ints, columns: Ints) -> int:
 @njit(cache=True)
 def _begin(e: Record, t: int) -> None:
     """Set what is not zero before an entity's first row."""
-    e["first_ms"] = t
     e["newest_ms"] = t
     e["day"] = -1
     e["return_level"] = 1.0
@@ -154,14 +122,11 @@ def _is_ahead(e: Record, t: int) -> bool:
 
 
 @njit(cache=True)
-def _follow_clock(e: Record, t: int, local: int, local_before: int) -> float:
-    """Learn the entity's interval and pauses; returns the rows that were expected meanwhile."""
+def _follow_clock(e: Record, t: int) -> None:
+    """Learn the entity's interval and pauses."""
     step = t - e["newest_ms"]
-    missed = 0.0
     if step > 0:
         interval = max(e["interval_ms"], 1.0)
-        if e["rows"] > 10 and step > max(6.0 * interval, 1_800_000.0):
-            missed = expected_rows(e, local_before, local)
         pause = min(np.float64(step), 4.0 * interval)
         e["pause_ms"] = max(
             e["pause_ms"] * math.exp(-pause / (20.0 * DAY_MS)),
@@ -170,23 +135,6 @@ def _follow_clock(e: Record, t: int, local: int, local_before: int) -> float:
         e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step), e["rows"])
     e["rows"] += 1
     e["newest_ms"] = t
-    return missed
-
-
-@njit(cache=True)
-def _is_flat(m: Record) -> bool:
-    """Whether equal values for a day are to be said, once."""
-    if m["run_n"] == 0:
-        m["flat_reported"] = 0
-    flat = (
-        m["run_n"] > 12
-        and m["flat_reported"] == 0
-        and m["sample_ms"] - m["run_ms"] > DAY_MS
-        and m["varied"] > 0.5
-    )
-    if flat:
-        m["flat_reported"] = 1
-    return bool(flat)
 
 
 @njit(cache=True)
@@ -200,35 +148,24 @@ def _fold_values(
     params: EnsembleParams,
     asked: Array,
     work: MetricWork,
-    events: Record,
-    at: int,
-) -> tuple[int, bool]:
+) -> bool:
     """Fold the values of a row, each into its metric.
 
     values  : float64 (M,), limits : float64 (M, 3)
     of.here : out: whether a metric has a sample that was judged; asked : bool (>= n,) out: and
               deviates as the user asks
-    returns : place behind the newest event, and whether any was judged
+    returns : whether any was judged
     """
     judged = False
     for j in range(of.n):
         x, m, column = values[of.columns[j]], of.metrics[of.slots[j]], of.columns[j]
         of.here[j] = asked[j] = False
         if math.isnan(x):
-            if m["samples"] > 0 and local // HOUR_MS != m["absent_hour"] and is_absent(m, local):
-                amount = np.float64(m["expected_absent"])
-                write_quality_event(events[at], row, column, ABSENT, m["last_ms"], amount)
-                at += 1
             continue
-        m["expected_absent"] = 0.0
-        m["absent_reported"] = 0
         of.here[j] = fold_value(m, row.time_ms, local, bounded(x), settings, params, work)
-        if _is_flat(m):
-            write_quality_event(events[at], row, column, FLAT, m["run_ms"], x)
-            at += 1
         asked[j] = of.here[j] and apply_limits(m, limits[column])
         judged = judged or of.here[j]
-    return at, judged
+    return judged
 
 
 @njit(cache=True)
@@ -405,18 +342,13 @@ def fold_rows(
         if marks[row] == DUPLICATE or repeats:
             out["duplicate"] = 1
             continue
-        missed = _follow_clock(e, t, local, local_of(e["newest_ms"], changes, shifts))
-        if missed >= 8.0:
-            gap = Row(row, offsets[row], i, t, 0.0, 0.0)
-            write_quality_event(events[at], gap, -1, GAP, t - step, missed)
-            at += 1
+        _follow_clock(e, t)
         interval = max(e["interval_ms"], 60_000.0)
         passed = min(np.float64(step), 4.0 * interval)
         now = Row(row, offsets[row], i, t, passed, interval)
         e["live_ms"] += now.passed_ms
-        mark_present(e, local)
-        at, any_ = _fold_values(
-            of, values[row], limits, local, now, settings, params, asked, metric_work, events, at
+        any_ = _fold_values(
+            of, values[row], limits, local, now, settings, params, asked, metric_work
         )
         watched = e["live_ms"] > 1.5 * DAY_MS
         if local // DAY_MS != e["day"]:

@@ -180,10 +180,6 @@ METRIC_DTYPE = np.dtype(
         ("missed_usual", "f8"),  # coded: what usually comes
         ("missed_most", "f8"),  # coded: the nearest to it that came
         ("jump_from", "f8"),  # median of the values before the newest one
-        ("expected_absent", "f4"),  # values that one would have expected since the newest one
-        ("absent_hour", "i4"),
-        ("absent_reported", "u1"),
-        ("flat_reported", "u1"),
         ("ratio", "f4", (ALL_VIEWS,)),  # ratio of each view to its level, signed
         ("daily_maximum", "f4", (ALL_VIEWS, 2)),  # today's largest of each view
         ("return_level", "f4", (ALL_VIEWS, 2)),  # level of each view
@@ -218,7 +214,6 @@ METRIC_DTYPE = np.dtype(
 ENTITY_DTYPE = np.dtype(
     [
         ("rows", "i8"),
-        ("first_ms", "i8"),
         ("newest_ms", "i8"),
         ("interval_ms", "f8"),
         ("pause_ms", "f8"),  # longest usual pause
@@ -265,8 +260,6 @@ ENTITY_DTYPE = np.dtype(
         ("explained", "f4", (MEMBERS,)),
         ("pairs", "f4", (MEMBERS, MEMBERS)),
         ("inverse", "f4", (MEMBERS, MEMBERS)),
-        ("present", "u4", (BINS,)),  # bit per day: rows came in this bin
-        ("present_day", "i4", (BINS,)),
     ],
     align=True,
 )

@@ -36,7 +36,7 @@ CELL_DTYPE = np.dtype(
     [("expected", "f8"), ("lower", "f8"), ("upper", "f8"), ("metric_severity", "f8")],
     align=True,
 )
-OPEN, WORSE, CLOSED, GAP, ABSENT, FLAT = range(6)
+OPEN, WORSE, CLOSED = range(3)
 RECOVERED, ACCEPTED, SILENT, RESTARTED = range(4)
 """Why an episode closed."""
 

@@ -14,6 +14,7 @@ from numba import njit
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode, encode, median, sort_first
 from shared.ensemble.kernels.layout import ALL, BINS, DAYS, KIND, NEAR, RECENT, SEASONS, WEEK
+from shared.kernels.clock import is_weekend
 
 FULL = 14
 """Days of the season of all days."""
@@ -25,12 +26,6 @@ FEW = 3
 LAST = 4
 SCARCE = np.array([0.0, 3.0, 2.5, 1.8, 1.5, 1.25, 1.15])
 """Factors on a spread that so few days have told."""
-
-
-@njit(cache=True)
-def is_weekend(day: int) -> bool:
-    """Whether a day since 1970-01-01, a Thursday, is a Saturday or Sunday."""
-    return (day + 3) % 7 >= 5
 
 
 @njit(cache=True)

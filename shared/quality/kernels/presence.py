@@ -8,12 +8,13 @@ Invariant: a silence is usual only where at least two earlier days of its kind w
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numba import njit
 
+from shared.kernels.clock import is_weekend
 from shared.quality.kernels.quality_layout import BINS, DAYS
+from shared.quality.kernels.quality_signals import Record
 
 DAY_MS = 86_400_000
 BIN_MS = DAY_MS // BINS
@@ -24,105 +25,115 @@ LEAST_DAYS = 2
 SELDOM = 1 / 3
 """Share of the days on which it may have reported nevertheless."""
 
-LONGEST_CELL = BINS // 2
 LONGEST_MS = 10 * DAY_MS
 """Longest silence that is examined."""
 
-Record = Any
-
 
 @njit(cache=True)
-def is_weekend(day: int) -> bool:
-    """Whether a day since 1970 is a Saturday or Sunday."""
-    return (day + 3) % 7 >= 5
-
-
-@njit(cache=True)
-def mark_present(state: Record, local_ms: int) -> None:
+def mark_present(presence: Record, local_ms: int) -> None:
     """Remember that a row came."""
     day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
-    last = state["present_day"][bin_] - 1
-    bits = state["present"][bin_]
+    last = presence["day"][bin_] - 1
+    bits = presence["rows"][bin_]
     if last < 0 or day - last >= DAYS:
         bits = np.uint32(0)
     else:
         for d in range(last + 1, day):
             bits &= ~(np.uint32(1) << np.uint32(d % DAYS))
     if day >= last:
-        state["present_day"][bin_] = day + 1
-    state["present"][bin_] = bits | (np.uint32(1) << np.uint32(day % DAYS))
+        presence["day"][bin_] = day + 1
+    presence["rows"][bin_] = bits | (np.uint32(1) << np.uint32(day % DAYS))
 
 
 @njit(cache=True)
-def _was_there(state: Record, day: int, first: int, last: int) -> bool:
-    """Whether a row came on a day in any of the bins first to last - 1."""
-    for bin_ in range(first, last):
-        newest = state["present_day"][bin_] - 1
-        bit = (state["present"][bin_] >> np.uint32(day % DAYS)) & np.uint32(1)
+def clear_presence(presence: Record) -> None:
+    """Forget all rows."""
+    for bin_ in range(BINS):
+        presence["rows"][bin_] = 0
+        presence["day"][bin_] = 0
+
+
+@njit(cache=True)
+def _has_rows(presence: Record, first: int, last: int) -> bool:
+    """Whether a row came in any of the local bins first to last, counted since 1970."""
+    for local_bin in range(first, last + 1):
+        day, bin_ = local_bin // BINS, local_bin % BINS
+        newest = presence["day"][bin_] - 1
+        bit = (presence["rows"][bin_] >> np.uint32(day % DAYS)) & np.uint32(1)
         if day <= newest and newest - day < DAYS and bit:
             return True
     return False
 
 
 @njit(cache=True)
-def is_usually_silent(state: Record, local_bin: int, cell: int) -> bool:
-    """Whether the entity usually does not report then.
+def is_usually_silent(presence: Record, first_ms: int, local_bin: int, near: int) -> bool:
+    """Whether the entity usually does not report about that time.
 
+    first_ms  : local time of its first row
     local_bin : bin since 1970, local
-    cell      : bins that are checked together
+    near      : bins to either side of it that are checked too
     """
-    day, bin_ = local_bin // BINS, local_bin % BINS
-    first = bin_ - bin_ % cell
-    last = min(first + cell, BINS)
-    weekend = is_weekend(day)
-    days = there = weeks = there_weeks = 0
-    for age in range(1, DAYS):
-        d = day - age
-        if d * DAY_MS + first * BIN_MS < state["first_ms"]:
+    weekend = is_weekend(local_bin // BINS)
+    days = with_rows = weeks = weeks_with_rows = 0
+    for age in range(1, DAYS - 1):
+        then = local_bin - age * BINS
+        if (then - near) * BIN_MS < first_ms:
             break
         weekly = age % 7 == 0
-        kind = age <= LOOK_BACK and is_weekend(d) == weekend
-        if not weekly and not kind:
+        same_kind = age <= LOOK_BACK and is_weekend(then // BINS) == weekend
+        if not weekly and not same_kind:
             continue
-        came = _was_there(state, d, first, last)
-        if kind:
+        came = _has_rows(presence, then - near, then + near)
+        if same_kind:
             days += 1
-            there += came
+            with_rows += came
         if weekly:
             weeks += 1
-            there_weeks += came
-    if weeks >= LEAST_DAYS and there_weeks == 0:
+            weeks_with_rows += came
+    if weeks >= LEAST_DAYS and weeks_with_rows == 0:
         return True
-    return days >= LEAST_DAYS and there <= SELDOM * days
+    return days >= LEAST_DAYS and with_rows <= SELDOM * days
 
 
 @njit(cache=True)
-def usual_silence(state: Record, since_ms: int, now_ms: int, interval_ms: float) -> int:
+def usual_silence(
+    presence: Record, first_ms: int, since_ms: int, now_ms: int, interval_ms: float
+) -> int:
     """Return how much of a silence recurs, in ms.
 
-    since_ms, now_ms : local times of its ends
-    Cost             : O(bins of the silence x LOOK_BACK), at most LONGEST_MS of it
+    first_ms         : local time of the entity's first row
+    since_ms, now_ms : local times of the silence's ends
+    Cost             : O(bins of the silence x bins of two intervals x DAYS), at most LONGEST_MS
+
+    The edges of a usual silence are known by a bin and an interval only; that much counts as part
+    of it.
     """
-    cell = max(1, math.ceil(2.0 * interval_ms / BIN_MS))
-    if cell > LONGEST_CELL:
+    near = math.ceil(interval_ms / BIN_MS) if interval_ms >= BIN_MS / 2.0 else 0
+    if near > BINS // 2:
         return 0
-    silent = 0
-    for local_bin in range(since_ms // BIN_MS + 1, min(now_ms, since_ms + LONGEST_MS) // BIN_MS):
-        if is_usually_silent(state, local_bin, cell):
-            silent += BIN_MS
-    return silent
+    end_ms = min(now_ms, since_ms + LONGEST_MS)
+    silent_ms, counted_ms = 0, since_ms
+    for local_bin in range(since_ms // BIN_MS + 1, end_ms // BIN_MS):
+        if is_usually_silent(presence, first_ms, local_bin, near):
+            from_ms = max((local_bin - near - 1) * BIN_MS, counted_ms)
+            counted_ms = min((local_bin + near + 2) * BIN_MS, end_ms)
+            silent_ms += max(counted_ms - from_ms, 0)
+    return silent_ms
 
 
 @njit(cache=True)
-def end_of_silence(state: Record, since_ms: int, limit_ms: int, interval_ms: float) -> int:
+def end_of_silence(
+    presence: Record, first_ms: int, since_ms: int, limit_ms: int, interval_ms: float
+) -> int:
     """Return when a silence has lasted for longer than its limit, silences that recur not counted.
 
-    since_ms : local time; so is what is returned
+    first_ms, since_ms : local times; so is what is returned
     """
     end_ms = since_ms + limit_ms
     while end_ms - since_ms < LONGEST_MS:
-        later_ms = since_ms + limit_ms + usual_silence(state, since_ms, end_ms, interval_ms)
-        if later_ms == end_ms:
+        silent_ms = usual_silence(presence, first_ms, since_ms, end_ms, interval_ms)
+        later_ms = since_ms + limit_ms + silent_ms
+        if later_ms <= end_ms:
             break
         end_ms = later_ms
     return end_ms

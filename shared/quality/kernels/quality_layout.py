@@ -1,4 +1,4 @@
-"""State of the data-quality checks: one record per (entity, metric), one per entity, one clock.
+"""State of the data-quality checks: records per (entity, metric) and per entity, and a clock.
 
 Invariant: a record has a fixed size; all zero bytes are the state before the first row.
 """
@@ -14,20 +14,29 @@ MISSING, GAP, LATE, OUT_OF_ORDER, DUPLICATE, REPEATED_TIME, FLAT_LINE, STOPPED =
 MIN_INTERVALS = 10
 """Intervals after which an entity's usual one is known; before, only disorder is reported."""
 
-MEMORY = 64
-"""Intervals in the running mean."""
+MIN_COVERED_MS = 600_000
+"""Time that those intervals must cover: a fast first minute does not show what is usual."""
 
 CLIP = 3.0
-"""Most usual intervals that one interval counts as."""
+"""Most usual intervals for which a row without a value counts as the absence of that value."""
 
 USUAL_TWICE = 2.0
 """What has happened before is usual: only what lasts more than twice as long is reported."""
 
-FADE = 1.0 - 1.0 / 1024.0
-"""Per row, how the longest absence is forgotten."""
+PAUSE_DAYS = 14
+"""Days with rows of which the longest pause is remembered."""
 
-PAUSE_MEMORY_MS = 3.0 * 86_400_000
-"""Time that rows cover in which the longest pause is forgotten."""
+DAYS_A_RANK = 4
+"""A pause is usual if it came on more than one in this many of them."""
+
+LONGER, LONGER_ROWS = 2.5, 5
+"""Intervals that much longer than the usual one, that many in a row, are the new usual one."""
+
+FLAT_MEMORY_MS = 28.0 * 86_400_000
+"""Time constant with which the longest stretch of one value is forgotten."""
+
+DISORDER_PAUSE = 3
+"""Repeat times without disorder after which it is reported again."""
 
 MIN_CHANGES = 10
 """A metric that has changed less often never varied, so that it is not flat."""
@@ -38,18 +47,36 @@ BINS, DAYS = 288, 28
 FAR_MS = 1 << 62
 LONGEST_MS = 1e18
 
+RHYTHM_DTYPE = np.dtype(
+    [
+        ("interval_ms", "f8"),  # usual interval
+        ("covered_ms", "f8"),  # sum of all intervals
+        ("longer_ms", "f8"),  # shortest of the newest intervals in a row that are much longer
+        ("usual_pause", "f8"),  # longest usual pause, in usual intervals
+        ("longest", "f8"),  # longest pause of the newest day, in usual intervals
+        ("longest_before", "f4", (PAUSE_DAYS,)),  # the same of the days with rows before
+        ("newest_ms", "f4", (MIN_INTERVALS,)),  # newest intervals until the usual one is known
+        ("intervals", "i4"),  # until it is known
+        ("longer", "i4"),  # number of the newest intervals in a row that are much longer
+        ("day", "i4"),  # newest day with an interval, + 1
+        ("days", "i4"),  # days before it that are remembered
+    ],
+    align=True,
+)
+"""How often rows of an entity, or values of a metric, come."""
+
 SERIES_DTYPE = np.dtype(
     [
         ("seen", "i8"),  # 1 once the entity has reported the metric
         ("value", "f8"),  # newest value
         ("sample_ms", "i8"),  # when it was measured
         ("since_ms", "i8"),  # since when the metric has had this value
-        ("longest_ms", "i8"),  # longest earlier stretch of one value
+        ("longest_ms", "f8"),  # longest earlier stretch of one value, fading
         ("changes", "i8"),
-        ("absent", "i4"),  # rows in a row without a value
-        ("missing_said", "u1"),  # of the present absence
-        ("flat_said", "u1"),  # of the present stretch
-        ("longest_absent", "f8"),  # longest earlier absence, rows, fading
+        ("absent_ms", "f8"),  # time that rows cover since the newest value
+        ("missing_reported", "u1"),  # of the present absence
+        ("flat_reported", "u1"),  # of the present stretch
+        ("rhythm", RHYTHM_DTYPE),
     ],
     align=True,
 )
@@ -60,21 +87,27 @@ ENTITY_DTYPE = np.dtype(
         ("seen", "i8"),  # 1 once a row was folded
         ("newest_ms", "i8"),
         ("clock_ms", "i8"),  # the partition's clock when the entity last reported
-        ("intervals", "i8"),  # in the mean, at most MEMORY
-        ("interval_ms", "f8"),  # usual interval
-        ("pause_ms", "f8"),  # longest usual interval, fading
         ("repeats", "i8"),  # 1 once two rows gave different values for one time
         ("repeated_ms", "i8"),  # the newest of them
-        ("stop_said", "i8"),  # of the present silence
-        ("said", "i8"),  # bit k is set once kind k was reported
-        ("said_ms", "i8", (len(KINDS),)),
+        ("stop_reported", "i8"),  # of the present silence
+        ("reported", "i8"),  # bit k is set once kind k was reported
+        ("reported_ms", "i8", (len(KINDS),)),  # disorder: when it last came
         ("first_ms", "i8"),  # local time of the first row
         ("due_ms", "i8"),  # when the present silence has lasted too long; 0 = not computed yet
-        ("present", "u4", (BINS,)),  # bit per day: rows came in this bin of the local day
-        ("present_day", "i4", (BINS,)),  # newest day with a row in the bin, + 1
+        ("rhythm", RHYTHM_DTYPE),
     ],
     align=True,
 )
+"""State of one entity."""
+
+PRESENCE_DTYPE = np.dtype(
+    [
+        ("rows", "u4", (BINS,)),  # bit per day: rows came in this bin of the local day
+        ("day", "i4", (BINS,)),  # newest day with a row in the bin, + 1
+    ],
+    align=True,
+)
+"""When an entity has reported; only its own rows change it."""
 
 CLOCK_DTYPE = np.dtype(
     [
@@ -83,9 +116,10 @@ CLOCK_DTYPE = np.dtype(
         ("first_ms", "i8"),  # the newest event time of all
         ("first_entity", "i8"),
         ("second_ms", "i8"),  # the newest of the other entities: the partition's clock
-        ("due_ms", "i8"),  # no entity becomes overdue before
+        ("resumed_ms", "i8"),  # the clock after the newest silence of the whole partition
+        ("due_ms", "i8"),  # no entity becomes overdue earlier
         ("rows", "i8"),  # since all entities were last checked
-        ("stopped_intervals", "f8"),  # what due_ms was reckoned with
+        ("stopped_intervals", "f8"),  # what due_ms was computed with
         ("repeat_ms", "i8"),
     ],
     align=True,
@@ -107,10 +141,10 @@ class Limits(NamedTuple):
     repeat_ms: int
 
 
-PLACES = 5
-ROW, KIND, ENTITY, METRIC, SINCE_MS = range(PLACES)
-"""Columns of the whole numbers of a signal."""
+INTEGERS = 5
+ROW, KIND, ENTITY, METRIC, SINCE_MS = range(INTEGERS)
+"""Columns of the integers of a signal."""
 
-AMOUNTS = 3
-AMOUNT, USUAL_MS, OTHERS = range(AMOUNTS)
+FLOATS = 3
+AMOUNT, USUAL_MS, OTHERS = range(FLOATS)
 """Columns of its floats: see ``shared.quality.checks.Signals``."""

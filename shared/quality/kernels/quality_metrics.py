@@ -10,12 +10,17 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.quality.kernels.quality_intervals import usual_interval_ms
+from shared.quality.kernels.quality_intervals import (
+    is_known,
+    learn_interval,
+    silence_limit_ms,
+    usual_interval_ms,
+)
 from shared.quality.kernels.quality_layout import (
-    FADE,
+    CLIP,
     FLAT_LINE,
+    FLAT_MEMORY_MS,
     MIN_CHANGES,
-    MIN_INTERVALS,
     MISSING,
     USUAL_TWICE,
     Limits,
@@ -24,26 +29,39 @@ from shared.quality.kernels.quality_signals import Floats, Indices, Ints, Record
 
 
 @njit(cache=True)
-def _update_value(state: Record, value: float, time_ms: int, limit_ms: float) -> None:
+def _flat_limit_ms(state: Record, flat_ms: int) -> float:
+    """Longest stretch of one value without a signal."""
+    limit_ms: float = max(np.float64(flat_ms), USUAL_TWICE * state["longest_ms"])
+    return limit_ms
+
+
+@njit(cache=True)
+def _update_value(
+    state: Record, value: float, time_ms: int, limit_ms: float, limits: Limits
+) -> None:
     """Fold a value into its series.
 
     A stretch of one value ends where the value changes or values were missing.
     """
-    if state["absent"] > 0:
-        state["longest_absent"] = max(state["longest_absent"], np.float64(state["absent"]))
-        state["absent"] = 0
-        state["missing_said"] = 0
-    elif state["longest_absent"] > 0.0:
-        state["longest_absent"] *= FADE
+    if state["absent_ms"] > 0.0:
+        learn_interval(
+            state["rhythm"], state["absent_ms"], state["absent_ms"], time_ms, limits.gap_intervals
+        )
+    state["absent_ms"] = 0.0
+    state["missing_reported"] = 0
     same = state["seen"] == 1 and value == state["value"]
     if not same or time_ms - state["sample_ms"] > limit_ms:
         if state["seen"] == 1:
-            state["longest_ms"] = max(state["longest_ms"], state["sample_ms"] - state["since_ms"])
+            length = np.float64(state["sample_ms"] - state["since_ms"])
+            counted = min(length, _flat_limit_ms(state, limits.flat_ms))
+            passed = np.float64(time_ms - state["since_ms"])
+            faded = state["longest_ms"] * (1.0 - min(passed / FLAT_MEMORY_MS, 1.0))
+            state["longest_ms"] = max(faded, counted)
         state["changes"] += 1 if state["seen"] == 1 and not same else 0
         state["seen"] = 1
         state["value"] = value
         state["since_ms"] = time_ms
-        state["flat_said"] = 0
+        state["flat_reported"] = 0
     state["sample_ms"] = time_ms
 
 
@@ -54,16 +72,17 @@ def _is_flat(state: Record, flat_ms: int) -> bool:
     The metric must have varied before, and the stretch must be longer than is usual.
     """
     length = state["sample_ms"] - state["since_ms"]
-    if length <= flat_ms or state["flat_said"] == 1 or state["changes"] < MIN_CHANGES:
+    if length <= flat_ms or state["flat_reported"] == 1 or state["changes"] < MIN_CHANGES:
         return False
-    return bool(length > USUAL_TWICE * state["longest_ms"])
+    return bool(length > _flat_limit_ms(state, flat_ms))
 
 
 @njit(cache=True)
-def _is_missed(state: Record) -> bool:
+def _is_missed(state: Record, gap_intervals: float) -> bool:
     """Whether the current absence is reported: it is new and longer than is usual."""
     return bool(
-        state["missing_said"] == 0 and state["absent"] > USUAL_TWICE * state["longest_absent"]
+        state["missing_reported"] == 0
+        and state["absent_ms"] > silence_limit_ms(state["rhythm"], gap_intervals)
     )
 
 
@@ -79,49 +98,50 @@ def update_metrics(
     limit_ms: float,
     limits: Limits,
     n_signals: int,
-    places: Ints,
-    amounts: Floats,
+    integers: Ints,
+    floats: Floats,
 ) -> int:
     """Fold a row's values; add at most one signal for missing and one for flat metrics."""
-    later = state["seen"] == 0 or time_ms > state["newest_ms"]
-    known = state["intervals"] >= MIN_INTERVALS
+    step_ms = np.float64(time_ms - state["newest_ms"]) if state["seen"] == 1 else 0.0
+    if state["rhythm"]["intervals"] > 0:
+        step_ms = min(step_ms, CLIP * state["rhythm"]["interval_ms"])
+    known, gap_intervals = is_known(state["rhythm"]), limits.gap_intervals
     missed, first_missed, flat, first_flat = 0, -1, 0, -1
     for metric in range(values.shape[0]):
         slot = slots[metric]
         if slot < 0:
             continue
         metric_state = series[slot]
+        if metric_state["seen"] == 1:
+            metric_state["absent_ms"] += step_ms
         if not math.isnan(values[metric]):
-            _update_value(metric_state, values[metric], time_ms, limit_ms)
+            _update_value(metric_state, values[metric], time_ms, limit_ms, limits)
             if _is_flat(metric_state, limits.flat_ms):
                 flat += 1
                 first_flat = metric if first_flat < 0 else first_flat
-        elif metric_state["seen"] == 1:
-            # a further row of the same time may hold what the first did not
-            metric_state["absent"] += 1 if later else 0
-            if known and _is_missed(metric_state):
-                missed += 1
-                first_missed = metric if first_missed < 0 else first_missed
+        elif metric_state["seen"] == 1 and known and _is_missed(metric_state, gap_intervals):
+            missed += 1
+            first_missed = metric if first_missed < 0 else first_missed
     if missed > 0 and claim(state, MISSING, time_ms, limits.repeat_ms):
-        since_ms = series[slots[first_missed]]["sample_ms"]
+        first_state = series[slots[first_missed]]
         for metric in range(first_missed, values.shape[0]):
             if (
                 slots[metric] >= 0
                 and math.isnan(values[metric])
-                and _is_missed(series[slots[metric]])
+                and _is_missed(series[slots[metric]], gap_intervals)
             ):
-                series[slots[metric]]["missing_said"] = 1
+                series[slots[metric]]["missing_reported"] = 1
         n_signals = add_signal(
             n_signals,
-            places,
-            amounts,
+            integers,
+            floats,
             row,
             MISSING,
             e,
             first_missed,
-            since_ms,
+            first_state["sample_ms"],
             missed,
-            usual_interval_ms(state),
+            usual_interval_ms(first_state["rhythm"]),
             missed - 1,
         )
     if flat > 0 and claim(state, FLAT_LINE, time_ms, limits.repeat_ms):
@@ -132,18 +152,18 @@ def update_metrics(
                 and not math.isnan(values[metric])
                 and _is_flat(series[slots[metric]], limits.flat_ms)
             ):
-                series[slots[metric]]["flat_said"] = 1
+                series[slots[metric]]["flat_reported"] = 1
         n_signals = add_signal(
             n_signals,
-            places,
-            amounts,
+            integers,
+            floats,
             row,
             FLAT_LINE,
             e,
             first_flat,
             since_ms,
             values[first_flat],
-            usual_interval_ms(state),
+            usual_interval_ms(state["rhythm"]),
             flat - 1,
         )
     return n_signals

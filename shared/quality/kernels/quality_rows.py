@@ -11,22 +11,24 @@ import numpy as np
 from numba import from_dtype, njit, types
 
 from shared.kernels.clock import local_of
-from shared.quality.kernels.presence import mark_present, usual_silence
+from shared.quality.kernels.presence import clear_presence, mark_present, usual_silence
 from shared.quality.kernels.quality_intervals import (
     learn_interval,
     silence_limit_ms,
     usual_interval_ms,
 )
 from shared.quality.kernels.quality_layout import (
-    AMOUNTS,
-    BINS,
     CLOCK_DTYPE,
     DUPLICATE,
     ENTITY_DTYPE,
+    FLOATS,
     GAP,
+    INTEGERS,
     LATE,
+    MIN_INTERVALS,
     OUT_OF_ORDER,
-    PLACES,
+    PAUSE_DAYS,
+    PRESENCE_DTYPE,
     REPEATED_TIME,
     SERIES_DTYPE,
     Limits,
@@ -40,6 +42,7 @@ from shared.quality.kernels.quality_signals import (
     Record,
     add_signal,
     claim,
+    claim_disorder,
     grow,
 )
 from shared.quality.kernels.quality_stops import (
@@ -47,22 +50,37 @@ from shared.quality.kernels.quality_stops import (
     advance_clock,
     count_overdue,
     report_due_ms,
+    resume,
     set_deadline,
     stop_deadline_ms,
 )
 
 
 @njit(cache=True)
-def _reset(state: Record, series: Record, slots: Indices) -> None:
+def _reset_rhythm(rhythm: Record) -> None:
+    """Reset what is usual."""
+    rhythm["interval_ms"] = 0.0
+    rhythm["covered_ms"] = 0.0
+    rhythm["longer_ms"] = 0.0
+    rhythm["usual_pause"] = 0.0
+    rhythm["longest"] = 0.0
+    for k in range(PAUSE_DAYS):
+        rhythm["longest_before"][k] = 0.0
+    for k in range(MIN_INTERVALS):
+        rhythm["newest_ms"][k] = 0.0
+    rhythm["intervals"] = 0
+    rhythm["longer"] = 0
+    rhythm["day"] = 0
+    rhythm["days"] = 0
+
+
+@njit(cache=True)
+def _reset(state: Record, presence: Record, series: Record, slots: Indices) -> None:
     """Reset what was learned about an entity, but not what was reported."""
-    state["intervals"] = 0
-    state["interval_ms"] = 0.0
-    state["pause_ms"] = 0.0
+    _reset_rhythm(state["rhythm"])
     state["repeats"] = 0
     state["repeated_ms"] = 0
-    for bin_ in range(BINS):
-        state["present"][bin_] = 0
-        state["present_day"][bin_] = 0
+    clear_presence(presence)
     for metric in range(slots.shape[0]):
         if slots[metric] >= 0:
             metric_state = series[slots[metric]]
@@ -70,12 +88,12 @@ def _reset(state: Record, series: Record, slots: Indices) -> None:
             metric_state["value"] = 0.0
             metric_state["sample_ms"] = 0
             metric_state["since_ms"] = 0
-            metric_state["longest_ms"] = 0
+            metric_state["longest_ms"] = 0.0
             metric_state["changes"] = 0
-            metric_state["absent"] = 0
-            metric_state["missing_said"] = 0
-            metric_state["flat_said"] = 0
-            metric_state["longest_absent"] = 0.0
+            metric_state["absent_ms"] = 0.0
+            metric_state["missing_reported"] = 0
+            metric_state["flat_reported"] = 0
+            _reset_rhythm(metric_state["rhythm"])
 
 
 @njit(cache=True)
@@ -86,6 +104,7 @@ def _update_interval(
     values: Floats,
     slots: Indices,
     state: Record,
+    presence: Record,
     series: Record,
     forgotten: bool,
     limit_ms: float,
@@ -93,61 +112,67 @@ def _update_interval(
     changes: Ints,
     shifts: Ints,
     n_signals: int,
-    places: Ints,
-    amounts: Floats,
+    integers: Ints,
+    floats: Floats,
 ) -> int:
     """Check and learn the interval since the entity's previous row; this row moves the state."""
     if state["seen"] == 0:
         return n_signals
     dt = time_ms - state["newest_ms"]
     silent_ms = dt
-    if dt > limit_ms:
+    if dt > limits.gap_intervals * usual_interval_ms(state["rhythm"]):
         since_ms, now_ms = (
             local_of(state["newest_ms"], changes, shifts),
             local_of(time_ms, changes, shifts),
         )
-        silent_ms -= usual_silence(state, since_ms, now_ms, state["interval_ms"])
+        silent_ms -= usual_silence(
+            presence, state["first_ms"], since_ms, now_ms, state["rhythm"]["interval_ms"]
+        )
     if (forgotten or silent_ms > limit_ms) and claim(state, GAP, time_ms, limits.repeat_ms):
         n_signals = add_signal(
             n_signals,
-            places,
-            amounts,
+            integers,
+            floats,
             row,
             GAP,
             e,
             -1,
             state["newest_ms"],
             dt,
-            usual_interval_ms(state),
+            usual_interval_ms(state["rhythm"]),
             0,
         )
     if forgotten:
-        _reset(state, series, slots)
+        _reset(state, presence, series, slots)
     elif dt > 0:
-        learn_interval(state, dt, silent_ms, limits.gap_intervals)
+        learn_interval(
+            state["rhythm"], np.float64(dt), np.float64(silent_ms), time_ms, limits.gap_intervals
+        )
     elif contradicts(time_ms, values, slots, series):
-        again = state["repeats"] == 1 and time_ms - state["repeated_ms"] <= limit_ms
+        is_second = state["repeats"] == 1 and time_ms - state["repeated_ms"] <= limit_ms
         state["repeats"] = 1
         state["repeated_ms"] = time_ms
-        if again and claim(state, REPEATED_TIME, time_ms, limits.repeat_ms):
+        if is_second and claim_disorder(state, REPEATED_TIME, time_ms, limits.repeat_ms):
             n_signals = add_signal(
                 n_signals,
-                places,
-                amounts,
+                integers,
+                floats,
                 row,
                 REPEATED_TIME,
                 e,
                 -1,
                 -1,
                 0.0,
-                usual_interval_ms(state),
+                usual_interval_ms(state["rhythm"]),
                 0,
             )
     return n_signals
 
 
 _LIMITS = types.NamedTuple((types.float64, types.float64, types.int64, types.int64), Limits)  # type: ignore[no-untyped-call]
-_RECORDS = [from_dtype(dtype)[::1] for dtype in (ENTITY_DTYPE, SERIES_DTYPE, CLOCK_DTYPE)]
+_RECORDS = [
+    from_dtype(dtype)[::1] for dtype in (ENTITY_DTYPE, PRESENCE_DTYPE, SERIES_DTYPE, CLOCK_DTYPE)
+]
 _SIGNALS = types.Tuple((types.int64[:, ::1], types.float64[:, ::1]))  # type: ignore[no-untyped-call]
 _INTS, _FLAGS = types.int64[::1], types.boolean[::1]
 
@@ -171,6 +196,7 @@ def watch_rows(
     changes: Ints,
     shifts: Ints,
     entities: Record,
+    presences: Record,
     series: Record,
     clocks: Record,
     limits: Limits,
@@ -188,65 +214,67 @@ def watch_rows(
     forgotten  : bool (n,)             the entity's state is reset before the row
     changes, shifts : int64 (k,)       time zone, see ``clock.local_of``
     entities   : ENTITY_DTYPE (>= E,)
+    presences  : PRESENCE_DTYPE (>= E,)
     series     : SERIES_DTYPE (>= slots used,)
     clocks     : CLOCK_DTYPE (1,)
     stale      : bool (n,)             out: the row is its entity's first after it had stopped
-    returns    : int64 (k, PLACES), float64 (k, AMOUNTS)   the signals, in order of rows
+    returns    : int64 (k, INTEGERS), float64 (k, FLOATS)   the signals, in order of rows
 
     Twin: tests/reference/quality.py::watch.
     Cost: O(n M); all entities are checked at most once in E / 64 rows.
     """
     clock = clocks[0]
-    places = np.empty((16, PLACES), np.int64)
-    amounts = np.empty((16, AMOUNTS), np.float64)
+    integers = np.empty((16, INTEGERS), np.int64)
+    floats = np.empty((16, FLOATS), np.float64)
     n_signals = 0
     for row in range(entity.shape[0]):
         e = entity[row]
-        state = entities[e]
-        limit_ms = silence_limit_ms(state, limits.gap_intervals)
-        places = grow(places, n_signals, 3)
-        amounts = grow(amounts, n_signals, 3)
+        state, presence = entities[e], presences[e]
+        limit_ms = silence_limit_ms(state["rhythm"], limits.gap_intervals)
+        integers = grow(integers, n_signals, 3)
+        floats = grow(floats, n_signals, 3)
         stale[row] = False
         if ahead[row]:
             continue
         if late_by_ms[row] > 0:
             kind = LATE if late_by_ms[row] > limit_ms else OUT_OF_ORDER
-            if claim(state, kind, state["newest_ms"], limits.repeat_ms):
+            if claim_disorder(state, kind, state["newest_ms"], limits.repeat_ms):
                 n_signals = add_signal(
                     n_signals,
-                    places,
-                    amounts,
+                    integers,
+                    floats,
                     row,
                     kind,
                     e,
                     -1,
                     state["newest_ms"],
                     late_by_ms[row],
-                    usual_interval_ms(state),
+                    usual_interval_ms(state["rhythm"]),
                     0,
                 )
             continue
         if duplicate[row]:
-            if claim(state, DUPLICATE, state["newest_ms"], limits.repeat_ms):
+            if claim_disorder(state, DUPLICATE, state["newest_ms"], limits.repeat_ms):
                 n_signals = add_signal(
                     n_signals,
-                    places,
-                    amounts,
+                    integers,
+                    floats,
                     row,
                     DUPLICATE,
                     e,
                     -1,
                     -1,
                     0.0,
-                    usual_interval_ms(state),
+                    usual_interval_ms(state["rhythm"]),
                     0,
                 )
             continue
         if state["seen"] == 1 and clock["reporting"] >= 2:
-            stale[row] = clock["second_ms"] > stop_deadline_ms(state, limits.stopped_intervals)
-            if stale[row] and state["due_ms"] == 0:
-                set_deadline(state, limits, changes, shifts)
-                stale[row] = clock["second_ms"] > stop_deadline_ms(state, limits.stopped_intervals)
+            deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
+            if clock["second_ms"] > deadline_ms and state["due_ms"] == 0:
+                set_deadline(state, presence, clock, limits, changes, shifts)
+                deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
+            stale[row] = clock["second_ms"] > deadline_ms
         t, entity_slots = time_ms[row], slots[e]
         n_signals = _update_interval(
             row,
@@ -255,6 +283,7 @@ def watch_rows(
             values[row],
             entity_slots,
             state,
+            presence,
             series,
             forgotten[row],
             limit_ms,
@@ -262,13 +291,13 @@ def watch_rows(
             changes,
             shifts,
             n_signals,
-            places,
-            amounts,
+            integers,
+            floats,
         )
         local_ms = local_of(t, changes, shifts)
         if state["seen"] == 0 or forgotten[row]:
             state["first_ms"] = local_ms
-        mark_present(state, local_ms)
+        mark_present(presence, local_ms)
         n_signals = update_metrics(
             row,
             e,
@@ -280,20 +309,23 @@ def watch_rows(
             limit_ms,
             limits,
             n_signals,
-            places,
-            amounts,
+            integers,
+            floats,
         )
+        before_ms = clock["second_ms"]
         advance_clock(clock, state, e, t)
-        clock["due_ms"] = min(clock["due_ms"], report_due_ms(state, limits))
+        if clock["second_ms"] - before_ms > limit_ms:
+            resume(clock, entities)
+        clock["due_ms"] = min(clock["due_ms"], report_due_ms(state, clock, limits))
         clock["rows"] += 1
         if (
             clock["reporting"] >= 2
             and clock["second_ms"] > clock["due_ms"]
             and clock["rows"] >= clock["entities"] >> 6
         ):
-            overdue = count_overdue(entities, clock, limits, changes, shifts)
+            overdue = count_overdue(entities, presences, clock, limits, changes, shifts)
             if overdue > 0:
-                places = grow(places, n_signals, overdue)
-                amounts = grow(amounts, n_signals, overdue)
-                n_signals = add_stopped(row, entities, clock, limits, n_signals, places, amounts)
-    return places[:n_signals].copy(), amounts[:n_signals].copy()
+                integers = grow(integers, n_signals, overdue)
+                floats = grow(floats, n_signals, overdue)
+                n_signals = add_stopped(row, entities, clock, limits, n_signals, integers, floats)
+    return integers[:n_signals].copy(), floats[:n_signals].copy()

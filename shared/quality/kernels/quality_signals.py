@@ -1,6 +1,7 @@
 """Signals of the data-quality checks: how a kernel adds them and limits their repetition.
 
-Invariant: a kind is reported of an entity at most once in ``repeat_ms``.
+Invariant: a kind is reported of an entity at most once in ``repeat_ms``; disorder that goes on is
+           reported once.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numba import njit
 
 from shared.quality.kernels.quality_layout import (
     AMOUNT,
+    DISORDER_PAUSE,
     ENTITY,
     KIND,
     METRIC,
@@ -44,18 +46,26 @@ def grow(table: npt.NDArray[Any], used: int, extra: int) -> npt.NDArray[Any]:
 def claim(state: Record, kind: int, now_ms: int, repeat_ms: int) -> bool:
     """Whether a kind may be reported of an entity now; if so it counts as reported."""
     bit = 1 << kind
-    if state["said"] & bit and now_ms - state["said_ms"][kind] < repeat_ms:
+    if state["reported"] & bit and now_ms - state["reported_ms"][kind] < repeat_ms:
         return False
-    state["said"] |= bit
-    state["said_ms"][kind] = now_ms
+    state["reported"] |= bit
+    state["reported_ms"][kind] = now_ms
     return True
+
+
+@njit(cache=True)
+def claim_disorder(state: Record, kind: int, now_ms: int, repeat_ms: int) -> bool:
+    """Whether disorder may be reported now: it is new, or has not come for some repeat times."""
+    may_report = claim(state, kind, now_ms, DISORDER_PAUSE * repeat_ms)
+    state["reported_ms"][kind] = now_ms
+    return may_report
 
 
 @njit(cache=True)
 def add_signal(
     n_signals: int,
-    places: Ints,
-    amounts: Floats,
+    integers: Ints,
+    floats: Floats,
     row: int,
     kind: int,
     entity: int,
@@ -69,12 +79,12 @@ def add_signal(
 
     Parameters from row on: see ``shared.quality.checks.Signals``.
     """
-    places[n_signals, ROW] = row
-    places[n_signals, KIND] = kind
-    places[n_signals, ENTITY] = entity
-    places[n_signals, METRIC] = metric
-    places[n_signals, SINCE_MS] = since_ms
-    amounts[n_signals, AMOUNT] = amount
-    amounts[n_signals, USUAL_MS] = usual_ms
-    amounts[n_signals, OTHERS] = others
+    integers[n_signals, ROW] = row
+    integers[n_signals, KIND] = kind
+    integers[n_signals, ENTITY] = entity
+    integers[n_signals, METRIC] = metric
+    integers[n_signals, SINCE_MS] = since_ms
+    floats[n_signals, AMOUNT] = amount
+    floats[n_signals, USUAL_MS] = usual_ms
+    floats[n_signals, OTHERS] = others
     return n_signals + 1

@@ -1,6 +1,7 @@
 """The partition's clock, and the entities that have stopped reporting by it.
 
-Invariant: the clock is the second largest of the entities' newest event times.
+Invariant: the clock is the second largest of the entities' newest event times; a silence of the
+           whole partition stops nobody.
 """
 
 from __future__ import annotations
@@ -15,41 +16,47 @@ from shared.quality.kernels.quality_signals import Floats, Ints, Record, add_sig
 
 
 @njit(cache=True)
-def stop_deadline_ms(state: Record, stopped_intervals: float) -> int:
+def _silent_since_ms(state: Record, clock: Record) -> int:
+    """Since when others have reported and the entity has not."""
+    return max(int(state["newest_ms"]), int(state["clock_ms"]), int(clock["resumed_ms"]))
+
+
+@njit(cache=True)
+def stop_deadline_ms(state: Record, clock: Record, stopped_intervals: float) -> int:
     """The partition's clock after which an entity has stopped, recurring silences excepted.
 
     Those are considered only then. FAR_MS while the usual interval is not known.
     """
     if state["due_ms"] != 0:
         return int(state["due_ms"])
-    limit_ms = silence_limit_ms(state, stopped_intervals)
-    return (
-        max(int(state["newest_ms"]), int(state["clock_ms"])) + int(limit_ms)
-        if limit_ms <= LONGEST_MS
-        else FAR_MS
-    )
+    limit_ms = silence_limit_ms(state["rhythm"], stopped_intervals)
+    return _silent_since_ms(state, clock) + int(limit_ms) if limit_ms <= LONGEST_MS else FAR_MS
 
 
 @njit(cache=True)
-def set_deadline(state: Record, limits: Limits, changes: Ints, shifts: Ints) -> None:
+def set_deadline(
+    state: Record, presence: Record, clock: Record, limits: Limits, changes: Ints, shifts: Ints
+) -> None:
     """Set when the current silence has lasted too long, recurring silences not counted."""
-    limit_ms = silence_limit_ms(state, limits.stopped_intervals)
+    limit_ms = silence_limit_ms(state["rhythm"], limits.stopped_intervals)
     if limit_ms > LONGEST_MS:
         return
-    since_ms = max(int(state["newest_ms"]), int(state["clock_ms"]))
+    since_ms = _silent_since_ms(state, clock)
     local_ms = local_of(since_ms, changes, shifts)
-    end_ms = end_of_silence(state, local_ms, int(limit_ms), state["interval_ms"])
+    end_ms = end_of_silence(
+        presence, state["first_ms"], local_ms, int(limit_ms), state["rhythm"]["interval_ms"]
+    )
     state["due_ms"] = since_ms + (end_ms - local_ms)
 
 
 @njit(cache=True)
-def report_due_ms(state: Record, limits: Limits) -> int:
+def report_due_ms(state: Record, clock: Record, limits: Limits) -> int:
     """The partition's clock after which an entity is reported as stopped; FAR_MS = never."""
-    if state["seen"] == 0 or state["stop_said"] == 1:
+    if state["seen"] == 0 or state["stop_reported"] == 1:
         return FAR_MS
-    deadline_ms = stop_deadline_ms(state, limits.stopped_intervals)
-    if state["said"] & (1 << STOPPED):
-        return max(deadline_ms, int(state["said_ms"][STOPPED]) + limits.repeat_ms - 1)
+    deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
+    if state["reported"] & (1 << STOPPED):
+        return max(deadline_ms, int(state["reported_ms"][STOPPED]) + limits.repeat_ms - 1)
     return deadline_ms
 
 
@@ -69,21 +76,37 @@ def advance_clock(clock: Record, state: Record, e: int, time_ms: int) -> None:
     state["seen"] = 1
     state["newest_ms"] = time_ms
     state["clock_ms"] = clock["second_ms"] if clock["reporting"] >= 2 else time_ms
-    state["stop_said"] = 0
+    state["stop_reported"] = 0
     state["due_ms"] = 0
 
 
 @njit(cache=True)
+def resume(clock: Record, entities: Record) -> None:
+    """Take note that the whole partition was silent: no entity has stopped for that.
+
+    Cost : O(E)
+    """
+    clock["resumed_ms"] = clock["second_ms"]
+    for e in range(clock["entities"]):
+        entities[e]["due_ms"] = 0
+
+
+@njit(cache=True)
 def count_overdue(
-    entities: Record, clock: Record, limits: Limits, changes: Ints, shifts: Ints
+    entities: Record,
+    presences: Record,
+    clock: Record,
+    limits: Limits,
+    changes: Ints,
+    shifts: Ints,
 ) -> int:
     """Count the entities to report as stopped, and set when to check again."""
     overdue, due_ms = 0, FAR_MS
     for e in range(clock["entities"]):
-        report_ms = report_due_ms(entities[e], limits)
+        report_ms = report_due_ms(entities[e], clock, limits)
         if report_ms < clock["second_ms"] and entities[e]["due_ms"] == 0:
-            set_deadline(entities[e], limits, changes, shifts)
-            report_ms = report_due_ms(entities[e], limits)
+            set_deadline(entities[e], presences[e], clock, limits, changes, shifts)
+            report_ms = report_due_ms(entities[e], clock, limits)
         if report_ms < clock["second_ms"]:
             overdue += 1
         else:
@@ -100,28 +123,28 @@ def add_stopped(
     clock: Record,
     limits: Limits,
     n_signals: int,
-    places: Ints,
-    amounts: Floats,
+    integers: Ints,
+    floats: Floats,
 ) -> int:
     """Add a signal for each entity that is due; return the new number of signals."""
     now_ms = clock["second_ms"]
     for e in range(clock["entities"]):
         state = entities[e]
-        if report_due_ms(state, limits) < now_ms:
-            state["stop_said"] = 1
+        if report_due_ms(state, clock, limits) < now_ms:
+            state["stop_reported"] = 1
             claim(state, STOPPED, now_ms, limits.repeat_ms)
             since_ms = state["newest_ms"]
             n_signals = add_signal(
                 n_signals,
-                places,
-                amounts,
+                integers,
+                floats,
                 row,
                 STOPPED,
                 e,
                 -1,
                 since_ms,
                 now_ms - since_ms,
-                usual_interval_ms(state),
+                usual_interval_ms(state["rhythm"]),
                 0,
             )
     return n_signals

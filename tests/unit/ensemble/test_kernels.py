@@ -28,13 +28,13 @@ from shared.ensemble.kernels.return_levels import bound, push, return_level
 from shared.ensemble.kernels.season import (
     digest,
     extremes,
-    is_weekend,
     near_of,
     read,
     recurring,
     width_of,
     write,
 )
+from shared.kernels.clock import is_weekend
 from tests.reference import episodes as slow
 from tests.reference import season as slow_season
 from tests.support.episodes import SLOW, needs_speed, new_state, one_slot_each

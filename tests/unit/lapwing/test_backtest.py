@@ -266,10 +266,8 @@ def test_files(folder, labels, tmp_path):
         sum(row["configuration"] != "second" for row in alarms)
         == summary["first"]["alarms"]["count"]
     )
-    ends = [row for row in rows if row["kind"] == "episode_closed"]
-    assert {row["episode_id"] for row in ends} <= {row["episode_id"] for row in alarms}
-    others = len(rows) - len(alarms) - len(ends)
-    assert others == sum(summary["first"]["data_quality"].values())
+    assert all(bool(row["end"]) == bool(row["closed_because"]) for row in alarms)
+    assert len(rows) - len(alarms) == sum(summary["first"]["data_quality"].values())
     result = out / "results/lapwing/web/lapwing_a_cpu_utilization.csv"
     read = list(csv.DictReader(result.open()))
     assert list(read[0]) == ["timestamp", "value", "anomaly_score", "label"]

@@ -27,7 +27,7 @@ MAPS = {
 """Keys whose value has names that depend on the data."""
 
 TABLES = ("Columns of `alarms.csv`", "Keys of a line of `--rows`", "Keys of the summary")
-NOT_IN_TOP_ALARMS = {"configuration", "end", "peak"}
+NOT_IN_TOP_ALARMS = {"configuration", "end", "peak", "closed_because"}
 OPTIONAL = {"first.rejected.<name>", "first.data_quality.<name>", "compare.alarms_added[]"}
 """Only where a record could not be read, data were bad, or the second configuration adds alarms."""
 

@@ -1,4 +1,4 @@
-"""What is said of bad data: one plain sentence per verdict, and where it comes from."""
+"""What is reported of bad data: one plain sentence per verdict, and where it comes from."""
 
 from __future__ import annotations
 
@@ -49,6 +49,13 @@ LAST = PLAIN[-1][1]
 WIDE = [(0, t, [v[0], v[0], 1.0]) for _, t, v in PLAIN]
 FLAT = PLAIN + regular(314, step=FIVE, start=LAST + FIVE, value=0.0)
 FROZEN = WIDE + [(0, LAST + (k + 1) * FIVE, [2.5, 7.0, float(k)]) for k in range(314)]
+
+
+def after_wide(*values):
+    """WIDE, and six rows with these values."""
+    return WIDE + [(0, LAST + (k + 1) * FIVE, list(values)) for k in range(6)]
+
+
 STOPPED = by_time(PLAIN, regular(60, step=FIVE, entity=1), regular(60, step=FIVE, entity=2))
 
 
@@ -56,19 +63,25 @@ STOPPED = by_time(PLAIN, regular(60, step=FIVE, entity=1), regular(60, step=FIVE
     ("rows", "kind", "sentence"),
     [
         (
-            [*WIDE, (0, LAST + FIVE, [NAN, 1.0, 1.0])],
+            after_wide(NAN, 1.0, 1.0),
             Kind.MISSING,
-            "cpu is missing; last value 2014-03-09 03:15",
+            "cpu is missing; last value 2014-03-09 03:15 (usually every 5 min)",
         ),
         (
-            [*WIDE, (0, LAST + FIVE, [1.0, NAN, NAN])],
+            after_wide(1.0, NAN, NAN),
             Kind.MISSING,
-            "load and 1 other metric are missing; last value 2014-03-09 03:15",
+            (
+                "load and 1 other metric are missing; last value 2014-03-09 03:15 (usually every 5"
+                " min)"
+            ),
         ),
         (
-            [*WIDE, (0, LAST + FIVE, [NAN, NAN, NAN])],
+            after_wide(NAN, NAN, NAN),
             Kind.MISSING,
-            "cpu and 2 other metrics are missing; last value 2014-03-09 03:15",
+            (
+                "cpu and 2 other metrics are missing; last value 2014-03-09 03:15 (usually every 5"
+                " min)"
+            ),
         ),
         (
             [*PLAIN, (0, LAST + 190 * STEP, [1.0])],
@@ -135,8 +148,8 @@ def test_the_reason_is_one_plain_sentence(rows, kind, sentence):
 
 
 def test_a_verdict_is_no_anomaly_and_carries_its_source():
-    rows = [*WIDE, (0, LAST + FIVE, [NAN, 1.0, 1.0])]
-    (missing,) = spoken(rows, headers={40: [("traceparent", b"00-1")]})
+    rows = after_wide(NAN, 1.0, 1.0)
+    (missing,) = spoken(rows, headers={45: [("traceparent", b"00-1")]})
     assert (missing.is_anomaly, missing.metric, missing.value, missing.imputed) == (
         False,
         "cpu",
@@ -146,9 +159,13 @@ def test_a_verdict_is_no_anomaly_and_carries_its_source():
     assert (missing.source_topic, missing.source_partition, missing.source_offset) == (
         "metrics",
         3,
-        1040,
+        1045,
     )
-    assert (missing.event_time, missing.since, missing.traceparent) == (LAST + FIVE, LAST, b"00-1")
+    assert (missing.event_time, missing.since, missing.traceparent) == (
+        LAST + 6 * FIVE,
+        LAST,
+        b"00-1",
+    )
     assert (missing.score, missing.severity, missing.threshold, missing.model_id) == (
         None,
         None,
@@ -189,7 +206,7 @@ def test_every_verdict_has_an_id_of_its_own():
     for day in range(6):
         start = START + day * 10 * HOUR_MS
         rows += by_time(*(
-            [(e, t, [v[0], NAN if k == 30 else 1.0, 1.0])
+            [(e, t, [v[0], NAN if 30 <= k < 50 else 1.0, 1.0])
              for k, (_, t, v) in enumerate(regular(60 + 20 * e, entity=e, start=start))]
             for e in range(3)
         ))  # fmt: skip

@@ -177,20 +177,3 @@ def describe_joint(v: Record, of: Reported, level: float, t: int, tmp: Floats) -
             describe(v, m, level, t, tmp)
     v["amount"] = max(2, of.n // 4)
     v["usual_amount"] = of.n
-
-
-@njit(cache=True)
-def write_quality_event(
-    v: Record, row: Row, column: int, phase: int, since_ms: int, amount: float
-) -> None:
-    """Write a verdict about the data: a gap, an absence, a flat line.
-
-    since_ms : newest time before it; amount: rows or values that were expected, or the flat value
-    """
-    v["row"] = row.place
-    v["entity"] = row.entity
-    v["metric"] = column
-    v["phase"] = phase
-    v["time_ms"] = row.time_ms
-    v["start_ms"] = since_ms
-    v["value"] = amount

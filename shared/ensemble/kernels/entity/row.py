@@ -5,12 +5,14 @@ Invariant: nothing here outlives the row.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Array, Record
+from shared.ensemble.kernels.array_types import Array, Floats, Record
+from shared.ensemble.kernels.codes import bounded
 from shared.ensemble.kernels.layout import HOUR_MS, EnsembleParams
 
 
@@ -64,3 +66,20 @@ def gate_of(e: Record, interval_ms: float, params: EnsembleParams) -> Gate:
 def decode_value(m: Record, x: float) -> float:
     """Return a coded value in the metric's own unit."""
     return np.float64(m["centre"] + m["scale"] * x)
+
+
+@njit(cache=True)
+def is_duplicate(of: Reported, values: Floats, t: int) -> bool:
+    """Whether a row repeats time and values of the newest one.
+
+    values : float64 (M,)  NaN = missing
+    """
+    same = False
+    for j in range(of.n):
+        x, m = values[of.columns[j]], of.metrics[of.slots[j]]
+        if math.isnan(x):
+            continue
+        if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != bounded(x):
+            return False
+        same = True
+    return same

@@ -93,6 +93,8 @@ def _reset(state: Record, presence: Record, series: Record, slots: Indices) -> N
             metric_state["absent_ms"] = 0.0
             metric_state["missing_reported"] = 0
             metric_state["flat_reported"] = 0
+            metric_state["first_ms"] = 0
+            clear_presence(metric_state["presence"])
             _reset_rhythm(metric_state["rhythm"])
 
 
@@ -308,6 +310,8 @@ def watch_rows(
             series,
             limit_ms,
             limits,
+            changes,
+            shifts,
             n_signals,
             integers,
             floats,

@@ -31,9 +31,12 @@ from tests.support.documents import (
     spans,
 )
 
-NO_SETTINGS = {"LAPWING_NAB_DIR", "LAPWING_TRACES_DIR", "LAPWING_FAILPOINT", "LAPWING_CONFIG"}
-"""Variables that name data for tests and judges, or are read before the settings."""
-
+OTHER_VARIABLES = (
+    "LAPWING_NAB_DIR",
+    "LAPWING_TRACES_DIR",
+    "LAPWING_FAILPOINT",
+    "LAPWING_CONFIG",
+)
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
 
 
@@ -221,7 +224,7 @@ def test_variables_that_are_named_are_settings(document):
         for name, value in re.findall(
             r"\b(LAPWING_[A-Z_]*[A-Z])(?:=('[^']*'|\{.*\}|[^\s`]+))?", line
         ):
-            if name in NO_SETTINGS:
+            if name in OTHER_VARIABLES:
                 continue
             setting = name.removeprefix("LAPWING_").lower().replace("__", ".", 1)
             assert setting in SETTINGS or setting.startswith("kafka."), f"{document}: {name}"

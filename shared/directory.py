@@ -113,6 +113,16 @@ class Directory:
         if wanted_bytes > len(self._arena):
             self._arena = _grown(self._arena, _doubled(len(self._arena), wanted_bytes))
 
+    def select(self, indices: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[Any]]:
+        """Return names as ``to_arrays`` does: those at ``indices`` (n,), empty where one is < 0."""
+        if not self._count:
+            return {"arena": np.zeros(0, np.uint8), "bounds": np.zeros(len(indices) + 1, np.int64)}
+        starts = self._bounds[:-1][np.maximum(indices, 0)]
+        sizes = np.where(indices < 0, 0, self._bounds[1:][np.maximum(indices, 0)] - starts)
+        bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        at = np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], sizes)
+        return {"arena": self._arena[at], "bounds": bounds}
+
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return copies of ``arena`` (uint8) and ``bounds`` (int64 (len + 1,)), without spare."""
         return {"arena": self.arena.copy(), "bounds": self.bounds.copy()}

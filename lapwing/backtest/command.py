@@ -133,7 +133,7 @@ def backtest(
     since = trainer.since if trainer else {}
     began_s = time.monotonic()
     with progress(feed.rows) as report_progress:
-        judged = run(feed, judges, settings.predict.max_entities, report_progress)
+        judged = run(feed, judges, report_progress)
     check_judged(feed, judged[0])
     windows, notes = place_labels(feed, labels, judged[0])
     notes += in_several_partitions(judged[0])

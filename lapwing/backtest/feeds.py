@@ -334,7 +334,7 @@ def within(batch: Batch, decoder: Decoder, wanted: TopicRange) -> Batch:
 
     One that cannot be decoded has no event time and is left out.
     """
-    columns = decoder.decode(batch, Directory(), [], len(batch))
+    columns = decoder.decode(batch, Directory(), [])
     after = (
         columns.time_ms >= wanted.start
         if wanted.start is not None

@@ -59,7 +59,7 @@ class Scores:
     late, duplicate, imputed, ahead : bool (n,)
     episode_id          : str (n,)      32 hex digits, "" = null
     offsets             : int64 (n,)    of the input records
-    known               : bool (n, M)   which metrics the record has
+    listed              : int32 (n, M)  the metrics that the record has, in their order, then -1
     metric_value, metric_expected, metric_lower, metric_upper, metric_severity : float64 (n, M)
     metrics             : M names
     model_id            : 16 hex digits, None where no trained model is involved
@@ -82,7 +82,7 @@ class Scores:
     ahead: Bools
     episode_id: npt.NDArray[np.str_]
     offsets: npt.NDArray[np.int64]
-    known: Bools
+    listed: npt.NDArray[np.int32]
     metric_value: Floats
     metric_expected: Floats
     metric_lower: Floats
@@ -210,9 +210,8 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     pieces = _score_pieces(schema_id, scores)
     name_sizes = np.diff(name_bounds)[entity]
     metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
-    longest = (
-        sum(map(len, pieces[: kernels.METRICS])) + sum(metric_sizes) + max(metric_sizes, default=0)
-    )
+    most_metrics = len(metric_sizes) + 1
+    longest = sum(map(len, pieces[: kernels.METRICS])) + most_metrics * max(metric_sizes, default=0)
     row_bytes = (
         longest
         + 2 * (kernels.ID_DIGITS + 2)
@@ -249,7 +248,7 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
             scores.metric_upper,
             scores.metric_severity,
         ),
-        np.ascontiguousarray(scores.known, np.uint8),
+        _listed(scores),
         _digits(scores.episode_id),
         np.empty(
             sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES, np.uint8
@@ -316,7 +315,7 @@ _ROW_COLUMNS = (
     "offsets", "episode_id", *_FLAGS,
 )  # fmt: skip
 _METRIC_COLUMNS = (
-    "known",
+    "listed",
     "metric_value",
     "metric_expected",
     "metric_lower",
@@ -335,6 +334,12 @@ def _check_shapes(scores: Scores) -> None:
         found = getattr(scores, name).shape
         if found != shape:
             raise ValueError(f"scores.{name} has the shape {found}, not {shape}")
+
+
+def _listed(scores: Scores) -> npt.NDArray[np.int64]:
+    """Return the metrics of each record; raises IndexError."""
+    shape = scores.listed.shape
+    return _rows(scores.listed.reshape(-1), len(scores.metrics), "listed", lowest=-1).reshape(shape)
 
 
 def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:

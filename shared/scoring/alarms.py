@@ -181,8 +181,7 @@ def _reason(
         return speaker.closed(event, metric, because)
     if why is not None:
         return why.reason
-    slots = context.state.slots[int(event["entity"])]
-    reported = int((slots >= 0).sum())
+    reported = int((context.folded.slots[int(event["row"])] >= 0).sum())
     if event["phase"] == WORSE:
         return speaker.worse(event, metric, reported)
     return speaker.opened(event, metric, reported)

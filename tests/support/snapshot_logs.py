@@ -28,16 +28,17 @@ def feed(
     folded = fold(
         state, Columns(np.arange(len(rows)), entity, time_ms, values, *NONE), 5, FORGET_MS
     )
-    entities, slots = len(state.entities), state.slots_used
+    entities, slots = state.places_used, state.slots_used
     state.ensemble.reserve(entities, slots)
     state.quality.reserve(entities, slots)
     for row in range(len(rows)):
-        state.quality.entities["said"][entity[row]] += 1
+        state.quality.entities["said"][folded.place[row]] += 1
         if folded.counted[row]:
-            state.ensemble.entities["live_ms"][entity[row]] += values[row, 0]
-            for slot in state.slots[entity[row], :2][~np.isnan(values[row])]:
+            state.ensemble.entities["live_ms"][folded.place[row]] += values[row, 0]
+            for slot in folded.slots[row, :2][~np.isnan(values[row])]:
                 state.ensemble.metrics["centre"][slot] += time_ms[row]
     state.quality.clock["reporting"] = entities
+    state.settle()
     state.next_offset += len(rows)
     return folded
 

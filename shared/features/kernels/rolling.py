@@ -7,12 +7,32 @@ Invariant: a row's output depends only on its own entity's earlier rows; sums ar
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
+from shared.features.kernels.places import (
+    CLOCK_MS,
+    FORGOTTEN,
+    MAX_METRICS,
+    NONE,
+    PLACES,
+    RELEASES,
+    REPORTED,
+    TAKEN_SLOTS,
+    Places,
+    Releases,
+    advance_clock,
+    drop_expired,
+    forget_after_ms,
+    place_for,
+    release,
+    take_slot,
+)
 from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_pause, furthest
+from shared.kernels.wire import group
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -27,22 +47,6 @@ LIMIT = 1e100
 
 BAND_SPREADS = 3.0
 """Half width of the expected band in spreads of the window before."""
-
-
-@njit("i8(i4[::1], f8[:, ::1], i4[:, ::1])", cache=True)
-def count_new_slots(entity: Indices, values: Floats, slots: Indices) -> int:
-    """Count the (row, metric) cells that may need a slot: an upper bound, for reserving room.
-
-    entity  : int32 (n,)      entity index
-    values  : float64 (n, M)  NaN = missing
-    slots   : int32 (E, M)    slot of each (entity, metric), -1 = none
-    """
-    count = 0
-    for row in range(entity.shape[0]):
-        for metric in range(values.shape[1]):
-            if slots[entity[row], metric] < 0 and not math.isnan(values[row, metric]):
-                count += 1
-    return count
 
 
 @njit(cache=True)
@@ -112,147 +116,252 @@ def _features_of(
     rolling[3] = _clip(value - history[(samples - 1) % RING]) if samples > 0 else 0.0
 
 
+class Inputs(NamedTuple):
+    """Rows to fold.
+
+    name    : int32 (n,)      index of the entity's name
+    time_ms : int64 (n,)      event time
+    values  : float64 (n, M)  finite or NaN = missing
+    offsets : int64 (n,)      place in the log, increasing
+    layout  : int32 (n,)      row of ``layouts``
+    layouts : int32 (L, M)    the metrics of a record in its own order, then NONE
+    """
+
+    name: Indices
+    time_ms: Ints
+    values: Floats
+    offsets: Ints
+    layout: Indices
+    layouts: Indices
+
+
+class Outputs(NamedTuple):
+    """What the fold says of each row.
+
+    rolling    : float64 (n, M, 4)   value, mean, spread, difference; all NaN where the metric is
+                 missing
+    expected, lower, upper : float64 (n, M)   level and band of the window before, NaN until that
+                 window is full
+    late_by_ms : int64 (n,)          how far behind the entity's newest event, 0 = not late
+    ahead      : bool (n,)           further ahead of its entity than is usual, and not confirmed
+    duplicate  : bool (n,)           same time and values as the entity's newest event
+    imputed    : bool (n,)           a metric that the entity has reported before is missing
+    known      : bool (n, M)         the entity has reported this metric, now or before
+    forgotten  : bool (n,)           what was remembered of the entity was dropped before this row
+    step_ms    : int64 (n,)          time since the entity's previous event; 0 = it is the first, or
+                 it does not count
+    place      : int32 (n,)          the entity's place
+    slots      : int32 (n, M)        its slots after the row
+    listed     : int32 (n, M)        its known metrics in order of their first appearance, then NONE
+    surplus    : int32 (n,)          values beyond MAX_METRICS, which are not folded
+    surplus_metric : int32 (n,)      the first of them where this was not reported before, else NONE
+    """
+
+    rolling: npt.NDArray[np.float64]
+    expected: Floats
+    lower: Floats
+    upper: Floats
+    late_by_ms: Ints
+    ahead: Flags
+    duplicate: Flags
+    imputed: Flags
+    known: npt.NDArray[np.bool_]
+    forgotten: Flags
+    step_ms: Ints
+    place: Indices
+    slots: Indices
+    listed: Indices
+    surplus: Indices
+    surplus_metric: Indices
+
+
+_I4S, _I8S, _B1S = types.int32[::1], types.int64[::1], types.boolean[::1]
+_I4SS, _F8SS = types.int32[:, ::1], types.float64[:, ::1]
+_INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I8S, _I4S, _I4SS)
+_OUTPUTS = group(
+    Outputs, types.float64[:, :, ::1], _F8SS, _F8SS, _F8SS, _I8S, _B1S, _B1S, _B1S,
+    types.boolean[:, ::1], _B1S, _I8S, _I4S, _I4SS, _I4SS, _I4S, _I4S
+)  # fmt: skip
+
+
 @njit(cache=True)
-def _forget(e: int, slots: Indices, events: Ints, pushed: Ints, newest: Floats) -> None:
-    events[e] = 0
-    for metric in range(slots.shape[1]):
-        if slots[e, metric] >= 0:
-            pushed[slots[e, metric]] = 0
-            newest[slots[e, metric]] = math.nan
+def _slots_needed(m: Places, place: int, values: Floats, all_of_them: bool) -> int:
+    """Count the slots that a row may take."""
+    needed = 0
+    for metric in range(values.shape[0]):
+        if not math.isnan(values[metric]) and (all_of_them or m.slots[place, metric] < 0):
+            needed += 1
+    return needed
 
 
-@njit(
-    "void(i4[::1], i8[::1], f8[:, ::1], i8, i8, i4[:, ::1], i8[::1], i8[::1], i8[::1], i8[::1],"
-    " f8[::1], f8[::1], i8[::1], i8[::1], f8[:, ::1], i8[::1], f8[::1], f8[:, :, ::1],"
-    " f8[:, ::1], f8[:, ::1],"
-    " f8[:, ::1], i8[::1], b1[::1], b1[::1], b1[::1], b1[:, ::1], b1[::1], i8[::1])",
-    cache=True,
-)
+@njit(cache=True)
+def _mark_ahead(m: Places, place: int, time_ms: int, out: Outputs, row: int) -> None:
+    """Tell whether a row lies too far ahead of its entity, and too few rows have confirmed it."""
+    interval, step = m.interval_ms[place], time_ms - m.newest_ms[place]
+    out.ahead[row] = m.events[place] > 0 and step > furthest(interval, m.pause_ms[place])
+    if out.ahead[row]:
+        again = m.ahead_rows[place] > 0 and agrees(time_ms, m.ahead_ms[place], interval)
+        m.ahead_rows[place] = m.ahead_rows[place] + 1 if again else 1
+        m.ahead_ms[place] = time_ms
+        out.ahead[row] = m.ahead_rows[place] < CONFIRMED
+    if not out.ahead[row]:
+        m.ahead_rows[place] = 0
+
+
+@njit(cache=True)
+def _mark_known(m: Places, place: int, given: Inputs, out: Outputs, row: int) -> None:
+    """Tell which metrics an entity has with this row; at most MAX_METRICS, the first ones."""
+    known, room = m.reported[place], MAX_METRICS - m.reported[place]
+    out.surplus[row] = 0
+    out.surplus_metric[row] = NONE
+    for metric in range(given.values.shape[1]):
+        slot = m.slots[place, metric]
+        out.known[row, metric] = slot >= 0
+        out.listed[row, metric] = NONE
+    for metric in range(given.values.shape[1]):
+        slot = m.slots[place, metric]
+        if slot >= 0:
+            out.listed[row, m.rank[slot]] = metric
+    layout = given.layouts[given.layout[row]]
+    for k in range(layout.shape[0]):
+        metric = layout[k]
+        if metric < 0:
+            break
+        if m.slots[place, metric] >= 0 or math.isnan(given.values[row, metric]):
+            continue
+        if room > 0:
+            out.known[row, metric] = True
+            out.listed[row, known] = metric
+            known += 1
+            room -= 1
+            continue
+        out.surplus[row] += 1
+        if m.surplus[place] == 0:
+            m.surplus[place] = 1
+            out.surplus_metric[row] = metric
+
+
+@njit(cache=True)
+def _write_features(
+    m: Places, place: int, values: Floats, window: int, out: Outputs, row: int
+) -> bool:
+    """Write a row's features; returns whether its values are those of the newest event."""
+    same = True
+    out.imputed[row] = False
+    for metric in range(values.shape[0]):
+        value, slot = values[metric], m.slots[place, metric]
+        missing = math.isnan(value) or not out.known[row, metric]
+        before = m.newest[slot] if slot >= 0 else math.nan
+        if missing != math.isnan(before) or (not missing and value != before):
+            same = False
+        if missing and slot >= 0:
+            out.imputed[row] = True
+        _features_of(
+            value, missing, slot, window, m.ring, m.pushed, out.rolling[row, metric],
+            out.expected[row], out.lower[row], out.upper[row], metric,
+        )  # fmt: skip
+    return same
+
+
+@njit(cache=True)
+def _push(m: Places, place: int, values: Floats, offset: int, out: Outputs, row: int) -> None:
+    """Remember a row's values; new metrics get their slots in the order of ``listed``."""
+    for k in range(values.shape[0]):
+        metric = out.listed[row, k]
+        if metric < 0:
+            break
+        slot = m.slots[place, metric]
+        if slot < 0:
+            slot = take_slot(m, place, metric, offset)
+        value = values[metric]
+        m.newest[slot] = value
+        if not math.isnan(value):
+            m.ring[slot, m.pushed[slot] % RING] = value
+            m.pushed[slot] += 1
+
+
+@njit(cache=True)
+def _follow(m: Places, place: int, time_ms: int, first: bool) -> int:
+    """Learn when an entity reports; returns the time since its previous event."""
+    if first:
+        m.first_ms[place] = time_ms
+        m.newest_ms[place] = time_ms
+        m.events[place] = 1
+        return 0
+    step = time_ms - m.newest_ms[place]
+    if step > 0:
+        pause = follow_pause(m.pause_ms[place], np.float64(step), m.interval_ms[place])
+        m.pause_ms[place] = pause
+        m.interval_ms[place] = follow_interval(m.interval_ms[place], np.float64(step))
+    m.newest_ms[place] = time_ms
+    m.events[place] += 1
+    return int(step)
+
+
+@njit(types.int64(_INPUTS, types.int64, types.int64, types.int64, types.int64, PLACES, RELEASES,
+    _OUTPUTS), cache=True)  # fmt: skip
 def fold_rows(
-    entity: Indices,
-    time_ms: Ints,
-    values: Floats,
+    given: Inputs,
+    start: int,
     window: int,
     forget_ms: int,
-    slots: Indices,
-    used: Ints,
-    newest_ms: Ints,
-    events: Ints,
-    moves: Ints,
-    interval_ms: Floats,
-    pause_ms: Floats,
-    ahead_ms: Ints,
-    ahead_rows: Ints,
-    ring: Floats,
-    pushed: Ints,
-    newest: Floats,
-    rolling: Floats,
-    expected: Floats,
-    lower: Floats,
-    upper: Floats,
-    late_by_ms: Ints,
-    ahead: Flags,
-    duplicate: Flags,
-    imputed: Flags,
-    known: Flags,
-    forgotten: Flags,
-    step_ms: Ints,
-) -> None:
+    max_entities: int,
+    m: Places,
+    log: Releases,
+    out: Outputs,
+) -> int:
     """Fold rows into the state and write each row's features.
 
-    entity     : int32 (n,)          entity index, any order
-    time_ms    : int64 (n,)          event time
-    values     : float64 (n, M)      finite or NaN = missing
-    window     : 2..RING             samples in mean and spread
-    forget_ms  : > 0                 an entity that returns after longer is reset
-    slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet; filled here
-    used       : int64 (1,)          slots in use; raised here, the caller has reserved room
-    newest_ms  : int64 (E,)          newest event time of each entity
-    events     : int64 (E,)          rows folded of each entity
-    moves      : int64 (E,)          rows that may have moved anything of each entity
-    interval_ms, pause_ms : float64 (E,)   usual interval and longest usual pause
-    ahead_ms, ahead_rows  : int64 (E,)     newest row too far ahead, and how many agree with it
-    ring       : float64 (S, RING)   newest samples of each slot, at index pushed % RING
-    pushed     : int64 (S,)          samples ever pushed into each slot
-    newest     : float64 (S,)        value in the entity's newest event, NaN = missing there
-    rolling    : float64 (n, M, 4)   out: value, mean, spread, difference; all NaN where the metric
-                 is missing
-    expected, lower, upper : float64 (n, M)   out: level and band of the window before, NaN until
-                             that window is full
-    late_by_ms : int64 (n,)          out: how far behind the entity's newest event, 0 = not late
-    ahead      : bool (n,)           out: further ahead of its entity than is usual, and not
-                 confirmed
-    duplicate  : bool (n,)           out: same time and values as the entity's newest event
-    imputed    : bool (n,)           out: a metric that the entity has reported before is missing
-    known      : bool (n, M)         out: the entity has reported this metric, now or before
-    forgotten  : bool (n,)           out: what was remembered of the entity has been dropped before
-                 this row
-    step_ms    : int64 (n,)          out: time since the entity's previous event; 0 = it is the
-                 first, or it does not count
+    start        : first row to fold
+    window       : 2..RING  samples in mean and spread
+    forget_ms    : > 0      longest silence after which an entity is forgotten, see
+                   ``places.forget_after_ms``; NEVER_MS = entities are never forgotten
+    max_entities : >= 1     entities that have a place
+    log          : out: the entities that were dropped
+    returns      : first row that was not folded, because ``log`` or the arrays of places or slots
+                   have no room; call it again with that row
 
     A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
     the series.
-    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
+    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) where an entity is
+    evicted, and once an hour of event time.
     """
-    metrics = values.shape[1]
-    for row in range(entity.shape[0]):
-        e = entity[row]
-        moves[e] += 1
-        step = time_ms[row] - newest_ms[e]
-        ahead[row] = events[e] > 0 and step > furthest(interval_ms[e], pause_ms[e])
-        if ahead[row]:
-            again = ahead_rows[e] > 0 and agrees(time_ms[row], ahead_ms[e], interval_ms[e])
-            ahead_rows[e] = ahead_rows[e] + 1 if again else 1
-            ahead_ms[e] = time_ms[row]
-            ahead[row] = ahead_rows[e] < CONFIRMED
-        if not ahead[row]:
-            ahead_rows[e] = 0
-        forgotten[row] = not ahead[row] and events[e] > 0 and step > forget_ms
-        if forgotten[row]:
-            _forget(e, slots, events, pushed, newest)
-        first = events[e] == 0
-        late = not first and time_ms[row] < newest_ms[e]
-        late_by_ms[row] = newest_ms[e] - time_ms[row] if late else 0
-        same = not first and time_ms[row] == newest_ms[e]
-        imputed[row] = False
-        for metric in range(metrics):
-            value = values[row, metric]
-            slot = slots[e, metric]
-            missing = math.isnan(value)
-            before = newest[slot] if slot >= 0 else math.nan
-            if missing != math.isnan(before) or (not missing and value != before):
-                same = False
-            known[row, metric] = slot >= 0 or not missing
-            if missing and slot >= 0:
-                imputed[row] = True
-            _features_of(
-                value, missing, slot, window, ring, pushed,
-                rolling[row, metric], expected[row], lower[row], upper[row], metric,
-            )  # fmt: skip
-        duplicate[row] = same
-        step_ms[row] = 0
-        if late or same or ahead[row]:
-            continue
-        if not first:
-            step_ms[row] = step
-            if step > 0:
-                pause_ms[e] = follow_pause(pause_ms[e], np.float64(step), interval_ms[e])
-                interval_ms[e] = follow_interval(interval_ms[e], np.float64(step))
-        newest_ms[e] = time_ms[row]
-        events[e] += 1
-        for metric in range(metrics):
-            value = values[row, metric]
-            slot = slots[e, metric]
-            if slot < 0:
-                if math.isnan(value):
-                    continue
-                slot = used[0]
-                slots[e, metric] = slot
-                used[0] = slot + 1
-            newest[slot] = value
-            if not math.isnan(value):
-                ring[slot, pushed[slot] % RING] = value
-                pushed[slot] += 1
+    for row in range(start, given.time_ms.shape[0]):
+        name, time_ms, values = given.name[row], given.time_ms[row], given.values[row]
+        offset = given.offsets[row]
+        if not drop_expired(m, log, row, offset, name, forget_ms):
+            return row
+        e = place_for(m, log, row, offset, name, max_entities)
+        if e < 0 or log.used[0] == log.row.shape[0]:
+            return row
+        step = time_ms - m.newest_ms[e]
+        is_long = m.events[e] > 0 and step > forget_after_ms(
+            m.first_ms[e], m.newest_ms[e], forget_ms
+        )
+        if m.used[TAKEN_SLOTS] + _slots_needed(m, e, values, is_long) > m.ring.shape[0]:
+            return row
+        m.moves[e] = offset + 1
+        _mark_ahead(m, e, time_ms, out, row)
+        out.forgotten[row] = is_long and not out.ahead[row]
+        if out.forgotten[row]:
+            release(m, log, row, offset, e, FORGOTTEN)
+        first = m.events[e] == 0
+        late = not first and time_ms < m.newest_ms[e]
+        out.late_by_ms[row] = m.newest_ms[e] - time_ms if late else 0
+        _mark_known(m, e, given, out, row)
+        same = _write_features(m, e, values, window, out, row)
+        same = same and not first and time_ms == m.newest_ms[e]
+        out.duplicate[row] = same
+        out.step_ms[row] = 0
+        if not (late or same or out.ahead[row]):
+            out.step_ms[row] = _follow(m, e, time_ms, first)
+            _push(m, e, values, offset, out, row)
+            advance_clock(m, e, time_ms, first and not out.forgotten[row])
+        m.seen_at[e] = offset
+        m.seen_clock_ms[e] = m.clock[CLOCK_MS] if m.clock[REPORTED] >= 2 else 0
+        out.place[row] = e
+        out.slots[row, :] = m.slots[e, : values.shape[0]]
+    return int(given.time_ms.shape[0])
 
 
 @njit(

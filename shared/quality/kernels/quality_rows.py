@@ -53,29 +53,60 @@ from shared.quality.kernels.quality_stops import (
 
 
 @njit(cache=True)
-def _reset(state: Record, series: Record, slots: Indices) -> None:
+def _reset(state: Record) -> None:
     """Reset what was learned about an entity, but not what was reported."""
+    for bin_ in range(BINS):
+        state["present"][bin_] = 0
+        state["present_day"][bin_] = 0
     state["intervals"] = 0
     state["interval_ms"] = 0.0
     state["pause_ms"] = 0.0
     state["repeats"] = 0
     state["repeated_ms"] = 0
-    for bin_ in range(BINS):
-        state["present"][bin_] = 0
-        state["present_day"][bin_] = 0
+
+
+@njit(cache=True)
+def _reset_series(metric_state: Record) -> None:
+    """Reset all that is remembered about a metric of an entity."""
+    metric_state["seen"] = 0
+    metric_state["value"] = 0.0
+    metric_state["sample_ms"] = 0
+    metric_state["since_ms"] = 0
+    metric_state["longest_ms"] = 0
+    metric_state["changes"] = 0
+    metric_state["absent"] = 0
+    metric_state["missing_said"] = 0
+    metric_state["flat_said"] = 0
+    metric_state["longest_absent"] = 0.0
+
+
+@njit(cache=True)
+def _drop(place: int, returned: bool, slots: Indices, entities: Record, series: Record,
+    clock: Record) -> None:  # fmt: skip
+    """Drop an entity's metrics, and the entity itself unless it has just returned.
+
+    Then the silence is still to be reported; its own row drops the rest.
+    """
     for metric in range(slots.shape[0]):
         if slots[metric] >= 0:
-            metric_state = series[slots[metric]]
-            metric_state["seen"] = 0
-            metric_state["value"] = 0.0
-            metric_state["sample_ms"] = 0
-            metric_state["since_ms"] = 0
-            metric_state["longest_ms"] = 0
-            metric_state["changes"] = 0
-            metric_state["absent"] = 0
-            metric_state["missing_said"] = 0
-            metric_state["flat_said"] = 0
-            metric_state["longest_absent"] = 0.0
+            _reset_series(series[slots[metric]])
+    if returned:
+        return
+    state = entities[place]
+    _reset(state)
+    for kind in range(state["said_ms"].shape[0]):
+        state["said_ms"][kind] = 0
+    state["said"] = 0
+    state["stop_said"] = 0
+    state["newest_ms"] = 0
+    state["clock_ms"] = 0
+    state["first_ms"] = 0
+    state["due_ms"] = 0
+    state["seen"] = 0
+    if clock["first_entity"] == place:
+        clock["first_entity"] = -1
+    while clock["entities"] > 0 and entities[clock["entities"] - 1]["seen"] == 0:
+        clock["entities"] -= 1
 
 
 @njit(cache=True)
@@ -122,7 +153,10 @@ def _update_interval(
             0,
         )
     if forgotten:
-        _reset(state, series, slots)
+        _reset(state)
+        for metric in range(slots.shape[0]):
+            if slots[metric] >= 0:
+                _reset_series(series[slots[metric]])
     elif dt > 0:
         learn_interval(state, dt, silent_ms, limits.gap_intervals)
     elif contradicts(time_ms, values, slots, series):
@@ -154,13 +188,15 @@ _INTS, _FLAGS = types.int64[::1], types.boolean[::1]
 
 @njit(
     _SIGNALS(
-        types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1], _INTS, _FLAGS, _FLAGS,
-        _FLAGS, _INTS, _INTS, *_RECORDS, _LIMITS, _FLAGS
+        types.int32[:, ::1], types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1],
+        _INTS, _FLAGS, _FLAGS, _FLAGS, _INTS, types.int32[::1], types.int32[:, ::1], _INTS, _INTS,
+        *_RECORDS, _LIMITS, _FLAGS
     ),
     cache=True,
 )  # fmt: skip
 def watch_rows(
     slots: Indices,
+    listed: Indices,
     entity: Indices,
     time_ms: Ints,
     values: Floats,
@@ -168,6 +204,9 @@ def watch_rows(
     ahead: Flags,
     duplicate: Flags,
     forgotten: Flags,
+    dropped_row: Ints,
+    dropped: Indices,
+    dropped_slots: Indices,
     changes: Ints,
     shifts: Ints,
     entities: Record,
@@ -178,7 +217,8 @@ def watch_rows(
 ) -> tuple[Ints, Floats]:
     """Fold rows and return what is wrong with them.
 
-    slots      : int32 (E, M)          slot of each (entity, metric), -1 = never reported
+    slots      : int32 (n, M)          slots of the row's entity, -1 = not reported
+    listed     : int32 (n, M)          its metrics in order of their first appearance, then -1
     entity     : int32 (n,)            entity index, any order
     time_ms    : int64 (n,)            event time
     values     : float64 (n, M)        finite or NaN = missing
@@ -186,6 +226,9 @@ def watch_rows(
     ahead      : bool (n,)             too far ahead of its entity: no signal, no change of state
     duplicate  : bool (n,)             same time and values as the entity's newest event
     forgotten  : bool (n,)             the entity's state is reset before the row
+    dropped_row, dropped : int64, int32 (k,)   before this row, what is remembered of this entity is
+                         dropped; where it is forgotten, only its metrics
+    dropped_slots : int32 (k, M)       its slots
     changes, shifts : int64 (k,)       time zone, see ``clock.local_of``
     entities   : ENTITY_DTYPE (>= E,)
     series     : SERIES_DTYPE (>= slots used,)
@@ -197,11 +240,17 @@ def watch_rows(
     Cost: O(n M); all entities are checked at most once in E / 64 rows.
     """
     clock = clocks[0]
+    next_drop = 0
     places = np.empty((16, PLACES), np.int64)
     amounts = np.empty((16, AMOUNTS), np.float64)
     n_signals = 0
     for row in range(entity.shape[0]):
         e = entity[row]
+        while next_drop < dropped_row.shape[0] and dropped_row[next_drop] == row:
+            place = dropped[next_drop]
+            returned = forgotten[row] and place == e
+            _drop(place, returned, dropped_slots[next_drop], entities, series, clock)
+            next_drop += 1
         state = entities[e]
         limit_ms = silence_limit_ms(state, limits.gap_intervals)
         places = grow(places, n_signals, 3)
@@ -247,7 +296,7 @@ def watch_rows(
             if stale[row] and state["due_ms"] == 0:
                 set_deadline(state, limits, changes, shifts)
                 stale[row] = clock["second_ms"] > stop_deadline_ms(state, limits.stopped_intervals)
-        t, entity_slots = time_ms[row], slots[e]
+        t, entity_slots = time_ms[row], slots[row]
         n_signals = _update_interval(
             row,
             e,
@@ -275,6 +324,7 @@ def watch_rows(
             t,
             values[row],
             entity_slots,
+            listed[row],
             state,
             series,
             limit_ms,

@@ -72,16 +72,14 @@ class Directory:
         return int(self.intern(data, np.array([0, len(data)], np.int64))[0])
 
     def intern(
-        self, data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], most: int | None = None
+        self, data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int32]:
         """Return the index of each name; new names are added in their order.
 
         data, bounds : uint8, int64 (n + 1,)  name i is data[bounds[i]:bounds[i + 1]], UTF-8
-        most         : largest number of names; None = no limit
-        returns      : int32 (n,)             UNKNOWN (-1) for a new name beyond ``most``
+        returns      : int32 (n,)
         """
         indices = np.empty(len(bounds) - 1, np.int32)
-        limit = self._count + len(indices) if most is None else most
         done = 0
         while True:
             self._count, done = intern_names(
@@ -89,7 +87,6 @@ class Directory:
                 bounds,
                 done,
                 self._count,
-                limit,
                 self._table,
                 self._hashes,
                 self._arena,

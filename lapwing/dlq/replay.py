@@ -305,10 +305,6 @@ def _describe(one: Candidate) -> str:
 
 def _warnings(one: Candidate) -> list[str]:
     warnings = []
-    if one.letter.reason == Reason.TOO_MANY_ENTITIES.code:
-        warnings.append(
-            "its partition may still be at the limit of entities (predict.max_entities)"
-        )
     if one.verdict.entity and one.key != one.verdict.entity.encode():
         warnings.append(
             f"its key is {one.key.decode('utf-8', 'replace')!r}, not the entity: --new-key sends it"

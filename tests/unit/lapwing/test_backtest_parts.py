@@ -288,7 +288,7 @@ def test_metrics_that_come_later_and_several_partitions():
     ]
     feed = Feed("f", 5, DECODER, lambda: iter(batches))
     told = []
-    (found,) = run(feed, [judged().judge], 100, lambda *said: told.append(said))
+    (found,) = run(feed, [judged().judge], lambda *said: told.append(said))
     assert [one.key for one in found.series] == [("a", 0), ("a", 1), ("b", 0)]
     assert [one.metrics for one in found.series] == [("cpu",), ("cpu",), ("cpu", "net")]
     np.testing.assert_array_equal(found.series[2].values, [[2, np.nan], [np.nan, 9]])
@@ -305,7 +305,7 @@ def test_what_cannot_be_read_is_counted():
         np.arange(2),
         np.zeros(2, np.int64),
     )
-    (found,) = run(Feed("f", 2, DECODER, lambda: iter([broken])), [judged().judge], 100)
+    (found,) = run(Feed("f", 2, DECODER, lambda: iter([broken])), [judged().judge])
     assert found.rejected == {"not_avro": 1}
     assert found.rows == 1
 

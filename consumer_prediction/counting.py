@@ -58,11 +58,10 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
             counters.add(EVENTS_SCORED, int(count), outcome.detector_id, State(int(state)).name)
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
             counters.add(DEAD_LETTERS, int(count), Reason(int(reason)).code)
-        dropped = outcome.folded.releases.reason
-        for reason, count in zip(*np.unique(dropped, return_counts=True), strict=True):
-            counters.add(ENTITIES_DROPPED, int(count), DROPPED[int(reason)])
-        if surplus := int(outcome.folded.surplus.sum()):
-            counters.add(METRICS_IGNORED, surplus)
+        dropped = np.bincount(outcome.folded.releases.reason, minlength=len(DROPPED))
+        for reason, name in DROPPED.items():
+            counters.add(ENTITIES_DROPPED, int(dropped[reason]), name)
+        counters.add(METRICS_IGNORED, int(outcome.folded.surplus.sum()))
         for anomaly in outcome.anomalies:
             if anomaly.is_anomaly and anomaly.severity is not None:
                 counters.add(

@@ -356,6 +356,9 @@ def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
     with np.errstate(over="ignore"):
         deviation = np.abs(values - folded.expected) / np.maximum(half, smallest)
     deviation = np.where(np.isnan(deviation), -1.0, deviation)
+    in_order = (folded.listed < 0) | (folded.listed == np.arange(values.shape[1]))
+    if in_order.all():
+        return np.where(deviation.max(axis=1) >= 0, deviation.argmax(axis=1), -1).astype(np.int32)
     listed = np.where(folded.listed >= 0, folded.listed, 0)
     ranked = np.where(folded.listed >= 0, np.take_along_axis(deviation, listed, axis=1), -1.0)
     first = np.take_along_axis(listed, ranked.argmax(axis=1)[:, None], axis=1)[:, 0]

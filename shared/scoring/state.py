@@ -400,13 +400,13 @@ def _releases(size: int, metrics: int, old: Releases | None = None) -> Releases:
     """Return room for this many releases, with the old ones."""
     new = Releases(
         np.zeros(1, np.int64),
-        np.zeros(size, np.int64),
-        np.zeros(size, np.int32),
-        np.zeros(size, np.int32),
-        np.zeros(size, np.int64),
-        np.zeros(size, np.int64),
-        np.zeros((size, metrics), np.int32),
-        np.zeros((size, metrics), np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty((size, metrics), np.int32),
+        np.empty((size, metrics), np.int64),
     )
     if old is not None:
         for name, array in old._asdict().items():

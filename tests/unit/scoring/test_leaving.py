@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from numba import config
 
 import schemas
+from shared import snapshots
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import decode_records, flat_schema
 from shared.events import ClosedBecause, Kind, State
@@ -22,7 +25,9 @@ from shared.features.kernels.places import (
     MAX_METRICS,
     SAID_PER_STEP,
 )
+from shared.scoring.state import PartitionState
 from shared.settings import InputSettings
+from shared.snapshots.frames import ChangeMarks, Selection, overlay, parse, state_of
 from tests.support.pods import (
     DAY_MS,
     DECODER,
@@ -76,6 +81,40 @@ def test_row_by_row_is_the_whole_log(seed: int, max_entities: int) -> None:
     assert run(batch, max_entities, range(ROWS)).bytes == whole.bytes
     every = range(1, ROWS)
     assert run(batch, max_entities, every, every).bytes == whole.bytes
+
+
+@pytest.mark.parametrize("max_entities", [1, 3])
+@pytest.mark.parametrize("seed", [3] if SLOW else [9, 10])
+def test_names_and_metrics_dropped_meanwhile_change_nothing(
+    seed: int, max_entities: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = batch_of(churn(seed, ROWS, 40))
+    whole = run(batch, max_entities)
+    monkeypatch.setattr("shared.scoring.state._FORGOTTEN_NAMES", 0)
+    renumbered: list[bool] = []
+    tidy = PartitionState.tidy
+    monkeypatch.setattr(
+        PartitionState, "tidy", lambda state: renumbered.append(tidy(state)) or renumbered[-1]
+    )
+    assert run(batch, max_entities, range(ROWS)).bytes == whole.bytes
+    assert any(renumbered)
+
+
+@pytest.mark.parametrize("max_entities", [4, 100])
+@pytest.mark.parametrize("seed", [1] if SLOW else [6, 7, 8])
+def test_deltas_hold_what_came_and_went(seed: int, max_entities: int) -> None:
+    batch, random = batch_of(churn(seed, ROWS)), np.random.default_rng(seed)
+    scorer, arrays, marks, digest = scorer_for(max_entities), {}, None, ""
+    cuts = np.unique([0, *random.integers(0, ROWS, 20), ROWS]).tolist()
+    for start, stop in pairwise(cuts):
+        scorer.process(batch.rows(start, stop), DECODER)
+        state = scorer.state
+        frame = Selection.of(state, marks).frame(digest)
+        body = b"".join(bytes(piece) for piece in frame.pieces())
+        parsed = parse(np.frombuffer(body + hashlib.sha256(body).digest(), np.uint8))
+        arrays = {name: array.copy() for name, array in overlay(arrays, parsed).items()}
+        assert snapshots.encode(state_of(parsed, arrays)) == snapshots.encode(state)
+        marks, digest = ChangeMarks.of(state, state.to_arrays()), parsed.digest
 
 
 @pytest.mark.skipif(SLOW, reason="many rows")
@@ -157,6 +196,57 @@ def test_memory_is_reclaimed_at_twice_that_by_the_partitions_clock() -> None:
         assert (told.dropped() == [EXPIRED]) is reclaimed
         assert told.state.places.clock[LIVE] == (2 if reclaimed else 3)
         assert told.state.places_used == (3 if not reclaimed else told.state.places_used)
+
+
+def test_wrong_clocks_drop_nobody() -> None:
+    """Two hosts of the year 2090 among twenty that report every hour and one that is behind."""
+    until_ms = START_MS + 4 * DAY_MS
+    healthy = [steady(f"host-{k}", START_MS + k, until_ms) for k in range(20)]
+    behind = [
+        one._replace(time_ms=one.time_ms - 20 * DAY_MS)
+        for one in steady("behind", START_MS, until_ms)
+    ]
+    log = by_time(*healthy, *[steady(f"wrong-{k}", until_ms - DAY_MS, until_ms) for k in range(2)])
+    far_ms = 75 * 365 * DAY_MS
+    log = [
+        one._replace(time_ms=one.time_ms + far_ms) if one.host.startswith("wrong") else one
+        for one in log
+    ]
+    at = np.linspace(0, len(log), len(behind), endpoint=False).astype(int)
+    for k, one in sorted(zip(at.tolist(), behind, strict=True), reverse=True):
+        log.insert(k, one)
+    told = run(batch_of(log), 100)
+    assert told.dropped() == []
+    assert told.state.places.clock[LIVE] == 23
+    last = np.array([one.host == "behind" for one in log])
+    [outcome] = told.outcomes
+    assert outcome.verdicts.state[last][-1] == State.READY
+
+
+def test_a_lower_limit_drops_the_longest_silent_ones_at_the_next_new_entity() -> None:
+    log = [Record(f"pod-{k}", START_MS + k, {"cpu": 1.0}, 3) for k in range(8)]
+    scorer = scorer_for(100)
+    scorer.process(batch_of(log[:6]), DECODER)
+    scorer.use(None, scorer_for(3).configuration)
+    outcome = scorer.process(batch_of(log[6:7], [6]), DECODER)
+    assert outcome.folded.releases.reason.tolist() == [EVICTED] * 4
+    owners = scorer.state.owners()
+    left = [scorer.state.entities.name(owner) for owner in owners[owners >= 0].tolist()]
+    assert left == ["pod-6", "pod-4", "pod-5"]  # by place: the lowest free one is taken
+
+
+def test_metrics_that_nobody_has_any_more_are_forgotten() -> None:
+    """Columns and names follow who is live, too: each pod has metrics of its own."""
+    scorer, widths = scorer_for(4), []
+    for k in range(40):
+        names = [f"pod_{k}_{j}" for j in range(60)]
+        text = flat_schema(f"lapwing.P{k}", "host", names)
+        decoder = AvroDecoder.of_schemas({1: text}, InputSettings())
+        one = Record(f"pod-{k}", START_MS + k * MINUTE_MS, dict.fromkeys(names, 1.0))
+        scorer.process(batch_of([one], [k], text), decoder)
+        widths.append(len(scorer.state.metrics))
+    assert max(widths) < 1024 + 60 * 6
+    assert len(scorer.state.metric_names()) == 4 * 60
 
 
 def test_an_open_episode_ends_silent_in_the_name_of_who_has_left() -> None:

@@ -52,9 +52,9 @@ def state_of(series: int) -> PartitionState:
 
 def move(state: PartitionState, share: float, first: int = 0) -> None:
     """Let a share of the series move, as a row of each would."""
-    series = len(state.entities)
+    series = state.live
     moved = (first + np.arange(max(1, round(share * series)))) % series
-    state.events[moved] += 1
+    state.places.moves[moved] += 1
     state.ensemble.metrics.view(np.uint8).reshape(len(state.ensemble.metrics), -1)[
         moved, :: 1 << 12
     ] += 1

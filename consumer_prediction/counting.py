@@ -13,6 +13,7 @@ import structlog
 
 from consumer_prediction.ownership import Owned
 from shared.events import Phase, Reason, State, severity_class
+from shared.features.kernels.places import EVICTED, EVICTED_QUIETLY, EXPIRED, FORGOTTEN
 from shared.kernels.units import DAY_MS
 from shared.operations.counters import (
     ALARM_BUDGET,
@@ -20,15 +21,25 @@ from shared.operations.counters import (
     DATA_QUALITY,
     DEAD_LETTERS,
     END_TO_END_SECONDS,
+    ENTITIES_DROPPED,
     EPISODES_CLOSED,
     EVENTS_CONSUMED,
     EVENTS_SCORED,
+    METRICS_IGNORED,
     Counters,
 )
 from shared.scoring.scorer import Outcome
 from shared.wording import moment
 
 log = structlog.get_logger()
+
+DROPPED = {
+    EXPIRED: "expired",
+    EVICTED: "evicted",
+    EVICTED_QUIETLY: "evicted",
+    FORGOTTEN: "forgotten",
+}
+"""Why an entity was dropped, as the metric calls it."""
 
 LONGEST_STEP_MS = DAY_MS
 """A longer gap between two records of an entity counts as this much monitored time."""
@@ -47,6 +58,10 @@ def count_committed(counters: Counters, outcomes: Sequence[Outcome], now_ms: int
             counters.add(EVENTS_SCORED, int(count), outcome.detector_id, State(int(state)).name)
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
             counters.add(DEAD_LETTERS, int(count), Reason(int(reason)).code)
+        dropped = np.bincount(outcome.folded.releases.reason, minlength=len(DROPPED))
+        for reason, name in DROPPED.items():
+            counters.add(ENTITIES_DROPPED, int(dropped[reason]), name)
+        counters.add(METRICS_IGNORED, int(outcome.folded.surplus.sum()))
         for anomaly in outcome.anomalies:
             if anomaly.is_anomaly and anomaly.severity is not None:
                 counters.add(

@@ -179,7 +179,7 @@ class PredictionLoop:
             partition=partition,
             from_offset=owned.state.next_offset,
             replay_until=owned.replay_until,
-            entities=len(owned.state.entities),
+            entities=owned.state.live,
         )
 
     def revoked(self, partitions: Sequence[int]) -> None:
@@ -276,7 +276,7 @@ class PredictionLoop:
     def _activate(self, owned: Owned, batch: Batch) -> None:
         """Write an activation if model or settings change from this batch on."""
         configuration = self.rules.configuration
-        first = owned.state.activation is None and len(owned.state.entities) > 0
+        first = owned.state.activation is None and owned.state.live > 0
         model = self._suitable(owned.scorer.model if first else self.model or owned.scorer.model)
         activation = Activation(
             model.sha256 if model else "",

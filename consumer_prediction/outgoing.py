@@ -100,7 +100,7 @@ class Encoder:
             episode_id=verdicts.episode_id,
             offsets=outcome.batch.offsets[columns.accepted],
             metrics=tuple(state.metrics[: columns.values.shape[1]]),
-            known=folded.known,
+            listed=folded.listed,
             metric_value=columns.values,
             metric_expected=verdicts.expected,
             metric_lower=verdicts.lower,

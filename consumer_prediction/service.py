@@ -252,7 +252,7 @@ def _loop(
         now_ms=lambda: time.time_ns() // 1_000_000,
         sleep=time.sleep,
     )
-    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
+    rules = Rules(Configuration.from_settings(settings))
     limit_bytes = input_limit_bytes(settings)
     encoder = Encoder(settings.topics, remote.ids, settings.predict.group, limit_bytes)
     rejections = Rejections(settings.input, settings.topics, dependencies.clock)

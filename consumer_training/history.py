@@ -17,9 +17,8 @@ from shared.batch import Batch
 from shared.columns import Columns
 from shared.directory import Directory
 from shared.events import Reason
-from shared.features.kernels.rolling import Folded
 from shared.ports import Decoder
-from shared.scoring.state import PartitionState, fold
+from shared.scoring.state import NEVER_MS, Folded, PartitionState, fold
 
 GROUP_ROWS = 200_000
 """Series are folded in groups of up to this many rows, which bounds the memory for features."""
@@ -36,6 +35,7 @@ class Rows:
     metrics : (M,) in order of first appearance, lowest partition first
     time_ms : int64 (n,)       event time
     values  : float64 (n, M)   NaN = missing
+    forget_ms : longest silence after which an entity starts anew, as in prediction
     """
 
     series: tuple[tuple[str, int], ...]
@@ -43,6 +43,7 @@ class Rows:
     metrics: tuple[str, ...]
     time_ms: npt.NDArray[np.int64]
     values: npt.NDArray[np.float64]
+    forget_ms: int = NEVER_MS
 
     def __len__(self) -> int:
         return len(self.time_ms)
@@ -83,7 +84,7 @@ class Rows:
             nothing,
             np.empty(0, np.uint8),
         )
-        return fold(state, columns, window)
+        return fold(state, columns, window, self.forget_ms)
 
 
 @dataclass(slots=True)
@@ -102,9 +103,8 @@ class History:
     Memory: 12 + 8 M bytes a row, twice that while ``rows`` is under way.
     """
 
-    def __init__(self, decoder: Decoder, max_entities: int) -> None:
+    def __init__(self, decoder: Decoder) -> None:
         self.decoder = decoder
-        self.max_entities = max_entities
         self._partitions: dict[int, _Partition] = {}
 
     def add(self, batch: Batch) -> None:
@@ -117,9 +117,7 @@ class History:
         self.decoder.prepare(batch)
         first = int(batch.offsets[0])
         partition = self._partitions.setdefault(batch.partition, _Partition(first, first))
-        columns = self.decoder.decode(
-            batch, partition.entities, partition.metrics, self.max_entities
-        )
+        columns = self.decoder.decode(batch, partition.entities, partition.metrics)
         partition.next_offset = int(batch.offsets[-1]) + 1
         partition.chunks.append(columns)
         for reason, count in zip(*np.unique(columns.reasons, return_counts=True), strict=True):
@@ -152,8 +150,8 @@ class History:
             for number, partition in sorted(self._partitions.items())
         }
 
-    def rows(self) -> Rows:
-        """Return all accepted rows, sorted by series."""
+    def rows(self, forget_ms: int = NEVER_MS) -> Rows:
+        """Return all accepted rows, sorted by series; forget_ms as in ``Rows``."""
         ordered = sorted(self._partitions.items())
         metrics = tuple(
             dict.fromkeys(name for _, partition in ordered for name in partition.metrics)
@@ -178,4 +176,4 @@ class History:
                 start += len(chunk)
         order = np.argsort(owner, kind="stable")
         bounds = np.searchsorted(owner[order], np.arange(len(series) + 1)).astype(np.int64)
-        return Rows(tuple(series), bounds, metrics, time_ms[order], values[order])
+        return Rows(tuple(series), bounds, metrics, time_ms[order], values[order], forget_ms)

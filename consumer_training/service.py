@@ -35,6 +35,7 @@ from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
 from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
+from shared.kernels.units import DAY_MS
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
 from shared.models.origin import other_topic
@@ -191,7 +192,7 @@ class TrainingService:
         """
         artifacts.check_writable(self.settings.models_dir)
         key = artifacts.signing_key(self.settings.models)
-        history = History(self.dependencies.decoder(), self.settings.predict.max_entities)
+        history = History(self.dependencies.decoder())
         trained = self._collect(history)
         if trained is None:
             return None
@@ -354,7 +355,7 @@ class TrainingService:
     def _fit(self, history: History) -> Trained:
         began_s = self.dependencies.monotonic()
         trained = train(
-            history.rows(),
+            history.rows(round(self.settings.quality.forget_days * DAY_MS)),
             self.settings.trained_detector,
             self.settings.features,
             self.settings.train,

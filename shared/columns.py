@@ -5,6 +5,7 @@ Invariant: rows keep log order; each row of the batch is either accepted or reje
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,9 @@ class Columns:
     values   : float64 (n, M)  finite; NaN = missing; column j is metrics[j] after decoding
     rejected : int64 (r,)      the other rows, increasing
     reasons  : uint8 (r,)      ``events.Reason`` of each rejected row
+    layout   : int32 (n,)      which of ``layouts`` each accepted row has; None = the first
+    layouts  : int32 (L, k)    the fields of a record in its own order, as columns of values, then
+               -1; None = from left to right
     """
 
     accepted: npt.NDArray[np.int64]
@@ -29,6 +33,24 @@ class Columns:
     values: npt.NDArray[np.float64]
     rejected: npt.NDArray[np.int64]
     reasons: npt.NDArray[np.uint8]
+    layout: npt.NDArray[np.int32] | None = None
+    layouts: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.accepted)
+
+    def field_order(self) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+        """Return ``layout`` and ``layouts`` where they are not given either."""
+        layouts = self.layouts
+        if layouts is None:
+            layouts = np.arange(self.values.shape[1], dtype=np.int32)[None]
+        layout = np.zeros(len(self), np.int32) if self.layout is None else self.layout
+        return layout, layouts
+
+
+def layouts_of(orders: Sequence[Sequence[int]]) -> npt.NDArray[np.int32]:
+    """Return orders of fields as ``Columns.layouts``."""
+    layouts = np.full((max(len(orders), 1), max(map(len, orders), default=0)), -1, np.int32)
+    for number, order in enumerate(orders):
+        layouts[number, : len(order)] = order
+    return layouts

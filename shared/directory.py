@@ -72,16 +72,14 @@ class Directory:
         return int(self.intern(data, np.array([0, len(data)], np.int64))[0])
 
     def intern(
-        self, data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64], most: int | None = None
+        self, data: npt.NDArray[np.uint8], bounds: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.int32]:
         """Return the index of each name; new names are added in their order.
 
         data, bounds : uint8, int64 (n + 1,)  name i is data[bounds[i]:bounds[i + 1]], UTF-8
-        most         : largest number of names; None = no limit
-        returns      : int32 (n,)             UNKNOWN (-1) for a new name beyond ``most``
+        returns      : int32 (n,)
         """
         indices = np.empty(len(bounds) - 1, np.int32)
-        limit = self._count + len(indices) if most is None else most
         done = 0
         while True:
             self._count, done = intern_names(
@@ -89,7 +87,6 @@ class Directory:
                 bounds,
                 done,
                 self._count,
-                limit,
                 self._table,
                 self._hashes,
                 self._arena,
@@ -112,6 +109,16 @@ class Directory:
         wanted_bytes = int(self._bounds[self._count]) + size_bytes
         if wanted_bytes > len(self._arena):
             self._arena = _grown(self._arena, _doubled(len(self._arena), wanted_bytes))
+
+    def select(self, indices: npt.NDArray[np.int32]) -> dict[str, npt.NDArray[Any]]:
+        """Return names as ``to_arrays`` does: those at ``indices`` (n,), empty where one is < 0."""
+        if not self._count:
+            return {"arena": np.zeros(0, np.uint8), "bounds": np.zeros(len(indices) + 1, np.int64)}
+        starts = self._bounds[:-1][np.maximum(indices, 0)]
+        sizes = np.where(indices < 0, 0, self._bounds[1:][np.maximum(indices, 0)] - starts)
+        bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        at = np.arange(bounds[-1]) + np.repeat(starts - bounds[:-1], sizes)
+        return {"arena": self._arena[at], "bounds": bounds}
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return copies of ``arena`` (uint8) and ``bounds`` (int64 (len + 1,)), without spare."""

@@ -79,6 +79,8 @@ class Kind(StrEnum):
     REPEATED_TIME = "repeated_time"
     FLAT_LINE = "flat_line"
     STOPPED = "stopped"
+    EVICTED = "evicted"
+    TOO_MANY_METRICS = "too_many_metrics"
 
 
 class State(IntEnum):
@@ -161,7 +163,9 @@ _SENTENCES = {
         "the event time is no time: not ISO 8601 (input.time_unit=iso), or a number that is not"
         " finite"
     ),
-    Reason.TOO_MANY_ENTITIES: "the partition already holds predict.max_entities entities",
+    Reason.TOO_MANY_ENTITIES: (
+        "the partition held predict.max_entities entities; since then the longest silent gives way"
+    ),
 }
 
 

@@ -32,15 +32,11 @@ class Decoder(Protocol):
         """
         ...
 
-    def decode(
-        self, batch: Batch, entities: Directory, metrics: list[str], max_entities: int
-    ) -> Columns:
+    def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
         """Decode a batch that was prepared, or rows of it, without I/O.
 
-        entities     : the partition's; gets the names of accepted records, in log order
-        metrics      : the partition's; gets new names, in order of the first accepted row that has
-                       them
-        max_entities : records of additional entities are rejected
+        entities : the partition's; gets the names of accepted records, in log order
+        metrics  : the partition's; gets new names, in order of the first accepted row that has them
         """
         ...
 

@@ -135,11 +135,10 @@ def backtest(
             variants.append(Variant("first" if not variants else "second", configuration, model))
     since = trainer.since if trainer else {}
     began_s = time.monotonic()
-    most = settings.predict.max_entities
     with progress(feed.rows) as report_progress, ExitStack() as files:
         writer = None if options.rows is None else files.enter_context(open_rows(options.rows))
         observe = None if writer is None else writer.write
-        results = run(feed, variants, most, report_progress, observe)
+        results = run(feed, variants, report_progress, observe)
     check_scored(feed, results[0])
     windows, notes = place_labels(feed, labels, results[0])
     notes += in_several_partitions(results[0])

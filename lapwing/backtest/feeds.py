@@ -336,7 +336,7 @@ def within(batch: Batch, decoder: Decoder, requested: TopicRange) -> Batch:
 
     One that cannot be decoded has no event time and is left out.
     """
-    columns = decoder.decode(batch, Directory(), [], len(batch))
+    columns = decoder.decode(batch, Directory(), [])
     after = (
         columns.time_ms >= requested.start
         if requested.start is not None

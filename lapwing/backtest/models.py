@@ -13,6 +13,7 @@ from lapwing.backtest.feeds import Feed
 from lapwing.backtest.run import BacktestResult
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
+from shared.kernels.units import DAY_MS
 from shared.models.model import Model
 from shared.models.origin import no_metric_in_common, other_topic
 from shared.scoring.configuration import Configuration
@@ -113,10 +114,10 @@ class Trainer:
         from consumer_training.packages import require_packages
 
         require_packages("--train")
-        history = History(feed.decoder, settings.predict.max_entities)
+        history = History(feed.decoder)
         for batch in feed.batches():
             history.add(batch)
-        self._rows = history.rows()
+        self._rows = history.rows(round(settings.quality.forget_days * DAY_MS))
         self._fitted: dict[Detector, Model] = {}
         self.since: dict[tuple[str, int], int] = {}
 

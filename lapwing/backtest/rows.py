@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import numpy.typing as npt
 
 from shared.errors import ConfigError
 from shared.events import State
@@ -103,9 +104,10 @@ def _line(
     return dict(zip(ROW_KEYS, values, strict=True))
 
 
-def _shown(outcome: Outcome, row: int) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Return the metrics that the entity has reported, now or before."""
-    return np.flatnonzero(outcome.folded.known[row] | ~np.isnan(outcome.columns.values[row]))
+def _shown(outcome: Outcome, row: int) -> npt.NDArray[np.int32]:
+    """Return the metrics that the entity has reported, now or before, in their order."""
+    listed: npt.NDArray[np.int32] = outcome.folded.listed[row]
+    return listed[: int((listed >= 0).sum())]
 
 
 def _metric(outcome: Outcome, row: int, column: int) -> dict[str, float | None]:

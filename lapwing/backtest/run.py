@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lapwing.backtest.feeds import Feed
+from shared.columns import Columns
 from shared.directory import Directory
 from shared.events import Anomaly, Kind, Reason
 from shared.models.model import Model
@@ -110,12 +111,25 @@ class BacktestResult:
 
 @dataclass(slots=True)
 class _Partition:
-    entities: Directory
-    metrics: list[str]
+    entities: Directory = field(default_factory=Directory)
+    metrics: list[str] = field(default_factory=list)
     rows: dict[str, list[npt.NDArray[Any]]] = field(
         default_factory=lambda: {name: [] for name in _ROW}
     )
     cells: dict[str, list[Floats]] = field(default_factory=lambda: {name: [] for name in _CELL})
+
+    def numbers(
+        self, state: PartitionState, columns: Columns
+    ) -> tuple[npt.NDArray[np.int32], list[int]]:
+        """Return its own number of each row's entity, and of each column's metric.
+
+        Those of the state change when it drops names that are no longer in use.
+        """
+        known, inverse = np.unique(columns.entity, return_inverse=True)
+        own = [self.entities.add(state.entities.name(number)) for number in known.tolist()]
+        names = state.metrics[: columns.values.shape[1]]
+        self.metrics += [name for name in names if name not in self.metrics]
+        return np.array(own, np.int32)[inverse], [self.metrics.index(name) for name in names]
 
 
 class ResultCollector:
@@ -132,13 +146,12 @@ class ResultCollector:
 
     def add(self, outcome: Outcome, state: PartitionState) -> None:
         """Add the results of a batch."""
-        partition = self._partitions.setdefault(
-            outcome.batch.partition, _Partition(state.entities, state.metrics)
-        )
+        partition = self._partitions.setdefault(outcome.batch.partition, _Partition())
         columns, folded, verdicts = outcome.columns, outcome.folded, outcome.verdicts
+        entity, targets = partition.numbers(state, columns)
         late = folded.late_by_ms > 0
         kept: dict[str, npt.NDArray[Any]] = {
-            "entity": columns.entity,
+            "entity": entity,
             "time_ms": columns.time_ms,
             "severity": verdicts.severity,
             "is_anomaly": verdicts.is_anomaly & ~folded.duplicate,
@@ -152,7 +165,9 @@ class ResultCollector:
         for name, cells in zip(
             _CELL, (columns.values, verdicts.expected, verdicts.lower, verdicts.upper), strict=True
         ):
-            partition.cells[name].append(cells)
+            placed = np.full((len(cells), len(partition.metrics)), np.nan)
+            placed[:, targets] = cells
+            partition.cells[name].append(placed)
         self.late += int(late.sum())
         self.duplicates += int(folded.duplicate.sum())
         for anomaly in outcome.anomalies:
@@ -188,7 +203,6 @@ class ResultCollector:
 def run(
     feed: Feed,
     variants: Sequence[Variant],
-    max_entities: int,
     report_progress: Callable[[int, int], object] = lambda rows, alarms: None,
     observe: Callable[[str, Outcome, PartitionState], object] | None = None,
 ) -> list[BacktestResult]:
@@ -207,7 +221,7 @@ def run(
             if scorer is None:
                 scorer = Scorer(
                     PartitionState(int(batch.offsets[0])),
-                    Rules(variant.configuration, max_entities),
+                    Rules(variant.configuration),
                 )
                 scorer.use(variant.model, variant.configuration)
                 of_partition[batch.partition] = scorer

@@ -181,7 +181,7 @@ class ResultReader:
             self._committed_s = now_s
 
     def _scores(self, batch: Batch) -> None:
-        columns = self._decoder.decode(batch, self._entities, self._metrics, 2**31 - 1)
+        columns = self._decoder.decode(batch, self._entities, self._metrics)
         if len(columns.rejected):
             row = int(columns.rejected[0])
             raise LapwingError(

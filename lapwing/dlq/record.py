@@ -298,8 +298,6 @@ def decoder_of(settings: InputSettings, registry: SchemaRegistry) -> Decoder:
 def verdicts_of(values: Sequence[bytes], decoder: Decoder) -> list[Verdict]:
     """Decode records as the predictor does, with the current registry.
 
-    The limit of entities per partition is not checked, because it depends on the partition's state.
-
     raises : TransportError if the registry does not answer
     """
     n = len(values)
@@ -308,7 +306,7 @@ def verdicts_of(values: Sequence[bytes], decoder: Decoder) -> list[Verdict]:
     )
     decoder.prepare(batch)
     entities = Directory()
-    columns = decoder.decode(batch, entities, [], n + 1)
+    columns = decoder.decode(batch, entities, [])
     found = {}
     for row, entity, time_ms in zip(
         columns.accepted.tolist(), columns.entity.tolist(), columns.time_ms.tolist(), strict=True

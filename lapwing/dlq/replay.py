@@ -322,10 +322,6 @@ def _describe(candidate: Candidate) -> str:
 
 def _warnings(candidate: Candidate) -> list[str]:
     warnings = []
-    if candidate.letter.reason == Reason.TOO_MANY_ENTITIES.code:
-        warnings.append(
-            "its partition may still be at the limit of entities (predict.max_entities)"
-        )
     if candidate.verdict.entity and candidate.key != candidate.verdict.entity.encode():
         warnings.append(
             f"its key is {candidate.key.decode('utf-8', 'replace')!r}, not the entity: --new-key"

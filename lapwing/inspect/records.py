@@ -150,7 +150,7 @@ def _decode(
         np.zeros(n, np.int64)
     )  # fmt: skip
     entities = Directory()
-    columns = decoder.decode(batch, entities, [], n + 1)
+    columns = decoder.decode(batch, entities, [])
     found.rows = [records[row] for row in columns.accepted.tolist()]
     found.entities = [entities.name(number) for number in columns.entity.tolist()]
     found.columns = columns

@@ -42,7 +42,7 @@ def allowed(reason: str, settings: InputSettings) -> str:
             "a time in ISO 8601 such as 2024-01-10T20:40:00Z (input.time_unit=iso), or a finite"
             " number"
         ),
-        Reason.TOO_MANY_ENTITIES: ("at most predict.max_entities entities in a partition"),
+        Reason.TOO_MANY_ENTITIES: "any number of entities; replay it",
     }
     by_code = {rule.code: text for rule, text in rules.items()}
     return by_code.get(reason, "")

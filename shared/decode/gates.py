@@ -9,8 +9,7 @@ import numpy as np
 
 from shared.columns import Columns
 from shared.decode.kernels.gate_checks import GatedRows, GateLimits
-from shared.directory import UNKNOWN, Directory
-from shared.events import Reason
+from shared.directory import Directory
 from shared.kernels.text import MAX_NAME_BYTES
 from shared.settings import InputSettings
 
@@ -36,42 +35,19 @@ def empty_rows(n: int, metrics: int) -> GatedRows:
     )
 
 
-def columns_of(
-    rows: GatedRows, accepted: int, rejected: int, entities: Directory, max_entities: int
-) -> Columns:
-    """Return rows as columns; reject records whose entity exceeds max_entities.
+def columns_of(rows: GatedRows, accepted: int, rejected: int, entities: Directory) -> Columns:
+    """Return rows as columns.
 
     accepted, rejected : number of each in rows
     entities           : gets the names of accepted records, in log order
-    max_entities       : records of additional entities are rejected
     """
     bounds = rows.name_bounds[: accepted + 1]
-    entity = entities.intern(rows.names, bounds, max_entities)
-    columns = Columns(
+    entity = entities.intern(rows.names, bounds)
+    return Columns(
         rows.accepted[:accepted],
         entity,
         rows.time_ms[:accepted],
         rows.values[:accepted],
         rows.rejected[:rejected],
         rows.reasons[:rejected],
-    )
-    return _reject_surplus(columns) if (entity == UNKNOWN).any() else columns
-
-
-def _reject_surplus(columns: Columns) -> Columns:
-    """Move rows whose entity was not added to the rejected ones."""
-    kept = columns.entity != UNKNOWN
-    surplus = columns.accepted[~kept]
-    rejected = np.concatenate([columns.rejected, surplus])
-    reasons = np.concatenate(
-        [columns.reasons, np.full(len(surplus), Reason.TOO_MANY_ENTITIES, np.uint8)]
-    )
-    order = np.argsort(rejected)
-    return Columns(
-        columns.accepted[kept],
-        columns.entity[kept],
-        columns.time_ms[kept],
-        columns.values[kept],
-        rejected[order],
-        reasons[order],
     )

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch, Blob, Headers
-from shared.columns import Columns
+from shared.columns import Columns, layouts_of
 from shared.decode.gates import columns_of, empty_rows, limits_of
 from shared.decode.kernels.gate_checks import (
     FOUND,
@@ -56,7 +57,6 @@ def decode_one_by_one(
     settings: InputSettings,
     entities: Directory,
     metrics: list[str],
-    max_entities: int,
 ) -> Columns:
     """Decode a batch with a function that reads one record; see ``Decoder.decode``.
 
@@ -79,7 +79,7 @@ def decode_one_by_one(
         limits_of(settings),
         reasons,
     )
-    columns = columns_of(*_gated(readings, names, reasons), entities, max_entities)
+    columns = columns_of(*_gated(readings, names, reasons), entities)
     return _with_values(columns, [readings[row] for row in columns.accepted.tolist()], metrics)
 
 
@@ -153,11 +153,9 @@ def _with_values(columns: Columns, readings: list[Reading], metrics: list[str]) 
         for name, value in reading.values.items():
             if value is not None:
                 values[row, column_of[name]] = value
-    return Columns(
-        columns.accepted,
-        columns.entity,
-        columns.time_ms,
-        values,
-        columns.rejected,
-        columns.reasons,
-    )
+    orders: dict[tuple[int, ...], int] = {}
+    layout = np.zeros(len(readings), np.int32)
+    for row, reading in enumerate(readings):
+        order = tuple(column_of[name] for name in reading.values)
+        layout[row] = orders.setdefault(order, len(orders))
+    return replace(columns, values=values, layout=layout, layouts=layouts_of(list(orders)))

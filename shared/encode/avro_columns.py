@@ -59,7 +59,7 @@ class Scores:
     late, duplicate, imputed, ahead : bool (n,)
     episode_id          : str (n,)      32 hex digits, "" = null
     offsets             : int64 (n,)    of the input records
-    known               : bool (n, M)   which metrics the record has
+    listed              : int32 (n, M)  the metrics that the record has, in their order, then -1
     metric_value, metric_expected, metric_lower, metric_upper, metric_severity : float64 (n, M)
     metrics             : M names
     model_id            : 16 hex digits, None where no trained model is involved
@@ -82,7 +82,7 @@ class Scores:
     ahead: Bools
     episode_id: npt.NDArray[np.str_]
     offsets: npt.NDArray[np.int64]
-    known: Bools
+    listed: npt.NDArray[np.int32]
     metric_value: Floats
     metric_expected: Floats
     metric_lower: Floats
@@ -239,7 +239,7 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
             scores.metric_upper,
             scores.metric_severity,
         ),
-        np.ascontiguousarray(scores.known, np.uint8),
+        _listed(scores),
         _digits(scores.episode_id),
         np.empty(id_bytes, np.uint8),
         out,
@@ -251,7 +251,8 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
 def _most_row_bytes(pieces: list[bytes]) -> int:
     """Return an upper bound of the size of a score event without its entity's name."""
     metric_sizes = [len(piece) for piece in pieces[kernels.METRICS :]]
-    constant_bytes = sum(map(len, pieces)) + max(metric_sizes, default=0)
+    names_bytes = (len(metric_sizes) + 1) * max(metric_sizes, default=0)
+    constant_bytes = sum(map(len, pieces[: kernels.METRICS])) + names_bytes
     numbers = kernels.ROW_NUMBERS + kernels.METRIC_NUMBERS * len(metric_sizes)
     ids_bytes = 2 * (kernels.ID_DIGITS + 2)
     return constant_bytes + ids_bytes + 9 * _LONG_BYTES + numbers * _OPTIONAL_BYTES
@@ -305,7 +306,7 @@ _ROW_COLUMNS = (
     "offsets", "episode_id", *_FLAGS,
 )  # fmt: skip
 _METRIC_COLUMNS = (
-    "known",
+    "listed",
     "metric_value",
     "metric_expected",
     "metric_lower",
@@ -324,6 +325,12 @@ def _check_shapes(scores: Scores) -> None:
         found = getattr(scores, name).shape
         if found != shape:
             raise ValueError(f"scores.{name} has the shape {found}, not {shape}")
+
+
+def _listed(scores: Scores) -> npt.NDArray[np.int64]:
+    """Return the metrics of each record; raises IndexError."""
+    shape = scores.listed.shape
+    return _rows(scores.listed.reshape(-1), len(scores.metrics), "listed", lowest=-1).reshape(shape)
 
 
 def _rows(values: Ints, count: int, name: str, lowest: int = 0) -> npt.NDArray[np.int64]:

@@ -58,6 +58,9 @@ VIEWS_OF = {
 }
 """Detectors, and the views that they alarm on: a bit each."""
 
+SPARSE, LEAST_CAPACITY = 4, 64
+"""Arrays shrink when they have this many times the space that is needed, or of the least."""
+
 
 class EnsembleState:
     """The detector's state of a partition; indices are the partition's entities and slots.
@@ -73,9 +76,16 @@ class EnsembleState:
     def reserve(self, entities: int, slots: int) -> None:
         """Make room for so many entities and slots in all; capacity doubles."""
         if entities > len(self.entities):
-            self.entities = _grown(self.entities, max(entities, 2 * len(self.entities)))
+            self.entities = _resized(self.entities, max(entities, 2 * len(self.entities)))
         if slots > len(self.metrics):
-            self.metrics = _grown(self.metrics, max(slots, 2 * len(self.metrics)))
+            self.metrics = _resized(self.metrics, max(slots, 2 * len(self.metrics)))
+
+    def shrink(self, entities: int, slots: int) -> None:
+        """Give back memory where there is much more than for so many entities and slots."""
+        if len(self.entities) > SPARSE * max(entities, LEAST_CAPACITY):
+            self.entities = _resized(self.entities, 2 * max(entities, LEAST_CAPACITY))
+        if len(self.metrics) > SPARSE * max(slots, LEAST_CAPACITY):
+            self.metrics = _resized(self.metrics, 2 * max(slots, LEAST_CAPACITY))
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return what is in use as bytes, (n, record size) each: the next row changes them."""
@@ -136,13 +146,17 @@ class Interruption(NamedTuple):
     """An entity's episodes end for a reason that lies outside of its values.
 
     row    : rows before it are folded before
-    entity : index
+    entity : index of its record
+    slots  : int32 (M,)  its slots then, -1 = not reported
+    name   : what events call it
     reason : outputs.SILENT or RESTARTED
     forget : whether the entity starts anew
     """
 
     row: int
     entity: int
+    slots: npt.NDArray[np.int32]
+    name: int
     reason: int = SILENT
     forget: bool = False
 
@@ -226,6 +240,8 @@ def fold(
     offsets: npt.NDArray[np.int64] | None = None,
     order: npt.NDArray[np.int32] | None = None,
     interruptions: Sequence[Interruption] = (),
+    row_slots: npt.NDArray[np.int32] | None = None,
+    names: npt.NDArray[np.int32] | None = None,
 ) -> Verdicts:
     """Fold rows into the state and judge them; see ``kernels.ensemble_rows.fold_rows``.
 
@@ -239,6 +255,8 @@ def fold(
                     metrics' names make an entity's verdicts independent of the places of the
                     columns
     interruptions : in the order of their rows
+    row_slots     : int32 (n, M)  slots of each row's entity; default: slots[entity]
+    names         : int32 (n,)    what events call each row's entity; default: entity
 
     raises : ValueError when order is not a permutation of the columns
     """
@@ -247,9 +265,11 @@ def fold(
     if not np.array_equal(np.sort(places), np.arange(width)):
         raise ValueError(f"order is {places.tolist()}, not each of the {width} columns once")
     rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
+    entity = _plain(entity, np.int32)
+    called = entity if names is None else names
     given = (
-        _plain(entity, np.int32), _plain(time_ms, np.int64), _plain(values, np.float64),
-        _plain(slots, np.int32), places,
+        entity, _plain(time_ms, np.int64), _plain(values, np.float64),
+        _plain(slots[entity] if row_slots is None else row_slots, np.int32), places,
         np.full(n, DECIDE, np.uint8) if marks is None else _plain(marks, np.uint8),
         np.full(n, np.nan) if trained is None else _plain(trained, np.float64),
         np.arange(n, dtype=np.int64) if offsets is None else _plain(offsets, np.int64),
@@ -267,9 +287,10 @@ def fold(
                 rows, cells, events, ratios,
                 views, 0,
             )  # fmt: skip
+            events["entity"][:at] = called[events["row"][:at]]
             output.keep(at)
         if interruption is not None:
-            _interrupt(state, given[3], places, given[1], params, interruption, output)
+            _interrupt(state, places, given[1], params, interruption, output)
     return Verdicts(rows, cells, *output.joined())
 
 
@@ -303,29 +324,27 @@ class _Events:
 
 def _interrupt(
     state: EnsembleState,
-    slots: npt.NDArray[np.int32],
     order: npt.NDArray[np.int32],
     time_ms: npt.NDArray[np.int64],
     params: EnsembleParams,
     one: Interruption,
     output: _Events,
 ) -> None:
-    if one.entity >= len(slots):
+    if one.entity >= len(state.entities):
         return
-    mine = slots[one.entity][order]
+    mine = np.where(one.slots < len(state.metrics), one.slots, -1)[order]
     places, columns = mine[mine >= 0].astype(np.int64), order[mine >= 0].astype(np.int64)
     entity = state.entities[one.entity]
-    if entity["rows"] == 0:
-        return
-    row = min(one.row, len(time_ms) - 1)
-    threshold = float(params.threshold * entity["threshold"])
-    events, _, _ = output.room()
-    output.keep(
-        close_episodes(
-            entity, state.metrics, places, columns, row, one.entity, int(time_ms[row]), one.reason,
-            threshold, events, 0
-        )
-    )  # fmt: skip
+    if entity["rows"] > 0:
+        row = min(one.row, len(time_ms) - 1)
+        threshold = float(params.threshold * entity["threshold"])
+        events, _, _ = output.room()
+        output.keep(
+            close_episodes(
+                entity, state.metrics, places, columns, row, one.name, int(time_ms[row]),
+                one.reason, threshold, events, 0
+            )
+        )  # fmt: skip
     if one.forget:
         _as_bytes(state.entities)[one.entity] = 0
         _as_bytes(state.metrics)[places] = 0
@@ -336,10 +355,10 @@ def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:
     return np.require(array, dtype, ("C", "A", "W"))
 
 
-def _grown(records: npt.NDArray[np.void], size: int) -> npt.NDArray[np.void]:
-    grown = np.zeros(size, records.dtype)
-    _as_bytes(grown)[: len(records)] = _as_bytes(records)
-    return grown
+def _resized(records: npt.NDArray[np.void], size: int) -> npt.NDArray[np.void]:
+    resized = np.zeros(size, records.dtype)
+    _as_bytes(resized)[: len(records)] = _as_bytes(records)[:size]
+    return resized
 
 
 def _as_bytes(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:

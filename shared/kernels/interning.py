@@ -30,7 +30,7 @@ Int32s = npt.NDArray[np.int32]
 Uint64s = npt.NDArray[np.uint64]
 
 EMPTY = -1
-"""An empty cell of the table; as a result: the name is unknown, or was not added."""
+"""An empty cell of the table; as a result: the name is unknown."""
 
 _I4S, _I8S, _U8S, _U1S = types.int32[::1], types.int64[::1], types.uint64[::1], types.uint8[::1]
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -96,28 +96,26 @@ def find_name(
 
 
 @wrapping
-@kernel(BYTES, BOUNDS, I8, I8, I8, _I4S, _U8S, _U1S, _I8S, _I4S)
+@kernel(BYTES, BOUNDS, I8, I8, _I4S, _U8S, _U1S, _I8S, _I4S)
 def intern_names(
     data: Bytes,
     bounds: Int64s,
     first: int,
     count: int,
-    most: int,
     table: Int32s,
     hashes: Uint64s,
     arena: Bytes,
     arena_bounds: Int64s,
     indices: Int32s,
 ) -> tuple[int, int]:
-    """Look up each name from ``first`` on; add new ones while there are fewer than ``most``.
+    """Look up each name from ``first`` on; add new ones.
 
     data, bounds : uint8, int64 (n + 1,)   name i is data[bounds[i]:bounds[i + 1]]
     count        : number of known names
     table        : int32 (2**k,)           cell -> index or EMPTY; more than twice as many cells as
                    names
     hashes, arena, arena_bounds            the known names, and space for more
-    indices      : int32 (n,)              written: index of each name, EMPTY where ``most`` was
-                   reached
+    indices      : int32 (n,)              written: index of each name
     returns      : number of known names; first name that was not processed: below n where the
                    arrays are full
 
@@ -129,7 +127,7 @@ def intern_names(
         stop = bounds[i + 1]
         name_hash = _hash_name(data, start, stop)
         cell = _cell_of(data, start, stop, name_hash, table, hashes, arena, arena_bounds)
-        if table[cell] == EMPTY and count < most:
+        if table[cell] == EMPTY:
             if count == len(hashes) or arena_bounds[count] + stop - start > len(arena):
                 return count, i
             table[cell] = count

@@ -140,6 +140,18 @@ ENTITIES = Metric(
     "Entities of the owned partitions, counted every ten seconds",
     ("state",),
 )
+ENTITIES_DROPPED = Metric(
+    "lapwing_entities_dropped_total",
+    "counter",
+    "Entities whose memory was dropped: evicted (predict.max_entities), expired (silent for long)"
+    " or forgotten (returned after long)",
+    ("reason",),
+)
+METRICS_IGNORED = Metric(
+    "lapwing_metric_values_ignored_total",
+    "counter",
+    "Values of metrics beyond the 256th of their entity, which are not scored",
+)
 REBALANCES = Metric(
     "lapwing_rebalances_total", "counter", "Changes of partition ownership", ("kind",)
 )
@@ -177,6 +189,8 @@ CATALOGUE: tuple[Metric, ...] = (
     MODEL_RELOADS,
     FIT_SECONDS,
     ENTITIES,
+    ENTITIES_DROPPED,
+    METRICS_IGNORED,
     REBALANCES,
     COMMITS,
     SNAPSHOTS,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +49,9 @@ KINDS = (
 NO_ZONE = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
 """Time zone without changes: (UTC ms from which on, shift in ms)."""
 
+_SPARSE, _LEAST_CAPACITY = 4, 64
+"""Arrays shrink when they have this many times the space that is needed, or of the least."""
+
 _DTYPES = {
     "entities": ENTITY_DTYPE,
     "presence": PRESENCE_DTYPE,
@@ -79,10 +82,10 @@ class QualityState:
         """
         if entities > len(self.entities):
             capacity = max(entities, 2 * len(self.entities))
-            self.entities = _grown(self.entities, capacity)
-            self.presence = _grown(self.presence, capacity)
+            self.entities = _resized(self.entities, capacity)
+            self.presence = _resized(self.presence, capacity)
         if slots > len(self.series):
-            self.series = _grown(self.series, max(slots, 2 * len(self.series)))
+            self.series = _resized(self.series, max(slots, 2 * len(self.series)))
 
     @property
     def clock_ms(self) -> int:
@@ -113,6 +116,13 @@ class QualityState:
         has_stopped &= clock["second_ms"] > known["due_ms"]
         has_stopped &= rhythm["covered_ms"] >= MIN_COVERED_MS
         return has_stopped & (rhythm["intervals"] >= MIN_INTERVALS)
+
+    def shrink(self, entities: int, slots: int) -> None:
+        """Give back memory where there is much more than for so many entities and slots."""
+        for name, needed in (("entities", entities), ("presence", entities), ("series", slots)):
+            least = max(needed, _LEAST_CAPACITY)
+            if len(getattr(self, name)) > _SPARSE * least:
+                setattr(self, name, _resized(getattr(self, name), 2 * least))
 
     def to_arrays(self, entities: int, slots: int) -> dict[str, npt.NDArray[np.uint8]]:
         """Return what is in use as bytes, (n, record size) each; equal states give equal bytes."""
@@ -146,6 +156,22 @@ class QualityState:
         if len(state.presence) != len(state.entities):
             raise ValueError(f"quality_presence does not fit {len(state.entities)} entities")
         return state
+
+
+class Dropped(NamedTuple):
+    """Entities whose memory is dropped, in the order of the rows.
+
+    row    : int64 (k,)    before this row
+    entity : int32 (k,)
+    slots  : int32 (k, M)  its slots, -1 = not reported
+    """
+
+    row: npt.NDArray[np.int64]
+    entity: npt.NDArray[np.int32]
+    slots: npt.NDArray[np.int32]
+
+
+NOBODY = Dropped(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 0), np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,17 +227,24 @@ def watch(
     forgotten: npt.NDArray[np.bool_],
     settings: QualitySettings,
     zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = NO_ZONE,
+    row_slots: npt.NDArray[np.int32] | None = None,
+    listed: npt.NDArray[np.int32] | None = None,
+    dropped: Dropped = NOBODY,
 ) -> Signals:
     """Fold rows into the state and return what is wrong with them.
 
     See ``quality_rows.watch_rows``.
 
-    slots   : int32 (E, M), after the batch was folded; the state has room for all entities and
-              slots that occur
-    zone    : UTC ms from which on a shift in ms holds; silences that recur do so in local time
-    returns : the same whether ``settings.events`` or not, so that switching it changes nothing but
-              what is written
-    Cost    : 0.3 us per row and 0.1 us per value
+    slots     : int32 (E, M), after the batch was folded; the state has room for all entities and
+                slots that occur
+    zone      : UTC ms from which on a shift in ms holds; silences that recur do so in local time
+    row_slots : int32 (n, M)  slots of each row's entity; default: slots[entity]
+    listed    : int32 (n, M)  its metrics in order of their first appearance, then -1; default: from
+                left to right
+    dropped   : whose memory is dropped meanwhile
+    returns   : the same whether ``settings.events`` or not, so that switching it changes nothing
+                but what is written
+    Cost      : 0.3 us per row and 0.1 us per value
     """
     stale = np.zeros(len(entity), np.bool_)
     limits, clock = limits_of(settings), state.clock[0]
@@ -222,9 +255,15 @@ def watch(
         clock["stopped_intervals"], clock["repeat_ms"] = limits.stopped_intervals, limits.repeat_ms
         clock["due_ms"] = -layout.FAR_MS
         state.entities["due_ms"] = 0
+    if row_slots is None:
+        row_slots = slots[entity]
+    if listed is None:
+        listed = np.tile(np.arange(values.shape[1], dtype=np.int32), (len(entity), 1))
     integers, floats = watch_rows(
-        slots, entity, time_ms, np.ascontiguousarray(values), late_by_ms, ahead, duplicate,
-        forgotten, *zone, state.entities, state.presence, state.series, state.clock, limits, stale,
+        np.ascontiguousarray(row_slots), np.ascontiguousarray(listed), entity, time_ms,
+        np.ascontiguousarray(values), late_by_ms, ahead, duplicate, forgotten, dropped.row,
+        dropped.entity, dropped.slots, *zone, state.entities, state.presence, state.series,
+        state.clock, limits, stale,
     )  # fmt: skip
     return Signals(
         integers[:, layout.ROW].copy(),
@@ -363,7 +402,7 @@ def _as_bytes(records: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
     return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
 
 
-def _grown(records: npt.NDArray[np.void], size: int) -> npt.NDArray[np.void]:
-    grown = np.zeros(size, records.dtype)
-    _as_bytes(grown)[: len(records)] = _as_bytes(records)
-    return grown
+def _resized(records: npt.NDArray[np.void], size: int) -> npt.NDArray[np.void]:
+    resized = np.zeros(size, records.dtype)
+    _as_bytes(resized)[: len(records)] = _as_bytes(records)[:size]
+    return resized

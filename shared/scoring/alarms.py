@@ -26,12 +26,11 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import CLOSED, OPEN, WORSE
 from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
-from shared.features.kernels.rolling import Folded
 from shared.identity import event_id
 from shared.models.model import Model
 from shared.scoring.explaining import Explained, Trained
 from shared.scoring.reasons import Speaker
-from shared.scoring.state import PartitionState
+from shared.scoring.state import Folded, PartitionState
 from shared.scoring.verdicts import Verdicts
 
 COLD_SEVERITY = 0.5
@@ -177,8 +176,7 @@ def _reason(
         return speaker.closed(event, metric, because)
     if why is not None:
         return why.reason
-    slots = context.state.slots[int(event["entity"])]
-    reported = int((slots >= 0).sum())
+    reported = int((context.folded.slots[int(event["row"])] >= 0).sum())
     if event["phase"] == WORSE:
         return speaker.worse(event, metric, reported)
     return speaker.opened(event, metric, reported)

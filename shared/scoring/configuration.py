@@ -29,6 +29,7 @@ class Configuration:
     timezone : IANA name; times of day are local
     zone     : its table, (UTC seconds from which on, shift in seconds) of every change since 2000,
                so that a replay does not depend on the host's time-zone data; empty = UTC
+    max_entities : entities that a partition remembers
     """
 
     detector: Detector
@@ -37,6 +38,7 @@ class Configuration:
     quality: QualitySettings
     timezone: str = "UTC"
     zone: tuple[tuple[int, int], ...] = ()
+    max_entities: int = 100_000
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Configuration:
@@ -49,6 +51,7 @@ class Configuration:
             settings.quality,
             timezone,
             _zone_table(timezone),
+            settings.predict.max_entities,
         )
 
     @classmethod
@@ -66,6 +69,7 @@ class Configuration:
                 QualitySettings.model_validate(content["quality"]),
                 str(content["timezone"]),
                 tuple((int(since), int(shift)) for since, shift in content["zone"]),
+                int(content["max_entities"]),
             )
         except (ValidationError, ValueError, KeyError, TypeError) as error:
             raise LapwingError(
@@ -86,6 +90,7 @@ class Configuration:
         content = self._detection | {
             "window": self.window,
             "quality": self.quality.model_dump(mode="json"),
+            "max_entities": self.max_entities,
         }
         return json.dumps(content, sort_keys=True, separators=(",", ":"))
 

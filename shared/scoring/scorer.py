@@ -20,20 +20,19 @@ from shared.ensemble.fold import Interruption, Limits, limits_for, params_for
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
-from shared.ensemble.kernels.outputs import RESTARTED, SILENT
-from shared.events import Anomaly, Kind, State
-from shared.features.kernels.rolling import Folded
+from shared.events import Anomaly, State
 from shared.features.vectors import vectors
 from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.models.model import Model
 from shared.ports import Decoder
-from shared.quality.checks import KINDS, Signals, watch
+from shared.quality.checks import Dropped, Signals, watch
 from shared.quality.checks import verdicts as quality_verdicts
 from shared.scoring.alarms import COLD_SEVERITY, Context, build, episode_id
 from shared.scoring.configuration import Configuration
 from shared.scoring.explaining import Trained
+from shared.scoring.leaving import interruptions_of, limit_verdicts, restarts, with_names
 from shared.scoring.reasons import Speaker
-from shared.scoring.state import PartitionState, fold
+from shared.scoring.state import Folded, PartitionState, fold
 from shared.scoring.verdicts import Verdicts
 
 Floats = npt.NDArray[np.float64]
@@ -45,7 +44,6 @@ class Rules:
     """What scoring needs of the settings; the configuration may be replaced by an activation's."""
 
     configuration: Configuration
-    max_entities: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,36 +101,45 @@ class Scorer:
         return self.configuration.detector.value
 
     def entity_states(self) -> npt.NDArray[np.uint8]:
-        """Return the State of every entity of the partition as its arrays have it now.
+        """Return the State of every entity that is remembered as its arrays have it now.
 
-        returns : uint8 (E,) in the order of the entities
+        returns : uint8 (E,) in the order of their places
         READY   : warmed up, or known to the model where a model alone decides
         STALE   : ready, and silent for so long that it has stopped reporting
         Cost    : O(E), some 0.1 us an entity
         """
-        state, count = self.state, len(self.state.entities)
+        state, owners = self.state, self.state.owners()
+        count = len(owners)
         ready, has_stopped = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         live_ms = state.ensemble.entities["live_ms"][:count]
         ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
         if self.configuration.detector.is_trained:
-            ready[:] = self.model is not None and self._entity_rows(self.model) >= 0
+            rows = None if self.model is None else self._entity_rows(self.model)[owners]
+            ready[:] = rows is not None and rows >= 0
         stopped = state.quality.stopped(self.configuration.quality)
         has_stopped[: len(stopped)] = stopped
         known = np.where(has_stopped, State.STALE, State.READY)
-        return np.where(ready, known, State.WARMING).astype(np.uint8)
+        return np.where(ready, known, State.WARMING).astype(np.uint8)[owners >= 0]
 
     def process(self, batch: Batch, decoder: Decoder) -> Outcome:
         """Decode, fold and score a batch of this partition; moves the state behind its last row.
 
         decoder : has prepared the batch
         """
-        state, rules, quality = self.state, self.rules, self.configuration.quality
-        columns = decoder.decode(batch, state.entities, state.metrics, rules.max_entities)
+        state, quality = self.state, self.configuration.quality
+        if state.tidy():
+            self._rows = np.empty(0, np.int32)
+            self._limits = _limits(self.configuration, state.metrics)
+        columns = decoder.decode(batch, state.entities, state.metrics)
+        offsets = batch.offsets[columns.accepted]
+        restarted = self._restarted(columns)
         window = self.model.window if self.model else self.configuration.window
-        folded = fold(state, columns, window, round(quality.forget_days * DAY_MS))
+        forget_ms = round(quality.forget_days * DAY_MS)
+        folded = fold(state, columns, window, forget_ms, self.configuration.max_entities, offsets)
         trained = self._score(columns, folded)
         signals = self._watch(columns, folded)
-        found = self._fold(columns, folded, trained, signals, batch.offsets[columns.accepted])
+        interruptions = interruptions_of(state, columns, folded, signals, offsets, restarted)
+        found = self._fold(columns, folded, trained, interruptions, offsets)
         if self.configuration.detector.is_trained:
             _clear_unknown(found, trained.rows)
         verdicts = self._verdicts(columns, folded, found, batch)
@@ -144,30 +151,46 @@ class Scorer:
             )
         )  # fmt: skip
         if quality.events:
-            data_quality = quality_verdicts(
-                signals,
-                batch,
-                columns,
-                state.entities,
-                state.metrics,
-                self.detector_id,
-                verdicts.state,
-            )
+            limit = self.configuration.max_entities
+            data_quality = [
+                *limit_verdicts(batch, columns, folded, state, self.detector_id, verdicts, limit),
+                *quality_verdicts(
+                    with_names(signals, state, columns, folded),
+                    batch,
+                    columns,
+                    state.entities,
+                    state.metrics,
+                    self.detector_id,
+                    verdicts.state,
+                ),
+            ]
             anomalies = sorted(
                 [*anomalies, *data_quality], key=lambda anomaly: anomaly.source_offset
             )
+        state.settle()
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
             batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
         )
 
-    def _watch(self, columns: Columns, folded: Folded) -> Signals:
+    def _restarted(self, columns: Columns) -> list[Interruption]:
+        """Note by which settings the rows are judged; list who has an episode under others."""
         state = self.state
-        state.quality.reserve(len(state.entities), state.slots_used)
+        if not len(columns) or np.array_equal(state.judged_by, self._digest):
+            return []
+        was_judged = state.judged_by.any()
+        state.judged_by = self._digest.copy()
+        state.reserve(0, 0, columns.values.shape[1], 0)
+        return restarts(state, columns.values.shape[1]) if was_judged else []
+
+    def _watch(self, columns: Columns, folded: Folded) -> Signals:
+        state, dropped = self.state, folded.releases
+        state.quality.reserve(len(state.places.owner), len(state.places.ring))
         return watch(
-            state.quality, state.slots, columns.entity, columns.time_ms, columns.values,
+            state.quality, state.places.slots, folded.place, columns.time_ms, columns.values,
             folded.late_by_ms, folded.ahead, folded.duplicate, folded.forgotten,
-            self.configuration.quality, self._zone,
+            self.configuration.quality, self._zone, folded.slots, folded.listed,
+            Dropped(dropped.row, dropped.place, np.ascontiguousarray(dropped.slots)),
         )  # fmt: skip
 
     def _score(self, columns: Columns, folded: Folded) -> Trained:
@@ -190,58 +213,25 @@ class Scorer:
         columns: Columns,
         folded: Folded,
         trained: Trained,
-        signals: Signals,
+        interruptions: list[Interruption],
         offsets: npt.NDArray[np.int64],
     ) -> Found:
         """Score the rows by the fold, with the trained model as one of its views."""
         state = self.state
-        state.ensemble.reserve(len(state.entities), state.slots_used)
+        state.ensemble.reserve(state.places_used, state.slots_used)
         if len(self._limits.metrics) != columns.values.shape[1]:
             self._limits = _limits(self.configuration, state.metrics)
         rarity = np.full(len(columns), np.nan)
         if self.model is not None:
             rarity[trained.rows] = self.model.rarity(trained.scores)
         return fold_ensemble(
-            state.ensemble, state.slots, columns.entity, columns.time_ms, columns.values,
+            state.ensemble, state.places.slots, folded.place, columns.time_ms, columns.values,
             self._limits, self._knobs, zone=self._zone, trained=rarity, marks=_marks(folded),
             offsets=offsets,
             order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__),
-                np.int32), interruptions=self._interruptions(columns, folded, signals),
+                np.int32), interruptions=interruptions, row_slots=folded.slots,
+            names=columns.entity,
         )  # fmt: skip
-
-    def _interruptions(
-        self, columns: Columns, folded: Folded, signals: Signals
-    ) -> list[Interruption]:
-        """List whose episodes end for other reasons than their values: other settings, silence."""
-        state, interruptions = self.state, []
-        if len(columns) and not np.array_equal(state.judged_by, self._digest):
-            if state.judged_by.any():
-                interruptions += [Interruption(0, e, RESTARTED) for e in self._in_episodes()]
-            state.judged_by = self._digest.copy()
-        stopped = signals.kind == KINDS.index(Kind.STOPPED)
-        interruptions += [
-            Interruption(int(row), int(entity), SILENT)
-            for row, entity in zip(signals.row[stopped], signals.entity[stopped], strict=True)
-        ]
-        interruptions += [
-            Interruption(int(row), int(columns.entity[row]), SILENT, forget=True)
-            for row in np.flatnonzero(folded.forgotten)
-        ]
-        for interruption in interruptions:
-            state.moves[interruption.entity] += 1
-        return sorted(interruptions, key=lambda interruption: interruption.row)
-
-    def _in_episodes(self) -> list[int]:
-        """Return the entities that have an episode."""
-        state, ensemble = self.state, self.state.ensemble
-        entities, used = len(ensemble.entities), len(ensemble.metrics)
-        of_slot = np.asarray((ensemble.metrics["episodes"]["state"] > 0).any(axis=1))
-        table = state.slots[:entities]
-        table = np.where(table < used, table, -1)
-        open_ = (of_slot[table] & (table >= 0)).any(axis=1) if used else np.zeros(len(table), bool)
-        known = ensemble.entities[: len(open_)]
-        open_ |= (known["joint"]["state"] > 0) | (known["trained"]["state"] > 0)
-        return [int(e) for e in np.flatnonzero(open_)]
 
     def _verdicts(self, columns: Columns, folded: Folded, found: Found, batch: Batch) -> Verdicts:
         """Lay out what the fold says."""
@@ -355,7 +345,10 @@ def _in_model_order(rolling: Floats, metrics: list[str], wanted: tuple[str, ...]
 
 
 def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
-    """Metric with the largest deviation, in half widths of the band; -1 = none is known."""
+    """Metric with the largest deviation, in half widths of the band; -1 = none is known.
+
+    Of equal ones it is the one that the entity reported first.
+    """
     if not values.shape[1]:
         return np.full(len(values), -1, np.int32)
     half = (folded.upper - folded.lower) / 2
@@ -363,4 +356,10 @@ def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
     with np.errstate(over="ignore"):
         deviation = np.abs(values - folded.expected) / np.maximum(half, smallest)
     deviation = np.where(np.isnan(deviation), -1.0, deviation)
-    return np.where(deviation.max(axis=1) >= 0, deviation.argmax(axis=1), -1).astype(np.int32)
+    in_order = (folded.listed < 0) | (folded.listed == np.arange(values.shape[1]))
+    if in_order.all():
+        return np.where(deviation.max(axis=1) >= 0, deviation.argmax(axis=1), -1).astype(np.int32)
+    listed = np.where(folded.listed >= 0, folded.listed, 0)
+    ranked = np.where(folded.listed >= 0, np.take_along_axis(deviation, listed, axis=1), -1.0)
+    first = np.take_along_axis(listed, ranked.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.where(ranked.max(axis=1) >= 0, first, -1).astype(np.int32)

@@ -7,6 +7,7 @@ Invariant: the state is a pure function of the partition's log prefix, of the ac
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,17 +17,16 @@ from shared.columns import Columns
 from shared.directory import Directory
 from shared.ensemble.fold import EnsembleState
 from shared.events import Activation
-from shared.features.kernels.rolling import (
-    RING,
-    Folded,
-    SeriesState,
-    count_new_slots,
-    empty_rows,
-    fold_rows,
-)
+from shared.features.kernels import places as kernel
+from shared.features.kernels.places import NEVER_MS, Places, Releases
+from shared.features.kernels.rolling import RING, Inputs, Outputs, fold_rows
+from shared.features.vectors import ROLLING
 from shared.quality.checks import QualityState
 
-_ENTITY_ARRAYS: dict[str, type[np.generic]] = {
+__all__ = ["NEVER_MS", "Folded", "PartitionState", "Releases", "fold"]
+
+_PLACE_ARRAYS: dict[str, type[np.generic]] = {
+    "first_ms": np.int64,
     "newest_ms": np.int64,
     "events": np.int64,
     "moves": np.int64,
@@ -34,27 +34,34 @@ _ENTITY_ARRAYS: dict[str, type[np.generic]] = {
     "pause_ms": np.float64,
     "ahead_ms": np.int64,
     "ahead_rows": np.int64,
+    "seen_at": np.int64,
+    "seen_clock_ms": np.int64,
+    "reported": np.int64,
+    "surplus": np.int64,
 }
-_SLOT_ARRAYS: dict[str, type[np.generic]] = {"pushed": np.int64, "newest": np.float64}
+_SLOT_ARRAYS: dict[str, type[np.generic]] = {
+    "slot_moves": np.int64,
+    "rank": np.int64,
+    "pushed": np.int64,
+    "newest": np.float64,
+}
 _ROOM = 64
-NEVER_MS = 1 << 62
+_SPARSE = 4
+"""Arrays shrink when they have this many times the space that is needed."""
+
+_FORGOTTEN_NAMES = 1024
+"""Names, or metrics, that may be known without being in use; then they are dropped."""
 
 
 class PartitionState:
     """What is known about the series of one partition.
 
-    entities    : Directory          name -> entity index
-    metrics     : list of str        metric index -> name, in order of first appearance
-    slots       : int32 (E, M)       slot of each (entity, metric), -1 = never reported
-    newest_ms   : int64 (E,)         newest event time
-    events      : int64 (E,)         rows folded
-    moves       : int64 (E,)         rows that may have moved anything of the entity
-    interval_ms, pause_ms : float64 (E,)   usual interval and longest usual pause
-    ahead_ms, ahead_rows  : int64 (E,)     newest row too far ahead, and how many agree with it
+    Each entity has a place in the arrays while it is remembered, and each of its metrics a slot.
+
+    entities    : Directory          names seen lately; their numbers are not part of the state
+    metrics     : list of str        metric names seen lately, by column of ``slots``; as entities
+    places      : Places             what is remembered by place (first P) and slot (first S)
     judged_by   : uint8 (8,)         digest of the detection settings of the newest row, 0 = none
-    ring        : float64 (S, RING)  newest samples of each slot
-    pushed      : int64 (S,)         samples ever pushed into each slot
-    newest      : float64 (S,)       value in the entity's newest event, NaN = missing there
     ensemble    : what the online members remember; takes memory only while they score
     quality     : what the data-quality verdicts remember
     base        : first offset that was folded
@@ -62,15 +69,7 @@ class PartitionState:
     activation  : the model and settings in force from its offset on; None before the first
     """
 
-    newest_ms: npt.NDArray[np.int64]
-    events: npt.NDArray[np.int64]
-    moves: npt.NDArray[np.int64]
-    interval_ms: npt.NDArray[np.float64]
-    pause_ms: npt.NDArray[np.float64]
-    ahead_ms: npt.NDArray[np.int64]
-    ahead_rows: npt.NDArray[np.int64]
-    pushed: npt.NDArray[np.int64]
-    newest: npt.NDArray[np.float64]
+    places: Places
 
     def __init__(self, base: int) -> None:
         self.base = base
@@ -81,39 +80,109 @@ class PartitionState:
         self.ensemble = EnsembleState()
         self.quality = QualityState()
         self.judged_by = np.zeros(8, np.uint8)
-        self._used = np.zeros(1, np.int64)
-        self._allocate(0, 0, 0)
+        self._allocate(0, 0, 0, 0)
+
+    @property
+    def places_used(self) -> int:
+        """Return P: the places up to the last one that is taken."""
+        return int(self.places.used[kernel.USED_PLACES])
 
     @property
     def slots_used(self) -> int:
-        """How many (entity, metric) pairs have a slot."""
-        return int(self._used[0])
+        """Return S: the slots up to the last one that is taken."""
+        return int(self.places.used[kernel.USED_SLOTS])
 
-    def reserve(self, entities: int, metrics: int, slots: int) -> None:
-        """Reserve space for this many entities, metrics and slots.
+    @property
+    def live(self) -> int:
+        """Return how many entities are remembered."""
+        return int(self.places.clock[kernel.LIVE])
+
+    def owners(self) -> npt.NDArray[np.int32]:
+        """Return the number of the name at each place, -1 = the place is free; int32 (P,)."""
+        return self.places.owner[: self.places_used]
+
+    def metric_columns(self) -> npt.NDArray[np.int64]:
+        """Return the columns of metrics that an entity has, sorted by name; int64 (m,)."""
+        used = (self.places.slots[: self.places_used, : len(self.metrics)] >= 0).any(axis=0)
+        columns = sorted(np.flatnonzero(used).tolist(), key=self.metrics.__getitem__)
+        return np.array(columns, np.int64)
+
+    def metric_names(self) -> list[str]:
+        """Return the names of metrics that an entity has, sorted."""
+        return [self.metrics[column] for column in self.metric_columns().tolist()]
+
+    def reserve(self, names: int, places: int, metrics: int, slots: int) -> None:
+        """Reserve space for this many names, places, metrics and slots.
 
         Capacity grows ahead of need and never enters the bytes.
         """
-        rows, columns = self.slots.shape
-        if entities > rows or metrics > columns or slots > len(self.ring):
+        known = len(self.places.place_of)
+        rows, columns = self.places.slots.shape
+        room = len(self.places.ring)
+        if names > known or places > rows or metrics > columns or slots > room:
             self._allocate(
-                max(entities, 2 * rows if entities > rows else rows),
+                max(names, 2 * known) if names > known else known,
+                max(places, 2 * rows) if places > rows else rows,
                 max(metrics, columns),
-                max(slots, 2 * len(self.ring) if slots > len(self.ring) else len(self.ring)),
+                max(slots, 2 * room) if slots > room else room,
+            )
+
+    def tidy(self) -> bool:
+        """Drop names and metrics that are no longer in use, once there are many of them.
+
+        returns : whether the numbers of names and metrics have changed
+        """
+        names = len(self.entities) > 2 * self.live + _FORGOTTEN_NAMES
+        columns = self.metric_columns() if len(self.metrics) > _FORGOTTEN_NAMES else None
+        metrics = columns is not None and 2 * len(columns) < len(self.metrics)
+        if names:
+            owners = self.owners()
+            taken = np.flatnonzero(owners >= 0)
+            kept = [self.entities.name(owner) for owner in owners[taken].tolist()]
+            self.entities = Directory()
+            place_of = np.full(max(len(kept), _ROOM), kernel.NONE, np.int32)
+            for number, (place, name) in enumerate(zip(taken.tolist(), kept, strict=True)):
+                place_of[self.entities.add(name)] = place
+                self.places.owner[place] = number
+            self.places = self.places._replace(place_of=place_of)
+        if metrics and columns is not None:
+            self.metrics = [self.metrics[column] for column in columns.tolist()]
+            slots = np.ascontiguousarray(self.places.slots[:, columns])
+            self.places = self.places._replace(slots=slots)
+        return names or metrics
+
+    def settle(self) -> None:
+        """Release the space behind the last place and slot, after a batch."""
+        used, places = self.places.used, self.places
+        while used[kernel.USED_PLACES] and places.owner[used[kernel.USED_PLACES] - 1] < 0:
+            used[kernel.USED_PLACES] -= 1
+            places.moves[used[kernel.USED_PLACES]] = 0
+        while used[kernel.USED_SLOTS] and places.slot_place[used[kernel.USED_SLOTS] - 1] < 0:
+            used[kernel.USED_SLOTS] -= 1
+            places.slot_moves[used[kernel.USED_SLOTS]] = 0
+        self.ensemble.shrink(self.places_used, self.slots_used)
+        self.quality.shrink(self.places_used, self.slots_used)
+        rows, room = len(places.owner), len(places.ring)
+        is_sparse = rows > _SPARSE * max(self.places_used, _ROOM)
+        if is_sparse or room > _SPARSE * max(self.slots_used, _ROOM):
+            self._allocate(
+                len(places.place_of),
+                2 * self.places_used if is_sparse else rows,
+                places.slots.shape[1],
+                2 * self.slots_used if room > _SPARSE * max(self.slots_used, _ROOM) else room,
             )
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Return what is in use; equal states give equal bytes."""
-        entities, slots = len(self.entities), self.slots_used
-        arrays = {name: getattr(self, name)[:entities] for name in _ENTITY_ARRAYS}
-        arrays |= {name: getattr(self, name)[:slots] for name in (*_SLOT_ARRAYS, "ring")}
-        arrays["judged_by"] = self.judged_by
-        arrays["slots"] = self.slots[:entities, : len(self.metrics)]
-        arrays |= self.ensemble.to_arrays(entities, slots) | self.quality.to_arrays(entities, slots)
-        return {
-            name: np.ascontiguousarray(a)
-            for name, a in (arrays | self.entities.to_arrays()).items()
-        }
+        places, slots, arrays = self.places_used, self.slots_used, self.places._asdict()
+        kept = {name: arrays[name][:places] for name in _PLACE_ARRAYS}
+        kept |= {name: arrays[name][:slots] for name in (*_SLOT_ARRAYS, "ring")}
+        kept["clock"] = self.places.clock
+        kept["judged_by"] = self.judged_by
+        kept["slots"] = self.places.slots[:places, self.metric_columns()]
+        kept |= self.ensemble.to_arrays(places, slots) | self.quality.to_arrays(places, slots)
+        kept |= self.entities.select(self.owners())
+        return {name: np.ascontiguousarray(array) for name, array in kept.items()}
 
     @classmethod
     def from_arrays(
@@ -126,90 +195,245 @@ class PartitionState:
     ) -> PartitionState:
         """Rebuild a state from ``to_arrays``.
 
-        raises : ValueError when the arrays do not fit together
+        metrics : ``metric_names`` of the state
+        raises  : ValueError when the arrays do not fit together
         """
         state = cls(base)
         state.next_offset, state.activation, state.metrics = next_offset, activation, list(metrics)
-        state.entities = Directory.from_arrays({name: arrays[name] for name in ("arena", "bounds")})
-        entities, slots = len(state.entities), len(arrays["ring"])
-        shapes: dict[str, tuple[int, ...]] = {
-            "ring": (slots, RING),
-            "slots": (entities, len(metrics)),
-            "judged_by": (8,),
-        }
-        shapes.update(dict.fromkeys(_ENTITY_ARRAYS, (entities,)))
-        shapes.update(dict.fromkeys(_SLOT_ARRAYS, (slots,)))
-        dtypes = {
-            **_ENTITY_ARRAYS, **_SLOT_ARRAYS, "ring": np.float64, "slots": np.int32,
-            "judged_by": np.uint8,
-        }  # fmt: skip
-        for name, shape in shapes.items():
-            if arrays[name].shape != shape or arrays[name].dtype != dtypes[name]:
-                raise ValueError(
-                    f"{name} is {arrays[name].dtype} {arrays[name].shape}, not"
-                    f" {np.dtype(dtypes[name])} {shape}"
-                )
+        places, slots = len(arrays["bounds"]) - 1, len(arrays["ring"])
+        _check_shapes(arrays, max(places, 0), slots, len(metrics))
+        owner = state._read_names(arrays)
         table = arrays["slots"]
-        if not np.array_equal(np.sort(table[table >= 0]), np.arange(slots)) or (table < -1).any():
+        taken = table[table >= 0]
+        is_unique = len(np.unique(taken)) == len(taken)
+        if not is_unique or (table >= slots).any() or (table < -1).any():
             raise ValueError("slots do not number each (entity, metric) once")
-        state._used[0] = slots
-        state.reserve(entities, len(metrics), slots)
-        for name in (*_ENTITY_ARRAYS, *_SLOT_ARRAYS, "ring"):
-            getattr(state, name)[: len(arrays[name])] = arrays[name]
-        state.slots[:entities, : len(metrics)] = table
+        if (table[owner < 0] >= 0).any() or not (table >= 0).any(axis=0).all():
+            raise ValueError("slots belong to a place or a metric that is not in use")
+        state.reserve(len(state.entities), places, len(metrics), slots)
+        state._fill(arrays, owner)
         state.judged_by = np.array(arrays["judged_by"], np.uint8)
         state.ensemble = EnsembleState.from_arrays(arrays)
-        if len(state.ensemble.entities) > entities or len(state.ensemble.metrics) > slots:
+        if len(state.ensemble.entities) > places or len(state.ensemble.metrics) > slots:
             raise ValueError("the ensemble remembers more entities or metrics than there are")
         state.quality = QualityState.from_arrays(arrays)
-        if len(state.quality.entities) != entities or len(state.quality.series) != slots:
+        if len(state.quality.entities) != places or len(state.quality.series) != slots:
             raise ValueError("the quality arrays do not have a row for each entity and slot")
         return state
 
-    def _allocate(self, entities: int, metrics: int, slots: int) -> None:
-        entities, metrics, slots = max(entities, _ROOM), max(metrics, 1), max(slots, _ROOM)
-        for name, dtype in _ENTITY_ARRAYS.items():
-            setattr(self, name, _grown(getattr(self, name, None), (entities,), dtype, 0))
-        for name, dtype in _SLOT_ARRAYS.items():
-            setattr(self, name, _grown(getattr(self, name, None), (slots,), dtype, 0))
-        self.ring = _grown(getattr(self, "ring", None), (slots, RING), np.float64, 0)
-        self.slots = _grown(getattr(self, "slots", None), (entities, metrics), np.int32, -1)
+    def _read_names(self, arrays: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.int32]:
+        """Read the names by place; return each place's owner.
+
+        raises : ValueError when they are not names
+        """
+        bounds = np.asarray(arrays["bounds"])
+        is_named = np.diff(bounds) > 0
+        kept = np.concatenate([bounds[:1], bounds[1:][is_named]])
+        self.entities = Directory.from_arrays({"arena": arrays["arena"], "bounds": kept})
+        if (np.diff(bounds) < 0).any():
+            raise ValueError("the directory's bounds do not divide its arena into names")
+        owner = np.full(len(is_named), kernel.NONE, np.int32)
+        owner[is_named] = np.arange(len(self.entities))
+        if len(owner) and owner[-1] < 0:
+            raise ValueError("the last place is not in use")
+        return owner
+
+    def _fill(self, arrays: Mapping[str, npt.NDArray[Any]], owner: npt.NDArray[np.int32]) -> None:
+        """Copy what ``to_arrays`` returned, and derive the rest."""
+        places, table = self.places, arrays["slots"]
+        for name in (*_PLACE_ARRAYS, *_SLOT_ARRAYS, "ring"):
+            getattr(places, name)[: len(arrays[name])] = arrays[name]
+        places.clock[:] = arrays["clock"]
+        if int(places.clock[kernel.LIVE]) != int((owner >= 0).sum()):
+            raise ValueError("the clock counts other entities than there are")
+        places.owner[: len(owner)] = owner
+        places.place_of[owner[owner >= 0]] = np.flatnonzero(owner >= 0)
+        places.slots[: len(owner), : table.shape[1]] = table
+        rows, _ = np.nonzero(table >= 0)
+        places.slot_place[table[table >= 0]] = rows
+        places.used[kernel.USED_PLACES] = len(owner)
+        places.used[kernel.USED_SLOTS] = len(arrays["ring"])
+        places.used[kernel.TAKEN_SLOTS] = int((table >= 0).sum())
+        if len(arrays["ring"]) and places.slot_place[len(arrays["ring"]) - 1] < 0:
+            raise ValueError("the last slot is not in use")
+
+    def _allocate(self, names: int, places: int, metrics: int, slots: int) -> None:
+        names, places = max(names, _ROOM), max(places, _ROOM)
+        metrics, slots = max(metrics, 1), max(slots, _ROOM)
+        old = self.places._asdict() if hasattr(self, "places") else {}
+        new = {name: _resized(old.get(name), (places,), t) for name, t in _PLACE_ARRAYS.items()}
+        new |= {name: _resized(old.get(name), (slots,), t) for name, t in _SLOT_ARRAYS.items()}
+        new["ring"] = _resized(old.get("ring"), (slots, RING), np.float64)
+        new["place_of"] = _resized(old.get("place_of"), (names,), np.int32, kernel.NONE)
+        new["owner"] = _resized(old.get("owner"), (places,), np.int32, kernel.NONE)
+        new["slot_place"] = _resized(old.get("slot_place"), (slots,), np.int32, kernel.NONE)
+        new["slots"] = _resized(old.get("slots"), (places, metrics), np.int32, kernel.NONE)
+        new["clock"] = _resized(old.get("clock"), (kernel.CLOCK,), np.int64)
+        new["used"] = _resized(old.get("used"), (kernel.USED,), np.int64)
+        self.places = Places(**new)
 
 
-def fold(state: PartitionState, columns: Columns, window: int, forget_ms: int = NEVER_MS) -> Folded:
+def _check_shapes(
+    arrays: Mapping[str, npt.NDArray[Any]], places: int, slots: int, metrics: int
+) -> None:
+    """Check dtype and shape of all arrays; raises ValueError that names the array."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "ring": (slots, RING),
+        "slots": (places, metrics),
+        "judged_by": (8,),
+        "clock": (kernel.CLOCK,),
+    }
+    shapes |= dict.fromkeys(_PLACE_ARRAYS, (places,)) | dict.fromkeys(_SLOT_ARRAYS, (slots,))
+    dtypes: dict[str, type[np.generic]] = {
+        "ring": np.float64, "slots": np.int32, "judged_by": np.uint8, "clock": np.int64,
+        **_PLACE_ARRAYS, **_SLOT_ARRAYS
+    }  # fmt: skip
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or arrays[name].dtype != dtypes[name]:
+            raise ValueError(
+                f"{name} is {arrays[name].dtype} {arrays[name].shape}, not"
+                f" {np.dtype(dtypes[name])} {shape}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What the fold says about each accepted row; metric columns follow ``PartitionState.metrics``.
+
+    rolling ... surplus_metric : as ``rolling.Outputs``
+    releases : the entities that were dropped, in the order of the rows
+    """
+
+    rolling: npt.NDArray[np.float64]
+    expected: npt.NDArray[np.float64]
+    lower: npt.NDArray[np.float64]
+    upper: npt.NDArray[np.float64]
+    late_by_ms: npt.NDArray[np.int64]
+    ahead: npt.NDArray[np.bool_]
+    duplicate: npt.NDArray[np.bool_]
+    imputed: npt.NDArray[np.bool_]
+    known: npt.NDArray[np.bool_]
+    forgotten: npt.NDArray[np.bool_]
+    step_ms: npt.NDArray[np.int64]
+    place: npt.NDArray[np.int32]
+    slots: npt.NDArray[np.int32]
+    listed: npt.NDArray[np.int32]
+    surplus: npt.NDArray[np.int32]
+    surplus_metric: npt.NDArray[np.int32]
+    releases: Releases
+
+    @property
+    def counted(self) -> npt.NDArray[np.bool_]:
+        """Rows that moved the series: neither late nor ahead nor duplicate."""
+        moved: npt.NDArray[np.bool_] = (self.late_by_ms == 0) & ~self.duplicate & ~self.ahead
+        return moved
+
+
+def fold(
+    state: PartitionState,
+    columns: Columns,
+    window: int,
+    forget_ms: int = NEVER_MS,
+    max_entities: int = NEVER_MS,
+    offsets: npt.NDArray[np.int64] | None = None,
+) -> Folded:
     """Fold decoded rows into the state and return their features.
 
-    window    : 2..RING, samples in the rolling mean and spread
-    forget_ms : an entity that returns after longer is reset
-    Cost      : O(n M window) time
+    window       : 2..RING, samples in the rolling mean and spread
+    forget_ms    : longest silence after which an entity is forgotten, see ``forget_after_ms``;
+                   NEVER_MS = entities are never forgotten
+    max_entities : entities that are remembered
+    offsets      : int64 (n,)  place of the rows in the log; None = next_offset, ...
+    Cost         : O(n M window) time
     """
     n, metrics = columns.values.shape
-    state.reserve(len(state.entities), metrics, 0)
-    new = count_new_slots(columns.entity, columns.values, state.slots)
-    state.reserve(len(state.entities), metrics, state.slots_used + int(new))
-    folded = empty_rows(n, metrics)
-    series = SeriesState(
-        slots=state.slots,
-        used=state._used,
-        newest_ms=state.newest_ms,
-        events=state.events,
-        moves=state.moves,
-        interval_ms=state.interval_ms,
-        pause_ms=state.pause_ms,
-        ahead_ms=state.ahead_ms,
-        ahead_rows=state.ahead_rows,
-        ring=state.ring,
-        pushed=state.pushed,
-        newest=state.newest,
+    if offsets is None:
+        offsets = np.arange(state.next_offset, state.next_offset + n)
+    layout, layouts = columns.field_order()
+    given = Inputs(
+        np.ascontiguousarray(columns.entity, np.int32),
+        np.ascontiguousarray(columns.time_ms, np.int64),
+        np.ascontiguousarray(columns.values, np.float64),
+        np.ascontiguousarray(offsets, np.int64),
+        layout,
+        layouts,
     )
-    fold_rows(columns.entity, columns.time_ms, columns.values, window, forget_ms, series, folded)
-    return folded
+    state.reserve(len(state.entities), 0, metrics, 0)
+    width = state.places.slots.shape[1]
+    out = _outputs(n, metrics)
+    log = _releases(_ROOM, width)
+    row = 0
+    while True:
+        row = fold_rows(given, row, window, forget_ms, max_entities, state.places, log, out)
+        if row == n:
+            count = int(log.used[0])
+            return Folded(*out, _first(log, count, metrics))
+        if log.used[0] == len(log.row):
+            log = _releases(2 * len(log.row), width, log)
+        taken = int(state.places.used[kernel.TAKEN_SLOTS])
+        state.reserve(0, state.places_used + 1, 0, taken + metrics)
 
 
-def _grown(
-    old: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: Any, fill: float
-) -> npt.NDArray[Any]:
-    new = np.full(shape, fill, dtype)
+def _outputs(n: int, metrics: int) -> Outputs:
+    cells = (n, metrics)
+    return Outputs(
+        rolling=np.empty((*cells, len(ROLLING))),
+        expected=np.empty(cells),
+        lower=np.empty(cells),
+        upper=np.empty(cells),
+        late_by_ms=np.empty(n, np.int64),
+        ahead=np.empty(n, np.bool_),
+        duplicate=np.empty(n, np.bool_),
+        imputed=np.empty(n, np.bool_),
+        known=np.empty(cells, np.bool_),
+        forgotten=np.empty(n, np.bool_),
+        step_ms=np.empty(n, np.int64),
+        place=np.empty(n, np.int32),
+        slots=np.empty(cells, np.int32),
+        listed=np.empty(cells, np.int32),
+        surplus=np.empty(n, np.int32),
+        surplus_metric=np.empty(n, np.int32),
+    )
+
+
+def _releases(size: int, metrics: int, old: Releases | None = None) -> Releases:
+    """Return room for this many releases, with the old ones."""
+    new = Releases(
+        np.zeros(1, np.int64),
+        np.empty(size, np.int64),
+        np.empty(size, np.int32),
+        np.empty(size, np.int32),
+        np.empty(size, np.int64),
+        np.empty(size, np.int64),
+        np.empty((size, metrics), np.int32),
+        np.empty((size, metrics), np.int64),
+    )
     if old is not None:
-        new[tuple(slice(size) for size in old.shape)] = old
+        for name, array in old._asdict().items():
+            getattr(new, name)[: len(array)] = array
+    return new
+
+
+def _first(log: Releases, count: int, metrics: int) -> Releases:
+    """Return the releases that there are, with the columns that there are."""
+    return Releases(
+        log.used,
+        log.row[:count],
+        log.place[:count],
+        log.owner[:count],
+        log.reason[:count],
+        log.newest_ms[:count],
+        log.slots[:count, :metrics],
+        log.slot_moves[:count, :metrics],
+    )
+
+
+def _resized(
+    old: npt.NDArray[Any] | None, shape: tuple[int, ...], dtype: Any, fill: float = 0
+) -> npt.NDArray[Any]:
+    """Return an array of another size with as much of the old one as fits."""
+    new = np.zeros(shape, dtype) if fill == 0 else np.full(shape, fill, dtype)
+    if old is not None:
+        both = tuple(slice(min(sizes)) for sizes in zip(old.shape, shape, strict=True))
+        new[both] = old[both]
     return new

@@ -211,7 +211,8 @@ class QualitySettings(Section):
         30,
         gt=0,
         le=3650,
-        description="an entity that returns after this long starts with an empty history",
+        description="longest silence, in days, after which a returning entity starts anew; a"
+        " shorter life is forgotten sooner: after 3 times its length, at least a day",
     )
 
 

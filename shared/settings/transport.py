@@ -120,7 +120,12 @@ class PredictSettings(Section):
     model_poll_s: float = Field(
         1.0, gt=0, le=3600, description="interval between checks for a new model"
     )
-    max_entities: int = Field(100_000, ge=1, description="most entities per partition")
+    max_entities: int = Field(
+        100_000,
+        ge=1,
+        le=100_000_000,
+        description="entities remembered per partition; beyond, the longest silent one gives way",
+    )
 
 
 class ProduceSettings(Section):

@@ -52,38 +52,33 @@ All other arrays are in each delta as a whole.
 class ChangeMarks:
     """What changed rows of the large arrays are detected by, taken when a snapshot is copied.
 
-    Whatever changes these arrays also changes its entity's ``moves``.
+    Whatever changes these arrays also changes its entity's ``moves``, or the slot's.
 
-    moves             : int64 (E,)   copies
-    slots             : number of slots in use
+    moves, slot_moves : int64 (P,), int64 (S,)   copies
     ensemble          : the object in use; a detector without online members replaces it
     complete          : large arrays that had a row for each entity or slot
     """
 
     moves: Ints
-    slots: int
+    slot_moves: Ints
     ensemble: weakref.ref[EnsembleState]
     complete: frozenset[str]
 
     @classmethod
     def of(cls, state: PartitionState, arrays: dict[str, Array]) -> ChangeMarks:
         """Take the marks of a state; ``arrays`` are those of its ``to_arrays``."""
-        entities = len(state.entities)
         return cls(
-            state.moves[:entities].copy(),
-            state.slots_used,
+            state.places.moves[: state.places_used].copy(),
+            state.places.slot_moves[: state.slots_used].copy(),
             weakref.ref(state.ensemble),
             _complete(state, arrays),
         )
 
     def changed(self, state: PartitionState) -> dict[str, Ints]:
-        """Return the entities and the slots that may have changed since, increasing; O(E + S)."""
-        entities, before = len(state.entities), len(self.moves)
-        moved = np.ones(entities, np.bool_)
-        moved[:before] = state.moves[:before] != self.moves
-        table = state.slots[:entities][moved]
-        slots = np.zeros(state.slots_used, np.bool_)
-        slots[self.slots :] = True
+        """Return the places and the slots that may have changed since, increasing; O(P + S)."""
+        moved = _differ(state.places.moves[: state.places_used], self.moves)
+        table = state.places.slots[: state.places_used][moved]
+        slots = _differ(state.places.slot_moves[: state.slots_used], self.slot_moves)
         slots[table[table >= 0]] = True
         return {_ENTITIES: np.flatnonzero(moved), _SLOTS: np.flatnonzero(slots)}
 
@@ -97,8 +92,16 @@ class ChangeMarks:
         }
 
 
+def _differ(now: Ints, before: Ints) -> npt.NDArray[np.bool_]:
+    """Return where an array differs from what it was; whatever is new differs."""
+    differs = np.ones(len(now), np.bool_)
+    both = min(len(now), len(before))
+    differs[:both] = now[:both] != before[:both]
+    return differs
+
+
 def _complete(state: PartitionState, arrays: dict[str, Array]) -> frozenset[str]:
-    lengths = {_ENTITIES: len(state.entities), _SLOTS: state.slots_used}
+    lengths = {_ENTITIES: state.places_used, _SLOTS: state.slots_used}
     return frozenset(name for name, index in _BY_ROW.items() if len(arrays[name]) == lengths[index])
 
 
@@ -214,7 +217,7 @@ class Selection:
             "base": self.state.base,
             "next_offset": self.state.next_offset,
             "activation": asdict(self.state.activation) if self.state.activation else None,
-            "metrics": list(self.state.metrics),
+            "metrics": self.state.metric_names(),
             "parent": parent,
             "arrays": layout,
         }
@@ -314,7 +317,11 @@ def overlay(arrays: dict[str, Array], frame: Frame) -> dict[str, Array]:
 
 
 def _with_new_rows(name: str, before: Array, rows: Array, shape: list[int]) -> Array:
-    """Return an array with place for the rows that a delta adds; the same one if it adds none."""
+    """Return an array with as many rows as after a delta; the same one if it adds none.
+
+    The last rows may be gone, too.
+    """
+    before = before[: shape[0]]
     new = int((rows >= len(before)).sum())
     increases = rows.dtype == np.int64 and bool((np.diff(rows, prepend=-1) > 0).all())
     if not increases or (rows >= shape[0]).any() or len(before) + new != shape[0]:

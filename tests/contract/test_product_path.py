@@ -5,8 +5,9 @@ restarts and neighbours.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -21,9 +22,9 @@ from shared.events import Detector, Kind, Phase, State
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.scoring.verdicts import Verdicts
 from shared.settings import DetectionSettings, InputSettings, QualitySettings
 from tests.support.models import START_MS, STEP_MS, trained
+from tests.support.pods import ENCODER, encoded
 
 pytestmark = pytest.mark.parametrize("detector", tuple(Detector))
 
@@ -89,45 +90,39 @@ def log_of(seed: int, rows: int = ROWS) -> Batch:
 
 
 def scorer_for(detector: Detector, state: PartitionState | None = None) -> Scorer:
-    scorer = Scorer(state or PartitionState(0), Rules(configuration(detector), 100))
+    scorer = Scorer(state or PartitionState(0), Rules(configuration(detector)))
     if detector.is_trained or detector is Detector.ENSEMBLE:
         fitted = detector if detector.is_trained else Detector.ISOLATION_FOREST
         scorer.use(replace(trained(fitted).model, sha256="ab" * 32))
     return scorer
 
 
+class Run(NamedTuple):
+    """Outcomes, the state behind them, and the score events as bytes."""
+
+    outcomes: list[Outcome]
+    state: PartitionState
+    scores: list[bytes]
+
+
 def run(
     detector: Detector, batch: Batch, cuts: Sequence[int] = (), *, restarts: bool = False
-) -> tuple[list[Outcome], PartitionState]:
-    scorer, outcomes = scorer_for(detector), []
+) -> Run:
+    scorer, outcomes, scores = scorer_for(detector), [], []
     for start, stop in pairwise([0, *cuts, len(batch)]):
         outcomes.append(scorer.process(batch.rows(start, stop), DECODER))
+        scores += encoded(outcomes[-1], scorer.state, ENCODER.topics.scores)
         if restarts:
             scorer = scorer_for(detector, snapshots.decode(snapshots.encode(scorer.state)))
-    return outcomes, scorer.state
+    return Run(outcomes, scorer.state, scores)
 
 
-def column(outcomes: list[Outcome], name: str) -> np.ndarray:
-    """One column of the verdicts of all batches; metrics that came later are NaN before."""
-    parts = [getattr(outcome.verdicts, name) for outcome in outcomes]
-    wide = max(part.shape[1] if part.ndim == 2 else 0 for part in parts)
-    if wide:
-        parts = [
-            np.pad(part, ((0, 0), (0, wide - part.shape[1])), constant_values=np.nan)
-            for part in parts
-        ]
-    return np.concatenate(parts)
-
-
-def assert_same(
-    one: tuple[list[Outcome], PartitionState], other: tuple[list[Outcome], PartitionState]
-) -> None:
-    for field in fields(Verdicts):
-        assert column(one[0], field.name).tobytes() == column(other[0], field.name).tobytes(), (
-            field.name
-        )
-    assert [a for o in one[0] for a in o.anomalies] == [a for o in other[0] for a in o.anomalies]
-    assert snapshots.encode(one[1]) == snapshots.encode(other[1])
+def assert_same(one: Run, other: Run) -> None:
+    assert one.scores == other.scores
+    assert [a for o in one.outcomes for a in o.anomalies] == [
+        a for o in other.outcomes for a in o.anomalies
+    ]
+    assert snapshots.encode(one.state) == snapshots.encode(other.state)
 
 
 @settings(max_examples=6, deadline=None)
@@ -154,14 +149,14 @@ def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
     partition's to say.
     """
     batch = log_of(seed)
-    [whole], _ = run(detector, batch)
+    [whole], _, _ = run(detector, batch)
     for host in HOSTS:
         mine = [row for row in range(len(batch)) if batch.keys[row] == host.encode()]
         values, keys = (
             Blob.join([batch.values[row] for row in mine]),
             Blob.join([batch.keys[row] for row in mine]),
         )
-        [alone], state = run(
+        [alone], state, _ = run(
             detector, Batch("in", 0, values, keys, batch.offsets[mine], batch.broker_ms[mine])
         )
         rows = np.isin(whole.columns.accepted, mine)
@@ -190,7 +185,7 @@ def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
 
 
 def test_verdicts_are_finite_and_alarms_are_said(detector: Detector) -> None:
-    [outcome], _ = run(detector, log_of(5, 3 * ROWS))
+    [outcome], _, _ = run(detector, log_of(5, 3 * ROWS))
     verdicts = outcome.verdicts
     judged = verdicts.state != State.WARMING
     assert np.isfinite(verdicts.score[judged & ~np.isnan(verdicts.score)]).all()

@@ -241,7 +241,7 @@ class Oracle:
         }
         self._settings, self._encoder, self._switches = settings, encoder, switches
         self._kind_of = {getattr(settings.topics, kind): kind for kind in self.results}
-        rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
+        rules = Rules(Configuration.from_settings(settings))
         self._scorers = {p: Scorer(PartitionState(0), rules) for p in range(content.partitions)}
         self._done = dict.fromkeys(self._scorers, 0)
         texts = evolved_schemas()

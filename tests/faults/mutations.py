@@ -350,19 +350,23 @@ MUTANTS = (
         (
             Edit(
                 "shared/scoring/scorer.py",
-                "        folded = fold(state, columns, window, round(quality.forget_days *"
-                " DAY_MS))\n",
+                "        forget_ms = round(quality.forget_days * DAY_MS)\n",
                 "        import time\n        before_s, self._at_s = getattr(self, '_at_s',"
                 " time.monotonic()), time.monotonic()\n        forget_ms ="
-                " round(quality.forget_days * DAY_MS) if self._at_s < before_s + 3.0 else 1\n     "
-                "   folded = fold(state, columns, window, forget_ms)\n",
+                " round(quality.forget_days * DAY_MS) if self._at_s < before_s + 3.0 else 1\n",
             ),
         ),
         (REGISTRY,),
     ),
     Mutant(
         "late and repeated records folded",
-        (Edit(ROLLING, "        if late or same or ahead:\n", "        if late and same:\n"),),
+        (
+            Edit(
+                ROLLING,
+                "        if not (late or same or out.ahead[row]):\n",
+                "        if not (late and same):\n",
+            ),
+        ),
         (DRAIN,),
     ),
     Mutant(

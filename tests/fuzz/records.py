@@ -39,7 +39,6 @@ INPUT = InputSettings(time_unit="iso")
 BATCH = 2_000
 INTACT_EVERY = 10
 TWIN_EVERY = 20
-MAX_ENTITIES = 100_000
 T0 = 1_400_000_000_000
 
 _TIME = {"type": "long", "logicalType": "timestamp-millis"}
@@ -278,7 +277,7 @@ def _decoded(values: list[bytes], plans: Plans) -> tuple[Columns, Directory, lis
     batch = Batch(
         "t", 0, Blob.join(values), Blob.join([None] * n), np.arange(n), np.zeros(n, np.int64)
     )
-    return decode(batch, plans, INPUT, entities, metrics, MAX_ENTITIES), entities, metrics
+    return decode(batch, plans, INPUT, entities, metrics), entities, metrics
 
 
 def _row(
@@ -332,7 +331,7 @@ def _compare(
     times = {schema_id: plan.time_field for schema_id, plan in known.items()}
     named = {schema_id: plan.metrics for schema_id, plan in known.items()}
     names, seen = list[str](), list[str]()
-    slow = decode_rows(values, TEXTS, times, named, INPUT, names, seen, MAX_ENTITIES)
+    slow = decode_rows(values, TEXTS, times, named, INPUT, names, seen)
     found.twin += len(values)
     expected = np.array(
         [[row.get(name, np.nan) for name in metrics] for row in slow.values]

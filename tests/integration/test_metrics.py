@@ -171,6 +171,10 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
     assert set(it["lapwing_entities"]) == {("WARMING",), ("READY",), ("STALE",)}
     until(lambda: predictor.samples()["lapwing_entities"][("READY",)] == HOSTS, 30)
     assert sum(predictor.samples()["lapwing_entities"].values()) == HOSTS
+    assert it["lapwing_entities_dropped_total"] == {
+        ("evicted",): 0, ("expired",): 0, ("forgotten",): 0
+    }  # fmt: skip
+    assert it["lapwing_metric_values_ignored_total"] == {(): 0}
     sha256 = artifacts.current(stack.settings.models_dir)
     ((version_, model_id, detector),) = it["lapwing_model_info"]
     assert (model_id, detector) == (str(sha256)[:16], "one_class_svm")

@@ -178,7 +178,6 @@ def decode_rows(
     settings: InputSettings,
     entities: list[str],
     metrics: list[str],
-    max_entities: int,
 ) -> Decoded:
     """Decode records one by one; ids without a schema are unknown. ``entities`` and ``metrics``
     grow as in the kernel.
@@ -194,8 +193,6 @@ def decode_rows(
                 metric_names[schema_id],
                 settings,
             )
-            if entity not in entities and len(entities) >= max_entities:
-                raise Rejected(Reason.TOO_MANY_ENTITIES)
         except Rejected as rejection:
             out.rejected.append(row)
             out.reasons.append(rejection.reason)
@@ -364,15 +361,15 @@ def score_records(scores: Scores, entities: Directory) -> list[dict[str, Any]]:
                 "source_offset": offset,
                 "metrics": [
                     {
-                        "name": name,
+                        "name": scores.metrics[column],
                         "value": optional(scores.metric_value[row, column]),
                         "expected": optional(scores.metric_expected[row, column]),
                         "lower": optional(scores.metric_lower[row, column]),
                         "upper": optional(scores.metric_upper[row, column]),
                         "severity": optional(scores.metric_severity[row, column]),
                     }
-                    for column, name in enumerate(scores.metrics)
-                    if scores.known[row, column]
+                    for column in scores.listed[row].tolist()
+                    if column >= 0
                 ],
                 "ahead": bool(scores.ahead[row]),
                 "episode_id": str(scores.episode_id[row]) or None,

@@ -26,10 +26,17 @@ class Series:
 
 class Entity:
     def __init__(self) -> None:
+        self.first_ms: int = 0
         self.newest_ms: int | None = None
         self.steps: list[int] = []
         self.ahead: list[int] = []
         self.series: dict[int, Series] = {}
+
+    def after(self, forget_ms: int) -> int:
+        """Return after which silence it is forgotten."""
+        if forget_ms >= 1 << 62:
+            return forget_ms
+        return min(forget_ms, max(DAY_MS, 3 * (self.newest_ms - self.first_ms)))
 
     def usual(self):
         """Return (usual interval, longest usual pause) of the steps so far."""
@@ -67,12 +74,11 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
             ahead = len(me.ahead) < 3
         if not ahead:
             me.ahead = []
-        forgotten = not ahead and me.newest_ms is not None and t - me.newest_ms > forget_ms
+        forgotten = (
+            not ahead and me.newest_ms is not None and t - me.newest_ms > me.after(forget_ms)
+        )
         if forgotten:
-            known_before, steps = set(me.series), me.steps
             me = entities[e] = Entity()
-            me.steps = steps
-            me.series = {m: Series() for m in known_before}
         late_by = max(0, me.newest_ms - t) if me.newest_ms is not None else 0
         before = [me.series[m].newest if m in me.series else math.nan for m in range(len(row))]
         same = me.newest_ms == t and all(
@@ -104,6 +110,8 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
         rows.append((out, late_by, ahead, same, imputed, forgotten, step))
         if still:
             continue
+        if me.newest_ms is None:
+            me.first_ms = t
         if step > 0:
             me.steps.append(step)
         me.newest_ms = t

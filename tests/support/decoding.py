@@ -20,11 +20,11 @@ INPUT = InputSettings()
 
 
 def decoded(
-    values: list[bytes], max_entities: int = 100, input_: InputSettings = INPUT
+    values: list[bytes], input_: InputSettings = INPUT
 ) -> tuple[Columns, list[str], list[str]]:
     entities, metrics = Directory(), []
     plans = {1: compile_plan(METRIC_EVENT, input_), 2: UnsupportedSchema("unfit"), 3: None}
-    columns = decode(batch_of(values), plans, input_, entities, metrics, max_entities)
+    columns = decode(batch_of(values), plans, input_, entities, metrics)
     return columns, entities.names(), metrics
 
 
@@ -44,13 +44,13 @@ def compare(columns: Columns, twin: Decoded, metrics: list[str]) -> None:
     assert (columns.rejected.tolist(), columns.reasons.tolist()) == (twin.rejected, twin.reasons)
 
 
-def run_both(values: list[bytes], text: str, input_: InputSettings, max_entities: int = 4) -> None:
+def run_both(values: list[bytes], text: str, input_: InputSettings) -> None:
     plan = compile_plan(text, input_)
     entities, metrics = Directory(), []
     plans = {
         schema_id: plan if schema_id == 1 else None for schema_id in schema_ids(batch_of(values))
     }
-    columns = decode(batch_of(values), plans, input_, entities, metrics, max_entities)
+    columns = decode(batch_of(values), plans, input_, entities, metrics)
     names, known = [], []
     twin = decode_rows(
         values,
@@ -60,7 +60,6 @@ def run_both(values: list[bytes], text: str, input_: InputSettings, max_entities
         input_,
         names,
         known,
-        max_entities,
     )
     assert (entities.names(), metrics) == (names, known)
     compare(columns, twin, metrics)

@@ -35,10 +35,8 @@ class LineDecoder:
     def prepare(self, batch: Batch) -> None:
         """Nothing has to be asked for."""
 
-    def decode(
-        self, batch: Batch, entities: Directory, metrics: list[str], max_entities: int
-    ) -> Columns:
-        return decode_one_by_one(batch, read_line, self._settings, entities, metrics, max_entities)
+    def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
+        return decode_one_by_one(batch, read_line, self._settings, entities, metrics)
 
     def detail(self, value: bytes, headers: Headers, reason: Reason) -> str:
         return "a line is: entity time_ms metric=number ..." if reason is Reason.MALFORMED else ""

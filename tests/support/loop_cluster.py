@@ -111,7 +111,7 @@ class Account:
         self.log = world.log
         self.models = world.models
         self.encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
-        self.rules = Rules(world.configuration, 100)
+        self.rules = Rules(world.configuration)
         self.scorers = [Scorer(PartitionState(0), self.rules) for _ in range(2)]
         self.expected: Counter[Result] = Counter()
         self.positions = [0, 0]

@@ -164,7 +164,7 @@ class World:
         settings = PredictSettings(max_batch_records=7, snapshot_interval_s=snapshot_interval_s)
         loop = PredictionLoop(
             dependencies,
-            Rules(self.configuration, 100),
+            Rules(self.configuration),
             encoder,
             settings,
             self.counters,
@@ -203,7 +203,7 @@ class World:
         switches = {(p, a.offset): a for p, a in self.activations()}
         reader = MemorySource(self.log, "oracle", TOPICS.input)
         for partition in range(2):
-            scorer = Scorer(PartitionState(0), Rules(self.configuration, 100))
+            scorer = Scorer(PartitionState(0), Rules(self.configuration))
             decoder = AvroDecoder.of_schemas({INPUT_ID: METRIC_SCHEMA}, INPUT)
             batch, _ = reader._read(partition, 0, 10_000)
             for row in range(len(batch)):

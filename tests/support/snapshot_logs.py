@@ -6,8 +6,7 @@ import numpy as np
 
 from shared.columns import Columns
 from shared.errors import LapwingError
-from shared.features.kernels.rolling import Folded
-from shared.scoring.state import PartitionState, fold
+from shared.scoring.state import Folded, PartitionState, fold
 from shared.snapshots import SnapshotFolder, SnapshotProgress, SnapshotWriter
 from shared.snapshots.frames import ChangeMarks
 
@@ -29,18 +28,20 @@ def feed(
     folded = fold(
         state, Columns(np.arange(len(rows)), entity, time_ms, values, *NONE), 5, FORGET_MS
     )
-    entities, slots = len(state.entities), state.slots_used
+    entities, slots = state.places_used, state.slots_used
     state.ensemble.reserve(entities, slots)
     state.quality.reserve(entities, slots)
     for row in range(len(rows)):
-        state.quality.entities["reported"][entity[row]] += 1
+        place = folded.place[row]
+        state.quality.entities["reported"][place] += 1
         if folded.counted[row]:
-            state.quality.presence["rows"][entity[row], time_ms[row] % 288] += 1
-            state.ensemble.entities["live_ms"][entity[row]] += values[row, 0]
-            for slot in state.slots[entity[row], :2][~np.isnan(values[row])]:
+            state.quality.presence["rows"][place, time_ms[row] % 288] += 1
+            state.ensemble.entities["live_ms"][place] += values[row, 0]
+            for slot in folded.slots[row, :2][~np.isnan(values[row])]:
                 state.ensemble.metrics["centre"][slot] += time_ms[row]
                 state.quality.series["since_ms"][slot] += time_ms[row]
     state.quality.clock["reporting"] = entities
+    state.settle()
     state.next_offset += len(rows)
     return folded
 

@@ -49,15 +49,13 @@ class AvroDecoder:
         """Look up and compile the schemas of a batch that are not known yet; see ``Decoder``."""
         self._schemas.prepare(schema_ids(batch))
 
-    def decode(
-        self, batch: Batch, entities: Directory, metrics: list[str], max_entities: int
-    ) -> Columns:
+    def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
         """Decode a batch; see ``Decoder``.
 
         raises : KeyError where the batch has not been prepared
         """
         plans = self._schemas.plans
-        return decode(batch, plans, self._settings, entities, metrics, max_entities)
+        return decode(batch, plans, self._settings, entities, metrics)
 
     def plan(self, schema_id: int) -> WriterPlan | UnsupportedSchema | None:
         """Return the plan of a schema that was prepared; None = unknown id."""

@@ -7,12 +7,13 @@ metrics as decoding it row by row.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.batch import Batch
-from shared.columns import Columns
+from shared.columns import Columns, layouts_of
 from shared.decode.avro.plan import WriterPlan
 from shared.decode.field_choice import UnsupportedSchema
 from shared.decode.gates import columns_of, empty_rows, limits_of
@@ -41,17 +42,15 @@ def decode(
     input: InputSettings,  # noqa: A002 - the section's name
     entities: Directory,
     metrics: list[str],
-    max_entities: int,
 ) -> Columns:
     """Decode a batch, and add new entities and metrics.
 
-    plans        : for every id of ``schema_ids(batch)``
-    input        : limits of size and event time
-    entities     : the partition's; gets the names of accepted records, in log order
-    metrics      : the partition's; gets new names, in order of the first accepted row whose schema
-                   has them
-    max_entities : records of additional entities are rejected
-    raises       : KeyError where an id has no entry in plans
+    plans    : for every id of ``schema_ids(batch)``
+    input    : limits of size and event time
+    entities : the partition's; gets the names of accepted records, in log order
+    metrics  : the partition's; gets new names, in order of the first accepted row whose schema has
+               them
+    raises   : KeyError where an id has no entry in plans
     """
     ids = schema_ids(batch)
     readable: dict[int, WriterPlan] = {}
@@ -70,8 +69,9 @@ def decode(
         rows,
         _scratch(readable.values()),
     )
-    columns = columns_of(rows, good, bad, entities, max_entities)
-    return _order_metrics(columns, batch, readable, list(names), metrics)
+    columns = columns_of(rows, good, bad, entities)
+    columns = _order_metrics(columns, batch, readable, list(names), metrics)
+    return _with_layouts(columns, batch, readable, metrics)
 
 
 def _order_metrics(
@@ -90,9 +90,23 @@ def _order_metrics(
     if metrics == names:
         return columns
     values = np.ascontiguousarray(columns.values[:, [names.index(name) for name in metrics]])
-    return Columns(
-        columns.accepted, columns.entity, columns.time_ms, values, columns.rejected, columns.reasons
-    )
+    return replace(columns, values=values)
+
+
+def _with_layouts(
+    columns: Columns, batch: Batch, readable: Mapping[int, WriterPlan], metrics: Sequence[str]
+) -> Columns:
+    """Add the order of the fields of each schema."""
+    column_of = {name: column for column, name in enumerate(metrics)}
+    orders = [
+        [column_of[name] for name in plan.metrics if name in column_of]
+        for _, plan in sorted(readable.items())
+    ]
+    layout = np.zeros(len(columns), np.int32)
+    if len(orders) > 1:
+        ids = _ids_of(batch, columns.accepted)
+        layout = np.searchsorted(sorted(readable), ids).astype(np.int32)
+    return replace(columns, layout=layout, layouts=layouts_of(orders))
 
 
 def _ids_of(batch: Batch, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

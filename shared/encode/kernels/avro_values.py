@@ -45,6 +45,7 @@ _IDS = types.Array(types.int64, 1, "C", readonly=True)
 _NUMBERS = types.Array(types.uint64, 2, "C", readonly=True)
 _METRIC_NUMBERS = types.Array(types.uint64, 3, "C", readonly=True)
 _FLAGS = types.Array(types.uint8, 2, "C", readonly=True)
+_LISTED = types.Array(types.int64, 2, "C", readonly=True)
 _I8S, _U1S = types.int64[::1], types.uint8[::1]
 
 
@@ -150,19 +151,18 @@ def _write_event_id(
 
 @helper
 def _write_metrics(
-    pieces: Bytes, bounds: Int64s, known: Bytes, numbers: Uint64s, out: Bytes, at: int
+    pieces: Bytes, bounds: Int64s, listed: Int64s, numbers: Uint64s, out: Bytes, at: int
 ) -> int:
     """Write the array of metrics as one block and the end marker."""
-    listed = 0
-    for metric in range(len(known)):
-        listed += known[metric]
-    if listed > 0:
-        at = write_long(listed, out, at)
-        for metric in range(len(known)):
-            if known[metric]:
-                at = write_piece(pieces, bounds, METRICS + metric, out, at)
-                for number in range(METRIC_NUMBERS):
-                    at = write_optional(numbers[metric, number], out, at)
+    count = 0
+    while count < len(listed) and listed[count] >= 0:
+        count += 1
+    if count > 0:
+        at = write_long(count, out, at)
+        for k in range(count):
+            at = write_piece(pieces, bounds, METRICS + listed[k], out, at)
+            for number in range(METRIC_NUMBERS):
+                at = write_optional(numbers[listed[k], number], out, at)
     out[at] = 0
     return at + 1
 
@@ -180,7 +180,7 @@ def _write_metrics(
     _NUMBERS,
     _FLAGS,
     _METRIC_NUMBERS,
-    _FLAGS,
+    _LISTED,
     _FLAGS,
     _U1S,
     _U1S,
@@ -199,7 +199,7 @@ def encode_score_rows(
     numbers: Uint64s,
     flags: Bytes,
     metric_numbers: Uint64s,
-    known: Bytes,
+    listed: Int64s,
     episodes: Bytes,
     scratch: Bytes,
     out: Bytes,
@@ -216,7 +216,8 @@ def encode_score_rows(
                            ahead
     metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity;
                            NaN = null
-    known                : uint8 (n, M)           which metrics the record has
+    listed               : int64 (n, M)           the metrics that the record has, in their order,
+                           then -1
     episodes             : uint8 (n, 32)          hex digits of the episode id; a leading 0 byte =
                            null
     scratch              : uint8                  work memory for the text that an event id hashes
@@ -252,7 +253,7 @@ def encode_score_rows(
         out[at + 2] = flags[row, IMPUTED]
         at = write_piece(pieces, piece_bounds, SOURCE, out, at + 3)
         at = write_long(offsets[row], out, at)
-        at = _write_metrics(pieces, piece_bounds, known[row], metric_numbers[row], out, at)
+        at = _write_metrics(pieces, piece_bounds, listed[row], metric_numbers[row], out, at)
         out[at] = flags[row, AHEAD]
         out[at + 1] = NULL if episodes[row, 0] == 0 else PRESENT
         at += 2

@@ -287,7 +287,7 @@ def fold_rows(
     entity  : int32 (n,)    index into entities
     time_ms : int64 (n,)    event time
     values  : float64 (n, M) NaN = missing
-    slots   : int32 (E, M)  place of each (entity, metric), -1 = never reported
+    slots   : int32 (n, M)  place of each metric of the row's entity, -1 = not reported
     order   : int32 (M,)    columns in the order in which they are judged
     marks   : uint8 (n,)    layout.DECIDE, or what the row is
     trained : float64 (n,)  rarity by a trained model, -log10 of a share; NaN = none
@@ -316,7 +316,7 @@ def fold_rows(
         e, t, out = entities[entity[row]], time_ms[row], rows[row]
         clear_row(out, cells[row], params)
         local = local_of(t, changes, shifts)
-        n = _arrange(slots[entity[row]], order, places, columns)
+        n = _arrange(slots[row], order, places, columns)
         of = Reported(metrics, places, columns, here, n)
         if e["rows"] == 0:
             _begin(e, t)

@@ -13,7 +13,26 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit, types
 
+from shared.features.kernels.places import (
+    CLOCK_MS,
+    FORGOTTEN,
+    MAX_METRICS,
+    NONE,
+    PLACES,
+    RELEASES,
+    REPORTED,
+    TAKEN_SLOTS,
+    Places,
+    Releases,
+    advance_clock,
+    drop_expired,
+    forget_after_ms,
+    place_for,
+    release,
+    take_slot,
+)
 from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_pause, furthest
+from shared.kernels.wire import group
 
 Flags = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -30,50 +49,45 @@ BAND_SPREADS = 3.0
 """Half width of the expected band in spreads of the window before."""
 
 
-class SeriesState(NamedTuple):
-    """What is remembered of E entities and S series; the arrays are changed in place.
+class Inputs(NamedTuple):
+    """Rows to fold.
 
-    slots      : int32 (E, M)        slot of each (entity, metric), -1 = none yet
-    used       : int64 (1,)          slots in use; the caller has reserved room for more
-    newest_ms  : int64 (E,)          newest event time of each entity
-    events     : int64 (E,)          rows folded of each entity
-    moves      : int64 (E,)          rows that may have moved anything of each entity
-    interval_ms, pause_ms : float64 (E,)   usual interval and longest usual pause
-    ahead_ms, ahead_rows  : int64 (E,)     newest row too far ahead, and how many agree with it
-    ring       : float64 (S, RING)   newest samples of each slot, at index pushed % RING
-    pushed     : int64 (S,)          samples ever pushed into each slot
-    newest     : float64 (S,)        value in the entity's newest event, NaN = missing there
+    name    : int32 (n,)      index of the entity's name
+    time_ms : int64 (n,)      event time
+    values  : float64 (n, M)  finite or NaN = missing
+    offsets : int64 (n,)      place in the log, increasing
+    layout  : int32 (n,)      row of ``layouts``
+    layouts : int32 (L, M)    the metrics of a record in its own order, then NONE
     """
 
-    slots: Indices
-    used: Ints
-    newest_ms: Ints
-    events: Ints
-    moves: Ints
-    interval_ms: Floats
-    pause_ms: Floats
-    ahead_ms: Ints
-    ahead_rows: Ints
-    ring: Floats
-    pushed: Ints
-    newest: Floats
+    name: Indices
+    time_ms: Ints
+    values: Floats
+    offsets: Ints
+    layout: Indices
+    layouts: Indices
 
 
-class Folded(NamedTuple):
+class Outputs(NamedTuple):
     """Outputs of folding n rows.
 
-    rolling    : float64 (n, M, 4)    value, mean, spread, difference; all NaN where the metric is
+    rolling    : float64 (n, M, 4)   value, mean, spread, difference; all NaN where the metric is
                  missing
     expected, lower, upper : float64 (n, M)   level and band of the window before, NaN until that
                  window is full
-    late_by_ms : int64 (n,)           how far behind the entity's newest event, 0 = not late
-    ahead      : bool (n,)            further ahead of its entity than is usual, and not confirmed
-    duplicate  : bool (n,)            same time and values as the entity's newest event
-    imputed    : bool (n,)            a metric that the entity has reported before is missing
-    known      : bool (n, M)          the entity has reported this metric, now or before
-    forgotten  : bool (n,)            the entity returned after so long that it is reset
-    step_ms    : int64 (n,)           time since the entity's previous event; 0 = it is the first,
-                 or it does not count
+    late_by_ms : int64 (n,)          how far behind the entity's newest event, 0 = not late
+    ahead      : bool (n,)           further ahead of its entity than is usual, and not confirmed
+    duplicate  : bool (n,)           same time and values as the entity's newest event
+    imputed    : bool (n,)           a metric that the entity has reported before is missing
+    known      : bool (n, M)         the entity has reported this metric, now or before
+    forgotten  : bool (n,)           what was remembered of the entity was dropped before this row
+    step_ms    : int64 (n,)          time since the entity's previous event; 0 = it is the first, or
+                 it does not count
+    place      : int32 (n,)          the entity's place
+    slots      : int32 (n, M)        its slots after the row
+    listed     : int32 (n, M)        its known metrics in order of their first appearance, then NONE
+    surplus    : int32 (n,)          values beyond MAX_METRICS, which are not folded
+    surplus_metric : int32 (n,)      the first of them where this was not reported before, else NONE
     """
 
     rolling: Floats
@@ -87,69 +101,20 @@ class Folded(NamedTuple):
     known: Flags
     forgotten: Flags
     step_ms: Ints
-
-    @property
-    def counted(self) -> Flags:
-        """Rows that moved the series: neither late nor ahead nor duplicate."""
-        moved: Flags = (self.late_by_ms == 0) & ~self.duplicate & ~self.ahead
-        return moved
-
-
-def empty_rows(n: int, metrics: int) -> Folded:
-    """Allocate the outputs of n rows."""
-    return Folded(
-        rolling=np.empty((n, metrics, 4)),
-        expected=np.empty((n, metrics)),
-        lower=np.empty((n, metrics)),
-        upper=np.empty((n, metrics)),
-        late_by_ms=np.empty(n, np.int64),
-        ahead=np.empty(n, np.bool_),
-        duplicate=np.empty(n, np.bool_),
-        imputed=np.empty(n, np.bool_),
-        known=np.empty((n, metrics), np.bool_),
-        forgotten=np.empty(n, np.bool_),
-        step_ms=np.empty(n, np.int64),
-    )
+    place: Indices
+    slots: Indices
+    listed: Indices
+    surplus: Indices
+    surplus_metric: Indices
 
 
-_LONGS = types.int64[::1]
-_DOUBLES = types.float64[::1]
-_BOOLEANS = types.boolean[::1]
-_CELLS = types.float64[:, ::1]
-_STATE = types.NamedTuple(  # type: ignore[no-untyped-call]
-    (
-        types.int32[:, ::1],
-        *(_LONGS, _LONGS, _LONGS, _LONGS),
-        *(_DOUBLES, _DOUBLES, _LONGS, _LONGS),
-        *(_CELLS, _LONGS, _DOUBLES),
-    ),
-    SeriesState,
-)
-_OUT = types.NamedTuple(  # type: ignore[no-untyped-call]
-    (
-        types.float64[:, :, ::1],
-        *(_CELLS, _CELLS, _CELLS),
-        *(_LONGS, _BOOLEANS, _BOOLEANS, _BOOLEANS),
-        *(types.boolean[:, ::1], _BOOLEANS, _LONGS),
-    ),
-    Folded,
-)
-
-
-@njit("i8(i4[::1], f8[:, ::1], i4[:, ::1])", cache=True)
-def count_new_slots(entity: Indices, values: Floats, slots: Indices) -> int:
-    """Count the (row, metric) cells that may need a slot: an upper bound, for reserving room.
-
-    entity  : int32 (n,)      entity index
-    values  : float64 (n, M)  NaN = missing
-    slots   : int32 (E, M)    slot of each (entity, metric), -1 = none
-    """
-    count = 0
-    for row in range(entity.shape[0]):
-        for metric in range(values.shape[1]):
-            if slots[entity[row], metric] < 0 and not math.isnan(values[row, metric]):
-                count += 1
-    return count
+_I4S, _I8S, _B1S = types.int32[::1], types.int64[::1], types.boolean[::1]
+_I4SS, _F8SS = types.int32[:, ::1], types.float64[:, ::1]
+_INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I8S, _I4S, _I4SS)
+_OUTPUTS = group(
+    Outputs, types.float64[:, :, ::1], _F8SS, _F8SS, _F8SS, _I8S, _B1S, _B1S, _B1S,
+    types.boolean[:, ::1], _B1S, _I8S, _I4S, _I4SS, _I4SS, _I4S, _I4S
+)  # fmt: skip
 
 
 @njit(cache=True)
@@ -188,7 +153,7 @@ def _clip(value: float) -> float:
 
 @njit(cache=True)
 def _features_of(
-    out: Folded, row: int, metric: int, value: float, history: Floats, samples: int, window: int
+    out: Outputs, row: int, metric: int, value: float, history: Floats, samples: int, window: int
 ) -> None:
     """Write the features of one value as if it came after its series' samples."""
     rolling = out.rolling[row, metric]
@@ -210,124 +175,182 @@ def _features_of(
 
 
 @njit(cache=True)
-def _is_ahead(state: SeriesState, e: int, time_ms: int) -> bool:
+def _slots_needed(m: Places, place: int, values: Floats, all_of_them: bool) -> int:
+    """Count the slots that a row may take."""
+    needed = 0
+    for metric in range(values.shape[0]):
+        if not math.isnan(values[metric]) and (all_of_them or m.slots[place, metric] < 0):
+            needed += 1
+    return needed
+
+
+@njit(cache=True)
+def _is_ahead(m: Places, place: int, time_ms: int) -> bool:
     """Return whether a row is too far ahead of its entity; a few that agree are confirmed."""
-    interval_ms = state.interval_ms[e]
-    step = time_ms - state.newest_ms[e]
-    if state.events[e] == 0 or step <= furthest(interval_ms, state.pause_ms[e]):
-        state.ahead_rows[e] = 0
+    interval_ms = m.interval_ms[place]
+    step = time_ms - m.newest_ms[place]
+    if m.events[place] == 0 or step <= furthest(interval_ms, m.pause_ms[place]):
+        m.ahead_rows[place] = 0
         return False
-    again = state.ahead_rows[e] > 0 and agrees(time_ms, state.ahead_ms[e], interval_ms)
-    state.ahead_rows[e] = state.ahead_rows[e] + 1 if again else 1
-    state.ahead_ms[e] = time_ms
-    if state.ahead_rows[e] < CONFIRMED:
+    again = m.ahead_rows[place] > 0 and agrees(time_ms, m.ahead_ms[place], interval_ms)
+    m.ahead_rows[place] = m.ahead_rows[place] + 1 if again else 1
+    m.ahead_ms[place] = time_ms
+    if m.ahead_rows[place] < CONFIRMED:
         return True
-    state.ahead_rows[e] = 0
+    m.ahead_rows[place] = 0
     return False
 
 
 @njit(cache=True)
-def _forget(state: SeriesState, e: int) -> None:
-    state.events[e] = 0
-    for metric in range(state.slots.shape[1]):
-        slot = state.slots[e, metric]
+def _list_metrics(m: Places, place: int, given: Inputs, out: Outputs, row: int) -> None:
+    """Write which metrics an entity has with this row; at most MAX_METRICS, the first ones."""
+    known = m.reported[place]
+    out.surplus[row] = 0
+    out.surplus_metric[row] = NONE
+    for metric in range(given.values.shape[1]):
+        slot = m.slots[place, metric]
+        out.known[row, metric] = slot >= 0
+        out.listed[row, metric] = NONE
+    for metric in range(given.values.shape[1]):
+        slot = m.slots[place, metric]
         if slot >= 0:
-            state.pushed[slot] = 0
-            state.newest[slot] = math.nan
+            out.listed[row, m.rank[slot]] = metric
+    layout = given.layouts[given.layout[row]]
+    for k in range(layout.shape[0]):
+        metric = layout[k]
+        if metric < 0:
+            break
+        if m.slots[place, metric] >= 0 or math.isnan(given.values[row, metric]):
+            continue
+        if known < MAX_METRICS:
+            out.known[row, metric] = True
+            out.listed[row, known] = metric
+            known += 1
+            continue
+        out.surplus[row] += 1
+        if m.surplus[place] == 0:
+            m.surplus[place] = 1
+            out.surplus_metric[row] = metric
 
 
 @njit(cache=True)
-def _describe(
-    state: SeriesState, out: Folded, row: int, e: int, values: Floats, window: int
-) -> bool:
+def _describe(m: Places, place: int, values: Floats, window: int, out: Outputs, row: int) -> bool:
     """Write what is known of a row's cells; return whether they equal the newest event's."""
     same = True
     out.imputed[row] = False
-    for metric in range(values.shape[1]):
-        value = values[row, metric]
-        slot = state.slots[e, metric]
+    for metric in range(values.shape[0]):
+        value = values[metric] if out.known[row, metric] else math.nan
+        slot = m.slots[place, metric]
         missing = math.isnan(value)
-        before = state.newest[slot] if slot >= 0 else math.nan
+        before = m.newest[slot] if slot >= 0 else math.nan
         if missing != math.isnan(before) or (not missing and value != before):
             same = False
-        out.known[row, metric] = slot >= 0 or not missing
         if missing and slot >= 0:
             out.imputed[row] = True
-        samples = state.pushed[slot] if slot >= 0 else 0
-        _features_of(out, row, metric, value, state.ring[max(slot, 0)], samples, window)
+        samples = m.pushed[slot] if slot >= 0 else 0
+        _features_of(out, row, metric, value, m.ring[max(slot, 0)], samples, window)
     return same
 
 
 @njit(cache=True)
-def _remember(state: SeriesState, e: int, values: Floats, row: int) -> None:
-    """Push a row's values; a metric's first value takes a slot."""
-    for metric in range(values.shape[1]):
-        value = values[row, metric]
-        slot = state.slots[e, metric]
+def _remember(m: Places, place: int, values: Floats, offset: int, out: Outputs, row: int) -> None:
+    """Push a row's values; new metrics take slots in the order of ``listed``."""
+    for k in range(values.shape[0]):
+        metric = out.listed[row, k]
+        if metric < 0:
+            break
+        slot = m.slots[place, metric]
         if slot < 0:
-            if math.isnan(value):
-                continue
-            slot = state.used[0]
-            state.slots[e, metric] = slot
-            state.used[0] = slot + 1
-        state.newest[slot] = value
+            slot = take_slot(m, place, metric, offset)
+        value = values[metric]
+        m.newest[slot] = value
         if not math.isnan(value):
-            state.ring[slot, state.pushed[slot] % RING] = value
-            state.pushed[slot] += 1
+            m.ring[slot, m.pushed[slot] % RING] = value
+            m.pushed[slot] += 1
 
 
-@njit(
-    types.void(types.int32[::1], _LONGS, _CELLS, types.int64, types.int64, _STATE, _OUT),
-    cache=True,
-)
+@njit(cache=True)
+def _follow_time(m: Places, place: int, time_ms: int, first: bool) -> int:
+    """Follow how often an entity reports; return the time since its previous event."""
+    if first:
+        m.first_ms[place] = time_ms
+        m.newest_ms[place] = time_ms
+        m.events[place] = 1
+        return 0
+    step = time_ms - m.newest_ms[place]
+    if step > 0:
+        interval_ms = m.interval_ms[place]
+        m.pause_ms[place] = follow_pause(m.pause_ms[place], np.float64(step), interval_ms)
+        m.interval_ms[place] = follow_interval(interval_ms, np.float64(step))
+    m.newest_ms[place] = time_ms
+    m.events[place] += 1
+    return int(step)
+
+
+@njit(types.int64(_INPUTS, types.int64, types.int64, types.int64, types.int64, PLACES, RELEASES,
+    _OUTPUTS), cache=True)  # fmt: skip
 def fold_rows(
-    entity: Indices,
-    time_ms: Ints,
-    values: Floats,
+    given: Inputs,
+    start: int,
     window: int,
     forget_ms: int,
-    state: SeriesState,
-    out: Folded,
-) -> None:
+    max_entities: int,
+    m: Places,
+    log: Releases,
+    out: Outputs,
+) -> int:
     """Fold rows into the state and write each row's features.
 
-    entity     : int32 (n,)          entity index, any order
-    time_ms    : int64 (n,)          event time
-    values     : float64 (n, M)      finite or NaN = missing
-    window     : 2..RING             samples in mean and spread
-    forget_ms  : > 0                 an entity that returns after longer is reset
-    state, out : changed in place, and written
+    start        : first row to fold
+    window       : 2..RING  samples in mean and spread
+    forget_ms    : > 0      longest silence after which an entity is forgotten, see
+                   ``places.forget_after_ms``; NEVER_MS = entities are never forgotten
+    max_entities : >= 1     entities that have a place
+    log          : out: the entities that were dropped
+    returns      : first row that was not folded, because ``log`` or the arrays of places or slots
+                   have no room; call it again with that row
 
     A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
     the series.
-    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time.
+    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) where an entity is
+    evicted, and once an hour of event time.
     """
-    for row in range(entity.shape[0]):
-        e = entity[row]
-        state.moves[e] += 1
-        step = time_ms[row] - state.newest_ms[e]
-        ahead = _is_ahead(state, e, time_ms[row])
-        out.ahead[row] = ahead
-        out.forgotten[row] = not ahead and state.events[e] > 0 and step > forget_ms
+    for row in range(start, given.time_ms.shape[0]):
+        name, time_ms, values = given.name[row], given.time_ms[row], given.values[row]
+        offset = given.offsets[row]
+        if not drop_expired(m, log, row, offset, name, forget_ms):
+            return row
+        e = place_for(m, log, row, offset, name, max_entities)
+        if e < 0 or log.used[0] == log.row.shape[0]:
+            return row
+        step = time_ms - m.newest_ms[e]
+        is_long = m.events[e] > 0 and step > forget_after_ms(
+            m.first_ms[e], m.newest_ms[e], forget_ms
+        )
+        if m.used[TAKEN_SLOTS] + _slots_needed(m, e, values, is_long) > m.ring.shape[0]:
+            return row
+        m.moves[e] = offset + 1
+        out.ahead[row] = _is_ahead(m, e, time_ms)
+        out.forgotten[row] = is_long and not out.ahead[row]
         if out.forgotten[row]:
-            _forget(state, e)
-        first = state.events[e] == 0
-        late = not first and step < 0
-        out.late_by_ms[row] = -step if late else 0
-        same = _describe(state, out, row, e, values, window) and not first and step == 0
+            release(m, log, row, offset, e, FORGOTTEN)
+        first = m.events[e] == 0
+        late = not first and time_ms < m.newest_ms[e]
+        out.late_by_ms[row] = m.newest_ms[e] - time_ms if late else 0
+        _list_metrics(m, e, given, out, row)
+        same = _describe(m, e, values, window, out, row)
+        same = same and not first and time_ms == m.newest_ms[e]
         out.duplicate[row] = same
         out.step_ms[row] = 0
-        if late or same or ahead:
-            continue
-        if not first:
-            out.step_ms[row] = step
-            if step > 0:
-                interval_ms = state.interval_ms[e]
-                state.pause_ms[e] = follow_pause(state.pause_ms[e], np.float64(step), interval_ms)
-                state.interval_ms[e] = follow_interval(interval_ms, np.float64(step))
-        state.newest_ms[e] = time_ms[row]
-        state.events[e] += 1
-        _remember(state, e, values, row)
+        if not (late or same or out.ahead[row]):
+            out.step_ms[row] = _follow_time(m, e, time_ms, first)
+            _remember(m, e, values, offset, out, row)
+            advance_clock(m, e, time_ms, first and not out.forgotten[row])
+        m.seen_at[e] = offset
+        m.seen_clock_ms[e] = m.clock[CLOCK_MS] if m.clock[REPORTED] >= 2 else 0
+        out.place[row] = e
+        out.slots[row, :] = m.slots[e, : values.shape[0]]
+    return int(given.time_ms.shape[0])
 
 
 @njit(

@@ -144,6 +144,7 @@ def update_metrics(
     time_ms: int,
     values: Floats,
     slots: Indices,
+    listed: Indices,
     state: Record,
     series: Record,
     limit_ms: float,
@@ -154,15 +155,19 @@ def update_metrics(
     integers: Ints,
     floats: Floats,
 ) -> int:
-    """Fold a row's values; add at most one signal for missing and one for flat metrics."""
+    """Fold a row's values; add at most one signal for missing and one for flat metrics.
+
+    listed : int32 (M,)  the metrics in the order in which the entity first reported them, then -1
+    """
     step_ms = np.float64(time_ms - state["newest_ms"]) if state["seen"] == 1 else 0.0
     if state["rhythm"]["intervals"] > 0:
         step_ms = min(step_ms, CLIP * state["rhythm"]["interval_ms"])
     newest_ms: int = state["newest_ms"]
     known, gap_intervals = is_known(state["rhythm"]), limits.gap_intervals
     missed, first_missed, flat, first_flat = 0, -1, 0, -1
-    for metric in range(values.shape[0]):
-        slot = slots[metric]
+    for k in range(listed.shape[0]):
+        metric = listed[k]
+        slot = slots[metric] if metric >= 0 else -1
         if slot < 0:
             continue
         metric_state = series[slot]
@@ -184,7 +189,7 @@ def update_metrics(
             first_missed = metric if first_missed < 0 else first_missed
     if missed > 0 and claim(state, MISSING, time_ms, limits.repeat_ms):
         first_state = series[slots[first_missed]]
-        for metric in range(first_missed, values.shape[0]):
+        for metric in range(values.shape[0]):
             if (
                 slots[metric] >= 0
                 and math.isnan(values[metric])
@@ -214,7 +219,7 @@ def update_metrics(
         )
     if flat > 0 and claim(state, FLAT_LINE, time_ms, limits.repeat_ms):
         since_ms = series[slots[first_flat]]["since_ms"]
-        for metric in range(first_flat, values.shape[0]):
+        for metric in range(values.shape[0]):
             if (
                 slots[metric] >= 0
                 and not math.isnan(values[metric])

@@ -75,12 +75,17 @@ def _reset_rhythm(rhythm: Record) -> None:
 
 
 @njit(cache=True)
-def _reset(state: Record, presence: Record, series: Record, slots: Indices) -> None:
+def _reset(state: Record, presence: Record) -> None:
     """Reset what was learned about an entity, but not what was reported."""
     _reset_rhythm(state["rhythm"])
     state["repeats"] = 0
     state["repeated_ms"] = 0
     clear_presence(presence)
+
+
+@njit(cache=True)
+def _reset_series(series: Record, slots: Indices) -> None:
+    """Reset all that is remembered about an entity's metrics."""
     for metric in range(slots.shape[0]):
         if slots[metric] >= 0:
             metric_state = series[slots[metric]]
@@ -96,6 +101,25 @@ def _reset(state: Record, presence: Record, series: Record, slots: Indices) -> N
             metric_state["first_ms"] = 0
             clear_presence(metric_state["presence"])
             _reset_rhythm(metric_state["rhythm"])
+
+
+@njit(cache=True)
+def _drop(state: Record, presence: Record, place: int, clock: Record, entities: Record) -> None:
+    """Reset all that is remembered about an entity that has lost its place."""
+    _reset(state, presence)
+    for kind in range(state["reported_ms"].shape[0]):
+        state["reported_ms"][kind] = 0
+    state["reported"] = 0
+    state["stop_reported"] = 0
+    state["newest_ms"] = 0
+    state["clock_ms"] = 0
+    state["first_ms"] = 0
+    state["due_ms"] = 0
+    state["seen"] = 0
+    if clock["first_entity"] == place:
+        clock["first_entity"] = -1
+    while clock["entities"] > 0 and entities[clock["entities"] - 1]["seen"] == 0:
+        clock["entities"] -= 1
 
 
 @njit(cache=True)
@@ -145,7 +169,8 @@ def _update_interval(
             0,
         )
     if forgotten:
-        _reset(state, presence, series, slots)
+        _reset(state, presence)
+        _reset_series(series, slots)
     elif dt > 0:
         learn_interval(
             state["rhythm"], np.float64(dt), np.float64(silent_ms), time_ms, limits.gap_intervals
@@ -181,13 +206,15 @@ _INTS, _FLAGS = types.int64[::1], types.boolean[::1]
 
 @njit(
     _SIGNALS(
-        types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1], _INTS, _FLAGS, _FLAGS,
-        _FLAGS, _INTS, _INTS, *_RECORDS, _LIMITS, _FLAGS
+        types.int32[:, ::1], types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1],
+        _INTS, _FLAGS, _FLAGS, _FLAGS, _INTS, types.int32[::1], types.int32[:, ::1], _INTS, _INTS,
+        *_RECORDS, _LIMITS, _FLAGS
     ),
     cache=True,
 )  # fmt: skip
 def watch_rows(
     slots: Indices,
+    listed: Indices,
     entity: Indices,
     time_ms: Ints,
     values: Floats,
@@ -195,6 +222,9 @@ def watch_rows(
     ahead: Flags,
     duplicate: Flags,
     forgotten: Flags,
+    dropped_row: Ints,
+    dropped: Indices,
+    dropped_slots: Indices,
     changes: Ints,
     shifts: Ints,
     entities: Record,
@@ -206,7 +236,8 @@ def watch_rows(
 ) -> tuple[Ints, Floats]:
     """Fold rows and return what is wrong with them.
 
-    slots      : int32 (E, M)          slot of each (entity, metric), -1 = never reported
+    slots      : int32 (n, M)          slots of the row's entity, -1 = not reported
+    listed     : int32 (n, M)          its metrics in order of their first appearance, then -1
     entity     : int32 (n,)            entity index, any order
     time_ms    : int64 (n,)            event time
     values     : float64 (n, M)        finite or NaN = missing
@@ -214,6 +245,9 @@ def watch_rows(
     ahead      : bool (n,)             too far ahead of its entity: no signal, no change of state
     duplicate  : bool (n,)             same time and values as the entity's newest event
     forgotten  : bool (n,)             the entity's state is reset before the row
+    dropped_row, dropped : int64, int32 (k,)   before this row, what is remembered of this entity is
+                         dropped; where it is forgotten, only its metrics
+    dropped_slots : int32 (k, M)       its slots
     changes, shifts : int64 (k,)       time zone, see ``clock.local_of``
     entities   : ENTITY_DTYPE (>= E,)
     presences  : PRESENCE_DTYPE (>= E,)
@@ -228,9 +262,16 @@ def watch_rows(
     clock = clocks[0]
     integers = np.empty((16, INTEGERS), np.int64)
     floats = np.empty((16, FLOATS), np.float64)
-    n_signals = 0
+    n_signals, next_drop = 0, 0
     for row in range(entity.shape[0]):
         e = entity[row]
+        while next_drop < dropped_row.shape[0] and dropped_row[next_drop] == row:
+            place = dropped[next_drop]
+            _reset_series(series, dropped_slots[next_drop])
+            if place != e or not forgotten[row]:
+                # where it has just returned, its own row reports the silence and resets the rest
+                _drop(entities[place], presences[place], place, clock, entities)
+            next_drop += 1
         state, presence = entities[e], presences[e]
         limit_ms = silence_limit_ms(state["rhythm"], limits.gap_intervals)
         integers = grow(integers, n_signals, 3)
@@ -277,7 +318,7 @@ def watch_rows(
                 set_deadline(state, presence, clock, limits, changes, shifts)
                 deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
             stale[row] = clock["second_ms"] > deadline_ms
-        t, entity_slots = time_ms[row], slots[e]
+        t, entity_slots = time_ms[row], slots[row]
         n_signals = _update_interval(
             row,
             e,
@@ -306,6 +347,7 @@ def watch_rows(
             t,
             values[row],
             entity_slots,
+            listed[row],
             state,
             series,
             limit_ms,

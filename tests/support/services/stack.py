@@ -205,7 +205,7 @@ def oracle(stack: Stack) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
     for _, _, _, value, _ in stack.records(topics.activations):
         [record] = decode_records([value], [text])
         switches[record["source_partition"], record["source_offset"]] = record
-    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
+    rules = Rules(Configuration.from_settings(settings))
     decoder = open_decoder(settings.input, registry, time.monotonic)
     scorers: dict[int, Scorer] = {}
     out = {topics.scores: [], topics.anomalies: [], topics.dead_letters: []}

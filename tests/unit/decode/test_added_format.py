@@ -75,7 +75,7 @@ IN_AVRO = batch_of([*(as_avro(*event) for event in events()), POISON, b""])
 
 
 def outcome_of(batch: Batch, decoder: Decoder) -> tuple[Outcome, Scorer]:
-    scorer = Scorer(PartitionState(0), Rules(CONFIGURATION, 100))
+    scorer = Scorer(PartitionState(0), Rules(CONFIGURATION))
     decoder.prepare(batch)
     return scorer.process(batch, decoder), scorer
 
@@ -106,7 +106,7 @@ def test_the_gates_are_the_same() -> None:
     columns = {}
     for name, batch, decoder in (("lines", IN_LINES, LINES), ("avro", IN_AVRO, AVRO)):
         entities, metrics = Directory(), list[str]()
-        columns[name] = decoder.decode(batch, entities, metrics, 100)
+        columns[name] = decoder.decode(batch, entities, metrics)
         assert (entities.names(), metrics) == (["host-0", "host-1"], ["cpu", "network"])
     lines, avro = columns["lines"], columns["avro"]
     for part in ("accepted", "entity", "time_ms", "values", "rejected"):
@@ -117,7 +117,7 @@ def test_the_gates_are_the_same() -> None:
 
 
 def test_training_reads_it() -> None:
-    histories = {"lines": History(LINES, 100), "avro": History(AVRO, 100)}
+    histories = {"lines": History(LINES), "avro": History(AVRO)}
     for low, high in ((0, 100), (100, len(IN_LINES))):
         histories["lines"].add(IN_LINES.rows(low, high))
         histories["avro"].add(IN_AVRO.rows(low, high))
@@ -133,7 +133,7 @@ def test_a_backtest_runs_over_it() -> None:
     found = []
     for batch, decoder in ((IN_LINES, LINES), (IN_AVRO, AVRO)):
         feed = Feed("f", len(batch), decoder, lambda batch=batch: iter([batch]))
-        found += run(feed, [Variant("first", CONFIGURATION)], 100)
+        found += run(feed, [Variant("first", CONFIGURATION)])
     lines, avro = found
     assert [one.key for one in lines.series] == [("host-0", 0), ("host-1", 0)]
     assert len(lines.alarms) == len(avro.alarms) > 0
@@ -152,10 +152,10 @@ def test_dead_letters_are_looked_at_with_it() -> None:
 @pytest.mark.parametrize("cut", [1, 57, 74, 402])
 def test_batch_cuts_change_nothing(cut: int) -> None:
     entities, metrics = Directory(), list[str]()
-    whole = LINES.decode(IN_LINES, entities, metrics, 100)
+    whole = LINES.decode(IN_LINES, entities, metrics)
     cut_entities, cut_metrics = Directory(), list[str]()
     parts = [
-        LINES.decode(IN_LINES.rows(low, high), cut_entities, cut_metrics, 100)
+        LINES.decode(IN_LINES.rows(low, high), cut_entities, cut_metrics)
         for low, high in ((0, cut), (cut, len(IN_LINES)))
     ]
     assert (cut_entities.names(), cut_metrics) == (entities.names(), metrics)
@@ -164,16 +164,14 @@ def test_batch_cuts_change_nothing(cut: int) -> None:
 
 
 def test_a_rejected_record_brings_neither_entity_nor_metric() -> None:
-    """Not even one whose entity is one too many."""
     rows = [
         write_line("a", START_MS, {"cpu": 1.0}),
-        write_line("b", START_MS, {"disk": 1.0}),
         write_line("c", 7, {"net": 1.0}),
         write_line("a", START_MS, {"net": math.nan, "cpu": 2.0}),
     ]
     entities, metrics = Directory(), list[str]()
-    columns = LINES.decode(batch_of(rows), entities, metrics, 1)
+    columns = LINES.decode(batch_of(rows), entities, metrics)
     assert (entities.names(), metrics) == (["a"], ["cpu", "net"])
-    assert columns.accepted.tolist() == [0, 3]
-    assert columns.reasons.tolist() == [Reason.TOO_MANY_ENTITIES, Reason.TIME_OUT_OF_RANGE]
+    assert columns.accepted.tolist() == [0, 2]
+    assert columns.reasons.tolist() == [Reason.TIME_OUT_OF_RANGE]
     np.testing.assert_array_equal(columns.values, [[1.0, math.nan], [2.0, math.nan]])

@@ -52,7 +52,7 @@ def of_id(schema_id: int) -> bytes:
 
 
 def decode(decoder: Decoder, batch: Batch) -> Columns:
-    return decoder.decode(batch, Directory(), [], 10)
+    return decoder.decode(batch, Directory(), [])
 
 
 def test_a_batch_that_was_not_prepared_is_an_error_of_the_caller() -> None:

@@ -296,9 +296,7 @@ def test_entities_of_any_kind_and_case() -> None:
     record = {"REGION": "us", "Host": "a", "rack": 7, "ts": T0, "load": 1.0}
     entities = Directory()
     values = [encode(schema, 1, record), encode(schema, 1, record | {"rack": None})]
-    columns = decode(
-        batch_of(values), {1: compile_plan(schema, settings)}, settings, entities, [], 9
-    )
+    columns = decode(batch_of(values), {1: compile_plan(schema, settings)}, settings, entities, [])
     assert (entities.names(), columns.reasons.tolist()) == (["a/us/7"], [Reason.ENTITY_INVALID])
 
 
@@ -400,7 +398,7 @@ def test_a_decimal_beside_a_double_is_left_out_and_its_bytes_are_skipped() -> No
     )
     value = b"\0\0\0\0\1\2a\2\4\x01\x02" + encode('"long"', 1, T0)[5:] + np.float64(2.5).tobytes()
     columns = decode(
-        batch_of([value]), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+        batch_of([value]), {1: compile_plan(schema, settings)}, settings, Directory(), []
     )
     assert columns.values.tolist() == [[2.5]]
 
@@ -422,7 +420,7 @@ def test_a_record_beside_null() -> None:
         values = [encode(schema, 1, {"host": "a", "ts": T0, "load": 1.0})]
         values += [encode(schema, 1, None)] if "null" in written else []
         columns = decode(
-            batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+            batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), []
         )
         assert (columns.time_ms.tolist(), columns.values.tolist()) == ([T0], [[1.0]])
         assert columns.reasons.tolist() == [Reason.TIME_OUT_OF_RANGE] * (len(values) - 1)

@@ -85,7 +85,7 @@ def test_a_missing_time_is_no_time_however_early_times_may_be() -> None:
     input_ = InputSettings(min_time=datetime(1960, 1, 1))
     times = [None, 0, -1000]
     values = [encode(text, 1, {"host": "a", "timestamp": time_ms, "cpu": 1.0}) for time_ms in times]
-    columns = decode(batch_of(values), {1: compile_plan(text, input_)}, input_, Directory(), [], 9)
+    columns = decode(batch_of(values), {1: compile_plan(text, input_)}, input_, Directory(), [])
     assert (columns.time_ms.tolist(), columns.reasons.tolist()) == (
         [0, -1000],
         [Reason.TIME_OUT_OF_RANGE],
@@ -159,7 +159,7 @@ def test_an_entity_of_several_fields(parts: tuple[Any, ...], name: str | None) -
     value = encode(text, 1, record | {"network_in": None, "disk_write": None})
     run_both([value], text, input_)
     entities = Directory()
-    columns = decode(batch_of([value]), {1: compile_plan(text, input_)}, input_, entities, [], 9)
+    columns = decode(batch_of([value]), {1: compile_plan(text, input_)}, input_, entities, [])
     assert entities.names() == ([] if name is None else [name])
     assert columns.reasons.tolist() == ([Reason.ENTITY_INVALID] if name is None else [])
 
@@ -169,16 +169,6 @@ def test_size() -> None:
     values = [event("x" * size) for size in (63, 64, 65)]
     assert [len(value) for value in values] == [78, 80, 81]
     assert reasons(values, input_=small) == [Reason.ACCEPTED, Reason.ACCEPTED, Reason.TOO_LARGE]
-
-
-def test_further_entities_are_rejected() -> None:
-    values = [event("a"), event("b"), event("c"), event("a"), event("d"), event("b", cpu=np.nan)]
-    full = Reason.TOO_MANY_ENTITIES
-    assert reasons(values, max_entities=2) == [
-        Reason.ACCEPTED, Reason.ACCEPTED, full, Reason.ACCEPTED, full, Reason.NOT_FINITE
-    ]  # fmt: skip
-    columns, entities, _ = decoded(values, max_entities=2)
-    assert (entities, columns.entity.tolist()) == (["a", "b"], [0, 1, 0])
 
 
 GOOD, CUT, BAD = Reason.ACCEPTED, Reason.TRUNCATED, Reason.MALFORMED
@@ -229,7 +219,7 @@ def test_every_way_a_field_can_be_damaged(
     )
     run_both([event() + data], text, input_)
     columns = decode(
-        batch_of([event() + data]), {1: compile_plan(text, input_)}, input_, Directory(), [], 9
+        batch_of([event() + data]), {1: compile_plan(text, input_)}, input_, Directory(), []
     )
     assert columns.reasons.tolist() == ([reason] if reason else [])
 
@@ -256,7 +246,6 @@ def test_huge_blocks_cost_no_more_than_their_bytes() -> None:
         INPUT,
         Directory(),
         [],
-        10,
     )
     assert columns.accepted.tolist() == [0, 1]
     assert columns.reasons.tolist() == [Reason.MALFORMED, Reason.TRUNCATED]
@@ -286,5 +275,5 @@ def test_varints_have_at_most_64_bits() -> None:
 def test_a_float_is_read_as_it_was_measured() -> None:
     text = METRIC_EVENT.replace('"double"', '"float"')
     value = event("a")[:-3] + b"\2" + struct.pack("<f", 0.1) + b"\0\0"
-    columns = decode(batch_of([value]), {1: compile_plan(text, INPUT)}, INPUT, Directory(), [], 10)
+    columns = decode(batch_of([value]), {1: compile_plan(text, INPUT)}, INPUT, Directory(), [])
     assert columns.values[0, 0] == np.float32(0.1)

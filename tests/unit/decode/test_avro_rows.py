@@ -34,7 +34,7 @@ def test_equals_fastavro(world: World) -> None:
     plan = compile_plan(text, input_)
     values = [encode(text, 1, record) for record in records]
     entities, metrics = Directory(), []
-    columns = decode(batch_of(values), {1: plan}, input_, entities, metrics, 100)
+    columns = decode(batch_of(values), {1: plan}, input_, entities, metrics)
     read = decode_records(values, [text] * len(values))
     for place, row in enumerate(columns.accepted):
         record = read[row]
@@ -116,7 +116,7 @@ def test_text_of_any_bytes_is_judged_as_python_judges_it(bodies: list[bytes]) ->
     head = event()
     values = [head + b"\2" + bytes([2 * len(body)]) + body + b"\0" for body in bodies]
     values += [b"\0\0\0\0\1" + bytes([2 * len(body)]) + body + head[7:] + b"\0" for body in bodies]
-    run_both(values, text, INPUT, max_entities=100)
+    run_both(values, text, INPUT)
 
 
 # ---- laws ----
@@ -152,19 +152,16 @@ def mixed_values() -> tuple[list[bytes], dict[int, Any]]:
     return values, plans
 
 
-@pytest.mark.parametrize("max_entities", [3, 100])
 @settings(max_examples=EXAMPLES)
 @given(st.sets(st.integers(0, 41)))
-def test_batch_cuts_change_nothing(max_entities: int, cuts: set[int]) -> None:
+def test_batch_cuts_change_nothing(cuts: set[int]) -> None:
     values, plans = mixed_values()
     batch, bounds = batch_of(values), [0, *sorted(cuts), len(values)]
     whole, entities, metrics = [], Directory(), []
-    columns = decode(batch, plans, INPUT, entities, metrics, max_entities)
+    columns = decode(batch, plans, INPUT, entities, metrics)
     parts, part_entities, part_metrics = [], Directory(), []
     for start, stop in pairwise(bounds):
-        part = decode(
-            batch.rows(start, stop), plans, INPUT, part_entities, part_metrics, max_entities
-        )
+        part = decode(batch.rows(start, stop), plans, INPUT, part_entities, part_metrics)
         padded = np.full((len(part), columns.values.shape[1]), np.nan)
         padded[:, : part.values.shape[1]] = part.values
         parts.append(
@@ -199,14 +196,14 @@ def test_a_rejected_record_changes_nothing() -> None:
     bad = [
         value for value, reason in zip(values, decode_reasons(values, plans), strict=True) if reason
     ]
-    columns = decode(batch_of(bad), plans, INPUT, entities, metrics, 100)
+    columns = decode(batch_of(bad), plans, INPUT, entities, metrics)
     assert len(columns) == 0
     assert len(columns.rejected) == len(bad) == 17
     assert (len(entities), metrics, entities.to_arrays()["arena"].size) == (0, [], 0)
 
 
 def decode_reasons(values: list[bytes], plans: dict[int, Any]) -> list[int]:
-    columns = decode(batch_of(values), plans, INPUT, Directory(), [], 100)
+    columns = decode(batch_of(values), plans, INPUT, Directory(), [])
     found = dict(zip(columns.rejected.tolist(), columns.reasons.tolist(), strict=True))
     return [found.get(row, 0) for row in range(len(values))]
 
@@ -220,7 +217,6 @@ def test_a_rejected_record_does_not_bring_its_metrics() -> None:
         INPUT,
         Directory(),
         metrics,
-        100,
     )
     assert metrics == ["cpu", "network_in", "disk_write", "mem"]
 
@@ -262,4 +258,4 @@ def test_schema_ids_in_order_of_appearance() -> None:
 
 def test_an_id_without_a_plan_is_an_error_of_the_caller() -> None:
     with pytest.raises(KeyError):
-        decode(batch_of([event()]), {}, INPUT, Directory(), [], 10)
+        decode(batch_of([event()]), {}, INPUT, Directory(), [])

@@ -47,7 +47,7 @@ def test_numbers_and_text_are_read_in_their_unit(
     )
     values = [encode(schema, 1, {"HOST": "a", "TS": one, "CPU": 1.0}) for one in (value, None)]
     columns = decode(
-        batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+        batch_of(values), {1: compile_plan(schema, settings)}, settings, Directory(), []
     )
     assert columns.time_ms.tolist() == [1_397_001_200_123 if time_ms is None else time_ms]
     assert columns.reasons.tolist() == [Reason.TIME_OUT_OF_RANGE]
@@ -77,7 +77,7 @@ def test_times_that_are_none(kind: str, unit: str, values: list[Any], reason: Re
     schema, settings = text(host="string", ts=kind, cpu="double"), InputSettings(time_unit=unit)
     records = [encode(schema, 1, {"host": "a", "ts": value, "cpu": 1.0}) for value in values]
     columns = decode(
-        batch_of(records), {1: compile_plan(schema, settings)}, settings, Directory(), [], 9
+        batch_of(records), {1: compile_plan(schema, settings)}, settings, Directory(), []
     )
     assert columns.reasons.tolist() == [reason] * len(values)
 
@@ -98,7 +98,7 @@ ISO_PLAN = compile_plan(ISO, ISO_SETTINGS)
 )
 def test_text_means_what_the_standard_library_says(texts: list[str]) -> None:
     records = [encode(ISO, 1, {"host": "a", "ts": one, "cpu": 1.0}) for one in texts]
-    columns = decode(batch_of(records), {1: ISO_PLAN}, ISO_SETTINGS, Directory(), [], 9)
+    columns = decode(batch_of(records), {1: ISO_PLAN}, ISO_SETTINGS, Directory(), [])
     expected = []
     for one in texts:
         try:

@@ -51,7 +51,7 @@ def message(value, headers=()):
     known = {1: schemas.text(schemas.METRIC_EVENT)}
     decoder = AvroDecoder.of_schemas(known, InputSettings())
     decoder.prepare(batch)
-    columns = decoder.decode(batch, Directory(), [], 10)
+    columns = decoder.decode(batch, Directory(), [])
     if len(columns.accepted):
         return None
     out = dead_letters("dlq", batch, columns.rejected, columns.reasons, decoder, "g", 1000)

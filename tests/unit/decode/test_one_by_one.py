@@ -19,7 +19,7 @@ T0 = 1_400_000_000_000
 GOOD = Reading("a", T0, {"cpu": 1.0})
 
 
-def decoded(*found: Reading | Reason, max_entities: int = 10) -> tuple[Any, list[str], list[str]]:
+def decoded(*found: Reading | Reason) -> tuple[Any, list[str], list[str]]:
     """Decode records of which these things are read."""
     n = len(found)
     values = Blob.join([bytes([row]) for row in range(n)])
@@ -27,7 +27,7 @@ def decoded(*found: Reading | Reason, max_entities: int = 10) -> tuple[Any, list
     batch = Batch("in", 0, values, keys, np.arange(n), np.zeros(n, np.int64))
     entities, metrics = Directory(), list[str]()
     read = lambda value, headers: found[value[0]]  # noqa: E731
-    columns = decode_one_by_one(batch, read, INPUT, entities, metrics, max_entities)
+    columns = decode_one_by_one(batch, read, INPUT, entities, metrics)
     return columns, entities.names(), metrics
 
 
@@ -91,7 +91,7 @@ def test_nothing_is_read_of_what_is_empty_or_too_large_and_headers_are_handed_ov
     keys = Blob.join([b""] * 3)
     headers = {2: [("h", b"1")]}
     batch = Batch("in", 0, values, keys, np.arange(3), np.zeros(3, np.int64), headers)
-    columns = decode_one_by_one(batch, read, INPUT, Directory(), [], 10)
+    columns = decode_one_by_one(batch, read, INPUT, Directory(), [])
     assert seen == [(b"x" * 100, [("h", b"1")])]
     assert columns.reasons.tolist() == [Reason.EMPTY, Reason.TOO_LARGE]
 

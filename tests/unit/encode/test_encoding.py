@@ -91,7 +91,6 @@ def test_a_flat_schema_comes_back_from_the_decoder(metrics: list[str], data: st.
         input_,
         entities,
         seen,
-        9,
     )
     assert (entities.names(), seen, columns.entity.tolist()) == (
         ["x", "y"],
@@ -145,6 +144,15 @@ def test_an_entity_must_exist(index: list[int]) -> None:
 # ---- score events ----
 
 
+def listed_columns(draw: Any, n: int, m: int) -> np.ndarray:
+    """Some of the metrics in any order, for each of n records."""
+    listed = np.full((n, m), -1, np.int32)
+    for row in range(n):
+        order = draw(st.permutations(range(m)))[: draw(st.integers(0, m))]
+        listed[row, : len(order)] = order
+    return listed
+
+
 @st.composite
 def score_columns(draw: st.DrawFn) -> tuple[Scores, Directory]:
     entities = Directory()
@@ -174,7 +182,7 @@ def score_columns(draw: st.DrawFn) -> tuple[Scores, Directory]:
             ahead=column(np.bool_, st.booleans()),
             episode_id=column("U32", st.sampled_from(["", "0" * 32, "0123456789abcdef" * 2])),
             offsets=column(np.int64, st.integers(0, 2**63 - 1)),
-            known=column(np.bool_, st.booleans(), m),
+            listed=listed_columns(draw, n, m),
             metric_value=column(np.float64, DOUBLES, m),
             metric_expected=column(np.float64, DOUBLES, m),
             metric_lower=column(np.float64, DOUBLES, m),
@@ -238,7 +246,8 @@ def test_a_row_does_not_depend_on_its_batch() -> None:
         ("threshold", np.array(0.5), ValueError),
         ("cold_start", np.zeros(4, np.bool_), ValueError),
         ("warmup_minutes_left", np.zeros(2), ValueError),
-        ("known", np.ones((3, 1), np.bool_), ValueError),
+        ("listed", np.zeros((3, 1), np.int32), ValueError),
+        ("listed", np.full((3, 2), 2, np.int32), IndexError),
         ("metric_lower", np.ones((2, 3)), ValueError),
         ("entity", np.array([0, 1, 3], np.int32), IndexError),
         ("top_metric", np.array([-2, 0, 0], np.int32), IndexError),
@@ -272,7 +281,7 @@ def full_scores(n: int) -> tuple[Scores, Directory]:
         score=rng.normal(size=n), severity=rng.random(n), threshold=rng.random(n),
         state=np.full(n, State.READY, np.uint8), warmup_percent=np.full(n, np.nan),
         warmup_minutes_left=rng.random(n), top_metric=np.zeros(n, np.int32),
-        offsets=np.arange(n) * 10, known=np.ones((n, 2), np.bool_),
+        offsets=np.arange(n) * 10, listed=np.tile(np.arange(2, dtype=np.int32), (n, 1)),
         episode_id=np.where(np.arange(n) % 2, "f" * 32, ""), metrics=("cpu", "mem"),
         detector_id="isolation_forest", model_id="0" * 16, source_topic="t", source_partition=1,
         **numbers, **marks,

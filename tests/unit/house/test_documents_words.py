@@ -352,11 +352,13 @@ def test_every_view_is_explained():
 
 
 def test_kinds_of_data_quality_are_all_explained():
+    from shared.events import Kind
     from shared.quality.checks import KINDS
     from shared.quality.kernels.quality_layout import MIN_CHANGES, MIN_INTERVALS
 
     section = TEXTS["docs/detection.md"].partition("## Data quality")[2].partition("\n## ")[0]
     first = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
-    assert set(re.findall(r"`(\w+)`", " ".join(first))) == {kind.value for kind in KINDS}
+    kinds = {kind.value for kind in (*KINDS, Kind.EVICTED, Kind.TOO_MANY_METRICS)}
+    assert set(re.findall(r"`(\w+)`", " ".join(first))) == kinds
     assert f"first {MIN_INTERVALS} intervals" in " ".join(section.split())
     assert f"changed at least {MIN_CHANGES} times" in section

@@ -133,7 +133,7 @@ def test_the_record_is_what_a_predictor_writes_of_the_generated_fleet():
     feed = open_feed(
         settings, InputOptions(fleet=20, days=14.0, partitions=settings.topics.partitions)
     )
-    rules = Rules(Configuration.from_settings(settings), settings.predict.max_entities)
+    rules = Rules(Configuration.from_settings(settings))
     encoder, scorer = (
         Encoder(settings.topics, SchemaIds(1, 2, 3), "g", 65_536),
         Scorer(PartitionState(0), rules),

@@ -59,7 +59,7 @@ def test_every_record_goes_through_its_avro_bytes_and_the_live_code(folder):
         np.zeros(len(stream), np.int64),
     )
     decoder = AvroDecoder.of_schemas({1: event_schema(stream.metrics)}, settings.input)
-    scorer = Scorer(PartitionState(0), Rules(Configuration.from_settings(settings), 100))
+    scorer = Scorer(PartitionState(0), Rules(Configuration.from_settings(settings)))
     wanted = [one for one in scorer.process(batch, decoder).anomalies if one.is_anomaly]
     summary, _ = run(input=of(folder))
     found = summary["first"]["top_alarms"]

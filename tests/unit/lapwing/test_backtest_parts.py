@@ -289,7 +289,7 @@ def test_metrics_that_come_later_and_several_partitions():
     ]
     feed = Feed("f", 5, DECODER, lambda: iter(batches))
     told = []
-    (found,) = run(feed, [result_of().variant], 100, lambda *said: told.append(said))
+    (found,) = run(feed, [result_of().variant], lambda *said: told.append(said))
     assert [one.key for one in found.series] == [("a", 0), ("a", 1), ("b", 0)]
     assert [one.metrics for one in found.series] == [("cpu",), ("cpu",), ("cpu", "net")]
     np.testing.assert_array_equal(found.series[2].values, [[2, np.nan], [np.nan, 9]])
@@ -306,7 +306,7 @@ def test_what_cannot_be_read_is_counted():
         np.arange(2),
         np.zeros(2, np.int64),
     )
-    (found,) = run(Feed("f", 2, DECODER, lambda: iter([broken])), [result_of().variant], 100)
+    (found,) = run(Feed("f", 2, DECODER, lambda: iter([broken])), [result_of().variant])
     assert found.rejected == {"not_avro": 1}
     assert found.rows == 1
 

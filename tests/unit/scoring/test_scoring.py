@@ -23,7 +23,7 @@ DECODER = AvroDecoder.of_schemas({1: SCHEMA}, InputSettings())
 
 
 def rules(detector=Detector.ENSEMBLE, **detection):
-    return Rules(Configuration(detector, 5, DetectionSettings(**detection), QualitySettings()), 10)
+    return Rules(Configuration(detector, 5, DetectionSettings(**detection), QualitySettings()))
 
 
 def batch_of(rows, first=0):

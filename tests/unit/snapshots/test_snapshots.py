@@ -41,14 +41,14 @@ def test_fold_after_restore_equals_fold_without(prefix, suffix):
     feed(broken, prefix)
     broken = snapshots.decode(snapshots.encode(broken))
     want, got = feed(straight, suffix), feed(broken, suffix)
-    for name in want.__slots__:
+    for name in set(want.__slots__) - {"releases"}:
         assert getattr(want, name).tobytes() == getattr(got, name).tobytes()
     assert snapshots.encode(straight) == snapshots.encode(broken)
 
 
 def test_capacity_never_enters_the_bytes():
     small, large = PartitionState(0), PartitionState(0)
-    large.reserve(5000, 9, 7000)
+    large.reserve(10, 5000, 9, 7000)
     large.ensemble.reserve(50, 70)
     large.quality.reserve(50, 70)
     rows = [(0, 1, 1.0, 2.0), (2, 1, 3.0, float("nan"))]
@@ -108,7 +108,7 @@ def entry(header, name):
         (lambda h: h["arrays"][0].__setitem__(2, [10**15]), "longer than the file"),
         (lambda h: h["arrays"][0].__setitem__(1, "|O"), "dtype"),
         (lambda h: h["arrays"].pop(), "left over"),
-        (lambda h: h.update(metrics=["cpu"]), "is inconsistent"),
+        (lambda h: h.update(metrics=["cpu", "disk", "net"]), "is inconsistent"),
         (lambda h: h.update(activation={"nonsense": 1}), "is inconsistent"),
         (lambda h: h.update(parent=None), "not a digest"),
         (lambda h: h.update(next_offset=-1), "not increasing"),
@@ -176,7 +176,7 @@ def test_the_marks_name_every_row_that_the_kernels_move(detector):
     configuration = Configuration(
         detector, 5, DetectionSettings(warmup_days=0.01), QualitySettings(forget_days=0.01)
     )
-    scorer = Scorer(PartitionState(0), Rules(configuration, 100))
+    scorer = Scorer(PartitionState(0), Rules(configuration))
     state, named, moved = scorer.state, 0, 0
     for start, stop in pairwise(range(0, 201, 4)):
         marks, before = (
@@ -187,9 +187,10 @@ def test_the_marks_name_every_row_that_the_kernels_move(detector):
         arrays, changed = state.to_arrays(), marks.changed(state)
         for name, index in marks.by_row(state, arrays).items():
             was, now = before[name], arrays[name]
+            both = min(len(was), len(now))
             rows_moved = (
-                np.flatnonzero((was != now[: len(was)]).reshape(len(was), -1).any(axis=1))
-                if len(was)
+                np.flatnonzero((was[:both] != now[:both]).reshape(both, -1).any(axis=1))
+                if both
                 else []
             )
             assert set(rows_moved) | set(range(len(was), len(now))) <= set(changed[index])

@@ -60,7 +60,7 @@ def sample() -> list[tuple[int, int, list[bytes]]]:
 
 
 def collect(parts: list[tuple[int, int, list[bytes]]]) -> History:
-    history = History(DECODER, 100)
+    history = History(DECODER)
     for partition, first, records in parts:
         history.add(batch(partition, first, records))
     return history
@@ -135,10 +135,10 @@ def test_entity_in_two_partitions_is_two_series() -> None:
 
 
 def test_nothing_read_gives_no_rows() -> None:
-    rows = History(DECODER, 10).rows()
+    rows = History(DECODER).rows()
     assert len(rows) == 0
     assert list(rows.groups()) == []
-    history = History(DECODER, 10)
+    history = History(DECODER)
     history.add(batch(0, 0, []))
     assert history.facts() == {}
 

@@ -12,22 +12,19 @@ from tests.reference import directory as reference
 NAMES = st.text(max_size=24)
 
 
-def interned(directory: Directory, names: list[bytes], most: int | None = None) -> list[int]:
+def interned(directory: Directory, names: list[bytes]) -> list[int]:
     blob = Blob.join(names)
-    return directory.intern(np.frombuffer(blob.data, np.uint8), blob.bounds, most).tolist()
+    return directory.intern(np.frombuffer(blob.data, np.uint8), blob.bounds).tolist()
 
 
-@given(
-    st.lists(st.lists(st.one_of(NAMES, st.sampled_from(["a", "b", "c" * 40]))), max_size=6),
-    st.integers(0, 12),
-)
-def test_equals_its_twin(batches: list[list[str]], most: int) -> None:
+@given(st.lists(st.lists(st.one_of(NAMES, st.sampled_from(["a", "b", "c" * 40]))), max_size=6))
+def test_equals_its_twin(batches: list[list[str]]) -> None:
     directory, known = Directory(), []
     for batch in batches:
         names = [name.encode() for name in batch]
-        assert interned(directory, names, most) == reference.intern_names(known, names, most)
+        assert interned(directory, names) == reference.intern_names(known, names)
     assert directory.names() == [name.decode() for name in known]
-    assert len(directory) == len(known) <= most
+    assert len(directory) == len(known)
 
 
 @given(st.lists(NAMES, unique=True, max_size=50))
@@ -137,3 +134,14 @@ def test_refuses_arrays_of_another_type(arena: type, bounds: type) -> None:
 def bytes_of(directory: Directory) -> tuple[bytes, bytes]:
     arrays = directory.to_arrays()
     return arrays["arena"].tobytes(), arrays["bounds"].tobytes()
+
+
+def test_selects_names_by_their_index_and_leaves_free_places_empty() -> None:
+    directory = Directory()
+    for name in ("first", "zweiter", "3"):
+        directory.add(name)
+    selected = directory.select(np.array([2, -1, 0, 0], np.int32))
+    assert selected["arena"].tobytes() == b"3firstfirst"
+    assert selected["bounds"].tolist() == [0, 1, 1, 6, 11]
+    nothing = Directory().select(np.array([-1], np.int32))
+    assert (nothing["arena"].size, nothing["bounds"].tolist()) == (0, [0, 0])

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 
-STATE_VERSION = 3
+STATE_VERSION = 4
 """Changes whenever the computed bytes change; part of every activation and snapshot."""
 
 DEFAULT_MIN_TIME_MS = 946_684_800_000

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from consumer_prediction.counting import count_committed
-from shared.counters import DATA_QUALITY, ENTITIES_DROPPED, METRICS_IGNORED, Counters
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import flat_schema
 from shared.features.kernels.places import EVICTED, EXPIRED, FORGOTTEN, SAID_PER_STEP
+from shared.operations.counters import DATA_QUALITY, ENTITIES_DROPPED, METRICS_IGNORED, Counters
 from shared.settings import InputSettings
 from tests.support.pods import START_MS, Record, batch_of, churn, run
 

@@ -117,6 +117,29 @@ def test_deltas_hold_what_came_and_went(seed: int, max_entities: int) -> None:
         marks, digest = ChangeMarks.of(state, state.to_arrays()), parsed.digest
 
 
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda a: a["slots"].__setitem__((0, 0), 10_000), "slots do not number"),
+        (lambda a: a["slots"].__setitem__((0, 0), a["slots"].max()), "slots do not number"),
+        (lambda a: a["rank"].__setitem__(slice(None), 7), "rank does not number"),
+        (lambda a: a["rank"].__setitem__(slice(None), -1), "rank does not number"),
+        (lambda a: a["reported"].__setitem__(0, 100), "reported does not count"),
+        (lambda a: a["clock"].__setitem__(LIVE, 99), "other entities than there are"),
+        (lambda a: a.update(bounds=np.stack([a["bounds"]] * 2, axis=1)), "dimensions"),
+        (lambda a: a["bounds"].__setitem__(1, 10**6), "do not divide its arena"),
+        (lambda a: a["clock"].resize(3, refcheck=False), "clock is int64"),
+    ],
+)
+def test_a_state_that_does_not_fit_together_is_refused(change: Any, why: str) -> None:
+    state = run(batch_of(churn(2, 60)), 6).state
+    arrays = {name: array.copy() for name, array in state.to_arrays().items()}
+    PartitionState.from_arrays(arrays, state.metric_names(), 0, 60, None)
+    change(arrays)
+    with pytest.raises(ValueError, match=why):
+        PartitionState.from_arrays(arrays, state.metric_names(), 0, 60, None)
+
+
 @pytest.mark.skipif(SLOW, reason="many rows")
 def test_the_generated_logs_drop_entities_in_every_way() -> None:
     few = [why for seed in range(8) for why in run(batch_of(churn(seed)), 4).dropped()]

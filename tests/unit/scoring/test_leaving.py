@@ -28,6 +28,7 @@ from shared.features.kernels.places import (
 from shared.scoring.state import PartitionState
 from shared.settings import InputSettings
 from shared.snapshots.frames import ChangeMarks, Selection, overlay, parse, state_of
+from tests.reference import places as reference
 from tests.support.pods import (
     DAY_MS,
     DECODER,
@@ -115,6 +116,33 @@ def test_deltas_hold_what_came_and_went(seed: int, max_entities: int) -> None:
         arrays = {name: array.copy() for name, array in overlay(arrays, parsed).items()}
         assert snapshots.encode(state_of(parsed, arrays)) == snapshots.encode(state)
         marks, digest = ChangeMarks.of(state, state.to_arrays()), parsed.digest
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    max_entities=st.sampled_from([1, 2, 5, 100]),
+    hosts=st.sampled_from([6, 14, 40]),
+)
+def test_who_is_dropped_equals_the_twin(seed: int, max_entities: int, hosts: int) -> None:
+    log = churn(seed, ROWS, hosts)
+    told = run(batch_of(log), max_entities)
+    [outcome] = told.outcomes
+    folded = outcome.folded
+    rows = [
+        (one.host, one.time_ms, bool(folded.counted[row]), bool(folded.ahead[row]))
+        for row, one in enumerate(log)
+    ]
+    want, remembered = reference.dropped(rows, max_entities, 30 * DAY_MS)
+    reasons = {EXPIRED: "expired", FORGOTTEN: "forgotten"}
+    names, gone = told.state.entities, folded.releases
+    got = [
+        (int(gone.row[k]), names.name(int(gone.owner[k])), reasons.get(gone.reason[k], "evicted"))
+        for k in range(len(gone.row))
+    ]
+    assert sorted(got) == sorted(want)
+    owners = told.state.owners()
+    assert {names.name(number) for number in owners[owners >= 0].tolist()} == remembered
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_a_backtest_runs_over_it() -> None:
     found = []
     for batch, decoder in ((IN_LINES, LINES), (IN_AVRO, AVRO)):
         feed = Feed("f", len(batch), decoder, lambda batch=batch: iter([batch]))
-        found += run(feed, [Judge("first", CONFIGURATION)], 100)
+        found += run(feed, [Judge("first", CONFIGURATION)])
     lines, avro = found
     assert [one.key for one in lines.series] == [("host-0", 0), ("host-1", 0)]
     assert len(lines.alarms) == len(avro.alarms) > 0

@@ -185,7 +185,7 @@ class Scorer:
 
     def _watch(self, columns: Columns, folded: Folded) -> Signals:
         state, dropped = self.state, folded.releases
-        state.quality.reserve(len(state.places.owner), len(state.places.ring))
+        state.quality.reserve(state.places_used, state.slots_used)
         return watch(
             state.quality, state.places.slots, folded.place, columns.time_ms, columns.values,
             folded.late_by_ms, folded.ahead, folded.duplicate, folded.forgotten,

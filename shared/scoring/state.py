@@ -203,13 +203,7 @@ class PartitionState:
         places, slots = len(arrays["bounds"]) - 1, len(arrays["ring"])
         _check_shapes(arrays, max(places, 0), slots, len(metrics))
         owner = state._read_names(arrays)
-        table = arrays["slots"]
-        taken = table[table >= 0]
-        is_unique = len(np.unique(taken)) == len(taken)
-        if not is_unique or (table >= slots).any() or (table < -1).any():
-            raise ValueError("slots do not number each (entity, metric) once")
-        if (table[owner < 0] >= 0).any() or not (table >= 0).any(axis=0).all():
-            raise ValueError("slots belong to a place or a metric that is not in use")
+        _check_slots(arrays, owner)
         state.reserve(len(state.entities), places, len(metrics), slots)
         state._fill(arrays, owner)
         state.judged_by = np.array(arrays["judged_by"], np.uint8)
@@ -226,7 +220,9 @@ class PartitionState:
 
         raises : ValueError when they are not names
         """
-        bounds = np.asarray(arrays["bounds"])
+        bounds = arrays["bounds"]
+        if bounds.ndim != 1:
+            raise ValueError(f"bounds has {bounds.ndim} dimensions, not one")
         is_named = np.diff(bounds) > 0
         kept = np.concatenate([bounds[:1], bounds[1:][is_named]])
         self.entities = Directory.from_arrays({"arena": arrays["arena"], "bounds": kept})
@@ -294,6 +290,24 @@ def _check_shapes(
                 f"{name} is {arrays[name].dtype} {arrays[name].shape}, not"
                 f" {np.dtype(dtypes[name])} {shape}"
             )
+
+
+def _check_slots(arrays: Mapping[str, npt.NDArray[Any]], owner: npt.NDArray[np.int32]) -> None:
+    """Check that slots and ranks number what they should; raises ValueError."""
+    table, slots = arrays["slots"], len(arrays["ring"])
+    is_taken = table >= 0
+    is_unique = len(np.unique(table[is_taken])) == int(is_taken.sum())
+    if not is_unique or (table >= slots).any() or (table < -1).any():
+        raise ValueError("slots do not number each (entity, metric) once")
+    if is_taken[owner < 0].any() or not is_taken.any(axis=0).all():
+        raise ValueError("slots belong to a place or a metric that is not in use")
+    counts = is_taken.sum(axis=1)
+    if (arrays["reported"] != counts).any():
+        raise ValueError("reported does not count the metrics of each entity")
+    ranks = arrays["rank"][table[is_taken]]
+    most = np.repeat(counts, counts)
+    if (ranks < 0).any() or (ranks >= most).any():
+        raise ValueError("rank does not number the metrics of each entity")
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,6 +309,8 @@ def advance_clock(m: Places, place: int, time_ms: int, first: bool) -> None:
     """Move the clock by a row that moved its entity.
 
     first : it is the entity's first row since it got its place
+
+    Twin of this file: tests/reference/places.py::dropped.
     """
     c = m.clock
     if first:

@@ -28,6 +28,7 @@ from shared.features.kernels.places import (
 from shared.scoring.state import PartitionState
 from shared.settings import InputSettings
 from shared.snapshots.frames import ChangeMarks, Selection, overlay, parse, state_of
+from tests.reference import places as reference
 from tests.support.pods import (
     DAY_MS,
     DECODER,
@@ -115,6 +116,56 @@ def test_deltas_hold_what_came_and_went(seed: int, max_entities: int) -> None:
         arrays = {name: array.copy() for name, array in overlay(arrays, parsed).items()}
         assert snapshots.encode(state_of(parsed, arrays)) == snapshots.encode(state)
         marks, digest = ChangeMarks.of(state, state.to_arrays()), parsed.digest
+
+
+@settings(max_examples=EXAMPLES, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    max_entities=st.sampled_from([1, 2, 5, 100]),
+    hosts=st.sampled_from([6, 14, 40]),
+)
+def test_who_is_dropped_equals_the_twin(seed: int, max_entities: int, hosts: int) -> None:
+    log = churn(seed, ROWS, hosts)
+    told = run(batch_of(log), max_entities)
+    [outcome] = told.outcomes
+    folded = outcome.folded
+    rows = [
+        (one.host, one.time_ms, bool(folded.counted[row]), bool(folded.ahead[row]))
+        for row, one in enumerate(log)
+    ]
+    want, remembered = reference.dropped(rows, max_entities, 30 * DAY_MS)
+    reasons = {EXPIRED: "expired", FORGOTTEN: "forgotten"}
+    names, gone = told.state.entities, folded.releases
+    got = [
+        (int(gone.row[k]), names.name(int(gone.owner[k])), reasons.get(gone.reason[k], "evicted"))
+        for k in range(len(gone.row))
+    ]
+    assert sorted(got) == sorted(want)
+    owners = told.state.owners()
+    assert {names.name(number) for number in owners[owners >= 0].tolist()} == remembered
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        (lambda a: a["slots"].__setitem__((0, 0), 10_000), "slots do not number"),
+        (lambda a: a["slots"].__setitem__((0, 0), a["slots"].max()), "slots do not number"),
+        (lambda a: a["rank"].__setitem__(slice(None), 7), "rank does not number"),
+        (lambda a: a["rank"].__setitem__(slice(None), -1), "rank does not number"),
+        (lambda a: a["reported"].__setitem__(0, 100), "reported does not count"),
+        (lambda a: a["clock"].__setitem__(LIVE, 99), "other entities than there are"),
+        (lambda a: a.update(bounds=np.stack([a["bounds"]] * 2, axis=1)), "dimensions"),
+        (lambda a: a["bounds"].__setitem__(1, 10**6), "do not divide its arena"),
+        (lambda a: a["clock"].resize(3, refcheck=False), "clock is int64"),
+    ],
+)
+def test_a_state_that_does_not_fit_together_is_refused(change: Any, why: str) -> None:
+    state = run(batch_of(churn(2, 60)), 6).state
+    arrays = {name: array.copy() for name, array in state.to_arrays().items()}
+    PartitionState.from_arrays(arrays, state.metric_names(), 0, 60, None)
+    change(arrays)
+    with pytest.raises(ValueError, match=why):
+        PartitionState.from_arrays(arrays, state.metric_names(), 0, 60, None)
 
 
 @pytest.mark.skipif(SLOW, reason="many rows")
@@ -296,7 +347,7 @@ def test_neighbours_that_come_and_go_change_no_byte(seed: int, max_entities: int
     together = run(batch_of(both), max_entities)
     evicted = [a for one in together.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
     assume(all(a.entity != "host" for a in evicted))
-    assert len(together.dropped()) > len(alone.dropped())
+    assume(len(together.dropped()) > len(alone.dropped()))
     assert scores_of(together, both, "host") == alone.scores
     by_clock = (Kind.STOPPED, Kind.EPISODE_CLOSED)
     mine = [

@@ -76,8 +76,8 @@ def perturb(
         progress(
             f"perturbed {number} of {count}, {warmup} warm-up: standard"
             f" {found[kept][-1].profiles[STANDARD.name]:.1f}, at its own threshold of"
-            f" {params.threshold:.2f} {found[drawn][-1].profiles[STANDARD.name]:.1f}, at its best of"
-            f" {threshold:g} {at_best.profiles[STANDARD.name]:.1f}"
+            f" {params.threshold:.2f} {found[drawn][-1].profiles[STANDARD.name]:.1f}, at its best,"
+            f" {threshold:g}, {at_best.profiles[STANDARD.name]:.1f}"
         )
     return found
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from hashlib import sha256
 
+from shared.kernels.severity import CRITICAL, MAJOR, MINOR
+
 STATE_VERSION = 4
 """Changes whenever the computed bytes change; part of every activation and snapshot."""
 
@@ -98,10 +100,6 @@ class SeverityClass(StrEnum):
     MINOR = "minor"
     MAJOR = "major"
     CRITICAL = "critical"
-
-
-MINOR, MAJOR, CRITICAL = 0.5, 0.7, 0.85
-"""Smallest severity of each class that is an alarm."""
 
 
 def severity_class(severity: float) -> SeverityClass:

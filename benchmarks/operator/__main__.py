@@ -9,6 +9,7 @@ Invariant: a situation's result depends neither on the others nor on the number 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import sys
 import time
@@ -146,7 +147,10 @@ def _build(options: argparse.Namespace) -> Build | None:
         return None
     if options.perturb is not None:
         return perturbed_build(options.perturb)
-    return this_build() if options.lapwing is None else installed_build(options.lapwing)
+    if options.lapwing is not None:
+        return installed_build(options.lapwing)
+    importlib.import_module("lapwing.backtest.command")  # once, for all processes
+    return this_build(in_process=True)
 
 
 def _size(situation: Situation) -> float:

@@ -22,7 +22,7 @@ MILLIS = {"type": "long", "logicalType": "timestamp-millis"}
 EVENT_MS, WRITTEN_MS = 1_704_067_200_000, 1_704_153_600_000
 """The event was at midnight, its record was written a day later."""
 
-SCHEMA_ID, MOST_ENTITIES = 7, 1000
+SCHEMA_ID = 7
 
 Field = dict[str, Any]
 
@@ -60,7 +60,7 @@ def read(schema: dict[str, Any]) -> tuple[int | None, str]:
     keys, offsets, written = Blob.join([b"host-1"]), np.arange(1), np.array([WRITTEN_MS])
     batch, metrics = Batch("topic", 0, encoded, keys, offsets, written), list[str]()
     decoder.prepare(batch)
-    columns = decoder.decode(batch, Directory(), metrics, MOST_ENTITIES)
+    columns = decoder.decode(batch, Directory(), metrics)
     return int(columns.time_ms[0]), ", ".join(metrics)
 
 

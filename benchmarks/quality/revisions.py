@@ -5,6 +5,7 @@ Invariant: this clone's files and environment are not changed.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,8 @@ from benchmarks.builds import ROOT, Build, BuildError, build_of, call
 
 LOCK = "requirements/full.txt"
 """The packages of a revision; where they are this one's, so is the interpreter."""
+
+OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ARGS")
 
 
 @contextmanager
@@ -58,7 +61,14 @@ def _git(*words: str) -> str:
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    """Run a command; a make that called this one passes nothing on to it.
+
+    raises : BuildError with the command's last words
+    """
+    variables = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    done = subprocess.run(
+        command, cwd=folder, env=variables, capture_output=True, text=True, check=False
+    )
     if done.returncode:
         words = (done.stderr or done.stdout).strip()[-300:]
         raise BuildError(f"{' '.join(command)} ended with {done.returncode}: {words}")

@@ -189,7 +189,12 @@ def load_settings(
         raise ConfigError(f"{file or 'environment'}: {error}") from error
 
 
-_NOT_SETTINGS = {"LAPWING_CONFIG", "LAPWING_NAB_DIR", "LAPWING_FAILPOINT"}
+_NOT_SETTINGS = {
+    "LAPWING_CONFIG",
+    "LAPWING_NAB_DIR",
+    "LAPWING_TRACES_DIR",
+    "LAPWING_FAILPOINT",
+}
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

@@ -25,11 +25,11 @@ def value_of(code):
 def return_level(maxima, least, days, prior, trust):
     """Level reached once in so many days: a Gumbel law of the logarithms of daily maxima.
 
-    In a first week the largest day says nothing of the law, and the level is higher.
+    In a first week of three days or more, the largest says nothing of the law; the level is higher.
     """
     logs = np.sort(np.log(np.maximum(np.asarray(maxima, np.float32).astype(float), least)))
     n = len(logs)
-    law = logs[:-1] if 2 <= n < 7 else logs
+    law = logs[:-1] if 3 <= n < 7 else logs
 
     def gumbel(p):
         return -np.log(-np.log(p))
@@ -42,7 +42,8 @@ def return_level(maxima, least, days, prior, trust):
     )
     slope = trust * measured + (1 - trust) * prior
     level = np.exp(middle + slope * (gumbel(1 - 1 / days) - gumbel(0.5)))
-    return max(level * (1 + 1 / n), 1.1 * np.exp(law[-1])) if n < 7 else level
+    second = logs[-2] if n > 1 else logs[0]
+    return max(level * (1 + 1 / n), 1.1 * np.exp(second)) if n < 7 else level
 
 
 def interval(pauses):

@@ -100,6 +100,45 @@ class Rhythm:
         return max(intervals, TWICE * pause) * usual
 
 
+def is_weekend(day):
+    return (day + 3) % 7 >= 5
+
+
+def is_usually_silent(times, place, near, bin_ms):
+    """Whether the days before, of the same kind or weekday, had no row in the bins around."""
+    bins = DAY_MS // bin_ms
+    day = place // bins
+    there = {t // bin_ms for t in times}
+    came = {
+        age: any(place - age * bins + b in there for b in range(-near, near + 1))
+        for age in range(1, 27)
+        if (place - age * bins - near) * bin_ms >= times[0]
+    }
+    kind = [came[age] for age in came if age <= 14 and is_weekend(day - age) == is_weekend(day)]
+    weekly = [came[age] for age in came if age % 7 == 0]
+    if len(weekly) >= 2 and not any(weekly):
+        return True
+    return len(kind) >= 2 and sum(kind) <= len(kind) / 3
+
+
+def usual_silence(times, since_ms, now_ms, interval, bin_ms=BIN_MS):
+    """Return for how many ms of a silence a bin less than an interval away is usually silent."""
+    near = math.ceil(interval / bin_ms) if interval >= bin_ms / 2 else 0
+    if near > DAY_MS // bin_ms // 2:
+        return 0
+    end_ms = min(now_ms, since_ms + 10 * DAY_MS)
+    spans = [
+        (max((place - near - 1) * bin_ms, since_ms), min((place + near + 2) * bin_ms, end_ms))
+        for place in range(since_ms // bin_ms + 1, end_ms // bin_ms + 1)
+        if is_usually_silent(times, place, near, bin_ms)
+    ]
+    total, counted = 0, since_ms
+    for start, end in spans:
+        total += max(0, end - max(start, counted))
+        counted = end
+    return total
+
+
 @dataclass
 class Series:
     """All rows of one (entity, metric) from its first value on: (time, value or NaN, time that the
@@ -111,23 +150,38 @@ class Series:
     stretches_reported: set[int] = field(default_factory=set)
     results: dict[int, tuple[float, float]] = field(default_factory=dict)
     pauses: dict[int, dict[int, float]] = field(default_factory=dict)
+    unusual_parts: dict[tuple[int, int], float] = field(default_factory=dict)
 
     @property
     def values(self):
         return [(t, value, limit) for t, value, _, limit in self.rows if not math.isnan(value)]
 
-    def absence(self):
-        """Return (time without a value so far, intervals between values, which absence it is)."""
-        absent, intervals, which = 0.0, [], 0
+    def absence(self, gap_intervals):
+        """Return (time without a value so far, intervals between values, values so far)."""
+        absent, times = 0.0, []
+        rhythm = Rhythm([], self.results, self.pauses)
         for t, value, covered, _ in self.rows:
-            absent += covered if which else 0.0
+            absent += covered if times else 0.0
             if math.isnan(value):
                 continue
             if absent > 0.0:
-                intervals.append((absent, absent, t))
+                silent = self.unusual(rhythm, times, absent, t, gap_intervals)
+                rhythm.intervals.append((absent, silent, t))
             absent = 0.0
-            which += 1
-        return absent, Rhythm(intervals, self.results, self.pauses), which
+            times.append(t)
+        return absent, rhythm, times
+
+    def unusual(self, rhythm, times, absent, t, gap_intervals):
+        """Return the part of an absence that does not recur."""
+        key = (len(times), t)
+        if key not in self.unusual_parts:
+            part = absent
+            if rhythm.is_known and absent > gap_intervals * rhythm.usual(gap_intervals)[0]:
+                interval = rhythm.usual(gap_intervals)[0]
+                usual = usual_silence(times, times[-1], t, interval, 6 * BIN_MS)
+                part = max(absent - usual, 1.0)
+            self.unusual_parts[key] = part
+        return self.unusual_parts[key]
 
     def stretch(self, flat_ms):
         """Return (first and last time of the newest stretch of one value, longest usual one,
@@ -149,52 +203,18 @@ class Series:
         return first, last, longest, changes, len(stretches)
 
     def is_missed(self, gap_intervals):
-        absent, rhythm, which = self.absence()
-        is_long = absent > rhythm.limit(gap_intervals, gap_intervals)
-        return is_long and which not in self.absences_reported
+        absent, rhythm, times = self.absence(gap_intervals)
+        limit = rhythm.limit(gap_intervals, gap_intervals)
+        (before, *_), (now, _, covered, _) = self.rows[-2:]
+        is_due = absent - covered <= limit or now // (6 * BIN_MS) > before // (6 * BIN_MS)
+        if absent <= limit or not is_due or len(times) in self.absences_reported:
+            return False
+        return self.unusual(rhythm, times, absent, now, gap_intervals) > limit
 
     def is_flat(self, flat_ms):
         first, last, longest, changes, which = self.stretch(flat_ms)
         is_long = last - first > max(flat_ms, TWICE * longest)
         return is_long and changes >= MIN_CHANGES and which not in self.stretches_reported
-
-
-def is_weekend(day):
-    return (day + 3) % 7 >= 5
-
-
-def is_usually_silent(times, place, near):
-    """Whether the days before, of the same kind or weekday, had no row in the bins around."""
-    day = place // 288
-    there = {t // BIN_MS for t in times}
-    came = {
-        age: any(place - age * 288 + b in there for b in range(-near, near + 1))
-        for age in range(1, 27)
-        if (place - age * 288 - near) * BIN_MS >= times[0]
-    }
-    kind = [came[age] for age in came if age <= 14 and is_weekend(day - age) == is_weekend(day)]
-    weekly = [came[age] for age in came if age % 7 == 0]
-    if len(weekly) >= 2 and not any(weekly):
-        return True
-    return len(kind) >= 2 and sum(kind) <= len(kind) / 3
-
-
-def usual_silence(times, since_ms, now_ms, interval):
-    """Return for how many ms of a silence a bin less than an interval away is usually silent."""
-    near = math.ceil(interval / BIN_MS) if interval >= BIN_MS / 2 else 0
-    if near > 144:
-        return 0
-    end_ms = min(now_ms, since_ms + 10 * DAY_MS)
-    spans = [
-        (max((place - near - 1) * BIN_MS, since_ms), min((place + near + 2) * BIN_MS, end_ms))
-        for place in range(since_ms // BIN_MS + 1, end_ms // BIN_MS)
-        if is_usually_silent(times, place, near)
-    ]
-    total, counted = 0, since_ms
-    for start, end in spans:
-        total += max(0, end - max(start, counted))
-        counted = end
-    return total
 
 
 @dataclass
@@ -321,11 +341,12 @@ def watch(
             ]
             if missed:
                 first = who.series[missed[0]]
-                since, rhythm = first.values[-1][0], first.absence()[1]
+                since, rhythm = first.values[-1][0], first.absence(gap_intervals)[1]
                 count = len(missed)
                 if report(row, "missing", e, t, missed[0], since, count, count - 1, rhythm):
                     for m in missed:
-                        who.series[m].absences_reported.add(who.series[m].absence()[2])
+                        times = who.series[m].absence(gap_intervals)[2]
+                        who.series[m].absences_reported.add(len(times))
         flat = [m for m in sorted(present) if who.series[m].is_flat(flat_ms)]
         if flat and report(
             row,

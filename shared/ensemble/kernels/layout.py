@@ -298,6 +298,9 @@ class EnsembleParams(NamedTuple):
     slope: float = 0.15  # of the logarithms of daily maxima, where little is known
     heavy: float = 0.6  # power of the weight of a tail by which its least levels are higher
     trust_view: float = 0.3  # weight of the slope that was measured
+    trust_mean: float = 0.4  # of means
+    trust_missed: float = 1.0  # of missing peaks: what is often missed is no habit
+    trust_early: float = 0.3  # more in the first week, where no other days hold a level up
     trust_entity: float = 0.4
     entity_power: float = 0.4  # of the number of metrics, by which return_entity is longer
     trust_joint: float = 0.25

@@ -18,6 +18,8 @@ from shared.ensemble.kernels.layout import DAYS
 _Q30, _Q50, _Q80 = -math.log(-math.log(0.3)), -math.log(-math.log(0.5)), -math.log(-math.log(0.8))
 LEAST_SLOPE = 0.06
 FIRST_WEEK = 7
+FEW = 3
+"""Days from which on one of the first week can be told from the others."""
 
 
 @njit(cache=True)
@@ -44,15 +46,15 @@ def return_level(
 
     Logarithms of daily maxima follow about a Gumbel law, x_p = m + s (-ln(-ln p) - c), with p the
     share of days below it; m is their median, s the steeper of the slopes between the 30 %, 50 %
-    and
-    80 % quantiles. In the first week the largest of the days says nothing, and the level is higher.
+    and 80 % quantiles. In the first week the largest of three days and more says nothing of the law
+    (of two, neither is the exception), and the level is higher, above the second largest.
     Source: Coles, "An Introduction to Statistical Modeling of Extreme Values", 3.1.3 (return levels
     of block maxima). Twin: tests/reference/episodes.py::return_level.
     """
     for k in range(n):
         tmp[k] = math.log(max(np.float64(maxima[k]), least))
     sort_first(tmp, n)
-    counted = n - 1 if 2 <= n < FIRST_WEEK else n  # one day of the first week rules nothing
+    counted = n - 1 if FEW <= n < FIRST_WEEK else n  # one day of the first week rules nothing
     middle, high, low = (
         quantile(tmp, counted, 0.5),
         quantile(tmp, counted, 0.8),
@@ -62,7 +64,7 @@ def return_level(
     slope = trust * slope + (1.0 - trust) * prior
     level = math.exp(middle + slope * (-math.log(-math.log(1.0 - 1.0 / days)) - _Q50))
     if n < FIRST_WEEK:
-        level = max(level * (1.0 + 1.0 / n), 1.1 * math.exp(tmp[counted - 1]))
+        level = max(level * (1.0 + 1.0 / n), 1.1 * math.exp(tmp[max(n - 2, 0)]))
     return level
 
 

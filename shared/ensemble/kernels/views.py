@@ -33,6 +33,7 @@ class View(NamedTuple):
     name  : in records and settings, and the key of its sentence
     kind  : FAST, SLOW, SHAPELESS or PATTERN
     least : the parameter that holds its least level, in spreads
+    trust : the parameter that holds the weight of the slope that its daily maxima tell
     tail  : whether heavy tails of the deviations raise its least level and its slope
     mean  : whether it is a mean of samples, which varies more where they are few
     owned : whether its level is its own; False = its figure is a ratio already
@@ -42,6 +43,7 @@ class View(NamedTuple):
     name: str
     kind: int
     least: str
+    trust: str = "trust_view"
     tail: bool = False
     mean: bool = False
     owned: bool = True
@@ -51,11 +53,11 @@ class View(NamedTuple):
 TABLE = [
     View("value", FAST, "floor_value", tail=True),
     View("two_rows", FAST, "floor_two", tail=True),
-    View("quarter_hour", FAST, "floor_quarter", tail=True, mean=True),
-    View("hour", FAST, "floor_hour", mean=True),
-    View("four_hours", FAST, "floor_hours4", mean=True),
+    View("quarter_hour", FAST, "floor_quarter", "trust_mean", tail=True, mean=True),
+    View("hour", FAST, "floor_hour", "trust_mean", mean=True),
+    View("four_hours", FAST, "floor_hours4", "trust_mean", mean=True),
     View("jump", FAST, "floor_jump", tail=True),
-    View("missed", FAST, "floor_missed"),
+    View("missed", FAST, "floor_missed", "trust_missed"),
     View("level", SLOW, "floor_level"),
     View("spread", SHAPELESS, "floor_spread"),
     View("often", SHAPELESS, "floor_often"),

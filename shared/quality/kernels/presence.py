@@ -1,4 +1,4 @@
-"""When an entity usually reports, by bin and day, and which silences recur.
+"""When an entity or a metric usually reports, by bin and day, and which silences recur.
 
 One bit per day and bin of the local day remembers whether rows came.
 
@@ -13,11 +13,10 @@ import numpy as np
 from numba import njit
 
 from shared.kernels.clock import is_weekend
-from shared.quality.kernels.quality_layout import BINS, DAYS
+from shared.quality.kernels.quality_layout import DAYS
 from shared.quality.kernels.quality_signals import Record
 
 DAY_MS = 86_400_000
-BIN_MS = DAY_MS // BINS
 LOOK_BACK = 14
 """Days that a time of day is compared with, those of its kind only: working days, or weekends."""
 
@@ -32,7 +31,8 @@ LONGEST_MS = 10 * DAY_MS
 @njit(cache=True)
 def mark_present(presence: Record, local_ms: int) -> None:
     """Remember that a row came."""
-    day, bin_ = local_ms // DAY_MS, (local_ms % DAY_MS) // BIN_MS
+    day = local_ms // DAY_MS
+    bin_ = (local_ms % DAY_MS) * presence["rows"].shape[0] // DAY_MS
     last = presence["day"][bin_] - 1
     bits = presence["rows"][bin_]
     if last < 0 or day - last >= DAYS:
@@ -48,7 +48,7 @@ def mark_present(presence: Record, local_ms: int) -> None:
 @njit(cache=True)
 def clear_presence(presence: Record) -> None:
     """Forget all rows."""
-    for bin_ in range(BINS):
+    for bin_ in range(presence["rows"].shape[0]):
         presence["rows"][bin_] = 0
         presence["day"][bin_] = 0
 
@@ -56,8 +56,9 @@ def clear_presence(presence: Record) -> None:
 @njit(cache=True)
 def _has_rows(presence: Record, first: int, last: int) -> bool:
     """Whether a row came in any of the local bins first to last, counted since 1970."""
+    bins = presence["rows"].shape[0]
     for local_bin in range(first, last + 1):
-        day, bin_ = local_bin // BINS, local_bin % BINS
+        day, bin_ = local_bin // bins, local_bin % bins
         newest = presence["day"][bin_] - 1
         bit = (presence["rows"][bin_] >> np.uint32(day % DAYS)) & np.uint32(1)
         if day <= newest and newest - day < DAYS and bit:
@@ -73,14 +74,15 @@ def is_usually_silent(presence: Record, first_ms: int, local_bin: int, near: int
     local_bin : bin since 1970, local
     near      : bins to either side of it that are checked too
     """
-    weekend = is_weekend(local_bin // BINS)
+    bins = presence["rows"].shape[0]
+    weekend = is_weekend(local_bin // bins)
     days = with_rows = weeks = weeks_with_rows = 0
     for age in range(1, DAYS - 1):
-        then = local_bin - age * BINS
-        if (then - near) * BIN_MS < first_ms:
+        then = local_bin - age * bins
+        if (then - near) * (DAY_MS // bins) < first_ms:
             break
         weekly = age % 7 == 0
-        same_kind = age <= LOOK_BACK and is_weekend(then // BINS) == weekend
+        same_kind = age <= LOOK_BACK and is_weekend(then // bins) == weekend
         if not weekly and not same_kind:
             continue
         came = _has_rows(presence, then - near, then + near)
@@ -101,22 +103,25 @@ def usual_silence(
 ) -> int:
     """Return how much of a silence recurs, in ms.
 
-    first_ms         : local time of the entity's first row
+    presence         : of an entity or a metric
+    first_ms         : local time of its first row
     since_ms, now_ms : local times of the silence's ends
     Cost             : O(bins of the silence x bins of two intervals x DAYS), at most LONGEST_MS
 
     The edges of a usual silence are known by a bin and an interval only; that much counts as part
     of it.
     """
-    near = math.ceil(interval_ms / BIN_MS) if interval_ms >= BIN_MS / 2.0 else 0
-    if near > BINS // 2:
+    bins = presence["rows"].shape[0]
+    bin_ms = DAY_MS // bins
+    near = math.ceil(interval_ms / bin_ms) if interval_ms >= bin_ms / 2.0 else 0
+    if near > bins // 2:
         return 0
     end_ms = min(now_ms, since_ms + LONGEST_MS)
     silent_ms, counted_ms = 0, since_ms
-    for local_bin in range(since_ms // BIN_MS + 1, end_ms // BIN_MS):
+    for local_bin in range(since_ms // bin_ms + 1, end_ms // bin_ms + 1):
         if is_usually_silent(presence, first_ms, local_bin, near):
-            from_ms = max((local_bin - near - 1) * BIN_MS, counted_ms)
-            counted_ms = min((local_bin + near + 2) * BIN_MS, end_ms)
+            from_ms = max((local_bin - near - 1) * bin_ms, counted_ms)
+            counted_ms = min((local_bin + near + 2) * bin_ms, end_ms)
             silent_ms += max(counted_ms - from_ms, 0)
     return silent_ms
 

@@ -151,5 +151,6 @@ def learn_interval(
     usual_ms = rhythm["interval_ms"]
     allowed_ms = silence_limit_ms(rhythm, intervals)
     _learn_pause(rhythm, min(silent_ms, allowed_ms) / usual_ms, time_ms // DAY_MS)
-    rhythm["interval_ms"] = follow_interval(usual_ms, interval_ms)
+    if interval_ms != usual_ms:
+        rhythm["interval_ms"] = follow_interval(usual_ms, interval_ms)
     _follow_longer(rhythm, interval_ms, silent_ms > LONGER * usual_ms)

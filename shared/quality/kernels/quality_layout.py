@@ -41,8 +41,8 @@ DISORDER_PAUSE = 3
 MIN_CHANGES = 10
 """A metric that has changed less often never varied, so that it is not flat."""
 
-BINS, DAYS = 288, 28
-"""Bins of a local day, and days, of which it is remembered whether rows came."""
+BINS, METRIC_BINS, DAYS = 288, 48, 28
+"""Bins of a local day, of an entity and of a metric, and days, of which presence is remembered."""
 
 FAR_MS = 1 << 62
 LONGEST_MS = 1e18
@@ -65,6 +65,23 @@ RHYTHM_DTYPE = np.dtype(
 )
 """How often rows of an entity, or values of a metric, come."""
 
+
+def _presence_of(bins: int) -> np.dtype[np.void]:
+    return np.dtype(
+        [
+            ("rows", "u4", (bins,)),  # bit per day: rows came in this bin of the local day
+            ("day", "i4", (bins,)),  # newest day with a row in the bin, + 1
+        ],
+        align=True,
+    )
+
+
+PRESENCE_DTYPE = _presence_of(BINS)
+"""When an entity has reported; only its own rows change it."""
+
+METRIC_PRESENCE_DTYPE = _presence_of(METRIC_BINS)
+"""When a metric has had values."""
+
 SERIES_DTYPE = np.dtype(
     [
         ("seen", "i8"),  # 1 once the entity has reported the metric
@@ -76,7 +93,9 @@ SERIES_DTYPE = np.dtype(
         ("absent_ms", "f8"),  # time that rows cover since the newest value
         ("missing_reported", "u1"),  # of the present absence
         ("flat_reported", "u1"),  # of the present stretch
+        ("first_ms", "i8"),  # local time of the first value
         ("rhythm", RHYTHM_DTYPE),
+        ("presence", METRIC_PRESENCE_DTYPE),
     ],
     align=True,
 )
@@ -99,15 +118,6 @@ ENTITY_DTYPE = np.dtype(
     align=True,
 )
 """State of one entity."""
-
-PRESENCE_DTYPE = np.dtype(
-    [
-        ("rows", "u4", (BINS,)),  # bit per day: rows came in this bin of the local day
-        ("day", "i4", (BINS,)),  # newest day with a row in the bin, + 1
-    ],
-    align=True,
-)
-"""When an entity has reported; only its own rows change it."""
 
 CLOCK_DTYPE = np.dtype(
     [

@@ -98,6 +98,8 @@ def _reset_series(series: Record, slots: Indices) -> None:
             metric_state["absent_ms"] = 0.0
             metric_state["missing_reported"] = 0
             metric_state["flat_reported"] = 0
+            metric_state["first_ms"] = 0
+            clear_presence(metric_state["presence"])
             _reset_rhythm(metric_state["rhythm"])
 
 
@@ -350,6 +352,8 @@ def watch_rows(
             series,
             limit_ms,
             limits,
+            changes,
+            shifts,
             n_signals,
             integers,
             floats,

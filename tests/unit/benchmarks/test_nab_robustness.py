@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.nab import robustness
 from benchmarks.nab.detection import Scored, Warmup, default_knobs
-from benchmarks.nab.figures import Figures
+from benchmarks.nab.figures import GRID, Figures
 from benchmarks.nab.robustness import (
     VARIANTS,
     draws,
@@ -42,7 +42,7 @@ def test_draws_are_fixed_and_stay_within_a_quarter():
     assert (np.ptp(ratio, axis=0) > 0).all(), "every knob is perturbed"
 
 
-def test_a_draw_runs_with_the_threshold_kept_and_with_its_own(monkeypatch):
+def test_a_draw_runs_with_the_threshold_kept_with_its_own_and_with_its_best(monkeypatch):
     seen = []
 
     def run(corpus, ruler, params, warmup):
@@ -55,10 +55,11 @@ def test_a_draw_runs_with_the_threshold_kept_and_with_its_own(monkeypatch):
     base, said = default_knobs(), []
     found = perturb((), None, base, 4, Warmup.PRODUCT, said.append)
     drawn = list(draws(base, 4))
-    assert [params for params, _ in seen[1::2]] == drawn
-    assert [params for params, _ in seen[::2]] == [
-        params._replace(threshold=base.threshold) for params in drawn
-    ]
+    runs = [params for params, _ in seen]
+    each = 2 + len(GRID)
+    assert runs[1::each] == drawn
+    assert runs[::each] == [params._replace(threshold=base.threshold) for params in drawn]
+    assert runs[2:each] == [drawn[0]._replace(threshold=at) for at in GRID]
     assert {warmup for _, warmup in seen} == {Warmup.PRODUCT}
     assert len(said) == 4
     spread = spread_of(found)
@@ -74,6 +75,7 @@ def test_a_draw_runs_with_the_threshold_kept_and_with_its_own(monkeypatch):
         "highest": max(own),
     }
     assert spread[VARIANTS[1]]["a"]["highest"] == 2 * max(own)
+    assert spread[VARIANTS[2]]["all"]["lowest"] == max(GRID), "a score grows with its threshold"
     shown = show_spread(spread, 4, base.threshold, Warmup.PRODUCT)
     assert f"{max(own):.1f}" in shown
     assert "0.250" in shown

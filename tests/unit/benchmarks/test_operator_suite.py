@@ -216,7 +216,7 @@ def test_the_decoder_of_this_clone_is_asked_for_the_event_time():
 
 
 def test_the_command(own, fake, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(suite, "this_build", lambda: fake)
+    monkeypatch.setattr(suite, "this_build", lambda in_process: fake)
     document = tmp_path / "all.json"
     words = ["--situations", str(own), "--json", str(document), "--jobs", "1"]
     monkeypatch.setattr(sys, "argv", ["benchmarks.operator", *words])

@@ -8,14 +8,17 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
+from numba import njit
 
 from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
+    DAYS,
     METRIC_DTYPE,
     VIEW_NAMES,
     EnsembleParams,
 )
-from shared.ensemble.kernels.metric.view_levels import least_level
+from shared.ensemble.kernels.metric.view_levels import calibrate, least_level
 from shared.ensemble.kernels.views import TABLE
 
 ROOT = Path(__file__).parents[3]
@@ -84,3 +87,41 @@ def test_names_are_unique_and_every_least_level_is_a_parameter():
     for place, view in enumerate(TABLE):
         assert VIEW_NAMES[place] == view.name
         assert least_level(EnsembleParams(), place) == getattr(EnsembleParams(), view.least)
+
+
+@njit
+def calibrate_first(metrics, params, tmp):
+    """A record of overlapping fields enters compiled code only inside its array."""
+    calibrate(metrics[0], params, tmp)
+
+
+def levels_after(maxima: list[float]) -> dict[str, float]:
+    """Level of each view whose daily maxima, in least levels, are these."""
+    metrics, params = np.zeros(1, METRIC_DTYPE), EnsembleParams()
+    m = metrics[0]
+    for view in range(ALL_VIEWS):
+        m["maxima"][view, 0, : len(maxima)] = np.array(maxima) * least_level(params, view)
+    m["maxima_n"] = len(maxima)
+    calibrate_first(metrics, params, np.zeros(DAYS))
+    return {
+        view.name: float(m["return_level"][n, 0]) / least_level(params, n)
+        for n, view in enumerate(TABLE)
+    }
+
+
+def test_every_weight_of_a_measured_slope_is_a_parameter():
+    assert {view.trust for view in TABLE} <= set(EnsembleParams._fields)
+
+
+def test_what_is_missed_on_a_day_in_four_is_no_habit_but_one_that_is_missed_once_still_is():
+    often = levels_after([0.3, 0.3, 0.3, 1.0] * 7)
+    once = levels_after([0.3] * 27 + [1.0])
+    assert often["missed"] > 2 * often["jump"] > 2.0
+    assert once["missed"] == pytest.approx(once["jump"])
+    assert once["missed"] < 1.1
+
+
+def test_of_two_days_the_larger_counts_and_of_three_it_is_the_exception():
+    """A metric with a spike a day does not alarm at each of them until its first week has ended."""
+    assert levels_after([1.0, 9.0])["value"] > 5.0
+    assert levels_after([1.0, 1.0, 9.0])["value"] < 3.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,14 @@ def test_office_hours_are_reported_as_stopped_only_where_they_are_broken():
     assert 23 + 10 / 24 < late[0] < 23 + 13 / 24
 
 
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="many rows")
+def test_an_office_of_fast_rows_has_not_stopped_in_the_evening():
+    """What is allowed is shorter than a bin of the memory."""
+    other = by_time(always(16, 60_000, 1), always(16, 60_000, 2))
+    found = reported(by_time(other, office(16, 10_000)))
+    assert [day for _, _, day in found if day >= 8] == []
+
+
 def test_a_zone_moves_with_daylight_saving():
     saving = MONDAY_MS + 17 * DAY_MS
     zone = (
@@ -104,3 +114,27 @@ def test_the_kernel_equals_its_twin_on_recurring_silences():
     assert got == [signal[:3] for signal in want]
     assert out.stale.tolist() == stale
     assert {kind for _, kind, _ in got} >= {"gap"}
+
+
+def test_the_kernel_equals_its_twin_on_recurring_absences_of_a_metric():
+    rows = []
+    for entity, t, value in always(17, HOUR_MS // 2, 0):
+        day, hour = (t - MONDAY_MS) // DAY_MS, (t % DAY_MS) / HOUR_MS
+        there = 8 <= hour < 18 and day not in (14, 15)
+        rows.append((entity, t, [value[0], value[0] if there else float("nan")]))
+    log = Log(rows, 2)
+    log.forgotten[:] = False
+    slots, used = log.slots(len(log))
+    state = QualityState()
+    state.reserve(len(slots), used)
+    out = watch(
+        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
+        log.forgotten, ASKED
+    )  # fmt: skip
+    want, _ = reference.watch(
+        log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
+        log.forgotten, *limits_of(ASKED)
+    )  # fmt: skip
+    got = [(int(row), KINDS[kind].value) for row, kind in zip(out.row, out.kind, strict=True)]
+    assert got == [signal[:2] for signal in want]
+    assert [(kind, row // 48) for row, kind in got if row > 10 * 48] == [("missing", 15)]

@@ -221,3 +221,25 @@ def test_a_flat_line_is_reported_after_a_longer_one_too():
     values = np.where((day > 10) & (day < 20) | (day > 60) & (day < 62), 3.0, np.arange(len(day)))
     found = [(kind, int(when)) for kind, _, when, *_ in reported(time_ms, values[:, None])]
     assert found == [("flat_line", 11), ("flat_line", 61)]
+
+
+def office_metric(days, step_s, back=None):
+    """Two metrics, of which the second has values in office hours only; it stays away from back."""
+    time_ms = clock(days, step_s)
+    day, hour = (time_ms - MONDAY_MS) // DAY_MS, time_ms % DAY_MS / HOUR_MS
+    values = np.column_stack([np.arange(len(time_ms)), np.arange(len(time_ms))]) % 7.0
+    values[(day % 7 >= 5) | (hour < 8) | (hour >= 18), 1] = np.nan
+    if back is not None:
+        values[time_ms >= MONDAY_MS + back * DAY_MS, 1] = np.nan
+    return time_ms, values
+
+
+@needs_speed
+@pytest.mark.parametrize("step_s", [60, 300, 1800, 3600])
+def test_office_hours_of_one_metric_are_learned_and_their_break_is_reported(step_s):
+    days = [day for _, _, day, *_ in reported(*office_metric(40, step_s))]
+    assert len(days) <= 3
+    assert all(day < 14 for day in days)
+    late = [day for _, _, day, *_ in reported(*office_metric(40, step_s, back=36)) if day > 14]
+    assert len(late) == 1
+    assert 8 / 24 < late[0] - 36 < 8 / 24 + 1 / 24 + 6.5 * step_s / 86400

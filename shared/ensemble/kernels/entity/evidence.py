@@ -14,6 +14,7 @@ from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.layout import ALL_VIEWS, FAST_DOWN, JUMP, LEVEL_DOWN, VALUE
 from shared.ensemble.kernels.views import FAST, PATTERN, SHAPELESS, SLOW, column
+from shared.kernels.severity import CRITICAL, MAJOR
 
 KIND_OF_VIEW, IS_MEAN, HAS_LEVEL = (column(name) for name in ("kind", "mean", "owned"))
 KIND_OF = np.array([FAST, FAST, SLOW, SLOW, SHAPELESS, PATTERN])
@@ -32,7 +33,7 @@ def severity_of(ratio: float) -> float:
 def class_of(ratio: float) -> int:
     """Return the severity class of a ratio: 1 minor, 2 major, 3 critical."""
     severity = severity_of(ratio)
-    return 3 if severity >= 0.9 else 2 if severity >= 0.75 else 1
+    return 3 if severity >= CRITICAL else 2 if severity >= MAJOR else 1
 
 
 @njit(cache=True)

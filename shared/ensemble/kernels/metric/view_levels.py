@@ -13,7 +13,7 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.layout import ALL_VIEWS, COURSE, DAY_MS, DAYS, HOUR_MS, EnsembleParams
-from shared.ensemble.kernels.return_levels import bound, return_level
+from shared.ensemble.kernels.return_levels import FIRST_WEEK, bound, return_level
 from shared.ensemble.kernels.views import BY_SAMPLE, TABLE, column
 
 NORMAL_99 = 2.6
@@ -23,6 +23,9 @@ NORMAL_99 = 2.6
 LEAST_AT = np.array([EnsembleParams._fields.index(view.least) for view in TABLE])
 """Places of the least levels among the parameters."""
 
+TRUST_AT = np.array([EnsembleParams._fields.index(view.trust) for view in TABLE])
+"""Places of the weights of measured slopes among the parameters."""
+
 WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "owned", "by"))
 
 
@@ -31,6 +34,14 @@ def least_level(params: EnsembleParams, view: int) -> float:
     """Return the least level of a view, in spreads."""
     least: float = params[LEAST_AT[view]]
     return least
+
+
+@njit(cache=True)
+def _trust(params: EnsembleParams, view: int, n: int) -> float:
+    """Return the weight of the slope that n daily maxima of a view tell, at most 1."""
+    trust: float = params[TRUST_AT[view]]
+    left = max(1.0 - n / FIRST_WEEK, 0.0)
+    return min(trust + params.trust_early * left, 1.0)
 
 
 @njit(cache=True)
@@ -91,7 +102,7 @@ def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
                 0.3 * floor,
                 params.return_view,
                 prior,
-                params.trust_view,
+                _trust(params, view, n),
                 tmp,
             )
             m["return_level"][view, side] = max(level, least * (1.0 + params.early / n))

@@ -51,7 +51,7 @@ def array_bytes(state: PartitionState) -> int:
     """Return the capacity of all arrays of a partition's state, in bytes."""
     arrays = [
         *state.places, state.ensemble.entities, state.ensemble.metrics, state.quality.entities,
-        state.quality.series
+        state.quality.presence, state.quality.series
     ]  # fmt: skip
     return sum(array.nbytes for array in arrays)
 

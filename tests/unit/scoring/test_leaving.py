@@ -85,7 +85,7 @@ def test_row_by_row_is_the_whole_log(seed: int, max_entities: int) -> None:
 
 
 @pytest.mark.parametrize("max_entities", [1, 3])
-@pytest.mark.parametrize("seed", [3] if SLOW else [9, 10])
+@pytest.mark.parametrize("seed", [2] if SLOW else [9, 10])
 def test_names_and_metrics_dropped_meanwhile_change_nothing(
     seed: int, max_entities: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.ensemble.kernels.layout import ALL_VIEWS, TRAINED, VIEW_NAMES
+from shared.ensemble.kernels.layout import ALL_VIEWS, LEVEL, TRAINED, VIEW_NAMES
 from shared.ensemble.kernels.outputs import CLOSED, OPEN, WORSE
 from tests.support.episodes import count, host, is_found, judge, needs_speed, series
 from tests.support.noise import DAY_MS, FAMILIES, between, clock, daily, days_of, noise
@@ -122,6 +122,25 @@ def test_what_contradicts_the_other_metrics_is_found(family):
     values[between(time_ms, 20.4, 4), 2] = np.median(values[:, 2])
     judged = judge(time_ms, values)
     assert is_found(judged.alarm_days, 20.4, 5)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_an_episode_of_the_others_accounts_for_joins_it(family):
+    time_ms = clock(26)
+    load = np.exp(0.3 * noise(family, len(time_ms) // 12 + 1, 3).clip(-2, 2)).repeat(12)
+    load = np.convolve(load[: len(time_ms)], np.ones(36) / 36, "same")
+    ramp = np.clip((time_ms - time_ms[0]) / DAY_MS - 20.4, 0, 0.25) * 8
+    load *= 1 + np.where(between(time_ms, 20.4, 12), ramp, 0)
+    values = np.column_stack(
+        [100 * load + (1 + k) * noise(family, len(time_ms), 10 + k) for k in range(5)]
+    )
+    surge = judge(time_ms, values)
+    values[between(time_ms, 20.6, 4), 2] = 0
+    outage = judge(time_ms, values)
+    fast = surge.alarms["view"] < LEVEL
+    assert count(surge.alarm_days[fast], 20.4, 21) <= 1 <= count(surge.alarm_days, 20.4, 21)
+    beside = outage.alarms[(outage.alarm_days >= 20.6) & (outage.alarm_days < 20.8)]
+    assert 2 in beside["metric"]
 
 
 # --- sparse is normal -----------------------------------------------------------------------------

@@ -30,13 +30,16 @@ from shared.ensemble.kernels.entity.metric_episodes import (
     say_cold,
 )
 from shared.ensemble.kernels.entity.row import Gate, Reported, Row, gate_of
+from shared.ensemble.kernels.entity.together import is_accounted_for
 from shared.ensemble.kernels.layout import (
     COURSE,
     DAY_MS,
     HOUR_MS,
     HOURLY,
     JOINED,
+    MISSED,
     NO_METRIC,
+    SHAPE,
     TRAINED,
     TRAINED_KEY,
     EnsembleParams,
@@ -203,6 +206,8 @@ def follow_episodes(
         write_event(events[at], row, about, OPEN, nan, ratio, gate.threshold, e["trained"])
         at += 1
         count_opening(e, t, ratio)
+    if best.place >= 0 and best.key < SHAPE and best.seen_by != MISSED:
+        joins = joins or is_accounted_for(e, of, best.place)
     if best.place >= 0 and (not joins or class_of(best.ratio) > e["opened_level"]):
         m = of.metrics[of.slots[best.place]]
         ep = m["episodes"][best.key]

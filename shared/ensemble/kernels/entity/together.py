@@ -16,6 +16,7 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Array, Floats, Record
 from shared.ensemble.kernels.codes import clip, fade
+from shared.ensemble.kernels.entity.episode import SAID
 from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.layout import (
     CROSS,
@@ -24,10 +25,14 @@ from shared.ensemble.kernels.layout import (
     HOUR_MS,
     JOINT,
     MEMBERS,
+    SHAPE,
     TRAINED,
     EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
+
+LEFT_OVER = 3.0
+"""Spreads of what the others leave over, below which they account for a metric."""
 
 
 @njit(cache=True)
@@ -144,6 +149,33 @@ def combine(
                 e["explained"][j] = 1.0 - 1.0 / (b[j, j] * a[j, j])
                 for k in range(n):
                     e["inverse"][j, k] = b[j, k]
+
+
+@njit(cache=True)
+def is_accounted_for(e: Record, of: Reported, place: int) -> bool:
+    """Whether a metric deviates only as an episode of the entity's other metrics lets expect.
+
+    place : of the metric in ``of``
+
+    Another metric, or several together, must be in an episode with a record, the others must
+    explain the metric by half as a rule, and what they leave over must be usual, in the row
+    (LEFT_OVER of its own spreads) and over the last hour.
+    """
+    if place >= MEMBERS or e["pairs_ok"] == 0 or not e["explained"][place] > 0.5:
+        return False
+    n = min(of.n, MEMBERS)
+    reported = e["joint"]["state"] == SAID
+    s = 0.0
+    for k in range(n):
+        m = of.metrics[of.slots[k]]
+        if of.here[k]:
+            s += np.float64(e["inverse"][place, k]) * clip(m["plain"], 6.0)
+        if k != place:
+            for key in range(SHAPE):
+                reported = reported or m["episodes"][key]["state"] == SAID
+    s /= math.sqrt(np.float64(e["inverse"][place, place]))
+    hour: float = np.float64(of.metrics[of.slots[place]]["ratio"][CROSS])
+    return bool(reported and abs(s) < LEFT_OVER and abs(hour) < 0.5)
 
 
 @njit(cache=True)

@@ -99,6 +99,7 @@ class Speaker:
     def _mean(self, event: Any, name: str, _: int) -> str:
         way = "higher" if event["direction"] > 0 else "lower"
         than = "than usual" if event["lately"] == 0 else "than lately"
+        than = "than expected" if _is_new(event) else than
         return (
             f"{name} has been {way} {than} on average over the last"
             f" {_span(int(event['span_ms']))}: {self._remark(event, name)}"
@@ -120,6 +121,7 @@ class Speaker:
         verb, side = "usually falls to about", "above"
         if event["direction"] < 0:
             verb, side = "usually reaches about", "below"
+        verb = "was expected at about" if _is_new(event) else verb
         means = f" ({_bin_mean(event)}s)" if _has_means(event) else ""
         return (
             f"{name} {verb} {short(event['usual_amount'])} {between}, but stayed at"
@@ -128,9 +130,10 @@ class Speaker:
 
     def _level(self, event: Any, name: str, _: int) -> str:
         way = "above" if event["amount"] > 0 else "below"
+        values = "the values expected" if _is_new(event) else "its usual values"
         return (
-            f"{name} has been about {short(abs(event['amount']))} {way} its usual values for most"
-            f" of the last 24 hours: {self._remark(event, name)}"
+            f"{name} has been about {short(abs(event['amount']))} {way} {values} for most of the"
+            f" last 24 hours: {self._remark(event, name)}"
         )
 
     def _spread(self, event: Any, name: str, _: int) -> str:
@@ -196,9 +199,9 @@ class Speaker:
 
         Of the first days after a change that was learned, the rows before show something else.
         """
-        moved, now, clock = int(event["moved_ms"]), int(event["time_ms"]), self._clock_of(event)
-        if moved and now - moved < NEW_MS:
-            since = self._moment(moved, now)
+        clock = self._clock_of(event)
+        if _is_new(event):
+            since = self._moment(int(event["moved_ms"]), int(event["time_ms"]))
             return f"about {_usual(event)} expected at {clock} by what was learned at {since}"
         if event["lately"] != 0:
             way = "more" if event["lately"] > 0 else "less"
@@ -261,6 +264,11 @@ SENTENCES: Mapping[str, Sentence] = {
 """The sentence of each view of a metric and of the entity."""
 
 _BY_VIEW = tuple(SENTENCES[name] for name in VIEW_NAMES)  # a view without a sentence fails here
+
+
+def _is_new(event: Any) -> bool:
+    """Whether the days before show another level or unit than the one that was learned."""
+    return bool(event["moved_ms"] > 0 and event["time_ms"] - event["moved_ms"] < NEW_MS)
 
 
 def _unit(event: Any) -> str:

@@ -290,11 +290,12 @@ def says_level(rows: Rows, at: int, amount: float, way: str) -> None:
 
 def says_spread(rows: Rows, at: int, times: float, at_least: bool) -> None:
     """Changes of the deviation lately, beside those of the week before."""
-    _, now = rows.residuals(at - max(5400_000, 8 * rows.step_ms), at)
+    span_ms = max(5400_000, 8 * rows.step_ms)
+    now = [np.nanmean(abs(np.diff(rows.residuals(at - k * span_ms, at)[1]))) for k in (1, 2)]
     week = (rows.time_ms > at - 7 * DAY_MS) & (rows.time_ms < at - 6 * HOUR_MS)
     some = np.flatnonzero(week)[1:][:: max(1, int(week.sum()) // 150)]
     pairs = [[rows.values[k] - rows.usual(int(rows.time_ms[k])) for k in (p - 1, p)] for p in some]
-    ratio = np.nanmean(abs(np.diff(now))) / np.nanmean(abs(np.diff(pairs)))
+    ratio = max(now) / max(np.nanmean(abs(np.diff(pairs))), 1e-12)
     assert ratio > 1.3
     assert times <= 1.5 * ratio, (times, ratio)
     assert at_least or ratio <= 2.5 * times, (times, ratio)
@@ -364,10 +365,11 @@ def says_course(rows: Rows, at: int, span: str) -> None:
 def says_apart(rows: Rows, others: list[Rows], at: int) -> None:
     """A regression on the other metrics leaves over more than it usually does."""
     since = at - 4 * DAY_MS
-    own, *rest = ([*r.residuals(since, at - 3 * HOUR_MS)[1]] for r in (rows, *others))
-    x = np.column_stack([*rest, np.ones(len(own))])
-    weights, *_ = np.linalg.lstsq(x, np.array(own), rcond=None)
-    usual = np.std(np.array(own) - x @ weights)
-    own, *rest = ([*r.residuals(at - HOUR_MS, at)[1]] for r in (rows, *others))
-    left = np.array(own) - np.column_stack([*rest, np.ones(len(own))]) @ weights
+    table = np.column_stack([r.residuals(since, at - 3 * HOUR_MS)[1] for r in (rows, *others)])
+    table = table[~np.isnan(table).any(axis=1)]
+    x = np.column_stack([table[:, 1:], np.ones(len(table))])
+    weights, *_ = np.linalg.lstsq(x, table[:, 0], rcond=None)
+    usual = np.std(table[:, 0] - x @ weights)
+    table = np.column_stack([r.residuals(at - HOUR_MS, at)[1] for r in (rows, *others)])
+    left = table[:, 0] - np.column_stack([table[:, 1:], np.ones(len(table))]) @ weights
     assert abs(left.mean()) > usual, (left.mean(), usual)

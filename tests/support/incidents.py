@@ -44,6 +44,15 @@ def spike(family: str) -> Scene:
     return one(time_ms, values, 20.4, 20.5, timezone="Europe/Berlin")
 
 
+def summer_time(family: str) -> Scene:
+    """The clocks of Berlin go forward on the 20th day."""
+    time_ms, values = series(27, family=family)
+    values[between(time_ms, 20.4, 0.25)] += 80
+    values[between(time_ms, 23.0, 0.5)] -= 90
+    values[between(time_ms, 26.4, 1)] += 25
+    return Scene(time_ms + 63 * DAY_MS, values[:, None], timezone="Europe/Berlin")
+
+
 def two_rows(family: str) -> Scene:
     time_ms, values = series(26, family=family, swing=0.0, spread=1.0)
     values[between(time_ms, 20.4, 10 / 60)] += 7.5 if family != "lognormal" else 12
@@ -275,8 +284,9 @@ def backlog(family: str) -> Scene:
 
 
 SCENES = (
-    spike, two_rows, step_inside_the_day, drift, hours_above, coarse, hour_above, new_level,
-    small_level, new_unit, spread_change, frozen, missed_job, missed_dip, missed_by_the_minute,
-    sparse, small_and_often, rare_event, inverted_day, contradiction, one_freezes_of_four, together,
-    cold_start, weekdays, by_the_second, total, two_scrapers, backlog,
+    spike, summer_time, two_rows, step_inside_the_day, drift, hours_above, coarse, hour_above,
+    new_level, small_level, new_unit, spread_change, frozen, missed_job, missed_dip,
+    missed_by_the_minute, sparse, small_and_often, rare_event, inverted_day, contradiction,
+    one_freezes_of_four, together, cold_start, weekdays, by_the_second, total, two_scrapers,
+    backlog,
 )  # fmt: skip

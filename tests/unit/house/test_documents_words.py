@@ -323,7 +323,7 @@ def test_what_reasons_say_is_explained():
         "on average over the last",
         "the middle of the six values before",
         "usually reaches about",
-        "its usual values for most of the last 24 hours",
+        "its usual values",
         "times as much as usual from one value to the next",
         "much more often than usual",
         "has read exactly",

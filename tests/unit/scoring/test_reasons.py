@@ -321,6 +321,22 @@ def test_a_level_or_unit_that_was_learned_is_not_called_usual_at_once():
     assert opened(**UP, moved_ms=AT_MS - 4 * DAY_MS) == "cpu is 97, usually about 41 at 13:05"
 
 
+@pytest.mark.parametrize(
+    ("view", "fields", "said"),
+    [
+        ("hour", {"span_ms": HOUR_MS}, "cpu has been higher than expected on average"),
+        ("level", {"amount": 4.0}, "cpu has been about 4 above the values expected for most of"),
+        (
+            "missed",
+            {"direction": -1, "usual_amount": 90.0, "amount": 12.0, "span_ms": HOUR_MS},
+            "cpu was expected at about 90 between 12:05 and 13:05, but stayed at about 12 or below",
+        ),
+    ],
+)
+def test_what_is_expected_since_then_is_not_called_usual(view, fields, said):
+    assert opened(view, **(UP | fields), moved_ms=AT_MS - DAY_MS).startswith(said)
+
+
 def test_times_are_local():
     zone = (
         np.array([np.iinfo(np.int64).min, AT_MS - 30 * MINUTE_MS]),

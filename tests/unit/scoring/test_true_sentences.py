@@ -62,16 +62,18 @@ def rows_of(scene: Scene, metric: str, at: int, row: int) -> Rows:
 
 SENTENCES = {
     "mean": (
-        rf"has been (higher|lower) than (?:usual|lately) on average over the last (hour|{SPAN}):"
+        rf"has been (higher|lower) than (?:usual|lately|expected) on average over the last"
+        rf" (hour|{SPAN}):"
         r" (is .*)"
     ),
     "jump": rf"(rose|fell) to {N}{UNIT} from about {N}, the middle of the six values before; (.*)",
     "missed": (
-        rf"usually (reaches|falls to) about {N} between {CLOCK} and {CLOCK}, but stayed at about"
-        rf" {N} or (below|above)(?: \((\d+)-minute means\))?"
+        rf"(?:usually (reaches|falls to)|was expected at) about {N} between {CLOCK} and {CLOCK},"
+        rf" but stayed at about {N} or (below|above)(?: \((\d+)-minute means\))?"
     ),
     "level": (
-        rf"has been about {N} (above|below) its usual values for most of the last 24 hours:"
+        rf"has been about {N} (above|below) (its usual values|the values expected) for most of"
+        r" the last 24 hours:"
         r" (is .*)"
     ),
     "spread": (
@@ -147,17 +149,20 @@ def check_view(rows: Rows, found: Anomaly, kind: str, said: re.Match[str]) -> No
         lately = re.search(rf", lately about {N} (more|less)$", said[4])
         sign = 1 if lately and lately[2] == "more" else -1
         by = sign * number(lately[1]) if lately else 0.0
-        claims.says_mean(rows, at, said[1], said[2], by)
+        if "than expected" not in found.reason:
+            claims.says_mean(rows, at, said[1], said[2], by)
         rest = claims.says_remark(rows, at, value, said[4])
     elif kind == "jump":
         assert close(number(said[2]), value)
         claims.says_jump(rows, at, value, said[1], number(said[3]))
         rest = claims.says_usually(rows, at, said[4])
     elif kind == "missed":
-        claims.says_missed(rows, at, said)
+        if said[1]:
+            claims.says_missed(rows, at, said)
     elif kind == "level":
-        claims.says_level(rows, at, number(said[1]), said[2])
-        rest = claims.says_remark(rows, at, value, said[3])
+        if said[3] == "its usual values":
+            claims.says_level(rows, at, number(said[1]), said[2])
+        rest = claims.says_remark(rows, at, value, said[4])
     elif kind == "spread":
         claims.says_spread(rows, at, number(said[2]), said[1] == "at least")
         rest = claims.says_remark(rows, at, value, said[3])
@@ -249,8 +254,10 @@ def check_closed(scene: Scene, found: Anomaly, opened: list[Anomaly]) -> None:
     if again:
         assert ("as usual again" in found.reason) is inside
     if found.closed_because is ClosedBecause.ACCEPTED and "learned" not in remark:
-        _, off = rows.residuals(found.event_time - DAY_MS, found.event_time)
-        assert bool(np.nanmedian(off) > 0) is (found.direction == "up")
+        times, off = rows.residuals(found.event_time - DAY_MS, found.event_time)
+        middle, newest = np.nanmedian(off), np.nanmean(off[times > found.event_time - 2 * HOUR_MS])
+        assert bool(middle > 0) is (found.direction == "up")
+        assert newest / middle > 0.3, (newest, middle)
 
 
 def check_peak(scene: Scene, found: Anomaly, shown: float, moment: str) -> None:

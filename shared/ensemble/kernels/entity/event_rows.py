@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
-from shared.ensemble.kernels.codes import MISSING, decode, fade
+from shared.ensemble.kernels.codes import MISSING, decode, fade, median
 from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.row import Reported, Row, decode_value
 from shared.ensemble.kernels.layout import (
@@ -27,6 +27,7 @@ from shared.ensemble.kernels.layout import (
     FAST_UP,
     HOUR,
     HOUR_MS,
+    HOURS,
     HOURS4,
     JUMP,
     LEVEL,
@@ -163,7 +164,7 @@ def _say_amounts(v: Record, m: Record) -> None:
     elif view == JUMP:
         v["amount"] = m["jump_from"]
     elif view == LEVEL:
-        v["amount"] = m["level"][m["season"]] * m["scale"]
+        v["amount"] = _last_day(m, m["level"][m["season"]]) * m["scale"]
     elif view == SPREAD:
         v["amount"] = m["spread_now"]
         v["usual_amount"] = m["spread_usual"]
@@ -188,6 +189,22 @@ def _plain_value(m: Record, x: float) -> float:
 
 
 @njit(cache=True)
+def _last_day(m: Record, level: float) -> float:
+    """Return the median deviation of the hours of the last day, coded.
+
+    level : what is judged by instead, which single hours move by a bounded step; where it has not
+            the same sign, it is returned
+    """
+    hours, n = np.empty(HOURS), 0
+    for k in range(HOURS):
+        if m["hours"][k] >= m["hour"] - 25 and m["hours"][k] > 0:
+            hours[n] = m["hours_x"][k]
+            n += 1
+    middle = median(hours, n) if n > 0 else level
+    return middle if middle * level > 0.0 else level
+
+
+@njit(cache=True)
 def _say_usual(v: Record, m: Record) -> None:
     """Write what is usual at this time of day, and how far the last 24 hours are from it.
 
@@ -202,7 +219,8 @@ def _say_usual(v: Record, m: Record) -> None:
         usual, level = m["expected"], 0.0
     v["usual"] = _plain_value(m, usual)
     v["expected"] = _plain_value(m, usual + level)
-    v["lately"] = level * m["scale"] if abs(level) > max(m["spread"], m["typical"]) else 0.0
+    if abs(level) > max(m["spread"], m["typical"]):
+        v["lately"] = _last_day(m, level) * m["scale"]
 
 
 @njit(cache=True)

@@ -34,6 +34,7 @@ from shared.ensemble.kernels.layout import (
     FAST_UP,
     HOUR_MS,
     HOURLY,
+    HOURS,
     LEVEL_DOWN,
     LEVEL_UP,
     SHAPE,
@@ -44,7 +45,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.outputs import ACCEPTED, CLOSED, OPEN, RECOVERED, WORSE
 
 ACCEPTED_LEVEL = 2.0
-"""An episode that ends with a level so many typical spreads off its way was accepted, not over."""
+"""An episode that ends with a level so many typical spreads off was accepted, not over."""
 
 AFTER_FAST_MS = 2 * DAY_MS
 """So long after a fast alarm its level is no alarm of its own."""
@@ -75,6 +76,17 @@ def say_cold(
     v["lower"], v["upper"] = m["low"], m["high"]
     v["measure"] = measure_of(m)
     v["history_ms"] = np.float64(row.time_ms - m["origin_ms"])
+
+
+@njit(cache=True)
+def _stays(m: Record, key: int) -> bool:
+    """Whether the level of the last day, and the newest whole hour, lie where an episode was."""
+    side = -1.0 if key in (FAST_DOWN, LEVEL_DOWN) else 1.0
+    level = side * m["level"][m["season"]]
+    place = (m["hour"] - 1) % HOURS
+    if m["hours"][place] == m["hour"] - 1 and side * np.float64(m["hours_x"][place]) < 0.5 * level:
+        return False
+    return bool(level > ACCEPTED_LEVEL * max(m["typical"], 1e-12))
 
 
 @njit(cache=True)
@@ -111,10 +123,7 @@ def _follow_open(
             closing = About(about.column, key, view_then)
             write_event(v, row, closing, CLOSED, value, ratio, gate.threshold, ep)
             describe(v, m, gate.level, t)
-            side = -1.0 if key in (FAST_DOWN, LEVEL_DOWN) else 1.0
-            level = side * m["level"][m["season"]]
-            stays = level > ACCEPTED_LEVEL * max(m["typical"], 1e-12)
-            v["reason"] = ACCEPTED if stays and key != SHAPE else RECOVERED
+            v["reason"] = ACCEPTED if key != SHAPE and _stays(m, key) else RECOVERED
             written = 1
         ep["state"] = CLOSED_STATE
     return written

@@ -240,6 +240,12 @@ def bin_means(rows: Rows, width_ms: int) -> Rows:
 def says_mean(rows: Rows, at: int, way: str, span: str, lately: float) -> None:
     """The mean deviation over a time, from the last day's, has the sign that is said."""
     span_ms = {"hour": HOUR_MS}.get(span) or parse_span(span)[0]
+    step_ms = max(rows.step_ms, MINUTE_MS)
+    assert span_ms in (
+        max(QUARTER_MS, 3 * step_ms // 2),
+        max(HOUR_MS, 3 * step_ms),
+        max(4 * HOUR_MS, 6 * step_ms),
+    )
     _, off = rows.residuals(at - span_ms, at)
     off = np.clip(off - lately, -15 * rows.spread(at), 15 * rows.spread(at))
     assert bool(np.nanmean(off) > 0) is (way == "higher"), (span, np.nanmean(off))
@@ -261,6 +267,9 @@ def says_missed(rows: Rows, at: int, said: re.Match[str]) -> None:
     begin -= DAY_MS if begin >= end else 0
     assert 0 <= at - end < DAY_MS // 24 + 2 * rows.step_ms
     assert bool(means) is not rows.single
+    width_ms = max(5 * MINUTE_MS, rows.step_ms)
+    near = {5: 3, 10: 2}.get(width_ms // MINUTE_MS, 1)
+    assert end - begin == (2 * near + 1) * width_ms, (first, last)
     source = bin_means(rows, int(means) * MINUTE_MS) if means else rows
     pick = np.max if verb == "reaches" else np.min
     ends = []

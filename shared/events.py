@@ -21,7 +21,7 @@ DEFAULT_MAX_TIME_MS = 4_102_444_800_000
 
 
 class Detector(StrEnum):
-    """The detector: the ensemble, a trained model, or one member; its name is in every verdict."""
+    """The detector: the ensemble, a trained model, or one view; its name is in every verdict."""
 
     ENSEMBLE = "ensemble"
     ISOLATION_FOREST = "isolation_forest"

@@ -19,7 +19,9 @@ def short(value: float) -> str:
     size = abs(value)
     if size >= 1e12 or (0 < size < 1e-3):
         return f"{value:.2e}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.3g}"
+    if size == 0:
+        return "0"
+    return f"{value:,.0f}" if size >= 999.5 else f"{value:.3g}"
 
 
 def relative_to_usual(value: float, usual: float) -> str:

@@ -201,9 +201,9 @@ def _shares(context: Context, k: int) -> dict[str, float]:
 
 def _since(event: Any) -> int | None:
     """Return when the reported condition began, where that is not the row's time."""
-    if VIEW_NAMES[int(event["view"])] == "stuck" and event["phase"] != CLOSED:
-        return int(event["time_ms"] - event["amount"])
-    return int(event["start_ms"]) if event["phase"] == CLOSED else None
+    if event["phase"] == CLOSED:
+        return int(event["start_ms"])
+    return int(event["since_ms"]) if event["since_ms"] > 0 else None
 
 
 def _direction(event: Any, values: dict[str, float | None], way: str) -> str | None:

@@ -61,3 +61,24 @@ def extremes(memory, bin_, day, near):
         if found:
             high[age - 1], low[age - 1] = max(found), min(found)
     return high, low
+
+
+def days_without(memory, bin_, day, reach, limit, up, settled=28):
+    """Days before with a value within ``reach`` bins, and how many of the newest are within limit.
+
+    limit   : values at or beyond it, upwards or downwards, end the count
+    settled : days that count
+    """
+    here, seen, without, ended = day * BINS + bin_, 0, 0, False
+    for age in range(1, 29):
+        places = [here - age * BINS + k for k in range(-reach[0], reach[1] + 1)]
+        found = [
+            memory[divmod(p, BINS)]
+            for p in places
+            if divmod(p, BINS) in memory and p <= here - BINS // 2
+        ]
+        ended = ended or age > settled
+        ended = ended or any(x >= limit if up else x <= limit for x in found)
+        seen += bool(found)
+        without += bool(found) and not ended
+    return seen, without

@@ -39,6 +39,7 @@ from shared.ensemble.kernels.entity.verdict import (
 )
 from shared.ensemble.kernels.layout import (
     AHEAD,
+    ALL_VIEWS,
     CROSS,
     DAY_MS,
     DECIDE,
@@ -60,6 +61,7 @@ from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.outputs import CELL_DTYPE, CLOSED, EVENT_DTYPE, ROW_DTYPE
 from shared.ensemble.kernels.return_levels import bound
+from shared.ensemble.kernels.season import SCRATCH
 from shared.kernels.clock import local_of
 
 CONFIRMED = 3
@@ -302,8 +304,13 @@ def fold_rows(
     returns : first row that was not folded because events has no room, events written
     """
     width = values.shape[1]
-    tmp = np.empty(400)
-    metric_work = MetricWork(tmp, np.empty(SHAPE_SIZE, np.float32), np.empty(LIBRARY, np.float32))
+    tmp = np.empty(SCRATCH)
+    metric_work = MetricWork(
+        tmp,
+        np.empty(ALL_VIEWS),
+        np.empty(SHAPE_SIZE, np.float32),
+        np.empty(LIBRARY, np.float32),
+    )
     square = (MEMBERS, MEMBERS)
     work = CombinationWork(np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square))
     tops = np.empty(max(width, 1))
@@ -374,7 +381,7 @@ def fold_rows(
             follow_budget(e, t, now.passed_ms, most, settings)
         before = at
         if any_ or known:
-            at = follow_episodes(e, of, now, joint, settings, params, events, at, tmp)
+            at = follow_episodes(e, of, now, joint, settings, params, events, at)
         for k in range(before, at):
             for j in range(n):
                 ratios[k, columns[j]] = mine[j] / e["return_level"]

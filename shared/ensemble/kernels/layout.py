@@ -192,6 +192,7 @@ METRIC_DTYPE = np.dtype(
         ("low", "f8"),  # range of the first days, coded
         ("high", "f8"),
         ("cold", "i4"),  # direction of a value far outside of it
+        ("crowded", "i4"),  # newest day with a bin of several values, + 1: bins hold means
         ("episodes", EPISODE_DTYPE, (KEYS,)),
         # --- every hour and day
         ("hours", "i4", (HOURS,)),

@@ -69,12 +69,17 @@ EVENT_DTYPE = np.dtype(
         ("severity", "f8"),
         ("peak_severity", "f8"),
         ("threshold", "f8"),
-        ("usual", "f8"),
+        ("usual", "f8"),  # at this time of day, on days before
+        ("lately", "f8"),  # how far the last 24 hours are from it; 0 = within its spread
         ("amount", "f8"),  # of the view, as the sentence says it; NaN = none
         ("usual_amount", "f8"),
         ("rarest_days", "i4"),  # days before without a value as extreme about this time of day
         ("watched_days", "i4"),  # days before with a value about this time of day
+        ("crowded", "i8"),  # whether bins of the memory are means of several values
         ("width_ms", "i8"),  # of a bin of the memory
+        ("span_ms", "i8"),  # that the view looks at: of a mean, or of what did not come
+        ("since_ms", "i8"),  # start of a stretch of equal values
+        ("moved_ms", "i8"),  # since when a new level or unit is the memory's own; 0 = never
         ("history_ms", "f8"),
     ],
     align=True,

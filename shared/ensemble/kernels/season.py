@@ -24,6 +24,11 @@ FEW = 3
 """Days that a special season needs."""
 
 LAST = 4
+HIGH_AT = 300
+LOW_AT = HIGH_AT + DAYS
+SCRATCH = LOW_AT + DAYS
+"""Size of a metric's scratch, and the places in it of ``extremes``, behind all other uses of it."""
+
 SCARCE = np.array([0.0, 3.0, 2.5, 1.8, 1.5, 1.25, 1.15])
 """Factors on a spread that so few days have told."""
 
@@ -191,6 +196,15 @@ def _borrow(m: Record, day: int, bin_: int, at: int, width: int, tmp: Floats) ->
                 digest(m, b, day, at, tmp)
                 if not math.isnan(m["usual_values"][ALL, at]):
                     return
+
+
+@njit(cache=True)
+def extremes_of(tmp: Floats) -> tuple[Floats, Floats]:
+    """Return the places of the scratch for the largest and smallest value of each day.
+
+    tmp : float64 (SCRATCH,)
+    """
+    return tmp[HIGH_AT:LOW_AT], tmp[LOW_AT:SCRATCH]
 
 
 @njit(cache=True)

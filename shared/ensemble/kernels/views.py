@@ -3,12 +3,19 @@
 Name, kind of episode, least level, and how its level is found.
 
 Invariant: a view's number is its place here, and every array of a record that has a place for each
-view takes its length from here; so a view more moves no other one and overlaps none.
+view takes its length from here; so a view more moves no other view of this table and overlaps none.
 
-A new view is a row here, its least level among the parameters (``layout.EnsembleParams``), and one
-line in ``metric/sample.py::judge_sample`` that writes what it sees; levels, ratios, episodes and
-records follow.
-Rows are added at the end: numbers stand in records of the past.
+A new view is a row here, at the end, and touches
+
+- ``layout.py``: its number, and its least level in ``EnsembleParams``;
+- ``metric/sample.py::judge_sample``: the line that writes what it sees, in spreads;
+- ``shared/scoring/reasons.py``: its sentence (without one nothing can be imported), and where that
+  needs numbers, ``entity/event_rows.py`` for them;
+- ``docs/detection.md``, "What a reason says": what the sentence means.
+
+Levels, ratios, episodes and records follow. The entity's views, ``layout.TRAINED`` and ``JOINED``,
+are numbered behind the table, so that each new view moves them. No record of the past knows the
+difference: records hold names, and a state of fewer views has another size and is refused.
 """
 
 from __future__ import annotations
@@ -38,6 +45,8 @@ class View(NamedTuple):
     mean  : whether it is a mean of samples, which varies more where they are few
     owned : whether its level is its own; False = its figure is a ratio already
     by    : BY_SAMPLE, BY_COURSE or BY_ENTITY
+    signed : whether the sign of its figure is the direction of the deviation; False = the newest
+             value's deviation tells it
     """
 
     name: str
@@ -48,6 +57,7 @@ class View(NamedTuple):
     mean: bool = False
     owned: bool = True
     by: int = BY_SAMPLE
+    signed: bool = True
 
 
 TABLE = [
@@ -59,11 +69,11 @@ TABLE = [
     View("jump", FAST, "floor_jump", tail=True),
     View("missed", FAST, "floor_missed", "trust_missed"),
     View("level", SLOW, "floor_level"),
-    View("spread", SHAPELESS, "floor_spread"),
-    View("often", SHAPELESS, "floor_often"),
-    View("stuck", SHAPELESS, "floor_stuck", owned=False),
-    View("course", PATTERN, "floor_course", by=BY_COURSE),
-    View("combination", SHAPELESS, "floor_cross", by=BY_ENTITY),
+    View("spread", SHAPELESS, "floor_spread", signed=False),
+    View("often", SHAPELESS, "floor_often", signed=False),
+    View("stuck", SHAPELESS, "floor_stuck", owned=False, signed=False),
+    View("course", PATTERN, "floor_course", by=BY_COURSE, signed=False),
+    View("combination", SHAPELESS, "floor_cross", by=BY_ENTITY, signed=False),
 ]
 """The views; their order is that of the numbers in ``layout``."""
 

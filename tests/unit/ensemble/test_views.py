@@ -19,7 +19,7 @@ from shared.ensemble.kernels.layout import (
     EnsembleParams,
 )
 from shared.ensemble.kernels.metric.view_levels import calibrate, least_level
-from shared.ensemble.kernels.views import TABLE
+from shared.ensemble.kernels.views import FAST, SLOW, TABLE
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,6 +80,12 @@ def test_fields_of_a_record_do_not_overlap():
     fields = sorted((offset, dtype.itemsize) for dtype, offset in METRIC_DTYPE.fields.values())
     ends = np.array([offset + size for offset, size in fields])
     assert (ends[:-1] <= np.array([offset for offset, _ in fields])[1:]).all()
+
+
+def test_a_view_whose_sign_is_the_direction_says_so():
+    unsigned = {view.name for view in TABLE if not view.signed}
+    assert unsigned == {"spread", "often", "stuck", "course", "combination"}
+    assert {view.name for view in TABLE if view.kind in (FAST, SLOW)}.isdisjoint(unsigned)
 
 
 def test_names_are_unique_and_every_least_level_is_a_parameter():

@@ -316,12 +316,14 @@ def test_what_reasons_say_is_explained():
     sources = SAID["shared/scoring/reasons.py"]
     fixed = (
         "usually about",
-        "within 15 minutes of this time of day in",
+        "within 15 minutes of this time of day in the",
+        "by what was learned at",
+        "within two hours of",
         "for the second time in a row",
-        "than usual on average over the last",
+        "on average over the last",
         "the middle of the six values before",
         "usually reaches about",
-        "its usual values for most of the last 24 hours",
+        "its usual values",
         "times as much as usual from one value to the next",
         "much more often than usual",
         "has read exactly",
@@ -331,6 +333,7 @@ def test_what_reasons_say_is_explained():
         "metrics changed unusually at the same time",
         "its usual values in the first",
         "worse than since",
+        "worse again in an episode since",
         "is as usual again",
     )
     for phrase in fixed:

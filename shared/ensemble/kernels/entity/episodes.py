@@ -10,7 +10,7 @@ import math
 
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.entity.episode import (
     CLOSED_STATE,
     JOINED_ANOTHER,
@@ -101,7 +101,6 @@ def _follow_metrics(
     params: EnsembleParams,
     events: Record,
     at: int,
-    tmp: Floats,
 ) -> tuple[int, Opening]:
     """Follow the episodes of all metrics.
 
@@ -121,7 +120,7 @@ def _follow_metrics(
                 at += 1
                 count_opening(e, row.time_ms, 1.0)
             continue
-        at, mine, largest = follow_metric(m, j, column, row, gate, params, events, at, tmp)
+        at, mine, largest = follow_metric(m, j, column, row, gate, params, events, at)
         if mine.ratio > best.ratio:
             best = mine
         if (settings.use >> COURSE) & 1:
@@ -132,7 +131,7 @@ def _follow_metrics(
                 about = About(column, HOURLY, COURSE)
                 ep = m["episodes"][HOURLY]
                 write_event(events[at], row, about, CLOSED, m["last"], 0.0, gate.threshold, ep)
-                describe(events[at], m, gate.level, row.time_ms, tmp)
+                describe(events[at], m, gate.level, row.time_ms)
                 at += 1
     return at, best
 
@@ -147,7 +146,6 @@ def _follow_joint(
     params: EnsembleParams,
     events: Record,
     at: int,
-    tmp: Floats,
 ) -> tuple[int, bool, int]:
     """Follow the episode of many metrics at once.
 
@@ -159,7 +157,7 @@ def _follow_joint(
     at, begins = follow_entity_episode(e["joint"], about, ratio, row, gate, params, events, at)
     for k in range(before, at):
         if events[k]["phase"] != CLOSED:
-            describe_joint(events[k], of, gate.level, row.time_ms, tmp)
+            describe_joint(events[k], of, gate.level, row.time_ms)
     return at, begins and e["live_ms"] >= params.ready_days * DAY_MS, column
 
 
@@ -173,7 +171,6 @@ def follow_episodes(
     params: EnsembleParams,
     events: Record,
     at: int,
-    tmp: Floats,
 ) -> int:
     """Open, follow and close episodes of a row.
 
@@ -181,20 +178,19 @@ def follow_episodes(
 
     joint   : ratio of the joint view
     events  : EVENT_DTYPE (>= at + 2 KEYS n + 8,)  out
-    tmp     : float64 (>= 400,)  scratch
     returns : place behind the newest event
     """
     t, nan = row.time_ms, math.nan
     gate = gate_of(e, row.interval_ms, params)
-    at, best = _follow_metrics(e, of, row, gate, settings, params, events, at, tmp)
+    at, best = _follow_metrics(e, of, row, gate, settings, params, events, at)
     joins = t - e["opened_ms"] <= 3.0 * row.interval_ms and e["opened_ms"] > 0
     ratio = joint / gate.threshold if settings.joint else 0.0
-    at, begins, column = _follow_joint(e, of, ratio, row, gate, params, events, at, tmp)
+    at, begins, column = _follow_joint(e, of, ratio, row, gate, params, events, at)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):
         e["joint"]["state"] = SAID
         about = About(column, NO_METRIC, JOINED)
         write_event(events[at], row, about, OPEN, nan, ratio, gate.threshold, e["joint"])
-        describe_joint(events[at], of, gate.level, t, tmp)
+        describe_joint(events[at], of, gate.level, t)
         at += 1
         count_opening(e, t, ratio)
         joins = True
@@ -214,7 +210,7 @@ def follow_episodes(
         ep["state"] = SAID
         about = About(of.columns[best.place], best.key, best.seen_by)
         write_event(events[at], row, about, OPEN, m["last"], best.ratio, gate.threshold, ep)
-        describe(events[at], m, gate.level, t, tmp)
+        describe(events[at], m, gate.level, t)
         at += 1
         count_opening(e, t, best.ratio)
     return at

@@ -12,32 +12,46 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.codes import MISSING, decode, fade, median
 from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.row import Reported, Row, decode_value
 from shared.ensemble.kernels.layout import (
+    ALL,
     AS_IT_IS,
     BIN_MS,
+    BINS,
     COURSE,
+    DAY_MS,
     DAYS,
     FAST_UP,
+    HOUR,
+    HOUR_MS,
+    HOURS,
+    HOURS4,
     JUMP,
     LEVEL,
     LEVEL_UP,
     MINUTE_MEAN,
+    MINUTE_MS,
     MINUTE_RATE,
     MISSED,
     OFTEN,
+    QUARTER,
     RATE,
     SHAPE,
     SPREAD,
     STUCK,
-    TWO,
     VALUE,
 )
-from shared.ensemble.kernels.metric.interval import FASTEST_MS
+from shared.ensemble.kernels.metric.interval import FASTEST_MS, span_of
+from shared.ensemble.kernels.metric.relearning import moved_ms
+from shared.ensemble.kernels.metric.sample import SHARE_MS
 from shared.ensemble.kernels.outputs import CLOSED, OPEN
-from shared.ensemble.kernels.season import extremes
+from shared.ensemble.kernels.season import near_of, read
+
+RESOLUTION = 2.0**-10
+"""Share of a coded value below which the memory tells no two apart."""
 
 
 @njit(cache=True)
@@ -95,8 +109,10 @@ def write_event(
     v["value"] = value
     v["expected"] = v["lower"] = v["upper"] = v["usual"] = v["history_ms"] = math.nan
     v["amount"] = v["usual_amount"] = math.nan
-    v["rarest_days"] = v["watched_days"] = 0
+    v["lately"] = 0.0
+    v["rarest_days"] = v["watched_days"] = v["crowded"] = 0
     v["width_ms"] = BIN_MS
+    v["span_ms"] = v["since_ms"] = v["moved_ms"] = 0
     v["peak_value"] = ep["peak_value"]
     v["peak_expected"] = ep["peak_expected"]
     v["score"] = ratio
@@ -106,74 +122,142 @@ def write_event(
 
 
 @njit(cache=True)
-def _count_days(v: Record, m: Record, tmp: Floats) -> None:
-    """Count the days before that had no value as extreme about this time of day, newest first."""
-    high, low = tmp[300:328], tmp[330:358]
-    extremes(m, m["day"], m["bin"], high, low)
-    up = v["value"] > v["expected"]
+def count_days(v: Record, m: Record, day: int, bin_: int) -> None:
+    """Count the days before with a value about a time of day, and those without one as extreme.
+
+    day, bin_ : local, of the row
+
+    About a time are the bins within a quarter of an hour of it, or within a sample's own. Days are
+    counted from the newest on, up to the first with a value as extreme, and no further back than
+    the memory says in the rows' own unit. What the memory cannot tell apart counts as as extreme.
+    """
+    up = v["direction"] > 0 if v["direction"] != 0 else v["value"] > v["expected"]
     x = (v["value"] - m["centre"]) / m["scale"]
-    for age in range(DAYS):
-        if math.isnan(high[age]):
-            continue
-        v["watched_days"] += 1
-        if (high[age] >= x if up else low[age] <= x) or v["rarest_days"] < v["watched_days"] - 1:
-            continue
-        v["rarest_days"] += 1
+    x -= (RESOLUTION if up else -RESOLUTION) * abs(x)
+    reach, here = near_of(m["width"]) * m["width"], day * BINS + bin_
+    settled = DAYS
+    if v["moved_ms"] > 0:
+        settled = int((v["time_ms"] - v["moved_ms"] - 2 * HOUR_MS) // DAY_MS)
+    v["watched_days"] = v["rarest_days"] = 0
+    counts = True
+    for age in range(1, DAYS + 1):
+        seen = False
+        for place in range(here - age * BINS - reach, here - age * BINS + reach + m["width"]):
+            code = MISSING if place > here - BINS // 2 else read(m, place % BINS, place // BINS)
+            if code == MISSING:
+                continue
+            seen = True
+            counts = counts and (decode(code) < x if up else decode(code) > x)
+        counts = counts and age <= settled
+        v["watched_days"] += 1 if seen else 0
+        v["rarest_days"] += 1 if seen and counts else 0
 
 
 @njit(cache=True)
-def _say_amounts(v: Record, m: Record, t: int) -> None:
+def _say_amounts(v: Record, m: Record) -> None:
     """Write the numbers that a sentence about the view needs."""
     view = v["view"]
     if view == MISSED:
-        v["amount"] = decode_value(m, m["missed_most"])
-        v["usual_amount"] = decode_value(m, m["missed_usual"])
+        v["amount"] = _plain_value(m, m["missed_most"])
+        v["usual_amount"] = _plain_value(m, m["missed_usual"])
+        v["span_ms"] = (2 * near_of(m["width"]) + 1) * v["width_ms"]
     elif view == JUMP:
         v["amount"] = m["jump_from"]
     elif view == LEVEL:
-        v["amount"] = m["level"][m["season"]] * m["scale"]
+        v["amount"] = _last_day(m, m["level"][m["season"]]) * m["scale"]
     elif view == SPREAD:
         v["amount"] = m["spread_now"]
         v["usual_amount"] = m["spread_usual"]
     elif view == OFTEN:
         v["amount"] = m["often"]
-        v["usual_amount"] = m["share"]
+        v["usual_amount"] = m["share"] / fade(max(m["live_ms"] - DAY_MS, HOUR_MS), SHARE_MS)
     elif view == STUCK:
-        v["amount"] = np.float64(t - m["run_ms"])
+        v["amount"] = np.float64(m["sample_ms"] - m["run_ms"])
+        v["since_ms"] = m["run_ms"]
     elif view == COURSE:
         c = m["course"]
         v["amount"] = 1.0 if c["absence"] > c["score"] else 0.0
+    elif view in (QUARTER, HOUR, HOURS4):
+        v["span_ms"] = int(span_of(view, max(m["interval_ms"], 1.0 * MINUTE_MS)))
 
 
 @njit(cache=True)
-def describe(v: Record, m: Record, level: float, t: int, tmp: Floats) -> None:
+def _plain_value(m: Record, x: float) -> float:
+    """Return a remembered value in the metric's own unit; what cannot be told from 0 is 0."""
+    value = decode_value(m, x)
+    return value if abs(value) > abs(x) * m["scale"] * RESOLUTION else 0.0
+
+
+@njit(cache=True)
+def _last_day(m: Record, level: float) -> float:
+    """Return the median deviation of the hours of the last day, coded.
+
+    level : what is judged by instead, which single hours move by a bounded step; where it has not
+            the same sign, it is returned
+    """
+    hours, n = np.empty(HOURS), 0
+    for k in range(HOURS):
+        if m["hours"][k] >= m["hour"] - 25 and m["hours"][k] > 0:
+            hours[n] = m["hours_x"][k]
+            n += 1
+    middle = median(hours, n) if n > 0 else level
+    return middle if middle * level > 0.0 else level
+
+
+@njit(cache=True)
+def _say_usual(v: Record, m: Record) -> None:
+    """Write what is usual at this time of day, and how far the last 24 hours are from it.
+
+    Not the nearest value of about this time, which may excuse a value, but that of the bin itself.
+    """
+    season, near = m["season"], near_of(m["width"])
+    if math.isnan(m["usual_values"][season, near]):
+        season = ALL
+    usual = np.float64(m["usual_values"][season, near])
+    level = m["level"][season]
+    if math.isnan(usual):
+        usual, level = m["expected"], 0.0
+    v["usual"] = _plain_value(m, usual)
+    v["expected"] = _plain_value(m, usual + level)
+    if abs(level) > max(m["spread"], m["typical"]):
+        v["lately"] = _last_day(m, level) * m["scale"]
+
+
+@njit(cache=True)
+def say_band(v: Record, m: Record, level: float) -> None:
+    """Write the band around the expected value; the entity's level widens it."""
+    half = m["spread"] * m["scale"] * level
+    v["lower"] = v["expected"] - np.float64(m["return_level"][VALUE, 1]) * half
+    v["upper"] = v["expected"] + np.float64(m["return_level"][VALUE, 0]) * half
+
+
+@njit(cache=True)
+def describe(v: Record, m: Record, level: float, t: int) -> None:
     """Add the numbers that a sentence about a metric needs.
 
     level : the entity's level, by which the band is wider
-    tmp   : float64 (>= 400,)  scratch
     """
-    expected = decode_value(m, m["missed_usual"] if v["view"] == MISSED else m["expected"])
-    half_up = np.float64(m["return_level"][VALUE, 0]) * m["spread"] * m["scale"] * level
-    half_down = np.float64(m["return_level"][VALUE, 1]) * m["spread"] * m["scale"] * level
-    v["expected"] = expected
-    v["lower"] = expected - half_down
-    v["upper"] = expected + half_up
-    v["usual"] = expected
     v["history_ms"] = np.float64(t - m["origin_ms"])
     v["measure"] = measure_of(m)
     v["width_ms"] = m["width"] * BIN_MS
-    _say_amounts(v, m, t)
-    if v["phase"] != CLOSED and v["view"] <= TWO:
-        _count_days(v, m, tmp)
+    v["moved_ms"] = moved_ms(m)
+    v["crowded"] = 1 if m["crowded"] > 0 and m["day"] + 1 - m["crowded"] <= DAYS else 0
+    _say_usual(v, m)
+    _say_amounts(v, m)
+    if v["view"] == MISSED and v["phase"] != CLOSED:
+        v["expected"] = v["usual"] = v["usual_amount"]
+        v["lately"] = 0.0
+    say_band(v, m, level)
+    count_days(v, m, m["day"], m["bin"])
 
 
 @njit(cache=True)
-def describe_joint(v: Record, of: Reported, level: float, t: int, tmp: Floats) -> None:
+def describe_joint(v: Record, of: Reported, level: float, t: int) -> None:
     """Add the numbers of a joint event: those of the metric that moved most, and how many moved."""
     for j in range(of.n):
         if of.columns[j] == v["metric"]:
             m = of.metrics[of.slots[j]]
             v["value"] = m["last"]
-            describe(v, m, level, t, tmp)
+            describe(v, m, level, t)
     v["amount"] = max(2, of.n // 4)
     v["usual_amount"] = of.n

@@ -19,11 +19,25 @@ from shared.ensemble.kernels.entity.episode import (
     count_opening,
     start_episode,
 )
-from shared.ensemble.kernels.entity.event_rows import About, describe, write_event
+from shared.ensemble.kernels.entity.event_rows import (
+    About,
+    count_days,
+    describe,
+    say_band,
+    write_event,
+)
 from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.metric_episodes import AFTER_STUCK_MS
 from shared.ensemble.kernels.entity.row import Reported, Row, decode_value, gate_of
-from shared.ensemble.kernels.layout import FAST_DOWN, FAST_UP, VALUE, EnsembleParams
+from shared.ensemble.kernels.layout import (
+    AS_IT_IS,
+    BIN_MS,
+    DAY_MS,
+    FAST_DOWN,
+    FAST_UP,
+    VALUE,
+    EnsembleParams,
+)
 from shared.ensemble.kernels.metric.late_value import judge_late
 from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.outputs import OPEN
@@ -53,14 +67,15 @@ def _judge_late_value(
     value: float,
     column: int,
     row: Row,
+    local_ms: int,
     params: EnsembleParams,
     v: Record,
-    tmp: Floats,
 ) -> int:
     """Join a late value's episode or open one.
 
-    ratio   : to the level of single values, signed
-    returns : how many events it wrote
+    ratio    : to the level of single values, signed
+    local_ms : the row's own local time
+    returns  : how many events it wrote
     """
     t = row.time_ms
     gate = gate_of(e, max(row.interval_ms, 60_000.0), params)
@@ -78,7 +93,13 @@ def _judge_late_value(
         m["fast_ms"][key] = max(m["fast_ms"][key], t)
         if not joins:
             write_event(v, row, About(column, key, VALUE), OPEN, value, size, gate.threshold, ep)
-            describe(v, m, gate.level, t, tmp)
+            describe(v, m, gate.level, t)
+            v["measure"] = AS_IT_IS
+            v["expected"] = v["usual"] = expected
+            v["lately"] = 0.0
+            say_band(v, m, gate.level)
+            bin_ = int((local_ms % DAY_MS) // BIN_MS)
+            count_days(v, m, int(local_ms // DAY_MS), bin_ - bin_ % m["width"])
             count_opening(e, t, size)
             return 1
     return 0
@@ -103,7 +124,7 @@ def judge_late_row(
     values : float64 (M,)      of the row, NaN = missing
     row    : interval_ms is the entity's own here
     out    : ROW_DTYPE, cells : CELL_DTYPE (M,), events : EVENT_DTYPE  out
-    tmp    : float64 (>= 400,)  scratch
+    tmp    : float64 (SCRATCH,)  scratch
     returns: place behind the newest event
     """
     level = gate_of(e, row.interval_ms, params).level
@@ -118,7 +139,7 @@ def judge_late_row(
         cells[of.columns[j]]["expected"] = decode_value(m, m["expected"])
         if abs(ratio) / level > largest:
             largest, place = abs(ratio) / level, j
-        at += _judge_late_value(e, m, ratio, x, of.columns[j], row, params, events[at], tmp)
+        at += _judge_late_value(e, m, ratio, x, of.columns[j], row, local_ms, params, events[at])
     if place >= 0:
         out["score"] = largest * params.threshold
         out["severity"] = severity_of(largest)

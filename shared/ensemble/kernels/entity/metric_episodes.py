@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.course.members import alarms as course_alarms
 from shared.ensemble.kernels.entity.episode import (
     CLOSED_STATE,
@@ -34,6 +34,7 @@ from shared.ensemble.kernels.layout import (
     FAST_UP,
     HOUR_MS,
     HOURLY,
+    HOURS,
     LEVEL_DOWN,
     LEVEL_UP,
     SHAPE,
@@ -44,7 +45,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.outputs import ACCEPTED, CLOSED, OPEN, RECOVERED, WORSE
 
 ACCEPTED_LEVEL = 2.0
-"""An episode that ends with a level beyond so many typical spreads was accepted, not over."""
+"""An episode that ends with a level so many typical spreads off was accepted, not over."""
 
 AFTER_FAST_MS = 2 * DAY_MS
 """So long after a fast alarm its level is no alarm of its own."""
@@ -78,6 +79,17 @@ def say_cold(
 
 
 @njit(cache=True)
+def _stays(m: Record, key: int) -> bool:
+    """Whether the level of the last day, and the newest whole hour, lie where an episode was."""
+    side = -1.0 if key in (FAST_DOWN, LEVEL_DOWN) else 1.0
+    level = side * m["level"][m["season"]]
+    place = (m["hour"] - 1) % HOURS
+    if m["hours"][place] == m["hour"] - 1 and side * np.float64(m["hours_x"][place]) < 0.5 * level:
+        return False
+    return bool(level > ACCEPTED_LEVEL * max(m["typical"], 1e-12))
+
+
+@njit(cache=True)
 def _follow_open(
     m: Record,
     about: About,
@@ -86,7 +98,6 @@ def _follow_open(
     gate: Gate,
     params: EnsembleParams,
     v: Record,
-    tmp: Floats,
 ) -> int:
     """Follow an open episode; returns how many events it wrote: one at most."""
     key, view, t = about.key, about.seen_by, row.time_ms
@@ -102,7 +113,7 @@ def _follow_open(
         ep["records"] += 1
         ep["state"] = SAID
         write_event(v, row, about, phase, value, ratio, gate.threshold, ep)
-        describe(v, m, gate.level, t, tmp)
+        describe(v, m, gate.level, t)
         m["fast_ms"][key] = t
         written = 1
     forget_records(ep, t)
@@ -111,9 +122,8 @@ def _follow_open(
             view_then: int = np.int64(ep["view"])  # type: ignore[assignment]
             closing = About(about.column, key, view_then)
             write_event(v, row, closing, CLOSED, value, ratio, gate.threshold, ep)
-            describe(v, m, gate.level, t, tmp)
-            stays = abs(m["level"][m["season"]]) > ACCEPTED_LEVEL * max(m["typical"], 1e-12)
-            v["reason"] = ACCEPTED if stays and key != SHAPE else RECOVERED
+            describe(v, m, gate.level, t)
+            v["reason"] = ACCEPTED if key != SHAPE and _stays(m, key) else RECOVERED
             written = 1
         ep["state"] = CLOSED_STATE
     return written
@@ -162,7 +172,6 @@ def follow_metric(
     params: EnsembleParams,
     events: Record,
     at: int,
-    tmp: Floats,
 ) -> tuple[int, Opening, float]:
     """Follow a metric's episodes but for that of the course.
 
@@ -174,7 +183,7 @@ def follow_metric(
         largest = max(largest, ratio * gate.threshold)
         if m["episodes"][key]["state"] > 0:
             about = About(column, key, view)
-            at += _follow_open(m, about, ratio, row, gate, params, events[at], tmp)
+            at += _follow_open(m, about, ratio, row, gate, params, events[at])
         elif _may_open(m, key, view, ratio, row, params) and ratio > best.ratio:
             best = Opening(ratio, place, key, view)
     return at, best, largest

@@ -18,7 +18,6 @@ from shared.ensemble.kernels.layout import (
     DIRECTION,
     HOURLY,
     KEYS,
-    LEVEL,
     MIN_ABSOLUTE,
     MIN_RELATIVE,
     MINUTE_MS,
@@ -31,6 +30,9 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
 from shared.ensemble.kernels.outputs import WORSE
+from shared.ensemble.kernels.views import column as column_of
+
+IS_SIGNED = column_of("signed")
 
 
 @njit(cache=True)
@@ -83,7 +85,7 @@ def apply_limits(m: Record, limits: Floats) -> bool:
                 q[view] = 0.0
         elif small and view != STUCK:
             q[view] = 0.0
-        if view <= LEVEL:
+        if IS_SIGNED[view]:
             if q[view] * way < 0.0:
                 q[view] = 0.0
         elif view != STUCK and off * way < 0.0:

@@ -13,7 +13,7 @@ from numba import njit
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode
 from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, EnsembleParams
-from shared.ensemble.kernels.season import extremes, near_of, recurring
+from shared.ensemble.kernels.season import extremes, extremes_of, near_of, recurring
 
 LARGEST_DEVIATION = 1e4
 
@@ -98,7 +98,7 @@ def excuse_recurring(
     m: Record, x: float, z: float, near: int, spread: float, params: EnsembleParams, tmp: Floats
 ) -> float:
     """Reduce a deviation that most days of a season show within a quarter of an hour of now."""
-    high, low = tmp[300:328], tmp[330:358]
+    high, low = extremes_of(tmp)
     if extremes(m, m["day"], m["bin"], high, low) < 3:
         return z
     dead = LEVEL_DEAD_ZONE * m["typical"]
@@ -133,7 +133,7 @@ def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
         most, least = max(most, code), min(least, code)
     place = now - (near + 1) * width
     day, bin_ = place // BINS, place % BINS
-    high, low = tmp[300:328], tmp[330:358]
+    high, low = extremes_of(tmp)
     if extremes(m, day, bin_, high, low) < 5:
         return
     found_high, found_low = 1e300, 1e300
@@ -149,12 +149,12 @@ def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
         middle = tmp[n // 2]
         z = (reach + offset - decode(most)) / max(spread, middle - reach)
         if z < found_high:
-            found_high, usual_high = z, middle + offset
+            found_high, usual_high = z, middle
         reach, n = recurring(low, day, c, 0.85, tmp)
         middle = tmp[n // 2]
         z = (decode(least) - reach - offset) / max(spread, reach - middle)
         if z < found_low:
-            found_low, usual_low = z, middle + offset
+            found_low, usual_low = z, middle
     if found_high < 1e299 and found_high > max(found_low, 0.0):
         m["missed"] = -found_high
         m["missed_usual"] = usual_high

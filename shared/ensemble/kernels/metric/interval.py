@@ -11,6 +11,7 @@ import math
 from numba import njit
 
 from shared.ensemble.kernels.codes import clip
+from shared.ensemble.kernels.layout import HOUR, HOUR_MS, MINUTE_MS, QUARTER
 
 FASTEST_MS = 45_000.0
 """A metric that is faster is judged by means of a minute."""
@@ -33,3 +34,16 @@ def follow_interval(interval: float, pause: float, seen: int) -> float:
     ratio = min(pause, 4.0 * interval) / interval
     most = min(0.15 * ratio, 0.05) if pause < interval else max(0.1, 4.0 / (2.0 + seen))
     return interval * math.exp(clip(math.log(pause / interval), most))
+
+
+@njit(cache=True)
+def span_of(view: int, interval_ms: float) -> float:
+    """Return the time over which QUARTER, HOUR or HOURS4 averages, ms; longer on coarse data.
+
+    interval_ms : usual, at least a minute
+    """
+    if view == QUARTER:
+        return max(15.0 * MINUTE_MS, 1.5 * interval_ms)
+    if view == HOUR:
+        return max(1.0 * HOUR_MS, 3.0 * interval_ms)
+    return max(4.0 * HOUR_MS, 6.0 * interval_ms)

@@ -12,7 +12,17 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, clip, fade
-from shared.ensemble.kernels.layout import ALL, BIN_MS, BINS, DAY_MS, QUARTER, RING, SEASONS, VALUE
+from shared.ensemble.kernels.layout import (
+    ALL,
+    BIN_MS,
+    BINS,
+    DAY_MS,
+    DAYS,
+    QUARTER,
+    RING,
+    SEASONS,
+    VALUE,
+)
 from shared.ensemble.kernels.metric.deviation import (
     LARGEST_CODED,
     LARGEST_DEVIATION,
@@ -20,7 +30,15 @@ from shared.ensemble.kernels.metric.deviation import (
     nearest_usual,
     spread_of,
 )
-from shared.ensemble.kernels.season import digest, near_of, read, write
+from shared.ensemble.kernels.season import HIGH_AT, digest, near_of, read, write
+
+USUAL_AT = 200
+MEDIAN_AT = USUAL_AT + SEASONS * RING
+QUANTILE_AT = MEDIAN_AT + RING
+"""Places of the scratch that hold what the ring says of the newest value."""
+
+if not 5 * DAYS <= USUAL_AT <= QUANTILE_AT + RING <= HIGH_AT:
+    raise ImportError("a late value's scratch overlaps that of digest or extremes")
 
 
 @njit(cache=True)
@@ -28,7 +46,7 @@ def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> f
     """Judge a value that is older than the newest by its own time of day, and remember it there.
 
     returns : ratio to the level of single values, signed; NaN where it cannot be judged
-    tmp     : float64 (>= 400,)  scratch
+    tmp     : float64 (SCRATCH,)  scratch
     """
     if m["scale"] <= 0.0 or m["counter"] == 1:
         return math.nan
@@ -38,10 +56,10 @@ def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> f
     bin_ -= bin_ % width
     for c in range(SEASONS):
         for k in range(RING):
-            tmp[200 + c * RING + k] = m["usual_values"][c, k]
+            tmp[USUAL_AT + c * RING + k] = m["usual_values"][c, k]
     for k in range(RING):
-        tmp[260 + k] = m["median_spread"][k]
-        tmp[270 + k] = m["quantile_spread"][k]
+        tmp[MEDIAN_AT + k] = m["median_spread"][k]
+        tmp[QUANTILE_AT + k] = m["quantile_spread"][k]
     for k in range(2 * near + 1):
         b = bin_ + (k - near) * width
         d = day
@@ -62,7 +80,11 @@ def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> f
         z = clip(z, LARGEST_DEVIATION)
         limit = np.float64(m["return_level"][VALUE, 0 if z > 0.0 else 1])
         ratio = z / limit if limit > 0.0 else math.nan
-        m["expected"] = expected
+        season = m["season"]
+        if math.isnan(m["usual_values"][season, near]):
+            season = ALL
+        usual = np.float64(m["usual_values"][season, near]) + m["level"][season]
+        m["expected"] = expected if abs(z) < 3.0 else usual
         m["spread"] = spread
         far = abs(np.float64(t - m["late_ms"])) > max(6.0 * m["interval_ms"], 1_800_000.0)
         if far:
@@ -82,10 +104,12 @@ def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> f
             ratio = m["late_ew"] / limit
     for c in range(SEASONS):
         for k in range(RING):
-            m["usual_values"][c, k] = tmp[200 + c * RING + k]
+            m["usual_values"][c, k] = tmp[USUAL_AT + c * RING + k]
     for k in range(RING):
-        m["median_spread"][k] = tmp[260 + k]
-        m["quantile_spread"][k] = tmp[270 + k]
+        m["median_spread"][k] = tmp[MEDIAN_AT + k]
+        m["quantile_spread"][k] = tmp[QUANTILE_AT + k]
     if read(m, bin_, day) == MISSING:
         write(m, bin_, day, x)
+    else:
+        m["crowded"] = max(m["crowded"], day + 1)
     return ratio

@@ -38,7 +38,9 @@ def judge_jump(
         for k in range(BACK):
             tmp[k] = (m["newest_values"][k] - m["centre"]) / m["scale"]
         jump = x - median(tmp, BACK)
-        m["jump_from"] = m["centre"] + m["scale"] * (x - jump)
+        for k in range(BACK):
+            tmp[k] = m["newest_values"][k]
+        m["jump_from"] = median(tmp, BACK)
         least, own = jump, 0.0
         for c in range(SEASONS):
             u = np.float64(m["usual_values"][c, near])

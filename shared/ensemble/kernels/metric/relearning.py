@@ -31,6 +31,19 @@ ALIKE = 0.75
 """Share of the hours that agree about a new unit of any size; bursts of a small metric do not."""
 
 
+OLD_UNIT_MS = 8 * DAY_MS
+"""So long after a change the old unit is tried as well."""
+
+
+@njit(cache=True)
+def moved_ms(m: Record) -> int:
+    """Return when the memory's level or unit was last changed; 0 = never.
+
+    What it remembers of earlier times is not in the rows' own unit.
+    """
+    return int(m["old_until_ms"] - OLD_UNIT_MS) if m["old_until_ms"] > 0 else 0
+
+
 @njit(cache=True)
 def recode(m: Record, centre: float, scale: float) -> None:
     """Keep the memory in another unit; O(BINS DAYS), a few times in a life."""
@@ -183,7 +196,7 @@ def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Flo
         m["level"][c] = m["level"][c] - shift if gain == 1.0 else 0.0
     m["old_centre"] = centre
     m["old_scale"] = scale
-    m["old_until_ms"] = t + 8 * DAY_MS
+    m["old_until_ms"] = t + OLD_UNIT_MS
     m["centre"] = new_centre
     m["scale"] = new_scale
     m["newest_n"] = 0

@@ -46,22 +46,28 @@ from shared.ensemble.kernels.metric.deviation import (
     nearest_usual,
     spread_of,
 )
+from shared.ensemble.kernels.metric.interval import span_of
 from shared.ensemble.kernels.metric.local_views import follow_range, judge_jump, judge_stuck
 from shared.ensemble.kernels.metric.relearning import accept_change, recode
 from shared.ensemble.kernels.metric.view_levels import compare_with_levels, follow_tail
 from shared.ensemble.kernels.metric.warm_up import judge_cold
 from shared.ensemble.kernels.season import near_of, turn, width_of, write
 
+SHARE_MS = 5.0 * DAY_MS
+"""Memory of the share of values that deviate."""
+
 
 class MetricWork(NamedTuple):
     """Scratch of a metric.
 
-    tmp       : float64 (>= 400,)
+    tmp       : float64 (SCRATCH,)
+    seen      : float64 (ALL_VIEWS,) what each view sees of a sample, in spreads
     shape     : float32 (SHAPE,) of the course
     distances : float32 (LIBRARY,) of the course
     """
 
     tmp: Floats
+    seen: Floats
     shape: Floats32
     distances: Floats32
 
@@ -96,7 +102,7 @@ def fold_sample(
     scale = m["scale"] if m["scale"] > 0.0 else 1.0
     x = clip((value - m["centre"]) / scale, LARGEST_CODED)
     day, hour = int(local_ms // DAY_MS), int(local_ms // HOUR_MS)
-    v = tmp[380 : 380 + ALL_VIEWS]
+    v = work.seen
     for view in range(ALL_VIEWS):
         v[view] = 0.0
     if hour != m["hour"] or first:
@@ -149,6 +155,8 @@ def fold_sample(
         m["newest_n"] += 1
     follow_range(m, value, x)
     m["bin_n"] += 1
+    if m["bin_n"] > 1:
+        m["crowded"] = day + 1
     m["bin_mean"] = x if m["bin_n"] == 1 else m["bin_mean"] + (x - m["bin_mean"]) / m["bin_n"]
     write(m, bin_, day, m["bin_mean"])
     if (settings.use >> COURSE) & 1:
@@ -227,9 +235,9 @@ def judge_sample(
         v[TWO] = z if abs(z) < abs(m["before"]) else m["before"]
     m["before"] = z
     ew = m["means"]
-    ew[0] += (clip(z, 15.0) - ew[0]) * fade(dt, max(900_000.0, 1.5 * iv))
-    ew[1] += (clip(z, 3.0) - ew[1]) * fade(dt, max(3_600_000.0, 3.0 * iv))
-    ew[2] += (clip(z, 2.5) - ew[2]) * fade(dt, max(14_400_000.0, 6.0 * iv))
+    ew[0] += (clip(z, 15.0) - ew[0]) * fade(dt, span_of(QUARTER, iv))
+    ew[1] += (clip(z, 3.0) - ew[1]) * fade(dt, span_of(HOUR, iv))
+    ew[2] += (clip(z, 2.5) - ew[2]) * fade(dt, span_of(HOURS4, iv))
     v[QUARTER] = ew[0]
     v[HOUR] = ew[1]
     v[HOURS4] = ew[2]
@@ -243,7 +251,7 @@ def judge_sample(
     m["before_r"] = x - np.float64(m["usual_values"][season, near])
     size = abs(x - usual)
     odd = 1.0 if size > 0.05 * spread and abs(x - near_value) > 0.05 * spread else 0.0
-    m["share"] += (odd - m["share"]) * fade(dt, 5.0 * DAY_MS)
+    m["share"] += (odd - m["share"]) * fade(dt, SHARE_MS)
     if odd > 0.0:
         m["size"] = (
             size

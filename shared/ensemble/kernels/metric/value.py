@@ -10,7 +10,7 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
-from shared.ensemble.kernels.layout import MINUTE_MS, EnsembleParams, Settings
+from shared.ensemble.kernels.layout import DAY_MS, MINUTE_MS, EnsembleParams, Settings
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork, fold_sample
 from shared.ensemble.kernels.metric.totals import recognise_counter
@@ -87,5 +87,6 @@ def fold_value(
         return judged
     m["minute_n"] = 0
     if m["samples"] > 0 and t - m["sample_ms"] < min(0.5 * iv, 60_000.0):
+        m["crowded"] = int(local_ms // DAY_MS) + 1
         return False
     return fold_sample(m, t, local_ms, value, settings, params, work)

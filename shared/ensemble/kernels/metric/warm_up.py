@@ -44,8 +44,11 @@ def time_left_ms(m: Record, params: EnsembleParams) -> float:
 def judge_cold(m: Record, value: float, params: EnsembleParams) -> None:
     """Say whether a value of the first days lies far outside of all so far.
 
-    Ten times on day one.
+    Ten times on day one. The range stays that of the values before while the row is described.
     """
+    if m["cold"] != 0 and m["low"] == m["high"]:  # all before were equal: now it is one of them
+        m["low"] = min(m["low"], m["last"])
+        m["high"] = max(m["high"], m["last"])
     m["cold"] = 0
     if is_ready(m, params):
         return
@@ -59,7 +62,6 @@ def judge_cold(m: Record, value: float, params: EnsembleParams) -> None:
         typical = max(m["step"] * m["scale"], 0.01 * abs(m["centre"]))
         if beyond > times * width and beyond > times * 8.0 * typical:
             m["cold"] = 1 if value > m["high"] else -1
-            if width > 0.0:
-                return
+            return
     m["low"] = min(m["low"], value)
     m["high"] = max(m["high"], value)

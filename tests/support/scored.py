@@ -34,9 +34,7 @@ class ColumnDecoder:
     def prepare(self, batch: Batch) -> None:
         """Nothing to look up."""
 
-    def decode(
-        self, batch: Batch, entities: Directory, metrics: list[str], max_entities: int
-    ) -> Columns:
+    def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
         """Return the rows of a batch."""
         metrics += [name for name in self.metrics if name not in metrics]
         rows = batch.offsets
@@ -77,7 +75,7 @@ def anomalies_of(
     )
     configuration = Configuration.from_settings(settings)
     assert configuration.detector is Detector.ENSEMBLE
-    scorer = Scorer(PartitionState(0), Rules(configuration, 10))
+    scorer = Scorer(PartitionState(0), Rules(configuration))
     decoder = ColumnDecoder("a", metrics, time_ms, values)
     found: list[Anomaly] = []
     for rows in np.array_split(np.arange(len(time_ms)), batches):

@@ -1,7 +1,7 @@
 """Anomaly events from what the fold found: one builder for every detector.
 
-Invariant: an event is computed from the row, what the fold says of it, and the model; it changes no
-           verdict.
+Invariant: an event is computed from the row, what the fold computed for it, and the model; it
+           changes no verdict.
 """
 
 from __future__ import annotations

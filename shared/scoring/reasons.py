@@ -35,7 +35,7 @@ LEAST_SPREAD, MOST_SPREAD = 0.3, 3.0
 
 
 class Speaker:
-    """Says what the fold found, in the local time of a zone.
+    """Writes sentences about what the fold found, in the local time of a zone.
 
     zone : int64 (k,), int64 (k,)  UTC ms from which on a shift in ms holds
     """

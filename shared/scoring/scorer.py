@@ -234,7 +234,7 @@ class Scorer:
         )  # fmt: skip
 
     def _verdicts(self, columns: Columns, folded: Folded, found: Found, batch: Batch) -> Verdicts:
-        """Lay out what the fold says."""
+        """Lay out what the fold computed."""
         rows, cells = found.rows, found.cells
         known = ~np.isnan(cells["expected"])
         ready = rows["state"] == 1

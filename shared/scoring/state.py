@@ -312,7 +312,7 @@ def _check_slots(arrays: Mapping[str, npt.NDArray[Any]], owner: npt.NDArray[np.i
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """What the fold says about each accepted row; metric columns follow ``PartitionState.metrics``.
+    """What the fold computed for each row; metric columns follow ``PartitionState.metrics``.
 
     rolling ... surplus_metric : as ``rolling.Outputs``
     releases : the entities that were dropped, in the order of the rows

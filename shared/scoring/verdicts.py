@@ -1,6 +1,6 @@
 """The verdicts on a batch, one per accepted row.
 
-Invariant: a verdict is a value; who made it and what is said of it stands elsewhere.
+Invariant: a verdict is a value; who made it and its sentence are elsewhere.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import numpy as np
 
 from shared.columns import Columns
 from shared.errors import LapwingError
+from shared.features.kernels.places import FORGOTTEN
 from shared.scoring.state import Folded, PartitionState, fold
 from shared.snapshots import SnapshotFolder, SnapshotProgress, SnapshotWriter
 from shared.snapshots.frames import ChangeMarks
@@ -13,6 +14,7 @@ from shared.snapshots.frames import ChangeMarks
 NONE = np.zeros(0, np.int64), np.zeros(0, np.uint8)
 NAMES = ("alpha", "beta", "gamma", "delta")
 FORGET_MS = 8000
+RELEASED = ("row", "place", "reason", "slots")
 
 
 def feed(
@@ -31,8 +33,11 @@ def feed(
     entities, slots = state.places_used, state.slots_used
     state.ensemble.reserve(entities, slots)
     state.quality.reserve(entities, slots)
+    left = list(zip(*(getattr(folded.releases, name) for name in RELEASED), strict=True))
     for row in range(len(rows)):
         place = folded.place[row]
+        while left and left[0][0] == row:
+            forget(state, *left.pop(0)[1:])
         state.quality.entities["reported"][place] += 1
         if folded.counted[row]:
             state.quality.presence["rows"][place, time_ms[row] % 288] += 1
@@ -44,6 +49,16 @@ def feed(
     state.settle()
     state.next_offset += len(rows)
     return folded
+
+
+def forget(state: PartitionState, place: int, reason: int, slots: np.ndarray) -> None:
+    """Reset the records of an entity that lost its place, or returned to it."""
+    for slot in slots[slots >= 0]:
+        state.ensemble.metrics[slot] = np.zeros((), state.ensemble.metrics.dtype)
+        state.quality.series[slot] = np.zeros((), state.quality.series.dtype)
+    if reason != FORGOTTEN:
+        for records in (state.ensemble.entities, state.quality.entities, state.quality.presence):
+            records[place] = np.zeros((), records.dtype)
 
 
 def log_of(seed: int, rows: int = 60) -> list[tuple]:

@@ -16,7 +16,7 @@ from shared.ensemble.kernels.codes import bounded
 from shared.ensemble.kernels.course.course_layout import LIBRARY
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
-from shared.ensemble.kernels.entity.episode import CLOSED_STATE, SAID
+from shared.ensemble.kernels.entity.episode import CLOSED_STATE, REPORTED
 from shared.ensemble.kernels.entity.episodes import follow_episodes
 from shared.ensemble.kernels.entity.event_rows import About, write_event
 from shared.ensemble.kernels.entity.late_row import judge_late_row
@@ -175,7 +175,7 @@ def _close(
     ep: Record, about: About, row: Row, reason: int, threshold: float, events: Record, at: int
 ) -> int:
     """Close an episode if it is open; returns the place behind the newest event."""
-    if ep["state"] == SAID:
+    if ep["state"] == REPORTED:
         write_event(events[at], row, about, CLOSED, math.nan, 0.0, threshold, ep)
         events[at]["reason"] = reason
         at += 1
@@ -386,11 +386,11 @@ def fold_rows(
             for j in range(n):
                 ratios[k, columns[j]] = mine[j] / e["return_level"]
                 views[k, columns[j]] = seen_by[j]
-        said = mark_anomalies(out, events[before:at])
+        own_score = mark_anomalies(out, events[before:at])
         name_episode(e, of, out)
         write_cells(e, of, mine, params, out, cells[row])
         if ready or joint > 0.0 or known:
-            write_score(out, e, top, joint if settings.joint else 0.0, said, params)
+            write_score(out, e, top, joint if settings.joint else 0.0, own_score, params)
             out["top_metric"] = columns[place] if place >= 0 else -1
         out["threshold"] = params.threshold * e["threshold"]
     return stop, at

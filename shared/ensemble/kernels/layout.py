@@ -45,7 +45,7 @@ VALUE, TWO, QUARTER, HOUR, HOURS4, JUMP, MISSED, LEVEL, SPREAD, OFTEN, STUCK, CO
 
 ALL_VIEWS = len(TABLE)
 TRAINED, JOINED = ALL_VIEWS, ALL_VIEWS + 1
-"""Views of the entity: what a trained model says of its rows, and many metrics at once."""
+"""Views of the entity: the rarity by a trained model, and many metrics at once."""
 
 VIEW_NAMES = (*(view.name for view in TABLE), "trained", "joint")
 
@@ -236,7 +236,7 @@ ENTITY_DTYPE = np.dtype(
         ("joint_return_level", "f8"),
         ("joint", EPISODE_DTYPE),
         ("trained_ratio", "f8"),
-        ("trained_mean", "f8"),  # of a quarter of an hour of what the trained model says
+        ("trained_mean", "f8"),  # of a quarter of an hour of the rarity by the trained model
         ("trained_ms", "i8"),
         ("trained_daily_maximum", "f8"),  # today's largest
         ("trained_level", "f8"),
@@ -271,7 +271,7 @@ class EnsembleParams(NamedTuple):
 
     threshold: float = 1.0  # ratio that opens an episode
     hysteresis: float = 0.5  # share of it that keeps one open
-    worse: float = 2.5  # times the ratio lately: said again
+    worse: float = 2.5  # times the ratio lately: reported again
     ready_days: float = 2.0
     return_view: float = 60.0  # days: level of a view by its own past
     return_entity: float = 9.0  # days: level of all views of an entity together

@@ -1,7 +1,7 @@
 """What comes out: one record per row, one per row and metric, one per episode event.
 
-Invariant: every entry is written for every row; what is not known is NaN, 0 or -1 as its line says,
-never a leftover.
+Invariant: every entry is written for every row; what is not known is NaN, 0 or -1 as its comment
+says, never a leftover.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ EVENT_DTYPE = np.dtype(
         ("threshold", "f8"),
         ("usual", "f8"),  # at this time of day, on days before
         ("lately", "f8"),  # how far the last 24 hours are from it; 0 = within its spread
-        ("amount", "f8"),  # of the view, as the sentence says it; NaN = none
+        ("amount", "f8"),  # of the view, as the sentence prints it; NaN = none
         ("usual_amount", "f8"),
         ("rarest_days", "i4"),  # days before without a value as extreme about this time of day
         ("watched_days", "i4"),  # days before with a value about this time of day

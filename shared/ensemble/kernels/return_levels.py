@@ -46,8 +46,8 @@ def return_level(
 
     Logarithms of daily maxima follow about a Gumbel law, x_p = m + s (-ln(-ln p) - c), with p the
     share of days below it; m is their median, s the steeper of the slopes between the 30 %, 50 %
-    and 80 % quantiles. In the first week the largest of three days and more says nothing of the law
-    (of two, neither is the exception), and the level is higher, above the second largest.
+    and 80 % quantiles. In the first week the largest of three days and more tells nothing about the
+    law (of two, neither is the exception), and the level is higher, above the second largest.
     Source: Coles, "An Introduction to Statistical Modeling of Extreme Values", 3.1.3 (return levels
     of block maxima). Twin: tests/reference/episodes.py::return_level.
     """

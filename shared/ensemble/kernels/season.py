@@ -144,7 +144,7 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
         low, n, u = 2 * DAYS, n_week, np.float64(usual[WEEK, at])
     if (
         n == 1
-    ):  # one day says nothing of its spread: what values change by, or a part of their range
+    ):  # one day tells nothing about its spread: what values change by, or a part of their range
         m["median_spread"][at] = max(m["step"], 0.1 * (m["range_high"] - m["range_low"]))
         m["quantile_spread"][at] = m["median_spread"][at]
         return

@@ -36,20 +36,22 @@ RECLAIM = 2
 STEP_MS = 3_600_000
 """Most that one row moves the clock of places, so that wrong clocks evict nobody at once."""
 
-SAID_PER_STEP = 100
+EVICTIONS_PER_STEP = 100
 """Evictions reported while the clock passes one step; all of them are counted."""
 
 CLOCK = 9
-REPORTED, FIRST_MS, FIRST_PLACE, SECOND_MS, CLOCK_MS, SWEPT, LIVE, SAID_STEP, SAID = range(CLOCK)
+REPORTED, FIRST_MS, FIRST_PLACE, SECOND_MS, CLOCK_MS = range(5)
+SWEPT, LIVE, EVICTION_STEP, EVICTIONS = range(5, CLOCK)
 """Fields of the clock.
 
-REPORTED             : entities that ever had a row, counted anew after they lost their place
-FIRST_MS, SECOND_MS  : the newest event time of all of them, and of the others
-FIRST_PLACE          : whose FIRST_MS is; NONE = it has left
-CLOCK_MS             : follows SECOND_MS by at most STEP_MS a row; meaningless below two entities
-SWEPT                : the step of CLOCK_MS for which silent entities were last dropped
-LIVE                 : places that are taken
-SAID_STEP, SAID      : evictions that were reported in the newest step
+REPORTED            : entities that ever had a row, counted anew after they lost their place
+FIRST_MS, SECOND_MS : the newest event time of all of them, and of the others
+FIRST_PLACE         : whose FIRST_MS is; NONE = it has left
+CLOCK_MS            : follows SECOND_MS by at most STEP_MS a row; meaningless below two entities
+SWEPT               : the step of CLOCK_MS for which silent entities were last dropped
+LIVE                : places that are taken
+EVICTION_STEP       : the newest step with an eviction
+EVICTIONS           : evictions that were reported in it
 """
 
 USED = 5
@@ -254,12 +256,12 @@ def _evict(m: Places, log: Releases, row: int, offset: int) -> None:
         if m.owner[place] >= 0 and m.seen_at[place] < at:
             longest, at = place, m.seen_at[place]
     step = m.clock[CLOCK_MS] // STEP_MS
-    if step != m.clock[SAID_STEP]:
-        m.clock[SAID_STEP] = step
-        m.clock[SAID] = 0
-    said = m.clock[SAID] < SAID_PER_STEP
-    m.clock[SAID] += 1 if said else 0
-    release(m, log, row, offset, longest, EVICTED if said else EVICTED_QUIETLY)
+    if step != m.clock[EVICTION_STEP]:
+        m.clock[EVICTION_STEP] = step
+        m.clock[EVICTIONS] = 0
+    is_reported = m.clock[EVICTIONS] < EVICTIONS_PER_STEP
+    m.clock[EVICTIONS] += 1 if is_reported else 0
+    release(m, log, row, offset, longest, EVICTED if is_reported else EVICTED_QUIETLY)
 
 
 @njit(cache=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from consumer_prediction.counting import count_committed
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import flat_schema
-from shared.features.kernels.places import EVICTED, EXPIRED, FORGOTTEN, SAID_PER_STEP
+from shared.features.kernels.places import EVICTED, EVICTIONS_PER_STEP, EXPIRED, FORGOTTEN
 from shared.operations.counters import DATA_QUALITY, ENTITIES_DROPPED, METRICS_IGNORED, Counters
 from shared.settings import InputSettings
 from tests.support.pods import START_MS, Record, batch_of, churn, run
@@ -28,7 +28,7 @@ def test_evictions_that_are_not_said_are_counted_all_the_same() -> None:
     counters = Counters()
     count_committed(counters, run(batch_of(log), 10).outcomes, START_MS)
     assert counters.value(ENTITIES_DROPPED, "evicted") == 290
-    assert counters.value(DATA_QUALITY, "evicted") == SAID_PER_STEP
+    assert counters.value(DATA_QUALITY, "evicted") == EVICTIONS_PER_STEP
     assert counters.value(METRICS_IGNORED) == 0
 
 

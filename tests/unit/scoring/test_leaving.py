@@ -19,11 +19,11 @@ from shared.encode.avro_columns import decode_records, flat_schema
 from shared.events import ClosedBecause, Kind, State
 from shared.features.kernels.places import (
     EVICTED,
+    EVICTIONS_PER_STEP,
     EXPIRED,
     FORGOTTEN,
     LIVE,
     MAX_METRICS,
-    SAID_PER_STEP,
 )
 from shared.scoring.state import PartitionState
 from shared.settings import InputSettings
@@ -218,7 +218,7 @@ def test_a_flood_of_names_is_counted_and_said_a_hundred_times() -> None:
     log = [Record(f"pod-{k}", START_MS + k, {"cpu": 1.0}, 3) for k in range(1000)]
     told = run(batch_of(log), 10)
     said = [a for one in told.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
-    assert len(said) == SAID_PER_STEP
+    assert len(said) == EVICTIONS_PER_STEP
     assert len(told.dropped()) == 990
     assert told.state.places.clock[LIVE] == 10
 

@@ -1,6 +1,6 @@
 """Absence: a usual event that does not come, seen as a silence longer than any before.
 
-Invariant: nothing is said before a week and twenty silences (five, if they are alike) have been
+Invariant: nothing is reported before a week and twenty silences (five, if they are alike) have been
 seen.
 """
 

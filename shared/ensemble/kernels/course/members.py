@@ -39,7 +39,7 @@ MEASURE = 150
 """Values whose median interval is the sampling interval."""
 
 FIRST_RANK = 20
-"""Samples before a rank says anything."""
+"""Samples before a rank is used."""
 
 WARMUP_DAYS = 3
 PREFILL = 64

@@ -1,4 +1,4 @@
-"""One episode: how it starts, what it keeps, when it is said again and when it ends.
+"""One episode: how it starts, what it keeps, when it is reported again and when it ends.
 
 Invariant: it ends after a time without evidence and not before; at most three records in ten days.
 """
@@ -15,7 +15,7 @@ from shared.ensemble.kernels.codes import fade
 from shared.ensemble.kernels.entity.evidence import class_of
 from shared.ensemble.kernels.layout import DAY_MS, HOUR_MS, EnsembleParams
 
-CLOSED_STATE, SAID, JOINED_ANOTHER = range(3)
+CLOSED_STATE, REPORTED, JOINED_ANOTHER = range(3)
 """States of an episode; one that joined another has no record of its own."""
 
 RECORDS = 3
@@ -41,7 +41,7 @@ def start_episode(
 ) -> None:
     """Start an episode at a value; its peak is that value.
 
-    state : SAID or JOINED_ANOTHER
+    state : REPORTED or JOINED_ANOTHER
     """
     habit = habit_of(ep, t, params.habit_days)
     ep["habit"] = 1.0 + (habit if ep["opened_ms"] > 0 else 0.0)
@@ -77,7 +77,7 @@ def follow_peak(
 
 @njit(cache=True)
 def is_worse(ep: Record, ratio: float, params: EnsembleParams) -> bool:
-    """Whether an open episode is so much worse than lately that it is said again."""
+    """Whether an open episode is so much worse than lately that it is reported again."""
     return bool(
         ratio > params.worse * np.float64(ep["recent"]) and ratio >= 1.0 and ep["records"] < RECORDS
     )
@@ -85,7 +85,7 @@ def is_worse(ep: Record, ratio: float, params: EnsembleParams) -> bool:
 
 @njit(cache=True)
 def forget_records(ep: Record, t: int) -> None:
-    """Let a long episode be said again."""
+    """Let a long episode be reported again."""
     if t - ep["opened_ms"] > RECORDS_MS:
         ep["records"] = 0
 

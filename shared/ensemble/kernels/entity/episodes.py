@@ -14,7 +14,7 @@ from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.entity.episode import (
     CLOSED_STATE,
     JOINED_ANOTHER,
-    SAID,
+    REPORTED,
     count_opening,
     follow_peak,
     forget_records,
@@ -27,7 +27,7 @@ from shared.ensemble.kernels.entity.metric_episodes import (
     Opening,
     follow_course,
     follow_metric,
-    say_cold,
+    write_cold_start,
 )
 from shared.ensemble.kernels.entity.row import Gate, Reported, Row, gate_of
 from shared.ensemble.kernels.entity.together import is_accounted_for
@@ -76,14 +76,14 @@ def follow_entity_episode(
     worse = is_worse(ep, ratio, params)
     follow_peak(ep, ratio, about.seen_by, t, row.passed_ms, nan, nan)
     if worse:
-        phase = WORSE if ep["state"] == SAID else OPEN
+        phase = WORSE if ep["state"] == REPORTED else OPEN
         ep["records"] += 1
-        ep["state"] = SAID
+        ep["state"] = REPORTED
         write_event(events[at], row, about, phase, nan, ratio, gate.threshold, ep)
         at += 1
     forget_records(ep, t)
     if t - ep["seen_ms"] > gate.quiet_ms:
-        if ep["state"] == SAID:
+        if ep["state"] == REPORTED:
             whole = About(-1, about.key, about.seen_by)
             write_event(events[at], row, whole, CLOSED, nan, ratio, gate.threshold, ep)
             at += 1
@@ -116,7 +116,7 @@ def _follow_metrics(
             rested = e["opened_ms"] == 0 or row.time_ms - e["opened_ms"] > BETWEEN_COLD_MS
             if m["cold"] != 0 and settings.cold_start and not cold and rested:
                 cold = True
-                say_cold(events[at], m, column, row, gate.threshold, params)
+                write_cold_start(events[at], m, column, row, gate.threshold, params)
                 at += 1
                 count_opening(e, row.time_ms, 1.0)
             continue
@@ -187,7 +187,7 @@ def follow_episodes(
     ratio = joint / gate.threshold if settings.joint else 0.0
     at, begins, column = _follow_joint(e, of, ratio, row, gate, params, events, at)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):
-        e["joint"]["state"] = SAID
+        e["joint"]["state"] = REPORTED
         about = About(column, NO_METRIC, JOINED)
         write_event(events[at], row, about, OPEN, nan, ratio, gate.threshold, e["joint"])
         describe_joint(events[at], of, gate.level, t)
@@ -198,7 +198,7 @@ def follow_episodes(
     about = About(-1, TRAINED_KEY, TRAINED)
     at, begins = follow_entity_episode(e["trained"], about, ratio, row, gate, params, events, at)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):
-        e["trained"]["state"] = SAID
+        e["trained"]["state"] = REPORTED
         write_event(events[at], row, about, OPEN, nan, ratio, gate.threshold, e["trained"])
         at += 1
         count_opening(e, t, ratio)
@@ -207,7 +207,7 @@ def follow_episodes(
     if best.place >= 0 and (not joins or class_of(best.ratio) > e["opened_level"]):
         m = of.metrics[of.slots[best.place]]
         ep = m["episodes"][best.key]
-        ep["state"] = SAID
+        ep["state"] = REPORTED
         about = About(of.columns[best.place], best.key, best.seen_by)
         write_event(events[at], row, about, OPEN, m["last"], best.ratio, gate.threshold, ep)
         describe(events[at], m, gate.level, t)

@@ -1,4 +1,4 @@
-"""Events: what a record says of an episode, and the numbers that its sentence needs.
+"""Events: what a record holds of an episode, and the numbers that its sentence needs.
 
 Invariant: every number can be recomputed from the rows, and is about the metric and row that it
 names.
@@ -82,7 +82,7 @@ def write_event(
     threshold: float,
     ep: Record,
 ) -> None:
-    """Write what is said of an episode at a row; ``describe`` adds what its sentence needs.
+    """Write what a record holds of an episode at a row; ``describe`` adds what its sentence needs.
 
     v     : EVENT_DTYPE, out
     ep    : EPISODE_DTYPE; remembers the row's offset where it opens
@@ -129,7 +129,7 @@ def count_days(v: Record, m: Record, day: int, bin_: int) -> None:
 
     About a time are the bins within a quarter of an hour of it, or within a sample's own. Days are
     counted from the newest on, up to the first with a value as extreme, and no further back than
-    the memory says in the rows' own unit. What the memory cannot tell apart counts as as extreme.
+    the memory holds in the rows' own unit. What the memory cannot tell apart counts as as extreme.
     """
     up = v["direction"] > 0 if v["direction"] != 0 else v["value"] > v["expected"]
     x = (v["value"] - m["centre"]) / m["scale"]
@@ -154,7 +154,7 @@ def count_days(v: Record, m: Record, day: int, bin_: int) -> None:
 
 
 @njit(cache=True)
-def _say_amounts(v: Record, m: Record) -> None:
+def _write_amounts(v: Record, m: Record) -> None:
     """Write the numbers that a sentence about the view needs."""
     view = v["view"]
     if view == MISSED:
@@ -205,7 +205,7 @@ def _last_day(m: Record, level: float) -> float:
 
 
 @njit(cache=True)
-def _say_usual(v: Record, m: Record) -> None:
+def _write_usual(v: Record, m: Record) -> None:
     """Write what is usual at this time of day, and how far the last 24 hours are from it.
 
     Not the nearest value of about this time, which may excuse a value, but that of the bin itself.
@@ -224,7 +224,7 @@ def _say_usual(v: Record, m: Record) -> None:
 
 
 @njit(cache=True)
-def say_band(v: Record, m: Record, level: float) -> None:
+def write_band(v: Record, m: Record, level: float) -> None:
     """Write the band around the expected value; the entity's level widens it."""
     half = m["spread"] * m["scale"] * level
     v["lower"] = v["expected"] - np.float64(m["return_level"][VALUE, 1]) * half
@@ -242,12 +242,12 @@ def describe(v: Record, m: Record, level: float, t: int) -> None:
     v["width_ms"] = m["width"] * BIN_MS
     v["moved_ms"] = moved_ms(m)
     v["crowded"] = 1 if m["crowded"] > 0 and m["day"] + 1 - m["crowded"] <= DAYS else 0
-    _say_usual(v, m)
-    _say_amounts(v, m)
+    _write_usual(v, m)
+    _write_amounts(v, m)
     if v["view"] == MISSED and v["phase"] != CLOSED:
         v["expected"] = v["usual"] = v["usual_amount"]
         v["lately"] = 0.0
-    say_band(v, m, level)
+    write_band(v, m, level)
     count_days(v, m, m["day"], m["bin"])
 
 

@@ -15,7 +15,7 @@ from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import bounded
 from shared.ensemble.kernels.entity.episode import (
     JOINED_ANOTHER,
-    SAID,
+    REPORTED,
     count_opening,
     start_episode,
 )
@@ -23,7 +23,7 @@ from shared.ensemble.kernels.entity.event_rows import (
     About,
     count_days,
     describe,
-    say_band,
+    write_band,
     write_event,
 )
 from shared.ensemble.kernels.entity.evidence import severity_of
@@ -88,7 +88,7 @@ def _judge_late_value(
         _join_episode(ep, size, t, value, expected, params)
     elif size >= 1.0 and t - m["stuck_ms"] > AFTER_STUCK_MS:
         joins = e["opened_ms"] > 0 and abs(t - e["opened_ms"]) <= 3.0 * row.interval_ms
-        state = JOINED_ANOTHER if joins else SAID
+        state = JOINED_ANOTHER if joins else REPORTED
         start_episode(ep, size, VALUE, t, value, expected, state, params)
         m["fast_ms"][key] = max(m["fast_ms"][key], t)
         if not joins:
@@ -97,7 +97,7 @@ def _judge_late_value(
             v["measure"] = AS_IT_IS
             v["expected"] = v["usual"] = expected
             v["lately"] = 0.0
-            say_band(v, m, gate.level)
+            write_band(v, m, gate.level)
             bin_ = int((local_ms % DAY_MS) // BIN_MS)
             count_days(v, m, int(local_ms // DAY_MS), bin_ - bin_ % m["width"])
             count_opening(e, t, size)

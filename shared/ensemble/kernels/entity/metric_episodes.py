@@ -1,7 +1,7 @@
 """Episodes of one metric at a row: opened, followed and closed.
 
-Invariant: an episode opens at its level, lasts while half of it does, and is said again only where
-it is much worse.
+Invariant: an episode opens at its level, lasts while half of it does, and is reported again only
+where it is much worse.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from shared.ensemble.kernels.course.members import alarms as course_alarms
 from shared.ensemble.kernels.entity.episode import (
     CLOSED_STATE,
     JOINED_ANOTHER,
-    SAID,
+    REPORTED,
     follow_peak,
     forget_records,
     habit_of,
@@ -51,7 +51,7 @@ AFTER_FAST_MS = 2 * DAY_MS
 """So long after a fast alarm its level is no alarm of its own."""
 
 AFTER_STUCK_MS = 2 * HOUR_MS
-"""So long after a stuck value nothing else is said."""
+"""So long after a stuck value nothing else is reported."""
 
 
 class Opening(NamedTuple):
@@ -64,13 +64,13 @@ class Opening(NamedTuple):
 
 
 @njit(cache=True)
-def say_cold(
+def write_cold_start(
     v: Record, m: Record, column: int, row: Row, threshold: float, params: EnsembleParams
 ) -> None:
     """Say that a value lies far outside of all that the first days have shown."""
     key = FAST_UP if m["cold"] > 0 else FAST_DOWN
     ep = m["episodes"][key]
-    start_episode(ep, 1.0, VALUE, row.time_ms, m["last"], math.nan, SAID, params)
+    start_episode(ep, 1.0, VALUE, row.time_ms, m["last"], math.nan, REPORTED, params)
     write_event(v, row, About(column, key, VALUE), OPEN, m["last"], 1.0, threshold, ep)
     v["cold_start"] = 1
     v["lower"], v["upper"] = m["low"], m["high"]
@@ -109,16 +109,16 @@ def _follow_open(
     follow_peak(ep, ratio, view, t, row.passed_ms, value, expected)
     written = 0
     if worse:
-        phase = WORSE if ep["state"] == SAID else OPEN
+        phase = WORSE if ep["state"] == REPORTED else OPEN
         ep["records"] += 1
-        ep["state"] = SAID
+        ep["state"] = REPORTED
         write_event(v, row, about, phase, value, ratio, gate.threshold, ep)
         describe(v, m, gate.level, t)
         m["fast_ms"][key] = t
         written = 1
     forget_records(ep, t)
     if t - ep["seen_ms"] > (DAY_MS if key in (LEVEL_UP, LEVEL_DOWN) else gate.quiet_ms):
-        if ep["state"] == SAID:
+        if ep["state"] == REPORTED:
             view_then: int = np.int64(ep["view"])  # type: ignore[assignment]
             closing = About(about.column, key, view_then)
             write_event(v, row, closing, CLOSED, value, ratio, gate.threshold, ep)
@@ -131,7 +131,7 @@ def _follow_open(
 
 @njit(cache=True)
 def _is_silent(m: Record, key: int, view: int, t: int) -> bool:
-    """Whether something that is said already accounts for a closed episode's evidence."""
+    """Whether something reported already accounts for a closed episode's evidence."""
     of_shape = key == SHAPE and view != STUCK
     if of_shape and (m["episodes"][FAST_UP]["state"] > 0 or m["episodes"][FAST_DOWN]["state"] > 0):
         return True
@@ -144,7 +144,7 @@ def _may_open(
 ) -> bool:
     """Say whether a closed episode may open, and start it.
 
-    It is started as one that joins another; whoever says it makes it one of its own.
+    It is started as one that joins another; the function that writes its record changes that.
     """
     ep, t = m["episodes"][key], row.time_ms
     habit = habit_of(ep, t, params.habit_days)
@@ -199,7 +199,7 @@ def follow_course(
 
     largest : ratio of the other views to the threshold
     n       : metrics of the entity
-    returns : ratio at an opening, -1 where an episode that was said has ended, else 0
+    returns : ratio at an opening, -1 where an episode with a record has ended, else 0
     """
     c = m["course"]
     threshold = gate.threshold
@@ -220,7 +220,7 @@ def follow_course(
         gated = c["gate"] >= params.gate * (1.0 - 1.0 / n) * threshold
         gated = gated and m["ratio"][COURSE] > 0.0
         for key in range(HOURLY):
-            gated = gated and m["episodes"][key]["state"] == 0  # a course of something that is said
+            gated = gated and m["episodes"][key]["state"] == 0  # a course of something reported
         if gated and course_alarms(c, z, row.time_ms, threshold * params.course, params):
             q = max(z / (threshold * params.course), 1.0)
             start_episode(ep, q, COURSE, row.time_ms, value, expected, JOINED_ANOTHER, params)
@@ -230,7 +230,7 @@ def follow_course(
             ep["seen_ms"] = row.time_ms
         follow_peak(ep, q, COURSE, row.time_ms, row.passed_ms, value, expected)
         if row.time_ms - ep["seen_ms"] > gate.quiet_ms:
-            said = ep["state"] == SAID
+            had_record = ep["state"] == REPORTED
             ep["state"] = CLOSED_STATE
-            return -1.0 if said else 0.0
+            return -1.0 if had_record else 0.0
     return 0.0

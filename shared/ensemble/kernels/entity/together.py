@@ -16,7 +16,7 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Array, Floats, Record
 from shared.ensemble.kernels.codes import clip, fade
-from shared.ensemble.kernels.entity.episode import SAID
+from shared.ensemble.kernels.entity.episode import REPORTED
 from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.layout import (
     CROSS,
@@ -164,7 +164,7 @@ def is_accounted_for(e: Record, of: Reported, place: int) -> bool:
     if place >= MEMBERS or e["pairs_ok"] == 0 or not e["explained"][place] > 0.5:
         return False
     n = min(of.n, MEMBERS)
-    reported = e["joint"]["state"] == SAID
+    reported = e["joint"]["state"] == REPORTED
     s = 0.0
     for k in range(n):
         m = of.metrics[of.slots[k]]
@@ -172,7 +172,7 @@ def is_accounted_for(e: Record, of: Reported, place: int) -> bool:
             s += np.float64(e["inverse"][place, k]) * clip(m["plain"], 6.0)
         if k != place:
             for key in range(SHAPE):
-                reported = reported or m["episodes"][key]["state"] == SAID
+                reported = reported or m["episodes"][key]["state"] == REPORTED
     s /= math.sqrt(np.float64(e["inverse"][place, place]))
     hour: float = np.float64(of.metrics[of.slots[place]]["ratio"][CROSS])
     return bool(reported and abs(s) < LEFT_OVER and abs(hour) < 0.5)
@@ -242,7 +242,7 @@ def join(
 def follow_trained(
     e: Record, rarity: float, t: int, dt: float, iv: float, params: EnsembleParams, use: int
 ) -> bool:
-    """Put what a trained model says of a row over its level; returns whether it said something.
+    """Compare a trained model's rarity of a row with its level; return whether it is known.
 
     rarity : -log10 of the share of training rows that reach the row's score; NaN = not known
     """

@@ -1,4 +1,4 @@
-"""What a row says: which ratio is largest, what the user asks for, which episode it belongs to.
+"""Verdict on a row: the largest ratio, what the user asks for, the episode it belongs to.
 
 Invariant: nothing here is remembered; a row's verdict is read from the state.
 """
@@ -158,30 +158,30 @@ def write_cells(
 
 @njit(cache=True)
 def mark_anomalies(out: Record, events: Record) -> float:
-    """Mark a row whose events hold an anomaly; returns the largest score they say, 0 = none."""
-    said = 0.0
+    """Mark a row whose events hold an anomaly; returns their largest score, 0 = none."""
+    own_score = 0.0
     for k in range(events.shape[0]):
         if events[k]["phase"] <= WORSE:
             out["is_anomaly"] = 1
-            said = max(said, events[k]["score"])
+            own_score = max(own_score, events[k]["score"])
             out["cold_start"] = max(out["cold_start"], events[k]["cold_start"])
-    return said
+    return own_score
 
 
 @njit(cache=True)
 def write_score(
-    out: Record, e: Record, top: float, joint: float, said: float, params: EnsembleParams
+    out: Record, e: Record, top: float, joint: float, own_score: float, params: EnsembleParams
 ) -> None:
     """Write a row's score, the largest ratio of any view to its level.
 
     top, joint : largest ratio of the metrics, and of the joint view
-    said       : largest score of the row's own anomalies
+    own_score       : largest score of the row's own anomalies
 
     It is scaled so that the threshold in force is what it must reach.
     """
     budget = e["threshold"]
     score = max(top / (e["return_level"] * budget), joint / budget)
-    score = max(score, e["trained_ratio"] / budget, said * params.threshold)
+    score = max(score, e["trained_ratio"] / budget, own_score * params.threshold)
     out["score"] = score * budget
     out["severity"] = severity_of(score / params.threshold)
     out["state"] = 1

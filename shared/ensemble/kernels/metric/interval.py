@@ -1,4 +1,4 @@
-"""The usual interval of a metric or an entity, and what it says of how values are judged.
+"""The usual interval of a metric or an entity, and how values are judged by it.
 
 Invariant: an estimate in milliseconds of event time; no single pause moves it by more than a tenth
 once it is known.

@@ -35,7 +35,7 @@ from shared.ensemble.kernels.season import HIGH_AT, digest, near_of, read, write
 USUAL_AT = 200
 MEDIAN_AT = USUAL_AT + SEASONS * RING
 QUANTILE_AT = MEDIAN_AT + RING
-"""Places of the scratch that hold what the ring says of the newest value."""
+"""Places of the scratch that hold what the ring shows of the newest value."""
 
 if not 5 * DAYS <= USUAL_AT <= QUANTILE_AT + RING <= HIGH_AT:
     raise ImportError("a late value's scratch overlaps that of digest or extremes")

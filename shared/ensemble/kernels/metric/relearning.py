@@ -2,8 +2,8 @@
 
 Its centre and scale are changed, nothing is forgotten.
 
-Invariant: what the memory says in the metric's unit is the same before and after ``recode``, to the
-precision of a code.
+Invariant: what the memory holds in the metric's unit is the same before and after ``recode``, to
+the precision of a code.
 """
 
 from __future__ import annotations

@@ -81,6 +81,6 @@ def forget_values(m: Record, counter: int) -> None:
 
 @njit(cache=True)
 def clear_views(m: Record) -> None:
-    """Nothing is said of a value that is not judged."""
+    """Report nothing of a value that is not judged."""
     for view in range(ALL_VIEWS):
         m["ratio"][view] = 0.0

@@ -28,7 +28,7 @@ def fold_value(
 ) -> bool:
     """Fold one finite value in order of time.
 
-    returns : whether it made a sample that was judged; else the views keep what they said last
+    returns : whether it made a sample that was judged; else the views keep their last figures
 
     Cost: O(1), see DESIGN.md.
     """

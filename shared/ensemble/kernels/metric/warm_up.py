@@ -13,7 +13,7 @@ from shared.ensemble.kernels.layout import DAY_MS, EnsembleParams
 
 READY_SAMPLES = 14
 COLD_SAMPLES = 30
-"""Samples after which a value far outside of all so far is said."""
+"""Samples after which a value far outside of all so far is reported."""
 
 
 @njit(cache=True)

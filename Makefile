@@ -70,8 +70,9 @@ unit-nojit: install ## unit tests, kernels as plain Python
 	@NUMBA_DISABLE_JIT=1 $(PYTEST) $(SPREAD) tests/unit $(ARGS)
 
 .PHONY: machine
-machine: install ## the prediction loop under two thousand random sequences of events
-	@LAPWING_MACHINE_EXAMPLES=2000 $(PYTEST) $(SPREAD) tests/unit/prediction/test_loop_machine.py $(ARGS)
+machine: install ## the loop under 2,000 random sequences of events; kernels of a generic processor
+	@LAPWING_MACHINE_EXAMPLES=2000 $(PYTEST) $(SPREAD) tests/unit/prediction/test_loop_machine.py \
+	  tests/unit/ensemble/test_processors.py $(ARGS)
 
 .PHONY: contract
 contract: install ## one battery over all detectors and all schemas

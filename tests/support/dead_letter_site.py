@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import numpy as np
@@ -48,15 +49,18 @@ class Site:
             monkeypatch.setenv("LAPWING_KAFKA__" + name.replace(".", "_").upper(), str(value))
         monkeypatch.setenv("LAPWING_REGISTRY__URL", url)
         self.killed = [0] * PARTITIONS
+        self.publisher = Publisher(self.settings)
         self.registry = Registry(self.settings.registry)
         self.registry.register(f"{INPUT}-value", METRIC_EVENT, "BACKWARD")
 
     def send(self, records: Outgoing) -> None:
-        publisher = Publisher(self.settings)
-        publisher.send(records)
-        assert publisher.flush(10) == 0
-        assert publisher.failed == 0
-        publisher.close()
+        self.publisher.send(records)
+        assert self.publisher.flush(10) == 0
+        assert self.publisher.failed == 0
+        time.sleep(0.002)  # the next ones are newer
+
+    def close(self) -> None:
+        self.publisher.close()
 
     def kill(
         self, key: bytes, value: bytes, reason: Reason, *, offset: int = 0, limit: int = 65_536,

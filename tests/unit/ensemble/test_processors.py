@@ -57,6 +57,10 @@ def digest_on(**processor: str) -> str:
 
 
 @needs_speed
+@pytest.mark.skipif(
+    "LAPWING_MACHINE_EXAMPLES" not in os.environ,
+    reason="compiles the fold once more, see `make machine`",
+)
 @pytest.mark.timeout(900)
 def test_a_generic_processor_gives_the_same_bytes() -> None:
     assert digest_on(NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == digest_on()

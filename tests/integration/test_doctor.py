@@ -75,34 +75,34 @@ def send_with_the_id_in_a_header(stack: Stack, count: int) -> None:
 
 def test_what_doctor_says_of_what_flows(stack: Stack) -> None:
     found = doctor(stack, 0)
-    assert found["results"]["said"] == f"none: {stack.settings.topics.input} has no records"
+    assert found["results"]["message"] == f"none: {stack.settings.topics.input} has no records"
     assert found["dead_letters"]["result"] == "skipped"
 
     stack.run("producer", "--fleet", "3", "--days", "2", "--speed", "max")
     found = doctor(stack, 0)
-    assert "1,728 records" in found["results"]["said"]
-    assert found["results"]["said"].endswith("and no predictor runs")
+    assert "1,728 records" in found["results"]["message"]
+    assert found["results"]["message"].endswith("and no predictor runs")
 
     predictor = stack.start("consumer_prediction")
     stack.wait_until_scored()
     found = doctor(stack, 0)
-    assert found["results"]["said"].startswith("up to date: ")
-    assert found["dead_letters"]["said"].startswith("none of the last ")
+    assert found["results"]["message"].startswith("up to date: ")
+    assert found["dead_letters"]["message"].startswith("none of the last ")
 
     send_with_the_id_in_a_header(stack, 400)
     stack.wait_until_scored()
     found = doctor(stack, 1)
     assert found["dead_letters"]["result"] == "failed"
-    assert "became dead letters: 400 not_avro; the newest" in found["dead_letters"]["said"]
-    assert "the schema id is in the header __value_schema_id" in found["dead_letters"]["said"]
+    assert "became dead letters: 400 not_avro; the newest" in found["dead_letters"]["message"]
+    assert "the schema id is in the header __value_schema_id" in found["dead_letters"]["message"]
     assert "PrefixSchemaIdSerializer" in found["dead_letters"]["remedy"]
 
     predictor.send_signal(signal.SIGSTOP)
     try:
         send_with_the_id_in_a_header(stack, 7)
         found = doctor(stack, 1)
-        assert "7 records" in found["results"]["said"]
-        assert found["results"]["said"].endswith("which has not moved for 3 s")
+        assert "7 records" in found["results"]["message"]
+        assert found["results"]["message"].endswith("which has not moved for 3 s")
     finally:
         predictor.send_signal(signal.SIGCONT)
     time.sleep(1)

@@ -172,7 +172,7 @@ def test_the_owner_first(owner: Owner, shell: Shell, level: str) -> None:
     examined = shell.run("doctor", "--json")
     findings = {one["check"]: one for one in json.loads(examined.stdout)["findings"]}
     assert examined.returncode == 0, examined.stdout
-    assert READ_AS in findings["input"]["said"]
+    assert READ_AS in findings["input"]["message"]
     assert owner.state() == before
 
 

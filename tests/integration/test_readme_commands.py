@@ -137,7 +137,7 @@ def wait_for_two_predictors(shell, patience_s=60):
     deadline = time.monotonic() + patience_s
     while time.monotonic() < deadline:
         found = {f["check"]: f for f in json.loads(shell.run("lapwing doctor --json"))["findings"]}
-        if "2 predictors," in found["group"]["said"]:
+        if "2 predictors," in found["group"]["message"]:
             return
     pytest.fail(f"doctor never saw the second predictor: {found['group']}")
 

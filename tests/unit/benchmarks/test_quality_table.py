@@ -328,7 +328,10 @@ def test_a_revision_is_checked_out_and_removed_again(repository, monkeypatch):
 def test_a_revision_with_other_packages_gets_its_own(repository, monkeypatch):
     ran = []
     original = revisions._run
-    keep = lambda words, folder: original(words, folder) if words[0] == "git" else ran.append(words)  # noqa: E731
+
+    def keep(words, folder):
+        return original(words, folder) if words[0] == "git" else ran.append(words)
+
     monkeypatch.setattr(revisions, "_run", keep)
     with revisions.revision("HEAD~1") as build:
         assert build.root is not None

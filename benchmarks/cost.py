@@ -18,10 +18,9 @@ from pathlib import Path
 
 import numba
 import numpy as np
-import numpy.typing as npt
 
 from benchmarks.fleet.hosts import DAY_ROWS, Fleet, generate
-from shared.ensemble.fold import EnsembleState, fold, limits_for
+from shared.ensemble.fold import EnsembleState, Rows, fold, limits_for
 from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE
 
 WARMUP_ROWS = 3 * DAY_ROWS
@@ -32,9 +31,6 @@ HISTORIES = (1, 4, 16)
 
 PER_DAY = 0.5
 GOAL_US, GOAL_METRIC_KIB, GOAL_ENTITY_KIB = 10.0, 64.0, 8.0
-
-Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -58,29 +54,27 @@ def measure(fleet: Fleet, metrics: int, history: int, repeats: int) -> Cost:
     hosts = len(fleet.values)
     state = EnsembleState()
     state.reserve(hosts, hosts * metrics)
-    slots = np.arange(hosts * metrics, dtype=np.int32).reshape(hosts, metrics)
     limits = limits_for(metrics, per_day=PER_DAY)
-    fold(state, slots, *_rows(fleet, metrics, 0, before), limits)
-    entity, time_ms, values = _rows(fleet, metrics, before, after)
+    fold(state, _rows(fleet, metrics, 0, before), limits)
+    given = _rows(fleet, metrics, before, after)
     spent = []
     for _ in range(repeats):
         copy = EnsembleState.from_arrays(state.to_arrays(hosts, hosts * metrics))
         began_s = time.process_time()
-        fold(copy, slots, entity, time_ms, values, limits)
-        spent.append((time.process_time() - began_s) / values.size * 1e6)
-    return Cost(metrics, history, values.size, min(spent), float(np.median(spent)))
+        fold(copy, given, limits)
+        spent.append((time.process_time() - began_s) / given.values.size * 1e6)
+    return Cost(metrics, history, given.values.size, min(spent), float(np.median(spent)))
 
 
-def _rows(
-    fleet: Fleet, metrics: int, low: int, high: int
-) -> tuple[npt.NDArray[np.int32], Ints, Floats]:
+def _rows(fleet: Fleet, metrics: int, low: int, high: int) -> Rows:
     """Rows low..high of all hosts in order of time, their first metrics."""
     hosts = len(fleet.values)
     values = np.ascontiguousarray(
         fleet.values[:, low:high, :metrics].transpose(1, 0, 2).reshape(-1, metrics)
     )
+    slots = np.arange(hosts * metrics, dtype=np.int32).reshape(hosts, metrics)
     entity = np.tile(np.arange(hosts, dtype=np.int32), high - low)
-    return entity, np.repeat(fleet.time_ms[low:high], hosts), values
+    return Rows(entity, np.repeat(fleet.time_ms[low:high], hosts), values, slots[entity])
 
 
 def main() -> int:

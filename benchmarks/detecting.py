@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.ensemble.fold import EnsembleParams, EnsembleState, Limits, fold
+from shared.ensemble.fold import EnsembleParams, EnsembleState, Limits, Rows, fold
 
 Floats = npt.NDArray[np.float64]
 
@@ -43,9 +43,9 @@ def tell(
     trained : float64 (n,)  rarity by a trained model; None = no model
     """
     rows, metrics = values.shape
-    state, slots = EnsembleState(1, metrics), np.arange(metrics, dtype=np.int32)[None]
-    entity = np.zeros(rows, np.int32)
-    found = fold(state, slots, entity, time_ms, values, limits, params, trained=trained)
+    slots = np.tile(np.arange(metrics, dtype=np.int32), (rows, 1))
+    given = Rows(np.zeros(rows, np.int32), time_ms, values, slots, trained=trained)
+    found = fold(EnsembleState(1, metrics), given, limits, params)
     opened = np.zeros(rows, np.bool_)
     opened[found.events["row"][found.events["phase"] == 0]] = True
     return Told(

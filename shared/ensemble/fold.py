@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.ensemble.kernels.ensemble_rows import close_episodes, fold_rows
+from shared.ensemble.kernels.closing import close_episodes
+from shared.ensemble.kernels.ensemble_rows import fold_rows
+from shared.ensemble.kernels.entity.row import Reported, Row
+from shared.ensemble.kernels.fold_arguments import Config, Inputs, Outputs, State
 from shared.ensemble.kernels.layout import (
     COURSE,
     CROSS,
@@ -29,23 +32,21 @@ from shared.ensemble.kernels.layout import (
     Settings,
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
+from shared.kernels.clock import UTC, Zone
 
 __all__ = [
-    "UTC",
     "VIEW_NAMES",
     "EnsembleParams",
     "EnsembleState",
     "Interruption",
     "Limits",
+    "Rows",
     "Verdicts",
     "fold",
     "limits_for",
     "params_for",
     "views_of",
 ]
-
-UTC = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
-"""Time zone without changes: (UTC ms from which on, shift in ms)."""
 
 VIEWS_OF = {
     "ensemble": (1 << (TRAINED + 1)) - 1,
@@ -122,6 +123,33 @@ class Limits(NamedTuple):
 
     settings: Settings
     metrics: npt.NDArray[np.float64]
+
+
+class Rows(NamedTuple):
+    """Rows of one partition in log order.
+
+    entity  : int32 (n,)      index of each row's entity
+    time_ms : int64 (n,)      event time
+    values  : float64 (n, M)  NaN = missing
+    slots   : int32 (n, M)    slots of each row's entity, -1 = not reported
+    order   : int32 (M,)      columns in the order in which they are judged; None = from left to
+              right. Columns sorted by the metrics' names make an entity's verdicts independent of
+              the positions of the columns
+    marks   : uint8 (n,)      layout.DECIDE, IN_ORDER, LATE, DUPLICATE or AHEAD; None = DECIDE
+    trained : float64 (n,)    rarity by a trained model, NaN = none; None = no model
+    offsets : int64 (n,)      in the log; None = 0, 1, ...
+    names   : int32 (n,)      what events call each row's entity; None = entity
+    """
+
+    entity: npt.NDArray[np.int32]
+    time_ms: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float64]
+    slots: npt.NDArray[np.int32]
+    order: npt.NDArray[np.int32] | None = None
+    marks: npt.NDArray[np.uint8] | None = None
+    trained: npt.NDArray[np.float64] | None = None
+    offsets: npt.NDArray[np.int64] | None = None
+    names: npt.NDArray[np.int32] | None = None
 
 
 class Verdicts(NamedTuple):
@@ -228,70 +256,56 @@ def limits_for(
 
 def fold(
     state: EnsembleState,
-    slots: npt.NDArray[np.int32],
-    entity: npt.NDArray[np.int32],
-    time_ms: npt.NDArray[np.int64],
-    values: npt.NDArray[np.float64],
+    given: Rows,
     limits: Limits,
     params: EnsembleParams | None = None,
-    zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = UTC,
-    trained: npt.NDArray[np.float64] | None = None,
-    marks: npt.NDArray[np.uint8] | None = None,
-    offsets: npt.NDArray[np.int64] | None = None,
-    order: npt.NDArray[np.int32] | None = None,
+    zone: Zone = UTC,
     interruptions: Sequence[Interruption] = (),
-    row_slots: npt.NDArray[np.int32] | None = None,
-    names: npt.NDArray[np.int32] | None = None,
 ) -> Verdicts:
     """Fold rows into the state and judge them; see ``kernels.ensemble_rows.fold_rows``.
 
-    slots         : int32 (E, M)  the state has room for all slots and entities that occur
-    values        : float64 (n, M)
-    zone          : int64 (k,), int64 (k,)  as UTC
-    trained       : float64 (n,)  default: NaN, no trained model
-    marks         : uint8 (n,)    layout.DECIDE (default), IN_ORDER, LATE, DUPLICATE or AHEAD
-    offsets       : int64 (n,)    default: 0, 1, ...
-    order         : int32 (M,)    default: columns from left to right; columns sorted by the
-                    metrics' names make an entity's verdicts independent of the places of the
-                    columns
+    state         : has room for all slots and entities that occur
     interruptions : in the order of their rows
-    row_slots     : int32 (n, M)  slots of each row's entity; default: slots[entity]
-    names         : int32 (n,)    what events call each row's entity; default: entity
 
-    raises : ValueError when order is not a permutation of the columns
+    raises : ValueError when given.order is not a permutation of the columns
     """
-    n, width = values.shape
-    places = np.arange(width, dtype=np.int32) if order is None else _plain(order, np.int32)
-    if not np.array_equal(np.sort(places), np.arange(width)):
-        raise ValueError(f"order is {places.tolist()}, not each of the {width} columns once")
-    rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
-    entity = _plain(entity, np.int32)
-    called = entity if names is None else names
-    given = (
-        entity, _plain(time_ms, np.int64), _plain(values, np.float64),
-        _plain(slots[entity] if row_slots is None else row_slots, np.int32), places,
-        np.full(n, DECIDE, np.uint8) if marks is None else _plain(marks, np.uint8),
-        np.full(n, np.nan) if trained is None else _plain(trained, np.float64),
-        np.arange(n, dtype=np.int64) if offsets is None else _plain(offsets, np.int64),
-        _plain(limits.metrics, np.float64),
-    )  # fmt: skip
+    inputs = _inputs(given)
+    n, width = inputs.values.shape
     params = EnsembleParams(*map(float, params or EnsembleParams()))
-    zone = (_plain(zone[0], np.int64), _plain(zone[1], np.int64))
+    config = Config(_plain(limits.metrics, np.float64), limits.settings, params)
+    memory = State(state.entities, state.metrics)
+    zone = Zone(*(_plain(array, np.int64) for array in zone))
+    called = inputs.entity if given.names is None else given.names
+    rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
     output = _Events(width)
     start = 0
     for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
         while start < stop:
-            events, ratios, views = output.room()
-            start, at = fold_rows(
-                *given, state.entities, state.metrics, *zone, limits.settings, params, start, stop,
-                rows, cells, events, ratios,
-                views, 0,
-            )  # fmt: skip
-            events["entity"][:at] = called[events["row"][:at]]
-            output.keep(at)
+            out = Outputs(rows, cells, *output.room())
+            start, count = fold_rows(inputs, zone, config, memory, out, start, stop)
+            out.events["entity"][:count] = called[out.events["row"][:count]]
+            output.keep(count)
         if interruption is not None:
-            _interrupt(state, places, given[1], params, interruption, output)
+            _interrupt(state, inputs, params, interruption, output)
     return Verdicts(rows, cells, *output.joined())
+
+
+def _inputs(given: Rows) -> Inputs:
+    """Return rows as the kernel's signature requires them, with defaults for what is None."""
+    n, width = given.values.shape
+    order = np.arange(width) if given.order is None else given.order
+    if not np.array_equal(np.sort(order), np.arange(width)):
+        raise ValueError(f"order is {order.tolist()}, not each of the {width} columns once")
+    return Inputs(
+        _plain(given.entity, np.int32),
+        _plain(given.time_ms, np.int64),
+        _plain(given.values, np.float64),
+        _plain(given.slots, np.int32),
+        _plain(order, np.int32),
+        _plain(np.full(n, DECIDE) if given.marks is None else given.marks, np.uint8),
+        _plain(np.full(n, np.nan) if given.trained is None else given.trained, np.float64),
+        _plain(np.arange(n) if given.offsets is None else given.offsets, np.int64),
+    )
 
 
 class _Events:
@@ -324,30 +338,29 @@ class _Events:
 
 def _interrupt(
     state: EnsembleState,
-    order: npt.NDArray[np.int32],
-    time_ms: npt.NDArray[np.int64],
+    inputs: Inputs,
     params: EnsembleParams,
-    one: Interruption,
+    interruption: Interruption,
     output: _Events,
 ) -> None:
-    if one.entity >= len(state.entities):
+    """Close the open episodes of an entity, and forget it where it starts anew."""
+    if interruption.entity >= len(state.entities):
         return
-    mine = np.where(one.slots < len(state.metrics), one.slots, -1)[order]
-    places, columns = mine[mine >= 0].astype(np.int64), order[mine >= 0].astype(np.int64)
-    entity = state.entities[one.entity]
+    order, known = inputs.order, interruption.slots < len(state.metrics)
+    slots = np.where(known, interruption.slots, -1)[order]
+    columns, slots = order[slots >= 0].astype(np.int64), slots[slots >= 0].astype(np.int64)
+    entity = state.entities[interruption.entity]
     if entity["rows"] > 0:
-        row = min(one.row, len(time_ms) - 1)
+        place = min(interruption.row, len(inputs.time_ms) - 1)
+        row = Row(place, 0, interruption.name, int(inputs.time_ms[place]), 0, 0.0, 0.0)
+        unused = np.zeros(len(slots), np.bool_)
+        metrics = Reported(state.metrics, slots, columns, unused, len(slots))
         threshold = float(params.threshold * entity["threshold"])
         events, _, _ = output.room()
-        output.keep(
-            close_episodes(
-                entity, state.metrics, places, columns, row, one.name, int(time_ms[row]),
-                one.reason, threshold, events, 0
-            )
-        )  # fmt: skip
-    if one.forget:
-        _as_bytes(state.entities)[one.entity] = 0
-        _as_bytes(state.metrics)[places] = 0
+        output.keep(close_episodes(entity, metrics, row, interruption.reason, threshold, events))
+    if interruption.forget:
+        _as_bytes(state.entities)[interruption.entity] = 0
+        _as_bytes(state.metrics)[slots] = 0
 
 
 def _plain(array: npt.ArrayLike, dtype: type[np.generic]) -> npt.NDArray[Any]:

@@ -7,14 +7,32 @@ Invariant: what is usual is robust against single pauses; a row alone never move
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
+from numba import njit, types
 
 from shared.kernels.units import DAY_MS
+from shared.kernels.wire import group
 
 Ints = npt.NDArray[np.int64]
+
+
+class Zone(NamedTuple):
+    """A time zone.
+
+    changes : int64 (k,)  increasing UTC ms from which on a shift holds
+    shifts  : int64 (k,)  the shifts, in ms
+    """
+
+    changes: Ints
+    shifts: Ints
+
+
+ZONE = group(Zone, types.int64[::1], types.int64[::1])
+UTC = Zone(np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
+"""The zone without changes."""
 
 AHEAD_INTERVALS = 50.0
 CONFIRMED = 3
@@ -68,18 +86,14 @@ def is_weekend(day: int) -> bool:
 
 
 @njit(cache=True)
-def local_of(time_ms: int, changes: Ints, shifts: Ints) -> int:
-    """Return the local time of an event time, in ms.
-
-    changes, shifts : int64 (k,)  increasing UTC ms from which on shifts[k] ms hold; before the
-                      first, shifts[0]
-    """
-    low, high = 0, changes.shape[0]
+def local_of(time_ms: int, zone: Zone) -> int:
+    """Return the local time of an event time, in ms; before the first change its shift holds."""
+    low, high = 0, zone.changes.shape[0]
     while low < high:
         middle = (low + high) // 2
-        if changes[middle] <= time_ms:
+        if zone.changes[middle] <= time_ms:
             low = middle + 1
         else:
             high = middle
-    local: int = time_ms + shifts[max(low - 1, 0)]
+    local: int = time_ms + zone.shifts[max(low - 1, 0)]
     return local

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,10 @@ from shared.batch import Batch
 from shared.columns import Columns
 from shared.directory import Directory
 from shared.events import Anomaly, Kind, State
+from shared.kernels.clock import UTC, Zone
 from shared.kernels.units import HOUR_MS
 from shared.quality.kernels import quality_layout as layout
+from shared.quality.kernels.quality_arguments import Dropped, Memory, Rows
 from shared.quality.kernels.quality_layout import (
     CLOCK_DTYPE,
     ENTITY_DTYPE,
@@ -45,9 +47,6 @@ KINDS = (
     Kind.STOPPED,
 )
 """What ``Signals.kind`` counts: in the order of the kernel's numbers."""
-
-NO_ZONE = (np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
-"""Time zone without changes: (UTC ms from which on, shift in ms)."""
 
 _SPARSE, _LEAST_CAPACITY = 4, 64
 """Arrays shrink when they have this many times the space that is needed, or of the least."""
@@ -158,19 +157,6 @@ class QualityState:
         return state
 
 
-class Dropped(NamedTuple):
-    """Entities whose memory is dropped, in the order of the rows.
-
-    row    : int64 (k,)    before this row
-    entity : int32 (k,)
-    slots  : int32 (k, M)  its slots, -1 = not reported
-    """
-
-    row: npt.NDArray[np.int64]
-    entity: npt.NDArray[np.int32]
-    slots: npt.NDArray[np.int32]
-
-
 NOBODY = Dropped(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros((0, 0), np.int32))
 
 
@@ -217,54 +203,39 @@ def limits_of(settings: QualitySettings) -> Limits:
 
 def watch(
     state: QualityState,
-    slots: npt.NDArray[np.int32],
-    entity: npt.NDArray[np.int32],
-    time_ms: npt.NDArray[np.int64],
-    values: npt.NDArray[np.float64],
-    late_by_ms: npt.NDArray[np.int64],
-    ahead: npt.NDArray[np.bool_],
-    duplicate: npt.NDArray[np.bool_],
-    forgotten: npt.NDArray[np.bool_],
+    rows: Rows,
     settings: QualitySettings,
-    zone: tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]] = NO_ZONE,
-    row_slots: npt.NDArray[np.int32] | None = None,
-    listed: npt.NDArray[np.int32] | None = None,
+    zone: Zone = UTC,
     dropped: Dropped = NOBODY,
 ) -> Signals:
     """Fold rows into the state and return what is wrong with them.
 
     See ``quality_rows.watch_rows``.
 
-    slots     : int32 (E, M), after the batch was folded; the state has room for all entities and
-                slots that occur
-    zone      : UTC ms from which on a shift in ms holds; silences that recur do so in local time
-    row_slots : int32 (n, M)  slots of each row's entity; default: slots[entity]
-    listed    : int32 (n, M)  its metrics in order of their first appearance, then -1; default: from
-                left to right
-    dropped   : whose memory is dropped meanwhile
-    returns   : the same whether ``settings.events`` or not, so that switching it changes nothing
-                but what is written
-    Cost      : 0.3 us per row and 0.1 us per value
+    state   : has room for all entities and slots that occur
+    zone    : silences that recur do so in local time
+    dropped : whose memory is dropped meanwhile
+    returns : the same whether ``settings.events`` or not, so that switching it changes nothing
+              but what is written
+    Cost    : 0.3 us per row and 0.1 us per value
     """
-    stale = np.zeros(len(entity), np.bool_)
+    stale = np.zeros(len(rows.entity), np.bool_)
     limits, clock = limits_of(settings), state.clock[0]
-    if len(entity) and (clock["stopped_intervals"], clock["repeat_ms"]) != (
+    if len(rows.entity) and (clock["stopped_intervals"], clock["repeat_ms"]) != (
         limits.stopped_intervals,
         limits.repeat_ms,
     ):
         clock["stopped_intervals"], clock["repeat_ms"] = limits.stopped_intervals, limits.repeat_ms
         clock["due_ms"] = -layout.FAR_MS
         state.entities["due_ms"] = 0
-    if row_slots is None:
-        row_slots = slots[entity]
-    if listed is None:
-        listed = np.tile(np.arange(values.shape[1], dtype=np.int32), (len(entity), 1))
     integers, floats = watch_rows(
-        np.ascontiguousarray(row_slots), np.ascontiguousarray(listed), entity, time_ms,
-        np.ascontiguousarray(values), late_by_ms, ahead, duplicate, forgotten, dropped.row,
-        dropped.entity, dropped.slots, *zone, state.entities, state.presence, state.series,
-        state.clock, limits, stale,
-    )  # fmt: skip
+        Rows(*map(np.ascontiguousarray, rows)),
+        Dropped(*map(np.ascontiguousarray, dropped)),
+        Zone(*map(np.ascontiguousarray, zone)),
+        Memory(state.entities, state.presence, state.series, state.clock),
+        limits,
+        stale,
+    )
     return Signals(
         integers[:, layout.ROW].copy(),
         integers[:, layout.KIND].astype(np.uint8),

@@ -12,12 +12,12 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError
 
 from shared.errors import LapwingError
 from shared.events import Detector
 from shared.features.vectors import Calendar
+from shared.kernels.clock import Zone
 from shared.settings import DetectionSettings, FeatureSettings, QualitySettings, Settings
 
 
@@ -101,12 +101,12 @@ class Configuration:
         return hashlib.sha256(text.encode()).digest()[:7] + b"\1"
 
     @property
-    def zone_arrays(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """The zone as the kernels take it: UTC ms from which on a shift in ms holds."""
+    def zone_arrays(self) -> Zone:
+        """The zone as the kernels take it."""
         first = np.iinfo(np.int64).min
         table = self.zone or ((0, 0),)
         changes = np.array([first, *(since * 1000 for since, _ in table[1:])], np.int64)
-        return changes, np.array([shift * 1000 for _, shift in table], np.int64)
+        return Zone(changes, np.array([shift * 1000 for _, shift in table], np.int64))
 
     @property
     def _detection(self) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.ensemble.fold import Interruption, Limits, limits_for, params_for
+from shared.ensemble.fold import Interruption, Limits, Rows, limits_for, params_for
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
@@ -26,6 +26,7 @@ from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.models.model import Model
 from shared.ports import Decoder
 from shared.quality.checks import Dropped, Signals, watch
+from shared.quality.checks import Rows as QualityRows
 from shared.quality.checks import verdicts as quality_verdicts
 from shared.scoring.alarms import COLD_SEVERITY, Context, build, episode_id
 from shared.scoring.configuration import Configuration
@@ -186,12 +187,19 @@ class Scorer:
     def _watch(self, columns: Columns, folded: Folded) -> Signals:
         state, dropped = self.state, folded.releases
         state.quality.reserve(state.places_used, state.slots_used)
-        return watch(
-            state.quality, state.places.slots, folded.place, columns.time_ms, columns.values,
-            folded.late_by_ms, folded.ahead, folded.duplicate, folded.forgotten,
-            self.configuration.quality, self._zone, folded.slots, folded.listed,
-            Dropped(dropped.row, dropped.place, np.ascontiguousarray(dropped.slots)),
-        )  # fmt: skip
+        rows = QualityRows(
+            folded.place,
+            columns.time_ms,
+            columns.values,
+            folded.slots,
+            folded.listed,
+            folded.late_by_ms,
+            folded.ahead,
+            folded.duplicate,
+            folded.forgotten,
+        )
+        gone = Dropped(dropped.row, dropped.place, dropped.slots)
+        return watch(state.quality, rows, self.configuration.quality, self._zone, gone)
 
     def _score(self, columns: Columns, folded: Folded) -> Trained:
         """Score the rows whose entity the model knows."""
@@ -224,14 +232,21 @@ class Scorer:
         rarity = np.full(len(columns), np.nan)
         if self.model is not None:
             rarity[trained.rows] = self.model.rarity(trained.scores)
-        return fold_ensemble(
-            state.ensemble, state.places.slots, folded.place, columns.time_ms, columns.values,
-            self._limits, self._knobs, zone=self._zone, trained=rarity, marks=_marks(folded),
+        by_name = sorted(range(len(state.metrics)), key=state.metrics.__getitem__)
+        rows = Rows(
+            folded.place,
+            columns.time_ms,
+            columns.values,
+            folded.slots,
+            order=np.array(by_name, np.int32),
+            marks=_marks(folded),
+            trained=rarity,
             offsets=offsets,
-            order=np.array(sorted(range(len(state.metrics)), key=state.metrics.__getitem__),
-                np.int32), interruptions=interruptions, row_slots=folded.slots,
             names=columns.entity,
-        )  # fmt: skip
+        )
+        return fold_ensemble(
+            state.ensemble, rows, self._limits, self._knobs, self._zone, interruptions
+        )
 
     def _verdicts(self, columns: Columns, folded: Folded, found: Found, batch: Batch) -> Verdicts:
         """Lay out what the fold computed."""

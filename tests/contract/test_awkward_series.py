@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.ensemble.fold import EnsembleState, fold, limits_for, params_for, views_of
+from shared.ensemble.fold import EnsembleState, Rows, fold, limits_for, params_for, views_of
 from shared.ensemble.kernels.outputs import WORSE
 
 SLOW = os.environ.get("NUMBA_DISABLE_JIT") == "1"
@@ -60,18 +60,10 @@ NAMES = (
 def judge(values, time_ms, detector, per_day=0.0, trained=None):
     rows, metrics = values.shape
     state = EnsembleState(1, metrics)
-    slots = np.arange(metrics, dtype=np.int32)[None]
+    slots = np.tile(np.arange(metrics, dtype=np.int32), (rows, 1))
     limits = limits_for(metrics, detector, per_day=per_day)
-    return fold(
-        state,
-        slots,
-        np.zeros(rows, np.int32),
-        time_ms,
-        values,
-        limits,
-        params_for(1.0, detector),
-        trained=trained,
-    )
+    given = Rows(np.zeros(rows, np.int32), time_ms, values, slots, trained=trained)
+    return fold(state, given, limits, params_for(1.0, detector))
 
 
 def assert_sane(out, values):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from shared.quality.checks import Rows
+
 STEP = 60_000
 START = 1_394_323_200_000  # 2014-03-09 00:00 UTC
 FORGET_MS = 12 * 3_600_000
@@ -51,6 +53,16 @@ class Log:
                     table[self.entity[row], metric] = used
                     used += 1
         return table, used
+
+    def given(self, part, slots):
+        """The rows of a part as the checks take them; ``slots`` is the table after its last one."""
+        entity = self.entity[part]
+        metrics = np.arange(self.values.shape[1], dtype=np.int32)
+        return Rows(
+            entity, self.time_ms[part], self.values[part], slots[entity],
+            np.tile(metrics, (len(entity), 1)), self.late_by_ms[part], self.ahead[part],
+            self.duplicate[part], self.forgotten[part],
+        )  # fmt: skip
 
     def only(self, e):
         mine = np.flatnonzero(self.entity == e)

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from shared.ensemble.fold import UTC, EnsembleState, fold, limits_for
+from shared.ensemble.fold import EnsembleState, Rows, fold, limits_for
 from shared.ensemble.kernels.outputs import OPEN, WORSE
+from shared.kernels.clock import UTC
 from tests.support.noise import clock, daily, days_of, noise
 
 
@@ -74,17 +75,8 @@ def judge(
         limits = limits._replace(settings=limits.settings._replace(use=views, joint=False))
     state = new_state(1, metrics)
     entity = np.zeros(len(values), np.int32)
-    out = fold(
-        state,
-        one_slot_each(1, metrics),
-        entity,
-        time_ms,
-        values,
-        limits,
-        params=params,
-        zone=zone,
-        trained=trained,
-    )
+    rows = Rows(entity, time_ms, values, one_slot_each(1, metrics)[entity], trained=trained)
+    out = fold(state, rows, limits, params, zone)
     return FoldResult(out.rows, out.cells, out.events, state)
 
 

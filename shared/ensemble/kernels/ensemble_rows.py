@@ -7,20 +7,20 @@ the cuts of the log.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import njit, types
 
 from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
 from shared.ensemble.kernels.codes import bounded
 from shared.ensemble.kernels.course.course_layout import LIBRARY
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
-from shared.ensemble.kernels.entity.episode import CLOSED_STATE, REPORTED
+from shared.ensemble.kernels.entity.entity_clock import begin, follow_clock, is_ahead, is_repeated
 from shared.ensemble.kernels.entity.episodes import follow_episodes
-from shared.ensemble.kernels.entity.event_rows import About, write_event
 from shared.ensemble.kernels.entity.late_row import judge_late_row
-from shared.ensemble.kernels.entity.row import Reported, Row, is_duplicate
+from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.entity.together import (
     CombinationWork,
     close_day,
@@ -37,6 +37,16 @@ from shared.ensemble.kernels.entity.verdict import (
     write_cells,
     write_score,
 )
+from shared.ensemble.kernels.fold_arguments import (
+    CONFIG,
+    INPUTS,
+    OUTPUTS,
+    STATE,
+    Config,
+    Inputs,
+    Outputs,
+    State,
+)
 from shared.ensemble.kernels.layout import (
     AHEAD,
     ALL_VIEWS,
@@ -44,353 +54,313 @@ from shared.ensemble.kernels.layout import (
     DAY_MS,
     DECIDE,
     DUPLICATE,
-    ENTITY_DTYPE,
-    JOINED,
-    JOINT,
     KEYS,
     MEMBERS,
-    METRIC_DTYPE,
-    NO_METRIC,
-    TRAINED,
-    TRAINED_KEY,
     EnsembleParams,
-    Settings,
 )
-from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
-from shared.ensemble.kernels.outputs import CELL_DTYPE, CLOSED, EVENT_DTYPE, ROW_DTYPE
 from shared.ensemble.kernels.return_levels import bound
 from shared.ensemble.kernels.season import SCRATCH
-from shared.kernels.clock import local_of
+from shared.kernels.clock import ZONE, Zone, local_of
+from shared.kernels.steps import step
 
-CONFIRMED = 3
-"""Rows in a row that lead an entity's clock ahead."""
+WATCHED_MS = 1.5 * DAY_MS
+"""Time of an entity that is watched before a day's largest ratios count."""
 
-
-_SETTINGS = types.NamedTuple(
-    (
-        types.float64,
-        types.boolean,
-        types.int64,
-        types.int64,
-        types.boolean,
-        types.boolean,
-        types.int64,
-    ),
-    Settings,
-)  # type: ignore[no-untyped-call]
-_PARAMS = types.NamedUniTuple(types.float64, len(EnsembleParams._fields), EnsembleParams)  # type: ignore[no-untyped-call]
-_ENTITY, _METRIC, _ROW, _CELL, _EVENT = (
-    from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
-)
-_F8S, _I4S, _I8S = types.float64[::1], types.int32[::1], types.int64[::1]
-_F8SS = types.float64[:, ::1]
+EVENTS_OF_ENTITY = 8
+"""Most events that an entity's own episodes write at a row."""
 
 
-@njit(cache=True)
-def _arrange(slots: Array, order: Array, places: Ints, columns: Ints) -> int:
-    """Write places and columns of the metrics that an entity has, in order; returns how many."""
-    n = 0
-    for k in range(order.shape[0]):
-        if slots[order[k]] >= 0:
-            places[n] = slots[order[k]]
-            columns[n] = order[k]
-            n += 1
-    return n
+class Work(NamedTuple):
+    """Scratch of a row.
 
-
-@njit(cache=True)
-def _begin(e: Record, t: int) -> None:
-    """Set what is not zero before an entity's first row."""
-    e["newest_ms"] = t
-    e["day"] = -1
-    e["return_level"] = 1.0
-    e["threshold"] = 1.0
-    for r in range(JOINT):
-        e["joint_levels"][r] = 0.0
-
-
-@njit(cache=True)
-def _is_ahead(e: Record, t: int) -> bool:
-    """Whether a row lies far ahead of its entity, and fewer than two others have confirmed it."""
-    far = max(DAY_MS, 50.0 * max(e["interval_ms"], 1.0))
-    if e["rows"] == 0 or t - e["newest_ms"] <= max(far, 2.0 * e["pause_ms"]):
-        return False
-    confirms = e["ahead_n"] > 0 and t > e["ahead_ms"] and t - e["ahead_ms"] < far
-    e["ahead_n"] = e["ahead_n"] + 1 if confirms else 1
-    e["ahead_ms"] = t
-    return bool(e["ahead_n"] < CONFIRMED)
-
-
-@njit(cache=True)
-def _follow_clock(e: Record, t: int) -> None:
-    """Learn the entity's interval and pauses."""
-    step = t - e["newest_ms"]
-    if step > 0:
-        interval = max(e["interval_ms"], 1.0)
-        pause = min(np.float64(step), 4.0 * interval)
-        e["pause_ms"] = max(
-            e["pause_ms"] * math.exp(-pause / (20.0 * DAY_MS)),
-            min(np.float64(step), 30.0 * DAY_MS),
-        )
-        e["interval_ms"] = follow_interval(e["interval_ms"], np.float64(step), e["rows"])
-    e["rows"] += 1
-    e["newest_ms"] = t
-
-
-@njit(cache=True)
-def _fold_values(
-    of: Reported,
-    values: Floats,
-    limits: Floats,
-    local: int,
-    row: Row,
-    settings: Settings,
-    params: EnsembleParams,
-    asked: Array,
-    work: MetricWork,
-) -> bool:
-    """Fold the values of a row, each into its metric.
-
-    values  : float64 (M,), limits : float64 (M, 3)
-    of.here : out: whether a metric has a sample that was judged; asked : bool (>= n,) out: and
-              deviates as the user asks
-    returns : whether any was judged
+    metric      : of one metric
+    combination : of ``combine``
+    largest     : float64 (max(M, 1),)  of ``join``
+    slots, columns : int64 (M,)  of the entity's metrics, in the order in which they are judged
+    judged      : bool (M,)      whether the row made a sample of a metric that was judged
+    asked       : bool (M,)      and this deviates as the user asks
+    ratios      : float64 (M,)   largest ratio of a metric
+    views       : uint8 (M,)     the view that has it
     """
-    judged = False
-    for j in range(of.n):
-        x, m, column = values[of.columns[j]], of.metrics[of.slots[j]], of.columns[j]
-        of.here[j] = asked[j] = False
-        if math.isnan(x):
-            continue
-        of.here[j] = fold_value(m, row.time_ms, local, bounded(x), settings, params, work)
-        asked[j] = of.here[j] and apply_limits(m, limits[column])
-        judged = judged or of.here[j]
-    return judged
+
+    metric: MetricWork
+    combination: CombinationWork
+    largest: Floats
+    slots: Ints
+    columns: Ints
+    judged: Array
+    asked: Array
+    ratios: Floats
+    views: Array
 
 
-@njit(cache=True)
-def _close(
-    ep: Record, about: About, row: Row, reason: int, threshold: float, events: Record, at: int
-) -> int:
-    """Close an episode if it is open; returns the place behind the newest event."""
-    if ep["state"] == REPORTED:
-        write_event(events[at], row, about, CLOSED, math.nan, 0.0, threshold, ep)
-        events[at]["reason"] = reason
-        at += 1
-    ep["state"] = CLOSED_STATE
-    return at
+class Ratios(NamedTuple):
+    """How the views of a row stand to their levels."""
+
+    judged: bool  # whether a metric was judged
+    known: bool  # whether a trained model knows the row
+    ready: bool  # whether a metric's warm-up is over
+    joint: float  # of many metrics at once
+    top: float  # largest of the metrics
+    place: int  # of the metric that has it; -1 = none
 
 
-@njit(
-    types.int64(
-        _ENTITY,
-        _METRIC[::1],
-        _I8S,
-        _I8S,
-        types.int64,
-        types.int64,
-        types.int64,
-        types.int64,
-        types.float64,
-        _EVENT[::1],
-        types.int64,
-    ),
-    cache=True,
-)
-def close_episodes(
-    e: Record,
-    metrics: Record,
-    places: Ints,
-    columns: Ints,
-    row: int,
-    entity: int,
-    t: int,
-    reason: int,
-    threshold: float,
-    events: Record,
-    at: int,
-) -> int:
-    """Close all open episodes of an entity for a reason that lies outside of its values.
-
-    places, columns : int64 (n,)  of its metrics
-    returns         : place behind the newest event
-    """
-    here = Row(row, 0, entity, t, 0.0, 0.0)
-    for j in range(places.shape[0]):
-        m = metrics[places[j]]
-        for key in range(KEYS):
-            ep = m["episodes"][key]
-            view: int = np.int64(ep["view"])  # type: ignore[assignment]
-            about = About(columns[j], key, view)
-            at = _close(ep, about, here, reason, threshold, events, at)
-    at = _close(e["joint"], About(-1, NO_METRIC, JOINED), here, reason, threshold, events, at)
-    return _close(
-        e["trained"], About(-1, TRAINED_KEY, TRAINED), here, reason, threshold, events, at
-    )
-
-
-@njit(
-    types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
-        _I4S,
-        _I8S,
-        _F8SS,
-        types.int32[:, ::1],
-        _I4S,
-        types.uint8[::1],
-        _F8S,
-        _I8S,
-        _F8SS,
-        _ENTITY[::1],
-        _METRIC[::1],
-        _I8S,
-        _I8S,
-        _SETTINGS,
-        _PARAMS,
-        types.int64,
-        types.int64,
-        _ROW[::1],
-        _CELL[:, ::1],
-        _EVENT[::1],
-        _F8SS,
-        types.uint8[:, ::1],
-        types.int64,
-    ),
-    cache=True,
-)
-def fold_rows(
-    entity: Array,
-    time_ms: Ints,
-    values: Floats,
-    slots: Array,
-    order: Array,
-    marks: Array,
-    trained: Floats,
-    offsets: Ints,
-    limits: Floats,
-    entities: Record,
-    metrics: Record,
-    changes: Ints,
-    shifts: Ints,
-    settings: Settings,
-    params: EnsembleParams,
-    start: int,
-    stop: int,
-    rows: Record,
-    cells: Record,
-    events: Record,
-    ratios: Floats,
-    views: Array,
-    at: int,
-) -> tuple[int, int]:
-    """Fold rows and judge them.
-
-    entity  : int32 (n,)    index into entities
-    time_ms : int64 (n,)    event time
-    values  : float64 (n, M) NaN = missing
-    slots   : int32 (n, M)  place of each metric of the row's entity, -1 = not reported
-    order   : int32 (M,)    columns in the order in which they are judged
-    marks   : uint8 (n,)    layout.DECIDE, or what the row is
-    trained : float64 (n,)  rarity by a trained model, -log10 of a share; NaN = none
-    offsets : int64 (n,)    place of the rows in the log, which an episode remembers
-    limits  : float64 (M, 3) direction (-1, 0, 1), least deviation, least share of |expected|
-    changes, shifts : int64 (k,)  time zone: UTC ms from which on a shift in ms holds
-    start, stop : rows to fold
-    rows, cells, events : out
-    ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of
-                    an event, and its view
-    at      : events already written
-    returns : first row that was not folded because events has no room, events written
-    """
-    width = values.shape[1]
-    tmp = np.empty(SCRATCH)
-    metric_work = MetricWork(
-        tmp,
+@step
+def _work(metrics: int) -> Work:
+    """Return scratch for rows of so many metrics."""
+    metric = MetricWork(
+        np.empty(SCRATCH),
         np.empty(ALL_VIEWS),
         np.empty(SHAPE_SIZE, np.float32),
         np.empty(LIBRARY, np.float32),
     )
     square = (MEMBERS, MEMBERS)
-    work = CombinationWork(np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square))
-    tops = np.empty(max(width, 1))
-    places, columns = np.empty(width, np.int64), np.empty(width, np.int64)
-    here, asked = np.empty(width, np.bool_), np.empty(width, np.bool_)
-    mine, seen_by = np.empty(width), np.empty(width, np.uint8)
-    for row in range(start, stop):
-        if events.shape[0] - at < 2 * KEYS * width + 8:
-            return row, at
-        e, t, out = entities[entity[row]], time_ms[row], rows[row]
-        clear_row(out, cells[row], params)
-        local = local_of(t, changes, shifts)
-        n = _arrange(slots[row], order, places, columns)
-        of = Reported(metrics, places, columns, here, n)
-        if e["rows"] == 0:
-            _begin(e, t)
-        if marks[row] == AHEAD or (marks[row] == DECIDE and _is_ahead(e, t)):
-            out["ahead"] = 1
+    combination = CombinationWork(
+        np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square)
+    )
+    return Work(
+        metric,
+        combination,
+        np.empty(max(metrics, 1)),
+        np.empty(metrics, np.int64),
+        np.empty(metrics, np.int64),
+        np.empty(metrics, np.bool_),
+        np.empty(metrics, np.bool_),
+        np.empty(metrics),
+        np.empty(metrics, np.uint8),
+    )
+
+
+@step
+def _reported(slots: Array, order: Array, metrics: Record, work: Work) -> Reported:
+    """Return the metrics that an entity has, in order.
+
+    slots : int32 (M,)  of the entity's metrics, -1 = not reported
+    """
+    n = 0
+    for k in range(order.shape[0]):
+        column = order[k]
+        if slots[column] >= 0:
+            work.slots[n] = slots[column]
+            work.columns[n] = column
+            n += 1
+    return Reported(metrics, work.slots, work.columns, work.judged, n)
+
+
+@step
+def _fold_late_row(
+    e: Record,
+    reported: Reported,
+    values: Floats,
+    row: Row,
+    config: Config,
+    out: Outputs,
+    at: int,
+    tmp: Floats,
+) -> int:
+    """Judge a row that is older than its entity's newest; return the place behind the last event.
+
+    Later ones than ``lateness_ms`` are only marked.
+    """
+    params, verdict = config.params, out.rows[row.place]
+    verdict["late"] = 1
+    if e["newest_ms"] - row.time_ms > config.settings.lateness_ms:
+        return at
+    end = judge_late_row(e, reported, values, row, params, out, at, tmp)
+    verdict["threshold"] = params.threshold * e["threshold"]
+    verdict["score"] *= e["threshold"]
+    verdict["is_anomaly"] = 1 if end > at else 0
+    return end
+
+
+@step
+def _fold_values(reported: Reported, values: Floats, row: Row, config: Config, work: Work) -> bool:
+    """Fold the values of a row, each into its metric; return whether any was judged.
+
+    values : float64 (M,)
+    work   : judged and asked are written
+    """
+    judged = False
+    for j in range(reported.n):
+        column = reported.columns[j]
+        m, x = reported.metrics[reported.slots[j]], values[column]
+        work.judged[j] = work.asked[j] = False
+        if math.isnan(x):
             continue
-        e["ahead_n"] = 0
-        step = t - e["newest_ms"]
-        i = int(entity[row])
-        if step < 0:
-            out["late"] = 1
-            if -step <= settings.lateness_ms:
-                late = Row(row, offsets[row], i, t, 0.0, max(e["interval_ms"], 1.0))
-                before = at
-                at = judge_late_row(
-                    e, of, values[row], local, late, params, out, cells[row], events, at, tmp
-                )
-                out["threshold"] = params.threshold * e["threshold"]
-                out["score"] *= e["threshold"]
-                out["is_anomaly"] = 1 if at > before else 0
-            continue
-        repeats = step == 0 and e["rows"] > 0 and is_duplicate(of, values[row], t)
-        if marks[row] == DUPLICATE or repeats:
-            out["duplicate"] = 1
-            continue
-        _follow_clock(e, t)
-        interval = max(e["interval_ms"], 60_000.0)
-        passed = min(np.float64(step), 4.0 * interval)
-        now = Row(row, offsets[row], i, t, passed, interval)
-        e["live_ms"] += now.passed_ms
-        any_ = _fold_values(
-            of, values[row], limits, local, now, settings, params, asked, metric_work
+        work.judged[j] = fold_value(
+            m, row.time_ms, row.local_ms, bounded(x), config.settings, config.params, work.metric
         )
-        watched = e["live_ms"] > 1.5 * DAY_MS
-        if local // DAY_MS != e["day"]:
-            close_day(e, params, e["day"] >= 0 and watched, n, tmp)
-            e["day"] = local // DAY_MS
-        joint = 0.0
-        if any_ and n >= 2:
-            combine(e, of, now, params, settings.use, work)
-            for j in range(n):
-                if here[j] and not asked[j]:
-                    metrics[places[j]]["ratio"][CROSS] = 0.0
-            joint = join(e, of, asked, watched, params, tops)
-        known = follow_trained(e, trained[row], t, now.passed_ms, interval, params, settings.use)
-        top, place, ready = largest_ratio(of, params, mine, seen_by)
-        if any_ and watched:
-            e["daily_maximum"] = max(
-                e["daily_maximum"], bound(top, e["return_level"], e["maxima_n"])
-            )
-        if settings.per_day > 0.0 and ((any_ and ready) or known):
-            most = max(
-                max(top / e["return_level"], joint if settings.joint else 0.0), e["trained_ratio"]
-            )
-            follow_budget(e, t, now.passed_ms, most, settings)
-        before = at
-        if any_ or known:
-            at = follow_episodes(e, of, now, joint, settings, params, events, at)
-        for k in range(before, at):
-            for j in range(n):
-                ratios[k, columns[j]] = mine[j] / e["return_level"]
-                views[k, columns[j]] = seen_by[j]
-        own_score = mark_anomalies(out, events[before:at])
-        name_episode(e, of, out)
-        write_cells(e, of, mine, params, out, cells[row])
-        if ready or joint > 0.0 or known:
-            write_score(out, e, top, joint if settings.joint else 0.0, own_score, params)
-            out["top_metric"] = columns[place] if place >= 0 else -1
-        out["threshold"] = params.threshold * e["threshold"]
+        work.asked[j] = work.judged[j] and apply_limits(m, config.limits[column])
+        judged = judged or work.judged[j]
+    return judged
+
+
+@step
+def _close_day(
+    e: Record, local_ms: int, watched: bool, metrics: int, params: EnsembleParams, tmp: Floats
+) -> None:
+    """End the entity's day where a row is the first of another one."""
+    day = local_ms // DAY_MS
+    if day != e["day"]:
+        close_day(e, params, e["day"] >= 0 and watched, metrics, tmp)
+        e["day"] = day
+
+
+@step
+def _combine(
+    e: Record, reported: Reported, row: Row, watched: bool, config: Config, work: Work
+) -> float:
+    """Judge an entity's metrics by one another; return the ratio of many at once."""
+    params = config.params
+    combine(e, reported, row, params, config.settings.use, work.combination)
+    for j in range(reported.n):
+        if work.judged[j] and not work.asked[j]:
+            reported.metrics[reported.slots[j]]["ratio"][CROSS] = 0.0
+    return join(e, reported, work.asked, watched, params, work.largest)
+
+
+@step
+def _follow_largest(e: Record, row: Row, ratios: Ratios, watched: bool, config: Config) -> None:
+    """Learn the day's largest ratio, and move the threshold by the alarm budget."""
+    settings = config.settings
+    if ratios.judged and watched:
+        today = bound(ratios.top, e["return_level"], e["maxima_n"])
+        e["daily_maximum"] = max(e["daily_maximum"], today)
+    if settings.per_day > 0.0 and ((ratios.judged and ratios.ready) or ratios.known):
+        joint = ratios.joint if settings.joint else 0.0
+        most = max(max(ratios.top / e["return_level"], joint), e["trained_ratio"])
+        follow_budget(e, row.time_ms, row.passed_ms, most, settings)
+
+
+@step
+def _write_event_ratios(
+    e: Record, reported: Reported, work: Work, out: Outputs, first: int, end: int
+) -> None:
+    """Write the largest ratio of each metric, and its view, to a row's events."""
+    for k in range(first, end):
+        for j in range(reported.n):
+            out.ratios[k, reported.columns[j]] = work.ratios[j] / e["return_level"]
+            out.views[k, reported.columns[j]] = work.views[j]
+
+
+@step
+def _write_verdict(
+    e: Record,
+    reported: Reported,
+    row: Row,
+    ratios: Ratios,
+    own_score: float,
+    config: Config,
+    out: Outputs,
+    work: Work,
+) -> None:
+    """Write a row's verdict.
+
+    own_score : largest score of the row's own anomalies, 0 = none
+    """
+    params, verdict = config.params, out.rows[row.place]
+    name_episode(e, reported, verdict)
+    write_cells(e, reported, work.ratios, params, verdict, out.cells[row.place])
+    if ratios.ready or ratios.joint > 0.0 or ratios.known:
+        joint = ratios.joint if config.settings.joint else 0.0
+        write_score(verdict, e, ratios.top, joint, own_score, params)
+        verdict["top_metric"] = reported.columns[ratios.place] if ratios.place >= 0 else -1
+    verdict["threshold"] = params.threshold * e["threshold"]
+
+
+@step
+def _fold_new_row(
+    e: Record,
+    reported: Reported,
+    given: Inputs,
+    row: Row,
+    config: Config,
+    out: Outputs,
+    at: int,
+    work: Work,
+) -> int:
+    """Fold a row that is newer than its entity's others; return the place behind the last event."""
+    settings, params = config.settings, config.params
+    now = follow_clock(e, row)
+    judged = _fold_values(reported, given.values[row.place], now, config, work)
+    watched = e["live_ms"] > WATCHED_MS
+    _close_day(e, now.local_ms, watched, reported.n, params, work.metric.tmp)
+    joint = 0.0
+    if judged and reported.n >= 2:
+        joint = _combine(e, reported, now, watched, config, work)
+    known = follow_trained(e, given.trained[row.place], now, params, settings.use)
+    top, place, ready = largest_ratio(reported, params, work.ratios, work.views)
+    ratios = Ratios(judged, known, ready, joint, top, place)
+    _follow_largest(e, now, ratios, watched, config)
+    end = at
+    if judged or known:
+        end = follow_episodes(e, reported, now, joint, settings, params, out.events, at)
+    _write_event_ratios(e, reported, work, out, at, end)
+    own_score = mark_anomalies(out.rows[row.place], out.events[at:end])
+    _write_verdict(e, reported, now, ratios, own_score, config, out, work)
+    return end
+
+
+@step
+def _fold_row(
+    place: int,
+    given: Inputs,
+    zone: Zone,
+    config: Config,
+    state: State,
+    out: Outputs,
+    at: int,
+    work: Work,
+) -> int:
+    """Fold one row and judge it; return the place behind the last event."""
+    t, values, mark = given.time_ms[place], given.values[place], given.marks[place]
+    entity = int(given.entity[place])
+    e, verdict = state.entities[entity], out.rows[place]
+    clear_row(verdict, out.cells[place], config.params)
+    reported = _reported(given.slots[place], given.order, state.metrics, work)
+    if e["rows"] == 0:
+        begin(e, t)
+    if mark == AHEAD or (mark == DECIDE and is_ahead(e, t)):
+        verdict["ahead"] = 1
+        return at
+    e["ahead_n"] = 0
+    interval_ms = max(e["interval_ms"], 1.0)
+    row = Row(place, given.offsets[place], entity, t, local_of(t, zone), 0.0, interval_ms)
+    if t < e["newest_ms"]:
+        return _fold_late_row(e, reported, values, row, config, out, at, work.metric.tmp)
+    if mark == DUPLICATE or is_repeated(e, reported, values, t):
+        verdict["duplicate"] = 1
+        return at
+    return _fold_new_row(e, reported, given, row, config, out, at, work)
+
+
+@njit(
+    types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
+        INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64
+    ),
+    cache=True,
+)
+def fold_rows(
+    given: Inputs,
+    zone: Zone,
+    config: Config,
+    state: State,
+    out: Outputs,
+    start: int,
+    stop: int,
+) -> tuple[int, int]:
+    """Fold rows and judge them.
+
+    start, stop : rows to fold
+    returns     : first row that was not folded because ``out.events`` has no room, events written
+    """
+    metrics = given.values.shape[1]
+    work = _work(metrics)
+    at = 0
+    for place in range(start, stop):
+        if out.events.shape[0] - at < 2 * KEYS * metrics + EVENTS_OF_ENTITY:
+            return place, at
+        at = _fold_row(place, given, zone, config, state, out, at, work)
     return stop, at

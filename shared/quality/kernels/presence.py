@@ -13,10 +13,10 @@ import numpy as np
 from numba import njit
 
 from shared.kernels.clock import is_weekend
+from shared.kernels.units import DAY_MS
+from shared.quality.kernels.quality_arguments import Record
 from shared.quality.kernels.quality_layout import DAYS
-from shared.quality.kernels.quality_signals import Record
 
-DAY_MS = 86_400_000
 LOOK_BACK = 14
 """Days that a time of day is compared with, those of its kind only: working days, or weekends."""
 

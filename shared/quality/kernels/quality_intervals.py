@@ -12,6 +12,8 @@ import numpy as np
 from numba import njit
 
 from shared.kernels.clock import follow_interval
+from shared.kernels.units import DAY_MS
+from shared.quality.kernels.quality_arguments import Record
 from shared.quality.kernels.quality_layout import (
     DAYS_A_RANK,
     LONGER,
@@ -22,9 +24,7 @@ from shared.quality.kernels.quality_layout import (
     PAUSE_DAYS,
     USUAL_TWICE,
 )
-from shared.quality.kernels.quality_signals import Record
 
-DAY_MS = 86_400_000
 _RANKS = 1 + PAUSE_DAYS // DAYS_A_RANK
 
 

@@ -6,12 +6,15 @@ Invariant: a row adds at most one signal for all missing metrics, and one for al
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from shared.kernels.clock import local_of
-from shared.quality.kernels.presence import DAY_MS, mark_present, usual_silence
+from shared.kernels.clock import Zone, local_of
+from shared.kernels.units import DAY_MS
+from shared.quality.kernels.presence import mark_present, usual_silence
+from shared.quality.kernels.quality_arguments import Floats, Indices, Memory, Record, Rows
 from shared.quality.kernels.quality_intervals import (
     is_known,
     learn_interval,
@@ -28,9 +31,24 @@ from shared.quality.kernels.quality_layout import (
     USUAL_TWICE,
     Limits,
 )
-from shared.quality.kernels.quality_signals import Floats, Indices, Ints, Record, add_signal, claim
+from shared.quality.kernels.quality_signals import Signal, Table, add_signal, claim
 
 _METRIC_BIN_MS = DAY_MS // METRIC_BINS
+
+
+class Step(NamedTuple):
+    """The time between an entity's row and the one before."""
+
+    newest_ms: int  # of the row before
+    time_ms: int
+    covered_ms: float  # counts as absence of a value that the row does not have
+
+
+class Found(NamedTuple):
+    """The metrics of a row that a signal is about."""
+
+    count: int
+    first: int  # -1 = none
 
 
 @njit(cache=True)
@@ -41,9 +59,7 @@ def _flat_limit_ms(state: Record, flat_ms: int) -> float:
 
 
 @njit(cache=True)
-def _unusual_ms(
-    state: Record, time_ms: int, gap_intervals: float, changes: Ints, shifts: Ints
-) -> float:
+def _unusual_ms(state: Record, time_ms: int, gap_intervals: float, zone: Zone) -> float:
     """Return how much of the time without a value does not recur, in ms."""
     absent_ms: float = state["absent_ms"]
     interval_ms = usual_interval_ms(state["rhythm"])
@@ -52,8 +68,8 @@ def _unusual_ms(
     usual_ms = usual_silence(
         state["presence"],
         state["first_ms"],
-        local_of(state["sample_ms"], changes, shifts),
-        local_of(time_ms, changes, shifts),
+        local_of(state["sample_ms"], zone),
+        local_of(time_ms, zone),
         interval_ms,
     )
     return max(absent_ms - usual_ms, 1.0)
@@ -66,8 +82,7 @@ def _update_value(
     time_ms: int,
     limit_ms: float,
     limits: Limits,
-    changes: Ints,
-    shifts: Ints,
+    zone: Zone,
 ) -> None:
     """Fold a value into its series.
 
@@ -75,9 +90,9 @@ def _update_value(
     """
     gap_intervals = limits.gap_intervals
     if state["absent_ms"] > 0.0:
-        silent_ms = _unusual_ms(state, time_ms, gap_intervals, changes, shifts)
+        silent_ms = _unusual_ms(state, time_ms, gap_intervals, zone)
         learn_interval(state["rhythm"], state["absent_ms"], silent_ms, time_ms, gap_intervals)
-    local_ms = local_of(time_ms, changes, shifts)
+    local_ms = local_of(time_ms, zone)
     if state["seen"] == 0:
         state["first_ms"] = local_ms
     mark_present(state["presence"], local_ms)
@@ -112,134 +127,113 @@ def _is_flat(state: Record, flat_ms: int) -> bool:
 
 
 @njit(cache=True)
-def _is_missed(
-    state: Record,
-    newest_ms: int,
-    time_ms: int,
-    step_ms: float,
-    gap_intervals: float,
-    changes: Ints,
-    shifts: Ints,
-) -> bool:
+def _is_missed(state: Record, step: Step, gap_intervals: float, zone: Zone) -> bool:
     """Whether the current absence is reported: it is new and longer than is usual.
-
-    newest_ms : time of the row before
-    step_ms   : time that the row covers
 
     What recurs of an absence is looked up where it becomes too long, and in each bin after that.
     """
     limit_ms = silence_limit_ms(state["rhythm"], gap_intervals)
     if state["missing_reported"] == 1 or state["absent_ms"] <= limit_ms:
         return False
-    is_new_bin = time_ms // _METRIC_BIN_MS > newest_ms // _METRIC_BIN_MS
-    if not is_new_bin and state["absent_ms"] - step_ms > limit_ms:
+    is_new_bin = step.time_ms // _METRIC_BIN_MS > step.newest_ms // _METRIC_BIN_MS
+    if not is_new_bin and state["absent_ms"] - step.covered_ms > limit_ms:
         return False
-    return _unusual_ms(state, time_ms, gap_intervals, changes, shifts) > limit_ms
+    return _unusual_ms(state, step.time_ms, gap_intervals, zone) > limit_ms
 
 
 @njit(cache=True)
-def update_metrics(
-    row: int,
-    e: int,
-    time_ms: int,
-    values: Floats,
-    slots: Indices,
-    listed: Indices,
-    state: Record,
-    series: Record,
-    limit_ms: float,
-    limits: Limits,
-    changes: Ints,
-    shifts: Ints,
-    n_signals: int,
-    integers: Ints,
-    floats: Floats,
-) -> int:
-    """Fold a row's values; add at most one signal for missing and one for flat metrics.
-
-    listed : int32 (M,)  the metrics in the order in which the entity first reported them, then -1
-    """
-    step_ms = np.float64(time_ms - state["newest_ms"]) if state["seen"] == 1 else 0.0
+def _step_of(state: Record, time_ms: int) -> Step:
+    """Return the time since an entity's row before."""
+    covered_ms = np.float64(time_ms - state["newest_ms"]) if state["seen"] == 1 else 0.0
     if state["rhythm"]["intervals"] > 0:
-        step_ms = min(step_ms, CLIP * state["rhythm"]["interval_ms"])
-    newest_ms: int = state["newest_ms"]
-    known, gap_intervals = is_known(state["rhythm"]), limits.gap_intervals
+        covered_ms = min(covered_ms, CLIP * state["rhythm"]["interval_ms"])
+    return Step(state["newest_ms"], time_ms, covered_ms)
+
+
+@njit(cache=True)
+def _update_all(
+    row: int, given: Rows, memory: Memory, step: Step, limit_ms: float, limits: Limits, zone: Zone
+) -> tuple[Found, Found]:
+    """Fold a row's values and absences; return the metrics that are missed, and those flat."""
+    values, slots, listed = given.values[row], given.slots[row], given.listed[row]
+    known = is_known(memory.entities[given.entity[row]]["rhythm"])
     missed, first_missed, flat, first_flat = 0, -1, 0, -1
     for k in range(listed.shape[0]):
         metric = listed[k]
         slot = slots[metric] if metric >= 0 else -1
         if slot < 0:
             continue
-        metric_state = series[slot]
-        if metric_state["seen"] == 1:
-            metric_state["absent_ms"] += step_ms
-        if not math.isnan(values[metric]):
-            _update_value(metric_state, values[metric], time_ms, limit_ms, limits, changes, shifts)
-            if _is_flat(metric_state, limits.flat_ms):
+        state, value = memory.series[slot], values[metric]
+        if state["seen"] == 1:
+            state["absent_ms"] += step.covered_ms
+        if not math.isnan(value):
+            _update_value(state, value, step.time_ms, limit_ms, limits, zone)
+            if _is_flat(state, limits.flat_ms):
                 flat += 1
                 first_flat = metric if first_flat < 0 else first_flat
-        elif (
-            metric_state["seen"] == 1
-            and known
-            and _is_missed(
-                metric_state, newest_ms, time_ms, step_ms, gap_intervals, changes, shifts
-            )
-        ):
+        elif state["seen"] == 1 and known and _is_missed(state, step, limits.gap_intervals, zone):
             missed += 1
             first_missed = metric if first_missed < 0 else first_missed
-    if missed > 0 and claim(state, MISSING, time_ms, limits.repeat_ms):
-        first_state = series[slots[first_missed]]
-        for metric in range(values.shape[0]):
-            if (
-                slots[metric] >= 0
-                and math.isnan(values[metric])
-                and _is_missed(
-                    series[slots[metric]],
-                    newest_ms,
-                    time_ms,
-                    step_ms,
-                    gap_intervals,
-                    changes,
-                    shifts,
-                )
-            ):
-                series[slots[metric]]["missing_reported"] = 1
-        n_signals = add_signal(
-            n_signals,
-            integers,
-            floats,
-            row,
-            MISSING,
-            e,
-            first_missed,
-            first_state["sample_ms"],
-            missed,
-            usual_interval_ms(first_state["rhythm"]),
-            missed - 1,
-        )
-    if flat > 0 and claim(state, FLAT_LINE, time_ms, limits.repeat_ms):
-        since_ms = series[slots[first_flat]]["since_ms"]
-        for metric in range(values.shape[0]):
-            if (
-                slots[metric] >= 0
-                and not math.isnan(values[metric])
-                and _is_flat(series[slots[metric]], limits.flat_ms)
-            ):
-                series[slots[metric]]["flat_reported"] = 1
-        n_signals = add_signal(
-            n_signals,
-            integers,
-            floats,
-            row,
-            FLAT_LINE,
-            e,
-            first_flat,
-            since_ms,
-            values[first_flat],
-            usual_interval_ms(state["rhythm"]),
-            flat - 1,
-        )
-    return n_signals
+    return Found(missed, first_missed), Found(flat, first_flat)
+
+
+@njit(cache=True)
+def _report_missing(
+    row: int, given: Rows, memory: Memory, step: Step, found: Found, limits: Limits, zone: Zone
+) -> Signal:
+    """Mark the missed metrics as reported; return their signal."""
+    values, slots = given.values[row], given.slots[row]
+    first = memory.series[slots[found.first]]
+    for metric in range(values.shape[0]):
+        if slots[metric] >= 0 and math.isnan(values[metric]):
+            state = memory.series[slots[metric]]
+            if _is_missed(state, step, limits.gap_intervals, zone):
+                state["missing_reported"] = 1
+    usual_ms = usual_interval_ms(first["rhythm"])
+    return Signal(
+        row, MISSING, given.entity[row], found.first, first["sample_ms"], np.float64(found.count),
+        usual_ms, found.count - 1,
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def _report_flat(row: int, given: Rows, memory: Memory, found: Found, flat_ms: int) -> Signal:
+    """Mark the flat metrics as reported; return their signal."""
+    values, slots, entity = given.values[row], given.slots[row], given.entity[row]
+    since_ms = memory.series[slots[found.first]]["since_ms"]
+    for metric in range(values.shape[0]):
+        if slots[metric] >= 0 and not math.isnan(values[metric]):
+            state = memory.series[slots[metric]]
+            if _is_flat(state, flat_ms):
+                state["flat_reported"] = 1
+    usual_ms = usual_interval_ms(memory.entities[entity]["rhythm"])
+    return Signal(
+        row, FLAT_LINE, entity, found.first, since_ms, values[found.first], usual_ms,
+        found.count - 1,
+    )  # fmt: skip
+
+
+@njit(cache=True)
+def update_metrics(
+    row: int,
+    given: Rows,
+    memory: Memory,
+    limit_ms: float,
+    limits: Limits,
+    zone: Zone,
+    table: Table,
+) -> None:
+    """Fold a row's values; add at most one signal for missing and one for flat metrics.
+
+    limit_ms : longest silence of the entity without a signal
+    """
+    state = memory.entities[given.entity[row]]
+    step = _step_of(state, given.time_ms[row])
+    missed, flat = _update_all(row, given, memory, step, limit_ms, limits, zone)
+    if missed.count > 0 and claim(state, MISSING, step.time_ms, limits.repeat_ms):
+        add_signal(table, _report_missing(row, given, memory, step, missed, limits, zone))
+    if flat.count > 0 and claim(state, FLAT_LINE, step.time_ms, limits.repeat_ms):
+        add_signal(table, _report_flat(row, given, memory, flat, limits.flat_ms))
 
 
 @njit(cache=True)

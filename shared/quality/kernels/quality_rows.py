@@ -8,42 +8,49 @@ Invariant: a signal about an entity follows from its own earlier rows, except th
 from __future__ import annotations
 
 import numpy as np
-from numba import from_dtype, njit, types
+from numba import njit, types
 
-from shared.kernels.clock import local_of
+from shared.kernels.clock import ZONE, Zone, local_of
 from shared.quality.kernels.presence import clear_presence, mark_present, usual_silence
+from shared.quality.kernels.quality_arguments import (
+    DROPPED,
+    FLAGS,
+    LIMITS,
+    MEMORY,
+    ROWS,
+    Dropped,
+    Flags,
+    Floats,
+    Indices,
+    Ints,
+    Memory,
+    Record,
+    Rows,
+)
 from shared.quality.kernels.quality_intervals import (
     learn_interval,
     silence_limit_ms,
     usual_interval_ms,
 )
 from shared.quality.kernels.quality_layout import (
-    CLOCK_DTYPE,
     DUPLICATE,
-    ENTITY_DTYPE,
-    FLOATS,
     GAP,
-    INTEGERS,
     LATE,
     MIN_INTERVALS,
     OUT_OF_ORDER,
     PAUSE_DAYS,
-    PRESENCE_DTYPE,
     REPEATED_TIME,
-    SERIES_DTYPE,
     Limits,
 )
 from shared.quality.kernels.quality_metrics import contradicts, update_metrics
 from shared.quality.kernels.quality_signals import (
-    Flags,
-    Floats,
-    Indices,
-    Ints,
-    Record,
+    Signal,
+    Table,
     add_signal,
     claim,
     claim_disorder,
-    grow,
+    new_table,
+    with_room,
 )
 from shared.quality.kernels.quality_stops import (
     add_stopped,
@@ -54,6 +61,12 @@ from shared.quality.kernels.quality_stops import (
     set_deadline,
     stop_deadline_ms,
 )
+
+OF_ROW = 3
+"""Most signals that a row adds about its own entity."""
+
+CHECKS = 64
+"""All entities are checked for stops at most once in this part of their number of rows."""
 
 
 @njit(cache=True)
@@ -104,9 +117,11 @@ def _reset_series(series: Record, slots: Indices) -> None:
 
 
 @njit(cache=True)
-def _drop(state: Record, presence: Record, place: int, clock: Record, entities: Record) -> None:
+def _drop(memory: Memory, place: int) -> None:
     """Reset all that is remembered about an entity that has lost its place."""
-    _reset(state, presence)
+    entities, clock = memory.entities, memory.clock[0]
+    state = entities[place]
+    _reset(state, memory.presence[place])
     for kind in range(state["reported_ms"].shape[0]):
         state["reported_ms"][kind] = 0
     state["reported"] = 0
@@ -123,255 +138,171 @@ def _drop(state: Record, presence: Record, place: int, clock: Record, entities: 
 
 
 @njit(cache=True)
+def _drop_before(row: int, given: Rows, dropped: Dropped, first: int, memory: Memory) -> int:
+    """Drop what is dropped before a row; return the first entry of ``dropped`` that is left."""
+    k = first
+    while k < dropped.row.shape[0] and dropped.row[k] == row:
+        place = dropped.entity[k]
+        _reset_series(memory.series, dropped.slots[k])
+        if place != given.entity[row] or not given.forgotten[row]:
+            # where it has just returned, its own row reports the silence and resets the rest
+            _drop(memory, place)
+        k += 1
+    return k
+
+
+@njit(cache=True)
+def _report_disorder(
+    row: int, given: Rows, state: Record, limit_ms: float, limits: Limits, table: Table
+) -> None:
+    """Report a row that is late or a duplicate, if its kind is due."""
+    newest_ms, late_ms = state["newest_ms"], given.late_by_ms[row]
+    kind, since_ms = DUPLICATE, -1
+    if late_ms > 0:
+        kind, since_ms = LATE if late_ms > limit_ms else OUT_OF_ORDER, newest_ms
+    if claim_disorder(state, kind, newest_ms, limits.repeat_ms):
+        usual_ms = usual_interval_ms(state["rhythm"])
+        amount = np.float64(late_ms) if late_ms > 0 else 0.0
+        add_signal(table, Signal(row, kind, given.entity[row], -1, since_ms, amount, usual_ms, 0))
+
+
+@njit(cache=True)
+def _has_stopped(
+    state: Record, presence: Record, clock: Record, limits: Limits, zone: Zone
+) -> bool:
+    """Whether an entity had stopped by the partition's clock before its row."""
+    if state["seen"] == 0 or clock["reporting"] < 2:
+        return False
+    deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
+    if clock["second_ms"] > deadline_ms and state["due_ms"] == 0:
+        set_deadline(state, presence, clock, limits, zone)
+        deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
+    return bool(clock["second_ms"] > deadline_ms)
+
+
+@njit(cache=True)
+def _silent_ms(
+    state: Record, presence: Record, time_ms: int, gap_intervals: float, zone: Zone
+) -> int:
+    """Return how much of the time since an entity's previous row does not recur, in ms."""
+    newest_ms = state["newest_ms"]
+    silent_ms: int = time_ms - newest_ms
+    if silent_ms > gap_intervals * usual_interval_ms(state["rhythm"]):
+        since_ms, now_ms = local_of(newest_ms, zone), local_of(time_ms, zone)
+        interval_ms = state["rhythm"]["interval_ms"]
+        silent_ms -= usual_silence(presence, state["first_ms"], since_ms, now_ms, interval_ms)
+    return silent_ms
+
+
+@njit(cache=True)
+def _check_repeated_time(
+    row: int, given: Rows, state: Record, limit_ms: float, limits: Limits, table: Table
+) -> None:
+    """Report that rows of one time have different values, where it is not the first time."""
+    time_ms = given.time_ms[row]
+    is_second = state["repeats"] == 1 and time_ms - state["repeated_ms"] <= limit_ms
+    state["repeats"] = 1
+    state["repeated_ms"] = time_ms
+    if is_second and claim_disorder(state, REPEATED_TIME, time_ms, limits.repeat_ms):
+        usual_ms = usual_interval_ms(state["rhythm"])
+        add_signal(table, Signal(row, REPEATED_TIME, given.entity[row], -1, -1, 0.0, usual_ms, 0))
+
+
+@njit(cache=True)
 def _update_interval(
     row: int,
-    e: int,
-    time_ms: int,
-    values: Floats,
-    slots: Indices,
-    state: Record,
-    presence: Record,
-    series: Record,
-    forgotten: bool,
+    given: Rows,
+    memory: Memory,
     limit_ms: float,
     limits: Limits,
-    changes: Ints,
-    shifts: Ints,
-    n_signals: int,
-    integers: Ints,
-    floats: Floats,
-) -> int:
+    zone: Zone,
+    table: Table,
+) -> None:
     """Check and learn the interval since the entity's previous row; this row moves the state."""
+    entity, time_ms, forgotten = given.entity[row], given.time_ms[row], given.forgotten[row]
+    state, presence, slots = memory.entities[entity], memory.presence[entity], given.slots[row]
     if state["seen"] == 0:
-        return n_signals
-    dt = time_ms - state["newest_ms"]
-    silent_ms = dt
-    if dt > limits.gap_intervals * usual_interval_ms(state["rhythm"]):
-        since_ms, now_ms = (
-            local_of(state["newest_ms"], changes, shifts),
-            local_of(time_ms, changes, shifts),
-        )
-        silent_ms -= usual_silence(
-            presence, state["first_ms"], since_ms, now_ms, state["rhythm"]["interval_ms"]
-        )
+        return
+    rhythm, newest_ms = state["rhythm"], state["newest_ms"]
+    dt = time_ms - newest_ms
+    silent_ms = _silent_ms(state, presence, time_ms, limits.gap_intervals, zone)
     if (forgotten or silent_ms > limit_ms) and claim(state, GAP, time_ms, limits.repeat_ms):
-        n_signals = add_signal(
-            n_signals,
-            integers,
-            floats,
-            row,
-            GAP,
-            e,
-            -1,
-            state["newest_ms"],
-            dt,
-            usual_interval_ms(state["rhythm"]),
-            0,
-        )
+        usual_ms = usual_interval_ms(rhythm)
+        add_signal(table, Signal(row, GAP, entity, -1, newest_ms, np.float64(dt), usual_ms, 0))
     if forgotten:
         _reset(state, presence)
-        _reset_series(series, slots)
+        _reset_series(memory.series, slots)
     elif dt > 0:
-        learn_interval(
-            state["rhythm"], np.float64(dt), np.float64(silent_ms), time_ms, limits.gap_intervals
-        )
-    elif contradicts(time_ms, values, slots, series):
-        is_second = state["repeats"] == 1 and time_ms - state["repeated_ms"] <= limit_ms
-        state["repeats"] = 1
-        state["repeated_ms"] = time_ms
-        if is_second and claim_disorder(state, REPEATED_TIME, time_ms, limits.repeat_ms):
-            n_signals = add_signal(
-                n_signals,
-                integers,
-                floats,
-                row,
-                REPEATED_TIME,
-                e,
-                -1,
-                -1,
-                0.0,
-                usual_interval_ms(state["rhythm"]),
-                0,
-            )
-    return n_signals
+        learn_interval(rhythm, np.float64(dt), np.float64(silent_ms), time_ms, limits.gap_intervals)
+    elif contradicts(time_ms, given.values[row], slots, memory.series):
+        _check_repeated_time(row, given, state, limit_ms, limits, table)
 
 
-_LIMITS = types.NamedTuple((types.float64, types.float64, types.int64, types.int64), Limits)  # type: ignore[no-untyped-call]
-_RECORDS = [
-    from_dtype(dtype)[::1] for dtype in (ENTITY_DTYPE, PRESENCE_DTYPE, SERIES_DTYPE, CLOCK_DTYPE)
-]
-_SIGNALS = types.Tuple((types.int64[:, ::1], types.float64[:, ::1]))  # type: ignore[no-untyped-call]
-_INTS, _FLAGS = types.int64[::1], types.boolean[::1]
+@njit(cache=True)
+def _advance_clock(row: int, given: Rows, memory: Memory, limit_ms: float, limits: Limits) -> None:
+    """Move the partition's clock by a row, and when it has to be looked at for stops."""
+    entity, clock = given.entity[row], memory.clock[0]
+    state, before_ms = memory.entities[entity], clock["second_ms"]
+    advance_clock(clock, state, entity, given.time_ms[row])
+    if clock["second_ms"] - before_ms > limit_ms:
+        resume(clock, memory.entities)
+    clock["due_ms"] = min(clock["due_ms"], report_due_ms(state, clock, limits))
+    clock["rows"] += 1
+
+
+@njit(cache=True)
+def _report_stopped(row: int, memory: Memory, limits: Limits, zone: Zone, table: Table) -> Table:
+    """Report the entities that have stopped; return the table, which may have grown."""
+    clock = memory.clock[0]
+    is_due = clock["reporting"] >= 2 and clock["second_ms"] > clock["due_ms"]
+    if is_due and clock["rows"] >= clock["entities"] // CHECKS:
+        overdue = count_overdue(memory, limits, zone)
+        if overdue > 0:
+            table = with_room(table, overdue)
+            add_stopped(row, memory, limits, table)
+    return table
 
 
 @njit(
-    _SIGNALS(
-        types.int32[:, ::1], types.int32[:, ::1], types.int32[::1], _INTS, types.float64[:, ::1],
-        _INTS, _FLAGS, _FLAGS, _FLAGS, _INTS, types.int32[::1], types.int32[:, ::1], _INTS, _INTS,
-        *_RECORDS, _LIMITS, _FLAGS
+    types.Tuple((types.int64[:, ::1], types.float64[:, ::1]))(  # type: ignore[no-untyped-call]
+        ROWS, DROPPED, ZONE, MEMORY, LIMITS, FLAGS
     ),
     cache=True,
-)  # fmt: skip
+)
 def watch_rows(
-    slots: Indices,
-    listed: Indices,
-    entity: Indices,
-    time_ms: Ints,
-    values: Floats,
-    late_by_ms: Ints,
-    ahead: Flags,
-    duplicate: Flags,
-    forgotten: Flags,
-    dropped_row: Ints,
-    dropped: Indices,
-    dropped_slots: Indices,
-    changes: Ints,
-    shifts: Ints,
-    entities: Record,
-    presences: Record,
-    series: Record,
-    clocks: Record,
-    limits: Limits,
-    stale: Flags,
+    given: Rows, dropped: Dropped, zone: Zone, memory: Memory, limits: Limits, stale: Flags
 ) -> tuple[Ints, Floats]:
     """Fold rows and return what is wrong with them.
 
-    slots      : int32 (n, M)          slots of the row's entity, -1 = not reported
-    listed     : int32 (n, M)          its metrics in order of their first appearance, then -1
-    entity     : int32 (n,)            entity index, any order
-    time_ms    : int64 (n,)            event time
-    values     : float64 (n, M)        finite or NaN = missing
-    late_by_ms : int64 (n,)            behind the entity's newest event, 0 = not late
-    ahead      : bool (n,)             too far ahead of its entity: no signal, no change of state
-    duplicate  : bool (n,)             same time and values as the entity's newest event
-    forgotten  : bool (n,)             the entity's state is reset before the row
-    dropped_row, dropped : int64, int32 (k,)   before this row, what is remembered of this entity is
-                         dropped; where it is forgotten, only its metrics
-    dropped_slots : int32 (k, M)       its slots
-    changes, shifts : int64 (k,)       time zone, see ``clock.local_of``
-    entities   : ENTITY_DTYPE (>= E,)
-    presences  : PRESENCE_DTYPE (>= E,)
-    series     : SERIES_DTYPE (>= slots used,)
-    clocks     : CLOCK_DTYPE (1,)
-    stale      : bool (n,)             out: the row is its entity's first after it had stopped
-    returns    : int64 (k, INTEGERS), float64 (k, FLOATS)   the signals, in order of rows
+    dropped : whose memory is dropped meanwhile; of an entity that is forgotten at the row, only
+              its metrics
+    stale   : bool (n,)  out: the row is its entity's first after it had stopped
+    returns : int64 (k, INTEGERS), float64 (k, FLOATS)  the signals, in order of rows
 
     Twin: tests/reference/quality.py::watch.
-    Cost: O(n M); all entities are checked at most once in E / 64 rows.
+    Cost: O(n M); all entities are checked at most once in E / CHECKS rows.
     """
-    clock = clocks[0]
-    integers = np.empty((16, INTEGERS), np.int64)
-    floats = np.empty((16, FLOATS), np.float64)
-    n_signals, next_drop = 0, 0
-    for row in range(entity.shape[0]):
-        e = entity[row]
-        while next_drop < dropped_row.shape[0] and dropped_row[next_drop] == row:
-            place = dropped[next_drop]
-            _reset_series(series, dropped_slots[next_drop])
-            if place != e or not forgotten[row]:
-                # where it has just returned, its own row reports the silence and resets the rest
-                _drop(entities[place], presences[place], place, clock, entities)
-            next_drop += 1
-        state, presence = entities[e], presences[e]
+    table, next_drop = new_table(), 0
+    for row in range(given.entity.shape[0]):
+        entity = given.entity[row]
+        next_drop = _drop_before(row, given, dropped, next_drop, memory)
+        state, presence = memory.entities[entity], memory.presence[entity]
         limit_ms = silence_limit_ms(state["rhythm"], limits.gap_intervals)
-        integers = grow(integers, n_signals, 3)
-        floats = grow(floats, n_signals, 3)
+        table = with_room(table, OF_ROW)
         stale[row] = False
-        if ahead[row]:
+        if given.ahead[row]:
             continue
-        if late_by_ms[row] > 0:
-            kind = LATE if late_by_ms[row] > limit_ms else OUT_OF_ORDER
-            if claim_disorder(state, kind, state["newest_ms"], limits.repeat_ms):
-                n_signals = add_signal(
-                    n_signals,
-                    integers,
-                    floats,
-                    row,
-                    kind,
-                    e,
-                    -1,
-                    state["newest_ms"],
-                    late_by_ms[row],
-                    usual_interval_ms(state["rhythm"]),
-                    0,
-                )
+        if given.late_by_ms[row] > 0 or given.duplicate[row]:
+            _report_disorder(row, given, state, limit_ms, limits, table)
             continue
-        if duplicate[row]:
-            if claim_disorder(state, DUPLICATE, state["newest_ms"], limits.repeat_ms):
-                n_signals = add_signal(
-                    n_signals,
-                    integers,
-                    floats,
-                    row,
-                    DUPLICATE,
-                    e,
-                    -1,
-                    -1,
-                    0.0,
-                    usual_interval_ms(state["rhythm"]),
-                    0,
-                )
-            continue
-        if state["seen"] == 1 and clock["reporting"] >= 2:
-            deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
-            if clock["second_ms"] > deadline_ms and state["due_ms"] == 0:
-                set_deadline(state, presence, clock, limits, changes, shifts)
-                deadline_ms = stop_deadline_ms(state, clock, limits.stopped_intervals)
-            stale[row] = clock["second_ms"] > deadline_ms
-        t, entity_slots = time_ms[row], slots[row]
-        n_signals = _update_interval(
-            row,
-            e,
-            t,
-            values[row],
-            entity_slots,
-            state,
-            presence,
-            series,
-            forgotten[row],
-            limit_ms,
-            limits,
-            changes,
-            shifts,
-            n_signals,
-            integers,
-            floats,
-        )
-        local_ms = local_of(t, changes, shifts)
-        if state["seen"] == 0 or forgotten[row]:
+        stale[row] = _has_stopped(state, presence, memory.clock[0], limits, zone)
+        _update_interval(row, given, memory, limit_ms, limits, zone, table)
+        local_ms = local_of(given.time_ms[row], zone)
+        if state["seen"] == 0 or given.forgotten[row]:
             state["first_ms"] = local_ms
         mark_present(presence, local_ms)
-        n_signals = update_metrics(
-            row,
-            e,
-            t,
-            values[row],
-            entity_slots,
-            listed[row],
-            state,
-            series,
-            limit_ms,
-            limits,
-            changes,
-            shifts,
-            n_signals,
-            integers,
-            floats,
-        )
-        before_ms = clock["second_ms"]
-        advance_clock(clock, state, e, t)
-        if clock["second_ms"] - before_ms > limit_ms:
-            resume(clock, entities)
-        clock["due_ms"] = min(clock["due_ms"], report_due_ms(state, clock, limits))
-        clock["rows"] += 1
-        if (
-            clock["reporting"] >= 2
-            and clock["second_ms"] > clock["due_ms"]
-            and clock["rows"] >= clock["entities"] >> 6
-        ):
-            overdue = count_overdue(entities, presences, clock, limits, changes, shifts)
-            if overdue > 0:
-                integers = grow(integers, n_signals, overdue)
-                floats = grow(floats, n_signals, overdue)
-                n_signals = add_stopped(row, entities, clock, limits, n_signals, integers, floats)
-    return integers[:n_signals].copy(), floats[:n_signals].copy()
+        update_metrics(row, given, memory, limit_ms, limits, zone, table)
+        _advance_clock(row, given, memory, limit_ms, limits)
+        table = _report_stopped(row, memory, limits, zone, table)
+    count = table.count[0]
+    return table.integers[:count].copy(), table.floats[:count].copy()

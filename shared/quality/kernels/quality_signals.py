@@ -6,16 +6,19 @@ Invariant: a kind is reported of an entity at most once in ``repeat_ms``; disord
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from shared.quality.kernels.quality_arguments import Floats, Ints, Record
 from shared.quality.kernels.quality_layout import (
     AMOUNT,
     DISORDER_PAUSE,
     ENTITY,
+    FLOATS,
+    INTEGERS,
     KIND,
     METRIC,
     OTHERS,
@@ -24,22 +27,55 @@ from shared.quality.kernels.quality_layout import (
     USUAL_MS,
 )
 
-Flags = npt.NDArray[np.bool_]
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int32]
-Ints = npt.NDArray[np.int64]
-Record = Any
-"""One element of a structured array: ``numpy.void`` in Python, a record in numba."""
+FIRST_ROOM = 16
+
+
+class Table(NamedTuple):
+    """The signals of a batch so far.
+
+    integers : int64 (>= n, INTEGERS), floats : float64 (>= n, FLOATS)
+    count    : int64 (1,)  n
+    """
+
+    integers: Ints
+    floats: Floats
+    count: Ints
+
+
+class Signal(NamedTuple):
+    """One signal; see ``shared.quality.checks.Signals``."""
+
+    row: int
+    kind: int
+    entity: int
+    metric: int
+    since_ms: int
+    amount: float
+    usual_ms: float
+    others: int
 
 
 @njit(cache=True)
-def grow(table: npt.NDArray[Any], used: int, extra: int) -> npt.NDArray[Any]:
-    """Return the table with space for ``extra`` more rows."""
-    if used + extra <= table.shape[0]:
-        return table
-    grown = np.empty((max(2 * table.shape[0], used + extra), table.shape[1]), table.dtype)
-    grown[:used] = table[:used]
+def new_table() -> Table:
+    """Return a table without signals."""
+    integers = np.empty((FIRST_ROOM, INTEGERS), np.int64)
+    return Table(integers, np.empty((FIRST_ROOM, FLOATS)), np.zeros(1, np.int64))
+
+
+@njit(cache=True)
+def _grow(array: npt.NDArray[Any], used: int, extra: int) -> npt.NDArray[Any]:
+    grown = np.empty((max(2 * array.shape[0], used + extra), array.shape[1]), array.dtype)
+    grown[:used] = array[:used]
     return grown
+
+
+@njit(cache=True)
+def with_room(table: Table, extra: int) -> Table:
+    """Return the table with space for ``extra`` more signals."""
+    used = table.count[0]
+    if used + extra <= table.integers.shape[0]:
+        return table
+    return Table(_grow(table.integers, used, extra), _grow(table.floats, used, extra), table.count)
 
 
 @njit(cache=True)
@@ -62,29 +98,16 @@ def claim_disorder(state: Record, kind: int, now_ms: int, repeat_ms: int) -> boo
 
 
 @njit(cache=True)
-def add_signal(
-    n_signals: int,
-    integers: Ints,
-    floats: Floats,
-    row: int,
-    kind: int,
-    entity: int,
-    metric: int,
-    since_ms: int,
-    amount: float,
-    usual_ms: float,
-    others: int,
-) -> int:
-    """Write a signal into the tables, which have space for it; return the new number of signals.
-
-    Parameters from row on: see ``shared.quality.checks.Signals``.
-    """
-    integers[n_signals, ROW] = row
-    integers[n_signals, KIND] = kind
-    integers[n_signals, ENTITY] = entity
-    integers[n_signals, METRIC] = metric
-    integers[n_signals, SINCE_MS] = since_ms
-    floats[n_signals, AMOUNT] = amount
-    floats[n_signals, USUAL_MS] = usual_ms
-    floats[n_signals, OTHERS] = others
-    return n_signals + 1
+def add_signal(table: Table, signal: Signal) -> None:
+    """Write a signal into the table, which has space for it."""
+    at = table.count[0]
+    integers, floats = table.integers[at], table.floats[at]
+    integers[ROW] = signal.row
+    integers[KIND] = signal.kind
+    integers[ENTITY] = signal.entity
+    integers[METRIC] = signal.metric
+    integers[SINCE_MS] = signal.since_ms
+    floats[AMOUNT] = signal.amount
+    floats[USUAL_MS] = signal.usual_ms
+    floats[OTHERS] = signal.others
+    table.count[0] = at + 1

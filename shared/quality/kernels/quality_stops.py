@@ -6,13 +6,15 @@ Invariant: the clock is the second largest of the entities' newest event times; 
 
 from __future__ import annotations
 
+import numpy as np
 from numba import njit
 
-from shared.kernels.clock import local_of
+from shared.kernels.clock import Zone, local_of
 from shared.quality.kernels.presence import end_of_silence
+from shared.quality.kernels.quality_arguments import Memory, Record
 from shared.quality.kernels.quality_intervals import silence_limit_ms, usual_interval_ms
 from shared.quality.kernels.quality_layout import FAR_MS, LONGEST_MS, STOPPED, Limits
-from shared.quality.kernels.quality_signals import Floats, Ints, Record, add_signal, claim
+from shared.quality.kernels.quality_signals import Signal, Table, add_signal, claim
 
 
 @njit(cache=True)
@@ -35,14 +37,14 @@ def stop_deadline_ms(state: Record, clock: Record, stopped_intervals: float) -> 
 
 @njit(cache=True)
 def set_deadline(
-    state: Record, presence: Record, clock: Record, limits: Limits, changes: Ints, shifts: Ints
+    state: Record, presence: Record, clock: Record, limits: Limits, zone: Zone
 ) -> None:
     """Set when the current silence has lasted too long, recurring silences not counted."""
     limit_ms = silence_limit_ms(state["rhythm"], limits.stopped_intervals)
     if limit_ms > LONGEST_MS:
         return
     since_ms = _silent_since_ms(state, clock)
-    local_ms = local_of(since_ms, changes, shifts)
+    local_ms = local_of(since_ms, zone)
     end_ms = end_of_silence(
         presence, state["first_ms"], local_ms, int(limit_ms), state["rhythm"]["interval_ms"]
     )
@@ -92,20 +94,14 @@ def resume(clock: Record, entities: Record) -> None:
 
 
 @njit(cache=True)
-def count_overdue(
-    entities: Record,
-    presences: Record,
-    clock: Record,
-    limits: Limits,
-    changes: Ints,
-    shifts: Ints,
-) -> int:
+def count_overdue(memory: Memory, limits: Limits, zone: Zone) -> int:
     """Count the entities to report as stopped, and set when to check again."""
+    entities, clock = memory.entities, memory.clock[0]
     overdue, due_ms = 0, FAR_MS
     for e in range(clock["entities"]):
         report_ms = report_due_ms(entities[e], clock, limits)
         if report_ms < clock["second_ms"] and entities[e]["due_ms"] == 0:
-            set_deadline(entities[e], presences[e], clock, limits, changes, shifts)
+            set_deadline(entities[e], memory.presence[e], clock, limits, zone)
             report_ms = report_due_ms(entities[e], clock, limits)
         if report_ms < clock["second_ms"]:
             overdue += 1
@@ -117,34 +113,16 @@ def count_overdue(
 
 
 @njit(cache=True)
-def add_stopped(
-    row: int,
-    entities: Record,
-    clock: Record,
-    limits: Limits,
-    n_signals: int,
-    integers: Ints,
-    floats: Floats,
-) -> int:
-    """Add a signal for each entity that is due; return the new number of signals."""
+def add_stopped(row: int, memory: Memory, limits: Limits, table: Table) -> None:
+    """Add a signal for each entity that is due; the table has space for them."""
+    clock = memory.clock[0]
     now_ms = clock["second_ms"]
     for e in range(clock["entities"]):
-        state = entities[e]
+        state = memory.entities[e]
         if report_due_ms(state, clock, limits) < now_ms:
             state["stop_reported"] = 1
             claim(state, STOPPED, now_ms, limits.repeat_ms)
             since_ms = state["newest_ms"]
-            n_signals = add_signal(
-                n_signals,
-                integers,
-                floats,
-                row,
-                STOPPED,
-                e,
-                -1,
-                since_ms,
-                now_ms - since_ms,
-                usual_interval_ms(state["rhythm"]),
-                0,
-            )
-    return n_signals
+            silent_ms = np.float64(now_ms - since_ms)
+            usual_ms = usual_interval_ms(state["rhythm"])
+            add_signal(table, Signal(row, STOPPED, e, -1, since_ms, silent_ms, usual_ms, 0))

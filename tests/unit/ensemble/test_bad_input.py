@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.ensemble.fold import fold, limits_for
+from shared.ensemble.fold import Rows, fold, limits_for
 from shared.ensemble.kernels.layout import ENTITY_DTYPE, KEYS, METRIC_DTYPE
 from tests.support.episodes import SLOW, judge, needs_speed, new_state, one_slot_each, series
 from tests.support.noise import (
@@ -106,7 +106,7 @@ def test_ten_thousand_entities_of_ten_minutes_each():
     values = noise("lognormal", 10 * entities, 0).reshape(-1, 10 * live, 1)
     for k, rows in enumerate(values):
         time_ms = MONDAY_MS + k * 600_000 + np.tile(60_000 * np.arange(10), live)
-        out = fold(state, slots, entity, time_ms, rows, limits)
+        out = fold(state, Rows(entity, time_ms, rows, slots[entity]), limits)
         assert len(out.events) == 0
         assert (out.rows["state"] == 0).all()
         state.entities[:] = np.zeros(1, ENTITY_DTYPE)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numba import njit
 
-from shared.ensemble.fold import fold, limits_for
+from shared.ensemble.fold import Rows, fold, limits_for
 from shared.ensemble.kernels.codes import MISSING, decode, encode
 from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.entity.together import invert, join
@@ -247,7 +247,8 @@ def test_a_counter_is_judged_by_its_growth_per_second():
     entity, found, at = np.zeros(1, np.int32), [], None
     for k in range(n):
         before = state.metrics["samples"][0]
-        fold(state, slots, entity, times[k : k + 1], totals[k : k + 1, None], limits)
+        rows = Rows(entity, times[k : k + 1], totals[k : k + 1, None], slots)
+        fold(state, rows, limits)
         if state.metrics["counter"][0]:
             at = k if at is None else at
             if state.metrics["samples"][0] != before and k > at:

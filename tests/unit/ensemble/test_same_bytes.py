@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.ensemble.fold import EnsembleState, fold, limits_for
+from shared.ensemble.fold import EnsembleState, Rows, fold, limits_for
 from tests.support.episodes import SLOW, bytes_of, host, new_state, one_slot_each
 from tests.support.noise import FAMILIES
 
@@ -33,9 +33,10 @@ def run(entity, time_ms, values, entities=1, cuts=(), restart=False):
     limits, offsets = limits_for(metrics, per_day=1.0), np.arange(len(entity))
     parts = []
     for a, b in pairwise([0, *sorted(cuts), len(entity)]):
-        out = fold(
-            state, slots, entity[a:b], time_ms[a:b], values[a:b], limits, offsets=offsets[a:b]
+        rows = Rows(
+            entity[a:b], time_ms[a:b], values[a:b], slots[entity[a:b]], offsets=offsets[a:b]
         )
+        out = fold(state, rows, limits)
         out.events["row"] += a
         parts.append(out)
         if restart:
@@ -111,7 +112,8 @@ def test_order_makes_verdicts_independent_of_the_places_of_columns():
         slots = np.ascontiguousarray(one_slot_each(1, 4)[:, columns])
         order = np.argsort(columns).astype(np.int32)
         given_values = np.ascontiguousarray(values[:, columns])
-        out = fold(state, slots, entity, time_ms, given_values, limits_for(4), order=order)
+        rows = Rows(entity, time_ms, given_values, slots[entity], order=order)
+        out = fold(state, rows, limits_for(4))
         sides.append((bytes_of(state), out))
     assert sides[0][0] == sides[1][0]
     assert sides[0][1].rows["score"].tobytes() == sides[1][1].rows["score"].tobytes()
@@ -122,10 +124,11 @@ def test_a_place_that_is_used_again_starts_anew():
     time_ms, values = late_host(4, "ar1")
     entity = np.zeros(len(time_ms), np.int32)
     fresh, state = run(entity, time_ms, values)
-    used, slots, limits = new_state(1, 3), one_slot_each(1, 3), limits_for(3, per_day=1.0)
-    fold(used, slots, entity, time_ms - 10**9, values * 7, limits)
+    used, limits = new_state(1, 3), limits_for(3, per_day=1.0)
+    rows = Rows(entity, time_ms, values, one_slot_each(1, 3)[entity])
+    fold(used, rows._replace(time_ms=time_ms - 10**9, values=values * 7), limits)
     used.entities.view(np.uint8)[:] = 0
     used.metrics.view(np.uint8)[:] = 0
-    out = fold(used, slots, entity, time_ms, values, limits)
+    out = fold(used, rows, limits)
     assert bytes_of(used) == bytes_of(state)
     assert_same(out, fresh)

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from shared.kernels.clock import UTC
 from shared.quality.checks import KINDS, QualityState, limits_of, watch
 from shared.settings import QualitySettings
 from tests.reference import quality as reference
@@ -33,16 +34,12 @@ def always(days, step_ms, entity):
     return [(entity, t, [float(t // step_ms % 5)]) for t in times]
 
 
-def reported(rows, asked=ASKED, zone=None):
+def reported(rows, asked=ASKED, zone=UTC):
     log = Log(rows, 1)
     log.forgotten[:] = False
     state, (slots, used) = QualityState(), log.slots(len(log))
     state.reserve(len(slots), used)
-    given = {} if zone is None else {"zone": zone}
-    out = watch(
-        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
-        log.forgotten, asked, **given,
-    )  # fmt: skip
+    out = watch(state, log.given(slice(None), slots), asked, zone)
     return [
         (KINDS[kind].value, int(entity), (int(log.time_ms[row]) - MONDAY_MS) / DAY_MS)
         for kind, entity, row in zip(out.kind, out.entity, out.row, strict=True)
@@ -99,10 +96,7 @@ def test_the_kernel_equals_its_twin_on_recurring_silences():
     slots, used = log.slots(len(log))
     state = QualityState()
     state.reserve(len(slots), used)
-    out = watch(
-        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
-        log.forgotten, ASKED
-    )  # fmt: skip
+    out = watch(state, log.given(slice(None), slots), ASKED)
     want, stale = reference.watch(
         log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
         log.forgotten, *limits_of(ASKED)
@@ -127,10 +121,7 @@ def test_the_kernel_equals_its_twin_on_recurring_absences_of_a_metric():
     slots, used = log.slots(len(log))
     state = QualityState()
     state.reserve(len(slots), used)
-    out = watch(
-        state, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
-        log.forgotten, ASKED
-    )  # fmt: skip
+    out = watch(state, log.given(slice(None), slots), ASKED)
     want, _ = reference.watch(
         log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
         log.forgotten, *limits_of(ASKED)

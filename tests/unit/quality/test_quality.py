@@ -31,10 +31,7 @@ def run(log, asked=SHARP, cuts=(), restart=False):
     for a, b in pairwise([0, *sorted(cuts), len(log)]):
         slots, used = log.slots(b)
         state.reserve(len(slots), used)
-        out = watch(
-            state, slots, log.entity[a:b], log.time_ms[a:b], log.values[a:b],
-            log.late_by_ms[a:b], log.ahead[a:b], log.duplicate[a:b], log.forgotten[a:b], asked,
-        )  # fmt: skip
+        out = watch(state, log.given(slice(a, b), slots), asked)
         columns = (
             out.row + a,
             out.kind,
@@ -391,10 +388,7 @@ def test_other_settings_take_hold_at_once():
         (slice(0, 210), QualitySettings(stopped_intervals=500)),
         (slice(210, 240), QualitySettings()),
     ):
-        out = watch(
-            state, slots, log.entity[part], log.time_ms[part], log.values[part],
-            log.late_by_ms[part], log.ahead[part], log.duplicate[part], log.forgotten[part], asked,
-        )  # fmt: skip
+        out = watch(state, log.given(part, slots), asked)
         found.append([KINDS[kind].value for kind in out.kind])
     assert found == [[], ["stopped"]]
 

@@ -25,10 +25,7 @@ def spoken(rows, asked=QualitySettings(), headers=None, state=State.READY):  # n
     log = Log(rows, len(rows[0][2]))
     quality, (slots, used), n = QualityState(), log.slots(len(log)), len(log)
     quality.reserve(len(slots), used)
-    signals = watch(
-        quality, slots, log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead,
-        log.duplicate, log.forgotten, asked
-    )  # fmt: skip
+    signals = watch(quality, log.given(slice(None), slots), asked)
     directory = Directory()
     for e in range(len(slots)):
         directory.add(f"web-{e}")

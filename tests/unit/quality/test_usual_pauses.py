@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from shared.quality.checks import KINDS, QualityState, watch
+from shared.quality.checks import KINDS, QualityState, Rows, watch
 from shared.settings import QualitySettings
 
 HOUR_MS, DAY_MS = 3_600_000, 86_400_000
@@ -31,10 +31,13 @@ def reported(time_ms, values=None, entity=None, asked=QualitySettings()):  # noq
     slots = np.arange(entities * metrics, dtype=np.int32).reshape(entities, metrics)
     state, none = QualityState(), np.zeros(n, np.bool_)
     state.reserve(entities, slots.size)
-    out = watch(
-        state, slots, entity, time_ms.astype(np.int64), values, np.zeros(n, np.int64), none, none,
-        none, asked,
+    listed = np.tile(np.arange(metrics, dtype=np.int32), (n, 1))
+    late_by_ms = np.zeros(n, np.int64)
+    given = Rows(
+        entity, time_ms.astype(np.int64), values, slots[entity], listed, late_by_ms, none, none,
+        none,
     )  # fmt: skip
+    out = watch(state, given, asked)
     days = (time_ms[out.row] - MONDAY_MS) / DAY_MS
     columns = (out.kind, out.entity, days, out.metric, out.usual_ms)
     return [

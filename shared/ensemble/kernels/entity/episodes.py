@@ -47,6 +47,7 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.outputs import CLOSED, OPEN, WORSE
+from shared.kernels.steps import step
 
 BETWEEN_COLD_MS = 12 * HOUR_MS
 
@@ -91,7 +92,7 @@ def follow_entity_episode(
     return at, False
 
 
-@njit(cache=True)
+@step
 def _follow_metrics(
     e: Record,
     of: Reported,
@@ -136,7 +137,7 @@ def _follow_metrics(
     return at, best
 
 
-@njit(cache=True)
+@step
 def _follow_joint(
     e: Record,
     of: Reported,
@@ -161,7 +162,7 @@ def _follow_joint(
     return at, begins and e["live_ms"] >= params.ready_days * DAY_MS, column
 
 
-@njit(cache=True)
+@step
 def follow_episodes(
     e: Record,
     of: Reported,

@@ -29,6 +29,7 @@ from shared.ensemble.kernels.entity.event_rows import (
 from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.metric_episodes import AFTER_STUCK_MS
 from shared.ensemble.kernels.entity.row import Reported, Row, decode_value, gate_of
+from shared.ensemble.kernels.fold_arguments import Outputs
 from shared.ensemble.kernels.layout import (
     AS_IT_IS,
     BIN_MS,
@@ -41,6 +42,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.late_value import judge_late
 from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.outputs import OPEN
+from shared.kernels.steps import step
 
 
 @njit(cache=True)
@@ -67,15 +69,13 @@ def _judge_late_value(
     value: float,
     column: int,
     row: Row,
-    local_ms: int,
     params: EnsembleParams,
     v: Record,
 ) -> int:
     """Join a late value's episode or open one.
 
-    ratio    : to the level of single values, signed
-    local_ms : the row's own local time
-    returns  : how many events it wrote
+    ratio   : to the level of single values, signed
+    returns : how many events it wrote
     """
     t = row.time_ms
     gate = gate_of(e, max(row.interval_ms, 60_000.0), params)
@@ -98,51 +98,48 @@ def _judge_late_value(
             v["expected"] = v["usual"] = expected
             v["lately"] = 0.0
             write_band(v, m, gate.level)
-            bin_ = int((local_ms % DAY_MS) // BIN_MS)
-            count_days(v, m, int(local_ms // DAY_MS), bin_ - bin_ % m["width"])
+            bin_ = int((row.local_ms % DAY_MS) // BIN_MS)
+            count_days(v, m, int(row.local_ms // DAY_MS), bin_ - bin_ % m["width"])
             count_opening(e, t, size)
             return 1
     return 0
 
 
-@njit(cache=True)
+@step
 def judge_late_row(
     e: Record,
     of: Reported,
     values: Floats,
-    local_ms: int,
     row: Row,
     params: EnsembleParams,
-    out: Record,
-    cells: Record,
-    events: Record,
+    out: Outputs,
     at: int,
     tmp: Floats,
 ) -> int:
     """Judge a late row by its own time; it joins an episode of about that time or opens one.
 
-    values : float64 (M,)      of the row, NaN = missing
-    row    : interval_ms is the entity's own here
-    out    : ROW_DTYPE, cells : CELL_DTYPE (M,), events : EVENT_DTYPE  out
-    tmp    : float64 (SCRATCH,)  scratch
-    returns: place behind the newest event
+    values  : float64 (M,)        of the row, NaN = missing
+    row     : interval_ms is the entity's own here
+    tmp     : float64 (SCRATCH,)  scratch
+    returns : place behind the newest event
     """
+    cells, verdict = out.cells[row.place], out.rows[row.place]
     level = gate_of(e, row.interval_ms, params).level
     largest, place = 0.0, -1
     for j in range(of.n):
         x, m = values[of.columns[j]], of.metrics[of.slots[j]]
         if math.isnan(x) or not is_ready(m, params):
             continue
-        ratio = judge_late(m, row.time_ms, local_ms, bounded(x), tmp)
+        ratio = judge_late(m, row.time_ms, row.local_ms, bounded(x), tmp)
         if math.isnan(ratio):
             continue
         cells[of.columns[j]]["expected"] = decode_value(m, m["expected"])
         if abs(ratio) / level > largest:
             largest, place = abs(ratio) / level, j
-        at += _judge_late_value(e, m, ratio, x, of.columns[j], row, local_ms, params, events[at])
+        at += _judge_late_value(e, m, ratio, x, of.columns[j], row, params, out.events[at])
     if place >= 0:
-        out["score"] = largest * params.threshold
-        out["severity"] = severity_of(largest)
-        out["top_metric"] = of.columns[place]
-        out["state"] = 1
+        verdict["score"] = largest * params.threshold
+        verdict["severity"] = severity_of(largest)
+        verdict["top_metric"] = of.columns[place]
+        verdict["state"] = 1
     return at

@@ -23,6 +23,7 @@ class Row(NamedTuple):
     offset: int  # in the log
     entity: int
     time_ms: int
+    local_ms: int
     passed_ms: float  # since the entity's row before; pauses count four intervals at most
     interval_ms: float  # usual, at least a minute
 
@@ -31,8 +32,8 @@ class Reported(NamedTuple):
     """The metrics that an entity has, in the order in which they are judged.
 
     metrics : METRIC_DTYPE (S,)
-    slots   : int32 (>= n,)  places of the entity's metrics
-    columns : int32 (>= n,)
+    slots   : int64 (>= n,)  places of the entity's metrics
+    columns : int64 (>= n,)
     here    : bool (>= n,)   whether the row made a sample of it that was judged
     """
 

@@ -239,9 +239,7 @@ def join(
 
 
 @njit(cache=True)
-def follow_trained(
-    e: Record, rarity: float, t: int, dt: float, iv: float, params: EnsembleParams, use: int
-) -> bool:
+def follow_trained(e: Record, rarity: float, row: Row, params: EnsembleParams, use: int) -> bool:
     """Compare a trained model's rarity of a row with its level; return whether it is known.
 
     rarity : -log10 of the share of training rows that reach the row's score; NaN = not known
@@ -250,8 +248,10 @@ def follow_trained(
     if math.isnan(rarity) or not (use >> TRAINED) & 1:
         return False
     rarity = clip(rarity, 8.0)
-    e["trained_mean"] += (rarity - e["trained_mean"]) * fade(dt, max(900_000.0, 1.5 * iv))
-    e["trained_live_ms"] += dt
+    e["trained_mean"] += (rarity - e["trained_mean"]) * fade(
+        row.passed_ms, max(900_000.0, 1.5 * row.interval_ms)
+    )
+    e["trained_live_ms"] += row.passed_ms
     size = 0.5 * (rarity + e["trained_mean"])
     limit = e["trained_level"] if e["trained_level"] > 0.0 else 2.0 * params.floor_trained
     if e["trained_live_ms"] > 0.5 * DAY_MS:

@@ -7,16 +7,16 @@ in rows.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.layout import DAY_MS, MINUTE_MS, EnsembleParams, Settings
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork, fold_sample
 from shared.ensemble.kernels.metric.totals import recognise_counter
+from shared.kernels.steps import step
 
 
-@njit(cache=True)
+@step
 def fold_value(
     m: Record,
     t: int,

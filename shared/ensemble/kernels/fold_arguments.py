@@ -1,0 +1,95 @@
+"""What the fold of rows takes and gives, in groups, and their numba types.
+
+Invariant: the kernel writes to ``State`` and ``Outputs`` only.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from numba import from_dtype, types
+
+from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
+from shared.ensemble.kernels.entity.row import Reported, Row
+from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, EnsembleParams, Settings
+from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE
+from shared.kernels.wire import group
+
+
+class Inputs(NamedTuple):
+    """Rows of one partition in log order.
+
+    entity  : int32 (n,)      index into ``State.entities``
+    time_ms : int64 (n,)      event time
+    values  : float64 (n, M)  NaN = missing
+    slots   : int32 (n, M)    index of each metric into ``State.metrics``, -1 = not reported
+    order   : int32 (M,)      columns in the order in which they are judged
+    marks   : uint8 (n,)      layout.DECIDE, or what the row is
+    trained : float64 (n,)    rarity by a trained model, -log10 of a share; NaN = none
+    offsets : int64 (n,)      position of the rows in the log, which an episode remembers
+    """
+
+    entity: Array
+    time_ms: Ints
+    values: Floats
+    slots: Array
+    order: Array
+    marks: Array
+    trained: Floats
+    offsets: Ints
+
+
+class Config(NamedTuple):
+    """What a user asks for, and the tunable parameters.
+
+    limits : float64 (M, 3)  direction (-1, 0, 1), least deviation, least share of |expected|
+    """
+
+    limits: Floats
+    settings: Settings
+    params: EnsembleParams
+
+
+class State(NamedTuple):
+    """The memory of a partition.
+
+    entities : ENTITY_DTYPE (E,)
+    metrics  : METRIC_DTYPE (S,)
+    """
+
+    entities: Record
+    metrics: Record
+
+
+class Outputs(NamedTuple):
+    """What is written.
+
+    rows   : ROW_DTYPE (n,)
+    cells  : CELL_DTYPE (n, M)
+    events : EVENT_DTYPE (k,)
+    ratios : float64 (k, M)  of each metric in the row of an event, its largest ratio
+    views  : uint8 (k, M)    and the view that has it
+    """
+
+    rows: Record
+    cells: Record
+    events: Record
+    ratios: Floats
+    views: Array
+
+
+ENTITY, METRIC, _VERDICT, _CELL, EVENT = (
+    from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
+)
+_I8, _F8, _B1 = types.int64, types.float64, types.boolean
+_I4S, _I8S, _U1S, _F8S = types.int32[::1], _I8[::1], types.uint8[::1], _F8[::1]
+_I4SS, _F8SS = types.int32[:, ::1], _F8[:, ::1]
+
+SETTINGS = group(Settings, _F8, _B1, _I8, _I8, _B1, _B1, _I8)
+PARAMS = group(EnsembleParams, *(_F8 for _ in EnsembleParams._fields))
+INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I4SS, _I4S, _U1S, _F8S, _I8S)
+CONFIG = group(Config, _F8SS, SETTINGS, PARAMS)
+STATE = group(State, ENTITY[::1], METRIC[::1])
+OUTPUTS = group(Outputs, _VERDICT[::1], _CELL[:, ::1], EVENT[::1], _F8SS, types.uint8[:, ::1])
+REPORTED_METRICS = group(Reported, METRIC[::1], _I8S, _I8S, _B1[::1], _I8)
+ROW = group(Row, _I8, _I8, _I8, _I8, _I8, _F8, _F8)

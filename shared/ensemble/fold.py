@@ -27,6 +27,7 @@ from shared.ensemble.kernels.layout import (
     VIEW_NAMES,
     EnsembleParams,
     Settings,
+    as_record,
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
 
@@ -275,7 +276,8 @@ def fold(
         np.arange(n, dtype=np.int64) if offsets is None else _plain(offsets, np.int64),
         _plain(limits.metrics, np.float64),
     )  # fmt: skip
-    params = EnsembleParams(*map(float, params or EnsembleParams()))
+    params = params or EnsembleParams()
+    record = as_record(params)
     zone = (_plain(zone[0], np.int64), _plain(zone[1], np.int64))
     output = _Events(width)
     start = 0
@@ -283,7 +285,7 @@ def fold(
         while start < stop:
             events, ratios, views = output.room()
             start, at = fold_rows(
-                *given, state.entities, state.metrics, *zone, limits.settings, params, start, stop,
+                *given, state.entities, state.metrics, *zone, limits.settings, record, start, stop,
                 rows, cells, events, ratios,
                 views, 0,
             )  # fmt: skip

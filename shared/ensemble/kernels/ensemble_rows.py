@@ -13,8 +13,9 @@ from numba import from_dtype, njit, types
 
 from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
 from shared.ensemble.kernels.codes import bounded
-from shared.ensemble.kernels.course.course_layout import LIBRARY
+from shared.ensemble.kernels.course.course_layout import LIBRARY, WINDOWS
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
+from shared.ensemble.kernels.course.members import CourseWork
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
 from shared.ensemble.kernels.entity.episode import CLOSED_STATE, REPORTED
 from shared.ensemble.kernels.entity.episodes import follow_episodes
@@ -51,11 +52,13 @@ from shared.ensemble.kernels.layout import (
     MEMBERS,
     METRIC_DTYPE,
     NO_METRIC,
+    PARAMS_DTYPE,
     TRAINED,
     TRAINED_KEY,
     EnsembleParams,
     Settings,
 )
+from shared.ensemble.kernels.metric.fades import FADES
 from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
@@ -80,9 +83,9 @@ _SETTINGS = types.NamedTuple(
     ),
     Settings,
 )  # type: ignore[no-untyped-call]
-_PARAMS = types.NamedUniTuple(types.float64, len(EnsembleParams._fields), EnsembleParams)  # type: ignore[no-untyped-call]
-_ENTITY, _METRIC, _ROW, _CELL, _EVENT = (
-    from_dtype(dtype) for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE)
+_ENTITY, _METRIC, _ROW, _CELL, _EVENT, _PARAMS = (
+    from_dtype(dtype)
+    for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE, PARAMS_DTYPE)
 )
 _F8S, _I4S, _I8S = types.float64[::1], types.int32[::1], types.int64[::1]
 _F8SS = types.float64[:, ::1]
@@ -305,12 +308,13 @@ def fold_rows(
     """
     width = values.shape[1]
     tmp = np.empty(SCRATCH)
-    metric_work = MetricWork(
-        tmp,
-        np.empty(ALL_VIEWS),
+    course_work = CourseWork(
         np.empty(SHAPE_SIZE, np.float32),
         np.empty(LIBRARY, np.float32),
+        np.zeros(WINDOWS),
+        np.zeros(2),
     )
+    metric_work = MetricWork(tmp, np.empty(ALL_VIEWS), np.zeros(FADES), course_work)
     square = (MEMBERS, MEMBERS)
     work = CombinationWork(np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square))
     tops = np.empty(max(width, 1))

@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.operator.criteria import DEFAULTS, Criteria
 from benchmarks.operator.generators import fleets, formats, memory, rhythm, seasons, values
-from benchmarks.operator.scene import Scene
+from benchmarks.operator.generators.rhythm import Incidents, Sampling
+from benchmarks.operator.scene import Change, Scene
 
 
 @dataclass(frozen=True)
@@ -134,11 +135,8 @@ RHYTHM = [
             "step_s": 1,
             "hosts": 2,
             "days": 4.6,
-            "first_day": 3.4,
-            "every_days": 0.3,
-            "hour": 3.0,
-            "hours": 0.25,
             "deviation": 2.0,
+            "incidents": Incidents(first_day=3.4, every_days=0.3, hour=3.0, hours=0.25),
         },
         Criteria(find=0.85, ready=True, learn_days=3, grace_min=15),
         fixed_interval=True,
@@ -152,10 +150,7 @@ RHYTHM = [
             "step_s": 3600,
             "hosts": 16,
             "days": 50,
-            "first_day": 16,
-            "every_days": 10.0,
-            "hours": 3.0,
-            "hop_h": 1.0,
+            "incidents": Incidents(first_day=16, every_days=10.0, hours=3.0, hop_h=1.0),
         },
         Criteria(ready=True, learn_days=14),
         fixed_interval=True,
@@ -165,7 +160,7 @@ RHYTHM = [
         "times off by a quarter of the interval, one row in ten missing",
         rhythm.plain,
         14,
-        {"jitter": 0.25, "missing": 0.1},
+        {"sampling": Sampling(jitter=0.25, missing=0.1)},
         Criteria(verdicts_per_day=0.1),
     ),
     Situation(
@@ -230,12 +225,14 @@ SEASONS = [
         21,
         {
             "hosts": 12,
-            "first_day": 12,
-            "every_days": 7.0,
-            "hour": 0.0,
-            "hop_h": 2.0,
-            "hours": 1.0,
-            "to_zero": True,
+            "incidents": Incidents(
+                first_day=12,
+                every_days=7.0,
+                hour=0.0,
+                hours=1.0,
+                hop_h=2.0,
+                change=Change(to=0.0),
+            ),
         },
     ),
     Situation(

@@ -14,7 +14,7 @@ from benchmarks.operator import __main__ as suite
 from benchmarks.operator import report
 from benchmarks.operator.baseline import detect
 from benchmarks.operator.criteria import Criteria
-from benchmarks.operator.generators.rhythm import plain
+from benchmarks.operator.generators.rhythm import Incidents, plain
 from benchmarks.operator.judging import Alert, Check, Output, Verdict, judge
 from benchmarks.operator.oracles import judge_oracles
 from benchmarks.operator.running import (
@@ -126,7 +126,7 @@ def test_the_baseline_finds_surges_and_says_what_is_usual():
 
 
 def test_the_baseline_looks_at_earlier_days_only():
-    scene = plain(0, hosts=1, days=18, step_s=900, first_day=12)
+    scene = plain(0, hosts=1, days=18, step_s=900, incidents=Incidents(first_day=12))
     border = scene.at(14)
     before = [vars(alert) for alert in detect(scene).alerts if alert.time < border]
     assert before

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.anomalies import event_of
+from shared.anomalies import Origin, Subject, event_of
 from shared.batch import Batch
 from shared.columns import Columns
 from shared.ensemble.fold import VIEW_NAMES
@@ -119,10 +119,9 @@ def _anomaly(context: Context, k: int, explained: dict[int, Explained]) -> Anoma
     kind = Kind.EPISODE_CLOSED if closed else Kind.ANOMALY
     state = State(int(context.verdicts.state[row])) if is_own_row else State.STALE
     reason = _reason(context, alarm_event, metric, because, why)
-    part = _part(metric, key, phase)
-    event = event_of(
-        context.batch, columns, row, context.detector_id, kind, entity, metric, state, reason, part
-    )
+    origin = Origin(context.batch, columns, row, context.detector_id)
+    subject = Subject(kind, entity, metric, _part(metric, key, phase))
+    event = event_of(origin, subject, state, reason)
     event = replace(
         event,
         is_anomaly=not closed,

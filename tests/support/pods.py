@@ -14,14 +14,13 @@ from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_records, flat_schema
 from shared.events import Detector
+from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
 from shared.settings import DetectionSettings, InputSettings, QualitySettings, TopicSettings
 
 START_MS = 1_400_000_000_000
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 LAYOUTS = (("cpu", "mem"), ("mem", "cpu"), ("disk", "cpu"), ("cpu",), ("net", "disk", "mem"))
 TEXTS = [flat_schema(f"lapwing.L{k}", "host", names) for k, names in enumerate(LAYOUTS)]
 DECODER = AvroDecoder.of_schemas({k + 1: text for k, text in enumerate(TEXTS)}, InputSettings())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.support.import_rules import ADAPTERS, CORE, PACKAGES, ROOT, project_modules, violations
+from tests.support.programs import run_code
 
 
 def test_lapwing_imports_only_downward() -> None:
@@ -261,12 +259,5 @@ def test_a_predictor_loads_neither_scikit_learn_nor_pandas() -> None:
         f"import sys, consumer_prediction.service; print([name for name in {heavy} if name in"
         " sys.modules])"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (ran.stdout.strip(), ran.returncode) == ("[]", 0), ran.stderr
+    ran = run_code(code)
+    assert ran.stdout == "[]\n"

@@ -31,13 +31,13 @@ from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_flat
 from shared.errors import ConfigError, HistoryGone
 from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
+from shared.kernels.units import DAY_MS
 from shared.labels import Window
 from shared.scoring.configuration import Configuration
 from shared.settings import load_settings
 from shared.wording import iso
 
 START_MS, STEP_MS = 1_700_000_100_000, 300_000
-DAY_MS = 86_400_000
 SETTINGS = load_settings({}, environ={})
 
 

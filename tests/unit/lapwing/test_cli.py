@@ -20,6 +20,7 @@ from lapwing import __main__ as entry
 from lapwing.app import app, run
 from shared.errors import ConfigError, TransportError
 from shared.kafka.client import CALL_TIMEOUT_S
+from tests.support.programs import run_code
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
@@ -96,14 +97,7 @@ def test_help_loads_nothing_heavy_and_answers_at_once():
         " sys.modules])"
     )
     started = time.perf_counter()
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    ran = run_code(code)
     seconds = time.perf_counter() - started
     assert ran.stdout.splitlines()[-1] == "[]"
     assert seconds < 3, "0.3 s on an idle machine; this only finds a slow import on a busy one"

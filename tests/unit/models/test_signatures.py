@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +26,7 @@ from shared.models.signatures import Trust
 from shared.operations.counters import MODEL_RELOADS, Counters
 from shared.settings import ModelSettings, load_settings
 from tests.support.models import trained
+from tests.support.programs import run_code
 
 ROOT = Path(__file__).parents[3]
 OURS, OTHERS, NEXT = (
@@ -242,15 +241,8 @@ def test_library_is_not_loaded_without_a_key() -> None:
         "import sys, consumer_prediction.models;"
         " print('cryptography.hazmat.primitives.asymmetric.ed25519' in sys.modules)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (ran.stdout.strip(), ran.returncode) == ("False", 0), ran.stderr
+    ran = run_code(code)
+    assert ran.stdout == "False\n"
 
 
 def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:

@@ -20,10 +20,10 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import EVENT_DTYPE
 from shared.events import ClosedBecause
+from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from shared.scoring.reasons import SENTENCES, Speaker
 
 UTC = (np.array([np.iinfo(np.int64).min]), np.array([0]))
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 AT_MS = 1_736_121_600_000 + 13 * HOUR_MS + 5 * MINUTE_MS
 """2025-01-06 13:05 UTC, a Monday."""
 

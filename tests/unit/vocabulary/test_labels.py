@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
+from shared.kernels.units import HOUR_MS
 from shared.labels import (
     Outcome,
     Window,
@@ -20,7 +21,6 @@ from shared.labels import (
     runs,
 )
 
-HOUR_MS = 3_600_000
 START_MS = 1_400_000_400_000
 
 

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.detecting import tell
+from benchmarks.detecting import fold_entity
 from benchmarks.fleet.hosts import generate
 from benchmarks.nab.corpus import read_corpus
 from shared.ensemble.fold import EnsembleParams, limits_for
@@ -81,7 +81,7 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
     for entity in entities:
         n, metrics = entity.values.shape
         limits = limits_for(metrics, per_day=asked, cold_start=False)
-        verdicts = tell(entity.time_ms, entity.values, limits, EnsembleParams())
+        verdicts = fold_entity(entity.time_ms, entity.values, limits, EnsembleParams())
         judged = np.flatnonzero(~np.isnan(verdicts.score))
         if not len(judged):
             continue

@@ -184,13 +184,13 @@ class ResultCollector:
     def result(self) -> BacktestResult:
         """Return the results so far, ordered by series."""
         series = [
-            one
+            of_entity
             for number in sorted(self._partitions)
-            for one in _series(number, self._partitions[number])
+            for of_entity in _series(number, self._partitions[number])
         ]
         return BacktestResult(
             self.variant,
-            tuple(sorted(series, key=lambda one: one.key)),
+            tuple(sorted(series, key=lambda of_entity: of_entity.key)),
             tuple(self.alarms),
             tuple(self.closed),
             tuple(self.quality),

@@ -69,7 +69,7 @@ def rhythm(
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
-    """The same wave at odd times: two scrapers, two rows per time, a fast start. Two outages."""
+    """One wave at irregular times: two scrapers, two rows per time, a fast start. Two outages."""
     scene = Scene(seed, days, step_s)
     clocks = _clocks(scene)
     for number, kind in enumerate(cycle(kinds, each)):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.detecting import tell
+from benchmarks.detecting import fold_entity
 from benchmarks.nab.detection import (
     ALARM,
     QUIET,
@@ -72,7 +72,7 @@ def test_a_series_is_scored_as_the_product_folds_it():
     one.values[[3, 870]] = np.nan, 4000.0
     scored = score_corpus([one, one], params)
     limits = limits_for(1, warmup=Warmup.PROBATION.samples(one))
-    verdicts = tell(
+    verdicts = fold_entity(
         one.time_ms,
         one.values[:, None],
         limits,

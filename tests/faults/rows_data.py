@@ -114,6 +114,7 @@ def entities_leave(testbed: Testbed, tally: Tally) -> None:
         _with_kills(run, tally, int(tally.pick(4, 6, 10)), 10_000)
         oracle = testbed.oracle(run.content, run.switches(), run.models_dir)
         oracle.need(run.pacer.counts)
+        tally.more["dropped"] = dict(oracle.dropped)
         for reason in ("evicted", "expired", "forgotten"):
             tally.require(
                 oracle.dropped[reason] >= 10,

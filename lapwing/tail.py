@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 from shared.batch import Batch
 from shared.encode.dead_letters import PREFIX, REASON
@@ -56,7 +56,7 @@ def follow(
     topics = settings.topics
     topic_of = {"scores": topics.scores, "anomalies": topics.anomalies, "dlq": topics.dead_letters}
     topic = topic_of[stream]
-    start = "beginning" if options.from_beginning else "end"
+    start: Literal["beginning", "end"] = "beginning" if options.from_beginning else "end"
     schemas_by_id = Registry(settings.registry)
     entity_name = "/".join(settings.input.entity_fields)
     target = out or sys.stdout

@@ -282,8 +282,9 @@ def _field_names(text: str) -> list[str]:
 def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLetters]:
     """Group rejected records by reason, and by schema if the schema is the cause."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record, reason in [rejected for part in parts.values() for rejected in part.rejected]:
-        groups.setdefault(_why(record, reason, parts), []).append(record)
+    for part in parts.values():
+        for record, reason in part.rejected:
+            groups.setdefault(_why(record, reason, parts), []).append(record)
     found = []
     for (code, why, header), records in groups.items():
         newest = max(records, key=lambda record: record.age)

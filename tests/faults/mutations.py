@@ -96,7 +96,7 @@ def _run(tree: Path, *arguments: str) -> None:
 LOOP, CONNECTION = "consumer_prediction/loop.py", "consumer_prediction/connection.py"
 SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared/kafka/client.py"
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
-GATES, PLACES = "shared/decode/kernels/gate_checks.py", "shared/features/kernels/places.py"
+GATES = "shared/decode/kernels/gate_checks.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
 ARTIFACTS, FORMAT = "shared/artifacts/published.py", "shared/models/artifact_format.py"
 
@@ -364,18 +364,6 @@ MUTANTS = (
             ),
         ),
         (LEAVING,),
-    ),
-    Mutant(
-        "freed slots are not saved again",
-        (
-            Edit(
-                PLACES,
-                "    m.slot_moves[slot] = offset + 1\n    m.rank[slot] = 0\n",
-                "    m.rank[slot] = 0\n",
-            ),
-        ),
-        (LEAVING,),
-        tries=3,
     ),
     # -- the fold and its gates
     Mutant(

@@ -123,9 +123,9 @@ def test_a_summary_says_all_of_a_run():
     assert summary["optimised"]["standard"]["score"] == pytest.approx(at_best.normalised(STANDARD))
     assert summary["optimised"]["standard"]["score"] >= summary["profiles"]["standard"]
     json.dumps(plain(summary), allow_nan=False)
-    said = line(summary)
-    assert f"a {summary['by_category']['standard']['a']:.1f}, b 0.0)" in said
-    assert "probation warm-up" in said
+    message = line(summary)
+    assert f"a {summary['by_category']['standard']['a']:.1f}, b 0.0)" in message
+    assert "probation warm-up" in message
 
 
 def test_a_corpus_without_windows_has_figures_too():

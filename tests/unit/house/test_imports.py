@@ -62,7 +62,7 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "said"),
+    ("module", "source", "message"),
     [
         (
             "shared.features.kernels.rolling",
@@ -192,11 +192,11 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         ),
     ],
 )
-def test_a_wrong_import_is_found(module: str, source: str, said: str) -> None:
+def test_a_wrong_import_is_found(module: str, source: str, message: str) -> None:
     found = violations(SKELETON | {module: source}, frozenset({"shared", "shared.kafka"}))
     assert len(found) == 1
     assert found[0].startswith(f"{module}:")
-    assert said in found[0]
+    assert message in found[0]
 
 
 def test_a_circle_is_found() -> None:

@@ -225,7 +225,7 @@ def test_the_demo_passes_overrides_on_to_what_it_starts(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--set", "train.trees", "doctor"), "write NAME=VALUE"),
         (("--set", "train.tree=1", "doctor"), "train.tree (LAPWING_TRAIN__TREE): no such setting"),
@@ -247,11 +247,11 @@ def test_the_demo_passes_overrides_on_to_what_it_starts(monkeypatch, tmp_path):
         (("demo", "--data", "/tmp", "--decimal", "dot"), "--decimal dot: point or comma"),
     ],
 )
-def test_a_wrong_setting_ends_with_one_message(arguments, said, monkeypatch, capsys):
+def test_a_wrong_setting_ends_with_one_message(arguments, message, monkeypatch, capsys):
     assert as_user(monkeypatch, *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("lapwing: ")
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 

@@ -187,12 +187,12 @@ def test_an_evicted_entity_is_said_counted_and_starts_anew() -> None:
     log += [Record("new", end_ms + 1, {"cpu": 1.0, "mem": 2.0})]
     log += steady("old", end_ms + 2, end_ms + 3)
     told = run(batch_of(log), 2)
-    said = [a for one in told.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
-    assert [a.entity for a in said] == ["old", "live"]  # "live" has reported before "new" has
-    assert said[0].since == START_MS + (hours - 1) * HOUR_MS
-    assert not said[0].is_anomaly
-    assert said[0].state is State.STALE
-    assert "predict.max_entities" in said[0].reason
+    reported = [a for one in told.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
+    assert [a.entity for a in reported] == ["old", "live"]  # "live" has reported before "new" has
+    assert reported[0].since == START_MS + (hours - 1) * HOUR_MS
+    assert not reported[0].is_anomaly
+    assert reported[0].state is State.STALE
+    assert "predict.max_entities" in reported[0].reason
     [outcome] = told.outcomes
     assert len(outcome.columns.rejected) == 0
     assert outcome.verdicts.warmup_percent[-1] < 1.0
@@ -217,8 +217,8 @@ def test_the_newest_live_entity_never_gives_way() -> None:
 def test_a_flood_of_names_is_counted_and_said_a_hundred_times() -> None:
     log = [Record(f"pod-{k}", START_MS + k, {"cpu": 1.0}, 3) for k in range(1000)]
     told = run(batch_of(log), 10)
-    said = [a for one in told.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
-    assert len(said) == EVICTIONS_PER_STEP
+    reported = [a for one in told.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
+    assert len(reported) == EVICTIONS_PER_STEP
     assert len(told.dropped()) == 990
     assert told.state.places.clock[LIVE] == 10
 
@@ -384,14 +384,14 @@ def test_two_hundred_metrics_are_scored_and_a_257th_is_not() -> None:
         told = run(batch_of(log, decoder_text=text), 100, [rows // 2], decoder=decoder)
         events = events_of(told)
         assert [m["name"] for m in events[-1]["metrics"]] == names[:MAX_METRICS]
-        said = [
+        reported = [
             a for one in told.outcomes for a in one.anomalies if a.kind is Kind.TOO_MANY_METRICS
         ]
         ignored = sum(int(one.folded.surplus.sum()) for one in told.outcomes)
-        assert len(said) == (count > MAX_METRICS)
+        assert len(reported) == (count > MAX_METRICS)
         assert ignored == rows * max(0, count - MAX_METRICS)
-        if said:
-            assert (said[0].metric, said[0].entity) == ("m256", "wide")
+        if reported:
+            assert (reported[0].metric, reported[0].entity) == ("m256", "wide")
 
 
 @pytest.mark.skipif(SLOW, reason="many rows")

@@ -87,8 +87,8 @@ def scorer_for(max_entities: int, state: PartitionState | None = None) -> Scorer
     return Scorer(state or PartitionState(0), Rules(configuration))
 
 
-class Told(NamedTuple):
-    """What a run says, score and anomaly events; and the state behind it."""
+class RunResult(NamedTuple):
+    """The score and anomaly events of a run, and its state."""
 
     scores: list[bytes]
     anomalies: list[bytes]
@@ -120,7 +120,7 @@ def run(
     cuts: Iterable[int] = (),
     restarts: Iterable[int] = (),
     decoder: Any = DECODER,
-) -> Told:
+) -> RunResult:
     """Score a log; at each of ``restarts`` go on with what a snapshot holds."""
     scorer, scores, anomalies, outcomes = scorer_for(max_entities), [], [], []
     restarts = set(restarts)
@@ -132,4 +132,4 @@ def run(
         outcomes.append(outcome)
         scores += encoded(outcome, scorer.state, ENCODER.topics.scores)
         anomalies += encoded(outcome, scorer.state, ENCODER.topics.anomalies)
-    return Told(scores, anomalies, scorer.state, outcomes)
+    return RunResult(scores, anomalies, scorer.state, outcomes)

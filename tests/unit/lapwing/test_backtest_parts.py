@@ -288,12 +288,12 @@ def test_metrics_that_come_later_and_several_partitions():
         records(("net",), [("b", 5, 9), ("a", 5, np.nan)], first=2, schema_id=2),
     ]
     feed = Feed("f", 5, DECODER, lambda: iter(batches))
-    told = []
-    (found,) = run(feed, [result_of().variant], lambda *shown: told.append(shown))
+    progress_calls = []
+    (found,) = run(feed, [result_of().variant], lambda *shown: progress_calls.append(shown))
     assert [one.key for one in found.series] == [("a", 0), ("a", 1), ("b", 0)]
     assert [one.metrics for one in found.series] == [("cpu",), ("cpu",), ("cpu", "net")]
     np.testing.assert_array_equal(found.series[2].values, [[2, np.nan], [np.nan, 9]])
-    assert [rows for rows, _ in told] == [2, 3, 5]
+    assert [rows for rows, _ in progress_calls] == [2, 3, 5]
 
 
 def test_what_cannot_be_read_is_counted():
@@ -475,9 +475,9 @@ def test_changes_are_read_as_settings():
 def test_long_runs_say_how_far_they_are(capsys, monkeypatch):
     now = iter([0.0, 1.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr("lapwing.backtest.command.time.monotonic", lambda: next(now))
-    with progress(400) as told:
+    with progress(400) as report:
         for rows in (100, 200, 300, 400):
-            told(rows, rows // 10)
+            report(rows, rows // 10)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "records=200" in lines[0]

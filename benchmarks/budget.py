@@ -104,7 +104,7 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
 
 
 def line(given: Given) -> str:
-    """Say one budget in one line."""
+    """Return one budget as one line."""
     quarters = " ".join(f"{rate:6.3f}" for rate in given.quarters)
     return (
         f"{given.asked:5.2f} {given.expected:9.0f} {given.overall:8.3f} {given.second_half:12.3f} "

@@ -58,7 +58,7 @@ class Warmup(StrEnum):
 
 @dataclass(frozen=True)
 class Scored:
-    """What the detector says of every series: score >= ALARM where it alarms, severity (0 while
+    """The detector's verdicts on every series: score >= ALARM where it alarms, severity (0 while
     warming up), seconds spent.
     """
 

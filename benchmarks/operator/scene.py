@@ -31,7 +31,7 @@ from benchmarks.operator.signals import (
 
 ANOMALY = ("anomaly",)
 START_WEEKS = 40
-"""Scenes of different seeds begin on one of so many Mondays."""
+"""Scenes of different seeds begin on one of this number of Mondays."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""The situations: a question, a generator with its parameters, and what is asked.
+"""The situations: a question, a generator with its parameters, and its criteria.
 
 Invariant: a list of data; a name is unique and is never given to another question.
 """
@@ -21,7 +21,7 @@ class Situation:
 
     make           : generator, called with seed and parameters; None = a script instead
     seed           : to which that of the command line is added, in thousands
-    criteria       : what is asked
+    criteria       : what an operator requires
     environment    : settings, as environment variables
     by_arrival     : rows are judged in their order in the file
     fixed_interval : the situation is about its interval and has no variants of it
@@ -63,7 +63,7 @@ HISTORY = [
     ),
     Situation(
         "slow-leak",
-        "a leak of 1.5 or 6 points a day: found in two days, said at most three times in ten",
+        "a leak of 1.5 or 6 points a day: found in two days, at most three alarms in ten",
         memory.slow_leak,
         3,
         criteria=Criteria(grace_min=0),
@@ -110,7 +110,7 @@ RHYTHM = [
     Situation(
         "clock-ahead",
         "one row from a clock a year or two days ahead: the host is watched on, its neighbour is"
-        " not said to have stopped",
+        " not reported as stopped",
         rhythm.clock_ahead,
         10,
         by_arrival=True,
@@ -165,7 +165,7 @@ RHYTHM = [
     ),
     Situation(
         "two-hour-gap",
-        "two hours without rows: said as a gap, the return is no anomaly",
+        "two hours without rows: reported as a gap, the return is no anomaly",
         rhythm.gaps,
         15,
         {"hosts": 12},
@@ -212,7 +212,7 @@ SEASONS = [
     ),
     Situation(
         "holiday",
-        "a Wednesday off like a Sunday: said twice at most, not the day after nor a week later",
+        "a Wednesday off like a Sunday: two alarms at most, not the day after nor a week later",
         seasons.office_week,
         20,
         {"holiday": 44, "drop_day": 51, "surge_day": None},
@@ -287,7 +287,7 @@ VALUES = [
     ),
     Situation(
         "frozen-sensor",
-        "a sensor repeats its last value: said within a day; a true constant beside it is not",
+        "a sensor repeats its last value: reported within a day; a true constant beside it is not",
         values.frozen_sensor,
         28,
     ),
@@ -364,7 +364,7 @@ FLEETS = [
     ),
     Situation(
         "metric-gone",
-        "one metric of three is no longer sent: said within a day, the others are watched on",
+        "one metric of three is no longer sent: reported within a day, the others are watched on",
         fleets.metric_gone,
         38,
     ),

@@ -189,7 +189,7 @@ def top(alarms: Sequence[Anomaly], limit: int = TOP_ALARMS) -> list[Anomaly]:
 
 
 def alarm_fields(alarm: Anomaly) -> dict[str, Any]:
-    """Say an alarm, or a data-quality verdict, in plain values."""
+    """Return an alarm, or a data-quality verdict, as plain values."""
     return {
         "time": moment(alarm.event_time),
         "entity": alarm.entity,

@@ -104,9 +104,9 @@ def limit_verdicts(
         row, entity = int(dropped.row[k]), state.entities.name(int(dropped.owner[k]))
         since_ms = int(dropped.newest_ms[k])
         reason = (
-            f"{entity} gave way to a new one: {max_entities} (predict.max_entities) are"
-            f" remembered, and its last record, of {minute(since_ms)}, lies furthest back; it"
-            " starts anew if it returns"
+            f"{entity} was dropped for a new entity: {max_entities} (predict.max_entities) are"
+            f" remembered, and its last record, of {minute(since_ms)}, is the oldest; it starts"
+            " over if it returns"
         )
         origin = Origin(batch, columns, row, detector_id)
         event = event_of(origin, Subject(Kind.EVICTED, entity), State.STALE, reason)

@@ -302,7 +302,7 @@ def models_damaged(testbed: Testbed, tally: Tally) -> None:
                 bool(why), f"{run.name}: a model that is {damage.__name__[1:]} would be loaded"
             )
             point(run.models_dir, name)
-            if why != last:  # the same refusal is not said twice in a row
+            if why != last:  # the same refusal is not logged twice in a row
                 run.wait(
                     lambda n=refused: slot.log_count("model refused") > n,
                     30,

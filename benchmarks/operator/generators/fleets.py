@@ -78,7 +78,7 @@ def metric_gone(
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
-    """One metric of three is no longer sent: said within a day; the others are watched on."""
+    """One metric of three is no longer sent: reported within a day; the others are watched on."""
     scene = Scene(seed, days, step_s)
     kinds = ("missing", "anomaly", "gap", "stopped", "flat_line")
     for host in scene.each_host(hosts):

@@ -177,7 +177,7 @@ def gaps(
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
-    """Hours without rows, which must be said; their end is no anomaly. Incidents on other days."""
+    """Hours without rows are a gap; their end is no anomaly. Incidents on other days."""
     scene = Scene(seed, days, step_s)
     for host in scene.each_host(hosts):
         values = host.wave(noise=noise)

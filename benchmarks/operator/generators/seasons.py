@@ -119,7 +119,7 @@ def office_week(
 ) -> Scene:
     """An office week; anomalies are a weekday's load at the weekend and the other way round.
 
-    holiday : a day with the load of a weekend, which may be said, but not for long
+    holiday : a day with the load of a weekend, which may be alarmed, but not for long
     """
     hour = 10.0
     weekend = 0.3

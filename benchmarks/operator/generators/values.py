@@ -198,7 +198,7 @@ def zero_counters(
     burst: float = 40.0,
     step_s: int = 300,
 ) -> Scene:
-    """Errors that are 0 nearly always, and bursts: what is said of them must make sense.
+    """Errors that are 0 nearly always, and bursts: the reasons must make sense.
 
     means : errors per row
     """

@@ -108,7 +108,7 @@ def broker_settings(
 
 
 def broker_answers(bootstrap: str) -> bool:
-    """Tell whether a broker gives its metadata."""
+    """Return whether a broker gives its metadata."""
     client = AdminClient(
         {"bootstrap.servers": bootstrap, "logger": SILENT, "reconnect.backoff.max.ms": 200}
     )

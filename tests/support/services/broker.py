@@ -175,8 +175,8 @@ class Kafka(Service):
             node.close()
 
     def log(self, lines: int = 60) -> str:
-        message = "\n".join(broker.log(lines) for broker in self.brokers.values())
-        return f"{message}\n--- controller:\n{self._controller.log(lines // 3)}"
+        logs = "\n".join(broker.log(lines) for broker in self.brokers.values())
+        return f"{logs}\n--- controller:\n{self._controller.log(lines // 3)}"
 
     def answers(self) -> bool:
         return all(broker.answers() for broker in self.brokers.values())

@@ -373,8 +373,12 @@ def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
     deviation = np.where(np.isnan(deviation), -1.0, deviation)
     in_order = (folded.listed < 0) | (folded.listed == np.arange(values.shape[1]))
     if in_order.all():
-        return np.where(deviation.max(axis=1) >= 0, deviation.argmax(axis=1), -1).astype(np.int32)
-    listed = np.where(folded.listed >= 0, folded.listed, 0)
-    ranked = np.where(folded.listed >= 0, np.take_along_axis(deviation, listed, axis=1), -1.0)
-    first = np.take_along_axis(listed, ranked.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.where(ranked.max(axis=1) >= 0, first, -1).astype(np.int32)
+        metric = deviation.argmax(axis=1)
+        return np.where(deviation.max(axis=1) >= 0, metric, -1).astype(np.int32)
+    is_listed = folded.listed >= 0
+    listed = np.where(is_listed, folded.listed, 0)
+    ranked = np.take_along_axis(deviation, listed, axis=1)
+    ranked = np.where(is_listed, ranked, -1.0)
+    largest = ranked.argmax(axis=1)[:, None]
+    metric = np.take_along_axis(listed, largest, axis=1)[:, 0]
+    return np.where(ranked.max(axis=1) >= 0, metric, -1).astype(np.int32)

@@ -257,15 +257,24 @@ class PartitionState:
         names, places = max(names, _ROOM), max(places, _ROOM)
         metrics, slots = max(metrics, 1), max(slots, _ROOM)
         old = self.places._asdict() if hasattr(self, "places") else {}
-        new = {name: _resized(old.get(name), (places,), t) for name, t in _PLACE_ARRAYS.items()}
-        new |= {name: _resized(old.get(name), (slots,), t) for name, t in _SLOT_ARRAYS.items()}
-        new["ring"] = _resized(old.get("ring"), (slots, RING), np.float64)
-        new["place_of"] = _resized(old.get("place_of"), (names,), np.int32, kernel.NONE)
-        new["owner"] = _resized(old.get("owner"), (places,), np.int32, kernel.NONE)
-        new["slot_place"] = _resized(old.get("slot_place"), (slots,), np.int32, kernel.NONE)
-        new["slots"] = _resized(old.get("slots"), (places, metrics), np.int32, kernel.NONE)
-        new["clock"] = _resized(old.get("clock"), (kernel.CLOCK,), np.int64)
-        new["used"] = _resized(old.get("used"), (kernel.USED,), np.int64)
+        numbers: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            **{name: ((places,), dtype) for name, dtype in _PLACE_ARRAYS.items()},
+            **{name: ((slots,), dtype) for name, dtype in _SLOT_ARRAYS.items()},
+            "ring": ((slots, RING), np.float64),
+            "clock": ((kernel.CLOCK,), np.int64),
+            "used": ((kernel.USED,), np.int64),
+        }
+        indices: dict[str, tuple[int, ...]] = {
+            "place_of": (names,),
+            "owner": (places,),
+            "slot_place": (slots,),
+            "slots": (places, metrics),
+        }
+        new = {
+            name: _resized(old.get(name), shape, dtype) for name, (shape, dtype) in numbers.items()
+        }
+        for name, shape in indices.items():
+            new[name] = _resized(old.get(name), shape, np.int32, kernel.NONE)
         self.places = Places(**new)
 
 

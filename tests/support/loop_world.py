@@ -201,11 +201,10 @@ class World:
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         out = {TOPICS.scores: [], TOPICS.anomalies: [], TOPICS.dead_letters: []}
         switches = {(p, a.offset): a for p, a in self.activations()}
-        reader = MemorySource(self.log, "oracle", TOPICS.input)
         for partition in range(2):
             scorer = Scorer(PartitionState(0), Rules(self.configuration))
             decoder = AvroDecoder.of_schemas({INPUT_ID: METRIC_SCHEMA}, INPUT)
-            batch, _ = reader._read(partition, 0, 10_000)
+            batch, _ = self.log.read(TOPICS.input, partition, 0, 10_000)
             for row in range(len(batch)):
                 one = batch.rows(row, row + 1)
                 if (partition, int(one.offsets[0])) in switches:

@@ -43,6 +43,10 @@ LONGEST = 500
 MOST_MODULES = 12
 """Modules of one folder of the product, with its ``__init__``."""
 
+MOST_PARAMETERS = 8
+UNGROUPED = ("shared/ensemble/", "shared/quality/", "tests/reference/quality.py")
+"""Where functions still take more."""
+
 WIDEST = 100
 NOT_IN_COMPOSE = {
     "LAPWING_SLOT",
@@ -61,15 +65,47 @@ def name_of(path: Path) -> str:
 def test_every_module_says_what_it_is() -> None:
     modules = [path for path in CODE if name_of(path).split("/")[0] in PACKAGES]
     assert len(modules) >= 40
-    said = {
+    docstrings = {
         name_of(path): ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
         for path in modules
     }
     assert [
         name
-        for name, text in said.items()
+        for name, text in docstrings.items()
         if not text.split("\n\n")[0].rstrip().endswith((".", ":"))
     ] == []
+
+
+def many_parameters(source: str) -> list[str]:
+    """Return the functions with more than MOST_PARAMETERS; those of commands are their options."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            names = [
+                p.arg for p in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+            ]
+            own = [name for name in names if name not in ("self", "cls")]
+            if len(own) > MOST_PARAMETERS and "context" not in own:
+                found.append(node.name)
+    return found
+
+
+def test_functions_take_few_parameters() -> None:
+    sources = {
+        name_of(path): path.read_text("utf-8")
+        for path in CODE
+        if not name_of(path).startswith(UNGROUPED)
+    }
+    found = {name: many_parameters(source) for name, source in sources.items()}
+    assert {name: functions for name, functions in found.items() if functions} == {}
+
+
+def test_a_function_of_many_parameters_is_found() -> None:
+    names = [f"a{k}" for k in range(MOST_PARAMETERS)]
+    source = "def {}({}): ..."
+    assert many_parameters(source.format("f", ", ".join(["self", *names]))) == []
+    assert many_parameters(source.format("f", ", ".join([*names, "*", "b"]))) == ["f"]
+    assert many_parameters(source.format("f", ", ".join(["context", *names]))) == []
 
 
 def test_every_file_can_be_read_in_one_sitting() -> None:

@@ -70,9 +70,9 @@ unit-nojit: install ## unit tests, kernels as plain Python
 	@NUMBA_DISABLE_JIT=1 $(PYTEST) $(SPREAD) tests/unit $(ARGS)
 
 .PHONY: machine
-machine: install ## the loop under 2,000 random sequences of events; kernels of a generic processor
+machine: install ## long searches: the loop under 2,000 random sequences of events, entities that leave, a generic processor
 	@LAPWING_MACHINE_EXAMPLES=2000 $(PYTEST) $(SPREAD) tests/unit/prediction/test_loop_machine.py \
-	  tests/unit/ensemble/test_processors.py $(ARGS)
+	  tests/unit/ensemble/test_processors.py tests/unit/scoring/test_leaving.py $(ARGS)
 
 .PHONY: contract
 contract: install ## one battery over all detectors and all schemas

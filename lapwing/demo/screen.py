@@ -23,6 +23,7 @@ from lapwing.demo.view import (
     plain,
     render,
     render_summary,
+    score_text,
 )
 from shared.errors import ConfigError
 from shared.operations.telemetry import line
@@ -100,7 +101,7 @@ class Screen:
                 fields = {
                     "at": minute(anomaly.time_ms),
                     "host": anomaly.entity,
-                    "score": anomaly.score,
+                    "score": score_text(anomaly),
                     "because": anomaly.reason,
                 }
                 self.console.print(line("anomaly", fields), highlight=False, markup=False)

@@ -375,7 +375,7 @@ class _Anomalies:
             head = (
                 f"{sign.plain}  {minute(anomaly.time_ms)}  {_short(anomaly.entity):<{entity_width}}"
             )
-            head += f"  {_score(anomaly):>4}  "
+            head += f"  {score_text(anomaly):>4}  "
             indent = len(head) if width - len(head) >= MIN_REASON else 3
             drawn = textwrap.wrap(
                 head + _ended(anomaly) + anomaly.reason,
@@ -397,7 +397,8 @@ def _short(entity: str) -> str:
     return entity if len(entity) <= MAX_ENTITY else entity[: MAX_ENTITY - 1] + "…"
 
 
-def _score(anomaly: AnomalyLine) -> str:
+def score_text(anomaly: AnomalyLine) -> str:
+    """Format the score of an anomaly; a cold start has none."""
     return "cold" if anomaly.score is None else f"{anomaly.score:.2f}"
 
 

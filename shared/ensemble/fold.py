@@ -30,6 +30,7 @@ from shared.ensemble.kernels.layout import (
     VIEW_NAMES,
     EnsembleParams,
     Settings,
+    as_record,
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
 from shared.kernels.clock import UTC, Zone
@@ -271,8 +272,8 @@ def fold(
     """
     inputs = _inputs(given)
     n, width = inputs.values.shape
-    params = EnsembleParams(*map(float, params or EnsembleParams()))
-    config = Config(_plain(limits.metrics, np.float64), limits.settings, params)
+    params = params or EnsembleParams()
+    config = Config(_plain(limits.metrics, np.float64), limits.settings, as_record(params))
     memory = State(state.entities, state.metrics)
     zone = Zone(*(_plain(array, np.int64) for array in zone))
     called = inputs.entity if given.names is None else given.names

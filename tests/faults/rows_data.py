@@ -45,10 +45,11 @@ def poison(testbed: Testbed, tally: Tally) -> None:
     """The neighbours of bad records are what they would be without them, to the byte."""
     mix = Mix(
         poison=len(POISON) / 100 if not tally.brief else 0.05,
-        bursts={300 + 500 * k: 1000 for k in range(3)},
+        bursts={300 + 500 * k: 1000 for k in range(int(tally.pick(3, 3, 3, few=1)))},
     )
     with Run(testbed, mix=mix, rate=3 * RATE) as run:
-        _with_kills(run, tally, int(tally.pick(2, 3, 6)), 6_000)
+        records = int(tally.pick(6_000, 6_000, 6_000, few=3_000))
+        _with_kills(run, tally, int(tally.pick(2, 3, 6, few=1)), records)
         _compare_neighbours(testbed, run, tally)
 
 

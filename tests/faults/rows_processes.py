@@ -28,7 +28,7 @@ def kill_at_random(testbed: Testbed, tally: Tally) -> None:
     """Killed at any moment of its work, and sometimes again while it is only starting."""
     with Run(testbed) as run:
         victim = run.begin("a")
-        for _ in range(int(tally.pick(5, 12, 20))):
+        for _ in range(int(tally.pick(5, 12, 20, few=3))):
             time.sleep(tally.dice.uniform(0.0, 1.5))
             mark = run.mark()
             victim.kill()

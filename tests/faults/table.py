@@ -60,8 +60,10 @@ class Tally:
         """Whether a run is to take seconds, not minutes."""
         return self.level in ("few", "ci")
 
-    def pick(self, ci: float, quick: float, full: float) -> float:
-        """Return what is meant for the level."""
+    def pick(self, ci: float, quick: float, full: float, *, few: float | None = None) -> float:
+        """Return what is meant for the level; ``few`` has what ``ci`` has unless it is given."""
+        if self.level == "few" and few is not None:
+            return few
         return ci if self.brief else quick if self.level == "quick" else full
 
     def close(

@@ -18,6 +18,37 @@ LARGEST = 65000.0
 LARGEST_VALUE = 1e150
 _DOWN, _UP = 2.0**-112, 2.0**112
 
+SORTED_AT_ONCE = 32
+"""So many numbers at most are sorted without a branch that depends on them."""
+
+
+def _comparisons(n: int) -> list[tuple[int, int]]:
+    """Return the comparisons that sort n numbers, in order: those of Batcher's odd-even merge.
+
+    Source: Knuth, "The Art of Computer Programming" 3, 5.3.4. A network for more numbers sorts n of
+    them without the comparisons behind the n-th, because what lies there would be the largest.
+    """
+    pairs = []
+    part = 1
+    while part < n:
+        step = part
+        while step >= 1:
+            for first in range(step % part, n - step, 2 * step):
+                pairs += [
+                    (low, low + step)
+                    for low in range(first, min(first + step, n - step))
+                    if low // (2 * part) == (low + step) // (2 * part)
+                ]
+            step //= 2
+        part *= 2
+    return pairs
+
+
+_NETWORKS = [_comparisons(n) for n in range(SORTED_AT_ONCE + 1)]
+_FIRST = np.cumsum([0, *map(len, _NETWORKS)])
+_LOW, _HIGH = np.array([pair for pairs in _NETWORKS for pair in pairs], np.uint8).T.copy()
+"""The comparisons for n numbers are those from _FIRST[n] to _FIRST[n + 1]."""
+
 
 @njit(cache=True)
 def encode(x: float) -> int:
@@ -47,7 +78,18 @@ def insert_sorted(ordered: Floats, n: int, x: float) -> None:
 
 @njit(cache=True)
 def sort_first(a: Floats, n: int) -> None:
-    """Sort the first n numbers in place; n is small."""
+    """Sort the first n numbers in place; n is small.
+
+    A network of comparisons takes as long for any order of the numbers; a branch for each of them,
+    taken or not at random, costs more than the comparisons that it saves.
+    """
+    if n <= SORTED_AT_ONCE:
+        for p in range(_FIRST[n], _FIRST[n + 1]):
+            low, high = _LOW[p], _HIGH[p]
+            x, y = a[low], a[high]
+            a[low] = min(x, y)
+            a[high] = max(x, y)
+        return
     for i in range(1, n):
         x = a[i]
         at = i

@@ -14,8 +14,9 @@ from numba import njit, types
 
 from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
 from shared.ensemble.kernels.codes import bounded
-from shared.ensemble.kernels.course.course_layout import LIBRARY
+from shared.ensemble.kernels.course.course_layout import LIBRARY, WINDOWS
 from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
+from shared.ensemble.kernels.course.members import CourseWork
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
 from shared.ensemble.kernels.entity.entity_clock import begin, follow_clock, is_ahead, is_repeated
 from shared.ensemble.kernels.entity.episodes import follow_episodes
@@ -58,6 +59,7 @@ from shared.ensemble.kernels.layout import (
     MEMBERS,
     EnsembleParams,
 )
+from shared.ensemble.kernels.metric.fades import FADES
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound
@@ -110,12 +112,13 @@ class Ratios(NamedTuple):
 @step
 def _work(metrics: int) -> Work:
     """Return scratch for rows of so many metrics."""
-    metric = MetricWork(
-        np.empty(SCRATCH),
-        np.empty(ALL_VIEWS),
+    course = CourseWork(
         np.empty(SHAPE_SIZE, np.float32),
         np.empty(LIBRARY, np.float32),
+        np.zeros(WINDOWS),
+        np.zeros(2),
     )
+    metric = MetricWork(np.empty(SCRATCH), np.empty(ALL_VIEWS), np.zeros(FADES), course)
     square = (MEMBERS, MEMBERS)
     combination = CombinationWork(
         np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square)

@@ -11,7 +11,7 @@ from numba import from_dtype, types
 
 from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
 from shared.ensemble.kernels.entity.row import Reported, Row
-from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, EnsembleParams, Settings
+from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, PARAMS_DTYPE, Settings
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE
 from shared.kernels.wire import group
 
@@ -43,11 +43,12 @@ class Config(NamedTuple):
     """What a user asks for, and the tunable parameters.
 
     limits : float64 (M, 3)  direction (-1, 0, 1), least deviation, least share of |expected|
+    params : PARAMS_DTYPE
     """
 
     limits: Floats
     settings: Settings
-    params: EnsembleParams
+    params: Record
 
 
 class State(NamedTuple):
@@ -86,7 +87,7 @@ _I4S, _I8S, _U1S, _F8S = types.int32[::1], _I8[::1], types.uint8[::1], _F8[::1]
 _I4SS, _F8SS = types.int32[:, ::1], _F8[:, ::1]
 
 SETTINGS = group(Settings, _F8, _B1, _I8, _I8, _B1, _B1, _I8)
-PARAMS = group(EnsembleParams, *(_F8 for _ in EnsembleParams._fields))
+PARAMS = from_dtype(PARAMS_DTYPE)
 INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I4SS, _I4S, _U1S, _F8S, _I8S)
 CONFIG = group(Config, _F8SS, SETTINGS, PARAMS)
 STATE = group(State, ENTITY[::1], METRIC[::1])

@@ -344,6 +344,29 @@ class EnsembleParams(NamedTuple):
     excuse: float = 2.0  # spreads left of a deviation that recurs about this time
 
 
+PARAMS_DTYPE = np.dtype(
+    (
+        np.record,
+        [
+            *((name, "f8") for name in EnsembleParams._fields),
+            ("least", "f8", (ALL_VIEWS,)),  # least level of each view
+            ("trust", "f8", (ALL_VIEWS,)),  # weight of each view's measured slope
+        ],
+    )
+)
+"""The parameters as kernels read them: a tuple of so many is copied whenever it is passed on."""
+
+
+def as_record(params: EnsembleParams) -> Record:
+    """Return the parameters as kernels read them: PARAMS_DTYPE."""
+    record = np.zeros(1, PARAMS_DTYPE)
+    for name, value in params._asdict().items():
+        record[name] = value
+    record["least"] = [getattr(params, view.least) for view in TABLE]
+    record["trust"] = [getattr(params, view.trust) for view in TABLE]
+    return record[0]
+
+
 class Settings(NamedTuple):
     """What a user asks for."""
 

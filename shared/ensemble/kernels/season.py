@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.array_types import Array, Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode, encode, median, sort_first
 from shared.ensemble.kernels.layout import (
     ALL,
@@ -132,14 +132,14 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
     row = m["memory"][bin_]
     weekend = is_weekend(day)
     n_all = n_kind = n_week = n_recent = 0
-    for age in range(1, DAYS + 1):
-        d = day - age
-        if d > last:
-            continue
-        if last - d >= DAYS:
-            break
-        code = row[d % DAYS]
-        if code == MISSING:
+    newest, oldest = min(day - 1, last), max(day - DAYS, last - DAYS + 1)
+    place = newest % DAYS
+    for d in range(newest, oldest - 1, -1):
+        code = row[place]
+        place = place - 1 if place > 0 else DAYS - 1
+        same_weekday = (day - d) % 7 == 0
+        told = n_all == FULL and n_kind == SAME_KIND and not same_weekday
+        if told or code == MISSING:
             continue
         x = decode(code)
         if n_all < FULL:
@@ -151,7 +151,7 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
         if n_kind < SAME_KIND and is_weekend(d) == weekend:
             tmp[DAYS + n_kind] = x
             n_kind += 1
-        if age % 7 == 0:
+        if same_weekday:
             tmp[2 * DAYS + n_week] = x
             n_week += 1
     if n_all == 0:
@@ -245,34 +245,75 @@ def extremes(m: Record, day: int, bin_: int, high: Floats, low: Floats) -> int:
     Cost      : O(DAYS RING)
     """
     width, near = m["width"], near_of(m["width"])
+    for k in range(DAYS):
+        high[k] = MISSING
+        low[k] = -MISSING
+    for k in range(-near, near + 1):
+        b = bin_ + k * width
+        d = day
+        if b < 0:
+            b += BINS
+            d -= 1
+        elif b >= BINS:
+            b -= BINS
+            d += 1
+        last = m["written"][b] - 1
+        if last < 0:
+            continue
+        newest, oldest = min(d - 1, last), max(d - DAYS, last - DAYS + 1)
+        if newest >= oldest:
+            _widen(m["memory"][b], newest % DAYS, newest - oldest + 1, d - 1 - newest, high, low)
     found = 0
-    for age in range(1, DAYS + 1):
-        most, least = MISSING, 32767
-        for k in range(-near, near + 1):
-            b = bin_ + k * width
-            d = day - age
-            if b < 0:
-                b += BINS
-                d -= 1
-            elif b >= BINS:
-                b -= BINS
-                d += 1
-            last = m["written"][b] - 1
-            if last < 0 or d > last or last - d >= DAYS:
-                continue
-            code = m["memory"][b, d % DAYS]
-            if code == MISSING:
-                continue
-            most = max(most, code)
-            least = min(least, code)
-        if most == MISSING:
-            high[age - 1] = np.nan
-            low[age - 1] = np.nan
-        else:
-            high[age - 1] = decode(most)
-            low[age - 1] = decode(least)
-            found += 1
+    for k in range(DAYS):
+        found += 1 if high[k] > MISSING else 0
+        high[k] = decode(int(high[k])) if high[k] > MISSING else np.nan
+        low[k] = decode(int(low[k])) if low[k] < -MISSING else np.nan
     return found
+
+
+@njit(cache=True)
+def _widen(row: Array, place: int, days: int, at: int, high: Floats, low: Floats) -> None:
+    """Widen the ranges of days by the codes of a bin.
+
+    row       : int16 (DAYS,)
+    place     : of the newest day in it; older ones lie before it, the ring is passed once at most
+    days      : that are read
+    at        : of the newest day in high and low
+    high, low : float64 (DAYS,)  codes
+
+    Unsigned places are never counted from the end, so both loops run in vector registers.
+    """
+    before = min(place + 1, days)
+    for k in range(before):
+        code = row[np.uint64(place - k)]
+        high[np.uint64(at + k)] = max(high[np.uint64(at + k)], np.float64(code))
+        code = code if code != MISSING else -MISSING
+        low[np.uint64(at + k)] = min(low[np.uint64(at + k)], np.float64(code))
+    at += before
+    for k in range(days - before):
+        code = row[np.uint64(DAYS - 1 - k)]
+        high[np.uint64(at + k)] = max(high[np.uint64(at + k)], np.float64(code))
+        code = code if code != MISSING else -MISSING
+        low[np.uint64(at + k)] = min(low[np.uint64(at + k)], np.float64(code))
+
+
+@njit(cache=True)
+def days_of(season: int) -> int:
+    """Return the days of a season at most."""
+    if season == ALL:
+        return FULL
+    return SAME_KIND if season == KIND else LAST
+
+
+@njit(cache=True)
+def belongs(season: int, day: int, age: int, weekend: bool) -> bool:
+    """Whether the day ``age`` days before is one of a season.
+
+    weekend : whether the day itself is of a weekend
+    """
+    if season == WEEK:
+        return age % 7 == 0
+    return season != KIND or is_weekend(day - age) == weekend
 
 
 @njit(cache=True)
@@ -285,14 +326,10 @@ def recurring(
     """
     weekend = is_weekend(day)
     n = 0
-    most = FULL if season == ALL else SAME_KIND if season == KIND else LAST
+    most = days_of(season)
     for age in range(1, DAYS + 1):
         x = values[age - 1]
-        if (
-            math.isnan(x)
-            or (season == WEEK and age % 7 != 0)
-            or (season == KIND and is_weekend(day - age) != weekend)
-        ):
+        if math.isnan(x) or not belongs(season, day, age, weekend):
             continue
         tmp[n] = x
         n += 1

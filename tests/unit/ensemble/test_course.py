@@ -15,6 +15,7 @@ from shared.ensemble.kernels.course.course_layout import (
     MEDIAN,
     SHAPE,
     SKETCH_DTYPE,
+    WINDOWS,
 )
 from shared.ensemble.kernels.course.neighbours import (
     expect_time_of_day,
@@ -23,7 +24,7 @@ from shared.ensemble.kernels.course.neighbours import (
     score_neighbours,
 )
 from shared.ensemble.kernels.course.novelty import push_block, score_novelty
-from shared.ensemble.kernels.course.ranks import add, rank
+from shared.ensemble.kernels.course.ranks import add, growth_of, rank, rank_and_add
 from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
 from shared.ensemble.kernels.layout import EnsembleParams
 from tests.reference import absence, calibration, neighbours, novelty
@@ -81,6 +82,19 @@ def test_many_scores_rank_within_a_tenth(kind):
     assert (sketch["high"][:size] >= sketch["low"][:size]).all()
 
 
+def test_a_rank_and_an_addition_at_once_are_the_same_as_one_after_the_other():
+    """Through merges, splits and fading weights."""
+    random = np.random.default_rng(4)
+    scores = np.where(random.random(3000) < 0.3, 0.0, random.pareto(1.0, 3000))
+    scores[::7] = np.round(scores[::7])
+    expected, after = sketch_ranks(scores, 500.0)
+    sketch = np.zeros(1, SKETCH_DTYPE)[0]
+    growth = growth_of(500.0)
+    found = [rank_and_add(sketch, score, growth) for score in scores]
+    np.testing.assert_array_equal(found, expected)
+    assert sketch.tobytes() == after.tobytes()
+
+
 def test_ranks_forget():
     scores = np.concatenate([np.full(400, 10.0), np.random.default_rng(0).random(4000)])
     found, _ = sketch_ranks(np.append(scores, 5.0), 200.0)
@@ -124,11 +138,11 @@ def test_neighbours_equal_brute_force(seed, block, per_day):
     steps = random.choice([1, 1, 1, 1, 2, 5], 90)
     times = START + np.cumsum(steps) * (86_400_000 // per_day) + random.integers(0, 1000, 90)
     values = random.normal(0, 1, 90)
-    state = one_course()["season"]
+    state, windows = one_course()["season"], np.zeros(WINDOWS)
     found = []
     for time_ms, value in zip(times, values, strict=True):
         push_season(state, time_ms - times[0], per_day, block, value)
-        found.append(score_neighbours(state, per_day, block, 2, 14))
+        found.append(score_neighbours(state, per_day, block, 2, 14, windows))
     expected = neighbours.neighbour_scores(times.tolist(), values.tolist(), per_day, block, 2, 14)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numba import njit
 
 from shared.ensemble.fold import Rows, fold, limits_for
-from shared.ensemble.kernels.codes import MISSING, decode, encode
+from shared.ensemble.kernels.codes import MISSING, SORTED_AT_ONCE, decode, encode, sort_first
 from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.entity.together import invert, join
 from shared.ensemble.kernels.layout import (
@@ -59,6 +59,22 @@ def test_codes_are_the_nearest_half_floats_and_ordered(x, y):
 def test_a_code_is_within_its_promise(x):
     assert abs(decode(encode(x)) - x) <= x * 2**-10
     assert encode(-x) == -encode(x)
+
+
+@given(st.lists(finite, max_size=SORTED_AT_ONCE + 8))
+def test_the_first_numbers_are_sorted_and_no_other_is_touched(numbers):
+    a = np.array([*numbers, -2e9, 7.0])
+    sort_first(a, len(numbers))
+    assert a.tolist() == [*sorted(numbers), -2e9, 7.0]
+
+
+@pytest.mark.parametrize("n", range(13))
+def test_a_network_sorts_all_zeros_and_ones_and_so_everything(n):
+    """The zero-one principle: Knuth, "The Art of Computer Programming" 3, 5.3.4."""
+    for bits in range(2**n):
+        a = np.array([bits >> k & 1 for k in range(n)], float)
+        sort_first(a, n)
+        assert (np.diff(a) >= 0).all()
 
 
 # --- return levels --------------------------------------------------------------------------------

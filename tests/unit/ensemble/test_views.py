@@ -17,6 +17,7 @@ from shared.ensemble.kernels.layout import (
     METRIC_DTYPE,
     VIEW_NAMES,
     EnsembleParams,
+    as_record,
 )
 from shared.ensemble.kernels.metric.view_levels import calibrate, least_level
 from shared.ensemble.kernels.views import FAST, SLOW, TABLE
@@ -35,8 +36,8 @@ TOY = layout.ALL_VIEWS - 1
 others = sample.judge_sample
 
 
-def judge_sample(m, t, x, value, hour, near, turned, dt, iv, params, v, tmp):
-    others(m, t, x, value, hour, near, turned, dt, iv, params, v, tmp)
+def judge_sample(m, t, x, value, hour, near, turned, fades, params, v, tmp):
+    others(m, t, x, value, hour, near, turned, fades, params, v, tmp)
     v[TOY] = 100.0 if value == 77.0 else 0.1
 
 
@@ -92,7 +93,9 @@ def test_names_are_unique_and_every_least_level_is_a_parameter():
     assert len(set(VIEW_NAMES)) == len(VIEW_NAMES) == ALL_VIEWS + 2
     for place, view in enumerate(TABLE):
         assert VIEW_NAMES[place] == view.name
-        assert least_level(EnsembleParams(), place) == getattr(EnsembleParams(), view.least)
+        assert least_level(as_record(EnsembleParams()), place) == getattr(
+            EnsembleParams(), view.least
+        )
 
 
 @njit
@@ -103,7 +106,7 @@ def calibrate_first(metrics, params, tmp):
 
 def levels_after(maxima: list[float]) -> dict[str, float]:
     """Level of each view whose daily maxima, in least levels, are these."""
-    metrics, params = np.zeros(1, METRIC_DTYPE), EnsembleParams()
+    metrics, params = np.zeros(1, METRIC_DTYPE), as_record(EnsembleParams())
     m = metrics[0]
     for view in range(ALL_VIEWS):
         m["maxima"][view, 0, : len(maxima)] = np.array(maxima) * least_level(params, view)

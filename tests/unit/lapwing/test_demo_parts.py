@@ -401,6 +401,12 @@ def test_anomalies_are_said_once_and_not_all(screen):
     assert text.count("counted only") == 1
 
 
+def test_an_anomaly_of_a_cold_start_has_no_number_for_a_score(screen):
+    first = AnomalyLine(0, "host-1", None, SeverityClass.MINOR, "cpu is 98")
+    screen.show(frame(newest=[first]))
+    assert "host=host-1 score=cold because cpu is 98" in said(screen)
+
+
 def test_the_picture_is_a_moment_of_the_live_part(screen, tmp_path):
     with pytest.raises(ConfigError, match="no live part"):
         screen.save(tmp_path / "a.svg")

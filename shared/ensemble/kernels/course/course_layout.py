@@ -23,9 +23,18 @@ SHORT_BLOCK = 16
 MEDIAN = 127
 WARMUP = 1024
 DAY_BINS = 288
-SEASON_RING = 14 * DAY_BINS + 128
+SEASON_DAYS = 16
+"""Days of block means, a power of two: the last 14 are compared with, with room for a window."""
+
 SEASON_BLOCK = 8
 SEASON_WINDOW = 8
+SLACK = 4
+"""Blocks by which a window may be shifted at most."""
+
+SHIFTS = 2 * SLACK + 1
+WINDOWS = (SHIFTS + SEASON_WINDOW + SHIFTS - 1) * SEASON_DAYS
+"""Scratch of ``score_neighbours``: a distance to each window, and the block means of all."""
+
 TIME_BINS = 48
 SKETCH = 64
 EXACT = 24
@@ -71,7 +80,7 @@ SEASON_DTYPE = np.dtype(
         ("in_bin", "i8"),
         ("sum", "f8"),
         ("recent", "f4", (SEASON_BLOCK,)),
-        ("means", "f4", (SEASON_RING,)),
+        ("means", "f4", (DAY_BINS, SEASON_DAYS)),  # a row: the same time of day
     ],
     align=True,
 )

@@ -7,19 +7,22 @@ replayed through the same fold.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats32, Ints, Record
+from shared.ensemble.kernels.array_types import Floats, Floats32, Ints, Record
 from shared.ensemble.kernels.course.absence import watch_silence
 from shared.ensemble.kernels.course.course_layout import (
     LONG,
     LONG_BLOCK,
     NEIGHBOURS,
     SEASON_BLOCK,
+    SEASON_DAYS,
     SHORT,
     SHORT_BLOCK,
+    SLACK,
     TIME_OF_DAY,
     WARMUP,
 )
@@ -31,7 +34,7 @@ from shared.ensemble.kernels.course.neighbours import (
     score_neighbours,
 )
 from shared.ensemble.kernels.course.novelty import push_block, score_novelty
-from shared.ensemble.kernels.course.ranks import add, rank
+from shared.ensemble.kernels.course.ranks import growth_of, rank_and_add
 from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
 from shared.ensemble.kernels.layout import EnsembleParams
 
@@ -43,6 +46,23 @@ FIRST_RANK = 20
 
 WARMUP_DAYS = 3
 PREFILL = 64
+USUAL_MS = 300_000.0
+"""Interval at which a rarity counts as it is."""
+
+
+class CourseWork(NamedTuple):
+    """Scratch of the course.
+
+    shape     : float32 (SHAPE,)
+    distances : float32 (LIBRARY,)
+    windows   : float64 (WINDOWS,)
+    known     : float64 (2,)  a memory of ranks and its growth
+    """
+
+    shape: Floats32
+    distances: Floats32
+    windows: Floats
+    known: Floats
 
 
 @njit(cache=True)
@@ -133,12 +153,23 @@ def _buffer(state: Record, time_ms: int, value: float) -> None:
 
 
 @njit(cache=True)
-def _judge(state: Record, member: int, score: float, count: int, params: EnsembleParams) -> None:
+def _growth(state: Record, params: EnsembleParams, known: Floats) -> float:
+    """Return the growth of the ranks' memory; that of the last metric is known."""
+    memory = params.rank_memory * state["warmup"]
+    if known[0] != memory:
+        known[0] = memory
+        known[1] = growth_of(memory)
+    return known[1]
+
+
+@njit(cache=True)
+def _judge(
+    state: Record, member: int, score: float, count: int, params: EnsembleParams, growth: float
+) -> None:
     if score < params.floor * (state["high"] - state["low"]):  # differences that small are noise
         score = 0.0
-    sketch = state["sketch"][member]
-    state["rarity"][member] = rank(sketch, score) if count >= FIRST_RANK else 0.0
-    add(sketch, score, params.rank_memory * state["warmup"])
+    rarity = rank_and_add(state["sketch"][member], score, growth)
+    state["rarity"][member] = rarity if count >= FIRST_RANK else 0.0
 
 
 @njit(cache=True)
@@ -147,8 +178,7 @@ def _fold_short(
     time_ms: int,
     x: float,
     params: EnsembleParams,
-    shape: Floats32,
-    distances: Floats32,
+    work: CourseWork,
 ) -> None:
     """The fast member: every value."""
     middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
@@ -158,8 +188,10 @@ def _fold_short(
     block = min(max(1, _round(params.short_block)), SHORT_BLOCK)
     push_block(member, block, near, near, near)
     watch_silence(state, near != 0.0, time_ms, block, params)
-    score = score_novelty(member, block, max(1, _round(params.short_stride)), shape, distances)
-    _judge(state, SHORT, score, member["count"] - 1, params)
+    stride = max(1, _round(params.short_stride))
+    score = score_novelty(member, block, stride, work.shape, work.distances)
+    growth = _growth(state, params, work.known)
+    _judge(state, SHORT, score, member["count"] - 1, params, growth)
 
 
 @njit(cache=True)
@@ -170,8 +202,7 @@ def _fold_sample(
     high: float,
     low: float,
     params: EnsembleParams,
-    shape: Floats32,
-    distances: Floats32,
+    work: CourseWork,
 ) -> None:
     """The slow members: every sample."""
     count = state["count"]
@@ -189,23 +220,24 @@ def _fold_sample(
         deadband(high, middle, wide),
         deadband(low, middle, wide),
     )
-    score = score_novelty(long, block, max(1, block // 2), shape, distances)
-    _judge(state, LONG, score, count, params)
+    score = score_novelty(long, block, max(1, block // 2), work.shape, work.distances)
+    growth = _growth(state, params, work.known)
+    _judge(state, LONG, score, count, params, growth)
 
     near = deadband(mean, middle, params.deadband * width)
     season = state["season"]
     block = season_block(warmup, params)
     per_day = bins_per_day(state["interval_ms"] * state["fold"])
     push_season(season, time_ms - state["origin_ms"], per_day, block, near)
-    score = score_neighbours(
-        season, per_day, block, _round(params.slack), _round(params.season_days)
-    )
-    _judge(state, NEIGHBOURS, score, count, params)
+    slack = min(_round(params.slack), SLACK)
+    days = min(_round(params.season_days), SEASON_DAYS - 1)
+    score = score_neighbours(season, per_day, block, slack, days, work.windows)
+    _judge(state, NEIGHBOURS, score, count, params, growth)
 
     expected = expect_time_of_day(state["bins"], time_ms)
     score = 0.0 if math.isnan(expected) else abs(near - expected)
     push_time_of_day(state["bins"], time_ms, near, params.time_memory)
-    _judge(state, TIME_OF_DAY, score, count, params)
+    _judge(state, TIME_OF_DAY, score, count, params, growth)
 
 
 @njit(cache=True)
@@ -245,11 +277,13 @@ def _join(state: Record, params: EnsembleParams) -> float:
     state["joint"] = joint
     state["smooth"] += params.smoothing * (joint - state["smooth"])
     smoothed: float = 0.5 * (joint + state["smooth"])
-    return smoothed + params.interval_weight * math.log10(state["interval_ms"] / 300_000.0)
+    if state["interval_ms"] == USUAL_MS:
+        return smoothed
+    return smoothed + params.interval_weight * math.log10(state["interval_ms"] / USUAL_MS)
 
 
 @njit(cache=True)
-def _start(state: Record, params: EnsembleParams, shape: Floats32, distances: Floats32) -> None:
+def _start(state: Record, params: EnsembleParams, work: CourseWork) -> None:
     """End the warm-up: take the scale from it and replay it."""
     n = state["count"]
     times = state["warm_ms"][:n].copy()
@@ -275,7 +309,7 @@ def _start(state: Record, params: EnsembleParams, shape: Floats32, distances: Fl
     for i in range(n):
         x = rescale(values[i, 0], centre, spread)
         if state["fold"] == 1:
-            _fold_short(state, times[i], x, params, shape, distances)
+            _fold_short(state, times[i], x, params, work)
         _fold_sample(
             state,
             times[i],
@@ -283,8 +317,7 @@ def _start(state: Record, params: EnsembleParams, shape: Floats32, distances: Fl
             rescale(values[i, 1], centre, spread),
             rescale(values[i, 2], centre, spread),
             params,
-            shape,
-            distances,
+            work,
         )
         state["score"] = _join(state, params)
 
@@ -296,13 +329,12 @@ def fold_value(
     value: float,
     warmup: int,
     params: EnsembleParams,
-    shape: Floats32,
-    distances: Floats32,
+    work: CourseWork,
 ) -> None:
     """Fold one finite value into the state of its metric.
 
     warmup             : samples of warm-up; 0 = WARMUP_DAYS of samples, 150 to 1024
-    shape, distances   : float32 (SHAPE,), (LIBRARY,)  scratch
+    work               : scratch
     state["score"]     : Z of the metric, meaningful in phase 2
     state["rarity"]    : calibrated score of each member
 
@@ -318,13 +350,13 @@ def fold_value(
         ):
             _measure(state, warmup)
         if state["phase"] == 1 and state["count"] >= state["warmup"]:
-            _start(state, params, shape, distances)
+            _start(state, params, work)
         return
     centre = state["centre"]
     spread = state["spread"]
     x = rescale(value, centre, spread)
     _widen(state, x, params)
-    _fold_short(state, time_ms, x, params, shape, distances)
+    _fold_short(state, time_ms, x, params, work)
     _open(state, value)
     if state["in_fold"] == state["fold"]:
         state["in_fold"] = 0
@@ -336,8 +368,7 @@ def fold_value(
             rescale(state["open_high"], centre, spread),
             rescale(state["open_low"], centre, spread),
             params,
-            shape,
-            distances,
+            work,
         )
     state["score"] = _join(state, params)
 

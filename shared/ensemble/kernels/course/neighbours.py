@@ -11,11 +11,12 @@ import math
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Record
+from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.course.course_layout import (
     SEASON_BLOCK,
-    SEASON_RING,
+    SEASON_DAYS,
     SEASON_WINDOW,
+    SHIFTS,
     TIME_BINS,
 )
 
@@ -27,9 +28,12 @@ MONDAY_MS = 4 * DAY_MS
 WEEKS = 3
 """Weeks of history after which the time of the week is trusted."""
 
+FIRST_ROW = SHIFTS * SEASON_DAYS
+"""Place of the windows in the scratch, behind the distances to them."""
+
 
 @njit(cache=True)
-def _write_mean(season: Record, block: int) -> None:
+def _write_mean(season: Record, bins_per_day: int, block: int) -> None:
     """Mean of the newest ``block`` bins, the open one included."""
     recent = season["recent"]
     bins = season["bins"]
@@ -38,14 +42,16 @@ def _write_mean(season: Record, block: int) -> None:
     total = 0.0
     for back in range(samples - 1, -1, -1):
         total += np.float64(recent[(bins - 1 - back) % SEASON_BLOCK])
-    season["means"][(bins - 1) % SEASON_RING] = total / samples
+    day, place = divmod(bins - 1, bins_per_day)
+    season["means"][place, day % SEASON_DAYS] = total / samples
 
 
 @njit(cache=True)
 def push_season(season: Record, since_ms: int, bins_per_day: int, block: int, value: float) -> None:
     """Add a value to the bin of its time.
 
-    since_ms : time since the series' first value
+    since_ms     : time since the series' first value
+    bins_per_day : 1..DAY_BINS, the same for all values of a series
     """
     place = (since_ms * bins_per_day + DAY_MS // 2) // DAY_MS
     if season["bins"] == 0:
@@ -53,49 +59,83 @@ def push_season(season: Record, since_ms: int, bins_per_day: int, block: int, va
         season["bins"] = 1
     elif place > season["bin"]:
         missed = place - season["bin"] - 1
-        if missed >= SEASON_RING:
-            season["bins"] += missed - SEASON_RING
-            missed = SEASON_RING
+        ring = SEASON_DAYS * bins_per_day
+        if missed >= ring:
+            season["bins"] += missed - ring
+            missed = ring
         for _ in range(missed):
             season["bins"] += 1
-            _write_mean(season, block)
+            _write_mean(season, bins_per_day, block)
         season["bins"] += 1
         season["bin"] = place
         season["in_bin"] = 0
         season["sum"] = 0.0
     season["in_bin"] += 1
     season["sum"] += value
-    _write_mean(season, block)
+    _write_mean(season, bins_per_day, block)
 
 
 @njit(cache=True)
-def score_neighbours(season: Record, bins_per_day: int, block: int, slack: int, days: int) -> float:
+def _read_windows(season: Record, bins_per_day: int, block: int, slack: int, out: Floats) -> int:
+    """Write the block means of all windows, those of one bin of the day in a row.
+
+    out     : float64 (WINDOWS,)  behind FIRST_ROW: from the latest block back; a day has the same
+              place in every row
+    returns : place of the newest bin's day
+    """
+    newest = season["bins"] - 1
+    today = newest // bins_per_day
+    for j in range(SEASON_WINDOW + 2 * slack):
+        day, place = divmod(newest + (slack - j) * block, bins_per_day)
+        means = season["means"][place]
+        at = FIRST_ROW + j * SEASON_DAYS
+        if day == today:
+            for k in range(SEASON_DAYS):
+                out[at + k] = means[k]
+        else:
+            for k in range(SEASON_DAYS):
+                out[at + k] = means[(k + day - today) % SEASON_DAYS]
+    here: int = today % SEASON_DAYS
+    return here
+
+
+@njit(cache=True)
+def score_neighbours(
+    season: Record, bins_per_day: int, block: int, slack: int, days: int, windows: Floats
+) -> float:
     """Return how far the newest window is from the best one at the same time of day, per block.
 
+    slack   : 0..SLACK
+    days    : 1..SEASON_DAYS - 1
+    windows : float64 (WINDOWS,)  scratch
+
     Windows are SEASON_WINDOW block means, of the last ``days`` days, shifted by up to ``slack``
-    blocks; 0 until there is one.
+    blocks; 0 until there is one. All distances are summed at once, day by day in vector registers.
     Twin: tests/reference/neighbours.py::neighbour_scores. Cost: O(days slack SEASON_WINDOW).
     """
-    means = season["means"]
     newest = season["bins"] - 1
     length = SEASON_WINDOW * block
-    best = math.inf
     if newest < length or bins_per_day < 16:
         return 0.0
+    today = _read_windows(season, bins_per_day, block, slack, windows)
+    size = (2 * slack + 1) * SEASON_DAYS
+    for i in range(size):
+        windows[i] = 0.0
+    for k in range(SEASON_WINDOW):
+        at = FIRST_ROW + k * SEASON_DAYS
+        mine = windows[at + slack * SEASON_DAYS + today]
+        for i in range(size):
+            gap = mine - windows[at + i]
+            windows[i] += gap * gap
+    best = math.inf
     for day in range(1, days + 1):
+        place = (today - day) % SEASON_DAYS
         for shift in range(-slack, slack + 1):
             other = newest - day * bins_per_day + shift * block
-            if other < length or other > newest - length or newest - other + length > SEASON_RING:
+            old = newest - other + length > SEASON_DAYS * bins_per_day
+            if other < length or other > newest - length or old:
                 continue
-            total = 0.0
-            for k in range(SEASON_WINDOW):
-                gap = np.float64(means[(newest - k * block) % SEASON_RING]) - np.float64(
-                    means[(other - k * block) % SEASON_RING]
-                )
-                total += gap * gap
-                if total > best:
-                    break
-            best = min(best, total)
+            best = min(best, windows[(slack - shift) * SEASON_DAYS + place])
     return math.sqrt(best / SEASON_WINDOW) if best < math.inf else 0.0
 
 

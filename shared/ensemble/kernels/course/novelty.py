@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats32, Record
-from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY
+from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY, SHAPE
 
 
 @njit(cache=True)
@@ -66,27 +66,25 @@ def measure(member: Record, shape: Floats32, distances: Floats32) -> float:
     """Squared Euclidean distances to the library, and the smallest (-1 when the library is empty).
 
     distances : float32 (LIBRARY,) out: the first ``size`` are written
+
+    The inner loop has a fixed length and is unrolled, so that the outer one runs in vector
+    registers. Bits of floats >= 0 are ordered as integers are, and an integer minimum does, too.
     """
     library = member["library"]
     size = member["size"]
     for r in range(size):
-        distances[r] = 0.0
-    for k in range(library.shape[0]):
-        at = shape[k]
-        for r in range(size):
-            gap = at - library[k, r]
-            distances[r] += gap * gap
+        total = np.float32(0.0)
+        for k in range(SHAPE):
+            gap = shape[k] - library[k, r]
+            total += gap * gap
+        distances[r] = total
     if size == 0:
         return -1.0
-    # bits of floats >= 0 are ordered as integers are; an integer minimum runs in vector registers
     bits = distances.view(np.int32)
     least = bits[0]
     for r in range(1, size):
         least = min(least, bits[r])
-    for r in range(size):
-        if bits[r] == least:
-            return np.float64(distances[r])
-    return -1.0
+    return np.float64(np.int32(least).view(np.float32))
 
 
 @njit(cache=True)

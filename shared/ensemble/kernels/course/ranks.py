@@ -28,47 +28,52 @@ FORGOTTEN = 0.02
 
 
 @njit(cache=True)
-def _remove(sketch: Record, at: int) -> None:
-    size = sketch["size"]
-    for i in range(at, size - 1):
-        sketch["low"][i] = sketch["low"][i + 1]
-        sketch["high"][i] = sketch["high"][i + 1]
-        sketch["weight"][i] = sketch["weight"][i + 1]
-    sketch["size"] = size - 1
+def _insert(
+    sketch: Record, free: int, at: int, low: np.float32, high: np.float32, weight: float
+) -> None:
+    """Put an entry in its place; those between a free place and it move by one.
 
-
-@njit(cache=True)
-def _insert(sketch: Record, at: int, low: np.float32, high: np.float32, weight: float) -> None:
-    size = sketch["size"]
-    for i in range(size, at, -1):
-        sketch["low"][i] = sketch["low"][i - 1]
-        sketch["high"][i] = sketch["high"][i - 1]
-        sketch["weight"][i] = sketch["weight"][i - 1]
-    sketch["low"][at] = low
-    sketch["high"][at] = high
-    sketch["weight"][at] = weight
-    sketch["size"] = size + 1
+    free : place that no entry has; its entry has been removed, or it is the one behind the last
+    at   : place among the others
+    """
+    lows = sketch["low"]
+    highs = sketch["high"]
+    weights = sketch["weight"]
+    for i in range(free, at):
+        lows[i] = lows[i + 1]
+        highs[i] = highs[i + 1]
+        weights[i] = weights[i + 1]
+    for i in range(free, at, -1):
+        lows[i] = lows[i - 1]
+        highs[i] = highs[i - 1]
+        weights[i] = weights[i - 1]
+    lows[at] = low
+    highs[at] = high
+    weights[at] = weight
 
 
 @njit(cache=True)
 def _merge(sketch: Record) -> int:
-    """Join the two neighbours below the exact ones that weigh least; returns the lower's place."""
+    """Join the two neighbours below the exact ones that weigh least; returns the lower's place.
+
+    The upper one's place is free then.
+    """
     weight = sketch["weight"]
     size = sketch["size"]
     above = 0.0
     best = math.inf
     at = 0
-    for i in range(size - 1, 0, -1):
+    for i in range(size - 1, size - EXACT - 1, -1):
         above += np.float64(weight[i])
-        if i < size - EXACT:
-            pair = np.float64(weight[i]) + np.float64(weight[i - 1])
-            cost = pair / (above + np.float64(weight[i - 1]))
-            if cost < best:
-                best = cost
-                at = i - 1
+    for i in range(size - EXACT - 1, 0, -1):
+        above += np.float64(weight[i])
+        pair = np.float64(weight[i]) + np.float64(weight[i - 1])
+        cost = pair / (above + np.float64(weight[i - 1]))
+        if cost < best:
+            best = cost
+            at = i - 1
     sketch["high"][at] = sketch["high"][at + 1]
     weight[at] = np.float64(weight[at]) + np.float64(weight[at + 1])
-    _remove(sketch, at + 1)
     return at
 
 
@@ -94,18 +99,22 @@ def _fade(sketch: Record) -> None:
 
 
 @njit(cache=True)
-def rank(sketch: Record, score: float) -> float:
-    """-log10((weight above + half the ties + 1) / (weight + 1)), weights decayed by age.
-
-    0 before the first score.
-
-    Twin: tests/reference/calibration.py::rank.  Cost: O(entries above).
-    """
-    if sketch["size"] == 0:
-        return 0.0
-    value = np.float32(score)
+def _find(sketch: Record, value: np.float32) -> tuple[int, float]:
+    """Return the entries that do not lie above a value, and the weight of those that do."""
+    low = sketch["low"]
+    weight = sketch["weight"]
+    at = sketch["size"]
     above = 0.0
-    for i in range(sketch["size"] - 1, -1, -1):
+    while at > 0 and low[at - 1] > value:
+        at -= 1
+        above += np.float64(weight[at])
+    return at, above
+
+
+@njit(cache=True)
+def _rank_at(sketch: Record, value: np.float32, at: int, above: float) -> float:
+    """Return the rank of a value that was found."""
+    for i in range(at - 1, -1, -1):
         low = sketch["low"][i]
         high = sketch["high"][i]
         weight = np.float64(sketch["weight"][i])
@@ -124,6 +133,21 @@ def rank(sketch: Record, score: float) -> float:
 
 
 @njit(cache=True)
+def rank(sketch: Record, score: float) -> float:
+    """-log10((weight above + half the ties + 1) / (weight + 1)), weights decayed by age.
+
+    0 before the first score.
+
+    Twin: tests/reference/calibration.py::rank.  Cost: O(entries above).
+    """
+    if sketch["size"] == 0:
+        return 0.0
+    value = np.float32(score)
+    at, above = _find(sketch, value)
+    return _rank_at(sketch, value, at, above)
+
+
+@njit(cache=True)
 def exceeds_all(sketch: Record, score: float) -> bool:
     """Whether the sketch remembers something, and nothing as high."""
     return bool(sketch["size"] > 0 and np.float32(score) > sketch["high"][sketch["size"] - 1])
@@ -134,48 +158,67 @@ def _split(sketch: Record, at: int, value: np.float32) -> None:
     """Cut an interval in two at a value, so that one that comes often ends at a border."""
     low = sketch["low"]
     high = sketch["high"]
+    weight = sketch["weight"]
+    size = sketch["size"]
     cut = value
     if cut <= low[at] or cut >= high[at]:
         cut = np.float32(0.5 * (np.float64(low[at]) + np.float64(high[at])))
-    if cut <= low[at] or cut >= high[at] or at >= sketch["size"] - EXACT:
+    if cut <= low[at] or cut >= high[at] or at >= size - EXACT:
         return
-    if sketch["size"] == SKETCH:
+    free = size
+    if size == SKETCH:
         merged = _merge(sketch)
-        if merged == at or merged + 1 == at:
+        free = merged + 1
+        if merged == at or free == at:
+            _close(sketch, free)
             return
-        if merged < at:
-            at -= 1
-    weight = np.float64(sketch["weight"][at])
+    whole = np.float64(weight[at])
     top = high[at]
-    upper = weight * ((np.float64(top) - np.float64(cut)) / (np.float64(top) - np.float64(low[at])))
+    upper = whole * ((np.float64(top) - np.float64(cut)) / (np.float64(top) - np.float64(low[at])))
     high[at] = cut
-    sketch["weight"][at] = weight - upper
-    _insert(sketch, at + 1, cut, top, upper)
+    weight[at] = whole - upper
+    _insert(sketch, free, at + 1 if free > at else at, cut, top, upper)
+    sketch["size"] = min(size + 1, SKETCH)
 
 
 @njit(cache=True)
-def add(sketch: Record, score: float, memory: float) -> None:
-    """Remember a finite score >= 0; every older one loses a share 1 / memory of its weight.
+def _close(sketch: Record, free: int) -> None:
+    """Let the entries above a free place move down by one."""
+    last = sketch["size"] - 1
+    _insert(sketch, free, last, sketch["low"][last], sketch["high"][last], sketch["weight"][last])
+    sketch["size"] = last
 
-    Cost: O(SKETCH).
+
+@njit(cache=True)
+def growth_of(memory: float) -> float:
+    """Weight of a new entry, in that of the one before it, which loses a share 1 / memory."""
+    return math.exp(1.0 / memory)
+
+
+@njit(cache=True)
+def _grow(sketch: Record, growth: float) -> bool:
+    """Let all weights fade; returns whether entries have moved.
+
+    growth : weight of a new entry, in that of the newest one
     """
-    value = np.float32(score)
     if sketch["gain"] == 0.0:
         sketch["gain"] = 1.0
-    else:
-        sketch["gain"] *= math.exp(1.0 / memory)
-        if sketch["gain"] > RESCALE:
-            _fade(sketch)
+        return False
+    sketch["gain"] *= growth
+    if sketch["gain"] > RESCALE:
+        _fade(sketch)
+        return True
+    return False
+
+
+@njit(cache=True)
+def _add_at(sketch: Record, value: np.float32, at: int, above: float) -> None:
+    """Remember a value that was found, with the weight of a new one."""
     gain = sketch["gain"]
     sketch["total"] += gain
     low = sketch["low"]
     high = sketch["high"]
     weight = sketch["weight"]
-    at = sketch["size"]
-    above = 0.0
-    while at > 0 and low[at - 1] > value:
-        at -= 1
-        above += np.float64(weight[at])
     while (
         at > 0 and low[at - 1] == value and high[at - 1] > value
     ):  # a border is not inside: ties stay points
@@ -185,15 +228,47 @@ def add(sketch: Record, score: float, memory: float) -> None:
         at -= 1
         weight[at] = np.float64(weight[at]) + gain
         heavy = np.float64(weight[at]) > SHARE * (above + np.float64(weight[at]))
-        if not heavy or low[at] == high[at]:
-            return
-        _split(sketch, at, value)
+        if heavy and low[at] != high[at]:
+            _split(sketch, at, value)
         return
-    if sketch["size"] == SKETCH:
+    free = sketch["size"]
+    if free == SKETCH:
         merged = _merge(sketch)
+        free = merged + 1
         if merged < at:
             at -= 1
-        if at > 0 and high[at - 1] > value:  # the merged pair spans the newcomer
-            weight[at - 1] = np.float64(weight[at - 1]) + gain
+        lower = at - 1 if at - 1 <= merged else at
+        if at > 0 and high[lower] > value:  # the merged pair spans the newcomer
+            weight[lower] = np.float64(weight[lower]) + gain
+            _close(sketch, free)
             return
-    _insert(sketch, at, value, value, gain)
+    else:
+        sketch["size"] = free + 1
+    _insert(sketch, free, at, value, value, gain)
+
+
+@njit(cache=True)
+def add(sketch: Record, score: float, memory: float) -> None:
+    """Remember a finite score >= 0; every older one loses a share 1 / memory of its weight.
+
+    Cost: O(SKETCH).
+    """
+    value = np.float32(score)
+    _grow(sketch, growth_of(memory))
+    at, above = _find(sketch, value)
+    _add_at(sketch, value, at, above)
+
+
+@njit(cache=True)
+def rank_and_add(sketch: Record, score: float, growth: float) -> float:
+    """Return the rank of a score, as ``rank`` does, and remember it, as ``add`` does.
+
+    growth : of the memory
+    """
+    value = np.float32(score)
+    at, above = _find(sketch, value)
+    found = _rank_at(sketch, value, at, above) if sketch["size"] > 0 else 0.0
+    if _grow(sketch, growth):
+        at, above = _find(sketch, value)
+    _add_at(sketch, value, at, above)
+    return found

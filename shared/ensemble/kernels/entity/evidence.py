@@ -12,11 +12,18 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.entity.row import Reported
-from shared.ensemble.kernels.layout import ALL_VIEWS, FAST_DOWN, JUMP, LEVEL_DOWN, VALUE
+from shared.ensemble.kernels.layout import FAST_DOWN, JUMP, LEVEL_DOWN, VALUE
 from shared.ensemble.kernels.views import FAST, PATTERN, SHAPELESS, SLOW, column
 from shared.kernels.severity import CRITICAL, MAJOR
 
 KIND_OF_VIEW, IS_MEAN, HAS_LEVEL = (column(name) for name in ("kind", "mean", "owned"))
+_PLACES = [np.flatnonzero(kind == KIND_OF_VIEW) for kind in range(PATTERN + 1)]
+FIRST_OF, BEHIND = (
+    np.array([places.min() for places in _PLACES]),
+    np.array([places.max() + 1 for places in _PLACES]),
+)
+"""Places that hold all views of a kind."""
+
 KIND_OF = np.array([FAST, FAST, SLOW, SLOW, SHAPELESS, PATTERN])
 """Kinds of views that speak for each of a metric's episodes."""
 
@@ -46,7 +53,7 @@ def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
     kind = KIND_OF[key]
     sign = -1.0 if key in (FAST_DOWN, LEVEL_DOWN) else 1.0
     usual_again = sign * m["deviation"] < 0.1 and m["episodes"][key]["state"] == 0
-    for v in range(ALL_VIEWS):
+    for v in range(FIRST_OF[kind], BEHIND[kind]):
         if KIND_OF_VIEW[v] != kind:
             continue
         x: float = np.float64(m["ratio"][v])

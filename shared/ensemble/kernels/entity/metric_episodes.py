@@ -146,6 +146,8 @@ def _may_open(
 
     It is started as one that joins another; the function that writes its record changes that.
     """
+    if ratio < 1.0:
+        return False
     ep, t = m["episodes"][key], row.time_ms
     habit = habit_of(ep, t, params.habit_days)
     if ratio < 1.0 + params.habit * max(habit - 1.0, 0.0):
@@ -215,7 +217,8 @@ def follow_course(
         and row.time_ms - max(m["fast_ms"][0], m["fast_ms"][1]) > DAY_MS
     ):
         z = c["absence"]  # a silence speaks once, and not of what was missed already
-    z -= params.course_penalty * math.log10(max(n, 1))
+    if c["phase"] == 2 and z >= threshold * params.course:
+        z -= params.course_penalty * math.log10(max(n, 1))
     if c["phase"] == 2 and z >= threshold * params.course:
         gated = c["gate"] >= params.gate * (1.0 - 1.0 / n) * threshold
         gated = gated and m["ratio"][COURSE] > 0.0

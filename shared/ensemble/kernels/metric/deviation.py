@@ -12,10 +12,29 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode
-from shared.ensemble.kernels.layout import ALL, BINS, RECENT, RING, SEASONS, EnsembleParams
-from shared.ensemble.kernels.season import extremes, extremes_of, near_of, recurring
+from shared.ensemble.kernels.layout import (
+    ALL,
+    BINS,
+    DAYS,
+    RECENT,
+    RING,
+    SEASONS,
+    EnsembleParams,
+)
+from shared.ensemble.kernels.season import (
+    belongs,
+    days_of,
+    extremes,
+    extremes_of,
+    near_of,
+    recurring,
+)
+from shared.kernels.clock import is_weekend
 
 LARGEST_DEVIATION = 1e4
+
+USUAL_HIGH, USUAL_LOW = 0.15, 0.85
+"""Quantiles of the largest and smallest values of days, which what comes usually reaches."""
 
 
 LARGEST_CODED = 1e9
@@ -117,6 +136,43 @@ def excuse_recurring(
 
 
 @njit(cache=True)
+def _may_miss(
+    m: Record, day: int, near: int, most: float, least: float, high: Floats, low: Floats
+) -> bool:
+    """Whether what came stays below what usually comes, or above, by every season that may excuse.
+
+    most, least : largest and smallest value that came
+    high, low   : float64 (DAYS,)  as ``extremes`` writes them
+
+    A quantile lies below what came where enough days do: counting them needs no order.
+    """
+    dead = LEVEL_DEAD_ZONE * m["typical"]
+    weekend = is_weekend(day)
+    may_high = may_low = True
+    for c in range(SEASONS):
+        if not may_excuse(m, c, near):
+            continue
+        offset = _offset(m["level"][c], dead)
+        days = days_of(c)
+        n = below = above = 0
+        for age in range(1, DAYS + 1):
+            if math.isnan(high[age - 1]) or not belongs(c, day, age, weekend):
+                continue
+            n += 1
+            below += 1 if high[age - 1] + offset - most <= 0.0 else 0
+            above += 1 if least - low[age - 1] - offset <= 0.0 else 0
+            if n >= days:
+                break
+        if n < 3:
+            continue
+        may_high = may_high and below <= int(USUAL_HIGH * n)
+        may_low = may_low and above < n - min(n - 1, int(USUAL_LOW * n))
+        if not may_high and not may_low:
+            return False
+    return True
+
+
+@njit(cache=True)
 def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
     """Say whether a peak or dip that usually comes in the half hour just ended has not come."""
     near = near_of(m["width"])
@@ -136,6 +192,8 @@ def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
     high, low = extremes_of(tmp)
     if extremes(m, day, bin_, high, low) < 5:
         return
+    if not _may_miss(m, day, near, decode(most), decode(least), high, low):
+        return
     found_high, found_low = 1e300, 1e300
     usual_high = usual_low = 0.0
     dead = LEVEL_DEAD_ZONE * m["typical"]
@@ -143,14 +201,14 @@ def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
         if not may_excuse(m, c, near):
             continue
         offset = _offset(m["level"][c], dead)
-        reach, n = recurring(high, day, c, 0.15, tmp)
+        reach, n = recurring(high, day, c, USUAL_HIGH, tmp)
         if n < 3:
             continue
         middle = tmp[n // 2]
         z = (reach + offset - decode(most)) / max(spread, middle - reach)
         if z < found_high:
             found_high, usual_high = z, middle
-        reach, n = recurring(low, day, c, 0.85, tmp)
+        reach, n = recurring(low, day, c, USUAL_LOW, tmp)
         middle = tmp[n // 2]
         z = (decode(least) - reach - offset) / max(spread, reach - middle)
         if z < found_low:

@@ -29,7 +29,7 @@ def follow_interval(interval: float, pause: float, seen: int) -> float:
     longer
     one is the interval. Twin: tests/reference/episodes.py::interval (the time-weighted median).
     """
-    if interval <= 0.0:
+    if interval <= 0.0 or pause == interval:
         return pause
     ratio = min(pause, 4.0 * interval) / interval
     most = min(0.15 * ratio, 0.05) if pause < interval else max(0.1, 4.0 / (2.0 + seen))

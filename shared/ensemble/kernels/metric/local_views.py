@@ -14,8 +14,17 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, fade, median
-from shared.ensemble.kernels.layout import ALL, BACK, DAY_MS, HOUR_MS, JUMP, SEASONS, SPREAD, STUCK
+from shared.ensemble.kernels.layout import ALL, BACK, DAY_MS, JUMP, SEASONS, SPREAD, STUCK
 from shared.ensemble.kernels.metric.deviation import may_excuse
+from shared.ensemble.kernels.metric.fades import (
+    INTERVAL,
+    OF_DAY,
+    OF_SPREAD,
+    OF_WEEK,
+    PAUSE,
+    RUN_LEFT,
+    spread_span,
+)
 
 
 @njit(cache=True)
@@ -27,8 +36,7 @@ def judge_jump(
     floor: float,
     residual: float,
     near: int,
-    dt: float,
-    iv: float,
+    fades: Floats,
     v: Floats,
     tmp: Floats,
 ) -> None:
@@ -36,15 +44,14 @@ def judge_jump(
     season = m["season"]
     if m["newest_n"] >= BACK:
         for k in range(BACK):
-            tmp[k] = (m["newest_values"][k] - m["centre"]) / m["scale"]
-        jump = x - median(tmp, BACK)
-        for k in range(BACK):
             tmp[k] = m["newest_values"][k]
         m["jump_from"] = median(tmp, BACK)
-        least, own = jump, 0.0
+        low = (tmp[(BACK - 1) // 2] - m["centre"]) / m["scale"]
+        high = (tmp[BACK // 2] - m["centre"]) / m["scale"]
+        least, own = x - 0.5 * (low + high), 0.0
         for c in range(SEASONS):
             u = np.float64(m["usual_values"][c, near])
-            if math.isnan(u) or not may_excuse(m, c, near):
+            if (least == 0.0 and c != season) or math.isnan(u) or not may_excuse(m, c, near):
                 continue
             for k in range(BACK):
                 tmp[k] = m["newest_residuals"][c, k]
@@ -55,16 +62,17 @@ def judge_jump(
                 least = 0.0
             elif abs(e) < abs(least):
                 least = e
-        for k in range(BACK):
-            tmp[k] = m["newest_residuals"][SEASONS, k]
-        before = median(tmp, BACK)
-        e = residual - before
-        if e * least <= 0.0:
-            least = 0.0
-        elif abs(e) < abs(least):
-            least = e
-        if abs(residual) < abs(before):
-            least = 0.0  # on its way back
+        if least != 0.0:
+            for k in range(BACK):
+                tmp[k] = m["newest_residuals"][SEASONS, k]
+            before = median(tmp, BACK)
+            e = residual - before
+            if e * least <= 0.0:
+                least = 0.0
+            elif abs(e) < abs(least):
+                least = e
+            if abs(residual) < abs(before):
+                least = 0.0  # on its way back
         size = abs(own)
         every = m["jump"]
         if m["jumps"] == 0:
@@ -78,7 +86,7 @@ def judge_jump(
         usual = max(max(mine, 0.5 * total) / 1.28, 0.5 * floor)
         v[JUMP] = clip(least / usual, 1e3)
         m["near_jump"] = v[JUMP]
-        eta = 0.15 * min(1.0, max(iv, 60_000.0) / 300_000.0)
+        eta = 0.15 * min(1.0, fades[INTERVAL] / 300_000.0)
         every[hour] = max(mine * math.exp(eta * (0.8 if size > mine else -0.2)), 0.1 * total)
         m["jumps"] += 1
         r0 = x - np.float64(
@@ -87,12 +95,13 @@ def judge_jump(
             ]
         )
         step = min(abs(r0 - m["before_r"]) / usual, 6.0)
-        tau = max(1.5 * HOUR_MS, 8.0 * iv)
-        m["spread_now"] += (step - m["spread_now"]) * fade(dt, tau)
-        m["spread_ms"] += dt
-        age = min(max(m["live_ms"], 0.2 * DAY_MS), 7.0 * DAY_MS)
-        m["spread_usual"] += (m["spread_now"] - m["spread_usual"]) * fade(dt, age)
-        if m["spread_ms"] > tau:
+        m["spread_now"] += (step - m["spread_now"]) * fades[OF_SPREAD]
+        m["spread_ms"] += fades[PAUSE]
+        learned = fades[OF_WEEK]
+        if m["live_ms"] < 7.0 * DAY_MS:
+            learned = fade(fades[PAUSE], max(m["live_ms"], 0.2 * DAY_MS))
+        m["spread_usual"] += (m["spread_now"] - m["spread_usual"]) * learned
+        if m["spread_ms"] > spread_span(fades[INTERVAL]):
             v[SPREAD] = m["spread_now"] / max(m["spread_usual"], 0.3)
     k = m["newest_n"] % BACK
     for c in range(SEASONS):
@@ -107,7 +116,7 @@ def judge_jump(
 
 @njit(cache=True)
 def judge_stuck(
-    m: Record, t: int, value: float, gap: float, dt: float, iv: float, v: Floats
+    m: Record, t: int, value: float, gap: float, iv: float, fades: Floats, v: Floats
 ) -> None:
     """Stretch of equal values, against the longest one before."""
     m["flat"] = 0
@@ -126,11 +135,11 @@ def judge_stuck(
     else:
         if m["run_n"] > 0 and m["stuck_ms"] < m["sample_ms"]:
             m["run_longest"] = max(m["run_longest"], np.float64(m["sample_ms"] - m["run_ms"]))
-        m["run_longest"] *= math.exp(-dt / (20.0 * DAY_MS))
+        m["run_longest"] *= fades[RUN_LEFT]
         m["run_n"] = 0
         m["run_ms"] = t
     if m["samples"] > 0 and m["flat"] == 0:
-        m["varied"] += ((1.0 if value != m["last"] else 0.0) - m["varied"]) * fade(dt, DAY_MS)
+        m["varied"] += ((1.0 if value != m["last"] else 0.0) - m["varied"]) * fades[OF_DAY]
 
 
 @njit(cache=True)

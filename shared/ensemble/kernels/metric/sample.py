@@ -11,8 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Floats32, Record
-from shared.ensemble.kernels.codes import clip, encode, fade
+from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.codes import clip, encode
+from shared.ensemble.kernels.course.members import CourseWork
 from shared.ensemble.kernels.course.members import fold_value as fold_course
 from shared.ensemble.kernels.layout import (
     ALL,
@@ -46,30 +47,36 @@ from shared.ensemble.kernels.metric.deviation import (
     nearest_usual,
     spread_of,
 )
-from shared.ensemble.kernels.metric.interval import span_of
+from shared.ensemble.kernels.metric.fades import (
+    OF_DAY,
+    OF_ERROR,
+    OF_HOUR,
+    OF_HOURS4,
+    OF_OFTEN,
+    OF_QUARTER,
+    OF_SHARE,
+    write_fades,
+)
 from shared.ensemble.kernels.metric.local_views import follow_range, judge_jump, judge_stuck
 from shared.ensemble.kernels.metric.relearning import accept_change, recode
 from shared.ensemble.kernels.metric.view_levels import compare_with_levels, follow_tail
 from shared.ensemble.kernels.metric.warm_up import judge_cold
 from shared.ensemble.kernels.season import near_of, turn, width_of, write
 
-SHARE_MS = 5.0 * DAY_MS
-"""Memory of the share of values that deviate."""
-
 
 class MetricWork(NamedTuple):
     """Scratch of a metric.
 
-    tmp       : float64 (SCRATCH,)
-    seen      : float64 (ALL_VIEWS,) what each view sees of a sample, in spreads
-    shape     : float32 (SHAPE,) of the course
-    distances : float32 (LIBRARY,) of the course
+    tmp    : float64 (SCRATCH,)
+    seen   : float64 (ALL_VIEWS,) what each view sees of a sample, in spreads
+    fades  : float64 (FADES,)
+    course : that of the course
     """
 
     tmp: Floats
     seen: Floats
-    shape: Floats32
-    distances: Floats32
+    fades: Floats
+    course: CourseWork
 
 
 @njit(cache=True)
@@ -141,12 +148,14 @@ def fold_sample(
         m["day"] = day
         m["bin"] = bin_
         m["bin_n"] = 0
-    judge_stuck(m, t, value, gap, dt, iv, v)
+    fades = work.fades
+    write_fades(dt, iv, fades)
+    judge_stuck(m, t, value, gap, iv, fades, v)
     judge_cold(m, value, params)
     near = near_of(width)
     judged = not math.isnan(m["usual_values"][ALL, near]) and m["scale"] > 0.0
     if judged:
-        judge_sample(m, t, x, value, int(hour % 24), near, turned, dt, iv, params, v, tmp)
+        judge_sample(m, t, x, value, int(hour % 24), near, turned, fades, params, v, tmp)
     elif m["scale"] > 0.0 or first:
         m["expected"] = x
         m["newest_values"][m["newest_n"] % BACK] = value
@@ -160,7 +169,7 @@ def fold_sample(
     m["bin_mean"] = x if m["bin_n"] == 1 else m["bin_mean"] + (x - m["bin_mean"]) / m["bin_n"]
     write(m, bin_, day, m["bin_mean"])
     if (settings.use >> COURSE) & 1:
-        fold_course(m["course"], t, value, settings.warmup, params, work.shape, work.distances)
+        fold_course(m["course"], t, value, settings.warmup, params, work.course)
     m["last"] = value
     m["sample_ms"] = t
     m["samples"] += 1
@@ -179,8 +188,7 @@ def judge_sample(
     hour: int,
     near: int,
     turned: bool,
-    dt: float,
-    iv: float,
+    fades: Floats,
     params: EnsembleParams,
     v: Floats,
     tmp: Floats,
@@ -221,7 +229,7 @@ def judge_sample(
         m["hour_r"][c] += clip(r, most)
         m["hour_c"][c] += 1
         e = min(abs(r - m["level"][c]) / typical, 10.0)
-        m["error"][c] += (e - np.float64(m["error"][c])) * fade(dt, 8.0 * DAY_MS)
+        m["error"][c] += (e - np.float64(m["error"][c])) * fades[OF_ERROR]
     r = x - np.float64(m["usual_values"][season, near])
     most = 20.0 * typical + abs(m["level"][season])
     if r * m["before_r"] > 0.0:  # two in a row on the same side are no single row
@@ -235,9 +243,9 @@ def judge_sample(
         v[TWO] = z if abs(z) < abs(m["before"]) else m["before"]
     m["before"] = z
     ew = m["means"]
-    ew[0] += (clip(z, 15.0) - ew[0]) * fade(dt, span_of(QUARTER, iv))
-    ew[1] += (clip(z, 3.0) - ew[1]) * fade(dt, span_of(HOUR, iv))
-    ew[2] += (clip(z, 2.5) - ew[2]) * fade(dt, span_of(HOURS4, iv))
+    ew[0] += (clip(z, 15.0) - ew[0]) * fades[OF_QUARTER]
+    ew[1] += (clip(z, 3.0) - ew[1]) * fades[OF_HOUR]
+    ew[2] += (clip(z, 2.5) - ew[2]) * fades[OF_HOURS4]
     v[QUARTER] = ew[0]
     v[HOUR] = ew[1]
     v[HOURS4] = ew[2]
@@ -247,11 +255,11 @@ def judge_sample(
         judge_missing(m, spread, tmp)
     v[MISSED] = clip(m["missed"], 1e3)
     m["near_jump"] = 0.0
-    judge_jump(m, x, value, hour, floor, residual, near, dt, iv, v, tmp)
+    judge_jump(m, x, value, hour, floor, residual, near, fades, v, tmp)
     m["before_r"] = x - np.float64(m["usual_values"][season, near])
     size = abs(x - usual)
     odd = 1.0 if size > 0.05 * spread and abs(x - near_value) > 0.05 * spread else 0.0
-    m["share"] += (odd - m["share"]) * fade(dt, SHARE_MS)
+    m["share"] += (odd - m["share"]) * fades[OF_SHARE]
     if odd > 0.0:
         m["size"] = (
             size
@@ -260,12 +268,12 @@ def judge_sample(
             * math.exp(min(0.1, 1.0 / m["sizes"]) * (1.0 if size > m["size"] else -1.0))
         )
         m["sizes"] += 1
-    m["often"] += (odd - m["often"]) * fade(dt, max(3_600_000.0, 4.0 * iv))
+    m["often"] += (odd - m["often"]) * fades[OF_OFTEN]
     if m["share"] < 0.05:
         v[OFTEN] = m["often"]
     if remembered > 0.0 and typical > 0.0:
         m["typical"] *= math.exp(
-            clip(math.log(remembered / typical), 0.5) * fade(dt, DAY_MS)
+            clip(math.log(remembered / typical), 0.5) * fades[OF_DAY]
             if m["samples"] > 600
             else clip(math.log(remembered / typical), 0.02)
         )

@@ -14,17 +14,15 @@ from numba import njit
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.layout import ALL_VIEWS, COURSE, DAY_MS, DAYS, HOUR_MS, EnsembleParams
 from shared.ensemble.kernels.return_levels import FIRST_WEEK, bound, return_level
-from shared.ensemble.kernels.views import BY_SAMPLE, TABLE, column
+from shared.ensemble.kernels.views import BY_SAMPLE, column
 
 NORMAL_99 = 2.6
 """99 % quantile of the size of a normal deviation, in spreads: least levels are meant for it."""
 
 
-LEAST_AT = np.array([EnsembleParams._fields.index(view.least) for view in TABLE])
-"""Places of the least levels among the parameters."""
-
-TRUST_AT = np.array([EnsembleParams._fields.index(view.trust) for view in TABLE])
-"""Places of the weights of measured slopes among the parameters."""
+UP_80, DOWN_80 = math.exp(0.02 * 0.8), math.exp(0.02 * -0.2)
+UP_99, DOWN_99 = math.exp(0.06 * 0.99), math.exp(0.06 * -0.01)
+"""Steps of the quantiles of a tail."""
 
 WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "owned", "by"))
 
@@ -32,14 +30,14 @@ WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "
 @njit(cache=True)
 def least_level(params: EnsembleParams, view: int) -> float:
     """Return the least level of a view, in spreads."""
-    least: float = params[LEAST_AT[view]]
+    least: float = params.least[view]
     return least
 
 
 @njit(cache=True)
 def _trust(params: EnsembleParams, view: int, n: int) -> float:
     """Return the weight of the slope that n daily maxima of a view tell, at most 1."""
-    trust: float = params[TRUST_AT[view]]
+    trust: float = params.trust[view]
     left = max(1.0 - n / FIRST_WEEK, 0.0)
     return min(trust + params.trust_early * left, 1.0)
 
@@ -72,8 +70,8 @@ def follow_tail(m: Record, z: float) -> None:
         m["tail"][side, 0] = 1.28
         m["tail"][side, 1] = 2.8
     low, high = np.float64(m["tail"][side, 0]), np.float64(m["tail"][side, 1])
-    m["tail"][side, 0] = low * math.exp(0.02 * (0.8 if size > low else -0.2))
-    m["tail"][side, 1] = high * math.exp(0.06 * (0.99 if size > high else -0.01))
+    m["tail"][side, 0] = low * (UP_80 if size > low else DOWN_80)
+    m["tail"][side, 1] = high * (UP_99 if size > high else DOWN_99)
 
 
 @njit(cache=True)

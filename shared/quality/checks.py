@@ -36,6 +36,17 @@ from shared.quality.kernels.quality_rows import watch_rows
 from shared.settings import QualitySettings
 from shared.wording import duration, minute, short
 
+__all__ = [
+    "KINDS",
+    "Dropped",
+    "QualityState",
+    "Rows",
+    "Signals",
+    "limits_of",
+    "verdicts",
+    "watch",
+]
+
 KINDS = (
     Kind.MISSING,
     Kind.GAP,

@@ -13,7 +13,18 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Array, Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode, encode, median, sort_first
-from shared.ensemble.kernels.layout import ALL, BINS, DAYS, KIND, NEAR, RECENT, SEASONS, WEEK
+from shared.ensemble.kernels.layout import (
+    ALL,
+    BIN_MS,
+    BINS,
+    DAY_MS,
+    DAYS,
+    KIND,
+    NEAR,
+    RECENT,
+    SEASONS,
+    WEEK,
+)
 from shared.kernels.clock import is_weekend
 
 FULL = 14
@@ -51,6 +62,23 @@ def near_of(width: int) -> int:
     if width == 2:
         return 2
     return 1
+
+
+@njit(cache=True)
+def bin_of(local_ms: int, width: int) -> int:
+    """Return the first bin of a sample of so many bins, at a local time."""
+    bin_ = int((local_ms % DAY_MS) // BIN_MS)
+    return bin_ - bin_ % width
+
+
+@njit(cache=True)
+def on_its_day(day: int, bin_: int) -> tuple[int, int]:
+    """Return day and bin of a bin that may lie up to a day before or after a day."""
+    if bin_ < 0:
+        return day - 1, bin_ + BINS
+    if bin_ >= BINS:
+        return day + 1, bin_ - BINS
+    return day, bin_
 
 
 @njit(cache=True)
@@ -171,23 +199,22 @@ def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
             m["median_spread"][k] = m["median_spread"][k + 1]
             m["quantile_spread"][k] = m["quantile_spread"][k + 1]
         first = size - 1
-    for k in range(first, size):
-        b = bin_ + (k - near) * width
-        d = day
-        if b < 0:
-            b += BINS
-            d -= 1
-        elif b >= BINS:
-            b -= BINS
-            d += 1
-        digest(m, b, d, k, tmp)
-    centre = near
-    if math.isnan(m["usual_values"][ALL, centre]) and m["samples"] > 0:
-        _borrow(m, day, bin_, centre, width, tmp)
+    digest_ring(m, day, bin_, first, tmp)
+    if math.isnan(m["usual_values"][ALL, near]) and m["samples"] > 0:
+        _borrow(m, day, bin_, near, tmp)
 
 
 @njit(cache=True)
-def _borrow(m: Record, day: int, bin_: int, at: int, width: int, tmp: Floats) -> None:
+def digest_ring(m: Record, day: int, bin_: int, first: int, tmp: Floats) -> None:
+    """Write the ring of digested bins around a bin, from place ``first`` on."""
+    near = near_of(m["width"])
+    for k in range(first, 2 * near + 1):
+        d, b = on_its_day(day, bin_ + (k - near) * m["width"])
+        digest(m, b, d, k, tmp)
+
+
+@njit(cache=True)
+def _borrow(m: Record, day: int, bin_: int, at: int, tmp: Floats) -> None:
     """Take the nearest bin within two hours that has been seen, for one that has not."""
     for k in range(1, 25):
         for sign in (-1, 1):

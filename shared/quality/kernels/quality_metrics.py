@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit
 
 from shared.kernels.clock import Zone, local_of
+from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
 from shared.quality.kernels.presence import mark_present, usual_silence
 from shared.quality.kernels.quality_arguments import Floats, Indices, Memory, Record, Rows
@@ -47,7 +48,7 @@ class Step(NamedTuple):
 class Found(NamedTuple):
     """The metrics of a row that a signal is about."""
 
-    count: int
+    metrics: int
     first: int  # -1 = none
 
 
@@ -75,7 +76,7 @@ def _unusual_ms(state: Record, time_ms: int, gap_intervals: float, zone: Zone) -
     return max(absent_ms - usual_ms, 1.0)
 
 
-@njit(cache=True)
+@step
 def _update_value(
     state: Record,
     value: float,
@@ -141,7 +142,7 @@ def _is_missed(state: Record, step: Step, gap_intervals: float, zone: Zone) -> b
     return _unusual_ms(state, step.time_ms, gap_intervals, zone) > limit_ms
 
 
-@njit(cache=True)
+@step
 def _step_of(state: Record, time_ms: int) -> Step:
     """Return the time since an entity's row before."""
     covered_ms = np.float64(time_ms - state["newest_ms"]) if state["seen"] == 1 else 0.0
@@ -150,7 +151,7 @@ def _step_of(state: Record, time_ms: int) -> Step:
     return Step(state["newest_ms"], time_ms, covered_ms)
 
 
-@njit(cache=True)
+@step
 def _update_all(
     row: int, given: Rows, memory: Memory, step: Step, limit_ms: float, limits: Limits, zone: Zone
 ) -> tuple[Found, Found]:
@@ -177,7 +178,7 @@ def _update_all(
     return Found(missed, first_missed), Found(flat, first_flat)
 
 
-@njit(cache=True)
+@step
 def _report_missing(
     row: int, given: Rows, memory: Memory, step: Step, found: Found, limits: Limits, zone: Zone
 ) -> Signal:
@@ -191,12 +192,12 @@ def _report_missing(
                 state["missing_reported"] = 1
     usual_ms = usual_interval_ms(first["rhythm"])
     return Signal(
-        row, MISSING, given.entity[row], found.first, first["sample_ms"], np.float64(found.count),
-        usual_ms, found.count - 1,
+        row, MISSING, given.entity[row], found.first, first["sample_ms"], np.float64(found.metrics),
+        usual_ms, found.metrics - 1,
     )  # fmt: skip
 
 
-@njit(cache=True)
+@step
 def _report_flat(row: int, given: Rows, memory: Memory, found: Found, flat_ms: int) -> Signal:
     """Mark the flat metrics as reported; return their signal."""
     values, slots, entity = given.values[row], given.slots[row], given.entity[row]
@@ -209,11 +210,11 @@ def _report_flat(row: int, given: Rows, memory: Memory, found: Found, flat_ms: i
     usual_ms = usual_interval_ms(memory.entities[entity]["rhythm"])
     return Signal(
         row, FLAT_LINE, entity, found.first, since_ms, values[found.first], usual_ms,
-        found.count - 1,
+        found.metrics - 1,
     )  # fmt: skip
 
 
-@njit(cache=True)
+@step
 def update_metrics(
     row: int,
     given: Rows,
@@ -230,9 +231,9 @@ def update_metrics(
     state = memory.entities[given.entity[row]]
     step = _step_of(state, given.time_ms[row])
     missed, flat = _update_all(row, given, memory, step, limit_ms, limits, zone)
-    if missed.count > 0 and claim(state, MISSING, step.time_ms, limits.repeat_ms):
+    if missed.metrics > 0 and claim(state, MISSING, step.time_ms, limits.repeat_ms):
         add_signal(table, _report_missing(row, given, memory, step, missed, limits, zone))
-    if flat.count > 0 and claim(state, FLAT_LINE, step.time_ms, limits.repeat_ms):
+    if flat.metrics > 0 and claim(state, FLAT_LINE, step.time_ms, limits.repeat_ms):
         add_signal(table, _report_flat(row, given, memory, flat, limits.flat_ms))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit, types
 
 from shared.kernels.clock import ZONE, Zone, local_of
+from shared.kernels.steps import step
 from shared.quality.kernels.presence import clear_presence, mark_present, usual_silence
 from shared.quality.kernels.quality_arguments import (
     DROPPED,
@@ -137,7 +138,7 @@ def _drop(memory: Memory, place: int) -> None:
         clock["entities"] -= 1
 
 
-@njit(cache=True)
+@step
 def _drop_before(row: int, given: Rows, dropped: Dropped, first: int, memory: Memory) -> int:
     """Drop what is dropped before a row; return the first entry of ``dropped`` that is left."""
     k = first
@@ -151,7 +152,7 @@ def _drop_before(row: int, given: Rows, dropped: Dropped, first: int, memory: Me
     return k
 
 
-@njit(cache=True)
+@step
 def _report_disorder(
     row: int, given: Rows, state: Record, limit_ms: float, limits: Limits, table: Table
 ) -> None:
@@ -166,7 +167,7 @@ def _report_disorder(
         add_signal(table, Signal(row, kind, given.entity[row], -1, since_ms, amount, usual_ms, 0))
 
 
-@njit(cache=True)
+@step
 def _has_stopped(
     state: Record, presence: Record, clock: Record, limits: Limits, zone: Zone
 ) -> bool:
@@ -180,7 +181,7 @@ def _has_stopped(
     return bool(clock["second_ms"] > deadline_ms)
 
 
-@njit(cache=True)
+@step
 def _silent_ms(
     state: Record, presence: Record, time_ms: int, gap_intervals: float, zone: Zone
 ) -> int:
@@ -194,7 +195,7 @@ def _silent_ms(
     return silent_ms
 
 
-@njit(cache=True)
+@step
 def _check_repeated_time(
     row: int, given: Rows, state: Record, limit_ms: float, limits: Limits, table: Table
 ) -> None:
@@ -208,7 +209,7 @@ def _check_repeated_time(
         add_signal(table, Signal(row, REPEATED_TIME, given.entity[row], -1, -1, 0.0, usual_ms, 0))
 
 
-@njit(cache=True)
+@step
 def _update_interval(
     row: int,
     given: Rows,
@@ -238,7 +239,7 @@ def _update_interval(
         _check_repeated_time(row, given, state, limit_ms, limits, table)
 
 
-@njit(cache=True)
+@step
 def _advance_clock(row: int, given: Rows, memory: Memory, limit_ms: float, limits: Limits) -> None:
     """Move the partition's clock by a row, and when it has to be looked at for stops."""
     entity, clock = given.entity[row], memory.clock[0]
@@ -250,7 +251,7 @@ def _advance_clock(row: int, given: Rows, memory: Memory, limit_ms: float, limit
     clock["rows"] += 1
 
 
-@njit(cache=True)
+@step
 def _report_stopped(row: int, memory: Memory, limits: Limits, zone: Zone, table: Table) -> Table:
     """Report the entities that have stopped; return the table, which may have grown."""
     clock = memory.clock[0]
@@ -304,5 +305,5 @@ def watch_rows(
         update_metrics(row, given, memory, limit_ms, limits, zone, table)
         _advance_clock(row, given, memory, limit_ms, limits)
         table = _report_stopped(row, memory, limits, zone, table)
-    count = table.count[0]
-    return table.integers[:count].copy(), table.floats[:count].copy()
+    used = table.used[0]
+    return table.integers[:used].copy(), table.floats[:used].copy()

@@ -34,12 +34,12 @@ class Table(NamedTuple):
     """The signals of a batch so far.
 
     integers : int64 (>= n, INTEGERS), floats : float64 (>= n, FLOATS)
-    count    : int64 (1,)  n
+    used     : int64 (1,)  n
     """
 
     integers: Ints
     floats: Floats
-    count: Ints
+    used: Ints
 
 
 class Signal(NamedTuple):
@@ -72,10 +72,10 @@ def _grow(array: npt.NDArray[Any], used: int, extra: int) -> npt.NDArray[Any]:
 @njit(cache=True)
 def with_room(table: Table, extra: int) -> Table:
     """Return the table with space for ``extra`` more signals."""
-    used = table.count[0]
+    used = table.used[0]
     if used + extra <= table.integers.shape[0]:
         return table
-    return Table(_grow(table.integers, used, extra), _grow(table.floats, used, extra), table.count)
+    return Table(_grow(table.integers, used, extra), _grow(table.floats, used, extra), table.used)
 
 
 @njit(cache=True)
@@ -100,7 +100,7 @@ def claim_disorder(state: Record, kind: int, now_ms: int, repeat_ms: int) -> boo
 @njit(cache=True)
 def add_signal(table: Table, signal: Signal) -> None:
     """Write a signal into the table, which has space for it."""
-    at = table.count[0]
+    at = table.used[0]
     integers, floats = table.integers[at], table.floats[at]
     integers[ROW] = signal.row
     integers[KIND] = signal.kind
@@ -110,4 +110,4 @@ def add_signal(table: Table, signal: Signal) -> None:
     floats[AMOUNT] = signal.amount
     floats[USUAL_MS] = signal.usual_ms
     floats[OTHERS] = signal.others
-    table.count[0] = at + 1
+    table.used[0] = at + 1

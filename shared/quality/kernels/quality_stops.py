@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from shared.kernels.clock import Zone, local_of
+from shared.kernels.steps import step
 from shared.quality.kernels.presence import end_of_silence
 from shared.quality.kernels.quality_arguments import Memory, Record
 from shared.quality.kernels.quality_intervals import silence_limit_ms, usual_interval_ms
@@ -93,7 +94,7 @@ def resume(clock: Record, entities: Record) -> None:
         entities[e]["due_ms"] = 0
 
 
-@njit(cache=True)
+@step
 def count_overdue(memory: Memory, limits: Limits, zone: Zone) -> int:
     """Count the entities to report as stopped, and set when to check again."""
     entities, clock = memory.entities, memory.clock[0]
@@ -112,7 +113,7 @@ def count_overdue(memory: Memory, limits: Limits, zone: Zone) -> int:
     return overdue
 
 
-@njit(cache=True)
+@step
 def add_stopped(row: int, memory: Memory, limits: Limits, table: Table) -> None:
     """Add a signal for each entity that is due; the table has space for them."""
     clock = memory.clock[0]

@@ -32,7 +32,6 @@ from shared.ensemble.kernels.entity.row import Reported, Row, decode_value, gate
 from shared.ensemble.kernels.fold_arguments import Outputs
 from shared.ensemble.kernels.layout import (
     AS_IT_IS,
-    BIN_MS,
     DAY_MS,
     FAST_DOWN,
     FAST_UP,
@@ -42,6 +41,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.late_value import judge_late
 from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.outputs import OPEN
+from shared.ensemble.kernels.season import bin_of
 from shared.kernels.steps import step
 
 
@@ -98,8 +98,7 @@ def _judge_late_value(
             v["expected"] = v["usual"] = expected
             v["lately"] = 0.0
             write_band(v, m, gate.level)
-            bin_ = int((row.local_ms % DAY_MS) // BIN_MS)
-            count_days(v, m, int(row.local_ms // DAY_MS), bin_ - bin_ % m["width"])
+            count_days(v, m, int(row.local_ms // DAY_MS), bin_of(row.local_ms, m["width"]))
             count_opening(e, t, size)
             return 1
     return 0

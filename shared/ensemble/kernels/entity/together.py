@@ -30,9 +30,16 @@ from shared.ensemble.kernels.layout import (
     EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
+from shared.kernels.steps import step
 
 LEFT_OVER = 3.0
 """Spreads of what the others leave over, below which they account for a metric."""
+
+PAIRS_MS = 4.0 * DAY_MS
+"""Memory of the covariance."""
+
+LEAST_MAXIMA = 3
+"""Days from which on ratios to levels have a level of their own."""
 
 
 @njit(cache=True)
@@ -79,76 +86,108 @@ class CombinationWork(NamedTuple):
     c: Floats
 
 
-@njit(cache=True)
-def combine(
-    e: Record, of: Reported, row: Row, params: EnsembleParams, use: int, work: CombinationWork
-) -> None:
-    """Judge each metric by what the entity's others say of it.
-
-    row  : interval_ms usual, time_ms and passed_ms of the row
-    use  : views that may alarm, a bit each
-    work : scratch; at most MEMBERS metrics enter
-
-    z are the deviations of the row, S their decayed covariance (4 days), P its inverse, anew once
-    an
-    hour. (P z)_j / sqrt(P_jj) is what the regression of z_j on the others leaves over, in its own
-    spread (Gaussian conditionals: Rue, Held, "Gaussian Markov Random Fields", 2.2); the view is its
-    mean over an hour. Only a metric that the others explain by half, 1 - 1 / (P_jj S_jj), is
-    judged.
-    Cost: O(M^2) a row, O(M^3) an hour.
-    """
-    n, t, dt, iv = min(of.n, MEMBERS), row.time_ms, row.passed_ms, row.interval_ms
-    z, a, b, c = work.z, work.a, work.b, work.c
+@step
+def _deviations(reported: Reported, n: int, z: Floats) -> int:
+    """Write the bounded deviations of n metrics, 0 where a row has none; return how many it has."""
     count = 0
     for j in range(n):
-        z[j] = clip(of.metrics[of.slots[j]]["plain"], 6.0) if of.here[j] else 0.0
-        count += 1 if of.here[j] else 0
-    if 2 * count <= n:
-        return
-    if e["members"] != n:
-        e["members"] = n
-        e["pairs_ok"] = 0
-    if e["pairs_ok"] == 1:
-        learn = fade(dt, max(3_600_000.0, 4.0 * iv))
-        for j in range(n):
-            if not of.here[j]:
-                continue
-            s = 0.0
-            for k in range(n):
-                s += np.float64(e["inverse"][j, k]) * z[k]
-            s = clip(s / math.sqrt(np.float64(e["inverse"][j, j])), 4.0)
-            old = np.float64(e["residual"][j])
-            new = old + (s - old) * learn
-            e["residual"][j] = new
-            m = of.metrics[of.slots[j]]
-            if e["explained"][j] > 0.5:
-                side = 0 if new > 0.0 else 1
-                limit: float = np.float64(m["return_level"][CROSS, side])
-                if limit <= 0.0:
-                    limit = 2.0 * params.floor_cross
-                if m["live_ms"] > 0.5 * DAY_MS and abs(new) > m["daily_maximum"][CROSS, side]:
-                    m["daily_maximum"][CROSS, side] = bound(abs(new), limit, m["maxima_n"])
-                if (use >> CROSS) & 1:
-                    m["ratio"][CROSS] = new / limit
-    learn = fade(dt, 4.0 * DAY_MS)
+        z[j] = 0.0
+        if reported.here[j]:
+            z[j] = clip(reported.metrics[reported.slots[j]]["plain"], 6.0)
+            count += 1
+    return count
+
+
+@step
+def _compare_residual(m: Record, residual: float, params: EnsembleParams, use: int) -> None:
+    """Put the mean residual of a metric over its level; the day's largest counts as it at most."""
+    side = 0 if residual > 0.0 else 1
+    limit: float = np.float64(m["return_level"][CROSS, side])
+    if limit <= 0.0:
+        limit = 2.0 * params.floor_cross
+    if m["live_ms"] > 0.5 * DAY_MS and abs(residual) > m["daily_maximum"][CROSS, side]:
+        m["daily_maximum"][CROSS, side] = bound(abs(residual), limit, m["maxima_n"])
+    if (use >> CROSS) & 1:
+        m["ratio"][CROSS] = residual / limit
+
+
+@step
+def _judge_residuals(
+    e: Record, reported: Reported, row: Row, n: int, z: Floats, params: EnsembleParams, use: int
+) -> None:
+    """Judge what the regression of each metric on the others leaves over, as a mean of an hour."""
+    learn = fade(row.passed_ms, max(3_600_000.0, 4.0 * row.interval_ms))
+    for j in range(n):
+        if not reported.here[j]:
+            continue
+        s = 0.0
+        for k in range(n):
+            s += np.float64(e["inverse"][j, k]) * z[k]
+        s = clip(s / math.sqrt(np.float64(e["inverse"][j, j])), 4.0)
+        old = np.float64(e["residual"][j])
+        new = old + (s - old) * learn
+        e["residual"][j] = new
+        if e["explained"][j] > 0.5:
+            _compare_residual(reported.metrics[reported.slots[j]], new, params, use)
+
+
+@step
+def _learn_pairs(e: Record, n: int, z: Floats, dt: float) -> None:
+    """Learn the covariance of the deviations."""
+    learn = fade(dt, PAIRS_MS)
     e["pairs_w"] += (1.0 - e["pairs_w"]) * learn
     for j in range(n):
         for k in range(j + 1):
             old = np.float64(e["pairs"][j, k])
             e["pairs"][j, k] = old + (z[j] * z[k] - old) * learn
-    if t - e["pairs_ms"] > HOUR_MS and e["pairs_w"] > 0.3:
+
+
+@step
+def _invert_pairs(e: Record, n: int, t: int, work: CombinationWork) -> None:
+    """Invert the covariance, and write what share of each metric the others explain."""
+    a, inverse = work.a, work.b
+    for j in range(n):
+        for k in range(j + 1):
+            a[j, k] = np.float64(e["pairs"][j, k]) / e["pairs_w"]
+            a[k, j] = a[j, k]
+        a[j, j] = a[j, j] * 1.02 + 0.02
+    e["pairs_ms"] = t
+    if invert(a, n, inverse, work.c):
+        e["pairs_ok"] = 1
         for j in range(n):
-            for k in range(j + 1):
-                a[j, k] = np.float64(e["pairs"][j, k]) / e["pairs_w"]
-                a[k, j] = a[j, k]
-            a[j, j] = a[j, j] * 1.02 + 0.02
-        e["pairs_ms"] = t
-        if invert(a, n, b, c):
-            e["pairs_ok"] = 1
-            for j in range(n):
-                e["explained"][j] = 1.0 - 1.0 / (b[j, j] * a[j, j])
-                for k in range(n):
-                    e["inverse"][j, k] = b[j, k]
+            e["explained"][j] = 1.0 - 1.0 / (inverse[j, j] * a[j, j])
+            for k in range(n):
+                e["inverse"][j, k] = inverse[j, k]
+
+
+@njit(cache=True)
+def combine(
+    e: Record, reported: Reported, row: Row, params: EnsembleParams, use: int, work: CombinationWork
+) -> None:
+    """Judge each metric by the regression on the entity's others.
+
+    row  : interval_ms usual, time_ms and passed_ms of the row
+    use  : views that may alarm, a bit each
+    work : scratch; at most MEMBERS metrics enter
+
+    z are the deviations of the row, S their decayed covariance (4 days), P its inverse, computed
+    again once an hour. (P z)_j / sqrt(P_jj) is what the regression of z_j on the others leaves
+    over, in its own spread (Gaussian conditionals: Rue, Held, "Gaussian Markov Random Fields",
+    2.2); the view is its mean over an hour. Only a metric that the others explain by half,
+    1 - 1 / (P_jj S_jj), is judged. A row with at most half of the metrics changes nothing.
+    Cost: O(M^2) a row, O(M^3) an hour.
+    """
+    n, z = min(reported.n, MEMBERS), work.z
+    if 2 * _deviations(reported, n, z) <= n:
+        return
+    if e["members"] != n:
+        e["members"] = n
+        e["pairs_ok"] = 0
+    if e["pairs_ok"] == 1:
+        _judge_residuals(e, reported, row, n, z, params, use)
+    _learn_pairs(e, n, z, row.passed_ms)
+    if row.time_ms - e["pairs_ms"] > HOUR_MS and e["pairs_w"] > 0.3:
+        _invert_pairs(e, n, row.time_ms, work)
 
 
 @njit(cache=True)
@@ -178,9 +217,54 @@ def is_accounted_for(e: Record, of: Reported, place: int) -> bool:
     return bool(reported and abs(s) < LEFT_OVER and abs(hour) < 0.5)
 
 
+@step
+def _joint_size(m: Record, figure: int) -> float:
+    """Return the size of a metric's jump (0), deviation (1) or quarter-hour mean (2)."""
+    x = m["means"][0]
+    if figure == 0:
+        x = m["near_jump"]
+    elif figure == 1:
+        x = m["deviation"]
+    size: float = min(abs(x), 30.0)
+    return size
+
+
+@step
+def _joint_floor(params: EnsembleParams, figure: int) -> float:
+    """Return the least level of a joint figure."""
+    floor = params.joint_quarter
+    if figure == 0:
+        floor = params.joint_jump
+    elif figure == 1:
+        floor = params.joint_value
+    return floor
+
+
+@step
+def _kth_largest(reported: Reported, asked: Array, figure: int, place: int, top: Floats) -> float:
+    """Return the ``place``-th largest size of a figure among the metrics that count, or 0."""
+    count = 0
+    for j in range(reported.n):
+        if not asked[j]:
+            continue
+        x = _joint_size(reported.metrics[reported.slots[j]], figure)
+        if count < place:
+            at = count
+            count += 1
+        elif x <= top[place - 1]:
+            continue
+        else:
+            at = place - 1
+        while at > 0 and top[at - 1] < x:
+            top[at] = top[at - 1]
+            at -= 1
+        top[at] = x
+    return top[place - 1] if count >= place else 0.0
+
+
 @njit(cache=True)
 def join(
-    e: Record, of: Reported, asked: Array, watched: bool, params: EnsembleParams, top: Floats
+    e: Record, reported: Reported, asked: Array, watched: bool, params: EnsembleParams, top: Floats
 ) -> float:
     """Return the largest ratio of the row's joint figures to their levels.
 
@@ -189,51 +273,27 @@ def join(
     top     : float64 (>= n,)  scratch
 
     A figure is the k-th largest size of a row's jumps, deviations or quarter-hour means, k a
-    quarter
-    of the metrics, at least 2: the order statistic that k independent outliers reach, and one does
-    not. Its level is learned from its own days, so that dependence between metrics is in it.
-    Twin: tests/reference/episodes.py::joint.
+    quarter of the metrics, at least 2: the order statistic that k independent outliers reach, and
+    one does not. Its level is learned from its own days, so that dependence between metrics is in
+    it. Twin: tests/reference/episodes.py::joint.
     """
     e["joint_ratio"] = 0.0
-    n = of.n
-    if n < 3:
+    if reported.n < 3:
         return 0.0
-    place = max(2, n // 4)
+    place = max(2, reported.n // 4)
     best: float = 0.0
     for r in range(JOINT):
-        count = 0
-        for j in range(n):
-            if not asked[j]:
-                continue
-            m = of.metrics[of.slots[j]]
-            x = abs(m["near_jump"] if r == 0 else m["deviation"] if r == 1 else m["means"][0])
-            x = min(x, 30.0)
-            at = count
-            if count < place:
-                count += 1
-            elif x <= top[place - 1]:
-                continue
-            else:
-                at = place - 1
-            while at > 0 and top[at - 1] < x:
-                top[at] = top[at - 1]
-                at -= 1
-            top[at] = x
-        x = top[place - 1] if count >= place else 0.0
-        floor = (
-            params.joint_jump if r == 0 else params.joint_value if r == 1 else params.joint_quarter
-        )
+        x = _kth_largest(reported, asked, r, place, top)
         limit: float = np.float64(e["joint_levels"][r])
         if limit <= 0.0:
-            limit = 2.0 * floor
+            limit = 2.0 * _joint_floor(params, r)
         if watched and x > e["joint_daily_maxima"][r]:
             e["joint_daily_maxima"][r] = bound(x, limit, e["maxima_n"])
         best = max(best, x / limit)
+    level = max(e["joint_return_level"], 1.0)
     if watched:
-        e["joint_daily_ratio"] = max(
-            e["joint_daily_ratio"], bound(best, max(e["joint_return_level"], 1.0), e["maxima_n"])
-        )
-    best /= max(e["joint_return_level"], 1.0)
+        e["joint_daily_ratio"] = max(e["joint_daily_ratio"], bound(best, level, e["maxima_n"]))
+    best /= level
     e["joint_ratio"] = best
     return float(best)
 
@@ -282,6 +342,37 @@ def _close_trained_day(e: Record, params: EnsembleParams, tmp: Floats) -> None:
     e["trained_level"] = max(level, floor * (1.0 + params.early / n))
 
 
+@step
+def _close_joint_day(e: Record, n: int, params: EnsembleParams, trust: float, tmp: Floats) -> None:
+    """Set the levels of the joint figures, and that of the largest of them."""
+    for r in range(JOINT):
+        e["joint_daily_maxima"][r] = 0.0
+        floor = _joint_floor(params, r)
+        if n > 0:
+            level = return_level(
+                e["joint_maxima"][r], n, 0.3 * floor, params.joint_days, params.slope, trust, tmp
+            )
+            e["joint_levels"][r] = max(level, floor * (1.0 + 0.5 / n))
+    e["joint_daily_ratio"] = 0.0
+    e["joint_return_level"] = 1.0
+    if n >= LEAST_MAXIMA:
+        level = return_level(
+            e["joint_ratios"], n, 0.3, params.return_joint, params.slope, trust, tmp
+        )
+        e["joint_return_level"] = max(1.0, level)
+
+
+@step
+def _largest_level(e: Record, n: int, metrics: int, params: EnsembleParams, tmp: Floats) -> float:
+    """Return the level of an entity's largest ratio, by that of n days."""
+    if n < LEAST_MAXIMA:
+        return 1.0
+    many = max(metrics, 1)
+    days = params.return_entity * float(many) ** params.entity_power
+    trust = 1.0 - (1.0 - params.trust_entity) / many
+    return max(1.0, return_level(e["maxima"], n, 0.3, days, params.slope, trust, tmp))
+
+
 @njit(cache=True)
 def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp: Floats) -> None:
     """End the entity's day: levels of the joint view, of the trained one and of the largest ratio.
@@ -300,34 +391,6 @@ def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp
         e["maxima_n"] = count + 1
     e["daily_maximum"] = 0.0
     n = min(e["maxima_n"], DAYS)
-    few = 1.0 - (1.0 - params.trust_joint) * min(max((metrics - 2) / 10.0, 0.0), 1.0)
-    for r in range(JOINT):
-        e["joint_daily_maxima"][r] = 0.0
-        floor = (
-            params.joint_jump if r == 0 else params.joint_value if r == 1 else params.joint_quarter
-        )
-        if n > 0:
-            level = return_level(
-                e["joint_maxima"][r], n, 0.3 * floor, params.joint_days, params.slope, few, tmp
-            )
-            e["joint_levels"][r] = max(level, floor * (1.0 + 0.5 / n))
-    e["joint_daily_ratio"] = 0.0
-    e["joint_return_level"] = 1.0
-    e["return_level"] = 1.0
-    if n >= 3:
-        e["joint_return_level"] = max(
-            1.0,
-            return_level(e["joint_ratios"], n, 0.3, params.return_joint, params.slope, few, tmp),
-        )
-        e["return_level"] = max(
-            1.0,
-            return_level(
-                e["maxima"],
-                n,
-                0.3,
-                params.return_entity * float(max(metrics, 1)) ** params.entity_power,
-                params.slope,
-                1.0 - (1.0 - params.trust_entity) / max(metrics, 1),
-                tmp,
-            ),
-        )
+    many = min(max((metrics - 2) / 10.0, 0.0), 1.0)
+    _close_joint_day(e, n, params, 1.0 - (1.0 - params.trust_joint) * many, tmp)
+    e["return_level"] = _largest_level(e, n, metrics, params, tmp)

@@ -14,8 +14,6 @@ from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, clip, fade
 from shared.ensemble.kernels.layout import (
     ALL,
-    BIN_MS,
-    BINS,
     DAY_MS,
     DAYS,
     QUARTER,
@@ -30,7 +28,8 @@ from shared.ensemble.kernels.metric.deviation import (
     nearest_usual,
     spread_of,
 )
-from shared.ensemble.kernels.season import HIGH_AT, digest, near_of, read, write
+from shared.ensemble.kernels.season import HIGH_AT, bin_of, digest_ring, near_of, read, write
+from shared.kernels.steps import step
 
 USUAL_AT = 200
 MEDIAN_AT = USUAL_AT + SEASONS * RING
@@ -39,6 +38,71 @@ QUANTILE_AT = MEDIAN_AT + RING
 
 if not 5 * DAYS <= USUAL_AT <= QUANTILE_AT + RING <= HIGH_AT:
     raise ImportError("a late value's scratch overlaps that of digest or extremes")
+
+
+@step
+def _keep_ring(m: Record, tmp: Floats) -> None:
+    """Keep what the ring shows of the newest value in the scratch."""
+    for c in range(SEASONS):
+        for k in range(RING):
+            tmp[USUAL_AT + c * RING + k] = m["usual_values"][c, k]
+    for k in range(RING):
+        tmp[MEDIAN_AT + k] = m["median_spread"][k]
+        tmp[QUANTILE_AT + k] = m["quantile_spread"][k]
+
+
+@step
+def _restore_ring(m: Record, tmp: Floats) -> None:
+    """Write back what ``_keep_ring`` has kept."""
+    for c in range(SEASONS):
+        for k in range(RING):
+            m["usual_values"][c, k] = tmp[USUAL_AT + c * RING + k]
+    for k in range(RING):
+        m["median_spread"][k] = tmp[MEDIAN_AT + k]
+        m["quantile_spread"][k] = tmp[QUANTILE_AT + k]
+
+
+@step
+def _expect(m: Record, x: float, near: int) -> float:
+    """Write what is expected at a late value's time; return its deviation in spreads."""
+    remembered, floor = spread_of(m, near)
+    spread = max(remembered * m["stretch"], floor)
+    spread += 0.2 * max(0.0, abs(m["level"][m["season"]]) - LEVEL_DEAD_ZONE * m["typical"])
+    z, _, nearest = nearest_usual(m, x, near, spread)
+    z = clip(z, LARGEST_DEVIATION)
+    season = m["season"]
+    if math.isnan(m["usual_values"][season, near]):
+        season = ALL
+    expected = np.float64(m["usual_values"][season, near]) + m["level"][season]
+    m["expected"] = nearest if abs(z) < 3.0 else expected
+    m["spread"] = spread
+    return z
+
+
+@step
+def _follow_mean(m: Record, t: int, z: float) -> float:
+    """Follow the mean of the late values of a quarter of an hour; return it."""
+    away = abs(np.float64(t - m["late_ms"]))
+    if away > max(6.0 * m["interval_ms"], 1_800_000.0):
+        m["late_ew"] = 0.0
+    span_ms = max(900_000.0, 1.5 * m["interval_ms"])
+    learn = fade(min(away, 4.0 * m["interval_ms"]), span_ms)
+    m["late_ew"] += (clip(z, 15.0) - m["late_ew"]) * learn
+    m["late_ms"] = t
+    mean: float = m["late_ew"]
+    return mean
+
+
+@step
+def _ratio_of(m: Record, t: int, z: float) -> float:
+    """Return the larger ratio of a late value and of the mean of late values to their levels."""
+    limit = np.float64(m["return_level"][VALUE, 0 if z > 0.0 else 1])
+    ratio = z / limit if limit > 0.0 else math.nan
+    mean = _follow_mean(m, t, z)
+    limit = np.float64(m["return_level"][QUARTER, 0 if mean > 0.0 else 1])
+    if limit > 0.0 and abs(mean) / limit > abs(ratio) and abs(z) > 3.0 and mean * z > 0.0:
+        ratio = mean / limit
+    return ratio
 
 
 @njit(cache=True)
@@ -50,64 +114,16 @@ def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> f
     """
     if m["scale"] <= 0.0 or m["counter"] == 1:
         return math.nan
-    day = int(local_ms // DAY_MS)
-    width, near = m["width"], near_of(m["width"])
-    bin_ = int((local_ms % DAY_MS) // BIN_MS)
-    bin_ -= bin_ % width
-    for c in range(SEASONS):
-        for k in range(RING):
-            tmp[USUAL_AT + c * RING + k] = m["usual_values"][c, k]
-    for k in range(RING):
-        tmp[MEDIAN_AT + k] = m["median_spread"][k]
-        tmp[QUANTILE_AT + k] = m["quantile_spread"][k]
-    for k in range(2 * near + 1):
-        b = bin_ + (k - near) * width
-        d = day
-        if b < 0:
-            b += BINS
-            d -= 1
-        elif b >= BINS:
-            b -= BINS
-            d += 1
-        digest(m, b, d, k, tmp)
+    near = near_of(m["width"])
+    day, bin_ = int(local_ms // DAY_MS), bin_of(local_ms, m["width"])
+    _keep_ring(m, tmp)
+    digest_ring(m, day, bin_, 0, tmp)
     ratio = math.nan
     x = clip((value - m["centre"]) / m["scale"], LARGEST_CODED)
     if not math.isnan(m["usual_values"][ALL, near]):
-        remembered, floor = spread_of(m, near)
-        spread = max(remembered * m["stretch"], floor)
-        spread += 0.2 * max(0.0, abs(m["level"][m["season"]]) - LEVEL_DEAD_ZONE * m["typical"])
-        z, _, expected = nearest_usual(m, x, near, spread)
-        z = clip(z, LARGEST_DEVIATION)
-        limit = np.float64(m["return_level"][VALUE, 0 if z > 0.0 else 1])
-        ratio = z / limit if limit > 0.0 else math.nan
-        season = m["season"]
-        if math.isnan(m["usual_values"][season, near]):
-            season = ALL
-        usual = np.float64(m["usual_values"][season, near]) + m["level"][season]
-        m["expected"] = expected if abs(z) < 3.0 else usual
-        m["spread"] = spread
-        far = abs(np.float64(t - m["late_ms"])) > max(6.0 * m["interval_ms"], 1_800_000.0)
-        if far:
-            m["late_ew"] = 0.0
-        m["late_ew"] += (clip(z, 15.0) - m["late_ew"]) * fade(
-            min(abs(np.float64(t - m["late_ms"])), 4.0 * m["interval_ms"]),
-            max(900_000.0, 1.5 * m["interval_ms"]),
-        )
-        m["late_ms"] = t
-        limit = np.float64(m["return_level"][QUARTER, 0 if m["late_ew"] > 0.0 else 1])
-        if (
-            limit > 0.0
-            and abs(m["late_ew"]) / limit > abs(ratio)
-            and abs(z) > 3.0
-            and m["late_ew"] * z > 0.0
-        ):
-            ratio = m["late_ew"] / limit
-    for c in range(SEASONS):
-        for k in range(RING):
-            m["usual_values"][c, k] = tmp[USUAL_AT + c * RING + k]
-    for k in range(RING):
-        m["median_spread"][k] = tmp[MEDIAN_AT + k]
-        m["quantile_spread"][k] = tmp[QUANTILE_AT + k]
+        z = _expect(m, x, near)
+        ratio = _ratio_of(m, t, z)
+    _restore_ring(m, tmp)
     if read(m, bin_, day) == MISSING:
         write(m, bin_, day, x)
     else:

@@ -9,6 +9,7 @@ the precision of a code.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -26,6 +27,7 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     EnsembleParams,
 )
+from shared.kernels.steps import step
 
 ALIKE = 0.75
 """Share of the hours that agree about a new unit of any size; bursts of a small metric do not."""
@@ -145,32 +147,39 @@ def _gain(
     return ratio if explains and abs(plus) > 4.0 * typical else 1.0
 
 
-@njit(cache=True)
-def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Floats) -> None:
-    """Make a level or unit that has stayed the memory's own: the memory is moved, not forgotten."""
+class Change(NamedTuple):
+    """A new level or unit."""
+
+    stays: bool  # long enough to become the memory's own
+    gain: float  # ratio of a new unit; 1 = none
+    shift: float  # of the level, coded
+    since_ms: int
+
+
+@step
+def _change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Floats) -> Change:
+    """Return the change of level or unit that the hours show."""
     season = m["season"]
     level, typical = m["level"][season], max(m["typical"], 1e-12)
-    centre, scale = m["centre"], m["scale"]
-    if scale <= 0.0 or typical <= 0.0:
-        return
-    shift = 0.0
     gain = _gain(m, m["hours_x"], ALIKE, hour, typical, tmp)
     if gain == 1.0:
         gain = _gain(m, m["hours_r"][season], 0.0, hour, typical, tmp)
-    if gain == 1.0:
-        away = abs(level) > max(3.0 * m["daily"], 3.0 * typical)
-        if not away:
-            m["shift_ms"] = 0
-            return
-        if m["shift_ms"] == 0:
-            m["shift_ms"] = t
-        if t - m["shift_ms"] < params.level_days * DAY_MS or not _is_steady(m, hour, level):
-            return
-        shift = level
-    since = m["shift_ms"] if gain == 1.0 else t - 12 * HOUR_MS
-    new_scale = scale * gain
-    new_centre = centre * gain if gain != 1.0 else centre + shift * scale
-    days = int((t - since) // DAY_MS) + 2
+    if gain != 1.0:
+        return Change(True, gain, 0.0, t - 12 * HOUR_MS)
+    if not abs(level) > max(3.0 * m["daily"], 3.0 * typical):
+        m["shift_ms"] = 0
+        return Change(False, 1.0, 0.0, t)
+    if m["shift_ms"] == 0:
+        m["shift_ms"] = t
+    if t - m["shift_ms"] < params.level_days * DAY_MS or not _is_steady(m, hour, level):
+        return Change(False, 1.0, 0.0, t)
+    return Change(True, 1.0, level, m["shift_ms"])
+
+
+@step
+def _move_memory(m: Record, days: int, new_centre: float, new_scale: float) -> None:
+    """Write the bins since a change in the new unit, where this is nearer to what was before."""
+    centre, scale = m["centre"], m["scale"]
     for bin_ in range(BINS):
         last = m["written"][bin_] - 1
         if last < 0:
@@ -179,21 +188,42 @@ def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Flo
             if d < m["day"] - days:
                 continue
             code = m["memory"][bin_, d % DAYS]
-            if code != MISSING:
-                x = decode(code)
-                y = (centre + scale * x - new_centre) / new_scale
-                u_old = abs(x - _usual_before(m, bin_, d))
-                u_new = abs(y - _usual_before(m, bin_, d))
-                if u_new < u_old:
-                    m["memory"][bin_, d % DAYS] = encode(y)
+            if code == MISSING:
+                continue
+            x = decode(code)
+            y = (centre + scale * x - new_centre) / new_scale
+            before = _value_before(m, bin_, d)
+            if abs(y - before) < abs(x - before):
+                m["memory"][bin_, d % DAYS] = encode(y)
+
+
+@step
+def _move_levels(m: Record, change: Change) -> None:
+    """Take a shift off the residuals of the hours and the levels; in a new unit they are 0."""
     for k in range(HOURS):
         for c in range(SEASONS):
             r = np.float64(m["hours_r"][c, k])
-            m["hours_r"][c, k] = r - shift if gain == 1.0 else 0.0
+            m["hours_r"][c, k] = r - change.shift if change.gain == 1.0 else 0.0
         r = np.float64(m["hours_x"][k])
-        m["hours_x"][k] = r - shift if gain == 1.0 else 0.0
+        m["hours_x"][k] = r - change.shift if change.gain == 1.0 else 0.0
     for c in range(SEASONS):
-        m["level"][c] = m["level"][c] - shift if gain == 1.0 else 0.0
+        m["level"][c] = m["level"][c] - change.shift if change.gain == 1.0 else 0.0
+
+
+@njit(cache=True)
+def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Floats) -> None:
+    """Make a level or unit that has stayed the memory's own: the memory is moved, not forgotten."""
+    centre, scale = m["centre"], m["scale"]
+    if scale <= 0.0:
+        return
+    change = _change(m, t, hour, params, tmp)
+    if not change.stays:
+        return
+    gain = change.gain
+    new_scale = scale * gain
+    new_centre = centre * gain if gain != 1.0 else centre + change.shift * scale
+    _move_memory(m, int((t - change.since_ms) // DAY_MS) + 2, new_centre, new_scale)
+    _move_levels(m, change)
     m["old_centre"] = centre
     m["old_scale"] = scale
     m["old_until_ms"] = t + OLD_UNIT_MS
@@ -208,7 +238,7 @@ def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Flo
 
 
 @njit(cache=True)
-def _usual_before(m: Record, bin_: int, day: int) -> float:
+def _value_before(m: Record, bin_: int, day: int) -> float:
     """Value of a bin some days before a shift: the median of three."""
     a = b = c = np.nan
     n = 0

@@ -243,6 +243,8 @@ class PartitionState:
         if int(places.clock[kernel.LIVE]) != int((owner >= 0).sum()):
             raise ValueError("the clock counts other entities than there are")
         places.owner[: len(owner)] = owner
+        if len(owner):
+            self._order_records(np.flatnonzero(owner >= 0))
         places.place_of[owner[owner >= 0]] = np.flatnonzero(owner >= 0)
         places.slots[: len(owner), : table.shape[1]] = table
         rows, _ = np.nonzero(table >= 0)
@@ -252,6 +254,18 @@ class PartitionState:
         places.used[kernel.TAKEN_SLOTS] = int((table >= 0).sum())
         if len(arrays["ring"]) and places.slot_place[len(arrays["ring"]) - 1] < 0:
             raise ValueError("the last slot is not in use")
+
+    def _order_records(self, taken: npt.NDArray[np.int64]) -> None:
+        """Derive the order of the places' newest records.
+
+        taken : places that have an owner, at least one
+        """
+        places = self.places
+        order = taken[np.argsort(places.seen_at[taken], kind="stable")]
+        places.newer[order[:-1]] = order[1:]
+        places.older[order[1:]] = order[:-1]
+        places.used[kernel.OLDEST] = order[0]
+        places.used[kernel.NEWEST] = order[-1]
 
     def _allocate(self, names: int, places: int, metrics: int, slots: int) -> None:
         names, places = max(names, _ROOM), max(places, _ROOM)
@@ -265,7 +279,11 @@ class PartitionState:
         new["slot_place"] = _resized(old.get("slot_place"), (slots,), np.int32, kernel.NONE)
         new["slots"] = _resized(old.get("slots"), (places, metrics), np.int32, kernel.NONE)
         new["clock"] = _resized(old.get("clock"), (kernel.CLOCK,), np.int64)
+        new["older"] = _resized(old.get("older"), (places,), np.int32, kernel.NONE)
+        new["newer"] = _resized(old.get("newer"), (places,), np.int32, kernel.NONE)
         new["used"] = _resized(old.get("used"), (kernel.USED,), np.int64)
+        if not old:
+            new["used"][[kernel.OLDEST, kernel.NEWEST]] = kernel.NONE
         self.places = Places(**new)
 
 

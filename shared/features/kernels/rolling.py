@@ -27,6 +27,7 @@ from shared.features.kernels.places import (
     advance_clock,
     drop_expired,
     forget_after_ms,
+    note_record,
     place_for,
     release,
     take_slot,
@@ -312,8 +313,8 @@ def fold_rows(
 
     A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
     the series.
-    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) where an entity is
-    evicted, and once an hour of event time.
+    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) once an hour of
+    event time.
     """
     for row in range(start, given.time_ms.shape[0]):
         name, time_ms, values = given.name[row], given.time_ms[row], given.values[row]
@@ -346,7 +347,7 @@ def fold_rows(
             out.step_ms[row] = _follow_time(m, e, time_ms, first)
             _remember(m, e, values, offset, out, row)
             advance_clock(m, e, time_ms, first and not out.forgotten[row])
-        m.seen_at[e] = offset
+        note_record(m, e, offset)
         m.seen_clock_ms[e] = m.clock[CLOCK_MS] if m.clock[REPORTED] >= 2 else 0
         out.place[row] = e
         out.slots[row, :] = m.slots[e, : values.shape[0]]

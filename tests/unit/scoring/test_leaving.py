@@ -25,6 +25,8 @@ from shared.features.kernels.places import (
     FORGOTTEN,
     LIVE,
     MAX_METRICS,
+    NEWEST,
+    OLDEST,
 )
 from shared.scoring.state import PartitionState
 from shared.settings import InputSettings
@@ -145,6 +147,23 @@ def test_who_is_dropped_equals_the_twin(seed: int, max_entities: int, hosts: int
     assert sorted(got) == sorted(want)
     owners = result.state.owners()
     assert {names.name(number) for number in owners[owners >= 0].tolist()} == remembered
+
+
+@pytest.mark.parametrize("max_entities", [1, 3, 100])
+@pytest.mark.parametrize("seed", [3] if SLOW else [3, 4, 5, 6])
+def test_entities_are_in_the_order_of_their_newest_records(seed: int, max_entities: int) -> None:
+    random = np.random.default_rng(seed)
+    cuts = np.unique(random.integers(1, ROWS, 12)).tolist()
+    state = run(batch_of(churn(seed, ROWS, 30)), max_entities, cuts, cuts[::3]).state
+    places, ordered = state.places, []
+    at = int(places.used[OLDEST])
+    while at >= 0:
+        assert places.older[at] == (ordered[-1] if ordered else -1)
+        ordered.append(at)
+        at = int(places.newer[at])
+    assert places.used[NEWEST] == ordered[-1]
+    taken = np.flatnonzero(places.owner >= 0)
+    assert ordered == taken[np.argsort(places.seen_at[taken])].tolist()
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,7 @@ def sparse_counts(
     days: int = 34,
     mean: float = 0.3,
     burst: float = 6.0,
+    hours: float = 1.0,
     incident_days: Sequence[int] = (16, 23, 30),
     step_s: int = 300,
 ) -> Scene:
@@ -194,7 +195,7 @@ def sparse_counts(
         means = np.full(len(time), mean)
         for k, day in enumerate(incident_days):
             hour = (2 + 3 * number + 7 * k) % 22
-            scene.incident(name, time, means, day, hour, 1, to=burst)
+            scene.incident(name, time, means, day, hour, hours, to=burst)
         scene.add(name, time, errors=scene.rng(number).poisson(means).astype(float))
     return scene
 
@@ -295,6 +296,7 @@ def flapping(
     flapping_day: int = 25,
     down_day: int = 33,
     hour: float = 4.0,
+    hours: float = 2.0,
     step_s: int = 300,
 ) -> Scene:
     """``up`` is 1 with rare zeros; anomalies are two hours of flapping and two hours of 0."""
@@ -303,7 +305,7 @@ def flapping(
         name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
         values = np.where(rng.random(len(time)) < rare, 0.0, 1.0)
         for day, every in ((flapping_day, 2), (down_day, 1)):
-            start, end = scene.at(day, hour + number), scene.at(day, hour + number + 2)
+            start, end = scene.at(day, hour + number), scene.at(day, hour + number + hours)
             values[np.flatnonzero(between(time, start, end))[::every]] = 0
             scene.expect(name, start, end)
         scene.add(name, time, up=values)

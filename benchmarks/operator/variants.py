@@ -1,7 +1,7 @@
 """The same situations at other intervals and with other noise.
 
-Invariant: a variant changes only the interval, the noise and, where rows come often, the number of
-           hosts; the criteria stay the same.
+Invariant: a variant changes only the interval, the noise, the number of hosts where rows come
+           often, and the length of incidents that so few rows would not show; the criteria stay.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.operator.scene import ANOMALY, Scene
-from benchmarks.operator.signals import Noise
+from benchmarks.operator.signals import HOUR, MINUTE, Noise
 from benchmarks.operator.situations import Situation
 
 INTERVALS_S = {"10s": 10, "1min": 60, "15min": 900, "1h": 3600}
@@ -22,6 +22,21 @@ OFTEN_S = 60
 """At shorter intervals than this a scene has fewer hosts, so that it still fits into memory."""
 
 FEW: Mapping[str, int] = {"hosts": 2, "each": 1, "bursting": 2, "plain": 1, "differing": 1}
+
+
+LEAST_ROWS: Mapping[str, tuple[str, int, int]] = {
+    "blips": ("minutes", MINUTE, 3),
+    "sparse-counts": ("hours", HOUR, 3),
+    "flapping": ("hours", HOUR, 6),
+    "latency": ("hours", HOUR, 12),
+    "two-hour-gap": ("gap_h", HOUR, 6),
+}
+"""Situation -> the parameter of its incidents' length, its unit in s, and their rows at least.
+
+Of these only the length tells an incident from what is usual: each of its rows, alone, is a value
+that comes now and then, or a pause shorter than ``quality.gap_intervals``. At coarse intervals the
+length as written is one row or three.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,10 @@ class Variant:
                 for name in FEW.keys() & accepted.keys():
                     usual = changed.get(name, accepted[name].default)
                     changed[name] = min(FEW[name], usual)
+            if situation.name in LEAST_ROWS:
+                name, unit_s, rows = LEAST_ROWS[situation.name]
+                usual = changed.get(name, _accepted(situation)[name].default)
+                changed[name] = max(usual, rows * changed["step_s"] / unit_s)
         return changed
 
 
@@ -69,12 +88,15 @@ def _accepted(situation: Situation) -> Mapping[str, inspect.Parameter]:
 
 
 def undecidable(scene: Scene) -> str:
-    """Return which incident has no row at this interval and cannot be found; empty if none."""
-    times = {host.name: host.time for host in scene.hosts}
+    """Return which incident has no value at this interval and cannot be found; empty if none."""
+    hosts = {host.name: host for host in scene.hosts}
     for must in scene.must_alarm:
         if must.kinds != ANOMALY:
             continue
-        low, high = np.searchsorted(times[must.entity], (must.start, must.end))
+        host = hosts[must.entity]
+        low, high = np.searchsorted(host.time, (must.start, must.end))
         if low == high:
             return f"an incident of {must.entity} lies between two rows at this interval"
+        if must.metric is not None and np.isnan(host.columns[must.metric][low:high]).all():
+            return f"an incident of {must.entity} lies between two values of {must.metric}"
     return ""

@@ -176,6 +176,7 @@ def sparse_counts(
     days: int = 34,
     mean: float = 0.3,
     burst: float = 6.0,
+    hours: float = 1.0,
     incident_days: Sequence[int] = (16, 23, 30),
     step_s: int = 300,
 ) -> Scene:
@@ -185,7 +186,7 @@ def sparse_counts(
         means = np.full(len(host.time), mean)
         for k, day in enumerate(incident_days):
             hour = (2 + 3 * host.number + 7 * k) % 22
-            host.incident(means, day, hour, 1, Change(to=burst))
+            host.incident(means, day, hour, hours, Change(to=burst))
         host.add(errors=host.rng.poisson(means).astype(float))
     return scene
 
@@ -282,6 +283,7 @@ def flapping(
     flapping_day: int = 25,
     down_day: int = 33,
     hour: float = 4.0,
+    hours: float = 2.0,
     step_s: int = 300,
 ) -> Scene:
     """``up`` is 1 with rare zeros; anomalies are two hours of flapping and two hours of 0."""
@@ -289,7 +291,10 @@ def flapping(
     for host in scene.each_host(hosts):
         values = np.where(host.rng.random(len(host.time)) < rare, 0.0, 1.0)
         for day, every in ((flapping_day, 2), (down_day, 1)):
-            start, end = scene.at(day, hour + host.number), scene.at(day, hour + host.number + 2)
+            start, end = (
+                scene.at(day, hour + host.number),
+                scene.at(day, hour + host.number + hours),
+            )
             values[np.flatnonzero(between(host.time, start, end))[::every]] = 0
             host.expect(start, end)
         host.add(up=values)

@@ -28,7 +28,7 @@ from benchmarks.operator.running import (
 from benchmarks.operator.scene import Scene
 from benchmarks.operator.signals import DAY, Noise, daily_at, draw_noise
 from benchmarks.operator.situations import SITUATIONS, Situation
-from benchmarks.operator.variants import ALL, INTERVALS_S, Variant, undecidable
+from benchmarks.operator.variants import ALL, INTERVALS_S, LEAST_ROWS, Variant, undecidable
 
 WITH_ROWS = [situation for situation in SITUATIONS if situation.make is not None]
 BY_NAME = {situation.name: situation for situation in SITUATIONS}
@@ -115,6 +115,31 @@ def test_an_incident_between_two_rows_cannot_be_judged():
     assert undecidable(scene) == ""
     scene.expect("a", scene.at(1, 2.1), scene.at(1, 2.35))
     assert "incident of a lies between two rows" in undecidable(scene)
+
+
+def test_an_incident_between_two_values_of_its_metric_cannot_be_judged():
+    scene = Scene(0, 3, 3600)
+    time = scene.clock()
+    disk = np.where(np.arange(len(time)) % 12 == 0, 1.0, np.nan)
+    scene.add("a", time, cpu=np.zeros(len(time)), disk=disk)
+    scene.expect("a", scene.at(1, 10), scene.at(1, 13), "disk")
+    assert undecidable(scene) == ""
+    scene.expect("a", scene.at(1, 14), scene.at(1, 18), "cpu")
+    assert undecidable(scene) == ""
+    scene.expect("a", scene.at(1, 14), scene.at(1, 18), "disk")
+    assert "between two values of disk" in undecidable(scene)
+
+
+@pytest.mark.parametrize("name", LEAST_ROWS)
+def test_what_only_its_length_tells_keeps_rows_enough_at_coarse_intervals(name):
+    situation = BY_NAME[name]
+    parameter, unit_s, rows = LEAST_ROWS[name]
+    written = Variant("1min").parameters(situation)[parameter]
+    for interval, step_s in INTERVALS_S.items():
+        length = Variant(interval).parameters(situation)[parameter]
+        assert length == max(written, rows * step_s / unit_s)
+    assert parameter not in Variant(noise=Noise.LAPLACE).parameters(situation)
+    assert undecidable(build_scene(situation, 0, Variant("1h"))) == ""
 
 
 def test_the_baseline_finds_surges_and_says_what_is_usual():

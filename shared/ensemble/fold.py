@@ -19,7 +19,6 @@ from shared.ensemble.kernels.fold_arguments import Config, Inputs, Outputs, Stat
 from shared.ensemble.kernels.layout import (
     COURSE,
     CROSS,
-    DAY_MS,
     DECIDE,
     ENTITY_DTYPE,
     JUMP,
@@ -34,6 +33,7 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
 from shared.kernels.clock import UTC, Zone
+from shared.kernels.units import DAY_MS
 
 __all__ = [
     "VIEW_NAMES",
@@ -83,7 +83,7 @@ class EnsembleState:
             self.metrics = _resized(self.metrics, max(slots, 2 * len(self.metrics)))
 
     def shrink(self, entities: int, slots: int) -> None:
-        """Give back memory where there is much more than for so many entities and slots."""
+        """Release memory where there is much more than these entities and slots need."""
         if len(self.entities) > SPARSE * max(entities, LEAST_CAPACITY):
             self.entities = _resized(self.entities, 2 * max(entities, LEAST_CAPACITY))
         if len(self.metrics) > SPARSE * max(slots, LEAST_CAPACITY):

@@ -43,6 +43,7 @@ LONGEST = 500
 MOST_MODULES = 12
 """Modules of one folder of the product, with its ``__init__``."""
 
+MOST_ARGUMENTS = 8
 WIDEST = 100
 NOT_IN_COMPOSE = {
     "LAPWING_SLOT",
@@ -93,6 +94,45 @@ def test_a_crowded_folder_is_found() -> None:
     full = [ROOT / "shared" / f"m{number}.py" for number in range(MOST_MODULES)]
     assert crowded([*full, ROOT / "shared" / "inner" / "m.py"]) == {}
     assert crowded([*full, ROOT / "shared" / "m.py"]) == {"shared": MOST_MODULES + 1}
+
+
+def many_arguments(source: str) -> dict[str, int]:
+    """Function -> number of its arguments, where these are more than MOST_ARGUMENTS."""
+    functions = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef)]
+    counts = {
+        f.name: len(f.args.posonlyargs) + len(f.args.args) + len(f.args.kwonlyargs)
+        for f in functions
+    }
+    return {name: count for name, count in counts.items() if count > MOST_ARGUMENTS}
+
+
+def test_the_kernels_of_the_folds_take_few_arguments() -> None:
+    kernels = [
+        path
+        for room in ("ensemble", "quality")
+        for path in (ROOT / "shared" / room / "kernels").rglob("*.py")
+    ]
+    assert len(kernels) >= 40
+    wide = {name_of(path): many_arguments(path.read_text("utf-8")) for path in kernels}
+    assert {name: functions for name, functions in wide.items() if functions} == {}
+
+
+def test_a_function_of_many_arguments_is_found() -> None:
+    names = ", ".join(f"a{number}" for number in range(MOST_ARGUMENTS + 1))
+    assert many_arguments(f"def wide({names}): pass") == {"wide": MOST_ARGUMENTS + 1}
+    assert many_arguments(f"def most({names[4:]}): pass") == {}
+
+
+UNIT = re.compile(r"^_?(?:MINUTE|HOUR|DAY|WEEK)_MS\b.* = ", re.MULTILINE)
+
+
+def test_units_of_time_have_one_home() -> None:
+    homes = [
+        name_of(path)
+        for path in CODE
+        if name_of(path).split("/")[0] in PACKAGES and UNIT.search(path.read_text("utf-8"))
+    ]
+    assert homes == ["shared/kernels/units.py"]
 
 
 def fields_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.detecting import tell
+from benchmarks.detecting import fold_entity
 from benchmarks.fleet.hosts import generate
 from benchmarks.nab.corpus import read_corpus
 from shared.ensemble.fold import EnsembleParams, limits_for
@@ -81,7 +81,7 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
     for entity in entities:
         n, metrics = entity.values.shape
         limits = limits_for(metrics, per_day=asked, cold_start=False)
-        verdicts = tell(entity.time_ms, entity.values, limits, EnsembleParams())
+        verdicts = fold_entity(entity.time_ms, entity.values, limits, EnsembleParams())
         judged = np.flatnonzero(~np.isnan(verdicts.score))
         if not len(judged):
             continue
@@ -104,7 +104,7 @@ def measure(entities: Sequence[Entity], asked: float) -> Given:
 
 
 def line(given: Given) -> str:
-    """Say one budget in one line."""
+    """Return one budget as one line."""
     quarters = " ".join(f"{rate:6.3f}" for rate in given.quarters)
     return (
         f"{given.asked:5.2f} {given.expected:9.0f} {given.overall:8.3f} {given.second_half:12.3f} "

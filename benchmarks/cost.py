@@ -45,7 +45,7 @@ class Cost:
 
 
 def measure(fleet: Fleet, metrics: int, history: int, repeats: int) -> Cost:
-    """Fold one warm-up of rows of all hosts after so many warm-ups of history, with combination and
+    """Fold one warm-up of rows of all hosts after some warm-ups of history, with combination and
     budget.
 
     The hosts' rows come in turn, as they do from a topic.

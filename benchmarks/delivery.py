@@ -85,7 +85,7 @@ class Stream:
         self._dice = np.random.default_rng(0)
 
     def send(self, count: int) -> None:
-        """Send so many events as fast as the broker takes them, and wait until it has them."""
+        """Send this number of events as fast as the broker takes them, and wait for them."""
         values, keys, _ = self._next(count)
         self._publisher.send(Outgoing(self._topic, Blob.join(values), Blob.join(keys)))
         self._flush()
@@ -163,7 +163,7 @@ class Watcher:
         self._thread.start()
 
     def wait(self, count: int, alive: Callable[[], object]) -> None:
-        """Wait until so many scores have come since the last ``take``."""
+        """Wait for this number of scores since the last ``take``."""
         deadline = time.monotonic() + PATIENCE_S
         while len(self._seen) < count:
             alive()

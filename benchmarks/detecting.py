@@ -15,8 +15,8 @@ from shared.ensemble.fold import EnsembleParams, EnsembleState, Limits, Rows, fo
 Floats = npt.NDArray[np.float64]
 
 
-class Told(NamedTuple):
-    """What is said of an entity's rows.
+class EntityVerdicts(NamedTuple):
+    """The verdicts on an entity's rows.
 
     score, severity, threshold : float64 (n,)  NaN while warming up
     is_anomaly                 : bool (n,)     an episode opens or becomes worse
@@ -30,13 +30,13 @@ class Told(NamedTuple):
     opened: npt.NDArray[np.bool_]
 
 
-def tell(
+def fold_entity(
     time_ms: npt.NDArray[np.int64],
     values: Floats,
     limits: Limits,
     params: EnsembleParams,
     trained: Floats | None = None,
-) -> Told:
+) -> EntityVerdicts:
     """Fold one entity's rows.
 
     values  : float64 (n, M)
@@ -48,7 +48,7 @@ def tell(
     found = fold(EnsembleState(1, metrics), given, limits, params)
     opened = np.zeros(rows, np.bool_)
     opened[found.events["row"][found.events["phase"] == 0]] = True
-    return Told(
+    return EntityVerdicts(
         found.rows["score"].copy(),
         found.rows["severity"].copy(),
         found.rows["threshold"].copy(),

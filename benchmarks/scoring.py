@@ -172,11 +172,11 @@ def main() -> None:
             (f"batch_of_{BATCH}_us_per_row", f"batch of {BATCH:,}"),
         ):
             times = result[name]
-            said = (
+            message = (
                 f"{times['kernel']:9.2f} us a row, scikit-learn {times['scikit_learn']:9.2f} us:"
                 f" {times['ratio']:,.0f}x"
             )
-            print(f"  {label:<18} {said}")
+            print(f"  {label:<18} {message}")
 
 
 if __name__ == "__main__":

@@ -205,11 +205,11 @@ def main() -> None:
         print("\nmoved    written MB   copy s   behind s (cpu)   restore s (cpu)")
     for row in measure_writes(state_of(given.series)):
         moved = "base" if row["moved"] is None else f"{row['moved']:.0%}"
-        said = (
+        message = (
             f"{moved:>5} {row['mb']:13.1f} {row['copy_s']:8.3f} {row['behind_s']:10.3f}"
             f" ({row['behind_cpu_s']:.3f}) {row['restore_s']:10.3f} ({row['restore_cpu_s']:.3f})"
         )
-        print(json.dumps(row) if given.json else said, flush=True)
+        print(json.dumps(row) if given.json else message, flush=True)
     if not given.seconds:
         return
     if not given.json:
@@ -221,12 +221,12 @@ def main() -> None:
     states = [state_of(given.series // given.partitions) for _ in range(given.partitions)]
     for load in LOADS:
         row = measure_loop(states, load, given.interval, given.seconds)
-        said = (
+        message = (
             f"{load:4.0%} {row['snapshots']:11} {row['mb_per_s']:8.1f} {row['loop_share']:14.2%}"
             f" {row['longest_pause_s']:17.3f} {row['cpu_share']:12.1%}"
             f" {row['most_to_replay_s']:18.2f}"
         )
-        print(json.dumps(row) if given.json else said, flush=True)
+        print(json.dumps(row) if given.json else message, flush=True)
 
 
 if __name__ == "__main__":

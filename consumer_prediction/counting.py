@@ -84,14 +84,16 @@ def measure_budget(
 ) -> None:
     """Compare the alarms per entity and day since the take-over with the configured budget."""
     for outcome in outcomes:
-        if one := owned.get(outcome.batch.partition):
-            one.alarms += sum(anomaly.phase is Phase.OPEN for anomaly in outcome.anomalies)
-            one.entity_days += (
+        if budget := owned.get(outcome.batch.partition):
+            budget.alarms += sum(anomaly.phase is Phase.OPEN for anomaly in outcome.anomalies)
+            budget.entity_days += (
                 float(np.minimum(outcome.folded.step_ms, LONGEST_STEP_MS).sum()) / DAY_MS
             )
-    days = sum(one.entity_days for one in owned.values())
+    days = sum(budget.entity_days for budget in owned.values())
     if days > 0:
-        counters.set(ALARM_BUDGET, sum(one.alarms for one in owned.values()) / days, "achieved")
+        counters.set(
+            ALARM_BUDGET, sum(budget.alarms for budget in owned.values()) / days, "achieved"
+        )
         counters.set(ALARM_BUDGET, math.nan if requested is None else requested, "asked")
 
 

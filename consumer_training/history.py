@@ -35,7 +35,7 @@ class Rows:
     metrics : (M,) in order of first appearance, lowest partition first
     time_ms : int64 (n,)       event time
     values  : float64 (n, M)   NaN = missing
-    forget_ms : longest silence after which an entity starts anew, as in prediction
+    forget_ms : longest silence after which an entity starts over, as in prediction
     """
 
     series: tuple[tuple[str, int], ...]

@@ -155,16 +155,10 @@ def tail(
     as_json: Json = False,
 ) -> None:
     """Print new scores, anomalies or dead letters, one per line."""
-    from lapwing.tail import follow
+    from lapwing.tail import TailOptions, follow
 
-    follow(
-        Overrides.of(context).load(),
-        stream.value,
-        from_beginning=from_beginning,
-        limit=limit,
-        timeout_s=timeout_s,
-        as_json=as_json,
-    )
+    options = TailOptions(stream.value, from_beginning, limit, timeout_s, as_json)
+    follow(Overrides.of(context).load(), options)
 
 
 @app.command(epilog=example("lapwing doctor --json"))

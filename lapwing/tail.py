@@ -10,7 +10,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
 
 from shared.batch import Batch
 from shared.encode.dead_letters import PREFIX, REASON
@@ -24,50 +25,60 @@ from shared.wording import iso, minute
 SHOWN_BYTES = 32
 
 
+@dataclass(frozen=True, slots=True)
+class TailOptions:
+    """The options of ``lapwing tail``.
+
+    stream    : scores, anomalies or dlq
+    limit     : end after this number of records; None = no limit
+    timeout_s : end when no record came for this long; None = wait for ever
+    """
+
+    stream: str
+    from_beginning: bool = False
+    limit: int | None = None
+    timeout_s: float | None = None
+    as_json: bool = False
+
+
 def follow(
     settings: Settings,
-    stream: str,
-    *,
-    from_beginning: bool = False,
-    limit: int | None = None,
-    timeout_s: float | None = None,
-    as_json: bool = False,
+    options: TailOptions,
     out: TextIO | None = None,
     err: TextIO | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
     """Print records as they come; return how many.
 
-    stream    : scores, anomalies or dlq
-    limit     : end after so many records
-    timeout_s : end when none came for so long; None = go on for ever
-    raises    : TransportError, TopicMismatch
+    raises : TransportError, TopicMismatch
     """
+    stream, timeout_s = options.stream, options.timeout_s
     topics = settings.topics
-    topic = {"scores": topics.scores, "anomalies": topics.anomalies, "dlq": topics.dead_letters}[
-        stream
-    ]
+    topic_of = {"scores": topics.scores, "anomalies": topics.anomalies, "dlq": topics.dead_letters}
+    topic = topic_of[stream]
+    start: Literal["beginning", "end"] = "beginning" if options.from_beginning else "end"
     schemas_by_id = Registry(settings.registry)
     entity_name = "/".join(settings.input.entity_fields)
     target = out or sys.stdout
-    shown, heard_s = 0, clock()
-    silent = lambda: timeout_s is not None and clock() - heard_s >= timeout_s  # noqa: E731
-    for batch in Reader(settings).follow(
-        topic, "beginning" if from_beginning else "end", stopping=silent
-    ):
-        heard_s = clock()
+    shown = 0
+    last_record_s = clock()
+
+    def is_silent() -> bool:
+        return timeout_s is not None and clock() - last_record_s >= timeout_s
+
+    for batch in Reader(settings).follow(topic, start, stopping=is_silent):
+        last_record_s = clock()
         for document in documents(batch, stream, schemas_by_id.schema):
-            target.write(
-                (to_json(document) if as_json else to_line(stream, document, entity_name)) + "\n"
-            )
+            text = to_json(document) if options.as_json else to_line(stream, document, entity_name)
+            target.write(text + "\n")
             shown += 1
-            if shown == limit:
+            if shown == options.limit:
                 target.flush()
                 return shown
         target.flush()
     if not shown and timeout_s is not None:
-        where = "" if from_beginning else "; --from-beginning shows what is there already"
-        (err or sys.stderr).write(f"nothing came within {timeout_s:g} s from {topic}{where}\n")
+        hint = "" if options.from_beginning else "; --from-beginning shows the existing records"
+        (err or sys.stderr).write(f"no record within {timeout_s:g} s from {topic}{hint}\n")
     return shown
 
 
@@ -80,7 +91,7 @@ def documents(
 
 
 def dead_letter(batch: Batch, row: int) -> dict[str, Any]:
-    """Say what a dead letter's headers say, and show the first bytes of the record."""
+    """Return what a dead letter's headers contain, and the first bytes of the record."""
     headers = {name: value.decode("utf-8", "replace") for name, value in batch.headers.get(row, ())}
     value = batch.values[row]
     return {

@@ -166,28 +166,28 @@ def produce(
         from shared.operations.counters import Counters
 
         source = SourceOptions(
-            data,
-            catalogue,
-            skip_bad,
-            fleet,
-            days,
-            seed,
-            step,
-            original_times,
-            None if rebase is None else time.time_ns() // 1_000_000,
-            ColumnChoice.parse(entity, time_column, time_format, decimal),
+            data=data,
+            catalogue=catalogue,
+            skip_bad=skip_bad,
+            fleet=fleet,
+            days=days,
+            seed=seed,
+            step_s=step,
+            original_times=original_times,
+            last_ms=None if rebase is None else time.time_ns() // 1_000_000,
+            columns=ColumnChoice.parse(entity, time_column, time_format, decimal),
         )
         options = ReplayOptions(
-            source,
-            start,
-            stop,
-            backfill,
-            speed,
-            loop,
-            tuple(pace_group or ()),
-            pace_records,
-            labels,
-            resume,
+            source=source,
+            start=start,
+            stop=stop,
+            backfill=backfill,
+            speed=speed,
+            loop=loop,
+            pace_groups=tuple(pace_group or ()),
+            pace_records=pace_records,
+            labels=labels,
+            resume=resume,
         )
         summary = run(settings, options, Counters(), stopping)
         if as_json:

@@ -6,7 +6,7 @@ Invariant: no Kafka client here; each record is sent once, in the stream's order
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from producer.pacing import ConsumerPace, Silence
 from producer.progress import Progress
@@ -67,10 +67,31 @@ class Maker(Protocol):
         ...
 
 
+class Destination(NamedTuple):
+    """Where records go.
+
+    make    : encodes them
+    sender  : sends them to the broker
+    address : of the broker, for messages
+    """
+
+    make: Maker
+    sender: Sender
+    address: str
+
+
+class Monitoring(NamedTuple):
+    """Where the state of a replay is shown, and how it waits out an outage."""
+
+    retry: Retry
+    health: Health
+    counters: Counters
+    progress: Progress
+
+
 class Replay:
     """One replay.
 
-    address  : of the broker, for messages
     sent     : number of records sent
     position : next position in the schedule
     """
@@ -79,25 +100,15 @@ class Replay:
         self,
         stream: Stream,
         schedule: Schedule,
-        make: Maker,
-        sender: Sender,
+        destination: Destination,
         pace: ConsumerPace,
-        retry: Retry,
-        health: Health,
-        counters: Counters,
-        progress: Progress,
-        address: str,
+        monitoring: Monitoring,
     ) -> None:
         self.stream = stream
         self.schedule = schedule
-        self.make = make
-        self.sender = sender
+        self.make, self.sender, self.address = destination
         self.pace = pace
-        self.retry = retry
-        self.health = health
-        self.counters = counters
-        self.progress = progress
-        self.address = address
+        self.retry, self.health, self.counters, self.progress = monitoring
         self.sent = 0
         self.position = schedule.start
         self._silence = Silence()

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from producer.loop import Replay
+from producer.loop import Destination, Monitoring, Replay
 from producer.pacing import ConsumerPace, parse_groups
 from producer.progress import open_progress
 from producer.records import ENTITY_FIELD, TIME_FIELD, RecordMaker, event_schema
@@ -163,17 +163,13 @@ def _replay(job: _Job, schema_text: str) -> Summary:
     _log_begin(job, schedule)
     total = None if schedule.stop is None else schedule.stop - schedule.start
     with open_progress(job.log, total, started_s) as progress:
+        maker = RecordMaker(settings.topics.input, schema_id or 0, source.stream.entities)
         replay = Replay(
             source.stream,
             schedule,
-            RecordMaker(settings.topics.input, schema_id or 0, source.stream.entities),
-            publisher,
+            Destination(maker, publisher, settings.bootstrap),
             ConsumerPace(job.groups, job.options.pace_records, partial(_lag, admin, retry)),
-            retry,
-            job.health,
-            job.counters,
-            progress,
-            settings.bootstrap,
+            Monitoring(retry, job.health, job.counters, progress),
         )
         gc.freeze()
         try:

@@ -5,30 +5,43 @@ Invariant: id, coordinates, time and trace of an event are those of its record.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from shared.batch import Batch
 from shared.columns import Columns
 from shared.events import Anomaly, Kind, State
 from shared.identity import event_id
 
 
-def event_of(
-    batch: Batch,
-    columns: Columns,
-    row: int,
-    detector_id: str,
-    kind: Kind,
-    entity: str,
-    metric: str | None,
-    state: State,
-    reason: str,
-    part: str | None = None,
-) -> Anomaly:
-    """Return the event of a row with the fields that all kinds share; the caller adds the rest.
+class Origin(NamedTuple):
+    """The record that events are about, and the detector that reports them.
 
-    row    : of columns
-    metric : None = the event is about the entity as a whole
-    part   : what tells apart events of one kind about a row, for the id; None = the metric
+    row : of columns
     """
+
+    batch: Batch
+    columns: Columns
+    row: int
+    detector_id: str
+
+
+class Subject(NamedTuple):
+    """What an event is about.
+
+    metric : None = the entity as a whole
+    part   : tells apart events of one kind about a row, for the id; None = the metric
+    """
+
+    kind: Kind
+    entity: str
+    metric: str | None = None
+    part: str | None = None
+
+
+def event_of(origin: Origin, subject: Subject, state: State, reason: str) -> Anomaly:
+    """Return an event with the fields that all kinds share; the caller adds the rest."""
+    batch, columns, row, detector_id = origin
+    kind, entity, metric, part = subject
     source = int(columns.accepted[row])
     offset = int(batch.offsets[source])
     topic, partition = batch.topic, batch.partition

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from shared.kernels.interning import EMPTY, fill_table, find_name, intern_names
+from shared.kernels.interning import EMPTY, NameTable, fill_table, find_name, intern_names
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -62,9 +62,7 @@ class Directory:
     def find(self, name: str) -> int:
         """Return the index of a name; UNKNOWN (-1) if it has none."""
         data = np.frombuffer(name.encode(), np.uint8)
-        return int(
-            find_name(data, 0, len(data), self._table, self._hashes, self._arena, self._bounds)
-        )
+        return int(find_name(data, 0, len(data), self._known()))
 
     def add(self, name: str) -> int:
         """Return the index of a name, which is added if it is new."""
@@ -83,15 +81,7 @@ class Directory:
         done = 0
         while True:
             self._count, done = intern_names(
-                data,
-                bounds,
-                done,
-                self._count,
-                self._table,
-                self._hashes,
-                self._arena,
-                self._bounds,
-                indices,
+                data, bounds, done, self._count, self._known(), indices
             )
             if done == len(indices):
                 return indices
@@ -150,6 +140,9 @@ class Directory:
         except UnicodeDecodeError as error:
             raise ValueError("the directory contains a name that is not UTF-8") from error
         return directory
+
+    def _known(self) -> NameTable:
+        return NameTable(self._table, self._hashes, self._arena, self._bounds)
 
     def _decode(self) -> list[str]:
         """Decode the names that were added since the last call."""

@@ -96,8 +96,8 @@ def read_labels(text: str, source: str) -> dict[str, tuple[Window, ...]]:
 
     JSON    : ``{key: [[start, end], ...]}`` as NAB's combined_windows.json, or that mapping under
               ``windows``; with
-              ``anomalies: [{"entity", "start", "end", "kind"}, ...]`` as well, these are taken, for
-                           they say more
+              ``anomalies: [{"entity", "start", "end", "kind"}, ...]`` as well, these are taken,
+              because they contain the kind
     CSV     : columns entity, start, end, and kind if it is there
     source  : name of the file, for messages
     returns : windows by key, each in order of time

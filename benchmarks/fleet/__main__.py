@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.detecting import tell
+from benchmarks.detecting import fold_entity
 from benchmarks.fleet.hosts import COMBINATIONS, KINDS, METRICS, Fleet, generate
 from benchmarks.fleet.judging import Judgement, each_row, judge, row_threshold
 from consumer_training.history import Rows
@@ -86,7 +86,7 @@ def run(
     limits = limits_for(len(METRICS), variant.detector, cold_start=False)
     params = params_for(threshold, variant.detector)
     return [
-        tell(
+        fold_entity(
             fleet.time_ms, values, limits, params, None if trained is None else trained[host]
         ).is_anomaly
         for host, values in enumerate(fleet.values)

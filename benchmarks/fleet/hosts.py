@@ -152,7 +152,7 @@ def _healthy(number: int, draws: Draws, n: int) -> _Host:
 
 
 def _count(draws: Draws, mean: float) -> int:
-    """Number of arrivals in a time in which so many come on average."""
+    """Number of arrivals in a time with this number on average."""
     waits = -np.log1p(-draws.uniform(int(3 * mean) + 20))
     return int(np.searchsorted(np.cumsum(waits), mean))
 

@@ -100,11 +100,11 @@ def check_scores(corpus: Sequence[Series], scores: Sequence[Floats]) -> None:
     for one, mine in zip(corpus, scores, strict=True):
         if mine.shape != (len(one),):
             raise ValueError(f"{one.key}: scores of shape {mine.shape} for {len(one)} rows")
-        odd = np.flatnonzero(~np.isfinite(mine))
-        if len(odd):
+        invalid = np.flatnonzero(~np.isfinite(mine))
+        if len(invalid):
             raise ValueError(
-                f"{one.key}: the score of row {odd[0]} is {mine[odd[0]]}; a score is a finite"
-                " number"
+                f"{one.key}: the score of row {invalid[0]} is {mine[invalid[0]]}; a score is a"
+                " finite number"
             )
 
 

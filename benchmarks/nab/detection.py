@@ -17,11 +17,12 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.detecting import tell
+from benchmarks.detecting import fold_entity
 from benchmarks.nab.corpus import Floats, Series
 from shared.ensemble.fold import EnsembleParams, limits_for, params_for, views_of
 from shared.ensemble.kernels.course.course_layout import WARMUP
 from shared.events import Detector
+from shared.kernels.units import DAY_MS
 from shared.settings import DetectionSettings
 
 DETECTOR = "lapwing"
@@ -32,7 +33,6 @@ high.
 """
 
 DETECTION = DetectionSettings()
-DAY_MS = 86_400_000
 SHORTEST_DAYS = 0.01
 
 
@@ -58,7 +58,7 @@ class Warmup(StrEnum):
 
 @dataclass(frozen=True)
 class Scored:
-    """What the detector says of every series: score >= ALARM where it alarms, severity (0 while
+    """The detector's verdicts on every series: score >= ALARM where it alarms, severity (0 while
     warming up), seconds spent.
     """
 
@@ -88,9 +88,9 @@ def score_corpus(
         limits = limits_for(1, warmup=warmup.samples(series), cold_start=DETECTION.cold_start)
         limits = limits._replace(settings=limits.settings._replace(use=use))
         mine = params._replace(ready_days=warmup.days(series, params.ready_days))
-        told = tell(series.time_ms, series.values[:, None], limits, mine)
-        severity = np.where(np.isnan(told.severity), 0.0, told.severity)
-        scores.append(as_scores(told.is_anomaly, severity))
+        verdicts = fold_entity(series.time_ms, series.values[:, None], limits, mine)
+        severity = np.where(np.isnan(verdicts.severity), 0.0, verdicts.severity)
+        scores.append(as_scores(verdicts.is_anomaly, severity))
         severities.append(severity)
     return Scored(scores, severities, time.process_time() - began_s)
 

@@ -36,7 +36,7 @@ MS_PER_DAY = 86_400_000.0
 
 
 @dataclass(frozen=True)
-class WindowFate:
+class WindowOutcome:
     """What became of one labelled window; ``alarm_row`` None = missed, the delays are NaN then (or
     where no label is known).
     """
@@ -62,7 +62,7 @@ class Events:
     false_events: int
     false_rows: int
     days: float
-    fates: tuple[WindowFate, ...]
+    outcomes: tuple[WindowOutcome, ...]
     false_events_by_series: tuple[int, ...]
     days_by_series: tuple[float, ...]
 
@@ -89,14 +89,14 @@ class Events:
     @property
     def median_delay_min(self) -> float:
         """Minutes from the label to the first alarm, median over the hits; NaN without any."""
-        return _median([fate.delay_min for fate in self.fates])
+        return _median([outcome.delay_min for outcome in self.outcomes])
 
     @property
     def median_wait_min(self) -> float:
         """Minutes from the window's first judged row to the first alarm, median over the hits; NaN
         without any.
         """
-        return _median([fate.wait_min for fate in self.fates])
+        return _median([outcome.wait_min for outcome in self.outcomes])
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,30 +140,30 @@ class EventSweep:
 def count_events(corpus: Sequence[Series], scores: Sequence[Floats], threshold: float) -> Events:
     """Count events at one threshold.
 
-    scores : per series float64 (n,), higher = odder, finite; those of the probation are ignored
+    scores : per series float64 (n,), higher = more anomalous, finite; the probation is ignored
 
     Twin: tests/reference/nab.py::count_events.  Cost: O(rows).
     """
     check_scores(corpus, scores)
-    fates: list[WindowFate] = []
+    outcomes: list[WindowOutcome] = []
     false_by_series: list[int] = []
     false_rows = 0
     for one, mine in zip(corpus, scores, strict=True):
         alarm = mine >= threshold
         alarm[: one.probation] = False
-        fates += [_fate(one, alarm, int(window)) for window in one.judged_windows]
+        outcomes += [_outcome(one, alarm, int(window)) for window in one.judged_windows]
         outside = alarm & (one.window_of < 0)
         false_by_series.append(len(false_starts(one, alarm)))
         false_rows += int(np.count_nonzero(outside))
     days = tuple(map(judged_days, corpus))
     return Events(
         threshold=threshold,
-        windows=len(fates),
-        hits=sum(fate.alarm_row is not None for fate in fates),
+        windows=len(outcomes),
+        hits=sum(outcome.alarm_row is not None for outcome in outcomes),
         false_events=sum(false_by_series),
         false_rows=false_rows,
         days=sum(days),
-        fates=tuple(fates),
+        outcomes=tuple(outcomes),
         false_events_by_series=tuple(false_by_series),
         days_by_series=days,
     )
@@ -209,15 +209,15 @@ def judged_days(series: Series) -> float:
     return float(judged.max() - judged.min()) / MS_PER_DAY if len(judged) else 0.0
 
 
-def _fate(series: Series, alarm: Flags, window: int) -> WindowFate:
+def _outcome(series: Series, alarm: Flags, window: int) -> WindowOutcome:
     first, last = series.windows[window].tolist()
     alarms = first + np.flatnonzero(alarm[first : last + 1])
     if not len(alarms):
-        return WindowFate(series.key, window, first, last, None, math.nan, math.nan)
+        return WindowOutcome(series.key, window, first, last, None, math.nan, math.nan)
     row = int(alarms[0])
     label = _label_of(series, window)
     delay = math.nan if label is None else _minutes(series, label, row)
-    return WindowFate(
+    return WindowOutcome(
         series.key,
         window,
         first,

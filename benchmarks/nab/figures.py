@@ -134,7 +134,7 @@ def summarise(
 
 
 def line(summary: Mapping[str, Any]) -> str:
-    """Say a run in one line."""
+    """Return a run as one line."""
     profiles = " / ".join(f"{figure:.1f}" for figure in summary["profiles"].values())
     standard = summary["by_category"][STANDARD.name].items()
     categories = ", ".join(
@@ -178,7 +178,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Replace what JSON cannot say by null."""
+    """Replace values that JSON does not have by null."""
     if isinstance(value, Mapping):
         return {name: plain(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):

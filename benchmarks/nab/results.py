@@ -95,9 +95,11 @@ def read_result(path: Path) -> Result:
         raise DataError(f"{path}: no rows")
     timestamps, values, scores, labels = zip(*table, strict=True)
     numbers = parse_numbers(path, "label", labels)
-    odd = np.flatnonzero(~np.isin(numbers, (0.0, 1.0)))
-    if len(odd):
-        raise DataError(f"{path}, row {odd[0]}: label is {labels[odd[0]]!r}; 0 or 1 is allowed")
+    invalid = np.flatnonzero(~np.isin(numbers, (0.0, 1.0)))
+    if len(invalid):
+        raise DataError(
+            f"{path}, row {invalid[0]}: label is {labels[invalid[0]]!r}; 0 or 1 is allowed"
+        )
     return Result(
         time_ms=parse_times(path, timestamps),
         values=parse_numbers(path, "value", values),

@@ -112,11 +112,11 @@ def show_spread(
         for variant, figures in spread.items()
         for what, one in figures.items()
     ]
-    said = (
+    message = (
         f"{count} draws, every knob x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g},"
         f" {warmup} warm-up"
     )
-    return f"{said}, standard profile\n{table(['', *_spread([0.0])], rows)}"
+    return f"{message}, standard profile\n{table(['', *_spread([0.0])], rows)}"
 
 
 def _spread(numbers: Sequence[float]) -> Spread:

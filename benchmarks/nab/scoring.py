@@ -238,7 +238,7 @@ def measure(corpus: Sequence[Series]) -> Ruler:
 def sweep(ruler: Ruler, scores: Sequence[Floats]) -> Sweep:
     """Judge every threshold at once.
 
-    scores : per series float64 (n,), higher = odder, finite; those of the probation are ignored
+    scores : per series float64 (n,), higher = more anomalous, finite; the probation is ignored
 
     Twin: tests/reference/nab.py::score_thresholds.  Cost: one sort of all rows, O(r log r).
     """

@@ -55,7 +55,7 @@ class Vus:
 def mean_vus(corpus: Sequence[Series], scores: Sequence[Floats], edition: Edition = "2022") -> Vus:
     """Return the mean over the series that have a window after their probation; NaN if none has.
 
-    scores : per series float64 (n,), higher = odder, finite; the probation is cut off
+    scores : per series float64 (n,), higher = more anomalous, finite; the probation is cut off
     """
     found = [one for one in vus_by_series(corpus, scores, edition) if one is not None]
     if not found:
@@ -93,7 +93,7 @@ def vus(
 
     windows : int64 (w, 2)  first and last labelled row of each window, in order, w >= 1, not all
               rows
-    scores  : float64 (n,)  higher = odder, finite
+    scores  : float64 (n,)  higher = more anomalous, finite
 
     Windows without a row between them are one, as in the authors' code, which sees labels row by
     row.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.nab.corpus import Floats, Series
-from benchmarks.nab.events import WindowFate, count_events, false_starts
+from benchmarks.nab.events import WindowOutcome, count_events, false_starts
 
 
 def list_windows(
@@ -19,15 +19,15 @@ def list_windows(
     """Return one entry per series: its judged windows (hit or missed, delays in minutes) and the
     times of its false alarms.
     """
-    fates = count_events(corpus, scores, threshold).fates
+    outcomes = count_events(corpus, scores, threshold).outcomes
     found = []
     for one, mine in zip(corpus, scores, strict=True):
         starts = false_starts(one, mine >= threshold).tolist()
-        own = [fate for fate in fates if fate.series == one.key]
+        own = [outcome for outcome in outcomes if outcome.series == one.key]
         found.append(
             {
                 "series": one.key,
-                "windows": [_window(one, fate) for fate in own],
+                "windows": [_window(one, outcome) for outcome in own],
                 "in_probation": len(one.windows) - len(own),
                 "false_alarms": [{"row": row, "time": one.timestamps[row]} for row in starts],
             }
@@ -55,14 +55,14 @@ def show_windows(listed: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _window(series: Series, fate: WindowFate) -> dict[str, Any]:
+def _window(series: Series, outcome: WindowOutcome) -> dict[str, Any]:
     return {
-        "first": series.timestamps[fate.first_row],
-        "last": series.timestamps[fate.last_row],
-        "hit": fate.alarm_row is not None,
-        "alarm": None if fate.alarm_row is None else series.timestamps[fate.alarm_row],
-        "delay_min": fate.delay_min,
-        "wait_min": fate.wait_min,
+        "first": series.timestamps[outcome.first_row],
+        "last": series.timestamps[outcome.last_row],
+        "hit": outcome.alarm_row is not None,
+        "alarm": None if outcome.alarm_row is None else series.timestamps[outcome.alarm_row],
+        "delay_min": outcome.delay_min,
+        "wait_min": outcome.wait_min,
     }
 
 

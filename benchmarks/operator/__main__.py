@@ -174,7 +174,7 @@ def _options() -> argparse.Namespace:
     add("--lapwing", type=Path, metavar="COMMAND", help="an installed lapwing; default: this clone")
     add("--perturb", type=int, metavar="DRAW", help="perturb every constant but the threshold")
     add("--situations", type=Path, metavar="FILE", help="Python file with a list SITUATIONS")
-    add("--json", type=Path, metavar="FILE", help="write all that was asked and measured")
+    add("--json", type=Path, metavar="FILE", help="write all criteria and measurements")
     add("--keep", type=Path, metavar="DIR", help="keep data and output of every situation")
     add("--jobs", type=int, default=cores(), metavar="N", help="processes; default: the cores")
     add("--self-test", action="store_true", help="judge perfect, constant and no alarms")

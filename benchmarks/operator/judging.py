@@ -33,7 +33,7 @@ class Alert:
 
 @dataclass
 class Output:
-    """All that a detector said about a scene.
+    """All that a detector reported about a scene.
 
     facts : records, entities, rejected, warming, late: numbers; first, last: times as text
     """

@@ -70,7 +70,7 @@ def show(result: Result) -> str:
 
 
 def document(results: Sequence[Result], situations: Sequence[Situation]) -> dict[str, Any]:
-    """Return all that was asked and measured, as JSON values."""
+    """Return all criteria and measurements, as JSON values."""
     questions = {situation.name: situation.question for situation in situations}
     sums = totals(results)
     listed: list[dict[str, Any]] = []

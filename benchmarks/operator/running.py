@@ -1,4 +1,4 @@
-"""Runs one situation: generates the scene, lets a detector see it, judges what it said.
+"""Runs one situation: generates the scene, lets a detector see it, judges its alerts.
 
 Invariant: a result depends only on situation, seed, variant and build, not on other situations.
 """

@@ -1,4 +1,4 @@
-"""A scene: the rows of some hosts, and what an operator expects to be told about them.
+"""A scene: the rows of some hosts, and which alerts an operator expects about them.
 
 Invariant: the same generator, seed and parameters give the same bytes. Times are seconds since 1970
            UTC.
@@ -6,25 +6,32 @@ Invariant: the same generator, seed and parameters give the same bytes. Times ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from benchmarks.operator.signals import (
     DAY,
+    GAUSSIAN,
     HOUR,
     MONDAY,
     WEEK,
+    Flags,
     Floats,
+    Noise,
     Times,
     between,
+    daily,
+    draw_noise,
     iso,
 )
 
 ANOMALY = ("anomaly",)
 START_WEEKS = 40
-"""Scenes of different seeds begin on one of so many Mondays."""
+"""Scenes of different seeds begin on one of this number of Mondays."""
 
 
 @dataclass
@@ -66,6 +73,18 @@ class MustBeQuiet:
     at_most: int = 0
     metric: str | None = None
     kinds: tuple[str, ...] = ANOMALY
+
+
+class Change(NamedTuple):
+    """What an incident does to values: ``values * factor + plus``, or a constant."""
+
+    factor: float = 1.0
+    plus: float = 0.0
+    to: float | None = None
+
+    def of(self, values: Floats) -> Floats | float:
+        """Return the changed values."""
+        return values * self.factor + self.plus if self.to is None else self.to
 
 
 @dataclass
@@ -115,35 +134,6 @@ class Scene:
         """Add a host."""
         self.hosts.append(Host(name, time, columns))
 
-    def incident(
-        self,
-        name: str,
-        time: Times,
-        values: Floats,
-        day: float,
-        hour: float,
-        hours: float,
-        *,
-        factor: float = 1.0,
-        plus: float = 0.0,
-        to: float | None = None,
-        metric: str | None = None,
-        usual: float | None = None,
-        required: bool = True,
-    ) -> None:
-        """Change values in place between two times, and note that it must be alarmed.
-
-        to       : a constant instead of ``values * factor + plus``
-        required : False = change only, and excuse what is said about it
-        """
-        start, end = self.at(day, hour), self.at(day, hour + hours)
-        rows = between(time, start, end)
-        values[rows] = values[rows] * factor + plus if to is None else to
-        if required:
-            self.expect(name, start, end, metric, usual=usual)
-        else:
-            self.excuse(name, start, end + HOUR)
-
     def expect(
         self,
         name: str,
@@ -172,6 +162,21 @@ class Scene:
         """Note that alarms here are neither required nor false."""
         self.excused.append((name, start, end))
 
+    def new_host(self, number: int, name: str) -> NewHost:
+        """Return a host with the regular times, which is not added yet.
+
+        number : decides its random numbers
+        """
+        return NewHost(self, number, name, self.clock(), self.rng(number))
+
+    def each_host(self, count: int) -> Iterator[NewHost]:
+        """Return hosts to fill, one after the other."""
+        return (self.new_host(number, f"host-{number:02d}") for number in range(count))
+
+    def each_host_of(self, items: Sequence[Any]) -> Iterator[tuple[NewHost, Any]]:
+        """Return a host to fill for each item, with the item."""
+        return zip(self.each_host(len(items)), items, strict=True)
+
     def write(self, folder: Path) -> None:
         """Write the rows as CSV files, one per host unless the scene says otherwise."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +194,77 @@ class Scene:
         else:
             for host in self.hosts:
                 (folder / f"{host.name}.csv").write_text(_csv(host), "utf-8")
+
+
+@dataclass
+class NewHost:
+    """A host of a scene that a generator fills.
+
+    time : int64 (n,)   of its rows
+    rng  : for its own random numbers
+    """
+
+    scene: Scene
+    number: int
+    name: str
+    time: Times
+    rng: np.random.Generator
+
+    def wave(
+        self,
+        base: float = 50.0,
+        swing: float = 30.0,
+        deviation: float = 3.0,
+        noise: Noise = GAUSSIAN,
+        peak: float = 14.0,
+    ) -> Floats:
+        """Return a smooth day with noise, float64 (n,)."""
+        return daily(self.time, base, swing, peak) + deviation * self.draw_noise(noise)
+
+    def draw_noise(self, noise: Noise) -> Floats:
+        """Draw a value of mean 0 and deviation 1 for each row, float64 (n,)."""
+        return draw_noise(self.rng, len(self.time), noise)
+
+    def add(self, rows: Flags | slice = slice(None), **columns: Floats) -> None:
+        """Add the host to the scene with these rows."""
+        kept = {metric: values[rows] for metric, values in columns.items()}
+        self.scene.add(self.name, self.time[rows], **kept)
+
+    def incident(
+        self,
+        values: Floats,
+        day: float,
+        hour: float,
+        hours: float,
+        change: Change,
+        *,
+        metric: str | None = None,
+        usual: float | None = None,
+        required: bool = True,
+    ) -> None:
+        """Change values in place between two times, and note that it must be alarmed.
+
+        required : False = change only, and excuse alarms about it
+        """
+        start, end = self.scene.at(day, hour), self.scene.at(day, hour + hours)
+        rows = between(self.time, start, end)
+        values[rows] = change.of(values[rows])
+        if required:
+            self.expect(start, end, metric, usual=usual)
+        else:
+            self.excuse(start, end + HOUR)
+
+    def expect(self, start: float, end: float, *details: Any, **more: Any) -> None:
+        """Note that something must be alarmed; see ``Scene.expect``."""
+        self.scene.expect(self.name, start, end, *details, **more)
+
+    def quiet(self, start: float, end: float, **limits: Any) -> None:
+        """Note that nothing, or little, may be alarmed; see ``Scene.quiet``."""
+        self.scene.quiet(self.name, start, end, **limits)
+
+    def excuse(self, start: float, end: float) -> None:
+        """Note that alarms here are neither required nor false."""
+        self.scene.excuse(self.name, start, end)
 
 
 def _csv(host: Host) -> str:

@@ -71,19 +71,6 @@ def daily_at(moment: float, base: float = 50.0, swing: float = 30.0) -> float:
     return float(daily(np.array([moment]), base, swing)[0])
 
 
-def wave(
-    rng: np.random.Generator,
-    time: Times,
-    base: float = 50.0,
-    swing: float = 30.0,
-    deviation: float = 3.0,
-    noise: Noise = GAUSSIAN,
-    peak: float = 14.0,
-) -> Floats:
-    """Return a smooth day with noise."""
-    return daily(time, base, swing, peak) + deviation * draw_noise(rng, len(time), noise)
-
-
 def office(time: Times, low: float = 15.0, high: float = 80.0, weekend: float = 0.3) -> Floats:
     """Return working days from about 8 to 18 h; at the weekend a share of the day's rise."""
     hour = hour_of(time)

@@ -1,4 +1,4 @@
-"""The situations: a question, a generator with its parameters, and what is asked.
+"""The situations: a question, a generator with its parameters, and its criteria.
 
 Invariant: a list of data; a name is unique and is never given to another question.
 """
@@ -11,7 +11,8 @@ from typing import Any
 
 from benchmarks.operator.criteria import DEFAULTS, Criteria
 from benchmarks.operator.generators import fleets, formats, memory, rhythm, seasons, values
-from benchmarks.operator.scene import Scene
+from benchmarks.operator.generators.rhythm import Incidents, Sampling
+from benchmarks.operator.scene import Change, Scene
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Situation:
 
     make           : generator, called with seed and parameters; None = a script instead
     seed           : to which that of the command line is added, in thousands
-    criteria       : what is asked
+    criteria       : what an operator requires
     environment    : settings, as environment variables
     by_arrival     : rows are judged in their order in the file
     fixed_interval : the situation is about its interval and has no variants of it
@@ -62,7 +63,7 @@ HISTORY = [
     ),
     Situation(
         "slow-leak",
-        "a leak of 1.5 or 6 points a day: found in two days, said at most three times in ten",
+        "a leak of 1.5 or 6 points a day: found in two days, at most three alarms in ten",
         memory.slow_leak,
         3,
         criteria=Criteria(grace_min=0),
@@ -109,7 +110,7 @@ RHYTHM = [
     Situation(
         "clock-ahead",
         "one row from a clock a year or two days ahead: the host is watched on, its neighbour is"
-        " not said to have stopped",
+        " not reported as stopped",
         rhythm.clock_ahead,
         10,
         by_arrival=True,
@@ -134,11 +135,8 @@ RHYTHM = [
             "step_s": 1,
             "hosts": 2,
             "days": 4.6,
-            "first_day": 3.4,
-            "every_days": 0.3,
-            "hour": 3.0,
-            "hours": 0.25,
             "deviation": 2.0,
+            "incidents": Incidents(first_day=3.4, every_days=0.3, hour=3.0, hours=0.25),
         },
         Criteria(find=0.85, ready=True, learn_days=3, grace_min=15),
         fixed_interval=True,
@@ -152,10 +150,7 @@ RHYTHM = [
             "step_s": 3600,
             "hosts": 16,
             "days": 50,
-            "first_day": 16,
-            "every_days": 10.0,
-            "hours": 3.0,
-            "hop_h": 1.0,
+            "incidents": Incidents(first_day=16, every_days=10.0, hours=3.0, hop_h=1.0),
         },
         Criteria(ready=True, learn_days=14),
         fixed_interval=True,
@@ -165,12 +160,12 @@ RHYTHM = [
         "times off by a quarter of the interval, one row in ten missing",
         rhythm.plain,
         14,
-        {"jitter": 0.25, "missing": 0.1},
+        {"sampling": Sampling(jitter=0.25, missing=0.1)},
         Criteria(verdicts_per_day=0.1),
     ),
     Situation(
         "two-hour-gap",
-        "two hours without rows: said as a gap, the return is no anomaly",
+        "two hours without rows: reported as a gap, the return is no anomaly",
         rhythm.gaps,
         15,
         {"hosts": 12},
@@ -217,7 +212,7 @@ SEASONS = [
     ),
     Situation(
         "holiday",
-        "a Wednesday off like a Sunday: said twice at most, not the day after nor a week later",
+        "a Wednesday off like a Sunday: two alarms at most, not the day after nor a week later",
         seasons.office_week,
         20,
         {"holiday": 44, "drop_day": 51, "surge_day": None},
@@ -230,12 +225,14 @@ SEASONS = [
         21,
         {
             "hosts": 12,
-            "first_day": 12,
-            "every_days": 7.0,
-            "hour": 0.0,
-            "hop_h": 2.0,
-            "hours": 1.0,
-            "to_zero": True,
+            "incidents": Incidents(
+                first_day=12,
+                every_days=7.0,
+                hour=0.0,
+                hours=1.0,
+                hop_h=2.0,
+                change=Change(to=0.0),
+            ),
         },
     ),
     Situation(
@@ -290,7 +287,7 @@ VALUES = [
     ),
     Situation(
         "frozen-sensor",
-        "a sensor repeats its last value: said within a day; a true constant beside it is not",
+        "a sensor repeats its last value: reported within a day; a true constant beside it is not",
         values.frozen_sensor,
         28,
     ),
@@ -367,7 +364,7 @@ FLEETS = [
     ),
     Situation(
         "metric-gone",
-        "one metric of three is no longer sent: said within a day, the others are watched on",
+        "one metric of three is no longer sent: reported within a day, the others are watched on",
         fleets.metric_gone,
         38,
     ),

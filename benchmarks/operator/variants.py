@@ -1,7 +1,7 @@
 """The same situations at other intervals and with other noise.
 
 Invariant: a variant changes only the interval, the noise and, where rows come often, the number of
-           hosts; what is asked stays the same.
+           hosts; the criteria stay the same.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Variant:
         return " ".join(filter(None, (self.interval, self.noise))) or "as written"
 
     def inapplicable(self, situation: Situation) -> str:
-        """Say why a situation has no such variant; empty where it has."""
+        """Return why a situation has no such variant; empty where it has."""
         accepted = _accepted(situation)
         if self.interval is not None and ("step_s" not in accepted or situation.fixed_interval):
             return "the situation has an interval of its own"
@@ -69,7 +69,7 @@ def _accepted(situation: Situation) -> Mapping[str, inspect.Parameter]:
 
 
 def undecidable(scene: Scene) -> str:
-    """Say which incident has no row at this interval, so that nobody could see it; else empty."""
+    """Return which incident has no row at this interval and cannot be found; empty if none."""
     times = {host.name: host.time for host in scene.hosts}
     for must in scene.must_alarm:
         if must.kinds != ANOMALY:

@@ -64,9 +64,9 @@ def count(
         if alarm.event_time >= since.get(key, alarm.event_time):
             alarms.setdefault(key, []).append(alarm)
     closed: dict[Key, list[Anomaly]] = {}
-    for one in result.closed:
-        closed.setdefault((one.entity, one.source_partition), []).append(one)
-    quality = Counter((one.entity, one.source_partition) for one in result.quality)
+    for alarm in result.closed:
+        closed.setdefault((alarm.entity, alarm.source_partition), []).append(alarm)
+    quality = Counter((verdict.entity, verdict.source_partition) for verdict in result.quality)
     counted = []
     for series in result.series:
         rows = series.time_ms >= since.get(series.key, int(series.time_ms.min()))
@@ -85,7 +85,9 @@ def count(
         counted.append(
             Entity(series, days, ready_days, entity_alarms, ends, quality[series.key], evaluation)
         )
-    return sorted(counted, key=lambda one: (-len(one.alarms), -_missed(one), one.series.key))
+    return sorted(
+        counted, key=lambda entity: (-len(entity.alarms), -_missed(entity), entity.series.key)
+    )
 
 
 def observed_days(series: Series, rows: np.ndarray[Any, np.dtype[np.bool_]]) -> float:
@@ -187,7 +189,7 @@ def top(alarms: Sequence[Anomaly], limit: int = TOP_ALARMS) -> list[Anomaly]:
 
 
 def alarm_fields(alarm: Anomaly) -> dict[str, Any]:
-    """Say an alarm, or a data-quality verdict, in plain values."""
+    """Return an alarm, or a data-quality verdict, as plain values."""
     return {
         "time": moment(alarm.event_time),
         "entity": alarm.entity,

@@ -103,7 +103,7 @@ def alarms_csv(result: BacktestResult, change: Change | None, second: BacktestRe
 
 
 def _episode(alarm: Anomaly, ends: Mapping[str | None, Anomaly]) -> dict[str, Any]:
-    """Say when and why an alarm's episode ended, and its largest value."""
+    """Return when and why an alarm's episode ended, and its largest value."""
     if alarm.episode_id is None:
         return {"end": None, "peak": None, "closed_because": None}
     closed = ends.get(alarm.episode_id)

@@ -78,7 +78,7 @@ def check_fit(
 
 
 def notes_on(models_dir: Path, model: Model, result: BacktestResult, topic: str) -> list[str]:
-    """Say what makes the figures of a published model better or worse than they will be.
+    """Return what makes the figures of a published model better or worse than they will be.
 
     topic  : that the records come from; empty = from files
     raises : ArtifactMissing, ArtifactRefused

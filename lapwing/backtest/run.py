@@ -184,13 +184,13 @@ class ResultCollector:
     def result(self) -> BacktestResult:
         """Return the results so far, ordered by series."""
         series = [
-            one
+            entity_series
             for number in sorted(self._partitions)
-            for one in _series(number, self._partitions[number])
+            for entity_series in _series(number, self._partitions[number])
         ]
         return BacktestResult(
             self.variant,
-            tuple(sorted(series, key=lambda one: one.key)),
+            tuple(sorted(series, key=lambda entity_series: entity_series.key)),
             tuple(self.alarms),
             tuple(self.closed),
             tuple(self.quality),

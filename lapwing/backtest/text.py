@@ -77,18 +77,18 @@ def _figures(first: Mapping[str, Any]) -> Iterator[str]:
     yield _row("data quality", _counts(first["data_quality"]))
     yield ""
     shown = first["per_entity"][:ENTITIES_SHOWN]
-    names = [one["entity"] for one in first["per_entity"]]
+    names = [entity["entity"] for entity in first["per_entity"]]
     spread = len(set(names)) < len(names)
     rows = [
         (
-            one["entity"],
-            *((str(one["partition"]),) if spread else ()),
-            f"{one['alarms']:,}",
-            f"{one['alarms_per_day']:.3g}",
-            f"{one['records']:,}",
-            f"{one['days']:.1f}",
+            entity["entity"],
+            *((str(entity["partition"]),) if spread else ()),
+            f"{entity['alarms']:,}",
+            f"{entity['alarms_per_day']:.3g}",
+            f"{entity['records']:,}",
+            f"{entity['days']:.1f}",
         )
-        for one in shown
+        for entity in shown
     ]
     partition = ("partition",) if spread else ()
     yield from _table(rows, ("entity", *partition, "alarms", "per day", "records", "days"))
@@ -123,7 +123,7 @@ def _labels(first: Mapping[str, Any]) -> Iterator[str]:
     )
     for kind, counts in labels["by_kind"].items():
         yield _row("", f"{kind}: {counts['hits']} of {counts['hits'] + counts['missed']}")
-    windows = [window for one in first["per_entity"] for window in one["windows"]]
+    windows = [window for entity in first["per_entity"] for window in entity["windows"]]
     yield ""
     yield from _table(
         [

@@ -87,6 +87,15 @@ def demo(
     source = SourceOptions(
         data, fleet=fleet, columns=ColumnChoice.parse(entity, time_column, time_format, decimal)
     )
-    options = DemoOptions(source, predictors, speed, backfill, once, as_json, svg, keep)
+    options = DemoOptions(
+        source=source,
+        predictors=predictors,
+        speed=speed,
+        backfill=backfill,
+        once=once,
+        as_json=as_json,
+        picture=svg,
+        keep=keep,
+    )
     environ = {**os.environ, **Overrides.of(context).variables()}
     raise typer.Exit(run(options, environ, STARTED_S))

@@ -158,9 +158,19 @@ def replay(
     from lapwing.dlq.replay import replay as send_back
 
     options = ReplayOptions(
-        partition, offset, Filters.of(reason, key, since, round(time.time() * 1000)),
-        value_file, json_file, schema_id, new_key, force, again, dry_run, limit, as_json,
-    )  # fmt: skip
+        partition=partition,
+        offset=offset,
+        filters=Filters.of(reason, key, since, round(time.time() * 1000)),
+        value_file=value_file,
+        json_file=json_file,
+        schema_id=schema_id,
+        key=new_key,
+        force=force,
+        again=again,
+        dry_run=dry_run,
+        limit=limit,
+        as_json=as_json,
+    )
     raise typer.Exit(
         send_back(
             Overrides.of(context).load(), options, confirm=lambda question: yes or _agreed(question)

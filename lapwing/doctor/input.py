@@ -43,7 +43,7 @@ def _report(inspection: Inspection) -> Finding:
         message += f"; {further} other schema{'' if further == 1 else 's'}"
     unread = max(inspection.rows - inspection.read, 0)
     if unread:
-        reasons = ", ".join(f"{one.reason} {one.count:,}" for one in inspection.dead)
+        reasons = ", ".join(f"{letters.reason} {letters.count:,}" for letters in inspection.dead)
         message += (
             f"; {unread:,} of the newest {inspection.rows:,} records would become dead letters:"
             f" {reasons}"

@@ -43,15 +43,15 @@ def inspect_folder(
     readings, dead, series = [], list[DeadLetters](), list[Series]()
     for name, path in files.items():
         try:
-            one = read_series(path, name, catalogue.rules, choice, skip_bad=True)
+            table = read_series(path, name, catalogue.rules, choice, skip_bad=True)
         except DataError as error:
             readings.append(Reading(name, 0, 0, unfit=str(error)))
             continue
-        series.append(one)
-        readings.append(_reading(path, one, settings))
-        if one.skipped:
+        series.append(table)
+        readings.append(_reading(path, table, settings))
+        if table.skipped:
             why = f"{_first_problem(path, name, catalogue, choice)}; --skip-bad skips such rows"
-            dead.append(DeadLetters("bad row", one.skipped, why, "", name))
+            dead.append(DeadLetters("bad row", table.skipped, why, "", name))
     _, notes = assemble(series, catalogue) if series else ([], [])
     rows = sum(reading.rows for reading in readings)
     source = f"{folder}: {rows:,} rows of {len(files)} file{'' if len(files) == 1 else 's'}"
@@ -100,12 +100,12 @@ def _reading(path: Path, series: Series, settings: InputSettings) -> Reading:
     entities = [series.entities[code] or path.stem for code in series.entity[newest].tolist()]
     kept = [series.metrics.index(name) for name in plan.metrics]
     times, values = series.time_ms[newest], series.values[newest][:, kept]
-    listed = tuple(f"column {one.column} is left out" for one in columns.left_out)
+    listed = tuple(f"column {unused.column} is left out" for unused in columns.left_out)
     hints = [note for note in columns.notes if not (listed and note.startswith(listed))]
     hints += warnings.metrics_that_are_none(plan.metrics, values, times)
     if columns.entity:
         hints += warnings.entities_of_rows(columns.entity, entities)
-    left_out = [(one.column, one.reason) for one in columns.left_out]
+    left_out = [(unused.column, unused.reason) for unused in columns.left_out]
     return Reading(
         series.source,
         rows,

@@ -98,7 +98,7 @@ class _Read:
 def inspect_sample(sample: Sample, settings: InputSettings) -> Inspection:
     """Inspect the newest records; without records, the newest schema."""
     groups: dict[int | None, list[Record]] = {}
-    for record in sorted(sample.records, key=lambda one: one.age, reverse=True):
+    for record in sorted(sample.records, key=lambda record: record.age, reverse=True):
         schema_id = schema_id_of(record.value)
         groups.setdefault(schema_id if sample.texts.get(schema_id or 0) else None, []).append(
             record
@@ -142,7 +142,7 @@ def _decode(
     """
     n = len(records)
     ids = {schema_id_of(record.value) for record in records} - {None}
-    texts = {one: text if one == schema_id else None for one in ids if one is not None}
+    texts = {known: text if known == schema_id else None for known in ids if known is not None}
     decoder = AvroDecoder.of_schemas(texts, settings)
     found = _Read(records, None if schema_id is None else decoder.plan(schema_id))
     batch = Batch(
@@ -198,17 +198,17 @@ def _schema_reading(source: str, text: str, settings: InputSettings, *, rows: in
     plan = plan_or_unsupported(text, settings)
     if isinstance(plan, UnsupportedSchema):
         return Reading(source, rows, 0, unfit=str(plan))
-    one = plan.fields
+    fields = plan.fields
     return Reading(
         f"{source}, {plan.record}",
         rows,
         0,
-        one.entity,
-        one.time,
-        one.time_by,
-        one.metrics,
-        one.left_out,
-        warnings=tuple(warnings.numbers_left_out(one.left_out, settings)),
+        fields.entity,
+        fields.time,
+        fields.time_by,
+        fields.metrics,
+        fields.left_out,
+        warnings=tuple(warnings.numbers_left_out(fields.left_out, settings)),
     )
 
 
@@ -273,7 +273,7 @@ def _field_names(text: str) -> list[str]:
         record = record_of(parse_schema(text))
     except SchemaInvalid:
         return []
-    return [one.name for one in record.fields] if record else []
+    return [field.name for field in record.fields] if record else []
 
 
 # -- dead letters ----------------------------------------------------------------------------------
@@ -282,14 +282,15 @@ def _field_names(text: str) -> list[str]:
 def _dead_letters(topic: str, parts: Mapping[int | None, _Read]) -> list[DeadLetters]:
     """Group rejected records by reason, and by schema if the schema is the cause."""
     groups: dict[tuple[str, str, str], list[Record]] = {}
-    for record, reason in [one for part in parts.values() for one in part.rejected]:
-        groups.setdefault(_why(record, reason, parts), []).append(record)
+    for part in parts.values():
+        for record, reason in part.rejected:
+            groups.setdefault(_why(record, reason, parts), []).append(record)
     found = []
     for (code, why, header), records in groups.items():
-        newest = max(records, key=lambda one: one.age)
+        newest = max(records, key=lambda record: record.age)
         place = f"{topic}[{newest.partition}]@{newest.offset}"
         found.append(DeadLetters(code, len(records), why, header, place))
-    return sorted(found, key=lambda one: (-one.count, one.reason, one.why))
+    return sorted(found, key=lambda letters: (-letters.count, letters.reason, letters.why))
 
 
 def _why(record: Record, reason: Reason, parts: Mapping[int | None, _Read]) -> tuple[str, str, str]:

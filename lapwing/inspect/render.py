@@ -32,9 +32,14 @@ def lines(inspection: Inspection) -> Iterator[str]:
     yield inspection.source
     if len(inspection.readings) > IN_FULL:
         yield ""
-        yield from (f"{one.line} ({_count(one, inspection.kind)})" for one in inspection.readings)
         yield from (
-            f"! {one.source}: {hint}" for one in inspection.readings for hint in one.warnings
+            f"{reading.line} ({_count(reading, inspection.kind)})"
+            for reading in inspection.readings
+        )
+        yield from (
+            f"! {reading.source}: {hint}"
+            for reading in inspection.readings
+            for hint in reading.warnings
         )
     else:
         for reading in inspection.readings:
@@ -42,11 +47,11 @@ def lines(inspection: Inspection) -> Iterator[str]:
     if inspection.dead:
         title = "dead letters" if inspection.kind == "record" else "bad rows"
         yield from ("", f"{title}: {inspection.rows - inspection.read:,} of {inspection.rows:,}")
-        width = max(len(one.reason) for one in inspection.dead)
-        for one in inspection.dead:
-            is_above = one.reason == Reason.SCHEMA_UNFIT.code
-            why = f"{one.why.partition(':')[0]}, see above" if is_above else one.why
-            yield f"  {one.reason:<{width}}  {one.count:>6,}  {why} ({one.place})"
+        width = max(len(letters.reason) for letters in inspection.dead)
+        for letters in inspection.dead:
+            is_above = letters.reason == Reason.SCHEMA_UNFIT.code
+            why = f"{letters.why.partition(':')[0]}, see above" if is_above else letters.why
+            yield f"  {letters.reason:<{width}}  {letters.count:>6,}  {why} ({letters.place})"
     if inspection.warnings:
         yield ""
         yield from (f"! {hint}" for hint in inspection.warnings)
@@ -56,20 +61,20 @@ def lines(inspection: Inspection) -> Iterator[str]:
         yield f"  {name:<{width}}  {value or _NOT_SET.get(name, '')}"
 
 
-def _reading(one: Reading, kind: str) -> Iterator[str]:
-    yield f"{one.source}: {_count(one, kind)}"
-    if one.unfit:
-        yield f"  cannot be read: {one.unfit}"
+def _reading(reading: Reading, kind: str) -> Iterator[str]:
+    yield f"{reading.source}: {_count(reading, kind)}"
+    if reading.unfit:
+        yield f"  cannot be read: {reading.unfit}"
     else:
-        yield f"  entity    {'/'.join(one.entity)}"
-        yield f"  time      {one.time} ({one.time_by})"
-        yield f"  metrics   {listed(one.metrics)}"
-        yield from _left_out(one.left_out)
-        for place, row in enumerate(one.examples):
+        yield f"  entity    {'/'.join(reading.entity)}"
+        yield f"  time      {reading.time} ({reading.time_by})"
+        yield f"  metrics   {listed(reading.metrics)}"
+        yield from _left_out(reading.left_out)
+        for place, row in enumerate(reading.examples):
             measured = {name: "-" if v is None else f"{v:.6g}" for name, v in row.values.items()}
             shown = " ".join(f"{name}={text}" for name, text in measured.items())
             yield f"  {'' if place else 'newest':<9} {row.time}  {row.entity}  {shown}"
-    yield from (f"  ! {hint}" for hint in one.warnings)
+    yield from (f"  ! {hint}" for hint in reading.warnings)
 
 
 def _left_out(fields: Sequence[tuple[str, str]]) -> Iterator[str]:
@@ -80,8 +85,10 @@ def _left_out(fields: Sequence[tuple[str, str]]) -> Iterator[str]:
         yield f"  {'' if place else 'left out':<9} {name:<{width}}  {why}"
 
 
-def _count(one: Reading, kind: str) -> str:
-    rows = f"{one.rows:,} {kind}{'' if one.rows == 1 else 's'}"
+def _count(reading: Reading, kind: str) -> str:
+    rows = f"{reading.rows:,} {kind}{'' if reading.rows == 1 else 's'}"
     return (
-        rows if one.read == one.rows or one.unfit else f"{rows}, {one.read:,} of them can be read"
+        rows
+        if reading.read == reading.rows or reading.unfit
+        else f"{rows}, {reading.read:,} of them can be read"
     )

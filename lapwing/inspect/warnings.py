@@ -57,7 +57,7 @@ def long_form(
         for entity, value in zip(entities, values, strict=True):
             if value is not None:
                 within.setdefault(entity, {})[value] = None
-        entity, found = max(within.items(), key=lambda one: len(one[1]), default=("", {}))
+        entity, found = max(within.items(), key=lambda item: len(item[1]), default=("", {}))
         if len(found) > 1:
             shown = listed(list(found)[:5])
             wider = ",".join((*entity_fields, name))
@@ -153,7 +153,7 @@ def wrong_unit(
     source     : of the unit;  by_setting: whether that is input.time_unit
     broker_ms  : Kafka's timestamp of the same record
     """
-    in_unit = {one: int(raw * per) // 10**6 for one, per in _NS.items()}
+    in_unit = {name: int(raw * per) // 10**6 for name, per in _NS.items()}
     if abs(in_unit[unit] - broker_ms) <= FAR_MS:
         return []
     for other, time_ms in in_unit.items():

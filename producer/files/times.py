@@ -125,13 +125,11 @@ def _parse_columns(cells: Sequence[str]) -> tuple[Times, Flags]:
     letters = fixed.view(np.uint8).reshape(n, _WIDTH + 2)
     digits = letters[:, _DIGIT_PLACES].astype(np.int64) - ord("0")
     valid: Flags = np.all((digits >= 0) & (digits <= 9), axis=1)
-    valid &= (letters[:, [4, 7]] == ord("-")).all(axis=1) & (letters[:, [13, 16]] == ord(":")).all(
-        axis=1
-    )
-    valid &= (letters[:, 10] == ord(" ")) | (letters[:, 10] == ord("T"))
-    valid &= ((letters[:, _WIDTH] == 0) | (letters[:, _WIDTH] == ord("Z"))) & (
-        letters[:, _WIDTH + 1] == 0
-    )
+    valid &= (letters[:, [4, 7]] == ord("-")).all(axis=1)
+    valid &= (letters[:, [13, 16]] == ord(":")).all(axis=1)
+    valid &= np.isin(letters[:, 10], (ord(" "), ord("T")))
+    valid &= np.isin(letters[:, _WIDTH], (0, ord("Z")))
+    valid &= letters[:, _WIDTH + 1] == 0
     year = digits[:, 0] * 1000 + digits[:, 1] * 100 + digits[:, 2] * 10 + digits[:, 3]
     month, day, hour, minute, second = (
         digits[:, i] * 10 + digits[:, i + 1] for i in range(4, 14, 2)

@@ -104,7 +104,7 @@ def first_time_name(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def says_time(name: str) -> bool:
-    """Tell whether a number of this name is a point in time (``created_at``), not a duration."""
+    """Return whether a number of this name is a point in time (``created_at``), not a duration."""
     words = [word.lower() for word in _WORD.findall(name)]
     while len(words) > 1 and words[-1] in _UNITS:
         words.pop()
@@ -117,6 +117,6 @@ def says_time(name: str) -> bool:
 
 
 def says_identifier(name: str) -> bool:
-    """Tell whether a number of this name is an identifier (``device_id``), not a measurement."""
+    """Return whether a number of this name is an identifier (``device_id``), not a measurement."""
     words = [word.lower() for word in _WORD.findall(name)]
     return bool(words) and words[-1] in _IDENTIFIERS

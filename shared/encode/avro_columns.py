@@ -204,48 +204,52 @@ def encode_scores(scores: Scores, entities: Directory, schema_id: int) -> tuple[
     Cost: ~0.3 us a row of three metrics.
     """
     _check_shapes(scores)
-    names = entities.arena
-    name_bounds = entities.bounds
     entity = _rows(scores.entity, len(entities), "entity")
     pieces = _score_pieces(schema_id, scores)
-    name_sizes = np.diff(name_bounds)[entity]
-    most_bytes = int(name_sizes.sum()) + len(entity) * _most_row_bytes(pieces)
+    name_sizes = np.diff(entities.bounds)[entity]
+    most_bytes = int(name_sizes.sum()) + len(scores) * _most_row_bytes(pieces)
     out = np.empty(most_bytes, np.uint8)
-    bounds = np.empty(len(entity) + 1, np.int64)
+    bounds = np.empty(len(scores) + 1, np.int64)
     id_bytes = sum(map(len, pieces)) + int(name_sizes.max(initial=0)) + 2 * _LONG_BYTES
     joined = Blob.join(pieces)
     kernels.encode_score_rows(
-        _bytes(joined.data),
-        joined.bounds,
-        names,
-        name_bounds,
-        entity,
-        _column(scores.time_ms),
-        _column(scores.offsets),
-        _rows(scores.state, len(State), "state"),
-        _rows(scores.top_metric, len(scores.metrics), "top_metric", lowest=-1),
-        _bits(
+        kernels.Texts(np.frombuffer(bytearray(joined.data), np.uint8), joined.bounds),
+        kernels.Texts(entities.arena, entities.bounds),
+        _score_rows(scores, entity),
+        np.empty(id_bytes, np.uint8),
+        out,
+        bounds,
+    )
+    keys = _select(entities.arena, entities.bounds, entity)
+    return Blob(out[: bounds[-1]].tobytes(), bounds), keys
+
+
+def _score_rows(scores: Scores, entity: npt.NDArray[np.int64]) -> kernels.ScoreRows:
+    """Return the columns in the kernel's form; raises IndexError."""
+    return kernels.ScoreRows(
+        entity=entity,
+        time_ms=_column(scores.time_ms),
+        offsets=_column(scores.offsets),
+        state=_rows(scores.state, len(State), "state"),
+        top_metric=_rows(scores.top_metric, len(scores.metrics), "top_metric", lowest=-1),
+        numbers=_bits(
             scores.score,
             scores.severity,
             scores.threshold,
             scores.warmup_percent,
             scores.warmup_minutes_left,
         ),
-        np.stack([getattr(scores, name) for name in _FLAGS], axis=-1).astype(np.uint8),
-        _bits(
+        flags=np.stack([getattr(scores, name) for name in _FLAGS], axis=-1).astype(np.uint8),
+        metric_numbers=_bits(
             scores.metric_value,
             scores.metric_expected,
             scores.metric_lower,
             scores.metric_upper,
             scores.metric_severity,
         ),
-        _listed(scores),
-        _digits(scores.episode_id),
-        np.empty(id_bytes, np.uint8),
-        out,
-        bounds,
+        listed=_listed(scores),
+        episodes=_digits(scores.episode_id),
     )
-    return Blob(out[: bounds[-1]].tobytes(), bounds), _select(names, name_bounds, entity)
 
 
 def _most_row_bytes(pieces: list[bytes]) -> int:
@@ -353,7 +357,9 @@ def _select(
 
 
 def _column(values: Ints) -> npt.NDArray[np.int64]:
-    return np.ascontiguousarray(values, np.int64)
+    """Return a column as a kernel's tuple takes it: numba refuses a read-only array there."""
+    column = np.ascontiguousarray(values, np.int64)
+    return column if column.flags.writeable else column.copy()
 
 
 def _bits(*columns: Floats) -> npt.NDArray[np.uint64]:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.events import DEFAULT_MAX_TIME_MS, DEFAULT_MIN_TIME_MS
-from shared.features.kernels.rolling import build_vectors
+from shared.features.kernels.rolling import LocalTime, Scales, build_vectors
 from shared.settings import FeatureSettings
 
 FEATURE_VERSION = 1
@@ -125,11 +125,18 @@ def vectors(
     n, metrics = rolling.shape[:2]
     X = np.empty((n, 5 * metrics + len(TIME_FEATURES)))
     build_vectors(
-        np.ascontiguousarray(rolling), np.ascontiguousarray(entity_row),
-        np.ascontiguousarray(time_ms), np.ascontiguousarray(scale.centre),
-        np.ascontiguousarray(scale.spread), calendar.transitions_ms, calendar.offsets_ms,
-        calendar.business_minutes, calendar.business_days, X,
-    )  # fmt: skip
+        np.ascontiguousarray(rolling),
+        np.ascontiguousarray(entity_row),
+        np.ascontiguousarray(time_ms),
+        Scales(np.ascontiguousarray(scale.centre), np.ascontiguousarray(scale.spread)),
+        LocalTime(
+            calendar.transitions_ms,
+            calendar.offsets_ms,
+            calendar.business_minutes,
+            calendar.business_days,
+        ),
+        X,
+    )
     return X
 
 

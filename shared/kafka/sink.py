@@ -280,7 +280,7 @@ class AtLeastOnceSink:
 
 
 def _is_refusal(error: ClientError) -> bool:
-    """Tell whether the client itself refused a record, so that the transaction can be aborted."""
+    """Return whether the client itself refused a record, so that the transaction can be aborted."""
     return error.code in _REFUSALS and Flags.FATAL not in error.flags
 
 

@@ -6,6 +6,8 @@ function only affect the speed.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from numba import types
@@ -19,6 +21,7 @@ from shared.kernels.wire import (
     Int64s,
     copy_bytes,
     equal_bytes,
+    group,
     helper,
     kernel,
     load_tail,
@@ -32,7 +35,24 @@ Uint64s = npt.NDArray[np.uint64]
 EMPTY = -1
 """An empty cell of the table; as a result: the name is unknown."""
 
+
+class NameTable(NamedTuple):
+    """The known names, an open-addressing table that finds them, and space for more.
+
+    cells  : int32 (2**k,)      index of a name or EMPTY; more than twice as many cells as names
+    hashes : uint64 (c,)        hash of each name; c = names that there is space for
+    arena  : uint8              the names, joined
+    bounds : int64 (c + 1,)     name i is arena[bounds[i]:bounds[i + 1]]
+    """
+
+    cells: Int32s
+    hashes: Uint64s
+    arena: Bytes
+    bounds: Int64s
+
+
 _I4S, _I8S, _U8S, _U1S = types.int32[::1], types.int64[::1], types.uint64[::1], types.uint8[::1]
+_TABLE = group(NameTable, _I4S, _U8S, _U1S, _I8S)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -50,27 +70,18 @@ def _hash_name(data: Bytes, start: int, stop: int) -> np.uint64:
 
 
 @helper
-def _cell_of(
-    data: Bytes,
-    start: int,
-    stop: int,
-    name_hash: np.uint64,
-    table: Int32s,
-    hashes: Uint64s,
-    arena: Bytes,
-    bounds: Int64s,
-) -> Int:
+def _cell_of(data: Bytes, start: int, stop: int, name_hash: np.uint64, known: NameTable) -> Int:
     """Return the cell of the table with the name, or the empty cell where it belongs."""
-    mask = len(table) - 1
+    mask = len(known.cells) - 1
     cell = np.int64(name_hash & np.uint64(mask))
-    while table[cell] != EMPTY:
-        index = table[cell]
-        low = bounds[index]
-        same_size = bounds[index + 1] - low == stop - start
+    while known.cells[cell] != EMPTY:
+        index = known.cells[cell]
+        low = known.bounds[index]
+        same_size = known.bounds[index + 1] - low == stop - start
         if (
-            hashes[index] == name_hash
+            known.hashes[index] == name_hash
             and same_size
-            and equal_bytes(arena, low, data, start, stop - start)
+            and equal_bytes(known.arena, low, data, start, stop - start)
         ):
             break
         cell = (cell + 1) & mask
@@ -78,43 +89,23 @@ def _cell_of(
 
 
 @wrapping
-@kernel(BYTES, I8, I8, _I4S, _U8S, _U1S, _I8S)
-def find_name(
-    data: Bytes,
-    start: int,
-    stop: int,
-    table: Int32s,
-    hashes: Uint64s,
-    arena: Bytes,
-    arena_bounds: Int64s,
-) -> int:
+@kernel(BYTES, I8, I8, _TABLE)
+def find_name(data: Bytes, start: int, stop: int, known: NameTable) -> int:
     """Return the index of the name data[start:stop], EMPTY if it is unknown."""
-    cell = _cell_of(
-        data, start, stop, _hash_name(data, start, stop), table, hashes, arena, arena_bounds
-    )
-    return int(table[cell])
+    cell = _cell_of(data, start, stop, _hash_name(data, start, stop), known)
+    return int(known.cells[cell])
 
 
 @wrapping
-@kernel(BYTES, BOUNDS, I8, I8, _I4S, _U8S, _U1S, _I8S, _I4S)
+@kernel(BYTES, BOUNDS, I8, I8, _TABLE, _I4S)
 def intern_names(
-    data: Bytes,
-    bounds: Int64s,
-    first: int,
-    count: int,
-    table: Int32s,
-    hashes: Uint64s,
-    arena: Bytes,
-    arena_bounds: Int64s,
-    indices: Int32s,
+    data: Bytes, bounds: Int64s, first: int, count: int, known: NameTable, indices: Int32s
 ) -> tuple[int, int]:
     """Look up each name from ``first`` on; add new ones.
 
     data, bounds : uint8, int64 (n + 1,)   name i is data[bounds[i]:bounds[i + 1]]
     count        : number of known names
-    table        : int32 (2**k,)           cell -> index or EMPTY; more than twice as many cells as
-                   names
-    hashes, arena, arena_bounds            the known names, and space for more
+    known        : gets the new names
     indices      : int32 (n,)              written: index of each name
     returns      : number of known names; first name that was not processed: below n where the
                    arrays are full
@@ -126,15 +117,16 @@ def intern_names(
         start = bounds[i]
         stop = bounds[i + 1]
         name_hash = _hash_name(data, start, stop)
-        cell = _cell_of(data, start, stop, name_hash, table, hashes, arena, arena_bounds)
-        if table[cell] == EMPTY:
-            if count == len(hashes) or arena_bounds[count] + stop - start > len(arena):
+        cell = _cell_of(data, start, stop, name_hash, known)
+        if known.cells[cell] == EMPTY:
+            end = known.bounds[count]
+            if count == len(known.hashes) or end + stop - start > len(known.arena):
                 return count, i
-            table[cell] = count
-            hashes[count] = name_hash
-            arena_bounds[count + 1] = copy_bytes(data, start, stop, arena, arena_bounds[count])
+            known.cells[cell] = count
+            known.hashes[count] = name_hash
+            known.bounds[count + 1] = copy_bytes(data, start, stop, known.arena, end)
             count += 1
-        indices[i] = table[cell]
+        indices[i] = known.cells[cell]
     return count, len(bounds) - 1
 
 

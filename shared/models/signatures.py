@@ -74,7 +74,7 @@ def read_public(pem: bytes) -> Ed25519PublicKey:
 
 
 def is_signed(data: bytes, signature: bytes, keys: Sequence[Ed25519PublicKey]) -> bool:
-    """Tell whether one of the keys has signed the data."""
+    """Return whether one of the keys has signed the data."""
     from cryptography.exceptions import InvalidSignature
 
     for key in keys:

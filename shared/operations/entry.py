@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shared.settings import Settings
 
 Stopping = Callable[[], bool]
-"""Tells whether a shutdown has been requested."""
+"""Returns whether a shutdown has been requested."""
 
 SettingsFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="Settings file (TOML).")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.anomalies import event_of
+from shared.anomalies import Origin, Subject, event_of
 from shared.batch import Batch
 from shared.columns import Columns
 from shared.directory import Directory
@@ -298,7 +298,8 @@ def _verdict(
     usual_ms, others = float(signals.usual_ms[k]), int(signals.others[k])
     time_ms = int(columns.time_ms[row])
     reason = _sentence(kind, entity, metric, time_ms, since_ms, amount, usual_ms, others)
-    event = event_of(batch, columns, row, detector_id, kind, entity, metric, state, reason)
+    origin = Origin(batch, columns, row, detector_id)
+    event = event_of(origin, Subject(kind, entity, metric), state, reason)
     event = replace(
         event,
         is_anomaly=False,

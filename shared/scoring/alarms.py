@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any
 
-from shared.anomalies import event_of
+from shared.anomalies import Origin, Subject, event_of
 from shared.batch import Batch
 from shared.columns import Columns
 from shared.ensemble.fold import VIEW_NAMES
@@ -100,103 +100,169 @@ def _part(metric: str | None, key: int, phase: Phase) -> str:
     return "|".join((named, way_of(key), scope_of(key), phase.value))
 
 
-def _anomaly(context: Context, k: int, explained: dict[int, Explained]) -> Anomaly:
-    alarm_event, columns = context.found.events[k], context.columns
-    row, key, column = int(alarm_event["row"]), int(alarm_event["key"]), int(alarm_event["metric"])
-    is_own_row = int(columns.entity[row]) == int(alarm_event["entity"])
-    entity = context.state.entities.name(int(alarm_event["entity"]))
-    phase = _PHASES[int(alarm_event["phase"])]
-    closed, cold_start = phase is Phase.CLOSED, bool(alarm_event["cold_start"])
-    because = _BECAUSE[int(alarm_event["reason"])] if closed else None
-    why = explained.get(row) if key == TRAINED_KEY and not closed else None
+@dataclass(frozen=True, slots=True)
+class _AlarmEvent:
+    """One event of the fold, with its values in Python's types.
+
+    found   : its fields in ``EVENT``
+    row     : of the batch
+    is_own  : whether the row is one of the entity's own; another entity's only made it known
+    metric  : its metric, or the one that the trained model names; None = the entity as a whole
+    because : why the episode ended; None = it goes on
+    why     : the explanation by the trained model; None = the alarm is one of the ensemble's own
+    values  : value, expected, lower and upper; None = unknown
+    """
+
+    found: Any
+    row: int
+    key: int
+    entity: str
+    is_own: bool
+    metric: str | None
+    phase: Phase
+    because: ClosedBecause | None
+    why: Explained | None
+    values: dict[str, float | None]
+
+    @property
+    def is_closed(self) -> bool:
+        return self.phase is Phase.CLOSED
+
+    @property
+    def is_cold_start(self) -> bool:
+        return bool(self.found["cold_start"])
+
+
+def _alarm_event(context: Context, k: int, explained: dict[int, Explained]) -> _AlarmEvent:
+    found = context.found.events[k]
+    row, key, column = int(found["row"]), int(found["key"]), int(found["metric"])
+    entity = int(found["entity"])
+    phase = _PHASES[int(found["phase"])]
+    is_closed = phase is Phase.CLOSED
     metric = context.state.metrics[column] if column >= 0 else None
-    values = {name: _number(alarm_event[name]) for name in ("value", "expected", "lower", "upper")}
-    if cold_start:
+    values = {name: _number(found[name]) for name in ("value", "expected", "lower", "upper")}
+    if found["cold_start"]:
         values["expected"] = None
+    why = explained.get(row) if key == TRAINED_KEY and not is_closed else None
     if why is not None:
         metric, values = why.metric, why.values
-    shares = {} if closed or cold_start else why.shares if why else _shares(context, k)
-    kind = Kind.EPISODE_CLOSED if closed else Kind.ANOMALY
-    state = State(int(context.verdicts.state[row])) if is_own_row else State.STALE
-    reason = _reason(context, alarm_event, metric, because, why)
-    part = _part(metric, key, phase)
-    event = event_of(
-        context.batch, columns, row, context.detector_id, kind, entity, metric, state, reason, part
+    return _AlarmEvent(
+        found=found,
+        row=row,
+        key=key,
+        entity=context.state.entities.name(entity),
+        is_own=int(context.columns.entity[row]) == entity,
+        metric=metric,
+        phase=phase,
+        because=_BECAUSE[int(found["reason"])] if is_closed else None,
+        why=why,
+        values=values,
     )
+
+
+def _anomaly(context: Context, k: int, explained: dict[int, Explained]) -> Anomaly:
+    alarm = _alarm_event(context, k, explained)
+    found, row, why = alarm.found, alarm.row, alarm.why
+    is_scored = not (alarm.is_closed or alarm.is_cold_start)
+    state = State(int(context.verdicts.state[row])) if alarm.is_own else State.STALE
+    kind = Kind.EPISODE_CLOSED if alarm.is_closed else Kind.ANOMALY
+    part = _part(alarm.metric, alarm.key, alarm.phase)
+    event = event_of(
+        Origin(context.batch, context.columns, row, context.detector_id),
+        Subject(kind, alarm.entity, alarm.metric, part),
+        state,
+        _reason(context, alarm),
+    )
+    shares: dict[str, float] = {}
+    if is_scored:
+        shares = why.shares if why else _shares(context, k)
+    top_feature = why.top_feature if why else max(shares, key=shares.__getitem__, default=None)
     event = replace(
         event,
-        is_anomaly=not closed,
-        event_time=int(alarm_event["time_ms"]),
+        is_anomaly=not alarm.is_closed,
+        event_time=int(found["time_ms"]),
         imputed=bool(context.folded.imputed[row]),
         late_by_ms=int(context.folded.late_by_ms[row]) or None,
         model_id=context.model.model_id if why and context.model else None,
         model_version=context.model.version if why and context.model else None,
-        value=values["value"],
-        expected=values["expected"],
-        lower=values["lower"],
-        upper=values["upper"],
-        direction=_direction(alarm_event, values, way_of(key)),
-        score=None
-        if closed or cold_start
-        else float(alarm_event["score"] * alarm_event["threshold"]),
-        severity=_severity(alarm_event, closed, cold_start),
-        threshold=None if closed or cold_start else float(alarm_event["threshold"]),
-        top_feature=why.top_feature if why else max(shares, key=shares.__getitem__, default=None),
+        value=alarm.values["value"],
+        expected=alarm.values["expected"],
+        lower=alarm.values["lower"],
+        upper=alarm.values["upper"],
+        direction=_direction(found, alarm.values, way_of(alarm.key)),
+        score=float(found["score"] * found["threshold"]) if is_scored else None,
+        severity=_severity(alarm),
+        threshold=float(found["threshold"]) if is_scored else None,
+        top_feature=top_feature,
         attributions=shares,
-        cold_start=cold_start,
-        since=_since(alarm_event),
-        episode_id=episode_id(
-            context.batch, int(alarm_event["episode_at"]), context.detector_id, entity, metric, key
-        ),
-        phase=phase,
-        episode_start=int(alarm_event["start_ms"]),
-        peak_time=int(alarm_event["peak_ms"]),
-        peak_value=values["value"] if why else _number(alarm_event["peak_value"]),
-        peak_severity=COLD_SEVERITY if cold_start else _number(alarm_event["peak_severity"]),
-        closed_because=because,
+        cold_start=alarm.is_cold_start,
+        since=_since(found),
+        **_episode(context, alarm),
     )
-    if is_own_row:
+    if alarm.is_own:
         return event
-    seen_ms = int(alarm_event["seen_ms"])  # the row is another entity's, which only made it known
+    seen_ms = int(found["seen_ms"])
     return replace(event, event_time=seen_ms, imputed=False, late_by_ms=None, traceparent=None)
 
 
-def _severity(event: Any, closed: bool, cold_start: bool) -> float | None:
-    if closed:
+def _episode(context: Context, alarm: _AlarmEvent) -> dict[str, Any]:
+    """Return the fields about the episode."""
+    found = alarm.found
+    opened_at = int(found["episode_at"])
+    peak_value = alarm.values["value"] if alarm.why else _number(found["peak_value"])
+    peak_severity = COLD_SEVERITY if alarm.is_cold_start else _number(found["peak_severity"])
+    return {
+        "episode_id": episode_id(
+            context.batch, opened_at, context.detector_id, alarm.entity, alarm.metric, alarm.key
+        ),
+        "phase": alarm.phase,
+        "episode_start": int(found["start_ms"]),
+        "peak_time": int(found["peak_ms"]),
+        "peak_value": peak_value,
+        "peak_severity": peak_severity,
+        "closed_because": alarm.because,
+    }
+
+
+def _severity(alarm: _AlarmEvent) -> float | None:
+    if alarm.is_closed:
         return None
-    return COLD_SEVERITY if cold_start else float(event["severity"])
+    return COLD_SEVERITY if alarm.is_cold_start else float(alarm.found["severity"])
 
 
-def _reason(
-    context: Context, event: Any, metric: str | None, because: ClosedBecause | None,
-    why: Explained | None
-) -> str:  # fmt: skip
-    speaker = context.speaker
-    if because is not None:
-        return speaker.closed(event, metric, because)
-    if why is not None:
-        return why.reason
-    reported = int((context.folded.slots[int(event["row"])] >= 0).sum())
-    if event["phase"] == WORSE:
-        return speaker.worse(event, metric, reported)
-    return speaker.opened(event, metric, reported)
+def _reason(context: Context, alarm: _AlarmEvent) -> str:
+    speaker, found, metric = context.speaker, alarm.found, alarm.metric
+    if alarm.because is not None:
+        return speaker.closed(found, metric, alarm.because)
+    if alarm.why is not None:
+        return alarm.why.reason
+    reported = int((context.folded.slots[alarm.row] >= 0).sum())
+    if found["phase"] == WORSE:
+        return speaker.worse(found, metric, reported)
+    return speaker.opened(found, metric, reported)
 
 
 def _shares(context: Context, k: int) -> dict[str, float]:
-    """Shares by ``metric.view`` that sum to 1, the alarm's own first.
+    """Return shares by ``metric.view`` that sum to 1, the alarm's own first.
 
     The alarm's metric counts by its own view.
     """
-    event, ratios, views = context.found.events[k], context.found.ratios[k], context.found.views[k]
+    event = context.found.events[k]
+    ratios, views = context.found.ratios[k], context.found.views[k]
     names, own = context.state.metrics, int(event["metric"])
     parts: dict[str, float] = {}
     if own >= 0:
-        parts[f"{names[own]}.{VIEW_NAMES[int(event['view'])]}"] = float(event["score"])
-    for column in sorted(range(len(ratios)), key=lambda column: names[column]):
-        if column != own and ratios[column] >= LEAST_RATIO:
-            parts[f"{names[column]}.{VIEW_NAMES[int(views[column])]}"] = float(ratios[column])
+        parts[_feature(names[own], event["view"])] = float(event["score"])
+    others = [column for column in range(len(ratios)) if column != own]
+    for column in sorted(others, key=names.__getitem__):
+        if ratios[column] >= LEAST_RATIO:
+            parts[_feature(names[column], views[column])] = float(ratios[column])
     total = sum(parts.values())
     return {name: ratio / total for name, ratio in parts.items()} if total > 0 else {}
+
+
+def _feature(metric: str, view: int) -> str:
+    return f"{metric}.{VIEW_NAMES[int(view)]}"
 
 
 def _since(event: Any) -> int | None:

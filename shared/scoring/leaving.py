@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from shared.anomalies import event_of
+from shared.anomalies import Origin, Subject, event_of
 from shared.batch import Batch
 from shared.columns import Columns
 from shared.ensemble.fold import Interruption
@@ -104,13 +104,12 @@ def limit_verdicts(
         row, entity = int(dropped.row[k]), state.entities.name(int(dropped.owner[k]))
         since_ms = int(dropped.newest_ms[k])
         reason = (
-            f"{entity} gave way to a new one: {max_entities} (predict.max_entities) are"
-            f" remembered, and its last record, of {minute(since_ms)}, lies furthest back; it"
-            " starts anew if it returns"
+            f"{entity} was dropped for a new entity: {max_entities} (predict.max_entities) are"
+            f" remembered, and its last record, of {minute(since_ms)}, is the oldest; it starts"
+            " over if it returns"
         )
-        event = event_of(
-            batch, columns, row, detector_id, Kind.EVICTED, entity, None, State.STALE, reason
-        )
+        origin = Origin(batch, columns, row, detector_id)
+        event = event_of(origin, Subject(Kind.EVICTED, entity), State.STALE, reason)
         found.append(replace(event, is_anomaly=False, since=since_ms, traceparent=None))
     for row in np.flatnonzero(folded.surplus_metric >= 0).tolist():
         metric = state.metrics[int(folded.surplus_metric[row])]
@@ -118,11 +117,10 @@ def limit_verdicts(
             f"{MAX_METRICS} metrics of an entity are scored, the first ones; {metric} and all"
             " further ones are not"
         )
-        event = event_of(
-            batch, columns, row, detector_id, Kind.TOO_MANY_METRICS,
-            state.entities.name(int(columns.entity[row])), metric,
-            State(int(verdicts.state[row])), reason,
-        )  # fmt: skip
+        entity = state.entities.name(int(columns.entity[row]))
+        subject = Subject(Kind.TOO_MANY_METRICS, entity, metric)
+        origin = Origin(batch, columns, row, detector_id)
+        event = event_of(origin, subject, State(int(verdicts.state[row])), reason)
         found.append(replace(event, is_anomaly=False))
     return found
 

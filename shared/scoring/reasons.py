@@ -44,7 +44,7 @@ class Speaker:
         self.zone = zone
 
     def opened(self, event: Any, metric: str | None, metrics: int) -> str:
-        """Say why an episode opens.
+        """Return why an episode opens.
 
         event   : of EVENT_DTYPE, phase OPEN or WORSE
         metrics : that the entity reports
@@ -55,7 +55,7 @@ class Speaker:
         return _BY_VIEW[int(event["view"])](self, event, name, metrics)
 
     def worse(self, event: Any, metric: str | None, metrics: int) -> str:
-        """Say that an episode has become worse."""
+        """Return in what way an episode has become worse."""
         now = int(event["time_ms"])
         began = self._moment(int(event["start_ms"]), now)
         is_peak = int(event["peak_ms"]) == now
@@ -63,7 +63,7 @@ class Speaker:
         return f"{self.opened(event, metric, metrics)}; {how}"
 
     def closed(self, event: Any, metric: str | None, because: ClosedBecause) -> str:
-        """Say how an episode ended."""
+        """Return how an episode ended."""
         name = metric or "the entity as a whole"
         start, seen, now = (int(event[key]) for key in ("start_ms", "seen_ms", "time_ms"))
         since = self._moment(start, now)
@@ -114,7 +114,7 @@ class Speaker:
         )
 
     def _missed(self, event: Any, name: str, _: int) -> str:
-        """Say what did not come in the half hour before the row's bin."""
+        """Return what did not come in the half hour before the row's bin."""
         now, width = int(event["time_ms"]), int(event["width_ms"])
         end = now - (now + self._shift(now)) % width
         between = f"between {self._clock(end - int(event['span_ms']))} and {self._clock(end)}"
@@ -175,7 +175,7 @@ class Speaker:
         return f"{name} does not follow the other metrics as usual: {self._now(event, name)}"
 
     def _trained(self, event: Any, _: str, __: int) -> str:
-        """Say what is known where the model explains nothing (``explaining`` says more)."""
+        """Return what is known where the model explains nothing; see ``explaining``."""
         return f"a trained model finds the metrics together unusual at {self._clock_of(event)}"
 
     def _joint(self, event: Any, name: str, metrics: int) -> str:
@@ -187,7 +187,7 @@ class Speaker:
     # -- parts -------------------------------------------------------------------------------------
 
     def _now(self, event: Any, name: str) -> str:
-        """Say the value, and what is usual at this time of day."""
+        """Return the value, and what is usual at this time of day."""
         return f"{name} {self._remark(event, name)}"
 
     def _remark(self, event: Any, _: str) -> str:
@@ -195,7 +195,7 @@ class Speaker:
         return value if math.isnan(event["expected"]) else f"{value}, {self._usually(event)}"
 
     def _usually(self, event: Any) -> str:
-        """Say what is usual, and by how much that has changed lately.
+        """Return what is usual, and by how much that has changed lately.
 
         Of the first days after a change that was learned, the rows before show something else.
         """
@@ -213,7 +213,7 @@ class Speaker:
         return f"usually about {_usual(event)} {near} {clock}"
 
     def _recovered(self, event: Any, name: str) -> str:
-        """Say that a deviation is over; the value may deviate in another way."""
+        """Return that a deviation is over; the value may deviate in another way."""
         if math.isnan(event["value"]):
             return f"{name} is as usual again"
         remark = self._remark(event, name).removeprefix("is ")
@@ -272,7 +272,7 @@ def _is_new(event: Any) -> bool:
 
 
 def _unit(event: Any) -> str:
-    """Say what of the metric is judged, if that is not the value itself."""
+    """Return what of the metric is judged, if that is not the value itself."""
     match int(event["measure"]):
         case kind if kind == AS_IT_IS:
             return ""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.ensemble.fold import Interruption, Limits, Rows, limits_for, params_for
+from shared.ensemble.fold import Deviations, Interruption, Limits, Rows, limits_for, params_for
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
@@ -344,9 +344,11 @@ def _limits(configuration: Configuration, metrics: list[str]) -> Limits:
         per_day=detection.alarms_per_day or 0.0,
         cold_start=detection.cold_start,
         lateness_ms=round(detection.max_lateness_h * HOUR_MS),
-        direction=np.array(of("direction"), np.float64),
-        min_absolute=np.array(of("min_absolute"), np.float64),
-        min_relative=np.array(of("min_relative"), np.float64),
+        deviations=Deviations(
+            direction=np.array(of("direction"), np.float64),
+            min_absolute=np.array(of("min_absolute"), np.float64),
+            min_relative=np.array(of("min_relative"), np.float64),
+        ),
     )
 
 
@@ -373,8 +375,12 @@ def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:
     deviation = np.where(np.isnan(deviation), -1.0, deviation)
     in_order = (folded.listed < 0) | (folded.listed == np.arange(values.shape[1]))
     if in_order.all():
-        return np.where(deviation.max(axis=1) >= 0, deviation.argmax(axis=1), -1).astype(np.int32)
-    listed = np.where(folded.listed >= 0, folded.listed, 0)
-    ranked = np.where(folded.listed >= 0, np.take_along_axis(deviation, listed, axis=1), -1.0)
-    first = np.take_along_axis(listed, ranked.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.where(ranked.max(axis=1) >= 0, first, -1).astype(np.int32)
+        metric = deviation.argmax(axis=1)
+        return np.where(deviation.max(axis=1) >= 0, metric, -1).astype(np.int32)
+    is_listed = folded.listed >= 0
+    listed = np.where(is_listed, folded.listed, 0)
+    ranked = np.take_along_axis(deviation, listed, axis=1)
+    ranked = np.where(is_listed, ranked, -1.0)
+    largest = ranked.argmax(axis=1)[:, None]
+    metric = np.take_along_axis(listed, largest, axis=1)[:, 0]
+    return np.where(ranked.max(axis=1) >= 0, metric, -1).astype(np.int32)

@@ -243,6 +243,8 @@ class PartitionState:
         if int(places.clock[kernel.LIVE]) != int((owner >= 0).sum()):
             raise ValueError("the clock counts other entities than there are")
         places.owner[: len(owner)] = owner
+        if len(owner):
+            self._order_records(np.flatnonzero(owner >= 0))
         places.place_of[owner[owner >= 0]] = np.flatnonzero(owner >= 0)
         places.slots[: len(owner), : table.shape[1]] = table
         rows, _ = np.nonzero(table >= 0)
@@ -253,19 +255,44 @@ class PartitionState:
         if len(arrays["ring"]) and places.slot_place[len(arrays["ring"]) - 1] < 0:
             raise ValueError("the last slot is not in use")
 
+    def _order_records(self, taken: npt.NDArray[np.int64]) -> None:
+        """Derive the order of the places' newest records.
+
+        taken : places that have an owner, at least one
+        """
+        places = self.places
+        order = taken[np.argsort(places.seen_at[taken], kind="stable")]
+        places.newer[order[:-1]] = order[1:]
+        places.older[order[1:]] = order[:-1]
+        places.used[kernel.OLDEST] = order[0]
+        places.used[kernel.NEWEST] = order[-1]
+
     def _allocate(self, names: int, places: int, metrics: int, slots: int) -> None:
         names, places = max(names, _ROOM), max(places, _ROOM)
         metrics, slots = max(metrics, 1), max(slots, _ROOM)
         old = self.places._asdict() if hasattr(self, "places") else {}
-        new = {name: _resized(old.get(name), (places,), t) for name, t in _PLACE_ARRAYS.items()}
-        new |= {name: _resized(old.get(name), (slots,), t) for name, t in _SLOT_ARRAYS.items()}
-        new["ring"] = _resized(old.get("ring"), (slots, RING), np.float64)
-        new["place_of"] = _resized(old.get("place_of"), (names,), np.int32, kernel.NONE)
-        new["owner"] = _resized(old.get("owner"), (places,), np.int32, kernel.NONE)
-        new["slot_place"] = _resized(old.get("slot_place"), (slots,), np.int32, kernel.NONE)
-        new["slots"] = _resized(old.get("slots"), (places, metrics), np.int32, kernel.NONE)
-        new["clock"] = _resized(old.get("clock"), (kernel.CLOCK,), np.int64)
-        new["used"] = _resized(old.get("used"), (kernel.USED,), np.int64)
+        numbers: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+            **{name: ((places,), dtype) for name, dtype in _PLACE_ARRAYS.items()},
+            **{name: ((slots,), dtype) for name, dtype in _SLOT_ARRAYS.items()},
+            "ring": ((slots, RING), np.float64),
+            "clock": ((kernel.CLOCK,), np.int64),
+            "used": ((kernel.USED,), np.int64),
+        }
+        indices: dict[str, tuple[int, ...]] = {
+            "place_of": (names,),
+            "owner": (places,),
+            "slot_place": (slots,),
+            "slots": (places, metrics),
+            "older": (places,),
+            "newer": (places,),
+        }
+        new = {
+            name: _resized(old.get(name), shape, dtype) for name, (shape, dtype) in numbers.items()
+        }
+        for name, shape in indices.items():
+            new[name] = _resized(old.get(name), shape, np.int32, kernel.NONE)
+        if not old:
+            new["used"][[kernel.OLDEST, kernel.NEWEST]] = kernel.NONE
         self.places = Places(**new)
 
 

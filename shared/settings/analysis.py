@@ -211,7 +211,7 @@ class QualitySettings(Section):
         30,
         gt=0,
         le=3650,
-        description="longest silence, in days, after which a returning entity starts anew; a"
+        description="longest silence, in days, after which a returning entity starts over; a"
         " shorter life is forgotten sooner: after 3 times its length, at least a day",
     )
 

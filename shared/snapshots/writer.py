@@ -213,7 +213,7 @@ class SnapshotWriter:
         self._finished.append(Finished(progress.partition, 0, LapwingError(reason)))
 
     def _fits_buffer(self, size_bytes: int) -> bool:
-        """Tell whether the copy may begin.
+        """Return whether the copy may begin.
 
         A large buffer is allocated in the background, because touching its pages costs more than
         the copy.

@@ -75,7 +75,7 @@ def test_batch_of_one_equals_the_row_of_many(detector: Detector) -> None:
         assert feature[0] == top[row]
 
 
-def test_higher_is_odder(detector: Detector) -> None:
+def test_higher_is_more_anomalous(detector: Detector) -> None:
     X = cloud(1_000, seed=3)
     _, member = fit(detector, X, TrainSettings(trees=50, samples=128, svm_rows=300, nu=0.05))
     usual, outlier = member.score(cloud(200, seed=4)), member.score(np.full((1, 13), 8.0))

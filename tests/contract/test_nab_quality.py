@@ -143,8 +143,8 @@ def test_categories_never_seen_are_scored_with_every_study(tmp_path, score, monk
     monkeypatch.setattr(robustness, "THRESHOLDS", (1.0, 2.0))
     data, out = unseen(tmp_path / "checkout", "factory floor", "büro"), tmp_path / "out"
     assert score(data, out, *STUDIES) == 0
-    said = capsys.readouterr()
-    assert "so no anomalies: büro/unlabelled.csv" in said.err
+    message = capsys.readouterr()
+    assert "so no anomalies: büro/unlabelled.csv" in message.err
     corpus = read_corpus(data)
     scores = read_scores(out, DETECTOR, corpus)
     assert [len(one) for one in scores].count(1) == 1
@@ -179,7 +179,7 @@ def test_categories_never_seen_are_scored_with_every_study(tmp_path, score, monk
         "left out (product warm-up)",
         "windows hit",
     ):
-        assert title in said.out
+        assert title in message.out
 
 
 def test_names_decide_nothing(tmp_path, score):

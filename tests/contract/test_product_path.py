@@ -178,8 +178,8 @@ def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
         for name in ("expected", "lower", "upper", "metric_severity"):
             here = getattr(whole.verdicts, name)[rows][:, order]
             assert here.tobytes() == getattr(alone.verdicts, name).tobytes(), name
-        said = [a for a in whole.anomalies if a.entity == host and a.kind is not Kind.STOPPED]
-        assert [(a.kind, a.reason, a.metric, a.source_offset) for a in said] == [
+        reported = [a for a in whole.anomalies if a.entity == host and a.kind is not Kind.STOPPED]
+        assert [(a.kind, a.reason, a.metric, a.source_offset) for a in reported] == [
             (a.kind, a.reason, a.metric, a.source_offset) for a in alone.anomalies
         ]
 
@@ -206,5 +206,5 @@ def test_verdicts_are_finite_and_alarms_are_said(detector: Detector) -> None:
         assert alarm.severity >= 0.5
         assert alarm.cold_start or abs(sum(alarm.attributions.values()) - 1.0) < 1e-9
         assert len(alarm.reason) > 10
-    said = {a.kind for a in outcome.anomalies if not a.is_anomaly}
-    assert {Kind.LATE, Kind.DUPLICATE, Kind.MISSING} <= said
+    reported = {a.kind for a in outcome.anomalies if not a.is_anomaly}
+    assert {Kind.LATE, Kind.DUPLICATE, Kind.MISSING} <= reported

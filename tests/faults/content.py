@@ -10,19 +10,21 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 import schemas
+from consumer_prediction.counting import DROPPED
 from consumer_prediction.outgoing import Encoder
 from shared.artifacts import load as load_model
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.records import encode_records, wire_header
+from shared.kernels.units import DAY_MS
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -31,7 +33,7 @@ from tests.support.services.auditor import Coordinates, Result
 from tests.support.services.records import murmur2
 
 HOSTS = 12
-START_MS, STEP_MS, DAY_MS = 1_704_067_200_000, 300_000, 86_400_000
+START_MS, STEP_MS = 1_704_067_200_000, 300_000
 UNKNOWN_ID = 0x00FF_FFF0
 
 
@@ -59,6 +61,8 @@ class Mix:
     duplicates : share of records that are sent again at once or a little later
     late       : share of records that are behind their entity's newest
     evolve_at  : good records before hosts begin to write the other schemas as well
+    pods       : entities that come and go beside the hosts
+    step_ms    : interval between two records of an entity
     """
 
     poison: float = 0.01
@@ -66,10 +70,12 @@ class Mix:
     duplicates: float = 0.005
     late: float = 0.005
     evolve_at: int = 2_000
+    pods: int = 0
+    step_ms: int = STEP_MS
 
     def without_poison(self) -> Mix:
         """The same stream without its bad records."""
-        return Mix(0.0, {}, self.duplicates, self.late, self.evolve_at)
+        return replace(self, poison=0.0, bursts={})
 
 
 class Content:
@@ -144,9 +150,10 @@ class Content:
         return encode_records(self._texts[version], self.ids[version], [record])[0]
 
     def _events(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every host reports every five minutes, with all that real hosts do to a stream."""
+        """Every host reports once a step, with all that real hosts do to a stream."""
         dice = random.Random(f"{self.seed} events")
         silent_until = [0] * HOSTS
+        pods = [_Pod(self.seed, number) for number in range(self.mix.pods)]
         recent: list[tuple[bytes, bytes]] = []
         tick = 0
         while True:
@@ -159,21 +166,24 @@ class Content:
                 draw, behind = dice.random(), 0
                 if draw < self.mix.late:
                     behind = dice.randrange(1, 20)
-                made = self._event(dice, host, tick - behind)
+                made = self._event(dice, f"host-{host}", host, tick - behind)
                 yield made
                 recent = [*recent[-50:], made]
                 if self.mix.late <= draw < self.mix.late + self.mix.duplicates:
                     yield dice.choice(recent)
                 elif draw > 0.998:
-                    yield self._event(dice, host, tick)
+                    yield self._event(dice, f"host-{host}", host, tick)
+            for pod in pods:
+                if pod.runs(tick):
+                    yield self._event(pod.dice, f"pod-{pod.number}", pod.number, tick)
 
-    def _event(self, dice: random.Random, host: int, tick: int) -> tuple[bytes, bytes]:
-        time_ms = START_MS + tick * STEP_MS
+    def _event(self, dice: random.Random, name: str, host: int, tick: int) -> tuple[bytes, bytes]:
+        time_ms = START_MS + tick * self.mix.step_ms
         load = 1.0 + 0.5 * math.sin(2 * math.pi * time_ms / DAY_MS + host) + 0.05 * dice.gauss(0, 1)
         if dice.random() < 0.01:
             load *= dice.choice((0.1, 3.0, 8.0))
         event = {
-            "host": f"host-{host}",
+            "host": name,
             "timestamp": time_ms,
             "cpu": 30.0 * load,
             "network_in": (
@@ -184,7 +194,29 @@ class Content:
         }
         evolved = self._events_made >= self.mix.evolve_at
         version = dice.choice(("v1", "v2", "v3")) if evolved and host % 2 else "v1"
-        return f"host-{host}".encode(), self.encode(version, event)
+        return name.encode(), self.encode(version, event)
+
+
+class _Pod:
+    """An entity with several lives: it reports for a while, is away for a while, and returns."""
+
+    LIFE_TICKS = (10, 60)
+    AWAY_TICKS = ((10, 40), (50, 90), (100, 200))
+    """At half an hour each: shorter than a day, one to two days, longer."""
+
+    def __init__(self, seed: int, number: int) -> None:
+        self.number = number
+        self.dice = random.Random(f"{seed} pod {number}")
+        self._ends = self.dice.randrange(*self.AWAY_TICKS[0])
+        self._runs = self.dice.random() < 0.5
+
+    def runs(self, tick: int) -> bool:
+        """Return whether it reports at a tick; called once for each, in order."""
+        if tick >= self._ends:
+            self._runs = not self._runs
+            spans = self.LIFE_TICKS if self._runs else self.dice.choice(self.AWAY_TICKS)
+            self._ends = tick + self.dice.randrange(*spans)
+        return self._runs
 
 
 POISON = {
@@ -226,6 +258,7 @@ class Oracle:
     """All results of a stream, recomputed one record at a time, as far as asked for.
 
     switches : {(partition, offset): what judges from there on}
+    dropped  : how many entities were dropped, by reason
     """
 
     def __init__(
@@ -239,6 +272,7 @@ class Oracle:
         self.results: dict[str, dict[Coordinates, list[Result]]] = {
             kind: defaultdict(list) for kind in ("scores", "anomalies", "dead_letters")
         }
+        self.dropped: Counter[str] = Counter()
         self._settings, self._encoder, self._switches = settings, encoder, switches
         self._kind_of = {getattr(settings.topics, kind): kind for kind in self.results}
         rules = Rules(Configuration.from_settings(settings))
@@ -282,6 +316,7 @@ class Oracle:
             scorer.use(model, Configuration.from_text(text))
         self._decoder.prepare(batch)
         outcome = scorer.process(batch, self._decoder)
+        self.dropped.update(DROPPED[reason] for reason in outcome.folded.releases.reason.tolist())
         for sent in self._encoder.outcome(outcome, scorer.state):
             results = self.results[self._kind_of[sent.topic]][partition, offset]
             results += [

@@ -69,11 +69,20 @@ def copy_product(tree: Path) -> None:
 
 
 def plant(mutant: Mutant, whole: Path, tree: Path) -> None:
-    """Copy a product, make the mutant's edits, and compile the kernels that they are in."""
+    """Copy a product, make the mutant's edits, and compile the kernels that they may be in.
+
+    numba keys its cache on a kernel's own file, not on those of the helpers that it calls.
+    """
     shutil.copytree(whole, tree)
     for edit in mutant.edits:
         edit.apply(tree)
-    if any(edit.file.startswith("shared/kernels/") for edit in mutant.edits):
+    edited = {(tree / edit.file).parent for edit in mutant.edits}
+    kernels = {folder for folder in edited if folder.name == "kernels"}
+    if tree / "shared" / "kernels" in kernels:
+        kernels = set(tree.rglob("kernels"))
+    for folder in kernels:
+        shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    if kernels:
         _run(tree, "-m", "shared.kernels")
 
 
@@ -106,6 +115,7 @@ RESCALE, STORM, GIVEN_UP = (
     "kill -9 while partitions are given up",
 )
 POISON, REGISTRY = "poison: every kind at 1 %, bursts of 1000", "registry down in mid-stream"
+LEAVING = "entities leave and return"
 SNAPSHOTS = "snapshots damaged"
 MODELS, PUBLISHED = "model damaged, or of other features", "models published while predictors run"
 MIXED_UP, ABORTED = (
@@ -344,7 +354,29 @@ MUTANTS = (
         (SNAPSHOTS,),
         tries=3,
     ),
+    Mutant(
+        "a restart forgets whose last record is the oldest",
+        (
+            Edit(
+                "shared/scoring/state.py",
+                '        places.clock[:] = arrays["clock"]\n',
+                '        places.clock[:] = arrays["clock"]\n        places.seen_at[:] = 0\n',
+            ),
+        ),
+        (LEAVING,),
+    ),
     # -- the fold and its gates
+    Mutant(
+        "records of an entity that leaves are kept",
+        (
+            Edit(
+                "shared/scoring/leaving.py",
+                "owner, SILENT, forget=True))",
+                "owner, SILENT))",
+            ),
+        ),
+        (LEAVING,),
+    ),
     Mutant(
         "wall clock in the fold",
         (

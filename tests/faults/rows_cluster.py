@@ -93,7 +93,7 @@ def _leader(testbed: Testbed, topic: str, what: str | int) -> int:
 
 
 def _whole(testbed: Testbed) -> bool:
-    """Tell whether every partition is on all brokers again."""
+    """Return whether every partition is on all brokers again."""
     try:
         topics = _topics(testbed).values()
     except KafkaException:

@@ -102,6 +102,27 @@ def duplicates_and_late(testbed: Testbed, tally: Tally) -> None:
         _with_kills(run, tally, int(tally.pick(2, 3, 8)), 4_000)
 
 
+@row("entities leave and return", ci=1, full=3)
+def entities_leave(testbed: Testbed, tally: Tally) -> None:
+    """Entities are evicted, expire, or are forgotten; others get their places."""
+    few_places = {
+        "LAPWING_PREDICT__MAX_ENTITIES": "6",
+        "LAPWING_QUALITY__FORGET_DAYS": "1",
+        "LAPWING_DETECTION__WARMUP_DAYS": "0.5",
+    }
+    mix = Mix(pods=36, step_ms=1_800_000)
+    with Run(testbed, mix=mix, rate=3 * RATE, **few_places) as run:
+        _with_kills(run, tally, int(tally.pick(4, 6, 10)), 10_000)
+        oracle = testbed.oracle(run.content, run.switches(), run.models_dir)
+        oracle.need(run.pacer.counts)
+        tally.more["dropped"] = dict(oracle.dropped)
+        for reason in ("evicted", "expired", "forgotten"):
+            tally.require(
+                oracle.dropped[reason] >= 10,
+                f"{run.name}: only {oracle.dropped[reason]} entities were {reason}",
+            )
+
+
 @row("aborted records at the end of the input", ci=1, full=2)
 def aborted_input(testbed: Testbed, tally: Tally) -> None:
     """Records of an aborted transaction have no results, neither at once nor after a restart."""
@@ -282,7 +303,7 @@ def models_damaged(testbed: Testbed, tally: Tally) -> None:
                 bool(why), f"{run.name}: a model that is {damage.__name__[1:]} would be loaded"
             )
             point(run.models_dir, name)
-            if why != last:  # the same refusal is not said twice in a row
+            if why != last:  # the same refusal is not logged twice in a row
                 run.wait(
                     lambda n=refused: slot.log_count("model refused") > n,
                     30,

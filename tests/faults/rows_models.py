@@ -85,11 +85,12 @@ def _publish_and_look(run: Run, count: int) -> list[str]:
             except (ArtifactMissing, ArtifactRefused) as error:
                 refused.append(str(error))
         assert process.stdout is not None
-        said = process.stdout.read().split()
-    run.published.update(said)
-    if process.returncode or len(set(said)) != count:
+        published = process.stdout.read().split()
+    run.published.update(published)
+    if process.returncode or len(set(published)) != count:
         refused.append(
-            f"the publisher ended with {process.returncode} after {len(said)} of {count} models"
+            f"the publisher ended with {process.returncode} after {len(published)} of {count}"
+            " models"
         )
     return refused
 

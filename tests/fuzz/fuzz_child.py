@@ -47,10 +47,10 @@ def outcome_of(folder: Path, sha256: str, trust: Trust) -> str:
     try:
         load(folder, sha256, trust)
     except ArtifactRefused as error:
-        said = str(error)
+        message = str(error)
         return (
-            said[:LONGEST_REASON]
-            if "not enough memory" in said or len(said) > LONGEST_REASON
+            message[:LONGEST_REASON]
+            if "not enough memory" in message or len(message) > LONGEST_REASON
             else "refused"
         )
     except Exception as error:  # noqa: BLE001 - any other error is what is looked for

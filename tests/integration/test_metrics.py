@@ -50,9 +50,9 @@ class Scraped:
     def why(self) -> str:
         """What /health/ready says; an empty text when it is ready."""
         status, body = self.get("/health/ready")
-        said = json.loads(body)
-        assert (status == 200) == said["ready"]
-        return str(said.get("why", ""))
+        health = json.loads(body)
+        assert (status == 200) == health["ready"]
+        return str(health.get("why", ""))
 
     def samples(self) -> Samples:
         """{metric's name: {labels in the catalogue's order: value}}; histograms: count and sum."""

@@ -195,8 +195,8 @@ def judged_by_predictors(owner: Owner, shell: Shell) -> None:
     ).stdout.splitlines()
     assert len(scores) == ROWS, log.read_text()
     assert {json.loads(line)["entity"] for line in scores} == {f"d{i}" for i in range(DEVICES)}
-    (said,) = [line for line in log.read_text().splitlines() if "writer schema" in line]
-    assert json.loads(said)["read_as"] == READ_AS
+    (message,) = [line for line in log.read_text().splitlines() if "writer schema" in line]
+    assert json.loads(message)["read_as"] == READ_AS
 
 
 def test_another_number_of_partitions_is_no_dead_end(owner: Owner, shell: Shell) -> None:
@@ -260,9 +260,10 @@ def test_the_bundled_producer_does_not_touch_the_owners_subject(owner: Owner, sh
     defaults = {"LAPWING_INPUT__ENTITY_FIELDS": "host", "LAPWING_INPUT__TIME_UNIT": ""}
     refused = shell.run("produce", "--fleet", "2", "--days", "1", "--speed", "max", **defaults)
     assert refused.returncode == 2
-    (said,) = [line for line in refused.stderr.splitlines() if line.startswith("lapwing produce: ")]
+    lines = refused.stderr.splitlines()
+    (message,) = [line for line in lines if line.startswith("lapwing produce: ")]
     assert all(
-        part in said
+        part in message
         for part in (
             owner.subject,
             "compatibility level FULL",

@@ -72,9 +72,9 @@ def test_a_second_process_with_the_same_slot_is_named(stack: Stack, delivery: st
     until(lambda: first.why() == "", 120)
     second = Scraped(stack, "consumer_prediction", "--slot", "north", "--delivery", delivery)
     assert first.process.wait(90) == 1
-    said = log_of(first.process)
-    print(said)
-    assert "another process runs with slot 'north'" in said
+    output = log_of(first.process)
+    print(output)
+    assert "another process runs with slot 'north'" in output
     until(lambda: second.why() == "", 60)
     second.process.send_signal(signal.SIGTERM)
     assert second.process.wait(30) == 0
@@ -116,8 +116,8 @@ def test_a_forgotten_entity_field_is_loud_and_no_flood(stack: Stack) -> None:
     assert why.startswith("all of the last 200 records became dead letters, mostly schema_unfit")
     assert "host" in why
     predictor.stop()
-    said = [json.loads(line) for line in log_lines(predictor) if line.startswith("{")]
-    loud = [one for one in said if one["event"] == "records became dead letters"]
+    output = [json.loads(line) for line in log_lines(predictor) if line.startswith("{")]
+    loud = [one for one in output if one["event"] == "records became dead letters"]
     print(why, *loud, sep="\n")
     assert sum(one["count"] for one in loud) == len(values)
     assert len(loud) == 2, "the first at once, the rest at the end"

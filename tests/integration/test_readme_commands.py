@@ -93,7 +93,7 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
         "localhost:9092": registry_settings.bootstrap,
         "http://localhost:8081": registry_settings.registry.url,
     }
-    said = {}
+    output = {}
     for line in block.splitlines():
         words = shlex.split(line, comments=True)
         for given, ours in here.items():
@@ -103,18 +103,18 @@ def test_the_commands_for_a_real_kafka(shell, registry_settings):
         elif words[:2] == ["lapwing", "predict"]:
             predictor = shell.start(shlex.join(words))
         else:
-            said[words[1] if words[1] != "topics" else words[2]] = shell.run(shlex.join(words))
-    assert "created" in said["ensure"]
-    assert said["ensure"].count("has id") == 3
-    assert len(said["tail"].splitlines()) == 10
+            output[words[1] if words[1] != "topics" else words[2]] = shell.run(shlex.join(words))
+    assert "created" in output["ensure"]
+    assert output["ensure"].count("has id") == 3
+    assert len(output["tail"].splitlines()) == 10
     line_of = re.compile(
         r"(anomaly|episode_closed|missing) at 20\d\d-\d\d-\d\d \d\d:\d\d host=\S+ .*because "
     )
-    assert all(line_of.match(text) for text in said["tail"].splitlines()), said["tail"]
-    assert re.search(r"alarms +\d+ in ", said["backtest"])
-    assert f"metrics.{registry_settings.topics.dataset}.raw" in said["describe"]
-    assert "all 12 checks passed" in said["doctor"]
-    assert "1 predictor," in said["doctor"]
+    assert all(line_of.match(text) for text in output["tail"].splitlines()), output["tail"]
+    assert re.search(r"alarms +\d+ in ", output["backtest"])
+    assert f"metrics.{registry_settings.topics.dataset}.raw" in output["describe"]
+    assert "all 12 checks passed" in output["doctor"]
+    assert "1 predictor," in output["doctor"]
 
     pandas_says = shell.run(
         f"python -c {shlex.quote(re.search(r'```python(.*?)```', SECTION, re.DOTALL)[1])}"
@@ -169,8 +169,8 @@ def test_tail_of_each_stream(shell, registry_settings):
     scores = shell.run("lapwing tail scores --from-beginning --max 288").splitlines()
     assert len(scores) == 288
     assert all("host=host-001 state=WARMING" in line for line in scores)
-    said = shell.run("lapwing tail anomalies --from-beginning --timeout 1").splitlines()
-    assert not [line for line in said if line.startswith("anomaly ")]
+    output = shell.run("lapwing tail anomalies --from-beginning --timeout 1").splitlines()
+    assert not [line for line in output if line.startswith("anomaly ")]
 
 
 def test_topics_that_differ_are_said(shell, registry_settings):
@@ -180,10 +180,10 @@ def test_topics_that_differ_are_said(shell, registry_settings):
         "SCHEMA_REGISTRY_URL": settings.registry.url,
     }
     shell.run("lapwing topics ensure")
-    said = shell.run("lapwing --set topics.scores_retention_hours=5 topics ensure")
+    output = shell.run("lapwing --set topics.scores_retention_hours=5 topics ensure")
     assert (
         f"differs   {settings.topics.scores}: retention.ms is 259200000, the settings say 18000000"
-        in said
+        in output
     )
     shell.environ["LAPWING_TOPICS__PARTITIONS"] = "4"
     ended = subprocess.run(

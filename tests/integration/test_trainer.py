@@ -81,8 +81,8 @@ class Place:
         process = self.start(
             "producer", "--fleet", str(HOSTS), "--days", str(DAYS), "--speed", "max"
         )
-        said = self.finish(process)
-        assert process.returncode == 0, said
+        output = self.finish(process)
+        assert process.returncode == 0, output
 
 
 @pytest.fixture
@@ -104,8 +104,8 @@ def test_waits_trains_and_ends_on_sigterm(place: Place) -> None:
     place.fill()
     place.wait_for(trainer, lambda event: event["event"] == "next training")
     trainer.send_signal(signal.SIGTERM)
-    said = place.finish(trainer, 10)
-    assert trainer.returncode == 0, said
+    output = place.finish(trainer, 10)
+    assert trainer.returncode == 0, output
     sha256 = artifacts.current(place.folder / "models")
     model = artifacts.load(place.folder / "models", sha256 or "")
     assert len(model.scale.entities) == HOSTS
@@ -133,8 +133,8 @@ def test_poison_in_the_input_is_counted_and_passed_over(place: Place) -> None:
     ends = Admin(place.settings).end_offsets(place.settings.topics.input)
     for detector in ("isolation_forest", "one_class_svm"):
         trainer = place.start("consumer_training", "--once", "--detector", detector)
-        said = place.finish(trainer)
-        assert trainer.returncode == 0, said
+        output = place.finish(trainer)
+        assert trainer.returncode == 0, output
         manifest = artifacts.manifest(
             place.folder / "models", artifacts.current(place.folder / "models") or ""
         )
@@ -152,10 +152,10 @@ def test_poison_in_the_input_is_counted_and_passed_over(place: Place) -> None:
 
 def test_too_little_data_ends_with_exit_code_one(place: Place) -> None:
     trainer = place.start("consumer_training", "--once", "--wait-s", "3")
-    said = place.finish(trainer)
+    output = place.finish(trainer)
     assert trainer.returncode == 1
-    assert f"{place.settings.topics.input} has 0 training rows" in said
-    assert "500 are missing" in said
+    assert f"{place.settings.topics.input} has 0 training rows" in output
+    assert "500 are missing" in output
 
 
 def test_unreachable_broker_is_named(place: Place) -> None:

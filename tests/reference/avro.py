@@ -256,7 +256,7 @@ def _decode(
 
 def _time_ms(value: Any, field: Any, unit_of_plain: str) -> int | None:
     """The unit is what the field's JSON says anywhere, else what the settings say."""
-    said = json.dumps(field).lower()
+    annotation = json.dumps(field).lower()
     units = {
         "nano": "ns",
         "micro": "us",
@@ -264,7 +264,7 @@ def _time_ms(value: Any, field: Any, unit_of_plain: str) -> int | None:
         "data.timestamp": "ms",
         "debezium.time.timestamp": "ms",
     }
-    unit = next((unit for word, unit in units.items() if word in said), unit_of_plain)
+    unit = next((unit for word, unit in units.items() if word in annotation), unit_of_plain)
     if value is None:
         return None
     if isinstance(value, Text):

@@ -258,9 +258,9 @@ def says_jump(rows: Rows, at: int, value: float, way: str, before: float) -> Non
     assert (value > middle) is (way == "rose")
 
 
-def says_missed(rows: Rows, at: int, said: re.Match[str]) -> None:
+def says_missed(rows: Rows, at: int, match: re.Match[str]) -> None:
     """What came between two times of day today, and what usually does."""
-    verb, usual, first, last, most, side, means = said.groups()
+    verb, usual, first, last, most, side, means = match.groups()
     end = at_moment(rows, at, last)
     end -= DAY_MS if end > at else 0
     begin = at_moment(rows, end, first)

@@ -157,4 +157,4 @@ def strings(source: str) -> list[str]:
     return found
 
 
-SAID = {name: strings(source) for name, source in SOURCES.items()}
+STRINGS = {name: strings(source) for name, source in SOURCES.items()}

@@ -93,6 +93,27 @@ class MemoryLog:
                 if any(record.transaction is transaction for record in records):
                     records.append(Record(b"", b"", transaction=transaction, control=True))
 
+    def read(self, topic: str, partition: int, start: int, most: int) -> tuple[Batch, int]:
+        """Return visible records from an offset on, at most ``most``, and the offset after them."""
+        records = self.topics[topic][partition]
+        stable = self.stable(topic, partition)
+        rows: list[tuple[int, Record]] = []
+        offset = start
+        while offset < stable and len(rows) < most:
+            if records[offset].visible:
+                rows.append((offset, records[offset]))
+            offset += 1
+        batch = Batch(
+            topic,
+            partition,
+            Blob.join([record.value for _, record in rows]),
+            Blob.join([record.key for _, record in rows]),
+            np.array([offset for offset, _ in rows], np.int64),
+            np.zeros(len(rows), np.int64),
+            {row: record.headers for row, (_, record) in enumerate(rows) if record.headers},
+        )
+        return batch, offset
+
     def stable(self, topic: str, partition: int) -> int:
         """Return the last stable offset, which is the first record of an open transaction."""
         records, offset = self.topics[topic][partition], self._stable.get((topic, partition), 0)
@@ -148,7 +169,9 @@ class MemorySource:
             return []
         batches, room = [], max_records
         for partition in sorted(self.at):
-            batch, self.at[partition] = self._read(partition, self.at[partition], room)
+            batch, self.at[partition] = self.log.read(
+                self.topic, partition, self.at[partition], room
+            )
             if len(batch):
                 batches.append(batch)
                 room -= len(batch)
@@ -158,24 +181,6 @@ class MemorySource:
         committed = {p: self.log.committed.get((self.group, self.topic, p)) for p in partitions}
         start = {p: self.log.starts.get((self.topic, p), 0) for p in partitions}
         self.at |= self.listener.assigned(committed, start)
-
-    def _read(self, partition: int, start: int, room: int) -> tuple[Batch, int]:
-        records = self.log.topics[self.topic][partition]
-        rows, offset, stable = [], start, self.log.stable(self.topic, partition)
-        while offset < stable and len(rows) < room:
-            if records[offset].visible:
-                rows.append((offset, records[offset]))
-            offset += 1
-        batch = Batch(
-            self.topic,
-            partition,
-            Blob.join([record.value for _, record in rows]),
-            Blob.join([record.key for _, record in rows]),
-            np.array([offset for offset, _ in rows], np.int64),
-            np.zeros(len(rows), np.int64),
-            {row: record.headers for row, (_, record) in enumerate(rows) if record.headers},
-        )
-        return batch, offset
 
     def seek(self, partition: int, offset: int) -> None:
         self.at[partition] = offset

@@ -183,7 +183,7 @@ class Account:
 
     def inputs(self, partition: int, start: int = 0) -> Batch:
         """Return what stands in the input from an offset on, as far as it can be read."""
-        return MemorySource(self.log, "account", TOPICS.input)._read(partition, start, 1 << 60)[0]
+        return self.log.read(TOPICS.input, partition, start, 1 << 60)[0]
 
     def pieces(
         self, partition: int, start: int, stop: int, switches: dict[tuple[int, int], Activation]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import schemas
 from consumer_prediction.health.rejections import Rejections
@@ -196,16 +196,24 @@ class World:
     def results(self, topic: str) -> list[tuple[bytes, bytes, tuple]]:
         return sorted((r.key, r.value, tuple(r.headers)) for *_, r in self.log.visible(topic))
 
-    def oracle(self) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
-        """Recompute every result record by record in one pass that shares nothing with the loop."""
+    def oracle(
+        self,
+        switches: Mapping[tuple[int, int], Activation] | None = None,
+        since: Mapping[int, int] | None = None,
+    ) -> dict[str, list[tuple[bytes, bytes, tuple]]]:
+        """Recompute every result record by record in one pass that shares nothing with the loop.
+
+        switches : (partition, offset) -> activation from there on; default: those of the topic
+        since    : first offset of each partition whose results are returned; default: 0
+        """
         encoder = Encoder(TOPICS, SchemaIds(1, 2, 3), GROUP, INPUT.max_record_bytes)
         out = {TOPICS.scores: [], TOPICS.anomalies: [], TOPICS.dead_letters: []}
-        switches = {(p, a.offset): a for p, a in self.activations()}
-        reader = MemorySource(self.log, "oracle", TOPICS.input)
+        if switches is None:
+            switches = {(p, a.offset): a for p, a in self.activations()}
         for partition in range(2):
             scorer = Scorer(PartitionState(0), Rules(self.configuration))
             decoder = AvroDecoder.of_schemas({INPUT_ID: METRIC_SCHEMA}, INPUT)
-            batch, _ = reader._read(partition, 0, 10_000)
+            batch, _ = self.log.read(TOPICS.input, partition, 0, 10_000)
             for row in range(len(batch)):
                 one = batch.rows(row, row + 1)
                 if (partition, int(one.offsets[0])) in switches:
@@ -218,6 +226,8 @@ class World:
                     scorer.use(model, Configuration.from_text(activation.settings))
                 decoder.prepare(one)
                 outcome = scorer.process(one, decoder)
+                if since and one.offsets[0] < since.get(partition, 0):
+                    continue
                 for sent in encoder.outcome(outcome, scorer.state):
                     out[sent.topic] += [
                         (sent.keys[i], sent.values[i], tuple(sent.headers.get(i, ())))

@@ -10,9 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from shared.batch import Batch, Blob, Outgoing, Position
+from shared.batch import Batch, Outgoing, Position
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.port import (
     NOTHING,
@@ -97,6 +95,10 @@ class MemoryEngine:
             raise failure(Code.UNKNOWN_TOPIC_OR_PART)
         return self.log.topics[topic]
 
+    def read(self, topic: str, partition: int, start: int, most: int) -> tuple[Batch, int]:
+        self.partitions(topic)
+        return self.log.read(topic, partition, start, most)
+
 
 class MemoryConsumer:
     """``shared.kafka.engine.port.Consumer``."""
@@ -129,7 +131,7 @@ class MemoryConsumer:
         batches, ends, room = [], dict[int, int](), max_records
         for place, offset in list(self.at.items()):
             if place not in self.paused and room:
-                batch, self.at[place] = self._read(*place, offset, room)
+                batch, self.at[place] = self.engine.read(*place, offset, room)
                 room -= len(batch)
                 batches += [batch] if len(batch) else []
                 self._reach(place, ends)
@@ -155,24 +157,6 @@ class MemoryConsumer:
             self.holds |= set(new)
             group.held |= dict.fromkeys(new, self)
             events.assigned(new)
-
-    def _read(self, topic: str, partition: int, start: int, room: int) -> tuple[Batch, int]:
-        records, offset = self.engine.partitions(topic)[partition], start
-        rows, stable = list[tuple[int, Record]](), self.engine.log.stable(topic, partition)
-        while offset < stable and len(rows) < room:
-            if records[offset].visible:
-                rows.append((offset, records[offset]))
-            offset += 1
-        batch = Batch(
-            topic,
-            partition,
-            Blob.join([record.value for _, record in rows]),
-            Blob.join([record.key for _, record in rows]),
-            np.array([offset for offset, _ in rows], np.int64),
-            np.zeros(len(rows), np.int64),
-            {row: record.headers for row, (_, record) in enumerate(rows) if record.headers},
-        )
-        return batch, offset
 
     def _reach(self, place: tuple[str, int], ends: dict[int, int]) -> None:
         if self.config.get("enable.partition.eof") != "true":

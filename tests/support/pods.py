@@ -14,14 +14,13 @@ from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_records, flat_schema
 from shared.events import Detector
+from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
 from shared.settings import DetectionSettings, InputSettings, QualitySettings, TopicSettings
 
 START_MS = 1_400_000_000_000
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 LAYOUTS = (("cpu", "mem"), ("mem", "cpu"), ("disk", "cpu"), ("cpu",), ("net", "disk", "mem"))
 TEXTS = [flat_schema(f"lapwing.L{k}", "host", names) for k, names in enumerate(LAYOUTS)]
 DECODER = AvroDecoder.of_schemas({k + 1: text for k, text in enumerate(TEXTS)}, InputSettings())
@@ -88,8 +87,8 @@ def scorer_for(max_entities: int, state: PartitionState | None = None) -> Scorer
     return Scorer(state or PartitionState(0), Rules(configuration))
 
 
-class Told(NamedTuple):
-    """What a run says, score and anomaly events; and the state behind it."""
+class RunResult(NamedTuple):
+    """The score and anomaly events of a run, and its state."""
 
     scores: list[bytes]
     anomalies: list[bytes]
@@ -121,7 +120,7 @@ def run(
     cuts: Iterable[int] = (),
     restarts: Iterable[int] = (),
     decoder: Any = DECODER,
-) -> Told:
+) -> RunResult:
     """Score a log; at each of ``restarts`` go on with what a snapshot holds."""
     scorer, scores, anomalies, outcomes = scorer_for(max_entities), [], [], []
     restarts = set(restarts)
@@ -133,4 +132,4 @@ def run(
         outcomes.append(outcome)
         scores += encoded(outcome, scorer.state, ENCODER.topics.scores)
         anomalies += encoded(outcome, scorer.state, ENCODER.topics.anomalies)
-    return Told(scores, anomalies, scorer.state, outcomes)
+    return RunResult(scores, anomalies, scorer.state, outcomes)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from producer.loop import Replay
+from producer.loop import Destination, Monitoring, Replay
 from producer.pacing import ConsumerPace
 from producer.progress import Lines
 from producer.replay import Stream, plan
@@ -121,14 +121,9 @@ def made(n=10, *, clock=None, stopping=lambda: False, pace=None, deadline_s=300.
     replay = Replay(
         stream,
         plan(stream, **schedule),
-        Maker(),
-        sender,
+        Destination(Maker(), sender, "localhost:9092"),
         pace,
-        retry,
-        health,
-        counters,
-        progress,
-        "localhost:9092",
+        Monitoring(retry, health, counters, progress),
     )
     return SimpleNamespace(
         replay=replay, sender=sender, log=log, counters=counters, clock=clock, stream=stream

@@ -156,13 +156,13 @@ class ScriptedEngine:
 
 class Listener:
     def __init__(self) -> None:
-        self.told: list[tuple[str, list[int]]] = []
+        self.calls: list[tuple[str, list[int]]] = []
         self.committed: dict[int, Position | None] = {}
         self.answer: dict[int, int] = {}
         self.fail: dict[str, Exception] = {}
 
     def _hear(self, what: str, partitions: Sequence[int]) -> None:
-        self.told.append((what, sorted(partitions)))
+        self.calls.append((what, sorted(partitions)))
         if what in self.fail:
             raise self.fail.pop(what)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.operator.scene import Scene
+from benchmarks.operator.scene import Change, Scene
 from benchmarks.operator.signals import (
     AUTOCORRELATED,
     DAY,
@@ -22,7 +22,6 @@ from benchmarks.operator.signals import (
     daily,
     draw_noise,
     hour_of,
-    wave,
 )
 
 
@@ -37,14 +36,13 @@ def new_metric(
 ) -> Scene:
     """A metric is added to a known host: no anomaly, and two weeks later it is watched."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        memory = wave(rng, time, 50, 8, 2, noise)
-        scene.incident(name, time, memory, day, (8 + number) % 22, 2, plus=35, metric="mem")
-        scene.quiet(name, scene.at(appears), scene.at(appears + 3), at_most=1)
-        memory[time < scene.at(appears)] = np.nan
-        cpu, network = wave(rng, time, 40, 15, 3, noise), wave(rng, time, 900, 300, 60, noise)
-        scene.add(name, time, cpu=cpu, net=network, mem=memory)
+    for host in scene.each_host(hosts):
+        memory = host.wave(50, 8, 2, noise)
+        host.incident(memory, day, (8 + host.number) % 22, 2, Change(plus=35), metric="mem")
+        host.quiet(scene.at(appears), scene.at(appears + 3), at_most=1)
+        memory[host.time < scene.at(appears)] = np.nan
+        cpu, network = host.wave(40, 15, 3, noise), host.wave(900, 300, 60, noise)
+        host.add(cpu=cpu, net=network, mem=memory)
     return scene
 
 
@@ -59,16 +57,15 @@ def mixed_intervals(
 ) -> Scene:
     """One metric in every row, one in every twelfth: empty cells are no news, both are watched."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        cpu, disk = wave(rng, time, 40, 15, 3, noise), wave(rng, time, 60, 4, 0.8, noise)
+    for host in scene.each_host(hosts):
+        cpu, disk = host.wave(40, 15, 3, noise), host.wave(60, 4, 0.8, noise)
         changes = (("disk", disk, 18.0), ("cpu", cpu, 40.0))
         for k, day in enumerate(incident_days):
-            metric, values, plus = changes[(number + k) % 2]
-            hour = (4 + 5 * number) % 19
-            scene.incident(name, time, values, day, hour, 4, plus=plus, metric=metric)
-        disk[np.arange(len(time)) % every != number % every] = np.nan
-        scene.add(name, time, cpu=cpu, disk=disk)
+            metric, values, plus = changes[(host.number + k) % 2]
+            hour = (4 + 5 * host.number) % 19
+            host.incident(values, day, hour, 4, Change(plus=plus), metric=metric)
+        disk[np.arange(len(host.time)) % every != host.number % every] = np.nan
+        host.add(cpu=cpu, disk=disk)
     return scene
 
 
@@ -81,18 +78,17 @@ def metric_gone(
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
-    """One metric of three is no longer sent: said within a day; the others are watched on."""
+    """One metric of three is no longer sent: reported within a day; the others are watched on."""
     scene = Scene(seed, days, step_s)
     kinds = ("missing", "anomaly", "gap", "stopped", "flat_line")
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        cpu, network = wave(rng, time, 40, 15, 3, noise), wave(rng, time, 900, 300, 60, noise)
-        gone = scene.at(day, (10 + number) % 24)
-        network[time >= gone] = np.nan
-        scene.expect(name, gone, gone + DAY, None, kinds)
-        scene.excuse(name, gone, gone + DAY)
-        scene.incident(name, time, cpu, later, (8 + number) % 22, 2, plus=40, metric="cpu")
-        scene.add(name, time, cpu=cpu, net=network, disk=wave(rng, time, 60, 5, 1, noise))
+    for host in scene.each_host(hosts):
+        cpu, network = host.wave(40, 15, 3, noise), host.wave(900, 300, 60, noise)
+        gone = scene.at(day, (10 + host.number) % 24)
+        network[host.time >= gone] = np.nan
+        host.expect(gone, gone + DAY, None, kinds)
+        host.excuse(gone, gone + DAY)
+        host.incident(cpu, later, (8 + host.number) % 22, 2, Change(plus=40), metric="cpu")
+        host.add(cpu=cpu, net=network, disk=host.wave(60, 5, 1, noise))
     return scene
 
 
@@ -113,26 +109,24 @@ def decoupled(
 ) -> Scene:
     """Metrics follow a load that differs from day to day; one stays at its average under load."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        load = _changing_load(scene, rng)
+    for host in scene.each_host(hosts):
+        load = _changing_load(scene, host.rng)
         columns = [
-            SCALES[k] * (0.3 + load * (1 + 0.03 * draw_noise(rng, len(time), noise)))
-            for k in range(metrics)
+            SCALES[k] * (0.3 + load * (1 + 0.03 * host.draw_noise(noise))) for k in range(metrics)
         ]
         for n, day in enumerate(incident_days):
-            broken = (number + 2 * n) % metrics
+            broken = (host.number + 2 * n) % metrics
             start, end = scene.at(day, 11), scene.at(day, 11 + hours)
-            rows = between(time, start, end)
-            spread = 0.03 * draw_noise(rng, int(rows.sum()), noise)
+            rows = between(host.time, start, end)
+            spread = 0.03 * draw_noise(host.rng, int(rows.sum()), noise)
             columns[broken][rows] = SCALES[broken] * (0.3 + 0.75 * (1 + spread))
             mean = load[rows].mean()
             lift = CLEARLY_HIGH - mean + 0.1 if mean < CLEARLY_HIGH else 0.0
             for k in range(metrics):
                 if k != broken and lift:
                     columns[k][rows] += SCALES[k] * lift
-            scene.expect(name, start, end, f"m{broken}")
-        scene.add(name, time, **{f"m{k}": column for k, column in enumerate(columns)})
+            host.expect(start, end, f"m{broken}")
+        host.add(**{f"m{k}": column for k, column in enumerate(columns)})
     return scene
 
 
@@ -157,21 +151,20 @@ def twenty_metrics(
 ) -> Scene:
     """A host with twenty metrics of which one breaks: it must be found and named."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
+    for host in scene.each_host(hosts):
         columns = {
-            f"m{k:02d}": wave(
-                rng, time, 100 * (k + 1), 30 * (k + 1), 6 * (k + 1), noise, peak=(8 + k) % 24
+            f"m{k:02d}": host.wave(
+                100 * (k + 1), 30 * (k + 1), 6 * (k + 1), noise, peak=(8 + k) % 24
             )
             for k in range(metrics)
         }
         for n, day in enumerate(incident_days):
-            metric = f"m{(7 * number + 5 * n) % metrics:02d}"
-            hour = (9 + 3 * number + n) % 21
-            to, factor = (0.0, 1.0) if n % 2 else (None, 2.2)
+            metric = f"m{(7 * host.number + 5 * n) % metrics:02d}"
+            hour = (9 + 3 * host.number + n) % 21
+            change = Change(to=0.0) if n % 2 else Change(factor=2.2)
             values = columns[metric]
-            scene.incident(name, time, values, day, hour, 2, factor=factor, to=to, metric=metric)
-        scene.add(name, time, **columns)
+            host.incident(values, day, hour, 2, change, metric=metric)
+        host.add(**columns)
     return scene
 
 
@@ -190,14 +183,13 @@ def one_differs(
     time = scene.clock()
     common = 1 + 0.04 * draw_noise(scene.rng(99), len(time), AUTOCORRELATED)
     load = daily(time, 500, 250) * common
-    for number in range(hosts):
-        name = f"host-{number:02d}"
-        scale = scene.rng(number, 1).uniform(0.8, 1.2)
-        values = load * scale + 12 * draw_noise(scene.rng(number), len(time), noise)
-        if number < differing:
-            hour = (9 + number) % 20
-            scene.incident(name, time, values, 20 + number, hour, hours, factor=share)
-        scene.add(name, time, requests=values)
+    for host in scene.each_host(hosts):
+        scale = scene.rng(host.number, 1).uniform(0.8, 1.2)
+        values = load * scale + 12 * host.draw_noise(noise)
+        if host.number < differing:
+            hour = (9 + host.number) % 20
+            host.incident(values, 20 + host.number, hour, hours, Change(factor=share))
+        host.add(requests=values)
     return scene
 
 
@@ -216,11 +208,11 @@ def pod_churn(
     for pod in range(live):
         _add_pods(scene, pod, life, scene.start - pod * life // live)
     for number in range(3):
-        name, time, rng = f"db-{number}", scene.clock(), scene.rng(900 + number)
-        time = time[time >= scene.at(lasting_from, number)]
-        cpu = wave(rng, time, 40, 10, 2)
-        scene.incident(name, time, cpu, day, 6 + 4 * number, 2, plus=45)
-        scene.add(name, time, cpu=cpu, mem=wave(rng, time, 60, 5, 1))
+        host = scene.new_host(900 + number, f"db-{number}")
+        host.time = host.time[host.time >= scene.at(lasting_from, number)]
+        cpu = host.wave(40, 10, 2)
+        host.incident(cpu, day, 6 + 4 * number, 2, Change(plus=45))
+        host.add(cpu=cpu, mem=host.wave(60, 5, 1))
     return scene
 
 

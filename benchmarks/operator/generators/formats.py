@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from benchmarks.operator.generators.rhythm import plain
+from benchmarks.operator.generators.rhythm import Incidents, plain
 from benchmarks.operator.scene import Scene
 from benchmarks.operator.signals import between, iso
 
@@ -19,7 +19,11 @@ def compact_times(
 ) -> Scene:
     """Times as digits without separators: read as what they are, or refused with file and line."""
     scene = plain(
-        seed, hosts=hosts, days=days, step_s=interval_s, first_day=20, every_days=9, hours=3
+        seed,
+        hosts=hosts,
+        days=days,
+        step_s=interval_s,
+        incidents=Incidents(first_day=20, every_days=9, hours=3),
     )
     scene.files = {}
     for host in scene.hosts:
@@ -36,7 +40,8 @@ def second_time(
     seed: int, days: int = 32, hosts: int = 4, column: str = "ingested_at", interval_s: int = 300
 ) -> Scene:
     """Beside the metric is the time of writing in milliseconds, which a backfill makes jump."""
-    scene = plain(seed, hosts=hosts, days=days, step_s=interval_s, first_day=15, every_days=6)
+    incidents = Incidents(first_day=15, every_days=6)
+    scene = plain(seed, hosts=hosts, days=days, step_s=interval_s, incidents=incidents)
     scene.files = {}
     for number, host in enumerate(scene.hosts):
         written = host.time + scene.rng(number, 7).integers(1, 20, len(host.time))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.operator.scene import Scene
+from benchmarks.operator.scene import Change, Scene
 from benchmarks.operator.signals import (
     DAY,
     GAUSSIAN,
@@ -19,43 +19,40 @@ from benchmarks.operator.signals import (
     Noise,
     cycle,
     daily_at,
-    wave,
 )
 
 
 def bogus_reading(
     seed: int,
     readings: Sequence[float | None] = (None, 65535.0, 10000.0, 2000.0),
-    early_readings: Sequence[float] = (65535.0,),
     each: int = 2,
     days: int = 50,
     day: int = 8,
     every: int = 6,
-    hour: float = 10.0,
-    factor: float = 2.2,
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
     """Single impossible readings; later incidents alternate between a surge and an outage.
 
-    readings       : on ``day``; None = a host without one
-    early_readings : on the second day, before the warm-up has ended
+    readings : on ``day``; None = a host without one
     """
+    hour = 10.0
+    factor = 2.2
     scene = Scene(seed, days, step_s)
-    pairs = [(reading, day) for reading in readings] + [(reading, 1) for reading in early_readings]
-    for number, (reading, reading_day) in enumerate(cycle(pairs, each)):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = wave(scene.rng(number), time, noise=noise)
+    before_warmup = (65535.0, 1)
+    pairs = [*((reading, day) for reading in readings), before_warmup]
+    for host, (reading, reading_day) in scene.each_host_of(cycle(pairs, each)):
+        values = host.wave(noise=noise)
         for k, incident_day in enumerate(range(14, days - 1, every)):
             if k % 2:
-                scene.incident(name, time, values, incident_day, hour + 5, 1, to=0.0)
+                host.incident(values, incident_day, hour + 5, 1, Change(to=0.0))
             else:
-                scene.incident(name, time, values, incident_day, hour, 2, factor=factor)
+                host.incident(values, incident_day, hour, 2, Change(factor=factor))
         if reading is not None:
             moment = scene.at(reading_day, 3)
-            values[np.searchsorted(time, moment)] = reading
-            scene.excuse(name, moment, moment + DAY)
-        scene.add(name, time, value=values)
+            values[np.searchsorted(host.time, moment)] = reading
+            host.excuse(moment, moment + DAY)
+        host.add(value=values)
     return scene
 
 
@@ -65,26 +62,25 @@ def small_then_outage(
     plain: int = 4,
     days: int = 26,
     day: int = 23,
-    hour: float = 21.0,
-    before_h: float = 2.0,
     burst: float = 45.0,
-    outage_h: float = 6.0,
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
     """A short burst of one metric; hours later another metric of the host falls to zero."""
+    hour = 21.0
+    before_h = 2.0
+    outage_h = 6.0
     scene = Scene(seed, days, step_s)
     outage = scene.at(day, hour)
-    for number in range(bursting + plain):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        requests = wave(rng, time, 1000, 600, 50, noise)
-        disk = wave(rng, time, 40, 5, 1.5, noise)
-        scene.incident(name, time, requests, day, hour, outage_h, to=0.0, metric="requests")
+    for host in scene.each_host(bursting + plain):
+        requests = host.wave(1000, 600, 50, noise)
+        disk = host.wave(40, 5, 1.5, noise)
+        host.incident(requests, day, hour, outage_h, Change(to=0.0), metric="requests")
         scene.must_alarm[-1].end = outage + 30 * MINUTE
-        scene.excuse(name, outage, scene.at(day, hour + outage_h + 1))
-        if number < bursting:
-            scene.incident(name, time, disk, day, hour - before_h, 0.25, plus=burst, required=False)
-        scene.add(name, time, requests=requests, disk=disk)
+        host.excuse(outage, scene.at(day, hour + outage_h + 1))
+        if host.number < bursting:
+            host.incident(disk, day, hour - before_h, 0.25, Change(plus=burst), required=False)
+        host.add(requests=requests, disk=disk)
     return scene
 
 
@@ -99,11 +95,10 @@ def long_quiet(
 ) -> Scene:
     """Months in which nothing happens, and one incident at the very end."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = wave(scene.rng(number), time, noise=noise)
-        scene.incident(name, time, values, days - 2, hour, 2, factor=factor)
-        scene.add(name, time, value=values)
+    for host in scene.each_host(hosts):
+        values = host.wave(noise=noise)
+        host.incident(values, days - 2, hour, 2, Change(factor=factor))
+        host.add(value=values)
     return scene
 
 
@@ -114,21 +109,20 @@ def slow_leak(
     days: int = 24,
     day: int = 14,
     base: float = 40.0,
-    deviation: float = 0.5,
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
     """Memory in percent that grows from one day on without a break, by ``rates`` points a day."""
+    deviation = 0.5
     scene = Scene(seed, days, step_s)
     begins, ends = scene.at(day), scene.at(days)
-    for number, rate in enumerate(cycle(rates, each)):
-        name, time = f"host-{number:02d}", scene.clock()
-        leaked = np.clip((time - begins) / DAY, 0, None) * rate
-        values = wave(scene.rng(number), time, base, 2, deviation, noise) + leaked
-        scene.add(name, time, memory_percent=np.clip(values, 0, 99))
-        scene.expect(name, begins, scene.at(day + 2))
-        scene.quiet(name, begins, ends, at_most=3)
-        scene.excuse(name, begins, ends)
+    for host, rate in scene.each_host_of(cycle(rates, each)):
+        leaked = np.clip((host.time - begins) / DAY, 0, None) * rate
+        values = host.wave(base, 2, deviation, noise) + leaked
+        host.add(memory_percent=np.clip(values, 0, 99))
+        host.expect(begins, scene.at(day + 2))
+        host.quiet(begins, ends, at_most=3)
+        host.excuse(begins, ends)
     return scene
 
 
@@ -138,8 +132,6 @@ def level_shift(
     factor: float = 1.6,
     days: int = 45,
     day: int = 21,
-    hour: float = 9.0,
-    accept_days: int = 7,
     swing: float = 15.0,
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
@@ -148,19 +140,20 @@ def level_shift(
 
     A later incident is measured against the new level.
     """
+    hour = 9.0
+    accept_days = 7
     scene = Scene(seed, days, step_s)
     usual = daily_at(scene.at(days - 6, 12.5), 50, swing) * factor
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = wave(scene.rng(number), time, 50, swing, 2.0, noise)
-        shift = scene.at(day, hour + number % 4)
-        values[time >= shift] *= factor
+    for host in scene.each_host(hosts):
+        values = host.wave(50, swing, 2.0, noise)
+        shift = scene.at(day, hour + host.number % 4)
+        values[host.time >= shift] *= factor
         accepted = shift + accept_days * DAY
-        scene.expect(name, shift, shift + 2 * HOUR)
-        scene.quiet(name, shift, accepted, at_most=5)
-        scene.excuse(name, shift, accepted)
-        scene.incident(name, time, values, days - 6, 12, 2, factor=1.8, usual=usual)
-        scene.add(name, time, value=values)
+        host.expect(shift, shift + 2 * HOUR)
+        host.quiet(shift, accepted, at_most=5)
+        host.excuse(shift, accepted)
+        host.incident(values, days - 6, 12, 2, Change(factor=1.8), usual=usual)
+        host.add(value=values)
     return scene
 
 
@@ -175,14 +168,13 @@ def constant(
     """A metric that never moved changes for the first time, and stays there."""
     scene = Scene(seed, days, step_s)
     ends = scene.at(days)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        before, after = levels[number % len(levels)]
-        change = scene.at(day, 2 * number % 24)
-        scene.add(name, time, value=np.where(time < change, before, after))
-        scene.expect(name, change, change + 30 * MINUTE)
-        scene.quiet(name, change + 2 * HOUR, ends, at_most=1)
-        scene.excuse(name, change, ends)
+    for host in scene.each_host(hosts):
+        before, after = levels[host.number % len(levels)]
+        change = scene.at(day, 2 * host.number % 24)
+        host.add(value=np.where(host.time < change, before, after))
+        host.expect(change, change + 30 * MINUTE)
+        host.quiet(change + 2 * HOUR, ends, at_most=1)
+        host.excuse(change, ends)
     return scene
 
 
@@ -197,13 +189,12 @@ def growth(
 ) -> Scene:
     """Traffic that grows by a few percent a week; now and then a surge."""
     scene = Scene(seed, weeks * 7, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        growing = per_week ** ((time - scene.start) / WEEK)
-        values = wave(scene.rng(number), time, 1000, 400, 40, noise) * growing
+    for host in scene.each_host(hosts):
+        growing = per_week ** ((host.time - scene.start) / WEEK)
+        values = host.wave(1000, 400, 40, noise) * growing
         for day in incident_days:
             middle = scene.at(day, 11.5)
             usual = daily_at(middle, 1000, 400) * per_week ** ((middle - scene.start) / WEEK)
-            scene.incident(name, time, values, day, 10.5, 2, factor=1.8, usual=usual)
-        scene.add(name, time, requests=values)
+            host.incident(values, day, 10.5, 2, Change(factor=1.8), usual=usual)
+        host.add(requests=values)
     return scene

@@ -6,10 +6,11 @@ Invariant: a host's rows depend only on the scene's seed, the host's number and 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.operator.scene import Scene
+from benchmarks.operator.scene import Change, NewHost, Scene
 from benchmarks.operator.signals import (
     DAY,
     GAUSSIAN,
@@ -21,7 +22,6 @@ from benchmarks.operator.signals import (
     between,
     cycle,
     hour_of,
-    wave,
     weekday_of,
 )
 
@@ -41,11 +41,11 @@ def clock_ahead(
     series: dict[str, tuple[Floats, float]] = {}
     for number, ahead in enumerate(cycle(ahead_days, each)):
         name = f"ahead-{ahead:g}d-{number}" if ahead else f"healthy-{number}"
-        time = scene.clock()
-        values = wave(scene.rng(number), time, noise=noise)
+        host = scene.new_host(number, name)
+        values = host.wave(noise=noise)
         for incident_day in incident_days:
-            scene.incident(name, time, values, incident_day, 10, 2, factor=2.2)
-        scene.add(name, time, value=values)
+            host.incident(values, incident_day, 10, 2, Change(factor=2.2))
+        host.add(value=values)
         series[name] = (values, ahead)
     slip = int(day * DAY // step_s) + 5
     scene.arrival = []
@@ -69,15 +69,16 @@ def rhythm(
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
-    """The same wave at odd times: two scrapers, two rows per time, a fast start. Two outages."""
+    """One wave at irregular times: two scrapers, two rows per time, a fast start. Two outages."""
     scene = Scene(seed, days, step_s)
     clocks = _clocks(scene)
     for number, kind in enumerate(cycle(kinds, each)):
-        name, time = f"{kind}-{number:02d}", clocks[kind]
-        values = wave(scene.rng(number), time, noise=noise)
-        scene.incident(name, time, values, day - 10, hour, 3, to=0.0)
-        scene.incident(name, time, values, day, hour + 2, 3, to=0.0)
-        scene.add(name, time, value=values)
+        host = scene.new_host(number, f"{kind}-{number:02d}")
+        host.time = clocks[kind]
+        values = host.wave(noise=noise)
+        host.incident(values, day - 10, hour, 3, Change(to=0.0))
+        host.incident(values, day, hour + 2, 3, Change(to=0.0))
+        host.add(value=values)
     return scene
 
 
@@ -95,49 +96,74 @@ def _clocks(scene: Scene, apart_s: int = 3, fast_min: int = 30) -> dict[str, Tim
     }
 
 
+@dataclass(frozen=True)
+class Sampling:
+    """How the times of rows deviate from regular ones.
+
+    jitter  : share of the interval by which times are off at most
+    missing : share of the rows that are left out
+    """
+
+    jitter: float = 0.0
+    missing: float = 0.0
+
+    def apply(self, host: NewHost) -> None:
+        """Change the host's times."""
+        step_s = host.scene.step_s
+        if self.jitter:
+            off = host.rng.uniform(-self.jitter, self.jitter, len(host.time)) * step_s
+            host.time = host.time + np.round(off).astype(np.int64) + step_s
+        if self.missing:
+            host.time = host.time[host.rng.random(len(host.time)) >= self.missing]
+
+
+REGULAR = Sampling()
+SURGE = Change(factor=2.2)
+
+
+@dataclass(frozen=True)
+class Incidents:
+    """Incidents of every host.
+
+    every_days : from the first day on
+    hop_h      : hours between the times of day of incidents of neighbouring hosts
+    change     : a surge, or Change(to=0.0) for an outage
+    """
+
+    first_day: float = 10
+    every_days: float = 6.0
+    hour: float = 10.0
+    hours: float = 2.0
+    hop_h: float = 0.0
+    change: Change = SURGE
+
+    def add_to(self, host: NewHost, values: Floats) -> None:
+        """Change values in place; an incident that the scene's end would cut is left out."""
+        days = host.scene.days
+        every_day = np.arange(self.first_day, days - self.hours / 24, self.every_days)
+        for k, day in enumerate(every_day.tolist()):
+            hour = (self.hour + self.hop_h * (host.number + 5 * k)) % 24
+            if day + (hour + self.hours) / 24 < days:
+                host.incident(values, day, hour, self.hours, self.change)
+
+
 def plain(
     seed: int,
     hosts: int = 8,
     days: float = 30,
     step_s: int = 300,
     deviation: float = 3.0,
-    first_day: float = 10,
-    every_days: float = 6.0,
-    hour: float = 10.0,
-    hours: float = 2.0,
-    factor: float = 2.2,
-    hop_h: float = 0.0,
-    jitter: float = 0.0,
-    missing: float = 0.0,
-    to_zero: bool = False,
+    incidents: Incidents = Incidents(),
+    sampling: Sampling = REGULAR,
     noise: Noise = GAUSSIAN,
 ) -> Scene:
-    """The ordinary case at any interval: a daily wave and incidents.
-
-    hop_h   : hours between the times of day of incidents of neighbouring hosts
-    jitter  : share of the interval by which times are off at most
-    missing : share of the rows that are left out
-    to_zero : an incident is an outage instead of a surge
-    """
+    """The ordinary case at any interval: a daily wave and incidents."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        if jitter:
-            off = np.round(rng.uniform(-jitter, jitter, len(time)) * step_s).astype(np.int64)
-            time = time + off + step_s
-        if missing:
-            time = time[rng.random(len(time)) >= missing]
-        values = wave(rng, time, deviation=deviation, noise=noise)
-        incident_days = np.arange(first_day, days - hours / 24, every_days)
-        for k, day in enumerate(incident_days.tolist()):
-            at_hour = (hour + hop_h * (number + 5 * k)) % 24
-            if day + (at_hour + hours) / 24 >= days:
-                continue
-            if to_zero:
-                scene.incident(name, time, values, day, at_hour, hours, to=0.0)
-            else:
-                scene.incident(name, time, values, day, at_hour, hours, factor=factor)
-        scene.add(name, time, value=values)
+    for host in scene.each_host(hosts):
+        sampling.apply(host)
+        values = host.wave(deviation=deviation, noise=noise)
+        incidents.add_to(host, values)
+        host.add(value=values)
     return scene
 
 
@@ -151,21 +177,20 @@ def gaps(
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
-    """Hours without rows, which must be said; their end is no anomaly. Incidents on other days."""
+    """Hours without rows are a gap; their end is no anomaly. Incidents on other days."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = wave(scene.rng(number), time, noise=noise)
-        kept = np.ones(len(time), bool)
+    for host in scene.each_host(hosts):
+        values = host.wave(noise=noise)
+        kept = np.ones(len(host.time), bool)
         for k, day in enumerate(gap_days):
-            start = scene.at(day, (hour + 3 * (number + k)) % 20)
+            start = scene.at(day, (hour + 3 * (host.number + k)) % 20)
             end = start + round(gap_h * HOUR)
-            kept &= ~between(time, start, end)
-            scene.expect(name, start, end + 2 * step_s, None, ("gap", "stopped"))
-            scene.quiet(name, end, end + 2 * HOUR)
-        scene.incident(name, time, values, gap_days[0] - 3, 12, 2, factor=2.2)
-        scene.incident(name, time, values, days - 2, 12, 2, factor=2.2)
-        scene.add(name, time[kept], value=values[kept])
+            kept &= ~between(host.time, start, end)
+            host.expect(start, end + 2 * step_s, None, ("gap", "stopped"))
+            host.quiet(end, end + 2 * HOUR)
+        host.incident(values, gap_days[0] - 3, 12, 2, Change(factor=2.2))
+        host.incident(values, days - 2, 12, 2, Change(factor=2.2))
+        host.add(kept, value=values)
     return scene
 
 
@@ -184,19 +209,22 @@ def business_hours(
     incidents : (day, hour)
     """
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        is_open = (hour_of(time) >= opens) & (hour_of(time) < closes) & (weekday_of(time) < 5)
-        time = time[is_open]
-        values = wave(scene.rng(number), time, 60, 15, 3, noise, peak=13)
+    for host in scene.each_host(hosts):
+        is_open = (
+            (hour_of(host.time) >= opens)
+            & (hour_of(host.time) < closes)
+            & (weekday_of(host.time) < 5)
+        )
+        host.time = host.time[is_open]
+        values = host.wave(60, 15, 3, noise, peak=13)
         for day, hour in incidents:
-            scene.incident(name, time, values, day, hour, 2, factor=1.9)
+            host.incident(values, day, hour, 2, Change(factor=1.9))
         for day in range(21, days):
             if day % 7 < 5:
                 morning = scene.at(day, opens)
                 kinds = ("anomaly", "gap", "stopped")
-                scene.quiet(name, morning, scene.at(day, opens + 1), kinds=kinds)
-        scene.add(name, time, value=values)
+                host.quiet(morning, scene.at(day, opens + 1), kinds=kinds)
+        host.add(value=values)
     return scene
 
 
@@ -212,12 +240,11 @@ def return_after_absence(
     """A host that was off for days comes back healthy; incidents long before and after."""
     scene = Scene(seed, days, step_s)
     back = scene.at(off_day + off_days)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = wave(scene.rng(number), time, noise=noise)
-        scene.quiet(name, back, back + 12 * HOUR)
-        scene.incident(name, time, values, off_day + off_days + 8, 10, 2, factor=2.2)
-        scene.incident(name, time, values, off_day - 10, 10, 2, factor=2.2)
-        kept = ~between(time, scene.at(off_day), back)
-        scene.add(name, time[kept], value=values[kept])
+    for host in scene.each_host(hosts):
+        values = host.wave(noise=noise)
+        host.quiet(back, back + 12 * HOUR)
+        host.incident(values, off_day + off_days + 8, 10, 2, Change(factor=2.2))
+        host.incident(values, off_day - 10, 10, 2, Change(factor=2.2))
+        kept = ~between(host.time, scene.at(off_day), back)
+        host.add(kept, value=values)
     return scene

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from benchmarks.operator.scene import Scene
+from benchmarks.operator.scene import Change, Scene
 from benchmarks.operator.signals import (
     DAY,
     GAUSSIAN,
@@ -20,9 +20,7 @@ from benchmarks.operator.signals import (
     cycle,
     daily,
     daily_at,
-    draw_noise,
     hour_of,
-    wave,
 )
 
 FLAT_OR_ANOMALY = ("flat_line", "anomaly")
@@ -34,21 +32,20 @@ def blips(
     days: int = 30,
     per_day: float = 1.0,
     height: float = 25.0,
-    minutes: float = 30,
     incident_days: Sequence[int] = (18, 23, 27),
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
     """Single high rows, about one a day, are usual; the same height for half an hour is not."""
+    minutes = 30
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        values = wave(rng, time, 50, 10, 3, noise)
-        values[rng.random(len(time)) < per_day * step_s / DAY] += height
+    for host in scene.each_host(hosts):
+        values = host.wave(50, 10, 3, noise)
+        values[host.rng.random(len(host.time)) < per_day * step_s / DAY] += height
         for k, day in enumerate(incident_days):
-            hour = (7 + 5 * (number + k)) % 23
-            scene.incident(name, time, values, day, hour, minutes / 60, plus=height)
-        scene.add(name, time, value=values)
+            hour = (7 + 5 * (host.number + k)) % 23
+            host.incident(values, day, hour, minutes / 60, Change(plus=height))
+        host.add(value=values)
     return scene
 
 
@@ -65,13 +62,12 @@ def scales(
     """The same wave in tiny and huge units, and small on top of a large constant."""
     scene = Scene(seed, days, step_s)
     units = [(factor, 0.0) for factor in factors] + [(1.0, offset) for offset in offsets]
-    for number, (factor, offset) in enumerate(cycle(units, each)):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = wave(scene.rng(number), time, noise=noise)
+    for host, (factor, offset) in scene.each_host_of(cycle(units, each)):
+        values = host.wave(noise=noise)
         for day in incident_days:
             usual = offset + factor * daily_at(scene.at(day, 10.5))
-            scene.incident(name, time, values, day, 10, 2, factor=2.2, usual=usual)
-        scene.add(name, time, value=offset + factor * values)
+            host.incident(values, day, 10, 2, Change(factor=2.2), usual=usual)
+        host.add(value=offset + factor * values)
     return scene
 
 
@@ -87,13 +83,12 @@ def noise_up(
 ) -> Scene:
     """The level stays, the spread grows for some hours."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        errors = 2.0 * draw_noise(scene.rng(number), len(time), noise)
+    for host in scene.each_host(hosts):
+        errors = 2.0 * host.draw_noise(noise)
         for k, day in enumerate(incident_days):
-            hour = (3 + 4 * number + 7 * k) % 18
-            scene.incident(name, time, errors, day, hour, hours, factor=factor)
-        scene.add(name, time, value=daily(time, 60, 15) + errors)
+            hour = (3 + 4 * host.number + 7 * k) % 18
+            host.incident(errors, day, hour, hours, Change(factor=factor))
+        host.add(value=daily(host.time, 60, 15) + errors)
     return scene
 
 
@@ -108,16 +103,15 @@ def frozen_sensor(
 ) -> Scene:
     """A sensor repeats its last value; beside it is a metric that rightly never changes."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = wave(scene.rng(number), time, 50, 10, 2, noise)
-        start, end = scene.at(day, 2 * number), scene.at(day, 2 * number + hours)
-        values[between(time, start, end)] = values[np.searchsorted(time, start) - 1]
-        scene.expect(name, start, start + 25.5 * HOUR, "value", FLAT_OR_ANOMALY)
-        scene.excuse(name, start, end + 2 * HOUR)
+    for host in scene.each_host(hosts):
+        values = host.wave(50, 10, 2, noise)
+        start, end = scene.at(day, 2 * host.number), scene.at(day, 2 * host.number + hours)
+        values[between(host.time, start, end)] = values[np.searchsorted(host.time, start) - 1]
+        host.expect(start, start + 25.5 * HOUR, "value", FLAT_OR_ANOMALY)
+        host.excuse(start, end + 2 * HOUR)
         kinds = ("anomaly", "flat_line")
-        scene.quiet(name, scene.start, scene.at(days), metric="cores", kinds=kinds)
-        scene.add(name, time, value=values, cores=np.full(len(time), 8.0))
+        host.quiet(scene.start, scene.at(days), metric="cores", kinds=kinds)
+        host.add(value=values, cores=np.full(len(host.time), 8.0))
     return scene
 
 
@@ -127,29 +121,28 @@ def counter_total(
     days: int = 36,
     reset_days: Sequence[float] = (12.4, 24.7),
     day: int = 30,
-    hour: float = 11.0,
-    hours: float = 6.0,
     rate: float = 1000.0,
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
     """A total that only grows and restarts at 0; the anomaly is that it stands still for hours."""
+    hour = 11.0
+    hours = 6.0
     scene = Scene(seed, days, step_s)
     start, end = scene.at(day, hour), scene.at(day, hour + hours)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        drawn = wave(scene.rng(number), time, rate, rate * 0.5, rate * 0.05, noise)
+    for host in scene.each_host(hosts):
+        drawn = host.wave(rate, rate * 0.5, rate * 0.05, noise)
         increments = np.clip(drawn, 0, None)
-        increments[between(time, start, end)] = 0
-        total, offset = np.cumsum(increments), np.zeros(len(time))
+        increments[between(host.time, start, end)] = 0
+        total, offset = np.cumsum(increments), np.zeros(len(host.time))
         for reset_day in reset_days:
-            reset = scene.at(reset_day + number / 24)
-            row = np.searchsorted(time, reset)
+            reset = scene.at(reset_day + host.number / 24)
+            row = np.searchsorted(host.time, reset)
             offset[row:] = total[row - 1]
-            scene.quiet(name, reset, reset + 12 * HOUR, at_most=1)
-            scene.excuse(name, reset, reset + 12 * HOUR)
-        scene.expect(name, start, end, None, ("anomaly", "flat_line"))
-        scene.add(name, time, bytes_total=np.round(total - offset))
+            host.quiet(reset, reset + 12 * HOUR, at_most=1)
+            host.excuse(reset, reset + 12 * HOUR)
+        host.expect(start, end, None, ("anomaly", "flat_line"))
+        host.add(bytes_total=np.round(total - offset))
     return scene
 
 
@@ -161,20 +154,19 @@ def latency(
     factor: float = 2.0,
     hours: float = 3.0,
     incident_days: Sequence[int] = (20, 26, 33),
-    median: float = 200.0,
     step_s: int = 300,
 ) -> Scene:
     """Heavy tails at all times; the anomaly is a median that is twice as high for hours."""
+    median = 200.0
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        season = 0.25 * np.cos(2 * np.pi * (hour_of(time) - 14) / 24)
-        tail = sigma * scene.rng(number).normal(size=len(time))
+    for host in scene.each_host(hosts):
+        season = 0.25 * np.cos(2 * np.pi * (hour_of(host.time) - 14) / 24)
+        tail = sigma * host.rng.normal(size=len(host.time))
         values: Floats = np.exp(np.log(median) + season + tail)
         for k, day in enumerate(incident_days):
-            hour = (1 + 3 * number + 8 * k) % 20
-            scene.incident(name, time, values, day, hour, hours, factor=factor)
-        scene.add(name, time, p99_ms=values)
+            hour = (1 + 3 * host.number + 8 * k) % 20
+            host.incident(values, day, hour, hours, Change(factor=factor))
+        host.add(p99_ms=values)
     return scene
 
 
@@ -189,13 +181,12 @@ def sparse_counts(
 ) -> Scene:
     """Rare whole numbers; the anomaly is an hour with many."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        means = np.full(len(time), mean)
+    for host in scene.each_host(hosts):
+        means = np.full(len(host.time), mean)
         for k, day in enumerate(incident_days):
-            hour = (2 + 3 * number + 7 * k) % 22
-            scene.incident(name, time, means, day, hour, 1, to=burst)
-        scene.add(name, time, errors=scene.rng(number).poisson(means).astype(float))
+            hour = (2 + 3 * host.number + 7 * k) % 22
+            host.incident(means, day, hour, 1, Change(to=burst))
+        host.add(errors=host.rng.poisson(means).astype(float))
     return scene
 
 
@@ -207,18 +198,17 @@ def zero_counters(
     burst: float = 40.0,
     step_s: int = 300,
 ) -> Scene:
-    """Errors that are 0 nearly always, and bursts: what is said of them must make sense.
+    """Errors that are 0 nearly always, and bursts: the reasons must make sense.
 
     means : errors per row
     """
     scene = Scene(seed, days, step_s)
-    for number, mean in enumerate(cycle(means, each)):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = scene.rng(number).poisson(mean, len(time)).astype(float)
-        scene.incident(name, time, values, 20, 3, 0.5, plus=burst, usual=0.0)
-        scene.incident(name, time, values, 30, 3, 4, plus=3, usual=0.0)
-        scene.incident(name, time, values, 36, 3, step_s / HOUR, plus=5, required=False)
-        scene.add(name, time, errors=values)
+    for host, mean in scene.each_host_of(cycle(means, each)):
+        values = host.rng.poisson(mean, len(host.time)).astype(float)
+        host.incident(values, 20, 3, 0.5, Change(plus=burst), usual=0.0)
+        host.incident(values, 30, 3, 4, Change(plus=3), usual=0.0)
+        host.incident(values, 36, 3, step_s / HOUR, Change(plus=5), required=False)
+        host.add(errors=values)
     return scene
 
 
@@ -227,12 +217,11 @@ def small_integers(
 ) -> Scene:
     """A queue of 0 to 5; anomalies are half an hour far above, and a night at the day's top."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time = f"host-{number:02d}", scene.clock()
-        values = np.clip(np.round(wave(scene.rng(number), time, 2.0, 1.6, 0.8)), 0, top)
-        scene.incident(name, time, values, 18, (2 * number) % 22, 0.5, to=jump)
-        scene.incident(name, time, values, 26, 0, 5, to=float(top))
-        scene.add(name, time, queue=values)
+    for host in scene.each_host(hosts):
+        values = np.clip(np.round(host.wave(2.0, 1.6, 0.8)), 0, top)
+        host.incident(values, 18, (2 * host.number) % 22, 0.5, Change(to=jump))
+        host.incident(values, 26, 0, 5, Change(to=float(top)))
+        host.add(queue=values)
     return scene
 
 
@@ -248,18 +237,17 @@ def sparse_errors(
 ) -> Scene:
     """Rows, or cells, only when there were errors; the anomaly is an hour with many."""
     scene = Scene(seed, days, step_s)
-    for number in range(2 * each):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        present = rng.random(len(time)) < per_day * step_s / DAY
+    for host in scene.each_host(2 * each):
+        present = host.rng.random(len(host.time)) < per_day * step_s / DAY
         present[0] = True
-        present |= between(time, scene.at(day, hour), scene.at(day, hour + 1))
-        values = 1 + rng.poisson(0.5, len(time)).astype(float)
-        scene.incident(name, time, values, day, hour, 1, plus=storm, metric="errors")
-        if number < each:
-            scene.add(name, time[present], errors=values[present])
+        present |= between(host.time, scene.at(day, hour), scene.at(day, hour + 1))
+        values = 1 + host.rng.poisson(0.5, len(host.time)).astype(float)
+        host.incident(values, day, hour, 1, Change(plus=storm), metric="errors")
+        if host.number < each:
+            host.add(present, errors=values)
         else:
             errors = np.where(present, values, np.nan)
-            scene.add(name, time, errors=errors, duration=wave(rng, time, 80, 20, 4))
+            host.add(errors=errors, duration=host.wave(80, 20, 4))
     return scene
 
 
@@ -274,16 +262,15 @@ def negative_values(
     """Signal strength in dBm and temperature in Celsius, which have no ratio."""
     scene = Scene(seed, days, step_s)
     usual = daily_at(scene.at(day, 6), -60, 3)
-    for number in range(2 * each):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        if number < each:
-            values = wave(rng, time, -60, 3, 1, noise)
-            scene.incident(name, time, values, day, 4, 4, plus=-25, usual=usual)
-            scene.add(name, time, dbm=values)
+    for host in scene.each_host(2 * each):
+        if host.number < each:
+            values = host.wave(-60, 3, 1, noise)
+            host.incident(values, day, 4, 4, Change(plus=-25), usual=usual)
+            host.add(dbm=values)
         else:
-            values = wave(rng, time, 2, 4, 0.5, noise)
-            scene.incident(name, time, values, day, 1, 4, plus=12)
-            scene.add(name, time, celsius=values)
+            values = host.wave(2, 4, 0.5, noise)
+            host.incident(values, day, 1, 4, Change(plus=12))
+            host.add(celsius=values)
     return scene
 
 
@@ -299,12 +286,11 @@ def flapping(
 ) -> Scene:
     """``up`` is 1 with rare zeros; anomalies are two hours of flapping and two hours of 0."""
     scene = Scene(seed, days, step_s)
-    for number in range(hosts):
-        name, time, rng = f"host-{number:02d}", scene.clock(), scene.rng(number)
-        values = np.where(rng.random(len(time)) < rare, 0.0, 1.0)
+    for host in scene.each_host(hosts):
+        values = np.where(host.rng.random(len(host.time)) < rare, 0.0, 1.0)
         for day, every in ((flapping_day, 2), (down_day, 1)):
-            start, end = scene.at(day, hour + number), scene.at(day, hour + number + 2)
-            values[np.flatnonzero(between(time, start, end))[::every]] = 0
-            scene.expect(name, start, end)
-        scene.add(name, time, up=values)
+            start, end = scene.at(day, hour + host.number), scene.at(day, hour + host.number + 2)
+            values[np.flatnonzero(between(host.time, start, end))[::every]] = 0
+            host.expect(start, end)
+        host.add(up=values)
     return scene

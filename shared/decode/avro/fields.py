@@ -202,7 +202,7 @@ class _TimeChoice:
         return self.unit or "not set"
 
     def _is_plain(self, name: str) -> bool:
-        """Tell whether it is a number or text, which is a time if a setting says so."""
+        """Return whether it is a number or text, which is a time if a setting names it."""
         field = self.fields[name]
         values = values_of(field.type)
         if len(values) != 1 or calendar_of(field):
@@ -337,7 +337,7 @@ _KINDS = {
 
 
 def holds_numbers(why: str) -> bool:
-    """Tell whether a field that is left out for this reason contains numbers."""
+    """Return whether a field that is left out for this reason contains numbers."""
     if why.startswith("of several types: "):
         return not NUMBERS.isdisjoint(why.partition(": ")[2].split(", "))
     return why.startswith("a decimal")

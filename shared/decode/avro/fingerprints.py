@@ -31,7 +31,7 @@ class Fingerprint:
     sha256: str
 
     def is_one_of(self, allowed: tuple[str, ...]) -> bool:
-        """Tell whether a list has this schema; the CRC matches in either byte order.
+        """Return whether a list has this schema; the CRC matches in either byte order.
 
         Tools print it in both.
         """

@@ -61,7 +61,7 @@ def values_of(avro: AvroType) -> list[AvroType]:
 
 
 def only(avro: AvroType, kinds: frozenset[str]) -> bool:
-    """Tell whether a field's value, unless null, is always of one of these kinds."""
+    """Return whether a field's value, unless null, is always of one of these kinds."""
     values = values_of(avro)
     return bool(values) and all(value.kind in kinds for value in values)
 

@@ -111,6 +111,36 @@ class Scratch(NamedTuple):
     word: npt.NDArray[np.uint64]
 
 
+class _Plan(NamedTuple):
+    """One plan of ``Plans``: its first step, and the first of its columns."""
+
+    steps: Steps
+    first_step: Int
+    columns: Int64s
+    first_column: Int
+
+
+class _Fields(NamedTuple):
+    """What is read from a record.
+
+    values : float64 (M,)   the metrics that the record has
+    parts  : int64 (P, 3)   kind of each entity part, and its span in data, value or symbol
+    found  : int64 (4,)     see ``gate_checks``
+    """
+
+    values: Floats
+    parts: Steps
+    found: Int64s
+
+
+class _Word(NamedTuple):
+    """One element of memory in three types, to read the bits of a number."""
+
+    bits: npt.NDArray[np.uint64]
+    double: Floats
+    single: npt.NDArray[np.float32]
+
+
 _PLANS = group(Plans, _I8S, _I8S, _I8SS, _I8SS, BYTES, _I8S, _I8S)
 _SCRATCH = group(Scratch, _I8SS, _I8SS, _I8S, types.uint64[::1])
 
@@ -217,32 +247,24 @@ def _read_text_time(data: Bytes, at: Int, stop: int, found: Int64s) -> Int:
 
 
 @helper
+def _column_of(plan: _Plan, metric: Int) -> np.uint64:
+    """Return the column of values of a plan's metric."""
+    return np.uint64(plan.columns[np.uint64(plan.first_column + metric)])
+
+
+@helper
 def _walk(
-    data: Bytes,
-    at: Int,
-    stop: int,
-    steps: Steps,
-    base: int,
-    columns: Int64s,
-    column_base: int,
-    row_values: Floats,
-    parts: Steps,
-    found: Int64s,
-    loops: Steps,
-    word: npt.NDArray[np.uint64],
-    number: Floats,
-    single: npt.NDArray[np.float32],
+    data: Bytes, at: Int, stop: Int, plan: _Plan, fields: _Fields, loops: Steps, word: _Word
 ) -> Int:
     """Execute a record's steps; return the position after its last field, TRUNCATED or MALFORMED.
 
-    base       : first step of the plan
-    row_values : float64 (M,)   written: the metrics that the record has
-    parts      : int64 (P, 3)   written: kind of each entity part, and its span in data, value or
-                 symbol
-    found      : int64 (4,)     written: see ``gate_checks``
-    loops      : int64 (D, 2)   the open blocks
-    word       : one element, with ``number`` and ``single`` as its float views
+    fields : written
+    loops  : int64 (D, 2)   the open blocks
     """
+    steps = plan.steps
+    base = plan.first_step
+    parts = fields.parts
+    found = fields.found
     step = base
     level = 0
     while True:
@@ -260,9 +282,9 @@ def _walk(
             if stop - at < 8:
                 return TRUNCATED
             if a != NONE:
-                word[0] = load_word(data, at)
-                row_values[np.uint64(columns[np.uint64(column_base + a)])] = number[0]
-                found[HAS_NOT_FINITE] |= not math.isfinite(number[0])
+                word.bits[0] = load_word(data, at)
+                fields.values[_column_of(plan, a)] = word.double[0]
+                found[HAS_NOT_FINITE] |= not math.isfinite(word.double[0])
             at += 8
         elif op == STRING:
             size, at = _read_size(data, at, stop)
@@ -284,7 +306,7 @@ def _walk(
                 found[TIME_MS] = _to_ms(value, a)
                 found[HAS_TIME] = 1
             elif role == METRIC:
-                row_values[np.uint64(columns[np.uint64(column_base + a)])] = value
+                fields.values[_column_of(plan, a)] = value
             elif role == PART:
                 parts[a, 0], parts[a, 1] = _NUMBER, value
         elif op == END:
@@ -295,9 +317,9 @@ def _walk(
             if stop - at < 4:
                 return TRUNCATED
             if a != NONE:
-                word[0] = load_tail(data, at, 4)
-                row_values[np.uint64(columns[np.uint64(column_base + a)])] = single[0]
-                found[HAS_NOT_FINITE] |= not math.isfinite(single[0])
+                word.bits[0] = load_tail(data, at, 4)
+                fields.values[_column_of(plan, a)] = word.single[0]
+                found[HAS_NOT_FINITE] |= not math.isfinite(word.single[0])
             at += 4
         elif op == BYTES_:
             size, at = _read_size(data, at, stop)
@@ -339,11 +361,11 @@ def _walk(
         elif op == TIME_DOUBLE:
             if stop - at < 8:
                 return TRUNCATED
-            word[0] = load_word(data, at)
+            word.bits[0] = load_word(data, at)
             found[HAS_TIME] = 1
-            found[HAS_NO_TIME] = not math.isfinite(number[0])
-            if math.isfinite(number[0]):
-                found[TIME_MS] = _fraction_to_ms(number[0], a)
+            found[HAS_NO_TIME] = not math.isfinite(word.double[0])
+            if math.isfinite(word.double[0]):
+                found[TIME_MS] = _fraction_to_ms(word.double[0], a)
             at += 8
         else:  # NEXT
             loops[level - 1, _LEFT] -= 1
@@ -408,9 +430,7 @@ def decode_rows(
     Twin: tests/reference/avro.py::decode_rows.  Cost: O(bytes); ~35 ns for a record of 53 bytes.
     """
     found = scratch.found
-    word = scratch.word
-    number = word.view(np.float64)
-    single = word.view(np.float32)
+    word = _Word(scratch.word, scratch.word.view(np.float64), scratch.word.view(np.float32))
     good = bad = 0
     plan_index = np.int64(0)
     rows.name_bounds[0] = 0
@@ -429,14 +449,12 @@ def decode_rows(
         if reason == ACCEPTED:
             rows.values[good] = np.nan
             found[:] = 0
-            first_step = plans.plans[plan, 0]
-            first_column = plans.plans[plan, 1]
             parts = scratch.parts[: plans.plans[plan, 3]]
             parts[:, 0] = _ABSENT
-            end = _walk(
-                data, start + HEADER_BYTES, stop, plans.steps, first_step, plans.columns,
-                first_column, rows.values[good], parts, found, scratch.loops, word, number, single,
-            )  # fmt: skip
+            steps = _Plan(plans.steps, plans.plans[plan, 0], plans.columns, plans.plans[plan, 1])
+            fields = _Fields(rows.values[good], parts, found)
+            begin = start + HEADER_BYTES
+            end = _walk(data, begin, stop, steps, fields, scratch.loops, word)
             if end < 0:
                 reason = -end
             elif end < stop:

@@ -6,6 +6,8 @@ is that of ``schemas/score_event.avsc``; a test compares them field by field.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 from numba import types
@@ -17,6 +19,7 @@ from shared.kernels.wire import (
     Bytes,
     Int64s,
     copy_bytes,
+    group,
     helper,
     kernel,
     store_word,
@@ -41,12 +44,53 @@ ID_DIGITS = 32
 NULL, PRESENT = 0, 2  # branches 0 and 1 of a ["null", x] union
 _MAGNITUDE, _INFINITY = np.uint64(0x7FFFFFFFFFFFFFFF), np.uint64(0x7FF0000000000000)
 
+
+class Texts(NamedTuple):
+    """Byte strings, joined: text i is data[bounds[i]:bounds[i + 1]].
+
+    data   : uint8
+    bounds : int64 (k + 1,)
+    """
+
+    data: Bytes
+    bounds: Int64s
+
+
+class ScoreRows(NamedTuple):
+    """The columns of n score events; the bits of a float, NaN = null.
+
+    entity         : int64 (n,)        index of the entity's name
+    time_ms        : int64 (n,)        event time
+    offsets        : int64 (n,)        of the input records
+    state          : int64 (n,)        0 to STATE_COUNT - 1
+    top_metric     : int64 (n,)        index of a metric, -1 = null
+    numbers        : uint64 (n, 5)     score, severity, threshold, warm-up percent, minutes
+    flags          : uint8 (n, 6)      is_anomaly, cold_start, late, duplicate, imputed, ahead
+    metric_numbers : uint64 (n, M, 5)  value, expected, lower, upper, severity
+    listed         : int64 (n, M)      the metrics that the record has, in their order, then -1
+    episodes       : uint8 (n, 32)     hex digits of the episode id; a leading 0 byte = null
+    """
+
+    entity: Int64s
+    time_ms: Int64s
+    offsets: Int64s
+    state: Int64s
+    top_metric: Int64s
+    numbers: Uint64s
+    flags: Bytes
+    metric_numbers: Uint64s
+    listed: Int64s
+    episodes: Bytes
+
+
 _IDS = types.Array(types.int64, 1, "C", readonly=True)
 _NUMBERS = types.Array(types.uint64, 2, "C", readonly=True)
-_METRIC_NUMBERS = types.Array(types.uint64, 3, "C", readonly=True)
-_FLAGS = types.Array(types.uint8, 2, "C", readonly=True)
-_LISTED = types.Array(types.int64, 2, "C", readonly=True)
-_I8S, _U1S = types.int64[::1], types.uint8[::1]
+_I8S, _U1S, _U1SS = types.int64[::1], types.uint8[::1], types.uint8[:, ::1]
+_U8SS, _U8SSS = types.uint64[:, ::1], types.uint64[:, :, ::1]
+_TEXTS = group(Texts, _U1S, _I8S)
+_SCORES = group(
+    ScoreRows, _I8S, _I8S, _I8S, _I8S, _I8S, _U8SS, _U1SS, _U8SSS, types.int64[:, ::1], _U1SS
+)
 
 
 @helper
@@ -66,9 +110,9 @@ def write_text(data: Bytes, start: int, stop: int, out: Bytes, at: int) -> int:
 
 
 @helper
-def write_piece(pieces: Bytes, bounds: Int64s, piece: int, out: Bytes, at: int) -> int:
+def write_piece(pieces: Texts, piece: int, out: Bytes, at: int) -> int:
     """Write a constant piece; return the position after it."""
-    return copy_bytes(pieces, bounds[piece], bounds[piece + 1], out, at)
+    return copy_bytes(pieces.data, pieces.bounds[piece], pieces.bounds[piece + 1], out, at)
 
 
 @helper
@@ -129,8 +173,7 @@ def encode_flat_rows(
 
 @helper
 def _write_event_id(
-    pieces: Bytes,
-    bounds: Int64s,
+    pieces: Texts,
     offset: int,
     names: Bytes,
     low: int,
@@ -139,20 +182,18 @@ def _write_event_id(
     out: Bytes,
     at: int,
 ) -> int:
-    end = write_piece(pieces, bounds, ID_HEAD, scratch, 0)
+    end = write_piece(pieces, ID_HEAD, scratch, 0)
     end = write_digits(offset, scratch, end)
-    end = write_piece(pieces, bounds, ID_MIDDLE, scratch, end)
+    end = write_piece(pieces, ID_MIDDLE, scratch, end)
     end = copy_bytes(names, low, high, scratch, end)
-    end = write_piece(pieces, bounds, ID_TAIL, scratch, end)
+    end = write_piece(pieces, ID_TAIL, scratch, end)
     first, second = murmur3_128(scratch, 0, end, 0)
     at = write_long(ID_DIGITS, out, at)
     return write_hex(second, out, write_hex(first, out, at))
 
 
 @helper
-def _write_metrics(
-    pieces: Bytes, bounds: Int64s, listed: Int64s, numbers: Uint64s, out: Bytes, at: int
-) -> int:
+def _write_metrics(pieces: Texts, listed: Int64s, numbers: Uint64s, out: Bytes, at: int) -> int:
     """Write the array of metrics as one block and the end marker."""
     count = 0
     while count < len(listed) and listed[count] >= 0:
@@ -160,103 +201,63 @@ def _write_metrics(
     if count > 0:
         at = write_long(count, out, at)
         for k in range(count):
-            at = write_piece(pieces, bounds, METRICS + listed[k], out, at)
+            at = write_piece(pieces, METRICS + listed[k], out, at)
             for number in range(METRIC_NUMBERS):
                 at = write_optional(numbers[listed[k], number], out, at)
     out[at] = 0
     return at + 1
 
 
-@kernel(
-    BYTES,
-    BOUNDS,
-    BYTES,
-    BOUNDS,
-    _IDS,
-    _IDS,
-    _IDS,
-    _IDS,
-    _IDS,
-    _NUMBERS,
-    _FLAGS,
-    _METRIC_NUMBERS,
-    _LISTED,
-    _FLAGS,
-    _U1S,
-    _U1S,
-    _I8S,
-)
+@kernel(_TEXTS, _TEXTS, _SCORES, _U1S, _U1S, _I8S)
 def encode_score_rows(
-    pieces: Bytes,
-    piece_bounds: Int64s,
-    names: Bytes,
-    name_bounds: Int64s,
-    entity: Int64s,
-    time_ms: Int64s,
-    offsets: Int64s,
-    state: Int64s,
-    top_metric: Int64s,
-    numbers: Uint64s,
-    flags: Bytes,
-    metric_numbers: Uint64s,
-    listed: Int64s,
-    episodes: Bytes,
+    pieces: Texts,
+    names: Texts,
+    rows: ScoreRows,
     scratch: Bytes,
     out: Bytes,
     out_bounds: Int64s,
 ) -> None:
     """Encode score events, in the order of the schema's fields.
 
-    pieces, piece_bounds : constant bytes of all rows, see HEADER ... METRICS
-    names, name_bounds   : uint8, int64 (k + 1,)  entities
-    entity ... top_metric: int64 (n,)             top_metric -1 = null
-    numbers              : uint64 (n, 5)          bits of score, severity, threshold, warm-up
-                           percent, minutes; NaN = null
-    flags                : uint8 (n, 6)           is_anomaly, cold_start, late, duplicate, imputed,
-                           ahead
-    metric_numbers       : uint64 (n, M, 5)       bits of value, expected, lower, upper, severity;
-                           NaN = null
-    listed               : int64 (n, M)           the metrics that the record has, in their order,
-                           then -1
-    episodes             : uint8 (n, 32)          hex digits of the episode id; a leading 0 byte =
-                           null
-    scratch              : uint8                  work memory for the text that an event id hashes
-    out, out_bounds      : written: record i is out[out_bounds[i]:out_bounds[i + 1]]
+    pieces          : constant bytes of all rows, see HEADER ... METRICS
+    names           : of the entities
+    scratch         : uint8  work memory for the text that an event id hashes
+    out, out_bounds : written: record i is out[out_bounds[i]:out_bounds[i + 1]]
 
     Twin: tests/reference/avro.py::score_records with fastavro.  Cost: O(bytes written), ~0.3 us a
           row of three metrics.
     """
     out_bounds[0] = at = 0
-    for row in range(len(entity)):
-        low = name_bounds[entity[row]]
-        high = name_bounds[entity[row] + 1]
-        at = write_piece(pieces, piece_bounds, HEADER, out, at)
-        at = _write_event_id(pieces, piece_bounds, offsets[row], names, low, high, scratch, out, at)
-        at = write_piece(pieces, piece_bounds, DETECTOR, out, at)
-        at = write_piece(pieces, piece_bounds, MODEL, out, at)
-        at = write_text(names, low, high, out, at)
-        at = write_long(time_ms[row], out, at)
-        at = write_optional(numbers[row, SCORE], out, at)
-        at = write_optional(numbers[row, SEVERITY], out, at)
-        at = write_optional(numbers[row, THRESHOLD], out, at)
-        out[at] = flags[row, IS_ANOMALY]
-        out[at + 1] = flags[row, COLD_START]
-        at = write_piece(pieces, piece_bounds, STATES + state[row], out, at + 2)
-        at = write_optional(numbers[row, WARMUP_PERCENT], out, at)
-        at = write_optional(numbers[row, WARMUP_MINUTES_LEFT], out, at)
-        out[at] = NULL if top_metric[row] < 0 else PRESENT
+    for row in range(len(rows.entity)):
+        low = names.bounds[rows.entity[row]]
+        high = names.bounds[rows.entity[row] + 1]
+        at = write_piece(pieces, HEADER, out, at)
+        at = _write_event_id(pieces, rows.offsets[row], names.data, low, high, scratch, out, at)
+        at = write_piece(pieces, DETECTOR, out, at)
+        at = write_piece(pieces, MODEL, out, at)
+        at = write_text(names.data, low, high, out, at)
+        at = write_long(rows.time_ms[row], out, at)
+        at = write_optional(rows.numbers[row, SCORE], out, at)
+        at = write_optional(rows.numbers[row, SEVERITY], out, at)
+        at = write_optional(rows.numbers[row, THRESHOLD], out, at)
+        out[at] = rows.flags[row, IS_ANOMALY]
+        out[at + 1] = rows.flags[row, COLD_START]
+        at = write_piece(pieces, STATES + rows.state[row], out, at + 2)
+        at = write_optional(rows.numbers[row, WARMUP_PERCENT], out, at)
+        at = write_optional(rows.numbers[row, WARMUP_MINUTES_LEFT], out, at)
+        out[at] = NULL if rows.top_metric[row] < 0 else PRESENT
         at += 1
-        if top_metric[row] >= 0:
-            at = write_piece(pieces, piece_bounds, METRICS + top_metric[row], out, at)
-        out[at] = flags[row, LATE]
-        out[at + 1] = flags[row, DUPLICATE]
-        out[at + 2] = flags[row, IMPUTED]
-        at = write_piece(pieces, piece_bounds, SOURCE, out, at + 3)
-        at = write_long(offsets[row], out, at)
-        at = _write_metrics(pieces, piece_bounds, listed[row], metric_numbers[row], out, at)
-        out[at] = flags[row, AHEAD]
-        out[at + 1] = NULL if episodes[row, 0] == 0 else PRESENT
+        if rows.top_metric[row] >= 0:
+            at = write_piece(pieces, METRICS + rows.top_metric[row], out, at)
+        out[at] = rows.flags[row, LATE]
+        out[at + 1] = rows.flags[row, DUPLICATE]
+        out[at + 2] = rows.flags[row, IMPUTED]
+        at = write_piece(pieces, SOURCE, out, at + 3)
+        at = write_long(rows.offsets[row], out, at)
+        at = _write_metrics(pieces, rows.listed[row], rows.metric_numbers[row], out, at)
+        out[at] = rows.flags[row, AHEAD]
+        out[at + 1] = NULL if rows.episodes[row, 0] == 0 else PRESENT
         at += 2
-        if episodes[row, 0] != 0:
-            at = write_text(episodes[row], 0, ID_DIGITS, out, at)
+        if rows.episodes[row, 0] != 0:
+            at = write_text(rows.episodes[row], 0, ID_DIGITS, out, at)
         out_bounds[row + 1] = at

@@ -38,6 +38,7 @@ from shared.ensemble.kernels.entity.verdict import (
     write_cells,
     write_score,
 )
+from shared.ensemble.kernels.fades import FADES
 from shared.ensemble.kernels.fold_arguments import (
     CONFIG,
     INPUTS,
@@ -58,7 +59,6 @@ from shared.ensemble.kernels.layout import (
     KEYS,
     EnsembleParams,
 )
-from shared.ensemble.kernels.metric.fades import FADES
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound

@@ -274,7 +274,7 @@ class EnsembleParams(NamedTuple):
     """What is tuned on labelled series; floats, so that all can be perturbed alike.
 
     Constants of modules are chosen by reasoning and stay fixed: sizes of the memory (here), days of
-    a season (``season``), memories of running means (``metric/fades``), ALIKE and OLD_UNIT_MS
+    a season (``season``), memories of running means (``fades``), ALIKE and OLD_UNIT_MS
     (``metric/relearning``), LEVEL_DEAD_ZONE, USUAL_HIGH and USUAL_LOW (``metric/deviation``),
     READY_SAMPLES and COLD_SAMPLES (``metric/warm_up``), FASTEST_MS (``metric/interval``), steps of
     a tail's quantiles (``metric/view_levels``), MEAN_Z (``metric/day_end``), LEAST_SLOPE and

@@ -54,10 +54,11 @@ EVICTION_STEP       : the newest step with an eviction
 EVICTIONS           : evictions that were reported in it
 """
 
-USED = 5
-USED_PLACES, USED_SLOTS, TAKEN_SLOTS, FREE_PLACE, FREE_SLOT = range(USED)
+USED = 7
+USED_PLACES, USED_SLOTS, TAKEN_SLOTS, FREE_PLACE, FREE_SLOT, OLDEST, NEWEST = range(USED)
 """What follows from the rest: places and slots in use (up to the last one taken), how many slots
-are taken, and from where on to search for a free place or slot."""
+are taken, from where on to search for a free place or slot, and whose newest record lies furthest
+back and least far back in the log."""
 
 EXPIRED, EVICTED, EVICTED_QUIETLY, FORGOTTEN = range(4)
 """Why an entity was dropped.
@@ -84,6 +85,8 @@ class Places(NamedTuple):
     seen_clock_ms : int64 (P,)       CLOCK_MS at that record
     reported      : int64 (P,)       metrics that have a slot
     surplus       : int64 (P,)       1 = it was reported that there are too many metrics
+    older, newer  : int32 (P,)       place whose newest record is the next one back, or the next one
+                    on, in the log; NONE = none
     slot_place    : int32 (S,)       place of each slot, NONE = free
     slot_moves    : int64 (S,)       offset behind the row that took or freed the slot
     rank          : int64 (S,)       how many metrics the entity reported before this one
@@ -109,6 +112,8 @@ class Places(NamedTuple):
     seen_clock_ms: Int64s
     reported: Int64s
     surplus: Int64s
+    older: Int32s
+    newer: Int32s
     slot_place: Int32s
     slot_moves: Int64s
     rank: Int64s
@@ -146,7 +151,7 @@ _I4S, _I8S, _F8S = types.int32[::1], types.int64[::1], types.float64[::1]
 _I4SS, _I8SS, _F8SS = types.int32[:, ::1], types.int64[:, ::1], types.float64[:, ::1]
 PLACES = group(
     Places, _I4S, _I4S, _I4SS, _I8S, _I8S, _I8S, _I8S, _F8S, _F8S, _I8S, _I8S, _I8S, _I8S, _I8S,
-    _I8S, _I4S, _I8S, _I8S, _F8SS, _I8S, _F8S, _I8S, _I8S
+    _I8S, _I4S, _I4S, _I4S, _I8S, _I8S, _F8SS, _I8S, _F8S, _I8S, _I8S
 )  # fmt: skip
 RELEASES = group(Releases, _I8S, _I8S, _I4S, _I4S, _I8S, _I8S, _I4SS, _I8SS)
 """numba types, for the signatures of kernels."""
@@ -172,6 +177,44 @@ def _is_expired(m: Places, place: int, most_ms: int) -> bool:
     after_ms = forget_after_ms(m.first_ms[place], m.newest_ms[place], most_ms)
     since_ms = max(m.newest_ms[place], m.seen_clock_ms[place])
     return bool(m.clock[CLOCK_MS] - since_ms > RECLAIM * after_ms)
+
+
+@njit(cache=True)
+def _append(m: Places, place: int) -> None:
+    """Put a place at the end of the order of newest records."""
+    newest = m.used[NEWEST]
+    m.older[place] = newest
+    m.newer[place] = NONE
+    if newest >= 0:
+        m.newer[newest] = place
+    else:
+        m.used[OLDEST] = place
+    m.used[NEWEST] = place
+
+
+@njit(cache=True)
+def _take_out(m: Places, place: int) -> None:
+    """Take a place out of the order of newest records."""
+    older, newer = m.older[place], m.newer[place]
+    if older >= 0:
+        m.newer[older] = newer
+    else:
+        m.used[OLDEST] = newer
+    if newer >= 0:
+        m.older[newer] = older
+    else:
+        m.used[NEWEST] = older
+    m.older[place] = NONE
+    m.newer[place] = NONE
+
+
+@njit(cache=True)
+def note_record(m: Places, place: int, offset: int) -> None:
+    """Remember the offset of an entity's newest record; no other entity has a newer one."""
+    m.seen_at[place] = offset
+    if m.used[NEWEST] != place:
+        _take_out(m, place)
+        _append(m, place)
 
 
 @njit(cache=True)
@@ -219,6 +262,7 @@ def release(m: Places, log: Releases, row: int, offset: int, place: int, reason:
     m.surplus[place] = 0
     if reason == FORGOTTEN:
         return
+    _take_out(m, place)
     m.seen_at[place] = 0
     m.seen_clock_ms[place] = 0
     m.place_of[m.owner[place]] = NONE
@@ -250,18 +294,15 @@ def drop_expired(m: Places, log: Releases, row: int, offset: int, name: int, mos
 
 @njit(cache=True)
 def _evict(m: Places, log: Releases, row: int, offset: int) -> None:
-    """Drop the entity whose last record lies furthest back in the log."""
-    longest, at = NONE, NEVER_MS
-    for place in range(m.used[USED_PLACES]):
-        if m.owner[place] >= 0 and m.seen_at[place] < at:
-            longest, at = place, m.seen_at[place]
+    """Drop the entity whose last record lies furthest back in the log; O(1)."""
     step = m.clock[CLOCK_MS] // STEP_MS
     if step != m.clock[EVICTION_STEP]:
         m.clock[EVICTION_STEP] = step
         m.clock[EVICTIONS] = 0
     is_reported = m.clock[EVICTIONS] < EVICTIONS_PER_STEP
     m.clock[EVICTIONS] += 1 if is_reported else 0
-    release(m, log, row, offset, longest, EVICTED if is_reported else EVICTED_QUIETLY)
+    reason = EVICTED if is_reported else EVICTED_QUIETLY
+    release(m, log, row, offset, int(m.used[OLDEST]), reason)
 
 
 @njit(cache=True)
@@ -286,6 +327,9 @@ def place_for(m: Places, log: Releases, row: int, offset: int, name: int, max_en
     m.place_of[name] = place
     m.clock[LIVE] += 1
     m.used[USED_PLACES] = max(m.used[USED_PLACES], place + 1)
+    is_full = m.clock[LIVE] == m.used[USED_PLACES]
+    m.used[FREE_PLACE] = m.used[USED_PLACES] if is_full else place + 1
+    _append(m, place)
     return int(place)
 
 
@@ -295,9 +339,10 @@ def take_slot(m: Places, place: int, metric: int, offset: int) -> int:
     slot = m.used[FREE_SLOT]
     while slot < m.used[USED_SLOTS] and m.slot_place[slot] >= 0:
         slot += 1
-    m.used[FREE_SLOT] = slot + 1
     m.used[USED_SLOTS] = max(m.used[USED_SLOTS], slot + 1)
     m.used[TAKEN_SLOTS] += 1
+    is_full = m.used[TAKEN_SLOTS] == m.used[USED_SLOTS]
+    m.used[FREE_SLOT] = m.used[USED_SLOTS] if is_full else slot + 1
     m.slots[place, metric] = slot
     m.slot_place[slot] = place
     m.slot_moves[slot] = offset + 1

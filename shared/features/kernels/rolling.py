@@ -27,6 +27,7 @@ from shared.features.kernels.places import (
     advance_clock,
     drop_expired,
     forget_after_ms,
+    note_record,
     place_for,
     release,
     take_slot,
@@ -312,8 +313,8 @@ def fold_rows(
 
     A row that is late, ahead or a duplicate gets features as if it came next, and moves nothing of
     the series.
-    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) where an entity is
-    evicted, and once an hour of event time.
+    Twin: tests/reference/rolling.py::fold_rows.  Cost: O(n M window) time; O(P) once an hour of
+    event time.
     """
     for row in range(start, given.time_ms.shape[0]):
         name, time_ms, values = given.name[row], given.time_ms[row], given.values[row]
@@ -346,47 +347,67 @@ def fold_rows(
             out.step_ms[row] = _follow_time(m, e, time_ms, first)
             _remember(m, e, values, offset, out, row)
             advance_clock(m, e, time_ms, first and not out.forgotten[row])
-        m.seen_at[e] = offset
+        note_record(m, e, offset)
         m.seen_clock_ms[e] = m.clock[CLOCK_MS] if m.clock[REPORTED] >= 2 else 0
         out.place[row] = e
         out.slots[row, :] = m.slots[e, : values.shape[0]]
     return int(given.time_ms.shape[0])
 
 
+class Scales(NamedTuple):
+    """The scale of each entity's rolling features.
+
+    centre, spread : float64 (E, M, 4)   NaN where the entity never reported the metric; spread > 0
+    """
+
+    centre: Floats
+    spread: Floats
+
+
+class LocalTime(NamedTuple):
+    """A time zone and the business hours.
+
+    transitions_ms   : int64 (k,)   UTC instants from which offsets_ms[i] holds, increasing, first
+                       = smallest int64
+    offsets_ms       : int64 (k,)   local time minus UTC
+    business_minutes : int64 (2,)   start and exclusive end, minutes of the local day
+    business_days    : bool (7,)    Monday first
+    """
+
+    transitions_ms: Ints
+    offsets_ms: Ints
+    business_minutes: Ints
+    business_days: Flags
+
+
+_F8SSS, _I8S = types.float64[:, :, ::1], types.int64[::1]
+_SCALES = group(Scales, _F8SSS, _F8SSS)
+_LOCAL_TIME = group(LocalTime, _I8S, _I8S, _I8S, types.boolean[::1])
+
+
 @njit(
-    "void(f8[:, :, ::1], i4[::1], i8[::1], f8[:, :, ::1], f8[:, :, ::1], i8[::1], i8[::1], i8[::1],"
-    " b1[::1], f8[:, ::1])",
+    types.void(_F8SSS, types.int32[::1], _I8S, _SCALES, _LOCAL_TIME, types.float64[:, ::1]),
     cache=True,
 )
 def build_vectors(
     rolling: Floats,
     entity_row: Indices,
     time_ms: Ints,
-    centre: Floats,
-    spread: Floats,
-    transitions_ms: Ints,
-    offsets_ms: Ints,
-    business_minutes: Ints,
-    business_days: Flags,
+    scales: Scales,
+    local: LocalTime,
     X: Floats,
 ) -> None:
     """Scale rolling features per entity and add time features and missing flags.
 
-    rolling          : float64 (n, M, 4)   in the model's metric order, NaN = missing
-    entity_row       : int32 (n,) >= 0     row of the entity in centre and spread
-    time_ms          : int64 (n,)          event time, UTC
-    centre, spread   : float64 (E, M, 4)   NaN where the entity never reported the metric; spread >
-                       0
-    transitions_ms   : int64 (k,)          UTC instants from which offsets_ms[i] holds, increasing,
-                       first = smallest int64
-    offsets_ms       : int64 (k,)          local time minus UTC
-    business_minutes : int64 (2,)          start and exclusive end, minutes of the local day
-    business_days    : bool (7,)           Monday first
-    X                : float64 (n, 5M + 3) out: 4M scaled features clipped to +-1e6, M missing
-                       flags, hour as sine and cosine, business hour; never NaN
+    rolling    : float64 (n, M, 4)   in the model's metric order, NaN = missing
+    entity_row : int32 (n,) >= 0     row of the entity in scales
+    time_ms    : int64 (n,)          event time, UTC
+    X          : float64 (n, 5M + 3) out: 4M scaled features clipped to +-1e6, M missing flags, hour
+                 as sine and cosine, business hour; never NaN
 
     Twin: tests/reference/rolling.py::build_vectors.  Cost: O(n (M + log k)).
     """
+    centre, spread = scales.centre, scales.spread
     metrics = rolling.shape[1]
     for row in range(rolling.shape[0]):
         e = entity_row[row]
@@ -398,12 +419,12 @@ def build_vectors(
                 if not missing:
                     scaled = (rolling[row, metric, k] - centre[e, metric, k]) / spread[e, metric, k]
                 X[row, 4 * metric + k] = min(max(scaled, -1e6), 1e6)
-        period = np.searchsorted(transitions_ms, time_ms[row], side="right") - 1
-        local_min = (time_ms[row] + offsets_ms[period]) // 60_000
+        period = np.searchsorted(local.transitions_ms, time_ms[row], side="right") - 1
+        local_min = (time_ms[row] + local.offsets_ms[period]) // 60_000
         minute = local_min % 1440
         weekday = (local_min // 1440 + 3) % 7
         angle = 2.0 * math.pi * minute / 1440.0
         X[row, 5 * metrics] = math.sin(angle)
         X[row, 5 * metrics + 1] = math.cos(angle)
-        inside = business_minutes[0] <= minute < business_minutes[1]
-        X[row, 5 * metrics + 2] = 1.0 if inside and business_days[weekday] else 0.0
+        inside = local.business_minutes[0] <= minute < local.business_minutes[1]
+        X[row, 5 * metrics + 2] = 1.0 if inside and local.business_days[weekday] else 0.0

@@ -41,7 +41,7 @@ def topic_of(topics: TopicSettings, kind: str) -> str:
 
 
 def coordinates(kind: str, result: Result) -> Coordinates:
-    """Say which input record a result is about."""
+    """Return which input record a result is about."""
     if kind == "dead_letters":
         headers = dict(result[2])
         return int(headers["__connect.errors.partition"]), int(headers["__connect.errors.offset"])

@@ -108,7 +108,7 @@ def broker_settings(
 
 
 def broker_answers(bootstrap: str) -> bool:
-    """Tell whether a broker gives its metadata."""
+    """Return whether a broker gives its metadata."""
     client = AdminClient(
         {"bootstrap.servers": bootstrap, "logger": SILENT, "reconnect.backoff.max.ms": 200}
     )
@@ -175,8 +175,8 @@ class Kafka(Service):
             node.close()
 
     def log(self, lines: int = 60) -> str:
-        said = "\n".join(broker.log(lines) for broker in self.brokers.values())
-        return f"{said}\n--- controller:\n{self._controller.log(lines // 3)}"
+        logs = "\n".join(broker.log(lines) for broker in self.brokers.values())
+        return f"{logs}\n--- controller:\n{self._controller.log(lines // 3)}"
 
     def answers(self) -> bool:
         return all(broker.answers() for broker in self.brokers.values())

@@ -12,6 +12,7 @@ import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -21,6 +22,8 @@ from tests.support.services import broker, container, maven
 from tests.support.services.registry import IMAGE as REGISTRY_IMAGE
 from tests.support.services.registry import ContainerRegistry, MavenRegistry
 from tests.support.services.service import Service
+
+Running = TypeVar("Running", bound=Service | MavenRegistry | ContainerRegistry)
 
 __all__ = [
     "dataset",
@@ -34,19 +37,24 @@ __all__ = [
 ]
 
 
+def _running(service: Running, request: pytest.FixtureRequest) -> Iterator[Running]:
+    """Start a service and yield it; after a failed session, print the end of its log; close it."""
+    try:
+        service.start()
+        yield service
+        if request.session.testsfailed:
+            print(f"\n--- the end of the log of {service.name}:\n{service.log(40)}")
+    finally:
+        service.close()
+
+
 @pytest.fixture(scope="session")
 def kafka_service(request: pytest.FixtureRequest) -> Iterator[Service]:
     """Provide the session's broker, to be killed and restarted; skip if it is an external one."""
     if os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         pytest.skip("KAFKA_BOOTSTRAP_SERVERS names a broker that is not ours to kill")
     service = broker.new_kafka(kind("Kafka", broker.image(), "KAFKA_BOOTSTRAP_SERVERS"))
-    try:
-        service.start()
-        yield service
-        if request.session.testsfailed:
-            print(f"\n--- {service.name} at {service.address} said last:\n{service.log(40)}")
-    finally:
-        service.close()
+    yield from _running(service, request)
 
 
 @pytest.fixture(scope="session")
@@ -70,13 +78,7 @@ def registry_service(request: pytest.FixtureRequest) -> Iterator[MavenRegistry |
         if chosen == "container"
         else MavenRegistry()
     )
-    try:
-        service.start()
-        yield service
-        if request.session.testsfailed:
-            print(f"\n--- {service.name} at {service.url} said last:\n{service.log(40)}")
-    finally:
-        service.close()
+    yield from _running(service, request)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ IMAGE = "confluentinc/cp-schema-registry:8.0.0"
 
 
 def registry_answers(url: str) -> bool:
-    """Tell whether a registry lists its subjects."""
+    """Return whether a registry lists its subjects."""
     with (
         contextlib.suppress(OSError, urllib.error.URLError),
         urllib.request.urlopen(f"{url}/subjects", timeout=1) as answer,

@@ -42,7 +42,7 @@ class Service(ABC):
 
     @abstractmethod
     def alive(self) -> bool:
-        """Tell whether it is still there, whatever it does."""
+        """Return whether it is still there, whatever it does."""
 
     @abstractmethod
     def stop(self) -> None:
@@ -182,7 +182,7 @@ def free_port() -> int:
 
 
 def port_answers(port: int) -> bool:
-    """Tell whether somebody listens on a local port."""
+    """Return whether somebody listens on a local port."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

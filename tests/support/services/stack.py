@@ -124,8 +124,8 @@ class Stack:
 
 
 def log_of(process: subprocess.Popen) -> str:
-    said = Path(process.log).read_text("utf-8", "replace")
-    return f"{process.args} ended with {process.poll()}:\n{said[-4000:]}"
+    message = Path(process.log).read_text("utf-8", "replace")
+    return f"{process.args} ended with {process.poll()}:\n{message[-4000:]}"
 
 
 @pytest.fixture(scope="module")

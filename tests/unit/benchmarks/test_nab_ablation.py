@@ -56,9 +56,9 @@ def test_a_variant_is_judged_at_the_default_and_at_its_best():
         == 1.3
     )
     assert found.plain()["best"]["f1"] == 0.5
-    said = show("parts", [found], "1.3", "threshold").splitlines()
-    assert said[0] == "parts; standard / low-FP / low-FN"
-    assert sum(text.startswith("x ") for text in said) == 2
+    message = show("parts", [found], "1.3", "threshold").splitlines()
+    assert message[0] == "parts; standard / low-FP / low-FN"
+    assert sum(text.startswith("x ") for text in message) == 2
 
 
 def test_every_variant_is_run_at_every_threshold(monkeypatch):
@@ -70,10 +70,10 @@ def test_every_variant_is_run_at_every_threshold(monkeypatch):
 
     monkeypatch.setattr(ablation, "run", run)
     monkeypatch.setattr(ablation, "GRID", (1.0, 2.0))
-    said = []
-    found = ablate((), None, default_knobs(), said.append)
+    message = []
+    found = ablate((), None, default_knobs(), message.append)
     assert [one.name for one in found] == list(variants(default_knobs()))
-    assert len(said) == len(found)
+    assert len(message) == len(found)
     assert all(one.best_threshold == 2.0 for one in found)
     assert seen[:2] == [
         (default_knobs()._replace(threshold=threshold), views_of("ensemble"))

@@ -43,7 +43,7 @@ def test_alarms_in_a_row_are_one_event_and_a_window_is_one_hit():
     assert counted.precision == pytest.approx(1 / 3)
     assert counted.recall == 0.5
     assert counted.f1 == pytest.approx(0.4)
-    assert [fate.alarm_row for fate in counted.fates] == [41, None]
+    assert [outcome.alarm_row for outcome in counted.outcomes] == [41, None]
     assert counted.false_events_by_series == (2,)
     assert false_starts(one, alarms_at([20, 21, 22, 30, 41, 43, 44]) > 0).tolist() == [20, 30]
 
@@ -74,17 +74,17 @@ def test_the_delay_is_from_the_label_and_the_wait_from_the_window():
     one = make_series(100, [(40, 49), (60, 69), (80, 89), (95, 97)], labels=[45, 62, 64, 72, 74])
     counted = count_events([one], [alarms_at([42, 69, 85, 96])], 1.0)
     # the third lies after its label
-    assert [fate.delay_min for fate in counted.fates[:3]] == [-15.0, 35.0, 55.0]
-    assert math.isnan(counted.fates[3].delay_min)
-    assert [fate.wait_min for fate in counted.fates] == [10.0, 45.0, 25.0, 5.0]
+    assert [outcome.delay_min for outcome in counted.outcomes[:3]] == [-15.0, 35.0, 55.0]
+    assert math.isnan(counted.outcomes[3].delay_min)
+    assert [outcome.wait_min for outcome in counted.outcomes] == [10.0, 45.0, 25.0, 5.0]
     assert counted.median_delay_min == 35.0
     assert counted.median_wait_min == 17.5
 
 
 def test_a_window_that_begins_in_the_probation_is_waited_for_from_there():
     counted = count_events([make_series(100, [(10, 30)])], [alarms_at([12, 18])], 1.0)
-    assert counted.fates[0].alarm_row == 18
-    assert counted.fates[0].wait_min == 15.0
+    assert counted.outcomes[0].alarm_row == 18
+    assert counted.outcomes[0].wait_min == 15.0
 
 
 def test_silence_has_figures_too():

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.detecting import tell
+from benchmarks.detecting import fold_entity
 from benchmarks.nab.detection import (
     ALARM,
     QUIET,
@@ -72,7 +72,7 @@ def test_a_series_is_scored_as_the_product_folds_it():
     one.values[[3, 870]] = np.nan, 4000.0
     scored = score_corpus([one, one], params)
     limits = limits_for(1, warmup=Warmup.PROBATION.samples(one))
-    verdicts = tell(
+    verdicts = fold_entity(
         one.time_ms,
         one.values[:, None],
         limits,
@@ -123,9 +123,9 @@ def test_a_summary_says_all_of_a_run():
     assert summary["optimised"]["standard"]["score"] == pytest.approx(at_best.normalised(STANDARD))
     assert summary["optimised"]["standard"]["score"] >= summary["profiles"]["standard"]
     json.dumps(plain(summary), allow_nan=False)
-    said = line(summary)
-    assert f"a {summary['by_category']['standard']['a']:.1f}, b 0.0)" in said
-    assert "probation warm-up" in said
+    message = line(summary)
+    assert f"a {summary['by_category']['standard']['a']:.1f}, b 0.0)" in message
+    assert "probation warm-up" in message
 
 
 def test_a_corpus_without_windows_has_figures_too():

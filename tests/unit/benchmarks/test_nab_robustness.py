@@ -52,8 +52,8 @@ def test_a_draw_runs_with_the_threshold_kept_with_its_own_and_with_its_best(monk
         )
 
     monkeypatch.setattr(robustness, "run", run)
-    base, said = default_knobs(), []
-    found = perturb((), None, base, 4, Warmup.PRODUCT, said.append)
+    base, message = default_knobs(), []
+    found = perturb((), None, base, 4, Warmup.PRODUCT, message.append)
     drawn = list(draws(base, 4))
     runs = [params for params, _ in seen]
     each = 2 + len(GRID)
@@ -61,7 +61,7 @@ def test_a_draw_runs_with_the_threshold_kept_with_its_own_and_with_its_best(monk
     assert runs[::each] == [params._replace(threshold=base.threshold) for params in drawn]
     assert runs[2:each] == [drawn[0]._replace(threshold=at) for at in GRID]
     assert {warmup for _, warmup in seen} == {Warmup.PRODUCT}
-    assert len(said) == 4
+    assert len(message) == 4
     spread = spread_of(found)
     own = [params.threshold for params in drawn]
     assert spread[VARIANTS[0]]["all"] == {

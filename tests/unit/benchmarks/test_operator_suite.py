@@ -14,7 +14,7 @@ from benchmarks.operator import __main__ as suite
 from benchmarks.operator import report
 from benchmarks.operator.baseline import detect
 from benchmarks.operator.criteria import Criteria
-from benchmarks.operator.generators.rhythm import plain
+from benchmarks.operator.generators.rhythm import Incidents, plain
 from benchmarks.operator.judging import Alert, Check, Output, Verdict, judge
 from benchmarks.operator.oracles import judge_oracles
 from benchmarks.operator.running import (
@@ -101,8 +101,8 @@ def test_variants_change_interval_and_noise_alone():
     ],
 )
 def test_what_has_no_variant_says_why(name, variant, why):
-    said = variant.inapplicable(BY_NAME[name])
-    assert (why in said) if why else said == ""
+    message = variant.inapplicable(BY_NAME[name])
+    assert (why in message) if why else message == ""
 
 
 def test_an_incident_between_two_rows_cannot_be_judged():
@@ -126,7 +126,7 @@ def test_the_baseline_finds_surges_and_says_what_is_usual():
 
 
 def test_the_baseline_looks_at_earlier_days_only():
-    scene = plain(0, hosts=1, days=18, step_s=900, first_day=12)
+    scene = plain(0, hosts=1, days=18, step_s=900, incidents=Incidents(first_day=12))
     border = scene.at(14)
     before = [vars(alert) for alert in detect(scene).alerts if alert.time < border]
     assert before
@@ -230,16 +230,16 @@ def test_the_command(own, fake, monkeypatch, capsys, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["--only", "nothing-like-it"], "no situation is called so; there are bogus-reading"),
         (["--lapwing", "/nowhere/lapwing"], "--lapwing /nowhere/lapwing: there is no such file"),
     ],
 )
-def test_what_the_command_refuses(words, said, monkeypatch, capsys):
+def test_what_the_command_refuses(words, message, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmarks.operator", *words])
     assert suite.main() == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_what_was_not_judged_is_named_and_not_counted():

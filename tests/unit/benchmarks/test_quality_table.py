@@ -148,17 +148,17 @@ def test_commands_in_the_process_are_those_of_a_process_of_their_own(tmp_path, m
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         (["backtest", "--data", "nowhere"], 2, "nowhere: no such file or folder"),
         (["backtest", "--no-such-option"], 2, "No such option"),
     ],
 )
-def test_refusals_in_the_process_have_their_exit_code(words, code, said, tmp_path):
+def test_refusals_in_the_process_have_their_exit_code(words, code, message, tmp_path):
     build = builds.this_build(in_process=True)
     done = builds.call(build, [*build.command, *words], tmp_path)
     assert done.code == code
-    assert said in done.err
+    assert message in done.err
 
 
 def test_a_crash_in_the_process_is_an_exit_code_too(tmp_path, monkeypatch):
@@ -264,8 +264,8 @@ def test_healthy_series_are_counted_by_noise(inputs, monkeypatch):
 
 def test_parts_without_data_are_skipped_with_what_to_do(inputs, monkeypatch):
     monkeypatch.delenv("LAPWING_TRACES_DIR", raising=False)
-    for part, said in ((parts.traces, "LAPWING_TRACES_DIR"), (parts.nab, "LAPWING_NAB_DIR")):
-        with pytest.raises(Skipped, match=said):
+    for part, message in ((parts.traces, "LAPWING_TRACES_DIR"), (parts.nab, "LAPWING_NAB_DIR")):
+        with pytest.raises(Skipped, match=message):
             part(builds.this_build(), inputs)
 
 
@@ -340,15 +340,15 @@ def test_a_revision_with_other_packages_gets_its_own(repository, monkeypatch):
 
 
 def test_a_revision_that_git_does_not_know_is_refused(repository):
-    said = pytest.raises(BuildError, match="--against nothing: git knows no such revision")
-    with said, revisions.revision("nothing"):
+    message = pytest.raises(BuildError, match="--against nothing: git knows no such revision")
+    with message, revisions.revision("nothing"):
         pass
 
 
 def test_kernels_that_do_not_compile_are_said(repository, monkeypatch):
     monkeypatch.setattr(revisions, "call", lambda *words: builds.Finished(1, "", "broken kernel"))
-    said = pytest.raises(BuildError, match="HEAD: its kernels cannot be compiled: broken kernel")
-    with said, revisions.revision("HEAD"):
+    message = pytest.raises(BuildError, match="HEAD: its kernels cannot be compiled: broken kernel")
+    with message, revisions.revision("HEAD"):
         pass
     listed = subprocess.run(
         ["git", "worktree", "list"], cwd=repository, capture_output=True, text=True, check=True

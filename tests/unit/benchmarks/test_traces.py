@@ -94,7 +94,7 @@ def test_a_set_is_read_from_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("labels.json", "{", "labels.json: Expecting"),
         ("period.json", "[]", "period.json: expected an object"),
@@ -102,10 +102,10 @@ def test_a_set_is_read_from_its_folder(tmp_path):
         ("data/a.csv", "timestamp,cpu\n", "a.csv: fewer than two rows"),
     ],
 )
-def test_a_broken_set_names_its_file(name, text, said, tmp_path):
+def test_a_broken_set_names_its_file(name, text, message, tmp_path):
     folder = write_set(tmp_path / "ms")
     (folder / name).write_text(text)
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         read_set(folder)
 
 

@@ -92,11 +92,11 @@ def test_the_predictor_says_the_same_to_the_byte() -> None:
         assert sent["lines"][topic].values.data == sent["avro"][topic].values.data
         assert sent["lines"][topic].headers == sent["avro"][topic].headers
     dead = sent["lines"][TopicSettings().dead_letters]
-    said = [dict(dead.headers[row]) for row in range(len(dead))]
-    assert [one[REASON] for one in said] == [
+    message = [dict(dead.headers[row]) for row in range(len(dead))]
+    assert [one[REASON] for one in message] == [
         b"time_out_of_range", b"not_finite", b"entity_invalid", b"too_large", b"malformed", b"empty"
     ]  # fmt: skip
-    assert said[4][f"{PREFIX}exception.message"].endswith(
+    assert message[4][f"{PREFIX}exception.message"].endswith(
         b": a line is: entity time_ms metric=number ..."
     )
 

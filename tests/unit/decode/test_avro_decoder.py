@@ -114,7 +114,7 @@ def test_an_entity_of_several_fields_has_one_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "reason", "said"),
+    ("value", "reason", "message"),
     [
         (of_id(2), Reason.SCHEMA_UNFIT, "schema id 2: R has no field 'host'"),
         (of_id(9), Reason.UNKNOWN_SCHEMA, "schema id 9"),
@@ -123,13 +123,13 @@ def test_an_entity_of_several_fields_has_one_name() -> None:
         (b"", Reason.EMPTY, ""),
     ],
 )
-def test_what_a_reason_leaves_open_is_said(value: bytes, reason: Reason, said: str) -> None:
+def test_what_a_reason_leaves_open_is_said(value: bytes, reason: Reason, message: str) -> None:
     decoder, batch = Registry().decoder(), batch_of([value])
     decoder.prepare(batch)
     assert decode(decoder, batch).reasons.tolist() == [reason]
     detail = decoder.detail(value, (), reason)
-    assert detail.startswith(said)
-    assert bool(detail) == bool(said)
+    assert detail.startswith(message)
+    assert bool(detail) == bool(message)
     (verdict,) = verdicts_of([value], Registry().decoder())
     assert (verdict.reason, verdict.detail) == (reason, detail)
 

@@ -55,31 +55,31 @@ def message(value, headers=()):
     if len(columns.accepted):
         return None
     out = dead_letters("dlq", batch, columns.rejected, columns.reasons, decoder, "g", 1000)
-    said = dict(out.headers[0])
-    return said[REASON].decode(), said[f"{PREFIX}exception.message"].decode()
+    output = dict(out.headers[0])
+    return output[REASON].decode(), output[f"{PREFIX}exception.message"].decode()
 
 
 @pytest.mark.parametrize("headers", [BY_DEFAULT, WITH_USE_ID])
 def test_apicurio_with_its_headers(headers):
-    reason, said = message(AVRO, headers)
+    reason, output = message(AVRO, headers)
     assert reason == "not_avro"
-    assert f"the schema id is in Apicurio's headers ({headers[0][0]})" in said
-    assert "apicurio.registry.headers.enabled=false" in said
-    assert "apicurio.registry.as-confluent=true and apicurio.registry.use-id=contentId" in said
+    assert f"the schema id is in Apicurio's headers ({headers[0][0]})" in output
+    assert "apicurio.registry.headers.enabled=false" in output
+    assert "apicurio.registry.as-confluent=true and apicurio.registry.use-id=contentId" in output
 
 
 def test_apicurio_with_eight_bytes():
-    reason, said = message(HEADERS_DISABLED)
+    reason, output = message(HEADERS_DISABLED)
     assert reason == "unknown_schema"
-    assert said.startswith("the registry does not know the record's schema id: schema id 0: ")
-    assert "the id seems to have 8 bytes instead of 4" in said
-    assert "apicurio.registry.as-confluent=true" in said
+    assert output.startswith("the registry does not know the record's schema id: schema id 0: ")
+    assert "the id seems to have 8 bytes instead of 4" in output
+    assert "apicurio.registry.as-confluent=true" in output
 
 
 def test_a_value_without_an_id_that_begins_as_if_it_had_one():
-    reason, said = message(AS_CONFLUENT[:-1], BY_DEFAULT)
+    reason, output = message(AS_CONFLUENT[:-1], BY_DEFAULT)
     assert reason == "truncated"
-    assert "the schema id is in Apicurio's headers" in said
+    assert "the schema id is in Apicurio's headers" in output
     assert message(AS_CONFLUENT[:-1]) == ("truncated", "the bytes end before the last field")
 
 
@@ -98,14 +98,14 @@ def test_confluent_with_the_id_in_a_header(field, whose):
         serde.SchemaId("AVRO", 1, "89791762-2336-4186-9674-299b90a802e2"),
     )
     assert value == AVRO
-    reason, said = message(value, tuple(headers))
+    reason, output = message(value, tuple(headers))
     assert reason == "not_avro"
-    assert f"the schema id{whose} is in the header {headers[0][0]}, which is not read" in said
+    assert f"the schema id{whose} is in the header {headers[0][0]}, which is not read" in output
     assert (
         "value.schema.id.serializer=io.confluent.kafka.serializers.schema.id.PrefixSchemaIdSerializer"
-        in said
+        in output
     )
-    assert f"'schema.id.serializer': {confluent.prefix_schema_id_serializer.__name__}" in said
+    assert f"'schema.id.serializer': {confluent.prefix_schema_id_serializer.__name__}" in output
 
 
 def test_confluent_with_the_id_where_it_is_read():
@@ -120,7 +120,7 @@ def test_the_headers_are_those_of_the_library():
 
 
 @pytest.mark.parametrize(
-    ("value", "said"),
+    ("value", "output"),
     [
         (b'{"host": "a"}', "begins like JSON"),
         (b"[1]", "begins like JSON"),
@@ -128,10 +128,10 @@ def test_the_headers_are_those_of_the_library():
         (b"Obj\x01" + AVRO, "a whole Avro file"),
     ],
 )
-def test_other_formats_are_named(value, said):
+def test_other_formats_are_named(value, output):
     reason, text = message(value)
     assert reason == "not_avro"
-    assert said in text
+    assert output in text
 
 
 def test_what_is_not_known_is_not_guessed():

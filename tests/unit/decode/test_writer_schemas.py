@@ -124,8 +124,8 @@ def test_without_a_list_every_schema_is_looked_at() -> None:
 def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    said: list[tuple[str, dict[str, object]]] = []
-    log = SimpleNamespace(info=lambda event, **facts: said.append((event, facts)))
+    message: list[tuple[str, dict[str, object]]] = []
+    log = SimpleNamespace(info=lambda event, **facts: message.append((event, facts)))
     log.warning = log.info
     monkeypatch.setattr(service, "log", log)
     known = Known()
@@ -136,11 +136,11 @@ def test_a_predictor_says_how_it_reads_a_schema_when_it_meets_it(
         "entity=host, time=timestamp (timestamp-millis), metrics=cpu, network_in, disk_write, left"
         " out=nothing"
     )
-    assert [event for event, _ in said] == [
+    assert [event for event, _ in message] == [
         "writer schema",
         "writer schema",
         "writer schema not supported",
     ]
-    assert (said[0][1]["record"], said[0][1]["read_as"]) == ("lapwing.MetricEvent", read_as)
-    assert "read_as" not in said[1][1]
-    assert "no timestamp field" in str(said[2][1]["because"])
+    assert (message[0][1]["record"], message[0][1]["read_as"]) == ("lapwing.MetricEvent", read_as)
+    assert "read_as" not in message[1][1]
+    assert "no timestamp field" in str(message[2][1]["because"])

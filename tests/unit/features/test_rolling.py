@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from shared.columns import Columns
 from shared.features.kernels.rolling import LIMIT
+from shared.kernels.units import DAY_MS
 from shared.scoring.state import NEVER_MS, PartitionState, fold
 from tests.reference import rolling as reference
 
@@ -124,7 +125,6 @@ def test_equal_times_with_other_values_are_data():
     assert arrays.events[0] == 2
 
 
-DAY_MS = 86_400_000
 MINUTE_MS = 60_000
 
 

@@ -18,9 +18,9 @@ from shared.settings.names import RENAMED
 from tests.support import documents
 from tests.support.documents import (
     ROOT,
-    SAID,
     SECTIONS,
     SETTINGS,
+    STRINGS,
     TEXTS,
     anchors,
     blocks,
@@ -71,7 +71,7 @@ def test_commands_are_found_and_wrong_ones_refused():
 
 
 def test_every_command_is_spoken_of():
-    said = {
+    settings = {
         words[0]
         for text in TEXTS.values()
         for words in commands(text, "lapwing")
@@ -79,7 +79,7 @@ def test_every_command_is_spoken_of():
     }
     names = {command.name or command.callback.__name__ for command in app.registered_commands}
     names |= {group.name for group in app.registered_groups}
-    assert names - said == set()
+    assert names - settings == set()
 
 
 def leaves(command, path="lapwing"):
@@ -104,7 +104,7 @@ def test_every_command_has_an_example_that_parses():
 def test_commands_that_messages_and_help_name_parse():
     found = {
         span
-        for texts in SAID.values()
+        for texts in STRINGS.values()
         for text in texts
         for span in re.findall(r"`(lapwing [^`…]+)`", re.sub(r"\s+", " ", text))
     }
@@ -208,7 +208,7 @@ def test_settings_that_are_named_exist(document):
 def test_settings_that_messages_name_exist():
     """A message is read by somebody who then looks for the setting."""
     others = {"model.npz", "train.log", "produce.log", "predict.log"}
-    for module, texts in SAID.items():
+    for module, texts in STRINGS.items():
         for text in texts:
             if module == "shared/settings/names.py" and text in RENAMED:
                 continue

@@ -16,7 +16,7 @@ from shared.kafka import topic_specs
 from shared.operations.counters import CATALOGUE
 from shared.settings import Settings
 from shared.settings.names import RENAMED
-from tests.support.documents import ROOT, SAID, SETTINGS, SOURCES, TEXTS, blocks, spans
+from tests.support.documents import ROOT, SETTINGS, SOURCES, STRINGS, TEXTS, blocks, spans
 
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
 
@@ -67,7 +67,9 @@ def test_reasons_for_not_being_ready_are_those_of_the_code():
         )
         words = [part.strip(" …:") for part in pattern.split("…")]
         assert any(
-            all(word in said for word in words) for texts in SAID.values() for said in texts
+            all(word in message for word in words)
+            for texts in STRINGS.values()
+            for message in texts
         ), f"no message holds {words}"
 
 
@@ -109,7 +111,7 @@ def test_guards_are_all_explained():
 
 
 def test_headers_that_are_named_are_written():
-    written = "\n".join(text for texts in SAID.values() for text in texts)
+    written = "\n".join(text for texts in STRINGS.values() for text in texts)
     for name, text in TEXTS.items():
         for header in re.findall(r"`((?:ce_|lapwing\.|__connect)[a-z_.]+)`", text):
             assert header in written, f"{name}: {header}"
@@ -186,7 +188,9 @@ def test_messages_that_are_quoted_are_in_the_code(document):
     for text in quoted & set(spans(TEXTS[document])):
         parts = [part for part in re.split(r"\.\.\.|\d+|'read_committed'", text) if part.strip()]
         assert any(
-            all(part.strip() in said for part in parts) for texts in SAID.values() for said in texts
+            all(part.strip() in message for part in parts)
+            for texts in STRINGS.values()
+            for message in texts
         ), text
 
 
@@ -297,13 +301,13 @@ def test_pythons_are_those_of_the_project():
         for text in about["classifiers"]
         if re.search(r"Python :: 3\.\d+$", text)
     }
-    (said,) = set(
+    (message,) = set(
         re.findall(
             r"Python (3\.\d+, 3\.\d+ or 3\.\d+) and make",
             TEXTS["README.md"] + TEXTS["CONTRIBUTING.md"],
         )
     )
-    assert set(re.split(r", | or ", said)) == supported
+    assert set(re.split(r", | or ", message)) == supported
 
 
 def test_what_reasons_say_is_explained():
@@ -313,7 +317,7 @@ def test_what_reasons_say_is_explained():
         .partition("\n## ")[0]
         .split()
     )
-    sources = SAID["shared/scoring/reasons.py"]
+    sources = STRINGS["shared/scoring/reasons.py"]
     fixed = (
         "usually about",
         "within 15 minutes of this time of day in the",
@@ -342,7 +346,7 @@ def test_what_reasons_say_is_explained():
     assert "finds the metrics together unusual" in glossary
     assert any(
         "finds the metrics together unusual" in text
-        for text in SAID["shared/scoring/explaining.py"]
+        for text in STRINGS["shared/scoring/explaining.py"]
     )
 
 

@@ -67,7 +67,7 @@ def test_records_of_a_partition_that_goes_in_the_same_call_are_dropped(stage: St
         return [record(1, 1), record(0, 1), record(1, 2)]
 
     assert stage.poll([record(1, 0)], revoke_in_the_middle) == [(0, [1])]
-    assert stage.listener.told[-1] == ("revoked", [1])
+    assert stage.listener.calls[-1] == ("revoked", [1])
     assert stage.client.assigned == {0: 0}
 
 
@@ -85,7 +85,7 @@ def test_a_partition_that_goes_and_comes_back_starts_at_its_committed_position(
     assert stage.poll(go_and_come) == []
     assert stage.client.assigned == {0: 5}
     assert stage.poll([record(0, 5)]) == [(0, [5])]
-    assert [what for what, _ in stage.listener.told] == ["assigned", "revoked", "assigned"]
+    assert [what for what, _ in stage.listener.calls] == ["assigned", "revoked", "assigned"]
 
 
 @pytest.mark.parametrize("how", ["revoked", "lost"])
@@ -112,7 +112,7 @@ def test_a_takeover_that_fails_is_tried_again_and_the_others_go_on(stage: Stage)
     stage.now_s += 1.0
     assert stage.poll([record(0, 2)]) == [(0, [2])]
     assert stage.client.assigned == {0: 0, 1: 0}
-    assert stage.listener.told == [("assigned", [0]), ("assigned", [1])]
+    assert stage.listener.calls == [("assigned", [0]), ("assigned", [1])]
 
 
 def test_a_partition_that_goes_before_it_was_taken_over_is_not_spoken_of(stage: Stage) -> None:
@@ -124,7 +124,7 @@ def test_a_partition_that_goes_before_it_was_taken_over_is_not_spoken_of(stage: 
     stage.client.unavailable = None
     stage.now_s += 1.0
     stage.poll()
-    assert stage.listener.told == [("assigned", [0])]
+    assert stage.listener.calls == [("assigned", [0])]
     assert stage.client.assigned == {0: 0}
 
 
@@ -136,7 +136,7 @@ def test_a_partition_that_goes_during_a_rewind_is_spoken_of(stage: Stage) -> Non
     assert stage.client.assigned == {}
     with pytest.raises(TransportError):
         stage.poll(lambda: stage.client.revoke(1))
-    assert stage.listener.told[-1] == ("revoked", [1])
+    assert stage.listener.calls[-1] == ("revoked", [1])
     stage.client.unavailable = None
     stage.client.positions = {0: Position(3)}
     stage.source.rewind()
@@ -276,7 +276,7 @@ def test_a_member_that_fenced_itself_in_an_outage_joins_again_once(stage: Stage)
     stage.poll(lambda: stage.client.lose(0, 1))
     stage.own(0)
     assert stage.poll([record(0, 0), twin()]) == []
-    assert stage.listener.told[-1] == ("lost", [0])
+    assert stage.listener.calls[-1] == ("lost", [0])
     assert (len(stage.clients), stage.clients[0].closed) == (2, 1)
     stage.own(0, 1)
     assert stage.poll([record(0, 0)]) == [(0, [0])]
@@ -291,7 +291,7 @@ def test_a_member_whose_broker_went_may_have_fenced_itself_before_it_lost_anythi
     stage.own(0)
     stage.client.complain(ClientError(Code.LOCAL_TRANSPORT, "gone"))
     assert stage.poll([twin()]) == []
-    assert stage.listener.told[-1] == ("lost", [0])
+    assert stage.listener.calls[-1] == ("lost", [0])
     stage.own(0)
     with pytest.raises(ProducerFenced):
         stage.poll([twin()])
@@ -340,10 +340,10 @@ def test_a_member_with_partitions_leaves_that_to_one_without_for_a_while(stage: 
     stage.engine.unassigned = {2}
     stage.now_s += 9.0
     stage.poll()
-    assert (len(stage.clients), stage.listener.told) == (1, [("assigned", [0, 1])])
+    assert (len(stage.clients), stage.listener.calls) == (1, [("assigned", [0, 1])])
     stage.now_s += 15.0
     stage.poll()
-    assert (len(stage.clients), stage.listener.told[-1]) == (2, ("lost", [0, 1]))
+    assert (len(stage.clients), stage.listener.calls[-1]) == (2, ("lost", [0, 1]))
 
 
 def test_nothing_is_done_where_every_partition_has_an_owner(stage: Stage) -> None:
@@ -366,4 +366,4 @@ def test_closing_tells_nobody(stage: Stage) -> None:
     stage.source.close()
     stage.source.close()
     assert stage.client.closed == 1
-    assert stage.listener.told == [("assigned", [0])]
+    assert stage.listener.calls == [("assigned", [0])]

@@ -113,13 +113,13 @@ def test_files_need_the_field_that_the_producer_writes():
 
 def test_labels_are_evaluated(folder, labels):
     summary, text = run(input=of(folder), labels=labels)
-    said = summary["first"]["labels"]
-    assert (said["hits"], said["missed"], said["in_warm_up"]) == (1, 1, 1)
+    message = summary["first"]["labels"]
+    assert (message["hits"], message["missed"], message["in_warm_up"]) == (1, 1, 1)
     outcomes = [w["outcome"] for one in summary["first"]["per_entity"] for w in one["windows"]]
     assert sorted(outcomes) == ["hit", "missed", "warming"]
     assert "keys of the labels that match no entity: 1, e.g. elsewhere/c.csv" in summary["notes"]
     assert "1 of 2 windows hit, 1 missed" in text
-    assert said["f1"] == round(2 / (2 + said["false_alarms"] + 1), 4)
+    assert message["f1"] == round(2 / (2 + message["false_alarms"] + 1), 4)
 
 
 def test_labels_of_other_entities_are_refused(folder, tmp_path):
@@ -225,7 +225,7 @@ def test_too_little_to_train_on_is_said(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (
             {"detector": "isolation_forest"},
@@ -246,10 +246,10 @@ def test_too_little_to_train_on_is_said(folder):
         ({"tolerance_min": 5.0}, "--tolerance 5: minutes, 0 or more, and only with --compare"),
     ],
 )
-def test_impossible_wishes_are_refused(folder, options, said):
+def test_impossible_wishes_are_refused(folder, options, message):
     with pytest.raises(ConfigError) as caught:
         run(input=of(folder), **options)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 # -- what is written -------------------------------------------------------------------------------

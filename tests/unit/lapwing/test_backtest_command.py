@@ -32,7 +32,7 @@ def test_the_command(folder, labels):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         ((), "give exactly one of --data, --topic-range, --fleet; given: none"),
         (("--data", "x", "--fleet", "1"), "given: --data, --fleet"),
@@ -61,13 +61,13 @@ def test_the_command(folder, labels):
         ),
     ],
 )
-def test_what_the_command_refuses(arguments, said, folder):
+def test_what_the_command_refuses(arguments, message, folder):
     done = CliRunner().invoke(
         app, ["backtest", *(str(folder) if a == "FOLDER" else a for a in arguments)]
     )
     assert isinstance(done.exception, ConfigError | DataError)
     assert done.exception.exit_code == 2
-    assert said in str(done.exception)
+    assert message in str(done.exception)
 
 
 def write_devices(folder, form="%Y%m%d%H%M"):

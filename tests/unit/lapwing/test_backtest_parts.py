@@ -31,13 +31,13 @@ from shared.decode.avro.decoder import AvroDecoder
 from shared.encode.avro_columns import encode_flat
 from shared.errors import ConfigError, HistoryGone
 from shared.events import Anomaly, ClosedBecause, Kind, Phase, State
+from shared.kernels.units import DAY_MS
 from shared.labels import Window
 from shared.scoring.configuration import Configuration
 from shared.settings import load_settings
 from shared.wording import iso
 
 START_MS, STEP_MS = 1_700_000_100_000, 300_000
-DAY_MS = 86_400_000
 SETTINGS = load_settings({}, environ={})
 
 
@@ -114,37 +114,37 @@ def test_figures_of_a_variant():
         detection={"alarms_per_day": 2},
     )  # fmt: skip
     entities = count(result, None, {})
-    said = figures(result, entities)
-    assert [one["entity"] for one in said["per_entity"]] == ["a", "b"]
-    assert said["alarms"]["count"] == 3
-    assert said["alarms"]["episodes"] == 2
-    assert said["alarms"]["by_severity"] == {"critical": 1, "major": 1, "minor": 1, "info": 0}
-    assert said["alarms"]["by_metric"] == {"cpu": 2.75, "net": 0.25}
-    assert said["alarms"]["by_view"] == {
+    shown = figures(result, entities)
+    assert [one["entity"] for one in shown["per_entity"]] == ["a", "b"]
+    assert shown["alarms"]["count"] == 3
+    assert shown["alarms"]["episodes"] == 2
+    assert shown["alarms"]["by_severity"] == {"critical": 1, "major": 1, "minor": 1, "info": 0}
+    assert shown["alarms"]["by_metric"] == {"cpu": 2.75, "net": 0.25}
+    assert shown["alarms"]["by_view"] == {
         "cold_start": 1.0,
         "trained": 1.0,
         "value": 0.75,
         "jump": 0.25,
     }
-    assert said["alarms"]["false_by_fortnight"] == [1.0]
-    assert said["alarms"]["per_entity_and_day"] == pytest.approx(3 / 3)
+    assert shown["alarms"]["false_by_fortnight"] == [1.0]
+    assert shown["alarms"]["per_entity_and_day"] == pytest.approx(3 / 3)
     achieved = 1 / (2 + 279 * STEP_MS / DAY_MS)
-    assert said["budget"] == {
+    assert shown["budget"] == {
         "asked": 2,
         "achieved": round(achieved, 4),
         "ratio": pytest.approx(achieved / 2, abs=1e-4),
     }
-    assert said["data_quality"] == {"gap": 1}
-    assert said["labels"] is None
-    assert [one["severity"] for one in said["top_alarms"]] == [0.9, 0.75, 0.5]
+    assert shown["data_quality"] == {"gap": 1}
+    assert shown["labels"] is None
+    assert [one["severity"] for one in shown["top_alarms"]] == [0.9, 0.75, 0.5]
 
 
 def test_a_trained_models_shares_are_by_metric():
     of = [alarm(detector_id="isolation_forest", attributions={"cpu": 0.7, "time_of_day": 0.3})]
     result = result_of(series(), alarms=of)
-    said = figures(result, count(result, None, {}))["alarms"]
-    assert said["by_metric"] == {"cpu": 0.7, "time_of_day": 0.3}
-    assert said["by_view"] == {"trained": 1.0}
+    shown = figures(result, count(result, None, {}))["alarms"]
+    assert shown["by_metric"] == {"cpu": 0.7, "time_of_day": 0.3}
+    assert shown["by_view"] == {"trained": 1.0}
 
 
 def test_a_table_says_where_an_episode_stands_and_how_it_ended():
@@ -244,20 +244,20 @@ def test_an_entity_in_several_partitions_is_told_apart():
     (note,) = in_several_partitions(result)
     assert note.startswith("1 of 2 entities lie in several partitions, e.g. 'a' in 2 of them: ")
     entities = count(result, None, {})
-    said = figures(result, entities)
-    text = to_text({"source": "t", "notes": [note], "first": said, "compare": None})
+    shown = figures(result, entities)
+    text = to_text({"source": "t", "notes": [note], "first": shown, "compare": None})
     rows = [line.split() for line in text.splitlines() if line.split()[:1] in (["a"], ["entity"])]
     assert [row[:2] for row in rows] == [["entity", "partition"], ["a", "0"], ["a", "2"]]
     alone = result_of(series("a", 30), series("b", 30))
     assert in_several_partitions(alone) == []
-    said = figures(alone, count(alone, None, {}))
-    assert "partition" not in to_text({"source": "t", "notes": [], "first": said, "compare": None})
+    shown = figures(alone, count(alone, None, {}))
+    assert "partition" not in to_text({"source": "t", "notes": [], "first": shown, "compare": None})
 
 
 def test_text_of_nothing_but_rejects():
     result = replace(result_of(), rejected={"not_avro": 3})
-    said = figures(result, [])
-    text = to_text({"source": "t", "notes": [], "first": said, "compare": None})
+    shown = figures(result, [])
+    text = to_text({"source": "t", "notes": [], "first": shown, "compare": None})
     assert "unreadable      3 not avro" in text
 
 
@@ -288,12 +288,12 @@ def test_metrics_that_come_later_and_several_partitions():
         records(("net",), [("b", 5, 9), ("a", 5, np.nan)], first=2, schema_id=2),
     ]
     feed = Feed("f", 5, DECODER, lambda: iter(batches))
-    told = []
-    (found,) = run(feed, [result_of().variant], lambda *said: told.append(said))
+    progress_calls = []
+    (found,) = run(feed, [result_of().variant], lambda *shown: progress_calls.append(shown))
     assert [one.key for one in found.series] == [("a", 0), ("a", 1), ("b", 0)]
     assert [one.metrics for one in found.series] == [("cpu",), ("cpu",), ("cpu", "net")]
     np.testing.assert_array_equal(found.series[2].values, [[2, np.nan], [np.nan, 9]])
-    assert [rows for rows, _ in told] == [2, 3, 5]
+    assert [rows for rows, _ in progress_calls] == [2, 3, 5]
 
 
 def test_what_cannot_be_read_is_counted():
@@ -475,9 +475,9 @@ def test_changes_are_read_as_settings():
 def test_long_runs_say_how_far_they_are(capsys, monkeypatch):
     now = iter([0.0, 1.0, 6.0, 7.0, 12.0])
     monkeypatch.setattr("lapwing.backtest.command.time.monotonic", lambda: next(now))
-    with progress(400) as told:
+    with progress(400) as report:
         for rows in (100, 200, 300, 400):
-            told(rows, rows // 10)
+            report(rows, rows // 10)
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
     assert "records=200" in lines[0]

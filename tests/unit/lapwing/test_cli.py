@@ -22,6 +22,7 @@ from lapwing.app import app, run
 from shared.errors import ConfigError, TransportError
 from shared.kafka import Admin
 from shared.kafka.client import CALL_TIMEOUT_S
+from tests.support.programs import run_code
 
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
@@ -98,14 +99,7 @@ def test_help_loads_nothing_heavy_and_answers_at_once():
         " sys.modules])"
     )
     started = time.perf_counter()
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    ran = run_code(code)
     seconds = time.perf_counter() - started
     assert ran.stdout.splitlines()[-1] == "[]"
     assert seconds < 3, "0.3 s on an idle machine; this only finds a slow import on a busy one"
@@ -233,7 +227,7 @@ def test_the_demo_passes_overrides_on_to_what_it_starts(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--set", "train.trees", "doctor"), "write NAME=VALUE"),
         (("--set", "train.tree=1", "doctor"), "train.tree (LAPWING_TRAIN__TREE): no such setting"),
@@ -255,11 +249,11 @@ def test_the_demo_passes_overrides_on_to_what_it_starts(monkeypatch, tmp_path):
         (("demo", "--data", "/tmp", "--decimal", "dot"), "--decimal dot: point or comma"),
     ],
 )
-def test_a_wrong_setting_ends_with_one_message(arguments, said, monkeypatch, capsys):
+def test_a_wrong_setting_ends_with_one_message(arguments, message, monkeypatch, capsys):
     assert as_user(monkeypatch, *arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("lapwing: ")
-    assert said in error
+    assert message in error
     assert "Traceback" not in error
 
 

@@ -369,7 +369,7 @@ def screen():
     return screen
 
 
-def said(screen):
+def message(screen):
     return screen.console.file.getvalue()
 
 
@@ -378,7 +378,7 @@ def test_without_a_terminal_lines_are_plain(screen):
     screen.print_step("train: reads")
     screen.show(frame(sent=3))
     screen.show(frame(sent=4))
-    text = said(screen)
+    text = message(screen)
     assert text.startswith(
         "note: times were shifted\nlapwing demo: fleet, 3 hosts\nembedded broker: data in memory"
         " only"
@@ -395,7 +395,7 @@ def test_anomalies_are_said_once_and_not_all(screen):
     ]
     for k in range(1, 41):
         screen.show(frame(newest=list(reversed(lines[max(0, k - 5) : k]))))
-    text = said(screen)
+    text = message(screen)
     assert text.count("anomaly at 1970-01-01") == LINES_OF_ANOMALIES
     assert "because cpu [bold] is 98" in text
     assert text.count("counted only") == 1
@@ -404,7 +404,7 @@ def test_anomalies_are_said_once_and_not_all(screen):
 def test_an_anomaly_of_a_cold_start_has_no_number_for_a_score(screen):
     first = AnomalyLine(0, "host-1", None, SeverityClass.MINOR, "cpu is 98")
     screen.show(frame(newest=[first]))
-    assert "host=host-1 score=cold because cpu is 98" in said(screen)
+    assert "host=host-1 score=cold because cpu is 98" in message(screen)
 
 
 def test_the_picture_is_a_moment_of_the_live_part(screen, tmp_path):

@@ -108,7 +108,7 @@ def test_list_of_an_empty_topic(world: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (("list", "--reason", "bad"), r"--reason bad: one of empty, too_large"),
         (("list", "--since", "soon"), r"--since soon: write a duration"),
@@ -124,11 +124,11 @@ def test_list_of_an_empty_topic(world: Site) -> None:
     ],
 )
 def test_what_cannot_be_meant_is_said_before_any_connection(
-    words: tuple[str, ...], said: str
+    words: tuple[str, ...], message: str
 ) -> None:
     ran = CliRunner().invoke(app, ["--bootstrap-servers", "127.0.0.1:1", "dlq", *words])
     assert isinstance(ran.exception, ConfigError)
-    assert re.search(said, str(ran.exception))
+    assert re.search(message, str(ran.exception))
 
 
 def letters(*given: tuple[int, int, int]) -> list[Letter]:
@@ -172,14 +172,14 @@ def test_show_reads_the_fields_as_far_as_they_go(world: Site, tmp_path: Path) ->
     )
     text = world.dlq("show", *place, "--raw", str(tmp_path / "raw"))
     assert (tmp_path / "raw").read_bytes() == value
-    for said in (
+    for message in (
         f"{INPUT}[{partition_of_key(b'web-1')}]@77",
         "truncated: the bytes end before the last field", "all fields of the writer schema",
         "id 1: lapwing.MetricEvent", '  host = "web-1"', "  cpu = 12.5", "  traceparent = 00-ab",
         "lapwing.reason = truncated", "ends here: field 'network_in'",
         "00000000  00 00 00 00 01 0a 77 65", "|.....", "now       truncated",
     ):  # fmt: skip
-        assert said in text, said
+        assert message in text, message
     assert "network_in =" not in text
     found = json.loads(world.dlq("show", *place, "--json"))
     assert found["fields"] == {"host": "web-1", "timestamp": T0, "cpu": 12.5}
@@ -314,14 +314,14 @@ def test_a_corrected_record_takes_the_newest_schema_where_its_own_is_unknown(
 def test_a_file_that_is_no_correction_is_named(world: Site, tmp_path: Path) -> None:
     place = world.kill(b"a", event("a")[:-1], Reason.TRUNCATED)
     file = tmp_path / "fixed.json"
-    for text, said in (
+    for text, message in (
         (None, "it cannot be read"),
         ("{", "it is not JSON"),
         ("{}", "schema id 1: .* lacks host, timestamp"),
     ):
         if text is not None:
             file.write_text(text)
-        with pytest.raises(DataError, match=f"--json-file {file}: {said}"):
+        with pytest.raises(DataError, match=f"--json-file {file}: {message}"):
             world.dlq("replay", *place, "--json-file", str(file), "--yes")
     with pytest.raises(DataError, match=r"--value-file /nowhere: it cannot be read"):
         world.dlq("replay", *place, "--value-file", "/nowhere", "--yes")
@@ -330,12 +330,12 @@ def test_a_file_that_is_no_correction_is_named(world: Site, tmp_path: Path) -> N
 def test_coordinates_of_nothing_are_said(world: Site) -> None:
     partition, _ = world.kill(b"a", b"", Reason.EMPTY)
     other = str((int(partition) + 1) % PARTITIONS)
-    for words, said in (
+    for words, message in (
         (("7", "0"), "has no partition 7; it has 0, 1, 2"),
         ((other, "5"), f"dlq[{other}]@5: the partition is empty"),
         ((partition, "1"), f"dlq[{partition}]@1: the partition has offsets 0 to 0"),
     ):
-        with pytest.raises(ConfigError, match=re.escape(said)):
+        with pytest.raises(ConfigError, match=re.escape(message)):
             world.dlq("show", *words)
 
 
@@ -358,10 +358,10 @@ def test_a_record_goes_back_to_the_partition_that_it_came_from(
     place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, partition=other)
     assert "note: " not in world.dlq("replay", *place, "--dry-run")
     monkeypatch.setenv("LAPWING_INPUT__PARTITIONER", "murmur2")
-    said = world.dlq("replay", *place, "--yes")
-    assert f"-> {INPUT}[{other}]: a at " in said
-    assert "by input.partitioner = murmur2" in said
-    assert "1 of the keys belong in other partitions" in said
+    message = world.dlq("replay", *place, "--yes")
+    assert f"-> {INPUT}[{other}]: a at " in message
+    assert "by input.partitioner = murmur2" in message
+    assert "1 of the keys belong in other partitions" in message
     for offset in range(6):
         world.kill(b"", event("b"), Reason.TRUNCATED, partition=other, offset=offset)
     assert "6 sent to" in world.dlq("replay", "--reason", "truncated", "--yes")
@@ -394,8 +394,8 @@ def test_a_new_key_goes_where_the_producers_partitioner_puts_it(
 
 def test_a_record_whose_partition_is_gone_or_of_another_topic_is_refused(world: Site) -> None:
     place = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, partition=7)
-    said = world.dlq("replay", *place, "--yes", code=1)
-    assert f"it came from partition 7, and {INPUT} has {PARTITIONS} now" in said
+    message = world.dlq("replay", *place, "--yes", code=1)
+    assert f"it came from partition 7, and {INPUT} has {PARTITIONS} now" in message
     other = world.kill(b"a", event("a"), Reason.UNKNOWN_SCHEMA, topic="metrics.other.raw")
     assert "it came from metrics.other.raw, not from" in world.dlq(
         "replay", *other, "--yes", code=1

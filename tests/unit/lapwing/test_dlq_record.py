@@ -19,7 +19,7 @@ EXAMPLES = 20 if config.DISABLE_JIT else 100
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ('{"host": "a"}', "lacks timestamp"),
         (
@@ -41,8 +41,8 @@ EXAMPLES = 20 if config.DISABLE_JIT else 100
         ("[]", r"is record lapwing.MetricEvent, not \[\]"),
     ],
 )
-def test_a_correction_that_does_not_fit_is_said(text: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_correction_that_does_not_fit_is_said(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         to_avro(parse_schema(METRIC_EVENT), json.loads(text), "lapwing.MetricEvent")
 
 

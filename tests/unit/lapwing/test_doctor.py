@@ -355,7 +355,7 @@ def test_the_registry_clock_is_its_date_header():
 
 
 @pytest.mark.parametrize(
-    ("results", "said"),
+    ("results", "text"),
     [
         ("ok ok ok", "all 3 checks passed"),
         ("ok warning warning", "all 3 checks passed, 2 warnings"),
@@ -363,5 +363,5 @@ def test_the_registry_clock_is_its_date_header():
         ("failed warning skipped failed", "2 of 4 checks failed, 1 warning, 1 skipped"),
     ],
 )
-def test_the_last_line_says_what_there_was(results, said):
-    assert summary([Finding("x", result, "y") for result in results.split()]) == said
+def test_the_last_line_says_what_there_was(results, text):
+    assert summary([Finding("x", result, "y") for result in results.split()]) == text

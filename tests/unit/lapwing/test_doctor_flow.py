@@ -294,7 +294,7 @@ def test_what_is_read_is_bounded_and_that_is_said(kafka, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("headers", "said", "remedy"),
+    ("headers", "text", "remedy"),
     [
         (
             (("__value_schema_id", b"\x01" + bytes(16)),),
@@ -311,12 +311,12 @@ def test_what_is_read_is_bounded_and_that_is_said(kafka, monkeypatch):
         ),
     ],
 )
-def test_schema_ids_in_headers_are_named_with_what_helps(kafka, headers, said, remedy):
+def test_schema_ids_in_headers_are_named_with_what_helps(kafka, headers, text, remedy):
     kafka.receive(10)
     kafka.commit(p0=10)
     kafka.reject(range(10), value=AVRO, headers=headers)
     finding = kafka.letters()
-    assert finding.message.endswith(f": {said}")
+    assert finding.message.endswith(f": {text}")
     assert remedy in finding.remedy
     assert finding.remedy.endswith(
         "`lapwing dlq show 0 9` shows it; docs/dead-letters.md has the remedies"
@@ -422,14 +422,14 @@ def test_a_group_that_read_everything_before_its_results_went_elsewhere(kafka):
 
 
 @pytest.mark.parametrize(
-    ("members", "result", "said"),
+    ("members", "result", "text"),
     [
         (2, "failed", "which has not moved for 3 s"),
         (None, "failed", "which has not moved for 3 s"),
         (0, "warning", "no predictor runs"),
     ],
 )
-def test_records_wait_and_nothing_moves(kafka, members, result, said):
+def test_records_wait_and_nothing_moves(kafka, members, result, text):
     kafka.member_count = members
     kafka.receive(1000)
     kafka.receive(5, 1)
@@ -439,7 +439,7 @@ def test_records_wait_and_nothing_moves(kafka, members, result, said):
     assert finding.message.startswith(
         "none: 605 records of metrics.cloudwatch.raw are after the position of group lapwing-"
     )
-    assert said in finding.message
+    assert text in finding.message
     assert finding.remedy
 
 

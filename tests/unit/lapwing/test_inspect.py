@@ -192,9 +192,9 @@ def test_long_form_is_seen() -> None:
         for i in range(12)
     ]
     (reading,) = seen(records([encode(LONG, 2, row) for row in rows]), {2: LONG}).readings
-    (said,) = reading.warnings
-    assert "metric has 3 values for the entity" in said
-    assert "input.entity_fields=host,metric separates them" in said
+    (message,) = reading.warnings
+    assert "metric has 3 values for the entity" in message
+    assert "input.entity_fields=host,metric separates them" in message
     apart = seen(
         records([encode(LONG, 2, row) for row in rows]), {2: LONG}, entity_fields="host,metric"
     )
@@ -212,25 +212,25 @@ def test_text_that_stays_the_same_within_an_entity_is_no_long_form() -> None:
 
 def test_an_entity_in_two_partitions() -> None:
     found = seen([*records([event("a"), event("b")]), *records([event("a")], partition=3)])
-    (said,) = found.warnings
+    (message,) = found.warnings
     assert (
         "1 of 2 entities are in several partitions, e.g. 'a' in 0, 3: their keys are not the entity"
-        in said
+        in message
     )
-    (said,) = seen(
+    (message,) = seen(
         [*records([event("a")], key=b""), *records([event("a")], partition=3, key=b"")]
     ).warnings
-    assert said.startswith(
+    assert message.startswith(
         "none of the newest 2 records has a key, and 1 of 1 entities are in several partitions,"
         " e.g. 'a' in 0, 3: "
     )
 
 
 def test_records_without_a_key_are_said_before_an_entity_is_spread() -> None:
-    (said,) = seen(records([event("a"), event("b")], key=b"")).warnings
-    assert said.startswith("none of the newest 2 records has a key: Kafka spreads such records")
-    (said,) = seen([*records([event("a")]), *records([event("b")], key=b"")]).warnings
-    assert said.startswith("only 1 of the newest 2 records has a key: ")
+    (message,) = seen(records([event("a"), event("b")], key=b"")).warnings
+    assert message.startswith("none of the newest 2 records has a key: Kafka spreads such records")
+    (message,) = seen([*records([event("a")]), *records([event("b")], key=b"")]).warnings
+    assert message.startswith("only 1 of the newest 2 records has a key: ")
     assert seen(records([event("a")])).warnings == ()
 
 
@@ -244,8 +244,8 @@ def test_numbers_that_cannot_be_read_are_a_warning() -> None:
         mixed=["int", "string"],
         state=["boolean", "string"],
     )
-    (said,) = seen([], {2: schema}, latest=schema).readings[0].warnings
-    assert said == (
+    (message,) = seen([], {2: schema}, latest=schema).readings[0].warnings
+    assert message == (
         "2 numeric fields are left out: price (a decimal is not read: write a double), mixed (of"
         " several types: int, string); if this is intended, set input.exclude=price,mixed"
     )
@@ -259,9 +259,9 @@ def test_a_wrong_unit_is_seen_though_every_record_is_a_dead_letter(unit: str) ->
     found = seen(records(plain([raw, raw])), {2: PLAIN}, time_unit="ms")
     (reading,) = found.readings
     assert (reading.read, [one.reason for one in found.dead]) == (0, ["time_out_of_range"])
-    (said,) = reading.warnings
-    assert f"input.time_unit={unit} reads them so" in said
-    assert "2014-04-08T23:33:20" in said
+    (message,) = reading.warnings
+    assert f"input.time_unit={unit} reads them so" in message
+    assert "2014-04-08T23:33:20" in message
 
 
 @pytest.mark.parametrize(
@@ -283,11 +283,11 @@ def test_a_wrong_unit_in_a_typed_field_is_the_producers(
 ) -> None:
     typed = text(host="string", ts={"type": "long", "logicalType": logical}, cpu="double")
     (reading,) = seen(records(plain([raw], typed)), {2: typed}).readings
-    (said,) = reading.warnings
-    assert shown in said
-    assert f"by {logical}" in said
-    assert f"look like {likely} (2014-04-08T" in said
-    assert declare in said
+    (message,) = reading.warnings
+    assert shown in message
+    assert f"by {logical}" in message
+    assert f"look like {likely} (2014-04-08T" in message
+    assert declare in message
 
 
 def test_old_data_and_fractions_are_no_wrong_unit() -> None:
@@ -316,14 +316,14 @@ def test_numbers_that_are_no_metrics() -> None:
         for i in range(3)
     ]
     (reading,) = seen(records([encode(schema, 2, row) for row in rows]), {2: schema}).readings
-    assert [said.split(" ")[0] for said in reading.warnings] == ["device_id", "stamp"]
+    assert [message.split(" ")[0] for message in reading.warnings] == ["device_id", "stamp"]
     assert "input.exclude=stamp leaves it out" in reading.warnings[1]
     assert "as seconds" in reading.warnings[1]
 
 
 def test_names_that_no_row_has() -> None:
     found = seen(records([event("a")]), include="CPU,gpu", exclude="tpu")
-    assert [said.split(",")[0] for said in found.warnings] == [
+    assert [message.split(",")[0] for message in found.warnings] == [
         "input.include names 'gpu'", "input.exclude names 'tpu'"
     ]  # fmt: skip
 

@@ -213,7 +213,8 @@ def follow(monkeypatch):
 
     def run(**options):
         out = io.StringIO()
-        count = tail.follow(Settings(), "anomalies", out=out, clock=lambda: next(ticks), **options)
+        given = tail.TailOptions("anomalies", **options)
+        count = tail.follow(Settings(), given, out=out, clock=lambda: next(ticks))
         return count, out.getvalue().splitlines()
 
     return run
@@ -225,15 +226,15 @@ def test_max_ends_it(follow):
     assert FakeReader.asked == [("anomalies.cloudwatch.events", "end")]
 
 
-def test_silence_is_said_where_nothing_came(follow, capsys):
+def test_silence_is_reported_where_no_record_came(follow, capsys):
     FakeReader.batches = []
     assert follow(timeout_s=50) == (0, [])
     assert capsys.readouterr().err == (
-        "nothing came within 50 s from anomalies.cloudwatch.events; --from-beginning shows what is"
-        " there already\n"
+        "no record within 50 s from anomalies.cloudwatch.events; --from-beginning shows the"
+        " existing records\n"
     )
     follow(timeout_s=50, from_beginning=True)
-    assert capsys.readouterr().err == "nothing came within 50 s from anomalies.cloudwatch.events\n"
+    assert capsys.readouterr().err == "no record within 50 s from anomalies.cloudwatch.events\n"
 
 
 def test_silence_ends_it(follow, capsys):

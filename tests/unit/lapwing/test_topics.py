@@ -165,14 +165,14 @@ def test_a_topic_that_is_refused_keeps_nothing_else_from_being_made(
     monkeypatch.setattr(FakeAdmin, "report", report)
     assert topics.ensure_all(settings, schemas_only=False, as_json=True) == 1
     out, error = capsys.readouterr()
-    said = json.loads(out)
-    assert (said["created"], said["existing"]) == (["a"], ["b", "d"])
-    assert said["differences"] == [
+    message = json.loads(out)
+    assert (message["created"], message["existing"]) == (["a"], ["b", "d"])
+    assert message["differences"] == [
         {"topic": "b", "name": "retention.ms", "wanted": "1", "found": "2"}
     ]
-    assert said["refused"] == {"c": "creating topic c: no answer"}
-    assert "not authorised" in said["left_alone"]["d"]
-    assert sorted(said["schemas"]) == sorted(results(settings)) == owner.get_subjects()
+    assert message["refused"] == {"c": "creating topic c: no answer"}
+    assert "not authorised" in message["left_alone"]["d"]
+    assert sorted(message["schemas"]) == sorted(results(settings)) == owner.get_subjects()
     assert error == "lapwing: creating topic c: no answer\n"
 
 

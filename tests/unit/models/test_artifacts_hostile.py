@@ -82,13 +82,13 @@ NOT_FILES = {
 @pytest.mark.parametrize("name", ["CURRENT", "manifest.json", "model.npz"])
 def test_what_is_no_file_is_refused_at_once(tmp_path: Path, name: str, what: str) -> None:
     model = publish(tmp_path)
-    make, said = NOT_FILES[what]
+    make, message = NOT_FILES[what]
     path = tmp_path / name if name == "CURRENT" else tmp_path / model.sha256 / name
     path.unlink()
     make(path)
     handles = len(list(Path("/proc/self/fd").iterdir()))
     for _ in range(3):
-        with pytest.raises(ArtifactRefused, match=f"{name}: {said}"):
+        with pytest.raises(ArtifactRefused, match=f"{name}: {message}"):
             (
                 artifacts.current(tmp_path)
                 if name == "CURRENT"
@@ -189,7 +189,7 @@ def test_stated_size_that_is_none_is_refused(tmp_path: Path, stated: object) -> 
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "message"),
     [
         ({"version": "\ud800"}, "version: "),
         ({"version": "x" * 500_000}, "version: "),
@@ -202,9 +202,9 @@ def test_stated_size_that_is_none_is_refused(tmp_path: Path, stated: object) -> 
     ],
 )
 def test_facts_that_could_not_be_logged_or_take_for_ever_are_refused(
-    tmp_path: Path, facts: dict[str, object], said: str
+    tmp_path: Path, facts: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(ArtifactRefused, match=rf"manifest.json: {said}") as caught:
+    with pytest.raises(ArtifactRefused, match=rf"manifest.json: {message}") as caught:
         artifacts.load(tmp_path, forge(tmp_path, with_facts(**facts)))
     assert len(str(caught.value)) < 1000
 
@@ -228,17 +228,17 @@ def test_deepest_json_ends_nothing(tmp_path: Path) -> None:
             arrays,
         )
 
-    said = set()
+    message = set()
     for depth in (*range(700, 1000, 7), 100_000):
         name = forge(tmp_path, partial(deep, depth))
         with pytest.raises(ArtifactRefused, match=r"manifest.json: (syntax|window)") as caught:
             artifacts.load(tmp_path, name)
-        said.add("window" in str(caught.value))
-    assert said == {False, True}
+        message.add("window" in str(caught.value))
+    assert message == {False, True}
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"canary": np.zeros((65, 13))}, "canary: shape"),
         ({"calibration": np.zeros(5000)}, "calibration does not have 33 to 4096 entries"),
@@ -263,13 +263,13 @@ def test_deepest_json_ends_nothing(tmp_path: Path) -> None:
     ],
 )
 def test_arrays_that_would_take_too_much_are_refused(
-    tmp_path: Path, changed: dict[str, np.ndarray], said: str
+    tmp_path: Path, changed: dict[str, np.ndarray], message: str
 ) -> None:
     def change(manifest: bytes, arrays: bytes) -> tuple[bytes, bytes]:
         layout = artifact_format._COMMON | artifact_format._MEMBERS[Detector.ISOLATION_FOREST]
         return repaired(manifest, npz.write(npz.read(arrays, layout) | changed))
 
-    with pytest.raises(ArtifactRefused, match=f"model.npz: .*{said}"):
+    with pytest.raises(ArtifactRefused, match=f"model.npz: .*{message}"):
         artifacts.load(tmp_path, forge(tmp_path, change))
 
 

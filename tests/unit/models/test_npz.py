@@ -78,12 +78,12 @@ def test_bit_flipped_anywhere_is_refused_or_of_no_meaning() -> None:
 @settings(max_examples=300)
 @given(st.binary(max_size=400), st.integers(0, len(DATA)), st.integers(0, len(DATA)))
 def test_any_bytes_are_arrays_or_a_sentence(junk: bytes, start: int, stop: int) -> None:
-    said = ""
+    message = ""
     try:
         npz.read(DATA[:start] + junk + DATA[stop:], LAYOUT)
     except ValueError as error:
-        said = str(error)
-    assert len(said) < 500
+        message = str(error)
+    assert len(message) < 500
 
 
 def member(name: str, change: Callable[[bytes], bytes]) -> bytes:
@@ -111,7 +111,7 @@ SHAPED = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }} \n"
 
 
 @pytest.mark.parametrize(
-    ("name", "change", "said"),
+    ("name", "change", "message"),
     [
         ("a.values.npy", header("(" * 9000), "it is not npy version 1.0"),
         ("a.values.npy", header("-" * 9000 + "1\n"), "it is not npy version 1.0"),
@@ -149,14 +149,14 @@ SHAPED = "{{'descr': '{}', 'fortran_order': False, 'shape': {}, }} \n"
         ("a.flags.npy", lambda data: data[:-1] + b"\2", "a boolean is neither 0 nor 1"),
     ],
 )
-def test_odd_members_are_refused(name: str, change: Callable[[bytes], bytes], said: str) -> None:
+def test_odd_members_are_refused(name: str, change: Callable[[bytes], bytes], message: str) -> None:
     npz.read(member("", lambda data: data), LAYOUT)
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         npz.read(member(name, change), LAYOUT)
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (DATA + b"\0", "unexpected bytes after"),
         (b"\0" + DATA, "is missing at byte 0"),
@@ -169,8 +169,8 @@ def test_odd_members_are_refused(name: str, change: Callable[[bytes], bytes], sa
         (npz.write({}), "is missing at byte 0"),
     ],
 )
-def test_more_or_less_than_the_members_is_refused(data: bytes, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_more_or_less_than_the_members_is_refused(data: bytes, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         npz.read(data, LAYOUT)
 
 

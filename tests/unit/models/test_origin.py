@@ -25,7 +25,7 @@ def publish(folder: Path, **facts: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("facts", "said"),
+    ("facts", "logged"),
     [
         (
             {"input": {"topic": "a"}, "metrics": ["cpu", "net"]},
@@ -37,8 +37,8 @@ def publish(folder: Path, **facts: Any) -> None:
         ({"input": {"topic": 7}}, ""),
     ],
 )
-def test_another_topic(facts: dict[str, Any], said: str) -> None:
-    assert other_topic(facts, "b") == said
+def test_another_topic(facts: dict[str, Any], logged: str) -> None:
+    assert other_topic(facts, "b") == logged
 
 
 def test_what_a_manifest_says_is_cut() -> None:
@@ -48,8 +48,8 @@ def test_what_a_manifest_says_is_cut() -> None:
 
 def test_metrics_that_do_not_occur() -> None:
     facts = {"metrics": [f"m{i}" for i in range(7)]}
-    said = no_metric_in_common(facts, ["rpm", "temp"])
-    assert said == (
+    logged = no_metric_in_common(facts, ["rpm", "temp"])
+    assert logged == (
         "none of its metrics (m0, m1, m2, m3, m4, ...) is in the input, which has rpm, temp"
     )
     assert no_metric_in_common(facts, ["m6", "temp"]) == ""
@@ -63,9 +63,9 @@ def test_a_predictor_says_so_once_for_each_model(tmp_path: Path) -> None:
         models = ModelVolume(tmp_path, 0.5, lambda: next(times), Counters(), topic=topic)
         with structlog.testing.capture_logs() as logs:
             assert models.newest() is models.newest() is not None
-        said = [log for log in logs if log["event"] == "model was trained on another topic"]
-        assert len(said) == wanted
-        assert all("LAPWING_MODELS_DIR" in log["remedy"] for log in said)
+        logged = [log for log in logs if log["event"] == "model was trained on another topic"]
+        assert len(logged) == wanted
+        assert all("LAPWING_MODELS_DIR" in log["remedy"] for log in logged)
 
 
 def test_the_doctor_says_so(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +26,7 @@ from shared.models.signatures import Trust
 from shared.operations.counters import MODEL_RELOADS, Counters
 from shared.settings import ModelSettings, load_settings
 from tests.support.models import trained
+from tests.support.programs import run_code
 
 ROOT = Path(__file__).parents[3]
 OURS, OTHERS, NEXT = (
@@ -105,12 +104,12 @@ def test_wrong_signature_is_refused(tmp_path: Path, wrong: str) -> None:
             "empty": b"",
         }[wrong]
     )
-    said = (
+    text = (
         "it is larger than 64 bytes"
         if wrong == "long"
         else "it is not a signature of manifest.json by a key of models.trusted_keys"
     )
-    with pytest.raises(ArtifactRefused, match=rf"{model.sha256}: manifest.sig: {said}"):
+    with pytest.raises(ArtifactRefused, match=rf"{model.sha256}: manifest.sig: {text}"):
         artifacts.load(tmp_path, model.sha256, trust(OURS, NEXT))
     artifacts.load(tmp_path, model.sha256)
 
@@ -200,7 +199,7 @@ def test_wrong_key_files_name_setting_and_file(tmp_path: Path) -> None:
     private_pem(tmp_path, "ours.pem", OURS)
     private_pem(tmp_path, "locked.pem", OURS, b"word")
     public_pem(tmp_path, "ours.pub", OURS)
-    for name, said in {
+    for name, text in {
         "absent.pem": "does not exist",
         "": "it is not a regular file",
         "text.pem": "it is not a private key in PEM",
@@ -209,15 +208,15 @@ def test_wrong_key_files_name_setting_and_file(tmp_path: Path) -> None:
         "locked.pem": "it is encrypted",
         "huge.pem": "larger than 65536 bytes",
     }.items():
-        with pytest.raises(ConfigError, match=rf"models.sign_key: {tmp_path / name}.*{said}"):
+        with pytest.raises(ConfigError, match=rf"models.sign_key: {tmp_path / name}.*{text}"):
             artifacts.signing_key(ModelSettings(sign_key=str(tmp_path / name)))
-    for name, said in {
+    for name, text in {
         "absent.pem": "does not exist",
         "text.pem": "it is not a public key in PEM",
         "ours.pem": "it is not a public key in PEM",
         "rsa.pub": "not an Ed25519 key",
     }.items():
-        with pytest.raises(ConfigError, match=rf"models.trusted_keys: {tmp_path / name}.*{said}"):
+        with pytest.raises(ConfigError, match=rf"models.trusted_keys: {tmp_path / name}.*{text}"):
             artifacts.trust(
                 ModelSettings(trusted_keys=(str(tmp_path / "ours.pub"), str(tmp_path / name)))
             )
@@ -242,15 +241,8 @@ def test_library_is_not_loaded_without_a_key() -> None:
         "import sys, consumer_prediction.models;"
         " print('cryptography.hazmat.primitives.asymmetric.ed25519' in sys.modules)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert (ran.stdout.strip(), ran.returncode) == ("False", 0), ran.stderr
+    ran = run_code(code)
+    assert ran.stdout == "False\n"
 
 
 def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
@@ -259,7 +251,7 @@ def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
         public_pem(tmp_path, "ours.pub", OURS),
         public_pem(tmp_path, "others.pub", OTHERS),
     )
-    for keys, result, said in (
+    for keys, result, text in (
         (trusted, "ok", "loads: isolation_forest"),
         (other, "failed", "manifest.sig: it is not a signature of manifest.json"),
         (str(tmp_path / "absent.pub"), "failed", "models.trusted_keys: "),
@@ -270,7 +262,7 @@ def test_doctor_says_what_a_predictor_would(tmp_path: Path) -> None:
             "models": {"trusted_keys": keys},
         }
         found = check_model(load_settings(flags, environ={}))
-        assert (found.result, said in found.message) == (result, True), found.message
+        assert (found.result, text in found.message) == (result, True), found.message
 
 
 # -- predictors ------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ NO_ANSWER = TransportError("asking broker:1: no answer")
 
 
 @pytest.fixture
-def said() -> Iterator[list[Any]]:
+def logged() -> Iterator[list[Any]]:
     with structlog.testing.capture_logs() as lines:
         yield lines
 
@@ -61,11 +61,11 @@ def made(deadline_s: float = 300.0, **how: Any) -> Any:
     return it
 
 
-def test_a_call_is_made_again_until_it_succeeds(said):
+def test_a_call_is_made_again_until_it_succeeds(logged):
     it = made()
     assert it.retry(it.failing(5.0)) == "answer"
     assert it.now - 100 == pytest.approx(5, abs=LONGEST_PAUSE_S)
-    assert said == [], "too short to be spoken of"
+    assert logged == [], "too short to be spoken of"
     assert it.counters.value(OUTAGE_SECONDS) == 0
     assert it.outage.reason() == ""
 
@@ -82,26 +82,26 @@ def test_the_waits_grow_up_to_a_limit():
     assert it.outage.pause_s == 0.1
 
 
-def test_an_outage_is_said_by_the_tenth_second_then_once_a_minute_and_its_end(said):
+def test_an_outage_is_said_by_the_tenth_second_then_once_a_minute_and_its_end(logged):
     it = made()
     it.retry(it.failing(195.0, takes_s=0.2))
-    lines = [line for line in said if line["event"] == "no answer"]
+    lines = [line for line in logged if line["event"] == "no answer"]
     assert [line["seconds"] for line in lines] == pytest.approx([9, 69, 129, 189], abs=3)
     assert lines[0]["seconds"] < 10
     assert {line["log_level"] for line in lines} == {"warning"}
     assert lines[0]["because"] == str(NO_ANSWER)
     assert lines[0]["give_up_after_s"] == 300
-    assert [line["event"] for line in said[-1:]] == ["available again"]
+    assert [line["event"] for line in logged[-1:]] == ["available again"]
 
 
-def test_the_first_call_counts_from_when_it_began(said):
+def test_the_first_call_counts_from_when_it_began(logged):
     """A call to a broker that is not there takes nine seconds."""
     it = made()
     it.retry(it.failing(10.0, takes_s=9.0))
-    assert [line["event"] for line in said] == ["no answer", "available again"]
+    assert [line["event"] for line in logged] == ["no answer", "available again"]
 
 
-def test_an_outage_ends_in_an_error_after_the_deadline(said):
+def test_an_outage_ends_in_an_error_after_the_deadline(logged):
     it = made(deadline_s=60)
     with pytest.raises(TransportError, match=r"no answer; gave up after 6\d s .outage_dead") as end:
         it.retry(it.failing(1000.0))
@@ -151,13 +151,13 @@ def test_who_asks_is_told_what_is_waited_for():
     assert heard[2][1] == pytest.approx(2.1)
 
 
-def test_a_call_that_succeeds_at_once_does_not_end_an_outage_that_others_see(said):
+def test_a_call_that_succeeds_at_once_does_not_end_an_outage_that_others_see(logged):
     """A broker may answer a question and acknowledge nothing."""
     it = made()
     it.outage.failed(NO_ANSWER, 90.0)
     it.retry(lambda: it.calls)
     assert it.outage.reason().startswith("outage for 10 s")
-    assert len(said) == 1
+    assert len(logged) == 1
 
 
 def test_a_service_that_is_ready_stays_so_until_a_call_fails():
@@ -180,7 +180,7 @@ def test_a_failure_after_a_long_call_begins_another_outage():
     assert it.retry(call).startswith("outage for 9 s"), "and not for 128 s, beyond the deadline"
 
 
-def test_a_success_proves_nothing_before_the_outage_has_settled(said):
+def test_a_success_proves_nothing_before_the_outage_has_settled(logged):
     it = made(deadline_s=60, settle_s=5.0)
 
     def now_and_then() -> None:
@@ -195,8 +195,8 @@ def test_a_success_proves_nothing_before_the_outage_has_settled(said):
     it.now += 5.0
     it.outage.succeeded()
     assert (it.outage.reason(), it.counters.value(OUTAGE_SECONDS)) == ("", 0)
-    assert said[-1]["event"] == "available again"
-    assert said[-1]["seconds"] == 60.0
+    assert logged[-1]["event"] == "available again"
+    assert logged[-1]["seconds"] == 60.0
 
 
 # -- a call with a time limit ----------------------------------------------------------------------

@@ -12,10 +12,10 @@ from tests.support.pods import START_MS, Record, batch_of, churn, run
 
 
 def test_entities_that_leave_are_counted_by_reason() -> None:
-    told = run(batch_of(churn(3, 120)), 4)
+    result = run(batch_of(churn(3, 120)), 4)
     counters = Counters()
-    count_committed(counters, told.outcomes, START_MS)
-    dropped = told.dropped()
+    count_committed(counters, result.outcomes, START_MS)
+    dropped = result.dropped()
     assert dropped.count(EVICTED) > 0
     want = {"evicted": EVICTED, "expired": EXPIRED, "forgotten": FORGOTTEN}
     for name, reason in want.items():
@@ -38,7 +38,7 @@ def test_values_beyond_the_256th_metric_are_counted() -> None:
     decoder = AvroDecoder.of_schemas({1: text}, InputSettings())
     log = [Record("wide", START_MS + k * 1000, dict.fromkeys(names, 1.0 + k)) for k in range(3)]
     counters = Counters()
-    told = run(batch_of(log, decoder_text=text), 10, decoder=decoder)
-    count_committed(counters, told.outcomes, START_MS)
+    result = run(batch_of(log, decoder_text=text), 10, decoder=decoder)
+    count_committed(counters, result.outcomes, START_MS)
     assert counters.value(METRICS_IGNORED) == 3 * 4
     assert counters.value(DATA_QUALITY, "too_many_metrics") == 1

@@ -272,7 +272,7 @@ def test_the_replay_is_ready_while_its_broker_acknowledges():
     heard = []
     assert it.replay.health() == STARTING
     show = it.replay.progress.show
-    it.replay.progress.show = lambda *told: (show(*told), heard.append(it.replay.health()))
+    it.replay.progress.show = lambda *shown: (show(*shown), heard.append(it.replay.health()))
     it.sender.away = True
     with pytest.raises(TransportError):
         it.replay.run()

@@ -14,7 +14,6 @@ from shared.operations.counters import EVENTS_PRODUCED, OUTAGE_SECONDS
 from tests.support.replaying import Clock, Log, made, sent_times
 
 INF = float("inf")
-DAY_MS = 86_400_000
 
 
 @pytest.fixture

@@ -23,11 +23,11 @@ from producer.replay import merge
 from producer.service import ReplayOptions, run
 from producer.sources import SourceOptions, check_times, open_source
 from shared.errors import ConfigError, DataError, SchemaRefused, TopicMismatch, TransportError
+from shared.kernels.units import DAY_MS
 from shared.operations.counters import Counters
 from tests.support.replaying import FakeSender, Log, settings
 
 INF = float("inf")
-DAY_MS = 86_400_000
 
 
 def test_the_bar_shows_what_is_acknowledged(capsys):

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from shared.kernels.clock import UTC
+from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.quality.checks import KINDS, QualityState, limits_of, watch
 from shared.settings import QualitySettings
 from tests.reference import quality as reference
 from tests.reference.quality_logs import Log, by_time
 
-HOUR_MS, DAY_MS = 3_600_000, 86_400_000
 MONDAY_MS = 1_736_121_600_000
 ASKED = QualitySettings(repeat_hours=1)
 
@@ -85,13 +85,8 @@ def test_a_zone_moves_with_daylight_saving():
     assert late == []
 
 
-def test_the_kernel_equals_its_twin_on_recurring_silences():
-    rows = by_time(
-        office(16, HOUR_MS, skip=[(14, 10, 14)]),
-        always(16, 2 * HOUR_MS, 1),
-        office(16, HOUR_MS, entity=2, first=2, last=23),
-    )
-    log = Log(rows, 1)
+def by_kernel_and_twin(log):
+    """Return the kernel's signals, and the twin's signals and stale rows."""
     log.forgotten[:] = False
     slots, used = log.slots(len(log))
     state = QualityState()
@@ -101,6 +96,16 @@ def test_the_kernel_equals_its_twin_on_recurring_silences():
         log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
         log.forgotten, *limits_of(ASKED)
     )  # fmt: skip
+    return out, want, stale
+
+
+def test_the_kernel_equals_its_twin_on_recurring_silences():
+    rows = by_time(
+        office(16, HOUR_MS, skip=[(14, 10, 14)]),
+        always(16, 2 * HOUR_MS, 1),
+        office(16, HOUR_MS, entity=2, first=2, last=23),
+    )
+    out, want, stale = by_kernel_and_twin(Log(rows, 1))
     got = [
         (int(row), KINDS[kind].value, int(entity))
         for row, kind, entity in zip(out.row, out.kind, out.entity, strict=True)
@@ -116,16 +121,7 @@ def test_the_kernel_equals_its_twin_on_recurring_absences_of_a_metric():
         day, hour = (t - MONDAY_MS) // DAY_MS, (t % DAY_MS) / HOUR_MS
         there = 8 <= hour < 18 and day not in (14, 15)
         rows.append((entity, t, [value[0], value[0] if there else float("nan")]))
-    log = Log(rows, 2)
-    log.forgotten[:] = False
-    slots, used = log.slots(len(log))
-    state = QualityState()
-    state.reserve(len(slots), used)
-    out = watch(state, log.given(slice(None), slots), ASKED)
-    want, _ = reference.watch(
-        log.entity, log.time_ms, log.values, log.late_by_ms, log.ahead, log.duplicate,
-        log.forgotten, *limits_of(ASKED)
-    )  # fmt: skip
+    out, want, _ = by_kernel_and_twin(Log(rows, 2))
     got = [(int(row), KINDS[kind].value) for row, kind in zip(out.row, out.kind, strict=True)]
     assert got == [signal[:2] for signal in want]
     assert [(kind, row // 48) for row, kind in got if row > 10 * 48] == [("missing", 15)]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +21,7 @@ from lapwing.embedded.registry import EmbeddedRegistry, Request, SchemaStore, se
 from shared.errors import ConfigError, SchemaRefused, TransportError
 from shared.registry import Registry
 from shared.settings import RegistrySettings
+from tests.support.programs import run_code
 
 ROOT = Path(__file__).parents[3]
 EVENT = schemas.text(schemas.METRIC_EVENT)
@@ -339,14 +338,7 @@ def test_the_client_is_not_loaded_before_the_first_call() -> None:
         "import sys; from shared.registry import Registry; from shared.settings import"
         " RegistrySettings;Registry(RegistrySettings()); print('confluent_kafka' in sys.modules)"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    ran = run_code(code)
     assert (ran.stdout, ran.stderr) == ("False\n", "")
 
 
@@ -357,12 +349,5 @@ def test_loading_the_client_says_nothing() -> None:
         " Registry(RegistrySettings(url='http://127.0.0.1:1')).subjects()\nexcept TransportError:"
         " print('ok')"
     )
-    ran = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-    )
+    ran = run_code(code)
     assert (ran.stdout, ran.stderr) == ("ok\n", "")

@@ -50,7 +50,7 @@ def test_what_is_not_understood_is_shown(text):
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("DETECTION__THRESHOLD", "0", "greater than 0"),
         ("DETECTION__THRESHOLD", "11", "less than or equal to 10"),
@@ -69,8 +69,8 @@ def test_what_is_not_understood_is_shown(text):
         ("DETECTOR", "neighbours", "was removed: use course"),
     ],
 )
-def test_impossible_settings_are_refused_with_what_is_allowed(name, value, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_impossible_settings_are_refused_with_what_is_allowed(name, value, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         load_settings(environ={f"LAPWING_{name}": value})
     assert f"LAPWING_{name}" in str(caught.value)
 

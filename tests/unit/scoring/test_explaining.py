@@ -10,7 +10,7 @@ USUAL = np.array([40.0, 40.0, 2.0, 0.0])
 ROW = np.array([124.0, 90.0, 12.0, 50.0])
 
 
-def said(feature="value", rolling=ROW, centre=USUAL, time_share=0.0):
+def message(feature="value", rolling=ROW, centre=USUAL, time_share=0.0):
     return _sentence(
         "cpu", feature, np.array(rolling, float), np.array(centre, float), 12, time_share
     )
@@ -38,4 +38,4 @@ def said(feature="value", rolling=ROW, centre=USUAL, time_share=0.0):
     ],
 )
 def test_the_reason_says_what_a_person_would(arguments, sentence):
-    assert said(**arguments) == sentence
+    assert message(**arguments) == sentence

@@ -25,6 +25,8 @@ from shared.features.kernels.places import (
     FORGOTTEN,
     LIVE,
     MAX_METRICS,
+    NEWEST,
+    OLDEST,
 )
 from shared.scoring.state import PartitionState
 from shared.settings import InputSettings
@@ -36,7 +38,7 @@ from tests.support.pods import (
     HOUR_MS,
     START_MS,
     Record,
-    Told,
+    RunResult,
     batch_of,
     churn,
     run,
@@ -128,8 +130,8 @@ def test_deltas_hold_what_came_and_went(seed: int, max_entities: int) -> None:
 )
 def test_who_is_dropped_equals_the_twin(seed: int, max_entities: int, hosts: int) -> None:
     log = churn(seed, ROWS, hosts)
-    told = run(batch_of(log), max_entities)
-    [outcome] = told.outcomes
+    result = run(batch_of(log), max_entities)
+    [outcome] = result.outcomes
     folded = outcome.folded
     rows = [
         (one.host, one.time_ms, bool(folded.counted[row]), bool(folded.ahead[row]))
@@ -137,14 +139,31 @@ def test_who_is_dropped_equals_the_twin(seed: int, max_entities: int, hosts: int
     ]
     want, remembered = reference.dropped(rows, max_entities, 30 * DAY_MS)
     reasons = {EXPIRED: "expired", FORGOTTEN: "forgotten"}
-    names, gone = told.state.entities, folded.releases
+    names, gone = result.state.entities, folded.releases
     got = [
         (int(gone.row[k]), names.name(int(gone.owner[k])), reasons.get(gone.reason[k], "evicted"))
         for k in range(len(gone.row))
     ]
     assert sorted(got) == sorted(want)
-    owners = told.state.owners()
+    owners = result.state.owners()
     assert {names.name(number) for number in owners[owners >= 0].tolist()} == remembered
+
+
+@pytest.mark.parametrize("max_entities", [1, 3, 100])
+@pytest.mark.parametrize("seed", [3] if SLOW else [3, 4, 5, 6])
+def test_entities_are_in_the_order_of_their_newest_records(seed: int, max_entities: int) -> None:
+    random = np.random.default_rng(seed)
+    cuts = np.unique(random.integers(1, ROWS, 12)).tolist()
+    state = run(batch_of(churn(seed, ROWS, 30)), max_entities, cuts, cuts[::3]).state
+    places, ordered = state.places, []
+    at = int(places.used[OLDEST])
+    while at >= 0:
+        assert places.older[at] == (ordered[-1] if ordered else -1)
+        ordered.append(at)
+        at = int(places.newer[at])
+    assert places.used[NEWEST] == ordered[-1]
+    taken = np.flatnonzero(places.owner >= 0)
+    assert ordered == taken[np.argsort(places.seen_at[taken])].tolist()
 
 
 @pytest.mark.parametrize(
@@ -188,17 +207,17 @@ def test_an_evicted_entity_is_said_counted_and_starts_anew() -> None:
     end_ms = log[-1].time_ms
     log += [Record("new", end_ms + 1, {"cpu": 1.0, "mem": 2.0})]
     log += steady("old", end_ms + 2, end_ms + 3)
-    told = run(batch_of(log), 2)
-    said = [a for one in told.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
-    assert [a.entity for a in said] == ["old", "live"]  # "live" has reported before "new" has
-    assert said[0].since == START_MS + (hours - 1) * HOUR_MS
-    assert not said[0].is_anomaly
-    assert said[0].state is State.STALE
-    assert "predict.max_entities" in said[0].reason
-    [outcome] = told.outcomes
+    result = run(batch_of(log), 2)
+    reported = [a for one in result.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
+    assert [a.entity for a in reported] == ["old", "live"]  # "live" has reported before "new" has
+    assert reported[0].since == START_MS + (hours - 1) * HOUR_MS
+    assert not reported[0].is_anomaly
+    assert reported[0].state is State.STALE
+    assert "predict.max_entities" in reported[0].reason
+    [outcome] = result.outcomes
     assert len(outcome.columns.rejected) == 0
     assert outcome.verdicts.warmup_percent[-1] < 1.0
-    assert sorted(told.state.entities.name(n) for n in told.state.owners()) == ["new", "old"]
+    assert sorted(result.state.entities.name(n) for n in result.state.owners()) == ["new", "old"]
 
 
 def test_the_newest_live_entity_never_gives_way() -> None:
@@ -207,10 +226,10 @@ def test_the_newest_live_entity_never_gives_way() -> None:
     for k in range(400):
         now_ms = START_MS + k * HOUR_MS
         log += steady("live", now_ms, now_ms + 1) + steady(f"pod-{k}", now_ms + 1, now_ms + 2)
-    told = run(batch_of(log), 3)
-    assert all(a.entity != "live" for one in told.outcomes for a in one.anomalies
+    result = run(batch_of(log), 3)
+    assert all(a.entity != "live" for one in result.outcomes for a in one.anomalies
         if a.kind is Kind.EVICTED)  # fmt: skip
-    [outcome] = told.outcomes
+    [outcome] = result.outcomes
     mine = np.array([one.host == "live" for one in log])
     assert outcome.verdicts.state[mine][-1] == State.READY
     assert len(outcome.columns.rejected) == 0
@@ -218,11 +237,11 @@ def test_the_newest_live_entity_never_gives_way() -> None:
 
 def test_a_flood_of_names_is_counted_and_said_a_hundred_times() -> None:
     log = [Record(f"pod-{k}", START_MS + k, {"cpu": 1.0}, 3) for k in range(1000)]
-    told = run(batch_of(log), 10)
-    said = [a for one in told.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
-    assert len(said) == EVICTIONS_PER_STEP
-    assert len(told.dropped()) == 990
-    assert told.state.places.clock[LIVE] == 10
+    result = run(batch_of(log), 10)
+    reported = [a for one in result.outcomes for a in one.anomalies if a.kind is Kind.EVICTED]
+    assert len(reported) == EVICTIONS_PER_STEP
+    assert len(result.dropped()) == 990
+    assert result.state.places.clock[LIVE] == 10
 
 
 def test_forget_after_is_three_lifetimes_within_a_day_and_thirty() -> None:
@@ -236,8 +255,8 @@ def test_forget_after_is_three_lifetimes_within_a_day_and_thirty() -> None:
             *steady("pod", START_MS, START_MS + lived_h * HOUR_MS + 1),
             *steady("pod", returns_ms, returns_ms + 20 * HOUR_MS),
         ]
-        told = run(batch_of(log), 100)
-        assert (FORGOTTEN in told.dropped()) is forgotten, (lived_h, silent_h)
+        result = run(batch_of(log), 100)
+        assert (FORGOTTEN in result.dropped()) is forgotten, (lived_h, silent_h)
 
 
 def test_memory_is_reclaimed_at_twice_that_by_the_partitions_clock() -> None:
@@ -245,10 +264,10 @@ def test_memory_is_reclaimed_at_twice_that_by_the_partitions_clock() -> None:
     for hours, reclaimed in [(50, False), (60, True)]:
         until_ms = START_MS + (10 + hours) * HOUR_MS
         others = [steady(f"host-{k}", START_MS + k, until_ms, HOUR_MS // 4) for k in range(2)]
-        told = run(batch_of(by_time(pod, *others)), 100)
-        assert (told.dropped() == [EXPIRED]) is reclaimed
-        assert told.state.places.clock[LIVE] == (2 if reclaimed else 3)
-        assert told.state.places_used == (3 if not reclaimed else told.state.places_used)
+        result = run(batch_of(by_time(pod, *others)), 100)
+        assert (result.dropped() == [EXPIRED]) is reclaimed
+        assert result.state.places.clock[LIVE] == (2 if reclaimed else 3)
+        assert result.state.places_used == (3 if not reclaimed else result.state.places_used)
 
 
 def test_wrong_clocks_drop_nobody() -> None:
@@ -268,11 +287,11 @@ def test_wrong_clocks_drop_nobody() -> None:
     at = np.linspace(0, len(log), len(behind), endpoint=False).astype(int)
     for k, one in sorted(zip(at.tolist(), behind, strict=True), reverse=True):
         log.insert(k, one)
-    told = run(batch_of(log), 100)
-    assert told.dropped() == []
-    assert told.state.places.clock[LIVE] == 23
+    result = run(batch_of(log), 100)
+    assert result.dropped() == []
+    assert result.state.places.clock[LIVE] == 23
     last = np.array([one.host == "behind" for one in log])
-    [outcome] = told.outcomes
+    [outcome] = result.outcomes
     assert outcome.verdicts.state[last][-1] == State.READY
 
 
@@ -315,26 +334,26 @@ def test_an_open_episode_ends_silent_in_the_name_of_who_has_left() -> None:
         Record(f"new-{k}", end_ms + HOUR_MS + k, {"cpu": 1.0, "mem": 1.0}) for k in range(2)
     ]
     last = Record("live", end_ms + HOUR_MS, {"cpu": 51.0, "mem": 20.0})
-    told = run(batch_of([*log, last, *newcomers]), 2)
+    result = run(batch_of([*log, last, *newcomers]), 2)
     closed = [
-        a for one in told.outcomes for a in one.anomalies
+        a for one in result.outcomes for a in one.anomalies
         if a.kind is Kind.EPISODE_CLOSED and a.entity == "pod"
     ]  # fmt: skip
     last_closed = closed[-1]
     assert last_closed.closed_because is ClosedBecause.SILENT
     assert last_closed.source_offset == len(log) + 1  # the record that took its place
     assert last_closed.event_time == pod[-1].time_ms
-    opened = {a.episode_id for one in told.outcomes for a in one.anomalies if a.is_anomaly}
+    opened = {a.episode_id for one in result.outcomes for a in one.anomalies if a.is_anomaly}
     assert last_closed.episode_id in opened
 
 
-def events_of(told: Told) -> list[dict[str, Any]]:
+def events_of(result: RunResult) -> list[dict[str, Any]]:
     text = schemas.text(schemas.SCORE_EVENT)
-    return decode_records(told.scores, [text] * len(told.scores))
+    return decode_records(result.scores, [text] * len(result.scores))
 
 
-def scores_of(told: Told, log: list[Record], host: str) -> list[bytes]:
-    return [told.scores[row] for row, one in enumerate(log) if one.host == host]
+def scores_of(result: RunResult, log: list[Record], host: str) -> list[bytes]:
+    return [result.scores[row] for row, one in enumerate(log) if one.host == host]
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -383,17 +402,17 @@ def test_two_hundred_metrics_are_scored_and_a_257th_is_not() -> None:
             Record("wide", START_MS + k * HOUR_MS, dict.fromkeys(names, 1.0 + k % 3))
             for k in range(rows)
         ]
-        told = run(batch_of(log, decoder_text=text), 100, [rows // 2], decoder=decoder)
-        events = events_of(told)
+        result = run(batch_of(log, decoder_text=text), 100, [rows // 2], decoder=decoder)
+        events = events_of(result)
         assert [m["name"] for m in events[-1]["metrics"]] == names[:MAX_METRICS]
-        said = [
-            a for one in told.outcomes for a in one.anomalies if a.kind is Kind.TOO_MANY_METRICS
+        reported = [
+            a for one in result.outcomes for a in one.anomalies if a.kind is Kind.TOO_MANY_METRICS
         ]
-        ignored = sum(int(one.folded.surplus.sum()) for one in told.outcomes)
-        assert len(said) == (count > MAX_METRICS)
+        ignored = sum(int(one.folded.surplus.sum()) for one in result.outcomes)
+        assert len(reported) == (count > MAX_METRICS)
         assert ignored == rows * max(0, count - MAX_METRICS)
-        if said:
-            assert (said[0].metric, said[0].entity) == ("m256", "wide")
+        if reported:
+            assert (reported[0].metric, reported[0].entity) == ("m256", "wide")
 
 
 @pytest.mark.skipif(SLOW, reason="many rows")

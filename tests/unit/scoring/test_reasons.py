@@ -20,10 +20,10 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import EVENT_DTYPE
 from shared.events import ClosedBecause
+from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from shared.scoring.reasons import SENTENCES, Speaker
 
 UTC = (np.array([np.iinfo(np.int64).min]), np.array([0]))
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 AT_MS = 1_736_121_600_000 + 13 * HOUR_MS + 5 * MINUTE_MS
 """2025-01-06 13:05 UTC, a Monday."""
 
@@ -272,7 +272,7 @@ def test_a_view_says(view, fields, sentence):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "message"),
     [
         ({"value": 97.126}, "is 97.1, usually about 41"),
         ({"value": 0.0001}, "is 1.00e-04, usually about 41"),
@@ -293,8 +293,8 @@ def test_a_view_says(view, fields, sentence):
         ),
     ],
 )
-def test_numbers_are_rounded_and_say_what_they_measure(fields, said):
-    assert opened(**(UP | fields)) == f"cpu {said} at 13:05"
+def test_numbers_are_rounded_and_say_what_they_measure(fields, message):
+    assert opened(**(UP | fields)) == f"cpu {message} at 13:05"
 
 
 def test_without_a_usual_value_none_is_claimed():
@@ -316,13 +316,13 @@ def test_what_the_last_day_adds_to_the_usual_value_is_said_apart():
 
 
 def test_a_level_or_unit_that_was_learned_is_not_called_usual_at_once():
-    said = "cpu is 97, about 41 expected at 13:05 by what was learned at 2025-01-05 13:05"
-    assert opened(**UP, moved_ms=AT_MS - DAY_MS) == said
+    message = "cpu is 97, about 41 expected at 13:05 by what was learned at 2025-01-05 13:05"
+    assert opened(**UP, moved_ms=AT_MS - DAY_MS) == message
     assert opened(**UP, moved_ms=AT_MS - 4 * DAY_MS) == "cpu is 97, usually about 41 at 13:05"
 
 
 @pytest.mark.parametrize(
-    ("view", "fields", "said"),
+    ("view", "fields", "message"),
     [
         ("hour", {"span_ms": HOUR_MS}, "cpu has been higher than expected on average"),
         ("level", {"amount": 4.0}, "cpu has been about 4 above the values expected for most of"),
@@ -333,8 +333,8 @@ def test_a_level_or_unit_that_was_learned_is_not_called_usual_at_once():
         ),
     ],
 )
-def test_what_is_expected_since_then_is_not_called_usual(view, fields, said):
-    assert opened(view, **(UP | fields), moved_ms=AT_MS - DAY_MS).startswith(said)
+def test_what_is_expected_since_then_is_not_called_usual(view, fields, message):
+    assert opened(view, **(UP | fields), moved_ms=AT_MS - DAY_MS).startswith(message)
 
 
 def test_times_are_local():
@@ -343,18 +343,19 @@ def test_times_are_local():
         np.array([HOUR_MS, 2 * HOUR_MS]),
     )
     assert opened(zone=zone, **UP) == "cpu is 97, usually about 41 at 15:05"
-    said = opened("missed", zone=zone, direction=-1, usual_amount=9.0, amount=1.0, span_ms=HOUR_MS)
-    assert "between 13:05 and 15:05" in said  # summer time began 30 minutes ago
+    fields = {"direction": -1, "usual_amount": 9.0, "amount": 1.0, "span_ms": HOUR_MS}
+    message = opened("missed", zone=zone, **fields)
+    assert "between 13:05 and 15:05" in message  # summer time began 30 minutes ago
     before = Speaker(zone).worse(event_of(**UP, start_ms=AT_MS - HOUR_MS), "cpu", 9)
     assert before.endswith("; worse than since 13:05")
 
 
 def test_a_second_record_says_since_when_and_whether_it_is_the_peak():
     start = {"start_ms": AT_MS - 26 * HOUR_MS}
-    said = Speaker(UTC).worse(event_of(**UP, **start), "cpu", 9)
-    assert said == "cpu is 97, usually about 41 at 13:05; worse than since 2025-01-05 11:05"
-    said = Speaker(UTC).worse(event_of(**UP, **start, peak_ms=AT_MS - HOUR_MS), "cpu", 9)
-    assert said.endswith("; worse again in an episode since 2025-01-05 11:05")
+    message = Speaker(UTC).worse(event_of(**UP, **start), "cpu", 9)
+    assert message == "cpu is 97, usually about 41 at 13:05; worse than since 2025-01-05 11:05"
+    message = Speaker(UTC).worse(event_of(**UP, **start, peak_ms=AT_MS - HOUR_MS), "cpu", 9)
+    assert message.endswith("; worse again in an episode since 2025-01-05 11:05")
 
 
 BAND = {"value": 42.0, "expected": 41.0, "lower": 30.0, "upper": 52.0, "direction": 1}
@@ -444,5 +445,5 @@ def test_an_episode_closes(because, metric, fields, sentence):
 
 def test_each_way_an_episode_closes_has_a_sentence():
     event = event_of(**(SPAN | BAND))
-    said = {Speaker(UTC).closed(event, "cpu", because) for because in ClosedBecause}
-    assert len(said) == len(ClosedBecause)
+    message = {Speaker(UTC).closed(event, "cpu", because) for because in ClosedBecause}
+    assert len(message) == len(ClosedBecause)

@@ -11,12 +11,13 @@ from shared.encode.avro_columns import flat_schema
 from shared.encode.records import encode_records
 from shared.events import ClosedBecause, Detector, Kind, Phase
 from shared.identity import event_id
+from shared.kernels.units import DAY_MS
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
 from shared.settings import DetectionSettings, InputSettings, QualitySettings
 
-DAY_MS, STEP_MS = 86_400_000, 300_000
+STEP_MS = 300_000
 START_MS = 1_736_121_600_000
 SCHEMA = flat_schema("lapwing.Metric", "host", ("cpu",))
 DECODER = AvroDecoder.of_schemas({1: SCHEMA}, InputSettings())

@@ -122,9 +122,9 @@ def check_opened(scene: Scene, found: Anomaly) -> str:
         check_cold(scene, found, rows)
         return "cold"
     for kind, pattern in SENTENCES.items():
-        said = re.fullmatch(pattern, text.partition(" ")[2])
-        if said:
-            check_view(rows, found, kind, said)
+        message = re.fullmatch(pattern, text.partition(" ")[2])
+        if message:
+            check_view(rows, found, kind, message)
             if kind == "combination":
                 others = [name for name in scene.metrics if name != metric]
                 apart = [rows_of(scene, name, at, found.source_offset) for name in others]
@@ -143,41 +143,41 @@ def check_value(scene: Scene, found: Anomaly, rows: Rows) -> None:
         assert found.value in (scene.values[found.source_offset, column], rows.values[-1])
 
 
-def check_view(rows: Rows, found: Anomaly, kind: str, said: re.Match[str]) -> None:
+def check_view(rows: Rows, found: Anomaly, kind: str, message: re.Match[str]) -> None:
     at, value, rest = found.event_time, float(found.value or 0.0), ""
     if kind == "mean":
-        lately = re.search(rf", lately about {N} (more|less)$", said[4])
+        lately = re.search(rf", lately about {N} (more|less)$", message[4])
         sign = 1 if lately and lately[2] == "more" else -1
         by = sign * number(lately[1]) if lately else 0.0
         if "than expected" not in found.reason:
-            claims.says_mean(rows, at, said[1], said[2], by)
-        rest = claims.says_remark(rows, at, value, said[4])
+            claims.says_mean(rows, at, message[1], message[2], by)
+        rest = claims.says_remark(rows, at, value, message[4])
     elif kind == "jump":
-        assert close(number(said[2]), value)
-        claims.says_jump(rows, at, value, said[1], number(said[3]))
-        rest = claims.says_usually(rows, at, said[4])
+        assert close(number(message[2]), value)
+        claims.says_jump(rows, at, value, message[1], number(message[3]))
+        rest = claims.says_usually(rows, at, message[4])
     elif kind == "missed":
-        if said[1]:
-            claims.says_missed(rows, at, said)
+        if message[1]:
+            claims.says_missed(rows, at, message)
     elif kind == "level":
-        if said[3] == "its usual values":
-            claims.says_level(rows, at, number(said[1]), said[2])
-        rest = claims.says_remark(rows, at, value, said[4])
+        if message[3] == "its usual values":
+            claims.says_level(rows, at, number(message[1]), message[2])
+        rest = claims.says_remark(rows, at, value, message[4])
     elif kind == "spread":
-        claims.says_spread(rows, at, number(said[2]), said[1] == "at least")
-        rest = claims.says_remark(rows, at, value, said[3])
+        claims.says_spread(rows, at, number(message[2]), message[1] == "at least")
+        rest = claims.says_remark(rows, at, value, message[3])
     elif kind == "often":
-        claims.says_often(rows, at, said[1], said[2])
-        rest = claims.says_remark(rows, at, value, said[3])
+        claims.says_often(rows, at, message[1], message[2])
+        rest = claims.says_remark(rows, at, value, message[3])
     elif kind == "stuck":
-        claims.says_stuck(rows, at, number(said[2]), said[3], said[1])
+        claims.says_stuck(rows, at, number(message[2]), message[3], message[1])
         assert found.since is not None
         assert found.since in rows.time_ms
     elif kind == "still":
         claims.says_still(rows, at)
-        rest = claims.says_remark(rows, at, value, said[1])
+        rest = claims.says_remark(rows, at, value, message[1])
     else:
-        rest = claims.says_remark(rows, at, value, said[1])
+        rest = claims.says_remark(rows, at, value, message[1])
     rest = rest.removeprefix(", unusual for the second time in a row")
     if rest:
         claims.says_rarity(rows, at, value, rest)
@@ -201,13 +201,13 @@ def check_joint(scene: Scene, found: Anomaly, least: int, of: int) -> None:
 
 def check_cold(scene: Scene, found: Anomaly, rows: Rows) -> None:
     """The range of all values of the first days but those far outside."""
-    said = re.fullmatch(
+    message = re.fullmatch(
         rf"\w+ is {N}{UNIT}, far outside of {N} to {N}, its usual values in the first {SPAN}"
         r" \(still warming up\)",
         found.reason,
     )
-    assert said, found.reason
-    low, high = number(said[2]), number(said[3])
+    assert message, found.reason
+    low, high = number(message[2]), number(message[3])
     before = rows.before(found.event_time).values
     if not rows.single:  # the very first row is scored as it came, before its interval is known
         before = np.append(before, scene.values[0, scene.metrics.index(str(found.metric))])
@@ -218,7 +218,7 @@ def check_cold(scene: Scene, found: Anomaly, rows: Rows) -> None:
     assert len(inside) >= 0.9 * len(before)
     assert (found.lower, found.upper) == (inside.min(), inside.max())
     assert found.value > high or found.value < low  # type: ignore[operator]
-    shown, unit = claims.parse_span(said[4])
+    shown, unit = claims.parse_span(message[4])
     assert shown <= found.event_time - scene.time_ms.min() < shown + unit
 
 
@@ -310,16 +310,16 @@ def test_who_is_named_is_who_moved(scene, family):
 
 
 def test_every_view_speaks_in_one_of_the_scenes():
-    said: dict[str, set[Any]] = {"phase": set(), "view": set(), "cold": set(), "because": set()}
+    message: dict[str, set[Any]] = {"phase": set(), "view": set(), "cold": set(), "because": set()}
     for scene, family in EVERY:
         for found in judged(scene, family)[1]:
-            said["phase"].add(found.phase)
-            said["cold"].add(found.cold_start)
-            said["because"].add(found.closed_because)
-            said["view"].add((found.top_feature or "").rpartition(".")[2])
+            message["phase"].add(found.phase)
+            message["cold"].add(found.cold_start)
+            message["because"].add(found.closed_because)
+            message["view"].add((found.top_feature or "").rpartition(".")[2])
             if "at the same time" in found.reason:
-                said["view"].add("joint")
-    assert set(VIEW_NAMES) - {"trained"} <= said["view"]
-    assert said["phase"] == set(Phase)
-    assert said["cold"] == {False, True}
-    assert {ClosedBecause.RECOVERED, ClosedBecause.ACCEPTED} <= said["because"]
+                message["view"].add("joint")
+    assert set(VIEW_NAMES) - {"trained"} <= message["view"]
+    assert message["phase"] == set(Phase)
+    assert message["cold"] == {False, True}
+    assert {ClosedBecause.RECOVERED, ClosedBecause.ACCEPTED} <= message["because"]

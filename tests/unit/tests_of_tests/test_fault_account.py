@@ -162,3 +162,15 @@ def test_the_stream_holds_what_real_ones_do():
     assert max(Counter(content.records).values()) > 1
     assert {value[4] for _, value in content.records} == {IDS["v1"], IDS["v2"], IDS["v3"]}
     assert START_MS > 0
+
+
+def test_pods_come_and_go_beside_hosts_whose_records_stay_as_they_are():
+    plain = Content(3, IDS, 6, Mix(poison=0.0, evolve_at=10_000))
+    mixed = Content(3, IDS, 6, Mix(poison=0.0, evolve_at=10_000, pods=5))
+    plain.need(3_000)
+    mixed.need(6_000)
+    hosts = [record for record in mixed.records if record[0].startswith(b"host-")]
+    assert plain.records[: len(hosts)] == hosts[: len(plain.records)]
+    pods = Counter(key for key, _ in mixed.records if key.startswith(b"pod-"))
+    assert len(pods) == 5
+    assert all(20 < count < len(hosts) / 12 for count in pods.values())

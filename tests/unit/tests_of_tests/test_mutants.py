@@ -5,11 +5,13 @@ what it leaves is Python.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+from tests.faults import mutations
 from tests.faults.mutants import Verdict, as_json, as_table, noticed
-from tests.faults.mutations import MUTANTS, PACKAGES, ROOT, Edit, Mutant
+from tests.faults.mutations import MUTANTS, PACKAGES, ROOT, Edit, Mutant, plant
 from tests.faults.run import Counts
 from tests.faults.table import ROWS
 
@@ -24,6 +26,31 @@ def test_a_mutant_has_its_place_in_the_code(mutant: Mutant):
         assert texts[edit.file] != before
     for file, text in texts.items():
         compile(text, file, "exec")
+
+
+@pytest.mark.parametrize(
+    ("edited", "recompiled"),
+    [
+        ("shared/text.py", set()),
+        ("shared/decode/kernels/gates.py", {"shared/decode/kernels"}),
+        ("shared/kernels/wire.py", {"shared/decode/kernels", "shared/kernels"}),
+    ],
+)
+def test_kernels_that_may_call_an_edited_helper_are_compiled_again(
+    edited, recompiled, tmp_path, monkeypatch
+):
+    whole, tree, runs = tmp_path / "whole", tmp_path / "tree", []
+    files = ("shared/text.py", "shared/decode/kernels/gates.py", "shared/kernels/wire.py")
+    for file in files:
+        path = whole / file
+        (path.parent / "__pycache__").mkdir(parents=True)
+        path.write_text("right\n")
+    monkeypatch.setattr(mutations, "_run", lambda *arguments: runs.append(arguments))
+    plant(Mutant("m", (Edit(edited, "right", "wrong"),), ()), whole, tree)
+    assert (tree / edited).read_text() == "wrong\n"
+    folders = {str(Path(file).parent) for file in files}
+    assert {f for f in folders if not (tree / f / "__pycache__").exists()} == recompiled
+    assert runs == ([(tree, "-m", "shared.kernels")] if recompiled else [])
 
 
 def test_mutants_have_names_of_their_own_and_rows_that_are_there():

@@ -11,10 +11,9 @@ import pytest
 from consumer_training.evaluation import evaluate, runs
 from consumer_training.training import TEST, TRAIN, Trained
 from shared.events import Detector
+from shared.kernels.units import HOUR_MS
 from shared.labels import Window
 from tests.support.models import START_MS, rows_of, trained
-
-HOUR_MS = 3_600_000
 
 
 def judged(flags: dict[str, str]) -> Trained:

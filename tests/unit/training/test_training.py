@@ -22,13 +22,13 @@ from consumer_training.training import (
 from shared.columns import Columns
 from shared.events import Detector
 from shared.features.vectors import Calendar, vectors
+from shared.kernels.units import DAY_MS
 from shared.models.artifact_format import encode
 from shared.scoring.state import PartitionState, fold
 from shared.settings import FeatureSettings, TrainSettings
 from tests.support.models import DETECTORS, SETTINGS, START_MS, STEP_MS, rows_of, series, trained
 
 FEATURES = FeatureSettings()
-DAY_MS = 86_400_000
 
 
 def fit(rows: Rows, detector: Detector = Detector.ISOLATION_FOREST, **change: object) -> Trained:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shared.errors import DataError
+from shared.kernels.units import HOUR_MS
 from shared.labels import (
     Outcome,
     Window,
@@ -20,7 +21,6 @@ from shared.labels import (
     runs,
 )
 
-HOUR_MS = 3_600_000
 START_MS = 1_400_000_400_000
 
 
@@ -75,7 +75,7 @@ def test_csv_in_any_order_of_columns():
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "w: it has no labels"),
         ("{", "w: it is not JSON"),
@@ -99,12 +99,12 @@ def test_csv_in_any_order_of_columns():
         ('entity,start,end\n"a,2014-01-01,2014-01-02\n', "w, line 2: "),
     ],
 )
-def test_what_cannot_be_read_is_named(text, said):
+def test_what_cannot_be_read_is_named(text, message):
     if not text:
         text = "entity,start,end\n"
     with pytest.raises(DataError) as caught:
         read_labels(text, "w")
-    assert str(caught.value).startswith(said)
+    assert str(caught.value).startswith(message)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_lists_may_be_written_with_commas():
 
 
 @pytest.mark.parametrize(
-    ("environ", "said"),
+    ("environ", "message"),
     [
         ({"LAPWING_NONSENSE": "1"}, "LAPWING_NONSENSE: no such setting"),
         (
@@ -136,8 +136,8 @@ def test_lists_may_be_written_with_commas():
         ({"LAPWING_CONFIG": "/nowhere.toml"}, "/nowhere.toml does not exist"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_is_allowed(environ, said):
-    with pytest.raises(ConfigError, match=said) as caught:
+def test_a_wrong_setting_is_named_with_what_is_allowed(environ, message):
+    with pytest.raises(ConfigError, match=message) as caught:
         load_settings(environ=environ)
     assert caught.value.exit_code == 2
 

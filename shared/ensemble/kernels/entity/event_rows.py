@@ -16,6 +16,7 @@ from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.codes import MISSING, decode, fade, median
 from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.row import Reported, Row, decode_value
+from shared.ensemble.kernels.fades import SHARE_MS
 from shared.ensemble.kernels.layout import (
     AS_IT_IS,
     BIN_MS,
@@ -41,7 +42,6 @@ from shared.ensemble.kernels.layout import (
     VALUE,
 )
 from shared.ensemble.kernels.metric.deviation import season_at
-from shared.ensemble.kernels.metric.fades import SHARE_MS
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, span_of
 from shared.ensemble.kernels.metric.relearning import moved_ms
 from shared.ensemble.kernels.outputs import CLOSED, OPEN

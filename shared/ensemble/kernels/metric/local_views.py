@@ -14,15 +14,7 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, fade, median
-from shared.ensemble.kernels.layout import (
-    BACK,
-    JUMP,
-    SEASONS,
-    SPREAD,
-    STUCK,
-)
-from shared.ensemble.kernels.metric.deviation import Sample, baseline_at, may_excuse
-from shared.ensemble.kernels.metric.fades import (
+from shared.ensemble.kernels.fades import (
     GAP,
     INTERVAL,
     OF_DAY,
@@ -31,6 +23,14 @@ from shared.ensemble.kernels.metric.fades import (
     RUN_LEFT,
     spread_span,
 )
+from shared.ensemble.kernels.layout import (
+    BACK,
+    JUMP,
+    SEASONS,
+    SPREAD,
+    STUCK,
+)
+from shared.ensemble.kernels.metric.deviation import Sample, baseline_at, may_excuse
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
 

@@ -15,6 +15,16 @@ from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, encode
 from shared.ensemble.kernels.course.members import CourseWork
 from shared.ensemble.kernels.course.members import fold_value as fold_course
+from shared.ensemble.kernels.fades import (
+    OF_DAY,
+    OF_ERROR,
+    OF_HOUR,
+    OF_HOURS4,
+    OF_OFTEN,
+    OF_QUARTER,
+    OF_SHARE,
+    write_fades,
+)
 from shared.ensemble.kernels.layout import (
     ALL,
     ALL_VIEWS,
@@ -46,16 +56,6 @@ from shared.ensemble.kernels.metric.deviation import (
     season_at,
     spread_in_force,
     spread_of,
-)
-from shared.ensemble.kernels.metric.fades import (
-    OF_DAY,
-    OF_ERROR,
-    OF_HOUR,
-    OF_HOURS4,
-    OF_OFTEN,
-    OF_QUARTER,
-    OF_SHARE,
-    write_fades,
 )
 from shared.ensemble.kernels.metric.local_views import follow_range, judge_jump, judge_stuck
 from shared.ensemble.kernels.metric.relearning import accept_change, recode

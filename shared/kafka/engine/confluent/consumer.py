@@ -143,7 +143,7 @@ def to_topic_partitions(topic: str, positions: Mapping[int, Position]) -> list[T
 
 
 def is_member(metadata: Any) -> bool:
-    """Tell whether serialised group metadata is that of a member with a generation.
+    """Return whether serialised group metadata is that of a member with a generation.
 
     metadata : what ``Consumer.consumer_group_metadata`` returned: "CGMDv2:", int32 generation,
                group, 0, member, 0, ...

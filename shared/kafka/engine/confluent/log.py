@@ -25,7 +25,7 @@ class _RateLimit(logging.Filter):
         self._logged_s: dict[tuple[object, object], float] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Tell whether to log a line of librdkafka; its arguments are facility, client and text."""
+        """Return whether to log a line of librdkafka, given facility, client and text."""
         if not isinstance(record.args, tuple) or len(record.args) != 3:
             return True
         facility, client, text = record.args

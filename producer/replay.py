@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.files.series import Series
+from shared.kernels.units import WEEK_MS
 
-WEEK_MS = 7 * 24 * 3600 * 1000
 DEFAULT_METRICS = ("cpu", "network_in", "disk_write")
 """Metrics of the default schema, in its order; other metrics follow by name."""
 

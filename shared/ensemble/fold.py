@@ -19,7 +19,6 @@ from shared.ensemble.kernels.fold_arguments import Config, Inputs, Outputs, Stat
 from shared.ensemble.kernels.layout import (
     COURSE,
     CROSS,
-    DAY_MS,
     DECIDE,
     ENTITY_DTYPE,
     JUMP,
@@ -34,9 +33,11 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
 from shared.kernels.clock import UTC, Zone
+from shared.kernels.units import DAY_MS
 
 __all__ = [
     "VIEW_NAMES",
+    "Deviations",
     "EnsembleParams",
     "EnsembleState",
     "Interruption",
@@ -83,7 +84,7 @@ class EnsembleState:
             self.metrics = _resized(self.metrics, max(slots, 2 * len(self.metrics)))
 
     def shrink(self, entities: int, slots: int) -> None:
-        """Give back memory where there is much more than for so many entities and slots."""
+        """Release memory where there is much more than these entities and slots need."""
         if len(self.entities) > SPARSE * max(entities, LEAST_CAPACITY):
             self.entities = _resized(self.entities, 2 * max(entities, LEAST_CAPACITY))
         if len(self.metrics) > SPARSE * max(slots, LEAST_CAPACITY):
@@ -190,6 +191,22 @@ class Interruption(NamedTuple):
     forget: bool = False
 
 
+class Deviations(NamedTuple):
+    """Deviations that a user asks for: a number for each metric, or one for all.
+
+    direction    : 1 = up only, -1 = down only, 0 = both
+    min_absolute : >= 0  least deviation from the expected value, in the metric's unit
+    min_relative : >= 0  the same as a share of |expected|
+    """
+
+    direction: npt.ArrayLike = 0.0
+    min_absolute: npt.ArrayLike = 0.0
+    min_relative: npt.ArrayLike = 0.0
+
+
+ALL_DEVIATIONS = Deviations()
+
+
 def params_for(threshold: float, detector: str = "ensemble") -> EnsembleParams:
     """Build the params of a threshold; for the course alone no other view has to be ready.
 
@@ -219,11 +236,9 @@ def limits_for(
     cold_start: bool = True,
     lateness_ms: int = DAY_MS,
     warmup: int = 0,
-    direction: npt.ArrayLike = 0.0,
-    min_absolute: npt.ArrayLike = 0.0,
-    min_relative: npt.ArrayLike = 0.0,
+    deviations: Deviations = ALL_DEVIATIONS,
 ) -> Limits:
-    """Build Limits for so many metrics; single numbers hold for all.
+    """Build Limits for this many metrics.
 
     raises : ValueError naming what is outside its range
     """
@@ -233,10 +248,7 @@ def limits_for(
         raise ValueError(f"per_day is {per_day}, not finite and >= 0")
     if lateness_ms < 0:
         raise ValueError(f"lateness_ms is {lateness_ms}, not >= 0")
-    columns = [
-        np.array(np.broadcast_to(np.asarray(x, float), metrics))
-        for x in (direction, min_absolute, min_relative)
-    ]
+    columns = [np.array(np.broadcast_to(np.asarray(x, float), metrics)) for x in deviations]
     if not np.isin(columns[0], (-1.0, 0.0, 1.0)).all():
         raise ValueError("direction is not -1, 0 or 1")
     if not all((np.isfinite(x) & (x >= 0)).all() for x in columns[1:]):

@@ -2,8 +2,8 @@
 
 Services then start without compiling.
 A kernel that Python calls has an explicit signature, so importing its module compiles it and the
-functions that it calls. The members, forecast, calibration, policy and combination of the ensemble
-have no signatures and are compiled with ``ensemble_rows``. Each core compiles modules in a process
+functions that it calls. The views, levels, episodes and combination of the ensemble have no
+signatures and are compiled with ``ensemble_rows``. Each core compiles modules in a process
 of its own, because numba's compiler holds the interpreter lock.
 """
 

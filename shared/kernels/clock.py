@@ -1,7 +1,7 @@
 """The clock of one entity: its usual interval, its local time, and rows too far ahead of it.
 
-Invariant: what is usual is robust against single pauses; a row alone never moves the clock by more
-           than is usual.
+Invariant: the usual interval is robust against single gaps; a single row never moves the clock by
+           more than is usual.
 """
 
 from __future__ import annotations
@@ -38,36 +38,37 @@ AHEAD_INTERVALS = 50.0
 CONFIRMED = 3
 """Rows that must agree, one after the other, before a clock that was ahead is believed."""
 
-PAUSE_MEMORY_MS = 20.0 * DAY_MS
-LONGEST_PAUSE_MS = 30.0 * DAY_MS
+GAP_MEMORY_MS = 20.0 * DAY_MS
+LONGEST_GAP_MS = 30.0 * DAY_MS
 
 
 @njit(cache=True)
-def follow_interval(interval: float, pause: float) -> float:
-    """Return the time-weighted median of the pauses: half of the time lies in longer ones.
+def follow_interval(interval: float, gap: float) -> float:
+    """Return the time-weighted median of the gaps between rows.
 
-    It is tracked in logarithms.
+    interval, gap : ms, > 0; interval 0 = not known yet
 
-    interval, pause : ms, > 0; interval 0 = not known yet
+    Half of the time lies in longer gaps. Tracked in logarithms, by a step towards each gap that
+    grows with its share of the time (Robbins, Monro, "A Stochastic Approximation Method", 1951).
     """
     if interval <= 0.0:
-        return pause
-    ratio = min(pause, 4.0 * interval) / interval
+        return gap
+    ratio = min(gap, 4.0 * interval) / interval
     most = min(0.15 * ratio, 0.1)
-    return interval * math.exp(min(max(math.log(pause / interval), -most), most))
+    return interval * math.exp(min(max(math.log(gap / interval), -most), most))
 
 
 @njit(cache=True)
-def follow_pause(longest: float, pause: float, interval: float) -> float:
-    """Return the longest usual pause, in ms; it fades with the time that rows cover."""
-    faded = longest * math.exp(-min(pause, 4.0 * interval) / PAUSE_MEMORY_MS)
-    return max(faded, min(pause, LONGEST_PAUSE_MS))
+def follow_longest_gap(longest: float, gap: float, interval: float) -> float:
+    """Return the longest usual gap, in ms; it fades with the time that rows cover."""
+    faded = longest * math.exp(-min(gap, 4.0 * interval) / GAP_MEMORY_MS)
+    return max(faded, min(gap, LONGEST_GAP_MS))
 
 
 @njit(cache=True)
-def furthest(interval: float, pause: float) -> float:
+def furthest(interval: float, gap: float) -> float:
     """Return how far ahead of its entity a row may lie, in ms."""
-    return max(DAY_MS, AHEAD_INTERVALS * max(interval, 1.0), 2.0 * pause)
+    return max(DAY_MS, AHEAD_INTERVALS * max(interval, 1.0), 2.0 * gap)
 
 
 @njit(cache=True)

@@ -118,7 +118,7 @@ class QualityState:
             return np.zeros(len(known), np.bool_)
         rhythm = known["rhythm"]
         limit_ms = rhythm["interval_ms"] * np.maximum(
-            settings.stopped_intervals, layout.USUAL_TWICE * rhythm["usual_pause"]
+            settings.stopped_intervals, layout.USUAL_TWICE * rhythm["usual_gap"]
         )
         since_ms = np.maximum(known["newest_ms"], known["clock_ms"])
         silent_ms = clock["second_ms"] - np.maximum(since_ms, clock["resumed_ms"])
@@ -128,7 +128,7 @@ class QualityState:
         return has_stopped & (rhythm["intervals"] >= MIN_INTERVALS)
 
     def shrink(self, entities: int, slots: int) -> None:
-        """Give back memory where there is much more than for so many entities and slots."""
+        """Release memory where there is much more than these entities and slots need."""
         for name, needed in (("entities", entities), ("presence", entities), ("series", slots)):
             least = max(needed, _LEAST_CAPACITY)
             if len(getattr(self, name)) > _SPARSE * least:

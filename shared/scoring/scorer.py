@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from shared.batch import Batch
 from shared.columns import Columns
-from shared.ensemble.fold import Interruption, Limits, Rows, limits_for, params_for
+from shared.ensemble.fold import Deviations, Interruption, Limits, Rows, limits_for, params_for
 from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
@@ -344,9 +344,11 @@ def _limits(configuration: Configuration, metrics: list[str]) -> Limits:
         per_day=detection.alarms_per_day or 0.0,
         cold_start=detection.cold_start,
         lateness_ms=round(detection.max_lateness_h * HOUR_MS),
-        direction=np.array(of("direction"), np.float64),
-        min_absolute=np.array(of("min_absolute"), np.float64),
-        min_relative=np.array(of("min_relative"), np.float64),
+        deviations=Deviations(
+            direction=np.array(of("direction"), np.float64),
+            min_absolute=np.array(of("min_absolute"), np.float64),
+            min_relative=np.array(of("min_relative"), np.float64),
+        ),
     )
 
 

@@ -23,7 +23,7 @@ from shared.ensemble.kernels.outputs import CLOSED
 def _close(
     ep: Record, about: About, row: Row, reason: int, threshold: float, events: Record, at: int
 ) -> int:
-    """Close an episode if it is open; return the place behind the last event."""
+    """Close an episode if it is open; return the events written so far."""
     if ep["state"] == REPORTED:
         write_event(events[at], row, about, CLOSED, math.nan, 0.0, threshold, ep)
         events[at]["reason"] = reason

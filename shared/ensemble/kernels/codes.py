@@ -67,16 +67,6 @@ def decode(code: int) -> float:
 
 
 @njit(cache=True)
-def insert_sorted(ordered: Floats, n: int, x: float) -> None:
-    """Put x into the first n sorted numbers; there is room for one more."""
-    at = n
-    while at > 0 and ordered[at - 1] > x:
-        ordered[at] = ordered[at - 1]
-        at -= 1
-    ordered[at] = x
-
-
-@njit(cache=True)
 def sort_first(a: Floats, n: int) -> None:
     """Sort the first n numbers in place; n is small.
 

@@ -38,6 +38,7 @@ from shared.ensemble.kernels.entity.verdict import (
     write_cells,
     write_score,
 )
+from shared.ensemble.kernels.fades import FADES
 from shared.ensemble.kernels.fold_arguments import (
     CONFIG,
     INPUTS,
@@ -51,21 +52,20 @@ from shared.ensemble.kernels.fold_arguments import (
 from shared.ensemble.kernels.layout import (
     AHEAD,
     ALL_VIEWS,
+    COMBINED,
     CROSS,
-    DAY_MS,
     DECIDE,
     DUPLICATE,
     KEYS,
-    MEMBERS,
     EnsembleParams,
 )
-from shared.ensemble.kernels.metric.fades import FADES
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound
 from shared.ensemble.kernels.season import SCRATCH
 from shared.kernels.clock import ZONE, Zone, local_of
 from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS
 
 WATCHED_MS = 1.5 * DAY_MS
 """Time of an entity that is watched before a day's largest ratios count."""
@@ -82,7 +82,7 @@ class Work(NamedTuple):
     largest     : float64 (max(M, 1),)  of ``join``
     slots, columns : int64 (M,)  of the entity's metrics, in the order in which they are judged
     judged      : bool (M,)      whether the row made a sample of a metric that was judged
-    asked       : bool (M,)      and this deviates as the user asks
+    relevant    : bool (M,)      and this deviates as the user asks
     ratios      : float64 (M,)   largest ratio of a metric
     views       : uint8 (M,)     the view that has it
     """
@@ -93,7 +93,7 @@ class Work(NamedTuple):
     slots: Ints
     columns: Ints
     judged: Array
-    asked: Array
+    relevant: Array
     ratios: Floats
     views: Array
 
@@ -111,7 +111,7 @@ class Ratios(NamedTuple):
 
 @step
 def _work(metrics: int) -> Work:
-    """Return scratch for rows of so many metrics."""
+    """Return scratch for rows of this many metrics."""
     course = CourseWork(
         np.empty(SHAPE_SIZE, np.float32),
         np.empty(LIBRARY, np.float32),
@@ -119,9 +119,9 @@ def _work(metrics: int) -> Work:
         np.zeros(2),
     )
     metric = MetricWork(np.empty(SCRATCH), np.empty(ALL_VIEWS), np.zeros(FADES), course)
-    square = (MEMBERS, MEMBERS)
+    square = (COMBINED, COMBINED)
     combination = CombinationWork(
-        np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square)
+        np.empty(COMBINED), np.empty(square), np.empty(square), np.empty(square)
     )
     return Work(
         metric,
@@ -163,7 +163,7 @@ def _fold_late_row(
     at: int,
     tmp: Floats,
 ) -> int:
-    """Judge a row that is older than its entity's newest; return the place behind the last event.
+    """Judge a row that is older than its entity's newest; return the events written so far.
 
     Later ones than ``lateness_ms`` are only marked.
     """
@@ -183,19 +183,19 @@ def _fold_values(reported: Reported, values: Floats, row: Row, config: Config, w
     """Fold the values of a row, each into its metric; return whether any was judged.
 
     values : float64 (M,)
-    work   : judged and asked are written
+    work   : judged and relevant are written
     """
     judged = False
     for j in range(reported.n):
         column = reported.columns[j]
         m, x = reported.metrics[reported.slots[j]], values[column]
-        work.judged[j] = work.asked[j] = False
+        work.judged[j] = work.relevant[j] = False
         if math.isnan(x):
             continue
         work.judged[j] = fold_value(
             m, row.time_ms, row.local_ms, bounded(x), config.settings, config.params, work.metric
         )
-        work.asked[j] = work.judged[j] and apply_limits(m, config.limits[column])
+        work.relevant[j] = work.judged[j] and apply_limits(m, config.limits[column])
         judged = judged or work.judged[j]
     return judged
 
@@ -219,9 +219,9 @@ def _combine(
     params = config.params
     combine(e, reported, row, params, config.settings.use, work.combination)
     for j in range(reported.n):
-        if work.judged[j] and not work.asked[j]:
+        if work.judged[j] and not work.relevant[j]:
             reported.metrics[reported.slots[j]]["ratio"][CROSS] = 0.0
-    return join(e, reported, work.asked, watched, params, work.largest)
+    return join(e, reported, work.relevant, watched, params, work.largest)
 
 
 @step
@@ -284,7 +284,7 @@ def _fold_new_row(
     at: int,
     work: Work,
 ) -> int:
-    """Fold a row that is newer than its entity's others; return the place behind the last event."""
+    """Fold a row that is newer than its entity's others; return the events written so far."""
     settings, params = config.settings, config.params
     now = follow_clock(e, row)
     judged = _fold_values(reported, given.values[row.place], now, config, work)
@@ -317,7 +317,7 @@ def _fold_row(
     at: int,
     work: Work,
 ) -> int:
-    """Fold one row and judge it; return the place behind the last event."""
+    """Fold one row and judge it; return the events written so far."""
     t, values, mark = given.time_ms[place], given.values[place], given.marks[place]
     entity = int(given.entity[place])
     e, verdict = state.entities[entity], out.rows[place]

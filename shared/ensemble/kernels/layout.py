@@ -14,8 +14,8 @@ import numpy as np
 from shared.ensemble.kernels.array_types import Floats, Ints, Record  # noqa: F401
 from shared.ensemble.kernels.course.course_layout import COURSE_DTYPE
 from shared.ensemble.kernels.views import TABLE
+from shared.kernels.units import DAY_MS
 
-MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000
 BINS = 288
 """Five-minute bins of a local day."""
 
@@ -68,8 +68,8 @@ AS_IT_IS, MINUTE_MEAN, RATE, MINUTE_RATE = range(4)
 Or that over a minute.
 """
 
-MEMBERS = 24
-"""Metrics of an entity that enter the combination."""
+COMBINED = 24
+"""Metrics of an entity that enter the combination, at most."""
 
 JOINT = 3
 BUCKETS = 96
@@ -105,7 +105,7 @@ METRIC_DTYPE = np.dtype(
         ("last", "f8"),
         ("newest", "f8"),  # value as it came
         ("interval_ms", "f8"),  # robust usual interval, 0 = not known
-        ("live_ms", "f8"),  # time watched, pauses not counted
+        ("live_ms", "f8"),  # time watched; of a gap, four intervals at most
         ("centre", "f8"),  # memory holds (value - centre) / scale
         ("scale", "f8"),  # 0 = all values so far were equal
         ("old_centre", "f8"),  # the unit before a change that was accepted
@@ -128,7 +128,11 @@ METRIC_DTYPE = np.dtype(
         ("hour_x", "f8"),  # as hour_r of the season that is believed, but what stays is not bounded
         ("hour_u", "f8"),
         ("hour_z", "f8"),
-        ("usual_values", "f4", (SEASONS, RING)),  # of the bins around now
+        (
+            "baselines",
+            "f4",
+            (SEASONS, RING),
+        ),  # each season's values in the bins around now
         ("median_spread", "f4", (RING,)),  # spread by the median
         ("quantile_spread", "f4", (RING,)),  # spread by the 80 % quantile
         ("level", "f8", (SEASONS,)),
@@ -217,7 +221,7 @@ ENTITY_DTYPE = np.dtype(
         ("rows", "i8"),
         ("newest_ms", "i8"),
         ("interval_ms", "f8"),
-        ("pause_ms", "f8"),  # longest usual pause
+        ("usual_gap_ms", "f8"),  # longest usual gap between rows
         ("ahead_n", "i4"),
         ("ahead_ms", "i8"),
         ("live_ms", "f8"),
@@ -246,7 +250,7 @@ ENTITY_DTYPE = np.dtype(
         ("trained", EPISODE_DTYPE),
         ("opened_ms", "i8"),  # newest opening
         ("opened_level", "i4"),
-        ("opened_q", "f8"),
+        ("reserved_too", "f8"),  # as reserved
         ("block", "i8"),  # of the budget
         ("block_maximum", "f8"),
         ("blocks", "f4", (BUCKETS,)),
@@ -255,19 +259,29 @@ ENTITY_DTYPE = np.dtype(
         ("pairs_w", "f8"),
         ("pairs_ms", "i8"),
         ("pairs_ok", "i4"),
-        ("members", "i4"),
-        ("member", "i4", (MEMBERS,)),
-        ("residual", "f4", (MEMBERS,)),
-        ("explained", "f4", (MEMBERS,)),
-        ("pairs", "f4", (MEMBERS, MEMBERS)),
-        ("inverse", "f4", (MEMBERS, MEMBERS)),
+        ("combined", "i4"),  # metrics that the inverse is of
+        ("reserved", "i4", (COMBINED,)),  # read by nobody; keeps the size of a record
+        ("residual", "f4", (COMBINED,)),
+        ("explained", "f4", (COMBINED,)),
+        ("pairs", "f4", (COMBINED, COMBINED)),
+        ("inverse", "f4", (COMBINED, COMBINED)),
     ],
     align=True,
 )
 
 
 class EnsembleParams(NamedTuple):
-    """Everything that can be tuned; floats, so that all can be perturbed alike."""
+    """What is tuned on labelled series; floats, so that all can be perturbed alike.
+
+    Constants of modules are chosen by reasoning and stay fixed: sizes of the memory (here), days of
+    a season (``season``), memories of running means (``fades``), ALIKE and OLD_UNIT_MS
+    (``metric/relearning``), LEVEL_DEAD_ZONE, USUAL_HIGH and USUAL_LOW (``metric/deviation``),
+    READY_SAMPLES and COLD_SAMPLES (``metric/warm_up``), FASTEST_MS (``metric/interval``), steps of
+    a tail's quantiles (``metric/view_levels``), MEAN_Z (``metric/day_end``), LEAST_SLOPE and
+    FIRST_WEEK (``return_levels``), LEFT_OVER and PAIRS_MS (``entity/together``), what is reported
+    again and when (``entity/episode``, ``entity/episodes``, ``entity/metric_episodes``), and the
+    budget's blocks (``entity/alarm_budget``).
+    """
 
     threshold: float = 1.0  # ratio that opens an episode
     hysteresis: float = 0.5  # share of it that keeps one open
@@ -354,7 +368,7 @@ PARAMS_DTYPE = np.dtype(
         ],
     )
 )
-"""The parameters as kernels read them: a tuple of so many is copied whenever it is passed on."""
+"""The parameters as kernels read them: a tuple of that size is copied whenever it is passed on."""
 
 
 def as_record(params: EnsembleParams) -> Record:

@@ -1,4 +1,4 @@
-"""Calibration: what a view reaches once in so many days, by the daily maxima of its own past.
+"""Calibration: what a view reaches once in a return period, by the daily maxima of its own past.
 
 Invariant: quantiles of at most DAYS maxima, extended as a Gumbel law of their logarithms; a day of
 alarms counts as one that just reached the level, so that what alarmed is learned late.
@@ -35,7 +35,7 @@ def quantile(ordered: Floats, n: int, q: float) -> float:
 def return_level(
     maxima: Floats, n: int, least: float, days: float, prior: float, trust: float, tmp: Floats
 ) -> float:
-    """Return the level that is reached once in so many days.
+    """Return the level that is reached once in a return period.
 
     maxima : float32 (DAYS,)  the first n count, in any order, n >= 1
     least  : > 0  smaller maxima count as this

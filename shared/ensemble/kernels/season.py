@@ -17,7 +17,6 @@ from shared.ensemble.kernels.layout import (
     ALL,
     BIN_MS,
     BINS,
-    DAY_MS,
     DAYS,
     KIND,
     NEAR,
@@ -26,6 +25,7 @@ from shared.ensemble.kernels.layout import (
     WEEK,
 )
 from shared.kernels.clock import is_weekend
+from shared.kernels.units import DAY_MS
 
 FULL = 14
 """Days of the season of all days."""
@@ -66,7 +66,7 @@ def near_of(width: int) -> int:
 
 @njit(cache=True)
 def bin_of(local_ms: int, width: int) -> int:
-    """Return the first bin of a sample of so many bins, at a local time."""
+    """Return the first bin of a sample that is ``width`` bins wide, at a local time."""
     bin_ = int((local_ms % DAY_MS) // BIN_MS)
     return bin_ - bin_ % width
 
@@ -121,7 +121,7 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
     Median Absolute Deviation", 1993). Few days tell too small a spread: SCARCE.
     Twin: tests/reference/season.py::digest. Cost: O(DAYS).
     """
-    usual = m["usual_values"]
+    usual = m["baselines"]
     for c in range(SEASONS):
         usual[c, at] = np.nan
     m["median_spread"][at] = np.nan
@@ -195,12 +195,12 @@ def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
     if m["bin_n"] > 0 and step == width:
         for k in range(size - 1):
             for c in range(SEASONS):
-                m["usual_values"][c, k] = m["usual_values"][c, k + 1]
+                m["baselines"][c, k] = m["baselines"][c, k + 1]
             m["median_spread"][k] = m["median_spread"][k + 1]
             m["quantile_spread"][k] = m["quantile_spread"][k + 1]
         first = size - 1
     digest_ring(m, day, bin_, first, tmp)
-    if math.isnan(m["usual_values"][ALL, near]) and m["samples"] > 0:
+    if math.isnan(m["baselines"][ALL, near]) and m["samples"] > 0:
         _borrow(m, day, bin_, near, tmp)
 
 
@@ -221,7 +221,7 @@ def _borrow(m: Record, day: int, bin_: int, at: int, tmp: Floats) -> None:
             b = bin_ + sign * k
             if 0 <= b < BINS and m["written"][b] > 0:
                 digest(m, b, day, at, tmp)
-                if not math.isnan(m["usual_values"][ALL, at]):
+                if not math.isnan(m["baselines"][ALL, at]):
                     return
 
 

@@ -32,7 +32,7 @@ from shared.features.kernels.places import (
     release,
     take_slot,
 )
-from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_pause, furthest
+from shared.kernels.clock import CONFIRMED, agrees, follow_interval, follow_longest_gap, furthest
 from shared.kernels.wire import group
 
 Flags = npt.NDArray[np.bool_]
@@ -281,7 +281,7 @@ def _follow_time(m: Places, place: int, time_ms: int, first: bool) -> int:
     step = time_ms - m.newest_ms[place]
     if step > 0:
         interval_ms = m.interval_ms[place]
-        m.pause_ms[place] = follow_pause(m.pause_ms[place], np.float64(step), interval_ms)
+        m.pause_ms[place] = follow_longest_gap(m.pause_ms[place], np.float64(step), interval_ms)
         m.interval_ms[place] = follow_interval(interval_ms, np.float64(step))
     m.newest_ms[place] = time_ms
     m.events[place] += 1

@@ -1,7 +1,7 @@
-"""Usual interval of an entity's rows, or of a metric's values, and its longest usual pause.
+"""Usual interval of an entity's rows, or of a metric's values, and its longest usual reporting gap.
 
-Invariant: one pause counts at most as the silence that is usually allowed; durations are in
-           milliseconds of event time, pauses in usual intervals, so that a new interval is enough.
+Invariant: one gap counts at most as the silence that is usually allowed; durations are in
+           milliseconds of event time, gaps in usual intervals, so that they follow the interval.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from shared.kernels.units import DAY_MS
 from shared.quality.kernels.quality_arguments import Record
 from shared.quality.kernels.quality_layout import (
     DAYS_A_RANK,
+    GAP_DAYS,
     LONGER,
     LONGER_ROWS,
     LONGEST_MS,
     MIN_COVERED_MS,
     MIN_INTERVALS,
-    PAUSE_DAYS,
     USUAL_TWICE,
 )
 
-_RANKS = 1 + PAUSE_DAYS // DAYS_A_RANK
+_RANKS = 1 + GAP_DAYS // DAYS_A_RANK
 
 
 @njit(cache=True)
@@ -45,43 +45,43 @@ def usual_interval_ms(rhythm: Record) -> float:
 def silence_limit_ms(rhythm: Record, intervals: float) -> float:
     """Longest silence without a signal, in ms; infinite while the usual interval is unknown.
 
-    It is the given number of usual intervals, or twice the longest usual pause.
+    It is the given number of usual intervals, or twice the longest usual reporting gap.
     """
     if not is_known(rhythm):
         return math.inf
-    most = max(intervals, USUAL_TWICE * rhythm["usual_pause"])
+    most = max(intervals, USUAL_TWICE * rhythm["usual_gap"])
     limit_ms: float = min(most * rhythm["interval_ms"], LONGEST_MS)
     return limit_ms
 
 
 @njit(cache=True)
-def _rank_pauses(rhythm: Record) -> None:
-    """Set the longest usual pause: one that came on more than one in DAYS_A_RANK days."""
+def _rank_gaps(rhythm: Record) -> None:
+    """Set the longest usual reporting gap: one that came on more than one in DAYS_A_RANK days."""
     highest = np.zeros(_RANKS)
     highest[0] = rhythm["longest"]
     for day in range(rhythm["days"]):
-        pause = np.float64(rhythm["longest_before"][day])
+        gap = np.float64(rhythm["longest_before"][day])
         for rank in range(_RANKS):
-            if pause > highest[rank]:
-                pause, highest[rank] = highest[rank], pause
-    rhythm["usual_pause"] = highest[rhythm["days"] // DAYS_A_RANK]
+            if gap > highest[rank]:
+                gap, highest[rank] = highest[rank], gap
+    rhythm["usual_gap"] = highest[rhythm["days"] // DAYS_A_RANK]
 
 
 @njit(cache=True)
-def _learn_pause(rhythm: Record, pause: float, day: int) -> None:
-    """Update the longest pause of the day; of the days with rows the newest are remembered."""
+def _learn_gap(rhythm: Record, gap: float, day: int) -> None:
+    """Update the longest gap of the day; of the days with rows the newest are remembered."""
     is_new_day = day >= rhythm["day"]
     if is_new_day and rhythm["day"] > 0:
-        for k in range(PAUSE_DAYS - 1, 0, -1):
+        for k in range(GAP_DAYS - 1, 0, -1):
             rhythm["longest_before"][k] = rhythm["longest_before"][k - 1]
         rhythm["longest_before"][0] = rhythm["longest"]
-        rhythm["days"] = min(rhythm["days"] + 1, PAUSE_DAYS)
+        rhythm["days"] = min(rhythm["days"] + 1, GAP_DAYS)
     if is_new_day:
         rhythm["day"] = day + 1
         rhythm["longest"] = 0.0
-    if is_new_day or pause > rhythm["longest"]:
-        rhythm["longest"] = max(rhythm["longest"], pause)
-        _rank_pauses(rhythm)
+    if is_new_day or gap > rhythm["longest"]:
+        rhythm["longest"] = max(rhythm["longest"], gap)
+        _rank_gaps(rhythm)
 
 
 @njit(cache=True)
@@ -112,14 +112,14 @@ def _learn_first(rhythm: Record, interval_ms: float, silent_ms: float, time_ms: 
     rhythm["interval_ms"] = interval_ms
     if is_known(rhythm):
         rhythm["interval_ms"] = _first_interval_ms(rhythm)
-        pause = rhythm["longest"] / rhythm["interval_ms"]
+        gap = rhythm["longest"] / rhythm["interval_ms"]
         rhythm["longest"] = 0.0
-        _learn_pause(rhythm, pause, time_ms // DAY_MS)
+        _learn_gap(rhythm, gap, time_ms // DAY_MS)
 
 
 @njit(cache=True)
 def _follow_longer(rhythm: Record, interval_ms: float, is_longer: bool) -> None:
-    """Take intervals that are much longer, some in a row, as usual; pauses are learned anew."""
+    """Take intervals that are much longer, some in a row, as usual; gaps are learned again."""
     if not is_longer:
         rhythm["longer"] = 0
         return
@@ -131,7 +131,7 @@ def _follow_longer(rhythm: Record, interval_ms: float, is_longer: bool) -> None:
         rhythm["longer"] = 0
         rhythm["days"] = 0
         rhythm["longest"] = 1.0
-        _rank_pauses(rhythm)
+        _rank_gaps(rhythm)
 
 
 @njit(cache=True)
@@ -150,7 +150,7 @@ def learn_interval(
         return
     usual_ms = rhythm["interval_ms"]
     allowed_ms = silence_limit_ms(rhythm, intervals)
-    _learn_pause(rhythm, min(silent_ms, allowed_ms) / usual_ms, time_ms // DAY_MS)
+    _learn_gap(rhythm, min(silent_ms, allowed_ms) / usual_ms, time_ms // DAY_MS)
     if interval_ms != usual_ms:
         rhythm["interval_ms"] = follow_interval(usual_ms, interval_ms)
     _follow_longer(rhythm, interval_ms, silent_ms > LONGER * usual_ms)

@@ -23,11 +23,11 @@ CLIP = 3.0
 USUAL_TWICE = 2.0
 """What has happened before is usual: only what lasts more than twice as long is reported."""
 
-PAUSE_DAYS = 14
-"""Days with rows of which the longest pause is remembered."""
+GAP_DAYS = 14
+"""Days with rows of which the longest reporting gap is remembered."""
 
 DAYS_A_RANK = 4
-"""A pause is usual if it came on more than one in this many of them."""
+"""A reporting gap is usual if it came on more than one in this many of them."""
 
 LONGER, LONGER_ROWS = 2.5, 5
 """Intervals that much longer than the usual one, that many in a row, are the new usual one."""
@@ -35,7 +35,7 @@ LONGER, LONGER_ROWS = 2.5, 5
 FLAT_MEMORY_MS = 28.0 * 86_400_000
 """Time constant with which the longest stretch of one value is forgotten."""
 
-DISORDER_PAUSE = 3
+DISORDER_QUIET = 3
 """Repeat times without disorder after which it is reported again."""
 
 MIN_CHANGES = 10
@@ -52,9 +52,9 @@ RHYTHM_DTYPE = np.dtype(
         ("interval_ms", "f8"),  # usual interval
         ("covered_ms", "f8"),  # sum of all intervals
         ("longer_ms", "f8"),  # shortest of the newest intervals in a row that are much longer
-        ("usual_pause", "f8"),  # longest usual pause, in usual intervals
-        ("longest", "f8"),  # longest pause of the newest day, in usual intervals
-        ("longest_before", "f4", (PAUSE_DAYS,)),  # the same of the days with rows before
+        ("usual_gap", "f8"),  # longest usual reporting gap, in usual intervals
+        ("longest", "f8"),  # longest reporting gap of the newest day, in usual intervals
+        ("longest_before", "f4", (GAP_DAYS,)),  # the same of the days with rows before
         ("newest_ms", "f4", (MIN_INTERVALS,)),  # newest intervals until the usual one is known
         ("intervals", "i4"),  # until it is known
         ("longer", "i4"),  # number of the newest intervals in a row that are much longer

@@ -36,10 +36,10 @@ from shared.quality.kernels.quality_intervals import (
 from shared.quality.kernels.quality_layout import (
     DUPLICATE,
     GAP,
+    GAP_DAYS,
     LATE,
     MIN_INTERVALS,
     OUT_OF_ORDER,
-    PAUSE_DAYS,
     REPEATED_TIME,
     Limits,
 )
@@ -76,9 +76,9 @@ def _reset_rhythm(rhythm: Record) -> None:
     rhythm["interval_ms"] = 0.0
     rhythm["covered_ms"] = 0.0
     rhythm["longer_ms"] = 0.0
-    rhythm["usual_pause"] = 0.0
+    rhythm["usual_gap"] = 0.0
     rhythm["longest"] = 0.0
-    for k in range(PAUSE_DAYS):
+    for k in range(GAP_DAYS):
         rhythm["longest_before"][k] = 0.0
     for k in range(MIN_INTERVALS):
         rhythm["newest_ms"][k] = 0.0

@@ -15,7 +15,7 @@ from numba import njit
 from shared.quality.kernels.quality_arguments import Floats, Ints, Record
 from shared.quality.kernels.quality_layout import (
     AMOUNT,
-    DISORDER_PAUSE,
+    DISORDER_QUIET,
     ENTITY,
     FLOATS,
     INTEGERS,
@@ -92,7 +92,7 @@ def claim(state: Record, kind: int, now_ms: int, repeat_ms: int) -> bool:
 @njit(cache=True)
 def claim_disorder(state: Record, kind: int, now_ms: int, repeat_ms: int) -> bool:
     """Whether disorder may be reported now: it is new, or has not come for some repeat times."""
-    may_report = claim(state, kind, now_ms, DISORDER_PAUSE * repeat_ms)
+    may_report = claim(state, kind, now_ms, DISORDER_QUIET * repeat_ms)
     state["reported_ms"][kind] = now_ms
     return may_report
 

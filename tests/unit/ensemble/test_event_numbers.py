@@ -11,13 +11,10 @@ from numba import njit
 from shared.ensemble.kernels.entity.event_rows import RESOLUTION, count_days
 from shared.ensemble.kernels.layout import (
     BINS,
-    DAY_MS,
     DAYS,
     HOUR,
-    HOUR_MS,
     HOURS4,
     METRIC_DTYPE,
-    MINUTE_MS,
     QUARTER,
     EnsembleParams,
 )
@@ -25,6 +22,7 @@ from shared.ensemble.kernels.metric.interval import span_of
 from shared.ensemble.kernels.metric.warm_up import judge_cold
 from shared.ensemble.kernels.outputs import CLOSED, EVENT_DTYPE
 from shared.ensemble.kernels.season import near_of, write
+from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 from tests.reference import season as slow_season
 from tests.support.episodes import SLOW, judge, needs_speed, series
 from tests.support.noise import between, days_of

@@ -170,7 +170,7 @@ def test_a_digest_equals_the_dictionary(seed, bin_, season, ahead):
     usual, middle, wide = slow_season.digest(
         {(d, b): x for (d, b), x in memory.items() if d >= _kept(states, b)}, bin_, day, season
     )
-    np.testing.assert_allclose(states["usual_values"][0, :, 2], usual, rtol=1e-6)
+    np.testing.assert_allclose(states["baselines"][0, :, 2], usual, rtol=1e-6)
     if not np.isnan(middle):
         assert states["median_spread"][0, 2] == pytest.approx(middle, rel=1e-6)
         assert states["quantile_spread"][0, 2] == pytest.approx(wide, rel=1e-6)
@@ -294,8 +294,8 @@ def test_what_is_not_positive_is_not_inverted():
 
 
 @njit
-def join_first(entities, of, params, top):
-    return join(entities[0], of, of.here, False, params, top)
+def join_first(entities, reported, params, top):
+    return join(entities[0], reported, reported.judged, False, params, top)
 
 
 @settings(max_examples=40)
@@ -308,8 +308,8 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
     here = rng.random(n) < 0.8
     entities["joint_levels"] = [2.0, 3.0, 4.0]
     places = np.arange(n)
-    of = Reported(metrics, places, places, here, n)
-    found = join_first(entities, of, EnsembleParams(), np.zeros(n))
+    reported = Reported(metrics, places, places, here, n)
+    found = join_first(entities, reported, EnsembleParams(), np.zeros(n))
     sizes = [np.where(here, x, np.nan) for x in (jumps, off, means)]
     levels = (2.0, 3.0, 4.0)
     ratios = [slow.joint(x) / level for x, level in zip(sizes, levels, strict=True)]
@@ -317,4 +317,4 @@ def test_the_joint_view_is_the_kth_largest_size(n, seed):
 
 
 def test_no_season_is_left_out_of_the_ring():
-    assert METRIC_DTYPE["usual_values"].shape == (SEASONS, RING)
+    assert METRIC_DTYPE["baselines"].shape == (SEASONS, RING)

@@ -44,7 +44,7 @@ MOST_MODULES = 12
 """Modules of one folder of the product, with its ``__init__``."""
 
 MOST_PARAMETERS = 8
-UNGROUPED = ("shared/ensemble/", "shared/quality/", "tests/reference/quality.py")
+UNGROUPED = ("tests/reference/quality.py",)
 """Where functions still take more."""
 
 WIDEST = 100
@@ -129,6 +129,18 @@ def test_a_crowded_folder_is_found() -> None:
     full = [ROOT / "shared" / f"m{number}.py" for number in range(MOST_MODULES)]
     assert crowded([*full, ROOT / "shared" / "inner" / "m.py"]) == {}
     assert crowded([*full, ROOT / "shared" / "m.py"]) == {"shared": MOST_MODULES + 1}
+
+
+UNIT = re.compile(r"^_?(?:MINUTE|HOUR|DAY|WEEK)_MS\b.* = ", re.MULTILINE)
+
+
+def test_units_of_time_have_one_home() -> None:
+    homes = [
+        name_of(path)
+        for path in CODE
+        if name_of(path).split("/")[0] in PACKAGES and UNIT.search(path.read_text("utf-8"))
+    ]
+    assert homes == ["shared/kernels/units.py"]
 
 
 def fields_of(schema: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -13,8 +13,8 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.layout import EnsembleParams
+from shared.kernels.units import HOUR_MS
 
-HOUR_MS = 3_600_000
 MIN_HOURS = 168.0
 MAX_HOURS = 1440.0
 MIN_GAPS = 20

@@ -27,7 +27,6 @@ from shared.ensemble.kernels.course.course_layout import (
     WARMUP,
 )
 from shared.ensemble.kernels.course.neighbours import (
-    DAY_MS,
     expect_time_of_day,
     push_season,
     push_time_of_day,
@@ -37,6 +36,7 @@ from shared.ensemble.kernels.course.novelty import push_block, score_novelty
 from shared.ensemble.kernels.course.ranks import growth_of, rank_and_add
 from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
 from shared.ensemble.kernels.layout import EnsembleParams
+from shared.kernels.units import DAY_MS
 
 MEASURE = 150
 """Values whose median interval is the sampling interval."""
@@ -159,7 +159,8 @@ def _growth(state: Record, params: EnsembleParams, known: Floats) -> float:
     if known[0] != memory:
         known[0] = memory
         known[1] = growth_of(memory)
-    return known[1]
+    growth: float = known[1]
+    return growth
 
 
 @njit(cache=True)

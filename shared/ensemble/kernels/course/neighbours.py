@@ -19,14 +19,7 @@ from shared.ensemble.kernels.course.course_layout import (
     SHIFTS,
     TIME_BINS,
 )
-
-DAY_MS = 86_400_000
-WEEK_MS = 7 * DAY_MS
-MONDAY_MS = 4 * DAY_MS
-"""1970-01-05 was a Monday."""
-
-WEEKS = 3
-"""Weeks of history after which the time of the week is trusted."""
+from shared.kernels.units import DAY_MS
 
 FIRST_ROW = SHIFTS * SEASON_DAYS
 """Place of the windows in the scratch, behind the distances to them."""

@@ -16,9 +16,6 @@ from numba import njit
 from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.course.course_layout import EXACT, SKETCH
 
-USUAL = 0.4343
-"""Mean rarity of a score like any other: 1 / ln 10."""
-
 SHARE = 0.1
 """An interval heavier than this share of all from it upward is split."""
 
@@ -145,12 +142,6 @@ def rank(sketch: Record, score: float) -> float:
     value = np.float32(score)
     at, above = _find(sketch, value)
     return _rank_at(sketch, value, at, above)
-
-
-@njit(cache=True)
-def exceeds_all(sketch: Record, score: float) -> bool:
-    """Whether the sketch remembers something, and nothing as high."""
-    return bool(sketch["size"] > 0 and np.float32(score) > sketch["high"][sketch["size"] - 1])
 
 
 @njit(cache=True)

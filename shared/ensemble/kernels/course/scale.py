@@ -19,8 +19,6 @@ from shared.ensemble.kernels.course.course_layout import MEDIAN
 LIMIT = 1e9
 """Scaled values are clipped to +-LIMIT, so that sums of their squares stay finite in float32."""
 
-TINY = 1e-9
-
 
 @njit(cache=True)
 def robust_scale(values: Floats) -> tuple[float, float]:

@@ -12,7 +12,11 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.codes import clip
-from shared.ensemble.kernels.layout import BUCKETS, DAY_MS, HOUR_MS, Settings
+from shared.ensemble.kernels.layout import (
+    BUCKETS,
+    Settings,
+)
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 BLOCK_MS = 4 * HOUR_MS
 

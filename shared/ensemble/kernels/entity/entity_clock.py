@@ -1,4 +1,4 @@
-"""An entity's clock: its interval, its pauses, and rows far ahead of it.
+"""An entity's clock: its interval, its longest gap, and rows far ahead of it.
 
 Invariant: a single row far ahead moves nothing.
 """
@@ -12,7 +12,7 @@ from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.entity.row import Reported, Row, is_duplicate
 from shared.ensemble.kernels.layout import JOINT
 from shared.ensemble.kernels.metric.interval import follow_interval
-from shared.kernels.clock import CONFIRMED, agrees, follow_pause, furthest
+from shared.kernels.clock import CONFIRMED, agrees, follow_longest_gap, furthest
 
 
 @njit(cache=True)
@@ -29,7 +29,7 @@ def begin(e: Record, t: int) -> None:
 @njit(cache=True)
 def is_ahead(e: Record, t: int) -> bool:
     """Whether a row lies far ahead of its entity, and fewer than two others have confirmed it."""
-    if e["rows"] == 0 or t - e["newest_ms"] <= furthest(e["interval_ms"], e["pause_ms"]):
+    if e["rows"] == 0 or t - e["newest_ms"] <= furthest(e["interval_ms"], e["usual_gap_ms"]):
         return False
     confirms = e["ahead_n"] > 0 and agrees(t, e["ahead_ms"], e["interval_ms"])
     e["ahead_n"] = e["ahead_n"] + 1 if confirms else 1
@@ -45,11 +45,13 @@ def is_repeated(e: Record, reported: Reported, values: Floats, t: int) -> bool:
 
 @njit(cache=True)
 def follow_clock(e: Record, row: Row) -> Row:
-    """Learn the entity's interval and pauses; return the row with the time that has passed."""
+    """Learn the entity's interval and longest gap; return the row with the time that has passed."""
     step = row.time_ms - e["newest_ms"]
     if step > 0:
         passed = np.float64(step)
-        e["pause_ms"] = follow_pause(e["pause_ms"], passed, max(e["interval_ms"], 1.0))
+        e["usual_gap_ms"] = follow_longest_gap(
+            e["usual_gap_ms"], passed, max(e["interval_ms"], 1.0)
+        )
         e["interval_ms"] = follow_interval(e["interval_ms"], passed, e["rows"])
     e["rows"] += 1
     e["newest_ms"] = row.time_ms

@@ -13,7 +13,10 @@ from numba import njit
 from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.codes import fade
 from shared.ensemble.kernels.entity.evidence import class_of
-from shared.ensemble.kernels.layout import DAY_MS, HOUR_MS, EnsembleParams
+from shared.ensemble.kernels.layout import (
+    EnsembleParams,
+)
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 CLOSED_STATE, REPORTED, JOINED_ANOTHER = range(3)
 """States of an episode; one that joined another has no record of its own."""

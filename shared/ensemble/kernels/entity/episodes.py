@@ -33,8 +33,6 @@ from shared.ensemble.kernels.entity.row import Gate, Reported, Row, gate_of
 from shared.ensemble.kernels.entity.together import is_accounted_for
 from shared.ensemble.kernels.layout import (
     COURSE,
-    DAY_MS,
-    HOUR_MS,
     HOURLY,
     JOINED,
     MISSED,
@@ -48,6 +46,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.outputs import CLOSED, OPEN, WORSE
 from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 BETWEEN_COLD_MS = 12 * HOUR_MS
 
@@ -65,17 +64,17 @@ def follow_entity_episode(
 ) -> tuple[int, bool]:
     """Follow an episode that belongs to no single metric.
 
-    returns : place behind the newest event, and whether an episode begins
+    returns : events written so far, and whether an episode begins
     """
     nan, t = math.nan, row.time_ms
     if ep["state"] == CLOSED_STATE:
         if ratio >= 1.0:
-            start_episode(ep, ratio, about.seen_by, t, nan, nan, JOINED_ANOTHER, params)
+            start_episode(ep, ratio, about.view_number, t, nan, nan, JOINED_ANOTHER, params)
         return at, ratio >= 1.0
     if ratio >= params.hysteresis:
         ep["seen_ms"] = t
     worse = is_worse(ep, ratio, params)
-    follow_peak(ep, ratio, about.seen_by, t, row.passed_ms, nan, nan)
+    follow_peak(ep, ratio, about.view_number, t, row.passed_ms, nan, nan)
     if worse:
         phase = WORSE if ep["state"] == REPORTED else OPEN
         ep["records"] += 1
@@ -85,7 +84,7 @@ def follow_entity_episode(
     forget_records(ep, t)
     if t - ep["seen_ms"] > gate.quiet_ms:
         if ep["state"] == REPORTED:
-            whole = About(-1, about.key, about.seen_by)
+            whole = About(-1, about.key, about.view_number)
             write_event(events[at], row, whole, CLOSED, nan, ratio, gate.threshold, ep)
             at += 1
         ep["state"] = CLOSED_STATE
@@ -95,7 +94,7 @@ def follow_entity_episode(
 @step
 def _follow_metrics(
     e: Record,
-    of: Reported,
+    reported: Reported,
     row: Row,
     gate: Gate,
     settings: Settings,
@@ -105,14 +104,14 @@ def _follow_metrics(
 ) -> tuple[int, Opening]:
     """Follow the episodes of all metrics.
 
-    Returns the place behind the newest event, and what opens.
+    Returns the events written so far, and what opens.
     """
     best = Opening(0.0, -1, -1, 0)
     cold = False
-    for j in range(of.n):
-        if not of.here[j]:
+    for j in range(reported.n):
+        if not reported.judged[j]:
             continue
-        m, column = of.metrics[of.slots[j]], of.columns[j]
+        m, column = reported.metrics[reported.slots[j]], reported.columns[j]
         if not is_ready(m, params):
             rested = e["opened_ms"] == 0 or row.time_ms - e["opened_ms"] > BETWEEN_COLD_MS
             if m["cold"] != 0 and settings.cold_start and not cold and rested:
@@ -125,7 +124,7 @@ def _follow_metrics(
         if mine.ratio > best.ratio:
             best = mine
         if (settings.use >> COURSE) & 1:
-            ratio = follow_course(m, largest, row, gate, of.n, params)
+            ratio = follow_course(m, largest, row, gate, reported.n, params)
             if ratio > best.ratio:
                 best = Opening(ratio, j, HOURLY, COURSE)
             elif ratio < 0.0:
@@ -140,7 +139,7 @@ def _follow_metrics(
 @step
 def _follow_joint(
     e: Record,
-    of: Reported,
+    reported: Reported,
     ratio: float,
     row: Row,
     gate: Gate,
@@ -152,20 +151,20 @@ def _follow_joint(
 
     Returns place, whether it begins, and the column.
     """
-    column = most_moved(of)
+    column = most_moved(reported)
     before = at
     about = About(column, NO_METRIC, JOINED)
     at, begins = follow_entity_episode(e["joint"], about, ratio, row, gate, params, events, at)
     for k in range(before, at):
         if events[k]["phase"] != CLOSED:
-            describe_joint(events[k], of, gate.level, row.time_ms)
+            describe_joint(events[k], reported, gate.level, row.time_ms)
     return at, begins and e["live_ms"] >= params.ready_days * DAY_MS, column
 
 
 @step
 def follow_episodes(
     e: Record,
-    of: Reported,
+    reported: Reported,
     row: Row,
     joint: float,
     settings: Settings,
@@ -179,19 +178,19 @@ def follow_episodes(
 
     joint   : ratio of the joint view
     events  : EVENT_DTYPE (>= at + 2 KEYS n + 8,)  out
-    returns : place behind the newest event
+    returns : events written so far
     """
     t, nan = row.time_ms, math.nan
     gate = gate_of(e, row.interval_ms, params)
-    at, best = _follow_metrics(e, of, row, gate, settings, params, events, at)
+    at, best = _follow_metrics(e, reported, row, gate, settings, params, events, at)
     joins = t - e["opened_ms"] <= 3.0 * row.interval_ms and e["opened_ms"] > 0
     ratio = joint / gate.threshold if settings.joint else 0.0
-    at, begins, column = _follow_joint(e, of, ratio, row, gate, params, events, at)
+    at, begins, column = _follow_joint(e, reported, ratio, row, gate, params, events, at)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):
         e["joint"]["state"] = REPORTED
         about = About(column, NO_METRIC, JOINED)
         write_event(events[at], row, about, OPEN, nan, ratio, gate.threshold, e["joint"])
-        describe_joint(events[at], of, gate.level, t)
+        describe_joint(events[at], reported, gate.level, t)
         at += 1
         count_opening(e, t, ratio)
         joins = True
@@ -203,13 +202,13 @@ def follow_episodes(
         write_event(events[at], row, about, OPEN, nan, ratio, gate.threshold, e["trained"])
         at += 1
         count_opening(e, t, ratio)
-    if best.place >= 0 and best.key < SHAPE and best.seen_by != MISSED:
-        joins = joins or is_accounted_for(e, of, best.place)
+    if best.place >= 0 and best.key < SHAPE and best.view_number != MISSED:
+        joins = joins or is_accounted_for(e, reported, best.place)
     if best.place >= 0 and (not joins or class_of(best.ratio) > e["opened_level"]):
-        m = of.metrics[of.slots[best.place]]
+        m = reported.metrics[reported.slots[best.place]]
         ep = m["episodes"][best.key]
         ep["state"] = REPORTED
-        about = About(of.columns[best.place], best.key, best.seen_by)
+        about = About(reported.columns[best.place], best.key, best.view_number)
         write_event(events[at], row, about, OPEN, m["last"], best.ratio, gate.threshold, ep)
         describe(events[at], m, gate.level, t)
         at += 1

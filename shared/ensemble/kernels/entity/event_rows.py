@@ -16,24 +16,21 @@ from shared.ensemble.kernels.array_types import Record
 from shared.ensemble.kernels.codes import MISSING, decode, fade, median
 from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.row import Reported, Row, decode_value
+from shared.ensemble.kernels.fades import SHARE_MS
 from shared.ensemble.kernels.layout import (
-    ALL,
     AS_IT_IS,
     BIN_MS,
     BINS,
     COURSE,
-    DAY_MS,
     DAYS,
     FAST_UP,
     HOUR,
-    HOUR_MS,
     HOURS,
     HOURS4,
     JUMP,
     LEVEL,
     LEVEL_UP,
     MINUTE_MEAN,
-    MINUTE_MS,
     MINUTE_RATE,
     MISSED,
     OFTEN,
@@ -44,11 +41,12 @@ from shared.ensemble.kernels.layout import (
     STUCK,
     VALUE,
 )
-from shared.ensemble.kernels.metric.fades import SHARE_MS
+from shared.ensemble.kernels.metric.deviation import season_at
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, span_of
 from shared.ensemble.kernels.metric.relearning import moved_ms
 from shared.ensemble.kernels.outputs import CLOSED, OPEN
 from shared.ensemble.kernels.season import near_of, read
+from shared.kernels.units import DAY_MS, HOUR_MS, MINUTE_MS
 
 RESOLUTION = 2.0**-10
 """Share of a coded value below which the memory tells no two apart."""
@@ -68,7 +66,7 @@ class About(NamedTuple):
 
     column: int  # -1 = the entity
     key: int  # kind of its episode
-    seen_by: int  # the view
+    view_number: int  # numba takes any attribute named view for that of a dtype
 
 
 @njit(cache=True)
@@ -94,7 +92,7 @@ def write_event(
     v["metric"] = about.column
     v["phase"] = phase
     v["key"] = about.key
-    v["view"] = about.seen_by
+    v["view"] = about.view_number
     v["direction"] = 0 if about.key >= SHAPE else 1 if about.key in (FAST_UP, LEVEL_UP) else -1
     v["reason"] = 0
     v["cold_start"] = 0
@@ -210,10 +208,9 @@ def _write_usual(v: Record, m: Record) -> None:
 
     Not the nearest value of about this time, which may excuse a value, but that of the bin itself.
     """
-    season, near = m["season"], near_of(m["width"])
-    if math.isnan(m["usual_values"][season, near]):
-        season = ALL
-    usual = np.float64(m["usual_values"][season, near])
+    near = near_of(m["width"])
+    season = season_at(m, near)
+    usual = np.float64(m["baselines"][season, near])
     level = m["level"][season]
     if math.isnan(usual):
         usual, level = m["expected"], 0.0
@@ -252,12 +249,12 @@ def describe(v: Record, m: Record, level: float, t: int) -> None:
 
 
 @njit(cache=True)
-def describe_joint(v: Record, of: Reported, level: float, t: int) -> None:
+def describe_joint(v: Record, reported: Reported, level: float, t: int) -> None:
     """Add the numbers of a joint event: those of the metric that moved most, and how many moved."""
-    for j in range(of.n):
-        if of.columns[j] == v["metric"]:
-            m = of.metrics[of.slots[j]]
+    for j in range(reported.n):
+        if reported.columns[j] == v["metric"]:
+            m = reported.metrics[reported.slots[j]]
             v["value"] = m["last"]
             describe(v, m, level, t)
-    v["amount"] = max(2, of.n // 4)
-    v["usual_amount"] = of.n
+    v["amount"] = max(2, reported.n // 4)
+    v["usual_amount"] = reported.n

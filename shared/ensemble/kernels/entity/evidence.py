@@ -68,13 +68,13 @@ def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
 
 
 @njit(cache=True)
-def most_moved(of: Reported) -> int:
+def most_moved(reported: Reported) -> int:
     """Return the column with the largest jump or deviation of a row; -1 where none was judged."""
     largest, column = -1.0, -1
-    for j in range(of.n):
-        if of.here[j]:
-            q = of.metrics[of.slots[j]]["ratio"]
+    for j in range(reported.n):
+        if reported.judged[j]:
+            q = reported.metrics[reported.slots[j]]["ratio"]
             x = max(abs(np.float64(q[JUMP])), abs(np.float64(q[VALUE])))
             if x > largest:
-                largest, column = x, of.columns[j]
+                largest, column = x, reported.columns[j]
     return column

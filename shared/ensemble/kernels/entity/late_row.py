@@ -32,7 +32,6 @@ from shared.ensemble.kernels.entity.row import Reported, Row, decode_value, gate
 from shared.ensemble.kernels.fold_arguments import Outputs
 from shared.ensemble.kernels.layout import (
     AS_IT_IS,
-    DAY_MS,
     FAST_DOWN,
     FAST_UP,
     VALUE,
@@ -43,6 +42,7 @@ from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.outputs import OPEN
 from shared.ensemble.kernels.season import bin_of
 from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS
 
 
 @njit(cache=True)
@@ -75,7 +75,7 @@ def _judge_late_value(
     """Join a late value's episode or open one.
 
     ratio   : to the level of single values, signed
-    returns : how many events it wrote
+    returns : events that it wrote
     """
     t = row.time_ms
     gate = gate_of(e, max(row.interval_ms, 60_000.0), params)
@@ -107,7 +107,7 @@ def _judge_late_value(
 @step
 def judge_late_row(
     e: Record,
-    of: Reported,
+    reported: Reported,
     values: Floats,
     row: Row,
     params: EnsembleParams,
@@ -120,25 +120,25 @@ def judge_late_row(
     values  : float64 (M,)        of the row, NaN = missing
     row     : interval_ms is the entity's own here
     tmp     : float64 (SCRATCH,)  scratch
-    returns : place behind the newest event
+    returns : events written so far
     """
     cells, verdict = out.cells[row.place], out.rows[row.place]
     level = gate_of(e, row.interval_ms, params).level
     largest, place = 0.0, -1
-    for j in range(of.n):
-        x, m = values[of.columns[j]], of.metrics[of.slots[j]]
+    for j in range(reported.n):
+        x, m = values[reported.columns[j]], reported.metrics[reported.slots[j]]
         if math.isnan(x) or not is_ready(m, params):
             continue
         ratio = judge_late(m, row.time_ms, row.local_ms, bounded(x), tmp)
         if math.isnan(ratio):
             continue
-        cells[of.columns[j]]["expected"] = decode_value(m, m["expected"])
+        cells[reported.columns[j]]["expected"] = decode_value(m, m["expected"])
         if abs(ratio) / level > largest:
             largest, place = abs(ratio) / level, j
-        at += _judge_late_value(e, m, ratio, x, of.columns[j], row, params, out.events[at])
+        at += _judge_late_value(e, m, ratio, x, reported.columns[j], row, params, out.events[at])
     if place >= 0:
         verdict["score"] = largest * params.threshold
         verdict["severity"] = severity_of(largest)
-        verdict["top_metric"] = of.columns[place]
+        verdict["top_metric"] = reported.columns[place]
         verdict["state"] = 1
     return at

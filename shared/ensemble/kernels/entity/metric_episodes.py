@@ -29,10 +29,8 @@ from shared.ensemble.kernels.entity.evidence import evidence
 from shared.ensemble.kernels.entity.row import Gate, Row, decode_value
 from shared.ensemble.kernels.layout import (
     COURSE,
-    DAY_MS,
     FAST_DOWN,
     FAST_UP,
-    HOUR_MS,
     HOURLY,
     HOURS,
     LEVEL_DOWN,
@@ -43,9 +41,10 @@ from shared.ensemble.kernels.layout import (
     EnsembleParams,
 )
 from shared.ensemble.kernels.outputs import ACCEPTED, CLOSED, OPEN, RECOVERED, WORSE
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 ACCEPTED_LEVEL = 2.0
-"""An episode that ends with a level so many typical spreads off was accepted, not over."""
+"""Typical spreads: an episode that ends with a level further off was accepted, not over."""
 
 AFTER_FAST_MS = 2 * DAY_MS
 """So long after a fast alarm its level is no alarm of its own."""
@@ -60,14 +59,14 @@ class Opening(NamedTuple):
     ratio: float
     place: int  # of its metric; -1 = nothing
     key: int
-    seen_by: int  # the view
+    view_number: int
 
 
 @njit(cache=True)
 def write_cold_start(
     v: Record, m: Record, column: int, row: Row, threshold: float, params: EnsembleParams
 ) -> None:
-    """Say that a value lies far outside of all that the first days have shown."""
+    """Report a value that lies far outside of all that the first days have shown."""
     key = FAST_UP if m["cold"] > 0 else FAST_DOWN
     ep = m["episodes"][key]
     start_episode(ep, 1.0, VALUE, row.time_ms, m["last"], math.nan, REPORTED, params)
@@ -99,8 +98,8 @@ def _follow_open(
     params: EnsembleParams,
     v: Record,
 ) -> int:
-    """Follow an open episode; returns how many events it wrote: one at most."""
-    key, view, t = about.key, about.seen_by, row.time_ms
+    """Follow an open episode; return the events that it wrote, one at most."""
+    key, view, t = about.key, about.view_number, row.time_ms
     ep = m["episodes"][key]
     value, expected = m["last"], decode_value(m, m["expected"])
     if ratio >= params.hysteresis:
@@ -142,7 +141,7 @@ def _is_silent(m: Record, key: int, view: int, t: int) -> bool:
 def _may_open(
     m: Record, key: int, view: int, ratio: float, row: Row, params: EnsembleParams
 ) -> bool:
-    """Say whether a closed episode may open, and start it.
+    """Start a closed episode where it may open; return whether it may have a record.
 
     It is started as one that joins another; the function that writes its record changes that.
     """
@@ -177,7 +176,7 @@ def follow_metric(
 ) -> tuple[int, Opening, float]:
     """Follow a metric's episodes but for that of the course.
 
-    returns : place behind the newest event, what would open, largest ratio to the threshold alone
+    returns : events written so far, what would open, largest ratio to the threshold alone
     """
     best, largest = Opening(0.0, -1, -1, 0), 0.0
     for key in range(HOURLY):

@@ -13,7 +13,10 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Array, Floats, Record
 from shared.ensemble.kernels.codes import bounded
-from shared.ensemble.kernels.layout import HOUR_MS, EnsembleParams
+from shared.ensemble.kernels.layout import (
+    EnsembleParams,
+)
+from shared.kernels.units import HOUR_MS
 
 
 class Row(NamedTuple):
@@ -24,7 +27,7 @@ class Row(NamedTuple):
     entity: int
     time_ms: int
     local_ms: int
-    passed_ms: float  # since the entity's row before; pauses count four intervals at most
+    passed_ms: float  # since the entity's row before; of a gap, four intervals at most
     interval_ms: float  # usual, at least a minute
 
 
@@ -32,15 +35,15 @@ class Reported(NamedTuple):
     """The metrics that an entity has, in the order in which they are judged.
 
     metrics : METRIC_DTYPE (S,)
-    slots   : int64 (>= n,)  places of the entity's metrics
+    slots   : int64 (>= n,)  of the entity's metrics
     columns : int64 (>= n,)
-    here    : bool (>= n,)   whether the row made a sample of it that was judged
+    judged  : bool (>= n,)   whether the row made a sample of it that was judged
     """
 
     metrics: Record
     slots: Array
     columns: Array
-    here: Array
+    judged: Array
     n: int
 
 
@@ -70,14 +73,14 @@ def decode_value(m: Record, x: float) -> float:
 
 
 @njit(cache=True)
-def is_duplicate(of: Reported, values: Floats, t: int) -> bool:
+def is_duplicate(reported: Reported, values: Floats, t: int) -> bool:
     """Whether a row repeats time and values of the newest one.
 
     values : float64 (M,)  NaN = missing
     """
     same = False
-    for j in range(of.n):
-        x, m = values[of.columns[j]], of.metrics[of.slots[j]]
+    for j in range(reported.n):
+        x, m = values[reported.columns[j]], reported.metrics[reported.slots[j]]
         if math.isnan(x):
             continue
         if m["seen"] == 0 or m["last_ms"] != t or m["newest"] != bounded(x):

@@ -2,8 +2,8 @@
 
 Many that move a little at once.
 
-Invariant: cost is M times that of one metric (at most MEMBERS enter the combination); sums in fixed
-order.
+Invariant: cost is M times that of one metric (at most COMBINED enter the combination); sums are in
+fixed order.
 """
 
 from __future__ import annotations
@@ -19,18 +19,17 @@ from shared.ensemble.kernels.codes import clip, fade
 from shared.ensemble.kernels.entity.episode import REPORTED
 from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.layout import (
+    COMBINED,
     CROSS,
-    DAY_MS,
     DAYS,
-    HOUR_MS,
     JOINT,
-    MEMBERS,
     SHAPE,
     TRAINED,
     EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 LEFT_OVER = 3.0
 """Spreads of what the others leave over, below which they account for a metric."""
@@ -78,7 +77,7 @@ def invert(a: Floats, n: int, out: Floats, low: Floats) -> bool:
 
 
 class CombinationWork(NamedTuple):
-    """Scratch of ``combine``: float64 (MEMBERS,) and three of (MEMBERS, MEMBERS)."""
+    """Scratch of ``combine``: float64 (COMBINED,) and three of (COMBINED, COMBINED)."""
 
     z: Floats
     a: Floats
@@ -92,7 +91,7 @@ def _deviations(reported: Reported, n: int, z: Floats) -> int:
     count = 0
     for j in range(n):
         z[j] = 0.0
-        if reported.here[j]:
+        if reported.judged[j]:
             z[j] = clip(reported.metrics[reported.slots[j]]["plain"], 6.0)
             count += 1
     return count
@@ -118,7 +117,7 @@ def _judge_residuals(
     """Judge what the regression of each metric on the others leaves over, as a mean of an hour."""
     learn = fade(row.passed_ms, max(3_600_000.0, 4.0 * row.interval_ms))
     for j in range(n):
-        if not reported.here[j]:
+        if not reported.judged[j]:
             continue
         s = 0.0
         for k in range(n):
@@ -168,7 +167,7 @@ def combine(
 
     row  : interval_ms usual, time_ms and passed_ms of the row
     use  : views that may alarm, a bit each
-    work : scratch; at most MEMBERS metrics enter
+    work : scratch; at most COMBINED metrics enter
 
     z are the deviations of the row, S their decayed covariance (4 days), P its inverse, computed
     again once an hour. (P z)_j / sqrt(P_jj) is what the regression of z_j on the others leaves
@@ -177,11 +176,11 @@ def combine(
     1 - 1 / (P_jj S_jj), is judged. A row with at most half of the metrics changes nothing.
     Cost: O(M^2) a row, O(M^3) an hour.
     """
-    n, z = min(reported.n, MEMBERS), work.z
+    n, z = min(reported.n, COMBINED), work.z
     if 2 * _deviations(reported, n, z) <= n:
         return
-    if e["members"] != n:
-        e["members"] = n
+    if e["combined"] != n:
+        e["combined"] = n
         e["pairs_ok"] = 0
     if e["pairs_ok"] == 1:
         _judge_residuals(e, reported, row, n, z, params, use)
@@ -191,30 +190,30 @@ def combine(
 
 
 @njit(cache=True)
-def is_accounted_for(e: Record, of: Reported, place: int) -> bool:
+def is_accounted_for(e: Record, reported: Reported, place: int) -> bool:
     """Whether a metric deviates only as an episode of the entity's other metrics lets expect.
 
-    place : of the metric in ``of``
+    place : of the metric in ``reported``
 
     Another metric, or several together, must be in an episode with a record, the others must
     explain the metric by half as a rule, and what they leave over must be usual, in the row
     (LEFT_OVER of its own spreads) and over the last hour.
     """
-    if place >= MEMBERS or e["pairs_ok"] == 0 or not e["explained"][place] > 0.5:
+    if place >= COMBINED or e["pairs_ok"] == 0 or not e["explained"][place] > 0.5:
         return False
-    n = min(of.n, MEMBERS)
-    reported = e["joint"]["state"] == REPORTED
+    n = min(reported.n, COMBINED)
+    in_episode = e["joint"]["state"] == REPORTED
     s = 0.0
     for k in range(n):
-        m = of.metrics[of.slots[k]]
-        if of.here[k]:
+        m = reported.metrics[reported.slots[k]]
+        if reported.judged[k]:
             s += np.float64(e["inverse"][place, k]) * clip(m["plain"], 6.0)
         if k != place:
             for key in range(SHAPE):
-                reported = reported or m["episodes"][key]["state"] == REPORTED
+                in_episode = in_episode or m["episodes"][key]["state"] == REPORTED
     s /= math.sqrt(np.float64(e["inverse"][place, place]))
-    hour: float = np.float64(of.metrics[of.slots[place]]["ratio"][CROSS])
-    return bool(reported and abs(s) < LEFT_OVER and abs(hour) < 0.5)
+    hour: float = np.float64(reported.metrics[reported.slots[place]]["ratio"][CROSS])
+    return bool(in_episode and abs(s) < LEFT_OVER and abs(hour) < 0.5)
 
 
 @step
@@ -241,11 +240,13 @@ def _joint_floor(params: EnsembleParams, figure: int) -> float:
 
 
 @step
-def _kth_largest(reported: Reported, asked: Array, figure: int, place: int, top: Floats) -> float:
+def _kth_largest(
+    reported: Reported, relevant: Array, figure: int, place: int, top: Floats
+) -> float:
     """Return the ``place``-th largest size of a figure among the metrics that count, or 0."""
     count = 0
     for j in range(reported.n):
-        if not asked[j]:
+        if not relevant[j]:
             continue
         x = _joint_size(reported.metrics[reported.slots[j]], figure)
         if count < place:
@@ -264,11 +265,16 @@ def _kth_largest(reported: Reported, asked: Array, figure: int, place: int, top:
 
 @njit(cache=True)
 def join(
-    e: Record, reported: Reported, asked: Array, watched: bool, params: EnsembleParams, top: Floats
+    e: Record,
+    reported: Reported,
+    relevant: Array,
+    watched: bool,
+    params: EnsembleParams,
+    top: Floats,
 ) -> float:
     """Return the largest ratio of the row's joint figures to their levels.
 
-    asked   : bool (>= n,)     metrics that count: judged, and deviating as the user asks
+    relevant   : bool (>= n,)     metrics that count: judged, and deviating as the user asks
     watched : whether today's largest figures are remembered
     top     : float64 (>= n,)  scratch
 
@@ -283,7 +289,7 @@ def join(
     place = max(2, reported.n // 4)
     best: float = 0.0
     for r in range(JOINT):
-        x = _kth_largest(reported, asked, r, place, top)
+        x = _kth_largest(reported, relevant, r, place, top)
         limit: float = np.float64(e["joint_levels"][r])
         if limit <= 0.0:
             limit = 2.0 * _joint_floor(params, r)

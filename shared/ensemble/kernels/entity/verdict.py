@@ -20,7 +20,6 @@ from shared.ensemble.kernels.layout import (
     KEYS,
     MIN_ABSOLUTE,
     MIN_RELATIVE,
-    MINUTE_MS,
     MISSED,
     NO_METRIC,
     STUCK,
@@ -31,25 +30,26 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
 from shared.ensemble.kernels.outputs import WORSE
 from shared.ensemble.kernels.views import column as column_of
+from shared.kernels.units import MINUTE_MS
 
 IS_SIGNED = column_of("signed")
 
 
 @njit(cache=True)
 def largest_ratio(
-    of: Reported, params: EnsembleParams, ratios: Floats, views: Array
+    reported: Reported, params: EnsembleParams, ratios: Floats, views: Array
 ) -> tuple[float, int, bool]:
     """Return the largest ratio of a row's metrics, its place, and whether any is ready.
 
     ratios, views : float64 (>= n,), uint8 (>= n,)  out: of each metric, and the view that has it
     """
     top, place, ready = 0.0, -1, False
-    for j in range(of.n):
-        m = of.metrics[of.slots[j]]
+    for j in range(reported.n):
+        m = reported.metrics[reported.slots[j]]
         ready = ready or is_ready(m, params)
         ratios[j] = math.nan
         views[j] = 0
-        if not of.here[j]:
+        if not reported.judged[j]:
             continue
         mine = 0.0
         for key in range(HOURLY):
@@ -94,16 +94,16 @@ def apply_limits(m: Record, limits: Floats) -> bool:
 
 
 @njit(cache=True)
-def name_episode(e: Record, of: Reported, out: Record) -> None:
-    """Say which open episode with a record the row belongs to: the most severe lately."""
+def name_episode(e: Record, reported: Reported, out: Record) -> None:
+    """Write the open episode with a record that a row belongs to: the most severe lately."""
     most = -1.0
-    for j in range(of.n):
-        m = of.metrics[of.slots[j]]
+    for j in range(reported.n):
+        m = reported.metrics[reported.slots[j]]
         for key in range(KEYS):
             ep = m["episodes"][key]
             if ep["state"] == 1 and ep["recent"] > most:
                 most = ep["recent"]
-                out["episode_column"] = of.columns[j]
+                out["episode_column"] = reported.columns[j]
                 out["episode_key"] = key
                 out["episode_at"] = ep["opened_at"]
     for key in (NO_METRIC, TRAINED_KEY):
@@ -134,20 +134,25 @@ def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
 
 @njit(cache=True)
 def write_cells(
-    e: Record, of: Reported, ratios: Floats, params: EnsembleParams, out: Record, cells: Record
+    e: Record,
+    reported: Reported,
+    ratios: Floats,
+    params: EnsembleParams,
+    out: Record,
+    cells: Record,
 ) -> None:
     """Write expected values, bands and severities of a row's metrics, and its share of warm-up."""
     level = e["return_level"] * e["threshold"]
     warm, left = 1.0, 0.0
-    for j in range(of.n):
-        m, cell = of.metrics[of.slots[j]], cells[of.columns[j]]
-        if of.here[j] and m["scale"] > 0.0:
+    for j in range(reported.n):
+        m, cell = reported.metrics[reported.slots[j]], cells[reported.columns[j]]
+        if reported.judged[j] and m["scale"] > 0.0:
             half = m["spread"] * m["scale"] * level
             expected = decode_value(m, m["expected"])
             cell["expected"] = expected
             cell["lower"] = expected - np.float64(m["return_level"][VALUE, 1]) * half
             cell["upper"] = expected + np.float64(m["return_level"][VALUE, 0]) * half
-        if of.here[j] and is_ready(m, params):
+        if reported.judged[j] and is_ready(m, params):
             cell["metric_severity"] = severity_of(ratios[j] / (level * params.threshold))
         if m["samples"] > 0:
             warm = min(warm, warmup_share(m, params))

@@ -15,7 +15,6 @@ from shared.ensemble.kernels.codes import median, sort_first
 from shared.ensemble.kernels.layout import (
     ALL,
     ALL_VIEWS,
-    DAY_MS,
     DAYS,
     HOURS,
     KIND,
@@ -26,6 +25,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.relearning import recode
 from shared.ensemble.kernels.metric.view_levels import calibrate
 from shared.ensemble.kernels.return_levels import push
+from shared.kernels.units import DAY_MS
 
 MEAN_Z = 0.8
 """Mean size of a deviation in spreads."""

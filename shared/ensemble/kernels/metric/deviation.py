@@ -6,6 +6,7 @@ Invariant: only days before the one that is judged are compared with.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -45,6 +46,39 @@ LEVEL_DEAD_ZONE = 0.3
 """Share of the typical spread that a level may be off before it is taken off."""
 
 
+class Sample(NamedTuple):
+    """A sample as the views see it."""
+
+    time_ms: int
+    hour: int  # of the local day
+    value: float
+    x: float  # the same, coded
+    near: int  # samples on either side that count as about the same time
+    turned: bool  # the first of its bin
+
+
+@njit(cache=True)
+def season_at(m: Record, near: int) -> int:
+    """Return the season that is believed, or that of all days where it has no value yet."""
+    season: int = m["season"]
+    return ALL if math.isnan(m["baselines"][season, near]) else season
+
+
+@njit(cache=True)
+def baseline_at(m: Record, season: int, near: int) -> float:
+    """Return the value that a season shows at this time, or that of all days; coded."""
+    value = np.float64(m["baselines"][season, near])
+    return value if not math.isnan(value) else np.float64(m["baselines"][ALL, near])
+
+
+@njit(cache=True)
+def spread_in_force(m: Record, remembered: float, floor: float, level: float) -> float:
+    """Return the spread that deviations are measured by: wider on a day that is off, coded."""
+    off: float = max(0.0, abs(level) - LEVEL_DEAD_ZONE * m["typical"])
+    spread: float = max(remembered * m["stretch"], floor)
+    return spread + 0.2 * off
+
+
 @njit(cache=True)
 def spread_of(m: Record, near: int) -> tuple[float, float]:
     """Spread of the bins around now, and the floor under it, both coded."""
@@ -79,16 +113,16 @@ def may_excuse(m: Record, c: int, near: int) -> bool:
     """Whether a season may excuse a value."""
     season = m["season"]
     return not (
-        season != ALL and c in (ALL, RECENT) and not math.isnan(m["usual_values"][season, near])
+        season != ALL and c in (ALL, RECENT) and not math.isnan(m["baselines"][season, near])
     )
 
 
 @njit(cache=True)
-def nearest_usual(m: Record, x: float, near: int, spread: float) -> tuple[float, float, float]:
-    """Deviation of a coded value from the nearest usual one of about this time.
+def nearest_baseline(m: Record, x: float, near: int, spread: float) -> tuple[float, float, float]:
+    """Return the deviation of a coded value from the nearest baseline of about this time.
 
     returns : deviation in spreads (a little more for a value of another time or season), residual,
-              that usual value
+              that baseline with its level
     """
     best, residual, expected = 1e300, 0.0, 0.0
     dead = LEVEL_DEAD_ZONE * m["typical"]
@@ -98,7 +132,7 @@ def nearest_usual(m: Record, x: float, near: int, spread: float) -> tuple[float,
             continue
         offset = _offset(m["level"][c], dead)
         for k in range(2 * near + 1):
-            u = np.float64(m["usual_values"][c, k])
+            u = np.float64(m["baselines"][c, k])
             if math.isnan(u):
                 continue
             z = (x - u - offset) / spread
@@ -174,7 +208,7 @@ def _may_miss(
 
 @njit(cache=True)
 def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
-    """Say whether a peak or dip that usually comes in the half hour just ended has not come."""
+    """Judge whether a peak or dip that usually comes in the half hour just ended is missing."""
     near = near_of(m["width"])
     size = 2 * near + 1
     m["missed"] = 0.0

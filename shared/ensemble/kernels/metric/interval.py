@@ -1,6 +1,6 @@
 """The usual interval of a metric or an entity, and how values are judged by it.
 
-Invariant: an estimate in milliseconds of event time; no single pause moves it by more than a tenth
+Invariant: an estimate in milliseconds of event time; no single gap moves it by more than a tenth
 once it is known.
 """
 
@@ -11,29 +11,33 @@ import math
 from numba import njit
 
 from shared.ensemble.kernels.codes import clip
-from shared.ensemble.kernels.layout import HOUR, HOUR_MS, MINUTE_MS, QUARTER
+from shared.ensemble.kernels.layout import (
+    HOUR,
+    QUARTER,
+)
+from shared.kernels.units import HOUR_MS, MINUTE_MS
 
 FASTEST_MS = 45_000.0
 """A metric that is faster is judged by means of a minute."""
 
 
 @njit(cache=True)
-def follow_interval(interval: float, pause: float, seen: int) -> float:
-    """Return the usual pause after one more: between their median and their time-weighted median.
+def follow_interval(interval: float, gap: float, seen: int) -> float:
+    """Return the usual interval after one more gap: between the gaps' median and time-weighted one.
 
-    interval, pause : ms; interval 0 = not known
-    seen            : values so far; the first pauses raise it faster
+    interval, gap : ms; interval 0 = not known
+    seen          : values so far; the first gaps raise it faster
 
-    Tracked in logarithms, by steps that grow with the share of time that a pause is. A step down is
-    at most half of a step up: of two pauses that take turns (two scrapers, seconds apart) the
-    longer
-    one is the interval. Twin: tests/reference/episodes.py::interval (the time-weighted median).
+    Tracked in logarithms, by steps that grow with the share of time that a gap is. A step down is
+    at most half of a step up: of two gaps that take turns (two scrapers, seconds apart) the
+    longer one is the interval.
+    Twin: tests/reference/episodes.py::interval (the time-weighted median).
     """
-    if interval <= 0.0 or pause == interval:
-        return pause
-    ratio = min(pause, 4.0 * interval) / interval
-    most = min(0.15 * ratio, 0.05) if pause < interval else max(0.1, 4.0 / (2.0 + seen))
-    return interval * math.exp(clip(math.log(pause / interval), most))
+    if interval <= 0.0 or gap == interval:
+        return gap
+    ratio = min(gap, 4.0 * interval) / interval
+    most = min(0.15 * ratio, 0.05) if gap < interval else max(0.1, 4.0 / (2.0 + seen))
+    return interval * math.exp(clip(math.log(gap / interval), most))
 
 
 @njit(cache=True)

@@ -14,7 +14,6 @@ from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, clip, fade
 from shared.ensemble.kernels.layout import (
     ALL,
-    DAY_MS,
     DAYS,
     QUARTER,
     RING,
@@ -24,19 +23,21 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.deviation import (
     LARGEST_CODED,
     LARGEST_DEVIATION,
-    LEVEL_DEAD_ZONE,
-    nearest_usual,
+    nearest_baseline,
+    season_at,
+    spread_in_force,
     spread_of,
 )
 from shared.ensemble.kernels.season import HIGH_AT, bin_of, digest_ring, near_of, read, write
 from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS
 
-USUAL_AT = 200
-MEDIAN_AT = USUAL_AT + SEASONS * RING
+BASELINE_AT = 200
+MEDIAN_AT = BASELINE_AT + SEASONS * RING
 QUANTILE_AT = MEDIAN_AT + RING
 """Places of the scratch that hold what the ring shows of the newest value."""
 
-if not 5 * DAYS <= USUAL_AT <= QUANTILE_AT + RING <= HIGH_AT:
+if not 5 * DAYS <= BASELINE_AT <= QUANTILE_AT + RING <= HIGH_AT:
     raise ImportError("a late value's scratch overlaps that of digest or extremes")
 
 
@@ -45,7 +46,7 @@ def _keep_ring(m: Record, tmp: Floats) -> None:
     """Keep what the ring shows of the newest value in the scratch."""
     for c in range(SEASONS):
         for k in range(RING):
-            tmp[USUAL_AT + c * RING + k] = m["usual_values"][c, k]
+            tmp[BASELINE_AT + c * RING + k] = m["baselines"][c, k]
     for k in range(RING):
         tmp[MEDIAN_AT + k] = m["median_spread"][k]
         tmp[QUANTILE_AT + k] = m["quantile_spread"][k]
@@ -56,7 +57,7 @@ def _restore_ring(m: Record, tmp: Floats) -> None:
     """Write back what ``_keep_ring`` has kept."""
     for c in range(SEASONS):
         for k in range(RING):
-            m["usual_values"][c, k] = tmp[USUAL_AT + c * RING + k]
+            m["baselines"][c, k] = tmp[BASELINE_AT + c * RING + k]
     for k in range(RING):
         m["median_spread"][k] = tmp[MEDIAN_AT + k]
         m["quantile_spread"][k] = tmp[QUANTILE_AT + k]
@@ -66,14 +67,11 @@ def _restore_ring(m: Record, tmp: Floats) -> None:
 def _expect(m: Record, x: float, near: int) -> float:
     """Write what is expected at a late value's time; return its deviation in spreads."""
     remembered, floor = spread_of(m, near)
-    spread = max(remembered * m["stretch"], floor)
-    spread += 0.2 * max(0.0, abs(m["level"][m["season"]]) - LEVEL_DEAD_ZONE * m["typical"])
-    z, _, nearest = nearest_usual(m, x, near, spread)
+    spread = spread_in_force(m, remembered, floor, m["level"][m["season"]])
+    z, _, nearest = nearest_baseline(m, x, near, spread)
     z = clip(z, LARGEST_DEVIATION)
-    season = m["season"]
-    if math.isnan(m["usual_values"][season, near]):
-        season = ALL
-    expected = np.float64(m["usual_values"][season, near]) + m["level"][season]
+    season = season_at(m, near)
+    expected = np.float64(m["baselines"][season, near]) + m["level"][season]
     m["expected"] = nearest if abs(z) < 3.0 else expected
     m["spread"] = spread
     return z
@@ -120,7 +118,7 @@ def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> f
     digest_ring(m, day, bin_, 0, tmp)
     ratio = math.nan
     x = clip((value - m["centre"]) / m["scale"], LARGEST_CODED)
-    if not math.isnan(m["usual_values"][ALL, near]):
+    if not math.isnan(m["baselines"][ALL, near]):
         z = _expect(m, x, near)
         ratio = _ratio_of(m, t, z)
     _restore_ring(m, tmp)

@@ -14,103 +14,145 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, fade, median
-from shared.ensemble.kernels.layout import ALL, BACK, DAY_MS, JUMP, SEASONS, SPREAD, STUCK
-from shared.ensemble.kernels.metric.deviation import may_excuse
-from shared.ensemble.kernels.metric.fades import (
+from shared.ensemble.kernels.fades import (
+    GAP,
     INTERVAL,
     OF_DAY,
     OF_SPREAD,
     OF_WEEK,
-    PAUSE,
     RUN_LEFT,
     spread_span,
 )
+from shared.ensemble.kernels.layout import (
+    BACK,
+    JUMP,
+    SEASONS,
+    SPREAD,
+    STUCK,
+)
+from shared.ensemble.kernels.metric.deviation import Sample, baseline_at, may_excuse
+from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS
+
+EVERY_HOUR = 24
+"""Place of the jumps of all hours among those by hour of day."""
 
 
-@njit(cache=True)
+@step
+def _nearer(least: float, e: float) -> float:
+    """Return the smaller of two jumps; 0 where they have not the same sign."""
+    if e * least <= 0.0:
+        least = 0.0
+    elif abs(e) < abs(least):
+        least = e
+    return least
+
+
+@step
+def _median_residual(m: Record, season: int, tmp: Floats) -> float:
+    """Return the median of the newest residuals of a season; SEASONS = of the value expected."""
+    for k in range(BACK):
+        tmp[k] = m["newest_residuals"][season, k]
+    return median(tmp, BACK)
+
+
+@step
+def _least_jump(m: Record, sample: Sample, residual: float, tmp: Floats) -> tuple[float, float]:
+    """Return the least jump, plain and after each season, and the jump after the season believed.
+
+    residual : of the sample, from the value expected
+    """
+    season, x, near = m["season"], sample.x, sample.near
+    for k in range(BACK):
+        tmp[k] = m["newest_values"][k]
+    m["jump_from"] = median(tmp, BACK)
+    low = (tmp[(BACK - 1) // 2] - m["centre"]) / m["scale"]
+    high = (tmp[BACK // 2] - m["centre"]) / m["scale"]
+    least, own = x - 0.5 * (low + high), 0.0
+    for c in range(SEASONS):
+        u = np.float64(m["baselines"][c, near])
+        if (least == 0.0 and c != season) or math.isnan(u) or not may_excuse(m, c, near):
+            continue
+        e = x - u - _median_residual(m, c, tmp)
+        if c == season:
+            own = e
+        least = _nearer(least, e)
+    if least != 0.0:
+        before = _median_residual(m, SEASONS, tmp)
+        least = _nearer(least, residual - before)
+        if abs(residual) < abs(before):
+            least = 0.0  # on its way back
+    return least, own
+
+
+@step
+def _follow_jumps(m: Record, size: float, hour: int, floor: float, interval_ms: float) -> float:
+    """Learn the size of a jump, over all hours and at its hour; return the spread of jumps before.
+
+    floor : under the spread of values, coded
+
+    Tracked are 80 % quantiles, in logarithms (Robbins, Monro, "A Stochastic Approximation Method",
+    1951).
+    """
+    sizes = m["jump"]
+    if m["jumps"] == 0:
+        for k in range(EVERY_HOUR + 1):
+            sizes[k] = max(size, floor)
+    eta = max(0.01, 1.0 / (1.0 + m["jumps"]))
+    total: float = np.float64(sizes[EVERY_HOUR])
+    total = max(total * math.exp(eta * (0.8 if size > total else -0.2)), 1e-9)
+    sizes[EVERY_HOUR] = total
+    mine = np.float64(sizes[hour])
+    eta = 0.15 * min(1.0, interval_ms / 300_000.0)
+    sizes[hour] = max(mine * math.exp(eta * (0.8 if size > mine else -0.2)), 0.1 * total)
+    m["jumps"] += 1
+    return max(max(mine, 0.5 * total) / 1.28, 0.5 * floor)
+
+
+@step
+def _follow_changes(m: Record, change: float, fades: Floats, v: Floats) -> None:
+    """Judge the mean size of the changes lately by that of the days before.
+
+    change : size of a change, in spreads of jumps
+    """
+    m["spread_now"] += (change - m["spread_now"]) * fades[OF_SPREAD]
+    m["spread_ms"] += fades[GAP]
+    learned = fades[OF_WEEK]
+    if m["live_ms"] < 7.0 * DAY_MS:
+        learned = fade(fades[GAP], max(m["live_ms"], 0.2 * DAY_MS))
+    m["spread_usual"] += (m["spread_now"] - m["spread_usual"]) * learned
+    if m["spread_ms"] > spread_span(fades[INTERVAL]):
+        v[SPREAD] = m["spread_now"] / max(m["spread_usual"], 0.3)
+
+
+@step
 def judge_jump(
     m: Record,
-    x: float,
-    value: float,
-    hour: int,
+    sample: Sample,
     floor: float,
     residual: float,
-    near: int,
     fades: Floats,
     v: Floats,
     tmp: Floats,
 ) -> None:
-    """Judge the jump from the newest six values, plain and after each season; the least counts."""
-    season = m["season"]
+    """Judge the jump from the newest six values, plain and after each season; the least counts.
+
+    floor    : under the spread of values, coded
+    residual : of the sample, from the value expected
+    """
+    x, near = sample.x, sample.near
     if m["newest_n"] >= BACK:
-        for k in range(BACK):
-            tmp[k] = m["newest_values"][k]
-        m["jump_from"] = median(tmp, BACK)
-        low = (tmp[(BACK - 1) // 2] - m["centre"]) / m["scale"]
-        high = (tmp[BACK // 2] - m["centre"]) / m["scale"]
-        least, own = x - 0.5 * (low + high), 0.0
-        for c in range(SEASONS):
-            u = np.float64(m["usual_values"][c, near])
-            if (least == 0.0 and c != season) or math.isnan(u) or not may_excuse(m, c, near):
-                continue
-            for k in range(BACK):
-                tmp[k] = m["newest_residuals"][c, k]
-            e: float = x - u - median(tmp, BACK)
-            if c == season:
-                own = e
-            if e * least <= 0.0:
-                least = 0.0
-            elif abs(e) < abs(least):
-                least = e
-        if least != 0.0:
-            for k in range(BACK):
-                tmp[k] = m["newest_residuals"][SEASONS, k]
-            before = median(tmp, BACK)
-            e = residual - before
-            if e * least <= 0.0:
-                least = 0.0
-            elif abs(e) < abs(least):
-                least = e
-            if abs(residual) < abs(before):
-                least = 0.0  # on its way back
-        size = abs(own)
-        every = m["jump"]
-        if m["jumps"] == 0:
-            for k in range(25):
-                every[k] = max(size, floor)
-        eta = max(0.01, 1.0 / (1.0 + m["jumps"]))
-        total: float = np.float64(every[24])
-        total = max(total * math.exp(eta * (0.8 if size > total else -0.2)), 1e-9)
-        every[24] = total
-        mine = np.float64(every[hour])
-        usual = max(max(mine, 0.5 * total) / 1.28, 0.5 * floor)
-        v[JUMP] = clip(least / usual, 1e3)
+        least, own = _least_jump(m, sample, residual, tmp)
+        spread = _follow_jumps(m, abs(own), sample.hour, floor, fades[INTERVAL])
+        v[JUMP] = clip(least / spread, 1e3)
         m["near_jump"] = v[JUMP]
-        eta = 0.15 * min(1.0, fades[INTERVAL] / 300_000.0)
-        every[hour] = max(mine * math.exp(eta * (0.8 if size > mine else -0.2)), 0.1 * total)
-        m["jumps"] += 1
-        r0 = x - np.float64(
-            m["usual_values"][
-                season if not math.isnan(m["usual_values"][season, near]) else ALL, near
-            ]
-        )
-        step = min(abs(r0 - m["before_r"]) / usual, 6.0)
-        m["spread_now"] += (step - m["spread_now"]) * fades[OF_SPREAD]
-        m["spread_ms"] += fades[PAUSE]
-        learned = fades[OF_WEEK]
-        if m["live_ms"] < 7.0 * DAY_MS:
-            learned = fade(fades[PAUSE], max(m["live_ms"], 0.2 * DAY_MS))
-        m["spread_usual"] += (m["spread_now"] - m["spread_usual"]) * learned
-        if m["spread_ms"] > spread_span(fades[INTERVAL]):
-            v[SPREAD] = m["spread_now"] / max(m["spread_usual"], 0.3)
+        r = x - baseline_at(m, m["season"], near)
+        _follow_changes(m, min(abs(r - m["before_r"]) / spread, 6.0), fades, v)
     k = m["newest_n"] % BACK
     for c in range(SEASONS):
-        u = np.float64(m["usual_values"][c, near])
-        m["newest_residuals"][c, k] = x - (
-            u if not math.isnan(u) else np.float64(m["usual_values"][ALL, near])
-        )
+        m["newest_residuals"][c, k] = x - baseline_at(m, c, near)
     m["newest_residuals"][SEASONS, k] = residual
-    m["newest_values"][k] = value
+    m["newest_values"][k] = sample.value
     m["newest_n"] += 1
 
 

@@ -19,15 +19,14 @@ from shared.ensemble.kernels.codes import MISSING, decode, encode, median
 from shared.ensemble.kernels.layout import (
     BACK,
     BINS,
-    DAY_MS,
     DAYS,
-    HOUR_MS,
     HOURS,
     RING,
     SEASONS,
     EnsembleParams,
 )
 from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 ALIKE = 0.75
 """Share of the hours that agree about a new unit of any size; bursts of a small metric do not."""
@@ -64,7 +63,7 @@ def recode(m: Record, centre: float, scale: float) -> None:
         for k in range(BACK):
             m["newest_residuals"][c, k] *= a
         for k in range(RING):
-            m["usual_values"][c, k] = m["usual_values"][c, k] * a + b
+            m["baselines"][c, k] = m["baselines"][c, k] * a + b
     for k in range(BACK):
         m["newest_residuals"][SEASONS, k] *= a
     for k in range(RING):

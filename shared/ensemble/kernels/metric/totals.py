@@ -8,7 +8,13 @@ from __future__ import annotations
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
-from shared.ensemble.kernels.layout import ALL_VIEWS, BINS, DAY_MS, HOURS, SEASONS
+from shared.ensemble.kernels.layout import (
+    ALL_VIEWS,
+    BINS,
+    HOURS,
+    SEASONS,
+)
+from shared.kernels.units import DAY_MS
 
 
 @njit(cache=True)

@@ -11,11 +11,15 @@ import math
 import numpy as np
 
 from shared.ensemble.kernels.array_types import Record
-from shared.ensemble.kernels.layout import DAY_MS, MINUTE_MS, EnsembleParams, Settings
+from shared.ensemble.kernels.layout import (
+    EnsembleParams,
+    Settings,
+)
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork, fold_sample
 from shared.ensemble.kernels.metric.totals import recognise_counter
 from shared.kernels.steps import step
+from shared.kernels.units import DAY_MS, MINUTE_MS
 
 
 @step

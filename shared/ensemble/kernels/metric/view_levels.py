@@ -12,9 +12,15 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
-from shared.ensemble.kernels.layout import ALL_VIEWS, COURSE, DAY_MS, DAYS, HOUR_MS, EnsembleParams
+from shared.ensemble.kernels.layout import (
+    ALL_VIEWS,
+    COURSE,
+    DAYS,
+    EnsembleParams,
+)
 from shared.ensemble.kernels.return_levels import FIRST_WEEK, bound, return_level
 from shared.ensemble.kernels.views import BY_SAMPLE, column
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 NORMAL_99 = 2.6
 """99 % quantile of the size of a normal deviation, in spreads: least levels are meant for it."""
@@ -28,18 +34,19 @@ WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "
 
 
 @njit(cache=True)
-def least_level(params: EnsembleParams, view: int) -> float:
+def least_level(params: Record, view: int) -> float:
     """Return the least level of a view, in spreads."""
     least: float = params.least[view]
     return least
 
 
 @njit(cache=True)
-def _trust(params: EnsembleParams, view: int, n: int) -> float:
+def _trust(params: Record, view: int, n: int) -> float:
     """Return the weight of the slope that n daily maxima of a view tell, at most 1."""
     trust: float = params.trust[view]
     left = max(1.0 - n / FIRST_WEEK, 0.0)
-    return min(trust + params.trust_early * left, 1.0)
+    trust += params.trust_early * left
+    return min(trust, 1.0)
 
 
 @njit(cache=True)

@@ -9,7 +9,10 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Record
-from shared.ensemble.kernels.layout import DAY_MS, EnsembleParams
+from shared.ensemble.kernels.layout import (
+    EnsembleParams,
+)
+from shared.kernels.units import DAY_MS
 
 READY_SAMPLES = 14
 COLD_SAMPLES = 30
@@ -42,7 +45,7 @@ def time_left_ms(m: Record, params: EnsembleParams) -> float:
 
 @njit(cache=True)
 def judge_cold(m: Record, value: float, params: EnsembleParams) -> None:
-    """Say whether a value of the first days lies far outside of all so far.
+    """Judge whether a value of the first days lies far outside of all so far.
 
     Ten times on day one. The range stays that of the values before while the row is described.
     """

@@ -1,6 +1,6 @@
 """Shares that a metric's running means learn from a sample.
 
-Invariant: what stands here follows from the pause and the usual interval alone, so samples that
+Invariant: what stands here follows from the gap and the usual interval alone, so samples that
 come as usual need no exponential of their own, whichever metric they are of.
 """
 
@@ -12,8 +12,13 @@ from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats
 from shared.ensemble.kernels.codes import fade
-from shared.ensemble.kernels.layout import DAY_MS, HOUR, HOUR_MS, HOURS4, QUARTER
+from shared.ensemble.kernels.layout import (
+    HOUR,
+    HOURS4,
+    QUARTER,
+)
 from shared.ensemble.kernels.metric.interval import span_of
+from shared.kernels.units import DAY_MS, HOUR_MS
 
 SHARE_MS = 5.0 * DAY_MS
 """Memory of the share of values that deviate."""
@@ -26,10 +31,10 @@ RUN_MS = 20.0 * DAY_MS
 
 FADES = 12
 (
-    PAUSE, INTERVAL, OF_QUARTER, OF_HOUR, OF_HOURS4, OF_ERROR, OF_SHARE, OF_OFTEN, OF_SPREAD,
+    GAP, INTERVAL, OF_QUARTER, OF_HOUR, OF_HOURS4, OF_ERROR, OF_SHARE, OF_OFTEN, OF_SPREAD,
     OF_DAY, OF_WEEK, RUN_LEFT
 ) = range(FADES)  # fmt: skip
-"""Places: pause and interval, what is learned of each mean, and what stays of a stretch."""
+"""Places: gap and interval, what is learned of each mean, and what stays of a stretch."""
 
 
 @njit(cache=True)
@@ -45,9 +50,9 @@ def write_fades(dt: float, interval_ms: float, fades: Floats) -> None:
     dt, interval_ms : ms since the sample before, and usual
     fades           : float64 (FADES,)  in and out; zeros, or what an earlier call wrote
     """
-    if fades[PAUSE] == dt and fades[INTERVAL] == interval_ms:
+    if fades[GAP] == dt and fades[INTERVAL] == interval_ms:
         return
-    fades[PAUSE] = dt
+    fades[GAP] = dt
     fades[INTERVAL] = interval_ms
     fades[OF_QUARTER] = fade(dt, span_of(QUARTER, interval_ms))
     fades[OF_HOUR] = fade(dt, span_of(HOUR, interval_ms))

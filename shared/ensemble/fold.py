@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from shared.ensemble.kernels.ensemble_rows import close_episodes, fold_rows
+from shared.ensemble.kernels.ensemble_rows import WORK_DTYPE, close_episodes, fold_rows
 from shared.ensemble.kernels.layout import (
     COURSE,
     CROSS,
@@ -279,7 +279,7 @@ def fold(
     params = params or EnsembleParams()
     record = as_record(params)
     zone = (_plain(zone[0], np.int64), _plain(zone[1], np.int64))
-    output = _Events(width)
+    output, scratch = _Events(width), np.zeros(1, WORK_DTYPE)
     start = 0
     for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
         while start < stop:
@@ -287,7 +287,7 @@ def fold(
             start, at = fold_rows(
                 *given, state.entities, state.metrics, *zone, limits.settings, record, start, stop,
                 rows, cells, events, ratios,
-                views, 0,
+                views, 0, scratch,
             )  # fmt: skip
             events["entity"][:at] = called[events["row"][:at]]
             output.keep(at)

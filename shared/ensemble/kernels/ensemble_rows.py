@@ -83,9 +83,38 @@ _SETTINGS = types.NamedTuple(
     ),
     Settings,
 )  # type: ignore[no-untyped-call]
-_ENTITY, _METRIC, _ROW, _CELL, _EVENT, _PARAMS = (
+WORK_DTYPE = np.dtype(
+    [
+        ("tmp", "f8", (SCRATCH,)),
+        ("seen", "f8", (ALL_VIEWS,)),
+        ("fades", "f8", (FADES,)),
+        ("windows", "f8", (WINDOWS,)),
+        ("known", "f8", (2,)),
+        ("shape", "f4", (SHAPE_SIZE,)),
+        ("distances", "f4", (LIBRARY,)),
+        ("z", "f8", (MEMBERS,)),
+        ("a", "f8", (MEMBERS, MEMBERS)),
+        ("b", "f8", (MEMBERS, MEMBERS)),
+        ("c", "f8", (MEMBERS, MEMBERS)),
+    ],
+    align=True,
+)
+"""Scratch of the kernels, in one record: references to what is inside of it are not counted.
+
+Those to an array of its own are, by two atomic instructions in each function that it enters.
+"""
+
+_ENTITY, _METRIC, _ROW, _CELL, _EVENT, _PARAMS, _WORK = (
     from_dtype(dtype)
-    for dtype in (ENTITY_DTYPE, METRIC_DTYPE, ROW_DTYPE, CELL_DTYPE, EVENT_DTYPE, PARAMS_DTYPE)
+    for dtype in (
+        ENTITY_DTYPE,
+        METRIC_DTYPE,
+        ROW_DTYPE,
+        CELL_DTYPE,
+        EVENT_DTYPE,
+        PARAMS_DTYPE,
+        WORK_DTYPE,
+    )
 )
 _F8S, _I4S, _I8S = types.float64[::1], types.int32[::1], types.int64[::1]
 _F8SS = types.float64[:, ::1]
@@ -259,6 +288,7 @@ def close_episodes(
         _F8SS,
         types.uint8[:, ::1],
         types.int64,
+        _WORK[::1],
     ),
     cache=True,
 )
@@ -286,6 +316,7 @@ def fold_rows(
     ratios: Floats,
     views: Array,
     at: int,
+    scratch: Record,
 ) -> tuple[int, int]:
     """Fold rows and judge them.
 
@@ -304,19 +335,15 @@ def fold_rows(
     ratios, views : float64, uint8 (len(events), M)  out: each metric's largest ratio in the row of
                     an event, and its view
     at      : events already written
+    scratch : WORK_DTYPE (1,)  zeros, or what an earlier call left
     returns : first row that was not folded because events has no room, events written
     """
     width = values.shape[1]
-    tmp = np.empty(SCRATCH)
-    course_work = CourseWork(
-        np.empty(SHAPE_SIZE, np.float32),
-        np.empty(LIBRARY, np.float32),
-        np.zeros(WINDOWS),
-        np.zeros(2),
-    )
-    metric_work = MetricWork(tmp, np.empty(ALL_VIEWS), np.zeros(FADES), course_work)
-    square = (MEMBERS, MEMBERS)
-    work = CombinationWork(np.empty(MEMBERS), np.empty(square), np.empty(square), np.empty(square))
+    room = scratch[0]
+    tmp = room["tmp"]
+    course_work = CourseWork(room["shape"], room["distances"], room["windows"], room["known"])
+    metric_work = MetricWork(tmp, room["seen"], room["fades"], course_work)
+    work = CombinationWork(room["z"], room["a"], room["b"], room["c"])
     tops = np.empty(max(width, 1))
     places, columns = np.empty(width, np.int64), np.empty(width, np.int64)
     here, asked = np.empty(width, np.bool_), np.empty(width, np.bool_)

@@ -159,7 +159,8 @@ def _growth(state: Record, params: EnsembleParams, known: Floats) -> float:
     if known[0] != memory:
         known[0] = memory
         known[1] = growth_of(memory)
-    return known[1]
+    growth: float = known[1]
+    return growth
 
 
 @njit(cache=True)

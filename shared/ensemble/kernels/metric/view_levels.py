@@ -28,18 +28,22 @@ WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "
 
 
 @njit(cache=True)
-def least_level(params: EnsembleParams, view: int) -> float:
-    """Return the least level of a view, in spreads."""
+def least_level(params: Record, view: int) -> float:
+    """Return the least level of a view, in spreads.
+
+    params : PARAMS_DTYPE
+    """
     least: float = params.least[view]
     return least
 
 
 @njit(cache=True)
-def _trust(params: EnsembleParams, view: int, n: int) -> float:
+def _trust(params: Record, view: int, n: int) -> float:
     """Return the weight of the slope that n daily maxima of a view tell, at most 1."""
     trust: float = params.trust[view]
     left = max(1.0 - n / FIRST_WEEK, 0.0)
-    return min(trust + params.trust_early * left, 1.0)
+    weight: float = min(trust + params.trust_early * left, 1.0)
+    return weight
 
 
 @njit(cache=True)

@@ -14,8 +14,6 @@ from numba import njit, types
 
 from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
 from shared.ensemble.kernels.codes import bounded
-from shared.ensemble.kernels.course.course_layout import LIBRARY, WINDOWS
-from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.course.members import CourseWork
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
 from shared.ensemble.kernels.entity.entity_clock import begin, follow_clock, is_ahead, is_repeated
@@ -38,12 +36,12 @@ from shared.ensemble.kernels.entity.verdict import (
     write_cells,
     write_score,
 )
-from shared.ensemble.kernels.fades import FADES
 from shared.ensemble.kernels.fold_arguments import (
     CONFIG,
     INPUTS,
     OUTPUTS,
     STATE,
+    WORK,
     Config,
     Inputs,
     Outputs,
@@ -51,8 +49,6 @@ from shared.ensemble.kernels.fold_arguments import (
 )
 from shared.ensemble.kernels.layout import (
     AHEAD,
-    ALL_VIEWS,
-    COMBINED,
     CROSS,
     DECIDE,
     DUPLICATE,
@@ -62,7 +58,6 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound
-from shared.ensemble.kernels.season import SCRATCH
 from shared.kernels.clock import ZONE, Zone, local_of
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
@@ -110,19 +105,16 @@ class Ratios(NamedTuple):
 
 
 @step
-def _work(metrics: int) -> Work:
-    """Return scratch for rows of this many metrics."""
+def _work(metrics: int, scratch: Record) -> Work:
+    """Return scratch for rows of this many metrics.
+
+    scratch : WORK_DTYPE
+    """
     course = CourseWork(
-        np.empty(SHAPE_SIZE, np.float32),
-        np.empty(LIBRARY, np.float32),
-        np.zeros(WINDOWS),
-        np.zeros(2),
+        scratch["shape"], scratch["distances"], scratch["windows"], scratch["known"]
     )
-    metric = MetricWork(np.empty(SCRATCH), np.empty(ALL_VIEWS), np.zeros(FADES), course)
-    square = (COMBINED, COMBINED)
-    combination = CombinationWork(
-        np.empty(COMBINED), np.empty(square), np.empty(square), np.empty(square)
-    )
+    metric = MetricWork(scratch["tmp"], scratch["seen"], scratch["fades"], course)
+    combination = CombinationWork(scratch["z"], scratch["a"], scratch["b"], scratch["c"])
     return Work(
         metric,
         combination,
@@ -341,7 +333,7 @@ def _fold_row(
 
 @njit(
     types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
-        INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64
+        INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64, WORK[::1]
     ),
     cache=True,
 )
@@ -353,14 +345,16 @@ def fold_rows(
     out: Outputs,
     start: int,
     stop: int,
+    scratch: Record,
 ) -> tuple[int, int]:
     """Fold rows and judge them.
 
     start, stop : rows to fold
+    scratch     : WORK_DTYPE (1,)  zeros, or what an earlier call left
     returns     : first row that was not folded because ``out.events`` has no room, events written
     """
     metrics = given.values.shape[1]
-    work = _work(metrics)
+    work = _work(metrics, scratch[0])
     at = 0
     for place in range(start, stop):
         if out.events.shape[0] - at < 2 * KEYS * metrics + EVENTS_OF_ENTITY:

@@ -7,13 +7,46 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 from numba import from_dtype, types
 
 from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
+from shared.ensemble.kernels.course.course_layout import LIBRARY, WINDOWS
+from shared.ensemble.kernels.course.course_layout import SHAPE as SHAPE_SIZE
 from shared.ensemble.kernels.entity.row import Reported, Row
-from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE, PARAMS_DTYPE, Settings
+from shared.ensemble.kernels.fades import FADES
+from shared.ensemble.kernels.layout import (
+    ALL_VIEWS,
+    COMBINED,
+    ENTITY_DTYPE,
+    METRIC_DTYPE,
+    PARAMS_DTYPE,
+    Settings,
+)
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE
+from shared.ensemble.kernels.season import SCRATCH
 from shared.kernels.wire import group
+
+WORK_DTYPE = np.dtype(
+    [
+        ("tmp", "f8", (SCRATCH,)),
+        ("seen", "f8", (ALL_VIEWS,)),
+        ("fades", "f8", (FADES,)),
+        ("windows", "f8", (WINDOWS,)),
+        ("known", "f8", (2,)),
+        ("shape", "f4", (SHAPE_SIZE,)),
+        ("distances", "f4", (LIBRARY,)),
+        ("z", "f8", (COMBINED,)),
+        ("a", "f8", (COMBINED, COMBINED)),
+        ("b", "f8", (COMBINED, COMBINED)),
+        ("c", "f8", (COMBINED, COMBINED)),
+    ],
+    align=True,
+)
+"""Scratch of the kernels, in one record: references to what is inside of it are not counted.
+
+Those to an array of its own are, by two atomic instructions in each function that it enters.
+"""
 
 
 class Inputs(NamedTuple):
@@ -92,5 +125,6 @@ INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I4SS, _I4S, _U1S, _F8S, _I8S)
 CONFIG = group(Config, _F8SS, SETTINGS, PARAMS)
 STATE = group(State, ENTITY[::1], METRIC[::1])
 OUTPUTS = group(Outputs, _VERDICT[::1], _CELL[:, ::1], EVENT[::1], _F8SS, types.uint8[:, ::1])
+WORK = from_dtype(WORK_DTYPE)
 REPORTED_METRICS = group(Reported, METRIC[::1], _I8S, _I8S, _B1[::1], _I8)
 ROW = group(Row, _I8, _I8, _I8, _I8, _I8, _F8, _F8)

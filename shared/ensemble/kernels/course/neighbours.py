@@ -78,8 +78,8 @@ def _read_windows(season: Record, bins_per_day: int, block: int, slack: int, out
     """
     newest = season["bins"] - 1
     today = newest // bins_per_day
+    day, place = divmod(newest + slack * block, bins_per_day)
     for j in range(SEASON_WINDOW + 2 * slack):
-        day, place = divmod(newest + (slack - j) * block, bins_per_day)
         means = season["means"][place]
         at = FIRST_ROW + j * SEASON_DAYS
         if day == today:
@@ -88,6 +88,10 @@ def _read_windows(season: Record, bins_per_day: int, block: int, slack: int, out
         else:
             for k in range(SEASON_DAYS):
                 out[at + k] = means[(k + day - today) % SEASON_DAYS]
+        place -= block
+        if place < 0:
+            place += bins_per_day
+            day -= 1
     here: int = today % SEASON_DAYS
     return here
 

@@ -35,7 +35,10 @@ WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "
 
 @njit(cache=True)
 def least_level(params: Record, view: int) -> float:
-    """Return the least level of a view, in spreads."""
+    """Return the least level of a view, in spreads.
+
+    params : PARAMS_DTYPE
+    """
     least: float = params.least[view]
     return least
 

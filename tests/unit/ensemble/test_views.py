@@ -36,9 +36,9 @@ TOY = layout.ALL_VIEWS - 1
 others = sample.judge_sample
 
 
-def judge_sample(m, t, x, value, hour, near, turned, fades, params, v, tmp):
-    others(m, t, x, value, hour, near, turned, fades, params, v, tmp)
-    v[TOY] = 100.0 if value == 77.0 else 0.1
+def judge_sample(m, judged, fades, params, v, tmp):
+    others(m, judged, fades, params, v, tmp)
+    v[TOY] = 100.0 if judged.value == 77.0 else 0.1
 
 
 sample.judge_sample = judge_sample

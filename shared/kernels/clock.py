@@ -16,7 +16,9 @@ from shared.kernels.units import DAY_MS
 
 Ints = npt.NDArray[np.int64]
 
-AHEAD_INTERVALS = 50.0
+AHEAD_INTERVALS = 24.0
+"""Usual intervals that a row is ahead by at most: a day of hourly data, too."""
+
 CONFIRMED = 3
 """Rows that must agree, one after the other, before a clock that was ahead is believed."""
 

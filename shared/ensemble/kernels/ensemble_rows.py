@@ -62,7 +62,7 @@ from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.outputs import CELL_DTYPE, CLOSED, EVENT_DTYPE, ROW_DTYPE
 from shared.ensemble.kernels.return_levels import bound
 from shared.ensemble.kernels.season import SCRATCH
-from shared.kernels.clock import local_of
+from shared.kernels.clock import AHEAD_INTERVALS, local_of
 
 CONFIRMED = 3
 """Rows in a row that lead an entity's clock ahead."""
@@ -114,7 +114,7 @@ def _begin(e: Record, t: int) -> None:
 @njit(cache=True)
 def _is_ahead(e: Record, t: int) -> bool:
     """Whether a row lies far ahead of its entity, and fewer than two others have confirmed it."""
-    far = max(DAY_MS, 50.0 * max(e["interval_ms"], 1.0))
+    far = max(DAY_MS, AHEAD_INTERVALS * max(e["interval_ms"], 1.0))
     if e["rows"] == 0 or t - e["newest_ms"] <= max(far, 2.0 * e["pause_ms"]):
         return False
     confirms = e["ahead_n"] > 0 and t > e["ahead_ms"] and t - e["ahead_ms"] < far

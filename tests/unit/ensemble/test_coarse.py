@@ -8,10 +8,25 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.support.episodes import judge, needs_speed, series
-from tests.support.noise import FAMILIES, HOUR_MS
+from tests.support.episodes import is_found, judge, needs_speed, series
+from tests.support.noise import FAMILIES, HOUR_MS, between, clock, daily, noise
 
 pytestmark = needs_speed
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("step_s", [900, 3600])
+def test_a_burst_hides_no_outage_of_another_metric_hours_later(family, step_s):
+    time_ms = clock(26, step_s)
+    values = np.column_stack(
+        [daily(time_ms) + 2 * noise(family, len(time_ms), metric) for metric in range(2)]
+    )
+    values[between(time_ms, 20.5, step_s / 3600), 0] += 60
+    values[between(time_ms, 20.5 + 2 / 24, 6), 1] = -20
+    judged = judge(time_ms, values)
+    about = judged.alarms["metric"]
+    assert is_found(judged.alarm_days[about == 0], 20.5, 1)
+    assert is_found(judged.alarm_days[about == 1], 20.5 + 2 / 24, 2)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

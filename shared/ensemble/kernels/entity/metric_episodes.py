@@ -38,10 +38,12 @@ from shared.ensemble.kernels.layout import (
     LEVEL_DOWN,
     LEVEL_UP,
     SHAPE,
+    SPREAD,
     STUCK,
     VALUE,
     EnsembleParams,
 )
+from shared.ensemble.kernels.metric.local_views import restart_spread, spread_memory_ms
 from shared.ensemble.kernels.outputs import ACCEPTED, CLOSED, OPEN, RECOVERED, WORSE
 
 ACCEPTED_LEVEL = 2.0
@@ -126,6 +128,9 @@ def _follow_open(
             v["reason"] = ACCEPTED if key != SHAPE and _stays(m, key) else RECOVERED
             written = 1
         ep["state"] = CLOSED_STATE
+        if key < LEVEL_UP and spread_memory_ms(row.interval_ms) > gate.quiet_ms:
+            restart_spread(m)  # the incident's own steps would outlast it
+            m["ratio"][SPREAD] = 0.0
     return written
 
 

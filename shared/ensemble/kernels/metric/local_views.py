@@ -19,6 +19,12 @@ from shared.ensemble.kernels.metric.deviation import may_excuse
 
 
 @njit(cache=True)
+def spread_memory_ms(interval_ms: float) -> float:
+    """Return how long a change between two values counts in the spread, ms."""
+    return max(1.5 * HOUR_MS, 8.0 * interval_ms)
+
+
+@njit(cache=True)
 def judge_jump(
     m: Record,
     x: float,
@@ -87,7 +93,7 @@ def judge_jump(
             ]
         )
         step = min(abs(r0 - m["before_r"]) / usual, 6.0)
-        tau = max(1.5 * HOUR_MS, 8.0 * iv)
+        tau = spread_memory_ms(iv)
         m["spread_now"] += (step - m["spread_now"]) * fade(dt, tau)
         m["spread_ms"] += dt
         age = min(max(m["live_ms"], 0.2 * DAY_MS), 7.0 * DAY_MS)
@@ -103,6 +109,13 @@ def judge_jump(
     m["newest_residuals"][SEASONS, k] = residual
     m["newest_values"][k] = value
     m["newest_n"] += 1
+
+
+@njit(cache=True)
+def restart_spread(m: Record) -> None:
+    """Judge the spread by later changes alone: after a gap, and after an incident."""
+    m["spread_now"] = m["spread_usual"]
+    m["spread_ms"] = 0.0
 
 
 @njit(cache=True)

@@ -47,7 +47,12 @@ from shared.ensemble.kernels.metric.deviation import (
     spread_of,
 )
 from shared.ensemble.kernels.metric.interval import span_of
-from shared.ensemble.kernels.metric.local_views import follow_range, judge_jump, judge_stuck
+from shared.ensemble.kernels.metric.local_views import (
+    follow_range,
+    judge_jump,
+    judge_stuck,
+    restart_spread,
+)
 from shared.ensemble.kernels.metric.relearning import accept_change, recode
 from shared.ensemble.kernels.metric.view_levels import compare_with_levels, follow_tail
 from shared.ensemble.kernels.metric.warm_up import judge_cold
@@ -122,8 +127,7 @@ def fold_sample(
             m["means"][k] = 0.0
         m["fresh"] = 0
         m["newest_n"] = 0
-        m["spread_now"] = m["spread_usual"]
-        m["spread_ms"] = 0.0
+        restart_spread(m)
     width = width_of(iv)
     if width != m["width"]:
         m["width"] = width

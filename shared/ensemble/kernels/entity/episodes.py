@@ -203,7 +203,7 @@ def follow_episodes(
         at += 1
         count_opening(e, t, ratio)
     if best.place >= 0 and best.key < SHAPE and best.seen_by != MISSED:
-        joins = joins or is_accounted_for(e, of, best.place)
+        joins = joins or is_accounted_for(e, of, best.place, best.seen_by)
     if best.place >= 0 and (not joins or class_of(best.ratio) > e["opened_level"]):
         m = of.metrics[of.slots[best.place]]
         ep = m["episodes"][best.key]

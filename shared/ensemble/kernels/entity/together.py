@@ -30,6 +30,9 @@ from shared.ensemble.kernels.layout import (
     EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
+from shared.ensemble.kernels.views import column
+
+IS_MEAN = column("mean")
 
 LEFT_OVER = 3.0
 """Spreads of what the others leave over, below which they account for a metric."""
@@ -152,14 +155,16 @@ def combine(
 
 
 @njit(cache=True)
-def is_accounted_for(e: Record, of: Reported, place: int) -> bool:
+def is_accounted_for(e: Record, of: Reported, place: int, view: int) -> bool:
     """Whether a metric deviates only as an episode of the entity's other metrics lets expect.
 
     place : of the metric in ``of``
+    view  : that would open
 
     Another metric, or several together, must be in an episode with a record, the others must
-    explain the metric by half as a rule, and what they leave over must be usual, in the row
-    (LEFT_OVER of its own spreads) and over the last hour.
+    explain the metric by half as a rule, and what they leave over must be usual, over the last hour
+    and, unless a mean would open, in the row (LEFT_OVER of its own spreads): a mean crosses its
+    level in a row that deviates more than its neighbours.
     """
     if place >= MEMBERS or e["pairs_ok"] == 0 or not e["explained"][place] > 0.5:
         return False
@@ -175,7 +180,7 @@ def is_accounted_for(e: Record, of: Reported, place: int) -> bool:
                 reported = reported or m["episodes"][key]["state"] == REPORTED
     s /= math.sqrt(np.float64(e["inverse"][place, place]))
     hour: float = np.float64(of.metrics[of.slots[place]]["ratio"][CROSS])
-    return bool(reported and abs(s) < LEFT_OVER and abs(hour) < 0.5)
+    return bool(reported and (IS_MEAN[view] or abs(s) < LEFT_OVER) and abs(hour) < 0.5)
 
 
 @njit(cache=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shared.ensemble.fold import fold, limits_for
 from shared.ensemble.kernels.entity.episode import REPORTED
 from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.entity.together import is_accounted_for
@@ -13,12 +14,15 @@ from shared.ensemble.kernels.layout import (
     FAST_UP,
     HOUR,
     HOURS4,
+    JOINED,
     JUMP,
     QUARTER,
     TWO,
     VALUE,
 )
-from tests.support.episodes import needs_speed, new_state
+from shared.ensemble.kernels.outputs import WORSE
+from tests.support.episodes import needs_speed, new_state, one_slot_each
+from tests.support.noise import FAMILIES, clock, daily, days_of, noise
 
 pytestmark = needs_speed
 
@@ -63,3 +67,25 @@ def test_a_value_joins_only_if_the_others_account_for_it(view):
     entity, of = surge(0.0, 0.1)
     of.metrics["episodes"]["state"] = 0
     assert not is_accounted_for(entity, of, 2, view)
+
+
+def test_a_third_metric_is_no_reason_for_joint_alarms():
+    """The entity is long known then, what its metrics reach together is not."""
+    alarms = 0
+    slots = one_slot_each(1, 3)
+    two_of_them = slots.copy()
+    two_of_them[0, 2] = -1
+    for family in FAMILIES:
+        for seed in range(6):
+            time_ms = clock(26)
+            values = np.column_stack(
+                [daily(time_ms) + 3 * noise(family, len(time_ms), 10 * seed + k) for k in range(3)]
+            )
+            later = days_of(time_ms) >= 20
+            values[~later, 2] = np.nan
+            state, limits = new_state(1, 3), limits_for(3)
+            for rows, known in ((~later, two_of_them), (later, slots)):
+                entity = np.zeros(int(rows.sum()), np.int32)
+                events = fold(state, known, entity, time_ms[rows], values[rows], limits).events
+            alarms += int(((events["view"] == JOINED) & (events["phase"] <= WORSE)).sum())
+    assert alarms <= 8

@@ -232,11 +232,11 @@ def join(
         if limit <= 0.0:
             limit = 2.0 * floor
         if watched and x > e["joint_daily_maxima"][r]:
-            e["joint_daily_maxima"][r] = bound(x, limit, e["maxima_n"])
+            e["joint_daily_maxima"][r] = bound(x, limit, e["joint_n"])
         best = max(best, x / limit)
     if watched:
         e["joint_daily_ratio"] = max(
-            e["joint_daily_ratio"], bound(best, max(e["joint_return_level"], 1.0), e["maxima_n"])
+            e["joint_daily_ratio"], bound(best, max(e["joint_return_level"], 1.0), e["joint_n"])
         )
     best /= max(e["joint_return_level"], 1.0)
     e["joint_ratio"] = best
@@ -297,14 +297,15 @@ def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp
     """
     _close_trained_day(e, params, tmp)
     if judged:
-        count = e["maxima_n"]
-        push(e["maxima"], count, e["daily_maximum"])
+        e["maxima_n"] = push(e["maxima"], e["maxima_n"], e["daily_maximum"])
+    if judged and e["joint_daily_ratio"] > 0.0:  # a day before the third metric tells nothing
+        count = e["joint_n"]
         push(e["joint_ratios"], count, e["joint_daily_ratio"])
         for r in range(JOINT):
             push(e["joint_maxima"][r], count, e["joint_daily_maxima"][r])
-        e["maxima_n"] = count + 1
+        e["joint_n"] = count + 1
     e["daily_maximum"] = 0.0
-    n = min(e["maxima_n"], DAYS)
+    n = min(e["joint_n"], DAYS)
     few = 1.0 - (1.0 - params.trust_joint) * min(max((metrics - 2) / 10.0, 0.0), 1.0)
     for r in range(JOINT):
         e["joint_daily_maxima"][r] = 0.0
@@ -324,6 +325,8 @@ def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp
             1.0,
             return_level(e["joint_ratios"], n, 0.3, params.return_joint, params.slope, few, tmp),
         )
+    n = min(e["maxima_n"], DAYS)
+    if n >= 3:
         e["return_level"] = max(
             1.0,
             return_level(

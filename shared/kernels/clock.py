@@ -34,7 +34,9 @@ ZONE = group(Zone, types.int64[::1], types.int64[::1])
 UTC = Zone(np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
 """The zone without changes."""
 
-AHEAD_INTERVALS = 50.0
+AHEAD_INTERVALS = 24.0
+"""Usual intervals that a row is ahead by at most: a day of hourly data, too."""
+
 CONFIRMED = 3
 """Rows that must agree, one after the other, before a clock that was ahead is believed."""
 

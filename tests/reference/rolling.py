@@ -66,7 +66,7 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
         me = entities.setdefault(e, Entity())
         interval, pause = me.usual()
-        reach = max(DAY_MS, 50.0 * max(interval, 1.0))
+        reach = max(DAY_MS, 24.0 * max(interval, 1.0))
         ahead = me.newest_ms is not None and t - me.newest_ms > max(reach, 2.0 * pause)
         if ahead:
             agrees = me.ahead and 0 < t - me.ahead[-1] < reach

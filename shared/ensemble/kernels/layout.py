@@ -238,6 +238,7 @@ ENTITY_DTYPE = np.dtype(
         ("joint_daily_ratio", "f8"),  # today's largest
         ("joint_ratios", "f4", (DAYS,)),
         ("joint_return_level", "f8"),
+        ("joint_n", "i4"),  # days with joint figures
         ("joint", EPISODE_DTYPE),
         ("trained_ratio", "f8"),
         ("trained_mean", "f8"),  # of a quarter of an hour of the rarity by the trained model

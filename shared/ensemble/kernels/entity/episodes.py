@@ -29,7 +29,7 @@ from shared.ensemble.kernels.entity.metric_episodes import (
     follow_metric,
     write_cold_start,
 )
-from shared.ensemble.kernels.entity.row import Gate, Reported, Row, gate_of
+from shared.ensemble.kernels.entity.row import Gate, Reported, Row, gate_of, joining_ms
 from shared.ensemble.kernels.entity.together import is_accounted_for
 from shared.ensemble.kernels.layout import (
     COURSE,
@@ -183,7 +183,7 @@ def follow_episodes(
     t, nan = row.time_ms, math.nan
     gate = gate_of(e, row.interval_ms, params)
     at, best = _follow_metrics(e, reported, row, gate, settings, params, events, at)
-    joins = t - e["opened_ms"] <= 3.0 * row.interval_ms and e["opened_ms"] > 0
+    joins = t - e["opened_ms"] <= joining_ms(row.interval_ms) and e["opened_ms"] > 0
     ratio = joint / gate.threshold if settings.joint else 0.0
     at, begins, column = _follow_joint(e, reported, ratio, row, gate, params, events, at)
     if begins and best.place < 0 and (not joins or class_of(ratio) > e["opened_level"]):
@@ -203,7 +203,7 @@ def follow_episodes(
         at += 1
         count_opening(e, t, ratio)
     if best.place >= 0 and best.key < SHAPE and best.view_number != MISSED:
-        joins = joins or is_accounted_for(e, reported, best.place)
+        joins = joins or is_accounted_for(e, reported, best.place, best.view_number)
     if best.place >= 0 and (not joins or class_of(best.ratio) > e["opened_level"]):
         m = reported.metrics[reported.slots[best.place]]
         ep = m["episodes"][best.key]

@@ -28,7 +28,7 @@ from shared.ensemble.kernels.entity.event_rows import (
 )
 from shared.ensemble.kernels.entity.evidence import severity_of
 from shared.ensemble.kernels.entity.metric_episodes import AFTER_STUCK_MS
-from shared.ensemble.kernels.entity.row import Reported, Row, decode_value, gate_of
+from shared.ensemble.kernels.entity.row import Reported, Row, decode_value, gate_of, joining_ms
 from shared.ensemble.kernels.fold_arguments import Outputs
 from shared.ensemble.kernels.layout import (
     AS_IT_IS,
@@ -87,7 +87,7 @@ def _judge_late_value(
     if ep["opened_ms"] > 0 and first <= t <= last:
         _join_episode(ep, size, t, value, expected, params)
     elif size >= 1.0 and t - m["stuck_ms"] > AFTER_STUCK_MS:
-        joins = e["opened_ms"] > 0 and abs(t - e["opened_ms"]) <= 3.0 * row.interval_ms
+        joins = e["opened_ms"] > 0 and abs(t - e["opened_ms"]) <= joining_ms(row.interval_ms)
         state = JOINED_ANOTHER if joins else REPORTED
         start_episode(ep, size, VALUE, t, value, expected, state, params)
         m["fast_ms"][key] = max(m["fast_ms"][key], t)

@@ -27,6 +27,7 @@ from shared.ensemble.kernels.entity.episode import (
 from shared.ensemble.kernels.entity.event_rows import About, describe, measure_of, write_event
 from shared.ensemble.kernels.entity.evidence import evidence
 from shared.ensemble.kernels.entity.row import Gate, Row, decode_value
+from shared.ensemble.kernels.fades import spread_span
 from shared.ensemble.kernels.layout import (
     COURSE,
     FAST_DOWN,
@@ -36,10 +37,12 @@ from shared.ensemble.kernels.layout import (
     LEVEL_DOWN,
     LEVEL_UP,
     SHAPE,
+    SPREAD,
     STUCK,
     VALUE,
     EnsembleParams,
 )
+from shared.ensemble.kernels.metric.local_views import restart_spread
 from shared.ensemble.kernels.outputs import ACCEPTED, CLOSED, OPEN, RECOVERED, WORSE
 from shared.kernels.units import DAY_MS, HOUR_MS
 
@@ -125,6 +128,9 @@ def _follow_open(
             v["reason"] = ACCEPTED if key != SHAPE and _stays(m, key) else RECOVERED
             written = 1
         ep["state"] = CLOSED_STATE
+        if key < LEVEL_UP and spread_span(row.interval_ms) > gate.quiet_ms:
+            restart_spread(m)  # the incident's own steps would outlast it
+            m["ratio"][SPREAD] = 0.0
     return written
 
 

@@ -67,6 +67,18 @@ def gate_of(e: Record, interval_ms: float, params: EnsembleParams) -> Gate:
 
 
 @njit(cache=True)
+def joining_ms(interval_ms: float) -> float:
+    """Return how long after an opening the entity's other evidence joins it, ms.
+
+    interval_ms : usual
+
+    Three intervals, so that what one cause moves is one alarm; where they are longer than an hour
+    only one: hours later it is another incident.
+    """
+    return max(min(3.0 * interval_ms, 1.0 * HOUR_MS), interval_ms)
+
+
+@njit(cache=True)
 def decode_value(m: Record, x: float) -> float:
     """Return a coded value in the metric's own unit."""
     return np.float64(m["centre"] + m["scale"] * x)

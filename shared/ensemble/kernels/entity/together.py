@@ -28,8 +28,11 @@ from shared.ensemble.kernels.layout import (
     EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import bound, push, return_level
+from shared.ensemble.kernels.views import column
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS, HOUR_MS
+
+IS_MEAN = column("mean")
 
 LEFT_OVER = 3.0
 """Spreads of what the others leave over, below which they account for a metric."""
@@ -190,14 +193,16 @@ def combine(
 
 
 @njit(cache=True)
-def is_accounted_for(e: Record, reported: Reported, place: int) -> bool:
+def is_accounted_for(e: Record, reported: Reported, place: int, view: int) -> bool:
     """Whether a metric deviates only as an episode of the entity's other metrics lets expect.
 
     place : of the metric in ``reported``
+    view  : that would open
 
     Another metric, or several together, must be in an episode with a record, the others must
-    explain the metric by half as a rule, and what they leave over must be usual, in the row
-    (LEFT_OVER of its own spreads) and over the last hour.
+    explain the metric by half as a rule, and what they leave over must be usual, over the last hour
+    and, unless a mean would open, in the row (LEFT_OVER of its own spreads): a mean crosses its
+    level in a row that deviates more than its neighbours.
     """
     if place >= COMBINED or e["pairs_ok"] == 0 or not e["explained"][place] > 0.5:
         return False
@@ -213,7 +218,7 @@ def is_accounted_for(e: Record, reported: Reported, place: int) -> bool:
                 in_episode = in_episode or m["episodes"][key]["state"] == REPORTED
     s /= math.sqrt(np.float64(e["inverse"][place, place]))
     hour: float = np.float64(reported.metrics[reported.slots[place]]["ratio"][CROSS])
-    return bool(in_episode and abs(s) < LEFT_OVER and abs(hour) < 0.5)
+    return bool(in_episode and (IS_MEAN[view] or abs(s) < LEFT_OVER) and abs(hour) < 0.5)
 
 
 @step
@@ -294,11 +299,11 @@ def join(
         if limit <= 0.0:
             limit = 2.0 * _joint_floor(params, r)
         if watched and x > e["joint_daily_maxima"][r]:
-            e["joint_daily_maxima"][r] = bound(x, limit, e["maxima_n"])
+            e["joint_daily_maxima"][r] = bound(x, limit, e["joint_n"])
         best = max(best, x / limit)
     level = max(e["joint_return_level"], 1.0)
     if watched:
-        e["joint_daily_ratio"] = max(e["joint_daily_ratio"], bound(best, level, e["maxima_n"]))
+        e["joint_daily_ratio"] = max(e["joint_daily_ratio"], bound(best, level, e["joint_n"]))
     best /= level
     e["joint_ratio"] = best
     return float(best)
@@ -389,14 +394,15 @@ def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp
     """
     _close_trained_day(e, params, tmp)
     if judged:
-        count = e["maxima_n"]
-        push(e["maxima"], count, e["daily_maximum"])
+        e["maxima_n"] = push(e["maxima"], e["maxima_n"], e["daily_maximum"])
+    if judged and e["joint_daily_ratio"] > 0.0:  # a day before the third metric tells nothing
+        count = e["joint_n"]
         push(e["joint_ratios"], count, e["joint_daily_ratio"])
         for r in range(JOINT):
             push(e["joint_maxima"][r], count, e["joint_daily_maxima"][r])
-        e["maxima_n"] = count + 1
+        e["joint_n"] = count + 1
     e["daily_maximum"] = 0.0
-    n = min(e["maxima_n"], DAYS)
     many = min(max((metrics - 2) / 10.0, 0.0), 1.0)
-    _close_joint_day(e, n, params, 1.0 - (1.0 - params.trust_joint) * many, tmp)
-    e["return_level"] = _largest_level(e, n, metrics, params, tmp)
+    trust = 1.0 - (1.0 - params.trust_joint) * many
+    _close_joint_day(e, min(e["joint_n"], DAYS), params, trust, tmp)
+    e["return_level"] = _largest_level(e, min(e["maxima_n"], DAYS), metrics, params, tmp)

@@ -157,6 +157,13 @@ def judge_jump(
 
 
 @njit(cache=True)
+def restart_spread(m: Record) -> None:
+    """Judge the spread by later changes alone: after a gap, and after an incident."""
+    m["spread_now"] = m["spread_usual"]
+    m["spread_ms"] = 0.0
+
+
+@njit(cache=True)
 def judge_stuck(
     m: Record, t: int, value: float, gap: float, iv: float, fades: Floats, v: Floats
 ) -> None:

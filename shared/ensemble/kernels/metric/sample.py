@@ -57,7 +57,12 @@ from shared.ensemble.kernels.metric.deviation import (
     spread_in_force,
     spread_of,
 )
-from shared.ensemble.kernels.metric.local_views import follow_range, judge_jump, judge_stuck
+from shared.ensemble.kernels.metric.local_views import (
+    follow_range,
+    judge_jump,
+    judge_stuck,
+    restart_spread,
+)
 from shared.ensemble.kernels.metric.relearning import accept_change, recode
 from shared.ensemble.kernels.metric.view_levels import compare_with_levels, follow_tail
 from shared.ensemble.kernels.metric.warm_up import judge_cold
@@ -119,8 +124,7 @@ def _forget_newest(m: Record) -> None:
         m["means"][k] = 0.0
     m["fresh"] = 0
     m["newest_n"] = 0
-    m["spread_now"] = m["spread_usual"]
-    m["spread_ms"] = 0.0
+    restart_spread(m)
 
 
 @step

@@ -57,6 +57,10 @@ SHARE_MS = 5.0 * DAY_MS
 """Memory of the share of values that deviate."""
 
 
+MOST_SAMPLES = 10_000
+"""Samples that are counted of a bin."""
+
+
 class MetricWork(NamedTuple):
     """Scratch of a metric.
 
@@ -134,8 +138,10 @@ def fold_sample(
     if turned:
         for k in range(RING - 1):
             m["window"][0, k] = m["window"][0, k + 1]
+            m["window"][1, k] = m["window"][1, k + 1]
             m["window_bin"][k] = m["window_bin"][k + 1]
         m["window"][0, RING - 1] = encode(m["bin_mean"])
+        m["window"][1, RING - 1] = min(m["bin_n"], MOST_SAMPLES)
         m["window_bin"][RING - 1] = m["day"] * BINS + m["bin"] if m["bin_n"] > 0 else -1
         turn(m, day, bin_, tmp)
         m["day"] = day
@@ -244,7 +250,7 @@ def judge_sample(
     m["fresh"] += 1
     v[LEVEL] = clip(level / max(m["daily"], 0.5 * typical), 1e3) if m["levels_n"] >= 2 else 0.0
     if turned:
-        judge_missing(m, spread, tmp)
+        judge_missing(m, spread, iv, tmp)
     v[MISSED] = clip(m["missed"], 1e3)
     m["near_jump"] = 0.0
     judge_jump(m, x, value, hour, floor, residual, near, dt, iv, v, tmp)

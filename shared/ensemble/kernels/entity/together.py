@@ -29,6 +29,7 @@ from shared.ensemble.kernels.layout import (
     TRAINED,
     EnsembleParams,
 )
+from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 
 LEFT_OVER = 3.0
@@ -192,6 +193,7 @@ def join(
     quarter
     of the metrics, at least 2: the order statistic that k independent outliers reach, and one does
     not. Its level is learned from its own days, so that dependence between metrics is in it.
+    Metrics that are warming up do not count; while all are, figures are learned and the ratio is 0.
     Twin: tests/reference/episodes.py::joint.
     """
     e["joint_ratio"] = 0.0
@@ -199,6 +201,9 @@ def join(
     if n < 3:
         return 0.0
     place = max(2, n // 4)
+    is_warm = False
+    for j in range(n):
+        is_warm = is_warm or is_ready(of.metrics[of.slots[j]], params)
     best: float = 0.0
     for r in range(JOINT):
         count = 0
@@ -206,6 +211,8 @@ def join(
             if not asked[j]:
                 continue
             m = of.metrics[of.slots[j]]
+            if is_warm and not is_ready(m, params):
+                continue
             x = abs(m["near_jump"] if r == 0 else m["deviation"] if r == 1 else m["means"][0])
             x = min(x, 30.0)
             at = count
@@ -233,7 +240,7 @@ def join(
         e["joint_daily_ratio"] = max(
             e["joint_daily_ratio"], bound(best, max(e["joint_return_level"], 1.0), e["maxima_n"])
         )
-    best /= max(e["joint_return_level"], 1.0)
+    best = best / max(e["joint_return_level"], 1.0) if is_warm else 0.0
     e["joint_ratio"] = best
     return float(best)
 

@@ -31,6 +31,7 @@ from shared.ensemble.kernels.entity.together import (
 from shared.ensemble.kernels.entity.verdict import (
     apply_limits,
     clear_row,
+    excuse_new_kind,
     largest_ratio,
     mark_anomalies,
     name_episode,
@@ -374,6 +375,9 @@ def fold_rows(
             e["daily_maximum"] = max(
                 e["daily_maximum"], bound(top, e["return_level"], e["maxima_n"])
             )
+        if any_ and excuse_new_kind(of, local // DAY_MS, local - t):
+            top, place, ready = largest_ratio(of, params, mine, seen_by)
+            joint = 0.0
         if settings.per_day > 0.0 and ((any_ and ready) or known):
             most = max(
                 max(top / e["return_level"], joint if settings.joint else 0.0), e["trained_ratio"]

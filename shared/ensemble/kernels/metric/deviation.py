@@ -121,6 +121,14 @@ def excuse_recurring(
 
 
 @njit(cache=True)
+def beyond_range(m: Record, x: float, z: float, spread: float) -> float:
+    """Reduce a deviation to what lies outside of the metric's usual range at all times of day."""
+    if z > 0.0:
+        return min(z, max((x - m["range_high"]) / spread, 0.0))
+    return max(z, min((x - m["range_low"]) / spread, 0.0))
+
+
+@njit(cache=True)
 def judge_missing(m: Record, spread: float, iv: float, tmp: Floats) -> None:
     """Say whether a peak or dip that usually comes in the half hour just ended has not come.
 

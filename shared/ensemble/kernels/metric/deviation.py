@@ -123,9 +123,11 @@ def excuse_recurring(
 @njit(cache=True)
 def beyond_range(m: Record, x: float, z: float, spread: float) -> float:
     """Reduce a deviation to what lies outside of the metric's usual range at all times of day."""
+    above: float = (x - m["range_high"]) / spread
+    below: float = (x - m["range_low"]) / spread
     if z > 0.0:
-        return min(z, max((x - m["range_high"]) / spread, 0.0))
-    return max(z, min((x - m["range_low"]) / spread, 0.0))
+        return min(z, max(above, 0.0))
+    return max(z, min(below, 0.0))
 
 
 @njit(cache=True)

@@ -30,6 +30,7 @@ from shared.ensemble.kernels.entity.together import (
 from shared.ensemble.kernels.entity.verdict import (
     apply_limits,
     clear_row,
+    excuse_new_kind,
     largest_ratio,
     mark_anomalies,
     name_episode,
@@ -217,12 +218,9 @@ def _combine(
 
 
 @step
-def _follow_largest(e: Record, row: Row, ratios: Ratios, watched: bool, config: Config) -> None:
-    """Learn the day's largest ratio, and move the threshold by the alarm budget."""
+def _follow_budget(e: Record, row: Row, ratios: Ratios, config: Config) -> None:
+    """Move the threshold by the alarm budget."""
     settings = config.settings
-    if ratios.judged and watched:
-        today = bound(ratios.top, e["return_level"], e["maxima_n"])
-        e["daily_maximum"] = max(e["daily_maximum"], today)
     if settings.per_day > 0.0 and ((ratios.judged and ratios.ready) or ratios.known):
         joint = ratios.joint if settings.joint else 0.0
         most = max(max(ratios.top / e["return_level"], joint), e["trained_ratio"])
@@ -287,8 +285,14 @@ def _fold_new_row(
         joint = _combine(e, reported, now, watched, config, work)
     known = follow_trained(e, given.trained[row.place], now, params, settings.use)
     top, place, ready = largest_ratio(reported, params, work.ratios, work.views)
+    if judged and watched:
+        today = bound(top, e["return_level"], e["maxima_n"])
+        e["daily_maximum"] = max(e["daily_maximum"], today)
+    if judged and excuse_new_kind(reported, now.local_ms // DAY_MS, now.local_ms - now.time_ms):
+        top, place, ready = largest_ratio(reported, params, work.ratios, work.views)
+        joint = 0.0
     ratios = Ratios(judged, known, ready, joint, top, place)
-    _follow_largest(e, now, ratios, watched, config)
+    _follow_budget(e, now, ratios, config)
     end = at
     if judged or known:
         end = follow_episodes(e, reported, now, joint, settings, params, out.events, at)

@@ -187,7 +187,7 @@ METRIC_DTYPE = np.dtype(
         ("ratio", "f4", (ALL_VIEWS,)),  # ratio of each view to its level, signed
         ("daily_maximum", "f4", (ALL_VIEWS, 2)),  # today's largest of each view
         ("return_level", "f4", (ALL_VIEWS, 2)),  # level of each view
-        ("window", "i2", (2, RING)),  # largest and smallest of today's newest bins
+        ("window", "i2", (2, RING)),  # mean of today's newest bins, coded, and samples in each
         ("window_bin", "i4", (RING,)),
         ("fast_ms", "i8", (2,)),  # newest fast alarm up and down
         ("stuck_ms", "i8"),

@@ -65,6 +65,30 @@ def near_of(width: int) -> int:
 
 
 @njit(cache=True)
+def first_day_of(m: Record, shift_ms: int) -> int:
+    """Return a metric's first local day; one that began after noon does not count.
+
+    shift_ms : local time minus UTC
+    """
+    return int((m["origin_ms"] + shift_ms + DAY_MS // 2) // DAY_MS)
+
+
+@njit(cache=True)
+def is_new_kind(first_day: int, day: int) -> bool:
+    """Whether a day is of a kind, working day or weekend, that fewer than two before it were of.
+
+    At least two days of the other kind came before.
+
+    first_day : of the metric, local
+    """
+    first = max(first_day, day - 7)
+    seen = 0
+    for before in range(first, day):
+        seen += 1 if is_weekend(before) == is_weekend(day) else 0
+    return seen < 2 and day - first - seen >= 2
+
+
+@njit(cache=True)
 def bin_of(local_ms: int, width: int) -> int:
     """Return the first bin of a sample that is ``width`` bins wide, at a local time."""
     bin_ = int((local_ms % DAY_MS) // BIN_MS)

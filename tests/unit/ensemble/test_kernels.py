@@ -38,7 +38,7 @@ from shared.kernels.clock import is_weekend
 from tests.reference import episodes as slow
 from tests.reference import season as slow_season
 from tests.support.episodes import SLOW, needs_speed, new_state, one_slot_each
-from tests.support.noise import FAMILIES, MONDAY_MS, noise
+from tests.support.noise import DAY_MS, FAMILIES, MONDAY_MS, noise
 
 finite = st.floats(-1e9, 1e9)
 
@@ -299,13 +299,14 @@ def join_first(entities, reported, params, top):
 
 
 @settings(max_examples=40)
-@given(st.integers(1, 40), st.integers(0, 999))
-def test_the_joint_view_is_the_kth_largest_size(n, seed):
+@given(st.integers(1, 40), st.integers(0, 999), st.sampled_from([0.0, 0.7, 1.0]))
+def test_the_joint_view_is_the_kth_largest_size_of_the_metrics_that_are_ready(n, seed, share):
     rng = np.random.default_rng(seed)
     entities, metrics = np.zeros(1, ENTITY_DTYPE), np.zeros(n, METRIC_DTYPE)
     jumps, off, means = rng.normal(0, 3, (3, n))
     metrics["near_jump"], metrics["deviation"], metrics["means"][:, 0] = jumps, off, means
-    here = rng.random(n) < 0.8
+    here, ready = rng.random(n) < 0.8, rng.random(n) < share
+    metrics["live_ms"], metrics["samples"] = np.where(ready, 3.0 * DAY_MS, 1.0 * DAY_MS), 600
     entities["joint_levels"] = [2.0, 3.0, 4.0]
     places = np.arange(n)
     reported = Reported(metrics, places, places, here, n)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.ensemble.kernels.outputs import CLOSED, OPEN
 from tests.support.episodes import count, is_found, judge, needs_speed, series
 from tests.support.noise import (
@@ -68,16 +69,38 @@ def test_the_interval_follows_a_change_within_hours(before_s, after_s):
     assert judged.state.entities["interval_ms"][0] == pytest.approx(1000 * after_s, rel=0.2)
 
 
+def jittered(seed: int) -> np.ndarray:
+    """Return times a minute apart with jitter, a tenth missing, a gap and a fast first minute.
+
+    The last quarter of an hour is whole.
+    """
+    rng = np.random.default_rng(seed)
+    kept = rng.random(4 * 1440) > 0.1
+    kept[-15:] = True
+    regular = np.delete(clock(4, 60)[kept], slice(2000, 2300))
+    time_ms = np.unique(regular + rng.integers(-5000, 5000, len(regular)))
+    return np.concatenate([time_ms[0] - 60_000 + 1000 * np.arange(30), time_ms])
+
+
 @settings(max_examples=8)
 @given(st.integers(0, 99), st.sampled_from(FAMILIES))
+@example(27, "gauss")
 def test_jitter_gaps_and_a_fast_first_minute_leave_the_interval(seed, family):
-    rng = np.random.default_rng(seed)
-    regular = clock(4, 60)[rng.random(4 * 1440) > 0.1]
-    regular = np.delete(regular, slice(2000, 2300))
-    time_ms = np.unique(regular + rng.integers(-5000, 5000, len(regular)))
-    time_ms = np.concatenate([time_ms[0] - 60_000 + 1000 * np.arange(30), time_ms])
+    time_ms = jittered(seed)
     judged = judge(time_ms, 50 + noise(family, len(time_ms), seed))
     assert judged.state.metrics["interval_ms"][0] == pytest.approx(60_000, rel=0.25)
+
+
+@pytest.mark.parametrize("seed", [*range(10), 27])
+def test_rows_that_are_missing_in_a_row_move_the_interval_for_minutes_only(seed):
+    """Each long pause raises it by a tenth, so that a new interval is followed within hours."""
+    time_ms, interval, found = jittered(seed), 0.0, []
+    for seen, pause in enumerate(np.diff(time_ms).tolist(), 1):
+        interval = follow_interval(interval, float(pause), seen)
+        found.append(interval)
+    off = np.abs(np.log(np.array(found[200:]) / 60_000))
+    assert np.mean(off > np.log(1.25)) < 0.05
+    assert off.max() < np.log(2.2)
 
 
 @pytest.mark.parametrize(("step_s", "days"), [(300, 3), (3600, 3), (86_400, 21)])

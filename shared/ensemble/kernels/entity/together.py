@@ -27,6 +27,7 @@ from shared.ensemble.kernels.layout import (
     TRAINED,
     EnsembleParams,
 )
+from shared.ensemble.kernels.metric.warm_up import is_ready
 from shared.ensemble.kernels.return_levels import bound, push, return_level
 from shared.ensemble.kernels.views import column
 from shared.kernels.steps import step
@@ -246,14 +247,24 @@ def _joint_floor(params: EnsembleParams, figure: int) -> float:
 
 @step
 def _kth_largest(
-    reported: Reported, relevant: Array, figure: int, place: int, top: Floats
+    reported: Reported,
+    relevant: Array,
+    is_warm: bool,
+    figure: int,
+    place: int,
+    params: EnsembleParams,
+    top: Floats,
 ) -> float:
-    """Return the ``place``-th largest size of a figure among the metrics that count, or 0."""
+    """Return the ``place``-th largest size of a figure among the metrics that count, or 0.
+
+    is_warm : whether only metrics count that are ready
+    """
     count = 0
     for j in range(reported.n):
-        if not relevant[j]:
+        m = reported.metrics[reported.slots[j]]
+        if not relevant[j] or (is_warm and not is_ready(m, params)):
             continue
-        x = _joint_size(reported.metrics[reported.slots[j]], figure)
+        x = _joint_size(m, figure)
         if count < place:
             at = count
             count += 1
@@ -286,15 +297,19 @@ def join(
     A figure is the k-th largest size of a row's jumps, deviations or quarter-hour means, k a
     quarter of the metrics, at least 2: the order statistic that k independent outliers reach, and
     one does not. Its level is learned from its own days, so that dependence between metrics is in
-    it. Twin: tests/reference/episodes.py::joint.
+    it. Metrics that are warming up do not count; while all are, figures are learned and the ratio
+    is 0. Twin: tests/reference/episodes.py::joint.
     """
     e["joint_ratio"] = 0.0
     if reported.n < 3:
         return 0.0
     place = max(2, reported.n // 4)
+    is_warm = False
+    for j in range(reported.n):
+        is_warm = is_warm or is_ready(reported.metrics[reported.slots[j]], params)
     best: float = 0.0
     for r in range(JOINT):
-        x = _kth_largest(reported, relevant, r, place, top)
+        x = _kth_largest(reported, relevant, is_warm, r, place, params, top)
         limit: float = np.float64(e["joint_levels"][r])
         if limit <= 0.0:
             limit = 2.0 * _joint_floor(params, r)
@@ -304,7 +319,7 @@ def join(
     level = max(e["joint_return_level"], 1.0)
     if watched:
         e["joint_daily_ratio"] = max(e["joint_daily_ratio"], bound(best, level, e["joint_n"]))
-    best /= level
+    best = best / level if is_warm else 0.0
     e["joint_ratio"] = best
     return float(best)
 

@@ -16,23 +16,35 @@ from shared.ensemble.kernels.entity.row import Reported, decode_value
 from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
     DIRECTION,
+    HOUR,
     HOURLY,
+    HOURS4,
     KEYS,
+    LEVEL,
     MIN_ABSOLUTE,
     MIN_RELATIVE,
     MISSED,
     NO_METRIC,
+    OFTEN,
+    QUARTER,
     STUCK,
     TRAINED_KEY,
+    TWO,
     VALUE,
     EnsembleParams,
 )
+from shared.ensemble.kernels.metric.deviation import beyond_range
 from shared.ensemble.kernels.metric.warm_up import is_ready, time_left_ms, warmup_share
 from shared.ensemble.kernels.outputs import WORSE
+from shared.ensemble.kernels.season import first_day_of, is_new_kind
 from shared.ensemble.kernels.views import column as column_of
 from shared.kernels.units import MINUTE_MS
 
 IS_SIGNED = column_of("signed")
+BY_TIME_OF_DAY = np.isin(
+    np.arange(ALL_VIEWS), [VALUE, TWO, QUARTER, HOUR, HOURS4, MISSED, LEVEL, OFTEN]
+)
+"""Views that compare with what is usual at a time of day."""
 
 
 @njit(cache=True)
@@ -91,6 +103,31 @@ def apply_limits(m: Record, limits: Floats) -> bool:
         elif view != STUCK and off * way < 0.0:
             q[view] = 0.0
     return bool(not small and off * way >= 0.0)
+
+
+@njit(cache=True)
+def excuse_new_kind(reported: Reported, day: int, shift_ms: int) -> bool:
+    """Hold back what a day's kind may explain that the metrics have not shown: a first weekend.
+
+    day      : local
+    shift_ms : local time minus UTC
+    returns  : whether any metric is held back
+
+    What lies in a metric's range at other times of day is no deviation then; what lies outside
+    counts by as much. Levels are learned from the views as they are.
+    """
+    any_ = False
+    for j in range(reported.n):
+        m = reported.metrics[reported.slots[j]]
+        if not reported.judged[j] or not is_new_kind(first_day_of(m, shift_ms), day):
+            continue
+        any_ = True
+        x, z = (m["last"] - m["centre"]) / m["scale"], m["deviation"]
+        share = beyond_range(m, x, z, m["spread"]) / z if z != 0.0 else 0.0
+        for view in range(ALL_VIEWS):
+            if BY_TIME_OF_DAY[view]:
+                m["ratio"][view] *= share
+    return any_
 
 
 @njit(cache=True)

@@ -15,6 +15,7 @@ from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import MISSING, decode
 from shared.ensemble.kernels.layout import (
     ALL,
+    BIN_MS,
     BINS,
     DAYS,
     RECENT,
@@ -40,6 +41,10 @@ USUAL_HIGH, USUAL_LOW = 0.15, 0.85
 
 LARGEST_CODED = 1e9
 """Largest coded value that is judged; the memory holds less, but a new unit may lie beyond."""
+
+
+COMPLETE = 0.95
+"""Share of the samples of half an hour that must be there where a bin has none."""
 
 
 LEVEL_DEAD_ZONE = 0.3
@@ -207,8 +212,23 @@ def _may_miss(
 
 
 @njit(cache=True)
-def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
-    """Judge whether a peak or dip that usually comes in the half hour just ended is missing."""
+def beyond_range(m: Record, x: float, z: float, spread: float) -> float:
+    """Reduce a deviation to what lies outside of the metric's usual range at all times of day."""
+    above: float = (x - m["range_high"]) / spread
+    below: float = (x - m["range_low"]) / spread
+    if z > 0.0:
+        return min(z, max(above, 0.0))
+    return max(z, min(below, 0.0))
+
+
+@njit(cache=True)
+def judge_missing(m: Record, spread: float, iv: float, tmp: Floats) -> None:
+    """Judge whether a peak or dip that usually comes in the half hour just ended is missing.
+
+    iv : usual interval, ms, at least a minute
+
+    A bin without a sample hides nothing where no sample is missing: jitter moves it into the next.
+    """
     near = near_of(m["width"])
     size = 2 * near + 1
     m["missed"] = 0.0
@@ -216,11 +236,17 @@ def judge_missing(m: Record, spread: float, tmp: Floats) -> None:
     last_day, last_bin = m["day"], m["bin"]
     now = last_day * BINS + last_bin
     most, least = MISSING, 32767
-    for k in range(size):
-        if m["window_bin"][RING - 1 - k] != now - (k + 1) * width:
-            return
+    filled = samples = 0
+    for k in range(RING):
+        place = m["window_bin"][RING - 1 - k]
+        if not now - size * width <= place < now:
+            break
         code = m["window"][0, RING - 1 - k]
         most, least = max(most, code), min(least, code)
+        filled += 1
+        samples += m["window"][1, RING - 1 - k]
+    if filled < size and samples < COMPLETE * size * width * BIN_MS / iv:
+        return
     place = now - (near + 1) * width
     day, bin_ = place // BINS, place % BINS
     high, low = extremes_of(tmp)

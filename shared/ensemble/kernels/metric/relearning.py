@@ -69,9 +69,8 @@ def recode(m: Record, centre: float, scale: float) -> None:
     for k in range(RING):
         m["median_spread"][k] *= a
         m["quantile_spread"][k] *= a
-        for s in range(2):
-            if m["window"][s, k] != MISSING:
-                m["window"][s, k] = encode(decode(m["window"][s, k]) * a + b)
+        if m["window"][0, k] != MISSING:
+            m["window"][0, k] = encode(decode(m["window"][0, k]) * a + b)
     for k in range(HOURS):
         m["hours_x"][k] *= a
         m["hours_u"][k] = m["hours_u"][k] * a + b

@@ -16,6 +16,7 @@ from shared.ensemble.kernels.codes import clip, encode
 from shared.ensemble.kernels.course.members import CourseWork
 from shared.ensemble.kernels.course.members import fold_value as fold_course
 from shared.ensemble.kernels.fades import (
+    INTERVAL,
     OF_DAY,
     OF_ERROR,
     OF_HOUR,
@@ -69,6 +70,9 @@ from shared.ensemble.kernels.metric.warm_up import judge_cold
 from shared.ensemble.kernels.season import bin_of, near_of, turn, width_of, write
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS, HOUR_MS
+
+MOST_SAMPLES = 10_000
+"""Samples that are counted of a bin."""
 
 
 class MetricWork(NamedTuple):
@@ -134,8 +138,10 @@ def _enter_bin(m: Record, day: int, bin_: int, tmp: Floats) -> bool:
         return False
     for k in range(RING - 1):
         m["window"][0, k] = m["window"][0, k + 1]
+        m["window"][1, k] = m["window"][1, k + 1]
         m["window_bin"][k] = m["window_bin"][k + 1]
     m["window"][0, RING - 1] = encode(m["bin_mean"])
+    m["window"][1, RING - 1] = min(m["bin_n"], MOST_SAMPLES)
     m["window_bin"][RING - 1] = m["day"] * BINS + m["bin"] if m["bin_n"] > 0 else -1
     turn(m, day, bin_, tmp)
     m["day"] = day
@@ -348,7 +354,7 @@ def judge_sample(
     _follow_means(m, z, fades, v)
     v[LEVEL] = clip(level / max(m["daily"], 0.5 * typical), 1e3) if m["levels_n"] >= 2 else 0.0
     if sample.turned:
-        judge_missing(m, spread, tmp)
+        judge_missing(m, spread, fades[INTERVAL], tmp)
     v[MISSED] = clip(m["missed"], 1e3)
     m["near_jump"] = 0.0
     judge_jump(m, sample, floor, residual, fades, v, tmp)

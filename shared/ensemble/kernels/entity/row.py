@@ -72,8 +72,8 @@ def joining_ms(interval_ms: float) -> float:
 
     interval_ms : usual
 
-    Three intervals, so that what one cause moves is one alarm; where they are longer than an hour
-    only one: hours later it is another incident.
+    Three intervals, so that what one cause moves is one alarm, but no more than an hour where one
+    interval is less: hours later it is another incident.
     """
     return max(min(3.0 * interval_ms, 1.0 * HOUR_MS), interval_ms)
 

@@ -58,8 +58,7 @@ from shared.ensemble.kernels.layout import (
     EnsembleParams,
     Settings,
 )
-from shared.ensemble.kernels.metric.fades import FADES
-from shared.ensemble.kernels.metric.interval import follow_interval
+from shared.ensemble.kernels.metric.interval import FADES, follow_interval
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.outputs import CELL_DTYPE, CLOSED, EVENT_DTYPE, ROW_DTYPE

@@ -44,8 +44,7 @@ from shared.ensemble.kernels.layout import (
     STUCK,
     VALUE,
 )
-from shared.ensemble.kernels.metric.fades import SHARE_MS
-from shared.ensemble.kernels.metric.interval import FASTEST_MS, span_of
+from shared.ensemble.kernels.metric.interval import FASTEST_MS, SHARE_MS, span_of
 from shared.ensemble.kernels.metric.relearning import moved_ms
 from shared.ensemble.kernels.outputs import CLOSED, OPEN
 from shared.ensemble.kernels.season import near_of, read

@@ -16,7 +16,7 @@ from shared.ensemble.kernels.array_types import Floats, Record
 from shared.ensemble.kernels.codes import clip, fade, median
 from shared.ensemble.kernels.layout import ALL, BACK, DAY_MS, JUMP, SEASONS, SPREAD, STUCK
 from shared.ensemble.kernels.metric.deviation import may_excuse
-from shared.ensemble.kernels.metric.fades import (
+from shared.ensemble.kernels.metric.interval import (
     INTERVAL,
     OF_DAY,
     OF_SPREAD,

@@ -47,7 +47,7 @@ from shared.ensemble.kernels.metric.deviation import (
     nearest_usual,
     spread_of,
 )
-from shared.ensemble.kernels.metric.fades import (
+from shared.ensemble.kernels.metric.interval import (
     OF_DAY,
     OF_ERROR,
     OF_HOUR,

@@ -30,18 +30,17 @@ def blips(
     seed: int,
     hosts: int = 8,
     days: int = 30,
-    per_day: float = 1.0,
+    minutes: float = 30,
     height: float = 25.0,
     incident_days: Sequence[int] = (18, 23, 27),
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
     """Single high rows, about one a day, are usual; the same height for half an hour is not."""
-    minutes = 30
     scene = Scene(seed, days, step_s)
     for host in scene.each_host(hosts):
         values = host.wave(50, 10, 3, noise)
-        values[host.rng.random(len(host.time)) < per_day * step_s / DAY] += height
+        values[host.rng.random(len(host.time)) < step_s / DAY] += height
         for k, day in enumerate(incident_days):
             hour = (7 + 5 * (host.number + k)) % 23
             host.incident(values, day, hour, minutes / 60, Change(plus=height))
@@ -282,7 +281,6 @@ def flapping(
     rare: float = 0.0005,
     flapping_day: int = 25,
     down_day: int = 33,
-    hour: float = 4.0,
     hours: float = 2.0,
     step_s: int = 300,
 ) -> Scene:
@@ -291,10 +289,8 @@ def flapping(
     for host in scene.each_host(hosts):
         values = np.where(host.rng.random(len(host.time)) < rare, 0.0, 1.0)
         for day, every in ((flapping_day, 2), (down_day, 1)):
-            start, end = (
-                scene.at(day, hour + host.number),
-                scene.at(day, hour + host.number + hours),
-            )
+            hour = 4 + host.number
+            start, end = scene.at(day, hour), scene.at(day, hour + hours)
             values[np.flatnonzero(between(host.time, start, end))[::every]] = 0
             host.expect(start, end)
         host.add(up=values)

@@ -172,7 +172,7 @@ def test_a_budget_is_kept_within_a_factor_overall_and_later():
 
 def test_rows_of_hosts_come_in_turn():
     fleet = generate(3, 2, 0, anomalies=False)
-    entity, time_ms, values = _rows(fleet, 2, 10, 12)
-    assert entity.tolist() == [0, 1, 2, 0, 1, 2]
-    assert time_ms.tolist() == [int(fleet.time_ms[10])] * 3 + [int(fleet.time_ms[11])] * 3
-    np.testing.assert_array_equal(values[4], fleet.values[1, 11, :2])
+    rows = _rows(fleet, 2, 10, 12)
+    assert rows.entity.tolist() == [0, 1, 2, 0, 1, 2]
+    assert rows.time_ms.tolist() == [int(fleet.time_ms[10])] * 3 + [int(fleet.time_ms[11])] * 3
+    np.testing.assert_array_equal(rows.values[4], fleet.values[1, 11, :2])

@@ -311,7 +311,7 @@ def test_the_joint_view_is_the_kth_largest_size_of_the_metrics_that_are_ready(n,
     places = np.arange(n)
     reported = Reported(metrics, places, places, here, n)
     found = join_first(entities, reported, EnsembleParams(), np.zeros(n))
-    sizes = [np.where(here, x, np.nan) for x in (jumps, off, means)]
+    sizes = [np.where(here & ready, x, np.nan) for x in (jumps, off, means)]
     levels = (2.0, 3.0, 4.0)
     ratios = [slow.joint(x) / level for x, level in zip(sizes, levels, strict=True)]
     assert found == pytest.approx(max(ratios) if n >= 3 else 0.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shared.ensemble.fold import fold, limits_for
+from shared.ensemble.fold import Rows, fold, limits_for
 from shared.ensemble.kernels.entity.episode import REPORTED
 from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.entity.together import is_accounted_for
@@ -84,8 +84,9 @@ def test_a_third_metric_is_no_reason_for_joint_alarms():
             later = days_of(time_ms) >= 20
             values[~later, 2] = np.nan
             state, limits = new_state(1, 3), limits_for(3)
-            for rows, known in ((~later, two_of_them), (later, slots)):
-                entity = np.zeros(int(rows.sum()), np.int32)
-                events = fold(state, known, entity, time_ms[rows], values[rows], limits).events
+            for part, known in ((~later, two_of_them), (later, slots)):
+                entity = np.zeros(int(part.sum()), np.int32)
+                rows = Rows(entity, time_ms[part], values[part], known[entity])
+                events = fold(state, rows, limits).events
             alarms += int(((events["view"] == JOINED) & (events["phase"] <= WORSE)).sum())
     assert alarms <= 8

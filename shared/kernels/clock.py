@@ -34,6 +34,9 @@ ZONE = group(Zone, types.int64[::1], types.int64[::1])
 UTC = Zone(np.full(1, np.iinfo(np.int64).min), np.zeros(1, np.int64))
 """The zone without changes."""
 
+LEAST_AHEAD_MS = 1.5 * DAY_MS
+"""Least distance of a row far ahead: rows of daily data that come a little late are not."""
+
 AHEAD_INTERVALS = 24.0
 """Usual intervals that a row is ahead by at most: a day of hourly data, too."""
 
@@ -70,16 +73,14 @@ def follow_longest_gap(longest: float, gap: float, interval: float) -> float:
 @njit(cache=True)
 def furthest(interval: float, gap: float) -> float:
     """Return how far ahead of its entity a row may lie, in ms."""
-    return max(DAY_MS, AHEAD_INTERVALS * max(interval, 1.0), 2.0 * gap)
+    return max(LEAST_AHEAD_MS, AHEAD_INTERVALS * max(interval, 1.0), 2.0 * gap)
 
 
 @njit(cache=True)
 def agrees(time_ms: int, ahead_ms: int, interval: float) -> bool:
     """Whether a row that is ahead agrees with the one before that was."""
-    return bool(
-        time_ms > ahead_ms
-        and time_ms - ahead_ms < max(DAY_MS, AHEAD_INTERVALS * max(interval, 1.0))
-    )
+    reach = max(LEAST_AHEAD_MS, AHEAD_INTERVALS * max(interval, 1.0))
+    return bool(time_ms > ahead_ms and time_ms - ahead_ms < reach)
 
 
 @njit(cache=True)

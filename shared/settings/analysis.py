@@ -212,7 +212,7 @@ class QualitySettings(Section):
         gt=0,
         le=3650,
         description="longest silence, in days, after which a returning entity starts over; a"
-        " shorter life is forgotten sooner: after 3 times its length, at least a day",
+        " shorter life is forgotten sooner: after 3 times its length, at least 36 hours",
     )
 
 

@@ -15,7 +15,7 @@ class Entity:
     times: tuple[int, ...] = ()
 
     def forget_after_ms(self, most_ms: int) -> int:
-        return min(most_ms, max(DAY_MS, 3 * (self.times[-1] - self.times[0])))
+        return min(most_ms, max(1.5 * DAY_MS, 3 * (self.times[-1] - self.times[0])))
 
 
 def dropped(

@@ -36,7 +36,7 @@ class Entity:
         """Return after which silence it is forgotten."""
         if forget_ms >= 1 << 62:
             return forget_ms
-        return min(forget_ms, max(DAY_MS, 3 * (self.newest_ms - self.first_ms)))
+        return min(forget_ms, max(1.5 * DAY_MS, 3 * (self.newest_ms - self.first_ms)))
 
     def usual(self):
         """Return (usual interval, longest usual pause) of the steps so far."""
@@ -66,7 +66,7 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
         me = entities.setdefault(e, Entity())
         interval, pause = me.usual()
-        reach = max(DAY_MS, 24.0 * max(interval, 1.0))
+        reach = max(1.5 * DAY_MS, 24.0 * max(interval, 1.0))
         ahead = me.newest_ms is not None and t - me.newest_ms > max(reach, 2.0 * pause)
         if ahead:
             agrees = me.ahead and 0 < t - me.ahead[-1] < reach

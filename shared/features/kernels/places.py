@@ -26,7 +26,9 @@ NONE = -1
 MAX_METRICS = 256
 """Metrics remembered of one entity; further ones are counted, reported once and not scored."""
 
-LEAST_FORGET_MS = DAY_MS
+LEAST_FORGET_MS = 3 * DAY_MS // 2
+"""An entity with rows once a day is remembered though they come a little late."""
+
 LIFETIMES = 3
 """An entity is forgotten after this many times its own lifetime, within the limits."""
 

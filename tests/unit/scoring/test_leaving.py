@@ -78,6 +78,19 @@ def test_cuts_and_restarts_change_nothing(
     assert run(batch, max_entities, cuts, restarts).bytes == whole.bytes
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_daily_rows_that_come_a_little_late_are_neither_ahead_nor_forgotten(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    late_ms = random.integers(0, 5 * MINUTE_MS, 40)
+    rows = [
+        Record("host", START_MS + day * DAY_MS + int(late_ms[day]), {"cpu": random.normal(50, 5)})
+        for day in range(40)
+    ]
+    out = run(batch_of(rows))
+    assert out.dropped() == []
+    assert not any(one.folded.ahead.any() for one in out.outcomes)
+
+
 @pytest.mark.parametrize("max_entities", [1, 4, 100])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_row_by_row_is_the_whole_log(seed: int, max_entities: int) -> None:

@@ -201,8 +201,8 @@ class _Pod:
     """An entity with several lives: it reports for a while, is away for a while, and returns."""
 
     LIFE_TICKS = (10, 60)
-    AWAY_TICKS = ((10, 40), (50, 90), (100, 200))
-    """At half an hour each: shorter than a day, one to two days, longer."""
+    AWAY_TICKS = ((10, 40), (75, 110), (150, 220))
+    """At half an hour each: shorter than 36 hours, up to twice that, longer."""
 
     def __init__(self, seed: int, number: int) -> None:
         self.number = number

@@ -55,7 +55,7 @@ def churn(seed: int, rows: int = 260, hosts: int = 14) -> list[Record]:
     now_ms, log = START_MS, list[Record]()
     live = list(range(4))
     while len(log) < rows:
-        now_ms += int(random.choice([60, 600, 3600, 9 * 3600, 40 * 3600],
+        now_ms += int(random.choice([60, 600, 3600, 13 * 3600, 60 * 3600],
             p=[0.3, 0.35, 0.2, 0.1, 0.05])) * 1000  # fmt: skip
         if random.random() < 0.15:
             live[int(random.integers(0, len(live)))] = int(random.integers(0, hosts))

@@ -7,15 +7,11 @@ and sums, wider registers change no result. A snapshot may move between machines
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from tests.support.episodes import needs_speed
-
-ROOT = Path(__file__).parents[3]
+from tests.support.programs import run_code
 
 DIGEST = """
 import hashlib
@@ -43,17 +39,7 @@ def digest_on(**processor: str) -> str:
 
     numba keeps what it compiled for each processor, so only the first run after a change is slow.
     """
-    environment = dict(os.environ, PYTHONPATH=str(ROOT)) | processor
-    done = subprocess.run(
-        [sys.executable, "-c", DIGEST],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    return run_code(DIGEST, 900.0, **processor).stdout.strip()
 
 
 @needs_speed

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 from numba import njit
@@ -21,8 +16,7 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.metric.view_levels import calibrate, least_level
 from shared.ensemble.kernels.views import FAST, SLOW, TABLE
-
-ROOT = Path(__file__).parents[3]
+from tests.support.programs import run_code
 
 TOY = """
 from shared.ensemble.kernels import views
@@ -58,17 +52,7 @@ print(layout.VIEW_NAMES[TOY])
 
 def test_a_view_from_outside_takes_a_row_and_what_it_sees():
     """Kernels are compiled whole, so that this runs them as plain Python."""
-    environment = dict(os.environ, NUMBA_DISABLE_JIT="1", PYTHONPATH=str(ROOT))
-    done = subprocess.run(
-        [sys.executable, "-c", TOY],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip() == "toy"
+    assert run_code(TOY, NUMBA_DISABLE_JIT="1").stdout.strip() == "toy"
 
 
 def test_every_array_with_a_place_for_each_view_has_all_of_them():

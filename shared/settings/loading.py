@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -66,6 +66,13 @@ class Settings(BaseSettings):
         description=(
             "a service exits after this long without broker or registry (a later run of a "
             "training schedule fails); so does a predictor whose loop hangs"
+        ),
+    )
+    engine: Literal["auto", "native", "python"] = Field(
+        "auto",
+        description=(
+            "Kafka client: python is confluent-kafka's own; native (experimental) reads and sends "
+            "records in compiled code, Linux only; auto = python"
         ),
     )
     models_dir: Path = Field(

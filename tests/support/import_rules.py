@@ -51,6 +51,7 @@ KNOWS_AVRO = ("producer", "lapwing")
 OWNERS = {
     "confluent_kafka": (
         "shared.kafka.engine.confluent",
+        "shared.kafka.engine.native",
         "shared.registry",
         "lapwing.embedded.broker",
     ),
@@ -74,6 +75,9 @@ OWNERS = {
 
 ENGINES = "shared.kafka.engine"
 """Only this package imports the clients in it; others import its own modules."""
+
+SHARED_BY_CLIENTS = ("port", "codes", "properties", "librdkafka")
+"""Its own modules, which every client may import."""
 
 ENTRY_POINTS = ("lapwing.commands.demo",)
 """Modules that may read the environment, beside every ``__main__``."""
@@ -276,7 +280,7 @@ def _may_know(module: str, input_format: str) -> bool:
 def _client_of(module: str) -> str | None:
     """The Kafka client whose package a module is or lies in."""
     name = module.removeprefix(f"{ENGINES}.").partition(".")[0]
-    inside = module.startswith(f"{ENGINES}.") and name not in ("port", "codes", "properties")
+    inside = module.startswith(f"{ENGINES}.") and name not in SHARED_BY_CLIENTS
     return name if inside else None
 
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from shared.errors import ConfigError
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.confluent.log import LOG
+from shared.kafka.engine.librdkafka import LOG
 from shared.kafka.engine.port import ClientError, Flags
 
 Client = TypeVar("Client")

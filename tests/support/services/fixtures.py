@@ -2,7 +2,8 @@
 
 What is given wins (KAFKA_BOOTSTRAP_SERVERS, SCHEMA_REGISTRY_URL), then containers, then Maven; else
 the tests are skipped loudly, or fail where REQUIRE_KAFKA=1. TEST_SERVICES=container or =maven takes
-that kind or none.
+that kind or none. TEST_ENGINE=native (or =python) chooses the Kafka client of the settings and of
+the services that the tests start.
 """
 
 from __future__ import annotations
@@ -127,6 +128,7 @@ def settings_for(bootstrap: str, dataset: str, folder: Path, partitions: int = 3
             "predict": {"group": f"group-{dataset}"},
             "models_dir": folder / "models",
             "state_dir": folder / "state",
+            "engine": os.environ.get("TEST_ENGINE", "auto"),
         }
     )
 

@@ -19,6 +19,7 @@ from shared.errors import (
 )
 from shared.kafka import GroupSource, Publisher, TransactionalSink
 from shared.settings import Settings
+from tests.support.services.fixtures import each_engine
 from tests.support.services.records import (
     Log,
     after,
@@ -36,6 +37,7 @@ from tests.support.services.service import Service
 pytestmark = pytest.mark.integration
 
 
+@each_engine
 def test_batches_hold_each_record_once_in_log_order(ready: Settings) -> None:
     publish(ready, ready.topics.input, numbered(0, 5000))
     with member(ready, Log()) as source:
@@ -89,6 +91,7 @@ def test_pause_seek_and_rewind_lose_and_repeat_nothing(ready: Settings) -> None:
         assert source.poll(1000, 0.3) == []
 
 
+@each_engine
 def test_a_rebalance_tells_the_listener_and_hands_records_over_exactly_once(
     ready: Settings,
 ) -> None:
@@ -163,6 +166,7 @@ def test_a_failed_takeover_is_tried_again_and_survives_a_rebalance_meanwhile(
             assert [what for what, _ in left.calls if what != "assigned"] == []
 
 
+@each_engine
 def test_an_error_of_the_listener_comes_out_of_poll_and_no_record_is_lost(ready: Settings) -> None:
     publish(ready, ready.topics.input, numbered(0, 300))
     left, right = Log(), Log()

@@ -106,6 +106,7 @@ mutants: install ## plant mistakes into a copy, one by one, and see which fault 
 bench: install ## speed and memory: kernels against scikit-learn, the services on a real Kafka
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.services $(ARGS)
+	@$(BIN)/python -m benchmarks.throughput
 
 .PHONY: judges
 judges: install ## everyday situations and labelled traces keep what was reached (LAPWING_TRACES_DIR; ARGS=--write)

@@ -18,6 +18,7 @@ from shared.kafka.engine import ENGINES, engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.native import NativeEngine, Unavailable
 from shared.kafka.engine.native.compiled import kernels
+from shared.kafka.engine.native.consumer import NativeConsumer
 from shared.kafka.engine.native.layout import check_layout
 from shared.kafka.engine.native.library import Library, check_version, load
 from shared.kafka.engine.native.structs import VERSION
@@ -43,7 +44,7 @@ RECORDS = Outgoing(
 )
 
 
-TESTS = ("same", "ends", "full", "dropped", "group", "raises", "closed")
+TESTS = ("same", "ends", "full", "dropped", "group", "raises", "noted", "closed")
 
 
 @pytest.fixture(scope="module")
@@ -298,6 +299,26 @@ def test_what_a_callback_raises_is_raised_by_fetch_and_no_record_is_lost(world: 
     fetched = collected(consumer, lambda seen: records_of(seen) >= len(RECORDS))
     read = columns(fetched, times=False)
     assert sum(len(found[0]) for found in read.values()) == len(RECORDS)
+
+
+@compiled_only
+def test_an_error_of_the_client_within_a_rebalance_comes_with_the_records(world: World) -> None:
+    topic = "noted.native"
+    send(world.producer("native", []), to(topic))
+    consumer = world.consumer("native", group_id="noted", group_protocol="consumer")
+    assert isinstance(consumer, NativeConsumer)
+    fenced = ClientError(Code.FENCED_INSTANCE_ID, "fenced", Flags.FATAL)
+
+    class Fenced(Events):
+        def assigned(self, partitions: Sequence[int]) -> None:
+            consumer._handle.note(fenced)  # as the client's error callback does
+            super().assigned(partitions)
+
+    events = Fenced(consumer, topic)
+    consumer.join(topic, events)
+    fetched = collected(consumer, lambda seen: records_of(seen) >= len(RECORDS))
+    assert [error for one in fetched for error in one.errors] == [fenced]
+    assert events.calls == [("assigned", [0, 1])]
 
 
 @compiled_only

@@ -87,13 +87,15 @@ class Handle:
     def using(self) -> Iterator[int]:
         """Yield the client's address, which is valid until the end of the block.
 
-        raises : RuntimeError after ``close``; what a callback has raised within the block
+        raises : RuntimeError after ``close``; what a callback has raised within the block. A call
+                 from within a callback leaves that to the call that runs the callback
         """
         with self.held() as client:
             yield client
-        failure = self.take_failure()
-        if failure is not None:
-            raise failure
+        if not self._users:
+            failure = self.take_failure()
+            if failure is not None:
+                raise failure
 
     @contextmanager
     def held(self) -> Iterator[int]:

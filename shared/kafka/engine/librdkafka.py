@@ -48,6 +48,11 @@ class _RateLimit(logging.Filter):
 LOG.addFilter(_RateLimit())
 
 
+def log_statistics(text: str) -> None:
+    """Log what a client with ``statistics.interval.ms`` says about itself, as JSON."""
+    LOG.debug("statistics %s", text)
+
+
 def is_member(metadata: object) -> bool:
     """Return whether serialised group metadata is that of a member with a generation.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -216,6 +217,20 @@ def test_records_that_are_dropped_are_reported_one_by_one(world: World, name: st
     producer.poll(0.1)
     assert len(failed) == len(RECORDS)
     assert {error.text for error in failed} == {"Local: Purged in queue (_PURGE_QUEUE)"}
+
+
+@compiled_only
+@pytest.mark.parametrize("name", ENGINE_NAMES)
+def test_statistics_go_to_the_log(
+    world: World, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "lapwing.kafka")
+    producer = world.producer(name, [], statistics_interval_ms="20")
+    deadline = time.monotonic() + 10
+    while "statistics {" not in caplog.text and time.monotonic() < deadline:
+        producer.poll(0.05)
+    lines = [one.getMessage() for one in caplog.records if "statistics {" in one.getMessage()]
+    assert json.loads(lines[0].removeprefix("statistics "))["type"] == "producer"
 
 
 @compiled_only

@@ -16,7 +16,7 @@ from typing import Any
 
 from shared.errors import ConfigError
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.librdkafka import LOG
+from shared.kafka.engine.librdkafka import LOG, log_statistics
 from shared.kafka.engine.native.errors import fatal, of_code
 from shared.kafka.engine.native.library import Library
 from shared.kafka.engine.native.structs import (
@@ -25,6 +25,7 @@ from shared.kafka.engine.native.structs import (
     TEXT_BYTES,
     ErrorCallback,
     LogCallback,
+    StatisticsCallback,
 )
 from shared.kafka.engine.port import ClientError
 
@@ -68,6 +69,7 @@ class Handle:
         self._callbacks = {
             "conf_set_error_cb": ErrorCallback(self.guarded(self._report)),
             "conf_set_log_cb": LogCallback(self.guarded(self._log)),
+            "conf_set_stats_cb": StatisticsCallback(self._statistics),
             **callbacks,
         }
         self._client: int | None = self._create(kind, {**config, "log.queue": "true"})
@@ -181,6 +183,12 @@ class Handle:
         if code != NO_ERROR:
             text = (reason or b"").decode("utf-8", "replace")
             self._on_error(of_code(self.library, code, text))
+
+    def _statistics(self, _: int, text: int, size: int, __: int | None) -> int:
+        """Log statistics; 0 lets the library free the text."""
+        data = ctypes.string_at(text, size)
+        self.guarded(log_statistics)(data.decode("utf-8", "replace"))
+        return 0
 
     def _log(self, client: int, level: int, facility: bytes, text: bytes) -> None:
         name = self.library.name(client).decode() if client else ""

@@ -43,6 +43,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "conf_set": (_INT, _ADDRESS, _TEXT, _TEXT, _BYTES, _SIZE),
     "conf_set_error_cb": (None, _ADDRESS, _ADDRESS),
     "conf_set_log_cb": (None, _ADDRESS, _ADDRESS),
+    "conf_set_stats_cb": (None, _ADDRESS, _ADDRESS),
     "conf_set_rebalance_cb": (None, _ADDRESS, _ADDRESS),
     "conf_set_dr_msg_cb": (None, _ADDRESS, _ADDRESS),
     "conf_set_events": (None, _ADDRESS, _INT),

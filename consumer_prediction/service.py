@@ -33,6 +33,7 @@ from shared.kafka import (
     Admin,
     Reader,
     TopicIdentity,
+    engine_name,
     input_limit_bytes,
     topic_bounds,
     topic_specs,
@@ -176,6 +177,7 @@ def _run(
                 topic=settings.topics.input,
                 partitions=remote.topic.partitions,
                 delivery=settings.predict.delivery,
+                engine=engine_name(settings),
             )
             gc.freeze()
             with Watchdog(settings.outage_deadline_s, stopping) as watchdog:

@@ -51,3 +51,8 @@ def engine_of(settings: Settings) -> Engine:
     except ConfigError as error:
         LOG.warning("%s; using python", error)
         return ENGINES["python"]()
+
+
+def engine_name(settings: Settings) -> str:
+    """Return the name of the library that ``engine_of`` returns."""
+    return "python" if engine_of(settings) is ENGINES["python"]() else "native"

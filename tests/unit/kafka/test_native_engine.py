@@ -15,7 +15,7 @@ from lapwing.embedded.broker import EmbeddedBroker
 from shared.batch import Batch, Blob, Outgoing, Position
 from shared.errors import ConfigError
 from shared.kafka import engine as engines
-from shared.kafka.engine import ENGINES, engine_of
+from shared.kafka.engine import ENGINES, engine_name, engine_of
 from shared.kafka.engine.codes import Code
 from shared.kafka.engine.native import NativeEngine, Unavailable
 from shared.kafka.engine.native.compiled import kernels
@@ -383,6 +383,8 @@ def test_auto_is_python_and_native_says_why_it_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert engine_of(Settings()) is ENGINES["python"]()
+    names = [engine_name(Settings(engine=name)) for name in ("auto", "python", "native")]
+    assert names == ["python", "python", "native"]
 
     def refuse(_: object) -> NativeEngine:
         raise Unavailable("it needs librdkafka 2.16.0")

@@ -99,6 +99,10 @@ class NativeConsumer:
     def stop(self, topic: str, partitions: Iterable[int]) -> None:
         """Stop fetching these; see Consumer."""
         self._is_decided = True
+        partitions = set(partitions)
+        if self._kept is not None:
+            rest = [batch for batch in self._kept.batches if batch.partition not in partitions]
+            self._kept = self._kept._replace(batches=rest)
         with self._handle.using() as client, self._partitions(topic, partitions) as listed:
             error = self._library.incremental_unassign(client, listed)
             check_error(self._library, client, error)

@@ -241,7 +241,6 @@ def test_a_member_that_was_thrown_out_cannot_commit_positions(ready: Settings) -
     assert shows(ready, ready.topics.scores, [])
 
 
-@each_engine
 def test_at_least_once_commits_only_what_was_acknowledged(ready: Settings) -> None:
     small = f"{ready.topics.dataset}.small"
     Admin(ready).ensure_topics([TopicSpec(small, 1, 1, {"max.message.bytes": "2000"})])

@@ -166,7 +166,6 @@ def test_a_failed_takeover_is_tried_again_and_survives_a_rebalance_meanwhile(
             assert [what for what, _ in left.calls if what != "assigned"] == []
 
 
-@each_engine
 def test_an_error_of_the_listener_comes_out_of_poll_and_no_record_is_lost(ready: Settings) -> None:
     publish(ready, ready.topics.input, numbered(0, 300))
     left, right = Log(), Log()

@@ -45,10 +45,9 @@ class Cost:
 
 
 def measure(fleet: Fleet, metrics: int, history: int, repeats: int) -> Cost:
-    """Fold one warm-up of rows of all hosts after some warm-ups of history, with combination and
-    budget.
+    """Time the fold of one warm-up of rows after ``history`` warm-ups, with combination and budget.
 
-    The hosts' rows come in turn, as they do from a topic.
+    The rows of the hosts are interleaved, as in a topic.
     """
     before, after = history * WARMUP_ROWS, (history + 1) * WARMUP_ROWS
     hosts = len(fleet.values)

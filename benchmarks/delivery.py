@@ -1,12 +1,15 @@
-"""What exactly-once costs against at-least-once: ``python -m benchmarks.delivery [--json FILE]``,
-                                               about five minutes.
+"""Cost of exactly-once against at-least-once: ``python -m benchmarks.delivery [--json FILE]``.
 
-One predictor with the default detector and no trained model (the less there is to compute, the more
-delivery weighs; ``--trained`` fits one) works off backlogs, in pairs side by side. Then events come
-steadily, and a reader in the process that sends them notes when it has each score: the time from
-handing a record to the producer to reading its score, read committed for exactly-once, read
-uncommitted for at-least-once. Everything happens on one stream whose hosts are past their warm-up.
-Kafka and registry as in ``benchmarks.services``.
+Throughput: one predictor with the default detector processes backlogs, exactly-once and
+at-least-once in turn. It has no trained model unless ``--trained`` is given: the cheaper the
+scoring, the larger the share of delivery.
+
+Latency: events are sent at a steady rate, and a reader in the sending process records when each
+score arrives. A latency runs from handing a record to the producer until its score is read, with
+read_committed for exactly-once and read_uncommitted for at-least-once.
+
+All measurements use one stream whose hosts are past their warm-up. Kafka and registry are chosen as
+in ``benchmarks.services``. A run takes about five minutes.
 """
 
 from __future__ import annotations
@@ -68,8 +71,9 @@ Moment = tuple[float, int, float]
 
 
 class Stream:
-    """A fleet without end, its hosts in turn, three metrics every five minutes; the only writer of
-    its topic.
+    """Endless stream of a fleet's events, and the only writer of its topic.
+
+    The hosts take turns; each reports three metrics every five minutes.
 
     sent : events so far
     """
@@ -93,8 +97,10 @@ class Stream:
     def pace(
         self, rate: float, seconds: float
     ) -> tuple[list[Place], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Send at a steady rate; return where each event lies, when it was handed over, and how
-        late that was, both in s.
+        """Send events at a steady rate, and record when each was handed to the producer.
+
+        returns : (partition, offset) of each event; monotonic time of its hand-over in s; delay of
+                  the hand-over against the rate in s
         """
         values, keys, places = self._next(round(rate * seconds))
         handed_s, began_s, row = np.empty(len(values)), time.monotonic(), 0
@@ -140,9 +146,7 @@ class Stream:
 
 
 class Watcher:
-    """Reads scores as they come, in a thread of its own, and notes when; they are decoded
-    afterwards.
-    """
+    """Reader of scores in its own thread; records arrival times, decodes in ``take``."""
 
     def __init__(self, settings: Settings, isolation: str) -> None:
         self._seen: list[tuple[float, bytes]] = []
@@ -232,9 +236,7 @@ class Bench:
             raise RuntimeError(f"the predictor ended with {code}")
 
     def work_off(self, delivery: str, events: int) -> dict[str, float]:
-        """Let a predictor work off a backlog; rate and processor time count from its first commit
-        to its last.
-        """
+        """Measure rate and processor time on a backlog, from first to last commit."""
         first, last = self.catch_up(delivery, events)
         if first is None:
             raise RuntimeError(f"{events:,} events were committed at once; ask for more")
@@ -242,8 +244,9 @@ class Bench:
         return {"events_per_s": worked / seconds, "cpu_s_per_million": 1e6 * spent_s / worked}
 
     def catch_up(self, delivery: str, events: int) -> tuple[Moment | None, Moment]:
-        """Send a backlog and let a predictor work it off; return its first commit, if it was not
-        the only one, and its last.
+        """Send a backlog and run a predictor until it has committed all of it; return two commits.
+
+        returns : its first commit, None if one commit covered everything; its last commit
         """
         before = self.stream.sent
         self.stream.send(events)
@@ -358,9 +361,7 @@ def _say_pair(name: str, once: dict[str, float], least: dict[str, float], ratio:
 
 
 def latency(bench: Bench, rates: list[float], seconds: float) -> list[dict[str, Any]]:
-    """Measure both deliveries at the default commit interval side by side, then exactly-once at the
-    others.
-    """
+    """Measure both deliveries at the default commit interval, then exactly-once at others."""
     settings = [(delivery, COMMIT_MS) for delivery in DELIVERIES] + [
         (DELIVERIES[0], one) for one in INTERVALS_MS
     ]

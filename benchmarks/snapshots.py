@@ -1,8 +1,7 @@
-"""``python -m benchmarks.snapshots``: what snapshots of many series cost, and what a restart has to
-                                    do.
+"""Cost of snapshots and restores for many series: ``python -m benchmarks.snapshots``.
 
-The state is that of ``--series`` entities with one metric each; a share of them moves between two
-snapshots. A figure is the median of several rounds; seconds mean something on this machine only.
+The state holds ``--series`` entities with one metric each; a share of them changes between two
+snapshots. A figure is the median of several rounds. Times hold for the measuring machine only.
 """
 
 from __future__ import annotations
@@ -122,8 +121,11 @@ def _equal(one: PartitionState, other: PartitionState) -> bool:
 def measure_loop(
     states: list[PartitionState], load: float, interval_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Let a loop run with so much work per second in which every series moves once in the interval;
-    its first base is there.
+    """Run a loop under load that takes snapshots; every series changes once per interval.
+
+    load : seconds of work per second of the loop
+
+    The base snapshots are written before the measurement begins.
     """
     with tempfile.TemporaryDirectory() as root:
         writer = SnapshotWriter(SnapshotFolder(Path(root), "cluster", "topic", "", "group"))
@@ -171,9 +173,7 @@ def measure_loop(
 
 
 def _work(seconds: float) -> float:
-    """Keep the processor and the interpreter busy as scoring does; returns the processor time that
-    it took.
-    """
+    """Keep processor and interpreter as busy as scoring does; return the CPU seconds spent."""
     began_s, cpu_s = time.perf_counter(), time.thread_time()
     numbers = np.arange(4096.0)
     while time.perf_counter() < began_s + seconds:

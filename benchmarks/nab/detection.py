@@ -58,8 +58,11 @@ class Warmup(StrEnum):
 
 @dataclass(frozen=True)
 class Scored:
-    """The detector's verdicts on every series: score >= ALARM where it alarms, severity (0 while
-    warming up), seconds spent.
+    """Verdicts of the detector on every series.
+
+    scores     : >= ALARM where the detector alarms
+    severities : 0 during warm-up
+    seconds    : time that scoring took
     """
 
     scores: list[Floats]

@@ -84,9 +84,7 @@ def run(
 
 
 def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
-    """Return the run with the highest standard score, and its threshold; of equals the highest
-    threshold.
-    """
+    """Return the run with the highest standard score, and its threshold; of equals the highest."""
     return max(runs, key=lambda one: (one[1].standard, one[0]))
 
 
@@ -156,8 +154,10 @@ def columns(found: Figures) -> list[str]:
 
 
 def cells(found: Figures) -> list[str]:
-    """Write figures as table cells: standard / low-FP / low-FN over all and per category, event F1,
-    false events a day.
+    """Format figures as table cells.
+
+    These are standard / low-FP / low-FN scores over all and per category, event F1, and false
+    events per day.
     """
     scores = [found.profiles, *found.by_category.values()]
     triples = [" / ".join(f"{score:.1f}" for score in one.values()) for one in scores]

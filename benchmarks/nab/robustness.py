@@ -35,8 +35,9 @@ Spread = Mapping[str, float]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One category, judged at the threshold that is best for all others; NaN where there is nothing
-    to judge by.
+    """One category, judged at the threshold that is best for all others.
+
+    Scores are NaN where the category has no window.
     """
 
     category: str
@@ -83,8 +84,9 @@ def perturb(
 
 
 def spread_of(perturbed: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, Spread]]:
-    """Return for each variant the spread of the standard score over all and per category, and of
-    the events beside it.
+    """Return mean, lowest and highest of each variant's standard scores and event figures.
+
+    The standard score is given over all and per category.
     """
     found = {}
     for variant, runs in perturbed.items():
@@ -126,9 +128,7 @@ def _spread(numbers: Sequence[float]) -> Spread:
 def leave_one_out(
     corpus: Sequence[Series], ruler: Ruler, base: EnsembleParams, warmup: Warmup, progress: Progress
 ) -> list[LeftOut]:
-    """For each category take the threshold that is best for all others, of equals the highest, and
-    judge it there.
-    """
+    """Judge each category at the threshold that is best for all others; of equals the highest."""
     names = np.array([one.category for one in corpus])
     thresholds = sorted({*THRESHOLDS, base.threshold})
     tallies: dict[float, Tally] = {}

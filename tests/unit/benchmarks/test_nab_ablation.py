@@ -1,6 +1,4 @@
-"""The ablation: each variant is what its name says, run through the
-product's kernels.
-"""
+"""The ablation: each variant is what its name says, computed by the product's kernels."""
 
 from __future__ import annotations
 

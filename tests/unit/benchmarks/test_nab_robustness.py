@@ -1,6 +1,4 @@
-"""Perturbed params and categories left out: fixed draws, and no category has a say in its own
-threshold.
-"""
+"""Perturbed params and omitted categories: fixed draws, no category affects its own threshold."""
 
 from __future__ import annotations
 
@@ -83,8 +81,9 @@ def test_a_draw_runs_with_the_threshold_kept_with_its_own_and_with_its_best(monk
 
 @pytest.fixture
 def three_categories(monkeypatch):
-    """Category a hits its window up to threshold 1.0, b up to 1.5; below that both have a false
-    alarm. c has no window.
+    """Make three categories; a hits its window up to threshold 1.0, b up to 1.5, c has no window.
+
+    At thresholds lower by 0.1 or more, a and b also have a false alarm.
     """
     corpus = [make_series(200, [(80, 99)], category=name) for name in "ab"] + [
         make_series(200, category="c")

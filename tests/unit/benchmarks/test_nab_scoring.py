@@ -1,6 +1,4 @@
-"""The NAB scorer against its twin, against figures by hand and against the figures published with
-the series.
-"""
+"""The NAB scorer against its twin, against sums by hand and against the published figures."""
 
 from __future__ import annotations
 

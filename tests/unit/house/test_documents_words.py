@@ -139,8 +139,10 @@ KNOWN_ELSEWHERE = {
 
 
 def words_of_ours() -> set[str]:
-    """Every field of a schema, value of an enumeration, setting, option, metric, label, service,
-    check and name in the code.
+    """Return every name of the product that a document may use.
+
+    These are fields of schemas, values of enumerations, settings, options, metrics, labels,
+    services, checks and names in the code.
     """
     found = (
         {part for name in SETTINGS for part in name.split(".")}

@@ -1,6 +1,4 @@
-"""The backtest as a whole: the records' way through the live code, what is printed and written,
-what is refused.
-"""
+"""The backtest as a whole: records pass through the live code; output, files and refused input."""
 
 from __future__ import annotations
 

@@ -116,9 +116,7 @@ def test_a_level_that_was_given_in_advance_stays(embedded: EmbeddedRegistry) -> 
 def test_a_registry_that_shows_its_own_level_as_the_subjects(
     embedded: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Apicurio: no level before there is a subject, afterwards the global one, or what was given in
-    advance.
-    """
+    """Apicurio reports no level for an unknown subject, later the global or a preset one."""
 
     def of_subject(store: SchemaStore, request: Request, subject: str) -> dict[str, str]:
         store._of(subject)

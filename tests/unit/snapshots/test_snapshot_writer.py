@@ -160,9 +160,7 @@ def test_how_long_to_wait(folder, monkeypatch, copy_s, cpu_s, load, wait_s):
 
 
 def test_a_process_that_never_lives_for_an_interval_writes_snapshots(folder):
-    """What it had to replay itself counts as well, else each of its starts would take longer than
-    the one before.
-    """
+    """Replayed work counts as well; otherwise each start would take longer than the one before."""
     clocks = Clocks(0.0, 0.0)
     writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, in_background=False)
     replayed = [

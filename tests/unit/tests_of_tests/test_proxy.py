@@ -1,6 +1,4 @@
-"""The proxy of the fault tests: bytes pass unchanged; it cuts, delays and holds what it is told to,
-and nothing else.
-"""
+"""The proxy of the fault tests: passes bytes unchanged; cuts, delays and holds on request."""
 
 from __future__ import annotations
 

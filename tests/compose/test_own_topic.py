@@ -1,6 +1,4 @@
-"""Own topic, own schema in the compose stack: the owner's subject is there first, and stays as its
-owner made it.
-"""
+"""The compose stack on a topic whose owner has registered its schema, which stays unchanged."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Lapwing on a topic of somebody else, whose subject holds its owner's schema: in both orders, on
-the real registry.
-"""
+"""Lapwing on a topic whose subject holds the owner's schema, in both orders, on a real registry."""
 
 from __future__ import annotations
 
@@ -236,9 +234,7 @@ def test_another_number_of_partitions_is_no_dead_end(owner: Owner, shell: Shell)
 
 
 def test_lapwing_first(owner: Owner, shell: Shell) -> None:
-    """``ensure`` makes the topic too; the owner's serializer registers whatever it writes, as into
-    any new subject.
-    """
+    """``ensure`` creates the topic too; the owner's serializer registers its schema later."""
     ensured = shell.run("topics", "ensure")
     assert ensured.returncode == 0, ensured.stdout + ensured.stderr
     assert f"created   {owner.topic}" in ensured.stdout

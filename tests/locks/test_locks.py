@@ -1,6 +1,4 @@
-"""The locked packages are installed as they stand, by whatever pip a new virtual environment has:
-nothing is resolved.
-"""
+"""The locked packages are installed exactly as locked, by any pip that a new environment has."""
 
 from __future__ import annotations
 

@@ -58,8 +58,10 @@ def spread_of(values: list[float]) -> float:
 
 
 def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
-    """Return (rolling, expected, lower, upper, late_by_ms, ahead, duplicate, imputed, known,
-    forgotten, step_ms) row by row.
+    """Return the features of each row, one event at a time.
+
+    returns : rolling, expected, lower, upper, late_by_ms, ahead, duplicate, imputed, known,
+              forgotten, step_ms; the first axis of each is the row
     """
     entities: dict[int, Entity] = {}
     rows = []

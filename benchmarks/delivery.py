@@ -55,9 +55,7 @@ INTERVALS_MS = (10, 25, 50, 250, 1000)
 SHARE, LOW_RATE = 0.2, 1_000.0
 START_MS, STEP_MS, DAY_STEPS = 1_767_225_600_000, 300_000, 288
 WARMUP_ROWS = 1_000
-"""Events of each host before anything is measured: more than the warm-up of three days at five
-minutes.
-"""
+"""Events of each host before the measurements: more than three days of warm-up at five minutes."""
 
 SETTLE_S = 2.0
 SLICE_S = 0.005

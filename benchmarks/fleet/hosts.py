@@ -41,9 +41,7 @@ KINDS = tuple(ROWS)
 COMBINATIONS = ("cpu_up_load_low", "network_low_load_high")
 PER_HOST = 5
 APART_ROWS = 200
-"""Between an anomaly's end and the next one's start: more than the quiet time after an alarm (173
-rows).
-"""
+"""From an anomaly's end to the next start: more than the quiet time after an alarm (173 rows)."""
 
 BURSTS_PER_DAY = 0.35
 MISSING_SHARE = 0.001

@@ -28,9 +28,7 @@ from shared.settings import DetectionSettings
 DETECTOR = "lapwing"
 ALARM = 0.5
 QUIET = 0.499
-"""Highest score of a row that is no alarm: policy may hold an alarm back although the severity is
-high.
-"""
+"""Highest score of a row without an alarm: policy may suppress an alarm of a high severity."""
 
 DETECTION = DetectionSettings()
 SHORTEST_DAYS = 0.01

@@ -22,8 +22,9 @@ SOAK_RATE = 100
 EVERY_S = 2.0
 MIB = 1 << 20
 MOST_MORE = 4
-"""So many more file descriptors or threads may be open at the end than in the middle: what an
-outage leaves for a while.
+"""File descriptors or threads that the end may have more than the middle.
+
+An outage leaves some behind for a while.
 """
 
 

@@ -26,13 +26,12 @@ from tests.fuzz.fuzz_damages import FORGED, KEY, PLACES, PLAIN, SIGNATURES, File
 from tests.support.models import DETECTORS, trained
 
 MOST_BYTES = 256 << 20
-"""Of resident memory that the child's peak may lie above what it has once its libraries and the
-good models are loaded.
-"""
+"""Resident memory that the child may need beyond its libraries and the good models."""
 
 ROOM_BYTES = MOST_BYTES
-"""The same for its address space, as a limit that the system keeps: memory asked for beyond it is
-an error that is counted.
+"""The same for its address space, enforced by the system.
+
+A larger allocation fails, and the failure is counted.
 """
 
 

@@ -1,3 +1,5 @@
+"""Hashes against their twins, published values and Kafka's partitioner."""
+
 from __future__ import annotations
 
 import numpy as np

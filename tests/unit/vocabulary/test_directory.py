@@ -1,3 +1,5 @@
+"""The directory of names: indices, growth, collisions, and the twin."""
+
 from __future__ import annotations
 
 import numpy as np

@@ -234,7 +234,7 @@ def numbers():
         ("docs/dead-letters.md", r"at most ([\d,]+) records", replay.MAX_SEARCHED_RECORDS),
         ("docs/detection.md", r"(\d+) bins of five minutes", layout.BINS),
         ("docs/detection.md", r"(\d+) days of each", layout.DAYS),
-        ("docs/detection.md", r"([\d.]+) times as far as lately", layout.EnsembleParams().worse),
+        ("docs/detection.md", r"more than ([\d.]+) times what it has been", layout.EnsembleParams().worse),
         ("docs/detection.md", r"faster than every (\d+) s", 45),
         ("docs/detection.md", r"([\d.]+) KiB for each metric",
             round(layout.METRIC_DTYPE.itemsize / 1024, 1)),

@@ -1,9 +1,9 @@
-"""What the ensemble costs: ``python -m benchmarks.cost [--hosts N --repeats N] [--json FILE]``.
+"""Cost of the ensemble: ``python -m benchmarks.cost [--hosts N --repeats N] [--json FILE]``.
 
 Invariant: only the processor time of the fold counts, on one thread and after compilation; every
            repeat processes the same rows from a copy of the same state.
 
-A time in microseconds holds for one machine; that it does not grow with the history holds for all.
+Times in microseconds hold for one machine; their independence of the history holds for all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WARMUP_ROWS = 3 * DAY_ROWS
 """The product's warm-up at five minutes a row."""
 
 HISTORIES = (1, 4, 16)
-"""Warm-ups that lie behind an entity when the clock starts."""
+"""Length of an entity's history before the measurement, in warm-ups."""
 
 PER_DAY = 0.5
 GOAL_US, GOAL_METRIC_KIB, GOAL_ENTITY_KIB = 10.0, 64.0, 8.0

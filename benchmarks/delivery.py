@@ -118,7 +118,7 @@ class Stream:
         self._publisher.close()
 
     def _next(self, count: int) -> tuple[list[bytes], list[bytes], list[Place]]:
-        """Return values, keys and places of the next events."""
+        """Return values, keys, and (partition, offset) of the next events."""
         number = np.arange(self.sent, self.sent + count)
         host, step = number % len(self._names), number // len(self._names)
         season = np.sin(2 * np.pi * (step / DAY_STEPS + host / len(self._names)))
@@ -176,7 +176,7 @@ class Watcher:
             time.sleep(0.02)
 
     def take(self) -> dict[Place, float]:
-        """Return when the score of each input record was first seen, and forget it."""
+        """Return when the score of each input record was first read, and clear the list."""
         seen, self._seen = self._seen, []
         text, first = schemas.text(schemas.SCORE_EVENT), dict[Place, float]()
         records = decode_records([value for _, value in seen], [text] * len(seen))
@@ -204,7 +204,7 @@ class Watcher:
 
 
 class Bench:
-    """One topic, one group, one slot, one state; predictors of either delivery take turns."""
+    """One topic, group, slot and state, shared in turn by predictors of both deliveries."""
 
     def __init__(self, environ: dict[str, str], hosts: int) -> None:
         self.environ = environ
@@ -233,7 +233,7 @@ class Bench:
         if code:
             raise RuntimeError(f"the predictor ended with {code}")
 
-    def work_off(self, delivery: str, events: int) -> dict[str, float]:
+    def measure_backlog(self, delivery: str, events: int) -> dict[str, float]:
         """Measure rate and processor time on a backlog, from first to last commit."""
         first, last = self.catch_up(delivery, events)
         if first is None:
@@ -327,7 +327,7 @@ def cpu_s(process: subprocess.Popen[str]) -> float:
 
 
 def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
-    """Work off backlogs, exactly-once and at-least-once in turn; the ratios are of neighbours."""
+    """Measure backlogs, exactly-once and at-least-once in turn; each pair gives a ratio."""
     print(f"\nbacklogs of {events:,} events, commit interval {COMMIT_MS} ms")
     print(
         f"{'pair':<8}{'exactly-once/s':>16}{'at-least-once/s':>17}{'ratio':>8}"
@@ -335,7 +335,7 @@ def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
     )
     found: list[dict[str, Any]] = []
     for number in range(pairs):
-        once, least = (bench.work_off(delivery, events) for delivery in DELIVERIES)
+        once, least = (bench.measure_backlog(delivery, events) for delivery in DELIVERIES)
         ratio = once["events_per_s"] / least["events_per_s"]
         found.append({"exactly_once": once, "at_least_once": least, "ratio": ratio})
         _say_pair(str(number + 1), once, least, ratio)

@@ -1,8 +1,8 @@
-"""Keep what was reached: ``python -m benchmarks.judges [TRACES] [--write]``.
+"""Check against the recorded floors: ``python -m benchmarks.judges [TRACES] [--write]``.
 
 Runs the operator situations and the labelled traces, and ends with 1 where fewer situations pass,
-F1 is lower or false alarms are more frequent than in floors.json. ``--write`` writes what is
-reached now into that file. Without traces that part is skipped, and says so.
+F1 is lower or false alarms are more frequent than in floors.json. ``--write`` writes the present
+figures into that file. Without traces that part is skipped, and says so.
 
 Invariant: the limits are the file's, nothing here adds slack; the product's own settings apply.
 """

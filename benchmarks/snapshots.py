@@ -50,7 +50,7 @@ def state_of(series: int) -> PartitionState:
 
 
 def move(state: PartitionState, share: float, first: int = 0) -> None:
-    """Let a share of the series move, as a row of each would."""
+    """Change a share of the series as one row of each would."""
     series = state.live
     moved = (first + np.arange(max(1, round(share * series)))) % series
     state.places.moves[moved] += 1
@@ -61,7 +61,7 @@ def move(state: PartitionState, share: float, first: int = 0) -> None:
 
 
 def measure_writes(state: PartitionState) -> list[dict[str, Any]]:
-    """Time the parts of a base and of deltas: the loop's copy, what happens behind, the restore."""
+    """Time a base and deltas: the copy in the loop, the write in the background, the restore."""
     found = []
     for share in (None, *DIRTY):
         rounds = [_write(state, share) for _ in range(ROUNDS)]
@@ -109,7 +109,7 @@ def _write(state: PartitionState, share: float | None) -> dict[str, float]:
 
 
 def _equal(one: PartitionState, other: PartitionState) -> bool:
-    """Whether two states are the same to the bit."""
+    """Return whether two states are equal, bit for bit."""
     pairs = zip(
         Selection.of(one).frame().pieces(), Selection.of(other).frame().pieces(), strict=True
     )
@@ -182,7 +182,7 @@ def _work(seconds: float) -> float:
 
 
 def main() -> None:
-    """Print what writes cost, and what a loop sees of them."""
+    """Print the cost of writes, and their effect on a loop."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.snapshots", description=__doc__)
     parser.add_argument("--series", type=int, default=10_000)
     parser.add_argument(

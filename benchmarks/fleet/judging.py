@@ -27,7 +27,7 @@ AFTER_ROWS = 12
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one detector does at one threshold.
+    """Hits and false alarms of one detector at one threshold.
 
     hits          : per kind, events hit
     events        : per kind, all of them

@@ -73,7 +73,7 @@ def _studies(
     scored: dict[Warmup, Scored],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Make, print and return what was asked for beyond the figures."""
+    """Compute, print and return the studies that the options request."""
     found: dict[str, Any] = {}
     params = default_knobs()
     default = f"the default threshold, {params.threshold:g}"

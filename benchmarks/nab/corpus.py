@@ -58,12 +58,12 @@ class Series:
 
     @property
     def key(self) -> str:
-        """As the label files name it: ``category/file.csv``."""
+        """Name in the label files: ``category/file.csv``."""
         return f"{self.category}/{self.file}"
 
     @property
     def probation(self) -> int:
-        """How many rows at the start are never judged."""
+        """Number of rows at the start that are never judged."""
         return probation_rows(len(self))
 
     @cached_property

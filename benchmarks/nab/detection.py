@@ -1,10 +1,10 @@
-"""The product's detector and policy over a corpus, each series by itself.
+"""The product's detector and policy over a corpus, each series separately.
 
 Invariant: all series share the product's default configuration, and a row's score depends only on
            its series' rows up to it.
 
-The detector knows only the length of the benchmark's probation, as its warm-up; with the product's
-own warm-up it does not know even that.
+The detector gets only the length of the benchmark's probation, as its warm-up; with the product's
+own warm-up it does not get even that.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SHORTEST_DAYS = 0.01
 
 
 class Warmup(StrEnum):
-    """How long a series is watched before it is judged."""
+    """Length of the warm-up of a series."""
 
     PROBATION = "probation"
     PRODUCT = "product"
@@ -79,7 +79,7 @@ def score_corpus(
     warmup: Warmup = Warmup.PROBATION,
     use: int = views_of(Detector.ENSEMBLE),
 ) -> Scored:
-    """Run the detector over each series by itself.
+    """Run the detector over each series separately.
 
     use  : views that may alarm, a bit each
     Cost : about 4 us per value

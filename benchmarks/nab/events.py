@@ -1,4 +1,4 @@
-"""Alarms as an operator counts them: hits, misses, false calls and delays.
+"""Alarms counted as an operator does: hits, misses, false alarms and delays.
 
   * An *alarm* is a judged row (after the probation) whose score is at or above the threshold.
   * A *hit* is a labelled window with at least one alarm; however many alarms lie in it, it counts
@@ -6,7 +6,7 @@
   * A *false event* is an unbroken run of alarms in consecutive rows outside every window. Runs are
     cut at the edges of windows, so an alarm that never ends is one false event per stretch between
     windows, not one event that hits everything. Its rows are counted as well (*false rows*): a
-    detector that merges its false calls into long ones shows there.
+    detector that merges its false alarms into long ones shows there.
   * precision = hits / (hits + false events), 0 when nothing was alarmed; recall = hits / windows, 0
     without windows; F1 = 2 hits / (hits + false events + windows), their harmonic mean.
   * *False events per day and series* = false events / days from the first to the last judged row,
@@ -71,7 +71,7 @@ class Events:
 
     @property
     def precision(self) -> float:
-        """Share of events that were a window."""
+        """Share of hits among hits and false events."""
         return _ratio(self.hits, self.hits + self.false_events)
 
     @property
@@ -86,7 +86,7 @@ class Events:
 
     @property
     def false_events_per_day(self) -> float:
-        """Per day and series."""
+        """False events per day and series."""
         return _ratio(self.false_events, self.days)
 
     @property

@@ -26,7 +26,7 @@ GRID = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run is worth.
+    """Scores of one run.
 
     profiles    : profile -> normalised score over the corpus
     by_category : category -> profile -> score, the categories with windows to judge
@@ -94,7 +94,7 @@ def summarise(
     """Gather every figure of one run.
 
     ``optimised`` is what NAB's own optimiser finds in the written scores: the threshold between 0
-    and 1 that is best for each profile. Below ALARM the policy has no say.
+    and 1 that is best for each profile. Below ALARM the policy has no effect.
     """
     counted = tally(ruler, scored.scores, ALARM)
     events = count_events(corpus, scored.scores, ALARM)
@@ -149,7 +149,7 @@ def line(summary: Mapping[str, Any]) -> str:
 
 
 def columns(found: Figures) -> list[str]:
-    """Head the columns of ``cells``."""
+    """Return the heads of the columns of ``cells``."""
     return ["all", *found.by_category, "F1", "false/day"]
 
 

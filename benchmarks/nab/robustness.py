@@ -1,4 +1,4 @@
-"""Whether the figures generalise: perturbed params, and thresholds from the other categories.
+"""Robustness of the figures: perturbed params, and thresholds from the other categories.
 
 Invariant: draws are numbered and fixed, so two versions are perturbed alike; a category never
            influences its own threshold.
@@ -22,7 +22,7 @@ from benchmarks.nab.scoring import STANDARD, Ruler, Tally, tally
 from shared.ensemble.fold import EnsembleParams
 
 WIDTH = 0.25
-"""Each knob is multiplied by a factor drawn evenly from 1 - WIDTH to 1 + WIDTH."""
+"""Each parameter is multiplied by a factor drawn uniformly from 1 - WIDTH to 1 + WIDTH."""
 
 VARIANTS = ("threshold kept", "threshold perturbed as well", "each draw at its best threshold")
 F1, FALSE_PER_DAY = "event F1", "false events per day and series"

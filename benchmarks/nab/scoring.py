@@ -1,4 +1,4 @@
-"""NAB v1.1's scorer: what alarms are worth, at every threshold and at a given one.
+"""Scorer of NAB v1.1: rewards and costs of alarms, at every threshold and at a given one.
 
 An alarm is a row whose score is at or above the threshold; one threshold holds for all series. With
 the weights tp, fp, fn of a profile, and last and rows those of the window that a row lies in, or of
@@ -35,7 +35,7 @@ FAR = 3.0
 
 @dataclass(frozen=True)
 class Profile:
-    """What a kind of user pays: weights of a window hit, of a false alarm, of a window missed."""
+    """Weights of a kind of user for a window hit, a false alarm and a window missed."""
 
     name: str
     tp: float
@@ -63,7 +63,7 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class Ruler:
-    """What an alarm at each judged row would be worth; made once per corpus, used for any scores.
+    """Reward of an alarm at each judged row; computed once per corpus, used for any scores.
 
     series : int64 (r,)    index of the series of each judged row
     row    : int64 (r,)    its row in the series
@@ -129,7 +129,7 @@ class Sweep:
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """What one threshold gives, series by series.
+    """Hits, rewards and costs of each series at one threshold.
 
     windows, hit      : int64 (s,)    windows judged and hit
     earned, false_cost: float64 (s,)  as in Sweep
@@ -187,7 +187,7 @@ def scaled_sigmoid(position: Floats) -> Floats:
 
 
 def rewards(series: Series) -> Floats:
-    """Return what an alarm at each row is worth, unweighted, float64 (n,), the probation included.
+    """Return the unweighted reward of an alarm at each row, float64 (n,), probation included.
 
     After a window of a single row every false alarm costs all: there is no width to measure the
     distance by.
@@ -206,7 +206,7 @@ def rewards(series: Series) -> Floats:
 
 
 def measure(corpus: Sequence[Series]) -> Ruler:
-    """Lay out the judged rows of all series and what an alarm at each is worth."""
+    """Return the judged rows of all series and the reward of an alarm at each."""
     series: list[Ints] = []
     row: list[Ints] = []
     window: list[Ints] = []

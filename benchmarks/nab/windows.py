@@ -1,4 +1,4 @@
-"""Every labelled window with its outcome, and every false alarm with its time.
+"""List of every labelled window with its outcome, and of every false alarm with its time.
 
 Invariant: the lists add up to the counts of ``events``.
 """

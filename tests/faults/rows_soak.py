@@ -33,9 +33,9 @@ Sample = tuple[float, float, int, int]
 
 
 class Usage:
-    """What a predictor takes up, sampled in a thread of its own.
+    """Memory, file descriptors and threads of a predictor, sampled in a thread.
 
-    lives : the samples of each of its processes, should it have ended by itself
+    lives : samples by process, as the predictor may exit and be restarted
     """
 
     def __init__(self, slot: Slot) -> None:

@@ -51,9 +51,9 @@ class Case:
 
 @dataclass
 class FoundModels:
-    """What became of the files.
+    """Results for the damaged files.
 
-    loaded   : whose damage no repair covered: must be 0
+    loaded   : models loaded despite unrepaired damage: must be 0
     valid    : kind -> files that are a valid model again, their digests repaired
     crashed  : ends of the child, by signal or memory
     others   : errors that are not a refusal, and refusals for want of memory

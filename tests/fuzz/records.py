@@ -88,7 +88,7 @@ ODD_FLOATS = tuple(
 
 @dataclass
 class Found:
-    """What became of the records.
+    """Results for the fuzzed records.
 
     surprises   : not a record and not a named reject, a neighbour that changed, or another answer
                   than the twin's

@@ -35,7 +35,7 @@ ROWS, DEVICES, T0 = 120, 4, 1_700_000_000_000
 
 
 class Owner:
-    """Who writes the topic: with a topic, a schema and a producer of its own."""
+    """Owner of the topic, with its own schema and producer."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -175,7 +175,7 @@ def test_the_owner_first(owner: Owner, shell: Shell, level: str) -> None:
 
 
 def judged_by_predictors(owner: Owner, shell: Shell) -> None:
-    """Every record gets its score; what is read of it stands in the log."""
+    """Every record gets its score; the log says which fields are read."""
     predictor, log = shell.start("predict")
     admin, deadline = Admin(owner.settings), time.monotonic() + 90
     end = {p: offset for p, offset in admin.end_offsets(owner.topic).items() if offset}

@@ -117,7 +117,7 @@ class Reader:
         return ...
 
     def walk(self, schema: Any, source: Cursor) -> Any:
-        """Read a value whose text, if it is one, must be UTF-8."""
+        """Read a value; text must be UTF-8."""
         value = self.read(schema, source)
         _check(not isinstance(value, Text) or _is_utf8(value))
         return value

@@ -33,7 +33,7 @@ OTHER = json.dumps(
 
 
 class FakeAdmin:
-    """A broker that makes what it is asked for."""
+    """A broker that creates every requested topic."""
 
     report: TopicReport | None = None
     down: Exception | None = None
@@ -75,7 +75,7 @@ def settings(server: EmbeddedRegistry) -> Settings:
 
 @pytest.fixture
 def owner(server: EmbeddedRegistry) -> Iterator[SchemaRegistryClient]:
-    """Who writes the input, with a client of its own."""
+    """Owner of the input, with its own client."""
     with SchemaRegistryClient({"url": server.url, "timeout": 5, "max.retries": 0}) as client:
         yield client
 

@@ -48,7 +48,7 @@ def registry_at(url: str, **settings: object) -> Registry:
 def answering(
     answer: Callable[[BaseHTTPRequestHandler], tuple[int, bytes]],
 ) -> Iterator[tuple[str, list[str]]]:
-    """A server of its own that answers every request so; the list fills with what it was asked."""
+    """Start a server that gives this answer to every request, and list the requests."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):

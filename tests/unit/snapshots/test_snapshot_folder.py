@@ -97,7 +97,7 @@ def test_members_that_were_begun_anew_are_written_as_a_whole(folder):
 
 
 def test_a_state_without_online_members_and_back(folder):
-    """A trained detector drops the members' records; another detector begins them anew."""
+    """A trained detector drops the members' records; another detector starts them afresh."""
     writer = Writer(folder, LOGS[0])
     writer.fold(30)
     writer.write()
@@ -177,7 +177,7 @@ def test_a_file_under_another_name_is_passed_over(folder):
 
 
 def test_a_delta_is_never_applied_to_another_base(folder):
-    """The same offset, other content: as after a mistake in the code, or by somebody's hand."""
+    """The same offset with other content, as after a bug or a manual change."""
     base, _ = put(folder, 44, 45)
     digest = base.stem.split("-")[2]
     other = feeding(44, LOGS[1])
@@ -256,7 +256,7 @@ def test_what_a_crash_left_and_other_versions_go_when_there_is_enough(folder):
 
 
 def test_a_zombie_removes_nothing_that_is_newer(folder):
-    """Neither a chain beyond its own offset nor a file whose base it does not see."""
+    """It keeps chains beyond its own offset, and files whose base it does not see."""
     folder = replace(folder, keep=1)
     chain = put(folder, 40, 41, 42)
     assert [is_delta(path) for path in chain] == [False, True, True]

@@ -59,7 +59,7 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Return so many bytes, fewer where the connection ends before, none where it breaks."""
+    """Return ``size`` bytes, fewer if the connection ends before, none if it breaks."""
     received = b""
     try:
         while len(received) < size and (piece := connection.recv(size - len(received))):

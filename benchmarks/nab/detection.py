@@ -68,7 +68,7 @@ class Scored:
     seconds: float
 
 
-def default_knobs() -> EnsembleParams:
+def default_params() -> EnsembleParams:
     """Return the params of the product's default settings."""
     return params_for(DETECTION.threshold)._replace(ready_days=DETECTION.warmup_days)
 

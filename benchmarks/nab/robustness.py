@@ -53,7 +53,7 @@ def draws(base: EnsembleParams, count: int) -> Iterator[EnsembleParams]:
     for number in range(count):
         factors = np.random.default_rng(number).uniform(1.0 - WIDTH, 1.0 + WIDTH, len(base))
         yield EnsembleParams(
-            *(float(knob * factor) for knob, factor in zip(base, factors, strict=True))
+            *(float(param * factor) for param, factor in zip(base, factors, strict=True))
         )
 
 
@@ -115,7 +115,7 @@ def show_spread(
         for what, one in figures.items()
     ]
     message = (
-        f"{count} draws, every knob x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g},"
+        f"{count} draws, every parameter x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g},"
         f" {warmup} warm-up"
     )
     return f"{message}, standard profile\n{table(['', *_spread([0.0])], rows)}"

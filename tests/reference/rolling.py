@@ -75,7 +75,7 @@ class Entity:
         return False
 
     def is_forgotten(self, time_ms, forget_ms):
-        """Whether the silence before a row is so long that the entity begins anew."""
+        """Whether the silence before a row is so long that the entity starts over."""
         if self.newest_ms is None:
             return False
         if forget_ms < 1 << 62:

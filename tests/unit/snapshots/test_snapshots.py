@@ -157,7 +157,7 @@ DECODER = AvroDecoder.of_schemas({1: flat_schema("lapwing.Metric", "host", ("cpu
 def test_the_marks_name_every_row_that_the_kernels_move(detector):
     """Rows that the kernels change are marked, unchanged ones are not.
 
-    The log has late rows, duplicates and entities that begin anew.
+    The log has late rows, duplicates and entities that start over.
     """
     rows = [
         (NAMES[e], minute * 60_000, cpu, None if np.isnan(disk) else disk)

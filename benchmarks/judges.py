@@ -153,7 +153,7 @@ def _options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("traces", type=Path, nargs="?", metavar="TRACES", help="default: $LAPWING_TRACES_DIR")
-    add("--write", action="store_true", help="write what is reached now into floors.json")
+    add("--write", action="store_true", help="write the present figures into floors.json")
     add("--jobs", type=int, default=cores(), metavar="N", help="processes; default: the cores")
     return parser.parse_args()
 

@@ -106,7 +106,7 @@ def test_files_need_the_field_that_the_producer_writes():
         open_feed(other, InputOptions(fleet=1, days=3))
 
 
-# -- what is said ----------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 
 def test_labels_are_evaluated(folder, labels):

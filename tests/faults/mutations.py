@@ -364,6 +364,7 @@ MUTANTS = (
             ),
         ),
         (LEAVING,),
+        tries=3,
     ),
     # -- the fold and its gates
     Mutant(

@@ -1,8 +1,8 @@
-"""Predictors and echoes on one real Kafka, by Kafka client: ``python -m benchmarks.throughput
-[--hosts 48] [--days 8] [--repeats 5] [--json FILE]``.
+"""Predictors and echoes on one real Kafka, by Kafka client.
 
-Every row is measured once per repeat, in turn, so that load from outside meets all of them. A row
-is correct if each input record has exactly one result, and the results of the two clients are equal
+Run ``python -m benchmarks.throughput [--hosts 48] [--days 8] [--repeats 5] [--json FILE]``. Every
+row is measured once per repeat, in turn, so that load from outside meets all of them. A row is
+correct if each input record has exactly one result, and the results of the two clients are equal
 byte for byte. Kafka and registry are as in ``benchmarks.services``.
 """
 

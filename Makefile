@@ -185,7 +185,7 @@ $(DEV): requirements/dev.txt $(FULL) | $(BIN)/python
 	@$(BIN)/python -m compileall -q --workers 0 -x '/(tests|pip|mypy|setuptools)/' $(VENV)/lib || true  # tests start hundreds of processes
 	@touch $@
 
-$(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py shared/*/kernels/*/*.py) $(CORE)
+$(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py shared/*/kernels/*/*.py shared/kafka/engine/native/kernels/*.py) $(CORE)
 	@echo "compiling the kernels"
 	@find shared benchmarks -name '*.nb[ci]' -delete  # the cache knows a kernel's own file only
 	@$(BIN)/python -m shared.kernels

@@ -100,11 +100,12 @@ class TopicIdentity:
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """Return the topics of one dataset: input, scores, anomalies, activations, dead letters.
+    """Return the topics of one dataset, the input first.
 
     Anomalies and dead letters are retained as long as the input, which explains them. Activations
-    are retained without limit: compaction would delete those that an older snapshot needs. A dead
-    letter may exceed the largest input record by its additional headers.
+    are retained without limit: compaction would delete those that an older snapshot needs.
+    Incidents are compacted: the newest record of each is the state that their service continues
+    from. A dead letter may exceed the largest input record by its additional headers.
     """
     topics = settings.topics
     as_input = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
@@ -119,6 +120,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(topics.scores, *many, as_scores, "topics.scores", exact=False),
         TopicSpec(topics.anomalies, *one, as_input, "topics.anomalies"),
         TopicSpec(topics.activations, *one, forever, "topics.activations"),
+        TopicSpec(topics.incidents, *one, {"cleanup.policy": "compact"}, "topics.incidents"),
         TopicSpec(
             topics.dead_letters,
             *many,

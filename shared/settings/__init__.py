@@ -1,5 +1,6 @@
 """Every setting, its default and what is allowed; flags > environment > file > default."""
 
+from shared.settings.alerting import IncidentSettings
 from shared.settings.analysis import (
     DEFAULT_MODEL_BYTES,
     DetectionSettings,
@@ -27,6 +28,7 @@ __all__ = [
     "RENAMED",
     "DetectionSettings",
     "FeatureSettings",
+    "IncidentSettings",
     "InputSettings",
     "MetricRule",
     "ModelSettings",

@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from shared.errors import ConfigError
 from shared.events import Detector, present_detector
+from shared.settings.alerting import IncidentSettings
 from shared.settings.analysis import (
     DetectionSettings,
     FeatureSettings,
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     produce: ProduceSettings = ProduceSettings()
+    incidents: IncidentSettings = IncidentSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("kafka", mode="after")

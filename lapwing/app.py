@@ -19,6 +19,7 @@ from consumer_training.__main__ import train
 from lapwing import __version__
 from lapwing.commands.backtest import backtest
 from lapwing.commands.demo import demo
+from lapwing.commands.incidents import incidents_app
 from lapwing.commands.inspect import inspect
 from lapwing.commands.options import Json, example
 from lapwing.dlq.commands import dlq_app
@@ -42,6 +43,8 @@ topics_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Create and show topics and schemas."
 )
 app.add_typer(topics_app, name="topics")
+
+app.add_typer(incidents_app, name="incidents")
 
 app.add_typer(dlq_app, name="dlq")
 

@@ -85,8 +85,8 @@ def occurrence_of(record: Mapping[str, Any]) -> Occurrence | Skipped:
         ("entity", str),
         ("event_time", int),
     )
-    for name, kind in required:
-        if not isinstance(record.get(name), kind):
+    for name, expected in required:
+        if not isinstance(record.get(name), expected):
             return Skipped("unreadable", f"{name} is {record.get(name)!r}")
     if record["kind"] not in _KINDS:
         return Skipped("unknown_kind", str(record["kind"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -56,8 +57,8 @@ def recomputation(settings: Settings) -> Recomputation:
     return plain
 
 
-def differences(settings: Settings) -> list[str]:
-    """Return what is missing, repeated or other than recomputed, record by record."""
+def compared(settings: Settings) -> Counter[str]:
+    """Count the records that are lost, duplicates, wrong, or right and out of order, and all."""
     topic = settings.topics.incidents
     schema_id = Registry(settings.registry).lookup(f"{topic}-value", INCIDENT)
     expected = [
@@ -69,12 +70,12 @@ def differences(settings: Settings) -> list[str]:
         for batch in Reader(settings).read(topic)
         for row in range(len(batch))
     ]
-    if found == expected:
-        return []
-    sentences = [f"{len(found)} records instead of {len(expected)}"]
-    sentences += [f"missing: {key!r}" for key, value in expected if (key, value) not in found]
-    sentences += [f"wrong: {key!r}" for key, value in found if (key, value) not in expected]
-    repeated = len(found) - len(set(found))
-    if repeated:
-        sentences.append(f"{repeated} records come again")
-    return sentences
+    wanted, seen = Counter(expected), Counter(found)
+    counts = Counter(
+        lost=(wanted - seen).total(),
+        wrong=sum(count for one, count in seen.items() if one not in wanted),
+        duplicates=sum(max(0, count - wanted[one]) for one, count in seen.items() if one in wanted),
+        written=len(found),
+    )
+    counts["disorder"] = int(wanted == seen and found != expected)
+    return counts

@@ -98,8 +98,6 @@ SINK, SOURCE, CLIENT = "shared/kafka/sink.py", "shared/kafka/source.py", "shared
 AVRO, ROLLING = "shared/decode/kernels/avro_rows.py", "shared/features/kernels/rolling.py"
 GATES = "shared/decode/kernels/gate_checks.py"
 FOLDER, FRAMES = "shared/snapshots/folder.py", "shared/snapshots/frames.py"
-INCIDENT_LOOP, INCIDENT_FOLD = "lapwing/incidents/incident_loop.py", "shared/incidents/fold.py"
-INCIDENT, GROUPING = "shared/incidents/incident.py", "shared/incidents/grouping.py"
 ARTIFACTS, FORMAT = "shared/artifacts/published.py", "shared/models/artifact_format.py"
 
 KILLS, DRAIN, FAILOVER = (
@@ -118,7 +116,6 @@ RESCALE, STORM, GIVEN_UP = (
 )
 POISON, REGISTRY = "poison: every kind at 1 %, bursts of 1000", "registry down in mid-stream"
 LEAVING = "entities leave and return"
-INCIDENTS = "incidents: kill -9 at random"
 SNAPSHOTS = "snapshots damaged"
 MODELS, PUBLISHED = "model damaged, or of other features", "models published while predictors run"
 MIXED_UP, ABORTED = (
@@ -495,69 +492,5 @@ MUTANTS = (
         (Edit(FORMAT, "if digest(manifest) != sha256:", "if False:"),),
         (MIXED_UP,),
         sign=STUCK,
-    ),
-    # -- incidents
-    Mutant(
-        "incidents: the state is not read back",
-        (
-            Edit(
-                INCIDENT_LOOP,
-                "IncidentFold(self.rules, self.dependencies.read_state())",
-                "IncidentFold(self.rules)",
-            ),
-        ),
-        (INCIDENTS,),
-    ),
-    Mutant(
-        "incidents: the position is committed before the changes",
-        (
-            Edit(
-                INCIDENT_LOOP,
-                "            if changes:\n                sink.send(",
-                "            sink.commit({PARTITION: position})\n"
-                "            if changes:\n                sink.send(",
-            ),
-        ),
-        (INCIDENTS,),
-        tries=3,
-    ),
-    Mutant(
-        "incidents: a restart begins at the end of the topic",
-        (
-            Edit(
-                INCIDENT_LOOP,
-                "offset = self.fold.last_offset if position is None else position.offset",
-                "offset = self.fold.last_offset + 12 if position is None else position.offset + 1",
-            ),
-        ),
-        (INCIDENTS,),
-    ),
-    Mutant(
-        "incidents: closed with the first episode that ends",
-        (
-            Edit(
-                INCIDENT,
-                "return any(episode.is_open for episode in self.episodes)",
-                "return all(episode.is_open for episode in self.episodes)",
-            ),
-        ),
-        (INCIDENTS,),
-        sign=STUCK,
-    ),
-    Mutant(
-        "incidents: a corrected start is ignored",
-        (Edit(GROUPING, "start=min(episode.start, news.start),", "start=episode.start,"),),
-        (INCIDENTS,),
-    ),
-    Mutant(
-        "incidents: an anomaly that comes twice counts twice",
-        (
-            Edit(
-                INCIDENT_FOLD,
-                "        if tuple(episodes) != incident.episodes:\n",
-                "        if True:\n",
-            ),
-        ),
-        (INCIDENTS,),
     ),
 )

@@ -272,7 +272,7 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     """
     specs = topic_specs(settings)
     for spec in specs[1:]:
-        if spec.setting != "topics.incidents":  # only their own service needs that one
+        if spec.setting not in ("topics.incidents", "topics.unsent"):  # of other services
             admin.partitions(spec.name)
     admin.partitions(settings.topics.input)
     found = admin.identity(settings.topics.input)

@@ -121,6 +121,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(topics.anomalies, *one, as_input, "topics.anomalies"),
         TopicSpec(topics.activations, *one, forever, "topics.activations"),
         TopicSpec(topics.incidents, *one, {"cleanup.policy": "compact"}, "topics.incidents"),
+        TopicSpec(topics.unsent, *one, as_input, "topics.unsent"),
         TopicSpec(
             topics.dead_letters,
             *many,

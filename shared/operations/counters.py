@@ -143,6 +143,15 @@ INCIDENT_RECORDS_SKIPPED = Metric(
     "Anomaly records that the incidents service does not understand",
     ("reason",),
 )
+NOTICES = Metric(
+    "lapwing_notices_total",
+    "counter",
+    "Notices about incidents: delivered, unsent, silenced (no target) or unreadable (no target)",
+    ("target", "result"),
+)
+NOTICES_WAITING = Metric(
+    "lapwing_notices_waiting", "gauge", "Notices that are neither delivered nor given up"
+)
 OUTAGE_SECONDS = Metric(
     "lapwing_outage_seconds", "gauge", "How long broker or registry have not answered; 0 = they do"
 )
@@ -178,6 +187,8 @@ CATALOGUE: tuple[Metric, ...] = (
     INCIDENT_CHANGES,
     INCIDENTS_OPEN,
     INCIDENT_RECORDS_SKIPPED,
+    NOTICES,
+    NOTICES_WAITING,
     OUTAGE_SECONDS,
     BUILD_INFO,
 )

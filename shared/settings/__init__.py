@@ -1,6 +1,11 @@
 """Every setting, its default and what is allowed; flags > environment > file > default."""
 
-from shared.settings.alerting import IncidentSettings
+from shared.settings.alerting import (
+    IncidentSettings,
+    NotifySettings,
+    SilenceSettings,
+    TargetSettings,
+)
 from shared.settings.analysis import (
     DEFAULT_MODEL_BYTES,
     DetectionSettings,
@@ -32,12 +37,15 @@ __all__ = [
     "InputSettings",
     "MetricRule",
     "ModelSettings",
+    "NotifySettings",
     "PredictSettings",
     "ProduceSettings",
     "QualitySettings",
     "RegistrySettings",
     "Section",
     "Settings",
+    "SilenceSettings",
+    "TargetSettings",
     "TelemetrySettings",
     "TopicSettings",
     "TrainSettings",

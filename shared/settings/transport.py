@@ -39,6 +39,7 @@ class TopicSettings(Section):
         "", description="topic of alarms and data-quality verdicts, with reasons"
     )
     incidents: str = Field("", description="topic of incidents, compacted; one record per change")
+    unsent: str = Field("", description="topic of notices that could not be sent, with reasons")
     activations: str = Field(
         "", description="topic with the model and settings of each partition, by offset"
     )
@@ -69,6 +70,7 @@ class TopicSettings(Section):
             ("scores", "metrics.{}.scores"),
             ("anomalies", "anomalies.{}.events"),
             ("incidents", "anomalies.{}.incidents"),
+            ("unsent", "anomalies.{}.unsent"),
             ("activations", "models.{}.activations"),
         ):
             if not getattr(self, name):

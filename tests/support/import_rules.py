@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("producer", "consumer_training", "consumer_prediction", "dashboard")
-INNER_SERVICES = ("lapwing.incidents",)
+INNER_SERVICES = ("lapwing.incidents", "lapwing.notify")
 """Services that lie within ``lapwing``: like the others, they import neither it nor one another."""
 
 ADAPTERS = ("kafka", "registry", "artifacts", "snapshots")
@@ -40,6 +40,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "quality": (),
     "charts": (),
     "incidents": (),
+    "notices": (),
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),
 }

@@ -253,6 +253,7 @@ def test_the_topics_are_those_of_the_contract() -> None:
         "anomalies.web.events": (1, 3),
         "models.web.activations": (1, 3),
         "anomalies.web.incidents": (1, 3),
+        "anomalies.web.unsent": (1, 3),
         "metrics.web.raw.dlq": (4, 3),
     }
     policies = {name: spec.config["cleanup.policy"] for name, spec in specs.items()}

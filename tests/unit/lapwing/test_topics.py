@@ -87,7 +87,7 @@ def test_ensure_makes_what_is_ours_and_nothing_else(
     settings: Settings, owner: SchemaRegistryClient
 ) -> None:
     done = topics.ensure(settings)
-    assert (len(done.created), done.refused, done.exit_code) == (6, {}, 0)
+    assert (len(done.created), done.refused, done.exit_code) == (7, {}, 0)
     assert sorted(done.schemas) == sorted(results(settings)) == owner.get_subjects()
     assert {owner.get_compatibility(subject) for subject in results(settings)} == {"FULL"}
     assert list(done.left_alone) == ["metrics.cloudwatch.raw-value"]
@@ -197,7 +197,7 @@ def test_without_a_registry_nothing_is_created(
     assert topics.ensure_all(away, schemas_only=False, as_json=False) > 0
     out, error = capsys.readouterr()
     assert "created   " not in out
-    assert out.count("missing   ") == 6
+    assert out.count("missing   ") == 7
     assert "refused   registry" in out
     assert says in error
 

@@ -18,6 +18,9 @@ from shared.incidents.incident import MAX_METRICS, Ended, Episode, EpisodeKind
 STOPPED_SEVERITY = 0.7
 """Severity of an entity that stopped reporting: major."""
 
+MAX_REASON = 300
+"""Characters of a reason that are kept: a record holds hundreds of them, and has a largest size."""
+
 LISTED_SHARE = 0.1
 """Share of the score from which a metric of an alarm is listed."""
 
@@ -144,7 +147,7 @@ def _episode(
         metric=record.get("metric"),
         metrics=_metrics(record),
         direction=record.get("direction"),
-        reason=str(record.get("reason", "")),
+        reason=str(record.get("reason", ""))[:MAX_REASON],
         start=start,
         end=end,
         closed_because=ended,
@@ -164,7 +167,7 @@ def _stopped(record: Mapping[str, Any]) -> Episode:
         metric=None,
         metrics=(),
         direction=None,
-        reason=str(record.get("reason", "")),
+        reason=str(record.get("reason", ""))[:MAX_REASON],
         start=start,
         end=None,
         closed_because=None,

@@ -45,7 +45,7 @@ class IncidentSettings(Section):
         True, description="group several entities only if they have a metric in common"
     )
     max_episodes: int = Field(
-        200, ge=1, le=1000, description="most episodes of one incident; further ones open another"
+        200, ge=1, le=500, description="most episodes of one incident; further ones open another"
     )
     keep_days: float = Field(
         30, gt=0, le=3650, description="a closed incident is deleted after this time"

@@ -13,6 +13,7 @@ from lapwing.topics import ensure
 from shared.kafka import Admin
 from tests.support.anomaly_logs import alarm
 from tests.support.incident_oracle import compared, publish
+from tests.support.receivers import receiver
 from tests.support.services.stack import Stack, log_of
 
 pytestmark = pytest.mark.integration
@@ -77,3 +78,25 @@ def test_owner_standby_and_what_is_shown(stack: Stack) -> None:
     shown = stack.run("lapwing", "incidents", "show", "e0open")
     assert "web-0 and 2 more: cpu unusually high" in shown
     assert "closed after 1 h: recovered" in shown
+
+
+def test_notices_survive_a_kill(stack: Stack) -> None:
+    """A receiver answers 500, drops a connection and hangs, and the sender is killed meanwhile."""
+    with receiver([500, "drop", "hang"]) as inbox:
+        stack.environ |= {
+            "LAPWING_NOTIFY__GROUP": f"{stack.settings.topics.dataset}-notify",
+            "LAPWING_NOTIFY__TARGETS": json.dumps({"ops": {"kind": "webhook", "url": inbox.url}}),
+            "LAPWING_NOTIFY__TIMEOUT_S": "1",
+            "LAPWING_SLOT": "a",
+        }
+        stack.start("lapwing.incidents")
+        sender = stack.start("lapwing.notify")
+        wait(lambda: "incidents taken over" in Path(sender.log).read_text(), "the sender")
+        publish(stack.settings, [alarm(1, "open"), alarm(1, "closed", minute=9, start=0)])
+        wait(lambda: len(inbox.requests) >= 3, "three attempts")
+        sender.kill()
+        sender.wait()
+        sender = stack.start("lapwing.notify")
+        wait(lambda: set(inbox.keys) == {"e1open/open", "e1open/resolved"}, "both notices")
+        sender.send_signal(signal.SIGTERM)
+        assert sender.wait(30) == 0, log_of(sender)

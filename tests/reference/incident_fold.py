@@ -91,7 +91,7 @@ class Known:
             "metric": None if self.kind == "stopped" else opening.get("metric"),
             "metrics": sorted(metrics)[:12],
             "direction": None if self.kind == "stopped" else opening.get("direction"),
-            "reason": opening.get("reason", ""),
+            "reason": opening.get("reason", "")[:300],
             "start": min(starts),
             "end": end[0] if end else None,
             "closed_because": end[1] if end else None,

@@ -417,6 +417,7 @@ def test_our_containers_cannot_write_where_they_should_not() -> None:
         "topics",
         "backfill",
         "incidents",
+        "notify",
         "producer",
         "consumer_training",
         "consumer_prediction",

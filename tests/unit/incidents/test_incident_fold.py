@@ -269,6 +269,11 @@ def test_what_this_version_does_not_know_is_skipped_by_name(record, code):
     assert found.text
 
 
+def test_a_reason_is_cut_so_that_records_stay_small():
+    [opened] = said([alarm(1, "open") | {"reason": "x" * 5_000}])
+    assert len(opened.record()["reason"]) == 300
+
+
 def test_metrics_of_an_alarm():
     def metrics(**more):
         found = occurrence_of(alarm(1, "open", **more))

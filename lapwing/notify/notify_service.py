@@ -187,13 +187,17 @@ def _read_state(
 def _keep(publisher: Publisher, topic: str, done: Done) -> None:
     """Write a notice that could not be sent; raises TransportError."""
     notice = done.item.notice
-    headers = {"target": done.target, "key": notice.key, "reason": done.why}
+    headers = {
+        "lapwing.notice.target": done.target,
+        "lapwing.notice.key": notice.key,
+        "lapwing.notice.reason": done.why,
+    }
     publisher.send(
         Outgoing(
             topic,
             Blob.join([webhook_body(notice, "json")]),
             Blob.join([str(notice.record["incident_id"]).encode()]),
-            {0: [(f"lapwing.notice.{name}", text.encode()) for name, text in headers.items()]},
+            {0: [(name, text.encode()) for name, text in headers.items()]},
         )
     )
     if publisher.flush(KEEP_S):

@@ -20,6 +20,9 @@ from shared.incidents.occurrence import Effect, Occurrence
 
 _CLASSES = list(SeverityClass)
 
+_SPARSE, _LEAST = 4, 256
+"""Former deadlines are dropped when there are so many times more of them than incidents."""
+
 
 class Changed(NamedTuple):
     """One record for the incidents topic; incident None = a tombstone."""
@@ -217,6 +220,9 @@ class IncidentFold:
             self._episodes[episode.episode_id] = incident_id
             self._of_entity.setdefault(episode.entity, {})[incident_id] = None
         heapq.heappush(self._deadlines, (self._deadline_ms(incident), incident_id))
+        if len(self._deadlines) > max(_LEAST, _SPARSE * len(self.incidents)):
+            self._deadlines = [(self._deadline_ms(one), key) for key, one in self.incidents.items()]
+            heapq.heapify(self._deadlines)
 
     def _delete(self, incident: Incident) -> Changed:
         incident_id = incident.incident_id

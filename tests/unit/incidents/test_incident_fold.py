@@ -232,6 +232,15 @@ def test_months_of_history_are_bounded():
     assert len(fold._episodes) == len(fold._of_entity) == len(fold.incidents)
 
 
+def test_memory_does_not_grow_with_the_changes_of_one_incident():
+    fold = IncidentFold(rules())
+    for minute in range(2_000):
+        news = alarm(1, "open", minute=5_000 - minute)
+        assert apply(fold, minute, Row(minute, news))
+    assert len(fold._deadlines) <= 256
+    assert apply(fold, 2_000, Row(15 * 24 * HOUR_MS, None))[0].incident.closed_because == "expired"
+
+
 def test_an_open_incident_without_news_is_closed_and_deleted():
     fold = IncidentFold(rules())
     found = folded(

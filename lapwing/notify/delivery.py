@@ -85,7 +85,6 @@ class Delivery:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        self.failing = ""
         self._receiver = receiver
         self._done = done
         self._give_up_after_s = give_up_after_s
@@ -95,6 +94,7 @@ class Delivery:
         self._delivered: OrderedDict[str, None] = OrderedDict()
         self._wake = threading.Condition()
         self._closed = False
+        self._generation = 0
         self._thread = threading.Thread(target=self._run, name=f"notify-{name}", daemon=True)
 
     def start(self) -> None:
@@ -108,9 +108,15 @@ class Delivery:
             self._wake.notify()
 
     def clear(self) -> None:
-        """Drop what is queued; the notice that is being sent may still be delivered."""
+        """Drop what is queued; the request that is under way is not repeated.
+
+        Whoever owns the topic next sends it, and what follows it: a repeat after that would be
+        out of order.
+        """
         with self._wake:
             self._items.clear()
+            self._generation += 1
+            self._wake.notify()
 
     def close(self) -> None:
         """End the thread; what is queued is dropped."""
@@ -131,44 +137,45 @@ class Delivery:
                 if self._closed:
                     return
                 item = self._items.popleft()
-            why = self._deliver(item)
-            if why is None:
-                return
-            self._done.put(Done(self.name, item, why))
+                generation = self._generation
+            why = self._deliver(item, generation)
+            if why is not None:
+                self._done.put(Done(self.name, item, why))
 
-    def _deliver(self, item: Item) -> str | None:
-        """Return why a notice was not delivered, empty if it was; None when closed first."""
+    def _deliver(self, item: Item, generation: int) -> str | None:
+        """Return why a notice was not delivered, empty if it was; None when it was dropped."""
         key = item.notice.key
         if item.offset >= 0 and key in self._delivered:
             return ""
         began_s, pause_s, logged_s = self._clock(), FIRST_PAUSE_S, -LOG_AGAIN_S
         while True:
             while wait_s := self._bucket.wait_s():
-                if not self._sleep(wait_s):
+                if not self._sleep(wait_s, generation):
                     return None
             answer = self._receiver.send(item.notice)
             if answer.delivered:
-                self.failing = ""
                 self._remember(key)
                 return ""
-            self.failing = answer.why
             lasted_s = self._clock() - began_s
             if answer.refused or lasted_s >= self._give_up_after_s:
                 return _reason(answer, lasted_s)
             if self._clock() - logged_s >= LOG_AGAIN_S:
                 logged_s = self._clock()
                 log.warning("notice not delivered yet", target=self.name, because=answer.why)
-            if not self._sleep(max(pause_s, answer.retry_after_s)):
+            if not self._sleep(max(pause_s, answer.retry_after_s), generation):
                 return None
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
-    def _sleep(self, seconds: float) -> bool:
-        """Wait; return False when closed meanwhile."""
+    def _sleep(self, seconds: float, generation: int) -> bool:
+        """Wait; return False when the queue was dropped or closed meanwhile."""
         with self._wake:
             until_s = self._clock() + seconds
-            while not self._closed and (left_s := until_s - self._clock()) > 0:
+            while self._is_current(generation) and (left_s := until_s - self._clock()) > 0:
                 self._wake.wait(left_s)
-            return not self._closed
+            return self._is_current(generation)
+
+    def _is_current(self, generation: int) -> bool:
+        return not self._closed and generation == self._generation
 
     def _remember(self, key: str) -> None:
         self._delivered[key] = None

@@ -110,6 +110,8 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
     topics = settings.topics
     as_input = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
     forever = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    # Who tells people about incidents needs each change, not only the newest.
+    incidents = {"cleanup.policy": "compact", "min.compaction.lag.ms": _hours(7 * 24)}
     as_scores = {"cleanup.policy": "delete", "retention.ms": _hours(topics.scores_retention_hours)}
     input_limit = {"max.message.bytes": str(input_limit_bytes(settings))}
     dead_letter_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
@@ -120,7 +122,7 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(topics.scores, *many, as_scores, "topics.scores", exact=False),
         TopicSpec(topics.anomalies, *one, as_input, "topics.anomalies"),
         TopicSpec(topics.activations, *one, forever, "topics.activations"),
-        TopicSpec(topics.incidents, *one, {"cleanup.policy": "compact"}, "topics.incidents"),
+        TopicSpec(topics.incidents, *one, incidents, "topics.incidents"),
         TopicSpec(topics.unsent, *one, as_input, "topics.unsent"),
         TopicSpec(
             topics.dead_letters,

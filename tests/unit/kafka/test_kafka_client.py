@@ -259,6 +259,7 @@ def test_the_topics_are_those_of_the_contract() -> None:
     policies = {name: spec.config["cleanup.policy"] for name, spec in specs.items()}
     assert policies.pop("anomalies.web.incidents") == "compact"
     assert set(policies.values()) == {"delete"}
+    assert specs["anomalies.web.incidents"].config["min.compaction.lag.ms"] == "604800000"
     assert specs["metrics.web.raw"].config["retention.ms"] == "172800000"
     assert specs["metrics.web.scores"].config["retention.ms"] == "3600000"
     kept = specs["models.web.activations"].config

@@ -108,6 +108,23 @@ def test_a_key_is_sent_once():
     assert len(found) == 1
 
 
+def test_what_was_dropped_is_not_tried_again_by_a_former_owner():
+    done: SimpleQueue[Done] = SimpleQueue()
+    with receiver([500] * 3) as inbox:
+        http = HttpReceiver(webhook(inbox.url), 2, 1)
+        sender = Delivery("ops", http, done, per_minute=60_000.0, give_up_after_s=30.0)
+        sender.start()
+        sender.put(Item(notices(OPEN)[0], 1))
+        while not inbox.requests:
+            time.sleep(0.005)
+        sender.clear()
+        sender.put(Item(notices(OPEN, CLOSED)[1], 2))
+        found = done.get(timeout=10)
+        sender.close()
+    assert found.item.offset == 2
+    assert set(inbox.keys) == {"e1open/resolved"}
+
+
 def test_the_rate_is_limited():
     now = [0.0]
     bucket = Bucket(60.0, lambda: now[0])

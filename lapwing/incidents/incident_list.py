@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, TextIO
 
-from lapwing.incidents.incident_records import decoded, newest_records
 from shared.errors import ConfigError
+from shared.incidents.incident_topic import decoded, newest_records
 from shared.kafka import Reader
 from shared.operations.telemetry import line
 from shared.registry import Registry

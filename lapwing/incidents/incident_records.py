@@ -1,33 +1,27 @@
-"""Records of the anomalies and the incidents topic, decoded and encoded.
+"""Records of the anomalies topic, decoded, and of the incidents topic, encoded.
 
-Invariant: the state that is read back is that of committed records alone. A record of the incidents
-topic that cannot be read stops the service; one of the anomalies topic is skipped by name.
+Invariant: a record of the anomalies topic that cannot be read is skipped by name.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import structlog
 
 import schemas
 from shared.batch import Batch, Blob, Outgoing
-from shared.encode.records import decode_records, encode_records, schema_id_of
-from shared.errors import LapwingError, NewerVersion
+from shared.encode.records import encode_records, schema_id_of
 from shared.incidents.fold import Changed
 from shared.incidents.grouping import Rules
-from shared.incidents.incident import Incident
+from shared.incidents.incident_topic import Schema, decoded
 from shared.incidents.occurrence import Occurrence, Skipped, occurrence_of
 from shared.kernels.units import DAY_MS
 from shared.operations.counters import INCIDENT_RECORDS_SKIPPED, Counters
 from shared.settings import IncidentSettings
 
 log = structlog.get_logger()
-
-Schema = Callable[[int], str | None]
-"""Returns the schema of a registry id, None if there is none; raises TransportError."""
 
 
 def rules_of(settings: IncidentSettings) -> Rules:
@@ -80,62 +74,6 @@ class AnomalyRecords:
             return occurrence_of(decoded(value, self._schema))
         except ValueError as error:
             return Skipped("unreadable", str(error))
-
-
-def decoded(value: bytes, schema: Schema) -> Mapping[str, Any]:
-    """Decode one record by its writer's schema.
-
-    raises : ValueError that says why it cannot be read
-    """
-    schema_id = schema_id_of(value)
-    text = None if schema_id is None else schema(schema_id)
-    if text is None:
-        known = (
-            "has no schema id" if schema_id is None else f"has the unknown schema id {schema_id}"
-        )
-        raise ValueError(f"the record {known}")
-    return decode_records([value], [text])[0]
-
-
-def newest_records(batches: Iterable[Batch], schema: Schema) -> dict[str, Mapping[str, Any]]:
-    """Return what compaction leaves of the incidents topic: {incident_id: newest record}.
-
-    raises : LapwingError that names the offset of a record that cannot be read
-    """
-    newest: dict[str, tuple[Batch, int]] = {}
-    for batch in batches:
-        for row in range(len(batch)):
-            key = batch.keys[row].decode("utf-8", "replace")
-            newest.pop(key, None)
-            if batch.values[row]:
-                newest[key] = batch, row
-    return {key: _incident_record(*place, schema) for key, place in newest.items()}
-
-
-def restored(records: Mapping[str, Mapping[str, Any]], topic: str) -> list[Incident]:
-    """Return the incidents of their records.
-
-    raises : NewerVersion where this version cannot continue from a record
-    """
-    incidents = []
-    for incident_id, record in records.items():
-        try:
-            incidents.append(Incident.from_record(record))
-        except (ValueError, KeyError, TypeError) as error:
-            raise NewerVersion(
-                f"{topic}: incident {incident_id} was written by another version: {error!r}; run"
-                " that version, or name a new topic (topics.incidents) and a new incidents.group"
-            ) from error
-    return incidents
-
-
-def _incident_record(batch: Batch, row: int, schema: Schema) -> Mapping[str, Any]:
-    try:
-        return decoded(batch.values[row], schema)
-    except ValueError as error:
-        raise LapwingError(
-            f"{batch.topic}[{batch.partition}]@{int(batch.offsets[row])} cannot be read: {error}"
-        ) from error
 
 
 def outgoing(topic: str, changes: Sequence[Changed], schema_id: int) -> Outgoing:

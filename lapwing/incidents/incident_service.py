@@ -13,14 +13,10 @@ import structlog
 
 import schemas
 from lapwing.incidents.incident_loop import Dependencies, IncidentLoop, Topics
-from lapwing.incidents.incident_records import (
-    AnomalyRecords,
-    newest_records,
-    restored,
-    rules_of,
-)
+from lapwing.incidents.incident_records import AnomalyRecords, rules_of
 from shared.errors import GuardError, ProducerFenced
 from shared.incidents.incident import Incident
+from shared.incidents.incident_topic import newest_records, restored
 from shared.kafka import (
     Admin,
     AtLeastOnceSink,

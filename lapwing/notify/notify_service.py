@@ -17,9 +17,9 @@ import structlog
 from lapwing.notify.delivery import Delivery, Done
 from lapwing.notify.notify_loop import Dependencies, NotifyLoop, Target
 from lapwing.notify.receivers import receiver_of
-from shared.batch import Batch, Blob, Outgoing
-from shared.encode.records import decode_records, schema_id_of
-from shared.errors import ConfigError, GuardError, LapwingError, TransportError
+from shared.batch import Blob, Outgoing
+from shared.errors import ConfigError, GuardError, TransportError
+from shared.incidents.incident_topic import Schema, decoded, newest_records
 from shared.kafka import Admin, GroupSource, Publisher, Reader, topic_specs, wrong_count
 from shared.notices.bodies import webhook_body
 from shared.notices.notice import Route, Silence
@@ -88,7 +88,7 @@ def _run(settings: Settings, counters: Counters, stopping: Callable[[], bool]) -
             source=source,
             commit=source.commit,
             read_state=partial(_read_state, settings, admin, schema),
-            decode=partial(_decoded, schema),
+            decode=lambda value: decoded(value, schema),
             keep=partial(_keep, publisher, settings.topics.unsent),
             clock=time.monotonic,
             now_s=time.time,
@@ -153,35 +153,12 @@ def _checked(settings: Settings, admin: Admin) -> bool:
     return True
 
 
-def _decoded(schema: Callable[[int], str | None], value: bytes) -> Mapping[str, Any]:
-    schema_id = schema_id_of(value)
-    text = None if schema_id is None else schema(schema_id)
-    if text is None:
-        raise ValueError("the record has no known schema id")
-    return decode_records([value], [text])[0]
-
-
 def _read_state(
-    settings: Settings, admin: Admin, schema: Callable[[int], str | None]
+    settings: Settings, admin: Admin, schema: Schema
 ) -> tuple[dict[str, Mapping[str, Any]], int]:
     topic = settings.topics.incidents
     end = admin.end_offsets(topic)[0]
-    newest: dict[str, tuple[Batch, int]] = {}
-    for batch in Reader(settings).read(topic, end={0: end}):
-        for row in range(len(batch)):
-            key = batch.keys[row].decode("utf-8", "replace")
-            newest.pop(key, None)
-            if batch.values[row]:
-                newest[key] = batch, row
-    records = {}
-    for key, (batch, row) in newest.items():
-        try:
-            records[key] = _decoded(schema, batch.values[row])
-        except ValueError as error:
-            raise LapwingError(
-                f"{topic}[0]@{int(batch.offsets[row])} cannot be read: {error}"
-            ) from error
-    return records, end
+    return newest_records(Reader(settings).read(topic, end={0: end}), schema), end
 
 
 def _keep(publisher: Publisher, topic: str, done: Done) -> None:

@@ -39,7 +39,7 @@ CORE: dict[str, tuple[str, ...]] = {
     "ensemble": (),
     "quality": (),
     "charts": (),
-    "incidents": (),
+    "incidents": ("encode",),
     "notices": (),
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),

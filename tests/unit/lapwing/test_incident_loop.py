@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 import schemas
 from lapwing.incidents.incident_loop import Dependencies, IncidentLoop, Topics
-from lapwing.incidents.incident_records import AnomalyRecords, newest_records, restored
+from lapwing.incidents.incident_records import AnomalyRecords
 from shared.batch import Position
 from shared.encode.records import encode_records
 from shared.errors import GuardError, NewerVersion, ProducerFenced, TopicRecreated, TransportError
+from shared.incidents.incident_topic import newest_records, restored
 from shared.operations.counters import COMMITS, INCIDENT_RECORDS_SKIPPED, Counters
 from shared.operations.retry import Outage
 from tests.reference.incident_fold import Recomputation

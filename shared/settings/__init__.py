@@ -1,5 +1,11 @@
 """Every setting, its default and what is allowed; flags > environment > file > default."""
 
+from shared.settings.alerting import (
+    IncidentSettings,
+    NotifySettings,
+    SilenceSettings,
+    TargetSettings,
+)
 from shared.settings.analysis import (
     DEFAULT_MODEL_BYTES,
     DetectionSettings,
@@ -27,15 +33,19 @@ __all__ = [
     "RENAMED",
     "DetectionSettings",
     "FeatureSettings",
+    "IncidentSettings",
     "InputSettings",
     "MetricRule",
     "ModelSettings",
+    "NotifySettings",
     "PredictSettings",
     "ProduceSettings",
     "QualitySettings",
     "RegistrySettings",
     "Section",
     "Settings",
+    "SilenceSettings",
+    "TargetSettings",
     "TelemetrySettings",
     "TopicSettings",
     "TrainSettings",

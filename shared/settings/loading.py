@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from shared.errors import ConfigError
 from shared.events import Detector, present_detector
+from shared.settings.alerting import IncidentSettings, NotifySettings
 from shared.settings.analysis import (
     DetectionSettings,
     FeatureSettings,
@@ -94,6 +95,8 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     produce: ProduceSettings = ProduceSettings()
+    incidents: IncidentSettings = IncidentSettings()
+    notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
 
     @field_validator("kafka", mode="after")
@@ -225,4 +228,8 @@ def _sentence(error: Any) -> str:
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
         return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
     sentence = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
-    return sentence if path[:1] == ["registry"] else f"{sentence}; got {error['input']!r}"
+    return (
+        sentence
+        if path[:1] in (["registry"], ["notify"])
+        else f"{sentence}; got {error['input']!r}"
+    )

@@ -10,6 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("producer", "consumer_training", "consumer_prediction", "dashboard")
+INNER_SERVICES = ("lapwing.incidents", "lapwing.notify")
+"""Services that lie within ``lapwing``: like the others, they import neither it nor one another."""
+
 ADAPTERS = ("kafka", "registry", "artifacts", "snapshots")
 """Layer 3: each does I/O with one external system, behind the interfaces of ``shared.ports``."""
 
@@ -36,6 +39,8 @@ CORE: dict[str, tuple[str, ...]] = {
     "ensemble": (),
     "quality": (),
     "charts": (),
+    "incidents": ("encode",),
+    "notices": (),
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),
 }
@@ -67,7 +72,12 @@ OWNERS = {
         *(f"{name}.__main__" for name in SERVICES),
     ),
     "argparse": (),
-    "signal": ("shared.operations.entry", "lapwing.demo", "consumer_prediction.__main__"),
+    "signal": (
+        "shared.operations.entry",
+        "lapwing.demo",
+        "consumer_prediction.__main__",
+        "lapwing.incidents.__main__",
+    ),
     "tests": (),
     "benchmarks": (),
 }
@@ -112,6 +122,8 @@ class Import:
 
 def layer_of(module: str) -> int:
     top, _, rest = module.partition(".")
+    if any(_is_in(module, service) for service in INNER_SERVICES):
+        return 4
     if top == "lapwing":
         return 5
     if top in SERVICES:
@@ -125,6 +137,9 @@ def layer_of(module: str) -> int:
 
 def part_of(module: str) -> str:
     """Return a module's package: shared.kafka.client -> shared.kafka."""
+    for service in INNER_SERVICES:
+        if _is_in(module, service):
+            return service
     return (
         ".".join(module.split(".")[:2])
         if module.startswith("shared.")
@@ -247,7 +262,8 @@ def _inside(module: str, target: str) -> str | None:
     client = _client_of(target)
     if client and module != ENGINES and _client_of(module) != client:
         return f"only {ENGINES} chooses a client"
-    is_own = target == "shared" or part_of(module) == part_of(target)
+    is_inner = target == "lapwing" and _is_in(module, "lapwing")
+    is_own = target == "shared" or is_inner or part_of(module) == part_of(target)
     if there > here and not is_own:
         return f"layer {here} must not import layer {there}"
     for one in FORMATS:

@@ -54,6 +54,8 @@ SHARED = (
 SHARED += ("settings", "settings.loading")
 SHARED += ("operations.telemetry", "operations.retry", "operations.entry")
 INNER = (
+    "lapwing.incidents",
+    "lapwing.incidents.incident_loop",
     "producer.replay",
     "producer.service",
     "consumer_training.training",
@@ -173,6 +175,16 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
             "layer 4 must not import layer 5",
         ),
         ("producer.service", "import lapwing.demo.command", "layer 4 must not import layer 5"),
+        (
+            "lapwing.incidents.incident_loop",
+            "import lapwing.demo.command",
+            "layer 4 must not import layer 5",
+        ),
+        (
+            "lapwing.incidents.incident_loop",
+            "import consumer_training.training",
+            "services never import one another",
+        ),
         (
             "producer.service",
             "from sklearn.svm import OneClassSVM",

@@ -37,6 +37,8 @@ COMMANDS = {
     "doctor",
     "dlq",
     "inspect",
+    "incidents",
+    "notify",
 }
 HEAVY = (
     "numpy",

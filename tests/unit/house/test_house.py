@@ -32,6 +32,7 @@ PACKAGES = (
     "producer",
     "consumer_training",
     "consumer_prediction",
+    "dashboard",
     "lapwing",
 )
 CODE = [
@@ -56,7 +57,8 @@ NOT_IN_COMPOSE = {
     "LAPWING_TOPICS__REPLICATION",
 }
 NOT_IN_COMPOSE |= {"LAPWING_TELEMETRY__HOST", "LAPWING_TRAIN__EVERY", "LAPWING_TRAIN__CRON"}
-"""One per replica, one node, no password, or given by TRAIN_SCHEDULE."""
+NOT_IN_COMPOSE |= {"LAPWING_DASHBOARD__HOST", "LAPWING_DASHBOARD__PORT"}
+"""One per replica, one node, no password, or given by a command of the file."""
 
 
 def name_of(path: Path) -> str:
@@ -248,7 +250,7 @@ def test_locks_hold_what_the_project_asks_for() -> None:
     groups, extras = about["dependency-groups"], about["project"]["optional-dependencies"]
     asked = {
         "core.txt": about["project"]["dependencies"],
-        "full.txt": about["project"]["dependencies"] + extras["train"],
+        "full.txt": about["project"]["dependencies"] + extras["train"] + extras["dashboard"],
         "build.txt": about["build-system"]["requires"] + groups["build"],
     }
     asked["dev.txt"] = [*asked["full.txt"], *asked["build.txt"], *groups["test"], *groups["dev"]]
@@ -419,6 +421,7 @@ def test_our_containers_cannot_write_where_they_should_not() -> None:
         "producer",
         "consumer_training",
         "consumer_prediction",
+        "dashboard",
     }
     for service in ours.values():
         assert service["read_only"] is True

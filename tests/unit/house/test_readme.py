@@ -40,6 +40,7 @@ TESTED_BY = {
     "lapwing doctor": "tests/integration/test_readme_commands.py",
     "lapwing dlq": "tests/unit/lapwing/test_dlq.py",
     "lapwing backtest": "tests/unit/lapwing/test_backtest.py",
+    "lapwing dashboard": "tests/unit/dashboard/test_intake.py",
     "lapwing --set": "tests/unit/lapwing/test_cli.py",
     "lapwing --config": "tests/unit/lapwing/test_cli.py",
     "docker-compose": "tests/compose/test_compose.py",

@@ -32,6 +32,7 @@ MOST_RECORDS = 20_000
 """Records in one transaction."""
 
 RETRY_S = 2.0
+CLOSE_S = 2.0
 LAG_EVERY_S = 2.0
 
 
@@ -70,6 +71,8 @@ class Follower:
                     self._intake.put(arrived, generation)
                     self.positions[arrived.partition] = arrived.next_offset
             except (LapwingError, sqlite3.DatabaseError) as error:
+                if self._intake.stopping.is_set():
+                    return
                 self.problem = str(error)
                 if self.problem != said:
                     said = self.problem
@@ -215,10 +218,14 @@ class Intake:
     def close(self) -> None:
         """Stop reading, and close the history."""
         self.stopping.set()
-        for thread in (*(follower.thread for follower in self.followers), self._writer):
+        # A reader may wait for a broker that does not answer; it is a daemon and holds nothing.
+        threads = [self._writer, *(follower.thread for follower in self.followers)]
+        until_s = time.monotonic() + CLOSE_S
+        for thread in threads:
             if thread.ident is not None:
-                thread.join(5.0)
-        self.store.close()
+                thread.join(max(0.0, until_s - time.monotonic()))
+        with self._lock:
+            self.store.close()
 
     # -- writer ------------------------------------------------------------------------------------
 

@@ -140,6 +140,7 @@ def _listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        listener.listen(128)  # from here on a browser waits instead of being refused
     except OSError as error:
         raise ConfigError(
             f"dashboard: cannot listen on {host}:{port}: {error.strerror or error}; see"

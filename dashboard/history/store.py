@@ -6,11 +6,13 @@ Invariant: rows and the offsets after their records are committed together, so t
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,9 @@ log = structlog.get_logger()
 
 SEAL_AT = 500_000
 """Points in the tail at which they are moved into blocks."""
+
+SEAL_S = 0.1
+"""Time for moving points into blocks after each transaction."""
 
 FIRST_TAIL = 16_384
 """Points for which memory is reserved at first; it doubles."""
@@ -57,11 +62,27 @@ class Changes:
     clock_ms: int | None = None
 
 
+@dataclass(slots=True)
+class _Sealing:
+    """A frozen tail on its way into blocks.
+
+    tail    : TAIL (n,)  ordered by series
+    starts  : first row of each series, then n
+    last_id : of the rows of the table ``tail`` that hold these points
+    next    : index of the next series
+    """
+
+    tail: Tail
+    starts: Sequence[int]
+    last_id: int
+    next: int = 0
+
+
 class Store:
     """The history in one SQLite file; one thread writes, any thread may call ``tail_of``.
 
     rebuilt     : why an earlier file was set aside; empty = it was not
-    tail_points : points that are not in blocks yet
+    tail_points : points behind the newest sealing
     generation  : grows with every file, so that readers open the new one
     """
 
@@ -88,6 +109,7 @@ class Store:
             for (blob,) in self._db.execute("SELECT points FROM tail ORDER BY id")
         ]
         self._tail = np.empty(FIRST_TAIL, forms.TAIL)
+        self._sealing: _Sealing | None = None
         self.tail_points = 0
         for part in parts:
             self._extend_tail(part)
@@ -131,37 +153,44 @@ class Store:
         raises : sqlite3.Error; by then nothing of it is written
         """
         changes = Changes()
-        self._db.execute("BEGIN IMMEDIATE")
         try:
-            new = [self._scores(batch, changes) for batch in arrived if batch.scores]
-            for batch in arrived:
-                self._anomalies(batch, changes)
-                self._dead_letters(batch, changes)
-                self._db.execute(
-                    "REPLACE INTO offsets VALUES (?, ?, ?)",
-                    (batch.topic, batch.partition, batch.next_offset),
-                )
-            tail = [part for part in new if len(part)]
-            if tail:
-                joined = np.concatenate(tail)
-                self._db.execute("INSERT INTO tail (points) VALUES (?)", (joined.tobytes(),))
-                tail = [joined]
-            self._db.execute("COMMIT")
+            with self._transaction():
+                tail = self._write(arrived, changes)
         except BaseException:
-            self._db.execute("ROLLBACK")
             self._reload_names()
             raise
         for part in tail:
             self._extend_tail(part)
-        if self.tail_points >= self.seal_at:
-            self.seal()
+        if self._sealing is not None or self.tail_points >= self.seal_at:
+            self._seal_some()
         changes.clock_ms = self.clock_ms
         return changes
 
+    def _write(self, arrived: Sequence[Arrived], changes: Changes) -> list[Tail]:
+        """Write rows and offsets; return the new points."""
+        new = [self._scores(batch, changes) for batch in arrived if batch.scores]
+        for batch in arrived:
+            self._anomalies(batch, changes)
+            self._dead_letters(batch, changes)
+            self._db.execute(
+                "REPLACE INTO offsets VALUES (?, ?, ?)",
+                (batch.topic, batch.partition, batch.next_offset),
+            )
+        found = [part for part in new if len(part)]
+        if not found:
+            return []
+        joined = np.concatenate(found)
+        self._db.execute("INSERT INTO tail (points) VALUES (?)", (joined.tobytes(),))
+        return [joined]
+
     def tail_of(self, series: Sequence[int]) -> dict[int, forms.Points]:
         """Return the points of some series that are not in blocks yet."""
-        tail = self._held_tail()
-        rows = tail[np.isin(tail["series"], np.array(series, np.int32))]
+        with self._lock:
+            parts = [self._tail[: self.tail_points]]
+            if self._sealing is not None:
+                parts.insert(0, self._sealing.tail)
+        wanted = np.array(series, np.int32)
+        rows = np.concatenate([part[np.isin(part["series"], wanted)] for part in parts])
         rows = rows[np.argsort(rows["series"], kind="stable")]
         numbers = rows["series"]
         found = {}
@@ -170,26 +199,71 @@ class Store:
             found[int(number)] = forms.ordered([forms.of_tail(rows[start:end])])
         return found
 
-    def seal(self) -> None:
-        """Move the tail into blocks, and apply the retention."""
+    def _seal_some(self) -> None:
+        """Seal for a moment; a full disk or a lock only postpones it, the rows are written."""
+        try:
+            self.seal(SEAL_S if self.tail_points < 2 * self.seal_at else math.inf)
+        except sqlite3.OperationalError as error:
+            log.warning("sealing postponed", file=str(self.path), because=str(error))
+
+    def seal(self, budget_s: float = math.inf) -> None:
+        """Move points of the tail into blocks, series by series, for about ``budget_s`` seconds.
+
+        What is not finished then goes on with the next call; the points stay in the tail until
+        all are in blocks. A restart in between repeats some, which ``ordered`` removes.
+        """
+        if self._sealing is None:
+            self._sealing = self._begin_sealing()
+        sealing = self._sealing
+        if sealing is None:
+            return
+        begin = sealing.next
+        try:
+            with self._transaction():
+                if not self._seal_until(sealing, time.monotonic() + budget_s):
+                    return
+        except BaseException:
+            sealing.next = begin
+            raise
+        self._sealing = None
+        self._retention.apply(self._db)
+
+    def _seal_until(self, sealing: _Sealing, until_s: float) -> bool:
+        """Write blocks until a time by the monotonic clock; return whether all are written."""
+        while sealing.next < len(sealing.starts) - 1:
+            start, end = sealing.starts[sealing.next : sealing.next + 2]
+            rows = sealing.tail[start:end]
+            self._append(int(rows["series"][0]), forms.of_tail(rows))
+            sealing.next += 1
+            if time.monotonic() >= until_s:
+                return False
+        self._db.execute("DELETE FROM tail WHERE id <= ?", (sealing.last_id,))
+        return True
+
+    def _begin_sealing(self) -> _Sealing | None:
+        """Freeze the tail and begin an empty one."""
         tail = self._held_tail()
         if not len(tail):
-            return
+            return None
+        (last_id,) = self._db.execute("SELECT max(id) FROM tail").fetchone()
         tail = tail[np.argsort(tail["series"], kind="stable")]
         starts = np.flatnonzero(np.diff(tail["series"], prepend=-1))
+        sealing = _Sealing(tail, [*starts.tolist(), len(tail)], last_id)
+        with self._lock:
+            self._sealing = sealing
+            self._tail = np.empty(FIRST_TAIL, forms.TAIL)
+            self.tail_points = 0
+        return sealing
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
         try:
-            for start, end in zip(starts, [*starts[1:], len(tail)], strict=True):
-                self._append(int(tail["series"][start]), forms.of_tail(tail[start:end]))
-            self._db.execute("DELETE FROM tail")
-            self._db.execute("COMMIT")
+            yield
         except BaseException:
             self._db.execute("ROLLBACK")
             raise
-        with self._lock:
-            self._tail = np.empty(FIRST_TAIL, forms.TAIL)
-            self.tail_points = 0
-        self._retention.apply(self._db)
+        self._db.execute("COMMIT")
 
     def size_bytes(self) -> int:
         """Return the size of the used part of the file."""

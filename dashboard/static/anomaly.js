@@ -39,7 +39,7 @@ export function anomaly(root, page, id) {
     const facts = [
       ["value", number(event.value)], ["expected", number(event.expected)],
       ["band", event.lower === null ? "–" : `${number(event.lower)} to ${number(event.upper)}`],
-      ["score", event.score === null ? "–" : `${number(event.score)} of ${number(event.threshold)}`],
+      ["score", event.score === null ? "–" : `${number(event.score)}, threshold ${number(event.threshold)}`],
       ["severity", event.severity === null ? "–" : `${number(event.severity)} ${event.severity_class}`],
     ];
     const title = event.kind === "anomaly" ? event.metric ?? "several metrics" : event.kind.replaceAll("_", " ");
@@ -93,8 +93,8 @@ export function anomaly(root, page, id) {
     const phases = { open: "opened", worse: "became worse", closed: "ended" };
     const rows = event.records.map((record) => h("tr", {},
       h("td", { title: utc(record.time_ms) }, moment(record.time_ms)),
-      h("td", {}, record.event_id === event.event_id ? `${phases[record.phase] ?? record.phase} (this one)` : h("a", { href: anomalyUrl(record.event_id) }, phases[record.phase] ?? record.phase)),
-      h("td", {}, record.severity === null ? "" : `${number(record.severity)} ${record.severity_class}`)));
+      h("td", {}, record.event_id === event.event_id ? `${phases[record.phase] ?? record.phase}: this one` : h("a", { href: anomalyUrl(record.event_id) }, phases[record.phase] ?? record.phase)),
+      h("td", {}, record.severity === null ? "" : record.severity_class)));
     const peak = event.episode?.peak_time_ms ? `Peak at ${moment(event.episode.peak_time_ms)}: ${number(event.episode.peak_value)}.` : "";
     return h("section", {}, h("h2", {}, "Course of the episode"), h("table", {}, h("tbody", {}, rows)), h("p", { class: "soft" }, peak));
   }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dashboard.history import points as forms
+from dashboard.history import store as sealing
 from dashboard.history.queries import AnomalyFilter, EntityFilter, History, Range
 from dashboard.history.results import decode
 from dashboard.history.retention import Retention
@@ -65,6 +66,42 @@ def test_points_are_the_same_in_tail_and_blocks_and_after_a_restart(path, seal_a
     assert store.rebuilt == ""
     assert store.offsets("scores.topic") == {0: 600}
     assert chart_of(History(path, store), 600)["value"] == expected
+
+
+def test_sealing_goes_on_in_slices_and_survives_a_restart(path, monkeypatch):
+    monkeypatch.setattr(sealing, "SEAL_S", 0.0)
+    store = Store(path, KEEP, seal_at=400)
+    names = [f"web-{number}" for number in range(20)]
+    expected = [10.0 + row % 5 for row in range(60)]
+
+    def write(store, first):
+        records = [score(row, entity=name) for row in range(first, first + 20) for name in names]
+        store.apply([arrived("scores", records, 20 * first)])
+
+    write(store, 0)  # one series is sealed
+    write(store, 20)
+    (count,) = History(path, store).db.execute("SELECT count(*) FROM blocks").fetchone()
+    assert count == 2
+    store.close()
+    store = Store(path, KEEP, seal_at=400)
+    write(store, 40)
+    for _ in range(3):
+        history = History(path, store)
+        assert [chart_of(history, 60, name)["value"] for name in names] == [expected] * 20
+        store.seal()
+    assert store._db.execute("SELECT count(*) FROM tail").fetchone()[0] == 0
+
+
+def test_a_failed_slice_is_sealed_again(path, monkeypatch):
+    store = Store(path, KEEP)
+    store.apply([arrived("scores", [score(row, entity=name) for row in (0, 1) for name in "ab"])])
+    append = store._append
+    monkeypatch.setattr(store, "_append", lambda series, new: series == 2 and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store.seal()
+    monkeypatch.setattr(store, "_append", append)
+    store.seal()
+    assert [chart_of(History(path, store), 9, name)["value"] for name in "ab"] == [[10.0, 11.0]] * 2
 
 
 def test_a_failed_transaction_leaves_rows_and_offsets_as_they_were(path):

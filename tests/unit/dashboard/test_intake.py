@@ -120,8 +120,7 @@ def test_the_page_is_live_resumes_exactly_and_is_rebuilt(site):
         assert b"event: hello" in b"".join(stream.readline() for _ in range(4))
         site.write(2, [opened])
         lines = iter(stream.readline, b"")
-        event = next(line for line in lines if line.startswith(b"event: "))
-        assert event == b"event: anomaly\n"
+        assert b"event: anomaly\n" in lines
         assert json.loads(next(lines).removeprefix(b"data: "))["entity"] == "web-3"
         stream.close()
         found = site.wait("/v1/anomalies?open=1", lambda answer: answer["anomalies"])

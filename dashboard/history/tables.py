@@ -36,7 +36,7 @@ CREATE TABLE series (
 CREATE TABLE blocks (
   id INTEGER PRIMARY KEY, series INTEGER NOT NULL, first_ms INTEGER NOT NULL,
   last_ms INTEGER NOT NULL, count INTEGER NOT NULL, points BLOB NOT NULL);
-CREATE INDEX blocks_by_series ON blocks (series, last_ms);
+CREATE INDEX blocks_by_series ON blocks (series, last_ms, first_ms, count);
 CREATE TABLE tail (id INTEGER PRIMARY KEY, points BLOB NOT NULL);
 CREATE TABLE anomalies (
   event_id TEXT PRIMARY KEY, entity INTEGER NOT NULL, kind TEXT NOT NULL, metric TEXT,

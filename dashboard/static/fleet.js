@@ -185,7 +185,7 @@ export function fleet(root, page) {
           mark(severity),
           h("span", { class: "title" }, event.entity, event.metric ? h("span", { class: "soft" }, ` · ${event.metric}`) : null),
           h("span", { class: "clamp" }, event.reason),
-          h("span", { class: "soft", title: utc(event.episode.start_ms) }, `since ${moment(event.episode.start_ms)} · ${episodeText(event.episode, state.clockMs)}`));
+          h("span", { class: "soft", title: utc(event.episode.start_ms) }, `${episodeText(event.episode, state.clockMs)}, since ${moment(event.episode.start_ms).slice(5)}`));
       }));
       if (focused) strip.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
     } catch (error) {

@@ -10,6 +10,7 @@ const CARD_HEIGHT = 132;
 const CARD_WIDTH = 250;
 const PAGE = 60;
 const REFRESH_MS = 2000;
+const SOON_MS = 300;
 const STRIP = 12;
 const RECENT = 6;
 // Characters at the end of a name that stay when it is shortened: names often differ only there.
@@ -43,6 +44,7 @@ export function fleet(root, page) {
   const cards = new Map();
   let rows = new Map();
   let timer = null;
+  let soon = null;
   let typing = null;
   let asked = 0;
   let answered = 0;
@@ -229,11 +231,11 @@ export function fleet(root, page) {
         state.waiting += 1;
         pill.textContent = `${state.waiting} new`;
         pill.hidden = false;
-      }
+      } else soon ??= setTimeout(() => { soon = null; open(); }, SOON_MS);
       later();
     },
     reload: refresh,
     redraw: load,
-    close() { removeEventListener("scroll", onScroll); observer.disconnect(); clearTimeout(timer); clearTimeout(typing); answered = Infinity; },
+    close() { removeEventListener("scroll", onScroll); observer.disconnect(); clearTimeout(timer); clearTimeout(soon); clearTimeout(typing); answered = Infinity; },
   };
 }

@@ -93,7 +93,9 @@ function spans(state) {
     ctx.font = `${11 * devicePixelRatio}px system-ui, sans-serif`;
     for (const model of state.models) {
       ctx.beginPath(); ctx.moveTo(x(model.time_ms), top); ctx.lineTo(x(model.time_ms), top + height); ctx.stroke();
-      ctx.fillText(`model ${(model.model_id ?? "none").slice(0, 8)}`, x(model.time_ms) + 4, top + 12 * devicePixelRatio);
+      const isRight = x(model.time_ms) > left + width / 2;
+      ctx.textAlign = isRight ? "right" : "left";
+      ctx.fillText(`model ${(model.model_id ?? "none").slice(0, 8)}`, x(model.time_ms) + (isRight ? -5 : 5), top + 12 * devicePixelRatio);
     }
     if (state.focusMs) {
       ctx.strokeStyle = colour("ink");

@@ -34,9 +34,9 @@ export function duration(ms) {
 
 export const BECAUSE = {
   recovered: "recovered",
-  accepted: "accepted: the deviation has become usual",
-  silent: "ended: no data any more",
-  restarted: "ended: other settings judge from here on",
+  accepted: "became usual",
+  silent: "silent",
+  restarted: "restarted with other settings",
 };
 
 export function episodeText(episode, clockMs) {

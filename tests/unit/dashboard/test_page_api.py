@@ -37,9 +37,9 @@ def make_client(tmp_path, **dashboard):
     return TestClient(app, base_url="http://127.0.0.1:8000")
 
 
-@pytest.fixture
-def client(tmp_path):
-    return make_client(tmp_path)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    return make_client(tmp_path_factory.mktemp("state"))
 
 
 def test_entities_are_listed_with_charts(client):

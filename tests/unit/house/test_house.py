@@ -236,7 +236,7 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["core.txt", "full.txt", "build.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["core.txt", "full.txt", "build.txt", "dev.txt", "browser.txt"])
 def test_lock_has_hashes_and_names_no_place(name: str) -> None:
     assert [package for package, (_, hashes) in locked(name).items() if not hashes] == []
     text = (ROOT / "requirements" / name).read_text("utf-8")
@@ -254,6 +254,7 @@ def test_locks_hold_what_the_project_asks_for() -> None:
         "build.txt": about["build-system"]["requires"] + groups["build"],
     }
     asked["dev.txt"] = [*asked["full.txt"], *asked["build.txt"], *groups["test"], *groups["dev"]]
+    asked["browser.txt"] = groups["browser"]
     for name, requirements in asked.items():
         pins = locked(name)
         for requirement in map(Requirement, requirements):

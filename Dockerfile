@@ -1,5 +1,5 @@
-# A command per service: lapwing produce | train | predict | topics | tail | doctor. Two images of one build:
-# `full` (the default) has everything, `predict` leaves out what only training and its reports need.
+# A command per service: lapwing produce | train | predict | dashboard | topics | tail | doctor. Two images of one build:
+# `full` (the default) has everything, `predict` leaves out what only training, its reports and the page need.
 FROM python:3.11-slim AS build-predict
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
@@ -18,6 +18,7 @@ COPY shared/ shared/
 COPY producer/ producer/
 COPY consumer_training/ consumer_training/
 COPY consumer_prediction/ consumer_prediction/
+COPY dashboard/ dashboard/
 COPY lapwing/ lapwing/
 RUN /opt/build/bin/hatchling build -t wheel -d /tmp/dist \
  && /opt/lapwing/bin/pip install --quiet --no-index --no-deps /tmp/dist/*.whl \

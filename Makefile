@@ -78,6 +78,11 @@ machine: install ## long searches: the loop under 2,000 random sequences of even
 contract: install ## one battery over all detectors and all schemas
 	@$(PYTEST) $(SPREAD) tests/contract $(ARGS)
 
+.PHONY: page
+page: $(DEV) ## the page in a real browser; needs Chromium or Chrome
+	@$(INSTALL) -r requirements/browser.txt
+	@$(PYTEST) tests/e2e $(ARGS)
+
 .PHONY: locks
 locks: install ## whether each pip installs the locked packages without resolving anything
 	@$(PYTEST) $(SPREAD) tests/locks $(ARGS)
@@ -145,11 +150,12 @@ install: ## everything into .venv, for work on the code
 # The larger set is resolved once; the others are parts of it.
 .PHONY: lock
 lock: $(DEV) ## write requirements/*.txt from pyproject.toml (ARGS=--upgrade for newer versions)
-	@$(LOCK) pyproject.toml --extra train --group build --group test --group dev \
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --group build --group test --group dev \
 	  --output-file requirements/dev.txt $(ARGS)
-	@$(LOCK) pyproject.toml --extra train --constraint requirements/dev.txt --output-file requirements/full.txt
+	@$(LOCK) pyproject.toml --extra train --extra dashboard --constraint requirements/dev.txt --output-file requirements/full.txt
 	@$(LOCK) pyproject.toml --constraint requirements/dev.txt --output-file requirements/core.txt
 	@$(LOCK) --group build --constraint requirements/dev.txt --output-file requirements/build.txt
+	@$(LOCK) --group browser --constraint requirements/dev.txt --output-file requirements/browser.txt
 
 .PHONY: clean
 clean: ## remove what the targets above made (not models/, state/ and data/)

@@ -16,6 +16,7 @@ import typer
 
 from consumer_prediction.__main__ import predict
 from consumer_training.__main__ import train
+from dashboard.__main__ import dashboard
 from lapwing import __version__
 from lapwing.commands.backtest import backtest
 from lapwing.commands.demo import demo
@@ -123,6 +124,7 @@ for command, line in (
     (train, "lapwing train --once"),
     (predict, "lapwing predict --slot 1"),
     (notify, "lapwing notify --config alerts.toml"),
+    (dashboard, "lapwing dashboard --port 8000"),
     (demo, "lapwing demo --once --fleet 20"),
     (backtest, "lapwing backtest --fleet 20 --compare threshold=1.5"),
     (inspect, "lapwing inspect --topic plant.readings"),

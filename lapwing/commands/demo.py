@@ -70,6 +70,12 @@ def demo(
     svg: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Write an SVG picture of the run.")
     ] = None,
+    page: Annotated[
+        bool | None,
+        typer.Option(
+            "--page/--no-page", help="Serve the page in the browser; default: yes without --once."
+        ),
+    ] = None,
     keep: Annotated[
         Path | None,
         typer.Option("--keep", metavar="DIR", help="Keep models, reports and logs in this folder."),
@@ -96,6 +102,7 @@ def demo(
         as_json=as_json,
         picture=svg,
         keep=keep,
+        page=not once if page is None else page,
     )
     environ = {**os.environ, **Overrides.of(context).variables()}
     raise typer.Exit(run(options, environ, STARTED_S))

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from consumer_training.packages import require_packages
+from dashboard.__main__ import require_packages as require_page_packages
 from lapwing.demo.children import Children
 from lapwing.demo.plan import DemoOptions, DemoPlan, make_plan
 from lapwing.demo.run import Demo
@@ -37,6 +38,8 @@ def run(options: DemoOptions, environ: Mapping[str, str], started_s: float) -> i
     """
     options.check()
     require_packages("the demo")
+    if options.page:
+        require_page_packages()
     source = open_source(options.source)
     requested = load_settings(environ=environ)
     check_times(source, requested.input)

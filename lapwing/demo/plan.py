@@ -41,6 +41,7 @@ class DemoOptions:
     backfill : share of the events that is sent first and trained on
     once     : end with the data; otherwise the replay begins again, until Ctrl-C
     keep     : where models, reports and logs stay; None = they are removed with the demo
+    page     : start the dashboard as well
     """
 
     source: SourceOptions = field(default_factory=SourceOptions)
@@ -51,6 +52,7 @@ class DemoOptions:
     as_json: bool = False
     picture: Path | None = None
     keep: Path | None = None
+    page: bool = False
 
     def check(self) -> None:
         """Raise ConfigError for an option out of range."""

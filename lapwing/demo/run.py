@@ -16,6 +16,7 @@ import numpy as np
 
 from lapwing.demo.children import Child, ChildError, Children
 from lapwing.demo.ledger import DEAD, SCORED, Ledger
+from lapwing.demo.page import DemoPage
 from lapwing.demo.plan import DemoOptions, DemoPlan, arguments
 from lapwing.demo.reader import GROUP, ResultReader
 from lapwing.demo.screen import Screen
@@ -84,6 +85,7 @@ class Demo:
         self.predictors: list[Child] = []
         self.incidents: Child | None = None
         self.reader: ResultReader | None = None
+        self.page: DemoPage | None = None
         self.source = ""
         self.progress = _Progress({name: Phase(name) for name in ("backfill", "train", "live")})
         self._rated = (time.monotonic(), 0)
@@ -108,6 +110,8 @@ class Demo:
                 self.children.start(f"predictor-{number}", "consumer_prediction")
             )
         self.incidents = self.children.start("incidents", "lapwing.incidents")
+        if self.options.page:
+            self.page = DemoPage(self.children, self.settings)
         self.reader = ResultReader(
             self.settings,
             self.ledger,
@@ -311,6 +315,8 @@ class Demo:
             self.progress.rates.append((answered - self._rated[1]) / (now_s - self._rated[0]))
             del self.progress.rates[:-120]
             self._rated = (now_s, answered)
+            if self.page and (url := self.page.look()):
+                self.screen.print_step(f"page: {url}")
         if now_s - self._shown_s >= FRAME_S:
             self._shown_s = now_s
             self.screen.show(self.frame())
@@ -346,6 +352,7 @@ class Demo:
             p99_ms=p99,
             model=self.progress.model,
             newest=tuple(reversed(self.reader.newest.values())) if self.reader else (),
+            page=self.page.url if self.page else "",
         )
 
     def _latency_ms(self, since: dict[int, int]) -> tuple[float, float]:

@@ -70,6 +70,7 @@ class Frame:
     rates      : events per second with a result, oldest first, one per half second
     lag        : records without a result, per partition
     event_ms   : newest event time that was scored; None before the first
+    page       : address of the page; empty = none
     p50_ms ... : latency of the live part; NaN = none yet
     """
 
@@ -88,6 +89,7 @@ class Frame:
     p99_ms: float = math.nan
     model: str = ""
     newest: tuple[AnomalyLine, ...] = ()
+    page: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +338,10 @@ def _bar(phase: Phase, width: int) -> Text:
 def _figures(frame: Frame) -> RenderableType:
     rate = f"{frame.rates[-1]:,.0f} / s" if frame.rates else "-"
     lag = "   ".join(f"{count:,}" for count in frame.lag)
+    page: list[tuple[str, str | Text]] = [("page", Text(frame.page, "bold"))] if frame.page else []
     return _pairs(
         [
+            *page,
             (
                 "events",
                 f"{frame.sent:,} in   {frame.scored:,} scored   {frame.dead:,} dead letters",

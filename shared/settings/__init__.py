@@ -20,6 +20,7 @@ from shared.settings.loading import Settings, load_settings
 from shared.settings.names import ENV_PREFIX, RENAMED, variable_of
 from shared.settings.section import Section
 from shared.settings.transport import (
+    DashboardSettings,
     PredictSettings,
     ProduceSettings,
     RegistrySettings,
@@ -31,6 +32,7 @@ __all__ = [
     "DEFAULT_MODEL_BYTES",
     "ENV_PREFIX",
     "RENAMED",
+    "DashboardSettings",
     "DetectionSettings",
     "FeatureSettings",
     "IncidentSettings",

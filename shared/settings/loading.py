@@ -34,6 +34,7 @@ from shared.settings.analysis import (
 )
 from shared.settings.names import ALIASES, ENV_PREFIX, RENAMED, did_you_mean, variable_of
 from shared.settings.transport import (
+    DashboardSettings,
     PredictSettings,
     ProduceSettings,
     RegistrySettings,
@@ -98,6 +99,7 @@ class Settings(BaseSettings):
     incidents: IncidentSettings = IncidentSettings()
     notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
+    dashboard: DashboardSettings = DashboardSettings()
 
     @field_validator("kafka", mode="after")
     @classmethod
@@ -228,8 +230,5 @@ def _sentence(error: Any) -> str:
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
         return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
     sentence = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
-    return (
-        sentence
-        if path[:1] in (["registry"], ["notify"])
-        else f"{sentence}; got {error['input']!r}"
-    )
+    is_secret = path[:1] in (["registry"], ["notify"]) or path == ["dashboard", "token"]
+    return sentence if is_secret else f"{sentence}; got {error['input']!r}"

@@ -158,3 +158,31 @@ class TelemetrySettings(Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="lowest level that is logged"
     )
+
+
+class DashboardSettings(Section):
+    """The page and its API."""
+
+    host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="address of the page; other than loopback, set dashboard.token too",
+    )
+    port: int = Field(8000, ge=0, le=65_535, description="port of the page; 0 = any free one")
+    token: str = Field(
+        "",
+        pattern=r"^([!-~]{16,256})?$",
+        description="token that page and API ask for, 16 to 256 printable characters; empty = none",
+    )
+    keep_days: float = Field(
+        30, gt=0, le=3650, description="history of each entity, by its own event time"
+    )
+    max_mb: int = Field(
+        1024,
+        ge=16,
+        le=1_000_000,
+        description="size of the history's file in state_dir; the oldest part gives way",
+    )
+    max_clients: int = Field(
+        200, ge=1, le=10_000, description="pages that follow live at the same time"
+    )

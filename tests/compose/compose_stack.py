@@ -78,6 +78,7 @@ class Stack:
     project: str = field(default_factory=lambda: f"lapwing-test-{uuid.uuid4().hex[:8]}")
     kafka_port: int = field(default_factory=free_port)
     registry_port: int = field(default_factory=free_port)
+    page_port: int = field(default_factory=free_port)
 
     def __post_init__(self) -> None:
         files = ("docker-compose.yml", "tests/compose/override.yml")
@@ -92,6 +93,7 @@ class Stack:
         mine = {
             "KAFKA_PORT": str(self.kafka_port),
             "REGISTRY_PORT": str(self.registry_port),
+            "DASHBOARD_PORT": str(self.page_port),
             "LAPWING_IMAGE": IMAGE,
         }
         plain = {

@@ -122,7 +122,14 @@ def anchors(text: str) -> set[str]:
 TEXTS = {name_of(path): path.read_text("utf-8") for path in DOCUMENTS}
 SOURCES = {
     name_of(path): path.read_text("utf-8")
-    for top in ("shared", "producer", "consumer_training", "consumer_prediction", "lapwing")
+    for top in (
+        "shared",
+        "producer",
+        "consumer_training",
+        "consumer_prediction",
+        "dashboard",
+        "lapwing",
+    )
     for path in sorted((ROOT / top).rglob("*.py"))
 }
 

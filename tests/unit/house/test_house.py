@@ -32,6 +32,7 @@ PACKAGES = (
     "producer",
     "consumer_training",
     "consumer_prediction",
+    "dashboard",
     "lapwing",
 )
 CODE = [
@@ -56,7 +57,8 @@ NOT_IN_COMPOSE = {
     "LAPWING_TOPICS__REPLICATION",
 }
 NOT_IN_COMPOSE |= {"LAPWING_TELEMETRY__HOST", "LAPWING_TRAIN__EVERY", "LAPWING_TRAIN__CRON"}
-"""One per replica, one node, no password, or given by TRAIN_SCHEDULE."""
+NOT_IN_COMPOSE |= {"LAPWING_DASHBOARD__HOST", "LAPWING_DASHBOARD__PORT"}
+"""One per replica, one node, no password, or given by a command of the file."""
 
 
 def name_of(path: Path) -> str:
@@ -234,7 +236,7 @@ def locked(name: str) -> dict[str, tuple[str, int]]:
     return found
 
 
-@pytest.mark.parametrize("name", ["core.txt", "full.txt", "build.txt", "dev.txt"])
+@pytest.mark.parametrize("name", ["core.txt", "full.txt", "build.txt", "dev.txt", "browser.txt"])
 def test_lock_has_hashes_and_names_no_place(name: str) -> None:
     assert [package for package, (_, hashes) in locked(name).items() if not hashes] == []
     text = (ROOT / "requirements" / name).read_text("utf-8")
@@ -248,10 +250,11 @@ def test_locks_hold_what_the_project_asks_for() -> None:
     groups, extras = about["dependency-groups"], about["project"]["optional-dependencies"]
     asked = {
         "core.txt": about["project"]["dependencies"],
-        "full.txt": about["project"]["dependencies"] + extras["train"],
+        "full.txt": about["project"]["dependencies"] + extras["train"] + extras["dashboard"],
         "build.txt": about["build-system"]["requires"] + groups["build"],
     }
     asked["dev.txt"] = [*asked["full.txt"], *asked["build.txt"], *groups["test"], *groups["dev"]]
+    asked["browser.txt"] = groups["browser"]
     for name, requirements in asked.items():
         pins = locked(name)
         for requirement in map(Requirement, requirements):
@@ -421,6 +424,7 @@ def test_our_containers_cannot_write_where_they_should_not() -> None:
         "producer",
         "consumer_training",
         "consumer_prediction",
+        "dashboard",
     }
     for service in ours.values():
         assert service["read_only"] is True

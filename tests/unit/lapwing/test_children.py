@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import psutil
 import pytest
 
 from lapwing.demo.children import ChildError, Children
+from lapwing.demo.page import DemoPage, is_free
+from shared.settings import load_settings
 
 ROOT = Path(__file__).parents[3]
 SLEEPER = """
@@ -106,3 +110,27 @@ def test_children_do_not_survive_a_parent_that_is_killed(tmp_path, environ):
     gone, left = psutil.wait_procs(alive, timeout=15)
     assert not left
     assert len(gone) == 2
+
+
+def test_the_page_tells_its_address_once_and_avoids_a_port_that_is_taken(tmp_path, environ):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        assert not is_free("127.0.0.1", port)
+        flags = {"dashboard": {"port": port}, "registry": {"url": "http://127.0.0.1:1"}}
+        settings = load_settings(flags, environ={})
+        given = environ | {
+            "LAPWING_STATE_DIR": str(tmp_path),
+            "LAPWING_TELEMETRY__LOG_FORMAT": "json",
+        }
+        children = Children(given, tmp_path)
+        try:
+            page = DemoPage(children, settings)
+            url = wait_for(page.look, 60)
+            assert url.startswith("http://127.0.0.1:")
+            assert f":{port}/" not in url
+            assert page.look() == ""
+            assert urllib.request.urlopen(f"{url}health/live", timeout=10).status == 204
+        finally:
+            children.close()
+    assert [child.process.returncode for child in children.all] == [0]

@@ -27,6 +27,7 @@ from tests.support.programs import run_code
 ROOT = Path(__file__).parents[3]
 COMMANDS = {
     "backtest",
+    "dashboard",
     "demo",
     "produce",
     "train",

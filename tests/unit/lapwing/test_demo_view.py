@@ -157,3 +157,9 @@ def test_a_picture_can_be_exported():
 
 def test_minutes_are_utc():
     assert minute(1_397_619_300_000) == "2014-04-16 03:35"
+
+
+def test_the_pages_address_is_shown_once_it_is_known():
+    assert "page" not in text(render(FRAME))
+    url = "http://127.0.0.1:8000/"
+    assert url in text(render(replace(FRAME, page=url)))

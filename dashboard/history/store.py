@@ -1,0 +1,475 @@
+"""The writing side of the history: records of the topics become rows, in one transaction.
+
+Invariant: rows and the offsets after their records are committed together, so that a restart
+           continues at exactly the next record; a repeated record changes nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import structlog
+
+from dashboard.history import points as forms
+from dashboard.history.results import Arrived
+from dashboard.history.retention import Retention
+from dashboard.history.tables import open_for_writing, set_aside
+from shared.events import Kind
+from shared.kernels.units import MINUTE_MS
+
+log = structlog.get_logger()
+
+SEAL_AT = 500_000
+"""Points in the tail at which they are moved into blocks."""
+
+SEAL_S = 0.1
+"""Time for moving points into blocks after each transaction."""
+
+FIRST_TAIL = 16_384
+"""Points for which memory is reserved at first; it doubles."""
+
+BLOCK_POINTS = 512
+"""A series' last block takes further points while it has fewer."""
+
+Tail = npt.NDArray[np.void]
+_MEASURED = ("value", "expected", "lower", "upper", "severity")
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction changed, for those who follow live.
+
+    entities  : names with new points
+    anomalies : anomaly events that were not known before, as they lie in the topic
+    clock_ms  : newest event time so far; None before the first record
+    """
+
+    entities: set[str] = field(default_factory=set)
+    anomalies: list[Mapping[str, Any]] = field(default_factory=list)
+    dead_letters: int = 0
+    scored: int = 0
+    clock_ms: int | None = None
+
+
+@dataclass(slots=True)
+class _Sealing:
+    """A frozen tail on its way into blocks.
+
+    tail    : TAIL (n,)  ordered by series
+    starts  : first row of each series, then n
+    last_id : of the rows of the table ``tail`` that hold these points
+    next    : index of the next series
+    """
+
+    tail: Tail
+    starts: Sequence[int]
+    last_id: int
+    next: int = 0
+
+
+class Store:
+    """The history in one SQLite file; one thread writes, any thread may call ``tail_of``.
+
+    rebuilt     : why an earlier file was set aside; empty = it was not
+    tail_points : points behind the newest sealing
+    generation  : grows with every file, so that readers open the new one
+    """
+
+    def __init__(self, path: Path, retention: Retention, seal_at: int = SEAL_AT) -> None:
+        self.path = path
+        self.seal_at = seal_at
+        self.generation = 0
+        self._retention = retention
+        self._lock = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        self._db, self.rebuilt = open_for_writing(self.path)
+        self._entities = dict(self._db.execute("SELECT name, id FROM entities").fetchall())
+        self._series = {
+            (entity, metric): number
+            for number, entity, metric in self._db.execute("SELECT id, entity, metric FROM series")
+        }
+        self._models = dict(self._db.execute("SELECT id, model_id FROM entities").fetchall())
+        (newest,) = self._db.execute("SELECT max(last_ms) FROM entities").fetchone()
+        self.clock_ms: int | None = newest
+        parts = [
+            np.frombuffer(blob, forms.TAIL)
+            for (blob,) in self._db.execute("SELECT points FROM tail ORDER BY id")
+        ]
+        self._tail = np.empty(FIRST_TAIL, forms.TAIL)
+        self._sealing: _Sealing | None = None
+        self.tail_points = 0
+        for part in parts:
+            self._extend_tail(part)
+
+    def _extend_tail(self, new: Tail) -> None:
+        """Add points behind the others; an array that a reader holds is not changed before them."""
+        with self._lock:
+            end = self.tail_points + len(new)
+            if end > len(self._tail):
+                larger = np.empty(max(end, 2 * len(self._tail)), forms.TAIL)
+                larger[: self.tail_points] = self._tail[: self.tail_points]
+                self._tail = larger
+            self._tail[self.tail_points : end] = new
+            self.tail_points = end
+
+    def _held_tail(self) -> Tail:
+        with self._lock:
+            return self._tail[: self.tail_points]
+
+    def offsets(self, topic: str) -> dict[int, int]:
+        """Return the next offset of each partition that was read."""
+        rows = self._db.execute("SELECT partition, next FROM offsets WHERE topic = ?", (topic,))
+        return dict(rows.fetchall())
+
+    def identity(self, topic: str) -> str:
+        """Return the id of the topic whose offsets are stored; empty = not known."""
+        row = self._db.execute("SELECT value FROM meta WHERE name = ?", (f"id:{topic}",)).fetchone()
+        return row[0] if row else ""
+
+    def set_identity(self, topic: str, topic_id: str) -> None:
+        """Remember a topic's id."""
+        self._db.execute("REPLACE INTO meta VALUES (?, ?)", (f"id:{topic}", topic_id))
+
+    def forget_offsets(self, topic: str) -> None:
+        """Read a topic from its first record again, because it is another topic now."""
+        self._db.execute("DELETE FROM offsets WHERE topic = ?", (topic,))
+
+    def apply(self, arrived: Sequence[Arrived]) -> Changes:
+        """Write records and the offsets after them in one transaction.
+
+        raises : sqlite3.Error; by then nothing of it is written
+        """
+        changes = Changes()
+        try:
+            with self._transaction():
+                tail = self._write(arrived, changes)
+        except BaseException:
+            self._reload_names()
+            raise
+        for part in tail:
+            self._extend_tail(part)
+        if self._sealing is not None or self.tail_points >= self.seal_at:
+            self._seal_some()
+        changes.clock_ms = self.clock_ms
+        return changes
+
+    def _write(self, arrived: Sequence[Arrived], changes: Changes) -> list[Tail]:
+        """Write rows and offsets; return the new points."""
+        new = [self._scores(batch, changes) for batch in arrived if batch.scores]
+        for batch in arrived:
+            self._anomalies(batch, changes)
+            self._dead_letters(batch, changes)
+            self._db.execute(
+                "REPLACE INTO offsets VALUES (?, ?, ?)",
+                (batch.topic, batch.partition, batch.next_offset),
+            )
+        found = [part for part in new if len(part)]
+        if not found:
+            return []
+        joined = np.concatenate(found)
+        self._db.execute("INSERT INTO tail (points) VALUES (?)", (joined.tobytes(),))
+        return [joined]
+
+    def tail_of(self, series: Sequence[int]) -> dict[int, forms.Points]:
+        """Return the points of some series that are not in blocks yet."""
+        with self._lock:
+            parts = [self._tail[: self.tail_points]]
+            if self._sealing is not None:
+                parts.insert(0, self._sealing.tail)
+        wanted = np.array(series, np.int32)
+        rows = np.concatenate([part[np.isin(part["series"], wanted)] for part in parts])
+        rows = rows[np.argsort(rows["series"], kind="stable")]
+        numbers = rows["series"]
+        found = {}
+        for number in series:
+            start, end = np.searchsorted(numbers, [number, number + 1])
+            found[int(number)] = forms.ordered([forms.of_tail(rows[start:end])])
+        return found
+
+    def _seal_some(self) -> None:
+        """Seal for a moment; a full disk or a lock only postpones it, the rows are written."""
+        try:
+            self.seal(SEAL_S if self.tail_points < 2 * self.seal_at else math.inf)
+        except sqlite3.OperationalError as error:
+            log.warning("sealing postponed", file=str(self.path), because=str(error))
+
+    def seal(self, budget_s: float = math.inf) -> None:
+        """Move points of the tail into blocks, series by series, for about ``budget_s`` seconds.
+
+        What is not finished then goes on with the next call; the points stay in the tail until
+        all are in blocks. A restart in between repeats some, which ``ordered`` removes.
+        """
+        if self._sealing is None:
+            self._sealing = self._begin_sealing()
+        sealing = self._sealing
+        if sealing is None:
+            return
+        begin = sealing.next
+        try:
+            with self._transaction():
+                if not self._seal_until(sealing, time.monotonic() + budget_s):
+                    return
+        except BaseException:
+            sealing.next = begin
+            raise
+        self._sealing = None
+        self._retention.apply(self._db)
+
+    def _seal_until(self, sealing: _Sealing, until_s: float) -> bool:
+        """Write blocks until a time by the monotonic clock; return whether all are written."""
+        while sealing.next < len(sealing.starts) - 1:
+            start, end = sealing.starts[sealing.next : sealing.next + 2]
+            rows = sealing.tail[start:end]
+            self._append(int(rows["series"][0]), forms.of_tail(rows))
+            sealing.next += 1
+            if time.monotonic() >= until_s:
+                return False
+        self._db.execute("DELETE FROM tail WHERE id <= ?", (sealing.last_id,))
+        return True
+
+    def _begin_sealing(self) -> _Sealing | None:
+        """Freeze the tail and begin an empty one."""
+        tail = self._held_tail()
+        if not len(tail):
+            return None
+        (last_id,) = self._db.execute("SELECT max(id) FROM tail").fetchone()
+        tail = tail[np.argsort(tail["series"], kind="stable")]
+        starts = np.flatnonzero(np.diff(tail["series"], prepend=-1))
+        sealing = _Sealing(tail, [*starts.tolist(), len(tail)], last_id)
+        with self._lock:
+            self._sealing = sealing
+            self._tail = np.empty(FIRST_TAIL, forms.TAIL)
+            self.tail_points = 0
+        return sealing
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def size_bytes(self) -> int:
+        """Return the size of the used part of the file."""
+        return self._retention.size_bytes(self._db)
+
+    def rebuild(self, why: str) -> None:
+        """Set the file aside and begin an empty one, which the topics then fill."""
+        self._db.close()
+        set_aside(self.path)
+        self._open()
+        self.rebuilt = why
+        self.generation += 1
+        log.warning("history rebuilt from the topics", file=str(self.path), because=why)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # -- scores ------------------------------------------------------------------------------------
+
+    def _scores(self, batch: Arrived, changes: Changes) -> Tail:
+        rows: list[tuple[Any, ...]] = []
+        latest: dict[int, Mapping[str, Any]] = {}
+        counts: dict[int, int] = {}
+        for event in batch.scores:
+            entity = self._entity(event)
+            time_ms = event["event_time"]
+            counts[entity] = counts.get(entity, 0) + 1
+            changes.entities.add(event["entity"])
+            flags = (
+                (forms.IS_ANOMALY if event["is_anomaly"] else 0)
+                | (forms.IMPUTED if event["imputed"] else 0)
+                | (forms.LATE if event["late"] else 0)
+                | (forms.WARMING if event["state"] == "WARMING" else 0)
+            )
+            if event["ahead"]:
+                continue
+            if not event["late"]:
+                latest[entity] = event
+                self._model(entity, event)
+                self.clock_ms = max(self.clock_ms or time_ms, time_ms)
+            for metric in event["metrics"]:
+                number = self._series_number(entity, metric["name"])
+                measured = (_float(metric[name]) for name in _MEASURED)
+                rows.append((number, time_ms, *measured, flags))
+        changes.scored += len(batch.scores)
+        self._update_entities(latest, counts)
+        self._count("scored", batch.minutes())
+        return np.array(rows, forms.TAIL)
+
+    def _update_entities(
+        self, latest: Mapping[int, Mapping[str, Any]], counts: Mapping[int, int]
+    ) -> None:
+        names = (
+            "event_time", "state", "score", "severity", "threshold", "top_metric",
+            "warmup_percent", "warmup_minutes_left", "model_id", "source_partition",
+        )  # fmt: skip
+        self._db.executemany(
+            "UPDATE entities SET last_ms = ?, state = ?, score = ?, severity = ?, threshold = ?,"
+            " top_metric = ?, warmup_percent = ?, warmup_minutes_left = ?, model_id = ?,"
+            " partition = ? WHERE id = ?",
+            [(*(event[name] for name in names), entity) for entity, event in latest.items()],
+        )
+        self._db.executemany(
+            "UPDATE entities SET records = records + ? WHERE id = ?",
+            [(count, entity) for entity, count in counts.items()],
+        )
+
+    def _entity(self, event: Mapping[str, Any]) -> int:
+        name, time_ms = event["entity"], event["event_time"]
+        number = self._entities.get(name)
+        if number is None:
+            values = (name, time_ms, time_ms, event["state"], event["source_partition"])
+            row = self._db.execute(
+                "INSERT INTO entities (name, first_ms, last_ms, state, partition)"
+                " VALUES (?, ?, ?, ?, ?) RETURNING id",
+                values,
+            ).fetchone()
+            number = self._entities[name] = int(row[0])
+        return number
+
+    def _series_number(self, entity: int, metric: str) -> int:
+        number = self._series.get((entity, metric))
+        if number is None:
+            row = self._db.execute(
+                "INSERT INTO series (entity, metric) VALUES (?, ?) RETURNING id", (entity, metric)
+            ).fetchone()
+            number = self._series[entity, metric] = int(row[0])
+        return number
+
+    def _model(self, entity: int, event: Mapping[str, Any]) -> None:
+        model_id = event["model_id"]
+        if entity not in self._models or self._models[entity] != model_id:
+            if self._models.get(entity) or model_id:
+                self._db.execute(
+                    "REPLACE INTO models VALUES (?, ?, ?)", (entity, event["event_time"], model_id)
+                )
+            self._models[entity] = model_id
+
+    # -- anomalies and dead letters ----------------------------------------------------------------
+
+    def _anomalies(self, batch: Arrived, changes: Changes) -> None:
+        new = 0
+        for event in batch.anomalies:
+            entity = self._entity(event)
+            names = ("kind", "metric", "event_time", "severity", "severity_class", "phase")
+            values = (*(event[name] for name in names), event["episode_id"])
+            added = self._db.execute(
+                "INSERT OR IGNORE INTO anomalies VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (event["event_id"], entity, *values, json.dumps(event, ensure_ascii=False)),
+            ).rowcount
+            if added:
+                new += 1
+                changes.anomalies.append(event)
+                if event["episode_id"]:
+                    self._episode(entity, event)
+        if new:
+            self._count("anomalies", batch.minutes())
+
+    def _episode(self, entity: int, event: Mapping[str, Any]) -> None:
+        is_closed = event["kind"] == Kind.EPISODE_CLOSED
+        end_ms = event["event_time"] if is_closed else None
+        self._db.execute(
+            "INSERT INTO episodes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+            " SET start_ms = excluded.start_ms, end_ms = coalesce(excluded.end_ms, end_ms),"
+            " closed_because = coalesce(excluded.closed_because, closed_because),"
+            " peak_time_ms = coalesce(excluded.peak_time_ms, peak_time_ms),"
+            " peak_value = coalesce(excluded.peak_value, peak_value),"
+            " peak_severity = coalesce(excluded.peak_severity, peak_severity)",
+            (
+                event["episode_id"],
+                entity,
+                event["metric"],
+                event["direction"],
+                event["episode_start"] or event["event_time"],
+                end_ms,
+                event["closed_because"],
+                event["peak_time"],
+                event["peak_value"],
+                event["peak_severity"]
+                if is_closed
+                else event["peak_severity"] or event["severity"],
+            ),
+        )
+        self._db.execute(
+            "UPDATE entities SET (open_severity, open_episodes) = (SELECT max(peak_severity),"
+            " count(*) FROM episodes WHERE entity = ?1 AND end_ms IS NULL) WHERE id = ?1",
+            (entity,),
+        )
+
+    def _dead_letters(self, batch: Arrived, changes: Changes) -> None:
+        for letter in batch.dead_letters:
+            changes.dead_letters += self._db.execute(
+                "INSERT OR IGNORE INTO dead_letters VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    batch.topic,
+                    batch.partition,
+                    letter["offset"],
+                    letter["reason"],
+                    letter["written_ms"],
+                    json.dumps(letter, ensure_ascii=False),
+                ),
+            ).rowcount
+        if batch.dead_letters:
+            self._count("dead_letters", batch.minutes())
+
+    def _count(self, what: str, minutes: Mapping[int, int]) -> None:
+        self._db.executemany(
+            f"INSERT INTO minutes (minute_ms, {what}) VALUES (?, ?) ON CONFLICT (minute_ms)"  # noqa: S608 - one of our own three names
+            f" DO UPDATE SET {what} = {what} + excluded.{what}",
+            [(minute * MINUTE_MS, count) for minute, count in minutes.items()],
+        )
+
+    # -- blocks ------------------------------------------------------------------------------------
+
+    def _append(self, series: int, new: forms.Points) -> None:
+        """Add points to the last block of a series while that is short, else begin another."""
+        new = forms.ordered([new])
+        row = self._db.execute(
+            "SELECT id, count, points FROM blocks WHERE series = ? ORDER BY last_ms DESC LIMIT 1",
+            (series,),
+        ).fetchone()
+        number = None
+        if row is not None and row["count"] < BLOCK_POINTS:
+            number = row["id"]
+            new = forms.ordered([forms.unpack(row["points"]), new])
+        times = new["time_ms"]
+        self._db.execute(
+            "REPLACE INTO blocks VALUES (?, ?, ?, ?, ?, ?)",
+            (number, series, int(times[0]), int(times[-1]), len(new), forms.pack(new)),
+        )
+
+    def _reload_names(self) -> None:
+        """Forget numbers that a rolled-back transaction had given."""
+        self._entities = dict(self._db.execute("SELECT name, id FROM entities").fetchall())
+        self._series = {
+            (entity, metric): number
+            for number, entity, metric in self._db.execute("SELECT id, entity, metric FROM series")
+        }
+        self._models = dict(self._db.execute("SELECT id, model_id FROM entities").fetchall())
+
+
+def is_full(error: sqlite3.Error) -> bool:
+    """Return whether a write failed because the disk is full."""
+    return getattr(error, "sqlite_errorname", "") == "SQLITE_FULL"
+
+
+def _float(value: float | None) -> float:
+    return math.nan if value is None else value

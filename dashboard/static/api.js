@@ -1,0 +1,42 @@
+// The only module that fetches. Errors carry a sentence for the reader.
+
+export class ApiError extends Error {
+  constructor(status, sentence) {
+    super(sentence);
+    this.status = status;
+  }
+}
+
+async function answerOf(response) {
+  if (response.ok) return response.status === 204 ? null : response.json();
+  let sentence = `the server answered with ${response.status}`;
+  try {
+    sentence = (await response.json()).problem ?? sentence;
+  } catch {
+    // not JSON: keep the status
+  }
+  throw new ApiError(response.status, sentence);
+}
+
+export async function get(path, parameters = {}, signal = undefined) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) {
+    if (value === undefined || value === null || value === "" || value === false) continue;
+    for (const one of Array.isArray(value) ? value : [value]) query.append(name, one);
+  }
+  const text = query.toString();
+  let response;
+  try {
+    response = await fetch(text ? `${path}?${text}` : path, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, "the server does not answer; the page goes on when `lapwing dashboard` runs again");
+  }
+  return answerOf(response);
+}
+
+export async function signIn(token) {
+  const body = JSON.stringify({ token });
+  const headers = { "Content-Type": "application/json" };
+  return answerOf(await fetch("/v1/session", { method: "POST", headers, body }));
+}

@@ -1,0 +1,76 @@
+// Can I trust it: lag, rates, dead letters by reason, models, and what the page itself waits for.
+
+import { get } from "./api.js";
+import { rateChart } from "./chart.js";
+import { h } from "./dom.js";
+import { count, duration, moment } from "./format.js";
+
+const REFRESH_MS = 2000;
+
+export function pipeline(root, page) {
+  const body = h("div");
+  const rates = rateChart([], "scored", "Results per minute");
+  const chart = h("section", {}, h("h2", {}, "Results per minute, by the time they were written"), rates.element);
+  root.replaceChildren(h("div", { class: "heading" }, h("h1", {}, "Pipeline"), h("span", { class: "soft" }, "Can the results be trusted?")), body);
+  let timer = null;
+  let isClosed = false;
+
+  async function load() {
+    try {
+      const answer = await get("/v1/pipeline");
+      if (isClosed) return;
+      page.clock(answer.fleet.clock_ms);
+      draw(answer);
+      page.ok();
+    } catch (error) {
+      page.fail(error);
+    }
+    if (!isClosed) { clearTimeout(timer); timer = setTimeout(load, REFRESH_MS); }
+  }
+
+  const term = (name, value, kind = null) => h("div", {}, h("dt", {}, name), h("dd", { class: kind }, value));
+  const table = (heads, rows) => h("div", { class: "scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads.map((text) => h("th", { scope: "col" }, text)))), h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
+
+  function draw(answer) {
+    const problems = [answer.problem, ...answer.topics.map((one) => one.problem)].filter(Boolean);
+    const parts = Object.entries(answer.lag.partitions ?? {});
+    const lag = parts.reduce((sum, [, value]) => sum + value, 0);
+    const dead = answer.dead_letters.by_reason.reduce((sum, one) => sum + one.count, 0);
+    const newest = answer.rates.at(-1);
+    const silent = newest ? Date.now() - newest.minute_ms - 60_000 : null;
+    rates.update(answer.rates);
+    body.replaceChildren(
+      ...problems.map((text) => h("p", { class: "notice" }, text)),
+      h("dl", { class: "numbers" },
+        term("behind", answer.lag.problem ? "not known" : `${count(lag)} records`, lag > 10_000 ? "bad" : null),
+        term("newest result", silent === null ? "none yet" : silent > 120_000 ? `${duration(silent)} ago` : "within the last minute", silent > 300_000 ? "bad" : null),
+        term("dead letters", count(dead), dead ? "bad" : null),
+        term("entities", count(answer.fleet.entities)), term("warming up", count(answer.fleet.warming)),
+        term("silent", count(answer.fleet.stale)), term("open episodes", count(answer.fleet.open_episodes))),
+      chart,
+      h("div", { class: "two" },
+        h("section", {}, h("h2", {}, "Input records without a result, by partition"), answer.lag.problem ? h("p", { class: "empty" }, answer.lag.problem) : bars(parts)),
+        h("section", {}, h("h2", {}, "Models that scored the newest records"), table(["model", "entities", "newest event"], answer.models.map((one) => [one.model_id ?? "no trained model", count(one.entities), moment(one.newest_ms)])))),
+      h("h2", {}, "Dead letters"),
+      answer.dead_letters.by_reason.length
+        ? h("div", {}, table(["reason", "records", "newest"], answer.dead_letters.by_reason.map((one) => [one.reason, count(one.count), moment(one.newest_ms)])),
+          h("h2", {}, "Newest dead letters"), table(["source", "reason", "message", "bytes"], answer.dead_letters.newest.slice(0, 8).map((one) => [`${one.source_topic}[${one.source_partition}]@${one.source_offset}`, one.reason, one.message, count(one.size_bytes)])))
+        : h("p", { class: "empty" }, "None: every record could be read."),
+      h("h2", {}, "What this page reads"),
+      table(["topic", "state", "read", "not decodable"], answer.topics.map((one) => [one.topic, one.problem || "read to the newest committed record", count(Object.values(one.positions).reduce((sum, offset) => sum + offset, 0)), count(one.undecodable)])),
+      h("p", { class: "soft" }, `History: ${count(answer.history.points)} points in ${count(answer.history.series)} series, ${count(answer.history.anomalies)} anomaly events. ${count(answer.clients)} ${answer.clients === 1 ? "page follows" : "pages follow"} live${answer.dropped_clients ? `, ${count(answer.dropped_clients)} were too slow and reloaded` : ""}.${answer.rebuilt ? ` The history was rebuilt from the topics: ${answer.rebuilt}.` : ""}`));
+  }
+
+  function bars(parts) {
+    if (!parts.length) return h("p", { class: "empty" }, "No partition.");
+    const most = Math.max(1, ...parts.map(([, lag]) => lag));
+    return h("div", { class: "shares" }, parts.slice(0, 64).flatMap(([partition, lag]) => {
+      const fill = h("div", { class: lag ? "fill" : "" });
+      fill.style.width = `${(lag / most) * 100}%`;
+      return [h("span", {}, `partition ${partition}`), h("div", { class: "track" }, fill), h("span", { class: "right" }, count(lag))];
+    }));
+  }
+
+  load();
+  return { stream: ["pipeline", null], redraw: () => rates.redraw(), reload: load, close() { isClosed = true; clearTimeout(timer); rates.destroy(); } };
+}

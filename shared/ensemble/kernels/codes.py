@@ -50,7 +50,7 @@ _LOW, _HIGH = np.array([pair for pairs in _NETWORKS for pair in pairs], np.uint8
 """The comparisons for n numbers are those from _FIRST[n] to _FIRST[n + 1]."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def encode(x: float) -> int:
     """Return the code of a finite number: sign and half-float bits, ordered as the numbers are."""
     bits = np.float32(min(abs(x), LARGEST) * _DOWN).view(np.int32)
@@ -58,7 +58,7 @@ def encode(x: float) -> int:
     return int(half) if x >= 0.0 else -int(half)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def decode(code: int) -> float:
     """Return the number that a code stands for."""
     half = abs(np.int32(code))
@@ -66,7 +66,7 @@ def decode(code: int) -> float:
     return x if code >= 0 else -x
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def sort_first(a: Floats, n: int) -> None:
     """Sort the first n numbers in place; n is small.
 
@@ -89,26 +89,26 @@ def sort_first(a: Floats, n: int) -> None:
         a[at] = x
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def median(a: Floats, n: int) -> float:
     """Median of the first n numbers, n >= 1; sorts them."""
     sort_first(a, n)
     return float(0.5 * (a[(n - 1) // 2] + a[n // 2]))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def clip(x: float, most: float) -> float:
     """Limit a number to +-most."""
     return min(max(x, -most), most)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def bounded(x: float) -> float:
     """Limit a finite value to +-LARGEST_VALUE: sums, squares and ratios of values stay finite."""
     return min(max(x, -LARGEST_VALUE), LARGEST_VALUE)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fade(dt: float, tau: float) -> float:
     """Share that a running mean of time constant tau learns in dt."""
     return 1.0 - math.exp(-dt / tau)

@@ -340,6 +340,7 @@ def _fold_row(
         INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64, WORK[::1]
     ),
     cache=True,
+    error_model="numpy",
 )
 def fold_rows(
     given: Inputs,

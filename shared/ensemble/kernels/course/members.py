@@ -65,30 +65,30 @@ class CourseWork(NamedTuple):
     known: Floats
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _round(x: float) -> int:
     return int(x + 0.5)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def long_block(warmup: int, params: EnsembleParams) -> int:
     """Samples in a block of the long novelty member."""
     return min(max(1, _round(warmup / params.long_blocks)), LONG_BLOCK)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def season_block(warmup: int, params: EnsembleParams) -> int:
     """Bins in a block of the neighbours member."""
     return min(max(1, _round(warmup / params.season_blocks)), SEASON_BLOCK)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def bins_per_day(sample_ms: float) -> int:
     """Neighbour bins in a day: one per sample, at most 288."""
     return max(1, min(288, _round(DAY_MS / max(sample_ms, 1.0))))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _median_interval(times: Ints, n: int) -> float:
     if n < 2:
         return 300_000.0
@@ -99,7 +99,7 @@ def _median_interval(times: Ints, n: int) -> float:
     return max(found, 1.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
     """Return the samples of a warm-up and the values in each of them."""
     if warmup > 0:
@@ -109,7 +109,7 @@ def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
     return int(min(max(samples / fold, np.float64(MEASURE)), np.float64(WARMUP))), fold
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _measure(state: Record, warmup: int) -> None:
     """Set interval, warm-up length and fold from the buffered values, and group them."""
     n = state["count"]
@@ -124,7 +124,7 @@ def _measure(state: Record, warmup: int) -> None:
             _buffer(state, state["warm_ms"][i], state["warm"][i, 0])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _open(state: Record, value: float) -> None:
     """Add a value to the open sample."""
     fold = max(state["fold"], 1)
@@ -138,7 +138,7 @@ def _open(state: Record, value: float) -> None:
     state["open_low"] = min(state["open_low"], value)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _buffer(state: Record, time_ms: int, value: float) -> None:
     _open(state, value)
     if state["in_fold"] < max(state["fold"], 1):
@@ -152,7 +152,7 @@ def _buffer(state: Record, time_ms: int, value: float) -> None:
     state["count"] = at + 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _growth(state: Record, params: EnsembleParams, known: Floats) -> float:
     """Return the growth of the ranks' memory; that of the last metric is known."""
     memory = params.rank_memory * state["warmup"]
@@ -163,7 +163,7 @@ def _growth(state: Record, params: EnsembleParams, known: Floats) -> float:
     return growth
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _judge(
     state: Record, member: int, score: float, count: int, params: EnsembleParams, growth: float
 ) -> None:
@@ -173,7 +173,7 @@ def _judge(
     state["rarity"][member] = rarity if count >= FIRST_RANK else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fold_short(
     state: Record,
     time_ms: int,
@@ -195,7 +195,7 @@ def _fold_short(
     _judge(state, SHORT, score, member["count"] - 1, params, growth)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fold_sample(
     state: Record,
     time_ms: int,
@@ -241,7 +241,7 @@ def _fold_sample(
     _judge(state, TIME_OF_DAY, score, count, params, growth)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _widen(state: Record, x: float, params: EnsembleParams) -> None:
     """Move running median and range."""
     warmup = state["warmup"]
@@ -257,7 +257,7 @@ def _widen(state: Record, x: float, params: EnsembleParams) -> None:
         push_median(state["median"], x)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _join(state: Record, params: EnsembleParams) -> float:
     """Weighted mean of the members' rarities (0 where none has a weight), smoothed.
 
@@ -283,7 +283,7 @@ def _join(state: Record, params: EnsembleParams) -> float:
     return smoothed + params.interval_weight * math.log10(state["interval_ms"] / USUAL_MS)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _start(state: Record, params: EnsembleParams, work: CourseWork) -> None:
     """End the warm-up: take the scale from it and replay it."""
     n = state["count"]
@@ -323,7 +323,7 @@ def _start(state: Record, params: EnsembleParams, work: CourseWork) -> None:
         state["score"] = _join(state, params)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fold_value(
     state: Record,
     time_ms: int,
@@ -374,7 +374,7 @@ def fold_value(
     state["score"] = _join(state, params)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def alarms(state: Record, z: float, time_ms: int, threshold: float, params: EnsembleParams) -> bool:
     """Say whether a sample opens an alarm of the course.
 

@@ -25,7 +25,7 @@ FIRST_ROW = SHIFTS * SEASON_DAYS
 """Place of the windows in the scratch, behind the distances to them."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _write_mean(season: Record, bins_per_day: int, block: int) -> None:
     """Mean of the newest ``block`` bins, the open one included."""
     recent = season["recent"]
@@ -39,7 +39,7 @@ def _write_mean(season: Record, bins_per_day: int, block: int) -> None:
     season["means"][place, day % SEASON_DAYS] = total / samples
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def push_season(season: Record, since_ms: int, bins_per_day: int, block: int, value: float) -> None:
     """Add a value to the bin of its time.
 
@@ -68,7 +68,7 @@ def push_season(season: Record, since_ms: int, bins_per_day: int, block: int, va
     _write_mean(season, bins_per_day, block)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _read_windows(season: Record, bins_per_day: int, block: int, slack: int, out: Floats) -> int:
     """Write the block means of all windows, those of one bin of the day in a row.
 
@@ -96,7 +96,7 @@ def _read_windows(season: Record, bins_per_day: int, block: int, slack: int, out
     return here
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def score_neighbours(
     season: Record, bins_per_day: int, block: int, slack: int, days: int, windows: Floats
 ) -> float:
@@ -136,7 +136,7 @@ def score_neighbours(
     return math.sqrt(best / SEASON_WINDOW) if best < math.inf else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def expect_time_of_day(bins: Record, time_ms: int) -> float:
     """Return the level of this and both neighbouring bins of the day, by weight; NaN before any."""
     at = time_ms % DAY_MS * TIME_BINS // DAY_MS
@@ -149,7 +149,7 @@ def expect_time_of_day(bins: Record, time_ms: int) -> float:
     return total / weight if weight > 0.0 else math.nan
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def push_time_of_day(bins: Record, time_ms: int, value: float, memory: float) -> None:
     """Move the level of this time of day towards a value.
 

@@ -17,7 +17,7 @@ from shared.ensemble.kernels.array_types import Floats32, Record
 from shared.ensemble.kernels.course.course_layout import BLOCKS, LIBRARY, SHAPE
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def push_block(member: Record, block: int, mean: float, high: float, low: float) -> None:
     """Add a sample and remember mean, maximum and minimum of the newest ``block`` samples.
 
@@ -46,7 +46,7 @@ def push_block(member: Record, block: int, mean: float, high: float, low: float)
     member["count"] = count + 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def read_shape(member: Record, block: int, back: int, shape: Floats32) -> None:
     """Write mean, maximum and minimum of each of the BLOCKS blocks.
 
@@ -61,7 +61,7 @@ def read_shape(member: Record, block: int, back: int, shape: Floats32) -> None:
         shape[2 * BLOCKS + k] = stats[at, 2]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def measure(member: Record, shape: Floats32, distances: Floats32) -> float:
     """Squared Euclidean distances to the library, and the smallest (-1 when the library is empty).
 
@@ -87,7 +87,7 @@ def measure(member: Record, shape: Floats32, distances: Floats32) -> float:
     return np.float64(np.int32(least).view(np.float32))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def join_library(member: Record, shape: Floats32, distances: Floats32) -> None:
     """Add a vector to the library; one that is there already changes nothing.
 
@@ -124,7 +124,7 @@ def join_library(member: Record, shape: Floats32, distances: Floats32) -> None:
         library[k, at] = shape[k]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def score_novelty(
     member: Record, block: int, stride: int, shape: Floats32, distances: Floats32
 ) -> float:

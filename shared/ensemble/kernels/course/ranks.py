@@ -24,7 +24,7 @@ FORGOTTEN = 0.02
 """An entry that has decayed below this weight is dropped."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _insert(
     sketch: Record, free: int, at: int, low: np.float32, high: np.float32, weight: float
 ) -> None:
@@ -49,7 +49,7 @@ def _insert(
     weights[at] = weight
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _merge(sketch: Record) -> int:
     """Join the two neighbours below the exact ones that weigh least; returns the lower's place.
 
@@ -74,7 +74,7 @@ def _merge(sketch: Record) -> int:
     return at
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fade(sketch: Record) -> None:
     """Express weights in the newest score's unit again, and drop what has faded."""
     gain = sketch["gain"]
@@ -95,7 +95,7 @@ def _fade(sketch: Record) -> None:
     sketch["total"] = total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _find(sketch: Record, value: np.float32) -> tuple[int, float]:
     """Return the entries that do not lie above a value, and the weight of those that do."""
     low = sketch["low"]
@@ -108,7 +108,7 @@ def _find(sketch: Record, value: np.float32) -> tuple[int, float]:
     return at, above
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _rank_at(sketch: Record, value: np.float32, at: int, above: float) -> float:
     """Return the rank of a value that was found."""
     for i in range(at - 1, -1, -1):
@@ -129,7 +129,7 @@ def _rank_at(sketch: Record, value: np.float32, at: int, above: float) -> float:
     return max(math.log10(sketch["total"] / gain + 1.0) - math.log10(above / gain + 1.0), 0.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rank(sketch: Record, score: float) -> float:
     """-log10((weight above + half the ties + 1) / (weight + 1)), weights decayed by age.
 
@@ -144,7 +144,7 @@ def rank(sketch: Record, score: float) -> float:
     return _rank_at(sketch, value, at, above)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _split(sketch: Record, at: int, value: np.float32) -> None:
     """Cut an interval in two at a value, so that one that comes often ends at a border."""
     low = sketch["low"]
@@ -172,7 +172,7 @@ def _split(sketch: Record, at: int, value: np.float32) -> None:
     sketch["size"] = min(size + 1, SKETCH)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _close(sketch: Record, free: int) -> None:
     """Let the entries above a free place move down by one."""
     last = sketch["size"] - 1
@@ -180,13 +180,13 @@ def _close(sketch: Record, free: int) -> None:
     sketch["size"] = last
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def growth_of(memory: float) -> float:
     """Weight of a new entry, in that of the one before it, which loses a share 1 / memory."""
     return math.exp(1.0 / memory)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _grow(sketch: Record, growth: float) -> bool:
     """Let all weights fade; returns whether entries have moved.
 
@@ -202,7 +202,7 @@ def _grow(sketch: Record, growth: float) -> bool:
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _add_at(sketch: Record, value: np.float32, at: int, above: float) -> None:
     """Remember a value that was found, with the weight of a new one."""
     gain = sketch["gain"]
@@ -238,7 +238,7 @@ def _add_at(sketch: Record, value: np.float32, at: int, above: float) -> None:
     _insert(sketch, free, at, value, value, gain)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def add(sketch: Record, score: float, memory: float) -> None:
     """Remember a finite score >= 0; every older one loses a share 1 / memory of its weight.
 
@@ -250,7 +250,7 @@ def add(sketch: Record, score: float, memory: float) -> None:
     _add_at(sketch, value, at, above)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rank_and_add(sketch: Record, score: float, growth: float) -> float:
     """Return the rank of a score, as ``rank`` does, and remember it, as ``add`` does.
 

@@ -20,7 +20,7 @@ LIMIT = 1e9
 """Scaled values are clipped to +-LIMIT, so that sums of their squares stay finite in float32."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def robust_scale(values: Floats) -> tuple[float, float]:
     """Centre and spread of a warm-up.
 
@@ -53,13 +53,13 @@ def robust_scale(values: Floats) -> tuple[float, float]:
     return centre, spread
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rescale(value: float, centre: float, spread: float) -> float:
     """Scale one finite value; clipped to +-LIMIT."""
     return min(max(value / spread - centre / spread, -LIMIT), LIMIT)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def push_median(median: Record, value: float) -> None:
     """Add a value to the running median; beyond MEDIAN values the oldest leaves.
 
@@ -88,7 +88,7 @@ def push_median(median: Record, value: float) -> None:
     median["next"] = (place + 1) % MEDIAN
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def deadband(value: float, middle: float, width: float) -> float:
     """Distance from the middle; zero when less than width."""
     distance = value - middle

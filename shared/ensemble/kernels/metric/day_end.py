@@ -31,7 +31,7 @@ MEAN_Z = 0.8
 """Mean size of a deviation in spreads."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def close_metric_day(m: Record, day: int, params: EnsembleParams, tmp: Floats) -> None:
     """End the metric's day."""
     if m["day"] >= 0 and m["live_ms"] > DAY_MS:
@@ -68,7 +68,7 @@ def close_metric_day(m: Record, day: int, params: EnsembleParams, tmp: Floats) -
         recode(m, m["centre"], m["scale"] * m["typical"])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def close_hour(m: Record, hour: int, gap: float, tmp: Floats) -> None:
     """End an hour.
 

@@ -170,7 +170,7 @@ def _remember(m: Record, x: float, day: int, bin_: int) -> None:
     write(m, bin_, day, m["bin_mean"])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fold_sample(
     m: Record,
     t: int,

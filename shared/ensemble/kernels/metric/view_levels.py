@@ -33,7 +33,7 @@ UP_99, DOWN_99 = math.exp(0.06 * 0.99), math.exp(0.06 * -0.01)
 WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "owned", "by"))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def least_level(params: Record, view: int) -> float:
     """Return the least level of a view, in spreads.
 
@@ -43,7 +43,7 @@ def least_level(params: Record, view: int) -> float:
     return least
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _trust(params: Record, view: int, n: int) -> float:
     """Return the weight of the slope that n daily maxima of a view tell, at most 1."""
     trust: float = params.trust[view]
@@ -52,7 +52,7 @@ def _trust(params: Record, view: int, n: int) -> float:
     return min(trust, 1.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _tail_slope(m: Record, side: int) -> float:
     """Slope of the logarithms of daily maxima that the tail of all deviations suggests.
 
@@ -65,7 +65,7 @@ def _tail_slope(m: Record, side: int) -> float:
     return min(max(0.1 + 0.06 * (high / low - 2.0), 0.0), 0.5)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_tail(m: Record, z: float) -> None:
     """Track the 80 % and 99 % quantile of the deviations of one sign.
 
@@ -84,7 +84,7 @@ def follow_tail(m: Record, z: float) -> None:
     m["tail"][side, 1] = high * (UP_99 if size > high else DOWN_99)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
     """Set the level of every view from its daily maxima; twice its least level before the first.
 
@@ -116,7 +116,7 @@ def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
             m["return_level"][view, side] = max(level, least * (1.0 + params.early / n))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def compare_with_levels(m: Record, v: Floats, params: EnsembleParams, use: int) -> None:
     """Put each view over its level; today's largest counts as the level at most."""
     watched = m["live_ms"] > 0.5 * DAY_MS

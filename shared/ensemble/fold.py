@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shared.ensemble.kernels.closing import close_episodes
 from shared.ensemble.kernels.ensemble_rows import fold_rows
 from shared.ensemble.kernels.entity.row import Reported, Row
-from shared.ensemble.kernels.fold_arguments import WORK_DTYPE, Config, Inputs, Outputs, State
+from shared.ensemble.kernels.fold_arguments import Config, Inputs, Outputs, Scratch, State
 from shared.ensemble.kernels.layout import (
     COURSE,
     CROSS,
@@ -290,7 +290,7 @@ def fold(
     zone = Zone(*(_plain(array, np.int64) for array in zone))
     called = inputs.entity if given.names is None else given.names
     rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
-    output, scratch = _Events(width), np.zeros(1, WORK_DTYPE)
+    output, scratch = _Events(width), Scratch.of(width)
     start = 0
     for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
         while start < stop:

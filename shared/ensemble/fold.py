@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.ensemble.kernels.closing import close_episodes
+from shared.ensemble.kernels.course.course_layout import WARMUP
 from shared.ensemble.kernels.ensemble_rows import fold_rows
 from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.fold_arguments import Config, Inputs, Outputs, Scratch, State
@@ -242,8 +243,8 @@ def limits_for(
 
     raises : ValueError naming what is outside its range
     """
-    if warmup != 0 and not 2 <= warmup <= 1024:
-        raise ValueError(f"warmup is {warmup}, not 0 or 2..1024")
+    if warmup != 0 and not 2 <= warmup <= WARMUP:
+        raise ValueError(f"warmup is {warmup}, not 0 or 2..{WARMUP}")
     if not (per_day >= 0.0 and np.isfinite(per_day)):
         raise ValueError(f"per_day is {per_day}, not finite and >= 0")
     if lateness_ms < 0:

@@ -17,6 +17,8 @@ MISSING = -32768
 LARGEST = 65000.0
 LARGEST_VALUE = 1e150
 _DOWN, _UP = 2.0**-112, 2.0**112
+LARGEST_HALF = 4e9
+_HALF_DOWN, _HALF_UP = 2.0**-96, np.float32(2.0**96)
 
 SORTED_AT_ONCE = 32
 """So many numbers at most are sorted without a branch that depends on them."""
@@ -64,6 +66,24 @@ def decode(code: int) -> float:
     half = abs(np.int32(code))
     x = np.float64(np.int32(half << 13).view(np.float32)) * _UP
     return x if code >= 0 else -x
+
+
+@njit(cache=True, error_model="numpy")
+def shorten(x: float) -> int:
+    """Return a finite number in two bytes, a half: within 2**-10 of it for 1e-9 <= |x| <= 4e9.
+
+    Halves of numbers >= 0 are ordered as the numbers are. Larger numbers are clipped.
+    """
+    bits = np.float32(min(abs(x), LARGEST_HALF) * _HALF_DOWN).view(np.int32)
+    half = (bits + 0x2000) >> 14
+    return int(half) if x >= 0.0 else int(half) - 32768
+
+
+@njit(cache=True, error_model="numpy")
+def lengthen(half: int) -> np.float32:
+    """Return the number that a half stands for."""
+    bits = (np.int32(half) << 14) & ~0x60000000
+    return np.int32(bits).view(np.float32) * _HALF_UP
 
 
 @njit(cache=True, error_model="numpy")

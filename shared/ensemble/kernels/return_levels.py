@@ -37,7 +37,7 @@ def return_level(
 ) -> float:
     """Return the level that is reached once in a return period.
 
-    maxima : float32 (DAYS,)  the first n count, in any order, n >= 1
+    maxima : float32 (DAYS,) or float64, may be tmp  the first n count, in any order, n >= 1
     least  : > 0  smaller maxima count as this
     days   : > 1  return period
     prior  : slope of the logarithms where nothing is known

@@ -35,6 +35,9 @@ FEW = 3
 """Days that a special season needs."""
 
 LAST = 4
+WRITTEN = 65_535
+"""Days that a bin's newest day can be told apart from."""
+
 HIGH_AT = 300
 LOW_AT = HIGH_AT + DAYS
 SCRATCH = LOW_AT + DAYS
@@ -106,10 +109,22 @@ def on_its_day(day: int, bin_: int) -> tuple[int, int]:
 
 
 @njit(cache=True, error_model="numpy")
+def newest_day(m: Record, bin_: int, day: int) -> int:
+    """Return the day that a bin was last written, -1 = never; it is kept in two bytes.
+
+    day : any within 32,767 days of it
+    """
+    kept = int(m["written"][bin_])
+    if kept == 0:
+        return -1
+    return kept - 1 + (day - kept + 1 + WRITTEN // 2) // WRITTEN * WRITTEN
+
+
+@njit(cache=True, error_model="numpy")
 def write(m: Record, bin_: int, day: int, mean: float) -> None:
     """Remember the mean of a bin so far; days left out since the bin's last one are missing."""
     row = m["memory"][bin_]
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     if last < 0 or day - last >= DAYS:
         for k in range(DAYS):
             row[k] = MISSING
@@ -117,7 +132,7 @@ def write(m: Record, bin_: int, day: int, mean: float) -> None:
         for d in range(last + 1, day):
             row[d % DAYS] = MISSING
     if last <= day or last < 0:
-        m["written"][bin_] = day + 1
+        m["written"][bin_] = day % WRITTEN + 1
         row[day % DAYS] = encode(mean)
     elif last - day < DAYS:
         row[day % DAYS] = encode(mean)  # a late row
@@ -126,7 +141,7 @@ def write(m: Record, bin_: int, day: int, mean: float) -> None:
 @njit(cache=True, error_model="numpy")
 def read(m: Record, bin_: int, day: int) -> int:
     """Code of a bin on a day; MISSING where there is none."""
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     if last < 0 or day > last or last - day >= DAYS:
         return MISSING
     code: int = m["memory"][bin_, day % DAYS]
@@ -150,7 +165,7 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
         usual[c, at] = np.nan
     m["median_spread"][at] = np.nan
     m["quantile_spread"][at] = np.nan
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     if last < 0 or day - last > DAYS:
         return
     row = m["memory"][bin_]
@@ -281,7 +296,7 @@ def extremes(m: Record, day: int, bin_: int, high: Floats, low: Floats) -> int:
         elif b >= BINS:
             b -= BINS
             d += 1
-        last = m["written"][b] - 1
+        last = newest_day(m, b, d)
         if last < 0:
             continue
         newest, oldest = min(d - 1, last), max(d - DAYS, last - DAYS + 1)

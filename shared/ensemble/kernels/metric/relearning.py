@@ -25,6 +25,7 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     EnsembleParams,
 )
+from shared.ensemble.kernels.season import newest_day
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS, HOUR_MS
 
@@ -179,7 +180,7 @@ def _move_memory(m: Record, days: int, new_centre: float, new_scale: float) -> N
     """Write the bins since a change in the new unit, where this is nearer to what was before."""
     centre, scale = m["centre"], m["scale"]
     for bin_ in range(BINS):
-        last = m["written"][bin_] - 1
+        last = newest_day(m, bin_, m["day"])
         if last < 0:
             continue
         for d in range(max(last - days, last - DAYS + 1), last + 1):
@@ -241,7 +242,7 @@ def _value_before(m: Record, bin_: int, day: int) -> float:
     a = b = c = np.nan
     n = 0
     row = m["memory"][bin_]
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     for age in range(5, DAYS):
         d = day - age
         if last - d >= DAYS:

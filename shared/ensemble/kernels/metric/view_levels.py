@@ -12,10 +12,13 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.codes import lengthen
 from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
     COURSE,
     DAYS,
+    FIRST_LEVEL,
+    SIDES,
     EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import FIRST_WEEK, bound, return_level
@@ -95,7 +98,7 @@ def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
         floor = least_level(params, view)
         if IS_MEAN[view]:  # the mean of fewer samples varies more
             floor *= 1.0 + params.coarse * min(m["interval_ms"] / HOUR_MS, 1.0)
-        for side in range(2):
+        for side in range(SIDES[view]):
             least = floor
             if n == 0:
                 m["return_level"][view, side] = 2.0 * floor
@@ -104,8 +107,11 @@ def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
             if WITH_TAIL[view]:
                 prior = max(prior, _tail_slope(m, side))
                 least *= max(1.0, np.float64(m["tail"][side, 1]) / NORMAL_99) ** params.heavy
+            maxima = m["maxima"][FIRST_LEVEL[view] + side]
+            for k in range(n):
+                tmp[k] = lengthen(maxima[k])
             level = return_level(
-                m["maxima"][view, side],
+                tmp,
                 n,
                 0.3 * floor,
                 params.return_view,

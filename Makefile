@@ -80,7 +80,7 @@ contract: install ## one battery over all detectors and all schemas
 
 .PHONY: locks
 locks: install ## whether each pip installs the locked packages without resolving anything
-	@$(PYTEST) tests/locks $(ARGS)
+	@$(PYTEST) $(SPREAD) tests/locks $(ARGS)
 
 .PHONY: pipeline
 pipeline: install ## the whole job on a real Kafka and registry, each result compared byte for byte

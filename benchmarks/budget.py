@@ -36,7 +36,7 @@ Floats = npt.NDArray[np.float64]
 ASKED = (0.1, 0.5, 1.0)
 FORTNIGHT = 14
 FACTOR = 1.5
-"""The goal: given alarms are within this factor of the asked ones."""
+"""The goal: actual alarms are within this factor of the requested ones."""
 
 CATEGORY = "realAWSCloudwatch"
 
@@ -53,9 +53,9 @@ class Entity:
 class Given:
     """Alarms per entity and day after the warm-up.
 
-    expected  : asked times the judged days of all entities
+    expected  : requested rate times the judged days of all entities
     first     : in the first fortnight
-    quarters  : of the time after the warm-up, one after the other
+    quarters  : in each quarter of the time after the warm-up
     spread    : deviation between entities
     threshold : median over the entities, at the end
     """
@@ -71,7 +71,7 @@ class Given:
 
     @property
     def within(self) -> bool:
-        """Whether overall, first fortnight and second half are as asked, give or take FACTOR."""
+        """Whether overall, first fortnight and second half are within FACTOR of the request."""
         return all(
             self.asked / FACTOR <= rate <= self.asked * FACTOR
             for rate in (self.overall, self.first, self.second_half)

@@ -23,14 +23,14 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 LIMIT_S = 3600.0
 NO_ANSWER = 124
-"""Exit code that stands for a command that was ended after its time limit."""
+"""Exit code of a command that was stopped at its time limit."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """How to call a build.
+    """Command and environment that run a build.
 
-    command     : ``lapwing`` and what stands before its subcommand
+    command     : ``lapwing`` and the words before its subcommand
     python      : the interpreter that has the build's packages
     root        : folder of its sources; None = an installed command
     environment : variables beside those of this process

@@ -57,7 +57,7 @@ def array_bytes(state: PartitionState) -> int:
 
 
 def resident_bytes() -> int:
-    """Return the resident memory of this process; 0 where /proc does not say so."""
+    """Return the resident memory of this process; 0 without /proc."""
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[1])
     except OSError:

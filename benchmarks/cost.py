@@ -1,9 +1,9 @@
-"""What the ensemble costs: ``python -m benchmarks.cost [--hosts N --repeats N] [--json FILE]``.
+"""Cost of the ensemble: ``python -m benchmarks.cost [--hosts N --repeats N] [--json FILE]``.
 
 Invariant: only the processor time of the fold counts, on one thread and after compilation; every
            repeat processes the same rows from a copy of the same state.
 
-A time in microseconds holds for one machine; that it does not grow with the history holds for all.
+Times in microseconds hold for one machine; their independence of the history holds for all.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ WARMUP_ROWS = 3 * DAY_ROWS
 """The product's warm-up at five minutes a row."""
 
 HISTORIES = (1, 4, 16)
-"""Warm-ups that lie behind an entity when the clock starts."""
+"""Length of an entity's history before the measurement, in warm-ups."""
 
 PER_DAY = 0.5
 GOAL_US, GOAL_METRIC_KIB, GOAL_ENTITY_KIB = 10.0, 64.0, 8.0
@@ -45,10 +45,9 @@ class Cost:
 
 
 def measure(fleet: Fleet, metrics: int, history: int, repeats: int) -> Cost:
-    """Fold one warm-up of rows of all hosts after some warm-ups of history, with combination and
-    budget.
+    """Time the fold of one warm-up of rows after ``history`` warm-ups, with combination and budget.
 
-    The hosts' rows come in turn, as they do from a topic.
+    The rows of the hosts are interleaved, as in a topic.
     """
     before, after = history * WARMUP_ROWS, (history + 1) * WARMUP_ROWS
     hosts = len(fleet.values)

@@ -1,12 +1,15 @@
-"""What exactly-once costs against at-least-once: ``python -m benchmarks.delivery [--json FILE]``,
-                                               about five minutes.
+"""Cost of exactly-once against at-least-once: ``python -m benchmarks.delivery [--json FILE]``.
 
-One predictor with the default detector and no trained model (the less there is to compute, the more
-delivery weighs; ``--trained`` fits one) works off backlogs, in pairs side by side. Then events come
-steadily, and a reader in the process that sends them notes when it has each score: the time from
-handing a record to the producer to reading its score, read committed for exactly-once, read
-uncommitted for at-least-once. Everything happens on one stream whose hosts are past their warm-up.
-Kafka and registry as in ``benchmarks.services``.
+Throughput: one predictor with the default detector processes backlogs, exactly-once and
+at-least-once in turn. It has no trained model unless ``--trained`` is given: the cheaper the
+scoring, the larger the share of delivery.
+
+Latency: events are sent at a steady rate, and a reader in the sending process records when each
+score arrives. A latency runs from handing a record to the producer until its score is read, with
+read_committed for exactly-once and read_uncommitted for at-least-once.
+
+All measurements use one stream whose hosts are past their warm-up. Kafka and registry are chosen as
+in ``benchmarks.services``. A run takes about five minutes.
 """
 
 from __future__ import annotations
@@ -52,9 +55,7 @@ INTERVALS_MS = (10, 25, 50, 250, 1000)
 SHARE, LOW_RATE = 0.2, 1_000.0
 START_MS, STEP_MS, DAY_STEPS = 1_767_225_600_000, 300_000, 288
 WARMUP_ROWS = 1_000
-"""Events of each host before anything is measured: more than the warm-up of three days at five
-minutes.
-"""
+"""Events of each host before the measurements: more than three days of warm-up at five minutes."""
 
 SETTLE_S = 2.0
 SLICE_S = 0.005
@@ -68,8 +69,9 @@ Moment = tuple[float, int, float]
 
 
 class Stream:
-    """A fleet without end, its hosts in turn, three metrics every five minutes; the only writer of
-    its topic.
+    """Endless stream of a fleet's events, and the only writer of its topic.
+
+    The hosts take turns; each reports three metrics every five minutes.
 
     sent : events so far
     """
@@ -93,8 +95,10 @@ class Stream:
     def pace(
         self, rate: float, seconds: float
     ) -> tuple[list[Place], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-        """Send at a steady rate; return where each event lies, when it was handed over, and how
-        late that was, both in s.
+        """Send events at a steady rate, and record when each was handed to the producer.
+
+        returns : (partition, offset) of each event; monotonic time of its hand-over in s; delay of
+                  the hand-over against the rate in s
         """
         values, keys, places = self._next(round(rate * seconds))
         handed_s, began_s, row = np.empty(len(values)), time.monotonic(), 0
@@ -114,7 +118,7 @@ class Stream:
         self._publisher.close()
 
     def _next(self, count: int) -> tuple[list[bytes], list[bytes], list[Place]]:
-        """Return values, keys and places of the next events."""
+        """Return values, keys, and (partition, offset) of the next events."""
         number = np.arange(self.sent, self.sent + count)
         host, step = number % len(self._names), number // len(self._names)
         season = np.sin(2 * np.pi * (step / DAY_STEPS + host / len(self._names)))
@@ -140,9 +144,7 @@ class Stream:
 
 
 class Watcher:
-    """Reads scores as they come, in a thread of its own, and notes when; they are decoded
-    afterwards.
-    """
+    """Reader of scores in its own thread; records arrival times, decodes in ``take``."""
 
     def __init__(self, settings: Settings, isolation: str) -> None:
         self._seen: list[tuple[float, bytes]] = []
@@ -174,7 +176,7 @@ class Watcher:
             time.sleep(0.02)
 
     def take(self) -> dict[Place, float]:
-        """Return when the score of each input record was first seen, and forget it."""
+        """Return when the score of each input record was first read, and clear the list."""
         seen, self._seen = self._seen, []
         text, first = schemas.text(schemas.SCORE_EVENT), dict[Place, float]()
         records = decode_records([value for _, value in seen], [text] * len(seen))
@@ -202,7 +204,7 @@ class Watcher:
 
 
 class Bench:
-    """One topic, one group, one slot, one state; predictors of either delivery take turns."""
+    """One topic, group, slot and state, shared in turn by predictors of both deliveries."""
 
     def __init__(self, environ: dict[str, str], hosts: int) -> None:
         self.environ = environ
@@ -231,10 +233,8 @@ class Bench:
         if code:
             raise RuntimeError(f"the predictor ended with {code}")
 
-    def work_off(self, delivery: str, events: int) -> dict[str, float]:
-        """Let a predictor work off a backlog; rate and processor time count from its first commit
-        to its last.
-        """
+    def measure_backlog(self, delivery: str, events: int) -> dict[str, float]:
+        """Measure rate and processor time on a backlog, from first to last commit."""
         first, last = self.catch_up(delivery, events)
         if first is None:
             raise RuntimeError(f"{events:,} events were committed at once; ask for more")
@@ -242,8 +242,9 @@ class Bench:
         return {"events_per_s": worked / seconds, "cpu_s_per_million": 1e6 * spent_s / worked}
 
     def catch_up(self, delivery: str, events: int) -> tuple[Moment | None, Moment]:
-        """Send a backlog and let a predictor work it off; return its first commit, if it was not
-        the only one, and its last.
+        """Send a backlog and run a predictor until it has committed all of it; return two commits.
+
+        returns : its first commit, None if one commit covered everything; its last commit
         """
         before = self.stream.sent
         self.stream.send(events)
@@ -326,7 +327,7 @@ def cpu_s(process: subprocess.Popen[str]) -> float:
 
 
 def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
-    """Work off backlogs, exactly-once and at-least-once in turn; the ratios are of neighbours."""
+    """Measure backlogs, exactly-once and at-least-once in turn; each pair gives a ratio."""
     print(f"\nbacklogs of {events:,} events, commit interval {COMMIT_MS} ms")
     print(
         f"{'pair':<8}{'exactly-once/s':>16}{'at-least-once/s':>17}{'ratio':>8}"
@@ -334,7 +335,7 @@ def throughput(bench: Bench, events: int, pairs: int) -> dict[str, Any]:
     )
     found: list[dict[str, Any]] = []
     for number in range(pairs):
-        once, least = (bench.work_off(delivery, events) for delivery in DELIVERIES)
+        once, least = (bench.measure_backlog(delivery, events) for delivery in DELIVERIES)
         ratio = once["events_per_s"] / least["events_per_s"]
         found.append({"exactly_once": once, "at_least_once": least, "ratio": ratio})
         _say_pair(str(number + 1), once, least, ratio)
@@ -358,9 +359,7 @@ def _say_pair(name: str, once: dict[str, float], least: dict[str, float], ratio:
 
 
 def latency(bench: Bench, rates: list[float], seconds: float) -> list[dict[str, Any]]:
-    """Measure both deliveries at the default commit interval side by side, then exactly-once at the
-    others.
-    """
+    """Measure both deliveries at the default commit interval, then exactly-once at others."""
     settings = [(delivery, COMMIT_MS) for delivery in DELIVERIES] + [
         (DELIVERIES[0], one) for one in INTERVALS_MS
     ]

@@ -1,4 +1,4 @@
-"""The product's fold over one entity by itself, as all benchmarks of quality run it.
+"""The product's fold over a single entity, as all benchmarks of quality run it.
 
 Invariant: nothing is done here that ``shared.scoring.scorer`` does not do.
 """

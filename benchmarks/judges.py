@@ -1,8 +1,8 @@
-"""Keep what was reached: ``python -m benchmarks.judges [TRACES] [--write]``.
+"""Check against the recorded floors: ``python -m benchmarks.judges [TRACES] [--write]``.
 
 Runs the operator situations and the labelled traces, and ends with 1 where fewer situations pass,
-F1 is lower or false alarms are more frequent than in floors.json. ``--write`` writes what is
-reached now into that file. Without traces that part is skipped, and says so.
+F1 is lower or false alarms are more frequent than in floors.json. ``--write`` writes the present
+figures into that file. Without traces that part is skipped, and says so.
 
 Invariant: the limits are the file's, nothing here adds slack; the product's own settings apply.
 """
@@ -153,7 +153,7 @@ def _options() -> argparse.Namespace:
     )
     add = parser.add_argument
     add("traces", type=Path, nargs="?", metavar="TRACES", help="default: $LAPWING_TRACES_DIR")
-    add("--write", action="store_true", help="write what is reached now into floors.json")
+    add("--write", action="store_true", help="write the present figures into floors.json")
     add("--jobs", type=int, default=cores(), metavar="N", help="processes; default: the cores")
     return parser.parse_args()
 

@@ -36,8 +36,9 @@ Floats = npt.NDArray[np.float64]
 
 
 def feature_vectors(hosts: int, days: float) -> tuple[Floats, Floats]:
-    """Feature vectors of a generated fleet: those to train on, and ROWS seeded ones of the test
-    part.
+    """Return feature vectors of a generated fleet for training, and ROWS vectors to score.
+
+    The vectors to score are drawn from the test part with a fixed seed.
     """
     fleet, _ = generate(hosts, days)
     order = np.argsort(fleet.entity, kind="stable")

@@ -1,9 +1,9 @@
-"""Events per second and memory of the services on a real Kafka: ``python -m benchmarks.services
-[--hosts 500] [--days 14]``.
+"""Throughput and memory of the services on a real Kafka: ``python -m benchmarks.services``.
 
-A fleet is replayed at full speed, a model is trained on it, and one predictor scores all of it in
-transactions while its memory is sampled. Kafka and registry are those that KAFKA_BOOTSTRAP_SERVERS
-and SCHEMA_REGISTRY_URL name, else they are started from Maven's jars.
+A fleet (``--hosts``, ``--days``) is replayed at full speed, a model is trained on it, and one
+predictor scores all of it in transactions while its memory is sampled. Kafka and registry are those
+that KAFKA_BOOTSTRAP_SERVERS and SCHEMA_REGISTRY_URL name; without them they are started from
+Maven's jars.
 """
 
 from __future__ import annotations
@@ -116,8 +116,9 @@ def measure(
 
 
 def follow(settings: Settings, predictor: subprocess.Popen[str]) -> tuple[float, list[int]]:
-    """Sample the predictor's memory until it has committed all; the rate is taken between the first
-    and the last commit.
+    """Sample the predictor's memory until it has committed everything.
+
+    returns : events per second between its first and its last commit; resident bytes of each sample
     """
     admin, topic = Admin(settings), settings.topics.input
     total, process = sum(admin.end_offsets(topic).values()), psutil.Process(predictor.pid)

@@ -1,8 +1,7 @@
-"""``python -m benchmarks.snapshots``: what snapshots of many series cost, and what a restart has to
-                                    do.
+"""Cost of snapshots and restores for many series: ``python -m benchmarks.snapshots``.
 
-The state is that of ``--series`` entities with one metric each; a share of them moves between two
-snapshots. A figure is the median of several rounds; seconds mean something on this machine only.
+The state holds ``--series`` entities with one metric each; a share of them changes between two
+snapshots. A figure is the median of several rounds. Times hold for the measuring machine only.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ def state_of(series: int) -> PartitionState:
 
 
 def move(state: PartitionState, share: float, first: int = 0) -> None:
-    """Let a share of the series move, as a row of each would."""
+    """Change a share of the series as one row of each would."""
     series = state.live
     moved = (first + np.arange(max(1, round(share * series)))) % series
     state.places.moves[moved] += 1
@@ -62,7 +61,7 @@ def move(state: PartitionState, share: float, first: int = 0) -> None:
 
 
 def measure_writes(state: PartitionState) -> list[dict[str, Any]]:
-    """Time the parts of a base and of deltas: the loop's copy, what happens behind, the restore."""
+    """Time a base and deltas: the copy in the loop, the write in the background, the restore."""
     found = []
     for share in (None, *DIRTY):
         rounds = [_write(state, share) for _ in range(ROUNDS)]
@@ -110,7 +109,7 @@ def _write(state: PartitionState, share: float | None) -> dict[str, float]:
 
 
 def _equal(one: PartitionState, other: PartitionState) -> bool:
-    """Whether two states are the same to the bit."""
+    """Return whether two states are equal, bit for bit."""
     pairs = zip(
         Selection.of(one).frame().pieces(), Selection.of(other).frame().pieces(), strict=True
     )
@@ -122,8 +121,11 @@ def _equal(one: PartitionState, other: PartitionState) -> bool:
 def measure_loop(
     states: list[PartitionState], load: float, interval_s: float, seconds: float
 ) -> dict[str, Any]:
-    """Let a loop run with so much work per second in which every series moves once in the interval;
-    its first base is there.
+    """Run a loop under load that takes snapshots; every series changes once per interval.
+
+    load : seconds of work per second of the loop
+
+    The base snapshots are written before the measurement begins.
     """
     with tempfile.TemporaryDirectory() as root:
         writer = SnapshotWriter(SnapshotFolder(Path(root), "cluster", "topic", "", "group"))
@@ -171,9 +173,7 @@ def measure_loop(
 
 
 def _work(seconds: float) -> float:
-    """Keep the processor and the interpreter busy as scoring does; returns the processor time that
-    it took.
-    """
+    """Keep processor and interpreter as busy as scoring does; return the CPU seconds spent."""
     began_s, cpu_s = time.perf_counter(), time.thread_time()
     numbers = np.arange(4096.0)
     while time.perf_counter() < began_s + seconds:
@@ -182,7 +182,7 @@ def _work(seconds: float) -> float:
 
 
 def main() -> None:
-    """Print what writes cost, and what a loop sees of them."""
+    """Print the cost of writes, and their effect on a loop."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.snapshots", description=__doc__)
     parser.add_argument("--series", type=int, default=10_000)
     parser.add_argument(

@@ -14,7 +14,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from shared.ensemble.kernels.layout import COURSE_DTYPE, ENTITY_DTYPE, METRIC_DTYPE  # noqa: E402
+from shared.ensemble.kernels.course.course_layout import COURSE_DTYPE  # noqa: E402
+from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE  # noqa: E402
 
 BEGIN, END = "<!-- state: begin (docs/state_table.py writes this) -->", "<!-- state: end -->"
 PAGE = ROOT / "docs" / "detection.md"

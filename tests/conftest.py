@@ -17,8 +17,9 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 @pytest.fixture(scope="session")
 def nab_dir() -> Path:
-    """The folder of the Numenta Anomaly Benchmark: data/realAWSCloudwatch/*.csv and
-    combined_windows.json in it.
+    """Folder of the Numenta Anomaly Benchmark.
+
+    It holds data/realAWSCloudwatch/*.csv and combined_windows.json.
     """
     named = os.environ.get("LAPWING_NAB_DIR")
     if not named:

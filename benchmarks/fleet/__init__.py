@@ -1,3 +1,1 @@
-"""What the detectors see of ten kinds of anomalies in a generated fleet, all at the same rate of
-false alarms.
-"""
+"""Recall for ten kinds of anomalies in a generated fleet, at the same rate of false alarms."""

@@ -35,7 +35,7 @@ Flags = npt.NDArray[np.bool_]
 
 TRAINED = (Detector.ISOLATION_FOREST, Detector.ONE_CLASS_SVM)
 LOWEST, HIGHEST = 0.4, 4.0
-"""Thresholds between which one is sought."""
+"""Bounds of the search for a threshold."""
 
 ROUNDS = 6
 SHORT = {
@@ -54,7 +54,7 @@ SHORT = {
 
 @dataclass(frozen=True)
 class Variant:
-    """One way of running the fold; ``trained`` names the model whose rarities it is given."""
+    """One configuration of the fold; ``trained`` names the model whose rarities it gets."""
 
     name: str
     detector: Detector
@@ -62,7 +62,7 @@ class Variant:
 
 
 def variants() -> list[Variant]:
-    """Everything that is compared by folding."""
+    """Return the configurations that are compared."""
     found = [Variant("ensemble, no model", Detector.ENSEMBLE)]
     found += [
         Variant(f"ensemble + {detector.value.replace('_', ' ')}", Detector.ENSEMBLE, detector)
@@ -82,7 +82,7 @@ def variants() -> list[Variant]:
 def run(
     fleet: Fleet, variant: Variant, threshold: float, trained: list[Floats] | None
 ) -> list[Flags]:
-    """Fold every host by itself, with the product's own warm-up; return its alarms."""
+    """Fold every host separately, with the product's warm-up; return its alarms."""
     limits = limits_for(len(METRICS), variant.detector, cold_start=False)
     params = params_for(threshold, variant.detector)
     return [

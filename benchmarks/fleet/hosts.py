@@ -1,4 +1,4 @@
-"""A generated fleet whose second half holds labelled anomalies, as many of each kind.
+"""A generated fleet with labelled anomalies in its second half, equally many of each kind.
 
 Invariant: the same arguments give the same fleet; a host depends only on the seed and its own
            number.
@@ -41,9 +41,7 @@ KINDS = tuple(ROWS)
 COMBINATIONS = ("cpu_up_load_low", "network_low_load_high")
 PER_HOST = 5
 APART_ROWS = 200
-"""Between an anomaly's end and the next one's start: more than the quiet time after an alarm (173
-rows).
-"""
+"""From an anomaly's end to the next start: more than the quiet time after an alarm (173 rows)."""
 
 BURSTS_PER_DAY = 0.35
 MISSING_SHARE = 0.001
@@ -87,9 +85,9 @@ class _Host:
 def generate(hosts: int, days: int, seed: int, *, anomalies: bool = True) -> Fleet:
     """Generate hosts with daily season, weekend dip, noise, bursts and a nightly job.
 
-    The noise has memory, and each host has a scale of its own.
+    The noise is autocorrelated, and hosts differ in scale.
 
-    raises : ValueError when the days do not hold the anomalies
+    raises : ValueError if the days are too few for the anomalies
     """
     n = days * DAY_ROWS
     border = n // 2
@@ -175,7 +173,7 @@ def _disturb(host: _Host, ordered: Floats, kind: str, low: int, high: int) -> tu
 
 
 def _least(level: Floats, low: int, high: int, length: int) -> int:
-    """Start in low..high at which the highest level over so many rows is least."""
+    """Return the start in low..high whose window of ``length`` rows has the lowest maximum."""
     windows = np.lib.stride_tricks.sliding_window_view(level[low:high], length)
     return low + int(np.argmin(windows.max(axis=1)))
 

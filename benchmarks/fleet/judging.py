@@ -27,7 +27,7 @@ AFTER_ROWS = 12
 
 @dataclass(frozen=True)
 class Judgement:
-    """What one detector does at one threshold.
+    """Hits and false alarms of one detector at one threshold.
 
     hits          : per kind, events hit
     events        : per kind, all of them
@@ -50,9 +50,7 @@ class Judgement:
 
 
 def judge(fleet: Fleet, alarms: list[Flags], threshold: float) -> Judgement:
-    """Count hits and false alarms; an alarm that hits an event is not false, however many there
-    are.
-    """
+    """Count hits and false alarms; no alarm during an event, or shortly after it, is false."""
     hits, events = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0)
     wrong = np.stack(alarms)[:, fleet.border :].copy()
     delays = []
@@ -74,10 +72,10 @@ def judge(fleet: Fleet, alarms: list[Flags], threshold: float) -> Judgement:
 
 
 def sweep(fleet: Fleet, alarms: Alarms, thresholds: Floats, allowed: float) -> Judgement:
-    """Judge at the lowest threshold from which upward at most ``allowed`` false alarms come per day
-    and host.
+    """Return the result at the lowest threshold that keeps the budget of false alarms.
 
     thresholds : increasing
+    allowed    : false alarms per day and host, kept at this threshold and at all higher ones
     """
     best = judge(fleet, alarms(float(thresholds[-1])), float(thresholds[-1]))
     for threshold in thresholds[-2::-1].tolist():
@@ -94,8 +92,9 @@ def each_row(scores: list[Floats]) -> Alarms:
 
 
 def row_threshold(fleet: Fleet, scores: list[Floats], allowed: float) -> float:
-    """Lowest threshold for ``each_row`` with at most ``allowed`` false alarms per judged day and
-    host.
+    """Return the lowest threshold for ``each_row`` with at most ``allowed`` false alarms.
+
+    allowed : per judged day and host
     """
     quiet = np.stack(scores)[:, fleet.border :].copy()
     for event in fleet.events:

@@ -19,7 +19,7 @@ from typing import Any
 
 from benchmarks.nab import ablation, robustness
 from benchmarks.nab.corpus import Series, read_corpus
-from benchmarks.nab.detection import ALARM, DETECTOR, Scored, Warmup, default_knobs, score_corpus
+from benchmarks.nab.detection import ALARM, DETECTOR, Scored, Warmup, default_params, score_corpus
 from benchmarks.nab.figures import line, plain, summarise
 from benchmarks.nab.results import write_results
 from benchmarks.nab.scoring import Ruler, measure
@@ -37,7 +37,7 @@ def main() -> int:
     unlabelled = [one.key for one in corpus if not one.labelled]
     if unlabelled:
         _progress(f"no entry in combined_windows.json, so no anomalies: {', '.join(unlabelled)}")
-    ruler, params = measure(corpus), default_knobs()
+    ruler, params = measure(corpus), default_params()
     score_corpus(corpus[:1], params)  # compiles
     scored = {warmup: score_corpus(corpus, params, warmup) for warmup in Warmup}
     runs = {warmup: summarise(corpus, ruler, scored[warmup], params, warmup) for warmup in Warmup}
@@ -58,7 +58,7 @@ def _other_thresholds(
     """Measure at thresholds that are not the default, with both warm-ups."""
     found = []
     for threshold in thresholds:
-        params = default_knobs()._replace(threshold=threshold)
+        params = default_params()._replace(threshold=threshold)
         for warmup in Warmup:
             found.append(
                 summarise(corpus, ruler, score_corpus(corpus, params, warmup), params, warmup)
@@ -73,9 +73,9 @@ def _studies(
     scored: dict[Warmup, Scored],
     options: argparse.Namespace,
 ) -> dict[str, Any]:
-    """Make, print and return what was asked for beyond the figures."""
+    """Compute, print and return the studies that the options request."""
     found: dict[str, Any] = {}
-    params = default_knobs()
+    params = default_params()
     default = f"the default threshold, {params.threshold:g}"
     if options.windows:
         found["windows"] = {
@@ -167,7 +167,7 @@ def _options() -> argparse.Namespace:
         "--perturb",
         type=_count,
         metavar="N",
-        help="rerun with every knob perturbed by up to 25 %%, N draws",
+        help="rerun with every parameter perturbed by up to 25 %%, N draws",
     )
     parser.add_argument(
         "--leave-one-out",

@@ -1,4 +1,4 @@
-"""What each view is worth: the default without it, and each view alone.
+"""Contribution of each view: the default without it, and each view alone.
 
 Invariant: a variant differs from the default only in params that the product has, and is run again
            at every threshold.

@@ -58,12 +58,12 @@ class Series:
 
     @property
     def key(self) -> str:
-        """As the label files name it: ``category/file.csv``."""
+        """Name in the label files: ``category/file.csv``."""
         return f"{self.category}/{self.file}"
 
     @property
     def probation(self) -> int:
-        """How many rows at the start are never judged."""
+        """Number of rows at the start that are never judged."""
         return probation_rows(len(self))
 
     @cached_property
@@ -76,9 +76,7 @@ class Series:
 
     @cached_property
     def judged_windows(self) -> Ints:
-        """int64 (j,): indices of the windows that end after the probation; only these can be hit or
-        missed.
-        """
+        """Indices of the judged windows, those that end after the probation, int64 (j,)."""
         judged: Ints = np.flatnonzero(self.windows[:, 1] >= self.probation).astype(np.int64)
         return judged
 
@@ -92,8 +90,9 @@ def probation_rows(rows: int) -> int:
 
 
 def check_scores(corpus: Sequence[Series], scores: Sequence[Floats]) -> None:
-    """Refuse scores that cannot be judged: one finite number per row of each series is needed, in
-    the corpus's order.
+    """Check that there is one finite score per row of each series, in the corpus's order.
+
+    raises : ValueError naming the series and the row
     """
     if len(scores) != len(corpus):
         raise ValueError(f"{len(scores)} arrays of scores for {len(corpus)} series")
@@ -109,13 +108,13 @@ def check_scores(corpus: Sequence[Series], scores: Sequence[Floats]) -> None:
 
 
 def read_corpus(folder: Path) -> tuple[Series, ...]:
-    """Read every ``category/file.csv`` below ``folder/data`` (or ``folder``, if it has no data
-    folder), sorted.
+    """Read every ``category/file.csv`` in ``folder/data``, sorted.
 
-    The labels are ``combined_windows.json`` and, if it is there, ``combined_labels.json``, in
-    ``folder`` or in ``folder/labels``. Labels of files that are not there are ignored; a file
-    without an entry in the windows has none, but windows that have an entry for no file at all are
-    another corpus's.
+    Without a folder ``data``, the categories are in ``folder`` itself. The labels are
+    ``combined_windows.json`` and the optional ``combined_labels.json``, in ``folder`` or in
+    ``folder/labels``. Labels of absent files are ignored. A file without an entry in
+    combined_windows.json has no windows. If no file has an entry, the labels belong to another
+    corpus, which is an error.
 
     raises : DataError naming file and line, or file and label
     """
@@ -137,8 +136,9 @@ def read_corpus(folder: Path) -> tuple[Series, ...]:
 
 
 def read_table(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
-    """Read the named columns of a CSV file, as text, in any order and among any others; blank lines
-    are left out.
+    """Read the named columns of a CSV file as text, in any order; skip blank lines.
+
+    raises : DataError naming file and line
     """
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
@@ -237,8 +237,9 @@ def _read_series(path: Path, windows: Mapping[str, Any], labels: Mapping[str, An
 
 
 def _row_at(time_ms: Ints, text: str, key: str) -> int:
-    """Return the first row with that timestamp: where a clock was set back or a row repeated, NAB
-    means the first too.
+    """Return the first row with this timestamp.
+
+    A clock set back and a repeated row give a timestamp twice; NAB takes the first as well.
     """
     rows = np.flatnonzero(time_ms == _parse_time(text, f"labels of {key}"))
     if not len(rows):

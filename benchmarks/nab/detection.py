@@ -1,10 +1,10 @@
-"""The product's detector and policy over a corpus, each series by itself.
+"""The product's detector and policy over a corpus, each series separately.
 
 Invariant: all series share the product's default configuration, and a row's score depends only on
            its series' rows up to it.
 
-The detector knows only the length of the benchmark's probation, as its warm-up; with the product's
-own warm-up it does not know even that.
+The detector gets only the length of the benchmark's probation, as its warm-up; with the product's
+own warm-up it does not get even that.
 """
 
 from __future__ import annotations
@@ -28,16 +28,14 @@ from shared.settings import DetectionSettings
 DETECTOR = "lapwing"
 ALARM = 0.5
 QUIET = 0.499
-"""Highest score of a row that is no alarm: policy may hold an alarm back although the severity is
-high.
-"""
+"""Highest score of a row without an alarm: policy may suppress an alarm of a high severity."""
 
 DETECTION = DetectionSettings()
 SHORTEST_DAYS = 0.01
 
 
 class Warmup(StrEnum):
-    """How long a series is watched before it is judged."""
+    """Length of the warm-up of a series."""
 
     PROBATION = "probation"
     PRODUCT = "product"
@@ -58,8 +56,11 @@ class Warmup(StrEnum):
 
 @dataclass(frozen=True)
 class Scored:
-    """The detector's verdicts on every series: score >= ALARM where it alarms, severity (0 while
-    warming up), seconds spent.
+    """Verdicts of the detector on every series.
+
+    scores     : >= ALARM where the detector alarms
+    severities : 0 during warm-up
+    seconds    : time that scoring took
     """
 
     scores: list[Floats]
@@ -67,7 +68,7 @@ class Scored:
     seconds: float
 
 
-def default_knobs() -> EnsembleParams:
+def default_params() -> EnsembleParams:
     """Return the params of the product's default settings."""
     return params_for(DETECTION.threshold)._replace(ready_days=DETECTION.warmup_days)
 
@@ -78,7 +79,7 @@ def score_corpus(
     warmup: Warmup = Warmup.PROBATION,
     use: int = views_of(Detector.ENSEMBLE),
 ) -> Scored:
-    """Run the detector over each series by itself.
+    """Run the detector over each series separately.
 
     use  : views that may alarm, a bit each
     Cost : about 4 us per value

@@ -1,4 +1,4 @@
-"""Alarms as an operator counts them: hits, misses, false calls and delays.
+"""Alarms counted as an operator does: hits, misses, false alarms and delays.
 
   * An *alarm* is a judged row (after the probation) whose score is at or above the threshold.
   * A *hit* is a labelled window with at least one alarm; however many alarms lie in it, it counts
@@ -6,7 +6,7 @@
   * A *false event* is an unbroken run of alarms in consecutive rows outside every window. Runs are
     cut at the edges of windows, so an alarm that never ends is one false event per stretch between
     windows, not one event that hits everything. Its rows are counted as well (*false rows*): a
-    detector that merges its false calls into long ones shows there.
+    detector that merges its false alarms into long ones shows there.
   * precision = hits / (hits + false events), 0 when nothing was alarmed; recall = hits / windows, 0
     without windows; F1 = 2 hits / (hits + false events + windows), their harmonic mean.
   * *False events per day and series* = false events / days from the first to the last judged row,
@@ -37,8 +37,10 @@ MS_PER_DAY = 86_400_000.0
 
 @dataclass(frozen=True)
 class WindowOutcome:
-    """What became of one labelled window; ``alarm_row`` None = missed, the delays are NaN then (or
-    where no label is known).
+    """Result of one labelled window.
+
+    alarm_row : first alarmed row, None if the window was missed
+    delay_min, wait_min : NaN if the window was missed; delay_min also where no label is known
     """
 
     series: str
@@ -52,8 +54,9 @@ class WindowOutcome:
 
 @dataclass(frozen=True)
 class Events:
-    """The figures of one threshold; the module says how each is counted. ``by_series`` is in the
-    corpus's order.
+    """Figures at one threshold, counted as the module describes.
+
+    Tuples by series are in the corpus's order.
     """
 
     threshold: float
@@ -68,7 +71,7 @@ class Events:
 
     @property
     def precision(self) -> float:
-        """Share of events that were a window."""
+        """Share of hits among hits and false events."""
         return _ratio(self.hits, self.hits + self.false_events)
 
     @property
@@ -83,7 +86,7 @@ class Events:
 
     @property
     def false_events_per_day(self) -> float:
-        """Per day and series."""
+        """False events per day and series."""
         return _ratio(self.false_events, self.days)
 
     @property
@@ -93,16 +96,15 @@ class Events:
 
     @property
     def median_wait_min(self) -> float:
-        """Minutes from the window's first judged row to the first alarm, median over the hits; NaN
-        without any.
-        """
+        """Median minutes from a window's first judged row to its first alarm; NaN without a hit."""
         return _median([outcome.wait_min for outcome in self.outcomes])
 
 
 @dataclass(frozen=True, eq=False)
 class EventSweep:
-    """Hits and false events at every threshold, falling from inf (no alarm) through every judged
-    score; each array (k,).
+    """Hits and false events at every threshold, each array (k,).
+
+    The thresholds fall from inf (no alarm) through every judged score.
     """
 
     thresholds: Floats
@@ -130,8 +132,9 @@ class EventSweep:
         )
 
     def best_threshold(self, max_false_per_day: float = math.inf) -> float:
-        """Return the threshold of the best F1 (of equals, the highest) within a budget of false
-        events per day and series.
+        """Return the highest threshold of the best F1 within a budget of false events.
+
+        max_false_per_day : per day and series
         """
         allowed = self.false_events <= max_false_per_day * self.days
         return float(self.thresholds[int(np.argmax(np.where(allowed, self.f1, -1.0)))])

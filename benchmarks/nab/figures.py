@@ -26,7 +26,7 @@ GRID = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 1.0, 1.2, 1.5, 2.0)
 
 @dataclass(frozen=True)
 class Figures:
-    """What one run is worth.
+    """Scores of one run.
 
     profiles    : profile -> normalised score over the corpus
     by_category : category -> profile -> score, the categories with windows to judge
@@ -84,9 +84,7 @@ def run(
 
 
 def best_of(runs: Iterable[tuple[float, Figures]]) -> tuple[float, Figures]:
-    """Return the run with the highest standard score, and its threshold; of equals the highest
-    threshold.
-    """
+    """Return the run with the highest standard score, and its threshold; of equals the highest."""
     return max(runs, key=lambda one: (one[1].standard, one[0]))
 
 
@@ -96,7 +94,7 @@ def summarise(
     """Gather every figure of one run.
 
     ``optimised`` is what NAB's own optimiser finds in the written scores: the threshold between 0
-    and 1 that is best for each profile. Below ALARM the policy has no say.
+    and 1 that is best for each profile. Below ALARM the policy has no effect.
     """
     counted = tally(ruler, scored.scores, ALARM)
     events = count_events(corpus, scored.scores, ALARM)
@@ -151,13 +149,15 @@ def line(summary: Mapping[str, Any]) -> str:
 
 
 def columns(found: Figures) -> list[str]:
-    """Head the columns of ``cells``."""
+    """Return the heads of the columns of ``cells``."""
     return ["all", *found.by_category, "F1", "false/day"]
 
 
 def cells(found: Figures) -> list[str]:
-    """Write figures as table cells: standard / low-FP / low-FN over all and per category, event F1,
-    false events a day.
+    """Format figures as table cells.
+
+    These are standard / low-FP / low-FN scores over all and per category, event F1, and false
+    events per day.
     """
     scores = [found.profiles, *found.by_category.values()]
     triples = [" / ".join(f"{score:.1f}" for score in one.values()) for one in scores]

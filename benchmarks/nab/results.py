@@ -29,8 +29,11 @@ COLUMNS = ("timestamp", "value", "anomaly_score", "label")
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """One result file: int64 UTC time_ms, float64 values and scores, int64 labels (1 inside a
-    window), each (n,).
+    """Contents of one result file, each array (n,).
+
+    time_ms        : int64, UTC
+    values, scores : float64
+    labels         : int64, 1 inside a window
     """
 
     time_ms: Ints
@@ -61,8 +64,9 @@ def label_column(series: Series) -> Ints:
 def write_results(
     out: Path, detector: str, corpus: Sequence[Series], scores: Sequence[Floats]
 ) -> list[Path]:
-    """Write one file per series, numbers in their shortest form that reads back the same; return
-    the paths.
+    """Write one file per series and return the paths.
+
+    Numbers are written in the shortest form that reads back to the same value.
     """
     check_scores(corpus, scores)
     paths = []
@@ -87,8 +91,9 @@ def write_results(
 
 
 def read_result(path: Path) -> Result:
-    """Read one result file, also a published one: further columns are ignored. Raises DataError
-    naming file and row.
+    """Read one result file, written here or published; further columns are ignored.
+
+    raises : DataError naming file and row
     """
     table = read_table(path, COLUMNS)
     if not table:
@@ -109,8 +114,9 @@ def read_result(path: Path) -> Result:
 
 
 def read_scores(out: Path, detector: str, corpus: Sequence[Series]) -> list[Floats]:
-    """Read a detector's scores of every series, in the corpus's order; the files must have the
-    series's timestamps.
+    """Read a detector's scores of every series, in the corpus's order.
+
+    raises : DataError if the timestamps of a file are not those of its series
     """
     scores = []
     for one in corpus:

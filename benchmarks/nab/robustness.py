@@ -1,4 +1,4 @@
-"""Whether the figures generalise: perturbed params, and thresholds from the other categories.
+"""Robustness of the figures: perturbed params, and thresholds from the other categories.
 
 Invariant: draws are numbered and fixed, so two versions are perturbed alike; a category never
            influences its own threshold.
@@ -22,7 +22,7 @@ from benchmarks.nab.scoring import STANDARD, Ruler, Tally, tally
 from shared.ensemble.fold import EnsembleParams
 
 WIDTH = 0.25
-"""Each knob is multiplied by a factor drawn evenly from 1 - WIDTH to 1 + WIDTH."""
+"""Each parameter is multiplied by a factor drawn uniformly from 1 - WIDTH to 1 + WIDTH."""
 
 VARIANTS = ("threshold kept", "threshold perturbed as well", "each draw at its best threshold")
 F1, FALSE_PER_DAY = "event F1", "false events per day and series"
@@ -35,8 +35,9 @@ Spread = Mapping[str, float]
 
 @dataclass(frozen=True)
 class LeftOut:
-    """One category, judged at the threshold that is best for all others; NaN where there is nothing
-    to judge by.
+    """One category, judged at the threshold that is best for all others.
+
+    Scores are NaN where the category has no window.
     """
 
     category: str
@@ -52,7 +53,7 @@ def draws(base: EnsembleParams, count: int) -> Iterator[EnsembleParams]:
     for number in range(count):
         factors = np.random.default_rng(number).uniform(1.0 - WIDTH, 1.0 + WIDTH, len(base))
         yield EnsembleParams(
-            *(float(knob * factor) for knob, factor in zip(base, factors, strict=True))
+            *(float(param * factor) for param, factor in zip(base, factors, strict=True))
         )
 
 
@@ -83,8 +84,9 @@ def perturb(
 
 
 def spread_of(perturbed: Mapping[str, Sequence[Figures]]) -> dict[str, dict[str, Spread]]:
-    """Return for each variant the spread of the standard score over all and per category, and of
-    the events beside it.
+    """Return mean, lowest and highest of each variant's standard scores and event figures.
+
+    The standard score is given over all and per category.
     """
     found = {}
     for variant, runs in perturbed.items():
@@ -113,7 +115,7 @@ def show_spread(
         for what, one in figures.items()
     ]
     message = (
-        f"{count} draws, every knob x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g},"
+        f"{count} draws, every parameter x {1 - WIDTH:g} to {1 + WIDTH:g}, threshold {threshold:g},"
         f" {warmup} warm-up"
     )
     return f"{message}, standard profile\n{table(['', *_spread([0.0])], rows)}"
@@ -126,9 +128,7 @@ def _spread(numbers: Sequence[float]) -> Spread:
 def leave_one_out(
     corpus: Sequence[Series], ruler: Ruler, base: EnsembleParams, warmup: Warmup, progress: Progress
 ) -> list[LeftOut]:
-    """For each category take the threshold that is best for all others, of equals the highest, and
-    judge it there.
-    """
+    """Judge each category at the threshold that is best for all others; of equals the highest."""
     names = np.array([one.category for one in corpus])
     thresholds = sorted({*THRESHOLDS, base.threshold})
     tallies: dict[float, Tally] = {}

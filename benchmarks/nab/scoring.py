@@ -1,4 +1,4 @@
-"""NAB v1.1's scorer: what alarms are worth, at every threshold and at a given one.
+"""Scorer of NAB v1.1: rewards and costs of alarms, at every threshold and at a given one.
 
 An alarm is a row whose score is at or above the threshold; one threshold holds for all series. With
 the weights tp, fp, fn of a profile, and last and rows those of the window that a row lies in, or of
@@ -35,7 +35,7 @@ FAR = 3.0
 
 @dataclass(frozen=True)
 class Profile:
-    """What a kind of user pays: weights of a window hit, of a false alarm, of a window missed."""
+    """Weights of a kind of user for a window hit, a false alarm and a window missed."""
 
     name: str
     tp: float
@@ -51,8 +51,9 @@ PROFILES = (STANDARD, LOW_FP, LOW_FN)
 
 @dataclass(frozen=True)
 class Best:
-    """The highest normalised score of a profile, and the highest threshold that gives it (inf: best
-    not to alarm at all).
+    """Highest normalised score of a profile, and the highest threshold that gives it.
+
+    threshold : inf if it is best not to alarm at all
     """
 
     profile: Profile
@@ -62,7 +63,7 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class Ruler:
-    """What an alarm at each judged row would be worth; made once per corpus, used for any scores.
+    """Reward of an alarm at each judged row; computed once per corpus, used for any scores.
 
     series : int64 (r,)    index of the series of each judged row
     row    : int64 (r,)    its row in the series
@@ -91,10 +92,9 @@ class Ruler:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """What each threshold gives over the whole corpus, thresholds falling from inf (no alarm)
-    through every judged score.
+    """Hits, rewards and costs over the whole corpus at every threshold.
 
-    thresholds : float64 (k,)  falling, the first is inf
+    thresholds : float64 (k,)  falling from inf (no alarm) through every judged score
     hit        : int64 (k,)    windows hit
     earned     : float64 (k,)  sum of the rewards of the windows hit, unweighted
     false_cost : float64 (k,)  sum over the false alarms, unweighted, <= 0
@@ -108,15 +108,11 @@ class Sweep:
     windows: int
 
     def normalised(self, profile: Profile) -> Floats:
-        """Return the normalised score at each threshold, float64 (k,); NaN where there is no window
-        to judge by.
-        """
+        """Return the normalised score at each threshold, float64 (k,); NaN without a window."""
         return normalise(profile, self.hit, self.earned, self.false_cost, self.windows)
 
     def best(self, profile: Profile) -> Best:
-        """Return the threshold with the highest score; among equals the highest threshold, as NAB's
-        optimiser does.
-        """
+        """Return the highest threshold with the best score, as NAB's optimiser does."""
         if not self.windows:
             raise ValueError(
                 "the corpus has no window after its probation, so no threshold is best"
@@ -133,7 +129,7 @@ class Sweep:
 
 @dataclass(frozen=True, eq=False)
 class Tally:
-    """What one threshold gives, series by series.
+    """Hits, rewards and costs of each series at one threshold.
 
     windows, hit      : int64 (s,)    windows judged and hit
     earned, false_cost: float64 (s,)  as in Sweep
@@ -150,8 +146,9 @@ class Tally:
     false_rows: Ints
 
     def normalised(self, profile: Profile, chosen: Flags | None = None) -> float:
-        """Return the normalised score of the chosen series, bool (s,), all by default; NaN if they
-        have no window.
+        """Return the normalised score of the chosen series; NaN if they have no window.
+
+        chosen : bool (s,), all series by default
         """
         mine = np.ones(len(self.corpus), np.bool_) if chosen is None else chosen
         hit = self.hit[mine].sum(keepdims=True)
@@ -162,9 +159,7 @@ class Tally:
         return float(normalise(profile, hit, earned, false_cost, int(self.windows[mine].sum()))[0])
 
     def by_category(self, profile: Profile) -> dict[str, float]:
-        """Return the normalised score of each category against its own windows; NaN for one without
-        any.
-        """
+        """Return the normalised score of each category on its own windows; NaN without any."""
         names = np.array([one.category for one in self.corpus])
         return {str(name): self.normalised(profile, names == name) for name in np.unique(names)}
 
@@ -172,8 +167,10 @@ class Tally:
 def normalise(
     profile: Profile, hit: Ints, earned: Floats, false_cost: Floats, windows: int
 ) -> Floats:
-    """Return 100 (score - null) / (perfect - null), float64 like ``hit``; null misses all windows,
-    perfect hits all at once.
+    """Return 100 (score - null) / (perfect - null), float64 of the shape of ``hit``.
+
+    A null detector misses all windows; a perfect one hits each at its first row, without false
+    alarms.
     """
     if not windows:
         return np.full(np.shape(hit), math.nan)
@@ -190,7 +187,7 @@ def scaled_sigmoid(position: Floats) -> Floats:
 
 
 def rewards(series: Series) -> Floats:
-    """Return what an alarm at each row is worth, unweighted, float64 (n,), the probation included.
+    """Return the unweighted reward of an alarm at each row, float64 (n,), probation included.
 
     After a window of a single row every false alarm costs all: there is no width to measure the
     distance by.
@@ -209,7 +206,7 @@ def rewards(series: Series) -> Floats:
 
 
 def measure(corpus: Sequence[Series]) -> Ruler:
-    """Lay out the judged rows of all series and what an alarm at each is worth."""
+    """Return the judged rows of all series and the reward of an alarm at each."""
     series: list[Ints] = []
     row: list[Ints] = []
     window: list[Ints] = []
@@ -286,8 +283,10 @@ def tally(ruler: Ruler, scores: Sequence[Floats], threshold: float) -> Tally:
 
 
 def _window_steps(window: Ints, reward: Floats) -> tuple[Ints, Floats]:
-    """Return for each row, in falling order of scores, whether it is its window's first and what it
-    adds to its reward.
+    """Return what each row adds to the hits and to the reward of its window.
+
+    The rows come in falling order of scores: the first row of a window makes it a hit, and an
+    earlier one raises its reward.
     """
     hits, raised = np.zeros(len(window), np.int64), np.zeros(len(window))
     inside = np.flatnonzero(window >= 0)

@@ -69,8 +69,9 @@ def mean_vus(corpus: Sequence[Series], scores: Sequence[Floats], edition: Editio
 def vus_by_series(
     corpus: Sequence[Series], scores: Sequence[Floats], edition: Edition = "2022"
 ) -> list[Vus | None]:
-    """Return the volumes of each series, in order; None where no judged row is in a window, or
-    every one is.
+    """Return the volumes of each series, in order.
+
+    None where no judged row lies in a window, or every judged row does.
     """
     check_scores(corpus, scores)
     volumes: list[Vus | None] = []
@@ -128,8 +129,9 @@ def vus(
 
 
 def blurred_labels(windows: Ints, rows: int, buffer: int) -> Floats:
-    """Return labels in [0, 1], float64 (rows,): 1 in the windows, sqrt(1 - d / buffer) at d <=
-    buffer // 2 rows from one.
+    """Return labels in [0, 1] that fade out beside each window, float64 (rows,).
+
+    A label is 1 in a window and sqrt(1 - d / buffer) at a distance of d <= buffer // 2 rows.
     """
     labels = np.zeros(rows)
     distance = np.arange(1, buffer // 2 + 1)

@@ -1,4 +1,4 @@
-"""Every labelled window with its outcome, and every false alarm with its time.
+"""List of every labelled window with its outcome, and of every false alarm with its time.
 
 Invariant: the lists add up to the counts of ``events``.
 """
@@ -16,8 +16,9 @@ from benchmarks.nab.events import WindowOutcome, count_events, false_starts
 def list_windows(
     corpus: Sequence[Series], scores: Sequence[Floats], threshold: float
 ) -> list[dict[str, Any]]:
-    """Return one entry per series: its judged windows (hit or missed, delays in minutes) and the
-    times of its false alarms.
+    """Return the judged windows and the false alarms of each series.
+
+    A window has its hit or miss and its delays in minutes; a false alarm has its row and its time.
     """
     outcomes = count_events(corpus, scores, threshold).outcomes
     found = []

@@ -34,7 +34,7 @@ FEW_DAYS = {3: 2.0, 4: 1.6}
 
 
 def detect(scene: Scene) -> Output:
-    """Judge every metric of every host by itself."""
+    """Judge every metric of every host separately."""
     alerts: list[Alert] = []
     for host in scene.hosts:
         for metric, values in host.columns.items():

@@ -1,4 +1,4 @@
-"""What a situation asks of a detector, and the defaults.
+"""Pass criteria of a situation, and their defaults.
 
 Invariant: criteria are data; ``judging`` alone applies them.
 """

@@ -1,4 +1,4 @@
-"""What the operator suite prints and writes: verdicts, totals, tables, JSON.
+"""Output of the operator suite: verdicts, totals, tables, JSON.
 
 Invariant: pure; a result without a verdict is named with its reason and is not counted.
 """

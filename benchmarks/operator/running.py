@@ -28,7 +28,7 @@ SEED_STEP = 1000
 
 @dataclass(frozen=True)
 class Request:
-    """What to run; it can be sent to another process.
+    """A task that can be sent to another process.
 
     source : Python file with another list SITUATIONS; None = this package's
     build  : None = the baseline

@@ -32,7 +32,7 @@ QUICK = Sizes(fleet_hosts=10, fleet_days=40, budget_hosts=4, budget_days=34, hea
 
 @dataclass
 class Column:
-    """What one build reached.
+    """Figures of one build.
 
     figures  : part -> figures
     problems : part -> why there are none

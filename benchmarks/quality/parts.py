@@ -47,7 +47,7 @@ class Skipped(Exception):
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is generated."""
+    """Amounts of generated data."""
 
     fleet_hosts: int = 40
     fleet_days: int = 120
@@ -217,7 +217,7 @@ def healthy(build: Build, inputs: Inputs) -> Figures:
 
 
 def budget(build: Build, inputs: Inputs) -> Figures:
-    """Compare the alarms asked for with those given, on hosts without anomalies."""
+    """Compare requested with actual alarms, on hosts without anomalies."""
     sizes = inputs.sizes
     made = generate(sizes.budget_hosts, sizes.budget_days, inputs.seed, anomalies=False)
     folders = _write_fleet(made, inputs.folder / "budget")

@@ -23,7 +23,7 @@ OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "ARGS")
 
 @contextmanager
 def revision(name: str) -> Iterator[Build]:
-    """Check out a revision into a folder of its own, and compile its kernels.
+    """Check out a revision into a separate folder, and compile its kernels.
 
     raises : BuildError when git does not know the revision, or its installation fails
     """
@@ -40,7 +40,7 @@ def revision(name: str) -> Iterator[Build]:
 
 
 def _prepare(folder: Path, name: str) -> Build:
-    """Return the build of a checkout; it gets packages of its own where it needs others."""
+    """Return the build of a checkout; it gets separate packages if its requirements differ."""
     own, other = ROOT / LOCK, folder / LOCK
     if other.is_file() and own.read_bytes() == other.read_bytes():
         build = build_of(folder, name)

@@ -21,11 +21,12 @@ from shared.kernels.hashing import murmur2_partitions
 SAFE_SHARE = 0.6
 MAX_PARTITIONS = 768
 RECORD_OVERHEAD_BYTES = 70
-"""A record batch's header, which a batch of one record has all to itself."""
+"""Header of a record batch; a batch of one record has one for itself."""
 
 ANOMALY_BYTES, ANOMALOUS_SHARE = 1_500, 1 / 3
-"""An anomaly event with its headers, and how many of the events in flight may be anomalous; all go
-to one partition.
+"""Size of an anomaly event with headers, and largest share of events in flight that are anomalous.
+
+All anomaly events go to one partition.
 """
 
 MAX_PACE_RECORDS = 20_000

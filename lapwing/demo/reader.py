@@ -28,8 +28,9 @@ from shared.kafka import GroupSource, Reader
 from shared.settings import Settings
 
 GROUP = "lapwing-demo"
-"""Commits an input record when its result was seen, so that the replay can wait for this process
-too.
+"""Consumer group that commits an input record when its result was read.
+
+The replay can then wait for this process as well.
 """
 
 KEPT_ANOMALIES = 12

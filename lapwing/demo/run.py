@@ -26,17 +26,16 @@ from shared.kafka import Admin
 from shared.settings import Settings
 
 STALL_S = 120.0
-"""The demo fails after this time without output of a child or a new record; a first run compiles
-kernels meanwhile.
+"""Time without a child's output or a new record after which the demo fails.
+
+A first run compiles kernels in this time.
 """
 
 WATCHABLE_SPEED = 3000.0
 FRAME_S = 0.1
 RATE_S = 0.5
 RECENT = 2_000
-"""Records per partition that the view's latency is computed from; the summary takes all of the live
-part.
-"""
+"""Newest records per partition in the view's latency; the summary uses the whole live part."""
 
 
 class StopRequested(Exception):

@@ -23,19 +23,21 @@ def borrowed(array: Array) -> Array:
     return array
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def _without_count(_typing: Any, array: Any) -> Any:
+@intrinsic
+def _without_count(_typing, array):  # type: ignore[no-untyped-def]
     """Return the array's structure with no owner of its memory."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         structure = context.make_array(signature.args[0])(context, builder, arguments[0])
-        structure.meminfo = cgutils.get_null_value(structure.meminfo.type)
-        structure.parent = cgutils.get_null_value(structure.parent.type)
+        null: Any = cgutils.get_null_value
+        structure.meminfo = null(structure.meminfo.type)
+        structure.parent = null(structure.parent.type)
         return structure._getvalue()
 
     return array(array), generate
 
 
-@overload(borrowed)  # type: ignore[untyped-decorator]
+@overload(borrowed)
 def _borrowed(array):  # type: ignore[no-untyped-def]  # compared with what it returns
-    return lambda array: _without_count(array)
+    without_count: Any = _without_count
+    return lambda array: without_count(array)

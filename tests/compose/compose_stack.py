@@ -1,6 +1,4 @@
-"""The compose stack under a project name and ports of its own, and a reader of its topics from this
-machine.
-"""
+"""The compose stack under its own project name and ports, and a reader of its topics."""
 
 from __future__ import annotations
 
@@ -75,9 +73,7 @@ def free_port() -> int:
 
 @dataclass
 class Stack:
-    """docker-compose with the repository's own file, an override for what a test needs, an env file
-    instead of the user's.
-    """
+    """docker-compose with the repository's file, the tests' override and the tests' env file."""
 
     project: str = field(default_factory=lambda: f"lapwing-test-{uuid.uuid4().hex[:8]}")
     kafka_port: int = field(default_factory=free_port)
@@ -135,8 +131,9 @@ class Stack:
         return self("logs", "--no-color", "--tail", "40")
 
     def crash(self, container: dict[str, Any]) -> None:
-        """Kill a container's first process from outside; `docker kill` would count as wanted, and
-        the container stay down.
+        """Kill a container's first process from outside.
+
+        After `docker kill` the container would stay down: for the engine that is a deliberate stop.
         """
         pid = str(container["State"]["Pid"])
         docker(
@@ -154,18 +151,14 @@ class Stack:
         )
 
     def spread(self) -> list[int]:
-        """Partitions of each member of the prediction group, fewest first; empty while the group is
-        not settled.
-        """
+        """Return the partitions per group member, ascending; empty during a rebalance."""
         group = self.admin.describe_consumer_groups([GROUP], request_timeout=10)[GROUP].result()
         if group.state.name != "STABLE":
             return []
         return sorted(len(member.assignment.topic_partitions) for member in group.members)
 
     def committed(self) -> dict[int, int]:
-        """Partition -> committed offset of the prediction group; partitions without one are left
-        out.
-        """
+        """Return partition -> committed offset of the prediction group, where there is one."""
         asked = ConsumerGroupTopicPartitions(GROUP)
         found = (
             self.admin.list_consumer_group_offsets([asked], request_timeout=10)[GROUP]
@@ -179,8 +172,9 @@ class Stack:
         }
 
     def ends(self, topic: str) -> dict[int, int]:
-        """Partition -> end offset; of a topic that only the replay writes that is also its number
-        of records.
+        """Return partition -> end offset.
+
+        In a topic that only the replay writes, this is also the number of its records.
         """
         partitions = self.admin.list_topics(topic, timeout=10).topics[topic].partitions
         asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in partitions}

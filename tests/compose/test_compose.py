@@ -1,6 +1,4 @@
-"""`docker-compose up` as a user runs it: from the build to the first anomaly; scaled; with a crash;
-down and up again.
-"""
+"""`docker-compose up` as a user runs it: build, first anomaly, scaling, crash, restart."""
 
 from __future__ import annotations
 
@@ -146,9 +144,7 @@ def goes_on(stack: Stack, before: dict[int, int]) -> None:
 
 
 def nothing_is_lost_or_doubled(stack: Stack) -> None:
-    """Each input record has exactly one score or dead letter, seen as a reader of committed records
-    sees it.
-    """
+    """Check that a read_committed reader sees exactly one score or dead letter per input record."""
     sent = Counter((message.partition(), message.offset()) for message in stack.read(INPUT))
     dead = Counter(
         coordinates(dict(message.headers() or ())) for message in stack.read(DEAD_LETTERS)

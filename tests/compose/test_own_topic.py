@@ -1,6 +1,4 @@
-"""Own topic, own schema in the compose stack: the owner's subject is there first, and stays as its
-owner made it.
-"""
+"""The compose stack on a topic whose owner has registered its schema, which stays unchanged."""
 
 from __future__ import annotations
 
@@ -82,7 +80,7 @@ def test_an_own_topic_with_a_schema_of_its_owner(stack: Stack) -> None:
 
 
 def write(stack: Stack, registry: SchemaRegistryClient) -> None:
-    """What the owner does before anybody has heard of Lapwing."""
+    """Create the owner's topic, schema and records before Lapwing is installed."""
     registry.register_schema(SUBJECT, Schema(FLINK, "AVRO"))
     registry.set_compatibility(SUBJECT, LEVEL)
     stack.admin = stack.new_admin()

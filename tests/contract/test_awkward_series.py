@@ -138,9 +138,7 @@ def test_any_finite_values_and_any_gaps_give_finite_scores(values, gaps, detecto
 
 
 def own_case(detector, days=24):
-    """Two metrics that follow one load, and rows in which something happens that the detector is
-    there for.
-    """
+    """Make two metrics that follow one load, with an anomaly of the detector's own kind."""
     rows = days * 288
     random = np.random.default_rng(5)
     load = 10 + 4 * np.sin(2 * np.pi * np.arange(rows) / 288) + random.normal(0, 0.3, rows)

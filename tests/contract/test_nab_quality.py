@@ -1,8 +1,7 @@
-"""The ensemble on the Numenta Anomaly Benchmark: a change that costs quality is seen before it
-lands.
+"""The ensemble on the Numenta Anomaly Benchmark: a change that costs quality fails here.
 
-And the benchmark itself on series that nobody has seen: nothing may depend on what a category or a
-file is called.
+The benchmark itself also runs on series unknown to it: no result depends on the name of a category
+or a file.
 """
 
 from __future__ import annotations
@@ -91,8 +90,9 @@ def test_result_files_hold_what_was_scored(run, nab_dir):
 
 
 def unseen(folder: Path, factory: str, office: str) -> Path:
-    """Make a checkout with two categories of odd series, under the given names; the labels say
-    nothing of the last file.
+    """Make a corpus with two categories of difficult series under the given names.
+
+    The labels have no entry for the last file.
     """
     rng = np.random.default_rng(11)
     row = np.arange(ROWS)

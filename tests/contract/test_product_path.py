@@ -1,5 +1,6 @@
-"""The laws of the whole path, for every detector: bytes in, verdicts out, whatever the cuts,
-restarts and neighbours.
+"""Invariants of the whole path, from bytes to verdicts, for every detector.
+
+Cuts into batches, restarts and other entities in the batch change nothing.
 """
 
 from __future__ import annotations
@@ -145,8 +146,10 @@ def test_row_by_row_is_the_whole_log(detector: Detector) -> None:
 
 @pytest.mark.parametrize("seed", [2, 3])
 def test_neighbours_change_no_bit(detector: Detector, seed: int) -> None:
-    """Also where the neighbours' schema names the metrics in another order; only who stopped is the
-    partition's to say.
+    """An entity's verdicts do not depend on the other entities of its partition.
+
+    This holds as well if their schema has the metrics in another order. Only the verdict that an
+    entity has stopped depends on the partition.
     """
     batch = log_of(seed)
     [whole], _, _ = run(detector, batch)

@@ -198,7 +198,7 @@ class Content:
 
 
 class _Pod:
-    """An entity with several lives: it reports for a while, is away for a while, and returns."""
+    """An entity that reports for a while, is silent for a while, and returns, several times."""
 
     LIFE_TICKS = (10, 60)
     AWAY_TICKS = ((10, 40), (75, 110), (150, 220))
@@ -255,10 +255,10 @@ Switch = tuple[str, str]
 
 
 class Oracle:
-    """All results of a stream, recomputed one record at a time, as far as asked for.
+    """Results of a stream, recomputed one record at a time, on demand.
 
-    switches : {(partition, offset): what judges from there on}
-    dropped  : how many entities were dropped, by reason
+    switches : {(partition, offset): activation from there on}
+    dropped  : number of entities dropped, by reason
     """
 
     def __init__(

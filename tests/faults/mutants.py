@@ -1,8 +1,7 @@
 """``python -m tests.faults.mutants``: tests the fault table with mistakes planted in a copy.
 
 Each mutant's predictors, and whoever publishes models for them, run from that copy; sender, reader
-beside and oracle are the true ones. A row that is not clean without any mutant says nothing about
-one.
+beside and oracle are the true ones. A row that fails without any mutant proves nothing about one.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ HOW = 100
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a mutant; caught_by = "" where no row has noticed it."""
+    """Result of a mutant; caught_by = "" if no row detected it."""
 
     mutant: str
     caught_by: str

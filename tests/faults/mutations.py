@@ -26,7 +26,7 @@ STUCK = "did not happen within"
 
 @dataclass(frozen=True)
 class Edit:
-    """One replacement; ``old`` stands exactly once in the file."""
+    """One replacement; ``old`` occurs exactly once in the file."""
 
     file: str
     old: str
@@ -364,6 +364,7 @@ MUTANTS = (
             ),
         ),
         (LEAVING,),
+        tries=3,
     ),
     # -- the fold and its gates
     Mutant(

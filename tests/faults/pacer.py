@@ -65,7 +65,7 @@ class Pacer:
         self._publisher.close()
 
     def abandon(self) -> None:
-        """End the thread, whatever became of the records."""
+        """End the thread without waiting for the records."""
         self._closing.set()
 
     def _pace(self) -> None:

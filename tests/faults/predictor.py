@@ -64,7 +64,7 @@ class Slot:
                     self._launch()
 
     def kill(self, *, again: bool = True) -> None:
-        """kill -9."""
+        """Send SIGKILL, and start the process again if ``again``."""
         self.wanted = self.wanted and again
         self._signal(signal.SIGKILL)
 

@@ -71,7 +71,7 @@ def those_that_decide(testbed: Testbed, tally: Tally) -> None:
 
 
 def _kill(run: Run, tally: Tally, node: int) -> None:
-    """Kill a broker, wait until it goes on without it, and bring it back."""
+    """Kill a broker, wait until results come again without it, and restart it."""
     kafka = run.testbed.kafka
     mark = run.mark()
     kafka.kill_broker(node)

@@ -15,12 +15,12 @@ BACKLOG = 20_000
 
 
 def _at_load(testbed: Testbed) -> Run:
-    """Return a run whose stream comes at a fifth of the rate at which a backlog was worked off."""
+    """Return a run whose rate is a fifth of the measured maximum throughput."""
     if testbed.capacity is None:
         with Run(testbed) as run:
             testbed.capacity = _capacity(run)
         print(
-            f"one predictor works off {testbed.capacity:,.0f} records/s",
+            f"one predictor processes {testbed.capacity:,.0f} records/s",
             file=sys.stderr,
             flush=True,
         )

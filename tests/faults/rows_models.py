@@ -40,8 +40,9 @@ for number in range(count):
     print(publish(target, model, {"number": number}, canary).sha256, flush=True)
     time.sleep(0.02)
 """
-"""Publishes one model again and again, every time as another artefact; a process, so that a tree of
-its own can be given it.
+"""Program that publishes one model again and again, every time as another artefact.
+
+It is a process of its own, so that it can run another version of the product.
 """
 
 

@@ -102,7 +102,7 @@ def request_held(testbed: Testbed, tally: Tally) -> None:
 
 @row("one request held back, its connection broken", few=1, ci=1, full=3)
 def request_overtaken(testbed: Testbed, tally: Tally) -> None:
-    """The client repeats it at once on a new connection and goes on; the first copy comes later."""
+    """The client repeats it on a new connection and continues; the first copy arrives later."""
     with Run(testbed) as run:
         run.begin("a", KAFKA_BOOTSTRAP_SERVERS=testbed.proxy.address)
         for what, api_key in BROKEN * int(tally.pick(1, 2, 3)):

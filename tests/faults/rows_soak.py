@@ -22,8 +22,9 @@ SOAK_RATE = 100
 EVERY_S = 2.0
 MIB = 1 << 20
 MOST_MORE = 4
-"""So many more file descriptors or threads may be open at the end than in the middle: what an
-outage leaves for a while.
+"""File descriptors or threads that the end may have more than the middle.
+
+An outage leaves some behind for a while.
 """
 
 
@@ -32,9 +33,9 @@ Sample = tuple[float, float, int, int]
 
 
 class Usage:
-    """What a predictor takes up, sampled in a thread of its own.
+    """Memory, file descriptors and threads of a predictor, sampled in a thread.
 
-    lives : the samples of each of its processes, should it have ended by itself
+    lives : samples by process, as the predictor may exit and be restarted
     """
 
     def __init__(self, slot: Slot) -> None:

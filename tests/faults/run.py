@@ -127,11 +127,11 @@ class Run:
     # -- what rows do ------------------------------------------------------------------------------
 
     def slot(self, name: str, **environ: str) -> Slot:
-        """Add a predictor with a slot of its own."""
+        """Add a predictor with its own slot."""
         return self._slot(name, {"LAPWING_SLOT": name} | environ)
 
     def nameless(self, name: str, **environ: str) -> Slot:
-        """Add a predictor without a slot: a dynamic member with a transactional.id of its own."""
+        """Add a predictor without a slot: a dynamic member with its own transactional.id."""
         return self._slot(name, environ)
 
     def _slot(self, name: str, environ: Mapping[str, str]) -> Slot:

@@ -1,7 +1,7 @@
-"""The rows: what each is called, how often it runs at which level, and what came of it.
+"""Rows of the fault table: name, number of runs at each level, results.
 
 Invariant: a row and a seed determine everything that a run does deliberately; every deviation that
-           it finds is counted, none is excused.
+           it finds is counted.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ HEADINGS = (
 
 @dataclass
 class Tally:
-    """What came of a row so far.
+    """Results of a row so far.
 
-    minutes  : how long a soak lasts
+    minutes  : length of a soak
     repeated : runs that were carried out again because their input was spoilt on its way to the
                broker
-    skipped  : why the row was not carried out here
+    skipped  : why the row was skipped
     more     : figures that only this row has
     """
 
@@ -106,7 +106,7 @@ class Tally:
         )
 
     def record(self, name: str) -> dict[str, Any]:
-        """Return the row as it stands in the table."""
+        """Return the row as a line of the table."""
         counts, times = self.counts, self.recoveries
         figures = [
             self.runs,

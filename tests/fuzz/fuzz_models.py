@@ -26,13 +26,12 @@ from tests.fuzz.fuzz_damages import FORGED, KEY, PLACES, PLAIN, SIGNATURES, File
 from tests.support.models import DETECTORS, trained
 
 MOST_BYTES = 256 << 20
-"""Of resident memory that the child's peak may lie above what it has once its libraries and the
-good models are loaded.
-"""
+"""Resident memory that the child may need beyond its libraries and the good models."""
 
 ROOM_BYTES = MOST_BYTES
-"""The same for its address space, as a limit that the system keeps: memory asked for beyond it is
-an error that is counted.
+"""The same for its address space, enforced by the system.
+
+A larger allocation fails, and the failure is counted.
 """
 
 
@@ -52,9 +51,9 @@ class Case:
 
 @dataclass
 class FoundModels:
-    """What became of the files.
+    """Results for the damaged files.
 
-    loaded   : whose damage no repair covered: must be 0
+    loaded   : models loaded despite unrepaired damage: must be 0
     valid    : kind -> files that are a valid model again, their digests repaired
     crashed  : ends of the child, by signal or memory
     others   : errors that are not a refusal, and refusals for want of memory

@@ -68,8 +68,9 @@ TEXTS = {
     2: json.dumps({"type": "record", "name": "Rich", "fields": _RICH}),
     4: json.dumps(["null", {"type": "record", "name": "TextTime", "fields": _TEXT_TIME}]),
 }
-"""Three kinds of records; the third may be null as a whole, and its time is text. Nobody knows a
-schema 3.
+"""Three kinds of records; the third may be null as a whole, and its time is text.
+
+There is no schema 3.
 """
 
 LONG_VARINTS = (
@@ -87,7 +88,7 @@ ODD_FLOATS = tuple(
 
 @dataclass
 class Found:
-    """What became of the records.
+    """Results for the fuzzed records.
 
     surprises   : not a record and not a named reject, a neighbour that changed, or another answer
                   than the twin's

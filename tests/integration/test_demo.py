@@ -1,6 +1,4 @@
-"""``lapwing demo`` from outside, as a user runs it: its counts, its exits, and that nothing
-survives it.
-"""
+"""``lapwing demo`` as a user runs it: its counts, its exit codes, and that it cleans up."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ FIRST_ANOMALY_S = 60
 
 @pytest.fixture
 def start(tmp_path):
-    """Start demos that do not outlive the test; what a killed one leaves behind is in the test's
-    own folder.
-    """
+    """Start demos that are killed after the test; what they leave is in the test's own folder."""
     started = []
 
     def run(*arguments, **environ):

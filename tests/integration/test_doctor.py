@@ -1,6 +1,4 @@
-"""``lapwing doctor`` on a real Kafka: what it says while records are read, while none can be, while
-nobody reads.
-"""
+"""``lapwing doctor`` on a real Kafka: records are read, none can be read, nobody reads."""
 
 from __future__ import annotations
 
@@ -48,8 +46,9 @@ def doctor(stack: Stack, exit_code: int) -> dict[str, dict[str, str]]:
 
 
 def send_with_the_id_in_a_header(stack: Stack, count: int) -> None:
-    """As a producer of confluent-kafka does whose schema.id.serializer is
-    header_schema_id_serializer.
+    """Send records whose schema id is in a header.
+
+    confluent-kafka sends such records with schema.id.serializer = header_schema_id_serializer.
     """
     good = encode_metric_events(
         1,

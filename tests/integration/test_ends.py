@@ -1,6 +1,4 @@
-"""Where partitions end, on a real Kafka: while records flow, while nothing flows, while everything
-is paused.
-"""
+"""End offsets of partitions on a real Kafka: with traffic, without it, while all are paused."""
 
 from __future__ import annotations
 

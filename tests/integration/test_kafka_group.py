@@ -1,6 +1,4 @@
-"""A member of a real consumer group: batches, ownership, failures in the middle of both, and a
-broker that dies.
-"""
+"""A member of a real consumer group: batches, ownership, failures, a broker that dies."""
 
 from __future__ import annotations
 

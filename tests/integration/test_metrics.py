@@ -1,6 +1,4 @@
-"""All services on a real Kafka, scraped as Prometheus does: every declared metric is there, and is
-right.
-"""
+"""Metrics of all services on a real Kafka, scraped as by Prometheus: each exists and is correct."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Lapwing on a topic of somebody else, whose subject holds its owner's schema: in both orders, on
-the real registry.
-"""
+"""Lapwing on a topic whose subject holds the owner's schema, in both orders, on a real registry."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ ROWS, DEVICES, T0 = 120, 4, 1_700_000_000_000
 
 
 class Owner:
-    """Who writes the topic: with a topic, a schema and a producer of its own."""
+    """Owner of the topic, with its own schema and producer."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -177,7 +175,7 @@ def test_the_owner_first(owner: Owner, shell: Shell, level: str) -> None:
 
 
 def judged_by_predictors(owner: Owner, shell: Shell) -> None:
-    """Every record gets its score; what is read of it stands in the log."""
+    """Every record gets its score; the log says which fields are read."""
     predictor, log = shell.start("predict")
     admin, deadline = Admin(owner.settings), time.monotonic() + 90
     end = {p: offset for p, offset in admin.end_offsets(owner.topic).items() if offset}
@@ -236,9 +234,7 @@ def test_another_number_of_partitions_is_no_dead_end(owner: Owner, shell: Shell)
 
 
 def test_lapwing_first(owner: Owner, shell: Shell) -> None:
-    """``ensure`` makes the topic too; the owner's serializer registers whatever it writes, as into
-    any new subject.
-    """
+    """``ensure`` creates the topic too; the owner's serializer registers its schema later."""
     ensured = shell.run("topics", "ensure")
     assert ensured.returncode == 0, ensured.stdout + ensured.stderr
     assert f"created   {owner.topic}" in ensured.stdout

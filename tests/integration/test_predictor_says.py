@@ -1,6 +1,4 @@
-"""What a predictor says on a real Kafka: in an outage, when a second one takes its slot, and when
-nothing can be read.
-"""
+"""Log messages of a predictor on a real Kafka: outage, takeover of its slot, unreadable records."""
 
 from __future__ import annotations
 

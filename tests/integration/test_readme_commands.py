@@ -68,7 +68,7 @@ class Shell:
 
 
 def from_libraries(error):
-    """What libraries of ours say by themselves, which is nobody's business who runs a command."""
+    """Return warnings and librdkafka logs, which a user of a command must not see."""
     return re.findall(r".*\b\w*Warning\b.*|.*rdkafka#.*", error)
 
 

@@ -1,5 +1,6 @@
-"""The trainer as a process on a real Kafka: waits for data, passes over poison, ends on SIGTERM,
-names an absent broker.
+"""The trainer as a process on a real Kafka.
+
+It waits for data, skips bad records, ends on SIGTERM and names a broker that does not answer.
 """
 
 from __future__ import annotations

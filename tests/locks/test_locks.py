@@ -1,6 +1,4 @@
-"""The locked packages are installed as they stand, by whatever pip a new virtual environment has:
-nothing is resolved.
-"""
+"""The locked packages are installed exactly as locked, by any pip that a new environment has."""
 
 from __future__ import annotations
 
@@ -21,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text("utf-8")
 IMAGE = (ROOT / "Dockerfile").read_text("utf-8")
 PIPS = ("22.3", "23.2.1", "24.2", "newest")
-LOCKS = ("full.txt", "dev.txt")
+PARTS = ("full.txt", "core.txt", "build.txt")
+"""Locks that are parts of dev.txt."""
+
 OPTIONS = ["--quiet", "--no-deps", "--require-hashes", "--only-binary", ":all:"]
 
 
@@ -30,6 +30,12 @@ def locked(name: str) -> list[Requirement]:
     lines = (ROOT / "requirements" / name).read_text("utf-8").splitlines()
     pins = [Requirement(line.rstrip(" \\")) for line in lines if re.match(r"[a-zA-Z]", line)]
     return [pin for pin in pins if pin.marker is None or pin.marker.evaluate()]
+
+
+def entries(name: str) -> set[str]:
+    """The pins of a lock with their markers and hashes, as written."""
+    lock = (ROOT / "requirements" / name).read_text("utf-8")
+    return set(re.findall(r"^[a-zA-Z].*(?:\n .*)*", lock, re.MULTILINE))
 
 
 def names(pins: list[Requirement]) -> dict[str, str]:
@@ -55,12 +61,11 @@ def old_pip(request, tmp_path_factory) -> Path:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("lock", LOCKS)
-def test_a_lock_is_installed_as_it_stands(old_pip: Path, lock: str, tmp_path: Path) -> None:
+def test_the_largest_lock_is_installed_as_it_stands(old_pip: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     wanted = [
         "-r",
-        f"requirements/{lock}",
+        "requirements/dev.txt",
         "--dry-run",
         "--ignore-installed",
         "--report",
@@ -71,7 +76,13 @@ def test_a_lock_is_installed_as_it_stands(old_pip: Path, lock: str, tmp_path: Pa
         canonicalize_name(one["metadata"]["name"]): one["metadata"]["version"]
         for one in json.loads(report.read_text("utf-8"))["install"]
     }
-    assert found == names(locked(lock))
+    assert found == names(locked("dev.txt"))
+
+
+@pytest.mark.parametrize("lock", PARTS)
+def test_a_smaller_lock_is_a_part_of_the_largest(lock: str) -> None:
+    assert entries(lock)
+    assert entries(lock) <= entries("dev.txt")
 
 
 def test_make_and_the_image_install_with_these_options() -> None:

@@ -1,0 +1,1 @@
+"""Slow, obviously correct twins of the kernels and of other fast code."""

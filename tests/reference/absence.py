@@ -6,10 +6,11 @@ import math
 
 
 def silences(active, times, shortest, keep, params, interval_ms):
-    """Z of the silence at each value, 0 while it is usual; ``keep`` is what a silence's length
-    keeps per value.
+    """Return z of the silence at each value, 0 while its length is usual.
 
-    Silences of less than 12 hours say nothing.
+    keep : factor by which the length of a past silence shrinks per value
+
+    A silence of less than 12 hours is always usual.
     """
     out, ended, quiet, ever = [], [], 0, False
     for row, (is_active, time_ms) in enumerate(zip(active, times, strict=True)):

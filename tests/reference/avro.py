@@ -1,6 +1,4 @@
-"""Avro read one record at a time, straight from the schema's JSON; and score events as fastavro
-wants them.
-"""
+"""Reference Avro reader, one record at a time, and score events as fastavro takes them."""
 
 from __future__ import annotations
 
@@ -119,7 +117,7 @@ class Reader:
         return ...
 
     def walk(self, schema: Any, source: Cursor) -> Any:
-        """Read a value whose text, if it is one, must be UTF-8."""
+        """Read a value; text must be UTF-8."""
         value = self.read(schema, source)
         _check(not isinstance(value, Text) or _is_utf8(value))
         return value
@@ -179,8 +177,9 @@ def decode_rows(
     entities: list[str],
     metrics: list[str],
 ) -> Decoded:
-    """Decode records one by one; ids without a schema are unknown. ``entities`` and ``metrics``
-    grow as in the kernel.
+    """Decode records one by one; ids without a schema are unknown.
+
+    ``entities`` and ``metrics`` grow as in the kernel.
     """
     out = Decoded()
     for row, value in enumerate(values):

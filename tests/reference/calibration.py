@@ -36,8 +36,9 @@ def ranks(scores, memory):
 
 
 def recalibrated(rarities, warmup):
-    """What each rarity of a trained member is worth: divided by how many times their mean is above
-    1 / ln 10.
+    """Divide each rarity of a trained member by how far the mean rarity exceeds 1 / ln 10.
+
+    Where the mean is below, a rarity is kept as it is.
     """
     out, usual = [], 0.0
     for row, rarity in enumerate(rarities, start=1):

@@ -11,8 +11,9 @@ from shared.models.model import Forest
 
 
 def order_key(value: float) -> int:
-    """Integer that orders a float32 among all others: the bits of the positive ones, negated ones
-    below zero.
+    """Return an integer that sorts a float32 among all others.
+
+    It is the bit pattern of the absolute value, negated if the value is negative.
     """
     bits = struct.unpack(">I", struct.pack(">f", abs(value)))[0]
     return -bits - 1 if value < 0 else bits

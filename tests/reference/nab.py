@@ -1,6 +1,4 @@
-"""Slow and obviously right: the NAB scorer, events and volumes under the surface, one row and one
-threshold at a time.
-"""
+"""Reference NAB scorer, event counts and VUS: slow and obviously right, row by row."""
 
 from __future__ import annotations
 
@@ -23,10 +21,9 @@ def sigmoid(position):
 
 
 def row_rewards(timestamps, limits):
-    """Walk the rows; windows are known by the timestamps of their edges, and a timestamp means the
-    first row that has it.
+    """Return (unweighted reward, number of its window or None) of each row.
 
-    Return per row (unweighted worth, number of its window or None).
+    A window is given by the timestamps of its edges; a timestamp means the first row that has it.
     """
     waiting = list(limits)
     number, inside, right, width = -1, False, None, None
@@ -50,8 +47,9 @@ def row_rewards(timestamps, limits):
 
 
 def judged_rows(files):
-    """files: [(timestamps, limits, scores)]. Return [(score, worth, window or None)] without the
-    probations.
+    """Return [(score, reward, window or None)] of all rows after the probations.
+
+    files : [(timestamps, limits, scores)]
     """
     rows = []
     for file, (timestamps, limits, scores) in enumerate(files):
@@ -90,9 +88,7 @@ def score_thresholds(files, profile):
 
 
 def count_events(files, threshold):
-    """Return (windows, hits, false events): a run of false alarms ends at the first row that is
-    none.
-    """
+    """Return (windows, hits, false events); a false event is a run of consecutive false alarms."""
     windows = hits = false_events = 0
     for timestamps, limits, scores in files:
         caught, running = {}, False
@@ -120,8 +116,9 @@ def runs(flags):
 
 
 def vus(flags, scores, buffer_rows, thresholds, edition):
-    """Return (VUS-PR, VUS-ROC) by the definition: for each buffer a curve, for each threshold a
-    count over all rows.
+    """Return (VUS-PR, VUS-ROC) by the definition.
+
+    Each buffer has a curve, and each threshold of the curve a count over all rows.
     """
     n = len(flags)
     windows = runs(flags)

@@ -8,8 +8,9 @@ DAY_MS = 86_400_000
 
 
 def neighbour_scores(times, values, bins_per_day, block, slack, days):
-    """Distance to the best window at the same time of day; bins without a value repeat the one
-    before.
+    """Return the distance to the best-matching window at the same time of day on earlier days.
+
+    A bin without a value repeats the one before.
     """
     bins, order, out = {}, [], []
     for time_ms, value in zip(times, values, strict=True):
@@ -52,8 +53,9 @@ def _best(bins, first, newest, bins_per_day, block, slack, days):
 
 
 def time_of_day_scores(times, values, memory):
-    """Distance from the level of this and both neighbouring half hours, weighted by what they have
-    seen.
+    """Return the distance from the level of the current and both adjacent half hours of the day.
+
+    The level is their mean, weighted by the number of values that each has seen.
     """
     seen, level, out = [0.0] * 48, [0.0] * 48, []
     for time_ms, value in zip(times, values, strict=True):

@@ -8,8 +8,9 @@ import numpy as np
 
 
 def shape(history, block, back=0):
-    """Mean, maximum, minimum of four blocks that end ``back`` samples ago; history = (mean, high,
-    low) triples.
+    """Return mean, maximum and minimum of each of four blocks that end ``back`` samples ago.
+
+    history : (mean, high, low) of each sample
     """
     newest = len(history) - 1 - back
     means, highs, lows = [], [], []
@@ -23,8 +24,9 @@ def shape(history, block, back=0):
 
 
 def scores(history, block, stride, room):
-    """Distance to the nearest older shape, the library being complete; the caller keeps it below
-    ``room``.
+    """Return the distance to the nearest older shape; no shape is ever evicted from the library.
+
+    room : upper limit of the library's size, checked
     """
     library, out = [], []
     for i in range(len(history)):

@@ -1,6 +1,4 @@
-"""Slow and obviously right: data-quality signals from whole histories, each row judged from
-scratch.
-"""
+"""Reference data-quality signals from whole histories, each row judged from scratch."""
 
 from __future__ import annotations
 
@@ -141,8 +139,9 @@ def usual_silence(times, since_ms, now_ms, interval, bin_ms=BIN_MS):
 
 @dataclass
 class Series:
-    """All rows of one (entity, metric) from its first value on: (time, value or NaN, time that the
-    row covers, limit).
+    """All rows of one (entity, metric) from its first value on.
+
+    rows : (time, value or NaN, time that the row covers, limit)
     """
 
     rows: list[tuple[int, float, float, float]] = field(default_factory=list)
@@ -184,8 +183,10 @@ class Series:
         return self.unusual_parts[key]
 
     def stretch(self, flat_ms):
-        """Return (first and last time of the newest stretch of one value, longest usual one,
-        changes, which stretch).
+        """Describe the newest stretch of one unchanged value.
+
+        returns : its first time, its last time, longest usual length of a stretch, changes of the
+                  value so far, number of stretches so far
         """
         stretches, changes = [], 0
         for (t, value, limit), before in zip(self.values, [None, *self.values], strict=False):

@@ -42,7 +42,7 @@ class Log:
         return (self.late_by_ms == 0) & ~self.duplicate
 
     def slots(self, rows):
-        """The slot table after so many rows, numbered in log order."""
+        """Return the slot table after a number of rows, numbered in log order."""
         table, used = (
             np.full((int(self.entity.max(initial=0)) + 1, self.values.shape[1]), -1, np.int32),
             0,

@@ -20,7 +20,7 @@ T0 = 1_397_000_000_000
 
 
 def mostly(usual: st.SearchStrategy[Any], rare: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    """So that most records get through the gates, and some of them not."""
+    """Most of these records pass the gates, some do not."""
     return st.integers(0, 9).flatmap(lambda pick: rare if pick == 9 else usual)
 
 
@@ -125,7 +125,7 @@ def batch_of(values: list[bytes]) -> Batch:
 
 @st.composite
 def skipped(draw: st.DrawFn, depth: int, name: str) -> tuple[Any, st.SearchStrategy[Any]]:
-    """A type that is no metric where it stands, and its values."""
+    """A type that is not a metric in its position, and its values."""
     text, longs = st.text(max_size=5), LONGS
     leaves: list[tuple[Any, st.SearchStrategy[Any]]] = [
         ("string", text),

@@ -7,8 +7,9 @@ from itertools import pairwise
 
 
 def merge(series):
-    """Return (time_ms, entity, {metric: value}) for every row, by time; equal times keep the order
-    of series and rows.
+    """Return (time_ms, entity, {metric: value}) of every row, by time.
+
+    Equal times keep the order of series and rows.
     """
     events = []
     for one in series:

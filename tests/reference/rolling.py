@@ -10,6 +10,19 @@ import numpy as np
 
 LIMIT = 1e100
 DAY_MS = 86_400_000
+OUT = (
+    "rolling",
+    "expected",
+    "lower",
+    "upper",
+    "late_by_ms",
+    "ahead",
+    "duplicate",
+    "imputed",
+    "known",
+    "forgotten",
+    "step_ms",
+)
 
 
 def clip(value: float) -> float:
@@ -25,18 +38,14 @@ class Series:
 
 
 class Entity:
+    """All that one entity has ever reported."""
+
     def __init__(self) -> None:
         self.first_ms: int = 0
         self.newest_ms: int | None = None
         self.steps: list[int] = []
         self.ahead: list[int] = []
         self.series: dict[int, Series] = {}
-
-    def after(self, forget_ms: int) -> int:
-        """Return after which silence it is forgotten."""
-        if forget_ms >= 1 << 62:
-            return forget_ms
-        return min(forget_ms, max(1.5 * DAY_MS, 3 * (self.newest_ms - self.first_ms)))
 
     def usual(self):
         """Return (usual interval, longest usual pause) of the steps so far."""
@@ -51,87 +60,118 @@ class Entity:
             interval *= math.exp(min(max(math.log(step / interval), -most), most))
         return interval, pause
 
+    def is_ahead(self, time_ms):
+        """Whether a row is implausibly far ahead; the third that agrees with the others is not."""
+        interval, pause = self.usual()
+        reach = max(1.5 * DAY_MS, 24.0 * max(interval, 1.0))
+        if self.newest_ms is None or time_ms - self.newest_ms <= max(reach, 2.0 * pause):
+            self.ahead = []
+            return False
+        agrees = self.ahead and 0 < time_ms - self.ahead[-1] < reach
+        self.ahead = [*self.ahead, time_ms] if agrees else [time_ms]
+        if len(self.ahead) < 3:
+            return True
+        self.ahead = []
+        return False
+
+    def is_forgotten(self, time_ms, forget_ms):
+        """Whether the silence before a row is so long that the entity starts over."""
+        if self.newest_ms is None:
+            return False
+        if forget_ms < 1 << 62:
+            forget_ms = min(forget_ms, max(1.5 * DAY_MS, 3 * (self.newest_ms - self.first_ms)))
+        return time_ms - self.newest_ms > forget_ms
+
+    def late_by_ms(self, time_ms):
+        return max(0, self.newest_ms - time_ms) if self.newest_ms is not None else 0
+
+    def step_ms(self, time_ms):
+        return time_ms - self.newest_ms if self.newest_ms is not None else 0
+
+    def is_duplicate(self, time_ms, row):
+        """Whether a row repeats the newest one, value by value."""
+        before = [self.series[m].newest if m in self.series else math.nan for m in range(len(row))]
+        return self.newest_ms == time_ms and all(
+            a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(before, row, strict=True)
+        )
+
+    def past(self, metric):
+        return self.series[metric].values if metric in self.series else []
+
+    def add(self, time_ms, row):
+        """Append a row that is neither late, nor a duplicate, nor ahead."""
+        if self.newest_ms is None:
+            self.first_ms = time_ms
+        if self.step_ms(time_ms) > 0:
+            self.steps.append(self.step_ms(time_ms))
+        self.newest_ms = time_ms
+        for m, value in enumerate(row):
+            if not math.isnan(value):
+                self.series.setdefault(m, Series()).values.append(value)
+            if m in self.series:
+                self.series[m].newest = value
+
 
 def spread_of(values: list[float]) -> float:
     mean = fmean(values)
     return math.sqrt(fmean([(value - mean) ** 2 for value in values]))
 
 
+def band_of(past, window):
+    """Return (expected, lower, upper) from a full window of values; NaN before it is full."""
+    if len(past) < window:
+        return [math.nan] * 3
+    level, width = fmean(past[-window:]), 3 * spread_of(past[-window:])
+    return [clip(level), clip(level - width), clip(level + width)]
+
+
+def rolling_of(past, value, window):
+    """Return (value, mean, spread, step) with the value itself in the window; NaN if it is NaN."""
+    if math.isnan(value):
+        return [math.nan] * 4
+    inside = [*past, value][-window:]
+    step = value - past[-1] if past else 0.0
+    return [clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)]
+
+
+def features_of(me, row, window):
+    """Return the part of a row's results that has an entry for each metric."""
+    bands = [band_of(me.past(m), window) for m in range(len(row))]
+    return {
+        "rolling": [rolling_of(me.past(m), value, window) for m, value in enumerate(row)],
+        "expected": [expected for expected, _, _ in bands],
+        "lower": [lower for _, lower, _ in bands],
+        "upper": [upper for _, _, upper in bands],
+        "known": [m in me.series or not math.isnan(value) for m, value in enumerate(row)],
+    }
+
+
 def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
-    """Return (rolling, expected, lower, upper, late_by_ms, ahead, duplicate, imputed, known,
-    forgotten, step_ms) row by row.
-    """
+    """Return the features of each row, one event at a time: the arrays of OUT, by row."""
     entities: dict[int, Entity] = {}
     rows = []
     for e, t, row in zip(entity.tolist(), time_ms.tolist(), values.tolist(), strict=True):
         me = entities.setdefault(e, Entity())
-        interval, pause = me.usual()
-        reach = max(1.5 * DAY_MS, 24.0 * max(interval, 1.0))
-        ahead = me.newest_ms is not None and t - me.newest_ms > max(reach, 2.0 * pause)
-        if ahead:
-            agrees = me.ahead and 0 < t - me.ahead[-1] < reach
-            me.ahead = [*me.ahead, t] if agrees else [t]
-            ahead = len(me.ahead) < 3
-        if not ahead:
-            me.ahead = []
-        forgotten = (
-            not ahead and me.newest_ms is not None and t - me.newest_ms > me.after(forget_ms)
-        )
+        ahead = me.is_ahead(t)
+        forgotten = not ahead and me.is_forgotten(t, forget_ms)
         if forgotten:
             me = entities[e] = Entity()
-        late_by = max(0, me.newest_ms - t) if me.newest_ms is not None else 0
-        before = [me.series[m].newest if m in me.series else math.nan for m in range(len(row))]
-        same = me.newest_ms == t and all(
-            a == b or (math.isnan(a) and math.isnan(b)) for a, b in zip(before, row, strict=True)
+        late_by_ms, duplicate = me.late_by_ms(t), me.is_duplicate(t, row)
+        is_ignored = late_by_ms or duplicate or ahead
+        rows.append(
+            {
+                **features_of(me, row, window),
+                "late_by_ms": late_by_ms,
+                "ahead": ahead,
+                "duplicate": duplicate,
+                "imputed": any(math.isnan(v) and m in me.series for m, v in enumerate(row)),
+                "forgotten": forgotten,
+                "step_ms": 0 if is_ignored else me.step_ms(t),
+            }
         )
-        out = {"rolling": [], "expected": [], "lower": [], "upper": [], "known": []}
-        for m, value in enumerate(row):
-            past = me.series[m].values if m in me.series else []
-            known = past[-window:]
-            if len(known) == window:
-                level, width = fmean(known), 3 * spread_of(known)
-                band = [clip(level), clip(level - width), clip(level + width)]
-            else:
-                band = [math.nan] * 3
-            for name, number in zip(("expected", "lower", "upper"), band, strict=True):
-                out[name].append(number)
-            out["known"].append(m in me.series or not math.isnan(value))
-            if math.isnan(value):
-                out["rolling"].append([math.nan] * 4)
-                continue
-            inside = [*past, value][-window:]
-            step = value - past[-1] if past else 0.0
-            out["rolling"].append(
-                [clip(value), clip(fmean(inside)), clip(spread_of(inside)), clip(step)]
-            )
-        imputed = any(math.isnan(value) and m in me.series for m, value in enumerate(row))
-        still = late_by or same or ahead
-        step = 0 if still or me.newest_ms is None else t - me.newest_ms
-        rows.append((out, late_by, ahead, same, imputed, forgotten, step))
-        if still:
-            continue
-        if me.newest_ms is None:
-            me.first_ms = t
-        if step > 0:
-            me.steps.append(step)
-        me.newest_ms = t
-        for m, value in enumerate(row):
-            if not math.isnan(value):
-                me.series.setdefault(m, Series()).values.append(value)
-            if m in me.series:
-                me.series[m].newest = value
-    gathered = {
-        name: np.array([out[name] for out, *_ in rows])
-        for name in ("rolling", "expected", "lower", "upper", "known")
-    }
-    return (
-        gathered["rolling"], gathered["expected"], gathered["lower"], gathered["upper"],
-        np.array([late for _, late, *_ in rows]), np.array([ahead for _, _, ahead, *_ in rows]),
-        np.array([same for _, _, _, same, *_ in rows]),
-        np.array([imputed for *_, imputed, _, _ in rows]), gathered["known"],
-        np.array([forgotten for *_, forgotten, _ in rows]),
-        np.array([step for *_, step in rows]),
-    )  # fmt: skip
+        if not is_ignored:
+            me.add(t, row)
+    return tuple(np.array([row[name] for row in rows]) for name in OUT)
 
 
 def build_vector(rolling, centre, spread, time_ms, zone, start_hour, end_hour, days):

@@ -13,11 +13,10 @@ NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def read_rows(text):
-    """Read ``timestamp,entity,v`` rows; return good ones as (time_ms, entity, value or None), and
-    the lines of bad ones.
+    """Read ``timestamp,entity,v`` rows; return the good rows and the line numbers of the bad ones.
 
-    The form of the times is that of the whole column; where two forms fit it, the set of both is
-    returned instead.
+    A good row is (time_ms, entity, value or None). The whole column of times has one form; if two
+    forms fit, the set of both is returned instead.
     """
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     next(reader)

@@ -1,6 +1,4 @@
-"""The slow truth of reading a column of times: each form by datetime, one cell at a time; the
-choice by plain counting.
-"""
+"""Reference reader of a column of times: cell by cell with datetime, form chosen by counting."""
 
 from __future__ import annotations
 

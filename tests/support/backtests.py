@@ -23,7 +23,7 @@ def text_of(time_ms):
 
 
 def wave(n=ROWS, spike=SPIKE, phase=0.0):
-    """A calm curve whose every value is its own, and one value far outside."""
+    """A smooth curve of distinct values, and one outlier."""
     row = np.arange(n)
     values = 10 + np.sin(row / 7 + phase) + 0.3 * np.sin(row * 2.399963)
     values[spike] = 90

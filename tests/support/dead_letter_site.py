@@ -37,7 +37,7 @@ def partition_of_key(key: bytes) -> int:
 
 
 class Site:
-    """A broker, a registry, and a command line that speaks to them."""
+    """A broker, a registry, and a command line connected to them."""
 
     def __init__(self, broker: EmbeddedBroker, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
         self.settings: Settings = load_settings(

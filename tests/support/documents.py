@@ -39,7 +39,7 @@ def blocks(text: str, *languages: str) -> list[str]:
 
 
 def spans(text: str) -> list[str]:
-    """What stands between single back quotes, outside of code blocks; a line may break in it."""
+    """Return the inline code outside of code blocks; it may contain a line break."""
     plain = BLOCK.sub("", text)
     return [re.sub(r"\s+", " ", span) for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", plain)]
 

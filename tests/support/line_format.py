@@ -33,7 +33,7 @@ class LineDecoder:
         self._settings = settings
 
     def prepare(self, batch: Batch) -> None:
-        """Nothing has to be asked for."""
+        """No lookup is needed."""
 
     def decode(self, batch: Batch, entities: Directory, metrics: list[str]) -> Columns:
         return decode_one_by_one(batch, read_line, self._settings, entities, metrics)

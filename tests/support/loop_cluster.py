@@ -182,7 +182,7 @@ class Account:
         return found
 
     def inputs(self, partition: int, start: int = 0) -> Batch:
-        """Return what stands in the input from an offset on, as far as it can be read."""
+        """Return the readable records of the input from an offset on."""
         return self.log.read(TOPICS.input, partition, start, 1 << 60)[0]
 
     def pieces(

@@ -65,9 +65,9 @@ def metric_event(host: str, minute: int, cpu: float) -> bytes:
 
 
 class Registry(AvroDecoder):
-    """The input's decoder with a registry that knows one schema, and may be out of reach.
+    """Decoder of the input with a registry of one schema that may be unreachable.
 
-    known : the schemas that it is not asked for
+    known : the schemas that need no lookup
     """
 
     def __init__(self) -> None:

@@ -52,6 +52,6 @@ def days_of(time_ms: Times) -> Floats:
 
 
 def between(time_ms: Times, day: float, hours: float) -> npt.NDArray[np.bool_]:
-    """Mark the rows of so many hours from a day on."""
+    """Mark the rows of a number of hours from a day on."""
     since = days_of(time_ms) - day
     return (since >= -1e-9) & (since < hours / 24 - 1e-9)

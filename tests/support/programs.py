@@ -1,4 +1,4 @@
-"""Runs Python code in a process of its own."""
+"""Python code run in a separate process."""
 
 from __future__ import annotations
 

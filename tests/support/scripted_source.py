@@ -42,8 +42,10 @@ def batch_of(partition: int, offsets: Sequence[int]) -> Batch:
 
 
 class ScriptedConsumer:
-    """Plays its steps at each fetch: a list of records and errors, or a function that tells of
-    ownership and returns some.
+    """Consumer that takes the next steps of its script at each fetch.
+
+    A step is a list of records and errors, or a function that reports ownership and returns such a
+    list.
     """
 
     def __init__(self, config: Mapping[str, str], on_error: Callable[[ClientError], None]) -> None:

@@ -1,4 +1,4 @@
-"""What happened once must neither blind nor deafen: readings, bursts, leaks, levels, growth.
+"""Single events must not desensitise the detector: readings, bursts, leaks, levels, growth.
 
 Invariant: a host's rows depend only on the scene's seed, the host's number and the parameters.
 """

@@ -124,7 +124,7 @@ def counter_total(
     noise: Noise = GAUSSIAN,
     step_s: int = 300,
 ) -> Scene:
-    """A total that only grows and restarts at 0; the anomaly is that it stands still for hours."""
+    """A counter that only grows and restarts at 0; as an anomaly it stays constant for hours."""
     hour = 11.0
     hours = 6.0
     scene = Scene(seed, days, step_s)

@@ -351,7 +351,7 @@ def _fold_row(
     return _fold_new_row(e, reported, given, row, config, out, at, work)
 
 
-@njit(
+@njit(  # type: ignore[call-overload]
     types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
         INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64, SCRATCHES
     ),

@@ -168,6 +168,7 @@ METRIC_DTYPE = np.dtype(
         ("tail", "f4", (2, 2)),  # 80 % and 99 % quantile of the deviations up and down
         ("spread_now", "f8"),
         ("spread_usual", "f8"),
+        ("spread_least", "f8"),
         ("spread_ms", "f8"),
         ("often", "f8"),
         ("run_ms", "i8"),  # start of the stretch of equal values

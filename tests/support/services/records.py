@@ -1,4 +1,4 @@
-"""What tests of the Kafka adapter send, read and listen with."""
+"""Records, readers and listeners for tests of the Kafka adapter."""
 
 from __future__ import annotations
 

@@ -97,7 +97,7 @@ class Service(ABC):
 
 
 class ProcessService(Service):
-    """A service as a child process with a folder of its own."""
+    """A service as a child process in its own folder."""
 
     def __init__(self, name: str, port: int) -> None:
         self.name = name
@@ -182,7 +182,7 @@ def free_port() -> int:
 
 
 def port_answers(port: int) -> bool:
-    """Return whether somebody listens on a local port."""
+    """Return whether a local port is in use."""
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
     except OSError:

@@ -78,7 +78,7 @@ class Stack:
             process.wait()
 
     def wait_until_scored(self, timeout_s: float = 120) -> None:
-        """Wait until the group has committed everything that stands in the input."""
+        """Wait until the group has committed the whole input."""
         admin, topic = Admin(self.settings), self.settings.topics.input
         end = admin.end_offsets(topic)
         deadline = time.monotonic() + timeout_s

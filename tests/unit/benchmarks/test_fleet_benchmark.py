@@ -1,6 +1,4 @@
-"""The benchmarks on generated hosts: what is planted, what counts as a hit, and at which threshold
-detectors are compared.
-"""
+"""The benchmark on generated hosts: planted anomalies, hits, threshold of the comparison."""
 
 from __future__ import annotations
 

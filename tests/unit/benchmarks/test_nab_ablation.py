@@ -1,6 +1,4 @@
-"""The ablation: each variant is what its name says, run through the
-product's kernels.
-"""
+"""The ablation: each variant is what its name says, computed by the product's kernels."""
 
 from __future__ import annotations
 
@@ -9,7 +7,7 @@ import pytest
 
 from benchmarks.nab import ablation
 from benchmarks.nab.ablation import ablate, measure_at, show, variants
-from benchmarks.nab.detection import default_knobs
+from benchmarks.nab.detection import default_params
 from benchmarks.nab.figures import Figures
 from shared.ensemble.fold import VIEW_NAMES, views_of
 from tests.support.nab_corpora import make_series
@@ -31,7 +29,7 @@ def noisy(rows, seed=1, **named):
 
 
 def test_a_variant_lacks_what_its_name_says_and_nothing_else():
-    base = default_knobs()
+    base = default_params()
     found = variants(base)
     params, whole = found.pop("default")
     assert params == base
@@ -71,11 +69,11 @@ def test_every_variant_is_run_at_every_threshold(monkeypatch):
     monkeypatch.setattr(ablation, "run", run)
     monkeypatch.setattr(ablation, "GRID", (1.0, 2.0))
     message = []
-    found = ablate((), None, default_knobs(), message.append)
-    assert [one.name for one in found] == list(variants(default_knobs()))
+    found = ablate((), None, default_params(), message.append)
+    assert [one.name for one in found] == list(variants(default_params()))
     assert len(message) == len(found)
     assert all(one.best_threshold == 2.0 for one in found)
     assert seen[:2] == [
-        (default_knobs()._replace(threshold=threshold), views_of("ensemble"))
+        (default_params()._replace(threshold=threshold), views_of("ensemble"))
         for threshold in (1.0, 2.0)
     ]

@@ -15,7 +15,7 @@ from benchmarks.nab.detection import (
     Scored,
     Warmup,
     as_scores,
-    default_knobs,
+    default_params,
     score_corpus,
 )
 from benchmarks.nab.events import count_events
@@ -53,7 +53,7 @@ def figures(standard, f1=0.0):
 
 
 def test_the_default_is_what_the_product_ships():
-    assert default_knobs().threshold == DetectionSettings().threshold
+    assert default_params().threshold == DetectionSettings().threshold
     short, long = make_series(10), make_series(6_000)
     assert [Warmup.PROBATION.samples(one) for one in (short, long)] == [2, 750]
     assert [Warmup.PRODUCT.samples(one) for one in (short, long)] == [0, 0]
@@ -66,7 +66,7 @@ def test_scores_reach_the_alarm_only_where_there_is_one():
 
 def test_a_series_is_scored_as_the_product_folds_it():
     rng = np.random.default_rng(5)
-    params = default_knobs()._replace(threshold=0.5)
+    params = default_params()._replace(threshold=0.5)
     one = make_series(900)
     one.values[:] = rng.normal(size=900)
     one.values[[3, 870]] = np.nan, 4000.0
@@ -112,9 +112,9 @@ def test_a_summary_says_all_of_a_run():
     corpus, scores = two_categories()
     ruler = measure(corpus)
     summary = summarise(
-        corpus, ruler, Scored(scores, scores, 0.26), default_knobs(), Warmup.PROBATION
+        corpus, ruler, Scored(scores, scores, 0.26), default_params(), Warmup.PROBATION
     )
-    assert summary["threshold"] == summary["settings"]["threshold"] == default_knobs().threshold
+    assert summary["threshold"] == summary["settings"]["threshold"] == default_params().threshold
     assert summary["microseconds_per_value"] == pytest.approx(1000.0)
     assert summary["events"]["recall"] == 0.5
     assert summary["events"]["false_events"] == 2
@@ -131,7 +131,7 @@ def test_a_summary_says_all_of_a_run():
 def test_a_corpus_without_windows_has_figures_too():
     corpus = [make_series(40)]
     ruler, scored = measure(corpus), Scored([np.zeros(40)], [np.zeros(40)], 0.0)
-    summary = plain(summarise(corpus, ruler, scored, default_knobs(), Warmup.PRODUCT))
+    summary = plain(summarise(corpus, ruler, scored, default_params(), Warmup.PRODUCT))
     assert summary["profiles"] == {
         "standard": None,
         "reward_low_FP_rate": None,
@@ -139,7 +139,7 @@ def test_a_corpus_without_windows_has_figures_too():
     }
     assert summary["optimised"] == {}
     assert figures_of(corpus, ruler, scored.scores).by_category == {}
-    assert "no windows" in line(summarise(corpus, ruler, scored, default_knobs(), Warmup.PRODUCT))
+    assert "no windows" in line(summarise(corpus, ruler, scored, default_params(), Warmup.PRODUCT))
 
 
 def test_a_table_is_aligned_and_its_cells_fit_their_heads():

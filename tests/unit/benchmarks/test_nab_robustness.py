@@ -1,6 +1,4 @@
-"""Perturbed params and categories left out: fixed draws, and no category has a say in its own
-threshold.
-"""
+"""Perturbed params and omitted categories: fixed draws, no category affects its own threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks.nab import robustness
-from benchmarks.nab.detection import Scored, Warmup, default_knobs
+from benchmarks.nab.detection import Scored, Warmup, default_params
 from benchmarks.nab.figures import GRID, Figures
 from benchmarks.nab.robustness import (
     VARIANTS,
@@ -30,7 +28,7 @@ def silent(_):
 
 
 def test_draws_are_fixed_and_stay_within_a_quarter():
-    base = default_knobs()
+    base = default_params()
     few, many = list(draws(base, 3)), list(draws(base, 5))
     assert few == many[:3]
     assert len(set(many)) == 5
@@ -39,7 +37,7 @@ def test_draws_are_fixed_and_stay_within_a_quarter():
     assert (ratio <= 1.25).all()
     assert ratio.min() < 0.8
     assert ratio.max() > 1.2
-    assert (np.ptp(ratio, axis=0) > 0).all(), "every knob is perturbed"
+    assert (np.ptp(ratio, axis=0) > 0).all(), "every parameter is perturbed"
 
 
 def test_a_draw_runs_with_the_threshold_kept_with_its_own_and_with_its_best(monkeypatch):
@@ -52,7 +50,7 @@ def test_a_draw_runs_with_the_threshold_kept_with_its_own_and_with_its_best(monk
         )
 
     monkeypatch.setattr(robustness, "run", run)
-    base, message = default_knobs(), []
+    base, message = default_params(), []
     found = perturb((), None, base, 4, Warmup.PRODUCT, message.append)
     drawn = list(draws(base, 4))
     runs = [params for params, _ in seen]
@@ -83,8 +81,9 @@ def test_a_draw_runs_with_the_threshold_kept_with_its_own_and_with_its_best(monk
 
 @pytest.fixture
 def three_categories(monkeypatch):
-    """Category a hits its window up to threshold 1.0, b up to 1.5; below that both have a false
-    alarm. c has no window.
+    """Make three categories; a hits its window up to threshold 1.0, b up to 1.5, c has no window.
+
+    At thresholds lower by 0.1 or more, a and b also have a false alarm.
     """
     corpus = [make_series(200, [(80, 99)], category=name) for name in "ab"] + [
         make_series(200, category="c")
@@ -108,7 +107,7 @@ def test_a_category_has_no_say_in_its_threshold(three_categories):
     found = {
         one.category: one
         for one in leave_one_out(
-            three_categories, measure(three_categories), default_knobs(), Warmup.PROBATION, silent
+            three_categories, measure(three_categories), default_params(), Warmup.PROBATION, silent
         )
     }
     assert found["a"].threshold == 1.5
@@ -125,5 +124,5 @@ def test_a_category_has_no_say_in_its_threshold(three_categories):
 
 def test_one_category_cannot_be_left_out(three_categories):
     alone = three_categories[:1]
-    assert leave_one_out(alone, measure(alone), default_knobs(), Warmup.PROBATION, silent) == []
+    assert leave_one_out(alone, measure(alone), default_params(), Warmup.PROBATION, silent) == []
     assert "no second category" in show_left_out([], Warmup.PROBATION)

@@ -1,6 +1,4 @@
-"""The NAB scorer against its twin, against figures by hand and against the figures published with
-the series.
-"""
+"""The NAB scorer against its twin, against sums by hand and against the published figures."""
 
 from __future__ import annotations
 
@@ -58,9 +56,7 @@ FIGURES = [
     ("z", ALL, (10.9489, 9.4306, 12.8548), (32.292079, 35.404293, 32.292079)),
     ("z", AWS, (13.1387, 11.3167, 15.4258), (32.292079, 35.404293, 32.292079)),
 ]
-"""Detector, categories, published score of each profile, threshold it is best at (None: judged at
-1).
-"""
+"""Detector, categories, published score and best threshold of each profile (None: judged at 1)."""
 
 
 @pytest.fixture(scope="module")

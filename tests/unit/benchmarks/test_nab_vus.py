@@ -55,8 +55,9 @@ PUBLISHED = [
         (0.5730476392167982, 0.8429769481785923),
     ),
 ]
-"""Rows, windows, factor and modulus of the scores, buffer, thresholds; VUS-PR and VUS-ROC of vus
-0.0.5 and of vus 0.0.6.
+"""Rows, windows, factor and modulus of the scores, buffer, thresholds; expected volumes.
+
+The volumes are VUS-PR and VUS-ROC of vus 0.0.5 and of vus 0.0.6.
 """
 
 

@@ -411,8 +411,9 @@ def test_metrics_that_differ_in_case_only_stay_apart() -> None:
 
 
 def test_a_record_beside_null() -> None:
-    """Flink SQL before 1.15 and Kafka Connect's optional struct; a null in its place has neither
-    time nor entity.
+    """Flink SQL before 1.15 and Kafka Connect's optional struct write a union of record and null.
+
+    A null in place of the record has neither time nor entity.
     """
     record = json.loads(text(host="string", ts=MILLIS, load="double"))
     for written in (["null", record], [record, "null"], [record]):

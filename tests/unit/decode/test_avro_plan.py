@@ -198,9 +198,7 @@ def test_what_is_no_schema_is_refused_with_the_place(schema: str, why: str) -> N
 
 
 def test_the_kernel_means_the_same_by_its_numbers() -> None:
-    """Steps, roles and reasons are written twice: as enumerations, and as constants that a compiled
-    kernel can see.
-    """
+    """Steps, roles and reasons have the same numbers as enumerations and as kernel constants."""
     for op in Op:
         assert getattr(kernel, "BYTES_" if op is Op.BYTES else op.name) == op
     for role in Role:

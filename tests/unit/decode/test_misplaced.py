@@ -1,6 +1,4 @@
-"""Schema ids that are not where they are read: bytes and headers as the real serializers write
-them.
-"""
+"""Schema ids in other places than where they are read, as the real serializers write them."""
 
 from __future__ import annotations
 

@@ -142,9 +142,7 @@ def example(kind: Any, named: dict[str, Any]) -> list[Any]:
     ("reader", "writer", "readable"), [case for case in CASES if case[0] != record(name="a.R")]
 )
 def test_fastavro_agrees_by_reading(reader: Any, writer: Any, readable: bool) -> None:
-    """Where the rules say yes, fastavro reads every example; where they say no, it fails on at
-    least one.
-    """
+    """Every example is readable by fastavro if the rules allow it, else at least one is not."""
     written, wanted = fastavro.parse_schema(writer), fastavro.parse_schema(reader)
     outcomes = []
     for value in example(writer, {}):

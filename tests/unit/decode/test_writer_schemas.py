@@ -1,4 +1,4 @@
-"""The writer schemas of the input: asked for once, checked against the list, compiled."""
+"""Writer schemas of the input: looked up once, checked against the list, compiled."""
 
 from __future__ import annotations
 

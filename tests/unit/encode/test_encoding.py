@@ -212,9 +212,7 @@ def test_score_events_equal_fastavros(columns: tuple[Scores, Directory], schema_
 
 
 def test_the_twin_fills_every_field_of_the_score_schema() -> None:
-    """So that a field added to the schema, even one with a default, cannot be forgotten in the
-    kernel.
-    """
+    """The kernel cannot forget a field added to the schema, even one with a default."""
     one, entities = full_scores(1)
     (record,) = score_records(one, entities)
     schema = json.loads(SCORE_EVENT)

@@ -1,3 +1,5 @@
+"""Records to Avro and back: schemas of the product, generated schemas, schema ids."""
+
 from __future__ import annotations
 
 from typing import Any

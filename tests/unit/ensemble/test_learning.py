@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from shared.ensemble.kernels.layout import SPREAD
 from tests.support.episodes import count, is_found, judge, needs_speed, series
 from tests.support.noise import FAMILIES, between, clock, daily, days_of, noise
 
@@ -154,3 +155,22 @@ def test_false_alarms_stay_as_rare_as_they_were(step_s):
     rates = by_month / (hosts * len(FAMILIES)) / [26, 30, 30, 30]
     assert rates.mean() <= 0.03
     assert rates[3] <= max(1.5 * rates[0], 0.03)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("step_s", [60, 300, 900])
+def test_a_weekly_season_that_is_believed_is_no_change_of_spread(family, step_s):
+    """The least usual jump shrinks when it is: a view of the spread in its units would alarm."""
+    time_ms = clock(30, step_s)
+    values = 60 + 2 * (days_of(time_ms) % 7) + 0.2 * noise(family, len(time_ms), 0)
+    judged = judge(time_ms, values)
+    assert SPREAD not in judged.alarms["view"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("step_s", [60, 300])
+def test_a_larger_spread_is_found_under_a_weekly_season(family, step_s):
+    time_ms = clock(32, step_s)
+    spread = np.where(between(time_ms, 29.5, 6), 0.8, 0.2)
+    values = 60 + 2 * (days_of(time_ms) % 7) + spread * noise(family, len(time_ms), 0)
+    assert is_found(judge(time_ms, values).alarm_days, 29.5, 6)

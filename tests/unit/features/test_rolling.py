@@ -13,10 +13,6 @@ from shared.kernels.units import DAY_MS
 from shared.scoring.state import NEVER_MS, PartitionState, fold
 from tests.reference import rolling as reference
 
-OUT = (
-    "rolling", "expected", "lower", "upper", "late_by_ms", "ahead", "duplicate", "imputed", "known",
-    "forgotten", "step_ms",
-)  # fmt: skip
 VALUES = st.one_of(
     st.just(float("nan")),
     st.floats(-1e6, 1e6),
@@ -43,7 +39,7 @@ class Arrays:
         columns = Columns(np.arange(len(entity)), entity, time_ms, values, *none)
         out = fold(self.state, columns, window, forget_ms)
         self.state.next_offset += len(entity)
-        return tuple(getattr(out, name) for name in OUT)
+        return tuple(getattr(out, name) for name in reference.OUT)
 
 
 def columns(rows):

@@ -1,4 +1,4 @@
-"""What the documents say is so: commands parse, and what they name, quote and link to is there."""
+"""The documents against the product: commands parse; names, quotations and links are right."""
 
 from __future__ import annotations
 
@@ -206,7 +206,7 @@ def test_settings_that_are_named_exist(document):
 
 
 def test_settings_that_messages_name_exist():
-    """A message is read by somebody who then looks for the setting."""
+    """A reader of a message then looks for the setting."""
     others = {"model.npz", "train.log", "produce.log", "predict.log"}
     for module, texts in STRINGS.items():
         for text in texts:

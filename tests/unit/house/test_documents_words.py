@@ -139,8 +139,10 @@ KNOWN_ELSEWHERE = {
 
 
 def words_of_ours() -> set[str]:
-    """Every field of a schema, value of an enumeration, setting, option, metric, label, service,
-    check and name in the code.
+    """Return every name of the product that a document may use.
+
+    These are fields of schemas, values of enumerations, settings, options, metrics, labels,
+    services, checks and names in the code.
     """
     found = (
         {part for name in SETTINGS for part in name.split(".")}
@@ -160,7 +162,7 @@ def words_of_ours() -> set[str]:
 
 @BY_DOCUMENT
 def test_names_with_underscores_are_known(document):
-    """A name that nobody knows is a field, setting or reason that has another name by now."""
+    """An unknown name is probably a field, setting or reason that has been renamed."""
     known = (
         words_of_ours()
         | KNOWN_ELSEWHERE.get(document, set())
@@ -178,7 +180,7 @@ def test_names_with_underscores_are_known(document):
 
 @BY_DOCUMENT
 def test_messages_that_are_quoted_are_in_the_code(document):
-    """What stands in back quotes and reads like a sentence is a message or a line of the log."""
+    """Sentences in back quotes are messages or lines of the log."""
     quoted = {
         "model refused, keeping the last good model", "stopped by a guard", "writer schema",
         "must be 'read_committed', results would be wrong otherwise", "there is no topic ...",
@@ -232,7 +234,8 @@ def numbers():
         ("docs/dead-letters.md", r"at most ([\d,]+) records", replay.MAX_SEARCHED_RECORDS),
         ("docs/detection.md", r"(\d+) bins of five minutes", layout.BINS),
         ("docs/detection.md", r"(\d+) days of each", layout.DAYS),
-        ("docs/detection.md", r"([\d.]+) times as far as lately", layout.EnsembleParams().worse),
+        ("docs/detection.md", r"more than ([\d.]+) times what it has been",
+            layout.EnsembleParams().worse),
         ("docs/detection.md", r"faster than every (\d+) s", 45),
         ("docs/detection.md", r"([\d.]+) KiB for each metric",
             round(layout.METRIC_DTYPE.itemsize / 1024, 1)),

@@ -1,6 +1,4 @@
-"""The README says what is so: its commands and options exist, its table is current, what it names
-is there.
-"""
+"""The README against the product: commands, options and files exist, its table is current."""
 
 from __future__ import annotations
 

@@ -75,8 +75,9 @@ def test_what_a_call_raises_is_raised_where_it_was_asked_for(sink):
 
 
 def test_a_closed_sink_lets_its_producer_go(sink):
-    """Each holds threads and connections; the error that ended it must not keep it until the next
-    collection of garbage.
+    """A closed sink frees its producer, and with it threads and connections, at once.
+
+    The error that ended the producer must not keep it until the next garbage collection.
     """
 
     def fail():

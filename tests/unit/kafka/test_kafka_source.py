@@ -1,6 +1,4 @@
-"""GroupSource against a scripted client: what happens when the group and the records come in an
-awkward order.
-"""
+"""GroupSource against a scripted client: group events and records in awkward orders."""
 
 from __future__ import annotations
 

@@ -1,3 +1,5 @@
+"""Hashes against their twins, published values and Kafka's partitioner."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -36,8 +38,9 @@ def java_int(data: bytes) -> int:
 
 
 def test_murmur3_passes_the_verification_of_its_authors() -> None:
-    """SMHasher's VerificationTest: hashes of {}, {0}, {0, 1}, ... with seeds 256, 255, ..., hashed
-    again.
+    """SMHasher's VerificationTest gives the published value.
+
+    It hashes the hashes of {}, {0}, {0, 1}, ... with the seeds 256, 255, ...
     """
     key = bytes(range(256))
     hashes = b"".join(digest(key[:size], 256 - size) for size in range(256))

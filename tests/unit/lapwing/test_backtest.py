@@ -1,6 +1,4 @@
-"""The backtest as a whole: the records' way through the live code, what is printed and written,
-what is refused.
-"""
+"""The backtest as a whole: records pass through the live code; output, files and refused input."""
 
 from __future__ import annotations
 
@@ -108,7 +106,7 @@ def test_files_need_the_field_that_the_producer_writes():
         open_feed(other, InputOptions(fleet=1, days=3))
 
 
-# -- what is said ----------------------------------------------------------------------------------
+# -- messages --------------------------------------------------------------------------------------
 
 
 def test_labels_are_evaluated(folder, labels):

@@ -47,9 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def flags(folder: Path) -> Iterator[dict[str, Any]]:
-    """Settings of a broker whose topic holds the folder's series, and one record that nobody can
-    read.
-    """
+    """Settings of a broker whose topic holds the folder's series and one undecodable record."""
     topics = {"metrics.cloudwatch.raw": PARTITIONS, "metrics.empty.raw": 1}
     with EmbeddedBroker(topics) as broker, serve("127.0.0.1", 0) as registry:
         flags: dict[str, Any] = {"kafka": broker.client_settings, "registry": {"url": registry.url}}

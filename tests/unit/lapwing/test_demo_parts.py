@@ -1,4 +1,4 @@
-"""The demo's plan, reader and screen, each by itself."""
+"""The demo's plan, reader and screen, each on its own."""
 
 from __future__ import annotations
 

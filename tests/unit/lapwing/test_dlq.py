@@ -1,6 +1,4 @@
-"""Dead letters looked at and sent back, on the embedded broker and registry, through the command
-line.
-"""
+"""``lapwing dlq`` on the embedded broker and registry: dead letters are shown and sent back."""
 
 from __future__ import annotations
 

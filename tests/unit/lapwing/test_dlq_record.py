@@ -49,9 +49,7 @@ def test_a_correction_that_does_not_fit_is_said(text: str, message: str) -> None
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(worlds(), st.data())
 def test_fields_there_and_back(world_: World, data: st.DataObject) -> None:
-    """Every record of every schema: what is read, through JSON, encodes to the same bytes; a cut
-    one gives its beginning.
-    """
+    """Records of every schema survive JSON and Avro; a truncated one gives the fields it has."""
     text, _, records = world_
     avro = parse_schema(text)
     for record in records:

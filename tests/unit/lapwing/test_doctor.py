@@ -1,4 +1,4 @@
-"""Each thing that can be wrong is found, and comes with a next step; nobody outside is asked."""
+"""``lapwing doctor`` without services: each problem is found and has a remedy."""
 
 from __future__ import annotations
 

@@ -21,9 +21,7 @@ AVRO = bytes.fromhex("0261 80a0abfef962 02000000000000f83f 0000")
 
 
 class Kafka:
-    """Topics as lists of batches by partition; committed positions; what happens while somebody
-    sleeps.
-    """
+    """Kafka in memory: batches of each partition, committed positions, actions during sleeps."""
 
     def __init__(self, partitions=2):
         self.ends = {
@@ -251,8 +249,10 @@ def test_dead_letters_of_other_groups_do_not_count(kafka):
 
 
 def test_what_is_read_reaches_back_until_all_are_found(kafka):
-    """The input's partitions were read one after the other, so that the newest letters are of the
-    last one alone; keys of another partitioner put them all into one partition.
+    """The search for the newest letters goes back until those of all partitions are found.
+
+    The input's partitions were read one after the other, so the newest letters are all of the
+    last one. Another partitioner puts them all into one partition.
     """
     for partition in (0, 1):
         kafka.receive(4000, partition)

@@ -1,6 +1,4 @@
-"""The embedded broker, and the Kafka adapter on it: plumbing only, nothing here speaks about
-exactly-once.
-"""
+"""The embedded broker with the Kafka adapter on it; exactly-once is tested on a real Kafka."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What is said of records and rows: as what they are read, what would become dead letters, and what
-may be misread.
-"""
+"""Reports of ``lapwing inspect``: roles of fields, future dead letters, likely misreadings."""
 
 from __future__ import annotations
 
@@ -135,8 +133,9 @@ def test_dead_letters_are_counted_by_reason() -> None:
 def test_a_schema_id_in_a_header_is_named_with_what_to_set(
     header: str, helps: str, value: bytes
 ) -> None:
-    """A body that begins with an optional field that is null looks like a schema id, an unknown
-    one.
+    """The report names the header and the producer's setting.
+
+    A body that begins with a null optional field looks like a schema id, though an unknown one.
     """
     found = seen(records([value] * 3, headers=(("x", b""), (header, b"\1"))))
     (dead,) = found.dead
@@ -351,9 +350,7 @@ def test_an_unclear_time_is_a_question() -> None:
 def test_whatever_lies_in_the_topic_is_counted(
     world: World, junk: list[bytes], data: st.DataObject
 ) -> None:
-    """Damaged records, other settings than the schema needs, ids that nobody knows: never an error,
-    and every record counts.
-    """
+    """Damaged records, unsuitable settings and unknown ids: no error, every record is counted."""
     schema, input_, rows = world
     if data.draw(st.booleans()):
         input_ = InputSettings(entity_fields=input_.entity_fields)

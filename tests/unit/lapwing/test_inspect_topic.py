@@ -1,6 +1,4 @@
-"""``lapwing inspect`` on a broker and a registry (embedded), with the serializers that producers
-use; and on files.
-"""
+"""``lapwing inspect`` on files, and on an embedded broker and registry with real serializers."""
 
 from __future__ import annotations
 

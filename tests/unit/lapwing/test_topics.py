@@ -1,5 +1,6 @@
-"""What ``lapwing topics`` makes, leaves alone, refuses and shows; on the embedded registry and a
-broker that is played.
+"""``lapwing topics``: what it creates, keeps, refuses and shows.
+
+The registry is the embedded one, the broker a fake.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ OTHER = json.dumps(
 
 
 class FakeAdmin:
-    """A broker that makes what it is asked for."""
+    """A broker that creates every requested topic."""
 
     report: TopicReport | None = None
     down: Exception | None = None
@@ -74,7 +75,7 @@ def settings(server: EmbeddedRegistry) -> Settings:
 
 @pytest.fixture
 def owner(server: EmbeddedRegistry) -> Iterator[SchemaRegistryClient]:
-    """Who writes the input, with a client of its own."""
+    """Owner of the input, with its own client."""
     with SchemaRegistryClient({"url": server.url, "timeout": 5, "max.retries": 0}) as client:
         yield client
 
@@ -283,8 +284,9 @@ def test_a_subject_without_an_avro_record(settings: Settings, owner: SchemaRegis
 def test_the_bundled_producer_and_a_foreign_schema_in_both_orders(
     settings: Settings, owner: SchemaRegistryClient
 ) -> None:
-    """The producer registers its own; where it comes second it is refused, and whoever comes second
-    to it as well.
+    """The first schema of a subject is registered; an incompatible second one is refused.
+
+    This holds whether the bundled producer or the owner comes first.
     """
     registry, subject = Registry(settings.registry), topics.input_subject(settings)
     registry.register(subject, schemas.text(schemas.METRIC_EVENT), "BACKWARD")

@@ -1,6 +1,4 @@
-"""A model as bytes: deterministic, and refused with a reason whenever a single thing in it is not
-as it must be.
-"""
+"""A model as bytes: deterministic, and refused with a reason if any part is invalid."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Something else in a file's place, what a manifest claims, memory that is not there: refused,
-without waiting or filling.
-"""
+"""Hostile artefacts: special files, false manifests, lack of memory. All are refused at once."""
 
 from __future__ import annotations
 
@@ -218,9 +216,7 @@ def test_metric_that_could_not_be_written_is_refused(tmp_path: Path, metric: str
 
 
 def test_deepest_json_ends_nothing(tmp_path: Path) -> None:
-    """As deep as the parser goes, so that whatever looks at it afterwards may be the one that
-    fails.
-    """
+    """JSON nested up to the parser's limit is refused by the parser or by the check after it."""
 
     def deep(depth: int, manifest: bytes, arrays: bytes) -> tuple[bytes, bytes]:
         return (

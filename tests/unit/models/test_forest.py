@@ -130,8 +130,9 @@ def test_exp2_of_an_absurd_exponent_is_finite() -> None:
 
 
 def tiny() -> Forest:
-    """One tree: feature 0 <= .5 ? leaf : (feature 1 <= -1 ? leaf : leaf); then one that is a single
-    leaf.
+    """Make a forest of two trees.
+
+    The first is feature 0 <= .5 ? leaf : (feature 1 <= -1 ? leaf : leaf), the second a single leaf.
     """
     return Forest(
         feature=np.array([0, -1, 1, -1, -1, -1], np.int32),

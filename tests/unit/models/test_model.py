@@ -56,9 +56,7 @@ def test_severity_of_any_training_scores(
 
 
 def test_severity_counts_powers_of_ten_of_rarity() -> None:
-    """Training scores 1..100,000: a score above 99 % of them is ten times rarer than the threshold
-    at 90 %.
-    """
+    """A score above 99 % of the training scores is ten times rarer than a threshold at 90 %."""
     training = np.arange(1.0, 100_001.0)
     model = with_calibration(training, float(np.quantile(training, 0.9)))
     at = np.quantile(training, [0.0, 1 - 10**-0.5, 0.9, 0.99, 0.999])

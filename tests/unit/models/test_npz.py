@@ -1,6 +1,4 @@
-"""Arrays as an npz: the same for numpy and for us, and nothing is read that is not exactly as it
-was written.
-"""
+"""Arrays as an npz that numpy reads as well; a file that was not written exactly so is refused."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Places to die at: named, counted, refused when unknown, and each of them stands somewhere in the
-code.
-"""
+"""Failpoints: named, counted, refused when unknown, and each is used in the code."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""An outage is waited for, said, counted and given up; a call with a time limit ends in time."""
+"""Retries wait for an outage to end, log it, count it and give up; calls keep time limits."""
 
 from __future__ import annotations
 

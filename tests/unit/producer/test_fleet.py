@@ -1,4 +1,4 @@
-"""The generated fleet: the same everywhere, shaped as it says, and labelled where it is odd."""
+"""The generated fleet: the same everywhere, shaped as documented, anomalies labelled."""
 
 from __future__ import annotations
 

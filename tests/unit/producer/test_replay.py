@@ -1,4 +1,4 @@
-"""The stream and its schedule against the event-by-event truth; nobody sleeps here."""
+"""The stream and its schedule against the event-by-event twin, without sleeping."""
 
 from __future__ import annotations
 

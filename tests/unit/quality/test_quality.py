@@ -206,9 +206,7 @@ def test_metrics_that_go_together_are_one_verdict_and_an_empty_row_counts():
 
 
 def test_a_metric_that_is_usually_absent_is_not_missing():
-    """Writers that send each metric in a row of its own, and metrics that come with every third
-    row.
-    """
+    """Some writers send each metric in its own row; some metrics come only with every third row."""
     split = [
         (0, START + k // 2 * STEP, [float(k), NAN] if k % 2 else [NAN, float(k)])
         for k in range(120)

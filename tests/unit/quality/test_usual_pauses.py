@@ -188,7 +188,7 @@ def test_a_gap_of_the_rows_is_no_absence_of_a_metric():
 
 
 def test_a_silence_of_all_entities_stops_none():
-    """A broker's outage: each entity has a gap, and none is said to have stopped."""
+    """A broker's outage: each entity has a gap, and none is reported as stopped."""
     one = without(clock(4, 300), (3.2, 3.4))
     entity = np.tile(np.arange(6), len(one))
     found = reported(np.repeat(one, 6) + np.tile(np.arange(6), len(one)), None, entity)

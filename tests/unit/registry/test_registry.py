@@ -48,7 +48,7 @@ def registry_at(url: str, **settings: object) -> Registry:
 def answering(
     answer: Callable[[BaseHTTPRequestHandler], tuple[int, bytes]],
 ) -> Iterator[tuple[str, list[str]]]:
-    """A server of its own that answers every request so; the list fills with what it was asked."""
+    """Start a server that gives this answer to every request, and list the requests."""
     asked: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -116,9 +116,7 @@ def test_a_level_that_was_given_in_advance_stays(embedded: EmbeddedRegistry) -> 
 def test_a_registry_that_shows_its_own_level_as_the_subjects(
     embedded: EmbeddedRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Apicurio: no level before there is a subject, afterwards the global one, or what was given in
-    advance.
-    """
+    """Apicurio reports no level for an unknown subject, later the global or a preset one."""
 
     def of_subject(store: SchemaStore, request: Request, subject: str) -> dict[str, str]:
         store._of(subject)

@@ -1,4 +1,4 @@
-"""The sentence that a person reads at night: what is said of each kind of deviation."""
+"""Reasons that an on-call engineer reads, for each kind of deviation."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Entities come and go: their places are used again, and nobody else notices."""
+"""Entities come and go: their places are reused, and no other entity is affected."""
 
 from __future__ import annotations
 
@@ -258,7 +258,7 @@ def test_a_flood_of_names_is_counted_and_said_a_hundred_times() -> None:
 
 
 def test_forget_after_is_three_lifetimes_within_36_hours_and_thirty_days() -> None:
-    """By its own rows: a neighbour that goes on changes nothing."""
+    """Its own rows decide; an entity that goes on reporting has no effect."""
     for lived_h, silent_h, forgotten in [
         (1, 35, False), (1, 38, True), (24, 70, False), (24, 74, True), (300, 700, False),
         (300, 730, True),
@@ -321,7 +321,7 @@ def test_a_lower_limit_drops_the_longest_silent_ones_at_the_next_new_entity() ->
 
 
 def test_metrics_that_nobody_has_any_more_are_forgotten() -> None:
-    """Columns and names follow who is live, too: each pod has metrics of its own."""
+    """Columns and names follow the live entities as well: each pod has its own metrics."""
     scorer, widths = scorer_for(4), []
     for k in range(40):
         names = [f"pod_{k}_{j}" for j in range(60)]

@@ -32,7 +32,7 @@ DOWN = {"value": 12.0, "expected": 41.0, "direction": -1}
 
 
 def event_of(view: str = "value", **fields: Any) -> Any:
-    """An event of 13:05 whose other numbers are not known, or those of no special case."""
+    """An event of 13:05; other numbers are unknown or ordinary."""
     event = np.zeros((), EVENT_DTYPE)[()]
     for name in EVENT_DTYPE.names or ():
         if EVENT_DTYPE[name].kind == "f":

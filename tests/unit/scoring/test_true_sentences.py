@@ -39,7 +39,7 @@ def judged(scene: Callable[[str], Scene], family: str) -> tuple[Scene, list[Anom
 
 
 def rows_of(scene: Scene, metric: str, at: int, row: int) -> Rows:
-    """What was scored of a metric up to a row: values, rates of totals, means of minutes."""
+    """Return the scored samples of a metric up to a row: values, rates, means of minutes."""
     column = scene.metrics.index(metric)
     arrived = np.arange(len(scene.time_ms)) <= row
     arrived &= (scene.time_ms <= at) & ~np.isnan(scene.values[:, column])
@@ -223,7 +223,7 @@ def check_cold(scene: Scene, found: Anomaly, rows: Rows) -> None:
 
 
 def check_closed(scene: Scene, found: Anomaly, opened: list[Anomaly]) -> None:
-    """Start, end and peak of an episode are rows; what is said of the value holds."""
+    """Start, end and peak of an episode are rows; the sentence about the value is true."""
     span = re.search(rf"(?:from|since) {MOMENT}", found.reason)
     assert span, found.reason
     rows = rows_of(scene, scene.metrics[0], found.event_time, len(scene.time_ms))

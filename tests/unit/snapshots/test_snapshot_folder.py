@@ -97,7 +97,7 @@ def test_members_that_were_begun_anew_are_written_as_a_whole(folder):
 
 
 def test_a_state_without_online_members_and_back(folder):
-    """A trained detector drops the members' records; another detector begins them anew."""
+    """A trained detector drops the members' records; another detector starts them afresh."""
     writer = Writer(folder, LOGS[0])
     writer.fold(30)
     writer.write()
@@ -126,9 +126,7 @@ def test_damage_is_passed_over_and_named(folder):
 
 
 def test_what_builds_on_damage_is_passed_over(folder):
-    """A damaged base takes its deltas with it, and is named once; the chain before takes their
-    place.
-    """
+    """A damaged base and its deltas are skipped, with one message; the chain before is restored."""
     put(folder, 20)
     files = sorted(put(folder, 44, 45, 46))
     flip(files[0])
@@ -179,7 +177,7 @@ def test_a_file_under_another_name_is_passed_over(folder):
 
 
 def test_a_delta_is_never_applied_to_another_base(folder):
-    """The same offset, other content: as after a mistake in the code, or by somebody's hand."""
+    """The same offset with other content, as after a bug or a manual change."""
     base, _ = put(folder, 44, 45)
     digest = base.stem.split("-")[2]
     other = feeding(44, LOGS[1])
@@ -258,7 +256,7 @@ def test_what_a_crash_left_and_other_versions_go_when_there_is_enough(folder):
 
 
 def test_a_zombie_removes_nothing_that_is_newer(folder):
-    """Neither a chain beyond its own offset nor a file whose base it does not see."""
+    """It keeps chains beyond its own offset, and files whose base it does not see."""
     folder = replace(folder, keep=1)
     chain = put(folder, 40, 41, 42)
     assert [is_delta(path) for path in chain] == [False, True, True]
@@ -328,8 +326,9 @@ ACTIONS = st.lists(
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, len(LOGS) - 1), ACTIONS)
 def test_whatever_happens_a_restored_state_is_a_straight_fold(tmp_path_factory, seed, actions):
-    """Two processes in one folder, crashes in the middle of a write, damage anywhere: right or
-    older, never wrong.
+    """Whatever happens, a restored state equals an uninterrupted fold up to its offset.
+
+    Two processes share the folder; writes are interrupted and files are damaged anywhere.
     """
     log = LOGS[seed]
     folder = SnapshotFolder(tmp_path_factory.mktemp("run"), "c", "t", "", "g", keep=2)
@@ -380,9 +379,7 @@ def hit(path: Path, action: str, amount: int) -> None:
 
 
 def torn(folder: SnapshotFolder, writer: Writer, amount: int) -> None:
-    """A write that ends in the middle, by a crash before its name, or by a lost disk cache after
-    it.
-    """
+    """Leave a partial file: a crash before the rename, or a disk cache lost after it."""
     before = set(folder.partition(0).glob("*")) if folder.partition(0).is_dir() else set()
     writer.write()
     for path in set(folder.partition(0).glob("*")) - before:

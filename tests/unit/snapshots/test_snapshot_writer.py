@@ -96,7 +96,7 @@ def test_no_memory_for_a_copy_is_a_snapshot_less(folder, monkeypatch, large_copy
 
 
 class Clocks:
-    """Time that stands still; a copy takes a set time, and the rest behind it a set share."""
+    """A stopped clock; a copy takes a fixed time, and the write behind it a fixed share."""
 
     def __init__(self, copy_s: float, cpu_s: float) -> None:
         self.now_s, self.cpu_s, self.copy_s, self.behind_s = 100.0, 0.0, copy_s, cpu_s
@@ -160,9 +160,7 @@ def test_how_long_to_wait(folder, monkeypatch, copy_s, cpu_s, load, wait_s):
 
 
 def test_a_process_that_never_lives_for_an_interval_writes_snapshots(folder):
-    """What it had to replay itself counts as well, else each of its starts would take longer than
-    the one before.
-    """
+    """Replayed work counts as well; otherwise each start would take longer than the one before."""
     clocks = Clocks(0.0, 0.0)
     writer = SnapshotWriter(folder, clocks.wall, clocks.cpu, in_background=False)
     replayed = [

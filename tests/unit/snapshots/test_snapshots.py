@@ -169,8 +169,9 @@ DECODER = AvroDecoder.of_schemas({1: flat_schema("lapwing.Metric", "host", ("cpu
 
 @pytest.mark.parametrize("detector", [Detector.ENSEMBLE, Detector.ISOLATION_FOREST])
 def test_the_marks_name_every_row_that_the_kernels_move(detector):
-    """Also with late rows, duplicates and entities that start anew; what stands still, they do not
-    name.
+    """Rows that the kernels change are marked, unchanged ones are not.
+
+    The log has late rows, duplicates and entities that start over.
     """
     rows = [
         (NAMES[e], minute * 60_000, cpu, None if np.isnan(disk) else disk)

@@ -1,6 +1,4 @@
-"""The fault suite's own account: what is missing, doubled, changed or out of order is counted as
-such, and nothing else is.
-"""
+"""The fault suite's accounting of missing, doubled, changed and reordered records."""
 
 from __future__ import annotations
 

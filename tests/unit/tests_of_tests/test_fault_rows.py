@@ -1,6 +1,4 @@
-"""What rows of the fault suite compute by themselves: whose coordinator a name has, and whether a
-predictor grew.
-"""
+"""Computations of the fault suite's rows: the coordinator of a name, growth of a predictor."""
 
 from __future__ import annotations
 

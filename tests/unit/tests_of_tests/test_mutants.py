@@ -1,6 +1,4 @@
-"""The mutants of the fault suite can be planted: each replaces what stands once in its file, and
-what it leaves is Python.
-"""
+"""The mutants of the fault suite: each replaces text that is unique in its file by valid Python."""
 
 from __future__ import annotations
 

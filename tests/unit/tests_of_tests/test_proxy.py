@@ -1,6 +1,4 @@
-"""The proxy of the fault tests: bytes pass unchanged; it cuts, delays and holds what it is told to,
-and nothing else.
-"""
+"""The proxy of the fault tests: passes bytes unchanged; cuts, delays and holds on request."""
 
 from __future__ import annotations
 
@@ -61,7 +59,7 @@ def ask(connection: socket.socket, request: bytes) -> bytes:
 
 
 def receive(connection: socket.socket, size: int) -> bytes:
-    """Return so many bytes, fewer where the connection ends before, none where it breaks."""
+    """Return ``size`` bytes, fewer if the connection ends before, none if it breaks."""
     received = b""
     try:
         while len(received) < size and (piece := connection.recv(size - len(received))):

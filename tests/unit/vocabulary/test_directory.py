@@ -1,3 +1,5 @@
+"""The directory of names: indices, growth, collisions, and the twin."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -48,9 +50,7 @@ def test_grows_over_many_names_of_every_length() -> None:
 
 
 def test_names_with_the_same_hash_are_told_apart() -> None:
-    """Two names of 16 bytes: the second half of the other one undoes what its first half did to the
-    hash.
-    """
+    """Two names of 16 bytes collide: the second half cancels what the first did to the hash."""
     golden, mask = 0x9E3779B97F4A7C15, 2**64 - 1
 
     def after_first_half(half: int) -> int:

@@ -1,4 +1,4 @@
-"""Settings: who wins, and what a wrong one is told."""
+"""Settings: precedence of sources, and errors of wrong values."""
 
 import ast
 import re

@@ -56,7 +56,7 @@ NAMES = names()
 
 
 def loaded(**given) -> Settings | str:
-    """Return the settings, or what was said."""
+    """Return the settings, or the error message."""
     try:
         return load_settings(**given)
     except ConfigError as error:

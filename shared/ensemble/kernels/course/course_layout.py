@@ -6,6 +6,8 @@ lie where the members' memory will be: both are never needed at once.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 
 from shared.ensemble.kernels.array_types import Floats, Floats32, Ints, Record  # noqa: F401
@@ -112,8 +114,8 @@ _SCALARS = (
     ("warmup", "i4"),
     ("fold", "i4"),
     ("in_fold", "i4"),
-    ("seen", "i8"),
-    ("count", "i8"),
+    ("seen", "i4"),
+    ("count", "i4"),
     ("origin_ms", "i8"),
     ("buffered_ms", "i8"),  # newest sample of the warm-up
     ("interval_ms", "f8"),
@@ -152,20 +154,18 @@ _MEMORY = (
 def _joined(*parts: np.dtype[np.void]) -> np.dtype[np.void]:
     """Return a record that starts with the first part; all others lie in one place behind it."""
     head = parts[0]
-    fields = [
-        (part, name, 0 if part is head else head.itemsize)
-        for part in parts
-        for name in part.names or ()
-    ]
-    return np.dtype(
-        {
-            "names": [name for _, name, _ in fields],
-            "formats": [part.fields[name][0] for part, name, _ in fields],
-            "offsets": [part.fields[name][1] + at for part, name, at in fields],
-            "itemsize": head.itemsize + max(part.itemsize for part in parts[1:]),
-        },
-        align=True,
-    )
+    fields: dict[str, tuple[Any, int]] = {}
+    for part in parts:
+        begin = 0 if part is head else head.itemsize
+        for name, (kind, offset, *_) in (part.fields or {}).items():
+            fields[name] = (kind, begin + offset)
+    layout: Any = {
+        "names": list(fields),
+        "formats": [kind for kind, _ in fields.values()],
+        "offsets": [offset for _, offset in fields.values()],
+        "itemsize": head.itemsize + max(part.itemsize for part in parts[1:]),
+    }
+    return cast("np.dtype[np.void]", np.dtype(layout, align=True))
 
 
 COURSE_DTYPE = _joined(

@@ -153,8 +153,15 @@ def _measure(state: Record, warmup: int) -> None:
         state["count"] = 0
         time_ms = _first_ms(state, n)
         for i in range(n):
-            time_ms += np.int64(warm[i]["gap_ms"])
+            time_ms += _gap(state, i)
             _buffer(state, time_ms, _mean(state, i))
+
+
+@njit(cache=True, error_model="numpy")
+def _gap(state: Record, at: int) -> int:
+    """Return the milliseconds between a buffered sample and the one before it."""
+    gap_ms: int = np.int64(state["warm"][at]["gap_ms"])  # type: ignore[assignment]
+    return gap_ms
 
 
 @njit(cache=True, error_model="numpy")
@@ -162,7 +169,7 @@ def _first_ms(state: Record, n: int) -> int:
     """Return the time of the first of n buffered samples."""
     first_ms: int = state["buffered_ms"]
     for i in range(n):
-        first_ms -= np.int64(state["warm"][i]["gap_ms"])
+        first_ms -= _gap(state, i)
     return first_ms
 
 
@@ -353,7 +360,7 @@ def _start(m: Record, shift_ms: int, params: EnsembleParams, work: CourseWork) -
     for i in range(n):
         sample = state["warm"][i]
         mean = _mean(state, i)
-        time_ms += np.int64(sample["gap_ms"])
+        time_ms += _gap(state, i)
         times[i] = time_ms
         values[i, 0] = mean
         values[i, 1] = mean + state["spread"] * np.float64(lengthen(sample["above"]))

@@ -79,7 +79,7 @@ def _merge(sketch: Record, shares: Floats32) -> int:
     most = bits[0]
     for i in range(1, pairs):
         most = max(most, bits[i])
-    at = pairs - 1
+    at: int = pairs - 1
     while bits[at] != most:
         at -= 1
     sketch["high"][at] = sketch["high"][at + 1]

@@ -43,6 +43,7 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.metric.deviation import season_at
 from shared.ensemble.kernels.metric.interval import FASTEST_MS, span_of
+from shared.ensemble.kernels.metric.local_views import LEAST_CHANGE
 from shared.ensemble.kernels.metric.relearning import moved_ms
 from shared.ensemble.kernels.outputs import CLOSED, OPEN
 from shared.ensemble.kernels.season import near_of, read
@@ -166,6 +167,9 @@ def _write_amounts(v: Record, m: Record) -> None:
     elif view == SPREAD:
         v["amount"] = m["spread_now"]
         v["usual_amount"] = m["spread_usual"]
+        if m["spread_usual"] < m["spread_least"]:
+            v["amount"] *= LEAST_CHANGE / m["spread_least"]
+            v["usual_amount"] = 0.0
     elif view == OFTEN:
         v["amount"] = m["often"]
         v["usual_amount"] = m["share"] / fade(max(m["live_ms"] - DAY_MS, HOUR_MS), SHARE_MS)

@@ -34,6 +34,9 @@ from shared.ensemble.kernels.metric.deviation import Sample, baseline_at, may_ex
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
 
+LEAST_CHANGE = 0.3
+"""Usual size of a change at least, in spreads of jumps no smaller than half the floor."""
+
 EVERY_HOUR = 24
 """Place of the jumps of all hours among those by hour of day."""
 
@@ -89,7 +92,7 @@ def _least_jump(m: Record, sample: Sample, residual: float, tmp: Floats) -> tupl
 def _follow_jumps(m: Record, size: float, hour: int, floor: float, interval_ms: float) -> float:
     """Learn the size of a jump, over all hours and at its hour; return the spread of jumps before.
 
-    floor : under the spread of values, coded
+    floor : under the first size, coded
 
     Tracked are 80 % quantiles, in logarithms (Robbins, Monro, "A Stochastic Approximation Method",
     1951).
@@ -106,14 +109,15 @@ def _follow_jumps(m: Record, size: float, hour: int, floor: float, interval_ms: 
     eta = 0.15 * min(1.0, interval_ms / 300_000.0)
     sizes[hour] = max(mine * math.exp(eta * (0.8 if size > mine else -0.2)), 0.1 * total)
     m["jumps"] += 1
-    return max(max(mine, 0.5 * total) / 1.28, 0.5 * floor)
+    return max(mine, 0.5 * total) / 1.28
 
 
 @step
-def _follow_changes(m: Record, change: float, fades: Floats, v: Floats) -> None:
+def _follow_changes(m: Record, change: float, least: float, fades: Floats, v: Floats) -> None:
     """Judge the mean size of the changes lately by that of the days before.
 
     change : size of a change, in spreads of jumps
+    least  : usual size of a change at least, in the same unit
     """
     m["spread_now"] += (change - m["spread_now"]) * fades[OF_SPREAD]
     m["spread_ms"] += fades[GAP]
@@ -121,8 +125,9 @@ def _follow_changes(m: Record, change: float, fades: Floats, v: Floats) -> None:
     if m["live_ms"] < 7.0 * DAY_MS:
         learned = fade(fades[GAP], max(m["live_ms"], 0.2 * DAY_MS))
     m["spread_usual"] += (m["spread_now"] - m["spread_usual"]) * learned
+    m["spread_least"] = least
     if m["spread_ms"] > spread_span(fades[INTERVAL]):
-        v[SPREAD] = m["spread_now"] / max(m["spread_usual"], 0.3)
+        v[SPREAD] = m["spread_now"] / max(m["spread_usual"], least)
 
 
 @step
@@ -143,11 +148,14 @@ def judge_jump(
     x, near = sample.x, sample.near
     if m["newest_n"] >= BACK:
         least, own = _least_jump(m, sample, residual, tmp)
-        spread = _follow_jumps(m, abs(own), sample.hour, floor, fades[INTERVAL])
+        jumps = _follow_jumps(m, abs(own), sample.hour, floor, fades[INTERVAL])
+        spread = max(jumps, 0.5 * floor)
         v[JUMP] = clip(least / spread, 1e3)
         m["near_jump"] = v[JUMP]
         r = x - baseline_at(m, m["season"], near)
-        _follow_changes(m, min(abs(r - m["before_r"]) / spread, 6.0), fades, v)
+        # In units that do not move with the floor, which another season changes within a day.
+        change = min(abs(r - m["before_r"]) / jumps, 6.0)
+        _follow_changes(m, change, LEAST_CHANGE * spread / jumps, fades, v)
     k = m["newest_n"] % BACK
     for c in range(SEASONS):
         m["newest_residuals"][c, k] = x - baseline_at(m, c, near)

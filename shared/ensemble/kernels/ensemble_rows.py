@@ -144,6 +144,8 @@ def _outputs(out: Outputs) -> Outputs:
         borrowed(out.events),
         borrowed(out.ratios),
         borrowed(out.views),
+        borrowed(out.features),
+        borrowed(out.sources),
     )
 
 

@@ -396,7 +396,7 @@ def fold_rows(
     metrics = given.values.shape[1]
     work, rows, written = _work(scratch), _inputs(given), _outputs(out)
     memory = State(borrowed(state.entities), borrowed(state.metrics))
-    asked = Config(borrowed(config.limits), config.settings, config.params)
+    asked = Config(borrowed(config.limits), config.settings, config.params, config.model)
     at = 0
     for place in range(start, stop):
         if out.events.shape[0] - at < 2 * KEYS * metrics + EVENTS_OF_ENTITY:

@@ -111,6 +111,7 @@ mutants: install ## plant mistakes into a copy, one by one, and see which fault 
 bench: install ## speed and memory: kernels against scikit-learn, the services on a real Kafka
 	@$(BIN)/python -m benchmarks.scoring
 	@$(BIN)/python -m benchmarks.services $(ARGS)
+	@$(BIN)/python -m benchmarks.throughput
 
 .PHONY: judges
 judges: install ## everyday situations and labelled traces keep what was reached (LAPWING_TRACES_DIR; ARGS=--write)
@@ -190,7 +191,7 @@ $(DEV): requirements/dev.txt $(FULL) | $(BIN)/python
 	@$(BIN)/python -m compileall -q --workers 0 -x '/(tests|pip|mypy|setuptools)/' $(VENV)/lib || true  # tests start hundreds of processes
 	@touch $@
 
-$(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py shared/*/kernels/*/*.py) $(CORE)
+$(WARM): $(wildcard shared/kernels/*.py shared/*/kernels/*.py shared/*/kernels/*/*.py shared/kafka/engine/native/kernels/*.py) $(CORE)
 	@echo "compiling the kernels"
 	@find shared benchmarks -name '*.nb[ci]' -delete  # the cache knows a kernel's own file only
 	@$(BIN)/python -m shared.kernels

@@ -33,6 +33,7 @@ from shared.kafka import (
     Admin,
     Reader,
     TopicIdentity,
+    engine_name,
     input_limit_bytes,
     topic_bounds,
     topic_specs,
@@ -176,6 +177,7 @@ def _run(
                 topic=settings.topics.input,
                 partitions=remote.topic.partitions,
                 delivery=settings.predict.delivery,
+                engine=engine_name(settings),
             )
             gc.freeze()
             with Watchdog(settings.outage_deadline_s, stopping) as watchdog:
@@ -272,7 +274,8 @@ def _checked_topic(admin: Admin, settings: Settings) -> TopicIdentity:
     """
     specs = topic_specs(settings)
     for spec in specs[1:]:
-        admin.partitions(spec.name)
+        if spec.setting not in ("topics.incidents", "topics.unsent"):  # of other services
+            admin.partitions(spec.name)
     admin.partitions(settings.topics.input)
     found = admin.identity(settings.topics.input)
     if found.partitions != settings.topics.partitions:

@@ -20,9 +20,11 @@ from dashboard.__main__ import dashboard
 from lapwing import __version__
 from lapwing.commands.backtest import backtest
 from lapwing.commands.demo import demo
+from lapwing.commands.incidents import incidents_app
 from lapwing.commands.inspect import inspect
 from lapwing.commands.options import Json, example
 from lapwing.dlq.commands import dlq_app
+from lapwing.notify.__main__ import notify
 from producer.__main__ import produce
 from shared.errors import ConfigError, LapwingError
 from shared.operations.entry import Overrides, SettingsFile
@@ -43,6 +45,8 @@ topics_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Create and show topics and schemas."
 )
 app.add_typer(topics_app, name="topics")
+
+app.add_typer(incidents_app, name="incidents")
 
 app.add_typer(dlq_app, name="dlq")
 
@@ -120,6 +124,7 @@ for command, line in (
     (train, "lapwing train --once"),
     (predict, "lapwing predict --slot 1"),
     (dashboard, "lapwing dashboard --port 8000"),
+    (notify, "lapwing notify --config alerts.toml"),
     (demo, "lapwing demo --once --fleet 20"),
     (backtest, "lapwing backtest --fleet 20 --compare threshold=1.5"),
     (inspect, "lapwing inspect --topic plant.readings"),

@@ -88,6 +88,7 @@ def result_subjects(settings: Settings) -> list[tuple[str, str, str]]:
         (f"{topics.scores}-value", schemas.SCORE_EVENT, FULL),
         (f"{topics.anomalies}-value", schemas.ANOMALY_EVENT, FULL),
         (f"{topics.activations}-value", schemas.MODEL_ACTIVATION, FULL),
+        (f"{topics.incidents}-value", schemas.INCIDENT, FULL),
     ]
 
 
@@ -311,7 +312,13 @@ def describe(settings: Settings) -> list[TopicState]:
         Registry(settings.registry),
         [
             f"{topic}-value"
-            for topic in (topics.input, topics.scores, topics.anomalies, topics.activations)
+            for topic in (
+                topics.input,
+                topics.scores,
+                topics.anomalies,
+                topics.activations,
+                topics.incidents,
+            )
         ],
     )
     try:

@@ -8,7 +8,8 @@ METRIC_EVENT = "metric_event"
 SCORE_EVENT = "score_event"
 ANOMALY_EVENT = "anomaly_event"
 MODEL_ACTIVATION = "model_activation"
-ALL = (METRIC_EVENT, SCORE_EVENT, ANOMALY_EVENT, MODEL_ACTIVATION)
+INCIDENT = "incident"
+ALL = (METRIC_EVENT, SCORE_EVENT, ANOMALY_EVENT, MODEL_ACTIVATION, INCIDENT)
 
 
 def text(name: str) -> str:

@@ -83,6 +83,7 @@ class Demo:
         self.ledger = Ledger(plan.partitions)
         self.admin = Admin(settings)
         self.predictors: list[Child] = []
+        self.incidents: Child | None = None
         self.reader: ResultReader | None = None
         self.page: DemoPage | None = None
         self.source = ""
@@ -108,6 +109,7 @@ class Demo:
             self.predictors.append(
                 self.children.start(f"predictor-{number}", "consumer_prediction")
             )
+        self.incidents = self.children.start("incidents", "lapwing.incidents")
         if self.options.page:
             self.page = DemoPage(self.children, self.settings)
         self.reader = ResultReader(
@@ -228,7 +230,7 @@ class Demo:
         A replay flushes and reports what was acknowledged; that is still scored.
         """
         for child in self.children.all:
-            if child in self.predictors or not child.running:
+            if child in self.predictors or child is self.incidents or not child.running:
                 continue
             self.children.stop(child)
             if child.has_logged("replay begins"):
@@ -241,6 +243,7 @@ class Demo:
         for child in self.children.all:
             if child.name == "training":
                 self._until(lambda: not child.running)  # noqa: B023 - it draws its report while the live part runs
+        self._until(self._incidents_are_current)
         for child in self.predictors:
             if self.children.stop(child) != 0 and child.has_logged("predicting"):
                 raise child.failure()
@@ -248,6 +251,23 @@ class Demo:
         while time.monotonic() < quiet_s:
             self._poll_and_draw()
         return self._summary(ends)
+
+    def _incidents_are_current(self) -> bool:
+        """Return whether every anomaly has been folded."""
+        topic = self.settings.topics.anomalies
+        end = self.admin.end_offsets(topic)[0]
+        position = self.admin.committed(self.settings.incidents.group, topic).get(0)
+        return end == 0 or (position is not None and position.offset >= end)
+
+    def _count_incidents(self) -> tuple[int, int]:
+        """Stop the incidents service; return how many it opened, and how many are open."""
+        child = self.incidents
+        assert child is not None  # noqa: S101 - run() has started it
+        if self.children.stop(child) != 0:
+            raise child.failure()
+        events = [event.get("event") for event in child.new_events()]
+        opened = events.count("incident opened")
+        return opened, opened - events.count("incident closed")
 
     # -- watching ----------------------------------------------------------------------------------
 
@@ -357,6 +377,7 @@ class Demo:
         live, live_s = (
             self.ledger.span_s(self.progress.live_from) if self.progress.live_from else (0, 0.0)
         )
+        opened, still_open = self._count_incidents()
         counts = {
             p: (ends.get(p, 0), ledger.count(SCORED), ledger.count(DEAD))
             for p, ledger in enumerate(self.ledger.partitions)
@@ -379,4 +400,6 @@ class Demo:
             model=self.progress.model,
             partitions=counts,
             disagreements=tuple(disagreements),
+            incidents=opened,
+            open_incidents=still_open,
         )

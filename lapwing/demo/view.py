@@ -94,7 +94,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """The figures at the end; ``disagreements`` is empty when all counts agree."""
+    """The figures at the end; ``disagreements`` is empty when all counts agree.
+
+    incidents : opened; open_incidents : of these, still open
+    """
 
     produced: int
     scored: int
@@ -111,6 +114,8 @@ class Summary:
     model: str
     partitions: Mapping[int, tuple[int, int, int]] = field(default_factory=dict)
     disagreements: tuple[str, ...] = ()
+    incidents: int = 0
+    open_incidents: int = 0
 
     @property
     def agrees(self) -> bool:
@@ -134,6 +139,8 @@ class Summary:
             "repeats": self.repeats,
             "data_quality": self.data_quality,
             "warming_up": self.unscored,
+            "incidents": self.incidents,
+            "open_incidents": self.open_incidents,
             "model": self.model,
             "delivery": "at-least-once",
             "partitions": {
@@ -194,6 +201,7 @@ def render_summary(summary: Summary) -> RenderableType:
                     " while WARMING"
                 ),
             ),
+            ("incidents", f"{summary.incidents:,}, of which {summary.open_incidents:,} are open"),
             ("live part", f"{summary.live:,} events, {summary.events_per_s:,.0f} a second"),
             (
                 "latency",

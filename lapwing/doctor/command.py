@@ -16,6 +16,7 @@ from lapwing.doctor.files import check_folder, check_model
 from lapwing.doctor.findings import Finding, skipped, summary, to_line
 from lapwing.doctor.flow import Flow, Progress, Topics
 from lapwing.doctor.input import NEWEST_RECORDS, check_input
+from lapwing.doctor.notices import check_notices
 from lapwing.doctor.registry import Subjects, check_clock, check_schemas, registry_time_s
 from lapwing.inspect.command import inspect_topic
 from lapwing.inspect.reading import Inspection
@@ -108,6 +109,7 @@ def findings(settings: Settings, dependencies: Dependencies) -> Iterator[Finding
         return
     yield flow.check_dead_letters(first)
     yield flow.check_results(first, dependencies.sleep, dependencies.monotonic)
+    yield from check_notices(settings, flow.cluster, flow.topics)
 
 
 def _first_progress(flow: Flow, clock: Callable[[], float], found: list[Finding]) -> Progress | str:

@@ -15,6 +15,7 @@ from shared.kafka.admin import (
     wrong_count,
 )
 from shared.kafka.client import client_config, translate
+from shared.kafka.engine import engine_name
 from shared.kafka.outbox import input_limit_bytes
 from shared.kafka.publisher import Counts, Publisher
 from shared.kafka.reader import Reader
@@ -34,6 +35,7 @@ __all__ = [
     "TopicSpec",
     "TransactionalSink",
     "client_config",
+    "engine_name",
     "input_limit_bytes",
     "topic_bounds",
     "topic_specs",

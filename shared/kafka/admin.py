@@ -100,15 +100,18 @@ class TopicIdentity:
 
 
 def topic_specs(settings: Settings) -> list[TopicSpec]:
-    """Return the topics of one dataset: input, scores, anomalies, activations, dead letters.
+    """Return the topics of one dataset, the input first.
 
     Anomalies and dead letters are retained as long as the input, which explains them. Activations
-    are retained without limit: compaction would delete those that an older snapshot needs. A dead
-    letter may exceed the largest input record by its additional headers.
+    are retained without limit: compaction would delete those that an older snapshot needs.
+    Incidents are compacted: the newest record of each is the state that their service continues
+    from. A dead letter may exceed the largest input record by its additional headers.
     """
     topics = settings.topics
     as_input = {"cleanup.policy": "delete", "retention.ms": _hours(topics.input_retention_hours)}
     forever = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
+    # Who tells people about incidents needs each change, not only the newest.
+    incidents = {"cleanup.policy": "compact", "min.compaction.lag.ms": _hours(7 * 24)}
     as_scores = {"cleanup.policy": "delete", "retention.ms": _hours(topics.scores_retention_hours)}
     input_limit = {"max.message.bytes": str(input_limit_bytes(settings))}
     dead_letter_limit = {"max.message.bytes": str(dead_letter_limit_bytes(settings))}
@@ -119,6 +122,8 @@ def topic_specs(settings: Settings) -> list[TopicSpec]:
         TopicSpec(topics.scores, *many, as_scores, "topics.scores", exact=False),
         TopicSpec(topics.anomalies, *one, as_input, "topics.anomalies"),
         TopicSpec(topics.activations, *one, forever, "topics.activations"),
+        TopicSpec(topics.incidents, *one, incidents, "topics.incidents"),
+        TopicSpec(topics.unsent, *one, as_input, "topics.unsent"),
         TopicSpec(
             topics.dead_letters,
             *many,

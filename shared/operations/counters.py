@@ -130,6 +130,28 @@ COMMITS = Metric(
     ("result",),
 )
 SNAPSHOTS = Metric("lapwing_snapshots_total", "counter", "Snapshots of the state", ("result",))
+INCIDENT_CHANGES = Metric(
+    "lapwing_incident_changes_total",
+    "counter",
+    "Records written about incidents: opened, worse, updated, closed or deleted",
+    ("change",),
+)
+INCIDENTS_OPEN = Metric("lapwing_incidents_open", "gauge", "Open incidents")
+INCIDENT_RECORDS_SKIPPED = Metric(
+    "lapwing_incident_records_skipped_total",
+    "counter",
+    "Anomaly records that the incidents service does not understand",
+    ("reason",),
+)
+NOTICES = Metric(
+    "lapwing_notices_total",
+    "counter",
+    "Notices about incidents: delivered, unsent, silenced (no target) or unreadable (no target)",
+    ("target", "result"),
+)
+NOTICES_WAITING = Metric(
+    "lapwing_notices_waiting", "gauge", "Notices that are neither delivered nor given up"
+)
 OUTAGE_SECONDS = Metric(
     "lapwing_outage_seconds", "gauge", "How long broker or registry have not answered; 0 = they do"
 )
@@ -162,6 +184,11 @@ CATALOGUE: tuple[Metric, ...] = (
     REBALANCES,
     COMMITS,
     SNAPSHOTS,
+    INCIDENT_CHANGES,
+    INCIDENTS_OPEN,
+    INCIDENT_RECORDS_SKIPPED,
+    NOTICES,
+    NOTICES_WAITING,
     OUTAGE_SECONDS,
     BUILD_INFO,
 )

@@ -254,7 +254,6 @@ class Scorer:
         known = ~np.isnan(cells["expected"])
         ready = rows["state"] == 1
         is_scored = ~np.isnan(rows["score"])
-        deviating = _most_deviating(columns.values, folded)
         cold_start = rows["cold_start"] == 1
         return Verdicts(
             score=rows["score"].copy(),
@@ -265,9 +264,7 @@ class Scorer:
             state=np.where(ready, State.READY, State.WARMING).astype(np.uint8),
             warmup_percent=np.where(folded.ahead, np.nan, 100.0 * rows["warmup"]),
             warmup_minutes_left=rows["warmup_minutes_left"].copy(),
-            top_metric=np.where(rows["top_metric"] >= 0, rows["top_metric"], deviating).astype(
-                np.int32
-            ),
+            top_metric=_top_metrics(rows["top_metric"], columns.values, folded),
             episode_id=self._episode_ids(columns, rows, batch),
             expected=np.where(known, cells["expected"], folded.expected),
             lower=np.where(known, cells["lower"], folded.lower),
@@ -359,6 +356,18 @@ def _in_model_order(rolling: Floats, metrics: list[str], wanted: tuple[str, ...]
         if name in position:
             ordered[:, column] = rolling[:, position[name]]
     return ordered
+
+
+def _top_metrics(
+    found: npt.NDArray[np.int32], values: Floats, folded: Folded
+) -> npt.NDArray[np.int32]:
+    """Return the metric that the fold names, else the one that deviates most; -1 = none is known.
+
+    After the warm-up the ensemble names one in every row.
+    """
+    if (found >= 0).all():
+        return found.astype(np.int32)
+    return np.where(found >= 0, found, _most_deviating(values, folded)).astype(np.int32)
 
 
 def _most_deviating(values: Floats, folded: Folded) -> npt.NDArray[np.int32]:

@@ -1,5 +1,11 @@
 """Every setting, its default and what is allowed; flags > environment > file > default."""
 
+from shared.settings.alerting import (
+    IncidentSettings,
+    NotifySettings,
+    SilenceSettings,
+    TargetSettings,
+)
 from shared.settings.analysis import (
     DEFAULT_MODEL_BYTES,
     DetectionSettings,
@@ -29,15 +35,19 @@ __all__ = [
     "DashboardSettings",
     "DetectionSettings",
     "FeatureSettings",
+    "IncidentSettings",
     "InputSettings",
     "MetricRule",
     "ModelSettings",
+    "NotifySettings",
     "PredictSettings",
     "ProduceSettings",
     "QualitySettings",
     "RegistrySettings",
     "Section",
     "Settings",
+    "SilenceSettings",
+    "TargetSettings",
     "TelemetrySettings",
     "TopicSettings",
     "TrainSettings",

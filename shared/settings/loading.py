@@ -10,7 +10,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import (
@@ -23,6 +23,7 @@ from pydantic_settings import (
 
 from shared.errors import ConfigError
 from shared.events import Detector, present_detector
+from shared.settings.alerting import IncidentSettings, NotifySettings
 from shared.settings.analysis import (
     DetectionSettings,
     FeatureSettings,
@@ -69,6 +70,13 @@ class Settings(BaseSettings):
             "training schedule fails); so does a predictor whose loop hangs"
         ),
     )
+    engine: Literal["auto", "native", "python"] = Field(
+        "auto",
+        description=(
+            "Kafka client: python is confluent-kafka's own; native (experimental) reads and sends "
+            "records in compiled code, Linux only; auto = python"
+        ),
+    )
     models_dir: Path = Field(
         Path("models"), description="folder of models, shared by training and predictors"
     )
@@ -88,6 +96,8 @@ class Settings(BaseSettings):
     train: TrainSettings = TrainSettings()
     predict: PredictSettings = PredictSettings()
     produce: ProduceSettings = ProduceSettings()
+    incidents: IncidentSettings = IncidentSettings()
+    notify: NotifySettings = NotifySettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     dashboard: DashboardSettings = DashboardSettings()
 
@@ -220,5 +230,5 @@ def _sentence(error: Any) -> str:
             return f"{name} ({variable}): it is called {present} ({variable_of(present)}) now"
         return f"{name} ({variable}): no such setting{did_you_mean(name, Settings)}"
     sentence = f"{name} ({variable}): {error['msg'].removeprefix('Value error, ')}"
-    is_secret = path[:1] == ["registry"] or path == ["dashboard", "token"]
+    is_secret = path[:1] in (["registry"], ["notify"]) or path == ["dashboard", "token"]
     return sentence if is_secret else f"{sentence}; got {error['input']!r}"

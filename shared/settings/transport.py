@@ -38,6 +38,8 @@ class TopicSettings(Section):
     anomalies: str = Field(
         "", description="topic of alarms and data-quality verdicts, with reasons"
     )
+    incidents: str = Field("", description="topic of incidents, compacted; one record per change")
+    unsent: str = Field("", description="topic of notices that could not be sent, with reasons")
     activations: str = Field(
         "", description="topic with the model and settings of each partition, by offset"
     )
@@ -67,6 +69,8 @@ class TopicSettings(Section):
             ("input", "metrics.{}.raw"),
             ("scores", "metrics.{}.scores"),
             ("anomalies", "anomalies.{}.events"),
+            ("incidents", "anomalies.{}.incidents"),
+            ("unsent", "anomalies.{}.unsent"),
             ("activations", "models.{}.activations"),
         ):
             if not getattr(self, name):
@@ -84,7 +88,9 @@ class PredictSettings(Section):
     )
     delivery: Literal["exactly-once", "at-least-once"] = Field(
         "exactly-once",
-        description="at-least-once loses nothing, but may repeat results (same event_id)",
+        description=(
+            "of results and incidents; at-least-once loses nothing, but may repeat them (same id)"
+        ),
     )
     commit_interval_ms: int = Field(
         100,

@@ -29,6 +29,7 @@ LEVELS = {
     schemas.SCORE_EVENT: "FULL",
     schemas.ANOMALY_EVENT: "FULL",
     schemas.MODEL_ACTIVATION: "FULL",
+    schemas.INCIDENT: "FULL",
 }
 """The level that each file must be able to live under: FULL for what others read."""
 

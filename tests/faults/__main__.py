@@ -41,7 +41,7 @@ def main() -> int:
     records: list[dict[str, object]] = []
     keep = options.keep
     try:
-        testbed = Testbed(folder, Detector(options.detector), options.seed)
+        testbed = Testbed(folder, Detector(options.detector), options.seed, engine=options.engine)
         try:
             for record in carry_out(testbed, rows, level, _say, options.soak):
                 records.append(record)
@@ -60,7 +60,8 @@ def main() -> int:
     print(as_text(records))
     kills = sum(int(str(record["kills"])) for record in records)
     print(
-        f"\n{len(records)} rows, {kills} kills, detector {options.detector}, seed {options.seed},"
+        f"\n{len(records)} rows, {kills} kills, detector {options.detector}, engine"
+        f" {options.engine}, seed {options.seed},"
         f" {versions()}"
     )
     for record in records:
@@ -116,6 +117,12 @@ def _parser() -> argparse.ArgumentParser:
         default="ensemble",
         choices=[one.value for one in Detector],
         help="what judges",
+    )
+    parser.add_argument(
+        "--engine",
+        default="auto",
+        choices=["auto", "native", "python"],
+        help="Kafka client of the predictors",
     )
     parser.add_argument(
         "--row",

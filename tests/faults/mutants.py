@@ -22,7 +22,8 @@ from pathlib import Path
 import pytest
 
 from shared.events import Detector
-from tests.faults.mutations import MUTANTS, Mutant, copy_product, plant
+from tests.faults.mutations import Mutant, copy_product, plant
+from tests.faults.mutations_incidents import MUTANTS
 from tests.faults.run import Counts
 from tests.faults.suite import versions
 from tests.faults.table import ROWS, Tally

@@ -16,8 +16,8 @@ from pathlib import Path
 from tests.faults.predictor import environ_of
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("shared", "schemas", "consumer_prediction")
-"""Packages that a predictor and a publisher of models consist of."""
+PACKAGES = ("shared", "schemas", "consumer_prediction", "lapwing")
+"""Packages that a predictor, a publisher of models and the incidents service consist of."""
 
 PATIENCE_S = 30.0
 STUCK = "did not happen within"

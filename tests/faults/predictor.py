@@ -1,4 +1,4 @@
-"""A predictor as a process under a supervisor that a row can kill, freeze and starve.
+"""A service as a process under a supervisor that a row can kill, freeze and starve.
 
 Invariant: its output is kept, and its exits are counted by exit code.
 """
@@ -30,11 +30,20 @@ def environ_of(tree: Path | None) -> dict[str, str]:
 
 
 class Slot:
-    """A predictor under a supervisor, which restarts it at once after any exit while wanted."""
+    """A service under a supervisor, which restarts it at once after any exit while wanted.
+
+    module : what is run, a predictor unless it says otherwise
+    """
 
     def __init__(
-        self, name: str, log: Path, environ: Mapping[str, str], tree: Path | None = None
+        self,
+        name: str,
+        log: Path,
+        environ: Mapping[str, str],
+        tree: Path | None = None,
+        module: str = "consumer_prediction",
     ) -> None:
+        self.module = module
         self.name = name
         self.log = log
         self.environ = environ
@@ -109,7 +118,7 @@ class Slot:
         once, self.next = self.next, {}
         # The output goes through a pipe, because cap_files must not limit the log.
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "consumer_prediction"],
+            [sys.executable, "-m", self.module],
             cwd=self.tree,
             env=INSTALLED | environ_of(self.tree) | self.environ | once,
             stdin=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from tests.faults import (
     rows_cluster,
     rows_data,
     rows_guards,
+    rows_incidents,
     rows_load,
     rows_models,
     rows_processes,
@@ -33,6 +34,7 @@ MODULES = (
     rows_load,
     rows_cluster,
     rows_guards,
+    rows_incidents,
     rows_soak,
 )
 """Imported for the rows that they enter, which are carried out in this order."""

@@ -43,6 +43,7 @@ class Testbed:
     folder   : folder for models, states and logs
     detector : detector of every run
     seed     : seed of the streams
+    engine   : Kafka client of the predictors
     brokers  : number of brokers; only a single one is behind the proxy, several replicate every
                record to each of them
     capacity : records per second of one predictor, once a row has measured it
@@ -50,10 +51,19 @@ class Testbed:
     patience_s : upper limit of every wait in a run
     """
 
-    def __init__(self, folder: Path, detector: Detector, seed: int, *, brokers: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        detector: Detector,
+        seed: int,
+        *,
+        engine: str = "auto",
+        brokers: int = 1,
+    ) -> None:
         self.folder = folder
         self.detector = detector
         self.seed = seed
+        self.engine = engine
         self.brokers = brokers
         self.folder.mkdir(exist_ok=True)
         behind, before = free_port(), free_port()
@@ -104,12 +114,15 @@ class Testbed:
             "LAPWING_TOPICS__REPLICATION": str(self.brokers),
             "LAPWING_PREDICT__SNAPSHOT_INTERVAL_S": "1",
             "LAPWING_TELEMETRY__LOG_FORMAT": "json",
+            "LAPWING_ENGINE": self.engine,
         } | more
 
     def three_brokers(self) -> Testbed:
         """Return a testbed of three brokers, started on first use and closed with this one."""
         if self.cluster is None:
-            self.cluster = Testbed(self.folder / "cluster", self.detector, self.seed, brokers=3)
+            self.cluster = Testbed(
+                self.folder / "cluster", self.detector, self.seed, engine=self.engine, brokers=3
+            )
         self.cluster.tree, self.cluster.patience_s = self.tree, self.patience_s
         return self.cluster
 

@@ -91,6 +91,8 @@ def check(summary, events):
     assert 0 < summary["first_anomaly_s"] < FIRST_ANOMALY_S
     assert 0 <= summary["p50_ms"] <= summary["p99_ms"]
     assert 0 < summary["warming_up"] < events
+    assert 0 < summary["incidents"] <= summary["anomalies"] + summary["data_quality"]
+    assert 0 <= summary["open_incidents"] <= summary["incidents"]
     assert summary["data_quality"] >= 0
     assert len(summary["model"].split(",")[0]) == 16
     for partition in summary["partitions"].values():
@@ -141,10 +143,9 @@ def test_one_class_svm_and_one_predictor(start, tmp_path):
 def test_ctrl_c_ends_it_in_order(start):
     demo = start("--fleet", "6", "--speed", "6000")
     children = wait_for_line(demo, "live:")
-    assert len(children) in (
-        3,
-        4,
-    ), "two predictors, the replay, and the training as long as it draws its report"
+    assert len(children) in (4, 5), (
+        "two predictors, the incidents, the replay, and the training as long as it draws its report"
+    )
     time.sleep(2)
     demo.send_signal(signal.SIGINT)
     code, out, error = finish(demo, 60)

@@ -34,6 +34,7 @@ from shared.kafka import (
 from shared.kafka.engine import engine_of
 from shared.kafka.member import unassigned
 from shared.settings import Settings
+from tests.support.services.fixtures import each_engine
 from tests.support.services.records import (
     Log,
     after,
@@ -120,11 +121,12 @@ def test_cluster_and_topic_are_identified(ready: Settings) -> None:
     admin = Admin(ready)
     assert admin.cluster_id()
     ids = {admin.topic_id(spec.name) for spec in topic_specs(ready)}
-    assert len(ids) == 5
+    assert len(ids) == 7
     assert all(len(one) >= 20 for one in ids)
     assert admin.topic_id(ready.topics.input) == Admin(ready).topic_id(ready.topics.input)
 
 
+@each_engine
 def test_a_commit_shows_records_and_positions_together_an_abort_neither(ready: Settings) -> None:
     scores, admin = ready.topics.scores, Admin(ready)
     publish(ready, ready.topics.input, numbered(0, 300))
@@ -150,6 +152,7 @@ def test_a_commit_shows_records_and_positions_together_an_abort_neither(ready: S
         sink.close()
 
 
+@each_engine
 def test_headers_keys_and_partitions_arrive_as_sent(ready: Settings) -> None:
     topic = ready.topics.dead_letters
     records = Outgoing(
@@ -179,6 +182,7 @@ def test_headers_keys_and_partitions_arrive_as_sent(ready: Settings) -> None:
     assert (found[b"one"][2], found[b""][2]) == (murmur2(b"host-1") % 3, murmur2(b"host-2") % 3)
 
 
+@each_engine
 def test_a_second_producer_with_the_same_id_fences_the_first_and_aborts_what_it_left_open(
     ready: Settings,
 ) -> None:
@@ -199,6 +203,7 @@ def test_a_second_producer_with_the_same_id_fences_the_first_and_aborts_what_it_
     assert shows(ready, scores, [b"owner"])
 
 
+@each_engine
 def test_a_record_that_is_not_delivered_aborts_the_transaction(ready: Settings) -> None:
     topic = f"{ready.topics.dataset}.small"
     Admin(ready).ensure_topics([TopicSpec(topic, 1, 1, {"max.message.bytes": "2000"})])

@@ -17,6 +17,7 @@ from shared.errors import (
 )
 from shared.kafka import GroupSource, Publisher, TransactionalSink
 from shared.settings import Settings
+from tests.support.services.fixtures import each_engine
 from tests.support.services.records import (
     Log,
     after,
@@ -34,6 +35,7 @@ from tests.support.services.service import Service
 pytestmark = pytest.mark.integration
 
 
+@each_engine
 def test_batches_hold_each_record_once_in_log_order(ready: Settings) -> None:
     publish(ready, ready.topics.input, numbered(0, 5000))
     with member(ready, Log()) as source:
@@ -87,6 +89,7 @@ def test_pause_seek_and_rewind_lose_and_repeat_nothing(ready: Settings) -> None:
         assert source.poll(1000, 0.3) == []
 
 
+@each_engine
 def test_a_rebalance_tells_the_listener_and_hands_records_over_exactly_once(
     ready: Settings,
 ) -> None:

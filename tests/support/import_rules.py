@@ -10,6 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SERVICES = ("producer", "consumer_training", "consumer_prediction", "dashboard")
+INNER_SERVICES = ("lapwing.incidents", "lapwing.notify")
+"""Services that lie within ``lapwing``: like the others, they import neither it nor one another."""
+
 ADAPTERS = ("kafka", "registry", "artifacts", "snapshots")
 """Layer 3: each does I/O with one external system, behind the interfaces of ``shared.ports``."""
 
@@ -36,6 +39,8 @@ CORE: dict[str, tuple[str, ...]] = {
     "ensemble": (),
     "quality": (),
     "charts": (),
+    "incidents": ("encode",),
+    "notices": (),
     "models": ("features",),
     "scoring": ("features", "ensemble", "quality", "models"),
 }
@@ -51,6 +56,7 @@ KNOWS_AVRO = ("producer", "lapwing")
 OWNERS = {
     "confluent_kafka": (
         "shared.kafka.engine.confluent",
+        "shared.kafka.engine.native",
         "shared.registry",
         "lapwing.embedded.broker",
     ),
@@ -66,7 +72,12 @@ OWNERS = {
         *(f"{name}.__main__" for name in SERVICES),
     ),
     "argparse": (),
-    "signal": ("shared.operations.entry", "lapwing.demo", "consumer_prediction.__main__"),
+    "signal": (
+        "shared.operations.entry",
+        "lapwing.demo",
+        "consumer_prediction.__main__",
+        "lapwing.incidents.__main__",
+    ),
     "tests": (),
     "benchmarks": (),
 }
@@ -74,6 +85,9 @@ OWNERS = {
 
 ENGINES = "shared.kafka.engine"
 """Only this package imports the clients in it; others import its own modules."""
+
+SHARED_BY_CLIENTS = ("port", "codes", "properties", "librdkafka")
+"""Its own modules, which every client may import."""
 
 ENTRY_POINTS = ("lapwing.commands.demo",)
 """Modules that may read the environment, beside every ``__main__``."""
@@ -108,6 +122,8 @@ class Import:
 
 def layer_of(module: str) -> int:
     top, _, rest = module.partition(".")
+    if any(_is_in(module, service) for service in INNER_SERVICES):
+        return 4
     if top == "lapwing":
         return 5
     if top in SERVICES:
@@ -121,6 +137,9 @@ def layer_of(module: str) -> int:
 
 def part_of(module: str) -> str:
     """Return a module's package: shared.kafka.client -> shared.kafka."""
+    for service in INNER_SERVICES:
+        if _is_in(module, service):
+            return service
     return (
         ".".join(module.split(".")[:2])
         if module.startswith("shared.")
@@ -243,7 +262,8 @@ def _inside(module: str, target: str) -> str | None:
     client = _client_of(target)
     if client and module != ENGINES and _client_of(module) != client:
         return f"only {ENGINES} chooses a client"
-    is_own = target == "shared" or part_of(module) == part_of(target)
+    is_inner = target == "lapwing" and _is_in(module, "lapwing")
+    is_own = target == "shared" or is_inner or part_of(module) == part_of(target)
     if there > here and not is_own:
         return f"layer {here} must not import layer {there}"
     for one in FORMATS:
@@ -276,7 +296,7 @@ def _may_know(module: str, input_format: str) -> bool:
 def _client_of(module: str) -> str | None:
     """The Kafka client whose package a module is or lies in."""
     name = module.removeprefix(f"{ENGINES}.").partition(".")[0]
-    inside = module.startswith(f"{ENGINES}.") and name not in ("port", "codes", "properties")
+    inside = module.startswith(f"{ENGINES}.") and name not in SHARED_BY_CLIENTS
     return name if inside else None
 
 

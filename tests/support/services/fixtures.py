@@ -2,7 +2,8 @@
 
 What is given wins (KAFKA_BOOTSTRAP_SERVERS, SCHEMA_REGISTRY_URL), then containers, then Maven; else
 the tests are skipped loudly, or fail where REQUIRE_KAFKA=1. TEST_SERVICES=container or =maven takes
-that kind or none.
+that kind or none. TEST_ENGINE=native (or =python) chooses the Kafka client of the settings and of
+the services that the tests start, except in tests marked ``each_engine``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ Running = TypeVar("Running", bound=Service | MavenRegistry | ContainerRegistry)
 
 __all__ = [
     "dataset",
+    "engine",
     "kafka",
     "kafka_service",
     "ready",
@@ -35,6 +37,10 @@ __all__ = [
     "registry_url",
     "settings",
 ]
+
+
+each_engine = pytest.mark.parametrize("engine", ["python", "native"])
+"""Runs a test that uses ``settings`` once with each Kafka client."""
 
 
 def _running(service: Running, request: pytest.FixtureRequest) -> Iterator[Running]:
@@ -98,9 +104,15 @@ def dataset() -> str:
 
 
 @pytest.fixture
-def settings(kafka: str, dataset: str, tmp_path: Path) -> Settings:
+def engine() -> str:
+    """Name of the Kafka client."""
+    return os.environ.get("TEST_ENGINE", "auto")
+
+
+@pytest.fixture
+def settings(kafka: str, dataset: str, tmp_path: Path, engine: str) -> Settings:
     """Settings for the session's broker with a dataset, a group and folders of this test's own."""
-    return settings_for(kafka, dataset, tmp_path)
+    return settings_for(kafka, dataset, tmp_path).model_copy(update={"engine": engine})
 
 
 @pytest.fixture
@@ -127,6 +139,7 @@ def settings_for(bootstrap: str, dataset: str, folder: Path, partitions: int = 3
             "predict": {"group": f"group-{dataset}"},
             "models_dir": folder / "models",
             "state_dir": folder / "state",
+            "engine": os.environ.get("TEST_ENGINE", "auto"),
         }
     )
 

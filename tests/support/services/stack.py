@@ -47,6 +47,7 @@ class Stack:
             "LAPWING_MODELS_DIR": str(folder / "models"),
             "LAPWING_STATE_DIR": str(folder / "state"),
             "LAPWING_TELEMETRY__LOG_FORMAT": "json",
+            "LAPWING_ENGINE": settings.engine,
         } | environ
         self.settings = load_settings(environ=self.environ)
         self.folder = folder

@@ -128,6 +128,7 @@ KNOWN_ELSEWHERE = {
         "event_timestamp", "ingested_at", "measured_at", "recorded_at", "response_time", "seen_at",
         "start_time", "ts_ms", "window_start",
     },
+    "docs/notify.md": {"resolve_timeout"},
     "CONTRIBUTING.md": {"confluent_kafka", "_total", "time_ms", "timeout_s"},
     "data/README.md": {
         "ec2_cpu_utilization_c6585a", "ec2_disk_write_bytes_1ef3de", "ec2_disk_write_bytes_c0d644",

@@ -419,6 +419,8 @@ def test_our_containers_cannot_write_where_they_should_not() -> None:
     assert set(ours) == {
         "topics",
         "backfill",
+        "incidents",
+        "notify",
         "producer",
         "consumer_training",
         "consumer_prediction",

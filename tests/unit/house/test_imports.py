@@ -48,11 +48,14 @@ SHARED = (
     "kafka.engine.port",
     "kafka.engine.confluent",
     "kafka.engine.confluent.errors",
-    "kafka.engine.confluent.log",
+    "kafka.engine.librdkafka",
+    "kafka.engine.native",
 )
 SHARED += ("settings", "settings.loading")
 SHARED += ("operations.telemetry", "operations.retry", "operations.entry")
 INNER = (
+    "lapwing.incidents",
+    "lapwing.incidents.incident_loop",
     "producer.replay",
     "producer.service",
     "consumer_training.training",
@@ -95,11 +98,16 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         (
             "shared.decode.avro.rows",
             "import confluent_kafka.serialization",
-            "confluent_kafka belongs to shared.kafka.engine.confluent, shared.registry, lapwing",
+            "confluent_kafka belongs to shared.kafka.engine.confluent, shared.kafka.engine.native,",
         ),
         ("shared.kafka.client", "import confluent_kafka", "belongs to shared.kafka.engine.conf"),
         (
             "shared.kafka.client",
+            "from shared.kafka.engine.confluent.errors import client_error",
+            "only shared.kafka.engine chooses a client",
+        ),
+        (
+            "shared.kafka.engine.native",
             "from shared.kafka.engine.confluent.errors import client_error",
             "only shared.kafka.engine chooses a client",
         ),
@@ -168,6 +176,16 @@ SKELETON = dict.fromkeys([*(f"shared.{name}" for name in SHARED), *PACKAGES, *IN
         ),
         ("producer.service", "import lapwing.demo.command", "layer 4 must not import layer 5"),
         (
+            "lapwing.incidents.incident_loop",
+            "import lapwing.demo.command",
+            "layer 4 must not import layer 5",
+        ),
+        (
+            "lapwing.incidents.incident_loop",
+            "import consumer_training.training",
+            "services never import one another",
+        ),
+        (
             "producer.service",
             "from sklearn.svm import OneClassSVM",
             "sklearn belongs to consumer_training",
@@ -231,7 +249,7 @@ def test_a_circle_for_types_only_is_let_through() -> None:
         ("shared.kafka.client", "from shared.kafka.engine.port import x\nimport time"),
         (
             "shared.kafka.engine.confluent.errors",
-            "from shared.kafka.engine.confluent.log import LOG\nimport confluent_kafka",
+            "from shared.kafka.engine.librdkafka import LOG\nimport confluent_kafka",
         ),
         ("shared.kafka.engine", "from shared.kafka.engine.confluent import ConfluentEngine"),
         (

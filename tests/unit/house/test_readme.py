@@ -39,6 +39,8 @@ TESTED_BY = {
     "lapwing inspect": "tests/integration/test_readme_commands.py",
     "lapwing doctor": "tests/integration/test_readme_commands.py",
     "lapwing dlq": "tests/unit/lapwing/test_dlq.py",
+    "lapwing incidents": "tests/integration/test_incidents.py",
+    "lapwing notify": "tests/integration/test_incidents.py",
     "lapwing backtest": "tests/unit/lapwing/test_backtest.py",
     "lapwing dashboard": "tests/unit/dashboard/test_intake.py",
     "lapwing --set": "tests/unit/lapwing/test_cli.py",

@@ -11,11 +11,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 
 from shared.batch import Blob, Outgoing
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.confluent.consumer import ConfluentConsumer, is_member
+from shared.kafka.engine.confluent.consumer import ConfluentConsumer
 from shared.kafka.engine.confluent.errors import client_error
-from shared.kafka.engine.confluent.log import LOG, REPEAT_S
 from shared.kafka.engine.confluent.messages import to_batches
 from shared.kafka.engine.confluent.producer import ConfluentProducer, split
+from shared.kafka.engine.librdkafka import LOG, REPEAT_S, is_member
 from shared.kafka.engine.port import ClientError, Flags
 
 NOWHERE = {"bootstrap.servers": "127.0.0.1:1"}

@@ -252,9 +252,14 @@ def test_the_topics_are_those_of_the_contract() -> None:
         "metrics.web.scores": (4, 3),
         "anomalies.web.events": (1, 3),
         "models.web.activations": (1, 3),
+        "anomalies.web.incidents": (1, 3),
+        "anomalies.web.unsent": (1, 3),
         "metrics.web.raw.dlq": (4, 3),
     }
-    assert {spec.config["cleanup.policy"] for spec in specs.values()} == {"delete"}
+    policies = {name: spec.config["cleanup.policy"] for name, spec in specs.items()}
+    assert policies.pop("anomalies.web.incidents") == "compact"
+    assert set(policies.values()) == {"delete"}
+    assert specs["anomalies.web.incidents"].config["min.compaction.lag.ms"] == "604800000"
     assert specs["metrics.web.raw"].config["retention.ms"] == "172800000"
     assert specs["metrics.web.scores"].config["retention.ms"] == "3600000"
     kept = specs["models.web.activations"].config

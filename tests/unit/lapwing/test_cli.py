@@ -38,6 +38,8 @@ COMMANDS = {
     "doctor",
     "dlq",
     "inspect",
+    "incidents",
+    "notify",
 }
 HEAVY = (
     "numpy",

@@ -27,6 +27,8 @@ class FakeCluster:
         self.down = False
         self.member_count = 2
         self.unread = {0: 3, 1: 4}
+        self.unsent = settings.topics.unsent
+        self.unsent_count = 0
 
     def cluster_id(self):
         if self.down:
@@ -45,6 +47,8 @@ class FakeCluster:
         return self.member_count
 
     def bounds(self, topic):
+        if topic == self.unsent:
+            return {0: 5}, {0: 5 + self.unsent_count}
         return {0: 0, 1: 0}, self.end_offsets(topic)
 
     def end_offsets(self, topic):

@@ -40,7 +40,12 @@ def broker() -> Iterator[EmbeddedBroker]:
     others = {
         f"{data}": 1
         for dataset in "abcde"
-        for data in (f"anomalies.{dataset}.events", f"models.{dataset}.activations")
+        for data in (
+            f"anomalies.{dataset}.events",
+            f"anomalies.{dataset}.incidents",
+            f"anomalies.{dataset}.unsent",
+            f"models.{dataset}.activations",
+        )
     }
     with EmbeddedBroker(topics | others | {"one": 1}) as broker:
         yield broker
@@ -141,7 +146,7 @@ def test_what_the_broker_cannot_do_is_said_at_once(broker: EmbeddedBroker) -> No
     given = settings(broker, "c")
     admin, began = Admin(given), time.monotonic()
     report = admin.ensure_topics(topic_specs(given))
-    assert (report.created, len(report.existing), report.compared) == ((), 5, False)
+    assert (report.created, len(report.existing), report.compared) == ((), 7, False)
     assert admin.topic_id(given.topics.input) == ""
     assert admin.cluster_id().startswith("mockCluster")
     with pytest.raises(TopicMismatch, match="the embedded broker has no topic new"):

@@ -9,7 +9,8 @@ import pytest
 
 from tests.faults import mutations
 from tests.faults.mutants import Verdict, as_json, as_table, noticed
-from tests.faults.mutations import MUTANTS, PACKAGES, ROOT, Edit, Mutant, plant
+from tests.faults.mutations import PACKAGES, ROOT, Edit, Mutant, plant
+from tests.faults.mutations_incidents import MUTANTS
 from tests.faults.run import Counts
 from tests.faults.table import ROWS
 

@@ -6,7 +6,6 @@ had fetched before it failed are returned by the next one.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from shared.batch import Position
 from shared.kafka.engine.confluent.errors import client_error, failures, open_client, timed_out
 from shared.kafka.engine.confluent.messages import to_batches
+from shared.kafka.engine.librdkafka import is_member
 from shared.kafka.engine.port import NOTHING, ClientError, Fetched, GroupEvents
 
 
@@ -116,7 +116,7 @@ class ConfluentConsumer:
             )
         except KafkaException:  # the partition was started a moment ago
             return -1
-        return bounds[1] if bounds else -1
+        return max(-1, bounds[1]) if bounds else -1
 
     def membership(self) -> bytes | None:
         """Return the serialised member id and generation; see Consumer."""
@@ -140,19 +140,6 @@ def to_topic_partitions(topic: str, positions: Mapping[int, Position]) -> list[T
         TopicPartition(topic, partition, position.offset, position.metadata)
         for partition, position in sorted(positions.items())
     ]
-
-
-def is_member(metadata: Any) -> bool:
-    """Return whether serialised group metadata is that of a member with a generation.
-
-    metadata : what ``Consumer.consumer_group_metadata`` returned: "CGMDv2:", int32 generation,
-               group, 0, member, 0, ...
-    """
-    if not isinstance(metadata, bytes) or not metadata.startswith(b"CGMDv2:"):
-        return True
-    (generation,) = struct.unpack_from("=i", metadata, 7)
-    fields = metadata[11:].split(b"\0")
-    return generation >= 0 and len(fields) > 1 and bool(fields[1])
 
 
 def _without_errors(messages: list[Message[bytes, bytes]]) -> Fetched:

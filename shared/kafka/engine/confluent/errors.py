@@ -13,7 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from shared.errors import ConfigError
 from shared.kafka.engine.codes import Code
-from shared.kafka.engine.confluent.log import LOG
+from shared.kafka.engine.librdkafka import LOG, log_statistics
 from shared.kafka.engine.port import ClientError, Flags
 
 Client = TypeVar("Client")
@@ -60,7 +60,7 @@ def open_client(make: Callable[[dict[str, Any]], Client], config: Mapping[str, A
     raises : ConfigError with librdkafka's message, which names the unknown or invalid setting
     """
     try:
-        return make({**config, "logger": LOG})
+        return make({**config, "logger": LOG, "stats_cb": log_statistics})
     except (KafkaException, ValueError, TypeError) as error:
         cause = error.args[0] if error.args else error
         reason = cause.str() if isinstance(cause, KafkaError) else str(cause)

@@ -1,4 +1,4 @@
-"""The logger of librdkafka's own log lines, with a rate limit.
+"""What every client on librdkafka shares: its log lines, and its bytes of a membership.
 
 Invariant: each client logs connection errors at most once in REPEAT_S.
 """
@@ -6,6 +6,7 @@ Invariant: each client logs connection errors at most once in REPEAT_S.
 from __future__ import annotations
 
 import logging
+import struct
 
 LOG = logging.getLogger("lapwing.kafka")
 
@@ -45,3 +46,20 @@ class _RateLimit(logging.Filter):
 
 
 LOG.addFilter(_RateLimit())
+
+
+def log_statistics(text: str) -> None:
+    """Log what a client with ``statistics.interval.ms`` says about itself, as JSON."""
+    LOG.debug("statistics %s", text)
+
+
+def is_member(metadata: object) -> bool:
+    """Return whether serialised group metadata is that of a member with a generation.
+
+    metadata : "CGMDv2:", int32 generation, group, 0, member, 0, ...; anything else is not judged
+    """
+    if not isinstance(metadata, bytes) or not metadata.startswith(b"CGMDv2:"):
+        return True
+    (generation,) = struct.unpack_from("=i", metadata, 7)
+    fields = metadata[11:].split(b"\0")
+    return generation >= 0 and len(fields) > 1 and bool(fields[1])

@@ -1,0 +1,1 @@
+"""The incidents service, and the commands that show incidents."""

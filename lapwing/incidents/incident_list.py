@@ -1,0 +1,175 @@
+"""The commands ``lapwing incidents list``, ``show`` and ``follow``.
+
+Invariant: what is shown is what committed records of the incidents topic say; nothing is changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TextIO
+
+from shared.errors import ConfigError
+from shared.incidents.incident_topic import decoded, newest_records
+from shared.kafka import Reader
+from shared.operations.telemetry import line
+from shared.registry import Registry
+from shared.settings import Settings
+from shared.wording import duration, iso, minute
+
+_TIMES = ("start", "end", "peak_time", "recorded_at", "window_start")
+
+Record = Mapping[str, Any]
+
+
+def list_incidents(
+    settings: Settings, *, state: str, limit: int, as_json: bool, out: TextIO | None = None
+) -> int:
+    """Print the newest incidents, one per line; return how many.
+
+    state  : open, closed or all
+    raises : TransportError, TopicMismatch
+    """
+    records = [one for one in _all(settings).values() if state in ("all", one["state"])]
+    records.sort(key=lambda one: (one["start"], one["incident_id"]))
+    target = out or sys.stdout
+    for record in records[-limit:]:
+        target.write((to_json(record) if as_json else to_line(record)) + "\n")
+    if not records and not as_json:
+        kind = "" if state == "all" else f"{state} "
+        target.write(f"no {kind}incidents in {settings.topics.incidents}\n")
+    return len(records)
+
+
+def show_incident(
+    settings: Settings, incident_id: str, *, as_json: bool, out: TextIO | None = None
+) -> None:
+    """Print one incident with its episodes.
+
+    incident_id : or its beginning, if no other has the same
+    raises      : ConfigError for an unknown or ambiguous id; TransportError, TopicMismatch
+    """
+    records = _all(settings)
+    found = [one for one in records.values() if one["incident_id"].startswith(incident_id)]
+    if incident_id in records:
+        found = [records[incident_id]]
+    if not incident_id or len(found) != 1:
+        topic = settings.topics.incidents
+        many = f"{len(found)} incidents of {topic} begin with it; write more of it"
+        none = f"{topic} has no such incident; `lapwing incidents list --state all` shows all"
+        raise ConfigError(f"incident {incident_id!r}: {many if found else none}")
+    text = to_json(found[0]) if as_json else "\n".join(to_page(found[0]))
+    (out or sys.stdout).write(text + "\n")
+
+
+def follow_incidents(
+    settings: Settings,
+    *,
+    from_beginning: bool,
+    limit: int | None,
+    timeout_s: float | None,
+    as_json: bool,
+    out: TextIO | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> int:
+    """Print each change as it comes; return how many.
+
+    limit     : end after this number; None = no limit
+    timeout_s : end when no change came for this long; None = wait for ever
+    raises    : TransportError, TopicMismatch
+    """
+    schema = Registry(settings.registry).schema
+    start: Literal["beginning", "end"] = "beginning" if from_beginning else "end"
+    target = out or sys.stdout
+    shown = 0
+    last_s = clock()
+
+    def is_silent() -> bool:
+        return timeout_s is not None and clock() - last_s >= timeout_s
+
+    for batch in Reader(settings).follow(settings.topics.incidents, start, stopping=is_silent):
+        last_s = clock()
+        for row in range(len(batch)):
+            if not batch.values[row]:
+                continue  # a deletion
+            record = _or_undecodable(batch.values[row], schema, int(batch.offsets[row]))
+            target.write((to_json(record) if as_json else to_line(record)) + "\n")
+            shown += 1
+            if shown == limit:
+                target.flush()
+                return shown
+        target.flush()
+    return shown
+
+
+def _all(settings: Settings) -> dict[str, Record]:
+    batches = Reader(settings).read(settings.topics.incidents)
+    return newest_records(batches, Registry(settings.registry).schema)
+
+
+def _or_undecodable(value: bytes, schema: Callable[[int], str | None], offset: int) -> Record:
+    try:
+        return decoded(value, schema)
+    except ValueError as error:
+        return {"undecodable": offset, "because": str(error)}
+
+
+def to_json(record: Record) -> str:
+    """Write a record as one line of JSON; times as ISO 8601 UTC."""
+    return json.dumps(_with_times(record), ensure_ascii=False)
+
+
+def _with_times(record: Record) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        name: iso(value) if name in _TIMES and value is not None else value
+        for name, value in record.items()
+    }
+    if "episodes" in shown:
+        shown["episodes"] = [_with_times(episode) for episode in shown["episodes"]]
+    return shown
+
+
+def to_line(record: Record) -> str:
+    """Write a record as one line for a person."""
+    if "undecodable" in record:
+        return line("undecodable", record)
+    fields = {
+        "id": record["incident_id"][:12],
+        "severity": record["severity_class"],
+        "since": minute(record["start"]),
+        "change": record["change"] if record["change"] in ("worse", "updated") else None,
+        "took": None if record["duration_ms"] is None else duration(record["duration_ms"]),
+        "closed": record["closed_because"],
+        "title": record["title"],
+    }
+    given = {name: value for name, value in fields.items() if value is not None}
+    return line(f"incident {record['state']}", given)
+
+
+def to_page(record: Record) -> list[str]:
+    """Return the lines of one incident with its episodes."""
+    state = record["state"]
+    if state == "closed":
+        state = f"closed after {duration(record['duration_ms'])}: {record['closed_because']}"
+    peak = f"{record['peak_entity']} {record['peak_metric'] or ''}".strip()
+    lines = [
+        record["title"],
+        f"  id        {record['incident_id']} (revision {record['revision']})",
+        f"  state     {state}",
+        f"  severity  {record['severity_class']} ({record['severity']:.2f})",
+        f"  since     {minute(record['start'])} UTC",
+        f"  peak      {minute(record['peak_time'])} UTC, {peak}",
+        f"  reason    {record['reason']}",
+        f"  entities  {', '.join(record['entities'])}",
+        f"  metrics   {', '.join(record['metrics']) or '-'}",
+        "  episodes",
+    ]
+    for episode in record["episodes"]:
+        until = "open" if episode["end"] is None else minute(episode["end"])
+        because = f" ({episode['closed_because']})" if episode["closed_because"] else ""
+        subject = f"{episode['entity']} {episode['metric'] or episode['kind']}"
+        lines.append(f"    {minute(episode['start'])} to {until}{because}  {subject}")
+        lines.append(f"      {episode['reason']}")
+    return lines

@@ -1,0 +1,1 @@
+"""The notify service: sends incidents to Alertmanager, webhooks and mail."""

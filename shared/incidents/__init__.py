@@ -1,0 +1,1 @@
+"""Incidents: what an engineer on call is told, folded from the anomalies topic."""

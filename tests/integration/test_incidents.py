@@ -1,0 +1,102 @@
+"""``lapwing incidents`` on a real Kafka: an owner, a standby, a zombie, and what is shown."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from lapwing.topics import ensure
+from shared.kafka import Admin
+from tests.support.anomaly_logs import alarm
+from tests.support.incident_oracle import compared, publish
+from tests.support.receivers import receiver
+from tests.support.services.stack import Stack, log_of
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def stack(registry_settings, tmp_path):
+    stack = Stack(registry_settings, tmp_path)
+    stack.environ["LAPWING_INCIDENTS__GROUP"] = f"{stack.settings.topics.dataset}-incidents"
+    stack.settings = stack.settings.model_copy(
+        update={
+            "incidents": stack.settings.incidents.model_copy(
+                update={"group": stack.environ["LAPWING_INCIDENTS__GROUP"]}
+            )
+        }
+    )
+    ensure(stack.settings).checked()
+    yield stack
+    stack.close()
+
+
+def wait(done, what: str, timeout_s: float = 60.0) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not done():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.1)
+
+
+def position(stack: Stack) -> int:
+    found = Admin(stack.settings).committed(
+        stack.settings.incidents.group, stack.settings.topics.anomalies
+    )
+    return found[0].offset if found else 0
+
+
+def test_owner_standby_and_what_is_shown(stack: Stack) -> None:
+    first = stack.start("lapwing.incidents")
+    publish(stack.settings, [alarm(k, "open", entity=f"web-{k}", minute=k) for k in range(3)])
+    wait(lambda: position(stack) == 3, "the first three anomalies")
+    listed = stack.run("lapwing", "incidents", "list", "--json").splitlines()
+    assert [json.loads(one)["entity_count"] for one in listed] == [3]
+
+    second = stack.start("lapwing.incidents")
+    wait(lambda: "folding incidents" in Path(second.log).read_text(), "the standby")
+    publish(stack.settings, [alarm(9, "open", entity="db", metric="io", minute=50)])
+    wait(lambda: position(stack) == 4, "the fourth anomaly")
+    first.send_signal(signal.SIGSTOP)  # longer than its session: a zombie
+    wait(lambda: "anomalies taken over" in Path(second.log).read_text(), "the takeover")
+    publish(
+        stack.settings,
+        [alarm(k, "closed", entity=f"web-{k}", minute=60, start=k) for k in range(3)],
+    )
+    wait(lambda: position(stack) == 7, "the ends")
+    first.send_signal(signal.SIGCONT)
+    time.sleep(2)
+    assert first.poll() in (None, 1), log_of(first)
+    second.send_signal(signal.SIGTERM)
+    assert second.wait(30) == 0, log_of(second)
+    found = compared(stack.settings)
+    assert found.pop("written") == 7
+    assert found.total() == 0, found
+    shown = stack.run("lapwing", "incidents", "show", "e0open")
+    assert "web-0 and 2 more: cpu unusually high" in shown
+    assert "closed after 1 h: recovered" in shown
+
+
+def test_notices_survive_a_kill(stack: Stack) -> None:
+    """A receiver answers 500, drops a connection and hangs, and the sender is killed meanwhile."""
+    with receiver([500, "drop", "hang"]) as inbox:
+        stack.environ |= {
+            "LAPWING_NOTIFY__GROUP": f"{stack.settings.topics.dataset}-notify",
+            "LAPWING_NOTIFY__TARGETS": json.dumps({"ops": {"kind": "webhook", "url": inbox.url}}),
+            "LAPWING_NOTIFY__TIMEOUT_S": "1",
+            "LAPWING_SLOT": "a",
+        }
+        stack.start("lapwing.incidents")
+        sender = stack.start("lapwing.notify")
+        wait(lambda: "incidents taken over" in Path(sender.log).read_text(), "the sender")
+        publish(stack.settings, [alarm(1, "open"), alarm(1, "closed", minute=9, start=0)])
+        wait(lambda: len(inbox.requests) >= 3, "three attempts")
+        sender.kill()
+        sender.wait()
+        sender = stack.start("lapwing.notify")
+        wait(lambda: set(inbox.keys) == {"e1open/open", "e1open/resolved"}, "both notices")
+        sender.send_signal(signal.SIGTERM)
+        assert sender.wait(30) == 0, log_of(sender)

@@ -12,7 +12,7 @@ from hashlib import sha256
 
 from shared.kernels.severity import CRITICAL, MAJOR, MINOR
 
-STATE_VERSION = 6
+STATE_VERSION = 7
 """Changes whenever the computed bytes change; part of every activation and snapshot."""
 
 DEFAULT_MIN_TIME_MS = 946_684_800_000

@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.ensemble.kernels.closing import close_episodes
+from shared.ensemble.kernels.course.course_layout import WARMUP
 from shared.ensemble.kernels.ensemble_rows import fold_rows
 from shared.ensemble.kernels.entity.row import Reported, Row
-from shared.ensemble.kernels.fold_arguments import WORK_DTYPE, Config, Inputs, Outputs, State
+from shared.ensemble.kernels.fold_arguments import Config, Inputs, Outputs, Scratch, State
 from shared.ensemble.kernels.layout import (
     COURSE,
     CROSS,
@@ -242,8 +243,8 @@ def limits_for(
 
     raises : ValueError naming what is outside its range
     """
-    if warmup != 0 and not 2 <= warmup <= 1024:
-        raise ValueError(f"warmup is {warmup}, not 0 or 2..1024")
+    if warmup != 0 and not 2 <= warmup <= WARMUP:
+        raise ValueError(f"warmup is {warmup}, not 0 or 2..{WARMUP}")
     if not (per_day >= 0.0 and np.isfinite(per_day)):
         raise ValueError(f"per_day is {per_day}, not finite and >= 0")
     if lateness_ms < 0:
@@ -290,7 +291,7 @@ def fold(
     zone = Zone(*(_plain(array, np.int64) for array in zone))
     called = inputs.entity if given.names is None else given.names
     rows, cells = np.zeros(n, ROW_DTYPE), np.zeros((n, width), CELL_DTYPE)
-    output, scratch = _Events(width), np.zeros(1, WORK_DTYPE)
+    output, scratch = _Events(width), Scratch.of(width)
     start = 0
     for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
         while start < stop:

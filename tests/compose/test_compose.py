@@ -31,7 +31,13 @@ if os.environ.get("COMPOSE_TEST") != "1":
 
 FIRST_ANOMALY_S = 180
 PREDICTORS = 3
-OURS = ("producer", "consumer_training", "consumer_prediction", "incidents", "dashboard")
+OURS = (
+    "producer",
+    "consumer_training",
+    "consumer_prediction",
+    "incidents",
+    "dashboard",
+)
 WIRE_PREFIX = 5
 """Magic byte and schema id in front of the Avro body."""
 

@@ -13,9 +13,8 @@ def neighbour_scores(times, values, bins_per_day, block, slack, days):
     A bin without a value repeats the one before.
     """
     bins, order, out = {}, [], []
-    origin = times[0]
     for time_ms, value in zip(times, values, strict=True):
-        place = ((time_ms - origin) * bins_per_day + DAY_MS // 2) // DAY_MS
+        place = time_ms * bins_per_day // DAY_MS
         if order and place <= order[-1]:
             place = order[-1]
         elif order:
@@ -42,7 +41,7 @@ def _best(bins, first, newest, bins_per_day, block, slack, days):
     for day in range(1, days + 1):
         for shift in range(-slack, slack + 1):
             other = newest - day * bins_per_day + shift * block
-            if other - first < length or other > newest - length:
+            if other - first < length - 1 or other > newest - length:
                 continue
             gaps = [
                 _mean(bins, first, newest - k * block, block)

@@ -6,7 +6,7 @@ import numpy as np
 
 from shared.columns import Columns
 from shared.errors import LapwingError
-from shared.features.kernels.places import FORGOTTEN
+from shared.features.kernels.places import FORGOTTEN, NEVER_MS
 from shared.scoring.state import Folded, PartitionState, fold
 from shared.snapshots import SnapshotFolder, SnapshotProgress, SnapshotWriter
 from shared.snapshots.frames import ChangeMarks
@@ -18,7 +18,10 @@ RELEASED = ("row", "place", "reason", "slots")
 
 
 def feed(
-    state: PartitionState, rows: list[tuple], metrics: tuple[str, ...] = ("cpu", "disk")
+    state: PartitionState,
+    rows: list[tuple],
+    metrics: tuple[str, ...] = ("cpu", "disk"),
+    max_entities: int = NEVER_MS,
 ) -> Folded:
     """Fold rows, and update the records of online members and quality as their kernels do."""
     for metric in metrics:
@@ -27,9 +30,8 @@ def feed(
     entity = np.array([state.entities.add(NAMES[row[0]]) for row in rows], np.int32)
     values = np.array([row[2:] for row in rows], np.float64).reshape(len(rows), 2)
     time_ms = np.array([row[1] * 1000 for row in rows], np.int64)
-    folded = fold(
-        state, Columns(np.arange(len(rows)), entity, time_ms, values, *NONE), 5, FORGET_MS
-    )
+    columns = Columns(np.arange(len(rows)), entity, time_ms, values, *NONE)
+    folded = fold(state, columns, 5, FORGET_MS, max_entities)
     entities, slots = state.places_used, state.slots_used
     state.ensemble.reserve(entities, slots)
     state.quality.reserve(entities, slots)

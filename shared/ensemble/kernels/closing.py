@@ -19,7 +19,7 @@ from shared.ensemble.kernels.layout import JOINED, KEYS, NO_METRIC, TRAINED, TRA
 from shared.ensemble.kernels.outputs import CLOSED
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _close(
     ep: Record, about: About, row: Row, reason: int, threshold: float, events: Record, at: int
 ) -> int:
@@ -35,6 +35,7 @@ def _close(
 @njit(
     types.int64(ENTITY, REPORTED_METRICS, ROW, types.int64, types.float64, EVENT[::1]),
     cache=True,
+    error_model="numpy",
 )
 def close_episodes(
     e: Record, reported: Reported, row: Row, reason: int, threshold: float, events: Record

@@ -17,6 +17,8 @@ MISSING = -32768
 LARGEST = 65000.0
 LARGEST_VALUE = 1e150
 _DOWN, _UP = 2.0**-112, 2.0**112
+LARGEST_HALF = 4e9
+_HALF_DOWN, _HALF_UP = 2.0**-96, np.float32(2.0**96)
 
 SORTED_AT_ONCE = 32
 """So many numbers at most are sorted without a branch that depends on them."""
@@ -50,7 +52,7 @@ _LOW, _HIGH = np.array([pair for pairs in _NETWORKS for pair in pairs], np.uint8
 """The comparisons for n numbers are those from _FIRST[n] to _FIRST[n + 1]."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def encode(x: float) -> int:
     """Return the code of a finite number: sign and half-float bits, ordered as the numbers are."""
     bits = np.float32(min(abs(x), LARGEST) * _DOWN).view(np.int32)
@@ -58,7 +60,7 @@ def encode(x: float) -> int:
     return int(half) if x >= 0.0 else -int(half)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def decode(code: int) -> float:
     """Return the number that a code stands for."""
     half = abs(np.int32(code))
@@ -66,7 +68,25 @@ def decode(code: int) -> float:
     return x if code >= 0 else -x
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def shorten(x: float) -> int:
+    """Return a finite number in two bytes, a half: within 2**-10 of it for 1e-9 <= |x| <= 4e9.
+
+    Halves of numbers >= 0 are ordered as the numbers are. Larger numbers are clipped.
+    """
+    bits = np.float32(min(abs(x), LARGEST_HALF) * _HALF_DOWN).view(np.int32)
+    half = (bits + 0x2000) >> 14
+    return int(half) if x >= 0.0 else int(half) - 32768
+
+
+@njit(cache=True, error_model="numpy")
+def lengthen(half: int) -> np.float32:
+    """Return the number that a half stands for."""
+    bits = (np.int32(half) << 14) & ~0x60000000
+    return np.int32(bits).view(np.float32) * _HALF_UP
+
+
+@njit(cache=True, error_model="numpy")
 def sort_first(a: Floats, n: int) -> None:
     """Sort the first n numbers in place; n is small.
 
@@ -89,26 +109,26 @@ def sort_first(a: Floats, n: int) -> None:
         a[at] = x
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def median(a: Floats, n: int) -> float:
     """Median of the first n numbers, n >= 1; sorts them."""
     sort_first(a, n)
     return float(0.5 * (a[(n - 1) // 2] + a[n // 2]))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def clip(x: float, most: float) -> float:
     """Limit a number to +-most."""
     return min(max(x, -most), most)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def bounded(x: float) -> float:
     """Limit a finite value to +-LARGEST_VALUE: sums, squares and ratios of values stay finite."""
     return min(max(x, -LARGEST_VALUE), LARGEST_VALUE)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fade(dt: float, tau: float) -> float:
     """Share that a running mean of time constant tau learns in dt."""
     return 1.0 - math.exp(-dt / tau)

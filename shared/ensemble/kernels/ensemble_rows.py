@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 from numba import njit, types
 
 from shared.ensemble.kernels.array_types import Array, Floats, Ints, Record
@@ -41,11 +40,12 @@ from shared.ensemble.kernels.fold_arguments import (
     CONFIG,
     INPUTS,
     OUTPUTS,
+    SCRATCHES,
     STATE,
-    WORK,
     Config,
     Inputs,
     Outputs,
+    Scratch,
     State,
 )
 from shared.ensemble.kernels.layout import (
@@ -59,6 +59,7 @@ from shared.ensemble.kernels.layout import (
 from shared.ensemble.kernels.metric.sample import MetricWork
 from shared.ensemble.kernels.metric.value import fold_value
 from shared.ensemble.kernels.return_levels import bound
+from shared.kernels.borrowing import borrowed
 from shared.kernels.clock import ZONE, Zone, local_of
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
@@ -71,17 +72,7 @@ EVENTS_OF_ENTITY = 8
 
 
 class Work(NamedTuple):
-    """Scratch of a row.
-
-    metric      : of one metric
-    combination : of ``combine``
-    largest     : float64 (max(M, 1),)  of ``join``
-    slots, columns : int64 (M,)  of the entity's metrics, in the order in which they are judged
-    judged      : bool (M,)      whether the row made a sample of a metric that was judged
-    relevant    : bool (M,)      and this deviates as the user asks
-    ratios      : float64 (M,)   largest ratio of a metric
-    views       : uint8 (M,)     the view that has it
-    """
+    """Scratch of a row: of one metric, of ``combine``, and what ``Scratch`` has."""
 
     metric: MetricWork
     combination: CombinationWork
@@ -106,11 +97,9 @@ class Ratios(NamedTuple):
 
 
 @step
-def _work(metrics: int, scratch: Record) -> Work:
-    """Return scratch for rows of this many metrics.
-
-    scratch : WORK_DTYPE
-    """
+def _work(given: Scratch) -> Work:
+    """Return the scratch of a row."""
+    scratch = given.records[0]
     course = CourseWork(
         scratch["shape"], scratch["distances"], scratch["windows"], scratch["known"]
     )
@@ -119,13 +108,40 @@ def _work(metrics: int, scratch: Record) -> Work:
     return Work(
         metric,
         combination,
-        np.empty(max(metrics, 1)),
-        np.empty(metrics, np.int64),
-        np.empty(metrics, np.int64),
-        np.empty(metrics, np.bool_),
-        np.empty(metrics, np.bool_),
-        np.empty(metrics),
-        np.empty(metrics, np.uint8),
+        borrowed(given.largest),
+        borrowed(given.slots),
+        borrowed(given.columns),
+        borrowed(given.judged),
+        borrowed(given.relevant),
+        borrowed(given.ratios),
+        borrowed(given.views),
+    )
+
+
+@step
+def _inputs(given: Inputs) -> Inputs:
+    """Return the rows as arrays whose references are not counted."""
+    return Inputs(
+        borrowed(given.entity),
+        borrowed(given.time_ms),
+        borrowed(given.values),
+        borrowed(given.slots),
+        borrowed(given.order),
+        borrowed(given.marks),
+        borrowed(given.trained),
+        borrowed(given.offsets),
+    )
+
+
+@step
+def _outputs(out: Outputs) -> Outputs:
+    """Return what is written as arrays whose references are not counted."""
+    return Outputs(
+        borrowed(out.rows),
+        borrowed(out.cells),
+        borrowed(out.events),
+        borrowed(out.ratios),
+        borrowed(out.views),
     )
 
 
@@ -335,11 +351,12 @@ def _fold_row(
     return _fold_new_row(e, reported, given, row, config, out, at, work)
 
 
-@njit(
+@njit(  # type: ignore[call-overload]
     types.UniTuple(types.int64, 2)(  # type: ignore[no-untyped-call]
-        INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64, WORK[::1]
+        INPUTS, ZONE, CONFIG, STATE, OUTPUTS, types.int64, types.int64, SCRATCHES
     ),
     cache=True,
+    error_model="numpy",
 )
 def fold_rows(
     given: Inputs,
@@ -349,19 +366,21 @@ def fold_rows(
     out: Outputs,
     start: int,
     stop: int,
-    scratch: Record,
+    scratch: Scratch,
 ) -> tuple[int, int]:
     """Fold rows and judge them.
 
     start, stop : rows to fold
-    scratch     : WORK_DTYPE (1,)  zeros, or what an earlier call left
+    scratch     : what an earlier call left, or that of ``Scratch.of``
     returns     : first row that was not folded because ``out.events`` has no room, events written
     """
     metrics = given.values.shape[1]
-    work = _work(metrics, scratch[0])
+    work, rows, written = _work(scratch), _inputs(given), _outputs(out)
+    memory = State(borrowed(state.entities), borrowed(state.metrics))
+    asked = Config(borrowed(config.limits), config.settings, config.params)
     at = 0
     for place in range(start, stop):
         if out.events.shape[0] - at < 2 * KEYS * metrics + EVENTS_OF_ENTITY:
             return place, at
-        at = _fold_row(place, given, zone, config, state, out, at, work)
+        at = _fold_row(place, rows, zone, asked, memory, written, at, work)
     return stop, at

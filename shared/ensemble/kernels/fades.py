@@ -37,13 +37,13 @@ FADES = 12
 """Places: gap and interval, what is learned of each mean, and what stays of a stretch."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spread_span(interval_ms: float) -> float:
     """Return the time over which the spread of changes is averaged, ms."""
     return max(1.5 * HOUR_MS, 8.0 * interval_ms)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def write_fades(dt: float, interval_ms: float, fades: Floats) -> None:
     """Write what running means learn from a sample.
 

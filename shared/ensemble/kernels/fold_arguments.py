@@ -32,10 +32,10 @@ WORK_DTYPE = np.dtype(
         ("tmp", "f8", (SCRATCH,)),
         ("seen", "f8", (ALL_VIEWS,)),
         ("fades", "f8", (FADES,)),
-        ("windows", "f8", (WINDOWS,)),
         ("known", "f8", (2,)),
         ("shape", "f4", (SHAPE_SIZE,)),
         ("distances", "f4", (LIBRARY,)),
+        ("windows", "f4", (WINDOWS,)),
         ("z", "f8", (COMBINED,)),
         ("a", "f8", (COMBINED, COMBINED)),
         ("b", "f8", (COMBINED, COMBINED)),
@@ -43,10 +43,7 @@ WORK_DTYPE = np.dtype(
     ],
     align=True,
 )
-"""Scratch of the kernels, in one record: references to what is inside of it are not counted.
-
-Those to an array of its own are, by two atomic instructions in each function that it enters.
-"""
+"""Scratch of the kernels, in one record."""
 
 
 class Inputs(NamedTuple):
@@ -95,6 +92,42 @@ class State(NamedTuple):
     metrics: Record
 
 
+class Scratch(NamedTuple):
+    """Scratch of a row, of a kernel's caller.
+
+    records     : WORK_DTYPE (1,)   zeros, or what an earlier call left
+    largest     : float64 (>= M,)   of ``join``, at least one
+    slots, columns : int64 (M,)     of the entity's metrics, in the order in which they are judged
+    judged      : bool (M,)         whether the row made a sample of a metric that was judged
+    relevant    : bool (M,)         and this deviates as the user asks
+    ratios      : float64 (M,)      largest ratio of a metric
+    views       : uint8 (M,)        the view that has it
+    """
+
+    records: Record
+    largest: Floats
+    slots: Ints
+    columns: Ints
+    judged: Array
+    relevant: Array
+    ratios: Floats
+    views: Array
+
+    @classmethod
+    def of(cls, metrics: int) -> Scratch:
+        """Return scratch for rows of this many metrics."""
+        return cls(
+            np.zeros(1, WORK_DTYPE),
+            np.zeros(max(metrics, 1)),
+            np.zeros(metrics, np.int64),
+            np.zeros(metrics, np.int64),
+            np.zeros(metrics, np.bool_),
+            np.zeros(metrics, np.bool_),
+            np.zeros(metrics),
+            np.zeros(metrics, np.uint8),
+        )
+
+
 class Outputs(NamedTuple):
     """What is written.
 
@@ -126,5 +159,6 @@ CONFIG = group(Config, _F8SS, SETTINGS, PARAMS)
 STATE = group(State, ENTITY[::1], METRIC[::1])
 OUTPUTS = group(Outputs, _VERDICT[::1], _CELL[:, ::1], EVENT[::1], _F8SS, types.uint8[:, ::1])
 WORK = from_dtype(WORK_DTYPE)
+SCRATCHES = group(Scratch, WORK[::1], _F8S, _I8S, _I8S, _B1[::1], _B1[::1], _F8S, types.uint8[::1])
 REPORTED_METRICS = group(Reported, METRIC[::1], _I8S, _I8S, _B1[::1], _I8)
 ROW = group(Row, _I8, _I8, _I8, _I8, _I8, _F8, _F8)

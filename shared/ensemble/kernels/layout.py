@@ -13,7 +13,7 @@ import numpy as np
 
 from shared.ensemble.kernels.array_types import Floats, Ints, Record  # noqa: F401
 from shared.ensemble.kernels.course.course_layout import COURSE_DTYPE
-from shared.ensemble.kernels.views import TABLE
+from shared.ensemble.kernels.views import TABLE, column
 from shared.kernels.units import DAY_MS
 
 BINS = 288
@@ -44,6 +44,13 @@ VALUE, TWO, QUARTER, HOUR, HOURS4, JUMP, MISSED, LEVEL, SPREAD, OFTEN, STUCK, CO
 """Numbers of the views in ``views.TABLE``."""
 
 ALL_VIEWS = len(TABLE)
+SIDES = column("sides")
+LEVELS = int(SIDES.sum())
+"""Levels of a metric: one of each view and direction."""
+
+FIRST_LEVEL = np.cumsum(SIDES) - SIDES
+"""Place of a view's first level among all of them."""
+
 TRAINED, JOINED = ALL_VIEWS, ALL_VIEWS + 1
 """Views of the entity: the rarity by a trained model, and many metrics at once."""
 
@@ -138,6 +145,7 @@ METRIC_DTYPE = np.dtype(
         ("level", "f8", (SEASONS,)),
         ("error", "f4", (SEASONS,)),  # running error of each season
         ("season", "i4"),  # that is believed
+        ("maxima_n", "i4"),  # days with maxima
         ("typical", "f8"),  # typical spread
         ("range_low", "f8"),
         ("range_high", "f8"),
@@ -190,6 +198,7 @@ METRIC_DTYPE = np.dtype(
         ("return_level", "f4", (ALL_VIEWS, 2)),  # level of each view
         ("window", "i2", (2, RING)),  # mean of today's newest bins, coded, and samples in each
         ("window_bin", "i4", (RING,)),
+        ("levels_n", "i4"),  # days with levels
         ("fast_ms", "i8", (2,)),  # newest fast alarm up and down
         ("stuck_ms", "i8"),
         ("late_ms", "i8"),
@@ -206,11 +215,9 @@ METRIC_DTYPE = np.dtype(
         ("hours_u", "f4", (HOURS,)),
         ("hours_z", "f4", (HOURS,)),
         ("levels", "f4", (DAYS,)),
-        ("levels_n", "i4"),
-        ("maxima", "f4", (ALL_VIEWS, 2, DAYS)),
-        ("maxima_n", "i4"),
+        ("maxima", "i2", (LEVELS, DAYS)),  # halves
         # --- one bin at a time
-        ("written", "i4", (BINS,)),  # day that the bin was last written, + 1
+        ("written", "u2", (BINS,)),  # day that the bin was last written: season.newest_day
         ("memory", "i2", (BINS, DAYS)),
         ("course", COURSE_DTYPE),
     ],
@@ -243,7 +250,6 @@ ENTITY_DTYPE = np.dtype(
         ("joint", EPISODE_DTYPE),
         ("trained_ratio", "f8"),
         ("trained_mean", "f8"),  # of a quarter of an hour of the rarity by the trained model
-        ("trained_ms", "i8"),
         ("trained_daily_maximum", "f8"),  # today's largest
         ("trained_level", "f8"),
         ("trained_live_ms", "f8"),
@@ -252,7 +258,6 @@ ENTITY_DTYPE = np.dtype(
         ("trained", EPISODE_DTYPE),
         ("opened_ms", "i8"),  # newest opening
         ("opened_level", "i4"),
-        ("reserved_too", "f8"),  # as reserved
         ("block", "i8"),  # of the budget
         ("block_maximum", "f8"),
         ("blocks", "f4", (BUCKETS,)),
@@ -262,7 +267,6 @@ ENTITY_DTYPE = np.dtype(
         ("pairs_ms", "i8"),
         ("pairs_ok", "i4"),
         ("combined", "i4"),  # metrics that the inverse is of
-        ("reserved", "i4", (COMBINED,)),  # read by nobody; keeps the size of a record
         ("residual", "f4", (COMBINED,)),
         ("explained", "f4", (COMBINED,)),
         ("pairs", "f4", (COMBINED, COMBINED)),
@@ -392,4 +396,4 @@ class Settings(NamedTuple):
     use: int = (1 << (ALL_VIEWS + 1)) - 1  # bit per view
     joint: bool = True
     season: bool = True
-    warmup: int = 0  # samples of the course's warm-up; 0 = three days, 150 to 1024
+    warmup: int = 0  # samples of the course's warm-up; 0 = three days, 150 to 896

@@ -22,7 +22,7 @@ FEW = 3
 """Days from which on one of the first week can be told from the others."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def quantile(ordered: Floats, n: int, q: float) -> float:
     """Quantile of n sorted numbers, between the two nearest."""
     place = q * (n - 1)
@@ -31,13 +31,13 @@ def quantile(ordered: Floats, n: int, q: float) -> float:
     return float(ordered[k] + (place - k) * (ordered[up] - ordered[k]))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def return_level(
     maxima: Floats, n: int, least: float, days: float, prior: float, trust: float, tmp: Floats
 ) -> float:
     """Return the level that is reached once in a return period.
 
-    maxima : float32 (DAYS,)  the first n count, in any order, n >= 1
+    maxima : float32 (DAYS,) or float64, may be tmp  the first n count, in any order, n >= 1
     least  : > 0  smaller maxima count as this
     days   : > 1  return period
     prior  : slope of the logarithms where nothing is known
@@ -68,13 +68,13 @@ def return_level(
     return level
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def bound(size: float, limit: float, count: int) -> float:
     """Return what a day's largest figure counts: its level at most (thrice in week one)."""
     return min(size, limit if count >= FIRST_WEEK else 3.0 * limit)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def push(maxima: Floats, count: int, x: float) -> int:
     """Put a day's maximum into a ring; returns the new count."""
     maxima[count % DAYS] = x

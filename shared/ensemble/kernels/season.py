@@ -35,6 +35,9 @@ FEW = 3
 """Days that a special season needs."""
 
 LAST = 4
+WRITTEN = 65_535
+"""Days that a bin's newest day can be told apart from."""
+
 HIGH_AT = 300
 LOW_AT = HIGH_AT + DAYS
 SCRATCH = LOW_AT + DAYS
@@ -44,7 +47,7 @@ SCARCE = np.array([0.0, 3.0, 2.5, 1.8, 1.5, 1.25, 1.15])
 """Factors on a spread that so few days have told."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def width_of(interval_ms: float) -> int:
     """Bins per sample: a divisor of the day."""
     bins = interval_ms / 300_000.0
@@ -54,7 +57,7 @@ def width_of(interval_ms: float) -> int:
     return 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def near_of(width: int) -> int:
     """Samples on either side that count as about the same time."""
     if width == 1:
@@ -64,7 +67,7 @@ def near_of(width: int) -> int:
     return 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def first_day_of(m: Record, shift_ms: int) -> int:
     """Return a metric's first local day; one that began after noon does not count.
 
@@ -73,7 +76,7 @@ def first_day_of(m: Record, shift_ms: int) -> int:
     return int((m["origin_ms"] + shift_ms + DAY_MS // 2) // DAY_MS)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def is_new_kind(first_day: int, day: int) -> bool:
     """Whether a day is of a kind, working day or weekend, that fewer than two before it were of.
 
@@ -88,14 +91,14 @@ def is_new_kind(first_day: int, day: int) -> bool:
     return seen < 2 and day - first - seen >= 2
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def bin_of(local_ms: int, width: int) -> int:
     """Return the first bin of a sample that is ``width`` bins wide, at a local time."""
     bin_ = int((local_ms % DAY_MS) // BIN_MS)
     return bin_ - bin_ % width
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def on_its_day(day: int, bin_: int) -> tuple[int, int]:
     """Return day and bin of a bin that may lie up to a day before or after a day."""
     if bin_ < 0:
@@ -105,11 +108,23 @@ def on_its_day(day: int, bin_: int) -> tuple[int, int]:
     return day, bin_
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def newest_day(m: Record, bin_: int, day: int) -> int:
+    """Return the day that a bin was last written, -1 = never; it is kept in two bytes.
+
+    day : any within 32,767 days of it
+    """
+    kept = int(m["written"][bin_])
+    if kept == 0:
+        return -1
+    return kept - 1 + (day - kept + 1 + WRITTEN // 2) // WRITTEN * WRITTEN
+
+
+@njit(cache=True, error_model="numpy")
 def write(m: Record, bin_: int, day: int, mean: float) -> None:
     """Remember the mean of a bin so far; days left out since the bin's last one are missing."""
     row = m["memory"][bin_]
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     if last < 0 or day - last >= DAYS:
         for k in range(DAYS):
             row[k] = MISSING
@@ -117,23 +132,23 @@ def write(m: Record, bin_: int, day: int, mean: float) -> None:
         for d in range(last + 1, day):
             row[d % DAYS] = MISSING
     if last <= day or last < 0:
-        m["written"][bin_] = day + 1
+        m["written"][bin_] = day % WRITTEN + 1
         row[day % DAYS] = encode(mean)
     elif last - day < DAYS:
         row[day % DAYS] = encode(mean)  # a late row
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def read(m: Record, bin_: int, day: int) -> int:
     """Code of a bin on a day; MISSING where there is none."""
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     if last < 0 or day > last or last - day >= DAYS:
         return MISSING
     code: int = m["memory"][bin_, day % DAYS]
     return code
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
     """Write usual values and spread of a bin on a day into place ``at`` of the ring.
 
@@ -150,7 +165,7 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
         usual[c, at] = np.nan
     m["median_spread"][at] = np.nan
     m["quantile_spread"][at] = np.nan
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     if last < 0 or day - last > DAYS:
         return
     row = m["memory"][bin_]
@@ -209,7 +224,7 @@ def digest(m: Record, bin_: int, day: int, at: int, tmp: Floats) -> None:
     m["quantile_spread"][at] = scarce * work[min(n - 1, int(0.8 * n))] / 1.28
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
     """Bring the ring of digested bins to a new bin; a step costs one bin, a jump the whole ring."""
     width, near = m["width"], near_of(m["width"])
@@ -228,7 +243,7 @@ def turn(m: Record, day: int, bin_: int, tmp: Floats) -> None:
         _borrow(m, day, bin_, near, tmp)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def digest_ring(m: Record, day: int, bin_: int, first: int, tmp: Floats) -> None:
     """Write the ring of digested bins around a bin, from place ``first`` on."""
     near = near_of(m["width"])
@@ -237,7 +252,7 @@ def digest_ring(m: Record, day: int, bin_: int, first: int, tmp: Floats) -> None
         digest(m, b, d, k, tmp)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _borrow(m: Record, day: int, bin_: int, at: int, tmp: Floats) -> None:
     """Take the nearest bin within two hours that has been seen, for one that has not."""
     for k in range(1, 25):
@@ -249,7 +264,7 @@ def _borrow(m: Record, day: int, bin_: int, at: int, tmp: Floats) -> None:
                     return
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def extremes_of(tmp: Floats) -> tuple[Floats, Floats]:
     """Return the places of the scratch for the largest and smallest value of each day.
 
@@ -258,7 +273,7 @@ def extremes_of(tmp: Floats) -> tuple[Floats, Floats]:
     return tmp[HIGH_AT:LOW_AT], tmp[LOW_AT:SCRATCH]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def extremes(m: Record, day: int, bin_: int, high: Floats, low: Floats) -> int:
     """Largest and smallest value within a quarter of an hour of a bin, on each day before.
 
@@ -281,7 +296,7 @@ def extremes(m: Record, day: int, bin_: int, high: Floats, low: Floats) -> int:
         elif b >= BINS:
             b -= BINS
             d += 1
-        last = m["written"][b] - 1
+        last = newest_day(m, b, d)
         if last < 0:
             continue
         newest, oldest = min(d - 1, last), max(d - DAYS, last - DAYS + 1)
@@ -295,7 +310,7 @@ def extremes(m: Record, day: int, bin_: int, high: Floats, low: Floats) -> int:
     return found
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _widen(row: Array, place: int, days: int, at: int, high: Floats, low: Floats) -> None:
     """Widen the ranges of days by the codes of a bin.
 
@@ -321,7 +336,7 @@ def _widen(row: Array, place: int, days: int, at: int, high: Floats, low: Floats
         low[np.uint64(at + k)] = min(low[np.uint64(at + k)], np.float64(code))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def days_of(season: int) -> int:
     """Return the days of a season at most."""
     if season == ALL:
@@ -329,7 +344,7 @@ def days_of(season: int) -> int:
     return SAME_KIND if season == KIND else LAST
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def belongs(season: int, day: int, age: int, weekend: bool) -> bool:
     """Whether the day ``age`` days before is one of a season.
 
@@ -340,7 +355,7 @@ def belongs(season: int, day: int, age: int, weekend: bool) -> bool:
     return season != KIND or is_weekend(day - age) == weekend
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def recurring(
     values: Floats, day: int, season: int, quantile: float, tmp: Floats
 ) -> tuple[float, int]:

@@ -45,6 +45,7 @@ class View(NamedTuple):
     mean  : whether it is a mean of samples, which varies more where they are few
     owned : whether its level is its own; False = its figure is a ratio already
     by    : BY_SAMPLE, BY_COURSE or BY_ENTITY
+    sides : directions that have a level: 2, 1 = its figure is never negative, 0 = it needs no level
     signed : whether the sign of its figure is the direction of the deviation; False = the newest
              value's deviation tells it
     """
@@ -57,6 +58,7 @@ class View(NamedTuple):
     mean: bool = False
     owned: bool = True
     by: int = BY_SAMPLE
+    sides: int = 2
     signed: bool = True
 
 
@@ -69,10 +71,10 @@ TABLE = [
     View("jump", FAST, "floor_jump", tail=True),
     View("missed", FAST, "floor_missed", "trust_missed"),
     View("level", SLOW, "floor_level"),
-    View("spread", SHAPELESS, "floor_spread", signed=False),
-    View("often", SHAPELESS, "floor_often", signed=False),
-    View("stuck", SHAPELESS, "floor_stuck", owned=False, signed=False),
-    View("course", PATTERN, "floor_course", by=BY_COURSE, signed=False),
+    View("spread", SHAPELESS, "floor_spread", sides=1, signed=False),
+    View("often", SHAPELESS, "floor_often", sides=1, signed=False),
+    View("stuck", SHAPELESS, "floor_stuck", owned=False, sides=0, signed=False),
+    View("course", PATTERN, "floor_course", by=BY_COURSE, sides=0, signed=False),
     View("combination", SHAPELESS, "floor_cross", by=BY_ENTITY, signed=False),
 ]
 """The views; their order is that of the numbers in ``layout``."""

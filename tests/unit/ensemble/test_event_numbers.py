@@ -78,7 +78,7 @@ def test_days_without_a_value_as_extreme_are_those_of_the_dictionary(
     events["moved_ms"] = day * DAY_MS - moved * DAY_MS - 3 * HOUR_MS if moved else 0
     count_first(events, states, day, bin_)
     near = near_of(width) * width
-    kept = {(d, b): x for (d, b), x in memory.items() if d >= states["written"][0, b] - DAYS}
+    kept = {(d, b): x for (d, b), x in memory.items() if d >= int(states["written"][0, b]) - DAYS}
     seen, without = slow_season.days_without(
         kept,
         bin_,

@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from numba import njit
 
 from shared.ensemble.fold import Rows, fold, limits_for
-from shared.ensemble.kernels.codes import MISSING, SORTED_AT_ONCE, decode, encode, sort_first
+from shared.ensemble.kernels.codes import (
+    MISSING,
+    SORTED_AT_ONCE,
+    decode,
+    encode,
+    lengthen,
+    shorten,
+    sort_first,
+)
 from shared.ensemble.kernels.entity.row import Reported
 from shared.ensemble.kernels.entity.together import invert, join
 from shared.ensemble.kernels.layout import (
@@ -29,6 +37,7 @@ from shared.ensemble.kernels.season import (
     digest,
     extremes,
     near_of,
+    newest_day,
     read,
     recurring,
     width_of,
@@ -146,6 +155,26 @@ def write_first(states, bin_, day, x):
 
 
 @njit
+def write_and_find(states, bin_, day, later):
+    write(states[0], bin_, day, 1.0)
+    return newest_day(states[0], bin_, later)
+
+
+@given(st.integers(0, 200_000), st.integers(-DAYS, 32_000))
+def test_the_newest_day_of_a_bin_is_kept_in_two_bytes(day, later):
+    states = np.zeros(1, METRIC_DTYPE)
+    assert write_and_find(states, 7, day, day + later) == day
+
+
+@given(st.floats(-1e12, 1e12))
+def test_a_half_is_near_its_number_and_keeps_its_own(x):
+    near = float(lengthen(shorten(x)))
+    assert abs(near - min(max(x, -4e9), 4e9)) <= 2**-10 * abs(x) + 1e-12
+    assert float(lengthen(shorten(near))) == near
+    assert -(2**15) <= shorten(x) < 2**15
+
+
+@njit
 def read_first(states, bin_, day):
     return read(states[0], bin_, day)
 
@@ -178,7 +207,7 @@ def test_a_digest_equals_the_dictionary(seed, bin_, season, ahead):
 
 def _kept(states, bin_):
     """The oldest day whose place the bin's newest day has not taken."""
-    return states["written"][0, bin_] - DAYS
+    return int(states["written"][0, bin_]) - DAYS
 
 
 @settings(max_examples=3 if SLOW else 25)

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from numba import njit
 
+from shared.ensemble.kernels.codes import shorten
 from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
     DAYS,
+    FIRST_LEVEL,
     METRIC_DTYPE,
+    SIDES,
     VIEW_NAMES,
     EnsembleParams,
     as_record,
@@ -56,8 +59,11 @@ def test_a_view_from_outside_takes_a_row_and_what_it_sees():
 
 
 def test_every_array_with_a_place_for_each_view_has_all_of_them():
-    for name in ("ratio", "daily_maximum", "return_level", "maxima"):
+    for name in ("ratio", "daily_maximum", "return_level"):
         assert METRIC_DTYPE[name].shape[0] == ALL_VIEWS == len(TABLE)
+    assert METRIC_DTYPE["maxima"].shape == (sum(view.sides for view in TABLE), DAYS)
+    with_level = {view.name for view in TABLE if view.sides}
+    assert with_level == {view.name for view in TABLE if view.owned and view.name != "course"}
 
 
 def test_fields_of_a_record_do_not_overlap():
@@ -92,13 +98,16 @@ def levels_after(maxima: list[float]) -> dict[str, float]:
     """Level of each view whose daily maxima, in least levels, are these."""
     metrics, params = np.zeros(1, METRIC_DTYPE), as_record(EnsembleParams())
     m = metrics[0]
-    for view in range(ALL_VIEWS):
-        m["maxima"][view, 0, : len(maxima)] = np.array(maxima) * least_level(params, view)
+    for view in np.flatnonzero(SIDES):
+        m["maxima"][FIRST_LEVEL[view], : len(maxima)] = [
+            shorten(size * least_level(params, view)) for size in maxima
+        ]
     m["maxima_n"] = len(maxima)
     calibrate_first(metrics, params, np.zeros(DAYS))
     return {
         view.name: float(m["return_level"][n, 0]) / least_level(params, n)
         for n, view in enumerate(TABLE)
+        if view.sides
     }
 
 

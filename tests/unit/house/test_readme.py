@@ -7,6 +7,7 @@ import os
 import re
 import runpy
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from lapwing.backtest.feeds import InputOptions, open_feed
 from lapwing.tail import to_json, to_line
 from producer.files.times import parse_time
 from shared.encode.records import decode_records, encode_records
+from shared.ensemble.kernels.layout import ENTITY_DTYPE, METRIC_DTYPE
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -74,6 +76,19 @@ def test_every_command_is_run_by_something(command):
 def test_the_settings_table_is_current():
     table = runpy.run_path(str(ROOT / "docs" / "settings_table.py"))
     assert table["with_table"](SETTINGS) == SETTINGS, "run `python docs/settings_table.py`"
+
+
+def test_the_table_of_a_record_is_current():
+    table = runpy.run_path(str(ROOT / "docs" / "state_table.py"))
+    page = (ROOT / "docs" / "detection.md").read_text("utf-8")
+    assert table["with_table"](page) == page, "run `python docs/state_table.py`"
+    sizes = Counter[str]()
+    for record, _, size in table["rows"]():
+        assert size > 0
+        sizes[record] += size
+    assert sizes == {"metric": METRIC_DTYPE.itemsize, "entity": ENTITY_DTYPE.itemsize}
+    assert f"{METRIC_DTYPE.itemsize / 1024:.1f} KiB for each metric" in page
+    assert f"{ENTITY_DTYPE.itemsize / 1024:.1f} KiB for an entity" in page
 
 
 def test_the_settings_table_names_variables_that_work():

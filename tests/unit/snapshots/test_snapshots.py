@@ -149,6 +149,20 @@ def test_a_delta_that_lies_is_refused(change, why):
         overlay(overlay({}, base), parse(np.frombuffer(resealed(whole, change), np.uint8)))
 
 
+def test_a_delta_contains_the_slots_that_were_freed_and_not_taken_again():
+    """Else the next metric in that slot would continue from the records of a dropped one."""
+    state, nothing = PartitionState(0), float("nan")
+    feed(state, [(0, 1, 1.0, 2.0), (1, 1, 1.0, nothing)], max_entities=2)
+    whole = bytearray(snapshots.encode(state))
+    base, marks = parse(np.frombuffer(whole, np.uint8)), marks_of(state)
+    dropped = feed(state, [(2, 2, 1.0, nothing)], max_entities=2).releases
+    assert dropped.slots.tolist() == [[0, 1]]
+    assert state.places.slot_place[: state.slots_used].tolist() == [0, -1, 1]
+    delta = Selection.of(state, marks).frame(base.digest)
+    restored = state_of(delta, overlay(overlay({}, base), delta))
+    assert snapshots.encode(restored) == snapshots.encode(state)
+
+
 INPUT = InputSettings()
 DECODER = AvroDecoder.of_schemas({1: flat_schema("lapwing.Metric", "host", ("cpu", "disk"))}, INPUT)
 

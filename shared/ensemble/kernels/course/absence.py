@@ -37,7 +37,7 @@ This one is for what happens a few times a day at most.
 MEMORY = 100
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def watch_silence(
     state: Record, active: bool, time_ms: int, shortest: int, params: EnsembleParams
 ) -> None:

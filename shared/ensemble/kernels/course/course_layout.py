@@ -1,13 +1,12 @@
 """What the course remembers of one metric.
 
 Invariant: fixed size; all zero bytes is the state before the first sample. The warm-up's samples
-lie where the members' memory
-will be: both are never needed at once.
+lie where the members' memory will be: both are never needed at once.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -15,25 +14,31 @@ from shared.ensemble.kernels.array_types import Floats, Floats32, Ints, Record  
 
 BLOCKS = 4
 SHAPE = 3 * BLOCKS
-LIBRARY = 64
-LONG_RING = 256
-SHORT_RING = 128
-LONG_BLOCK = 32
-SHORT_BLOCK = 16
-MEDIAN = 127
-WARMUP = 1024
-DAY_BINS = 288
-SEASON_DAYS = 16
-"""Days of block means, a power of two: the last 14 are compared with, with room for a window."""
+REACH = 2 * BLOCKS - 1
+"""Blocks that a settled shape reaches back."""
 
-SEASON_BLOCK = 8
+LIBRARY = 64
+LONG_BLOCK = 18
+SHORT_BLOCK = 14
+MEDIAN = 127
+WARMUP = 896
+SEASON_DAYS = 14
+"""Days before that the newest window is compared with, at most."""
+
+COLUMNS = 16
+"""Places of a row of block means: the newest window, the days before, and one that is not used."""
+
+SEASON_BLOCK = 4
 SEASON_WINDOW = 8
-SLACK = 4
+SLACK = 2
 """Blocks by which a window may be shifted at most."""
 
 SHIFTS = 2 * SLACK + 1
-WINDOWS = (SHIFTS + SEASON_WINDOW + SHIFTS - 1) * SEASON_DAYS
+WINDOWS = (SHIFTS + SEASON_WINDOW + SHIFTS - 1) * COLUMNS
 """Scratch of ``score_neighbours``: a distance to each window, and the block means of all."""
+
+ROWS = (SEASON_WINDOW - 1 + 2 * SLACK) * SEASON_BLOCK + 1
+"""Bins around now, the newest SLACK blocks of which are ahead of it."""
 
 TIME_BINS = 48
 SKETCH = 64
@@ -43,57 +48,76 @@ LONG, NEIGHBOURS, TIME_OF_DAY, SHORT = range(MEMBERS)
 
 SKETCH_DTYPE = np.dtype(
     [
-        ("size", "i8"),
-        ("gain", "f8"),
-        ("total", "f8"),
-        ("low", "f4", (SKETCH,)),
-        ("high", "f4", (SKETCH,)),
-        ("weight", "f4", (SKETCH,)),
+        ("gain", "f8"),  # weight of the newest score
+        ("size", "i4"),
+        ("low", "i2", (SKETCH,)),  # halves
+        ("high", "i2", (SKETCH,)),
+        ("upward", "f4", (SKETCH + 1,)),  # weight of an entry and of all above it; then 0
     ],
     align=True,
 )
 
 
-def _novelty(ring: int, block: int) -> np.dtype[np.void]:
+def _novelty(block: int) -> np.dtype[np.void]:
+    """Return the memory of a novelty member whose blocks have at most this many samples."""
     return np.dtype(
         [
-            ("count", "i8"),
-            ("size", "i8"),
-            ("values", "f4", (block, 3)),
-            ("stats", "f4", (ring, 3)),
-            ("library", "f4", (SHAPE, LIBRARY)),
+            ("count", "i4"),
+            ("size", "i4"),
+            ("unit", "f4"),  # of codes; 0 = all values so far were equal
             ("apart", "f4", (LIBRARY,)),
+            ("values", "f4", (block, 3)),
+            ("stats", "i2", (REACH * block + 1, 3)),  # codes
+            ("library", "i2", (SHAPE, LIBRARY)),  # codes
         ],
         align=True,
     )
 
 
-LONG_DTYPE, SHORT_DTYPE = _novelty(LONG_RING, LONG_BLOCK), _novelty(SHORT_RING, SHORT_BLOCK)
+LONG_DTYPE, SHORT_DTYPE = _novelty(LONG_BLOCK), _novelty(SHORT_BLOCK)
 MEDIAN_DTYPE = np.dtype(
-    [("size", "i8"), ("next", "i8"), ("ring", "f4", (MEDIAN,)), ("sorted", "f4", (MEDIAN,))],
+    [
+        ("size", "i4"),
+        ("next", "i4"),
+        ("ring", "f4", (MEDIAN,)),
+        ("order", "u1", (MEDIAN,)),  # places in the ring, of the smallest value first
+    ],
     align=True,
 )
 SEASON_DTYPE = np.dtype(
     [
-        ("bin", "i8"),
-        ("bins", "i8"),
-        ("in_bin", "i8"),
+        ("newest", "i8"),  # bin, counted from local 1970
         ("sum", "f8"),
-        ("recent", "f4", (SEASON_BLOCK,)),
-        ("means", "f4", (DAY_BINS, SEASON_DAYS)),  # a row: the same time of day
+        ("in_bin", "i4"),
+        ("bins", "i4"),  # that the series has had
+        ("width", "i4"),  # of a bin, in bins of the memory
+        ("block", "i4"),  # bins of a mean
+        ("recent", "f4", (SEASON_BLOCK,)),  # newest bins
+        ("ahead", "f4", (SEASON_BLOCK, COLUMNS)),  # bins of days before, up to the one furthest on
+        ("means", "f4", (ROWS, COLUMNS)),  # of a block that ends in a bin, and the days before
     ],
     align=True,
 )
-BINS_DTYPE = np.dtype([("level", "f4", (TIME_BINS,)), ("seen", "f4", (TIME_BINS,))], align=True)
+BINS_DTYPE = np.dtype([("level", "f4", (TIME_BINS,)), ("seen", "u1", (TIME_BINS,))], align=True)
+WARM_DTYPE = np.dtype(
+    [
+        ("gap_ms", "u4"),  # since the sample before
+        ("mean", "f4"),  # (value - centre) / spread
+        ("above", "i2"),  # half: how far the highest value lies above the mean
+        ("below", "i2"),
+    ],
+    align=True,
+)
 
 _SCALARS = (
-    ("phase", "i8"),
-    ("seen", "i8"),
-    ("count", "i8"),
-    ("warmup", "i8"),
-    ("fold", "i8"),
-    ("in_fold", "i8"),
+    ("phase", "i4"),
+    ("warmup", "i4"),
+    ("fold", "i4"),
+    ("in_fold", "i4"),
+    ("seen", "i4"),
+    ("count", "i4"),
     ("origin_ms", "i8"),
+    ("buffered_ms", "i8"),  # newest sample of the warm-up
     ("interval_ms", "f8"),
     ("centre", "f8"),
     ("spread", "f8"),
@@ -104,44 +128,48 @@ _SCALARS = (
     ("open_low", "f8"),
     ("smooth", "f8"),
     ("score", "f8"),
-    ("quiet", "i8"),
-    ("gaps", "i8"),
+    ("quiet", "i4"),
+    ("gaps", "i4"),
     ("longest", "f8"),
     ("mean_log", "f8"),
     ("last_active", "i8"),
-    ("joint", "f8"),
     ("absence", "f8"),
     ("alarm_ms", "i8"),
     ("alarm_z", "f8"),
     ("habit", "f8"),
     ("gate", "f8"),
     ("row_ms", "i8"),
+    ("rarity", "f4", (MEMBERS,)),
 )
-_fields: dict[str, tuple[Any, int]] = {
-    name: (kind, 8 * k) for k, (name, kind) in enumerate(_SCALARS)
-}
-_at = 8 * len(_SCALARS)
-_fields["rarity"] = (("f8", (MEMBERS,)), _at)
-_at += 8 * MEMBERS
-_MEMORY = _at
-for _name, _dtype in (
+_MEMORY = (
     ("long", LONG_DTYPE),
     ("short", SHORT_DTYPE),
     ("season", SEASON_DTYPE),
     ("bins", BINS_DTYPE),
     ("median", MEDIAN_DTYPE),
-):
-    _fields[_name] = (_dtype, _at)
-    _at += _dtype.itemsize
-_fields["sketch"] = ((SKETCH_DTYPE, (MEMBERS,)), _at)
-_at += MEMBERS * SKETCH_DTYPE.itemsize
-_fields["warm_ms"] = (("i8", (WARMUP,)), _MEMORY)
-_fields["warm"] = (("f8", (WARMUP, 3)), _MEMORY + 8 * WARMUP)
-COURSE_DTYPE = np.dtype(
-    {
-        "names": list(_fields),
-        "formats": [kind for kind, _ in _fields.values()],
-        "offsets": [offset for _, offset in _fields.values()],
-        "itemsize": max(_at, _MEMORY + 32 * WARMUP),
+    ("sketch", SKETCH_DTYPE, (MEMBERS,)),
+)
+
+
+def _joined(*parts: np.dtype[np.void]) -> np.dtype[np.void]:
+    """Return a record that starts with the first part; all others lie in one place behind it."""
+    head = parts[0]
+    fields: dict[str, tuple[Any, int]] = {}
+    for part in parts:
+        begin = 0 if part is head else head.itemsize
+        for name, (kind, offset, *_) in (part.fields or {}).items():
+            fields[name] = (kind, begin + offset)
+    layout: Any = {
+        "names": list(fields),
+        "formats": [kind for kind, _ in fields.values()],
+        "offsets": [offset for _, offset in fields.values()],
+        "itemsize": head.itemsize + max(part.itemsize for part in parts[1:]),
     }
+    return cast("np.dtype[np.void]", np.dtype(layout, align=True))
+
+
+COURSE_DTYPE = _joined(
+    np.dtype(list(_SCALARS), align=True),
+    np.dtype(list(_MEMORY), align=True),
+    np.dtype([("warm", WARM_DTYPE, (WARMUP,))]),
 )

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from shared.ensemble.kernels.array_types import Floats, Floats32, Ints, Record
+from shared.ensemble.kernels.array_types import Array, Floats, Floats32, Record
+from shared.ensemble.kernels.codes import clip, lengthen, shorten
 from shared.ensemble.kernels.course.absence import watch_silence
 from shared.ensemble.kernels.course.course_layout import (
     LONG,
@@ -27,15 +28,24 @@ from shared.ensemble.kernels.course.course_layout import (
     WARMUP,
 )
 from shared.ensemble.kernels.course.neighbours import (
+    Unit,
+    Window,
     expect_time_of_day,
     push_season,
     push_time_of_day,
     score_neighbours,
 )
-from shared.ensemble.kernels.course.novelty import push_block, score_novelty
+from shared.ensemble.kernels.course.novelty import fit_unit, push_block, score_novelty
 from shared.ensemble.kernels.course.ranks import growth_of, rank_and_add
-from shared.ensemble.kernels.course.scale import deadband, push_median, rescale, robust_scale
-from shared.ensemble.kernels.layout import EnsembleParams
+from shared.ensemble.kernels.course.scale import (
+    deadband,
+    middle_of,
+    push_median,
+    rescale,
+    robust_scale,
+)
+from shared.ensemble.kernels.layout import BIN_MS, EnsembleParams
+from shared.ensemble.kernels.season import width_of
 from shared.kernels.units import DAY_MS
 
 MEASURE = 150
@@ -46,6 +56,12 @@ FIRST_RANK = 20
 
 WARMUP_DAYS = 3
 PREFILL = 64
+LARGEST_UNITS = 1e30
+"""Samples of a warm-up lie at most so far from the first value, in units of the next other one."""
+
+LONGEST_GAP_MS = 48 * DAY_MS
+"""Of a longer gap within a warm-up only the time of day counts."""
+
 USUAL_MS = 300_000.0
 """Interval at which a rarity counts as it is."""
 
@@ -55,51 +71,65 @@ class CourseWork(NamedTuple):
 
     shape     : float32 (SHAPE,)
     distances : float32 (LIBRARY,)
-    windows   : float64 (WINDOWS,)
+    windows   : float32 (WINDOWS,)
     known     : float64 (2,)  a memory of ranks and its growth
     """
 
     shape: Floats32
     distances: Floats32
-    windows: Floats
+    windows: Floats32
     known: Floats
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _round(x: float) -> int:
     return int(x + 0.5)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def long_block(warmup: int, params: EnsembleParams) -> int:
     """Samples in a block of the long novelty member."""
     return min(max(1, _round(warmup / params.long_blocks)), LONG_BLOCK)
 
 
-@njit(cache=True)
-def season_block(warmup: int, params: EnsembleParams) -> int:
-    """Bins in a block of the neighbours member."""
-    return min(max(1, _round(warmup / params.season_blocks)), SEASON_BLOCK)
+@njit(cache=True, error_model="numpy")
+def _plan_season(state: Record, params: EnsembleParams) -> None:
+    """Set the width of a bin and the bins in a block of the neighbours member."""
+    season, sample_ms = state["season"], state["interval_ms"] * state["fold"]
+    season["width"] = width_of(sample_ms)
+    block_ms = state["warmup"] * sample_ms / params.season_blocks
+    block = _round(block_ms / (season["width"] * BIN_MS))
+    season["block"] = min(max(1, block), SEASON_BLOCK)
 
 
-@njit(cache=True)
-def bins_per_day(sample_ms: float) -> int:
-    """Neighbour bins in a day: one per sample, at most 288."""
-    return max(1, min(288, _round(DAY_MS / max(sample_ms, 1.0))))
+@njit(cache=True, error_model="numpy")
+def _unit(m: Record, params: EnsembleParams) -> Unit:
+    """Return how the memory's numbers become those of the course.
+
+    m : METRIC_DTYPE
+    """
+    state = m["course"]
+    spread = state["spread"]
+    shift = m["centre"] / spread - state["centre"] / spread
+    width = params.deadband * (state["high"] - state["low"])
+    return Unit(m["scale"] / spread, shift, middle_of(state["median"]), width)
 
 
-@njit(cache=True)
-def _median_interval(times: Ints, n: int) -> float:
+@njit(cache=True, error_model="numpy")
+def _median_interval(warm: Array, n: int) -> float:
     if n < 2:
         return 300_000.0
-    ordered = np.sort(times[1:n] - times[: n - 1])
+    gaps = np.empty(n - 1)
+    for i in range(1, n):
+        gaps[i - 1] = warm[i]["gap_ms"]
+    ordered = np.sort(gaps)
     middle = ordered.size // 2
     lower = middle if ordered.size % 2 else middle - 1
     found = 0.5 * (np.float64(ordered[lower]) + np.float64(ordered[middle]))
     return max(found, 1.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
     """Return the samples of a warm-up and the values in each of them."""
     if warmup > 0:
@@ -109,24 +139,52 @@ def _plan(interval_ms: float, warmup: int) -> tuple[int, int]:
     return int(min(max(samples / fold, np.float64(MEASURE)), np.float64(WARMUP))), fold
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _measure(state: Record, warmup: int) -> None:
     """Set interval, warm-up length and fold from the buffered values, and group them."""
     n = state["count"]
-    state["interval_ms"] = _median_interval(state["warm_ms"], n)
+    warm = state["warm"]
+    state["interval_ms"] = _median_interval(warm, n)
     state["phase"] = 1
     samples, fold = _plan(state["interval_ms"], warmup)
     state["fold"] = fold
     state["warmup"] = samples
     if fold > 1:
         state["count"] = 0
+        time_ms = _first_ms(state, n)
         for i in range(n):
-            _buffer(state, state["warm_ms"][i], state["warm"][i, 0])
+            time_ms += _gap(state, i)
+            _buffer(state, time_ms, _mean(state, i))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def _gap(state: Record, at: int) -> int:
+    """Return the milliseconds between a buffered sample and the one before it."""
+    gap_ms: int = np.int64(state["warm"][at]["gap_ms"])  # type: ignore[assignment]
+    return gap_ms
+
+
+@njit(cache=True, error_model="numpy")
+def _first_ms(state: Record, n: int) -> int:
+    """Return the time of the first of n buffered samples."""
+    first_ms: int = state["buffered_ms"]
+    for i in range(n):
+        first_ms -= _gap(state, i)
+    return first_ms
+
+
+@njit(cache=True, error_model="numpy")
+def _mean(state: Record, at: int) -> float:
+    """Return the mean of a buffered sample."""
+    mean: float = state["centre"] + state["spread"] * np.float64(state["warm"][at]["mean"])
+    return mean
+
+
+@njit(cache=True, error_model="numpy")
 def _open(state: Record, value: float) -> None:
-    """Add a value to the open sample."""
+    """Add a value to the open sample; the first two of a series are the unit of its warm-up."""
+    if state["phase"] < 2 and state["spread"] == 0.0:
+        state["spread"] = abs(value - state["centre"])
     fold = max(state["fold"], 1)
     if state["in_fold"] == 0:
         state["open_sum"] = 0.0
@@ -138,21 +196,28 @@ def _open(state: Record, value: float) -> None:
     state["open_low"] = min(state["open_low"], value)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _buffer(state: Record, time_ms: int, value: float) -> None:
     _open(state, value)
     if state["in_fold"] < max(state["fold"], 1):
         return
     at = state["count"]
+    sample = state["warm"][at]
+    gap_ms = time_ms - state["buffered_ms"] if at > 0 else 0
+    if gap_ms > LONGEST_GAP_MS:
+        gap_ms = LONGEST_GAP_MS + gap_ms % DAY_MS
+    mean = state["open_sum"]
+    unit = state["spread"] if state["spread"] > 0.0 else 1.0
+    sample["gap_ms"] = gap_ms
+    sample["mean"] = clip((mean - state["centre"]) / unit, LARGEST_UNITS)
+    sample["above"] = shorten((state["open_high"] - mean) / unit)
+    sample["below"] = shorten((mean - state["open_low"]) / unit)
+    state["buffered_ms"] = time_ms
     state["in_fold"] = 0
-    state["warm_ms"][at] = time_ms
-    state["warm"][at, 0] = state["open_sum"]
-    state["warm"][at, 1] = state["open_high"]
-    state["warm"][at, 2] = state["open_low"]
     state["count"] = at + 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _growth(state: Record, params: EnsembleParams, known: Floats) -> float:
     """Return the growth of the ranks' memory; that of the last metric is known."""
     memory = params.rank_memory * state["warmup"]
@@ -163,17 +228,18 @@ def _growth(state: Record, params: EnsembleParams, known: Floats) -> float:
     return growth
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _judge(
-    state: Record, member: int, score: float, count: int, params: EnsembleParams, growth: float
+    state: Record, member: int, score: float, count: int, params: EnsembleParams, work: CourseWork
 ) -> None:
     if score < params.floor * (state["high"] - state["low"]):  # differences that small are noise
         score = 0.0
-    rarity = rank_and_add(state["sketch"][member], score, growth)
+    growth = _growth(state, params, work.known)
+    rarity = rank_and_add(state["sketch"][member], score, growth, work.distances)
     state["rarity"][member] = rarity if count >= FIRST_RANK else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fold_short(
     state: Record,
     time_ms: int,
@@ -182,23 +248,24 @@ def _fold_short(
     work: CourseWork,
 ) -> None:
     """The fast member: every value."""
-    middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
+    middle = middle_of(state["median"])
     width = state["high"] - state["low"]
     member = state["short"]
     near = deadband(x, middle, params.deadband * width)
     block = min(max(1, _round(params.short_block)), SHORT_BLOCK)
+    fit_unit(member, width)
     push_block(member, block, near, near, near)
     watch_silence(state, near != 0.0, time_ms, block, params)
     stride = max(1, _round(params.short_stride))
     score = score_novelty(member, block, stride, work.shape, work.distances)
-    growth = _growth(state, params, work.known)
-    _judge(state, SHORT, score, member["count"] - 1, params, growth)
+    _judge(state, SHORT, score, member["count"] - 1, params, work)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fold_sample(
-    state: Record,
+    m: Record,
     time_ms: int,
+    local_ms: int,
     mean: float,
     high: float,
     low: float,
@@ -206,14 +273,16 @@ def _fold_sample(
     work: CourseWork,
 ) -> None:
     """The slow members: every sample."""
+    state = m["course"]
     count = state["count"]
     warmup = state["warmup"]
     state["count"] = count + 1
-    middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
+    middle = middle_of(state["median"])
     width = state["high"] - state["low"]
     long = state["long"]
     wide = params.deadband_long * width
     block = long_block(warmup, params)
+    fit_unit(long, width)
     push_block(
         long,
         block,
@@ -222,33 +291,29 @@ def _fold_sample(
         deadband(low, middle, wide),
     )
     score = score_novelty(long, block, max(1, block // 2), work.shape, work.distances)
-    growth = _growth(state, params, work.known)
-    _judge(state, LONG, score, count, params, growth)
+    _judge(state, LONG, score, count, params, work)
 
     near = deadband(mean, middle, params.deadband * width)
-    season = state["season"]
-    block = season_block(warmup, params)
-    per_day = bins_per_day(state["interval_ms"] * state["fold"])
-    push_season(season, time_ms - state["origin_ms"], per_day, block, near)
-    slack = min(_round(params.slack), SLACK)
-    days = min(_round(params.season_days), SEASON_DAYS - 1)
-    score = score_neighbours(season, per_day, block, slack, days, work.windows)
-    _judge(state, NEIGHBOURS, score, count, params, growth)
+    slack, days = min(_round(params.slack), SLACK), min(_round(params.season_days), SEASON_DAYS)
+    window = Window(int(state["season"]["block"]), slack, days)
+    push_season(m, local_ms, near, window, _unit(m, params))
+    score = score_neighbours(state["season"], window, work.windows)
+    _judge(state, NEIGHBOURS, score, count, params, work)
 
     expected = expect_time_of_day(state["bins"], time_ms)
     score = 0.0 if math.isnan(expected) else abs(near - expected)
     push_time_of_day(state["bins"], time_ms, near, params.time_memory)
-    _judge(state, TIME_OF_DAY, score, count, params, growth)
+    _judge(state, TIME_OF_DAY, score, count, params, work)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _widen(state: Record, x: float, params: EnsembleParams) -> None:
     """Move running median and range."""
     warmup = state["warmup"]
     state["low"] = min(state["low"], x)
     state["high"] = max(state["high"], x)
     if params.range_memory > 0.0:
-        middle = np.float64(state["median"]["sorted"][state["median"]["size"] // 2])
+        middle = middle_of(state["median"])
         rate = 1.0 / (params.range_memory * warmup * state["fold"])
         state["low"] += (min(middle, x) - state["low"]) * rate
         state["high"] += (max(middle, x) - state["high"]) * rate
@@ -257,7 +322,7 @@ def _widen(state: Record, x: float, params: EnsembleParams) -> None:
         push_median(state["median"], x)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _join(state: Record, params: EnsembleParams) -> float:
     """Weighted mean of the members' rarities (0 where none has a weight), smoothed.
 
@@ -275,7 +340,6 @@ def _join(state: Record, params: EnsembleParams) -> float:
             + params.weight_time * rarity[TIME_OF_DAY]
             + params.weight_short * rarity[SHORT]
         ) / weights
-    state["joint"] = joint
     state["smooth"] += params.smoothing * (joint - state["smooth"])
     smoothed: float = 0.5 * (joint + state["smooth"])
     if state["interval_ms"] == USUAL_MS:
@@ -283,16 +347,32 @@ def _join(state: Record, params: EnsembleParams) -> float:
     return smoothed + params.interval_weight * math.log10(state["interval_ms"] / USUAL_MS)
 
 
-@njit(cache=True)
-def _start(state: Record, params: EnsembleParams, work: CourseWork) -> None:
-    """End the warm-up: take the scale from it and replay it."""
+@njit(cache=True, error_model="numpy")
+def _start(m: Record, shift_ms: int, params: EnsembleParams, work: CourseWork) -> None:
+    """End the warm-up: take the scale from it and replay it.
+
+    shift_ms : local time minus UTC
+    """
+    state = m["course"]
     n = state["count"]
-    times = state["warm_ms"][:n].copy()
-    values = state["warm"][:n].copy()
-    state["warm_ms"][:] = 0
-    state["warm"][:] = 0.0
+    times, values = np.empty(n, np.int64), np.empty((n, 3))
+    time_ms = _first_ms(state, n)
+    for i in range(n):
+        sample = state["warm"][i]
+        mean = _mean(state, i)
+        time_ms += _gap(state, i)
+        times[i] = time_ms
+        values[i, 0] = mean
+        values[i, 1] = mean + state["spread"] * np.float64(lengthen(sample["above"]))
+        values[i, 2] = mean - state["spread"] * np.float64(lengthen(sample["below"]))
+    for i in range(WARMUP):
+        sample = state["warm"][i]
+        sample["gap_ms"] = 0
+        sample["mean"] = 0.0
+        sample["above"] = sample["below"] = 0
     state["phase"] = 2
     state["count"] = 0
+    _plan_season(state, params)
     centre, spread = robust_scale(values[:, 0].copy())
     state["centre"] = centre
     state["spread"] = spread
@@ -312,8 +392,9 @@ def _start(state: Record, params: EnsembleParams, work: CourseWork) -> None:
         if state["fold"] == 1:
             _fold_short(state, times[i], x, params, work)
         _fold_sample(
-            state,
+            m,
             times[i],
+            times[i] + shift_ms,
             x,
             rescale(values[i, 1], centre, spread),
             rescale(values[i, 2], centre, spread),
@@ -323,26 +404,30 @@ def _start(state: Record, params: EnsembleParams, work: CourseWork) -> None:
         state["score"] = _join(state, params)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fold_value(
-    state: Record,
+    m: Record,
     time_ms: int,
+    local_ms: int,
     value: float,
     warmup: int,
     params: EnsembleParams,
     work: CourseWork,
 ) -> None:
-    """Fold one finite value into the state of its metric.
+    """Fold one finite value into the course of its metric, whose memory has it already.
 
-    warmup             : samples of warm-up; 0 = WARMUP_DAYS of samples, 150 to 1024
-    work               : scratch
-    state["score"]     : Z of the metric, meaningful in phase 2
-    state["rarity"]    : calibrated score of each member
+    m        : METRIC_DTYPE; of its course, score is Z, meaningful in phase 2, and rarity the
+               calibrated score of each member
+    local_ms : local time
+    warmup   : samples of warm-up; 0 = WARMUP_DAYS of samples, 150 to WARMUP
+    work     : scratch
 
-    Cost: about 3 us, whatever the length of the history.
+    Cost: about 1 us, whatever the length of the history.
     """
+    state = m["course"]
     if state["seen"] == 0:
         state["origin_ms"] = time_ms
+        state["centre"] = value
     state["seen"] += 1
     if state["phase"] < 2:
         _buffer(state, time_ms, value)
@@ -351,7 +436,7 @@ def fold_value(
         ):
             _measure(state, warmup)
         if state["phase"] == 1 and state["count"] >= state["warmup"]:
-            _start(state, params, work)
+            _start(m, local_ms - time_ms, params, work)
         return
     centre = state["centre"]
     spread = state["spread"]
@@ -363,8 +448,9 @@ def fold_value(
         state["in_fold"] = 0
         mean = x if state["fold"] == 1 else rescale(state["open_sum"], centre, spread)
         _fold_sample(
-            state,
+            m,
             time_ms,
+            local_ms,
             mean,
             rescale(state["open_high"], centre, spread),
             rescale(state["open_low"], centre, spread),
@@ -374,7 +460,7 @@ def fold_value(
     state["score"] = _join(state, params)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def alarms(state: Record, z: float, time_ms: int, threshold: float, params: EnsembleParams) -> bool:
     """Say whether a sample opens an alarm of the course.
 

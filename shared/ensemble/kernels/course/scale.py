@@ -20,7 +20,7 @@ LIMIT = 1e9
 """Scaled values are clipped to +-LIMIT, so that sums of their squares stay finite in float32."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def robust_scale(values: Floats) -> tuple[float, float]:
     """Centre and spread of a warm-up.
 
@@ -53,42 +53,46 @@ def robust_scale(values: Floats) -> tuple[float, float]:
     return centre, spread
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def rescale(value: float, centre: float, spread: float) -> float:
     """Scale one finite value; clipped to +-LIMIT."""
     return min(max(value / spread - centre / spread, -LIMIT), LIMIT)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def push_median(median: Record, value: float) -> None:
     """Add a value to the running median; beyond MEDIAN values the oldest leaves.
 
     Cost: O(MEDIAN).
     """
-    ring = median["ring"]
-    ordered = median["sorted"]
-    size = median["size"]
-    place = median["next"]
+    ring, order = median["ring"], median["order"]
+    size, place = median["size"], median["next"]
     new = np.float32(value)
     if size == MEDIAN:
-        old = ring[place]
         at = 0
-        while ordered[at] != old:
+        while order[at] != place:
             at += 1
         for i in range(at, size - 1):
-            ordered[i] = ordered[i + 1]
+            order[i] = order[i + 1]
         size -= 1
     at = size
-    while at > 0 and ordered[at - 1] > new:
-        ordered[at] = ordered[at - 1]
+    while at > 0 and ring[order[at - 1]] > new:
+        order[at] = order[at - 1]
         at -= 1
-    ordered[at] = new
+    order[at] = place
     ring[place] = new
     median["size"] = size + 1
     median["next"] = (place + 1) % MEDIAN
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
+def middle_of(median: Record) -> float:
+    """Return the running median, of at least one value; the upper of the middle two."""
+    middle: float = np.float64(median["ring"][median["order"][median["size"] // 2]])
+    return middle
+
+
+@njit(cache=True, error_model="numpy")
 def deadband(value: float, middle: float, width: float) -> float:
     """Distance from the middle; zero when less than width."""
     distance = value - middle

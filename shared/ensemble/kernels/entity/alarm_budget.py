@@ -30,7 +30,7 @@ CORRECTION = 0.25
 SURPLUS = 8.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_budget(e: Record, t: int, dt: float, ratio: float, settings: Settings) -> None:
     """Move the threshold so that about ``per_day`` episodes a day open.
 

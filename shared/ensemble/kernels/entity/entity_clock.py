@@ -15,7 +15,7 @@ from shared.ensemble.kernels.metric.interval import follow_interval
 from shared.kernels.clock import CONFIRMED, agrees, follow_longest_gap, furthest
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def begin(e: Record, t: int) -> None:
     """Set what is not zero before an entity's first row."""
     e["newest_ms"] = t
@@ -26,7 +26,7 @@ def begin(e: Record, t: int) -> None:
         e["joint_levels"][r] = 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def is_ahead(e: Record, t: int) -> bool:
     """Whether a row lies far ahead of its entity, and fewer than two others have confirmed it."""
     if e["rows"] == 0 or t - e["newest_ms"] <= furthest(e["interval_ms"], e["usual_gap_ms"]):
@@ -37,13 +37,13 @@ def is_ahead(e: Record, t: int) -> bool:
     return bool(e["ahead_n"] < CONFIRMED)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def is_repeated(e: Record, reported: Reported, values: Floats, t: int) -> bool:
     """Whether a row repeats time and values of the entity's newest one."""
     return t == e["newest_ms"] and e["rows"] > 0 and is_duplicate(reported, values, t)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_clock(e: Record, row: Row) -> Row:
     """Learn the entity's interval and longest gap; return the row with the time that has passed."""
     step = row.time_ms - e["newest_ms"]

@@ -25,13 +25,13 @@ RECORDS = 3
 RECORDS_MS = 10 * DAY_MS
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def habit_of(ep: Record, t: int, habit_days: float) -> float:
     """Return how often an episode has opened lately; openings fade with ``habit_days``."""
     return np.float64(ep["habit"]) * math.exp(-(t - ep["opened_ms"]) / (habit_days * DAY_MS))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def start_episode(
     ep: Record,
     ratio: float,
@@ -63,7 +63,7 @@ def start_episode(
     ep["level"] = class_of(ratio)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_peak(
     ep: Record, ratio: float, view: int, t: int, dt: float, value: float, expected: float
 ) -> None:
@@ -78,7 +78,7 @@ def follow_peak(
     ep["recent"] = ratio if ratio > near else near + (ratio - near) * fade(dt, HOUR_MS)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def is_worse(ep: Record, ratio: float, params: EnsembleParams) -> bool:
     """Whether an open episode is so much worse than lately that it is reported again."""
     return bool(
@@ -86,14 +86,14 @@ def is_worse(ep: Record, ratio: float, params: EnsembleParams) -> bool:
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def forget_records(ep: Record, t: int) -> None:
     """Let a long episode be reported again."""
     if t - ep["opened_ms"] > RECORDS_MS:
         ep["records"] = 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def count_opening(e: Record, t: int, ratio: float) -> None:
     """Remember the entity's newest opening, and count it against the budget."""
     e["opened_ms"] = t

@@ -51,7 +51,7 @@ from shared.kernels.units import DAY_MS, HOUR_MS
 BETWEEN_COLD_MS = 12 * HOUR_MS
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_entity_episode(
     ep: Record,
     about: About,

@@ -53,7 +53,7 @@ RESOLUTION = 2.0**-10
 """Share of a coded value below which the memory tells no two apart."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def measure_of(m: Record) -> int:
     """What is judged of a metric, as ``layout.AS_IT_IS`` ... say."""
     fast = 0.0 < m["interval_ms"] < FASTEST_MS
@@ -70,7 +70,7 @@ class About(NamedTuple):
     view_number: int  # numba takes any attribute named view for that of a dtype
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def write_event(
     v: Record,
     row: Row,
@@ -120,7 +120,7 @@ def write_event(
     v["threshold"] = threshold
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def count_days(v: Record, m: Record, day: int, bin_: int) -> None:
     """Count the days before with a value about a time of day, and those without one as extreme.
 
@@ -152,7 +152,7 @@ def count_days(v: Record, m: Record, day: int, bin_: int) -> None:
         v["rarest_days"] += 1 if seen and counts else 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _write_amounts(v: Record, m: Record) -> None:
     """Write the numbers that a sentence about the view needs."""
     view = v["view"]
@@ -183,14 +183,14 @@ def _write_amounts(v: Record, m: Record) -> None:
         v["span_ms"] = int(span_of(view, max(m["interval_ms"], 1.0 * MINUTE_MS)))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _plain_value(m: Record, x: float) -> float:
     """Return a remembered value in the metric's own unit; what cannot be told from 0 is 0."""
     value = decode_value(m, x)
     return value if abs(value) > abs(x) * m["scale"] * RESOLUTION else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _last_day(m: Record, level: float) -> float:
     """Return the median deviation of the hours of the last day, coded.
 
@@ -206,7 +206,7 @@ def _last_day(m: Record, level: float) -> float:
     return middle if middle * level > 0.0 else level
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _write_usual(v: Record, m: Record) -> None:
     """Write what is usual at this time of day, and how far the last 24 hours are from it.
 
@@ -224,7 +224,7 @@ def _write_usual(v: Record, m: Record) -> None:
         v["lately"] = _last_day(m, level) * m["scale"]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def write_band(v: Record, m: Record, level: float) -> None:
     """Write the band around the expected value; the entity's level widens it."""
     half = m["spread"] * m["scale"] * level
@@ -232,7 +232,7 @@ def write_band(v: Record, m: Record, level: float) -> None:
     v["upper"] = v["expected"] + np.float64(m["return_level"][VALUE, 0]) * half
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def describe(v: Record, m: Record, level: float, t: int) -> None:
     """Add the numbers that a sentence about a metric needs.
 
@@ -252,7 +252,7 @@ def describe(v: Record, m: Record, level: float, t: int) -> None:
     count_days(v, m, m["day"], m["bin"])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def describe_joint(v: Record, reported: Reported, level: float, t: int) -> None:
     """Add the numbers of a joint event: those of the metric that moved most, and how many moved."""
     for j in range(reported.n):

@@ -28,7 +28,7 @@ KIND_OF = np.array([FAST, FAST, SLOW, SLOW, SHAPELESS, PATTERN])
 """Kinds of views that speak for each of a metric's episodes."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def severity_of(ratio: float) -> float:
     """Return 0..1: .5 at the level, never falling; NaN for NaN."""
     if math.isnan(ratio):
@@ -36,14 +36,14 @@ def severity_of(ratio: float) -> float:
     return 1.0 - 0.5 / ratio if ratio >= 1.0 else 0.5 * ratio
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def class_of(ratio: float) -> int:
     """Return the severity class of a ratio: 1 minor, 2 major, 3 critical."""
     severity = severity_of(ratio)
     return 3 if severity >= CRITICAL else 2 if severity >= MAJOR else 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
     """Return the largest ratio over the entity's level among an episode's views, and that view.
 
@@ -67,7 +67,7 @@ def evidence(m: Record, key: int, level: float) -> tuple[float, int]:
     return top / level, view
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def most_moved(reported: Reported) -> int:
     """Return the column with the largest jump or deviation of a row; -1 where none was judged."""
     largest, column = -1.0, -1

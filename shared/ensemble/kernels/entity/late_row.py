@@ -45,7 +45,7 @@ from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _join_episode(
     ep: Record, ratio: float, t: int, value: float, expected: float, params: EnsembleParams
 ) -> None:
@@ -61,7 +61,7 @@ def _join_episode(
             ep["peak_expected"] = expected
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _judge_late_value(
     e: Record,
     m: Record,

@@ -65,7 +65,7 @@ class Opening(NamedTuple):
     view_number: int
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def write_cold_start(
     v: Record, m: Record, column: int, row: Row, threshold: float, params: EnsembleParams
 ) -> None:
@@ -80,7 +80,7 @@ def write_cold_start(
     v["history_ms"] = np.float64(row.time_ms - m["origin_ms"])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _stays(m: Record, key: int) -> bool:
     """Whether the level of the last day, and the newest whole hour, lie where an episode was."""
     side = -1.0 if key in (FAST_DOWN, LEVEL_DOWN) else 1.0
@@ -91,7 +91,7 @@ def _stays(m: Record, key: int) -> bool:
     return bool(level > ACCEPTED_LEVEL * max(m["typical"], 1e-12))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _follow_open(
     m: Record,
     about: About,
@@ -134,7 +134,7 @@ def _follow_open(
     return written
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _is_silent(m: Record, key: int, view: int, t: int) -> bool:
     """Whether something reported already accounts for a closed episode's evidence."""
     of_shape = key == SHAPE and view != STUCK
@@ -143,7 +143,7 @@ def _is_silent(m: Record, key: int, view: int, t: int) -> bool:
     return bool(t - m["stuck_ms"] < AFTER_STUCK_MS and m["stuck_ms"] > 0 and view != STUCK)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _may_open(
     m: Record, key: int, view: int, ratio: float, row: Row, params: EnsembleParams
 ) -> bool:
@@ -169,7 +169,7 @@ def _may_open(
     return not follows_fast
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_metric(
     m: Record,
     place: int,
@@ -196,7 +196,7 @@ def follow_metric(
     return at, best, largest
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_course(
     m: Record, largest: float, row: Row, gate: Gate, n: int, params: EnsembleParams
 ) -> float:

@@ -55,7 +55,7 @@ class Gate(NamedTuple):
     quiet_ms: float  # without evidence, after which an episode ends
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def gate_of(e: Record, interval_ms: float, params: EnsembleParams) -> Gate:
     """Return what the ratios of an entity's row are measured by.
 
@@ -66,7 +66,7 @@ def gate_of(e: Record, interval_ms: float, params: EnsembleParams) -> Gate:
     return Gate(threshold, e["return_level"] * threshold, quiet_ms)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def joining_ms(interval_ms: float) -> float:
     """Return how long after an opening the entity's other evidence joins it, ms.
 
@@ -78,13 +78,13 @@ def joining_ms(interval_ms: float) -> float:
     return max(min(3.0 * interval_ms, 1.0 * HOUR_MS), interval_ms)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def decode_value(m: Record, x: float) -> float:
     """Return a coded value in the metric's own unit."""
     return np.float64(m["centre"] + m["scale"] * x)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def is_duplicate(reported: Reported, values: Floats, t: int) -> bool:
     """Whether a row repeats time and values of the newest one.
 

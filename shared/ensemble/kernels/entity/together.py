@@ -45,7 +45,7 @@ LEAST_MAXIMA = 3
 """Days from which on ratios to levels have a level of their own."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def invert(a: Floats, n: int, out: Floats, low: Floats) -> bool:
     """Invert a symmetric positive matrix by Cholesky in fixed order.
 
@@ -163,7 +163,7 @@ def _invert_pairs(e: Record, n: int, t: int, work: CombinationWork) -> None:
                 e["inverse"][j, k] = inverse[j, k]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def combine(
     e: Record, reported: Reported, row: Row, params: EnsembleParams, use: int, work: CombinationWork
 ) -> None:
@@ -193,7 +193,7 @@ def combine(
         _invert_pairs(e, n, row.time_ms, work)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def is_accounted_for(e: Record, reported: Reported, place: int, view: int) -> bool:
     """Whether a metric deviates only as an episode of the entity's other metrics lets expect.
 
@@ -279,7 +279,7 @@ def _kth_largest(
     return top[place - 1] if count >= place else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def join(
     e: Record,
     reported: Reported,
@@ -324,7 +324,7 @@ def join(
     return float(best)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_trained(e: Record, rarity: float, row: Row, params: EnsembleParams, use: int) -> bool:
     """Compare a trained model's rarity of a row with its level; return whether it is known.
 
@@ -348,7 +348,7 @@ def follow_trained(e: Record, rarity: float, row: Row, params: EnsembleParams, u
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _close_trained_day(e: Record, params: EnsembleParams, tmp: Floats) -> None:
     if e["trained_live_ms"] <= DAY_MS:
         return
@@ -399,7 +399,7 @@ def _largest_level(e: Record, n: int, metrics: int, params: EnsembleParams, tmp:
     return max(1.0, return_level(e["maxima"], n, 0.3, days, params.slope, trust, tmp))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def close_day(e: Record, params: EnsembleParams, judged: bool, metrics: int, tmp: Floats) -> None:
     """End the entity's day: levels of the joint view, of the trained one and of the largest ratio.
 

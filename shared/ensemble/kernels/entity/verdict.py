@@ -47,7 +47,7 @@ BY_TIME_OF_DAY = np.isin(
 """Views that compare with what is usual at a time of day."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def largest_ratio(
     reported: Reported, params: EnsembleParams, ratios: Floats, views: Array
 ) -> tuple[float, int, bool]:
@@ -75,7 +75,7 @@ def largest_ratio(
     return top, place, ready
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def apply_limits(m: Record, limits: Floats) -> bool:
     """Hold back what the user does not ask for; whether the value deviates as asked.
 
@@ -105,7 +105,7 @@ def apply_limits(m: Record, limits: Floats) -> bool:
     return bool(not small and off * way >= 0.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def excuse_new_kind(reported: Reported, day: int, shift_ms: int) -> bool:
     """Hold back what a day's kind may explain that the metrics have not shown: a first weekend.
 
@@ -130,7 +130,7 @@ def excuse_new_kind(reported: Reported, day: int, shift_ms: int) -> bool:
     return any_
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def name_episode(e: Record, reported: Reported, out: Record) -> None:
     """Write the open episode with a record that a row belongs to: the most severe lately."""
     most = -1.0
@@ -153,7 +153,7 @@ def name_episode(e: Record, reported: Reported, out: Record) -> None:
     out["in_episode"] = 1 if most >= 0.0 else 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
     """Write what is known of a row that is not judged."""
     out["score"] = out["severity"] = math.nan
@@ -169,7 +169,7 @@ def clear_row(out: Record, cells: Record, params: EnsembleParams) -> None:
         cell["expected"] = cell["lower"] = cell["upper"] = cell["metric_severity"] = math.nan
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def write_cells(
     e: Record,
     reported: Reported,
@@ -198,7 +198,7 @@ def write_cells(
     out["warmup_minutes_left"] = left / MINUTE_MS
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def mark_anomalies(out: Record, events: Record) -> float:
     """Mark a row whose events hold an anomaly; returns their largest score, 0 = none."""
     own_score = 0.0
@@ -210,7 +210,7 @@ def mark_anomalies(out: Record, events: Record) -> float:
     return own_score
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def write_score(
     out: Record, e: Record, top: float, joint: float, own_score: float, params: EnsembleParams
 ) -> None:

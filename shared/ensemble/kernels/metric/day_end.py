@@ -11,34 +11,36 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
-from shared.ensemble.kernels.codes import median, sort_first
+from shared.ensemble.kernels.codes import median, shorten, sort_first
 from shared.ensemble.kernels.layout import (
     ALL,
     ALL_VIEWS,
     DAYS,
+    FIRST_LEVEL,
     HOURS,
     KIND,
     SEASONS,
+    SIDES,
     WEEK,
     EnsembleParams,
 )
 from shared.ensemble.kernels.metric.relearning import recode
 from shared.ensemble.kernels.metric.view_levels import calibrate
-from shared.ensemble.kernels.return_levels import push
 from shared.kernels.units import DAY_MS
 
 MEAN_Z = 0.8
 """Mean size of a deviation in spreads."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def close_metric_day(m: Record, day: int, params: EnsembleParams, tmp: Floats) -> None:
     """End the metric's day."""
     if m["day"] >= 0 and m["live_ms"] > DAY_MS:
         count = m["maxima_n"]
         for view in range(ALL_VIEWS):
-            for side in range(2):
-                push(m["maxima"][view, side], count, m["daily_maximum"][view, side])
+            for side in range(SIDES[view]):
+                largest = shorten(np.float64(m["daily_maximum"][view, side]))
+                m["maxima"][FIRST_LEVEL[view] + side, count % DAYS] = largest
         m["maxima_n"] = count + 1
     for view in range(ALL_VIEWS):
         for side in range(2):
@@ -68,7 +70,7 @@ def close_metric_day(m: Record, day: int, params: EnsembleParams, tmp: Floats) -
         recode(m, m["centre"], m["scale"] * m["typical"])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def close_hour(m: Record, hour: int, gap: float, tmp: Floats) -> None:
     """End an hour.
 

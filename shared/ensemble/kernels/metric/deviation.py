@@ -62,21 +62,21 @@ class Sample(NamedTuple):
     turned: bool  # the first of its bin
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def season_at(m: Record, near: int) -> int:
     """Return the season that is believed, or that of all days where it has no value yet."""
     season: int = m["season"]
     return ALL if math.isnan(m["baselines"][season, near]) else season
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def baseline_at(m: Record, season: int, near: int) -> float:
     """Return the value that a season shows at this time, or that of all days; coded."""
     value = np.float64(m["baselines"][season, near])
     return value if not math.isnan(value) else np.float64(m["baselines"][ALL, near])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spread_in_force(m: Record, remembered: float, floor: float, level: float) -> float:
     """Return the spread that deviations are measured by: wider on a day that is off, coded."""
     off: float = max(0.0, abs(level) - LEVEL_DEAD_ZONE * m["typical"])
@@ -84,7 +84,7 @@ def spread_in_force(m: Record, remembered: float, floor: float, level: float) ->
     return spread + 0.2 * off
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def spread_of(m: Record, near: int) -> tuple[float, float]:
     """Spread of the bins around now, and the floor under it, both coded."""
     total = wide = 0.0
@@ -103,7 +103,7 @@ def spread_of(m: Record, near: int) -> tuple[float, float]:
     return spread, max(floor, 1e-9)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _offset(level: float, dead: float) -> float:
     """Level beyond its dead zone."""
     if level > dead:
@@ -113,7 +113,7 @@ def _offset(level: float, dead: float) -> float:
     return 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def may_excuse(m: Record, c: int, near: int) -> bool:
     """Whether a season may excuse a value."""
     season = m["season"]
@@ -122,7 +122,7 @@ def may_excuse(m: Record, c: int, near: int) -> bool:
     )
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def nearest_baseline(m: Record, x: float, near: int, spread: float) -> tuple[float, float, float]:
     """Return the deviation of a coded value from the nearest baseline of about this time.
 
@@ -151,7 +151,7 @@ def nearest_baseline(m: Record, x: float, near: int, spread: float) -> tuple[flo
     return best, residual, expected
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def excuse_recurring(
     m: Record, x: float, z: float, near: int, spread: float, params: EnsembleParams, tmp: Floats
 ) -> float:
@@ -174,7 +174,7 @@ def excuse_recurring(
     return z
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _may_miss(
     m: Record, day: int, near: int, most: float, least: float, high: Floats, low: Floats
 ) -> bool:
@@ -211,7 +211,7 @@ def _may_miss(
     return True
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def beyond_range(m: Record, x: float, z: float, spread: float) -> float:
     """Reduce a deviation to what lies outside of the metric's usual range at all times of day."""
     above: float = (x - m["range_high"]) / spread
@@ -221,7 +221,7 @@ def beyond_range(m: Record, x: float, z: float, spread: float) -> float:
     return max(z, min(below, 0.0))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def judge_missing(m: Record, spread: float, iv: float, tmp: Floats) -> None:
     """Judge whether a peak or dip that usually comes in the half hour just ended is missing.
 

@@ -21,7 +21,7 @@ FASTEST_MS = 45_000.0
 """A metric that is faster is judged by means of a minute."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_interval(interval: float, gap: float, seen: int) -> float:
     """Return the usual interval after one more gap: between the gaps' median and time-weighted one.
 
@@ -40,7 +40,7 @@ def follow_interval(interval: float, gap: float, seen: int) -> float:
     return interval * math.exp(clip(math.log(gap / interval), most))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def span_of(view: int, interval_ms: float) -> float:
     """Return the time over which QUARTER, HOUR or HOURS4 averages, ms; longer on coarse data.
 

@@ -103,7 +103,7 @@ def _ratio_of(m: Record, t: int, z: float) -> float:
     return ratio
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def judge_late(m: Record, t: int, local_ms: int, value: float, tmp: Floats) -> float:
     """Judge a value that is older than the newest by its own time of day, and remember it there.
 

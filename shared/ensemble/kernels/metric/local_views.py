@@ -164,14 +164,14 @@ def judge_jump(
     m["newest_n"] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def restart_spread(m: Record) -> None:
     """Judge the spread by later changes alone: after a gap, and after an incident."""
     m["spread_now"] = m["spread_usual"]
     m["spread_ms"] = 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def judge_stuck(
     m: Record, t: int, value: float, gap: float, iv: float, fades: Floats, v: Floats
 ) -> None:
@@ -199,7 +199,7 @@ def judge_stuck(
         m["varied"] += ((1.0 if value != m["last"] else 0.0) - m["varied"]) * fades[OF_DAY]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_range(m: Record, value: float, x: float) -> None:
     """Typical size of a change and range of the values; a value moves each by a step at most."""
     if m["samples"] > 0 and value != m["last"] and m["scale"] > 0.0:

@@ -25,6 +25,7 @@ from shared.ensemble.kernels.layout import (
     SEASONS,
     EnsembleParams,
 )
+from shared.ensemble.kernels.season import newest_day
 from shared.kernels.steps import step
 from shared.kernels.units import DAY_MS, HOUR_MS
 
@@ -36,7 +37,7 @@ OLD_UNIT_MS = 8 * DAY_MS
 """So long after a change the old unit is tried as well."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def moved_ms(m: Record) -> int:
     """Return when the memory's level or unit was last changed; 0 = never.
 
@@ -45,7 +46,7 @@ def moved_ms(m: Record) -> int:
     return int(m["old_until_ms"] - OLD_UNIT_MS) if m["old_until_ms"] > 0 else 0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def recode(m: Record, centre: float, scale: float) -> None:
     """Keep the memory in another unit; O(BINS DAYS), a few times in a life."""
     a, b = m["scale"] / scale, (m["centre"] - centre) / scale
@@ -94,7 +95,7 @@ def recode(m: Record, centre: float, scale: float) -> None:
     m["scale"] = scale
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _gain(
     m: Record, residuals: Floats, alike: float, hour: int, typical: float, tmp: Floats
 ) -> float:
@@ -179,7 +180,7 @@ def _move_memory(m: Record, days: int, new_centre: float, new_scale: float) -> N
     """Write the bins since a change in the new unit, where this is nearer to what was before."""
     centre, scale = m["centre"], m["scale"]
     for bin_ in range(BINS):
-        last = m["written"][bin_] - 1
+        last = newest_day(m, bin_, m["day"])
         if last < 0:
             continue
         for d in range(max(last - days, last - DAYS + 1), last + 1):
@@ -208,7 +209,7 @@ def _move_levels(m: Record, change: Change) -> None:
         m["level"][c] = m["level"][c] - change.shift if change.gain == 1.0 else 0.0
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Floats) -> None:
     """Make a level or unit that has stayed the memory's own: the memory is moved, not forgotten."""
     centre, scale = m["centre"], m["scale"]
@@ -235,13 +236,13 @@ def accept_change(m: Record, t: int, hour: int, params: EnsembleParams, tmp: Flo
     m["bin_n"] = 0  # the ring is digested again
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _value_before(m: Record, bin_: int, day: int) -> float:
     """Value of a bin some days before a shift: the median of three."""
     a = b = c = np.nan
     n = 0
     row = m["memory"][bin_]
-    last = m["written"][bin_] - 1
+    last = newest_day(m, bin_, day)
     for age in range(5, DAYS):
         d = day - age
         if last - d >= DAYS:
@@ -257,7 +258,7 @@ def _value_before(m: Record, bin_: int, day: int) -> float:
     return a if n > 0 else np.nan
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _is_steady(m: Record, hour: int, level: float) -> bool:
     """Whether the level of half a day ago was about today's: a leak goes on, a shift stays."""
     season = m["season"]

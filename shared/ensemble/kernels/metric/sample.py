@@ -170,7 +170,7 @@ def _remember(m: Record, x: float, day: int, bin_: int) -> None:
     write(m, bin_, day, m["bin_mean"])
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def fold_sample(
     m: Record,
     t: int,
@@ -219,7 +219,7 @@ def fold_sample(
     follow_range(m, value, sample.x)
     _remember(m, sample.x, day, bin_)
     if (settings.use >> COURSE) & 1:
-        fold_course(m["course"], t, value, settings.warmup, params, work.course)
+        fold_course(m, t, local_ms, value, settings.warmup, params, work.course)
     m["last"] = value
     m["sample_ms"] = t
     m["samples"] += 1

@@ -17,7 +17,7 @@ from shared.ensemble.kernels.layout import (
 from shared.kernels.units import DAY_MS
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def recognise_counter(m: Record, t: int, value: float) -> bool:
     """Recognise a total that only grows; returns whether its meaning has changed."""
     if value > m["total"]:
@@ -51,7 +51,7 @@ def recognise_counter(m: Record, t: int, value: float) -> bool:
     return False
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def forget_values(m: Record, counter: int) -> None:
     """Forget what was learned in another meaning of the value."""
     m["counter"] = counter
@@ -85,7 +85,7 @@ def forget_values(m: Record, counter: int) -> None:
     clear_views(m)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def clear_views(m: Record) -> None:
     """Report nothing of a value that is not judged."""
     for view in range(ALL_VIEWS):

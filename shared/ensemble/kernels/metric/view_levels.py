@@ -12,10 +12,13 @@ import numpy as np
 from numba import njit
 
 from shared.ensemble.kernels.array_types import Floats, Record
+from shared.ensemble.kernels.codes import lengthen
 from shared.ensemble.kernels.layout import (
     ALL_VIEWS,
     COURSE,
     DAYS,
+    FIRST_LEVEL,
+    SIDES,
     EnsembleParams,
 )
 from shared.ensemble.kernels.return_levels import FIRST_WEEK, bound, return_level
@@ -33,7 +36,7 @@ UP_99, DOWN_99 = math.exp(0.06 * 0.99), math.exp(0.06 * -0.01)
 WITH_TAIL, IS_MEAN, HAS_LEVEL, BY = (column(name) for name in ("tail", "mean", "owned", "by"))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def least_level(params: Record, view: int) -> float:
     """Return the least level of a view, in spreads.
 
@@ -43,7 +46,7 @@ def least_level(params: Record, view: int) -> float:
     return least
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _trust(params: Record, view: int, n: int) -> float:
     """Return the weight of the slope that n daily maxima of a view tell, at most 1."""
     trust: float = params.trust[view]
@@ -52,7 +55,7 @@ def _trust(params: Record, view: int, n: int) -> float:
     return min(trust, 1.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _tail_slope(m: Record, side: int) -> float:
     """Slope of the logarithms of daily maxima that the tail of all deviations suggests.
 
@@ -65,7 +68,7 @@ def _tail_slope(m: Record, side: int) -> float:
     return min(max(0.1 + 0.06 * (high / low - 2.0), 0.0), 0.5)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def follow_tail(m: Record, z: float) -> None:
     """Track the 80 % and 99 % quantile of the deviations of one sign.
 
@@ -84,7 +87,7 @@ def follow_tail(m: Record, z: float) -> None:
     m["tail"][side, 1] = high * (UP_99 if size > high else DOWN_99)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
     """Set the level of every view from its daily maxima; twice its least level before the first.
 
@@ -95,7 +98,7 @@ def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
         floor = least_level(params, view)
         if IS_MEAN[view]:  # the mean of fewer samples varies more
             floor *= 1.0 + params.coarse * min(m["interval_ms"] / HOUR_MS, 1.0)
-        for side in range(2):
+        for side in range(SIDES[view]):
             least = floor
             if n == 0:
                 m["return_level"][view, side] = 2.0 * floor
@@ -104,8 +107,11 @@ def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
             if WITH_TAIL[view]:
                 prior = max(prior, _tail_slope(m, side))
                 least *= max(1.0, np.float64(m["tail"][side, 1]) / NORMAL_99) ** params.heavy
+            maxima = m["maxima"][FIRST_LEVEL[view] + side]
+            for k in range(n):
+                tmp[k] = lengthen(maxima[k])
             level = return_level(
-                m["maxima"][view, side],
+                tmp,
                 n,
                 0.3 * floor,
                 params.return_view,
@@ -116,7 +122,7 @@ def calibrate(m: Record, params: EnsembleParams, tmp: Floats) -> None:
             m["return_level"][view, side] = max(level, least * (1.0 + params.early / n))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def compare_with_levels(m: Record, v: Floats, params: EnsembleParams, use: int) -> None:
     """Put each view over its level; today's largest counts as the level at most."""
     watched = m["live_ms"] > 0.5 * DAY_MS

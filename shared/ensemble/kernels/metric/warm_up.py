@@ -19,13 +19,13 @@ COLD_SAMPLES = 30
 """Samples after which a value far outside of all so far is reported."""
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def is_ready(m: Record, params: EnsembleParams) -> bool:
     """Whether a metric's warm-up is over: after its days, and not before its samples."""
     return bool(m["live_ms"] >= params.ready_days * DAY_MS and m["samples"] >= READY_SAMPLES)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def warmup_share(m: Record, params: EnsembleParams) -> float:
     """Share of a metric's warm-up that is done, 1 = ready."""
     done: float = min(
@@ -34,7 +34,7 @@ def warmup_share(m: Record, params: EnsembleParams) -> float:
     return min(done, 1.0)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def time_left_ms(m: Record, params: EnsembleParams) -> float:
     """Milliseconds until a metric is ready, at its usual interval."""
     by_time = params.ready_days * DAY_MS - m["live_ms"]
@@ -43,7 +43,7 @@ def time_left_ms(m: Record, params: EnsembleParams) -> float:
     return left
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def judge_cold(m: Record, value: float, params: EnsembleParams) -> None:
     """Judge whether a value of the first days lies far outside of all so far.
 

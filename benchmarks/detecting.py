@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.ensemble.fold import EnsembleParams, EnsembleState, Limits, Rows, fold
+from shared.kernels.trained.trained_rows import TrainedModel
 
 Floats = npt.NDArray[np.float64]
 
@@ -21,6 +22,7 @@ class EntityVerdicts(NamedTuple):
     score, severity, threshold : float64 (n,)  NaN while warming up
     is_anomaly                 : bool (n,)     an episode opens or becomes worse
     opened                     : bool (n,)     an episode opens
+    features                   : float64 (n, FEATURES)  what the model sees; empty without one
     """
 
     score: Floats
@@ -28,6 +30,7 @@ class EntityVerdicts(NamedTuple):
     threshold: Floats
     is_anomaly: npt.NDArray[np.bool_]
     opened: npt.NDArray[np.bool_]
+    features: Floats
 
 
 def fold_entity(
@@ -35,17 +38,17 @@ def fold_entity(
     values: Floats,
     limits: Limits,
     params: EnsembleParams,
-    trained: Floats | None = None,
+    model: TrainedModel | None = None,
 ) -> EntityVerdicts:
     """Fold one entity's rows.
 
-    values  : float64 (n, M)
-    trained : float64 (n,)  rarity by a trained model; None = no model
+    values : float64 (n, M)
+    model  : a trained model; None = there is none
     """
     rows, metrics = values.shape
     slots = np.tile(np.arange(metrics, dtype=np.int32), (rows, 1))
-    given = Rows(np.zeros(rows, np.int32), time_ms, values, slots, trained=trained)
-    found = fold(EnsembleState(1, metrics), given, limits, params)
+    given = Rows(np.zeros(rows, np.int32), time_ms, values, slots)
+    found = fold(EnsembleState(1, metrics), given, limits, params, model=model)
     opened = np.zeros(rows, np.bool_)
     opened[found.events["row"][found.events["phase"] == 0]] = True
     return EntityVerdicts(
@@ -54,4 +57,5 @@ def fold_entity(
         found.rows["threshold"].copy(),
         found.rows["is_anomaly"] == 1,
         opened,
+        found.features,
     )

@@ -19,13 +19,13 @@ import numpy as np
 import numpy.typing as npt
 import sklearn
 
+from benchmarks.histories import read_series
 from consumer_training.estimators import fit
-from consumer_training.history import Rows
-from consumer_training.training import TRAIN, UNUSED, feature_blocks, train
+from consumer_training.training import TEST, TRAIN, split
 from producer.generated.fleet import generate
 from shared.events import Detector
 from shared.models.model import Forest, Svm
-from shared.settings import FeatureSettings, TrainSettings
+from shared.settings import Settings, TrainSettings
 
 ROWS = 10_000
 BATCH = 4_096
@@ -41,30 +41,18 @@ def feature_vectors(hosts: int, days: float) -> tuple[Floats, Floats]:
     The vectors to score are drawn from the test part with a fixed seed.
     """
     fleet, _ = generate(hosts, days)
-    order = np.argsort(fleet.entity, kind="stable")
-    bounds = np.searchsorted(fleet.entity[order], np.arange(len(fleet.entities) + 1))
-    series = tuple((name, 0) for name in fleet.entities)
-    rows = Rows(
-        series,
-        bounds,
+    owned = [fleet.entity == number for number in range(len(fleet.entities))]
+    history = read_series(
+        {name: fleet.time_ms[own] for name, own in zip(fleet.entities, owned, strict=True)},
+        {name: fleet.values[own] for name, own in zip(fleet.entities, owned, strict=True)},
         tuple(fleet.metrics),
-        fleet.time_ms[order],
-        np.ascontiguousarray(fleet.values[order]),
+        Settings(),
     )
-    trained = train(
-        rows, Detector.ISOLATION_FOREST, FeatureSettings(), TrainSettings(trees=1, samples=2)
-    )
-    kept, model = list(range(len(rows.metrics))), trained.model
-    parts: list[list[Floats]] = [[], []]
-    for where, block in feature_blocks(
-        rows, trained.part != UNUSED, model.window, kept, model.scale, model.calendar
-    ):
-        for number, chosen in enumerate(
-            (trained.part[where] == TRAIN, trained.part[where] != TRAIN)
-        ):
-            parts[number].append(block[chosen])
-    training, test = np.concatenate(parts[0]), np.concatenate(parts[1])
-    return training, test[np.random.default_rng(0).choice(len(test), ROWS, replace=False)]
+    rows = history.rows()
+    part = split(rows, TrainSettings())
+    test = rows.features[part == TEST]
+    random = np.random.default_rng(0)
+    return rows.features[part == TRAIN], test[random.choice(len(test), ROWS, replace=False)]
 
 
 def compare(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from consumer_training.training import TEST, TRAIN, Trained, feature_blocks
+from consumer_training.training import TEST, TRAIN, Trained
 from shared.labels import Window, Windows, find
 from shared.wording import moment
 
@@ -31,7 +31,7 @@ class EntityView:
     """The content of one entity's picture.
 
     metrics     : (M,) metrics that the entity reports
-    time_ms     : int64 (n,)
+    time_ms     : int64 (n,)  of the rows that were sampled
     values, expected, lower, upper : float64 (n, M)   NaN = missing, or no expected value yet
     boundary_ms : start of the test part, None if there is none
     warm_ms     : time of the first expected value
@@ -122,16 +122,16 @@ def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -
     high = int(rows.bounds[number + 1])
     part = trained.part[low:high]
     scores = trained.scores[low:high]
-    folded = rows.fold(number, number + 1, model.window)
     shown = [rows.metrics.index(name) for name in model.metrics]
     present = np.asarray(~np.isnan(rows.values[low:high][:, shown]).all(axis=0))
     shown = [metric for metric, there in zip(shown, present, strict=True) if there]
     flagged = np.zeros(len(rows), np.bool_)
     flagged[low:high] = scores > model.threshold
-    at, at_metric = _anomalies(trained, flagged, present)
-    known = ~np.isnan(folded.expected[:, shown])
+    at = np.flatnonzero(flagged)
+    at_metric = _most_deviating(rows.values[at][:, shown], rows.bands[at][:, shown])
+    bands = rows.bands[low:high][:, shown]
+    known = ~np.isnan(bands[:, :, 0])
     time_ms = rows.time_ms[low:high]
-    keep = np.flatnonzero(folded.counted)
     values = rows.values[low:high][:, shown]
     tests = time_ms[part == TEST]
     warm = time_ms[known.any(axis=1)]
@@ -142,14 +142,14 @@ def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -
         title=title,
         subtitle=(
             f"{model.detector.replace('_', ' ')} · {count} · trained up to"
-            f" {moment(int(time_ms[part == TRAIN][-1]))} UTC"
+            f" {moment(int(rows.time_ms[trained.part == TRAIN].max()))} UTC"
         ),
         metrics=tuple(rows.metrics[metric] for metric in shown),
-        time_ms=time_ms[keep],
-        values=values[keep],
-        expected=folded.expected[keep][:, shown],
-        lower=folded.lower[keep][:, shown],
-        upper=folded.upper[keep][:, shown],
+        time_ms=time_ms,
+        values=values,
+        expected=bands[:, :, 0],
+        lower=bands[:, :, 1],
+        upper=bands[:, :, 2],
         boundary_ms=int(tests[0]) if len(tests) and (part == TRAIN).any() else None,
         warm_ms=int(warm[0]) if len(warm) else int(time_ms[-1]),
         at_ms=time_ms[at - low],
@@ -160,16 +160,14 @@ def _view(trained: Trained, number: int, title: str, labels: Sequence[Window]) -
     )
 
 
-def _anomalies(
-    trained: Trained, flagged: npt.NDArray[np.bool_], present: npt.NDArray[np.bool_]
-) -> tuple[Times, Times]:
-    """Return the flagged row numbers, and the present metric with the largest contribution."""
-    model = trained.model
-    rows = trained.rows
-    kept = [rows.metrics.index(name) for name in model.metrics]
-    for where, block in feature_blocks(
-        rows, flagged, model.window, kept, model.scale, model.calendar
-    ):
-        shares, _ = model.attribute(block)
-        return where, shares[:, :-1][:, present].argmax(axis=1)
-    return np.empty(0, np.int64), np.empty(0, np.int64)
+def _most_deviating(values: Floats, bands: Floats) -> Times:
+    """Return the metric of each row that lies furthest from its expected value, int64 (a,).
+
+    values : float64 (a, M)
+    bands  : float64 (a, M, 3)  expected value, lower and upper end of the usual range
+    """
+    half = np.maximum(0.5 * (bands[:, :, 2] - bands[:, :, 1]), np.finfo(np.float64).tiny)
+    with np.errstate(over="ignore"):
+        deviation = np.abs(values - bands[:, :, 0]) / half
+    largest: Times = np.where(np.isnan(deviation), -1.0, deviation).argmax(axis=1)
+    return largest

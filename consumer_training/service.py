@@ -20,7 +20,8 @@ import structlog
 
 from consumer_training import pictures
 from consumer_training.evaluation import evaluate
-from consumer_training.history import History
+from consumer_training.reading.history import MAX_SERIES, History
+from consumer_training.reading.topic import KafkaTopic, input_decoder
 from consumer_training.report import (
     MAX_PICTURES,
     choose_entities,
@@ -30,12 +31,10 @@ from consumer_training.report import (
     views,
 )
 from consumer_training.schedule import Schedule
-from consumer_training.topic import KafkaTopic, input_decoder
 from consumer_training.training import TooFewRows, Trained, train
 from shared import artifacts
 from shared.batch import Batch
 from shared.errors import ArtifactMissing, ArtifactRefused, DataError, LapwingError
-from shared.kernels.units import DAY_MS
 from shared.labels import Windows, find, read_labels
 from shared.models.model import Model
 from shared.models.origin import other_topic
@@ -192,11 +191,14 @@ class TrainingService:
         """
         artifacts.check_writable(self.settings.models_dir)
         key = artifacts.signing_key(self.settings.models)
-        history = History(self.dependencies.decoder())
-        trained = self._collect(history)
-        if trained is None:
+        collected = self._collect(History(self.dependencies.decoder(), self.settings, self.labels))
+        if collected is None:
             return None
-        figures = evaluate(trained, self.labels)
+        history, trained = collected
+        figures = evaluate(trained, self.labels) | {
+            "sampling": history.sampling(),
+            "seeds": trained.facts["seeds"],
+        }
         labels, entities = self.labels, figures["per_entity"]
         if labels is not None and not any(find(labels, name) for name in entities):
             log.warning(
@@ -205,7 +207,9 @@ class TrainingService:
                 keys=list(labels)[:3],
                 entities=list(entities)[:3],
             )
-        summary = {name: value for name, value in figures.items() if name != "per_entity"}
+        summary = {
+            name: value for name, value in figures.items() if name not in ("per_entity", "sampling")
+        }
         facts = trained.facts | {
             "input": {
                 "topic": self.settings.topics.input,
@@ -267,7 +271,7 @@ class TrainingService:
         except ArtifactRefused:
             return False
 
-    def _collect(self, history: History) -> Trained | None:
+    def _collect(self, history: History) -> tuple[History, Trained] | None:
         """Read to the current end of the topic; wait and continue while there is too little."""
         began_s = self.dependencies.monotonic()
         logged_s = float("-inf")
@@ -279,9 +283,10 @@ class TrainingService:
             if ends != position:
                 if position is None:
                     self.health.ready()  # waiting for data is not waiting for the broker
-                if not self._read(history, position, ends):
+                read = self._read(history, position, ends)
+                if read is None:
                     return None
-                position = ends
+                history, position = read, ends
                 if filling and self._still_growing(ends):
                     continue
                 try:
@@ -290,7 +295,7 @@ class TrainingService:
                     rows, needed = few.rows, few.needed
                 else:
                     self.health.ready()
-                    return trained
+                    return history, trained
             self.health.waiting(
                 f"waiting for data: {needed - rows} of the {needed} training rows needed are"
                 " missing"
@@ -318,29 +323,37 @@ class TrainingService:
         history: History,
         start: Mapping[int, int] | None,
         end: Mapping[int, int],
-    ) -> bool:
-        """Read to an end position; return False after a request to stop."""
+    ) -> History | None:
+        """Read to an end position; return None after a request to stop.
+
+        Where there are more entities than may be folded at once, the log is read again from its
+        start, half of the entities at a time less.
+        """
         began_s = self.dependencies.monotonic()
-        logged_s = began_s
-        count = 0
+        progress = _Progress(self.dependencies.monotonic, history, start, end)
         for batch in self.dependencies.topic.read(start, end):
             history.add(batch)
-            count += len(batch)
             self.counters.add(EVENTS_CONSUMED, len(batch), batch.topic, batch.partition)
             if self.stopping():
-                return False
-            if self.dependencies.monotonic() - logged_s >= LOG_READING_EVERY_S:
-                logged_s = self.dependencies.monotonic()
-                log.info("reading", records=count, events_read=len(history))
-        seconds = round(self.dependencies.monotonic() - began_s, 2)
+                return None
+            if history.is_overfull:
+                half = history.halved()
+                log.warning(
+                    "too many entities to fold at once, reading a part of them",
+                    series_limit=MAX_SERIES,
+                    entity_share=half.share,
+                )
+                return self._read(half, None, end)
+            progress.count(len(batch))
         log.info(
             "input read",
-            records=count,
+            records=progress.records,
             events_read=len(history),
             rejected=history.rejected,
-            seconds=seconds,
+            entity_share=history.share,
+            seconds=round(self.dependencies.monotonic() - began_s, 2),
         )
-        return True
+        return history
 
     def _still_growing(self, ends: Mapping[int, int]) -> bool:
         """Check the end offsets twice: during a backfill, the first model would miss entities."""
@@ -355,7 +368,7 @@ class TrainingService:
     def _fit(self, history: History) -> Trained:
         began_s = self.dependencies.monotonic()
         trained = train(
-            history.rows(round(self.settings.quality.forget_days * DAY_MS)),
+            history.rows(),
             self.settings.trained_detector,
             self.settings.features,
             self.settings.train,
@@ -369,8 +382,19 @@ class TrainingService:
             rows=facts["rows"],
             entities=facts["entities"],
             metrics=len(trained.model.metrics),
+            alarmed_rows_left_out=facts["alarmed_rows"],
+            labelled_rows_left_out=facts["labelled_rows"],
             seconds=round(seconds, 2),
         )
+        seeds = trained.facts["seeds"]
+        if not seeds["agree"]:
+            log.warning(
+                "models of several seeds do not agree: train on more rows",
+                least_rank_correlation=seeds["least_rank_correlation"],
+                seeds=seeds["seeds"],
+            )
+        if facts["entities"] == 1:
+            log.warning("the model was trained on one entity only")
         return trained
 
     def _report(self, sha256: str, trained: Trained, figures: Mapping[str, Any]) -> None:
@@ -395,6 +419,37 @@ class TrainingService:
             entities_without_picture=without,
             seconds=round(self.dependencies.monotonic() - began_s, 2),
         )
+
+
+class _Progress:
+    """Logs how far reading has come."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float],
+        history: History,
+        start: Mapping[int, int] | None,
+        end: Mapping[int, int],
+    ) -> None:
+        self.records = 0
+        self._clock = clock
+        self._history = history
+        self._began_s = self._logged_s = clock()
+        # the log may have lost its first records: then more is read than there is
+        self._total = max(sum(end.values()) - sum((start or {}).values()), 1)
+
+    def count(self, records: int) -> None:
+        self.records += records
+        now_s = self._clock()
+        if now_s - self._logged_s >= LOG_READING_EVERY_S:
+            self._logged_s = now_s
+            log.info(
+                "reading",
+                records=self.records,
+                percent=round(min(100.0 * self.records / self._total, 100.0), 1),
+                records_per_s=round(self.records / max(now_s - self._began_s, 1e-3)),
+                events_read=len(self._history),
+            )
 
 
 def _read_labels(path: Path | None) -> Windows | None:

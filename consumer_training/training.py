@@ -1,34 +1,41 @@
-"""Trains a model on rows: split in time, scale, fit, set the threshold, calibrate.
+"""Trains a model on sampled rows: split in time, fit, set the threshold, calibrate, compare seeds.
 
-Invariant: pure; the same rows and settings give the same arrays, bit for bit. Test rows, late and
-           duplicate rows, the clock and the reading order do not affect them.
+Invariant: pure; the same rows and settings give the same arrays, bit for bit. Rows of episodes that
+alarmed, labelled rows, test rows, the clock and the reading order do not affect them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from consumer_training.estimators import fit
-from consumer_training.history import Rows
+from consumer_training.estimators import fit, seeded_rows
+from consumer_training.reading.history import Rows
+from consumer_training.reading.reservoir import ALARMED, LABELLED, USABLE
+from shared.errors import LapwingError
 from shared.events import Detector
-from shared.features.vectors import Calendar, Scale, feature_names, fit_scale, vectors
+from shared.features.vectors import FEATURE_NAMES
 from shared.kernels.units import DAY_MS
-from shared.models.model import Model, calibrate
+from shared.models.model import Forest, Model, Svm, calibrate
 from shared.settings import FeatureSettings, TrainSettings
 from shared.wording import iso
 
 Floats = npt.NDArray[np.float64]
 
-MIN_SERIES_ROWS = 50
-"""A series with fewer training rows is excluded, because its scale would be unreliable."""
-
 CANARY_ROWS = 16
 UNUSED, TRAIN, TEST = 0, 1, 2
+
+SEEDS = 3
+"""Models that are fitted, each by a seed of its own; the first is published."""
+
+COMPARED_ROWS = 20_000
+"""Held-out rows at most that the seeds are compared on."""
+
+AGREEMENT = 0.8
+"""Least rank correlation at which seeds agree."""
 
 
 class TooFewRows(Exception):
@@ -41,13 +48,17 @@ class TooFewRows(Exception):
         self.left_out = left_out
 
 
+class RefusedRows(LapwingError):
+    """No model is worth publishing on these rows; the last one stays in use."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A trained model with the data for its evaluation and report.
 
     part     : uint8 (n,)     UNUSED, TRAIN or TEST for each row
     scores   : float64 (n,)   NaN where unused
-    left_out : {entity: its training rows} of entities excluded from the model
+    left_out : {entity: its sampled rows} of entities without a training row
     facts    : contents of the manifest
     canary   : float64 (c, d)
     """
@@ -67,139 +78,130 @@ def train(
 ) -> Trained:
     """Fit one model over all series.
 
-    raises : TooFewRows
+    raises : TooFewRows; RefusedRows that says what is wrong with the rows
 
-    Memory: 8 d bytes for each training row, and a few times that for GROUP_ROWS rows.
+    Memory: 8 d bytes for each sampled row, a few times.
     """
-    part, counts = split(rows, features.window, settings)
-    left_out = _left_out(rows, counts)
-    training_rows = int((part == TRAIN).sum())
-    if training_rows < settings.min_rows:
-        raise TooFewRows(training_rows, settings.min_rows, len(left_out))
-    kept = [
-        metric
-        for metric in range(len(rows.metrics))
-        if not np.isnan(rows.values[part == TRAIN, metric]).all()
-    ]
-    scale = _scale(rows, part, features.window, kept)
-    metrics = tuple(rows.metrics[metric] for metric in kept)
-    calendar = Calendar.from_settings(features)
-    X = np.empty((training_rows, len(feature_names(metrics))))
-    filled = 0
-    for _, block in feature_blocks(rows, part == TRAIN, features.window, kept, scale, calendar):
-        X[filled : filled + len(block)] = block
-        filled += len(block)
+    part = split(rows, settings)
+    counts = _training_rows(rows, part)
+    left_out = {name: sampled for name, (used, sampled) in counts.items() if used == 0}
+    _check_usable(rows)
+    X = rows.features[part == TRAIN]
+    if len(X) < settings.min_rows:
+        raise TooFewRows(len(X), settings.min_rows, len(left_out))
+    _check_varied(X)
     estimator, member = fit(detector, X, settings)
     trained_scores = member.score(X)
+    metrics = tuple(
+        name
+        for column, name in enumerate(rows.metrics)
+        if not np.isnan(rows.values[part == TRAIN, column]).all()
+    )
     model = Model(
         sha256="",
         version=iso(int(rows.time_ms[part == TRAIN].max()), finest="seconds"),
         detector=detector,
         metrics=metrics,
-        window=features.window,
-        calendar=calendar,
-        scale=scale,
+        usual=np.median(X, axis=0),
         member=member,
         threshold=_threshold(trained_scores, settings),
         calibration=calibrate(trained_scores),
     )
     scores = np.full(len(rows), np.nan)
     scores[part == TRAIN] = trained_scores
+    scores[part == TEST] = model.score(rows.features[part == TEST])
+    facts = _facts(rows, part, features, settings, detector, counts, metrics)
+    held_out = rows.features[part == TEST]
+    facts["seeds"] = compare_seeds(detector, X, held_out, settings, member)
     canary = X[_canary_rows(trained_scores)].copy()
-    del X
-    for where, block in feature_blocks(rows, part == TEST, features.window, kept, scale, calendar):
-        scores[where] = model.score(block)
-    facts = _facts(rows, part, features, settings, detector, left_out, metrics)
     return Trained(model, estimator, rows, part, scores, left_out, facts, canary)
 
 
-def split(
-    rows: Rows, window: int, settings: TrainSettings
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Assign each row to the training part or the test part.
+def split(rows: Rows, settings: TrainSettings) -> npt.NDArray[np.uint8]:
+    """Assign each row to the training part or the test part; returns uint8 (n,).
 
-    returns : uint8 (n,); int64 (S,) training rows of each series, including excluded ones
-
-    The first ``train.split`` of a series' rows are for training. Unused are late and duplicate
-    rows, rows before the newest ``train.window_days``, and series with fewer than MIN_SERIES_ROWS
-    training rows.
+    The first ``train.split`` of a series' rows are for training, but for those that alarmed or that
+    labels name. Rows before the newest ``train.window_days`` are unused.
     """
     part = np.full(len(rows), UNUSED, np.uint8)
-    counts = np.zeros(len(rows.series), np.int64)
     earliest = np.iinfo(np.int64).min
     if settings.window_days is not None and len(rows):
         earliest = int(rows.time_ms.max()) - round(settings.window_days * DAY_MS)
-    for low, high in rows.groups():
-        start = int(rows.bounds[low])
-        usable = rows.fold(low, high, window).counted & (
-            rows.time_ms[start : rows.bounds[high]] >= earliest
-        )
-        for series in range(low, high):
-            first = int(rows.bounds[series])
-            numbers = first + np.flatnonzero(
-                usable[first - start : rows.bounds[series + 1] - start]
-            )
-            counts[series] = int(len(numbers) * settings.split)
-            if counts[series] >= MIN_SERIES_ROWS:
-                part[numbers[: counts[series]]] = TRAIN
-                part[numbers[counts[series] :]] = TEST
-    return part, counts
+    for low, high in zip(rows.bounds[:-1].tolist(), rows.bounds[1:].tolist(), strict=True):
+        numbers = low + np.flatnonzero(rows.time_ms[low:high] >= earliest)
+        border = int(len(numbers) * settings.split)
+        first = numbers[:border]
+        part[first[rows.use[first] == USABLE]] = TRAIN
+        part[numbers[border:]] = TEST
+    return part
 
 
-def feature_blocks(
-    rows: Rows,
-    wanted: npt.NDArray[np.bool_],
-    window: int,
-    kept: list[int],
-    scale: Scale,
-    calendar: Calendar,
-) -> Iterator[tuple[npt.NDArray[np.int64], Floats]]:
-    """Yield row numbers (k,) and feature vectors float64 (k, d), one group of series at a time.
+def compare_seeds(
+    detector: Detector, X: Floats, held_out: Floats, settings: TrainSettings, first: Forest | Svm
+) -> dict[str, Any]:
+    """Fit more models by other seeds; say whether they rank held-out rows alike.
 
-    wanted : bool (n,) rows to yield
-    kept   : indices of the metrics that the model has
+    X        : float64 (n, d)  training rows
+    held_out : float64 (k, d)  none = the training rows are ranked
+    first    : the model by ``train.seed``
+    returns  : seeds, the least rank correlation of any two, and whether it reaches AGREEMENT
     """
-    row_of = {name: row for row, name in enumerate(scale.entities)}
-    for low, high in rows.groups():
-        start, stop = int(rows.bounds[low]), int(rows.bounds[high])
-        chosen = np.flatnonzero(wanted[start:stop])
-        if len(chosen):
-            rolling = rows.fold(low, high, window).rolling[chosen][:, kept]
-            owner = np.array([row_of.get(name, -1) for name, _ in rows.series[low:high]], np.int32)
-            entity = np.repeat(owner, np.diff(rows.bounds[low : high + 1]))[chosen]
-            yield (
-                start + chosen,
-                vectors(rolling, entity, rows.time_ms[start + chosen], scale, calendar),
-            )
+    ranked = held_out if len(held_out) else X
+    ranked = ranked[seeded_rows(len(ranked), COMPARED_ROWS, settings.seed)]
+    seeds = [(settings.seed + k) % 2**32 for k in range(SEEDS)]
+    scores = [first.score(ranked)]
+    for seed in seeds[1:]:
+        chosen = X[seeded_rows(len(X), max(len(X) * 4 // 5, 2), seed)]
+        _, member = fit(detector, chosen, settings.model_copy(update={"seed": seed}))
+        scores.append(member.score(ranked))
+    ranks = [_ranks(one) for one in scores]
+    least = min(_correlation(ranks[a], ranks[b]) for a in range(SEEDS) for b in range(a + 1, SEEDS))
+    return {
+        "seeds": seeds,
+        "rows": len(ranked),
+        "least_rank_correlation": round(least, 4),
+        "agree": bool(least >= AGREEMENT),
+    }
 
 
-def _left_out(rows: Rows, counts: npt.NDArray[np.int64]) -> dict[str, int]:
-    """Return {entity: most training rows of a series} of entities without a long enough series."""
-    most: dict[str, int] = {}
-    for (name, _), count in zip(rows.series, counts.tolist(), strict=True):
-        most[name] = max(most.get(name, 0), count)
-    return {name: count for name, count in most.items() if count < MIN_SERIES_ROWS}
+def _ranks(scores: Floats) -> Floats:
+    """Return the rank of each score; equal ones share the mean of theirs."""
+    _, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+    return (np.cumsum(count) - 0.5 * (count - 1))[place]
 
 
-def _scale(rows: Rows, part: npt.NDArray[np.uint8], window: int, kept: list[int]) -> Scale:
-    entities: list[str] = []
-    centres, spreads = [], []
-    for low, high in rows.groups():
-        start, stop = int(rows.bounds[low]), int(rows.bounds[high])
-        chosen = np.flatnonzero(part[start:stop] == TRAIN)
-        if not len(chosen):
-            continue
-        rolling = rows.fold(low, high, window).rolling[chosen][:, kept]
-        names, owner = np.unique(
-            np.array([name for name, _ in rows.series[low:high]], object), return_inverse=True
+def _correlation(a: Floats, b: Floats) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.sqrt((a * a).sum() * (b * b).sum()))
+    return float((a * b).sum()) / size if size > 0 else 0.0
+
+
+def _check_usable(rows: Rows) -> None:
+    if len(rows) and not (rows.use == USABLE).any():
+        alarmed, labelled = int((rows.use == ALARMED).sum()), int((rows.use == LABELLED).sum())
+        raise RefusedRows(
+            f"no usable training row: {alarmed} rows lie in episodes that alarmed, {labelled} in"
+            " labelled windows; the last model stays in use. Train on a longer range of the input,"
+            " or correct --labels"
         )
-        entity = np.repeat(owner, np.diff(rows.bounds[low : high + 1]))[chosen]
-        present, entity = np.unique(entity, return_inverse=True)
-        scale = fit_scale(rolling, entity.astype(np.int32), [str(name) for name in names[present]])
-        entities += scale.entities
-        centres.append(scale.centre)
-        spreads.append(scale.spread)
-    return Scale(tuple(entities), np.concatenate(centres), np.concatenate(spreads))
+
+
+def _check_varied(X: Floats) -> None:
+    """Refuse rows of which a model would learn nothing: it would flag every other row."""
+    if not X.std(axis=0).max() > 0.0:
+        raise RefusedRows(
+            f"all {len(X)} training rows look alike (the metrics are constant): a model would flag"
+            " every row that differs; the last model stays in use. Train on metrics that vary"
+        )
+
+
+def _training_rows(rows: Rows, part: npt.NDArray[np.uint8]) -> dict[str, tuple[int, int]]:
+    """Return the training rows and all sampled rows of each entity."""
+    found: dict[str, tuple[int, int]] = {}
+    for (name, _), low, high in zip(rows.series, rows.bounds, rows.bounds[1:], strict=False):
+        used, sampled = found.get(name, (0, 0))
+        found[name] = used + int((part[low:high] == TRAIN).sum()), sampled + int(high - low)
+    return found
 
 
 def _threshold(scores: Floats, settings: TrainSettings) -> float:
@@ -224,34 +226,27 @@ def _facts(
     features: FeatureSettings,
     settings: TrainSettings,
     detector: Detector,
-    left_out: dict[str, int],
+    counts: dict[str, tuple[int, int]],
     metrics: tuple[str, ...],
 ) -> dict[str, Any]:
     forest = {"trees": settings.trees, "samples": settings.samples}
     svm = {"nu": settings.nu, "gamma": settings.gamma, "rows": settings.svm_rows}
     trained = rows.time_ms[part == TRAIN]
-    used = {
-        name
-        for (name, _), low, high in zip(rows.series, rows.bounds, rows.bounds[1:], strict=False)
-        if part[low:high].any()
-    }
+    left_out = {name: sampled for name, (used, sampled) in counts.items() if used == 0}
     return {
         "seed": settings.seed,
         "contamination": settings.contamination,
         "threshold_fixed": settings.threshold is not None,
         "parameters": forest if detector is Detector.ISOLATION_FOREST else svm,
-        "feature_settings": {
-            "timezone": features.timezone,
-            "business_start": features.business_start,
-            "business_end": features.business_end,
-            "business_days": list(features.business_days),
-        },
+        "feature_settings": {"timezone": features.timezone, "names": list(FEATURE_NAMES)},
         "training": {
             "split": settings.split,
             "window_days": settings.window_days,
             "rows": len(trained),
             "test_rows": int((part == TEST).sum()),
-            "entities": len(used),
+            "alarmed_rows": int((rows.use == ALARMED).sum()),
+            "labelled_rows": int((rows.use == LABELLED).sum()),
+            "entities": sum(used > 0 for used, _ in counts.values()),
             "first_event": iso(int(trained.min()), finest="seconds"),
             "last_event": iso(int(trained.max()), finest="seconds"),
             "first_event_ms": int(trained.min()),

@@ -24,11 +24,13 @@ import numpy.typing as npt
 from benchmarks.detecting import fold_entity
 from benchmarks.fleet.hosts import COMBINATIONS, KINDS, METRICS, Fleet, generate
 from benchmarks.fleet.judging import Judgement, each_row, judge, row_threshold
-from consumer_training.history import Rows
-from consumer_training.training import feature_blocks, train
+from benchmarks.histories import read_series
+from consumer_training.training import train
 from shared.ensemble.fold import EnsembleParams, limits_for, params_for
 from shared.events import Detector
-from shared.settings import FeatureSettings, TrainSettings
+from shared.kernels.trained.trained_rows import WITHOUT_MODEL
+from shared.models.model import Model
+from shared.settings import Settings, TrainSettings
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -79,57 +81,58 @@ def variants() -> list[Variant]:
     ]
 
 
-def run(
-    fleet: Fleet, variant: Variant, threshold: float, trained: list[Floats] | None
-) -> list[Flags]:
+def run(fleet: Fleet, variant: Variant, threshold: float, model: Model | None) -> list[Flags]:
     """Fold every host separately, with the product's warm-up; return its alarms."""
     limits = limits_for(len(METRICS), variant.detector, cold_start=False)
     params = params_for(threshold, variant.detector)
     return [
         fold_entity(
-            fleet.time_ms, values, limits, params, None if trained is None else trained[host]
+            fleet.time_ms, values, limits, params, None if model is None else model.arrays
         ).is_anomaly
-        for host, values in enumerate(fleet.values)
+        for values in fleet.values
     ]
 
 
-def train_model(fleet: Fleet, detector: Detector) -> tuple[list[Floats], list[Floats]]:
-    """Train on the rows before the border, and score all.
-
-    returns : per host (n,) scores and their rarities, -log10 of the rank among the training rows
-    """
-    hosts, n, metrics = fleet.values.shape
-    names = tuple((f"host-{host:04d}", 0) for host in range(hosts))
-    bounds = np.arange(hosts + 1, dtype=np.int64) * n
-    rows = Rows(
-        names,
-        bounds,
+def train_model(fleet: Fleet, detector: Detector) -> Model:
+    """Train on the rows before the border, as the training consumer does."""
+    names = [f"host-{host:04d}" for host in range(len(fleet.values))]
+    before = slice(0, fleet.border)
+    history = read_series(
+        dict.fromkeys(names, fleet.time_ms[before]),
+        {name: values[before] for name, values in zip(names, fleet.values, strict=True)},
         METRICS,
-        np.tile(fleet.time_ms, hosts),
-        np.ascontiguousarray(fleet.values.reshape(-1, metrics)),
+        Settings(),
     )
-    model = train(rows, detector, FeatureSettings(), TrainSettings(split=fleet.border / n)).model
-    scores = np.empty(len(rows))
-    kept = [rows.metrics.index(name) for name in model.metrics]
-    for where, block in feature_blocks(
-        rows, np.ones(len(rows), np.bool_), model.window, kept, model.scale, model.calendar
-    ):
-        scores[where] = model.score(block)
-    return list(scores.reshape(hosts, n)), list(model.rarity(scores).reshape(hosts, n))
+    settings = TrainSettings(split=0.99)
+    return train(history.rows(), detector, Settings().features, settings).model
+
+
+def scores_of(fleet: Fleet, model: Model) -> list[Floats]:
+    """Return the model's scores of all rows of each host; those that it does not know are last."""
+    limits, params = limits_for(len(METRICS)), EnsembleParams()
+    found = []
+    for values in fleet.values:
+        features = fold_entity(fleet.time_ms, values, limits, params, WITHOUT_MODEL).features
+        known = ~np.isnan(features[:, 0])
+        scores = np.full(len(values), -np.inf)
+        scores[known] = model.score(features[known])
+        found.append(scores)
+    return found
 
 
 def compare(fleet: Fleet, allowed: float) -> dict[str, Judgement]:
     """Judge every detector at the same rate of false alarms."""
     scores: dict[Detector, list[Floats]] = {}
-    rarities: dict[Detector | None, list[Floats] | None] = {None: None}
+    models: dict[Detector | None, Model | None] = {None: None}
     for detector in TRAINED:
         began_s = time.process_time()
-        scores[detector], rarities[detector] = train_model(fleet, detector)
+        model = train_model(fleet, detector)
+        models[detector], scores[detector] = model, scores_of(fleet, model)
         _say(f"{detector.value} trained and scored", began_s)
     found = {}
     for variant in variants():
         began_s = time.process_time()
-        found[variant.name] = settle(fleet, variant, rarities[variant.trained], allowed)
+        found[variant.name] = settle(fleet, variant, models[variant.trained], allowed)
         _say(variant.name, began_s)
     shipped = EnsembleParams().threshold
     found["ensemble, threshold as shipped"] = judge(
@@ -142,15 +145,13 @@ def compare(fleet: Fleet, allowed: float) -> dict[str, Judgement]:
     return found
 
 
-def settle(
-    fleet: Fleet, variant: Variant, trained: list[Floats] | None, allowed: float
-) -> Judgement:
+def settle(fleet: Fleet, variant: Variant, model: Model | None, allowed: float) -> Judgement:
     """Find the lowest threshold at which false alarms stay as rare as allowed, by halving."""
     low, high = LOWEST, HIGHEST
-    best = judge(fleet, run(fleet, variant, high, trained), high)
+    best = judge(fleet, run(fleet, variant, high, model), high)
     for _ in range(ROUNDS):
         middle = float(np.sqrt(low * high))
-        judged = judge(fleet, run(fleet, variant, middle, trained), middle)
+        judged = judge(fleet, run(fleet, variant, middle, model), middle)
         if judged.false_per_day <= allowed:
             high, best = middle, judged
         else:

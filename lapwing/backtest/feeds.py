@@ -294,7 +294,7 @@ def _bound(side: str, by_time: bool, text: str) -> int | None:
 
 
 def _open_topic(settings: Settings, text: str) -> Feed:
-    from consumer_training.topic import input_decoder
+    from consumer_training.reading.topic import input_decoder
     from shared.kafka import Reader, topic_bounds
 
     requested, topic = parse_range(text), settings.topics.input

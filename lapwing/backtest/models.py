@@ -8,16 +8,19 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lapwing.backtest.feeds import Feed
 from lapwing.backtest.run import BacktestResult
 from shared.errors import ArtifactMissing, ConfigError, DataError
 from shared.events import Detector
-from shared.kernels.units import DAY_MS
 from shared.models.model import Model
 from shared.models.origin import no_metric_in_common, other_topic
 from shared.scoring.configuration import Configuration
 from shared.settings import ModelSettings, Settings
+
+if TYPE_CHECKING:
+    from consumer_training.reading.history import History
 
 _DIGITS = re.compile(r"[0-9a-f]{8,64}")
 
@@ -103,6 +106,15 @@ def notes_on(models_dir: Path, model: Model, result: BacktestResult, topic: str)
     return notes
 
 
+def _read(history: History, feed: Feed) -> bool:
+    """Read all batches; return False once they have more entities than may be folded at once."""
+    for batch in feed.batches():
+        history.add(batch)
+        if history.is_overfull:
+            return False
+    return True
+
+
 class Trainer:
     """Fits models to the first ``train.split`` of each entity's time.
 
@@ -110,14 +122,14 @@ class Trainer:
     """
 
     def __init__(self, feed: Feed, settings: Settings) -> None:
-        from consumer_training.history import History
         from consumer_training.packages import require_packages
+        from consumer_training.reading.history import History
 
         require_packages("--train")
-        history = History(feed.decoder)
-        for batch in feed.batches():
-            history.add(batch)
-        self._rows = history.rows(round(settings.quality.forget_days * DAY_MS))
+        history = History(feed.decoder, settings)
+        while not _read(history, feed):
+            history = history.halved()
+        self._rows = history.rows()
         self._fitted: dict[Detector, Model] = {}
         self.since: dict[tuple[str, int], int] = {}
 

@@ -34,6 +34,7 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE, SILENT
 from shared.kernels.clock import UTC, Zone
+from shared.kernels.trained.trained_rows import FEATURES, WITHOUT_MODEL, TrainedModel
 from shared.kernels.units import DAY_MS
 
 __all__ = [
@@ -164,6 +165,9 @@ class Verdicts(NamedTuple):
     ratios : float64 (k, M)    largest ratio to its level of each metric in the event's row; NaN =
              not judged
     views  : uint8 (k, M)      the view that has it
+    features : float64 (n, FEATURES)  what a trained model sees of each row; NaN = nothing; empty
+               unless wanted
+    sources  : int32 (n, FEATURES)    the column that each comes from, -1 = none
     """
 
     rows: npt.NDArray[Any]
@@ -171,6 +175,8 @@ class Verdicts(NamedTuple):
     events: npt.NDArray[Any]
     ratios: npt.NDArray[np.float64]
     views: npt.NDArray[np.uint8]
+    features: npt.NDArray[np.float64]
+    sources: npt.NDArray[np.int32]
 
 
 class Interruption(NamedTuple):
@@ -275,18 +281,24 @@ def fold(
     params: EnsembleParams | None = None,
     zone: Zone = UTC,
     interruptions: Sequence[Interruption] = (),
+    model: TrainedModel | None = None,
 ) -> Verdicts:
     """Fold rows into the state and judge them; see ``kernels.ensemble_rows.fold_rows``.
 
     state         : has room for all slots and entities that occur
     interruptions : in the order of their rows
+    model         : scores the rows; WITHOUT_MODEL = only their features are wanted, None = nothing
 
     raises : ValueError when given.order is not a permutation of the columns
     """
     inputs = _inputs(given)
     n, width = inputs.values.shape
     params = params or EnsembleParams()
-    config = Config(_plain(limits.metrics, np.float64), limits.settings, as_record(params))
+    wanted = 0 if model is None else n
+    trained = WITHOUT_MODEL if model is None else model
+    config = Config(_plain(limits.metrics, np.float64), limits.settings, as_record(params), trained)
+    features = np.full((wanted, FEATURES), np.nan)
+    sources = np.full((wanted, FEATURES), -1, np.int32)
     memory = State(state.entities, state.metrics)
     zone = Zone(*(_plain(array, np.int64) for array in zone))
     called = inputs.entity if given.names is None else given.names
@@ -295,13 +307,15 @@ def fold(
     start = 0
     for stop, interruption in [*((i.row, i) for i in interruptions), (n, None)]:
         while start < stop:
-            out = Outputs(rows, cells, *output.room())
+            events, ratios, views = output.room()
+            out = Outputs(rows, cells, events, ratios, views, features, sources)
             start, count = fold_rows(inputs, zone, config, memory, out, start, stop, scratch)
             out.events["entity"][:count] = called[out.events["row"][:count]]
             output.keep(count)
         if interruption is not None:
             _interrupt(state, inputs, params, interruption, output)
-    return Verdicts(rows, cells, *output.joined())
+    events, ratios, views = output.joined()
+    return Verdicts(rows, cells, events, ratios, views, features, sources)
 
 
 def _inputs(given: Rows) -> Inputs:

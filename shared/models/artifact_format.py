@@ -8,8 +8,7 @@ Why a malicious file can neither crash the reader nor fill its memory:
   manifest states, and that by a setting. A file of another size is not read at all.
 - Allocations are bounded by bytes read: JSON objects take at most twenty times their text;
   ``shared.models.npz`` makes one copy of each array, and the checks of ``shared.models.model`` work
-  on slices. An entity's name costs a few times its rows of the scale, whose number is checked
-  before any name is created. Together this is at most four times the arrays.
+  on slices. Together this is at most four times the arrays.
 - Loops are bounded by array lengths, JSON's recursion by the interpreter, and canary rows by
   MAX_CANARY_ROWS.
 - No kernel runs before ``shared.models.model`` has checked every index that it uses.
@@ -30,14 +29,7 @@ import numpy.typing as npt
 
 from shared.errors import ArtifactRefused
 from shared.events import Detector
-from shared.features.vectors import (
-    FEATURE_VERSION,
-    ROLLING,
-    TIME_FEATURES,
-    Calendar,
-    Scale,
-    feature_names,
-)
+from shared.features.vectors import FEATURE_NAMES, FEATURE_VERSION, FEATURES
 from shared.models import npz
 from shared.models.model import Forest, Model, Svm
 from shared.models.npz import Arrays
@@ -53,24 +45,10 @@ Ten thousand partitions have twenty thousand of them.
 """
 
 MAX_CANARY_ROWS = 64
-MAX_NAME_BYTES = 256
-"""Longest name of an entity; a record with a longer one is a dead letter."""
-
 MAX_METRIC_BYTES = 1024
 _VERSION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
-_COMMON = {
-    "calendar.business_days": ("|b1", 1),
-    "calendar.business_minutes": ("<i8", 1),
-    "calendar.offsets_ms": ("<i8", 1),
-    "calendar.transitions_ms": ("<i8", 1),
-    "calibration": ("<f8", 1),
-    "canary": ("<f8", 2),
-    "scale.arena": ("|u1", 1),
-    "scale.bounds": ("<i8", 1),
-    "scale.centre": ("<f8", 3),
-    "scale.spread": ("<f8", 3),
-}
+_COMMON = {"calibration": ("<f8", 1), "canary": ("<f8", 2), "usual": ("<f8", 1)}
 _MEMBERS: Mapping[Detector, Mapping[str, tuple[str, int]]] = {
     Detector.ISOLATION_FOREST: {
         "forest.denominator": ("<f8", 0),
@@ -106,9 +84,8 @@ def encode(
         "detector": str(model.detector),
         "version": model.version,
         "feature_version": FEATURE_VERSION,
-        "features": list(feature_names(model.metrics)),
+        "features": list(FEATURE_NAMES),
         "metrics": list(model.metrics),
-        "window": model.window,
         "threshold": model.threshold,
         "canary_scores": model.score(canary).tolist(),
         "arrays": {"sha256": hashlib.sha256(arrays).hexdigest(), "size_bytes": len(arrays)},
@@ -156,16 +133,14 @@ def decode_arrays(sha256: str, facts: Mapping[str, Any], arrays: bytes) -> Model
         members = npz.read(arrays, {**_COMMON, **_MEMBERS[detector]})
         # If the caller holds no other reference, this frees the file's content.
         del arrays
-        _check_canary_rows(members["canary"], len(facts["features"]))
+        _check_canary_rows(members["canary"])
         model = Model(
             sha256=sha256,
             version=facts["version"],
             detector=detector,
             metrics=metrics,
-            window=facts["window"],
-            calendar=Calendar.from_arrays(_part(members, "calendar")),
-            scale=_scale(members, len(metrics)),
-            member=_member(detector, members, len(facts["features"])),
+            usual=members["usual"],
+            member=_member(detector, members),
             threshold=facts["threshold"],
             calibration=members["calibration"],
         )
@@ -220,22 +195,25 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
         )
     if facts.get("feature_version") != FEATURE_VERSION:
         found = _short(facts.get("feature_version"))
-        _refuse_manifest(f"feature_version: {found}, this code needs {FEATURE_VERSION}")
+        _refuse_manifest(
+            f"feature_version: {found}, this code needs {FEATURE_VERSION}: train a model with this"
+            " release"
+        )
     metrics: Any = facts.get("metrics")
-    features: Any = facts.get("features")
-    if (
-        not (_is_list_of(metrics, str) and _is_list_of(features, str) and metrics)
-        or len(features) != (len(ROLLING) + 1) * len(metrics) + len(TIME_FEATURES)
-        or features != list(feature_names(metrics))
-    ):
-        _refuse_manifest("features: they are not those that this code derives from its metrics")
+    if facts.get("features") != list(FEATURE_NAMES):
+        _refuse_manifest(
+            f"features: {_short(facts.get('features'))}, this code computes"
+            f" {', '.join(FEATURE_NAMES)}: train a model with this release"
+        )
+    if not _is_list_of(metrics, str) or not metrics:
+        _refuse_manifest(f"metrics: {_short(metrics)} is not a list of names")
     if not all(
         metric.isprintable() and len(metric.encode()) <= MAX_METRIC_BYTES for metric in metrics
     ):
         _refuse_manifest(
             f"metrics: a name is longer than {MAX_METRIC_BYTES} bytes or has control characters"
         )
-    for name, kind in {"version": str, "window": int, "threshold": float, "arrays": dict}.items():
+    for name, kind in {"version": str, "threshold": float, "arrays": dict}.items():
         if type(facts.get(name)) is not kind:
             _refuse_manifest(f"{name}: {_short(facts.get(name))} has the wrong type")
     if not _VERSION.fullmatch(facts["version"]):
@@ -257,27 +235,17 @@ def _check_manifest(facts: Mapping[str, Any]) -> tuple[Detector, tuple[str, ...]
     return Detector(facts["detector"]), tuple(metrics)
 
 
-def _check_canary_rows(canary: npt.NDArray[np.float64], features: int) -> None:
+def _check_canary_rows(canary: npt.NDArray[np.float64]) -> None:
     rows, columns = canary.shape
-    if not 1 <= rows <= MAX_CANARY_ROWS or columns != features or not np.isfinite(canary).all():
+    if not 1 <= rows <= MAX_CANARY_ROWS or columns != FEATURES or not np.isfinite(canary).all():
         raise ValueError(
-            f"canary: shape {canary.shape} is not (1 to {MAX_CANARY_ROWS}, {features}), or a value"
+            f"canary: shape {canary.shape} is not (1 to {MAX_CANARY_ROWS}, {FEATURES}), or a value"
             " is not finite"
         )
 
 
 def _to_arrays(model: Model) -> Arrays:
-    names = [name.encode() for name in model.scale.entities]
-    arrays: Arrays = {
-        f"calendar.{name}": array for name, array in model.calendar.to_arrays().items()
-    }
-    arrays |= {
-        "calibration": model.calibration,
-        "scale.arena": np.frombuffer(b"".join(names), np.uint8),
-        "scale.bounds": np.cumsum([0, *map(len, names)], dtype=np.int64),
-        "scale.centre": model.scale.centre,
-        "scale.spread": model.scale.spread,
-    }
+    arrays: Arrays = {"calibration": model.calibration, "usual": model.usual}
     prefix = "forest" if isinstance(model.member, Forest) else "svm"
     wanted = [name for name in _MEMBERS[model.detector] if name.startswith(prefix)]
     return arrays | {
@@ -285,10 +253,10 @@ def _to_arrays(model: Model) -> Arrays:
     }
 
 
-def _member(detector: Detector, members: Arrays, features: int) -> Forest | Svm:
+def _member(detector: Detector, members: Arrays) -> Forest | Svm:
     if detector is Detector.ISOLATION_FOREST:
         part = _part(members, "forest")
-        return Forest(**part | {"denominator": float(part["denominator"]), "features": features})
+        return Forest(**part | {"denominator": float(part["denominator"]), "features": FEATURES})
     part = _part(members, "svm")
     return Svm(**part | {"gamma": float(part["gamma"]), "rho": float(part["rho"])})
 
@@ -299,25 +267,6 @@ def _part(members: Arrays, prefix: str) -> dict[str, Any]:
         for name, array in members.items()
         if name.startswith(f"{prefix}.")
     }
-
-
-def _scale(members: Arrays, metrics: int) -> Scale:
-    centre, arena, bounds = members["scale.centre"], members["scale.arena"], members["scale.bounds"]
-    if centre.shape[1:] != (metrics, len(ROLLING)):
-        raise ValueError(
-            f"scale.centre has shape {centre.shape}, not (entities, {metrics}, {len(ROLLING)})"
-        )
-    if len(bounds) != len(centre) + 1 or bounds[0] != 0 or bounds[-1] != len(arena):
-        raise ValueError(f"scale.bounds do not divide scale.arena into {len(centre)} names")
-    if (bounds[1:] < bounds[:-1]).any() or (bounds[1:] - bounds[:-1] > MAX_NAME_BYTES).any():
-        raise ValueError(
-            f"scale.bounds are not sorted, or a name is longer than {MAX_NAME_BYTES} bytes"
-        )
-    data, names, low = arena.data, list[str](), 0
-    for high in bounds[1:].data:
-        names.append(str(data[low:high], "utf-8"))
-        low = high
-    return Scale(tuple(names), centre, members["scale.spread"])
 
 
 def _is_list_of(value: Any, kind: type) -> bool:

@@ -1,4 +1,4 @@
-"""A model as arrays: a forest or an SVM, the scale of every entity, a threshold and a calibration.
+"""A model as arrays: a forest or an SVM, a usual row, a threshold and a calibration.
 
 Invariant: a row's score, severity and attribution are a function of that row and the model's arrays
 alone. These classes refuse arrays that would make a kernel read out of bounds, loop without end or
@@ -8,35 +8,34 @@ arrays may come from an untrusted file.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from shared.events import Detector
-from shared.features.kernels.rolling import RING
-from shared.features.vectors import ROLLING, TIME_FEATURES, Calendar, Scale
-from shared.kernels.units import DAY_MS
+from shared.features.vectors import FEATURES
+from shared.kernels.trained import trained_rows
+from shared.kernels.trained.forest import MAX_FEATURES, MAX_TREE_NODES, pack_nodes, score_forest
+from shared.kernels.trained.svm import LANES, score_svm
+from shared.kernels.trained.trained_rows import (
+    KNOTS_PER_DECADE,
+    RAREST,
+    WITHOUT_MODEL,
+    TrainedModel,
+)
 from shared.models.attribution import attribute
-from shared.models.kernels.forest import MAX_FEATURES, MAX_TREE_NODES, pack_nodes, score_forest
-from shared.models.kernels.svm import LANES, score_svm
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int32]
 
-KNOTS_PER_DECADE = 32
-"""Calibration entries per decade of the tail of the training scores."""
-
-RAREST = 8.0
-"""Largest rarity; beyond it nothing is extrapolated."""
-
 MAX_DEPTH = 64
 MAX_TREES = 1000
 MAX_KNOTS = 4096
-MAX_TRANSITIONS = 65_536
 LARGEST, SMALLEST = 1e100, 1e-200
 """Limits within which sums, differences and slopes of scores cannot overflow."""
 
@@ -141,6 +140,17 @@ class Forest:
             pack_nodes(feature, self.threshold[low:high], left, nodes[low:high])
         return nodes
 
+    def as_kernels_take_it(self) -> TrainedModel:
+        """Return the forest's part of what kernels take."""
+        return WITHOUT_MODEL._replace(
+            kind=trained_rows.FOREST,
+            nodes=self._nodes,
+            path_length=_writable(self.path_length),
+            offsets=_writable(self.offsets),
+            depth=self.depth,
+            denominator=float(self.denominator),
+        )
+
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
         X = _kernel_rows(X, self.features)
@@ -201,6 +211,17 @@ class Svm:
         columns[:, :size] = self.vectors.T
         return columns, np.pad(self.coefficients, (0, padding))
 
+    def as_kernels_take_it(self) -> TrainedModel:
+        """Return the SVM's part of what kernels take."""
+        vectors, coefficients = self._columns
+        return WITHOUT_MODEL._replace(
+            kind=trained_rows.SVM,
+            vectors=vectors,
+            coefficients=coefficients,
+            gamma=float(self.gamma),
+            rho=float(self.rho),
+        )
+
     def score(self, X: Floats) -> Floats:
         """Score rows; see ``Model.score``."""
         X = _kernel_rows(X, self.features)
@@ -215,8 +236,8 @@ class Model:
 
     sha256      : 64 hex digits of the published artefact; "" before it is published
     version     : end of the training range, ISO 8601 UTC
-    metrics     : (M,) in the order of the feature vector
-    window      : samples in the rolling features
+    metrics     : (M,) of the training rows; a row is scored whatever its metrics
+    usual       : float64 (FEATURES,)  a usual row, which attributions compare with
     threshold   : a score above it is an anomaly
     calibration : float64 (q,) increasing; entry k is the score that a share of
                   10 ** (-k / KNOTS_PER_DECADE) of the training rows reaches
@@ -228,9 +249,7 @@ class Model:
     version: str
     detector: Detector
     metrics: tuple[str, ...]
-    window: int
-    calendar: Calendar
-    scale: Scale
+    usual: Floats
     member: Forest | Svm
     threshold: float
     calibration: Floats
@@ -238,18 +257,17 @@ class Model:
     def __post_init__(self) -> None:
         if not self.metrics or len(set(self.metrics)) != len(self.metrics) or not all(self.metrics):
             raise ValueError("metrics: there are none, or a name is empty or duplicate")
-        features = (len(ROLLING) + 1) * len(self.metrics) + len(TIME_FEATURES)
-        if self.member.features != features:
+        if self.member.features != FEATURES:
             raise ValueError(
-                f"the detector takes {self.member.features} features, {len(self.metrics)} metrics"
-                f" make {features}"
+                f"the detector takes {self.member.features} features, a row has {FEATURES}"
             )
         if not self.detector.is_trained or isinstance(self.member, Forest) != (
             self.detector is Detector.ISOLATION_FOREST
         ):
             raise ValueError(f"detector is {self.detector}, but the arrays are of another detector")
-        if not 2 <= self.window <= RING:
-            raise ValueError(f"window is {self.window}, not 2..{RING}")
+        _need_array(self, "usual", np.float64, (FEATURES,))
+        if not np.isfinite(self.usual).all():
+            raise ValueError("usual is not finite")
         if not np.isfinite(self.threshold):
             raise ValueError("threshold is not finite")
         _need_array(self, "calibration", np.float64, (len(self.calibration),))
@@ -263,20 +281,18 @@ class Model:
             )
         if not (np.diff(self.calibration) >= 0).all():
             raise ValueError("calibration is not sorted")
-        _check_scale(self.scale, len(self.metrics))
-        _check_calendar(self.calendar)
 
     @property
     def model_id(self) -> str:
         """First 16 digits of the artefact's SHA-256, as results carry it."""
         return self.sha256[:16]
 
-    def entity_rows(self, names: Sequence[str]) -> Indices:
-        """Look up entities.
-
-        returns : int32 (n,), row in ``scale``; -1 = not in the training data
-        """
-        return np.array([self._rows.get(name, -1) for name in names], np.int32)
+    @cached_property
+    def arrays(self) -> TrainedModel:
+        """The model as kernels take it."""
+        return self.member.as_kernels_take_it()._replace(
+            knots=_writable(self.calibration), slope=self._slope
+        )
 
     def score(self, X: Floats) -> Floats:
         """Score feature vectors.
@@ -317,17 +333,12 @@ class Model:
         return np.minimum(self._rarity(scores) / KNOTS_PER_DECADE, RAREST)
 
     def attribute(self, X: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Attribute the scores of rows to metrics; see ``attribution.attribute``.
+        """Attribute the scores of rows to features; see ``attribution.attribute``.
 
-        X       : float64 (n, d), no NaN
-        returns : shares float64 (n, M + 1) that sum to 1, last = time of day; int64 (n,) feature
-                  with the largest effect
+        X       : float64 (n, FEATURES), no NaN
+        returns : shares float64 (n, FEATURES) that sum to 1; int64 (n,) feature with the largest
         """
-        return attribute(self.score, X, len(self.metrics))
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {name: row for row, name in enumerate(self.scale.entities)}
+        return attribute(self.score, X, self.usual)
 
     @cached_property
     def _threshold_rarity(self) -> float:
@@ -343,13 +354,17 @@ class Model:
         knot = np.clip(np.searchsorted(knots, scores, side="right") - 1, 0, last - 1)
         width = knots[knot + 1] - knots[knot]
         within = knot + np.clip((scores - knots[knot]) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        return np.where(scores >= knots[last], last + (scores - knots[last]) * self._slope, within)
+
+    @property
+    def _slope(self) -> float:
+        """Entries per unit of score beyond the last one."""
+        knots = self.calibration
+        last = len(knots) - 1
         rise = float(knots[last] - knots[KNOTS_PER_DECADE])
-        slope = (
-            (last - KNOTS_PER_DECADE) / rise
-            if rise > SMALLEST and last > KNOTS_PER_DECADE
-            else self._usual_slope
-        )
-        return np.where(scores >= knots[last], last + (scores - knots[last]) * slope, within)
+        if rise > SMALLEST and last > KNOTS_PER_DECADE:
+            return (last - KNOTS_PER_DECADE) / rise
+        return self._usual_slope
 
     @property
     def _usual_slope(self) -> float:
@@ -384,40 +399,6 @@ def _need_array(owner: object, name: str, dtype: npt.DTypeLike, shape: tuple[int
         )
 
 
-def _check_scale(scale: Scale, metrics: int) -> None:
-    shape = (len(scale.entities), metrics, len(ROLLING))
-    for name in ("centre", "spread"):
-        _need_array(scale, name, np.float64, shape)
-    if not scale.entities or len(set(scale.entities)) != len(scale.entities):
-        raise ValueError("scale: there are no entities, or one is duplicate")
-    absent = np.isnan(scale.centre)
-    if not np.array_equal(absent, np.isnan(scale.spread)) or (absent != absent[:, :, :1]).any():
-        raise ValueError("scale: centre and spread of an entity's metric are NaN only in part")
-    if (
-        np.isinf(scale.centre).any()
-        or np.isinf(scale.spread).any()
-        or not (absent | (scale.spread > 0)).all()
-    ):
-        raise ValueError("scale: centre is not finite, or spread not finite and > 0")
-
-
-def _check_calendar(calendar: Calendar) -> None:
-    periods = (len(calendar.transitions_ms),)
-    shapes = {
-        "transitions_ms": periods,
-        "offsets_ms": periods,
-        "business_minutes": (2,),
-        "business_days": (7,),
-    }
-    for name, shape in shapes.items():
-        _need_array(calendar, name, np.bool_ if name == "business_days" else np.int64, shape)
-    transitions = calendar.transitions_ms
-    if not 1 <= periods[0] <= MAX_TRANSITIONS:
-        raise ValueError(f"calendar: {periods[0]} transitions, not 1 to {MAX_TRANSITIONS}")
-    if transitions[0] != np.iinfo(np.int64).min or not (transitions[1:] > transitions[:-1]).all():
-        raise ValueError("calendar: transitions do not increase from the smallest number")
-    if (calendar.offsets_ms < -DAY_MS).any() or (calendar.offsets_ms > DAY_MS).any():
-        raise ValueError("calendar: an offset is more than a day")
-    start, end = calendar.business_minutes.tolist()
-    if not 0 <= start <= end <= 1440:
-        raise ValueError(f"calendar: business minutes {start} to {end} are not within a day")
+def _writable(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array as the kernels' signatures require it."""
+    return np.require(array, None, ["C", "W"])

@@ -21,7 +21,7 @@ from shared.ensemble.fold import Verdicts as Found
 from shared.ensemble.fold import fold as fold_ensemble
 from shared.ensemble.kernels.layout import AHEAD, DUPLICATE, IN_ORDER, LATE
 from shared.events import Anomaly, State
-from shared.features.vectors import vectors
+from shared.kernels.trained.trained_rows import WITHOUT_MODEL
 from shared.kernels.units import DAY_MS, HOUR_MS
 from shared.models.model import Model
 from shared.ports import Decoder
@@ -53,6 +53,8 @@ class Outcome:
 
     anomalies : alarms, ends of episodes and data-quality verdicts, in the order of their rows
     decoder   : can say more of the rows that were rejected
+    trained   : what a trained model sees of the accepted rows; no features without a model, unless
+                they were asked for
     """
 
     batch: Batch
@@ -63,6 +65,7 @@ class Outcome:
     model: Model | None
     detector_id: str
     decoder: Decoder
+    trained: Trained
 
 
 class Scorer:
@@ -70,19 +73,20 @@ class Scorer:
 
     A state may come from a snapshot in the middle of the log: until ``use`` says what the log says,
     nothing of it is dropped.
+
+    features : whether an outcome has the features of its rows without a model, too
     """
 
-    def __init__(self, state: PartitionState, rules: Rules) -> None:
+    def __init__(self, state: PartitionState, rules: Rules, features: bool = False) -> None:
         self.state = state
         self.rules = rules
         self.model: Model | None = None
-        self._rows = np.empty(0, np.int32)
+        self._features = features
         self._configure(rules.configuration)
 
     def use(self, model: Model | None, configuration: Configuration | None = None) -> None:
         """Use another model, and perhaps another configuration, from the next row on."""
         self.model = model
-        self._rows = np.empty(0, np.int32)
         if configuration is not None:
             self._configure(configuration)
 
@@ -105,7 +109,7 @@ class Scorer:
         """Return the State of every entity that is remembered as its arrays have it now.
 
         returns : uint8 (E,) in the order of their places
-        READY   : warmed up, or known to the model where a model alone decides
+        READY   : warmed up; where a model alone decides, only with a model
         STALE   : ready, and silent for so long that it has stopped reporting
         Cost    : O(E), some 0.1 us an entity
         """
@@ -114,9 +118,8 @@ class Scorer:
         ready, has_stopped = np.zeros(count, np.bool_), np.zeros(count, np.bool_)
         live_ms = state.ensemble.entities["live_ms"][:count]
         ready[: len(live_ms)] = live_ms >= self._knobs.ready_days * DAY_MS
-        if self.configuration.detector.is_trained:
-            rows = None if self.model is None else self._entity_rows(self.model)[owners]
-            ready[:] = rows is not None and rows >= 0
+        if self.configuration.detector.is_trained and self.model is None:
+            ready[:] = False
         stopped = state.quality.stopped(self.configuration.quality)
         has_stopped[: len(stopped)] = stopped
         known = np.where(has_stopped, State.STALE, State.READY)
@@ -129,20 +132,19 @@ class Scorer:
         """
         state, quality = self.state, self.configuration.quality
         if state.tidy():
-            self._rows = np.empty(0, np.int32)
             self._limits = _limits(self.configuration, state.metrics)
         columns = decoder.decode(batch, state.entities, state.metrics)
         offsets = batch.offsets[columns.accepted]
         restarted = self._restarted(columns)
-        window = self.model.window if self.model else self.configuration.window
+        window = self.configuration.window
         forget_ms = round(quality.forget_days * DAY_MS)
         folded = fold(state, columns, window, forget_ms, self.configuration.max_entities, offsets)
-        trained = self._score(columns, folded)
         signals = self._watch(columns, folded)
         interruptions = interruptions_of(state, columns, folded, signals, offsets, restarted)
-        found = self._fold(columns, folded, trained, interruptions, offsets)
+        found = self._fold(columns, folded, interruptions, offsets)
+        trained = Trained(found.features, found.sources, columns.values, found.cells, state.metrics)
         if self.configuration.detector.is_trained:
-            _clear_unknown(found, trained.rows)
+            _clear_unknown(found, trained.known)
         verdicts = self._verdicts(columns, folded, found, batch)
         verdicts.state[signals.stale & (verdicts.state == State.READY)] = State.STALE
         anomalies = build(
@@ -171,8 +173,9 @@ class Scorer:
         state.settle()
         state.next_offset = int(batch.offsets[-1]) + 1 if len(batch) else state.next_offset
         return Outcome(
-            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder
-        )
+            batch, columns, folded, verdicts, anomalies, self.model, self.detector_id, decoder,
+            trained
+        )  # fmt: skip
 
     def _restarted(self, columns: Columns) -> list[Interruption]:
         """Note by which settings the rows are judged; list who has an episode under others."""
@@ -201,26 +204,10 @@ class Scorer:
         gone = Dropped(dropped.row, dropped.place, dropped.slots)
         return watch(state.quality, rows, self.configuration.quality, self._zone, gone)
 
-    def _score(self, columns: Columns, folded: Folded) -> Trained:
-        """Score the rows whose entity the model knows."""
-        if self.model is None or not len(columns):
-            nothing = np.empty(0, np.int64)
-            return Trained(
-                nothing, np.empty((0, 0)), np.empty(0), np.empty((0, 0, 0)), np.empty(0, np.int32)
-            )
-        entity_rows = self._entity_rows(self.model)[columns.entity]
-        rows = np.flatnonzero(entity_rows >= 0)
-        rolling = _in_model_order(folded.rolling[rows], self.state.metrics, self.model.metrics)
-        X = vectors(
-            rolling, entity_rows[rows], columns.time_ms[rows], self.model.scale, self.model.calendar
-        )
-        return Trained(rows, X, self.model.score(X), rolling, entity_rows[rows])
-
     def _fold(
         self,
         columns: Columns,
         folded: Folded,
-        trained: Trained,
         interruptions: list[Interruption],
         offsets: npt.NDArray[np.int64],
     ) -> Found:
@@ -229,9 +216,6 @@ class Scorer:
         state.ensemble.reserve(state.places_used, state.slots_used)
         if len(self._limits.metrics) != columns.values.shape[1]:
             self._limits = _limits(self.configuration, state.metrics)
-        rarity = np.full(len(columns), np.nan)
-        if self.model is not None:
-            rarity[trained.rows] = self.model.rarity(trained.scores)
         by_name = sorted(range(len(state.metrics)), key=state.metrics.__getitem__)
         rows = Rows(
             folded.place,
@@ -240,12 +224,14 @@ class Scorer:
             folded.slots,
             order=np.array(by_name, np.int32),
             marks=_marks(folded),
-            trained=rarity,
             offsets=offsets,
             names=columns.entity,
         )
+        model = WITHOUT_MODEL if self._features else None
+        if self.model is not None:
+            model = self.model.arrays
         return fold_ensemble(
-            state.ensemble, rows, self._limits, self._knobs, self._zone, interruptions
+            state.ensemble, rows, self._limits, self._knobs, self._zone, interruptions, model
         )
 
     def _verdicts(self, columns: Columns, folded: Folded, found: Found, batch: Batch) -> Verdicts:
@@ -294,21 +280,13 @@ class Scorer:
             ids[row] = known_ids[key]
         return ids
 
-    def _entity_rows(self, model: Model) -> npt.NDArray[np.int32]:
-        """Row of each entity in the model's scale; -1 = unknown to the model."""
-        known = len(self._rows)
-        if known < len(self.state.entities):
-            fresh = [
-                self.state.entities.name(index) for index in range(known, len(self.state.entities))
-            ]
-            self._rows = np.concatenate([self._rows, model.entity_rows(fresh)])
-        return self._rows
 
+def _clear_unknown(found: Found, known: npt.NDArray[np.bool_]) -> None:
+    """Remove the results of rows unknown to the trained model, where it alone decides.
 
-def _clear_unknown(found: Found, known: npt.NDArray[np.int64]) -> None:
-    """Remove the results of rows unknown to the trained model, where it alone decides."""
-    unknown = np.ones(len(found.rows), np.bool_)
-    unknown[known] = False
+    known : bool (n,); empty = there is no model
+    """
+    unknown = ~known if len(known) else np.ones(len(found.rows), np.bool_)
     found.rows["state"][unknown] = 0
     for name in ("score", "severity"):
         found.rows[name][unknown] = np.nan
@@ -347,15 +325,6 @@ def _limits(configuration: Configuration, metrics: list[str]) -> Limits:
             min_relative=np.array(of("min_relative"), np.float64),
         ),
     )
-
-
-def _in_model_order(rolling: Floats, metrics: list[str], wanted: tuple[str, ...]) -> Floats:
-    ordered = np.full((len(rolling), len(wanted), rolling.shape[2]), np.nan)
-    position = {name: index for index, name in enumerate(metrics)}
-    for column, name in enumerate(wanted):
-        if name in position:
-            ordered[:, column] = rolling[:, position[name]]
-    return ordered
 
 
 def _top_metrics(

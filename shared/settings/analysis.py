@@ -82,17 +82,12 @@ class InputSettings(Section):
 
 
 class FeatureSettings(Section):
-    """Features beyond the plain values."""
+    """Time zone, and the band of an entity that is warming up."""
 
-    window: int = Field(12, ge=2, le=64, description="samples in the rolling mean and spread")
-    timezone: str = Field(
-        "UTC", description="IANA time zone of times of day, weekends and business hours"
+    window: int = Field(
+        12, ge=2, le=64, description="samples in the band of an entity that is warming up"
     )
-    business_start: float = Field(9, ge=0, lt=24, description="first business hour of the day")
-    business_end: float = Field(17, gt=0, le=24, description="end of business hours, exclusive")
-    business_days: Annotated[tuple[int, ...], BeforeValidator(comma_list)] = Field(
-        (0, 1, 2, 3, 4), description="business days; 0 = Monday ... 6 = Sunday"
-    )
+    timezone: str = Field("UTC", description="IANA time zone of times of day and weekends")
 
     @field_validator("timezone")
     @classmethod
@@ -104,19 +99,6 @@ class FeatureSettings(Section):
                 f"{value!r} is not an IANA time zone such as 'Europe/Berlin'"
             ) from error
         return value
-
-    @field_validator("business_days")
-    @classmethod
-    def _weekdays(cls, value: tuple[int, ...]) -> tuple[int, ...]:
-        if any(day not in range(7) for day in value):
-            raise ValueError("business_days are numbers from 0 (Monday) to 6 (Sunday)")
-        return tuple(sorted(set(value)))
-
-    @model_validator(mode="after")
-    def _ordered(self) -> FeatureSettings:
-        if self.business_start >= self.business_end:
-            raise ValueError("features.business_start must be before features.business_end")
-        return self
 
 
 class MetricRule(Section):
@@ -263,11 +245,11 @@ class TrainSettings(Section):
         description="random seed; same data, settings and seed give the same model",
     )
     trees: int = Field(100, ge=1, le=1000, description="Isolation Forest: n_estimators")
-    samples: int = Field(256, ge=2, le=65_536, description="Isolation Forest: max_samples")
-    nu: float = Field(0.02, gt=0, le=1, description="One-Class SVM: nu")
+    samples: int = Field(4096, ge=2, le=65_536, description="Isolation Forest: max_samples")
+    nu: float = Field(0.01, gt=0, le=1, description="One-Class SVM: nu")
     gamma: float | Literal["scale", "auto"] = Field("scale", description="One-Class SVM: RBF width")
     svm_rows: int = Field(
-        20_000,
+        8_000,
         ge=100,
         description="One-Class SVM: most training rows; more are sampled with the seed",
     )

@@ -10,6 +10,7 @@ import pytest
 from consumer_training.estimators import fit
 from shared import artifacts
 from shared.events import Detector
+from shared.features.vectors import FEATURES
 from shared.models.model import Model
 from shared.settings import TrainSettings
 from tests.support.models import DETECTORS, SETTINGS, trained
@@ -17,7 +18,7 @@ from tests.support.models import DETECTORS, SETTINGS, trained
 pytestmark = pytest.mark.parametrize("detector", DETECTORS)
 
 
-def cloud(rows: int, features: int = 13, seed: int = 0) -> np.ndarray:
+def cloud(rows: int, features: int = FEATURES, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, features))
 
 
@@ -29,7 +30,7 @@ def test_scores_are_finite_even_far_out(detector: Detector) -> None:
     model = model_of(detector)
     far = np.concatenate([cloud(20) * 10.0**power for power in range(7)])
     extremes = np.concatenate(
-        [far, np.full((1, 13), 1e6), np.full((1, 13), -1e6), np.zeros((1, 13))]
+        [far, np.full((1, FEATURES), 1e6), np.full((1, FEATURES), -1e6), np.zeros((1, FEATURES))]
     )
     for X in (extremes, -extremes):
         scores = model.score(X)
@@ -78,7 +79,7 @@ def test_batch_of_one_equals_the_row_of_many(detector: Detector) -> None:
 def test_higher_is_more_anomalous(detector: Detector) -> None:
     X = cloud(1_000, seed=3)
     _, member = fit(detector, X, TrainSettings(trees=50, samples=128, svm_rows=300, nu=0.05))
-    usual, outlier = member.score(cloud(200, seed=4)), member.score(np.full((1, 13), 8.0))
+    usual, outlier = member.score(cloud(200, seed=4)), member.score(np.full((1, FEATURES), 8.0))
     assert outlier[0] > usual.max()
 
 
@@ -92,8 +93,8 @@ def test_input_is_left_alone_and_may_be_read_only(detector: Detector) -> None:
 
 
 def test_wrong_number_of_features_is_an_error(detector: Detector) -> None:
-    with pytest.raises(ValueError, match=r"X has shape \(5, 12\), the model takes \(n, 13\)"):
-        model_of(detector).score(cloud(5, 12))
+    with pytest.raises(ValueError, match=r"X has shape \(5, 6\), the model takes \(n, 7\)"):
+        model_of(detector).score(cloud(5, FEATURES - 1))
 
 
 def test_survives_save_and_load_bit_for_bit(detector: Detector, tmp_path: Path) -> None:
@@ -105,13 +106,6 @@ def test_survives_save_and_load_bit_for_bit(detector: Detector, tmp_path: Path) 
     assert loaded.score(X).tobytes() == scores.tobytes()
     assert loaded.severity(scores).tobytes() == result.model.severity(scores).tobytes()
     assert loaded.attribute(X)[0].tobytes() == result.model.attribute(X)[0].tobytes()
-    assert (loaded.threshold, loaded.metrics, loaded.window) == (
-        result.model.threshold,
-        result.model.metrics,
-        result.model.window,
-    )
-    assert loaded.scale.centre.tobytes() == result.model.scale.centre.tobytes()
-    assert (
-        loaded.entity_rows(["host-1", "nobody"]).tolist()
-        == result.model.entity_rows(["host-1", "nobody"]).tolist()
-    )
+    assert loaded.threshold == result.model.threshold
+    assert loaded.metrics == result.model.metrics
+    assert loaded.usual.tobytes() == result.model.usual.tobytes()

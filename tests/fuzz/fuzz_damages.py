@@ -162,7 +162,7 @@ _BOMBS: dict[str, bytes] = {}
 
 def _zip_bomb(arrays: bytes, rng: random.Random) -> bytes:
     """Six hundred megabytes of zeros in less than one."""
-    name = rng.choice(["calibration.npy", "canary.npy", "scale.centre.npy"])
+    name = rng.choice(["calibration.npy", "canary.npy", "usual.npy"])
     if name not in _BOMBS:
         members = _members(arrays)
         members[name] = _header((BOMB_BYTES // 8,), "<f8") + bytes(BOMB_BYTES)
@@ -238,21 +238,8 @@ def _large(arrays: bytes, which: str) -> bytes:
         name.removesuffix(".npy"): np.load(io.BytesIO(data))
         for name, data in _members(arrays).items()
     }
-    if which == "entities":
-        metrics = members["scale.centre"].shape[1]
-        rows = LARGE_BYTES // (64 * metrics + 8 + 5)
-        names = [f"{number:x}".encode() for number in range(rows)]
-        members["scale.arena"] = np.frombuffer(b"".join(names), np.uint8)
-        members["scale.bounds"] = np.cumsum([0, *map(len, names)], dtype=np.int64)
-        for name in ("scale.centre", "scale.spread"):
-            members[name] = np.ones((rows, metrics, 4))
-    elif which == "names":
-        rows = LARGE_BYTES // (64 * members["scale.centre"].shape[1] + 8 + 256)
-        names = [f"\U0001f426{number:0252x}".encode() for number in range(rows)]
-        members["scale.arena"] = np.frombuffer(b"".join(names), np.uint8)
-        members["scale.bounds"] = np.arange(rows + 1, dtype=np.int64) * 256
-        for name in ("scale.centre", "scale.spread"):
-            members[name] = np.ones((rows, *members[name].shape[1:]))
+    if which == "usual":
+        members["usual"] = np.zeros(LARGE_BYTES // 8)
     elif which == "canary":
         members["canary"] = np.zeros(
             (LARGE_BYTES // members["canary"].shape[1] // 8, members["canary"].shape[1])
@@ -282,9 +269,7 @@ def _large(arrays: bytes, which: str) -> bytes:
 def _largest(manifest: bytes, arrays: bytes, rng: random.Random) -> Files:
     return repaired(
         manifest,
-        _large(
-            arrays, rng.choice(["entities", "names", "canary", "calibration", "member", "member"])
-        ),
+        _large(arrays, rng.choice(["usual", "canary", "calibration", "member", "member"])),
     )
 
 

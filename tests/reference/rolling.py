@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
 from statistics import fmean
 
 import numpy as np
@@ -172,19 +171,3 @@ def fold_rows(entity, time_ms, values, window, forget_ms=1 << 62):
         if not is_ignored:
             me.add(t, row)
     return tuple(np.array([row[name] for row in rows]) for name in OUT)
-
-
-def build_vector(rolling, centre, spread, time_ms, zone, start_hour, end_hour, days):
-    """Return one row's vector: rolling, centre, spread are (M, 4)."""
-    scaled, flags = [], []
-    for features, middle, width in zip(rolling, centre, spread, strict=True):
-        missing = math.isnan(features[0]) or math.isnan(middle[0])
-        flags.append(1.0 if missing else 0.0)
-        for feature, c, s in zip(features, middle, width, strict=True):
-            scaled.append(0.0 if missing else min(max((feature - c) / s, -1e6), 1e6))
-    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=int(time_ms))
-    local = moment.astimezone(zone)
-    minute = local.hour * 60 + local.minute
-    angle = 2 * math.pi * minute / 1440
-    business = start_hour * 60 <= minute < end_hour * 60 and local.weekday() in days
-    return [*scaled, *flags, math.sin(angle), math.cos(angle), 1.0 if business else 0.0]

@@ -20,9 +20,10 @@ from shared.errors import (
     TransportError,
 )
 from shared.events import Detector
-from shared.features.vectors import Calendar, Scale
+from shared.features.vectors import FEATURES
+from shared.kernels.trained.svm import LANES
+from shared.kernels.trained.trained_rows import SVM, WITHOUT_MODEL
 from shared.ports import RebalanceListener
-from shared.settings import FeatureSettings
 
 
 @dataclass
@@ -263,41 +264,31 @@ class MemorySink:
 
 
 class LinearModel:
-    """A model with the interface of Model; its score is the sum of the scaled values."""
+    """A model with the interface of Model: the rarity of a row depends on the model's digest."""
 
     detector = Detector.ISOLATION_FOREST
-    window = 5
     version = "2014-04-10 00:00"
     metrics = ("cpu",)
 
-    def __init__(self, sha256: str, entities: Sequence[str], threshold: float = 3.0) -> None:
+    def __init__(self, sha256: str, threshold: float = 3.0) -> None:
         self.sha256 = sha256
         self.threshold = threshold
-        self.calendar = Calendar.from_settings(FeatureSettings())
-        shape = (len(entities), len(self.metrics), 4)
-        self.scale = Scale(
-            tuple(entities), np.zeros(shape), np.full(shape, float(int(sha256[:2], 16) + 1))
+        self.arrays = WITHOUT_MODEL._replace(
+            kind=SVM,
+            vectors=np.zeros((FEATURES, LANES)),
+            coefficients=np.eye(1, LANES)[0],
+            gamma=1.0 / (int(sha256[:2], 16) + 1),
+            rho=1.0,
+            knots=np.linspace(0.0, 0.5, 65),
+            slope=64.0,
         )
 
     @property
     def model_id(self) -> str:
         return self.sha256[:16]
 
-    def entity_rows(self, names: Sequence[str]) -> np.ndarray:
-        known = {name: row for row, name in enumerate(self.scale.entities)}
-        return np.array([known.get(name, -1) for name in names], np.int32)
-
-    def score(self, X: np.ndarray) -> np.ndarray:
-        return X[:, 0] + X[:, 1]
-
-    def severity(self, scores: np.ndarray) -> np.ndarray:
-        return 1.0 - 0.5 ** np.maximum(scores / self.threshold, 0.0)
-
-    def rarity(self, scores: np.ndarray) -> np.ndarray:
-        return np.clip(scores, 0.0, 8.0)
-
     def attribute(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return np.tile([1.0, 0.0], (len(X), 1)), np.zeros(len(X), np.int64)
+        return np.eye(1, FEATURES).repeat(len(X), axis=0), np.zeros(len(X), np.int64)
 
 
 class MemoryModels:

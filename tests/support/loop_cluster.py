@@ -244,7 +244,7 @@ class Cluster(World):
 
     def add(self, kind: str, host: str, cpu: float) -> None:
         partition = HOSTS.index(host) % 2
-        self.minute += {"good": 1, "gap": 40}.get(kind, 0)
+        self.minute += {"good": 1, "gap": 10}.get(kind, 0)
         value = {
             "late": lambda: metric_event(host, max(0, self.minute - 7), cpu),
             "same": lambda: self.last[host],

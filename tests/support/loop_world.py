@@ -50,13 +50,16 @@ def configured(detector: Detector, **detection) -> Configuration:
 FOREST = configured(Detector.ISOLATION_FOREST)
 HOSTS = ("alpha", "beta", "gamma")
 A, B = "0a" * 32, "0b" * 32
+STEP_MS = 3_600_000
+"""So long that rows are compared with those of days before, which a model needs."""
+
 FAILURES = ("abort", "undecided, kept", "undecided, lost", "outage")
 
 
 def metric_event(host: str, minute: int, cpu: float) -> bytes:
     row = {
         "host": host,
-        "timestamp": minute * 60_000 + 1_400_000_000_000,
+        "timestamp": minute * STEP_MS + 1_400_000_000_000,
         "cpu": cpu,
         "network_in": None,
         "disk_write": None,
@@ -96,7 +99,7 @@ class World:
                 TOPICS.dead_letters: 2,
             }
         )
-        self.models = MemoryModels(LinearModel(A, HOSTS), LinearModel(B, HOSTS))
+        self.models = MemoryModels(LinearModel(A), LinearModel(B))
         self.registry = Registry()
         self.snapshots = SnapshotFolder(folder, "cluster", TOPICS.input, "id", GROUP)
         self.counters = Counters()

@@ -6,15 +6,20 @@ from functools import cache
 
 import numpy as np
 
-from consumer_training.history import Rows
+from benchmarks.histories import read_series
+from consumer_training.reading.history import History, Rows
 from consumer_training.training import Trained, train
 from shared.events import Detector
-from shared.settings import FeatureSettings, TrainSettings
+from shared.kernels.units import HOUR_MS
+from shared.labels import Windows
+from shared.settings import FeatureSettings, Settings, TrainSettings
 
 START_MS = 1_704_067_200_000
-STEP_MS = 300_000
+STEP_MS = HOUR_MS
 DETECTORS = tuple(detector for detector in Detector if detector.is_trained)
 SETTINGS = TrainSettings(trees=20, samples=64, min_rows=100, svm_rows=150, nu=0.1)
+WARMUP_ROWS = 48
+"""Rows of an entity before the end of its warm-up."""
 
 
 def series(rows: int, metrics: int, seed: int, step_ms: int = STEP_MS) -> np.ndarray:
@@ -25,23 +30,24 @@ def series(rows: int, metrics: int, seed: int, step_ms: int = STEP_MS) -> np.nda
     return np.stack(columns, axis=1)
 
 
+def history_of(
+    values: dict[str, np.ndarray],
+    metrics: tuple[str, ...],
+    step_ms: int = STEP_MS,
+    settings: Settings | None = None,
+    labels: Windows | None = None,
+    cut: int = 1 << 20,
+) -> History:
+    """The history of series that all begin at START_MS and come every step_ms, row by row."""
+    times = {name: START_MS + np.arange(len(rows)) * step_ms for name, rows in values.items()}
+    return read_series(times, values, metrics, settings or Settings(), labels, cut)
+
+
 def rows_of(
     values: dict[str, np.ndarray], metrics: tuple[str, ...], step_ms: int = STEP_MS
 ) -> Rows:
-    """Rows of series that all begin at START_MS and come every step_ms."""
-    names = sorted(values)
-    sizes = [len(values[name]) for name in names]
-    time_ms = np.concatenate(
-        [START_MS + np.arange(size, dtype=np.int64) * step_ms for size in sizes]
-    )
-    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    return Rows(
-        tuple((name, 0) for name in names),
-        bounds,
-        metrics,
-        time_ms,
-        np.concatenate([values[name] for name in names]),
-    )
+    """The sampled rows of series that all begin at START_MS and come every step_ms."""
+    return history_of(values, metrics, step_ms).rows()
 
 
 @cache

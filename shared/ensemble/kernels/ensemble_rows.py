@@ -17,6 +17,7 @@ from shared.ensemble.kernels.course.members import CourseWork
 from shared.ensemble.kernels.entity.alarm_budget import follow_budget
 from shared.ensemble.kernels.entity.entity_clock import begin, follow_clock, is_ahead, is_repeated
 from shared.ensemble.kernels.entity.episodes import follow_episodes
+from shared.ensemble.kernels.entity.evidence import describe_row
 from shared.ensemble.kernels.entity.late_row import judge_late_row
 from shared.ensemble.kernels.entity.row import Reported, Row
 from shared.ensemble.kernels.entity.together import (
@@ -62,6 +63,7 @@ from shared.ensemble.kernels.return_levels import bound
 from shared.kernels.borrowing import borrowed
 from shared.kernels.clock import ZONE, Zone, local_of
 from shared.kernels.steps import step
+from shared.kernels.trained.trained_rows import NO_MODEL, rarity_of
 from shared.kernels.units import DAY_MS
 
 WATCHED_MS = 1.5 * DAY_MS
@@ -142,6 +144,8 @@ def _outputs(out: Outputs) -> Outputs:
         borrowed(out.events),
         borrowed(out.ratios),
         borrowed(out.views),
+        borrowed(out.features),
+        borrowed(out.sources),
     )
 
 
@@ -280,6 +284,20 @@ def _write_verdict(
 
 
 @step
+def _rarity(
+    e: Record, reported: Reported, place: int, given: Inputs, config: Config, out: Outputs
+) -> float:
+    """Write what a trained model sees of a row; return its rarity, NaN where it is not known."""
+    rarity: float = given.trained[place]
+    if out.features.shape[0] > 0:
+        features = out.features[place]
+        has_any = describe_row(e, reported, config.params, features, out.sources[place])
+        if has_any and config.model.kind != NO_MODEL:
+            rarity = rarity_of(config.model, features)
+    return rarity
+
+
+@step
 def _fold_new_row(
     e: Record,
     reported: Reported,
@@ -299,7 +317,8 @@ def _fold_new_row(
     joint = 0.0
     if judged and reported.n >= 2:
         joint = _combine(e, reported, now, watched, config, work)
-    known = follow_trained(e, given.trained[row.place], now, params, settings.use)
+    rarity = _rarity(e, reported, row.place, given, config, out)
+    known = follow_trained(e, rarity, now, params, settings.use)
     top, place, ready = largest_ratio(reported, params, work.ratios, work.views)
     if judged and watched:
         today = bound(top, e["return_level"], e["maxima_n"])

@@ -25,6 +25,7 @@ from shared.ensemble.kernels.layout import (
 )
 from shared.ensemble.kernels.outputs import CELL_DTYPE, EVENT_DTYPE, ROW_DTYPE
 from shared.ensemble.kernels.season import SCRATCH
+from shared.kernels.trained.trained_rows import TRAINED_MODEL, TrainedModel
 from shared.kernels.wire import group
 
 WORK_DTYPE = np.dtype(
@@ -55,7 +56,8 @@ class Inputs(NamedTuple):
     slots   : int32 (n, M)    index of each metric into ``State.metrics``, -1 = not reported
     order   : int32 (M,)      columns in the order in which they are judged
     marks   : uint8 (n,)      layout.DECIDE, or what the row is
-    trained : float64 (n,)    rarity by a trained model, -log10 of a share; NaN = none
+    trained : float64 (n,)    rarity by a model that is not ``Config.model``, -log10 of a share;
+              NaN = none
     offsets : int64 (n,)      position of the rows in the log, which an episode remembers
     """
 
@@ -74,11 +76,13 @@ class Config(NamedTuple):
 
     limits : float64 (M, 3)  direction (-1, 0, 1), least deviation, least share of |expected|
     params : PARAMS_DTYPE
+    model  : scores rows where ``Outputs.features`` has room for them
     """
 
     limits: Floats
     settings: Settings
     params: Record
+    model: TrainedModel
 
 
 class State(NamedTuple):
@@ -136,6 +140,8 @@ class Outputs(NamedTuple):
     events : EVENT_DTYPE (k,)
     ratios : float64 (k, M)  of each metric in the row of an event, its largest ratio
     views  : uint8 (k, M)    and the view that has it
+    features : float64 (n, FEATURES)  what a trained model sees; NaN = nothing; no rows = not wanted
+    sources  : int32 (n, FEATURES)    the column that each comes from, -1 = none
     """
 
     rows: Record
@@ -143,6 +149,8 @@ class Outputs(NamedTuple):
     events: Record
     ratios: Floats
     views: Array
+    features: Floats
+    sources: Array
 
 
 ENTITY, METRIC, _VERDICT, _CELL, EVENT = (
@@ -155,9 +163,11 @@ _I4SS, _F8SS = types.int32[:, ::1], _F8[:, ::1]
 SETTINGS = group(Settings, _F8, _B1, _I8, _I8, _B1, _B1, _I8)
 PARAMS = from_dtype(PARAMS_DTYPE)
 INPUTS = group(Inputs, _I4S, _I8S, _F8SS, _I4SS, _I4S, _U1S, _F8S, _I8S)
-CONFIG = group(Config, _F8SS, SETTINGS, PARAMS)
+CONFIG = group(Config, _F8SS, SETTINGS, PARAMS, TRAINED_MODEL)
 STATE = group(State, ENTITY[::1], METRIC[::1])
-OUTPUTS = group(Outputs, _VERDICT[::1], _CELL[:, ::1], EVENT[::1], _F8SS, types.uint8[:, ::1])
+OUTPUTS = group(
+    Outputs, _VERDICT[::1], _CELL[:, ::1], EVENT[::1], _F8SS, types.uint8[:, ::1], _F8SS, _I4SS
+)  # fmt: skip
 WORK = from_dtype(WORK_DTYPE)
 SCRATCHES = group(Scratch, WORK[::1], _F8S, _I8S, _I8S, _B1[::1], _B1[::1], _F8S, types.uint8[::1])
 REPORTED_METRICS = group(Reported, METRIC[::1], _I8S, _I8S, _B1[::1], _I8)

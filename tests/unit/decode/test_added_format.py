@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from consumer_prediction.outgoing import Encoder, SchemaIds
-from consumer_training.history import History
+from consumer_training.reading.history import History
 from lapwing.backtest.feeds import Feed, TopicRange, within
 from lapwing.backtest.run import Variant, run
 from lapwing.dlq.record import verdicts_of
@@ -23,7 +23,13 @@ from shared.ports import Decoder
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Outcome, Rules, Scorer
 from shared.scoring.state import PartitionState
-from shared.settings import DetectionSettings, InputSettings, QualitySettings, TopicSettings
+from shared.settings import (
+    DetectionSettings,
+    InputSettings,
+    QualitySettings,
+    Settings,
+    TopicSettings,
+)
 from tests.support.line_format import LineDecoder, write_line
 
 INPUT = InputSettings(max_record_bytes=200)
@@ -117,12 +123,14 @@ def test_the_gates_are_the_same() -> None:
 
 
 def test_training_reads_it() -> None:
-    histories = {"lines": History(LINES), "avro": History(AVRO)}
+    settings = Settings()
+    histories = {"lines": History(LINES, settings), "avro": History(AVRO, settings)}
     for low, high in ((0, 100), (100, len(IN_LINES))):
         histories["lines"].add(IN_LINES.rows(low, high))
         histories["avro"].add(IN_AVRO.rows(low, high))
     lines, avro = histories["lines"].rows(), histories["avro"].rows()
     assert (lines.series, lines.metrics) == (avro.series, avro.metrics)
+    assert len(lines) > 100
     np.testing.assert_array_equal(lines.time_ms, avro.time_ms)
     np.testing.assert_array_equal(lines.values, avro.values)
     assert histories["lines"].facts()["0"]["rejected"]["malformed"] == 1

@@ -1,4 +1,6 @@
-"""Time features, scale and vectors: against their slow twin, and against what a calendar says."""
+"""What a trained model sees of a row against its slow twin; time zones against a calendar."""
+
+from __future__ import annotations
 
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
@@ -8,113 +10,97 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.features.vectors import Calendar, Scale, feature_names, fit_scale, vectors
+from shared.ensemble.fold import EnsembleState, Rows, fold, limits_for, params_for
+from shared.features.vectors import FEATURE_NAMES, FEATURES, Calendar
+from shared.kernels.trained.trained_rows import SPREAD, WITHOUT_MODEL, rarity_of
+from shared.kernels.units import HOUR_MS
 from shared.settings import FeatureSettings
-from tests.reference import rolling as reference
+from tests.reference import trained_rows as reference
+from tests.support.models import DETECTORS, START_MS, series, trained
 
 ZONES = ("UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe")
-
-
-def milliseconds(text: str) -> int:
-    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp() * 1000)
-
-
-def one_vector(time_ms: int, calendar: Calendar) -> np.ndarray:
-    scale = Scale(("a",), np.zeros((1, 1, 4)), np.ones((1, 1, 4)))
-    return vectors(
-        np.zeros((1, 1, 4)), np.zeros(1, np.int32), np.array([time_ms]), scale, calendar
-    )[0]
-
-
-def test_names_match_the_vector():
-    names = feature_names(("cpu", "disk"))
-    assert names[:5] == ("cpu.value", "cpu.mean", "cpu.spread", "cpu.difference", "disk.value")
-    assert names[8:] == ("cpu.missing", "disk.missing", "hour_sin", "hour_cos", "business_hour")
-    assert len(names) == 5 * 2 + 3
-
-
-@pytest.mark.parametrize(
-    ("moment", "inside"),
-    [
-        ("2014-04-16 09:00", True),  # a Wednesday
-        ("2014-04-16 16:59", True),
-        ("2014-04-16 17:00", False),
-        ("2014-04-16 08:59", False),
-        ("2014-04-19 12:00", False),  # a Saturday
-    ],
-)
-def test_business_hour_is_true_inside_business_hours(moment, inside):
-    calendar = Calendar.from_settings(FeatureSettings())
-    assert one_vector(milliseconds(moment), calendar)[-1] == float(inside)
-
-
-def test_business_hour_follows_the_zone_through_daylight_saving():
-    calendar = Calendar.from_settings(FeatureSettings(timezone="America/New_York"))
-    assert one_vector(milliseconds("2014-03-07 13:30"), calendar)[-1] == 0.0  # 08:30 in winter
-    assert one_vector(milliseconds("2014-03-10 13:30"), calendar)[-1] == 1.0  # 09:30 in summer
+CALENDARS = {zone: Calendar.from_settings(FeatureSettings(timezone=zone)) for zone in ZONES}
+HOURS = 110
 
 
 @pytest.mark.parametrize("zone", ZONES)
 @settings(max_examples=60, deadline=None)
 @given(st.integers(946_684_800_000, 4_102_444_799_999))
-def test_vector_equals_the_twin(zone, time_ms):
+def test_calendar_knows_the_offset_of_any_time(zone: str, time_ms: int) -> None:
     calendar = CALENDARS[zone]
-    rng = np.random.default_rng(time_ms % 1000)
-    rolling = rng.normal(size=(1, 2, 4))
-    rolling[0, time_ms % 2] = np.nan
-    centre, spread = rng.normal(size=(1, 2, 4)), rng.uniform(0.1, 2, size=(1, 2, 4))
-    got = vectors(
-        rolling, np.zeros(1, np.int32), np.array([time_ms]), Scale(("a",), centre, spread), calendar
-    )[0]
-    want = reference.build_vector(
-        rolling[0], centre[0], spread[0], time_ms, ZoneInfo(zone), 9, 17, (0, 1, 2, 3, 4)
-    )
-    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-12)
+    period = int(np.searchsorted(calendar.transitions_ms, time_ms, side="right")) - 1
+    moment = datetime.fromtimestamp(time_ms // 1000, UTC).astimezone(ZoneInfo(zone))
+    offset = moment.utcoffset()
+    assert offset is not None
+    assert calendar.offsets_ms[period] == offset.total_seconds() * 1000
 
 
-CALENDARS = {zone: Calendar.from_settings(FeatureSettings(timezone=zone)) for zone in ZONES}
+def entity(metrics: int) -> tuple[np.ndarray, np.ndarray]:
+    """Hourly rows of an entity with a jump, a missing value and metrics that begin late."""
+    values = series(HOURS, metrics, seed=4)
+    values[80:83, 0] *= 1.5
+    values[90, -1] = np.nan
+    values[:30, metrics // 2] = np.nan
+    return START_MS + np.arange(HOURS) * HOUR_MS, values
 
 
-def test_calendar_survives_arrays():
-    calendar = CALENDARS["Europe/Berlin"]
-    again = Calendar.from_arrays(calendar.to_arrays())
-    for name in Calendar.__slots__:
-        np.testing.assert_array_equal(getattr(again, name), getattr(calendar, name))
+@pytest.mark.parametrize("metrics", [1, 3, 5])
+def test_features_are_the_largest_of_each_view(metrics: int) -> None:
+    time_ms, values = entity(metrics)
+    state, params = EnsembleState(1, metrics), params_for(1.0)
+    slots = np.arange(metrics, dtype=np.int32)[None]
+    known = whole = 0
+    for row in range(HOURS):
+        given_row = Rows(np.zeros(1, np.int32), time_ms[[row]], values[[row]], slots)
+        found = fold(state, given_row, limits_for(metrics), params, model=WITHOUT_MODEL)
+        want, columns = reference.features_of(state, values[row], params.ready_days)
+        # an episode that goes on restarts the spread behind the features
+        restarted = (state.metrics["spread_now"] == state.metrics["spread_usual"]).any()
+        compared = slice(0, SPREAD if restarted else FEATURES)
+        np.testing.assert_allclose(found.features[0, compared], want[compared], rtol=1e-12)
+        assert found.sources[0, compared].tolist() == columns[compared]
+        whole += not restarted and not np.isnan(want[0])
+        known += not np.isnan(want[0])
+    assert whole > 20
+    assert known == HOURS - (48 if metrics > 1 else 79)
 
 
-def test_a_metric_that_the_entity_never_reported_counts_as_missing():
-    centre = np.full((1, 2, 4), np.nan)
-    centre[0, 0] = 1.0
-    scale = Scale(("a",), centre, np.ones((1, 2, 4)))
-    X = vectors(
-        np.full((1, 2, 4), 3.0),
-        np.zeros(1, np.int32),
-        np.zeros(1, np.int64),
-        scale,
-        CALENDARS["UTC"],
-    )
-    np.testing.assert_array_equal(X[0, :10], [2, 2, 2, 2, 0, 0, 0, 0, 0, 1])
+def test_features_do_not_depend_on_the_batch() -> None:
+    time_ms, values = entity(3)
+    slots = np.tile(np.arange(3, dtype=np.int32), (HOURS, 1))
+    whole = Rows(np.zeros(HOURS, np.int32), time_ms, values, slots)
+    together = fold(EnsembleState(1, 3), whole, limits_for(3), model=WITHOUT_MODEL)
+    state, parts = EnsembleState(1, 3), []
+    for low in range(0, HOURS, 7):
+        cut = slice(low, low + 7)
+        part = Rows(whole.entity[cut], time_ms[cut], values[cut], slots[cut])
+        parts.append(fold(state, part, limits_for(3), model=WITHOUT_MODEL))
+    assert together.features.tobytes() == b"".join(part.features.tobytes() for part in parts)
+    assert together.sources.tobytes() == b"".join(part.sources.tobytes() for part in parts)
 
 
-def test_scale_is_learnt_per_entity_and_robustly():
-    rng = np.random.default_rng(1)
-    rolling = np.full((4000, 1, 4), np.nan)
-    rows = np.arange(4000, dtype=np.int32) % 2
-    rolling[:, 0, :] = rng.normal(size=(4000, 4)) * np.where(rows == 0, 1.0, 1000.0)[:, None] + 5.0
-    rolling[:20, 0, :] = 1e9
-    scale = fit_scale(rolling, rows, ["small", "large"])
-    np.testing.assert_allclose(scale.centre[0, 0], 5.0, atol=0.2)
-    assert scale.spread[1, 0, 0] > 500
-    assert np.isfinite(scale.spread).all()
+def test_no_row_has_features_that_nobody_wants_or_that_is_late_or_a_duplicate() -> None:
+    time_ms, values = entity(2)
+    time_ms[100], time_ms[105] = time_ms[98], time_ms[104]
+    values[105] = values[104]
+    slots = np.tile(np.arange(2, dtype=np.int32), (HOURS, 1))
+    rows = Rows(np.zeros(HOURS, np.int32), time_ms, values, slots)
+    assert fold(EnsembleState(1, 2), rows, limits_for(2)).features.shape == (0, FEATURES)
+    found = fold(EnsembleState(1, 2), rows, limits_for(2), model=WITHOUT_MODEL)
+    assert np.isnan(found.features[[100, 105]]).all()
+    assert (found.sources[[100, 105]] == -1).all()
+    assert not np.isnan(found.features[[99, 101, 104, 106]]).any()
 
 
-def test_scale_of_constant_missing_and_huge_series_stays_usable():
-    rolling = np.zeros((30, 3, 4))
-    rolling[:, 1] = np.nan
-    rolling[:, 2] = np.where(np.arange(30) % 2, 1e100, -1e100)[:, None]
-    scale = fit_scale(rolling, np.zeros(30, np.int32), ["a"])
-    assert (scale.spread[0, 0] == 1.0).all()
-    assert np.isnan(scale.centre[0, 1]).all()
-    assert np.isfinite(scale.spread[0, 2]).all()
-    X = vectors(rolling, np.zeros(30, np.int32), np.zeros(30, np.int64), scale, CALENDARS["UTC"])
-    assert np.isfinite(X).all()
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_rarity_equals_the_twin(detector: object) -> None:
+    model = trained(detector).model
+    rows = np.abs(np.random.default_rng(1).normal(size=(40, FEATURES)))
+    for row in (*rows, *(4.0 * rows[:5])):
+        score = float(model.score(row[None])[0])
+        want = reference.rarity_of(score, model.calibration.tolist())
+        assert rarity_of(model.arrays, row) == pytest.approx(want, rel=1e-9)
+
+
+def test_each_feature_has_a_name() -> None:
+    assert len(set(FEATURE_NAMES)) == FEATURES

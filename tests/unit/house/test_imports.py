@@ -242,7 +242,7 @@ def test_a_circle_for_types_only_is_let_through() -> None:
     ("module", "source"),
     [
         (
-            "shared.models.kernels.forest",
+            "shared.features.kernels.places",
             "import numpy as np\nfrom numba import njit\nfrom shared.kernels.wire import x",
         ),
         ("shared.decode.avro.rows", "import shared.kernels.wire, shared.events, fastavro, zlib"),

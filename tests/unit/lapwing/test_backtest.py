@@ -21,6 +21,7 @@ from shared.batch import Batch
 from shared.decode.avro.decoder import AvroDecoder
 from shared.errors import ConfigError, DataError
 from shared.events import Detector
+from shared.kernels.units import DAY_MS
 from shared.scoring.configuration import Configuration
 from shared.scoring.scorer import Rules, Scorer
 from shared.scoring.state import PartitionState
@@ -185,12 +186,13 @@ def test_the_summary_is_a_function_of_the_data(folder, labels):
 
 @pytest.mark.parametrize("detector", ["isolation_forest", "one_class_svm"])
 def test_a_model_is_fitted_and_what_it_learnt_from_is_not_counted(folder, detector):
-    flags = {"train": {"min_rows": 100, "trees": 5}, "detection": {"threshold": 0.3}}
+    flags = {"train": {"min_rows": 10, "trees": 5}, "detection": {"threshold": 0.3}}
     options = BacktestOptions(of(folder), detector=detector, fit=True)
     summary = backtest(lambda given: load(merged(flags, given)), options, io.StringIO())
     first = summary["first"]
     assert (first["detector"], first["model"], first["budget"]) == (detector, "trained here", None)
-    border = text_of(START_MS + int(0.6 * (ROWS - 12)) * STEP_MS)[:16]
+    first_known = DAY_MS // STEP_MS
+    border = text_of(START_MS + (first_known + int(0.6 * (ROWS - first_known)) - 1) * STEP_MS)[:16]
     assert first["alarms"]["count"] > 0
     assert min(alarm["time"] for alarm in first["top_alarms"]) > border
     assert 0.2 < first["entity_days"] / (2 * ROWS * STEP_MS / 86_400_000) < 0.5

@@ -392,7 +392,9 @@ class FakeReader:
         self.batch = records(("cpu",), [("a", 0, 1), ("a", 5, 2)])
         monkeypatch.setattr("shared.kafka.topic_bounds", lambda settings, topic: (low, high))
         monkeypatch.setattr("shared.kafka.Reader", lambda settings, max_records: self)
-        monkeypatch.setattr("consumer_training.topic.input_decoder", lambda settings: DECODER)
+        monkeypatch.setattr(
+            "consumer_training.reading.topic.input_decoder", lambda settings: DECODER
+        )
 
     def read(self, topic, start, stop):
         self.asked.append((topic, start, stop))

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.events import Detector
-from shared.features.vectors import Scale, feature_names
-from shared.models.attribution import attribute, metric_columns
+from shared.features.vectors import FEATURE_NAMES, FEATURES
+from shared.kernels.trained.trained_rows import rarity_of
+from shared.models.attribution import attribute
 from shared.models.model import KNOTS_PER_DECADE, Model, calibrate
 from tests.support.models import DETECTORS, trained
 
@@ -99,85 +100,92 @@ def test_equal_training_scores_still_give_an_order() -> None:
     assert model.severity(np.array([1.9]))[0] < 0.5 < model.severity(np.array([2.1]))[0]
 
 
-def test_entity_rows() -> None:
-    assert FOREST.entity_rows(["host-2", "stranger", "host-0", ""]).tolist() == [2, -1, 0, -1]
-    assert FOREST.entity_rows([]).dtype == np.int32
+@pytest.mark.parametrize("detector", DETECTORS)
+def test_rarity_in_the_fold_equals_that_of_many_rows(detector: Detector) -> None:
+    model = trained(detector).model
+    X = np.abs(np.random.default_rng(0).normal(size=(200, FEATURES)))
+    X[::7] *= 4.0
+    want = model.rarity(model.score(X))
+    assert np.array([rarity_of(model.arrays, row) for row in X]).tobytes() == want.tobytes()
+    assert want.max() > want.min()
+
+
+@pytest.mark.parametrize("knots", [[0.0, 1.0], [0.6, 0.6], [-1e100, 1e100]])
+def test_rarity_in_the_fold_equals_that_of_many_rows_at_every_knot(knots: list[float]) -> None:
+    low, high = knots
+    for calibration in (np.linspace(low, high, 40), np.array([low] * 39 + [high])):
+        model = replace(FOREST, calibration=calibration)
+        X = trained(Detector.ISOLATION_FOREST).canary
+        want = model.rarity(model.score(X))
+        assert [rarity_of(model.arrays, row) for row in X] == want.tolist()
 
 
 def test_model_id_is_the_start_of_the_digest() -> None:
     assert replace(FOREST, sha256="0123456789abcdef" * 4).model_id == "0123456789abcdef"
 
 
+USUAL = np.full(FEATURES, 0.5)
+
+
 def distance(X: np.ndarray) -> np.ndarray:
-    """A detector that knows no time: the sum of squares of the metrics' columns."""
-    return (X[:, :-3] ** 2).sum(axis=1)
+    """A detector: the sum of squares of what is beyond the usual row."""
+    return ((X - USUAL) ** 2).sum(axis=1)
 
 
-def test_attribution_shares_follow_the_metrics_parts() -> None:
-    X = np.zeros((3, 5 * 3 + 3))
-    X[0, metric_columns(1, 3)[0]] = 3.0
-    X[1, metric_columns(0, 3)[1]] = 2.0
-    X[1, metric_columns(2, 3)[2]] = 1.0
-    X[2, metric_columns(2, 3)[4]] = 1.0
-    shares, top = attribute(distance, X, 3)
-    np.testing.assert_allclose(shares, [[0, 1, 0, 0], [0.8, 0, 0.2, 0], [0, 0, 1, 0]])
-    names = feature_names(("a", "b", "c"))
-    assert [names[k] for k in top] == ["b.value", "a.mean", "c.missing"]
+def test_attribution_shares_follow_the_features_parts() -> None:
+    X = np.tile(USUAL, (3, 1))
+    X[0, 1] += 3.0
+    X[1, [0, 2]] += 2.0, 1.0
+    X[2, 6] += 1.0
+    shares, top = attribute(distance, X, USUAL)
+    want = np.zeros((3, FEATURES))
+    want[0, 1], want[2, 6], want[1, [0, 2]] = 1.0, 1.0, (0.8, 0.2)
+    np.testing.assert_allclose(shares, want, atol=1e-12)
+    assert [FEATURE_NAMES[k] for k in top] == ["jump", "deviation", "spread"]
 
 
 def test_attribution_of_a_saturated_score_still_shares() -> None:
-    """Taking one of two odd metrics away changes nothing, but putting one back in does."""
+    """Taking one of two unusual features away changes nothing, but putting one back in does."""
 
     def saturated(X: np.ndarray) -> np.ndarray:
         return np.minimum(distance(X), 1.0)
 
-    X = np.zeros((1, 13))
+    X = USUAL[None].copy()
     X[0, [0, 4]] = 5.0
-    shares, _ = attribute(saturated, X, 2)
-    np.testing.assert_allclose(shares, [[0.5, 0.5, 0.0]])
-
-
-def test_attribution_to_the_time_of_day() -> None:
-    def night(X: np.ndarray) -> np.ndarray:
-        return X[:, -2]
-
-    X = np.zeros((1, 8))
-    X[0, -2] = 1.0
-    shares, top = attribute(night, X, 1)
-    assert shares.tolist() == [[0.0, 1.0]]
-    assert feature_names(("cpu",))[top[0]] == "hour_cos"
+    shares, _ = attribute(saturated, X, USUAL)
+    assert shares[0, [0, 4]].tolist() == [0.5, 0.5]
 
 
 def test_attribution_where_nothing_raises_the_score() -> None:
-    X = np.zeros((2, 13))
-    X[0, 4:8] = 2.0
-    shares, _ = attribute(lambda rows: np.zeros(len(rows)), X, 2)
-    assert shares.tolist() == [[0.0, 1.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]
+    X = np.tile(USUAL, (2, 1))
+    X[0, 4] = 2.0
+    shares, _ = attribute(lambda rows: np.zeros(len(rows)), X, USUAL)
+    assert shares[0].tolist() == [0.0] * 4 + [1.0] + [0.0] * 2
+    np.testing.assert_allclose(shares[1], 1 / FEATURES)
+
+
+def test_feature_below_the_usual_one_has_no_share() -> None:
+    X = USUAL[None].copy()
+    X[0, :2] = 0.0, 2.0
+    shares, _ = attribute(distance, X, USUAL)
+    assert shares[0].tolist() == [0.0, 1.0] + [0.0] * 5
 
 
 @pytest.mark.parametrize("detector", DETECTORS)
-def test_attribution_names_the_metric_that_was_moved(detector: Detector) -> None:
-    result = trained(detector)
-    X = np.zeros((4, 13))
-    X[:, -3:] = result.canary[0, -3:]
-    X[:2, 0:4] = 30.0
-    X[2:, 4:8] = -30.0
-    shares, top = result.model.attribute(X)
-    assert shares[:, :2].argmax(axis=1).tolist() == [0, 0, 1, 1]
+def test_attribution_names_the_feature_that_was_moved(detector: Detector) -> None:
+    model = trained(detector).model
+    X = np.tile(model.usual, (2, 1))
+    X[0, 0] = X[1, 3] = 3.0
+    shares, top = model.attribute(X)
+    assert top.tolist() == [0, 3]
     np.testing.assert_allclose(shares.sum(axis=1), 1.0)
     assert (shares >= 0).all()
-    names = feature_names(("cpu", "network"))
-    assert [names[k].split(".")[0] for k in top] == ["cpu", "cpu", "network", "network"]
 
 
 def test_attribution_of_no_rows() -> None:
-    shares, top = FOREST.attribute(np.empty((0, 13)))
-    assert shares.shape == (0, 3)
+    shares, top = FOREST.attribute(np.empty((0, FEATURES)))
+    assert shares.shape == (0, FEATURES)
     assert len(top) == 0
-
-
-def scale_with(**change: np.ndarray) -> Scale:
-    return replace(FOREST.scale, **change)
 
 
 def nan_at(array: np.ndarray, *place: int) -> np.ndarray:
@@ -189,53 +197,22 @@ def nan_at(array: np.ndarray, *place: int) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"metrics": ("cpu",)}, "takes 13 features, 1 metrics make 8"),
+        ({"usual": FOREST.usual[:-1].copy()}, r"usual is float64 \(6,\)"),
+        ({"usual": nan_at(FOREST.usual, 3)}, "usual is not finite"),
         ({"metrics": ("cpu", "cpu")}, "empty or duplicate"),
         ({"metrics": ("cpu", "")}, "empty"),
         ({"metrics": ()}, "metrics: there are none"),
         ({"detector": Detector.ONE_CLASS_SVM}, "arrays are of another detector"),
-        ({"window": 1}, "window is 1"),
-        ({"window": 65}, "window is 65"),
         ({"threshold": float("nan")}, "threshold"),
         ({"calibration": FOREST.calibration[:5]}, "calibration does not have 33 to 4096"),
         ({"calibration": FOREST.calibration[::-1].copy()}, "not sorted"),
         ({"calibration": FOREST.calibration.astype(np.float32)}, "calibration is float32"),
         ({"calibration": nan_at(FOREST.calibration, 3)}, "not finite"),
-        ({"scale": scale_with(entities=("a", "b"))}, "centre is"),
-        ({"scale": scale_with(entities=("a", "b", "a"))}, "one is duplicate"),
-        ({"scale": scale_with(spread=-FOREST.scale.spread)}, "spread not finite and > 0"),
-        ({"scale": scale_with(centre=FOREST.scale.centre * np.inf)}, "scale: "),
-        ({"scale": scale_with(centre=nan_at(FOREST.scale.centre, 0, 0))}, "NaN only in part"),
-        (
-            {
-                "scale": scale_with(
-                    centre=nan_at(FOREST.scale.centre, 0, 0, 1),
-                    spread=nan_at(FOREST.scale.spread, 0, 0, 1),
-                )
-            },
-            "NaN only in part",
-        ),
-        ({"calendar": replace(FOREST.calendar, transitions_ms=np.array([5]))}, "transitions"),
-        ({"calendar": replace(FOREST.calendar, offsets_ms=np.array([10**9]))}, "more than a day"),
-        (
-            {"calendar": replace(FOREST.calendar, business_days=np.ones(6, np.bool_))},
-            "business_days is",
-        ),
-        (
-            {"calendar": replace(FOREST.calendar, transitions_ms=np.empty(0, np.int64))},
-            "offsets_ms|transitions",
-        ),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         replace(FOREST, **change)
-
-
-def test_metric_that_an_entity_never_reports_is_no_error() -> None:
-    centre, spread = FOREST.scale.centre.copy(), FOREST.scale.spread.copy()
-    centre[0, 1], spread[0, 1] = np.nan, np.nan
-    replace(FOREST, scale=scale_with(centre=centre, spread=spread))
 
 
 @pytest.mark.parametrize("threshold", [-1e308, -1.0, 0.0, 0.6, 1.0, 1e308])

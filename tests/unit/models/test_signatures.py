@@ -119,7 +119,7 @@ def test_changed_manifest_is_refused_before_it_is_parsed(
 ) -> None:
     model = publish(tmp_path, OURS)
     path = tmp_path / model.sha256 / "manifest.json"
-    path.write_bytes(path.read_bytes().replace(b'"window": 12', b'"window": 13'))
+    path.write_bytes(path.read_bytes().replace(b'"seed": 0', b'"seed": 1'))
     monkeypatch.setattr(published, "decode_manifest", None)
     with pytest.raises(ArtifactRefused, match=r"not a signature of manifest.json"):
         artifacts.load(tmp_path, model.sha256, trust(OURS))

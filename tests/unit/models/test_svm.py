@@ -10,8 +10,8 @@ import pytest
 from sklearn.svm import OneClassSVM
 
 from consumer_training.estimators import svm_of
-from shared.models.kernels import svm as kernels
-from shared.models.kernels.svm import LANES
+from shared.kernels.trained import svm as kernels
+from shared.kernels.trained.svm import LANES
 from shared.models.model import Svm
 from tests.reference.svm import score_svm
 

@@ -112,11 +112,16 @@ def scored(world):
 
 
 @pytest.mark.parametrize(
-    ("records", "detector"),
-    [(30, Detector.ENSEMBLE), (400, Detector.ENSEMBLE), (100, Detector.ISOLATION_FOREST)],
+    ("records", "detector", "days"),
+    [
+        (30, Detector.ENSEMBLE, 2.0),
+        (400, Detector.ENSEMBLE, 0.01),
+        (400, Detector.ISOLATION_FOREST, 0.01),
+    ],
 )
-def test_entities_by_state_are_those_of_the_newest_scores(tmp_path, records, detector):
-    world = World(tmp_path, records=records, configuration=configured(detector))
+def test_entities_by_state_are_those_of_the_newest_scores(tmp_path, records, detector, days):
+    configuration = configured(detector, warmup_days=days)
+    world = World(tmp_path, records=records, configuration=configuration)
     world.models.current = A
     loop = begun(world)
     world.finish(loop)

@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from consumer_training.evaluation import evaluate, runs
+from consumer_training.reading.history import Rows
 from consumer_training.training import TEST, TRAIN, Trained
 from shared.events import Detector
+from shared.features.vectors import FEATURES
 from shared.kernels.units import HOUR_MS
 from shared.labels import Window
-from tests.support.models import START_MS, rows_of, trained
+from tests.support.models import START_MS, trained
 
 
 def judged(flags: dict[str, str]) -> Trained:
@@ -21,8 +23,17 @@ def judged(flags: dict[str, str]) -> Trained:
     base = trained(Detector.ISOLATION_FOREST)
     threshold = base.model.threshold
     marks = {name: text.replace("|", "") for name, text in flags.items()}
-    rows = rows_of(
-        {name: np.zeros((len(text), 1)) for name, text in marks.items()}, ("cpu",), HOUR_MS
+    sizes = [len(marks[name]) for name in sorted(marks)]
+    total = sum(sizes)
+    rows = Rows(
+        tuple((name, 0) for name in sorted(marks)),
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        ("cpu",),
+        np.concatenate([START_MS + np.arange(size) * HOUR_MS for size in sizes]),
+        np.zeros((total, 1)),
+        np.zeros((total, FEATURES)),
+        np.zeros((total, 1, 3)),
+        np.zeros(total, np.uint8),
     )
     part, scores = [], []
     for name in sorted(flags):

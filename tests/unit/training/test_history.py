@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import pytest
 
 import schemas
-from consumer_training.history import History, Rows
+from consumer_training.reading.history import History
 from shared.batch import Batch, Blob
 from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.fingerprints import fingerprint_of
 from shared.encode.avro_columns import encode_metric_events, flat_schema
-from shared.settings import InputSettings
-from tests.support.models import START_MS, STEP_MS, rows_of, series
+from shared.settings import InputSettings, Settings
+from tests.support.episodes import needs_speed
+from tests.support.models import START_MS, STEP_MS, series
+
+pytestmark = needs_speed
 
 INPUT = InputSettings()
 SCHEMAS = {
@@ -60,31 +64,51 @@ def sample() -> list[tuple[int, int, list[bytes]]]:
 
 
 def collect(parts: list[tuple[int, int, list[bytes]]]) -> History:
-    history = History(DECODER)
+    history = History(DECODER, Settings())
     for partition, first, records in parts:
         history.add(batch(partition, first, records))
     return history
 
 
-def test_rows_are_in_order_by_entity_then_log() -> None:
-    rows = collect(sample()).rows()
+def hourly(count: int) -> list[tuple[int, int, list[bytes]]]:
+    """Hourly rows of three hosts in two partitions; the schema of the second has other fields."""
+    parts = []
+    for partition, hosts, schema_id in ((1, ("b", "a"), 1), (0, ("c",), 2)):
+        width = 3 if schema_id == 1 else 2
+        values = [series(count, width, seed=ord(host)) for host in hosts]
+        for row in range(count):
+            times = [START_MS + row * STEP_MS] * len(hosts)
+            found = [mine[row].tolist() for mine in values]
+            parts.append(
+                (partition, row * len(hosts), events(list(hosts), times, found, schema_id))
+            )
+    return parts
+
+
+def joined(parts: list[tuple[int, int, list[bytes]]], size: int) -> list[Any]:
+    """The same records in batches of up to this many parts."""
+    found = []
+    for partition in (0, 1):
+        mine = [part for part in parts if part[0] == partition]
+        for low in range(0, len(mine), size):
+            some = mine[low : low + size]
+            found.append((partition, some[0][1], [one for part in some for one in part[2]]))
+    return found
+
+
+def test_rows_are_in_order_by_entity_then_time() -> None:
+    rows = collect(joined(hourly(60), 1_000)).rows()
     assert rows.series == (("a", 1), ("b", 1), ("c", 0))
-    assert rows.bounds.tolist() == [0, 2, 4, 7]
-    assert rows.metrics == ("cpu", "network_in", "disk_write", "latency")
-    assert (rows.time_ms - START_MS).tolist() == [0, 2, 0, 1, 0, 5, 3]
-    nan = np.nan
-    np.testing.assert_array_equal(
-        rows.values,
-        [
-            [4, 5, 6, nan],
-            [20.0, nan, nan, 0.5],
-            [1, nan, 3, nan],
-            [7, 8, 9, nan],
-            [1, 2, 3, nan],
-            [4, 5, 6, nan],
-            [7, 8, 9, nan],
-        ],
-    )
+    assert rows.metrics == ("latency", "cpu", "network_in", "disk_write")
+    assert np.diff(rows.bounds).tolist() == [12, 12, 12]
+    hours = (rows.time_ms - START_MS) // STEP_MS
+    assert hours.tolist() == list(range(48, 60)) * 3
+    np.testing.assert_array_equal(rows.values[:12, 1:], series(60, 3, seed=ord("a"))[48:])
+    np.testing.assert_array_equal(rows.values[24:, :2], series(60, 2, seed=ord("c"))[48:])
+    assert np.isnan(rows.values[:24, 0]).all()
+    assert np.isnan(rows.values[24:, 2:]).all()
+    assert not np.isnan(rows.features).any()
+    assert (rows.bands[:12, 1, 1] <= rows.bands[:12, 1, 2]).all()
 
 
 def test_facts_tell_offsets_and_reasons() -> None:
@@ -106,73 +130,51 @@ def test_facts_tell_offsets_and_reasons() -> None:
 
 
 def test_cuts_and_order_of_arrival_change_nothing() -> None:
-    whole = collect(sample()).rows()
-    single = [
-        (p, first + k, [record])
-        for p, first, records in sample()
-        for k, record in enumerate(records)
-    ]
-    for parts in (
-        single,
-        sorted(single, key=lambda part: part[:2]),
-        sorted(single, key=lambda part: (-part[0], part[1])),
+    parts = hourly(60)
+    whole = collect(joined(parts, 1_000)).rows()
+    for cut in (
+        joined(parts, 7),
+        sorted(joined(parts, 7), key=lambda part: (-part[0], part[1])),
+        sorted(joined(parts, 1), key=lambda part: part[1]),
     ):
-        rows = collect(parts).rows()
+        rows = collect(cut).rows()
         assert rows.series == whole.series
         assert rows.metrics == whole.metrics
-        assert rows.values.tobytes() == whole.values.tobytes()
-        assert rows.time_ms.tobytes() == whole.time_ms.tobytes()
+        for name in ("time_ms", "values", "features", "bands", "use"):
+            assert getattr(rows, name).tobytes() == getattr(whole, name).tobytes(), name
 
 
 def test_entity_in_two_partitions_is_two_series() -> None:
-    parts = [
-        (0, 0, events(["a"], [START_MS], [[1, 2, 3]])),
-        (3, 7, events(["a"], [START_MS], [[4, 5, 6]])),
-    ]
-    rows = collect(parts).rows()
-    assert rows.series == (("a", 0), ("a", 3))
-    assert rows.values[:, 0].tolist() == [1.0, 4.0]
+    one = [(0, first, records) for _, first, records in hourly(60) if len(records) == 2]
+    two = [(3, first, records) for _, first, records in one]
+    rows = collect([*one, *two]).rows()
+    assert rows.series == (("a", 0), ("a", 3), ("b", 0), ("b", 3))
+    assert rows.features[:12].tobytes() == rows.features[12:24].tobytes()
+
+
+def test_a_part_of_the_entities_is_chosen_by_seed() -> None:
+    parts = []
+    for row in range(60):
+        names = [f"h{k}" for k in range(16)]
+        values = [[float(k + row % 5), 2.0, 3.0] for k in range(16)]
+        parts.append((0, 16 * row, events(names, [START_MS + row * STEP_MS] * 16, values)))
+    chosen = {}
+    for seed in (0, 1):
+        settings = Settings.model_validate({"train": {"seed": seed}})
+        history = History(DECODER, settings).halved()
+        for partition, first, records in parts:
+            history.add(batch(partition, first, records))
+        assert history.share == 0.5
+        chosen[seed] = {name for name, _ in history.rows().series}
+        assert 0 < len(chosen[seed]) < 16
+        assert len(history) == 60 * len(chosen[seed])
+    assert chosen[0] != chosen[1]
 
 
 def test_nothing_read_gives_no_rows() -> None:
-    rows = History(DECODER).rows()
+    rows = History(DECODER, Settings()).rows()
     assert len(rows) == 0
-    assert list(rows.groups()) == []
-    history = History(DECODER)
+    assert rows.series == ()
+    history = History(DECODER, Settings())
     history.add(batch(0, 0, []))
     assert history.facts() == {}
-
-
-def many() -> Rows:
-    values = {f"h{k}": series(5 + 7 * k, 2, k) for k in range(6)}
-    rows = rows_of(values, ("x", "y"))
-    return Rows(
-        (*((f"h{k}", 0) for k in range(5)), ("h4", 1)),
-        rows.bounds,
-        rows.metrics,
-        rows.time_ms,
-        rows.values,
-    )
-
-
-@pytest.mark.parametrize("limit", [1, 20, 45, 10_000])
-def test_groups_cover_all_series_and_cut_no_entity(limit: int) -> None:
-    rows = many()
-    groups = list(rows.groups(limit))
-    assert [series for low, high in groups for series in range(low, high)] == list(range(6))
-    assert all(rows.series[high - 1][0] != rows.series[high][0] for _, high in groups[:-1])
-    for low, high in groups:
-        entities = {name for name, _ in rows.series[low:high]}
-        assert rows.bounds[high] - rows.bounds[low] <= limit or len(entities) == 1
-
-
-def test_folding_alone_equals_folding_together() -> None:
-    rows = many()
-    together = rows.fold(0, 6, 4)
-    for number in range(6):
-        alone = rows.fold(number, number + 1, 4)
-        part = slice(int(rows.bounds[number]), int(rows.bounds[number + 1]))
-        assert alone.rolling.tobytes() == together.rolling[part].tobytes()
-        assert alone.expected.tobytes() == together.expected[part].tobytes()
-        assert alone.counted.tobytes() == together.counted[part].tobytes()
-    assert np.diff(rows.time_ms[:5]).tolist() == [STEP_MS] * 4

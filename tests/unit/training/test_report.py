@@ -30,11 +30,14 @@ from tests.support.models import (
     SETTINGS,
     START_MS,
     STEP_MS,
+    WARMUP_ROWS,
     rows_of,
     series,
     train,
     trained,
 )
+
+WINDOW = Window(START_MS + WARMUP_ROWS * STEP_MS, START_MS + (WARMUP_ROWS + 1) * STEP_MS)
 
 
 def figures_of(severity: dict[str, float], alarms: dict[str, int]) -> dict[str, object]:
@@ -87,7 +90,8 @@ def test_entities_csv_holds_the_figures_of_each_entity() -> None:
 @pytest.mark.parametrize("detector", DETECTORS)
 def test_view_shows_the_rows_and_the_anomalies(detector: Detector) -> None:
     result = trained(detector)
-    (view,) = views(result, ["host-1"], {"host-1": [Window(START_MS, START_MS + STEP_MS)]})
+    (view,) = views(result, ["host-1"], {"host-1": [WINDOW]})
+    assert len(view.time_ms) == 150 - WARMUP_ROWS
     low, high = int(result.rows.bounds[1]), int(result.rows.bounds[2])
     flagged = np.flatnonzero(result.scores[low:high] > result.model.threshold)
     assert view.metrics == ("cpu", "network")
@@ -96,8 +100,8 @@ def test_view_shows_the_rows_and_the_anomalies(detector: Detector) -> None:
     np.testing.assert_array_equal(view.at_value, result.rows.values[low + flagged, view.at_metric])
     boundary = low + int((result.part[low:high] == TRAIN).sum())
     assert view.boundary_ms == result.rows.time_ms[boundary]
-    assert view.warm_ms == START_MS + result.model.window * STEP_MS
-    assert view.labels == [Window(START_MS, START_MS + STEP_MS)]
+    assert view.warm_ms == START_MS + WARMUP_ROWS * STEP_MS
+    assert view.labels == [WINDOW]
 
 
 def test_views_only_of_entities_that_the_model_knows() -> None:
@@ -130,14 +134,13 @@ def classes(root: ElementTree.Element, word: str) -> list[str]:
 
 
 def test_picture_shows_each_metric_with_its_anomalies() -> None:
-    window = Window(START_MS, START_MS + STEP_MS)
-    (view,) = views(trained(Detector.ONE_CLASS_SVM), ["host-1"], {"host-1": [window]})
+    (view,) = views(trained(Detector.ONE_CLASS_SVM), ["host-1"], {"host-1": [WINDOW]})
     assert len(view.at_ms)
     root = drawn(view)
     runs = sum(len(pictures._runs_of(view, metric)) for metric in (0, 1))
     assert len(classes(root, "mark")) == runs
     assert len(classes(root, "episode")) == runs
-    for word, count in (("chart", 2), ("label", 2), ("warming", 2), ("trained", 2)):
+    for word, count in (("chart", 2), ("label", 2), ("warming", 0), ("trained", 2)):
         assert len(classes(root, word)) == count, word
     texts = [element.text for element in root.iter() if element.text]
     assert {"host-1", "cpu", "network", view.subtitle} <= set(texts)

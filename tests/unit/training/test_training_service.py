@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import joblib
-import numpy as np
 import pytest
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -15,110 +14,23 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 import schemas
 from consumer_training import service
+from consumer_training.reading import history
 from consumer_training.report import MAX_PICTURES
 from consumer_training.schedule import Schedule
-from consumer_training.service import Dependencies, Options, TrainingService
+from consumer_training.service import Options
 from lapwing.backtest.feeds import open_labels
 from shared import artifacts
-from shared.batch import Batch, Blob
-from shared.decode.avro.decoder import AvroDecoder
 from shared.decode.avro.fingerprints import fingerprint_of
-from shared.encode.avro_columns import encode_metric_events
 from shared.errors import ConfigError, DataError, LapwingError, TopicMismatch, TransportError
 from shared.labels import find
 from shared.models.signatures import Trust
-from shared.operations.counters import EVENTS_CONSUMED, FIT_SECONDS, Counters
-from shared.settings import ModelSettings, Settings, TopicSettings, TrainSettings
-from tests.support.models import START_MS, STEP_MS, series
+from shared.operations.counters import EVENTS_CONSUMED, FIT_SECONDS
+from shared.settings import ModelSettings, TopicSettings, TrainSettings
+from tests.support.episodes import needs_speed
+from tests.support.models import START_MS, STEP_MS
+from tests.support.training_world import DAY_S, World
 
-DAY_S = 86_400.0
-
-
-class World:
-    """A topic of two partitions, a registry and a clock; things happen when somebody sleeps.
-
-    up_to : rows of each of the three hosts that are in the topic
-    plan  : {seconds on the clock: what happens then}
-    """
-
-    def __init__(self, folder: Path, **train: object) -> None:
-        self.settings = Settings(
-            models_dir=folder,
-            train={"trees": 10, "samples": 32, "min_rows": 100, **train},
-            input={"exclude": ("disk_write",)},
-        )
-        self.values = {
-            f"host-{k}": np.column_stack([series(400, 2, k), np.zeros(400)]) for k in range(3)
-        }
-        self.up_to = 0
-        self.time_s = 1_700_000_000.0
-        self.plan: dict[float, Callable[[], None]] = {}
-        self.slept: list[float] = []
-        self.down: TransportError | None = None
-        self.stopped = False
-        self.reads: list[dict[int, int]] = []
-
-    def ends(self) -> Mapping[int, int]:
-        if self.down:
-            raise self.down
-        return {0: 2 * self.up_to, 1: self.up_to}
-
-    def read(self, start: Mapping[int, int] | None, end: Mapping[int, int]) -> Iterator[Batch]:
-        self.reads.append(dict(start or {}))
-        for partition, hosts in ((0, ("host-0", "host-1")), (1, ("host-2",))):
-            low, high = (start or {}).get(partition, 0), end[partition]
-            for first in range(low, high, 60):
-                offsets = np.arange(first, min(first + 60, high), dtype=np.int64)
-                rows, names = offsets // len(hosts), [hosts[k % len(hosts)] for k in offsets]
-                values = np.stack(
-                    [self.values[name][row] for name, row in zip(names, rows, strict=True)]
-                )
-                blob = encode_metric_events(1, names, START_MS + rows * STEP_MS, values)
-                yield Batch(
-                    "metrics",
-                    partition,
-                    blob,
-                    Blob.join([b""] * len(offsets)),
-                    offsets,
-                    np.zeros(len(offsets), np.int64),
-                )
-
-    def decoder(self) -> AvroDecoder:
-        return AvroDecoder.of_schemas({1: schemas.text(schemas.METRIC_EVENT)}, self.settings.input)
-
-    def sleep(self, seconds: float) -> None:
-        assert seconds >= 0
-        self.slept.append(seconds)
-        self.time_s += max(seconds, 1e-3)
-        for at in sorted(self.plan):
-            if at <= self.elapsed:
-                self.plan.pop(at)()
-
-    @property
-    def elapsed(self) -> float:
-        return self.time_s - 1_700_000_000.0
-
-    def stop(self) -> None:
-        self.stopped = True
-
-    def service(self, options: Options | None = None) -> TrainingService:
-        dependencies = Dependencies(
-            self, self.decoder, lambda: self.time_s, lambda: self.time_s, self.sleep
-        )
-        self.counters = Counters()
-        return TrainingService(
-            self.settings,
-            options or Options(once=True),
-            dependencies,
-            self.counters,
-            lambda: self.stopped,
-        )
-
-    def fill(self, up_to: int) -> Callable[[], None]:
-        def happen() -> None:
-            self.up_to = up_to
-
-        return happen
+pytestmark = needs_speed
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +57,8 @@ def test_once_publishes_a_model_with_everything_beside_it(
     world.up_to = 150
     labels = tmp_path / "labels.csv"
     labels.write_text(
-        f"entity,start,end,kind\nhost-0,{START_MS},{START_MS + 400 * STEP_MS},spike\n"
+        "entity,start,end,kind\n"
+        f"host-0,{START_MS + 130 * STEP_MS},{START_MS + 400 * STEP_MS},spike\n"
     )
     world.service(Options(once=True, labels=labels)).run()
     sha256 = artifacts.current(tmp_path)
@@ -153,7 +66,6 @@ def test_once_publishes_a_model_with_everything_beside_it(
         artifacts.load(tmp_path, sha256 or ""),
         artifacts.manifest(tmp_path, sha256 or ""),
     )
-    assert model.scale.entities == ("host-0", "host-1", "host-2")
     assert model.metrics == ("cpu", "network_in")
     assert manifest["input"]["partitions"] == {
         "0": {"first_offset": 0, "next_offset": 300, "accepted": 300, "rejected": {}},
@@ -162,11 +74,11 @@ def test_once_publishes_a_model_with_everything_beside_it(
     assert manifest["input"]["schema_sha256"] == [
         fingerprint_of(schemas.text(schemas.METRIC_EVENT)).sha256
     ]
-    assert manifest["evaluation"]["rows"] == {"train": 270, "test": 180}
+    assert manifest["evaluation"]["rows"] == {"train": 183, "test": 123}
     assert manifest["evaluation"]["labels"]["windows"] == 1
     assert set(manifest["libraries"]) == {"python", "lapwing", "numpy", "scikit-learn", "numba"}
     folder = tmp_path / str(sha256)
-    assert joblib.load(folder / "estimator.joblib").n_features_in_ == 13
+    assert joblib.load(folder / "estimator.joblib").n_features_in_ == 7
     report = json.loads((folder / "report" / "report.json").read_text())
     drawn = {f"host-{k}.svg" for k in range(3)}
     assert {path.name for path in (folder / "report").iterdir()} == drawn | {
@@ -174,9 +86,11 @@ def test_once_publishes_a_model_with_everything_beside_it(
         "entities.csv",
     }
     assert set(report["per_entity"]) == {"host-0", "host-1", "host-2"}
+    assert report["sampling"]["entity_share"] == 1.0
+    assert report["seeds"] == manifest["seeds"]
     assert world.counters.total(EVENTS_CONSUMED) == 450
     assert [metric for metric, rows in world.counters.histograms() if rows] == [FIT_SECONDS]
-    assert [log["event"] for log in logged] == [
+    assert [log["event"] for log in logged if "seeds" not in log["event"]] == [
         "input read",
         "model trained",
         "model published",
@@ -220,14 +134,45 @@ def test_waits_and_says_how_many_rows_are_missing(
 ) -> None:
     world = World(tmp_path)
     world.up_to = 20
-    world.plan = {5.0: world.fill(100), 11.0: world.fill(150)}
+    world.plan = {5.0: world.fill(110), 11.0: world.fill(150)}
     world.service().run()
     waiting = events(logged, "waiting for data")
     assert waiting[0]["missing_training_rows"] == 100
     assert waiting[0]["events_read"] == 60
-    assert events(logged, "model trained")[0]["rows"] == 180
+    assert events(logged, "model trained")[0]["rows"] == 111
     assert world.reads == [{}, {0: 40, 1: 20}]
     assert 5.0 <= world.elapsed < 10.0
+
+
+def test_more_entities_than_may_be_folded_are_read_in_part(
+    tmp_path: Path, logged: list[Mapping[str, object]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history, "MAX_SERIES", 4)
+    world = World(tmp_path, seed=2)
+    world.up_to = 300
+    world.service().run()
+    (warning, *_) = events(logged, "too many entities to fold at once, reading a part of them")
+    assert warning["entity_share"] == 0.5
+    assert world.reads == [{}, {}]
+    (trained,) = events(logged, "model trained")
+    assert trained["entities"] in (1, 2)
+    report = tmp_path / str(artifacts.current(tmp_path)) / "report" / "report.json"
+    sampling = json.loads(report.read_text())["sampling"]
+    assert sampling["entity_share"] == 0.5
+    assert sampling["entities"] == trained["entities"]
+
+
+def test_rows_that_teach_nothing_keep_the_last_model(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.up_to = 150
+    world.service().run()
+    before = artifacts.current(tmp_path)
+    labels = tmp_path / "labels.csv"
+    lines = [f"host-{k},{START_MS},{START_MS + 400 * STEP_MS},outage" for k in range(3)]
+    labels.write_text("\n".join(["entity,start,end,kind", *lines]))
+    with pytest.raises(LapwingError, match=r"no usable training row: 0 .*alarmed, 306 in labelled"):
+        world.service(Options(once=True, labels=labels)).run()
+    assert artifacts.current(tmp_path) == before is not None
 
 
 def test_wait_has_a_limit(tmp_path: Path) -> None:
@@ -264,7 +209,7 @@ def test_first_scheduled_model_waits_until_the_backfill_is_over(
     world.service(Options()).run()
     assert len(events(logged, "input is still growing, continuing to read")) == 2
     assert len(events(logged, "model trained")) == 1
-    assert events(logged, "model trained")[0]["rows"] == 3 * 180
+    assert events(logged, "model trained")[0]["rows"] == 3 * 151
 
 
 def test_runs_every_so_often_by_the_wall_clock(
@@ -276,7 +221,7 @@ def test_runs_every_so_often_by_the_wall_clock(
     world.plan[3.5 * DAY_S] = world.stop
     world.service(Options()).run()
     rows = [log["rows"] for log in events(logged, "model trained")]
-    assert rows == [360, 360, 450, 540]
+    assert rows == [273, 273, 363, 453]
     assert next(log["in_s"] for log in events(logged, "next training")) == pytest.approx(
         DAY_S, abs=2
     )
@@ -318,7 +263,7 @@ def test_failed_run_is_logged_and_the_next_one_comes(
     assert [
         log["because"] for log in events(logged, "training failed, keeping the last model")
     ] == ["the topic has gone"]
-    assert [log["rows"] for log in events(logged, "model trained")] == [270, 360]
+    assert [log["rows"] for log in events(logged, "model trained")] == [183, 273]
 
 
 def test_failure_of_the_first_run_is_raised(tmp_path: Path) -> None:

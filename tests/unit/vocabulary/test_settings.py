@@ -26,7 +26,7 @@ def test_flags_win_over_environment_over_file_over_default(tmp_path):
     assert settings.predict.group == "environment"
     assert settings.train.trees == 9
     assert settings.detector == "one_class_svm"
-    assert settings.train.samples == 256
+    assert settings.train.samples == 4096
 
 
 def test_overrides_win_over_the_environment_and_flags_over_them(tmp_path):
@@ -90,11 +90,11 @@ def test_lists_may_be_written_with_commas():
     settings = load_settings(
         environ={
             "LAPWING_INPUT__ENTITY_FIELDS": "region, host",
-            "LAPWING_FEATURES__BUSINESS_DAYS": "6,0",
+            "LAPWING_INPUT__INCLUDE": "cpu,disk",
         }
     )
     assert settings.input.entity_fields == ("region", "host")
-    assert settings.features.business_days == (0, 6)
+    assert settings.input.include == ("cpu", "disk")
     assert load_settings(environ={"LAPWING_INPUT__INCLUDE": '["cpu"]'}).input.include == ("cpu",)
 
 
@@ -112,8 +112,7 @@ def test_lists_may_be_written_with_commas():
         ),
         ({"LAPWING_PREDICT__MAX_BATCH_RECORDS": "0"}, "greater than or equal to 1; got '0'"),
         ({"LAPWING_FEATURES__TIMEZONE": "Mars"}, "IANA time zone"),
-        ({"LAPWING_FEATURES__BUSINESS_START": "18"}, "before features.business_end"),
-        ({"LAPWING_FEATURES__BUSINESS_DAYS": "7"}, "0 .Monday. to 6 .Sunday."),
+        ({"LAPWING_FEATURES__BUSINESS_START": "8"}, "features.business_start"),
         ({"LAPWING_DETECTOR": "oracle"}, "isolation_forest"),
         ({"LAPWING_TRAIN__EVERY": "often"}, "train.every"),
         ({"LAPWING_TRAIN__GAMMA": "-1"}, "gamma must be > 0"),

@@ -1,0 +1,1 @@
+"""Kernels that score a row by a trained model."""

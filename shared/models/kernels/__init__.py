@@ -1,1 +1,0 @@
-"""Scores of trained models, compiled by numba."""

@@ -288,6 +288,7 @@ class Store:
         rows: list[tuple[Any, ...]] = []
         latest: dict[int, Mapping[str, Any]] = {}
         counts: dict[int, int] = {}
+        earliest: dict[int, int] = {}
         for event in batch.scores:
             entity = self._entity(event)
             time_ms = event["event_time"]
@@ -301,6 +302,7 @@ class Store:
             )
             if event["ahead"]:
                 continue
+            earliest[entity] = min(time_ms, earliest.get(entity, time_ms))
             if not event["late"]:
                 latest[entity] = event
                 self._model(entity, event)
@@ -311,6 +313,10 @@ class Store:
                 rows.append((number, time_ms, *measured, flags))
         changes.scored += len(batch.scores)
         self._update_entities(latest, counts)
+        self._db.executemany(  # the topic of anomalies may have been read first
+            "UPDATE entities SET first_ms = ?1 WHERE id = ?2 AND first_ms > ?1",
+            [(time_ms, entity) for entity, time_ms in earliest.items()],
+        )
         self._count("scored", batch.minutes())
         return np.array(rows, forms.TAIL)
 

@@ -180,6 +180,18 @@ def test_episodes_open_get_worse_and_end(path):
     assert [span["peak_severity"] for span in spans["episodes"]] == [0.95]
 
 
+def test_the_order_in_which_topics_are_read_changes_nothing(tmp_path):
+    found = []
+    scores, anomalies = arrived("scores", [score(0), score(5)]), arrived("anomalies", [anomaly(5)])
+    for number, order in enumerate(([scores, anomalies], [anomalies, scores])):
+        store = Store(tmp_path / str(number) / "history.sqlite3", KEEP)
+        for batch_of_one in order:
+            store.apply([batch_of_one])
+        found.append(History(store.path, store).entity("web-1"))
+    assert found[0] == found[1]
+    assert found[0]["first_ms"] == START_MS
+
+
 def test_models_that_change_are_marked(path):
     store = Store(path, KEEP)
     records = [score(row, model_id=None if row < 3 else "a" * 16) for row in range(6)]

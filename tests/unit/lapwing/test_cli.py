@@ -173,7 +173,7 @@ def test_flags_win_over_environment_over_file_over_default(monkeypatch, tmp_path
         settings.train.samples,
         settings.train.seed,
         settings.train.nu,
-    ) == (100, 20, 3, 0.02)
+    ) == (100, 20, 3, 0.01)
     assert settings.registry.url == "http://flag:1"
     assert flags == {}
 

@@ -65,9 +65,12 @@ test-all: ## every test there is, but for compose-test and mutants
 unit: install ## unit tests, compiled kernels (ARGS="-k avro")
 	@$(PYTEST) $(SPREAD) tests/unit $(ARGS)
 
+# These call no kernel: a second run would be the first one again.
+WITHOUT_KERNELS := charts dashboard house incidents notify operations registry
+
 .PHONY: unit-nojit
-unit-nojit: install ## unit tests, kernels as plain Python
-	@NUMBA_DISABLE_JIT=1 $(PYTEST) $(SPREAD) tests/unit $(ARGS)
+unit-nojit: install ## unit tests of what calls kernels, as plain Python
+	@NUMBA_DISABLE_JIT=1 $(PYTEST) $(SPREAD) $(WITHOUT_KERNELS:%=--ignore tests/unit/%) tests/unit $(ARGS)
 
 .PHONY: machine
 machine: install ## long searches: the loop under 2,000 random sequences of events, entities that leave, a generic processor
@@ -93,7 +96,7 @@ pipeline: install ## the whole job on a real Kafka and registry, each result com
 
 .PHONY: integration
 integration: install ## on a real Kafka and registry; skipped, loudly, without them (REQUIRE_KAFKA=1: an error)
-	@$(PYTEST) tests/integration $(ARGS)
+	@$(PYTEST) $(SPREAD) --dist=loadfile tests/integration $(ARGS)
 
 .PHONY: few-faults
 few-faults: install ## four rows of the fault table

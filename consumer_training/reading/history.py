@@ -178,7 +178,7 @@ class History:
             *np.unique(outcome.columns.reasons, return_counts=True), strict=True
         ):
             code = Reason(reason).code
-            partition.rejected[code] = partition.rejected.get(code, 0) + count
+            partition.rejected[code] = partition.rejected.get(code, 0) + int(count)
         for anomaly in outcome.anomalies:
             _note(partition, anomaly)
         self._sample(partition, outcome, batch.partition)

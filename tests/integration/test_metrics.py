@@ -20,7 +20,8 @@ from shared import artifacts
 from shared.batch import Blob, Outgoing
 from shared.events import STATE_VERSION
 from shared.kafka import Admin, Publisher
-from shared.operations.counters import CATALOGUE
+from shared.operations.counters import CATALOGUE, INCIDENT_RECORDS_SKIPPED
+from tests.support.receivers import Inbox, receiver
 from tests.support.services.service import free_port
 from tests.support.services.stack import Stack, log_of
 
@@ -93,6 +94,12 @@ def stack(registry_settings, tmp_path):
     stack.close()
 
 
+@pytest.fixture
+def inbox():
+    with receiver() as inbox:
+        yield inbox
+
+
 def appears(samples: Samples) -> set[str]:
     """Which of the catalogue's metrics have a value in a scrape."""
     return {
@@ -102,7 +109,7 @@ def appears(samples: Samples) -> set[str]:
     }
 
 
-def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
+def test_every_declared_metric_appears_and_is_right(stack: Stack, inbox: Inbox) -> None:
     began_s = time.time()
     replay = Scraped(
         stack,
@@ -127,6 +134,14 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
     trainer = Scraped(stack, "consumer_training", "--every", "1h")
     until(lambda: artifacts.current(stack.settings.models_dir) is not None)
     predictor = Scraped(stack, "consumer_prediction")
+    dataset = stack.settings.topics.dataset
+    incidents = Scraped(stack, "lapwing.incidents", LAPWING_INCIDENTS__GROUP=f"{dataset}-incidents")
+    notify = Scraped(
+        stack,
+        "lapwing.notify",
+        LAPWING_NOTIFY__GROUP=f"{dataset}-notify",
+        LAPWING_NOTIFY__TARGETS=json.dumps({"ops": {"kind": "webhook", "url": inbox.url}}),
+    )
     publisher = Publisher(stack.settings)
     publisher.send(
         Outgoing(stack.settings.topics.input, Blob.join([b"not avro"]), Blob.join([b"host-001"]))
@@ -140,15 +155,24 @@ def test_every_declared_metric_appears_and_is_right(stack: Stack) -> None:
     }
     declared = {metric.name for metric in CATALOGUE}
     others = appears(seen["produce"]) | appears(seen["train"])
+    others |= {INCIDENT_RECORDS_SKIPPED.name}  # every record is understood here
     missing = set(declared)
     until(
         lambda: (
-            missing.intersection_update(declared - others - appears(predictor.samples()))
+            missing.intersection_update(
+                declared
+                - others
+                - appears(predictor.samples())
+                - appears(incidents.samples())
+                - appears(notify.samples())
+            )
             or not missing
         ),
         30,
         missing,
     )
+    incidents.stop()
+    notify.stop()
     replay.stop()
     stack.wait_until_scored()
     until(lambda: sum(predictor.samples()["lapwing_consumer_lag_records"].values()) == 0, 30)

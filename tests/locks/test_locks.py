@@ -33,9 +33,10 @@ def locked(name: str) -> list[Requirement]:
 
 
 def entries(name: str) -> set[str]:
-    """The pins of a lock with their markers and hashes, as written."""
+    """The pins of a lock with their hashes; markers differ where another package needs them too."""
     lock = (ROOT / "requirements" / name).read_text("utf-8")
-    return set(re.findall(r"^[a-zA-Z].*(?:\n .*)*", lock, re.MULTILINE))
+    pins = re.findall(r"^[a-zA-Z].*(?:\n .*)*", lock, re.MULTILINE)
+    return {re.sub(r" ; .*? \\\n", " \\\\\n", pin, count=1) for pin in pins}
 
 
 def names(pins: list[Requirement]) -> dict[str, str]:

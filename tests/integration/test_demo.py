@@ -143,8 +143,8 @@ def test_one_class_svm_and_one_predictor(start, tmp_path):
 def test_ctrl_c_ends_it_in_order(start):
     demo = start("--fleet", "6", "--speed", "6000")
     children = wait_for_line(demo, "live:")
-    assert len(children) in (4, 5), (
-        "two predictors, the incidents, the replay, and the training as long as it draws its report"
+    assert len(children) in (5, 6), (
+        "two predictors, the incidents, the page, the replay, and the training while it draws"
     )
     time.sleep(2)
     demo.send_signal(signal.SIGINT)

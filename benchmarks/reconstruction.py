@@ -35,14 +35,14 @@ from shared.settings import Settings, TrainSettings
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
-KINDS = ("one_leaves", "group_leaves", "group_frozen", "all_a_little", "causes_swapped")
+KINDS = ("one_leaves", "half_scrambled", "half_mirrored", "all_a_little", "group_frozen")
 """What metrics of a host do for two hours:
 
-one_leaves     : one metric follows the load of another hour
-group_leaves   : all metrics of one cause follow it as it was another hour
-group_frozen   : all metrics of one cause stay at their mean
+one_leaves     : one metric follows its cause as it was at another hour
+half_scrambled : half of the metrics do, each with an hour of its own
+half_mirrored  : half of the metrics fall where their cause rises
 all_a_little   : half of the metrics deviate by one and a half of their noise, up or down
-causes_swapped : metrics of one cause follow another one
+group_frozen   : all metrics of one cause stay at its mean
 """
 
 CAUSES, ROWS, PER_HOST = 3, 24, 5
@@ -79,21 +79,23 @@ def generate(hosts: int, days: int, metrics: int, seed: int) -> tuple[Floats, li
             kind = KINDS[(host + place) % len(KINDS)]
             first = rows // 2 + place * slot + int(random.integers(slot // 4, slot - 2 * ROWS))
             event = slice(first, first + ROWS)
-            changed = causes[event].copy()
-            cause = int(random.integers(CAUSES))
-            chosen = own == cause
+            drivers = causes[:, own]
+            chosen = random.random(metrics) < 0.5
             if kind == "one_leaves":
                 chosen = np.arange(metrics) == int(random.integers(metrics))
-                cause = int(own[chosen][0])
-            if kind in ("one_leaves", "group_leaves"):
-                changed[:, cause] = np.roll(causes[:, cause], DAY_ROWS // 3)[event]
             elif kind == "group_frozen":
-                changed[:, cause] = causes[:, cause].mean()
-            elif kind == "causes_swapped":
-                changed[:, cause] = causes[event, (cause + 1) % CAUSES]
-            again = level * changed[:, own] ** power * (1.0 + noise * steps[event])
+                chosen = own == int(random.integers(CAUSES))
+            followed = drivers[event].copy()
+            for metric in np.flatnonzero(chosen).tolist():
+                later = int(random.integers(DAY_ROWS // 6, DAY_ROWS - DAY_ROWS // 6))
+                if kind in ("one_leaves", "half_scrambled"):
+                    followed[:, metric] = np.roll(drivers[:, metric], later)[event]
+                elif kind == "half_mirrored":
+                    followed[:, metric] = 2.0 * drivers[:, metric].mean() - followed[:, metric]
+                elif kind == "group_frozen":
+                    followed[:, metric] = drivers[:, metric].mean()
+            again = level * np.maximum(followed, 0.05) ** power * (1.0 + noise * steps[event])
             if kind == "all_a_little":
-                chosen = random.random(metrics) < 0.5
                 way = np.where(random.random(metrics) < 0.5, 1.5, -1.5)
                 again = values[event] * (1.0 + noise * way)
             values[event, chosen] = again[:, chosen]
@@ -229,9 +231,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.reconstruction", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("--hosts", type=int, default=10)
+    parser.add_argument("--hosts", type=int, default=8)
     parser.add_argument("--days", type=int, default=28)
-    parser.add_argument("--metrics", type=int, default=15)
+    parser.add_argument("--metrics", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--false-per-day", type=float, default=0.05)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")

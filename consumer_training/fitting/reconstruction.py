@@ -19,20 +19,30 @@ from consumer_training.fitting.sampling import seeded_rows
 from shared.kernels.trained.peers import FIRST_METRIC, NUMBER
 from shared.kernels.trained.reconstruction import LARGEST_INPUT
 from shared.models.peers import LEAST_SPREAD
-from shared.models.reconstruction import LEAST_NOISE, Reconstruction
+from shared.models.reconstruction import Reconstruction
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-EXPLAINED = 0.9
+EXPLAINED = 0.97
 """Share of the variance that the narrow middle keeps at least."""
 
 MOST_ROWS = 20_000
 """Rows at most that the network is fitted to, chosen by seed."""
 
+LEVELS, GAUSSIAN_RANGE = (0.01, 0.25, 0.5, 0.75, 0.99), 4.653
+"""Quantiles of a metric; the range from the first to the last is so many deviations of a Gaussian.
+
+A metric that is high for a few hours a day has a narrow interquartile range: it would outweigh all
+others.
+"""
+
 VALIDATION = 0.2
 EPOCHS, PATIENCE, LEAST_GAIN = 60, 5, 1e-3
 """Passes over the rows at most; passes without a gain of this share after which fitting stops."""
+
+LEAST_ERROR = 0.01
+"""A usual error is at least so many spreads."""
 
 STEPS_PER_PASS, LARGEST_BATCH, LEARNING_RATE = 50, 200, 3e-3
 
@@ -99,7 +109,6 @@ def fit_reconstruction(
     else:
         facts, layers = _bent(fitted, held_back, units, seed, watch)
     sizes = [Z.shape[1], *(len(bias) for _, bias in layers)]
-    ones = np.ones(Z.shape[1])
     member = Reconstruction(
         entities,
         center,
@@ -108,14 +117,13 @@ def fit_reconstruction(
         np.concatenate([weights.ravel() for weights, _ in layers]),
         np.concatenate([bias for _, bias in layers]),
         int(is_linear),
-        ones,
+        np.ones(center.shape),
     )
-    noise = _noise(member, X[rows])
-    return facts | {"units": sizes}, _with_noise(member, noise)
+    return facts | {"units": sizes}, _with_noise(member, _noise(member, X[rows]))
 
 
 def _with_noise(member: Reconstruction, noise: Floats) -> Reconstruction:
-    """Return the same network with another usual error of each metric."""
+    """Return the same network with other usual errors."""
     arrays = {name: getattr(member, name) for name in Reconstruction.__dataclass_fields__}
     return Reconstruction(**arrays | {"noise": noise})
 
@@ -131,8 +139,9 @@ def _scales(X: Floats, numbers: Ints, entities: int) -> tuple[Floats, Floats]:
         enough = (~np.isnan(values)).sum(axis=0) >= LEAST_ROWS
         if not enough.any():
             continue
-        low, middle, high = np.nanquantile(values[:, enough], (0.25, 0.5, 0.75), axis=0)
-        width = np.maximum((high - low) / GAUSSIAN_IQR, LEAST_SHARE * np.abs(middle))
+        least, low, middle, high, most = np.nanquantile(values[:, enough], LEVELS, axis=0)
+        width = np.maximum((high - low) / GAUSSIAN_IQR, (most - least) / GAUSSIAN_RANGE)
+        width = np.maximum(width, LEAST_SHARE * np.abs(middle))
         center[number, enough] = np.where(width > LEAST_SPREAD, middle, np.nan)
         spread[number, enough] = np.where(width > LEAST_SPREAD, width, np.nan)
     return center, spread
@@ -212,10 +221,12 @@ def _loss(layers: Layers, rows: Floats, *, bends: bool) -> float:
 
 
 def _noise(member: Reconstruction, X: Floats) -> Floats:
-    """Return the usual error of each metric, at least a hundredth of a spread."""
+    """Return the usual error of each entity's metrics, at least LEAST_ERROR; float64 (E, M)."""
     _, errors = member.reconstruct(X)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        size = np.sqrt(np.nanmean(errors * errors, axis=0))
-    noise: Floats = np.maximum(np.nan_to_num(size, nan=1.0), max(0.01, LEAST_NOISE))
-    return noise
+    numbers = X[:, NUMBER].astype(np.int64)
+    known = ~np.isnan(errors)
+    squares, counts = np.zeros(member.center.shape), np.zeros(member.center.shape)
+    np.add.at(squares, numbers, np.where(known, errors * errors, 0.0))
+    np.add.at(counts, numbers, known)
+    size = np.sqrt(squares / np.maximum(counts, 1.0))
+    return np.maximum(np.where(counts > 0, size, 1.0), LEAST_ERROR)

@@ -78,7 +78,7 @@ _MEMBERS: Mapping[Detector, Mapping[str, tuple[str, int]]] = {
         "network.center": ("<f8", 2),
         "network.entities": ("<u8", 1),
         "network.linear": ("<i4", 0),
-        "network.noise": ("<f8", 1),
+        "network.noise": ("<f8", 2),
         "network.sizes": ("<i4", 1),
         "network.spread": ("<f8", 2),
         "network.weights": ("<f8", 1),

@@ -35,7 +35,7 @@ class Reconstruction:
     weights        : float64 (W,)     layer after layer, (units, units of the next) each
     biases         : float64 (B,)     layer after layer
     linear         : 1 = principal components; 0 = an autoencoder
-    noise          : float64 (M,)     usual error of each metric
+    noise          : float64 (E, M)   usual error of each entity's metrics, in spreads
 
     raises : ValueError naming the array and what is wrong with it
     """
@@ -56,7 +56,7 @@ class Reconstruction:
         need_array(self, "entities", np.uint64, shape[:1])
         need_array(self, "center", np.float64, shape)
         need_array(self, "spread", np.float64, shape)
-        need_array(self, "noise", np.float64, shape[1:])
+        need_array(self, "noise", np.float64, shape)
         if not (self.entities[1:] > self.entities[:-1]).all():
             raise ValueError("entities are not increasing")
         self._check_scales()
@@ -72,7 +72,9 @@ class Reconstruction:
             known = spread[is_known]
             if not ((known >= LEAST_SPREAD) & (known <= LARGEST_VALUE)).all():
                 raise ValueError(f"spread is outside {LEAST_SPREAD}..{LARGEST_VALUE}")
-        if not ((self.noise >= LEAST_NOISE) & (self.noise <= LARGEST_VALUE)).all():
+        for noise in self.noise.T:
+            if ((noise >= LEAST_NOISE) & (noise <= LARGEST_VALUE)).all():
+                continue
             raise ValueError(f"noise is outside {LEAST_NOISE}..{LARGEST_VALUE}")
 
     def _check_network(self) -> None:
@@ -115,7 +117,7 @@ class Reconstruction:
 
         Of a row without any error all metrics have the same share.
         """
-        errors = self.reconstruct(X)[1] / self.noise
+        errors = self.reconstruct(X)[1] / self._noise_of(X)
         squares = np.where(np.isnan(errors), 0.0, errors * errors)
         total = np.zeros(len(squares))
         for metric in range(squares.shape[1]):
@@ -137,10 +139,18 @@ class Reconstruction:
         error = float(self.reconstruct(row[None, :])[1][0, metric])
         if np.isnan(error):
             return np.nan, np.nan, np.nan
-        spread = float(self.spread[int(row[NUMBER]), metric])
+        own = int(row[NUMBER])
+        spread = float(self.spread[own, metric])
         expected = float(row[FIRST_METRIC + metric]) - error * spread
-        reach = BAND * float(self.noise[metric]) * spread
+        reach = BAND * float(self.noise[own, metric]) * spread
         return expected, expected - reach, expected + reach
+
+    def _noise_of(self, X: Floats) -> Floats:
+        """Return the usual errors of each row's entity, 1 where it is unknown; float64 (n, M)."""
+        is_listed = (X[:, NUMBER] >= 0.0) & (X[:, NUMBER] < len(self.noise))
+        found = np.ones((len(X), self.noise.shape[1]))
+        found[is_listed] = self.noise[X[is_listed, NUMBER].astype(np.int64)]
+        return found
 
     def reconstruct(self, X: Floats) -> tuple[Floats, Floats]:
         """Return the scores of rows, and the error of each metric in spreads (NaN = no value).

@@ -29,8 +29,8 @@ _PEERS = (
     " ({lower} to {upper}) at this hour"
 )
 _RECONSTRUCTION = (
-    "{metric} is {value}, but with the {count} other metrics as they are it is usually about"
-    " {expected} ({lower} to {upper})"
+    "{metric} is {value}, but with the other metrics as they are it is usually about {expected}"
+    " ({lower} to {upper})"
 )
 
 
@@ -86,7 +86,7 @@ class ValuesSeen:
 
         wanted : int64 (a,)  rows of the batch
         """
-        if model is None or not isinstance(model.member, Peers):
+        if model is None or not isinstance(model.member, Peers | Reconstruction):
             return {}
         rows = np.unique(wanted[self.known[wanted]])
         return {int(row): _explained(model, model.member, self.rows[row]) for row in rows}
@@ -110,7 +110,7 @@ def _explained(model: Model, member: Peers | Reconstruction, row: Floats) -> Exp
     shown = {name: _shown(x) for name, x in values.items()}
     feature = "peers" if isinstance(member, Peers) else "reconstruction"
     sentence = _PEERS if isinstance(member, Peers) else _RECONSTRUCTION
-    count = member.peers_of(row) if isinstance(member, Peers) else _present(row) - 1
+    count = member.peers_of(row) if isinstance(member, Peers) else 0
     return Explained(
         metric,
         values,
@@ -118,10 +118,6 @@ def _explained(model: Model, member: Peers | Reconstruction, row: Floats) -> Exp
         f"{metric}.{feature}",
         sentence.format(metric=metric, count=count, **shown),
     )
-
-
-def _present(row: Floats) -> int:
-    return int((~np.isnan(row[FIRST_METRIC:])).sum())
 
 
 def _shown(value: float | None) -> str:

@@ -33,7 +33,7 @@ def _score(model: Reconstruction, row: list[float]) -> tuple[float, list[float]]
     ]
     squares = [
         (error / noise) ** 2
-        for error, noise in zip(errors, model.noise, strict=True)
+        for error, noise in zip(errors, model.noise[int(number)], strict=True)
         if not math.isnan(error)
     ]
     return math.sqrt(math.fsum(squares) / len(squares)), errors

@@ -61,8 +61,8 @@ def _propagate(
 
 
 @njit(
-    "void(f8[:, ::1], f8[:, ::1], f8[:, ::1], i4[::1], f8[::1], f8[::1], i8, f8[::1], f8[::1],"
-    " f8[:, ::1])",
+    "void(f8[:, ::1], f8[:, ::1], f8[:, ::1], i4[::1], f8[::1], f8[::1], i8, f8[:, ::1],"
+    " f8[::1], f8[:, ::1])",
     cache=True,
 )
 def score_reconstruction(
@@ -86,7 +86,7 @@ def score_reconstruction(
     weights        : float64         of layer after layer, (units, units of the next) each
     biases         : float64         of layer after layer
     is_linear      : 1 = no layer bends; else negative sums of inner layers count as 0
-    noise          : float64 (M,)    usual error of each metric, > 0
+    noise          : float64 (E, M)  usual error of each entity's metrics, > 0
     scores         : float64 (n,)    out; 0 where fewer than two metrics are there
     errors         : float64 (n, M)  out: deviation minus reconstruction, in spreads; NaN = no value
 
@@ -116,5 +116,5 @@ def score_reconstruction(
                 continue
             error = inputs[m] - now[m]
             errors[row, m] = error
-            total += (error / noise[m]) * (error / noise[m])
+            total += (error / noise[own, m]) * (error / noise[own, m])
         scores[row] = math.sqrt(total / present)

@@ -315,7 +315,7 @@ PEERS, NETWORK = Detector.PEER_GROUPS, Detector.RECONSTRUCTION
         (NETWORK, put("network.sizes", -1, 1), "sizes do not begin and end with the 2 metrics"),
         (NETWORK, swap("network.sizes", lambda a: a[:1]), "sizes has 1 entries, not 2 to 7"),
         (NETWORK, put("network.linear", (), 2), "linear is 2, not 0 or 1"),
-        (NETWORK, put("network.noise", 0, 0.0), "noise is outside"),
+        (NETWORK, put("network.noise", (0, 0), 0.0), "noise is outside"),
         (NETWORK, put("network.spread", (0, 0), np.nan), "spread is NaN at other places"),
         (NETWORK, put("network.spread", (0, 0), 0.0), "spread is outside"),
         (NETWORK, put("network.center", (0, 0), np.inf), "center is beyond"),

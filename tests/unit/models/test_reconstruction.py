@@ -32,7 +32,7 @@ def network(linear: int, sizes: tuple[int, ...] = (4, 7, 2, 4), seed: int = 0) -
         random.standard_normal(sum(a * b for a, b in pairs)),
         random.standard_normal(sum(b for _, b in pairs)),
         linear,
-        random.uniform(0.1, 2.0, 4),
+        random.uniform(0.1, 2.0, (3, 4)),
     )
 
 
@@ -46,7 +46,7 @@ def mean_of_two() -> Reconstruction:
         np.array([0.5, 0.5, 1.0, 1.0]),
         np.zeros(3),
         1,
-        np.array([0.5, 0.5]),
+        np.array([[0.5, 0.5]]),
     )
 
 
@@ -121,8 +121,8 @@ def test_absurd_values_give_finite_scores() -> None:
         ({"sizes": np.array([4, 0, 2, 4], np.int32)}, r"sizes is outside 1..512"),
         ({"weights": np.zeros(49)}, r"weights is float64 \(49,\), not contiguous float64 \(50,\)"),
         ({"biases": np.zeros(14)}, r"biases is float64 \(14,\)"),
-        ({"noise": np.full(4, 1e-9)}, "noise is outside"),
-        ({"noise": np.full(4, NAN)}, "noise is outside"),
+        ({"noise": np.full((3, 4), 1e-9)}, "noise is outside"),
+        ({"noise": np.full((3, 4), NAN)}, "noise is outside"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(change: dict[str, object], complaint: str) -> None:

@@ -70,9 +70,11 @@ def _elements(found: List) -> list[Any]:
 
 
 def _metadata(element: Any) -> str:
+    """Return the metadata without the NUL with which confluent-kafka's Python client ends it."""
     if not element.metadata or not element.metadata_bytes:
         return ""
-    return ctypes.string_at(element.metadata, element.metadata_bytes).decode("utf-8", "replace")
+    metadata = ctypes.string_at(element.metadata, element.metadata_bytes)
+    return metadata.removesuffix(b"\0").decode("utf-8", "replace")
 
 
 def _set_metadata(library: Library, element: Any, metadata: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import threading
 import time
@@ -22,6 +23,7 @@ from shared.kafka.engine.native.compiled import kernels
 from shared.kafka.engine.native.consumer import NativeConsumer
 from shared.kafka.engine.native.layout import check_layout
 from shared.kafka.engine.native.library import Library, check_version, load
+from shared.kafka.engine.native.positions import position_list, positions
 from shared.kafka.engine.native.structs import VERSION
 from shared.kafka.engine.port import ClientError, Consumer, Engine, Fetched, Flags, Producer
 from shared.settings import Settings
@@ -241,6 +243,17 @@ def test_an_unknown_setting_is_named(world: World, name: str) -> None:
     invalid = r'^kafka settings: Invalid value for .*"queue\.buffering'
     with pytest.raises(ConfigError, match=invalid):
         world.producer(name, [], linger_ms="x")
+
+
+@compiled_only
+def test_metadata_ends_with_a_nul_as_the_other_client_writes_it() -> None:
+    library = load()
+    wanted = {0: Position(7, "état"), 1: Position(8, ""), 2: None}
+    with position_list(library, "topic", wanted) as made:
+        elements = [made.contents.elements[k] for k in range(made.contents.count)]
+        assert [element.metadata_bytes for element in elements] == [len("état".encode()) + 1, 0, 0]
+        assert ctypes.string_at(elements[0].metadata, 6) == "état\0".encode()
+        assert positions(made) == wanted
 
 
 class Events:

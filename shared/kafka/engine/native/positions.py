@@ -78,6 +78,11 @@ def _metadata(element: Any) -> str:
 
 
 def _set_metadata(library: Library, element: Any, metadata: bytes) -> None:
-    """Give a copy to the element, whose list frees it."""
-    element.metadata = library.copied(metadata)
-    element.metadata_bytes = len(metadata)
+    """Give a copy to the element, whose list frees it.
+
+    It ends with a NUL, as confluent-kafka's Python client writes it: that client reads up to one,
+    and so beyond the end of metadata without it.
+    """
+    ended = metadata + b"\0" if metadata else b""
+    element.metadata = library.copied(ended)
+    element.metadata_bytes = len(ended)

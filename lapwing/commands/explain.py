@@ -1,4 +1,4 @@
-"""The command ``lapwing explain``."""
+"""The command ``lapwing explain ID``."""
 
 from __future__ import annotations
 

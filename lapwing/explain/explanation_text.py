@@ -99,7 +99,7 @@ def _metric(metric: Facts) -> Iterator[str]:
         level = ""
         if view["level"] is not None:
             level = f" ({view['seen']:.2f} spreads, level {view['level']:.2f})"
-        yield f"    {view['view']:<12}{view['ratio']:+.2f} of its level{level}"
+        yield f"    {view['view']:<14}{view['ratio']:+.2f} of its level{level}"
     alike = [
         f"{day['date']} ({day['difference']:.2f} spreads off, was {_short(day['value'])})"
         for day in metric["alike_days"]

@@ -14,17 +14,13 @@ from consumer_prediction.service import ActivationLog
 from lapwing.explain.source_records import Source
 from shared.artifacts import load as load_artifact
 from shared.artifacts import trust
-from shared.errors import ArtifactMissing, ArtifactRefused, GuardError, HistoryGone
+from shared.errors import ArtifactMissing, ArtifactRefused, HistoryGone, NotComparable
 from shared.events import STATE_VERSION, Activation
 from shared.kafka import Admin
 from shared.models.model import Model
 from shared.scoring.state import PartitionState
 from shared.settings import Settings
 from shared.snapshots import SnapshotFolder
-
-
-class NotComparable(GuardError):
-    """The verdict was computed by another state version, or under another history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +92,8 @@ def _in_force(activations: Sequence[Activation], source: Source, name: str) -> A
     if found.state_version != STATE_VERSION:
         raise NotComparable(
             f"{name} was scored with state version {found.state_version}; this version of Lapwing"
-            f" has {STATE_VERSION} and cannot repeat its verdicts. Run `lapwing explain` of the"
-            " version that scored it"
+            f" has {STATE_VERSION} and cannot repeat its verdicts; explain it with the version that"
+            " scored it"
         )
     return found
 

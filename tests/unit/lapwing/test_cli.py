@@ -36,6 +36,7 @@ COMMANDS = {
     "topics",
     "data",
     "doctor",
+    "explain",
     "dlq",
     "inspect",
     "incidents",

@@ -1,4 +1,4 @@
-"""``lapwing explain``: the same bytes again from one entity's records, and what differs if not."""
+"""``lapwing explain ID``: the same bytes again from one entity's records, and what differs if not."""
 
 import json
 import random
@@ -51,8 +51,7 @@ ANOMALY = schemas.text(schemas.ANOMALY_EVENT)
 IDS = SchemaIds(1, 2, 3)
 
 
-def by_id(ids=IDS):
-    return {ids.score: SCORE, ids.anomaly: ANOMALY}.get
+BY_ID = {IDS.score: SCORE, IDS.anomaly: ANOMALY}.get
 
 
 def scored_world(folder, seed):
@@ -110,7 +109,7 @@ def recompute(world, partition, offset, entity, *, change=lambda batch: batch, *
     return recomputation, evidence[0]
 
 
-def agreement(written, recomputed, schema=by_id()):
+def agreement(written, recomputed, schema=BY_ID):
     if written is None:
         return Agreement.MISSING
     return compare("score", "", recomputed, written, schema, may_be_gone=False).agreement
@@ -173,16 +172,14 @@ def test_one_changed_byte_of_history_or_another_model_differs(tmp_path):
         return replace(batch, values=Blob.join(values))
 
     def score_of(found):
-        return [ResultRecord(*sent) for sent in anomalies_of(found.result.sent, TOPICS.scores)][0]
+        return next(ResultRecord(*sent) for sent in anomalies_of(found.result.sent, TOPICS.scores))
 
     same, _ = recompute(world, *key)
     other, _ = recompute(world, *key, change=changed)
     assert agreement(scores[key][0], score_of(same)) is Agreement.IDENTICAL
-    compared = compare("score", "", score_of(other), scores[key][0], by_id(), may_be_gone=False)
+    compared = compare("score", "", score_of(other), scores[key][0], BY_ID, may_be_gone=False)
     assert compared.agreement is Agreement.DIFFERS
-    assert {name for name, *_ in compared.differences} <= {
-        name for name in compared_fields(scores[key][0])
-    }
+    assert {name for name, *_ in compared.differences} <= compared_fields(scores[key][0])
     world.models.all[A] = LinearModel(B)
     world.models.all[A].sha256 = A
     last = [key for key in sorted(scores) if key[0] == 0][-20:]
@@ -304,8 +301,8 @@ def test_malformed_targets_are_named(text):
 
 def test_a_result_that_retention_removed_is_not_a_difference():
     record = ResultRecord(b"k", b"\0\0\0\0\1abc")
-    gone = compare("score", "id", record, None, by_id(), may_be_gone=True)
-    missing = compare("score", "id", record, None, by_id(), may_be_gone=False)
+    gone = compare("score", "id", record, None, BY_ID, may_be_gone=True)
+    missing = compare("score", "id", record, None, BY_ID, may_be_gone=False)
     assert (verdict_of([gone]), verdict_of([missing])) == ("not compared", "differs")
     identical = Compared("a", "", Agreement.IDENTICAL)
     unexpected = Compared("b", "", Agreement.UNEXPECTED)

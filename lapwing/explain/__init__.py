@@ -1,1 +1,1 @@
-"""``lapwing explain ID``: recomputes one verdict from its source records and shows what led to it."""
+"""``lapwing explain ID``: recomputes one verdict from its records and shows what led to it."""

@@ -1,4 +1,4 @@
-"""The command ``lapwing explain ID``: finds a record, recomputes its verdict, compares and shows it.
+"""The command ``lapwing explain ID``: finds a record, recomputes its verdict, compares both.
 
 Invariant: nothing is written to Kafka; the scorer is that of the predictors.
 """

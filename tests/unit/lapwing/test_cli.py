@@ -37,6 +37,7 @@ COMMANDS = {
     "data",
     "doctor",
     "explain",
+    "export",
     "dlq",
     "inspect",
     "incidents",

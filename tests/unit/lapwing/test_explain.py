@@ -1,4 +1,4 @@
-"""``lapwing explain ID``: the same bytes again from one entity's records, and what differs if not."""
+"""``lapwing explain ID``: the same bytes from one entity's records; what differs if not."""
 
 import json
 import random

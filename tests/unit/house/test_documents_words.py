@@ -39,15 +39,6 @@ def test_the_table_of_metrics_is_complete():
     assert len(rows) == len(CATALOGUE)
 
 
-def test_the_rules_for_alerts_name_metrics():
-    (block,) = blocks(TEXTS["docs/monitoring.md"], "yaml")
-    rules = yaml.safe_load(block)["groups"][0]["rules"]
-    known = {metric.name for metric in CATALOGUE}
-    for rule in rules:
-        assert set(re.findall(r"\blapwing_\w+", rule["expr"])) & known
-        assert set(re.findall(r"\blapwing_\w+", rule["expr"])) <= known
-
-
 def test_reasons_for_not_being_ready_are_those_of_the_code():
     table = (
         TEXTS["docs/monitoring.md"]

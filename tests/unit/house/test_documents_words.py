@@ -16,7 +16,7 @@ from shared.kafka import topic_specs
 from shared.operations.counters import CATALOGUE
 from shared.settings import Settings
 from shared.settings.names import RENAMED
-from tests.support.documents import ROOT, SETTINGS, SOURCES, STRINGS, TEXTS, blocks, spans
+from tests.support.documents import ROOT, SETTINGS, SOURCES, STRINGS, TEXTS, spans
 
 BY_DOCUMENT = pytest.mark.parametrize("document", TEXTS)
 
